@@ -1,0 +1,386 @@
+"""One database seam for SQLite and PostgreSQL (D24, ADR 0002).
+
+A store is a class whose methods hold named SQL. Each method gives the database a function that takes a :class:`Tx`; the
+function runs in a worker thread inside one transaction::
+
+    async def latest(self, uid: str) -> Row | None:
+        return await self.db.read("latest", lambda tx: tx.row("SELECT ... WHERE uid = ?", (uid,)))
+
+SQL is written once with ``?`` placeholders, in the subset both engines share. Where they differ a store asks ``tx.engine``
+in one place. The *name* gives metrics and slow-query logs. On PostgreSQL a serialization failure or deadlock runs the
+function again, so it must have no effect outside its transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+import psycopg
+import psycopg.rows
+from psycopg_pool import ConnectionPool
+
+from crosslight.runtime.log import get_logger
+from crosslight.standards.problem import ConfigError, StorageError, Unavailable
+
+Row = tuple[Any, ...]
+Engine = Literal["sqlite", "postgres"]
+T = TypeVar("T")
+log = get_logger("db")
+
+SLOW_S = 1.0
+_RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+_MAX_TRIES = 5
+
+
+class Tx(Protocol):
+    """One transaction. ``?`` are the placeholders on both engines."""
+
+    engine: Engine
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
+        """Run a statement; the number of rows it changed."""
+        ...
+
+    def executemany(self, sql: str, params: Iterable[Sequence[Any]]) -> None:
+        """Run a statement for each set of parameters."""
+        ...
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
+        """All rows of a bounded query."""
+        ...
+
+    def row(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
+        """The first row, or None."""
+        ...
+
+    def script(self, sql: str) -> None:
+        """Several statements: schema deltas only."""
+        ...
+
+
+class Db(Protocol):
+    """A database. ``read`` and ``write`` run ``fn`` in one transaction; ``write`` is durable when it returns."""
+
+    engine: Engine
+
+    async def read(self, name: str, fn: Callable[[Tx], T]) -> T:
+        """Run a reading function."""
+        ...
+
+    async def write(self, name: str, fn: Callable[[Tx], T]) -> T:
+        """Run a writing function and commit."""
+        ...
+
+    def submit_write(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
+        """As ``write``, for callers in threads (DIMSE): ``.result()`` returns after the commit."""
+        ...
+
+    def submit_read(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
+        """As ``read``, for callers in threads."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is queued, and close."""
+        ...
+
+
+class _SqliteTx:
+    engine: Engine = "sqlite"
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._c = connection
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
+        return self._c.execute(sql, params).rowcount
+
+    def executemany(self, sql: str, params: Iterable[Sequence[Any]]) -> None:
+        self._c.executemany(sql, params)
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
+        return self._c.execute(sql, params).fetchall()
+
+    def row(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
+        found: Row | None = self._c.execute(sql, params).fetchone()
+        return found
+
+    def script(self, sql: str) -> None:
+        for statement in split_statements(sql):
+            self._c.execute(statement)
+
+
+def split_statements(sql: str) -> list[str]:
+    """The statements of a delta: separated by ``;`` at a line's end, comments (``--``) removed."""
+    lines = [line.split("--", 1)[0].rstrip() for line in sql.splitlines()]
+    return [s.strip() for s in "\n".join(lines).split(";\n") if s.strip().rstrip(";")]
+
+
+class _Write:
+    __slots__ = ("fn", "future", "name")
+
+    def __init__(self, name: str, fn: Callable[[Tx], Any]) -> None:
+        self.name = name
+        self.fn = fn
+        self.future: Future[Any] = Future()
+
+
+class SqliteDb:
+    """SQLite in WAL mode: one writer thread with group commit, a few readers.
+
+    Group commit: every function waiting when the writer wakes runs in its own savepoint of one transaction, and all are
+    answered after the one fsync of the commit (``synchronous=FULL``).
+    """
+
+    engine: Engine = "sqlite"
+
+    def __init__(self, path: Path, *, readers: int = 2, group: int = 64) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._group = group
+        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._local = threading.local()
+        self._opened: list[sqlite3.Connection] = []
+        self._opened_lock = threading.Lock()
+        self._closed = False
+        writer = self._connect()
+        self._writer_thread = threading.Thread(target=self._write_loop, args=(writer,), name="sqlite-writer", daemon=True)
+        self._writer_thread.start()
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-reader")
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000", "cache_size=-65536"):
+            connection.execute(f"PRAGMA {pragma}")
+        with self._opened_lock:
+            self._opened.append(connection)
+        return connection
+
+    def _write_loop(self, connection: sqlite3.Connection) -> None:
+        tx = _SqliteTx(connection)
+        while True:
+            first = self._queue.get()
+            if first is None:
+                return
+            batch, stop = [first], False
+            while len(batch) < self._group:
+                try:
+                    more = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if more is None:
+                    stop = True
+                    break
+                batch.append(more)
+            self._commit(connection, tx, batch)
+            if stop:
+                return
+
+    def _commit(self, connection: sqlite3.Connection, tx: _SqliteTx, batch: list[_Write]) -> None:
+        done: list[tuple[_Write, Any]] = []
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for job in batch:
+                if not job.future.set_running_or_notify_cancel():
+                    continue
+                connection.execute("SAVEPOINT job")
+                try:
+                    result = job.fn(tx)
+                except BaseException as error:  # noqa: BLE001 - handed to the caller as it is
+                    connection.execute("ROLLBACK TO job")
+                    connection.execute("RELEASE job")
+                    job.future.set_exception(_translated(error))
+                else:
+                    connection.execute("RELEASE job")
+                    done.append((job, result))
+            connection.execute("COMMIT")
+        except BaseException as error:  # noqa: BLE001 - the disk refused the whole group
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            for job in batch:
+                if not job.future.done():
+                    job.future.set_exception(_translated(error))
+            return
+        for job, result in done:
+            job.future.set_result(result)
+
+    def _read(self, fn: Callable[[Tx], T]) -> T:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._connect()
+        connection.execute("BEGIN")
+        try:
+            return fn(_SqliteTx(connection))
+        except sqlite3.Error as error:
+            raise _translated(error) from error
+        finally:
+            connection.execute("ROLLBACK")
+
+    def submit_write(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
+        if self._closed:
+            raise StorageError("The database is closed.")
+        job = _Write(name, fn)
+        self._queue.put(job)
+        return job.future
+
+    def submit_read(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
+        return self._readers.submit(_timed(name, self._read), fn)
+
+    async def write(self, name: str, fn: Callable[[Tx], T]) -> T:
+        return await asyncio.wrap_future(self.submit_write(name, fn))
+
+    async def read(self, name: str, fn: Callable[[Tx], T]) -> T:
+        return await asyncio.wrap_future(self.submit_read(name, fn))
+
+    async def backup_to(self, target: Path) -> None:
+        """An online copy (SQLite's backup API): consistent while writes go on."""
+
+        def copy() -> None:
+            source, destination = sqlite3.connect(self._path), sqlite3.connect(target)
+            with source, destination:
+                source.backup(destination)
+            source.close()
+            destination.close()
+
+        await asyncio.to_thread(copy)
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        await asyncio.to_thread(self._writer_thread.join)
+        await asyncio.to_thread(self._readers.shutdown)
+        for connection in self._opened:
+            connection.close()
+
+
+def _timed(name: str, call: Callable[..., T]) -> Callable[..., T]:
+    def run(*args: Any) -> T:
+        started = time.monotonic()
+        try:
+            return call(*args)
+        finally:
+            took = time.monotonic() - started
+            if took > SLOW_S:
+                log.warning("slow query", query=name, seconds=round(took, 3))
+
+    return run
+
+
+def _translated(error: BaseException) -> BaseException:
+    if isinstance(error, sqlite3.OperationalError | psycopg.OperationalError):
+        wrapped = StorageError("The database could not do this now.", why=type(error).__name__, todo="Try again.")
+        wrapped.__cause__ = error
+        return wrapped
+    return error
+
+
+class _PgTx:
+    engine: Engine = "postgres"
+
+    def __init__(self, cursor: psycopg.Cursor[Row]) -> None:
+        self._c = cursor
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
+        return self._c.execute(_pg(sql), params).rowcount
+
+    def executemany(self, sql: str, params: Iterable[Sequence[Any]]) -> None:
+        self._c.executemany(_pg(sql), params)
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
+        return self._c.execute(_pg(sql), params).fetchall()
+
+    def row(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
+        return self._c.execute(_pg(sql), params).fetchone()
+
+    def script(self, sql: str) -> None:
+        for statement in split_statements(sql):
+            self._c.execute(statement)
+
+
+_pg_cache: dict[str, str] = {}
+
+
+def _pg(sql: str) -> str:
+    converted = _pg_cache.get(sql)
+    if converted is None:
+        converted = sql.replace("%", "%%").replace("?", "%s")
+        if len(_pg_cache) < 2000:
+            _pg_cache[sql] = converted
+    return converted
+
+
+class PostgresDb:
+    """PostgreSQL through a pool of synchronous connections, one per worker thread."""
+
+    engine: Engine = "postgres"
+
+    def __init__(self, dsn: str, *, connections: int = 8, schema: str = "") -> None:
+        def configure(connection: psycopg.Connection[Row]) -> None:
+            if schema:
+                connection.execute(f'SET search_path TO "{schema}"')
+                connection.commit()
+
+        self._pool: ConnectionPool[psycopg.Connection[Row]] = ConnectionPool(
+            dsn, min_size=1, max_size=connections, configure=configure, open=False, timeout=15
+        )
+        try:
+            self._pool.open(wait=True, timeout=15)
+        except Exception as error:
+            self._pool.close()
+            raise Unavailable("PostgreSQL does not answer.", why=str(error), todo="Check [database] dsn.") from error
+        self._threads = ThreadPoolExecutor(connections, thread_name_prefix="postgres")
+
+    def _run(self, fn: Callable[[Tx], T], *, read_only: bool) -> T:
+        for attempt in range(_MAX_TRIES):
+            try:
+                with self._pool.connection() as connection:
+                    if read_only:
+                        with connection.cursor() as cursor:
+                            result = fn(_PgTx(cursor))
+                        connection.rollback()
+                        return result
+                    with connection.transaction(), connection.cursor() as cursor:
+                        return fn(_PgTx(cursor))
+            except _RETRYABLE:
+                if attempt == _MAX_TRIES - 1:
+                    raise
+            except psycopg.OperationalError as error:
+                raise _translated(error) from error
+        raise StorageError("The database kept refusing.")
+
+    def submit_write(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
+        return self._threads.submit(_timed(name, lambda: self._run(fn, read_only=False)))
+
+    def submit_read(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
+        return self._threads.submit(_timed(name, lambda: self._run(fn, read_only=True)))
+
+    async def write(self, name: str, fn: Callable[[Tx], T]) -> T:
+        return await asyncio.wrap_future(self.submit_write(name, fn))
+
+    async def read(self, name: str, fn: Callable[[Tx], T]) -> T:
+        return await asyncio.wrap_future(self.submit_read(name, fn))
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._threads.shutdown)
+        await asyncio.to_thread(self._pool.close)
+
+
+def open_db(url: str, *, base: Path = Path()) -> SqliteDb | PostgresDb:
+    """Open ``sqlite:PATH`` (relative to ``base``) or ``postgresql://...``.
+
+    Raises:
+        ConfigError: for any other scheme.
+    """
+    if url.startswith("sqlite:"):
+        return SqliteDb(base / url.removeprefix("sqlite:"))
+    if url.startswith(("postgresql://", "postgres://")):
+        return PostgresDb(url)
+    raise ConfigError(f"Unknown kind of database in {url.split(':', 1)[0]!r}.", todo="Use sqlite:FILE or postgresql://…")

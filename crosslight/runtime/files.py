@@ -1,0 +1,66 @@
+"""The seam for durable files (D24): write, fsync, rename. Nothing else calls ``os.fsync``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+
+class Files(Protocol):
+    """Durable file operations."""
+
+    def sync(self, handle: BinaryIO) -> None:
+        """Flush ``handle`` to the disk itself."""
+        ...
+
+    def publish(self, tmp: Path, final: Path) -> None:
+        """Rename ``tmp`` (already synced) to ``final`` and make the rename durable."""
+        ...
+
+    def write_atomic(self, path: Path, data: bytes, *, mode: int = 0o644) -> None:
+        """Replace ``path`` by ``data`` so that a reader sees the old or the new bytes, never a part."""
+        ...
+
+    def free_bytes(self, path: Path) -> int:
+        """Bytes an unprivileged process may still write on the file system of ``path``."""
+        ...
+
+
+class SystemFiles:
+    """The real ones."""
+
+    def sync(self, handle: BinaryIO) -> None:
+        handle.flush()
+        os.fsync(handle.fileno())
+
+    def publish(self, tmp: Path, final: Path) -> None:
+        parent = final.parent
+        fresh = not parent.exists()
+        parent.mkdir(parents=True, exist_ok=True)
+        os.rename(tmp, final)
+        self.sync_dir(parent)
+        if fresh:
+            self.sync_dir(parent.parent)
+            self.sync_dir(parent.parent.parent)
+
+    def sync_dir(self, path: Path) -> None:
+        """Make the entries of a directory durable."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def write_atomic(self, path: Path, data: bytes, *, mode: int = 0o644) -> None:
+        tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(fd, "wb") as handle:
+            handle.write(data)
+            self.sync(handle)
+        os.rename(tmp, path)
+        self.sync_dir(path.parent)
+
+    def free_bytes(self, path: Path) -> int:
+        return shutil.disk_usage(path).free

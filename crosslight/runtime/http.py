@@ -1,0 +1,179 @@
+"""The HTTP shell: correlation ids, bounded bodies, errors rendered once, listeners that can cut a peer off.
+
+Faces raise :class:`~crosslight.standards.problem.CrosslightError`; the middleware of this module renders it unless a face
+has a wire format of its own (FHIR, SOAP), which it registers per path prefix with :class:`ErrorRenderers`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
+
+from crosslight.runtime.clock import Ids
+from crosslight.runtime.log import get_logger
+from crosslight.standards.access import Principal
+from crosslight.standards.problem import CrosslightError, OurError, TooLarge
+
+log = get_logger("http")
+
+CORRELATION_HEADER = "X-Correlation-Id"
+_CORRELATION = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z")
+
+#: Set by the services' authentication middleware.
+PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
+CORRELATION: web.RequestKey[str] = web.RequestKey("correlation", str)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Renderer = Callable[[web.Request, CrosslightError], web.Response]
+
+
+def render_json(request: web.Request, error: CrosslightError) -> web.Response:
+    """The default form of an error: ``{"error": {...}}``."""
+    body = {
+        "error": {
+            "kind": type(error).__name__,
+            "what": error.what,
+            "why": error.why,
+            "todo": error.todo,
+            "where": error.where,
+            "correlation": request.get(CORRELATION, ""),
+        }
+    }
+    return web.Response(status=error.http_status, body=json.dumps(body).encode(), content_type="application/json")
+
+
+class ErrorRenderers:
+    """Path prefix -> how errors look there; the longest prefix wins."""
+
+    def __init__(self) -> None:
+        self._table: list[tuple[str, Renderer]] = []
+
+    def add(self, prefix: str, renderer: Renderer) -> None:
+        """Use ``renderer`` below ``prefix``."""
+        self._table.append((prefix, renderer))
+        self._table.sort(key=lambda row: -len(row[0]))
+
+    def render(self, request: web.Request, error: CrosslightError) -> web.Response:
+        """Render ``error`` for this request."""
+        for prefix, renderer in self._table:
+            if request.path.startswith(prefix):
+                return renderer(request, error)
+        return render_json(request, error)
+
+
+def problems(renderers: ErrorRenderers, ids: Ids) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    """The outermost middleware: correlation id in and out, every error rendered in the caller's own wire format."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get(CORRELATION_HEADER, "")
+        correlation = given if _CORRELATION.match(given) else ids.uuid4().hex
+        request[CORRELATION] = correlation
+        try:
+            response = await handler(request)
+        except CrosslightError as error:
+            if isinstance(error, OurError):
+                log.error("our fault", kind=type(error).__name__, reason=error.what, correlation=correlation)
+            response = renderers.render(request, error)
+        except web.HTTPException as error:
+            if error.status >= 400:
+                problem = CrosslightError(error.reason, where=request.path if error.status == 404 else "")
+                problem.http_status = error.status
+                rendered = renderers.render(request, problem)
+                for name in ("Allow", "Location"):
+                    if name in error.headers:
+                        rendered.headers[name] = error.headers[name]
+                response = rendered
+            else:
+                error.headers[CORRELATION_HEADER] = correlation
+                raise
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception:
+            log.exception("unexpected", correlation=correlation, method=request.method)
+            response = renderers.render(
+                request, OurError("Something went wrong here.", todo=f"Tell the operator: correlation {correlation}.")
+            )
+        if not response.prepared:
+            response.headers[CORRELATION_HEADER] = correlation
+            response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        return response
+
+    return middleware
+
+
+async def read_limited(request: web.Request, max_bytes: int) -> bytes:
+    """The whole body, if it is at most ``max_bytes``.
+
+    Raises:
+        TooLarge: as soon as the bound is passed.
+    """
+    if request.content_length is not None and request.content_length > max_bytes:
+        raise TooLarge("The request body is too large.", why=f"Limit here: {max_bytes} bytes.")
+    parts, total = [], 0
+    async for chunk in request.content.iter_chunked(1 << 18):
+        total += len(chunk)
+        if total > max_bytes:
+            raise TooLarge("The request body is too large.", why=f"Limit here: {max_bytes} bytes.")
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+async def limited_chunks(source: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:
+    """Pass chunks on until ``max_bytes`` is passed.
+
+    Raises:
+        TooLarge: as soon as the bound is passed.
+    """
+    total = 0
+    async for chunk in source:
+        total += len(chunk)
+        if total > max_bytes:
+            raise TooLarge("The request body is too large.", why=f"Limit here: {max_bytes} bytes.")
+        yield chunk
+
+
+def peer_certificate(request: web.Request) -> dict[str, Any] | None:
+    """The verified client certificate of a mutual TLS request (``ssl.getpeercert`` form), or None."""
+    transport = request.transport
+    tls = transport.get_extra_info("ssl_object") if transport is not None else None
+    found: dict[str, Any] | None = tls.getpeercert() if tls is not None else None
+    return found or None
+
+
+class Listener:
+    """One listening socket of a service; knows its open connections by peer so that one can be cut (suspension)."""
+
+    def __init__(self, app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None, *, name: str = "") -> None:
+        self.app, self.host, self.port, self.tls, self.name = app, host, port, tls, name
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Bind and serve. Slow headers and idle connections are bounded by aiohttp's timeouts."""
+        self._runner = web.AppRunner(
+            self.app, access_log=None, keepalive_timeout=75.0, max_line_size=16384, max_field_size=16384, shutdown_timeout=3.0,
+            handler_cancellation=True,
+        )  # fmt: skip
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self.host, self.port, ssl_context=self.tls, reuse_address=True).start()
+        log.info("listening", name=self.name, address=self.host, port=self.port)
+
+    async def stop(self) -> None:
+        """Stop accepting, let requests finish for a moment, close."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+
+def client_session(
+    tls: ssl.SSLContext | None = None, *, connect_timeout_s: float = 5.0, read_timeout_s: float = 60.0, limit: int = 64
+) -> ClientSession:
+    """A client session with bounded waits, no cookies of others and no redirects followed by accident."""
+    connector = TCPConnector(ssl=tls if tls is not None else True, limit=limit, keepalive_timeout=30)
+    timeout = ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=read_timeout_s)
+    return ClientSession(connector=connector, timeout=timeout, auto_decompress=False)

@@ -1,0 +1,95 @@
+"""The seam for work off the event loop (D24, D27): threads for our own blocking calls, bounded children for hostile bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import resource
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, ParamSpec, TypeVar
+
+from crosslight.standards.problem import Malformed, TooLarge
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _limit_child(memory_bytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+class Workers:
+    """Threads, and children that may die.
+
+    Args:
+        threads: Size of the thread pool for blocking file work.
+        children: Number of child processes for parsing and decoding untrusted DICOM.
+        child_memory_bytes: Address space of a child (RLIMIT_AS).
+        child_timeout_s: Wall time of one task in a child.
+    """
+
+    def __init__(
+        self,
+        *,
+        threads: int = 8,
+        children: int = 1,
+        child_memory_bytes: int = 2 << 30,
+        child_timeout_s: float = 20.0,
+    ) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="worker")
+        self._children_n = children
+        self._memory = child_memory_bytes
+        self._timeout = child_timeout_s
+        self._children: ProcessPoolExecutor | None = None
+
+    async def run(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a blocking function of ours in a thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: fn(*args, **kwargs))
+
+    def _pool(self) -> ProcessPoolExecutor:
+        if self._children is None:
+            self._children = ProcessPoolExecutor(
+                self._children_n,
+                mp_context=multiprocessing.get_context("forkserver"),
+                initializer=_limit_child,
+                initargs=(self._memory,),
+                max_tasks_per_child=2000,
+            )
+        return self._children
+
+    def _drop_pool(self) -> None:
+        pool, self._children = self._children, None
+        if pool is not None:
+            for process in list((pool._processes or {}).values()):
+                process.kill()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def run_bounded_sync(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run ``fn`` on untrusted bytes in a bounded child; for callers in threads.
+
+        Raises:
+            TooLarge: if it took too long, or died (out of memory).
+        """
+        try:
+            return self._pool().submit(fn, *args).result(timeout=self._timeout)
+        except TimeoutError:
+            self._drop_pool()
+            raise TooLarge("The object took too long to read.", why=f"Limit {self._timeout:.0f} s of work.") from None
+        except (BrokenProcessPool, MemoryError):
+            self._drop_pool()
+            raise TooLarge("The object needs too much memory to read.") from None
+        except (ValueError, OSError, RecursionError, ArithmeticError, LookupError, AttributeError, TypeError) as error:
+            raise Malformed("The object cannot be read.", why=type(error).__name__) from None
+
+    async def run_bounded(self, fn: Callable[..., T], *args: Any) -> T:
+        """As :meth:`run_bounded_sync`, from the event loop."""
+        return await self.run(self.run_bounded_sync, fn, *args)
+
+    async def close(self) -> None:
+        """Stop threads and children."""
+        self._drop_pool()
+        await asyncio.to_thread(self._threads.shutdown)

@@ -1,0 +1,1 @@
+"""Pure codecs and models of the standards: no sockets, files, clock or event loop."""

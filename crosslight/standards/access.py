@@ -1,0 +1,123 @@
+"""Who may do what: principals, purposes, and the table of role x face x action (thin but real; D20, D21).
+
+Pure: a decision is a function of its arguments. The registry asks it before it answers, the holder asks it again before
+it releases a byte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+#: Faces, as they stand in audit entries and in the table.
+Face = Literal["fhir", "xds", "dicomweb", "portal", "gateway", "rad69", "iti43", "dimse", "feed", "admin", "hl7"]
+#: Actions. ``search``/``read`` concern metadata, ``retrieve`` images and manifests, ``store`` objects into an archive,
+#: ``publish`` entries into the index, ``feed`` patient identities, ``operate`` membership and configuration.
+Action = Literal["search", "read", "retrieve", "store", "publish", "feed", "delete", "operate", "audit"]
+
+#: HL7 v3 PurposeOfUse (2.16.840.1.113883.5.8) that this release knows.
+PURPOSES = {"TREAT": "treatment", "ETREAT": "emergency treatment", "HOPERAT": "healthcare operations"}
+
+ROLES = {
+    "clinician": "Finds and opens any patient's imaging for their care.",
+    "integrator": "A system that queries, retrieves, stores and publishes for a member.",
+    "identity": "Sees disputed identities and resolves them.",
+    "operator": "Runs the region: members, health; no patient data.",
+    "ig": "Information governance: reads the audit.",
+    "porter": "Signed in, and may see nothing.",
+    "member": "A trust's own node.",
+    "gateway": "The region's gateway, which acts only for a person or system named in its token.",
+    "open": "The caller without credentials in an open demo: every role.",
+}
+
+#: role -> face -> actions. What is not here is refused.
+TABLE: dict[str, dict[str, frozenset[str]]] = {
+    "clinician": {
+        "portal": frozenset({"search", "read", "retrieve"}),
+        "fhir": frozenset({"search", "read"}),
+        "dicomweb": frozenset({"search", "read", "retrieve"}),
+        "gateway": frozenset({"retrieve"}),
+        "xds": frozenset({"search"}),
+        "iti43": frozenset({"retrieve"}),
+        "rad69": frozenset({"retrieve"}),
+    },
+    "integrator": {
+        "fhir": frozenset({"search", "read"}),
+        "dicomweb": frozenset({"search", "read", "retrieve", "store"}),
+        "gateway": frozenset({"retrieve"}),
+        "xds": frozenset({"search", "publish", "delete"}),
+        "iti43": frozenset({"retrieve"}),
+        "rad69": frozenset({"retrieve"}),
+        "hl7": frozenset({"feed"}),
+    },
+    "identity": {"portal": frozenset({"search", "read"}), "fhir": frozenset({"search", "read"})},
+    "operator": {"admin": frozenset({"operate"}), "fhir": frozenset({"read"})},
+    "ig": {"admin": frozenset({"audit"})},
+    "porter": {},
+    "member": {
+        "feed": frozenset({"publish", "delete", "feed"}),
+        "xds": frozenset({"search", "publish", "delete"}),
+        "iti43": frozenset({"retrieve"}),
+        "hl7": frozenset({"feed"}),
+    },
+    "gateway": {
+        "dicomweb": frozenset({"search", "read", "retrieve"}),
+        "rad69": frozenset({"retrieve"}),
+        "iti43": frozenset({"retrieve"}),
+    },
+}
+
+_EVERY_ACTION = frozenset({"search", "read", "retrieve", "store", "publish", "feed", "delete", "operate", "audit"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who asks, for whom, and on what evidence.
+
+    ``organisation`` is an ODS (or board) code; ``evidence`` says how we know (``session``, ``bearer``, ``certificate``,
+    ``gateway-token``, ``open``, ``dimse``). ``member`` is set for a member's own node.
+    """
+
+    subject: str
+    name: str = ""
+    roles: frozenset[str] = frozenset()
+    organisation: str = ""
+    purpose: str = "TREAT"
+    evidence: str = "bearer"
+    member: int | None = None
+    claims: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def describe(self) -> dict[str, Any]:
+        """For audit entries."""
+        return {
+            "subject": self.subject,
+            "name": self.name,
+            "roles": sorted(self.roles),
+            "organisation": self.organisation,
+            "purpose": self.purpose,
+            "evidence": self.evidence,
+        }
+
+
+#: The caller without credentials under ``--open``: every role, purpose treatment, audited as such.
+OPEN = Principal(subject="open", name="open demo", roles=frozenset({"open"}), evidence="open")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Permit or deny, and the rule that said so."""
+
+    permit: bool
+    rule: str
+
+
+def decide(principal: Principal, face: Face, action: Action) -> Decision:
+    """Deny unless a role's row permits ``action`` on ``face`` for a known purpose."""
+    if principal.purpose not in PURPOSES:
+        return Decision(False, "unknown purpose of use")
+    if "open" in principal.roles and action in _EVERY_ACTION:
+        return Decision(True, "open demo")
+    for role in sorted(principal.roles):
+        if action in TABLE.get(role, {}).get(face, frozenset()):
+            return Decision(True, f"{role}: {face} {action}")
+    return Decision(False, f"no role of {sorted(principal.roles)} may {action} on {face}")

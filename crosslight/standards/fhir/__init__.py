@@ -1,0 +1,1 @@
+"""FHIR R4: StudyRecord to ImagingStudy, Patient, Endpoint, Organization; the search grammar."""

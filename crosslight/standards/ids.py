@@ -1,0 +1,301 @@
+"""Identifiers: UIDs, OIDs, CX and CXi, NHS numbers, and the UUIDs that Crosslight derives (D9).
+
+Does not know patients or studies, only the shapes of their names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NewType, Self
+from uuid import UUID
+
+import nhs_number as _nhs
+
+from crosslight.standards.problem import Invalid
+
+StudyUID = NewType("StudyUID", str)
+SeriesUID = NewType("SeriesUID", str)
+SopUID = NewType("SopUID", str)
+Oid = NewType("Oid", str)
+OrgCode = NewType("OrgCode", str)
+MemberId = NewType("MemberId", int)  # immutable; organisation codes are dated attributes of it (D9)
+
+NHS_NUMBER_OID = Oid("2.16.840.1.113883.2.1.4.1")  # NHS number; FHIR https://fhir.nhs.uk/Id/nhs-number
+NHS_NUMBER_SYSTEM = "https://fhir.nhs.uk/Id/nhs-number"
+CHI_OID = Oid("2.16.840.1.113883.2.1.3.2.4.16.53")  # Scotland's Community Health Index number
+CHI_SYSTEM = "https://fhir.nhs.scot/Id/chi-number"
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*\Z")
+_STRICT_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*\Z")
+
+
+def is_uid(text: str) -> bool:
+    """Whether ``text`` is a UID as received systems write them (PS3.5 9.1; leading zeroes are tolerated)."""
+    return 0 < len(text) <= 64 and _UID.match(text) is not None
+
+
+def is_strict_uid(text: str) -> bool:
+    """Whether ``text`` obeys PS3.5 9.1 to the letter; what we write must."""
+    return 0 < len(text) <= 64 and _STRICT_UID.match(text) is not None
+
+
+def checked_uid(text: str, where: str) -> str:
+    """``text`` stripped of padding, if it is a UID.
+
+    Raises:
+        Invalid: with ``where`` as the place.
+    """
+    text = text.strip(" \0")
+    if not is_uid(text):
+        raise Invalid(f"{where} is not a UID.", why="PS3.5 9.1: digits and dots, at most 64.", where=where)
+    return text
+
+
+def uid_from_uuid(value: UUID) -> str:
+    """The UID of a UUID (PS3.5 B.2)."""
+    return f"2.25.{value.int}"
+
+
+def uuid_from_uid(uid: str) -> UUID | None:
+    """The UUID in a ``2.25.`` UID, or None."""
+    if not uid.startswith("2.25.") or not uid[5:].isdecimal() or len(uid) > 44:
+        return None
+    number = int(uid[5:])
+    return UUID(int=number) if number < 1 << 128 else None
+
+
+# --- CX and CXi (ITI TF-3 Table 4.2.3.1.7-2) -----------------------------------------------------------------------
+
+_HL7_ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\", "\r": "\\X0D\\", "\n": "\\X0A\\"}
+_HL7_UNESCAPES = {"E": "\\", "F": "|", "S": "^", "T": "&", "R": "~"}
+_HL7_SEQUENCE = re.compile(r"\\([^\\]*)\\")
+
+
+def hl7_escape(text: str) -> str:
+    """Escape the HL7 v2 delimiters (HL7 v2.5 2.7)."""
+    return "".join(_HL7_ESCAPES.get(char, char) for char in text)
+
+
+def hl7_unescape(text: str) -> str:
+    """Undo :func:`hl7_escape`; unknown sequences are left as they are."""
+
+    def one(match: re.Match[str]) -> str:
+        body = match.group(1)
+        if body in _HL7_UNESCAPES:
+            return _HL7_UNESCAPES[body]
+        if body[:1] == "X" and len(body) > 1:
+            try:
+                return bytes.fromhex(body[1:]).decode("utf-8")
+            except ValueError:
+                return match.group(0)
+        return match.group(0)
+
+    return _HL7_SEQUENCE.sub(one, text)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Identifier:
+    """A value under an authority: a patient id, an accession number, an order number.
+
+    ``authority`` is the OID of the issuer ('' when nobody said); ``namespace`` its local name (an ODS code, say).
+    Two identifiers are the same only when authority (or, lacking one, namespace) and value agree.
+    """
+
+    value: str
+    authority: str = ""
+    namespace: str = ""
+
+    def cx(self) -> str:
+        """As CX: ``ID^^^&OID&ISO`` (ITI TF-3 Table 4.2.3.1.7-2)."""
+        return f"{hl7_escape(self.value)}^^^&{self.authority}&ISO"
+
+    def cxi(self, kind: str) -> str:
+        """As CXi of type ``kind``, e.g. ``urn:ihe:iti:xds:2013:accession``; without authority only CXi.1 and CXi.5."""
+        if not self.authority:
+            return f"{hl7_escape(self.value)}^^^^{kind}"
+        return f"{hl7_escape(self.value)}^^^&{self.authority}&ISO^{kind}"
+
+    @classmethod
+    def parse_cx(cls, text: str) -> Self:
+        """Read a CX, liberally (namespace accepted, type not required).
+
+        Raises:
+            Invalid: if there is no id or the universal id is not an OID.
+        """
+        parts = text.split("^")
+        value = hl7_unescape(parts[0])
+        hd = parts[3].split("&") if len(parts) > 3 else []
+        namespace = hl7_unescape(hd[0]) if hd else ""
+        authority = hd[1].strip() if len(hd) > 1 else ""
+        if not value:
+            raise Invalid("A CX without an id.", why="ITI TF-3 4.2.3.1.7: CX.1 is required.")
+        if authority and not is_uid(authority):
+            raise Invalid("A CX whose assigning authority is not an OID.", why="ITI TF-3 4.2.3.1.7: CX.4 is &OID&ISO.")
+        return cls(value=value, authority=authority, namespace=namespace)
+
+
+CXI_ACCESSION = "urn:ihe:iti:xds:2013:accession"
+CXI_ORDER = "urn:ihe:iti:xds:2013:order"
+CXI_STUDY_UID = "urn:ihe:iti:xds:2016:studyInstanceUID"
+CXI_UNIQUE_ID = "urn:ihe:iti:xds:2013:uniqueId"
+
+
+# --- national numbers ----------------------------------------------------------------------------------------------
+
+
+def nhs_number(text: str, *, allow_test: bool) -> str | None:
+    """The ten digits of a valid NHS number, else None.
+
+    Args:
+        text: With or without spaces and hyphens.
+        allow_test: Whether numbers of the test range 9xx count (D3: only by configuration).
+
+    Repeated digits and ranges never issued pass the arithmetic; they are refused here (fhir.md 1.3).
+    """
+    digits = text.replace(" ", "").replace("-", "")
+    if len(digits) != 10 or not digits.isascii() or not digits.isdecimal() or len(set(digits)) == 1:
+        return None
+    if not _nhs.is_valid(digits):
+        return None
+    if digits[0] == "9":
+        return digits if allow_test else None
+    # Issued for England, Wales and the Isle of Man: 400 000 000-499 999 999 and 600 000 000-799 999 999.
+    return digits if digits[0] in "467" else None
+
+
+def chi_number(text: str, *, allow_test: bool) -> str | None:
+    """The ten digits of a plausible CHI number (DDMMYY + 4, modulus 11), else None; 9xx only as test numbers."""
+    digits = text.replace(" ", "").replace("-", "")
+    if len(digits) != 10 or not digits.isascii() or not digits.isdecimal() or len(set(digits)) == 1:
+        return None
+    check = 11 - sum(int(d) * w for d, w in zip(digits, range(10, 1, -1), strict=False)) % 11
+    if check == 10 or check % 11 != int(digits[9]):
+        return None
+    if digits[0] == "9":
+        return digits if allow_test else None
+    day, month = int(digits[:2]), int(digits[2:4])
+    return digits if 1 <= day <= 31 and 1 <= month <= 12 else None
+
+
+NATIONAL_CHECKS = {NHS_NUMBER_OID: nhs_number, CHI_OID: chi_number}
+
+
+def national_number(authority: str, text: str, *, allow_test: bool) -> str | None:
+    """The normal form of a national number under ``authority``, or None where it is not valid.
+
+    An authority without a check of its own (a region's) accepts any non-empty value.
+    """
+    check = NATIONAL_CHECKS.get(Oid(authority))
+    if check is None:
+        return text.strip() or None
+    return check(text, allow_test=allow_test)
+
+
+# --- derived identifiers (D9) --------------------------------------------------------------------------------------
+
+
+class Kind(IntEnum):
+    """What a derived id names: a closed table (D9). Never renumber."""
+
+    DOCUMENT_ENTRY = 1  # entryUUID of the DocumentEntry
+    DOCUMENT = 2  # uniqueId of the manifest: its SOP Instance UID
+    SUBMISSION_SET = 3  # entryUUID of the SubmissionSet
+    SUBMISSION = 4  # uniqueId of the SubmissionSet
+    HAS_MEMBER = 5  # SubmissionSet -> DocumentEntry
+    REPLACES = 6  # RPLC association
+    MANIFEST_SERIES = 7  # Series Instance UID of the manifest
+    AVAILABILITY = 8  # UpdateAvailabilityStatus association (ITI-57)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Version:
+    """A member's version of a study: (epoch, n), never a clock (D10). Compares as it orders."""
+
+    epoch: int
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}.{self.n}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``epoch.n``."""
+        epoch, _, n = text.partition(".")
+        return cls(int(epoch), int(n))
+
+
+def study_tag(secret: bytes, study_uid: str) -> bytes:
+    """The 80 bits that name a study among a member's: HMAC-SHA-256(member's secret, study UID), cut (D9)."""
+    return hmac.new(secret, study_uid.encode("ascii"), hashlib.sha256).digest()[:10]
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedId:
+    """A UUID v8 (RFC 9562 5.8): kind 8, epoch 8, revision 24, study tag 80, two spare zero bits; 122 bits in all."""
+
+    kind: int
+    version: Version
+    tag: bytes
+
+    def uuid(self) -> UUID:
+        """As a UUID.
+
+        Raises:
+            ValueError: if the epoch or the revision is out of range (a node then takes a new epoch).
+        """
+        if not (0 <= self.version.epoch < 1 << 8 and 0 <= self.version.n < 1 << 24 and len(self.tag) == 10):
+            raise ValueError("epoch is 8 bits, revision 24, tag 80")
+        payload = (self.kind << 114) | (self.version.epoch << 106) | (self.version.n << 82)
+        payload |= int.from_bytes(self.tag, "big") << 2
+        high, mid, low = payload >> 74, (payload >> 62) & 0xFFF, payload & ((1 << 62) - 1)
+        return UUID(int=(high << 80) | (0x8 << 76) | (mid << 64) | (0b10 << 62) | low)
+
+    def urn(self) -> str:
+        """As ``urn:uuid:...``, the form of an entryUUID."""
+        return self.uuid().urn
+
+    def uid(self) -> str:
+        """As a DICOM UID or XDS uniqueId, ``2.25.``."""
+        return uid_from_uuid(self.uuid())
+
+    @classmethod
+    def parse(cls, value: UUID | str) -> Self | None:
+        """Recognise one of ours in a UUID, ``urn:uuid:`` or ``2.25.`` UID; None for any other."""
+        if isinstance(value, str):
+            if value.startswith("2.25."):
+                parsed = uuid_from_uid(value)
+            else:
+                try:
+                    parsed = UUID(value)
+                except ValueError:
+                    parsed = None
+            if parsed is None:
+                return None
+            value = parsed
+        number = value.int
+        if (number >> 76) & 0xF != 0x8 or (number >> 62) & 0b11 != 0b10:
+            return None
+        payload = ((number >> 80) << 74) | (((number >> 64) & 0xFFF) << 62) | (number & ((1 << 62) - 1))
+        kind = payload >> 114
+        if payload & 0b11 or kind not in Kind._value2member_map_:
+            return None
+        version = Version((payload >> 106) & 0xFF, (payload >> 82) & 0xFFFFFF)
+        return cls(kind, version, ((payload >> 2) & ((1 << 80) - 1)).to_bytes(10, "big"))
+
+
+def holding_fhir_id(region_key: bytes, member: int, record: str, study_uid: str) -> str:
+    """The FHIR id of a holding: UUID v8 of HMAC-SHA-256(region's key; member, patient record, study) (D12)."""
+    text = f"{member}\x1f{record}\x1f{study_uid}".encode()
+    digest = bytearray(hmac.new(region_key, text, hashlib.sha256).digest()[:16])
+    digest[6] = (digest[6] & 0x0F) | 0x80
+    digest[8] = (digest[8] & 0x3F) | 0x80
+    return str(UUID(bytes=bytes(digest)))
+
+
+def hash8(text: str) -> int:
+    """A signed 64-bit hash of a lookup key, for 8-byte index columns (D5); always verified on read (D13)."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)

@@ -1,0 +1,183 @@
+"""One tree of errors for both services, and how each looks on each wire.
+
+::
+
+    CrosslightError
+      OurError                    our fault, or our surroundings'
+        ConfigError               a configuration that cannot be used
+        StorageError              disk, database, full or broken
+          OutOfSpace              below min_free_bytes
+      PeerError                   the caller's, or another system's
+        Malformed                 cannot be read as what it claims to be
+          TooLarge                over a bound (size, count, depth, time)
+        Invalid                   readable, but breaks a rule of the standard
+        NotFound                  no such thing here
+          Gone                    it was here (deleted, deprecated)
+        Conflict                  collides with what is stored
+        Unauthenticated           who are you?
+        Forbidden                 known, and not allowed
+        NotAcceptable             none of the asked representations can be given
+        Unsupported               a part of the standard that is not built here
+        Unavailable               a peer or a part of us cannot answer now
+          MemberUnreachable       the member that holds it cannot be reached
+
+Every error says *what*, *why* and *what to do*, and never carries patient data or a stack trace to a peer. A face renders
+it once: HTTP status from ``http_status``; XDS, FHIR and DICOM codes from the fields below where a face has better ones.
+"""
+
+from __future__ import annotations
+
+
+class CrosslightError(Exception):
+    """Base of all our errors.
+
+    Args:
+        what: One sentence for the person or program at the other end.
+        why: The rule or the fact behind it, with its clause where there is one.
+        todo: What the reader can do about it.
+        where: The element, parameter, path or clause that is at fault.
+        xds_code: IHE ITI TF-3 Table 4.2.4.1-2 error code, when this reaches a SOAP face.
+        fhir_code: FHIR issue type, when this reaches the FHIR face.
+    """
+
+    http_status = 500
+    fhir_code = "exception"
+    xds_code = "XDSRegistryError"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        why: str = "",
+        todo: str = "",
+        where: str = "",
+        xds_code: str | None = None,
+        fhir_code: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.todo = todo
+        self.where = where
+        if xds_code is not None:
+            self.xds_code = xds_code
+        if fhir_code is not None:
+            self.fhir_code = fhir_code
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.what, self.why, self.todo) if part)
+
+
+class OurError(CrosslightError):
+    """Our fault: the peer did nothing wrong."""
+
+
+class ConfigError(OurError):
+    """A configuration value that cannot be used; ``where`` is its key path."""
+
+
+class StorageError(OurError):
+    """The disk or the database refused."""
+
+    http_status = 503
+    fhir_code = "transient"
+    xds_code = "XDSRegistryOutOfResources"
+
+
+class OutOfSpace(StorageError):
+    """Less than the configured reserve is free: refuse, and recover when space returns."""
+
+    http_status = 507
+    xds_code = "XDSRepositoryOutOfResources"
+
+
+class PeerError(CrosslightError):
+    """The other side's data or request is at fault."""
+
+    http_status = 400
+    fhir_code = "invalid"
+
+
+class Malformed(PeerError):
+    """Cannot be read as what it claims to be."""
+
+    fhir_code = "structure"
+
+
+class TooLarge(Malformed):
+    """Over one of our bounds."""
+
+    http_status = 413
+    fhir_code = "too-long"
+
+
+class Invalid(PeerError):
+    """Readable, but it breaks a rule."""
+
+    xds_code = "XDSRegistryMetadataError"
+
+
+class NotFound(PeerError):
+    """No such thing here, or none that this caller may know of."""
+
+    http_status = 404
+    fhir_code = "not-found"
+    xds_code = "XDSDocumentUniqueIdError"
+
+
+class Gone(NotFound):
+    """It was here."""
+
+    http_status = 410
+    fhir_code = "deleted"
+
+
+class Conflict(PeerError):
+    """Collides with what is stored."""
+
+    http_status = 409
+    fhir_code = "conflict"
+
+
+class Unauthenticated(PeerError):
+    """No credentials, or none that hold."""
+
+    http_status = 401
+    fhir_code = "login"
+
+
+class Forbidden(PeerError):
+    """Known, and not allowed."""
+
+    http_status = 403
+    fhir_code = "forbidden"
+
+
+class NotAcceptable(PeerError):
+    """None of the representations asked for can be given (PS3.18 8.7)."""
+
+    http_status = 406
+    fhir_code = "not-supported"
+
+
+class Unsupported(PeerError):
+    """A part of the standard that is not built here."""
+
+    http_status = 501
+    fhir_code = "not-supported"
+
+
+class Unavailable(PeerError):
+    """A peer, or a part of us, cannot answer now; try again."""
+
+    http_status = 503
+    fhir_code = "transient"
+    xds_code = "XDSRegistryNotAvailable"
+
+
+class MemberUnreachable(Unavailable):
+    """The member that holds it cannot be reached now; ``where`` is its organisation code."""
+
+    http_status = 504
+    fhir_code = "timeout"
+    xds_code = "XDSRepositoryError"

@@ -1,0 +1,86 @@
+"""Publication: one version of one study as XDS sees it, before it is ebRIM.
+
+The node builds ITI-42 from it and the registry answers ITI-18 from it, through the same views (``views.py``), so that both
+roads give the same answers (D6, D17). ``extras`` keeps what a submitter said otherwise than the views would.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
+
+from crosslight.standards.ids import DerivedId, Kind, Oid, Version, study_tag
+from crosslight.standards.study import ManifestFacts, StudyRecord
+
+Status = Literal["Approved", "Deprecated"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The member as its DocumentEntries name it."""
+
+    code: str  # organisation code
+    name: str
+    repository_unique_id: Oid
+    retrieve_location_uid: Oid
+    authority: Oid  # of its local patient numbers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """One version of a holding on the wire.
+
+    ``replaces_entry_uuid`` is the DocumentEntry that this one's RPLC points at, '' for a fresh one.
+    """
+
+    source: Source
+    record: StudyRecord
+    manifest: ManifestFacts
+    version: Version | None  # None: a foreign source's, whose ids are its own
+    entry_uuid: str  # urn:uuid:…
+    submission_uuid: str
+    submission_uid: str  # SubmissionSet.uniqueId
+    submission_time: str  # DTM, UTC
+    has_member_uuid: str
+    replaces_entry_uuid: str = ""
+    replaces_uuid: str = ""  # id of the RPLC association
+    status: Status = "Approved"
+    extras: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def derived(
+        cls,
+        *,
+        source: Source,
+        secret: bytes,
+        version: Version,
+        record: StudyRecord,
+        manifest: ManifestFacts,
+        submission_time: str,
+        replaces: Version | None = None,
+        status: Status = "Approved",
+    ) -> Self:
+        """One of our own: every id follows from the member's secret, the version and the study (D9)."""
+        tag = study_tag(secret, record.study_uid)
+
+        def at(kind: Kind, when: Version = version) -> DerivedId:
+            return DerivedId(kind, when, tag)
+
+        return cls(
+            source=source,
+            record=record,
+            manifest=manifest,
+            version=version,
+            entry_uuid=at(Kind.DOCUMENT_ENTRY).urn(),
+            submission_uuid=at(Kind.SUBMISSION_SET).urn(),
+            submission_uid=at(Kind.SUBMISSION).uid(),
+            submission_time=submission_time,
+            has_member_uuid=at(Kind.HAS_MEMBER).urn(),
+            replaces_entry_uuid=at(Kind.DOCUMENT_ENTRY, replaces).urn() if replaces else "",
+            replaces_uuid=at(Kind.REPLACES).urn() if replaces else "",
+            status=status,
+        )
+
+    def with_status(self, status: Status) -> Self:
+        """The same, Approved or Deprecated."""
+        return replace(self, status=status)

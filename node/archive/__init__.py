@@ -1,0 +1,1 @@
+"""Objects on disk and their index: ingest, quarantine, the bin, integrity."""

@@ -1,0 +1,1 @@
+"""DIMSE faces: C-ECHO and C-STORE."""

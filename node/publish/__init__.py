@@ -1,0 +1,1 @@
+"""Revisions, manifests, the durable outbox and its roads (gRPC, SOAP)."""

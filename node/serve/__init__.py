@@ -1,0 +1,1 @@
+"""DICOMweb, RAD-69 and ITI-43 of what this trust holds; everything leaves through release.py."""

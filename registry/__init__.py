@@ -1,0 +1,1 @@
+"""The region's side: one index of who holds what, and the faces that answer from it."""

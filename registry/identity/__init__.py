@@ -1,0 +1,1 @@
+"""Who is who: patient records, persons, links with history, the ADT feed."""

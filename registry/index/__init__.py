@@ -1,0 +1,1 @@
+"""THE index: store on SQLite or PostgreSQL, schema deltas, life cycle."""

@@ -1,0 +1,1 @@
+"""Invitations, the certificate authority, heartbeats, suspension."""

@@ -1,0 +1,105 @@
+"""Members as values, and the directory seam that index, ask, gateway and coverage read (in memory)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, Protocol
+
+from crosslight.standards.ids import MemberId, Oid, Version
+from crosslight.standards.xds.publication import Source
+
+MemberStatus = Literal["invited", "active", "suspended", "foreign"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Where a member's faces are; '' = unknown. Addresses are bases without a trailing slash."""
+
+    base: str = ""
+    systems: str = ""
+    dicomweb: str = ""
+    rad69: str = ""
+    xds_repository: str = ""
+    aet: str = ""
+    dimse: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One member of the region. ``id`` never changes; the code may (D9)."""
+
+    id: MemberId
+    code: str
+    name: str
+    repository_unique_id: Oid
+    retrieve_location_uid: Oid
+    authority: Oid
+    status: MemberStatus
+    secret: bytes = field(repr=False)  # for derived ids (D9); kept with the member
+    epoch: int = 0
+    cursor: Version | None = None  # newest version acknowledged (D10)
+    status_since: datetime | None = None
+    status_reason: str = ""
+    endpoints: Endpoints = Endpoints()
+
+    @property
+    def source(self) -> Source:
+        """As its DocumentEntries name it."""
+        return Source(
+            code=self.code,
+            name=self.name,
+            repository_unique_id=self.repository_unique_id,
+            retrieve_location_uid=self.retrieve_location_uid,
+            authority=self.authority,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presence:
+    """What the link last said of a member."""
+
+    member: MemberId
+    reachable: bool
+    since: datetime | None = None  # since when unreachable
+    last_heard: datetime | None = None
+    waiting: int = 0
+    parked: int = 0
+    quarantined: int = 0
+    filling: bool = False
+    indexed_from: str = ""
+    census_equal: bool | None = None
+    census_at: datetime | None = None
+    skew_ms: int = 0
+
+
+class Directory(Protocol):
+    """The region's members as the other rooms see them: cheap, synchronous reads of an in-memory copy."""
+
+    def all(self) -> tuple[Member, ...]:
+        """Every member that counts for coverage (active and suspended), by code."""
+        ...
+
+    def by_id(self, member: MemberId) -> Member | None:
+        """Any member, foreign ones too."""
+        ...
+
+    def by_code(self, code: str) -> Member | None:
+        """The member that has this organisation code now."""
+        ...
+
+    def by_repository(self, oid: str) -> Member | None:
+        """The member with this repositoryUniqueId."""
+        ...
+
+    def by_retrieve_location(self, oid: str) -> Member | None:
+        """The member with this retrieveLocationUID."""
+        ...
+
+    def by_authority(self, oid: str) -> Member | None:
+        """The member whose local patient numbers are under this authority."""
+        ...
+
+    def presence(self, member: MemberId) -> Presence:
+        """What is known of a member's link now."""
+        ...

@@ -1,0 +1,109 @@
+"""Questions and answers: the types of ``ask.py``, typed by what bounds them (D20)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from crosslight.standards.ids import Identifier
+from registry.coverage import Coverage
+from registry.index.model import DisputedNotice, Holding, Person, XdsObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyFilter:
+    """What a study question may narrow by; empty = not asked. All given parts must hold; values within a part are OR."""
+
+    modalities: tuple[str, ...] = ()
+    study_uids: tuple[str, ...] = ()
+    accessions: tuple[Identifier, ...] = ()  # without authority: any issuer
+    members: tuple[str, ...] = ()  # organisation codes
+    study_date: tuple[str, str] | None = None  # QIDO: DA text range, either end may be ''
+    started: tuple[datetime | None, datetime | None] | None = None  # FHIR/XDS: UTC [low, high)
+    descriptions: tuple[str, ...] = ()  # case-insensitive, * and ? wildcards
+    progress: tuple[str, ...] = ()
+    updated_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatientSelector:
+    """Which person: any of these identifiers, or a FHIR patient id, or exact family name + date of birth (+ given)."""
+
+    identifiers: tuple[Identifier, ...] = ()  # without authority: the region's national authorities, then any local
+    fhir_id: str = ""
+    family: str = ""
+    given: str = ""
+    birth_date: str = ""  # YYYYMMDD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByPatient:
+    """Studies of one person."""
+
+    patient: PatientSelector
+    filter: StudyFilter = StudyFilter()
+    versions: bool = False  # with superseded versions and deprecated holdings (XDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByObject:
+    """Holdings by their own names; any list may be used alone."""
+
+    fhir_ids: tuple[str, ...] = ()
+    study_uids: tuple[str, ...] = ()
+    accessions: tuple[Identifier, ...] = ()
+    entry_uuids: tuple[str, ...] = ()  # entry, submission set or association
+    unique_ids: tuple[str, ...] = ()  # document or submission uniqueId
+    versions: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByPopulation:
+    """A bounded page over the region, newest first, resumable by ``cursor``."""
+
+    filter: StudyFilter
+    limit: int = 50
+    cursor: str = ""
+    order: Literal["started", "updated"] = "started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patients:
+    """Persons, for demographics searches and reads."""
+
+    patient: PatientSelector
+    limit: int = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectoryQuestion:
+    """Members, their endpoints and their coverage; no patient."""
+
+
+Question = ByPatient | ByObject | ByPopulation | Patients | DirectoryQuestion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a face renders: rows that policy allows, whose they are, what may be said of disputes, and how complete it is.
+
+    ``gone`` names objects that were here (FHIR 410). ``cursor`` is '' on the last page.
+    """
+
+    holdings: tuple[Holding, ...]
+    persons: tuple[Person, ...]
+    objects: tuple[XdsObject, ...]
+    disputed: tuple[DisputedNotice, ...]
+    coverage: Coverage
+    correlation: str
+    incarnation: str
+    cursor: str = ""
+    gone: tuple[str, ...] = ()
+
+    def person_of(self, holding: Holding) -> Person | None:
+        """The person whose record the holding is under."""
+        for person in self.persons:
+            if any(r.key == holding.record_key for r in person.records):
+                return person
+        return None

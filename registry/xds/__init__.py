@@ -1,0 +1,1 @@
+"""The XDS face: one file per transaction."""

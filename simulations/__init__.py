@@ -1,0 +1,1 @@
+"""Regions as data, synthetic patients and images, the demo region; the only place that knows both sides."""
