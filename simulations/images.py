@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
@@ -146,15 +147,15 @@ def radiograph(rng: np.random.Generator, body_part: str, rows: int = 1024, colum
         for rib in range(8):
             dense += 220 * (np.abs(y + 0.75 - 0.17 * rib + 0.35 * x * x) < 0.018)
     dense += rng.normal(0, 25, dense.shape).astype(np.float32)
-    return np.clip(400 + dense, 0, 4095).astype(np.uint16)
+    return np.clip(3600 - dense, 0, 4095).astype(np.uint16)  # MONOCHROME1: low is bright
 
 
 def mammogram(rng: np.random.Generator, side: str, rows: int = 1024, columns: int = 800) -> NDArray[np.uint16]:
     """A breast with glandular texture, MONOCHROME2."""
     y, x = np.mgrid[-1 : 1 : rows * 1j, 0 : 1 : columns * 1j].astype(np.float32)
     shape = (x / 0.85) ** 2 + (y / 0.9) ** 2 < 1
-    coarse = rng.normal(0, 1, (rows // 32 + 1, columns // 32 + 1))
-    texture = np.kron(coarse, np.ones((32, 32)))[:rows, :columns].astype(np.float32)
+    coarse = Image.fromarray(rng.normal(0, 1, (rows // 32, columns // 32)).astype(np.float32), "F")
+    texture = np.asarray(coarse.resize((columns, rows), Image.Resampling.BICUBIC))
     image = np.where(shape, 1500 + 260 * texture * np.exp(-3 * x), 60).astype(np.float32)
     image += rng.normal(0, 20, image.shape).astype(np.float32)
     return np.clip(image if side == "L" else image[:, ::-1], 0, 4095).astype(np.uint16)
@@ -300,7 +301,7 @@ def _cr(plan: StudyPlan) -> Iterator[FileDataset]:
         if body == "HAND":
             ds.Laterality = "L"
         ds.ImagerPixelSpacing = [0.2, 0.2]
-        ds.WindowCenter, ds.WindowWidth = 1600, 2800
+        ds.WindowCenter, ds.WindowWidth = 2400, 2800
         pixels = radiograph(np.random.default_rng([plan.seed, index]), body)
         _grey(ds, pixels, bits=12, photometric="MONOCHROME1", signed=False)
         yield ds
@@ -320,6 +321,8 @@ def _mg(plan: StudyPlan) -> Iterator[FileDataset]:
         ds.AnatomicRegionSequence = Sequence([_code("76752008", "SCT", "Breast")])
         ds.ViewCodeSequence = Sequence([_code("399162004" if view == "CC" else "399368009", "SCT", view)])
         ds.AcquisitionContextSequence, ds.OrganExposed = Sequence(), "BREAST"
+        ds.DetectorType, ds.PositionerType = "DIRECT", "MAMMOGRAPHIC"
+        ds.ViewCodeSequence[0].ViewModifierCodeSequence = Sequence()
         ds.WindowCenter, ds.WindowWidth = 1500, 1800
         pixels = mammogram(np.random.default_rng([plan.seed, index]), side)
         _grey(ds, pixels, bits=12, photometric="MONOCHROME2", signed=False)
