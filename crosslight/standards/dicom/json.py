@@ -1,0 +1,156 @@
+"""The DICOM JSON model (PS3.18 Annex F): attributes as ``{"00100020": {"vr": "LO", "Value": ["…"]}}``.
+
+Text goes in and comes out exactly: no trimming, no escaping, no change of case. Absent and empty values are attributes
+without ``Value``; an empty one among several is ``null`` (F.2.5). Does not read DICOM files.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import orjson
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+
+MEDIA_TYPE = "application/dicom+json"
+
+Attributes = dict[str, Any]  # tag (8 upper-case hex digits) -> {"vr": …, "Value": […]}
+
+_TAG = re.compile(r"[0-9A-Fa-f]{8}\Z")
+_PN_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")  # F.2.2
+_INTEGERS = frozenset({"IS", "SL", "SS", "UL", "US", "SV", "UV"})
+_REALS = frozenset({"DS", "FL", "FD"})
+_BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
+
+
+@lru_cache(maxsize=4096)
+def tag_of(name: str) -> str | None:
+    """The tag (``0020000D``) that a keyword or tag names, or None for what the dictionary does not know (PS3.6)."""
+    if _TAG.match(name):
+        tag = int(name, 16)
+        return f"{tag:08X}" if keyword_for_tag(tag) else None
+    number = tag_for_keyword(name)
+    return None if number is None else f"{number:08X}"
+
+
+@lru_cache(maxsize=4096)
+def keyword_of(tag: str) -> str:
+    """The keyword of a tag, '' where it has none."""
+    return str(keyword_for_tag(int(tag, 16)))
+
+
+@lru_cache(maxsize=4096)
+def vr_of(tag: str) -> str:
+    """The value representation of a tag; the first where the dictionary allows several, ``UN`` where it knows none."""
+    try:
+        return str(dictionary_VR(int(tag, 16))).split(" ")[0]
+    except KeyError:
+        return "UN"
+
+
+def person_name(pn: str) -> dict[str, str]:
+    """A PN value as its component groups (F.2.2); the inverse is :func:`person_name_text`."""
+    groups = pn.split("=", 2)
+    return {name: text for name, text in zip(_PN_GROUPS, groups, strict=False) if text}
+
+
+def person_name_text(value: Mapping[str, str]) -> str:
+    """The PN text of its component groups, without trailing empty groups."""
+    return "=".join(value.get(name, "") for name in _PN_GROUPS).rstrip("=")
+
+
+def _number(text: str, vr: str) -> int | float | str:
+    """A JSON number where the text is one, else the text itself (F.2.3 allows both)."""
+    try:
+        if vr in _INTEGERS:
+            return int(text) if re.fullmatch(r"\s*[+-]?[0-9]+\s*", text) else text
+        number = float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) else text
+
+
+def _value(value: Any, vr: str) -> Any:
+    if value is None or value == "":
+        return None
+    if vr == "PN" and isinstance(value, str):
+        return person_name(value) or None
+    if vr in _INTEGERS or vr in _REALS:
+        return _number(value, vr) if isinstance(value, str) else value
+    return value
+
+
+def attribute(name: str, values: Iterable[Any], *, vr: str = "") -> tuple[str, dict[str, Any]]:
+    """One attribute as ``(tag, {"vr", "Value"})``.
+
+    Args:
+        name: Keyword or tag; one that the dictionary knows, unless ``vr`` is given with a tag.
+        values: Texts, numbers, or (for SQ) attribute dicts; '' and None are empty values.
+        vr: Overrides the dictionary's.
+
+    Raises:
+        KeyError: for a name that is no attribute: a mistake of ours.
+    """
+    tag = tag_of(name)
+    if tag is None:
+        if not (vr and _TAG.match(name)):
+            raise KeyError(name)
+        tag = name.upper()
+    vr = vr or vr_of(tag)
+    items = [_value(value, vr) for value in values]
+    while items and items[-1] is None:
+        items.pop()
+    return tag, {"vr": vr, "Value": items} if items else {"vr": vr}
+
+
+def attributes(**by_keyword: Any) -> Attributes:
+    """Attributes by keyword: a value, or a list or tuple of values; in tag order, as F.2.2 asks."""
+    made = (attribute(k, v if isinstance(v, list | tuple) else (v,)) for k, v in by_keyword.items())
+    return dict(sorted(made))
+
+
+def put(row: Attributes, name: str, *values: Any) -> None:
+    """Set one attribute of ``row``."""
+    tag, body = attribute(name, values)
+    row[tag] = body
+
+
+def values_of(row: Mapping[str, Any], name: str) -> list[Any]:
+    """The values of an attribute of ``row`` as they stand in JSON; [] when absent or empty."""
+    tag = tag_of(name) or name
+    found: list[Any] = (row.get(tag) or {}).get("Value") or []
+    return found
+
+
+def texts_of(row: Mapping[str, Any], name: str) -> list[str]:
+    """The values of an attribute as DICOM text; PN as its groups joined by ``=``; [] for sequences and binaries."""
+    texts = []
+    for value in values_of(row, name):
+        if value is None:
+            texts.append("")
+        elif isinstance(value, Mapping):
+            if not any(group in value for group in _PN_GROUPS):
+                return []
+            texts.append(person_name_text(value))
+        else:
+            texts.append(str(value))
+    return texts
+
+
+def text_of(row: Mapping[str, Any], name: str) -> str:
+    """The first value of an attribute as text, '' when absent."""
+    texts = texts_of(row, name)
+    return texts[0] if texts else ""
+
+
+def dumps(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Rows as the body of an ``application/dicom+json`` answer."""
+    return orjson.dumps(list(rows))
+
+
+def is_binary(vr: str) -> bool:
+    """Whether values of ``vr`` are ``InlineBinary`` or ``BulkDataURI`` (F.2.6, F.2.7)."""
+    return vr in _BINARY
