@@ -14,7 +14,7 @@ class NodeMessage(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("code", "software", "epoch", "acked_n", "incarnation", "endpoints", "state_id")
+    __slots__ = ("code", "software", "epoch", "acked_n", "incarnation", "endpoints", "state_id", "made_n")
     CODE_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,7 @@ class Hello(_message.Message):
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
     STATE_ID_FIELD_NUMBER: _ClassVar[int]
+    MADE_N_FIELD_NUMBER: _ClassVar[int]
     code: str
     software: str
     epoch: int
@@ -29,7 +30,8 @@ class Hello(_message.Message):
     incarnation: str
     endpoints: Endpoints
     state_id: str
-    def __init__(self, code: _Optional[str] = ..., software: _Optional[str] = ..., epoch: _Optional[int] = ..., acked_n: _Optional[int] = ..., incarnation: _Optional[str] = ..., endpoints: _Optional[_Union[Endpoints, _Mapping]] = ..., state_id: _Optional[str] = ...) -> None: ...
+    made_n: int
+    def __init__(self, code: _Optional[str] = ..., software: _Optional[str] = ..., epoch: _Optional[int] = ..., acked_n: _Optional[int] = ..., incarnation: _Optional[str] = ..., endpoints: _Optional[_Union[Endpoints, _Mapping]] = ..., state_id: _Optional[str] = ..., made_n: _Optional[int] = ...) -> None: ...
 
 class Endpoints(_message.Message):
     __slots__ = ("base", "systems", "dicomweb", "rad69", "xds_repository", "aet", "dimse")

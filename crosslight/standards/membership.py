@@ -1,0 +1,243 @@
+"""What a registry and a joining node say to each other, as values: invitation, facts given at joining, the directory.
+
+Pure. Signing, pins and files are above; the link's messages are in protos/.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from crosslight.standards.ids import Oid
+from crosslight.standards.problem import Malformed
+from crosslight.standards.region import Region
+
+INVITATION_PREFIX = "crosslight-invitation:"
+MAX_INVITATION_CHARS = 2000
+_HEX_PIN = re.compile(r"[0-9a-f]{64}\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invitation:
+    """One admission: where, to whom, and the shared secret. The pin makes the first contact safe in both directions."""
+
+    url: str  # base of the registry's people listener
+    pin: str  # SHA-256 of the CA's SubjectPublicKeyInfo, hex
+    code: str  # organisation code of the invited member, for the reader
+    secret: str = field(repr=False)
+
+    def text(self) -> str:
+        """As the one string that is handed over."""
+        body = json.dumps({"v": 1, "url": self.url, "pin": self.pin, "code": self.code, "secret": self.secret})
+        return INVITATION_PREFIX + base64.urlsafe_b64encode(body.encode()).decode().rstrip("=")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read an invitation, with whatever white space a mail program put into it.
+
+        Raises:
+            Malformed: if it is none, or was cut.
+        """
+        text = "".join(text.split())
+        body = text.removeprefix(INVITATION_PREFIX)
+        if body == text or len(text) > MAX_INVITATION_CHARS:
+            raise Malformed("This is no invitation.", why=f"It starts with {INVITATION_PREFIX}", todo="Paste all of it.")
+        try:
+            data = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+            found = cls(url=data["url"], pin=data["pin"], code=data["code"], secret=data["secret"])
+            version = data["v"]
+        except (ValueError, binascii.Error, KeyError, TypeError):
+            raise Malformed("The invitation cannot be read.", todo="Paste all of it, or ask for a new one.") from None
+        texts = (found.url, found.pin, found.code, found.secret)
+        if version != 1 or not all(isinstance(t, str) for t in texts) or not _HEX_PIN.match(found.pin):
+            raise Malformed("The invitation is of another kind.", todo="Use the same release on both sides.")
+        if not found.url.startswith(("https://", "http://")) or not found.secret:
+            raise Malformed("The invitation names no registry.", todo="Ask for a new one.")
+        return found
+
+
+def _strings(cls: type[Any], data: Any, what: str) -> dict[str, Any]:
+    """The known keys of ``data`` that are present; unknown ones are left for later releases."""
+    if not isinstance(data, Mapping):
+        raise Malformed(f"{what} is no object.")
+    return {f.name: data[f.name] for f in fields(cls) if f.name in data}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryAddresses:
+    """Where the registry's faces are: bases without a trailing slash; ``grpc`` and ``mllp`` are host:port."""
+
+    people: str = ""
+    systems: str = ""
+    grpc: str = ""
+    mllp: str = ""
+
+    @classmethod
+    def from_plain(cls, data: Any) -> Self:
+        """Read what :func:`dataclasses.asdict` wrote."""
+        return cls(**{k: str(v) for k, v in _strings(cls, data, "The registry's address list").items()})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberFacts:
+    """What a member keeps of itself for good (D9, D11). ``id`` never changes; ``secret`` makes its derived ids."""
+
+    id: int
+    code: str
+    name: str
+    repository_unique_id: Oid
+    retrieve_location_uid: Oid
+    authority: Oid
+    secret: bytes = field(repr=False)
+    epoch: int
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON-able data; holds the secret."""
+        return {**asdict(self), "secret": self.secret.hex()}
+
+    @classmethod
+    def from_plain(cls, data: Any) -> Self:
+        """Read what :meth:`plain` wrote.
+
+        Raises:
+            Malformed: if something is missing.
+        """
+        values = _strings(cls, data, "The member's facts")
+        try:
+            return cls(
+                **{**values, "secret": bytes.fromhex(values["secret"]), "id": int(values["id"]), "epoch": int(values["epoch"])}
+            )
+        except (KeyError, TypeError, ValueError):
+            raise Malformed("The member's facts are not complete.") from None
+
+
+def region_plain(region: Region) -> dict[str, Any]:
+    """A region as JSON-able data."""
+    return asdict(region)
+
+
+def region_from_plain(data: Any) -> Region:
+    """Read what :func:`region_plain` wrote.
+
+    Raises:
+        Malformed: if something is missing.
+    """
+    values = _strings(Region, data, "The region")
+    try:
+        return Region(**{**values, "other_nationals": tuple(values.get("other_nationals", ()))})
+    except TypeError:
+        raise Malformed("The region is not complete.") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinReply:
+    """What joining gives a node: who it is, its certificate, whom to trust, and the region."""
+
+    chain_pem: str
+    bundle_pem: str
+    member: MemberFacts
+    region: Region
+    jwks: dict[str, Any]
+    registry: RegistryAddresses
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON-able data; holds the member's secret."""
+        return {
+            "chain_pem": self.chain_pem,
+            "bundle_pem": self.bundle_pem,
+            "member": self.member.plain(),
+            "region": region_plain(self.region),
+            "jwks": self.jwks,
+            "registry": asdict(self.registry),
+        }
+
+    @classmethod
+    def from_plain(cls, data: Any) -> Self:
+        """Read what :meth:`plain` wrote.
+
+        Raises:
+            Malformed: if something is missing.
+        """
+        values = _strings(cls, data, "The registry's answer")
+        try:
+            return cls(
+                chain_pem=str(values["chain_pem"]),
+                bundle_pem=str(values["bundle_pem"]),
+                member=MemberFacts.from_plain(values["member"]),
+                region=region_from_plain(values["region"]),
+                jwks=dict(values["jwks"]),
+                registry=RegistryAddresses.from_plain(values["registry"]),
+            )
+        except (KeyError, ValueError, TypeError):
+            raise Malformed("The registry's answer is not complete.") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectoryMember:
+    """One member as every other may know it."""
+
+    code: str
+    name: str
+    repository_unique_id: str
+    retrieve_location_uid: str
+    authority: str
+    status: str
+    endpoints: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectoryDocument:
+    """What every member must know of the region; signed by the region's token key, versioned, expiring."""
+
+    version: int
+    community: str  # homeCommunityId
+    issued: int  # Unix seconds
+    expires: int
+    members: tuple[DirectoryMember, ...]
+    jwks: dict[str, Any]
+    region: Region
+
+    @property
+    def suspended(self) -> frozenset[str]:
+        """Codes of members whose certificates must be refused."""
+        return frozenset(m.code for m in self.members if m.status == "suspended")
+
+    def claims(self) -> dict[str, Any]:
+        """As the claims of its JWS."""
+        return {
+            "iss": self.community,
+            "typ": "directory",
+            "ver": self.version,
+            "iat": self.issued,
+            "exp": self.expires,
+            "members": [asdict(m) for m in self.members],
+            "jwks": self.jwks,
+            "region": region_plain(self.region),
+        }
+
+    @classmethod
+    def from_claims(cls, claims: Mapping[str, Any]) -> Self:
+        """Read verified claims.
+
+        Raises:
+            Malformed: if something is missing, or it is another kind of document.
+        """
+        if claims.get("typ") != "directory":
+            raise Malformed("This is no directory.")
+        try:
+            return cls(
+                version=int(claims["ver"]),
+                community=str(claims["iss"]),
+                issued=int(claims["iat"]),
+                expires=int(claims["exp"]),
+                members=tuple(DirectoryMember(**_strings(DirectoryMember, m, "A member")) for m in claims["members"]),
+                jwks=dict(claims["jwks"]),
+                region=region_from_plain(claims["region"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            raise Malformed("The directory is not complete.") from None

@@ -1,0 +1,39 @@
+"""Configuration of membership: the region's certificate authority, invitations and the link."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crosslight.runtime.config import setting
+
+
+@dataclass(frozen=True, slots=True)
+class MembersConfig:
+    """[members]: who belongs to the region, and for how long a certificate says so."""
+
+    root_oid: str = setting(
+        "", "OID under which members' OIDs are allocated, as ROOT.10.MEMBER.n; empty = the region's homeCommunityId."
+    )
+    invitation_hours: float = setting(72.0, "How long an invitation holds.", low=0.0001, high=720)
+    certificate_days: float = setting(
+        7.0, "Life of a member's or system's certificate; it is renewed by itself at two thirds.", low=0.00002, high=397
+    )
+    system_certificate_days: float = setting(
+        90.0, "Life of an outside system's certificate, which an operator renews by hand.", low=0.00002, high=397
+    )
+    hosts: tuple[str, ...] = setting(
+        ["localhost", "127.0.0.1"], "Names and addresses by which others reach this registry; they go into its certificates."
+    )
+    heartbeat_s: float = setting(2.0, "How often nodes say that they live.", low=0.05, high=60)
+    missed_heartbeats: int = setting(3, "A member that misses so many heartbeats is unreachable.", low=2, high=100)
+    poll_s: float = setting(
+        1.0, "How often every process looks for changes of members that another made (suspension).", low=0.02, high=5
+    )
+    directory_hours: float = setting(24.0, "How long a signed directory holds at the nodes.", low=0.001, high=720)
+    max_message_bytes: int = setting(8 << 20, "Largest gRPC message from a node.", low=65536, high=256 << 20)
+    max_skew_s: float = setting(60.0, "Clock difference of a node from which on an error is logged (D22).", low=1, high=3600)
+
+    @property
+    def silence_s(self) -> float:
+        """Seconds without a heartbeat after which a member counts as unreachable."""
+        return self.heartbeat_s * self.missed_heartbeats
