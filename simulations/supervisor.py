@@ -91,16 +91,21 @@ class Supervisor:
 
     async def _watch(self, child: Child) -> None:
         process = child.process
-        while process is not None and process.poll() is None:
-            await asyncio.sleep(0.2)
-        if self._stopping or child.held_down or self._restart_after_s <= 0:
+        if process is None:
             return
-        log.warning("a child ended", name=child.name, status=process.returncode if process else None)
+        while process.poll() is None:
+            await asyncio.sleep(0.2)
+        if not self._may_restart(child):
+            return
+        log.warning("a child ended", name=child.name, status=process.returncode)
         await asyncio.sleep(self._restart_after_s)
-        if not (self._stopping or child.held_down or child.running):
+        if self._may_restart(child):
             child.restarts += 1
             self.start(child.name)
             await self._on_change()
+
+    def _may_restart(self, child: Child) -> bool:
+        return self._restart_after_s > 0 and not (self._stopping or child.held_down or child.running)
 
     def kill(self, name: str, *, hold: bool = True) -> None:
         """SIGKILL, as a power cut would; with ``hold`` it stays down until :meth:`start`."""

@@ -107,7 +107,8 @@ class AuditLog:
             rows = tx.rows(
                 "SELECT a.seq, a.correlation, a.at, a.face, a.action, a.who, a.decision, a.rule, a.peer, a.query, "
                 "(SELECT max(e.outcome) FROM audit_entry e WHERE e.correlation = a.correlation AND e.face = a.face "
-                f"AND e.action = a.action AND e.kind = 'outcome' AND e.seq > a.seq) FROM audit_entry a WHERE {where} ORDER BY a.seq DESC LIMIT ?",
+                "AND e.action = a.action AND e.kind = 'outcome' AND e.seq > a.seq) "
+                f"FROM audit_entry a WHERE {where} ORDER BY a.seq DESC LIMIT ?",
                 (*params, limit),
             )
             found = []

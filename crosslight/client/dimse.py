@@ -1,0 +1,72 @@
+"""A DIMSE client: C-ECHO and C-STORE of files, on threads (pynetdicom), with TCP_NODELAY."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import UID
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification
+
+from crosslight.standards.problem import PeerError, Unavailable
+
+
+def _nodelay(event: Any) -> None:
+    connection = event.assoc.dul.socket
+    if connection is not None and connection.socket is not None:
+        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+class DimseClient:
+    """Calls ``called`` at ``host:port`` as ``calling``. Blocking: run it in a thread."""
+
+    def __init__(self, host: str, port: int, *, called: str, calling: str) -> None:
+        self._host, self._port, self._called, self._calling = host, port, called, calling
+
+    def _associate(self, contexts: Iterable[tuple[str, str]]) -> Any:
+        entity = AE(ae_title=self._calling)
+        entity.maximum_pdu_size = 131072
+        entity.connection_timeout = entity.acse_timeout = 10
+        entity.dimse_timeout = 60
+        for sop_class, transfer_syntax in dict.fromkeys(contexts):
+            entity.add_requested_context(UID(sop_class), UID(transfer_syntax))
+        handlers: Any = [(evt.EVT_CONN_OPEN, _nodelay)]
+        association = entity.associate(self._host, self._port, ae_title=self._called, max_pdu=131072, evt_handlers=handlers)
+        if not association.is_established:
+            why = "rejected" if association.is_rejected else "no answer"
+            raise Unavailable(f"{self._called} refused the association: {why}.", todo="Check AE titles, address and port.")
+        return association
+
+    def echo(self) -> None:
+        """C-ECHO.
+
+        Raises:
+            Unavailable: when there is no association or no success.
+        """
+        association = self._associate([(str(Verification), "1.2.840.10008.1.2")])
+        try:
+            if getattr(association.send_c_echo(), "Status", None) != 0:
+                raise Unavailable(f"{self._called} does not answer C-ECHO with success.")
+        finally:
+            association.release()
+
+    def store(self, datasets: list[FileDataset] | list[Dataset]) -> int:
+        """C-STORE all over one association; how many were acknowledged with success.
+
+        Raises:
+            PeerError: at the first refusal.
+        """
+        association = self._associate((d.SOPClassUID, d.file_meta.TransferSyntaxUID) for d in datasets)
+        try:
+            for done, ds in enumerate(datasets):
+                status = association.send_c_store(ds)
+                if getattr(status, "Status", None) != 0:
+                    code = getattr(status, "Status", 0xFFFF)
+                    raise PeerError(f"C-STORE refused with status 0x{code:04X} after {done} objects.")
+            return len(datasets)
+        finally:
+            if association.is_established:
+                association.release()
