@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from email.message import Message
+from typing import Any
 
 from crosslight.standards.problem import Invalid, Malformed, TooLarge
 
@@ -24,7 +25,7 @@ def parameters(content_type: str) -> tuple[str, dict[str, str]]:
     """A Content-Type as its media type and parameters, both lower case in their names, quotes undone."""
     message = Message()
     message["Content-Type"] = content_type.replace("\r", " ").replace("\n", " ")
-    params = message.get_params(failobj=[], unquote=True)
+    params: list[tuple[str, Any]] = message.get_params(failobj=[], unquote=True)
     media = params[0][0].strip().lower() if params else ""
     return media, {name.lower(): value for name, value in params[1:] if isinstance(value, str)}
 
@@ -201,7 +202,7 @@ class RelatedReader:
                 raise Malformed("A multipart delimiter follows a bare line feed.", why="RFC 2046: lines end in CR LF.")
             last = buffer[after : after + 2] == b"--"
             self._emit(events, at - 1)
-            del buffer[: end - (at - 1)]
+            del buffer[:end]
             if self._state == "part":
                 events.append(PartEnd(self._index))
             if last:
@@ -221,7 +222,7 @@ class RelatedReader:
         at = after
         while at < len(buffer) and buffer[at] in b" \t" and at - after < 64:
             at += 1
-        if at >= len(buffer) or buffer[at : at + 1] in (b"\r", b"-") and at + 1 >= len(buffer):
+        if at >= len(buffer) or (buffer[at] in b"\r-" and at + 1 >= len(buffer)):
             return None
         if buffer[at : at + 2] == b"\r\n":
             return at + 2
