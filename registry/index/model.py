@@ -14,6 +14,34 @@ RecordKey = NewType("RecordKey", int)  # a patient record: (assigning authority,
 PersonKey = NewType("PersonKey", int)
 
 HoldingState = Literal["approved", "deprecated"]
+ChangeKind = Literal["published", "availability", "withdrawn", "detail", "objects"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class HoldingKey:
+    """What names a holding (D1)."""
+
+    record_key: RecordKey
+    study_uid: str
+    member: MemberId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One committed change of the index, for subscribers: caches, subscriptions, enrichment, the page."""
+
+    kind: ChangeKind
+    member: MemberId | None
+    record_key: RecordKey | None
+    study_uid: str = ""  # '' for objects that are no studies
+    revision: int = 0
+
+    @property
+    def key(self) -> HoldingKey | None:
+        """The holding, where it is one."""
+        if self.member is None or self.record_key is None or not self.study_uid:
+            return None
+        return HoldingKey(self.record_key, self.study_uid, self.member)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

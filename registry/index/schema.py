@@ -1,0 +1,8 @@
+"""The index's schema version; its deltas are beside it (``deltas/``)."""
+
+from __future__ import annotations
+
+from crosslight.runtime.schema import SchemaVersion
+
+PACKAGE = "registry.index"
+SCHEMA = SchemaVersion("index", schema=1, compat=1)
