@@ -1,0 +1,205 @@
+"""Checks a running node or registry from outside and says what is wrong and what to do.
+
+Each check is a small coroutine that returns a :class:`Finding`; nothing here knows the inside of a service. A protected face
+that answers 401 is alive: credentials are checked only where the caller has some.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import orjson
+from cryptography import x509
+
+from crosslight.client.dimse import DimseClient
+from crosslight.client.http import HttpClient, read, trusting
+from crosslight.client.xds import XdsClient
+from crosslight.runtime.clock import Clock, SystemClock
+from crosslight.standards.problem import CrosslightError, Unauthenticated
+
+Result = Literal["ok", "warn", "fail"]
+SKEW_WARN_S = 2.0  # D22
+SKEW_FAIL_S = 60.0
+EXPIRY_WARN_S = 24 * 3600.0
+LAG_WARN = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found."""
+
+    check: str
+    result: Result
+    what: str
+    todo: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What to examine; '' = not there, so not checked.
+
+    ``cert`` and ``key`` are a client certificate for the systems listener, ``token`` a bearer token for the people listener.
+    """
+
+    name: str
+    base: str
+    systems: str = ""
+    fhir: str = ""
+    dicomweb: str = ""
+    xds_registry: str = ""
+    dimse: str = ""  # host:port
+    aet: str = ""
+    calling_aet: str = "DOCTOR"
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    token: str = ""
+
+
+async def examine(target: Target, clock: Clock | None = None) -> list[Finding]:
+    """Run every check that applies, one after another."""
+    clock = clock or SystemClock()
+    checks: list[tuple[str, Callable[[Target, Clock], Awaitable[Finding]]]] = [("health", _health)]
+    if target.base.startswith("https:"):
+        checks.append(("TLS", _tls))
+    checks.append(("clock", _clock))
+    for present, name, check in (
+        (target.dimse, "DICOM echo", _echo),
+        (target.dicomweb, "DICOMweb", _dicomweb),
+        (target.fhir, "FHIR", _fhir),
+        (target.xds_registry, "XDS", _xds),
+    ):
+        if present:
+            checks.append((name, check))
+    checks.append(("publication", _publication))
+    found = []
+    for name, check in checks:
+        try:
+            found.append(await asyncio.wait_for(check(target, clock), 20))
+        except TimeoutError:
+            found.append(
+                Finding(name, "fail", "No answer within 20 s.", "Is the service running, and may this machine reach it?")
+            )
+        except CrosslightError as error:
+            found.append(Finding(name, "fail", " ".join(p for p in (error.what, error.why) if p), error.todo or _REACH))
+    return found
+
+
+_REACH = "Check that the service runs and that address, port and firewall are right."
+
+
+def _http(target: Target) -> HttpClient:
+    return HttpClient(tls=trusting(target.ca), token=target.token, read_timeout_s=15)
+
+
+async def _health(target: Target, _: Clock) -> Finding:
+    async with _http(target) as client, client.request("GET", f"{target.base}/health/ready") as response:
+        body = (await read(response)).decode("utf-8", "replace")[:300]
+        if response.status == 200:
+            return Finding("health", "ok", "Live and ready.")
+        return Finding("health", "fail", f"Not ready: {body}", "See its log; /health/ready names the part that waits.")
+
+
+async def _clock(target: Target, clock: Clock) -> Finding:
+    async with _http(target) as client, client.request("GET", f"{target.base}/health/live") as response:
+        stated = response.headers.get("Date", "")
+    if not stated:
+        return Finding("clock", "warn", "It does not say its time.", "Put no proxy that strips the Date header before it.")
+    skew = (parsedate_to_datetime(stated) - clock.now()).total_seconds()
+    skew = 0.0 if abs(skew) <= 1.0 else skew  # the header has whole seconds
+    text = f"Its clock differs by {skew:+.0f} s from this machine's."
+    if abs(skew) >= SKEW_FAIL_S:
+        return Finding("clock", "fail", text, "Set up NTP on both; over 60 s new retrieves are refused.")
+    if abs(skew) >= SKEW_WARN_S:
+        return Finding("clock", "warn", text, "Set up NTP on both.")
+    return Finding("clock", "ok", "Clocks agree.")
+
+
+async def _tls(target: Target, clock: Clock) -> Finding:
+    address = urlsplit(target.base)
+    context = trusting(target.ca) or ssl.create_default_context()
+    try:
+        _, writer = await asyncio.open_connection(address.hostname, address.port or 443, ssl=context)
+    except ssl.SSLCertVerificationError as error:
+        return Finding("TLS", "fail", f"Its certificate is not trusted: {error.verify_message}.", "Give the region's CA bundle.")
+    except OSError as error:
+        return Finding("TLS", "fail", f"No TLS connection: {type(error).__name__}.", _REACH)
+    tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
+    version, der = tls.version(), tls.getpeercert(True)
+    writer.close()
+    expires = x509.load_der_x509_certificate(der or b"").not_valid_after_utc
+    left = (expires - clock.now()).total_seconds()
+    if left < EXPIRY_WARN_S:
+        return Finding(
+            "TLS", "warn", f"{version}; the certificate ends {expires:%Y-%m-%d %H:%M} UTC.", "It should have been renewed."
+        )
+    return Finding("TLS", "ok", f"{version}; the certificate is good until {expires:%Y-%m-%d}.")
+
+
+async def _echo(target: Target, _: Clock) -> Finding:
+    host, _colon, port = target.dimse.rpartition(":")
+    client = DimseClient(host, int(port), called=target.aet, calling=target.calling_aet)
+    await asyncio.to_thread(client.echo)
+    return Finding("DICOM echo", "ok", f"{target.aet} answers C-ECHO at {target.dimse}.")
+
+
+async def _dicomweb(target: Target, _: Clock) -> Finding:
+    async with _http(target) as client:
+        headers = {"Accept": "application/dicom+json"}
+        async with client.request("GET", f"{target.dicomweb}/studies?limit=1", headers=headers) as response:
+            if response.status in (200, 204):
+                return Finding("DICOMweb", "ok", "QIDO-RS answers.")
+            if response.status == 401 and not target.token:
+                return Finding("DICOMweb", "ok", "Answers, and asks for credentials.")
+            return Finding("DICOMweb", "fail", f"QIDO-RS answers HTTP {response.status}.", "See the log for this moment.")
+
+
+async def _fhir(target: Target, _: Clock) -> Finding:
+    async with _http(target) as client:
+        body, _headers = await client.get(f"{target.fhir}/metadata", accept="application/fhir+json")
+    statement: dict[str, Any] = orjson.loads(body)
+    if statement.get("resourceType") != "CapabilityStatement":
+        return Finding("FHIR", "fail", "/metadata is no CapabilityStatement.", "Is this the FHIR base?")
+    return Finding("FHIR", "ok", f"FHIR {statement.get('fhirVersion')} answers.")
+
+
+async def _xds(target: Target, _: Clock) -> Finding:
+    if target.cert is None and target.xds_registry.startswith("https:"):
+        return Finding("XDS", "warn", "Not asked: no client certificate given.", "Give --cert and --key of a system.")
+    try:
+        async with XdsClient(tls=trusting(target.ca, target.cert, target.key)) as client:
+            await client.get_documents(target.xds_registry, entry_uuids=["urn:uuid:00000000-0000-4000-8000-000000000000"])
+    except Unauthenticated as error:
+        return Finding("XDS", "fail", error.what, "Is the certificate of this region, current, and not suspended?")
+    return Finding("XDS", "ok", "ITI-18 answers.")
+
+
+async def _publication(target: Target, _: Clock) -> Finding:
+    async with _http(target) as client, client.request("GET", f"{target.base}/health/ready") as response:
+        try:
+            state: dict[str, Any] = orjson.loads(await read(response))
+        except orjson.JSONDecodeError:
+            state = {}
+    waiting, parked = int(state.get("waiting", 0)), int(state.get("parked", 0))
+    if state.get("linked") is False:
+        return Finding(
+            "publication", "fail", "No link to the registry.", "Outbound gRPC to the registry must be allowed; is it up?"
+        )
+    if parked:
+        return Finding("publication", "warn", f"{parked} studies were refused for good.", "`crosslight-node status` shows why.")
+    if waiting > LAG_WARN:
+        return Finding("publication", "warn", f"{waiting} studies wait to be published.", "Watch it; it should fall.")
+    return Finding("publication", "ok", f"{waiting} waiting, {parked} refused.")
+
+
+def worst(findings: Sequence[Finding]) -> Result:
+    """The worst result."""
+    results = {f.result for f in findings}
+    return "fail" if "fail" in results else "warn" if "warn" in results else "ok"
