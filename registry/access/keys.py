@@ -1,0 +1,60 @@
+"""The region's token key: signs access and release tokens and the directory; its public half is published as JWKS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+from joserfc.jwk import ECKey
+
+from crosslight.runtime.files import Files
+from crosslight.standards.problem import ConfigError
+
+
+class TokenKeys:
+    """``token-keys.json`` in the registry's folder (0600): private JWKs, the first one signs, all verify.
+
+    To change the key put a new one first, and drop the old one when its last token has ended.
+    """
+
+    def __init__(self, path: Path, files: Files) -> None:
+        self._path, self._files = path, files
+        self._keys: list[ECKey] = []
+
+    def open(self) -> None:
+        """Load the keys, or make the first.
+
+        Raises:
+            ConfigError: if the file is not what it should be, or can be read by others.
+        """
+        if not self._path.exists():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            data = orjson.dumps({"keys": [ECKey.generate_key("P-256").as_dict(private=True)]})
+            self._files.write_atomic(self._path, data, mode=0o600)
+        if self._path.stat().st_mode & 0o077:
+            raise ConfigError(f"{self._path} can be read by others.", todo="chmod 600, and make a new key.")
+        try:
+            stored = orjson.loads(self._path.read_bytes())["keys"]
+            self._keys = [ECKey.import_key(one) for one in stored]
+            for key in self._keys:
+                key.ensure_kid()
+            usable = bool(self._keys) and all(key.curve_name == "P-256" and key.is_private for key in self._keys)
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{self._path} holds no token keys.", why=type(error).__name__, todo="Restore it.") from None
+        if not usable:
+            raise ConfigError(f"{self._path} holds no P-256 private key.", todo="Restore it from backup.")
+
+    @property
+    def signing(self) -> ECKey:
+        """The key that signs."""
+        if not self._keys:
+            raise ConfigError("The token keys are not open.")
+        return self._keys[0]
+
+    def jwks(self) -> dict[str, Any]:
+        """The public keys."""
+        public = []
+        for key in self._keys:
+            public.append({**key.as_dict(private=False), "kid": key.kid, "use": "sig", "alg": "ES256"})
+        return {"keys": public}

@@ -1,0 +1,163 @@
+"""Who can be reached now: heartbeats in memory, shared between processes and restarts through the database (D25).
+
+A member is unreachable when its link is lost or three heartbeats are missed; *since when* is when it was lost or last heard.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from crosslight.runtime.clock import Clock
+from crosslight.standards.ids import MemberId
+from registry.members.model import Presence
+
+FLUSH_LAG_S = 1.5  # how much older the database's copy of another process's heartbeat may be
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a node last said of itself, and what the registry made of it."""
+
+    waiting: int = 0
+    parked: int = 0
+    quarantined: int = 0
+    filling: bool = False
+    indexed_from: str = ""
+    census_equal: bool | None = None
+    census_at: str = ""  # ISO 8601
+    skew_ms: int = 0
+
+    @classmethod
+    def from_plain(cls, data: dict[str, Any]) -> Report:
+        """Read what :func:`dataclasses.asdict` wrote, also by another release."""
+        return cls(**{k: v for k, v in data.items() if k in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresenceRow:
+    """One member's presence as the database has it."""
+
+    member: MemberId
+    process: str
+    reachable: bool
+    since: datetime | None
+    last_heard: datetime | None
+    report: Report
+
+
+@dataclass(slots=True)
+class _Link:
+    token: int
+    heard_s: float
+    heard: datetime
+    report: Report
+
+
+class PresenceBoard:
+    """Presence of all members as this process knows it.
+
+    Args:
+        process: A name for this process, new at each start.
+        silence_s: So long without a heartbeat makes a member unreachable.
+    """
+
+    def __init__(self, clock: Clock, process: str, silence_s: float) -> None:
+        self._clock, self._process, self._silence = clock, process, silence_s
+        self._links: dict[MemberId, _Link] = {}
+        self._rows: dict[MemberId, PresenceRow] = {}
+        self._written: dict[MemberId, PresenceRow] = {}
+        self._tokens = 0
+        self._started_s = clock.monotonic_s()
+
+    def opened(self, member: MemberId) -> int:
+        """A link is up: a token for :meth:`heard` and :meth:`lost`, so that an older link of the member changes nothing."""
+        self._tokens += 1
+        report = self._last_report(member)
+        self._links[member] = _Link(self._tokens, self._clock.monotonic_s(), self._clock.now(), report)
+        return self._tokens
+
+    def _last_report(self, member: MemberId) -> Report:
+        link, row = self._links.get(member), self._rows.get(member)
+        return link.report if link else row.report if row else Report()
+
+    def heard(self, member: MemberId, token: int, report: Report) -> None:
+        """A heartbeat came."""
+        link = self._links.get(member)
+        if link is not None and link.token == token:
+            link.heard_s, link.heard, link.report = self._clock.monotonic_s(), self._clock.now(), report
+
+    def report(self, member: MemberId) -> Report:
+        """What the member last said."""
+        return self._last_report(member)
+
+    def lost(self, member: MemberId, token: int) -> None:
+        """A link ended; only the newest counts."""
+        link = self._links.get(member)
+        if link is None or link.token != token:
+            return
+        del self._links[member]
+        since = link.heard if self._silent(link) else self._clock.now()
+        self._rows[member] = self._row(member, link, reachable=False, since=since)
+
+    def _silent(self, link: _Link) -> bool:
+        return self._clock.monotonic_s() - link.heard_s > self._silence
+
+    def _row(self, member: MemberId, link: _Link, *, reachable: bool, since: datetime | None) -> PresenceRow:
+        return PresenceRow(
+            member=member, process=self._process, reachable=reachable, since=since, last_heard=link.heard, report=link.report
+        )
+
+    def presence(self, member: MemberId, never_since: datetime | None) -> Presence:
+        """The member's presence now; ``never_since`` stands for one that was never heard."""
+        row = self._current(member)
+        if row is None:
+            return Presence(member=member, reachable=False, since=never_since)
+        said = row.report
+        return Presence(
+            member=member,
+            reachable=row.reachable,
+            since=None if row.reachable else (row.since or row.last_heard or never_since),
+            last_heard=row.last_heard,
+            waiting=said.waiting,
+            parked=said.parked,
+            quarantined=said.quarantined,
+            filling=said.filling,
+            indexed_from=said.indexed_from,
+            census_equal=said.census_equal,
+            census_at=datetime.fromisoformat(said.census_at) if said.census_at else None,
+            skew_ms=said.skew_ms,
+        )
+
+    def _current(self, member: MemberId) -> PresenceRow | None:
+        link, row = self._links.get(member), self._rows.get(member)
+        elsewhere = row is not None and row.process != self._process
+        if link is not None and not (elsewhere and row is not None and row.last_heard and row.last_heard > link.heard):
+            silent = self._silent(link)
+            return self._row(member, link, reachable=not silent, since=link.heard if silent else None)
+        if row is None or not row.reachable or row.last_heard is None:
+            return row
+        age_s = (self._clock.now() - row.last_heard).total_seconds()
+        starting = self._clock.monotonic_s() - self._started_s <= self._silence
+        if starting or age_s <= self._silence + FLUSH_LAG_S:
+            return row
+        return replace(row, reachable=False, since=row.last_heard)
+
+    def unwritten(self) -> list[PresenceRow]:
+        """Rows of our links that the database does not have yet."""
+        mine = [m for m, row in self._rows.items() if row.process == self._process]
+        rows = [row for m in {*self._links, *mine} if (row := self._current(m)) is not None and row.process == self._process]
+        return [row for row in rows if self._written.get(row.member) != row]
+
+    def written(self, rows: list[PresenceRow]) -> None:
+        """These are in the database now."""
+        self._written.update({row.member: row for row in rows})
+
+    def refresh(self, rows: list[PresenceRow]) -> None:
+        """The database's copy, read after ours was written."""
+        for row in rows:
+            ours = self._rows.get(row.member)
+            unsaved = ours is not None and ours.process == self._process and self._written.get(row.member) != ours
+            if not unsaved:
+                self._rows[row.member] = row

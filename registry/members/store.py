@@ -1,0 +1,295 @@
+"""The tables of membership: SQL in named methods, nothing else. Authoritative (D8), presence excepted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+import orjson
+
+from crosslight.runtime.clock import Clock
+from crosslight.runtime.db import Db, Row, Tx
+from crosslight.runtime.schema import SchemaVersion, migrate
+from crosslight.standards.ids import MemberId, Oid
+from crosslight.standards.problem import Conflict, Forbidden, Gone, NotFound, TooLarge, Unauthenticated
+from registry.members.model import Endpoints, Member
+from registry.members.presence import PresenceRow, Report
+
+SCHEMA = SchemaVersion("members", schema=1, compat=1)
+MAX_FOREIGN = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberRow:
+    """A member as stored, with what other rooms do not need."""
+
+    member: Member
+    hosts: tuple[str, ...]
+    state_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewMember:
+    """What a new member starts with."""
+
+    code: str
+    name: str
+    secret: bytes
+    hosts: tuple[str, ...]
+
+
+def secret_hash(secret: str) -> str:
+    """How an invitation's secret is stored: it has 256 random bits, so a plain hash cannot be guessed."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+_MEMBER = (
+    "SELECT m.id, c.code, m.name, m.repository_unique_id, m.retrieve_location_uid, m.authority, m.secret, m.epoch, m.state_id, "
+    "m.status, m.status_since, m.status_reason, m.hosts, m.endpoints FROM member m LEFT JOIN member_code c "
+    "ON c.member = m.id AND c.valid_until IS NULL"
+)
+
+
+def _member(row: Row) -> MemberRow:
+    endpoints = {k: v for k, v in orjson.loads(row[13]).items() if k in Endpoints.__dataclass_fields__}
+    member = Member(
+        id=MemberId(int(row[0])), code=row[1] or f"foreign-{row[0]}", name=row[2], repository_unique_id=Oid(row[3]),
+        retrieve_location_uid=Oid(row[4]), authority=Oid(row[5]), secret=bytes.fromhex(row[6]), epoch=int(row[7]),
+        status=row[9], status_since=_moment(row[10]), status_reason=row[11], endpoints=Endpoints(**endpoints),
+    )  # fmt: skip
+    return MemberRow(member=member, hosts=tuple(orjson.loads(row[12])), state_id=row[8])
+
+
+class MemberStore:
+    """Members, their codes, invitations, certificates and presence."""
+
+    def __init__(self, db: Db, clock: Clock, root_oid: str) -> None:
+        self._db, self._clock, self._root = db, clock, root_oid
+
+    async def open(self) -> None:
+        """Create or upgrade the tables."""
+        await migrate(self._db, "registry.members", SCHEMA)
+
+    def _now(self) -> str:
+        return self._clock.now().isoformat()
+
+    @staticmethod
+    def _bump(tx: Tx, name: str = "version") -> int:
+        """Count one up; the row lock serialises concurrent writers on PostgreSQL."""
+        row = tx.row("UPDATE membership_counter SET value = value + 1 WHERE name = ? RETURNING value", (name,))
+        assert row is not None  # noqa: S101 - made by the delta
+        return int(row[0])
+
+    # --- members ---------------------------------------------------------------------------------------------------
+
+    async def version(self) -> int:
+        """Counts every change of a member: what caches and the directory carry (D25)."""
+        row = await self._db.read(
+            "membership_version", lambda tx: tx.row("SELECT value FROM membership_counter WHERE name = 'version'")
+        )
+        return int(row[0]) if row else 0
+
+    async def load(self) -> tuple[int, list[MemberRow]]:
+        """The version and every member, in one view."""
+
+        def read(tx: Tx) -> tuple[int, list[MemberRow]]:
+            row = tx.row("SELECT value FROM membership_counter WHERE name = 'version'")
+            return (int(row[0]) if row else 0), [_member(r) for r in tx.rows(_MEMBER + " ORDER BY m.id")]
+
+        return await self._db.read("members_load", read)
+
+    async def by_code(self, code: str) -> MemberRow | None:
+        """The member that has this code now, from the database itself."""
+        row = await self._db.read("member_by_code", lambda tx: tx.row(_MEMBER + " WHERE c.code = ?", (code,)))
+        return _member(row) if row else None
+
+    def _insert_tx(self, tx: Tx, new: NewMember, status: str, oids: tuple[str, str, str] | None = None) -> MemberRow:
+        number = self._bump(tx, "member")
+        arc = f"{self._root}.10.{number}"
+        repository, location, authority = oids or (f"{arc}.1", f"{arc}.2", f"{arc}.3")
+        now = self._now()
+        tx.execute(
+            "INSERT INTO member (id, name, repository_unique_id, retrieve_location_uid, authority, secret, epoch, state_id, "
+            "status, status_since, status_reason, hosts, endpoints) VALUES (?,?,?,?,?,?,0,'',?,?,'',?,'{}')",
+            (number, new.name, repository, location, authority, new.secret.hex(), status, now, orjson.dumps(new.hosts).decode()),
+        )
+        if new.code:
+            tx.execute("INSERT INTO member_code VALUES (?, ?, NULL, ?)", (new.code, now, number))
+        self._bump(tx)
+        row = tx.row(_MEMBER + " WHERE m.id = ?", (number,))
+        assert row is not None  # noqa: S101 - just written
+        return _member(row)
+
+    async def invite(self, new: NewMember, secret: str, expires: datetime) -> MemberRow:
+        """An invitation for ``new``; a member that exists keeps its OIDs and secret, and older invitations end.
+
+        Raises:
+            Conflict: if the member is suspended.
+        """
+
+        def write(tx: Tx) -> MemberRow:
+            found = tx.row(_MEMBER + " WHERE c.code = ?", (new.code,))
+            row = _member(found) if found else self._insert_tx(tx, new, "invited")
+            member = row.member
+            if member.status == "suspended":
+                raise Conflict(f"{new.code} is suspended.", why=member.status_reason, todo="Readmit it first.")
+            if found and (new.name != member.name or new.hosts != row.hosts):
+                hosts = orjson.dumps(new.hosts or row.hosts).decode()
+                tx.execute("UPDATE member SET name = ?, hosts = ? WHERE id = ?", (new.name or member.name, hosts, member.id))
+                self._bump(tx)
+            now = self._now()
+            tx.execute("UPDATE invitation SET used = ? WHERE member = ? AND used IS NULL", ("superseded", member.id))
+            tx.execute(
+                "INSERT INTO invitation VALUES (?, ?, ?, ?, NULL)", (secret_hash(secret), member.id, now, expires.isoformat())
+            )
+            return row
+
+        return await self._db.write("member_invite", write)
+
+    async def use_invitation(self, secret: str, epoch_above: int) -> MemberRow:
+        """Spend an invitation: its member becomes active with an epoch above ``epoch_above`` and any granted before (D10).
+
+        Raises:
+            Unauthenticated: if there is no such invitation.
+            Conflict: if it was used.
+            Gone: if it has expired.
+            Forbidden: if the member is suspended.
+        """
+
+        def write(tx: Tx) -> MemberRow:
+            row = self._invitation_tx(tx, secret)
+            now = self._now()
+            tx.execute("UPDATE invitation SET used = ? WHERE secret_hash = ? AND used IS NULL", (now, secret_hash(secret)))
+            epoch = max(row.member.epoch, epoch_above) + 1
+            tx.execute("UPDATE member SET epoch = ?, state_id = '' WHERE id = ?", (epoch, row.member.id))
+            if row.member.status != "active":
+                tx.execute(
+                    "UPDATE member SET status = 'active', status_since = ?, status_reason = '' WHERE id = ?", (now, row.member.id)
+                )
+            self._bump(tx)
+            found = tx.row(_MEMBER + " WHERE m.id = ?", (row.member.id,))
+            assert found is not None  # noqa: S101 - just written
+            return _member(found)
+
+        return await self._db.write("invitation_use", write)
+
+    def _invitation_tx(self, tx: Tx, secret: str) -> MemberRow:
+        lock = " FOR UPDATE" if tx.engine == "postgres" else ""
+        found = tx.row(f"SELECT member, expires, used FROM invitation WHERE secret_hash = ?{lock}", (secret_hash(secret),))
+        if found is None:
+            raise Unauthenticated("This invitation is not known here.", todo="Ask the region's operator for a new one.")
+        if found[2]:
+            raise Conflict("This invitation was used.", why="An invitation admits once.", todo="Ask for a new one.")
+        if datetime.fromisoformat(found[1]) <= self._clock.now():
+            raise Gone("This invitation has expired.", todo="Ask for a new one.")
+        row = tx.row(_MEMBER + " WHERE m.id = ?", (found[0],))
+        assert row is not None  # noqa: S101 - invitations are made for members
+        member = _member(row)
+        if member.member.status == "suspended":
+            raise Forbidden("This member is suspended.", todo="Ask the region's operator.")
+        return member
+
+    async def invited_member(self, secret: str) -> MemberRow:
+        """Whom an invitation would admit, without spending it; raises as :meth:`use_invitation`."""
+        return await self._db.read("invitation_check", lambda tx: self._invitation_tx(tx, secret))
+
+    async def set_status(self, code: str, status: str, reason: str) -> MemberRow:
+        """Suspend or readmit.
+
+        Raises:
+            NotFound: if no member has this code.
+        """
+
+        def write(tx: Tx) -> MemberRow:
+            found = tx.row(_MEMBER + " WHERE c.code = ?", (code,))
+            if found is None:
+                raise NotFound(f"There is no member {code}.", todo="Look at the list of members.")
+            member = _member(found).member
+            if member.status != status:
+                tx.execute(
+                    "UPDATE member SET status = ?, status_since = ?, status_reason = ? WHERE id = ?",
+                    (status, self._now(), reason, member.id),
+                )
+                self._bump(tx)
+            again = tx.row(_MEMBER + " WHERE m.id = ?", (member.id,))
+            assert again is not None  # noqa: S101 - just read
+            return _member(again)
+
+        return await self._db.write("member_status", write)
+
+    async def hello(self, member: MemberId, *, epoch: int, state_id: str, endpoints: Endpoints) -> bool:
+        """Keep what a link's beginning settled; whether anything changed that others must know."""
+
+        def write(tx: Tx) -> bool:
+            text = orjson.dumps(asdict(endpoints), option=orjson.OPT_SORT_KEYS).decode()
+            tx.execute("UPDATE member SET state_id = ? WHERE id = ? AND state_id <> ?", (state_id, member, state_id))
+            changed = tx.execute("UPDATE member SET epoch = ? WHERE id = ? AND epoch <> ?", (epoch, member, epoch))
+            changed += tx.execute("UPDATE member SET endpoints = ? WHERE id = ? AND endpoints <> ?", (text, member, text))
+            if changed:
+                self._bump(tx)
+            return changed > 0
+
+        return await self._db.write("member_hello", write)
+
+    async def foreign(self, repository_unique_id: str) -> MemberRow:
+        """The member entry of a repository that is not a member's; made at first sight.
+
+        Raises:
+            TooLarge: when there are too many.
+        """
+
+        def write(tx: Tx) -> MemberRow:
+            found = tx.row(_MEMBER + " WHERE m.repository_unique_id = ?", (repository_unique_id,))
+            if found is not None:
+                return _member(found)
+            count = tx.row("SELECT count(*) FROM member WHERE status = 'foreign'")
+            if count and count[0] >= MAX_FOREIGN:
+                raise TooLarge("Too many foreign repositories.", why=f"Limit here: {MAX_FOREIGN}.")
+            new = NewMember(code="", name=repository_unique_id, secret=b"", hosts=())
+            return self._insert_tx(tx, new, "foreign", (repository_unique_id, "", ""))
+
+        return await self._db.write("member_foreign", write)
+
+    # --- certificates and presence ---------------------------------------------------------------------------------
+
+    async def certificate(self, serial: str, identity: str, member: MemberId | None, expires: datetime) -> None:
+        """Note a certificate that was issued."""
+        row = (serial, identity, member, self._now(), expires.isoformat())
+        await self._db.write("certificate_note", lambda tx: tx.execute("INSERT INTO certificate VALUES (?, ?, ?, ?, ?)", row))
+
+    async def write_presence(self, rows: Sequence[PresenceRow]) -> None:
+        """Keep presence; a lost link changes nothing when another process has the member's link by now."""
+
+        def write(tx: Tx) -> None:
+            for row in rows:
+                report = orjson.dumps(asdict(row.report)).decode()
+                since, heard = (t.isoformat() if t else None for t in (row.since, row.last_heard))
+                guard = "" if row.reachable else " WHERE member_presence.process = excluded.process"
+                tx.execute(
+                    "INSERT INTO member_presence (member, process, reachable, since, last_heard, report) VALUES (?,?,?,?,?,?) "
+                    "ON CONFLICT (member) DO UPDATE SET process = excluded.process, reachable = excluded.reachable, "
+                    f"since = excluded.since, last_heard = excluded.last_heard, report = excluded.report{guard}",
+                    (row.member, row.process, int(row.reachable), since, heard, report),
+                )
+
+        await self._db.write("presence_write", write)
+
+    async def presence(self) -> list[PresenceRow]:
+        """All presence rows."""
+        rows = await self._db.read(
+            "presence_read",
+            lambda tx: tx.rows("SELECT member, process, reachable, since, last_heard, report FROM member_presence"),
+        )
+        return [
+            PresenceRow(
+                member=MemberId(int(r[0])), process=r[1], reachable=bool(r[2]), since=_moment(r[3]), last_heard=_moment(r[4]),
+                report=Report.from_plain(orjson.loads(r[5])),
+            )
+            for r in rows
+        ]  # fmt: skip
