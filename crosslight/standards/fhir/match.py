@@ -1,0 +1,183 @@
+"""Whether a holding meets a criterion: the meaning of each ImagingStudy search parameter, on facts rather than JSON.
+
+An index may narrow by what it has; these rules decide.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable
+
+from crosslight.standards.fhir.facts import HoldingFacts, PersonFacts, RegionFacts, identifiers_of
+from crosslight.standards.fhir.imaging_study import status
+from crosslight.standards.fhir.search import Criterion, MissingValue, ReferenceValue, StringValue, TokenValue, Value
+from crosslight.standards.fhir.terms import DCM, DICOM_UID, Systems
+from crosslight.standards.fhir.times import DateValue, safe_interval
+from crosslight.standards.ids import Identifier
+from crosslight.standards.study import StudyRecord
+
+STATUS_SYSTEM = "http://hl7.org/fhir/imagingstudy-status"
+
+
+def fold(text: str) -> str:
+    """Text for comparing: no case, no accents, single blanks (R4 3.1.1.4.8)."""
+    plain = unicodedata.normalize("NFKD", text)
+    return " ".join("".join(c for c in plain if not unicodedata.combining(c)).casefold().split())
+
+
+def bare_uid(text: str) -> str:
+    """A UID without ``urn:oid:``."""
+    return text.strip().removeprefix("urn:oid:")
+
+
+def token_is(value: Value, code: str, systems: Iterable[str], *, ignore_case: bool = False) -> bool:
+    """Whether a token value names ``code`` of one of ``systems``."""
+    if not isinstance(value, TokenValue):
+        return False
+    if value.system is not None and value.system not in systems:
+        return False
+    if not value.code:
+        return value.system is not None
+    return value.code.casefold() == code.casefold() if ignore_case else value.code == code
+
+
+def identifier_is(value: Value, identifier: Identifier, systems: Systems) -> bool:
+    """Whether a token value names ``identifier``; spaces in a number do not count."""
+    if not isinstance(value, TokenValue):
+        return False
+    if value.system is not None and value.system != systems.system(identifier.authority, identifier.namespace):
+        issuer = systems.issuer(value.system) if value.system else None
+        if issuer is None or issuer[0] != identifier.authority or (not issuer[0] and issuer[1] != identifier.namespace):
+            return False
+    if not value.code:
+        return value.system is not None
+    return value.code == identifier.value or (
+        systems.is_national(identifier.authority) and value.code.replace(" ", "").replace("-", "") == identifier.value
+    )
+
+
+def uid_is(value: Value, uid: str) -> bool:
+    """Whether a token value names a UID, with or without system and ``urn:oid:``."""
+    return isinstance(value, TokenValue) and value.system in (None, "", DICOM_UID) and bare_uid(value.code) == uid
+
+
+def string_is(value: Value, text: str, modifier: str) -> bool:
+    """A string value against text: begins with it; ``:contains``, ``:exact``."""
+    if not isinstance(value, StringValue):
+        return False
+    if modifier == "exact":
+        return value.text == text
+    wanted, have = fold(value.text), fold(text)
+    return wanted in have if modifier == "contains" else have.startswith(wanted)
+
+
+def person_is(value: Value, person: PersonFacts | None, identifiers: tuple[Identifier, ...], systems: Systems) -> bool:
+    """Whether a reference or identifier value names this person."""
+    if isinstance(value, ReferenceValue):
+        return person is not None and value.id == person.fhir_id
+    return any(identifier_is(value, identifier, systems) for identifier in identifiers)
+
+
+class StudyMatcher:
+    """Decides criteria of ImagingStudy for one region."""
+
+    def __init__(self, region: RegionFacts, systems: Systems) -> None:
+        self.region, self.systems = region, systems
+        self._rules: dict[str, Callable[[HoldingFacts, Criterion, Value], bool]] = {
+            "_id": lambda h, c, v: token_is(v, h.fhir_id, ()),
+            "_lastUpdated": lambda h, c, v: isinstance(v, DateValue) and v.matches((h.updated, h.updated)),
+            "identifier": self._identifier,
+            "patient": lambda h, c, v: person_is(v, h.person, h.identifiers, systems),
+            "subject": lambda h, c, v: person_is(v, h.person, h.identifiers, systems),
+            "started": lambda h, c, v: isinstance(v, DateValue) and v.matches(safe_interval(h.record.time)),
+            "modality": lambda h, c, v: any(token_is(v, m, (DCM,), ignore_case=True) for m in _modalities(h.record)),
+            "status": lambda h, c, v: token_is(v, status(h.record), (STATUS_SYSTEM,)),
+            "endpoint": lambda h, c, v: isinstance(v, ReferenceValue) and v.id in self.endpoints(h),
+            "series": lambda h, c, v: any(uid_is(v, s.series_uid) for s in h.record.series),
+            "description": lambda h, c, v: string_is(v, h.record.description, c.modifier),
+            "accession": lambda h, c, v: any(identifier_is(v, a, systems) for a in h.record.accessions),
+            "custodian": self._custodian,
+            "study-instance-uid": lambda h, c, v: uid_is(v, h.record.study_uid),
+            "bodysite": lambda h, c, v: any(token_is(v, b, ("",), ignore_case=True) for b in _body_sites(h.record)),
+        }
+
+    def endpoints(self, holding: HoldingFacts) -> tuple[str, ...]:
+        """The ids of a holding's endpoints."""
+        own = holding.member is not None and holding.member.dicomweb
+        return (self.region.endpoint_id, holding.member.endpoint_id) if own and holding.member else (self.region.endpoint_id,)
+
+    def matches(self, holding: HoldingFacts, criteria: Iterable[Criterion]) -> bool:
+        """Whether every criterion holds."""
+        return all(self.holds(holding, criterion) for criterion in criteria)
+
+    def holds(self, holding: HoldingFacts, criterion: Criterion) -> bool:
+        """Whether one criterion holds: any of its values, or with ``:not`` none of them."""
+        if criterion.modifier == "missing":
+            missing = not self._present(holding, criterion.name)
+            return any(isinstance(v, MissingValue) and v.missing == missing for v in criterion.values)
+        rule = self._rules[criterion.name]
+        found = any(rule(holding, criterion, value) for value in criterion.values)
+        return not found if criterion.negated else found
+
+    def _identifier(self, holding: HoldingFacts, criterion: Criterion, value: Value) -> bool:
+        if uid_is(value, holding.record.study_uid):
+            return True
+        if isinstance(value, TokenValue) and value.system == DICOM_UID:
+            return not value.code
+        return any(identifier_is(value, a, self.systems) for a in holding.record.accessions)
+
+    def _custodian(self, holding: HoldingFacts, criterion: Criterion, value: Value) -> bool:
+        member = holding.member
+        if member is None or not isinstance(value, TokenValue):
+            return False
+        if value.system is None and value.code.removeprefix("Organization/") == member.organization_id:
+            return True
+        return token_is(value, member.code, (self.region.organisation_system,), ignore_case=True)
+
+    def _present(self, holding: HoldingFacts, name: str) -> bool:
+        record = holding.record
+        table: dict[str, bool] = {
+            "started": safe_interval(record.time) is not None,
+            "modality": bool(_modalities(record)),
+            "series": bool(record.series),
+            "description": bool(record.description.strip()),
+            "accession": bool(record.accessions),
+            "custodian": holding.member is not None,
+            "bodysite": bool(_body_sites(record)),
+        }
+        return table.get(name, True)
+
+
+def _modalities(record: StudyRecord) -> set[str]:
+    return {*record.modalities, *(s.modality for s in record.series)} - {""}
+
+
+def _body_sites(record: StudyRecord) -> set[str]:
+    return {*record.body_sites, *(s.body_site for s in record.series)} - {""}
+
+
+def patient_is(person: PersonFacts, criterion: Criterion, systems: Systems) -> bool:
+    """Whether a person meets a criterion of Patient. Names match any record's; ``family`` is whole, as the index has it."""
+    patients = [record.patient for record in person.records]
+
+    def one(value: Value) -> bool:
+        if criterion.name == "identifier":
+            return any(identifier_is(value, i, systems) for i in identifiers_of(person))
+        if criterion.name == "_id":
+            return token_is(value, person.fhir_id, ())
+        if criterion.name == "gender":
+            codes = {"M": "male", "F": "female", "O": "other"}
+            return any(
+                token_is(value, codes.get(p.sex, "unknown"), ("http://hl7.org/fhir/administrative-gender",)) for p in patients
+            )
+        if criterion.name == "birthdate":
+            return isinstance(value, DateValue)  # the selector asked for exactly this day
+        texts = {
+            "family": [p.name.family for p in patients],
+            "given": [p.name.given for p in patients] + [p.name.middle for p in patients],
+            "name": [t for p in patients for t in (p.name.family, p.name.given, p.name.middle)],
+        }[criterion.name]
+        return any(string_is(value, text, criterion.modifier) for text in texts)
+
+    found = any(one(value) for value in criterion.values)
+    return not found if criterion.negated else found

@@ -1,0 +1,60 @@
+"""Canonical JSON bytes, version ids and ETags (D12). Bytes are spliced, never parsed again."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+Resource = dict[str, Any]
+
+
+def instant(moment: datetime) -> str:
+    """A FHIR instant in UTC to the millisecond."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def dumps(value: Any, *, pretty: bool = False) -> bytes:
+    """The one way resources become bytes."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 if pretty else None)
+
+
+def text(value: str) -> str | None:
+    """``value`` unchanged, or None where FHIR has no string for it (R4 2.24.0.1: never empty, never only whitespace)."""
+    return value if value.strip() else None
+
+
+def prune(value: Resource) -> Resource:
+    """Without members that are None, empty lists or empty objects: FHIR knows no empty elements."""
+    return {k: v for k, v in value.items() if v is not None and v != [] and v != {} and v != ""}
+
+
+def versioned(resource: Resource, *, stem: str, updated: datetime | None) -> Resource:
+    """``resource`` with ``meta`` first after its id: versionId is ``stem`` and a hash of all that this answer shows (D12)."""
+    view = hashlib.sha256(orjson.dumps(resource)).hexdigest()[:12]
+    meta: Resource = {"versionId": f"{stem}.{view}"}
+    if updated is not None:
+        meta["lastUpdated"] = instant(updated)
+    head = {"resourceType": resource["resourceType"], "id": resource["id"], "meta": meta}
+    return head | {k: v for k, v in resource.items() if k not in ("resourceType", "id")}
+
+
+def etag(resource: Resource) -> str:
+    """``W/"versionId"``."""
+    return f'W/"{resource["meta"]["versionId"]}"'
+
+
+def etag_matches(header: str, tag: str) -> bool:
+    """Whether an If-None-Match header names ``tag`` (weak comparison, RFC 9110 13.1.2)."""
+    bare = tag.removeprefix("W/")
+    return any(part.strip() == "*" or part.strip().removeprefix("W/") == bare for part in header.split(","))
+
+
+def subset(resource: Resource, elements: tuple[str, ...], mandatory: frozenset[str], tag: Resource) -> Resource:
+    """Only the elements asked for and those that must be there, marked SUBSETTED (R4 3.1.1.5.9)."""
+    keep = {"resourceType", "id", "meta"} | mandatory | set(elements)
+    cut = {k: v for k, v in resource.items() if k in keep or k.removeprefix("_") in keep}
+    cut["meta"] = {**resource["meta"], "tag": [tag]}
+    return cut
