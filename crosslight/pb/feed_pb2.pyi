@@ -236,23 +236,27 @@ class CompareRequest(_message.Message):
     def __init__(self, held: _Optional[_Iterable[_Union[HeldVersion, _Mapping]]] = ...) -> None: ...
 
 class HeldVersion(_message.Message):
-    __slots__ = ("study_uid", "version", "digest", "approved")
+    __slots__ = ("study_uid", "version", "digest", "approved", "patient")
     STUDY_UID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     APPROVED_FIELD_NUMBER: _ClassVar[int]
+    PATIENT_FIELD_NUMBER: _ClassVar[int]
     study_uid: str
     version: Version
     digest: str
     approved: bool
-    def __init__(self, study_uid: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., digest: _Optional[str] = ..., approved: _Optional[bool] = ...) -> None: ...
+    patient: Identifier
+    def __init__(self, study_uid: _Optional[str] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., digest: _Optional[str] = ..., approved: _Optional[bool] = ..., patient: _Optional[_Union[Identifier, _Mapping]] = ...) -> None: ...
 
 class CompareReply(_message.Message):
-    __slots__ = ("incarnation", "send", "unknown_here")
+    __slots__ = ("incarnation", "send", "unknown_here", "have")
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     SEND_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_HERE_FIELD_NUMBER: _ClassVar[int]
+    HAVE_FIELD_NUMBER: _ClassVar[int]
     incarnation: str
     send: _containers.RepeatedScalarFieldContainer[str]
     unknown_here: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, incarnation: _Optional[str] = ..., send: _Optional[_Iterable[str]] = ..., unknown_here: _Optional[_Iterable[str]] = ...) -> None: ...
+    have: _containers.RepeatedCompositeFieldContainer[HeldVersion]
+    def __init__(self, incarnation: _Optional[str] = ..., send: _Optional[_Iterable[str]] = ..., unknown_here: _Optional[_Iterable[str]] = ..., have: _Optional[_Iterable[_Union[HeldVersion, _Mapping]]] = ...) -> None: ...
