@@ -18,7 +18,7 @@ from crosslight.standards.study import (
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
-texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+texts = st.text(st.characters(codec="utf-8"), max_size=20)
 uids = st.lists(st.integers(0, 10**6), min_size=2, max_size=6).map(lambda parts: ".".join(map(str, parts)))
 identifiers = st.builds(
     Identifier, value=texts.filter(bool), authority=st.one_of(st.just(""), uids), namespace=st.one_of(st.just(""), texts)

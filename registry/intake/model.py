@@ -18,7 +18,10 @@ Outcome = Literal["accepted", "already", "stale"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publish:
     """A study, fresh or in place of ``publication.replaces_entry_uuid``. ``patient`` is None on the gRPC road's twin, ITI-42,
-    where the patient was fed before and is named by ``patient_cx``."""
+    where the patient was fed before and is named by ``patient_cx``.
+
+    ``digest`` tells versions apart and goes into the census (``crosslight.standards.census``): the manifest's SHA-1 in
+    lower-case hex, which both roads know."""
 
     publication: Publication
     digest: str
