@@ -1,0 +1,106 @@
+"""A40 merges and people's decisions on the tables of identity, and how to take them back (D2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crosslight.runtime.db import Tx
+from crosslight.standards.ids import Identifier
+from crosslight.standards.problem import Invalid, NotFound
+from registry.identity import rows
+from registry.identity.relink import canonical, claimants, relink
+
+if TYPE_CHECKING:
+    from registry.identity.store import CxTarget, IdentityStore
+
+
+def survivor(tx: Tx, cx: Identifier) -> Identifier | None:
+    """What ``cx`` was merged into, through chains; None when it was not."""
+    into = canonical(tx, cx)
+    return into if into != cx else None
+
+
+def claimants_outside(tx: Tx, number: Identifier) -> set[int]:
+    """Records that claim ``number`` (or one merged into it) and are not of the person who holds it."""
+    number = canonical(tx, number)
+    row = tx.row("SELECT person_key FROM national_number WHERE authority = ? AND value = ?", (number.authority, number.value))
+    holder = row[0] if row else None
+    found = rows.load_by(tx, "record_key", claimants(tx, number))
+    return {s.record.key for s in found if s.record.person != holder}
+
+
+def _known(tx: Tx, store: IdentityStore, cx: Identifier, where: str) -> CxTarget:
+    if survivor(tx, cx) is not None:
+        raise Invalid("An id that was merged away cannot be merged again.", why="ITI TF-2 3.8.4.2", where=where)
+    target = store.find_cx_tx(tx, cx)
+    if target is None:
+        raise NotFound("An id of the merge is not known, or nobody holds it.", why="ITI TF-2 3.8.4.2", where=where)
+    return target
+
+
+def merge(tx: Tx, store: IdentityStore, into: Identifier, gone: Identifier, at: int, who: str, decision: str) -> None:
+    """Make ``gone`` an id of ``into``'s person, and mark it subsumed. See :meth:`IdentityStore.merge_tx`."""
+    if into == gone:
+        raise Invalid("A merge of an id with itself.", why="ITI TF-2 3.8.4.2", where="MRG-1")
+    kept, lost = _known(tx, store, into, "PID-3"), _known(tx, store, gone, "MRG-1")
+    tx.execute(
+        "INSERT INTO subsumed_id (authority, value, into_authority, into_value, decision_id) VALUES (?,?,?,?,?)",
+        (gone.authority, gone.value, into.authority, into.value, decision),
+    )
+    records = lost.record is not None and kept.record is not None
+    first = kept.record.key if kept.record else kept.person.key
+    second = lost.record.key if lost.record else lost.person.key
+    # 'merge': the record follows its survivor. Ids of persons (national, minted) are merged by joining the persons.
+    _insert_decision(tx, decision, "merge" if records else "same", first, second, at, who, "A40")
+    if records:
+        tx.execute("UPDATE patient_record SET subsumed_by = ? WHERE record_key = ?", (first, second))
+    seeds = {r.key for person in (kept.person, lost.person) for r in person.records}
+    numbers = {n for person in (kept.person, lost.person) for r in person.records for n in r.national}
+    tx.execute("DELETE FROM national_number WHERE authority = ? AND value = ?", (gone.authority, gone.value))
+    relink(tx, seeds, numbers, at=at, who=who, why="merge")
+
+
+def unmerge(tx: Tx, gone: Identifier, at: int, who: str, why: str) -> None:
+    """See :meth:`IdentityStore.unmerge_tx`."""
+    row = tx.row(
+        "SELECT s.into_authority, s.into_value, d.decision_id, d.record_key, d.other_key FROM subsumed_id s "
+        "JOIN identity_decision d ON d.decision_id = s.decision_id WHERE s.authority = ? AND s.value = ?",
+        (gone.authority, gone.value),
+    )
+    if row is None:
+        raise NotFound("That id is not subsumed.")
+    tx.execute("DELETE FROM subsumed_id WHERE authority = ? AND value = ?", (gone.authority, gone.value))
+    tx.execute("UPDATE patient_record SET subsumed_by = NULL WHERE record_key = ? AND subsumed_by = ?", (row[4], row[3]))
+    _end(tx, row[2], at, who, why)
+    relink(tx, {row[3], row[4]}, {gone, Identifier(row[1], row[0])}, at=at, who=who, why=why)
+
+
+def decide(tx: Tx, decision: str, record: int, other: int | None, at: int, who: str, why: str) -> None:
+    """See :meth:`IdentityStore.decide_tx`."""
+    wanted = {record} if other is None else {record, other}
+    if len(rows.load_by(tx, "record_key", wanted)) != len(wanted):
+        raise NotFound("One of the records is not known.")
+    _insert_decision(tx, decision, "apart" if other is None else "same", record, other, at, who, why)
+    relink(tx, wanted, (), at=at, who=who, why=why)
+
+
+def _insert_decision(tx: Tx, decision: str, kind: str, record: int, other: int | None, at: int, who: str, why: str) -> None:
+    tx.execute(
+        "INSERT INTO identity_decision (decision_id, kind, record_key, other_key, at, who, why) VALUES (?,?,?,?,?,?,?)",
+        (decision, kind, record, other, at, who, why),
+    )
+
+
+def end_decision(tx: Tx, decision: str, at: int, who: str, why: str) -> None:
+    """See :meth:`IdentityStore.end_decision_tx`."""
+    row = tx.row("SELECT record_key, other_key FROM identity_decision WHERE decision_id = ? AND ended_at IS NULL", (decision,))
+    if row is None:
+        raise NotFound("There is no such decision in force.")
+    _end(tx, decision, at, who, why)
+    relink(tx, {key for key in row if key is not None}, (), at=at, who=who, why=why)
+
+
+def _end(tx: Tx, decision: str, at: int, who: str, why: str) -> None:
+    tx.execute(
+        "UPDATE identity_decision SET ended_at = ?, ended_who = ?, ended_why = ? WHERE decision_id = ?", (at, who, why, decision)
+    )

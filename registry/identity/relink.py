@@ -1,0 +1,192 @@
+"""Applying D3 to the tables: load everything that a change can touch, group it, write what moved, with history (D2)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from crosslight.runtime.db import Tx
+from crosslight.standards.ids import Identifier
+from crosslight.standards.problem import StorageError
+from registry.identity.linking import Claim, link
+from registry.identity.rows import Stored, chunks, load_by, marks
+
+#: A number that so many records claim is a fault of a source (a placeholder number); refuse rather than relink without end.
+MAX_CLUSTER = 5000
+
+
+@dataclass(slots=True)
+class _Cluster:
+    """Records that a change can touch, by key; subsumed ones apart, for they follow their survivor."""
+
+    records: dict[int, Stored] = field(default_factory=dict)
+    numbers: set[Identifier] = field(default_factory=set)
+    same: set[tuple[int, int]] = field(default_factory=set)
+    apart: set[int] = field(default_factory=set)
+
+
+def canonical(tx: Tx, number: Identifier) -> Identifier:
+    """The id that ``number`` was merged into by A40, through chains; itself when it was not."""
+    for _ in range(100):
+        row = tx.row(
+            "SELECT into_authority, into_value FROM subsumed_id WHERE authority = ? AND value = ?",
+            (number.authority, number.value),
+        )
+        if row is None:
+            return number
+        number = Identifier(row[1], row[0])
+    raise StorageError("A chain of patient merges has no end.")
+
+
+def lock_numbers(tx: Tx, numbers: Iterable[Identifier]) -> None:
+    """Take the rows of ``numbers`` in one order, so that concurrent claims are seen one after the other."""
+    for number in sorted(numbers):
+        tx.execute(
+            "INSERT INTO national_number (authority, value) VALUES (?, ?) "
+            "ON CONFLICT (authority, value) DO UPDATE SET value = excluded.value",
+            (number.authority, number.value),
+        )
+
+
+def relink(tx: Tx, seeds: Collection[int], numbers: Collection[Identifier], *, at: int, who: str, why: str) -> None:
+    """Group anew the records ``seeds``, the claimants of ``numbers``, and all that they share numbers or decisions with."""
+    cluster = _gather(tx, set(seeds), set(numbers))
+    followers = {key: _root(cluster, key) for key, s in cluster.records.items() if s.record.subsumed_by is not None}
+    claims = _claims(tx, cluster, followers)
+    linked = link(
+        list(claims.values()), same=_rooted(cluster.same, followers), apart={followers.get(k, k) for k in cluster.apart}
+    )
+    person: dict[int, int] = {}
+    for group in linked.groups:
+        anchor = min(group, key=lambda key: cluster.records[key].seniority)
+        person.update(dict.fromkeys(group, anchor))
+    for key, root in followers.items():
+        person[key] = person[root]
+    _write_moves(tx, cluster, person, {k for k in cluster.records if followers.get(k, k) in linked.disputed}, at, who, why)
+    _write_holders(tx, cluster, {n: person[min(g)] if g else None for n, g in linked.holders.items()}, at)
+
+
+def _gather(tx: Tx, keys: set[int], numbers: set[Identifier]) -> _Cluster:
+    cluster = _Cluster()
+    keys, numbers = set(keys), {canonical(tx, n) for n in numbers}
+    while keys or numbers:
+        lock_numbers(tx, numbers)
+        cluster.numbers |= numbers
+        for number in sorted(numbers):
+            keys |= claimants(tx, number)
+        fresh = load_by(tx, "record_key", keys - cluster.records.keys(), lock=True)
+        cluster.records |= {s.record.key: s for s in fresh}
+        if len(cluster.records) > MAX_CLUSTER:
+            raise StorageError("Too many patient records claim one number.", todo="Find the source that sends a placeholder.")
+        keys = _neighbours(tx, cluster, fresh)
+        numbers = {canonical(tx, n) for s in fresh for n in s.record.national} - cluster.numbers
+    return cluster
+
+
+def claimants(tx: Tx, number: Identifier) -> set[int]:
+    """Records that claim ``number`` or an id merged into it."""
+    found, todo, seen = set(), [number], {number}
+    while todo:
+        one = todo.pop()
+        found |= {
+            r[0]
+            for r in tx.rows(
+                "SELECT record_key FROM national_claim WHERE authority = ? AND value = ?", (one.authority, one.value)
+            )
+        }
+        for authority, value in tx.rows(
+            "SELECT authority, value FROM subsumed_id WHERE into_authority = ? AND into_value = ?", (one.authority, one.value)
+        ):
+            merged = Identifier(value, authority)
+            if merged not in seen:
+                seen.add(merged)
+                todo.append(merged)
+    return found
+
+
+def _neighbours(tx: Tx, cluster: _Cluster, fresh: list[Stored]) -> set[int]:
+    """Records tied to ``fresh`` by decision, merge or the person they are in now; notes the decisions."""
+    keys = {s.record.key for s in fresh}
+    near: set[int] = {s.record.subsumed_by for s in fresh if s.record.subsumed_by is not None}
+    for part in chunks(keys):
+        for kind, record, other in tx.rows(
+            "SELECT kind, record_key, other_key FROM identity_decision WHERE ended_at IS NULL AND "
+            f"(record_key IN ({marks(part)}) OR other_key IN ({marks(part)}))",
+            (*part, *part),
+        ):
+            if kind == "apart":
+                cluster.apart.add(record)
+            elif kind == "same":
+                cluster.same.add((record, other))
+                near |= {record, other}
+        near |= {r[0] for r in tx.rows(f"SELECT record_key FROM patient_record WHERE subsumed_by IN ({marks(part)})", part)}
+    for part in chunks({s.record.person for s in fresh}):
+        near |= {r[0] for r in tx.rows(f"SELECT record_key FROM patient_record WHERE person_key IN ({marks(part)})", part)}
+    return near - cluster.records.keys()
+
+
+def _root(cluster: _Cluster, key: int) -> int:
+    while (above := cluster.records[key].record.subsumed_by) is not None:
+        key = above
+    return key
+
+
+def _rooted(pairs: Iterable[tuple[int, int]], followers: dict[int, int]) -> set[tuple[int, int]]:
+    return {(followers.get(a, a), followers.get(b, b)) for a, b in pairs}
+
+
+def _claims(tx: Tx, cluster: _Cluster, followers: dict[int, int]) -> dict[int, Claim]:
+    """What each surviving record claims: its own numbers, and those of its subsumed ones under authorities where it has none."""
+    parts: dict[int, list[Stored]] = {key: [s] for key, s in cluster.records.items() if key not in followers}
+    for key in sorted(followers):
+        parts[followers[key]].append(cluster.records[key])
+    claims = {}
+    for key, stored in parts.items():
+        numbers: set[Identifier] = set()
+        traced, birth_date = stored[0].traced and bool(stored[0].record.national), ""
+        for s in stored:
+            taken = {n.authority for n in numbers}
+            more = {canonical(tx, n) for n in s.record.national if n.authority not in taken}
+            traced = traced or (not numbers and bool(more) and s.traced)
+            numbers |= more
+            birth_date = birth_date or s.record.patient.birth_date
+        source = str(stored[0].record.member or stored[0].record.patient.local.authority)
+        claims[key] = Claim(key, frozenset(numbers), birth_date, traced, source)
+    return claims
+
+
+def _write_moves(tx: Tx, cluster: _Cluster, person: dict[int, int], disputed: set[int], at: int, who: str, why: str) -> None:
+    for key in sorted(cluster.records):
+        before = cluster.records[key].record
+        if before.person == person[key] and before.disputed == (key in disputed):
+            continue
+        tx.execute(
+            "UPDATE patient_record SET person_key = ?, disputed = ? WHERE record_key = ?",
+            (person[key], int(key in disputed), key),
+        )
+        tx.execute(
+            "INSERT INTO person_link (record_key, n, from_person, to_person, disputed, at, who, why) "
+            "VALUES (?, (SELECT COALESCE(MAX(n), 0) + 1 FROM person_link WHERE record_key = ?), ?, ?, ?, ?, ?, ?)",
+            (key, key, before.person, person[key], int(key in disputed), at, who, why),
+        )
+
+
+def _write_holders(tx: Tx, cluster: _Cluster, holders: dict[Identifier, int | None], at: int) -> None:
+    """Write who holds each number; one that nobody claims any more stays as an alias of its last holder's anchor (D4)."""
+    for number in sorted(cluster.numbers):
+        holder = holders.get(number)
+        row = tx.row("SELECT person_key FROM national_number WHERE authority = ? AND value = ?", (number.authority, number.value))
+        before = row[0] if row else None
+        if number not in holders:
+            if before is not None:
+                tx.execute(
+                    "INSERT INTO former_id (authority, value, record_key, until) VALUES (?, ?, ?, ?) "
+                    "ON CONFLICT (authority, value, record_key) DO UPDATE SET until = excluded.until",
+                    (number.authority, number.value, before, at),
+                )
+            tx.execute("DELETE FROM national_number WHERE authority = ? AND value = ?", (number.authority, number.value))
+        elif before != holder:
+            tx.execute(
+                "UPDATE national_number SET person_key = ? WHERE authority = ? AND value = ?",
+                (holder, number.authority, number.value),
+            )

@@ -1,0 +1,163 @@
+"""Reading patient records and persons from their tables. No rule here, no writing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from crosslight.runtime.db import Row, Tx
+from crosslight.standards.ids import Identifier, MemberId
+from crosslight.standards.region import Region
+from crosslight.standards.study import Patient, patient_from_json
+from registry.identity.names import search_key
+from registry.index.model import PatientRecord, Person, PersonKey, RecordKey
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CHUNK = 500  # values in one IN list
+
+COLUMNS = (
+    "record_key, person_key, authority, local_id, member, fhir_id, minted, traced, disputed, subsumed_by, newest_study, "
+    "created, updated, digest, patient"
+)
+
+
+def to_micros(moment: datetime) -> int:
+    """Microseconds since 1970 UTC."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_micros(value: int) -> datetime:
+    """The inverse of :func:`to_micros`."""
+    return _EPOCH + timedelta(microseconds=value)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A row of ``patient_record`` with what it claims."""
+
+    record: PatientRecord
+    fhir_id: str
+    minted: str
+    traced: bool
+    newest_study: int | None
+    created: int
+    updated: int
+    digest: str
+
+    @property
+    def seniority(self) -> tuple[int, int]:
+        """Order of birth: a person's anchor is its most senior record."""
+        return (self.created, self.record.key)
+
+
+def chunks(values: Collection[Any]) -> Iterator[Sequence[Any]]:
+    """Sorted slices short enough for an IN list."""
+    ordered = sorted(values)
+    for start in range(0, len(ordered), _CHUNK):
+        yield ordered[start : start + _CHUNK]
+
+
+def marks(values: Sequence[Any]) -> str:
+    """``?,?,?`` for an IN list."""
+    return ",".join("?" * len(values))
+
+
+def load(tx: Tx, where: str, params: Sequence[Any], *, limit: int = 100_000, lock: bool = False) -> list[Stored]:
+    """Records by a condition of ours, with their claims. ``lock`` keeps them as they are (SQLite has one writer anyway)."""
+    suffix = " FOR UPDATE" if lock and tx.engine == "postgres" else ""
+    rows = tx.rows(f"SELECT {COLUMNS} FROM patient_record WHERE {where} ORDER BY record_key LIMIT {int(limit)}{suffix}", params)
+    claims: dict[int, list[Identifier]] = {}
+    for keys in chunks([row[0] for row in rows]):
+        for key, authority, value in tx.rows(
+            f"SELECT record_key, authority, value FROM national_claim WHERE record_key IN ({marks(keys)})", keys
+        ):
+            claims.setdefault(key, []).append(Identifier(value, authority))
+    return [_stored(row, claims.get(row[0], ())) for row in rows]
+
+
+def load_by(tx: Tx, column: str, values: Collection[Any], *, lock: bool = False) -> list[Stored]:
+    """Records whose ``column`` (a name of ours) is one of ``values``."""
+    found: list[Stored] = []
+    for part in chunks(values):
+        found += load(tx, f"{column} IN ({marks(part)})", part, lock=lock)
+    return found
+
+
+def _stored(row: Row, claims: Collection[Identifier]) -> Stored:
+    (
+        key,
+        person,
+        _authority,
+        _local,
+        member,
+        fhir_id,
+        minted,
+        traced,
+        disputed,
+        subsumed,
+        newest,
+        created,
+        updated,
+        digest,
+        body,
+    ) = row
+    record = PatientRecord(
+        key=RecordKey(key),
+        patient=patient_from_json(orjson.loads(body)),
+        member=MemberId(member) if member is not None else None,
+        person=PersonKey(person),
+        national=tuple(sorted(claims)),
+        disputed=bool(disputed),
+        subsumed_by=RecordKey(subsumed) if subsumed is not None else None,
+        active=subsumed is None,
+        updated=from_micros(updated),
+    )
+    return Stored(record, fhir_id, minted, bool(traced), newest, created, updated, digest)
+
+
+def persons(tx: Tx, region: Region, keys: Collection[int]) -> dict[int, Person]:
+    """Persons by key, each with all its records."""
+    members: dict[int, list[Stored]] = {}
+    for stored in load_by(tx, "person_key", keys):
+        members.setdefault(stored.record.person, []).append(stored)
+    held: dict[int, list[Identifier]] = {}
+    for part in chunks(keys):
+        for person, authority, value in tx.rows(
+            f"SELECT person_key, authority, value FROM national_number WHERE person_key IN ({marks(part)})", part
+        ):
+            held.setdefault(person, []).append(Identifier(value, authority))
+    return {key: _person(region, key, stored, held.get(key, ())) for key, stored in members.items()}
+
+
+def _person(region: Region, key: int, members: list[Stored], held: Collection[Identifier]) -> Person:
+    anchor = next((s for s in members if s.record.key == key), members[0])
+    members.sort(key=lambda s: (not s.record.active, s.newest_study is None, -(s.newest_study or 0), -s.updated, s.record.key))
+    return Person(
+        key=PersonKey(key),
+        fhir_id=anchor.fhir_id,
+        domain_id=domain_id(region, anchor, held),
+        records=tuple(s.record for s in members),
+        differs=_differ([s.record.patient for s in members if s.record.active]),
+    )
+
+
+def domain_id(region: Region, anchor: Stored, held: Collection[Identifier]) -> Identifier:
+    """The person's current affinity-domain id (D4): the first national number it holds, else the one minted for its anchor."""
+    order: dict[str, int] = {authority: i for i, authority in enumerate(region.nationals)}
+    national = sorted((n for n in held if n.authority in order), key=lambda n: (order[n.authority], n.value))
+    return national[0] if national else Identifier(anchor.minted, region.authority)
+
+
+def _differ(patients: Collection[Patient]) -> bool:
+    """Whether any two say something different of what a banner shows; silence is no difference."""
+    said = (
+        {search_key(p.name.family) for p in patients},
+        {search_key(p.name.given) for p in patients},
+        {p.birth_date for p in patients},
+        {p.sex for p in patients},
+    )
+    return any(len(values - {""}) > 1 for values in said)

@@ -1,0 +1,414 @@
+"""IdentityStore: patient records, the persons they make up, and their affinity-domain ids (D2-D4).
+
+The ``_tx`` methods run inside a caller's transaction (the index commits a study and its patient together); the async ones
+open their own. Errors name no patient.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from crosslight.runtime.clock import Ids
+from crosslight.runtime.db import Db, Tx
+from crosslight.runtime.schema import SchemaVersion, migrate
+from crosslight.standards.ids import Identifier, MemberId, national_number
+from crosslight.standards.problem import Invalid, NotFound
+from crosslight.standards.region import Region
+from crosslight.standards.study import Patient, PersonName, patient_to_json
+from registry.identity import merges, rows
+from registry.identity.names import family_keys, given_matches, search_key
+from registry.identity.relink import relink
+from registry.identity.rows import Stored, from_micros, to_micros
+from registry.index.model import PatientRecord, Person, PersonKey, RecordKey
+from registry.questions import PatientSelector
+
+SCHEMA = SchemaVersion("identity", schema=1, compat=1)
+MAX_ID = 255  # characters of a local id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CxTarget:
+    """What a CX leads to (D4). ``record`` is set where the id is one authority's own number for the patient.
+
+    ``subsumed``: merged away by A40: ITI-18 answers empty, ITI-42 refuses; ``person`` is then the survivor's.
+    """
+
+    person: Person
+    record: PatientRecord | None = None
+    subsumed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkEvent:
+    """One move of a record between persons (D2)."""
+
+    record_key: RecordKey
+    from_person: PersonKey
+    to_person: PersonKey
+    disputed: bool
+    at: datetime
+    who: str
+    why: str
+
+
+class IdentityStore:
+    """The tables of identity, in the same database as the index."""
+
+    def __init__(self, db: Db, region: Region, ids: Ids) -> None:
+        self._db, self._region, self._ids = db, region, ids
+
+    async def open(self) -> None:
+        """Create or upgrade the tables."""
+        await migrate(self._db, "registry.identity", SCHEMA)
+
+    # --- feeding ---------------------------------------------------------------------------------------------------
+
+    def feed_tx(
+        self,
+        tx: Tx,
+        patient: Patient,
+        member: MemberId | None,
+        now: datetime,
+        *,
+        who: str = "",
+        traced: bool | None = None,
+        erase: frozenset[str] = frozenset(),
+    ) -> RecordKey:
+        """Insert or update the record of ``patient.local``, and link it by D3. Repeating a feed changes nothing.
+
+        What a feed leaves out stays as it is: a blank does not erase, and a national number that is not mentioned is not
+        withdrawn. An identifier with an empty value withdraws the number of its authority; a new one replaces it.
+
+        Args:
+            tx: The caller's transaction.
+            patient: As the source describes them; ``local`` is the record.
+            member: Whose authority it is, None for a foreign one.
+            now: The time of the change.
+            who: Who says so, for the history.
+            traced: Whether the numbers are traced, where the source is the authority on that (a patient feed); None takes
+                ``patient.traced`` and never takes back what was said of the same number before.
+            erase: Demographic fields to blank (``birth_date``, ``sex``, ``postcode``).
+
+        Raises:
+            Invalid: without authority or id, or for an invalid national number as the id.
+        """
+        local = self._checked_local(patient)
+        said = [patient_to_json(patient), member, traced, sorted(erase)]
+        digest = hashlib.blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+        row = tx.row(
+            "SELECT record_key, digest FROM patient_record WHERE authority = ? AND local_id = ?", (local.authority, local.value)
+        )
+        if row is not None and row[1] == digest:
+            return RecordKey(row[0])
+        key, at = (int(row[0]) if row else self._insert(tx, local, to_micros(now))), to_micros(now)
+        before = rows.load_by(tx, "record_key", [key], lock=True)[0]
+        old = frozenset(before.record.national)
+        claims = self._claims(replace(patient, local=local), old)
+        is_traced = self._traced(before, patient, claims, traced)
+        merged = _merged(before.record.patient, replace(patient, local=local), erase, is_traced, fresh=not before.digest)
+        self._update(tx, key, merged, member if member is not None else before.record.member, is_traced, at, digest)
+        for number in sorted(old - claims):
+            tx.execute(
+                "DELETE FROM national_claim WHERE authority = ? AND value = ? AND record_key = ?",
+                (number.authority, number.value, key),
+            )
+        for number in sorted(claims - old):
+            tx.execute(
+                "INSERT INTO national_claim (authority, value, record_key) VALUES (?, ?, ?)",
+                (number.authority, number.value, key),
+            )
+        linking = is_traced != before.traced or merged.birth_date != before.record.patient.birth_date
+        if claims != old or (linking and (before.digest or claims)):
+            relink(tx, {key}, old | claims, at=at, who=who or f"feed of {local.authority}", why="feed")
+        return RecordKey(key)
+
+    def touch_tx(self, tx: Tx, key: RecordKey, started: datetime | None) -> None:
+        """A study of this record that began at ``started`` was published: the banner follows the newest (D3)."""
+        if started is not None:
+            micros = to_micros(started)
+            tx.execute(
+                "UPDATE patient_record SET newest_study = ? WHERE record_key = ? AND (newest_study IS NULL OR newest_study < ?)",
+                (micros, key, micros),
+            )
+
+    def _checked_local(self, patient: Patient) -> Identifier:
+        local = patient.local
+        if not local.authority or not local.value.strip():
+            raise Invalid("A patient needs an id with its assigning authority.", where="PID-3")
+        if len(local.value) > MAX_ID:
+            raise Invalid(f"A patient id is longer than {MAX_ID} characters.", where="PID-3")
+        if local.authority not in self._region.nationals:
+            return Identifier(local.value.strip(), local.authority, local.namespace)
+        number = self._national(local)
+        if number is None:
+            raise Invalid("A national number that is not valid.", why="Check digit, range or test numbers.", where="PID-3")
+        return number
+
+    def _national(self, identifier: Identifier) -> Identifier | None:
+        """The normal form of a valid number under one of the region's national authorities, else None."""
+        if identifier.authority not in self._region.nationals:
+            return None
+        number = national_number(identifier.authority, identifier.value, allow_test=self._region.allow_test_numbers)
+        return Identifier(number, identifier.authority) if number else None
+
+    def _claims(self, patient: Patient, old: frozenset[Identifier]) -> frozenset[Identifier]:
+        named = [patient.local, *patient.others]
+        withdrawn = {i.authority for i in named if not i.value}
+        new = {number for i in named if i.value and (number := self._national(i)) is not None}
+        told = withdrawn | {n.authority for n in new}
+        return frozenset(new | {n for n in old if n.authority not in told})
+
+    @staticmethod
+    def _traced(before: Stored, patient: Patient, claims: frozenset[Identifier], traced: bool | None) -> bool:
+        if not claims:
+            return False
+        if traced is not None:
+            return traced
+        return patient.traced or (before.traced and claims == frozenset(before.record.national))
+
+    def _insert(self, tx: Tx, local: Identifier, at: int) -> int:
+        key = self._ids.key63()
+        minted = local.value if local.authority == self._region.authority else self._mint()
+        row = tx.row(
+            "INSERT INTO patient_record (record_key, person_key, authority, local_id, fhir_id, minted, birth_date, family_key, "
+            "family_alt, traced, disputed, created, updated, digest, patient) VALUES (?,?,?,?,?,?,'','','',0,0,?,?,'',?) "
+            "ON CONFLICT (authority, local_id) DO NOTHING RETURNING record_key",
+            (
+                key, key, local.authority, local.value, str(self._ids.uuid4()), minted, at, at,
+                orjson.dumps(patient_to_json(Patient(local=local))).decode(),
+            ),
+        )  # fmt: skip
+        if row is None:  # another transaction was first
+            row = tx.row(
+                "SELECT record_key FROM patient_record WHERE authority = ? AND local_id = ?", (local.authority, local.value)
+            )
+        assert row is not None  # noqa: S101 - inserted by us or by the one that was first
+        return int(row[0])
+
+    def _mint(self) -> str:
+        return "CL" + self._ids.token_bytes(10).hex().upper()
+
+    def _update(self, tx: Tx, key: int, patient: Patient, member: MemberId | None, traced: bool, at: int, digest: str) -> None:
+        family, alternative = family_keys(patient.name)
+        tx.execute(
+            "UPDATE patient_record SET member = ?, birth_date = ?, family_key = ?, family_alt = ?, traced = ?, updated = ?, "
+            "digest = ?, patient = ? WHERE record_key = ?",
+            (
+                member, patient.birth_date, family, alternative, int(traced), at, digest,
+                orjson.dumps(patient_to_json(patient)).decode(), key,
+            ),
+        )  # fmt: skip
+
+    # --- finding ---------------------------------------------------------------------------------------------------
+
+    def find_cx_tx(self, tx: Tx, cx: Identifier) -> CxTarget | None:
+        """Resolve a national, local, minted or formerly current id (D4); None when unknown, or disputed and held by nobody."""
+        if not cx.authority:
+            return None
+        cx = self._national(cx) or Identifier(cx.value.strip(), cx.authority)
+        survivor = merges.survivor(tx, cx)
+        found = self._resolve(tx, survivor or cx)
+        return replace(found, subsumed=True) if found is not None and survivor is not None else found
+
+    def _resolve(self, tx: Tx, cx: Identifier) -> CxTarget | None:
+        row = tx.row("SELECT person_key FROM national_number WHERE authority = ? AND value = ?", (cx.authority, cx.value))
+        if row is not None:
+            if row[0] is None:
+                return None
+            person = self._person(tx, row[0])
+            return CxTarget(person=person, record=next((r for r in person.records if r.active and r.patient.local == cx), None))
+        found = rows.load(tx, "authority = ? AND local_id = ?", (cx.authority, cx.value), limit=1)
+        if found:
+            return CxTarget(
+                person=self._person(tx, found[0].record.person), record=found[0].record, subsumed=not found[0].record.active
+            )
+        if cx.authority == self._region.authority:
+            row = tx.row("SELECT person_key FROM patient_record WHERE minted = ?", (cx.value,))
+        else:
+            row = tx.row(
+                "SELECT p.person_key FROM former_id f JOIN patient_record p ON p.record_key = f.record_key "
+                "WHERE f.authority = ? AND f.value = ? ORDER BY f.until DESC LIMIT 1",
+                (cx.authority, cx.value),
+            )
+        return CxTarget(person=self._person(tx, row[0])) if row is not None else None
+
+    def _person(self, tx: Tx, key: int) -> Person:
+        return rows.persons(tx, self._region, [key])[key]
+
+    def record_tx(self, tx: Tx, key: RecordKey) -> PatientRecord | None:
+        """One record."""
+        found = rows.load_by(tx, "record_key", [key])
+        return found[0].record if found else None
+
+    def person_tx(self, tx: Tx, key: PersonKey) -> Person | None:
+        """One person with all records."""
+        return rows.persons(tx, self._region, [key]).get(key)
+
+    def persons_for_tx(self, tx: Tx, record_keys: Iterable[RecordKey]) -> dict[RecordKey, Person]:
+        """The person of each record; unknown keys are left out."""
+        home: dict[RecordKey, int] = {}
+        for part in rows.chunks(set(record_keys)):
+            for record, person in tx.rows(
+                f"SELECT record_key, person_key FROM patient_record WHERE record_key IN ({rows.marks(part)})", part
+            ):
+                home[RecordKey(record)] = person
+        found = rows.persons(tx, self._region, set(home.values()))
+        return {record: found[person] for record, person in home.items()}
+
+    def select_tx(self, tx: Tx, selector: PatientSelector, limit: int, *, disputed: bool = False) -> list[Person]:
+        """The persons that ``selector`` names, at most ``limit``.
+
+        An identifier without authority is tried as a number of each national authority, and only where nobody claims it, as
+        a local id of any. Family name and date of birth must both be given; records with exactly the name as written come
+        first; disputed records are found by them only with ``disputed`` (D3), by their own local number always.
+        """
+        keys: list[int] = []
+        for identifier in selector.identifiers:
+            keys += self._by_identifier(tx, identifier, limit)
+        if selector.fhir_id:
+            keys += [r[0] for r in tx.rows("SELECT person_key FROM patient_record WHERE fhir_id = ?", (selector.fhir_id,))]
+        if selector.family and selector.birth_date:
+            keys += self._by_family(tx, selector, limit, disputed)
+        ordered = list(dict.fromkeys(keys))[:limit]
+        found = rows.persons(tx, self._region, ordered)
+        return [found[key] for key in ordered]
+
+    def _by_identifier(self, tx: Tx, identifier: Identifier, limit: int) -> list[int]:
+        if identifier.authority:
+            target = self.find_cx_tx(tx, identifier)
+            return [target.person.key] if target is not None and not target.subsumed else []
+        numbers = [n for a in self._region.nationals if (n := self._national(Identifier(identifier.value, a)))]
+        holders = [
+            row[0]
+            for n in numbers
+            if (row := tx.row("SELECT person_key FROM national_number WHERE authority = ? AND value = ?", (n.authority, n.value)))
+        ]
+        if holders:  # somebody claims it: as a local number it would be another person's
+            return [key for key in holders if key is not None]
+        found = rows.load(tx, "local_id = ? AND subsumed_by IS NULL", (identifier.value.strip(),), limit=limit)
+        return [s.record.person for s in found]
+
+    def _by_family(self, tx: Tx, selector: PatientSelector, limit: int, disputed: bool) -> list[int]:
+        wanted = search_key(selector.family)
+        if not wanted:
+            return []
+        where = "birth_date = ? AND {} = ? AND subsumed_by IS NULL" + ("" if disputed else " AND disputed = 0")
+        params = (selector.birth_date, wanted)
+        found = rows.load(tx, where.format("family_key"), params, limit=20 * limit)
+        found += rows.load(tx, where.format("family_alt"), params, limit=20 * limit)
+        found = [s for s in found if given_matches(s.record.patient.name, selector.given)]
+        found.sort(
+            key=lambda s: (
+                s.record.patient.name.family.casefold() != selector.family.strip().casefold(),
+                -s.updated,
+                s.record.key,
+            )
+        )
+        return [s.record.person for s in found]
+
+    def disputed_for_tx(self, tx: Tx, identifiers: Iterable[Identifier]) -> list[PatientRecord]:
+        """Records that claim one of these numbers and do not hold it (D3)."""
+        keys: set[int] = set()
+        for identifier in identifiers:
+            authorities = [identifier.authority] if identifier.authority else list(self._region.nationals)
+            for authority in authorities:
+                number = self._national(replace(identifier, authority=authority))
+                if number is not None:
+                    keys |= merges.claimants_outside(tx, number)
+        return [s.record for s in rows.load_by(tx, "record_key", keys)]
+
+    # --- merges, decisions, history --------------------------------------------------------------------------------
+
+    def merge_tx(self, tx: Tx, survivor: Identifier, subsumed: Identifier, now: datetime, *, who: str = "A40") -> None:
+        """A40: ``subsumed`` is from now on ``survivor`` (ITI TF-2 3.8.4.2). Nothing changes when it raises.
+
+        Raises:
+            Invalid: the same id twice, or one that is already subsumed.
+            NotFound: an id that is not known or not current here.
+        """
+        merges.merge(tx, self, self._normal(survivor), self._normal(subsumed), to_micros(now), who, str(self._ids.uuid4()))
+
+    def unmerge_tx(self, tx: Tx, subsumed: Identifier, now: datetime, *, who: str, why: str) -> None:
+        """Undo a merge that was a mistake (D2); the wire has no such message, an identity officer does it.
+
+        Raises:
+            NotFound: if that id is not subsumed.
+        """
+        merges.unmerge(tx, self._normal(subsumed), to_micros(now), who, why)
+
+    def _normal(self, identifier: Identifier) -> Identifier:
+        return self._national(identifier) or Identifier(identifier.value.strip(), identifier.authority)
+
+    def decide_tx(self, tx: Tx, record: RecordKey, other: RecordKey | None, now: datetime, *, who: str, why: str) -> str:
+        """A person's decision: ``record`` and ``other`` are the same human being; without ``other``, ``record`` stands alone.
+
+        Returns:
+            The decision's id, with which :meth:`end_decision_tx` takes it back.
+
+        Raises:
+            NotFound: if a record is unknown.
+        """
+        decision = str(self._ids.uuid4())
+        merges.decide(tx, decision, record, other, to_micros(now), who, why)
+        return decision
+
+    def end_decision_tx(self, tx: Tx, decision: str, now: datetime, *, who: str, why: str) -> None:
+        """Take a decision back; records are linked as if it had never been.
+
+        Raises:
+            NotFound: if there is no such decision in force.
+        """
+        merges.end_decision(tx, decision, to_micros(now), who, why)
+
+    def history_tx(self, tx: Tx, record: RecordKey) -> list[LinkEvent]:
+        """Every move of ``record`` between persons, oldest first."""
+        return [
+            LinkEvent(
+                record_key=record, from_person=PersonKey(r[0]), to_person=PersonKey(r[1]), disputed=bool(r[2]),
+                at=from_micros(r[3]), who=r[4], why=r[5],
+            )
+            for r in tx.rows(
+                "SELECT from_person, to_person, disputed, at, who, why FROM person_link WHERE record_key = ? ORDER BY n",
+                (record,),
+            )
+        ]  # fmt: skip
+
+    async def disputes(self, limit: int = 200) -> list[PatientRecord]:
+        """The queue for an identity officer: disputed records, the latest changed first."""
+        found = await self._db.read("identity_disputes", lambda tx: rows.load(tx, "disputed = 1", (), limit=10_000))
+        return [s.record for s in sorted(found, key=lambda s: -s.updated)[:limit]]
+
+    async def feed(self, patient: Patient, member: MemberId | None, now: datetime, **how: Any) -> RecordKey:
+        """:meth:`feed_tx` in a transaction of its own; committed when it returns."""
+        return await self._db.write("identity_feed", lambda tx: self.feed_tx(tx, patient, member, now, **how))
+
+    async def merge(self, survivor: Identifier, subsumed: Identifier, now: datetime, *, who: str = "A40") -> None:
+        """:meth:`merge_tx` in a transaction of its own."""
+        await self._db.write("identity_merge", lambda tx: self.merge_tx(tx, survivor, subsumed, now, who=who))
+
+    async def find_cx(self, cx: Identifier) -> CxTarget | None:
+        """:meth:`find_cx_tx` in a transaction of its own."""
+        return await self._db.read("identity_find", lambda tx: self.find_cx_tx(tx, cx))
+
+
+def _merged(before: Patient, said: Patient, erase: Collection[str], traced: bool, *, fresh: bool) -> Patient:
+    """``said`` over ``before``: blanks do not erase; other ids are kept by authority unless said anew."""
+    if fresh:
+        before = Patient(local=said.local)
+    others = [i for i in said.others if i.value]
+    told = {(i.authority, i.namespace) for i in said.others}
+    others += [i for i in before.others if (i.authority, i.namespace) not in told]
+    values = {
+        name: "" if name in erase else getattr(said, name) or getattr(before, name) for name in ("birth_date", "sex", "postcode")
+    }
+    name = said.name if said.name.pn.strip("^= ") else before.name
+    return Patient(local=said.local, others=tuple(others), name=PersonName(name.pn), traced=traced, **values)
+
+
+__all__ = ["CxTarget", "IdentityStore", "LinkEvent", "NotFound"]
