@@ -1,0 +1,268 @@
+"""Index attributes -> StudyRecord, SeriesRecord, Patient (D2, D3, D14, D22). Pure, and a function of the set of instances:
+neither the order of arrival nor the clock can change what comes out.
+
+Where instances of one study disagree, the attributes most instances carry win, at a tie those of the smallest SOP Instance
+UID; an attribute empty there is filled from the next. The patient is taken whole from one set, never mixed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from crosslight.standards.dicom.header import Attributes, coded, first_text, items, values
+from crosslight.standards.ids import Identifier, is_uid, national_number
+from crosslight.standards.study import Coded, Patient, PersonName, SeriesRecord, StudyRecord, StudyTime
+
+_ZONE = re.compile(r"[+-](0[0-9]|1[0-4])[0-5][0-9]\Z")  # PS3.3 C.12.1.1.8
+_DATE = re.compile(r"[0-9]{4}([0-9]{2}([0-9]{2})?)?\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordRules:
+    """How this member reads patients, issuers and times: configuration, and what the region said when it joined.
+
+    Args:
+        authority: The member's own patient authority (OID).
+        namespace: Its local name (the organisation code); an issuer of this name is the member itself.
+        site_zone: IANA name; used where an object does not say its zone.
+        nationals: Authorities whose numbers are national (D3).
+        issuers: Issuer names as they stand in (0010,0021), case ignored -> OID.
+        bare_patient_id: The national authority of which a PatientID without issuer is a number; '' = never.
+        allow_test_numbers: Whether 9xx numbers count.
+        accession_authority: OID that issues accession numbers where the object names none; '' = unknown.
+    """
+
+    authority: str = ""
+    namespace: str = ""
+    site_zone: str = ""
+    nationals: tuple[str, ...] = ()
+    issuers: Mapping[str, str] = field(default_factory=dict)
+    bare_patient_id: str = ""
+    allow_test_numbers: bool = False
+    accession_authority: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One live instance as the archive's rows have it; ``study`` and ``series`` are shared among many."""
+
+    series_uid: str
+    sop_uid: str
+    sop_class_uid: str
+    sha256: str
+    study: Attributes
+    series: Attributes
+
+
+def build(study_uid: str, instances: Iterable[Instance], rules: RecordRules) -> StudyRecord | None:
+    """The record of a study from its live instances; None when there are none."""
+    found = sorted(instances, key=lambda i: (i.series_uid, i.sop_uid))
+    if not found:
+        return None
+    by_series: dict[str, list[Instance]] = {}
+    for instance in found:
+        by_series.setdefault(instance.series_uid, []).append(instance)
+    ranked = rank([(i.study, i.sop_uid) for i in found])
+    filled = fill(ranked)
+    series_sets = {uid: fill(rank([(i.series, i.sop_uid) for i in group])) for uid, group in by_series.items()}
+    record = StudyRecord(
+        study_uid=study_uid,
+        patient=patient_of(ranked[0], rules),
+        accessions=_distinct([*_accessions(filled, rules), *_requested(series_sets.values(), rules)]),
+        orders=_distinct(_orders(series_sets.values())),
+        study_id=first_text(filled, "00200010"),
+        description=first_text(filled, "00081030"),
+        procedure_codes=_codes(items(filled, "00081032")),
+        referrer=first_text(filled, "00080090"),
+        institution=first_text(filled, "00080080"),
+        time=study_time(filled, "00080020", "00080030", rules),
+    )
+    zone = first_text(filled, "00080201")
+    return record.with_series(
+        (_series(uid, group, series_sets[uid], zone, rules) for uid, group in by_series.items()), detail="full"
+    )
+
+
+def rank(sets: Sequence[tuple[Attributes, str]]) -> list[Attributes]:
+    """The distinct attribute sets, the one with most instances first, then by smallest SOP Instance UID."""
+    counts: Counter[int] = Counter()
+    least: dict[int, str] = {}
+    which: dict[int, Attributes] = {}
+    for attributes, sop_uid in sets:
+        key = id(attributes)
+        counts[key] += 1
+        which[key] = attributes
+        least[key] = min(least.get(key, sop_uid), sop_uid)
+    return [which[key] for key in sorted(which, key=lambda k: (-counts[k], least[k]))]
+
+
+def fill(ranked: Sequence[Attributes]) -> Attributes:
+    """The first set, its empty attributes filled from those after it; patient attributes (group 0010) are never mixed."""
+    if len(ranked) == 1:
+        return ranked[0]
+    merged = dict(ranked[0])
+    for other in ranked[1:]:
+        for tag, body in other.items():
+            if not values(merged, tag) and not tag.startswith("0010"):
+                merged[tag] = body
+    return merged
+
+
+# --- patient -------------------------------------------------------------------------------------------------------
+
+
+def issuer_of(item: Attributes, rules: RecordRules) -> tuple[str, str]:
+    """(OID, name) of who issued the Patient ID in ``item``; '' where it does not say or cannot be mapped.
+
+    Issuer of Patient ID Qualifiers Sequence with an ISO universal id first (PS3.3 10.14), else Issuer of Patient ID by name.
+    """
+    name = first_text(item, "00100021")
+    for qualifier in items(item, "00100024"):
+        oid = first_text(qualifier, "00400032")
+        if is_uid(oid) and "." in oid and first_text(qualifier, "00400033") in ("ISO", ""):
+            return oid, name
+    if is_uid(name) and "." in name:
+        return name, ""
+    if name and name.casefold() == rules.namespace.casefold():
+        return rules.authority, name
+    for known, oid in rules.issuers.items():
+        if name and known.casefold() == name.casefold():
+            return oid, name
+    return "", name
+
+
+def patient_of(study: Attributes, rules: RecordRules) -> Patient:
+    """The patient of one set of study attributes.
+
+    The local id is the Patient ID, under the member's own authority unless the object names another issuer that is no
+    national one; a national number counts only where its issuer is named, or by ``bare_patient_id``.
+    """
+    main = first_text(study, "00100020")
+    oid, name = issuer_of(study, rules)
+    claims = [(main, oid, name)] if main else []
+    for item in items(study, "00101002"):
+        if first_text(item, "00100022") in ("", "TEXT"):
+            claims.append((first_text(item, "00100020"), *issuer_of(item, rules)))
+    if main and not oid and not name and rules.bare_patient_id:
+        claims.append((main, rules.bare_patient_id, ""))
+    nationals = [
+        Identifier(value=number, authority=authority)
+        for value, authority, _ in claims
+        if authority in rules.nationals and (number := _national(authority, value, rules))
+    ]
+    local = _local(claims, rules)
+    others = [
+        Identifier(value=value, authority=authority, namespace=label)
+        for value, authority, label in claims
+        if value and authority and authority not in rules.nationals and (value, authority) != (local.value, local.authority)
+    ]
+    sex = first_text(study, "00100040")
+    born = first_text(study, "00100030").replace(".", "").replace("-", "")
+    return Patient(
+        local=local,
+        others=_distinct([*nationals, *others]),
+        name=PersonName(first_text(study, "00100010")),
+        birth_date=born if _DATE.match(born) else "",
+        sex=sex if sex in ("M", "F", "O") else "",
+    )
+
+
+def _national(authority: str, value: str, rules: RecordRules) -> str | None:
+    return national_number(authority, value, allow_test=rules.allow_test_numbers)
+
+
+def _local(claims: Sequence[tuple[str, str, str]], rules: RecordRules) -> Identifier:
+    for value, authority, label in claims:
+        if value and authority == rules.authority:
+            return Identifier(value=value, authority=authority, namespace=label or rules.namespace)
+    value, authority, label = claims[0] if claims else ("", "", "")
+    if authority and authority not in rules.nationals:
+        return Identifier(value=value, authority=authority, namespace=label)
+    return Identifier(value=value, authority=rules.authority, namespace=rules.namespace)
+
+
+# --- study and series ----------------------------------------------------------------------------------------------
+
+
+def study_time(attributes: Attributes, date: str, time: str, rules: RecordRules, zone: str = "") -> StudyTime:
+    """Date, time and zone of the two tags (D22): the object's own zone, else ``zone``, else the site's."""
+    day, clock = first_text(attributes, date), first_text(attributes, time)
+    said = first_text(attributes, "00080201") or zone
+    if _ZONE.match(said):
+        return StudyTime(date=day, time=clock, zone=said, zone_source="tag")
+    if rules.site_zone:
+        return StudyTime(date=day, time=clock, zone=rules.site_zone, zone_source="site")
+    return StudyTime(date=day, time=clock)
+
+
+def _series(uid: str, group: Sequence[Instance], attributes: Attributes, zone: str, rules: RecordRules) -> SeriesRecord:
+    return SeriesRecord(
+        series_uid=uid,
+        modality=first_text(attributes, "00080060"),
+        number=first_text(attributes, "00200011"),
+        description=first_text(attributes, "0008103E"),
+        body_site=first_text(attributes, "00180015"),
+        laterality=first_text(attributes, "00200060"),
+        n_instances=len(group),
+        sop_classes=tuple(sorted(Counter(i.sop_class_uid for i in group).items())),
+        time=study_time(attributes, "00080021", "00080031", rules, zone),
+        digest=series_digest((i.sop_uid, i.sha256) for i in group),
+    )
+
+
+def series_digest(instances: Iterable[tuple[str, str]]) -> str:
+    """Hex SHA-256 over ``UID SP sha256 LF`` of the instances, sorted by UID."""
+    digest = hashlib.sha256()
+    for sop_uid, sha256 in sorted(instances):
+        digest.update(f"{sop_uid} {sha256}\n".encode("ascii"))
+    return digest.hexdigest()
+
+
+def _qualified(attributes: Attributes, value_tag: str, issuer_tag: str, default: str = "") -> Iterable[Identifier]:
+    value = first_text(attributes, value_tag)
+    if not value:
+        return
+    authority = namespace = ""
+    for issuer in items(attributes, issuer_tag):  # PS3.3 10.14 HL7v2 Hierarchic Designator
+        namespace = namespace or first_text(issuer, "00400031")
+        oid = first_text(issuer, "00400032")
+        if is_uid(oid) and first_text(issuer, "00400033") in ("ISO", ""):
+            authority = authority or oid
+    yield Identifier(value=value, authority=authority or ("" if namespace else default), namespace=namespace)
+
+
+def _accessions(attributes: Attributes, rules: RecordRules) -> Iterable[Identifier]:
+    return _qualified(attributes, "00080050", "00080051", rules.accession_authority)
+
+
+def _requested(series: Iterable[Attributes], rules: RecordRules) -> Iterable[Identifier]:
+    for attributes in series:
+        for request in items(attributes, "00400275"):
+            yield from _accessions(request, rules)
+
+
+def _orders(series: Iterable[Attributes]) -> Iterable[Identifier]:
+    """Placer and filler order numbers of Request Attributes Sequence."""
+    for attributes in series:
+        for request in items(attributes, "00400275"):
+            yield from _qualified(request, "00402016", "00400026")
+            yield from _qualified(request, "00402017", "00400027")
+
+
+def _codes(found: Iterable[Attributes]) -> tuple[Coded, ...]:
+    codes = (coded(item) for item in found)
+    return tuple(dict.fromkeys(code for code in codes if code.value))
+
+
+def _distinct(found: Iterable[Identifier]) -> tuple[Identifier, ...]:
+    """Without repeats, the first of each (value, authority) kept, in a fixed order."""
+    first: dict[tuple[str, str], Identifier] = {}
+    for identifier in found:
+        first.setdefault((identifier.value, identifier.authority or identifier.namespace), identifier)
+    qualified = {value for value, where in first if where}
+    kept = [i for (value, where), i in first.items() if where or value not in qualified]
+    return tuple(sorted(kept))
