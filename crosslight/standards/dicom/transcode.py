@@ -1,0 +1,104 @@
+"""Re-encoding to Explicit VR Little Endian, and single frames to native pixels (PS3.5 A.2; PS3.18 8.7.3.5).
+
+Only this direction: what is stored stays as it was received. Decodes untrusted bytes and loads an instance whole: call only
+inside ``Workers.run_bounded``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO
+
+import numpy as np
+import pydicom
+from pydicom.pixels import get_decoder, pixel_array
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+from crosslight.standards.problem import CrosslightError, NotAcceptable, TooLarge
+
+_SWAP_BYTES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
+
+
+def can_decode(transfer_syntax: str) -> bool:
+    """Whether instances of this syntax can be given in Explicit VR Little Endian here."""
+    uid = UID(transfer_syntax)
+    if not uid.is_transfer_syntax:
+        return False
+    if not uid.is_encapsulated:
+        return True
+    try:
+        return bool(get_decoder(uid).is_available)
+    except NotImplementedError:
+        return False
+
+
+def transcode(source: BinaryIO, target: BinaryIO, max_pixels: int) -> None:
+    """Write the instance in ``source`` to ``target`` as a Part 10 file in Explicit VR Little Endian; same SOP Instance UID.
+
+    Raises:
+        NotAcceptable: when it cannot be decoded.
+        TooLarge: over ``max_pixels`` samples in all frames.
+    """
+    try:
+        ds = pydicom.dcmread(source)
+        _check_size(ds, max_pixels)
+        if ds.file_meta.TransferSyntaxUID.is_encapsulated:
+            ds.decompress(generate_instance_uid=False)
+        elif not ds.file_meta.TransferSyntaxUID.is_little_endian:
+            _swap(ds)
+            ds.set_original_encoding(False, True, ds.original_character_set)
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.preamble = b"\0" * 128
+        ds.save_as(target, implicit_vr=False, little_endian=True, enforce_file_format=True)
+    except CrosslightError:
+        raise
+    except Exception as error:  # noqa: BLE001 - pydicom and the decoders have no common base
+        raise NotAcceptable(
+            "This instance cannot be given in another transfer syntax.", why=type(error).__name__,
+            todo="Accept its own: transfer-syntax=*.",
+        ) from None  # fmt: skip
+
+
+def decode_frame(source: BinaryIO, frame: int, max_pixels: int) -> bytes:
+    """One frame (from 1) as native little-endian pixels; colour as it comes out of the decoder, in RGB.
+
+    Raises:
+        NotAcceptable: when it cannot be decoded.
+        TooLarge: over ``max_pixels`` samples.
+    """
+    try:
+        ds = pydicom.dcmread(source, stop_before_pixels=True)
+        ds.NumberOfFrames = 1
+        _check_size(ds, max_pixels)
+        pixels = pixels_of(source, ds, frame)
+        return pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
+    except CrosslightError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise NotAcceptable("This frame cannot be decoded here.", why=type(error).__name__) from None
+
+
+def pixels_of(source: BinaryIO, header: pydicom.Dataset, frame: int) -> np.ndarray[Any, Any]:
+    """The pixels of one frame (from 1); ``header`` is the data set without pixels. YBR comes out as RGB."""
+    if header.file_meta.TransferSyntaxUID.is_deflated:  # cannot be read in place
+        source.seek(0)
+        return np.asarray(pixel_array(pydicom.dcmread(source), index=frame - 1))
+    return np.asarray(pixel_array(source, index=frame - 1))
+
+
+def _check_size(ds: pydicom.Dataset, max_pixels: int) -> None:
+    samples = (
+        int(ds.get("Rows") or 0)
+        * int(ds.get("Columns") or 0)
+        * int(ds.get("SamplesPerPixel") or 1)
+        * max(1, int(ds.get("NumberOfFrames") or 1))
+    )
+    if samples > max_pixels:
+        raise TooLarge("The pixel data are too large to decode here.", why=f"Limit here: {max_pixels} samples.")
+
+
+def _swap(ds: pydicom.Dataset) -> None:
+    """Turn the words of binary values, which pydicom keeps as they stand in a Big Endian file."""
+    for element in ds.iterall():
+        size = _SWAP_BYTES.get(element.VR, 1)
+        if size > 1 and isinstance(element.value, bytes):
+            element.value = np.frombuffer(element.value, dtype=f">u{size}").astype(f"<u{size}").tobytes()
