@@ -1,0 +1,87 @@
+"""The endpoints file that clients and outside checks read: addresses, sign-ins, and the truth of what is where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from crosslight.runtime.files import Files
+from simulations.images import StudyPlan
+from simulations.topology import Topology
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What was loaded and is still there: the truth that answers are held against. Kept with the demo's data."""
+
+    studies: dict[str, dict[str, Any]] = field(default_factory=dict)  # study UID -> row
+    patients: dict[str, dict[str, Any]] = field(default_factory=dict)  # key -> patient
+    chapters: int = 0
+
+    def add(self, topology: Topology, plan: StudyPlan, instances: int, *, disputed: bool = False) -> None:
+        """A study has been stored."""
+        patient = plan.patient
+        key = f"{patient.family}|{patient.given}|{patient.birth_date.isoformat()}|{patient.index}|{patient.national}"
+        national = topology.national
+        identifiers = []
+        if patient.national and national.authority:
+            identifiers.append({"system": national.system, "oid": national.authority, "value": patient.national})
+        is_nhs = national.system.endswith("/nhs-number")
+        row = self.patients.setdefault(
+            key,
+            {
+                "disputed": disputed,
+                "nhs_number": patient.national if is_nhs and patient.national else None,
+                "identifiers": identifiers,
+                "family": patient.family,
+                "given": patient.given,
+                "birth_date": patient.birth_date.isoformat(),
+                "local_ids": {},
+            },
+        )
+        row["local_ids"][plan.code] = patient.local_ids[plan.code]
+        self.studies[plan.uid] = {
+            "study_uid": plan.uid,
+            "node": plan.code,
+            "modality": plan.modality,
+            "accession": plan.accession or f"{plan.code}{plan.seed % 10**7:07d}"[:16],
+            "instances": instances,
+            "patient": key,
+        }
+
+    def set_instances(self, study_uid: str, instances: int) -> None:
+        """A correction changed how many live instances a study has."""
+        self.studies[study_uid]["instances"] = instances
+
+    def remove(self, study_uid: str) -> None:
+        """A study was deleted."""
+        self.studies.pop(study_uid, None)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Patients with their studies, as the endpoints file shows them."""
+        out = []
+        for key, patient in self.patients.items():
+            studies = [{k: v for k, v in s.items() if k != "patient"} for s in self.studies.values() if s["patient"] == key]
+            out.append({**patient, "studies": studies})
+        return out
+
+    def save(self, path: Path, files: Files) -> None:
+        """Keep it."""
+        data = {"studies": self.studies, "patients": self.patients, "chapters": self.chapters}
+        files.write_atomic(path, orjson.dumps(data, option=orjson.OPT_INDENT_2), mode=0o600)
+
+    @classmethod
+    def read(cls, path: Path) -> Ledger:
+        """Read what was kept; empty without a file."""
+        if not path.exists():
+            return cls()
+        data = orjson.loads(path.read_bytes())
+        return cls(data["studies"], data["patients"], data["chapters"])
+
+
+def write_endpoints(path: Path, content: dict[str, Any], files: Files) -> None:
+    """Replace the file by rename, so that a reader never sees half of it; it holds passwords and tokens, so 0600."""
+    files.write_atomic(path, orjson.dumps(content, option=orjson.OPT_INDENT_2), mode=0o600)

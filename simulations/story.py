@@ -1,0 +1,357 @@
+"""The story that the demo plays, and holds against the truth at every step.
+
+Each step is a coroutine that raises :class:`StoryError` when the region does not do what it promises. It acts only as people and
+systems outside would: DIMSE, DICOMweb, FHIR, XDS, the page, commands, and pulling the plug.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pydicom.dataset import FileDataset
+
+from crosslight.client.dicomweb import DicomwebClient, dataset_bytes, value
+from crosslight.client.dimse import DimseClient
+from crosslight.client.fhir import FhirAnswer, FhirClient
+from crosslight.client.xds import XdsClient
+from crosslight.standards.ids import Identifier
+from crosslight.standards.problem import CrosslightError
+from simulations.dicomfile import part10, save
+from simulations.endpoints import Ledger
+from simulations.images import StudyPlan, make_study, rejection_note
+from simulations.page import PageAnswer, PageClient
+from simulations.plan import Chapter
+from simulations.topology import Topology
+
+STUDY_UID, AVAILABILITY = "0020000D", "00080056"
+
+
+class StoryError(CrosslightError):
+    """The region did not do what it promises."""
+
+
+class World(Protocol):
+    """The running region as the story sees it."""
+
+    topology: Topology
+    ledger: Ledger
+    scratch: Path
+
+    def dimse(self, code: str) -> DimseClient: ...
+    def node_dicomweb(self, code: str, role: str = "integrator") -> DicomwebClient: ...
+    def region_dicomweb(self, role: str = "clinician") -> DicomwebClient: ...
+    def fhir(self, role: str = "clinician") -> FhirClient: ...
+    def xds(self) -> XdsClient: ...
+    def xds_registry_url(self) -> str: ...
+    def page(self, organisation: str) -> PageClient: ...
+    def folders_but(self, code: str) -> list[Path]: ...
+    def kill(self, code: str) -> None: ...
+    async def start(self, code: str) -> None: ...
+    def kill_registry(self) -> None: ...
+    async def start_registry(self) -> None: ...
+    async def node_command(self, code: str, *arguments: str) -> str: ...
+
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: its number, what it shows, and the play."""
+
+    number: int
+    title: str
+    play: Callable[[World, Chapter, Say], Awaitable[None]]
+
+
+def expect(condition: bool, what: str, why: object = "") -> None:
+    """Raise unless ``condition``."""
+    if not condition:
+        raise StoryError(what, why=str(why))
+
+
+async def until(what: str, check: Callable[[], Awaitable[bool]], *, within_s: float) -> float:
+    """Wait for ``check``; the seconds it took.
+
+    Raises:
+        StoryError: when it did not come true in time, with the last problem met.
+    """
+    started, last = time.monotonic(), ""
+    while True:
+        try:
+            if await check():
+                return time.monotonic() - started
+        except CrosslightError as error:
+            last = str(error)
+        if time.monotonic() - started > within_s:
+            raise StoryError(f"Not within {within_s:.0f} s: {what}.", why=last)
+        await asyncio.sleep(0.25)
+
+
+# --- asking through every face -------------------------------------------------------------------------------------
+
+
+def national_id(world: World, chapter: Chapter) -> Identifier:
+    """What the traveller is searched by: the national number, or the first trust's own where there is none."""
+    if chapter.traveller.national:
+        return Identifier(chapter.traveller.national, world.topology.national.authority)
+    code = world.topology.codes[0]
+    return Identifier(chapter.traveller.local_ids[code], "", code)
+
+
+def expected_studies(world: World, chapter: Chapter) -> set[str]:
+    """The traveller's studies that a search by :func:`national_id` must give."""
+    plans = (*chapter.travelled, chapter.while_away, *chapter.while_registry_down)
+    mine = {p.uid for p in plans if p.patient == chapter.traveller and p.uid in world.ledger.studies}
+    if chapter.traveller.national:
+        return mine
+    return {uid for uid in mine if world.ledger.studies[uid]["node"] == world.topology.codes[0]}
+
+
+async def fhir_studies(world: World, who: Identifier, role: str = "clinician") -> FhirAnswer:
+    """ImagingStudy by patient identifier."""
+    system = world.topology.national.system if who.authority else ""
+    token = f"{system}|{who.value}" if system else who.value
+    async with world.fhir(role) as client:
+        return await client.search("ImagingStudy", patient_dot_identifier=token)
+
+
+async def qido_studies(world: World, who: Identifier) -> dict[str, str]:
+    """Study UID -> availability, through the region's QIDO-RS."""
+    async with world.region_dicomweb() as client:
+        rows, _ = await client.search("studies", PatientID=who.value)
+    return {value(row, STUDY_UID): value(row, AVAILABILITY) for row in rows}
+
+
+async def xds_studies(world: World, who: Identifier) -> set[str]:
+    """Study UIDs through ITI-18 FindDocuments."""
+    authority = who.authority or world_authority(world, who)
+    async with world.xds() as client:
+        answer = await client.find_documents(world.xds_registry_url(), Identifier(who.value, authority))
+    return {e.study_uid for e in answer.entries}
+
+
+def world_authority(world: World, who: Identifier) -> str:
+    """The OID of a trust's own numbers, from the plans that carried it."""
+    authorities: dict[str, str] = getattr(world, "authorities", {})
+    return authorities.get(who.namespace, "")
+
+
+async def complete(world: World, plans: Iterable[StudyPlan]) -> bool:
+    """Whether every study is discoverable with all its instances."""
+    async with world.fhir("integrator") as client:
+        for plan in plans:
+            answer = await client.search("ImagingStudy", identifier=f"urn:dicom:uid|urn:oid:{plan.uid}")
+            if not answer.matches:
+                return False
+            study = answer.matches[0]
+            wanted = world.ledger.studies[plan.uid]["instances"]
+            if study.get("numberOfInstances") != wanted or study.get("status") != "available":
+                return False
+    return True
+
+
+# --- loading ------------------------------------------------------------------------------------------------------
+
+
+async def send(world: World, plan: StudyPlan, *, disputed: bool = False) -> int:
+    """Make a study and C-STORE it at its trust; the number of objects."""
+    datasets = await asyncio.to_thread(lambda: list(make_study(plan)))
+    await asyncio.to_thread(world.dimse(plan.code).store, datasets)
+    world.ledger.add(world.topology, plan, len(datasets), disputed=disputed)
+    return len(datasets)
+
+
+async def stow(world: World, plan: StudyPlan) -> int:
+    """Make a study and store it by STOW-RS; the number of objects."""
+    files = await asyncio.to_thread(lambda: [part10(ds) for ds in make_study(plan)])
+    async with world.node_dicomweb(plan.code) as client:
+        answer = await client.store(files)
+    stored = len(answer.get("00081199", {}).get("Value", ()))
+    expect(stored == len(files), f"STOW-RS stored {stored} of {len(files)} objects.")
+    world.ledger.add(world.topology, plan, len(files))
+    return len(files)
+
+
+async def step_1(world: World, chapter: Chapter, say: Say) -> None:
+    """Every trust received images over real C-STORE associations, and one over STOW-RS."""
+    by_stow = chapter.travelled[2]
+    stored: dict[str, int] = {}
+    for plan in chapter.opening:
+        count = await (stow(world, plan) if plan is by_stow else send(world, plan, disputed=plan is chapter.doubled))
+        stored[plan.code] = stored.get(plan.code, 0) + count
+        say(
+            f"{plan.code}: {count} {plan.modality} image{'s' if count > 1 else ''} by {'STOW-RS' if plan is by_stow else 'C-STORE'}"
+        )
+    if chapter.number == 1:
+        expect(set(stored) == set(world.topology.codes), "Not every member received images.", sorted(stored))
+    took = await until("all studies discoverable", lambda: complete(world, chapter.opening), within_s=120)
+    say(f"{sum(stored.values())} objects at {len(stored)} members; all complete in the index {took:.1f} s later")
+
+
+async def step_2(world: World, chapter: Chapter, say: Say) -> None:
+    """One patient, three trusts, three local numbers: the same three studies through every face; a double is kept apart."""
+    who, wanted = national_id(world, chapter), expected_studies(world, chapter)
+    say(f"asked for {len(wanted)} studies of one patient by {'the national number' if who.authority else 'a local number'}")
+    answer = await fhir_studies(world, who)
+    faces = {
+        "FHIR": set(answer.study_uids),
+        "ITI-18": await xds_studies(world, who),
+        "QIDO-RS": set(await qido_studies(world, who)),
+        "the page": (await page_answer(world, chapter)).study_uids,
+    }
+    for face, found in faces.items():
+        expect(
+            found == wanted, f"{face} gives other studies.", f"{len(found)} found, {len(found & wanted)} of {len(wanted)} right"
+        )
+        say(f"{face}: the same {len(found)}")
+    if chapter.traveller.national:
+        await _double_is_apart(world, chapter, answer, say)
+
+
+async def _double_is_apart(world: World, chapter: Chapter, answer: FhirAnswer, say: Say) -> None:
+    code = chapter.doubled.code
+    expect(chapter.doubled.uid not in answer.study_uids, "The disputed record's study is among the patient's.")
+    expect(any(code in w for w in answer.warnings), "FHIR does not say where the disputed record is.", answer.warnings)
+    page = await page_answer(world, chapter)
+    expect(code in page.notices or chapter.doubled.institution in page.notices, "The page does not show the dispute.")
+    local = Identifier(chapter.double.local_ids[code], "", code)
+    async with world.fhir("integrator") as client:
+        own = await client.search("ImagingStudy", patient_dot_identifier=local.value)
+    expect(chapter.doubled.uid in own.study_uids, "The disputed record is not found under its own local number.")
+    say(f"a record at {code} with that number and another date of birth is kept apart and shown as disputed")
+
+
+async def page_answer(world: World, chapter: Chapter) -> PageAnswer:
+    """The clinician's page, signed in at the fourth member."""
+    async with world.page(world.topology.codes[3]) as page:
+        who = national_id(world, chapter)
+        return await page.find(who.value, chapter.traveller)
+
+
+async def step_3(world: World, chapter: Chapter, say: Say) -> None:
+    """A clinician at a fourth trust opens a CT that the first holds: byte for byte, and stored nowhere on the way."""
+    plan = chapter.travelled[0]
+    sent = {
+        str(ds.SOPInstanceUID): hashlib.sha256(dataset_bytes(part10(ds))).hexdigest()
+        for ds in await asyncio.to_thread(lambda: list(make_study(plan)))
+    }
+    got: set[str] = set()
+    probe = b""
+    async with world.region_dicomweb() as client:
+        async for data in client.instances(f"studies/{plan.uid}"):
+            body = dataset_bytes(data)
+            got.add(hashlib.sha256(body).hexdigest())
+            probe = probe or body[-4096:-2048]
+    expect(
+        got == set(sent.values()),
+        "The data sets differ from what was sent.",
+        f"{len(got & set(sent.values()))} of {len(sent)} equal",
+    )
+    say(f"{len(got)} CT slices from {plan.code}, each equal byte for byte to what was sent")
+    touched = await asyncio.to_thread(_holders_of, world.folders_but(plan.code), probe)
+    expect(not touched, "Image bytes were kept on the way.", touched)
+    say("no folder of the registry or of another member holds a byte of them")
+
+
+def _holders_of(folders: Sequence[Path], probe: bytes) -> list[str]:
+    found = []
+    for folder in folders:
+        for path in folder.rglob("*"):
+            try:
+                if path.is_file() and probe in path.read_bytes():
+                    found.append(path.name)
+            except OSError:
+                continue  # removed while we looked
+    return found
+
+
+async def step_4(world: World, chapter: Chapter, say: Say) -> None:
+    """A node is killed: answers go on, say who is missing and since when; it comes back and catches up by itself."""
+    code = chapter.travelled[1].code
+    who, wanted = national_id(world, chapter), expected_studies(world, chapter)
+    world.kill(code)
+    say(f"{code}: pulled the plug")
+
+    async def shown() -> bool:
+        asked = time.monotonic()
+        answer = await fhir_studies(world, who)
+        expect(time.monotonic() - asked < 3, "The search did not answer at once.")
+        return any(code in w and "unreachable" in w.lower() for w in answer.warnings)
+
+    took = await until(f"{code} shown as unreachable", shown, within_s=8 + 2)
+    answer = await fhir_studies(world, who)
+    expect(set(answer.study_uids) == wanted, "Studies went missing with the node.")
+    since = next(w for w in answer.warnings if code in w)
+    expect("since" in since.lower(), "It does not say since when.", since)
+    if chapter.traveller.national:
+        marks = await qido_studies(world, who)
+        expect(marks[chapter.travelled[1].uid] != "ONLINE", "QIDO-RS calls the killed node's study ONLINE.", marks)
+    say(f"after {took:.1f} s every answer says: {since}")
+    await _change_while_away(world, chapter, code, say)
+    await world.start(code)
+    took = await until(f"{code} caught up", lambda: _caught_up(world, chapter), within_s=90)
+    say(
+        f"{code} is back; new, corrected and deleted studies were right everywhere {took:.1f} s later, with no one doing anything"
+    )
+
+
+async def _change_while_away(world: World, chapter: Chapter, code: str, say: Say) -> None:
+    folder = world.scratch / f"away-{chapter.number}"
+    new = await asyncio.to_thread(lambda: list(make_study(chapter.while_away)))
+    save(folder / "new", new)
+    wrong = await asyncio.to_thread(lambda: list(make_study(chapter.to_correct)))
+    note = rejection_note(
+        chapter.to_correct, list(wrong[-1:]), code="113037", meaning="Rejected for Patient Safety Reasons", seed=901
+    )
+    save(folder / "corrected", [note])
+    await world.node_command(code, "import", str(folder / "new"), str(folder / "corrected"))
+    await world.node_command(code, "delete", chapter.to_delete.uid, "--reason", "imaged in error")
+    world.ledger.add(world.topology, chapter.while_away, len(new))
+    world.ledger.set_instances(chapter.to_correct.uid, len(wrong) - 1)
+    world.ledger.remove(chapter.to_delete.uid)
+    say(f"while {code} was away: one study imported, one image rejected, one study deleted")
+
+
+async def _caught_up(world: World, chapter: Chapter) -> bool:
+    if not await complete(world, [chapter.while_away, chapter.to_correct]):
+        return False
+    async with world.fhir("integrator") as client:
+        gone = await client.search("ImagingStudy", identifier=f"urn:dicom:uid|urn:oid:{chapter.to_delete.uid}")
+    if gone.matches:
+        return False
+    who, wanted = national_id(world, chapter), expected_studies(world, chapter)
+    code = chapter.travelled[1].code
+    answer = await fhir_studies(world, who)
+    online = not any(code in w and "unreachable" in w.lower() for w in answer.warnings)
+    return online and set(answer.study_uids) == wanted == await xds_studies(world, who)
+
+
+async def step_5(world: World, chapter: Chapter, say: Say) -> None:
+    """The registry is killed and restarted while images keep arriving: nothing is lost, everything becomes discoverable."""
+    world.kill_registry()
+    say("the registry: pulled the plug")
+    for plan in chapter.while_registry_down:
+        count = await send(world, plan)
+        say(f"{plan.code}: {count} {plan.modality} image{'s' if count > 1 else ''} arrived meanwhile")
+    await world.start_registry()
+    took = await until("all discoverable after the restart", lambda: complete(world, chapter.while_registry_down), within_s=90)
+    who, wanted = national_id(world, chapter), expected_studies(world, chapter)
+    expect(set((await fhir_studies(world, who)).study_uids) == wanted, "The patient's list is not right after the restart.")
+    expect(await complete(world, chapter.travelled), "Studies were lost with the registry.")
+    say(f"everything discoverable {took:.1f} s after the registry was back")
+
+
+STEPS = (
+    Step(1, "Images arrive at every trust", step_1),
+    Step(2, "One patient, three trusts, the same answer everywhere", step_2),
+    Step(3, "Opened from the trust that holds it, byte for byte", step_3),
+    Step(4, "A node goes down, and catches up by itself", step_4),
+    Step(5, "The registry goes down, and nothing is lost", step_5),
+)
