@@ -1,0 +1,47 @@
+"""The signed directory: what every member must know of the region, as one versioned, expiring JWS (ES256)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+
+import orjson
+from joserfc import jws
+
+from crosslight.standards.membership import DirectoryDocument, DirectoryMember
+from crosslight.standards.region import Region
+from registry.access.keys import TokenKeys
+from registry.members.model import Member
+
+
+def directory_document(
+    members: tuple[Member, ...], region: Region, keys: TokenKeys, *, version: int, now: datetime, hours: float
+) -> DirectoryDocument:
+    """The directory as it is now; ``members`` are those that count for coverage."""
+    issued = int(now.timestamp())
+    return DirectoryDocument(
+        version=version,
+        community=region.home_community_id,
+        issued=issued,
+        expires=issued + max(1, int(hours * 3600)),
+        members=tuple(
+            DirectoryMember(
+                code=m.code,
+                name=m.name,
+                repository_unique_id=m.repository_unique_id,
+                retrieve_location_uid=m.retrieve_location_uid,
+                authority=m.authority,
+                status=m.status,
+                endpoints={k: v for k, v in asdict(m.endpoints).items() if v},
+            )
+            for m in members
+        ),
+        jwks=keys.jwks(),
+        region=region,
+    )
+
+
+def sign_directory(document: DirectoryDocument, keys: TokenKeys) -> str:
+    """As a compact JWS by the region's token key."""
+    header = {"alg": "ES256", "kid": keys.signing.kid, "typ": "directory+jwt"}
+    return jws.serialize_compact(header, orjson.dumps(document.claims()), keys.signing)

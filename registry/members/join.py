@@ -1,0 +1,128 @@
+"""Joining: one HTTPS request under the invitation's pin, before the node has a certificate (D18, security.md 1.1).
+
+``GET /join`` gives the trust bundle, which the node holds against the pin; ``POST /join`` spends the invitation.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import orjson
+from aiohttp import web
+
+from crosslight.runtime.http import read_limited
+from crosslight.runtime.log import get_logger
+from crosslight.runtime.tls import Identity
+from crosslight.standards.access import Principal
+from crosslight.standards.membership import JoinReply, MemberFacts, RegistryAddresses
+from crosslight.standards.problem import CrosslightError, Malformed
+from registry.members.ca import csr_public_key
+from registry.members.index import IndexFacts
+from registry.members.service import MemberService
+from registry.members.store import MemberRow
+
+log = get_logger("members")
+MAX_JOIN_BYTES = 65536
+
+
+class Join:
+    """The ``/join`` endpoint of the people listener.
+
+    Args:
+        members: Who is invited.
+        index: Says what a member published in an earlier life (D10).
+        addresses: Where this registry's faces are, for the node.
+    """
+
+    def __init__(self, members: MemberService, index: IndexFacts, addresses: RegistryAddresses) -> None:
+        self._members, self._index, self._addresses = members, index, addresses
+
+    def routes(self) -> list[web.RouteDef]:
+        """For the people listener; both need no sign-in."""
+        return [web.get("/join", self.bundle), web.post("/join", self.join)]
+
+    async def bundle(self, request: web.Request) -> web.Response:
+        """The trust bundle: not secret, and nothing is trusted about it but that its pin is the invitation's."""
+        body = {"region": self._members.region.name, "bundle_pem": self._members.ca.bundle.read_text()}
+        return web.Response(body=orjson.dumps(body), content_type="application/json", headers={"Cache-Control": "no-store"})
+
+    async def join(self, request: web.Request) -> web.Response:
+        """Spend an invitation.
+
+        Raises:
+            Malformed: a body or request that cannot be read.
+            Unauthenticated: no such invitation. Conflict: used. Gone: expired. Forbidden: suspended.
+        """
+        secret, csr = _read(await read_limited(request, MAX_JOIN_BYTES))
+        csr_public_key(csr)  # a bad request must not cost the invitation
+        try:
+            row = await self._admit(secret)
+        except CrosslightError as error:
+            await self._members.note(_stranger(request), "join", "", refused=type(error).__name__)
+            raise
+        reply = await self._reply(row, csr)
+        await self._members.note(_node(row), "join", row.member.code)
+        log.info("member joined", code=row.member.code, epoch=row.member.epoch)
+        return web.Response(
+            body=orjson.dumps(reply.plain()), content_type="application/json", headers={"Cache-Control": "no-store"}
+        )
+
+    async def _admit(self, secret: str) -> MemberRow:
+        invited = await self._members.store.invited_member(secret)
+        cursor = await self._index.cursor(invited.member.id)
+        row = await self._members.store.use_invitation(secret, cursor.epoch if cursor else 0)
+        await self._members.refresh()
+        return row
+
+    async def _reply(self, row: MemberRow, csr: bytes) -> JoinReply:
+        member = row.member
+        chain = await issue_member(self._members, row, csr)
+        return JoinReply(
+            chain_pem=chain.decode(),
+            bundle_pem=self._members.ca.bundle.read_text(),
+            member=MemberFacts(
+                id=member.id,
+                code=member.code,
+                name=member.name,
+                repository_unique_id=member.repository_unique_id,
+                retrieve_location_uid=member.retrieve_location_uid,
+                authority=member.authority,
+                secret=member.secret,
+                epoch=member.epoch,
+            ),
+            region=self._members.region,
+            jwks=self._members.keys.jwks(),
+            registry=self._addresses,
+        )
+
+
+async def issue_member(members: MemberService, row: MemberRow, csr: bytes) -> bytes:
+    """A member's certificate chain, noted in the database."""
+    member = row.member
+    issued = members.ca.member(csr, member.code, row.hosts, timedelta(days=members.config.certificate_days))
+    identity = Identity("member", member.code, members.region.home_community_id)
+    await members.store.certificate(issued.serial, identity.uri, member.id, issued.expires)
+    log.info("certificate issued", code=member.code, serial=issued.serial, expires=issued.expires.isoformat())
+    return issued.chain_pem
+
+
+def _read(body: bytes) -> tuple[str, bytes]:
+    try:
+        data = orjson.loads(body)
+        secret, csr = data["secret"], data["csr_pem"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise Malformed("A request to join has a secret and a csr_pem, as JSON.") from None
+    if not isinstance(secret, str) or not isinstance(csr, str) or len(secret) > 200:
+        raise Malformed("A request to join has a secret and a csr_pem, both text.")
+    return secret, csr.encode()
+
+
+def _stranger(request: web.Request) -> Principal:
+    return Principal(subject="stranger", name=request.remote or "", purpose="HOPERAT", evidence="none")
+
+
+def _node(row: MemberRow) -> Principal:
+    return Principal(
+        subject=f"member/{row.member.code}", name=row.member.name, roles=frozenset({"member"}), organisation=row.member.code,
+        purpose="HOPERAT", evidence="invitation", member=row.member.id,
+    )  # fmt: skip

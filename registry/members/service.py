@@ -1,0 +1,344 @@
+"""The members of the region: the in-memory directory that all rooms read, kept true to the database (D25), and who may be let in.
+
+Several processes and the command line change members in one database; each process looks at one counter every second, so
+that a suspension holds everywhere within five.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.db import Db
+from crosslight.runtime.files import Files
+from crosslight.runtime.log import get_logger
+from crosslight.runtime.tls import Identity
+from crosslight.standards.access import Principal
+from crosslight.standards.ids import MemberId, Oid, is_strict_uid
+from crosslight.standards.membership import Invitation
+from crosslight.standards.problem import ConfigError, CrosslightError, Forbidden, Invalid, Unauthenticated
+from crosslight.standards.region import Region
+from registry.access.keys import TokenKeys
+from registry.members.ca import CertificateAuthority
+from registry.members.config import MembersConfig
+from registry.members.directory import directory_document, sign_directory
+from registry.members.live import LiveConnections
+from registry.members.model import Member, Presence
+from registry.members.own import OwnCertificates, SystemFiles
+from registry.members.presence import PresenceBoard
+from registry.members.store import MemberRow, MemberStore, NewMember
+
+log = get_logger("members")
+
+_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}\Z")
+_HOST = re.compile(r"[A-Za-z0-9.:-]{1,253}\Z")
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1")
+OPERATOR = Principal(subject="operator", name="command line", roles=frozenset({"operator"}), purpose="HOPERAT", evidence="local")
+
+
+class MemberService:
+    """Implements :class:`registry.members.model.Directory`.
+
+    Args:
+        folder: The registry's own: ``ca/``, ``tls/`` are made in it.
+        keys: The region's token keys; they sign the directory.
+        audit: Where acts on members are noted; None only in tests.
+        open_mode: ``--open``: plain links on which members name themselves.
+    """
+
+    def __init__(
+        self,
+        db: Db,
+        region: Region,
+        folder: Path,
+        config: MembersConfig,
+        clock: Clock,
+        ids: Ids,
+        files: Files,
+        keys: TokenKeys,
+        audit: AuditLog | None = None,
+        *,
+        open_mode: bool = False,
+    ) -> None:
+        self.region, self.config, self.keys, self.open_mode = region, config, keys, open_mode
+        self._clock, self._ids, self._audit = clock, ids, audit
+        self.root_oid = Oid(config.root_oid or region.home_community_id)
+        self.store = MemberStore(db, clock, self.root_oid)
+        self.ca = CertificateAuthority(folder / "ca", region.home_community_id, region.name, clock, ids, files)
+        self.own = OwnCertificates(self.ca, folder / "tls", region.home_community_id, config, clock, files)
+        self.live = LiveConnections()
+        self.board = PresenceBoard(clock, ids.uuid4().hex, config.silence_s)
+        self._rows: dict[MemberId, MemberRow] = {}
+        self._codes: dict[str, Member] = {}
+        self._oids: dict[tuple[str, str], Member] = {}
+        self._version = -1
+        self._listeners: list[Callable[[], None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._signed: tuple[int, int, str] = (-1, 0, "")  # version, renew at, JWS
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Tables, authority, own certificates and the first copy: enough for a command.
+
+        Raises:
+            ConfigError: if the root OID cannot carry members' OIDs, or files of the authority are wrong.
+        """
+        if not is_strict_uid(f"{self.root_oid}.10.9999999.3"):
+            raise ConfigError("The members' root OID is none, or too long.", where="members.root_oid")
+        await self.store.open()
+        self.ca.open()
+        self.keys.open()
+        self.own.open()
+        await self.refresh()
+        self.board.refresh(await self.store.presence())
+
+    def start(self) -> None:
+        """Begin to follow the database and to renew own certificates: for a server."""
+        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self.own.run())]
+
+    async def close(self) -> None:
+        """Stop following; presence is written a last time."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        if self._tasks:
+            with suppress(CrosslightError):
+                await self._sync_presence()
+        self._tasks = []
+
+    async def _follow(self) -> None:
+        while True:
+            await self._clock.sleep(self.config.poll_s)
+            try:
+                if await self.store.version() != self._version:
+                    await self.refresh()
+                await self._sync_presence()
+            except CrosslightError as error:
+                log.error("members cannot be read", kind=type(error).__name__)
+            except Exception:
+                log.exception("members cannot be followed")
+
+    async def _sync_presence(self) -> None:
+        rows = self.board.unwritten()
+        if rows:
+            await self.store.write_presence(rows)
+            self.board.written(rows)
+        self.board.refresh(await self.store.presence())
+
+    async def refresh(self) -> None:
+        """Read all members anew; cut those that were suspended meanwhile, and tell who listens."""
+        version, rows = await self.store.load()
+        if version < self._version:
+            return
+        before = {i: row.member.status for i, row in self._rows.items()}
+        self._version = version
+        self._rows = {row.member.id: row for row in rows}
+        members = [row.member for row in rows]
+        self._codes = {m.code: m for m in members}
+        self._oids = {}
+        for m in members:
+            for kind, oid in (("repo", m.repository_unique_id), ("loc", m.retrieve_location_uid), ("auth", m.authority)):
+                if oid:
+                    self._oids[kind, oid] = m
+        for m in members:
+            if m.status == "suspended" and before.get(m.id) != "suspended":
+                log.warning("member suspended", code=m.code)
+                self.live.cut(m.id)
+        for listener in self._listeners:
+            listener()
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` after the copy changed."""
+        self._listeners.append(callback)
+
+    # --- Directory -------------------------------------------------------------------------------------------------
+
+    def all(self) -> tuple[Member, ...]:
+        """Every member that counts for coverage (active and suspended), by code."""
+        counted = [row.member for row in self._rows.values() if row.member.status in ("active", "suspended")]
+        return tuple(sorted(counted, key=lambda m: m.code))
+
+    def everyone(self) -> tuple[Member, ...]:
+        """All entries, those invited and foreign ones too, in the order they came."""
+        return tuple(row.member for row in self._rows.values())
+
+    def by_id(self, member: MemberId) -> Member | None:
+        """Any member, foreign ones too."""
+        row = self._rows.get(member)
+        return row.member if row else None
+
+    def by_code(self, code: str) -> Member | None:
+        """The member that has this organisation code now."""
+        return self._codes.get(code)
+
+    def by_repository(self, oid: str) -> Member | None:
+        """The member with this repositoryUniqueId."""
+        return self._oids.get(("repo", oid))
+
+    def by_retrieve_location(self, oid: str) -> Member | None:
+        """The member with this retrieveLocationUID."""
+        return self._oids.get(("loc", oid))
+
+    def by_authority(self, oid: str) -> Member | None:
+        """The member whose local patient numbers are under this authority."""
+        return self._oids.get(("auth", oid))
+
+    def presence(self, member: MemberId) -> Presence:
+        """What is known of a member's link now."""
+        row = self._rows.get(member)
+        return self.board.presence(member, row.member.status_since if row else None)
+
+    def row(self, member: MemberId) -> MemberRow | None:
+        """A member with its hosts and its database's id."""
+        return self._rows.get(member)
+
+    async def foreign_member(self, repository_unique_id: str) -> Member:
+        """The entry of a repository that is no member's (a foreign XDS source's); made at first sight."""
+        known = self.by_repository(repository_unique_id)
+        if known is not None:
+            return known
+        if not is_strict_uid(repository_unique_id):
+            raise Invalid("A repositoryUniqueId that is not an OID.", why="ITI TF-3 4.2.3.2.18.")
+        row = await self.store.foreign(repository_unique_id)
+        await self.refresh()
+        return row.member
+
+    # --- who is calling --------------------------------------------------------------------------------------------
+
+    def active(self, code: str) -> Member:
+        """The member that has ``code``, if it may be dealt with.
+
+        Raises:
+            Unauthenticated: if there is none.
+            Forbidden: if it is suspended.
+        """
+        member = self.by_code(code)
+        if member is None or member.status in ("invited", "foreign"):
+            raise Unauthenticated("No member of this region has this name.", todo="Join first.")
+        if member.status == "suspended":
+            raise Forbidden("This member is suspended.", why=member.status_reason, todo="Ask the region's operator.")
+        return member
+
+    def active_identity(self, identity: Identity) -> Member:
+        """The member that a certificate speaks for; raises as :meth:`active`, and for another region's certificate."""
+        if identity.kind != "member" or identity.community != self.region.home_community_id:
+            raise Unauthenticated("The certificate is not a member's of this region.")
+        return self.active(identity.name)
+
+    # --- acts of operators -----------------------------------------------------------------------------------------
+
+    async def invite(self, code: str, url: str, *, name: str = "", hosts: tuple[str, ...] = (), by: Principal = OPERATOR) -> str:
+        """An invitation for the organisation ``code`` as one string; OIDs are allocated at the first one (D11).
+
+        Args:
+            code: Organisation code.
+            url: Base of the registry's people listener, as the node reaches it.
+            name: The organisation's; kept as it was when ''.
+            hosts: Names and addresses under which the member's node will be reached; they go into its certificate.
+                Without any it is reached on its own machine only (the demo), or through the gateway.
+
+        Raises:
+            Invalid: if code or hosts are none.
+            Conflict: if the member is suspended.
+        """
+        if not _CODE.match(code):
+            raise Invalid("That is no organisation code.", why="Letters, digits, dot, hyphen and underscore; at most 32.")
+        if bad := [h for h in hosts if not _HOST.match(h) or h.endswith(".internal")]:
+            raise Invalid("That is no host name or address.", where=bad[0])
+        secret = self._ids.token_bytes(32).hex()
+        known = await self.store.by_code(code)
+        new = NewMember(
+            code=code,
+            name=name or (known.member.name if known else code),
+            secret=self._ids.token_bytes(32),
+            hosts=hosts or (known.hosts if known else LOOPBACK_HOSTS),
+        )
+        expires = self._clock.now() + timedelta(hours=self.config.invitation_hours)
+        await self.store.invite(new, secret, expires)
+        await self.note(by, "invited", code)
+        await self.refresh()
+        return Invitation(url=url.rstrip("/"), pin=self.ca.pin, code=code, secret=secret).text()
+
+    async def suspend(self, code: str, reason: str, *, by: Principal = OPERATOR) -> Member:
+        """Cut a member off, everywhere within five seconds.
+
+        Raises:
+            NotFound: if there is no such member.
+        """
+        row = await self.store.set_status(code, "suspended", reason)
+        await self.note(by, "suspended", code, reason)
+        await self.refresh()
+        return row.member
+
+    async def readmit(self, code: str, *, by: Principal = OPERATOR) -> Member:
+        """Let a suspended member in again. A certificate that ended meanwhile needs a new invitation.
+
+        Raises:
+            NotFound: if there is no such member.
+        """
+        known = await self.store.by_code(code)
+        if known is not None and known.member.status != "suspended":
+            return known.member
+        row = await self.store.set_status(code, "active", "")
+        await self.note(by, "readmitted", code)
+        await self.refresh()
+        return row.member
+
+    async def issue_system(self, name: str, folder: Path, *, by: Principal = OPERATOR) -> SystemFiles:
+        """A certificate for an outside system (role integrator), as files in ``folder``.
+
+        Raises:
+            Invalid: if ``name`` is none.
+        """
+        if not _CODE.match(name):
+            raise Invalid("That is no name for a system.", why="Letters, digits, dot, hyphen and underscore; at most 32.")
+        files, serial = self.own.issue_system(name, folder)
+        identity = Identity("system", name, self.region.home_community_id)
+        expires = self._clock.now() + timedelta(days=self.config.system_certificate_days)
+        await self.store.certificate(serial, identity.uri, None, expires)
+        await self.note(by, "certificate issued", f"system/{name}")
+        return files
+
+    async def note(self, by: Principal, what: str, whom: str, reason: str = "", *, refused: str = "") -> None:
+        """Audit an act on a member: the pair at once, as the act is one transaction."""
+        if self._audit is None:
+            return
+        entry = AuditEntry(
+            principal=by,
+            face="admin",
+            action="operate",
+            decision="deny" if refused else "permit",
+            rule=refused or "operator of the region",
+            correlation=self._ids.uuid4().hex,
+            query={"act": what, "member": whom, **({"reason": reason} if reason else {})},
+        )
+        await self._audit.begin(entry)
+        await self._audit.end(entry, f"refused: {refused}" if refused else "ok")
+
+    # --- the directory as the nodes see it -------------------------------------------------------------------------
+
+    def signed_directory(self) -> tuple[int, str]:
+        """Version and JWS; signed anew when members changed or a quarter of its life is over."""
+        now = self._clock.now()
+        version, renew_at, token = self._signed
+        if version != self._version or now.timestamp() >= renew_at:
+            document = directory_document(
+                self.all(), self.region, self.keys, version=self._version, now=now, hours=self.config.directory_hours
+            )
+            token = sign_directory(document, self.keys)
+            self._signed = (self._version, int(now.timestamp() + self.config.directory_hours * 900), token)
+        return self._version, token
+
+    @property
+    def version(self) -> int:
+        """Counts changes of members."""
+        return self._version
