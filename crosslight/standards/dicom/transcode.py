@@ -100,5 +100,7 @@ def _swap(ds: pydicom.Dataset) -> None:
     """Turn the words of binary values, which pydicom keeps as they stand in a Big Endian file."""
     for element in ds.iterall():
         size = _SWAP_BYTES.get(element.VR, 1)
+        if element.keyword == "PixelData" and size > 1:  # a cell of 32 bits turns as a whole
+            size = max(size, int(ds.get("BitsAllocated") or 16) // 8)
         if size > 1 and isinstance(element.value, bytes):
             element.value = np.frombuffer(element.value, dtype=f">u{size}").astype(f"<u{size}").tobytes()
