@@ -52,7 +52,8 @@ class Withdraw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreObjects:
-    """XDS objects that are no studies, all or nothing, with the deprecations their relationships cause."""
+    """XDS objects that are no studies, all or nothing. What they refer to is checked, and what they cause is found, by
+    ``relations.check`` and ``relations.effects`` inside the transaction."""
 
     objects: tuple[XdsObject, ...]
     patient_cx: str

@@ -12,7 +12,7 @@ from crosslight.standards.problem import CrosslightError
 from crosslight.standards.xds import adhoc, ebrim, ebrim_write, rad69, response, retrieve
 from crosslight.standards.xds.metadata import RegistryObjects, from_plain, to_plain
 from crosslight.standards.xds.soap import SoapFault, parse_envelope
-from crosslight.standards.xds.xml import SOAP, XOP, Element, local_name, parse_untrusted_xml
+from crosslight.standards.xds.xml import SOAP, XDSB, XOP, Element, local_name, parse_untrusted_xml
 
 pytestmark = pytest.mark.standards
 
@@ -32,6 +32,9 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 def payload(folder: Path, name: str) -> Element:
     root = parse_untrusted_xml((folder / "samples" / name).read_bytes())
+    for document in root.iter(f"{{{XDSB}}}Document"):
+        if document.text == "...":  # one sample's ellipsis stands for base64
+            document.text = "AA=="
     body = root.find(f"{{{SOAP}}}Body")
     return body[0] if body is not None else root
 
