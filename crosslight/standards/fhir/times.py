@@ -93,6 +93,7 @@ class DateValue:
     prefix: Prefix
     low: datetime
     high: datetime
+    text: str = ""  # as given, without the prefix
 
     def matches(self, target: Interval | None) -> bool:
         """R4 3.1.1.5.6 on two intervals. An undated study matches always (D22): it is never hidden by a date."""
@@ -149,7 +150,7 @@ def parse_date(raw: str, zone: str, where: str) -> DateValue:
             where=where,
             fhir_code="value",
         ) from None
-    return DateValue(prefix, low, high)  # type: ignore[arg-type]
+    return DateValue(prefix, low, high, rest)  # type: ignore[arg-type]
 
 
 def _interval(match: re.Match[str], zone: str) -> Interval:

@@ -1,0 +1,83 @@
+"""What a search answer says of its own completeness: issues from coverage and disputes (D3, D19)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from crosslight.standards.fhir.outcome import Issue
+from crosslight.standards.fhir.wire import instant
+from registry.coverage import Coverage, MemberCoverage
+from registry.index.model import DisputedNotice
+
+
+def _at(moment: datetime | None, word: str) -> str:
+    return f" {word} {instant(moment)}" if moment is not None else ""
+
+
+def _sentences(member: MemberCoverage) -> list[str]:
+    told = []
+    if member.suspended:
+        told.append(f"suspended{_at(member.since, 'since')}: its studies cannot be opened, newer ones are not listed.")
+    if not member.reachable:
+        told.append(f"unreachable{_at(member.since, 'since')}: its studies stay listed and cannot be opened now.")
+    if member.list_state == "behind":
+        waiting = f", {member.waiting} waiting" if member.waiting else ""
+        told.append(f"behind: listed{_at(member.as_of, 'as of')}{waiting}; newer studies may be missing.")
+    elif member.list_state == "filling":
+        since = f", back to {member.indexed_from} so far" if member.indexed_from else ""
+        told.append(f"filling: still being indexed{since}; studies may be missing.")
+    elif member.list_state == "unknown":
+        told.append("unknown: how complete its list is, is not known; studies may be missing.")
+    return told
+
+
+def _member_issues(member: MemberCoverage, disputed: bool) -> list[Issue]:
+    name, issues = f"{member.name} ({member.code})", []
+    told = _sentences(member)
+    if told:
+        lacks = member.list_state != "live" or member.suspended
+        machine = f"member={member.code} state={'+'.join(member.states)}"
+        issues.append(
+            Issue(
+                severity="warning",
+                code="incomplete" if lacks else "transient",
+                text=f"{name} is " + " It is ".join(told),
+                diagnostics=machine + (f" since={instant(member.since)}" if member.since else ""),
+            )
+        )
+    if member.identity_doubt or disputed:
+        issues.append(_disputed(member.code, member.name))
+    return issues
+
+
+def _disputed(code: str, name: str) -> Issue:
+    return Issue(
+        severity="warning",
+        code="conflict",
+        text=f"There is a disputed record with this number at {name} ({code}); it is not part of this answer.",
+        diagnostics=f"member={code} identity=disputed",
+    )
+
+
+def completeness(coverage: Coverage, disputed: Sequence[DisputedNotice], *, found: int | None) -> list[Issue]:
+    """One warning for each way in which a member's part is less than well; one information when all is.
+
+    ``found`` 0 adds whether the empty list proves that there is nothing; None where a list proves nothing (directory).
+    """
+    at_issue = {notice.member for notice in disputed}
+    issues = [issue for member in coverage.members for issue in _member_issues(member, member.member in at_issue)]
+    known = {member.member for member in coverage.members}
+    issues += [_disputed(d.member_code, d.member_name) for d in disputed if d.member not in known]
+    if not issues:
+        text = f"All {len(coverage.members)} members are live and their lists up to date."
+        issues.append(Issue(severity="information", code="informational", text=text))
+    if found == 0:
+        proven = coverage.proves_absence and not disputed
+        text = (
+            "Nothing matches, at any member: every list is current and counted."
+            if proven
+            else "Nothing that matches is listed; this does not prove that there is none."
+        )
+        issues.append(Issue(severity="information", code="informational", text=text))
+    return issues

@@ -1,0 +1,208 @@
+"""What every handler of the FHIR face shares: asking, negotiating, answering."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from aiohttp import web
+
+from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.http import CORRELATION, PRINCIPAL, read_limited
+from crosslight.standards.access import Action
+from crosslight.standards.fhir.bundle import searchset
+from crosslight.standards.fhir.outcome import Issue
+from crosslight.standards.fhir.search import Grammar, ResourceSpec, SearchRequest, parse_search
+from crosslight.standards.fhir.terms import JSON_TYPE, SUBSETTED, Systems
+from crosslight.standards.fhir.wire import Resource, dumps, etag, etag_matches, subset
+from crosslight.standards.problem import Invalid
+from registry.ask import Ask
+from registry.coverage import Coverage
+from registry.fhir.config import FhirConfig
+from registry.fhir.facts import Facts
+from registry.fhir.negotiate import is_lenient, require_json
+from registry.fhir.paging import PARAMETER, PageTokens
+from registry.fhir.plan import StudyPlanner, is_sensitive
+from registry.members.model import Directory
+from registry.questions import Answer, Question
+
+COVERAGE_HEADER = "Crosslight-Coverage"
+_FORM = "application/x-www-form-urlencoded"
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A search as it came: what is wanted, and where on its pages."""
+
+    search: SearchRequest
+    after: Any
+    base: str
+
+
+class FhirFace:
+    """The FHIR face of one registry.
+
+    Args:
+        ask: The one way to answers.
+        directory: Members, for Endpoint and Organization.
+        key: A secret of the region that every process shares; page tokens are sealed with a key derived from it.
+        version: Of the software, for the CapabilityStatement.
+        secured: False in an open demo.
+    """
+
+    def __init__(
+        self,
+        ask: Ask,
+        directory: Directory,
+        *,
+        key: bytes,
+        clock: Clock,
+        ids: Ids,
+        config: FhirConfig,
+        version: str = "",
+        secured: bool = True,
+    ) -> None:
+        self.ask, self.directory, self.config, self.version, self.secured = ask, directory, config, version, secured
+        self.region = ask.region
+        self.systems = Systems(ask.region)
+        self.planner = StudyPlanner(self.systems, self._code)
+        self.started = clock.now()
+        self._tokens = PageTokens(key, clock, ids, config.page_token_ttl_s)
+
+    def _code(self, text: str) -> str:
+        key = text.removeprefix("Organization/").removeprefix("member-")
+        found = next((m for m in self.directory.all() if str(m.id) == key), None) if key != text else None
+        return found.code if found is not None else text.upper()
+
+    # --- in ----------------------------------------------------------------------------------------------------------
+
+    def base(self, request: web.Request) -> str:
+        """Our own address, without a trailing slash."""
+        return self.config.base_url.rstrip("/") or f"{request.scheme}://{request.host}/fhir"
+
+    def facts(self, request: web.Request) -> Facts:
+        """Facts for one answer."""
+        root = self.config.dicomweb_url.rstrip("/") or self.base(request).removesuffix("/fhir") + "/dicomweb"
+        return Facts(self.directory, self.region, root)
+
+    def question(self, request: web.Request, action: Action, question: Question) -> AbstractAsyncContextManager[Answer]:
+        """Ask on behalf of the request's principal."""
+        return self.ask.question(
+            request[PRINCIPAL], face="fhir", action=action, question=question, correlation=request[CORRELATION],
+            peer=request.remote or "",
+        )  # fmt: skip
+
+    async def asked(self, request: web.Request, spec: ResourceSpec) -> Asked:
+        """Read a search from GET or POST ``_search``, or from a page token.
+
+        Raises:
+            Invalid, TooLarge, NotAcceptable: as the grammar and negotiation say.
+        """
+        pairs = await self._pairs(request)
+        require_json(request, pairs)
+        after, base = None, self.base(request)
+        token = next((value for name, value in pairs if name == PARAMETER), None)
+        if token is not None:
+            if any(name not in (PARAMETER, "_format", "_pretty") for name, _ in pairs):
+                raise Invalid("A page link is used as it is.", todo="Follow it without adding to it.", where=PARAMETER)
+            page = self._tokens.read(token, resource=spec.type, subject=request[PRINCIPAL].subject)
+            pairs, after = page.pairs, page.after
+        grammar = Grammar(
+            zone=self.region.zone, base=base, lenient=is_lenient(request) or token is not None,
+            default_count=min(self.config.default_count, self.config.max_count), max_count=self.config.max_count,
+        )  # fmt: skip
+        return Asked(search=parse_search(spec, pairs, grammar), after=after, base=base)
+
+    async def _pairs(self, request: web.Request) -> Pairs:
+        pairs = tuple((name, value) for name, value in request.query.items())
+        if request.method != "POST":
+            return pairs
+        body = await read_limited(request, self.config.max_form_bytes)
+        if body and request.content_type != _FORM:
+            refused = Invalid("A search body must be a form.", todo=f"Send Content-Type: {_FORM}.", where="Content-Type")
+            refused.http_status = 415
+            raise refused
+        return pairs + _form(body)
+
+    # --- out ---------------------------------------------------------------------------------------------------------
+
+    def links(self, request: web.Request, spec: ResourceSpec, asked: Asked, after: Any) -> dict[str, str]:
+        """``self`` and ``next`` (when ``after`` is given). None holds a patient identifier."""
+        address, pairs, subject = f"{asked.base}/{spec.type}", asked.search.pairs, request[PRINCIPAL].subject
+
+        def sealed(position: Any) -> str:
+            return f"{address}?{PARAMETER}={self._tokens.make(spec.type, pairs, position, subject=subject)}"
+
+        plain = asked.after is None and not is_sensitive(pairs)
+        here = (f"{address}?{urlencode(pairs)}" if pairs else address) if plain else sealed(asked.after)
+        return {"self": here} if after is None else {"self": here, "next": sealed(after)}
+
+    def bundle(
+        self,
+        request: web.Request,
+        asked: Asked,
+        entries: list[Resource],
+        *,
+        links: dict[str, str],
+        total: int | None,
+        coverage: Coverage,
+    ) -> web.Response:
+        """A searchset with its weak ETag (states of coverage, not its times: D19)."""
+        shown = [e["resource"].get("meta", {}).get("versionId", "") for e in entries if e["search"]["mode"] != "outcome"]
+        text = "\x1f".join([*shown, str(total), str("next" in links), coverage.states_key(), str(asked.after)])
+        tag = f'W/"{hashlib.sha256(text.encode()).hexdigest()[:24]}"'
+        body = searchset(entries, links=links, total=total)
+        return self.respond(request, body, tag=tag, coverage=coverage, pretty=asked.search.pretty)
+
+    def respond(
+        self, request: web.Request, body: Resource, *, tag: str, coverage: Coverage | None, pretty: bool = False
+    ) -> web.Response:
+        """200 with the caching rules of patient data, or 304."""
+        headers = {"ETag": tag, "Vary": "Authorization, Accept, Prefer", "Cache-Control": "private, no-cache"}
+        if coverage is not None:
+            headers[COVERAGE_HEADER] = coverage.header()
+        wanted = request.headers.get("If-None-Match", "")
+        if request.method in ("GET", "HEAD") and wanted and etag_matches(wanted, tag):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=dumps(body, pretty=pretty), content_type=JSON_TYPE, charset="utf-8", headers=headers)
+
+    def resource(self, request: web.Request, resource: Resource, coverage: Coverage) -> web.Response:
+        """One resource as read."""
+        pretty = request.query.get("_pretty") == "true"
+        response = self.respond(request, resource, tag=etag(resource), coverage=coverage, pretty=pretty)
+        updated = resource["meta"].get("lastUpdated")
+        if updated:
+            response.last_modified = updated_at(updated)
+        return response
+
+    def cut(self, spec: ResourceSpec, search: SearchRequest, resource: Resource) -> Resource:
+        """``resource`` as ``_elements`` asks."""
+        return subset(resource, search.elements, spec.mandatory, SUBSETTED) if search.elements else resource
+
+
+def updated_at(instant: str) -> datetime:
+    """An instant of ours as datetime."""
+    return datetime.fromisoformat(instant.replace("Z", "+00:00"))
+
+
+def search_issues(search: SearchRequest) -> list[Issue]:
+    """What a lenient search did not use."""
+    return [
+        Issue(severity="warning", code="not-supported", text=f"{name} was not used: this search is wider than was asked for.",
+              expression=name.partition("=")[0])
+        for name in search.ignored
+    ]  # fmt: skip
+
+
+def _form(body: bytes) -> Pairs:
+    try:
+        text = body.decode("utf-8")
+        return tuple(parse_qsl(text, keep_blank_values=True, max_num_fields=256, errors="strict"))
+    except ValueError:
+        raise Invalid("The search body is not a form in UTF-8.", where="body", fhir_code="structure") from None

@@ -1,0 +1,118 @@
+"""Endpoint and Organization: read and search over the directory of members."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from crosslight.standards.fhir.bundle import entry
+from crosslight.standards.fhir.directory import WADO, member_endpoint, organization, region_endpoint, region_organization
+from crosslight.standards.fhir.match import string_is, token_is
+from crosslight.standards.fhir.outcome import operation_outcome
+from crosslight.standards.fhir.search import Criterion, MissingValue, ReferenceValue, ResourceSpec, Value
+from crosslight.standards.fhir.terms import CONNECTION_TYPE
+from crosslight.standards.fhir.wire import Resource
+from crosslight.standards.problem import NotFound
+from registry.fhir.complete import completeness
+from registry.fhir.face import FhirFace, search_issues
+from registry.fhir.facts import Facts, id_part
+from registry.fhir.negotiate import require_json
+from registry.fhir.table import ENDPOINT, ORGANIZATION
+from registry.questions import Answer, DirectoryQuestion
+
+_STATUS = "http://hl7.org/fhir/endpoint-status"
+
+
+def endpoints(facts: Facts, incarnation: str) -> list[Resource]:
+    """The gateway's, then each member's that is known."""
+    own = [member_endpoint(m, incarnation=incarnation) for m in facts.members() if m.dicomweb]
+    return [region_endpoint(facts.region, incarnation=incarnation), *own]
+
+
+def organizations(facts: Facts, incarnation: str) -> list[Resource]:
+    """The region, then its members."""
+    own = [organization(m, facts.region, incarnation=incarnation) for m in facts.members()]
+    return [region_organization(facts.region, incarnation=incarnation), *own]
+
+
+def _endpoint_is(resource: Resource, criterion: Criterion, value: Value) -> bool:
+    if criterion.name == "_id":
+        return token_is(value, resource["id"], ())
+    if criterion.name == "organization":
+        return isinstance(value, ReferenceValue) and resource["managingOrganization"]["reference"] == f"Organization/{value.id}"
+    if criterion.name == "status":
+        return token_is(value, resource["status"], (_STATUS,))
+    return token_is(value, WADO, (CONNECTION_TYPE,))
+
+
+def _organization_is(resource: Resource, criterion: Criterion, value: Value) -> bool:
+    if criterion.name == "_id":
+        return token_is(value, resource["id"], ())
+    if criterion.name == "identifier":
+        return any(token_is(value, i["value"], (i["system"],)) for i in resource["identifier"])
+    if criterion.name == "active":
+        return token_is(value, "true" if resource["active"] else "false", ())
+    return string_is(value, resource["name"], criterion.modifier)
+
+
+def _holds(resource: Resource, criterion: Criterion, rule: Callable[[Resource, Criterion, Value], bool]) -> bool:
+    if criterion.modifier == "missing":  # nothing that can be asked for is ever missing here
+        return any(isinstance(value, MissingValue) and not value.missing for value in criterion.values)
+    return any(rule(resource, criterion, value) for value in criterion.values)
+
+
+class DirectoryHandlers:
+    """Handlers of ``/fhir/Endpoint`` or ``/fhir/Organization``."""
+
+    def __init__(self, face: FhirFace, spec: ResourceSpec) -> None:
+        self._face, self._spec = face, spec
+        self._rule = _endpoint_is if spec is ENDPOINT else _organization_is
+
+    def _all(self, facts: Facts, answer: Answer) -> list[Resource]:
+        return (endpoints if self._spec is ENDPOINT else organizations)(facts, id_part(answer.incarnation))
+
+    async def read(self, request: web.Request) -> web.Response:
+        """``GET /fhir/{type}/{id}``."""
+        face, key = self._face, request.match_info["id"]
+        require_json(request, request.query.items())
+        async with face.question(request, "read", DirectoryQuestion()) as answer:
+            for resource in self._all(face.facts(request), answer):
+                if resource["id"] == key:
+                    return face.resource(request, resource, answer.coverage)
+            raise NotFound(f"There is no {self._spec.type} with this id.", where=f"{self._spec.type}.id")
+
+    async def search(self, request: web.Request) -> web.Response:
+        """``GET /fhir/{type}?…`` and ``POST /fhir/{type}/_search``."""
+        face = self._face
+        asked = await face.asked(request, self._spec)
+        search = asked.search
+        async with face.question(request, "search", DirectoryQuestion()) as answer:
+            facts = face.facts(request)
+            rows = [r for r in self._all(facts, answer) if all(_holds(r, c, self._rule) for c in search.criteria)]
+            total, rows, after = _slice(rows, asked.after, search.count)
+            entries = [entry(face.cut(self._spec, search, r), asked.base, "match") for r in rows]
+            entries += [entry(r, asked.base, "include") for r in self._included(rows, facts, answer, search.includes)]
+            entries = [] if search.summary == "count" else entries
+            issues = completeness(answer.coverage, answer.disputed, found=None) + search_issues(search)
+            entries.append(entry(operation_outcome(issues, key="outcome"), asked.base, "outcome"))
+            links = face.links(request, self._spec, asked, after if search.summary != "count" else None)
+            return face.bundle(request, asked, entries, links=links, total=total, coverage=answer.coverage)
+
+    def _included(self, rows: list[Resource], facts: Facts, answer: Answer, includes: tuple[str, ...]) -> list[Resource]:
+        if not includes:
+            return []
+        stem = id_part(answer.incarnation)
+        if self._spec is ORGANIZATION:
+            wanted = {ref["reference"] for row in rows for ref in row["endpoint"]}
+            return [r for r in endpoints(facts, stem) if f"Endpoint/{r['id']}" in wanted]
+        wanted = {row["managingOrganization"]["reference"] for row in rows}
+        return [r for r in organizations(facts, stem) if f"Organization/{r['id']}" in wanted]
+
+
+def _slice(rows: list[Resource], after: object, count: int) -> tuple[int, list[Resource], str | None]:
+    """A page by id: how many in all, its rows, and the last id when there are more."""
+    ordered = sorted(rows, key=lambda r: str(r["id"]))
+    rest = [r for r in ordered if after is None or str(r["id"]) > str(after)]
+    page = rest[:count]
+    return len(rows), page, str(page[-1]["id"]) if page and len(rest) > len(page) else None

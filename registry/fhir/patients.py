@@ -1,0 +1,59 @@
+"""Patient: read and search."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from crosslight.standards.fhir.bundle import entry
+from crosslight.standards.fhir.match import patient_is
+from crosslight.standards.fhir.outcome import Issue, operation_outcome
+from crosslight.standards.fhir.people import patient
+from crosslight.standards.problem import NotFound
+from registry.fhir.complete import completeness
+from registry.fhir.face import FhirFace, search_issues
+from registry.fhir.facts import id_part
+from registry.fhir.negotiate import require_json
+from registry.fhir.plan import patient_selector
+from registry.fhir.table import PATIENT
+from registry.questions import Patients, PatientSelector
+
+
+class PatientHandlers:
+    """Handlers of ``/fhir/Patient``."""
+
+    def __init__(self, face: FhirFace) -> None:
+        self._face = face
+
+    async def read(self, request: web.Request) -> web.Response:
+        """``GET /fhir/Patient/{id}``."""
+        face, key = self._face, request.match_info["id"]
+        require_json(request, request.query.items())
+        async with face.question(request, "read", Patients(patient=PatientSelector(fhir_id=key))) as answer:
+            facts = face.facts(request)
+            for person in answer.persons:
+                if person.fhir_id == key and person.records:
+                    body = patient(facts.person(person), face.systems, incarnation=id_part(answer.incarnation))
+                    return face.resource(request, body, answer.coverage)
+            raise NotFound("There is no Patient with this id.", where="Patient.id")
+
+    async def search(self, request: web.Request) -> web.Response:
+        """``GET /fhir/Patient?…`` and ``POST /fhir/Patient/_search``."""
+        face = self._face
+        asked = await face.asked(request, PATIENT)
+        search = asked.search
+        selector = patient_selector(search, face.planner)
+        async with face.question(request, "search", Patients(patient=selector, limit=face.config.max_count)) as answer:
+            facts = face.facts(request)
+            persons = [facts.person(p) for p in answer.persons if p.records]
+            persons = [p for p in persons if all(patient_is(p, c, face.systems) for c in search.criteria)]
+            stem = id_part(answer.incarnation)
+            issues = completeness(answer.coverage, answer.disputed, found=None) + search_issues(search)
+            if len(answer.persons) >= face.config.max_count or len(persons) > search.count:
+                issues.append(Issue(severity="warning", code="incomplete", text="There are more people: say more of this one."))
+            shown = [] if search.summary == "count" else persons[: search.count]
+            entries = [
+                entry(face.cut(PATIENT, search, patient(p, face.systems, incarnation=stem)), asked.base, "match") for p in shown
+            ]
+            entries.append(entry(operation_outcome(issues, key="outcome"), asked.base, "outcome"))
+            links = face.links(request, PATIENT, asked, None)
+            return face.bundle(request, asked, entries, links=links, total=len(persons), coverage=answer.coverage)

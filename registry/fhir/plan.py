@@ -1,0 +1,232 @@
+"""From a search to the one question that bounds it; ``match`` decides the rest on the rows that come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from crosslight.standards.fhir.match import bare_uid
+from crosslight.standards.fhir.search import Criterion, ReferenceValue, SearchRequest, StringValue, TokenValue, Value
+from crosslight.standards.fhir.terms import DICOM_UID, Systems
+from crosslight.standards.fhir.times import DateValue
+from crosslight.standards.ids import Identifier, is_uid
+from crosslight.standards.problem import Invalid
+from registry.questions import ByObject, ByPatient, ByPopulation, PatientSelector, StudyFilter
+
+#: What names a person anywhere: a search with one of these never appears in an address that the server makes.
+SENSITIVE = frozenset({"patient", "subject", "identifier", "accession", "family", "given", "name", "birthdate"})
+
+_OBJECTS = ("_id", "study-instance-uid", "accession", "identifier")
+
+
+def is_sensitive(pairs: Iterable[tuple[str, str]]) -> bool:
+    """Whether any parameter may identify a patient."""
+    return any(name.partition(".")[0].partition(":")[0] in SENSITIVE for name, _ in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A question, and whether it gives all rows at once (else pages of the index)."""
+
+    question: ByPatient | ByObject | ByPopulation
+    bounded: bool
+
+
+class StudyPlanner:
+    """Plans ImagingStudy searches.
+
+    Args:
+        codes: Organisation code for a code or Organization id, or the text itself.
+    """
+
+    def __init__(self, systems: Systems, codes: Callable[[str], str]) -> None:
+        self._systems, self._codes = systems, codes
+
+    def plan(self, search: SearchRequest, cursor: str = "") -> Plan:
+        """The question of ``search``.
+
+        Raises:
+            Invalid: a search that nothing bounds and that no index can narrow (too-costly), or an unknown system.
+        """
+        positive = [c for c in search.criteria if not c.modifier or c.modifier in ("exact", "contains")]
+        person = next((c for c in positive if c.name in ("patient", "subject")), None)
+        if person is not None:
+            narrowed, _ = self._filter(search, text=False)
+            return Plan(ByPatient(patient=self.selector(person), filter=narrowed), True)
+        for name in _OBJECTS:
+            found = next((c for c in positive if c.name == name), None)
+            if found is not None:
+                return Plan(self._objects(found), True)
+        return Plan(self._population(search, cursor), False)
+
+    def selector(self, criterion: Criterion) -> PatientSelector:
+        """Who a patient criterion names."""
+        references = [v for v in criterion.values if isinstance(v, ReferenceValue)]
+        if references:
+            if len(criterion.values) > 1:
+                raise Invalid(
+                    "One patient at a time.", why="Each search is audited for the patient it is about.",
+                    todo="Ask once for each.", where=criterion.name, fhir_code="not-supported",
+                )  # fmt: skip
+            return PatientSelector(fhir_id=references[0].id)
+        return PatientSelector(identifiers=self.identifiers(criterion.name, criterion.values))
+
+    def identifiers(self, where: str, values: Iterable[Value]) -> tuple[Identifier, ...]:
+        """The identifiers that token values name, of systems that can be known here."""
+        found, unknown = [], 0
+        for value in values:
+            if not isinstance(value, TokenValue) or not value.code:
+                raise Invalid(f"{where} needs a value after the system.", where=where, fhir_code="value")
+            issuer = self._systems.issuer(value.system) if value.system else ("", "")
+            if issuer is None:
+                unknown += 1
+                continue
+            code = value.code.strip()
+            if self._systems.is_national(issuer[0]):
+                code = code.replace(" ", "").replace("-", "")
+            found.append(Identifier(code, *issuer))
+        if not found:
+            region = self._systems.region
+            known = [s for s in (region.national_system, "urn:oid:… of a member's authority") if s]
+            raise Invalid(
+                f"Nothing in this region is numbered under the system that {where} names.",
+                why="An empty list would look as if there were no imaging.",
+                todo=f"Known: {', '.join(known)}; or leave the system out.", where=where, fhir_code="value",
+            )  # fmt: skip
+        return tuple(dict.fromkeys(found))
+
+    def _objects(self, criterion: Criterion) -> ByObject:
+        tokens = tuple(v for v in criterion.values if isinstance(v, TokenValue))
+        if criterion.name == "_id":
+            return ByObject(fhir_ids=tuple(t.code for t in tokens))
+        if criterion.name == "study-instance-uid":
+            return ByObject(study_uids=self._uids(criterion.name, tokens))
+        uids = [t for t in tokens if t.system == DICOM_UID] if criterion.name == "identifier" else []
+        others = [t for t in tokens if t not in uids]
+        bare = [bare_uid(t.code) for t in others if t.system is None and criterion.name == "identifier"]
+        return ByObject(
+            study_uids=(*self._uids(criterion.name, uids), *(uid for uid in bare if is_uid(uid))),
+            accessions=self.identifiers(criterion.name, others) if others else (),
+        )
+
+    @staticmethod
+    def _uids(where: str, tokens: Iterable[TokenValue]) -> tuple[str, ...]:
+        found = tuple(bare_uid(t.code) for t in tokens)
+        if not all(is_uid(uid) for uid in found):
+            raise Invalid(f"{where} is not a UID.", why="PS3.5 9.1.", where=where, fhir_code="value")
+        return found
+
+    def _population(self, search: SearchRequest, cursor: str) -> ByPopulation:
+        narrowed, used = self._filter(search, text=True)
+        over = [c.name for c in search.criteria if id(c) not in used]
+        if search.sort not in ("-started", "-_lastUpdated"):
+            over.append(f"_sort={search.sort}")
+        if search.summary == "count":
+            over.append("_summary=count")
+        if over:
+            raise Invalid(
+                f"{', '.join(sorted(set(over)))} cannot be searched through the whole region.",
+                why="No index bounds it; an answer would be slow, or cut short without a word.",
+                todo="Add a patient, an accession number or a study UID.",
+                where=over[0].partition("=")[0], fhir_code="too-costly",
+            )  # fmt: skip
+        order: Any = "started" if search.sort == "-started" else "updated"
+        return ByPopulation(filter=narrowed, limit=search.count, cursor=cursor, order=order)
+
+    def _filter(self, search: SearchRequest, *, text: bool) -> tuple[StudyFilter, set[int]]:
+        """What the index can narrow by, never less than matches; and the criteria (by id) that are in it."""
+        parts: dict[str, Any] = {}
+        used: set[int] = set()
+        for criterion in search.criteria:
+            narrowed = self._narrow(criterion, parts, text=text)
+            if narrowed:
+                parts |= narrowed
+                used.add(id(criterion))
+        return StudyFilter(**parts), used
+
+    def _narrow(self, criterion: Criterion, parts: dict[str, Any], *, text: bool) -> dict[str, Any]:
+        if criterion.modifier not in ("", "exact", "contains"):
+            return {}
+        tokens = [v.code for v in criterion.values if isinstance(v, TokenValue) and v.code]
+        if criterion.name == "modality" and tokens and "modalities" not in parts:
+            return {"modalities": tuple(code.upper() for code in tokens)}
+        if criterion.name == "custodian" and tokens and "members" not in parts:
+            return {"members": tuple(self._codes(code) for code in tokens)}
+        if criterion.name == "status" and tokens and "progress" not in parts:
+            names = {"registered": "arriving", "available": "complete"}
+            known = tuple(names[code] for code in tokens if code in names)
+            return {"progress": known} if known else {}
+        if criterion.name == "started":
+            return _bounded(criterion, parts.get("started", (None, None)))
+        if criterion.name == "_lastUpdated":
+            low = _bounded(criterion, (parts.get("updated_since"), None)).get("started", (None, None))[0]
+            return {"updated_since": low} if low is not None else {}
+        if criterion.name == "description" and text and "descriptions" not in parts:
+            return {
+                "descriptions": tuple(
+                    _pattern(v.text, criterion.modifier) for v in criterion.values if isinstance(v, StringValue)
+                )
+            }
+        return {}
+
+
+def _pattern(text: str, modifier: str) -> str:
+    return {"exact": text, "contains": f"*{text}*"}.get(modifier, f"{text}*")
+
+
+def _bounded(criterion: Criterion, now: tuple[datetime | None, datetime | None]) -> dict[str, Any]:
+    """``started`` narrowed by one criterion's values (OR: the widest of them) within ``now``."""
+    bounds = [v.bounds() for v in criterion.values if isinstance(v, DateValue)]
+    lows, highs = [b[0] for b in bounds], [b[1] for b in bounds]
+    low = None if None in lows else min(x for x in lows if x is not None)
+    high = None if None in highs else max(x for x in highs if x is not None)
+    if low is None and high is None:
+        return {}
+    both_low = max(x for x in (low, now[0]) if x is not None) if low or now[0] else None
+    both_high = min(x for x in (high, now[1]) if x is not None) if high or now[1] else None
+    return {"started": (both_low, both_high)}
+
+
+def patient_selector(search: SearchRequest, planner: StudyPlanner) -> PatientSelector:
+    """The selector of a Patient search: an identifier, an id, or a whole family name with a date of birth.
+
+    Raises:
+        Invalid: for anything that would list people.
+    """
+    plain = [c for c in search.criteria if c.modifier in ("", "exact")]
+    by_name = {c.name: c for c in reversed(plain)}
+    if "identifier" in by_name:
+        return PatientSelector(identifiers=planner.identifiers("identifier", by_name["identifier"].values))
+    if "_id" in by_name:
+        first = by_name["_id"].values
+        if len(first) > 1 or not isinstance(first[0], TokenValue):
+            raise Invalid("One _id at a time.", where="_id", fhir_code="not-supported")
+        return PatientSelector(fhir_id=first[0].code)
+    family, birth = by_name.get("family") or by_name.get("name"), by_name.get("birthdate")
+    if family is None or birth is None:
+        raise Invalid(
+            "A person is found by an identifier, or by family name and date of birth together.",
+            why="Anything wider would list people.",
+            todo="Use identifier, or family and birthdate.",
+            where="birthdate" if family is not None else "identifier", fhir_code="too-costly",
+        )  # fmt: skip
+    given = by_name.get("given")
+    return PatientSelector(family=_one_text(family), given=_one_text(given) if given else "", birth_date=_one_day(birth))
+
+
+def _one_text(criterion: Criterion) -> str:
+    if len(criterion.values) > 1 or not isinstance(criterion.values[0], StringValue):
+        raise Invalid(f"One {criterion.name} at a time.", where=criterion.name, fhir_code="not-supported")
+    return criterion.values[0].text
+
+
+def _one_day(criterion: Criterion) -> str:
+    value = criterion.values[0]
+    day = value.text.replace("-", "") if isinstance(value, DateValue) and value.prefix == "eq" else ""
+    if len(criterion.values) > 1 or len(day) != 8:
+        raise Invalid(
+            "birthdate must be one whole date.", todo="birthdate=YYYY-MM-DD.", where="birthdate", fhir_code="not-supported"
+        )
+    return day

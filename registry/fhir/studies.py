@@ -1,0 +1,141 @@
+"""ImagingStudy: read and search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from crosslight.standards.fhir.bundle import entry
+from crosslight.standards.fhir.directory import member_endpoint, organization, region_endpoint
+from crosslight.standards.fhir.facts import HoldingFacts
+from crosslight.standards.fhir.imaging_study import imaging_study
+from crosslight.standards.fhir.match import StudyMatcher
+from crosslight.standards.fhir.outcome import Issue, operation_outcome
+from crosslight.standards.fhir.people import patient
+from crosslight.standards.fhir.search import SearchRequest
+from crosslight.standards.fhir.times import safe_interval
+from crosslight.standards.fhir.wire import Resource
+from crosslight.standards.problem import Gone, Invalid, NotFound
+from registry.fhir.complete import completeness
+from registry.fhir.face import Asked, FhirFace, search_issues
+from registry.fhir.facts import Facts, id_part
+from registry.fhir.negotiate import require_json
+from registry.fhir.table import IMAGING_STUDY
+from registry.questions import Answer, ByObject
+
+_UNDATED = datetime(1, 1, 1, tzinfo=UTC)
+
+
+def sort_key(holding: HoldingFacts, sort: str) -> tuple[Any, ...]:
+    """Ascending order of rows for ``_sort``: undated last either way (D22), the id to break ties."""
+    sign = -1 if sort.startswith("-") else 1
+    if sort.endswith("_lastUpdated"):
+        return (0, sign * round(holding.updated.timestamp() * 1_000_000), holding.fhir_id)
+    interval = safe_interval(holding.record.time)
+    if interval is None:
+        return (1, 0, holding.fhir_id)
+    return (0, sign * round((interval[0] - _UNDATED).total_seconds() * 1_000_000), holding.fhir_id)
+
+
+class StudyHandlers:
+    """Handlers of ``/fhir/ImagingStudy``."""
+
+    def __init__(self, face: FhirFace) -> None:
+        self._face = face
+
+    async def read(self, request: web.Request) -> web.Response:
+        """``GET /fhir/ImagingStudy/{id}``: 410 for one that was here."""
+        face, key = self._face, request.match_info["id"]
+        require_json(request, request.query.items())
+        async with face.question(request, "read", ByObject(fhir_ids=(key,))) as answer:
+            facts = face.facts(request)
+            for holding in answer.holdings:
+                if holding.fhir_id == key and holding.state == "approved":
+                    body = imaging_study(facts.holding(answer, holding), facts.region, face.systems)
+                    return face.resource(request, body, answer.coverage)
+            if key in answer.gone or any(h.fhir_id == key for h in answer.holdings):
+                raise Gone("This study is no longer held here.", where="ImagingStudy.id")
+            raise NotFound("There is no ImagingStudy with this id.", where="ImagingStudy.id")
+
+    async def search(self, request: web.Request) -> web.Response:
+        """``GET /fhir/ImagingStudy?…`` and ``POST /fhir/ImagingStudy/_search``."""
+        face = self._face
+        asked = await face.asked(request, IMAGING_STUDY)
+        plan = face.planner.plan(asked.search, "" if asked.after is None else str(asked.after))
+        async with face.question(request, "search", plan.question) as answer:
+            facts = face.facts(request)
+            matcher = StudyMatcher(facts.region, face.systems)
+            rows = [h for h in facts.holdings(answer) if matcher.matches(h, asked.search.criteria)]
+            after: Any = answer.cursor or None
+            total: int | None = None
+            if plan.bounded:
+                rows, total, after = _page(rows, asked)
+            return self._answer(request, asked, answer, facts, rows, total, after)
+
+    def _answer(
+        self,
+        request: web.Request,
+        asked: Asked,
+        answer: Answer,
+        facts: Facts,
+        rows: list[HoldingFacts],
+        total: int | None,
+        after: Any,
+    ) -> web.Response:
+        face, search = self._face, asked.search
+        found = total if total is not None else (None if rows or after else 0)
+        issues = completeness(answer.coverage, answer.disputed, found=found) + search_issues(search) + _total_issue(search, total)
+        entries = [] if search.summary == "count" else self._entries(answer, asked, facts, rows)
+        entries.append(entry(operation_outcome(issues, key="outcome"), asked.base, "outcome"))
+        links = face.links(request, IMAGING_STUDY, asked, after if search.summary != "count" else None)
+        return face.bundle(request, asked, entries, links=links, total=total, coverage=answer.coverage)
+
+    def _entries(self, answer: Answer, asked: Asked, facts: Facts, rows: list[HoldingFacts]) -> list[Resource]:
+        face, search = self._face, asked.search
+        studies = [imaging_study(row, facts.region, face.systems) for row in rows]
+        entries = [entry(face.cut(IMAGING_STUDY, search, study), asked.base, "match") for study in studies]
+        included = _included(search.includes, rows, facts, face, id_part(answer.incarnation))
+        return entries + [entry(resource, asked.base, "include") for resource in included]
+
+
+def _page(rows: list[HoldingFacts], asked: Asked) -> tuple[list[HoldingFacts], int, Any]:
+    """This page's rows, how many there are in all, and the key after which the next page begins (None: no more).
+
+    Keys, not offsets: rows that come or go between pages neither repeat nor hide others.
+    """
+    search, total = asked.search, len(rows)
+    rows = sorted(rows, key=lambda row: sort_key(row, search.sort))
+    if asked.after is not None:
+        if not isinstance(asked.after, list) or len(asked.after) != 3:
+            raise Invalid("The page link belongs to another search.", where="_page", fhir_code="value")
+        rows = [row for row in rows if sort_key(row, search.sort) > tuple(asked.after)]
+    page = rows[: search.count]
+    after = list(sort_key(page[-1], search.sort)) if page and len(rows) > len(page) else None
+    return page, total, after
+
+
+def _total_issue(search: SearchRequest, total: int | None) -> list[Issue]:
+    if search.total == "none" or total is not None:
+        return []
+    text = "A total is counted only for searches by patient, accession number or study."
+    return [Issue(severity="information", code="not-supported", text=text, expression="_total")]
+
+
+def _included(
+    includes: Iterable[str], rows: list[HoldingFacts], facts: Facts, face: FhirFace, incarnation: str
+) -> list[Resource]:
+    """What ``_include`` asks for, each once."""
+    wanted, found = set(includes), {}
+    for row in rows:
+        if row.person is not None and wanted & {"ImagingStudy:patient", "ImagingStudy:subject"}:
+            found["Patient", row.person.fhir_id] = patient(row.person, face.systems, incarnation=incarnation)
+        if "ImagingStudy:endpoint" in wanted:
+            found["Endpoint", facts.region.endpoint_id] = region_endpoint(facts.region, incarnation=incarnation)
+            if row.member is not None and row.member.dicomweb:
+                found["Endpoint", row.member.endpoint_id] = member_endpoint(row.member, incarnation=incarnation)
+        if row.member is not None and "ImagingStudy:custodian" in wanted:
+            found["Organization", row.member.organization_id] = organization(row.member, facts.region, incarnation=incarnation)
+    return list(found.values())
