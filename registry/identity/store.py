@@ -7,7 +7,7 @@ open their own. Errors name no patient.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -111,7 +111,7 @@ class IdentityStore:
         old = frozenset(before.record.national)
         claims = self._claims(replace(patient, local=local), old)
         is_traced = self._traced(before, patient, claims, traced)
-        merged = _merged(before.record.patient, replace(patient, local=local), erase, is_traced, fresh=not before.digest)
+        merged = _merged(before.record.patient, self._cleaned(patient, local, claims), erase, is_traced, fresh=not before.digest)
         self._update(tx, key, merged, member if member is not None else before.record.member, is_traced, at, digest)
         for number in sorted(old - claims):
             tx.execute(
@@ -163,6 +163,12 @@ class IdentityStore:
         new = {number for i in named if i.value and (number := self._national(i)) is not None}
         told = withdrawn | {n.authority for n in new}
         return frozenset(new | {n for n in old if n.authority not in told})
+
+    def _cleaned(self, patient: Patient, local: Identifier, claims: frozenset[Identifier]) -> Patient:
+        """``patient`` with national numbers as claimed: normal form, valid ones only."""
+        others = [i for i in patient.others if i.authority not in self._region.nationals]
+        gone = [Identifier("", authority) for authority in self._region.nationals]
+        return replace(patient, local=local, others=(*others, *sorted(claims - {local}), *gone))
 
     @staticmethod
     def _traced(before: Stored, patient: Patient, claims: frozenset[Identifier], traced: bool | None) -> bool:
@@ -386,7 +392,11 @@ class IdentityStore:
 
     async def feed(self, patient: Patient, member: MemberId | None, now: datetime, **how: Any) -> RecordKey:
         """:meth:`feed_tx` in a transaction of its own; committed when it returns."""
-        return await self._db.write("identity_feed", lambda tx: self.feed_tx(tx, patient, member, now, **how))
+        return (await self.feed_all([(patient, member)], now, **how))[0]
+
+    async def feed_all(self, patients: Sequence[tuple[Patient, MemberId | None]], now: datetime, **how: Any) -> list[RecordKey]:
+        """Several records in one transaction: all, or none."""
+        return await self._db.write("identity_feed", lambda tx: [self.feed_tx(tx, p, m, now, **how) for p, m in patients])
 
     async def merge(self, survivor: Identifier, subsumed: Identifier, now: datetime, *, who: str = "A40") -> None:
         """:meth:`merge_tx` in a transaction of its own."""

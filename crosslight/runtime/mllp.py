@@ -1,0 +1,224 @@
+"""MLLP over TCP, plain or mutual TLS: a server that answers each message in order, and a client that waits for its answer.
+
+Bounds: size of a message, time to receive one, idle time, connections. Knows no HL7: bytes in, bytes out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from crosslight.runtime.log import get_logger
+from crosslight.standards.hl7.framing import MAX_MESSAGE_BYTES, Framer, frame
+from crosslight.standards.problem import CrosslightError, Malformed, TooLarge, Unavailable
+
+log = get_logger("mllp")
+
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MllpLimits:
+    """Bounds of a server."""
+
+    max_message_bytes: int = MAX_MESSAGE_BYTES
+    message_timeout_s: float = 30.0  # from the first byte of a message to its last
+    idle_timeout_s: float = 600.0  # between messages
+    max_connections: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who sent a message: address, and the verified certificate (``getpeercert`` form) of mutual TLS."""
+
+    address: str
+    certificate: dict[str, Any] | None = field(default=None, compare=False, repr=False)
+
+
+Handler = Callable[[bytes, Peer], Awaitable[bytes]]
+
+
+class Unanswered(Unavailable):
+    """A message was sent and no answer came: it may have been taken. ITI-8 may be repeated, a feed is idempotent."""
+
+
+class MllpServer:
+    """Listens, frames, and gives each message to ``handler``; its answer goes back before the next message is handled.
+
+    ``handler`` answers every message itself, errors too; an exception from it closes the connection.
+    """
+
+    def __init__(
+        self, handler: Handler, host: str, port: int, *, tls: ssl.SSLContext | None = None, limits: MllpLimits | None = None
+    ) -> None:
+        self._handler, self._host, self._port, self._tls = handler, host, port, tls
+        self._limits = limits or MllpLimits()
+        self._server: asyncio.Server | None = None
+        self._open: dict[asyncio.Task[None], Peer] = {}
+
+    @property
+    def port(self) -> int:
+        """The port in use, once started (for port 0)."""
+        return int(self._server.sockets[0].getsockname()[1]) if self._server and self._server.sockets else self._port
+
+    async def start(self) -> None:
+        """Bind and serve."""
+        self._server = await asyncio.start_server(self._connected, self._host, self._port, ssl=self._tls, reuse_address=True)
+        log.info("listening", listener="mllp", address=self._host, port=self.port)
+
+    async def stop(self) -> None:
+        """Stop accepting, and cut the connections that are open."""
+        if self._server is None:
+            return
+        self._server.close()
+        self.disconnect(lambda _: True)
+        if self._open:
+            await asyncio.wait(list(self._open), timeout=3.0)
+        await self._server.wait_closed()
+
+    def disconnect(self, match: Callable[[Peer], bool]) -> int:
+        """Cut the open connections of some peers (suspension); how many."""
+        cut = [task for task, peer in self._open.items() if match(peer)]
+        for task in cut:
+            task.cancel()
+        return len(cut)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        peername, tls = writer.get_extra_info("peername"), writer.get_extra_info("ssl_object")
+        peer = Peer(str(peername[0]) if peername else "", (tls.getpeercert() or None) if tls is not None else None)
+        if task is None or len(self._open) >= self._limits.max_connections:
+            writer.close()
+            return
+        self._open[task] = peer
+        try:
+            await self._serve(reader, writer, peer)
+        except asyncio.CancelledError:  # stop or disconnect: the task ends here, quietly
+            log.info("connection cut", listener="mllp", address=peer.address)
+        except TimeoutError:
+            log.info("connection timed out", listener="mllp", address=peer.address)
+        except CrosslightError as error:
+            log.warning("connection refused", listener="mllp", address=peer.address, reason=error.what)
+        except (ConnectionError, ssl.SSLError):
+            pass
+        except Exception:
+            log.exception("unexpected", listener="mllp", address=peer.address)
+        finally:
+            self._open.pop(task, None)
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer) -> None:
+        limits, framer = self._limits, Framer(self._limits.max_message_bytes)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limits.idle_timeout_s
+        while True:
+            was_inside = framer.inside
+            async with asyncio.timeout_at(deadline):
+                data = await reader.read(_CHUNK)
+            if not data:
+                return
+            messages = framer.feed(data)
+            for message in messages:
+                writer.write(frame(await self._handler(message, peer)))
+                async with asyncio.timeout(limits.message_timeout_s):
+                    await writer.drain()
+            if not framer.inside:
+                deadline = loop.time() + limits.idle_timeout_s
+            elif messages or not was_inside:
+                deadline = loop.time() + limits.message_timeout_s
+
+
+class MllpClient:
+    """One connection to a server, made when needed and kept; one message in flight at a time.
+
+    Args:
+        host: Of the server.
+        port: Of the server.
+        tls: Client context for (mutual) TLS, None for plain.
+        server_hostname: The name to check where it is not ``host``.
+        connect_timeout_s: To connect, with the handshake.
+        ack_timeout_s: To wait for an answer.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+        connect_timeout_s: float = 5.0,
+        ack_timeout_s: float = 30.0,
+        max_answer_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        self._host, self._port, self._tls, self._name = host, port, tls, server_hostname
+        self._connect_timeout_s, self._ack_timeout_s = connect_timeout_s, ack_timeout_s
+        self._max = max_answer_bytes
+        self._lock = asyncio.Lock()
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def send(self, message: bytes) -> bytes:
+        """Send one message and return its answer.
+
+        Raises:
+            Unavailable: if the server cannot be reached.
+            Unanswered: if it was sent, and no answer came in time.
+            Malformed: if the answer is no MLLP frame.
+        """
+        framed = frame(message)
+        async with self._lock:
+            reader, writer = await self._connected()
+            try:
+                async with asyncio.timeout(self._ack_timeout_s):
+                    writer.write(framed)
+                    await writer.drain()
+                    return await self._answer(reader)
+            except (OSError, TimeoutError, EOFError) as error:
+                await self._drop()
+                raise Unanswered("The HL7 receiver did not answer.", why=type(error).__name__) from None
+            except (Malformed, TooLarge, asyncio.CancelledError):
+                await self._drop()
+                raise
+
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._streams is not None and (self._streams[0].at_eof() or self._streams[1].is_closing()):
+            await self._drop()
+        if self._streams is None:
+            try:
+                async with asyncio.timeout(self._connect_timeout_s):
+                    self._streams = await asyncio.open_connection(
+                        self._host, self._port, ssl=self._tls, server_hostname=self._name if self._tls else None
+                    )
+            except (OSError, TimeoutError) as error:
+                raise Unavailable("The HL7 receiver cannot be reached.", why=type(error).__name__) from None
+        return self._streams
+
+    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
+        framer = Framer(self._max)
+        while True:
+            data = await reader.read(_CHUNK)
+            if not data:
+                raise EOFError
+            answers = framer.feed(data)
+            if answers:
+                if len(answers) > 1 or framer.inside:
+                    raise Malformed("The HL7 receiver sent more than one answer.")
+                return answers[0]
+
+    async def _drop(self) -> None:
+        streams, self._streams = self._streams, None
+        if streams is not None:
+            streams[1].close()
+            try:
+                async with asyncio.timeout(1.0):
+                    await streams[1].wait_closed()
+            except (OSError, TimeoutError):
+                pass
+
+    async def close(self) -> None:
+        """Close the connection."""
+        async with self._lock:
+            await self._drop()

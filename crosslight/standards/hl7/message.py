@@ -1,0 +1,207 @@
+"""HL7 v2 messages in the vertical-bar form: bytes to segments and back (HL7 v2.3.1 2.7-2.10).
+
+Liberal reader: any delimiters, line feeds for carriage returns, unknown segments and escapes kept. Strict writer: standard
+delimiters, every delimiter and control character escaped. Knows no segment's meaning.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from dataclasses import dataclass
+
+from crosslight.standards.problem import Malformed, TooLarge, Unsupported
+
+MAX_SEGMENTS = 1000
+MAX_REPETITIONS = 200
+
+#: HL7 table 0211, alternate character sets -> Python codec.
+CHARSETS = {
+    "": "ascii",
+    "ASCII": "ascii",
+    "ISO IR6": "ascii",
+    "UNICODE UTF-8": "utf-8",
+    "UNICODE": "utf-8",
+    "UTF-8": "utf-8",
+    **{f"8859/{n}": f"iso8859-{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 15)},
+    "ISO IR14": "shift_jis",
+    "ISO IR87": "iso2022_jp",
+    "ISO IR159": "iso2022_jp_1",
+    "GB 18030-2000": "gb18030",
+    "KS X 1001": "euc_kr",
+    "BIG-5": "big5",
+}
+
+_STANDARD = re.compile(r"[\\|^&~\x00-\x1f\x7f]")
+_NAMED = {"|": "F", "^": "S", "&": "T", "~": "R", "\\": "E"}
+
+
+@dataclass(frozen=True, slots=True)
+class Delimiters:
+    """MSH-1 and MSH-2 of a message, and its character set for ``\\X..\\``."""
+
+    field: str = "|"
+    component: str = "^"
+    repetition: str = "~"
+    escape: str = "\\"
+    subcomponent: str = "&"
+    codec: str = "utf-8"
+
+    def unescape(self, text: str) -> str:
+        """Undo the escape sequences of 2.10; highlighting is dropped, sequences that are not known stay as they are."""
+        if not self.escape or self.escape not in text:
+            return text
+        mark = re.escape(self.escape)
+        return re.sub(f"{mark}([^{mark}]*){mark}", self._sequence, text)
+
+    def _sequence(self, match: re.Match[str]) -> str:
+        body = match.group(1)
+        plain = {
+            "F": self.field, "S": self.component, "T": self.subcomponent, "R": self.repetition, "E": self.escape,
+            ".br": "\n", "H": "", "N": "",
+        }.get(body)  # fmt: skip
+        if plain is not None:
+            return plain
+        if body[:1] == "X" and len(body) > 1:
+            try:
+                octets = bytes.fromhex(body[1:])
+            except ValueError:
+                return match.group(0)
+            for codec in (self.codec, "utf-8", "latin-1"):
+                try:
+                    return octets.decode(codec)
+                except UnicodeDecodeError:
+                    continue
+        return match.group(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One segment. Fields count as in the standard: ``field(3)`` of PID is PID-3, of MSH the sending application."""
+
+    name: str
+    fields: tuple[str, ...]  # raw, fields[0] is the name
+    delimiters: Delimiters
+
+    def field(self, n: int) -> str:
+        """Field ``n`` as it stands, '' when absent."""
+        return self.fields[n] if n < len(self.fields) else ""
+
+    def repetitions(self, n: int) -> list[str]:
+        """The raw repetitions of field ``n``; none for an empty field."""
+        text = self.field(n)
+        if not text:
+            return []
+        parts = text.split(self.delimiters.repetition)
+        if len(parts) > MAX_REPETITIONS:
+            raise TooLarge("A field repeats too often.", why=f"Limit here: {MAX_REPETITIONS}.", where=f"{self.name}-{n}")
+        return parts
+
+    def components(self, repetition: str) -> list[str]:
+        """The raw components of one repetition."""
+        return repetition.split(self.delimiters.component)
+
+    def component(self, n: int, m: int = 1, sub: int = 1) -> str:
+        """The text of component ``m``, subcomponent ``sub`` of the first repetition of field ``n``."""
+        repetitions = self.repetitions(n)
+        return self.text(repetitions[0], m, sub) if repetitions else ""
+
+    def text(self, repetition: str, m: int, sub: int = 1) -> str:
+        """The text of component ``m``, subcomponent ``sub`` of a raw repetition."""
+        parts = self.components(repetition)
+        if m > len(parts):
+            return ""
+        subs = parts[m - 1].split(self.delimiters.subcomponent)
+        return self.delimiters.unescape(subs[sub - 1]).strip(" ") if sub <= len(subs) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message: its segments in order, MSH first."""
+
+    segments: tuple[Segment, ...]
+
+    @property
+    def header(self) -> Segment:
+        """MSH."""
+        return self.segments[0]
+
+    def all(self, name: str) -> list[Segment]:
+        """Every segment called ``name``."""
+        return [s for s in self.segments if s.name == name]
+
+    def first(self, name: str) -> Segment | None:
+        """The first segment called ``name``."""
+        return next(iter(self.all(name)), None)
+
+
+def parse_message(data: bytes) -> Message:
+    """Read one message without MLLP framing.
+
+    Raises:
+        Malformed: if it has no MSH or its bytes are not of its character set.
+        Unsupported: for a character set that is not known here.
+        TooLarge: for too many segments.
+    """
+    data = data.removeprefix(codecs.BOM_UTF8).strip(b"\r\n\x00 ")
+    if data[:3] != b"MSH" or len(data) < 8:
+        raise Malformed("This is no HL7 v2 message: MSH is missing.", where="MSH")
+    codec = _codec(data)
+    try:
+        text = data.decode(codec)
+    except UnicodeDecodeError:
+        if codec != "ascii":
+            raise Malformed("The message is not in the character set that it names.", where="MSH-18") from None
+        codec, text = _undeclared(data)
+    marks = text[4:].split(text[3], 1)[0]
+    delimiters = Delimiters(text[3], marks[0:1], marks[1:2], marks[2:3], marks[3:4], codec)
+    lines = [line for line in re.split(r"[\r\n]+", text) if line]
+    if len(lines) > MAX_SEGMENTS:
+        raise TooLarge("The message has too many segments.", why=f"Limit here: {MAX_SEGMENTS}.")
+    return Message(tuple(_segment(line, delimiters) for line in lines))
+
+
+def _codec(data: bytes) -> str:
+    line = re.split(rb"[\r\n]", data, maxsplit=1)[0].decode("latin-1")
+    fields = line.split(line[3])
+    declared = fields[17] if len(fields) > 17 else ""
+    mark = fields[1][1:2] if len(fields) > 1 else ""
+    name = (declared.split(mark)[0] if mark else declared).strip().upper()
+    if name not in CHARSETS:
+        raise Unsupported("The message's character set is not known here.", todo="Use UNICODE UTF-8.", where="MSH-18")
+    return CHARSETS[name]
+
+
+def _undeclared(data: bytes) -> tuple[str, str]:
+    """Octets above 127 without a declaration: UTF-8 where they are that, else Latin-1, as most senders mean."""
+    try:
+        return "utf-8", data.decode("utf-8")
+    except UnicodeDecodeError:
+        return "latin-1", data.decode("latin-1")
+
+
+def _segment(line: str, delimiters: Delimiters) -> Segment:
+    fields = line.split(delimiters.field)
+    if fields[0] == "MSH":  # MSH-1 is the separator itself
+        fields.insert(1, delimiters.field)
+    return Segment(fields[0].strip(), tuple(fields), delimiters)
+
+
+def escape(text: str) -> str:
+    """``text`` with standard delimiters and control characters escaped; the latter as the hexadecimal of their octet."""
+    return _STANDARD.sub(lambda m: f"\\{_NAMED.get(m.group(), f'X{ord(m.group()):02X}')}\\", text)
+
+
+def render(segments: list[list[str]]) -> bytes:
+    """A message of ready fields (each built with :func:`escape`), in UTF-8, segments ended by a carriage return.
+
+    MSH is given as ``["MSH", "^~\\\\&", …]``: MSH-1 is the separator.
+    """
+    return "".join("|".join(_trimmed(fields)) + "\r" for fields in segments).encode("utf-8")
+
+
+def _trimmed(fields: list[str]) -> list[str]:
+    end = len(fields)
+    while end > 1 and not fields[end - 1]:
+        end -= 1
+    return fields[:end]

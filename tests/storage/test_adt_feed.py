@@ -1,0 +1,209 @@
+"""AdtFeed: from message to committed identity, on both engines."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.clock import SystemClock, SystemIds
+from crosslight.runtime.db import Db
+from crosslight.runtime.mllp import Peer
+from crosslight.standards.hl7.ack import Ack, parse_ack
+from crosslight.standards.ids import NHS_NUMBER_OID, Identifier, MemberId, Oid
+from crosslight.standards.region import Region
+from registry.identity.feed import AdtFeed
+from registry.identity.store import IdentityStore
+from registry.index.model import Person
+from registry.members.model import Member, Presence
+
+COMMUNITY = Oid("1.2.826.0.1.1")
+REGION = Region(
+    name="Test", home_community_id=COMMUNITY, authority=Oid("1.2.826.0.1.9"), national_authority=NHS_NUMBER_OID,
+    allow_test_numbers=True,
+)  # fmt: skip
+RTK, RXC = Oid("1.2.826.0.1.2.1"), Oid("1.2.826.0.1.2.2")
+NHS = "9990000018"
+
+
+def member(n: int, code: str, authority: Oid, status: str = "active") -> Member:
+    return Member(
+        id=MemberId(n),
+        code=code,
+        name=f"{code} Trust",
+        repository_unique_id=Oid(f"1.3.{n}"),
+        retrieve_location_uid=Oid(f"1.4.{n}"),
+        authority=authority,
+        status=status,  # type: ignore[arg-type]
+        secret=b"x" * 32,
+    )
+
+
+class Members:
+    """A directory of three."""
+
+    def __init__(self) -> None:
+        self.members = (member(1, "RTK", RTK), member(2, "RXC", RXC), member(3, "OUT", Oid("1.5"), "suspended"))
+
+    def all(self) -> tuple[Member, ...]:
+        return self.members
+
+    def by_id(self, member: MemberId) -> Member | None:
+        return next((m for m in self.members if m.id == member), None)
+
+    def by_code(self, code: str) -> Member | None:
+        return next((m for m in self.members if m.code == code), None)
+
+    def by_repository(self, oid: str) -> Member | None:
+        return None
+
+    def by_retrieve_location(self, oid: str) -> Member | None:
+        return None
+
+    def by_authority(self, oid: str) -> Member | None:
+        return next((m for m in self.members if m.authority == oid), None)
+
+    def presence(self, member: MemberId) -> Presence:
+        return Presence(member=member, reachable=True)
+
+
+def certified(path: str, community: str = COMMUNITY, until: str = "Jan  1 00:00:00 2099 GMT") -> Peer:
+    return Peer("10.0.0.9", {"subjectAltName": (("URI", f"spiffe://{community}/{path}"),), "notAfter": until})
+
+
+class Door:
+    """A feed, and what it left behind."""
+
+    def __init__(self, db: Db, *, open_mode: bool = False) -> None:
+        self.store, self.audit = IdentityStore(db, REGION, SystemIds()), AuditLog(db, SystemClock())
+        self.feed = AdtFeed(self.store, self.audit, Members(), REGION, SystemClock(), SystemIds(), open_mode=open_mode)
+
+    async def send(self, pid3: str, peer: Peer, *, event: str = "A04", more: str = "||DOE^Ann||19500101|F", mrg: str = "") -> Ack:
+        text = f"MSH|^~\\&|A|F|R|G|20200101||ADT^{event}|c1|P|2.3.1\rEVN|{event}\rPID|||{pid3}{more}\r"
+        return parse_ack(await self.feed.handle((text + (f"MRG|{mrg}\r" if mrg else "") + "PV1||O\r").encode(), peer))
+
+    async def person(self, value: str, authority: str) -> Person | None:
+        target = await self.store.find_cx(Identifier(value, authority))
+        return target.person if target is not None and not target.subsumed else None
+
+
+@pytest.fixture
+async def door(database: Db) -> Door:
+    made = Door(database)
+    await made.store.open()
+    await made.audit.open()
+    return made
+
+
+async def test_a_member_feeds_its_own_authority_with_national_numbers(door: Door) -> None:
+    assert (await door.send(f"a1^^^&{RTK}&ISO~{NHS}^^^NHS~zz^^^&9.9&ISO~x^^^&{RXC}&ISO", certified("member/RTK"))).accepted
+    assert (await door.send(f"b1^^^&{RXC}&ISO~{NHS}^^^&{NHS_NUMBER_OID}&ISO", certified("member/RXC"))).accepted
+    assert (await door.send("a2", certified("member/RTK"))).accepted, "without authority: the sender's own"
+    assert await door.person("a2", RTK) is not None
+    assert await door.person("x", RXC) is None, "another member's id in the same message is no record"
+    person = await door.person(NHS, NHS_NUMBER_OID)
+    assert person is not None
+    assert {(r.patient.local.value, r.member) for r in person.records} == {("a1", 1), ("b1", 2)}
+    assert {i for r in person.records for i in r.patient.others} == {Identifier(NHS, NHS_NUMBER_OID)}
+    [act] = await door.audit.search(patient=Identifier("b1", RXC))
+    assert (act["face"], act["action"], act["decision"], act["outcome"], act["query"]) == (
+        "hl7",
+        "feed",
+        "permit",
+        "ok 1",
+        {"event": "A04"},
+    )
+    assert act["who"]["organisation"] == "RXC"
+
+
+@pytest.mark.parametrize(
+    ("path", "pid3", "code", "condition"),
+    [
+        ("member/RTK", f"b1^^^&{RXC}&ISO", "AR", "204"),
+        ("member/RTK", "b1^^^&9.9.9&ISO", "AE", "101"),
+        ("member/RTK", f"b1^^^&{REGION.authority}&ISO", "AE", "101"),
+        ("member/OUT", "b1^^^&1.5&ISO", "AR", "204"),
+        ("member/NONE", f"b1^^^&{RTK}&ISO", "AR", "204"),
+        ("gateway", f"b1^^^&{RTK}&ISO", "AR", "204"),
+        ("system/PAS", "1234567890^^^NHS", "AE", "101"),
+    ],
+)
+async def test_who_may_not_feed_what(door: Door, path: str, pid3: str, code: str, condition: str) -> None:
+    ack = await door.send(pid3, certified(path))
+    assert (ack.code, ack.control_id, ack.condition) == (code, "c1", condition)
+    assert ack.text
+    assert await door.person("b1", RTK) is None
+    assert await door.person("b1", RXC) is None
+
+
+async def test_strangers_are_refused(door: Door, database: Db) -> None:
+    pid3 = f"a1^^^&{RTK}&ISO"
+    for peer in (Peer("x"), certified("member/RTK", community="1.2"), certified("member/RTK", until="Jan  1 00:00:00 2020 GMT")):
+        assert (await door.send(pid3, peer)).code == "AR"
+    assert await door.person("a1", RTK) is None
+    opened = Door(database, open_mode=True)
+    assert (await opened.send(pid3, Peer("127.0.0.1"))).accepted
+    [act] = await door.audit.search(patient=Identifier("a1", RTK))
+    assert act["who"]["roles"] == ["open"]
+
+
+async def test_a_system_feeds_every_authority_of_the_domain(door: Door) -> None:
+    pas = certified("system/PAS")
+    assert (await door.send(f"{NHS}^^^&{NHS_NUMBER_OID}&ISO", pas)).accepted
+    assert (await door.send(f"v1^^^&{REGION.authority}&ISO", pas)).accepted
+    assert (await door.send(f"a1^^^&{RTK}&ISO~b1^^^&{RXC}&ISO", pas)).accepted
+    visitor = await door.person("v1", REGION.authority)
+    assert visitor is not None
+    assert visitor.domain_id == Identifier("v1", REGION.authority)
+    first, second = await door.person("a1", RTK), await door.person("b1", RXC)
+    assert first is not None
+    assert second is not None
+    assert first.key != second.key, "local numbers never join anything"
+
+
+async def test_traced_from_pid_32(door: Door) -> None:
+    traced = "||DOE^Ann||19500101|F" + "|" * 24 + "01"
+    assert (await door.send(f"a1^^^&{RTK}&ISO~{NHS}^^^NHS", certified("member/RTK"), more=traced)).accepted
+    assert (await door.send(f"b1^^^&{RXC}&ISO~{NHS}^^^NHS", certified("member/RXC"), more="||DOE^Ann||19660606|F")).accepted
+    holder, loser = await door.person(NHS, NHS_NUMBER_OID), await door.person("b1", RXC)
+    assert holder is not None
+    assert holder.records[0].patient.local.value == "a1"
+    assert loser is not None
+    assert loser.records[0].disputed
+
+
+async def test_a40(door: Door) -> None:
+    rtk = certified("member/RTK")
+    for value in ("keep", "gone"):
+        assert (await door.send(f"{value}^^^&{RTK}&ISO", rtk)).accepted
+    assert (await door.send(f"b1^^^&{RXC}&ISO", certified("member/RXC"))).accepted
+    pid3, mrg = f"keep^^^&{RTK}&ISO", f"gone^^^&{RTK}&ISO"
+    for survivor, lost, code in (
+        (pid3, "never^^^&" + RTK + "&ISO", "AE"),
+        (pid3, pid3, "AE"),
+        (pid3, f"b1^^^&{RXC}&ISO", "AR"),
+        (pid3, "z^^^&9.9&ISO", "AE"),
+    ):
+        assert (await door.send(survivor, rtk, event="A40", mrg=lost)).code == code
+    assert (await door.send(pid3, rtk, event="A40", mrg=mrg)).accepted
+    assert (await door.send(pid3, rtk, event="A40", mrg=mrg)).code == "AE", "once is enough"
+    assert (await door.send(mrg, rtk, event="A08")).code == "AE", "a merged id is fed no more"
+    person = await door.person("keep", RTK)
+    assert person is not None
+    assert {r.patient.local.value for r in person.records} == {"keep", "gone"}
+    assert await door.person("gone", RTK) is None
+
+
+async def test_what_cannot_be_read_is_answered(door: Door) -> None:
+    for data in (b"", b"MSH|^~\\&|", b"MSH|^~\\&|||||||ORU^R01|c9|P|2.5\r"):
+        assert parse_ack(await door.feed.handle(data, certified("member/RTK"))).code == "AR"
+
+
+async def test_no_audit_no_feed(database: Db) -> None:
+    door = Door(database)
+    await door.store.open()  # the audit has no tables
+    ack = await door.send(f"a1^^^&{RTK}&ISO", certified("member/RTK"))
+    assert (ack.code, ack.temporary) == ("AR", True)
+    assert await door.person("a1", RTK) is None
+    assert datetime.now(UTC)  # and the answer still came
