@@ -179,7 +179,7 @@ _GROUPS = {"A": 0, "I": 1, "P": 2}  # XPN.8, HL7 table 0465 (0390): alphabetic, 
 
 def _name(pid: Segment) -> PersonName:
     """The best name as a DICOM PN; XPN is family, given, middle, suffix, prefix, PN has the last two the other way round."""
-    repetitions = [r for r in pid.repetitions(5) if any(pid.text(r, n) not in ("", NULL) for n in (1, 2))]
+    repetitions = [r for r in pid.repetitions(5) if any(pid.text(r, n) not in ("", NULL) for n in range(1, 6))]
     if not repetitions:
         return PersonName("")
     best = min((_TYPES.get(pid.text(r, 7), 9) for r in repetitions), default=9)
