@@ -138,6 +138,10 @@ class QidoQuery:
         )
         return replace(self, matches=self.matches + pinned)
 
+    def one_more(self) -> Self:
+        """This query with a limit of one more row, by which a face sees that there are more."""
+        return replace(self, limit=self.limit + 1)
+
     def of(self, keyword: str) -> Match | None:
         """The narrowest match on an attribute that is no universal one, or None."""
         path = _path_of(keyword)

@@ -1,0 +1,152 @@
+"""Who calls a node: the middleware of its two listeners (D21).
+
+*people*: a bearer access token. *systems*: the identity of the client certificate; a gateway or member shows a release token
+for whoever stands behind it, a registered system acts as itself or for the person in an access token. In open mode
+certificates are not asked for, and a caller without a bearer token is the principal ``open``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal, cast
+
+from aiohttp import hdrs, web
+from joserfc.errors import JoseError
+from joserfc.jws import extract_compact
+
+from crosslight.runtime.http import CORRELATION, PRINCIPAL, Handler, peer_certificate
+from crosslight.runtime.tls import Identity, peer_identity
+from crosslight.runtime.tokens import Kind, TokenVerifier
+from crosslight.standards.access import OPEN, Principal
+from crosslight.standards.problem import Unauthenticated
+from node.serve.release import GRANT, Grant
+
+ListenerKind = Literal["people", "systems"]
+Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
+
+#: Below these nobody comes without credentials; all else of a node (health, metrics) holds no patient data.
+PROTECTED = ("/dicomweb", "/xds", "/rad69")
+_MAX_TOKEN_CHARS = 16384
+_ROLE_OF = {"gateway": "gateway", "member": "member", "system": "integrator"}
+
+
+class Authenticator:
+    """Makes a principal and a grant of a request's credentials.
+
+    Args:
+        verifier: Of tokens, by the region's public keys.
+        code: This node's organisation code: the audience of release tokens.
+        home_community_id: Of the region, the audience of access tokens; '' before joining.
+        open_mode: Let callers without credentials in, as ``open``.
+        protected: Path prefixes that need credentials.
+    """
+
+    def __init__(
+        self,
+        verifier: TokenVerifier,
+        *,
+        code: Callable[[], str],
+        home_community_id: Callable[[], str],
+        open_mode: bool = False,
+        protected: Sequence[str] = PROTECTED,
+    ) -> None:
+        self._verifier, self._code, self._home = verifier, code, home_community_id
+        self._open, self._protected = open_mode, tuple(protected)
+
+    def middleware(self, listener: ListenerKind) -> Middleware:
+        """For the application of one listener."""
+
+        @web.middleware
+        async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if self.is_protected(request):
+                grant = self.grant(request, listener)
+                request[PRINCIPAL], request[GRANT] = grant.principal, grant
+                if grant.correlation:
+                    request[CORRELATION] = grant.correlation
+            return await handler(request)
+
+        return middleware
+
+    def is_protected(self, request: web.Request) -> bool:
+        """Whether credentials are needed; a CORS preflight has none by its nature."""
+        if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
+            return False
+        return any(request.path == prefix or request.path.startswith(prefix + "/") for prefix in self._protected)
+
+    def grant(self, request: web.Request, listener: ListenerKind) -> Grant:
+        """What the request's credentials grant.
+
+        Raises:
+            Unauthenticated: missing, wrong, or of the wrong kind for this listener.
+        """
+        token = _bearer(request)
+        identity = self._identity(request) if listener == "systems" and not self._open else None
+        if token is None:
+            return self._without_token(identity)
+        kind = _kind_of(token)
+        if kind == "release":
+            if listener != "systems" or (identity is not None and identity.kind == "system"):
+                raise Unauthenticated("A release token is not accepted here.", why="It is for the region's gateway.")
+            return self._released(token, identity)
+        if identity is not None and identity.kind != "system":
+            raise Unauthenticated("An access token is not accepted here.", todo="Exchange it for a release token (D21).")
+        home = self._home()
+        if not home:
+            raise Unauthenticated("This node has not joined its region yet.")
+        claims = self._verifier.verify(token, kind="access", audience=home)
+        return Grant(principal=claims.principal, kind="access", via=_via(identity))
+
+    def _released(self, token: str, identity: Identity | None) -> Grant:
+        code = self._code()
+        if not code:
+            raise Unauthenticated("This node has not joined its region yet.")
+        claims = self._verifier.verify(token, kind="release", audience=code)
+        return Grant(
+            principal=claims.principal, kind="release", studies=frozenset(claims.studies), correlation=claims.correlation,
+            via=_via(identity),
+        )  # fmt: skip
+
+    def _identity(self, request: web.Request) -> Identity:
+        identity = peer_identity(peer_certificate(request))
+        if identity.community != self._home():
+            raise Unauthenticated("The client certificate is of another region.")
+        return identity
+
+    def _without_token(self, identity: Identity | None) -> Grant:
+        if identity is not None:
+            principal = Principal(
+                subject=f"{identity.kind}:{identity.name}" if identity.name else identity.kind, name=identity.name,
+                roles=frozenset({_ROLE_OF[identity.kind]}), organisation=identity.name if identity.kind == "member" else "",
+                evidence="certificate",
+            )  # fmt: skip
+            return Grant(principal=principal, kind="certificate", via=_via(identity))
+        if self._open:
+            return Grant(principal=OPEN, kind="open")
+        raise Unauthenticated("Sign in first.", todo="Send a bearer token.")
+
+
+def _via(identity: Identity | None) -> str:
+    return "" if identity is None else f"{identity.kind}:{identity.name}" if identity.name else identity.kind
+
+
+def _bearer(request: web.Request) -> str | None:
+    values = request.headers.getall(hdrs.AUTHORIZATION, [])
+    if not values:
+        return None
+    scheme, _, token = values[0].partition(" ")
+    token = token.strip()
+    if len(values) > 1 or scheme.lower() != "bearer" or not token or len(token) > _MAX_TOKEN_CHARS:
+        raise Unauthenticated("Only one bearer token is taken.", why="RFC 6750 2.1.")
+    return token
+
+
+def _kind_of(token: str) -> Kind:
+    """Which kind a token claims to be: decides only against what it is verified."""
+    try:
+        claimed = str(extract_compact(token.encode()).headers().get("typ", ""))
+    except (JoseError, ValueError, KeyError, TypeError):
+        raise Unauthenticated("The token cannot be read.") from None
+    kind = claimed.removesuffix("+jwt")
+    if kind not in ("access", "release"):
+        raise Unauthenticated("The token is of an unknown kind.")
+    return cast(Kind, kind)

@@ -1,0 +1,61 @@
+"""Bounded caches of what follows from immutable bytes, keyed by their digest; lookups come after the access check."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+
+from crosslight.standards.dicom.frames import FrameLayout
+
+
+class ByteCache:
+    """Byte strings, least recently used ones out first, at most ``max_bytes`` together."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max, self._size = max_bytes, 0
+        self._items: OrderedDict[Hashable, bytes] = OrderedDict()
+
+    def get(self, key: Hashable) -> bytes | None:
+        """The value, if it is still there."""
+        found = self._items.get(key)
+        if found is not None:
+            self._items.move_to_end(key)
+        return found
+
+    def put(self, key: Hashable, value: bytes) -> None:
+        """Keep ``value`` unless it would take more than an eighth of the room."""
+        if len(value) > self._max // 8:
+            return
+        self._size += len(value) - len(self._items.pop(key, b""))
+        self._items[key] = value
+        while self._size > self._max:
+            _, old = self._items.popitem(last=False)
+            self._size -= len(old)
+
+    @property
+    def size_bytes(self) -> int:
+        """What is held now."""
+        return self._size
+
+
+class LayoutCache:
+    """Frame layouts of the last ``count`` objects; one with very many fragments is not kept."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._items: OrderedDict[str, FrameLayout] = OrderedDict()
+
+    def get(self, sha256: str) -> FrameLayout | None:
+        """The layout, if it is still there."""
+        found = self._items.get(sha256)
+        if found is not None:
+            self._items.move_to_end(sha256)
+        return found
+
+    def put(self, sha256: str, layout: FrameLayout) -> None:
+        """Keep one."""
+        if len(layout.spans) > 10_000:
+            return
+        self._items[sha256] = layout
+        while len(self._items) > self._count:
+            self._items.popitem(last=False)

@@ -1,0 +1,131 @@
+"""What the faces of ``serve`` are given: the holdings, the way out, and their bounds. One object a node, no module state."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from aiohttp import web
+
+from crosslight.runtime.clock import Ids
+from crosslight.runtime.workers import Workers
+from crosslight.standards.dicom.qido import Level, QidoQuery
+from crosslight.standards.ids import Oid
+from crosslight.standards.problem import Gone, NotFound
+from crosslight.standards.study import StudyRecord
+from node.archive.model import IngestResult, Received, StoredObject
+from node.serve.cache import ByteCache, LayoutCache
+from node.serve.config import ServeConfig
+from node.serve.release import Release
+
+T = TypeVar("T")
+
+
+class Staging(Protocol):
+    """Bytes on their way into the archive."""
+
+    def write(self, data: bytes, /) -> Any:
+        """Append."""
+        ...
+
+    def close(self) -> None:
+        """No more bytes."""
+        ...
+
+    def discard(self) -> None:
+        """Forget them."""
+        ...
+
+
+class Holdings(Protocol):
+    """The archive, as far as ``serve`` needs it; live instances only."""
+
+    def stage(self) -> Any:
+        """A :class:`Staging`."""
+        ...
+
+    async def ingest_async(self, staged: Any, received: Received) -> IngestResult:
+        """Durable, or refused with its reason, when this returns."""
+        ...
+
+    async def record(self, study_uid: str) -> StudyRecord | None:
+        """The study as a record."""
+        ...
+
+    async def objects(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[StoredObject]:
+        """What is on disk of a study, series or instance; [] when nothing is."""
+        ...
+
+    async def metadata(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[bytes]:
+        """One DICOM JSON object for each instance."""
+        ...
+
+    async def search(self, level: Level, query: QidoQuery) -> list[dict[str, Any]]:
+        """Rows with all attributes that are indexed, from ``offset``, at most ``limit``."""
+        ...
+
+
+@dataclass(kw_only=True)
+class ServeContext:
+    """The parts that handlers share.
+
+    Args:
+        spool: Folder for instances on their way to another transfer syntax; emptied by :meth:`open`.
+        retrieve_location_uid: This member's, for RAD-69 (D11); called at each request, as joining may come later.
+        repository_unique_id: This member's, for ITI-43 (D11).
+    """
+
+    archive: Holdings
+    release: Release
+    workers: Workers
+    ids: Ids
+    spool: Path
+    config: ServeConfig = field(default_factory=ServeConfig)
+    retrieve_location_uid: Callable[[], Oid] = lambda: Oid("")
+    repository_unique_id: Callable[[], Oid] = lambda: Oid("")
+    prefix: str = "/dicomweb"
+    pictures: ByteCache = field(init=False)
+    layouts: LayoutCache = field(init=False)
+    _turn: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pictures = ByteCache(self.config.render_cache_bytes)
+        self.layouts = LayoutCache(1024)
+        self._turn = asyncio.Semaphore(self.config.decoders)
+
+    async def bounded(self, fn: Callable[..., T], *args: Any) -> T:
+        """Decode in a bounded child (D27); no more at once than there are children, as waiting would count as work."""
+        async with self._turn:
+            return await self.workers.run_bounded(fn, *args)
+
+    def open(self) -> None:
+        """Make the spool, and empty it of what a crash has left."""
+        self.spool.mkdir(parents=True, exist_ok=True)
+        for path in self.spool.glob("*.spool"):
+            path.unlink(missing_ok=True)
+
+    def base_url(self, request: web.Request) -> str:
+        """The DICOMweb root as this client reaches it."""
+        return (self.config.public_base_url.rstrip("/") or str(request.url.origin())) + self.prefix
+
+    async def held(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[StoredObject]:
+        """Objects of a resource.
+
+        Raises:
+            NotFound, Gone: when nothing is live there.
+        """
+        found = await self.archive.objects(study_uid, series_uid, sop_uid)
+        if not found:
+            raise await self.missing(study_uid, series_uid, sop_uid)
+        return found
+
+    async def missing(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> NotFound:
+        """404, or 410 for what was deleted or rejected here."""
+        kind = "instance" if sop_uid else "series" if series_uid else "study"
+        fate = getattr(self.archive, "was_here", None)
+        if fate is not None and await fate(study_uid, series_uid, sop_uid):
+            return Gone(f"This {kind} is no longer held here.", todo="Search again.")
+        return NotFound(f"No such {kind} is held here.", todo="Search for it.")

@@ -1,0 +1,59 @@
+"""The DICOMweb resources of a node (PS3.18 10.1.1) and which handler answers each."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from aiohttp import web
+
+from node.serve import cors, frames, query, rendered, retrieve, store
+from node.serve.context import ServeContext
+
+_STUDY = "/studies/{study}"
+_SERIES = _STUDY + "/series/{series}"
+_INSTANCE = _SERIES + "/instances/{instance}"
+_FRAMES = _INSTANCE + "/frames/{frames}"
+
+Serving = Callable[[ServeContext, web.Request], Awaitable[web.StreamResponse]]
+
+RESOURCES: tuple[tuple[str, str, Serving], ...] = (
+    ("GET", "/studies", partial(query.search, level="study")),
+    ("GET", "/series", partial(query.search, level="series")),
+    ("GET", "/instances", partial(query.search, level="instance")),
+    ("GET", _STUDY + "/series", partial(query.search, level="series")),
+    ("GET", _STUDY + "/instances", partial(query.search, level="instance")),
+    ("GET", _SERIES + "/instances", partial(query.search, level="instance")),
+    ("POST", "/studies", store.store),
+    ("POST", _STUDY, store.store),
+    ("GET", _STUDY, retrieve.instances),
+    ("GET", _SERIES, retrieve.instances),
+    ("GET", _INSTANCE, retrieve.instances),
+    ("GET", _STUDY + "/metadata", retrieve.metadata),
+    ("GET", _SERIES + "/metadata", retrieve.metadata),
+    ("GET", _INSTANCE + "/metadata", retrieve.metadata),
+    ("GET", _FRAMES, frames.frames),
+    ("GET", _INSTANCE + "/rendered", rendered.rendered),
+    ("GET", _FRAMES + "/rendered", rendered.rendered),
+    ("GET", _STUDY + "/thumbnail", rendered.thumbnail),
+    ("GET", _SERIES + "/thumbnail", rendered.thumbnail),
+    ("GET", _INSTANCE + "/thumbnail", rendered.thumbnail),
+    ("GET", _FRAMES + "/thumbnail", rendered.thumbnail),
+)
+
+
+def routes(serve: ServeContext) -> list[web.RouteDef]:
+    """Routes of both listeners, below ``serve.prefix``."""
+    found = []
+    for method, path, handler in RESOURCES:
+        bound = _bound(serve, handler)
+        found.append(web.get(serve.prefix + path, bound) if method == "GET" else web.post(serve.prefix + path, bound))
+    found.append(web.options(serve.prefix + "/{rest:.*}", _bound(serve, cors.preflight)))
+    return found
+
+
+def _bound(serve: ServeContext, handler: Serving) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await handler(serve, request)
+
+    return handle

@@ -1,0 +1,181 @@
+"""WADO-RS ``/frames`` (PS3.18 10.4.1.1.6): frames by offset, without their neighbours and mostly without decoding.
+
+Native frames go out as ``application/octet-stream`` in little endian; encapsulated ones as they are stored, with the media type
+of their transfer syntax or as octets, or decoded where only uncompressed pixels are taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+import numpy as np
+import orjson
+from aiohttp import hdrs, web
+from pydicom.uid import UID
+
+from crosslight.standards.dicom import accept, json
+from crosslight.standards.dicom.accept import EXPLICIT_LE, OCTETS, MediaRange, Offer
+from crosslight.standards.dicom.frames import FrameLayout, native_layout
+from crosslight.standards.dicom.multipart import PartHead, RelatedWriter
+from crosslight.standards.dicom.transcode import can_decode
+from crosslight.standards.problem import Invalid, NotAcceptable, NotFound, TooLarge
+from node.archive.model import StoredObject
+from node.serve.bounded import decode_file, layout_file
+from node.serve.context import ServeContext
+from node.serve.query import ranges_of, uids_of
+from node.serve.stream import read_at, send, span
+
+BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_IMAGE_PIXEL = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames", "PhotometricInterpretation")
+
+
+def frame_list(text: str, limit: int) -> list[int]:
+    """The frames of a path, from 1.
+
+    Raises:
+        Invalid, TooLarge: not a list of numbers, or too many.
+    """
+    parts = text.split(",")
+    if len(parts) > limit:
+        raise TooLarge("Too many frames are asked for at once.", why=f"Limit here: {limit}.", where="frames")
+    if not all(part.isascii() and part.isdecimal() and 0 < int(part) < 1 << 31 for part in parts):
+        raise Invalid(
+            "frames is not a list of frame numbers.", why="PS3.18 10.4.1.1.6: from 1, separated by commas.", where="frames"
+        )
+    return [int(part) for part in parts]
+
+
+async def layout_of(serve: ServeContext, found: StoredObject) -> FrameLayout:
+    """Where the frames are: for native pixels by the index alone, else by reading the item headers once."""
+    known = serve.layouts.get(found.ref.sha256)
+    if known is not None:
+        return known
+    ref = found.ref
+    if found.pixel_offset and not UID(ref.transfer_syntax_uid).is_encapsulated:
+        rows = await serve.archive.metadata(ref.study_uid, ref.series_uid, ref.sop_uid)
+        if not rows:
+            raise await serve.missing(ref.study_uid, ref.series_uid, ref.sop_uid)
+        row = orjson.loads(rows[0])
+        values = {name: json.text_of(row, name) for name in _IMAGE_PIXEL}
+        layout = native_layout(values, offset=found.pixel_offset, length=found.pixel_length)
+    else:
+        layout = await serve.bounded(layout_file, found.path)
+    serve.layouts.put(ref.sha256, layout)
+    return layout
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    found: StoredObject
+    layout: FrameLayout
+    offer: Offer
+    decode: bool  # through a child
+    whole: bool  # a native frame that must be turned or moved
+
+    def size(self, frame: int) -> int | None:
+        """Bytes of a frame; None when only decoding tells."""
+        if self.decode:
+            return None
+        return self.layout.frame_bytes if self.whole else sum(length for _, length in self.layout.spans_of(frame))
+
+
+async def frames(serve: ServeContext, request: web.Request) -> web.StreamResponse:
+    """``/frames/{list}`` of an instance."""
+    study, series, instance = uids_of(request)
+    numbers = frame_list(request.match_info["frames"], serve.config.max_frames_per_request)
+    async with serve.release.act(request, "retrieve", (study,), "dicomweb") as act:
+        found = (await serve.held(study, series, instance))[0]
+        layout = await layout_of(serve, found)
+        if not layout.frames:
+            raise NotFound("This instance has no frames.", why="It has no Pixel Data.", where="frames")
+        beyond = [n for n in numbers if n > layout.frames]
+        if beyond:
+            raise NotFound(f"There is no frame {beyond[0]}.", why=f"The instance has {layout.frames}.", where="frames")
+        plan = _plan(ranges_of(request), found, layout, single=len(numbers) == 1)
+        response = await _send(serve, request, plan, numbers)
+        act.sent(len(numbers), "frames")
+        return response
+
+
+def _plan(ranges: Sequence[MediaRange], found: StoredObject, layout: FrameLayout, *, single: bool) -> _Plan:
+    own = found.ref.transfer_syntax_uid
+    media = accept.frame_media_type(own)
+    bases = [Offer(OCTETS, True, EXPLICIT_LE)]
+    if layout.kind == "encapsulated":
+        stored = [Offer(media, True, own), Offer(OCTETS, True, own)]
+        bases = stored + bases if can_decode(own) else stored
+    offers = [*bases, *(replace(offer, related=False) for offer in bases)] if single else bases
+    # octets of no named syntax are uncompressed (Table 8.7.3-5); where that cannot be, the stored ones are better than none
+    plain = [replace(r, transfer_syntax=EXPLICIT_LE) if r.media == OCTETS and not r.transfer_syntax else r for r in ranges]
+    offer = accept.choose(plain, offers) or accept.require(ranges, offers)
+    decode = layout.kind == "deflated" or (layout.kind == "encapsulated" and offer.transfer_syntax == EXPLICIT_LE)
+    whole = layout.kind == "native" and (layout.frame_bits % 8 != 0 or (own == BIG_ENDIAN and layout.word_bytes > 1))
+    return _Plan(found, layout, offer, decode, whole)
+
+
+async def _send(serve: ServeContext, request: web.Request, plan: _Plan, numbers: Sequence[int]) -> web.StreamResponse:
+    content_type = f"{plan.offer.media}; transfer-syntax={plan.offer.transfer_syntax}"
+    sizes = [plan.size(number) for number in numbers]
+    if max(size or 0 for size in sizes) > serve.config.max_frame_bytes and (plan.whole or plan.decode):
+        raise TooLarge("The frame is too large.", why=f"Limit here: {serve.config.max_frame_bytes} bytes.")
+    first = await _decoded(serve, plan, numbers[0]) if plan.decode else None  # what fails, fails before the first byte
+    known = [size for size in sizes if size is not None]
+    if not plan.offer.related:
+        response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: content_type})
+        response.content_length = len(first) if first is not None else known[0]
+        return await send(request, response, _frame(serve, plan, numbers[0], first))
+    writer = RelatedWriter(serve.ids.uuid4().hex, plan.offer.media)
+    heads = [PartHead(((hdrs.CONTENT_TYPE, content_type),), size or 0) for size in sizes]
+    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: writer.content_type})
+    if len(known) == len(sizes):
+        response.content_length = writer.content_length(heads)
+    return await send(request, response, _parts(serve, plan, numbers, writer, heads, first))
+
+
+async def _parts(
+    serve: ServeContext,
+    plan: _Plan,
+    numbers: Sequence[int],
+    writer: RelatedWriter,
+    heads: Sequence[PartHead],
+    first: bytes | None,
+) -> AsyncGenerator[bytes]:
+    for i, (number, head) in enumerate(zip(numbers, heads, strict=True)):
+        before = writer.before(head, first=i == 0)
+        async with aclosing(_frame(serve, plan, number, first if i == 0 else None)) as pieces:
+            async for piece in pieces:
+                yield before + piece if before else piece
+                before = b""
+        if before:
+            yield before  # an empty frame
+    yield writer.end()
+
+
+async def _frame(serve: ServeContext, plan: _Plan, number: int, ready: bytes | None) -> AsyncGenerator[bytes]:
+    if ready is not None:
+        yield ready
+    elif plan.decode:
+        yield await _decoded(serve, plan, number)
+    elif plan.whole:
+        offset, length = plan.layout.spans_of(number)[0]
+        data = plan.layout.cut(number, await serve.workers.run(read_at, plan.found.path, offset, length))
+        yield _little(data, plan) if plan.found.ref.transfer_syntax_uid == BIG_ENDIAN else data
+    else:
+        for offset, length in plan.layout.spans_of(number):
+            async with aclosing(span(serve.workers, plan.found.path, offset, length)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+
+def _little(data: bytes, plan: _Plan) -> bytes:
+    size = plan.layout.word_bytes
+    return data if size < 2 else np.frombuffer(data, dtype=f">u{size}").astype(f"<u{size}").tobytes()
+
+
+async def _decoded(serve: ServeContext, plan: _Plan, number: int) -> bytes:
+    data = await serve.bounded(decode_file, plan.found.path, number, serve.config.max_frame_bytes)
+    if len(data) > serve.config.max_frame_bytes:
+        raise NotAcceptable("The decoded frame is too large.", why=f"Limit here: {serve.config.max_frame_bytes} bytes.")
+    return data

@@ -1,0 +1,30 @@
+"""How errors look on DICOMweb: RFC 9457 problem details, as PS3.18 8.5 leaves the form of a status report open."""
+
+from __future__ import annotations
+
+import orjson
+from aiohttp import hdrs, web
+
+from crosslight.runtime.http import CORRELATION
+from crosslight.standards.problem import CrosslightError, Unavailable
+
+
+def render_problem(request: web.Request, error: CrosslightError) -> web.Response:
+    """For :class:`~crosslight.runtime.http.ErrorRenderers` below ``/dicomweb``."""
+    body = {
+        "type": "about:blank",
+        "title": error.what,
+        "status": error.http_status,
+        "detail": " ".join(part for part in (error.why, error.todo) if part),
+        "where": error.where,
+        "kind": type(error).__name__,
+        "correlation": request.get(CORRELATION, ""),
+    }
+    response = web.Response(
+        status=error.http_status, body=orjson.dumps({k: v for k, v in body.items() if v}), content_type="application/problem+json"
+    )
+    if error.http_status == 401:
+        response.headers[hdrs.WWW_AUTHENTICATE] = 'Bearer realm="crosslight"'
+    if isinstance(error, Unavailable):
+        response.headers[hdrs.RETRY_AFTER] = "30"
+    return response

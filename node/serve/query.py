@@ -1,0 +1,92 @@
+"""QIDO-RS (PS3.18 10.6): searches over what this trust holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from crosslight.standards.dicom import accept, json
+from crosslight.standards.dicom.qido import Level, QidoQuery
+from crosslight.standards.ids import Identifier, checked_uid
+from node.serve.context import ServeContext
+
+JSON_OFFERS = (accept.Offer(json.MEDIA_TYPE), accept.Offer("application/json"))
+_MAX_RESOLVED_PATIENTS = 100
+_MORE = "The number of results exceeded the maximum supported by the server. Additional results can be requested."  # 8.3.4.4
+
+
+def ranges_of(request: web.Request) -> tuple[accept.MediaRange, ...]:
+    """What the client takes (PS3.18 8.3.3.1, 8.7)."""
+    return accept.parse_accept(request.headers.getall(hdrs.ACCEPT, []), request.query.get("accept", ""))
+
+
+def uids_of(request: web.Request) -> tuple[str, str, str]:
+    """Study, series and instance UID of the path; '' for what it does not name.
+
+    Raises:
+        Invalid: for one that is no UID.
+    """
+    names = ("study", "series", "instance")
+    values = (checked_uid(request.match_info[n], n) if n in request.match_info else "" for n in names)
+    study, series, instance = values
+    return study, series, instance
+
+
+def json_response(request: web.Request, body: bytes, media: str) -> web.Response:
+    """A DICOM JSON answer, compressed where the client takes that and it is worth it."""
+    response = web.Response(body=body, content_type=media)
+    if len(body) > 4096:
+        response.enable_compression()
+    return response
+
+
+async def search(serve: ServeContext, request: web.Request, level: Level) -> web.Response:
+    """One search transaction.
+
+    An empty result is 200 with ``[]``: viewers that parse every answer choke on 204.
+    """
+    media = accept.require(ranges_of(request), JSON_OFFERS).media
+    study, series, _ = uids_of(request)
+    params = [(k, v) for k, v in request.query.items() if k.lower() != "accept"]
+    query = QidoQuery.parse(level, params, max_results=serve.config.max_search_results)
+    query = query.within(StudyInstanceUID=study, SeriesInstanceUID=series)
+    asked = dict(params)
+    async with serve.release.act(
+        request, "search", (study,) if study else (), "dicomweb", query={"level": level, **asked}, deferred=True
+    ) as act:
+        rows = await serve.archive.search(level, query.one_more())
+        more = len(rows) > query.limit
+        rows = rows[: query.limit]
+        studies = list(dict.fromkeys(json.text_of(row, "StudyInstanceUID") for row in rows))
+        act.found(studies, await _patients(serve, rows, studies))
+        act.sent(len(rows), "rows")
+        base = serve.base_url(request)
+        body = json.dumps(_rendered(query, row, base) for row in rows)
+        response = json_response(request, body, media)
+        for text in (*query.warnings, *([_MORE] if more else [])):
+            response.headers.add("Warning", f'299 {request.host}: "{text}"')
+        return response
+
+
+def _rendered(query: QidoQuery, row: Mapping[str, Any], base: str) -> dict[str, Any]:
+    full = dict(row)
+    path = f"{base}/studies/{json.text_of(row, 'StudyInstanceUID')}"
+    if query.level != "study":
+        path += f"/series/{json.text_of(row, 'SeriesInstanceUID')}"
+    if query.level == "instance":
+        path += f"/instances/{json.text_of(row, 'SOPInstanceUID')}"
+    json.put(full, "RetrieveURL", path)
+    json.put(full, "InstanceAvailability", "ONLINE")
+    return dict(sorted(query.select(full).items()))
+
+
+async def _patients(serve: ServeContext, rows: list[dict[str, Any]], studies: list[str]) -> list[Identifier]:
+    """Whom the rows concern, for the audit: by record where they are few, else by the id in the row."""
+    if len(studies) <= _MAX_RESOLVED_PATIENTS:
+        found = [p for study in studies for p in await serve.release.patients_of(study)]
+        if found:
+            return list(dict.fromkeys(found))
+    plain = (Identifier(json.text_of(row, "PatientID")) for row in rows)
+    return list(dict.fromkeys(p for p in plain if p.value))

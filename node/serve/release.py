@@ -1,0 +1,205 @@
+"""The one way out of a node: everything that leaves passes :meth:`Release.act`.
+
+The holder decides (ARCHITECTURE 4). In this order, and offline: is the caller known, is this node suspended, is the clock
+good enough (D22), does a release token name this study, does the table of roles allow it, does the trust's own policy. Then
+who, why and what is committed to the audit before the first byte, and the outcome after the last (D20), under the
+correlation id of the token, so that the region's entries and ours join. A refusal is an audited act too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from aiohttp import web
+
+from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.http import CORRELATION, PRINCIPAL
+from crosslight.standards.access import Action, Decision, Face, Principal, decide
+from crosslight.standards.ids import Identifier
+from crosslight.standards.problem import CrosslightError, Forbidden, Unauthenticated, Unavailable
+
+GrantKind = Literal["open", "access", "release", "certificate"]
+MAX_AUDITED_STUDIES = 1000  # of a search; more are counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """On what the caller stands. ``studies`` and ``correlation`` are those of a release token."""
+
+    principal: Principal
+    kind: GrantKind
+    studies: frozenset[str] = frozenset()
+    correlation: str = ""
+    via: str = ""  # member CODE, gateway or system NAME of the client certificate
+
+
+#: Set by :mod:`node.serve.authenticate` together with PRINCIPAL.
+GRANT: web.RequestKey[Grant] = web.RequestKey("grant", Grant)
+
+Policy = Callable[[Principal, Face, Action, Sequence[str]], Decision]
+PatientsOf = Callable[[str], Awaitable[Sequence[Identifier]]]
+
+_REGIONAL = frozenset({"access", "release", "certificate"})  # credentials that the region has issued
+_OUT = frozenset({"search", "read", "retrieve"})  # actions by which something leaves
+
+
+def no_policy(principal: Principal, face: Face, action: Action, studies: Sequence[str]) -> Decision:
+    """The policy of a trust that has none of its own: what the table allows is allowed."""
+    return Decision(True, "")
+
+
+@dataclass(slots=True)
+class Act:
+    """One act while it happens: the handler says what it found and what it sent."""
+
+    entry: AuditEntry
+    begun: bool = False
+    outcome: str = "ok"
+    _found: tuple[Sequence[str], Sequence[Identifier]] | None = field(default=None)
+
+    def found(self, studies: Sequence[str], patients: Sequence[Identifier] = ()) -> None:
+        """What a search found: it is part of the audit entry."""
+        self._found = (studies[:MAX_AUDITED_STUDIES], patients[:MAX_AUDITED_STUDIES])
+
+    def sent(self, count: int, what: str = "") -> None:
+        """How much was sent."""
+        self.outcome = f"ok {count}{' ' + what if what else ''}"
+
+    def complete(self) -> AuditEntry:
+        """The entry with what was found."""
+        if self._found is not None:
+            self.entry = replace(self.entry, studies=self._found[0], patients=(*self.entry.patients, *self._found[1]))
+        return self.entry
+
+
+async def _nobody(study_uid: str) -> Sequence[Identifier]:
+    return ()
+
+
+class Release:
+    """Decides, audits, lets go.
+
+    Args:
+        audit: Where acts are committed.
+        policy: The trust's own rule, asked after the table.
+        suspended: Whether the region has suspended this node; then nothing is released on the region's credentials.
+        skew_s: Measured clock difference to the region in seconds, None before the first measurement.
+        patients_of: The patient's identifiers of a study held here, for the audit.
+        max_skew_s: D22.
+    """
+
+    def __init__(
+        self,
+        audit: AuditLog,
+        *,
+        policy: Policy = no_policy,
+        suspended: Callable[[], bool] = lambda: False,
+        skew_s: Callable[[], float | None] = lambda: None,
+        patients_of: PatientsOf = _nobody,
+        max_skew_s: float = 60.0,
+    ) -> None:
+        self._audit, self._policy, self._suspended, self._skew = audit, policy, suspended, skew_s
+        self._patients_of, self._max_skew_s = patients_of, max_skew_s
+
+    @asynccontextmanager
+    async def act(
+        self,
+        request: web.Request,
+        action: Action,
+        studies: Sequence[str],
+        face: Face,
+        *,
+        query: dict[str, Any] | None = None,
+        deferred: bool = False,
+    ) -> AsyncIterator[Act]:
+        """Run an act that the caller is allowed.
+
+        Args:
+            request: With its principal and grant.
+            action: What is done.
+            studies: What it is done to; for a search those that the resource itself names.
+            face: The way it came.
+            query: What was asked, for the audit.
+            deferred: Commit the beginning at the end of the block, with what :meth:`Act.found` says: only for answers
+                that are held back until the block is left.
+
+        Raises:
+            Unauthenticated, Forbidden, Unavailable: refused (and audited, where somebody is known).
+            StorageError: the audit cannot be written: no audit, no data.
+        """
+        grant = request.get(GRANT)
+        if grant is None or PRINCIPAL not in request:
+            raise Unauthenticated("Sign in first.", todo="Send a bearer token.")
+        decision, refusal = self._decide(grant, action, studies, face)
+        entry = AuditEntry(
+            principal=grant.principal, face=face, action=action, decision="permit" if decision.permit else "deny",
+            rule=decision.rule, correlation=grant.correlation or request.get(CORRELATION, ""), studies=tuple(studies),
+            patients=await self._patients(studies), peer=" ".join(p for p in (request.remote or "", grant.via) if p),
+            query=query or {},
+        )  # fmt: skip
+        if refusal is not None:
+            await self._audit.begin(entry)
+            await self._audit.end(entry, "denied")
+            raise refusal
+        act = Act(entry)
+        if not deferred:
+            await self._audit.begin(act.entry)
+            act.begun = True
+        try:
+            yield act
+        except (ConnectionError, asyncio.CancelledError, GeneratorExit):
+            raise  # cut off: an act without an outcome says so (D20)
+        except Exception as error:
+            await self._end(act, f"failed: {type(error).__name__ if isinstance(error, CrosslightError) else 'internal'}")
+            raise
+        await self._end(act, act.outcome)
+
+    async def _end(self, act: Act, outcome: str) -> None:
+        if not act.begun:
+            await self._audit.begin(act.complete())
+            act.begun = True
+        await self._audit.end(act.entry, outcome)
+
+    async def _patients(self, studies: Sequence[str]) -> tuple[Identifier, ...]:
+        found: dict[Identifier, None] = {}
+        for study in studies[:MAX_AUDITED_STUDIES]:
+            found.update(dict.fromkeys(await self._patients_of(study)))
+        return tuple(found)
+
+    async def patients_of(self, study_uid: str) -> Sequence[Identifier]:
+        """The patient's identifiers of a study held here."""
+        return await self._patients_of(study_uid)
+
+    def _decide(
+        self, grant: Grant, action: Action, studies: Sequence[str], face: Face
+    ) -> tuple[Decision, CrosslightError | None]:
+        """The decision, and the error that says no."""
+
+        def no(rule: str, error: CrosslightError) -> tuple[Decision, CrosslightError]:
+            return Decision(False, rule), error
+
+        principal = grant.principal
+        if grant.kind in _REGIONAL and action in _OUT and self._suspended():
+            return no("node suspended", Forbidden("This node is suspended in its region and releases nothing to it."))
+        skew = self._skew()
+        if action == "retrieve" and skew is not None and abs(skew) > self._max_skew_s:
+            return no(
+                "clock skew",
+                Unavailable("The clock of this node is wrong: nothing is released.", why="D22.", todo="Set the clock."),
+            )
+        if grant.kind == "certificate" and "gateway" in principal.roles:
+            return no("gateway without a person", Forbidden("The gateway alone opens nothing.", todo="Send a release token."))
+        if grant.kind == "release" and (action not in _OUT or not studies or not set(studies) <= grant.studies):
+            return no("study not in the token", Forbidden("The release token is for other studies."))
+        decision = decide(principal, face, action)
+        if decision.permit:
+            own = self._policy(principal, face, action, studies)
+            rule = f"{decision.rule}; {own.rule}" if own.rule else decision.rule
+            decision = Decision(own.permit, rule)
+        if decision.permit:
+            return decision, None
+        return decision, Forbidden("This is not allowed here.", why=decision.rule)

@@ -1,0 +1,96 @@
+"""WADO-RS ``/rendered`` and ``/thumbnail`` (PS3.18 10.4.1.1.3, 10.4.1.1.4): pictures that a browser shows.
+
+Decoded in bounded children (D27), kept in a bounded cache by the digest of the object. A thumbnail of a series is that of its
+middle image; of a study, that of its largest series of images.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from aiohttp import hdrs, web
+from pydicom.uid import UID
+
+from crosslight.standards.dicom import accept
+from crosslight.standards.dicom.accept import Offer
+from crosslight.standards.dicom.render import RenderOptions, parse_options
+from crosslight.standards.problem import CrosslightError, Invalid, NotAcceptable
+from node.archive.model import StoredObject
+from node.serve.bounded import render_file
+from node.serve.context import ServeContext
+from node.serve.frames import frame_list
+from node.serve.query import ranges_of, uids_of
+
+OFFERS = (Offer("image/jpeg"), Offer("image/png"))
+_PARAMETERS = frozenset({"accept", "viewport", "window", "quality"})
+_CANDIDATES = 3
+
+
+async def rendered(serve: ServeContext, request: web.Request) -> web.Response:
+    """``/rendered`` of an instance or of one frame of it; of a multi-frame instance its first."""
+    return await _picture(serve, request, thumbnail=False)
+
+
+async def thumbnail(serve: ServeContext, request: web.Request) -> web.Response:
+    """``/thumbnail`` of a study, series, instance or frame."""
+    return await _picture(serve, request, thumbnail=True)
+
+
+async def _picture(serve: ServeContext, request: web.Request, *, thumbnail: bool) -> web.Response:
+    media = accept.require(ranges_of(request), OFFERS).media
+    study, series, instance = uids_of(request)
+    unknown = sorted(set(request.query) - _PARAMETERS)
+    if unknown:
+        raise Invalid(
+            f"Unknown parameter {unknown[0][:64]!r}.", todo="Use viewport, window, quality, accept.", where=unknown[0][:64]
+        )
+    options = parse_options(
+        dict(request.query), media, max_side=serve.config.max_render_side,
+        thumbnail_side=serve.config.thumbnail_side if thumbnail else 0,
+    )  # fmt: skip
+    asked = frame_list(request.match_info["frames"], 1)[0] if "frames" in request.match_info else 0
+    async with serve.release.act(request, "retrieve", (study,), "dicomweb") as act:
+        objects = await serve.held(study, series, instance)
+        body = await _first_that_shows(serve, objects if instance else _candidates(objects), asked, options, middle=thumbnail)
+        act.sent(1, "thumbnail" if thumbnail else "picture")
+        headers = {hdrs.CACHE_CONTROL: "private, no-cache"}
+        return web.Response(body=body, content_type=media, headers=headers)
+
+
+def _candidates(objects: Sequence[StoredObject]) -> list[StoredObject]:
+    """Objects that may stand for a series or study, best first."""
+    series: dict[str, list[StoredObject]] = defaultdict(list)
+    for found in objects:
+        if "Image Storage" in UID(found.ref.sop_class_uid).name:
+            series[found.ref.series_uid].append(found)
+    ranked = sorted(series.values(), key=len, reverse=True)
+    chosen = [sorted(group, key=_order)[len(group) // 2] for group in ranked]
+    return (chosen or list(objects))[:_CANDIDATES]
+
+
+def _order(found: StoredObject) -> tuple[int, str]:
+    number = found.ref.number.strip()
+    return (int(number) if number.lstrip("+-").isdecimal() else 1 << 31, found.ref.sop_uid)
+
+
+async def _first_that_shows(
+    serve: ServeContext, candidates: Sequence[StoredObject], frame: int, options: RenderOptions, *, middle: bool
+) -> bytes:
+    problem: CrosslightError = NotAcceptable("Nothing here can be shown as a picture.", todo="Retrieve the instances.")
+    for found in candidates:
+        number = frame or (max(1, (found.ref.frames + 1) // 2) if middle else 1)
+        try:
+            return await _render(serve, found, number, options)
+        except NotAcceptable as error:
+            problem = error
+    raise problem
+
+
+async def _render(serve: ServeContext, found: StoredObject, frame: int, options: RenderOptions) -> bytes:
+    key = (found.ref.sha256, frame, options)
+    body = serve.pictures.get(key)
+    if body is None:
+        body = await serve.bounded(render_file, found.path, frame, options, serve.config.max_render_pixels)
+        serve.pictures.put(key, body)
+    return body

@@ -1,0 +1,70 @@
+"""In which transfer syntax each instance goes out: as stored, or in Explicit VR Little Endian from a spool.
+
+Everything is prepared before the first byte, so that the length of the answer is exact and an instance that cannot be given
+is known to be one. Spool files live as long as the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from crosslight.standards.dicom.accept import EXPLICIT_LE
+from crosslight.standards.dicom.transcode import can_decode
+from crosslight.standards.ids import is_uid
+from crosslight.standards.problem import NotAcceptable, PeerError, TooLarge
+from node.archive.model import StoredObject
+from node.serve.bounded import transcode_file
+from node.serve.context import ServeContext
+from node.serve.stream import Source, stored
+
+#: Given what an instance could be given in (its own syntax first), says which the client takes; None = none of them.
+Choice = Callable[[Sequence[str]], str | None]
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What can be sent, in order, and what cannot, with the reason."""
+
+    sources: list[Source] = field(default_factory=list)
+    refused: list[tuple[StoredObject, PeerError]] = field(default_factory=list)
+
+
+def syntaxes_of(found: StoredObject) -> tuple[str, ...]:
+    """The transfer syntaxes in which an instance can be given, its own first."""
+    own = found.ref.transfer_syntax_uid
+    return (own, EXPLICIT_LE) if own != EXPLICIT_LE and is_uid(own) and can_decode(own) else (own,)
+
+
+@asynccontextmanager
+async def prepare(serve: ServeContext, objects: Sequence[StoredObject], choose: Choice) -> AsyncIterator[Prepared]:
+    """Decide for each instance, and re-encode where that is asked for."""
+    result, spooled, total = Prepared(), [], 0
+    try:
+        for found in objects:
+            chosen = choose(syntaxes_of(found))
+            if chosen is None:
+                refused = NotAcceptable(
+                    "The instance cannot be given in any transfer syntax asked for.",
+                    why=f"Stored in {found.ref.transfer_syntax_uid}.", todo="Accept transfer-syntax=*.",
+                )  # fmt: skip
+                result.refused.append((found, refused))
+            elif chosen == found.ref.transfer_syntax_uid:
+                result.sources.append(stored(found))
+            else:
+                target = serve.spool / f"{serve.ids.uuid4().hex}.spool"
+                spooled.append(target)
+                try:
+                    size = await serve.bounded(transcode_file, found.path, target, serve.config.max_decode_samples)
+                except PeerError as error:
+                    result.refused.append((found, error))
+                    continue
+                total += size
+                if total > serve.config.max_transcode_bytes:
+                    raise TooLarge("Too much would have to be re-encoded.", todo="Accept transfer-syntax=*, or retrieve less.")
+                result.sources.append(Source(object=found, path=target, size=size, transfer_syntax=chosen, zero_preamble=False))
+        yield result
+    finally:
+        for path in spooled:
+            path.unlink(missing_ok=True)

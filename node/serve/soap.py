@@ -1,0 +1,37 @@
+"""The SOAP addresses of a node: ``/xds/repository`` (ITI-43) and ``/rad69``, dispatched on ``wsa:Action``."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from crosslight.runtime.http import ErrorRenderers
+from crosslight.runtime.soap import MAX_QUERY_BYTES, read_soap, render_soap_error
+from crosslight.standards.xds.soap import action_not_supported
+from node.serve import iti43, rad69
+from node.serve.context import ServeContext
+from node.serve.iti43 import ManifestStore
+from node.serve.problem import render_problem
+
+REPOSITORY, RAD69 = "/xds/repository", "/rad69"
+
+
+def routes(serve: ServeContext, manifests: ManifestStore) -> list[web.RouteDef]:
+    """Routes of the systems listener."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        envelope = await read_soap(request, MAX_QUERY_BYTES)
+        if envelope.action == iti43.ACTION_REQUEST:
+            return await iti43.retrieve(serve, manifests, request, envelope)
+        if envelope.action == rad69.ACTION_REQUEST:
+            return await rad69.retrieve(serve, request, envelope)
+        raise action_not_supported(envelope)
+
+    return [web.post(REPOSITORY, handle), web.post(RAD69, handle)]
+
+
+def renderers(table: ErrorRenderers, prefix: str = "/dicomweb") -> ErrorRenderers:
+    """Teach ``table`` how errors look on the faces of this room."""
+    table.add(prefix, render_problem)
+    table.add(REPOSITORY, render_soap_error)
+    table.add(RAD69, render_soap_error)
+    return table
