@@ -1,0 +1,50 @@
+"""HTTP sessions to members, one for each: pooled, mutual TLS, and the member's own identity expected in the handshake."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+
+from aiohttp import ClientSession
+
+from crosslight.runtime.http import client_session
+from crosslight.standards.ids import MemberId
+from registry.gateway.config import GatewayConfig
+from registry.members.model import Member
+
+
+class MemberSessions:
+    """``sessions(member)`` gives the session for calls to a member.
+
+    Args:
+        config: Timeouts and limits.
+        tls: The TLS context for a member (it expects that member's certificate); None on plain links.
+    """
+
+    def __init__(self, config: GatewayConfig, tls: Callable[[Member], ssl.SSLContext | None] = lambda member: None) -> None:
+        self._config, self._tls = config, tls
+        self._sessions: dict[MemberId, tuple[str, ClientSession]] = {}
+
+    def __call__(self, member: Member) -> ClientSession:
+        """The member's session; a new one when its code, and so the identity expected of it, has changed."""
+        code, session = self._sessions.get(member.id, ("", None))
+        if session is None or session.closed or code != member.code:
+            session = client_session(
+                self._tls(member),
+                connect_timeout_s=self._config.connect_timeout_s,
+                read_timeout_s=self._config.stall_timeout_s,
+                limit=self._config.connections_per_member,
+            )
+            self._sessions[member.id] = (member.code, session)
+        return session
+
+    async def drop(self, member: MemberId) -> None:
+        """Close what is open to a member."""
+        _, session = self._sessions.pop(member, ("", None))
+        if session is not None:
+            await session.close()
+
+    async def close(self) -> None:
+        """Close all."""
+        for member in list(self._sessions):
+            await self.drop(member)
