@@ -48,3 +48,86 @@ class StoredObject:
     pixel_length: int
     received_unix: float
     preamble_is_tiff: bool = False  # otherwise the preamble is served zeroed (D23)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveStatus:
+    """Counts of what is held now."""
+
+    studies: int
+    series: int
+    instances: int
+    hidden: int  # by rejection notes
+    notes: int  # rejection notes and manifests, which are no content
+    binned: int
+    quarantined: int
+    quarantined_bytes: int
+    object_bytes: int
+    free_bytes: int
+    accepting: bool  # False below min_free_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """How often a study has changed (D14). ``serial`` orders the latest changes of all studies."""
+
+    study_uid: str
+    change: int
+    serial: int
+    first_change_unix: float
+    last_change_unix: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """An object that was not let in, or that collides with one that is here; its file is kept for a while."""
+
+    id: str
+    path: Path
+    received_unix: float
+    reason: str  # a word of crosslight.standards.dicom.gate.Reason
+    detail: str
+    road: str
+    peer: str
+    sop_uid: str
+    study_uid: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BinEntry:
+    """A deleted study that can be restored."""
+
+    id: int
+    study_uid: str
+    reason: str
+    deleted_unix: float
+    instances: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport:
+    """What re-hashing every object found; UIDs are SOP Instance UIDs."""
+
+    checked: int
+    missing: tuple[str, ...]
+    damaged: tuple[str, ...]
+    orphans: int  # files that no row knows, removed or taken in
+
+    @property
+    def ok(self) -> bool:
+        """Whether every object is there and whole."""
+        return not self.missing and not self.damaged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportReport:
+    """What became of the files of an import."""
+
+    files: int = 0
+    stored: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    refused: int = 0
+    skipped: int = 0  # no DICOM, DICOMDIR, or taken in by an earlier run
+    full: bool = False  # stopped: below min_free_bytes

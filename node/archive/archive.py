@@ -1,0 +1,203 @@
+"""The archive of a node: the class that ``serve``, ``dimse`` and ``publish`` know. See ``model.py`` for the values.
+
+Everything blocking runs in the workers' threads or the database's; ``ingest`` itself is blocking, for callers in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.files import Files
+from crosslight.runtime.log import get_logger
+from crosslight.runtime.schema import migrate
+from crosslight.runtime.workers import Workers
+from crosslight.standards.dicom import record
+from crosslight.standards.dicom.json import Attributes
+from crosslight.standards.dicom.qido import Level, QidoQuery
+from crosslight.standards.problem import StorageError
+from crosslight.standards.study import StudyRecord
+from node.archive import reads, search
+from node.archive.care import Care, Progress, Reconciled
+from node.archive.config import ArchiveConfig
+from node.archive.ingest import Ingestor
+from node.archive.layout import Layout
+from node.archive.model import ArchiveStatus, BinEntry, IngestResult, Mark, Received, StoredObject, VerifyReport
+from node.archive.quarantine import Quarantine
+from node.archive.stage import Staged, StageFolder, file_meta
+from node.archive.store import SCHEMA, ArchiveStore
+
+log = get_logger("archive")
+
+
+class Archive:
+    """Objects on disk and their index.
+
+    Args:
+        db: The node's database; the archive's tables are its own.
+        folder: Holds ``objects``, ``tmp`` and ``quarantine``; one file system.
+        files: The seam for durable writes.
+        clock: The seam for time.
+        ids: The seam for random names.
+        workers: Threads and bounded children.
+        config: The ``[archive]`` section.
+    """
+
+    def __init__(
+        self, db: SqliteDb, folder: Path, files: Files, clock: Clock, ids: Ids, workers: Workers, config: ArchiveConfig
+    ) -> None:
+        self._db, self._files, self._clock, self._workers, self._config = db, files, clock, workers, config
+        self.layout = Layout(folder)
+        #: How records are made; the application sets it again once the region is known.
+        self.rules = config.rules()
+        self._listeners: list[Callable[[str], None]] = []
+        self._stage = StageFolder(self.layout.tmp, files, ids)
+        self._store = ArchiveStore()
+        self.quarantine = Quarantine(db, self.layout.quarantine, files, clock, ids, config)
+        self._ingestor = Ingestor(db, self.layout, self._store, self.quarantine, files, clock, workers, config, self._tell)
+        self._care = Care(
+            db, self.layout, self._store, self._ingestor, self._stage, clock, config.bin_days, config.max_object_bytes, self._tell
+        )
+        self._lock = threading.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Create or upgrade the tables, sweep what a crash left, and begin to reconcile files with rows in the background."""
+        await migrate(self._db, "node.archive", SCHEMA)
+        self.layout.make()
+        swept = await self._workers.run(self._stage.open)
+        if swept:
+            log.info("unfinished objects swept", count=swept)
+        task = asyncio.create_task(self._settle())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _settle(self) -> None:
+        try:
+            await self._workers.run(self._care.reconcile)
+            await self.tidy()
+        except StorageError as error:
+            log.warning("reconciling failed", reason=error.what)
+
+    async def close(self) -> None:
+        """Finish background work; the database stays open, it is the node's."""
+        for task in list(self._tasks):
+            await asyncio.wait({task})
+        await self._workers.run(self._stage.close)
+
+    # --- in --------------------------------------------------------------------------------------------------------
+
+    def stage(self, received: Received | None = None) -> Staged:
+        """A place for incoming bytes.
+
+        Args:
+            received: Given for a bare data set (``transfer_syntax_uid`` set): its file meta is written first.
+
+        Raises:
+            OutOfSpace: below the reserve.
+            StorageError: when the disk refuses.
+        """
+        self._ingestor.check_space()
+        staged = self._stage.new(self._config.max_object_bytes)
+        if received is not None and received.transfer_syntax_uid:
+            try:
+                staged.write(file_meta(received))
+            except StorageError:
+                staged.discard()
+                raise
+        return staged
+
+    def ingest(self, staged: Staged, received: Received) -> IngestResult:
+        """Take in what was staged; durable when this returns. Blocking: for threads."""
+        return self._ingestor.ingest(staged, received)
+
+    async def ingest_async(self, staged: Staged, received: Received) -> IngestResult:
+        """As :meth:`ingest`, from the event loop."""
+        return await self._workers.run(self._ingestor.ingest, staged, received)
+
+    def on_change(self, callback: Callable[[str], None]) -> None:
+        """Call ``callback`` with the study's UID after each commit that changed it; from any thread, so it must be quick."""
+        with self._lock:
+            self._listeners.append(callback)
+
+    def _tell(self, study_uid: str) -> None:
+        for callback in self._listeners:
+            try:
+                callback(study_uid)
+            except Exception:
+                log.exception("change listener")
+
+    # --- out -------------------------------------------------------------------------------------------------------
+
+    async def record(self, study_uid: str) -> StudyRecord | None:
+        """The study as it is now; None when nothing of it is visible."""
+        found = await self._db.read("record", lambda tx: reads.instances_tx(tx, self._store, study_uid))
+        return record.build(study_uid, found, self.rules)
+
+    async def objects(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[StoredObject]:
+        """Visible objects of a study, a series or one instance, in a fixed order; [] when there are none."""
+        return await self._db.read("objects", lambda tx: reads.objects_tx(tx, self.layout, study_uid, series_uid, sop_uid))
+
+    async def metadata(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[bytes]:
+        """One ready DICOM JSON object per visible instance, in the order of :meth:`objects`; without bulk data."""
+        return await self._db.read("metadata", lambda tx: reads.metadata_tx(tx, study_uid, series_uid, sop_uid))
+
+    async def search(self, level: Level, query: QidoQuery) -> list[Attributes]:
+        """The page of ``query``: full DICOM JSON rows of the level and those above; ``query.select`` cuts them down."""
+        return await self._db.read("search", lambda tx: search.search_tx(tx, level, query))
+
+    async def study_uids(self, after: str = "", limit: int = 1000) -> list[str]:
+        """UIDs of visible studies in their order, after one of them: a census in pages."""
+        return await self._db.read("study_uids", lambda tx: reads.study_uids_tx(tx, after, limit))
+
+    async def marks(self, after_serial: int = 0, limit: int = 1000) -> list[Mark]:
+        """Change marks that moved after ``after_serial``, in the order of their latest change (D14)."""
+        return await self._db.read("marks", lambda tx: self._store.marks_tx(tx, after_serial, limit))
+
+    async def mark(self, study_uid: str) -> Mark | None:
+        """The change mark of one study; None when it was never here."""
+        return await self._db.read("mark", lambda tx: self._store.mark_tx(tx, study_uid))
+
+    async def status(self) -> ArchiveStatus:
+        """Counts and space."""
+        row = await self._db.read("counts", reads.counts_tx)
+        free = self._files.free_bytes(self.layout.root)
+        return ArchiveStatus(
+            studies=row[0], series=row[1], instances=row[2], hidden=row[3], notes=row[4], binned=row[5], quarantined=row[6],
+            quarantined_bytes=row[7], object_bytes=row[8], free_bytes=free, accepting=free >= self._config.min_free_bytes,
+        )  # fmt: skip
+
+    # --- care ------------------------------------------------------------------------------------------------------
+
+    async def delete(self, study_uid: str, reason: str) -> int:
+        """Put a study into the bin for ``bin_days``; how many instances went. Raises NotFound."""
+        return await self._workers.run(self._care.delete, study_uid, reason)
+
+    async def restore(self, study_uid: str) -> int:
+        """Take a study back out of the bin; how many instances came back. Raises NotFound."""
+        return await self._workers.run(self._care.restore, study_uid)
+
+    async def bin(self) -> list[BinEntry]:
+        """What can be restored, newest first."""
+        return await self._db.read("bin", self._care.bin_tx)
+
+    async def purge(self) -> int:
+        """Remove for good what has been in the bin long enough."""
+        return await self._workers.run(self._care.purge)
+
+    async def tidy(self) -> None:
+        """Purge the bin and bound the quarantine; the application calls it daily."""
+        await self._workers.run(self._care.purge)
+        await self._workers.run(self.quarantine.sweep)
+
+    async def reconcile(self) -> Reconciled:
+        """Take in or remove object files that no row names."""
+        return await self._workers.run(self._care.reconcile)
+
+    async def verify(self, progress: Progress | None = None) -> VerifyReport:
+        """Re-hash every object; ``progress(done, total)`` is called in a thread."""
+        return await self._workers.run(self._care.verify, progress)

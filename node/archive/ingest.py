@@ -1,0 +1,220 @@
+"""The one way in (ARCHITECTURE, two narrow waists): gate, hash, fsync, rename, commit; only then is success answered.
+
+Runs in the caller's thread: DIMSE has one for each association, HTTP goes through the workers. Untrusted bytes meet only our
+own bounded walk here (gate.py); what our reader cannot make sense of is read by pydicom in a bounded child (D27).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import zstandard
+
+from crosslight.runtime.clock import Clock
+from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.files import Files
+from crosslight.runtime.log import get_logger
+from crosslight.runtime.workers import Workers
+from crosslight.standards.dicom import gate, header
+from crosslight.standards.dicom.header import Header
+from crosslight.standards.problem import CrosslightError, OutOfSpace
+from crosslight.standards.study import InstanceRef
+from node.archive.config import ArchiveConfig
+from node.archive.layout import Layout
+from node.archive.model import IngestResult, Received
+from node.archive.quarantine import Quarantine
+from node.archive.stage import Staged, refused_by_disk
+from node.archive.store import ArchiveStore, Facts, Ingested, attribute_blobs
+
+log = get_logger("archive")
+
+SUCCESS, OUT_OF_RESOURCES, MISMATCH, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000  # PS3.4 Table B.2-1
+CONFLICT = 0xC111  # of the Cxxx range, which is ours to divide: another object is kept under this UID
+#: Reason of a refusal -> C-STORE status, where it is not Cannot Understand.
+STATUS: dict[str, int] = {"sop-class": MISMATCH, "meta-mismatch": MISMATCH, "conflict": CONFLICT}
+_FALLBACK_BYTES = 64 << 20
+_MMAP_FROM = 4 << 20
+
+
+class Pending:
+    """Digests that are between rename and commit in this process: care must not touch their files."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._counts: dict[bytes, int] = {}
+
+    def add(self, sha256: bytes) -> None:
+        """Before the rename."""
+        with self.lock:
+            self._counts[sha256] = self._counts.get(sha256, 0) + 1
+
+    def remove(self, sha256: bytes) -> None:
+        """After the commit."""
+        with self.lock:
+            left = self._counts.pop(sha256) - 1
+            if left:
+                self._counts[sha256] = left
+
+    def holds(self, sha256: bytes) -> bool:
+        """Whether it is on its way; call with ``lock`` held."""
+        return sha256 in self._counts
+
+
+class Ingestor:
+    """Gate to commit for one archive."""
+
+    def __init__(
+        self, db: SqliteDb, layout: Layout, store: ArchiveStore, quarantine: Quarantine, files: Files, clock: Clock,
+        workers: Workers, config: ArchiveConfig, changed: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._db, self._layout, self._store, self._quarantine = db, layout, store, quarantine
+        self._files, self._clock, self._workers, self._config = files, clock, workers, config
+        self._changed = changed
+        self._limits = config.limits()
+        self._local = threading.local()
+        self.pending = Pending()
+
+    def check_space(self) -> None:
+        """Refuse while less than the reserve is free.
+
+        Raises:
+            OutOfSpace: with what to do.
+        """
+        if self._files.free_bytes(self._layout.root) < self._config.min_free_bytes:
+            raise OutOfSpace(
+                "The archive's disk is nearly full.", why="Less than min_free_bytes is free.", todo="Try again later."
+            )
+
+    def ingest(self, staged: Staged, received: Received) -> IngestResult:
+        """Take in one object; durable when it is answered as stored or duplicate. Never raises for what the object is.
+
+        Raises:
+            StorageError: when the disk or the database refused; nothing was stored.
+        """
+        try:
+            self.check_space()
+            found, facts = self._read(staged, received)
+        except gate.Refused as refusal:
+            return self._refuse(staged, received, refusal)
+        except OutOfSpace as error:
+            staged.discard()
+            return IngestResult(state="full", status=OUT_OF_RESOURCES, reason=error.what)
+        try:
+            return self._keep(staged, received, found, facts)
+        except OutOfSpace as error:
+            return IngestResult(state="full", status=OUT_OF_RESOURCES, reason=error.what)
+        finally:
+            staged.discard()
+
+    def _refuse(self, staged: Staged, received: Received, refusal: gate.Refused) -> IngestResult:
+        detail = f"{refusal} [{refusal.where}]" if refusal.where else str(refusal)
+        name = self._quarantine.put(staged, received, refusal.reason, detail, sop_uid=received.sop_instance_uid)
+        staged.discard()
+        status = STATUS.get(refusal.reason, CANNOT_UNDERSTAND)
+        return IngestResult(state="refused", status=status, reason=str(refusal), quarantine_id=name)
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def _read(self, staged: Staged, received: Received) -> tuple[Header, Facts]:
+        size = staged.size
+        if not size:
+            raise gate.Refused("not-dicom", "This is an empty file.")
+        with staged.path.open("rb") as handle:
+            if size < _MMAP_FROM:
+                return self._parse(handle.read(), staged.path, received)
+            with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                return self._parse(mapped, staged.path, received)
+
+    def _parse(self, data: gate.Buffer, path: Path, received: Received) -> tuple[Header, Facts]:
+        parsed = gate.examine(data, limits=self._limits)
+        _check_announced(parsed, received)
+        try:
+            found = header.read(parsed)
+        except Exception:
+            log.exception("header fallback")
+            found = self._fallback(data, parsed)
+        offset, length = gate.pixel_span(parsed)
+        with memoryview(data) as whole, whole[parsed.dataset_offset :] as dataset:
+            sha256 = hashlib.sha256(dataset).digest()
+            size = len(dataset)
+        study_json, series_json = attribute_blobs(found)
+        facts = Facts(
+            sha256=sha256, size_bytes=size, dataset_offset=parsed.dataset_offset, pixel_offset=offset, pixel_length=length,
+            tiff_preamble=parsed.tiff_preamble, received=received, received_unix=self._clock.now().timestamp(),
+            metadata_zstd=self._compress(found.metadata), study_json=study_json, series_json=series_json,
+        )  # fmt: skip
+        return found, facts
+
+    def _fallback(self, data: gate.Buffer, parsed: gate.Parsed) -> Header:
+        if len(data) > _FALLBACK_BYTES:
+            raise gate.Refused("unreadable", "The object cannot be read.")
+        try:
+            attributes, syntax = self._workers.run_bounded_sync(header.read_with_pydicom, bytes(data[:]))
+            found = header.from_attributes(attributes, syntax)
+        except CrosslightError as error:
+            raise gate.Refused("unreadable", error.what, why=error.why) from None
+        except Exception:  # noqa: BLE001 - pydicom has no base of its own for errors
+            raise gate.Refused("unreadable", "The object cannot be read.") from None
+        if found.sop_uid != parsed.text(0x00080018) or found.study_uid != parsed.text(0x0020000D):
+            raise gate.Refused("unreadable", "The object reads differently to different readers.")
+        return found
+
+    def _compress(self, data: bytes) -> bytes:
+        compressor: zstandard.ZstdCompressor | None = getattr(self._local, "zstd", None)
+        if compressor is None:
+            compressor = self._local.zstd = zstandard.ZstdCompressor(level=3)
+        return compressor.compress(data)
+
+    # --- keeping ---------------------------------------------------------------------------------------------------
+
+    def _keep(self, staged: Staged, received: Received, found: Header, facts: Facts) -> IngestResult:
+        final = self._layout.object(facts.sha256)
+        self.pending.add(facts.sha256)
+        try:
+            published = self._publish(staged, final, facts.sha256)
+            outcome = self._db.submit_write("ingest", lambda tx: self._store.ingest_tx(tx, found, facts)).result()
+            if outcome.outcome == "conflict":
+                return self._conflict(final if published else staged, received, found)
+        finally:
+            self.pending.remove(facts.sha256)
+        return self._answer(outcome, found, facts)
+
+    def _publish(self, staged: Staged, final: Path, sha256: bytes) -> bool:
+        """Make the file durable in its place; False when a file that is known is already there."""
+        if final.exists() and self._db.submit_read("known", lambda tx: self._store.knows_content_tx(tx, sha256)).result():
+            return False
+        staged.sync()
+        try:
+            self._files.publish(staged.path, final)
+        except OSError as error:
+            raise refused_by_disk(error) from error
+        return True
+
+    def _conflict(self, source: Staged | Path, received: Received, found: Header) -> IngestResult:
+        what = "Another object is kept under this SOP Instance UID; the first one stays."
+        if isinstance(source, Path) and not source.exists():  # an equal one, at the same time, has moved it
+            return IngestResult(state="conflict", status=CONFLICT, reason=what)
+        name = self._quarantine.put(source, received, "conflict", what, sop_uid=found.sop_uid, study_uid=found.study_uid)
+        return IngestResult(state="conflict", status=CONFLICT, reason=what, quarantine_id=name)
+
+    def _answer(self, outcome: Ingested, found: Header, facts: Facts) -> IngestResult:
+        for study_uid in outcome.changed:
+            self._changed(study_uid)
+        ref = InstanceRef(
+            study_uid=found.study_uid, series_uid=found.series_uid, sop_uid=found.sop_uid, sop_class_uid=found.sop_class_uid,
+            transfer_syntax_uid=found.transfer_syntax_uid, number=found.number, frames=found.frames, sha256=facts.sha256.hex(),
+            size_bytes=facts.size_bytes,
+        )  # fmt: skip
+        return IngestResult(state="duplicate" if outcome.outcome == "duplicate" else "stored", status=SUCCESS, ref=ref)
+
+
+def _check_announced(parsed: gate.Parsed, received: Received) -> None:
+    """The data set must be what C-STORE said it is (PS3.4 B.2.3: Data Set does not match SOP Class)."""
+    if received.sop_class_uid and received.sop_class_uid != parsed.text(0x00080016):
+        raise gate.Refused("sop-class", "The data set is of another SOP Class than was announced.", why="PS3.4 B.2.3.")
+    if received.sop_instance_uid and received.sop_instance_uid != parsed.text(0x00080018):
+        raise gate.Refused("meta-mismatch", "The data set is another instance than was announced.", why="PS3.4 B.2.3.")

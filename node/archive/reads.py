@@ -1,0 +1,109 @@
+"""What is read from the archive's rows: records, objects, metadata, counts. Visible instances only (D16)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import zstandard
+
+from crosslight.runtime.db import Row, Tx
+from crosslight.standards.dicom.record import Instance
+from crosslight.standards.study import InstanceRef
+from node.archive.layout import Layout
+from node.archive.model import StoredObject
+from node.archive.store import ArchiveStore
+
+_OBJECT = (
+    "SELECT study_uid, series_uid, sop_uid, sop_class_uid, transfer_syntax_uid, number, frames, sha256, size_bytes, "
+    "dataset_offset, pixel_offset, pixel_length, received_unix, tiff_preamble FROM instance"
+)
+
+
+def instances_tx(tx: Tx, store: ArchiveStore, study_uid: str) -> list[Instance]:
+    """The visible instances of a study for :func:`crosslight.standards.dicom.record.build`."""
+    rows = tx.rows(
+        "SELECT series_uid, sop_uid, sop_class_uid, sha256, study_variant, series_variant FROM instance "
+        "WHERE study_uid = ? AND visible = 1",
+        (study_uid,),
+    )
+    sets = store.variants_tx(tx, {v for row in rows for v in (row[4], row[5])})
+    return [
+        Instance(
+            series_uid=row[0], sop_uid=row[1], sop_class_uid=row[2], sha256=row[3].hex(), study=sets[row[4]], series=sets[row[5]]
+        )
+        for row in rows
+    ]
+
+
+def _which(study_uid: str, series_uid: str, sop_uid: str, prefix: str = "") -> tuple[str, tuple[str, ...]]:
+    given = [("study_uid", study_uid), ("series_uid", series_uid), ("sop_uid", sop_uid)]
+    used = [(column, uid) for column, uid in given if uid]
+    return " AND ".join(f"{prefix}{column} = ?" for column, _ in used), tuple(uid for _, uid in used)
+
+
+def objects_tx(tx: Tx, layout: Layout, study_uid: str, series_uid: str, sop_uid: str) -> list[StoredObject]:
+    """Visible objects in a fixed order: by series, number, UID."""
+    where, params = _which(study_uid, series_uid, sop_uid)
+    rows = tx.rows(f"{_OBJECT} WHERE visible = 1 AND {where}", params)
+    rows.sort(key=lambda row: (row[1], _number(row[5]), row[2]))
+    return [_object(layout, row) for row in rows]
+
+
+def metadata_tx(tx: Tx, study_uid: str, series_uid: str, sop_uid: str) -> list[bytes]:
+    """The DICOM JSON objects of visible instances, in the order of :func:`objects_tx`."""
+    where, params = _which(study_uid, series_uid, sop_uid, "i.")
+    rows = tx.rows(
+        "SELECT i.series_uid, i.number, i.sop_uid, m.zstd FROM instance i JOIN metadata m ON m.id = i.id "
+        f"WHERE i.visible = 1 AND {where}",
+        params,
+    )
+    rows.sort(key=lambda row: (row[0], _number(row[1]), row[2]))
+    expand = zstandard.ZstdDecompressor()
+    return [expand.decompress(row[3]) for row in rows]
+
+
+def study_uids_tx(tx: Tx, after: str, limit: int) -> list[str]:
+    """Studies with something visible, in the order of their UIDs."""
+    return [
+        row[0] for row in tx.rows("SELECT study_uid FROM study WHERE study_uid > ? ORDER BY study_uid LIMIT ?", (after, limit))
+    ]
+
+
+def counts_tx(tx: Tx) -> Row:
+    """studies, series, instances, hidden, notes, binned, quarantined, their bytes, object bytes."""
+    row = tx.row(
+        "SELECT (SELECT COUNT(*) FROM study), (SELECT COUNT(*) FROM series), "
+        "(SELECT COALESCE(SUM(n_instances), 0) FROM study), "
+        "(SELECT COUNT(*) FROM instance WHERE visible = 0 AND binned = 0 AND hidden <> ''), "
+        "(SELECT COUNT(*) FROM instance WHERE visible = 0 AND binned = 0 AND kind <> 'content'), "
+        "(SELECT COUNT(*) FROM instance WHERE visible = 0 AND binned > 0), (SELECT COUNT(*) FROM quarantine), "
+        "(SELECT COALESCE(SUM(size_bytes), 0) FROM quarantine), (SELECT COALESCE(SUM(size_bytes), 0) FROM study)"
+    )
+    assert row is not None  # noqa: S101 - an aggregate always gives a row
+    return row
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < 12 else 1 << 40
+
+
+def _object(layout: Layout, row: Row) -> StoredObject:
+    ref = InstanceRef(
+        study_uid=row[0], series_uid=row[1], sop_uid=row[2], sop_class_uid=row[3], transfer_syntax_uid=row[4], number=row[5],
+        frames=row[6], sha256=row[7].hex(), size_bytes=row[8],
+    )  # fmt: skip
+    return StoredObject(
+        ref=ref, path=layout.object(row[7]), dataset_offset=row[9], pixel_offset=row[10], pixel_length=row[11],
+        received_unix=row[12], preamble_is_tiff=bool(row[13]),
+    )  # fmt: skip
+
+
+def live_tx(tx: Tx, page: int = 500) -> Iterator[tuple[str, bytes, int]]:
+    """(SOP UID, digest, data set offset) of every instance there is, the bin's and hidden ones too."""
+    after = 0
+    while rows := tx.rows(
+        "SELECT id, sop_uid, sha256, dataset_offset FROM instance WHERE id > ? ORDER BY id LIMIT ?", (after, page)
+    ):
+        for row in rows:
+            yield row[1], row[2], row[3]
+        after = rows[-1][0]

@@ -1,0 +1,300 @@
+"""The archive's rows: every SQL statement that writes them. Search is in ``search.py``, care in ``care.py``.
+
+Methods take a transaction, so that an ingest is one commit: instance, counts, metadata and change mark together (D14).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+from crosslight.runtime.db import Row, Tx
+from crosslight.runtime.schema import SchemaVersion
+from crosslight.standards.dicom.header import Attributes, Header, first_text
+from crosslight.standards.dicom.record import fill
+from node.archive.model import Mark, Received
+
+SCHEMA = SchemaVersion("archive", schema=1, compat=1)
+
+#: Rejection after which a new receipt of the instance makes it visible again (IHE RAD TF-3 4.66: retention expired).
+RESTORABLE = frozenset({"113039"})
+
+Outcome = Literal["stored", "duplicate", "restored", "conflict"]
+_SOP_CLASS = "00080016"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known of an object beside its header."""
+
+    sha256: bytes
+    size_bytes: int  # of the data set
+    dataset_offset: int
+    pixel_offset: int
+    pixel_length: int
+    tiff_preamble: bool
+    received: Received
+    received_unix: float
+    metadata_zstd: bytes
+    study_json: bytes
+    series_json: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """Outcome of one object, and the studies whose content changed."""
+
+    outcome: Outcome
+    changed: tuple[str, ...] = ()
+
+
+def attribute_blobs(header: Header) -> tuple[bytes, bytes]:
+    """The study's and the series' attribute sets as they rest; the series' also names the SOP class."""
+    series = {**header.series, _SOP_CLASS: {"vr": "UI", "Value": [header.sop_class_uid]}}
+    return orjson.dumps(header.study), orjson.dumps(series)
+
+
+class ArchiveStore:
+    """Rows of studies, series, instances, marks, rejections."""
+
+    # --- ingest ----------------------------------------------------------------------------------------------------
+
+    def ingest_tx(self, tx: Tx, header: Header, facts: Facts) -> Ingested:
+        """Add an instance; a repeat of the same bytes changes nothing, other bytes under its UID are a conflict (D23)."""
+        known = tx.row(
+            "SELECT id, sha256, transfer_syntax_uid, hidden FROM instance WHERE sop_uid = ? AND binned = 0", (header.sop_uid,)
+        )
+        if known is not None:
+            if known[1] != facts.sha256 or known[2] != header.transfer_syntax_uid:
+                return Ingested("conflict")
+            if known[3] in RESTORABLE:
+                tx.execute("UPDATE instance SET hidden = '', visible = (kind = 'content') WHERE id = ?", (known[0],))
+                tx.execute("DELETE FROM rejection WHERE sop_uid = ?", (header.sop_uid,))
+                self.refresh_tx(tx, header.study_uid)
+                self.touch_tx(tx, header.study_uid, facts.received_unix)
+                return Ingested("restored", (header.study_uid,))
+            return Ingested("duplicate")
+        revived = tx.row(
+            "SELECT id FROM instance WHERE sop_uid = ? AND binned > 0 AND sha256 = ? AND transfer_syntax_uid = ?",
+            (header.sop_uid, facts.sha256, header.transfer_syntax_uid),
+        )
+        hidden = self._rejected_tx(tx, header.sop_uid)
+        if revived is not None:
+            tx.execute(
+                "UPDATE instance SET binned = 0, hidden = ?, visible = (kind = 'content' AND ? = ''), received_unix = ?, "
+                "road = ?, peer = ? WHERE id = ?",
+                (hidden, hidden, facts.received_unix, facts.received.road, facts.received.peer, revived[0]),
+            )
+            self.refresh_tx(tx, header.study_uid)
+            self.touch_tx(tx, header.study_uid, facts.received_unix)
+            return Ingested("stored", (header.study_uid,))
+        return self._insert_tx(tx, header, facts, hidden)
+
+    def _insert_tx(self, tx: Tx, header: Header, facts: Facts, hidden: str) -> Ingested:
+        kind = "manifest" if header.is_manifest else "note" if header.rejection else "content"
+        visible = kind == "content" and not hidden
+        study_variant = self._variant_tx(tx, facts.study_json)
+        series_variant = self._variant_tx(tx, facts.series_json)
+        row = tx.row(
+            "INSERT INTO instance (sop_uid, study_uid, series_uid, sop_class_uid, transfer_syntax_uid, number, frames, sha256, "
+            "size_bytes, dataset_offset, pixel_offset, pixel_length, tiff_preamble, received_unix, road, peer, kind, hidden, "
+            "visible, study_variant, series_variant) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) RETURNING id",
+            (
+                header.sop_uid, header.study_uid, header.series_uid, header.sop_class_uid, header.transfer_syntax_uid,
+                header.number, header.frames, facts.sha256, facts.size_bytes, facts.dataset_offset, facts.pixel_offset,
+                facts.pixel_length, int(facts.tiff_preamble), facts.received_unix, facts.received.road, facts.received.peer,
+                kind, hidden, int(visible), study_variant, series_variant,
+            ),
+        )  # fmt: skip
+        assert row is not None  # noqa: S101 - RETURNING always gives a row
+        tx.execute("INSERT INTO metadata (id, zstd) VALUES (?, ?)", (row[0], facts.metadata_zstd))
+        if kind == "note":
+            return Ingested("stored", tuple(self._reject_tx(tx, header, facts.received_unix)))
+        if not visible:
+            return Ingested("stored")
+        self._count_tx(tx, header, study_variant, series_variant, facts.size_bytes)
+        self.touch_tx(tx, header.study_uid, facts.received_unix)
+        return Ingested("stored", (header.study_uid,))
+
+    def _count_tx(self, tx: Tx, header: Header, study_variant: int, series_variant: int, size_bytes: int) -> None:
+        """One more instance; where it brings attributes that its study or series did not have, all is worked out anew."""
+        same_series = tx.execute(
+            "UPDATE series SET n_instances = n_instances + 1 WHERE study_uid = ? AND series_uid = ? AND variant = ?",
+            (header.study_uid, header.series_uid, series_variant),
+        )
+        same_study = same_series and tx.execute(
+            "UPDATE study SET n_instances = n_instances + 1, size_bytes = size_bytes + ? WHERE study_uid = ? AND variant = ?",
+            (size_bytes, header.study_uid, study_variant),
+        )
+        if not same_study:
+            self.refresh_tx(tx, header.study_uid)
+
+    def _variant_tx(self, tx: Tx, attributes: bytes) -> int:
+        digest = hashlib.blake2b(attributes, digest_size=16).digest()
+        row = tx.row("SELECT id FROM variant WHERE digest = ?", (digest,))
+        if row is None:
+            row = tx.row("INSERT INTO variant (digest, attributes) VALUES (?, ?) RETURNING id", (digest, attributes))
+        assert row is not None  # noqa: S101 - RETURNING always gives a row
+        return int(row[0])
+
+    def knows_content_tx(self, tx: Tx, sha256: bytes) -> bool:
+        """Whether a row, live or in the bin, is kept in the file of this digest."""
+        return tx.row("SELECT 1 FROM instance WHERE sha256 = ? LIMIT 1", (sha256,)) is not None
+
+    # --- marks -----------------------------------------------------------------------------------------------------
+
+    def touch_tx(self, tx: Tx, study_uid: str, now_unix: float) -> None:
+        """Increment the change mark."""
+        tx.execute(
+            "INSERT INTO mark (study_uid, change, serial, first_change_unix, last_change_unix) "
+            "VALUES (?, 1, (SELECT COALESCE(MAX(serial), 0) + 1 FROM mark), ?, ?) ON CONFLICT (study_uid) DO UPDATE SET "
+            "change = mark.change + 1, serial = excluded.serial, last_change_unix = excluded.last_change_unix",
+            (study_uid, now_unix, now_unix),
+        )
+
+    def marks_tx(self, tx: Tx, after_serial: int, limit: int) -> list[Mark]:
+        """Marks that moved after ``after_serial``, in the order of their latest change."""
+        rows = tx.rows(
+            "SELECT study_uid, change, serial, first_change_unix, last_change_unix FROM mark WHERE serial > ? "
+            "ORDER BY serial LIMIT ?",
+            (after_serial, limit),
+        )
+        return [_mark(row) for row in rows]
+
+    def mark_tx(self, tx: Tx, study_uid: str) -> Mark | None:
+        """The mark of one study."""
+        row = tx.row(
+            "SELECT study_uid, change, serial, first_change_unix, last_change_unix FROM mark WHERE study_uid = ?", (study_uid,)
+        )
+        return _mark(row) if row is not None else None
+
+    # --- rejection notes (D16) -------------------------------------------------------------------------------------
+
+    def _rejected_tx(self, tx: Tx, sop_uid: str) -> str:
+        """The code that hides an instance which arrives now, '' for none."""
+        row = tx.row("SELECT code, here FROM rejection WHERE sop_uid = ?", (sop_uid,))
+        if row is None:
+            return ""
+        if row[1] and row[0] in RESTORABLE:
+            tx.execute("DELETE FROM rejection WHERE sop_uid = ?", (sop_uid,))
+            return ""
+        return str(row[0])
+
+    def _reject_tx(self, tx: Tx, header: Header, now_unix: float) -> list[str]:
+        """Hide what a note lists, also what is yet to come; the studies that changed."""
+        changed: set[str] = set()
+        for study_uid, _, sop_uid in header.references:
+            row = tx.row("SELECT study_uid FROM instance WHERE sop_uid = ? AND binned = 0", (sop_uid,))
+            tx.execute(
+                "INSERT INTO rejection (sop_uid, study_uid, code, note_uid, here, received_unix) VALUES (?,?,?,?,?,?) "
+                "ON CONFLICT (sop_uid) DO UPDATE SET code = excluded.code, note_uid = excluded.note_uid, here = excluded.here",
+                (sop_uid, study_uid, header.rejection, header.sop_uid, int(row is not None), now_unix),
+            )
+            hidden = tx.execute(
+                "UPDATE instance SET hidden = ?, visible = 0 WHERE sop_uid = ? AND binned = 0 AND visible = 1",
+                (header.rejection, sop_uid),
+            )
+            if hidden and row is not None:
+                changed.add(str(row[0]))
+        for study_uid in sorted(changed):
+            self.refresh_tx(tx, study_uid)
+            self.touch_tx(tx, study_uid, now_unix)
+        return sorted(changed)
+
+    # --- study and series rows -------------------------------------------------------------------------------------
+
+    def refresh_tx(self, tx: Tx, study_uid: str) -> None:
+        """Make the study's and its series' rows anew from the visible instances."""
+        rows = tx.rows(
+            "SELECT series_uid, study_variant, series_variant, COUNT(*), MIN(sop_uid), SUM(size_bytes) FROM instance "
+            "WHERE study_uid = ? AND visible = 1 GROUP BY series_uid, study_variant, series_variant",
+            (study_uid,),
+        )
+        tx.execute("DELETE FROM series WHERE study_uid = ?", (study_uid,))
+        tx.execute("DELETE FROM study_name WHERE study_uid = ?", (study_uid,))
+        if not rows:
+            tx.execute("DELETE FROM study WHERE study_uid = ?", (study_uid,))
+            return
+        sets = self.variants_tx(tx, {v for row in rows for v in (row[1], row[2])})
+        modalities, classes = self._series_rows_tx(tx, study_uid, rows, sets)
+        ranked = _ranked([(row[1], row[3], row[4]) for row in rows])
+        attributes = dict(fill([sets[v] for v in ranked]))
+        attributes["00080061"] = {"vr": "CS", "Value": modalities} if modalities else {"vr": "CS"}
+        attributes["00080062"] = {"vr": "UI", "Value": classes}
+        tx.execute("DELETE FROM study WHERE study_uid = ?", (study_uid,))
+        tx.execute(
+            "INSERT INTO study (study_uid, variant, attributes, patient_id, accession, study_date, study_id, modalities, "
+            "n_series, n_instances, size_bytes) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                study_uid, ranked[0], orjson.dumps(attributes), first_text(attributes, "00100020"),
+                first_text(attributes, "00080050"), _day(attributes), first_text(attributes, "00200010"),
+                "\\".join(["", *modalities, ""]), len({row[0] for row in rows}), sum(row[3] for row in rows),
+                sum(row[5] for row in rows),
+            ),
+        )  # fmt: skip
+        names = {name_key(group) for group in first_text(attributes, "00100010").split("=")}
+        tx.executemany("INSERT INTO study_name (name, study_uid) VALUES (?, ?)", [(name, study_uid) for name in names if name])
+
+    def _series_rows_tx(
+        self, tx: Tx, study_uid: str, rows: list[Row], sets: dict[int, Attributes]
+    ) -> tuple[list[str], list[str]]:
+        """Insert the series; all modalities and SOP classes."""
+        by_series: dict[str, list[Row]] = {}
+        for row in rows:
+            by_series.setdefault(row[0], []).append(row)
+        modalities: set[str] = set()
+        classes: set[str] = set()
+        for series_uid, group in by_series.items():
+            ranked = _ranked([(row[2], row[3], row[4]) for row in group])
+            attributes = dict(fill([sets[v] for v in ranked]))
+            classes |= {first_text(sets[v], _SOP_CLASS) for v in ranked}
+            attributes.pop(_SOP_CLASS, None)
+            modality = first_text(attributes, "00080060")
+            modalities |= {modality} if modality else set()
+            tx.execute(
+                "INSERT INTO series (study_uid, series_uid, variant, attributes, modality, n_instances) VALUES (?,?,?,?,?,?)",
+                (study_uid, series_uid, ranked[0], orjson.dumps(attributes), modality, sum(row[3] for row in group)),
+            )
+        return sorted(modalities), sorted(classes)
+
+    def variants_tx(self, tx: Tx, ids: Iterable[int]) -> dict[int, Attributes]:
+        """Attribute sets by id."""
+        found: dict[int, Attributes] = {}
+        for variant in ids:
+            row = tx.row("SELECT attributes FROM variant WHERE id = ?", (variant,))
+            found[variant] = orjson.loads(row[0]) if row is not None else {}
+        return found
+
+
+def _mark(row: Row) -> Mark:
+    return Mark(study_uid=row[0], change=row[1], serial=row[2], first_change_unix=row[3], last_change_unix=row[4])
+
+
+def _ranked(groups: list[tuple[int, int, str]]) -> list[int]:
+    """Variants in the order of :func:`crosslight.standards.dicom.record.rank`, from (variant, count, least UID)."""
+    counts: dict[int, int] = {}
+    least: dict[int, str] = {}
+    for variant, count, sop_uid in groups:
+        counts[variant] = counts.get(variant, 0) + count
+        least[variant] = min(least.get(variant, sop_uid), sop_uid)
+    return sorted(counts, key=lambda v: (-counts[v], least[v]))
+
+
+def name_key(group: str) -> str:
+    """A component group of a PN as it is compared: without case and empty trailing components."""
+    return group.rstrip("^ ").casefold()
+
+
+def _day(attributes: Attributes) -> str:
+    digits = first_text(attributes, "00080020").replace(".", "").replace("-", "")
+    return digits if len(digits) == 8 and digits.isdecimal() else ""
+
+
+def json_of(blob: Any) -> Attributes:
+    """Attributes as they rest in a row."""
+    found: Attributes = orjson.loads(blob)
+    return found
