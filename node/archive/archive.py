@@ -142,6 +142,10 @@ class Archive:
         """Visible objects of a study, a series or one instance, in a fixed order; [] when there are none."""
         return await self._db.read("objects", lambda tx: reads.objects_tx(tx, self.layout, study_uid, series_uid, sop_uid))
 
+    async def was_here(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> bool:
+        """Whether a study, series or instance was held and is deleted or rejected: 410 instead of 404."""
+        return await self._db.read("was_here", lambda tx: reads.was_here_tx(tx, study_uid, series_uid, sop_uid))
+
     async def metadata(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[bytes]:
         """One ready DICOM JSON object per visible instance, in the order of :meth:`objects`; without bulk data."""
         return await self._db.read("metadata", lambda tx: reads.metadata_tx(tx, study_uid, series_uid, sop_uid))

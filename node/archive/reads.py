@@ -62,6 +62,12 @@ def metadata_tx(tx: Tx, study_uid: str, series_uid: str, sop_uid: str) -> list[b
     return [expand.decompress(row[3]) for row in rows]
 
 
+def was_here_tx(tx: Tx, study_uid: str, series_uid: str, sop_uid: str) -> bool:
+    """Whether something of it lies in the bin or is hidden by a rejection note."""
+    where, params = _which(study_uid, series_uid, sop_uid)
+    return tx.row(f"SELECT 1 FROM instance WHERE visible = 0 AND kind = 'content' AND {where} LIMIT 1", params) is not None
+
+
 def study_uids_tx(tx: Tx, after: str, limit: int) -> list[str]:
     """Studies with something visible, in the order of their UIDs."""
     return [

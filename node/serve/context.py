@@ -59,6 +59,10 @@ class Holdings(Protocol):
         """What is on disk of a study, series or instance; [] when nothing is."""
         ...
 
+    async def was_here(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> bool:
+        """Whether it was held and is deleted or rejected."""
+        ...
+
     async def metadata(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[bytes]:
         """One DICOM JSON object for each instance."""
         ...
@@ -125,7 +129,6 @@ class ServeContext:
     async def missing(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> NotFound:
         """404, or 410 for what was deleted or rejected here."""
         kind = "instance" if sop_uid else "series" if series_uid else "study"
-        fate = getattr(self.archive, "was_here", None)
-        if fate is not None and await fate(study_uid, series_uid, sop_uid):
+        if await self.archive.was_here(study_uid, series_uid, sop_uid):
             return Gone(f"This {kind} is no longer held here.", todo="Search again.")
         return NotFound(f"No such {kind} is held here.", todo="Search for it.")

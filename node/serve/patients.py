@@ -1,0 +1,57 @@
+"""Whose a study is: the identifiers that an audit entry carries, remembered until the study changes."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Protocol
+
+from crosslight.standards.ids import Identifier
+from crosslight.standards.study import StudyRecord
+
+_REMEMBERED = 4096
+
+
+class Records(Protocol):
+    """The part of the archive that is needed."""
+
+    async def record(self, study_uid: str) -> StudyRecord | None:
+        """The study as it is now."""
+        ...
+
+    def on_change(self, callback: Callable[[str], None]) -> None:
+        """Tell of changes, from any thread."""
+        ...
+
+
+class PatientsOf:
+    """Call it with a study's UID; () for one that is not held."""
+
+    def __init__(self, archive: Records) -> None:
+        self._archive = archive
+        self._known: OrderedDict[str, tuple[Identifier, ...]] = OrderedDict()
+        self._changes = 0
+        self._lock = threading.Lock()
+        archive.on_change(self._forget)
+
+    def _forget(self, study_uid: str) -> None:
+        with self._lock:
+            self._changes += 1
+            self._known.pop(study_uid, None)
+
+    async def __call__(self, study_uid: str) -> tuple[Identifier, ...]:
+        with self._lock:
+            known, changes = self._known.get(study_uid), self._changes
+        if known is not None:
+            return known
+        record = await self._archive.record(study_uid)
+        if record is None:
+            return ()
+        patients = tuple(p for p in (record.patient.local, *record.patient.others) if p.value)
+        with self._lock:
+            if self._changes == changes:  # nothing moved while it was read
+                self._known[study_uid] = patients
+                while len(self._known) > _REMEMBERED:
+                    self._known.popitem(last=False)
+        return patients
