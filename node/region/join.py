@@ -34,7 +34,7 @@ from node.region.state import FACTS, RegionState, write_membership
 log = get_logger("region")
 
 MAX_REPLY_BYTES = 1 << 20
-_REFUSALS: dict[int, type[CrosslightError]] = {401: Unauthenticated, 403: Forbidden, 409: Conflict, 410: Gone}
+_REFUSALS: dict[int, type[CrosslightError]] = {400: Malformed, 401: Unauthenticated, 403: Forbidden, 409: Conflict, 410: Gone}
 
 
 def new_request(code: str) -> tuple[bytes, bytes]:

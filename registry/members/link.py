@@ -6,7 +6,7 @@ The peer's certificate says who it is; on the plain links of the open demo the m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -18,13 +18,13 @@ from crosslight.pb import membership_pb2 as pb
 from crosslight.pb import membership_pb2_grpc as pb_grpc
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.log import get_logger
-from crosslight.runtime.tls import Credentials, grpc_certificate, grpc_identity
 from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, Unauthenticated
+from registry.members.callers import REFUSALS, Callers
 from registry.members.epochs import NodeSays, RegistrySays, decide
 from registry.members.index import IndexFacts
 from registry.members.join import issue_member
-from registry.members.model import Endpoints, Member
+from registry.members.model import Endpoints
 from registry.members.presence import Report
 from registry.members.service import MemberService
 
@@ -35,43 +35,6 @@ MAX_QUEUED = 32
 DRIFTS = 3  # censuses in a row that must differ, with nothing waiting, before a reconciliation is ordered
 DRIFT_PAUSE_S = 60.0
 MAX_TEXT = 512
-MEMBER_METADATA = "crosslight-member"
-
-_STATUS = {Unauthenticated: grpc.StatusCode.UNAUTHENTICATED, Forbidden: grpc.StatusCode.PERMISSION_DENIED}
-
-
-class Callers:
-    """Who calls a gRPC method; for every servicer on the members' port."""
-
-    def __init__(self, members: MemberService, clock: Clock) -> None:
-        self._members, self._clock = members, clock
-
-    def identify(self, context: Any) -> Member:
-        """The active member behind a call.
-
-        Raises:
-            Unauthenticated: no certificate of a member, an expired one, or no such member.
-            Forbidden: suspended.
-        """
-        if self._members.open_mode:
-            metadata = dict(context.invocation_metadata() or ())
-            return self._members.active(str(metadata.get(MEMBER_METADATA, "")))
-        auth = context.auth_context()
-        member = self._members.active_identity(grpc_identity(auth))
-        certificate = grpc_certificate(auth)
-        if certificate is None or certificate.not_valid_after_utc <= self._clock.now():
-            raise Unauthenticated("The certificate has expired.", todo="Join again.")
-        return member
-
-    async def member(self, context: Any) -> Member:
-        """As :meth:`identify`, but ends the call when it is refused; the call is cancelled when the member is suspended."""
-        try:
-            member = self.identify(context)
-        except (Unauthenticated, Forbidden) as error:
-            await context.abort(_STATUS[type(error)], str(error))
-            raise
-        self._members.live.track(member.id)
-        return member
 
 
 class MembershipServicer(pb_grpc.MembershipServicer):
@@ -96,7 +59,7 @@ class MembershipServicer(pb_grpc.MembershipServicer):
         try:
             member = self._callers.identify(context)
         except (Unauthenticated, Forbidden) as error:
-            await context.abort(_STATUS[type(error)], str(error))
+            await context.abort(REFUSALS[type(error)], str(error))
             return
         link = _Link(self._members, self._index, self._clock, self._callers, member.id, context)
         older = self._links.get(member.id)
@@ -240,7 +203,7 @@ class _Link:
             try:
                 self._callers.identify(self._context)  # a certificate may end, a suspension may come, while a stream lives
             except (Unauthenticated, Forbidden) as error:
-                self.end(str(error), _STATUS[type(error)])
+                self.end(str(error), REFUSALS[type(error)])
                 return
             await self._heartbeat(message.heartbeat, token)
 
@@ -319,63 +282,3 @@ def _endpoints(said: pb.Endpoints) -> Endpoints:
         aet=word(said.aet),
         dimse=word(said.dimse),
     )
-
-
-class MemberServer:
-    """The gRPC listener for nodes: mutual TLS, or plain in the open demo.
-
-    Args:
-        register: Adds further servicers (the index feed) to the server.
-    """
-
-    def __init__(
-        self,
-        servicer: MembershipServicer,
-        host: str,
-        port: int,
-        credentials: Credentials | None,
-        *,
-        max_message_bytes: int = 8 << 20,
-        register: tuple[Callable[[grpc.aio.Server], None], ...] = (),
-    ) -> None:
-        self._servicer, self._address, self._credentials = servicer, f"{host}:{port}", credentials
-        self._max, self._register = max_message_bytes, register
-        self._server: Any = None
-        self.port = port
-
-    async def start(self) -> None:
-        """Bind and serve; port 0 takes a free one, which :attr:`port` then tells.
-
-        Raises:
-            RuntimeError: when the address cannot be had.
-        """
-        server = grpc.aio.server(
-            options=[
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", self._max),
-                ("grpc.max_send_message_length", self._max),
-                ("grpc.max_concurrent_streams", 64),
-                ("grpc.max_metadata_size", 16384),
-                ("grpc.keepalive_time_ms", 10_000),
-                ("grpc.keepalive_timeout_ms", 5_000),
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-                ("grpc.http2.max_ping_strikes", 0),
-            ]
-        )
-        add_membership: Callable[..., None] = pb_grpc.add_MembershipServicer_to_server
-        add_membership(self._servicer, server)
-        for add in self._register:
-            add(server)
-        if self._credentials is None:
-            self.port = server.add_insecure_port(self._address)
-        else:
-            self.port = server.add_secure_port(self._address, self._credentials.grpc_server())
-        await server.start()
-        self._server = server
-        log.info("listening", name="members", address=self._address)
-
-    async def stop(self, grace_s: float = 1.0) -> None:
-        """End all links and stop."""
-        if self._server is not None:
-            await self._server.stop(grace_s)

@@ -1,0 +1,77 @@
+"""Who calls a gRPC method on the members' port, and how a call under way ends when its member is suspended.
+
+The peer's certificate says who it is; on the plain links of the open demo the metadata ``crosslight-member`` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from crosslight.runtime.clock import Clock
+from crosslight.runtime.tls import grpc_certificate, grpc_identity
+from crosslight.standards.ids import MemberId
+from crosslight.standards.problem import Forbidden, Unauthenticated
+from registry.members.model import Member
+from registry.members.service import MemberService
+
+MEMBER_METADATA = "crosslight-member"
+REFUSALS = {Unauthenticated: grpc.StatusCode.UNAUTHENTICATED, Forbidden: grpc.StatusCode.PERMISSION_DENIED}
+
+
+class Callers:
+    """Who calls a gRPC method; for every servicer on the members' port."""
+
+    def __init__(self, members: MemberService, clock: Clock) -> None:
+        self._members, self._clock = members, clock
+        self._ending: set[asyncio.Future[None]] = set()
+
+    def identify(self, context: Any) -> Member:
+        """The active member behind a call.
+
+        Raises:
+            Unauthenticated: no certificate of a member, an expired one, or no such member.
+            Forbidden: suspended.
+        """
+        if self._members.open_mode:
+            metadata = dict(context.invocation_metadata() or ())
+            return self._members.active(str(metadata.get(MEMBER_METADATA, "")))
+        auth = context.auth_context()
+        member = self._members.active_identity(grpc_identity(auth))
+        certificate = grpc_certificate(auth)
+        if certificate is None or certificate.not_valid_after_utc <= self._clock.now():
+            raise Unauthenticated("The certificate has expired.", todo="Join again.")
+        return member
+
+    async def member(self, context: Any) -> Member:
+        """As :meth:`identify`, but ends the call when it is refused; the call is cancelled when the member is suspended."""
+        try:
+            member = self.identify(context)
+        except (Unauthenticated, Forbidden) as error:
+            await context.abort(REFUSALS[type(error)], str(error))
+            raise
+        self._cut_with(member.id, context)
+        return member
+
+    def _cut_with(self, member: MemberId, context: Any) -> None:
+        """End the current call with a status when the member is suspended: cancelling its task alone would send none."""
+        task = asyncio.current_task()
+        if task is None:
+            return
+
+        async def abort() -> None:
+            with suppress(grpc.aio.AbortError, grpc.aio.UsageError, grpc.aio.InternalError):
+                await context.abort(grpc.StatusCode.PERMISSION_DENIED, "This member is suspended.")
+            task.cancel()
+
+        def cut() -> None:
+            ending = asyncio.ensure_future(abort())
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+
+        forget = self._members.live.closer(member, cut)
+        task.add_done_callback(lambda _: forget())
