@@ -29,6 +29,7 @@ from crosslight.standards.xds.metadata import (
 from crosslight.standards.xds.xml import LCM, RIM, XML, Element, attribute, child, children, text_of
 
 _R = f"{{{RIM}}}"
+_VERBATIM = frozenset({"source_patient_id", "legal_authenticator"})  # a blank may be part of these
 
 
 def parse_submit_objects(element: Element) -> RegistryObjects:
@@ -167,7 +168,7 @@ def _slots_into(values: dict[str, Any], slots: Iterable[Slot], single: dict[str,
     for slot in slots:
         name = single.get(slot.name)
         if name is not None and name not in values and len(slot.values) == 1 and slot.values[0].strip():
-            values[name] = slot.values[0].strip()
+            values[name] = slot.values[0] if name in _VERBATIM else slot.values[0].strip()
             continue
         name = many.get(slot.name)
         if name is not None and name not in values and slot.values:
