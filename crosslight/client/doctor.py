@@ -70,14 +70,14 @@ async def examine(target: Target, clock: Clock | None = None) -> list[Finding]:
     if target.base.startswith("https:"):
         checks.append(("TLS", _tls))
     checks.append(("clock", _clock))
-    for present, name, check in (
+    for present, name, probe in (
         (target.dimse, "DICOM echo", _echo),
         (target.dicomweb, "DICOMweb", _dicomweb),
         (target.fhir, "FHIR", _fhir),
         (target.xds_registry, "XDS", _xds),
     ):
         if present:
-            checks.append((name, check))
+            checks.append((name, probe))
     checks.append(("publication", _publication))
     found = []
     for name, check in checks:

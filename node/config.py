@@ -1,0 +1,63 @@
+"""A node's configuration file, ``node.toml``: one section for each room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from crosslight.runtime.config import load, section, setting
+from crosslight.standards.problem import ConfigError
+from node.archive.config import ArchiveConfig
+from node.dimse.config import DimseConfig
+from node.publish.config import PublishConfig
+from node.region.config import RegionConfig
+from node.serve.config import ServeConfig
+
+FILE = "node.toml"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True, slots=True)
+class ListenConfig:
+    """[listen]: where this node can be reached."""
+
+    host: str = setting("0.0.0.0", "Address to bind; 127.0.0.1 for this machine only.")  # noqa: S104 - a server's default
+    public_host: str = setting("localhost", "Name or address by which the registry and clients reach this node.")
+    people_port: int = setting(8443, "HTTPS for people and apps (DICOMweb with a bearer token).", low=1, high=65535)
+    systems_port: int = setting(8444, "HTTPS with mutual TLS: the gateway's retrieves, RAD-69, ITI-43.", low=1, high=65535)
+    open: bool = setting(
+        False, "No authentication and no TLS, for trying ordinary tools. Only with host = 127.0.0.1; never with real patients."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """[log]: what is written to stderr. Patient data never is."""
+
+    level: str = setting("info", "How much.", choices=("debug", "info", "warning", "error"))
+    json: bool = setting(True, "One JSON object a line; false for lines that people read.")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """The whole file."""
+
+    listen: ListenConfig = section(ListenConfig, "Where this node can be reached.")
+    dimse: DimseConfig = section(DimseConfig, "The DICOM listener for modalities and the PACS.")
+    archive: ArchiveConfig = section(ArchiveConfig, "How objects are kept and read.")
+    serve: ServeConfig = section(ServeConfig, "Bounds of DICOMweb, RAD-69 and ITI-43.")
+    publish: PublishConfig = section(PublishConfig, "How studies become known to the region.")
+    region: RegionConfig = section(RegionConfig, "The link to the registry.")
+    log: LogConfig = section(LogConfig, "Logs.")
+
+
+def read_config(folder: Path) -> NodeConfig:
+    """Read ``folder/node.toml``.
+
+    Raises:
+        ConfigError: for what cannot be read, and for an open node that is not on loopback.
+    """
+    config = load(NodeConfig, folder / FILE)
+    if config.listen.open and config.listen.host not in LOOPBACK:
+        raise ConfigError("An open node listens on loopback only.", todo="Set host = 127.0.0.1.", where="listen.host")
+    return config

@@ -1,0 +1,111 @@
+"""A registry's configuration file, ``registry.toml``: one section for each room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from crosslight.runtime.config import load, section, setting
+from crosslight.standards.ids import NHS_NUMBER_OID, NHS_NUMBER_SYSTEM, Oid, is_uid
+from crosslight.standards.problem import ConfigError
+from crosslight.standards.region import Region
+from registry.fhir.config import FhirConfig
+from registry.members.config import MembersConfig
+
+FILE = "registry.toml"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True, slots=True)
+class RegionSection:
+    """[region]: the affinity domain and its names. They are for good: identifiers are made from them."""
+
+    name: str = setting(help="The region's name, as people say it.")
+    home_community_id: str = setting(help="OID of the region (homeCommunityId), without urn:oid:.")
+    authority: str = setting(help="OID under which the region gives ids to patients who have no national number.")
+    national_authority: str = setting(NHS_NUMBER_OID, "OID of the national number; empty in a region without one.")
+    national_system: str = setting(NHS_NUMBER_SYSTEM, "FHIR system URI of the national number.")
+    national_label: str = setting("NHS No.", "As a patient banner writes it.")
+    other_nationals: tuple[str, ...] = setting([], "OIDs of further national numbers that stand beside it.")
+    allow_test_numbers: bool = setting(False, "Accept NHS numbers of the test range 9xx. Never with real patients.")
+    zone: str = setting("Europe/London", "IANA time zone: local days in searches, and studies without a zone.")
+    organisation_system: str = setting("https://fhir.nhs.uk/Id/ods-organization-code", "FHIR system of organisation codes.")
+
+    def region(self) -> Region:
+        """As a value.
+
+        Raises:
+            ConfigError: for what should be an OID and is none.
+        """
+        for key in ("home_community_id", "authority", "national_authority"):
+            text = getattr(self, key)
+            if not is_uid(text) and (text or key != "national_authority"):
+                raise ConfigError(f"region.{key} is no OID.", where=f"region.{key}")
+        return Region(
+            name=self.name,
+            home_community_id=Oid(self.home_community_id),
+            authority=Oid(self.authority),
+            national_authority=Oid(self.national_authority),
+            national_system=self.national_system,
+            national_label=self.national_label,
+            allow_test_numbers=self.allow_test_numbers,
+            zone=self.zone,
+            organisation_system=self.organisation_system,
+            other_nationals=tuple(Oid(o) for o in self.other_nationals),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSection:
+    """[listen]: where this registry can be reached."""
+
+    host: str = setting("0.0.0.0", "Address to bind; 127.0.0.1 for this machine only.")  # noqa: S104 - a server's default
+    public_host: str = setting("localhost", "Name or address by which nodes and clients reach this registry.")
+    people_port: int = setting(8600, "HTTPS for people and apps: the page, FHIR, DICOMweb, joining.", low=1, high=65535)
+    grpc_port: int = setting(8601, "gRPC for nodes: the link and the index feed (mutual TLS).", low=1, high=65535)
+    mllp_port: int = setting(8602, "HL7 v2 patient feeds, ITI-8 (mutual TLS).", low=1, high=65535)
+    systems_port: int = setting(8603, "HTTPS with mutual TLS: XDS, RAD-69.", low=1, high=65535)
+    open: bool = setting(
+        False, "No authentication and no TLS, for trying ordinary tools. Only with host = 127.0.0.1; never with real patients."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSection:
+    """[database]: where the index is."""
+
+    url: str = setting("sqlite:registry.db", "sqlite:FILE (in this folder), or postgresql://user@host/name.")
+    audit_url: str = setting("sqlite:audit.db", "Where the audit is; with PostgreSQL name its database here too.")
+
+
+@dataclass(frozen=True, slots=True)
+class LogSection:
+    """[log]: what is written to stderr. Patient data never is."""
+
+    level: str = setting("info", "How much.", choices=("debug", "info", "warning", "error"))
+    json: bool = setting(True, "One JSON object a line; false for lines that people read.")
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryConfig:
+    """The whole file."""
+
+    region: RegionSection = section(RegionSection, "The region and its names.")
+    listen: ListenSection = section(ListenSection, "Where this registry can be reached.")
+    database: DatabaseSection = section(DatabaseSection, "Where the index and the audit are.")
+    members: MembersConfig = section(MembersConfig, "Invitations, certificates, heartbeats.")
+    fhir: FhirConfig = section(FhirConfig, "The FHIR face.")
+    log: LogSection = section(LogSection, "Logs.")
+
+
+def read_config(folder: Path) -> RegistryConfig:
+    """Read ``folder/registry.toml``.
+
+    Raises:
+        ConfigError: for what cannot be read, and for an open registry that is not on loopback.
+    """
+    config = load(RegistryConfig, folder / FILE)
+    config.region.region()
+    if config.listen.open and config.listen.host not in LOOPBACK:
+        raise ConfigError("An open registry listens on loopback only.", todo="Set host = 127.0.0.1.", where="listen.host")
+    return config
