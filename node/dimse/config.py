@@ -1,0 +1,73 @@
+"""The ``[dimse]`` section of a node's configuration."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+
+from crosslight.runtime.config import setting
+from crosslight.standards.problem import ConfigError
+
+_AE_TITLE = re.compile(r"[ -\[\]-~]{1,16}\Z")  # PS3.5 6.2 AE: no backslash, no control characters, at most 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """One system that may call: a modality, a PACS."""
+
+    ae_title: str = setting(help="Its calling AE title.", example="CT_SCANNER_1")
+    addresses: tuple[str, ...] = setting(
+        (), "Addresses or networks it calls from. Empty: from anywhere.", example=["10.1.2.3", "10.1.4.0/24"]
+    )
+
+    def matches(self, ae_title: str, address: str) -> bool:
+        """Whether a call with this title from this address is this caller's."""
+        if ae_title != self.ae_title.strip():
+            return False
+        here = ip_address(address.split("%", 1)[0])
+        here = getattr(here, "ipv4_mapped", None) or here
+        return not self.addresses or any(here in ip_network(one, strict=False) for one in self.addresses)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DimseConfig:
+    """The listener for C-ECHO and C-STORE."""
+
+    enabled: bool = setting(True, "Listen for modalities and the PACS.")
+    host: str = setting("0.0.0.0", "Address to bind.")  # noqa: S104 - modalities are on other machines
+    port: int = setting(11112, "TCP port; 0 takes any free one.", low=0, high=65535)
+    ae_title: str = setting("", "AE title of this node. Empty: the organisation code.", example="RTK")
+    require_called_ae_title: bool = setting(True, "Refuse calls to another AE title.")
+    accept_any_caller: bool = setting(
+        False, "Accept every calling AE title from every address. Only for tests: DICOM without TLS knows no other check."
+    )
+    callers: tuple[Caller, ...] = setting((), "Each system that may call, as a table [[dimse.callers]].")
+    max_associations: int = setting(32, "Associations at a time; more are refused as transient.", low=1, high=1000)
+    max_pdu_bytes: int = setting(131072, "Largest PDU that is announced as acceptable.", low=16384, high=1 << 20)
+    acse_timeout_s: float = setting(30.0, "Longest wait for an association request, or a TLS handshake.", low=0.1)
+    network_timeout_s: float = setting(60.0, "An association that is silent for so long is aborted.", low=0.1)
+    tls_certificate: str = setting("", "PEM file of the certificate chain. Empty: DICOM in the clear.", example="dimse.crt")
+    tls_key: str = setting("", "PEM file of its key.", example="dimse.key")
+    tls_client_ca: str = setting(
+        "", "PEM file of the authorities whose client certificates are required. Empty: none is asked for.", example="clients.pem"
+    )
+
+    def check(self) -> None:
+        """Refuse what :mod:`crosslight.runtime.config` cannot see.
+
+        Raises:
+            ConfigError: naming the key.
+        """
+        titles = [self.ae_title] if self.ae_title else []
+        for title in (*titles, *(caller.ae_title for caller in self.callers)):
+            if not _AE_TITLE.match(title) or not title.strip():
+                raise ConfigError(f"{title!r} is no AE title.", why="PS3.5 6.2: 1 to 16 characters.", where="dimse.ae_title")
+        for caller in self.callers:
+            for address in caller.addresses:
+                try:
+                    ip_network(address, strict=False)
+                except ValueError:
+                    raise ConfigError(f"{address!r} is no address or network.", where="dimse.callers.addresses") from None
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ConfigError("TLS needs both a certificate and a key.", where="dimse.tls_key")
