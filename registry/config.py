@@ -30,6 +30,14 @@ class RegionSection:
     allow_test_numbers: bool = setting(False, "Accept NHS numbers of the test range 9xx. Never with real patients.")
     zone: str = setting("Europe/London", "IANA time zone: local days in searches, and studies without a zone.")
     organisation_system: str = setting("https://fhir.nhs.uk/Id/ods-organization-code", "FHIR system of organisation codes.")
+    repository_unique_id: str = setting(
+        "", "OID of the registry's own document repository, under which it holds nothing yet; empty: home_community_id + .3."
+    )
+
+    @property
+    def own_repository(self) -> Oid:
+        """The registry's own repositoryUniqueId (D11)."""
+        return Oid(self.repository_unique_id or f"{self.home_community_id}.3")
 
     def region(self) -> Region:
         """As a value.

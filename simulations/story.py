@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pydicom.dataset import FileDataset
-
 from crosslight.client.dicomweb import DicomwebClient, dataset_bytes, value
 from crosslight.client.dimse import DimseClient
 from crosslight.client.fhir import FhirAnswer, FhirClient
@@ -179,6 +177,10 @@ async def stow(world: World, plan: StudyPlan) -> int:
     return len(files)
 
 
+def _images(count: int, plan: StudyPlan) -> str:
+    return f"{count} {plan.modality} image{'s' if count > 1 else ''}"
+
+
 async def step_1(world: World, chapter: Chapter, say: Say) -> None:
     """Every trust received images over real C-STORE associations, and one over STOW-RS."""
     by_stow = chapter.travelled[2]
@@ -186,9 +188,7 @@ async def step_1(world: World, chapter: Chapter, say: Say) -> None:
     for plan in chapter.opening:
         count = await (stow(world, plan) if plan is by_stow else send(world, plan, disputed=plan is chapter.doubled))
         stored[plan.code] = stored.get(plan.code, 0) + count
-        say(
-            f"{plan.code}: {count} {plan.modality} image{'s' if count > 1 else ''} by {'STOW-RS' if plan is by_stow else 'C-STORE'}"
-        )
+        say(f"{plan.code}: {_images(count, plan)} by {'STOW-RS' if plan is by_stow else 'C-STORE'}")
     if chapter.number == 1:
         expect(set(stored) == set(world.topology.codes), "Not every member received images.", sorted(stored))
     took = await until("all studies discoverable", lambda: complete(world, chapter.opening), within_s=120)
@@ -339,7 +339,7 @@ async def step_5(world: World, chapter: Chapter, say: Say) -> None:
     say("the registry: pulled the plug")
     for plan in chapter.while_registry_down:
         count = await send(world, plan)
-        say(f"{plan.code}: {count} {plan.modality} image{'s' if count > 1 else ''} arrived meanwhile")
+        say(f"{plan.code}: {_images(count, plan)} arrived meanwhile")
     await world.start_registry()
     took = await until("all discoverable after the restart", lambda: complete(world, chapter.while_registry_down), within_s=90)
     who, wanted = national_id(world, chapter), expected_studies(world, chapter)

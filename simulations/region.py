@@ -1,0 +1,452 @@
+"""The demo's region on loopback: folders, ports, processes, and the hands that the story needs."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from crosslight.client.dicomweb import DicomwebClient
+from crosslight.client.dimse import DimseClient
+from crosslight.client.fhir import FhirClient
+from crosslight.client.http import HttpClient, read, trusting
+from crosslight.client.xds import XdsClient
+from crosslight.runtime.clock import SystemIds
+from crosslight.runtime.files import SystemFiles
+from crosslight.standards.problem import ConfigError, CrosslightError, OurError
+from node.region.state import RegionState
+from node.setup import init_node, join_region
+from registry import commands as registry_commands
+from registry.config import read_config as read_registry_config
+from registry.setup import init_registry
+from simulations.accounts import Account, make_accounts
+from simulations.endpoints import Ledger, write_endpoints
+from simulations.page import PageClient
+from simulations.supervisor import Supervisor
+from simulations.topology import MemberPlan, Topology
+
+HOST = "127.0.0.1"
+CALLING_AET = "DEMO"
+TOKEN_HOURS = 12
+TOKEN_RENEW_S = 10 * 3600
+START_TIMEOUT_S = 90
+
+
+@dataclass(frozen=True, slots=True)
+class NodePorts:
+    """Addresses of one node."""
+
+    base: int
+
+    @property
+    def dimse(self) -> int:
+        """DIMSE."""
+        return self.base + 2
+
+    @property
+    def systems(self) -> int:
+        """Mutual TLS."""
+        return self.base + 3
+
+
+@dataclass
+class DemoRegion:
+    """A registry and its nodes as child processes; implements the story's ``World``."""
+
+    topology: Topology
+    data: Path
+    port_base: int = 8600
+    open_mode: bool = False
+    restart_after_s: float = 20.0
+    on_change: Callable[[], Awaitable[None]] | None = None
+    supervisor: Supervisor = field(init=False)
+    ledger: Ledger = field(init=False)
+    tokens: dict[str, str] = field(default_factory=dict)
+    tokens_at: float = 0.0
+    authorities: dict[str, str] = field(default_factory=dict)
+    accounts: list[Account] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.data = self.data.resolve()
+        self.files, self.ids = SystemFiles(), SystemIds()
+        self.supervisor = Supervisor(restart_after_s=self.restart_after_s, on_change=self._changed)
+        self.ledger = Ledger()
+
+    async def _changed(self) -> None:
+        if self.on_change is not None:
+            await self.on_change()
+
+    # --- where things are ------------------------------------------------------------------------------------------
+
+    @property
+    def scheme(self) -> str:
+        """http in the open demo."""
+        return "http" if self.open_mode else "https"
+
+    @property
+    def scratch(self) -> Path:
+        """For files that the story hands to commands."""
+        return self.data / "scratch"
+
+    @property
+    def registry_folder(self) -> Path:
+        """The registry's."""
+        return self.data / "registry"
+
+    @property
+    def ledger_path(self) -> Path:
+        """What is where."""
+        return self.data / "ledger.json"
+
+    def node_folder(self, code: str) -> Path:
+        """A node's."""
+        return self.data / "nodes" / code
+
+    def ports(self, code: str) -> NodePorts:
+        """A node's ports."""
+        return NodePorts(self.port_base + 10 * (1 + self.topology.codes.index(code)))
+
+    def plan_of(self, code: str) -> MemberPlan:
+        """A member's description."""
+        return self.topology.members[self.topology.codes.index(code)]
+
+    @property
+    def base(self) -> str:
+        """The registry's people listener."""
+        return f"{self.scheme}://{HOST}:{self.port_base}"
+
+    @property
+    def systems(self) -> str:
+        """The registry's systems listener."""
+        return f"{self.scheme}://{HOST}:{self.port_base + 3}"
+
+    @property
+    def ca(self) -> Path | None:
+        """The region's CA bundle; None in the open demo."""
+        return None if self.open_mode else self.registry_folder / "systems" / "ca.pem"
+
+    @property
+    def client_cert(self) -> Path | None:
+        """The outside system's certificate."""
+        return None if self.open_mode else self.registry_folder / "systems" / "demo-integrator.pem"
+
+    @property
+    def client_key(self) -> Path | None:
+        """Its key."""
+        return None if self.open_mode else self.registry_folder / "systems" / "demo-integrator.key"
+
+    # --- making it -------------------------------------------------------------------------------------------------
+
+    def kept(self) -> bool:
+        """Whether there is a finished region in the data folder.
+
+        Raises:
+            ConfigError: when it is another one than is asked for.
+        """
+        marker = self.data / "demo.json"
+        if not marker.exists():
+            return False
+        kept = orjson.loads(marker.read_bytes())
+        if kept != self._marker():
+            raise ConfigError(
+                f"{self.data} holds another demo ({kept.get('slug')}, ports from {kept.get('port_base')}).",
+                todo="Give the same options, another --data, or remove it (make demo-clean).",
+            )
+        return True
+
+    def _marker(self) -> dict[str, Any]:
+        plain = {**self.topology.as_values(), "open": self.open_mode, "port_base": self.port_base}
+        found: dict[str, Any] = orjson.loads(orjson.dumps(plain))
+        return found
+
+    async def make(self, say: Callable[[str], None]) -> None:
+        """A fresh region: registry, invitations, nodes, joining."""
+        self.accounts = make_accounts(self.topology, self.ids)
+        say("registry: keys, certificate authority, configuration")
+        init_registry(self.registry_folder, self.files, self.ids, self._registry_values())
+        invitations = {}
+        async with registry_commands.opened(self.registry_folder) as offline:
+            for member in self.topology.members:
+                invitations[member.code] = await offline.members.invite(
+                    member.code, offline.people_url, name=member.name, hosts=(HOST, "localhost")
+                )
+            if not self.open_mode:
+                await offline.members.issue_system("demo-integrator", self.registry_folder / "systems")
+        self._add_children()
+        self.supervisor.start("registry")
+        await self._ready("registry", self.base)
+        for member in self.topology.members:
+            say(f"{member.code} joins: {member.name}")
+            init_node(self.node_folder(member.code), self.files, self._node_values(member))
+            await join_region(self.node_folder(member.code), invitations[member.code], self.files)
+
+    def _registry_values(self) -> dict[str, Any]:
+        region = self.topology.region()
+        return {
+            "region": {
+                "name": region.name,
+                "home_community_id": region.home_community_id,
+                "authority": region.authority,
+                "national_authority": region.national_authority,
+                "national_system": region.national_system,
+                "national_label": region.national_label,
+                "allow_test_numbers": True,
+                "zone": region.zone,
+                "organisation_system": region.organisation_system,
+            },
+            "listen": {
+                "host": HOST,
+                "public_host": HOST,
+                "people_port": self.port_base,
+                "grpc_port": self.port_base + 1,
+                "mllp_port": self.port_base + 2,
+                "systems_port": self.port_base + 3,
+                "open": self.open_mode,
+            },
+            "members": {"root_oid": self.topology.root},
+            "access": {"demo_provider": {"enabled": True, "accounts": [a.as_values() for a in self.accounts]}},
+            "log": {"json": False},
+        }
+
+    def _node_values(self, member: MemberPlan) -> dict[str, Any]:
+        ports = self.ports(member.code)
+        return {
+            "listen": {
+                "host": HOST,
+                "public_host": HOST,
+                "people_port": ports.base,
+                "systems_port": ports.systems,
+                "open": self.open_mode,
+            },
+            "dimse": {"host": HOST, "port": ports.dimse, "aet": member.code, "callers": [{"aet": CALLING_AET, "address": HOST}]},
+            "archive": {"min_free_bytes": 256 << 20},
+            "publish": {"road": member.road},
+            "log": {"json": False},
+        }
+
+    def _add_children(self) -> None:
+        logs = self.data / "logs"
+        self.supervisor.add("registry", "registry", ["--dir", str(self.registry_folder), "serve"], logs / "registry.log")
+        for code in self.topology.codes:
+            self.supervisor.add(code, "node", ["--dir", str(self.node_folder(code)), "serve"], logs / f"{code}.log")
+
+    async def start_all(self, say: Callable[[str], None]) -> None:
+        """Start every process, and wait until every member is live."""
+        if not self._children_added():
+            self._add_children()
+        self.ledger = Ledger.read(self.ledger_path)
+        self.accounts = self.accounts or self._kept_accounts()
+        self.supervisor.start("registry")
+        for code in self.topology.codes:
+            self.supervisor.start(code)
+        await self._ready("registry", self.base)
+        await self.renew_tokens()
+        for code in self.topology.codes:
+            await self._ready(code, self.node_base(code))
+            self.authorities[code] = RegionState(self.node_folder(code) / "region", self.files).member.authority
+        await self._all_live()
+        say(f"{len(self.topology.codes)} nodes and the registry are up")
+        self.files.write_atomic(self.data / "demo.json", orjson.dumps(self._marker()))
+
+    def _children_added(self) -> bool:
+        try:
+            self.supervisor.child("registry")
+        except KeyError:
+            return False
+        return True
+
+    def _kept_accounts(self) -> list[Account]:
+        config = read_registry_config(self.registry_folder)
+        return [Account(a.user, a.password, a.role, a.organisation, a.name) for a in config.access.demo_provider.accounts]
+
+    async def renew_tokens(self) -> None:
+        """Tokens for an app and a clinician, for twelve hours."""
+        self.tokens_at = time.monotonic()
+        if self.open_mode:
+            return
+        clinician = next(a for a in self.accounts if a.role == "clinician")
+        for role, user, organisation in (
+            ("integrator", "demo-integrator", ""),
+            ("clinician", clinician.user, clinician.organisation),
+        ):
+            self.tokens[role] = await registry_commands.issue_token(
+                self.registry_folder, role=role, user=user, organisation=organisation, hours=TOKEN_HOURS
+            )
+
+    async def _ready(self, name: str, base: str) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            self.supervisor.check_alive(name)
+            try:
+                async with HttpClient(trusting(self.ca)) as client, client.request("GET", f"{base}/health/ready") as response:
+                    if response.status == 200:
+                        return
+                    last = (await read(response)).decode("utf-8", "replace")[:200]
+            except CrosslightError as error:
+                last = str(error)
+            if time.monotonic() > deadline:
+                raise OurError(f"{name} was not ready within {START_TIMEOUT_S} s.", why=last)
+            await asyncio.sleep(0.2)
+
+    async def _all_live(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            async with self.fhir("integrator") as client:
+                answer = await client.search("Organization")
+            if not any("unreachable" in w.lower() or "suspended" in w.lower() for w in answer.warnings):
+                return
+            if time.monotonic() > deadline:
+                raise OurError("Not every member is live.", why="; ".join(answer.warnings))
+            await asyncio.sleep(0.3)
+
+    async def stop(self) -> None:
+        """End every process."""
+        await self.supervisor.stop()
+
+    # --- the story's hands -----------------------------------------------------------------------------------------
+
+    def node_base(self, code: str) -> str:
+        """A node's people listener."""
+        return f"{self.scheme}://{HOST}:{self.ports(code).base}"
+
+    def dimse(self, code: str) -> DimseClient:
+        """A modality at ``code``."""
+        return DimseClient(HOST, self.ports(code).dimse, called=code, calling=CALLING_AET)
+
+    def node_dicomweb(self, code: str, role: str = "integrator") -> DicomwebClient:
+        """DICOMweb of one node."""
+        return DicomwebClient(f"{self.node_base(code)}/dicomweb", tls=trusting(self.ca), token=self.tokens.get(role, ""))
+
+    def region_dicomweb(self, role: str = "clinician") -> DicomwebClient:
+        """DICOMweb of the region."""
+        return DicomwebClient(f"{self.base}/dicomweb", tls=trusting(self.ca), token=self.tokens.get(role, ""))
+
+    def fhir(self, role: str = "clinician") -> FhirClient:
+        """FHIR of the region."""
+        return FhirClient(f"{self.base}/fhir", tls=trusting(self.ca), token=self.tokens.get(role, ""))
+
+    def xds(self) -> XdsClient:
+        """An XDS consumer with its certificate."""
+        return XdsClient(tls=trusting(self.ca, self.client_cert, self.client_key))
+
+    def xds_registry_url(self) -> str:
+        """ITI-18, 42, 57, 62."""
+        return f"{self.systems}/xds/registry"
+
+    def page(self, organisation: str) -> PageClient:
+        """The clinician's page, signed in for ``organisation``."""
+        account = next(a for a in self.accounts if a.role == "clinician" and a.organisation == organisation)
+        signed_in = None if self.open_mode else (account.user, account.password)
+        return PageClient(self.base, trusting(self.ca), signed_in)
+
+    def folders_but(self, code: str) -> list[Path]:
+        """Folders of the registry and of every other member."""
+        return [self.registry_folder, *(self.node_folder(c) for c in self.topology.codes if c != code)]
+
+    def kill(self, code: str) -> None:
+        """Pull a node's plug."""
+        self.supervisor.kill(code)
+
+    async def start(self, code: str) -> None:
+        """Start a node again."""
+        self.supervisor.start(code)
+        await self._ready(code, self.node_base(code))
+        await self._changed()
+
+    def kill_registry(self) -> None:
+        """Pull the registry's plug."""
+        self.supervisor.kill("registry")
+
+    async def start_registry(self) -> None:
+        """Start the registry again."""
+        self.supervisor.start("registry")
+        await self._ready("registry", self.base)
+        await self._changed()
+
+    async def node_command(self, code: str, *arguments: str) -> str:
+        """Run ``crosslight-node`` on a node's folder; its output.
+
+        Raises:
+            OurError: when it fails.
+        """
+        command = (sys.executable, "-m", "node", "--dir", str(self.node_folder(code)), *arguments)
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), 120)
+        if process.returncode != 0:
+            raise OurError(f"crosslight-node {arguments[0]} failed at {code}.", why=output.decode("utf-8", "replace")[-600:])
+        return output.decode("utf-8", "replace")
+
+    # --- telling others --------------------------------------------------------------------------------------------
+
+    def endpoints(self) -> dict[str, Any]:
+        """The endpoints file's content."""
+        region = self.topology.region()
+        registry_oid = f"{region.home_community_id}.3"
+        tls = {"ca": self.ca, "client_cert": self.client_cert, "client_key": self.client_key}
+        return {
+            "registry": {
+                "base": self.base,
+                "pid": self.supervisor.child("registry").pid,
+                "data": str(self.registry_folder),
+                "fhir": f"{self.base}/fhir",
+                "xds_registry": self.xds_registry_url(),
+                "xds_repository": f"{self.systems}/xds/repository",
+                "rad69": f"{self.systems}/rad69",
+                "xds_gateway": None,
+                "dicomweb": f"{self.base}/dicomweb",
+                "portal": f"{self.base}/",
+                "grpc": f"{HOST}:{self.port_base + 1}",
+                "mllp": f"{HOST}:{self.port_base + 2}",
+                "metrics": f"{self.base}/metrics",
+                "repository_unique_id": registry_oid,
+            },
+            "nodes": [self._node_entry(code) for code in self.topology.codes],
+            "affinity_domain": {
+                "patient_authority": region.national_authority or region.authority,
+                "home_community_id": f"urn:oid:{region.home_community_id}",
+            },
+            "tls": {k: str(v) if v else None for k, v in tls.items()},
+            "tokens": {role: self.tokens.get(role) for role in ("integrator", "clinician")},
+            "accounts": [a.public() for a in self.accounts],
+            "patients": self.ledger.listed(),
+            "open": self.open_mode,
+        }
+
+    def _node_entry(self, code: str) -> dict[str, Any]:
+        state = RegionState(self.node_folder(code) / "region", self.files)
+        base, systems = self.node_base(code), f"{self.scheme}://{HOST}:{self.ports(code).systems}"
+        return {
+            "code": code,
+            "name": self.plan_of(code).name,
+            "pid": self.supervisor.child(code).pid,
+            "data": str(self.node_folder(code)),
+            "base": base,
+            "dicomweb": f"{base}/dicomweb",
+            "region_dicomweb": None,
+            "wado": None,
+            "rad69": f"{systems}/rad69",
+            "xds_repository": f"{systems}/xds/repository",
+            "fhir": None,
+            "aet": code,
+            "region_aet": None,
+            "dimse": f"{HOST}:{self.ports(code).dimse}",
+            "metrics": f"{base}/metrics",
+            "repository_unique_id": state.member.repository_unique_id,
+            "retrieve_location_uid": state.member.retrieve_location_uid,
+        }
+
+    def save_ledger(self) -> None:
+        """Keep what is where."""
+        self.ledger.save(self.ledger_path, self.files)
+
+    def write_endpoints(self, path: Path) -> None:
+        """Write the endpoints file."""
+        write_endpoints(path, self.endpoints(), self.files)
