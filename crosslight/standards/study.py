@@ -140,8 +140,10 @@ def utc_interval(da: str, tm: str, zone: str) -> tuple[datetime, datetime] | Non
             high_local = datetime(after.year, after.month, after.day)
     except (ValueError, OverflowError):
         return None
-    lows, highs = _readings(low_local, zone), _readings(high_local, zone)
-    return min(lows), max(highs)
+    try:
+        return min(_readings(low_local, zone)), max(_readings(high_local, zone))
+    except OverflowError:  # the first or the last day there is
+        return None
 
 
 def _readings(local: datetime, zone: str) -> list[datetime]:

@@ -49,6 +49,7 @@ VALUE_SETS: dict[str, frozenset[tuple[str, str]]] = {
     "codes": frozenset({IMAGING.key}),
 }  # fmt: skip
 MIME_TYPES = frozenset({MANIFEST_MIME, "application/pdf", "text/plain", "text/xml", "application/fhir+json", "image/jpeg"})
+_MODALITY = re.compile(r"[A-Z][A-Z0-9_ ]{0,15}\Z")  # VR CS
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*\Z")
 
 
@@ -63,7 +64,7 @@ class ValueSets:
         if not self.check:
             return True
         if attribute == "event_codes":
-            return code.scheme == SNOMED_OID or (code.scheme in (DCM_OID, DICOM_UIDS_OID) and code.value in MODALITIES)
+            return code.scheme == SNOMED_OID or modality_of(code) != ""
         return code.key in VALUE_SETS.get(attribute, frozenset({code.key}))
 
     def allows_mime(self, mime_type: str) -> bool:
@@ -90,8 +91,8 @@ def body_site_code(term: str) -> Code | None:
 
 
 def modality_of(code: Code) -> str:
-    """The modality of an eventCode, '' for another kind."""
-    return code.value if code.scheme in (DCM_OID, DICOM_UIDS_OID) and code.value in MODALITIES else ""
+    """The modality of an eventCode, '' for another kind: a code string, which DCM's own codes (six digits) are not."""
+    return code.value if code.scheme in (DCM_OID, DICOM_UIDS_OID) and _MODALITY.match(code.value) else ""
 
 
 def body_site_of(code: Code) -> str:
