@@ -247,13 +247,23 @@ class Gateway:
         raise self.unreachable(silent or [h.member for h in tries])
 
     async def forward(
-        self, request: web.Request, holders: Sequence[Holder], path: str, *, principal: Principal, correlation: str
+        self,
+        request: web.Request,
+        holders: Sequence[Holder],
+        path: str,
+        *,
+        principal: Principal,
+        correlation: str,
+        extra: Mapping[str, str] | None = None,
     ) -> web.StreamResponse:
-        """Stream a holder's answer to ``request``: status, content headers and Content-Length kept, constant memory."""
+        """Stream a holder's answer to ``request``: status, content headers and Content-Length kept, constant memory.
+
+        ``extra`` are further headers of ours.
+        """
         async with self.first(
             request, holders, path, principal=principal, correlation=correlation, query=request.rel_url.raw_query_string
         ) as (holder, upstream):
-            response = web.StreamResponse(status=upstream.status, reason=upstream.reason)
+            response = web.StreamResponse(status=upstream.status, reason=upstream.reason, headers=extra)
             for name in PASSED:
                 if name in upstream.headers:
                     response.headers[name] = upstream.headers[name]

@@ -1,0 +1,317 @@
+"""Handlers and addresses of the region's DICOMweb root (PS3.18 10)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from crosslight.runtime.http import CORRELATION, PRINCIPAL
+from crosslight.standards.access import Action
+from crosslight.standards.dicom.accept import Offer, parse_accept, require
+from crosslight.standards.dicom.json import MEDIA_TYPE, Attributes, attributes, dumps, text_of
+from crosslight.standards.dicom.matching import Match, matches_row
+from crosslight.standards.dicom.qido import Level, QidoQuery
+from crosslight.standards.ids import is_uid
+from crosslight.standards.problem import Invalid, NotFound, PeerError, TooLarge, Unavailable, Unsupported
+from registry.ask import Ask
+from registry.coverage import Coverage
+from registry.dicomweb.config import DicomwebConfig
+from registry.dicomweb.plan import QidoPlanner, decided, name_matches
+from registry.dicomweb.rows import Held, all_series, cut, group, root_of, series_row, study_row
+from registry.gateway.gateway import Gateway, Holder
+from registry.members.model import Directory
+from registry.questions import Answer, ByObject, ByPopulation, Question
+
+COVERAGE_HEADER = "Crosslight-Coverage"
+_EXPOSED = f"Warning, {COVERAGE_HEADER}, Crosslight-Holder, X-Correlation-Id"
+_OFFERS = (Offer(MEDIA_TYPE), Offer("application/json"))
+_UID = r"[0-9.]{1,64}"
+#: What may be asked below a study (PS3.18 10.4): the only paths that are passed on to a holder.
+RETRIEVE = re.compile(
+    rf"(?:series/{_UID}(?:/instances/{_UID}(?:/frames/[0-9,]{{1,4096}})?)?)?"
+    r"(?:(?:^|/)(?:metadata|rendered|thumbnail))?\Z",
+    re.ASCII,
+)
+
+
+class DicomwebFace:
+    """The DICOMweb face of one registry.
+
+    Args:
+        ask: The one way to answers.
+        directory: Members.
+        gateway: For what only holders have.
+    """
+
+    def __init__(self, ask: Ask, directory: Directory, gateway: Gateway, config: DicomwebConfig) -> None:
+        self._ask, self._directory, self._gateway, self._config = ask, directory, gateway, config
+        self._planner = QidoPlanner(ask.region, directory)
+
+    # --- searches ----------------------------------------------------------------------------------------------------
+
+    async def studies(self, request: web.Request) -> web.Response:
+        """``/studies``: one row for each study UID (and patient), with its holders."""
+        query = self._query(request, "study")
+        question = self._bounded(query)
+        async with self._question(request, "search", question) as answer:
+            base = self._base(request)
+            rows = [row for held in self._held(answer) if (row := self._study(held, answer, query, question, base))]
+            page = rows[query.offset : query.offset + query.limit]
+            left = max(0, len(rows) - query.offset - len(page))
+            return self._rows(request, [cut(row, query.returned()) for row in page], answer.coverage, query, left, answer.cursor)
+
+    async def series(self, request: web.Request) -> web.StreamResponse:
+        """``/studies/{study}/series`` and ``/series?StudyInstanceUID=…`` (or of a patient), from the index."""
+        query = self._query(request, "series")
+        question = self._bounded(query)
+        if isinstance(question, ByPopulation):
+            raise Invalid(
+                "Series are searched within a study or a patient.", todo="Add StudyInstanceUID.", where="StudyInstanceUID"
+            )
+        async with self._question(request, "search", question) as answer:
+            base = self._base(request)
+            helds = self._held(answer)
+            study = request.match_info.get("study", "")
+            if study and helds and not any(all_series(held) for held in helds):  # entry detail only (D17)
+                return await self._from_holder(request, answer, study, f"studies/{study}/series")
+            rows = []
+            for held in helds:
+                root = self._root(held, answer, base)
+                above = study_row(held, root, self._gateway.reachable)
+                for series in all_series(held):
+                    row = series_row(held, series, above, root)
+                    if _meets(row, decided(query, question), held) and name_matches(query, held):
+                        rows.append(row)
+            page = rows[query.offset : query.offset + query.limit]
+            left = max(0, len(rows) - query.offset - len(page))
+            always = () if study else ("00080056",)
+            cuts = [cut(row, query.returned(), always) for row in page]
+            return self._rows(request, cuts, answer.coverage, query, left, "")
+
+    async def instances(self, request: web.Request) -> web.StreamResponse:
+        """``…/instances``: asked of a holder, for the registry has no instances (D5)."""
+        study = request.match_info.get("study") or request.query.get("StudyInstanceUID", "")
+        if not is_uid(study):
+            raise Invalid("Instances are searched within one study.", todo="Add StudyInstanceUID.", where="StudyInstanceUID")
+        self._query(request, "instance")
+        series = request.match_info.get("series", "")
+        path = f"studies/{study}/series/{series}/instances" if series else f"studies/{study}/instances"
+        async with self._question(request, "search", ByObject(study_uids=(study,))) as answer:
+            return await self._from_holder(request, answer, study, path)
+
+    def _query(self, request: web.Request, level: Level) -> QidoQuery:
+        pairs = [(name, value) for name, value in request.query.items() if name.lower() != "accept"]
+        require(parse_accept(request.headers.getall("Accept", ()), request.query.get("accept", "")), _OFFERS)
+        query = QidoQuery.parse(level, pairs, max_results=self._config.max_results)
+        uids = {
+            "StudyInstanceUID": request.match_info.get("study", ""),
+            "SeriesInstanceUID": request.match_info.get("series", ""),
+        }
+        return query.within(**uids)
+
+    def _bounded(self, query: QidoQuery) -> Any:
+        question = self._planner.plan(query)
+        if isinstance(question, ByPopulation) and question.limit > self._config.max_depth:
+            raise Invalid(
+                "The offset is too far into the region.", why=f"At most {self._config.max_depth} rows deep.",
+                todo="Narrow by StudyDate, or ask for one patient.", where="offset",
+            )  # fmt: skip
+        return question
+
+    def _held(self, answer: Answer) -> list[Held]:
+        rows = [
+            (holding, answer.person_of(holding), self._directory.by_id(holding.member))
+            for holding in answer.holdings
+            if holding.state == "approved"
+        ]
+        return group(rows, self._gateway.reachable)
+
+    def _root(self, held: Held, answer: Answer, base: str) -> str:
+        uid = held.lead.study_uid
+        whose = {p.key if (p := answer.person_of(h)) else -h.record_key for h in answer.holdings if h.study_uid == uid}
+        return root_of(held, base, ambiguous=len(whose) > 1)
+
+    def _study(self, held: Held, answer: Answer, query: QidoQuery, question: Any, base: str) -> Attributes | None:
+        row = study_row(held, self._root(held, answer, base), self._gateway.reachable)
+        return row if _meets(row, decided(query, question), held) and name_matches(query, held) else None
+
+    def _rows(
+        self, request: web.Request, rows: Sequence[Attributes], coverage: Coverage, query: QidoQuery, left: int, cursor: str
+    ) -> web.Response:
+        warnings = [*query.warnings, *degraded(coverage)]
+        if left or cursor:  # PS3.18 8.3.4.4.1
+            warnings.append(f"There are {left} additional results that can be requested" if left and not cursor else
+                            "There are additional results that can be requested")  # fmt: skip
+        headers = self._headers(request, coverage)
+        response = web.Response(body=dumps(rows), content_type=MEDIA_TYPE, headers=headers)
+        for text in warnings:
+            response.headers.add("Warning", f'299 crosslight "{_quotable(text)}"')
+        return response
+
+    def _headers(self, request: web.Request, coverage: Coverage | None) -> dict[str, str]:
+        headers = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Accept, Origin"}
+        headers |= self._cors(request)
+        if coverage is not None:
+            headers[COVERAGE_HEADER] = coverage.header()
+        return headers
+
+    def _cors(self, request: web.Request) -> dict[str, str]:
+        headers, origin = {"Access-Control-Expose-Headers": _EXPOSED}, request.headers.get("Origin", "")
+        if origin and origin in self._config.cors_origins:
+            headers |= {"Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true"}
+        return headers
+
+    # --- what only holders have --------------------------------------------------------------------------------------
+
+    async def _from_holder(self, request: web.Request, answer: Answer, study: str, path: str) -> web.Response:
+        """A holder's own rows, with the region's addresses in them."""
+        holders = self._gateway.holders(answer, study, code=request.match_info.get("code", ""))
+        base, limit = self._base(request), self._config.max_answer_bytes
+        if code := request.match_info.get("code", ""):
+            base = f"{base}/members/{code}"
+        async with self._gateway.first(
+            request, holders, path, principal=request[PRINCIPAL], correlation=request[CORRELATION],
+            query=request.rel_url.raw_query_string,
+        ) as (holder, upstream):  # fmt: skip
+            body = await _bounded_body(upstream.content.iter_chunked(1 << 18), limit)
+            if upstream.status == 204 or (upstream.status == 200 and not body):
+                body = b"[]"
+            elif upstream.status != 200:
+                raise refused(upstream.status, holder)
+            rows = _holder_rows(body, base, study, holder)
+        response = web.Response(body=dumps(rows), content_type=MEDIA_TYPE, headers=self._headers(request, answer.coverage))
+        for text in [*degraded(answer.coverage), *_passed_warnings(upstream.headers.getall("Warning", ()))]:
+            response.headers.add("Warning", f'299 crosslight "{_quotable(text)}"')
+        response.headers["Crosslight-Holder"] = holder.member.code
+        return response
+
+    async def retrieve(self, request: web.Request) -> web.StreamResponse:
+        """WADO-RS: a study, series, instance, its frames, metadata, rendering or thumbnail, from a holder."""
+        study, tail = request.match_info["study"], request.match_info.get("tail", "")
+        if not is_uid(study) or not RETRIEVE.match(tail):
+            raise NotFound("There is no such resource.", why="PS3.18 10.4.1.", where="path")
+        async with self._question(request, "retrieve", ByObject(study_uids=(study,))) as answer:
+            holders = self._gateway.holders(answer, study, code=request.match_info.get("code", ""))
+            path = f"studies/{study}/{tail}" if tail else f"studies/{study}"
+            return await self._gateway.forward(
+                request, holders, path, principal=request[PRINCIPAL], correlation=request[CORRELATION],
+                extra=self._cors(request),
+            )  # fmt: skip
+
+    async def store(self, request: web.Request) -> web.StreamResponse:
+        """STOW-RS: a region has no archive."""
+        raise Unsupported(
+            "The region stores no images.", why="Images are kept by the member that made them.", todo="Store at your own node."
+        )
+
+    async def preflight(self, request: web.Request) -> web.Response:
+        """OPTIONS, for web viewers of the origins configured."""
+        headers = self._cors(request)
+        if "Access-Control-Allow-Origin" in headers:
+            headers |= {
+                "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
+                "Access-Control-Allow-Headers": "Authorization, Accept, Range, If-None-Match, X-Correlation-Id",
+                "Access-Control-Max-Age": "600",
+            }
+        return web.Response(status=204, headers=headers)
+
+    # --- shared ------------------------------------------------------------------------------------------------------
+
+    def _base(self, request: web.Request) -> str:
+        return self._config.base_url.rstrip("/") or f"{request.scheme}://{request.host}/dicomweb"
+
+    def _question(self, request: web.Request, action: Action, question: Question) -> AbstractAsyncContextManager[Answer]:
+        return self._ask.question(
+            request[PRINCIPAL], face="dicomweb", action=action, question=question, correlation=request[CORRELATION],
+            peer=request.remote or "",
+        )  # fmt: skip
+
+
+def _meets(row: Attributes, criteria: Iterable[Match], held: Held) -> bool:
+    """Whether a row meets what is left to decide. A study without a date is never hidden by one (D22)."""
+    undated = not held.lead.time.date.strip()
+    return all((undated and match.keyword in ("StudyDate", "StudyTime")) or matches_row(match, row) for match in criteria)
+
+
+def degraded(coverage: Coverage) -> list[str]:
+    """One text for each member whose part is less than well."""
+    told = []
+    for member in coverage.members:
+        if not member.well:
+            states = list(member.states) if member.states != ("live",) else []
+            states += ["holds a disputed record of this patient"] if member.identity_doubt else []
+            since = f" since {member.since.strftime('%Y-%m-%dT%H:%M:%SZ')}" if member.since else ""
+            told.append(f"{member.code} {member.name}: {', '.join(states)}{since}")
+    return told
+
+
+def _quotable(text: str) -> str:
+    """Text for a quoted-string of a header field (RFC 9110 5.6.4)."""
+    plain = text.encode("ascii", "replace").decode()
+    return re.sub(r'["\\]', r"\\\g<0>", re.sub(r"[\x00-\x1f\x7f]", " ", plain))
+
+
+def _passed_warnings(headers: Iterable[str]) -> list[str]:
+    found = (re.match(r'299 \S+ "(.*)"\Z', header) for header in headers)
+    return [match.group(1) for match in found if match]
+
+
+async def _bounded_body(chunks: Any, limit: int) -> bytes:
+    parts, total = [], 0
+    async for chunk in chunks:
+        total += len(chunk)
+        if total > limit:
+            raise TooLarge("The member's answer is too large.", why=f"Limit here: {limit} bytes.", todo="Ask for one series.")
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def refused(status: int, holder: Holder) -> PeerError:
+    """A holder's refusal as an error of ours with the same status."""
+    kind = Unavailable if status >= 500 else PeerError
+    error = kind(f"{holder.member.name} ({holder.member.code}) refused.", why=f"HTTP status {status}.", where=holder.member.code)
+    error.http_status = status if 400 <= status < 500 else 502
+    return error
+
+
+def _holder_rows(body: bytes, base: str, study: str, holder: Holder) -> list[Attributes]:
+    try:
+        rows = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        rows = None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise Unavailable("The member's answer cannot be read.", where=holder.member.code)
+    for row in rows:
+        series, sop = text_of(row, "SeriesInstanceUID"), text_of(row, "SOPInstanceUID")
+        url = (
+            f"{base}/studies/{study}" + (f"/series/{series}" if series else "") + (f"/instances/{sop}" if series and sop else "")
+        )
+        row |= attributes(RetrieveURL=url, InstanceAvailability="ONLINE", RetrieveAETitle=holder.member.endpoints.aet)
+    return [dict(sorted(row.items())) for row in rows]
+
+
+def routes(face: DicomwebFace, prefix: str = "/dicomweb") -> list[web.RouteDef]:
+    """Every route; GET ones answer HEAD too. ``/members/{code}`` is the same root with one holder only."""
+    study, series = r"{study:[0-9.]{1,64}}", r"{series:[0-9.]{1,64}}"
+    found = [
+        web.get(f"{prefix}/studies", face.studies),
+        web.get(f"{prefix}/series", face.series),
+        web.get(f"{prefix}/instances", face.instances),
+        web.post(f"{prefix}/studies", face.store),
+        web.post(f"{prefix}/studies/{study}", face.store),
+        web.options(f"{prefix}/{{any:.*}}", face.preflight),
+        web.get(f"{prefix}/studies/{study}/series", face.series),
+    ]
+    for root in (prefix, f"{prefix}/members/{{code:[A-Za-z0-9]{{1,16}}}}"):
+        found += [
+            web.get(f"{root}/studies/{study}/instances", face.instances),
+            web.get(f"{root}/studies/{study}/series/{series}/instances", face.instances),
+            web.get(f"{root}/studies/{study}", face.retrieve),
+            web.get(f"{root}/studies/{study}/{{tail:.+}}", face.retrieve),
+        ]
+    return found

@@ -1,0 +1,113 @@
+"""From a QIDO-RS query to the question that bounds it; ``matching`` decides the rest on the rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from crosslight.standards.dicom.json import attributes, keyword_of
+from crosslight.standards.dicom.matching import Match, matches_row
+from crosslight.standards.dicom.qido import QidoQuery
+from crosslight.standards.ids import Identifier, is_uid
+from crosslight.standards.problem import Invalid
+from crosslight.standards.region import Region
+from crosslight.standards.study import PersonName
+from registry.dicomweb.rows import Held
+from registry.members.model import Directory
+from registry.questions import ByObject, ByPatient, ByPopulation, PatientSelector, StudyFilter
+
+#: Keys that a question answers itself: the row shows the person's current id and the newest name, not those asked by.
+_WHO = frozenset({"PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate"})
+#: Keys by which the index narrows a search through the whole region.
+_POPULATION = frozenset({"StudyDate", "ModalitiesInStudy", "StudyDescription"})
+
+
+class QidoPlanner:
+    """Plans searches of the region."""
+
+    def __init__(self, region: Region, directory: Directory) -> None:
+        self._region, self._directory = region, directory
+
+    def plan(self, query: QidoQuery) -> ByPatient | ByObject | ByPopulation:
+        """The question of ``query``.
+
+        Raises:
+            Invalid: a patient named in part only, or a key by which nothing can be found in the whole region.
+        """
+        patient = self._patient(query)
+        if patient is not None:
+            return ByPatient(patient=patient, filter=self._filter(query))
+        uids = query.equal_to("StudyInstanceUID")
+        if uids is not None:
+            return ByObject(study_uids=uids)
+        accessions = query.equal_to("AccessionNumber")
+        if accessions is not None:
+            return ByObject(accessions=tuple(Identifier(value) for value in accessions))
+        over = sorted({keyword_of(m.tag) for m in query.matches if m.kind != "any"} - _POPULATION)
+        if over:
+            raise Invalid(
+                f"{', '.join(over)} cannot be searched through the whole region.",
+                why="No index bounds it.",
+                todo="Add PatientID, StudyInstanceUID or AccessionNumber.", where=over[0],
+            )  # fmt: skip
+        return ByPopulation(filter=self._filter(query), limit=query.offset + query.limit)
+
+    def _patient(self, query: QidoQuery) -> PatientSelector | None:
+        number, name = query.of("PatientID"), query.of("PatientName")
+        if number is not None:
+            if number.kind != "single":
+                raise Invalid("PatientID must be one whole number.", why="Wildcards would list people.", where="PatientID")
+            return PatientSelector(identifiers=(self._identifier(number.values[0], query),))
+        if name is None:
+            return None
+        birth = query.of("PatientBirthDate")
+        pn = PersonName(name.values[0])
+        if birth is None or birth.kind != "single" or any(char in pn.family for char in "*?") or not pn.family:
+            raise Invalid(
+                "A name is searched whole and with PatientBirthDate.",
+                why="Anything wider would list people.",
+                todo="Give the family name without wildcards and the date of birth, or PatientID.", where="PatientName",
+            )  # fmt: skip
+        return PatientSelector(family=pn.family, birth_date=birth.values[0])
+
+    def _identifier(self, value: str, query: QidoQuery) -> Identifier:
+        issuer = query.of("IssuerOfPatientID")
+        if issuer is None:
+            return Identifier(value)
+        if issuer.kind != "single":
+            raise Invalid("IssuerOfPatientID must be one value.", where="IssuerOfPatientID")
+        name = issuer.values[0]
+        member = self._directory.by_code(name)
+        if is_uid(name):
+            return Identifier(value, name)
+        if member is not None:
+            return Identifier(value, member.authority)
+        raise Invalid(
+            "Nothing in this region is numbered by that issuer.", todo="Give its OID or a member's code.",
+            where="IssuerOfPatientID",
+        )  # fmt: skip
+
+    def _filter(self, query: QidoQuery) -> StudyFilter:
+        found = StudyFilter(study_date=query.interval("StudyDate"))
+        modalities = query.of("ModalitiesInStudy")
+        if modalities is not None and modalities.kind in ("single", "list"):
+            found = replace(found, modalities=tuple(m.upper() for m in modalities.values))
+        description = query.of("StudyDescription")
+        if description is not None and description.kind in ("single", "wildcard"):
+            found = replace(found, descriptions=description.values)
+        return found
+
+
+def decided(query: QidoQuery, question: ByPatient | ByObject | ByPopulation) -> tuple[Match, ...]:
+    """The matches that rows must still meet."""
+    by_person = isinstance(question, ByPatient)
+    return tuple(m for m in query.matches if not (by_person and len(m.path) == 1 and keyword_of(m.tag) in _WHO))
+
+
+def name_matches(query: QidoQuery, held: Held) -> bool:
+    """Whether any record of the person bears the name asked for (given names and wildcards included)."""
+    name = query.of("PatientName")
+    if name is None:
+        return True
+    records = held.person.records if held.person is not None else ()
+    names = [held.lead.patient.name.pn, *(record.patient.name.pn for record in records)]
+    return any(matches_row(name, attributes(PatientName=pn)) for pn in names)

@@ -1,0 +1,182 @@
+"""Holdings as QIDO-RS rows (PS3.18 10.6.3.3): a study once, with its holders. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from crosslight.standards.dicom.json import Attributes, attribute, attributes
+from crosslight.standards.ids import Identifier
+from crosslight.standards.study import SeriesRecord, StudyRecord
+from registry.index.model import Holding, Person
+from registry.members.model import Member
+
+#: Private block: who holds a study, each value beside the other's (holder 1 in the first, and so on).
+CREATOR = "CROSSLIGHT 1.0"
+HOLDER_CODES, HOLDER_NAMES, HOLDER_STATES, CONFLICT = "00091001", "00091002", "00091003", "00091004"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A study of one patient and who holds it; the first is the one whose description is shown."""
+
+    person: Person | None
+    holdings: tuple[tuple[Holding, Member | None], ...]
+
+    @property
+    def lead(self) -> StudyRecord:
+        """The record that is shown."""
+        return self.holdings[0][0].record
+
+
+def group(rows: Iterable[tuple[Holding, Person | None, Member | None]], reachable: Callable[[Member], bool]) -> list[Held]:
+    """Holdings by study and patient, in the order in which studies first come."""
+    groups: dict[tuple[str, int], list[tuple[Holding, Person | None, Member | None]]] = {}
+    for holding, person, member in rows:
+        who = person.key if person is not None else -holding.record_key
+        groups.setdefault((holding.study_uid, who), []).append((holding, person, member))
+    found = []
+    for members in groups.values():
+        members.sort(
+            key=lambda row: (
+                row[2] is None or not reachable(row[2]), row[0].record.detail != "full", -row[0].record.n_instances, row[0].member
+            )
+        )  # fmt: skip
+        found.append(Held(members[0][1], tuple((holding, member) for holding, _, member in members)))
+    return found
+
+
+def _issuer(identifier: Identifier) -> Attributes:
+    """Issuer of Patient ID with its universal id (PS3.3 C.7.1.1)."""
+    row = attributes(IssuerOfPatientID=identifier.namespace or identifier.authority)
+    if identifier.authority:
+        qualifier = attributes(UniversalEntityID=identifier.authority, UniversalEntityIDType="ISO")
+        row |= attributes(IssuerOfPatientIDQualifiersSequence=[qualifier])
+    return row
+
+
+def patient_ids(held: Held) -> list[Identifier]:
+    """The id to show first (the person's current one, D4), then every other."""
+    record = held.lead
+    if held.person is None:
+        return [record.patient.local]
+    found = {held.person.domain_id: None}
+    for one in held.person.records:
+        found |= dict.fromkeys(() if one.disputed else one.national)
+        found[one.patient.local] = None
+    return list(found)
+
+
+def _patient(held: Held) -> Attributes:
+    patient, ids = held.lead.patient, patient_ids(held)
+    row = attributes(
+        PatientName=patient.name.pn,
+        PatientID=ids[0].value,
+        PatientBirthDate=patient.birth_date,
+        PatientSex=patient.sex,
+    )
+    row |= _issuer(ids[0])
+    others = [attributes(PatientID=i.value, TypeOfPatientID="TEXT") | _issuer(i) for i in ids[1:]]
+    if others:
+        row |= attributes(OtherPatientIDsSequence=[dict(sorted(item.items())) for item in others])
+    return row
+
+
+def _accession(record: StudyRecord) -> Attributes:
+    if not record.accessions:
+        return attributes(AccessionNumber=None)
+    first = record.accessions[0]
+    row = attributes(AccessionNumber=first.value)
+    if first.authority:
+        issuer = attributes(UniversalEntityID=first.authority, UniversalEntityIDType="ISO")
+        row |= attributes(IssuerOfAccessionNumberSequence=[issuer])
+    return row
+
+
+def _zone(zone: str) -> str | None:
+    return zone if zone[:1] in ("+", "-") and len(zone) == 5 else None
+
+
+def _holders(held: Held, reachable: Callable[[Member], bool]) -> Attributes:
+    members = [member for _, member in held.holdings if member is not None]
+    states = ["ONLINE" if reachable(m) else "UNAVAILABLE" for m in members]
+    row = attributes(
+        InstanceAvailability="ONLINE" if "ONLINE" in states else "UNAVAILABLE",  # PS3.3 C.4.23.1.1
+        RetrieveAETitle=[m.endpoints.aet for m in members if m.endpoints.aet],
+        InstitutionName="; ".join(f"{m.name} ({m.code})" for m in members),
+    )
+    private = [
+        attribute("00090010", [CREATOR], vr="LO"),
+        attribute(HOLDER_CODES, [m.code for m in members], vr="LO"),
+        attribute(HOLDER_NAMES, [m.name for m in members], vr="LO"),
+        attribute(HOLDER_STATES, states, vr="CS"),
+    ]
+    if any(holding.conflict for holding, _ in held.holdings):
+        private.append(attribute(CONFLICT, ["YES"], vr="CS"))
+    return row | dict(private)
+
+
+def root_of(held: Held, base: str, *, ambiguous: bool) -> str:
+    """The root under which the study is opened; its holder's own where other patients have the same UID."""
+    member = held.holdings[0][1]
+    return f"{base}/members/{member.code}" if ambiguous and member is not None else base
+
+
+def study_row(held: Held, root: str, reachable: Callable[[Member], bool]) -> Attributes:
+    """All that the index says of a study."""
+    record = held.lead
+    row = attributes(
+        SpecificCharacterSet="ISO_IR 192",
+        StudyDate=record.time.date,
+        StudyTime=record.time.time,
+        TimezoneOffsetFromUTC=_zone(record.time.zone),
+        ModalitiesInStudy=record.modalities,
+        SOPClassesInStudy=sorted({uid for series in record.series for uid, _ in series.sop_classes}),
+        ReferringPhysicianName=record.referrer,
+        StudyDescription=record.description,
+        StudyInstanceUID=record.study_uid,
+        StudyID=record.study_id,
+        NumberOfStudyRelatedSeries=record.n_series,
+        NumberOfStudyRelatedInstances=record.n_instances,
+        RetrieveURL=f"{root}/studies/{record.study_uid}",
+    )
+    row |= _patient(held) | _accession(record) | _holders(held, reachable)
+    return dict(sorted(row.items()))
+
+
+def series_row(held: Held, series: SeriesRecord, study: Attributes, root: str) -> Attributes:
+    """One series with its study's attributes."""
+    row = attributes(
+        Modality=series.modality,
+        SeriesInstanceUID=series.series_uid,
+        SeriesNumber=series.number,
+        SeriesDescription=series.description,
+        BodyPartExamined=series.body_site,
+        Laterality=series.laterality,
+        SeriesDate=series.time.date,
+        SeriesTime=series.time.time,
+        NumberOfSeriesRelatedInstances=series.n_instances,
+        RetrieveURL=f"{root}/studies/{held.lead.study_uid}/series/{series.series_uid}",
+    )
+    return dict(sorted((study | row).items()))
+
+
+def all_series(held: Held) -> list[SeriesRecord]:
+    """Every series of any holder, each once as the first that has it says."""
+    found: dict[str, SeriesRecord] = {}
+    for holding, _ in held.holdings:
+        for series in holding.record.series:
+            found.setdefault(series.series_uid, series)
+    return list(found.values())
+
+
+#: What a row always keeps, beside what the query returns: who holds it and whose it is.
+ALWAYS = (
+    "00080052", "00080054", "00080056", "00080080", "00090010", HOLDER_CODES, HOLDER_NAMES, HOLDER_STATES, CONFLICT,
+    "00100021", "00100024", "00101002",
+)  # fmt: skip
+
+
+def cut(row: Attributes, keep: frozenset[str] | None, always: Sequence[str] = ALWAYS) -> Attributes:
+    """The attributes that the query returns (None: all) and those that a row always has."""
+    return row if keep is None else {tag: body for tag, body in row.items() if tag in keep or tag in always}
