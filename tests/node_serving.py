@@ -1,0 +1,197 @@
+"""One node's archive and its DICOMweb and SOAP faces on a loopback port, in this process: for tests of room serve."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pydicom
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
+from joserfc.jwk import ECKey
+from pydicom.data import get_testdata_files
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.clock import SystemClock, SystemIds
+from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.files import SystemFiles
+from crosslight.runtime.http import ErrorRenderers, client_session, problems
+from crosslight.runtime.tokens import TokenSigner, TokenVerifier
+from crosslight.runtime.workers import Workers
+from crosslight.standards.access import Decision, Principal
+from crosslight.standards.ids import Oid
+from node.archive.archive import Archive
+from node.archive.config import ArchiveConfig
+from node.archive.model import Received
+from node.serve import cors, dicomweb, soap
+from node.serve.authenticate import Authenticator, ListenerKind
+from node.serve.config import ServeConfig
+from node.serve.context import ServeContext
+from node.serve.patients import PatientsOf
+from node.serve.release import Release
+
+HOME, CODE = "1.2.3.4", "RTK"
+LOCATION, REPOSITORY = Oid("1.2.3.4.1"), Oid("1.2.3.4.2")
+CLOCK, IDS, FILES = SystemClock(), SystemIds(), SystemFiles()
+CLINICIAN = Principal(subject="dr.who", name="Dr Who", roles=frozenset({"clinician"}), organisation="RA2")
+INTEGRATOR = Principal(subject="pacs", roles=frozenset({"integrator"}), organisation="RA2")
+
+
+class Manifests:
+    """A ManifestStore in memory: document uid -> (study, bytes)."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, tuple[str, bytes]] = {}
+
+    async def manifest(self, document_uid: str) -> bytes | None:
+        return self.known[document_uid][1] if document_uid in self.known else None
+
+    async def study_of(self, document_uid: str) -> str | None:
+        return self.known[document_uid][0] if document_uid in self.known else None
+
+
+@dataclass
+class Served:
+    """A node being served, and the knobs that a test turns."""
+
+    archive: Archive
+    serve: ServeContext
+    audit: AuditLog
+    signer: TokenSigner
+    session: ClientSession
+    url: str
+    manifests: Manifests
+    state: dict[str, Any] = field(default_factory=dict)
+
+    async def add(self, *files: bytes) -> None:
+        """Store files as an import does."""
+        for data in files:
+            staged = self.archive.stage()
+            staged.write(data)
+            result = await self.archive.ingest_async(staged, Received(road="import", peer="test"))
+            assert result.state in ("stored", "duplicate"), result
+
+    def access(self, principal: Principal = CLINICIAN, *, audience: str = HOME, ttl_s: int = 600) -> dict[str, str]:
+        """Headers with an access token."""
+        return {"Authorization": f"Bearer {self.signer.access(principal, audience=audience, ttl_s=ttl_s)}"}
+
+    def release(
+        self, *studies: str, principal: Principal = CLINICIAN, holder: str = CODE, ttl_s: int = 300, correlation: str = "c-1"
+    ) -> dict[str, str]:
+        """Headers with a release token."""
+        token = self.signer.release(principal, holder=holder, patient="p", studies=studies, correlation=correlation, ttl_s=ttl_s)
+        return {"Authorization": f"Bearer {token}"}
+
+
+@asynccontextmanager
+async def serving(
+    folder: Path,
+    *,
+    open_mode: bool = True,
+    listener: ListenerKind = "people",
+    config: ServeConfig | None = None,
+    policy: Callable[..., Decision] | None = None,
+    archive_config: ArchiveConfig | None = None,
+) -> AsyncIterator[Served]:
+    """Archive and faces, over plain HTTP on loopback."""
+    state: dict[str, Any] = {"suspended": False, "skew": None}
+    db, workers = SqliteDb(folder / "node.sqlite"), Workers(children=1)
+    archive = Archive(db, folder / "archive", FILES, CLOCK, IDS, workers, archive_config or ArchiveConfig(min_free_bytes=0))
+    audit = AuditLog(db, CLOCK)
+    await archive.open()
+    await audit.open()
+    kwargs: dict[str, Any] = {"policy": policy} if policy else {}
+    release = Release(
+        audit, suspended=lambda: bool(state["suspended"]), skew_s=lambda: cast("float | None", state["skew"]),
+        patients_of=PatientsOf(archive), **kwargs,
+    )  # fmt: skip
+    serve = ServeContext(
+        archive=archive, release=release, workers=workers, ids=IDS, spool=folder / "spool", config=config or ServeConfig(),
+        retrieve_location_uid=lambda: LOCATION, repository_unique_id=lambda: REPOSITORY,
+    )  # fmt: skip
+    serve.open()
+    key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
+    verifier = TokenVerifier(HOME, CLOCK, {"keys": [key.as_dict(private=False)]})
+    gate = Authenticator(verifier, code=lambda: CODE, home_community_id=lambda: HOME, open_mode=open_mode)
+    manifests = Manifests()
+    renderers = soap.renderers(ErrorRenderers())
+    app = web.Application(middlewares=[cast(Any, problems(renderers, IDS)), cast(Any, gate.middleware(listener))])
+    app.add_routes(dicomweb.routes(serve))
+    app.add_routes(soap.routes(serve, manifests))
+    cors.install(app, serve)
+    async with TestServer(app) as server, client_session() as session:
+        yield Served(
+            archive, serve, audit, TokenSigner(key, HOME, CLOCK, IDS), session, str(server.make_url("")).rstrip("/"), manifests,
+            state,
+        )  # fmt: skip
+    await archive.close()
+    await workers.close()
+    await db.close()
+
+
+def ct(
+    study: str = "1.2.1", series: str = "1.2.1.1", sop: str = "1.2.1.1.1", *, side: int = 16, number: int = 1, **more: Any
+) -> Dataset:
+    """A small CT image."""
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = CTImageStorage
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = sop
+    ds.SpecificCharacterSet = "ISO_IR 192"
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.InstanceNumber = study, series, number
+    ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex = "Smith^Ada", "L-1", "19700101", "F"
+    ds.StudyDate, ds.StudyTime, ds.Modality, ds.StudyDescription = "20260102", "101112", "CT", "CT <head> & neck"
+    ds.AccessionNumber, ds.StudyID, ds.SeriesNumber = "A-1", "S1", 1
+    ds.Rows = ds.Columns = side
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
+    ds.PixelData = (np.arange(side * side, dtype="<u2") % 4096).tobytes()
+    for name, value in more.items():
+        setattr(ds, name, value)
+    return ds
+
+
+def part10(ds: Dataset) -> bytes:
+    """A data set as a file."""
+    out = BytesIO()
+    ds.save_as(out, enforce_file_format=True)
+    return out.getvalue()
+
+
+@cache
+def sample_files() -> tuple[Path, ...]:
+    """pydicom's own test files that are Part 10 with the UIDs that an archive needs."""
+    found = []
+    for name in sorted(set(get_testdata_files("*"))):
+        path = Path(name)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ds = pydicom.dcmread(path, stop_before_pixels=True)
+        except Exception:
+            continue
+        if path.is_file() and all(ds.get(k) for k in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")):
+            found.append(path)
+    return tuple(found)
+
+
+def dataset_bytes(part10_file: bytes) -> bytes:
+    """What comes after group 0002."""
+    length = int.from_bytes(part10_file[140:144], "little")
+    return part10_file[144 + length :]
+
+
+def related(parts: Iterable[tuple[str, bytes]], boundary: str = "b0", root: str = "application/dicom") -> tuple[bytes, str]:
+    """A multipart/related body and its Content-Type."""
+    body = b"".join(b"--%s\r\nContent-Type: %s\r\n\r\n%s\r\n" % (boundary.encode(), t.encode(), d) for t, d in parts)
+    return body + f"--{boundary}--\r\n".encode(), f'multipart/related; type="{root}"; boundary={boundary}'

@@ -1,0 +1,200 @@
+"""The QIDO grammar and attribute matching."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crosslight.standards.dicom.json import Attributes, attributes
+from crosslight.standards.dicom.matching import wildcard_matches
+from crosslight.standards.dicom.qido import FUZZY_WARNING, MAX_PARAMETERS, Level, QidoQuery, matches
+from crosslight.standards.problem import Invalid, TooLarge
+
+ROW: Attributes = attributes(
+    PatientName="Müller^Ada Jane^^Dr=山田^花子",
+    PatientID="L-1,7",
+    PatientBirthDate="19700229",
+    StudyDate="20260102",
+    StudyTime="101112.5",
+    ModalitiesInStudy=["CT", "PR"],
+    StudyInstanceUID="1.2.3",
+    StudyDescription="CT head, 3*2?",
+    AccessionNumber="A1",
+    NumberOfStudyRelatedSeries=2,
+)
+
+
+def ask(*params: tuple[str, str], level: Level = "study") -> QidoQuery:
+    return QidoQuery.parse(level, params)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hit"),
+    [
+        ("PatientName", "MÜLLER^ADA JANE^^DR", True),
+        ("PatientName", "Müller^Ada Jane^^Dr^", True),
+        ("PatientName", "müll*", True),
+        ("PatientName", "山田*", True),
+        ("PatientName", "山田^花子", True),
+        ("PatientName", "Ada*", False),
+        ("PatientName", "M?ller*", True),
+        ("PatientName", "", True),
+        ("PatientName", "*", True),
+        ("PatientID", "L-1,7", True),
+        ("PatientID", "l-1,7", False),  # case counts outside names (PS3.4 C.2.2.2.1)
+        ("00100020", "L-1*", True),
+        ("StudyDate", "20260102", True),
+        ("StudyDate", "20260101-20260131", True),
+        ("StudyDate", "20260102-", True),
+        ("StudyDate", "-20260101", False),
+        ("StudyTime", "10", True),
+        ("StudyTime", "1011", True),
+        ("StudyTime", "101112.5", True),
+        ("StudyTime", "101113", False),
+        ("StudyTime", "0900-1011", True),
+        ("StudyTime", "1012-", False),
+        ("ModalitiesInStudy", "PR", True),
+        ("ModalitiesInStudy", "MR,CT", True),
+        ("ModalitiesInStudy", "MR\\US", False),
+        ("ModalitiesInStudy", "C*", True),
+        ("StudyInstanceUID", "1.2.3", True),
+        ("StudyInstanceUID", "1.2.4,1.2.3", True),
+        ("StudyInstanceUID", "1.2.4\\1.2.5", False),
+        ("0020000d", "1.2.3", True),
+        ("StudyDescription", "CT head, 3*", True),
+        ("StudyDescription", "ct*", False),
+        ("AccessionNumber", "A", False),
+        ("PatientSex", "F", False),  # absent never matches a value
+        ("PatientSex", "", True),
+    ],
+)
+def test_matching(name: str, value: str, hit: bool) -> None:
+    assert matches(ask((name, value)), ROW) is hit
+
+
+@pytest.mark.parametrize(
+    ("params", "where"),
+    [
+        ([("Foo", "1")], "Foo"),
+        ([("0010002", "1")], "0010002"),
+        ([("SeriesInstanceUID", "1.2")], "SeriesInstanceUID"),  # not a key of studies
+        ([("PixelData", "1")], "PixelData"),
+        ([("StudyDate", "2026")], "StudyDate"),
+        ([("StudyDate", "20261301")], "StudyDate"),
+        ([("StudyDate", "20260201-20260101")], "StudyDate"),
+        ([("StudyDate", "-")], "StudyDate"),
+        ([("StudyTime", "9")], "StudyTime"),
+        ([("StudyInstanceUID", "1.2.x")], "StudyInstanceUID"),
+        ([("StudyInstanceUID", ",")], "StudyInstanceUID"),
+        ([("limit", "-1")], "limit"),
+        ([("limit", "ten")], "limit"),
+        ([("offset", "")], "offset"),
+        ([("fuzzymatching", "maybe")], "fuzzymatching"),
+        ([("includefield", "Nothing")], "includefield=Nothing"),
+        ([("PatientID", "1"), ("PatientID", "2")], "PatientID"),
+        ([("PatientID", "1"), ("00100020", "1")], "00100020"),
+        ([("PatientID", "a\nb")], "PatientID"),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_name(params: list[tuple[str, str]], where: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        QidoQuery.parse("study", params)
+    assert caught.value.where == where
+    assert caught.value.http_status == 400
+
+
+def test_too_many_parameters() -> None:
+    with pytest.raises(TooLarge):
+        QidoQuery.parse("study", [("includefield", "all")] * (MAX_PARAMETERS + 1))
+
+
+def test_paging_and_fuzzy() -> None:
+    query = QidoQuery.parse("study", [("limit", "9000"), ("offset", "20"), ("fuzzymatching", "true")], max_results=500)
+    assert (query.limit, query.offset, query.warnings) == (500, 20, (FUZZY_WARNING,))
+    assert QidoQuery.parse("study", [], max_results=7).limit == 7
+    assert ask(("limit", "0")).limit == 0
+
+
+def test_what_is_returned() -> None:
+    row = ROW | attributes(InstitutionName="Elsewhere", StudyComments="x")
+    assert "00321060" not in (ask().returned() or ())
+    assert "00080080" not in ask().select(row)
+    assert "00080080" in ask(("InstitutionName", "Elsewhere")).select(row)  # what is matched is returned
+    assert "00080080" in ask(("includefield", "00080080,PatientComments")).select(row)
+    assert ask(("includefield", "all")).select(row) == row
+    both = ask(("includefield", "InstitutionName"), ("includefield", "PatientComments")).returned()
+    assert both is not None
+    assert {"00080080", "00104000"} <= both
+
+
+def test_levels_bring_those_above_unless_inside_them() -> None:
+    everywhere = QidoQuery.parse("series", [("PatientID", "x")]).returned()
+    inside = QidoQuery.parse("series", []).within(StudyInstanceUID="1.2").returned()
+    assert everywhere is not None
+    assert inside is not None
+    assert "00100010" in everywhere
+    assert "00100010" not in inside
+    assert "0020000E" in inside
+
+
+def test_within_adds_to_what_the_url_says() -> None:
+    query = ask(("StudyInstanceUID", "1.2.4")).within(StudyInstanceUID="1.2.3")
+    assert not matches(query, ROW)
+    assert ask().within(StudyInstanceUID="1.2.3", SeriesInstanceUID="").equal_to("StudyInstanceUID") == ("1.2.3",)
+
+
+def test_helpers_for_stores() -> None:
+    query = ask(("PatientID", "L"), ("StudyDate", "20260101-"), ("PatientName", "Smith"), ("AccessionNumber", "A*"))
+    assert query.equal_to("PatientID") == ("L",)
+    assert query.equal_to("PatientName") is None
+    assert query.equal_to("AccessionNumber") is None
+    assert query.interval("StudyDate") == ("20260101", "")
+    assert ask(("StudyDate", "20260101")).interval("StudyDate") == ("20260101", "20260101")
+    assert ask().interval("StudyDate") is None
+
+
+def test_fewer_keys_and_nested_ones() -> None:
+    keys = ("PatientID", "OtherPatientIDsSequence.PatientID")
+    query = QidoQuery.parse("study", [("OtherPatientIDsSequence.PatientID", "9")], keys=keys)
+    row = attributes(OtherPatientIDsSequence=[attributes(PatientID="8"), attributes(PatientID="9")])
+    assert matches(query, row)
+    assert not matches(query, attributes(PatientID="9"))
+    with pytest.raises(Invalid):
+        QidoQuery.parse("study", [("PatientName", "x")], keys=keys)
+
+
+def test_date_time_ranges() -> None:
+    keys = ("AcquisitionDateTime",)
+    row = attributes(AcquisitionDateTime="20260102101112.25+0100")
+    for value, hit in (
+        ("202601", True), ("20260102-20260103", True), ("20260103-", False), ("-20260102101112", True),
+        ("20260102101112.26-", False),
+        ("20260102000000+0100-20260103000000+0100", True),
+    ):  # fmt: skip
+        assert matches(QidoQuery.parse("instance", [("AcquisitionDateTime", value)], keys=keys), row) is hit, value
+
+
+@given(st.text(st.sampled_from("ab*?"), max_size=12), st.text(st.sampled_from("ab"), max_size=12))
+def test_wildcards_mean_what_a_slow_reading_says(pattern: str, text: str) -> None:
+    def slow(p: str, t: str) -> bool:
+        if not p:
+            return not t
+        if p[0] == "*":
+            return slow(p[1:], t) or (bool(t) and slow(p, t[1:]))
+        return bool(t) and p[0] in ("?", t[0]) and slow(p[1:], t[1:])
+
+    assert wildcard_matches(pattern, text) is slow(pattern, text)
+
+
+def test_hostile_wildcards_are_linear() -> None:
+    assert not wildcard_matches("*a" * 4000 + "b", "a" * 8000)
+
+
+@given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=40)), max_size=6))
+def test_any_parameters_are_read_or_refused(params: list[tuple[str, str]]) -> None:
+    try:
+        query = QidoQuery.parse("instance", params)
+    except (Invalid, TooLarge):
+        return
+    matches(query, ROW)
