@@ -1,15 +1,28 @@
-"""IndexStore: named reads of THE index, on SQLite or PostgreSQL (D1, D5, D6, D13). Writes are in ``write.py``."""
+"""IndexStore: THE index on SQLite or PostgreSQL (D1, D5, D6, D13).
+
+``read`` (``read.py``) and ``objects`` (``objects.py``) work in a caller's transaction; changes go through ``write.Work``, by
+``registry/intake/accept.py`` alone. The async methods here open transactions of their own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
 from crosslight.runtime.clock import Clock, Ids
-from crosslight.runtime.db import Db
-from crosslight.standards.ids import MemberId, Version
-from registry.index.model import Change, Holding, HoldingKey
+from crosslight.runtime.db import Db, Tx
+from crosslight.runtime.schema import migrate
+from crosslight.standards.census import EMPTY, census_item, combine
+from crosslight.standards.ids import MemberId, Version, hash8
+from crosslight.standards.problem import Invalid
+from registry.index.model import Change, Holding, HoldingKey, RecordKey
+from registry.index.objects import Objects
+from registry.index.read import Reader
+from registry.index.rows import DEPRECATED, Loaded, to_ms, version_of
+from registry.index.schema import PACKAGE, SCHEMA
+from registry.index.sizes import sizes
+from registry.index.write import Work
 from registry.members.model import Directory
 
 
@@ -25,7 +38,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Census:
-    """Counts and digests of a member's approved holdings (D19): XOR of SHA-256(study UID, digest)."""
+    """Counts and digests of a member's approved holdings (D19): see ``crosslight/standards/census.py``."""
 
     studies: int
     digest: bytes
@@ -34,47 +47,143 @@ class Census:
 class IndexStore:
     """The tables of the index. ``incarnation`` and ``region_key`` are known after :meth:`open`."""
 
-    incarnation: str
-    region_key: bytes
+    def __init__(self, db: Db, directory: Directory, clock: Clock, ids: Ids) -> None:
+        self._db, self._clock, self._ids = db, clock, ids
+        self.read = Reader(directory)
+        self.objects = Objects(self.read.codec)
+        self.incarnation = ""
 
-    def __init__(self, db: Db, directory: Directory, clock: Clock, ids: Ids) -> None: ...
+    @property
+    def region_key(self) -> bytes:
+        """What makes FHIR ids (D12): authoritative, never changes (D8)."""
+        return self.read.region_key
 
     async def open(self) -> None:
         """Create or upgrade the tables; make the region's key and the incarnation where there are none."""
-        raise NotImplementedError
+        await migrate(self._db, PACKAGE, SCHEMA)
+
+        def meta(tx: Tx) -> dict[str, str]:
+            for name, value in (("region_key", self._ids.token_bytes(32).hex()), ("incarnation", str(self._ids.uuid4()))):
+                tx.execute("INSERT INTO registry_meta (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING", (name, value))
+            return {row[0]: row[1] for row in tx.rows("SELECT name, value FROM registry_meta")}
+
+        found = await self._db.write("index_meta", meta)
+        self.read.region_key, self.incarnation = bytes.fromhex(found["region_key"]), found["incarnation"]
 
     async def new_incarnation(self) -> str:
-        """After a restore: nodes then compare and send again what was lost (D8)."""
-        raise NotImplementedError
+        """After a restore: nodes then compare, and send again what was lost (D8)."""
+        fresh = str(self._ids.uuid4())
+        sql = "UPDATE registry_meta SET value = ? WHERE name = 'incarnation'"
+        await self._db.write("index_incarnation", lambda tx: tx.execute(sql, (fresh,)))
+        self.incarnation = fresh
+        return fresh
+
+    def work(self, tx: Tx, now: datetime) -> Work:
+        """Changes within a transaction."""
+        return Work(self.read, tx, now)
+
+    # --- a member's feed -------------------------------------------------------------------------------------------
 
     async def cursor(self, member: MemberId) -> Version | None:
         """The newest version of ``member`` that was acknowledged (D10)."""
-        raise NotImplementedError
+        sql = "SELECT cursor_version FROM member_feed WHERE member_id = ?"
+        row = await self._db.read("index_cursor", lambda tx: tx.row(sql, (int(member),)))
+        return version_of(row[0]) if row else None
 
     async def census(self, member: MemberId) -> Census:
         """Approved holdings of ``member``; kept up to date in its row, so this is one small read."""
-        raise NotImplementedError
+        sql = "SELECT studies, census FROM member_feed WHERE member_id = ?"
+        row = await self._db.read("index_census", lambda tx: tx.row(sql, (int(member),)))
+        return Census(studies=row[0], digest=bytes(row[1])) if row else Census(studies=0, digest=EMPTY)
 
-    async def held(self, member: MemberId, study_uids: Iterable[str]) -> dict[str, Held]:
+    async def counted(self, member: MemberId) -> Census:
+        """The census counted anew from the rows: slow, for checks."""
+        count, total, cursor = 0, EMPTY, ""
+        while True:
+            page, cursor = await self.held_after(member, cursor, 1000)
+            for one in page:
+                if one.approved:
+                    count, total = count + 1, combine(total, census_item(one.study_uid, one.digest))
+            if not cursor:
+                return Census(studies=count, digest=total)
+
+    async def held(self, member: MemberId, study_uids: Collection[str]) -> dict[str, Held]:
         """What is held of these studies, for Compare."""
-        raise NotImplementedError
+        found = await self._db.read("index_held", lambda tx: self.read.current(tx, member, study_uids))
+        return {uid: _held(one) for uid, one in found.items()}
 
     async def held_after(self, member: MemberId, cursor: str, limit: int) -> tuple[list[Held], str]:
-        """A page of all that ``member`` holds, in no order of meaning; '' starts, '' ends."""
-        raise NotImplementedError
+        """A page of all that ``member`` holds, in no order of meaning; '' starts, '' ends.
+
+        Raises:
+            Invalid: for a cursor that is none of ours.
+        """
+        try:
+            after = tuple(int(part) for part in cursor.split(".")) if cursor else (-(1 << 63), -(1 << 63))
+            if len(after) != 2:
+                raise ValueError
+        except ValueError:
+            raise Invalid("This is no cursor.", where="cursor") from None
+        where = "h.member_id = ? AND (h.record_key, h.study_hash) > (?, ?)"
+        order = f"ORDER BY h.record_key, h.study_hash LIMIT {int(limit)}"
+        page = await self._db.read("index_held_after", lambda tx: self.read.select(tx, where, (int(member), *after), order))
+        more = f"{page[-1].row.record_key}.{page[-1].row.study_hash}" if len(page) == limit else ""
+        return [_held(one) for one in page], more
+
+    # --- holdings --------------------------------------------------------------------------------------------------
 
     async def holding(self, key: HoldingKey) -> Holding | None:
-        """One current holding, with its past."""
-        raise NotImplementedError
+        """One holding, deprecated ones too, with its past."""
+
+        def read(tx: Tx) -> Holding | None:
+            where = "h.record_key = ? AND h.study_hash = ? AND h.member_id = ?"
+            found = self.read.select(tx, where, (int(key.record_key), hash8(key.study_uid), int(key.member)))
+            found = [one for one in found if one.holding.study_uid == key.study_uid]
+            return self.read.with_past(tx, found)[0] if found else None
+
+        return await self._db.read("index_holding", read)
 
     async def unenriched(self, limit: int) -> list[HoldingKey]:
-        """Holdings of detail ``entry`` that wait for the Enricher (D17), longest waiting first."""
-        raise NotImplementedError
+        """Holdings of detail ``entry`` that wait for the Enricher (D17), longest waiting first; deprecated ones are left out."""
+
+        def read(tx: Tx) -> list[HoldingKey]:
+            found = []
+            sql = "SELECT record_key, study_hash, member_id FROM enrich_pending ORDER BY since, record_key LIMIT ?"
+            for row in tx.rows(sql, (limit,)):
+                for one in self.read.select(tx, "h.record_key = ? AND h.study_hash = ? AND h.member_id = ?", row):
+                    if not one.row.flags & DEPRECATED:
+                        found.append(HoldingKey(one.holding.record_key, one.holding.study_uid, one.holding.member))
+            return found
+
+        return await self._db.read("index_unenriched", read)
 
     async def changes(self, since: datetime, limit: int) -> list[Change]:
-        """Holdings changed at or after ``since``, oldest first; read again from a few seconds before the last one seen."""
-        raise NotImplementedError
+        """Holdings whose row changed at or after ``since``, oldest first.
+
+        For subscribers after a restart. Commits are not seen in the order of their times: read again from a few seconds
+        before the last one seen. Withdrawn holdings are not listed.
+        """
+        where = "h.updated >= ? AND h.updated / 1000 >= ?"
+        params = (to_ms(since), to_ms(since) // 1000)
+        order = f"ORDER BY h.updated / 1000, h.updated, h.record_key, h.study_hash LIMIT {int(limit)}"
+        found = await self._db.read("index_changes", lambda tx: self.read.select(tx, where, params, order))
+        return [
+            Change(
+                kind="availability" if one.row.flags & DEPRECATED else "published",
+                member=one.holding.member,
+                record_key=RecordKey(one.row.record_key),
+                study_uid=one.holding.study_uid,
+                revision=one.row.revision,
+            )
+            for one in found
+        ]
 
     async def sizes(self) -> dict[str, float]:
-        """Bytes per study: heap, indexes, locators; patients, extras and superseded versions apart (D5)."""
-        raise NotImplementedError
+        """Bytes on disk per study, by what they are for (D5): see ``sizes.py``."""
+        return await self._db.read("index_sizes", sizes)
+
+
+def _held(one: Loaded) -> Held:
+    return Held(
+        study_uid=one.holding.study_uid, version=one.version, digest=one.holding.digest, approved=not one.row.flags & DEPRECATED
+    )

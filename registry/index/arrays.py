@@ -1,0 +1,177 @@
+"""A study as a compact array without names, and back: what the codec compresses (D5, scale.md 1).
+
+Positions are part of the row format: add at the end only, under a new format number.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from crosslight.standards.ids import Identifier
+from crosslight.standards.study import Coded, Patient, SeriesRecord, StudyRecord, StudyTime
+
+_HEX = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
+_DETAILS = ("full", "manifest", "entry")
+_PROGRESS = ("complete", "arriving")
+_SOP_PREFIX = "1.2.840.10008.5.1.4.1.1."
+
+
+class Raw:
+    """Digests lifted out of the array: 1 stands for the next 20 bytes, 2 for the next 32."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data, self._at = bytearray(data), 0
+
+    def lift(self, text: str) -> str | int:
+        """Take a digest out; anything else stays in the array as it is."""
+        if not _HEX.match(text):
+            return text
+        self.data += bytes.fromhex(text)
+        return 1 if len(text) == 40 else 2
+
+    def lower(self, value: str | int) -> str:
+        """The inverse of :meth:`lift`, in the same order."""
+        if isinstance(value, str):
+            return value
+        start, self._at = self._at, self._at + (20 if value == 1 else 32)
+        return bytes(self.data[start : self._at]).hex()
+
+
+def study_array(record: StudyRecord, raw: Raw) -> list[Any]:
+    """All of ``record`` but its UID and its patient; digests go into ``raw``."""
+    series, home = record.series, record.patient.local.authority
+    derived = record.with_series(series, detail=record.detail) if series else record
+    return [
+        [_id_array(i, home) for i in record.accessions],
+        [_id_array(i, home) for i in record.orders],
+        record.study_id,
+        record.description,
+        [[c.value, c.scheme, c.meaning] for c in record.procedure_codes],
+        record.reason,
+        record.referrer,
+        record.institution,
+        _time_array(record.time),
+        0 if series and derived.modalities == record.modalities and _stated(series, "modality") else list(record.modalities),
+        0 if series and derived.body_sites == record.body_sites and _stated(series, "body_site") else list(record.body_sites),
+        0 if series and record.n_series == len(series) else [record.n_series],
+        0 if series and record.n_instances == derived.n_instances else [record.n_instances],
+        _DETAILS.index(record.detail),
+        _PROGRESS.index(record.progress),
+        _series_arrays(record, raw),
+    ]
+
+
+def _stated(series: tuple[SeriesRecord, ...], name: str) -> bool:
+    return any(getattr(s, name) for s in series)
+
+
+def study_of(study_uid: str, body: list[Any], raw: Raw, patient: Patient) -> StudyRecord:
+    """The inverse of :func:`study_array`."""
+    (accessions, orders, study_id, description, codes, reason, referrer, institution) = body[:8]
+    (time, modalities, sites, n_series, n_instances, detail, progress, arrays) = body[8:16]
+    started, home = _time_of(time), patient.local.authority
+    series = _series_of(arrays, study_uid, started, raw)
+    return StudyRecord(
+        study_uid=study_uid,
+        patient=patient,
+        accessions=tuple(_id_of(i, home) for i in accessions),
+        orders=tuple(_id_of(i, home) for i in orders),
+        study_id=study_id,
+        description=description,
+        procedure_codes=tuple(Coded(*c) for c in codes),
+        reason=reason,
+        referrer=referrer,
+        institution=institution,
+        time=started,
+        modalities=tuple(modalities) if modalities != 0 else tuple(sorted({s.modality for s in series if s.modality})),
+        body_sites=tuple(sites) if sites != 0 else tuple(sorted({s.body_site for s in series if s.body_site})),
+        series=series,
+        n_series=n_series[0] if n_series else len(series),
+        n_instances=n_instances[0] if n_instances else sum(s.n_instances for s in series),
+        detail=_DETAILS[detail],  # type: ignore[arg-type]
+        progress=_PROGRESS[progress],  # type: ignore[arg-type]
+    )
+
+
+def _id_array(identifier: Identifier, home: str) -> list[Any]:
+    authority: str | int = 1 if identifier.authority and identifier.authority == home else identifier.authority
+    return [identifier.value, authority, identifier.namespace] if identifier.namespace else [identifier.value, authority]
+
+
+def _id_of(array: list[Any], home: str) -> Identifier:
+    return Identifier(array[0], home if array[1] == 1 else array[1], array[2] if len(array) > 2 else "")
+
+
+def _time_array(time: StudyTime) -> list[str]:
+    return [time.date, time.time, time.zone, time.zone_source]
+
+
+def _time_of(array: list[str]) -> StudyTime:
+    return StudyTime(date=array[0], time=array[1], zone=array[2], zone_source=array[3])  # type: ignore[arg-type]
+
+
+def _series_arrays(record: StudyRecord, raw: Raw) -> list[Any]:
+    arrays, before = [], record.study_uid
+    for s in record.series:
+        k = _common(before, s.series_uid)
+        before = s.series_uid
+        same_day = (s.time.date, s.time.zone, s.time.zone_source) == (record.time.date, record.time.zone, record.time.zone_source)
+        arrays.append([
+            k,
+            s.series_uid[k:],
+            s.modality,
+            int(s.number) if s.number.isascii() and s.number.isdecimal() and str(int(s.number)) == s.number else s.number,
+            s.description,
+            s.body_site,
+            s.laterality,
+            s.n_instances,
+            _sop_array(s),
+            s.time.time if same_day else _time_array(s.time),
+            raw.lift(s.digest),
+        ])  # fmt: skip
+    return arrays
+
+
+def _series_of(arrays: list[Any], study_uid: str, started: StudyTime, raw: Raw) -> tuple[SeriesRecord, ...]:
+    found, before = [], study_uid
+    for k, suffix, modality, number, description, site, laterality, n, sops, time, digest in arrays:
+        before = before[:k] + suffix
+        found.append(
+            SeriesRecord(
+                series_uid=before,
+                modality=modality,
+                number=str(number),
+                description=description,
+                body_site=site,
+                laterality=laterality,
+                n_instances=n,
+                sop_classes=_sops_of(sops, n),
+                time=StudyTime(date=started.date, time=time, zone=started.zone, zone_source=started.zone_source)
+                if isinstance(time, str)
+                else _time_of(time),
+                digest=raw.lower(digest),
+            )
+        )
+    return tuple(found)
+
+
+def _common(a: str, b: str) -> int:
+    k = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        k += 1
+    return k
+
+
+def _sop_array(series: SeriesRecord) -> Any:
+    short = [(uid[len(_SOP_PREFIX) :] if uid.startswith(_SOP_PREFIX) else f"={uid}", n) for uid, n in series.sop_classes]
+    if len(short) == 1 and short[0][1] == series.n_instances:
+        return short[0][0]
+    return [list(pair) for pair in short]
+
+
+def _sops_of(array: Any, n: int) -> tuple[tuple[str, int], ...]:
+    pairs = [(array, n)] if isinstance(array, str) else array
+    return tuple((uid[1:] if uid.startswith("=") else _SOP_PREFIX + uid, count) for uid, count in pairs)

@@ -1,0 +1,237 @@
+"""How a publication rests in a row: a compact array, compressed with a versioned dictionary (D5, scale.md 1).
+
+Digests do not compress and lie before the compressed part as they are. Ids that follow from the member's secret, the study
+and the version (D9) are not stored. What our templates do not say (D6) goes into a second blob, empty for our own nodes.
+Formats are numbered and never dropped. Pure but for the compressors, one set per thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import orjson
+import zstandard
+
+from crosslight.standards.ids import DerivedId, Kind, Version, study_tag
+from crosslight.standards.problem import StorageError
+from crosslight.standards.study import ManifestFacts, Patient, patient_from_json, patient_to_json
+from crosslight.standards.xds.publication import Publication, Source, Status
+from registry.index.arrays import Raw, study_array, study_of
+
+FORMAT = 1
+LEVEL = 9
+MAX_UNPACKED = 32 << 20  # bytes; a study of 50,000 series is smaller
+_ID_KINDS = (
+    ("entry_uuid", Kind.DOCUMENT_ENTRY, False),
+    ("submission_uuid", Kind.SUBMISSION_SET, False),
+    ("submission_uid", Kind.SUBMISSION, True),
+    ("has_member_uuid", Kind.HAS_MEMBER, False),
+)
+
+
+class Compressor:
+    """zstd with the dictionary of :data:`FORMAT`, usable from any thread."""
+
+    def __init__(self) -> None:
+        trained = resources.files("registry.index").joinpath(f"dictionary_{FORMAT}.zdict").read_bytes()
+        self._dictionary = zstandard.ZstdCompressionDict(trained)
+        self._parameters = zstandard.ZstdCompressionParameters.from_level(
+            LEVEL, format=zstandard.FORMAT_ZSTD1_MAGICLESS, write_content_size=True, write_checksum=False, write_dict_id=False
+        )
+        self._dictionary.precompute_compress(compression_params=self._parameters)
+        self._local = threading.local()
+
+    def _pair(self) -> tuple[zstandard.ZstdCompressor, zstandard.ZstdDecompressor]:
+        pair: tuple[zstandard.ZstdCompressor, zstandard.ZstdDecompressor] | None = getattr(self._local, "pair", None)
+        if pair is None:
+            pair = self._local.pair = (
+                zstandard.ZstdCompressor(dict_data=self._dictionary, compression_params=self._parameters),
+                zstandard.ZstdDecompressor(dict_data=self._dictionary, format=zstandard.FORMAT_ZSTD1_MAGICLESS),
+            )
+        return pair
+
+    def pack(self, value: Any, raw: bytes = b"") -> bytes:
+        """``value`` as JSON, compressed, behind ``raw``."""
+        return bytes([FORMAT]) + _varint(len(raw)) + raw + self._pair()[0].compress(orjson.dumps(value))
+
+    def unpack(self, blob: bytes) -> tuple[Any, bytes]:
+        """The inverse of :meth:`pack`.
+
+        Raises:
+            StorageError: for a format of a later release.
+        """
+        if blob[0] != FORMAT:
+            raise StorageError("A row of the index is in a format of a later release.", todo="Run the newer release.")
+        length, start = _read_varint(blob, 1)
+        body = self._pair()[1].decompress(blob[start + length :], max_output_size=MAX_UNPACKED)
+        return orjson.loads(body), blob[start : start + length]
+
+
+def _varint(n: int) -> bytes:
+    out = bytearray()
+    while n > 0x7F:
+        out.append(n & 0x7F | 0x80)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
+
+
+def _read_varint(blob: bytes, at: int) -> tuple[int, int]:
+    n = shift = 0
+    while True:
+        byte = blob[at]
+        at += 1
+        n |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return n, at
+        shift += 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A publication as its row holds it: ``body``, ``extra`` (b'' for none) and the patient apart."""
+
+    body: bytes
+    extra: bytes
+
+
+class Codec:
+    """Rows to publications and back."""
+
+    def __init__(self) -> None:
+        self._zstd = Compressor()
+
+    # --- publications ----------------------------------------------------------------------------------------------
+
+    def encode(self, publication: Publication, digest: str, version: Version | None, secret: bytes) -> Stored:
+        """The blobs of a publication in a row whose version column says ``version``."""
+        own, manifest = publication.version, publication.manifest
+        body, raw, ids = publication_array(publication, digest, secret)
+        extra: dict[str, Any] = {}
+        if own != version:
+            extra["v"] = str(own) if own else ""
+        if ids:
+            extra["i"] = ids
+        if manifest.extra:
+            extra["m"] = manifest.extra
+        if publication.extras:
+            extra["x"] = publication.extras
+        return Stored(body=self._zstd.pack(body, raw), extra=self._zstd.pack(extra) if extra else b"")
+
+    def decode(
+        self, stored: Stored, version: Version | None, patient: Patient, source: Source, secret: bytes, status: Status
+    ) -> tuple[Publication, str]:
+        """The publication and its content digest."""
+        body, data = self._zstd.unpack(stored.body)
+        extra = self._zstd.unpack(stored.extra)[0] if stored.extra else {}
+        raw = Raw(data)
+        study_uid, digest, sha1, size, created, submitted, replaces = body[:7]
+        digest, sha1 = raw.lower(digest), raw.lower(sha1)
+        if "v" in extra:
+            version = Version.parse(extra["v"]) if extra["v"] else None
+        ids = unfold_ids(extra.get("i", {}), version, replaces, secret, study_uid)
+        manifest = ManifestFacts(
+            document_uid=ids.pop("document_uid"), sha1=sha1, size_bytes=size, creation_time=created or submitted,
+            extra=extra.get("m", {}),
+        )  # fmt: skip
+        publication = Publication(
+            source=source,
+            record=study_of(study_uid, body[7:], raw, patient),
+            manifest=manifest,
+            version=version,
+            submission_time=submitted,
+            status=status,
+            extras=extra.get("x", {}),
+            **ids,
+        )
+        return publication, digest
+
+    def study_uid(self, body: bytes) -> str:
+        """The study of a row, without the rest."""
+        uid: str = self._zstd.unpack(body)[0][0]
+        return uid
+
+    # --- patients as submitted, and other plain data ------------------------------------------------------------------
+
+    def encode_patient(self, patient: Patient) -> bytes:
+        """A patient as submitted."""
+        return self.encode_plain(patient_to_json(patient))
+
+    def decode_patient(self, blob: bytes) -> Patient:
+        """The inverse of :meth:`encode_patient`."""
+        return patient_from_json(self.decode_plain(blob))
+
+    def encode_plain(self, value: Any) -> bytes:
+        """Any plain data."""
+        return self._zstd.pack(value)
+
+    def decode_plain(self, blob: bytes) -> Any:
+        """The inverse of :meth:`encode_plain`."""
+        return self._zstd.unpack(blob)[0]
+
+
+def publication_array(publication: Publication, digest: str, secret: bytes) -> tuple[list[Any], bytes, dict[str, str]]:
+    """What is compressed, what lies raw before it, and the ids that must be stated."""
+    raw, manifest = Raw(), publication.manifest
+    replaces, ids = fold_ids(publication, secret)
+    body = [
+        publication.record.study_uid,
+        raw.lift(digest),
+        raw.lift(manifest.sha1),
+        manifest.size_bytes,
+        0 if manifest.creation_time == publication.submission_time else manifest.creation_time,
+        publication.submission_time,
+        replaces,
+        *study_array(publication.record, raw),
+    ]
+    return body, bytes(raw.data), ids
+
+
+# --- ids (D9) ------------------------------------------------------------------------------------------------------
+
+
+def derived_ids(version: Version, replaces: Version | None, tag: bytes) -> dict[str, str]:
+    """Every id of a publication of ours: fields of Publication, and ``document_uid``."""
+    found = {}
+    for name, kind, is_uid in _ID_KINDS:
+        one = DerivedId(kind, version, tag)
+        found[name] = one.uid() if is_uid else one.urn()
+    found["document_uid"] = DerivedId(Kind.DOCUMENT, version, tag).uid()
+    found["replaces_entry_uuid"] = DerivedId(Kind.DOCUMENT_ENTRY, replaces, tag).urn() if replaces else ""
+    found["replaces_uuid"] = DerivedId(Kind.REPLACES, version, tag).urn() if replaces else ""
+    return found
+
+
+def publication_ids(publication: Publication) -> dict[str, str]:
+    """The ids as the publication states them."""
+    names = [name for name, _, _ in _ID_KINDS] + ["replaces_entry_uuid", "replaces_uuid"]
+    return {"document_uid": publication.manifest.document_uid, **{name: getattr(publication, name) for name in names}}
+
+
+def fold_ids(publication: Publication, secret: bytes) -> tuple[Any, dict[str, str]]:
+    """What is replaced, as a version where it is one of ours, and the ids that do not follow from it."""
+    stated = publication_ids(publication)
+    if publication.version is None:
+        return 0, stated
+    entry = DerivedId.parse(publication.entry_uuid)
+    own = study_tag(secret, publication.record.study_uid)
+    tag = entry.tag if entry is not None else own
+    target = DerivedId.parse(publication.replaces_entry_uuid) if publication.replaces_entry_uuid else None
+    replaced = target.version if target is not None and target.tag == tag else None
+    derived = derived_ids(publication.version, replaced, tag)
+    different = {name: value for name, value in stated.items() if derived[name] != value}
+    if tag != own:
+        different["tag"] = tag.hex()
+    return [replaced.epoch, replaced.n] if replaced else 0, different
+
+
+def unfold_ids(folded: dict[str, str], version: Version | None, replaces: Any, secret: bytes, study_uid: str) -> dict[str, str]:
+    """Every id again: fields of Publication, and ``document_uid``."""
+    if version is None:
+        return dict(folded)
+    stated = dict(folded)
+    tag = bytes.fromhex(stated.pop("tag")) if "tag" in stated else study_tag(secret, study_uid)
+    return {**derived_ids(version, Version(*replaces) if replaces else None, tag), **stated}

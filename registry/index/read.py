@@ -1,0 +1,337 @@
+"""Reading holdings in a caller's transaction: by patient record, by name, by population; past versions; conflicts (D1).
+
+A locator says where to look; what is found is verified against what was asked (D13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from crosslight.runtime.db import Tx
+from crosslight.standards.ids import MemberId, Oid, hash8, holding_fhir_id
+from crosslight.standards.problem import StorageError
+from crosslight.standards.study import Patient
+from crosslight.standards.xds.publication import Publication, Source
+from registry.index.codec import Codec, Stored, publication_ids
+from registry.index.model import Holding, PastVersion, RecordKey
+from registry.index.past import State, publication_of, state_of, unpacked
+from registry.index.rows import (
+    ARRIVING,
+    DAY_S,
+    DEPRECATED,
+    HOLDING_COLUMNS,
+    UNDATED,
+    HoldingRow,
+    Loaded,
+    Tombstone,
+    accession_hash,
+    chunks,
+    fhir_hash,
+    from_ms,
+    holding_row,
+    marks,
+    name_hash,
+    version_of,
+)  # fmt: skip
+from registry.members.model import Directory
+
+_COLUMNS = ", ".join(f"h.{c}" for c in HOLDING_COLUMNS) + ", p.body"
+_FROM = "holding h JOIN patient_text p ON p.record_key = h.record_key AND p.n = h.patient_n"
+PersonOf = Callable[[Collection[RecordKey]], dict[RecordKey, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A page of holdings over all patients, newest first: what SQL narrows by before the exact filter runs."""
+
+    order: str = "started"  # or updated
+    members: tuple[MemberId, ...] = ()
+    modalities: int = 0  # bits; 0 = any
+    low: int | None = None  # of ``started``, Unix seconds
+    high: int | None = None
+    updated_since: int | None = None  # Unix milliseconds
+    undated: bool = False  # only studies without a date
+    after: tuple[int, int, int, int] | None = None  # order value, record key, study hash, member
+    limit: int = 100
+
+
+class Reader:
+    """Rows to holdings. ``region_key`` makes their FHIR ids (D12)."""
+
+    region_key: bytes = b""
+
+    def __init__(self, directory: Directory) -> None:
+        self.directory, self.codec = directory, Codec()
+
+    # --- rows ------------------------------------------------------------------------------------------------------
+
+    def source(self, member: MemberId) -> tuple[Source, bytes]:
+        """How a member's entries name it, and the secret of its ids."""
+        found = self.directory.by_id(member)
+        if found is not None:
+            return found.source, found.secret
+        none = Oid("")
+        return Source(
+            code=f"member-{member}", name="", repository_unique_id=none, retrieve_location_uid=none, authority=none
+        ), b""
+
+    def fhir_id(self, member: MemberId, record_key: int, study_uid: str) -> str:
+        """The FHIR id of a holding (D12)."""
+        return holding_fhir_id(self.region_key, member, str(record_key), study_uid)
+
+    def load(self, row: HoldingRow, patient: Patient) -> Loaded:
+        """What a row says."""
+        member = MemberId(row.member_id)
+        source, secret = self.source(member)
+        deprecated = bool(row.flags & DEPRECATED)
+        publication, digest = self.codec.decode(
+            Stored(body=row.body, extra=row.extra), version_of(row.version), patient, source, secret,
+            "Deprecated" if deprecated else "Approved",
+        )  # fmt: skip
+        return self.loaded(row, publication, digest)
+
+    def loaded(self, row: HoldingRow, publication: Publication, digest: str) -> Loaded:
+        """A row with a publication that is known already."""
+        member = MemberId(row.member_id)
+        holding = Holding(
+            member=member,
+            record_key=RecordKey(row.record_key),
+            publication=publication,
+            state="deprecated" if row.flags & DEPRECATED else "approved",
+            digest=digest,
+            revision=row.revision,
+            fhir_id=self.fhir_id(member, row.record_key, publication.record.study_uid),
+            updated=from_ms(row.updated),
+        )
+        return Loaded(row, holding)
+
+    def select(self, tx: Tx, where: str, params: Sequence[Any] = (), tail: str = "") -> list[Loaded]:
+        """Holdings by a condition of ours."""
+        rows = tx.rows(f"SELECT {_COLUMNS} FROM {_FROM} WHERE {where} {tail}", params)
+        return [self.load(holding_row(row), self.codec.decode_patient(bytes(row[12]))) for row in rows]
+
+    # --- by patient record -----------------------------------------------------------------------------------------
+
+    def by_records(self, tx: Tx, keys: Collection[RecordKey], *, deprecated: bool) -> list[Loaded]:
+        """All holdings under these patient records."""
+        found: list[Loaded] = []
+        for part in chunks(keys):
+            state = "" if deprecated else f" AND h.flags & {DEPRECATED} = 0"
+            found += self.select(tx, f"h.record_key IN ({marks(part)}){state}", part)
+        return found
+
+    # --- by name ---------------------------------------------------------------------------------------------------
+
+    def records_of(self, tx: Tx, hashes: Collection[int]) -> dict[int, set[int]]:
+        """Hash of a name -> patient records that may have it (D13)."""
+        found: dict[int, set[int]] = {}
+        for part in chunks(hashes):
+            for value, key in tx.rows(f"SELECT hash, record_key FROM locator WHERE hash IN ({marks(part)})", part):
+                found.setdefault(value, set()).add(key)
+        return found
+
+    def by_studies(self, tx: Tx, study_uids: Collection[str]) -> list[Loaded]:
+        """Every holding of these studies, deprecated ones too."""
+        wanted = {hash8(uid): uid for uid in study_uids}
+        loaded: list[Loaded] = []
+        for part in chunks(wanted):
+            loaded += self.select(tx, f"h.study_hash IN ({marks(part)})", part)
+        return [one for one in loaded if one.holding.study_uid == wanted[one.row.study_hash]]
+
+    def current(self, tx: Tx, member: MemberId, study_uids: Collection[str]) -> dict[str, Loaded]:
+        """The one holding that ``member`` has of each study.
+
+        Raises:
+            StorageError: if two of its studies share a hash.
+        """
+        wanted = {hash8(uid): uid for uid in study_uids}
+        if len(wanted) != len(set(study_uids)):
+            raise StorageError("Two studies share a key.", why="Their 64-bit hashes are equal.")
+        found: dict[str, Loaded] = {}
+        for part in chunks(wanted):
+            for one in self.select(tx, f"h.study_hash IN ({marks(part)}) AND h.member_id = ?", [*part, int(member)]):
+                uid = wanted[one.row.study_hash]
+                if one.holding.study_uid != uid:
+                    raise StorageError("Two studies share a key.", why="Their 64-bit hashes are equal.")
+                found[uid] = one
+        return found
+
+    def by_fhir_ids(self, tx: Tx, fhir_ids: Collection[str]) -> list[Loaded]:
+        """Holdings with these FHIR ids, deprecated ones too."""
+        wanted = set(fhir_ids)
+        return [one for one in self._by_hashes(tx, [fhir_hash(i) for i in wanted]) if one.holding.fhir_id in wanted]
+
+    def by_accessions(self, tx: Tx, values: Collection[str]) -> list[Loaded]:
+        """Holdings with one of these accession numbers, whatever its issuer."""
+        wanted = set(values)
+        found = self._by_hashes(tx, [accession_hash(v) for v in wanted])
+        return [one for one in found if any(a.value in wanted for a in one.holding.record.accessions)]
+
+    def by_names(self, tx: Tx, names: Collection[str]) -> list[Holding]:
+        """Holdings one of whose versions, past ones too, has one of these entry UUIDs or unique ids; with their past."""
+        wanted = set(names)
+        found = self.with_past(tx, self._by_hashes(tx, [name_hash(n) for n in wanted]))
+        return [one for one in found if wanted & names_of(one)]
+
+    def _by_hashes(self, tx: Tx, hashes: Collection[int]) -> list[Loaded]:
+        keys = {key for found in self.records_of(tx, hashes).values() for key in found}
+        return self.by_records(tx, [RecordKey(k) for k in keys], deprecated=True)
+
+    def gone(self, tx: Tx, fhir_ids: Collection[str]) -> set[str]:
+        """Which of these FHIR ids were holdings once and are withdrawn or moved."""
+        wanted, found = set(fhir_ids), set()
+        for part in chunks([fhir_hash(i) for i in wanted]):
+            found |= {row[0] for row in tx.rows(f"SELECT fhir_id FROM gone WHERE fhir_hash IN ({marks(part)})", part)}
+        return found & wanted
+
+    def tombstones(self, tx: Tx, member: MemberId, study_uids: Collection[str]) -> dict[str, list[Tombstone]]:
+        """What is left of holdings of these studies that ``member`` withdrew or moved."""
+        wanted = {hash8(uid): uid for uid in study_uids}
+        found: dict[str, list[Tombstone]] = {}
+        columns = "study_hash, record_hash, version, revision"
+        for part in chunks(wanted):
+            sql = f"SELECT {columns} FROM tombstone WHERE member_id = ? AND study_hash IN ({marks(part)})"
+            for row in tx.rows(sql, [int(member), *part]):
+                stone = Tombstone(record_hash=row[1], version=row[2], revision=row[3])
+                found.setdefault(wanted[row[0]], []).append(stone)
+        return found
+
+    # --- by population ---------------------------------------------------------------------------------------------
+
+    def window(self, tx: Tx, w: Window) -> list[Loaded]:
+        """One page of approved holdings, newest first; ties by key, so that a cursor resumes exactly."""
+        column, bucket = ("started", "h.started / 86400") if w.order == "started" else ("updated", "h.updated / 1000")
+        where, params = [f"h.flags & {DEPRECATED} = 0"], []
+        if w.members:
+            where.append(f"h.member_id IN ({marks(w.members)})")
+            params += [int(m) for m in w.members]
+        if w.modalities:
+            where.append("h.modalities & ? <> 0")
+            params.append(w.modalities)
+        for value, condition, unit in (
+            (w.low, "h.started >= ?", "h.started / 86400 >= ?"),
+            (w.high, "h.started <= ?", "h.started / 86400 <= ?"),
+        ):
+            if value is not None:
+                where += [condition, unit]
+                params += [value, _divided(value, DAY_S)]
+        if w.undated:
+            where += ["h.started = ?", "h.started / 86400 = ?"]
+            params += [UNDATED, _divided(UNDATED, DAY_S)]
+        if w.updated_since is not None:
+            where += ["h.updated >= ?", "h.updated / 1000 >= ?"]
+            params += [w.updated_since, _divided(w.updated_since, 1000)]
+        if w.after is not None:
+            where += [f"{bucket} <= ?", f"(h.{column}, h.record_key, h.study_hash, h.member_id) < (?, ?, ?, ?)"]
+            params += [_divided(w.after[0], DAY_S if w.order == "started" else 1000), *w.after]
+        order = f"ORDER BY {bucket} DESC, h.{column} DESC, h.record_key DESC, h.study_hash DESC, h.member_id DESC"
+        return self.select(tx, " AND ".join(where), params, f"{order} LIMIT {int(w.limit)}")
+
+    # --- versions and conflicts --------------------------------------------------------------------------------------
+
+    def states(self, tx: Tx, loaded: Collection[Loaded]) -> dict[tuple[int, int, int], list[State]]:
+        """Past versions of these holdings as plain data, newest first, by the holding's key."""
+        found: dict[tuple[int, int, int], list[State]] = {one.row.key: [] for one in loaded}
+        deltas: dict[tuple[int, int, int], list[bytes]] = {}
+        for part in chunks({one.row.record_key for one in loaded}):
+            where = f"record_key IN ({marks(part)}) ORDER BY seq DESC"
+            sql = f"SELECT record_key, study_hash, member_id, body FROM past_version WHERE {where}"
+            for key, study, member, body in tx.rows(sql, part):
+                deltas.setdefault((key, study, member), []).append(bytes(body))
+        for one in loaded:
+            if one.row.key not in deltas:
+                continue
+            state = self.state(one)
+            for body in deltas[one.row.key]:
+                state = unpacked(state, self.codec.decode_plain(body))
+                found[one.row.key].append(state)
+        return found
+
+    def state(self, one: Loaded) -> State:
+        """A current version as plain data."""
+        secret = self.source(one.holding.member)[1]
+        return state_of(one.holding.publication, one.holding.digest, one.row.patient_n, secret)
+
+    def with_past(self, tx: Tx, loaded: Collection[Loaded]) -> list[Holding]:
+        """The same holdings with their superseded versions."""
+        states = self.states(tx, loaded)
+        texts = self.patient_texts(tx, {one.row.record_key for one in loaded if states[one.row.key]})
+        return [self._with_past(one, states[one.row.key], texts) for one in loaded]
+
+    def _with_past(self, one: Loaded, states: list[State], texts: dict[tuple[int, int], Patient]) -> Holding:
+        if not states:
+            return one.holding
+        source, secret = self.source(one.holding.member)
+        versions = [one.holding.publication]
+        versions += [publication_of(s, texts[one.row.record_key, s["patient"]], source, secret)[0] for s in states]
+        successors = {p.replaces_entry_uuid: p.entry_uuid for p in versions if p.replaces_entry_uuid}
+        past = [
+            PastVersion(
+                publication=p,
+                succeeded_by="" if p.status == "Approved" else successors.get(p.entry_uuid, versions[i].entry_uuid),
+            )
+            for i, p in enumerate(versions[1:])
+        ]
+        return replace(one.holding, past=tuple(past))
+
+    def patient_texts(self, tx: Tx, keys: Collection[int]) -> dict[tuple[int, int], Patient]:
+        """(record key, n) -> the patient as submitted."""
+        found: dict[tuple[int, int], Patient] = {}
+        for part in chunks(keys):
+            for key, n, body in tx.rows(
+                f"SELECT record_key, n, body FROM patient_text WHERE record_key IN ({marks(part)})", part
+            ):
+                found[key, n] = self.codec.decode_patient(bytes(body))
+        return found
+
+    def in_conflict(self, tx: Tx, loaded: Iterable[Loaded], person_of: PersonOf) -> set[tuple[int, int, int]]:
+        """Keys of those holdings whose study is held elsewhere with another patient, count or digest (D1).
+
+        Decided when asked: links between patients change without any holding changing.
+        """
+        known = {one.row.key: one for one in loaded}
+        places: dict[int, set[tuple[int, int, int]]] = {}
+        for part in chunks({key[1] for key in known}):
+            sql = f"SELECT record_key, study_hash, member_id FROM holding WHERE study_hash IN ({marks(part)}) AND flags & 1 = 0"
+            for row in tx.rows(sql, part):
+                places.setdefault(row[1], set()).add((row[0], row[1], row[2]))
+        for part in chunks([study for study, keys in places.items() if keys - known.keys()]):
+            for one in self.select(tx, f"h.study_hash IN ({marks(part)}) AND h.flags & {DEPRECATED} = 0", part):
+                known.setdefault(one.row.key, one)
+        studies: dict[str, list[Loaded]] = {}
+        for one in known.values():
+            if not one.row.flags & DEPRECATED:
+                studies.setdefault(one.holding.study_uid, []).append(one)
+        shared = [holdings for holdings in studies.values() if len(holdings) > 1]
+        if not shared:
+            return set()
+        persons = person_of({one.holding.record_key for holdings in shared for one in holdings})
+        return {one.row.key for holdings in shared if _differ(holdings, persons) for one in holdings}
+
+
+def names_of(holding: Holding) -> set[str]:
+    """Every XDS name of a holding and its past versions: its own, not that of what the first one replaced."""
+    names: set[str] = set()
+    for publication in (holding.publication, *(p.publication for p in holding.past)):
+        names |= {value for name, value in publication_ids(publication).items() if name != "replaces_entry_uuid" and value}
+    return names
+
+
+def _divided(value: int, by: int) -> int:
+    """SQL's integer division, which rounds towards zero."""
+    return -(-value // by) if value < 0 else value // by
+
+
+def _differ(holdings: Sequence[Loaded], persons: dict[RecordKey, int]) -> bool:
+    if len({persons.get(one.holding.record_key) for one in holdings}) > 1:
+        return True
+    settled = [one.holding.record for one in holdings if not one.row.flags & ARRIVING]
+    counts = {record.n_instances for record in settled if record.n_instances}
+    described = {
+        frozenset((s.series_uid, s.digest) for s in record.series)
+        for record in settled
+        if record.detail == "full" and record.series and all(s.digest for s in record.series)
+    }
+    return len(counts) > 1 or len(described) > 1

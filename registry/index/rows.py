@@ -1,0 +1,192 @@
+"""The columns of the index's tables as values, and their small encodings. No SQL runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, TypeVar
+
+from crosslight.standards.ids import DerivedId, MemberId, Version, hash8, study_tag
+from crosslight.standards.study import StudyTime
+from crosslight.standards.xds.publication import Publication
+from registry.index.codec import fold_ids
+from registry.index.model import Holding, RecordKey
+
+T = TypeVar("T")
+DEPRECATED, ARRIVING = 1, 2  # holding.flags
+UNDATED = -(1 << 40)  # holding.started of a study without a readable date: sorts last
+DAY_S = 86400
+_CHUNK = 500  # values in one IN list
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Bits of holding.modalities; any other modality is OTHER. Never renumber.
+_MODALITIES = (
+    "CR", "CT", "DX", "MG", "MR", "NM", "OT", "PT", "US", "XA", "RF", "SR", "PR", "KO", "SEG", "ECG", "ES", "IO", "PX", "RTIMAGE",
+    "RTSTRUCT", "RTPLAN", "RTDOSE", "SC", "XC", "OP", "OPT", "DOC", "BMD",
+)  # fmt: skip
+_BITS = {name: 1 << i for i, name in enumerate(_MODALITIES)}
+_OTHER = 1 << len(_MODALITIES)
+
+HOLDING_COLUMNS = (
+    "record_key", "study_hash", "started", "updated", "version", "revision", "member_id", "modalities", "patient_n", "flags",
+    "body", "extra",
+)  # fmt: skip
+
+
+class HoldingRow(NamedTuple):
+    """A row of ``holding``."""
+
+    record_key: int
+    study_hash: int
+    started: int
+    updated: int
+    version: int
+    revision: int
+    member_id: int
+    modalities: int
+    patient_n: int
+    flags: int
+    body: bytes
+    extra: bytes
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """The primary key."""
+        return (self.record_key, self.study_hash, self.member_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A row and what it says."""
+
+    row: HoldingRow
+    holding: Holding
+
+    @property
+    def version(self) -> Version | None:
+        """Of the newest act on it (D10), which may be a change of availability."""
+        return version_of(self.row.version)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstone:
+    """What is left of a holding that was withdrawn or moved: hashes, its version and its revision."""
+
+    record_hash: int
+    version: int
+    revision: int
+
+
+def version_int(version: Version | None) -> int:
+    """A version as it orders; -1 for none."""
+    return -1 if version is None else version.epoch << 24 | version.n
+
+
+def version_of(value: int) -> Version | None:
+    """The inverse of :func:`version_int`."""
+    return None if value < 0 else Version(value >> 24, value & 0xFFFFFF)
+
+
+def to_ms(moment: datetime) -> int:
+    """Unix milliseconds."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def from_ms(value: int) -> datetime:
+    """The inverse of :func:`to_ms`."""
+    return _EPOCH + timedelta(milliseconds=value)
+
+
+def to_s(moment: datetime) -> int:
+    """Unix seconds, rounded down."""
+    return (moment - _EPOCH) // timedelta(seconds=1)
+
+
+def started_of(time: StudyTime) -> int:
+    """The column ``started`` of a study's time."""
+    interval = time.interval()
+    return to_s(interval[0]) if interval is not None else UNDATED
+
+
+def modality_bits(modalities: Iterable[str]) -> int:
+    """The column ``modalities``; a query's bits have one in common with every row that could match."""
+    bits = 0
+    for name in modalities:
+        bits |= _BITS.get(name.strip().upper(), _OTHER)
+    return bits
+
+
+def flags_of(deprecated: bool, arriving: bool) -> int:
+    """The column ``flags``."""
+    return (DEPRECATED if deprecated else 0) | (ARRIVING if arriving else 0)
+
+
+# --- locators (D13) --------------------------------------------------------------------------------------------------
+
+
+def tag_hash(tag: bytes) -> int:
+    """Of the 80 bits in all derived ids of one study of one member (D9)."""
+    return hash8("t" + tag.hex())
+
+
+def fhir_hash(fhir_id: str) -> int:
+    """Of a holding's FHIR id."""
+    return hash8("f" + fhir_id)
+
+
+def accession_hash(value: str) -> int:
+    """Of an accession number, whatever its issuer: verified on read."""
+    return hash8("a" + value)
+
+
+def name_hash(name: str) -> int:
+    """Of an XDS entry UUID or unique id: of one of ours its tag's, else its own."""
+    derived = DerivedId.parse(name)
+    return tag_hash(derived.tag) if derived is not None else hash8("e" + name)
+
+
+def locators(publication: Publication, fhir_id: str, secret: bytes) -> set[int]:
+    """Every hash under which a holding must be found, beside its study's."""
+    found = {fhir_hash(fhir_id)}
+    found |= {accession_hash(a.value) for a in publication.record.accessions}
+    return found | own_names(publication, secret)
+
+
+def own_names(publication: Publication, secret: bytes) -> set[int]:
+    """The hashes of the XDS names that belong to this study of this member alone: its tag's, and ids that are none of ours."""
+    _, ids = fold_ids(publication, secret)
+    found = {name_hash(value) for name, value in ids.items() if value and name not in ("replaces_entry_uuid", "tag")}
+    if publication.version is not None:
+        tag = bytes.fromhex(ids["tag"]) if "tag" in ids else study_tag(secret, publication.record.study_uid)
+        found.add(tag_hash(tag))
+    return found
+
+
+# --- IN lists --------------------------------------------------------------------------------------------------------
+
+
+def chunks(values: Collection[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
+    """Slices short enough for an IN list, in a stable order."""
+    ordered = sorted(set(values))  # type: ignore[type-var]
+    for start in range(0, len(ordered), size):
+        yield ordered[start : start + size]
+
+
+def marks(values: Sequence[Any]) -> str:
+    """``?,?,?``."""
+    return ",".join("?" * len(values))
+
+
+def holding_row(row: Sequence[Any]) -> HoldingRow:
+    """A row of a SELECT of :data:`HOLDING_COLUMNS`."""
+    return HoldingRow._make((*row[:10], bytes(row[10]), bytes(row[11])))
+
+
+def record_hash(key: RecordKey | int) -> int:
+    """Of a record key, for tombstones."""
+    return hash8(f"r{key}")
+
+
+def member_key(member: MemberId | None) -> int:
+    """A member column that is never null."""
+    return int(member) if member is not None else 0

@@ -1,0 +1,60 @@
+"""How many bytes a study costs (D5), measured in the database; for benchmarks and the operator."""
+
+from __future__ import annotations
+
+from crosslight.runtime.db import Tx
+
+_CURRENT = ("holding", "locator")
+_APART = {
+    "patients": (
+        "patient_text", "patient_record", "national_claim", "national_number", "former_id", "subsumed_id", "identity_decision",
+        "person_link",
+    ),
+    "superseded": ("past_version", "tombstone", "gone"),
+    "objects": ("xds_object", "xds_locator"),
+}  # fmt: skip
+
+
+def sizes(tx: Tx) -> dict[str, float]:
+    """``current`` is the mean of a current row with its indexes and locators; patients, extras, superseded versions and other
+    objects are apart. ``studies`` is their number; the rest are bytes per study.
+
+    PostgreSQL says what its files hold, free space included (VACUUM first for a fair figure); SQLite what its pages hold.
+    """
+    row = tx.row("SELECT count(*), coalesce(sum(length(extra)), 0), coalesce(sum(length(body)), 0) FROM holding")
+    assert row is not None  # noqa: S101 - count always gives a row
+    studies = max(int(row[0]), 1)
+    measure = _postgres if tx.engine == "postgres" else _sqlite
+    rows, indexes = zip(*(measure(tx, table) for table in _CURRENT), strict=True)
+    found = {
+        "studies": float(row[0]),
+        "body": int(row[2]) / studies,
+        "extras": int(row[1]) / studies,
+        "row": rows[0] / studies - int(row[1]) / studies,
+        "row_indexes": indexes[0] / studies,
+        "locators": (rows[1] + indexes[1]) / studies,
+    }
+    found["current"] = found["row"] + found["row_indexes"] + found["locators"]
+    for name, tables in _APART.items():
+        found[name] = sum(sum(measure(tx, table)) for table in tables) / studies
+    return found
+
+
+def _postgres(tx: Tx, table: str) -> tuple[int, int]:
+    row = tx.row(
+        "SELECT coalesce(pg_table_size(to_regclass(?)), 0), coalesce(pg_indexes_size(to_regclass(?)), 0)", (table, table)
+    )
+    return (int(row[0]), int(row[1])) if row else (0, 0)
+
+
+def _sqlite(tx: Tx, table: str) -> tuple[int, int]:
+    names = [r[0] for r in tx.rows("SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ?", (table,))]
+    return _pages(tx, [table]), _pages(tx, names)
+
+
+def _pages(tx: Tx, names: list[str]) -> int:
+    total = 0
+    for name in names:
+        row = tx.row("SELECT coalesce(sum(pgsize), 0) FROM dbstat WHERE name = ?", (name,))
+        total += int(row[0]) if row else 0
+    return total
