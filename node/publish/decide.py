@@ -1,0 +1,70 @@
+"""What to send next: the life cycle on the wire (D16) as a pure function of what should be there and what is.
+
+A publish that cannot follow directly on what is there needs another act first; that act takes the version just below the
+publish's own. The reviser sees to it that this number was never used for the same study (:func:`version_for`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from crosslight.standards.ids import Identifier, Version
+from node.publish.model import Acked, Act, Revision, Want
+
+
+def same_patient(one: Identifier, other: Identifier) -> bool:
+    """Whether two local ids are one patient record: authority (or, lacking one, namespace) and value (D2)."""
+    if one.authority or other.authority:
+        return (one.authority, one.value) == (other.authority, other.value)
+    return (one.namespace, one.value) == (other.namespace, other.value)
+
+
+def next_act(want: Want, acked: Acked | None) -> Act | None:
+    """The next act that leads from ``acked`` to ``want``; None when nothing is left to do."""
+    if want.kind == "withdraw":
+        return Act(kind="withdraw", version=want.version) if acked is not None else None
+    if want.kind == "deprecate":
+        there = acked is not None and acked.status == "Approved"
+        return Act(kind="deprecate", version=want.version) if there else None
+    if acked is None:
+        return Act(kind="fresh", version=want.version)
+    before = Version(want.version.epoch, want.version.n - 1)
+    if not same_patient(acked.patient, want.patient):
+        return Act(kind="withdraw", version=before)
+    if acked.status == "Deprecated":
+        return Act(kind="approve", version=before)
+    if acked.version == want.version or (acked.digest and acked.digest == want.digest):
+        return None
+    return Act(kind="replace", version=want.version, replaces=acked.version)
+
+
+def after(act: Act, acked: Acked | None, revision: Revision | None) -> Acked | None:
+    """What is there once ``act`` has been acknowledged."""
+    if act.kind == "withdraw":
+        return None
+    if act.kind == "approve":
+        return replace(acked, status="Approved") if acked else None
+    if act.kind == "deprecate":
+        return replace(acked, status="Deprecated") if acked else None
+    if revision is None:
+        raise ValueError("a publish has a revision")
+    return Acked(
+        version=revision.version,
+        digest=revision.digest,
+        sha1=revision.manifest.sha1,
+        status="Approved",
+        patient=revision.patient,
+        chain=(*(acked.chain if acked and act.kind == "replace" else ()), revision.version),
+    )
+
+
+def version_for(next_n: int, epoch: int, last: Version | None) -> Version:
+    """The version of a new revision: n, or n + 1 where n - 1 is the same study's last (see the module)."""
+    if last is not None and last == Version(epoch, next_n - 1):
+        return Version(epoch, next_n + 1)
+    return Version(epoch, next_n)
+
+
+def backoff_s(attempt: int, draw: float, *, first_s: float, longest_s: float) -> float:
+    """Full jitter: a random part (``draw`` in [0, 1)) of a wait that doubles up to ``longest_s``."""
+    return draw * min(longest_s, first_s * 2.0 ** min(attempt, 30))

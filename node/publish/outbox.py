@@ -1,0 +1,202 @@
+"""The outbox of one destination: takes what is due, has it delivered, writes what became of it (D15).
+
+Every act is noted as in flight before it leaves; one whose fate is unknown is settled by the road before the next is built.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.log import get_logger
+from crosslight.standards.problem import CrosslightError
+from node.publish.decide import backoff_s
+from node.publish.model import Anew, Disagreement, Done, Job, Later, Learnt, Refused, Result
+from node.publish.outbox_store import OutboxStore, Settled
+from node.publish.road import Road, RoadDown, wait_for
+
+log = get_logger("publish")
+
+IDLE_S = 30.0  # looks at the table at least so often, whatever it was told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """How retries are spaced, and when patience ends."""
+
+    first_s: float = 0.5
+    longest_s: float = 5.0
+    study_longest_s: float = 300.0
+    park_after: int = 8
+
+
+class Outbox:
+    """Delivers to one destination.
+
+    Args:
+        store: Its rows.
+        road: How it is reached.
+        clock: Time; ids: where the jitter comes from.
+        retry: Spacing of retries.
+        on_disagreement: Called with a reason when the destination knows more than we remember; it should hold the outbox
+            and compare.
+        on_anew: Called when studies need a new revision.
+    """
+
+    def __init__(
+        self,
+        store: OutboxStore,
+        road: Road,
+        clock: Clock,
+        ids: Ids,
+        retry: Retry,
+        *,
+        on_disagreement: Callable[[str], None],
+        on_anew: Callable[[], None],
+    ) -> None:
+        self._store, self._road, self._clock, self._ids, self._retry = store, road, clock, ids, retry
+        self._on_disagreement, self._on_anew = on_disagreement, on_anew
+        self._held: dict[str, str] = {}
+        self._wake = asyncio.Event()
+        self._failures = 0
+        self._down = ""
+        self.quiet = asyncio.Lock()  # held by a pass; whoever compares takes it
+
+    # --- told by others ---------------------------------------------------------------------------------------------
+
+    def wake(self, *, link_up: bool = False) -> None:
+        """There may be something to do; ``link_up``: the destination can be reached again, so do not wait out a retry."""
+        if link_up:
+            self._failures = 0
+        self._wake.set()
+
+    def hold(self, reason: str, why: str) -> None:
+        """Send nothing until :meth:`release` of the same reason."""
+        self._held[reason] = why
+
+    def release(self, reason: str) -> None:
+        """See :meth:`hold`."""
+        self._held.pop(reason, None)
+        self.wake(link_up=True)
+
+    @property
+    def held_up(self) -> str:
+        """Why nothing is sent now; '' when nothing holds it up."""
+        return next(iter(self._held.values()), "") or self._down
+
+    # --- the loop ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+        while True:
+            self._wake.clear()
+            wait_s: float | None = IDLE_S
+            try:
+                if not self._held:
+                    wait_s = await self.pass_once()
+            except CrosslightError as error:
+                log.warning("publication pass failed", reason=error.what)
+                wait_s = self._jitter(self._failures, self._retry.longest_s)
+                self._failures += 1
+            await wait_for(self._clock, self._wake, wait_s)
+
+    async def pass_once(self) -> float | None:
+        """One round of deliveries; seconds until the next is due."""
+        async with self.quiet:
+            if self._held:
+                return IDLE_S
+            now = self._clock.now().timestamp()
+            jobs = await self._store.take(now, self._road.together * self._road.parallel)
+            if jobs:
+                return await self._deliver_all(jobs)
+            due = await self._store.next_unix()
+            return IDLE_S if due is None else min(IDLE_S, max(0.0, due - now))
+
+    async def _deliver_all(self, jobs: Sequence[Job]) -> float:
+        size = self._road.together
+        parts = [jobs[i : i + size] for i in range(0, len(jobs), size)]
+        answers = await asyncio.gather(*(self._deliver(part) for part in parts), return_exceptions=True)
+        down: BaseException | None = None
+        settled: list[Settled] = []
+        for part, answer in zip(parts, answers, strict=True):
+            if isinstance(answer, BaseException):
+                down = answer
+            else:
+                settled += [self._settled(job, result) for job, result in zip(part, answer, strict=True)]
+        await self._store.settle(settled)
+        if any(one.anew for one in settled):
+            self._on_anew()
+        await self._note_incarnation()
+        if down is None:
+            self._failures, self._down = 0, ""
+            return 0.0
+        if not isinstance(down, RoadDown):
+            raise down
+        self._down = str(down)
+        wait_s = self._jitter(self._failures, self._retry.longest_s)
+        log.info("registry not reached", reason=down.what, attempt=self._failures, delay_s=round(wait_s, 2))
+        self._failures += 1
+        return wait_s
+
+    async def _deliver(self, part: Sequence[Job]) -> list[Result]:
+        return await self._road.deliver(part)
+
+    async def _note_incarnation(self) -> None:
+        told = self._road.incarnation
+        if not told:
+            return
+        known = (await self._store.destination()).incarnation
+        if known and known != told:
+            self._on_disagreement("the registry's database is another one than before")
+        elif not known:
+            await self._store.set_incarnation(told)
+
+    def _jitter(self, attempt: int, longest_s: float) -> float:
+        draw = int.from_bytes(self._ids.token_bytes(4), "big") / (1 << 32)
+        return backoff_s(attempt, draw, first_s=self._retry.first_s, longest_s=longest_s)
+
+    # --- what became of a job ---------------------------------------------------------------------------------------
+
+    def _settled(self, job: Job, result: Result) -> Settled:
+        now = self._clock.now().timestamp()
+        if isinstance(result, Done):
+            return Settled(study_uid=job.study_uid, truth=True, acked=result.acked, acknowledged=job.act.version)
+        if isinstance(result, Refused):
+            return self._park(job, result.code, result.why, now)
+        if isinstance(result, Disagreement):
+            self._on_disagreement(result.why)
+            return Settled(study_uid=job.study_uid, truth=False, next_unix=now + self._retry.first_s)
+        if isinstance(result, Learnt) and not result.refused:
+            return Settled(study_uid=job.study_uid, truth=True, acked=result.acked, attempts=job.attempts)
+        attempts = job.attempts + 1
+        if isinstance(result, Later):
+            delay_s = self._jitter(attempts, self._retry.study_longest_s)
+            if attempts >= self._retry.park_after and not result.patience and not result.sent:
+                return self._park(job, "XDSRegistryError", result.why, now)
+            return Settled(study_uid=job.study_uid, truth=False, keep=result.sent, attempts=attempts, next_unix=now + delay_s)
+        if attempts >= self._retry.park_after:
+            return self._park(job, "XDSRegistryError", result.why, now, result)
+        # What is there was learnt: the next act is built from it at once, unless that keeps happening.
+        delay_s = 0.0 if attempts < 3 else self._jitter(attempts, self._retry.longest_s)
+        return Settled(
+            study_uid=job.study_uid,
+            truth=True,
+            acked=result.acked,
+            attempts=attempts,
+            next_unix=now + delay_s,
+            anew=isinstance(result, Anew),
+        )
+
+    def _park(self, job: Job, code: str, why: str, now: float, learnt: Learnt | Anew | None = None) -> Settled:
+        log.warning("publication needs an operator", study=job.study_uid, act=job.act.kind, code=code)
+        return Settled(
+            study_uid=job.study_uid,
+            truth=learnt is not None,
+            acked=learnt.acked if learnt is not None else None,
+            attempts=job.attempts,
+            next_unix=now,
+            parked_code=code,
+            parked_why=why,
+        )

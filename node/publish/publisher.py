@@ -1,0 +1,275 @@
+"""Publication of one node to one registry: revisions, outbox, reconciliation, and what the link is told (D8, D10, D14-D16).
+
+Knows no wire: the road and the comparison are given. ``build.py`` puts the parts together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Protocol
+
+from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.log import get_logger
+from crosslight.runtime.workers import Workers
+from crosslight.standards.problem import CrosslightError
+from node.publish.config import PublishConfig
+from node.publish.decide import backoff_s
+from node.publish.model import Acked, Identity, Parked, PublishStatus
+from node.publish.outbox import Outbox, Retry
+from node.publish.outbox_store import OutboxStore
+from node.publish.revise import ArchivePort, Retrieval, Reviser
+from node.publish.road import Road, wait_for
+from node.publish.schedule import Pace, Schedule
+from node.publish.store import MAX_N, PublishStore
+from node.region.model import Grant, HelloFacts
+
+log = get_logger("publish")
+
+COMPARE_PAGE = 1_000
+
+
+class Comparer(Protocol):
+    """Compares all that was acknowledged with what the destination has (``GrpcRoad``, ``SoapRoad``)."""
+
+    incarnation: str
+
+    async def compare(self, pages: AsyncIterator[list[tuple[str, Acked]]]) -> dict[str, Acked | None]:
+        """What the destination has differently, study by study. Raises RoadDown when it could not be finished."""
+        ...
+
+
+class Publisher:
+    """Everything between the archive's marks and the registry's index.
+
+    Args:
+        store: Revisions. outbox_store: The destination's rows in the same database.
+        archive: Where studies come from.
+        workers: For building manifests.
+        clock: Time; ids: jitter.
+        config: ``[publish]``.
+        identity: Asked whenever something is made: who publishes.
+        retrieval: How manifests say that images can be had.
+        road: How the destination is reached. comparer: How it is compared with.
+        granted: Whether epochs are granted by a registry of ours; otherwise the node counts its own (D18).
+        hello_again: Called when the link should say Hello once more (another epoch is needed).
+    """
+
+    def __init__(
+        self,
+        store: PublishStore,
+        outbox_store: OutboxStore,
+        archive: ArchivePort,
+        workers: Workers,
+        clock: Clock,
+        ids: Ids,
+        config: PublishConfig,
+        *,
+        identity: Callable[[], Identity],
+        retrieval: Retrieval,
+        road: Road,
+        comparer: Comparer,
+        granted: bool = True,
+        hello_again: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.store, self._rows, self._clock, self._ids, self._config = store, outbox_store, clock, ids, config
+        self._comparer, self._granted, self._hello_again = comparer, granted, hello_again
+        pace = Pace(first_s=config.first_s, quiet_s=config.quiet_s, growing_s=config.growing_s)
+        retry = Retry(
+            first_s=config.retry_first_s, longest_s=config.retry_max_s, study_longest_s=config.study_retry_max_s,
+            park_after=config.park_after,
+        )  # fmt: skip
+        self.outbox = Outbox(
+            outbox_store, road, clock, ids, retry, on_disagreement=self._disagreement, on_anew=self._force_looked_for
+        )
+        self.reviser = Reviser(
+            store, archive, workers, clock, Schedule(pace),
+            identity=identity, retrieval=retrieval, on_revision=self.outbox.wake,
+        )  # fmt: skip
+        self._compare_wake = asyncio.Event()
+        self._welcomed = not granted
+        self._tasks: list[asyncio.Task[None]] = []
+        self._owed: set[asyncio.Task[None]] = set()
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Create or upgrade the tables, and find out whether a comparison is owed."""
+        await self.store.open()
+        await self._rows.open()
+        node = await self.store.node()
+        if not self._granted and node.epoch == 0:
+            await self.store.take_epoch(1)
+        if self._granted:
+            self.outbox.hold("epoch", "the registry has not been heard yet")
+        if (await self._rows.destination()).reconcile:
+            self.outbox.hold("reconcile", "a comparison with the registry is owed")
+            self._compare_wake.set()
+
+    def start(self) -> None:
+        """Begin to work."""
+        self.reviser.start()
+        loops = (self.reviser.run(), self.outbox.run(), self._reconcile_loop())
+        self._tasks = [asyncio.create_task(loop) for loop in loops]
+
+    async def close(self) -> None:
+        """Stop; what was in flight is settled after the next start."""
+        for task in (*self._tasks, *self._owed):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        self._tasks = []
+
+    # --- the link (node.region) -------------------------------------------------------------------------------------
+
+    async def hello(self) -> HelloFacts:
+        """What is remembered, for Hello (D10). A database whose numbers are used up takes another name."""
+        node = await self.store.node()
+        destination = await self._rows.destination()
+        state_id = await self.store.rename() if node.next_n > MAX_N else node.state_id
+        return HelloFacts(
+            epoch=node.epoch,
+            acked_n=destination.acked_n if destination.acked_epoch == node.epoch else 0,
+            made_n=max(0, node.next_n - 1),
+            incarnation=destination.incarnation,
+            state_id=state_id,
+        )
+
+    async def on_welcome(self, grant: Grant) -> None:
+        """The registry says under which epoch to publish, and whether to compare first."""
+        new_epoch = await self.store.take_epoch(grant.epoch)
+        if grant.reconcile:
+            await self.on_reconcile("the registry asks for it at the beginning")
+        else:
+            if new_epoch:
+                await self._rows.learnt({}, all_compared=True)  # nothing of an older epoch is on its way any more
+            await self._rows.set_incarnation(grant.incarnation)
+        if new_epoch:
+            self._force_looked_for()
+        self._welcomed = True
+        self._compare_wake.set()
+        self.outbox.release("epoch")
+
+    async def on_reconcile(self, why: str) -> None:
+        """Compare and send again what differs, before anything new (D8, D10)."""
+        self.outbox.hold("reconcile", "comparing with the registry")
+        await self._rows.owe_reconciliation(why)
+        self._compare_wake.set()
+
+    def link_up(self) -> None:
+        """The registry can be reached again."""
+        self.outbox.wake(link_up=True)
+
+    def suspend(self, reason: str) -> None:
+        """The region has suspended this node: nothing is sent."""
+        self.outbox.hold("suspended", reason)
+
+    def resume(self) -> None:
+        """The suspension is over."""
+        self.outbox.release("suspended")
+
+    # --- comparing --------------------------------------------------------------------------------------------------
+
+    def _disagreement(self, why: str) -> None:
+        self.outbox.hold("reconcile", why)
+        task = asyncio.get_running_loop().create_task(self._disagree(why))
+        self._owed.add(task)
+        task.add_done_callback(self._owed.discard)
+
+    async def _disagree(self, why: str) -> None:
+        await self.on_reconcile(why)
+        self._hello_again()
+
+    def _force_looked_for(self) -> None:
+        self.reviser.look_for_forced()
+
+    async def _reconcile_loop(self) -> None:
+        attempt = 0
+        while True:
+            self._compare_wake.clear()
+            wait_s: float | None = None
+            try:
+                if self._welcomed and (await self._rows.destination()).reconcile:
+                    await self.reconcile()
+                attempt = 0
+            except CrosslightError as error:
+                log.info("comparison waits", reason=error.what, attempt=attempt)
+                draw = int.from_bytes(self._ids.token_bytes(4), "big") / (1 << 32)
+                wait_s = backoff_s(attempt, draw, first_s=self._config.retry_first_s, longest_s=self._config.retry_max_s)
+                attempt += 1
+            await wait_for(self._clock, self._compare_wake, wait_s)
+
+    async def reconcile(self) -> int:
+        """Compare now; how many studies differed. They are made anew and sent as the outbox goes on."""
+        async with self.outbox.quiet:
+            differing = await self._comparer.compare(self._pages())
+            await self._rows.learnt(differing, all_compared=True)
+            if self._comparer.incarnation:
+                await self._rows.set_incarnation(self._comparer.incarnation)
+        log.info("compared with the registry", count=len(differing))
+        self._force_looked_for()
+        self.outbox.release("reconcile")
+        return len(differing)
+
+    async def _pages(self) -> AsyncIterator[list[tuple[str, Acked]]]:
+        after = ""
+        while True:
+            page = await self._rows.held_after(after, COMPARE_PAGE)
+            if page:
+                yield page
+            if len(page) < COMPARE_PAGE:
+                return
+            after = page[-1][0]
+
+    # --- for serve, the command line and heartbeats -------------------------------------------------------------------
+
+    async def manifest(self, document_uid: str) -> bytes | None:
+        """The bytes of a manifest that can be asked for (ITI-43)."""
+        return await self.store.manifest(document_uid)
+
+    async def study_of(self, document_uid: str) -> str | None:
+        """The study that a manifest lists."""
+        return await self.store.study_of(document_uid)
+
+    async def status(self) -> PublishStatus:
+        """For heartbeats and ``status``."""
+        node = await self.store.node()
+        destination = await self._rows.destination()
+        scheduled = self.reviser.pending()
+        waiting, parked, indexed_from = await self._rows.counts()
+        waiting += len(scheduled) - len(await self._rows.pending(scheduled))
+        filling = destination.filling
+        if filling and waiting == 0 and self.reviser.settled and not destination.reconcile and node.epoch:
+            await self._rows.filled()
+            filling = False
+        return PublishStatus(
+            epoch=node.epoch,
+            acked_n=destination.acked_n if destination.acked_epoch == node.epoch else 0,
+            waiting=waiting,
+            parked=parked,
+            filling=filling,
+            indexed_from=indexed_from,
+            census=self._rows.census,
+            held_up=self.outbox.held_up,
+        )
+
+    async def parked(self, limit: int = 1000) -> list[Parked]:
+        """Studies whose publication needs an operator."""
+        return await self._rows.parked(limit)
+
+    async def unpark(self, study_uid: str = "") -> int:
+        """Try parked studies again (one, or all)."""
+        count = await self._rows.unpark(study_uid)
+        self.outbox.wake()
+        return count
+
+    async def withdraw(self, study_uid: str) -> None:
+        """Withdraw a study for safety, or because it is sealed: its whole chain, and nothing after it (D16)."""
+        await self.store.set_state(study_uid, "withdrawn")
+        self._force_looked_for()
+
+    async def publish_again(self, study_uid: str) -> None:
+        """Undo :meth:`withdraw`, or publish a study anew although nothing changed."""
+        await self.store.set_state(study_uid, "live")
+        self._force_looked_for()

@@ -1,0 +1,259 @@
+"""From a marked study to a revision: StudyRecord, manifest, digest, and the intent in the same transaction (D14)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from crosslight.runtime.clock import Clock, dtm
+from crosslight.runtime.log import get_logger
+from crosslight.runtime.workers import Workers
+from crosslight.standards.dicom.kos import build_manifest
+from crosslight.standards.ids import DerivedId, Kind, Version, study_tag
+from crosslight.standards.problem import CrosslightError
+from crosslight.standards.study import InstanceRef, ManifestFacts, StudyRecord
+from node.archive.model import StoredObject
+from node.publish.model import Identity, Revision, Want
+from node.publish.road import wait_for
+from node.publish.schedule import Schedule
+from node.publish.store import Mark, NoEpoch, PublishStore, StudyRow
+
+log = get_logger("publish")
+
+PAGE = 500  # studies loaded at once after a start
+AT_ONCE = 4  # revisions made at once
+AGAIN_S = 30.0  # after a revision that failed
+
+
+class ArchivePort(Protocol):
+    """What publication asks of the archive (``node.archive``)."""
+
+    async def record(self, study_uid: str) -> StudyRecord | None:
+        """The study as its live instances make it; None when there are none."""
+        ...
+
+    async def objects(self, study_uid: str) -> list[StoredObject]:
+        """Its live instances."""
+        ...
+
+    def on_change(self, callback: Callable[[str], None]) -> None:
+        """Have ``callback`` told of every change after its commit, in any thread."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrieval:
+    """How manifests say that images can be had, beside the retrieveLocationUID."""
+
+    ae_title: str
+    url: str = ""
+
+
+class Reviser:
+    """Makes revisions as studies settle.
+
+    Args:
+        store: Where they rest.
+        archive: Where studies come from.
+        workers: Manifests are built off the event loop.
+        clock: Time.
+        schedule: The timing.
+        identity: Asked at each revision: who publishes.
+        retrieval: For the manifests.
+        on_revision: Called after each commit.
+    """
+
+    def __init__(
+        self,
+        store: PublishStore,
+        archive: ArchivePort,
+        workers: Workers,
+        clock: Clock,
+        schedule: Schedule,
+        *,
+        identity: Callable[[], Identity],
+        retrieval: Retrieval,
+        on_revision: Callable[[], None],
+    ) -> None:
+        self._store, self._archive, self._workers, self._clock, self._schedule = store, archive, workers, clock, schedule
+        self._identity, self._retrieval, self._on_revision = identity, retrieval, on_revision
+        self._wake = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._unseen: str | None = ""  # cursor through the marks of before the start; None = done
+        self._forced: str | None = ""  # cursor through studies to be published again; None = done
+
+    # --- told by others ---------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Listen to the archive."""
+        self._loop = asyncio.get_running_loop()
+        self._archive.on_change(self._changed_in_any_thread)
+
+    def _changed_in_any_thread(self, study_uid: str) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._changed, study_uid)
+
+    def _changed(self, study_uid: str) -> None:
+        self._schedule.changed(study_uid, self._clock.monotonic_s(), known=False)
+        self._wake.set()
+
+    def look_for_forced(self) -> None:
+        """Studies may have to be published again."""
+        self._forced = ""
+        self._wake.set()
+
+    @property
+    def settled(self) -> bool:
+        """Whether every study of before the start, or owed to a comparison, has been looked at."""
+        return self._unseen is None and self._forced is None
+
+    def pending(self) -> list[str]:
+        """Studies that wait for a revision."""
+        return self._schedule.studies()
+
+    # --- the loop ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Make revisions until cancelled."""
+        while True:
+            self._wake.clear()
+            try:
+                await self._refill()
+                await self.revise_due()
+                due = self._schedule.next_due()
+                wait_s = None if due is None else due - self._clock.monotonic_s()
+                if not self.settled:
+                    wait_s = 0.0 if wait_s is None or len(self._schedule) < PAGE else wait_s
+            except CrosslightError as error:
+                log.warning("revisions wait", reason=error.what)
+                wait_s = 1.0
+            await wait_for(self._clock, self._wake, wait_s)
+
+    async def _refill(self) -> None:
+        """Load studies that changed before the start, and those to be published again, a page at a time."""
+        now, unix = self._clock.monotonic_s(), self._clock.now().timestamp()
+        if self._forced is not None and len(self._schedule) < PAGE:
+            found = await self._store.forced(self._forced, PAGE)
+            for study_uid in found:
+                self._schedule.at_once(study_uid, now)
+            self._forced = found[-1] if len(found) == PAGE else None
+        if self._unseen is not None and len(self._schedule) < PAGE:
+            marks = await self._store.unseen(self._unseen, PAGE)
+            for mark, known in marks:
+                ago = max(0.0, unix - mark.last_change_unix)
+                self._schedule.changed(mark.study_uid, now, known=known, last=now - ago)
+            self._unseen = marks[-1][0].study_uid if len(marks) == PAGE else None
+
+    async def revise_due(self) -> int:
+        """Make the revisions whose time has come; how many studies were looked at."""
+        due = self._schedule.due(self._clock.monotonic_s())
+        for start in range(0, len(due), AT_ONCE):
+            part = due[start : start + AT_ONCE]
+            await asyncio.gather(*(self._revise_safely(study_uid) for study_uid, _ in part))
+        return len(due)
+
+    async def _revise_safely(self, study_uid: str) -> None:
+        try:
+            await self._revise(study_uid)
+        except NoEpoch:
+            self._schedule.postpone(study_uid, self._clock.monotonic_s() + 0.5)
+        except CrosslightError as error:
+            log.error("no revision", study=study_uid, kind=type(error).__name__, reason=error.what)
+            self._schedule.postpone(study_uid, self._clock.monotonic_s() + AGAIN_S)
+        except Exception:
+            log.exception("no revision", study=study_uid)
+            self._schedule.postpone(study_uid, self._clock.monotonic_s() + AGAIN_S)
+
+    # --- one study --------------------------------------------------------------------------------------------------
+
+    async def _revise(self, study_uid: str) -> None:
+        row = await self._store.study(study_uid)
+        now = self._clock.monotonic_s()
+        if row is not None and self._schedule.know(study_uid) and self._schedule.due_at(study_uid) > now:
+            return  # it was published before: the first-object rule is not for it
+        progress = self._schedule.progress(study_uid, now)
+        mark = await self._store.mark(study_uid)
+        record = await self._archive.record(study_uid)
+        instances = [stored.ref for stored in await self._archive.objects(study_uid)] if record is not None else []
+        if record is None or not instances or (row is not None and row.state == "withdrawn"):
+            progress = "complete"
+            done = await self._gone(study_uid, row, mark)
+        else:
+            done = await self._live(replace(record, progress=progress), instances, row, mark)
+        if not done:
+            self._schedule.at_once(study_uid, now)
+            return
+        self._schedule.revised(study_uid, self._clock.monotonic_s(), progress, changes_seen_until=now)
+
+    async def _gone(self, study_uid: str, row: StudyRow | None, mark: Mark | None) -> bool:
+        """Nothing is there to publish: deprecate, or withdraw, what was."""
+        if row is None:
+            return True
+        change = mark.change if mark else row.seen_change
+        if row.state != "live" and not row.forced:
+            await self._store.saw(study_uid, change, "complete")
+            return True
+        version = await self._store.reserve(study_uid)
+        withdrawn = row.state == "withdrawn"
+        want = Want(kind="withdraw" if withdrawn else "deprecate", version=version, patient=row.patient)
+        gone = replace(
+            row,
+            state="withdrawn" if withdrawn else "deleted",
+            version=version,
+            digest="",
+            progress="complete",
+            seen_change=change,
+        )
+        return await self._commit(gone, want, None, b"")
+
+    async def _live(self, record: StudyRecord, instances: Sequence[InstanceRef], row: StudyRow | None, mark: Mark | None) -> bool:
+        digest, change = record.digest(), mark.change if mark else 0
+        if row is not None and row.state == "live" and row.digest == digest and not row.forced:
+            await self._store.saw(record.study_uid, change, record.progress)
+            return True
+        version = await self._store.reserve(record.study_uid)
+        manifest, revision = await self._workers.run(self._build, record, instances, version, digest)
+        want = Want(kind="publish", version=version, digest=digest, patient=record.patient.local)
+        fresh = StudyRow(
+            study_uid=record.study_uid, state="live", version=version, digest=digest, progress=record.progress,
+            patient=record.patient.local, seen_change=change, forced=False,
+        )  # fmt: skip
+        return await self._commit(fresh, want, revision, manifest)
+
+    def _build(
+        self, record: StudyRecord, instances: Sequence[InstanceRef], version: Version, digest: str
+    ) -> tuple[bytes, Revision]:
+        """Fix manifest, hash, size and times (D14). Runs in a worker."""
+        identity, created = self._identity(), self._clock.now()
+        tag = study_tag(identity.secret, record.study_uid)
+        document_uid = DerivedId(Kind.DOCUMENT, version, tag).uid()
+        manifest = build_manifest(
+            record,
+            instances,
+            document_uid=document_uid,
+            series_uid=DerivedId(Kind.MANIFEST_SERIES, version, tag).uid(),
+            retrieve_ae_title=self._retrieval.ae_title,
+            retrieve_location_uid=identity.source.retrieve_location_uid,
+            retrieve_url=self._retrieval.url,
+            created=created,
+        )
+        facts = ManifestFacts(
+            document_uid=document_uid,
+            sha1=hashlib.sha1(manifest, usedforsecurity=False).hexdigest(),
+            size_bytes=len(manifest),
+            creation_time=dtm(created),
+        )
+        revision = Revision(
+            version=version, study_uid=record.study_uid, manifest=facts, submission_time=dtm(created), digest=digest,
+            patient=record.patient.local, record=record,
+        )  # fmt: skip
+        return manifest, revision
+
+    async def _commit(self, row: StudyRow, want: Want, revision: Revision | None, manifest: bytes) -> bool:
+        if not await self._store.commit(row, want, revision, manifest):
+            return False
+        self._on_revision()
+        return True

@@ -1,0 +1,280 @@
+"""Twins of what publication stands on: a virtual clock, an archive in memory, and a registry that follows XDS to the letter."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+
+from publish_records import make_instances
+
+from crosslight.runtime.db import SqliteDb, Tx
+from crosslight.standards.ids import Identifier, Oid
+from crosslight.standards.problem import Unavailable
+from crosslight.standards.study import Patient, StudyRecord
+from crosslight.standards.xds.errors import refusal
+from crosslight.standards.xds.publication import Publication, Source, Status
+from node.archive.model import StoredObject
+from node.publish.model import Identity
+from node.publish.soap_road import DocumentState, Link, StatusChange
+
+IDENTITY = Identity(
+    source=Source(
+        code="RTK",
+        name="Ashford",
+        repository_unique_id=Oid("1.2.7.1"),
+        retrieve_location_uid=Oid("1.2.7.2"),
+        authority=Oid("1.2.99"),
+    ),
+    secret=b"s" * 32,
+)
+
+
+class VirtualClock:
+    """Time that moves only when everybody waits: :meth:`advance` wakes sleepers in order."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._start = datetime(2025, 7, 1, 12, tzinfo=UTC)
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._count = 0
+
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self._now)
+
+    def monotonic_s(self) -> float:
+        return self._now
+
+    async def sleep(self, seconds: float) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._count += 1
+        heapq.heappush(self._sleepers, (self._now + max(0.0, seconds), self._count, future))
+        await future
+
+    async def advance(self, seconds: float, settle: Callable[[], object] | None = None) -> None:
+        """Move on, letting all tasks run at each wake-up."""
+        end = self._now + seconds
+        while True:
+            await quiet()
+            while self._sleepers and self._sleepers[0][2].done():
+                heapq.heappop(self._sleepers)
+            if not self._sleepers or self._sleepers[0][0] > end:
+                break
+            when, _, future = heapq.heappop(self._sleepers)
+            self._now = max(self._now, when)
+            if not future.done():
+                future.set_result(None)
+        self._now = end
+        await quiet()
+
+
+async def quiet(rounds: int = 12) -> None:
+    """Let database threads and tasks come to rest."""
+    for _ in range(rounds):
+        await asyncio.sleep(0.001)
+
+
+class SeededIds:
+    """Reproducible randomness."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._random = Random(seed)
+
+    def uuid4(self) -> uuid.UUID:
+        return uuid.UUID(int=self._random.getrandbits(128), version=4)
+
+    def token_bytes(self, n: int) -> bytes:
+        return self._random.randbytes(n)
+
+    def key63(self) -> int:
+        return self._random.getrandbits(62) + 1
+
+
+MARK_TABLE = (
+    "CREATE TABLE IF NOT EXISTS mark (study_uid TEXT PRIMARY KEY, change INTEGER NOT NULL, serial INTEGER NOT NULL DEFAULT 0, "
+    "first_change_unix REAL NOT NULL, last_change_unix REAL NOT NULL)"
+)
+
+
+class MemoryArchive:
+    """An archive without files: studies as values, change marks in the shared database."""
+
+    def __init__(self, db: SqliteDb, clock: VirtualClock) -> None:
+        self._db, self._clock = db, clock
+        self.studies: dict[str, tuple[StudyRecord, int]] = {}
+        self._listeners: list[Callable[[str], None]] = []
+
+    async def open(self) -> None:
+        await self._db.write("mark_table", lambda tx: tx.execute(MARK_TABLE))
+
+    def on_change(self, callback: Callable[[str], None]) -> None:
+        self._listeners.append(callback)
+
+    async def put(self, record: StudyRecord, count: int = 1) -> None:
+        """Receive objects: the study is now this."""
+        self.studies[record.study_uid] = (record, count)
+        await self._changed(record.study_uid)
+
+    async def delete(self, study_uid: str) -> None:
+        self.studies.pop(study_uid, None)
+        await self._changed(study_uid)
+
+    async def _changed(self, study_uid: str) -> None:
+        now = self._clock.now().timestamp()
+
+        def mark(tx: Tx) -> None:
+            tx.execute(
+                "INSERT INTO mark VALUES (?, 1, 0, ?, ?) ON CONFLICT (study_uid) DO UPDATE SET change = change + 1, "
+                "last_change_unix = excluded.last_change_unix",
+                (study_uid, now, now),
+            )
+
+        await self._db.write("mark", mark)
+        for listener in self._listeners:
+            listener(study_uid)
+
+    async def record(self, study_uid: str) -> StudyRecord | None:
+        found = self.studies.get(study_uid)
+        return found[0] if found else None
+
+    async def objects(self, study_uid: str) -> list[StoredObject]:
+        found = self.studies.get(study_uid)
+        if found is None:
+            return []
+        return [
+            StoredObject(ref=ref, path=Path("/nowhere"), dataset_offset=0, pixel_offset=0, pixel_length=0, received_unix=0.0)
+            for ref in make_instances(study_uid, found[1])
+        ]
+
+
+@dataclass
+class Entry:
+    """A DocumentEntry as the model registry holds it."""
+
+    study_uid: str
+    patient: Identifier
+    status: Status
+    sha1: str
+    unique_id: str
+    submission: str
+    replaced: str = ""
+
+
+@dataclass
+class StrictRegistry:
+    """XDS as the standard says, over values: refuses replays, unresolved and deprecated targets, unknown patients.
+
+    ``lose`` decides for each message: '' delivers it, 'request' loses it before, 'answer' after it was acted on.
+    """
+
+    lose: Callable[[str], str] = lambda _transaction: ""
+    patients: dict[Identifier, Patient] = field(default_factory=dict)
+    entries: dict[str, Entry] = field(default_factory=dict)
+    submissions: dict[str, str] = field(default_factory=dict)  # uniqueId -> entryUUID
+    links: dict[str, Link] = field(default_factory=dict)
+    log: list[str] = field(default_factory=list)
+
+    def _meet(self, transaction: str) -> str:
+        fate = self.lose(transaction)
+        if fate == "request":
+            raise Unavailable("lost", where="answer")
+        self.log.append(transaction)
+        return fate
+
+    @staticmethod
+    def _answer(fate: str) -> None:
+        if fate == "answer":
+            raise Unavailable("lost", where="answer")
+
+    async def feed(self, patient: Patient, *, first: bool) -> None:
+        fate = self._meet("iti8")
+        self.patients[patient.local] = patient
+        self._answer(fate)
+
+    async def register(self, publication: Publication, patient: Identifier) -> None:
+        fate = self._meet("iti42")
+        try:
+            self._register(publication, patient)
+        finally:
+            self._answer(fate)
+
+    def _register(self, publication: Publication, patient: Identifier) -> None:
+        if patient not in self.patients:
+            raise refusal("XDSUnknownPatientId", patient.value)
+        if publication.submission_uid in self.submissions:
+            raise refusal("XDSDuplicateUniqueIdInRegistry", publication.submission_uid)
+        if publication.entry_uuid in self.entries:
+            raise refusal("XDSRegistryMetadataError", "entryUUID is used")
+        for entry in self.entries.values():
+            if entry.unique_id == publication.manifest.document_uid and entry.sha1 != publication.manifest.sha1:
+                raise refusal("XDSNonIdenticalHash", entry.unique_id)
+        target = publication.replaces_entry_uuid
+        if target:
+            old = self.entries.get(target)
+            if old is None:
+                raise refusal("UnresolvedReferenceException", target)
+            if old.status != "Approved":
+                raise refusal("XDSRegistryDeprecatedDocumentError", target)
+            if old.patient != patient:
+                raise refusal("XDSPatientIdDoesNotMatch", target)
+            old.status = "Deprecated"
+            self.links[publication.replaces_uuid] = Link(publication.replaces_uuid, publication.entry_uuid, target)
+        self.entries[publication.entry_uuid] = Entry(
+            publication.record.study_uid, patient, "Approved", publication.manifest.sha1, publication.manifest.document_uid,
+            publication.submission_uuid,
+        )  # fmt: skip
+        self.submissions[publication.submission_uid] = publication.submission_uuid
+        member = publication.has_member_uuid
+        self.links[member] = Link(member, publication.submission_uuid, publication.entry_uuid)
+
+    async def change_status(self, change: StatusChange, patient: Identifier) -> None:
+        fate = self._meet("iti57")
+        try:
+            if change.submission_uid in self.submissions:
+                raise refusal("XDSDuplicateUniqueIdInRegistry", change.submission_uid)
+            entry = self.entries.get(change.entry_uuid)
+            if entry is None:
+                raise refusal("UnresolvedReferenceException", change.entry_uuid)
+            if entry.status != change.original or entry.patient != patient:
+                raise refusal("XDSMetadataVersionError", change.entry_uuid)
+            entry.status = change.new
+            self.submissions[change.submission_uid] = change.submission_uuid
+            self.links[change.association_uuid] = Link(change.association_uuid, change.submission_uuid, change.entry_uuid)
+        finally:
+            self._answer(fate)
+
+    async def remove(self, ids: Sequence[str]) -> None:
+        fate = self._meet("iti62")
+        try:
+            gone, sets = set(ids), set(self.submissions.values())
+            known = set(self.entries) | sets | set(self.links)
+            if not gone <= known:
+                raise refusal("UnresolvedReferenceException", str(gone - known))
+            for link in self.links.values():
+                if link.id not in gone and (link.source in gone or link.target in gone):
+                    raise refusal("ReferencesExistException", link.id)
+            self.entries = {k: e for k, e in self.entries.items() if k not in gone}
+            self.submissions = {k: s for k, s in self.submissions.items() if s not in gone}
+            self.links = {k: link for k, link in self.links.items() if k not in gone}
+        finally:
+            self._answer(fate)
+
+    async def documents(self, entry_uuids: Sequence[str]) -> dict[str, DocumentState]:
+        fate = self._meet("iti18")
+        self._answer(fate)
+        return {u: DocumentState(self.entries[u].status, self.entries[u].sha1) for u in entry_uuids if u in self.entries}
+
+    async def associations(self, uuids: Sequence[str]) -> list[Link]:
+        fate = self._meet("iti18")
+        self._answer(fate)
+        asked = set(uuids)
+        return [link for link in self.links.values() if link.source in asked or link.target in asked]
+
+    def approved(self, study_uid: str) -> list[Entry]:
+        """The Approved entries of a study: one, or none."""
+        return [e for e in self.entries.values() if e.study_uid == study_uid and e.status == "Approved"]
