@@ -8,7 +8,7 @@ Formats are numbered and never dropped. Pure but for the compressors, one set pe
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -92,10 +92,11 @@ def _read_varint(blob: bytes, at: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """A publication as its row holds it: ``body``, ``extra`` (b'' for none) and the patient apart."""
+    """A publication as its row holds it: ``body``, ``extra`` (b'' for none) and the patient apart; the ids that are stated."""
 
     body: bytes
     extra: bytes
+    ids: dict[str, str] = field(default_factory=dict)
 
 
 class Codec:
@@ -119,7 +120,7 @@ class Codec:
             extra["m"] = manifest.extra
         if publication.extras:
             extra["x"] = publication.extras
-        return Stored(body=self._zstd.pack(body, raw), extra=self._zstd.pack(extra) if extra else b"")
+        return Stored(body=self._zstd.pack(body, raw), extra=self._zstd.pack(extra) if extra else b"", ids=ids)
 
     def decode(
         self, stored: Stored, version: Version | None, patient: Patient, source: Source, secret: bytes, status: Status

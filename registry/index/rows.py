@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, TypeVar
 from crosslight.standards.ids import DerivedId, MemberId, Version, hash8, study_tag
 from crosslight.standards.study import StudyTime
 from crosslight.standards.xds.publication import Publication
-from registry.index.codec import fold_ids
 from registry.index.model import Holding, RecordKey
 
 T = TypeVar("T")
@@ -145,19 +144,15 @@ def name_hash(name: str) -> int:
     return tag_hash(derived.tag) if derived is not None else hash8("e" + name)
 
 
-def locators(publication: Publication, fhir_id: str, secret: bytes) -> set[int]:
-    """Every hash under which a holding must be found, beside its study's."""
-    found = {fhir_hash(fhir_id)}
-    found |= {accession_hash(a.value) for a in publication.record.accessions}
-    return found | own_names(publication, secret)
+def locators(publication: Publication, fhir_id: str, stated: dict[str, str], secret: bytes) -> set[int]:
+    """Every hash under which a holding must be found, beside its study's.
 
-
-def own_names(publication: Publication, secret: bytes) -> set[int]:
-    """The hashes of the XDS names that belong to this study of this member alone: its tag's, and ids that are none of ours."""
-    _, ids = fold_ids(publication, secret)
-    found = {name_hash(value) for name, value in ids.items() if value and name not in ("replaces_entry_uuid", "tag")}
+    ``stated`` are the ids that do not follow from version and tag (``codec.fold_ids``): each is a name of its own.
+    """
+    found = {fhir_hash(fhir_id)} | {accession_hash(a.value) for a in publication.record.accessions}
+    found |= {name_hash(value) for name, value in stated.items() if value and name not in ("replaces_entry_uuid", "tag")}
     if publication.version is not None:
-        tag = bytes.fromhex(ids["tag"]) if "tag" in ids else study_tag(secret, publication.record.study_uid)
+        tag = bytes.fromhex(stated["tag"]) if "tag" in stated else study_tag(secret, publication.record.study_uid)
         found.add(tag_hash(tag))
     return found
 

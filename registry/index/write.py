@@ -17,6 +17,7 @@ from crosslight.standards.ids import MemberId, Version, hash8
 from crosslight.standards.problem import StorageError
 from crosslight.standards.study import Patient
 from crosslight.standards.xds.publication import Publication
+from registry.index.codec import fold_ids
 from registry.index.model import Change, ChangeKind, RecordKey
 from registry.index.past import State, packed, state_of
 from registry.index.read import Reader
@@ -26,11 +27,11 @@ from registry.index.rows import (
     HoldingRow,
     Loaded,
     Tombstone,
+    accession_hash,
     fhir_hash,
     flags_of,
     locators,
     modality_bits,
-    own_names,
     record_hash,
     started_of,
     to_ms,
@@ -263,7 +264,7 @@ class Work:
             extra=stored.extra,
         )
         entry.now = reader.loaded(row, publication, digest)
-        entry.names |= locators(publication, entry.now.holding.fhir_id, secret)
+        entry.names |= locators(publication, entry.now.holding.fhir_id, stored.ids, secret)
         entry.dirty = True
 
     def _text(self, record_key: int, patient: Patient) -> int:
@@ -317,11 +318,15 @@ class Work:
         )
         self._write_feeds(entries)
 
+    def _names(self, one: Loaded) -> set[int]:
+        publication, secret = one.holding.publication, self._reader.source(one.holding.member)[1]
+        return locators(publication, one.holding.fhir_id, fold_ids(publication, secret)[1], secret)
+
     def _new_names(self, entry: Entry, now: Loaded) -> list[int]:
         before = entry.before
         if before is None or before.row.record_key != now.row.record_key or entry.left:
             return sorted(entry.names)
-        return sorted(entry.names - locators(before.holding.publication, before.holding.fhir_id, self._secret(entry)))
+        return sorted(entry.names - self._names(before))
 
     def _many(self, sql: str, params: list[Any]) -> None:
         if len(params) == 1:
@@ -341,7 +346,7 @@ class Work:
             (name, one.row.record_key)
             for e in entries
             for one in e.left
-            for name in sorted(own_names(one.holding.publication, self._secret(e)) | {fhir_hash(one.holding.fhir_id)})
+            for name in sorted(self._names(one) - {accession_hash(a.value) for a in one.holding.record.accessions})
         ]
         self._many("DELETE FROM locator WHERE hash = ? AND record_key = ?", names)
         gone = {one.holding.fhir_id for e in entries for one in e.left}
@@ -359,6 +364,8 @@ class Work:
             assert e.now is not None  # noqa: S101 - filtered by the caller
             if e.past is not None and (e.before is None or e.before.row.key == e.now.row.key):
                 self.tx.execute(f"DELETE FROM past_version WHERE {_KEY}", e.now.row.key)
+            if not e.pushed and not e.past:
+                continue
             kept = 0
             if e.past is None and e.pushed and e.before is not None:
                 row = self.tx.row(f"SELECT max(seq) FROM past_version WHERE {_KEY}", e.now.row.key)
