@@ -19,6 +19,7 @@ from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom import record
 from crosslight.standards.dicom.json import Attributes
 from crosslight.standards.dicom.qido import Level, QidoQuery
+from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import StorageError
 from crosslight.standards.study import StudyRecord
 from node.archive import reads, search
@@ -137,6 +138,12 @@ class Archive:
         """The study as it is now; None when nothing of it is visible."""
         found = await self._db.read("record", lambda tx: reads.instances_tx(tx, self._store, study_uid))
         return record.build(study_uid, found, self.rules)
+
+    def patients(self, study_uid: str) -> tuple[Identifier, ...]:
+        """Whose study it is: local and other identifiers, () when nothing is visible. Blocking: for threads, for the audit."""
+        study = self._db.submit_read("patients", lambda tx: reads.study_attributes_tx(tx, study_uid)).result()
+        patient = record.patient_of(study, self.rules) if study else None
+        return tuple(p for p in (patient.local, *patient.others) if p.value) if patient is not None else ()
 
     async def objects(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[StoredObject]:
         """Visible objects of a study, a series or one instance, in a fixed order; [] when there are none."""

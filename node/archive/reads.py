@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import zstandard
 
 from crosslight.runtime.db import Row, Tx
+from crosslight.standards.dicom.header import Attributes
 from crosslight.standards.dicom.record import Instance
 from crosslight.standards.study import InstanceRef
 from node.archive.layout import Layout
 from node.archive.model import StoredObject
-from node.archive.store import ArchiveStore
+from node.archive.store import ArchiveStore, json_of
 
 _OBJECT = (
     "SELECT study_uid, series_uid, sop_uid, sop_class_uid, transfer_syntax_uid, number, frames, sha256, size_bytes, "
@@ -60,6 +61,12 @@ def metadata_tx(tx: Tx, study_uid: str, series_uid: str, sop_uid: str) -> list[b
     rows.sort(key=lambda row: (row[0], _number(row[1]), row[2]))
     expand = zstandard.ZstdDecompressor()
     return [expand.decompress(row[3]) for row in rows]
+
+
+def study_attributes_tx(tx: Tx, study_uid: str) -> Attributes:
+    """The attributes of a study's row; {} when nothing of it is visible."""
+    row = tx.row("SELECT attributes FROM study WHERE study_uid = ?", (study_uid,))
+    return json_of(row[0]) if row is not None else {}
 
 
 def was_here_tx(tx: Tx, study_uid: str, series_uid: str, sop_uid: str) -> bool:

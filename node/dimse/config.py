@@ -43,6 +43,7 @@ class DimseConfig:
         False, "Accept every calling AE title from every address. Only for tests: DICOM without TLS knows no other check."
     )
     callers: tuple[Caller, ...] = setting((), "Each system that may call, as a table [[dimse.callers]].")
+    more_sop_classes: tuple[str, ...] = setting((), "UIDs of private Storage SOP Classes to accept beside those of the standard.")
     max_associations: int = setting(32, "Associations at a time; more are refused as transient.", low=1, high=1000)
     max_pdu_bytes: int = setting(131072, "Largest PDU that is announced as acceptable.", low=16384, high=1 << 20)
     acse_timeout_s: float = setting(30.0, "Longest wait for an association request, or a TLS handshake.", low=0.1)

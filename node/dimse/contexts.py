@@ -1,0 +1,44 @@
+"""Presentation contexts that the node accepts: every Storage SOP Class with every transfer syntax that the gate lets in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pynetdicom import build_context
+from pynetdicom.sop_class import _STORAGE_CLASSES, Verification
+
+from crosslight.standards.dicom import gate
+
+#: Storage SOP Classes of PS3.6 Table A-1 that pynetdicom does not list: retired ones, which old PACS are full of, and
+#: non-patient and security objects, which the gate refuses for want of a study.
+RETIRED = tuple(
+    f"1.2.840.10008.5.1.4.1.1.{tail}"
+    for tail in (
+        "3", "5", "6", "8", "9", "9.1", "10", "11", "12.3", "77.1", "77.2", "88.1", "88.2", "88.3", "88.4", "129",
+        "501.1", "501.2.1", "501.2.2", "501.3", "601.1", "601.2",
+    )
+)  # fmt: skip
+
+_LOSSLESS = (*(f"1.2.840.10008.1.2.4.{n}" for n in (70, 57, 80, 90, 92, 201, 202, 110)), "1.2.840.10008.1.2.5")
+#: In the order of preference where a caller offers several in one context: uncompressed as it is most easily read, then
+#: lossless, lossy, video; deflated and big endian last.
+TRANSFER_SYNTAXES = (
+    gate.EXPLICIT_LE,
+    gate.IMPLICIT_LE,
+    *_LOSSLESS,
+    *sorted(gate.ENCAPSULATED.difference(_LOSSLESS)),
+    gate.DEFLATED_LE,
+    gate.EXPLICIT_BE,
+)
+
+
+def accepted_contexts(more_sop_classes: Iterable[str] = ()) -> list[Any]:
+    """Contexts for an acceptor: Verification and Storage.
+
+    Args:
+        more_sop_classes: Private Storage SOP Classes to accept beside the standard's.
+    """
+    storage = dict.fromkeys((*_STORAGE_CLASSES.values(), *RETIRED, *more_sop_classes))
+    contexts = [build_context(uid, list(TRANSFER_SYNTAXES)) for uid in storage]
+    return [*contexts, build_context(Verification, [gate.EXPLICIT_LE, gate.IMPLICIT_LE, gate.EXPLICIT_BE])]

@@ -1,0 +1,105 @@
+"""The listening socket: connections are bounded, unbuffered, and take their TLS handshake in a thread of their own."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from typing import Any
+
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
+
+from crosslight.runtime.log import get_logger
+from node.dimse.association import NodeAssociation, NodeSocket, StoreHandler
+
+log = get_logger("dimse")
+_SPARE = 16  # connections beyond the associations, still negotiating or being refused
+
+
+class NodeHandler(RequestHandler):  # type: ignore[misc]
+    """Makes an association of a connection."""
+
+    def _create_association(self) -> NodeAssociation:
+        server: NodeServer = self.server
+        assoc = NodeAssociation(self.ae, server.store_handler)
+        assoc._server = server
+        assoc.name = f"AcceptorThread@{self.client_address[0]}"  # pynetdicom finds its threads by this word
+        assoc.set_socket(NodeSocket(assoc, self.request))
+        assoc.acceptor.maximum_length = self.ae.maximum_pdu_size
+        assoc.acceptor.ae_title = server.ae_title
+        assoc.acceptor.address_info = self.local
+        assoc.acceptor.implementation_class_uid = self.ae.implementation_class_uid
+        assoc.acceptor.implementation_version_name = self.ae.implementation_version_name
+        assoc.acceptor.supported_contexts = server.contexts  # only read in a negotiation: shared
+        assoc.requestor.address_info = self.remote
+        for event, bound in server.own_handlers:
+            assoc.bind(event, bound)
+        return assoc
+
+
+class NodeServer(ThreadedAssociationServer):  # type: ignore[misc]
+    """Accepts connections for one AE."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(
+        self, ae: Any, address: tuple[str, int], ae_title: str, contexts: list[Any], handler: StoreHandler,
+        own_handlers: list[tuple[Any, Any]], tls: ssl.SSLContext | None,
+    ) -> None:  # fmt: skip
+        self.store_handler = handler
+        self.own_handlers = own_handlers
+        self._tls = tls
+        super().__init__(ae, address, ae_title, contexts, request_handler=NodeHandler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept, and answer at once rather than wait for more to send (Nagle costs 40 ms an object)."""
+        client, address = self.socket.accept()
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return client, address
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Refuse connections beyond what could become associations."""
+        allowed: bool = len(self.active_associations) < self.ae.maximum_associations + _SPARE
+        if not allowed:
+            log.warning("too many connections", address=client_address[0])
+        return allowed
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """In the connection's thread: TLS, then the association."""
+        if self._tls is not None:
+            request.settimeout(self.ae.acse_timeout)
+            request = self._tls.wrap_socket(request, server_side=True)
+        super().finish_request(request, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A connection that came to nothing, mostly a TLS handshake."""
+        log.warning("connection failed", address=client_address[0])
+
+    def service_actions(self) -> None:
+        """pynetdicom collects garbage here; ours is left to the interpreter."""
+
+    def _bind_defaults(self) -> None:
+        """No handlers that only log."""
+
+    def start(self) -> None:
+        """Serve in a thread."""
+        self.ae._servers.append(self)
+        self._thread = threading.Thread(
+            target=lambda: self.serve_forever(poll_interval=0.1), name=f"dimse@{self.server_address[1]}", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> bool:
+        """Stop listening, abort associations, wait for their threads; whether all have ended."""
+        self.shutdown()
+        self._thread.join(timeout_s)
+        ended = not self._thread.is_alive()
+        open_ones = self.active_associations
+        for assoc in open_ones:
+            assoc.cut()
+        for assoc in open_ones:
+            assoc.join(timeout_s)
+            ended = ended and not assoc.is_alive()
+        return ended
