@@ -123,6 +123,6 @@ def _stranger(request: web.Request) -> Principal:
 
 def _node(row: MemberRow) -> Principal:
     return Principal(
-        subject=f"member/{row.member.code}", name=row.member.name, roles=frozenset({"member"}), organisation=row.member.code,
+        subject=f"member:{row.member.code}", name=row.member.name, roles=frozenset({"member"}), organisation=row.member.code,
         purpose="HOPERAT", evidence="invitation", member=row.member.id,
     )  # fmt: skip

@@ -1,0 +1,125 @@
+"""The room in one object: keys, tokens, sessions, sign-in and the middlewares, put together from the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.db import Db
+from crosslight.runtime.files import Files
+from crosslight.runtime.http import client_session
+from crosslight.runtime.log import get_logger
+from crosslight.standards.problem import ConfigError
+from registry.access.authenticate import Authenticator
+from registry.access.config import AccessConfig, OidcConfig
+from registry.access.demo_idp import BANNER, PREFIX, DemoProvider
+from registry.access.keys import TokenKeys
+from registry.access.oidc import OidcClient
+from registry.access.provider_tls import provider_context
+from registry.access.sessions import Sessions
+from registry.access.signin import SignIn, SignInAudit
+from registry.access.store import AccessStore
+from registry.access.tokens import AccessTokens
+from registry.members.service import MemberService
+
+log = get_logger("access")
+
+
+class Access:
+    """Who gets in.
+
+    Args:
+        folder: The registry's own, for keys and the client secret.
+        base: Of the people listener, as browsers reach it.
+        members: Open already: its token keys are used, and its authority is trusted where the provider is the demo's own.
+    """
+
+    def __init__(
+        self,
+        db: Db,
+        folder: Path,
+        base: str,
+        config: AccessConfig,
+        members: MemberService,
+        audit: AuditLog,
+        clock: Clock,
+        ids: Ids,
+        files: Files,
+    ) -> None:
+        self._folder, self._config, self._members = folder, config, members
+        self._clock, self._ids, self._audit = clock, ids, SignInAudit(audit, ids)
+        self._base, self._redirect_uri = base.rstrip("/"), base.rstrip("/") + "/signin/callback"
+        self._http: aiohttp.ClientSession | None = None
+        self._demo_keys = TokenKeys(folder / "demo-idp-keys.json", files)
+        self.store = AccessStore(db, clock, ids)
+        self.sessions = Sessions(self.store, config, clock, ids)
+        self.tokens = AccessTokens(members.keys, members.region, config, clock, ids)
+        self.authenticator = Authenticator(members, self.tokens, self.sessions, clock, open_mode=members.open_mode)
+
+    @property
+    def demo(self) -> bool:
+        """Whether the demo's provider signs people in."""
+        return self._config.demo.enabled and not self._config.oidc.issuer
+
+    async def open(self) -> None:
+        """Tables and keys.
+
+        Raises:
+            ConfigError: if the client secret cannot be read.
+        """
+        await self.store.open()
+        if self.demo:
+            self._demo_keys.open()
+            log.warning(BANNER)
+
+    async def close(self) -> None:
+        """Close the connection to the provider."""
+        if self._http is not None:
+            await self._http.close()
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            self._http = client_session(provider_context(self._members.ca.bundle if self.demo else None), read_timeout_s=15)
+        return self._http
+
+    def _oidc(self) -> OidcConfig:
+        if self.demo:
+            return replace(
+                self._config.oidc, issuer=self._base + PREFIX, algorithms=("ES256",), role_map={}, roles_claim="roles",
+                organisation_claim="organisation", name_claim="name", subject_claim="sub",
+            )  # fmt: skip
+        return self._config.oidc
+
+    def _client_secret(self) -> str:
+        name = self._config.oidc.client_secret_file
+        if not name or self.demo:
+            return ""
+        try:
+            return (self._folder / name).read_text("utf-8").strip()
+        except OSError:
+            raise ConfigError("The client secret cannot be read.", where="access.oidc.client_secret_file") from None
+
+    def routes(self) -> list[web.RouteDef]:
+        """For the people listener: public keys, sign-in where there is a provider, the demo's provider where enabled.
+
+        Raises:
+            ConfigError: if the client secret cannot be read.
+        """
+        routes = self.tokens.routes()
+        oidc = self._oidc()
+        if not oidc.issuer:
+            return routes
+        client = OidcClient(oidc, self._session, self._redirect_uri, self._clock, secret=self._client_secret())
+        routes += SignIn(client, self.sessions, self.store, self._audit, self._ids).routes()
+        if self.demo:
+            demo = DemoProvider(
+                self._config, self._base, oidc.client_id, self._redirect_uri, self.store, self._demo_keys, self._audit,
+                self._clock, self._ids,
+            )  # fmt: skip
+            routes += demo.routes()
+        return routes

@@ -1,0 +1,156 @@
+"""Who calls the registry: the middleware of its two listeners (D21). Every path is protected that is not named as public.
+
+*people*: session cookie or bearer access token. *systems*: the identity of the client certificate; a registered system may also
+act for the person in an access token. In open mode a caller without credentials is the principal ``open``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+from aiohttp import hdrs, web
+
+from crosslight.runtime.clock import Clock
+from crosslight.runtime.http import PRINCIPAL, Handler, peer_certificate
+from crosslight.runtime.tls import Identity, expires_at, peer_identity
+from crosslight.standards.access import OPEN, Principal
+from crosslight.standards.problem import Unauthenticated
+from registry.access.sessions import COOKIE, SESSION, Sessions, check_csrf
+from registry.access.tokens import AccessTokens
+from registry.members.service import MemberService
+
+ListenerKind = Literal["people", "systems"]
+Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
+
+#: Needs no sign-in: no patient data behind it. A trailing slash means all below it.
+PUBLIC = (
+    "/health", "/health/", "/metrics", "/join", "/signin", "/signin/", "/signed-out", "/demo-idp/", "/.well-known/", "/static/",
+    "/favicon.ico", "/fhir/metadata",
+)  # fmt: skip
+#: Where a browser without a session gets an answer, not the sign-in page.
+SERVICES = ("/fhir", "/dicomweb", "/xds", "/rad69")
+MEMBER_HEADER = "Crosslight-Member"
+_SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
+_MAX_TOKEN_CHARS = 16384
+
+
+class Authenticator:
+    """Makes a principal of a request's credentials."""
+
+    def __init__(
+        self,
+        members: MemberService,
+        tokens: AccessTokens,
+        sessions: Sessions,
+        clock: Clock,
+        *,
+        open_mode: bool = False,
+        public: tuple[str, ...] = PUBLIC,
+    ) -> None:
+        self._members, self._tokens, self._sessions, self._clock = members, tokens, sessions, clock
+        self._open = open_mode
+        self._exact = frozenset(p for p in public if not p.endswith("/"))
+        self._below = tuple(p for p in public if p.endswith("/"))
+
+    def middleware(self, listener: ListenerKind) -> Middleware:
+        """For the application of one listener."""
+
+        @web.middleware
+        async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if not self.is_public(request):
+                try:
+                    await self.authenticate(request, listener)
+                except Unauthenticated:
+                    if listener == "people" and _is_page(request):
+                        raise web.HTTPSeeOther("/signin") from None
+                    raise
+            return await handler(request)
+
+        return middleware
+
+    def is_public(self, request: web.Request) -> bool:
+        """Whether no credentials are needed; a CORS preflight has none by its nature."""
+        if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
+            return True
+        return request.path in self._exact or request.path.startswith(self._below)
+
+    async def authenticate(self, request: web.Request, listener: ListenerKind) -> None:
+        """Put the principal on the request.
+
+        Raises:
+            Unauthenticated: no credentials, or none that hold.
+            Forbidden: a suspended member; a forged form.
+        """
+        token = _bearer(request)
+        if listener == "systems" and not self._open:
+            request[PRINCIPAL] = self._system(request, token)
+        elif token is not None:
+            request[PRINCIPAL] = self._tokens.principal(token)
+        elif not await self._session(request):
+            if not self._open:
+                raise Unauthenticated("Sign in, or send an access token.")
+            request[PRINCIPAL] = self._named(request)
+
+    async def _session(self, request: web.Request) -> bool:
+        session = await self._sessions.find(request.cookies.get(COOKIE, ""))
+        if session is None:
+            return False
+        if request.method not in _SAFE:
+            await check_csrf(request, session)
+        request[SESSION], request[PRINCIPAL] = session, session.principal
+        return True
+
+    def _named(self, request: web.Request) -> Principal:
+        """Open mode: a node names itself by header, as it does on the plain link; anybody else is ``open``."""
+        code = request.headers.get(MEMBER_HEADER)
+        if code is None:
+            return OPEN
+        member = self._members.active(code)
+        self._members.live.connection(member.id, request.transport)
+        return Principal(
+            subject=f"member:{member.code}", name=member.name, roles=frozenset({"member"}), organisation=member.code,
+            evidence="open", member=member.id,
+        )  # fmt: skip
+
+    def _system(self, request: web.Request, token: str | None) -> Principal:
+        certificate = peer_certificate(request)
+        identity = peer_identity(certificate)
+        if certificate is None or expires_at(certificate) <= self._clock.now():
+            raise Unauthenticated("The client certificate has expired.")
+        if identity.community != self._members.region.home_community_id:
+            raise Unauthenticated("The client certificate is of another region.")
+        if token is not None and identity.kind == "system":
+            return self._tokens.principal(token)
+        if token is not None:
+            raise Unauthenticated("An access token is not accepted beside this certificate.")
+        return self._identified(request, identity)
+
+    def _identified(self, request: web.Request, identity: Identity) -> Principal:
+        subject = f"{identity.kind}:{identity.name}" if identity.name else identity.kind
+        if identity.kind != "member":
+            role = "integrator" if identity.kind == "system" else "gateway"
+            return Principal(subject=subject, name=identity.name, roles=frozenset({role}), evidence="certificate")
+        member = self._members.active_identity(identity)
+        self._members.live.connection(member.id, request.transport)
+        return Principal(
+            subject=subject, name=member.name, roles=frozenset({"member"}), organisation=member.code, evidence="certificate",
+            member=member.id,
+        )  # fmt: skip
+
+
+def _bearer(request: web.Request) -> str | None:
+    """The bearer token of a request (RFC 6750 2.1), or None."""
+    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    if not scheme:
+        return None
+    if scheme.lower() != "bearer" or not token.strip() or len(token) > _MAX_TOKEN_CHARS:
+        raise Unauthenticated("Only bearer tokens are accepted.", why="RFC 6750 2.1.")
+    return token.strip()
+
+
+def _is_page(request: web.Request) -> bool:
+    """Whether a person's browser asks for a page."""
+    if request.method != hdrs.METH_GET or request.path.startswith(SERVICES):
+        return False
+    return "text/html" in request.headers.get(hdrs.ACCEPT, "")

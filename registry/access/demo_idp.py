@@ -1,0 +1,205 @@
+"""A built-in OpenID provider, for demonstrations only, with made-up people from the configuration; every page says so.
+
+It is a provider like any other (discovery, authorisation code with PKCE, ES256 ID tokens), so that a demonstration signs in
+through the same client code as a region does.
+"""
+
+from __future__ import annotations
+
+import hmac
+from html import escape
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+from aiohttp import hdrs, web
+from joserfc import jwt
+
+from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.log import get_logger
+from crosslight.standards.access import Principal
+from registry.access.config import AccessConfig, DemoAccount
+from registry.access.keys import TokenKeys
+from registry.access.oidc import challenge
+from registry.access.pages import page
+from registry.access.signin import STRANGER, SignInAudit
+from registry.access.store import AccessStore
+
+log = get_logger("signin")
+
+PREFIX = "/demo-idp"
+BANNER = "DEMO ONLY: this sign-in and the people in it are made up. Never use it with real patients."
+TICKET_LIFE_S = 600
+CODE_LIFE_S = 60
+TOKEN_LIFE_S = 300
+_WRONG = "The name or the password is wrong."
+_WAIT = "Too many attempts. Wait a few minutes."
+
+
+class DemoProvider:
+    """The provider's endpoints under ``/demo-idp``.
+
+    Args:
+        base: Of the people listener; the issuer is below it.
+        client_id: The only client.
+        redirect_uri: The only place a code is sent to.
+        keys: Its own signing keys, not the region's.
+    """
+
+    def __init__(
+        self,
+        config: AccessConfig,
+        base: str,
+        client_id: str,
+        redirect_uri: str,
+        store: AccessStore,
+        keys: TokenKeys,
+        audit: SignInAudit,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self._config, self._client_id, self._redirect_uri = config, client_id, redirect_uri
+        self.issuer = base.rstrip("/") + PREFIX
+        self._store, self._keys, self._audit, self._clock, self._ids = store, keys, audit, clock, ids
+        self._accounts = {a.user: a for a in config.demo.accounts}
+
+    def routes(self) -> list[web.RouteDef]:
+        """For the people listener."""
+        return [
+            web.get(f"{PREFIX}/.well-known/openid-configuration", self.discovery),
+            web.get(f"{PREFIX}/jwks", self.jwks),
+            web.get(f"{PREFIX}/authorize", self.authorize, allow_head=False),
+            web.post(f"{PREFIX}/login", self.login),
+            web.post(f"{PREFIX}/token", self.token),
+        ]
+
+    async def discovery(self, request: web.Request) -> web.Response:
+        """OIDC Discovery 3."""
+        return _json(
+            {
+                "issuer": self.issuer,
+                "authorization_endpoint": f"{self.issuer}/authorize",
+                "token_endpoint": f"{self.issuer}/token",
+                "jwks_uri": f"{self.issuer}/jwks",
+                "response_types_supported": ["code"],
+                "grant_types_supported": ["authorization_code"],
+                "subject_types_supported": ["public"],
+                "id_token_signing_alg_values_supported": ["ES256"],
+                "token_endpoint_auth_methods_supported": ["none"],
+                "code_challenge_methods_supported": ["S256"],
+                "scopes_supported": ["openid", "profile"],
+                "authorization_response_iss_parameter_supported": True,
+            }
+        )
+
+    async def jwks(self, request: web.Request) -> web.Response:
+        """Public keys."""
+        return _json(self._keys.jwks())
+
+    async def authorize(self, request: web.Request) -> web.Response:
+        """The login form, for a well-formed request of our own client."""
+        asked = request.query
+        good = (
+            asked.get("client_id") == self._client_id
+            and asked.get("redirect_uri") == self._redirect_uri
+            and asked.get("response_type") == "code"
+            and asked.get("code_challenge_method") == "S256"
+            and "openid" in asked.get("scope", "").split()
+            and all(0 < len(asked.get(name, "")) <= 512 for name in ("state", "nonce", "code_challenge"))
+        )
+        if not good:
+            return page("This request cannot be used", "<p>Begin again at the start page.</p>", status=400, banner=BANNER)
+        ticket = self._ids.token_bytes(32).hex()
+        await self._store.add_grant(
+            ticket, {"kind": "ticket", **{n: asked[n] for n in ("state", "nonce", "code_challenge")}}, TICKET_LIFE_S
+        )
+        return self._form(ticket)
+
+    def _form(self, ticket: str, error: str = "", status: int = 200) -> web.Response:
+        shown = f'<p class="error" role="alert">{escape(error)}</p>' if error else ""
+        body = (
+            f'{shown}<form method="post" action="{PREFIX}/login"><input type="hidden" name="ticket" value="{escape(ticket)}">'
+            '<label for="user">Name</label><input type="text" id="user" name="user" autocomplete="username" autofocus required>'
+            '<label for="password">Password</label>'
+            '<input type="password" id="password" name="password" autocomplete="current-password" required>'
+            '<button type="submit">Sign in</button></form>'
+        )
+        return page("Sign in", body, status=status, banner=BANNER)
+
+    async def login(self, request: web.Request) -> web.StreamResponse:
+        """Check name and password; on success send a code to our client."""
+        form = await request.post()
+        ticket, user, password = (str(form.get(name, ""))[:200] for name in ("ticket", "user", "password"))
+        grant = await self._store.grant(ticket, take=False)
+        if grant is None or grant.get("kind") != "ticket":
+            return page("This took too long", '<a class="button" href="/signin">Sign in again</a>', status=400, banner=BANNER)
+        subjects = (f"user:{user}", f"address:{request.remote}")
+        window_s = self._config.failure_window_minutes * 60
+        by_user, by_address = await self._store.failures(subjects, window_s)
+        if by_user >= self._config.failures_per_account or by_address >= self._config.failures_per_address:
+            await self._audit.note(request, STRANGER, "demo sign-in", refused="too many attempts")
+            return self._form(ticket, _WAIT, 429)
+        account = self._check(user, password)
+        if account is None:
+            await self._store.add_failures(subjects, window_s)
+            who = Principal(subject=f"person:{user}", evidence="none") if user in self._accounts else STRANGER
+            await self._audit.note(request, who, "demo sign-in", refused="wrong name or password")
+            return self._form(ticket, _WRONG, 401)
+        return await self._send_code(ticket, grant, account)
+
+    def _check(self, user: str, password: str) -> DemoAccount | None:
+        """The account, if the password is its own; an unknown name costs and answers the same as a wrong password."""
+        account = self._accounts.get(user)
+        expected = account.password if account is not None else self._ids.token_bytes(16).hex()
+        right = hmac.compare_digest(password.encode("utf-8", "replace"), expected.encode())
+        return account if right else None
+
+    async def _send_code(self, ticket: str, grant: dict[str, Any], account: DemoAccount) -> web.StreamResponse:
+        await self._store.grant(ticket, take=True)
+        code = self._ids.token_bytes(32).hex()
+        await self._store.add_grant(code, {**grant, "kind": "code", "user": account.user}, CODE_LIFE_S)
+        query = urlencode({"code": code, "state": grant["state"], "iss": self.issuer})
+        location = f"{self._redirect_uri}?{query}"
+        return web.Response(status=303, headers={hdrs.LOCATION: location, hdrs.CACHE_CONTROL: "no-store"})
+
+    async def token(self, request: web.Request) -> web.Response:
+        """An ID token for a code and its PKCE verifier (RFC 6749 4.1.3, RFC 7636 4.6); a code is spent by the first try."""
+        form = await request.post()
+        value = {n: str(form.get(n, ""))[:512] for n in ("grant_type", "code", "redirect_uri", "client_id", "code_verifier")}
+        if value["grant_type"] != "authorization_code":
+            return _json({"error": "unsupported_grant_type"}, 400)
+        grant = await self._store.grant(value["code"], take=True)
+        proof = value["code_verifier"].encode("ascii", "replace").decode()
+        good = (
+            grant is not None
+            and grant.get("kind") == "code"
+            and value["client_id"] == self._client_id
+            and value["redirect_uri"] == self._redirect_uri
+            and hmac.compare_digest(challenge(proof).encode(), str(grant["code_challenge"]).encode("ascii", "replace"))
+        )
+        account = self._accounts.get(str(grant["user"])) if good and grant else None
+        if account is None or grant is None:
+            return _json({"error": "invalid_grant"}, 400)
+        return _json(
+            {
+                "access_token": self._ids.token_bytes(16).hex(),  # good for nothing: there is no userinfo here
+                "token_type": "Bearer",
+                "expires_in": TOKEN_LIFE_S,
+                "id_token": self._id_token(account, str(grant["nonce"])),
+            }
+        )
+
+    def _id_token(self, account: DemoAccount, nonce: str) -> str:
+        now = int(self._clock.now().timestamp())
+        claims = {
+            "iss": self.issuer, "sub": account.user, "aud": self._client_id, "iat": now, "exp": now + TOKEN_LIFE_S,
+            "nonce": nonce, "name": account.name or account.user, "roles": list(account.roles),
+            "organisation": account.organisation,
+        }  # fmt: skip
+        key = self._keys.signing
+        return jwt.encode({"alg": "ES256", "kid": key.kid}, claims, key)
+
+
+def _json(data: dict[str, Any], status: int = 200) -> web.Response:
+    headers = {hdrs.CACHE_CONTROL: "no-store"}
+    return web.Response(body=orjson.dumps(data), status=status, content_type="application/json", headers=headers)

@@ -1,0 +1,118 @@
+"""Sessions of people: an opaque id in a cookie, everything else in the database; idle and absolute limits, a CSRF token."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from aiohttp import web
+
+from crosslight.runtime.clock import Clock, Ids
+from crosslight.standards.access import Principal
+from crosslight.standards.problem import Forbidden
+from registry.access.config import AccessConfig
+from registry.access.store import AccessStore, StoredSession
+
+COOKIE = "__Host-crosslight"  # Secure, Path=/, no Domain: the browser itself enforces it (RFC 6265bis 4.1.3.2)
+CSRF_HEADER = "X-CSRF-Token"
+CSRF_FIELD = "csrf"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A session that holds now."""
+
+    id: str
+    principal: Principal
+    csrf: str
+
+
+#: Set beside PRINCIPAL when a session cookie is what the caller showed; pages put ``csrf`` into their forms.
+SESSION: web.RequestKey[Session] = web.RequestKey("session", Session)
+
+
+def principal_plain(principal: Principal) -> dict[str, Any]:
+    """A person as a session keeps them."""
+    return {
+        "subject": principal.subject,
+        "name": principal.name,
+        "roles": sorted(principal.roles),
+        "organisation": principal.organisation,
+        "purpose": principal.purpose,
+    }
+
+
+def holds(stored: StoredSession, now: datetime, idle: timedelta) -> bool:
+    """Whether a session still holds: neither past its end, nor unused for longer than ``idle``."""
+    return now < stored.ends and now - stored.seen < idle
+
+
+class Sessions:
+    """Makes, finds and ends sessions."""
+
+    def __init__(self, store: AccessStore, config: AccessConfig, clock: Clock, ids: Ids) -> None:
+        self._store, self._clock, self._ids = store, clock, ids
+        self._idle = timedelta(minutes=config.session_idle_minutes)
+        self._life = timedelta(hours=config.session_hours)
+
+    @property
+    def cookie_life_s(self) -> int:
+        """How long a browser keeps the cookie: as long as a session may last."""
+        return int(self._life.total_seconds())
+
+    async def begin(self, principal: Principal) -> Session:
+        """A new session with a new id, whatever the browser had before."""
+        session_id, csrf = self._ids.token_bytes(32).hex(), self._ids.token_bytes(32).hex()
+        now = self._clock.now()
+        stored = StoredSession(principal=principal_plain(principal), csrf=csrf, created=now, seen=now, ends=now + self._life)
+        await self._store.add_session(session_id, stored)
+        return Session(id=session_id, principal=principal, csrf=csrf)
+
+    async def find(self, session_id: str) -> Session | None:
+        """The session with this id, if it holds; its use is noted now and then."""
+        if not session_id or len(session_id) > 128:
+            return None
+        stored = await self._store.session(session_id)
+        if stored is None:
+            return None
+        now = self._clock.now()
+        if not holds(stored, now, self._idle):
+            await self._store.end_session(session_id)
+            return None
+        if now - stored.seen > self._idle / 20:
+            await self._store.touch_session(session_id)
+        said = stored.principal
+        principal = Principal(
+            subject=said["subject"], name=said["name"], roles=frozenset(said["roles"]), organisation=said["organisation"],
+            purpose=said["purpose"], evidence="session",
+        )  # fmt: skip
+        return Session(id=session_id, principal=principal, csrf=stored.csrf)
+
+    async def end(self, session_id: str) -> None:
+        """Sign out."""
+        await self._store.end_session(session_id)
+
+
+async def check_csrf(request: web.Request, session: Session) -> None:
+    """Whether an unsafe request comes from our own page: header ``X-CSRF-Token``, or field ``csrf`` of a form.
+
+    Raises:
+        Forbidden: if not.
+    """
+    given = request.headers.get(CSRF_HEADER, "")
+    if not given and request.content_type == "application/x-www-form-urlencoded":
+        given = str((await request.post()).get(CSRF_FIELD, ""))
+    if not hmac.compare_digest(given.encode("utf-8", "replace"), session.csrf.encode()):
+        raise Forbidden("The page is too old to do this.", why="Its anti-forgery token does not match.", todo="Load it again.")
+
+
+def set_cookie(response: web.StreamResponse, name: str, value: str, max_age_s: int) -> None:
+    """A cookie that only this site gets, over TLS, out of scripts' reach."""
+    response.set_cookie(name, value, max_age=max_age_s, path="/", secure=True, httponly=True, samesite="Lax")
+
+
+def drop_cookie(response: web.StreamResponse, name: str) -> None:
+    """Forget a cookie."""
+    response.del_cookie(name, path="/", secure=True, httponly=True, samesite="Lax")

@@ -1,0 +1,54 @@
+"""Access tokens for apps and people's tools, and the public keys that verify them."""
+
+from __future__ import annotations
+
+import orjson
+from aiohttp import web
+
+from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.tokens import TokenSigner, TokenVerifier
+from crosslight.standards.access import PURPOSES, ROLES, Principal
+from crosslight.standards.problem import Invalid
+from crosslight.standards.region import Region
+from registry.access.config import AccessConfig
+from registry.access.keys import TokenKeys
+
+#: Roles that only a certificate or a mode of operation gives, never a token or a sign-in.
+NOT_FOR_PEOPLE = frozenset({"member", "gateway", "open"})
+
+
+class AccessTokens:
+    """Signs and verifies; ``keys`` must be open."""
+
+    def __init__(self, keys: TokenKeys, region: Region, config: AccessConfig, clock: Clock, ids: Ids) -> None:
+        self._keys, self._config = keys, config
+        self._audience = region.home_community_id
+        self.signer = TokenSigner(keys.signing, region.home_community_id, clock, ids)
+        self.verifier = TokenVerifier(region.home_community_id, clock, keys.jwks())
+
+    def issue_access_token(self, principal: Principal, *, hours: float | None = None) -> str:
+        """A token for an app, good at the registry and at every member.
+
+        Raises:
+            Invalid: for roles that are none, or that no token gives.
+        """
+        wrong = sorted(r for r in principal.roles if r not in ROLES or r in NOT_FOR_PEOPLE)
+        if wrong or principal.purpose not in PURPOSES:
+            raise Invalid("No token is given for this.", where=", ".join(wrong) or principal.purpose)
+        return self.signer.access(principal, audience=self._audience, ttl_s=int((hours or self._config.token_hours) * 3600))
+
+    def principal(self, token: str) -> Principal:
+        """Who an access token speaks for.
+
+        Raises:
+            Unauthenticated: if it does not hold.
+        """
+        return self.verifier.verify(token, kind="access", audience=self._audience).principal
+
+    def routes(self) -> list[web.RouteDef]:
+        """The public keys, for whoever verifies."""
+        return [web.get("/.well-known/jwks.json", self._jwks)]
+
+    async def _jwks(self, request: web.Request) -> web.Response:
+        headers = {"Cache-Control": "public, max-age=300"}
+        return web.Response(body=orjson.dumps(self._keys.jwks()), content_type="application/json", headers=headers)
