@@ -1,0 +1,427 @@
+"""The FHIR face over HTTP: search, read, pages, caching, completeness, errors; an outside client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlparse
+
+import aiohttp
+import pytest
+from ask_double import NOW, AskDouble, World, served, service, unreachable
+from fhir.resources.R4B.bundle import Bundle
+from fhir.resources.R4B.capabilitystatement import CapabilityStatement
+from fhir.resources.R4B.operationoutcome import OperationOutcome
+from fhirpy import AsyncFHIRClient
+from registry_samples import MemoryDirectory, nhs, patient, study
+
+from crosslight.runtime.clock import SystemClock, SystemIds
+from crosslight.runtime.http import ErrorRenderers
+from crosslight.standards.access import OPEN, Principal
+from crosslight.standards.ids import MemberId
+from crosslight.standards.study import StudyTime
+from registry.coverage import MemberCoverage
+from registry.fhir import FhirConfig, FhirFace, render_error, routes
+from registry.index.model import DisputedNotice
+from registry.members.model import Endpoints, Presence
+from registry.questions import ByObject, ByPatient
+
+NUMBER = nhs(1)
+SYSTEM = "https://fhir.nhs.uk/Id/nhs-number"
+QUERY = {"patient.identifier": f"{SYSTEM}|{NUMBER}"}
+
+
+def world() -> World:
+    """One person at three members with seven studies, another person at one."""
+    directory = MemoryDirectory()
+    for member in list(directory.members.values()):
+        endpoints = Endpoints(dicomweb=f"https://{member.code.lower()}.example/dicomweb", aet=member.code)
+        directory.set(replace(member, endpoints=endpoints))
+        directory.presences[member.id] = Presence(member=member.id, reachable=True)
+    found = World(directory)
+    rows = []
+    for n in range(7):
+        member = directory.members[MemberId(1 + n % 3)]
+        record = study(patient(member, f"H{member.id}", number=NUMBER), n, modality="CT" if n % 2 else "MR")
+        rows.append((member, replace(record, time=StudyTime(date=f"2024070{n + 1}", time="120000", zone="Europe/London"))))
+    found.person(*rows, number=NUMBER)
+    other = directory.members[MemberId(4)]
+    found.person((other, study(patient(other, "X1", family="Zed"), 99, modality="CT")))
+    return found
+
+
+@dataclass
+class Region:
+    world: World
+    base: str
+    http: aiohttp.ClientSession
+
+    async def get(self, path: str, status: int = 200, **kwargs: Any) -> Any:
+        async with self.http.get(f"{self.base}/fhir/{path}", **kwargs) as response:
+            body = await response.read()
+            assert response.status == status, body
+            return json.loads(body) if body else None
+
+
+@pytest.fixture
+async def region() -> AsyncIterator[Region]:
+    found = world()
+    face = FhirFace(
+        AskDouble(found),
+        found.directory,
+        key=b"k" * 32,
+        clock=SystemClock(),
+        ids=SystemIds(),
+        config=FhirConfig(),
+        version="0.1.0",
+    )
+    renderers = ErrorRenderers()
+    renderers.add("/fhir", render_error)
+
+    def principal(request: Any) -> Principal:
+        who = request.headers.get("Authorization", "")
+        return replace(OPEN, subject=who) if who != "porter" else Principal(subject="p", roles=frozenset({"porter"}))
+
+    async with served(service(routes(face), renderers, principal)) as base, aiohttp.ClientSession() as http:
+        yield Region(found, base, http)
+
+
+def resources(bundle: dict[str, Any], mode: str = "match") -> list[dict[str, Any]]:
+    return [e["resource"] for e in bundle.get("entry", []) if e["search"]["mode"] == mode]
+
+
+def issues(bundle: dict[str, Any]) -> list[dict[str, Any]]:
+    (outcome,) = resources(bundle, "outcome")
+    found: list[dict[str, Any]] = outcome["issue"]
+    return found
+
+
+async def test_search_by_national_number(region: Region) -> None:
+    bundle = await region.get("ImagingStudy", params=QUERY)
+    Bundle.model_validate(bundle)
+    found = resources(bundle)
+    assert bundle["total"] == len(found) == 7
+    assert [s["started"][:10] for s in found] == [f"2024-07-0{n}" for n in range(7, 0, -1)]
+    assert all(e["fullUrl"].startswith(f"{region.base}/fhir/") for e in bundle["entry"] if e["search"]["mode"] == "match")
+    assert [(i["severity"], i["code"]) for i in issues(bundle)] == [("information", "informational")]
+    (act,) = region.world.acts
+    assert (act.face, act.action, act.outcome) == ("fhir", "search", "ok")
+    assert isinstance(act.question, ByPatient)
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        {"patient:identifier": f"{SYSTEM}|{NUMBER}"},
+        {"subject:Patient.identifier": NUMBER},
+        {"patient": "Patient/00000000-0000-4000-8000-000000000001"},
+        {"patient.identifier": "urn:oid:1.2.826.0.1.3680043.10.9999.3.1.3|H1"},
+    ],
+)
+async def test_every_way_of_naming_the_patient_gives_the_same(region: Region, pairs: dict[str, str]) -> None:
+    expected = resources(await region.get("ImagingStudy", params=QUERY))
+    assert resources(await region.get("ImagingStudy", params=pairs)) == expected
+
+
+async def test_post_search_is_the_same(region: Region) -> None:
+    expected = resources(await region.get("ImagingStudy", params=QUERY))
+    async with region.http.post(f"{region.base}/fhir/ImagingStudy/_search", data=QUERY) as response:
+        assert response.status == 200
+        assert resources(await response.json(content_type=None)) == expected
+    async with region.http.post(f"{region.base}/fhir/ImagingStudy/_search", json=QUERY) as response:
+        assert response.status == 415
+        OperationOutcome.model_validate(await response.json(content_type=None))
+
+
+async def test_criteria_narrow(region: Region) -> None:
+    cases: list[tuple[dict[str, str], int]] = [
+        ({"modality": "CT"}, 3),
+        ({"modality:not": "CT"}, 4),
+        ({"started": "ge2024-07-05"}, 3),
+        ({"custodian": "RA2"}, 3),
+        ({"started": "2024-07-02", "modality": "CT"}, 1),
+        ({"status": "registered"}, 0),
+    ]
+    for extra, count in cases:
+        bundle = await region.get("ImagingStudy", params={**QUERY, **extra})
+        assert bundle["total"] == count, extra
+    pairs = [*QUERY.items(), ("started", "ge2024-07-02"), ("started", "le2024-07-03")]
+    assert (await region.get("ImagingStudy", params=pairs))["total"] == 2
+
+
+async def test_pages_are_whole_stable_and_hold_no_identifier(region: Region) -> None:
+    expected = [s["id"] for s in resources(await region.get("ImagingStudy", params=QUERY))]
+    seen: list[str] = []
+    bundle = await region.get("ImagingStudy", params={**QUERY, "_count": "2"})
+    for page in range(4):
+        assert bundle["total"] == 7 + (1 if page > 0 else 0)
+        seen += [s["id"] for s in resources(bundle)]
+        links = {link["relation"]: link["url"] for link in bundle["link"]}
+        assert all(NUMBER not in url and "identifier" not in url for url in links.values())
+        if page == 0:  # one that sorts before all comes in between: nothing is repeated or lost
+            member = region.world.directory.members[MemberId(1)]
+            newest = study(patient(member, "H1", number=NUMBER), 50)
+            key = region.world.persons[1].records[0].key
+            region.world.hold(member, replace(newest, time=StudyTime(date="20250101", time="120000", zone="+0000")), key)
+        if "next" not in links:
+            break
+        async with region.http.get(links["next"]) as response:
+            bundle = await response.json(content_type=None)
+    assert seen == expected
+
+
+async def test_a_page_link_is_the_askers_own(region: Region) -> None:
+    bundle = await region.get("ImagingStudy", params={**QUERY, "_count": "2"}, headers={"Authorization": "a"})
+    address = next(link["url"] for link in bundle["link"] if link["relation"] == "next")
+    for headers, status in (({"Authorization": "a"}, 200), ({"Authorization": "b"}, 400)):
+        async with region.http.get(address, headers=headers) as response:
+            assert response.status == status
+    async with region.http.get(address + "&modality=CT", headers={"Authorization": "a"}) as response:
+        assert response.status == 400
+
+
+async def test_region_wide_pages(region: Region) -> None:
+    seen, params = [], {"_count": "3", "modality": "CT,MR"}
+    bundle = await region.get("ImagingStudy", params=params)
+    assert "total" not in bundle
+    assert "modality=CT" in bundle["link"][0]["url"]  # nothing to hide here
+    while True:
+        seen += [s["id"] for s in resources(bundle)]
+        following = [link["url"] for link in bundle["link"] if link["relation"] == "next"]
+        if not following:
+            break
+        async with region.http.get(following[0]) as response:
+            bundle = await response.json(content_type=None)
+    assert len(seen) == len(set(seen)) == 8
+
+
+async def test_includes_never_count(region: Region) -> None:
+    params = [*QUERY.items(), ("_count", "3"), *[("_include", f"ImagingStudy:{x}") for x in ("patient", "endpoint", "custodian")]]
+    bundle = await region.get("ImagingStudy", params=params)
+    Bundle.model_validate(bundle)
+    assert len(resources(bundle)) == 3
+    included = {f"{r['resourceType']}/{r['id']}" for r in resources(bundle, "include")}
+    wanted = {s["subject"]["reference"] for s in resources(bundle)} | {
+        e["reference"] for s in resources(bundle) for e in s["endpoint"]
+    }
+    assert wanted <= included
+    assert sum(name.startswith("Organization/") for name in included) == 3
+
+
+async def test_count_elements_and_total(region: Region) -> None:
+    bundle = await region.get("ImagingStudy", params={**QUERY, "_summary": "count"})
+    assert bundle["total"] == 7
+    assert resources(bundle) == []
+    bundle = await region.get("ImagingStudy", params={**QUERY, "_elements": "modality"})
+    one = resources(bundle)[0]
+    assert set(one) == {"resourceType", "id", "meta", "status", "subject", "modality"}
+    assert one["meta"]["tag"][0]["code"] == "SUBSETTED"
+
+
+async def test_read_etag_and_head(region: Region) -> None:
+    one = resources(await region.get("ImagingStudy", params=QUERY))[0]
+    address = f"{region.base}/fhir/ImagingStudy/{one['id']}"
+    async with region.http.get(address) as response:
+        assert response.status == 200
+        assert await response.json(content_type=None) == one
+        tag = response.headers["ETag"]
+        assert tag == f'W/"{one["meta"]["versionId"]}"'
+        assert response.headers["Cache-Control"] == "private, no-cache"
+        assert "Authorization" in response.headers["Vary"]
+        assert response.content_type == "application/fhir+json"
+    async with region.http.get(address, headers={"If-None-Match": f'"x", {tag}'}) as response:
+        assert response.status == 304
+    async with region.http.head(address) as response:
+        assert response.status == 200
+        assert int(response.headers["Content-Length"]) > 100
+        assert await response.read() == b""
+    assert isinstance(region.world.acts[-1].question, ByObject)
+    region.world.change(0, lambda h: replace(h, revision=h.revision + 10))
+    first = region.world.holdings[0].fhir_id
+    changed = await region.get(f"ImagingStudy/{first}")
+    assert changed["meta"]["versionId"].startswith("inc1.11.")
+
+
+async def test_search_etag_follows_states_not_times(region: Region) -> None:
+    async def tag() -> str:
+        async with region.http.get(f"{region.base}/fhir/ImagingStudy", params=QUERY) as response:
+            return response.headers["ETag"]
+
+    first = await tag()
+    async with region.http.get(f"{region.base}/fhir/ImagingStudy", params=QUERY, headers={"If-None-Match": first}) as response:
+        assert response.status == 304
+        assert "RTK;state=live" in response.headers["Crosslight-Coverage"]
+    region.world.coverage["RTK"] = replace(unreachable(region.world.directory, "RTK"))
+    down = await tag()
+    assert down != first
+    later = unreachable(region.world.directory, "RTK")
+    region.world.coverage["RTK"] = replace(later, since=NOW - timedelta(hours=2))
+    assert await tag() == down
+
+
+async def test_gone_and_missing(region: Region) -> None:
+    kept = region.world.change(0, lambda h: replace(h, state="deprecated"))
+    outcome = await region.get(f"ImagingStudy/{kept.fhir_id}", 410)
+    assert outcome["issue"][0]["code"] == "deleted"
+    region.world.gone.add("abc")
+    await region.get("ImagingStudy/abc", 410)
+    outcome = await region.get("ImagingStudy/def", 404)
+    OperationOutcome.model_validate(outcome)
+    assert outcome["issue"][0]["code"] == "not-found"
+    assert len(resources(await region.get("ImagingStudy", params=QUERY))) == 6
+    assert (await region.get("Observation", 404))["issue"][0]["code"] == "not-found"
+    async with region.http.delete(f"{region.base}/fhir/ImagingStudy/def") as response:
+        assert response.status == 405
+        assert "GET" in response.headers["Allow"]
+        OperationOutcome.model_validate(await response.json(content_type=None))
+
+
+async def test_degraded_members_are_named(region: Region) -> None:
+    directory = region.world.directory
+    region.world.coverage["RTK"] = unreachable(directory, "RTK")
+    behind = directory.by_code("RA2")
+    assert behind is not None
+    region.world.coverage["RA2"] = MemberCoverage(
+        member=behind.id,
+        code="RA2",
+        name=behind.name,
+        list_state="behind",
+        reachable=True,
+        waiting=7,
+        as_of=NOW,
+        identity_doubt=True,
+    )
+    ryr = directory.by_code("RYR")
+    assert ryr is not None
+    region.world.disputed = (DisputedNotice(member=ryr.id, member_code="RYR", member_name=ryr.name),)
+    async with region.http.get(f"{region.base}/fhir/ImagingStudy", params=QUERY) as response:
+        header = response.headers["Crosslight-Coverage"]
+        bundle = await response.json(content_type=None)
+    assert "RTK;state=unreachable;" in header
+    assert "RA2;state=behind" in header
+    told = issues(bundle)
+    assert {i["severity"] for i in told} == {"warning"}
+    texts = [i["details"]["text"] for i in told]
+    assert any(
+        t.startswith("RTK Hospitals NHS Foundation Trust (RTK) is unreachable since 2026-11-02T11:55:00.000Z") for t in texts
+    )
+    assert any("(RA2) is behind" in t and "7 waiting" in t for t in texts)
+    assert sum("disputed record" in t and "(RA2)" in t for t in texts) == 1
+    assert sum("disputed record" in t and "(RYR)" in t for t in texts) == 1
+    assert len(resources(bundle)) == 7
+    assert {i["code"] for i in told} == {"transient", "incomplete", "conflict"}
+
+
+async def test_an_empty_list_says_what_it_proves(region: Region) -> None:
+    params = {**QUERY, "modality": "US"}
+    texts = [i["details"]["text"] for i in issues(await region.get("ImagingStudy", params=params))]
+    assert any("Nothing matches, at any member" in t for t in texts)
+    ra2 = region.world.directory.by_code("RA2")
+    assert ra2 is not None
+    region.world.coverage["RA2"] = MemberCoverage(member=ra2.id, code="RA2", name=ra2.name, list_state="live", reachable=True)
+    texts = [i["details"]["text"] for i in issues(await region.get("ImagingStudy", params=params))]
+    assert any("does not prove that there is none" in t for t in texts)
+
+
+@pytest.mark.parametrize(
+    ("path", "expression"),
+    [
+        ("ImagingStudy?colour=red", "colour"), ("ImagingStudy?started=x", "started"), ("ImagingStudy?bodysite=CHEST", "bodysite"),
+        ("ImagingStudy?patient.identifier=http://wrong|1", "patient"), ("Patient?family=Baker", "birthdate"),
+        ("ImagingStudy?_page=abc", "_page"),
+    ],
+)  # fmt: skip
+async def test_strict_errors_name_the_parameter(region: Region, path: str, expression: str) -> None:
+    outcome = await region.get(path, 400)
+    OperationOutcome.model_validate(outcome)
+    assert outcome["issue"][0]["expression"] == [expression]
+    assert outcome["issue"][0]["severity"] == "error"
+
+
+async def test_lenient_says_what_was_not_used(region: Region) -> None:
+    bundle = await region.get("ImagingStudy", params={**QUERY, "colour": "red"}, headers={"Prefer": "handling=lenient"})
+    assert bundle["total"] == 7
+    (ignored,) = [i for i in issues(bundle) if i["severity"] == "warning"]
+    assert "colour" in ignored["details"]["text"]
+
+
+async def test_formats(region: Region) -> None:
+    for accept in ("*/*", "application/fhir+json", "application/json;q=0.9, text/html", "application/fhir+xml, */*;q=0.1",
+                   "application/fhir+json; fhirVersion=4.0"):  # fmt: skip
+        await region.get("ImagingStudy", params=QUERY, headers={"Accept": accept})
+    for accept in ("application/fhir+xml", "text/html", "application/fhir+json; fhirVersion=5.0"):
+        outcome = await region.get("ImagingStudy", 406, params=QUERY, headers={"Accept": accept})
+        assert outcome["issue"][0]["code"] == "not-supported"
+    await region.get("ImagingStudy", 406, params={**QUERY, "_format": "xml"})
+    await region.get("metadata", params={"_format": "application/fhir+json"}, headers={"Accept": "application/fhir+xml"})
+
+
+async def test_capability(region: Region) -> None:
+    found = await region.get("metadata")
+    CapabilityStatement.model_validate(found)
+    assert found["fhirVersion"] == "4.0.1"
+    assert found["implementation"]["url"] == f"{region.base}/fhir"
+
+
+async def test_policy_refuses_before_a_byte(region: Region) -> None:
+    outcome = await region.get("ImagingStudy", 403, params=QUERY, headers={"Authorization": "porter"})
+    assert outcome["issue"][0]["code"] == "forbidden"
+
+
+async def test_patient_search_and_read(region: Region) -> None:
+    for params in ({"identifier": f"{SYSTEM}|{NUMBER}"}, {"family": "baker", "birthdate": "1961-02-03"},
+                   {"name": "Baker", "birthdate": "1961-02-03", "gender": "female"}):  # fmt: skip
+        bundle = await region.get("Patient", params=params)
+        Bundle.model_validate(bundle)
+        (one,) = resources(bundle)
+        assert [i["value"] for i in one["identifier"]] == [NUMBER, "H1", "H2", "H3"]
+    assert await region.get(f"Patient/{one['id']}") == one
+    await region.get("Patient/nobody", 404)
+    assert resources(await region.get("Patient", params={"identifier": NUMBER, "gender": "male"})) == []
+
+
+async def test_directory(region: Region) -> None:
+    bundle = await region.get("Organization", params={"identifier": "RTK", "_include": "Organization:endpoint"})
+    (trust,) = resources(bundle)
+    assert trust["name"].startswith("RTK")
+    assert {e["address"] for e in resources(bundle, "include")} == {f"{region.base}/dicomweb", "https://rtk.example/dicomweb"}
+    assert (await region.get(f"Organization/{trust['id']}"))["id"] == trust["id"]
+    bundle = await region.get("Endpoint", params={"organization": f"Organization/{trust['id']}"})
+    assert [e["address"] for e in resources(bundle)] == ["https://rtk.example/dicomweb"]
+    seen = []
+    bundle = await region.get("Organization", params={"_count": "4"})
+    seen += resources(bundle)
+    async with region.http.get(next(link["url"] for link in bundle["link"] if link["relation"] == "next")) as response:
+        seen += resources(await response.json(content_type=None))
+    assert len({o["id"] for o in seen}) == 6
+    await region.get("Endpoint/nothing", 404)
+
+
+async def test_fhirpy_follows_pages(region: Region) -> None:
+    client = AsyncFHIRClient(f"{region.base}/fhir", authorization="Bearer x")
+    search = client.resources("ImagingStudy").search(**{"patient.identifier": f"{SYSTEM}|{NUMBER}", "started__ge": "2024-07-02"})
+    found = await search.limit(2).fetch_all()
+    assert sum(r.resource_type == "ImagingStudy" for r in found) == 6
+    who = await client.resources("Patient").search(identifier=f"{SYSTEM}|{NUMBER}").first()
+    assert who is not None
+    again = await client.reference("Patient", who["id"]).to_resource()
+    assert again["birthDate"] == "1961-02-03"
+
+
+async def test_no_address_that_we_make_holds_a_number(region: Region) -> None:
+    for path, params in (("ImagingStudy", QUERY), ("Patient", {"identifier": NUMBER}), ("ImagingStudy", {"accession": "RA123"})):
+        bundle = await region.get(path, params=params)
+        for link in bundle["link"]:
+            assert urlparse(link["url"]).query.startswith("_page=")
+
+
+async def test_undated_studies_match_and_come_last(region: Region) -> None:
+    region.world.change(3, lambda h: replace(h, publication=replace(h.publication, record=replace(h.record, time=StudyTime()))))
+    for sort in ("-started", "started"):
+        found = resources(await region.get("ImagingStudy", params={**QUERY, "started": "ge2024-07-01", "_sort": sort}))
+        assert len(found) == 7
+        assert "started" not in found[-1]
+        assert found[-1]["_started"]["extension"][0]["valueCode"] == "unknown"

@@ -1,0 +1,393 @@
+"""The search grammar and what each parameter means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from fhir_facts import facts_of
+from hypothesis import given
+from hypothesis import strategies as st
+from registry_samples import NHS, REGION, member, nhs, patient, study
+
+from crosslight.runtime.clock import SystemIds
+from crosslight.standards.fhir.match import StudyMatcher, fold
+from crosslight.standards.fhir.search import (
+    Grammar,
+    ReferenceValue,
+    SearchRequest,
+    TokenValue,
+    escape,
+    parse_search,
+    split_escaped,
+    unescape,
+)
+from crosslight.standards.fhir.terms import Systems
+from crosslight.standards.fhir.times import DateValue, parse_date
+from crosslight.standards.ids import Identifier
+from crosslight.standards.problem import Invalid, TooLarge
+from crosslight.standards.study import StudyRecord, StudyTime
+from registry.fhir.paging import PageTokens
+from registry.fhir.plan import StudyPlanner, is_sensitive, patient_selector
+from registry.fhir.table import IMAGING_STUDY, PATIENT
+from registry.questions import ByObject, ByPatient, ByPopulation
+
+GRAMMAR = Grammar(zone="Europe/London", base="https://r.example/fhir", default_count=50, max_count=200)
+SYSTEMS = Systems(REGION)
+RTK = member("RTK", 3)
+NUMBER = nhs(1)
+NHS_SYSTEM = "https://fhir.nhs.uk/Id/nhs-number"
+
+
+def search(*pairs: tuple[str, str], lenient: bool = False) -> SearchRequest:
+    return parse_search(IMAGING_STUDY, pairs, replace(GRAMMAR, lenient=lenient))
+
+
+def planner() -> StudyPlanner:
+    return StudyPlanner(SYSTEMS, lambda code: code.upper())
+
+
+def ct(**changes: Any) -> StudyRecord:
+    return replace(study(patient(RTK, "H1", number=NUMBER), 7, modality="CT"), **changes)
+
+
+def holds(record: StudyRecord, *pairs: tuple[str, str]) -> bool:
+    facts, region = facts_of(record, RTK, NUMBER)
+    return StudyMatcher(region, SYSTEMS).matches(facts, search(*pairs).criteria)
+
+
+# --- grammar ---------------------------------------------------------------------------------------------------------
+
+awkward = st.text(st.one_of(st.sampled_from(",|$\\:=&+ é漢"), st.characters(exclude_categories=("Cs",))), max_size=30)
+
+
+@given(awkward)
+def test_escaping_round_trips(text: str) -> None:
+    assert unescape(escape(text)) == text
+
+
+@given(st.lists(awkward, min_size=1, max_size=5))
+def test_or_lists_split_where_they_were_joined(texts: list[str]) -> None:
+    assert [unescape(part) for part in split_escaped(",".join(escape(t) for t in texts), ",")] == texts
+
+
+@given(awkward, awkward.filter(bool))
+def test_tokens_survive(system: str, code: str) -> None:
+    (criterion,) = search(("accession", f"{escape(system)}|{escape(code)}")).criteria
+    assert criterion.values == (TokenValue(system, code),)
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_any_parameter_is_read_or_refused(name: str, value: str) -> None:
+    for lenient in (False, True):
+        try:
+            search((name, value), lenient=lenient)
+        except (Invalid, TooLarge):
+            pass
+
+
+def test_token_forms() -> None:
+    assert search(("accession", r"a\,b\|c,|x,s|,y")).criteria[0].values == (
+        TokenValue(None, "a,b|c"), TokenValue("", "x"), TokenValue("s", ""), TokenValue(None, "y"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["patient.identifier", "patient:identifier", "subject.identifier", "subject:identifier", "subject:Patient.identifier",
+     "patient:Patient.identifier"],
+)  # fmt: skip
+def test_patients_by_identifier_in_every_spelling(name: str) -> None:
+    (criterion,) = search((name, f"{NHS_SYSTEM}|{NUMBER}")).criteria
+    assert criterion.by_identifier
+    assert criterion.values == (TokenValue(NHS_SYSTEM, NUMBER),)
+
+
+@pytest.mark.parametrize("value", ["p1", "Patient/p1", "https://r.example/fhir/Patient/p1"])
+def test_references(value: str) -> None:
+    (criterion,) = search(("patient", value)).criteria
+    (reference,) = criterion.values
+    assert isinstance(reference, ReferenceValue)
+    assert reference.id == "p1"
+    assert search(("subject:Patient", value)).criteria[0].values == (reference,)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "where"),
+    [
+        ("colour", "red", "colour"),
+        ("modality:above", "CT", "modality:above"),
+        ("patient.name", "x", "patient.name"),
+        ("patient", "Group/1", "patient"),
+        ("patient", "https://elsewhere.example/fhir/Patient/1", "patient"),
+        ("started", "ge01/02/2024", "started"),
+        ("started", "2024-13-01", "started"),
+        ("started", "ge", "started"),
+        ("_sort", "modality", "_sort"),
+        ("_count", "-1", "_count"),
+        ("_include", "ImagingStudy:basedon", "_include=ImagingStudy:basedon"),
+        ("_summary", "text", "_summary=text"),
+        ("modality:missing", "maybe", "modality"),
+        ("modality", ",", "modality"),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_name(name: str, value: str, where: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        search((name, value))
+    assert caught.value.where == where
+
+
+def test_lenient_says_what_it_left_out() -> None:
+    found = search(("colour", "red"), ("modality", "CT"), ("_sort", "colour"), lenient=True)
+    assert found.ignored == ("colour", "_sort=colour")
+    assert [c.name for c in found.criteria] == ["modality"]
+    assert found.sort == "-started"
+    assert found.pairs == (("modality", "CT"), ("_sort", "colour"))
+
+
+def test_controls() -> None:
+    found = search(
+        ("_count", "500"), ("_sort", "started"), ("_elements", "status, modality"), ("_include", "ImagingStudy:patient")
+    )
+    assert (found.count, found.sort, found.elements, found.includes) == (
+        200,
+        "started",
+        ("status", "modality"),
+        ("ImagingStudy:patient",),
+    )
+    assert search(("_count", "0")).summary == "count"
+    assert search(("modality", "")).criteria == ()
+    with pytest.raises(TooLarge):
+        search(*[("modality", "CT")] * 65)
+    with pytest.raises(TooLarge):
+        search(("modality", ",".join(["CT"] * 101)))
+
+
+# --- dates -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [
+        ("2024", "2024-01-01T00:00", "2025-01-01T00:00"),
+        ("2024-07", "2024-06-30T23:00", "2024-07-31T23:00"),  # London in summer
+        ("2024-12", "2024-12-01T00:00", "2025-01-01T00:00"),
+        ("2024-03-31", "2024-03-31T00:00", "2024-03-31T23:00"),  # a day of 23 hours
+        ("2024-10-27", "2024-10-26T23:00", "2024-10-28T00:00"),  # of 25
+        ("2024-10-27T01:30", "2024-10-27T00:30", "2024-10-27T01:31"),  # both readings
+        ("2024-07-01T12:00:05", "2024-07-01T11:00:05", "2024-07-01T11:00:06"),
+        ("2024-07-01T12:00Z", "2024-07-01T12:00", "2024-07-01T12:01"),
+        ("2024-07-01T12:00:00 05:30", "2024-07-01T06:30", "2024-07-01T06:30:01"),
+    ],
+)
+def test_partial_dates_are_local_intervals(text: str, low: str, high: str) -> None:
+    found = parse_date(text, "Europe/London", "started")
+    assert (found.low, found.high) == (datetime.fromisoformat(low + "+00:00"), datetime.fromisoformat(high + "+00:00"))
+
+
+DAY = (datetime(2024, 5, 10, tzinfo=UTC), datetime(2024, 5, 11, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("eq2024-05-10T00:00:00Z", False), ("2024-05", True), ("ne2024-05", False), ("ne2024-04", True),
+        ("gt2024-05-09", True), ("gt2024-05-10T12:00:00Z", True), ("gt2024-05-11", False), ("ge2024-05-12", False),
+        ("lt2024-05-10T12:00:00Z", True), ("lt2024-05-09", False), ("le2024-05", True), ("le2024-04", False),
+        ("sa2024-05-08", True), ("sa2024-05-10", False), ("eb2024-05-12", True), ("eb2024-05-10", False),
+        ("ap2024-05-11", True), ("ap2024-06-01", False),
+    ],
+)  # fmt: skip
+def test_prefixes(value: str, expected: bool) -> None:
+    assert parse_date(value, "UTC", "started").matches(DAY) is expected
+
+
+moments = st.datetimes(datetime(1990, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC))
+intervals = st.tuples(moments, moments).map(lambda pair: (min(pair), max(pair)))
+
+
+@given(intervals, intervals, st.sampled_from(["eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"]))
+def test_what_matches_lies_within_the_bounds_given_to_the_index(ours: Any, target: Any, prefix: Any) -> None:
+    value = DateValue(prefix, *ours)
+    low, high = value.bounds()
+    if value.matches(target):
+        assert low is None or target[1] >= low
+        assert high is None or target[0] <= high
+
+
+@given(st.text("0123456789-T:.Z+ egltsabpn", max_size=30))
+def test_any_date_text_is_read_or_refused(text: str) -> None:
+    try:
+        found = parse_date(text, "Europe/London", "started")
+    except Invalid:
+        return
+    assert found.low < found.high
+
+
+# --- meaning ---------------------------------------------------------------------------------------------------------
+
+
+def test_identifier_forms() -> None:
+    record = ct()
+    uid, accession = record.study_uid, record.accessions[0]
+    for value in (uid, f"urn:oid:{uid}", f"urn:dicom:uid|urn:oid:{uid}", f"urn:dicom:uid|{uid}", accession.value,
+                  f"urn:oid:{accession.authority}|{accession.value}", "urn:dicom:uid|"):  # fmt: skip
+        assert holds(record, ("identifier", value)), value
+    for value in ("1.2.3", f"urn:oid:1.2.3|{accession.value}", f"|{accession.value}", f"urn:dicom:uid|{accession.value}"):
+        assert not holds(record, ("identifier", value)), value
+
+
+def test_patient_criteria_and_repeats_are_and() -> None:
+    record = ct()
+    assert holds(record, ("patient.identifier", NUMBER), ("patient.identifier", "H1"))
+    assert holds(record, ("patient.identifier", f"{NHS_SYSTEM}|{NUMBER[:3]} {NUMBER[3:6]} {NUMBER[6:]}"))
+    assert not holds(record, ("patient.identifier", NUMBER), ("patient.identifier", "H2"))
+    assert holds(record, ("patient.identifier", f"H2,{NUMBER}"))
+    assert not holds(record, ("patient.identifier", f"{NHS_SYSTEM}|H1"))
+
+
+def test_modality_status_series_and_texts() -> None:
+    record = ct(description="Thörax  with Contrast")
+    assert holds(record, ("modality", "ct"))
+    assert holds(record, ("modality", "http://dicom.nema.org/resources/ontology/DCM|CT"))
+    assert not holds(record, ("modality", "http://loinc.org|CT"))
+    assert holds(record, ("modality:not", "MR"))
+    assert not holds(record, ("modality:not", "MR,CT"))
+    assert holds(record, ("status", "available"))
+    assert not holds(record, ("status", "registered"))
+    assert holds(record, ("series", record.series[0].series_uid))
+    assert holds(record, ("description", "thorax with"))
+    assert not holds(record, ("description", "contrast"))
+    assert holds(record, ("description:contains", "CONTRAST"))
+    assert holds(record, ("description:exact", "Thörax  with Contrast"))
+    assert not holds(record, ("description:exact", "thörax with contrast"))
+    assert holds(record, ("bodysite", "chest"))
+    assert holds(record, ("custodian", "rtk"))
+    assert holds(record, ("custodian", "Organization/member-3"))
+    assert not holds(record, ("custodian", "RA2"))
+    assert holds(record, ("endpoint", "Endpoint/member-3-wado"))
+    assert not holds(record, ("endpoint", "Endpoint/member-4-wado"))
+
+
+def test_missing() -> None:
+    record = ct(description="", time=StudyTime())
+    assert holds(record, ("description:missing", "true"), ("started:missing", "true"), ("modality:missing", "false"))
+    assert not holds(record, ("accession:missing", "true"))
+
+
+def test_a_date_never_hides_an_undated_study() -> None:
+    assert holds(ct(time=StudyTime()), ("started", "2024"))
+    assert not holds(ct(time=StudyTime(date="20230101")), ("started", "2024"))
+
+
+def test_fold() -> None:
+    assert fold("  ÉCOLE\tnormale ") == "ecole normale"
+
+
+# --- planning --------------------------------------------------------------------------------------------------------
+
+
+def test_patient_comes_first_and_the_index_narrows() -> None:
+    plan = planner().plan(search(("patient.identifier", f"{NHS_SYSTEM}|{NUMBER}"), ("modality", "ct,mr"), ("started", "ge2024"),
+                                 ("started", "lt2025"), ("status", "available"), ("custodian", "rtk")))  # fmt: skip
+    assert plan.bounded
+    assert isinstance(plan.question, ByPatient)
+    assert plan.question.patient.identifiers == (Identifier(NUMBER, NHS),)
+    narrow = plan.question.filter
+    assert (narrow.modalities, narrow.members, narrow.progress) == (("CT", "MR"), ("RTK",), ("complete",))
+    assert narrow.started == (datetime(2024, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC))
+
+
+def test_objects() -> None:
+    plan = planner().plan(search(("identifier", "urn:dicom:uid|urn:oid:1.2.3,RA1,4.5")))
+    assert plan.question == ByObject(study_uids=("1.2.3", "4.5"), accessions=(Identifier("RA1"), Identifier("4.5")))
+    assert planner().plan(search(("_id", "a,b"))).question == ByObject(fhir_ids=("a", "b"))
+    assert planner().plan(search(("accession", "urn:oid:1.2|A1"))).question == ByObject(accessions=(Identifier("A1", "1.2"),))
+    with pytest.raises(Invalid, match="is not a UID"):
+        planner().plan(search(("study-instance-uid", "abc")))
+
+
+def test_population_is_only_what_the_index_can_bound() -> None:
+    plan = planner().plan(
+        search(("modality", "CT"), ("_count", "20"), ("_lastUpdated", "ge2024-01-01"), ("_sort", "-_lastUpdated")), "c1"
+    )
+    assert not plan.bounded
+    assert isinstance(plan.question, ByPopulation)
+    assert (plan.question.limit, plan.question.cursor, plan.question.order) == (20, "c1", "updated")
+    for pair in (
+        ("bodysite", "CHEST"),
+        ("modality:not", "CT"),
+        ("_sort", "started"),
+        ("_summary", "count"),
+        ("started", "ne2024"),
+    ):
+        with pytest.raises(Invalid) as caught:
+            planner().plan(search(pair))
+        assert caught.value.fhir_code == "too-costly"
+
+
+def test_an_unknown_numbering_system_is_refused_not_answered_empty() -> None:
+    with pytest.raises(Invalid) as caught:
+        planner().plan(search(("patient.identifier", f"https://fhir.nhs.uk/Id/nhs-nubmer|{NUMBER}")))
+    assert caught.value.where == "patient"
+    assert NUMBER not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "code"),
+    [([("family", "Smith")], "too-costly"), ([("birthdate", "1961-02-03")], "too-costly"), ([], "too-costly"),
+     ([("gender", "female")], "too-costly"), ([("family", "Smith"), ("birthdate", "1961-02")], "not-supported"),
+     ([("family", "Smith"), ("birthdate", "ge1961-02-03")], "not-supported"),
+     ([("family", "Smith,Jones"), ("birthdate", "1961-02-03")], "not-supported")],
+)  # fmt: skip
+def test_people_are_never_listed(pairs: list[tuple[str, str]], code: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        patient_selector(parse_search(PATIENT, pairs, GRAMMAR), planner())
+    assert caught.value.fhir_code == code
+
+
+def test_people_by_name_and_birth_date() -> None:
+    found = patient_selector(
+        parse_search(PATIENT, [("family", "O'Neil"), ("given", "Ann"), ("birthdate", "1961-02-03")], GRAMMAR), planner()
+    )
+    assert (found.family, found.given, found.birth_date) == ("O'Neil", "Ann", "19610203")
+
+
+# --- pages -----------------------------------------------------------------------------------------------------------
+
+
+class _Stopped:
+    def __init__(self) -> None:
+        self.moment = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def monotonic_s(self) -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError
+
+
+def test_page_tokens_hide_bind_and_end() -> None:
+    clock = _Stopped()
+    tokens = PageTokens(b"secret", clock, SystemIds(), 60)
+    pairs = (("patient.identifier", NUMBER),)
+    assert is_sensitive(pairs)
+    token = tokens.make("ImagingStudy", pairs, [0, 1, "x"], subject="dr")
+    assert NUMBER not in token
+    assert tokens.read(token, resource="ImagingStudy", subject="dr").pairs == pairs
+    other = PageTokens(b"other", clock, SystemIds(), 60)
+    for reader, resource, subject in ((tokens, "Patient", "dr"), (tokens, "ImagingStudy", "mr"), (other, "ImagingStudy", "dr")):
+        with pytest.raises(Invalid):
+            reader.read(token, resource=resource, subject=subject)
+    with pytest.raises(Invalid):
+        tokens.read(token[:-4] + "AAAA", resource="ImagingStudy", subject="dr")
+    with pytest.raises(Invalid):
+        tokens.read("ö", resource="ImagingStudy", subject="dr")
+    clock.moment = datetime(2026, 1, 1, 0, 2, tzinfo=UTC)
+    with pytest.raises(Invalid):
+        tokens.read(token, resource="ImagingStudy", subject="dr")
