@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from crosslight.runtime.db import SqliteDb, Tx
 from crosslight.standards.ids import Identifier, Oid
 from crosslight.standards.problem import Unavailable
 from crosslight.standards.study import Patient, StudyRecord
-from crosslight.standards.xds.errors import refusal
+from crosslight.standards.xds.errors import RegistryRefusal, refusal
 from crosslight.standards.xds.publication import Publication, Source, Status
 from node.archive.model import StoredObject
 from node.publish.model import Identity
@@ -169,7 +170,8 @@ class Entry:
 class StrictRegistry:
     """XDS as the standard says, over values: refuses replays, unresolved and deprecated targets, unknown patients.
 
-    ``lose`` decides for each message: '' delivers it, 'request' loses it before, 'answer' after it was acted on.
+    ``lose`` decides for each message: '' delivers it, 'request' loses it, 'answer' loses its answer, and 'late' has the
+    sender wait in vain while the message arrives after the next ones.
     """
 
     lose: Callable[[str], str] = lambda _transaction: ""
@@ -178,30 +180,35 @@ class StrictRegistry:
     submissions: dict[str, str] = field(default_factory=dict)  # uniqueId -> entryUUID
     links: dict[str, Link] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
+    late: list[Callable[[], None]] = field(default_factory=list)
 
-    def _meet(self, transaction: str) -> str:
+    def _meet(self, transaction: str, act: Callable[[], None] = lambda: None) -> None:
         fate = self.lose(transaction)
-        if fate == "request":
+        if fate in ("request", "late"):
+            if fate == "late":
+                self.late.append(act)
             raise Unavailable("lost", where="answer")
+        if len(self.late) > 1 or (self.late and len(self.log) % 3 == 0):
+            self.arrive_late()
         self.log.append(transaction)
-        return fate
+        try:
+            act()
+        finally:
+            if fate == "answer":
+                raise Unavailable("lost", where="answer")
 
-    @staticmethod
-    def _answer(fate: str) -> None:
-        if fate == "answer":
-            raise Unavailable("lost", where="answer")
+    def arrive_late(self) -> None:
+        """Act on what was under way; nobody hears the answers."""
+        late, self.late = self.late, []
+        for act in late:
+            with suppress(RegistryRefusal):
+                act()
 
     async def feed(self, patient: Patient, *, first: bool) -> None:
-        fate = self._meet("iti8")
-        self.patients[patient.local] = patient
-        self._answer(fate)
+        self._meet("iti8", lambda: self.patients.__setitem__(patient.local, patient))
 
     async def register(self, publication: Publication, patient: Identifier) -> None:
-        fate = self._meet("iti42")
-        try:
-            self._register(publication, patient)
-        finally:
-            self._answer(fate)
+        self._meet("iti42", lambda: self._register(publication, patient))
 
     def _register(self, publication: Publication, patient: Identifier) -> None:
         if patient not in self.patients:
@@ -233,45 +240,41 @@ class StrictRegistry:
         self.links[member] = Link(member, publication.submission_uuid, publication.entry_uuid)
 
     async def change_status(self, change: StatusChange, patient: Identifier) -> None:
-        fate = self._meet("iti57")
-        try:
-            if change.submission_uid in self.submissions:
-                raise refusal("XDSDuplicateUniqueIdInRegistry", change.submission_uid)
-            entry = self.entries.get(change.entry_uuid)
-            if entry is None:
-                raise refusal("UnresolvedReferenceException", change.entry_uuid)
-            if entry.status != change.original or entry.patient != patient:
-                raise refusal("XDSMetadataVersionError", change.entry_uuid)
-            entry.status = change.new
-            self.submissions[change.submission_uid] = change.submission_uuid
-            self.links[change.association_uuid] = Link(change.association_uuid, change.submission_uuid, change.entry_uuid)
-        finally:
-            self._answer(fate)
+        self._meet("iti57", lambda: self._change_status(change, patient))
+
+    def _change_status(self, change: StatusChange, patient: Identifier) -> None:
+        if change.submission_uid in self.submissions:
+            raise refusal("XDSDuplicateUniqueIdInRegistry", change.submission_uid)
+        entry = self.entries.get(change.entry_uuid)
+        if entry is None:
+            raise refusal("UnresolvedReferenceException", change.entry_uuid)
+        if entry.status != change.original or entry.patient != patient:
+            raise refusal("XDSMetadataVersionError", change.entry_uuid)
+        entry.status = change.new
+        self.submissions[change.submission_uid] = change.submission_uuid
+        self.links[change.association_uuid] = Link(change.association_uuid, change.submission_uuid, change.entry_uuid)
 
     async def remove(self, ids: Sequence[str]) -> None:
-        fate = self._meet("iti62")
-        try:
-            gone, sets = set(ids), set(self.submissions.values())
-            known = set(self.entries) | sets | set(self.links)
-            if not gone <= known:
-                raise refusal("UnresolvedReferenceException", str(gone - known))
-            for link in self.links.values():
-                if link.id not in gone and (link.source in gone or link.target in gone):
-                    raise refusal("ReferencesExistException", link.id)
-            self.entries = {k: e for k, e in self.entries.items() if k not in gone}
-            self.submissions = {k: s for k, s in self.submissions.items() if s not in gone}
-            self.links = {k: link for k, link in self.links.items() if k not in gone}
-        finally:
-            self._answer(fate)
+        self._meet("iti62", lambda: self._remove(ids))
+
+    def _remove(self, ids: Sequence[str]) -> None:
+        gone, sets = set(ids), set(self.submissions.values())
+        known = set(self.entries) | sets | set(self.links)
+        if not gone <= known:
+            raise refusal("UnresolvedReferenceException", str(gone - known))
+        for link in self.links.values():
+            if link.id not in gone and (link.source in gone or link.target in gone):
+                raise refusal("ReferencesExistException", link.id)
+        self.entries = {k: e for k, e in self.entries.items() if k not in gone}
+        self.submissions = {k: s for k, s in self.submissions.items() if s not in gone}
+        self.links = {k: link for k, link in self.links.items() if k not in gone}
 
     async def documents(self, entry_uuids: Sequence[str]) -> dict[str, DocumentState]:
-        fate = self._meet("iti18")
-        self._answer(fate)
+        self._meet("iti18")
         return {u: DocumentState(self.entries[u].status, self.entries[u].sha1) for u in entry_uuids if u in self.entries}
 
     async def associations(self, uuids: Sequence[str]) -> list[Link]:
-        fate = self._meet("iti18")
-        self._answer(fate)
+        self._meet("iti18")
         asked = set(uuids)
         return [link for link in self.links.values() if link.source in asked or link.target in asked]
 

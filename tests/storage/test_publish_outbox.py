@@ -1,0 +1,358 @@
+"""The outbox against a registry that follows XDS strictly and may lose any request or acknowledgement.
+
+Whatever happens on the way, it ends with exactly what the archive holds: nothing doubled, nothing left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from publish_fakes import IDENTITY, MemoryArchive, SeededIds, StrictRegistry, VirtualClock
+from publish_records import make_patient, make_record
+
+from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.workers import Workers
+from crosslight.standards.census import take_census
+from crosslight.standards.ids import DerivedId, Kind, study_tag
+from crosslight.standards.study import Patient
+from node.publish.config import PublishConfig
+from node.publish.outbox_store import OutboxStore
+from node.publish.publisher import Publisher
+from node.publish.revise import Retrieval
+from node.publish.soap_road import SoapRoad, XdsPort
+from node.publish.store import PublishStore
+
+STUDIES = ("1.2.1", "1.2.2")
+PATIENTS = (make_patient("A1"), make_patient("B1", name="Berg^Ben", national=""))
+
+
+@dataclass
+class Node:
+    """A node without sockets."""
+
+    clock: VirtualClock
+    archive: MemoryArchive
+    publisher: Publisher
+    rows: OutboxStore
+    store: PublishStore
+    registry: StrictRegistry
+
+    async def revise(self, seconds: float = 10.0) -> None:
+        """Let time pass, and make the revisions that are due."""
+        await asyncio.sleep(0)
+        self.clock._now += seconds
+        await self.publisher.reviser._refill()
+        await self.publisher.reviser.revise_due()
+
+    async def deliver(self, passes: int) -> None:
+        """So many rounds of the outbox, each after a while."""
+        for _ in range(passes):
+            self.clock._now += 400
+            await self.publisher.outbox.pass_once()
+
+    async def drain(self) -> None:
+        """Until nothing waits; a registry that answers must get there."""
+        for _ in range(60):
+            await self.revise()
+            await self.deliver(1)
+            status = await self.publisher.status()
+            if status.waiting == 0 and not self.publisher.reviser.pending():
+                return
+        raise AssertionError(f"never came to rest: {await self.publisher.status()}, {await self.rows.parked()}")
+
+    async def check(self) -> None:
+        """The registry has what the archive holds."""
+        for study_uid in STUDIES:
+            held = self.archive.studies.get(study_uid)
+            approved = self.registry.approved(study_uid)
+            entries = {u: e for u, e in self.registry.entries.items() if e.study_uid == study_uid}
+            if held is None:
+                assert approved == []
+            else:
+                assert len(approved) == 1, self.registry.log
+                assert {e.patient for e in entries.values()} == {held[0].patient.local}
+                row = await self.store.study(study_uid)
+                acked = await self.rows.acked(study_uid)
+                assert row is not None
+                assert acked is not None
+                assert acked.digest == row.digest
+                assert self.registry.patients[held[0].patient.local] == held[0].patient
+            for entry in entries.values():  # every version that can be asked for has the bytes that were promised
+                manifest = await self.publisher.manifest(entry.unique_id)
+                assert manifest is not None
+                assert hashlib.sha1(manifest).hexdigest() == entry.sha1
+        truth = take_census((e.study_uid, e.sha1) for e in self.registry.entries.values() if e.status == "Approved")
+        assert (await self.publisher.status()).census == truth
+
+
+@asynccontextmanager
+async def node(
+    folder: Path,
+    registry: StrictRegistry,
+    *,
+    port: XdsPort | None = None,
+    clock: VirtualClock | None = None,
+    archive: MemoryArchive | None = None,
+    affinity: Callable[[Patient], object] | None = None,
+) -> AsyncIterator[Node]:
+    clock = clock or VirtualClock()
+    db = SqliteDb(folder / "node.db")
+    workers = Workers(threads=1)
+    try:
+        archive = archive or MemoryArchive(db, clock)
+        archive._db = db
+        await archive.open()
+        ids = SeededIds(1)
+        store, rows = PublishStore(db, ids, ["xds"]), OutboxStore(db, "xds")
+        road = SoapRoad(port or registry, lambda: IDENTITY, rows, affinity or (lambda p: p.local), parallel=2)  # type: ignore[arg-type]
+        publisher = Publisher(
+            store, rows, archive, workers, clock, ids, PublishConfig(kind="xds", park_after=20),
+            identity=lambda: IDENTITY, retrieval=Retrieval(ae_title="RTK"), road=road, comparer=road, granted=False,
+        )  # fmt: skip
+        await publisher.open()
+        publisher.reviser.start()
+        yield Node(clock, archive, publisher, rows, store, registry)
+        await publisher.close()
+    finally:
+        await db.close()
+        await workers.close()
+
+
+_CHANGES = st.one_of(
+    st.tuples(st.just("put"), st.sampled_from(STUDIES), st.integers(0, 1), st.integers(1, 3)),
+    st.tuples(st.just("delete"), st.sampled_from(STUDIES), st.just(0), st.just(0)),
+    st.tuples(st.just("deliver"), st.just(""), st.integers(1, 3), st.just(0)),
+    st.tuples(st.just("restart"), st.just(""), st.just(0), st.just(0)),
+)
+_FATES = st.lists(st.sampled_from(["", "", "request", "answer"]), max_size=40)
+
+
+_LATE_FATES = st.lists(st.sampled_from(["", "", "late", "answer"]), max_size=40)
+EXAMPLES = 2000 if os.environ.get("CROSSLIGHT_SOAK") else 60
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(_CHANGES, min_size=1, max_size=12), _FATES)
+def test_any_loss_property(changes: list[tuple[str, str, int, int]], fates: list[str]) -> None:
+    asyncio.run(_any_loss(changes, fates))
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(_CHANGES, min_size=1, max_size=12), _LATE_FATES)
+def test_late_arrival_property(changes: list[tuple[str, str, int, int]], fates: list[str]) -> None:
+    """A message that comes after its sender gave up: a comparison, as drift orders it, puts right what that can do."""
+    asyncio.run(_any_loss(changes, fates))
+
+
+async def _any_loss(changes: list[tuple[str, str, int, int]], fates: list[str]) -> None:
+    queue = list(fates)
+    registry = StrictRegistry(lose=lambda _: queue.pop(0) if queue else "")
+    with tempfile.TemporaryDirectory() as name:
+        clock: VirtualClock | None = None
+        archive: MemoryArchive | None = None
+        pending = list(changes)
+        while True:
+            async with node(Path(name), registry, clock=clock, archive=archive) as here:
+                clock, archive = here.clock, here.archive
+                while pending and pending[0][0] != "restart":
+                    await _apply(here, pending.pop(0))
+                if not pending:
+                    queue.clear()
+                    await here.drain()
+                    if "late" in fates:
+                        registry.arrive_late()
+                        await here.publisher.reconcile()
+                        await here.drain()
+                    await here.check()
+                    assert await here.rows.parked() == []
+                    return
+                pending.pop(0)
+
+
+async def _apply(here: Node, change: tuple[str, str, int, int]) -> None:
+    what, study_uid, number, count = change
+    if what == "put":
+        await here.archive.put(make_record(study_uid, count, patient=PATIENTS[number]), count)
+        await here.revise()
+    elif what == "delete":
+        await here.archive.delete(study_uid)
+        await here.revise()
+    else:
+        await here.deliver(number)
+
+
+async def test_a_changed_study_is_replaced_and_a_deleted_one_deprecated(tmp_path: Path) -> None:
+    async with node(tmp_path, StrictRegistry()) as here:
+        await here.archive.put(make_record("1.2.1", 1), 1)
+        await here.drain()
+        await here.archive.put(make_record("1.2.1", 2), 2)
+        await here.drain()
+        await here.check()
+        assert sorted(e.status for e in here.registry.entries.values()) == ["Approved", "Deprecated"]
+        await here.archive.delete("1.2.1")
+        await here.drain()
+        await here.check()
+        assert [e.status for e in here.registry.entries.values()] == ["Deprecated", "Deprecated"]
+        await here.archive.put(make_record("1.2.1", 2), 2)
+        await here.drain()
+        await here.check()
+        assert here.registry.log.count("iti42") == 2  # the same content came back: only its status changed
+        assert here.registry.log.count("iti57") == 2
+        assert here.registry.log.count("iti8") == 1
+
+
+async def test_a_wrong_patient_is_withdrawn_whole_and_submitted_fresh(tmp_path: Path) -> None:
+    async with node(tmp_path, StrictRegistry()) as here:
+        for count in (1, 2, 3):
+            await here.archive.put(make_record("1.2.1", count, patient=PATIENTS[0]), count)
+            await here.drain()
+        assert len(here.registry.entries) == 3
+        await here.archive.put(make_record("1.2.1", 3, patient=PATIENTS[1]), 3)
+        await here.drain()
+        await here.check()
+        assert len(here.registry.entries) == 1
+        assert len(here.registry.submissions) == 1
+        assert len(here.registry.links) == 1
+
+
+async def test_withdrawn_for_safety_nothing_follows(tmp_path: Path) -> None:
+    async with node(tmp_path, StrictRegistry()) as here:
+        await here.archive.put(make_record("1.2.1", 1), 1)
+        await here.drain()
+        await here.publisher.withdraw("1.2.1")
+        await here.drain()
+        assert here.registry.entries == {}
+        await here.archive.put(make_record("1.2.1", 2), 2)  # more objects do not bring it back
+        await here.drain()
+        assert here.registry.entries == {}
+        await here.publisher.publish_again("1.2.1")
+        await here.drain()
+        await here.check()
+
+
+async def test_unsent_intents_coalesce(tmp_path: Path) -> None:
+    async with node(tmp_path, StrictRegistry()) as here:
+        for count in (1, 2, 3):
+            await here.archive.put(make_record("1.2.1", count), count)
+            await here.revise()
+        await here.drain()
+        assert here.registry.log.count("iti42") == 1
+        await here.check()
+
+
+async def test_unchanged_content_publishes_nothing(tmp_path: Path) -> None:
+    async with node(tmp_path, StrictRegistry()) as here:
+        await here.archive.put(make_record("1.2.1", 1), 1)
+        await here.drain()
+        before = (await here.store.node()).next_n
+        await here.archive.put(make_record("1.2.1", 1), 1)
+        await here.drain()
+        assert (await here.store.node()).next_n == before
+        assert here.registry.log.count("iti42") == 1
+
+
+async def test_changed_demographics_are_fed_before_the_replacement(tmp_path: Path) -> None:
+    async with node(tmp_path, StrictRegistry()) as here:
+        await here.archive.put(make_record("1.2.1", 1), 1)
+        await here.drain()
+        renamed = replace(make_patient("A1"), postcode="GU2 7XX")
+        await here.archive.put(make_record("1.2.1", 1, patient=renamed), 1)
+        await here.drain()
+        await here.check()
+        assert here.registry.log == ["iti8", "iti42", "iti8", "iti42"]
+
+
+async def test_a_patient_the_registry_has_forgotten_is_fed_again(tmp_path: Path) -> None:
+    async with node(tmp_path, StrictRegistry()) as here:
+        await here.archive.put(make_record("1.2.1", 1), 1)
+        await here.drain()
+        here.registry.patients.clear()
+        await here.archive.put(make_record("1.2.1", 2), 2)
+        await here.drain()
+        await here.check()
+
+
+async def test_a_permanent_refusal_is_parked_shown_and_not_retried(tmp_path: Path) -> None:
+    async with node(tmp_path, StrictRegistry()) as here:
+        tag = study_tag(IDENTITY.secret, "1.2.1")
+        await here.archive.put(make_record("1.2.1", 1), 1)
+        await here.drain()
+        here.registry.links.clear()
+        for entry in here.registry.entries.values():
+            entry.patient = PATIENTS[1].local  # someone moved it: the replacement is refused for good
+        await here.archive.put(make_record("1.2.1", 2), 2)
+        await here.revise()
+        await here.deliver(3)
+        parked = await here.publisher.parked()
+        assert [(p.study_uid, p.code) for p in parked] == [("1.2.1", "XDSPatientIdDoesNotMatch")]
+        status = await here.publisher.status()
+        assert (status.parked, status.waiting) == (1, 0)
+        tries = here.registry.log.count("iti42")
+        await here.deliver(5)
+        assert here.registry.log.count("iti42") == tries
+        for entry in here.registry.entries.values():
+            entry.patient = PATIENTS[0].local
+        assert await here.publisher.unpark() == 1
+        await here.drain()
+        await here.check()
+        assert all(DerivedId.parse(u) and DerivedId.parse(u).tag == tag for u in here.registry.entries)  # type: ignore[union-attr]
+        assert DerivedId.parse(next(iter(here.registry.entries))).kind == Kind.DOCUMENT_ENTRY  # type: ignore[union-attr]
+
+
+async def test_a_patient_without_an_id_in_the_registrys_authority_waits_and_is_shown(tmp_path: Path) -> None:
+    async with node(tmp_path, StrictRegistry(), affinity=lambda p: p.others[0] if p.others else None) as here:
+        await here.archive.put(make_record("1.2.1", 1, patient=PATIENTS[1]), 1)
+        await here.revise()
+        await here.deliver(30)
+        status = await here.publisher.status()
+        assert (status.waiting, status.parked) == (1, 0)
+        known = replace(PATIENTS[1], others=PATIENTS[0].others)
+        await here.archive.put(make_record("1.2.1", 1, patient=known), 1)
+        await here.drain()
+        assert [e.patient for e in here.registry.approved("1.2.1")] == [PATIENTS[0].others[0]]
+
+
+async def test_a_restored_node_and_a_registry_that_forgot_converge(tmp_path: Path) -> None:
+    registry = StrictRegistry()
+    async with node(tmp_path, registry) as here:
+        await here.archive.put(make_record("1.2.1", 1), 1)
+        await here.archive.put(make_record("1.2.2", 1), 1)
+        await here.drain()
+        clock, archive = here.clock, here.archive
+        backup = tmp_path / "backup.db"
+        await archive._db.backup_to(backup)
+        await archive.put(make_record("1.2.1", 2), 2)
+        await here.drain()
+    # The node is restored to a day ago; meanwhile the registry has lost one study and deprecated nothing.
+    for leftover in tmp_path.glob("node.db*"):
+        leftover.unlink()
+    backup.rename(tmp_path / "node.db")
+    registry.entries = {u: e for u, e in registry.entries.items() if e.study_uid != "1.2.2"}
+    registry.links = {u: x for u, x in registry.links.items() if x.target in registry.entries}
+    async with node(tmp_path, registry, clock=clock, archive=archive) as here:
+        await here.store.restored(own_epochs=True)
+        await here.publisher.reconcile()
+        await here.drain()
+        assert len(registry.approved("1.2.2")) == 1
+        assert (await here.store.node()).epoch == 2
+
+
+async def test_status_says_filling_until_all_is_acknowledged(tmp_path: Path) -> None:
+    async with node(tmp_path, StrictRegistry()) as here:
+        await here.archive.put(make_record("1.2.1", 1), 1)
+        await here.revise()
+        status = await here.publisher.status()
+        assert (status.filling, status.waiting) == (True, 1)
+        await here.drain()
+        status = await here.publisher.status()
+        assert (status.filling, status.waiting, status.indexed_from) == (False, 0, "20250701")
+        assert status.acked_n > 0
