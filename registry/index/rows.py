@@ -13,7 +13,7 @@ from crosslight.standards.xds.publication import Publication
 from registry.index.model import Holding, RecordKey
 
 T = TypeVar("T")
-DEPRECATED, ARRIVING = 1, 2  # holding.flags
+DEPRECATED, ARRIVING, OTHER_DIGEST = 1, 2, 4  # holding.flags; 4: the digest is not the holder's own
 UNDATED = -(1 << 40)  # holding.started of a study without a readable date: sorts last
 DAY_S = 86400
 _CHUNK = 500  # values in one IN list
@@ -113,11 +113,6 @@ def modality_bits(modalities: Iterable[str]) -> int:
     for name in modalities:
         bits |= _BITS.get(name.strip().upper(), _OTHER)
     return bits
-
-
-def flags_of(deprecated: bool, arriving: bool) -> int:
-    """The column ``flags``."""
-    return (DEPRECATED if deprecated else 0) | (ARRIVING if arriving else 0)
 
 
 # --- locators (D13) --------------------------------------------------------------------------------------------------

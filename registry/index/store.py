@@ -13,8 +13,8 @@ from datetime import datetime
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.schema import migrate
-from crosslight.standards.census import EMPTY, census_item, combine
-from crosslight.standards.ids import MemberId, Version, hash8
+from crosslight.standards.census import Census, census_item
+from crosslight.standards.ids import Identifier, MemberId, Version, hash8
 from crosslight.standards.problem import Invalid
 from registry.index.model import Change, Holding, HoldingKey, RecordKey
 from registry.index.objects import Objects
@@ -31,17 +31,12 @@ class Held:
     """What Compare needs of a holding (D10)."""
 
     study_uid: str
-    version: Version | None  # of the newest act on it
-    digest: str
+    version: Version | None  # of what is current
+    newest: Version | None  # of the newest act on it, which may be a change of availability
+    digest: str  # of the content
+    sha1: str  # of the manifest, hex: what a census counts
     approved: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Census:
-    """Counts and digests of a member's approved holdings (D19): see ``crosslight/standards/census.py``."""
-
-    studies: int
-    digest: bytes
+    patient: Identifier  # as submitted
 
 
 class IndexStore:
@@ -94,18 +89,18 @@ class IndexStore:
         """Approved holdings of ``member``; kept up to date in its row, so this is one small read."""
         sql = "SELECT studies, census FROM member_feed WHERE member_id = ?"
         row = await self._db.read("index_census", lambda tx: tx.row(sql, (int(member),)))
-        return Census(studies=row[0], digest=bytes(row[1])) if row else Census(studies=0, digest=EMPTY)
+        return Census(studies=row[0], digest=bytes(row[1])) if row else Census()
 
     async def counted(self, member: MemberId) -> Census:
         """The census counted anew from the rows: slow, for checks."""
-        count, total, cursor = 0, EMPTY, ""
+        census, cursor = Census(), ""
         while True:
             page, cursor = await self.held_after(member, cursor, 1000)
             for one in page:
                 if one.approved:
-                    count, total = count + 1, combine(total, census_item(one.study_uid, one.digest))
+                    census = census.with_item(census_item(one.study_uid, one.sha1))
             if not cursor:
-                return Census(studies=count, digest=total)
+                return census
 
     async def held(self, member: MemberId, study_uids: Collection[str]) -> dict[str, Held]:
         """What is held of these studies, for Compare."""
@@ -184,6 +179,13 @@ class IndexStore:
 
 
 def _held(one: Loaded) -> Held:
+    publication = one.holding.publication
     return Held(
-        study_uid=one.holding.study_uid, version=one.version, digest=one.holding.digest, approved=not one.row.flags & DEPRECATED
+        study_uid=one.holding.study_uid,
+        version=publication.version,
+        newest=one.version,
+        digest=one.holding.digest,
+        sha1=publication.manifest.sha1,
+        approved=not one.row.flags & DEPRECATED,
+        patient=publication.record.patient.local,
     )

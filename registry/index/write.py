@@ -7,29 +7,25 @@ memory, and :meth:`Work.flush` writes it: locators first, then rows.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from crosslight.runtime.db import Tx
-from crosslight.standards.census import EMPTY, census_item, combine
+from crosslight.standards.census import EMPTY
 from crosslight.standards.ids import MemberId, Version, hash8
 from crosslight.standards.problem import StorageError
 from crosslight.standards.study import Patient
 from crosslight.standards.xds.publication import Publication
-from registry.index.codec import fold_ids
+from registry.index.flush import Entry, Flush
 from registry.index.model import Change, ChangeKind, RecordKey
-from registry.index.past import State, packed, state_of
+from registry.index.past import State
 from registry.index.read import Reader
 from registry.index.rows import (
+    ARRIVING,
     DEPRECATED,
-    HOLDING_COLUMNS,
+    OTHER_DIGEST,
     HoldingRow,
     Loaded,
     Tombstone,
-    accession_hash,
-    fhir_hash,
-    flags_of,
     locators,
     modality_bits,
     record_hash,
@@ -39,29 +35,6 @@ from registry.index.rows import (
 )
 
 MAX_TEXTS = 30_000  # different patient texts of one record
-_SETS = ", ".join(f"{c} = excluded.{c}" for c in HOLDING_COLUMNS if c not in ("record_key", "study_hash", "member_id"))
-_UPSERT = (
-    f"INSERT INTO holding ({', '.join(HOLDING_COLUMNS)}) VALUES ({', '.join('?' * len(HOLDING_COLUMNS))}) "
-    f"ON CONFLICT (record_key, study_hash, member_id) DO UPDATE SET {_SETS} WHERE holding.revision < excluded.revision"
-)
-_KEY = "record_key = ? AND study_hash = ? AND member_id = ?"
-
-
-@dataclass(slots=True)
-class Entry:
-    """One study of one member in this transaction: as it was, and as it is now."""
-
-    member: MemberId
-    study_uid: str
-    before: Loaded | None
-    now: Loaded | None
-    stones: list[Tombstone] = field(default_factory=list)
-    past: list[State] | None = None  # newest first; None: as in the table
-    pushed: list[State] = field(default_factory=list)  # superseded in this transaction, oldest first
-    names: set[int] = field(default_factory=set)  # locators to write
-    fresh_stones: list[tuple[int, Tombstone]] = field(default_factory=list)
-    left: list[Loaded] = field(default_factory=list)  # rows to delete
-    dirty: bool = False
 
 
 class Work:
@@ -131,6 +104,7 @@ class Work:
         *,
         siblings: bool = False,
         replaced: str = "",
+        own_digest: bool = True,
     ) -> None:
         """Make ``publication`` the current version; what was current becomes past.
 
@@ -142,6 +116,7 @@ class Work:
             version: Of this act, None for a foreign source's.
             siblings: A foreign source's: former manifests stay Approved unless replaced (D1).
             replaced: The entry UUID that is replaced.
+            own_digest: Whether ``digest`` is the holder's own; ITI-42 carries none.
         """
         old = entry.now
         if old is not None and old.row.record_key == record_key:
@@ -153,7 +128,7 @@ class Work:
             revision = old.row.revision + 1
         else:
             revision = 1 + max((s.revision for s in entry.stones if s.record_hash == record_hash(record_key)), default=0)
-        self._set(entry, record_key, publication, digest, version_int(version), revision, deprecated=False)
+        self._set(entry, record_key, publication, digest, version_int(version), revision, flags=0 if own_digest else OTHER_DIGEST)
         self._note("published", entry)
 
     def _replaced(self, state: State, entry: Entry, replaced: str) -> State:
@@ -171,17 +146,20 @@ class Work:
         newest = max(old.row.version, version_int(version))
         holding, status = old.holding, "Deprecated" if deprecated else "Approved"
         publication = holding.publication.with_status(status)  # type: ignore[arg-type]
-        self._set(entry, holding.record_key, publication, holding.digest, newest, old.row.revision + 1, deprecated=deprecated)
+        flags = (old.row.flags & ~DEPRECATED) | (DEPRECATED if deprecated else 0)
+        self._set(entry, holding.record_key, publication, holding.digest, newest, old.row.revision + 1, flags=flags)
         self._note("availability", entry)
 
-    def replace_record(self, entry: Entry, publication: Publication, digest: str) -> None:
-        """Say more of the current version without a new one (D17); superseded versions stay as they were submitted."""
+    def replace_record(self, entry: Entry, publication: Publication, digest: str = "") -> None:
+        """Say more of the current version without a new one (D17); superseded versions stay as they were submitted.
+
+        ``digest`` is the holder's own, '' where it is still not known.
+        """
         old = self._now_of(entry)
         self._reset(entry, self.states(entry))
-        deprecated = old.holding.state == "deprecated"
-        self._set(
-            entry, old.holding.record_key, publication, digest, old.row.version, old.row.revision + 1, deprecated=deprecated
-        )
+        flags = old.row.flags & ~OTHER_DIGEST if digest else old.row.flags
+        digest = digest or old.holding.digest
+        self._set(entry, old.holding.record_key, publication, digest, old.row.version, old.row.revision + 1, flags=flags)
         self._note("detail", entry)
 
     def move(self, entry: Entry, record_key: RecordKey, *, with_past: bool, version: Version | None) -> None:
@@ -243,7 +221,7 @@ class Work:
         version: int,
         revision: int,
         *,
-        deprecated: bool,
+        flags: int,
     ) -> None:
         reader, record = self._reader, publication.record
         secret = reader.source(entry.member)[1]
@@ -259,7 +237,7 @@ class Work:
             member_id=int(entry.member),
             modalities=modality_bits(record.modalities),
             patient_n=self._text(record_key, record.patient),
-            flags=flags_of(deprecated, record.progress == "arriving"),
+            flags=(flags & ~ARRIVING) | (ARRIVING if record.progress == "arriving" else 0),
             body=stored.body,
             extra=stored.extra,
         )
@@ -292,119 +270,7 @@ class Work:
             )
         )
 
-    # --- writing ---------------------------------------------------------------------------------------------------
-
     def flush(self) -> None:
         """Write everything; nothing may be changed afterwards."""
-        entries = [e for e in self._entries.values() if e.dirty]
-        self._write_left(entries)
-        self._many(
-            "INSERT INTO locator (hash, record_key) VALUES (?,?) ON CONFLICT DO NOTHING",
-            [(name, e.now.row.record_key) for e in entries if e.now is not None for name in self._new_names(e, e.now)],
-        )
-        self._many("INSERT INTO patient_text (record_key, n, body) VALUES (?,?,?)", self._new_texts)
-        self._many(_UPSERT, [tuple(e.now.row) for e in entries if e.now is not None])
-        self._write_past([e for e in entries if e.now is not None])
-        self._write_pending([e for e in entries if e.now is not None])
-        self._many(
-            "INSERT INTO tombstone (study_hash, member_id, record_hash, version, revision, at) VALUES (?,?,?,?,?,?) "
-            "ON CONFLICT (study_hash, member_id, record_hash) DO UPDATE SET version = excluded.version, "
-            "revision = excluded.revision, at = excluded.at",
-            [
-                (study, int(e.member), stone.record_hash, stone.version, stone.revision, to_ms(self._now))
-                for e in entries
-                for study, stone in e.fresh_stones
-            ],
-        )
-        self._write_feeds(entries)
-
-    def _names(self, one: Loaded) -> set[int]:
-        publication, secret = one.holding.publication, self._reader.source(one.holding.member)[1]
-        return locators(publication, one.holding.fhir_id, fold_ids(publication, secret)[1], secret)
-
-    def _new_names(self, entry: Entry, now: Loaded) -> list[int]:
-        before = entry.before
-        if before is None or before.row.record_key != now.row.record_key or entry.left:
-            return sorted(entry.names)
-        return sorted(entry.names - self._names(before))
-
-    def _many(self, sql: str, params: list[Any]) -> None:
-        if len(params) == 1:
-            self.tx.execute(sql, params[0])
-        elif params:
-            self.tx.executemany(sql, params)
-
-    def _write_left(self, entries: list[Entry]) -> None:
-        """Rows that went: their past, their own names, and their FHIR ids, which are gone now."""
-        stored = [
-            (e, e.before) for e in entries if e.before is not None and any(one.row.key == e.before.row.key for one in e.left)
-        ]
-        keys = [before.row.key for _, before in stored]
-        for table in ("holding", "past_version", "enrich_pending"):
-            self._many(f"DELETE FROM {table} WHERE {_KEY}", keys)
-        names = [
-            (name, one.row.record_key)
-            for e in entries
-            for one in e.left
-            for name in sorted(self._names(one) - {accession_hash(a.value) for a in one.holding.record.accessions})
-        ]
-        self._many("DELETE FROM locator WHERE hash = ? AND record_key = ?", names)
-        gone = {one.holding.fhir_id for e in entries for one in e.left}
-        self._many(
-            "INSERT INTO gone (fhir_hash, fhir_id, at) VALUES (?,?,?) ON CONFLICT DO NOTHING",
-            [(fhir_hash(i), i, to_ms(self._now)) for i in sorted(gone)],
-        )
-        back = {e.now.holding.fhir_id for e in entries if e.now is not None and e.before is None and e.stones}
-        back |= {e.now.holding.fhir_id for e in entries if e.now is not None and e.left}
-        self._many("DELETE FROM gone WHERE fhir_hash = ? AND fhir_id = ?", [(fhir_hash(i), i) for i in sorted(back)])
-
-    def _write_past(self, entries: list[Entry]) -> None:
-        inserts = []
-        for e in entries:
-            assert e.now is not None  # noqa: S101 - filtered by the caller
-            if e.past is not None and (e.before is None or e.before.row.key == e.now.row.key):
-                self.tx.execute(f"DELETE FROM past_version WHERE {_KEY}", e.now.row.key)
-            if not e.pushed and not e.past:
-                continue
-            kept = 0
-            if e.past is None and e.pushed and e.before is not None:
-                row = self.tx.row(f"SELECT max(seq) FROM past_version WHERE {_KEY}", e.now.row.key)
-                kept = int(row[0] or 0) if row else 0
-            successor = state_of(e.now.holding.publication, e.now.holding.digest, e.now.row.patient_n, self._secret(e))
-            chain = [*reversed(e.pushed), *(e.past or [])]
-            for seq, state in zip(range(kept + len(chain), kept, -1), chain, strict=True):
-                inserts.append((*e.now.row.key, seq, self._reader.codec.encode_plain(packed(successor, state))))
-                successor = state
-        self._many("INSERT INTO past_version (record_key, study_hash, member_id, seq, body) VALUES (?,?,?,?,?)", inserts)
-
-    def _secret(self, entry: Entry) -> bytes:
-        return self._reader.source(entry.member)[1]
-
-    def _write_pending(self, entries: list[Entry]) -> None:
-        waiting, done = [], []
-        for e in entries:
-            assert e.now is not None  # noqa: S101 - filtered by the caller
-            was = e.before is not None and e.before.holding.record.detail == "entry"
-            if e.now.holding.record.detail == "entry":
-                waiting.append((*e.now.row.key, to_ms(self._now)))
-            elif was:
-                done.append(e.now.row.key)
-        self._many(
-            "INSERT INTO enrich_pending (record_key, study_hash, member_id, since) VALUES (?,?,?,?) ON CONFLICT DO NOTHING",
-            waiting,
-        )
-        self._many(f"DELETE FROM enrich_pending WHERE {_KEY}", done)
-
-    def _write_feeds(self, entries: list[Entry]) -> None:
-        for member, (cursor, studies, census) in self._feeds.items():
-            count, total = studies, census
-            for e in entries:
-                if e.member == member:
-                    for one, step in ((e.before, -1), (e.now, 1)):
-                        if one is not None and not one.row.flags & DEPRECATED:
-                            count, total = count + step, combine(total, census_item(e.study_uid, one.holding.digest))
-            if (self._cursors[member], count, total) != (cursor, studies, census):
-                self.tx.execute(
-                    "UPDATE member_feed SET cursor_version = ?, studies = ?, census = ? WHERE member_id = ?",
-                    (self._cursors[member], count, total, int(member)),
-                )
+        dirty = [entry for entry in self._entries.values() if entry.dirty]
+        Flush(self._reader, self.tx, dirty, to_ms(self._now)).run(self._new_texts, self._feeds, self._cursors)

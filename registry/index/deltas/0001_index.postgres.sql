@@ -17,7 +17,7 @@ CREATE TABLE holding (
     member_id INTEGER NOT NULL,
     modalities INTEGER NOT NULL,        -- bits, see rows.py
     patient_n SMALLINT NOT NULL,        -- which of the record's texts in patient_text it was submitted with
-    flags SMALLINT NOT NULL,            -- 1 deprecated, 2 arriving
+    flags SMALLINT NOT NULL,            -- 1 deprecated, 2 arriving, 4 digest not of the holder
     body BYTEA NOT NULL,                -- codec.py
     extra BYTEA NOT NULL,               -- what templates do not say (D6); empty for our own nodes
     PRIMARY KEY (record_key, study_hash, member_id)

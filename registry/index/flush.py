@@ -1,0 +1,170 @@
+"""Flush: what a transaction changed, as few statements, locators before rows (D13)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeGuard
+
+from crosslight.runtime.db import Tx
+from crosslight.standards.census import Census, census_item
+from crosslight.standards.ids import MemberId
+from registry.index.codec import fold_ids
+from registry.index.past import State, packed, state_of
+from registry.index.read import Reader
+from registry.index.rows import DEPRECATED, HOLDING_COLUMNS, Loaded, Tombstone, accession_hash, fhir_hash, locators
+
+_SETS = ", ".join(f"{c} = excluded.{c}" for c in HOLDING_COLUMNS if c not in ("record_key", "study_hash", "member_id"))
+_UPSERT = (
+    f"INSERT INTO holding ({', '.join(HOLDING_COLUMNS)}) VALUES ({', '.join('?' * len(HOLDING_COLUMNS))}) "
+    f"ON CONFLICT (record_key, study_hash, member_id) DO UPDATE SET {_SETS} WHERE holding.revision < excluded.revision"
+)
+_KEY = "record_key = ? AND study_hash = ? AND member_id = ?"
+
+
+@dataclass(slots=True)
+class Entry:
+    """One study of one member in this transaction: as it was, and as it is now."""
+
+    member: MemberId
+    study_uid: str
+    before: Loaded | None
+    now: Loaded | None
+    stones: list[Tombstone] = field(default_factory=list)
+    past: list[State] | None = None  # newest first; None: as in the table
+    pushed: list[State] = field(default_factory=list)  # superseded in this transaction, oldest first
+    names: set[int] = field(default_factory=set)  # locators to write
+    fresh_stones: list[tuple[int, Tombstone]] = field(default_factory=list)
+    left: list[Loaded] = field(default_factory=list)  # rows to delete
+    dirty: bool = False
+
+
+class Flush:
+    """Writes the changed entries of one transaction, at ``at`` (Unix milliseconds)."""
+
+    def __init__(self, reader: Reader, tx: Tx, entries: list[Entry], at: int) -> None:
+        self._reader, self._tx, self._entries, self._at = reader, tx, entries, at
+
+    def run(self, texts: list[Any], feeds: dict[MemberId, tuple[int, int, bytes]], cursors: dict[MemberId, int]) -> None:
+        """Locators first, then rows, then what hangs on them."""
+        entries = self._entries
+        self._write_left(entries)
+        self._many(
+            "INSERT INTO locator (hash, record_key) VALUES (?,?) ON CONFLICT DO NOTHING",
+            [(name, e.now.row.record_key) for e in entries if e.now is not None for name in self._new_names(e, e.now)],
+        )
+        self._many("INSERT INTO patient_text (record_key, n, body) VALUES (?,?,?)", texts)
+        self._many(_UPSERT, [tuple(e.now.row) for e in entries if e.now is not None])
+        self._write_past([e for e in entries if e.now is not None])
+        self._write_pending([e for e in entries if e.now is not None])
+        self._many(
+            "INSERT INTO tombstone (study_hash, member_id, record_hash, version, revision, at) VALUES (?,?,?,?,?,?) "
+            "ON CONFLICT (study_hash, member_id, record_hash) DO UPDATE SET version = excluded.version, "
+            "revision = excluded.revision, at = excluded.at",
+            [
+                (study, int(e.member), stone.record_hash, stone.version, stone.revision, self._at)
+                for e in entries
+                for study, stone in e.fresh_stones
+            ],
+        )
+        self._write_feeds(entries, feeds, cursors)
+
+    def _names(self, one: Loaded) -> set[int]:
+        publication, secret = one.holding.publication, self._reader.source(one.holding.member)[1]
+        return locators(publication, one.holding.fhir_id, fold_ids(publication, secret)[1], secret)
+
+    def _new_names(self, entry: Entry, now: Loaded) -> list[int]:
+        before = entry.before
+        if before is None or before.row.record_key != now.row.record_key or entry.left:
+            return sorted(entry.names)
+        return sorted(entry.names - self._names(before))
+
+    def _many(self, sql: str, params: list[Any]) -> None:
+        if len(params) == 1:
+            self._tx.execute(sql, params[0])
+        elif params:
+            self._tx.executemany(sql, params)
+
+    def _write_left(self, entries: list[Entry]) -> None:
+        """Rows that went: their past, their own names, and their FHIR ids, which are gone now."""
+        stored = [
+            (e, e.before) for e in entries if e.before is not None and any(one.row.key == e.before.row.key for one in e.left)
+        ]
+        keys = [before.row.key for _, before in stored]
+        for table in ("holding", "past_version", "enrich_pending"):
+            self._many(f"DELETE FROM {table} WHERE {_KEY}", keys)
+        names = [
+            (name, one.row.record_key)
+            for e in entries
+            for one in e.left
+            for name in sorted(self._names(one) - {accession_hash(a.value) for a in one.holding.record.accessions})
+        ]
+        self._many("DELETE FROM locator WHERE hash = ? AND record_key = ?", names)
+        gone = {one.holding.fhir_id for e in entries for one in e.left}
+        self._many(
+            "INSERT INTO gone (fhir_hash, fhir_id, at) VALUES (?,?,?) ON CONFLICT DO NOTHING",
+            [(fhir_hash(i), i, self._at) for i in sorted(gone)],
+        )
+        back = {e.now.holding.fhir_id for e in entries if e.now is not None and e.before is None and e.stones}
+        back |= {e.now.holding.fhir_id for e in entries if e.now is not None and e.left}
+        self._many("DELETE FROM gone WHERE fhir_hash = ? AND fhir_id = ?", [(fhir_hash(i), i) for i in sorted(back)])
+
+    def _write_past(self, entries: list[Entry]) -> None:
+        inserts = []
+        for e in entries:
+            assert e.now is not None  # noqa: S101 - filtered by the caller
+            if e.past is not None and (e.before is None or e.before.row.key == e.now.row.key):
+                self._tx.execute(f"DELETE FROM past_version WHERE {_KEY}", e.now.row.key)
+            if not e.pushed and not e.past:
+                continue
+            kept = 0
+            if e.past is None and e.pushed and e.before is not None:
+                row = self._tx.row(f"SELECT max(seq) FROM past_version WHERE {_KEY}", e.now.row.key)
+                kept = int(row[0] or 0) if row else 0
+            successor = state_of(e.now.holding.publication, e.now.holding.digest, e.now.row.patient_n, self._secret(e))
+            chain = [*reversed(e.pushed), *(e.past or [])]
+            for seq, state in zip(range(kept + len(chain), kept, -1), chain, strict=True):
+                inserts.append((*e.now.row.key, seq, self._reader.codec.encode_plain(packed(successor, state))))
+                successor = state
+        self._many("INSERT INTO past_version (record_key, study_hash, member_id, seq, body) VALUES (?,?,?,?,?)", inserts)
+
+    def _secret(self, entry: Entry) -> bytes:
+        return self._reader.source(entry.member)[1]
+
+    def _write_pending(self, entries: list[Entry]) -> None:
+        waiting, done = [], []
+        for e in entries:
+            assert e.now is not None  # noqa: S101 - filtered by the caller
+            was = e.before is not None and e.before.holding.record.detail == "entry"
+            if e.now.holding.record.detail == "entry":
+                waiting.append((*e.now.row.key, self._at))
+            elif was:
+                done.append(e.now.row.key)
+        self._many(
+            "INSERT INTO enrich_pending (record_key, study_hash, member_id, since) VALUES (?,?,?,?) ON CONFLICT DO NOTHING",
+            waiting,
+        )
+        self._many(f"DELETE FROM enrich_pending WHERE {_KEY}", done)
+
+    def _write_feeds(
+        self, entries: list[Entry], feeds: dict[MemberId, tuple[int, int, bytes]], cursors: dict[MemberId, int]
+    ) -> None:
+        for member, (cursor, studies, census) in feeds.items():
+            counted = Census(studies, census)
+            for e in entries:
+                if e.member == member and _counts(e.before):
+                    counted = counted.without_item(_item(e.before))
+                if e.member == member and _counts(e.now):
+                    counted = counted.with_item(_item(e.now))
+            if (cursors[member], counted) != (cursor, Census(studies, census)):
+                self._tx.execute(
+                    "UPDATE member_feed SET cursor_version = ?, studies = ?, census = ? WHERE member_id = ?",
+                    (cursors[member], counted.studies, counted.digest, int(member)),
+                )
+
+
+def _counts(one: Loaded | None) -> TypeGuard[Loaded]:
+    return one is not None and not one.row.flags & DEPRECATED
+
+
+def _item(one: Loaded) -> bytes:
+    return census_item(one.holding.study_uid, one.holding.publication.manifest.sha1)
