@@ -48,7 +48,8 @@ def routes(serve: ServeContext) -> list[web.RouteDef]:
     for method, path, handler in RESOURCES:
         bound = _bound(serve, handler)
         found.append(web.get(serve.prefix + path, bound) if method == "GET" else web.post(serve.prefix + path, bound))
-    found.append(web.options(serve.prefix + "/{rest:.*}", _bound(serve, cors.preflight)))
+    for path in dict.fromkeys(path for _, path, _ in RESOURCES):
+        found.append(web.options(serve.prefix + path, _bound(serve, cors.preflight)))
     return found
 
 

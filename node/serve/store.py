@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import orjson
 from aiohttp import hdrs, web
 
 from crosslight.runtime.http import CORRELATION, PRINCIPAL
@@ -251,7 +252,7 @@ def _answer(
     if others:
         json.put(row, "OtherFailuresSequence", *others)
     response = web.Response(
-        status=_status(fates, len(kept), problem), body=json.dumps([dict(sorted(row.items()))]), content_type=json.MEDIA_TYPE
+        status=_status(fates, len(kept), problem), body=orjson.dumps(dict(sorted(row.items()))), content_type=json.MEDIA_TYPE
     )
     if problem is not None:
         response.force_close()
