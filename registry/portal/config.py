@@ -1,0 +1,20 @@
+"""``[portal]``: what the clinician's page is called, and its small clocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crosslight.runtime.config import setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortalConfig:
+    """The page."""
+
+    service_name: str = setting("Imaging network", "Name of the service in the page's header.")
+    poll_s: int = setting(4, "How often an open page asks for the members' state.", low=2, high=60)
+    handle_ttl_s: int = setting(12 * 3600, "How long the address of a patient's page holds.", low=300, high=7 * 86400)
+    max_matches: int = setting(20, "Patients shown at most for a name and date of birth.", low=1, high=100)
+    sign_in: str = setting("/signin", "Where the page's sign-in link leads.")
+    sign_out: str = setting("/signout", "Where the page's sign-out button posts.")
+    support: str = setting("", "Whom to call when the page fails: one line, shown on error pages.")

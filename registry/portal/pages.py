@@ -1,0 +1,299 @@
+"""The clinician's page: handlers and routes. Every answer comes through ``ask``; no identifier stands in an address.
+
+``/static/`` needs no sign-in; everything else is protected by the service's middleware, which puts the principal on the
+request and sends a browser without one to sign in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from aiohttp import web
+
+from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.http import CORRELATION, PRINCIPAL, Renderer, render_json
+from crosslight.standards.access import Action, Principal
+from crosslight.standards.ids import is_uid
+from crosslight.standards.problem import CrosslightError, Forbidden, NotFound, OurError, Unauthenticated
+from registry.access.sessions import SESSION
+from registry.ask import Ask
+from registry.coverage import Coverage
+from registry.index.model import Person
+from registry.members.model import Directory
+from registry.portal.config import PortalConfig
+from registry.portal.handles import Handles
+from registry.portal.render import HEADERS, Pages
+from registry.portal.search import EMPTY, FIELDS, Search, number_hint, number_label, read_search
+from registry.portal.sites import Sites, sites_of, with_doubt
+from registry.portal.timeline import Row, banner_of, by_year, rows_of
+from registry.questions import Answer, ByPatient, Patients, PatientSelector, Question, StudyFilter
+
+MAX_FORM_BYTES = 8192
+MAX_DOUBT = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortalContext:
+    """What the page needs.
+
+    Args:
+        ask: The one way to answers.
+        directory: Members' names.
+        key: A secret of the region that every process shares; handles are sealed with a key derived from it.
+        open_mode: Whether the open demo's banner is shown and no sign-in offered.
+    """
+
+    ask: Ask
+    directory: Directory
+    key: bytes = field(repr=False)
+    clock: Clock
+    ids: Ids
+    config: PortalConfig = PortalConfig()
+    open_mode: bool = False
+
+
+class Portal:
+    """The pages of one registry."""
+
+    def __init__(self, context: PortalContext) -> None:
+        self.context, self.config, self.region = context, context.config, context.ask.region
+        self.pages = Pages()
+        self._handles = Handles(context.key, context.clock, context.ids, context.config.handle_ttl_s)
+
+    # --- pages -------------------------------------------------------------------------------------------------------
+
+    async def home(self, request: web.Request) -> web.Response:
+        """The search form."""
+        self._principal(request)
+        return self._form(request, EMPTY)
+
+    async def search(self, request: web.Request) -> web.Response:
+        """A posted search: one patient leads to their page, several are shown to choose from."""
+        self._same_origin(request)
+        search = read_search(await self._fields(request), self.region, self._today().date())
+        if search.selector is None:
+            return self._form(request, search, status=400)
+        question = Patients(patient=search.selector, limit=self.config.max_matches + 1)
+        async with self._ask(request, "search", question) as answer:
+            if len(answer.persons) == 1:
+                raise web.HTTPSeeOther(self._href(request, answer.persons[0]), headers={"Cache-Control": "no-store"})
+            if answer.persons:
+                return self._choose(request, answer)
+            return self._nobody(request, search, answer)
+
+    async def patient(self, request: web.Request) -> web.Response:
+        """One patient's timeline."""
+        selector = PatientSelector(fhir_id=self._handles.open(request.match_info["handle"], self._principal(request)))
+        async with self._ask(request, "search", ByPatient(patient=selector)) as answer:
+            person = _only(answer.persons)
+            values = self._sites(answer.coverage)
+            rows = rows_of(answer, self.context.directory, values["sites"])
+            held = Counter(code for row in rows for code in {copy.code for copy in row.copies})
+            return self._html(
+                request,
+                "patient.html",
+                values
+                | {
+                    "banner": banner_of(person, self.context.directory, self.region, self._today().date()),
+                    "disputed": answer.disputed,
+                    "rows": rows,
+                    "years": by_year(rows),
+                    "trusts": len(held),
+                    "held": held,
+                    "first_open": next((row for row in rows if row.opens), None),
+                    "here": request.path,
+                },
+            )
+
+    async def study(self, request: web.Request) -> web.Response:
+        """The preview of one study."""
+        handle, uid = request.match_info["handle"], request.match_info["study"]
+        selector = PatientSelector(fhir_id=self._handles.open(handle, self._principal(request)))
+        if not is_uid(uid):
+            raise NotFound("There is no such study.")
+        question = ByPatient(patient=selector, filter=StudyFilter(study_uids=(uid,)))
+        async with self._ask(request, "read", question) as answer:
+            person = _only(answer.persons)
+            values = self._sites(answer.coverage)
+            rows = rows_of(answer, self.context.directory, values["sites"])
+            if not rows:
+                raise NotFound("This study is not listed for this patient any more.", todo="Go back and refresh the list.")
+            return self._html(
+                request,
+                "viewer.html",
+                values
+                | {
+                    "banner": banner_of(person, self.context.directory, self.region, self._today().date()),
+                    "row": rows[0],
+                    "current": _current(rows[0], request.query.get("series", "")),
+                    "here": f"/patients/{handle}",
+                    "held": None,
+                },
+            )
+
+    async def coverage(self, request: web.Request) -> web.Response:
+        """The members' state for an open page; no patient in it. ``doubt`` repeats the codes that the page knew of."""
+        self._principal(request)
+        codes = [code for code in request.query.get("doubt", "").split(",")[:MAX_DOUBT] if code]
+        sites = sites_of(with_doubt(self.context.ask.coverage(), codes), self.region)
+        return web.json_response(sites.as_json(), headers={k: v for k, v in HEADERS.items() if k != "Content-Security-Policy"})
+
+    async def again(self, request: web.Request) -> web.Response:
+        """``GET /search``: a search is posted; a reload of its address leads back to the form."""
+        raise web.HTTPSeeOther("/")
+
+    def problem(self, request: web.Request, error: CrosslightError) -> web.Response:
+        """An error as a page for people, JSON for the page's own script."""
+        if "text/html" not in request.headers.get("Accept", "text/html") and request.path.endswith(".json"):
+            return render_json(request, error)
+        titles: tuple[tuple[type[CrosslightError], str], ...] = (
+            (Unauthenticated, "Please sign in"),
+            (Forbidden, "You may not see this"),
+            (NotFound, "Nothing here"),
+            (OurError, "Something went wrong"),
+        )
+        values = {
+            "title": next((title for kind, title in titles if isinstance(error, kind)), "This cannot be shown"),
+            "what": error.what,
+            "todo": error.todo,
+            "sign_in_here": isinstance(error, Unauthenticated) and not self.context.open_mode,
+            "support": self.config.support,
+            "correlation": request.get(CORRELATION, ""),
+        }
+        return self._html(request, "problem.html", values, status=error.http_status)
+
+    # --- parts -------------------------------------------------------------------------------------------------------
+
+    def _form(self, request: web.Request, search: Search, *, status: int = 200) -> web.Response:
+        values = self._sites(self.context.ask.coverage()) | self._form_values(search)
+        return self._html(request, "search.html", values | {"held": None}, status=status)
+
+    def _form_values(self, search: Search) -> dict[str, Any]:
+        return {
+            "form": search.form,
+            "errors": search.errors,
+            "error": dict.fromkeys(FIELDS, "") | search.errors,
+            "number_label": number_label(self.region),
+            "number_hint": number_hint(self.region),
+        }
+
+    def _choose(self, request: web.Request, answer: Answer) -> web.Response:
+        today = self._today().date()
+        people = [
+            {"banner": banner_of(p, self.context.directory, self.region, today), "href": self._href(request, p)}
+            for p in answer.persons[: self.config.max_matches]
+        ]
+        values = {"people": people, "more": len(answer.persons) > self.config.max_matches, "held": None}
+        return self._html(request, "persons.html", self._sites(answer.coverage) | values)
+
+    def _nobody(self, request: web.Request, search: Search, answer: Answer) -> web.Response:
+        values = self._sites(answer.coverage) | self._form_values(EMPTY)
+        values |= {
+            "disputed": answer.disputed,
+            "asked": "with this number" if search.by_number else "with this name and date of birth",
+            "advice": (
+                "Check the digits, or search by name and date of birth."
+                if search.by_number
+                else "Check the spelling, leave out the given name, or search by number."
+            ),
+            "held": None,
+        }
+        return self._html(request, "nobody.html", values)
+
+    def _sites(self, coverage: Coverage) -> dict[str, Any]:
+        sites: Sites = sites_of(coverage, self.region)
+        doubt = [m.code for m in coverage.members if m.identity_doubt]
+        return {"sites": sites, "doubt": doubt, "poll_ms": self.config.poll_s * 1000}
+
+    def _html(self, request: web.Request, template: str, values: dict[str, Any], *, status: int = 200) -> web.Response:
+        session = request.get(SESSION)
+        common = {
+            "service": self.config.service_name,
+            "region": self.region,
+            "principal": request.get(PRINCIPAL),
+            "open_mode": self.context.open_mode,
+            "sign_in": self.config.sign_in,
+            "sign_out": self.config.sign_out,
+            "csrf": session.csrf if session is not None else "",
+        }
+        return self.pages.html(template, common | values, status=status)
+
+    def _ask(self, request: web.Request, action: Action, question: Question) -> AbstractAsyncContextManager[Answer]:
+        return self.context.ask.question(
+            self._principal(request),
+            face="portal",
+            action=action,
+            question=question,
+            correlation=request[CORRELATION],
+            peer=request.remote or "",
+        )
+
+    def _principal(self, request: web.Request) -> Principal:
+        principal: Principal | None = request.get(PRINCIPAL)
+        if principal is None:
+            raise Unauthenticated("Sign in to go on.")
+        return principal
+
+    def _href(self, request: web.Request, person: Person) -> str:
+        return f"/patients/{self._handles.seal(person.fhir_id, self._principal(request))}"
+
+    def _today(self) -> datetime:
+        return self.context.clock.now().astimezone(ZoneInfo(self.region.zone))
+
+    async def _fields(self, request: web.Request) -> dict[str, str]:
+        if request.content_length is None or request.content_length > MAX_FORM_BYTES:
+            raise web.HTTPRequestEntityTooLarge(MAX_FORM_BYTES, request.content_length or 0)
+        if request.content_type != "application/x-www-form-urlencoded":
+            raise web.HTTPUnsupportedMediaType
+        return {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
+
+    def _same_origin(self, request: web.Request) -> None:
+        """A form of another site posts nothing here (beside the session cookie's SameSite)."""
+        origin = request.headers.get("Origin", "")
+        crossed = request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")
+        if crossed or (origin not in ("", "null") and urlsplit(origin).netloc != request.host):
+            raise Forbidden("This form was not sent from this page.", todo="Open the page and search there.")
+
+
+def _only(persons: Iterable[Person]) -> Person:
+    found = next(iter(persons), None)
+    if found is None:
+        raise NotFound("This patient’s record is not here any more.", todo="Search for the patient again.")
+    return found
+
+
+def _current(row: Row, asked: str) -> str:
+    """The series to show first: the one asked for, else the first with pictures."""
+    if any(s.uid == asked for s in row.series):
+        return asked
+    return next((s.uid for s in row.series if s.pictures), row.series[0].uid if row.series else "")
+
+
+def routes(context: PortalContext) -> list[web.RouteDef]:
+    """The page's routes, for the people's listener."""
+    return routes_of(Portal(context))
+
+
+def routes_of(portal: Portal) -> list[web.RouteDef]:
+    """As :func:`routes`, of a portal whose :meth:`Portal.problem` renders errors too."""
+    return [
+        web.get("/", portal.home),
+        web.get("/search", portal.again),
+        web.post("/search", portal.search),
+        web.get("/coverage.json", portal.coverage),
+        web.get("/patients/{handle}", portal.patient),
+        web.get("/patients/{handle}/studies/{study}", portal.study),
+        web.get("/static/{name}", portal.pages.static),
+    ]
+
+
+def renderer(portal: Portal) -> Renderer:
+    """For ``ErrorRenderers.add``: below ``/patients``, ``/search`` and ``/``."""
+    return portal.problem

@@ -1,0 +1,94 @@
+"""The search form: what was typed, what it asks for, and what is wrong with it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+from crosslight.standards.ids import Identifier, national_number
+from crosslight.standards.region import Region
+from registry.portal import words
+from registry.questions import PatientSelector
+
+FIELDS = ("number", "family", "given", "day", "month", "year")
+MAX_FIELD = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A filled form: a selector, or errors by field."""
+
+    form: dict[str, str]
+    selector: PatientSelector | None = None
+    errors: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def by_number(self) -> bool:
+        """Whether a number was asked for."""
+        return bool(self.form["number"])
+
+
+EMPTY = Search(form=dict.fromkeys(FIELDS, ""))
+
+
+def number_label(region: Region) -> str:
+    """What the number field is called: the national number where the region has one."""
+    if not region.national_authority:
+        return "Patient number"
+    return words.number_label(region.national_authority, region).replace("No.", "number")
+
+
+def number_hint(region: Region) -> str:
+    """What may be typed there."""
+    return "10 digits, or a trust’s own patient number" if region.national_authority else "The number at any of the hospitals"
+
+
+def read_search(given: Mapping[str, str], region: Region, today: date) -> Search:
+    """Read a posted form; the number comes first where both are filled."""
+    form = {name: words.plain(given.get(name, ""))[:MAX_FIELD] for name in FIELDS}
+    if form["number"]:
+        return _by_number(form, region)
+    if any(form[name] for name in FIELDS[1:]):
+        return _by_name(form, today)
+    return Search(form, errors={"number": f"Enter {_article(number_label(region))}, or a name and date of birth"})
+
+
+def _article(label: str) -> str:
+    return f"an {label}" if label[:3] == "NHS" or label[:1] in "AEIOU" else f"a {label}"
+
+
+def _by_number(form: dict[str, str], region: Region) -> Search:
+    text = form["number"]
+    if region.national_authority:
+        valid = national_number(region.national_authority, text, allow_test=region.allow_test_numbers)
+        if valid:
+            return Search(form, PatientSelector(identifiers=(Identifier(valid, region.national_authority),)))
+        digits = text.replace(" ", "").replace("-", "")
+        if len(digits) == 10 and digits.isascii() and digits.isdecimal():
+            return Search(form, errors={"number": f"This is not a valid {number_label(region)}. Check the digits."})
+    return Search(form, PatientSelector(identifiers=(Identifier(text),)))
+
+
+def _by_name(form: dict[str, str], today: date) -> Search:
+    errors = {}
+    if not form["family"]:
+        errors["family"] = "Enter the family name"
+    birth = _birth(form)
+    if birth is None or birth.year < 1850:
+        errors["day"] = "Enter the date of birth: day, month and year in four digits"
+    elif birth > today:
+        errors["day"] = "The date of birth must be in the past"
+    if errors or birth is None:
+        return Search(form, errors=errors)
+    return Search(form, PatientSelector(family=form["family"], given=form["given"], birth_date=birth.strftime("%Y%m%d")))
+
+
+def _birth(form: dict[str, str]) -> date | None:
+    parts = [form[name] for name in ("year", "month", "day")]
+    if not all(part.isascii() and part.isdecimal() for part in parts) or len(parts[0]) != 4:
+        return None
+    try:
+        return date(*(int(part) for part in parts))
+    except ValueError:
+        return None

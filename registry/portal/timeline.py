@@ -1,0 +1,231 @@
+"""From an answer to what the page shows: the banner, and one row for each study with its holders, newest first. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from crosslight.standards.region import Region
+from crosslight.standards.study import SECONDARY_MODALITIES, StudyRecord
+from registry.index.model import Holding, Person
+from registry.members.model import Directory
+from registry.portal import words
+from registry.portal.sites import Sites
+from registry.questions import Answer
+
+_NEVER = datetime(1, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Number:
+    """A labelled number in the banner."""
+
+    label: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordLine:
+    """One trust's own record of the patient, for "details differ"."""
+
+    trust: str
+    number: str
+    name: str
+    born: str
+    sex: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Banner:
+    """The patient banner (CUI Patient Banner)."""
+
+    name: str
+    other_name: str
+    born: str
+    sex: str
+    numbers: tuple[Number, ...]
+    differs: bool
+    records: tuple[RecordLine, ...]
+    disputed: bool  # this record claims a number that it does not hold
+
+    @property
+    def title(self) -> str:
+        """For the browser's tab: no patient in it, for tabs and histories are seen by others."""
+        return "Patient imaging"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """A study as one trust holds it."""
+
+    code: str
+    trust: str
+    series: int
+    images: int
+    opens: bool
+    opening: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesLine:
+    """A series, for the viewer."""
+
+    uid: str
+    number: str
+    modality: str
+    description: str
+    images: int
+    pictures: bool  # whether it has images to show
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A study on the timeline; ``copies`` are its holders."""
+
+    uid: str
+    day: str
+    clock: str
+    year: str
+    modalities: tuple[str, ...]
+    description: str
+    body_parts: str
+    counts: str
+    copies: tuple[Copy, ...]
+    arriving: bool
+    conflict: bool
+    partial: bool  # only an entry is known of it
+    series: tuple[SeriesLine, ...]
+
+    @property
+    def opens(self) -> bool:
+        """Whether some holder can be reached now."""
+        return any(c.opens for c in self.copies)
+
+    @property
+    def opening(self) -> str:
+        """Availability in words."""
+        if self.opens:
+            return "Open now"
+        return "; ".join(f"{c.trust}: {c.opening}" for c in self.copies)
+
+    @property
+    def holders(self) -> str:
+        """Codes of the holders, for the script that follows their state."""
+        return " ".join(c.code for c in self.copies)
+
+
+def banner_of(person: Person, directory: Directory, region: Region, today: date) -> Banner:
+    """The banner of a person."""
+    patient = person.banner
+    held = [n for n in [person.domain_id] if n.authority in region.nationals]
+    numbers = [Number(label=words.number_label(n.authority, region), value=words.number(n)) for n in held]
+    if not numbers:
+        label = words.number_label(region.national_authority, region) if region.national_authority else "Local No."
+        value = words.UNKNOWN if region.national_authority else words.number(patient.local)
+        numbers = [Number(label=label, value=value)]
+    records = tuple(
+        RecordLine(
+            trust=_trust(directory, r.member, r.patient.local.authority),
+            number=words.plain(r.patient.local.value),
+            name=words.person_name(r.patient.name),
+            born=words.born(r.patient.birth_date, today),
+            sex=words.sex(r.patient.sex),
+        )
+        for r in person.records
+        if r.active
+    )
+    return Banner(
+        name=words.person_name(patient.name),
+        other_name=words.other_name(patient.name),
+        born=words.born(patient.birth_date, today),
+        sex=words.sex(patient.sex),
+        numbers=tuple(numbers),
+        differs=person.differs,
+        records=records,
+        disputed=any(r.disputed for r in person.records),
+    )
+
+
+def _trust(directory: Directory, member: int | None, authority: str) -> str:
+    found = directory.by_id(member) if member is not None else directory.by_authority(authority)  # type: ignore[arg-type]
+    return words.plain(found.name) if found else "Another organisation"
+
+
+def rows_of(answer: Answer, directory: Directory, sites: Sites) -> list[Row]:
+    """One row for each study, newest first, undated last; copies in the order of their trusts' codes."""
+    studies: dict[str, list[Holding]] = defaultdict(list)
+    for holding in answer.holdings:
+        if holding.state == "approved":
+            studies[holding.study_uid].append(holding)
+    made = [(_newest(held), _row(held, directory, sites)) for held in studies.values()]
+    made.sort(key=lambda pair: (pair[0], pair[1].uid), reverse=True)
+    return [row for _, row in made]
+
+
+def by_year(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
+    """Rows under their years, in their order."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.year, []).append(row)
+    return list(groups.items())
+
+
+def _newest(held: list[Holding]) -> datetime:
+    intervals = [i for h in held if (i := h.record.time.interval()) is not None]
+    return max((low for low, _ in intervals), default=_NEVER)
+
+
+def _fullness(holding: Holding) -> tuple[int, int, int]:
+    detail = {"entry": 0, "manifest": 1, "full": 2}[holding.record.detail]
+    return (detail, holding.record.n_instances, -int(holding.member))
+
+
+def _row(held: list[Holding], directory: Directory, sites: Sites) -> Row:
+    best = max(held, key=_fullness).record
+    copies = [_copy(h, directory, sites) for h in held]
+    description = words.plain(best.description) or next((words.plain(c.meaning) for c in best.procedure_codes if c.meaning), "")
+    return Row(
+        uid=best.study_uid,
+        day=words.study_day(best.time),
+        clock=words.study_clock(best.time),
+        year=best.time.date[:4] if words.day(best.time.date) else "Date not known",
+        modalities=best.headline_modalities,
+        description=description or "No description",
+        body_parts=words.listing([words.body_part(b) for b in best.body_sites]),
+        counts=f"{words.count(best.n_series, 'series', 'series')}, {words.count(best.n_instances, 'image')}",
+        copies=tuple(sorted(copies, key=lambda c: c.code)),
+        arriving=any(h.record.progress == "arriving" for h in held),
+        conflict=any(h.conflict for h in held),
+        partial=best.detail == "entry",
+        series=_series(best),
+    )
+
+
+def _copy(holding: Holding, directory: Directory, sites: Sites) -> Copy:
+    member = directory.by_id(holding.member)
+    code = member.code if member else holding.publication.source.code
+    site = sites.by_code(code)
+    return Copy(
+        code=code,
+        trust=words.plain(member.name if member else holding.publication.source.name) or code,
+        series=holding.record.n_series,
+        images=holding.record.n_instances,
+        opens=site.opens if site else False,
+        opening=site.opening if site else "state not known",
+    )
+
+
+def _series(record: StudyRecord) -> tuple[SeriesLine, ...]:
+    return tuple(
+        SeriesLine(
+            uid=s.series_uid,
+            number=words.plain(s.number),
+            modality=words.plain(s.modality),
+            description=words.plain(s.description) or words.body_part(s.body_site),
+            images=s.n_instances,
+            pictures=s.modality not in SECONDARY_MODALITIES or s.modality == "SEG",
+        )
+        for s in record.series
+    )

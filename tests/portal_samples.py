@@ -1,0 +1,297 @@
+"""A region for the page's tests: five trusts, a patient imaged at three, an ``ask`` that answers from memory."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from aiohttp import web
+from PIL import Image, ImageDraw
+
+from crosslight.runtime.clock import SystemIds
+from crosslight.runtime.http import PRINCIPAL, ErrorRenderers, problems
+from crosslight.standards.access import OPEN, Principal
+from crosslight.standards.ids import NHS_NUMBER_OID, Identifier, MemberId, Oid, Version
+from crosslight.standards.problem import Forbidden
+from crosslight.standards.region import Region
+from crosslight.standards.study import ManifestFacts, Patient, PersonName, SeriesRecord, StudyRecord, StudyTime
+from crosslight.standards.xds.publication import Publication, Source
+from registry.ask import Ask
+from registry.coverage import Coverage, MemberCoverage
+from registry.index.model import DisputedNotice, Holding, PatientRecord, Person, PersonKey, RecordKey
+from registry.members.model import Member, Presence
+from registry.portal.pages import Portal, PortalContext, routes_of
+from registry.questions import Answer, ByPatient, Patients, Question
+
+NOW = datetime(2026, 11, 22, 3, 12, 40, tzinfo=UTC)
+REGION = Region(
+    name="Surrey and Sussex", home_community_id=Oid("1.2.3"), authority=Oid("1.2.3.9"), national_authority=NHS_NUMBER_OID,
+    national_label="NHS No.", allow_test_numbers=True,
+)  # fmt: skip
+TRUSTS = {
+    "RA2": "Royal Surrey NHS Foundation Trust",
+    "RPC": "Queen Victoria Hospital NHS Foundation Trust",
+    "RTK": "Ashford and St Peter’s Hospitals NHS Foundation Trust",
+    "RXC": "East Sussex Healthcare NHS Trust",
+    "RYR": "University Hospitals Sussex NHS Foundation Trust",
+}
+NUMBER = Identifier("9990000018", NHS_NUMBER_OID)
+CLINICIAN = Principal(subject="ada", name="Dr Ada Person", roles=frozenset({"clinician"}), organisation="RA2", evidence="session")
+
+
+class FixedClock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.at = NOW
+
+    def now(self) -> datetime:
+        return self.at
+
+    def monotonic_s(self) -> float:
+        return self.at.timestamp()
+
+    async def sleep(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
+
+
+class Directory:
+    """The five trusts."""
+
+    def __init__(self) -> None:
+        self.members = tuple(
+            Member(
+                id=MemberId(n), code=code, name=name, repository_unique_id=Oid(f"1.3.{n}"), retrieve_location_uid=Oid(f"1.4.{n}"),
+                authority=Oid(f"1.5.{n}"), status="active", secret=b"x" * 32,
+            )
+            for n, (code, name) in enumerate(TRUSTS.items(), 1)
+        )  # fmt: skip
+
+    def all(self) -> tuple[Member, ...]:
+        return self.members
+
+    def by_id(self, member: MemberId) -> Member | None:
+        return next((m for m in self.members if m.id == member), None)
+
+    def by_code(self, code: str) -> Member | None:
+        return next((m for m in self.members if m.code == code), None)
+
+    def by_repository(self, oid: str) -> Member | None:
+        return next((m for m in self.members if m.repository_unique_id == oid), None)
+
+    def by_retrieve_location(self, oid: str) -> Member | None:
+        return next((m for m in self.members if m.retrieve_location_uid == oid), None)
+
+    def by_authority(self, oid: str) -> Member | None:
+        return next((m for m in self.members if m.authority == oid), None)
+
+    def presence(self, member: MemberId) -> Presence:
+        return Presence(member=member, reachable=True)
+
+
+DIRECTORY = Directory()
+
+
+def well(member: Member) -> MemberCoverage:
+    """Everything current."""
+    return MemberCoverage(
+        member=member.id, code=member.code, name=member.name, list_state="live", reachable=True,
+        as_of=NOW - timedelta(seconds=20), census_equal=True, census_at=NOW,
+    )  # fmt: skip
+
+
+def away(part: MemberCoverage) -> MemberCoverage:
+    """Not reachable for two hours."""
+    return replace(part, reachable=False, since=NOW - timedelta(hours=2), list_state="behind", as_of=NOW - timedelta(hours=2))
+
+
+def coverage(**changed: Any) -> Coverage:
+    """All well, but for the members in ``changed`` (code -> function of its part)."""
+    parts = (well(m) for m in DIRECTORY.all())
+    return Coverage(members=tuple(changed[p.code](p) if p.code in changed else p for p in parts), at=NOW)
+
+
+def record(key: int, code: str, *, pn: str = "SMITH^Ada^^Mrs", birth: str = "19550214", **more: Any) -> PatientRecord:
+    """A patient's record at a trust."""
+    member = DIRECTORY.by_code(code)
+    assert member is not None
+    local = Identifier(f"{code}-{key:05d}", member.authority)
+    patient = Patient(local=local, others=(NUMBER,), name=PersonName(pn), birth_date=birth, sex="F")
+    return PatientRecord(key=RecordKey(key), patient=patient, member=member.id, person=PersonKey(1), national=(NUMBER,), **more)
+
+
+def person(*records: PatientRecord, differs: bool = False) -> Person:
+    """A person of these records."""
+    return Person(
+        key=PersonKey(1), fhir_id="5d1f1c9e-0000-4000-8000-000000000001", domain_id=NUMBER, records=records, differs=differs
+    )
+
+
+def holding(
+    code: str, n: int, description: str, *, modality: str = "CT", day: str = "20260312", time: str = "101530", images: int = 40,
+    series: int = 2, body: str = "CHEST", progress: str = "complete", conflict: bool = False, detail: str = "full", key: int = 1,
+) -> Holding:  # fmt: skip
+    """A study at a trust."""
+    member = DIRECTORY.by_code(code)
+    assert member is not None
+    made = StudyRecord(
+        study_uid=f"1.2.826.0.1.{n}", patient=record(key, code).patient, description=description,
+        time=StudyTime(date=day, time=time, zone="Europe/London", zone_source="site"), modalities=(modality,),
+        body_sites=(body,) if body else (), progress=cast(Any, progress), n_series=series, n_instances=images * series,
+    )  # fmt: skip
+    lines = [
+        SeriesRecord(
+            series_uid=f"1.2.826.0.1.{n}.{i}", modality=modality, number=str(i), n_instances=images,
+            description=("Axial soft tissue", "Axial lung", "Coronal")[(i - 1) % 3],
+        )
+        for i in range(1, series + 1)
+    ]  # fmt: skip
+    if detail == "full":
+        made = made.with_series(lines, detail="full")
+    publication = Publication(
+        source=Source(
+            code=member.code, name=member.name, repository_unique_id=member.repository_unique_id,
+            retrieve_location_uid=member.retrieve_location_uid, authority=member.authority,
+        ),
+        record=replace(made, detail=cast(Any, detail)),
+        manifest=ManifestFacts(document_uid="2.25.1", sha1="0" * 40, size_bytes=10, creation_time="20260101000000"),
+        version=Version(1, n), entry_uuid="urn:uuid:1", submission_uuid="urn:uuid:2", submission_uid="2.25.2",
+        submission_time="20260101000000", has_member_uuid="urn:uuid:3",
+    )  # fmt: skip
+    return Holding(
+        member=member.id, record_key=RecordKey(key), publication=publication, state="approved", digest="d", revision=1,
+        fhir_id=f"h{n}{code}", updated=NOW, conflict=conflict,
+    )  # fmt: skip
+
+
+def notice(code: str) -> DisputedNotice:
+    """A disputed record at a trust."""
+    member = DIRECTORY.by_code(code)
+    assert member is not None
+    return DisputedNotice(member=member.id, member_code=code, member_name=member.name)
+
+
+STUDIES = (
+    holding("RTK", 1, "CT thorax with contrast", images=96, series=3, day="20261121", time="221500"),
+    holding("RYR", 2, "Chest X-ray PA", modality="DX", images=1, series=1, day="20260802", time="0931"),
+    holding("RA2", 2, "Chest X-ray PA", modality="DX", images=1, series=1, day="20260802", time="0931"),
+    holding("RXC", 3, "MRI head with gadolinium", modality="MR", images=30, series=2, day="20251119", body="HEAD"),
+    holding("RYR", 4, "US abdomen", modality="US", images=12, series=1, day="20250807", body="ABDOMEN", progress="arriving"),
+    holding("RA2", 5, "Mammogram both breasts", modality="MG", images=2, series=2, day="20240130", body="BREAST", conflict=True),
+    holding("RYR", 5, "Mammogram both breasts", modality="MG", images=4, series=1, day="20240130", body="BREAST", conflict=True),
+    holding("RPC", 6, "", modality="OT", day="", time="", detail="entry", body=""),
+)
+
+
+@dataclass
+class FakeAsk:
+    """Answers every question alike, and remembers what was asked."""
+
+    persons: tuple[Person, ...] = ()
+    holdings: tuple[Holding, ...] = ()
+    disputed: tuple[DisputedNotice, ...] = ()
+    cover: Coverage = field(default_factory=coverage)
+    region: Region = REGION
+    asked: list[tuple[str, Question]] = field(default_factory=list)
+    refuse: bool = False
+
+    @asynccontextmanager
+    async def question(
+        self, principal: Principal, *, face: str, action: str, question: Question, correlation: str, peer: str = ""
+    ) -> AsyncIterator[Answer]:
+        if self.refuse:
+            raise Forbidden("Your role may not search patients.")
+        self.asked.append((f"{face} {action}", question))
+        persons = self.persons
+        holdings = self.holdings
+        if isinstance(question, Patients):
+            holdings = ()
+            persons = persons[: question.limit]
+        elif isinstance(question, ByPatient):
+            persons = tuple(p for p in persons if p.fhir_id == question.patient.fhir_id)
+            wanted = question.filter.study_uids
+            holdings = tuple(h for h in holdings if persons and (not wanted or h.study_uid in wanted))
+        yield Answer(
+            holdings=holdings, persons=persons, objects=(), disputed=self.disputed, coverage=self.cover, correlation=correlation,
+            incarnation="i",
+        )  # fmt: skip
+
+    def coverage(self) -> Coverage:
+        return self.cover
+
+
+def picture(label: str, side: int = 512) -> bytes:
+    """A grey picture that looks a little like a slice."""
+    image = Image.new("L", (side, side), 8)
+    draw = ImageDraw.Draw(image)
+    shade = 60 + sum(label.encode()) % 120
+    draw.ellipse((side * 0.1, side * 0.18, side * 0.9, side * 0.82), fill=shade)
+    draw.ellipse((side * 0.2, side * 0.3, side * 0.45, side * 0.7), fill=20)
+    draw.ellipse((side * 0.55, side * 0.3, side * 0.8, side * 0.7), fill=20)
+    draw.ellipse((side * 0.46, side * 0.62, side * 0.54, side * 0.72), fill=235)
+    draw.text((side * 0.45, side * 0.05), label, fill=200)
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=80)
+    return out.getvalue()
+
+
+def dicomweb(images: int = 40) -> list[web.RouteDef]:
+    """As much of the region's DICOMweb root as the page uses."""
+
+    async def instances(request: web.Request) -> web.Response:
+        offset = int(request.query.get("offset", "0"))
+        series = request.match_info["series"]
+        rows = [
+            {
+                "00080018": {"vr": "UI", "Value": [f"{series}.{i}"]},
+                "00200013": {"vr": "IS", "Value": [i]},
+                "00280008": {"vr": "IS", "Value": [1]},
+            }
+            for i in range(images, offset, -1)
+        ]
+        return web.json_response(rows, content_type="application/dicom+json") if rows else web.Response(status=204)
+
+    async def rendered(request: web.Request) -> web.Response:
+        label = request.match_info.get("instance", request.match_info["study"]).rsplit(".", 1)[-1]
+        side = int(request.query.get("viewport", "512,512").split(",")[0])
+        label += " " + request.query.get("window", "")
+        return web.Response(body=picture(label, side), content_type="image/jpeg", headers={"Cache-Control": "private, no-cache"})
+
+    study = "/dicomweb/studies/{study}"
+    return [
+        web.get(study + "/thumbnail", rendered),
+        web.get(study + "/series/{series}/thumbnail", rendered),
+        web.get(study + "/series/{series}/instances", instances),
+        web.get(study + "/series/{series}/instances/{instance}/frames/{frame}/rendered", rendered),
+    ]
+
+
+def app_of(ask: FakeAsk, *, principal: Principal | None = CLINICIAN, open_mode: bool = False) -> web.Application:
+    """The page as a service would run it, with a principal on every request."""
+
+    @web.middleware
+    async def sign_in(request: web.Request, handler: Any) -> web.StreamResponse:
+        if principal is not None:
+            request[PRINCIPAL] = OPEN if open_mode else principal
+        answer: web.StreamResponse = await handler(request)
+        return answer
+
+    context = PortalContext(
+        ask=cast(Ask, ask), directory=DIRECTORY, key=b"k" * 32, clock=FixedClock(), ids=SystemIds(), open_mode=open_mode
+    )
+    portal = Portal(context)
+    renderers = ErrorRenderers()
+    renderers.add("/", portal.problem)
+    app = web.Application(middlewares=[problems(renderers, SystemIds()), sign_in])
+    app.add_routes([*routes_of(portal), *dicomweb()])
+    return app
+
+
+def one_patient(**more: Any) -> FakeAsk:
+    """A patient with studies at all five trusts."""
+    whose = person(record(1, "RTK"), record(2, "RYR"), record(3, "RA2"))
+    return FakeAsk(persons=(whose,), holdings=STUDIES, **more)

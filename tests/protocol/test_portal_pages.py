@@ -1,0 +1,254 @@
+"""The page over HTTP: what is in it, what is not, and its headers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from html import unescape
+
+import portal_samples as samples
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from crosslight.standards.access import Principal
+from crosslight.standards.study import PersonName
+from registry.questions import ByPatient, Patients
+
+HOSTILE = "<b>X</b>\"'&^<script>alert(1)</script>"
+
+
+@pytest.fixture
+async def clients() -> AsyncIterator[list[TestClient]]:  # type: ignore[type-arg]
+    made: list[TestClient] = []  # type: ignore[type-arg]
+    yield made
+    for client in made:
+        await client.close()
+
+
+async def browse(clients: list[TestClient], ask: samples.FakeAsk, **how: object) -> TestClient:  # type: ignore[type-arg]
+    client = TestClient(TestServer(samples.app_of(ask, **how)))  # type: ignore[arg-type]
+    await client.start_server()
+    clients.append(client)
+    return client
+
+
+async def find(client: TestClient, **form: str) -> tuple[str, str]:  # type: ignore[type-arg]
+    """Post a search; the address it led to and its text."""
+    async with client.post("/search", data=form or {"number": "999 000 0018"}) as answer:
+        assert answer.status == 200
+        return answer.url.path_qs, await answer.text()
+
+
+async def test_a_number_leads_to_the_patient_by_an_opaque_address(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    ask = samples.one_patient(disputed=(samples.notice("RXC"),))
+    client = await browse(clients, ask)
+    address, text = await find(client)
+    assert re.fullmatch(r"/patients/[A-Za-z0-9_-]+", address)
+    assert "999" not in address
+    assert samples.one_patient().persons[0].fhir_id not in address
+    assert [type(q) for _, q in ask.asked] == [Patients, ByPatient]
+    assert ask.asked[0][0] == "portal search"
+    shown = unescape(re.sub(r"<[^>]*>", " ", text))
+    shown = re.sub(r"\s+", " ", shown)
+    for expected in (
+        "SMITH, Ada (Mrs)", "Born 14-Feb-1955 (71y)", "Gender Female", "NHS No. 999 000 0018", "6 studies at 5 trusts",
+        "A record with this number and other details exists at East Sussex Healthcare NHS Trust.", "It is not shown here.",
+        "CT thorax with contrast", "21-Nov-2026 22:15", "3 series, 288 images", "1 series, 1 image", "Open now", "Arriving",
+        "In conflict", "(2 copies)", "Every trust’s list is up to date.",
+    ):  # fmt: skip
+        assert expected in shown, expected
+    assert re.findall(r'data-study-uid="([^"]+)"', text) == [f"1.2.826.0.1.{n}" for n in (1, 2, 3, 4, 5, 6)]
+    assert text.count('<h2 class="year">') == 4
+    assert 'loading="lazy"' in text
+
+
+async def test_headers_and_no_identifier_in_any_address(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    client = await browse(clients, samples.one_patient())
+    address, text = await find(client)
+    for url in re.findall(r'(?:href|src|action|data-src)="([^"]*)"', text):
+        assert "999" not in url
+        assert "RTK-" not in url
+        assert url.startswith(("/", "#")) or not url
+    assert "style=" not in text
+    assert "<script>" not in text
+    async with client.get(address) as answer:
+        policy = answer.headers["Content-Security-Policy"]
+        assert "script-src 'self'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Referrer-Policy"] == "same-origin"
+        assert answer.headers["X-Frame-Options"] == "DENY"
+
+
+async def test_hostile_text_stays_text(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    bad = samples.record(1, "RTK")
+    bad = replace(bad, patient=replace(bad.patient, name=PersonName(HOSTILE)))
+    study = samples.holding("RTK", 1, '"><img src=x onerror=alert(1)>')
+    ask = samples.FakeAsk(persons=(samples.person(bad),), holdings=(study,))
+    client = await browse(clients, ask)
+    address, text = await find(client)
+    assert "<script>alert" not in text.lower()
+    assert "<img src=x" not in text
+    assert "&lt;B&gt;X&lt;/B&gt;" in text
+    async with client.get(f"{address}/studies/1.2.826.0.1.1") as answer:
+        shown = await answer.text()
+        assert answer.status == 200
+    assert "<img src=x" not in shown
+    assert "<script>alert" not in shown.lower()
+    async with client.post("/search", data={"number": '"><script>1</script>9'}) as answer:
+        assert '"><script>' not in await answer.text()
+
+
+async def test_the_title_names_no_patient(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    client = await browse(clients, samples.one_patient())
+    _, text = await find(client)
+    title = re.search(r"<title>(.*)</title>", text)
+    assert title is not None
+    assert "SMITH" not in title.group(1)
+
+
+async def test_several_patients_are_shown_to_choose_from(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    one, two = samples.person(samples.record(1, "RTK")), samples.person(samples.record(2, "RYR", birth="19550215"))
+    client = await browse(clients, samples.FakeAsk(persons=(one, replace(two, fhir_id="other")), holdings=()))
+    address, text = await find(client, family="Smith", day="14", month="2", year="1955")
+    assert address == "/search"
+    assert "2 patients with this name and date of birth" in text
+    hrefs = re.findall(r'href="(/patients/[^"]+)"', text)
+    assert len(set(hrefs)) == 2
+    async with client.get(hrefs[0]) as answer:
+        assert answer.status == 200
+
+
+async def test_absence_is_not_overstated(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    whose = samples.person(samples.record(1, "RTK"))
+    client = await browse(clients, samples.FakeAsk(persons=(whose,)))
+    _, text = await find(client)
+    assert "<h1>No imaging</h1>" in text
+    client = await browse(clients, samples.FakeAsk(persons=(whose,), cover=samples.coverage(RYR=samples.away)))
+    _, text = await find(client)
+    assert "No imaging" not in text
+    assert "None found so far; University Hospitals Sussex NHS Foundation Trust has not answered since 01:12." in text
+
+
+async def test_nobody(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    client = await browse(clients, samples.FakeAsk(disputed=(samples.notice("RA2"),), cover=samples.coverage(RYR=samples.away)))
+    address, text = await find(client)
+    assert address == "/search"
+    assert "No patient found with this number" in text
+    assert "other details exists at Royal Surrey" in text
+    assert "None found so far" in text
+    assert "999 000 0018" not in text, "a form that is kept open shows nobody's number"
+
+
+async def test_form_errors_are_told_and_kept(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    ask = samples.one_patient()
+    client = await browse(clients, ask)
+    async with client.post("/search", data={"number": "999 000 0019"}) as answer:
+        text = await answer.text()
+        assert answer.status == 400
+    assert "There is a problem" in text
+    assert 'value="999 000 0019"' in text
+    assert not ask.asked
+
+
+async def test_a_handle_is_for_one_person_and_a_time(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    client = await browse(clients, samples.one_patient())
+    address, _ = await find(client)
+    other = await browse(clients, samples.one_patient(), principal=Principal(subject="bob", roles=frozenset({"clinician"})))
+    for path in (address, address[:-4] + "AAAA", "/patients/x", "/patients/" + "A" * 500):
+        async with other.get(path) as answer:
+            assert answer.status == 404
+            assert "Search for the patient again." in await answer.text()
+    async with client.get(f"{address}/studies/1.9.9") as answer:
+        assert answer.status == 404
+
+
+async def test_the_preview(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    ask = samples.one_patient()
+    client = await browse(clients, ask)
+    address, _ = await find(client)
+    async with client.get(f"{address}/studies/1.2.826.0.1.1?series=1.2.826.0.1.1.2") as answer:
+        text = await answer.text()
+        assert answer.status == 200
+    assert "Preview, not for diagnosis." in text
+    assert "SMITH, Ada (Mrs)" in text
+    assert re.findall(r'data-series="([^"]+)"', text) == [f"1.2.826.0.1.1.{i}" for i in (1, 2, 3)]
+    assert 'data-series="1.2.826.0.1.1.2" data-modality="CT" aria-current="true"' in text
+    assert ask.asked[-1][0] == "portal read"
+    assert isinstance(ask.asked[-1][1], ByPatient)
+    assert "<noscript><img" in text
+
+
+async def test_the_strip_is_polled_without_a_patient(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    ask = samples.one_patient(cover=samples.coverage(RTK=samples.away))
+    client = await browse(clients, ask)
+    async with client.get("/coverage.json?doubt=RXC") as answer:
+        state = await answer.json()
+        assert answer.headers["Cache-Control"] == "no-store"
+    assert not ask.asked
+    by_code = {site["code"]: site for site in state["sites"]}
+    assert (by_code["RTK"]["opens"], by_code["RXC"]["level"], by_code["RA2"]["level"]) == (False, "doubt", "well")
+    assert "a record at East Sussex Healthcare NHS Trust is in doubt" in state["sentence"]
+
+
+async def test_without_sign_in(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    client = await browse(clients, samples.one_patient(), principal=None)
+    for method, path in (("GET", "/"), ("POST", "/search"), ("GET", "/patients/x"), ("GET", "/patients/x/studies/1.2")):
+        async with client.request(method, path, data={"number": "9990000018"} if method == "POST" else None) as answer:
+            assert answer.status == 401
+            assert 'href="/signin"' in await answer.text()
+    async with client.get("/coverage.json", headers={"Accept": "application/json"}) as answer:
+        assert answer.status == 401
+
+
+async def test_the_open_demo_says_so_loudly(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    client = await browse(clients, samples.one_patient(), open_mode=True)
+    async with client.get("/") as answer:
+        assert answer.status == 200
+        text = await answer.text()
+    assert "Open demo." in text
+    assert "Sign out" not in text
+
+
+async def test_policy_says_no(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    client = await browse(clients, samples.one_patient(refuse=True))
+    async with client.post("/search", data={"number": "9990000018"}) as answer:
+        text = await answer.text()
+        assert answer.status == 403
+    assert "You may not see this" in text
+    assert "9990000018" not in text
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+async def test_another_sites_form_is_refused(clients: list[TestClient], headers: dict[str, str]) -> None:  # type: ignore[type-arg]
+    ask = samples.one_patient()
+    client = await browse(clients, ask)
+    async with client.post("/search", data={"number": "9990000018"}, headers=headers) as answer:
+        assert answer.status == 403
+    assert not ask.asked
+
+
+async def test_forms_are_bounded(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    client = await browse(clients, samples.one_patient())
+    async with client.post("/search", data={"number": "9" * 10000}) as answer:
+        assert answer.status == 413
+    async with client.post("/search", json={"number": "9"}) as answer:
+        assert answer.status == 415
+    async with client.get("/search", allow_redirects=False) as answer:
+        assert answer.headers["Location"] == "/"
+
+
+async def test_static_files_are_kept_by_their_hash(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    client = await browse(clients, samples.one_patient())
+    async with client.get("/") as answer:
+        text = await answer.text()
+    for url in re.findall(r'(?:href|src)="(/static/[^"]+)"', text):
+        async with client.get(url) as answer:
+            assert answer.status == 200
+            assert "immutable" in answer.headers["Cache-Control"]
+            body = await answer.read()
+            assert b"http:" not in body.replace(b"http://www.w3.org/2000/svg", b"")
+            assert b"https:" not in body
+    async with client.get("/static/../pages.py") as answer:
+        assert answer.status == 404

@@ -1,0 +1,191 @@
+"""What the page says, in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, timedelta
+
+import portal_samples as samples
+import pytest
+
+from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier, Oid
+from crosslight.standards.study import PersonName, StudyTime
+from registry.portal import words
+from registry.portal.search import read_search
+from registry.portal.sites import sites_of, with_doubt
+from registry.portal.timeline import banner_of, by_year, rows_of
+from registry.questions import Answer
+
+TODAY = date(2026, 11, 22)
+
+
+@pytest.mark.parametrize(
+    ("pn", "shown"),
+    [
+        ("Chandrasekhar^Subramanyan^^Mr", "CHANDRASEKHAR, Subramanyan (Mr)"),
+        ("Smith^John^Paul^^Jr", "SMITH, John Paul Jr"),
+        ("O'Neill", "O'NEILL"),
+        ("^Madonna", "Madonna"),
+        ("=山田^太郎", "山田, 太郎"),
+        ("", "Name not known"),
+        ("A\nB^C\u202eD", "A B, CD"),
+        ("<script>^alert(1)", "<SCRIPT>, alert(1)"),
+    ],
+)
+def test_names(pn: str, shown: str) -> None:
+    assert words.person_name(PersonName(pn)) == shown
+
+
+def test_second_scripts_stand_beside() -> None:
+    assert words.other_name(PersonName("Yamada^Tarou=山田^太郎")) == "山田 太郎"
+    assert words.other_name(PersonName("=山田^太郎")) == ""
+
+
+@pytest.mark.parametrize(
+    ("birth", "shown"),
+    [
+        ("19450714", "14-Jul-1945 (81y)"),
+        ("20261121", "21-Nov-2026 (1d)"),
+        ("20261001", "01-Oct-2026 (7w 3d)"),
+        ("20251101", "01-Nov-2025 (12m)"),
+        ("20200815", "15-Aug-2020 (6y 3m)"),
+        ("20081123", "23-Nov-2008 (17y 11m)"),
+        ("20081122", "22-Nov-2008 (18y)"),
+        ("1945", "1945"),
+        ("194507", "Jul-1945"),
+        ("", "Not known"),
+        ("garbage!", "Not known"),
+        ("19451399", "Not known"),
+        ("20270101", "01-Jan-2027"),
+    ],
+)
+def test_born(birth: str, shown: str) -> None:
+    assert words.born(birth, TODAY) == shown
+
+
+def test_numbers_and_their_labels() -> None:
+    assert words.number(Identifier("9990000018")) == "999 000 0018"
+    assert words.number(Identifier("A-1")) == "A-1"
+    assert words.number_label(NHS_NUMBER_OID, samples.REGION) == "NHS No."
+    assert words.number_label(CHI_OID, samples.REGION) == "CHI No."
+
+
+def test_small_words() -> None:
+    assert words.count(1, "image") == "1 image"
+    assert words.count(1204, "study", "studies") == "1,204 studies"
+    assert words.listing(["a", "b", "c"]) == "a, b and c"
+    assert words.listing([]) == ""
+    assert words.body_part("CHEST") == "Chest"
+    assert words.body_part("LSPINE") == "Lumbar spine"
+    assert words.study_day(StudyTime()) == "Date not known"
+    assert words.study_clock(StudyTime(time="0931")) == "09:31"
+    assert words.moment(samples.NOW - timedelta(days=1), samples.NOW, "Europe/London") == "21-Nov-2026 03:12"
+    summer = samples.NOW.replace(month=7)
+    assert words.moment(summer, summer, "Europe/London") == "04:12", "the region's own time"
+
+
+def test_no_imaging_is_said_only_when_proven() -> None:
+    sure = sites_of(samples.coverage(), samples.REGION)
+    assert (sure.complete, sure.proven) == (True, True)
+    assert sure.absence == "No imaging. All 5 trusts have been checked in full."
+    for change, said in (
+        (samples.away, "Royal Surrey NHS Foundation Trust has not answered since 01:12"),
+        (lambda p: replace(p, list_state="filling"), "Royal Surrey NHS Foundation Trust is still sending its past studies"),
+        (lambda p: replace(p, waiting=3), "Royal Surrey NHS Foundation Trust is behind, 3 studies waiting"),
+        (lambda p: replace(p, list_state="unknown"), "nothing is known yet of Royal Surrey NHS Foundation Trust"),
+        (lambda p: replace(p, census_equal=None), "Royal Surrey NHS Foundation Trust has not been compared in full yet"),
+        (lambda p: replace(p, identity_doubt=True), "a record at Royal Surrey NHS Foundation Trust is in doubt"),
+        (lambda p: replace(p, suspended=True), "Royal Surrey NHS Foundation Trust has not answered yet"),
+    ):
+        sites = sites_of(samples.coverage(RA2=change), samples.REGION)
+        assert not sites.proven
+        assert sites.absence == f"None found so far; {said}."
+        assert "No imaging" not in sites.absence
+
+
+def test_unreachable_concerns_opening_and_behind_the_list() -> None:
+    sites = sites_of(samples.coverage(RA2=samples.away, RTK=lambda p: replace(p, list_state="behind", waiting=2)), samples.REGION)
+    gone, late = sites.by_code("RA2"), sites.by_code("RTK")
+    assert gone is not None
+    assert (gone.opens, gone.level, gone.state) == (False, "away", "Not reachable since 01:12")
+    assert late is not None
+    assert (late.opens, late.level, late.state) == (True, "behind", "Behind")
+    assert sites.sentence.startswith(
+        "This list may not be complete: Royal Surrey NHS Foundation Trust has not answered since 01:12; "
+    )
+    assert [s["code"] for s in sites.as_json()["sites"]] == list(samples.TRUSTS)
+    assert not sites_of(with_doubt(samples.coverage(), ["RXC"]), samples.REGION).complete
+
+
+def answer(*holdings: object, **more: object) -> Answer:
+    made = samples.one_patient()
+    return Answer(
+        holdings=holdings if holdings else made.holdings, persons=made.persons, objects=(), disputed=(),  # type: ignore[arg-type]
+        coverage=samples.coverage(**more), correlation="c", incarnation="i",
+    )  # fmt: skip
+
+
+def test_one_row_for_each_study_newest_first() -> None:
+    sites = sites_of(samples.coverage(RTK=samples.away), samples.REGION)
+    rows = rows_of(answer(), samples.DIRECTORY, sites)
+    assert [row.uid.rsplit(".", 1)[-1] for row in rows] == ["1", "2", "3", "4", "5", "6"]
+    assert [year for year, _ in by_year(rows)] == ["2026", "2025", "2024", "Date not known"]
+    first, second, *_, conflict, undated = rows
+    assert not first.opens
+    assert first.opening == "Ashford and St Peter’s Hospitals NHS Foundation Trust: not reachable since 01:12"
+    assert second.holders == "RA2 RYR"
+    assert second.opening == "Open now"
+    assert conflict.conflict
+    assert [c.images for c in conflict.copies] == [4, 4]
+    assert undated.partial
+    assert undated.description == "No description"
+
+
+def test_a_copy_that_can_be_reached_opens_the_study() -> None:
+    sites = sites_of(samples.coverage(RA2=samples.away), samples.REGION)
+    rows = rows_of(answer(), samples.DIRECTORY, sites)
+    assert rows[1].opens
+
+
+def test_banner() -> None:
+    whose = samples.person(samples.record(1, "RTK"), samples.record(2, "RYR", pn="JONES^Ada"), differs=True)
+    banner = banner_of(whose, samples.DIRECTORY, samples.REGION, TODAY)
+    assert (banner.name, banner.born, banner.sex) == ("SMITH, Ada (Mrs)", "14-Feb-1955 (71y)", "Female")
+    assert [(n.label, n.value) for n in banner.numbers] == [("NHS No.", "999 000 0018")]
+    assert [r.name for r in banner.records] == ["SMITH, Ada (Mrs)", "JONES, Ada"]
+    unknown = replace(whose, domain_id=Identifier("CL1", samples.REGION.authority))
+    assert banner_of(unknown, samples.DIRECTORY, samples.REGION, TODAY).numbers[0].value == "Not known"
+    nameless = replace(samples.REGION, national_authority=Oid(""), national_label="")
+    assert banner_of(unknown, samples.DIRECTORY, nameless, TODAY).numbers[0].value == "RTK-00001"
+
+
+@pytest.mark.parametrize(
+    ("form", "field"),
+    [
+        ({}, "number"),
+        ({"number": "999 000 0019"}, "number"),
+        ({"family": "X"}, "day"),
+        ({"family": "X", "day": "31", "month": "2", "year": "1980"}, "day"),
+        ({"family": "X", "day": "1", "month": "2", "year": "80"}, "day"),
+        ({"family": "X", "day": "1", "month": "2", "year": "2080"}, "day"),
+        ({"given": "X", "day": "1", "month": "2", "year": "1980"}, "family"),
+    ],
+)
+def test_what_the_form_refuses(form: dict[str, str], field: str) -> None:
+    search = read_search(form, samples.REGION, TODAY)
+    assert search.selector is None
+    assert field in search.errors
+
+
+def test_what_the_form_asks() -> None:
+    number = read_search({"number": " 999-000 0018 "}, samples.REGION, TODAY).selector
+    assert number is not None
+    assert number.identifiers == (samples.NUMBER,)
+    local = read_search({"number": "RTK/123"}, samples.REGION, TODAY).selector
+    assert local is not None
+    assert local.identifiers == (Identifier("RTK/123"),)
+    name = read_search({"family": "Ng", "day": "1", "month": "2", "year": "1980"}, samples.REGION, TODAY).selector
+    assert name is not None
+    assert (name.family, name.birth_date) == ("Ng", "19800201")
+    real = replace(samples.REGION, allow_test_numbers=False)
+    assert read_search({"number": "9990000018"}, real, TODAY).errors
