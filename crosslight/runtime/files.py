@@ -19,6 +19,18 @@ class Files(Protocol):
         """Rename ``tmp`` (already synced) to ``final`` and make the rename durable."""
         ...
 
+    def begin_writing(self, handle: BinaryIO) -> None:
+        """Let the disk begin with what was written to ``handle``, without waiting for it."""
+        ...
+
+    def place(self, handle: BinaryIO, tmp: Path, final: Path) -> bool:
+        """Give ``tmp`` the further name ``final`` and make bytes and name durable together; False when ``final`` is taken.
+
+        One commit of the file system's journal where ``sync`` and ``publish`` need two. Until it returns ``final`` may hold
+        a part after a power cut: only for names that nobody trusts before a database says so.
+        """
+        ...
+
     def write_atomic(self, path: Path, data: bytes, *, mode: int = 0o644) -> None:
         """Replace ``path`` by ``data`` so that a reader sees the old or the new bytes, never a part."""
         ...
@@ -40,6 +52,26 @@ class SystemFiles:
         fresh = not parent.exists()
         parent.mkdir(parents=True, exist_ok=True)
         os.rename(tmp, final)
+        self._sync_parents(final, fresh=fresh)
+
+    def begin_writing(self, handle: BinaryIO) -> None:
+        if hasattr(os, "posix_fadvise"):  # starts the writing of dirty pages; drops none of them
+            os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def place(self, handle: BinaryIO, tmp: Path, final: Path) -> bool:
+        parent = final.parent
+        fresh = not parent.exists()
+        parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(tmp, final)
+        except FileExistsError:
+            return False
+        self.sync(handle)
+        self._sync_parents(final, fresh=fresh)
+        return True
+
+    def _sync_parents(self, final: Path, *, fresh: bool) -> None:
+        parent = final.parent
         self.sync_dir(parent)
         if fresh:
             self.sync_dir(parent.parent)

@@ -107,6 +107,7 @@ class Archive:
         if received is not None and received.transfer_syntax_uid:
             try:
                 staged.write(file_meta(received))
+                staged.begin_dataset()
             except StorageError:
                 staged.discard()
                 raise

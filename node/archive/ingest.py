@@ -27,7 +27,7 @@ from node.archive.config import ArchiveConfig
 from node.archive.layout import Layout
 from node.archive.model import IngestResult, Received
 from node.archive.quarantine import Quarantine
-from node.archive.stage import Staged, refused_by_disk
+from node.archive.stage import Staged
 from node.archive.store import ArchiveStore, Facts, Ingested, attribute_blobs
 
 log = get_logger("archive")
@@ -41,27 +41,29 @@ _MMAP_FROM = 4 << 20
 
 
 class Pending:
-    """Digests that are between rename and commit in this process: care must not touch their files."""
+    """Digests between naming and commit in this process: one at a time each, and care must not touch their files."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self._counts: dict[bytes, int] = {}
+        self._freed = threading.Condition(self.lock)
+        self._held: set[bytes] = set()
 
     def add(self, sha256: bytes) -> None:
-        """Before the rename."""
-        with self.lock:
-            self._counts[sha256] = self._counts.get(sha256, 0) + 1
+        """Before the file gets its name; waits for an equal object that is on its way."""
+        with self._freed:
+            while sha256 in self._held:
+                self._freed.wait()
+            self._held.add(sha256)
 
     def remove(self, sha256: bytes) -> None:
         """After the commit."""
-        with self.lock:
-            left = self._counts.pop(sha256) - 1
-            if left:
-                self._counts[sha256] = left
+        with self._freed:
+            self._held.discard(sha256)
+            self._freed.notify_all()
 
     def holds(self, sha256: bytes) -> bool:
         """Whether it is on its way; call with ``lock`` held."""
-        return sha256 in self._counts
+        return sha256 in self._held
 
 
 class Ingestor:
@@ -97,12 +99,16 @@ class Ingestor:
         """
         try:
             self.check_space()
+            staged.begin_writing()  # the disk works while we read
             found, facts = self._read(staged, received)
         except gate.Refused as refusal:
             return self._refuse(staged, received, refusal)
         except OutOfSpace as error:
             staged.discard()
             return IngestResult(state="full", status=OUT_OF_RESOURCES, reason=error.what)
+        except BaseException:
+            staged.discard()
+            raise
         try:
             return self._keep(staged, received, found, facts)
         except OutOfSpace as error:
@@ -125,11 +131,11 @@ class Ingestor:
             raise gate.Refused("not-dicom", "This is an empty file.")
         with staged.path.open("rb") as handle:
             if size < _MMAP_FROM:
-                return self._parse(handle.read(), staged.path, received)
+                return self._parse(handle.read(), staged, received)
             with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                return self._parse(mapped, staged.path, received)
+                return self._parse(mapped, staged, received)
 
-    def _parse(self, data: gate.Buffer, path: Path, received: Received) -> tuple[Header, Facts]:
+    def _parse(self, data: gate.Buffer, staged: Staged, received: Received) -> tuple[Header, Facts]:
         parsed = gate.examine(data, limits=self._limits)
         _check_announced(parsed, received)
         try:
@@ -138,9 +144,11 @@ class Ingestor:
             log.exception("header fallback")
             found = self._fallback(data, parsed)
         offset, length = gate.pixel_span(parsed)
-        with memoryview(data) as whole, whole[parsed.dataset_offset :] as dataset:
-            sha256 = hashlib.sha256(dataset).digest()
-            size = len(dataset)
+        sha256 = staged.dataset_sha256() if staged.dataset_offset == parsed.dataset_offset else None
+        if sha256 is None:
+            with memoryview(data) as whole, whole[parsed.dataset_offset :] as dataset:
+                sha256 = hashlib.sha256(dataset).digest()
+        size = len(data) - parsed.dataset_offset
         study_json, series_json = attribute_blobs(found)
         facts = Facts(
             sha256=sha256, size_bytes=size, dataset_offset=parsed.dataset_offset, pixel_offset=offset, pixel_length=length,
@@ -187,11 +195,7 @@ class Ingestor:
         """Make the file durable in its place; False when a file that is known is already there."""
         if final.exists() and self._db.submit_read("known", lambda tx: self._store.knows_content_tx(tx, sha256)).result():
             return False
-        staged.sync()
-        try:
-            self._files.publish(staged.path, final)
-        except OSError as error:
-            raise refused_by_disk(error) from error
+        staged.place(final)
         return True
 
     def _conflict(self, source: Staged | Path, received: Received, found: Header) -> IngestResult:

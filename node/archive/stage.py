@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import shutil
 import struct
 from pathlib import Path
@@ -47,7 +48,18 @@ class Staged:
         self.path = path
         self._files, self._max = files, max_bytes
         self._handle: BinaryIO | None = path.open(mode, buffering=0)
-        self.size = path.stat().st_size
+        self.size = path.stat().st_size if mode == "r+b" else 0
+        self.dataset_offset = 0
+        self._digest: hashlib._Hash | None = None
+
+    def begin_dataset(self) -> None:
+        """What is written from here on is the data set: hash it as it comes."""
+        self.dataset_offset = self.size
+        self._digest = hashlib.sha256()
+
+    def dataset_sha256(self) -> bytes | None:
+        """SHA-256 of the data set, where it was hashed on its way in."""
+        return self._digest.digest() if self._digest is not None else None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append.
@@ -65,8 +77,37 @@ class Staged:
             view = memoryview(data)
             while view:
                 view = view[self._handle.write(view) :]
+            if self._digest is not None:
+                self._digest.update(data)
         except OSError as error:
             raise refused_by_disk(error) from error
+
+    def begin_writing(self) -> None:
+        """All is here: let the disk begin."""
+        if self._handle is not None:
+            self._files.begin_writing(self._handle)
+
+    def place(self, final: Path) -> None:
+        """Become the object ``final``, durably."""
+        if self._handle is None:
+            raise StorageError("This object was already closed.")
+        try:
+            if not self._place(final):
+                self._files.sync(self._handle)
+                self._files.publish(self.path, final)
+            self.close()
+        except OSError as error:
+            raise refused_by_disk(error) from error
+
+    def _place(self, final: Path) -> bool:
+        """By a second name, which never replaces a file; a file system without such names, or a taken one, needs a rename."""
+        assert self._handle is not None  # noqa: S101 - checked by the caller
+        try:
+            return self._files.place(self._handle, self.path, final)
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
+                return False
+            raise
 
     def sync(self) -> None:
         """Flush to the disk itself, and close."""

@@ -65,9 +65,10 @@ class ArchiveStore:
 
     def ingest_tx(self, tx: Tx, header: Header, facts: Facts) -> Ingested:
         """Add an instance; a repeat of the same bytes changes nothing, other bytes under its UID are a conflict (D23)."""
-        known = tx.row(
-            "SELECT id, sha256, transfer_syntax_uid, hidden FROM instance WHERE sop_uid = ? AND binned = 0", (header.sop_uid,)
+        held = tx.rows(
+            "SELECT id, sha256, transfer_syntax_uid, hidden, binned FROM instance WHERE sop_uid = ?", (header.sop_uid,)
         )
+        known = next((row for row in held if not row[4]), None)
         if known is not None:
             if known[1] != facts.sha256 or known[2] != header.transfer_syntax_uid:
                 return Ingested("conflict")
@@ -78,10 +79,8 @@ class ArchiveStore:
                 self.touch_tx(tx, header.study_uid, facts.received_unix)
                 return Ingested("restored", (header.study_uid,))
             return Ingested("duplicate")
-        revived = tx.row(
-            "SELECT id FROM instance WHERE sop_uid = ? AND binned > 0 AND sha256 = ? AND transfer_syntax_uid = ?",
-            (header.sop_uid, facts.sha256, header.transfer_syntax_uid),
-        )
+        same = (facts.sha256, header.transfer_syntax_uid)
+        revived = max((row for row in held if (row[1], row[2]) == same), key=lambda row: int(row[4]), default=None)
         hidden = self._rejected_tx(tx, header.sop_uid)
         if revived is not None:
             tx.execute(

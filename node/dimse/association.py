@@ -29,9 +29,13 @@ from node.archive.stage import Staged
 from node.dimse.message import (
     C_STORE_RQ,
     MAX_COMMAND_BYTES,
+    P_DATA_TF,
+    SOP_CLASS_NOT_SUPPORTED,
     StoreRequest,
     command_elements,
     command_field,
+    command_pdu,
+    fragments_of,
     store_request,
     store_response,
 )
@@ -41,7 +45,7 @@ log = get_logger("dimse")
 _IDLE_S = 0.05  # how long a thread waits before it looks at timers
 MAX_PDU_BYTES = 2 << 20  # any PDU, A-ASSOCIATE-RQ included
 _SETTLE_STEPS = 100  # of 10 ms
-MAX_WAITING = 4  # requests ahead of their answers; asynchronous operations are not negotiated (PS3.7 D.3.3.3)
+MAX_WAITING = 8  # other requests ahead of their answers
 
 
 class StoreHandler(Protocol):
@@ -62,9 +66,6 @@ class StoreHandler(Protocol):
 
 class Incoming:
     """A data set on its way: staged, or drained when it can no longer be kept."""
-
-    is_valid_request = True
-    msg_type = "C-STORE"
 
     def __init__(self, request: StoreRequest) -> None:
         self.request = request
@@ -173,6 +174,17 @@ class NodeSocket(AssociationSocket):  # type: ignore[misc]
         return data if got == nr_bytes else data[:got]
 
 
+class _Fragments:
+    """A P-DATA-TF PDU, and its own primitive: PDVs that point into the bytes as they were received."""
+
+    def __init__(self, found: list[tuple[int, memoryview]]) -> None:
+        self.presentation_data_value_list = found
+
+    def to_primitive(self) -> _Fragments:
+        """As pynetdicom's state machine asks for it."""
+        return self
+
+
 class NodeDul(DULServiceProvider):  # type: ignore[misc]
     """The upper layer, woken instead of polling."""
 
@@ -182,6 +194,12 @@ class NodeDul(DULServiceProvider):  # type: ignore[misc]
         self._run_loop_delay = 0
         self.to_provider_queue = _Waking(self._wake_socket)
         self.to_user_queue = _Waking(assoc.wake)
+
+    def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
+        if bytestream[0] == P_DATA_TF:
+            return _Fragments(fragments_of(bytestream)), "Evt10"
+        decoded: tuple[Any, str] = super()._decode_pdu(bytestream)
+        return decoded
 
     def _wake_socket(self) -> None:
         if isinstance(self.socket, NodeSocket):
@@ -214,25 +232,25 @@ class NodeDimse(DIMSEServiceProvider):  # type: ignore[misc]
         except Exception:
             log.exception("receive")
             self.dul.event_queue.put("Evt19")
-        if self.msg_queue.qsize() > MAX_WAITING:
+        if self.msg_queue.qsize() > MAX_WAITING:  # asynchronous operations are not negotiated (PS3.7 D.3.3.3)
             self.dul.event_queue.put("Evt19")
 
-    def _fragment(self, context_id: int, data: bytes) -> None:
+    def _fragment(self, context_id: int, data: memoryview) -> None:
         header = data[0]  # PS3.8 E.2: bit 0 command, bit 1 last
         if not header & 1:
             if self._incoming is None:
-                self._delegate(context_id, data)
+                self._delegate(context_id, bytes(data))
                 return
             if context_id != self._incoming.request.context_id:
                 raise Malformed("A data set in another presentation context than its command.", why="PS3.7 6.3.2.")
-            self._incoming.write(memoryview(data)[1:])
+            self._incoming.write(data[1:])
             if header & 2:
                 incoming, self._incoming = self._incoming, None
-                self.msg_queue.put((context_id, incoming))
+                self.assoc.answer(incoming)
             return
         if self._incoming is not None or len(self._command) + len(data) > MAX_COMMAND_BYTES:
             raise Malformed("A command where its data set should be, or one too long.", why="PS3.7 6.3.2.")
-        self._command += memoryview(data)[1:]
+        self._command += data[1:]
         if header & 2:
             command, self._command = bytes(self._command), bytearray()
             self._begin(context_id, command)
@@ -255,17 +273,10 @@ class NodeDimse(DIMSEServiceProvider):  # type: ignore[misc]
         super().receive_primitive(whole)
 
     def drop(self) -> None:
-        """Forget what is unfinished or unanswered."""
+        """Forget what is unfinished."""
         if self._incoming is not None:
             self._incoming.discard()
             self._incoming = None
-        while True:
-            try:
-                _, message = self.msg_queue.get_nowait()
-            except queue.Empty:
-                return
-            if isinstance(message, Incoming):
-                message.discard()
 
 
 class NodeAssociation(Association):  # type: ignore[misc]
@@ -323,21 +334,18 @@ class NodeAssociation(Association):  # type: ignore[misc]
         self._reactor_checkpoint.set()
         self.wake()
 
-    def _serve_request(self, msg: Any, context_id: int) -> None:
-        if not isinstance(msg, Incoming):
-            super()._serve_request(msg, context_id)
-            return
-        context = self._accepted_cx.get(context_id)
+    def answer(self, incoming: Incoming) -> None:
+        """Store and answer, in the upper layer's thread: its peer sends nothing more until it has the answer."""
+        request = incoming.request
+        context = self._accepted_cx.get(request.context_id)
         if context is None:
-            msg.discard()
-            self.abort()
+            incoming.discard()
+            self.dul.event_queue.put("Evt19")
             return
-        if context.abstract_syntax != msg.request.sop_class_uid:
-            msg.discard()
-            status, comment = 0x0122, "SOP Class not of this presentation context"  # PS3.7 C.5.9
+        if context.abstract_syntax != request.sop_class_uid:
+            incoming.discard()
+            status, comment = SOP_CLASS_NOT_SUPPORTED, "SOP Class not of this presentation context"
         else:
-            status, comment = self._handler.store(self, msg)
+            status, comment = self._handler.store(self, incoming)
         if self.is_established:
-            answer = P_DATA()
-            answer.presentation_data_value_list = [[context_id, b"\x03" + store_response(msg.request, status, comment)]]
-            self.dul.send_pdu(answer)
+            self.dul.socket.send(command_pdu(request.context_id, store_response(request, status, comment)))

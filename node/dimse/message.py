@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from crosslight.standards.problem import Malformed
 
 C_STORE_RQ, C_STORE_RSP = 0x0001, 0x8001  # PS3.7 Table E.1-1, (0000,0100)
+SOP_CLASS_NOT_SUPPORTED = 0x0122  # PS3.7 C.5.9
 NO_DATA_SET = 0x0101  # (0000,0800)
 MAX_COMMAND_BYTES = 65536
+P_DATA_TF = 0x04  # PS3.8 9.3.1: PDU type
 _HEAD = struct.Struct("<HHI").unpack_from
 _ELEMENT = struct.Struct("<HHI").pack
 
@@ -25,6 +27,30 @@ class StoreRequest:
     message_id: int
     sop_class_uid: str
     sop_instance_uid: str
+
+
+def fragments_of(pdu: bytes | bytearray) -> list[tuple[int, memoryview]]:
+    """The presentation data values of a whole P-DATA-TF PDU: context id, and fragment with its control header (PS3.8 9.3.5).
+
+    Raises:
+        Malformed: when their lengths do not fill the PDU.
+    """
+    view = memoryview(pdu)
+    found: list[tuple[int, memoryview]] = []
+    pos, end = 6, len(view)
+    while pos < end:
+        length = int.from_bytes(view[pos : pos + 4], "big")
+        if length < 2 or pos + 4 + length > end:
+            raise Malformed("A presentation data value does not fit its PDU.", why="PS3.8 9.3.5.1.")
+        found.append((view[pos + 4], view[pos + 5 : pos + 4 + length]))
+        pos += 4 + length
+    return found
+
+
+def command_pdu(context_id: int, command: bytes) -> bytes:
+    """A whole command set as one P-DATA-TF PDU (PS3.8 9.3.5, E.2)."""
+    length = len(command) + 2
+    return struct.pack(">BBIIBB", P_DATA_TF, 0, length + 4, length, context_id, 0x03) + command
 
 
 def command_elements(data: bytes | bytearray) -> dict[int, bytes]:
