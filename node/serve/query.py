@@ -52,10 +52,8 @@ async def search(serve: ServeContext, request: web.Request, level: Level) -> web
     params = [(k, v) for k, v in request.query.items() if k.lower() != "accept"]
     query = QidoQuery.parse(level, params, max_results=serve.config.max_search_results)
     query = query.within(StudyInstanceUID=study, SeriesInstanceUID=series)
-    asked = dict(params)
-    async with serve.release.act(
-        request, "search", (study,) if study else (), "dicomweb", query={"level": level, **asked}, deferred=True
-    ) as act:
+    asked, named = dict(params), query.equal_to("StudyInstanceUID") or ()
+    async with serve.release.act(request, "search", named, "dicomweb", query={"level": level, **asked}, deferred=True) as act:
         rows = await serve.archive.search(level, query.one_more())
         more = len(rows) > query.limit
         rows = rows[: query.limit]

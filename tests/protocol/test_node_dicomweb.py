@@ -7,7 +7,6 @@ import gzip
 import tracemalloc
 import warnings
 from collections.abc import AsyncIterator, Mapping
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -387,7 +386,7 @@ async def test_dicomweb_client_finds_retrieves_and_shows(node: Served) -> None:
     jpeg = pydicom.dcmread(files["SC_rgb_jpeg_dcmtk.dcm"])
     await node.add(part10(ct()), part10(ct(sop="1.2.1.1.2", number=2)), files["SC_rgb_jpeg_dcmtk.dcm"].read_bytes())
     client = DICOMwebClient(url=f"{node.url}/dicomweb")
-    run = partial(asyncio.to_thread)
+    run: Any = asyncio.to_thread
     found = await run(client.search_for_studies, search_filters={"PatientID": "L-1"})
     assert [row["0020000D"]["Value"] for row in found] == [["1.2.1"]]
     assert await run(client.search_for_studies, search_filters={"PatientID": "nobody"}) == []

@@ -95,7 +95,7 @@ def test_enhanced_windows_are_per_frame() -> None:
 def test_colour_and_palette() -> None:
     rgb = np.zeros((16, 16, 3), "u1")
     rgb[..., 1] = np.arange(256).reshape(16, 16)
-    colour = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    colour: dict[str, Any] = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
     colour |= {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
     assert np.array_equal(picture(node_serving.ct(PixelData=rgb.tobytes(), **colour)), rgb)
     planes = node_serving.ct(PixelData=rgb.transpose(2, 0, 1).tobytes(), **(colour | {"PlanarConfiguration": 1}))

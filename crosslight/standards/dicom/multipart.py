@@ -144,6 +144,7 @@ class RelatedReader:
         self._buffer = bytearray(b"\r\n")  # as if the body followed a line: the first delimiter has no CRLF of its own
         self._state = "preamble"
         self._index = -1
+        self._problem: Malformed | None = None
 
     @property
     def finished(self) -> bool:
@@ -151,26 +152,35 @@ class RelatedReader:
         return self._state == "epilogue"
 
     def feed(self, data: bytes) -> list[Event]:
-        """Events of the next chunk.
+        """Events of the next chunk. What comes before an error is given first, the error at the next call.
 
         Raises:
             Malformed: for bytes that are not this multipart.
             TooLarge: over a bound.
         """
         events: list[Event] = []
+        if self._problem is not None:
+            raise self._problem
         if self._state == "epilogue":
             return events
         self._buffer += data
-        more = True
-        while more:
-            if self._state == "headers":
-                more = self._headers(events)
-            elif self._state == "epilogue":
-                self._buffer.clear()
-                more = False
-            else:
-                more = self._content(events)
+        try:
+            while self._step(events):
+                pass
+        except Malformed as error:
+            self._problem = error
+            if not events:
+                raise
         return events
+
+    def _step(self, events: list[Event]) -> bool:
+        """Take the next piece; False when more bytes are needed."""
+        if self._state == "headers":
+            return self._headers(events)
+        if self._state == "epilogue":
+            self._buffer.clear()
+            return False
+        return self._content(events)
 
     def close(self) -> None:
         """Say that the body has ended.
@@ -178,6 +188,8 @@ class RelatedReader:
         Raises:
             Malformed: when the terminal delimiter has not come: the body was cut off.
         """
+        if self._problem is not None:
+            raise self._problem
         if self._state != "epilogue":
             raise Malformed(
                 "The multipart body has no terminal delimiter.", why="RFC 2046 5.1.1: it was cut off, or is not multipart.",

@@ -1,0 +1,187 @@
+"""STOW-RS at a node: each instance its own fate, and nothing that breaks a request breaks the node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import node_serving
+import orjson
+import pydicom
+import pytest
+from aiohttp import ClientError
+from node_serving import Served, ct, part10, related, serving
+
+from crosslight.standards.problem import StorageError
+from node.archive.config import ArchiveConfig
+from node.serve.config import ServeConfig
+
+DICOM = "application/dicom"
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Served]:
+    async with serving(tmp_path) as served:
+        yield served
+
+
+async def post(node: Served, body: Any, content_type: str, path: str = "/studies", **headers: str) -> tuple[int, dict[str, Any]]:
+    sent = {"Content-Type": content_type, **headers}
+    async with node.session.post(f"{node.url}/dicomweb{path}", data=body, headers=sent) as response:
+        return response.status, orjson.loads(await response.read())
+
+
+async def stow(node: Served, *files: bytes, path: str = "/studies") -> tuple[int, dict[str, Any]]:
+    return await post(node, *related((DICOM, data) for data in files), path=path)
+
+
+def stored(answer: dict[str, Any]) -> list[str]:
+    return [item["00081155"]["Value"][0] for item in answer.get("00081199", {}).get("Value", [])]
+
+
+def failed(answer: dict[str, Any]) -> dict[str, int]:
+    return {item["00081155"]["Value"][0]: item["00081197"]["Value"][0] for item in answer.get("00081198", {}).get("Value", [])}
+
+
+def others(answer: dict[str, Any]) -> list[int]:
+    return [item["00081197"]["Value"][0] for item in answer.get("0008119A", {}).get("Value", [])]
+
+
+async def test_all_stored(node: Served) -> None:
+    files = [part10(ct(sop=f"1.2.1.1.{i}", number=i)) for i in range(1, 13)]
+    status, answer = await stow(node, *files)
+    assert (status, stored(answer)) == (200, [f"1.2.1.1.{i}" for i in range(1, 13)])
+    assert answer["00081190"]["Value"] == [f"{node.url}/dicomweb/studies/1.2.1"]
+    item = answer["00081199"]["Value"][0]
+    assert item["00081150"]["Value"] == ["1.2.840.10008.5.1.4.1.1.2"]
+    async with node.session.get(item["00081190"]["Value"][0], headers={"Accept": DICOM}) as response:
+        assert await response.read() == files[0]
+    assert pydicom.Dataset.from_json(answer).ReferencedSOPSequence[11].ReferencedSOPInstanceUID == "1.2.1.1.12"
+    assert await stow(node, files[0]) == (200, {**answer, "00081199": {"vr": "SQ", "Value": [item]}})  # again: no harm
+    acts = await node.audit.search(limit=10)
+    assert [(act["action"], act["outcome"]) for act in acts if act["action"] == "store"][-1] == ("store", "ok 12 stored of 12")
+
+
+async def test_some_stored(node: Served) -> None:
+    cut = part10(ct(sop="1.2.1.1.2"))[:-100]
+    status, answer = await stow(node, part10(ct()), cut, b"no dicom at all" * 20, part10(ct(sop="1.2.1.1.3")))
+    assert (status, stored(answer)) == (202, ["1.2.1.1.1", "1.2.1.1.3"])
+    assert failed(answer) == {"1.2.1.1.2": 0xC000}
+    assert others(answer) == [0xC000]
+    assert len(await node.archive.objects("1.2.1")) == 2
+
+
+async def test_none_stored(node: Served) -> None:
+    status, answer = await stow(node, b"x" * 300, b"")
+    assert (status, stored(answer), len(others(answer))) == (409, [], 2)
+
+
+async def test_a_conflicting_instance(node: Served) -> None:
+    await node.add(part10(ct()))
+    status, answer = await stow(node, part10(ct(StudyDescription="another")))
+    assert (status, stored(answer), list(failed(answer))) == (409, [], ["1.2.1.1.1"])
+
+
+async def test_the_study_of_the_url_binds(node: Served) -> None:
+    status, answer = await stow(node, part10(ct()), part10(ct(study="1.2.2", sop="1.2.2.1")), path="/studies/1.2.1")
+    assert (status, stored(answer), failed(answer)) == (202, ["1.2.1.1.1"], {"1.2.2.1": 0xA900})
+    assert await node.archive.objects("1.2.2") == []
+    assert (await stow(node, b"x" * 200, path="/studies/1.2.1"))[0] == 409
+
+
+async def test_the_disk_is_full(tmp_path: Path) -> None:
+    async with serving(tmp_path, archive_config=ArchiveConfig(min_free_bytes=1 << 60)) as node:
+        status, answer = await stow(node, part10(ct()))
+        assert (status, stored(answer)) == (507, [])
+        assert [*failed(answer).values(), *others(answer)] == [0xA700]
+
+
+async def test_single_part(node: Served) -> None:
+    assert stored((await post(node, part10(ct()), DICOM))[1]) == ["1.2.1.1.1"]
+
+
+async def test_other_parts_fail_alone(node: Served) -> None:
+    parts = [("text/plain", b"hello"), (f"{DICOM}; transfer-syntax=1.2.840.10008.1.2.1", part10(ct()))]
+    status, answer = await post(node, *related(parts))
+    assert (status, stored(answer), others(answer)) == (202, ["1.2.1.1.1"], [0xC000])
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (b"", 'multipart/related; type="application/dicom"; boundary=b', 400),
+        (b"--b--\r\n", 'multipart/related; type="application/dicom"; boundary=b', 400),
+        (b"--b\nContent-Type: application/dicom\n\nxx\n--b--\n", 'multipart/related; type="application/dicom"; boundary=b', 400),
+        (b"whatever", 'multipart/related; type="application/dicom"', 400),
+        (b"{}", "application/json", 400),
+        (b"x", "", 400),
+    ],
+)
+async def test_what_is_no_request(node: Served, body: bytes, content_type: str, status: int) -> None:
+    found, problem = await post(node, body, content_type)
+    assert (found, problem["kind"]) == (status, "Malformed")
+
+
+async def test_a_request_that_breaks_off_keeps_what_came(node: Served) -> None:
+    body, content_type = related([(DICOM, part10(ct())), (DICOM, part10(ct(sop="1.2.1.1.2")))])
+    status, answer = await post(node, body[:-300], content_type)
+    assert (status, stored(answer), others(answer)) == (400, ["1.2.1.1.1"], [0xC000])
+    assert len(await node.archive.objects("1.2.1")) == 1
+
+
+async def test_a_client_that_hangs_up_leaves_nothing_behind(node: Served, tmp_path: Path) -> None:
+    async def dying() -> AsyncIterator[bytes]:
+        body, _ = related([(DICOM, part10(ct(side=512)))])
+        yield body[:300_000]
+        raise RuntimeError("hung up")
+
+    with pytest.raises((ClientError, RuntimeError)):
+        await post(node, dying(), related([])[1])
+    status, _ = await stow(node, part10(ct(sop="1.2.1.1.9")))
+    assert status == 200
+    left = [path for path in (tmp_path / "archive" / "tmp").rglob("*") if path.is_file() and path.name != "lock"]
+    assert left == []
+
+
+async def test_bounds(tmp_path: Path) -> None:
+    config = ServeConfig(max_stow_bytes=1 << 20, max_instance_bytes=1 << 20, max_stow_parts=3)
+    async with serving(tmp_path, config=config) as node:
+        assert (await stow(node, part10(ct(side=800))))[0] == 413  # said by Content-Length, before a byte is read
+
+        async def chunked() -> AsyncIterator[bytes]:
+            body, _ = related([(DICOM, part10(ct())), (DICOM, part10(ct(sop="1.2.1.1.2", side=800)))])
+            for start in range(0, len(body), 100_000):
+                yield body[start : start + 100_000]
+
+        status, answer = await post(node, chunked(), related([])[1])
+        assert (status, stored(answer)) == (413, ["1.2.1.1.1"])
+        status, answer = await stow(node, *(part10(ct(sop=f"1.2.1.1.{i}")) for i in range(4, 9)))
+        assert (status, len(stored(answer))) == (413, 3)
+    config = ServeConfig(max_instance_bytes=1 << 20)
+    async with serving(tmp_path / "two", config=config) as node:
+        status, answer = await stow(node, part10(ct()), part10(ct(sop="1.2.1.1.2", side=800)), part10(ct(sop="1.2.1.1.3")))
+        assert (status, stored(answer), failed(answer)) == (202, ["1.2.1.1.1", "1.2.1.1.3"], {"1.2.1.1.2": 0xA700})
+
+
+async def test_every_sample_by_stow_is_the_sample(node: Served) -> None:
+    """All of pydicom's files in one request: each that is called stored is there."""
+    paths = node_serving.sample_files()
+    status, answer = await stow(node, *(path.read_bytes() for path in paths))
+    assert status == 202
+    assert len(stored(answer)) > 30  # the others say the same UIDs again, or are refused by the gate
+    for item in answer["00081199"]["Value"]:
+        async with node.session.head(item["00081190"]["Value"][0], headers={"Accept": DICOM}) as response:
+            assert response.status == 200
+
+
+async def test_the_audit_must_be_writable(node: Served) -> None:
+    async def broken(entry: object) -> None:
+        raise StorageError("no audit")
+
+    node.audit.begin = broken  # type: ignore[method-assign]
+    async with node.session.get(f"{node.url}/dicomweb/studies") as response:
+        assert response.status == 503
+    status, _ = await stow(node, part10(ct()))
+    assert status == 503
+    assert await node.archive.objects("1.2.1") == []
