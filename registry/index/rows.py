@@ -66,6 +66,11 @@ class Loaded:
         """Of the newest act on it (D10), which may be a change of availability."""
         return version_of(self.row.version)
 
+    @property
+    def own_digest(self) -> bool:
+        """Whether the content digest is the holder's own; ITI-42 carries none."""
+        return not self.row.flags & OTHER_DIGEST
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tombstone:

@@ -1,24 +1,57 @@
-"""The one way into the index (ARCHITECTURE, "Two narrow waists"): validate, resolve the patient, commit, notify."""
+"""The one way into the index (ARCHITECTURE, "Two narrow waists"): validate, resolve the patient, commit, notify.
+
+The rules are in ``turn.py``; here are transactions, batches and who is told.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from crosslight.runtime.clock import Clock, Ids
-from crosslight.runtime.db import Db
-from crosslight.standards.problem import CrosslightError
+from crosslight.runtime.db import Db, Tx
+from crosslight.runtime.log import get_logger
+from crosslight.standards.access import decide
+from crosslight.standards.problem import CrosslightError, Forbidden, NotFound, OurError
 from crosslight.standards.region import Region
 from crosslight.standards.study import StudyRecord
 from registry.identity.store import IdentityStore
 from registry.index.model import Change, HoldingKey
 from registry.index.store import IndexStore
-from registry.intake.model import Acceptance, Submission
-from registry.members.model import Directory
+from registry.intake.checks import with_detail
+from registry.intake.model import Acceptance, Outcome, Submission, Withdraw
+from registry.intake.turn import Turn
+from registry.members.model import Directory, Member
+
+BATCH = 500  # submissions in one transaction
+log = get_logger("accept")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Done:
+    outcomes: list[tuple[Outcome, ...] | CrosslightError]
+    changes: list[Change]
+    thin: list[HoldingKey]
+
+
+class _OneByOneError(Exception):
+    """An act of a batch failed half done: the batch is rolled back and its submissions are taken one by one."""
 
 
 class Acceptor:
-    """Accepts submissions. ``enrich`` is told of holdings that know only their entry (D17), ``on_change`` of every change;
-    both after the commit, both must return at once."""
+    """Accepts submissions.
+
+    Args:
+        db: The database of index and identity.
+        index, identity: Their stores.
+        directory: Members as they are now.
+        clock, ids: The seam for time and randomness.
+        region: Whose ids count.
+        enrich: Told of holdings that know only their entry (D17); after the commit, must return at once.
+        on_change: Told of every change; likewise.
+    """
 
     def __init__(
         self,
@@ -31,7 +64,12 @@ class Acceptor:
         region: Region,
         enrich: Callable[[HoldingKey], None] | None = None,
         on_change: Callable[[Sequence[Change]], None] | None = None,
-    ) -> None: ...
+    ) -> None:
+        self._db, self._index, self._identity, self._directory = db, index, identity, directory
+        self._clock, self._ids, self._region = clock, ids, region
+        self._enrich, self._on_change = enrich, on_change
+        self.alarms: Counter[str] = Counter()  # what an operator must look at, by kind; for metrics
+        self.outcomes: Counter[str] = Counter()  # accepted, already, stale, refused; for metrics
 
     async def accept(self, submission: Submission) -> Acceptance:
         """Commit a submission, all its acts or none.
@@ -40,22 +78,138 @@ class Acceptor:
             CrosslightError: refused, with its ``xds_code``; nothing is stored then. An epoch that was not granted is a
                 ``Conflict`` with ``where="epoch"``.
         """
-        raise NotImplementedError
+        try:
+            member = self._member(submission)
+            done = await self._db.write("accept", lambda tx: self._one(tx, submission, member))
+        except CrosslightError:
+            self.outcomes["refused"] += 1
+            raise
+        return self._told(done)[0]
 
     async def accept_many(self, submissions: Sequence[Submission]) -> list[Acceptance | CrosslightError]:
-        """A batch of a feed in one transaction; each submission succeeds or fails on its own."""
-        raise NotImplementedError
+        """A batch of a feed in few transactions; each submission succeeds or fails on its own, in the order given."""
+        results: list[Acceptance | CrosslightError] = []
+        for start in range(0, len(submissions), BATCH):
+            part = submissions[start : start + BATCH]
+            try:
+                done = await self._db.write("accept_many", partial(self._batch, part))
+            except Exception as error:
+                if not isinstance(error, _OneByOneError):
+                    log.exception("a batch failed", count=len(part))
+                results += [await self._alone(submission) for submission in part]
+            else:
+                told = iter(self._told(done))
+                results += [one if isinstance(one, CrosslightError) else next(told) for one in done.outcomes]
+        return results
+
+    async def _alone(self, submission: Submission) -> Acceptance | CrosslightError:
+        try:
+            return await self.accept(submission)
+        except CrosslightError as error:
+            return error
+        except Exception:
+            log.exception("an act failed", member=int(submission.member.id))
+            return OurError("Something went wrong here.", todo="Try again; the registry's log says more.")
+
+    # --- in the transaction ----------------------------------------------------------------------------------------
+
+    def _turn(self, tx: Tx) -> Turn:
+        return Turn(tx, self._index, self._identity, self._region, self._clock.now(), self._new_id, self._alarm)
+
+    def _one(self, tx: Tx, submission: Submission, member: Member) -> _Done:
+        turn = self._turn(tx)
+        turn.begin([submission])
+        outcomes = turn.run(submission, member)
+        return _Done(outcomes=[outcomes], changes=turn.finish(), thin=list(turn.thin))
+
+    def _batch(self, submissions: Sequence[Submission], tx: Tx) -> _Done:
+        turn = self._turn(tx)
+        turn.begin(submissions)
+        outcomes: list[tuple[Outcome, ...] | CrosslightError] = []
+        for submission in submissions:
+            turn.touched = False
+            try:
+                outcomes.append(turn.run(submission, self._member(submission)))
+            except CrosslightError as error:
+                if turn.touched:
+                    raise _OneByOneError from error
+                outcomes.append(error)
+        return _Done(outcomes=outcomes, changes=turn.finish(), thin=list(turn.thin))
+
+    def _member(self, submission: Submission) -> Member:
+        """The sender as the directory has it now, if it may do what it asks.
+
+        Raises:
+            Forbidden: if not.
+        """
+        member = self._directory.by_id(submission.member.id) or submission.member
+        if member.status not in ("active", "foreign"):
+            raise Forbidden(f"{member.code} may not publish: it is {member.status}.", todo="Ask the region's operator.")
+        principal = submission.principal
+        if principal.member is not None and principal.member != member.id:
+            raise Forbidden("A member publishes for itself only.")
+        face = "feed" if submission.road == "grpc" else "xds"
+        for action in {"delete" if isinstance(act, Withdraw) else "publish" for act in submission.acts}:
+            decision = decide(principal, face, action)  # type: ignore[arg-type]
+            if not decision.permit:
+                raise Forbidden("This is not allowed.", why=decision.rule)
+        return member
+
+    def _new_id(self) -> str:
+        return self._ids.uuid4().urn
+
+    def _alarm(self, what: str, member: Member, study_uid: str) -> None:
+        self.alarms[what] += 1
+        log.error("alarm", what=what, code=member.code, study=study_uid)
+
+    # --- after the commit ------------------------------------------------------------------------------------------
+
+    def _told(self, done: _Done) -> list[Acceptance]:
+        accepted = [one for one in done.outcomes if not isinstance(one, CrosslightError)]
+        self.outcomes["refused"] += len(done.outcomes) - len(accepted)
+        for one in accepted:
+            self.outcomes.update(one)
+        if done.changes and self._on_change is not None:
+            self._on_change(done.changes)
+        if self._enrich is not None:
+            for key in done.thin:
+                self._enrich(key)
+        return [Acceptance(outcomes=one, incarnation=self._index.incarnation) for one in accepted]
+
+    # --- detail ----------------------------------------------------------------------------------------------------
 
     async def update_detail(self, key: HoldingKey, record: StudyRecord, *, entry_uuid: str = "", digest: str = "") -> bool:
         """Replace what is known of a holding by more of it, without a new version (D17).
 
         Args:
             key: The holding.
-            record: With ``detail`` manifest or full.
+            record: With ``detail`` manifest or full, of the same study. The patient as submitted is kept.
             entry_uuid: The version that ``record`` describes; another one now current is left alone. '' = whatever is.
             digest: The content digest as the holder states it; '' keeps the one that was submitted.
 
         Returns:
             Whether it was replaced.
+
+        Raises:
+            NotFound: if the record is of another study.
         """
-        raise NotImplementedError
+        if record.study_uid != key.study_uid:
+            raise NotFound("The detail is of another study.")
+
+        def write(tx: Tx) -> list[Change]:
+            work = self._index.work(tx, self._clock.now())
+            work.lock([key.member])
+            entry = work.entry(key.member, key.study_uid)
+            if entry.now is None or entry.now.holding.record_key != key.record_key:
+                return []
+            publication = entry.now.holding.publication
+            if entry_uuid and publication.entry_uuid != entry_uuid:
+                return []
+            work.replace_record(entry, with_detail(publication, record), digest)
+            work.flush()
+            return work.changes
+
+        changes = await self._db.write("update_detail", write)
+        if changes and self._on_change is not None:
+            self._on_change(changes)
+        return bool(changes)

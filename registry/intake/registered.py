@@ -66,9 +66,9 @@ class RegisteredObjects:
                     if entry_uuid in (one.source, one.target):
                         found[one.entry_uuid] = one
         for thing in self._index.objects.linking(self._tx, [entry_uuid]):
-            one = from_plain("association", thing.body)
-            if isinstance(one, Association):
-                found.setdefault(one.entry_uuid, one)
+            other = from_plain("association", thing.body)
+            if isinstance(other, Association):
+                found.setdefault(other.entry_uuid, other)
         return list(found.values())
 
     # --- what accept.py asks beside --------------------------------------------------------------------------------

@@ -1,0 +1,200 @@
+"""Generic XDS objects, and the standard's rules over whole submissions (ITI TF-2 3.42, 3.57, 3.62), in a transaction.
+
+Studies go through ``turn.py``; this is for everything beside them, and for what they cause beside themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from crosslight.runtime.db import Tx
+from crosslight.standards.ids import Identifier
+from crosslight.standards.problem import Forbidden
+from crosslight.standards.region import Region
+from crosslight.standards.xds.errors import refusal
+from crosslight.standards.xds.metadata import RegistryObjects, from_plain
+from crosslight.standards.xds.publication import Publication
+from crosslight.standards.xds.views import objects_of
+from registry.identity.store import IdentityStore
+from registry.index.flush import Entry
+from registry.index.model import Change, Person, RecordKey, XdsObject
+from registry.index.store import IndexStore
+from registry.index.write import Work
+from registry.intake.model import Publish, SetAvailability, StoreObjects, Submission, Withdraw
+from registry.intake.registered import APPROVED, DEPRECATED, RegisteredObjects, touched, versions_of, xds_object
+from registry.intake.relations import Effects, check, check_removal, effects
+from registry.members.model import Member
+
+Alarm = Callable[[str, Member, str], None]
+
+
+class Generic:
+    """Acts on objects that are no studies. ``changed`` says that something was written; ``changes`` what."""
+
+    def __init__(
+        self,
+        tx: Tx,
+        index: IndexStore,
+        identity: IdentityStore,
+        work: Work,
+        region: Region,
+        now: datetime,
+        new_id: Callable[[], str],
+    ) -> None:
+        self._tx, self._index, self._identity, self._work = tx, index, identity, work
+        self._region, self._now, self._new_id = region, now, new_id
+        self.changed = False
+        self.changes: list[Change] = []
+
+    def registry(self) -> RegisteredObjects:
+        """What is registered, as the database has it."""
+        return RegisteredObjects(self._tx, self._index, self._identity)
+
+    def addressed(self, cx: str, member: Member) -> tuple[Person, RecordKey | None]:
+        """The person that DocumentEntry.patientId names, and the record where it is one authority's own number (D4)."""
+        identifier = Identifier.parse_cx(cx)
+        target = self._identity.find_cx_tx(self._tx, identifier)
+        shared = {*self._region.nationals, self._region.authority}
+        own = member.status == "foreign" or identifier.authority in {*shared, member.authority}
+        if target is None or target.subsumed or not own:
+            raise refusal("XDSUnknownPatientId", "This patient id is not known here, or no longer current.")
+        return target.person, target.record.key if target.record is not None else None
+
+    # --- ITI-42's own rules ----------------------------------------------------------------------------------------
+
+    def by_the_standard(self, submission: Submission, member: Member, alarm: Alarm) -> Effects:
+        """What relations.py asks of the whole submission, before anything is changed."""
+        objects, patients = [], set()
+        registry = self.registry()
+        for act in submission.acts:
+            if isinstance(act, Publish):
+                objects += list(objects_of(act.publication, act.patient_cx))
+                patients.add(act.patient_cx)
+            elif isinstance(act, StoreObjects):
+                objects += [from_plain(thing.kind, thing.body) for thing in act.objects]
+                patients.add(act.patient_cx)
+        if not objects:
+            return Effects()
+        persons = {self.addressed(cx, member)[0].key for cx in patients if cx}
+        if len(persons) > 1:
+            raise refusal("XDSPatientIdDoesNotMatch", "The objects of a submission are of different patients.")
+        if not persons:
+            raise refusal("XDSUnknownPatientId", "The submission names no patient.")
+        found = RegistryObjects.of(objects)
+        self._clashes(found, registry, member, alarm)
+        check(found, registry, persons.pop())
+        caused = effects(found, registry, self._new_id)
+        self._may_deprecate(caused.deprecate, registry, member)
+        return caused
+
+    def _clashes(self, found: RegistryObjects, registry: RegisteredObjects, member: Member, alarm: Alarm) -> None:
+        """An id of another member's is refused by the rules like any other; that it happened is an operator's matter (D9)."""
+        for thing in found:
+            others = {h.member for h in registry.holdings(thing.entry_uuid)}
+            stored = registry.stored(thing.entry_uuid)
+            if stored is not None and stored.member is not None:
+                others.add(stored.member)
+            if others - {member.id}:
+                alarm("an id of another member's", member, "")
+                raise refusal("XDSDuplicateUniqueIdInRegistry", f"{thing.entry_uuid} belongs to another.", thing.entry_uuid)
+
+    def _may_deprecate(self, uuids: Sequence[str], registry: RegisteredObjects, member: Member) -> None:
+        for uuid in uuids:
+            owners = {h.member for h in registry.holdings(uuid)}
+            thing = registry.stored(uuid)
+            if thing is not None and thing.member is not None:
+                owners.add(thing.member)
+            if owners - {member.id}:
+                raise Forbidden("A document of another member cannot be replaced.", where=uuid)
+
+    def apply(self, caused: Effects, member: Member) -> None:
+        """Deprecations beside the replaced study itself, folders' new members, folders' times."""
+        registry = self.registry()
+        things: list[XdsObject] = []
+        for uuid in caused.deprecate:
+            thing = registry.stored(uuid)
+            if thing is not None:
+                things.append(replace(thing, status=DEPRECATED))
+            else:
+                for holding in registry.holdings(uuid):
+                    entry = self._work.entry(member.id, holding.study_uid)
+                    if entry.now is not None and entry.now.holding.publication.entry_uuid == uuid:
+                        self._work.set_state(entry, deprecated=True, version=None)
+        for association in caused.add:
+            ends = [e for e in (registry.stored(association.source), registry.stored(association.target)) if e is not None]
+            key = next((e.record_key for e in ends if e.record_key is not None), None)
+            things.append(replace(xds_object(association, key), member=member.id))
+        for uuid in caused.touch:
+            folder = registry.stored(uuid)
+            if folder is not None:
+                things.append(touched(folder, self._now))
+        if things:
+            self.put(things)
+
+    def availability(self, member: Member, act: SetAvailability, thing: XdsObject) -> None:
+        """ITI-57 UpdateAvailabilityStatus of a document that is no study."""
+        if thing.member not in (None, member.id):
+            raise Forbidden("This object is another member's.", where=act.entry_uuid)
+        if thing.kind != "document":
+            raise refusal("XDSMetadataUpdateError", "Only a document has an availability.", act.entry_uuid)
+        current = APPROVED if thing.status.endswith(APPROVED) else DEPRECATED
+        if current == act.status or act.original not in (None, current):
+            raise refusal("XDSMetadataVersionError", f"The entry is {current}.", act.entry_uuid)
+        self.put([replace(thing, status=act.status)])
+
+    def remove(self, member: Member, act: Withdraw) -> None:
+        """ITI-62: studies only as whole chains (D16), other objects as the standard lets them go."""
+        registry = self.registry()
+        check_removal(act.entry_uuids, registry)
+        named = set(act.entry_uuids)
+        entries: dict[str, Entry] = {}
+        things: list[XdsObject] = []
+        for uuid in act.entry_uuids:
+            for holding in registry.holdings(uuid):
+                if holding.member != member.id:
+                    raise Forbidden("This study is another member's.", where=uuid)
+                missing = _chain(versions_of(holding)) - named
+                if missing:
+                    raise refusal("ReferencesExistException", "A study is removed with all its versions.", sorted(missing)[0])
+                entries[holding.study_uid] = self._work.entry(member.id, holding.study_uid)
+            thing = registry.stored(uuid)
+            if thing is not None:
+                if thing.member not in (None, member.id):
+                    raise Forbidden("This object is another member's.", where=uuid)
+                things.append(thing)
+        self.changed = True
+        for entry in entries.values():
+            self._work.withdraw(entry, act.version)
+        self._index.objects.remove(self._tx, things)
+        self.changes += [Change(kind="objects", member=member.id, record_key=thing.record_key) for thing in things]
+
+    # --- other objects ---------------------------------------------------------------------------------------------
+
+    def store(self, member: Member, act: StoreObjects) -> None:
+        """Store objects whole, under the patient record that the submission names."""
+        key: RecordKey | None = None
+        if act.patient_cx:
+            person, key = self.addressed(act.patient_cx, member)
+            key = key if key is not None else person.records[0].key
+        things = [replace(t, record_key=t.record_key or key, member=member.id) for t in act.objects]
+        for uuid in act.deprecate:
+            thing = self.registry().stored(uuid)
+            if thing is not None:
+                things.append(replace(thing, status=DEPRECATED))
+        self.put(things)
+
+    def put(self, things: Sequence[XdsObject]) -> None:
+        """Write objects."""
+        self.changed = True
+        self._index.objects.put(self._tx, things, self._now)
+        self.changes += [Change(kind="objects", member=t.member, record_key=t.record_key) for t in things]
+
+
+def _chain(versions: Iterable[Publication]) -> set[str]:
+    """Every object of a study's chain: entries, SubmissionSets, associations."""
+    found: set[str] = set()
+    for p in versions:
+        found |= {p.entry_uuid, p.submission_uuid, p.has_member_uuid, p.replaces_uuid}
+    return found - {""}
