@@ -118,6 +118,8 @@ def _check_ends(a: Association, own: dict[str, RegistryObject], registry: Regist
             for end, uuid in ((source, a.source), (target, a.target)):
                 if not end.approved:
                     raise refusal("XDSRegistryDeprecatedDocumentError", f"{uuid} is Deprecated.", a.entry_uuid)
+        elif source.registered:
+            raise refusal("XDSRegistryMetadataError", f"{a.source} is another submission's.", a.entry_uuid)
         elif target.kind != "document" or a.submission_set_status != "Reference":
             _same_patient(a, source, target)
     elif a.type in v.RELATIONSHIPS:

@@ -1,0 +1,98 @@
+"""ITI-18 Registry Stored Query, from the index through ``ask`` (ITI TF-2 3.18)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from crosslight.standards.region import Region
+from crosslight.standards.xds import vocabulary as v
+from crosslight.standards.xds.adhoc import ACTION_RESPONSE, parse_adhoc_request, render_adhoc_response
+from crosslight.standards.xds.errors import RegistryError
+from crosslight.standards.xds.evaluate import evaluate
+from crosslight.standards.xds.metadata import DocumentEntry, Folder, RegistryObject, RegistryObjects, SubmissionSet, from_plain
+from crosslight.standards.xds.response import FAILURE, SUCCESS
+from crosslight.standards.xds.stored_query import StoredQuery, parse_stored_query
+from crosslight.standards.xds.views import registered_objects
+from registry.ask import Ask
+from registry.index.model import Holding, RecordKey, XdsObject
+from registry.questions import Answer, ByObject, ByPatient, PatientSelector, Question
+from registry.xds.coverage import coverage_slots, coverage_warning
+from registry.xds.endpoint import Call
+
+
+class RegistryStoredQuery:
+    """The transaction.
+
+    Args:
+        ask: The way to the index.
+        region: Whose homeCommunityId answers carry.
+        warn: Whether a degraded answer carries a Warning; coverage slots are always there.
+        quiet: Principals (by subject) that get none, because their software takes a Warning for a failure.
+    """
+
+    response_action = ACTION_RESPONSE
+
+    def __init__(self, ask: Ask, region: Region, *, warn: bool = True, quiet: frozenset[str] = frozenset()) -> None:
+        self._ask, self._home, self._warn, self._quiet = ask, f"urn:oid:{region.home_community_id}", warn, quiet
+
+    async def answer(self, call: Call) -> bytes:
+        """An AdhocQueryResponse: Success, with what was found."""
+        query = parse_stored_query(parse_adhoc_request(call.body))
+        asked = self._ask.question(
+            call.principal, face="xds", action="search", question=question_of(query), correlation=call.correlation, peer=call.peer
+        )
+        async with asked as answer:
+            found = evaluate(query, objects_of(answer, self._home))
+            warning = coverage_warning(answer.coverage) if self._warn and call.principal.subject not in self._quiet else None
+            leaves = query.return_type == "LeafClass"
+            return render_adhoc_response(
+                SUCCESS,
+                objects=found if leaves else (),
+                refs=() if leaves else ((thing.entry_uuid, self._home) for thing in found),
+                errors=(warning,) if warning is not None else (),
+                slots=coverage_slots(answer.coverage),
+            )
+
+    def refuse(self, errors: tuple[RegistryError, ...]) -> bytes:
+        """An AdhocQueryResponse: Failure."""
+        return render_adhoc_response(FAILURE, errors=errors)
+
+
+def question_of(query: StoredQuery) -> Question:
+    """What a stored query asks of the index: the patient's objects, or those that its ids lead to."""
+    if query.patient is not None:
+        return ByPatient(patient=PatientSelector(identifiers=(query.patient,)), versions=True)
+    return ByObject(entry_uuids=query.uuids, unique_ids=query.unique_ids, versions=True)
+
+
+def objects_of(answer: Answer, home: str) -> RegistryObjects:
+    """All metadata objects of an answer: holdings with their past as views, other objects as stored; each once."""
+    patients = {record.key: person.domain_id.cx() for person in answer.persons for record in person.records}
+    found: dict[str, RegistryObject] = {}
+    for holding in answer.holdings:
+        for thing in _of_holding(holding, patients.get(holding.record_key, ""), home):
+            found.setdefault(thing.entry_uuid, thing)
+    for stored in answer.objects:
+        found.setdefault(stored.entry_uuid, _of_stored(stored, patients, home))
+    return RegistryObjects.of(found.values())
+
+
+def _of_holding(holding: Holding, patient_cx: str, home: str) -> Iterable[RegistryObject]:
+    for publication in (holding.publication, *(past.publication for past in holding.past)):
+        yield from registered_objects(publication, patient_cx, home)
+
+
+def _of_stored(stored: XdsObject, patients: dict[RecordKey, str], home: str) -> RegistryObject:
+    thing = from_plain(stored.kind, stored.body)
+    status = stored.status if stored.status.startswith("urn:") else v.STATUS + stored.status
+    thing = replace(
+        thing,
+        status=status,
+        home=home,
+        logical_id=stored.logical_id or thing.logical_id or thing.entry_uuid,
+        version=thing.version or "1",
+    )
+    if stored.record_key in patients and isinstance(thing, DocumentEntry | SubmissionSet | Folder):
+        return replace(thing, patient_id=patients[stored.record_key])
+    return thing
