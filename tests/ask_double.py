@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 from aiohttp import web
 from registry_samples import REGION, MemoryDirectory, published
@@ -211,7 +212,8 @@ def service(
         request[PRINCIPAL] = principal(request) if principal is not None else OPEN
         return await handler(request)
 
-    app = web.Application(middlewares=[problems(renderers or ErrorRenderers(), SystemIds()), authenticate])
+    shell = cast(Any, problems(renderers or ErrorRenderers(), SystemIds()))
+    app = web.Application(middlewares=[shell, authenticate])
     app.add_routes(routes)
     return app
 

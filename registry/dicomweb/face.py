@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -25,9 +26,11 @@ from registry.dicomweb.plan import QidoPlanner, decided, name_matches
 from registry.dicomweb.rows import Held, all_series, cut, group, root_of, series_row, study_row
 from registry.gateway.gateway import Gateway, Holder
 from registry.members.model import Directory
-from registry.questions import Answer, ByObject, ByPopulation, Question
+from registry.questions import Answer, ByObject, ByPatient, ByPopulation, Question
 
 COVERAGE_HEADER = "Crosslight-Coverage"
+MAX_PAGES = 8  # of the index for one answer
+Bounded = ByPatient | ByObject | ByPopulation
 _EXPOSED = f"Warning, {COVERAGE_HEADER}, Crosslight-Holder, X-Correlation-Id"
 _OFFERS = (Offer(MEDIA_TYPE), Offer("application/json"))
 _UID = r"[0-9.]{1,64}"
@@ -58,12 +61,27 @@ class DicomwebFace:
         """``/studies``: one row for each study UID (and patient), with its holders."""
         query = self._query(request, "study")
         question = self._bounded(query)
-        async with self._question(request, "search", question) as answer:
-            base = self._base(request)
-            rows = [row for held in self._held(answer) if (row := self._study(held, answer, query, question, base))]
-            page = rows[query.offset : query.offset + query.limit]
+        base, wanted = self._base(request), query.offset + query.limit
+        async with AsyncExitStack() as stack:
+            answers = [await stack.enter_async_context(self._question(request, "search", question))]
+            rows = self._studies(answers, query, question, base)
+            # Holdings are counted there, studies here: go on until the page is full and its last study has all its holders.
+            while isinstance(question, ByPopulation) and answers[-1].cursor and len(rows) <= wanted and len(answers) < MAX_PAGES:
+                question = replace(question, cursor=answers[-1].cursor)
+                answers.append(await stack.enter_async_context(self._question(request, "search", question)))
+                rows = self._studies(answers, query, question, base)
+            page = rows[query.offset : wanted]
+            cuts = [cut(row, query.returned()) for row in page]
             left = max(0, len(rows) - query.offset - len(page))
-            return self._rows(request, [cut(row, query.returned()) for row in page], answer.coverage, query, left, answer.cursor)
+            return self._rows(request, cuts, answers[-1].coverage, query, left, answers[-1].cursor)
+
+    def _studies(self, answers: Sequence[Answer], query: QidoQuery, question: Bounded, base: str) -> list[Attributes]:
+        found = []
+        for held in self._held(answers):
+            row = study_row(held, self._root(held, answers, base), self._gateway.reachable)
+            if _meets(row, decided(query, question), held) and name_matches(query, held):
+                found.append(row)
+        return found
 
     async def series(self, request: web.Request) -> web.StreamResponse:
         """``/studies/{study}/series`` and ``/series?StudyInstanceUID=…`` (or of a patient), from the index."""
@@ -75,13 +93,13 @@ class DicomwebFace:
             )
         async with self._question(request, "search", question) as answer:
             base = self._base(request)
-            helds = self._held(answer)
+            helds = self._held([answer])
             study = request.match_info.get("study", "")
             if study and helds and not any(all_series(held) for held in helds):  # entry detail only (D17)
                 return await self._from_holder(request, answer, study, f"studies/{study}/series")
             rows = []
             for held in helds:
-                root = self._root(held, answer, base)
+                root = self._root(held, [answer], base)
                 above = study_row(held, root, self._gateway.reachable)
                 for series in all_series(held):
                     row = series_row(held, series, above, root)
@@ -114,7 +132,7 @@ class DicomwebFace:
         }
         return query.within(**uids)
 
-    def _bounded(self, query: QidoQuery) -> Any:
+    def _bounded(self, query: QidoQuery) -> Bounded:
         question = self._planner.plan(query)
         if isinstance(question, ByPopulation) and question.limit > self._config.max_depth:
             raise Invalid(
@@ -123,22 +141,24 @@ class DicomwebFace:
             )  # fmt: skip
         return question
 
-    def _held(self, answer: Answer) -> list[Held]:
+    def _held(self, answers: Sequence[Answer]) -> list[Held]:
         rows = [
             (holding, answer.person_of(holding), self._directory.by_id(holding.member))
+            for answer in answers
             for holding in answer.holdings
             if holding.state == "approved"
         ]
         return group(rows, self._gateway.reachable)
 
-    def _root(self, held: Held, answer: Answer, base: str) -> str:
+    def _root(self, held: Held, answers: Sequence[Answer], base: str) -> str:
         uid = held.lead.study_uid
-        whose = {p.key if (p := answer.person_of(h)) else -h.record_key for h in answer.holdings if h.study_uid == uid}
+        whose = {
+            p.key if (p := answer.person_of(h)) else -h.record_key
+            for answer in answers
+            for h in answer.holdings
+            if h.study_uid == uid
+        }
         return root_of(held, base, ambiguous=len(whose) > 1)
-
-    def _study(self, held: Held, answer: Answer, query: QidoQuery, question: Any, base: str) -> Attributes | None:
-        row = study_row(held, self._root(held, answer, base), self._gateway.reachable)
-        return row if _meets(row, decided(query, question), held) and name_matches(query, held) else None
 
     def _rows(
         self, request: web.Request, rows: Sequence[Attributes], coverage: Coverage, query: QidoQuery, left: int, cursor: str

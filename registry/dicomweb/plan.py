@@ -19,6 +19,7 @@ from registry.questions import ByObject, ByPatient, ByPopulation, PatientSelecto
 _WHO = frozenset({"PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate"})
 #: Keys by which the index narrows a search through the whole region.
 _POPULATION = frozenset({"StudyDate", "ModalitiesInStudy", "StudyDescription"})
+SLACK = 20  # holdings more than studies asked for: a study held twice is one row
 
 
 class QidoPlanner:
@@ -49,7 +50,7 @@ class QidoPlanner:
                 why="No index bounds it.",
                 todo="Add PatientID, StudyInstanceUID or AccessionNumber.", where=over[0],
             )  # fmt: skip
-        return ByPopulation(filter=self._filter(query), limit=query.offset + query.limit)
+        return ByPopulation(filter=self._filter(query), limit=query.offset + query.limit + SLACK)
 
     def _patient(self, query: QidoQuery) -> PatientSelector | None:
         number, name = query.of("PatientID"), query.of("PatientName")

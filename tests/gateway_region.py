@@ -1,0 +1,192 @@
+"""A region of real nodes (archive and serve, in this process) behind the registry's gateway, DICOMweb root and relay."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+from aiohttp import ClientSession, web
+from ask_double import NOW, AskDouble, World, served, service, unreachable
+from joserfc.jwk import ECKey
+from node_serving import Manifests, part10
+from pydicom.dataset import Dataset
+from registry_samples import REGION, MemoryDirectory
+
+from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.clock import SystemClock, SystemIds
+from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.files import SystemFiles
+from crosslight.runtime.http import ErrorRenderers, client_session, problems
+from crosslight.runtime.soap import render_soap_error
+from crosslight.runtime.tokens import TokenSigner, TokenVerifier
+from crosslight.runtime.workers import Workers
+from crosslight.standards.access import Principal
+from crosslight.standards.ids import Identifier
+from node.archive.archive import Archive
+from node.archive.config import ArchiveConfig
+from node.archive.model import Received
+from node.serve import dicomweb as node_dicomweb
+from node.serve import soap as node_soap
+from node.serve.authenticate import Authenticator
+from node.serve.context import ServeContext
+from node.serve.patients import PatientsOf
+from node.serve.release import Release
+from registry.dicomweb import DicomwebConfig, DicomwebFace
+from registry.dicomweb import routes as dicomweb_routes
+from registry.gateway import Gateway, GatewayConfig, MemberSessions, Relay
+from registry.gateway import routes as relay_routes
+from registry.members.live import LiveConnections
+from registry.members.model import Endpoints, Member, Presence
+
+CLOCK, IDS, FILES = SystemClock(), SystemIds(), SystemFiles()
+CLINICIAN = Principal(subject="dr.who", name="Dr Who", roles=frozenset({"clinician"}), organisation="RYR")
+
+
+@dataclass
+class Node:
+    """One holder."""
+
+    code: str
+    archive: Archive
+    audit: AuditLog
+    manifests: Manifests
+    runner: AsyncExitStack
+    url: str = ""
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        await self.runner.aclose()
+
+
+@dataclass
+class GatewayRegion:
+    """Everything that a test turns or looks at."""
+
+    world: World
+    gateway: Gateway
+    live: LiveConnections
+    base: str
+    http: ClientSession
+    nodes: dict[str, Node] = field(default_factory=dict)
+
+    @property
+    def directory(self) -> MemoryDirectory:
+        return self.world.directory
+
+    def member(self, code: str) -> Member:
+        found = self.directory.by_code(code)
+        assert found is not None
+        return found
+
+    async def add(self, code: str, *files: Dataset, national: str = "") -> None:
+        """Store at a node and index what it then holds."""
+        node, member = self.nodes[code], self.member(code)
+        for ds in files:
+            staged = node.archive.stage()
+            staged.write(part10(ds))
+            result = await node.archive.ingest_async(staged, Received(road="import", peer="test"))
+            assert result.state == "stored", result
+        for study_uid in dict.fromkeys(str(ds.StudyInstanceUID) for ds in files):
+            record = await node.archive.record(study_uid)
+            assert record is not None
+            local = Identifier(record.patient.local.value, member.authority)
+            record = replace(record, patient=replace(record.patient, local=local))
+            self.world.holdings = [h for h in self.world.holdings if (h.member, h.study_uid) != (member.id, study_uid)]
+            self.world.person((member, record), number=national)
+
+    def same_person(self) -> None:
+        """All that is held is one person's."""
+        first, *others = self.world.persons.values()
+        records = (*first.records, *(r for person in others for r in person.records))
+        self.world.persons = {first.key: replace(first, records=records)}
+
+    def down(self, code: str) -> None:
+        """Presence and coverage say that a member cannot be reached."""
+        member = self.member(code)
+        self.directory.presences[member.id] = Presence(member=member.id, reachable=False, since=NOW)
+        self.world.coverage[code] = unreachable(self.directory, code)
+
+    def suspend(self, code: str) -> None:
+        """As the member service does it."""
+        member = self.directory.set(replace(self.member(code), status="suspended", status_since=NOW))
+        self.live.cut(member.id)
+
+
+@asynccontextmanager
+async def node(folder: Path, member: Member, key: ECKey) -> AsyncIterator[Node]:
+    """One node with real archive and serve, protected: it takes release tokens only."""
+    folder.mkdir(parents=True)
+    db, workers = SqliteDb(folder / "node.sqlite"), Workers(children=1)
+    archive = Archive(db, folder / "archive", FILES, CLOCK, IDS, workers, ArchiveConfig(min_free_bytes=0))
+    audit = AuditLog(db, CLOCK)
+    await archive.open()
+    await audit.open()
+    serve = ServeContext(
+        archive=archive, release=Release(audit, patients_of=PatientsOf(archive)), workers=workers, ids=IDS,
+        spool=folder / "spool", retrieve_location_uid=lambda: member.retrieve_location_uid,
+        repository_unique_id=lambda: member.repository_unique_id,
+    )  # fmt: skip
+    serve.open()
+    home = REGION.home_community_id
+    verifier = TokenVerifier(home, CLOCK, {"keys": [key.as_dict(private=False)]})
+    gate = Authenticator(verifier, code=lambda: member.code, home_community_id=lambda: home, open_mode=True)
+    manifests, runner = Manifests(), AsyncExitStack()
+    renderers = node_soap.renderers(ErrorRenderers())
+    app = web.Application(middlewares=[cast(Any, problems(renderers, IDS)), cast(Any, gate.middleware("systems"))])
+    app.add_routes(node_dicomweb.routes(serve))
+    app.add_routes(node_soap.routes(serve, manifests))
+    url = await runner.enter_async_context(served(app))
+    try:
+        yield Node(member.code, archive, audit, manifests, runner, url)
+    finally:
+        await runner.aclose()
+        await archive.close()
+        await workers.close()
+        await db.close()
+
+
+def endpoints(url: str, code: str) -> Endpoints:
+    """Addresses of a member at ``url``."""
+    return Endpoints(
+        base=url, systems=url, dicomweb=f"{url}/dicomweb", rad69=f"{url}/rad69", xds_repository=f"{url}/xds/repository", aet=code
+    )
+
+
+@asynccontextmanager
+async def gateway_region(
+    folder: Path, codes: tuple[str, ...] = ("RA2", "RTK"), *, config: GatewayConfig | None = None
+) -> AsyncIterator[GatewayRegion]:
+    """A registry's retrieve side, and real nodes for ``codes``."""
+    key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
+    world, config = World(MemoryDirectory()), config or GatewayConfig(answer_timeout_s=5.0)
+    ask, live, sessions = AskDouble(world), LiveConnections(), MemberSessions(config)
+    signer = TokenSigner(key, REGION.home_community_id, CLOCK, IDS)
+    gateway = Gateway(ask, world.directory, signer, sessions, config, live)
+    renderers = ErrorRenderers()
+    renderers.add("/xds", render_soap_error)
+    renderers.add("/rad69", render_soap_error)
+    face = DicomwebFace(ask, world.directory, gateway, DicomwebConfig(cors_origins=("https://viewer.example",)))
+    app = service([*dicomweb_routes(face), *relay_routes(Relay(gateway, IDS))], renderers, lambda request: CLINICIAN)
+    async with AsyncExitStack() as stack:
+        nodes = {}
+        for code in codes:
+            member = world.directory.by_code(code)
+            assert member is not None
+            nodes[code] = await stack.enter_async_context(node(folder / code, member, key))
+            world.directory.set(replace(member, endpoints=endpoints(nodes[code].url, code)))
+            world.directory.presences[member.id] = Presence(member=member.id, reachable=True)
+        base = await stack.enter_async_context(served(app))
+        http = await stack.enter_async_context(client_session())
+        yield GatewayRegion(world, gateway, live, base, http, nodes)
+        await sessions.close()
+
+
+@contextmanager
+def endless_member(region: GatewayRegion, code: str, url: str) -> Iterator[Member]:
+    """A member whose addresses are another server's."""
+    member = region.directory.set(replace(region.member(code), endpoints=endpoints(url, code)))
+    region.directory.presences[member.id] = Presence(member=member.id, reachable=True)
+    yield member

@@ -1,0 +1,437 @@
+"""The region's DICOMweb root over real nodes: QIDO from the index, WADO through the gateway; dicomweb-client as an outsider."""
+
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientError, web
+from ask_double import served
+from dicomweb_client.api import DICOMwebClient
+from gateway_region import CLINICIAN, GatewayRegion, endless_member, gateway_region
+from node_serving import ct, part10
+from registry_samples import nhs
+
+from crosslight.standards.ids import Identifier
+from crosslight.standards.study import StudyTime
+from registry.gateway import GatewayConfig
+from registry.questions import ByObject
+
+NUMBER = nhs(1)
+OCTET_PARTS = 'multipart/related; type="application/octet-stream"'
+DICOM_PARTS = 'multipart/related; type="application/dicom"'
+
+
+@pytest.fixture
+async def region(tmp_path: Path) -> AsyncIterator[GatewayRegion]:
+    async with gateway_region(tmp_path) as found:
+        yield found
+
+
+async def rows(region: GatewayRegion, path: str, status: int = 200) -> Any:
+    async with region.http.get(f"{region.base}/dicomweb{path}") as response:
+        assert response.status == status, await response.read()
+        assert response.headers["Crosslight-Coverage"] if status == 200 else True
+        return await response.json(content_type=None)
+
+
+def value(row: dict[str, Any], tag: str) -> Any:
+    return row[tag].get("Value", [None])[0]
+
+
+async def two_holders(region: GatewayRegion) -> None:
+    """Study 1.2.1 at both, the same; 1.2.2 at RTK only."""
+    for code in ("RA2", "RTK"):
+        await region.add(code, ct(PatientID=f"L-{code}"), national=NUMBER)
+    await region.add(
+        "RTK", ct("1.2.2", "1.2.2.1", "1.2.2.1.1", PatientID="L-RTK", Modality="MR"),
+        ct("1.2.2", "1.2.2.1", "1.2.2.1.2", PatientID="L-RTK", Modality="MR", number=2), national=NUMBER,
+    )  # fmt: skip
+    region.same_person()
+
+
+# --- search ----------------------------------------------------------------------------------------------------------
+
+
+async def test_one_row_for_each_study_with_its_holders(region: GatewayRegion) -> None:
+    await two_holders(region)
+    found = {value(row, "0020000D"): row for row in await rows(region, f"/studies?PatientID={NUMBER}")}
+    assert set(found) == {"1.2.1", "1.2.2"}
+    one = found["1.2.1"]
+    assert value(one, "00100020") == NUMBER
+    assert value(one, "00100021") == "2.16.840.1.113883.2.1.4.1"
+    others = {item["00100020"]["Value"][0] for item in one["00101002"]["Value"]}
+    assert others == {"L-RA2", "L-RTK"}
+    assert sorted(one["00080054"]["Value"]) == ["RA2", "RTK"]
+    assert sorted(one["00091001"]["Value"]) == ["RA2", "RTK"]
+    assert "RA2 Hospitals" in value(one, "00080080")
+    assert value(one, "00080056") == "ONLINE"
+    assert value(one, "00081190") == f"{region.base}/dicomweb/studies/1.2.1"
+    assert value(one, "00081030") == "CT <head> & neck"
+    assert one["00080061"]["Value"] == ["CT"]
+    assert value(found["1.2.2"], "00201208") == 2
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("PatientID=L-RTK", 2), ("PatientID=L-RA2&IssuerOfPatientID=RA2", 2), ("PatientID=L-RA2&IssuerOfPatientID=RTK", 0),
+        ("StudyInstanceUID=1.2.2", 1), ("AccessionNumber=A-1", 2), ("PatientID={n}&ModalitiesInStudy=MR", 1),
+        ("PatientID={n}&StudyDate=20260101-", 2), ("PatientID={n}&StudyDate=20270101-", 0),
+        ("PatientID={n}&StudyDescription=CT*neck", 2), ("PatientID={n}&StudyDescription=MR*", 0),
+        ("PatientName=Smith^Ada&PatientBirthDate=19700101", 2), ("PatientName=Smith^B*&PatientBirthDate=19700101", 0),
+        ("ModalitiesInStudy=CT", 1), ("", 2), ("limit=1", 1), ("limit=1&offset=1", 1), ("offset=2", 0),
+        ("00100020={n}&StudyID=S1", 2),
+    ],
+)  # fmt: skip
+async def test_searches(region: GatewayRegion, query: str, count: int) -> None:
+    await two_holders(region)
+    assert len(await rows(region, f"/studies?{query.format(n=NUMBER)}")) == count
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["PatientID=9*", "PatientName=Smith", "PatientName=S*&PatientBirthDate=19700101", "StudyTime=10", "Colour=red",
+     "IssuerOfPatientID=nobody&PatientID=1", "offset=100000", "ReferringPhysicianName=X"],
+)  # fmt: skip
+async def test_what_would_list_people_or_cannot_be_bounded_is_refused(region: GatewayRegion, query: str) -> None:
+    await rows(region, f"/studies?{query}", 400)
+
+
+async def test_undated_studies_are_never_hidden(region: GatewayRegion) -> None:
+    await two_holders(region)
+    region.world.change(-1, lambda h: replace(h, publication=replace(h.publication, record=replace(h.record, time=StudyTime()))))
+    assert len(await rows(region, f"/studies?PatientID={NUMBER}&StudyDate=20200101-20200102")) == 1
+
+
+async def test_warning_only_when_degraded_and_availability_for_each_row(region: GatewayRegion) -> None:
+    await two_holders(region)
+    for code in ("RPC", "RXC", "RYR"):
+        member = region.member(code)
+        region.directory.presences[member.id] = replace(region.directory.presence(member.id), reachable=True)
+    address = f"{region.base}/dicomweb/studies?PatientID={NUMBER}"
+    async with region.http.get(address, headers={"Origin": "https://viewer.example"}) as response:
+        assert "Warning" not in response.headers
+        assert "RTK;state=live" in response.headers["Crosslight-Coverage"]
+        assert "Crosslight-Coverage" in response.headers["Access-Control-Expose-Headers"]
+        assert "Warning" in response.headers["Access-Control-Expose-Headers"]
+        assert response.headers["Access-Control-Allow-Origin"] == "https://viewer.example"
+    region.down("RTK")
+    async with region.http.get(address, headers={"Origin": "https://evil.example"}) as response:
+        (warning,) = response.headers.getall("Warning")
+        assert warning.startswith('299 crosslight "RTK RTK Hospitals')
+        assert "unreachable since 2026-11-02T11:55:00Z" in warning
+        assert "Access-Control-Allow-Origin" not in response.headers
+        found = {value(row, "0020000D"): row for row in await response.json(content_type=None)}
+    assert value(found["1.2.1"], "00080056") == "ONLINE"  # RA2 has it too
+    assert value(found["1.2.2"], "00080056") == "UNAVAILABLE"
+    async with region.http.get(f"{region.base}/dicomweb/studies?limit=1") as response:
+        assert any("additional results" in w for w in response.headers.getall("Warning"))
+
+
+async def test_series_from_the_index_and_instances_from_the_holder(region: GatewayRegion) -> None:
+    await two_holders(region)
+    (series,) = await rows(region, "/studies/1.2.2/series")
+    assert value(series, "0020000E") == "1.2.2.1"
+    assert value(series, "00201209") == 2
+    assert value(series, "00081190") == f"{region.base}/dicomweb/studies/1.2.2/series/1.2.2.1"
+    assert await rows(region, "/studies/1.2.2/series?Modality=CT") == []
+    assert len(await rows(region, f"/series?PatientID={NUMBER}&Modality=MR")) == 1
+    await rows(region, "/series", 400)
+    instances = await rows(region, "/studies/1.2.2/instances")
+    assert {value(i, "00080018") for i in instances} == {"1.2.2.1.1", "1.2.2.1.2"}
+    assert value(instances[0], "00081190").startswith(f"{region.base}/dicomweb/studies/1.2.2/series/1.2.2.1/instances/1.2.2.1.")
+    assert len(await rows(region, "/studies/1.2.2/series/1.2.2.1/instances?InstanceNumber=2")) == 1
+    assert len(await rows(region, "/instances?StudyInstanceUID=1.2.2&limit=1")) == 1
+    await rows(region, "/instances", 400)
+    region.down("RTK")
+    problem = await rows(region, "/studies/1.2.2/instances", 504)
+    assert "RTK" in problem["error"]["where"]
+    assert "since 2026-11-02T12:00:00Z" in problem["error"]["what"]
+
+
+# --- retrieve --------------------------------------------------------------------------------------------------------
+
+
+async def test_images_come_byte_for_byte_and_are_audited_at_both_ends(region: GatewayRegion) -> None:
+    await two_holders(region)
+    path = "/studies/1.2.2/series/1.2.2.1/instances/1.2.2.1.1"
+    node = region.nodes["RTK"]
+    async with region.http.get(
+        f"{region.base}/dicomweb{path}", headers={"Accept": "application/dicom", "X-Correlation-Id": "corr-1"}
+    ) as response:
+        body = await response.read()
+        assert response.status == 200
+        assert response.content_type == "application/dicom"
+        assert int(response.headers["Content-Length"]) == len(body)
+        assert response.headers["Crosslight-Holder"] == "RTK"
+        assert response.headers["X-Correlation-Id"] == "corr-1"
+    sent = part10(ct("1.2.2", "1.2.2.1", "1.2.2.1.1", PatientID="L-RTK", Modality="MR"))
+    assert body[-500:] == sent[-500:]
+    (act,) = await node.audit.search(study="1.2.2")
+    assert (act["correlation"], act["who"]["subject"], act["action"]) == ("corr-1", "dr.who", "retrieve")
+    assert (region.world.acts[-1].face, region.world.acts[-1].action) == ("dicomweb", "retrieve")
+
+
+@pytest.mark.parametrize(
+    ("tail", "accept", "kind"),
+    [
+        ("", DICOM_PARTS, "multipart/related"), ("/metadata", "application/dicom+json", "application/dicom+json"),
+        ("/series/1.2.2.1", DICOM_PARTS, "multipart/related"), ("/series/1.2.2.1/metadata", "*/*", "application/dicom+json"),
+        ("/series/1.2.2.1/instances/1.2.2.1.1/rendered", "image/jpeg", "image/jpeg"),
+        ("/series/1.2.2.1/instances/1.2.2.1.1/thumbnail", "image/jpeg", "image/jpeg"),
+        ("/series/1.2.2.1/instances/1.2.2.1.1/frames/1", OCTET_PARTS, "multipart/related"),
+    ],
+)  # fmt: skip
+async def test_every_resource(region: GatewayRegion, tail: str, accept: str, kind: str) -> None:
+    await two_holders(region)
+    for root in ("", "/members/RTK"):
+        address = f"{region.base}/dicomweb{root}/studies/1.2.2{tail}"
+        async with region.http.get(address, headers={"Accept": accept}) as response:
+            assert response.status == 200, await response.read()
+            assert response.content_type == kind
+            length = response.headers.get("Content-Length")
+            body = await response.read()
+            assert body
+            assert length is None or int(length) == len(body)
+
+
+async def test_status_and_refusals_pass(region: GatewayRegion) -> None:
+    await two_holders(region)
+    base = f"{region.base}/dicomweb/studies"
+    for path, accept, status in (
+        ("1.2.2/series/9.9", DICOM_PARTS, 404), ("1.2.2", "image/gif", 406), ("9.9.9", DICOM_PARTS, 404),
+        ("1.2.2/other", "*/*", 404), ("1.2.2/series/1.2.2.1/instances/..%2f..", "*/*", 404),
+    ):  # fmt: skip
+        async with region.http.get(f"{base}/{path}", headers={"Accept": accept}) as response:
+            assert response.status == status, (path, await response.read())
+    region.world.change(-1, lambda h: replace(h, state="deprecated"))
+    async with region.http.get(f"{base}/1.2.2") as response:
+        assert response.status == 410
+    async with region.http.post(base, data=b"x") as response:
+        assert response.status == 501
+        assert "own node" in (await response.json())["error"]["todo"]
+
+
+async def test_another_holder_steps_in_before_the_first_byte(region: GatewayRegion) -> None:
+    await two_holders(region)
+    address = f"{region.base}/dicomweb/studies/1.2.1/metadata"
+    holders = set()
+    for stopped in ("", "RA2"):
+        if stopped:
+            await region.nodes[stopped].stop()  # presence has not noticed yet
+        async with region.http.get(address) as response:
+            assert response.status == 200
+            holders.add(response.headers["Crosslight-Holder"])
+    assert "RTK" in holders
+    await region.nodes["RTK"].stop()
+    async with region.http.get(address) as response:
+        assert response.status == 504
+        problem = (await response.json())["error"]
+    assert sorted(problem["where"].split(",")) == ["RA2", "RTK"]
+    assert region.world.acts[-1].outcome == "failed: MemberUnreachable"
+
+
+async def test_a_holder_that_lost_it_is_passed_over(region: GatewayRegion) -> None:
+    await two_holders(region)
+    await region.nodes["RA2"].archive.delete("1.2.1", "test")
+    async with region.http.get(f"{region.base}/dicomweb/studies/1.2.1/metadata") as response:
+        assert (response.status, response.headers["Crosslight-Holder"]) == (200, "RTK")
+    await region.nodes["RTK"].archive.delete("1.2.1", "test")
+    async with region.http.get(f"{region.base}/dicomweb/studies/1.2.1/metadata") as response:
+        assert response.status == 410
+
+
+async def test_a_conflicting_copy_is_never_given_in_place_of_another(region: GatewayRegion) -> None:
+    await two_holders(region)
+    region.world.holdings = [replace(h, conflict=h.study_uid == "1.2.1") for h in region.world.holdings]
+    first = region.gateway.holders(
+        await _answer(region, "1.2.1"), "1.2.1"
+    )[0].member.code  # fmt: skip
+    await region.nodes[first].stop()
+    async with region.http.get(f"{region.base}/dicomweb/studies/1.2.1") as response:
+        assert response.status == 504
+        assert (await response.json())["error"]["where"] == first
+
+
+async def _answer(region: GatewayRegion, study: str) -> Any:
+    async with region.gateway.ask.question(
+        CLINICIAN, face="dicomweb", action="retrieve", question=ByObject(study_uids=(study,)), correlation="c"
+    ) as answer:
+        return answer
+
+
+async def test_one_uid_of_two_patients_is_never_guessed(region: GatewayRegion) -> None:
+    await region.add("RA2", ct(PatientID="L-A"))
+    await region.add("RTK", ct(PatientID="L-B", PatientName="Other^Person"))
+    async with region.http.get(f"{region.base}/dicomweb/studies/1.2.1/metadata") as response:
+        assert response.status == 409
+        assert "RA2, RTK" in (await response.json())["error"]["why"]
+    found = await rows(region, "/studies?StudyInstanceUID=1.2.1")
+    assert {value(r, "00100010")["Alphabetic"] for r in found} == {"Smith^Ada", "Other^Person"}
+    for row in found:
+        async with region.http.get(value(row, "00081190") + "/metadata") as response:
+            (instance,) = await response.json(content_type=None)
+        assert value(instance, "00100010") == value(row, "00100010")
+
+
+async def test_a_suspended_member_is_not_asked(region: GatewayRegion) -> None:
+    await two_holders(region)
+    region.suspend("RTK")
+    async with region.http.get(f"{region.base}/dicomweb/studies/1.2.2") as response:
+        assert response.status == 504
+        assert "is suspended" in (await response.json())["error"]["what"]
+    assert await region.nodes["RTK"].audit.search(study="1.2.2") == []
+
+
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+
+class Fountain:
+    """A holder that sends as much as is asked for, and knows what became of it."""
+
+    def __init__(self, total: int | None, *, length: bool) -> None:
+        self.total, self.length = total, length
+        self.sent, self.cut, self.begun = 0, asyncio.Event(), asyncio.Event()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": DICOM_PARTS + "; boundary=x"})
+        if self.length and self.total is not None:
+            response.content_length = self.total
+        await response.prepare(request)
+        chunk = bytes(1 << 16)
+        try:
+            while self.total is None or self.sent < self.total:
+                await response.write(chunk)
+                self.sent += len(chunk)
+                self.begun.set()
+        except (ConnectionError, asyncio.CancelledError):
+            self.cut.set()
+            raise
+        return response
+
+
+async def _study_at(region: GatewayRegion, code: str) -> None:
+    await region.add(code, ct("1.2.7", "1.2.7.1", "1.2.7.1.1"))
+
+
+async def test_a_large_study_passes_in_constant_memory_with_its_length(region: GatewayRegion) -> None:
+    await _study_at(region, "RTK")
+    total = 256 << 20
+    fountain = Fountain(total, length=True)
+    app = web.Application()
+    app.router.add_get("/dicomweb/studies/1.2.7", fountain.handle)
+    async with served(app) as url:
+        with endless_member(region, "RTK", url):
+            tracemalloc.start()
+            try:
+                async with region.http.get(f"{region.base}/dicomweb/studies/1.2.7") as response:
+                    assert response.content_length == total
+                    received = 0
+                    async for piece in response.content.iter_any():
+                        received += len(piece)
+                peak = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+    assert received == total
+    assert peak < 12 << 20, f"{peak} bytes held at once"
+
+
+async def test_a_slow_reader_holds_the_holder_back_and_leaving_ends_it(region: GatewayRegion) -> None:
+    await _study_at(region, "RTK")
+    fountain = Fountain(None, length=False)
+    app = web.Application()
+    app.router.add_get("/dicomweb/studies/1.2.7", fountain.handle)
+    async with served(app) as url:
+        with endless_member(region, "RTK", url):
+            async with region.http.get(f"{region.base}/dicomweb/studies/1.2.7") as response:
+                await response.content.readexactly(1 << 16)
+                before = -1
+                while before != fountain.sent:  # until nothing moves any more
+                    before = fountain.sent
+                    await asyncio.sleep(0.2)
+                assert fountain.sent < 64 << 20  # what sockets and buffers between hold, not a study
+                response.close()
+            await asyncio.wait_for(fountain.cut.wait(), 5)
+    assert region.world.acts[-1].outcome.startswith("failed")
+
+
+async def test_suspension_cuts_a_running_stream(region: GatewayRegion) -> None:
+    await _study_at(region, "RTK")
+    fountain = Fountain(None, length=False)
+    app = web.Application()
+    app.router.add_get("/dicomweb/studies/1.2.7", fountain.handle)
+    async with served(app) as url:
+        with endless_member(region, "RTK", url):
+            async with region.http.get(f"{region.base}/dicomweb/studies/1.2.7") as response:
+                await response.content.readexactly(1 << 16)
+                region.suspend("RTK")
+
+                async def drain() -> None:
+                    async for _ in response.content.iter_any():
+                        pass
+
+                with pytest.raises((ClientError, ConnectionError)):  # an error, never a quiet end
+                    await asyncio.wait_for(drain(), 5)
+            await asyncio.wait_for(fountain.cut.wait(), 5)
+
+
+async def test_a_broken_stream_never_ends_as_if_it_were_whole(region: GatewayRegion) -> None:
+    await _study_at(region, "RTK")
+
+    async def broken(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"x" * 1000)
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    app = web.Application()
+    app.router.add_get("/dicomweb/studies/1.2.7", broken)
+    async with served(app) as url:
+        with endless_member(region, "RTK", url):
+            with pytest.raises(ClientError):
+                async with region.http.get(f"{region.base}/dicomweb/studies/1.2.7") as response:
+                    await response.read()
+
+
+async def test_a_holder_that_hangs_is_given_up(tmp_path: Path) -> None:
+    async with gateway_region(tmp_path, ("RTK",), config=GatewayConfig(answer_timeout_s=0.3)) as region:
+        await _study_at(region, "RTK")
+
+        async def hang(request: web.Request) -> web.StreamResponse:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        app = web.Application()
+        app.router.add_get("/dicomweb/studies/1.2.7", hang)
+        async with served(app) as url:
+            with endless_member(region, "RTK", url):
+                async with region.http.get(f"{region.base}/dicomweb/studies/1.2.7") as response:
+                    assert response.status == 504
+
+
+# --- an outside client -------------------------------------------------------------------------------------------------
+
+
+async def test_dicomweb_client(region: GatewayRegion) -> None:
+    await two_holders(region)
+    client = DICOMwebClient(f"{region.base}/dicomweb")
+    run = asyncio.to_thread
+    found = await run(partial(client.search_for_studies, search_filters={"PatientID": NUMBER}))
+    assert {value(s, "0020000D") for s in found} == {"1.2.1", "1.2.2"}
+    (series,) = await run(partial(client.search_for_series, "1.2.2"))
+    assert value(series, "00080060") == "MR"
+    assert len(await run(partial(client.search_for_instances, "1.2.2"))) == 2
+    study = await run(partial(client.retrieve_study, "1.2.2"))
+    assert sorted(str(ds.SOPInstanceUID) for ds in study) == ["1.2.2.1.1", "1.2.2.1.2"]
+    metadata = await run(partial(client.retrieve_study_metadata, "1.2.2"))
+    assert len(metadata) == 2
+    assert Identifier(NUMBER) == Identifier(value(found[0], "00100020"))
