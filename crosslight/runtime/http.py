@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
+from aiohttp.typedefs import Middleware
 
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.log import get_logger
@@ -67,7 +68,7 @@ class ErrorRenderers:
         return render_json(request, error)
 
 
-def problems(renderers: ErrorRenderers, ids: Ids) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def problems(renderers: ErrorRenderers, ids: Ids) -> Middleware:
     """The outermost middleware: correlation id in and out, every error rendered in the caller's own wire format."""
 
     @web.middleware

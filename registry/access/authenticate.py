@@ -6,10 +6,10 @@ act for the person in an access token. In open mode a caller without credentials
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
 
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.http import PRINCIPAL, Handler, peer_certificate
@@ -21,7 +21,6 @@ from registry.access.tokens import AccessTokens
 from registry.members.service import MemberService
 
 ListenerKind = Literal["people", "systems"]
-Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
 #: Needs no sign-in: no patient data behind it. A trailing slash means all below it.
 PUBLIC = (

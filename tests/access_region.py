@@ -1,0 +1,147 @@
+"""A registry's two HTTP listeners with real TLS, real sign-in and two handlers that say who came: for tests of room access."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+from members_region import CLOCK, FAST, FILES, IDS, REGION, free_port
+
+from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.http import PRINCIPAL, ErrorRenderers, Listener, problems
+from crosslight.runtime.tls import client_context
+from registry.access.access import Access
+from registry.access.config import AccessConfig, DemoAccount, DemoConfig
+from registry.access.keys import TokenKeys
+from registry.access.sessions import SESSION
+from registry.members.config import MembersConfig
+from registry.members.service import MemberService
+
+DEMO = DemoConfig(
+    enabled=True,
+    accounts=(
+        DemoAccount(user="dr.amos", password="light-box", name="Dr A. Amos", roles=("clinician",), organisation="RA2"),
+        DemoAccount(user="porter", password="trolley", name="P. Porter", roles=("nothing-of-ours", "gateway")),
+    ),
+)
+CONFIG = AccessConfig(demo=DEMO, failures_per_account=3, failures_per_address=100)
+
+
+class TestAccess:
+    """The listeners and what is behind them."""
+
+    __test__ = False
+
+    def __init__(self, folder: Path, config: AccessConfig, *, open_mode: bool, members: MembersConfig = FAST) -> None:
+        self.folder, self.open_mode = folder, open_mode
+        self.db = SqliteDb(folder / "registry.sqlite")
+        self.audit = AuditLog(self.db, CLOCK)
+        keys = TokenKeys(folder / "token-keys.json", FILES)
+        self.members = MemberService(self.db, REGION, folder, members, CLOCK, IDS, FILES, keys, self.audit, open_mode=open_mode)
+        self.people_port, self.systems_port = free_port(), free_port()
+        self.config = config
+
+    @property
+    def people(self) -> str:
+        """Base of the people listener."""
+        return f"{'http' if self.open_mode else 'https'}://127.0.0.1:{self.people_port}"
+
+    @property
+    def systems(self) -> str:
+        """Base of the systems listener."""
+        return f"{'http' if self.open_mode else 'https'}://127.0.0.1:{self.systems_port}"
+
+    async def start(self) -> None:
+        """Bring them up."""
+        await self.audit.open()
+        await self.members.open()
+        self.members.start()
+        self.access = Access(self.db, self.folder, self.people, self.config, self.members, self.audit, CLOCK, IDS, FILES)
+        await self.access.open()
+        self.listeners = [
+            Listener(self._app("people"), "127.0.0.1", self.people_port, self._tls("people")),
+            Listener(self._app("systems"), "127.0.0.1", self.systems_port, self._tls("systems")),
+        ]
+        for listener in self.listeners:
+            await listener.start()
+
+    def _tls(self, name: str) -> ssl.SSLContext | None:
+        own = self.members.own
+        assert own.people is not None
+        assert own.gateway is not None
+        if self.open_mode:
+            return None
+        return own.people.server(mutual=False) if name == "people" else own.gateway.server(mutual=True)
+
+    def _app(self, name: str) -> web.Application:
+        middleware = self.access.authenticator.middleware("people" if name == "people" else "systems")
+        app = web.Application(middlewares=[problems(ErrorRenderers(), IDS), middleware])
+        routes = [
+            web.get("/", self.who),
+            web.get("/fhir/x", self.who),
+            web.post("/fhir/x", self.who),
+            web.get("/slow", self.slow),
+        ]
+        app.add_routes(routes + (self.access.routes() if name == "people" else []))
+        return app
+
+    async def who(self, request: web.Request) -> web.Response:
+        """Who came."""
+        principal, session = request[PRINCIPAL], request.get(SESSION)
+        return web.json_response({**principal.describe(), "member": principal.member, "csrf": session.csrf if session else ""})
+
+    async def slow(self, request: web.Request) -> web.StreamResponse:
+        """A stream without end."""
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"x" * 1000)
+            await CLOCK.sleep(0.05)
+
+    async def stop(self) -> None:
+        """Take them down."""
+        for listener in self.listeners:
+            await listener.stop()
+        await self.access.close()
+        await self.members.close()
+        await self.db.close()
+
+
+@asynccontextmanager
+async def access(
+    folder: Path, config: AccessConfig = CONFIG, *, open_mode: bool = False, members: MembersConfig = FAST
+) -> AsyncIterator[TestAccess]:
+    """For one test."""
+    one = TestAccess(folder, config, open_mode=open_mode, members=members)
+    await one.start()
+    try:
+        yield one
+    finally:
+        await one.stop()
+
+
+@asynccontextmanager
+async def browser(a: TestAccess) -> AsyncIterator[aiohttp.ClientSession]:
+    """A plain client with a cookie jar; redirects are followed only when asked."""
+    jar = aiohttp.CookieJar(unsafe=True)
+    connector = aiohttp.TCPConnector(ssl=client_context(a.members.ca.bundle))
+    async with aiohttp.ClientSession(cookie_jar=jar, connector=connector) as session:
+        yield session
+
+
+async def sign_in(a: TestAccess, session: aiohttp.ClientSession, user: str, password: str) -> aiohttp.ClientResponse:
+    """Walk the whole way as a browser does; the last response."""
+    async with session.get(f"{a.people}/signin") as response:
+        html = await response.text()
+    ticket = re.search(r'name="ticket" value="([0-9a-f]+)"', html)
+    assert ticket, html
+    form = {"ticket": ticket.group(1), "user": user, "password": password}
+    async with session.post(f"{a.people}/demo-idp/login", data=form) as response:
+        await response.read()
+        return response
