@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from crosslight.runtime.clock import Clock, Ids
@@ -22,12 +22,14 @@ from crosslight.standards.dicom.qido import Level, QidoQuery
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import StorageError
 from crosslight.standards.study import StudyRecord
-from node.archive import reads, search
+from node.archive import backup, reads, search
+from node.archive.backup import BackupReport
 from node.archive.care import Care, Progress, Reconciled
 from node.archive.config import ArchiveConfig
+from node.archive.importer import Importer, ImportProgress
 from node.archive.ingest import Ingestor
 from node.archive.layout import Layout
-from node.archive.model import ArchiveStatus, BinEntry, IngestResult, Mark, Received, StoredObject, VerifyReport
+from node.archive.model import ArchiveStatus, BinEntry, ImportReport, IngestResult, Mark, Received, StoredObject, VerifyReport
 from node.archive.quarantine import Quarantine
 from node.archive.stage import Staged, StageFolder, file_meta
 from node.archive.store import SCHEMA, ArchiveStore
@@ -64,6 +66,7 @@ class Archive:
             db, self.layout, self._store, self._ingestor, self._stage, clock, config.bin_days, config.max_object_bytes, self._tell
         )
         self._lock = threading.Lock()
+        self._purging = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -199,11 +202,12 @@ class Archive:
 
     async def purge(self) -> int:
         """Remove for good what has been in the bin long enough."""
-        return await self._workers.run(self._care.purge)
+        async with self._purging:
+            return await self._workers.run(self._care.purge)
 
     async def tidy(self) -> None:
         """Purge the bin and bound the quarantine; the application calls it daily."""
-        await self._workers.run(self._care.purge)
+        await self.purge()
         await self._workers.run(self.quarantine.sweep)
 
     async def reconcile(self) -> Reconciled:
@@ -213,3 +217,23 @@ class Archive:
     async def verify(self, progress: Progress | None = None) -> VerifyReport:
         """Re-hash every object; ``progress(done, total)`` is called in a thread."""
         return await self._workers.run(self._care.verify, progress)
+
+    async def import_paths(self, paths: Sequence[Path], progress: ImportProgress | None = None) -> ImportReport:
+        """Take in files and folders; ``progress(report)`` is called in a thread after each file."""
+        return await self._workers.run(Importer(self._db, self).run, paths, progress)
+
+    async def backup(self, target: Path, progress: Progress | None = None) -> BackupReport:
+        """Copy the node's database and all objects it names into ``target``; a second one copies only what is new.
+
+        The bin is not purged meanwhile. Take it back with :func:`node.archive.backup.restore`.
+        """
+        target.mkdir(parents=True, exist_ok=True)
+        (target / backup.FACTS).unlink(missing_ok=True)
+        async with self._purging:
+            await self._db.backup_to(target / backup.DATABASE)
+            kept = Layout(target / "archive")
+            report = await self._workers.run(
+                backup.copy_objects, self.layout, kept, target / backup.DATABASE, self._files, progress
+            )
+        backup.write_facts(target, report, self._clock, self._files)
+        return report
