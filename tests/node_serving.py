@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -101,8 +102,9 @@ async def serving(
     config: ServeConfig | None = None,
     policy: Callable[..., Decision] | None = None,
     archive_config: ArchiveConfig | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Served]:
-    """Archive and faces, over plain HTTP on loopback."""
+    """Archive and faces on loopback, over plain HTTP or ``tls``."""
     state: dict[str, Any] = {"suspended": False, "skew": None}
     db, workers = SqliteDb(folder / "node.sqlite"), Workers(children=1)
     archive = Archive(db, folder / "archive", FILES, CLOCK, IDS, workers, archive_config or ArchiveConfig(min_free_bytes=0))
@@ -128,7 +130,9 @@ async def serving(
     app.add_routes(dicomweb.routes(serve))
     app.add_routes(soap.routes(serve, manifests))
     cors.install(app, serve)
-    async with TestServer(app) as server, client_session() as session:
+    server = TestServer(app, scheme="https" if tls else "http")
+    await server.start_server(ssl=tls)
+    async with server, client_session() as session:
         yield Served(
             archive, serve, audit, TokenSigner(key, HOME, CLOCK, IDS), session, str(server.make_url("")).rstrip("/"), manifests,
             state,
