@@ -34,8 +34,8 @@ class DemoAccount:
     user: str = setting(help="Name to sign in with.")
     password: str = setting(help="In the clear: these accounts open synthetic data only.")
     name: str = setting("", "Shown on the page and in the audit.")
-    roles: tuple[str, ...] = setting(["clinician"], "Roles.")
-    organisation: str = setting("", "Organisation code.")
+    roles: tuple[str, ...] = setting(["clinician"], "Roles of this person here.")
+    organisation: str = setting("", "Organisation code of this person.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
 from crosslight.runtime.files import Files
@@ -40,7 +41,7 @@ class TokenKeys:
             for key in self._keys:
                 key.ensure_kid()
             usable = bool(self._keys) and all(key.curve_name == "P-256" and key.is_private for key in self._keys)
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        except (orjson.JSONDecodeError, JoseError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{self._path} holds no token keys.", why=type(error).__name__, todo="Restore it.") from None
         if not usable:
             raise ConfigError(f"{self._path} holds no P-256 private key.", todo="Restore it from backup.")

@@ -1,0 +1,44 @@
+"""The members as the command shows them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from rich.table import Table
+
+from registry.members.service import MemberService
+
+
+def _time(moment: datetime | None) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S") if moment else ""
+
+
+def members_table(members: MemberService) -> Table:
+    """Every member with its state; foreign repositories last."""
+    table = Table(caption="times in UTC")
+    for column in (
+        "code",
+        "name",
+        "status",
+        "since",
+        "link",
+        "waiting",
+        "parked",
+        "epoch",
+        "repositoryUniqueId",
+        "retrieveLocationUID",
+    ):
+        table.add_column(column, overflow="fold")
+    everyone = sorted(members.everyone(), key=lambda m: (m.status == "foreign", m.code))
+    for m in everyone:
+        presence = members.presence(m.id)
+        counted = m.status in ("active", "suspended")
+        link = "up" if presence.reachable else f"lost {_time(presence.since)}"
+        status = f"suspended: {m.status_reason}" if m.status == "suspended" and m.status_reason else m.status
+        table.add_row(
+            m.code, m.name, status, _time(m.status_since), link if counted else "", str(presence.waiting) if counted else "",
+            str(presence.parked) if counted else "", str(m.epoch) if counted else "", m.repository_unique_id,
+            m.retrieve_location_uid,
+            style="red" if m.status == "suspended" else "yellow" if counted and not presence.reachable else None,
+        )  # fmt: skip
+    return table

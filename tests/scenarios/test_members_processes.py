@@ -1,0 +1,61 @@
+"""A node's process is stopped, continued and killed: who can be reached shows within 8 s, and since when."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import members_node
+import pytest
+from members_region import registry, until
+
+from registry.members.config import MembersConfig
+
+pytestmark = pytest.mark.scenario
+
+
+@asynccontextmanager
+async def node_process(folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    script = Path(members_node.__file__)
+    path = os.pathsep.join([str(script.parent), str(script.parents[1])])
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(script), str(folder), env={**os.environ, "PYTHONPATH": path}
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def test_a_stopped_and_a_killed_process_count_as_unreachable(tmp_path: Path) -> None:
+    async with registry(tmp_path / "r", MembersConfig()) as r:
+        await r.joined("RTK", tmp_path / "n")
+        member = r.members.active("RTK").id
+        async with node_process(tmp_path / "n") as process:
+            await until(lambda: r.members.presence(member).reachable, 20)
+            began, stopped = time.monotonic(), datetime.now(UTC)
+            process.send_signal(signal.SIGSTOP)
+            await until(lambda: not r.members.presence(member).reachable, 8)
+            since = r.members.presence(member).since
+            assert since is not None
+            assert -2.5 < (since - stopped).total_seconds() < 1  # the last heartbeat before it was stopped
+            assert time.monotonic() - began > 3.5  # not because the link was lost: that still stands
+            async with asyncio.timeout(5):
+                while (await r.members.store.presence())[0].reachable:  # noqa: ASYNC110 - a restart must know it too
+                    await asyncio.sleep(0.05)
+            assert (await r.members.store.presence())[0].since == since
+            process.send_signal(signal.SIGCONT)
+            await until(lambda: r.members.presence(member).reachable, 8)
+            began = time.monotonic()
+            process.kill()
+            await until(lambda: not r.members.presence(member).reachable, 8)
+            assert time.monotonic() - began < 2  # a lost link shows at once

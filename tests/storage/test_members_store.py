@@ -1,0 +1,247 @@
+"""Members, presence and sessions on both engines, with a second process on the same database."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from members_region import CLOCK, FAST, FILES, IDS, REGION, until
+
+from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.db import Db
+from crosslight.standards.access import Principal
+from crosslight.standards.ids import MemberId
+from crosslight.standards.membership import Invitation
+from crosslight.standards.problem import Conflict, Invalid, NotFound, Unauthenticated
+from registry.access.config import AccessConfig
+from registry.access.keys import TokenKeys
+from registry.access.sessions import Sessions
+from registry.access.store import AccessStore, PendingSignIn
+from registry.members.model import Endpoints
+from registry.members.presence import PresenceRow, Report
+from registry.members.service import MemberService
+
+URL = "https://registry.example"
+NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
+
+
+async def service(db: Db, folder: Path) -> MemberService:
+    audit = AuditLog(db, CLOCK)
+    await audit.open()
+    one = MemberService(db, REGION, folder, FAST, CLOCK, IDS, FILES, TokenKeys(folder / "keys.json", FILES), audit)
+    await one.open()
+    return one
+
+
+async def admit(members: MemberService, code: str) -> None:
+    secret = Invitation.parse(await members.invite(code, URL)).secret
+    await members.store.use_invitation(secret, 0)
+    await members.refresh()
+
+
+async def test_oids_are_permanent_and_unique(database: Db, tmp_path: Path) -> None:
+    members = await service(database, tmp_path)
+    await asyncio.gather(*(members.invite(code, URL, name=f"{code} Trust") for code in ("RTK", "RA2", "RXC", "RPC")))
+    assert members.all() == ()  # invited is not a member yet
+    everyone = members.everyone()
+    oids = {oid for m in everyone for oid in (m.repository_unique_id, m.retrieve_location_uid, m.authority)}
+    assert len(oids) == 12
+    assert all(oid.startswith(f"{REGION.home_community_id}.10.") for oid in oids)
+    before = members.by_code("RTK")
+    await members.invite("RTK", URL, name="Renamed", hosts=("node.example",))
+    after = members.by_code("RTK")
+    assert before is not None
+    assert after is not None
+    assert (after.id, after.repository_unique_id, after.secret) == (before.id, before.repository_unique_id, before.secret)
+    assert after.name == "Renamed"
+    row = members.row(after.id)
+    assert row is not None
+    assert row.hosts == ("node.example",)
+
+
+async def test_directory_lookups(database: Db, tmp_path: Path) -> None:
+    members = await service(database, tmp_path)
+    for code in ("RTK", "RA2"):
+        await admit(members, code)
+    assert [m.code for m in members.all()] == ["RA2", "RTK"]
+    rtk = members.active("RTK")
+    assert members.by_id(rtk.id) == members.by_repository(rtk.repository_unique_id) == rtk
+    assert members.by_retrieve_location(rtk.retrieve_location_uid) == members.by_authority(rtk.authority) == rtk
+    for nothing in (members.by_code("X"), members.by_repository(""), members.by_authority(""), members.by_id(MemberId(99))):
+        assert nothing is None
+    with pytest.raises(Unauthenticated):
+        members.active("X")
+    assert rtk.epoch == 1
+    assert not members.presence(rtk.id).reachable
+    assert members.presence(rtk.id).since == rtk.status_since
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "ä", "x" * 40, "../x", "-x", "x/y"])
+async def test_codes_that_are_none(database: Db, tmp_path: Path, bad: str) -> None:
+    members = await service(database, tmp_path)
+    with pytest.raises(Invalid):
+        await members.invite(bad, URL)
+    with pytest.raises(Invalid):
+        await members.invite("RTK", URL, hosts=("gateway.crosslight.internal",))
+
+
+async def test_an_invitation_is_spent_once_however_many_try(database: Db, tmp_path: Path) -> None:
+    members = await service(database, tmp_path)
+    secret = Invitation.parse(await members.invite("RTK", URL)).secret
+    results = await asyncio.gather(*(members.store.use_invitation(secret, 3) for _ in range(6)), return_exceptions=True)
+    assert sum(isinstance(r, Conflict) for r in results) == 5
+    row = await members.store.by_code("RTK")
+    assert row is not None
+    assert (row.member.status, row.member.epoch) == ("active", 4)
+    stored = await database.read("t", lambda tx: tx.rows("SELECT secret_hash FROM invitation"))
+    assert secret not in str(stored)
+
+
+async def test_suspension_by_another_process(database: Db, tmp_path: Path) -> None:
+    """Both see it within the poll; what is open for the member is cut in each."""
+    server, command = await service(database, tmp_path), await service(database, tmp_path)
+    await admit(server, "RTK")
+    await command.refresh()
+    server.start()
+    member = server.active("RTK").id
+    task = asyncio.create_task(asyncio.sleep(60))
+    server.live.track(member, task)
+    heard: list[int] = []
+    server.on_change(lambda: heard.append(1))
+    version, before = server.signed_directory()
+    await command.suspend("RTK", "stolen")
+    await until(lambda: task.cancelled(), 5)
+    suspended = server.by_code("RTK")
+    assert suspended is not None
+    assert (suspended.status, suspended.status_reason) == ("suspended", "stolen")
+    assert [m.code for m in server.all()] == ["RTK"]  # it counts for coverage
+    newer, after = server.signed_directory()
+    assert newer > version
+    assert after != before
+    assert heard
+    await command.readmit("RTK")
+    await until(lambda: (m := server.by_code("RTK")) is not None and m.status == "active", 5)
+    with pytest.raises(NotFound):
+        await command.suspend("NONE", "x")
+    acts = [e["query"] for e in await AuditLog(database, CLOCK).search()]
+    assert {"act": "suspended", "member": "RTK", "reason": "stolen"} in acts
+    await server.close()
+
+
+async def test_foreign_repositories(database: Db, tmp_path: Path) -> None:
+    members = await service(database, tmp_path)
+    one, again = await asyncio.gather(members.foreign_member("1.2.3.4"), members.foreign_member("1.2.3.5"))
+    assert (await members.foreign_member("1.2.3.4")).id == one.id != again.id
+    assert one.status == "foreign"
+    assert members.all() == ()
+    assert members.by_repository("1.2.3.4") == members.by_id(one.id)
+    with pytest.raises(Unauthenticated):
+        members.active(one.code)
+    with pytest.raises(Invalid):
+        await members.foreign_member("no oid")
+
+
+async def test_hello_is_kept_and_counts_only_when_it_changes(database: Db, tmp_path: Path) -> None:
+    members = await service(database, tmp_path)
+    await admit(members, "RTK")
+    member = members.active("RTK").id
+    endpoints = Endpoints(base="https://n.example", aet="RTK")
+    assert await members.store.hello(member, epoch=2, state_id="s", endpoints=endpoints)
+    version = await members.store.version()
+    assert not await members.store.hello(member, epoch=2, state_id="s", endpoints=endpoints)
+    assert await members.store.version() == version
+    await members.refresh()
+    row = members.row(member)
+    assert row is not None
+    assert (row.member.epoch, row.state_id, row.member.endpoints) == (2, "s", endpoints)
+
+
+async def test_presence_rows_and_who_may_say_lost(database: Db, tmp_path: Path) -> None:
+    store = (await service(database, tmp_path)).store
+    up = PresenceRow(
+        member=MemberId(1), process="p1", reachable=True, since=None, last_heard=NOW, report=Report(waiting=1, census_equal=True)
+    )
+    await store.write_presence([up])
+    assert await store.presence() == [up]
+    moved = replace(up, process="p2", last_heard=NOW + timedelta(seconds=5))
+    await store.write_presence([moved])
+    await store.write_presence([replace(up, reachable=False, since=NOW)])  # p1's link ended after p2 had the member
+    assert await store.presence() == [moved]
+    gone = replace(moved, reachable=False, since=NOW + timedelta(seconds=6))
+    await store.write_presence([gone])
+    assert await store.presence() == [gone]
+
+
+# --- sessions ----------------------------------------------------------------------------------------------------
+
+PERSON = Principal(subject="person:1", name="Ann", roles=frozenset({"clinician", "ig"}), organisation="RA2", evidence="session")
+
+
+async def access_store(db: Db) -> AccessStore:
+    store = AccessStore(db, CLOCK, IDS)
+    await store.open()
+    return store
+
+
+async def test_sessions_are_shared_and_end(database: Db) -> None:
+    store = await access_store(database)
+    one, two = (Sessions(store, AccessConfig(), CLOCK, IDS) for _ in range(2))
+    session = await one.begin(PERSON)
+    found = await two.find(session.id)
+    assert found is not None
+    assert (found.principal, found.csrf) == (PERSON, session.csrf)
+    stored = await database.read("t", lambda tx: tx.rows("SELECT * FROM session"))
+    assert session.id not in str(stored)
+    await two.end(session.id)
+    assert await one.find(session.id) is None
+    for unknown in ("", "x", "x" * 1000, "\x00", "é"):
+        assert await one.find(unknown) is None
+
+
+async def test_idle_and_absolute_limits(database: Db) -> None:
+    store = await access_store(database)
+    idle = Sessions(store, AccessConfig(session_idle_minutes=0.2 / 60), CLOCK, IDS)
+    session = await idle.begin(PERSON)
+    assert await idle.find(session.id)
+    await asyncio.sleep(0.25)
+    assert await idle.find(session.id) is None
+    short = Sessions(store, AccessConfig(session_hours=0.001), CLOCK, IDS)  # 3.6 s
+    session = await short.begin(PERSON)
+    await database.write("t", lambda tx: tx.execute("UPDATE session SET ends = ?", (CLOCK.now().isoformat(),)))
+    assert await short.find(session.id) is None
+
+
+async def test_a_signin_is_taken_once_by_its_browser(database: Db) -> None:
+    store = await access_store(database)
+    pending = PendingSignIn(nonce="n", verifier="v", return_to="/")
+    await store.begin_signin("state", "browser", pending, 60)
+    assert await store.take_signin("state", "another") is None
+    assert await store.take_signin("other", "browser") is None
+    taken = await asyncio.gather(*(store.take_signin("state", "browser") for _ in range(4)))
+    assert sorted(taken, key=bool) == [None, None, None, pending]
+    await store.begin_signin("late", "browser", pending, -1)
+    assert await store.take_signin("late", "browser") is None
+
+
+async def test_failures_count_in_their_window(database: Db) -> None:
+    store = await access_store(database)
+    for _ in range(3):
+        await store.add_failures(("user:a", "address:b"), 60)
+    await store.add_failures(("user:c", "address:b"), 60)
+    assert await store.failures(("user:a", "address:b", "user:c", "user:d"), 60) == [3, 4, 1, 0]
+    assert await store.failures(("user:a",), 0) == [0]
+    stored = await database.read("t", lambda tx: tx.rows("SELECT * FROM signin_failure"))
+    assert "user:a" not in str(stored)
+
+
+async def test_grants_end(database: Db) -> None:
+    store = await access_store(database)
+    await store.add_grant("g", {"kind": "code"}, 60)
+    assert await store.grant("g", take=False) == {"kind": "code"}
+    assert await store.grant("g", take=True) == {"kind": "code"}
+    assert await store.grant("g", take=True) is None
+    await store.add_grant("h", {}, -1)
+    assert await store.grant("h", take=False) is None

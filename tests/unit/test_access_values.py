@@ -1,0 +1,97 @@
+"""Sign-in's values: session limits, return paths, claim mapping, PKCE; and that every key of the sections is documented."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from crosslight.runtime.config import from_dict, keys
+from crosslight.standards.access import TABLE
+from crosslight.standards.problem import ConfigError, Unauthenticated
+from node.region.config import RegionConfig
+from registry.access.config import AccessConfig, OidcConfig
+from registry.access.oidc import challenge, claim, person
+from registry.access.sessions import holds
+from registry.access.signin import local_path
+from registry.access.store import StoredSession
+from registry.members.config import MembersConfig
+
+NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("age_m", "unused_m", "expected"),
+    [(1, 0, True), (600, 29.9, True), (600, 30, False), (29, 30, False), (719.9, 0, True), (720, 0, False), (9999, 9999, False)],
+)
+def test_session_limits(age_m: float, unused_m: float, expected: bool) -> None:
+    created = NOW - timedelta(minutes=age_m)
+    stored = StoredSession(
+        principal={}, csrf="", created=created, seen=NOW - timedelta(minutes=unused_m), ends=created + timedelta(hours=12)
+    )
+    assert holds(stored, NOW, timedelta(minutes=30)) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/", "/"), ("/patient", "/patient"), ("", "/"), ("//evil.example", "/"), ("https://evil.example", "/"), ("/\\evil", "/"),
+        ("/x?nhs=9990000018", "/"), ("/x#y", "/"), ("/" + "a" * 300, "/"), ("/a\r\nSet-Cookie: x", "/"), ("/é", "/"),
+        ("javascript:x", "/"),
+    ],
+)  # fmt: skip
+def test_return_paths_stay_here_and_carry_nothing(text: str, expected: str) -> None:
+    assert local_path(text) == expected
+
+
+def test_claims_by_path() -> None:
+    claims = {
+        "roles": ["a", "b"],
+        "n": {"r": [{"role": "x", "orgs": ["1", "2"]}, {"role": "y"}]},
+        "one": "z",
+        "number": 5,
+        "o": {},
+    }
+    assert claim(claims, "roles") == ["a", "b"]
+    assert claim(claims, "n.r.role") == ["x", "y"]
+    assert claim(claims, "n.r.orgs") == ["1", "2"]
+    assert claim(claims, "one") == ["z"]
+    assert claim(claims, "number") == ["5"]
+    for missing in ("no", "one.two", "n.r.no", "o"):
+        assert claim(claims, missing) == []
+
+
+def test_people_get_only_roles_for_people() -> None:
+    config = OidcConfig()
+    assert person({"sub": "1", "roles": ["clinician", "ig", "boss"]}, config).roles == {"clinician", "ig"}
+    for forged in ("member", "gateway", "open"):
+        assert person({"sub": "1", "roles": [forged]}, config).roles == {"porter"}
+    assert TABLE["porter"] == {}
+    mapped = OidcConfig(role_map={"R1": "clinician", "R2": "gateway"})
+    assert person({"sub": "1", "roles": ["R1", "R2", "ig"]}, mapped).roles == {"clinician"}
+    with pytest.raises(Unauthenticated):
+        person({"roles": ["clinician"]}, config)
+
+
+def test_pkce_vector() -> None:
+    """RFC 7636 appendix B."""
+    assert challenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk") == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+
+
+@pytest.mark.parametrize("section", [MembersConfig, AccessConfig, RegionConfig])
+def test_every_key_has_help(section: type) -> None:
+    assert all(len(key.help) > 15 for key in keys(section))
+
+
+def test_sections_read_and_refuse() -> None:
+    data = {
+        "session_idle_minutes": 15,
+        "oidc": {"issuer": "https://idp.example", "role_map": {"x": "clinician"}},
+        "demo": {"enabled": True, "accounts": [{"user": "a", "password": "b", "roles": ["ig"]}]},
+    }
+    config = from_dict(AccessConfig, data, "t")
+    assert config.demo.accounts[0].roles == ("ig",)
+    assert config.oidc.role_map == {"x": "clinician"}
+    with pytest.raises(ConfigError, match=r"oidc\.isuer"):
+        from_dict(AccessConfig, {"oidc": {"isuer": ""}}, "t")
+    assert MembersConfig().silence_s == 6.0

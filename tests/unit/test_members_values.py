@@ -1,0 +1,438 @@
+"""Membership's values: invitations, certificates, identities, the directory, presence, live connections."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import stat
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crosslight.runtime.clock import SystemIds
+from crosslight.runtime.files import SystemFiles
+from crosslight.runtime.tls import Identity, identity_of, peer_identity, pem_blocks, spki_pin
+from crosslight.standards.ids import MemberId, Oid
+from crosslight.standards.membership import DirectoryDocument, Invitation, JoinReply, MemberFacts, RegistryAddresses
+from crosslight.standards.problem import ConfigError, CrosslightError, Invalid, Malformed, TooLarge, Unauthenticated
+from crosslight.standards.region import Region
+from node.region.directory import check_fresh, read_directory
+from node.region.join import new_request, pinned
+from node.region.renewal import renew_at
+from node.region.state import RegionState, write_membership
+from registry.access.keys import TokenKeys
+from registry.members.ca import BACKDATE, CertificateAuthority, csr_public_key, due
+from registry.members.directory import directory_document, sign_directory
+from registry.members.live import LiveConnections
+from registry.members.model import Member
+from registry.members.presence import PresenceBoard, PresenceRow, Report
+
+NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
+REGION = Region(name="Test", home_community_id=Oid("1.2.3"), authority=Oid("1.2.3.9"), other_nationals=(Oid("1.2"),))
+M = MemberId(1)
+
+
+class FakeClock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.at_s = 0.0
+
+    def now(self) -> datetime:
+        return NOW + timedelta(seconds=self.at_s)
+
+    def monotonic_s(self) -> float:
+        return 1000 + self.at_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.at_s += seconds
+
+
+# --- invitations -----------------------------------------------------------------------------------------------------
+
+INVITATION = Invitation(url="https://registry.example:8600", pin="ab" * 32, code="RTK", secret="s" * 64)
+
+
+def test_invitation_round_trip_survives_mail_programs() -> None:
+    text = INVITATION.text()
+    assert text.startswith("crosslight-invitation:")
+    assert Invitation.parse(text) == INVITATION
+    folded = "\n ".join(text[i : i + 40] for i in range(0, len(text), 40))
+    assert Invitation.parse(f"  {folded}\r\n") == INVITATION
+    assert "s" * 64 not in repr(INVITATION)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "hello", "crosslight-invitation:", "crosslight-invitation:!!!", INVITATION.text()[:-10],
+        "crosslight-invitation:" + "A" * 3000,
+        replace(INVITATION, pin="xyz").text(), replace(INVITATION, url="ftp://x").text(), replace(INVITATION, secret="").text(),
+        INVITATION.text().removeprefix("crosslight-"),
+    ],
+)  # fmt: skip
+def test_broken_invitations(text: str) -> None:
+    with pytest.raises(Malformed):
+        Invitation.parse(text)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_an_invitation_or_malformed(text: str) -> None:
+    for candidate in (text, "crosslight-invitation:" + text):
+        with pytest.raises(Malformed):
+            Invitation.parse(candidate)
+
+
+# --- identities ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "identity", [Identity("member", "RTK", "1.2.3"), Identity("gateway", "", "1.2.3"), Identity("system", "a-b", "1")]
+)
+def test_identity_round_trip(identity: Identity) -> None:
+    assert Identity.parse(identity.uri) == identity
+    assert peer_identity({"subjectAltName": (("DNS", "x"), ("URI", identity.uri))}) == identity
+
+
+@pytest.mark.parametrize(
+    "uris",
+    [
+        [], ["spiffe://1.2.3/member/RTK", "spiffe://1.2.3/gateway"], ["spiffe://1.2.3/gateway/x"], ["spiffe://1.2.3/member"],
+        ["spiffe://1.2.3/member/RTK/x"], ["spiffe://1.2.3/member/RTK\n"], ["https://1.2.3/member/RTK"], ["spiffe:///member/RTK"],
+        ["spiffe://1.2.3/admin/RTK"], ["SPIFFE://1.2.3/member/RTK"],
+    ],
+)  # fmt: skip
+def test_identities_that_are_none(uris: list[str]) -> None:
+    with pytest.raises(Unauthenticated):
+        identity_of(uris)
+    with pytest.raises(Unauthenticated):
+        peer_identity({"subjectAltName": tuple(("URI", uri) for uri in uris)})
+
+
+def test_no_certificate_is_nobody() -> None:
+    with pytest.raises(Unauthenticated):
+        peer_identity(None)
+
+
+# --- the authority ---------------------------------------------------------------------------------------------------
+
+
+def _authority(folder: Path, clock: Any = None) -> CertificateAuthority:
+    ca = CertificateAuthority(folder, Oid("1.2.3"), "Test", clock or FakeClock(), SystemIds(), SystemFiles())
+    ca.open()
+    return ca
+
+
+def test_authority_keeps_its_key(tmp_path: Path) -> None:
+    first = _authority(tmp_path / "ca")
+    assert stat.S_IMODE((tmp_path / "ca" / "ca.key").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "ca").stat().st_mode) == 0o700
+    assert _authority(tmp_path / "ca").pin == first.pin == spki_pin(first.certificate)
+    os.chmod(tmp_path / "ca" / "ca.key", 0o644)
+    with pytest.raises(ConfigError, match="read by others"):
+        _authority(tmp_path / "ca")
+
+
+def test_half_an_authority_is_refused(tmp_path: Path) -> None:
+    _authority(tmp_path / "a")
+    _authority(tmp_path / "b")
+    (tmp_path / "b" / "ca.pem").write_bytes((tmp_path / "a" / "ca.pem").read_bytes())
+    with pytest.raises(ConfigError, match="belong together"):
+        _authority(tmp_path / "b")
+    (tmp_path / "a" / "ca.key").unlink()
+    with pytest.raises(ConfigError, match="half"):
+        _authority(tmp_path / "a")
+
+
+def test_requests_that_are_refused(tmp_path: Path) -> None:
+    _, good = new_request("RTK")
+    assert csr_public_key(good)
+    with pytest.raises(Malformed):
+        csr_public_key(b"rubbish")
+    with pytest.raises(TooLarge):
+        csr_public_key(good + b"x" * 20000)
+    short = rsa.generate_private_key(65537, 2048)
+    weak = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(short, hashes.SHA256())
+    with pytest.raises(Invalid):
+        csr_public_key(weak.public_bytes(Encoding.PEM))
+    der = bytearray(x509.load_pem_x509_csr(good).public_bytes(Encoding.DER))
+    der[-1] ^= 1
+    forged = b"-----BEGIN CERTIFICATE REQUEST-----\n" + base64.encodebytes(bytes(der)) + b"-----END CERTIFICATE REQUEST-----\n"
+    with pytest.raises(Malformed):
+        csr_public_key(forged)
+
+
+def test_renewal_is_due_at_two_thirds(tmp_path: Path) -> None:
+    clock = FakeClock()
+    ca = _authority(tmp_path, clock)
+    _, csr = new_request("RTK")
+    leaf = x509.load_pem_x509_certificate(ca.member(csr, "RTK", (), timedelta(days=6)).chain_pem)
+    begin = leaf.not_valid_before_utc + BACKDATE
+    assert not due(leaf, begin + timedelta(days=3.9))
+    assert due(leaf, begin + timedelta(days=4))
+    assert timedelta(days=3.99) < renew_at(leaf, 0) - begin < timedelta(days=4.01)
+    assert timedelta(days=4.4) < renew_at(leaf, 1) - begin < timedelta(days=4.51)
+
+
+def test_pin(tmp_path: Path) -> None:
+    ca, other = _authority(tmp_path / "a"), _authority(tmp_path / "b")
+    both = ca.bundle.read_text() + other.bundle.read_text()
+    assert pinned(both, ca.pin) == ca.bundle.read_text()
+    for bundle in (other.bundle.read_text(), "", "rubbish"):
+        with pytest.raises(CrosslightError, match="pin"):
+            pinned(bundle, ca.pin)
+
+
+# --- the directory ---------------------------------------------------------------------------------------------------
+
+
+def _keys(folder: Path, name: str = "keys.json") -> TokenKeys:
+    keys = TokenKeys(folder / name, SystemFiles())
+    keys.open()
+    return keys
+
+
+def _member(code: str, status: str = "active") -> Member:
+    return Member(
+        id=M, code=code, name=code, repository_unique_id=Oid("1.2.3.10.1.1"), retrieve_location_uid=Oid("1.2.3.10.1.2"),
+        authority=Oid("1.2.3.10.1.3"), status=status, secret=b"secret",  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _document(keys: TokenKeys, version: int, at_s: float = 0, hours: float = 1, status: str = "active") -> DirectoryDocument:
+    now = NOW + timedelta(seconds=at_s)
+    return directory_document((_member("RTK", status),), REGION, keys, version=version, now=now, hours=hours)
+
+
+def test_directory_round_trip_without_secrets(tmp_path: Path) -> None:
+    keys = _keys(tmp_path)
+    document = _document(keys, 7, status="suspended")
+    token = sign_directory(document, keys)
+    assert read_directory(token, keys.jwks(), "1.2.3") == document
+    assert document.suspended == {"RTK"}
+    assert "secret" not in str(document.claims())
+    with pytest.raises(Unauthenticated):
+        read_directory(token, _keys(tmp_path, "other.json").jwks(), "1.2.3")
+    with pytest.raises(Unauthenticated):
+        read_directory(token, keys.jwks(), "1.2.4")
+    with pytest.raises(Unauthenticated):
+        read_directory(token[:-3] + "AAA", keys.jwks(), "1.2.3")
+
+
+def test_directory_rollback_and_freeze(tmp_path: Path) -> None:
+    keys = _keys(tmp_path)
+    known = _document(keys, 7, at_s=100)
+    check_fresh(_document(keys, 8, at_s=100), known, NOW)
+    check_fresh(_document(keys, 3, at_s=200), known, NOW)  # a registry restored from backup counts from lower again
+    for older in (_document(keys, 6, at_s=100), _document(keys, 9, at_s=50)):
+        with pytest.raises(Unauthenticated, match="older"):
+            check_fresh(older, known, NOW)
+    with pytest.raises(Unauthenticated, match="expired"):
+        check_fresh(_document(keys, 8, at_s=100), known, NOW + timedelta(hours=2))
+
+
+def _state(tmp_path: Path, keys: TokenKeys) -> RegionState:
+    member = MemberFacts(
+        id=1, code="RTK", name="R", repository_unique_id=Oid("1.1"), retrieve_location_uid=Oid("1.2"), authority=Oid("1.3"),
+        secret=b"s", epoch=1,
+    )  # fmt: skip
+    reply = JoinReply(
+        chain_pem="", bundle_pem="", member=member, region=REGION, jwks=keys.jwks(), registry=RegistryAddresses(grpc="x:1")
+    )
+    assert JoinReply.from_plain(reply.plain()) == reply
+    write_membership(tmp_path / "n", reply, b"", SystemFiles())
+    return RegionState(tmp_path / "n", SystemFiles())
+
+
+def test_state_keeps_the_newest_directory_over_a_restart(tmp_path: Path) -> None:
+    keys = _keys(tmp_path)
+    state = _state(tmp_path, keys)
+    heard: list[int] = []
+    state.on_change(lambda: heard.append(1))
+    newest = sign_directory(_document(keys, 7, at_s=10, status="suspended"), keys)
+    older = sign_directory(_document(keys, 6), keys)
+    state.accept_directory(newest, NOW)
+    with pytest.raises(Unauthenticated):
+        state.accept_directory(older, NOW)
+    state.accept_directory(newest, NOW)
+    assert heard == [1]
+    again = RegionState(tmp_path / "n", SystemFiles())
+    assert again.suspended("RTK")
+    assert again.region == REGION
+    with pytest.raises(Unauthenticated):
+        again.accept_directory(older, NOW)
+    assert not again.directory_expired(NOW)
+    assert again.directory_expired(NOW + timedelta(days=1))
+
+
+def test_broken_state_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not joined"):
+        RegionState(tmp_path, SystemFiles())
+    for text in ("", "[]", "{}", '{"member": {}}'):
+        (tmp_path / "member.json").write_text(text)
+        with pytest.raises(ConfigError, match="Join again"):
+            RegionState(tmp_path, SystemFiles())
+
+
+def test_token_keys_are_private_and_last(tmp_path: Path) -> None:
+    keys = _keys(tmp_path)
+    assert stat.S_IMODE((tmp_path / "keys.json").stat().st_mode) == 0o600
+    assert _keys(tmp_path).jwks() == keys.jwks()
+    os.chmod(tmp_path / "keys.json", 0o640)
+    with pytest.raises(ConfigError):
+        _keys(tmp_path)
+    (tmp_path / "bad.json").write_text('{"keys": [{"kty": "oct", "k": "AAAA"}]}')
+    os.chmod(tmp_path / "bad.json", 0o600)
+    with pytest.raises(ConfigError):
+        _keys(tmp_path, "bad.json")
+
+
+# --- presence --------------------------------------------------------------------------------------------------------
+
+
+def _board(clock: FakeClock, process: str = "p1") -> PresenceBoard:
+    return PresenceBoard(clock, process, 6.0)
+
+
+def test_presence_by_heartbeats() -> None:
+    clock = FakeClock()
+    board = _board(clock)
+    assert board.presence(M, NOW).since == NOW  # never heard
+    token = board.opened(M)
+    for _ in range(5):
+        clock.at_s += 2
+        board.heard(M, token, Report(waiting=4))
+    clock.at_s += 5.9
+    assert board.presence(M, None).reachable
+    clock.at_s += 0.2
+    gone = board.presence(M, None)
+    assert (gone.reachable, gone.since, gone.waiting) == (False, NOW + timedelta(seconds=10), 4)
+    clock.at_s += 100
+    assert board.presence(M, None).since == NOW + timedelta(seconds=10)  # since stays
+    board.heard(M, token, Report())
+    assert board.presence(M, None).reachable
+
+
+def test_presence_when_the_link_is_lost_and_an_older_link_ends_late() -> None:
+    clock = FakeClock()
+    board = _board(clock)
+    older = board.opened(M)
+    newer = board.opened(M)
+    board.lost(M, older)
+    board.heard(M, older, Report(waiting=9))
+    assert board.presence(M, None).reachable
+    assert board.presence(M, None).waiting == 0
+    clock.at_s = 3
+    board.lost(M, newer)
+    assert board.presence(M, None).since == NOW + timedelta(seconds=3)
+
+
+def test_presence_over_a_restart_and_between_processes() -> None:
+    clock = FakeClock()
+    first = _board(clock)
+    token = first.opened(M)
+    first.heard(M, token, Report(parked=1))
+    saved = first.unwritten()
+    first.written(saved)
+    assert [row.reachable for row in saved] == [True]
+    assert first.unwritten() == []
+
+    other = _board(clock, "p2")  # another process sees it through the database
+    other.refresh(saved)
+    clock.at_s = 7
+    assert other.presence(M, None).reachable
+    clock.at_s = 8
+    assert not other.presence(M, None).reachable
+    assert other.presence(M, None).since == NOW
+
+    clock.at_s = 60  # the registry was away for a minute: a new process trusts what it reads for as long as a silence
+    restarted = _board(clock, "p3")
+    restarted.refresh(saved)
+    assert restarted.presence(M, None).reachable
+    clock.at_s = 66.5
+    assert not restarted.presence(M, None).reachable
+    assert restarted.presence(M, None).since == NOW
+
+    lost = [replace(saved[0], reachable=False, since=NOW)]
+    fresh = _board(clock, "p4")
+    fresh.refresh(lost)
+    assert not fresh.presence(M, None).reachable  # one that was unreachable is so at once
+    assert fresh.presence(M, None).parked == 1
+
+
+def test_presence_follows_the_link_to_another_process() -> None:
+    clock = FakeClock()
+    board = _board(clock)
+    board.opened(M)
+    clock.at_s = 10
+    elsewhere = PresenceRow(member=M, process="p2", reachable=True, since=None, last_heard=clock.now(), report=Report(waiting=2))
+    board.refresh([elsewhere])
+    assert board.presence(M, None).reachable
+    assert board.presence(M, None).waiting == 2
+    assert board.unwritten() == []  # the row is the other's now
+
+
+# --- live connections ------------------------------------------------------------------------------------------------
+
+
+class FakeTransport(asyncio.Transport):
+    """Remembers that it was aborted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aborted = False
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+
+async def test_cut_ends_all_of_one_member_and_nothing_of_another() -> None:
+    live, other = LiveConnections(), MemberId(2)
+    mine, theirs = FakeTransport(), FakeTransport()
+    live.connection(M, mine)
+    live.connection(M, mine)
+    live.connection(other, theirs)
+    tasks = [asyncio.create_task(asyncio.sleep(60)) for _ in range(2)]
+    live.track(M, tasks[0])
+    live.track(other, tasks[1])
+    closed: list[str] = []
+    forget = live.closer(M, lambda: closed.append("forgotten"))
+    forget()
+    live.closer(M, lambda: closed.append("kept"))
+    assert live.count(M) == 3
+    assert live.cut(M) == 3
+    await asyncio.wait(tasks[:1], timeout=5)
+    assert tasks[0].cancelled()
+    assert (mine.aborted, theirs.aborted, tasks[1].done(), closed) == (True, False, False, ["kept"])
+    assert live.count(M) == 0
+    tasks[1].cancel()
+
+
+async def test_done_tasks_are_forgotten() -> None:
+    live = LiveConnections()
+    task = asyncio.create_task(asyncio.sleep(0))
+    live.track(M, task)
+    await task
+    await asyncio.sleep(0)
+    assert live.count(M) == 0
+
+
+def test_pem_blocks() -> None:
+    key, _ = new_request("x")
+    both = b"junk\n" + key + b"-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n"
+    assert pem_blocks(both)[0] == key
+    assert pem_blocks(both)[1].startswith(b"-----BEGIN CERTIFICATE")
+    assert pem_blocks(b"") == (b"", b"")
