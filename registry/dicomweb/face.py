@@ -196,7 +196,7 @@ class DicomwebFace:
             base = f"{base}/members/{code}"
         async with self._gateway.first(
             request, holders, path, principal=request[PRINCIPAL], correlation=request[CORRELATION],
-            query=request.rel_url.raw_query_string,
+            query=request.rel_url.raw_query_string, accept=MEDIA_TYPE,
         ) as (holder, upstream):  # fmt: skip
             body = await _bounded_body(upstream.content.iter_chunked(1 << 18), limit)
             if upstream.status == 204 or (upstream.status == 200 and not body):

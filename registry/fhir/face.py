@@ -14,7 +14,7 @@ from aiohttp import web
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.http import CORRELATION, PRINCIPAL, read_limited
 from crosslight.standards.access import Action
-from crosslight.standards.fhir.bundle import searchset
+from crosslight.standards.fhir.bundle import Entry, searchset
 from crosslight.standards.fhir.outcome import Issue
 from crosslight.standards.fhir.search import Grammar, ResourceSpec, SearchRequest, parse_search
 from crosslight.standards.fhir.terms import JSON_TYPE, SUBSETTED, Systems
@@ -147,24 +147,26 @@ class FhirFace:
         self,
         request: web.Request,
         asked: Asked,
-        entries: list[Resource],
+        entries: list[Entry],
         *,
         links: dict[str, str],
         total: int | None,
-        coverage: Coverage,
+        answer: Answer,
     ) -> web.Response:
         """A searchset with its weak ETag (states of coverage, not its times: D19)."""
-        shown = [e["resource"].get("meta", {}).get("versionId", "") for e in entries if e["search"]["mode"] != "outcome"]
-        text = "\x1f".join([*shown, str(total), str("next" in links), coverage.states_key(), str(asked.after)])
+        shown = [f"{one.resource.id}/{one.resource.version}" for one in entries if one.mode != "outcome"]
+        disputed = ",".join(sorted(notice.member_code for notice in answer.disputed))
+        states = [answer.coverage.states_key(), disputed, ",".join(asked.search.ignored)]
+        text = "\x1f".join([*shown, *states, str(total), str("next" in links), str(asked.after), str(asked.search.elements)])
         tag = f'W/"{hashlib.sha256(text.encode()).hexdigest()[:24]}"'
         body = searchset(entries, links=links, total=total)
-        return self.respond(request, body, tag=tag, coverage=coverage, pretty=asked.search.pretty)
+        return self.respond(request, body, tag=tag, coverage=answer.coverage, pretty=asked.search.pretty)
 
     def respond(
         self, request: web.Request, body: Resource, *, tag: str, coverage: Coverage | None, pretty: bool = False
     ) -> web.Response:
         """200 with the caching rules of patient data, or 304."""
-        headers = {"ETag": tag, "Vary": "Authorization, Accept, Prefer", "Cache-Control": "private, no-cache"}
+        headers = {"ETag": tag, "Vary": "Authorization, Cookie, Accept, Prefer", "Cache-Control": "private, no-cache"}
         if coverage is not None:
             headers[COVERAGE_HEADER] = coverage.header()
         wanted = request.headers.get("If-None-Match", "")

@@ -24,7 +24,7 @@ class Facts:
     """Turns an answer's rows into facts; members are looked up once for each answer."""
 
     def __init__(self, directory: Directory, region: Region, dicomweb: str) -> None:
-        self._directory = directory
+        self._directory, self._dicomweb = directory, dicomweb
         self.region = RegionFacts(
             name=region.name,
             home_community_id=region.home_community_id,
@@ -55,7 +55,7 @@ class Facts:
             authority=member.authority,
             repository_unique_id=member.repository_unique_id,
             retrieve_location_uid=member.retrieve_location_uid,
-            dicomweb=member.endpoints.dicomweb,
+            dicomweb=member.endpoints.dicomweb or f"{self._dicomweb}/members/{member.code}",
             active=member.status != "suspended",
             reachable=self._directory.presence(member.id).reachable,
         )

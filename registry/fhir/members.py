@@ -97,7 +97,7 @@ class DirectoryHandlers:
             issues = completeness(answer.coverage, answer.disputed, found=None) + search_issues(search)
             entries.append(entry(operation_outcome(issues, key="outcome"), asked.base, "outcome"))
             links = face.links(request, self._spec, asked, after if search.summary != "count" else None)
-            return face.bundle(request, asked, entries, links=links, total=total, coverage=answer.coverage)
+            return face.bundle(request, asked, entries, links=links, total=total, answer=answer)
 
     def _included(self, rows: list[Resource], facts: Facts, answer: Answer, includes: tuple[str, ...]) -> list[Resource]:
         if not includes:

@@ -56,4 +56,4 @@ class PatientHandlers:
             ]
             entries.append(entry(operation_outcome(issues, key="outcome"), asked.base, "outcome"))
             links = face.links(request, PATIENT, asked, None)
-            return face.bundle(request, asked, entries, links=links, total=len(persons), coverage=answer.coverage)
+            return face.bundle(request, asked, entries, links=links, total=len(persons), answer=answer)

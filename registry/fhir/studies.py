@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from crosslight.standards.fhir.bundle import entry
+from crosslight.standards.fhir.bundle import Entry, entry
 from crosslight.standards.fhir.directory import member_endpoint, organization, region_endpoint
 from crosslight.standards.fhir.facts import HoldingFacts
 from crosslight.standards.fhir.imaging_study import imaging_study
@@ -17,8 +17,9 @@ from crosslight.standards.fhir.outcome import Issue, operation_outcome
 from crosslight.standards.fhir.people import patient
 from crosslight.standards.fhir.search import SearchRequest
 from crosslight.standards.fhir.times import safe_interval
-from crosslight.standards.fhir.wire import Resource
+from crosslight.standards.fhir.wire import Rendered, Resource, render
 from crosslight.standards.problem import Gone, Invalid, NotFound
+from registry.fhir.cache import RenderCache
 from registry.fhir.complete import completeness
 from registry.fhir.face import Asked, FhirFace, search_issues
 from registry.fhir.facts import Facts, id_part
@@ -44,7 +45,7 @@ class StudyHandlers:
     """Handlers of ``/fhir/ImagingStudy``."""
 
     def __init__(self, face: FhirFace) -> None:
-        self._face = face
+        self._face, self._cache = face, RenderCache(face.config.render_cache_bytes)
 
     async def read(self, request: web.Request) -> web.Response:
         """``GET /fhir/ImagingStudy/{id}``: 410 for one that was here."""
@@ -91,12 +92,23 @@ class StudyHandlers:
         entries = [] if search.summary == "count" else self._entries(answer, asked, facts, rows)
         entries.append(entry(operation_outcome(issues, key="outcome"), asked.base, "outcome"))
         links = face.links(request, IMAGING_STUDY, asked, after if search.summary != "count" else None)
-        return face.bundle(request, asked, entries, links=links, total=total, coverage=answer.coverage)
+        return face.bundle(request, asked, entries, links=links, total=total, answer=answer)
 
-    def _entries(self, answer: Answer, asked: Asked, facts: Facts, rows: list[HoldingFacts]) -> list[Resource]:
+    def _rendered(self, holding: HoldingFacts, facts: Facts) -> Rendered:
+        """A study's bytes, made once for each thing that they show."""
+        shown = (
+            holding.fhir_id, holding.incarnation, holding.revision, holding.updated, holding.conflict, holding.record.patient,
+            holding.member, holding.person, facts.region,
+        )  # fmt: skip
+        return self._cache.get(shown, lambda: render(imaging_study(holding, facts.region, self._face.systems)))
+
+    def _entries(self, answer: Answer, asked: Asked, facts: Facts, rows: list[HoldingFacts]) -> list[Entry]:
         face, search = self._face, asked.search
-        studies = [imaging_study(row, facts.region, face.systems) for row in rows]
-        entries = [entry(face.cut(IMAGING_STUDY, search, study), asked.base, "match") for study in studies]
+        if search.elements:
+            studies = [render(face.cut(IMAGING_STUDY, search, imaging_study(r, facts.region, face.systems))) for r in rows]
+        else:
+            studies = [self._rendered(row, facts) for row in rows]
+        entries = [entry(study, asked.base, "match") for study in studies]
         included = _included(search.includes, rows, facts, face, id_part(answer.incarnation))
         return entries + [entry(resource, asked.base, "include") for resource in included]
 

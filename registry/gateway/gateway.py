@@ -219,21 +219,26 @@ class Gateway:
         principal: Principal,
         correlation: str,
         query: str = "",
+        accept: str = "",
     ) -> AsyncIterator[tuple[Holder, ClientResponse]]:
         """The answer of the first holder that gives a good one; failing over ends with the first byte.
+
+        Args:
+            accept: Ask for this with GET, whatever ``request`` says: for answers that are read here.
 
         Raises:
             MemberUnreachable: nobody answered; names them.
         """
         tries, silent = self.alternatives(holders), []
-        headers = {name: request.headers[name] for name in FORWARDED if name in request.headers}
+        method, headers = "GET", {"Accept": accept}
+        if not accept:
+            method = request.method
+            headers = {name: request.headers[name] for name in FORWARDED if name in request.headers}
         for at, holder in enumerate(tries):
             token = self.mint(
                 principal, holder.member, studies=(holder.holding.study_uid,), patient=holder.patient, correlation=correlation
             )
-            opened = self.open(
-                holder.member, path, token, method=request.method, headers=headers, query=query, correlation=correlation
-            )
+            opened = self.open(holder.member, path, token, method=method, headers=headers, query=query, correlation=correlation)
             async with AsyncExitStack() as stack:
                 try:
                     response = await stack.enter_async_context(opened)

@@ -26,9 +26,11 @@ from crosslight.standards.fhir.search import (
 )
 from crosslight.standards.fhir.terms import Systems
 from crosslight.standards.fhir.times import DateValue, parse_date
+from crosslight.standards.fhir.wire import Rendered
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Invalid, TooLarge
 from crosslight.standards.study import StudyRecord, StudyTime
+from registry.fhir.cache import RenderCache
 from registry.fhir.paging import PageTokens
 from registry.fhir.plan import StudyPlanner, is_sensitive, patient_selector
 from registry.fhir.table import IMAGING_STUDY, PATIENT
@@ -370,6 +372,22 @@ class _Stopped:
 
     async def sleep(self, seconds: float) -> None:
         raise AssertionError
+
+
+def test_rendered_resources_are_kept_within_bounds() -> None:
+    made: list[str] = []
+    cache = RenderCache(250)
+
+    def get(key: str) -> bytes:
+        def make() -> Rendered:
+            made.append(key)
+            return Rendered("ImagingStudy", key, "1", bytes(100))
+
+        return cache.get(key, make).data
+
+    for key in ("a", "b", "a", "c", "a", "b"):
+        assert len(get(key)) == 100
+    assert made == ["a", "b", "c", "b"]  # b was the least recently used when c came
 
 
 def test_page_tokens_hide_bind_and_end() -> None:

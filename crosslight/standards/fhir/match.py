@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable
+from datetime import datetime
 
 from crosslight.standards.fhir.facts import HoldingFacts, PersonFacts, RegionFacts, identifiers_of
 from crosslight.standards.fhir.imaging_study import status
 from crosslight.standards.fhir.search import Criterion, MissingValue, ReferenceValue, StringValue, TokenValue, Value
 from crosslight.standards.fhir.terms import DCM, DICOM_UID, Systems
-from crosslight.standards.fhir.times import DateValue, safe_interval
+from crosslight.standards.fhir.times import DateValue, birth_date, parse_date, safe_interval
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import StudyRecord
 
@@ -156,6 +157,11 @@ def _body_sites(record: StudyRecord) -> set[str]:
     return {*record.body_sites, *(s.body_site for s in record.series)} - {""}
 
 
+def _day(text: str, systems: Systems) -> tuple[datetime, datetime]:
+    found = parse_date(text, systems.region.zone, "birthDate")
+    return found.low, found.high
+
+
 def patient_is(person: PersonFacts, criterion: Criterion, systems: Systems) -> bool:
     """Whether a person meets a criterion of Patient. Names match any record's; ``family`` is whole, as the index has it."""
     patients = [record.patient for record in person.records]
@@ -171,7 +177,8 @@ def patient_is(person: PersonFacts, criterion: Criterion, systems: Systems) -> b
                 token_is(value, codes.get(p.sex, "unknown"), ("http://hl7.org/fhir/administrative-gender",)) for p in patients
             )
         if criterion.name == "birthdate":
-            return isinstance(value, DateValue)  # the selector asked for exactly this day
+            days = [day for p in patients if (day := birth_date(p.birth_date)) is not None]
+            return isinstance(value, DateValue) and any(value.matches(_day(day, systems)) for day in days)
         texts = {
             "family": [p.name.family for p in patients],
             "given": [p.name.given for p in patients] + [p.name.middle for p in patients],

@@ -17,7 +17,7 @@ ParamType = Literal["token", "string", "date", "reference", "uri"]
 
 MAX_PARAMETERS = 64
 MAX_VALUES = 100
-MAX_CHARS = 2048
+MAX_BYTES = 8192  # of all parameters together: the link to the next page must fit in a request line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,9 +172,11 @@ def parse_search(spec: ResourceSpec, pairs: Iterable[tuple[str, str]], grammar: 
         TooLarge: for too many or too long ones.
     """
     reader = _Reader(spec, grammar)
+    total = 0
     for count, (name, value) in enumerate(pairs):
-        if count >= MAX_PARAMETERS or len(name) + len(value) > MAX_CHARS:
-            raise TooLarge("The search is too long.", why=f"At most {MAX_PARAMETERS} parameters of {MAX_CHARS} characters.")
+        total += len(name.encode("utf-8", "replace")) + len(value.encode("utf-8", "replace"))
+        if count >= MAX_PARAMETERS or total > MAX_BYTES:
+            raise TooLarge("The search is too long.", why=f"At most {MAX_PARAMETERS} parameters, {MAX_BYTES} bytes.")
         reader.read(name, value)
     return reader.done()
 

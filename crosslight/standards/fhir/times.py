@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -60,11 +61,13 @@ def _offset_text(offset: timedelta) -> str:
     return f"{sign}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
 
 
+@lru_cache(maxsize=8192)
 def started(time: StudyTime) -> dict[str, Any]:
     """``started`` (and what must be said beside it) of a study or series.
 
-    The local reading is kept and its offset added. FHIR has no hours without minutes and no time without a zone
-    (R4 2.24.0.1): what cannot be said so is given as a date, the time's text beside it. Undated is marked, never guessed.
+    Not to be changed by the caller. The local reading is kept and its offset added. FHIR has no hours without minutes and no
+    time without a zone (R4 2.24.0.1): what cannot be said so is given as a date, the time's text beside it. Undated is marked,
+    never guessed.
     """
     day = birth_date(time.date.replace(".", "").replace("-", ""))
     if day is None or len(day) != 10:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,8 +18,9 @@ def instant(moment: datetime) -> str:
 
 
 def dumps(value: Any, *, pretty: bool = False) -> bytes:
-    """The one way resources become bytes."""
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2 if pretty else None)
+    """The one way resources become bytes; what is spliced in is laid out too when ``pretty``."""
+    data = orjson.dumps(value)
+    return orjson.dumps(orjson.loads(data), option=orjson.OPT_INDENT_2) if pretty else data
 
 
 def text(value: str) -> str | None:
@@ -39,6 +41,22 @@ def versioned(resource: Resource, *, stem: str, updated: datetime | None) -> Res
         meta["lastUpdated"] = instant(updated)
     head = {"resourceType": resource["resourceType"], "id": resource["id"], "meta": meta}
     return head | {k: v for k, v in resource.items() if k not in ("resourceType", "id")}
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A versioned resource as bytes, ready to be spliced into a Bundle."""
+
+    type: str
+    id: str
+    version: str
+    data: bytes
+
+
+def render(resource: Resource) -> Rendered:
+    """The bytes of a resource; one without ``meta`` (an outcome) has no version."""
+    version = resource.get("meta", {}).get("versionId", "")
+    return Rendered(resource["resourceType"], resource.get("id", ""), version, orjson.dumps(resource))
 
 
 def etag(resource: Resource) -> str:
