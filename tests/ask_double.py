@@ -115,7 +115,7 @@ class AskDouble(Ask):
         act = Act(face, action, question, principal.subject)
         self.world.acts.append(act)
         try:
-            yield self._answer(question, correlation)
+            yield self._reply(question, correlation)
         except BaseException as error:
             act.outcome = f"failed: {type(error).__name__}"
             raise
@@ -132,7 +132,7 @@ class AskDouble(Ask):
         )  # fmt: skip
         return Coverage(members=members, at=NOW)
 
-    def _answer(self, question: Question, correlation: str) -> Answer:
+    def _reply(self, question: Question, correlation: str) -> Answer:
         world, cursor = self.world, ""
         holdings: list[Holding] = []
         persons: list[Person] = []
