@@ -93,7 +93,9 @@ def _series(row: Element) -> SeriesRequest:
     uid = attribute(row, "seriesInstanceUID")
     if not is_uid(uid):
         raise refusal("XDSIRequestError", "A SeriesRequest has no seriesInstanceUID.")
-    documents = tuple(parse_document_request(d) for d in children(row, XDSB, "DocumentRequest"))
+    # Two published schemas differ in the namespace of DocumentRequest (NIST: xds-b, IPF: xdsi-b); its children are xds-b.
+    rows = (*children(row, XDSB, "DocumentRequest"), *children(row, XDSIB, "DocumentRequest"))
+    documents = tuple(parse_document_request(d) for d in rows)
     if not documents or any(not d.repository_unique_id or not d.document_unique_id for d in documents):
         raise refusal("XDSIRequestError", "A DocumentRequest has no repository or unique id.", uid)
     return SeriesRequest(uid, tuple(dict.fromkeys(documents)))
