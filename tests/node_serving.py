@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -80,6 +81,15 @@ class Served:
             staged.write(data)
             result = await self.archive.ingest_async(staged, Received(road="import", peer="test"))
             assert result.state in ("stored", "duplicate"), result
+
+    async def acts(self, **which: Any) -> list[dict[str, Any]]:
+        """Audited acts, newest first, once each has its outcome: that is committed after the client has its last byte."""
+        async with asyncio.timeout(10):
+            while True:
+                found = await self.audit.search(**which)
+                if all(act["outcome"] for act in found):
+                    return found
+                await asyncio.sleep(0.01)
 
     def access(self, principal: Principal = CLINICIAN, *, audience: str = HOME, ttl_s: int = 600) -> dict[str, str]:
         """Headers with an access token."""

@@ -170,7 +170,7 @@ async def test_a_suspended_node_releases_nothing_to_its_region(systems: Served) 
     for path in WAYS_OUT:
         assert await status(systems, path, systems.release(STUDY)) == 403, path
         assert await status(systems, path, systems.access()) == 403, path
-    assert (await systems.audit.search(limit=1))[0]["rule"] == "node suspended"
+    assert (await systems.acts(limit=1))[0]["rule"] == "node suspended"
     systems.state["suspended"] = False
     assert await status(systems, f"/studies/{STUDY}", systems.release(STUDY)) == 200
 
@@ -200,18 +200,18 @@ async def test_every_act_is_a_pair_under_the_tokens_correlation(systems: Served)
     await status(systems, f"/studies/{STUDY}", systems.release(STUDY, correlation="corr-42"))
     await status(systems, ONE + "/frames/9", systems.release(STUDY, correlation="corr-43"))
     await status(systems, f"/studies/{STUDY}", systems.release(OTHER, correlation="corr-44"))
-    (act,) = await systems.audit.search(correlation="corr-42")
+    (act,) = await systems.acts(correlation="corr-42")
     assert (act["face"], act["action"], act["decision"], act["outcome"]) == ("dicomweb", "retrieve", "permit", "ok 1 instances")
     assert (act["who"]["subject"], act["who"]["organisation"], act["who"]["purpose"]) == ("dr.who", "RA2", "TREAT")
     assert (act["studies"], [p.rpartition("|")[2] for p in act["patients"]]) == ([STUDY], ["L-1"])
-    assert (await systems.audit.search(correlation="corr-43"))[0]["outcome"] == "failed: NotFound"
-    (denied,) = await systems.audit.search(correlation="corr-44")
+    assert (await systems.acts(correlation="corr-43"))[0]["outcome"] == "failed: NotFound"
+    (denied,) = await systems.acts(correlation="corr-44")
     assert (denied["decision"], denied["outcome"]) == ("deny", "denied")
 
 
 async def test_what_a_search_found_is_in_the_audit(people: Served) -> None:
     await status(people, "/studies?PatientName=smith*", people.access())
-    (act,) = await people.audit.search(study=STUDY)
+    (act,) = await people.acts(study=STUDY)
     assert (act["action"], act["outcome"], sorted(act["studies"])) == ("search", "ok 2 rows", [STUDY, OTHER])
     assert act["query"] == {"level": "study", "PatientName": "smith*"}
     assert [p.rpartition("|")[2] for p in act["patients"]] == ["L-1"]
@@ -222,7 +222,7 @@ async def test_a_corrected_patient_is_audited_as_such(systems: Served) -> None:
     await systems.archive.delete(STUDY, "wrong patient")
     await systems.add(part10(ct(PatientID="L-9", sop="1.2.1.1.5")))
     await status(systems, f"/studies/{STUDY}", systems.release(STUDY, correlation="again"))
-    (act,) = await systems.audit.search(correlation="again")
+    (act,) = await systems.acts(correlation="again")
     assert [p.rpartition("|")[2] for p in act["patients"]] == ["L-9"]
 
 
@@ -271,7 +271,7 @@ async def test_certificates_and_what_each_opens(tmp_path: Path) -> None:
         ]
         for name, context, headers, expected in table:
             assert await over_tls(node, context, headers) == expected, name
-        acts = await node.audit.search(study=STUDY)
+        acts = await node.acts(study=STUDY)
         assert {act["who"]["evidence"] for act in acts} == {"certificate", "gateway-token", "bearer"}
         assert any("gateway" in act["peer"] for act in acts)
         for context in (stranger.client("gateway", trust=region.ca.bundle), client_context(region.ca.bundle)):
