@@ -6,13 +6,16 @@ presence comes in, a value goes out; each face renders it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from crosslight.standards.ids import MemberId
+from registry.members.model import Directory, Member, Presence
 
 ListState = Literal["live", "behind", "filling", "unknown"]
+CENSUS_FRESH = timedelta(hours=1)  # an older census proves nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +69,14 @@ class Coverage:
 
     @property
     def proves_absence(self) -> bool:
-        """Whether an empty list may be called "no imaging" (D19)."""
-        return all(
-            m.list_state == "live" and not m.suspended and not m.identity_doubt and m.waiting == 0 and m.census_equal is True
+        """Whether an empty list may be called "no imaging": every member current, filled, recently censused, no doubt (D19)."""
+        return bool(self.members) and all(
+            m.list_state == "live"
+            and m.reachable
+            and not m.suspended
+            and not m.identity_doubt
+            and m.waiting == 0
+            and m.census_equal is True
             for m in self.members
         )
 
@@ -89,3 +97,45 @@ class Coverage:
                 part += ";identity=disputed"
             parts.append(part)
         return ", ".join(parts)
+
+
+def compute(directory: Directory, at: datetime, doubts: Collection[MemberId] = ()) -> Coverage:
+    """Coverage at this moment, from what the members' links last said.
+
+    Args:
+        directory: Members and their presence.
+        at: Now.
+        doubts: Members where the identity of the patient in question is in doubt.
+    """
+    return Coverage(members=tuple(_member(m, directory.presence(m.id), at, m.id in doubts) for m in directory.all()), at=at)
+
+
+def _member(member: Member, presence: Presence, at: datetime, doubt: bool) -> MemberCoverage:
+    suspended = member.status == "suspended"
+    waiting = presence.waiting + presence.parked
+    censused = presence.census_at is not None and at - presence.census_at <= CENSUS_FRESH
+    return MemberCoverage(
+        member=member.id,
+        code=member.code,
+        name=member.name,
+        list_state=_list_state(presence, waiting),
+        reachable=presence.reachable,
+        suspended=suspended,
+        since=member.status_since if suspended else presence.since,
+        as_of=presence.last_heard,
+        indexed_from=presence.indexed_from,
+        census_equal=presence.census_equal if censused else None,
+        census_at=presence.census_at,
+        waiting=waiting,
+        quarantined=presence.quarantined,
+        identity_doubt=doubt,
+    )
+
+
+def _list_state(presence: Presence, waiting: int) -> ListState:
+    """What the list lacks; a member that cannot be reached leaves the list as of when it was last heard."""
+    if presence.last_heard is None:
+        return "unknown"
+    if presence.filling:
+        return "filling"
+    return "behind" if waiting else "live"

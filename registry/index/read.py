@@ -210,13 +210,13 @@ class Reader:
         if w.modalities:
             where.append("h.modalities & ? <> 0")
             params.append(w.modalities)
-        for value, condition, unit in (
-            (w.low, "h.started >= ?", "h.started / 86400 >= ?"),
-            (w.high, "h.started <= ?", "h.started / 86400 <= ?"),
-        ):
-            if value is not None:
-                where += [condition, unit]
+        for value, sign in ((w.low, ">="), (w.high, "<=")):
+            if value is not None and w.order == "started":
+                where += [f"h.started {sign} ?", f"h.started / 86400 {sign} ?"]
                 params += [value, _divided(value, DAY_S)]
+            elif value is not None:
+                where.append(f"(h.started {sign} ? OR h.started = {UNDATED})")
+                params.append(value)
         if w.undated:
             where += ["h.started = ?", "h.started / 86400 = ?"]
             params += [UNDATED, _divided(UNDATED, DAY_S)]

@@ -1,0 +1,375 @@
+"""Answering: what a question finds, in one reading transaction: persons, policy, rows, disputes (D2, D3, D20)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
+
+from crosslight.runtime.db import Tx
+from crosslight.standards.access import Face, Principal
+from crosslight.standards.ids import Identifier, MemberId
+from crosslight.standards.problem import Invalid
+from crosslight.standards.region import Region
+from registry.identity.store import IdentityStore
+from registry.index.model import DisputedNotice, Holding, PatientRecord, Person, RecordKey, XdsObject
+from registry.index.read import Window
+from registry.index.rows import DEPRECATED, UNDATED, Loaded
+from registry.index.store import IndexStore
+from registry.members.model import Directory
+from registry.narrow import matches, window
+from registry.questions import ByObject, ByPatient, ByPopulation, DirectoryQuestion, Patients, PatientSelector, Question
+
+MAX_PERSONS = 200  # of one question
+MAX_PAGE = 1000  # holdings of one page
+MAX_NAMES = 2000  # ids in one question
+SCAN = 10_000  # rows that one page may look at
+_CURSOR = struct.Struct(">cqqqq")
+#: Faces that can show two persons apart. On the others a number leads to one person and no other.
+_TELLS_APART = frozenset({"portal", "fhir"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a question found, before coverage and audit."""
+
+    holdings: tuple[Holding, ...] = ()
+    persons: tuple[Person, ...] = ()
+    objects: tuple[XdsObject, ...] = ()
+    disputed: tuple[DisputedNotice, ...] = ()
+    doubts: frozenset[MemberId] = frozenset()
+    cursor: str = ""
+    gone: tuple[str, ...] = ()
+    patients: tuple[Identifier, ...] = field(default=())  # for the audit
+
+
+class Answering:
+    """Answers one question for one principal.
+
+    Args:
+        tx: A reading transaction.
+        index, identity: Stores in it.
+        directory: Members.
+        region: Whose numbers count.
+        principal: Who asks.
+        face: Through which face.
+    """
+
+    def __init__(
+        self,
+        tx: Tx,
+        index: IndexStore,
+        identity: IdentityStore,
+        directory: Directory,
+        region: Region,
+        principal: Principal,
+        face: Face,
+    ) -> None:
+        self._tx, self._index, self._identity, self._directory, self._region = tx, index, identity, directory, region
+        self._principal, self._face = principal, face
+
+    def answer(self, question: Question) -> Found:
+        """What it finds.
+
+        Raises:
+            Invalid: a selector that names nobody, a cursor that is none of ours, too many ids.
+        """
+        match question:
+            case ByPatient():
+                return self._by_patient(question)
+            case ByObject():
+                return self._by_object(question)
+            case ByPopulation():
+                return self._by_population(question)
+            case Patients():
+                return self._patients(question)
+            case DirectoryQuestion():
+                return Found()
+
+    # --- persons ---------------------------------------------------------------------------------------------------
+
+    def _select(self, selector: PatientSelector, limit: int) -> tuple[list[Person], Found]:
+        """The persons this principal may see of those named, and what may be said of disputes."""
+        if not selector.identifiers and not selector.fhir_id and not (selector.family and selector.birth_date):
+            raise Invalid("Nobody is named.", todo="Give an identifier, or family name and date of birth.", where="patient")
+        if len(selector.identifiers) > MAX_NAMES:
+            raise Invalid("Too many identifiers at once.", where="patient")
+        persons = self._identity.select_tx(self._tx, selector, limit, disputed=True)
+        numbers = {*selector.identifiers, *(n for p in persons for r in p.records for n in r.national)}
+        claiming = self._identity.disputed_for_tx(self._tx, numbers) if numbers else []
+        allowed = [p for p in persons if not _all_disputed(p) or self._may_see(p, selector)]
+        hidden = [r for p in persons if p not in allowed for r in p.records]
+        shown = {r.key for p in allowed for r in p.records}
+        outside = {r.key: r for r in (*claiming, *hidden) if r.key not in shown}
+        extra = self._own_disputed(outside.values())
+        notices = self._notices(outside.values())
+        doubts = {n.member for n in notices} | {
+            r.member for p in allowed for r in p.records if r.disputed and r.member is not None
+        }
+        found = Found(
+            disputed=notices,
+            doubts=frozenset(doubts),
+            patients=_audited(selector.identifiers, (*allowed, *extra)),
+        )
+        return [*allowed, *extra], found
+
+    def _may_see(self, person: Person, selector: PatientSelector) -> bool:
+        """A disputed record is shown to its member's own users, to the identity role, and under its own number (D3)."""
+        if selector.fhir_id and selector.fhir_id == person.fhir_id:
+            return True
+        own = {(r.patient.local.authority, r.patient.local.value) for r in person.records}
+        values, minted = {value for _, value in own}, (person.domain_id.authority, person.domain_id.value)
+        named = any(
+            (i.authority, i.value) in own or (not i.authority and i.value in values) or (i.authority, i.value) == minted
+            for i in selector.identifiers
+        )
+        return named or all(self._belongs(record) for record in person.records)
+
+    def _belongs(self, record: PatientRecord) -> bool:
+        if "identity" in self._principal.roles:
+            return True
+        member = self._directory.by_id(record.member) if record.member is not None else None
+        return member is not None and self._principal.organisation == member.code
+
+    def _own_disputed(self, records: Iterable[PatientRecord]) -> list[Person]:
+        """Persons of disputed records that this principal sees beside the one asked for, on faces that tell them apart."""
+        keys = [r.key for r in records if self._face in _TELLS_APART and self._belongs(r)]
+        found = self._identity.persons_for_tx(self._tx, keys) if keys else {}
+        return list({p.key: p for p in found.values()}.values())
+
+    def _notices(self, records: Iterable[PatientRecord]) -> tuple[DisputedNotice, ...]:
+        found: dict[MemberId, DisputedNotice] = {}
+        for record in records:
+            member = self._directory.by_id(record.member) if record.member is not None else None
+            if member is not None:
+                found[member.id] = DisputedNotice(member=member.id, member_code=member.code, member_name=member.name)
+        return tuple(sorted(found.values(), key=lambda n: n.member_code))
+
+    def _persons_of(self, holdings: Collection[Holding], objects: Collection[XdsObject] = ()) -> list[Person]:
+        keys = {h.record_key for h in holdings} | {o.record_key for o in objects if o.record_key is not None}
+        found = self._identity.persons_for_tx(self._tx, keys) if keys else {}
+        return list({p.key: p for p in found.values()}.values())
+
+    # --- by patient ------------------------------------------------------------------------------------------------
+
+    def _by_patient(self, question: ByPatient) -> Found:
+        persons, found = self._select(question.patient, MAX_PERSONS)
+        keys = {record.key for person in persons for record in person.records}
+        loaded = self._index.read.by_records(self._tx, keys, deprecated=question.versions)
+        holdings = [h for h in self._marked(loaded, persons) if matches(question.filter, h, self._code)]
+        if question.versions:
+            holdings = self._with_past(loaded, holdings)
+        objects = self._index.objects.by_records(self._tx, keys) if question.versions and keys else []
+        return replace(found, holdings=tuple(_newest_first(holdings)), persons=tuple(persons), objects=tuple(objects))
+
+    def _marked(self, loaded: list[Loaded], persons: Iterable[Person] = ()) -> list[Holding]:
+        """Holdings, those in conflict marked (D1)."""
+        known = {record.key: int(person.key) for person in persons for record in person.records}
+
+        def person_of(keys: Collection[RecordKey]) -> dict[RecordKey, int]:
+            missing = [key for key in keys if key not in known]
+            found = self._identity.persons_for_tx(self._tx, missing) if missing else {}
+            return {**known, **{key: int(person.key) for key, person in found.items()}}
+
+        conflicts = self._index.read.in_conflict(self._tx, loaded, person_of) if loaded else set()
+        return [replace(one.holding, conflict=True) if one.row.key in conflicts else one.holding for one in loaded]
+
+    def _with_past(self, loaded: list[Loaded], holdings: list[Holding]) -> list[Holding]:
+        wanted = {(h.record_key, h.study_uid, h.member) for h in holdings}
+        some = [one for one in loaded if (one.holding.record_key, one.holding.study_uid, one.holding.member) in wanted]
+        past = {(h.record_key, h.study_uid, h.member): h.past for h in self._index.read.with_past(self._tx, some)}
+        return [replace(h, past=past[h.record_key, h.study_uid, h.member]) for h in holdings]
+
+    def _patients(self, question: Patients) -> Found:
+        persons, found = self._select(question.patient, max(1, min(question.limit, MAX_PERSONS)))
+        return replace(found, persons=tuple(persons))
+
+    # --- by object -------------------------------------------------------------------------------------------------
+
+    def _by_object(self, question: ByObject) -> Found:
+        asked = (question.fhir_ids, question.study_uids, question.accessions, question.entry_uuids, question.unique_ids)
+        if sum(len(names) for names in asked) > MAX_NAMES:
+            raise Invalid("Too many ids at once.", why=f"Limit here: {MAX_NAMES}.")
+        read, tx = self._index.read, self._tx
+        loaded = {one.row.key: one for one in read.by_fhir_ids(tx, question.fhir_ids)} if question.fhir_ids else {}
+        if question.study_uids:
+            loaded |= {one.row.key: one for one in read.by_studies(tx, question.study_uids)}
+        certain = set(loaded)
+        if question.accessions:
+            found = read.by_accessions(tx, {a.value for a in question.accessions})
+            loaded |= {one.row.key: one for one in found if _has_accession(one.holding, question.accessions)}
+        gone = self._gone(question, loaded.values())
+        kept = [one for one in loaded.values() if question.versions or not one.row.flags & DEPRECATED]
+        holdings = self._marked(kept)
+        if question.versions:
+            holdings = self._with_past(kept, holdings)
+        holdings += self._named(question, {(h.record_key, h.study_uid, h.member) for h in holdings})
+        objects = self._objects(question)
+        persons = self._persons_of(holdings, objects)
+        if loaded.keys() - certain:
+            holdings, persons = self._without_hidden(holdings, persons, spared={key[:2] for key in certain}, of=loaded)
+        return Found(
+            holdings=tuple(_newest_first(holdings)),
+            persons=tuple(persons),
+            objects=tuple(objects),
+            gone=gone,
+            doubts=frozenset(r.member for p in persons for r in p.records if r.disputed and r.member is not None),
+            patients=_audited((), persons),
+        )
+
+    def _gone(self, question: ByObject, loaded: Iterable[Loaded]) -> tuple[str, ...]:
+        """Ids that named something once: withdrawn, moved, or deprecated and held by nobody else (FHIR 410)."""
+        alive = [one for one in loaded if not one.row.flags & DEPRECATED]
+        dead = [one for one in loaded if one.row.flags & DEPRECATED]
+        gone = self._index.read.gone(self._tx, question.fhir_ids) if question.fhir_ids else set()
+        gone |= {one.holding.fhir_id for one in dead} & set(question.fhir_ids)
+        gone |= ({one.holding.study_uid for one in dead} - {one.holding.study_uid for one in alive}) & set(question.study_uids)
+        return tuple(sorted(gone - {one.holding.fhir_id for one in alive}))
+
+    def _named(self, question: ByObject, have: set[tuple[RecordKey, str, MemberId]]) -> list[Holding]:
+        """Holdings that an XDS name leads to; without versions only where it names the current one."""
+        names = {*question.entry_uuids, *question.unique_ids}
+        found = self._index.read.by_names(self._tx, names) if names else []
+        found = [h for h in found if (h.record_key, h.study_uid, h.member) not in have]
+        if question.versions:
+            return found
+        current = [replace(h, past=()) for h in found if h.state == "approved"]
+        return [h for h in current if names & _current_names(h)]
+
+    def _objects(self, question: ByObject) -> list[XdsObject]:
+        """Stored objects of these names, associations that touch them, and what is at those associations' other ends."""
+        objects, tx = self._index.objects, self._tx
+        found: dict[str, XdsObject] = {}
+        if question.unique_ids:
+            found |= {o.entry_uuid: o for o in objects.by_unique_ids(tx, question.unique_ids)}
+        uuids = {*question.entry_uuids, *found}
+        if not uuids:
+            return []
+        found |= {o.entry_uuid: o for o in objects.by_uuids(tx, question.entry_uuids)} if question.entry_uuids else {}
+        linking = objects.linking(tx, uuids)
+        found |= {o.entry_uuid: o for o in linking}
+        ends = {end for o in linking for end in o.links} - found.keys()
+        found |= {o.entry_uuid: o for o in objects.by_uuids(tx, ends)} if ends else {}
+        return list(found.values())
+
+    def _without_hidden(
+        self,
+        holdings: list[Holding],
+        persons: list[Person],
+        *,
+        spared: set[tuple[int, int]],
+        of: dict[tuple[int, int, int], Loaded],
+    ) -> tuple[list[Holding], list[Person]]:
+        """Without studies of disputed records that this principal may not see, where what was asked could be guessed (D3)."""
+        hidden = {r.key for p in persons for r in p.records if r.disputed and not self._belongs(r)}
+        certain = {of_row.holding.fhir_id for key, of_row in of.items() if key[:2] in spared}
+        kept = [h for h in holdings if h.record_key not in hidden or h.fhir_id in certain]
+        keys = {h.record_key for h in kept}
+        return kept, [p for p in persons if keys & {r.key for r in p.records}]
+
+    # --- by population ---------------------------------------------------------------------------------------------
+
+    def _by_population(self, question: ByPopulation) -> Found:
+        limit = max(1, min(question.limit, MAX_PAGE))
+        page = window(question.filter, question.order, min(limit + 1, MAX_PAGE), self._id)
+        if page is None:
+            return Found()
+        after, kept, scanned, more = _cursor_of(question.cursor, question.order), list[Loaded](), 0, True
+        while more and len(kept) <= limit and scanned < SCAN:
+            rows = self._rows(replace(page, after=after))
+            more = len(rows) == page.limit
+            scanned += len(rows)
+            after = _place(rows[-1], question.order) if rows else after
+            allowed = self._allowed(rows)
+            kept += [one for one in allowed if matches(question.filter, one.holding, self._code)]
+        if len(kept) > limit:
+            kept, more = kept[:limit], True
+            after = _place(kept[-1], question.order)
+        holdings = self._marked(kept)
+        persons = self._persons_of(holdings)
+        cursor = _cursor_text(after, question.order) if more and after is not None else ""
+        return Found(holdings=tuple(holdings), persons=tuple(persons), cursor=cursor, patients=_audited((), persons))
+
+    def _rows(self, page: Window) -> list[Loaded]:
+        """Rows of the window, then those without a date, which match any date and come last (D22)."""
+        bounded = page.low is not None or page.high is not None
+        beyond = page.after is not None and page.order == "started" and page.after[0] == UNDATED
+        rows = [] if bounded and beyond else self._index.read.window(self._tx, page)
+        if bounded and page.order == "started" and len(rows) < page.limit:
+            undated = replace(
+                page, low=None, high=None, undated=True, limit=page.limit - len(rows), after=page.after if beyond else None
+            )
+            rows += self._index.read.window(self._tx, undated)
+        return rows
+
+    def _allowed(self, rows: list[Loaded]) -> list[Loaded]:
+        """Policy of a page: studies of disputed records are for their own users (D3, D20)."""
+        keys = {one.holding.record_key for one in rows}
+        persons = self._identity.persons_for_tx(self._tx, keys) if keys else {}
+        hidden = {r.key for p in persons.values() for r in p.records if r.disputed and not self._belongs(r)}
+        return [one for one in rows if one.holding.record_key not in hidden]
+
+    # --- members ---------------------------------------------------------------------------------------------------
+
+    def _code(self, member: MemberId) -> str:
+        found = self._directory.by_id(member)
+        return found.code if found is not None else ""
+
+    def _id(self, code: str) -> MemberId | None:
+        found = self._directory.by_code(code)
+        return found.id if found is not None else None
+
+
+def _all_disputed(person: Person) -> bool:
+    return bool(person.records) and all(record.disputed for record in person.records)
+
+
+def _has_accession(holding: Holding, asked: Collection[Identifier]) -> bool:
+    return any(a.value == own.value and a.authority in ("", own.authority) for a in asked for own in holding.record.accessions)
+
+
+def _current_names(holding: Holding) -> set[str]:
+    p = holding.publication
+    return {p.entry_uuid, p.submission_uuid, p.submission_uid, p.has_member_uuid, p.replaces_uuid, p.manifest.document_uid} - {""}
+
+
+def _newest_first(holdings: Iterable[Holding]) -> list[Holding]:
+    """By when the study began, undated last; then by its names, so that the order is always the same."""
+
+    def order(holding: Holding) -> tuple[bool, float, str, int]:
+        interval = holding.record.time.interval()
+        return (interval is None, -interval[0].timestamp() if interval else 0.0, holding.study_uid, int(holding.member))
+
+    return sorted(holdings, key=order)
+
+
+def _audited(asked: Iterable[Identifier], persons: Iterable[Person]) -> tuple[Identifier, ...]:
+    """Under which numbers the act is found again: those asked for, each person's id and national numbers."""
+    found = dict.fromkeys(Identifier(i.value, i.authority) for i in asked)
+    for person in persons:
+        found[Identifier(person.domain_id.value, person.domain_id.authority)] = None
+        found.update((Identifier(n.value, n.authority), None) for r in person.records for n in r.national)
+    return tuple(found)
+
+
+def _place(one: Loaded, order: str) -> tuple[int, int, int, int]:
+    row = one.row
+    return (row.started if order == "started" else row.updated, row.record_key, row.study_hash, row.member_id)
+
+
+def _cursor_text(place: tuple[int, int, int, int], order: str) -> str:
+    return base64.urlsafe_b64encode(_CURSOR.pack(order[:1].encode(), *place)).decode().rstrip("=")
+
+
+def _cursor_of(text: str, order: str) -> tuple[int, int, int, int] | None:
+    if not text:
+        return None
+    try:
+        kind, *place = _CURSOR.unpack(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        if kind != order[:1].encode():
+            raise ValueError
+    except (ValueError, struct.error, binascii.Error):
+        raise Invalid("This is no cursor of this search.", todo="Start at the first page.", where="cursor") from None
+    return (place[0], place[1], place[2], place[3])

@@ -1,0 +1,101 @@
+"""StudyFilter against a holding, and as the window that the index narrows a population by. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from crosslight.standards.ids import MemberId
+from registry.index.model import Holding
+from registry.index.read import Window
+from registry.index.rows import modality_bits, to_ms, to_s
+from registry.questions import StudyFilter
+
+_DAY_S = 86400
+CodeOf = Callable[[MemberId], str]
+
+
+def matches(narrow: StudyFilter, holding: Holding, code_of: CodeOf) -> bool:
+    """Whether every given part of the filter holds. Studies without a date match any date (D22)."""
+    record = holding.record
+    return (
+        (not narrow.study_uids or record.study_uid in narrow.study_uids)
+        and (not narrow.modalities or bool(set(narrow.modalities) & set(record.modalities)))
+        and (not narrow.members or code_of(holding.member) in narrow.members)
+        and (not narrow.progress or record.progress in narrow.progress)
+        and (narrow.updated_since is None or holding.updated >= narrow.updated_since)
+        and _accession(narrow, holding)
+        and _dated(narrow, holding)
+        and _described(narrow, holding)
+    )
+
+
+def _accession(narrow: StudyFilter, holding: Holding) -> bool:
+    return not narrow.accessions or any(
+        asked.value == own.value and asked.authority in ("", own.authority)
+        for asked in narrow.accessions
+        for own in holding.record.accessions
+    )
+
+
+def _dated(narrow: StudyFilter, holding: Holding) -> bool:
+    time = holding.record.time
+    if narrow.study_date is not None:
+        day = time.date.replace(".", "").replace("-", "").strip()
+        low, high = narrow.study_date
+        if day and ((low and day < low) or (high and day > high)):
+            return False
+    if narrow.started is not None:
+        interval, (after, before) = time.interval(), narrow.started
+        if interval is not None and (
+            (after is not None and interval[1] <= after) or (before is not None and interval[0] >= before)
+        ):
+            return False
+    return True
+
+
+def _described(narrow: StudyFilter, holding: Holding) -> bool:
+    return not narrow.descriptions or any(_wildcard(text).fullmatch(holding.record.description) for text in narrow.descriptions)
+
+
+def _wildcard(text: str) -> re.Pattern[str]:
+    """``*`` any characters, ``?`` any one (PS3.4 C.2.2.2.4); case does not count."""
+    parts = {"*": ".*", "?": "."}
+    return re.compile("".join(parts.get(char, re.escape(char)) for char in text), re.IGNORECASE | re.DOTALL)
+
+
+def window(narrow: StudyFilter, order: str, limit: int, id_of: Callable[[str], MemberId | None]) -> Window | None:
+    """What SQL can narrow by, never less than what matches; None where nothing can match (no such member)."""
+    found = Window(order=order, limit=limit, modalities=modality_bits(narrow.modalities))
+    if narrow.members:
+        ids = tuple(member for code in narrow.members if (member := id_of(code)) is not None)
+        if not ids:
+            return None
+        found = replace(found, members=ids)
+    if narrow.updated_since is not None:
+        found = replace(found, updated_since=to_ms(narrow.updated_since))
+    low, high = _bounds(narrow)
+    return replace(found, low=low, high=high)
+
+
+def _bounds(narrow: StudyFilter) -> tuple[int | None, int | None]:
+    """Bounds of the start in Unix seconds, wide enough for any zone and for a whole day's uncertainty."""
+    lows, highs = [], []
+    if narrow.started is not None:
+        after, before = narrow.started
+        lows += [to_s(after) - _DAY_S - 7200] if after is not None else []
+        highs += [to_s(before)] if before is not None else []
+    if narrow.study_date is not None:
+        for text, bounds, margin in ((narrow.study_date[0], lows, -_DAY_S), (narrow.study_date[1], highs, 2 * _DAY_S)):
+            day = _day(text)
+            bounds += [to_s(day) + margin] if day is not None else []
+    return max(lows, default=None), min(highs, default=None)
+
+
+def _day(text: str) -> datetime | None:
+    try:
+        return datetime(int(text[:4]), int(text[4:6]), int(text[6:8]), tzinfo=UTC)
+    except ValueError:
+        return None
