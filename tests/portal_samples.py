@@ -24,6 +24,7 @@ from registry.ask import Ask
 from registry.coverage import Coverage, MemberCoverage
 from registry.index.model import DisputedNotice, Holding, PatientRecord, Person, PersonKey, RecordKey
 from registry.members.model import Member, Presence
+from registry.portal.config import PortalConfig
 from registry.portal.pages import Portal, PortalContext, routes_of
 from registry.questions import Answer, ByPatient, Patients, Question
 
@@ -270,7 +271,9 @@ def dicomweb(images: int = 40) -> list[web.RouteDef]:
     ]
 
 
-def app_of(ask: FakeAsk, *, principal: Principal | None = CLINICIAN, open_mode: bool = False) -> web.Application:
+def app_of(
+    ask: FakeAsk, *, principal: Principal | None = CLINICIAN, open_mode: bool = False, poll_s: int = 60
+) -> web.Application:
     """The page as a service would run it, with a principal on every request."""
 
     @web.middleware
@@ -281,7 +284,13 @@ def app_of(ask: FakeAsk, *, principal: Principal | None = CLINICIAN, open_mode: 
         return answer
 
     context = PortalContext(
-        ask=cast(Ask, ask), directory=DIRECTORY, key=b"k" * 32, clock=FixedClock(), ids=SystemIds(), open_mode=open_mode
+        ask=cast(Ask, ask),
+        directory=DIRECTORY,
+        key=b"k" * 32,
+        clock=FixedClock(),
+        ids=SystemIds(),
+        open_mode=open_mode,
+        config=PortalConfig(poll_s=poll_s),
     )
     portal = Portal(context)
     renderers = ErrorRenderers()

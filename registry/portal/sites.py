@@ -37,8 +37,10 @@ class Sites:
 
     sites: tuple[Site, ...]
     complete: bool
-    sentence: str  # for a list with studies
-    absence: str  # for an empty one
+    lead: str  # for a list with studies: complete or not,
+    sentence: str  # and why
+    verdict: str  # for an empty one: proven or not,
+    absence: str  # and why
     proven: bool
     at: str
 
@@ -51,7 +53,9 @@ class Sites:
         return {
             "at": self.at,
             "complete": self.complete,
+            "lead": self.lead,
             "sentence": self.sentence,
+            "verdict": self.verdict,
             "absence": self.absence,
             "proven": self.proven,
             "sites": [
@@ -85,19 +89,26 @@ def sites_of(coverage: Coverage, region: Region) -> Sites:
     gaps = silent + others + doubts
     if not coverage.members:
         gaps = ["no trust has joined yet"]
+    at_now = words.moment(coverage.at, coverage.at, region.zone)
     proven = coverage.proves_absence and bool(coverage.members)
     return Sites(
         sites=made,
         complete=not gaps,
-        sentence=f"This list may not be complete: {'; '.join(gaps)}." if gaps else "Every trust’s list is up to date.",
+        lead="This list may not be complete." if gaps else f"Complete at {at_now}:",
+        sentence=f"{_capital('; '.join(gaps))}." if gaps else "every trust’s list was up to date.",
+        verdict="No imaging" if proven else "None found so far",
         absence=(
-            f"No imaging. All {words.count(len(coverage.members), 'trust')} have been checked in full."
+            f"Checked at {at_now}: none of the {words.count(len(coverage.members), 'trust')} holds any."
             if proven
-            else f"None found so far; {'; '.join(gaps or unproven)}."
+            else f"{_capital('; '.join(gaps or unproven))}."
         ),
         proven=proven,
-        at=words.moment(coverage.at, coverage.at, region.zone),
+        at=at_now,
     )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _silent(member: MemberCoverage) -> bool:
@@ -115,9 +126,9 @@ def _list_state(member: MemberCoverage) -> str:
 
 def _site(member: MemberCoverage, since: str, coverage: Coverage, region: Region) -> Site:
     if member.suspended:
-        level, state, opening = "away", f"Suspended{since}", f"cannot be opened: suspended{since}"
+        level, state, opening = "away", f"Suspended{since}", f"Suspended{since}"
     elif not member.reachable:
-        level, state, opening = "away", f"Not reachable{since}", f"not reachable{since}"
+        level, state, opening = "away", f"Not reachable{since}", f"Not reachable{since}"
     else:
         level, opening = "well", "Open now"
         state = {"live": "Up to date", "behind": "Behind", "filling": "Sending past studies"}.get(member.list_state, UNKNOWN)

@@ -108,6 +108,8 @@ class Row:
         """Availability in words."""
         if self.opens:
             return "Open now"
+        if len(self.copies) == 1:
+            return self.copies[0].opening
         return "; ".join(f"{c.trust}: {c.opening}" for c in self.copies)
 
     @property
@@ -213,7 +215,7 @@ def _copy(holding: Holding, directory: Directory, sites: Sites) -> Copy:
         series=holding.record.n_series,
         images=holding.record.n_instances,
         opens=site.opens if site else False,
-        opening=site.opening if site else "state not known",
+        opening=site.opening if site else "Not known whether it opens",
     )
 
 

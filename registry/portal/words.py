@@ -127,7 +127,7 @@ def count(n: int, one: str, many: str = "") -> str:
 
 def study_day(time: StudyTime) -> str:
     """The day of a study as its source wrote it (D22), or that it is not known."""
-    return day(time.date) or "Date not known"
+    return day(time.date) or "No date"
 
 
 def study_clock(time: StudyTime) -> str:

@@ -30,7 +30,7 @@ function showRow(row, sites) {
   if (box) {
     box.className = `open open--${opens ? "yes" : "no"}`;
     put(box.querySelector(".open__mark"), opens ? "●" : "✕");
-    put(box.querySelector('[data-part="words"]'), opens ? "Open now" : holders.map((s) => `${s.name}: ${s.opening}`).join("; "));
+    put(box.querySelector('[data-part="words"]'), opens ? "Open now" : holders.map((s) => (holders.length > 1 ? `${s.name}: ${s.opening}` : s.opening)).join("; "));
   }
   const view = row.querySelector('[data-part="view"]');
   if (view) view.hidden = !opens;
@@ -54,29 +54,46 @@ function forget(img) {
 function show(state) {
   const sites = new Map(state.sites.map((site) => [site.code, site]));
   const changed = state.sites.filter((site) => known.size && known.get(site.code)?.state !== site.state);
-  let fresh = true;
-  for (const site of state.sites) fresh = showSite(site) && fresh;
+  let all = true;
+  for (const site of state.sites) all = showSite(site) && all;
   document.querySelectorAll("[data-study-uid][data-holders]").forEach((row) => showRow(row, sites));
-  document.querySelectorAll("[data-coverage]").forEach((node) => {
-    const part = node.dataset.coverage;
-    if (part in state) put(node, state[part]);
-    if (part === "sentence") node.className = `complete complete--${state.complete ? "yes" : "no"}`;
-  });
-  const back = changed.some((site) => site.level === "well");
+  document.querySelectorAll('[data-coverage="at"]').forEach((node) => put(node, state.at));
   if (changed.length) put(live, changed.map((site) => `${site.name}: ${site.state}`).join(". "));
   known = sites;
-  // A trust that caught up may have told of new studies: the list itself is asked for again, by a visible page only.
-  if ((back || !fresh) && document.querySelector(".timeline, [data-coverage='absence']") && location.pathname.startsWith("/patients/")) refresh();
+  const better = claim("complete", state.complete, state) || claim("absence", state.proven, state);
+  // A trust that caught up may have told of new studies: the list itself is asked for again.
+  if (better || !all || changed.some((site) => site.level === "well")) refresh();
 }
 
+// What the page claims of its own list is taken back at once; it is never claimed anew without asking for the list again.
+function claim(id, sure, state) {
+  const box = document.getElementById(id);
+  if (!box || (sure && box.dataset.sure)) return false;
+  if (sure) return true;
+  delete box.dataset.sure;
+  box.className = id === "complete" ? "complete complete--no" : "notice notice--warn";
+  const parts = [...document.querySelectorAll("[data-coverage]")];
+  for (const part of parts) if (part.dataset.coverage !== "at" && part.dataset.coverage in state) put(part, state[part.dataset.coverage]);
+  return false;
+}
+
+let refreshing = false;
 async function refresh() {
-  const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
-  if (!answer.ok || answer.redirected) return;
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  const [old, made] = [document.querySelector(".split__main"), page.querySelector(".split__main")];
-  if (!old || !made || old.innerHTML === made.innerHTML || old.contains(document.activeElement)) return;
-  old.replaceWith(document.importNode(made, true));
-  watchThumbs();
+  if (refreshing || !/^\/patients\/[^/]+$/.test(location.pathname)) return;
+  refreshing = true;
+  try {
+    const answer = await fetch(location.pathname, { headers: { Accept: "text/html" }, cache: "no-store" });
+    if (!answer.ok || answer.redirected) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const [old, made] = [document.querySelector(".split__main"), page.querySelector(".split__main")];
+    if (!old || !made) return;
+    const focus = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    old.replaceWith(document.importNode(made, true));
+    if (focus !== null) document.querySelector(`.split__main a[href="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
+    watchThumbs();
+  } finally {
+    refreshing = false;
+  }
 }
 
 async function poll() {
@@ -92,10 +109,10 @@ async function poll() {
     failures += 1;
     if (failures === 2) {
       document.querySelectorAll('[data-coverage="at"]').forEach((node) => put(node, `${node.textContent} – the service does not answer now`));
-      document.querySelectorAll('[data-coverage="sentence"]').forEach((node) => {
-        node.className = "complete complete--no";
-        put(node, "The service does not answer: this list may be out of date.");
-      });
+      const gone = "The service does not answer now.";
+      const state = { lead: "This list may be out of date.", sentence: gone, verdict: "None found so far", absence: gone };
+      claim("complete", false, state);
+      claim("absence", false, state);
     }
   }
 }
