@@ -49,6 +49,8 @@ def result_of(job: Job, reply: pb.ActResult) -> Result:
     outcome = reply.outcome
     if outcome in (pb.ActResult.ACCEPTED, pb.ActResult.ALREADY):
         return Done(after(job.act, job.acked, job.revision))
+    if outcome == pb.ActResult.REFUSED and reply.error_code == "UnresolvedReferenceException":
+        return Disagreement("the registry does not have what it acknowledged")
     if outcome == pb.ActResult.REFUSED:
         return Refused(reply.error_code or "XDSRegistryError", reply.message)
     if outcome == pb.ActResult.STALE:

@@ -6,7 +6,7 @@ Knows no wire: the road and the comparison are given. ``build.py`` puts the part
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -54,6 +54,7 @@ class Publisher:
         road: How the destination is reached. comparer: How it is compared with.
         granted: Whether epochs are granted by a registry of ours; otherwise the node counts its own (D18).
         hello_again: Called when the link should say Hello once more (another epoch is needed).
+        closers: Called at the end: sessions and connections of the road.
     """
 
     def __init__(
@@ -72,9 +73,10 @@ class Publisher:
         comparer: Comparer,
         granted: bool = True,
         hello_again: Callable[[], None] = lambda: None,
+        closers: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self.store, self._rows, self._clock, self._ids, self._config = store, outbox_store, clock, ids, config
-        self._comparer, self._granted, self._hello_again = comparer, granted, hello_again
+        self._comparer, self._granted, self._hello_again, self._closers = comparer, granted, hello_again, tuple(closers)
         pace = Pace(first_s=config.first_s, quiet_s=config.quiet_s, growing_s=config.growing_s)
         retry = Retry(
             first_s=config.retry_first_s, longest_s=config.retry_max_s, study_longest_s=config.study_retry_max_s,
@@ -120,6 +122,8 @@ class Publisher:
             with suppress(asyncio.CancelledError):
                 await task
         self._tasks = []
+        for close in self._closers:
+            await close()
 
     # --- the link (node.region) -------------------------------------------------------------------------------------
 
