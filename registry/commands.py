@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+
+from crosslight.client.doctor import Target, examine
+from crosslight.client.report import show
 from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.audit.report import show_audit
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import Db, open_db
 from crosslight.runtime.files import SystemFiles
-from crosslight.runtime.tokens import TokenSigner
-from crosslight.standards.access import ROLES, Principal
-from crosslight.standards.problem import Invalid
+from crosslight.standards.access import Principal
+from crosslight.standards.ids import Identifier
 from crosslight.standards.region import Region
 from registry.access.keys import TokenKeys
+from registry.access.tokens import AccessTokens
 from registry.config import RegistryConfig, read_config
-from registry.members.service import MemberService
+from registry.members.own import SystemFiles as SystemCertificate
+from registry.members.service import OPERATOR, MemberService
 
 TOKEN_HOURS = 12
 
@@ -70,12 +77,74 @@ async def issue_token(folder: Path, *, role: str, user: str, organisation: str =
     """An access token for an app or a person (D21), signed by the region's token key.
 
     Raises:
-        Invalid: for a role that is not one a token may carry.
+        Invalid: for a role that no token may carry.
     """
-    if role not in ROLES or role in ("open", "gateway", "member"):
-        raise Invalid(f"No token may carry the role {role!r}.", todo=f"One of: {', '.join(sorted(ROLES))}.")
     async with opened(folder) as offline:
-        signer = TokenSigner(offline.members.keys.signing, offline.region.home_community_id, SystemClock(), SystemIds())
+        tokens = AccessTokens(offline.members.keys, offline.region, offline.config.access, SystemClock(), SystemIds())
         principal = Principal(subject=user, name=user, roles=frozenset({role}), organisation=organisation)
-        await offline.members.note(principal, f"token issued: {role}", user)
-        return signer.access(principal, audience=offline.region.home_community_id, ttl_s=int(hours * 3600))
+        token = tokens.issue_access_token(principal, hours=hours)
+        await offline.members.note(OPERATOR, f"token issued: {role}", user)
+        return token
+
+
+async def show_members(folder: Path, console: Console) -> None:
+    """Print every member: status, link, freshness."""
+    async with opened(folder) as offline:
+        table = Table(title=offline.region.name, title_justify="left")
+        for name in ("Code", "Name", "Status", "Reachable", "Last heard (UTC)", "Waiting", "Refused", "repositoryUniqueId"):
+            table.add_column(name, overflow="fold")
+        for member in offline.members.everyone():
+            presence = offline.members.presence(member.id)
+            heard = f"{presence.last_heard:%Y-%m-%d %H:%M:%S}" if presence.last_heard else "never"
+            status = member.status + (f": {member.status_reason}" if member.status_reason else "")
+            reachable = "yes" if presence.reachable else "no"
+            if not presence.reachable and presence.since:
+                reachable += f", since {presence.since:%Y-%m-%d %H:%M:%S}"
+            table.add_row(
+                member.code, member.name, status, reachable, heard, str(presence.waiting), str(presence.parked),
+                member.repository_unique_id,
+            )  # fmt: skip
+    console.print(table)
+
+
+async def suspend(folder: Path, code: str, reason: str) -> None:
+    """Cut a member off; a running registry sees it within a second."""
+    async with opened(folder) as offline:
+        await offline.members.suspend(code, reason)
+
+
+async def readmit(folder: Path, code: str) -> None:
+    """Let a suspended member in again."""
+    async with opened(folder) as offline:
+        await offline.members.readmit(code)
+
+
+async def issue_system(folder: Path, name: str, target: Path) -> SystemCertificate:
+    """A client certificate for an outside system."""
+    async with opened(folder) as offline:
+        return await offline.members.issue_system(name, target)
+
+
+async def audit(folder: Path, patient: str, console: Console) -> None:
+    """Print who asked for a patient's imaging."""
+    authority, _, number = patient.rpartition("|")
+    async with opened(folder) as offline:
+        show_audit(console, await offline.audit.search(patient=Identifier(number, authority)))
+
+
+async def doctor(folder: Path, console: Console) -> int:
+    """Examine the running registry, with a certificate made for this."""
+    async with opened(folder) as offline:
+        listen, base = offline.config.listen, offline.people_url
+        systems = f"{'http' if listen.open else 'https'}://{listen.public_host}:{listen.systems_port}"
+        target = Target(
+            name=offline.region.name,
+            base=base,
+            fhir=f"{base}/fhir",
+            dicomweb=f"{base}/dicomweb",
+            xds_registry=f"{systems}/xds/registry",
+        )
+        if not listen.open:
+            files = await offline.members.issue_system("doctor", folder / "systems")
+            target = replace(target, ca=files.ca, cert=files.cert, key=files.key)
+    return show(console, [(target.name, await examine(target))])

@@ -9,8 +9,12 @@ from crosslight.runtime.config import load, section, setting
 from crosslight.standards.ids import NHS_NUMBER_OID, NHS_NUMBER_SYSTEM, Oid, is_uid
 from crosslight.standards.problem import ConfigError
 from crosslight.standards.region import Region
+from registry.access.config import AccessConfig
+from registry.dicomweb.config import DicomwebConfig
 from registry.fhir.config import FhirConfig
+from registry.gateway.config import GatewayConfig
 from registry.members.config import MembersConfig
+from registry.portal.config import PortalConfig
 
 FILE = "registry.toml"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -87,6 +91,17 @@ class DatabaseSection:
 
 
 @dataclass(frozen=True, slots=True)
+class XdsSection:
+    """[xds]: the XDS registry face."""
+
+    check_codes: bool = setting(True, "Refuse codes and mime types outside the region's value sets at ITI-42.")
+    warn: bool = setting(True, "Add a Warning to ITI-18 answers that are not complete; the coverage slots are always there.")
+    quiet_for: tuple[str, ...] = setting(
+        [], "Systems (names of their certificates, e.g. system/oldpacs) that get no Warning, because they take it for a failure."
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LogSection:
     """[log]: what is written to stderr. Patient data never is."""
 
@@ -102,7 +117,12 @@ class RegistryConfig:
     listen: ListenSection = section(ListenSection, "Where this registry can be reached.")
     database: DatabaseSection = section(DatabaseSection, "Where the index and the audit are.")
     members: MembersConfig = section(MembersConfig, "Invitations, certificates, heartbeats.")
+    access: AccessConfig = section(AccessConfig, "Who gets in, and for how long.")
+    portal: PortalConfig = section(PortalConfig, "The clinician's page.")
     fhir: FhirConfig = section(FhirConfig, "The FHIR face.")
+    dicomweb: DicomwebConfig = section(DicomwebConfig, "The region-wide DICOMweb root.")
+    gateway: GatewayConfig = section(GatewayConfig, "Retrieves from the members that hold images.")
+    xds: XdsSection = section(XdsSection, "The XDS registry face.")
     log: LogSection = section(LogSection, "Logs.")
 
 

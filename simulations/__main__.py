@@ -24,7 +24,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 def main() -> None:
     """Crosslight: a federated cross-site image discovery network.
 
-    `crosslight demo` brings up a whole region on this machine. `crosslight-registry` and `crosslight-node` are the two sides alone.
+    `crosslight demo` brings up a whole region on this machine; `crosslight-registry` and `crosslight-node` are the two sides.
     """
     setup_logging(level="warning")
 

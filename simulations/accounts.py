@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from crosslight.runtime.clock import Ids
 from simulations.topology import Topology
@@ -18,12 +19,12 @@ class Account:
     organisation: str
     name: str
 
-    def as_values(self) -> dict[str, str]:
+    def as_values(self) -> dict[str, Any]:
         """For the registry's configuration."""
         return {
             "user": self.user,
             "password": self.password,
-            "role": self.role,
+            "roles": [self.role],
             "organisation": self.organisation,
             "name": self.name,
         }

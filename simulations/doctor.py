@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +19,22 @@ from crosslight.client.report import show
 def targets(endpoints: dict[str, Any]) -> list[Target]:
     """What to examine: the registry, then each node."""
     tls = {k: Path(v) if v else None for k, v in endpoints["tls"].items()}
-    shared = {
-        "ca": tls["ca"],
-        "cert": tls["client_cert"],
-        "key": tls["client_key"],
-        "token": endpoints["tokens"]["integrator"] or "",
-    }
     registry = endpoints["registry"]
     found = [
         Target(
             name="registry", base=registry["base"], fhir=registry["fhir"], dicomweb=registry["dicomweb"],
-            xds_registry=registry["xds_registry"], **shared,
+            xds_registry=registry["xds_registry"],
         )
     ]  # fmt: skip
     for node in endpoints["nodes"]:
         found.append(
             Target(
                 name=f"{node['code']} {node['name']}", base=node["base"], dicomweb=node["dicomweb"], dimse=node["dimse"],
-                aet=node["aet"], calling_aet="DEMO", **shared,
+                aet=node["aet"], calling_aet="DEMO",
             )
         )  # fmt: skip
+    token = endpoints["tokens"]["integrator"] or ""
+    found = [replace(t, ca=tls["ca"], cert=tls["client_cert"], key=tls["client_key"], token=token) for t in found]
     return found
 
 

@@ -210,7 +210,7 @@ class DemoRegion:
                 "open": self.open_mode,
             },
             "members": {"root_oid": self.topology.root},
-            "access": {"demo_provider": {"enabled": True, "accounts": [a.as_values() for a in self.accounts]}},
+            "access": {"demo": {"enabled": True, "accounts": [a.as_values() for a in self.accounts]}},
             "log": {"json": False},
         }
 
@@ -224,7 +224,7 @@ class DemoRegion:
                 "systems_port": ports.systems,
                 "open": self.open_mode,
             },
-            "dimse": {"host": HOST, "port": ports.dimse, "aet": member.code, "callers": [{"aet": CALLING_AET, "address": HOST}]},
+            "dimse": {"host": HOST, "port": ports.dimse, "callers": [{"ae_title": CALLING_AET, "addresses": [HOST]}]},
             "archive": {"min_free_bytes": 256 << 20},
             "publish": {"road": member.road},
             "log": {"json": False},
@@ -263,7 +263,7 @@ class DemoRegion:
 
     def _kept_accounts(self) -> list[Account]:
         config = read_registry_config(self.registry_folder)
-        return [Account(a.user, a.password, a.role, a.organisation, a.name) for a in config.access.demo_provider.accounts]
+        return [Account(a.user, a.password, a.roles[0], a.organisation, a.name) for a in config.access.demo.accounts]
 
     async def renew_tokens(self) -> None:
         """Tokens for an app and a clinician, for twelve hours."""

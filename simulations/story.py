@@ -39,7 +39,10 @@ class World(Protocol):
 
     topology: Topology
     ledger: Ledger
-    scratch: Path
+    authorities: dict[str, str]
+
+    @property
+    def scratch(self) -> Path: ...
 
     def dimse(self, code: str) -> DimseClient: ...
     def node_dicomweb(self, code: str, role: str = "integrator") -> DicomwebClient: ...
@@ -137,8 +140,7 @@ async def xds_studies(world: World, who: Identifier) -> set[str]:
 
 def world_authority(world: World, who: Identifier) -> str:
     """The OID of a trust's own numbers, from the plans that carried it."""
-    authorities: dict[str, str] = getattr(world, "authorities", {})
-    return authorities.get(who.namespace, "")
+    return world.authorities.get(who.namespace, "")
 
 
 async def complete(world: World, plans: Iterable[StudyPlan]) -> bool:

@@ -1,0 +1,73 @@
+"""Runs a service until it is told to end: one start, one stop, signals in between."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+from pathlib import Path
+from typing import IO, Protocol
+
+from crosslight.runtime.log import get_logger
+from crosslight.standards.problem import ConfigError
+
+log = get_logger("serve")
+
+
+class Service(Protocol):
+    """A composed service."""
+
+    async def start(self) -> None:
+        """Open what it needs and begin to listen."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop listening, finish, close."""
+        ...
+
+
+async def serve(service: Service, name: str) -> None:
+    """Start ``service``, wait for SIGTERM or SIGINT, stop it."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await service.start()
+        log.info("serving", service=name, pid=os.getpid())
+        await stop.wait()
+        log.info("ending", service=name)
+    finally:
+        await service.stop()
+
+
+class FolderLock:
+    """One serving process per folder: a second one is refused instead of both writing (D25). Commands do not take it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "serve.lock"
+        self._handle: IO[str] | None = None
+
+    def acquire(self) -> None:
+        """Take it for as long as this process lives.
+
+        Raises:
+            ConfigError: when another process serves this folder.
+        """
+        handle = self._path.open("a+")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.close()
+            raise ConfigError(f"Another process serves {self._path.parent}.", todo="Stop it first.") from None
+        handle.truncate(0)
+        handle.write(f"{os.getpid()}\n")
+        handle.flush()
+        self._handle = handle
+
+    def release(self) -> None:
+        """Give it back."""
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None

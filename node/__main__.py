@@ -1,0 +1,192 @@
+"""The ``crosslight-node`` command."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from crosslight import __version__
+from crosslight.runtime.files import SystemFiles
+from crosslight.runtime.log import setup_logging
+from crosslight.runtime.serving import serve as serve_until_told
+from crosslight.standards.problem import CrosslightError
+from node import commands
+from node.config import read_config
+from node.setup import init_node, join_region, write_unit
+
+T = TypeVar("T")
+console = Console()
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work; a problem ends it with its own words and status 1."""
+    try:
+        return asyncio.run(work)
+    except CrosslightError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    envvar="CROSSLIGHT_NODE_DIR",
+    help="The node's folder (default: here, or $CROSSLIGHT_NODE_DIR).",
+)
+@click.version_option(__version__)
+@click.pass_context
+def main(context: click.Context, folder: Path) -> None:
+    """A trust's node: keeps its own images, publishes an index of them, and releases them when asked.
+
+    Start with `init DIR`, then `join INVITATION` (the region's operator gives it to you), then `serve`.
+    """
+    context.obj = folder
+    setup_logging(level="warning")
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--systemd", is_flag=True, help="Also write a systemd unit into the folder.")
+def init(directory: Path, systemd: bool) -> None:
+    """Make a node's folder with a commented node.toml."""
+    files = SystemFiles()
+    try:
+        path = init_node(directory, files)
+    except CrosslightError as error:
+        raise click.ClickException(str(error)) from error
+    console.print(f"Made {path}. Look through it; set listen.public_host and [[dimse.callers]] at least.", markup=False)
+    if systemd:
+        unit = write_unit(directory, files)
+        console.print(f"Made {unit}: copy it to /etc/systemd/system, then: systemctl enable --now crosslight-node", markup=False)
+    console.print(f"Next: crosslight-node --dir {directory} join INVITATION", markup=False)
+
+
+@main.command()
+@click.argument("invitation")
+@click.pass_obj
+def join(folder: Path, invitation: str) -> None:
+    """Join the region that gave you INVITATION ('-' reads it from standard input)."""
+    text = sys.stdin.read() if invitation == "-" else invitation
+    state = run(join_region(folder, text, SystemFiles()))
+    member = state.member
+    console.print(f"Joined {state.region.name} as {member.code} {member.name}.", markup=False)
+    console.print(f"repositoryUniqueId {member.repository_unique_id}, retrieveLocationUID {member.retrieve_location_uid}")
+    console.print(f"Next: crosslight-node --dir {folder} serve", markup=False)
+
+
+@main.command()
+@click.pass_obj
+def serve(folder: Path) -> None:
+    """Run the node until SIGTERM or Ctrl-C."""
+    from node.app import NodeApp  # its libraries take a second to load; the other commands need not wait for them
+
+    try:
+        config = read_config(folder)
+    except CrosslightError as error:
+        raise click.ClickException(str(error)) from error
+    setup_logging(level=config.log.level, json=config.log.json)
+    if config.listen.open:
+        console.print("[bold red]OPEN: no authentication and no TLS, on loopback only. Never with real patients.[/bold red]")
+
+    async def work() -> None:
+        await serve_until_told(NodeApp(folder, config), "node")
+
+    run(work())
+
+
+@main.command("import")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.pass_obj
+def import_(folder: Path, paths: tuple[Path, ...]) -> None:
+    """Take DICOM files into the archive: any pile of files and folders; can be interrupted and run again.
+
+    The node may be running or not.
+    """
+    report = run(commands.import_paths(folder, paths, console))
+    sys.exit(1 if report.full or report.refused or report.conflicts else 0)
+
+
+@main.command()
+@click.argument("study_uid")
+@click.option("--reason", required=True, help="Why; kept with the study in the bin.")
+@click.pass_obj
+def delete(folder: Path, study_uid: str, reason: str) -> None:
+    """Delete a study. It stays in the bin for archive.bin_days and can be taken back with `undelete`."""
+    count = run(commands.delete(folder, study_uid, reason))
+    console.print(f"{count} instances are in the bin.")
+
+
+@main.command()
+@click.argument("study_uid")
+@click.pass_obj
+def undelete(folder: Path, study_uid: str) -> None:
+    """Take a deleted study back out of the bin."""
+    count = run(commands.undelete(folder, study_uid))
+    console.print(f"{count} instances are back.")
+
+
+@main.command()
+@click.pass_obj
+def status(folder: Path) -> None:
+    """What is held, waiting, refused, in the bin and in quarantine."""
+    run(commands.status(folder, console))
+
+
+@main.command()
+@click.argument("study_uid", required=False, default="")
+@click.pass_obj
+def retry(folder: Path, study_uid: str) -> None:
+    """Try studies again whose publication was refused for good (one, or all)."""
+    console.print(f"{run(commands.retry(folder, study_uid))} studies will be tried again.")
+
+
+@main.command()
+@click.pass_obj
+def verify(folder: Path) -> None:
+    """Read every object again and compare it with its digest; status 1 if one is missing or damaged."""
+    sys.exit(0 if run(commands.verify(folder, console)) else 1)
+
+
+@main.command()
+@click.argument("target", type=click.Path(path_type=Path, file_okay=False))
+@click.pass_obj
+def backup(folder: Path, target: Path) -> None:
+    """Copy the node into the folder TARGET, also while it serves; running it again copies what is new."""
+    report = run(commands.backup_node(folder, target, console))
+    console.print(f"Backed up to {target}: {report.objects} objects, {report.copied} of them new.", markup=False)
+
+
+@main.command()
+@click.argument("source", type=click.Path(exists=True, path_type=Path, file_okay=False))
+@click.pass_obj
+def restore(folder: Path, source: Path) -> None:
+    """Make a node in --dir from the backup SOURCE. It compares itself with the registry before it publishes."""
+    report = run(commands.restore_node(source, folder, console))
+    console.print(f"Restored {report.objects} objects. Next: crosslight-node --dir {folder} serve", markup=False)
+
+
+@main.command()
+@click.option("--patient", required=True, help="A patient's number; AUTHORITY|NUMBER names the authority's OID.")
+@click.pass_obj
+def audit(folder: Path, patient: str) -> None:
+    """Who asked for a patient's images here, when, why, and what became of it."""
+    run(commands.audit(folder, patient, console))
+
+
+@main.command()
+@click.pass_obj
+def doctor(folder: Path) -> None:
+    """Check this node, while it runs, from outside: health, TLS, clock, DICOM, DICOMweb, publication."""
+    sys.exit(run(commands.doctor(folder, console)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,304 @@
+"""The composition root of a node: every room is made here and given what it needs; nothing else knows them all."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from crosslight import __version__
+from crosslight.runtime import health
+from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.clock import Clock, SystemClock, SystemIds
+from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.files import SystemFiles
+from crosslight.runtime.health import Gauge
+from crosslight.runtime.http import ErrorRenderers, Listener, problems
+from crosslight.runtime.log import get_logger
+from crosslight.runtime.serving import FolderLock
+from crosslight.runtime.tokens import TokenVerifier
+from crosslight.runtime.workers import Workers
+from node.archive.archive import Archive
+from node.config import NodeConfig
+from node.dimse.service import DimseService
+from node.publish.build import build_publisher
+from node.region.link import Link
+from node.region.model import Addresses, CensusFacts, Grant, NodeStatus
+from node.region.renewal import Renewal
+from node.region.state import RegionState
+from node.serve import dicomweb, soap
+from node.serve.authenticate import Authenticator, ListenerKind
+from node.serve.context import ServeContext
+from node.serve.patients import PatientsOf
+from node.serve.release import Release
+
+log = get_logger("node")
+
+TIDY_EVERY_S = 6 * 3600.0
+
+
+class NodeApp:
+    """One node. ``start`` and ``stop`` are its whole life; several fit into one process.
+
+    Args:
+        folder: The node's, with ``node.toml`` and ``region``.
+        config: What the file says.
+        clock: The seam for time.
+    """
+
+    def __init__(self, folder: Path, config: NodeConfig, clock: Clock | None = None) -> None:
+        self.folder, self.config = folder, config
+        self.clock, self.ids, self.files = clock or SystemClock(), SystemIds(), SystemFiles()
+        self.lock = FolderLock(folder)
+        self.state = RegionState(folder / "region", self.files)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._listeners: list[Listener] = []
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Databases, archive, publisher, listeners, link: in this order, so that nothing is announced that is not there."""
+        self.lock.acquire()
+        self.db = SqliteDb(self.folder / "node.db")
+        self.audit_db = SqliteDb(self.folder / "audit.db")
+        self.audit = AuditLog(self.audit_db, self.clock)
+        await self.audit.open()
+        self.workers = Workers(threads=8, children=1)
+        self._make_archive()
+        await self.archive.open()
+        self.link = self._make_link()
+        self.renewal = Renewal(self.state, self.link, self.clock, self.ids)
+        self.publisher = build_publisher(
+            self.config.publish, self.db, self.archive, self.workers, self.clock, self.ids, self.files,
+            state=self.state, link=self.link, addresses=self.addresses, open_mode=self.config.listen.open,
+        )  # fmt: skip
+        await self.publisher.open()
+        self._serve = self._make_serve()
+        self._serve.open()
+        await self._listen()
+        if self.config.dimse.enabled:
+            self.dimse: DimseService | None = self._make_dimse()
+            await self.dimse.start()
+        self.publisher.start()
+        self.link.start()
+        if not self.config.listen.open:
+            self.renewal.start()
+        self._tasks = [asyncio.create_task(self._tidy()), asyncio.create_task(self._follow_link())]
+
+    async def stop(self) -> None:
+        """Stop taking in, finish, close. Safe after a start that failed half way."""
+        for task in self._tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        for name in ("dimse", "renewal", "link"):
+            part = getattr(self, name, None)
+            if part is not None:
+                await part.stop()
+        for listener in self._listeners:
+            await listener.stop()
+        for name in ("publisher", "archive", "workers", "db", "audit_db"):
+            part = getattr(self, name, None)
+            if part is not None:
+                await part.close()
+        self.lock.release()
+
+    # --- parts -----------------------------------------------------------------------------------------------------
+
+    @property
+    def code(self) -> str:
+        """Organisation code."""
+        return self.state.code
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where this node's faces are, as others reach them."""
+        listen = self.config.listen
+        scheme = "http" if listen.open else "https"
+        base = f"{scheme}://{listen.public_host}:{listen.people_port}"
+        systems = f"{scheme}://{listen.public_host}:{listen.systems_port}"
+        dimse = self.config.dimse
+        return Addresses(
+            base=base,
+            systems=systems,
+            dicomweb=f"{systems}/dicomweb",
+            rad69=f"{systems}{soap.RAD69}",
+            xds_repository=f"{systems}{soap.REPOSITORY}",
+            aet=(dimse.ae_title or self.code)[:16] if dimse.enabled else "",
+            dimse=f"{listen.public_host}:{dimse.port}" if dimse.enabled else "",
+        )
+
+    def _make_archive(self) -> None:
+        self.archive = Archive(
+            self.db, self.folder / "archive", self.files, self.clock, self.ids, self.workers, self.config.archive
+        )
+        self._set_rules()
+        self.state.on_change(self._region_changed)
+
+    def _set_rules(self) -> None:
+        region, member = self.state.region, self.state.member
+        self.archive.rules = self.config.archive.rules(
+            authority=member.authority,
+            namespace=member.code,
+            nationals=tuple(region.nationals),
+            site_zone=region.zone,
+            allow_test_numbers=region.allow_test_numbers,
+        )
+
+    def _region_changed(self) -> None:
+        self._set_rules()
+        self.verifier.replace_keys(self.state.jwks)
+
+    def _make_link(self) -> Link:
+        return Link(
+            self.state, self.config.region, self.clock, self.ids,
+            addresses=self.addresses,
+            hello=lambda: self.publisher.hello(),
+            status=self.status,
+            on_welcome=self._welcome,
+            on_reconcile=lambda why: self.publisher.on_reconcile(why),
+            open_mode=self.config.listen.open,
+            software=f"crosslight {__version__}",
+        )  # fmt: skip
+
+    async def _welcome(self, grant: Grant) -> None:
+        await self.publisher.on_welcome(grant)
+        self.publisher.link_up()
+
+    def _make_serve(self) -> ServeContext:
+        self.verifier = TokenVerifier(f"urn:oid:{self.state.region.home_community_id}", self.clock, self.state.jwks)
+        self.verifier.set_issuer(self.state.region.home_community_id)
+        release = Release(
+            self.audit,
+            suspended=lambda: self.link.status.suspended is not None or self.state.suspended(self.code),
+            skew_s=lambda: self.link.status.skew_ms / 1000 if self.link.status.connected else None,
+            patients_of=PatientsOf(self.archive),
+            max_skew_s=self.config.serve.max_clock_skew_s,
+        )
+        return ServeContext(
+            archive=self.archive,
+            release=release,
+            workers=self.workers,
+            ids=self.ids,
+            spool=self.folder / "spool",
+            config=self.config.serve,
+            retrieve_location_uid=lambda: self.state.member.retrieve_location_uid,
+            repository_unique_id=lambda: self.state.member.repository_unique_id,
+        )
+
+    def _make_dimse(self) -> DimseService:
+        open_mode = self.config.listen.open
+        return DimseService(
+            self.archive, self.audit, self.config.dimse, self.ids, self.workers,
+            organisation=self.code, base=self.folder, any_caller=open_mode,
+        )  # fmt: skip
+
+    async def _listen(self) -> None:
+        listen = self.config.listen
+        authenticator = Authenticator(
+            self.verifier,
+            code=lambda: self.code,
+            home_community_id=lambda: self.state.region.home_community_id,
+            open_mode=listen.open,
+        )
+        credentials = None if listen.open else self.state.credentials
+        ports: tuple[tuple[ListenerKind, int], ...] = (("people", listen.people_port), ("systems", listen.systems_port))
+        for kind, port in ports:
+            tls = credentials.server(mutual=kind == "systems") if credentials is not None else None
+            app = self._web(kind, authenticator)
+            self._listeners.append(Listener(app, listen.host, port, tls, name=kind))
+        for listener in self._listeners:
+            await listener.start()
+
+    def _web(self, kind: ListenerKind, authenticator: Authenticator) -> web.Application:
+        renderers = soap.renderers(ErrorRenderers())
+        app = web.Application(
+            middlewares=[problems(renderers, self.ids), authenticator.middleware(kind)], client_max_size=1 << 20
+        )
+        app.add_routes(dicomweb.routes(self._serve))
+        app.add_routes(health.routes(self.ready, self.gauges))
+        if kind == "systems" or self.config.listen.open:
+            app.add_routes(soap.routes(self._serve, self.publisher))
+        return app
+
+    # --- while it runs ---------------------------------------------------------------------------------------------
+
+    async def _tidy(self) -> None:
+        while True:
+            await self.clock.sleep(TIDY_EVERY_S)
+            try:
+                await self.archive.tidy()
+            except Exception:
+                log.exception("tidying failed")
+
+    async def _follow_link(self) -> None:
+        suspended = False
+        while True:
+            await self.clock.sleep(1.0)
+            now = self.link.status.suspended is not None
+            if now != suspended:
+                suspended = now
+                if now:
+                    self.publisher.suspend(self.link.status.suspended or "suspended")
+                else:
+                    self.publisher.resume()
+
+    # --- what others are told --------------------------------------------------------------------------------------
+
+    async def status(self) -> NodeStatus:
+        """For heartbeats."""
+        published, archived = await self.publisher.status(), await self.archive.status()
+        census = CensusFacts(studies=published.census.studies, digest=published.census.digest, taken=self.clock.now())
+        return NodeStatus(
+            epoch=published.epoch,
+            acked_n=published.acked_n,
+            waiting=published.waiting,
+            parked=published.parked,
+            quarantined=archived.quarantined,
+            filling=published.filling,
+            indexed_from=published.indexed_from,
+            census=census,
+        )
+
+    async def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Whether images are taken in and given out now; the link is told, not required."""
+        published, archived = await self.publisher.status(), await self.archive.status()
+        link = self.link.status
+        return archived.accepting, {
+            "code": self.code,
+            "version": __version__,
+            "accepting": archived.accepting,
+            "linked": link.connected,
+            "suspended": link.suspended is not None,
+            "waiting": published.waiting,
+            "parked": published.parked,
+            "quarantined": archived.quarantined,
+            "held_up": published.held_up,
+        }
+
+    async def gauges(self) -> list[Gauge]:
+        """Metrics."""
+        published, archived = await self.publisher.status(), await self.archive.status()
+        link = self.link.status
+        found = [
+            Gauge("crosslight_node_studies", "Studies held.", archived.studies),
+            Gauge("crosslight_node_instances", "Instances held and visible.", archived.instances),
+            Gauge("crosslight_node_instances_hidden", "Instances hidden by rejection notes.", archived.hidden),
+            Gauge("crosslight_node_object_bytes", "Bytes of objects.", archived.object_bytes),
+            Gauge("crosslight_node_free_bytes", "Bytes free on the archive's disk.", archived.free_bytes),
+            Gauge("crosslight_node_quarantined", "Objects in quarantine.", archived.quarantined),
+            Gauge("crosslight_node_waiting", "Studies waiting to be acknowledged by the registry.", published.waiting),
+            Gauge("crosslight_node_parked", "Studies refused for good; an operator is needed.", published.parked),
+            Gauge("crosslight_node_linked", "1 while linked to the registry.", float(link.connected)),
+            Gauge("crosslight_node_clock_skew_seconds", "This clock minus the registry's.", link.skew_ms / 1000),
+        ]
+        if not self.config.listen.open:
+            left = (self.state.credentials.expires() - self.clock.now()).total_seconds()
+            found.append(Gauge("crosslight_node_certificate_seconds", "Life left of the node's certificate.", left))
+        if (dimse := getattr(self, "dimse", None)) is not None:
+            objects: dict[tuple[str, ...], float] = {(k,): float(v) for k, v in dimse.objects.items()}
+            found.append(Gauge("crosslight_node_dimse_objects", "Objects by C-STORE outcome.", objects, ("outcome",)))
+        return found

@@ -1,0 +1,220 @@
+"""What people do to a node's folder from the command line, whether the node runs or not: they meet in the database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from crosslight.client.doctor import Target, examine
+from crosslight.client.report import show
+from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.audit.report import show_audit
+from crosslight.runtime.clock import SystemClock, SystemIds
+from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.files import SystemFiles
+from crosslight.runtime.workers import Workers
+from crosslight.standards.ids import Identifier
+from node import backup as backups
+from node.archive.archive import Archive
+from node.archive.backup import BackupReport
+from node.archive.importer import files_below
+from node.archive.model import ImportReport
+from node.config import NodeConfig, read_config
+from node.publish.build import DESTINATION
+from node.publish.outbox_store import OutboxStore
+from node.publish.store import PublishStore
+from node.region.state import FACTS, RegionState
+
+
+@dataclass(frozen=True, slots=True)
+class Offline:
+    """The parts of a node that commands act on."""
+
+    folder: Path
+    config: NodeConfig
+    state: RegionState | None
+    db: SqliteDb
+    archive: Archive
+    audit: AuditLog
+    audit_db: SqliteDb
+
+
+@asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[Offline]:
+    """Open the folder's databases and archive, without serving."""
+    config = read_config(folder)
+    files, clock, ids = SystemFiles(), SystemClock(), SystemIds()
+    state = RegionState(folder / "region", files) if (folder / "region" / FACTS).exists() else None
+    db, audit_db = SqliteDb(folder / "node.db"), SqliteDb(folder / "audit.db")
+    workers = Workers(threads=4, children=1)
+    archive = Archive(db, folder / "archive", files, clock, ids, workers, config.archive)
+    if state is not None:
+        archive.rules = config.archive.rules(
+            authority=state.member.authority,
+            namespace=state.code,
+            nationals=tuple(state.region.nationals),
+            site_zone=state.region.zone,
+            allow_test_numbers=state.region.allow_test_numbers,
+        )
+    audit = AuditLog(audit_db, clock)
+    try:
+        await audit.open()
+        await archive.open()
+        yield Offline(folder, config, state, db, archive, audit, audit_db)
+    finally:
+        await archive.close()
+        await workers.close()
+        await db.close()
+        await audit_db.close()
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console)
+
+
+async def import_paths(folder: Path, paths: Sequence[Path], console: Console) -> ImportReport:
+    """Import a pile of files."""
+    total = await asyncio.to_thread(lambda: sum(1 for _ in files_below(paths)))
+    async with opened(folder) as node:
+        with _bar(console) as bar:
+            task = bar.add_task("Importing", total=total)
+            report = await node.archive.import_paths(paths, lambda so_far: bar.update(task, completed=so_far.files))
+    console.print(
+        f"{report.stored} stored, {report.duplicates} were here already, {report.skipped} skipped (no DICOM, or known), "
+        f"{report.conflicts} in conflict, {report.refused} refused.",
+        highlight=False,
+    )
+    if report.conflicts or report.refused:
+        console.print("What was not kept is in quarantine with its reason: crosslight-node status", highlight=False)
+    if report.full:
+        console.print("[bold red]Stopped: less than archive.min_free_bytes are free. Make room and run it again.[/bold red]")
+    return report
+
+
+async def delete(folder: Path, study_uid: str, reason: str) -> int:
+    """Put a study into the bin."""
+    async with opened(folder) as node:
+        return await node.archive.delete(study_uid, reason)
+
+
+async def undelete(folder: Path, study_uid: str) -> int:
+    """Take a study out of the bin."""
+    async with opened(folder) as node:
+        return await node.archive.restore(study_uid)
+
+
+async def retry(folder: Path, study_uid: str) -> int:
+    """Try parked studies again."""
+    async with opened(folder) as node:
+        rows = await _outbox(node)
+        return await rows.unpark(study_uid)
+
+
+async def _outbox(node: Offline) -> OutboxStore:
+    await PublishStore(node.db, SystemIds(), (DESTINATION,)).open()
+    rows = OutboxStore(node.db, DESTINATION)
+    await rows.open()
+    return rows
+
+
+async def status(folder: Path, console: Console) -> None:
+    """Print what is held, waiting and refused."""
+    async with opened(folder) as node:
+        archived = await node.archive.status()
+        rows = await _outbox(node)
+        waiting, parked, indexed_from = await rows.counts()
+        refused = await rows.parked(20)
+        binned = await node.archive.bin()
+    table = Table(show_header=False)
+    table.add_row("Member", f"{node.state.code} {node.state.member.name}" if node.state else "has not joined a region")
+    table.add_row("Held", f"{archived.studies} studies, {archived.series} series, {archived.instances} instances")
+    table.add_row("Bytes", f"{archived.object_bytes:,} held, {archived.free_bytes:,} free")
+    table.add_row("Taking in", "yes" if archived.accepting else "NO: less than archive.min_free_bytes are free")
+    table.add_row("Hidden by rejection notes", str(archived.hidden))
+    table.add_row("In quarantine", f"{archived.quarantined} ({archived.quarantined_bytes:,} bytes)")
+    table.add_row("In the bin", str(archived.binned))
+    table.add_row("Waiting for the registry", str(waiting))
+    table.add_row("Refused by the registry", str(parked))
+    table.add_row("Indexed from", indexed_from or "nothing yet")
+    console.print(table)
+    for one in refused:
+        console.print(f"refused: {one}", markup=False, highlight=False)
+    for entry in binned[:20]:
+        when = datetime.fromtimestamp(entry.deleted_unix, UTC)
+        console.print(f"bin: {entry.study_uid} {entry.instances} instances, {when:%Y-%m-%d}: {entry.reason}", markup=False)
+
+
+async def verify(folder: Path, console: Console) -> bool:
+    """Re-hash every object; whether all are there and whole."""
+    async with opened(folder) as node:
+        with _bar(console) as bar:
+            task = bar.add_task("Verifying", total=None)
+            report = await node.archive.verify(lambda done, total: bar.update(task, completed=done, total=total))
+    console.print(f"{report.checked} objects checked, {len(report.missing)} missing, {len(report.damaged)} damaged.")
+    for uid in (*report.missing, *report.damaged):
+        console.print(f"  {uid}", markup=False)
+    return report.ok
+
+
+async def backup_node(folder: Path, target: Path, console: Console) -> BackupReport:
+    """Back up."""
+    async with opened(folder) as node:
+        with _bar(console) as bar:
+            task = bar.add_task("Backing up", total=None)
+            return await backups.backup(
+                folder, node.archive, node.audit_db, target, lambda done, total: bar.update(task, completed=done, total=total)
+            )
+
+
+async def restore_node(source: Path, folder: Path, console: Console) -> BackupReport:
+    """Restore."""
+    with _bar(console) as bar:
+        task = bar.add_task("Restoring", total=None)
+        return await backups.restore(
+            source, folder, SystemFiles(), SystemIds(), lambda done, total: bar.update(task, completed=done, total=total)
+        )
+
+
+async def audit(folder: Path, patient: str, console: Console) -> None:
+    """Print who asked for a patient's images."""
+    authority, _, number = patient.rpartition("|")
+    async with opened(folder) as node:
+        show_audit(console, await node.audit.search(patient=Identifier(number, authority)))
+
+
+async def doctor(folder: Path, console: Console) -> int:
+    """Examine the running node."""
+    config = read_config(folder)
+    state = RegionState(folder / "region", SystemFiles())
+    listen, dimse = config.listen, config.dimse
+    scheme = "http" if listen.open else "https"
+    region = folder / "region"
+    registry = state.registry
+    target = Target(
+        name=f"{state.code} {state.member.name}",
+        base=f"{scheme}://{listen.public_host}:{listen.people_port}",
+        dicomweb=f"{scheme}://{listen.public_host}:{listen.people_port}/dicomweb",
+        dimse=f"{listen.public_host}:{dimse.port}" if dimse.enabled else "",
+        aet=(dimse.ae_title or state.code)[:16],
+        calling_aet=dimse.callers[0].ae_title if dimse.callers else "DOCTOR",
+        ca=None if listen.open else region / "bundle.pem",
+    )
+    upstream = Target(
+        name=f"Registry of {state.region.name}, as this node sees it",
+        base=registry.people,
+        fhir=f"{registry.people}/fhir",
+        xds_registry=f"{registry.systems}/xds/registry",
+        ca=None if listen.open else region / "bundle.pem",
+        cert=None if listen.open else region / "identity.pem",
+        key=None if listen.open else region / "identity.pem",
+    )
+    results = [(one.name, await examine(one)) for one in (target, upstream)]
+    return show(console, results)

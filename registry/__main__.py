@@ -1,0 +1,189 @@
+"""The ``crosslight-registry`` command."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from crosslight import __version__
+from crosslight.runtime.clock import SystemClock, SystemIds
+from crosslight.runtime.files import SystemFiles
+from crosslight.runtime.log import setup_logging
+from crosslight.runtime.serving import serve as serve_until_told
+from crosslight.standards.access import ROLES
+from crosslight.standards.problem import CrosslightError
+from registry import backup as backups
+from registry import commands
+from registry.config import read_config
+from registry.setup import init_registry, write_unit
+
+T = TypeVar("T")
+console = Console()
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work; a problem ends it with its own words and status 1."""
+    try:
+        return asyncio.run(work)
+    except CrosslightError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--dir", "folder", type=click.Path(path_type=Path, file_okay=False), default=Path(), envvar="CROSSLIGHT_REGISTRY_DIR",
+    help="The registry's folder (default: here, or $CROSSLIGHT_REGISTRY_DIR).",
+)  # fmt: skip
+@click.version_option(__version__)
+@click.pass_context
+def main(context: click.Context, folder: Path) -> None:
+    """A region's registry: one index of who holds what, and the faces that answer from it.
+
+    Start with `init DIR`, then `serve`; `invite ODS-CODE` for each trust that joins.
+    """
+    context.obj = folder
+    setup_logging(level="warning")
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--systemd", is_flag=True, help="Also write a systemd unit into the folder.")
+def init(directory: Path, systemd: bool) -> None:
+    """Make a registry's folder with a commented registry.toml."""
+    files = SystemFiles()
+    try:
+        path = init_registry(directory, files, SystemIds())
+    except CrosslightError as error:
+        raise click.ClickException(str(error)) from error
+    console.print(f"Made {path}. Look through it: region.name, listen.public_host, members.hosts, access.oidc.", markup=False)
+    if systemd:
+        unit = write_unit(directory, files)
+        console.print(
+            f"Made {unit}: copy it to /etc/systemd/system, then: systemctl enable --now crosslight-registry", markup=False
+        )
+    console.print(f"Next: crosslight-registry --dir {directory} serve", markup=False)
+
+
+@main.command()
+@click.pass_obj
+def serve(folder: Path) -> None:
+    """Run the registry until SIGTERM or Ctrl-C."""
+    from registry.app import RegistryApp  # its libraries take a second to load; the other commands need not wait for them
+
+    try:
+        config = read_config(folder)
+    except CrosslightError as error:
+        raise click.ClickException(str(error)) from error
+    setup_logging(level=config.log.level, json=config.log.json)
+    if config.listen.open:
+        console.print("[bold red]OPEN: no authentication and no TLS, on loopback only. Never with real patients.[/bold red]")
+
+    async def work() -> None:
+        await serve_until_told(RegistryApp(folder, config), "registry")
+
+    run(work())
+
+
+@main.command()
+@click.argument("ods_code")
+@click.option("--name", default="", help="The organisation's full name.")
+@click.option("--host", "hosts", multiple=True, help="Name or address under which its node is reached; may be given again.")
+@click.pass_obj
+def invite(folder: Path, ods_code: str, name: str, hosts: tuple[str, ...]) -> None:
+    """Print an invitation for ODS_CODE: single-use, it expires, and carries the pin of the region's CA.
+
+    Hand it over on a way you trust: whoever has it can join as that organisation.
+    """
+    print(run(commands.invite(folder, ods_code, name=name, hosts=hosts)))
+
+
+@main.command()
+@click.pass_obj
+def members(folder: Path) -> None:
+    """Every member: status, reachable or not and since when, what waits."""
+    run(commands.show_members(folder, console))
+
+
+@main.command()
+@click.argument("ods_code")
+@click.option("--reason", required=True, help="Why; shown to the member and kept in the audit.")
+@click.pass_obj
+def suspend(folder: Path, ods_code: str, reason: str) -> None:
+    """Cut a member off: everywhere within five seconds, open connections closed."""
+    run(commands.suspend(folder, ods_code, reason))
+    console.print(f"{ods_code} is suspended.", markup=False)
+
+
+@main.command()
+@click.argument("ods_code")
+@click.pass_obj
+def readmit(folder: Path, ods_code: str) -> None:
+    """Let a suspended member in again."""
+    run(commands.readmit(folder, ods_code))
+    console.print(f"{ods_code} is a member again.", markup=False)
+
+
+@main.command()
+@click.option(
+    "--role", type=click.Choice(sorted(set(ROLES) - {"open", "gateway", "member"})), required=True, help="What it may do."
+)
+@click.option("--user", required=True, help="Whom or what it stands for, as the audit will show it.")
+@click.option("--organisation", default="", help="Organisation code.")
+@click.option("--hours", type=click.FloatRange(0.01, 48), default=12.0, show_default=True, help="How long it holds.")
+@click.pass_obj
+def token(folder: Path, role: str, user: str, organisation: str, hours: float) -> None:
+    """Print an access token for an app (FHIR, DICOMweb)."""
+    print(run(commands.issue_token(folder, role=role, user=user, organisation=organisation, hours=hours)))
+
+
+@main.command()
+@click.argument("name")
+@click.argument("target", type=click.Path(path_type=Path, file_okay=False))
+@click.pass_obj
+def system(folder: Path, name: str, target: Path) -> None:
+    """Make a client certificate for an outside system (an XDS consumer, say): NAME.pem, NAME.key and ca.pem in TARGET."""
+    files = run(commands.issue_system(folder, name, target))
+    console.print(f"Made {files.cert}, {files.key} and {files.ca}.", markup=False)
+
+
+@main.command()
+@click.argument("target", type=click.Path(path_type=Path, file_okay=False))
+@click.pass_obj
+def backup(folder: Path, target: Path) -> None:
+    """Copy the registry into the folder TARGET, also while it serves."""
+    run(backups.backup(folder, target, SystemClock(), SystemFiles()))
+    console.print(f"Backed up to {target}. It holds the region's keys: keep it as safe as the registry itself.", markup=False)
+
+
+@main.command()
+@click.argument("source", type=click.Path(exists=True, path_type=Path, file_okay=False))
+@click.pass_obj
+def restore(folder: Path, source: Path) -> None:
+    """Make a registry in --dir from the backup SOURCE. The nodes then send again what came after it."""
+    incarnation = run(backups.restore(source, folder, SystemClock(), SystemIds()))
+    console.print(f"Restored as incarnation {incarnation}. Next: crosslight-registry --dir {folder} serve", markup=False)
+
+
+@main.command()
+@click.option("--patient", required=True, help="A patient's number; AUTHORITY|NUMBER names the authority's OID.")
+@click.pass_obj
+def audit(folder: Path, patient: str) -> None:
+    """Who asked for a patient's imaging, when, why, and what became of it."""
+    run(commands.audit(folder, patient, console))
+
+
+@main.command()
+@click.pass_obj
+def doctor(folder: Path) -> None:
+    """Check this registry, while it runs, from outside: health, TLS, clock, FHIR, DICOMweb, XDS, publication."""
+    sys.exit(run(commands.doctor(folder, console)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""The composition root of a registry: every room is made here and given what it needs; nothing else knows them all."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from crosslight import __version__
+from crosslight.runtime import health
+from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.clock import Clock, SystemClock, SystemIds
+from crosslight.runtime.db import open_db
+from crosslight.runtime.files import SystemFiles
+from crosslight.runtime.health import Gauge
+from crosslight.runtime.http import ErrorRenderers, Listener, problems
+from crosslight.runtime.log import get_logger
+from crosslight.runtime.mllp import MllpServer, Peer
+from crosslight.runtime.serving import FolderLock
+from crosslight.runtime.soap import render_soap_error
+from crosslight.runtime.tls import Credentials, Identity, peer_identity
+from crosslight.standards.membership import RegistryAddresses
+from crosslight.standards.problem import CrosslightError
+from crosslight.standards.xds import adhoc
+from crosslight.standards.xds.values import ValueSets
+from registry.access.access import Access
+from registry.access.authenticate import ListenerKind
+from registry.access.keys import TokenKeys
+from registry.ask import Ask
+from registry.config import RegistryConfig
+from registry.dicomweb import face as dicomweb
+from registry.fhir.errors import render_error as render_fhir_error
+from registry.fhir.face import FhirFace
+from registry.fhir.routes import routes as fhir_routes
+from registry.gateway.gateway import Gateway
+from registry.gateway.relay import Relay
+from registry.gateway.routes import routes as relay_routes
+from registry.gateway.sessions import MemberSessions
+from registry.identity.feed import AdtFeed
+from registry.identity.store import IdentityStore
+from registry.index.model import Change
+from registry.index.store import IndexStore
+from registry.intake import enrich, feed, iti42, iti57, iti62
+from registry.intake.accept import Acceptor
+from registry.intake.door import Door
+from registry.members.callers import Callers
+from registry.members.join import Join
+from registry.members.link import MembershipServicer
+from registry.members.model import Member
+from registry.members.server import MemberServer
+from registry.members.service import MemberService
+from registry.portal import pages as portal_pages
+from registry.xds import iti18
+from registry.xds.endpoint import SoapEndpoint
+
+log = get_logger("registry")
+
+XDS_REGISTRY, XDS_REPOSITORY, RAD69 = "/xds/registry", "/xds/repository", "/rad69"
+
+
+def _member_of(peer: Peer) -> str:
+    try:
+        identity = peer_identity(peer.certificate)
+    except CrosslightError:
+        return ""
+    return identity.name if identity.kind == "member" else ""
+
+
+class RegistryApp:
+    """One registry. ``start`` and ``stop`` are its whole life; several fit into one process.
+
+    Args:
+        folder: The registry's, with ``registry.toml``.
+        config: What the file says.
+        clock: The seam for time.
+    """
+
+    def __init__(self, folder: Path, config: RegistryConfig, clock: Clock | None = None) -> None:
+        self.folder, self.config = folder, config
+        self.clock, self.ids, self.files = clock or SystemClock(), SystemIds(), SystemFiles()
+        self.region = config.region.region()
+        self.lock = FolderLock(folder)
+        self._listeners: list[Listener] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Databases, members, index, faces, listeners: in this order."""
+        self.lock.acquire()
+        listen = self.config.listen
+        self.db = open_db(self.config.database.url, base=self.folder)
+        self.audit_db = open_db(self.config.database.audit_url, base=self.folder)
+        self.audit = AuditLog(self.audit_db, self.clock)
+        await self.audit.open()
+        keys = TokenKeys(self.folder / "keys" / "token.json", self.files)
+        self.members = MemberService(
+            self.db, self.region, self.folder, self.config.members, self.clock, self.ids, self.files, keys, self.audit,
+            open_mode=listen.open,
+        )  # fmt: skip
+        await self.members.open()
+        await self._open_index()
+        self.access = Access(
+            self.db, self.folder, self.people_url, self.config.access, self.members, self.audit, self.clock, self.ids, self.files
+        )
+        await self.access.open()
+        self._make_gateway()
+        self._make_faces()
+        await self._listen()
+        self.members.start()
+        self.enricher.start()
+        self._tasks = [asyncio.create_task(self._refresh_directories())]
+
+    async def stop(self) -> None:
+        """Stop listening, finish, close. Safe after a start that failed half way."""
+        for task in self._tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        for name in ("mllp", "grpc", "enricher"):
+            part = getattr(self, name, None)
+            if part is not None:
+                await part.stop()
+        for listener in self._listeners:
+            await listener.stop()
+        for name in ("sessions", "access", "members", "ask", "db", "audit_db"):
+            part = getattr(self, name, None)
+            if part is not None:
+                await part.close()
+        self.lock.release()
+
+    # --- parts -----------------------------------------------------------------------------------------------------
+
+    @property
+    def people_url(self) -> str:
+        """Base of the people listener, as others reach it."""
+        listen = self.config.listen
+        return f"{'http' if listen.open else 'https'}://{listen.public_host}:{listen.people_port}"
+
+    @property
+    def addresses(self) -> RegistryAddresses:
+        """What members are told."""
+        listen = self.config.listen
+        scheme = "http" if listen.open else "https"
+        return RegistryAddresses(
+            people=self.people_url,
+            systems=f"{scheme}://{listen.public_host}:{listen.systems_port}",
+            grpc=f"{listen.public_host}:{listen.grpc_port}",
+            mllp=f"{listen.public_host}:{listen.mllp_port}",
+        )
+
+    async def _open_index(self) -> None:
+        self.identity = IdentityStore(self.db, self.region, self.ids)
+        await self.identity.open()
+        self.index = IndexStore(self.db, self.members, self.clock, self.ids)
+        await self.index.open()
+        self.ask = Ask(self.db, self.index, self.identity, self.members, self.audit, self.clock, self.ids, self.region)
+        self.acceptor = Acceptor(
+            self.db, self.index, self.identity, self.members, self.clock, self.ids, self.region,
+            enrich=lambda key: self.enricher.wake(key), on_change=self._changed,
+        )  # fmt: skip
+
+    def _changed(self, changes: Sequence[Change]) -> None:
+        self.accepted = getattr(self, "accepted", 0) + len(changes)
+
+    def _member_tls(self, member: Member) -> ssl.SSLContext | None:
+        if self.config.listen.open or self.members.own.gateway is None:
+            return None
+        return self.members.own.gateway.client(Identity("member", member.code, self.region.home_community_id))
+
+    def _make_gateway(self) -> None:
+        self.sessions = MemberSessions(self.config.gateway, self._member_tls)
+        signer = self.access.tokens.signer
+        self.gateway = Gateway(self.ask, self.members, signer, self.sessions, self.config.gateway, self.members.live)
+        self.relay = Relay(self.gateway, self.ids)
+        self.enricher = enrich.Enricher(self.index, self.acceptor, self.members, self.sessions, signer, self.clock, self.ids)
+
+    def _make_faces(self) -> None:
+        open_mode, key = self.config.listen.open, self.index.region_key
+        self.fhir = FhirFace(
+            self.ask, self.members, key=key, clock=self.clock, ids=self.ids, config=self.config.fhir, version=__version__,
+            secured=not open_mode,
+        )  # fmt: skip
+        self.dicomweb = dicomweb.DicomwebFace(self.ask, self.members, self.gateway, self.config.dicomweb)
+        self.portal = portal_pages.Portal(
+            portal_pages.PortalContext(
+                ask=self.ask, directory=self.members, key=key, clock=self.clock, ids=self.ids, config=self.config.portal,
+                open_mode=open_mode,
+            )
+        )  # fmt: skip
+        xds = self.config.xds
+        door = Door(self.members, self.members.foreign_member, self.audit, self.ask)
+        values = ValueSets(check=xds.check_codes and not open_mode)
+        self.soap = SoapEndpoint({
+            adhoc.ACTION_REQUEST: iti18.RegistryStoredQuery(self.ask, self.region, warn=xds.warn, quiet=frozenset(xds.quiet_for)),
+            iti42.ACTION_REQUEST: iti42.RegisterDocumentSet(self.acceptor, door, self.ids, self.region, values),
+            iti57.ACTION_REQUEST: iti57.UpdateDocumentSet(self.acceptor, door),
+            iti62.ACTION_REQUEST: iti62.RemoveMetadata(self.acceptor, door),
+        })  # fmt: skip
+
+    # --- listening -------------------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        listen, own = self.config.listen, self.members.own
+        people_tls = gateway_tls = None
+        if not listen.open and own.people is not None and own.gateway is not None:
+            people_tls, gateway_tls = own.people.server(mutual=False), own.gateway.server(mutual=True)
+        self._listeners = [
+            Listener(self._web("people"), listen.host, listen.people_port, people_tls, name="people"),
+            Listener(self._web("systems"), listen.host, listen.systems_port, gateway_tls, name="systems"),
+        ]
+        for listener in self._listeners:
+            await listener.start()
+        await self._listen_grpc(None if listen.open else own.gateway)
+        adt = AdtFeed(self.identity, self.audit, self.members, self.region, self.clock, self.ids, open_mode=listen.open)
+        self.mllp = MllpServer(adt.handle, listen.host, listen.mllp_port, tls=gateway_tls)
+        await self.mllp.start()
+        self.members.on_change(self._cut_mllp)
+
+    def _cut_mllp(self) -> None:
+        suspended = {m.code for m in self.members.all() if m.status == "suspended"}
+        if suspended:
+            self.mllp.disconnect(lambda peer: _member_of(peer) in suspended)
+
+    async def _listen_grpc(self, credentials: Credentials | None) -> None:
+        listen = self.config.listen
+        self.membership = MembershipServicer(self.members, self.index, self.clock)
+        callers = Callers(self.members, self.clock)
+        servicer = feed.FeedServicer(self.acceptor, self.index, callers)
+        self.grpc = MemberServer(
+            self.membership, listen.host, listen.grpc_port, credentials,
+            max_message_bytes=self.config.members.max_message_bytes, register=(servicer.register,),
+        )  # fmt: skip
+        await self.grpc.start()
+
+    def _web(self, kind: ListenerKind) -> web.Application:
+        renderers = ErrorRenderers()
+        renderers.add("/fhir", render_fhir_error)
+        for path in (XDS_REGISTRY, XDS_REPOSITORY, RAD69):
+            renderers.add(path, render_soap_error)
+        middlewares = [problems(renderers, self.ids), self.access.authenticator.middleware(kind)]
+        app = web.Application(middlewares=middlewares, client_max_size=1 << 20)
+        app.add_routes(health.routes(self.ready, self.gauges))
+        app.add_routes(fhir_routes(self.fhir))
+        app.add_routes(dicomweb.routes(self.dicomweb))
+        if kind == "people":
+            for prefix in ("/patients", "/search"):
+                renderers.add(prefix, portal_pages.renderer(self.portal))
+            app.add_routes(portal_pages.routes_of(self.portal))
+            app.add_routes(self.access.routes())
+            app.add_routes(Join(self.members, self.index, self.addresses).routes())
+        if kind == "systems" or self.config.listen.open:
+            app.add_routes(self.soap.routes(XDS_REGISTRY))
+            app.add_routes(relay_routes(self.relay, repository=XDS_REPOSITORY, imaging=RAD69))
+        return app
+
+    # --- while it runs ---------------------------------------------------------------------------------------------
+
+    async def _refresh_directories(self) -> None:
+        while True:
+            await self.clock.sleep(60.0)
+            self.membership.refresh_directories()
+
+    async def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Whether questions can be answered and submissions taken now."""
+        coverage = self.ask.coverage()
+        return True, {
+            "version": __version__,
+            "incarnation": self.index.incarnation,
+            "members": {m.code: list(m.states) for m in coverage.members},
+            "waiting": sum(m.waiting for m in coverage.members),
+            "parked": sum(self.members.presence(m.id).parked for m in self.members.all()),
+        }
+
+    async def gauges(self) -> list[Gauge]:
+        """Metrics: of members only, never of patients."""
+        coverage = self.ask.coverage()
+
+        def each(value: str) -> dict[tuple[str, ...], float]:
+            return {(m.code,): float(getattr(m, value)) for m in coverage.members}
+
+        now, label = self.clock.now(), ("member",)
+        ages: dict[tuple[str, ...], float] = {
+            (m.code,): (now - m.as_of).total_seconds() for m in coverage.members if m.as_of is not None
+        }
+        skew: dict[tuple[str, ...], float] = {(m.code,): self.members.presence(m.id).skew_ms / 1000 for m in self.members.all()}
+        return [
+            Gauge("crosslight_member_reachable", "1 while a member's node is linked.", each("reachable"), label),
+            Gauge("crosslight_member_suspended", "1 while a member is suspended.", each("suspended"), label),
+            Gauge("crosslight_member_waiting", "Studies that a member has yet to publish.", each("waiting"), label),
+            Gauge("crosslight_member_quarantined", "Objects in a member's quarantine.", each("quarantined"), label),
+            Gauge("crosslight_member_index_age_seconds", "Since when the index of a member is current.", ages, label),
+            Gauge("crosslight_member_clock_skew_seconds", "A member's clock minus ours.", skew, label),
+            Gauge("crosslight_registry_changes", "Holdings changed since the start.", float(getattr(self, "accepted", 0))),
+        ]

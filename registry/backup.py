@@ -1,0 +1,104 @@
+"""Backup and restore of a registry (D8): database, audit, authority, keys and configuration, in one folder.
+
+What nodes published is derived and would come again by itself; what people and foreign systems put there would not: that is what
+this keeps. A restored registry is a new incarnation: nodes compare themselves with it and send again what came after the backup.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from crosslight.runtime.clock import Clock, Ids, instant
+from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.files import Files
+from crosslight.standards.problem import ConfigError, OurError
+from registry.commands import opened
+from registry.config import FILE, read_config
+from registry.index.store import IndexStore
+
+COMPLETE = "backup.txt"
+FOLDERS = ("ca", "tls", "keys", "systems")
+
+
+async def backup(folder: Path, target: Path, clock: Clock, files: Files) -> None:
+    """Copy the registry in ``folder`` to ``target``, also while it serves.
+
+    Raises:
+        OurError: when a database cannot be copied.
+    """
+    config = read_config(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    os.chmod(target, 0o700)
+    (target / COMPLETE).unlink(missing_ok=True)
+    await _dump(config.database.url, folder, target / "registry")
+    await _dump(config.database.audit_url, folder, target / "audit")
+    shutil.copy2(folder / FILE, target / FILE)
+    for name in FOLDERS:
+        if (folder / name).exists():
+            shutil.copytree(folder / name, target / name, dirs_exist_ok=True)
+    for path in folder.glob("*-keys.json"):
+        shutil.copy2(path, target / path.name)
+    files.write_atomic(target / COMPLETE, f"Crosslight registry, {instant(clock.now())}\n".encode())
+
+
+async def restore(source: Path, folder: Path, clock: Clock, ids: Ids) -> str:
+    """Make a registry in ``folder`` from a backup; its new incarnation. A PostgreSQL database named by the backup's
+    configuration must be there and empty.
+
+    Raises:
+        ConfigError: if ``source`` is no finished backup, or ``folder`` holds a registry.
+        OurError: when a database cannot be restored.
+    """
+    if not (source / COMPLETE).exists():
+        raise ConfigError(f"{source} is no finished backup of a registry.")
+    if (folder / FILE).exists():
+        raise ConfigError(f"There is a registry in {folder} already.", todo="Use a new folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chmod(folder, 0o700)
+    for entry in source.iterdir():
+        if entry.is_dir():
+            shutil.copytree(entry, folder / entry.name, dirs_exist_ok=True)
+        elif entry.name == FILE or entry.name.endswith("-keys.json"):
+            shutil.copy2(entry, folder / entry.name)
+    config = read_config(folder)
+    await _load(config.database.url, folder, source / "registry")
+    await _load(config.database.audit_url, folder, source / "audit")
+    async with opened(folder) as offline:
+        index = IndexStore(offline.db, offline.members, clock, ids)
+        await index.open()
+        return await index.new_incarnation()
+
+
+async def _dump(url: str, folder: Path, target: Path) -> None:
+    if url.startswith("sqlite:"):
+        db = SqliteDb(folder / url.removeprefix("sqlite:"))
+        try:
+            fresh = target.with_suffix(".new")
+            fresh.unlink(missing_ok=True)
+            await db.backup_to(fresh)
+            os.replace(fresh, target.with_suffix(".sqlite"))
+        finally:
+            await db.close()
+        return
+    await asyncio.to_thread(_postgres, "pg_dump", "--format=custom", f"--file={target.with_suffix('.pgdump')}", f"--dbname={url}")
+
+
+async def _load(url: str, folder: Path, source: Path) -> None:
+    if url.startswith("sqlite:"):
+        shutil.copy2(source.with_suffix(".sqlite"), folder / url.removeprefix("sqlite:"))
+        return
+    dump = str(source.with_suffix(".pgdump"))
+    await asyncio.to_thread(_postgres, "pg_restore", "--no-owner", "--exit-on-error", f"--dbname={url}", dump)
+
+
+def _postgres(*command: str) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=6 * 3600, check=False)
+    except FileNotFoundError:
+        raise OurError(f"{command[0]} is not installed.", todo="Install PostgreSQL's client programs.") from None
+    if done.returncode != 0:
+        raise OurError(f"{command[0]} failed.", why=done.stderr.strip()[-500:])
