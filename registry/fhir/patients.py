@@ -17,6 +17,8 @@ from registry.fhir.plan import patient_selector
 from registry.fhir.table import PATIENT
 from registry.questions import Patients, PatientSelector
 
+MOST = 100  # persons that one search reads
+
 
 class PatientHandlers:
     """Handlers of ``/fhir/Patient``."""
@@ -42,13 +44,13 @@ class PatientHandlers:
         asked = await face.asked(request, PATIENT)
         search = asked.search
         selector = patient_selector(search, face.planner)
-        async with face.question(request, "search", Patients(patient=selector, limit=face.config.max_count)) as answer:
+        async with face.question(request, "search", Patients(patient=selector, limit=MOST)) as answer:
             facts = face.facts(request)
             persons = [facts.person(p) for p in answer.persons if p.records]
             persons = [p for p in persons if all(patient_is(p, c, face.systems) for c in search.criteria)]
             stem = id_part(answer.incarnation)
             issues = completeness(answer.coverage, answer.disputed, found=None) + search_issues(search)
-            if len(answer.persons) >= face.config.max_count or len(persons) > search.count:
+            if len(answer.persons) >= MOST or len(persons) > search.count:
                 issues.append(Issue(severity="warning", code="incomplete", text="There are more people: say more of this one."))
             shown = [] if search.summary == "count" else persons[: search.count]
             entries = [

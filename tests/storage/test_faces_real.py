@@ -1,0 +1,252 @@
+"""FHIR and region QIDO over the real index, identity and ask, on both databases: the double of other tests kept honest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import aiohttp
+import pytest
+from ask_double import served, service
+from joserfc.jwk import ECKey
+from registry_samples import REGION, MemoryDirectory, grown, nhs, patient, published, study
+
+from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.clock import SystemClock, SystemIds
+from crosslight.runtime.db import Db
+from crosslight.runtime.http import ErrorRenderers
+from crosslight.runtime.tokens import TokenSigner
+from crosslight.standards.access import OPEN, Principal
+from crosslight.standards.ids import MemberId, Version
+from crosslight.standards.study import StudyRecord, StudyTime
+from registry.ask import Ask
+from registry.dicomweb import DicomwebConfig, DicomwebFace
+from registry.dicomweb import routes as dicomweb_routes
+from registry.fhir import FhirConfig, FhirFace, render_error, routes
+from registry.gateway import Gateway, GatewayConfig, MemberSessions
+from registry.identity.store import IdentityStore
+from registry.index.store import IndexStore
+from registry.intake.accept import Acceptor
+from registry.intake.model import Act, Publish, SetAvailability, Submission, Withdraw
+from registry.members.model import Member, Presence
+
+NUMBER, OTHER = nhs(1), nhs(2)
+SYSTEM = "https://fhir.nhs.uk/Id/nhs-number"
+WHO = {"patient.identifier": f"{SYSTEM}|{NUMBER}"}
+
+
+@dataclass
+class Registry:
+    directory: MemoryDirectory
+    acceptor: Acceptor
+    ask: Ask
+    audit: AuditLog
+    base: str
+    http: aiohttp.ClientSession
+    n: int = 0
+
+    async def accept(self, home: Member, *acts: Act) -> None:
+        await self.acceptor.accept(Submission(member=home, principal=OPEN, acts=acts, road="grpc", strict=False))
+
+    async def publish(self, home: Member, record: StudyRecord, *, replaces: int | None = None) -> int:
+        self.n += 1
+        publication = published(home, record, self.n, replaces=replaces)
+        await self.accept(home, Publish(publication=publication, digest=record.digest(), patient=record.patient))
+        return self.n
+
+    def version(self) -> Version:
+        """The member's next."""
+        self.n += 1
+        return Version(1, self.n)
+
+    async def get(self, path: str, status: int = 200, **kwargs: Any) -> Any:
+        async with self.http.get(f"{self.base}/{path}", **kwargs) as response:
+            body = await response.read()
+            assert response.status == status, body
+            return json.loads(body) if body else None
+
+    async def studies(self, **params: str) -> list[dict[str, Any]]:
+        bundle = await self.get("fhir/ImagingStudy", params={**WHO, **params})
+        return [e["resource"] for e in bundle["entry"] if e["search"]["mode"] == "match"]
+
+    async def uids(self, **params: str) -> set[str]:
+        return {s["identifier"][0]["value"].removeprefix("urn:oid:") for s in await self.studies(**params)}
+
+
+@pytest.fixture
+async def registry(database: Db) -> AsyncIterator[Registry]:
+    clock, ids, directory = SystemClock(), SystemIds(), MemoryDirectory()
+    for member in directory.all():
+        directory.presences[member.id] = Presence(member=member.id, reachable=True)
+    identity = IdentityStore(database, REGION, ids)
+    index = IndexStore(database, directory, clock, ids)
+    audit = AuditLog(database, clock)
+    for part in (identity, index, audit):
+        await part.open()
+    ask = Ask(database, index, identity, directory, audit, clock, ids, REGION)
+    acceptor = Acceptor(database, index, identity, directory, clock, ids, REGION)
+    key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
+    signer = TokenSigner(key, REGION.home_community_id, clock, ids)
+    gateway = Gateway(ask, directory, signer, MemberSessions(GatewayConfig()), GatewayConfig())
+    fhir = FhirFace(ask, directory, key=index.region_key, clock=clock, ids=ids, config=FhirConfig())
+    dicomweb = DicomwebFace(ask, directory, gateway, DicomwebConfig())
+    renderers = ErrorRenderers()
+    renderers.add("/fhir", render_error)
+
+    def principal(request: Any) -> Principal:
+        organisation = request.headers.get("Authorization", "")
+        return replace(OPEN, subject=f"dr at {organisation}", organisation=organisation)
+
+    app = service([*routes(fhir), *dicomweb_routes(dicomweb)], renderers, principal)
+    async with served(app) as base, aiohttp.ClientSession() as http:
+        yield Registry(directory, acceptor, ask, audit, base, http)
+    await ask.close()
+
+
+def at(
+    registry: Registry, number: int, seed: int, *, modality: str = "CT", who: str = NUMBER, **changes: Any
+) -> tuple[Member, StudyRecord]:
+    home = registry.directory.members[MemberId(number)]
+    record = study(patient(home, f"H{number}", number=who), seed, modality=modality, instances=2)
+    return home, replace(record, **changes)
+
+
+async def test_three_trusts_one_person_through_both_faces(registry: Registry) -> None:
+    expected = set()
+    for number, modality in ((1, "CT"), (2, "MR"), (3, "US")):
+        home, record = at(registry, number, number, modality=modality)
+        await registry.publish(home, record)
+        expected.add(record.study_uid)
+    await registry.publish(*at(registry, 4, 4, who=OTHER))
+    assert await registry.uids() == expected
+    rows = await registry.get("dicomweb/studies", params={"PatientID": NUMBER})
+    assert {r["0020000D"]["Value"][0] for r in rows} == expected
+    assert {r["00100020"]["Value"][0] for r in rows} == {NUMBER}
+    (person,) = [
+        e["resource"]
+        for e in (await registry.get("fhir/Patient", params={"identifier": f"{SYSTEM}|{NUMBER}"}))["entry"]
+        if e["search"]["mode"] == "match"
+    ]
+    assert {i["value"] for i in person["identifier"]} == {NUMBER, "H1", "H2", "H3"}
+    by_id = await registry.get("fhir/ImagingStudy", params={"patient": person["id"]})
+    assert by_id["total"] == 3
+    named = await registry.get("fhir/Patient", params={"family": "baker", "birthdate": "1961-02-03"})
+    assert person["id"] in {e["resource"]["id"] for e in named["entry"] if e["search"]["mode"] == "match"}
+    await registry.ask.close()
+    acts = await registry.audit.search()
+    assert all(a["outcome"].startswith("ok") for a in acts)
+    assert len(await registry.audit.search(study=next(iter(expected)))) >= 3
+
+
+async def test_criteria_on_the_real_index(registry: Registry) -> None:
+    time = StudyTime(date="20240701", time="003000", zone="Europe/London", zone_source="site")
+    home, record = at(registry, 1, 1, time=time, description="Thörax 100% <contrast>")
+    await registry.publish(home, record)
+    undated = at(registry, 2, 2, modality="MR", time=StudyTime())
+    await registry.publish(*undated)
+    both = {record.study_uid, undated[1].study_uid}
+    assert await registry.uids(started="2024-07-01") == both  # the local day; the undated is never hidden
+    assert await registry.uids(started="2024-06") == {undated[1].study_uid}
+    assert await registry.uids(modality="CT") == {record.study_uid}
+    assert await registry.uids(description="thorax") == {record.study_uid}
+    assert await registry.uids(custodian="RPC") == {undated[1].study_uid}
+    assert await registry.uids(_lastUpdated="ge2020") == both
+    accession = record.accessions[0]
+    for value in (accession.value, f"urn:oid:{accession.authority}|{accession.value}"):
+        bundle = await registry.get("fhir/ImagingStudy", params={"accession": value})
+        assert bundle["total"] == 1
+    for value in (record.study_uid, f"urn:dicom:uid|urn:oid:{record.study_uid}"):
+        assert (await registry.get("fhir/ImagingStudy", params={"identifier": value}))["total"] == 1
+    region_wide = await registry.get(
+        "fhir/ImagingStudy", params={"modality": "CT", "description": "thörax", "started": "2024-07-01"}
+    )
+    assert sum(e["search"]["mode"] == "match" for e in region_wide["entry"]) == 1
+    assert len(await registry.get("dicomweb/studies", params={"StudyDate": "20240701", "ModalitiesInStudy": "CT"})) == 1
+
+
+async def test_life_of_a_study(registry: Registry) -> None:
+    home, record = at(registry, 1, 1)
+    first = await registry.publish(home, replace(record, progress="arriving"))
+    (shown,) = await registry.studies()
+    assert shown["status"] == "registered"
+    bigger = grown(record, 9)
+    await registry.publish(home, bigger, replaces=first)
+    (later,) = await registry.studies()
+    assert (later["id"], later["status"]) == (shown["id"], "available")
+    assert later["meta"]["versionId"] != shown["meta"]["versionId"]
+    assert later["numberOfInstances"] == bigger.n_instances
+    assert await registry.get(f"fhir/ImagingStudy/{shown['id']}") == later
+    await registry.accept(home, SetAvailability(study_uid=record.study_uid, status="Deprecated", version=registry.version()))
+    assert await registry.studies() == []
+    await registry.get(f"fhir/ImagingStudy/{shown['id']}", 410)
+    assert await registry.get("dicomweb/studies", params={"PatientID": NUMBER}) == []
+    await registry.get(f"dicomweb/studies/{record.study_uid}", 410)
+    await registry.accept(home, SetAvailability(study_uid=record.study_uid, status="Approved", version=registry.version()))
+    assert len(await registry.studies()) == 1
+    await registry.accept(home, Withdraw(study_uid=record.study_uid, version=registry.version()))
+    await registry.get(f"fhir/ImagingStudy/{shown['id']}", 410)
+
+
+async def test_a_disputed_record_is_told_and_not_shown(registry: Registry) -> None:
+    for number in (1, 2):
+        await registry.publish(*at(registry, number, number))
+    home = registry.directory.members[MemberId(3)]
+    claims = study(patient(home, "H9", number=NUMBER, born="19991231", family="Impostor"), 3, modality="CT", instances=1)
+    await registry.publish(home, claims)
+    bundle = await registry.get("fhir/ImagingStudy", params=WHO)
+    assert bundle["total"] == 2
+    (outcome,) = [e["resource"] for e in bundle["entry"] if e["search"]["mode"] == "outcome"]
+    warnings = [i["details"]["text"] for i in outcome["issue"] if "disputed" in i["details"]["text"]]
+    assert len(warnings) == 1
+    assert "(RTK)" in warnings[0]
+    text = json.dumps(bundle)
+    assert "Impostor" not in text
+    assert claims.study_uid not in text
+    own = await registry.get("fhir/ImagingStudy", params={"patient.identifier": f"urn:oid:{home.authority}|H9"})
+    assert own["total"] == 1
+    people = await registry.get("fhir/Patient", params={"identifier": f"urn:oid:{home.authority}|H9"})
+    (impostor,) = [e["resource"] for e in people["entry"] if e["search"]["mode"] == "match"]
+    assert NUMBER not in {i["value"] for i in impostor["identifier"]}  # it claims the number and does not hold it
+
+
+async def test_pages_through_the_whole_region(registry: Registry) -> None:
+    expected = set()
+    for seed in range(9):
+        home, record = at(registry, 1 + seed % 3, seed)
+        await registry.publish(home, record)
+        expected.add(record.study_uid)
+    for first in ({"_count": "4"}, {"_count": "4", "_sort": "-_lastUpdated"}, {**WHO, "_count": "4", "_sort": "_lastUpdated"}):
+        seen: list[str] = []
+        bundle = await registry.get("fhir/ImagingStudy", params=first)
+        while True:
+            matches = [e["resource"] for e in bundle["entry"] if e["search"]["mode"] == "match"]
+            assert len(matches) <= 4
+            seen += [s["identifier"][0]["value"].removeprefix("urn:oid:") for s in matches]
+            following = [link["url"] for link in bundle["link"] if link["relation"] == "next"]
+            if not following:
+                break
+            async with registry.http.get(following[0]) as response:
+                bundle = await response.json(content_type=None)
+        assert len(seen) == 9
+        assert set(seen) == expected
+    rows = [await registry.get("dicomweb/studies", params={"limit": "4", "offset": str(o)}) for o in (0, 4, 8)]
+    assert [len(r) for r in rows] == [4, 4, 1]
+    assert {r["0020000D"]["Value"][0] for page in rows for r in page} == expected
+
+
+async def test_the_same_study_at_two_trusts(registry: Registry) -> None:
+    home, record = at(registry, 1, 1)
+    other = registry.directory.members[MemberId(2)]
+    await registry.publish(home, record)
+    await registry.publish(other, replace(record, patient=patient(other, "H2", number=NUMBER)))
+    found = await registry.studies()
+    assert len(found) == 2
+    assert len({s["id"] for s in found}) == 2
+    (row,) = await registry.get("dicomweb/studies", params={"PatientID": NUMBER})
+    assert sorted(row["00091001"]["Value"]) == ["RA2", "RPC"]
+    (row,) = await registry.get("dicomweb/studies", params={"limit": "1"})
+    assert sorted(row["00091001"]["Value"]) == ["RA2", "RPC"]
+    series = await registry.get(f"dicomweb/studies/{record.study_uid}/series")
+    assert {s["0020000E"]["Value"][0] for s in series} == {s.series_uid for s in record.series}
