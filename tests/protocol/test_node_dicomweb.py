@@ -17,7 +17,7 @@ import orjson
 import pydicom
 import pytest
 from dicomweb_client.api import DICOMwebClient
-from node_serving import Served, ct, dataset_bytes, part10, serving
+from node_serving import Served, ct, dataset_bytes, part10, related, serving
 from PIL import Image
 
 from crosslight.standards.dicom.multipart import PartBegin, PartData, RelatedReader, boundary_of
@@ -248,6 +248,28 @@ async def test_deleted_and_rejected_are_gone(node: Served) -> None:
     assert await rows(node, "/studies") == []
     await node.archive.restore("1.2.1")
     assert (await get(node, ONE))[0] == 200
+
+
+@pytest.mark.parametrize("title", ["113001", "113037", "113038", "113039"])
+async def test_what_a_rejection_note_names_is_gone(node: Served, title: str) -> None:
+    await node.add(part10(ct()), part10(ct(sop="1.2.1.1.2")))
+    concept, sop, series, study = (pydicom.Dataset() for _ in range(4))
+    concept.CodeValue, concept.CodingSchemeDesignator, concept.CodeMeaning = title, "DCM", "Rejected"
+    sop.ReferencedSOPClassUID, sop.ReferencedSOPInstanceUID = ct().SOPClassUID, "1.2.1.1.1"
+    series.SeriesInstanceUID, series.ReferencedSOPSequence = "1.2.1.1", [sop]
+    study.StudyInstanceUID, study.ReferencedSeriesSequence = "1.2.1", [series]
+    note = ct(
+        series="1.2.1.9", sop="1.2.1.9.1", Modality="KO", SOPClassUID="1.2.840.10008.5.1.4.1.1.88.59",
+        ConceptNameCodeSequence=[concept], CurrentRequestedProcedureEvidenceSequence=[study],
+    )  # fmt: skip
+    note.file_meta.MediaStorageSOPClassUID = note.SOPClassUID
+    del note.PixelData, note.Rows, note.Columns
+    body, content_type = related([("application/dicom", part10(note))])
+    async with node.session.post(f"{node.url}/dicomweb/studies", data=body, headers={"Content-Type": content_type}) as response:
+        assert response.status == 200
+    for path in (ONE, ONE + "/metadata", ONE + "/frames/1", ONE + "/rendered", "/studies/1.2.1/series/1.2.1.9"):
+        assert (await get(node, path))[0] in ((404, 410) if "1.2.1.9" in path else (410,)), path
+    assert len(await rows(node, "/studies/1.2.1/instances")) == 1
 
 
 async def test_a_file_that_is_gone_cuts_the_connection(node: Served) -> None:
