@@ -101,6 +101,8 @@ def problems(renderers: ErrorRenderers, ids: Ids) -> Middleware:
             response = renderers.render(
                 request, OurError("Something went wrong here.", todo=f"Tell the operator: correlation {correlation}.")
             )
+        if response.status == 401 and not response.prepared:
+            response.headers.setdefault("WWW-Authenticate", 'Bearer realm="crosslight"')  # RFC 9110 15.5.2
         if not response.prepared:
             response.headers[CORRELATION_HEADER] = correlation
             response.headers.setdefault("X-Content-Type-Options", "nosniff")

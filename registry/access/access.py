@@ -20,6 +20,7 @@ from registry.access.config import AccessConfig, OidcConfig
 from registry.access.demo_idp import BANNER, PREFIX, DemoProvider
 from registry.access.keys import TokenKeys
 from registry.access.oidc import OidcClient
+from registry.access.pages import page
 from registry.access.provider_tls import provider_context
 from registry.access.sessions import Sessions
 from registry.access.signin import SignIn, SignInAudit
@@ -28,6 +29,11 @@ from registry.access.tokens import AccessTokens
 from registry.members.service import MemberService
 
 log = get_logger("access")
+
+
+async def no_provider(request: web.Request) -> web.Response:
+    """Where nobody can sign in."""
+    return page("Nobody can sign in here", "<p>No identity provider is configured. Apps use access tokens.</p>", status=503)
 
 
 class Access:
@@ -112,8 +118,10 @@ class Access:
         """
         routes = self.tokens.routes()
         oidc = self._oidc()
-        if not oidc.issuer:
+        if self._members.open_mode:  # without TLS a browser keeps no __Host- cookie, and nobody needs to sign in
             return routes
+        if not oidc.issuer:
+            return [*routes, web.get("/signin", no_provider)]
         client = OidcClient(oidc, self._session, self._redirect_uri, self._clock, secret=self._client_secret())
         routes += SignIn(client, self.sessions, self.store, self._audit, self._ids).routes()
         if self.demo:

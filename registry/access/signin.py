@@ -74,12 +74,12 @@ class SignIn:
     async def leave(self, request: web.Request) -> web.StreamResponse:
         """Send the browser to the provider."""
         state, browser, nonce, verifier = (self._secret() for _ in range(4))
+        pending = PendingSignIn(nonce=nonce, verifier=verifier, return_to=local_path(request.query.get("return", "/")))
         try:
             url = await self._client.authorize_url(state, nonce, verifier)
+            await self._store.begin_signin(state, browser, pending, SIGNIN_LIFE_S)
         except CrosslightError as error:
             return problem_page(error.what, status=error.http_status)
-        pending = PendingSignIn(nonce=nonce, verifier=verifier, return_to=local_path(request.query.get("return", "/")))
-        await self._store.begin_signin(state, browser, pending, SIGNIN_LIFE_S)
         response = web.Response(status=303, headers={hdrs.LOCATION: url, hdrs.CACHE_CONTROL: "no-store"})
         set_cookie(response, BROWSER_COOKIE, browser, SIGNIN_LIFE_S)
         return response

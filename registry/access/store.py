@@ -12,8 +12,10 @@ import orjson
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import Db, Row, Tx
 from crosslight.runtime.schema import SchemaVersion, migrate
+from crosslight.standards.problem import Unavailable
 
 SCHEMA = SchemaVersion("access", schema=1, compat=1)
+MAX_PENDING = 20_000
 
 
 def hashed(secret: str) -> str:
@@ -39,6 +41,13 @@ class PendingSignIn:
     nonce: str
     verifier: str
     return_to: str
+
+
+def _bounded(tx: Tx, table: str) -> None:
+    """Whoever is not signed in can make these rows: only so many."""
+    count = tx.row(f"SELECT count(*) FROM {table}")
+    if count is not None and count[0] >= MAX_PENDING:
+        raise Unavailable("Too many people are signing in at once.", todo="Try again in a few minutes.")
 
 
 class AccessStore:
@@ -102,6 +111,7 @@ class AccessStore:
 
         def write(tx: Tx) -> None:
             tx.execute("DELETE FROM signin WHERE ends <= ?", (now,))
+            _bounded(tx, "signin")
             tx.execute("INSERT INTO signin VALUES (?, ?, ?, ?, ?, ?)", row)
 
         await self._db.write("signin_begin", write)
@@ -151,6 +161,7 @@ class AccessStore:
 
         def write(tx: Tx) -> None:
             tx.execute("DELETE FROM demo_grant WHERE ends <= ?", (now,))
+            _bounded(tx, "demo_grant")
             tx.execute("INSERT INTO demo_grant VALUES (?, ?, ?)", (hashed(grant_id), text, ends))
 
         await self._db.write("demo_grant_add", write)

@@ -35,12 +35,21 @@ class OwnCertificates:
     Args:
         folder: For the files (the registry's ``tls`` folder).
         community: homeCommunityId.
+        hosts: By which others reach this registry.
     """
 
     def __init__(
-        self, ca: CertificateAuthority, folder: Path, community: str, config: MembersConfig, clock: Clock, files: Files
+        self,
+        ca: CertificateAuthority,
+        folder: Path,
+        community: str,
+        hosts: tuple[str, ...],
+        config: MembersConfig,
+        clock: Clock,
+        files: Files,
     ) -> None:
         self._ca, self._folder, self._config, self._clock, self._files = ca, folder, config, clock, files
+        self._hosts = hosts
         self._gateway = Identity("gateway", "", community)
         self._community = community
         self.people: Credentials | None = None
@@ -59,7 +68,7 @@ class OwnCertificates:
         if path.exists() and self._serves(path, identity):
             return False
         life = timedelta(days=self._config.certificate_days)
-        issued = self._ca.write_pair(path, identity, self._config.hosts, life)
+        issued = self._ca.write_pair(path, identity, self._hosts, life)
         log.info("own certificate issued", file=name, serial=issued.serial, expires=issued.expires.isoformat())
         return True
 
@@ -71,14 +80,15 @@ class OwnCertificates:
             return False
         if not isinstance(names, x509.SubjectAlternativeName) or due(leaf, self._clock.now()):
             return False
-        wanted = general_names(identity, self._config.hosts)
+        wanted = general_names(identity, self._hosts)
         return leaf.issuer == self._ca.certificate.subject and all(name in list(names) for name in wanted)
 
     def renew_due(self) -> None:
-        """Renew what is due and put it into the live contexts."""
+        """Renew what is due, and put what is new into the live contexts: another process or a command may have renewed it."""
         for name, identity, credentials in (("people.pem", None, self.people), ("gateway.pem", self._gateway, self.gateway)):
-            if self._ensure(name, identity) and credentials is not None:
-                credentials.reload()
+            self._ensure(name, identity)
+            if credentials is not None:
+                credentials.reload_if_changed()
 
     async def run(self) -> None:
         """Keep them fresh until cancelled."""

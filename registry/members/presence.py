@@ -69,7 +69,11 @@ class PresenceBoard:
         self._rows: dict[MemberId, PresenceRow] = {}
         self._written: dict[MemberId, PresenceRow] = {}
         self._tokens = 0
-        self._started_s = clock.monotonic_s()
+        self._started_s = float("-inf")
+
+    def serve(self) -> None:
+        """This process takes links from now on: members that were reachable get one silence to link anew before they are not."""
+        self._started_s = self._clock.monotonic_s()
 
     def opened(self, member: MemberId) -> int:
         """A link is up: a token for :meth:`heard` and :meth:`lost`, so that an older link of the member changes nothing."""

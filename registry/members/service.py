@@ -50,6 +50,7 @@ class MemberService:
         keys: The region's token keys; they sign the directory.
         audit: Where acts on members are noted; None only in tests.
         open_mode: ``--open``: plain links on which members name themselves.
+        public_host: By which nodes and clients reach this registry; its certificates name it beside the configured hosts.
     """
 
     def __init__(
@@ -65,13 +66,15 @@ class MemberService:
         audit: AuditLog | None = None,
         *,
         open_mode: bool = False,
+        public_host: str = "",
     ) -> None:
         self.region, self.config, self.keys, self.open_mode = region, config, keys, open_mode
         self._clock, self._ids, self._audit = clock, ids, audit
         self.root_oid = Oid(config.root_oid or region.home_community_id)
         self.store = MemberStore(db, clock, self.root_oid)
         self.ca = CertificateAuthority(folder / "ca", region.home_community_id, region.name, clock, ids, files)
-        self.own = OwnCertificates(self.ca, folder / "tls", region.home_community_id, config, clock, files)
+        hosts = tuple(dict.fromkeys(host for host in (public_host, *config.hosts) if host))
+        self.own = OwnCertificates(self.ca, folder / "tls", region.home_community_id, hosts, config, clock, files)
         self.live = LiveConnections()
         self.board = PresenceBoard(clock, ids.uuid4().hex, config.silence_s)
         self._rows: dict[MemberId, MemberRow] = {}
@@ -101,6 +104,7 @@ class MemberService:
 
     def start(self) -> None:
         """Begin to follow the database and to renew own certificates: for a server."""
+        self.board.serve()
         self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self.own.run())]
 
     async def close(self) -> None:

@@ -278,6 +278,8 @@ async def test_bearer_tokens_and_attacks(tmp_path: Path) -> None:
                 assert await status(f"Bearer {token}") == 401, name
         assert await status(f"Basic {good}") == 401
         assert await status("Bearer ") == 401
+        async with session.get(f"{a.people}/fhir/x") as response:
+            assert response.headers["WWW-Authenticate"].startswith("Bearer")
         with pytest.raises(Invalid):
             a.access.tokens.issue_access_token(replace(CLINICIAN, roles=frozenset({"gateway"})))
         async with session.get(f"{a.people}/.well-known/jwks.json") as response:
@@ -382,6 +384,15 @@ async def test_open_mode(tmp_path: Path) -> None:
         bearer = {"Authorization": f"Bearer {a.access.tokens.issue_access_token(CLINICIAN)}"}
         async with session.get(f"{a.people}/fhir/x", headers=bearer) as response:
             assert (await response.json())["roles"] == ["clinician"]
+
+
+async def test_without_a_provider_nobody_signs_in(tmp_path: Path) -> None:
+    async with access(tmp_path, AccessConfig()) as a, browser(a) as session:
+        async with session.get(f"{a.people}/", headers={"Accept": "text/html"}) as response:
+            assert response.status == 503
+            assert "No identity provider" in await response.text()
+        async with session.get(f"{a.people}/demo-idp/authorize") as response:
+            assert response.status == 404
 
 
 async def test_what_is_public(tmp_path: Path) -> None:

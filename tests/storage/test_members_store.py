@@ -15,7 +15,7 @@ from crosslight.runtime.db import Db
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import MemberId
 from crosslight.standards.membership import Invitation
-from crosslight.standards.problem import Conflict, Invalid, NotFound, Unauthenticated
+from crosslight.standards.problem import Conflict, Invalid, NotFound, Unauthenticated, Unavailable
 from registry.access.config import AccessConfig
 from registry.access.keys import TokenKeys
 from registry.access.sessions import Sessions
@@ -235,6 +235,22 @@ async def test_failures_count_in_their_window(database: Db) -> None:
     assert await store.failures(("user:a",), 0) == [0]
     stored = await database.read("t", lambda tx: tx.rows("SELECT * FROM signin_failure"))
     assert "user:a" not in str(stored)
+
+
+async def test_strangers_cannot_fill_the_tables(database: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.access.store.MAX_PENDING", 3)
+    store = await access_store(database)
+    pending = PendingSignIn(nonce="n", verifier="v", return_to="/")
+    for n in range(3):
+        await store.begin_signin(f"s{n}", "b", pending, 0.3)
+        await store.add_grant(f"g{n}", {}, 0.3)
+    with pytest.raises(Unavailable):
+        await store.begin_signin("more", "b", pending, 60)
+    with pytest.raises(Unavailable):
+        await store.add_grant("more", {}, 60)
+    await asyncio.sleep(0.35)
+    await store.begin_signin("more", "b", pending, 60)
+    await store.add_grant("more", {}, 60)
 
 
 async def test_grants_end(database: Db) -> None:

@@ -356,7 +356,11 @@ def test_presence_over_a_restart_and_between_processes() -> None:
     assert other.presence(M, None).since == NOW
 
     clock.at_s = 60  # the registry was away for a minute: a new process trusts what it reads for as long as a silence
+    command = _board(clock, "p0")  # which takes no links, and trusts times only
+    command.refresh(saved)
+    assert not command.presence(M, None).reachable
     restarted = _board(clock, "p3")
+    restarted.serve()
     restarted.refresh(saved)
     assert restarted.presence(M, None).reachable
     clock.at_s = 66.5
