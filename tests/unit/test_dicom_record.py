@@ -1,0 +1,161 @@
+"""StudyRecord from live instances: whose numbers count, which zone, and the same answer whatever the order."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import dicom_objects as make
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from crosslight.standards.dicom import gate, header
+from crosslight.standards.dicom.record import Instance, RecordRules, build, patient_of, series_digest
+from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier
+from crosslight.standards.study import StudyRecord
+
+OWN = "2.16.840.1.113883.2.1.3.2.4.18.24"
+NHS = "9434765919"
+RULES = RecordRules(
+    authority=OWN, namespace="RTK", site_zone="Europe/London", nationals=(NHS_NUMBER_OID, CHI_OID), allow_test_numbers=True
+)
+
+
+def _header(**attributes: Any) -> header.Header:
+    return header.read(gate.examine(make.part10(make.image(**attributes))))
+
+
+def _issuer(oid: str, kind: str = "ISO") -> Sequence:
+    qualifier = Dataset()
+    qualifier.UniversalEntityID, qualifier.UniversalEntityIDType = oid, kind
+    return Sequence([qualifier])
+
+
+def _other(value: str, *, name: str = "", oid: str = "", kind: str = "TEXT") -> Dataset:
+    made = Dataset()
+    made.PatientID, made.TypeOfPatientID = value, kind
+    if name:
+        made.IssuerOfPatientID = name
+    if oid:
+        made.IssuerOfPatientIDQualifiersSequence = _issuer(oid)
+    return made
+
+
+def _instance(found: header.Header, shared: dict[bytes, tuple[Any, Any]]) -> Instance:
+    key = repr((found.study, found.series)).encode()
+    study, series = shared.setdefault(key, (found.study, found.series))
+    return Instance(
+        series_uid=found.series_uid, sop_uid=found.sop_uid, sop_class_uid=found.sop_class_uid, sha256=found.sop_uid[-1] * 64,
+        study=study, series=series,
+    )  # fmt: skip
+
+
+def test_national_number_from_the_qualified_place_by_oid() -> None:
+    found = _header(OtherPatientIDsSequence=Sequence([_other("943 476 5919", oid=NHS_NUMBER_OID)]))
+    patient = patient_of(found.study, RULES)
+    assert patient.local == Identifier("L001", OWN, "RTK")
+    assert patient.others == (Identifier(NHS, NHS_NUMBER_OID),)
+    assert (patient.name.family, patient.birth_date, patient.sex) == ("Miller", "19700102", "F")
+
+
+def test_national_number_by_issuer_name_only_when_mapped() -> None:
+    found = _header(OtherPatientIDsSequence=Sequence([_other(NHS, name="NHS")]))
+    assert patient_of(found.study, RULES).others == ()
+    mapped = RecordRules(authority=OWN, nationals=(NHS_NUMBER_OID,), issuers={"nhs": NHS_NUMBER_OID}, allow_test_numbers=True)
+    assert patient_of(found.study, mapped).others == (Identifier(NHS, NHS_NUMBER_OID),)
+
+
+def test_bare_patient_id_is_never_national_but_by_configuration() -> None:
+    found = _header(PatientID=NHS)
+    assert patient_of(found.study, RULES).others == ()
+    bare = RecordRules(authority=OWN, nationals=(NHS_NUMBER_OID,), bare_patient_id=NHS_NUMBER_OID, allow_test_numbers=True)
+    patient = patient_of(found.study, bare)
+    assert patient.others == (Identifier(NHS, NHS_NUMBER_OID),)
+    assert patient.local == Identifier(NHS, OWN)
+
+
+def test_invalid_and_test_numbers_do_not_count() -> None:
+    wrong = _header(OtherPatientIDsSequence=Sequence([_other("9434765918", oid=NHS_NUMBER_OID)]))
+    assert patient_of(wrong.study, RULES).others == ()
+    tests = _header(OtherPatientIDsSequence=Sequence([_other(NHS, oid=NHS_NUMBER_OID)]))
+    assert patient_of(tests.study, RecordRules(authority=OWN, nationals=(NHS_NUMBER_OID,))).others == ()
+
+
+def test_issuer_of_the_patient_id() -> None:
+    own = patient_of(_header(IssuerOfPatientID="rtk").study, RULES)
+    assert own.local == Identifier("L001", OWN, "rtk")
+    foreign = patient_of(_header(IssuerOfPatientIDQualifiersSequence=_issuer("1.2.3.4")).study, RULES)
+    assert foreign.local == Identifier("L001", "1.2.3.4")
+    unknown = patient_of(_header(IssuerOfPatientID="PAS").study, RULES)
+    assert unknown.local == Identifier("L001", OWN, "RTK")
+    barcode = _header(OtherPatientIDsSequence=Sequence([_other(NHS, oid=NHS_NUMBER_OID, kind="RFID")]))
+    assert patient_of(barcode.study, RULES).others == ()
+
+
+def test_national_number_as_patient_id_with_the_local_one_beside_it() -> None:
+    found = _header(
+        PatientID=NHS, IssuerOfPatientIDQualifiersSequence=_issuer(NHS_NUMBER_OID),
+        OtherPatientIDsSequence=Sequence([_other("L9", name="RTK"), _other("X1", oid="1.2.3.9"), _other("Y1", name="who?")]),
+    )  # fmt: skip
+    patient = patient_of(found.study, RULES)
+    assert patient.local == Identifier("L9", OWN, "RTK")
+    assert patient.others == (Identifier(NHS, NHS_NUMBER_OID), Identifier("X1", "1.2.3.9")), "without authority it names nobody"
+
+
+def test_study_series_and_identifiers() -> None:
+    request = Dataset()
+    request.AccessionNumber, request.PlacerOrderNumberImagingServiceRequest = "A2", "P7"
+    issuer = Dataset()
+    issuer.LocalNamespaceEntityID, issuer.UniversalEntityID, issuer.UniversalEntityIDType = "RIS", "1.2.3.5", "ISO"
+    request.IssuerOfAccessionNumberSequence = Sequence([issuer])
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "CTCHES", "NICIP", "CT Chest"
+    attributes = {
+        "RequestAttributesSequence": Sequence([request]), "ProcedureCodeSequence": Sequence([code]),
+        "BodyPartExamined": "CHEST", "Laterality": "L", "SeriesDescription": "Axial", "ReferringPhysicianName": "Who^Doctor",
+        "InstitutionName": "St Peter's",
+    }  # fmt: skip
+    shared: dict[bytes, tuple[Any, Any]] = {}
+    record = build(make.STUDY, [_instance(_header(number=n, **attributes), shared) for n in (1, 2)], RULES)
+    assert record is not None
+    assert record.accessions == (Identifier("A1"), Identifier("A2", "1.2.3.5", "RIS"))
+    assert record.orders == (Identifier("P7"),)
+    assert [c.value for c in record.procedure_codes] == ["CTCHES"]
+    assert (record.description, record.institution, record.referrer) == ("CT Thorax", "St Peter's", "Who^Doctor")
+    (series,) = record.series
+    assert (series.n_instances, series.modality, series.body_site, series.laterality) == (2, "CT", "CHEST", "L")
+    assert series.sop_classes == ((make.CT, 2),)
+    assert series.digest == series_digest([(f"{make.STUDY}.1.2", "2" * 64), (f"{make.STUDY}.1.1", "1" * 64)])
+    assert (record.n_series, record.n_instances, record.modalities, record.body_sites) == (1, 2, ("CT",), ("CHEST",))
+
+
+def test_zone_from_the_tag_else_the_site() -> None:
+    def record(**attributes: Any) -> StudyRecord:
+        found = build(make.STUDY, [_instance(_header(**attributes), {})], RULES)
+        assert found is not None
+        return found
+
+    tagged, plain, broken = record(TimezoneOffsetFromUTC="+0100"), record(), record(TimezoneOffsetFromUTC="BST")
+    assert (tagged.time.zone, tagged.time.zone_source) == ("+0100", "tag")
+    assert (plain.time.zone, plain.time.zone_source) == ("Europe/London", "site")
+    assert broken.time == plain.time
+
+
+def test_the_same_record_whatever_the_order_and_majority_where_they_disagree() -> None:
+    headers = [_header(number=n, series=str(1 + n % 2), PatientID="L001") for n in range(1, 8)]
+    headers += [_header(number=9, PatientID="L002", StudyDescription="Other", InstitutionName="Only here")]
+    shared: dict[bytes, tuple[Any, Any]] = {}
+    instances = [_instance(h, shared) for h in headers]
+    first = build(make.STUDY, instances, RULES)
+    assert first is not None
+    assert first.patient.local.value == "L001"
+    assert (first.description, first.institution) == ("CT Thorax", "Only here"), "an empty attribute is filled"
+    for seed in range(5):
+        random.Random(seed).shuffle(instances)
+        again = build(make.STUDY, instances, RULES)
+        assert again is not None
+        assert again.digest() == first.digest()
+
+
+def test_no_instances_no_record() -> None:
+    assert build(make.STUDY, [], RULES) is None
