@@ -34,8 +34,7 @@ def targets(endpoints: dict[str, Any]) -> list[Target]:
             )
         )  # fmt: skip
     token = endpoints["tokens"]["integrator"] or ""
-    found = [replace(t, ca=tls["ca"], cert=tls["client_cert"], key=tls["client_key"], token=token) for t in found]
-    return found
+    return [replace(t, ca=tls["ca"], cert=tls["client_cert"], key=tls["client_key"], token=token) for t in found]
 
 
 async def examine_all(wanted: list[Target]) -> list[tuple[str, list[Finding]]]:

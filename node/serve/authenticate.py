@@ -7,10 +7,11 @@ certificates are not asked for, and a caller without a bearer token is the princ
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
 from joserfc.errors import JoseError
 from joserfc.jws import extract_compact
 
@@ -22,7 +23,6 @@ from crosslight.standards.problem import Unauthenticated
 from node.serve.release import GRANT, Grant
 
 ListenerKind = Literal["people", "systems"]
-Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
 #: Below these nobody comes without credentials; all else of a node (health, metrics) holds no patient data.
 PROTECTED = ("/dicomweb", "/xds", "/rad69")
