@@ -24,6 +24,7 @@ from crosslight.runtime.mllp import MllpServer, Peer
 from crosslight.runtime.serving import FolderLock
 from crosslight.runtime.soap import render_soap_error
 from crosslight.runtime.tls import Credentials, Identity, peer_identity
+from crosslight.runtime.workers import Workers
 from crosslight.standards.membership import RegistryAddresses
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.xds import adhoc
@@ -128,7 +129,7 @@ class RegistryApp:
                 await part.stop()
         for listener in self._listeners:
             await listener.stop()
-        for name in ("sessions", "access", "members", "ask", "db", "audit_db"):
+        for name in ("sessions", "access", "members", "ask", "workers", "db", "audit_db"):
             part = getattr(self, name, None)
             if part is not None:
                 await part.close()
@@ -178,7 +179,12 @@ class RegistryApp:
         signer = self.access.tokens.signer
         self.gateway = Gateway(self.ask, self.members, signer, self.sessions, self.config.gateway, self.members.live)
         self.relay = Relay(self.gateway, self.ids)
-        self.enricher = enrich.Enricher(self.index, self.acceptor, self.members, self.sessions, signer, self.clock, self.ids)
+        self.workers = Workers(threads=4, children=1)
+        self.enricher = enrich.Enricher(
+            self.index, self.acceptor, self.members, self.gateway, self.audit, self.workers, self.clock, self.ids, self.region,
+            self.config.enrich,
+        )  # fmt: skip
+        self.members.on_change(self.enricher.members_changed)
 
     def _make_faces(self) -> None:
         open_mode, key = self.config.listen.open, self.index.region_key
@@ -231,7 +237,7 @@ class RegistryApp:
         listen = self.config.listen
         self.membership = MembershipServicer(self.members, self.index, self.clock)
         callers = Callers(self.members, self.clock)
-        servicer = feed.FeedServicer(self.acceptor, self.index, callers)
+        servicer = feed.FeedServicer(self.acceptor, self.index, callers, self.audit, self.ids, open_mode=listen.open)
         self.grpc = MemberServer(
             self.membership, listen.host, listen.grpc_port, credentials,
             max_message_bytes=self.config.members.max_message_bytes, register=(servicer.register,),

@@ -13,6 +13,7 @@ from registry.access.config import AccessConfig
 from registry.dicomweb.config import DicomwebConfig
 from registry.fhir.config import FhirConfig
 from registry.gateway.config import GatewayConfig
+from registry.intake.enrich import EnrichConfig
 from registry.members.config import MembersConfig
 from registry.portal.config import PortalConfig
 
@@ -123,6 +124,7 @@ class RegistryConfig:
     dicomweb: DicomwebConfig = section(DicomwebConfig, "The region-wide DICOMweb root.")
     gateway: GatewayConfig = section(GatewayConfig, "Retrieves from the members that hold images.")
     xds: XdsSection = section(XdsSection, "The XDS registry face.")
+    enrich: EnrichConfig = section(EnrichConfig, "Completing what was registered by its entry only.")
     log: LogSection = section(LogSection, "Logs.")
 
 
