@@ -245,9 +245,10 @@ class Turn:
             raise refusal("UnresolvedReferenceException", "This study is not registered.", act.entry_uuid)
         current = APPROVED if old.holding.state == "approved" else DEPRECATED
         if act.version is not None and new <= old.row.version:
-            if new == old.row.version and current == act.status and not submission.strict:
+            same = new == old.row.version
+            if same and current == act.status and not submission.strict:
                 return "already"
-            if new == old.row.version:
+            if same and current != act.status:
                 raise self._disagreement(member, entry, act.version)
             if submission.strict:
                 raise refusal("XDSMetadataVersionError", "A newer act on this study was accepted.", act.entry_uuid)

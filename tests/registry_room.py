@@ -1,0 +1,175 @@
+"""A registry without faces: database, identity, index, accept and ask together, with a clock that a test moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from registry_samples import REGION, MemoryDirectory, published
+
+from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.clock import SystemIds
+from crosslight.runtime.db import Db
+from crosslight.standards.access import Principal
+from crosslight.standards.ids import Version
+from crosslight.standards.study import Patient, StudyRecord
+from crosslight.standards.xds.publication import Publication, Status
+from registry.ask import Ask
+from registry.identity.store import IdentityStore
+from registry.index.model import Change, Holding, HoldingKey, RecordKey
+from registry.index.store import IndexStore
+from registry.intake.accept import Acceptor
+from registry.intake.model import Acceptance, Act, Publish, SetAvailability, Submission, Withdraw
+from registry.members.model import Member, Presence
+from registry.questions import Answer, Question
+
+START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
+
+
+class TestClock:
+    """A clock that stands until it is moved."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.moment = START
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def monotonic_s(self) -> float:
+        return (self.moment - START).total_seconds()
+
+    async def sleep(self, seconds: float) -> None:
+        self.moment += timedelta(seconds=seconds)
+
+
+def clinician(organisation: str = "RA2", *roles: str) -> Principal:
+    """A person with these roles, clinician by default."""
+    return Principal(subject=f"user@{organisation}", roles=frozenset(roles or ("clinician",)), organisation=organisation)
+
+
+@dataclass
+class Room:
+    """What a test works with."""
+
+    db: Db
+    directory: MemoryDirectory
+    clock: TestClock
+    index: IndexStore
+    identity: IdentityStore
+    audit: AuditLog
+    acceptor: Acceptor
+    ask: Ask
+    changes: list[Change] = field(default_factory=list)
+    thin: list[HoldingKey] = field(default_factory=list)
+
+    def member(self, code: str) -> Member:
+        found = self.directory.by_code(code)
+        assert found is not None
+        return found
+
+    # --- intake ----------------------------------------------------------------------------------------------------
+
+    def grpc(self, code: str, *acts: Act) -> Submission:
+        """Acts as the index feed brings them."""
+        member = self.member(code)
+        principal = Principal(subject=code, roles=frozenset({"member"}), organisation=code, member=member.id)
+        return Submission(member=member, principal=principal, acts=acts, road="grpc", strict=False)
+
+    def soap(self, code: str, *acts: Act) -> Submission:
+        """Acts as ITI-42, 57 and 62 bring them."""
+        member = self.member(code)
+        principal = Principal(subject=code, roles=frozenset({"member"}), organisation=code, member=member.id)
+        return Submission(member=member, principal=principal, acts=acts, road="soap", strict=True)
+
+    def published(self, code: str, record: StudyRecord, n: int, **how: int) -> Publish:
+        """A publish of the feed."""
+        publication = published(self.member(code), record, n, **how)
+        return Publish(publication=publication, digest=record.digest(), patient=record.patient)
+
+    async def publish(self, code: str, record: StudyRecord, n: int, **how: int) -> str:
+        """Publish over the feed; the outcome."""
+        self.clock.moment += timedelta(seconds=1)
+        return (await self.acceptor.accept(self.grpc(code, self.published(code, record, n, **how)))).outcomes[0]
+
+    async def availability(self, code: str, study_uid: str, status: Status, n: int, epoch: int = 1) -> str:
+        """Approve or deprecate over the feed."""
+        act = SetAvailability(study_uid=study_uid, status=status, version=Version(epoch, n))
+        return (await self.acceptor.accept(self.grpc(code, act))).outcomes[0]
+
+    async def withdraw(self, code: str, study_uid: str, n: int, epoch: int = 1) -> str:
+        """Withdraw over the feed."""
+        act = Withdraw(study_uid=study_uid, version=Version(epoch, n))
+        return (await self.acceptor.accept(self.grpc(code, act))).outcomes[0]
+
+    async def register(self, code: str, publication: Publication, *, cx: str = "") -> Acceptance:
+        """ITI-42 of one manifest; its patient was fed before."""
+        cx = cx or publication.record.patient.local.cx()
+        act = Publish(publication=publication, digest=publication.manifest.sha1, patient_cx=cx)
+        return await self.acceptor.accept(self.soap(code, act))
+
+    async def feed(self, code: str, patient: Patient) -> RecordKey:
+        """ITI-8."""
+        return await self.identity.feed(patient, self.member(code).id, self.clock.now())
+
+    # --- asking ----------------------------------------------------------------------------------------------------
+
+    async def asked(
+        self, question: Question, who: Principal | None = None, *, face: str = "fhir", action: str = "search"
+    ) -> Answer:
+        """One question, answered."""
+        asked = self.ask.question(
+            who or clinician(),
+            face=face,
+            action=action,
+            question=question,
+            correlation="c1",
+            peer="test",  # type: ignore[arg-type]
+        )
+        async with asked as answer:
+            return answer
+
+    async def holdings(self, code: str) -> list[Holding]:
+        """All that a member holds, by study UID, with its past."""
+        found, cursor = [], ""
+        while True:
+            page, cursor = await self.index.held_after(self.member(code).id, cursor, 100)
+            for one in page:
+                keys = await self.db.read(
+                    "t", lambda tx, uid=one.study_uid: self.index.read.current(tx, self.member(code).id, [uid])
+                )
+                loaded = keys[one.study_uid].holding
+                holding = await self.index.holding(HoldingKey(loaded.record_key, loaded.study_uid, loaded.member))
+                assert holding is not None
+                found.append(holding)
+            if not cursor:
+                return sorted(found, key=lambda h: h.study_uid)
+
+    def live(self, *codes: str) -> None:
+        """Members that are well, as their links say now."""
+        for code in codes:
+            member = self.member(code)
+            self.directory.presences[member.id] = Presence(
+                member=member.id, reachable=True, last_heard=self.clock.now(), census_equal=True, census_at=self.clock.now()
+            )
+
+
+async def make_room(db: Db) -> Room:
+    """A room over an empty database."""
+    directory, clock, ids = MemoryDirectory(), TestClock(), SystemIds()
+    index, identity = IndexStore(db, directory, clock, ids), IdentityStore(db, REGION, ids)
+    audit = AuditLog(db, clock)
+    await index.open()
+    await identity.open()
+    await audit.open()
+    changes: list[Change] = []
+    thin: list[HoldingKey] = []
+
+    def on_change(some: Sequence[Change]) -> None:
+        changes.extend(some)
+
+    acceptor = Acceptor(db, index, identity, directory, clock, ids, REGION, thin.append, on_change)
+    ask = Ask(db, index, identity, directory, audit, clock, ids, REGION)
+    return Room(db, directory, clock, index, identity, audit, acceptor, ask, changes, thin)
