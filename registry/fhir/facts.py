@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 
+import orjson
+
 from crosslight.standards.fhir.facts import HoldingFacts, MemberFacts, PersonFacts, RecordFacts, RegionFacts
 from crosslight.standards.ids import MemberId
 from crosslight.standards.region import Region
@@ -33,6 +35,7 @@ class Facts:
         )
         self._members: dict[MemberId, MemberFacts | None] = {}
         self._persons: dict[str, PersonFacts] = {}
+        self._prints: dict[int, bytes] = {}
 
     def members(self) -> list[MemberFacts]:
         """Every member of the directory, by code."""
@@ -76,6 +79,13 @@ class Facts:
                 fhir_id=person.fhir_id, domain_id=person.domain_id, records=records, differs=person.differs
             )
         return self._persons[person.fhir_id]
+
+    def fingerprint(self, fact: PersonFacts | MemberFacts | RegionFacts | None) -> bytes:
+        """What names all that a fact of this answer says, made once for each."""
+        found = self._prints.get(id(fact))
+        if found is None:
+            found = self._prints[id(fact)] = hashlib.blake2b(orjson.dumps(fact), digest_size=16).digest()
+        return found
 
     def holding(self, answer: Answer, holding: Holding) -> HoldingFacts:
         """A holding with its member and person."""

@@ -96,9 +96,10 @@ class StudyHandlers:
 
     def _rendered(self, holding: HoldingFacts, facts: Facts) -> Rendered:
         """A study's bytes, made once for each thing that they show."""
+        patient = holding.record.patient if holding.person is None else None
         shown = (
-            holding.fhir_id, holding.incarnation, holding.revision, holding.updated, holding.conflict, holding.record.patient,
-            holding.member, holding.person, facts.region,
+            holding.fhir_id, holding.incarnation, holding.revision, holding.updated, holding.conflict, patient,
+            facts.fingerprint(holding.member), facts.fingerprint(holding.person), facts.fingerprint(facts.region),
         )  # fmt: skip
         return self._cache.get(shown, lambda: render(imaging_study(holding, facts.region, self._face.systems)))
 
