@@ -262,12 +262,15 @@ def dicomweb(images: int = 40) -> list[web.RouteDef]:
         label += " " + request.query.get("window", "")
         return web.Response(body=picture(label, side), content_type="image/jpeg", headers={"Cache-Control": "private, no-cache"})
 
-    study = "/dicomweb/studies/{study}"
     return [
-        web.get(study + "/thumbnail", rendered),
-        web.get(study + "/series/{series}/thumbnail", rendered),
-        web.get(study + "/series/{series}/instances", instances),
-        web.get(study + "/series/{series}/instances/{instance}/frames/{frame}/rendered", rendered),
+        web.get(root + "/studies/{study}" + path, handler)
+        for root in ("/dicomweb", "/dicomweb/members/{code}")
+        for path, handler in (
+            ("/thumbnail", rendered),
+            ("/series/{series}/thumbnail", rendered),
+            ("/series/{series}/instances", instances),
+            ("/series/{series}/instances/{instance}/frames/{frame}/rendered", rendered),
+        )
     ]
 
 

@@ -32,7 +32,7 @@ from registry.portal.handles import Handles
 from registry.portal.render import HEADERS, Pages
 from registry.portal.search import EMPTY, FIELDS, Search, number_hint, number_label, read_search
 from registry.portal.sites import Sites, sites_of, with_doubt
-from registry.portal.timeline import Row, banner_of, by_year, rows_of
+from registry.portal.timeline import Copy, banner_of, by_year, rows_of
 from registry.questions import Answer, ByPatient, Patients, PatientSelector, Question, StudyFilter
 
 MAX_FORM_BYTES = 8192
@@ -85,7 +85,7 @@ class Portal:
             if len(answer.persons) == 1:
                 raise web.HTTPSeeOther(self._href(request, answer.persons[0]), headers={"Cache-Control": "no-store"})
             if answer.persons:
-                return self._choose(request, answer)
+                return self._choose(request, search, answer)
             return self._nobody(request, search, answer)
 
     async def patient(self, request: web.Request) -> web.Response:
@@ -125,14 +125,18 @@ class Portal:
             rows = rows_of(answer, self.context.directory, values["sites"])
             if not rows:
                 raise NotFound("This study is not listed for this patient any more.", todo="Go back and refresh the list.")
+            row = rows[0]
+            copy = row.copy(request.query.get("copy", ""))
             return self._html(
                 request,
                 "viewer.html",
                 values
                 | {
                     "banner": banner_of(person, self.context.directory, self.region, self._today().date()),
-                    "row": rows[0],
-                    "current": _current(rows[0], request.query.get("series", "")),
+                    "row": row,
+                    "copy": copy,
+                    "root": row.root(copy),
+                    "current": _current(copy, request.query.get("series", "")),
                     "here": f"/patients/{handle}",
                     "held": None,
                 },
@@ -184,20 +188,26 @@ class Portal:
             "number_hint": number_hint(self.region),
         }
 
-    def _choose(self, request: web.Request, answer: Answer) -> web.Response:
+    def _choose(self, request: web.Request, search: Search, answer: Answer) -> web.Response:
         today = self._today().date()
         people = [
             {"banner": banner_of(p, self.context.directory, self.region, today), "href": self._href(request, p)}
             for p in answer.persons[: self.config.max_matches]
         ]
-        values = {"people": people, "more": len(answer.persons) > self.config.max_matches, "held": None}
+        values = {
+            "people": people,
+            "more": len(answer.persons) > self.config.max_matches,
+            "disputed": answer.disputed,
+            "asked": _asked(search),
+            "held": None,
+        }
         return self._html(request, "persons.html", self._sites(answer.coverage) | values)
 
     def _nobody(self, request: web.Request, search: Search, answer: Answer) -> web.Response:
         values = self._sites(answer.coverage) | self._form_values(EMPTY)
         values |= {
             "disputed": answer.disputed,
-            "asked": "with this number" if search.by_number else "with this name and date of birth",
+            "asked": _asked(search),
             "advice": (
                 "Check the digits, or search by name and date of birth."
                 if search.by_number
@@ -269,11 +279,15 @@ def _only(persons: Iterable[Person]) -> Person:
     return found
 
 
-def _current(row: Row, asked: str) -> str:
+def _asked(search: Search) -> str:
+    return "with this number" if search.by_number else "with this name and date of birth"
+
+
+def _current(copy: Copy, asked: str) -> str:
     """The series to show first: the one asked for, else the first with pictures."""
-    if any(s.uid == asked for s in row.series):
+    if any(s.uid == asked for s in copy.lines):
         return asked
-    return next((s.uid for s in row.series if s.pictures), row.series[0].uid if row.series else "")
+    return next((s.uid for s in copy.lines if s.pictures), copy.lines[0].uid if copy.lines else "")
 
 
 def routes(context: PortalContext) -> list[web.RouteDef]:

@@ -90,7 +90,7 @@ def sites_of(coverage: Coverage, region: Region) -> Sites:
     if not coverage.members:
         gaps = ["no trust has joined yet"]
     at_now = words.moment(coverage.at, coverage.at, region.zone)
-    proven = coverage.proves_absence and bool(coverage.members)
+    proven = coverage.proves_absence and not gaps  # who does not answer may hold what it has not told
     return Sites(
         sites=made,
         complete=not gaps,

@@ -58,7 +58,7 @@ class Banner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """A study as one trust holds it."""
+    """A study as one trust holds it; ``lines`` are its series."""
 
     code: str
     trust: str
@@ -66,6 +66,7 @@ class Copy:
     images: int
     opens: bool
     opening: str
+    lines: tuple[SeriesLine, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +97,24 @@ class Row:
     arriving: bool
     conflict: bool
     partial: bool  # only an entry is known of it
-    series: tuple[SeriesLine, ...]
+
+    @property
+    def best(self) -> Copy:
+        """The copy to show: one that opens, the fullest, the first."""
+        return max(self.copies, key=lambda c: (c.opens, c.images, len(c.lines)))
+
+    def copy(self, code: str) -> Copy:
+        """The copy at ``code``, else the best."""
+        return next((c for c in self.copies if c.code == code), self.best)
+
+    def root(self, copy: Copy) -> str:
+        """The DICOMweb root to open it at: where copies do not agree, the one trust's own, never another's (D1)."""
+        return f"/dicomweb/members/{copy.code}" if self.conflict else "/dicomweb"
+
+    @property
+    def address(self) -> str:
+        """Where its pictures are."""
+        return f"{self.root(self.best)}/studies/{self.uid}"
 
     @property
     def opens(self) -> bool:
@@ -201,7 +219,6 @@ def _row(held: list[Holding], directory: Directory, sites: Sites) -> Row:
         arriving=any(h.record.progress == "arriving" for h in held),
         conflict=any(h.conflict for h in held),
         partial=best.detail == "entry",
-        series=_series(best),
     )
 
 
@@ -216,6 +233,7 @@ def _copy(holding: Holding, directory: Directory, sites: Sites) -> Copy:
         images=holding.record.n_instances,
         opens=site.opens if site else False,
         opening=site.opening if site else "Not known whether it opens",
+        lines=_series(holding.record),
     )
 
 

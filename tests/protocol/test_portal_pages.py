@@ -181,6 +181,27 @@ async def test_the_preview(clients: list[TestClient]) -> None:  # type: ignore[t
     assert "<noscript><img" in text
 
 
+async def test_copies_that_do_not_agree_are_shown_one_by_one(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    client = await browse(clients, samples.one_patient())
+    address, _ = await find(client)
+    for copy, root in (("", "/dicomweb/members/RA2"), ("?copy=RYR", "/dicomweb/members/RYR")):
+        async with client.get(f"{address}/studies/1.2.826.0.1.5{copy}") as answer:
+            text = await answer.text()
+        assert f'data-root="{root}"' in text
+        assert 'src="/dicomweb/studies/' not in text
+        assert "Trusts do not agree on this study." in text
+
+
+async def test_two_records_of_one_number(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    """The users of a disputed record's own trust see it beside the holder's."""
+    holder, loser = samples.person(samples.record(1, "RTK")), samples.person(samples.record(2, "RYR", disputed=True))
+    ask = samples.FakeAsk(persons=(holder, replace(loser, fhir_id="other")), disputed=(samples.notice("RYR"),))
+    client = await browse(clients, ask)
+    _, text = await find(client)
+    assert "2 patients with this number" in text
+    assert text.count("Disputed record") == 1
+
+
 async def test_the_strip_is_polled_without_a_patient(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
     ask = samples.one_patient(cover=samples.coverage(RTK=samples.away))
     client = await browse(clients, ask)

@@ -103,6 +103,11 @@ def test_no_imaging_is_said_only_when_proven() -> None:
         assert (sites.verdict, sites.absence) == ("None found so far", f"{said[0].upper()}{said[1:]}.")
 
 
+def test_who_does_not_answer_disproves_absence() -> None:
+    silent = samples.coverage(RA2=lambda p: replace(p, reachable=False, since=samples.NOW))
+    assert not sites_of(silent, samples.REGION).proven, "it may hold what it has not told"
+
+
 def test_unreachable_concerns_opening_and_behind_the_list() -> None:
     sites = sites_of(samples.coverage(RA2=samples.away, RTK=lambda p: replace(p, list_state="behind", waiting=2)), samples.REGION)
     gone, late = sites.by_code("RA2"), sites.by_code("RTK")
@@ -135,6 +140,8 @@ def test_one_row_for_each_study_newest_first() -> None:
     assert second.opening == "Open now"
     assert conflict.conflict
     assert [c.images for c in conflict.copies] == [4, 4]
+    assert conflict.address == "/dicomweb/members/RA2/studies/1.2.826.0.1.5", "never another trust's copy"
+    assert second.address == "/dicomweb/studies/1.2.826.0.1.2"
     assert undated.partial
     assert undated.description == "No description"
 
