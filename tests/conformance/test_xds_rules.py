@@ -2,77 +2,27 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
+from xds_nist import ANY_CODES, CONTRADICTORY, LOAD, expected, filled, index, new_uuid, submission
 
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.xds import vocabulary as v
 from crosslight.standards.xds.adhoc import parse_adhoc_request
-from crosslight.standards.xds.ebrim import parse_submit_objects
 from crosslight.standards.xds.errors import RegistryRefusal
 from crosslight.standards.xds.evaluate import evaluate
 from crosslight.standards.xds.metadata import RegistryObjects
-from crosslight.standards.xds.rules import REQUIRED, assign_ids, check_submission
+from crosslight.standards.xds.rules import REQUIRED, check_submission
 from crosslight.standards.xds.stored_query import parse_stored_query
 from crosslight.standards.xds.values import ValueSets
 from crosslight.standards.xds.xml import parse_untrusted_xml
 
 pytestmark = pytest.mark.standards
-
-CX = "P20240601^^^&1.3.6.1.4.1.21367.2005.3.7&ISO"
-ANY_CODES = ValueSets(check=False)
-_oids = count(1)
-_uuids = count(1)
-
-
-def new_uuid() -> UUID:
-    return UUID(int=(4 << 76) | (2 << 62) | next(_uuids))
-
-
-def filled(folder: Path, name: str, *, patient: str = CX, replaced: str = "") -> bytes:
-    """A NIST file with its placeholders filled, as its toolkit does before it sends."""
-    text = (folder / "samples" / name).read_text(encoding="utf-8")
-    cx = patient.replace("&", "&amp;")
-    for mark in ("$patientid$", "$patient_id$", "$altpatientid$", "$basePatientId$", "L$baseSourcePatientId$"):
-        text = text.replace(mark, cx)
-    for mark in ("$rplc_doc_uuid$", "$apnd_doc_uuid$", "$orig_docentry_uuid$", "$Folder$"):
-        text = text.replace(mark, replaced or new_uuid().urn)
-    return text.encode()
-
-
-def submission(folder: Path, name: str, *, replaced: str = "") -> RegistryObjects:
-    """The objects of a NIST submission with ids and OIDs of their own, and what a repository adds (ITI TF-2 3.41)."""
-    objects = parse_submit_objects(parse_untrusted_xml(filled(folder, name, replaced=replaced)))
-    return assign_ids(with_oids(objects), new_uuid)
-
-
-def with_oids(objects: RegistryObjects, base: str = "1.2.42") -> RegistryObjects:
-    """Fresh uniqueIds, as the toolkit assigns; the stored ones are dummies."""
-    return RegistryObjects(
-        documents=tuple(
-            replace(
-                d, unique_id=f"{base}.{next(_oids)}", hash=d.hash or "a" * 40, size=d.size or "1",
-                repository_unique_id=d.repository_unique_id or "1.2.43",
-            )
-            for d in objects.documents
-        ),
-        submissions=tuple(replace(s, unique_id=f"{base}.{next(_oids)}", source_id="1.2.44") for s in objects.submissions),
-        folders=tuple(replace(f, unique_id=f"{base}.{next(_oids)}") for f in objects.folders),
-        associations=objects.associations,
-    )  # fmt: skip
-
-
-def index(folder: Path) -> dict[str, dict[str, str]]:
-    with (folder / "samples" / "INDEX.tsv").open() as lines:
-        return {row["file"]: row for row in csv.DictReader(lines, delimiter="\t")}
 
 
 def codes_of(error: RegistryRefusal) -> set[str]:
@@ -178,13 +128,6 @@ def test_codes_are_checked_where_the_region_checks(good: RegistryObjects) -> Non
 
 # --- 11897 ---------------------------------------------------------------------------------------------------------
 
-LOAD = (
-    "12346__single_doc__single_doc", "12346__two_doc_w_fol__two_doc_w_fol", "12346__doc_w_fol__single_doc_w_fol",
-    "12346__doc_for_rplc__single_doc_for_rplc", "12346__rplc__rplc",
-)  # fmt: skip
-#: Its testplan says Failure, its readme "must return nothing": Success with nothing is right (ihe.md 8.2).
-CONTRADICTORY = "no_matching_classcode"
-
 
 def loaded(folder: Path) -> RegistryObjects:
     """The load set 12346 as a registry would hold it."""
@@ -196,11 +139,6 @@ def loaded(folder: Path) -> RegistryObjects:
     return RegistryObjects.of(
         replace(thing, status=v.DEPRECATED if thing.entry_uuid == old else v.APPROVED) for part in held for thing in part
     )
-
-
-def expected(text: str) -> tuple[str, int]:
-    found = re.search(r"(?:ObjectRefs|Documents|SubmissionSets|Folders)=(\d+)", text)
-    return ("Failure" if "expect Failure" in text else "Success"), int(found.group(1)) if found else 0
 
 
 @pytest.mark.parametrize("suite", ["11897", "11898", "11899"])
