@@ -1,0 +1,79 @@
+"""An archive in a folder of its own, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dicom_objects as make
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from crosslight.runtime.clock import SystemClock, SystemIds
+from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.files import SystemFiles
+from crosslight.runtime.workers import Workers
+from node.archive.archive import Archive
+from node.archive.config import ArchiveConfig
+from node.archive.model import IngestResult, Received
+
+OWN = "2.16.840.1.113883.2.1.3.2.4.18.24"
+
+
+class MovedClock(SystemClock):
+    """The real clock, moved ahead by hand."""
+
+    ahead = timedelta()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+
+class ShortDisk(SystemFiles):
+    """A disk with as much space as the test says."""
+
+    free = 1 << 40
+
+    def free_bytes(self, path: Path) -> int:
+        return self.free
+
+
+class Held:
+    """An open archive and what it stands on."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.folder = folder
+        self.clock, self.files, self.workers = MovedClock(), ShortDisk(), Workers(threads=4)
+        self.db = SqliteDb(folder / "node.sqlite")
+        config = ArchiveConfig(**{"patient_authority": OWN, **settings})
+        self.archive = Archive(self.db, folder / "archive", self.files, self.clock, SystemIds(), self.workers, config)
+
+    async def put(self, dataset: Dataset | bytes, syntax: str = ExplicitVRLittleEndian, **received: Any) -> IngestResult:
+        """Take in one object as STOW does."""
+        staged = self.archive.stage()
+        staged.write(dataset if isinstance(dataset, bytes) else make.part10(dataset, syntax))
+        return await self.archive.ingest_async(staged, Received(**{"road": "stow", "peer": "test", **received}))
+
+    def left_in_tmp(self) -> list[Path]:
+        """Unfinished files."""
+        return [path for path in (self.folder / "archive" / "tmp").rglob("*") if path.is_file() and path.name != "lock"]
+
+    def object_files(self) -> list[Path]:
+        """Every object file."""
+        return sorted((self.folder / "archive" / "objects").rglob("*.dcm"))
+
+
+@asynccontextmanager
+async def held(folder: Path, **settings: Any) -> AsyncIterator[Held]:
+    """Open, and close whatever happens."""
+    made = Held(folder, **settings)
+    try:
+        await made.archive.open()
+        yield made
+        await made.archive.close()
+    finally:
+        await made.db.close()
+        await made.workers.close()
