@@ -122,7 +122,7 @@ class Enricher:
         self.completed = 0  # for metrics
         self.failed = 0
 
-    def notify(self, key: HoldingKey) -> None:
+    def wake(self, key: HoldingKey) -> None:
         """A holding that knows only its entry was committed."""
         self._tries.setdefault(key, _Try())
         self._wake.set()
@@ -137,7 +137,7 @@ class Enricher:
         """Begin, with what waited before the start."""
         self._task = asyncio.create_task(self._run())
 
-    async def close(self) -> None:
+    async def stop(self) -> None:
         """Stop; what is not done waits in the index."""
         tasks = [t for t in (self._task, *self._running.values()) if t is not None]
         for task in tasks:
