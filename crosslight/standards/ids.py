@@ -72,12 +72,13 @@ def uuid_from_uid(uid: str) -> UUID | None:
 
 _HL7_ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\", "\r": "\\X0D\\", "\n": "\\X0A\\"}
 _HL7_UNESCAPES = {"E": "\\", "F": "|", "S": "^", "T": "&", "R": "~"}
+_HL7_SPECIAL = re.compile(r"[\\|^&~\r\n]")
 _HL7_SEQUENCE = re.compile(r"\\([^\\]*)\\")
 
 
 def hl7_escape(text: str) -> str:
     """Escape the HL7 v2 delimiters (HL7 v2.5 2.7)."""
-    return "".join(_HL7_ESCAPES.get(char, char) for char in text)
+    return _HL7_SPECIAL.sub(lambda match: _HL7_ESCAPES[match.group(0)], text)
 
 
 def hl7_unescape(text: str) -> str:

@@ -12,8 +12,14 @@ from crosslight.standards.xds.errors import RegistryError
 from crosslight.standards.xds.evaluate import evaluate
 from crosslight.standards.xds.metadata import DocumentEntry, Folder, RegistryObject, RegistryObjects, SubmissionSet, from_plain
 from crosslight.standards.xds.response import FAILURE, SUCCESS
-from crosslight.standards.xds.stored_query import StoredQuery, parse_stored_query
-from crosslight.standards.xds.views import registered_objects
+from crosslight.standards.xds.stored_query import (
+    FIND_BY_REFERENCE,
+    FIND_DOCUMENTS,
+    GET_DOCUMENTS,
+    StoredQuery,
+    parse_stored_query,
+)
+from crosslight.standards.xds.views import registered_document, registered_objects
 from registry.ask import Ask
 from registry.index.model import Holding, RecordKey, XdsObject
 from registry.questions import Answer, ByObject, ByPatient, PatientSelector, Question
@@ -43,7 +49,7 @@ class RegistryStoredQuery:
             call.principal, face="xds", action="search", question=question_of(query), correlation=call.correlation, peer=call.peer
         )
         async with asked as answer:
-            found = evaluate(query, objects_of(answer, self._home))
+            found = evaluate(query, objects_of(answer, self._home, documents_only=query.query_id in _DOCUMENTS_ONLY))
             warning = coverage_warning(answer.coverage) if self._warn and call.principal.subject not in self._quiet else None
             leaves = query.return_type == "LeafClass"
             return render_adhoc_response(
@@ -66,21 +72,29 @@ def question_of(query: StoredQuery) -> Question:
     return ByObject(entry_uuids=query.uuids, unique_ids=query.unique_ids, versions=True)
 
 
-def objects_of(answer: Answer, home: str) -> RegistryObjects:
-    """All metadata objects of an answer: holdings with their past as views, other objects as stored; each once."""
+#: Queries that find nothing but documents: no other view is made for them.
+_DOCUMENTS_ONLY = frozenset({FIND_DOCUMENTS, FIND_BY_REFERENCE, GET_DOCUMENTS})
+
+
+def objects_of(answer: Answer, home: str, *, documents_only: bool = False) -> RegistryObjects:
+    """The metadata objects of an answer: holdings with their past as views, other objects as stored; each once."""
     patients = {record.key: person.domain_id.cx() for person in answer.persons for record in person.records}
     found: dict[str, RegistryObject] = {}
     for holding in answer.holdings:
-        for thing in _of_holding(holding, patients.get(holding.record_key, ""), home):
+        for thing in _of_holding(holding, patients.get(holding.record_key, ""), home, documents_only):
             found.setdefault(thing.entry_uuid, thing)
     for stored in answer.objects:
-        found.setdefault(stored.entry_uuid, _of_stored(stored, patients, home))
+        if stored.kind == "document" or not documents_only:
+            found.setdefault(stored.entry_uuid, _of_stored(stored, patients, home))
     return RegistryObjects.of(found.values())
 
 
-def _of_holding(holding: Holding, patient_cx: str, home: str) -> Iterable[RegistryObject]:
+def _of_holding(holding: Holding, patient_cx: str, home: str, documents_only: bool) -> Iterable[RegistryObject]:
     for publication in (holding.publication, *(past.publication for past in holding.past)):
-        yield from registered_objects(publication, patient_cx, home)
+        if documents_only:
+            yield registered_document(publication, patient_cx, home)
+        else:
+            yield from registered_objects(publication, patient_cx, home)
 
 
 def _of_stored(stored: XdsObject, patients: dict[RecordKey, str], home: str) -> RegistryObject:

@@ -160,3 +160,35 @@ def test_find_suites(standards_folder: Path, suite: str) -> None:
         assert got == (status, wanted), name
         ran += 1
     assert ran >= {"11897": 29, "11898": 10, "11899": 2}[suite]
+
+
+# --- deliberate negatives ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("nist-mv-sq-req-bad-code", "XDSRegistryError"),
+        ("nist-mv-sq-req-bad-pid-format", "XDSRegistryError"),
+        ("nist-mv-sq-req-bad-stat-format1", "XDSRegistryError"),
+        ("nist-mv-sq-req-bad-stat-format2", "XDSRegistryError"),
+        ("nist-mv-sq-req-missing-stat", "XDSStoredQueryMissingParam"),
+        ("ipf-iti18request", "XDSRegistryError"),  # an unclosed string that looks like SQL
+        ("ipf-iti51request", "XDSUnknownStoredQuery"),  # ITI-51 is not built
+        ("nist-11908-GetFoldersForDocument", "XDSUnknownStoredQuery"),
+    ],
+)
+def test_query_negatives(standards_folder: Path, name: str, code: str) -> None:
+    element = parse_untrusted_xml((standards_folder / "samples" / "iti18" / f"{name}.xml").read_bytes())
+    with pytest.raises(RegistryRefusal) as caught:
+        parse_stored_query(parse_adhoc_request(element))
+    assert codes_of(caught.value) == {code}
+
+
+@pytest.mark.parametrize(
+    "name", ["nist-mv-pnr-assoc-to-self", "nist-mv-pnr-bad-uplink", "nist-mv-pnr-limited", "nist-12375-limited"]
+)
+def test_submission_negatives(standards_folder: Path, name: str) -> None:
+    """The metadata of ITI-41 messages that ITI-42 must refuse."""
+    objects = submission(standards_folder, f"iti41/{name}.xml")
+    assert "XDSRegistryMetadataError" in refused(objects)

@@ -1,7 +1,8 @@
 """ebRIM 3.0 read into XDS metadata (ITI TF-3 4.2.1): liberal in order and form, exact in content.
 
-A slot, classification or identifier that should stand once and stands twice, or has no value where it must have one, is kept
-as an unknown one: nothing is guessed, and the rules (``rules.py``) see it there.
+A slot, classification or identifier that should stand once and stands twice, has no value where it must have one, or says
+that it belongs to another object than the one it stands in, is kept as an unknown one: nothing is guessed, and the rules
+(``rules.py``) see it there.
 """
 
 from __future__ import annotations
@@ -187,17 +188,18 @@ def _classifications_into(values: dict[str, Any], element: Element, kind: str) -
         scheme, node = attribute(row, "classificationScheme"), attribute(row, "classificationNode")
         if node in (v.SUBMISSION_SET_NODE, v.FOLDER_NODE) and not scheme:
             continue
-        if scheme == author_scheme:
+        owner = _other(row, "classifiedObject", values)
+        if scheme == author_scheme and not owner:
             authors.append(_author(row))
             continue
-        code = _code(row) if scheme in codes else None
+        code = _code(row) if scheme in codes and not owner else None
         name, many = codes.get(scheme, ("", False))
         if code is not None and many:
             values[name] = (*values.get(name, ()), code)
         elif code is not None and name not in values:
             values[name] = code
         else:
-            unknown.append(_classification(row, scheme, node))
+            unknown.append(_classification(row, scheme, node, owner))
     if authors:
         values["authors"] = tuple(authors)
     values["classifications"] = tuple(unknown)
@@ -219,10 +221,17 @@ def _code(row: Element) -> Code | None:
     return Code(value, schemes[0].values[0].strip(), _text(child(row, RIM, "Name")), tuple(rest))
 
 
-def _classification(row: Element, scheme: str, node: str) -> Classification:
+def _other(row: Element, name: str, values: dict[str, Any]) -> str:
+    """The object that a part says it belongs to, where that is not the one it stands in."""
+    owner = attribute(row, name, values["entry_uuid"])
+    return "" if owner == values["entry_uuid"] else owner
+
+
+def _classification(row: Element, scheme: str, node: str, owner: str) -> Classification:
     representation = row.get("nodeRepresentation")
     return Classification(
         scheme=scheme,
+        owner=owner,
         node=node,
         representation=None if representation is None else str(representation),
         name=_text(child(row, RIM, "Name")),
@@ -236,8 +245,9 @@ def _identifiers_into(values: dict[str, Any], element: Element, kind: str) -> No
     for row in children(element, RIM, "ExternalIdentifier"):
         scheme, value = attribute(row, "identificationScheme"), str(row.get("value", ""))
         name = known.get(scheme, ("", ""))[0]
-        if name and name not in values and value.strip():
+        owner = _other(row, "registryObject", values)
+        if name and name not in values and value.strip() and not owner:
             values[name] = value.strip()
         else:
-            unknown.append(ExternalId(scheme=scheme, value=value, name=_text(child(row, RIM, "Name"))))
+            unknown.append(ExternalId(scheme=scheme, owner=owner, value=value, name=_text(child(row, RIM, "Name"))))
     values["external_ids"] = tuple(unknown)

@@ -68,9 +68,10 @@ def _text(tag: str, text: Text) -> str:
     return f"<rim:{tag}>{inner}</rim:{tag}>"
 
 
-def _classification(parts: _Parts, attributes: str, inner: str) -> str:
+def _classification(parts: _Parts, attributes: str, inner: str, owner: str = "") -> str:
+    owner = esc(owner) or parts.owner
     return (
-        f'<rim:Classification id="{parts.next()}" objectType="{_CLASSIFICATION}" classifiedObject="{parts.owner}"{attributes}>'
+        f'<rim:Classification id="{parts.next()}" objectType="{_CLASSIFICATION}" classifiedObject="{owner}"{attributes}>'
         f"{inner}</rim:Classification>"
     )
 
@@ -91,12 +92,13 @@ def _unknown(parts: _Parts, row: Classification) -> str:
     attributes = f' classificationScheme="{esc(row.scheme)}"' if row.scheme else ""
     attributes += f' classificationNode="{esc(row.node)}"' if row.node else ""
     attributes += f' nodeRepresentation="{esc(row.representation)}"' if row.representation is not None else ""
-    return _classification(parts, attributes, _slots(row.slots) + _text("Name", row.name))
+    return _classification(parts, attributes, _slots(row.slots) + _text("Name", row.name), row.owner)
 
 
-def _identifier(parts: _Parts, scheme: str, value: str, name: str) -> str:
+def _identifier(parts: _Parts, scheme: str, value: str, name: str, owner: str = "") -> str:
+    owner = esc(owner) or parts.owner
     return (
-        f'<rim:ExternalIdentifier id="{parts.next()}" objectType="{_EXTERNAL}" registryObject="{parts.owner}" '
+        f'<rim:ExternalIdentifier id="{parts.next()}" objectType="{_EXTERNAL}" registryObject="{owner}" '
         f'identificationScheme="{esc(scheme)}" value="{esc(value)}">{name}</rim:ExternalIdentifier>'
     )
 
@@ -123,7 +125,7 @@ def _inner(thing: RegistryObject) -> str:
         if held := getattr(thing, field):
             name = f'<rim:Name><rim:LocalizedString value="{label}"/></rim:Name>'
             out.append(_identifier(parts, scheme, held, name))
-    out += [_identifier(parts, e.scheme, e.value, _text("Name", e.name)) for e in thing.external_ids]
+    out += [_identifier(parts, e.scheme, e.value, _text("Name", e.name), e.owner) for e in thing.external_ids]
     return "".join(out)
 
 

@@ -77,9 +77,10 @@ class Author:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classification:
-    """A classification that has no field."""
+    """A classification that has no field; ``owner`` where it says to be another object's."""
 
     scheme: str = ""
+    owner: str = ""
     node: str = ""
     representation: str | None = None
     name: Text = ()
@@ -88,9 +89,10 @@ class Classification:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExternalId:
-    """An external identifier that has no field."""
+    """An external identifier that has no field; ``owner`` where it says to be another object's."""
 
     scheme: str
+    owner: str = ""
     value: str
     name: Text = ()
 

@@ -136,13 +136,14 @@ def _unknown_errors(thing: RegistryObject) -> Iterator[str]:
         if slot.name in v.SINGLE_SLOTS[thing.kind] or slot.name in v.MULTI_SLOTS[thing.kind]:
             yield f"slot {slot.name} is given twice, or has not one value."
     for row in thing.classifications:
-        if row.scheme in v.CODES[thing.kind]:
-            yield f"{v.CODES[thing.kind][row.scheme][0]} is given twice, or lacks code or codingScheme."
+        if row.scheme in v.CODES[thing.kind] or row.scheme == v.AUTHOR_SCHEME.get(thing.kind):
+            name = v.CODES[thing.kind].get(row.scheme, ("author",))[0]
+            yield f"{name} is given twice, lacks code or codingScheme, or classifies another object."
         if row.node in v.LIMITED_NODES:
             yield "limited metadata cannot be registered."
     for row_id in thing.external_ids:
         if row_id.scheme in v.IDENTIFIERS[thing.kind]:
-            yield f"{v.IDENTIFIERS[thing.kind][row_id.scheme][1]} is given twice, or empty."
+            yield f"{v.IDENTIFIERS[thing.kind][row_id.scheme][1]} is given twice, empty, or another object's."
 
 
 def _bad_codes(thing: RegistryObject, values: ValueSets) -> Iterator[str]:

@@ -12,7 +12,8 @@ _FORMATS = {4: "%Y", 6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 1
 
 
 def _dtm(moment: datetime) -> str:
-    return f"{moment.year:04d}{moment:%m%d%H%M%S}"
+    date = f"{moment.year:04d}{moment.month:02d}{moment.day:02d}"
+    return f"{date}{moment.hour:02d}{moment.minute:02d}{moment.second:02d}"
 
 
 def service_times(time: StudyTime) -> tuple[str, str]:

@@ -158,6 +158,11 @@ def registered_objects(publication: Publication, patient_cx: str, home: str) -> 
     )
 
 
+def registered_document(publication: Publication, patient_cx: str, home: str) -> DocumentEntry:
+    """The DocumentEntry alone, as a registry answers it."""
+    return registered(document_entry(publication, patient_cx), v.STATUS + publication.status, home)
+
+
 def registered(thing: ObjectT, status: str, home: str) -> ObjectT:
     """An object as a registry holds it: version 1 is its own logical id (ITI TF-3 4.2.3.2.14)."""
     return replace(thing, status=status, home=home, logical_id=thing.logical_id or thing.entry_uuid, version=thing.version or "1")
