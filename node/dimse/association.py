@@ -43,6 +43,7 @@ from node.dimse.message import (
 log = get_logger("dimse")
 
 _IDLE_S = 0.05  # how long a thread waits before it looks at timers
+_CLOSED_S = 0.002
 MAX_PDU_BYTES = 2 << 20  # any PDU, A-ASSOCIATE-RQ included
 _SETTLE_STEPS = 100  # of 10 ms
 MAX_WAITING = 8  # other requests ahead of their answers
@@ -110,6 +111,7 @@ class NodeSocket(AssociationSocket):  # type: ignore[misc]
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._wake_lock = threading.Lock()
         self._wake_open = True
+        self._gone = False
         self._poll = select.poll()
         self._poll.register(client_socket, select.POLLIN)
         self._poll.register(self._wake_read, select.POLLIN)
@@ -132,12 +134,17 @@ class NodeSocket(AssociationSocket):  # type: ignore[misc]
                 os.close(self._wake_read)
                 os.close(self._wake_write)
 
+    def close(self) -> None:
+        """Close the connection, as the state machine says."""
+        super().close()
+        self.assoc.give_up()
+
     @property
     def ready(self) -> bool:
         """Whether there is something to read; waits a moment for it."""
         sock = self.socket
-        if sock is None or not self._is_connected:
-            time.sleep(0.001)
+        if sock is None or not self._is_connected or self._gone:
+            time.sleep(_CLOSED_S)
             return False
         pending = getattr(sock, "pending", None)
         if pending is not None and pending():
@@ -168,6 +175,8 @@ class NodeSocket(AssociationSocket):  # type: ignore[misc]
         while got < nr_bytes:
             count = self.socket.recv_into(view[got:])
             if not count:
+                self._gone = True
+                self.assoc.give_up()
                 break
             got += count
         view.release()
@@ -332,7 +341,13 @@ class NodeAssociation(Association):  # type: ignore[misc]
             self.acse.send_abort(0x00)
         self._kill = True
         self._reactor_checkpoint.set()
+        self.give_up()
         self.wake()
+
+    def give_up(self) -> None:
+        """Stop waiting for an association request that can no longer come."""
+        if self.requestor.primitive is None:
+            self.dul.to_user_queue.put(None)
 
     def answer(self, incoming: Incoming) -> None:
         """Store and answer, in the upper layer's thread: its peer sends nothing more until it has the answer."""

@@ -1,0 +1,409 @@
+"""DIMSE over real associations: pynetdicom's SCU, DCMTK's storescu and echoscu, and bytes that no library would send."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import dicom_objects as make
+import pydicom
+import pydicom.data
+import pytest
+from archive_fixture import Held, held
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
+from pynetdicom import AE
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.sop_class import CTImageStorage, Verification
+
+from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.clock import SystemIds
+from crosslight.standards.problem import ConfigError, StorageError
+from node.dimse.config import Caller, DimseConfig
+from node.dimse.message import command_elements, fragments_of, store_request, store_response
+from node.dimse.service import DimseService
+
+_DCMTK = {"TCP_NODELAY": "1", **os.environ}
+
+
+class Node:
+    """An archive that listens."""
+
+    def __init__(self, held: Held, service: DimseService, audit: AuditLog) -> None:
+        self.held, self.service, self.audit = held, service, audit
+
+    async def acts(self) -> list[dict[str, Any]]:
+        """Audited acts that are over, oldest first."""
+        return list(reversed(await self.audit.search()))
+
+
+@asynccontextmanager
+async def node(folder: Path, code: str = "RTK", archive: dict[str, Any] | None = None, **settings: Any) -> AsyncIterator[Node]:
+    config = DimseConfig(
+        **{"host": "127.0.0.1", "port": 0, "callers": (Caller(ae_title="CT1", addresses=("127.0.0.0/8",)),), **settings}
+    )
+    async with held(folder, **(archive or {})) as here:
+        audit = AuditLog(here.db, here.clock)
+        await audit.open()
+        service = DimseService(here.archive, audit, config, SystemIds(), here.workers, organisation=code, base=folder)
+        await service.start()
+        try:
+            yield Node(here, service, audit)
+        finally:
+            await service.stop()
+
+
+@pytest.fixture
+async def ct(tmp_path: Path) -> AsyncIterator[Node]:
+    async with node(tmp_path) as made:
+        yield made
+
+
+async def _until(condition: Callable[[], Any], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - other threads' doing
+            await asyncio.sleep(0.01)
+
+
+async def _settled(made: Node, acts: int) -> list[dict[str, Any]]:
+    async with asyncio.timeout(10):
+        while len(found := [a for a in await made.acts() if a["outcome"]]) < acts:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    return found
+
+
+ECHO = [(Verification, [ImplicitVRLittleEndian])]
+CT = [(CTImageStorage, [ExplicitVRLittleEndian])]
+
+
+def _associate(port: int, contexts: list[tuple[str, list[str]]], *, calling: str = "CT1", **extra: Any) -> Any:
+    ae = AE(calling)
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 10
+    for abstract, syntaxes in contexts:
+        ae.add_requested_context(abstract, syntaxes)
+    return ae.associate("127.0.0.1", port, ae_title="RTK", **extra)
+
+
+def _store(port: int, *datasets: Any, syntax: str = ExplicitVRLittleEndian) -> list[int]:
+    assoc = _associate(port, [(str(d.SOPClassUID), [syntax]) for d in {str(d.SOPClassUID): d for d in datasets}.values()])
+    assert assoc.is_established
+    statuses = []
+    for dataset in datasets:
+        dataset.file_meta = pydicom.dataset.FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = syntax
+        statuses.append(int(assoc.send_c_store(dataset).Status))
+    assoc.release()
+    return statuses
+
+
+async def _run(*command: str, **extra: Any) -> int:
+    assert shutil.which(command[0]), f"{command[0]} is needed: apt-get install dcmtk"
+    process = await asyncio.create_subprocess_exec(
+        *command, env=_DCMTK, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
+    async with asyncio.timeout(60):
+        return await process.wait()
+
+
+async def test_dcmtk_echo(ct: Node) -> None:
+    port = str(ct.service.port)
+    assert await _run("echoscu", "-aet", "CT1", "-aec", "RTK", "127.0.0.1", port) == 0
+    assert await _run("echoscu", "-aet", "CT1", "-aec", "WRONG", "127.0.0.1", port) != 0
+    assert await _run("echoscu", "-aet", "OTHER", "-aec", "RTK", "127.0.0.1", port) != 0
+
+
+async def test_dcmtk_storescu_is_kept_byte_for_byte(ct: Node, tmp_path: Path) -> None:
+    files = []
+    for n in range(1, 21):
+        files.append(tmp_path / f"{n}.dcm")
+        files[-1].write_bytes(make.part10(make.image(n, Rows=64, Columns=64, pixels=bytes([n]) * 8192)))
+    code = await _run("storescu", "-aet", "CT1", "-aec", "RTK", "127.0.0.1", str(ct.service.port), *map(str, files))
+    assert code == 0
+    kept = {o.ref.sop_uid: o for o in await ct.held.archive.objects(make.STUDY)}
+    assert len(kept) == 20
+    for n, file in enumerate(files, 1):
+        found = kept[f"{make.STUDY}.1.{n}"]
+        assert found.path.read_bytes()[found.dataset_offset :] == make.data_set_of(file.read_bytes())
+    (act,) = await _settled(ct, 1)
+    assert (act["face"], act["action"], act["decision"], act["outcome"]) == ("dimse", "store", "permit", "ok 20 stored")
+    assert (act["studies"], act["peer"], act["who"]["evidence"]) == ([make.STUDY], "127.0.0.1", "dimse")
+    assert [p.split("|")[1] for p in act["patients"]] == ["L001"]
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+async def test_native_transfer_syntaxes(ct: Node, syntax: str) -> None:
+    assert await asyncio.to_thread(lambda: _store(ct.service.port, make.image(1), syntax=str(syntax))) == [0]
+    (found,) = await ct.held.archive.objects(make.STUDY)
+    assert found.ref.transfer_syntax_uid == syntax
+
+
+async def test_compressed_transfer_syntaxes(ct: Node) -> None:
+    stored = 0
+    for name in ("JPEG2000.dcm", "MR_small_RLE.dcm", "JPEG-lossy.dcm", "SC_rgb_jpeg_dcmtk.dcm", "MR_small_jpeg_ls_lossless.dcm"):
+        dataset = pydicom.dcmread(str(pydicom.data.get_testdata_file(name)))
+        syntax = str(dataset.file_meta.TransferSyntaxUID)
+        dataset.SOPInstanceUID = f"1.2.826.0.1.{stored}"  # some of pydicom's share theirs
+
+        def send(dataset: Any = dataset, syntax: str = syntax) -> list[int]:
+            return _store(ct.service.port, dataset, syntax=syntax)
+
+        assert await asyncio.to_thread(send) == [0], name
+        (found,) = await ct.held.archive.objects(str(dataset.StudyInstanceUID), sop_uid=str(dataset.SOPInstanceUID))
+        assert found.ref.transfer_syntax_uid == syntax
+        stored += 1
+    assert ct.service.objects == {"stored": stored}
+
+
+async def test_every_storage_class_and_syntax_is_offered(ct: Node) -> None:
+    contexts = [
+        (CTImageStorage, [JPEG2000Lossless]),
+        ("1.2.840.10008.5.1.4.1.1.6", [ExplicitVRLittleEndian]),
+        (Verification, [ImplicitVRLittleEndian]),
+    ]
+    assoc = await asyncio.to_thread(lambda: _associate(ct.service.port, contexts))
+    assert len(assoc.accepted_contexts) == 3, "retired classes too"
+    assert assoc.acceptor.maximum_length == 131072
+    await asyncio.to_thread(assoc.release)
+
+
+async def test_statuses(ct: Node) -> None:
+    port = ct.service.port
+    assert await asyncio.to_thread(_store, port, make.image(1), make.image(1)) == [0, 0], "a duplicate is success"
+    assert await asyncio.to_thread(_store, port, make.image(1, StudyID="other")) == [0xC111]
+    short = make.image(2, pixels=bytes(100))
+    assert await asyncio.to_thread(_store, port, short) == [0xC000]
+    ct.held.files.free = 0
+    assert await asyncio.to_thread(_store, port, make.image(3)) == [0xA700]
+    ct.held.files.free = 1 << 40
+    assert await asyncio.to_thread(_store, port, make.image(3)) == [0], "it recovers by itself"
+    assert {e.reason for e in await ct.held.archive.quarantine.entries()} == {"conflict", "pixel-data"}
+    outcomes = [a["outcome"] for a in await _settled(ct, 4)]
+    assert outcomes == ["ok 1 stored, 1 duplicate", "failed: 0 stored, 1 refused", "failed: 0 stored, 1 refused", "ok 1 stored"]
+
+
+async def test_class_that_is_not_the_contexts_and_data_that_is_not_the_class(ct: Node) -> None:
+    def send() -> int:
+        assoc = _associate(ct.service.port, CT)
+        dataset = make.image(1)
+        dataset.file_meta = pydicom.dataset.FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        raw = make.data_set_of(make.part10(make.image(1, SOPClassUID="1.2.840.10008.5.1.4.1.1.4")))
+        status = _raw_store(assoc, raw, CTImageStorage, f"{make.STUDY}.1.1")
+        assoc.release()
+        return status
+
+    assert await asyncio.to_thread(send) == 0xA900
+
+
+def _raw_store(assoc: Any, raw: bytes, sop_class: str, instance: str) -> int:
+    request = C_STORE()
+    request.MessageID, request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = 1, sop_class, instance
+    request.Priority, request.DataSet = 2, BytesIO(raw)
+    assoc._reactor_checkpoint.clear()
+    assoc.dimse.send_msg(request, assoc.accepted_contexts[0].context_id)
+    _, answer = assoc.dimse.get_msg(block=True)
+    assoc._reactor_checkpoint.set()
+    return int(answer.Status)
+
+
+async def test_unknown_callers_are_refused_and_audited(tmp_path: Path) -> None:
+    callers = (Caller(ae_title="CT1", addresses=("10.1.0.0/16",)), Caller(ae_title="MR1"))
+    async with node(tmp_path, callers=callers) as made:
+        port = made.service.port
+        for calling, accepted in (("CT1", False), ("NOBODY", False), ("MR1", True)):
+            assoc = await asyncio.to_thread(lambda c=calling: _associate(port, ECHO, calling=c))
+            assert (assoc.is_established, assoc.is_rejected) == (accepted, not accepted), calling
+            if accepted:
+                await asyncio.to_thread(assoc.release)
+        acts = await _settled(made, 2)
+        assert [(a["who"]["subject"], a["decision"], a["outcome"]) for a in acts] == [
+            ("aet:CT1", "deny", "denied"), ("aet:NOBODY", "deny", "denied"),
+        ]  # fmt: skip
+        assert made.service.associations["refused"] == 2
+
+
+async def test_associations_are_bounded(tmp_path: Path) -> None:
+    async with node(tmp_path, max_associations=2) as made:
+        contexts = ECHO
+        three = [await asyncio.to_thread(_associate, made.service.port, contexts) for _ in range(3)]
+        assert [a.is_established for a in three] == [True, True, False]
+        for assoc in three[:2]:
+            await asyncio.to_thread(assoc.release)
+
+
+async def test_nothing_is_left_of_a_sender_that_hangs_up(ct: Node) -> None:
+    def send() -> None:
+        assoc = _associate(ct.service.port, CT)
+        request = _command(assoc.accepted_contexts[0].context_id)
+        sock = assoc.dul.socket.socket
+        sock.sendall(request)
+        sock.sendall(_pdv(1, 0x00, bytes(5000)))
+        sock.shutdown(socket.SHUT_RDWR)
+        assoc.kill()
+
+    await asyncio.to_thread(send)
+    await _until(lambda: not ct.service._server.active_associations)  # type: ignore[union-attr]
+    assert ct.held.left_in_tmp() == []
+    assert (await ct.held.archive.status()).quarantined == 0
+
+
+def _command(context: int, command_field: int = 1) -> bytes:
+    elements = struct.pack("<HHI", 0, 2, 26) + make.uid(make.CT + "\0")[:26].ljust(26, b"\0")
+    elements += struct.pack("<HHIH", 0, 0x100, 2, command_field) + struct.pack("<HHIH", 0, 0x110, 2, 7)
+    elements += struct.pack("<HHIH", 0, 0x700, 2, 0) + struct.pack("<HHIH", 0, 0x800, 2, 1)
+    elements += struct.pack("<HHI", 0, 0x1000, 8) + b"1.2.3.4\0"
+    return _pdv(context, 0x03, struct.pack("<HHII", 0, 0, 4, len(elements)) + elements)
+
+
+def _pdv(context: int, header: int, data: bytes) -> bytes:
+    return struct.pack(">BBIIBB", 4, 0, len(data) + 6, len(data) + 2, context, header) + data
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        struct.pack(">BBI", 4, 0, 0xFFFFFFF0),
+        struct.pack(">BBI", 1, 0, 0x7FFFFFFF),
+        struct.pack(">BBIIBB", 4, 0, 6, 0xFFFFFF, 1, 3),
+        b"\x01",
+    ],
+    ids=["http", "4 GB PDU", "2 GB request", "PDV beyond its PDU", "one byte"],
+)
+async def test_garbage_before_an_association(ct: Node, garbage: bytes) -> None:
+    def send() -> None:
+        with socket.create_connection(("127.0.0.1", ct.service.port), timeout=10) as sock:
+            sock.sendall(garbage)
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(4096):
+                pass
+
+    await asyncio.to_thread(send)
+    assert await asyncio.to_thread(_store, ct.service.port, make.image(1)) == [0], "others are served on"
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        struct.pack(">BBIIBB", 4, 0, 6, 0xFFFFFF, 1, 3),
+        _pdv(1, 0x03, b"\x08\0\0\0\xff\xff\xff\xff"),
+        _pdv(1, 0x03, struct.pack("<HHIH", 0, 0x100, 2, 1)),
+        _command(1) + _command(1),
+        _command(1) + _pdv(3, 0x02, b"in another context"),
+        _command(99) + _pdv(99, 0x02, b"no such context"),
+        struct.pack(">BBI", 4, 0, 0x7FFFFFFF),
+        b"".join(_pdv(1, 0x01, bytes(30000)) for _ in range(4)),
+    ],
+    ids=[
+        "PDV length",
+        "group 0008",
+        "no UIDs",
+        "command in a data set",
+        "other context",
+        "unknown context",
+        "2 GB",
+        "endless command",
+    ],
+)
+async def test_garbage_in_an_association_is_aborted(ct: Node, garbage: bytes) -> None:
+    def send() -> bool:
+        assoc = _associate(ct.service.port, CT)
+        assoc.dul.socket.socket.sendall(garbage)
+        assoc.join(10)
+        return bool(assoc.is_aborted)
+
+    assert await asyncio.to_thread(send)
+    await _until(lambda: not ct.service._server.active_associations)  # type: ignore[union-attr]
+    assert ct.held.left_in_tmp() == []
+
+
+async def test_oversized_object_is_drained_and_refused(tmp_path: Path) -> None:
+    async with node(tmp_path, archive={"max_object_bytes": 1 << 20}) as made:
+        big = make.image(1, Rows=1024, Columns=1024, pixels=bytes(2 << 20))
+        assert await asyncio.to_thread(_store, made.service.port, big, make.image(2)) == [0xA701, 0]
+        assert made.held.left_in_tmp() == []
+
+
+async def test_silent_association_is_ended(tmp_path: Path) -> None:
+    async with node(tmp_path, network_timeout_s=0.3) as made:
+        await asyncio.to_thread(_associate, made.service.port, ECHO)
+        await _until(lambda: not made.service._server.active_associations)  # type: ignore[union-attr]
+
+
+async def test_stop_ends_every_thread_and_frees_the_port(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    async with node(tmp_path) as made:
+        port = made.service.port
+        assoc = await asyncio.to_thread(_associate, port, ECHO)
+        with pytest.raises(StorageError):
+            async with node(tmp_path / "second", port=port):
+                pass
+        await made.service.stop()
+        await _until(lambda: not assoc.is_established)
+        assert made.service.port == 0
+        await made.service.start()
+        await made.service.stop()
+    ours = {t for t in threading.enumerate() if t not in before} - {assoc, assoc.dul}
+    await _until(lambda: not [t.name for t in ours if t.is_alive() and "asyncio" not in t.name])
+
+
+async def test_many_nodes_in_one_process(tmp_path: Path) -> None:
+    async with node(tmp_path / "a", "RTK") as one, node(tmp_path / "b", "RXC") as two:
+        assert await asyncio.to_thread(_store, one.service.port, make.image(1)) == [0]
+        assert await _run("echoscu", "-aet", "CT1", "-aec", "RTK", "127.0.0.1", str(two.service.port)) != 0
+        assert await _run("echoscu", "-aet", "CT1", "-aec", "RXC", "127.0.0.1", str(two.service.port)) == 0
+        assert (one.service.objects, two.service.objects) == ({"stored": 1}, {})
+
+
+async def test_four_senders_at_once(ct: Node) -> None:
+    batches = [[make.image(n, series=str(s)) for n in range(1, 26)] for s in range(4)]
+    results = await asyncio.gather(*(asyncio.to_thread(_store, ct.service.port, *batch) for batch in batches))
+    assert results == [[0] * 25] * 4
+    record = await ct.held.archive.record(make.STUDY)
+    assert record is not None
+    assert (record.n_series, record.n_instances) == (4, 100)
+
+
+async def test_tls(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "dimse.key", tmp_path / "dimse.crt"
+    assert await _run(
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+        "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate),
+    ) == 0  # fmt: skip
+    async with node(tmp_path, tls_certificate="dimse.crt", tls_key="dimse.key") as made:
+        context = ssl.create_default_context(cafile=str(certificate))
+        stalled = socket.create_connection(("127.0.0.1", made.service.port))  # never begins its handshake
+        assoc = await asyncio.to_thread(lambda: _associate(made.service.port, ECHO, tls_args=(context, "127.0.0.1")))
+        assert assoc.is_established, "one that stalls does not hold up others"
+        assert (await asyncio.to_thread(assoc.send_c_echo)).Status == 0
+        await asyncio.to_thread(assoc.release)
+        stalled.close()
+
+
+def test_configuration_is_checked() -> None:
+    for bad in (
+        DimseConfig(ae_title="SEVENTEEN LETTERS"), DimseConfig(callers=(Caller(ae_title="A\\B"),)),
+        DimseConfig(callers=(Caller(ae_title="A", addresses=("nowhere",)),)), DimseConfig(tls_certificate="only.crt"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError):
+            bad.check()
+    assert Caller(ae_title="A", addresses=("10.0.0.0/8",)).matches("A", "::ffff:10.1.2.3")
+    assert not Caller(ae_title="A").matches("a", "10.0.0.1")
+
+
+def test_command_sets_both_ways() -> None:
+    (one,) = fragments_of(_command(5))
+    assert (one[0], one[1][0]) == (5, 3)
+    request = store_request(command_elements(bytes(one[1][1:])), 5)
+    assert (request.message_id, request.sop_class_uid, request.sop_instance_uid) == (7, make.CT, "1.2.3.4")
+    answer = command_elements(store_response(request, 0xA700, "The archive's disk is nearly full."))
+    assert (answer[0x0900], answer[0x0120], answer[0x0902]) == (b"\x00\xa7", b"\x07\x00", b"The archive's disk is nearly full.")
