@@ -10,7 +10,7 @@ from typing import Any
 import portal_samples as samples
 import pytest
 from aiohttp import web
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from crosslight.standards.study import PersonName
 
@@ -125,6 +125,24 @@ async def test_images_by_keys_wheel_and_slider(chromium: Browser, serve: Serve) 
     await page.click("text=All studies")
     await page.wait_for_selector(".timeline")
     assert (watch.said, watch.outside) == ([], [])
+
+
+async def test_pictures_that_fail_are_not_asked_for_without_end(chromium: Browser, serve: Serve) -> None:
+    base = await serve(samples.one_patient())
+    page = await chromium.new_page()
+    await find(page, base)
+    asked: list[str] = []
+
+    async def refuse(route: Route) -> None:
+        asked.append(route.request.url)
+        await route.abort()
+
+    await page.route("**/rendered?*", refuse)
+    await page.click("[data-study-uid='1.2.826.0.1.1'] [data-part=view]")
+    await expect(page.locator("#message")).to_have_text("This image cannot be shown here.")
+    await page.click("text=All studies")
+    await page.wait_for_selector(".timeline")
+    assert len(asked) == len(set(asked)) <= 25
 
 
 async def test_the_page_follows_the_trusts(chromium: Browser, serve: Serve) -> None:

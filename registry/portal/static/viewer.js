@@ -8,7 +8,8 @@ const presets = document.getElementById("window");
 const message = document.getElementById("message");
 const study = `${viewer.dataset.root}/studies/${viewer.dataset.study}`;
 
-const PARALLEL = 6; // pictures asked for at once
+const PARALLEL = 4; // pictures asked for ahead at once: the page's own requests keep their way
+const AHEAD = 24; // how far ahead, on either side
 const KEEP = 240; // pictures kept in memory
 const PAGE = 1000; // instances asked for at once
 const PRESETS = {
@@ -19,6 +20,7 @@ let frames = []; // {url}
 let at = 0;
 let series = "";
 let pictures = new Map(); // url -> promise of an image
+let failed = new Set(); // urls that are not asked for ahead again
 let generation = 0; // of the series and window shown
 let view = { zoom: 1, x: 0, y: 0 };
 
@@ -67,7 +69,10 @@ function load(index) {
     img.draggable = false;
     img.src = url;
     promise = img.decode().then(() => img);
-    promise.catch(() => pictures.delete(url));
+    promise.catch(() => {
+      pictures.delete(url);
+      failed.add(url);
+    });
   }
   pictures.set(url, promise);
   while (pictures.size > KEEP) pictures.delete(pictures.keys().next().value);
@@ -104,10 +109,10 @@ async function show(index) {
 // Nearest first, a few at a time; a new series or window ends the old run.
 let running = 0;
 function prefetch(mine) {
-  for (let distance = 1; running < PARALLEL && distance <= Math.min(frames.length, KEEP / 3); distance += 1) {
+  for (let distance = 1; running < PARALLEL && distance <= Math.min(frames.length, AHEAD); distance += 1) {
     for (const index of [at + distance, at - distance]) {
       if (running >= PARALLEL || mine !== generation) return;
-      if (index < 0 || index >= frames.length || pictures.has(address(index))) continue;
+      if (index < 0 || index >= frames.length || pictures.has(address(index)) || failed.has(address(index))) continue;
       running += 1;
       load(index).catch(() => {}).finally(() => { running -= 1; if (mine === generation) prefetch(mine); });
     }
@@ -142,6 +147,7 @@ async function choose(link) {
   link.scrollIntoView({ block: "nearest", inline: "nearest" });
   frames = [];
   pictures = new Map();
+  failed = new Set();
   holder.replaceChildren();
   zoom(0);
   offer(link.dataset.modality);
@@ -210,6 +216,7 @@ slider.addEventListener("input", () => show(Number(slider.value) - 1));
 presets.addEventListener("change", () => {
   generation += 1;
   pictures = new Map();
+  failed = new Set();
   document.getElementById("window-name").textContent = presets.value ? presets.selectedOptions[0].text : "";
   show(at);
 });
@@ -225,6 +232,8 @@ document.querySelectorAll(".series").forEach((link) => link.addEventListener("cl
   choose(link);
   stage.focus({ preventScroll: true });
 }));
+
+addEventListener("pagehide", () => { generation += 1; }); // ask for nothing more
 
 const first = document.querySelector(".series--current");
 if (first) choose(first);
