@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from aiohttp import ClientError, ClientResponse, ClientSession, http_exceptions, web
 
@@ -46,6 +47,7 @@ from crosslight.standards.xds.soap import (
 )
 from crosslight.standards.xds.xml import Element, XmlLimits
 
+T = TypeVar("T")
 #: Bounds of security.md 2.4.
 MAX_QUERY_BYTES = 1 << 20  # ITI-18, ITI-43 and RAD-69 requests
 MAX_SUBMISSION_BYTES = 8 << 20  # ITI-42, 57, 62
@@ -107,6 +109,11 @@ def _parse(content_type: str, data: bytes, max_bytes: int) -> Envelope:
     if parameters.get("charset", "").lower() not in _CHARSETS:
         raise Malformed("The character set is not accepted here.", todo="Send UTF-8.")
     return parse_envelope(data, limits)
+
+
+async def off_loop(fn: Callable[[], T], *, large: bool) -> T:
+    """``fn()``, in a thread when the message is ``large``, so that other requests are answered meanwhile."""
+    return await asyncio.to_thread(fn) if large else fn()
 
 
 def response_id(request: web.Request) -> str:

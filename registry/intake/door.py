@@ -15,6 +15,7 @@ from registry.members.model import Directory, Member
 from registry.questions import ByObject
 from registry.xds.endpoint import Call
 
+SOME = 1000  # ids by which the owner of a request's objects is found
 ForeignMember = Callable[[str], Awaitable[Member]]
 
 
@@ -33,9 +34,15 @@ class Door:
 
     @asynccontextmanager
     async def act(
-        self, call: Call, action: Action, *, patients: Sequence[Identifier] = (), studies: Sequence[str] = ()
+        self,
+        call: Call,
+        action: Action,
+        *,
+        patients: Sequence[Identifier] = (),
+        studies: Sequence[str] = (),
+        objects: Sequence[str] = (),
     ) -> AsyncIterator[None]:
-        """Audit an act, its outcome at exit.
+        """Audit an act, its outcome at exit. ``objects``: entryUUIDs, where those are all that the request names.
 
         Raises:
             Forbidden: the principal's role does not allow it (audited).
@@ -51,6 +58,7 @@ class Door:
             patients=patients,
             studies=studies,
             peer=call.peer,
+            query={"objects": list(objects[:SOME])} if objects else {},
         )
         await self._audit.begin(entry)
         if not decision.permit:
@@ -98,12 +106,12 @@ class Door:
         principal = call.principal
         if principal.member is not None:
             return await self.member_for(principal, "")
-        question = ByObject(entry_uuids=tuple(entry_uuids), versions=True)
+        question = ByObject(entry_uuids=tuple(entry_uuids[:SOME]), versions=True)  # accept checks every one
         asked = self._ask.question(
             principal, face="xds", action="search", question=question, correlation=call.correlation, peer=call.peer
         )
         async with asked as answer:
-            named = set(entry_uuids)
+            named = set(question.entry_uuids)
             owners = {h.member for h in answer.holdings if _names(h) & named}
             owners |= {o.member for o in answer.objects if o.entry_uuid in named and o.member is not None}
         if len(owners) != 1:

@@ -37,7 +37,7 @@ class UpdateDocumentSet:
         """RegistryResponse Success, once everything is committed."""
         objects = parse_submit_objects(call.body)
         acts = changes_of(objects)
-        async with self._door.act(call, "publish", patients=_patients(objects)):
+        async with self._door.act(call, "publish", patients=_patients(objects), objects=[act.entry_uuid for act in acts]):
             member = await self._door.member_of(call, [act.entry_uuid for act in acts])
             await self._acceptor.accept(
                 Submission(

@@ -31,7 +31,7 @@ class RemoveMetadata:
             raise refusal("XDSRegistryError", f"At most {MAX_OBJECTS} objects at once.")
         if not all(is_uuid_urn(uuid) for uuid in uuids):
             raise refusal("UnresolvedReferenceException", "An object is not named by its entryUUID.")
-        async with self._door.act(call, "delete"):
+        async with self._door.act(call, "delete", objects=uuids):
             member = await self._door.member_of(call, uuids)
             await self._acceptor.accept(
                 Submission(

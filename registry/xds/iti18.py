@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from crosslight.runtime.soap import off_loop
 from crosslight.standards.region import Region
 from crosslight.standards.xds import vocabulary as v
 from crosslight.standards.xds.adhoc import ACTION_RESPONSE, parse_adhoc_request, render_adhoc_response
-from crosslight.standards.xds.errors import RegistryError
+from crosslight.standards.xds.errors import RegistryError, refusal
 from crosslight.standards.xds.evaluate import evaluate
 from crosslight.standards.xds.metadata import DocumentEntry, Folder, RegistryObject, RegistryObjects, SubmissionSet, from_plain
 from crosslight.standards.xds.response import FAILURE, SUCCESS
@@ -25,6 +26,9 @@ from registry.index.model import Holding, RecordKey, XdsObject
 from registry.questions import Answer, ByObject, ByPatient, PatientSelector, Question
 from registry.xds.coverage import coverage_slots, coverage_warning
 from registry.xds.endpoint import Call
+
+LARGE = 200  # objects; a larger answer is rendered off the event loop
+MAX_NAMES = 1000  # ids in one query
 
 
 class RegistryStoredQuery:
@@ -49,24 +53,33 @@ class RegistryStoredQuery:
             call.principal, face="xds", action="search", question=question_of(query), correlation=call.correlation, peer=call.peer
         )
         async with asked as answer:
-            found = evaluate(query, objects_of(answer, self._home, documents_only=query.query_id in _DOCUMENTS_ONLY))
-            warning = coverage_warning(answer.coverage) if self._warn and call.principal.subject not in self._quiet else None
-            leaves = query.return_type == "LeafClass"
-            return render_adhoc_response(
-                SUCCESS,
-                objects=found if leaves else (),
-                refs=() if leaves else ((thing.entry_uuid, self._home) for thing in found),
-                errors=(warning,) if warning is not None else (),
-                slots=coverage_slots(answer.coverage),
-            )
+            warn = self._warn and call.principal.subject not in self._quiet
+            large = len(answer.holdings) + len(answer.objects) > LARGE
+            return await off_loop(lambda: render(query, answer, self._home, warn=warn), large=large)
 
     def refuse(self, errors: tuple[RegistryError, ...]) -> bytes:
         """An AdhocQueryResponse: Failure."""
         return render_adhoc_response(FAILURE, errors=errors)
 
 
+def render(query: StoredQuery, answer: Answer, home: str, *, warn: bool) -> bytes:
+    """What ``query`` finds in ``answer``, with coverage."""
+    found = evaluate(query, objects_of(answer, home, documents_only=query.query_id in _DOCUMENTS_ONLY))
+    warning = coverage_warning(answer.coverage) if warn else None
+    leaves = query.return_type == "LeafClass"
+    return render_adhoc_response(
+        SUCCESS,
+        objects=found if leaves else (),
+        refs=() if leaves else ((thing.entry_uuid, home) for thing in found),
+        errors=(warning,) if warning is not None else (),
+        slots=coverage_slots(answer.coverage),
+    )
+
+
 def question_of(query: StoredQuery) -> Question:
     """What a stored query asks of the index: the patient's objects, or those that its ids lead to."""
+    if len(query.uuids) + len(query.unique_ids) > MAX_NAMES:
+        raise refusal("XDSTooManyResults", f"At most {MAX_NAMES} objects at once; ask in pages.")
     if query.patient is not None:
         return ByPatient(patient=PatientSelector(identifiers=(query.patient,)), versions=True)
     return ByObject(entry_uuids=query.uuids, unique_ids=query.unique_ids, versions=True)
