@@ -70,19 +70,22 @@ class Archive:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Create or upgrade the tables, sweep what a crash left, and begin to reconcile files with rows in the background."""
+        """Create or upgrade the tables and sweep what a crash left; after a crash, reconcile files with rows in the background."""
         await migrate(self._db, "node.archive", SCHEMA)
         self.layout.make()
         swept = await self._workers.run(self._stage.open)
         if swept:
             log.info("unfinished objects swept", count=swept)
-        task = asyncio.create_task(self._settle())
+        clean = self.layout.clean.exists()
+        self.layout.clean.unlink(missing_ok=True)
+        task = asyncio.create_task(self._settle(clean))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _settle(self) -> None:
+    async def _settle(self, clean: bool) -> None:
         try:
-            await self._workers.run(self._care.reconcile)
+            if not clean:
+                await self._workers.run(self._care.reconcile)
             await self.tidy()
         except StorageError as error:
             log.warning("reconciling failed", reason=error.what)
@@ -91,7 +94,10 @@ class Archive:
         """Finish background work; the database stays open, it is the node's."""
         for task in list(self._tasks):
             await asyncio.wait({task})
+        alone = await self._workers.run(self._stage.alone)
         await self._workers.run(self._stage.close)
+        if alone:
+            self.layout.clean.touch()
 
     # --- in --------------------------------------------------------------------------------------------------------
 

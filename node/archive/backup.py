@@ -104,6 +104,7 @@ def restore(
         raise Invalid("An object of the backup is damaged.", why=f"{bad.hex()} has other bytes.", todo="Use another backup.")
     layout = Layout(folder)
     layout.make()
+    layout.clean.unlink(missing_ok=True)
     report = copy_objects(kept, layout, source / DATABASE, files, progress)
     database.parent.mkdir(parents=True, exist_ok=True)
     part = database.with_name(f".{database.name}.restore")

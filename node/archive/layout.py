@@ -31,6 +31,11 @@ class Layout:
         """What was refused."""
         return self.root / "quarantine"
 
+    @property
+    def clean(self) -> Path:
+        """Stands there while the archive is closed after an orderly end: files and rows need not be reconciled."""
+        return self.root / "closed-cleanly"
+
     def make(self) -> None:
         """Make the folders."""
         for folder in (self.root, self.objects, self.tmp, self.quarantine):

@@ -220,7 +220,7 @@ async def test_unknown_callers_are_refused_and_audited(tmp_path: Path) -> None:
     async with node(tmp_path, callers=callers) as made:
         port = made.service.port
         for calling, accepted in (("CT1", False), ("NOBODY", False), ("MR1", True)):
-            assoc = await asyncio.to_thread(lambda c=calling: _associate(port, ECHO, calling=c))
+            assoc = await asyncio.to_thread(_associate, port, ECHO, calling=calling)
             assert (assoc.is_established, assoc.is_rejected) == (accepted, not accepted), calling
             if accepted:
                 await asyncio.to_thread(assoc.release)
