@@ -1,0 +1,256 @@
+"""Our node beside Orthanc: the same objects in, the same questions, in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+
+from benchmarks.load import BadAnswerError, Loaded, get, load, post
+from benchmarks.meter import Result, Sample, interleaved, timed
+from benchmarks.objects import CtStudy, Names, tiny_studies
+from benchmarks.options import Options
+from benchmarks.peers import NODELAY, free_ports, orthanc, region
+from benchmarks.report import Section, number, times
+from simulations.region import HOST
+
+CODE = "RTK"
+BOUNDARY = "crosslight-bench"
+MULTIPART = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
+PER_REQUEST = 50  # instances in one STOW-RS request
+STUDY = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+FRAME = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
+JSON = "application/dicom+json"
+#: operation -> the ratio that dicom.md aims at
+GOALS = {
+    "C-STORE, 1 association": 1.2, "C-STORE, 4 associations": 1.1, "STOW-RS, 1 client": 2.0, "STOW-RS, 4 clients": 2.0,
+    "WADO-RS, whole study": 2.0, "WADO-RS, first byte of it": 2.8, "WADO-RS, series metadata": 20.0,
+    "WADO-RS, frames": 4.0, "WADO-RS, rendered": 1.0, "QIDO-RS, PatientID, 8 clients": 15.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One server."""
+
+    pid: int
+    http: int
+    dimse: int
+    aet: str
+    root: str  # of DICOMweb
+
+    @property
+    def host(self) -> str:
+        """The Host header."""
+        return f"{HOST}:{self.http}"
+
+    def get(self, path: str, accept: str) -> bytes:
+        """A request."""
+        return get(self.host, self.root + path, accept)
+
+    async def load(self, requests: Sequence[bytes] | Iterator[bytes], clients: int = 1, seconds: float = float("inf")) -> Loaded:
+        """Send requests."""
+        return await load(HOST, self.http, requests, clients=clients, seconds=seconds)
+
+
+def related(files: Sequence[bytes]) -> bytes:
+    """A multipart/related body."""
+    part = f"--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    return b"".join(b"".join((part, data, b"\r\n")) for data in files) + f"--{BOUNDARY}--\r\n".encode()
+
+
+async def measure(options: Options) -> list[Section]:
+    """The section."""
+    async with AsyncExitStack() as stack:
+        base = free_ports(100)
+        made = await stack.enter_async_context(region(options.folder / "dicom", base, [CODE]))
+        made.kill_registry()  # Orthanc publishes nothing: neither does the node, it waits for its registry
+        anchor = await stack.enter_async_context(orthanc(options.folder / "orthanc", base + 80))
+        node = Target(made.supervisor.child(CODE).pid, made.ports(CODE).base, made.ports(CODE).dimse, CODE, "/dicomweb")
+        targets = {"orthanc": Target(anchor, base + 80, base + 81, "ORTHANC", "/dicom-web"), "node": node}
+        bench = DicomBench(options, targets)
+        results = await bench.run()
+    return [_section(bench, results)]
+
+
+class DicomBench:
+    """The operations."""
+
+    def __init__(self, options: Options, targets: dict[str, Target]) -> None:
+        self._options, self._targets = options, targets
+        self.slices = 60 if options.quick else 300
+        self.tiny = 300 if options.quick else 1000
+        self.rounds = 2 if options.quick else 3
+        self.ct = CtStudy(self.slices, CODE)
+        self._copies = 0
+        self._kept: Names | None = None
+
+    async def run(self) -> dict[str, dict[str, Result]]:
+        """Operation -> target -> result."""
+        say = self._options.say
+        results = {}
+        for clients, name in ((1, "C-STORE, 1 association"), (4, "C-STORE, 4 associations")):
+            say(name)
+            results[name] = await self._storing(lambda t, r, c=clients: self._cstore(t, r, c))
+        for clients, name in ((1, "STOW-RS, 1 client"), (4, "STOW-RS, 4 clients")):
+            say(name)
+            results[name] = await self._storing(lambda t, r, c=clients: self._stow(t, r, c))
+        say("WADO-RS")
+        results |= await self._retrieves()
+        say(f"QIDO-RS: {self.tiny} studies to begin with")
+        files, patients = tiny_studies(self.tiny, CODE)
+        for target in self._targets.values():
+            await target.load([self._post(target, files[i : i + 100]) for i in range(0, len(files), 100)], clients=2)
+        results["QIDO-RS, PatientID, 8 clients"] = await self._each(lambda t, r: self._qido(t, patients))
+        return results
+
+    async def _each(self, work: Callable[[Target, int], Awaitable[Sample]], rounds: int = 0) -> dict[str, Result]:
+        targets = {name: (lambda r, t=target: work(t, r)) for name, target in self._targets.items()}
+        return await interleaved(rounds or self.rounds, targets)
+
+    async def _storing(self, work: Callable[[Target, int], Awaitable[Sample]]) -> dict[str, Result]:
+        """Each round a new copy of the study, the same for every target."""
+        first = self._copies + 1
+        self._copies += self.rounds
+        self._kept = self.ct.names(self._copies)
+        return await self._each(lambda t, r: work(t, first + r))
+
+    # --- in --------------------------------------------------------------------------------------------------------
+
+    async def _cstore(self, target: Target, copy: int, associations: int) -> Sample:
+        root = self._options.folder / "send"
+        folders = [root / str(n) for n in range(associations)]
+        self.ct.write(copy, folders)
+        os.sync()
+        try:
+            return await timed([target.pid], self._storescu(target, folders))
+        finally:
+            shutil.rmtree(root)
+
+    async def _storescu(self, target: Target, folders: Sequence[Path]) -> float:
+        def send(folder: Path) -> None:
+            command = ["storescu", "-R", "-aec", target.aet, "+sd", HOST, str(target.dimse), str(folder)]
+            done = subprocess.run(command, capture_output=True, text=True, env=NODELAY, timeout=300, check=False)
+            if done.returncode:
+                raise BadAnswerError(f"storescu to {target.aet}: {(done.stdout + done.stderr)[-600:]}")
+
+        await asyncio.gather(*(asyncio.to_thread(send, folder) for folder in folders))
+        return self.slices
+
+    def _post(self, target: Target, files: Sequence[bytes]) -> bytes:
+        return post(target.host, f"{target.root}/studies", MULTIPART, related(files), JSON)
+
+    async def _stow(self, target: Target, copy: int, clients: int) -> Sample:
+        files = self.ct.copy(copy)
+        requests = [self._post(target, files[i : i + PER_REQUEST]) for i in range(0, len(files), PER_REQUEST)]
+        os.sync()
+
+        async def work() -> float:
+            await target.load(requests, clients)
+            return self.slices
+
+        return await timed([target.pid], work())
+
+    # --- out -------------------------------------------------------------------------------------------------------
+
+    async def _retrieves(self) -> dict[str, dict[str, Result]]:
+        assert self._kept is not None
+        names, results = self._kept, {}
+        series = f"/studies/{names.study}/series/{names.series}"
+        firsts: dict[int, list[float]] = {t.pid: [] for t in self._targets.values()}
+
+        async def study(target: Target, _: int) -> Sample:
+            async def work() -> float:
+                loaded = await target.load([target.get(f"/studies/{names.study}", STUDY)])
+                if loaded.received < self.slices * self.ct.bytes_each:
+                    raise BadAnswerError("the study came back shorter than it went in")
+                firsts[target.pid].append(loaded.first_byte_s)
+                return loaded.received / 1e6
+
+            return await timed([target.pid], work())
+
+        results["WADO-RS, whole study"] = await self._each(study, self.rounds + 2)
+        results["WADO-RS, first byte of it"] = {
+            name: Result(tuple(Sample(1, s, float("nan")) for s in firsts[target.pid])) for name, target in self._targets.items()
+        }
+        results["WADO-RS, series metadata"] = await self._each(
+            lambda t, _: self._gets(t, [t.get(f"{series}/metadata", JSON)]), self.rounds
+        )
+        part = self.slices // self.rounds
+        results["WADO-RS, frames"] = await self._each(
+            lambda t, r: self._gets(t, [t.get(f"{series}/instances/{i}/frames/1", FRAME) for i in _part(names, r, part)])
+        )
+        results["WADO-RS, rendered"] = await self._each(
+            lambda t, r: self._gets(
+                t, [t.get(f"{series}/instances/{i}/rendered", "image/jpeg") for i in _part(names, r, min(part, 40))]
+            )
+        )
+        return results
+
+    async def _gets(self, target: Target, requests: Sequence[bytes]) -> Sample:
+        async def work() -> tuple[float, Sequence[float]]:
+            loaded = await target.load(requests)
+            return loaded.count, loaded.latencies
+
+        return await timed([target.pid], work())
+
+    async def _qido(self, target: Target, patients: Sequence[str]) -> Sample:
+        requests = [target.get(f"/studies?PatientID={number}", JSON) for number in patients]
+
+        async def work() -> tuple[float, Sequence[float]]:
+            loaded = await target.load(islice(cycle(requests), 10**6), 8, 2.0 if self._options.quick else 4.0)
+            return loaded.count, loaded.latencies
+
+        return await timed([target.pid], work())
+
+
+def _part(names: Names, round_: int, size: int) -> Sequence[str]:
+    """Instances that no other round asks for, so that nothing is answered from a cache."""
+    return names.instances[round_ * size : (round_ + 1) * size]
+
+
+_UNITS = {"WADO-RS, whole study": "MB/s", "WADO-RS, first byte of it": "ms", "WADO-RS, series metadata": "ms"}
+
+
+def _section(bench: DicomBench, results: dict[str, dict[str, Result]]) -> Section:
+    rows = []
+    for name, found in results.items():
+        theirs, ours, unit = found["orthanc"], found["node"], _UNITS.get(name, "/s")
+        shown = (lambda r: number(1000 / r.rate)) if unit == "ms" else (lambda r: number(r.rate))
+        slow = [number(r.percentile_ms(0.99)) if r.samples[0].latencies else "–" for r in (theirs, ours)]
+        rows.append((
+            name, unit, shown(theirs), shown(ours), times(ours.rate / theirs.rate), times(GOALS[name]),
+            times(theirs.cpu_each_ms / ours.cpu_each_ms), f"{slow[0]} / {slow[1]}",
+        ))  # fmt: skip
+    return Section(
+        name="dicom",
+        title="DICOM: a node beside Orthanc",
+        intro=(
+            f"One CT series of {bench.slices} slices of {bench.ct.bytes_each / 1e3:.0f} kB, new UIDs each time; {bench.tiny} more"
+            " studies for the searches. Orthanc runs with TCP_NODELAY=1, SyncStorageArea and its DICOMweb plugin (metadata"
+            " Full); the node runs open, audits every act and fsyncs before it acknowledges. Ratios above 1 are in the node's"
+            " favour."
+        ),
+        columns=(
+            "Operation",
+            "unit",
+            "Orthanc",
+            "Crosslight",
+            "ratio",
+            "aim",
+            "ratio of processor time",
+            "p99 ms, Orthanc / ours",
+        ),
+        rows=rows,
+        notes=(
+            f"C-STORE is DCMTK's storescu with TCP_NODELAY=1; STOW-RS sends {PER_REQUEST} instances a request.",
+            "Frames and rendered images are asked for one after the other over one connection, none twice.",
+            "Debian's Orthanc leaves Nagle's algorithm on unless TCP_NODELAY=1 is set; then its DIMSE is several times slower.",
+        ),
+    )

@@ -1,0 +1,96 @@
+"""Time, processor time and percentiles; and how rounds are interleaved."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_s(*pids: int) -> float:
+    """Processor seconds of these processes and their children, those that ended included; 0 for what is gone."""
+    wanted = {pid for pid in pids if pid}
+    total = 0.0
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+        except (OSError, IndexError):
+            continue
+        if int(entry.name) in wanted:
+            total += sum(int(fields[i]) for i in (11, 12, 13, 14)) / _TICKS  # utime, stime, and of children waited for
+        elif int(fields[1]) in wanted:
+            total += sum(int(fields[i]) for i in (11, 12)) / _TICKS
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One round of one target: operations, seconds, and the server's processor seconds."""
+
+    count: float
+    seconds: float
+    cpu: float
+    latencies: tuple[float, ...] = ()  # seconds each, where they were taken
+
+    @property
+    def rate(self) -> float:
+        """Operations a second."""
+        return self.count / self.seconds
+
+    @property
+    def cpu_each_ms(self) -> float:
+        """Processor milliseconds of the server for each operation."""
+        return 1000 * self.cpu / self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the rounds of one target say."""
+
+    samples: tuple[Sample, ...]
+
+    @property
+    def rate(self) -> float:
+        """Median of the rounds' rates."""
+        return statistics.median(s.rate for s in self.samples)
+
+    @property
+    def cpu_each_ms(self) -> float:
+        """Median of the rounds' processor time for each operation."""
+        return statistics.median(s.cpu_each_ms for s in self.samples)
+
+    def percentile_ms(self, share: float) -> float:
+        """Of all latencies; nan without any."""
+        return percentile([x for s in self.samples for x in s.latencies], share) * 1000
+
+
+def percentile(values: Iterable[float], share: float) -> float:
+    """The nearest-rank percentile; nan of nothing."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+
+async def timed(pids: Sequence[int], work: Awaitable[float | tuple[float, Sequence[float]]]) -> Sample:
+    """Await ``work``, which tells how many operations it did (and their latencies)."""
+    before, started = cpu_s(*pids), time.perf_counter()
+    done = await work
+    seconds = time.perf_counter() - started
+    count, latencies = done if isinstance(done, tuple) else (done, ())
+    return Sample(count, seconds, cpu_s(*pids) - before, tuple(latencies))
+
+
+async def interleaved(rounds: int, targets: dict[str, Callable[[int], Awaitable[Sample]]]) -> dict[str, Result]:
+    """Each round measures every target once, in an order that alternates."""
+    samples: dict[str, list[Sample]] = {name: [] for name in targets}
+    for number in range(rounds):
+        names = list(targets) if number % 2 == 0 else list(reversed(targets))
+        for name in names:
+            samples[name].append(await targets[name](number))
+    return {name: Result(tuple(found)) for name, found in samples.items()}

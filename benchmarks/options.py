@@ -1,0 +1,17 @@
+"""What a run was asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Of one run."""
+
+    folder: Path  # temporary
+    quick: bool
+    studies: int  # in the registry
+    say: Callable[[str], None]
