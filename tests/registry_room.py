@@ -10,14 +10,15 @@ from registry_samples import REGION, MemoryDirectory, published
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.clock import SystemIds
-from crosslight.runtime.db import Db
-from crosslight.standards.access import Principal
+from crosslight.runtime.db import Db, Tx
+from crosslight.standards.access import Action, Face, Principal
 from crosslight.standards.ids import Version
 from crosslight.standards.study import Patient, StudyRecord
 from crosslight.standards.xds.publication import Publication, Status
 from registry.ask import Ask
 from registry.identity.store import IdentityStore
 from registry.index.model import Change, Holding, HoldingKey, RecordKey
+from registry.index.rows import Loaded
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
 from registry.intake.model import Acceptance, Act, Publish, SetAvailability, Submission, Withdraw
@@ -84,15 +85,15 @@ class Room:
         principal = Principal(subject=code, roles=frozenset({"member"}), organisation=code, member=member.id)
         return Submission(member=member, principal=principal, acts=acts, road="soap", strict=True)
 
-    def published(self, code: str, record: StudyRecord, n: int, **how: int) -> Publish:
+    def published(self, code: str, record: StudyRecord, n: int, *, epoch: int = 1) -> Publish:
         """A publish of the feed."""
-        publication = published(self.member(code), record, n, **how)
+        publication = published(self.member(code), record, n, epoch=epoch)
         return Publish(publication=publication, digest=record.digest(), patient=record.patient)
 
-    async def publish(self, code: str, record: StudyRecord, n: int, **how: int) -> str:
+    async def publish(self, code: str, record: StudyRecord, n: int, *, epoch: int = 1) -> str:
         """Publish over the feed; the outcome."""
         self.clock.moment += timedelta(seconds=1)
-        return (await self.acceptor.accept(self.grpc(code, self.published(code, record, n, **how)))).outcomes[0]
+        return (await self.acceptor.accept(self.grpc(code, self.published(code, record, n, epoch=epoch)))).outcomes[0]
 
     async def availability(self, code: str, study_uid: str, status: Status, n: int, epoch: int = 1) -> str:
         """Approve or deprecate over the feed."""
@@ -117,17 +118,11 @@ class Room:
     # --- asking ----------------------------------------------------------------------------------------------------
 
     async def asked(
-        self, question: Question, who: Principal | None = None, *, face: str = "fhir", action: str = "search"
+        self, question: Question, who: Principal | None = None, *, face: Face = "fhir", action: Action = "search"
     ) -> Answer:
         """One question, answered."""
-        asked = self.ask.question(
-            who or clinician(),
-            face=face,
-            action=action,
-            question=question,
-            correlation="c1",
-            peer="test",  # type: ignore[arg-type]
-        )
+        principal = who or clinician()
+        asked = self.ask.question(principal, face=face, action=action, question=question, correlation="c1", peer="test")
         async with asked as answer:
             return answer
 
@@ -146,6 +141,9 @@ class Room:
                 found.append(holding)
             if not cursor:
                 return sorted(found, key=lambda h: h.study_uid)
+
+    def _current(self, code: str, uid: str, tx: Tx) -> dict[str, Loaded]:
+        return self.index.read.current(tx, self.member(code).id, [uid])
 
     def live(self, *codes: str) -> None:
         """Members that are well, as their links say now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard
 
 from crosslight.runtime.db import Tx
@@ -36,6 +36,14 @@ class Entry:
     fresh_stones: list[tuple[int, Tombstone]] = field(default_factory=list)
     left: list[Loaded] = field(default_factory=list)  # rows to delete
     dirty: bool = False
+
+    def settle(self, numbers: dict[int, int]) -> None:
+        """Put the numbers of patient texts in the place of stand-ins."""
+        if self.now is not None and self.now.row.patient_n in numbers:
+            self.now = replace(self.now, row=self.now.row._replace(patient_n=numbers[self.now.row.patient_n]))
+        for states in (self.pushed, self.past or []):
+            for i, state in enumerate(states):
+                states[i] = {**state, "patient": numbers.get(state["patient"], state["patient"])}
 
 
 class Flush:

@@ -43,7 +43,7 @@ class Work:
     def __init__(self, reader: Reader, tx: Tx, now: datetime) -> None:
         self._reader, self.tx, self._now = reader, tx, now
         self._entries: dict[tuple[MemberId, str], Entry] = {}
-        self._texts: dict[int, dict[Patient, int]] = {}
+        self._texts: dict[tuple[int, Patient], int] = {}
         self._new_texts: list[tuple[int, int, bytes]] = []
         self._cursors: dict[MemberId, int] = {}
         self._feeds: dict[MemberId, tuple[int, int, bytes]] = {}
@@ -236,7 +236,7 @@ class Work:
             revision=revision,
             member_id=int(entry.member),
             modalities=modality_bits(record.modalities),
-            patient_n=self._text(record_key, record.patient),
+            patient_n=self._text_of(entry, record_key, record.patient),
             flags=(flags & ~ARRIVING) | (ARRIVING if record.progress == "arriving" else 0),
             body=stored.body,
             extra=stored.extra,
@@ -245,18 +245,34 @@ class Work:
         entry.names |= locators(publication, entry.now.holding.fhir_id, stored.ids, secret)
         entry.dirty = True
 
+    def _text_of(self, entry: Entry, record_key: int, patient: Patient) -> int:
+        """As :meth:`_text`; what the study itself was submitted with before needs no reading."""
+        old = entry.now
+        if old is not None and old.row.record_key == record_key and old.holding.record.patient == patient:
+            return old.row.patient_n
+        return self._text(record_key, patient)
+
     def _text(self, record_key: int, patient: Patient) -> int:
-        """The number of a patient's text among the record's, new where there is none like it."""
-        texts = self._texts.get(record_key)
-        if texts is None:
-            found = self._reader.patient_texts(self.tx, [record_key])
-            texts = self._texts[record_key] = {text: n for (_, n), text in found.items()}
-        if patient not in texts:
-            texts[patient] = number = max(texts.values(), default=0) + 1
-            if number > MAX_TEXTS:
-                raise StorageError("One patient record has too many different texts.", todo="Look at what feeds it.")
-            self._new_texts.append((record_key, number, self._reader.codec.encode_patient(patient)))
-        return texts[patient]
+        """The number of a patient's text among the record's; a negative stand-in until :meth:`flush` has read what there is."""
+        return self._texts.setdefault((record_key, patient), -1 - len(self._texts))
+
+    def _settle_texts(self) -> dict[int, int]:
+        """Stand-in -> number; texts that are new get theirs."""
+        found = self._reader.patient_texts(self.tx, {key for key, _ in self._texts})
+        known = {(key, text): n for (key, n), text in found.items()}
+        highest: dict[int, int] = {}
+        for key, n in found:
+            highest[key] = max(n, highest.get(key, 0))
+        settled = {}
+        for (key, patient), stand_in in self._texts.items():
+            number = known.get((key, patient))
+            if number is None:
+                number = highest[key] = highest.get(key, 0) + 1
+                if number > MAX_TEXTS:
+                    raise StorageError("One patient record has too many different texts.", todo="Look at what feeds it.")
+                self._new_texts.append((key, number, self._reader.codec.encode_patient(patient)))
+            settled[stand_in] = number
+        return settled
 
     def _note(self, kind: ChangeKind, entry: Entry) -> None:
         now = self._now_of(entry)
@@ -273,4 +289,7 @@ class Work:
     def flush(self) -> None:
         """Write everything; nothing may be changed afterwards."""
         dirty = [entry for entry in self._entries.values() if entry.dirty]
+        settled = self._settle_texts()
+        for entry in dirty:
+            entry.settle(settled)
         Flush(self._reader, self.tx, dirty, to_ms(self._now)).run(self._new_texts, self._feeds, self._cursors)
