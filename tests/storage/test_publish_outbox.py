@@ -210,6 +210,21 @@ async def test_a_changed_study_is_replaced_and_a_deleted_one_deprecated(tmp_path
         assert here.registry.log.count("iti8") == 1
 
 
+async def test_a_fresh_submission_still_on_its_way_is_never_doubled(tmp_path: Path) -> None:
+    fates = ["", "late"]  # the feed arrives, the submission comes after its sender gave up
+    async with node(tmp_path, StrictRegistry(lose=lambda _: fates.pop(0) if fates else "")) as here:
+        await here.archive.put(make_record("1.2.1", 1, patient=PATIENTS[0]), 1)
+        await here.revise()
+        await here.deliver(1)
+        assert len(here.registry.late) == 1
+        late, here.registry.late = here.registry.late, []
+        await here.archive.put(make_record("1.2.1", 2, patient=PATIENTS[0]), 2)
+        await here.drain()
+        here.registry.late = late
+        here.registry.arrive_late()
+        await here.check()
+
+
 async def test_a_wrong_patient_is_withdrawn_whole_and_submitted_fresh(tmp_path: Path) -> None:
     async with node(tmp_path, StrictRegistry()) as here:
         for count in (1, 2, 3):
