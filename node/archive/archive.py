@@ -70,7 +70,7 @@ class Archive:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Create or upgrade the tables and sweep what a crash left; after a crash, reconcile files with rows in the background."""
+        """Create or upgrade the tables, sweep what a crash left; after a crash, reconcile files and rows in the background."""
         await migrate(self._db, "node.archive", SCHEMA)
         self.layout.make()
         swept = await self._workers.run(self._stage.open)

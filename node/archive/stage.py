@@ -84,16 +84,13 @@ class Staged:
 
     def begin_writing(self) -> None:
         """All is here: let the disk begin."""
-        if self._handle is not None:
-            self._files.begin_writing(self._handle)
+        self._files.begin_writing(self._opened())
 
     def place(self, final: Path) -> None:
         """Become the object ``final``, durably."""
-        if self._handle is None:
-            raise StorageError("This object was already closed.")
         try:
             if not self._place(final):
-                self._files.sync(self._handle)
+                self._files.sync(self._opened())
                 self._files.publish(self.path, final)
             self.close()
         except OSError as error:
@@ -101,9 +98,8 @@ class Staged:
 
     def _place(self, final: Path) -> bool:
         """By a second name, which never replaces a file; a file system without such names, or a taken one, needs a rename."""
-        assert self._handle is not None  # noqa: S101 - checked by the caller
         try:
-            return self._files.place(self._handle, self.path, final)
+            return self._files.place(self._opened(), self.path, final)
         except OSError as error:
             if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
                 return False
@@ -111,15 +107,20 @@ class Staged:
 
     def sync(self) -> None:
         """Flush to the disk itself, and close."""
-        if self._handle is not None:
-            try:
-                self._files.sync(self._handle)
-            except OSError as error:
-                raise refused_by_disk(error) from error
-            self.close()
+        try:
+            self._files.sync(self._opened())
+        except OSError as error:
+            raise refused_by_disk(error) from error
+        self.close()
+
+    def _opened(self) -> BinaryIO:
+        """The handle; opened again where the writer has closed it."""
+        if self._handle is None:
+            self._handle = self.path.open("r+b", buffering=0)
+        return self._handle
 
     def close(self) -> None:
-        """Close without flushing."""
+        """Nothing more comes; harmless to repeat, and not needed before ``ingest``."""
         if self._handle is not None:
             handle, self._handle = self._handle, None
             handle.close()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 import dicom_objects as make
 import orjson
@@ -14,6 +16,7 @@ import pytest
 from archive_fixture import OWN, Held, held
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from crosslight.standards.dicom import header
 from crosslight.standards.dicom.qido import QidoQuery
 from crosslight.standards.problem import NotFound, OutOfSpace, TooLarge
 from node.archive import backup
@@ -121,6 +124,47 @@ async def test_below_the_reserve_it_refuses_and_recovers_by_itself(here: Held) -
     assert here.left_in_tmp() == []
     here.files.free = 1 << 40
     assert (await here.put(make.image(1))).state == "stored"
+
+
+async def test_a_disk_that_fills_while_an_object_becomes_durable(here: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: BinaryIO) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(here.files, "sync", full)
+        result = await here.put(make.image(1))
+    assert (result.state, result.status) == ("full", 0xA700)
+    assert await here.archive.record(make.STUDY) is None
+    assert here.left_in_tmp() == []
+    assert (await here.put(make.image(1))).state == "stored", "over the file without a row that the failure left"
+    assert (await here.archive.verify()).ok
+
+
+async def test_what_our_reader_cannot_read_is_read_by_pydicom_in_a_child(here: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(parsed: object) -> None:
+        raise KeyError("a mistake of ours")
+
+    expected = await here.put(make.image(1, study="1.2.5"))
+    with monkeypatch.context() as patched:
+        patched.setattr(header, "read", broken)
+        result = await here.put(make.image(1))
+    assert (expected.state, result.state) == ("stored", "stored")
+    (row,) = [orjson.loads(one) for one in await here.archive.metadata(make.STUDY)]
+    assert row["00100010"]["Value"] == [{"Alphabetic": "Miller^Ann"}]
+
+
+async def test_closed_before_it_is_handed_over(here: Held) -> None:
+    staged = here.archive.stage()
+    staged.write(make.part10(make.image(1)))
+    staged.close()
+    staged.close()
+    assert (await here.archive.ingest_async(staged, Received(road="stow", peer="test"))).state == "stored"
+    gone = here.archive.stage()
+    gone.write(b"x")
+    gone.close()
+    gone.discard()
+    gone.discard()
+    assert here.left_in_tmp() == []
 
 
 async def test_objects_over_the_bound(tmp_path: Path) -> None:
