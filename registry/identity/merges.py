@@ -8,29 +8,14 @@ from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Invalid, NotFound
 from registry.identity import rows
-from registry.identity.relink import canonical, claimants, relink
+from registry.identity.relink import canonical, relink
 
 if TYPE_CHECKING:
-    from registry.identity.store import CxTarget, IdentityStore
+    from registry.identity.reads import CxTarget, IdentityReads
 
 
-def survivor(tx: Tx, cx: Identifier) -> Identifier | None:
-    """What ``cx`` was merged into, through chains; None when it was not."""
-    into = canonical(tx, cx)
-    return into if into != cx else None
-
-
-def claimants_outside(tx: Tx, number: Identifier) -> set[int]:
-    """Records that claim ``number`` (or one merged into it) and are not of the person who holds it."""
-    number = canonical(tx, number)
-    row = tx.row("SELECT person_key FROM national_number WHERE authority = ? AND value = ?", (number.authority, number.value))
-    holder = row[0] if row else None
-    found = rows.load_by(tx, "record_key", claimants(tx, number))
-    return {s.record.key for s in found if s.record.person != holder}
-
-
-def _known(tx: Tx, store: IdentityStore, cx: Identifier, where: str) -> CxTarget:
-    if survivor(tx, cx) is not None:
+def _known(tx: Tx, store: IdentityReads, cx: Identifier, where: str) -> CxTarget:
+    if canonical(tx, cx) != cx:
         raise Invalid("An id that was merged away cannot be merged again.", why="ITI TF-2 3.8.4.2", where=where)
     target = store.find_cx_tx(tx, cx)
     if target is None:
@@ -38,7 +23,7 @@ def _known(tx: Tx, store: IdentityStore, cx: Identifier, where: str) -> CxTarget
     return target
 
 
-def merge(tx: Tx, store: IdentityStore, into: Identifier, gone: Identifier, at: int, who: str, decision: str) -> None:
+def merge(tx: Tx, store: IdentityReads, into: Identifier, gone: Identifier, at: int, who: str, decision: str) -> None:
     """Make ``gone`` an id of ``into``'s person, and mark it subsumed. See :meth:`IdentityStore.merge_tx`."""
     if into == gone:
         raise Invalid("A merge of an id with itself.", why="ITI TF-2 3.8.4.2", where="MRG-1")

@@ -142,9 +142,9 @@ def banner_of(person: Person, directory: Directory, region: Region, today: date)
     held = [n for n in [person.domain_id] if n.authority in region.nationals]
     numbers = [Number(label=words.number_label(n.authority, region), value=words.number(n)) for n in held]
     if not numbers:
-        label = words.number_label(region.national_authority, region) if region.national_authority else "Local No."
-        value = words.UNKNOWN if region.national_authority else words.number(patient.local)
-        numbers = [Number(label=label, value=value)]
+        if region.national_authority:
+            numbers.append(Number(label=words.number_label(region.national_authority, region), value=words.UNKNOWN))
+        numbers.append(Number(label="Local No.", value=words.number(patient.local)))
     records = tuple(
         RecordLine(
             trust=_trust(directory, r.member, r.patient.local.authority),

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from pathlib import Path
+
 import pytest
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import Db
-from crosslight.runtime.mllp import Peer
+from crosslight.runtime.files import SystemFiles
+from crosslight.runtime.mllp import MllpClient, MllpServer, Peer
+from crosslight.runtime.tls import Identity, client_context, peer_identity, server_context
 from crosslight.standards.hl7.ack import Ack, parse_ack
+from crosslight.standards.hl7.adt import Header, feed_message, render_adt
 from crosslight.standards.ids import NHS_NUMBER_OID, Identifier, MemberId, Oid
+from crosslight.standards.problem import Unavailable
 from crosslight.standards.region import Region
+from crosslight.standards.study import Patient, PersonName
 from registry.identity.feed import AdtFeed
 from registry.identity.store import IdentityStore
 from registry.index.model import Person
+from registry.members.ca import CertificateAuthority
 from registry.members.model import Member, Presence
 
 COMMUNITY = Oid("1.2.826.0.1.1")
@@ -204,3 +213,32 @@ async def test_no_audit_no_feed(database: Db) -> None:
     ack = await door.send(f"a1^^^&{RTK}&ISO", certified("member/RTK"))
     assert (ack.code, ack.temporary) == ("AR", True)
     assert await door.person("a1", RTK) is None
+
+
+async def test_over_mutual_tls(door: Door, tmp_path: Path) -> None:
+    """The whole road: a node's client, certificates of the region's own authority, and the sender known by them."""
+    ca = CertificateAuthority(tmp_path / "ca", COMMUNITY, "Test", SystemClock(), SystemIds(), SystemFiles())
+    ca.open()
+    life = timedelta(hours=1)
+    gateway = Identity("gateway", "", COMMUNITY)
+    ca.write_pair(tmp_path / "gateway.pem", gateway, ("localhost",), life)
+    ca.write_pair(tmp_path / "rtk.pem", Identity("member", "RTK", COMMUNITY), (), life)
+    tls = server_context(tmp_path / "gateway.pem", tmp_path / "gateway.pem", client_ca=ca.bundle)
+    server = MllpServer(door.feed.handle, "127.0.0.1", 0, tls=tls)
+    await server.start()
+    trusted = client_context(ca.bundle, tmp_path / "rtk.pem", tmp_path / "rtk.pem", expect=gateway)
+    client = MllpClient("127.0.0.1", server.port, tls=trusted)
+    header = Header(control_id="9", time="20261122030000")
+    for authority, accepted in ((RTK, True), (RXC, False)):
+        patient = Patient(local=Identifier("t1", authority), name=PersonName("Ng^Ada"), birth_date="19500101")
+        ack = parse_ack(await client.send(render_adt(feed_message(patient, header, "A04"))))
+        assert ack.accepted == accepted
+    assert server.disconnect(lambda peer: peer_identity(peer.certificate).name == "RTK") == 1
+    nobody = MllpClient("127.0.0.1", server.port, tls=client_context(ca.bundle, expect=gateway))
+    with pytest.raises(Unavailable):
+        await nobody.send(b"MSH|^~\\&|")
+    await client.close()
+    await nobody.close()
+    await server.stop()
+    assert await door.person("t1", RTK) is not None
+    assert await door.person("t1", RXC) is None

@@ -1,0 +1,168 @@
+"""Finding in the tables of identity: by any id (D4), by name and date of birth, by record; and who is disputed (D3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from crosslight.runtime.db import Tx
+from crosslight.standards.ids import Identifier, national_number
+from crosslight.standards.region import Region
+from registry.identity import rows
+from registry.identity.names import given_matches, search_key
+from registry.identity.relink import canonical, claimants
+from registry.index.model import PatientRecord, Person, PersonKey, RecordKey
+from registry.questions import PatientSelector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CxTarget:
+    """What a CX leads to (D4). ``record`` is set where the id is one authority's own number for the patient.
+
+    ``subsumed``: merged away by A40: ITI-18 answers empty, ITI-42 refuses; ``person`` is then the survivor's.
+    """
+
+    person: Person
+    record: PatientRecord | None = None
+    subsumed: bool = False
+
+
+class IdentityReads:
+    """The reading half of :class:`~registry.identity.store.IdentityStore`."""
+
+    def __init__(self, region: Region) -> None:
+        self._region = region
+
+    def _national(self, identifier: Identifier) -> Identifier | None:
+        """The normal form of a valid number under one of the region's national authorities, else None."""
+        if identifier.authority not in self._region.nationals:
+            return None
+        number = national_number(identifier.authority, identifier.value, allow_test=self._region.allow_test_numbers)
+        return Identifier(number, identifier.authority) if number else None
+
+    def _normal(self, identifier: Identifier) -> Identifier:
+        return self._national(identifier) or Identifier(identifier.value.strip(), identifier.authority)
+
+    def find_cx_tx(self, tx: Tx, cx: Identifier) -> CxTarget | None:
+        """Resolve a national, local, minted or formerly current id (D4); None when unknown, or disputed and held by nobody."""
+        if not cx.authority:
+            return None
+        cx = self._national(cx) or Identifier(cx.value.strip(), cx.authority)
+        into = canonical(tx, cx)
+        found = self._resolve(tx, into)
+        return replace(found, subsumed=True) if found is not None and into != cx else found
+
+    def _resolve(self, tx: Tx, cx: Identifier) -> CxTarget | None:
+        row = tx.row("SELECT person_key FROM national_number WHERE authority = ? AND value = ?", (cx.authority, cx.value))
+        if row is not None:
+            if row[0] is None:
+                return None
+            person = self._person(tx, row[0])
+            return CxTarget(person=person, record=next((r for r in person.records if r.active and r.patient.local == cx), None))
+        found = rows.load(tx, "authority = ? AND local_id = ?", (cx.authority, cx.value), limit=1)
+        if found:
+            return CxTarget(
+                person=self._person(tx, found[0].record.person), record=found[0].record, subsumed=not found[0].record.active
+            )
+        if cx.authority == self._region.authority:
+            row = tx.row("SELECT person_key FROM patient_record WHERE minted = ?", (cx.value,))
+        else:
+            row = tx.row(
+                "SELECT p.person_key FROM former_id f JOIN patient_record p ON p.record_key = f.record_key "
+                "WHERE f.authority = ? AND f.value = ? ORDER BY f.until DESC LIMIT 1",
+                (cx.authority, cx.value),
+            )
+        return CxTarget(person=self._person(tx, row[0])) if row is not None else None
+
+    def _person(self, tx: Tx, key: int) -> Person:
+        return rows.persons(tx, self._region, [key])[key]
+
+    def record_tx(self, tx: Tx, key: RecordKey) -> PatientRecord | None:
+        """One record."""
+        found = rows.load_by(tx, "record_key", [key])
+        return found[0].record if found else None
+
+    def person_tx(self, tx: Tx, key: PersonKey) -> Person | None:
+        """One person with all records."""
+        return rows.persons(tx, self._region, [key]).get(key)
+
+    def persons_for_tx(self, tx: Tx, record_keys: Iterable[RecordKey]) -> dict[RecordKey, Person]:
+        """The person of each record; unknown keys are left out."""
+        home: dict[RecordKey, int] = {}
+        for part in rows.chunks(set(record_keys)):
+            for record, person in tx.rows(
+                f"SELECT record_key, person_key FROM patient_record WHERE record_key IN ({rows.marks(part)})", part
+            ):
+                home[RecordKey(record)] = person
+        found = rows.persons(tx, self._region, set(home.values()))
+        return {record: found[person] for record, person in home.items()}
+
+    def select_tx(self, tx: Tx, selector: PatientSelector, limit: int, *, disputed: bool = False) -> list[Person]:
+        """The persons that ``selector`` names, at most ``limit``.
+
+        An identifier without authority is tried as a number of each national authority, and only where nobody claims it, as
+        a local id of any. Family name and date of birth must both be given; records with exactly the name as written come
+        first; disputed records are found by them only with ``disputed`` (D3), by their own local number always.
+        """
+        keys: list[int] = []
+        for identifier in selector.identifiers:
+            keys += self._by_identifier(tx, identifier, limit)
+        if selector.fhir_id:
+            keys += [r[0] for r in tx.rows("SELECT person_key FROM patient_record WHERE fhir_id = ?", (selector.fhir_id,))]
+        if selector.family and selector.birth_date:
+            keys += self._by_family(tx, selector, limit, disputed)
+        ordered = list(dict.fromkeys(keys))[:limit]
+        found = rows.persons(tx, self._region, ordered)
+        return [found[key] for key in ordered]
+
+    def _by_identifier(self, tx: Tx, identifier: Identifier, limit: int) -> list[int]:
+        if identifier.authority:
+            target = self.find_cx_tx(tx, identifier)
+            return [target.person.key] if target is not None and not target.subsumed else []
+        numbers = [n for a in self._region.nationals if (n := self._national(Identifier(identifier.value, a)))]
+        holders = [
+            row[0]
+            for n in numbers
+            if (row := tx.row("SELECT person_key FROM national_number WHERE authority = ? AND value = ?", (n.authority, n.value)))
+        ]
+        if holders:  # somebody claims it: as a local number it would be another person's
+            return [key for key in holders if key is not None]
+        found = rows.load(tx, "local_id = ? AND subsumed_by IS NULL", (identifier.value.strip(),), limit=limit)
+        return [s.record.person for s in found]
+
+    def _by_family(self, tx: Tx, selector: PatientSelector, limit: int, disputed: bool) -> list[int]:
+        wanted = search_key(selector.family)
+        if not wanted:
+            return []
+        where = "birth_date = ? AND {} = ? AND subsumed_by IS NULL" + ("" if disputed else " AND disputed = 0")
+        params = (selector.birth_date, wanted)
+        found = rows.load(tx, where.format("family_key"), params, limit=20 * limit)
+        found += rows.load(tx, where.format("family_alt"), params, limit=20 * limit)
+        found = [s for s in found if given_matches(s.record.patient.name, selector.given)]
+        found.sort(
+            key=lambda s: (
+                s.record.patient.name.family.casefold() != selector.family.strip().casefold(),
+                -s.updated,
+                s.record.key,
+            )
+        )
+        return [s.record.person for s in found]
+
+    def disputed_for_tx(self, tx: Tx, identifiers: Iterable[Identifier]) -> list[PatientRecord]:
+        """Records that claim one of these numbers and do not hold it (D3)."""
+        keys: set[int] = set()
+        for identifier in identifiers:
+            authorities = [identifier.authority] if identifier.authority else list(self._region.nationals)
+            for authority in authorities:
+                number = self._national(replace(identifier, authority=authority))
+                if number is not None:
+                    keys |= _outside(tx, canonical(tx, number))
+        return [s.record for s in rows.load_by(tx, "record_key", keys)]
+
+
+def _outside(tx: Tx, number: Identifier) -> set[int]:
+    """Records that claim ``number`` (or one merged into it) and are not of the person who holds it."""
+    row = tx.row("SELECT person_key FROM national_number WHERE authority = ? AND value = ?", (number.authority, number.value))
+    holder = row[0] if row else None
+    found = rows.load_by(tx, "record_key", claimants(tx, number))
+    return {s.record.key for s in found if s.record.person != holder}
