@@ -26,7 +26,7 @@ from crosslight.standards.ids import Oid
 from crosslight.standards.problem import ConfigError, Invalid, Malformed, TooLarge
 
 CA_LIFE = timedelta(days=3650)
-BACKDATE = timedelta(minutes=5)  # for clocks that are a little behind ours
+BACKDATE = timedelta(minutes=5)  # for clocks that are a little behind ours; never more than a tenth of the life
 MAX_CSR_BYTES = 16384
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
@@ -198,7 +198,7 @@ class CertificateAuthority:
             .issuer_name(self.certificate.subject)
             .public_key(public_key)
             .serial_number(self._serial())
-            .not_valid_before(now - BACKDATE)
+            .not_valid_before(now - min(BACKDATE, life / 10))
             .not_valid_after(now + life)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.KeyUsage(True, False, False, False, False, False, False, False, False), critical=True)
@@ -231,5 +231,5 @@ class CertificateAuthority:
 
 def due(certificate: x509.Certificate, now: datetime) -> bool:
     """Whether two thirds of a certificate's life are over (security.md 1.1)."""
-    begin = certificate.not_valid_before_utc + BACKDATE
-    return now >= begin + (certificate.not_valid_after_utc - begin) * 2 / 3
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return now >= begin + (end - begin) * 2 / 3

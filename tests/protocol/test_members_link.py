@@ -173,7 +173,7 @@ async def test_a_member_is_no_gateway(tmp_path: Path) -> None:
 
 async def test_renewal_without_restart(tmp_path: Path) -> None:
     """Certificates of seconds: the link lives on over several of them."""
-    config = replace(FAST, certificate_days=3 / 86400)
+    config = replace(FAST, certificate_days=6 / 86400)
     async with registry(tmp_path / "r", config) as r:
         state = await r.joined("RTK", tmp_path / "n")
         first = state.credentials.leaf().serial_number
@@ -181,12 +181,12 @@ async def test_renewal_without_restart(tmp_path: Path) -> None:
             node.renewal.start()
             member = r.members.active("RTK").id
             serials = {first}
-            end, lost = time.monotonic() + 5, 0
+            end, lost = time.monotonic() + 7, 0
             while time.monotonic() < end:
                 serials.add(state.credentials.leaf().serial_number)
                 lost += not r.members.presence(member).reachable
                 await asyncio.sleep(0.02)
-            assert len(serials) >= 2
+            assert 2 <= len(serials) <= 3  # at two thirds of the life, not all the time
             assert state.credentials.expires() > CLOCK.now()
             assert lost == 0  # the new stream begins before the old one ends
             assert node.link.status.connected

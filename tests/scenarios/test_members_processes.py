@@ -41,7 +41,7 @@ async def test_a_stopped_and_a_killed_process_count_as_unreachable(tmp_path: Pat
         await r.joined("RTK", tmp_path / "n")
         member = r.members.active("RTK").id
         async with node_process(tmp_path / "n") as process:
-            await until(lambda: r.members.presence(member).reachable, 20)
+            await until(lambda: r.members.presence(member).reachable, 60)
             began, stopped = time.monotonic(), datetime.now(UTC)
             process.send_signal(signal.SIGSTOP)
             await until(lambda: not r.members.presence(member).reachable, 8)

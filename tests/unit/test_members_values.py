@@ -31,7 +31,7 @@ from node.region.join import new_request, pinned
 from node.region.renewal import renew_at
 from node.region.state import RegionState, write_membership
 from registry.access.keys import TokenKeys
-from registry.members.ca import BACKDATE, CertificateAuthority, csr_public_key, due
+from registry.members.ca import CertificateAuthority, csr_public_key, due
 from registry.members.directory import directory_document, sign_directory
 from registry.members.live import LiveConnections
 from registry.members.model import Member
@@ -177,11 +177,14 @@ def test_renewal_is_due_at_two_thirds(tmp_path: Path) -> None:
     ca = _authority(tmp_path, clock)
     _, csr = new_request("RTK")
     leaf = x509.load_pem_x509_certificate(ca.member(csr, "RTK", (), timedelta(days=6)).chain_pem)
-    begin = leaf.not_valid_before_utc + BACKDATE
+    begin = leaf.not_valid_before_utc
     assert not due(leaf, begin + timedelta(days=3.9))
-    assert due(leaf, begin + timedelta(days=4))
+    assert due(leaf, begin + timedelta(days=4.01))
     assert timedelta(days=3.99) < renew_at(leaf, 0) - begin < timedelta(days=4.01)
     assert timedelta(days=4.4) < renew_at(leaf, 1) - begin < timedelta(days=4.51)
+    brief = x509.load_pem_x509_certificate(ca.member(csr, "RTK", (), timedelta(seconds=60)).chain_pem)
+    assert not due(brief, clock.now())  # a fresh one is never due, however short its life
+    assert renew_at(brief, 0) > clock.now() + timedelta(seconds=30)
 
 
 def test_pin(tmp_path: Path) -> None:
