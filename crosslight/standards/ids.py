@@ -242,8 +242,8 @@ class DerivedId:
     version: Version
     tag: bytes
 
-    def uuid(self) -> UUID:
-        """As a UUID.
+    def number(self) -> int:
+        """As the 128-bit number of the UUID.
 
         Raises:
             ValueError: if the epoch or the revision is out of range (a node then takes a new epoch).
@@ -253,15 +253,20 @@ class DerivedId:
         payload = (self.kind << 114) | (self.version.epoch << 106) | (self.version.n << 82)
         payload |= int.from_bytes(self.tag, "big") << 2
         high, mid, low = payload >> 74, (payload >> 62) & 0xFFF, payload & ((1 << 62) - 1)
-        return UUID(int=(high << 80) | (0x8 << 76) | (mid << 64) | (0b10 << 62) | low)
+        return (high << 80) | (0x8 << 76) | (mid << 64) | (0b10 << 62) | low
+
+    def uuid(self) -> UUID:
+        """As a UUID; raises as :meth:`number`."""
+        return UUID(int=self.number())
 
     def urn(self) -> str:
         """As ``urn:uuid:...``, the form of an entryUUID."""
-        return self.uuid().urn
+        digits = f"{self.number():032x}"
+        return f"urn:uuid:{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
     def uid(self) -> str:
         """As a DICOM UID or XDS uniqueId, ``2.25.``."""
-        return uid_from_uuid(self.uuid())
+        return f"2.25.{self.number()}"
 
     @classmethod
     def parse(cls, value: UUID | str) -> Self | None:
