@@ -4,6 +4,8 @@ The samples are made up: the words of ordinary imaging departments, vendors' UID
 proportions. Nothing of a patient goes in. The result is committed; a new one gets a new number and the old one stays.
 """
 
+# ruff: noqa: E501 - a table
+
 from __future__ import annotations
 
 import random
@@ -50,7 +52,7 @@ MIX = (
     ("SR", 1, ("88.67", "88.33"), "", ("Dose report",), ("Dose Report", "Radiation dose"), (1, 1), (1, 1)),
 )  # fmt: skip
 ZONES = (("Europe/London", "site"),) * 8 + (("+0000", "tag"), ("+0100", "tag"), ("America/New_York", "site"), ("", "none"))
-NAMES = "Smith Jones Patel Brown Khan Taylor Okafor Wilson Singh Davies Evans Hussain Thomas Roberts Murphy Kelly".split()
+NAMES = "Smith Jones Patel Brown Khan Taylor Okafor Wilson Singh Davies Evans Hussain Thomas Roberts Murphy Kelly".split()  # noqa: SIM905
 TRUSTS = (
     "Royal",
     "University Hospitals",

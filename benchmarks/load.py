@@ -35,9 +35,8 @@ class Loaded:
     first_byte_s: float = 0.0  # of the last answer
 
 
-async def _body(reader: asyncio.StreamReader, head: bytes, keep: bool) -> tuple[bytes, int]:
+async def _body(reader: asyncio.StreamReader, fields: dict[bytes, bytes], keep: bool) -> tuple[bytes, int]:
     """The body, kept or only counted."""
-    fields = dict(line.split(b":", 1) for line in head.lower().split(b"\r\n")[1:] if b":" in line)
     kept, total = bytearray(), 0
 
     async def take(n: int) -> None:
@@ -56,8 +55,13 @@ async def _body(reader: asyncio.StreamReader, head: bytes, keep: bool) -> tuple[
             await take(size)
             await reader.readexactly(2)
         await reader.readuntil(b"\r\n")
-    else:
-        await take(int(fields.get(b"content-length", b"0")))
+    elif b"content-length" in fields:
+        await take(int(fields[b"content-length"]))
+    else:  # until the connection ends
+        while piece := await reader.read(LIMIT):
+            total += len(piece)
+            if keep:
+                kept.extend(piece)
     return bytes(kept), total
 
 
@@ -67,6 +71,9 @@ async def _client(
     reader, writer = await asyncio.open_connection(host, port, limit=LIMIT)
     try:
         for request in requests:
+            if reader.at_eof():
+                writer.close()
+                reader, writer = await asyncio.open_connection(host, port, limit=LIMIT)
             started = time.perf_counter()
             if started > until:
                 break
@@ -75,7 +82,8 @@ async def _client(
             head = await reader.readuntil(b"\r\n\r\n")
             loaded.first_byte_s = time.perf_counter() - started
             status = int(head.split(b" ", 2)[1])
-            body, size = await _body(reader, head, keep=check is not None or status >= 300)
+            fields = dict(line.split(b":", 1) for line in head.lower().split(b"\r\n")[1:] if b":" in line)
+            body, size = await _body(reader, fields, keep=check is not None or status >= 300)
             if status not in (200, 202) or (check is not None and not check(body)):
                 raise BadAnswerError(f"{request[:160]!r}: status {status}: {body[:400]!r}")
             loaded.latencies.append(time.perf_counter() - started)

@@ -51,7 +51,7 @@ async def listening(port: int, process: subprocess.Popen[bytes], log: Path) -> N
 async def child(command: Sequence[str], port: int, log: Path, env: dict[str, str] | None = None) -> AsyncIterator[int]:
     """A process that listens on ``port``, and its pid."""
     with log.open("ab") as output:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: ASYNC220 - starting is quick
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, preexec_fn=die_with_parent,
             env=env,
         )  # fmt: skip

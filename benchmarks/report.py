@@ -32,7 +32,7 @@ class Section:
 
 def number(value: float) -> str:
     """Three digits that mean something."""
-    if value != value:  # noqa: PLR0124 - nan
+    if value != value:
         return "–"
     if value >= 100:
         return f"{value:,.0f}"
@@ -41,7 +41,7 @@ def number(value: float) -> str:
 
 def times(value: float) -> str:
     """A ratio."""
-    return f"{number(value)} ×" if value == value else "–"  # noqa: PLR0124 - nan
+    return f"{number(value)} ×" if value == value else "–"
 
 
 def show(console: Console, sections: Iterable[Section]) -> None:
