@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -48,6 +49,7 @@ class OutboxStore:
     def __init__(self, db: Db, destination: str) -> None:
         self.db, self._d = db, destination
         self.census = Census()
+        self._counting = asyncio.Lock()  # the census follows one write at a time
 
     async def open(self) -> None:
         """Count the census. The tables are made by ``PublishStore.open``."""
@@ -178,7 +180,8 @@ class OutboxStore:
             return census
 
         if settled:
-            self.census = await self.db.write("outbox_settle", write)
+            async with self._counting:
+                self.census = await self.db.write("outbox_settle", write)
 
     def _drop_when_done(self, tx: Tx, study_uid: str) -> None:
         row = tx.row(f"SELECT {rows.WANT} FROM publish_intent WHERE destination = ? AND study_uid = ?", (self._d, study_uid))
@@ -273,7 +276,8 @@ class OutboxStore:
                 tx.execute("UPDATE publish_destination SET reconcile = '' WHERE destination = ?", (self._d,))
             return census
 
-        self.census = await self.db.write("outbox_learnt", write)
+        async with self._counting:
+            self.census = await self.db.write("outbox_learnt", write)
 
     def _with_known(self, tx: Tx, study_uid: str, acked: Acked | None) -> Acked | None:
         """What the other side has, with what we remember of its chain."""

@@ -6,7 +6,7 @@ Knows no wire: the road and the comparison are given. ``build.py`` puts the part
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -88,6 +88,7 @@ class Publisher:
         self.reviser = Reviser(
             store, archive, workers, clock, Schedule(pace),
             identity=identity, retrieval=retrieval, on_revision=self.outbox.wake,
+            on_used_up=self._used_up,
         )  # fmt: skip
         self._compare_wake = asyncio.Event()
         self._welcomed = not granted
@@ -177,13 +178,29 @@ class Publisher:
 
     def _disagreement(self, why: str) -> None:
         self.outbox.hold("reconcile", why)
-        task = asyncio.get_running_loop().create_task(self._disagree(why))
-        self._owed.add(task)
-        task.add_done_callback(self._owed.discard)
+        self._later(self._disagree(why))
 
     async def _disagree(self, why: str) -> None:
         await self.on_reconcile(why)
         self._hello_again()
+
+    def _used_up(self) -> None:
+        """Another epoch: from the registry, which sees a database of another name; or the next of our own (D9, D18)."""
+        if self._granted:
+            self._hello_again()
+        else:
+            self._later(self._next_epoch())
+
+    async def _next_epoch(self) -> None:
+        node = await self.store.node()
+        if node.next_n > MAX_N:
+            await self.store.take_epoch(node.epoch + 1)
+        self._force_looked_for()
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._owed.add(task)
+        task.add_done_callback(self._owed.discard)
 
     def _force_looked_for(self) -> None:
         self.reviser.look_for_forced()

@@ -19,13 +19,14 @@ from node.archive.model import StoredObject
 from node.publish.model import Identity, Revision, Want
 from node.publish.road import wait_for
 from node.publish.schedule import Schedule
-from node.publish.store import Mark, NoEpoch, PublishStore, StudyRow
+from node.publish.store import EpochUsedUp, Mark, NoEpoch, PublishStore, StudyRow
 
 log = get_logger("publish")
 
 PAGE = 500  # studies loaded at once after a start
-AT_ONCE = 4  # revisions made at once
+AT_ONCE = 16  # revisions made at once
 AGAIN_S = 30.0  # after a revision that failed
+LOOK_EVERY_S = 1.0  # for changes that another process made: import, delete and undelete from the command line
 
 
 class ArchivePort(Protocol):
@@ -64,6 +65,7 @@ class Reviser:
         identity: Asked at each revision: who publishes.
         retrieval: For the manifests.
         on_revision: Called after each commit.
+        on_used_up: Called when another epoch is needed.
     """
 
     def __init__(
@@ -77,13 +79,17 @@ class Reviser:
         identity: Callable[[], Identity],
         retrieval: Retrieval,
         on_revision: Callable[[], None],
+        on_used_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._store, self._archive, self._workers, self._clock, self._schedule = store, archive, workers, clock, schedule
         self._identity, self._retrieval, self._on_revision = identity, retrieval, on_revision
+        self._on_used_up = on_used_up
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._unseen: str | None = ""  # cursor through the marks of before the start; None = done
         self._forced: str | None = ""  # cursor through studies to be published again; None = done
+        self._serial: int | None = None  # of the last change looked at; None = before the first look
+        self._look_at = 0.0
 
     # --- told by others ---------------------------------------------------------------------------------------------
 
@@ -125,8 +131,9 @@ class Reviser:
                 await self.revise_due()
                 due = self._schedule.next_due()
                 wait_s = None if due is None else due - self._clock.monotonic_s()
+                wait_s = LOOK_EVERY_S if wait_s is None else min(wait_s, LOOK_EVERY_S)
                 if not self.settled:
-                    wait_s = 0.0 if wait_s is None or len(self._schedule) < PAGE else wait_s
+                    wait_s = 0.0 if len(self._schedule) < PAGE else wait_s
             except CrosslightError as error:
                 log.warning("revisions wait", reason=error.what)
                 wait_s = 1.0
@@ -135,6 +142,7 @@ class Reviser:
     async def _refill(self) -> None:
         """Load studies that changed before the start, and those to be published again, a page at a time."""
         now, unix = self._clock.monotonic_s(), self._clock.now().timestamp()
+        await self._look_for_others(now, unix)
         if self._forced is not None and len(self._schedule) < PAGE:
             found = await self._store.forced(self._forced, PAGE)
             for study_uid in found:
@@ -146,6 +154,19 @@ class Reviser:
                 ago = max(0.0, unix - mark.last_change_unix)
                 self._schedule.changed(mark.study_uid, now, known=known, last=now - ago)
             self._unseen = marks[-1][0].study_uid if len(marks) == PAGE else None
+
+    async def _look_for_others(self, now: float, unix: float) -> None:
+        """Changes that no callback told of: other processes write to the same archive (``crosslight-node import``)."""
+        if self._serial is None:
+            self._serial = await self._store.last_serial()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_EVERY_S
+        for serial, mark, known, ahead in await self._store.changed_after(self._serial, PAGE):
+            if ahead:
+                ago = max(0.0, unix - mark.last_change_unix)
+                self._schedule.changed(mark.study_uid, now, known=known, last=now - ago)
+            self._serial = serial
 
     async def revise_due(self) -> int:
         """Make the revisions whose time has come; how many studies were looked at."""
@@ -160,6 +181,9 @@ class Reviser:
             await self._revise(study_uid)
         except NoEpoch:
             self._schedule.postpone(study_uid, self._clock.monotonic_s() + 0.5)
+        except EpochUsedUp:
+            self._on_used_up()
+            self._schedule.postpone(study_uid, self._clock.monotonic_s() + 5.0)
         except CrosslightError as error:
             log.error("no revision", study=study_uid, kind=type(error).__name__, reason=error.what)
             self._schedule.postpone(study_uid, self._clock.monotonic_s() + AGAIN_S)
@@ -170,12 +194,11 @@ class Reviser:
     # --- one study --------------------------------------------------------------------------------------------------
 
     async def _revise(self, study_uid: str) -> None:
-        row = await self._store.study(study_uid)
         now = self._clock.monotonic_s()
+        row, mark = await self._store.look(study_uid)
         if row is not None and self._schedule.know(study_uid) and self._schedule.due_at(study_uid) > now:
             return  # it was published before: the first-object rule is not for it
         progress = self._schedule.progress(study_uid, now)
-        mark = await self._store.mark(study_uid)
         record = await self._archive.record(study_uid)
         instances = [stored.ref for stored in await self._archive.objects(study_uid)] if record is not None else []
         if record is None or not instances or (row is not None and row.state == "withdrawn"):

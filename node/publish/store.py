@@ -29,6 +29,10 @@ class NoEpoch(StorageError):
     """Nothing can be published before the registry has been heard once."""
 
 
+class EpochUsedUp(StorageError):
+    """All 24 bits of the epoch's numbers have been given out (D9)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRow:
     """The newest revision of a study."""
@@ -153,7 +157,7 @@ class PublishStore:
         """A version for a new revision of a study; a crash leaves a gap, which means nothing.
 
         Raises:
-            NoEpoch: when none was granted yet. StorageError: when its 24 bits are used up.
+            NoEpoch: when none was granted yet. EpochUsedUp: when its numbers have all been given out.
         """
 
         def take(tx: Tx) -> Version:
@@ -161,7 +165,7 @@ class PublishStore:
             if node is None or node[0] == 0:
                 raise NoEpoch("No epoch was granted yet.", why="D10.", todo="Wait for the registry.")
             if node[1] > MAX_N:
-                raise StorageError("The epoch's numbers are used up.", why="D9: 24 bits.", todo="A new epoch is asked for.")
+                raise EpochUsedUp("The epoch's numbers are used up.", why="D9: 24 bits.", todo="A new epoch is asked for.")
             last = tx.row("SELECT epoch, n FROM publish_study WHERE study_uid = ?", (study_uid,))
             version = version_for(node[1], node[0], Version(*last) if last else None)
             tx.execute("UPDATE publish_node SET next_n = ? WHERE id = 1", (version.n + 1,))
@@ -171,23 +175,18 @@ class PublishStore:
 
     # --- studies ----------------------------------------------------------------------------------------------------
 
-    async def mark(self, study_uid: str) -> Mark | None:
-        """The archive's change mark of a study."""
+    async def look(self, study_uid: str) -> tuple[StudyRow | None, Mark | None]:
+        """The newest revision of a study, and the archive's change mark, as of one moment."""
 
-        def read(tx: Tx) -> Mark | None:
-            row = tx.row("SELECT study_uid, change, last_change_unix FROM mark WHERE study_uid = ?", (study_uid,))
-            return Mark(study_uid=row[0], change=row[1], last_change_unix=row[2]) if row else None
-
-        return await self.db.read("publish_mark", read)
-
-    async def study(self, study_uid: str) -> StudyRow | None:
-        """The newest revision of a study."""
-
-        def read(tx: Tx) -> StudyRow | None:
+        def read(tx: Tx) -> tuple[StudyRow | None, Mark | None]:
             row = tx.row(f"SELECT {_STUDY} FROM publish_study WHERE study_uid = ?", (study_uid,))
-            return _study_of(row) if row else None
+            mark = tx.row("SELECT study_uid, change, last_change_unix FROM mark WHERE study_uid = ?", (study_uid,))
+            return (
+                _study_of(row) if row else None,
+                Mark(study_uid=mark[0], change=mark[1], last_change_unix=mark[2]) if mark else None,
+            )
 
-        return await self.db.read("publish_study", read)
+        return await self.db.read("publish_look", read)
 
     async def unseen(self, after: str, limit: int) -> list[tuple[Mark, bool]]:
         """Marked studies, in the order of their UIDs, whose mark is ahead or whose last revision says that they arrive.
@@ -206,6 +205,33 @@ class PublishStore:
             return [(Mark(study_uid=r[0], change=r[1], last_change_unix=r[2]), bool(r[3])) for r in found]
 
         return await self.db.read("publish_unseen", read)
+
+    async def last_serial(self) -> int:
+        """The serial of the latest change in the archive; 0 = none."""
+
+        def read(tx: Tx) -> int:
+            row = tx.row("SELECT max(serial) FROM mark")
+            return int(row[0] or 0) if row else 0
+
+        return await self.db.read("publish_last_serial", read)
+
+    async def changed_after(self, serial: int, limit: int) -> list[tuple[int, Mark, bool, bool]]:
+        """Marks that moved after ``serial``, in the order of their latest change, whichever process moved them.
+
+        Returns:
+            Each mark's serial, the mark, whether the study has a revision already, and whether the mark is ahead of it.
+        """
+
+        def read(tx: Tx) -> list[tuple[int, Mark, bool, bool]]:
+            found = tx.rows(
+                "SELECT m.serial, m.study_uid, m.change, m.last_change_unix, s.study_uid IS NOT NULL, "
+                "s.study_uid IS NULL OR m.change > s.seen_change FROM mark m "
+                "LEFT JOIN publish_study s ON s.study_uid = m.study_uid WHERE m.serial > ? ORDER BY m.serial LIMIT ?",
+                (serial, limit),
+            )
+            return [(r[0], Mark(study_uid=r[1], change=r[2], last_change_unix=r[3]), bool(r[4]), bool(r[5])) for r in found]
+
+        return await self.db.read("publish_changed_after", read)
 
     async def forced(self, after: str, limit: int) -> list[str]:
         """Studies that must be published again although nothing changed."""

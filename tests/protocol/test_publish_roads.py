@@ -13,12 +13,12 @@ from typing import Any
 import aiohttp
 import pytest
 from node_serving import ct
-from publish_region import PublishingNode, RegistryCore, StoppedClock, publishing_node, registry_core, until
+from publish_region import FAST, PublishingNode, RegistryCore, StoppedClock, publishing_node, registry_core, until
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from registry_samples import NHS
 
-from crosslight.runtime.clock import SystemIds
+from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import Db, SqliteDb
 from crosslight.runtime.http import client_session
 from crosslight.runtime.soap import SoapClient
@@ -27,7 +27,10 @@ from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.study import StudyRecord
 from crosslight.standards.xds import adhoc
-from node.region.model import Grant
+from node.publish.build import build_foreign_publisher
+from node.publish.config import ForeignRegistryConfig
+from node.publish.publisher import Publisher
+from node.region.model import Addresses, Grant
 from registry.index.model import Holding
 from registry.questions import ByObject, ByPatient, PatientSelector
 
@@ -391,3 +394,44 @@ async def test_a_manifest_that_is_not_the_registered_one_is_not_taken(core: Regi
 
 async def _failed(core: RegistryCore) -> bool:
     return core.enricher.failed > 0
+
+
+async def test_a_foreign_registry_gets_what_it_can_know(core: RegistryCore, tmp_path: Path) -> None:
+    """kind = "xds": own epochs, patients by the configured authority; one without an id there waits and is shown (D18)."""
+    member = core.member
+    config = replace(
+        FAST,
+        kind="xds",
+        xds=ForeignRegistryConfig(
+            registry_url=f"{core.base}/xds/registry",
+            mllp=f"127.0.0.1:{core.mllp_port}",
+            patient_authority=NHS,
+            repository_unique_id=member.repository_unique_id,
+            retrieve_location_uid=member.retrieve_location_uid,
+            member_authority=member.authority,
+            organisation_code="RTK",
+        ),
+    )
+    async with publishing_node(tmp_path / "node", core, "soap", start=False) as node:
+        foreign = build_foreign_publisher(
+            config, node.archive._db, node.archive, node.publisher.reviser._workers, SystemClock(), SystemIds(),
+            secret=member.secret, addresses=Addresses(aet="RTK"),
+        )  # fmt: skip
+        await foreign.open()
+        foreign.start()
+        await node.add(with_number(ct()), ct("1.2.2", "1.2.2.1", "1.2.2.1.1", PatientID="L-9"))
+
+        async def one_is_there() -> bool:
+            return (await foreign.status()).census.studies == 1
+
+        await until(one_is_there)
+        assert set(await core.studies()) == {"1.2.1"}
+        await until(lambda: _waits(foreign))
+        status = await foreign.status()
+        assert (status.waiting, status.parked, status.epoch) == (1, 0, 1)
+        assert await foreign.reconcile() == 0
+        await foreign.close()
+
+
+async def _waits(publisher: Publisher) -> bool:
+    return (await publisher.status()).waiting == 1 and not publisher.reviser.pending()

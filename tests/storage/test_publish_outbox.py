@@ -29,7 +29,7 @@ from node.publish.outbox_store import OutboxStore
 from node.publish.publisher import Publisher
 from node.publish.revise import Retrieval
 from node.publish.soap_road import SoapRoad, XdsPort
-from node.publish.store import PublishStore
+from node.publish.store import MAX_N, PublishStore
 
 STUDIES = ("1.2.1", "1.2.2")
 PATIENTS = (make_patient("A1"), make_patient("B1", name="Berg^Ben", national=""))
@@ -80,7 +80,7 @@ class Node:
             else:
                 assert len(approved) == 1, self.registry.log
                 assert {e.patient for e in entries.values()} == {held[0].patient.local}
-                row = await self.store.study(study_uid)
+                row, _ = await self.store.look(study_uid)
                 acked = await self.rows.acked(study_uid)
                 assert row is not None
                 assert acked is not None
@@ -371,3 +371,15 @@ async def test_status_says_filling_until_all_is_acknowledged(tmp_path: Path) -> 
         status = await here.publisher.status()
         assert (status.filling, status.waiting, status.indexed_from) == (False, 0, "20250701")
         assert status.acked_n > 0
+
+
+async def test_when_an_epochs_numbers_are_used_up_the_next_is_taken(tmp_path: Path) -> None:
+    async with node(tmp_path, StrictRegistry()) as here:
+        await here.archive.put(make_record("1.2.1", 1), 1)
+        await here.drain()
+        await here.archive._db.write("near the end", lambda tx: tx.execute("UPDATE publish_node SET next_n = ?", (MAX_N,)))
+        for count in (2, 3, 4):
+            await here.archive.put(make_record("1.2.1", count), count)
+            await here.drain()
+        await here.check()
+        assert (await here.store.node()).epoch == 2
