@@ -137,7 +137,7 @@ class IdentityReads:
         where = "birth_date = ? AND {} = ? AND subsumed_by IS NULL" + ("" if disputed else " AND disputed = 0")
         params = (selector.birth_date, wanted)
         found = rows.load(tx, where.format("family_key"), params, limit=20 * limit)
-        found += rows.load(tx, where.format("family_alt"), params, limit=20 * limit)
+        found += rows.load(tx, where.format("family_alt <> '' AND family_alt"), params, limit=20 * limit)
         found = [s for s in found if given_matches(s.record.patient.name, selector.given)]
         found.sort(
             key=lambda s: (

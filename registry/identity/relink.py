@@ -105,7 +105,10 @@ def claimants(tx: Tx, number: Identifier) -> set[int]:
 
 
 def _neighbours(tx: Tx, cluster: _Cluster, fresh: list[Stored]) -> set[int]:
-    """Records tied to ``fresh`` by decision, merge or the person they are in now; notes the decisions."""
+    """Records tied to ``fresh`` by decision, merge or the person they are in now; notes the decisions.
+
+    A subsumed record is always in its survivor's person, so that the person leads to it.
+    """
     keys = {s.record.key for s in fresh}
     near: set[int] = {s.record.subsumed_by for s in fresh if s.record.subsumed_by is not None}
     for part in chunks(keys):
@@ -119,7 +122,6 @@ def _neighbours(tx: Tx, cluster: _Cluster, fresh: list[Stored]) -> set[int]:
             elif kind == "same":
                 cluster.same.add((record, other))
                 near |= {record, other}
-        near |= {r[0] for r in tx.rows(f"SELECT record_key FROM patient_record WHERE subsumed_by IN ({marks(part)})", part)}
     for part in chunks({s.record.person for s in fresh}):
         near |= {r[0] for r in tx.rows(f"SELECT record_key FROM patient_record WHERE person_key IN ({marks(part)})", part)}
     return near - cluster.records.keys()

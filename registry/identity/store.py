@@ -28,7 +28,7 @@ from registry.identity.relink import relink
 from registry.identity.rows import Stored, from_micros, to_micros
 from registry.index.model import PatientRecord, PersonKey, RecordKey
 
-SCHEMA = SchemaVersion("identity", schema=1, compat=1)
+SCHEMA = SchemaVersion("identity", schema=2, compat=1)
 MAX_ID = 255  # characters of a local id
 
 

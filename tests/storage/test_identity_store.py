@@ -309,3 +309,10 @@ async def test_concurrent_feeds_of_one_number_end_in_one_person(fed: Fed) -> Non
     ))  # fmt: skip
     persons = await fed.run(lambda tx: fed.store.persons_for_tx(tx, keys))
     assert len({p.key for p in persons.values()}) == 1
+
+
+async def test_an_ideographic_family_name_is_found_too(fed: Fed) -> None:
+    one = await fed.feed(A, "a", pn="Yamada^Tarou=山田^太郎=やまだ^たろう")
+    for family, given in (("yamada", ""), ("山田", "太郎"), ("Yamada", "tarou")):
+        found = await fed.select(family=family, given=given, birth_date="19500101")
+        assert [p.records[0].key for p in found] == [one]
