@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from registry_samples import REGION, MemoryDirectory, published
 
@@ -132,10 +133,8 @@ class Room:
         while True:
             page, cursor = await self.index.held_after(self.member(code).id, cursor, 100)
             for one in page:
-                keys = await self.db.read(
-                    "t", lambda tx, uid=one.study_uid: self.index.read.current(tx, self.member(code).id, [uid])
-                )
-                loaded = keys[one.study_uid].holding
+                rows = await self.db.read("t", partial(self._current, code, one.study_uid))
+                loaded = rows[one.study_uid].holding
                 holding = await self.index.holding(HoldingKey(loaded.record_key, loaded.study_uid, loaded.member))
                 assert holding is not None
                 found.append(holding)

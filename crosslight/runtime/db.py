@@ -342,6 +342,9 @@ class PostgresDb:
         for attempt in range(_MAX_TRIES):
             try:
                 with self._pool.connection() as connection:
+                    # A reading function sees one state of the database, as it does on SQLite.
+                    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ if read_only else None
+                    connection.read_only = True if read_only else None
                     if read_only:
                         with connection.cursor() as cursor:
                             result = fn(_PgTx(cursor))

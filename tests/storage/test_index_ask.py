@@ -11,8 +11,8 @@ import pytest
 from registry_room import Room, clinician, make_room
 from registry_samples import NHS, grown, nhs, patient, published, study
 
-from crosslight.runtime.db import Db
-from crosslight.standards.access import OPEN
+from crosslight.runtime.db import Db, Tx
+from crosslight.standards.access import OPEN, Face
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Forbidden, Invalid
 from crosslight.standards.study import StudyRecord, StudyTime
@@ -79,18 +79,20 @@ async def test_a_disputed_record_is_a_notice_and_its_own_users_see_it(room: Room
     await room.publish("RXC", other, 1)
     expected = [r.study_uid for r in records]
 
-    async def sees(who: Any, face: str = "fhir", question: Any = None) -> tuple[list[str], list[str]]:
+    async def sees(who: Any, face: Face = "fhir", question: Any = None) -> tuple[list[str], list[str]]:
         answer = await room.asked(question or _by(nhs(1)), who, face=face)
         return _uids(answer), [n.member_code for n in answer.disputed]
 
     assert await sees(clinician("RA2")) == (expected, ["RXC"])
     assert await sees(OPEN) == (expected, ["RXC"]), "the open demo shows the same three"
-    for face in ("fhir", "portal"):
+    apart: tuple[Face, ...] = ("fhir", "portal")
+    for face in apart:
         uids, notices = await sees(clinician("RXC"), face)
         assert (set(uids), notices) == ({other.study_uid, *expected}, ["RXC"])
         uids, notices = await sees(clinician("RA2", "identity"), face)
         assert (set(uids), notices) == ({other.study_uid, *expected}, ["RXC"])
-    for face in ("xds", "dicomweb"):
+    alone: tuple[Face, ...] = ("xds", "dicomweb")
+    for face in alone:
         assert await sees(clinician("RXC"), face) == (expected, ["RXC"]), "a number leads to one person there"
     own = _by("X4", authority=room.member("RXC").authority)
     assert await sees(clinician("RA2"), question=own) == ([other.study_uid], [])
@@ -322,6 +324,21 @@ async def test_a_patients_answer_costs_one_reading_transaction_and_one_write(roo
     async with room.ask.question(clinician(), face="fhir", action="search", question=_by(nhs(1)), correlation="x") as answer:
         assert len(answer.holdings) == 3
         assert done == ["ask", "audit_begin"]
+
+
+async def test_a_reading_function_sees_one_state(room: Room) -> None:
+    record = study(patient(room.member("RA2")), 1)
+    await room.publish("RA2", record, 1)
+    sql = "SELECT revision FROM holding"
+
+    def read(tx: Tx) -> list[Any]:
+        before = tx.rows(sql)
+        room.db.submit_write("t", lambda other: other.execute("UPDATE holding SET revision = 7")).result(30)
+        return [before, tx.rows(sql)]
+
+    before, after = await room.db.read("t", read)
+    assert before == after == [(1,)]
+    assert await room.db.read("t", lambda tx: tx.rows(sql)) == [(7,)]
 
 
 # --- size (D5) -------------------------------------------------------------------------------------------------------
