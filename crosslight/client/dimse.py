@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +19,33 @@ def _nodelay(event: Any) -> None:
     connection = event.assoc.dul.socket
     if connection is not None and connection.socket is not None:
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+class _Paused(threading.Event):
+    """Keeps pynetdicom's reactor thread waiting for a whole batch.
+
+    Between two messages the library lets that thread run and pauses it again, but looks at a flag that may be stale: the thread
+    then takes the answer that the sender waits for, and the sender waits until its timeout. So here it does not run at all
+    between the first message and the last.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = threading.Event()
+        self._over = False
+
+    def set(self) -> None:
+        if self._over:
+            super().set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.reached.set()
+        return super().wait(timeout)
+
+    def end(self) -> None:
+        """Let the thread go on."""
+        self._over = True
+        self.set()
 
 
 class DimseClient:
@@ -60,7 +88,10 @@ class DimseClient:
             PeerError: at the first refusal.
         """
         association = self._associate((d.SOPClassUID, d.file_meta.TransferSyntaxUID) for d in datasets)
+        paused = association._reactor_checkpoint = _Paused()
         try:
+            if not paused.reached.wait(10):
+                raise Unavailable(f"{self._called} ended the association before the first object.")
             for done, ds in enumerate(datasets):
                 status = association.send_c_store(ds)
                 if getattr(status, "Status", None) != 0:
@@ -68,5 +99,6 @@ class DimseClient:
                     raise PeerError(f"C-STORE refused with status 0x{code:04X} after {done} objects.")
             return len(datasets)
         finally:
+            paused.end()
             if association.is_established:
                 association.release()

@@ -40,7 +40,7 @@ class FhirAnswer:
 
 def _text(issue: dict[str, Any]) -> str:
     details = issue.get("details", {})
-    return str(issue.get("diagnostics") or details.get("text") or issue.get("code", ""))
+    return str(details.get("text") or issue.get("diagnostics") or issue.get("code", ""))
 
 
 class FhirClient(HttpClient):
