@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import orjson
 import zstandard
@@ -268,7 +269,7 @@ def sample(r: random.Random) -> tuple[Publication, bytes]:
     ).with_series(series, detail=r.choice(("full", "full", "full", "manifest", "entry")))
     version = Version(r.randrange(1, 4), r.randrange(1, 10**6))
     replaces = Version(version.epoch, max(1, version.n - 1)) if r.random() < 0.4 else None
-    ids = derived_ids(version, replaces, b"0123456789")
+    ids: dict[str, Any] = {**derived_ids(version, replaces, b"0123456789")}
     at = f"2026{r.randrange(1, 13):02d}{r.randrange(1, 29):02d}{r.randrange(24):02d}{r.randrange(60):02d}{r.randrange(60):02d}"
     manifest = ManifestFacts(
         document_uid=ids.pop("document_uid"), sha1=r.randbytes(20).hex(), size_bytes=r.randrange(2000, 90000), creation_time=at
