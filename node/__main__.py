@@ -175,10 +175,11 @@ def restore(folder: Path, source: Path) -> None:
 
 @main.command()
 @click.option("--patient", required=True, help="A patient's number; AUTHORITY|NUMBER names the authority's OID.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, whole.")
 @click.pass_obj
-def audit(folder: Path, patient: str) -> None:
+def audit(folder: Path, patient: str, as_json: bool) -> None:
     """Who asked for a patient's images here, when, why, and what became of it."""
-    run(commands.audit(folder, patient, console))
+    run(commands.audit(folder, patient, console, as_json=as_json))
 
 
 @main.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,12 +17,11 @@ from rich.table import Table
 from crosslight.client.doctor import Target, examine
 from crosslight.client.report import show
 from crosslight.runtime.audit import AuditLog
-from crosslight.runtime.audit.report import show_audit
+from crosslight.runtime.audit.show import audit_lines, audit_table, parse_patient
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.workers import Workers
-from crosslight.standards.ids import Identifier
 from node import backup as backups
 from node.archive.archive import Archive
 from node.archive.backup import BackupReport
@@ -183,11 +183,16 @@ async def restore_node(source: Path, folder: Path, console: Console) -> BackupRe
         )
 
 
-async def audit(folder: Path, patient: str, console: Console) -> None:
+async def audit(folder: Path, patient: str, console: Console, *, as_json: bool) -> None:
     """Print who asked for a patient's images."""
-    authority, _, number = patient.rpartition("|")
+    who = parse_patient(patient)
     async with opened(folder) as node:
-        show_audit(console, await node.audit.search(patient=Identifier(number, authority)))
+        acts = await node.audit.search(patient=who)
+    if as_json:
+        for line in audit_lines(acts):
+            sys.stdout.buffer.write(line)
+    else:
+        console.print(audit_table(acts, f"{len(acts)} acts"))
 
 
 async def doctor(folder: Path, console: Console) -> int:

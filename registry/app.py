@@ -102,7 +102,7 @@ class RegistryApp:
         keys = TokenKeys(self.folder / "keys" / "token.json", self.files)
         self.members = MemberService(
             self.db, self.region, self.folder, self.config.members, self.clock, self.ids, self.files, keys, self.audit,
-            open_mode=listen.open,
+            open_mode=listen.open, public_host=listen.public_host,
         )  # fmt: skip
         await self.members.open()
         await self._open_index()

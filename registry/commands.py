@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from crosslight.client.doctor import Target, examine
 from crosslight.client.report import show
 from crosslight.runtime.audit import AuditLog
-from crosslight.runtime.audit.report import show_audit
+from crosslight.runtime.audit.show import audit_lines, audit_table, parse_patient
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import Db, open_db
 from crosslight.runtime.files import SystemFiles
 from crosslight.standards.access import Principal
-from crosslight.standards.ids import Identifier
 from crosslight.standards.region import Region
 from registry.access.keys import TokenKeys
 from registry.access.tokens import AccessTokens
 from registry.config import RegistryConfig, read_config
 from registry.members.own import SystemFiles as SystemCertificate
 from registry.members.service import OPERATOR, MemberService
+from registry.members.show import members_table
 
 TOKEN_HOURS = 12
 
@@ -59,7 +59,10 @@ async def opened(folder: Path) -> AsyncIterator[Offline]:
     try:
         await audit.open()
         keys = TokenKeys(folder / "keys" / "token.json", files)
-        members = MemberService(db, region, folder, config.members, clock, ids, files, keys, audit, open_mode=config.listen.open)
+        members = MemberService(
+            db, region, folder, config.members, clock, ids, files, keys, audit,
+            open_mode=config.listen.open, public_host=config.listen.public_host,
+        )  # fmt: skip
         await members.open()
         yield Offline(folder, config, region, db, audit, members)
     finally:
@@ -90,20 +93,7 @@ async def issue_token(folder: Path, *, role: str, user: str, organisation: str =
 async def show_members(folder: Path, console: Console) -> None:
     """Print every member: status, link, freshness."""
     async with opened(folder) as offline:
-        table = Table(title=offline.region.name, title_justify="left")
-        for name in ("Code", "Name", "Status", "Reachable", "Last heard (UTC)", "Waiting", "Refused", "repositoryUniqueId"):
-            table.add_column(name, overflow="fold")
-        for member in offline.members.everyone():
-            presence = offline.members.presence(member.id)
-            heard = f"{presence.last_heard:%Y-%m-%d %H:%M:%S}" if presence.last_heard else "never"
-            status = member.status + (f": {member.status_reason}" if member.status_reason else "")
-            reachable = "yes" if presence.reachable else "no"
-            if not presence.reachable and presence.since:
-                reachable += f", since {presence.since:%Y-%m-%d %H:%M:%S}"
-            table.add_row(
-                member.code, member.name, status, reachable, heard, str(presence.waiting), str(presence.parked),
-                member.repository_unique_id,
-            )  # fmt: skip
+        table = members_table(offline.members)
     console.print(table)
 
 
@@ -125,11 +115,16 @@ async def issue_system(folder: Path, name: str, target: Path) -> SystemCertifica
         return await offline.members.issue_system(name, target)
 
 
-async def audit(folder: Path, patient: str, console: Console) -> None:
+async def audit(folder: Path, patient: str, console: Console, *, as_json: bool) -> None:
     """Print who asked for a patient's imaging."""
-    authority, _, number = patient.rpartition("|")
+    who = parse_patient(patient)
     async with opened(folder) as offline:
-        show_audit(console, await offline.audit.search(patient=Identifier(number, authority)))
+        acts = await offline.audit.search(patient=who)
+    if as_json:
+        for line in audit_lines(acts):
+            sys.stdout.buffer.write(line)
+    else:
+        console.print(audit_table(acts, f"{len(acts)} acts"))
 
 
 async def doctor(folder: Path, console: Console) -> int:
