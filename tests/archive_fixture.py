@@ -72,6 +72,7 @@ async def held(folder: Path, **settings: Any) -> AsyncIterator[Held]:
     made = Held(folder, **settings)
     try:
         await made.archive.open()
+        await made.archive.settled()
         yield made
         await made.archive.close()
     finally:

@@ -19,6 +19,10 @@ class Files(Protocol):
         """Rename ``tmp`` (already synced) to ``final`` and make the rename durable."""
         ...
 
+    def sync_dir(self, path: Path) -> None:
+        """Make the entries of a directory durable."""
+        ...
+
     def begin_writing(self, handle: BinaryIO) -> None:
         """Let the disk begin with what was written to ``handle``, without waiting for it."""
         ...

@@ -72,7 +72,7 @@ class Archive:
     async def open(self) -> None:
         """Create or upgrade the tables, sweep what a crash left; after a crash, reconcile files and rows in the background."""
         await migrate(self._db, "node.archive", SCHEMA)
-        self.layout.make()
+        await self._workers.run(self.layout.make, self._files)
         swept = await self._workers.run(self._stage.open)
         if swept:
             log.info("unfinished objects swept", count=swept)
@@ -90,10 +90,14 @@ class Archive:
         except StorageError as error:
             log.warning("reconciling failed", reason=error.what)
 
-    async def close(self) -> None:
-        """Finish background work; the database stays open, it is the node's."""
+    async def settled(self) -> None:
+        """Wait for the background work of the start."""
         for task in list(self._tasks):
             await asyncio.wait({task})
+
+    async def close(self) -> None:
+        """Finish background work; the database stays open, it is the node's."""
+        await self.settled()
         alone = await self._workers.run(self._stage.alone)
         await self._workers.run(self._stage.close)
         if alone:

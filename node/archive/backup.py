@@ -103,7 +103,7 @@ def restore(
     if verify and (bad := next(_damaged(kept, source / DATABASE), None)):
         raise Invalid("An object of the backup is damaged.", why=f"{bad.hex()} has other bytes.", todo="Use another backup.")
     layout = Layout(folder)
-    layout.make()
+    layout.make(files)
     layout.clean.unlink(missing_ok=True)
     report = copy_objects(kept, layout, source / DATABASE, files, progress)
     database.parent.mkdir(parents=True, exist_ok=True)

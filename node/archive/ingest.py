@@ -37,7 +37,6 @@ CONFLICT = 0xC111  # of the Cxxx range, which is ours to divide: another object 
 #: Reason of a refusal -> C-STORE status, where it is not Cannot Understand.
 STATUS: dict[str, int] = {"sop-class": MISMATCH, "meta-mismatch": MISMATCH, "conflict": CONFLICT}
 _FALLBACK_BYTES = 64 << 20
-_MMAP_FROM = 4 << 20
 
 
 class Pending:
@@ -126,14 +125,13 @@ class Ingestor:
     # --- reading ---------------------------------------------------------------------------------------------------
 
     def _read(self, staged: Staged, received: Received) -> tuple[Header, Facts]:
-        size = staged.size
-        if not size:
+        if not staged.size:
             raise gate.Refused("not-dicom", "This is an empty file.")
-        with staged.path.open("rb") as handle:
-            if size < _MMAP_FROM:
-                return self._parse(handle.read(), staged, received)
-            with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                return self._parse(mapped, staged, received)
+        content = staged.content()
+        if content is not None:
+            return self._parse(content, staged, received)
+        with staged.path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            return self._parse(mapped, staged, received)
 
     def _parse(self, data: gate.Buffer, staged: Staged, received: Received) -> tuple[Header, Facts]:
         parsed = gate.examine(data, limits=self._limits)

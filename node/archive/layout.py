@@ -6,13 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from crosslight.runtime.files import Files
+
 #: Pixels and text leave the walls of a trust from here: only the node's own user reads it.
 FOLDER_MODE = 0o750
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """``objects/aa/bb/<sha256>.dcm``, ``tmp/``, ``quarantine/<id>``."""
+    """``objects/aa/<sha256>.dcm``, ``tmp/``, ``quarantine/<id>``.
+
+    One level of 256 folders, made in advance: a folder that is made with an object in it would cost two more flushes of the
+    disk before the object can be acknowledged. Ten million objects are 40,000 entries a folder, which hashed directories carry.
+    """
 
     root: Path
 
@@ -36,27 +42,31 @@ class Layout:
         """Stands there while the archive is closed after an orderly end: files and rows need not be reconciled."""
         return self.root / "closed-cleanly"
 
-    def make(self) -> None:
-        """Make the folders."""
+    def make(self, files: Files) -> None:
+        """Make the folders, durably."""
         for folder in (self.root, self.objects, self.tmp, self.quarantine):
             folder.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
+        if not (self.objects / "ff").is_dir():
+            for number in range(256):
+                (self.objects / f"{number:02x}").mkdir(exist_ok=True, mode=FOLDER_MODE)
+            for folder in (self.objects, self.root, self.root.parent):
+                files.sync_dir(folder)
 
     def object(self, sha256: bytes) -> Path:
         """The file of a digest."""
         name = sha256.hex()
-        return self.objects / name[:2] / name[2:4] / f"{name}.dcm"
+        return self.objects / name[:2] / f"{name}.dcm"
 
     def prefixes(self) -> list[str]:
-        """The first-level folders there are, two hex digits each."""
+        """The folders there are, two hex digits each."""
         return sorted(f.name for f in self.objects.iterdir() if f.is_dir() and len(f.name) == 2)
 
     def below(self, prefix: str) -> Iterator[tuple[bytes, Path]]:
-        """Every object file below a first-level folder, with the digest in its name."""
-        for folder in sorted((self.objects / prefix).iterdir()):
-            for path in sorted(folder.iterdir()):
-                try:
-                    digest = bytes.fromhex(path.stem)
-                except ValueError:
-                    continue
-                if len(digest) == 32 and path.suffix == ".dcm":
-                    yield digest, path
+        """Every object file in a folder, with the digest in its name."""
+        for path in sorted((self.objects / prefix).iterdir()):
+            try:
+                digest = bytes.fromhex(path.stem)
+            except ValueError:
+                continue
+            if len(digest) == 32 and path.suffix == ".dcm":
+                yield digest, path

@@ -21,6 +21,8 @@ from node.archive.model import Received
 IMPLEMENTATION_CLASS_UID = "2.25.244957265117311826393471239421057226793"  # PS3.7 D.3.3.2: ours, from a UUID
 IMPLEMENTATION_VERSION = "CROSSLIGHT"
 
+_MEMORY_BYTES = 4 << 20
+
 
 def file_meta(received: Received) -> bytes:
     """Preamble, prefix and file meta for a data set that came without (PS3.10 7.1)."""
@@ -50,6 +52,7 @@ class Staged:
         self._handle: BinaryIO | None = path.open(mode, buffering=0)
         self.size = path.stat().st_size if mode == "r+b" else 0
         self.dataset_offset = 0
+        self._content: list[bytes] | None = [] if mode == "xb" else None
         self._digest: hashlib._Hash | None = None
 
     def begin_dataset(self) -> None:
@@ -79,8 +82,20 @@ class Staged:
                 view = view[self._handle.write(view) :]
             if self._digest is not None:
                 self._digest.update(data)
+            self._keep_in_memory(data)
         except OSError as error:
             raise refused_by_disk(error) from error
+
+    def _keep_in_memory(self, data: bytes | bytearray | memoryview) -> None:
+        if self._content is not None:
+            if self.size <= _MEMORY_BYTES:
+                self._content.append(bytes(data))
+            else:
+                self._content = None
+
+    def content(self) -> bytes | None:
+        """All that was written, where it is small enough to be in memory still."""
+        return b"".join(self._content) if self._content is not None else None
 
     def begin_writing(self) -> None:
         """All is here: let the disk begin."""
@@ -128,6 +143,7 @@ class Staged:
     def discard(self) -> None:
         """Throw away; harmless when the file has already become an object."""
         self.close()
+        self._content = None
         self.path.unlink(missing_ok=True)
 
 
