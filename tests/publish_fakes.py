@@ -116,27 +116,27 @@ class MemoryArchive:
     def on_change(self, callback: Callable[[str], None]) -> None:
         self._listeners.append(callback)
 
-    async def put(self, record: StudyRecord, count: int = 1) -> None:
-        """Receive objects: the study is now this."""
+    async def put(self, record: StudyRecord, count: int = 1, *, tell: bool = True) -> None:
+        """Receive objects: the study is now this. ``tell`` False: another process received them."""
         self.studies[record.study_uid] = (record, count)
-        await self._changed(record.study_uid)
+        await self._changed(record.study_uid, tell=tell)
 
     async def delete(self, study_uid: str) -> None:
         self.studies.pop(study_uid, None)
         await self._changed(study_uid)
 
-    async def _changed(self, study_uid: str) -> None:
+    async def _changed(self, study_uid: str, *, tell: bool = True) -> None:
         now = self._clock.now().timestamp()
 
         def mark(tx: Tx) -> None:
             tx.execute(
-                "INSERT INTO mark VALUES (?, 1, 0, ?, ?) ON CONFLICT (study_uid) DO UPDATE SET change = change + 1, "
-                "last_change_unix = excluded.last_change_unix",
+                "INSERT INTO mark VALUES (?, 1, (SELECT coalesce(max(serial), 0) + 1 FROM mark), ?, ?) ON CONFLICT (study_uid) "
+                "DO UPDATE SET change = change + 1, serial = excluded.serial, last_change_unix = excluded.last_change_unix",
                 (study_uid, now, now),
             )
 
         await self._db.write("mark", mark)
-        for listener in self._listeners:
+        for listener in self._listeners if tell else ():
             listener(study_uid)
 
     async def record(self, study_uid: str) -> StudyRecord | None:
