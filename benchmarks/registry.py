@@ -1,0 +1,359 @@
+"""The registry on both databases beside a floor: submissions, queries, searches, the feed; and bytes per study."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
+
+import grpc.aio
+import orjson
+import psycopg
+
+from benchmarks import studies
+from benchmarks.load import BadAnswerError, get, load, post
+from benchmarks.meter import Result, Sample, interleaved, timed
+from benchmarks.options import Options
+from benchmarks.peers import child, free_ports, module
+from benchmarks.report import Section, number, times
+from crosslight.pb import feed_pb2 as pb
+from crosslight.runtime.clock import SystemIds
+from crosslight.runtime.db import Tx, open_db
+from crosslight.runtime.files import SystemFiles
+from crosslight.standards.ids import MemberId
+from crosslight.standards.membership import Invitation
+from crosslight.standards.xds import adhoc, stored_query, views
+from crosslight.standards.xds.ebrim_write import render_submit_objects
+from crosslight.standards.xds.soap import render_envelope
+from registry import commands
+from registry.index.sizes import sizes
+from registry.intake import iti42
+from registry.members.callers import MEMBER_METADATA
+from registry.members.model import Member
+from registry.setup import init_registry
+from simulations.region import HOST
+from tests import pg
+from tests import registry_samples as samples
+
+CODES = samples.CODES[:4]
+CLIENTS = 8
+SOAP = "application/soap+xml; charset=UTF-8"
+FHIR = "application/fhir+json"
+HOME = "2.25.90210000000000000000000000000001"
+FEED, SUBMIT, QUERY, SEARCH = "gRPC feed, batches of 500", "ITI-42, single", "ITI-18 FindDocuments, 20", "FHIR ImagingStudy, 20"
+#: operation -> least operations per processor second (scale.md 10)
+GOALS = {FEED: 2500.0, SUBMIT: 300.0, QUERY: 300.0, SEARCH: 300.0}
+_PUBLISH = "/crosslight.pb.IndexFeed/Publish"
+
+
+@dataclass(slots=True)
+class Server:
+    """A registry or a floor over one database."""
+
+    name: str
+    port: int
+    grpc_port: int
+    pids: list[int]
+    url: str  # of the database
+    folder: Path
+    members: tuple[Member, ...] = ()
+
+    @property
+    def host(self) -> str:
+        """The Host header."""
+        return f"{HOST}:{self.port}"
+
+
+async def measure(options: Options) -> list[Section]:
+    """Both sections."""
+    async with AsyncExitStack() as stack:
+        dsn = stack.enter_context(pg.cluster(fsync="on", autovacuum="on", shared_buffers="512MB", max_wal_size="2GB"))
+        bench = RegistryBench(options, await _servers(options, stack, dsn))
+        results = await bench.run()
+        apart = await bench.sizes()
+    return [_section(bench, results), _sizes_section(bench, apart)]
+
+
+async def _servers(options: Options, stack: AsyncExitStack, dsn: str) -> dict[str, Server]:
+    """Registry and floor, on each engine."""
+    cluster = Path(parse_qs(urlsplit(dsn).query)["host"][0])
+    postmaster = int((cluster / "data" / "postmaster.pid").read_text().split()[0])
+    servers = {}
+    base = free_ports(60)
+    for i, engine in enumerate(("SQLite", "PostgreSQL")):
+        folder, port = options.folder / f"registry-{engine.lower()}", base + 20 * i
+        url = "sqlite:registry.db" if engine == "SQLite" else dsn
+        members = await _make(folder, port, url)
+        log = folder / "log"
+        pid = await stack.enter_async_context(child(module("registry", "--dir", str(folder), "serve"), port, log))
+        database = [postmaster] if engine == "PostgreSQL" else []
+        servers[engine] = Server(engine, port, port + 1, [pid, *database], url, folder, members)
+        floor_url = f"sqlite:{folder / 'floor.db'}" if engine == "SQLite" else dsn
+        command = module("benchmarks.floor", str(port + 10), floor_url)
+        floor = await stack.enter_async_context(child(command, port + 10, folder / "floor.log"))
+        servers[f"floor {engine}"] = Server(f"floor {engine}", port + 10, port + 11, [floor, *database], floor_url, folder)
+    return servers
+
+
+async def _make(folder: Path, port: int, url: str) -> tuple[Member, ...]:
+    """A registry's folder with four members that have joined."""
+    values = {
+        "region": {
+            "name": "Bench", "home_community_id": f"{HOME}.1", "authority": f"{HOME}.2", "national_authority": samples.NHS,
+            "allow_test_numbers": True,
+        },
+        "listen": {
+            "host": HOST, "public_host": HOST, "people_port": port, "grpc_port": port + 1, "mllp_port": port + 2,
+            "systems_port": port + 3, "open": True,
+        },
+        "database": {"url": url, "audit_url": url if url.startswith("postgres") else "sqlite:audit.db"},
+        "members": {"root_oid": HOME},
+        "log": {"json": False},
+    }  # fmt: skip
+    init_registry(folder, SystemFiles(), SystemIds(), values)
+    async with commands.opened(folder) as offline:
+        found = []
+        for code in CODES:
+            invitation = await offline.members.invite(code, offline.people_url, name=f"{code} Hospitals NHS Foundation Trust")
+            joined = (await offline.members.store.use_invitation(Invitation.parse(invitation).secret, 0)).member
+            secret = hashlib.sha256(code.encode())  # the same in both registries, so that the same feed suits both
+            await offline.db.write("secret", partial(_set_secret, joined.id, secret.hexdigest()))
+            found.append(replace(joined, secret=secret.digest()))
+    return tuple(found)
+
+
+def _set_secret(member: MemberId, secret: str, tx: Tx) -> None:
+    tx.execute("UPDATE member SET secret = ? WHERE id = ?", (secret, member))
+
+
+class RegistryBench:
+    """Loads the servers, then asks them."""
+
+    def __init__(self, options: Options, servers: dict[str, Server]) -> None:
+        self._options, self._servers = options, servers
+        self.studies = options.studies
+        self.rounds = 2 if options.quick else 4
+        self._numbers = iter(range(1, 1 << 23))
+        self._whole: list[int] = []
+
+    async def run(self) -> dict[str, dict[str, Result]]:
+        """Operation -> server -> result."""
+        results = {FEED: await self._feed()}
+        self._options.say("ITI-18 and FHIR")
+        await self._learn()
+        count = 150 if self._options.quick else 400
+        results[SEARCH] = await self._each(lambda s, _: self._ask(s, self._searches(s), count))
+        results[QUERY] = await self._each(lambda s, _: self._ask(s, self._queries(s), count))
+        self._options.say("ITI-42")
+        results[SUBMIT] = await self._each(lambda s, _: self._submit(s, 100 if self._options.quick else 250))
+        return results
+
+    async def _each(self, work: Callable[[Server, int], Awaitable[Sample]]) -> dict[str, Result]:
+        return await interleaved(self.rounds, {name: partial(work, server) for name, server in self._servers.items()})
+
+    # --- the feed ----------------------------------------------------------------------------------------------------
+
+    async def _feed(self) -> dict[str, Result]:
+        """Load all studies; each chunk goes to every server in turn."""
+        self._options.say(f"the feed: {self.studies} studies into each registry")
+        home = self._servers["SQLite"].members  # both registries gave the same OIDs and epochs
+        places, whole = studies.plan(self.studies, len(home))
+        self._whole = list(range(whole))
+        at_once = 5 if self._options.quick else 20
+        made = studies.batches(places, home, next(self._numbers))
+        self._numbers = iter(range(len(places) + 10, 1 << 23))
+        samples_of: dict[str, list[Sample]] = {name: [] for name in self._servers}
+        done = 0
+        while chunk := list(islice(made, at_once)):
+            for name, server in self._servers.items():
+                if name.startswith("floor") and len(samples_of[name]) >= 4:
+                    continue
+                samples_of[name].append(await timed(server.pids, _publish(server, chunk)))
+            done += sum(batch.count for batch in chunk)
+            if len(samples_of["SQLite"]) % 4 == 0:
+                self._options.say(f"  {done} of {self.studies}")
+        return {name: Result(tuple(found)) for name, found in samples_of.items()}
+
+    # --- asking ------------------------------------------------------------------------------------------------------
+
+    def _searches(self, server: Server) -> Iterator[bytes]:
+        if server.name.startswith("floor"):
+            return cycle([get(server.host, "/canned/search", FHIR)])
+        system = quote("https://fhir.nhs.uk/Id/nhs-number", safe="")
+        path = "/fhir/ImagingStudy?patient.identifier={}%7C{}"
+        return cycle([get(server.host, path.format(system, samples.nhs(person * 7)), FHIR) for person in self._whole])
+
+    def _queries(self, server: Server) -> Iterator[bytes]:
+        floor = server.name.startswith("floor")
+        path = "/canned/query" if floor else "/xds/registry"
+        found = []
+        for person in self._whole:
+            query = stored_query.find_documents(f"{samples.nhs(person * 7)}^^^&{samples.NHS}&ISO")
+            found.append(_soap(server, path, adhoc.ACTION_REQUEST, adhoc.render_adhoc_request(query)))
+        return cycle(found)
+
+    async def _ask(self, server: Server, requests: Iterator[bytes], count: int) -> Sample:
+        async def work() -> tuple[float, Sequence[float]]:
+            loaded = await load(HOST, server.port, islice(requests, count), clients=CLIENTS)
+            return loaded.count, loaded.latencies
+
+        return await timed(server.pids, work())
+
+    async def _learn(self) -> None:
+        """Check answers, and give the floors the same bytes to send."""
+        server = self._servers["SQLite"]
+        submitted = list(self._submissions(server, 1))
+        answers = {
+            "search": (FHIR, await _one(server, next(self._searches(server)))),
+            "query": (SOAP, await _one(server, next(self._queries(server)))),
+            "submitted": (SOAP, await _one(server, submitted[0])),
+        }
+        total = orjson.loads(answers["search"][1])["total"]
+        entries = answers["query"][1].count(b"<rim:ExtrinsicObject")
+        if (total, entries) != (studies.WHOLE, studies.WHOLE):
+            raise BadAnswerError(f"found {total} by FHIR and {entries} by ITI-18 instead of {studies.WHOLE}")
+        if b"ResponseStatusType:Success" not in answers["submitted"][1]:
+            raise BadAnswerError(answers["submitted"][1].decode()[:2000])
+        self.answer_bytes = {name: len(data) for name, (_, data) in answers.items()}
+        for floor in (s for n, s in self._servers.items() if n.startswith("floor")):
+            for name, (kind, data) in answers.items():
+                request = post(floor.host, f"/canned/{name}", kind, data).replace(b"POST", b"PUT", 1)
+                await load(HOST, floor.port, [request])
+
+    # --- submitting --------------------------------------------------------------------------------------------------
+
+    def _submissions(self, server: Server, count: int) -> Iterator[bytes]:
+        members = server.members or self._servers["SQLite"].members
+        path = "/submit" if server.name.startswith("floor") else "/xds/registry"
+        for n in islice(self._numbers, count):
+            person = len(self._whole) + n % 50  # those who are searched for keep their twenty
+            home = members[n % len(members)]
+            publication, number_ = studies.submission(home, person, n)
+            body = render_submit_objects(views.objects_of(publication, number_.cx()))
+            yield _soap(server, path, iti42.ACTION_REQUEST, body)
+
+    async def _submit(self, server: Server, count: int) -> Sample:
+        requests = list(self._submissions(server, count))
+
+        async def work() -> tuple[float, Sequence[float]]:
+            loaded = await load(HOST, server.port, requests, clients=CLIENTS, check=lambda b: b"ResponseStatusType:Success" in b)
+            return loaded.count, loaded.latencies
+
+        return await timed(server.pids, work())
+
+    # --- sizes -------------------------------------------------------------------------------------------------------
+
+    async def sizes(self) -> dict[str, dict[str, float]]:
+        """Engine -> bytes per study."""
+        found = {}
+        for engine in ("SQLite", "PostgreSQL"):
+            server = self._servers[engine]
+            if engine == "PostgreSQL":
+                with psycopg.connect(server.url, autocommit=True) as connection:
+                    connection.execute("VACUUM ANALYZE")
+            db = open_db(server.url, base=server.folder)
+            try:
+                found[engine] = await db.read("sizes", sizes)
+            finally:
+                await db.close()
+        return found
+
+
+def _soap(server: Server, path: str, action: str, body: bytes) -> bytes:
+    envelope = render_envelope(action, body, message_id=uuid.uuid4().urn, to=f"http://{server.host}{path}")
+    return post(server.host, path, f'{SOAP}; action="{action}"', envelope)
+
+
+async def _one(server: Server, request: bytes) -> bytes:
+    kept: list[bytes] = []
+
+    def keep(body: bytes) -> bool:
+        kept.append(body)
+        return True
+
+    await load(HOST, server.port, [request], check=keep)
+    return kept[0]
+
+
+async def _publish(server: Server, chunk: Sequence[studies.Batch]) -> float:
+    """Send batches, two at a time; how many acts were accepted.
+
+    Raises:
+        BadAnswerError: one was not.
+    """
+    waiting = iter(chunk)
+
+    async def sender(channel: grpc.aio.Channel) -> None:
+        call = channel.unary_unary(_PUBLISH, request_serializer=None, response_deserializer=pb.PublishReply.FromString)
+        for batch in waiting:
+            reply = await call(batch.data, metadata=((MEMBER_METADATA, batch.code),), timeout=120)
+            bad = [r for r in reply.results if r.outcome != pb.ActResult.ACCEPTED]
+            if bad or len(reply.results) != batch.count:
+                raise BadAnswerError(f"{len(bad)} of {batch.count} acts were refused: {bad[:1]}")
+
+    async with grpc.aio.insecure_channel(f"{HOST}:{server.grpc_port}") as channel:
+        await asyncio.gather(sender(channel), sender(channel))
+    return sum(batch.count for batch in chunk)
+
+
+# --- telling ---------------------------------------------------------------------------------------------------------
+
+
+def _section(bench: RegistryBench, results: dict[str, dict[str, Result]]) -> Section:
+    rows = []
+    for name in (SEARCH, QUERY, SUBMIT, FEED):
+        for engine in ("SQLite", "PostgreSQL"):
+            ours, floor = results[name][engine], results[name][f"floor {engine}"]
+            rows.append((
+                f"{name}, {engine}", number(ours.rate), times(ours.rate / floor.rate),
+                number(ours.cpu_each_ms), times(ours.cpu_each_ms / floor.cpu_each_ms), number(1000 / ours.cpu_each_ms),
+                number(GOALS[name]), number(ours.percentile_ms(0.5)), number(ours.percentile_ms(0.99)),
+            ))  # fmt: skip
+    sent = ", ".join(f"{name} {size / 1e3:.0f} kB" for name, size in bench.answer_bytes.items())
+    return Section(
+        name="registry",
+        title="Registry: above a floor",
+        intro=(
+            f"{bench.studies:,} studies loaded over the gRPC feed into each registry (real processes, open, audited, fsynced),"
+            f" then {CLIENTS} clients at a time. The floor is a bare aiohttp handler that sends the same bytes ({sent}), or"
+            " lxml's parse and one transaction of one row; for the feed protobuf's parse and one transaction of bare rows."
+            " Processor time includes PostgreSQL's."
+        ),
+        columns=(
+            "Operation",
+            "/s",
+            "of the floor's rate",
+            "CPU ms each",
+            "of the floor's CPU",
+            "/s per core",
+            "aim",
+            "p50 ms",
+            "p99 ms",
+        ),
+        rows=rows,
+        notes=(
+            "Every search is for another patient, so nothing is answered from a cache of rendered studies but in later rounds.",
+        ),
+    )
+
+
+def _sizes_section(bench: RegistryBench, found: dict[str, dict[str, float]]) -> Section:
+    names = ("current", "row", "row_indexes", "locators", "body", "extras", "superseded", "patients")
+    goals = {"SQLite": "600", "PostgreSQL": "800"}
+    return Section(
+        name="sizes",
+        title="Registry: bytes per study",
+        intro=f"{bench.studies:,} studies; `current` is a row with its indexes and locators. Patients are apart.",
+        columns=("Database", "studies", *names, "aim for current"),
+        rows=[
+            (engine, number(s["studies"]), *(number(s.get(name, 0.0)) for name in names), goals[engine])
+            for engine, s in found.items()
+        ],
+    )
