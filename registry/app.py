@@ -115,7 +115,7 @@ class RegistryApp:
         await self._listen()
         self.members.start()
         self.enricher.start()
-        self._tasks = [asyncio.create_task(self._refresh_directories())]
+        self._tasks = [asyncio.create_task(self._refresh_directories()), asyncio.create_task(self._follow_links())]
 
     async def stop(self) -> None:
         """Stop listening, finish, close. Safe after a start that failed half way."""
@@ -271,6 +271,16 @@ class RegistryApp:
         while True:
             await self.clock.sleep(60.0)
             self.membership.refresh_directories()
+
+    async def _follow_links(self) -> None:
+        """What waits for a member goes on as soon as its link is up."""
+        before: frozenset[int] = frozenset()
+        while True:
+            await self.clock.sleep(0.5)
+            up = frozenset(m.id for m in self.members.all() if self.members.presence(m.id).reachable)
+            if up - before:
+                self.enricher.members_changed()
+            before = up
 
     async def ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether questions can be answered and submissions taken now."""
