@@ -20,8 +20,10 @@ def main() -> int:
         if protoc.main([*arguments, *protos]) != 0:
             return 1
         made = sorted(p.relative_to(folder) for p in Path(folder).rglob("*_pb2*"))
-        kept = sorted(p.relative_to(ROOT) for p in (ROOT / "crosslight" / "pb").glob("*_pb2*") if p.suffix in (".py", ".pyi"))
-        differing = [str(p) for p in made if not (ROOT / p).exists() or not filecmp.cmp(Path(folder) / p, ROOT / p, shallow=False)]
+        found = (ROOT / "crosslight" / "pb").glob("*_pb2*")
+        kept = sorted(p.relative_to(ROOT) for p in found if p.suffix in (".py", ".pyi"))
+        missing = [str(p) for p in made if not (ROOT / p).exists()]
+        differing = missing or [str(p) for p in made if not filecmp.cmp(Path(folder) / p, ROOT / p, shallow=False)]
     if differing or made != kept:
         sys.stderr.write(f"crosslight/pb is out of step with protos/: {differing or 'files differ'}. Run: make proto\n")
         return 1

@@ -45,7 +45,7 @@ def setting(
     return field(default=default, metadata=meta) if default is not MISSING else field(metadata=meta)
 
 
-def section(cls: type[Any], help: str = "") -> Any:  # noqa: A002
+def section(cls: type[Any], help: str = "") -> Any:
     """A nested section with its own defaults."""
     return field(default_factory=cls, metadata={"help": help})
 
