@@ -100,6 +100,8 @@ class NodeApp:
                 await part.stop()
         for listener in self._listeners:
             await listener.stop()
+        if (serve := getattr(self, "_serve", None)) is not None:
+            await serve.release.close()
         for name in ("publisher", "archive", "workers", "db", "audit_db"):
             part = getattr(self, name, None)
             if part is not None:

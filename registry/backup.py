@@ -35,7 +35,8 @@ async def backup(folder: Path, target: Path, clock: Clock, files: Files) -> None
     os.chmod(target, 0o700)
     (target / COMPLETE).unlink(missing_ok=True)
     await _dump(config.database.url, folder, target / "registry")
-    await _dump(config.database.audit_url, folder, target / "audit")
+    if config.database.audit_url != config.database.url:
+        await _dump(config.database.audit_url, folder, target / "audit")
     shutil.copy2(folder / FILE, target / FILE)
     for name in FOLDERS:
         if (folder / name).exists():
@@ -66,7 +67,8 @@ async def restore(source: Path, folder: Path, clock: Clock, ids: Ids) -> str:
             shutil.copy2(entry, folder / entry.name)
     config = read_config(folder)
     await _load(config.database.url, folder, source / "registry")
-    await _load(config.database.audit_url, folder, source / "audit")
+    if config.database.audit_url != config.database.url:
+        await _load(config.database.audit_url, folder, source / "audit")
     async with opened(folder) as offline:
         index = IndexStore(offline.db, offline.members, clock, ids)
         await index.open()

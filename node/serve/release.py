@@ -104,6 +104,7 @@ class Release:
     ) -> None:
         self._audit, self._policy, self._suspended, self._skew = audit, policy, suspended, skew_s
         self._patients_of, self._max_skew_s = patients_of, max_skew_s
+        self._ending: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def act(
@@ -162,7 +163,16 @@ class Release:
         if not act.begun:
             await self._audit.begin(act.complete())
             act.begun = True
-        await self._audit.end(act.entry, outcome)
+        # A client that hangs up after the last byte cancels the handler; what was sent whole gets its outcome all the same.
+        task = asyncio.get_running_loop().create_task(self._audit.end(act.entry, outcome))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Wait until the outcomes still being written are committed."""
+        if self._ending:
+            await asyncio.wait(self._ending)
 
     async def _patients(self, studies: Sequence[str]) -> tuple[Identifier, ...]:
         found: dict[Identifier, None] = {}

@@ -12,9 +12,12 @@ from pathlib import Path
 from aiohttp import hdrs, web
 
 from crosslight.runtime.http import CORRELATION, CORRELATION_HEADER
+from crosslight.runtime.log import get_logger
 from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import CrosslightError, StorageError
 from node.archive.model import StoredObject
+
+log = get_logger("serve")
 
 CHUNK = 1 << 20
 PREAMBLE = b"\0" * 128
@@ -104,6 +107,7 @@ async def send(request: web.Request, response: web.StreamResponse, pieces: Async
         except (ConnectionError, asyncio.CancelledError):
             raise
         except CrosslightError as error:
+            log.error("an object could not be sent", reason=error.what, correlation=request.get(CORRELATION, ""))
             if request.transport is not None:
                 request.transport.abort()
             raise ConnectionAbortedError("an object could not be sent") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
@@ -11,15 +12,19 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientConnectorError, ClientError, ServerDisconnectedError
+from aiohttp.test_utils import make_mocked_request
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 from node_serving import CLINICIAN, CLOCK, CODE, FILES, HOME, IDS, INTEGRATOR, Served, ct, part10, related, serving
 
-from crosslight.runtime.http import client_session
+from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.http import CORRELATION, PRINCIPAL, client_session
 from crosslight.runtime.tls import Identity, client_context, server_context
 from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.access import Action, Decision, Face, Principal
 from crosslight.standards.ids import Oid
+from node.serve.release import GRANT, Grant, Release
 from registry.members.ca import CertificateAuthority
 
 STUDY, OTHER = "1.2.1", "1.2.2"
@@ -284,3 +289,37 @@ async def test_a_certificate_for_another_community_is_nobody(tmp_path: Path) -> 
     async with serving(tmp_path, open_mode=False, listener="systems", tls=region.server()) as node:
         region.community = "1.9.9"
         assert await over_tls(node, region.client("gateway"), node.release(STUDY)) == 401
+
+
+async def test_a_client_that_hangs_up_after_the_last_byte_is_no_cut_off(tmp_path: Path) -> None:
+    """The handler is cancelled while the outcome of an answer that was sent whole is being written."""
+    written, may_write = asyncio.Event(), asyncio.Event()
+
+    class SlowAudit(AuditLog):
+        async def end(self, entry: AuditEntry, outcome: str) -> None:
+            may_write.set()
+            await written.wait()
+            await super().end(entry, outcome)
+
+    db = SqliteDb(tmp_path / "audit.db")
+    audit = SlowAudit(db, CLOCK)
+    await audit.open()
+    release, request = Release(audit), make_mocked_request("GET", "/dicomweb")
+    request[PRINCIPAL], request[CORRELATION] = CLINICIAN, "c-1"
+    request[GRANT] = Grant(principal=CLINICIAN, kind="access")
+
+    async def handler() -> None:
+        async with release.act(request, "retrieve", [STUDY], "dicomweb") as act:
+            act.sent(1, "instances")
+
+    try:
+        handling = asyncio.create_task(handler())
+        await may_write.wait()
+        handling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await handling
+        written.set()
+        await release.close()
+        assert [e["outcome"] for e in await audit.search()] == ["ok 1 instances"]
+    finally:
+        await db.close()
