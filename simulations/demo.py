@@ -17,8 +17,9 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from crosslight.standards.problem import CrosslightError
+from simulations.layout import HOST
 from simulations.plan import Chapter, make_chapter
-from simulations.region import HOST, TOKEN_RENEW_S, DemoRegion
+from simulations.region import TOKEN_RENEW_S, DemoRegion
 from simulations.story import STEPS, Step, StoryError
 from simulations.topology import Topology
 

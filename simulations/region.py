@@ -27,32 +27,14 @@ from registry.config import read_config as read_registry_config
 from registry.setup import init_registry
 from simulations.accounts import Account, make_accounts
 from simulations.endpoints import Ledger, write_endpoints
+from simulations.layout import CALLING_AET, HOST, NodePorts, node_values, registry_values
 from simulations.page import PageClient
 from simulations.supervisor import Supervisor
 from simulations.topology import MemberPlan, Topology
 
-HOST = "127.0.0.1"
-CALLING_AET = "DEMO"
 TOKEN_HOURS = 12
 TOKEN_RENEW_S = 10 * 3600
 START_TIMEOUT_S = 90
-
-
-@dataclass(frozen=True, slots=True)
-class NodePorts:
-    """Addresses of one node."""
-
-    base: int
-
-    @property
-    def dimse(self) -> int:
-        """DIMSE."""
-        return self.base + 2
-
-    @property
-    def systems(self) -> int:
-        """Mutual TLS."""
-        return self.base + 3
 
 
 @dataclass
@@ -169,7 +151,12 @@ class DemoRegion:
         """A fresh region: registry, invitations, nodes, joining."""
         self.accounts = make_accounts(self.topology, self.ids)
         say("registry: keys, certificate authority, configuration")
-        init_registry(self.registry_folder, self.files, self.ids, self._registry_values())
+        init_registry(
+            self.registry_folder,
+            self.files,
+            self.ids,
+            registry_values(self.topology, self.port_base, self.accounts, open_mode=self.open_mode),
+        )
         invitations = {}
         async with registry_commands.opened(self.registry_folder) as offline:
             for member in self.topology.members:
@@ -183,52 +170,10 @@ class DemoRegion:
         await self._ready("registry", self.base)
         for member in self.topology.members:
             say(f"{member.code} joins: {member.name}")
-            init_node(self.node_folder(member.code), self.files, self._node_values(member))
+            init_node(
+                self.node_folder(member.code), self.files, node_values(member, self.ports(member.code), open_mode=self.open_mode)
+            )
             await join_region(self.node_folder(member.code), invitations[member.code], self.files)
-
-    def _registry_values(self) -> dict[str, Any]:
-        region = self.topology.region()
-        return {
-            "region": {
-                "name": region.name,
-                "home_community_id": region.home_community_id,
-                "authority": region.authority,
-                "national_authority": region.national_authority,
-                "national_system": region.national_system,
-                "national_label": region.national_label,
-                "allow_test_numbers": True,
-                "zone": region.zone,
-                "organisation_system": region.organisation_system,
-            },
-            "listen": {
-                "host": HOST,
-                "public_host": HOST,
-                "people_port": self.port_base,
-                "grpc_port": self.port_base + 1,
-                "mllp_port": self.port_base + 2,
-                "systems_port": self.port_base + 3,
-                "open": self.open_mode,
-            },
-            "members": {"root_oid": self.topology.root},
-            "access": {"demo": {"enabled": True, "accounts": [a.as_values() for a in self.accounts]}},
-            "log": {"json": False},
-        }
-
-    def _node_values(self, member: MemberPlan) -> dict[str, Any]:
-        ports = self.ports(member.code)
-        return {
-            "listen": {
-                "host": HOST,
-                "public_host": HOST,
-                "people_port": ports.base,
-                "systems_port": ports.systems,
-                "open": self.open_mode,
-            },
-            "dimse": {"host": HOST, "port": ports.dimse, "callers": [{"ae_title": CALLING_AET, "addresses": [HOST]}]},
-            "archive": {"min_free_bytes": 256 << 20},
-            "publish": {"road": member.road},
-            "log": {"json": False},
-        }
 
     def _add_children(self) -> None:
         logs = self.data / "logs"
