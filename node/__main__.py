@@ -62,11 +62,17 @@ def init(directory: Path, systemd: bool) -> None:
         path = init_node(directory, files)
     except CrosslightError as error:
         raise click.ClickException(str(error)) from error
-    console.print(f"Made {path}. Look through it; set listen.public_host and [[dimse.callers]] at least.", markup=False)
+    console.print(
+        f"Made {path}. Look through it; set listen.public_host and [[dimse.callers]] at least.", markup=False, soft_wrap=True
+    )
     if systemd:
         unit = write_unit(directory, files)
-        console.print(f"Made {unit}: copy it to /etc/systemd/system, then: systemctl enable --now crosslight-node", markup=False)
-    console.print(f"Next: crosslight-node --dir {directory} join INVITATION", markup=False)
+        console.print(
+            f"Made {unit}: copy it to /etc/systemd/system, then: systemctl enable --now crosslight-node",
+            markup=False,
+            soft_wrap=True,
+        )
+    console.print(f"Next: crosslight-node --dir {directory} join INVITATION", markup=False, soft_wrap=True)
 
 
 @main.command()
@@ -77,9 +83,11 @@ def join(folder: Path, invitation: str) -> None:
     text = sys.stdin.read() if invitation == "-" else invitation
     state = run(join_region(folder, text, SystemFiles()))
     member = state.member
-    console.print(f"Joined {state.region.name} as {member.code} {member.name}.", markup=False)
-    console.print(f"repositoryUniqueId {member.repository_unique_id}, retrieveLocationUID {member.retrieve_location_uid}")
-    console.print(f"Next: crosslight-node --dir {folder} serve", markup=False)
+    console.print(f"Joined {state.region.name} as {member.code} {member.name}.", markup=False, soft_wrap=True)
+    console.print(
+        f"repositoryUniqueId {member.repository_unique_id}, retrieveLocationUID {member.retrieve_location_uid}", soft_wrap=True
+    )
+    console.print(f"Next: crosslight-node --dir {folder} serve", markup=False, soft_wrap=True)
 
 
 @main.command()
@@ -161,7 +169,7 @@ def verify(folder: Path) -> None:
 def backup(folder: Path, target: Path) -> None:
     """Copy the node into the folder TARGET, also while it serves; running it again copies what is new."""
     report = run(commands.backup_node(folder, target, console))
-    console.print(f"Backed up to {target}: {report.objects} objects, {report.copied} of them new.", markup=False)
+    console.print(f"Backed up to {target}: {report.objects} objects, {report.copied} of them new.", markup=False, soft_wrap=True)
 
 
 @main.command()
@@ -170,7 +178,7 @@ def backup(folder: Path, target: Path) -> None:
 def restore(folder: Path, source: Path) -> None:
     """Make a node in --dir from the backup SOURCE. It compares itself with the registry before it publishes."""
     report = run(commands.restore_node(source, folder, console))
-    console.print(f"Restored {report.objects} objects. Next: crosslight-node --dir {folder} serve", markup=False)
+    console.print(f"Restored {report.objects} objects. Next: crosslight-node --dir {folder} serve", markup=False, soft_wrap=True)
 
 
 @main.command()

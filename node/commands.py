@@ -33,6 +33,8 @@ from node.publish.outbox_store import OutboxStore
 from node.publish.store import PublishStore
 from node.region.state import FACTS, RegionState
 
+UNSEEN_SHOWN, UNSEEN_CHECKED = 100_000, 500  # studies not yet looked at that `status` counts, and looks into
+
 
 @dataclass(frozen=True, slots=True)
 class Offline:
@@ -125,13 +127,23 @@ async def _outbox(node: Offline) -> OutboxStore:
     return rows
 
 
+async def _unrevised(node: Offline, rows: OutboxStore) -> int:
+    """Studies whose change no revision has yet: of a node that does not run, or of this moment."""
+    marks = await PublishStore(node.db, SystemIds(), (DESTINATION,)).unseen("", UNSEEN_SHOWN)
+    few = len(marks) <= UNSEEN_CHECKED  # what went before anything was published of it needs no revision
+    uids = [m.study_uid for m, known in marks if known or not few or await node.archive.record(m.study_uid) is not None]
+    return len(uids) - len(await rows.pending(uids))
+
+
 async def status(folder: Path, console: Console) -> None:
     """Print what is held, waiting and refused."""
     async with opened(folder) as node:
         archived = await node.archive.status()
         rows = await _outbox(node)
         waiting, parked, indexed_from = await rows.counts()
+        waiting += await _unrevised(node, rows)
         refused = await rows.parked(20)
+        quarantined = await node.archive.quarantine.entries(20)
         binned = await node.archive.bin()
     table = Table(show_header=False)
     table.add_row("Member", f"{node.state.code} {node.state.member.name}" if node.state else "has not joined a region")
@@ -147,6 +159,10 @@ async def status(folder: Path, console: Console) -> None:
     console.print(table)
     for one in refused:
         console.print(f"refused: {one}", markup=False, highlight=False)
+    for held in quarantined:
+        when = datetime.fromtimestamp(held.received_unix, UTC)
+        text = f"quarantine: {when:%Y-%m-%d %H:%M} {held.reason}: {held.detail} ({held.road} {held.peer}) {held.path}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
     for entry in binned[:20]:
         when = datetime.fromtimestamp(entry.deleted_unix, UTC)
         console.print(f"bin: {entry.study_uid} {entry.instances} instances, {when:%Y-%m-%d}: {entry.reason}", markup=False)

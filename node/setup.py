@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,9 @@ def init_node(folder: Path, files: Files, values: dict[str, Any] | None = None) 
 
 
 def write_unit(folder: Path, files: Files) -> Path:
-    """A systemd unit for this folder, to be copied to where systemd looks."""
+    """A systemd unit for this folder, to be copied to where systemd looks; the service runs as the folder's owner."""
     path = folder / "crosslight-node.service"
-    user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "crosslight"
+    user = pwd.getpwuid(folder.stat().st_uid).pw_name
     text = UNIT.format(python=sys.executable, folder=folder.resolve(), user=user)
     files.write_atomic(path, text.encode())
     return path

@@ -61,13 +61,19 @@ def init(directory: Path, systemd: bool) -> None:
         path = init_registry(directory, files, SystemIds())
     except CrosslightError as error:
         raise click.ClickException(str(error)) from error
-    console.print(f"Made {path}. Look through it: region.name, listen.public_host, members.hosts, access.oidc.", markup=False)
+    console.print(
+        f"Made {path}. Look through it: region.name, listen.public_host, members.hosts, access.oidc.",
+        markup=False,
+        soft_wrap=True,
+    )
     if systemd:
         unit = write_unit(directory, files)
         console.print(
-            f"Made {unit}: copy it to /etc/systemd/system, then: systemctl enable --now crosslight-registry", markup=False
+            f"Made {unit}: copy it to /etc/systemd/system, then: systemctl enable --now crosslight-registry",
+            markup=False,
+            soft_wrap=True,
         )
-    console.print(f"Next: crosslight-registry --dir {directory} serve", markup=False)
+    console.print(f"Next: crosslight-registry --dir {directory} serve", markup=False, soft_wrap=True)
 
 
 @main.command()
@@ -117,7 +123,7 @@ def members(folder: Path) -> None:
 def suspend(folder: Path, ods_code: str, reason: str) -> None:
     """Cut a member off: everywhere within five seconds, open connections closed."""
     run(commands.suspend(folder, ods_code, reason))
-    console.print(f"{ods_code} is suspended.", markup=False)
+    console.print(f"{ods_code} is suspended.", markup=False, soft_wrap=True)
 
 
 @main.command()
@@ -126,7 +132,7 @@ def suspend(folder: Path, ods_code: str, reason: str) -> None:
 def readmit(folder: Path, ods_code: str) -> None:
     """Let a suspended member in again."""
     run(commands.readmit(folder, ods_code))
-    console.print(f"{ods_code} is a member again.", markup=False)
+    console.print(f"{ods_code} is a member again.", markup=False, soft_wrap=True)
 
 
 @main.command()
@@ -149,7 +155,7 @@ def token(folder: Path, role: str, user: str, organisation: str, hours: float) -
 def system(folder: Path, name: str, target: Path) -> None:
     """Make a client certificate for an outside system (an XDS consumer, say): NAME.pem, NAME.key and ca.pem in TARGET."""
     files = run(commands.issue_system(folder, name, target))
-    console.print(f"Made {files.cert}, {files.key} and {files.ca}.", markup=False)
+    console.print(f"Made {files.cert}, {files.key} and {files.ca}.", markup=False, soft_wrap=True)
 
 
 @main.command()
@@ -158,7 +164,11 @@ def system(folder: Path, name: str, target: Path) -> None:
 def backup(folder: Path, target: Path) -> None:
     """Copy the registry into the folder TARGET, also while it serves."""
     run(backups.backup(folder, target, SystemClock(), SystemFiles()))
-    console.print(f"Backed up to {target}. It holds the region's keys: keep it as safe as the registry itself.", markup=False)
+    console.print(
+        f"Backed up to {target}. It holds the region's keys: keep it as safe as the registry itself.",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 @main.command()
@@ -167,7 +177,9 @@ def backup(folder: Path, target: Path) -> None:
 def restore(folder: Path, source: Path) -> None:
     """Make a registry in --dir from the backup SOURCE. The nodes then send again what came after it."""
     incarnation = run(backups.restore(source, folder, SystemClock(), SystemIds()))
-    console.print(f"Restored as incarnation {incarnation}. Next: crosslight-registry --dir {folder} serve", markup=False)
+    console.print(
+        f"Restored as incarnation {incarnation}. Next: crosslight-registry --dir {folder} serve", markup=False, soft_wrap=True
+    )
 
 
 @main.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import sys
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,9 @@ def init_registry(folder: Path, files: Files, ids: Ids, values: dict[str, Any] |
 
 
 def write_unit(folder: Path, files: Files) -> Path:
-    """A systemd unit for this folder, to be copied to where systemd looks."""
+    """A systemd unit for this folder, to be copied to where systemd looks; the service runs as the folder's owner."""
     path = folder / "crosslight-registry.service"
-    user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "crosslight"
+    user = pwd.getpwuid(folder.stat().st_uid).pw_name
     text = UNIT.format(python=sys.executable, folder=folder.resolve(), user=user)
     files.write_atomic(path, text.encode())
     return path

@@ -22,7 +22,7 @@ from crosslight.client.dimse import DimseClient
 from crosslight.client.http import HttpClient, read, trusting
 from crosslight.client.xds import XdsClient
 from crosslight.runtime.clock import Clock, SystemClock
-from crosslight.standards.problem import CrosslightError, Unauthenticated
+from crosslight.standards.problem import CrosslightError, Forbidden, Unauthenticated
 
 Result = Literal["ok", "warn", "fail"]
 SKEW_WARN_S = 2.0  # D22
@@ -172,11 +172,13 @@ async def _fhir(target: Target, _: Clock) -> Finding:
 
 async def _xds(target: Target, _: Clock) -> Finding:
     if target.cert is None and target.xds_registry.startswith("https:"):
-        return Finding("XDS", "warn", "Not asked: no client certificate given.", "Give --cert and --key of a system.")
+        return Finding(
+            "XDS", "warn", "Not asked: no client certificate given.", "Make one: crosslight-registry system NAME FOLDER."
+        )
     try:
         async with XdsClient(tls=trusting(target.ca, target.cert, target.key)) as client:
             await client.get_documents(target.xds_registry, entry_uuids=["urn:uuid:00000000-0000-4000-8000-000000000000"])
-    except Unauthenticated as error:
+    except (Unauthenticated, Forbidden) as error:
         return Finding("XDS", "fail", error.what, "Is the certificate of this region, current, and not suspended?")
     return Finding("XDS", "ok", "ITI-18 answers.")
 
@@ -188,6 +190,8 @@ async def _publication(target: Target, _: Clock) -> Finding:
         except orjson.JSONDecodeError:
             state = {}
     waiting, parked = int(state.get("waiting", 0)), int(state.get("parked", 0))
+    if state.get("suspended") is True:
+        return Finding("publication", "fail", "This node is suspended in its region.", "Ask the region's operator.")
     if state.get("linked") is False:
         return Finding(
             "publication", "fail", "No link to the registry.", "Outbound gRPC to the registry must be allowed; is it up?"
