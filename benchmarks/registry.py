@@ -142,6 +142,7 @@ class RegistryBench:
         self.rounds = 2 if options.quick else 4
         self._numbers = iter(range(1, 1 << 23))
         self._whole: list[int] = []
+        self._asking: dict[tuple[str, str], Iterator[bytes]] = {}
 
     async def run(self) -> dict[str, dict[str, Result]]:
         """Operation -> server -> result."""
@@ -149,8 +150,8 @@ class RegistryBench:
         self._options.say("ITI-18 and FHIR")
         await self._learn()
         count = 150 if self._options.quick else 400
-        results[SEARCH] = await self._each(lambda s, _: self._ask(s, self._searches(s), count))
-        results[QUERY] = await self._each(lambda s, _: self._ask(s, self._queries(s), count))
+        results[SEARCH] = await self._each(lambda s, _: self._ask(s, self._going_on(s, self._searches), count))
+        results[QUERY] = await self._each(lambda s, _: self._ask(s, self._going_on(s, self._queries), count))
         self._options.say("ITI-42")
         results[SUBMIT] = await self._each(lambda s, _: self._submit(s, 100 if self._options.quick else 250))
         return results
@@ -182,6 +183,10 @@ class RegistryBench:
         return {name: Result(tuple(found)) for name, found in samples_of.items()}
 
     # --- asking ------------------------------------------------------------------------------------------------------
+
+    def _going_on(self, server: Server, make: Callable[[Server], Iterator[bytes]]) -> Iterator[bytes]:
+        """Requests of the kind that ``make`` makes, from where the last round ended."""
+        return self._asking.setdefault((server.name, make.__name__), make(server))
 
     def _searches(self, server: Server) -> Iterator[bytes]:
         if server.name.startswith("floor"):

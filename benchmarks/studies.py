@@ -16,7 +16,7 @@ from tests import registry_samples as samples
 
 WHOLE = 20  # studies of a patient that is searched for
 BATCH = 500
-NAMES = "Smith Jones Taylor Brown Williams Patel Khan Okafor Nowak Begum O'Connor Müller".split()  # noqa: SIM905
+NAMES = ("Smith", "Jones", "Taylor", "Brown", "Williams", "Patel", "Khan", "Okafor", "Nowak", "Begum", "O'Connor", "Müller")
 
 
 @dataclass(frozen=True, slots=True)

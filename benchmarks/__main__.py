@@ -1,0 +1,69 @@
+"""``python -m benchmarks``: measure, print the tables, write docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from benchmarks import dicom, latency, registry
+from benchmarks.load import BadAnswerError
+from benchmarks.options import Options
+from benchmarks.peers import MissingError
+from benchmarks.report import Section, machine, show, write
+from crosslight.runtime.log import setup_logging
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
+PARTS: dict[str, Callable[[Options], Awaitable[list[Section]]]] = {
+    "dicom": dicom.measure,
+    "registry": registry.measure,
+    "latency": latency.measure,
+}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--quick", is_flag=True, help="Small and short: for a first look, not for publishing.")
+@click.option("--studies", type=click.IntRange(1000, 10_000_000), help="Studies in each registry (100,000; quick: 5,000).")
+@click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="Only these parts.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Where the page goes (whole runs: docs/benchmarks.md)."
+)
+def main(quick: bool, studies: int | None, only: tuple[str, ...], out: Path | None) -> None:
+    """Measure Crosslight beside Orthanc and above a floor, on this machine. Only ratios of one run mean something."""
+    setup_logging(level="error")
+    console = Console(width=max(150, Console().width))
+    facts, started = machine(), time.monotonic()
+    sections: list[Section] = []
+
+    def say(text: str) -> None:
+        console.print(f"[{time.monotonic() - started:4.0f} s] {text}", style="dim", markup=False)
+
+    with tempfile.TemporaryDirectory(prefix="crosslight-bench-") as folder:
+        options = Options(Path(folder), quick, studies or (5_000 if quick else 100_000), say)
+        for name in only or PARTS:
+            try:
+                sections += asyncio.run(_part(PARTS[name], options))
+            except (BadAnswerError, MissingError) as error:
+                raise click.ClickException(str(error)) from error
+    facts.append(("Duration", f"{time.monotonic() - started:.0f} s"))
+    show(console, sections)
+    whole = not quick and not only
+    if page := out or (PAGE if whole else None):
+        write(page, facts, " ".join(sys.argv[1:] if not out else ()), sections)
+        console.print(f"Written: {page.name}")
+    else:
+        console.print("docs/benchmarks.md is written by whole runs only; --out FILE writes this one.")
+
+
+async def _part(measure: Callable[[Options], Awaitable[list[Section]]], options: Options) -> list[Section]:
+    return await measure(options)
+
+
+if __name__ == "__main__":
+    main()
