@@ -59,6 +59,8 @@ class Key:
     default: Any
     help: str
     required: bool
+    limits: str = ""  # what is accepted, in words; '' = anything of the kind
+    example: Any = None
 
 
 def load(cls: type[C], path: Path) -> C:
@@ -159,8 +161,18 @@ def keys(cls: type[Any], prefix: str = "") -> list[Key]:
         required = item.default is MISSING and item.default_factory is MISSING
         default = None if required else _default(item)
         kind = getattr(hint, "__name__", str(hint)) if not typing.get_origin(hint) else str(hint)
-        own.append(Key(prefix + item.name, kind, default, item.metadata.get("help", ""), required))
+        meta = item.metadata
+        own.append(Key(prefix + item.name, kind, default, meta.get("help", ""), required, _limits(meta), meta.get("example")))
     return own + nested
+
+
+def _limits(meta: Any) -> str:
+    low, high, choices = meta.get("low"), meta.get("high"), meta.get("choices")
+    if choices:
+        return " or ".join(choices)
+    if low is None and high is None:
+        return ""
+    return f"from {low}" if high is None else f"to {high}" if low is None else f"{low} to {high}"
 
 
 def toml_value(value: Any) -> str:
@@ -175,7 +187,7 @@ def toml_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(v) for v in value) + "]"
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{toml_value(str(k))} = {toml_value(v)}" for k, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{toml_value(str(k))} = {toml_value(v)}" for k, v in value.items()) + " }" if value else "{}"
     raise TypeError(type(value))
 
 
@@ -204,8 +216,9 @@ def _write_section(cls: type[Any], values: dict[str, Any], prefix: str, lines: l
             lines.append(f"{item.name} = {toml_value(values[item.name])}")
         elif item.default is not MISSING or item.default_factory is not MISSING:
             default = _default(item)
-            shown = item.metadata.get("example") if default is None else default
-            lines.append(f"# {item.name} = {toml_value(shown if shown is not None else '')}")
+            shown, example = default if default is not None else "", item.metadata.get("example")
+            hint = f"   # for example {toml_value(example)}" if example is not None and not default else ""
+            lines.append(f"# {item.name} = {toml_value(shown)}{hint}")
         else:
             lines.append(f"# {item.name} = {toml_value(item.metadata.get('example') or '')}   # required")
         lines.append("")

@@ -16,7 +16,10 @@ class MembersConfig:
     )
     invitation_hours: float = setting(72.0, "How long an invitation holds.", low=0.0001, high=720)
     certificate_days: float = setting(
-        7.0, "Life of a member's or system's certificate; it is renewed by itself at two thirds.", low=0.00002, high=397
+        7.0,
+        "Life of a member's certificate and of the registry's own; each is renewed by itself at two thirds.",
+        low=0.00002,
+        high=397,
     )
     system_certificate_days: float = setting(
         90.0, "Life of an outside system's certificate, which an operator renews by hand.", low=0.00002, high=397
