@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -16,9 +17,8 @@ from benchmarks.load import BadAnswerError, Loaded, get, load, post
 from benchmarks.meter import Result, Sample, interleaved, timed
 from benchmarks.objects import CtStudy, Names, tiny_studies
 from benchmarks.options import Options
-from benchmarks.peers import NODELAY, free_ports, orthanc, region
+from benchmarks.peers import HOST, NODELAY, free_ports, orthanc, region
 from benchmarks.report import Section, number, times
-from simulations.region import HOST
 
 CODE = "RTK"
 BOUNDARY = "crosslight-bench"
@@ -97,10 +97,10 @@ class DicomBench:
         results = {}
         for clients, name in ((1, "C-STORE, 1 association"), (4, "C-STORE, 4 associations")):
             say(name)
-            results[name] = await self._storing(lambda t, r, c=clients: self._cstore(t, r, c))
+            results[name] = await self._storing(partial(self._cstore, associations=clients))
         for clients, name in ((1, "STOW-RS, 1 client"), (4, "STOW-RS, 4 clients")):
             say(name)
-            results[name] = await self._storing(lambda t, r, c=clients: self._stow(t, r, c))
+            results[name] = await self._storing(partial(self._stow, clients=clients))
         say("WADO-RS")
         results |= await self._retrieves()
         say(f"QIDO-RS: {self.tiny} studies to begin with")
@@ -111,8 +111,7 @@ class DicomBench:
         return results
 
     async def _each(self, work: Callable[[Target, int], Awaitable[Sample]], rounds: int = 0) -> dict[str, Result]:
-        targets = {name: (lambda r, t=target: work(t, r)) for name, target in self._targets.items()}
-        return await interleaved(rounds or self.rounds, targets)
+        return await interleaved(rounds or self.rounds, {name: partial(work, target) for name, target in self._targets.items()})
 
     async def _storing(self, work: Callable[[Target, int], Awaitable[Sample]]) -> dict[str, Result]:
         """Each round a new copy of the study, the same for every target."""
@@ -219,13 +218,12 @@ _UNITS = {"WADO-RS, whole study": "MB/s", "WADO-RS, first byte of it": "ms", "WA
 
 
 def _section(bench: DicomBench, results: dict[str, dict[str, Result]]) -> Section:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, found in results.items():
         theirs, ours, unit = found["orthanc"], found["node"], _UNITS.get(name, "/s")
-        shown = (lambda r: number(1000 / r.rate)) if unit == "ms" else (lambda r: number(r.rate))
         slow = [number(r.percentile_ms(0.99)) if r.samples[0].latencies else "–" for r in (theirs, ours)]
         rows.append((
-            name, unit, shown(theirs), shown(ours), times(ours.rate / theirs.rate), times(GOALS[name]),
+            name, unit, *(number(1000 / r.rate if unit == "ms" else r.rate) for r in (theirs, ours)), times(ours.rate / theirs.rate), times(GOALS[name]),
             times(theirs.cpu_each_ms / ours.cpu_each_ms), f"{slow[0]} / {slow[1]}",
         ))  # fmt: skip
     return Section(

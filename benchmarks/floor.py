@@ -17,10 +17,10 @@ import grpc.aio
 from aiohttp import web
 from lxml import etree
 
+from benchmarks.peers import HOST
 from crosslight.pb import feed_pb2 as pb
 from crosslight.pb import feed_pb2_grpc as pb_grpc
 from crosslight.runtime.db import Db, open_db
-from simulations.region import HOST
 
 _TABLE = (
     "CREATE TABLE floor (uid TEXT PRIMARY KEY, patient TEXT NOT NULL, body {blob} NOT NULL);\n"

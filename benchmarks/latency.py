@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from benchmarks.load import BadAnswerError, get, load
 from benchmarks.meter import percentile
 from benchmarks.objects import CtStudy, Names
 from benchmarks.options import Options
-from benchmarks.peers import NODELAY, free_ports, region
+from benchmarks.peers import HOST, NODELAY, free_ports, region
 from benchmarks.report import Section, number
-from simulations.region import HOST, DemoRegion
+from simulations.region import DemoRegion
 
 ROADS = {"grpc": "RTK", "soap": "RXC"}
 SLICES = 12
@@ -41,12 +41,25 @@ async def measure(options: Options) -> list[Section]:
     """The section."""
     count = 6 if options.quick else 20
     async with region(options.folder / "latency", free_ports(100), list(ROADS.values())) as made:
-        await made._all_live()
+        await _linked(made)
         results = {}
         for road, code in ROADS.items():
             options.say(f"{count} studies by {road}")
             results[road] = await _scanner(made, options.folder / f"scan-{road}", code, count)
     return [_section(results, count)]
+
+
+async def _linked(made: DemoRegion) -> None:
+    """Wait until both nodes are linked to the registry."""
+    answers: list[bytes] = []
+    request = get(f"{HOST}:{made.port_base}", "/health/ready", "application/json")
+    for _ in range(300):
+        await load(HOST, made.port_base, [request], keep=answers)
+        states = orjson.loads(answers[-1])["members"]
+        if all("unreachable" not in states[code] for code in ROADS.values()):
+            return
+        await asyncio.sleep(0.1)
+    raise BadAnswerError("the nodes are not linked to the registry")
 
 
 async def _scanner(made: DemoRegion, folder: Path, code: str, count: int) -> list[Watched]:
@@ -82,14 +95,9 @@ async def _watch(made: DemoRegion, watched: Watched) -> Watched:
     host = f"{HOST}:{made.port_base}"
     request = get(host, f"/fhir/ImagingStudy?study-instance-uid={watched.names.study}", "application/fhir+json")
     answers: list[bytes] = []
-
-    def keep(body: bytes) -> bool:
-        answers.append(body)
-        return True
-
     until = time.monotonic() + WAIT_S
     while time.monotonic() < until:
-        await load(HOST, made.port_base, [request], check=keep)
+        await load(HOST, made.port_base, [request], keep=answers)
         now, bundle = time.monotonic(), orjson.loads(answers.pop())
         studies = [e["resource"] for e in bundle["entry"] if e["search"]["mode"] == "match"]
         if studies:
@@ -101,7 +109,7 @@ async def _watch(made: DemoRegion, watched: Watched) -> Watched:
     raise BadAnswerError(f"{watched.names.study} was not complete within {WAIT_S:.0f} s")
 
 
-def _section(results: dict[str, Sequence[Watched]], count: int) -> Section:
+def _section(results: Mapping[str, Sequence[Watched]], count: int) -> Section:
     rows = []
     for road, watched in results.items():
         for what, seconds in (

@@ -66,7 +66,13 @@ async def _body(reader: asyncio.StreamReader, fields: dict[bytes, bytes], keep: 
 
 
 async def _client(
-    host: str, port: int, requests: Iterator[bytes], until: float, loaded: Loaded, check: Callable[[bytes], bool] | None
+    host: str,
+    port: int,
+    requests: Iterator[bytes],
+    until: float,
+    loaded: Loaded,
+    check: Callable[[bytes], bool] | None,
+    keep: list[bytes] | None,
 ) -> None:
     reader, writer = await asyncio.open_connection(host, port, limit=LIMIT)
     try:
@@ -83,9 +89,11 @@ async def _client(
             loaded.first_byte_s = time.perf_counter() - started
             status = int(head.split(b" ", 2)[1])
             fields = dict(line.split(b":", 1) for line in head.lower().split(b"\r\n")[1:] if b":" in line)
-            body, size = await _body(reader, fields, keep=check is not None or status >= 300)
+            body, size = await _body(reader, fields, keep=bool(check) or keep is not None or status >= 300)
             if status not in (200, 202) or (check is not None and not check(body)):
                 raise BadAnswerError(f"{request[:160]!r}: status {status}: {body[:400]!r}")
+            if keep is not None:
+                keep.append(body)
             loaded.latencies.append(time.perf_counter() - started)
             loaded.count += 1
             loaded.received += size
@@ -101,13 +109,18 @@ async def load(
     clients: int = 1,
     seconds: float = float("inf"),
     check: Callable[[bytes], bool] | None = None,
+    keep: list[bytes] | None = None,
 ) -> Loaded:
     """Send ``requests`` over ``clients`` connections, each waiting for its answer, until they or the seconds run out.
+
+    Args:
+        check: Whether a body is as it should be.
+        keep: Where bodies go.
 
     Raises:
         BadAnswerError: for any other status than 200 or 202, and for a body that ``check`` refuses.
     """
     loaded, shared = Loaded(), iter(requests)
     until = time.perf_counter() + seconds
-    await asyncio.gather(*(_client(host, port, shared, until, loaded, check) for _ in range(clients)))
+    await asyncio.gather(*(_client(host, port, shared, until, loaded, check, keep) for _ in range(clients)))
     return loaded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +86,7 @@ async def timed(pids: Sequence[int], work: Awaitable[float | tuple[float, Sequen
     return Sample(count, seconds, cpu_s(*pids) - before, tuple(latencies))
 
 
-async def interleaved(rounds: int, targets: dict[str, Callable[[int], Awaitable[Sample]]]) -> dict[str, Result]:
+async def interleaved(rounds: int, targets: Mapping[str, Callable[[int], Awaitable[Sample]]]) -> dict[str, Result]:
     """Each round measures every target once, in an order that alternates."""
     samples: dict[str, list[Sample]] = {name: [] for name in targets}
     for number in range(rounds):

@@ -15,11 +15,12 @@ from pathlib import Path
 import orjson
 
 from crosslight.runtime.process import die_with_parent
-from simulations.region import HOST, DemoRegion
+from simulations.region import DemoRegion
 from simulations.topology import read_topology
 
 ORTHANC = ("/usr/sbin/Orthanc", "/usr/bin/Orthanc")
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+HOST = "127.0.0.1"
 START_S = 60.0
 NODELAY = {**os.environ, "TCP_NODELAY": "1"}  # DCMTK leaves Nagle's algorithm on: 40 ms a message on loopback
 

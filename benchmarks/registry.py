@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import grpc.aio
@@ -21,7 +22,7 @@ from benchmarks import studies
 from benchmarks.load import BadAnswerError, get, load, post
 from benchmarks.meter import Result, Sample, interleaved, timed
 from benchmarks.options import Options
-from benchmarks.peers import child, free_ports, module
+from benchmarks.peers import HOST, child, free_ports, module
 from benchmarks.report import Section, number, times
 from crosslight.pb import feed_pb2 as pb
 from crosslight.runtime.clock import SystemIds
@@ -38,7 +39,6 @@ from registry.intake import iti42
 from registry.members.callers import MEMBER_METADATA
 from registry.members.model import Member
 from registry.setup import init_registry
-from simulations.region import HOST
 from tests import pg
 from tests import registry_samples as samples
 
@@ -278,12 +278,7 @@ def _soap(server: Server, path: str, action: str, body: bytes) -> bytes:
 
 async def _one(server: Server, request: bytes) -> bytes:
     kept: list[bytes] = []
-
-    def keep(body: bytes) -> bool:
-        kept.append(body)
-        return True
-
-    await load(HOST, server.port, [request], check=keep)
+    await load(HOST, server.port, [request], keep=kept)
     return kept[0]
 
 
@@ -296,7 +291,7 @@ async def _publish(server: Server, chunk: Sequence[studies.Batch]) -> float:
     waiting = iter(chunk)
 
     async def sender(channel: grpc.aio.Channel) -> None:
-        call = channel.unary_unary(_PUBLISH, request_serializer=None, response_deserializer=pb.PublishReply.FromString)
+        call: Any = channel.unary_unary(_PUBLISH, request_serializer=None, response_deserializer=pb.PublishReply.FromString)
         for batch in waiting:
             reply = await call(batch.data, metadata=((MEMBER_METADATA, batch.code),), timeout=120)
             bad = [r for r in reply.results if r.outcome != pb.ActResult.ACCEPTED]
@@ -312,7 +307,7 @@ async def _publish(server: Server, chunk: Sequence[studies.Batch]) -> float:
 
 
 def _section(bench: RegistryBench, results: dict[str, dict[str, Result]]) -> Section:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name in (SEARCH, QUERY, SUBMIT, FEED):
         for engine in ("SQLite", "PostgreSQL"):
             ours, floor = results[name][engine], results[name][f"floor {engine}"]

@@ -69,7 +69,8 @@ def facts(home: Member, study_uid: str, version: Version) -> ManifestFacts:
     """Of a manifest that nobody will fetch, named as our nodes name theirs (D9)."""
     r = random.Random(version.n)
     return ManifestFacts(
-        document_uid=DerivedId(Kind.DOCUMENT, version, study_tag(home.secret, study_uid)).uid(), sha1=r.randbytes(20).hex(), size_bytes=r.randrange(3000, 60000),
+        document_uid=DerivedId(Kind.DOCUMENT, version, study_tag(home.secret, study_uid)).uid(), sha1=r.randbytes(20).hex(),
+        size_bytes=r.randrange(3000, 60000),
         creation_time="20260101120000",
     )  # fmt: skip
 
