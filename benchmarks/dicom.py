@@ -222,9 +222,10 @@ def _section(bench: DicomBench, results: dict[str, dict[str, Result]]) -> Sectio
     for name, found in results.items():
         theirs, ours, unit = found["orthanc"], found["node"], _UNITS.get(name, "/s")
         slow = [number(r.percentile_ms(0.99)) if r.samples[0].latencies else "–" for r in (theirs, ours)]
+        rates = [number(1000 / r.rate if unit == "ms" else r.rate) for r in (theirs, ours)]
         rows.append((
-            name, unit, *(number(1000 / r.rate if unit == "ms" else r.rate) for r in (theirs, ours)), times(ours.rate / theirs.rate), times(GOALS[name]),
-            times(theirs.cpu_each_ms / ours.cpu_each_ms), f"{slow[0]} / {slow[1]}",
+            name, unit, *rates, times(ours.rate / theirs.rate), times(GOALS[name]), times(theirs.cpu_each_ms / ours.cpu_each_ms),
+            " / ".join(slow),
         ))  # fmt: skip
     return Section(
         name="dicom",

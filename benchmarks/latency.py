@@ -20,6 +20,7 @@ from benchmarks.report import Section, number
 from simulations.region import DemoRegion
 
 ROADS = {"grpc": "RTK", "soap": "RXC"}
+FIRST = {"RTK": 900_000, "RXC": 950_000}  # copies of the study: each road its own
 SLICES = 12
 POLL_S = 0.02
 APART_S = 0.4  # between two studies of one scanner
@@ -66,10 +67,10 @@ async def _scanner(made: DemoRegion, folder: Path, code: str, count: int) -> lis
     """Send ``count`` studies one after the other; watch each until it is complete."""
     study = CtStudy(SLICES, code, size=128)
     tasks = []
-    for n in range(count):
-        watched = Watched(study.names(900_000 + n))
+    for n in range(FIRST[code], FIRST[code] + count):
+        watched = Watched(study.names(n))
         parts = [folder / f"{n}-first", folder / f"{n}-rest"]
-        study.write(900_000 + n, [folder / f"{n}"])
+        study.write(n, [folder / f"{n}"])
         for part in parts:
             part.mkdir()
         for file in sorted((folder / f"{n}").iterdir()):

@@ -90,7 +90,7 @@ async def interleaved(rounds: int, targets: Mapping[str, Callable[[int], Awaitab
     """Each round measures every target once, in an order that alternates."""
     samples: dict[str, list[Sample]] = {name: [] for name in targets}
     for number in range(rounds):
-        names = list(targets) if number % 2 == 0 else list(reversed(targets))
+        names = list(targets) if number % 2 == 0 else list(targets)[::-1]
         for name in names:
             samples[name].append(await targets[name](number))
     return {name: Result(tuple(found)) for name, found in samples.items()}
