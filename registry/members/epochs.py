@@ -58,7 +58,7 @@ def decide(node: NodeSays, registry: RegistrySays) -> Decision:
         used = registry.cursor is not None and registry.cursor.epoch >= registry.epoch
         if used:
             return _grant(node, registry, "the node has forgotten its epoch")
-        fresh = node.epoch == 0 and registry.cursor is None
+        fresh = node.epoch == 0 and node.acked_n == 0 and registry.cursor is None
         return Decision(registry.epoch, not fresh, "joined" if fresh else "takes the epoch granted before")
     if node.epoch == 0:
         return _grant(node, registry, "no epoch granted yet")
