@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import grpc
@@ -103,7 +104,7 @@ def act_from_pb(message: pb.Act, member: Member) -> Act:
     study_uid = checked_uid(message.study_uid, "study_uid")
     kind = message.WhichOneof("what")
     if kind == "publish":
-        record = study_from_pb(message.publish.study)
+        record = replace(study_from_pb(message.publish.study), reason="")  # D7: why it was asked for is never central
         if record.study_uid != study_uid:
             raise Invalid("The act names another study than the one it publishes.", where="study_uid")
         publication = Publication.derived(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from publish_records import make_patient, make_record
+from registry_samples import member
 
 from crosslight.pb import feed_pb2 as pb
 from crosslight.standards.ids import Identifier, Version
 from crosslight.standards.problem import ConfigError
 from crosslight.standards.study import ManifestFacts
-from node.publish.build import check_foreign, host_port, in_authority
+from node.publish.build import host_port, in_authority
 from node.publish.config import ForeignRegistryConfig
 from node.publish.grpc_road import act_to_pb, result_of
 from node.publish.model import Acked, Act, Disagreement, Done, Job, Later, Refused, Revision
+from registry.intake.feed import act_from_pb
+from registry.intake.model import Publish
 
 V1, V2 = Version(1, 1), Version(1, 2)
 FACTS = ManifestFacts(document_uid="2.25.1", sha1="a" * 40, size_bytes=10, creation_time="20250701120000")
@@ -71,9 +76,9 @@ def test_a_foreign_registry_needs_its_keys(missing: str) -> None:
         "registry_url": "https://x", "mllp": "x:2575", "patient_authority": "1.2", "repository_unique_id": "1.3",
         "retrieve_location_uid": "1.4", "member_authority": "1.5", "organisation_code": "RTK",
     }  # fmt: skip
-    check_foreign(ForeignRegistryConfig(**values))
+    ForeignRegistryConfig(**values).check()
     with pytest.raises(ConfigError, match=missing):
-        check_foreign(ForeignRegistryConfig(**{**values, missing: ""}))
+        ForeignRegistryConfig(**{**values, missing: ""}).check()
 
 
 def test_addresses() -> None:
@@ -82,3 +87,12 @@ def test_addresses() -> None:
     for wrong in ("", "host", "host:", ":1", "host:port"):
         with pytest.raises(ConfigError):
             host_port(wrong, "mllp")
+
+
+def test_why_a_study_was_asked_for_stays_at_the_trust() -> None:
+    """D7: no clinical indication in the index, also when a node sends one."""
+    record = make_record("1.2.1")
+    act = act_to_pb(job(Act(kind="fresh", version=V2), replace(REVISION, record=replace(record, reason="query malignancy"))))
+    taken = act_from_pb(act, member("RTK", 1))
+    assert isinstance(taken, Publish)
+    assert taken.publication.record == replace(record, reason="")
