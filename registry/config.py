@@ -98,7 +98,7 @@ class XdsSection:
     check_codes: bool = setting(True, "Refuse codes and mime types outside the region's value sets at ITI-42.")
     warn: bool = setting(True, "Add a Warning to ITI-18 answers that are not complete; the coverage slots are always there.")
     quiet_for: tuple[str, ...] = setting(
-        [], "Systems (names of their certificates, e.g. system/oldpacs) that get no Warning, because they take it for a failure."
+        [], "Systems (as the audit calls them, e.g. system:oldpacs) that get no Warning, because they take it for a failure."
     )
 
 
