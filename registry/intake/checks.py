@@ -8,6 +8,7 @@ from crosslight.standards.ids import DerivedId, Kind, is_uid, study_tag
 from crosslight.standards.problem import Forbidden, Invalid, TooLarge
 from crosslight.standards.study import Patient, StudyRecord
 from crosslight.standards.xds import views
+from crosslight.standards.xds.people import with_whole_name
 from crosslight.standards.xds.publication import Publication
 from registry.index.rows import Loaded
 from registry.members.model import Member
@@ -55,7 +56,8 @@ def following(publication: Publication, old: Loaded | None, member: Member) -> P
 
 def with_detail(publication: Publication, record: StudyRecord) -> Publication:
     """The same version saying more: its XDS views answer what was submitted, to the letter (D6, D17)."""
-    richer = replace(publication, record=replace(record, patient=publication.record.patient), extras={})
+    patient = with_whole_name(publication.record.patient, record.patient.name)
+    richer = replace(publication, record=replace(record, patient=patient), extras={})
     said = (
         views.document_entry(publication, ""),
         views.submission_set(publication, ""),

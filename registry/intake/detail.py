@@ -16,6 +16,7 @@ from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Conflict
 from crosslight.standards.region import Region
 from crosslight.standards.study import SeriesRecord, StudyRecord, StudyTime
+from crosslight.standards.xds.people import with_whole_name
 from registry.members.model import Member
 
 
@@ -74,7 +75,7 @@ def full_record(
     time = _zoned(record.time, entry, manifest)
     return replace(
         record,
-        patient=entry.patient,
+        patient=with_whole_name(entry.patient, record.patient.name),
         accessions=identified(record.accessions, entry.accessions),
         orders=identified(record.orders, entry.orders),
         time=time,

@@ -76,6 +76,12 @@ def patient_of(local: Identifier, info: Iterable[str]) -> Patient:
     return replace(patient, others=tuple(i for i in others if i.authority))
 
 
+def with_whole_name(patient: Patient, found: PersonName) -> Patient:
+    """``patient`` with its name as its objects write it, where a slot says the same of both: a slot cuts names that are long."""
+    whole = replace(patient, name=found)
+    return whole if source_patient_info(whole) == source_patient_info(patient) else patient
+
+
 def xon(name: str) -> str:
     """An organisation as XON with a name only: XON.10 would need the OID of an authority for organisation codes."""
     return hl7_escape(name)[:MAX_VALUE]
