@@ -43,7 +43,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What to examine; '' = not there, so not checked.
+    """What to examine; '' = not there, so not checked: without ``base`` only what is named.
 
     ``cert`` and ``key`` are a client certificate for the systems listener, ``token`` a bearer token for the people listener.
     """
@@ -66,10 +66,12 @@ class Target:
 async def examine(target: Target, clock: Clock | None = None) -> list[Finding]:
     """Run every check that applies, one after another."""
     clock = clock or SystemClock()
-    checks: list[tuple[str, Callable[[Target, Clock], Awaitable[Finding]]]] = [("health", _health)]
-    if target.base.startswith("https:"):
-        checks.append(("TLS", _tls))
-    checks.append(("clock", _clock))
+    checks: list[tuple[str, Callable[[Target, Clock], Awaitable[Finding]]]] = []
+    if target.base:
+        checks.append(("health", _health))
+        if target.base.startswith("https:"):
+            checks.append(("TLS", _tls))
+        checks.append(("clock", _clock))
     for present, name, probe in (
         (target.dimse, "DICOM echo", _echo),
         (target.dicomweb, "DICOMweb", _dicomweb),
@@ -78,7 +80,8 @@ async def examine(target: Target, clock: Clock | None = None) -> list[Finding]:
     ):
         if present:
             checks.append((name, probe))
-    checks.append(("publication", _publication))
+    if target.base:
+        checks.append(("publication", _publication))
     found = []
     for name, check in checks:
         try:

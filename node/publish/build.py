@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import SqliteDb
@@ -12,13 +11,11 @@ from crosslight.runtime.http import client_session
 from crosslight.runtime.mllp import MllpClient
 from crosslight.runtime.soap import SoapClient
 from crosslight.runtime.tls import Identity as TlsIdentity
-from crosslight.runtime.tls import client_context
 from crosslight.runtime.workers import Workers
-from crosslight.standards.ids import Identifier, Oid, is_uid
+from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import ConfigError
 from crosslight.standards.study import Patient
-from crosslight.standards.xds.publication import Source
-from node.publish.config import ForeignRegistryConfig, PublishConfig
+from node.publish.config import PublishConfig
 from node.publish.grpc_road import GrpcRoad
 from node.publish.model import Identity
 from node.publish.outbox_store import OutboxStore
@@ -28,6 +25,7 @@ from node.publish.road import Road
 from node.publish.soap_road import SoapRoad
 from node.publish.store import PublishStore
 from node.publish.xds_wire import XdsWire
+from node.region.alone import Alone
 from node.region.link import Link
 from node.region.model import Addresses
 from node.region.state import RegionState
@@ -35,6 +33,11 @@ from node.region.state import RegionState
 DESTINATION = "region"  # of the outbox: the registry joined
 FOREIGN = "xds"  # of the outbox: a foreign registry
 REGISTRY_PATH = "/xds/registry"  # of our registry's SOAP transactions, below its systems listener
+
+
+def destination(config: PublishConfig) -> str:
+    """The outbox's name for the registry that this node publishes to."""
+    return FOREIGN if config.kind == "xds" else DESTINATION
 
 
 def build_publisher(
@@ -86,6 +89,13 @@ def build_publisher(
     )  # fmt: skip
 
 
+async def own_secret(db: SqliteDb, ids: Ids) -> bytes:
+    """The secret of derived ids that a node without a region made for itself; made at the first call."""
+    store = PublishStore(db, ids, [FOREIGN])
+    await store.open()
+    return (await store.node()).secret
+
+
 def build_foreign_publisher(
     config: PublishConfig,
     db: SqliteDb,
@@ -94,36 +104,26 @@ def build_foreign_publisher(
     clock: Clock,
     ids: Ids,
     *,
+    state: Alone,
     secret: bytes,
     addresses: Addresses,
 ) -> Publisher:
     """The publisher of a node whose registry is not ours: no joining, own epochs, SOAP and MLLP only (D18).
 
     Args:
-        secret: Of the derived ids: ``PublishStore.node().secret``, which the node made for itself.
+        secret: Of the derived ids, from :func:`own_secret`.
 
     Raises:
         ConfigError: for what ``[publish.xds]`` lacks.
     """
     foreign = config.xds
-    check_foreign(foreign)
-    source = Source(
-        code=foreign.organisation_code,
-        name=foreign.organisation_name or foreign.organisation_code,
-        repository_unique_id=Oid(foreign.repository_unique_id),
-        retrieve_location_uid=Oid(foreign.retrieve_location_uid),
-        authority=Oid(foreign.member_authority),
-    )
 
     def identity() -> Identity:
-        return Identity(source=source, secret=secret)
+        return Identity(source=state.source, secret=secret)
 
-    tls = None
-    if foreign.ca:
-        certificate, key = (Path(p) if p else None for p in (foreign.certificate, foreign.key))
-        tls = client_context(Path(foreign.ca), certificate, key)
-    session = client_session(tls, read_timeout_s=config.timeout_s)
     host, port = host_port(foreign.mllp, "publish.xds.mllp")
+    tls = state.client_tls()
+    session = client_session(tls, read_timeout_s=config.timeout_s)
     mllp = MllpClient(host, port, tls=tls, ack_timeout_s=config.timeout_s)
     rows = OutboxStore(db, FOREIGN)
     wire = XdsWire(SoapClient(session, ids), lambda: foreign.registry_url, mllp, clock, ids, identity, timeout_s=config.timeout_s)
@@ -132,7 +132,7 @@ def build_foreign_publisher(
     return Publisher(
         PublishStore(db, ids, [FOREIGN]), rows, archive, workers, clock, ids, config,
         identity=identity,
-        retrieval=Retrieval(ae_title=addresses.aet or foreign.organisation_code[:16], url=""),
+        retrieval=Retrieval(ae_title=addresses.aet or state.code[:16], url=""),
         road=road,
         comparer=comparer,
         granted=False,
@@ -164,19 +164,3 @@ def host_port(address: str, where: str) -> tuple[str, int]:
     if not host or not port.isdecimal():
         raise ConfigError(f"{where} is not host:port.", where=where)
     return host.strip("[]"), int(port)
-
-
-def check_foreign(config: ForeignRegistryConfig) -> None:
-    """Whether everything is there that a foreign registry needs.
-
-    Raises:
-        ConfigError: naming the key.
-    """
-    for name in ("patient_authority", "repository_unique_id", "retrieve_location_uid", "member_authority"):
-        if not is_uid(getattr(config, name)):
-            raise ConfigError(f"publish.xds.{name} must be an OID.", where=f"publish.xds.{name}")
-    for name in ("registry_url", "mllp", "organisation_code"):
-        if not getattr(config, name):
-            raise ConfigError(f"publish.xds.{name} is missing.", where=f"publish.xds.{name}")
-    if bool(config.certificate) != bool(config.key) or (config.certificate and not config.ca):
-        raise ConfigError("publish.xds needs ca, certificate and key together.", where="publish.xds.certificate")

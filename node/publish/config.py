@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crosslight.runtime.config import section, setting
+from crosslight.standards.ids import is_uid
+from crosslight.standards.problem import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignRegistryConfig:
-    """[publish.xds]: a registry that is not ours (``kind = "xds"``): no joining, SOAP and MLLP only (D18)."""
+    """[publish.xds]: a registry that is not ours (``kind = "xds"``): no joining, SOAP and MLLP only (D18).
+
+    Paths are absolute, or seen from the node's folder.
+    """
 
     registry_url: str = setting("", "Address of its Registry actor: ITI-42, ITI-57, ITI-62 and ITI-18.")
     mllp: str = setting("", "host:port of its patient identity feed (ITI-8).")
@@ -22,9 +27,36 @@ class ForeignRegistryConfig:
     organisation_code: str = setting("", "This trust's organisation code.")
     organisation_name: str = setting("", "This trust's name.")
     home_community_id: str = setting("", "OID of the affinity domain's community.")
-    ca: str = setting("", "File of the certificates to trust; empty = plain http and MLLP without TLS.")
-    certificate: str = setting("", "File of this node's certificate chain for mutual TLS.")
+    ca: str = setting(
+        "", "File of the certificates to trust. Whoever shows this node's systems listener a certificate under them is a system "
+        "and may retrieve. Empty: plain http and MLLP; only with listen.open."
+    )  # fmt: skip
+    certificate: str = setting("", "File of this node's certificate chain, with which it calls the registry (mutual TLS).")
     key: str = setting("", "File of its key.")
+    server_certificate: str = setting("", "File of the certificate chain of this node's listeners. Empty: the same one.")
+    server_key: str = setting("", "File of its key.")
+
+    def check(self, *, secured: bool = False) -> None:
+        """Whether everything is there that a foreign registry needs.
+
+        Args:
+            secured: The node's listeners use TLS, and need a certificate too.
+
+        Raises:
+            ConfigError: naming the key.
+        """
+        for name in ("patient_authority", "repository_unique_id", "retrieve_location_uid", "member_authority"):
+            if not is_uid(getattr(self, name)):
+                raise ConfigError(f"publish.xds.{name} must be an OID.", where=f"publish.xds.{name}")
+        for name in ("registry_url", "mllp", "organisation_code", *(("certificate",) if secured else ())):
+            if not getattr(self, name):
+                raise ConfigError(f"publish.xds.{name} is missing.", where=f"publish.xds.{name}")
+        if self.home_community_id and not is_uid(self.home_community_id):
+            raise ConfigError("publish.xds.home_community_id must be an OID.", where="publish.xds.home_community_id")
+        if bool(self.certificate) != bool(self.key) or (self.certificate and not self.ca):
+            raise ConfigError("publish.xds needs ca, certificate and key together.", where="publish.xds.certificate")
+        if bool(self.server_certificate) != bool(self.server_key):
+            raise ConfigError("publish.xds needs server_certificate and server_key together.", where="publish.xds.server_key")
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,7 +175,10 @@ class Outbox:
             delay_s = self._jitter(attempts, self._retry.study_longest_s)
             if attempts >= self._retry.park_after and not result.patience and not result.sent:
                 return self._park(job, "XDSRegistryError", result.why, now)
-            return Settled(study_uid=job.study_uid, truth=False, keep=result.sent, attempts=attempts, next_unix=now + delay_s)
+            return Settled(
+                study_uid=job.study_uid, truth=False, keep=result.sent, attempts=attempts, next_unix=now + delay_s,
+                parked_why=result.why,
+            )  # fmt: skip
         if attempts >= self._retry.park_after:
             return self._park(job, "XDSRegistryError", result.why, now, result)
         # What is there was learnt: the next act is built from it at once, unless that keeps happening.

@@ -348,6 +348,14 @@ class OutboxStore:
 
         return await self.db.read("outbox_parked", read)
 
+    async def held_back(self, limit: int = 1000) -> list[tuple[str, str]]:
+        """Studies that the destination answered for and that wait all the same: (study UID, why)."""
+        sql = (
+            "SELECT study_uid, parked_why FROM publish_intent "
+            "WHERE destination = ? AND parked_code = '' AND parked_why <> '' ORDER BY epoch, n LIMIT ?"
+        )
+        return await self.db.read("outbox_held_back", lambda tx: [(r[0], r[1]) for r in tx.rows(sql, (self._d, limit))])
+
     async def unpark(self, study_uid: str = "") -> int:
         """Try parked intents again: one study's, or all."""
         return await self.db.write(

@@ -27,9 +27,11 @@ from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.study import StudyRecord
 from crosslight.standards.xds import adhoc
+from node.archive.config import ArchiveConfig
 from node.publish.build import build_foreign_publisher
 from node.publish.config import ForeignRegistryConfig
 from node.publish.publisher import Publisher
+from node.region.alone import Alone
 from node.region.model import Addresses, Grant
 from registry.index.model import Holding
 from registry.questions import ByObject, ByPatient, PatientSelector
@@ -415,7 +417,8 @@ async def test_a_foreign_registry_gets_what_it_can_know(core: RegistryCore, tmp_
     async with publishing_node(tmp_path / "node", core, "soap", start=False) as node:
         foreign = build_foreign_publisher(
             config, node.archive._db, node.archive, node.publisher.reviser._workers, SystemClock(), SystemIds(),
-            secret=member.secret, addresses=Addresses(aet="RTK"),
+            state=Alone(tmp_path, config.xds, ArchiveConfig(), open_mode=True), secret=member.secret,
+            addresses=Addresses(aet="RTK"),
         )  # fmt: skip
         await foreign.open()
         foreign.start()
