@@ -47,6 +47,9 @@ def main(context: click.Context, folder: Path) -> None:
     """A trust's node: keeps its own images, publishes an index of them, and releases them when asked.
 
     Start with `init DIR`, then `join INVITATION` (the region's operator gives it to you), then `serve`.
+
+    Before a registry that is not Crosslight's, set publish.kind = "xds" in node.toml and fill in [publish.xds]; there is
+    nothing to join then.
     """
     context.obj = folder
     setup_logging(level="warning")

@@ -24,16 +24,19 @@ from crosslight.runtime.workers import Workers
 from node.archive.archive import Archive
 from node.config import NodeConfig
 from node.dimse.service import DimseService
-from node.publish.build import build_publisher
+from node.publish.build import build_foreign_publisher, build_publisher, own_secret
+from node.publish.publisher import Publisher
+from node.region.alone import Alone, CertificateWatch, NoLink
 from node.region.link import Link
 from node.region.model import Addresses, CensusFacts, Grant, NodeStatus
 from node.region.renewal import Renewal
-from node.region.state import RegionState
 from node.serve import dicomweb, soap
-from node.serve.authenticate import Authenticator, ListenerKind
+from node.serve.authenticate import Authenticator, Gate, ListenerKind
 from node.serve.context import ServeContext
 from node.serve.patients import PatientsOf
 from node.serve.release import Release
+from node.serve.systems import SystemsGate
+from node.standing import standing
 
 log = get_logger("node")
 
@@ -41,7 +44,7 @@ TIDY_EVERY_S = 6 * 3600.0
 
 
 class NodeApp:
-    """One node. ``start`` and ``stop`` are its whole life; several fit into one process.
+    """One node, a region's member or alone (D18). ``start`` and ``stop`` are its whole life; several fit into one process.
 
     Args:
         folder: The node's, with ``node.toml`` and ``region``.
@@ -49,11 +52,15 @@ class NodeApp:
         clock: The seam for time.
     """
 
+    publisher: Publisher
+    link: Link | NoLink
+    renewal: Renewal | CertificateWatch
+
     def __init__(self, folder: Path, config: NodeConfig, clock: Clock | None = None) -> None:
         self.folder, self.config = folder, config
         self.clock, self.ids, self.files = clock or SystemClock(), SystemIds(), SystemFiles()
         self.lock = FolderLock(folder)
-        self.state = RegionState(folder / "region", self.files)
+        self.state = standing(folder, config, self.files)
         self._tasks: list[asyncio.Task[None]] = []
         self._listeners: list[Listener] = []
 
@@ -69,12 +76,7 @@ class NodeApp:
         self.workers = Workers(threads=8, children=1)
         self._make_archive()
         await self.archive.open()
-        self.link = self._make_link()
-        self.renewal = Renewal(self.state, self.link, self.clock, self.ids)
-        self.publisher = build_publisher(
-            self.config.publish, self.db, self.archive, self.workers, self.clock, self.ids, self.files,
-            state=self.state, link=self.link, addresses=self.addresses, open_mode=self.config.listen.open,
-        )  # fmt: skip
+        await self._make_publication()
         await self.publisher.open()
         self._serve = self._make_serve()
         self._serve.open()
@@ -84,7 +86,7 @@ class NodeApp:
             await self.dimse.start()
         self.publisher.start()
         self.link.start()
-        if not self.config.listen.open:
+        if not (self.config.listen.open and isinstance(self.renewal, Renewal)):
             self.renewal.start()
         self._tasks = [asyncio.create_task(self._tidy()), asyncio.create_task(self._follow_link())]
 
@@ -154,8 +156,15 @@ class NodeApp:
         self._set_rules()
         self.verifier.replace_keys(self.state.jwks)
 
-    def _make_link(self) -> Link:
-        return Link(
+    async def _make_publication(self) -> None:
+        """Link, certificate's care and publisher."""
+        rooms = (self.config.publish, self.db, self.archive, self.workers, self.clock, self.ids)
+        if isinstance(self.state, Alone):
+            self.link, self.renewal = NoLink(), CertificateWatch(self.state, self.clock)
+            secret = await own_secret(self.db, self.ids)
+            self.publisher = build_foreign_publisher(*rooms, state=self.state, secret=secret, addresses=self.addresses)
+            return
+        link = Link(
             self.state, self.config.region, self.clock, self.ids,
             addresses=self.addresses,
             hello=lambda: self.publisher.hello(),
@@ -165,6 +174,10 @@ class NodeApp:
             open_mode=self.config.listen.open,
             software=f"crosslight {__version__}",
         )  # fmt: skip
+        self.link, self.renewal = link, Renewal(self.state, link, self.clock, self.ids)
+        self.publisher = build_publisher(
+            *rooms, self.files, state=self.state, link=link, addresses=self.addresses, open_mode=self.config.listen.open
+        )
 
     async def _welcome(self, grant: Grant) -> None:
         await self.publisher.on_welcome(grant)
@@ -200,26 +213,29 @@ class NodeApp:
 
     async def _listen(self) -> None:
         listen = self.config.listen
-        authenticator = Authenticator(
-            self.verifier,
-            code=lambda: self.code,
-            home_community_id=lambda: self.state.region.home_community_id,
-            open_mode=listen.open,
-        )
+        gate = self._gate()
         credentials = None if listen.open else self.state.credentials
         ports: tuple[tuple[ListenerKind, int], ...] = (("people", listen.people_port), ("systems", listen.systems_port))
         for kind, port in ports:
             tls = credentials.server(mutual=kind == "systems") if credentials is not None else None
-            app = self._web(kind, authenticator)
+            app = self._web(kind, gate)
             self._listeners.append(Listener(app, listen.host, port, tls, name=kind))
         for listener in self._listeners:
             await listener.start()
 
-    def _web(self, kind: ListenerKind, authenticator: Authenticator) -> web.Application:
-        renderers = soap.renderers(ErrorRenderers())
-        app = web.Application(
-            middlewares=[problems(renderers, self.ids), authenticator.middleware(kind)], client_max_size=1 << 20
+    def _gate(self) -> Gate:
+        if isinstance(self.state, Alone):
+            return SystemsGate(open_mode=self.config.listen.open)
+        return Authenticator(
+            self.verifier,
+            code=lambda: self.code,
+            home_community_id=lambda: self.state.region.home_community_id,
+            open_mode=self.config.listen.open,
         )
+
+    def _web(self, kind: ListenerKind, gate: Gate) -> web.Application:
+        renderers = soap.renderers(ErrorRenderers())
+        app = web.Application(middlewares=[problems(renderers, self.ids), gate.middleware(kind)], client_max_size=1 << 20)
         app.add_routes(dicomweb.routes(self._serve))
         app.add_routes(health.routes(self.ready, self.gauges))
         if kind == "systems" or self.config.listen.open:
@@ -266,14 +282,14 @@ class NodeApp:
         )
 
     async def ready(self) -> tuple[bool, dict[str, Any]]:
-        """Whether images are taken in and given out now; the link is told, not required."""
+        """Whether images are taken in and given out now; the link is told (None: there is no such thing), not required."""
         published, archived = await self.publisher.status(), await self.archive.status()
         link = self.link.status
         return archived.accepting, {
             "code": self.code,
             "version": __version__,
             "accepting": archived.accepting,
-            "linked": link.connected,
+            "linked": None if isinstance(self.state, Alone) else link.connected,
             "suspended": link.suspended is not None,
             "waiting": published.waiting,
             "parked": published.parked,

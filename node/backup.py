@@ -1,7 +1,8 @@
 """Backup and restore of a whole node (D8, D10): archive, membership, configuration and audit, in one folder.
 
-A restored node takes another name for its database, so that the registry grants it a new epoch; it publishes nothing until it
-has compared itself with the registry.
+A restored node takes another name for its database, so that the registry grants it a new epoch; before a registry that is not
+ours it takes the next one itself (D18). It publishes nothing until it has compared itself with the registry. Certificates that
+``[publish.xds]`` and ``[dimse]`` name by path belong to the operator and are not copied.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from crosslight.standards.problem import ConfigError
 from node.archive import backup as archive_backup
 from node.archive.archive import Archive
 from node.archive.backup import BackupReport, Progress
-from node.config import FILE
+from node.config import FILE, read_config
 from node.publish.store import PublishStore
+from node.standing import REGION
 
-DATABASE, AUDIT, REGION = "node.db", "audit.db", "region"
+DATABASE, AUDIT = "node.db", "audit.db"
 
 
 async def backup(folder: Path, archive: Archive, audit: SqliteDb, target: Path, progress: Progress | None = None) -> BackupReport:
@@ -60,7 +62,7 @@ async def restore(source: Path, folder: Path, files: Files, ids: Ids, progress: 
     try:
         store = PublishStore(db, ids, ())
         await store.open()
-        await store.rename()
+        await store.restored(own_epochs=(folder / FILE).exists() and read_config(folder).publish.kind == "xds")
     finally:
         await db.close()
     return report

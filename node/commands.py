@@ -28,10 +28,12 @@ from node.archive.backup import BackupReport
 from node.archive.importer import files_below
 from node.archive.model import ImportReport
 from node.config import NodeConfig, read_config
-from node.publish.build import DESTINATION
+from node.publish.build import destination
 from node.publish.outbox_store import OutboxStore
 from node.publish.store import PublishStore
-from node.region.state import FACTS, RegionState
+from node.region.alone import Alone
+from node.region.state import BUNDLE, IDENTITY
+from node.standing import REGION, Standing, has_standing, standing
 
 UNSEEN_SHOWN, UNSEEN_CHECKED = 100_000, 500  # studies not yet looked at that `status` counts, and looks into
 
@@ -42,7 +44,7 @@ class Offline:
 
     folder: Path
     config: NodeConfig
-    state: RegionState | None
+    state: Standing | None
     db: SqliteDb
     archive: Archive
     audit: AuditLog
@@ -54,7 +56,7 @@ async def opened(folder: Path) -> AsyncIterator[Offline]:
     """Open the folder's databases and archive, without serving."""
     config = read_config(folder)
     files, clock, ids = SystemFiles(), SystemClock(), SystemIds()
-    state = RegionState(folder / "region", files) if (folder / "region" / FACTS).exists() else None
+    state = standing(folder, config, files) if has_standing(folder, config) else None
     db, audit_db = SqliteDb(folder / "node.db"), SqliteDb(folder / "audit.db")
     workers = Workers(threads=4, children=1)
     archive = Archive(db, folder / "archive", files, clock, ids, workers, config.archive)
@@ -121,15 +123,16 @@ async def retry(folder: Path, study_uid: str) -> int:
 
 
 async def _outbox(node: Offline) -> OutboxStore:
-    await PublishStore(node.db, SystemIds(), (DESTINATION,)).open()
-    rows = OutboxStore(node.db, DESTINATION)
+    name = destination(node.config.publish)
+    await PublishStore(node.db, SystemIds(), (name,)).open()
+    rows = OutboxStore(node.db, name)
     await rows.open()
     return rows
 
 
 async def _unrevised(node: Offline, rows: OutboxStore) -> int:
     """Studies whose change no revision has yet: of a node that does not run, or of this moment."""
-    marks = await PublishStore(node.db, SystemIds(), (DESTINATION,)).unseen("", UNSEEN_SHOWN)
+    marks = await PublishStore(node.db, SystemIds(), (destination(node.config.publish),)).unseen("", UNSEEN_SHOWN)
     few = len(marks) <= UNSEEN_CHECKED  # what went before anything was published of it needs no revision
     uids = [m.study_uid for m, known in marks if known or not few or await node.archive.record(m.study_uid) is not None]
     return len(uids) - len(await rows.pending(uids))
@@ -142,11 +145,13 @@ async def status(folder: Path, console: Console) -> None:
         rows = await _outbox(node)
         waiting, parked, indexed_from = await rows.counts()
         waiting += await _unrevised(node, rows)
-        refused = await rows.parked(20)
+        refused, held_back = await rows.parked(20), await rows.held_back(20)
         quarantined = await node.archive.quarantine.entries(20)
         binned = await node.archive.bin()
     table = Table(show_header=False)
     table.add_row("Member", f"{node.state.code} {node.state.member.name}" if node.state else "has not joined a region")
+    if isinstance(node.state, Alone):
+        table.add_row("Registry", f"{node.state.registry.systems} (XDS; nothing is joined)")
     table.add_row("Held", f"{archived.studies} studies, {archived.series} series, {archived.instances} instances")
     table.add_row("Bytes", f"{archived.object_bytes:,} held, {archived.free_bytes:,} free")
     table.add_row("Taking in", "yes" if archived.accepting else "NO: less than archive.min_free_bytes are free")
@@ -159,6 +164,8 @@ async def status(folder: Path, console: Console) -> None:
     console.print(table)
     for one in refused:
         console.print(f"refused: {one}", markup=False, highlight=False)
+    for study_uid, why in held_back:
+        console.print(f"waiting: {study_uid}: {why}", markup=False, highlight=False)
     for held in quarantined:
         when = datetime.fromtimestamp(held.received_unix, UTC)
         text = f"quarantine: {when:%Y-%m-%d %H:%M} {held.reason}: {held.detail} ({held.road} {held.peer}) {held.path}"
@@ -214,28 +221,37 @@ async def audit(folder: Path, patient: str, console: Console, *, as_json: bool) 
 async def doctor(folder: Path, console: Console) -> int:
     """Examine the running node."""
     config = read_config(folder)
-    state = RegionState(folder / "region", SystemFiles())
+    state = standing(folder, config, SystemFiles())
     listen, dimse = config.listen, config.dimse
     scheme = "http" if listen.open else "https"
-    region = folder / "region"
-    registry = state.registry
+    base = f"{scheme}://{listen.public_host}:{listen.people_port}"
     target = Target(
         name=f"{state.code} {state.member.name}",
-        base=f"{scheme}://{listen.public_host}:{listen.people_port}",
-        dicomweb=f"{scheme}://{listen.public_host}:{listen.people_port}/dicomweb",
+        base=base,
+        dicomweb=f"{base}/dicomweb",
         dimse=f"{listen.public_host}:{dimse.port}" if dimse.enabled else "",
         aet=(dimse.ae_title or state.code)[:16],
         calling_aet=dimse.callers[0].ae_title if dimse.callers else "DOCTOR",
-        ca=None if listen.open else region / "bundle.pem",
+        ca=None if listen.open else state.ca if isinstance(state, Alone) else folder / REGION / BUNDLE,
     )
-    upstream = Target(
+    results = [(one.name, await examine(one)) for one in (target, _upstream(folder, config, state))]
+    return show(console, results)
+
+
+def _upstream(folder: Path, config: NodeConfig, state: Standing) -> Target:
+    """The registry, as this node reaches it; of one that is not ours only ITI-18 is known."""
+    if isinstance(state, Alone):
+        cert, key = state.client_files
+        registry_url = state.registry.systems
+        return Target(name="Registry, as this node sees it", base="", xds_registry=registry_url, ca=state.ca, cert=cert, key=key)
+    registry, secured = state.registry, not config.listen.open
+    own = folder / REGION / IDENTITY if secured else None
+    return Target(
         name=f"Registry of {state.region.name}, as this node sees it",
         base=registry.people,
         fhir=f"{registry.people}/fhir",
         xds_registry=f"{registry.systems}/xds/registry",
-        ca=None if listen.open else region / "bundle.pem",
-        cert=None if listen.open else region / "identity.pem",
-        key=None if listen.open else region / "identity.pem",
+        ca=folder / REGION / BUNDLE if secured else None,
+        cert=own,
+        key=own,
     )
-    results = [(one.name, await examine(one)) for one in (target, upstream)]
-    return show(console, results)

@@ -11,7 +11,7 @@ from typing import Any
 from crosslight.runtime.config import commented
 from crosslight.runtime.files import Files
 from crosslight.standards.problem import ConfigError
-from node.config import FILE, NodeConfig
+from node.config import FILE, NodeConfig, read_config
 from node.region.join import join
 from node.region.state import RegionState
 
@@ -69,4 +69,9 @@ async def join_region(folder: Path, invitation: str, files: Files) -> RegionStat
     """Join the region that invited this node; what it was given lies in ``folder/region``."""
     if not (folder / FILE).exists():
         raise ConfigError(f"There is no node in {folder}.", todo="Run: crosslight-node init DIR")
+    if read_config(folder).publish.kind == "xds":
+        raise ConfigError(
+            "This node publishes to a registry that is joined by nobody.", why='publish.kind = "xds".', where="publish.kind",
+            todo="Serve, or set publish.kind to crosslight.",
+        )  # fmt: skip
     return await join(invitation, folder / "region", files)

@@ -7,6 +7,7 @@ certificates are not asked for, and a caller without a bearer token is the princ
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
@@ -30,27 +31,15 @@ _MAX_TOKEN_CHARS = 16384
 _ROLE_OF = {"gateway": "gateway", "member": "member", "system": "integrator"}
 
 
-class Authenticator:
-    """Makes a principal and a grant of a request's credentials.
+class Gate(ABC):
+    """Puts the principal and the grant of a request's credentials on it.
 
     Args:
-        verifier: Of tokens, by the region's public keys.
-        code: This node's organisation code: the audience of release tokens.
-        home_community_id: Of the region, the audience of access tokens; '' before joining.
         open_mode: Let callers without credentials in, as ``open``.
         protected: Path prefixes that need credentials.
     """
 
-    def __init__(
-        self,
-        verifier: TokenVerifier,
-        *,
-        code: Callable[[], str],
-        home_community_id: Callable[[], str],
-        open_mode: bool = False,
-        protected: Sequence[str] = PROTECTED,
-    ) -> None:
-        self._verifier, self._code, self._home = verifier, code, home_community_id
+    def __init__(self, *, open_mode: bool = False, protected: Sequence[str] = PROTECTED) -> None:
         self._open, self._protected = open_mode, tuple(protected)
 
     def middleware(self, listener: ListenerKind) -> Middleware:
@@ -73,12 +62,40 @@ class Authenticator:
             return False
         return any(request.path == prefix or request.path.startswith(prefix + "/") for prefix in self._protected)
 
+    @abstractmethod
     def grant(self, request: web.Request, listener: ListenerKind) -> Grant:
         """What the request's credentials grant.
 
         Raises:
             Unauthenticated: missing, wrong, or of the wrong kind for this listener.
         """
+
+
+class Authenticator(Gate):
+    """The gate of a region's member.
+
+    Args:
+        verifier: Of tokens, by the region's public keys.
+        code: This node's organisation code: the audience of release tokens.
+        home_community_id: Of the region, the audience of access tokens; '' before joining.
+        open_mode: As of :class:`Gate`.
+        protected: As of :class:`Gate`.
+    """
+
+    def __init__(
+        self,
+        verifier: TokenVerifier,
+        *,
+        code: Callable[[], str],
+        home_community_id: Callable[[], str],
+        open_mode: bool = False,
+        protected: Sequence[str] = PROTECTED,
+    ) -> None:
+        super().__init__(open_mode=open_mode, protected=protected)
+        self._verifier, self._code, self._home = verifier, code, home_community_id
+
+    def grant(self, request: web.Request, listener: ListenerKind) -> Grant:
+        """As :meth:`Gate.grant`."""
         token = _bearer(request)
         identity = self._identity(request) if listener == "systems" and not self._open else None
         if token is None:

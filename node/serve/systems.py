@@ -1,0 +1,55 @@
+"""Who calls a node that stands alone before a registry that is not ours (D18): systems, by their client certificates.
+
+Nobody issues access tokens there, so the listener for people answers 401 to all that is protected. A system is whoever shows a
+certificate under the configured authority (IHE ATNA: ITI TF-1 9.1, node authentication); it needs no SPIFFE name.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from crosslight.runtime.http import peer_certificate
+from crosslight.standards.access import OPEN, Principal
+from crosslight.standards.problem import Unauthenticated
+from node.serve.authenticate import Gate, ListenerKind
+from node.serve.release import Grant
+
+_NO_TOKENS = "Access tokens are not accepted here: this node belongs to no Crosslight region, and nobody issues any."
+_TODO = "Call the systems listener with a client certificate."
+_SHORT = {"commonName": "CN", "organizationalUnitName": "OU", "organizationName": "O", "localityName": "L", "countryName": "C"}
+MAX_NAME_CHARS = 256
+
+
+class SystemsGate(Gate):
+    """The gate of a node that stands alone: every certificate of the configured authority is a system's (integrator)."""
+
+    def grant(self, request: web.Request, listener: ListenerKind) -> Grant:
+        """As :meth:`Gate.grant`."""
+        if hdrs.AUTHORIZATION in request.headers:
+            raise Unauthenticated(_NO_TOKENS, todo=_TODO)
+        if self._open:
+            return Grant(principal=OPEN, kind="open")
+        if listener != "systems":
+            raise Unauthenticated("Nobody can sign in here.", why=_NO_TOKENS, todo=_TODO)
+        subject, name = system_names(peer_certificate(request) or {})
+        via = f"system:{subject}"
+        principal = Principal(subject=via, name=name, roles=frozenset({"integrator"}), evidence="certificate")
+        return Grant(principal=principal, kind="certificate", via=via)
+
+
+def system_names(certificate: dict[str, Any]) -> tuple[str, str]:
+    """Whole subject and short name of a system, from ``getpeercert()``; of its alternative names when it has no subject.
+
+    Raises:
+        Unauthenticated: for a certificate that names nobody.
+    """
+    parts = [pair for relative in certificate.get("subject", ()) for pair in relative]
+    alternatives = [str(value) for kind, value in certificate.get("subjectAltName", ()) if kind in ("URI", "DNS", "email")]
+    subject = ",".join(f"{_SHORT.get(kind, kind)}={value}" for kind, value in parts) or next(iter(alternatives), "")
+    if not subject:
+        raise Unauthenticated("The client certificate names nobody.", why="It has neither subject nor alternative name.")
+    common = [str(value) for kind, value in parts if kind == "commonName"]
+    name = next(iter([*common, *alternatives]), subject)
+    return subject[:MAX_NAME_CHARS], name[:MAX_NAME_CHARS]
