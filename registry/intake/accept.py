@@ -183,7 +183,8 @@ class Acceptor:
 
         Args:
             key: The holding.
-            record: With ``detail`` manifest or full, of the same study. The patient as submitted is kept, a name that a slot cut is made whole.
+            record: With ``detail`` manifest or full, of the same study. The patient as submitted is kept; a name that a slot
+                cut is made whole.
             entry_uuid: The version that ``record`` describes; another one now current is left alone. '' = whatever is.
             digest: The content digest as the holder states it; '' keeps the one that was submitted.
 
