@@ -55,16 +55,9 @@ def read_config(folder: Path) -> NodeConfig:
     """Read ``folder/node.toml``.
 
     Raises:
-        ConfigError: for what cannot be read, an open node that is not on loopback, and a registry that is not ours.
+        ConfigError: for what cannot be read, and for an open node that is not on loopback.
     """
     config = load(NodeConfig, folder / FILE)
     if config.listen.open and config.listen.host not in LOOPBACK:
         raise ConfigError("An open node listens on loopback only.", todo="Set host = 127.0.0.1.", where="listen.host")
-    if config.publish.kind == "xds":  # node/publish/build.py can publish to one; a service without a link is not put together
-        raise ConfigError(
-            "This release does not serve a node without a region of its own.",
-            why="A foreign XDS registry can be published to, but joining, tokens and status still come from a Crosslight region.",
-            todo='Leave publish.kind = "crosslight".',
-            where="publish.kind",
-        )
     return config
