@@ -58,7 +58,8 @@ class Family:
                     continue
                 if (folder / "stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX":
                     continue
-                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+                found[int(folder.name)] = b" ".join(words).decode("utf-8", "replace").strip()
             except OSError:
                 continue
         return found

@@ -176,7 +176,10 @@ class Listener:
 def client_session(
     tls: ssl.SSLContext | None = None, *, connect_timeout_s: float = 5.0, read_timeout_s: float = 60.0, limit: int = 64
 ) -> ClientSession:
-    """A client session with bounded waits, no cookies of others and no redirects followed by accident."""
+    """A client session with bounded waits, no cookies of others and no redirects followed by accident.
+
+    Bodies are passed on as they come, so none is asked for compressed unless a request says so itself.
+    """
     connector = TCPConnector(ssl=tls if tls is not None else True, limit=limit, keepalive_timeout=30)
     timeout = ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=read_timeout_s)
-    return ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
+    return ClientSession(connector=connector, timeout=timeout, auto_decompress=False, headers={"Accept-Encoding": "identity"})
