@@ -115,7 +115,11 @@ class RegistryApp:
         await self._listen()
         self.members.start()
         self.enricher.start()
-        self._tasks = [asyncio.create_task(self._refresh_directories()), asyncio.create_task(self._follow_links())]
+        self._tasks = [
+            asyncio.create_task(self.workers.warm()),
+            asyncio.create_task(self._refresh_directories()),
+            asyncio.create_task(self._follow_links()),
+        ]
 
     async def stop(self) -> None:
         """Stop listening, finish, close. Safe after a start that failed half way."""
@@ -179,7 +183,7 @@ class RegistryApp:
         signer = self.access.tokens.signer
         self.gateway = Gateway(self.ask, self.members, signer, self.sessions, self.config.gateway, self.members.live)
         self.relay = Relay(self.gateway, self.ids)
-        self.workers = Workers(threads=4, children=1)
+        self.workers = Workers(threads=4, children=1, preload=("crosslight.standards.dicom.kos_read",))
         self.enricher = enrich.Enricher(
             self.index, self.acceptor, self.members, self.gateway, self.audit, self.workers, self.clock, self.ids, self.region,
             self.config.enrich,

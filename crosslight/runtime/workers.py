@@ -6,14 +6,16 @@ import asyncio
 import multiprocessing
 import resource
 import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ParamSpec, TypeVar
 
 from crosslight.runtime.process import die_with_parent
-from crosslight.standards.problem import Malformed, TooLarge
+from crosslight.standards.problem import Malformed, StorageError, TooLarge
 
+START_S = 60.0  # for a child to come up, on a machine that is busy
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -25,6 +27,16 @@ def _limit_child(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def _nothing() -> None:
+    """The task that shows that a child is there."""
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    for process in list((pool._processes or {}).values()):
+        process.kill()
+    pool.shutdown(wait=False, cancel_futures=True)
+
+
 class Workers:
     """Threads, and children that may die.
 
@@ -33,6 +45,7 @@ class Workers:
         children: Number of child processes for parsing and decoding untrusted DICOM.
         child_memory_bytes: Address space of a child (RLIMIT_AS).
         child_timeout_s: Wall time of one task in a child.
+        preload: Modules that children find imported; for a process that makes several pools the first one decides.
     """
 
     def __init__(
@@ -42,12 +55,16 @@ class Workers:
         children: int = 1,
         child_memory_bytes: int = 2 << 30,
         child_timeout_s: float = 20.0,
+        preload: tuple[str, ...] = (),
     ) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="worker")
         self._children_n = children
         self._memory = child_memory_bytes
         self._timeout = child_timeout_s
+        self._preload = preload
         self._children: ProcessPoolExecutor | None = None
+        self._starting = threading.Lock()
+        self._turn = threading.Semaphore(children)
 
     async def run(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking function of ours in a thread."""
@@ -55,39 +72,55 @@ class Workers:
         return await loop.run_in_executor(self._threads, lambda: fn(*args, **kwargs))
 
     def _pool(self) -> ProcessPoolExecutor:
-        if self._children is None:
-            self._children = ProcessPoolExecutor(
-                self._children_n,
-                mp_context=multiprocessing.get_context("forkserver"),
-                initializer=_limit_child,
-                initargs=(self._memory,),
-                max_tasks_per_child=2000,
-            )
-        return self._children
+        """The children, started and ready: starting them must not count as work of the first task."""
+        with self._starting:
+            if self._children is None:
+                context = multiprocessing.get_context("forkserver")
+                context.set_forkserver_preload(list(self._preload))
+                pool = ProcessPoolExecutor(
+                    self._children_n,
+                    mp_context=context,
+                    initializer=_limit_child,
+                    initargs=(self._memory,),
+                    max_tasks_per_child=2000,
+                )
+                try:
+                    pool.submit(_nothing).result(timeout=START_S)
+                except (TimeoutError, BrokenProcessPool):
+                    _end(pool)
+                    raise StorageError("No child process can be started.", todo="See free memory and process limits.") from None
+                self._children = pool
+            return self._children
+
+    async def warm(self) -> None:
+        """Start the children now rather than at the first task."""
+        await self.run(self._pool)
 
     def _drop_pool(self) -> None:
         pool, self._children = self._children, None
         if pool is not None:
-            for process in list((pool._processes or {}).values()):
-                process.kill()
-            pool.shutdown(wait=False, cancel_futures=True)
+            _end(pool)
 
     def run_bounded_sync(self, fn: Callable[..., T], *args: Any) -> T:
-        """Run ``fn`` on untrusted bytes in a bounded child; for callers in threads.
+        """Run ``fn`` on untrusted bytes in a bounded child; for callers in threads. Waiting for a free child is not counted.
 
         Raises:
             TooLarge: if it took too long, or died (out of memory).
+            Malformed: if it raised what a parser raises on bad bytes.
+            StorageError: if no child can be started.
         """
-        try:
-            return self._pool().submit(fn, *args).result(timeout=self._timeout)
-        except TimeoutError:
-            self._drop_pool()
-            raise TooLarge("The object took too long to read.", why=f"Limit {self._timeout:.0f} s of work.") from None
-        except (BrokenProcessPool, MemoryError):
-            self._drop_pool()
-            raise TooLarge("The object needs too much memory to read.") from None
-        except (ValueError, OSError, RecursionError, ArithmeticError, LookupError, AttributeError, TypeError) as error:
-            raise Malformed("The object cannot be read.", why=type(error).__name__) from None
+        with self._turn:
+            pool = self._pool()
+            try:
+                return pool.submit(fn, *args).result(timeout=self._timeout)
+            except TimeoutError:
+                self._drop_pool()
+                raise TooLarge("The object took too long to read.", why=f"Limit {self._timeout:.0f} s of work.") from None
+            except (BrokenProcessPool, MemoryError):
+                self._drop_pool()
+                raise TooLarge("The object needs too much memory to read.") from None
+            except (ValueError, OSError, RecursionError, ArithmeticError, LookupError, AttributeError, TypeError) as error:
+                raise Malformed("The object cannot be read.", why=type(error).__name__) from None
 
     async def run_bounded(self, fn: Callable[..., T], *args: Any) -> T:
         """As :meth:`run_bounded_sync`, from the event loop."""
