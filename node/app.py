@@ -21,6 +21,7 @@ from crosslight.runtime.log import get_logger
 from crosslight.runtime.serving import FolderLock
 from crosslight.runtime.tokens import TokenVerifier
 from crosslight.runtime.workers import Workers
+from crosslight.standards.problem import CrosslightError
 from node.archive.archive import Archive
 from node.config import NodeConfig
 from node.dimse.service import DimseService
@@ -41,6 +42,7 @@ from node.standing import standing
 log = get_logger("node")
 
 TIDY_EVERY_S = 6 * 3600.0
+PRELOAD = ("crosslight.standards.dicom.header", "crosslight.standards.dicom.render", "crosslight.standards.dicom.transcode")
 
 
 class NodeApp:
@@ -73,7 +75,7 @@ class NodeApp:
         self.audit_db = SqliteDb(self.folder / "audit.db")
         self.audit = AuditLog(self.audit_db, self.clock)
         await self.audit.open()
-        self.workers = Workers(threads=8, children=1)
+        self.workers = Workers(threads=8, children=1, preload=PRELOAD)
         self._make_archive()
         await self.archive.open()
         await self._make_publication()
@@ -88,13 +90,17 @@ class NodeApp:
         self.link.start()
         if not (self.config.listen.open and isinstance(self.renewal, Renewal)):
             self.renewal.start()
-        self._tasks = [asyncio.create_task(self._tidy()), asyncio.create_task(self._follow_link())]
+        self._tasks = [
+            asyncio.create_task(self.workers.warm()),
+            asyncio.create_task(self._tidy()),
+            asyncio.create_task(self._follow_link()),
+        ]
 
     async def stop(self) -> None:
         """Stop taking in, finish, close. Safe after a start that failed half way."""
         for task in self._tasks:
             task.cancel()
-            with suppress(asyncio.CancelledError):
+            with suppress(asyncio.CancelledError, CrosslightError):
                 await task
         for name in ("dimse", "renewal", "link"):
             part = getattr(self, name, None)
@@ -140,7 +146,7 @@ class NodeApp:
             self.db, self.folder / "archive", self.files, self.clock, self.ids, self.workers, self.config.archive
         )
         self._set_rules()
-        self.state.on_change(self._region_changed)
+        self.state.on_change(self._set_rules)
 
     def _set_rules(self) -> None:
         region, member = self.state.region, self.state.member
@@ -151,10 +157,6 @@ class NodeApp:
             site_zone=region.zone,
             allow_test_numbers=region.allow_test_numbers,
         )
-
-    def _region_changed(self) -> None:
-        self._set_rules()
-        self.verifier.replace_keys(self.state.jwks)
 
     async def _make_publication(self) -> None:
         """Link, certificate's care and publisher."""
@@ -184,8 +186,6 @@ class NodeApp:
         self.publisher.link_up()
 
     def _make_serve(self) -> ServeContext:
-        self.verifier = TokenVerifier(f"urn:oid:{self.state.region.home_community_id}", self.clock, self.state.jwks)
-        self.verifier.set_issuer(self.state.region.home_community_id)
         release = Release(
             self.audit,
             suspended=lambda: self.link.status.suspended is not None or self.state.suspended(self.code),
@@ -224,12 +224,15 @@ class NodeApp:
             await listener.start()
 
     def _gate(self) -> Gate:
-        if isinstance(self.state, Alone):
+        state = self.state
+        if isinstance(state, Alone):
             return SystemsGate(open_mode=self.config.listen.open)
+        verifier = TokenVerifier(state.region.home_community_id, self.clock, state.jwks)
+        state.on_change(lambda: verifier.replace_keys(state.jwks))
         return Authenticator(
-            self.verifier,
+            verifier,
             code=lambda: self.code,
-            home_community_id=lambda: self.state.region.home_community_id,
+            home_community_id=lambda: state.region.home_community_id,
             open_mode=self.config.listen.open,
         )
 
@@ -300,7 +303,6 @@ class NodeApp:
     async def gauges(self) -> list[Gauge]:
         """Metrics."""
         published, archived = await self.publisher.status(), await self.archive.status()
-        link = self.link.status
         found = [
             Gauge("crosslight_node_studies", "Studies held.", archived.studies),
             Gauge("crosslight_node_instances", "Instances held and visible.", archived.instances),
@@ -310,9 +312,13 @@ class NodeApp:
             Gauge("crosslight_node_quarantined", "Objects in quarantine.", archived.quarantined),
             Gauge("crosslight_node_waiting", "Studies waiting to be acknowledged by the registry.", published.waiting),
             Gauge("crosslight_node_parked", "Studies refused for good; an operator is needed.", published.parked),
-            Gauge("crosslight_node_linked", "1 while linked to the registry.", float(link.connected)),
-            Gauge("crosslight_node_clock_skew_seconds", "This clock minus the registry's.", link.skew_ms / 1000),
         ]
+        if not isinstance(self.state, Alone):
+            link = self.link.status
+            found += [
+                Gauge("crosslight_node_linked", "1 while linked to the registry.", float(link.connected)),
+                Gauge("crosslight_node_clock_skew_seconds", "This clock minus the registry's.", link.skew_ms / 1000),
+            ]
         if not self.config.listen.open:
             left = (self.state.credentials.expires() - self.clock.now()).total_seconds()
             found.append(Gauge("crosslight_node_certificate_seconds", "Life left of the node's certificate.", left))

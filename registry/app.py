@@ -125,7 +125,7 @@ class RegistryApp:
         """Stop listening, finish, close. Safe after a start that failed half way."""
         for task in self._tasks:
             task.cancel()
-            with suppress(asyncio.CancelledError):
+            with suppress(asyncio.CancelledError, CrosslightError):
                 await task
         for name in ("mllp", "grpc", "enricher"):
             part = getattr(self, name, None)
