@@ -11,7 +11,6 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.tls import Credentials, client_context
@@ -42,7 +41,6 @@ class Alone:
         self.folder, self._config = folder, config
         self._credentials: Credentials | None = None
         self._client: Credentials | None = None
-        self.jwks: dict[str, Any] = {"keys": []}
         self.registry = RegistryAddresses(systems=config.registry_url, mllp=config.mllp)
         self.member = MemberFacts(
             id=0, code=config.organisation_code, name=config.organisation_name or config.organisation_code,
