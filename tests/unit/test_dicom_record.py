@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from crosslight.standards.dicom import gate, header
-from crosslight.standards.dicom.record import Instance, RecordRules, build, patient_of, series_digest
+from crosslight.standards.dicom.record import Instance, RecordRules, build, patient_of, series_digest, unidentified
 from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier
 from crosslight.standards.study import StudyRecord
 
@@ -159,3 +159,13 @@ def test_the_same_record_whatever_the_order_and_majority_where_they_disagree() -
 
 def test_no_instances_no_record() -> None:
     assert build(make.STUDY, [], RULES) is None
+
+
+def test_a_patient_without_an_id_has_one_for_the_study() -> None:
+    """D4: an unknown patient is publishable, and joins nobody."""
+    instances = [_instance(_header(PatientName="Unknown^Male", PatientID=pid), {}) for pid in ("", " ")]
+    one, two = build("1.2.3", instances, RULES), build("1.2.4", instances, RULES)
+    assert one is not None and two is not None
+    assert one.patient.local == Identifier(unidentified("1.2.3"), RULES.authority, RULES.namespace)
+    assert one.patient.local.value != two.patient.local.value
+    assert one.patient.name.family == "Unknown"

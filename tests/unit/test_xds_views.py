@@ -126,6 +126,17 @@ def test_own_publication_comes_back_without_extras() -> None:
     assert (back.record.modalities, back.record.body_sites) == (("CT",), ("CHEST",))
 
 
+def test_a_growing_study_says_so_and_is_heard() -> None:
+    """D14 on the SOAP road: what FHIR calls registered is extra metadata of the entry, and comes back as no extra."""
+    growing = publication(replace(RECORD, progress="arriving"))
+    for pub in (growing, publication(RECORD)):
+        entry = through_xml(views.objects_of(pub, CX)).documents[0]
+        back = views.publication_from_submission(entry, source=SOURCE, secret=SECRET, zone="Europe/London")
+        assert back.record.progress == pub.record.progress
+        assert "entry" not in back.extras
+        assert [s.name for s in entry.slots] == ([v.PROGRESS_SLOT] if pub is growing else [])
+
+
 def test_own_version_needs_the_secret() -> None:
     from crosslight.standards.ids import DerivedId, Kind, study_tag
 

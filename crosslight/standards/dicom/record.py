@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from crosslight.standards.dicom.header import Attributes, coded, first_text, items, values
 from crosslight.standards.ids import Identifier, is_uid, national_number
@@ -71,7 +71,7 @@ def build(study_uid: str, instances: Iterable[Instance], rules: RecordRules) -> 
     series_sets = {uid: fill(rank([(i.series, i.sop_uid) for i in group])) for uid, group in by_series.items()}
     record = StudyRecord(
         study_uid=study_uid,
-        patient=patient_of(ranked[0], rules),
+        patient=_named(patient_of(ranked[0], rules), study_uid, rules),
         accessions=_distinct([*_accessions(filled, rules), *_requested(series_sets.values(), rules)]),
         orders=_distinct(_orders(series_sets.values())),
         study_id=first_text(filled, "00200010"),
@@ -169,6 +169,18 @@ def patient_of(study: Attributes, rules: RecordRules) -> Patient:
         birth_date=born if _DATE.match(born) else "",
         sex=sex if sex in ("M", "F", "O") else "",
     )
+
+
+def unidentified(study_uid: str) -> str:
+    """The local id of a patient whose objects give none (an unknown trauma patient, a phantom): one for each study, so that it
+    can be published (D4) and joins nobody else's."""
+    return f"NOID-{hashlib.sha256(study_uid.encode()).hexdigest()[:20].upper()}"
+
+
+def _named(patient: Patient, study_uid: str, rules: RecordRules) -> Patient:
+    if patient.local.value:
+        return patient
+    return replace(patient, local=Identifier(unidentified(study_uid), rules.authority, rules.namespace))
 
 
 def _national(authority: str, value: str, rules: RecordRules) -> str | None:

@@ -22,6 +22,7 @@ from crosslight.standards.xds.metadata import (
     DocumentEntry,
     RegistryObject,
     RegistryObjects,
+    Slot,
     SubmissionSet,
     as_text,
     field_from_plain,
@@ -37,6 +38,7 @@ from crosslight.standards.xds.xml import legal
 MAX_TITLE = 1024  # rim:FreeFormText
 #: Said anew by whoever renders, never kept from a submission.
 _RENDERED = frozenset({"entry_uuid", "status", "home", "logical_id", "version", "patient_id"})
+_GROWING = (Slot(v.PROGRESS_SLOT, (v.ARRIVING,)),)
 ObjectT = TypeVar("ObjectT", DocumentEntry, SubmissionSet, Association)
 
 
@@ -74,6 +76,7 @@ def _plain_entry(publication: Publication, patient_cx: str) -> DocumentEntry:
         practice_setting=values.RADIOLOGY,
         confidentiality=(values.NORMAL,),
         event_codes=tuple(dict.fromkeys((*modalities, *(s for s in sites if s is not None)))),
+        slots=_GROWING if record.progress == "arriving" else (),
     )
 
 
@@ -283,6 +286,7 @@ def _record_of(entry: DocumentEntry, zone: str) -> StudyRecord:
         modalities=tuple(sorted(_modalities(entry.event_codes))),
         body_sites=tuple(sorted(sites)),
         detail="entry",
+        progress="arriving" if _GROWING[0] in entry.slots else "complete",
     )
 
 

@@ -28,6 +28,9 @@ REPLACING = frozenset({RPLC, XFRM_RPLC})
 #: Relationships whose target must be in the registry already; the others may stand in the same submission.
 TARGET_IN_REGISTRY = frozenset({RPLC, XFRM_RPLC, IS_SNAPSHOT_OF})
 
+#: Extra metadata of our own entries (ITI TF-3 4.2.3.1.6), while a study still grows: FHIR ``registered`` (D14).
+PROGRESS_SLOT, ARRIVING = "urn:crosslight:progress", "arriving"
+
 # classification schemes
 DE_AUTHOR = "urn:uuid:93606bcf-9494-43ec-9b4e-a7748d1a838d"
 SS_AUTHOR = "urn:uuid:a7058bb9-b4e4-4307-ba5b-e3f0ab85e12d"
