@@ -85,6 +85,7 @@ class DetailPort(Protocol):
 class _Try:
     attempts: int = 0
     not_before_s: float = 0.0
+    again: bool = False  # woken since the run under way began
 
 
 class Enricher:
@@ -124,7 +125,7 @@ class Enricher:
 
     def wake(self, key: HoldingKey) -> None:
         """A holding that knows only its entry was committed."""
-        self._tries.setdefault(key, _Try())
+        self._tries.setdefault(key, _Try()).again = True
         self._wake.set()
 
     def members_changed(self) -> None:
@@ -205,9 +206,11 @@ class Enricher:
 
     async def _one(self, key: HoldingKey, member: Member) -> None:
         tried = self._tries.setdefault(key, _Try())
+        tried.again = False
         try:
             await self.enrich(key, member)
-            self._tries.pop(key, None)
+            if not tried.again:  # otherwise another version was accepted meanwhile: it is completed next
+                self._tries.pop(key, None)
             self.completed += 1
         except Exception as error:
             self.failed += 1

@@ -1,0 +1,55 @@
+"""A version accepted while the one before it is being completed is completed at once, not at the next scan."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+from crosslight.runtime.clock import SystemClock, SystemIds
+from crosslight.standards.ids import MemberId
+from registry.index.model import HoldingKey, RecordKey
+from registry.intake.enrich import EnrichConfig, Enricher
+from registry.members.model import Member
+
+KEY = HoldingKey(RecordKey(1), "1.2.3", MemberId(7))
+
+
+class Slow(Enricher):
+    """Counts runs; the first one lasts until it is let go."""
+
+    def __init__(self) -> None:
+        anything: Any = SimpleNamespace()
+        index = SimpleNamespace(unenriched=self._nothing_waits)
+        directory = SimpleNamespace(by_id=lambda member: SimpleNamespace(id=member, status="active"))
+        gateway = SimpleNamespace(reachable=lambda member: True)
+        super().__init__(
+            cast(Any, index), anything, cast(Any, directory), cast(Any, gateway), anything, anything, SystemClock(), SystemIds(),
+            anything, EnrichConfig(scan_s=3600),
+        )  # fmt: skip
+        self.runs = 0
+        self.started, self.go_on, self.twice = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def _nothing_waits(self, limit: int) -> list[HoldingKey]:
+        return []
+
+    async def enrich(self, key: HoldingKey, member: Member) -> bool:
+        self.runs += 1
+        self.started.set()
+        if self.runs == 1:
+            await self.go_on.wait()
+        else:
+            self.twice.set()
+        return True
+
+
+async def test_a_wake_during_a_run_is_not_lost() -> None:
+    enricher = Slow()
+    enricher.start()
+    enricher.wake(KEY)
+    await asyncio.wait_for(enricher.started.wait(), 5)
+    enricher.wake(KEY)
+    enricher.go_on.set()
+    await asyncio.wait_for(enricher.twice.wait(), 5)
+    await enricher.stop()
+    assert enricher.runs == 2
