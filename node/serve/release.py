@@ -18,9 +18,12 @@ from aiohttp import web
 
 from crosslight.runtime.audit import AuditEntry, AuditLog
 from crosslight.runtime.http import CORRELATION, PRINCIPAL
+from crosslight.runtime.log import get_logger
 from crosslight.standards.access import Action, Decision, Face, Principal, decide
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError, Forbidden, Unauthenticated, Unavailable
+
+log = get_logger("release")
 
 GrantKind = Literal["open", "access", "release", "certificate"]
 MAX_AUDITED_STUDIES = 1000  # of a search; more are counted
@@ -160,14 +163,21 @@ class Release:
         await self._end(act, act.outcome)
 
     async def _end(self, act: Act, outcome: str) -> None:
-        if not act.begun:
-            await self._audit.begin(act.complete())
+        if not act.begun:  # the answer is still held back: act and outcome in one commit
+            await self._audit.whole(act.complete(), outcome)
             act.begun = True
-        # A client that hangs up after the last byte cancels the handler; what was sent whole gets its outcome all the same.
-        task = asyncio.get_running_loop().create_task(self._audit.end(act.entry, outcome))
+            return
+        # Nobody waits for the outcome: a client that hangs up after the last byte cannot cancel it, and the next request on its
+        # connection need not wait for a disk. The audit's writer takes entries in order, so it cannot fall behind the acts.
+        task = asyncio.get_running_loop().create_task(self._outcome(act.entry, outcome))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
-        await asyncio.shield(task)
+
+    async def _outcome(self, entry: AuditEntry, outcome: str) -> None:
+        try:
+            await self._audit.end(entry, outcome)
+        except Exception:
+            log.exception("an outcome could not be audited", correlation=entry.correlation)
 
     async def close(self) -> None:
         """Wait until the outcomes still being written are committed."""

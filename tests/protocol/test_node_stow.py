@@ -183,7 +183,11 @@ async def test_the_audit_must_be_writable(node: Served) -> None:
     async def broken(entry: object) -> None:
         raise StorageError("no audit")
 
+    async def broken_whole(entry: object, outcome: str) -> None:
+        raise StorageError("no audit")
+
     node.audit.begin = broken  # type: ignore[method-assign]
+    node.audit.whole = broken_whole  # type: ignore[method-assign]
     async with node.session.get(f"{node.url}/dicomweb/studies") as response:
         assert response.status == 503
     status, _ = await stow(node, part10(ct()))

@@ -63,6 +63,15 @@ class AuditLog:
         """As :meth:`end`, from a thread."""
         self._db.submit_write("audit_end", lambda tx: self._insert(tx, "outcome", entry, outcome)).result()
 
+    async def whole(self, entry: AuditEntry, outcome: str) -> None:
+        """Commit an act and its outcome together, where the answer is held back until then. Raises as :meth:`begin`."""
+
+        def write(tx: Tx) -> None:
+            self._insert(tx, "act", entry, "")
+            self._insert(tx, "outcome", entry, outcome)
+
+        await self._db.write("audit_whole", write)
+
     def _insert(self, tx: Tx, kind: str, entry: AuditEntry, outcome: str) -> None:
         who = orjson.dumps(entry.principal.describe()).decode()
         query = orjson.dumps(entry.query, default=str).decode() if kind == "act" and entry.query else ""
