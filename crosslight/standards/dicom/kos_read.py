@@ -98,17 +98,17 @@ def _items(ds: Any, keyword: str) -> list[Any]:
 def _read_issuer(ds: Any, keyword: str) -> tuple[str, str]:
     """(namespace, OID) of an issuer sequence."""
     for item in _items(ds, keyword):
-        oid = _value(item, "UniversalEntityID").strip()
-        iso = _value(item, "UniversalEntityIDType").strip() in ("ISO", "")
-        return _value(item, "LocalNamespaceEntityID").strip(), oid if iso and is_uid(oid) else ""
+        oid = _value(item, "UniversalEntityID").strip(" \0")
+        iso = _value(item, "UniversalEntityIDType").strip(" \0") in ("ISO", "")
+        return _value(item, "LocalNamespaceEntityID").strip(" \0"), oid if iso and is_uid(oid) else ""
     return "", ""
 
 
 def _read_patient_id(ds: Any) -> Identifier | None:
-    value = _value(ds, "PatientID").strip()
+    value = _value(ds, "PatientID").strip(" \0")
     if not value:
         return None
-    namespace = _value(ds, "IssuerOfPatientID").strip()
+    namespace = _value(ds, "IssuerOfPatientID").strip(" \0")
     local, oid = _read_issuer(ds, "IssuerOfPatientIDQualifiersSequence")
     return Identifier(value=value, authority=oid, namespace=namespace or local)
 
@@ -122,8 +122,8 @@ def _read_patient(ds: Any) -> Patient | None:
         local=local,
         others=tuple(dict.fromkeys(o for o in others if o is not None and o != local)),
         name=PersonName(_value(ds, "PatientName")),
-        birth_date=_value(ds, "PatientBirthDate").strip(),
-        sex=_value(ds, "PatientSex").strip(),
+        birth_date=_value(ds, "PatientBirthDate").strip(" \0"),
+        sex=_value(ds, "PatientSex").strip(" \0"),
     )
 
 
@@ -132,10 +132,10 @@ def _read_requests(ds: Any) -> tuple[tuple[Identifier, ...], tuple[Identifier, .
     orders: list[Identifier] = []
     for source in (ds, *_items(ds, "ReferencedRequestSequence")):
         namespace, oid = _read_issuer(source, "IssuerOfAccessionNumberSequence")
-        if value := _value(source, "AccessionNumber").strip():
+        if value := _value(source, "AccessionNumber").strip(" \0"):
             accessions.append(Identifier(value=value, authority=oid, namespace=namespace))
         namespace, oid = _read_issuer(source, "OrderPlacerIdentifierSequence")
-        if value := _value(source, "PlacerOrderNumberImagingServiceRequest").strip():
+        if value := _value(source, "PlacerOrderNumberImagingServiceRequest").strip(" \0"):
             orders.append(Identifier(value=value, authority=oid, namespace=namespace))
     return tuple(dict.fromkeys(accessions)), tuple(dict.fromkeys(orders))
 
@@ -143,7 +143,9 @@ def _read_requests(ds: Any) -> tuple[tuple[Identifier, ...], tuple[Identifier, .
 def _read_title(ds: Any) -> Coded:
     for item in _items(ds, "ConceptNameCodeSequence"):
         return Coded(
-            _value(item, "CodeValue").strip(), _value(item, "CodingSchemeDesignator").strip(), _value(item, "CodeMeaning").strip()
+            _value(item, "CodeValue").strip(" \0"),
+            _value(item, "CodingSchemeDesignator").strip(" \0"),
+            _value(item, "CodeMeaning").strip(" \0"),
         )
     return Coded("")
 
@@ -163,9 +165,9 @@ def _references(ds: Any, max_instances: int) -> tuple[list[ManifestSeries], dict
         where = ManifestSeries(
             study_uid=study_uid,
             series_uid=checked_uid(_value(item, "SeriesInstanceUID"), "SeriesInstanceUID of the evidence"),
-            retrieve_ae_title=_value(item, "RetrieveAETitle").strip(),
+            retrieve_ae_title=_value(item, "RetrieveAETitle").strip(" \0"),
             retrieve_location_uid=_value(item, "RetrieveLocationUID"),
-            retrieve_url=_value(item, "RetrieveURL").strip(),
+            retrieve_url=_value(item, "RetrieveURL").strip(" \0"),
         )
         series.append(where)
         for reference in _items(item, "ReferencedSOPSequence"):
@@ -205,7 +207,7 @@ def _parse(data: bytes, max_instances: int) -> Manifest:
         raise Malformed("The manifest is not a Key Object Selection document.", why="RAD TF-3 4.68: SOP Class of the KOS.")
     series, instances = _references(ds, max_instances)
     accessions, orders = _read_requests(ds)
-    zone = _value(ds, "TimezoneOffsetFromUTC").strip()
+    zone = _value(ds, "TimezoneOffsetFromUTC").strip(" \0")
     return Manifest(
         document_uid=checked_uid(_value(ds, "SOPInstanceUID"), "SOPInstanceUID"),
         study_uid=checked_uid(_value(ds, "StudyInstanceUID"), "StudyInstanceUID"),
@@ -217,7 +219,7 @@ def _parse(data: bytes, max_instances: int) -> Manifest:
         accessions=accessions,
         orders=orders,
         time=StudyTime(
-            date=_value(ds, "StudyDate").strip(), time=_value(ds, "StudyTime").strip(), zone=zone,
+            date=_value(ds, "StudyDate").strip(" \0"), time=_value(ds, "StudyTime").strip(" \0"), zone=zone,
             zone_source="tag" if zone else "none",
         ),
         description=_value(ds, "StudyDescription"),

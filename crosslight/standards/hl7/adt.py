@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from crosslight.standards.hl7.message import Message, Segment, escape, parse_message, render
+from crosslight.standards.hl7.message import NULL, Message, Segment, escape, parse_message, render
 from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier, is_uid
 from crosslight.standards.problem import Invalid, Malformed, Unsupported
 from crosslight.standards.study import Patient, PersonName
@@ -25,7 +25,6 @@ _NOT_VERIFIED = frozenset({"02", "03", "04", "05", "06", "07", "08"})
 _SEX = {"M": "M", "F": "F", "O": "O", "A": "O", "N": "O"}  # HL7 table 0001 -> DICOM CS; U says nothing
 #: Namespaces (PID-3.4.1) that are used without an OID and mean a national authority.
 NATIONAL_NAMESPACES: Mapping[str, str] = {"NHS": NHS_NUMBER_OID, "CHI": CHI_OID}
-NULL = '""'  # "delete what you hold" (HL7 v2.3.1 2.8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,13 +151,13 @@ class _Ids:
             authority = self.namespaces.get(namespace) or (namespace if is_uid(namespace) else "")
         if not authority and not namespace and not universal:
             authority = self.default
-        if value == NULL:
+        if segment.is_null(repetition, 1):
             return Identifier("", authority, namespace) if authority else None
         return Identifier(value, authority, namespace) if value else None
 
 
 def _demographics(pid: Segment) -> dict[str, Any]:
-    erase = frozenset(name for name, field in (("birth_date", 7), ("sex", 8), ("postcode", 11)) if pid.component(field) == NULL)
+    erase = frozenset(name for name, field in (("birth_date", 7), ("sex", 8), ("postcode", 11)) if _nulled(pid, field))
     birth = pid.component(7)
     birth = birth[:8] if birth[:8].isascii() and birth[:8].isdecimal() else ""
     reliability = {pid.text(r, 1) for r in pid.repetitions(32)}
@@ -167,10 +166,20 @@ def _demographics(pid: Segment) -> dict[str, Any]:
         "name": _name(pid),
         "birth_date": birth,
         "sex": _SEX.get(pid.component(8).upper(), ""),
-        "postcode": next((code for r in pid.repetitions(11) if (code := pid.text(r, 5)) and code != NULL), ""),
+        "postcode": next((code for r in pid.repetitions(11) if (code := _said(pid, r, 5))), ""),
         "traced": traced,
         "erase": erase,
     }
+
+
+def _nulled(segment: Segment, field: int) -> bool:
+    repetitions = segment.repetitions(field)
+    return bool(repetitions) and segment.is_null(repetitions[0], 1)
+
+
+def _said(segment: Segment, repetition: str, m: int) -> str:
+    """The text of a component, '' for a null."""
+    return "" if segment.is_null(repetition, m) else segment.text(repetition, m)
 
 
 _TYPES = {"L": 0, "D": 1, "": 2, "C": 3}  # XPN.7, HL7 table 0200: legal, display, unsaid, adopted; others are aliases
@@ -179,7 +188,7 @@ _GROUPS = {"A": 0, "I": 1, "P": 2}  # XPN.8, HL7 table 0465 (0390): alphabetic, 
 
 def _name(pid: Segment) -> PersonName:
     """The best name as a DICOM PN; XPN is family, given, middle, suffix, prefix, PN has the last two the other way round."""
-    repetitions = [r for r in pid.repetitions(5) if any(pid.text(r, n) not in ("", NULL) for n in range(1, 6))]
+    repetitions = [r for r in pid.repetitions(5) if any(_said(pid, r, n) for n in range(1, 6))]
     if not repetitions:
         return PersonName("")
     best = min((_TYPES.get(pid.text(r, 7), 9) for r in repetitions), default=9)
@@ -189,14 +198,14 @@ def _name(pid: Segment) -> PersonName:
             continue
         at = _GROUPS.get(pid.text(repetition, 8), 0)
         if not groups[at]:
-            parts = [pid.text(repetition, n) for n in (1, 2, 3, 5, 4)]
+            parts = [_said(pid, repetition, n) for n in (1, 2, 3, 5, 4)]
             groups[at] = "^".join(_pn_part(part) for part in parts).rstrip("^")
     return PersonName("=".join(groups).rstrip("="))
 
 
 def _pn_part(text: str) -> str:
-    """A component of a PN cannot hold its delimiters (PS3.5 6.2.1) or a null."""
-    return "" if text == NULL else text.translate({0x5E: " ", 0x3D: " ", 0x5C: " "}).strip()
+    """A component of a PN cannot hold its delimiters (PS3.5 6.2.1)."""
+    return text.translate({0x5E: " ", 0x3D: " ", 0x5C: " "}).strip()
 
 
 # --- writing -------------------------------------------------------------------------------------------------------

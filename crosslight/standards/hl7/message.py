@@ -14,6 +14,7 @@ from crosslight.standards.problem import Malformed, TooLarge, Unsupported
 
 MAX_SEGMENTS = 1000
 MAX_REPETITIONS = 200
+NULL = '""'  # "delete what you hold" (HL7 v2.3.1 2.8)
 
 #: HL7 table 0211, alternate character sets -> Python codec.
 CHARSETS = {
@@ -108,11 +109,18 @@ class Segment:
 
     def text(self, repetition: str, m: int, sub: int = 1) -> str:
         """The text of component ``m``, subcomponent ``sub`` of a raw repetition."""
+        return self.delimiters.unescape(self._raw(repetition, m, sub)).strip(" ")
+
+    def is_null(self, repetition: str, m: int) -> bool:
+        """Whether component ``m`` is the null value; the same characters escaped are text (HL7 v2.3.1 2.8)."""
+        return self._raw(repetition, m, 1).strip(" ") == NULL
+
+    def _raw(self, repetition: str, m: int, sub: int) -> str:
         parts = self.components(repetition)
         if m > len(parts):
             return ""
         subs = parts[m - 1].split(self.delimiters.subcomponent)
-        return self.delimiters.unescape(subs[sub - 1]).strip(" ") if sub <= len(subs) else ""
+        return subs[sub - 1] if sub <= len(subs) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +196,12 @@ def _segment(line: str, delimiters: Delimiters) -> Segment:
 
 
 def escape(text: str) -> str:
-    """``text`` with standard delimiters and control characters escaped; the latter as the hexadecimal of their octet."""
+    """``text`` with standard delimiters and control characters escaped; the latter as the hexadecimal of their octet.
+
+    Text that would be the null value is escaped whole.
+    """
+    if text.strip(" ") == NULL:
+        return text.replace(NULL, "\\X2222\\")
     return _STANDARD.sub(lambda m: f"\\{_NAMED.get(m.group(), f'X{ord(m.group()):02X}')}\\", text)
 
 

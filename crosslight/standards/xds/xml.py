@@ -151,6 +151,6 @@ def children(element: Element, namespace: str, name: str) -> list[Element]:
 
 
 def attribute(element: Element, name: str, default: str = "") -> str:
-    """An attribute's value without surrounding white space."""
+    """An attribute's value without surrounding white space, as XML counts it (XML 1.0 2.3)."""
     value = element.get(name)
-    return default if value is None else str(value).strip()
+    return default if value is None else str(value).strip(" \t\r\n")
