@@ -230,6 +230,12 @@ class SoapRoad:
 
     async def _chain_objects(self, job: Job) -> list[str]:
         """Every object of the study's chain, as the registry has it: entries, their submission sets, all associations."""
+        entries, sets, links = await self._chain(job)
+        there = await self._port.documents(sorted(entries))
+        return [*sorted(there), *sorted(sets), *sorted(links)]
+
+    async def _chain(self, job: Job) -> tuple[set[str], set[str], set[str]]:
+        """Entries, submission sets and associations that hang together with those known, by following associations."""
         tag = study_tag(self._identity().secret, job.study_uid)
         versions = job.acked.chain if job.acked is not None else ()
         entries = {DerivedId(Kind.DOCUMENT_ENTRY, version, tag).urn() for version in versions}
@@ -248,8 +254,7 @@ class SoapRoad:
             fresh = more_entries | more_sets
             if not fresh:
                 break
-        there = await self._port.documents(sorted(entries))
-        return [*sorted(there), *sorted(sets), *sorted(links)]
+        return entries, sets, links
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
@@ -262,6 +267,16 @@ class SoapRoad:
         if job.act.replaces is not None:
             versions.add(job.act.replaces)
         by_uuid = {DerivedId(Kind.DOCUMENT_ENTRY, version, tag).urn(): version for version in versions}
+        found = await self._port.documents(sorted(by_uuid))
+        return _acked_of({by_uuid[uuid]: state for uuid, state in found.items() if uuid in by_uuid}, job)
+
+    async def _whole_truth(self, job: Job) -> Acked | None:
+        """As :meth:`truth`, and over versions that were forgotten here: a restored node meets its own newer entries (D10)."""
+        truth = await self.truth(job)
+        if truth is None or truth.status == "Approved":
+            return truth
+        entries, _, _ = await self._chain(job)
+        by_uuid = {uuid: derived.version for uuid in entries if (derived := DerivedId.parse(uuid)) is not None}
         found = await self._port.documents(sorted(by_uuid))
         return _acked_of({by_uuid[uuid]: state for uuid, state in found.items() if uuid in by_uuid}, job)
 
@@ -279,7 +294,7 @@ class SoapRoad:
                         study_uid=study_uid, act=Act(kind="deprecate", version=acked.version), acked=acked, unsettled=True,
                         attempts=0,
                     )  # fmt: skip
-                    truth = await self.truth(job)
+                    truth = await self._whole_truth(job)
                     if truth is None or (truth.version, truth.status) != (acked.version, acked.status):
                         differing[study_uid] = truth
         except (Unavailable, PeerError) as error:
