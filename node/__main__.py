@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 
 from crosslight import __version__
+from crosslight.runtime.command import run, write_unit
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.log import setup_logging
 from crosslight.runtime.serving import serve as serve_until_told
 from crosslight.standards.problem import CrosslightError
 from node import commands
 from node.config import read_config
-from node.setup import init_node, join_region, write_unit
+from node.setup import init_node, join_region
 
-T = TypeVar("T")
 console = Console()
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work; a problem ends it with its own words and status 1."""
-    try:
-        return asyncio.run(work)
-    except CrosslightError as error:
-        raise click.ClickException(str(error)) from error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -69,7 +58,7 @@ def init(directory: Path, systemd: bool) -> None:
         f"Made {path}. Look through it; set listen.public_host and [[dimse.callers]] at least.", markup=False, soft_wrap=True
     )
     if systemd:
-        unit = write_unit(directory, files)
+        unit = write_unit(directory, "node", files)
         console.print(
             f"Made {unit}: copy it to /etc/systemd/system, then: systemctl enable --now crosslight-node",
             markup=False,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 
 from crosslight import __version__
 from crosslight.runtime.clock import SystemClock, SystemIds
+from crosslight.runtime.command import run, write_unit
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.log import setup_logging
 from crosslight.runtime.serving import serve as serve_until_told
@@ -21,18 +19,9 @@ from crosslight.standards.problem import CrosslightError
 from registry import backup as backups
 from registry import commands
 from registry.config import read_config
-from registry.setup import init_registry, write_unit
+from registry.setup import init_registry
 
-T = TypeVar("T")
 console = Console()
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work; a problem ends it with its own words and status 1."""
-    try:
-        return asyncio.run(work)
-    except CrosslightError as error:
-        raise click.ClickException(str(error)) from error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -67,7 +56,7 @@ def init(directory: Path, systemd: bool) -> None:
         soft_wrap=True,
     )
     if systemd:
-        unit = write_unit(directory, files)
+        unit = write_unit(directory, "registry", files)
         console.print(
             f"Made {unit}: copy it to /etc/systemd/system, then: systemctl enable --now crosslight-registry",
             markup=False,

@@ -1,0 +1,75 @@
+"""What the commands of both services share: making a folder, a systemd unit, and ending with a problem's own words."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from crosslight.runtime.config import commented
+from crosslight.runtime.files import Files
+from crosslight.standards.problem import ConfigError, CrosslightError
+
+T = TypeVar("T")
+
+UNIT = """\
+[Unit]
+Description=Crosslight {service}
+Wants=network-online.target
+After=network-online.target postgresql.service
+
+[Service]
+ExecStart={python} -m {service} --dir {folder} serve
+Restart=always
+RestartSec=2
+User={user}
+UMask=0077
+NoNewPrivileges=true
+ProtectSystem=strict
+ProtectHome=read-only
+PrivateTmp=true
+ReadWritePaths={folder}
+LimitNOFILE=65536
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work; a problem ends it with its own words and status 1."""
+    try:
+        return asyncio.run(work)
+    except CrosslightError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def make_folder(folder: Path, file: str, config: type[Any], values: dict[str, Any], files: Files) -> Path:
+    """Make ``folder`` (0700) with a commented configuration file in it; the file's path.
+
+    Raises:
+        ConfigError: if there is one already.
+    """
+    path = folder / file
+    if path.exists():
+        raise ConfigError(f"{path} is there already.", todo="Edit it, or choose another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chmod(folder, 0o700)
+    title = f"Crosslight {path.stem}. Every key is explained; those that are commented out have the value shown."
+    files.write_atomic(path, commented(config, values, title).encode(), mode=0o600)
+    return path
+
+
+def write_unit(folder: Path, service: str, files: Files) -> Path:
+    """A systemd unit for this folder, to be copied to where systemd looks; the service runs as the folder's owner."""
+    path = folder / f"crosslight-{service}.service"
+    user = pwd.getpwuid(folder.stat().st_uid).pw_name
+    text = UNIT.format(python=sys.executable, folder=folder.resolve(), user=user, service=service)
+    files.write_atomic(path, text.encode())
+    return path
