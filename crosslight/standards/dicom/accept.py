@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from crosslight.standards.problem import NotAcceptable
 
@@ -88,11 +89,14 @@ def parse_accept(headers: Iterable[str], query: str = "") -> tuple[MediaRange, .
     texts = [query] if query.strip() else list(headers)
     ranges: list[MediaRange] = []
     for text in texts:
-        for element in _split(text[:MAX_ACCEPT_CHARS], ","):
-            found = _range(element)
-            if found is not None and len(ranges) < MAX_RANGES:
-                ranges.append(found)
+        ranges += _ranges(text[:MAX_ACCEPT_CHARS])[: MAX_RANGES - len(ranges)]
     return tuple(ranges) or ANYTHING
+
+
+@lru_cache(maxsize=256)
+def _ranges(text: str) -> tuple[MediaRange, ...]:
+    """The readable ranges of one header; clients send the same few all day."""
+    return tuple(found for element in _split(text, ",") if (found := _range(element)) is not None)[:MAX_RANGES]
 
 
 def _split(text: str, separator: str) -> list[str]:
