@@ -42,25 +42,11 @@ async def measure(options: Options) -> list[Section]:
     """The section."""
     count = 6 if options.quick else 20
     async with region(options.folder / "latency", free_ports(100), list(ROADS.values())) as made:
-        await _linked(made)
         results = {}
         for road, code in ROADS.items():
             options.say(f"{count} studies by {road}")
             results[road] = await _scanner(made, options.folder / f"scan-{road}", code, count)
     return [_section(results, count)]
-
-
-async def _linked(made: DemoRegion) -> None:
-    """Wait until both nodes are linked to the registry."""
-    answers: list[bytes] = []
-    request = get(f"{HOST}:{made.port_base}", "/health/ready", "application/json")
-    for _ in range(300):
-        await load(HOST, made.port_base, [request], keep=answers)
-        states = orjson.loads(answers[-1])["members"]
-        if all("unreachable" not in states[code] for code in ROADS.values()):
-            return
-        await asyncio.sleep(0.1)
-    raise BadAnswerError("the nodes are not linked to the registry")
 
 
 async def _scanner(made: DemoRegion, folder: Path, code: str, count: int) -> list[Watched]:

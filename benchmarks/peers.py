@@ -14,6 +14,8 @@ from pathlib import Path
 
 import orjson
 
+from benchmarks.load import get, load
+from benchmarks.meter import cpu_s
 from crosslight.runtime.process import die_with_parent
 from simulations.region import DemoRegion
 from simulations.topology import read_topology
@@ -102,6 +104,15 @@ async def orthanc(folder: Path, port: int) -> AsyncIterator[int]:
         yield pid
 
 
+async def settle(*pids: int, longest_s: float = 30.0) -> None:
+    """Wait until these processes rest: what they still do for what came before is no part of what comes now."""
+    for _ in range(int(longest_s)):
+        before = cpu_s(*pids)
+        await asyncio.sleep(1.0)
+        if cpu_s(*pids) - before < 0.05:
+            return
+
+
 # --- ours ----------------------------------------------------------------------------------------------------------
 
 
@@ -113,9 +124,27 @@ async def region(folder: Path, port: int, codes: Sequence[str], say: Callable[[s
         await made.make(say)
         for code in codes:
             await made.start(code)
+        await linked(made, codes)
         yield made
     finally:
         await made.stop()
+
+
+async def linked(made: DemoRegion, codes: Sequence[str]) -> None:
+    """Wait until these nodes are linked to the registry.
+
+    Raises:
+        MissingError: they are not in time.
+    """
+    answers: list[bytes] = []
+    request = get(f"{HOST}:{made.port_base}", "/health/ready", "application/json")
+    for _ in range(int(START_S / 0.1)):
+        await load(HOST, made.port_base, [request], keep=answers)
+        states = orjson.loads(answers[-1])["members"]
+        if all("unreachable" not in states[code] for code in codes):
+            return
+        await asyncio.sleep(0.1)
+    raise MissingError("the nodes are not linked to the registry")
 
 
 def module(name: str, *arguments: str) -> list[str]:
