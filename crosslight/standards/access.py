@@ -51,7 +51,7 @@ TABLE: dict[str, dict[str, frozenset[str]]] = {
         "hl7": frozenset({"feed"}),
     },
     "identity": {"portal": frozenset({"search", "read"}), "fhir": frozenset({"search", "read"})},
-    "operator": {"admin": frozenset({"operate"}), "fhir": frozenset({"read"})},
+    "operator": {"admin": frozenset({"operate"})},
     "ig": {"admin": frozenset({"audit"})},
     "porter": {},
     "member": {

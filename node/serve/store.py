@@ -102,6 +102,14 @@ class _Receiver:
                 await self._data(chunk)
             await self._end()
             return
+        media, said = parameters(content_type)
+        if (media and media != "multipart/related") or said.get("type", DICOM).lower() != DICOM:
+            refused = Malformed(
+                "Only instances as files are stored here.", why="PS3.18 10.5.1.1: metadata and bulk data apart are not taken.",
+                todo='Send multipart/related; type="application/dicom".', where="Content-Type",
+            )  # fmt: skip
+            refused.http_status = 415
+            raise refused
         reader = RelatedReader(boundary_of(content_type), max_parts=self._serve.config.max_stow_parts)
         async for chunk in self._body(limit):
             for event in reader.feed(chunk):

@@ -223,6 +223,10 @@ class DicomwebFace:
                 extra=self._cors(request),
             )  # fmt: skip
 
+    async def nothing(self, request: web.Request) -> web.StreamResponse:
+        """Any other address: without this, OPTIONS for all of them would make it 405."""
+        raise NotFound("There is no such resource.", why="PS3.18 10.4.1.", where="path")
+
     async def store(self, request: web.Request) -> web.StreamResponse:
         """STOW-RS: a region has no archive."""
         raise Unsupported(
@@ -334,4 +338,4 @@ def routes(face: DicomwebFace, prefix: str = "/dicomweb") -> list[web.RouteDef]:
             web.get(f"{root}/studies/{study}", face.retrieve),
             web.get(f"{root}/studies/{study}/{{tail:.+}}", face.retrieve),
         ]
-    return found
+    return [*found, web.get(f"{prefix}/{{path:.*}}", face.nothing)]

@@ -58,7 +58,7 @@ class Facts:
             authority=member.authority,
             repository_unique_id=member.repository_unique_id,
             retrieve_location_uid=member.retrieve_location_uid,
-            dicomweb=member.endpoints.dicomweb or f"{self._dicomweb}/members/{member.code}",
+            dicomweb=_people_root(member) or f"{self._dicomweb}/members/{member.code}",
             active=member.status != "suspended",
             reachable=self._directory.presence(member.id).reachable,
         )
@@ -105,3 +105,8 @@ class Facts:
     def holdings(self, answer: Answer) -> list[HoldingFacts]:
         """Every holding that is approved."""
         return [self.holding(answer, holding) for holding in answer.holdings if holding.state == "approved"]
+
+
+def _people_root(member: Member) -> str:
+    """A member's DICOMweb root as apps reach it with a bearer token: at its own nodes the listener that asks no certificate."""
+    return f"{member.endpoints.base}/dicomweb" if member.endpoints.base else member.endpoints.dicomweb

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -89,7 +90,8 @@ class DirectoryHandlers:
         search = asked.search
         async with face.question(request, "search", DirectoryQuestion()) as answer:
             facts = face.facts(request)
-            rows = [r for r in self._all(facts, answer) if all(_holds(r, c, self._rule) for c in search.criteria)]
+            criteria = [self._resolved(c, facts, answer) for c in search.criteria]
+            rows = [r for r in self._all(facts, answer) if all(_holds(r, c, self._rule) for c in criteria)]
             total, rows, after = _slice(rows, asked.after, search.count)
             entries = [entry(face.cut(self._spec, search, r), asked.base, "match") for r in rows]
             entries += [entry(r, asked.base, "include") for r in self._included(rows, facts, answer, search.includes)]
@@ -98,6 +100,18 @@ class DirectoryHandlers:
             entries.append(entry(operation_outcome(issues, key="outcome"), asked.base, "outcome"))
             links = face.links(request, self._spec, asked, after if search.summary != "count" else None)
             return face.bundle(request, asked, entries, links=links, total=total, answer=answer)
+
+    def _resolved(self, criterion: Criterion, facts: Facts, answer: Answer) -> Criterion:
+        """``organization.identifier`` as references to the organisations that have such an identifier."""
+        if not criterion.by_identifier:
+            return criterion
+        named = [
+            ReferenceValue("Organization", str(one["id"]))
+            for one in organizations(facts, id_part(answer.incarnation))
+            for value in criterion.values
+            if any(token_is(value, i["value"], (i["system"],)) for i in one["identifier"])
+        ]
+        return replace(criterion, values=tuple(named), by_identifier=False)
 
     def _included(self, rows: list[Resource], facts: Facts, answer: Answer, includes: tuple[str, ...]) -> list[Resource]:
         if not includes:

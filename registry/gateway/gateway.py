@@ -274,6 +274,7 @@ class Gateway:
                     response.headers[name] = upstream.headers[name]
             response.headers[HOLDER_HEADER] = holder.member.code
             response.headers[CORRELATION_HEADER] = correlation
+            response.headers["X-Content-Type-Options"] = "nosniff"
             if upstream.content_length is not None:
                 response.content_length = upstream.content_length
             with self.running(request, (holder.member.id,)):

@@ -38,7 +38,8 @@ def world() -> World:
     """One person at three members with seven studies, another person at one."""
     directory = MemoryDirectory()
     for member in list(directory.members.values()):
-        endpoints = Endpoints(dicomweb=f"https://{member.code.lower()}.example/dicomweb", aet=member.code)
+        host = f"https://{member.code.lower()}.example"
+        endpoints = Endpoints(base=host, systems=f"{host}:8443", dicomweb=f"{host}:8443/dicomweb", aet=member.code)
         directory.set(replace(member, endpoints=endpoints))
         directory.presences[member.id] = Presence(member=member.id, reachable=True)
     found = World(directory)
@@ -397,7 +398,10 @@ async def test_directory(region: Region) -> None:
     assert {e["address"] for e in resources(bundle, "include")} == {f"{region.base}/dicomweb", "https://rtk.example/dicomweb"}
     assert (await region.get(f"Organization/{trust['id']}"))["id"] == trust["id"]
     bundle = await region.get("Endpoint", params={"organization": f"Organization/{trust['id']}"})
-    assert [e["address"] for e in resources(bundle)] == ["https://rtk.example/dicomweb"]
+    assert [e["address"] for e in resources(bundle)] == ["https://rtk.example/dicomweb"]  # where apps need no certificate
+    for chain in ("organization.identifier", "organization:identifier"):
+        assert resources(await region.get("Endpoint", params={chain: "RTK"})) == resources(bundle)
+        assert resources(await region.get("Endpoint", params={chain: "NOBODY"})) == []
     seen = []
     bundle = await region.get("Organization", params={"_count": "4"})
     seen += resources(bundle)

@@ -115,7 +115,8 @@ async def test_other_parts_fail_alone(node: Served) -> None:
         (b"--b--\r\n", 'multipart/related; type="application/dicom"; boundary=b', 400),
         (b"--b\nContent-Type: application/dicom\n\nxx\n--b--\n", 'multipart/related; type="application/dicom"; boundary=b', 400),
         (b"whatever", 'multipart/related; type="application/dicom"', 400),
-        (b"{}", "application/json", 400),
+        (b"{}", "application/json", 415),
+        (b"--b\r\n\r\n[]\r\n--b--", 'multipart/related; type="application/dicom+json"; boundary=b', 415),
         (b"x", "", 400),
     ],
 )

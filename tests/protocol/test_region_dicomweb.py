@@ -207,7 +207,7 @@ async def test_status_and_refusals_pass(region: GatewayRegion) -> None:
     base = f"{region.base}/dicomweb/studies"
     for path, accept, status in (
         ("1.2.2/series/9.9", DICOM_PARTS, 404), ("1.2.2", "image/gif", 406), ("9.9.9", DICOM_PARTS, 404),
-        ("1.2.2/other", "*/*", 404), ("1.2.2/series/1.2.2.1/instances/..%2f..", "*/*", 404),
+        ("abc", "*/*", 404), ("1.2.2/other", "*/*", 404), ("1.2.2/series/1.2.2.1/instances/..%2f..", "*/*", 404),
     ):  # fmt: skip
         async with region.http.get(f"{base}/{path}", headers={"Accept": accept}) as response:
             assert response.status == status, (path, await response.read())

@@ -20,6 +20,11 @@ from registry.members.config import MembersConfig
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 
 
+def test_who_runs_the_region_sees_no_patient() -> None:
+    for role in ("operator", "ig", "porter"):
+        assert TABLE[role].keys() <= {"admin"}, role
+
+
 @pytest.mark.parametrize(
     ("age_m", "unused_m", "expected"),
     [(1, 0, True), (600, 29.9, True), (600, 30, False), (29, 30, False), (719.9, 0, True), (720, 0, False), (9999, 9999, False)],

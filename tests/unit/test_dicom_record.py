@@ -165,7 +165,8 @@ def test_a_patient_without_an_id_has_one_for_the_study() -> None:
     """D4: an unknown patient is publishable, and joins nobody."""
     instances = [_instance(_header(PatientName="Unknown^Male", PatientID=pid), {}) for pid in ("", " ")]
     one, two = build("1.2.3", instances, RULES), build("1.2.4", instances, RULES)
-    assert one is not None and two is not None
+    assert one is not None
+    assert two is not None
     assert one.patient.local == Identifier(unidentified("1.2.3"), RULES.authority, RULES.namespace)
     assert one.patient.local.value != two.patient.local.value
     assert one.patient.name.family == "Unknown"

@@ -245,6 +245,15 @@ def test_person_without_national_number_has_the_regions_own() -> None:
     assert [(i["use"], i["value"]) for i in found["identifier"]] == [("secondary", "R77"), ("usual", "H1")]
 
 
+def test_a_national_number_that_is_the_local_one_too_stands_once() -> None:
+    who = patient(RTK, "L1", number=nhs(1))
+    fed = replace(who, local=Identifier(nhs(1), NHS))
+    record = RecordFacts(patient=fed, member=None, national=(Identifier(nhs(1), NHS),), updated=datetime(2026, 1, 2, tzinfo=UTC))
+    person = PersonFacts(fhir_id="a", domain_id=Identifier(nhs(1), NHS), records=(record,))
+    shown = patient_resource(person, SYSTEMS, incarnation="i")["identifier"]
+    assert [i["use"] for i in shown] == ["official"]
+
+
 def test_name_groups_are_kept_apart() -> None:
     names = human_names(PersonName("Yamada^Tarou=山田^太郎=やまだ^たろう"))
     assert [n["family"] for n in names] == ["Yamada", "山田", "やまだ"]

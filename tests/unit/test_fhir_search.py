@@ -141,6 +141,15 @@ def test_what_is_not_understood_is_refused_by_name(name: str, value: str, where:
     assert caught.value.where == where
 
 
+@pytest.mark.parametrize("name", ["patient", "subject", "patient.identifier", "patient:identifier", "subject:Patient.identifier"])
+def test_whom_it_is_about_is_never_left_open(name: str) -> None:
+    """``?patient.identifier=`` must not answer with everybody's studies."""
+    with pytest.raises(Invalid) as caught:
+        search((name, ""))
+    assert caught.value.where == name
+    assert search(("modality", "")).criteria == ()
+
+
 def test_lenient_says_what_it_left_out() -> None:
     found = search(("colour", "red"), ("modality", "CT"), ("_sort", "colour"), lenient=True)
     assert found.ignored == ("colour", "_sort=colour")

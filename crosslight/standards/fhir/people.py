@@ -95,8 +95,11 @@ def _identifiers(person: PersonFacts, systems: Systems) -> list[Resource]:
         else:
             found.append({"use": "secondary", **systems.identifier(person.domain_id)})
     seen: dict[Identifier, Resource] = {}
-    for record in person.records:
-        seen.setdefault(record.patient.local, _local_identifier(record, systems))
+    shown = {(number.authority, number.value) for number in (*traced, person.domain_id)}
+    for record in person.records:  # one that a system fed has the national number itself for a local one
+        local = record.patient.local
+        if (local.authority, local.value) not in shown:
+            seen.setdefault(local, _local_identifier(record, systems))
     return found + list(seen.values())
 
 

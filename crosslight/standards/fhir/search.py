@@ -201,8 +201,11 @@ class _Reader:
                 return
             self.includes.append(value)
         else:
-            if value == "":
-                return  # R4 3.1.1: a parameter without value is not there
+            if value == "":  # R4 3.1.1: a parameter without value is not there; but whom it is about is never left open
+                param = self.spec.param(name.partition(".")[0].partition(":")[0])
+                if param is not None and param.type == "reference" and "Patient" in param.targets:
+                    raise Invalid(f"{name[:80]} has no value.", todo="Give it one, or leave it out.", where=name[:80])
+                return
             criterion = self._criterion(name, value)
             if criterion is None:
                 return
