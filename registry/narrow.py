@@ -45,7 +45,7 @@ def _dated(narrow: StudyFilter, holding: Holding) -> bool:
     if narrow.study_date is not None:
         day = time.date.replace(".", "").replace("-", "").strip()
         low, high = narrow.study_date
-        if day and ((low and day < low) or (high and day > high)):
+        if ((low and day < low) or (high and day > high)) and time.interval() is not None:
             return False
     if narrow.started is not None:
         interval, (after, before) = time.interval(), narrow.started

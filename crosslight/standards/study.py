@@ -112,7 +112,7 @@ def utc_interval(da: str, tm: str, zone: str) -> tuple[datetime, datetime] | Non
     A local time that a clock change skips or repeats gives the wider interval that holds every reading of it.
     """
     digits = da.replace(".", "").replace("-", "").strip()
-    if len(digits) != 8 or not digits.isdecimal():
+    if len(digits) != 8 or not digits.isdecimal() or not digits.isascii():
         return None
     try:
         day = date(int(digits[:4]), int(digits[4:6]), int(digits[6:8]))
@@ -121,6 +121,7 @@ def utc_interval(da: str, tm: str, zone: str) -> tuple[datetime, datetime] | Non
     low_local = datetime(day.year, day.month, day.day)
     high_local = low_local
     clock = tm.replace(":", "").strip()
+    clock = clock if clock.isascii() else ""
     whole, _, fraction = clock.partition(".")
     try:
         if len(whole) >= 6 and whole.isdecimal():

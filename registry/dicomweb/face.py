@@ -257,8 +257,8 @@ class DicomwebFace:
 
 
 def _meets(row: Attributes, criteria: Iterable[Match], held: Held) -> bool:
-    """Whether a row meets what is left to decide. A study without a date is never hidden by one (D22)."""
-    undated = not held.lead.time.date.strip()
+    """Whether a row meets what is left to decide. A study without a readable date is never hidden by one (D22)."""
+    undated = held.lead.time.interval() is None
     return all((undated and match.keyword in ("StudyDate", "StudyTime")) or matches_row(match, row) for match in criteria)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from crosslight.standards.dicom.json import Attributes, attribute, attributes
 from crosslight.standards.ids import Identifier
-from crosslight.standards.study import SeriesRecord, StudyRecord
+from crosslight.standards.study import SeriesRecord, StudyRecord, StudyTime
 from registry.index.model import Holding, Person
 from registry.members.model import Member
 
@@ -93,8 +93,9 @@ def _accession(record: StudyRecord) -> Attributes:
     return row
 
 
-def _zone(zone: str) -> str | None:
-    return zone if zone[:1] in ("+", "-") and len(zone) == 5 else None
+def _zone(time: StudyTime) -> str | None:
+    """The offset that the objects state; one that follows from the site is no attribute of theirs (D22)."""
+    return time.zone if time.zone_source == "tag" and time.zone[:1] in ("+", "-") and len(time.zone) == 5 else None
 
 
 def _holders(held: Held, reachable: Callable[[Member], bool]) -> Attributes:
@@ -129,7 +130,7 @@ def study_row(held: Held, root: str, reachable: Callable[[Member], bool]) -> Att
         SpecificCharacterSet="ISO_IR 192",
         StudyDate=record.time.date,
         StudyTime=record.time.time,
-        TimezoneOffsetFromUTC=_zone(record.time.zone),
+        TimezoneOffsetFromUTC=_zone(record.time),
         ModalitiesInStudy=record.modalities,
         SOPClassesInStudy=sorted({uid for series in record.series for uid, _ in series.sop_classes}),
         ReferringPhysicianName=record.referrer,

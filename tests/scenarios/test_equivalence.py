@@ -24,10 +24,14 @@ Step = Callable[[Home], Awaitable[None]]
 
 
 @asynccontextmanager
-async def twins(folder: Path) -> AsyncIterator[dict[str, Whole]]:
-    """Two regions alike but for the road."""
+async def twins(folder: Path, zone: str = "") -> AsyncIterator[dict[str, Whole]]:
+    """Two regions alike but for the road; ``zone`` is the site's where that is not the region's."""
     async with AsyncExitStack() as stack:
-        yield {road: await stack.enter_async_context(whole_region(folder / road, {CODE: road})) for road in ROADS}
+        regions = {}
+        for road in ROADS:
+            one = whole_region(folder / road, {CODE: road}, zones={CODE: zone} if zone else None)
+            regions[road] = await stack.enter_async_context(one)
+        yield regions
 
 
 async def play(regions: dict[str, Whole], *steps: Step) -> None:
@@ -146,3 +150,23 @@ async def test_lives_of_studies(tmp_path: Path) -> None:
             ("Deprecated", f"DOCUMENT_ENTRY of {CODE} {grown} v1"),
             ("Deprecated", f"DOCUMENT_ENTRY of {CODE} {grown} v2"),
         ]
+
+
+@pytest.mark.scenario
+async def test_a_site_in_another_zone(tmp_path: Path) -> None:
+    """The site's zone is not the region's: both roads tell the same moments, dates and texts, on both sides of midnight UTC."""
+    times = (("20260108", "193000"), ("20260309", "0030"), ("20260308", "03"), ("20260701", ""), ("", ""), ("20251102", "013000"))
+    files = [image(50 + n, StudyDate=day, StudyTime=clock) for n, (day, clock) in enumerate(times)]
+    files.append(image(56, StudyDate="20260108", StudyTime="193000", TimezoneOffsetFromUTC="+0100"))
+    uids = sorted({str(ds.StudyInstanceUID) for ds in files})
+    async with twins(tmp_path, "America/New_York") as regions:
+        await play(regions, lambda home: home.add(files))
+        said = await compared(regions, *uids)
+        assert uids_of(said) == set(uids)
+        for region in regions.values():
+            rows = await region.rows_of(PatientID=NUMBER, StudyDate="20260108")
+            undated = "1.2.9.54"
+            assert {r["0020000D"]["Value"][0] for r in rows} == {"1.2.9.50", "1.2.9.56", undated}
+            on = {day: await region.studies_of(NUMBER, started=day) for day in ("2026-01-09", "2026-01-08")}
+            found = {day: {s["identifier"][0]["value"][8:] for s in studies_} for day, studies_ in on.items()}
+            assert found == {"2026-01-09": {"1.2.9.50", undated}, "2026-01-08": {"1.2.9.56", undated}}

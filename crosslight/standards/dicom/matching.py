@@ -129,8 +129,8 @@ def _temporal_matches(match: Match, text: str) -> bool:
 
 
 def _plain(text: str, vr: str) -> str:
-    """The ACR-NEMA forms ``YYYY.MM.DD`` and ``HH:MM:SS``, which old objects hold, as PS3.5 writes them."""
-    return text.replace(".", "") if vr == "DA" else text.replace(":", "") if vr == "TM" else text
+    """The ACR-NEMA forms ``YYYY.MM.DD`` and ``HH:MM:SS``, which old objects hold, and ISO dates, as PS3.5 writes them."""
+    return text.replace(".", "").replace("-", "") if vr == "DA" else text.replace(":", "") if vr == "TM" else text
 
 
 def bounds(text: str, vr: str) -> tuple[str, str]:

@@ -27,7 +27,7 @@ from crosslight.standards.xds.metadata import (
     SubmissionSet,
     Text,
 )
-from crosslight.standards.xds.xml import LCM, RIM, XML, Element, attribute, child, children, text_of
+from crosslight.standards.xds.xml import BLANKS, LCM, RIM, XML, Element, attribute, child, children, text_of
 
 _R = f"{{{RIM}}}"
 _VERBATIM = frozenset({"source_patient_id", "legal_authenticator"})  # a blank may be part of these
@@ -154,7 +154,7 @@ def _text(element: Element | None) -> Text:
 
 def _tidy(text: str) -> str:
     """A value that was pretty-printed onto its own line loses that; any other is left as it is."""
-    return text.strip() if text.lstrip(" \t")[:1] in ("\n", "\r") else text
+    return text.strip(BLANKS) if text.lstrip(" \t")[:1] in ("\n", "\r") else text
 
 
 def _slots(element: Element) -> Iterator[Slot]:
@@ -168,8 +168,8 @@ def _slots_into(values: dict[str, Any], slots: Iterable[Slot], single: dict[str,
     rest = []
     for slot in slots:
         name = single.get(slot.name)
-        if name is not None and name not in values and len(slot.values) == 1 and slot.values[0].strip():
-            values[name] = slot.values[0] if name in _VERBATIM else slot.values[0].strip()
+        if name is not None and name not in values and len(slot.values) == 1 and slot.values[0].strip(BLANKS):
+            values[name] = slot.values[0] if name in _VERBATIM else slot.values[0].strip(BLANKS)
             continue
         name = many.get(slot.name)
         if name is not None and name not in values and slot.values:
@@ -246,8 +246,8 @@ def _identifiers_into(values: dict[str, Any], element: Element, kind: str) -> No
         scheme, value = attribute(row, "identificationScheme"), str(row.get("value", ""))
         name = known.get(scheme, ("", ""))[0]
         owner = _other(row, "registryObject", values)
-        if name and name not in values and value.strip() and not owner:
-            values[name] = value.strip()
+        if name and name not in values and value.strip(BLANKS) and not owner:
+            values[name] = value.strip(BLANKS)
         else:
             unknown.append(ExternalId(scheme=scheme, owner=owner, value=value, name=_text(child(row, RIM, "Name"))))
     values["external_ids"] = tuple(unknown)

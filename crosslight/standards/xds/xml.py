@@ -25,6 +25,7 @@ QUERY = "urn:oasis:names:tc:ebxml-regrep:xsd:query:3.0"
 XDSB = "urn:ihe:iti:xds-b:2007"
 XDSIB = "urn:ihe:rad:xdsi-b:2009"
 XML = "http://www.w3.org/XML/1998/namespace"
+BLANKS = " \t\r\n"  # white space (XML 1.0 2.3); blanks of other scripts are text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +152,6 @@ def children(element: Element, namespace: str, name: str) -> list[Element]:
 
 
 def attribute(element: Element, name: str, default: str = "") -> str:
-    """An attribute's value without surrounding white space, as XML counts it (XML 1.0 2.3)."""
+    """An attribute's value without surrounding white space."""
     value = element.get(name)
-    return default if value is None else str(value).strip(" \t\r\n")
+    return default if value is None else str(value).strip(BLANKS)
