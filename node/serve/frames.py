@@ -146,8 +146,10 @@ async def _parts(
         before = writer.before(head, first=i == 0)
         async with aclosing(_frame(serve, plan, number, first if i == 0 else None)) as pieces:
             async for piece in pieces:
-                yield before + piece if before else piece
-                before = b""
+                if before:
+                    yield before  # by itself: a frame is not copied to put a line in front of it
+                    before = b""
+                yield piece
         if before:
             yield before  # an empty frame
     yield writer.end()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Iterator, Sequence
 
 from aiohttp import hdrs, web
 
@@ -15,7 +14,7 @@ from node.serve.context import ServeContext
 from node.serve.query import JSON_OFFERS, json_response, ranges_of, uids_of
 from node.serve.release import Act
 from node.serve.representations import Prepared, prepare, syntaxes_of
-from node.serve.stream import Source, chunks, send
+from node.serve.stream import Piece, Source, chunks, pieces_of, read_ahead, send
 
 
 async def metadata(serve: ServeContext, request: web.Request) -> web.Response:
@@ -79,18 +78,12 @@ async def _send_related(serve: ServeContext, request: web.Request, prepared: Pre
         text = f"{len(prepared.refused)} instances cannot be given in a transfer syntax asked for."
         response.headers["Warning"] = f'299 {request.host}: "{text}"'
     response.content_length = writer.content_length(heads)
-    await send(request, response, _parts(serve, writer, heads, prepared.sources))
+    await send(request, response, read_ahead(serve.workers, _pieces(writer, heads, prepared.sources)))
     act.sent(len(heads), "instances")
     return response
 
 
-async def _parts(
-    serve: ServeContext, writer: RelatedWriter, heads: Sequence[PartHead], sources: Sequence[Source]
-) -> AsyncGenerator[bytes]:
+def _pieces(writer: RelatedWriter, heads: Sequence[PartHead], sources: Sequence[Source]) -> Iterator[Piece]:
     for i, (head, source) in enumerate(zip(heads, sources, strict=True)):
-        before = writer.before(head, first=i == 0)
-        async with aclosing(chunks(serve.workers, source)) as pieces:
-            async for piece in pieces:
-                yield before + piece if before else piece
-                before = b""
-    yield writer.end()
+        yield from pieces_of(source, writer.before(head, first=i == 0))
+    yield Piece(before=writer.end())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +73,74 @@ async def span(workers: Workers, path: Path, offset: int, length: int) -> AsyncG
         yield data
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A span of a file, with what goes before it."""
+
+    path: Path | None = None  # None: only ``before``
+    offset: int = 0
+    length: int = 0
+    before: bytes = b""
+    zero: int = 0  # so many of the file's bytes are sent as zeros
+
+
+def pieces_of(source: Source, before: bytes) -> Iterator[Piece]:
+    """A file in pieces of at most ``CHUNK``, with ``before`` in front of it and its preamble zeroed where it should be."""
+    offset = 0
+    while offset < source.size or before:
+        length = min(CHUNK, source.size - offset)
+        zero = len(PREAMBLE) if source.zero_preamble and not offset and length >= len(PREAMBLE) else 0
+        yield Piece(path=source.path, offset=offset, length=length, before=before, zero=zero)
+        offset, before = offset + length, b""
+
+
+def read_piece(piece: Piece) -> bytearray:
+    """A piece in one buffer, read into its place.
+
+    Raises:
+        StorageError: as :func:`read_at`.
+    """
+    start = len(piece.before)
+    data = bytearray(start + piece.length)
+    data[:start] = piece.before
+    if piece.path is not None and piece.length:
+        with memoryview(data) as whole, whole[start:] as rest:
+            read_into(piece.path, piece.offset, rest)
+            rest[: piece.zero] = bytes(piece.zero)
+    return data
+
+
+def read_into(path: Path, offset: int, buffer: memoryview) -> None:
+    """Fill ``buffer`` from a file; raises as :func:`read_at`."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            count = os.preadv(fd, [buffer], offset)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise StorageError("A stored object cannot be read.", why=type(error).__name__) from None
+    if count != len(buffer):
+        raise StorageError("A stored object is shorter than it should be.", todo="Run verify.")
+
+
+async def read_ahead(workers: Workers, pieces: Iterable[Piece]) -> AsyncGenerator[bytearray]:
+    """Pieces in their order; the next is read while one is sent. Two are in memory at a time."""
+    ahead: asyncio.Task[bytearray] | None = None
+    try:
+        for piece in pieces:
+            now, ahead = ahead, asyncio.create_task(workers.run(read_piece, piece))
+            if now is not None:
+                yield await now
+        if ahead is not None:
+            yield await ahead
+    finally:
+        if ahead is not None and not ahead.done():
+            ahead.cancel()
+            with suppress(asyncio.CancelledError, CrosslightError):
+                await ahead
+
+
 async def chunks(workers: Workers, source: Source) -> AsyncGenerator[bytes]:
     """The file in pieces of at most ``CHUNK``, its preamble zeroed where it should be.
 
@@ -89,7 +157,9 @@ async def chunks(workers: Workers, source: Source) -> AsyncGenerator[bytes]:
             first = False
 
 
-async def send(request: web.Request, response: web.StreamResponse, pieces: AsyncGenerator[bytes]) -> web.StreamResponse:
+async def send(
+    request: web.Request, response: web.StreamResponse, pieces: AsyncGenerator[bytes] | AsyncGenerator[bytearray]
+) -> web.StreamResponse:
     """Send a body whose headers are decided.
 
     What fails from now on cuts the connection, so that nobody takes a part for the whole.

@@ -464,8 +464,8 @@ async def test_a_slow_reader_is_waited_for(node: Served) -> None:
     run = node.serve.workers.run
 
     async def counting(fn: Any, *args: Any, **kwargs: Any) -> Any:
-        if fn.__name__ == "read_at":
-            reads.append(args[2])
+        if fn.__name__ == "read_piece":
+            reads.append(args[0].length)
         return await run(fn, *args, **kwargs)
 
     node.serve.workers.run = counting  # type: ignore[method-assign]
