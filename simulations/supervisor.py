@@ -21,6 +21,7 @@ from crosslight.standards.problem import OurError
 log = get_logger("demo")
 
 STOP_GRACE_S = 8.0
+LAST_GRACE_S = 2.0  # for what a child that has ended had started itself
 
 
 @dataclass
@@ -112,7 +113,7 @@ class Supervisor:
         child = self._children[name]
         child.held_down = hold
         if child.process is not None and child.process.poll() is None:
-            _signal_group(child.process, signal.SIGKILL)
+            child.process.kill()  # what it started ends by itself, as it must when anybody else kills it
             child.process.wait()
 
     def check_alive(self, name: str) -> None:
@@ -133,20 +134,30 @@ class Supervisor:
         for process in alive:
             _signal_group(process, signal.SIGTERM)
             _signal_group(process, signal.SIGCONT)
-        deadline = asyncio.get_running_loop().time() + STOP_GRACE_S
-        while any(p.poll() is None for p in alive) and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.05)
+        await _wait_while(lambda: any(p.poll() is None for p in alive), STOP_GRACE_S)
         for process in alive:
             if process.poll() is None:
-                _signal_group(process, signal.SIGKILL)
+                process.kill()
                 process.wait()
+        await _wait_while(lambda: any(_signal_group(p, 0) for p in alive), LAST_GRACE_S)
+        for process in alive:
+            _signal_group(process, signal.SIGKILL)
         for child in self._children.values():
             if child._watch is not None:
                 child._watch.cancel()
 
 
-def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+async def _wait_while(condition: Callable[[], bool], at_most_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + at_most_s
+    while condition() and loop.time() < deadline:
+        await asyncio.sleep(0.05)
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> bool:
+    """Signal a child and all that it started; whether there was anybody (number 0 only asks)."""
     try:
         os.killpg(process.pid, number)
     except ProcessLookupError:
-        pass
+        return False
+    return True

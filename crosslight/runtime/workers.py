@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ParamSpec, TypeVar
 
-from crosslight.runtime.process import die_with_parent
+from crosslight.runtime.process import die_with_owner, die_with_parent
 from crosslight.standards.problem import Malformed, StorageError, TooLarge
 
 START_S = 60.0  # for a child to come up, on a machine that is busy
@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 def _limit_child(memory_bytes: int) -> None:
     die_with_parent()
+    die_with_owner()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which then ends its children
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

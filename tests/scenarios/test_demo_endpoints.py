@@ -13,6 +13,7 @@ from scenario_processes import wait_for
 
 from crosslight.client.http import trusting
 from crosslight.runtime.mllp import MllpClient
+from crosslight.runtime.soap import SoapStream
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.xds.rad69 import ImagingRequest, SeriesRequest, StudyRequest
 from crosslight.standards.xds.retrieve import DocumentRequest
@@ -149,11 +150,15 @@ async def test_manifest_and_images_by_the_relay_and_at_the_node(demo: Demo) -> N
     for where in (told.registry, node):
         async with told.xds() as client:
             async with client.retrieve(where["xds_repository"], [document]) as stream:
-                manifests = [await part.read() async for part in stream.parts()]
+                manifests = await _parts(stream)
             async with client.retrieve_imaging(where["rad69"], wanted) as stream:
-                images = [await part.read() async for part in stream.parts()]
+                images = await _parts(stream)
         assert [m[128:132] for m in manifests] == [b"DICM"], where["base"]
         assert [i[128:132] for i in images] == [b"DICM"], where["base"]
+
+
+async def _parts(stream: SoapStream) -> list[bytes]:
+    return [b"".join([piece async for piece in part.chunks()]) async for part in stream.parts()]
 
 
 # --- without credentials -------------------------------------------------------------------------------------------
