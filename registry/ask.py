@@ -118,7 +118,7 @@ class Ask:
 
     async def _end(self, entry: AuditEntry, outcome: str) -> None:
         try:
-            await self._audit.end(entry, outcome)
+            await self._audit.end(entry, outcome, lazy=True)
         except Exception:
             log.exception("an outcome could not be audited", correlation=entry.correlation)
 

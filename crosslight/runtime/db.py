@@ -36,6 +36,7 @@ T = TypeVar("T")
 log = get_logger("db")
 
 SLOW_S = 1.0
+LAZY_S = 0.05  # longest wait of a lazy write for one that is not
 _RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 _MAX_TRIES = 5
 
@@ -75,8 +76,9 @@ class Db(Protocol):
         """Run a reading function."""
         ...
 
-    async def write(self, name: str, fn: Callable[[Tx], T]) -> T:
-        """Run a writing function and commit."""
+    async def write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> T:
+        """Run a writing function and commit. A ``lazy`` one may wait a moment, to be committed together with the next that is
+        not: nobody waits for it."""
         ...
 
     def submit_write(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
@@ -123,11 +125,12 @@ def split_statements(sql: str) -> list[str]:
 
 
 class _Write:
-    __slots__ = ("fn", "future", "name")
+    __slots__ = ("fn", "future", "lazy", "name")
 
-    def __init__(self, name: str, fn: Callable[[Tx], Any]) -> None:
+    def __init__(self, name: str, fn: Callable[[Tx], Any], lazy: bool) -> None:
         self.name = name
         self.fn = fn
+        self.lazy = lazy
         self.future: Future[Any] = Future()
 
 
@@ -168,16 +171,18 @@ class SqliteDb:
             first = self._queue.get()
             if first is None:
                 return
-            batch, stop = [first], False
+            batch, stop, idle, until = [first], False, first.lazy, time.monotonic() + LAZY_S
             while len(batch) < self._group:
+                wait_s = until - time.monotonic() if idle else 0.0
                 try:
-                    more = self._queue.get_nowait()
+                    more = self._queue.get(timeout=wait_s) if wait_s > 0 else self._queue.get_nowait()
                 except queue.Empty:
                     break
                 if more is None:
                     stop = True
                     break
                 batch.append(more)
+                idle = idle and more.lazy
             self._commit(connection, tx, batch)
             if stop:
                 return
@@ -222,18 +227,18 @@ class SqliteDb:
         finally:
             connection.execute("ROLLBACK")
 
-    def submit_write(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
+    def submit_write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> Future[T]:
         if self._closed:
             raise StorageError("The database is closed.")
-        job = _Write(name, fn)
+        job = _Write(name, fn, lazy)
         self._queue.put(job)
         return job.future
 
     def submit_read(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
         return self._readers.submit(_timed(name, self._read), fn)
 
-    async def write(self, name: str, fn: Callable[[Tx], T]) -> T:
-        return await asyncio.wrap_future(self.submit_write(name, fn))
+    async def write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> T:
+        return await asyncio.wrap_future(self.submit_write(name, fn, lazy=lazy))
 
     async def read(self, name: str, fn: Callable[[Tx], T]) -> T:
         return await asyncio.wrap_future(self.submit_read(name, fn))
@@ -365,7 +370,7 @@ class PostgresDb:
     def submit_read(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
         return self._threads.submit(_timed(name, lambda: self._run(fn, read_only=True)))
 
-    async def write(self, name: str, fn: Callable[[Tx], T]) -> T:
+    async def write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> T:
         return await asyncio.wrap_future(self.submit_write(name, fn))
 
     async def read(self, name: str, fn: Callable[[Tx], T]) -> T:

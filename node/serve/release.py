@@ -175,7 +175,7 @@ class Release:
 
     async def _outcome(self, entry: AuditEntry, outcome: str) -> None:
         try:
-            await self._audit.end(entry, outcome)
+            await self._audit.end(entry, outcome, lazy=True)
         except Exception:
             log.exception("an outcome could not be audited", correlation=entry.correlation)
 

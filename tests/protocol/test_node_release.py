@@ -296,7 +296,7 @@ async def test_a_client_that_hangs_up_after_the_last_byte_is_no_cut_off(tmp_path
     written, may_write = asyncio.Event(), asyncio.Event()
 
     class SlowAudit(AuditLog):
-        async def end(self, entry: AuditEntry, outcome: str) -> None:
+        async def end(self, entry: AuditEntry, outcome: str, *, lazy: bool = False) -> None:
             may_write.set()
             await written.wait()
             await super().end(entry, outcome)

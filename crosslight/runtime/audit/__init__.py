@@ -55,9 +55,12 @@ class AuditLog:
         """As :meth:`begin`, from a thread (DIMSE)."""
         self._db.submit_write("audit_begin", lambda tx: self._insert(tx, "act", entry, "")).result()
 
-    async def end(self, entry: AuditEntry, outcome: str) -> None:
-        """Commit the outcome of an act: ``ok``, ``denied``, ``failed: …``, with counts where they help."""
-        await self._db.write("audit_end", lambda tx: self._insert(tx, "outcome", entry, outcome))
+    async def end(self, entry: AuditEntry, outcome: str, *, lazy: bool = False) -> None:
+        """Commit the outcome of an act: ``ok``, ``denied``, ``failed: …``, with counts where they help.
+
+        ``lazy``: where nobody waits for it, it may share the next act's commit.
+        """
+        await self._db.write("audit_end", lambda tx: self._insert(tx, "outcome", entry, outcome), lazy=lazy)
 
     def end_sync(self, entry: AuditEntry, outcome: str) -> None:
         """As :meth:`end`, from a thread."""

@@ -1,0 +1,64 @@
+"""Lazy writes: they share the next commit, and are committed soon when there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from crosslight.runtime.db import LAZY_S, Db, SqliteDb, Tx
+
+
+async def _count(db: Db) -> int:
+    row = await db.read("count", lambda tx: tx.row("SELECT count(*) FROM t"))
+    assert row is not None
+    return int(row[0])
+
+
+def _insert(tx: Tx) -> None:
+    tx.execute("INSERT INTO t VALUES (1)")
+
+
+async def test_a_lazy_write_is_committed_when_nothing_follows(database: Db) -> None:
+    await database.write("make", lambda tx: tx.script("CREATE TABLE t (a INTEGER);\n"))
+    async with asyncio.timeout(10):
+        await database.write("lazy", _insert, lazy=True)
+    assert await _count(database) == 1
+
+
+async def test_lazy_writes_share_a_commit_and_hold_nobody_up(tmp_path: Path) -> None:
+    commits = 0
+
+    class Counting(SqliteDb):
+        def _commit(self, connection, tx, batch) -> None:  # type: ignore[no-untyped-def]
+            nonlocal commits
+            commits += 1
+            super()._commit(connection, tx, batch)
+
+    db = Counting(tmp_path / "t.db")
+    try:
+        await db.write("make", lambda tx: tx.script("CREATE TABLE t (a INTEGER);\n"))
+        commits, started, rounds = 0, time.monotonic(), 40
+        waiting = []
+        for _ in range(rounds):
+            waiting.append(asyncio.create_task(db.write("lazy", _insert, lazy=True)))
+            await asyncio.sleep(0)
+            await db.write("eager", _insert)
+        await asyncio.gather(*waiting)
+        assert commits == rounds  # without laziness some lazy write would have had a commit of its own
+        assert time.monotonic() - started < rounds * LAZY_S / 2 + 5
+        assert await _count(db) == 2 * rounds
+    finally:
+        await db.close()
+
+
+async def test_a_close_does_not_forget_lazy_writes(tmp_path: Path) -> None:
+    db = SqliteDb(tmp_path / "t.db")
+    await db.write("make", lambda tx: tx.script("CREATE TABLE t (a INTEGER);\n"))
+    waiting = asyncio.create_task(db.write("lazy", _insert, lazy=True))
+    await asyncio.sleep(0)
+    await db.close()
+    await waiting
+    again = SqliteDb(tmp_path / "t.db")
+    assert await _count(again) == 1
+    await again.close()
