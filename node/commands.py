@@ -130,12 +130,11 @@ async def _outbox(node: Offline) -> OutboxStore:
     return rows
 
 
-async def _unrevised(node: Offline, rows: OutboxStore) -> int:
+async def _unrevised(node: Offline) -> list[str]:
     """Studies whose change no revision has yet: of a node that does not run, or of this moment."""
     marks = await PublishStore(node.db, SystemIds(), (destination(node.config.publish),)).unseen("", UNSEEN_SHOWN)
     few = len(marks) <= UNSEEN_CHECKED  # what went before anything was published of it needs no revision
-    uids = [m.study_uid for m, known in marks if known or not few or await node.archive.record(m.study_uid) is not None]
-    return len(uids) - len(await rows.pending(uids))
+    return [m.study_uid for m, known in marks if known or not few or await node.archive.record(m.study_uid) is not None]
 
 
 async def status(folder: Path, console: Console) -> None:
@@ -143,8 +142,7 @@ async def status(folder: Path, console: Console) -> None:
     async with opened(folder) as node:
         archived = await node.archive.status()
         rows = await _outbox(node)
-        waiting, parked, indexed_from = await rows.counts()
-        waiting += await _unrevised(node, rows)
+        waiting, parked, indexed_from = await rows.counts(await _unrevised(node))
         refused, held_back = await rows.parked(20), await rows.held_back(20)
         quarantined = await node.archive.quarantine.entries(20)
         binned = await node.archive.bin()

@@ -291,8 +291,13 @@ class OutboxStore:
 
     # --- for people -------------------------------------------------------------------------------------------------
 
-    async def counts(self) -> tuple[int, int, str]:
-        """(waiting, parked, oldest study date acknowledged as approved)."""
+    async def counts(self, scheduled: Iterable[str] = ()) -> tuple[int, int, str]:
+        """(waiting, parked, oldest study date acknowledged as approved), as of one moment.
+
+        Args:
+            scheduled: Studies that wait for a revision: those that have no intent yet are waiting too.
+        """
+        asked = list(scheduled)
 
         def read(tx: Tx) -> tuple[int, int, str]:
             counted = tx.row(
@@ -302,29 +307,19 @@ class OutboxStore:
                 "SELECT study_date FROM publish_acked WHERE destination = ? AND study_date <> '' ORDER BY study_date LIMIT 1",
                 (self._d,),
             )
-            return counted[0] - counted[1], counted[1], oldest[0] if oldest else ""
+            unrevised = len(asked) - self._having_intent(tx, asked)
+            return counted[0] - counted[1] + unrevised, counted[1], oldest[0] if oldest else ""
 
         return await self.db.read("outbox_counts", read)
 
-    async def pending(self, study_uids: Iterable[str]) -> set[str]:
-        """Which of these have an intent."""
-        asked = list(study_uids)
-
-        def read(tx: Tx) -> set[str]:
-            found: set[str] = set()
-            for start in range(0, len(asked), 500):
-                part = asked[start : start + 500]
-                marks = ",".join("?" * len(part))
-                found |= {
-                    row[0]
-                    for row in tx.rows(
-                        f"SELECT study_uid FROM publish_intent WHERE destination = ? AND study_uid IN ({marks})",
-                        (self._d, *part),
-                    )
-                }
-            return found
-
-        return await self.db.read("outbox_pending", read)
+    def _having_intent(self, tx: Tx, study_uids: Sequence[str]) -> int:
+        found = 0
+        for start in range(0, len(study_uids), 500):
+            part = study_uids[start : start + 500]
+            marks = ",".join("?" * len(part))
+            sql = f"SELECT count(*) FROM publish_intent WHERE destination = ? AND study_uid IN ({marks})"
+            found += (tx.row(sql, (self._d, *part)) or (0,))[0]
+        return found
 
     async def next_unix(self) -> float | None:
         """When the next job is due; None when nothing waits."""

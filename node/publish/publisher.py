@@ -257,9 +257,7 @@ class Publisher:
         """For heartbeats and ``status``."""
         node = await self.store.node()
         destination = await self._rows.destination()
-        scheduled = self.reviser.pending()
-        waiting, parked, indexed_from = await self._rows.counts()
-        waiting += len(scheduled) - len(await self._rows.pending(scheduled))
+        waiting, parked, indexed_from = await self._rows.counts(self.reviser.pending())
         filling = destination.filling
         if filling and waiting == 0 and self.reviser.settled and not destination.reconcile and node.epoch:
             await self._rows.filled()
