@@ -1,4 +1,4 @@
-"""What another process did to the archive (import, delete, undelete from the command line) is published by the one that serves."""
+"""What another process (`crosslight-node import`, `delete`) changed is published by the running node, without a restart."""
 
 from __future__ import annotations
 
