@@ -107,7 +107,7 @@ def members(folder: Path) -> None:
 
 @main.command()
 @click.argument("ods_code")
-@click.option("--reason", required=True, help="Why; shown to the member and kept in the audit.")
+@click.option("--reason", default="No reason given.", show_default=True, help="Why; shown to the member, kept in the audit.")
 @click.pass_obj
 def suspend(folder: Path, ods_code: str, reason: str) -> None:
     """Cut a member off: everywhere within five seconds, open connections closed."""
