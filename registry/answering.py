@@ -349,11 +349,11 @@ def _newest_first(holdings: Iterable[Holding]) -> list[Holding]:
 
 
 def _audited(asked: Iterable[Identifier], persons: Iterable[Person]) -> tuple[Identifier, ...]:
-    """Under which numbers the act is found again: those asked for, each person's id and national numbers."""
+    """Under which numbers the act is found again: those asked for, each person's id, national and local numbers."""
     found = dict.fromkeys(Identifier(i.value, i.authority) for i in asked)
     for person in persons:
         found[Identifier(person.domain_id.value, person.domain_id.authority)] = None
-        found.update((Identifier(n.value, n.authority), None) for r in person.records for n in r.national)
+        found.update((Identifier(n.value, n.authority), None) for r in person.records for n in (*r.national, r.patient.local))
     return tuple(found)
 
 

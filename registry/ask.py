@@ -26,7 +26,7 @@ from registry.index.store import IndexStore
 from registry.members.model import Directory
 from registry.questions import Answer, Question
 
-MAX_AUDITED = 500  # patients or studies of one act that are named one by one
+MAX_AUDITED = 2000  # numbers of patients, or studies, of one act that are named one by one
 log = get_logger("ask")
 
 
@@ -135,7 +135,7 @@ class Ask:
 def _with_objects(entry: AuditEntry, found: Found) -> AuditEntry:
     """The act with whose data it shows; an export names no more than :data:`MAX_AUDITED`, and says how many there were."""
     studies = tuple(dict.fromkeys(h.study_uid for h in found.holdings))
-    counts = {"patients": len(found.patients), "studies": len(studies)}
+    counts = {"patients": len(found.persons), "studies": len(studies)}
     return replace(
         entry, patients=found.patients[:MAX_AUDITED], studies=studies[:MAX_AUDITED], query={**entry.query, "found": counts}
     )

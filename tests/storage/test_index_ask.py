@@ -292,6 +292,8 @@ async def test_every_question_is_a_pair_in_the_audit(room: Room) -> None:
     for found in (
         await room.audit.search(correlation="abc"),
         await room.audit.search(patient=Identifier(nhs(1), NHS)),
+        await room.audit.search(patient=Identifier(records[0].patient.local.value)),
+        await room.audit.search(patient=records[1].patient.local),
         await room.audit.search(study=records[0].study_uid),
     ):
         assert [(a["outcome"], a["decision"], a["face"], a["peer"]) for a in found] == [("ok 3", "permit", "portal", "10.0.0.1")]
