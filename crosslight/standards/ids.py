@@ -231,7 +231,7 @@ class Version:
 
 def study_tag(secret: bytes, study_uid: str) -> bytes:
     """The 80 bits that name a study among a member's: HMAC-SHA-256(member's secret, study UID), cut (D9)."""
-    return hmac.new(secret, study_uid.encode("ascii"), hashlib.sha256).digest()[:10]
+    return hmac.digest(secret, study_uid.encode("ascii"), "sha256")[:10]
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +296,7 @@ class DerivedId:
 def holding_fhir_id(region_key: bytes, member: int, record: str, study_uid: str) -> str:
     """The FHIR id of a holding: UUID v8 of HMAC-SHA-256(region's key; member, patient record, study) (D12)."""
     text = f"{member}\x1f{record}\x1f{study_uid}".encode()
-    digest = bytearray(hmac.new(region_key, text, hashlib.sha256).digest()[:16])
+    digest = bytearray(hmac.digest(region_key, text, "sha256")[:16])
     digest[6] = (digest[6] & 0x0F) | 0x80
     digest[8] = (digest[8] & 0x3F) | 0x80
     return str(UUID(bytes=bytes(digest)))

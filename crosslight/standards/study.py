@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -106,6 +107,7 @@ def _day_after(day: date) -> date:
     return day + timedelta(days=1)
 
 
+@lru_cache(maxsize=16384)
 def utc_interval(da: str, tm: str, zone: str) -> tuple[datetime, datetime] | None:
     """[low, high) in UTC of a DICOM DA and TM in ``zone`` (``+0100``, an IANA name, or '' for UTC).
 

@@ -80,16 +80,17 @@ def person_is(value: Value, person: PersonFacts | None, identifiers: tuple[Ident
 
 
 class StudyMatcher:
-    """Decides criteria of ImagingStudy for one region."""
+    """Decides criteria of ImagingStudy for one region and one answer, whose facts live as long as it does."""
 
     def __init__(self, region: RegionFacts, systems: Systems) -> None:
         self.region, self.systems = region, systems
+        self._asked: dict[tuple[int, int], bool] = {}  # (person, value) -> whether it names them; rows share both
         self._rules: dict[str, Callable[[HoldingFacts, Criterion, Value], bool]] = {
             "_id": lambda h, c, v: token_is(v, h.fhir_id, ()),
             "_lastUpdated": lambda h, c, v: isinstance(v, DateValue) and v.matches((h.updated, h.updated)),
             "identifier": self._identifier,
-            "patient": lambda h, c, v: person_is(v, h.person, h.identifiers, systems),
-            "subject": lambda h, c, v: person_is(v, h.person, h.identifiers, systems),
+            "patient": self._patient,
+            "subject": self._patient,
             "started": lambda h, c, v: isinstance(v, DateValue) and v.matches(safe_interval(h.record.time)),
             "modality": lambda h, c, v: any(token_is(v, m, (DCM,), ignore_case=True) for m in _modalities(h.record)),
             "status": lambda h, c, v: token_is(v, status(h.record), (STATUS_SYSTEM,)),
@@ -119,6 +120,16 @@ class StudyMatcher:
         rule = self._rules[criterion.name]
         found = any(rule(holding, criterion, value) for value in criterion.values)
         return not found if criterion.negated else found
+
+    def _patient(self, holding: HoldingFacts, criterion: Criterion, value: Value) -> bool:
+        person = holding.person
+        if person is None:
+            return person_is(value, None, holding.identifiers, self.systems)
+        key = (id(person), id(value))
+        found = self._asked.get(key)
+        if found is None:
+            found = self._asked[key] = person_is(value, person, holding.identifiers, self.systems)
+        return found
 
     def _identifier(self, holding: HoldingFacts, criterion: Criterion, value: Value) -> bool:
         if uid_is(value, holding.record.study_uid):

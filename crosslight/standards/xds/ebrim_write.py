@@ -6,6 +6,7 @@ Prefix ``rim`` is declared by the enclosing element, which the functions for who
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from crosslight.standards.xds import vocabulary as v
@@ -51,6 +52,11 @@ def _slot(name: str, values: Iterable[str]) -> str:
     return f'<rim:Slot name="{esc(name)}"><rim:ValueList>{inner}</rim:ValueList></rim:Slot>'
 
 
+def _single(name: str, value: str) -> str:
+    """A slot of one value; ``name`` is one of the vocabulary's."""
+    return f'<rim:Slot name="{name}"><rim:ValueList><rim:Value>{esc(value)}</rim:Value></rim:ValueList></rim:Slot>'
+
+
 def _slots(slots: tuple[Slot, ...]) -> str:
     return "".join([_slot(s.name, s.values) for s in slots])
 
@@ -69,23 +75,35 @@ def _text(tag: str, text: Text) -> str:
 
 
 def _classification(parts: _Parts, attributes: str, inner: str, owner: str = "") -> str:
-    owner = esc(owner) or parts.owner
+    owner = esc(owner) if owner else parts.owner
     return (
         f'<rim:Classification id="{parts.next()}" objectType="{_CLASSIFICATION}" classifiedObject="{owner}"{attributes}>'
         f"{inner}</rim:Classification>"
     )
 
 
+@lru_cache(maxsize=2048)
+def _code_text(scheme: str, code: Code) -> tuple[str, str]:
+    """Attributes and content of a code's classification: the same few codes stand in most entries."""
+    inner = _single("codingScheme", code.scheme) + _slots(code.slots) + _text("Name", code.display)
+    return f' classificationScheme="{scheme}" nodeRepresentation="{esc(code.value)}"', inner
+
+
 def _code(parts: _Parts, scheme: str, code: Code) -> str:
-    inner = _slot("codingScheme", (code.scheme,)) + _slots(code.slots) + _text("Name", code.display)
-    return _classification(parts, f' classificationScheme="{scheme}" nodeRepresentation="{esc(code.value)}"', inner)
+    return _classification(parts, *_code_text(scheme, code))
 
 
-def _author(parts: _Parts, scheme: str, author: Author) -> str:
+@lru_cache(maxsize=512)
+def _author_text(scheme: str, author: Author) -> tuple[str, str]:
+    """As :func:`_code_text`, of an author."""
     inner = "".join([
         _slot(name, values) for name, field in v.AUTHOR_SLOTS.items() if (values := getattr(author, field))
     ])  # fmt: skip
-    return _classification(parts, f' classificationScheme="{scheme}" nodeRepresentation=""', inner + _slots(author.slots))
+    return f' classificationScheme="{scheme}" nodeRepresentation=""', inner + _slots(author.slots)
+
+
+def _author(parts: _Parts, scheme: str, author: Author) -> str:
+    return _classification(parts, *_author_text(scheme, author))
 
 
 def _unknown(parts: _Parts, row: Classification) -> str:
@@ -106,7 +124,7 @@ def _identifier(parts: _Parts, scheme: str, value: str, name: str, owner: str = 
 def _inner(thing: RegistryObject) -> str:
     """Slot*, Name?, Description?, VersionInfo?, Classification*, ExternalIdentifier*."""
     kind, parts = thing.kind, _Parts(thing.entry_uuid)
-    out = [_slot(name, (held,)) for name, field in v.SINGLE_SLOTS[kind].items() if (held := getattr(thing, field))]
+    out = [_single(name, held) for name, field in v.SINGLE_SLOTS[kind].items() if (held := getattr(thing, field))]
     out += [_slot(name, held) for name, field in v.MULTI_SLOTS[kind].items() if (held := getattr(thing, field))]
     out += [_slots(thing.slots), _text("Name", thing.title), _text("Description", thing.comments)]
     if thing.version:

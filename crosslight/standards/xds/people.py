@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 
 from crosslight.standards.ids import Identifier, hl7_escape, hl7_unescape
 from crosslight.standards.problem import Invalid
@@ -39,6 +40,7 @@ def person_name(text: str) -> PersonName:
     return PersonName("=".join(groups).rstrip("="))
 
 
+@lru_cache(maxsize=64)  # most entries of an answer say the same patient
 def source_patient_info(patient: Patient) -> tuple[str, ...]:
     """PID-3 (one value an identifier), PID-5, PID-7, PID-8; no address (D7).
 
