@@ -296,7 +296,7 @@ def _cr(plan: StudyPlan) -> Iterator[FileDataset]:
     views = ("PA", "LL") if body == "CHEST" else ("AP",)
     series_uid = uid_of("series", plan.uid, 1)
     for index, view in enumerate(views):
-        ds = _base(plan, ComputedRadiographyImageStorage, series_uid, 1, index + 1, f"{body.title()} {view}")
+        ds = _base(plan, ComputedRadiographyImageStorage, series_uid, 1, index + 1, body.title())
         ds.ViewPosition, ds.PatientOrientation = view, ["L", "F"]
         if body == "HAND":
             ds.Laterality = "L"
@@ -311,7 +311,7 @@ def _mg(plan: StudyPlan) -> Iterator[FileDataset]:
     series_uid = uid_of("series", plan.uid, 1)
     for index, (side, view) in enumerate((s, v) for v in ("CC", "MLO") for s in ("R", "L")):
         sop_class = DigitalMammographyXRayImageStorageForPresentation
-        ds = _base(plan, sop_class, series_uid, 1, index + 1, f"{side} {view}")
+        ds = _base(plan, sop_class, series_uid, 1, index + 1, "Four views")
         ds.ImageType = ["ORIGINAL", "PRIMARY"]
         ds.ImageLaterality, ds.ViewPosition, ds.PatientOrientation = side, view, ["A", "FR"]
         ds.PresentationIntentType, ds.BurnedInAnnotation = "FOR PRESENTATION", "NO"
