@@ -92,7 +92,7 @@ class AuditLog:
             return
         objects = {("patient", f"{p.authority}|{p.value}") for p in entry.patients}
         objects |= {("study", study) for study in entry.studies}
-        tx.executemany("INSERT INTO audit_object (seq, kind, value) VALUES (?,?,?)", [(row[0], k, v) for k, v in sorted(objects)])
+        _insert_objects(tx, int(row[0]), sorted(objects))
 
     async def search(
         self, *, patient: Identifier | None = None, study: str | None = None, correlation: str | None = None, limit: int = 1000
@@ -135,6 +135,15 @@ class AuditLog:
             return found
 
         return await self._db.read("audit_search", read)
+
+
+def _insert_objects(tx: Tx, seq: int, objects: Sequence[tuple[str, str]]) -> None:
+    if tx.engine == "postgres" and objects:  # one statement, always the same: parsed once, one round trip
+        kinds, values = zip(*objects, strict=True)
+        sql = "INSERT INTO audit_object (seq, kind, value) SELECT ?, k, v FROM unnest(?::text[], ?::text[]) AS o (k, v)"
+        tx.execute(sql, (seq, list(kinds), list(values)))
+    else:
+        tx.executemany("INSERT INTO audit_object (seq, kind, value) VALUES (?,?,?)", [(seq, k, v) for k, v in objects])
 
 
 def _like(text: str) -> str:
