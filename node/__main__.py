@@ -6,19 +6,19 @@ import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from crosslight import __version__
 from crosslight.runtime.command import run, write_unit
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.log import setup_logging
 from crosslight.runtime.serving import serve as serve_until_told
+from crosslight.runtime.terminal import make_console
 from crosslight.standards.problem import CrosslightError
 from node import commands
 from node.config import read_config
 from node.setup import init_node, join_region
 
-console = Console()
+console = make_console()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from crosslight import __version__
 from crosslight.runtime.clock import SystemClock, SystemIds
@@ -14,6 +13,7 @@ from crosslight.runtime.command import run, write_unit
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.log import setup_logging
 from crosslight.runtime.serving import serve as serve_until_told
+from crosslight.runtime.terminal import make_console
 from crosslight.standards.access import ROLES
 from crosslight.standards.problem import CrosslightError
 from registry import backup as backups
@@ -21,7 +21,7 @@ from registry import commands
 from registry.config import read_config
 from registry.setup import init_registry
 
-console = Console()
+console = make_console()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -24,7 +24,7 @@ from registry.access.tokens import AccessTokens
 from registry.config import RegistryConfig, read_config
 from registry.members.own import SystemFiles as SystemCertificate
 from registry.members.service import OPERATOR, MemberService
-from registry.members.show import members_table
+from registry.members.show import identifiers_table, members_table
 
 TOKEN_HOURS = 12
 
@@ -93,8 +93,9 @@ async def issue_token(folder: Path, *, role: str, user: str, organisation: str =
 async def show_members(folder: Path, console: Console) -> None:
     """Print every member: status, link, freshness."""
     async with opened(folder) as offline:
-        table = members_table(offline.members)
-    console.print(table)
+        tables = members_table(offline.members), identifiers_table(offline.members)
+    for table in tables:
+        console.print(table)
 
 
 async def suspend(folder: Path, code: str, reason: str) -> None:

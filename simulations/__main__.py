@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from crosslight import __version__
 from crosslight.runtime.log import setup_logging
+from crosslight.runtime.terminal import make_console
 from crosslight.standards.problem import CrosslightError
 from simulations.demo import Demo, DemoOptions
 from simulations.doctor import doctor
@@ -88,7 +88,7 @@ def demo(
         raise click.UsageError(
             f"{why}The demo listens on loopback only; use crosslight-registry and crosslight-node for a network."
         )
-    console = Console()
+    console = make_console()
     try:
         topology = read_topology(region_file)
         options = DemoOptions(

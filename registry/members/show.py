@@ -16,19 +16,8 @@ def _time(moment: datetime | None) -> str:
 def members_table(members: MemberService) -> Table:
     """Every member with its state; foreign repositories last."""
     table = Table(caption="times in UTC")
-    for column in (
-        "code",
-        "name",
-        "status",
-        "since",
-        "link",
-        "waiting",
-        "parked",
-        "epoch",
-        "repositoryUniqueId",
-        "retrieveLocationUID",
-    ):
-        table.add_column(column, overflow="fold")
+    for column in ("code", "name", "status", "since", "link", "waiting", "parked", "epoch"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("code", "since", "waiting", "parked", "epoch"))
     everyone = sorted(members.everyone(), key=lambda m: (m.status == "foreign", m.code))
     for m in everyone:
         presence = members.presence(m.id)
@@ -37,8 +26,20 @@ def members_table(members: MemberService) -> Table:
         status = f"suspended: {m.status_reason}" if m.status == "suspended" and m.status_reason else m.status
         table.add_row(
             m.code, m.name, status, _time(m.status_since), link if counted else "", str(presence.waiting) if counted else "",
-            str(presence.parked) if counted else "", str(m.epoch) if counted else "", m.repository_unique_id,
-            m.retrieve_location_uid,
+            str(presence.parked) if counted else "", str(m.epoch) if counted else "",
             style="red" if m.status == "suspended" else "yellow" if counted and not presence.reachable else None,
         )  # fmt: skip
+    return table
+
+
+def identifiers_table(members: MemberService) -> Table:
+    """Every member's permanent OIDs (D11), one to a line so that they can be copied."""
+    table = Table()
+    table.add_column("code", no_wrap=True)
+    table.add_column("what", no_wrap=True)
+    table.add_column("OID", overflow="fold")
+    for m in sorted(members.everyone(), key=lambda m: (m.status == "foreign", m.code)):
+        for what, oid in (("repositoryUniqueId", m.repository_unique_id), ("retrieveLocationUID", m.retrieve_location_uid)):
+            if oid:
+                table.add_row(m.code, what, oid)
     return table

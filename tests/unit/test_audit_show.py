@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import orjson
@@ -13,10 +14,11 @@ from rich.console import Console
 from crosslight.runtime.audit import AuditEntry, AuditLog
 from crosslight.runtime.audit.show import audit_lines, audit_table, parse_patient
 from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.terminal import WIDTH, make_console
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Invalid
-from registry.members.show import members_table
+from registry.members.show import identifiers_table, members_table
 
 ANN = Principal(subject="person:ann", name="Dr Ann", roles=frozenset({"clinician"}), organisation="RA2")
 PATIENT = Identifier("9990000018", "2.16.840.1.113883.2.1.4.1")
@@ -84,6 +86,14 @@ async def test_members_table(tmp_path: Path) -> None:
         await r.joined("RTK", tmp_path / "n")
         await r.invite("RA2")
         await r.members.suspend("RTK", "lost")
-        text = shown(members_table(r.members))
-    for part in ("RTK", "RTK Hospitals", "suspended: lost", "RA2", "invited", ".10.1.1"):
+        text, oids = shown(members_table(r.members)), shown(identifiers_table(r.members))
+    for part in ("RTK", "RTK Hospitals", "suspended: lost", "RA2", "invited"):
         assert part in text
+    for what, end in (("repositoryUniqueId", ".10.1.1 "), ("retrieveLocationUID", ".10.1.2 ")):
+        assert any("RTK" in line and what in line and end in line for line in oids.splitlines())
+
+
+def test_tables_in_a_pipe_keep_their_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert make_console().width == WIDTH
