@@ -95,9 +95,10 @@ class Gateway:
     # --- who ---------------------------------------------------------------------------------------------------------
 
     def reachable(self, member: Member) -> bool:
-        """Whether a member may be asked now. Foreign members have no link: they are tried."""
+        """Whether a member may be asked now. Foreign members have no link: they are tried, where an address is known."""
         if member.status == "foreign":
-            return True
+            at = member.endpoints
+            return any((at.systems, at.dicomweb, at.rad69, at.xds_repository))
         return member.status == "active" and self.directory.presence(member.id).reachable
 
     def holders(self, answer: Answer, study_uid: str, *, code: str = "") -> list[Holder]:

@@ -14,13 +14,14 @@ import pytest
 from aiohttp import ClientError, web
 from ask_double import served
 from dicomweb_client.api import DICOMwebClient
-from gateway_region import CLINICIAN, GatewayRegion, endless_member, gateway_region
+from gateway_region import CLINICIAN, GatewayRegion, endless_member, endpoints, gateway_region
 from node_serving import ct, part10
 from registry_samples import nhs
 
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import StudyTime
 from registry.gateway import GatewayConfig
+from registry.members.model import Endpoints
 from registry.questions import ByObject
 
 NUMBER = nhs(1)
@@ -279,6 +280,16 @@ async def test_one_uid_of_two_patients_is_never_guessed(region: GatewayRegion) -
         async with region.http.get(value(row, "00081190") + "/metadata") as response:
             (instance,) = await response.json(content_type=None)
         assert value(instance, "00100010") == value(row, "00100010")
+
+
+async def test_a_foreign_source_without_an_address_is_not_online(region: GatewayRegion) -> None:
+    await two_holders(region)
+    for status, known, expected in (("foreign", True, "ONLINE"), ("foreign", False, "UNAVAILABLE"), ("active", True, "ONLINE")):
+        rtk = region.member("RTK")
+        addresses = endpoints(region.nodes["RTK"].url, "RTK") if known else Endpoints()
+        region.directory.set(replace(rtk, status=status, endpoints=addresses))
+        (row,) = await rows(region, "/studies?StudyInstanceUID=1.2.2")  # RTK's alone
+        assert value(row, "00080056") == expected, (status, known)
 
 
 async def test_a_suspended_member_is_not_asked(region: GatewayRegion) -> None:

@@ -27,7 +27,7 @@ from crosslight.standards.xds.metadata import (
     SubmissionSet,
 )
 from crosslight.standards.xds.study_times import parse_dtm
-from crosslight.standards.xds.values import ValueSets
+from crosslight.standards.xds.values import VALUE_SETS, ValueSets
 
 METADATA = "XDSRegistryMetadataError"
 MAX_ERRORS = 20  # said at once
@@ -120,7 +120,7 @@ def _object_errors(thing: RegistryObject, values: ValueSets) -> Iterator[Registr
         if getattr(thing, name) and parse_dtm(getattr(thing, name)) is None:
             yield error(f"{name} is not a DTM.")
     yield from (error(what) for what in _unknown_errors(thing))
-    yield from (error(f"{name} has a code outside its value set.") for name in _bad_codes(thing, values))
+    yield from (error(f"{name} has a code outside its value set{_told(name)}.") for name in _bad_codes(thing, values))
     if isinstance(thing, DocumentEntry):
         yield from (error(what) for what in _document_errors(thing, values))
     elif isinstance(thing, SubmissionSet | Folder):
@@ -152,6 +152,12 @@ def _bad_codes(thing: RegistryObject, values: ValueSets) -> Iterator[str]:
         codes: Iterable[Code] = held if isinstance(held, tuple) else () if held is None else (held,)
         if not all(values.allows(name, code) for code in codes):
             yield name
+
+
+def _told(name: str) -> str:
+    """What may stand there, as ``code^^scheme``."""
+    allowed = ", ".join(f"{code}^^{scheme}" for code, scheme in sorted(VALUE_SETS.get(name, ())))
+    return f": {allowed}" if allowed else ""
 
 
 def _document_errors(entry: DocumentEntry, values: ValueSets) -> Iterator[str]:
