@@ -260,6 +260,8 @@ class NodeApp:
         while True:
             await self.clock.sleep(1.0)
             now = self.link.status.suspended is not None
+            if now:
+                self._serve.release.cut()  # each time: what was let go just before is on its way by now
             if now != suspended:
                 suspended = now
                 if now:

@@ -55,7 +55,7 @@ def no_policy(principal: Principal, face: Face, action: Action, studies: Sequenc
     return Decision(True, "")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Act:
     """One act while it happens: the handler says what it found and what it sent."""
 
@@ -108,6 +108,7 @@ class Release:
         self._audit, self._policy, self._suspended, self._skew = audit, policy, suspended, skew_s
         self._patients_of, self._max_skew_s = patients_of, max_skew_s
         self._ending: set[asyncio.Task[None]] = set()
+        self._going: dict[Act, asyncio.Transport] = {}  # what leaves now on the region's credentials
 
     @asynccontextmanager
     async def act(
@@ -153,6 +154,8 @@ class Release:
         if not deferred:
             await self._audit.begin(act.entry)
             act.begun = True
+        if request.transport is not None and grant.kind in _REGIONAL and action in _OUT:
+            self._going[act] = request.transport
         try:
             yield act
         except (ConnectionError, asyncio.CancelledError, GeneratorExit):
@@ -160,7 +163,18 @@ class Release:
         except Exception as error:
             await self._end(act, f"failed: {type(error).__name__ if isinstance(error, CrosslightError) else 'internal'}")
             raise
+        finally:
+            self._going.pop(act, None)
         await self._end(act, act.outcome)
+
+    def cut(self) -> int:
+        """The region has suspended this node: end what is leaving on its credentials; how much that was."""
+        going = list(self._going.values())
+        for transport in going:
+            transport.abort()
+        if going:
+            log.warning("connections cut", count=len(going))
+        return len(going)
 
     async def _end(self, act: Act, outcome: str) -> None:
         if not act.begun:  # the answer is still held back: act and outcome in one commit
