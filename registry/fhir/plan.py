@@ -141,8 +141,8 @@ class StudyPlanner:
         used: set[int] = set()
         for criterion in search.criteria:
             narrowed = self._narrow(criterion, parts, text=text)
-            if narrowed:
-                parts |= narrowed
+            parts |= narrowed
+            if narrowed or _is_everywhere(criterion):
                 used.add(id(criterion))
         return StudyFilter(**parts), used
 
@@ -154,6 +154,9 @@ class StudyPlanner:
             return {"modalities": tuple(code.upper() for code in tokens)}
         if criterion.name == "custodian" and tokens and "members" not in parts:
             return {"members": tuple(self._codes(code) for code in tokens)}
+        if criterion.name == "endpoint" and "members" not in parts and not _is_everywhere(criterion):
+            named = [v.id for v in criterion.values if isinstance(v, ReferenceValue) and v.id.endswith("-wado")]
+            return {"members": tuple(self._codes(key.removesuffix("-wado")) for key in named)} if named else {}
         if criterion.name == "status" and tokens and "progress" not in parts:
             names = {"registered": "arriving", "available": "complete"}
             known = tuple(names[code] for code in tokens if code in names)
@@ -170,6 +173,12 @@ class StudyPlanner:
                 )
             }
         return {}
+
+
+def _is_everywhere(criterion: Criterion) -> bool:
+    """Whether it names the gateway's endpoint, which every study has."""
+    everywhere = any(isinstance(v, ReferenceValue) and v.id == "region-wado" for v in criterion.values)
+    return criterion.name == "endpoint" and not criterion.modifier and everywhere
 
 
 def _pattern(text: str, modifier: str) -> str:

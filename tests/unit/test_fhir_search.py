@@ -339,6 +339,15 @@ def test_population_is_only_what_the_index_can_bound() -> None:
         assert caught.value.fhir_code == "too-costly"
 
 
+def test_an_endpoint_is_its_member_and_the_gateways_is_everybodys() -> None:
+    for value, members in (("Endpoint/member-3-wado", ("MEMBER-3",)), ("region-wado", ()), ("member-3-wado,region-wado", ())):
+        question = planner().plan(search(("endpoint", value))).question
+        assert isinstance(question, ByPopulation)
+        assert question.filter.members == members, value
+    with pytest.raises(Invalid):
+        planner().plan(search(("endpoint:missing", "false")))
+
+
 def test_an_unknown_numbering_system_is_refused_not_answered_empty() -> None:
     with pytest.raises(Invalid) as caught:
         planner().plan(search(("patient.identifier", f"https://fhir.nhs.uk/Id/nhs-nubmer|{NUMBER}")))
