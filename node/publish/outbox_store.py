@@ -307,18 +307,30 @@ class OutboxStore:
                 "SELECT study_date FROM publish_acked WHERE destination = ? AND study_date <> '' ORDER BY study_date LIMIT 1",
                 (self._d,),
             )
-            unrevised = len(asked) - self._having_intent(tx, asked)
+            unrevised = len(asked) - self._counted_elsewhere(tx, asked) + self._forced(tx)
             return counted[0] - counted[1] + unrevised, counted[1], oldest[0] if oldest else ""
 
         return await self.db.read("outbox_counts", read)
 
-    def _having_intent(self, tx: Tx, study_uids: Sequence[str]) -> int:
+    def _forced(self, tx: Tx) -> int:
+        """Studies to be published again, as a comparison found, that have no intent yet."""
+        sql = (
+            "SELECT count(*) FROM publish_study s WHERE s.forced = 1 AND NOT EXISTS "
+            "(SELECT 1 FROM publish_intent i WHERE i.destination = ? AND i.study_uid = s.study_uid)"
+        )
+        return int((tx.row(sql, (self._d,)) or (0,))[0])
+
+    def _counted_elsewhere(self, tx: Tx, study_uids: Sequence[str]) -> int:
+        """How many of these have an intent, or are to be published again."""
         found = 0
-        for start in range(0, len(study_uids), 500):
-            part = study_uids[start : start + 500]
+        for start in range(0, len(study_uids), 400):
+            part = study_uids[start : start + 400]
             marks = ",".join("?" * len(part))
-            sql = f"SELECT count(*) FROM publish_intent WHERE destination = ? AND study_uid IN ({marks})"
-            found += (tx.row(sql, (self._d, *part)) or (0,))[0]
+            sql = (
+                f"SELECT study_uid FROM publish_intent WHERE destination = ? AND study_uid IN ({marks}) "
+                f"UNION SELECT study_uid FROM publish_study WHERE forced = 1 AND study_uid IN ({marks})"
+            )
+            found += len(tx.rows(sql, (self._d, *part, *part)))
         return found
 
     async def next_unix(self) -> float | None:
