@@ -36,6 +36,8 @@ from registry.index.rows import (
 
 MAX_TEXTS = 30_000  # different patient texts of one record
 
+_TURN = 0x43524F53_4C494748  # names our lock among those of the database
+
 
 class Work:
     """Changes of one transaction."""
@@ -50,6 +52,15 @@ class Work:
         self.changes: list[Change] = []
 
     # --- reading ---------------------------------------------------------------------------------------------------
+
+    def take_turn(self, *, alone: bool) -> None:
+        """PostgreSQL: a batch goes alone, single acts beside each other; before anything else in a transaction.
+
+        Batches of two members share patients in another order each; beside each other they would end in deadlocks. SQLite has
+        one writer anyway.
+        """
+        if self.tx.engine == "postgres":
+            self.tx.rows(f"SELECT pg_advisory_xact_lock{'' if alone else '_shared'}(?)", (_TURN,))
 
     def lock(self, members: Iterable[MemberId]) -> None:
         """Make other writers of these members wait; first of all in a transaction."""

@@ -26,6 +26,7 @@ from registry.intake.turn import Turn
 from registry.members.model import Directory, Member
 
 BATCH = 500  # submissions in one transaction
+FEW = 10  # no more than so many do not have to go alone
 log = get_logger("accept")
 
 
@@ -118,12 +119,14 @@ class Acceptor:
 
     def _one(self, tx: Tx, submission: Submission, member: Member) -> _Done:
         turn = self._turn(tx)
+        turn.work.take_turn(alone=False)
         turn.begin([submission])
         outcomes = turn.run(submission, member)
         return _Done(outcomes=[outcomes], changes=turn.finish(), thin=list(turn.thin))
 
     def _batch(self, submissions: Sequence[Submission], tx: Tx) -> _Done:
         turn = self._turn(tx)
+        turn.work.take_turn(alone=len(submissions) > FEW)
         turn.begin(submissions)
         outcomes: list[tuple[Outcome, ...] | CrosslightError] = []
         for submission in submissions:
