@@ -48,16 +48,18 @@ def patient(home: Member, person: int) -> Patient:
 
 
 def plan(studies: int, members: int) -> tuple[list[Place], int]:
-    """Every study's place in the order of arrival, and how many persons have :data:`WHOLE` studies; they come first."""
+    """Every study's place in the order of arrival, and how many persons have :data:`WHOLE` studies; those come first."""
     r, whole = random.Random(5), max(20, studies * 2 // 5 // WHOLE)
     places = [Place(n % members, person, person * WHOLE + n) for person in range(whole) for n in range(WHOLE)]
-    person = whole
-    while len(places) < studies:
-        at = r.sample(range(members), r.choice((1, 1, 2)))
-        places += [Place(r.choice(at), person, len(places) + n) for n in range(min(r.randint(1, 9), studies - len(places)))]
-        person += 1
     r.shuffle(places)
-    return places, whole
+    person, rest = whole, list[Place]()
+    while len(places) + len(rest) < studies:
+        at = r.sample(range(members), r.choice((1, 1, 2)))
+        seed, some = len(places) + len(rest), min(r.randint(1, 9), studies - len(places) - len(rest))
+        rest += [Place(r.choice(at), person, seed + n) for n in range(some)]
+        person += 1
+    r.shuffle(rest)
+    return places + rest, whole
 
 
 def record(place: Place, home: Member) -> StudyRecord:
