@@ -104,7 +104,7 @@ class Answering:
         hidden = [r for p in persons if p not in allowed for r in p.records]
         shown = {r.key for p in allowed for r in p.records}
         outside = {r.key: r for r in (*claiming, *hidden) if r.key not in shown}
-        extra = self._own_disputed(outside.values())
+        extra = [] if selector.fhir_id else self._own_disputed(outside.values())  # one person was chosen: nobody stands beside
         notices = self._notices(outside.values())
         doubts = {n.member for n in notices} | {
             r.member for p in allowed for r in p.records if r.disputed and r.member is not None

@@ -41,7 +41,7 @@ def make_accounts(topology: Topology, ids: Ids) -> list[Account]:
     def account(user: str, role: str, organisation: str, name: str) -> Account:
         return Account(user, ids.token_bytes(6).hex(), role, organisation, name)
 
-    people = [account(f"clinician-{code.lower()}", "clinician", code, f"Dr Demo at {code}") for code in codes]
+    people = [account(f"clinician-{code.lower()}", "clinician", code, "Dr Demo") for code in codes]
     people.append(account("operator", "operator", codes[0], "Region's operator"))
     people.append(account("ig", "ig", codes[0], "Information governance"))
     people.append(account("identity", "identity", codes[0], "Identity clerk"))

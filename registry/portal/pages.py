@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ from aiohttp import web
 
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.http import CORRELATION, PRINCIPAL, Renderer, render_json
-from crosslight.standards.access import Action, Principal
+from crosslight.standards.access import Action, Principal, decide
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import CrosslightError, Forbidden, NotFound, OurError, Unauthenticated
 from registry.access.sessions import SESSION
@@ -37,6 +37,10 @@ from registry.questions import Answer, ByPatient, Patients, PatientSelector, Que
 
 MAX_FORM_BYTES = 8192
 MAX_DOUBT = 64
+NOT_YOUR_ROLE = (
+    "Your account’s role may not look at patients’ imaging.",
+    "If it should, ask the information governance team of your organisation.",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +74,9 @@ class Portal:
     # --- pages -------------------------------------------------------------------------------------------------------
 
     async def home(self, request: web.Request) -> web.Response:
-        """The search form."""
-        self._principal(request)
+        """The search form; nothing but a word of regret for a role that may not search."""
+        if not _may_search(self._principal(request)):
+            return self.problem(request, Forbidden("This role may not look for patients."))
         return self._form(request, EMPTY)
 
     async def search(self, request: web.Request) -> web.Response:
@@ -93,6 +98,7 @@ class Portal:
         selector = PatientSelector(fhir_id=self._handles.open(request.match_info["handle"], self._principal(request)))
         async with self._ask(request, "search", ByPatient(patient=selector)) as answer:
             person = _only(answer.persons)
+            answer = _of(answer, person)
             values = self._sites(answer.coverage)
             rows = rows_of(answer, self.context.directory, values["sites"])
             held = Counter(code for row in rows for code in {copy.code for copy in row.copies})
@@ -121,6 +127,7 @@ class Portal:
         question = ByPatient(patient=selector, filter=StudyFilter(study_uids=(uid,)))
         async with self._ask(request, "read", question) as answer:
             person = _only(answer.persons)
+            answer = _of(answer, person)
             values = self._sites(answer.coverage)
             rows = rows_of(answer, self.context.directory, values["sites"])
             if not rows:
@@ -163,10 +170,15 @@ class Portal:
             (NotFound, "Nothing here"),
             (OurError, "Something went wrong"),
         )
+        what, todo, principal = error.what, error.todo, request.get(PRINCIPAL)
+        barred = isinstance(error, Forbidden) and principal is not None and not _may_search(principal)
+        if barred:
+            what, todo = NOT_YOUR_ROLE
         values = {
             "title": next((title for kind, title in titles if isinstance(error, kind)), "This cannot be shown"),
-            "what": error.what,
-            "todo": error.todo,
+            "what": what,
+            "todo": todo,
+            "barred": barred,
             "sign_in_here": isinstance(error, Unauthenticated) and not self.context.open_mode,
             "support": self.config.support,
             "correlation": request.get(CORRELATION, ""),
@@ -198,6 +210,7 @@ class Portal:
             "people": people,
             "more": len(answer.persons) > self.config.max_matches,
             "disputed": answer.disputed,
+            "own_disputed": {r.member for p in answer.persons for r in p.records if r.disputed},
             "asked": _asked(search),
             "held": None,
         }
@@ -272,11 +285,21 @@ class Portal:
             raise Forbidden("This form was not sent from this page.", todo="Open the page and search there.")
 
 
+def _may_search(principal: Principal) -> bool:
+    return decide(principal, "portal", "search").permit
+
+
 def _only(persons: Iterable[Person]) -> Person:
     found = next(iter(persons), None)
     if found is None:
         raise NotFound("This patient’s record is not here any more.", todo="Search for the patient again.")
     return found
+
+
+def _of(answer: Answer, person: Person) -> Answer:
+    """With this person's holdings only: a page never mixes two, whoever may be seen beside."""
+    keys = {record.key for record in person.records}
+    return replace(answer, holdings=tuple(h for h in answer.holdings if h.record_key in keys))
 
 
 def _asked(search: Search) -> str:

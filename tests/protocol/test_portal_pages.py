@@ -198,8 +198,22 @@ async def test_two_records_of_one_number(clients: list[TestClient]) -> None:  # 
     ask = samples.FakeAsk(persons=(holder, replace(loser, fhir_id="other")), disputed=(samples.notice("RYR"),))
     client = await browse(clients, ask)
     _, text = await find(client)
-    assert "2 patients with this number" in text
+    assert "1 patient with this number" in text
+    assert "In doubt: 1 record that gives the same number" in text
+    assert "It is listed below under its own local number" in text
+    assert "It is not shown here" not in text
     assert text.count("Disputed record") == 1
+
+
+async def test_a_page_never_mixes_two_people(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    ask = samples.one_patient()
+    ask.holdings = (*ask.holdings, samples.holding("RYR", 9, "Of somebody else", key=77))
+    client = await browse(clients, ask)
+    address, text = await find(client)
+    assert "6 studies at 5 trusts" in re.sub(r"\s+", " ", text)
+    assert "Of somebody else" not in text
+    async with client.get(f"{address}/studies/1.2.826.0.1.9") as answer:
+        assert answer.status == 404
 
 
 async def test_the_strip_is_polled_without_a_patient(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
@@ -240,6 +254,17 @@ async def test_policy_says_no(clients: list[TestClient]) -> None:  # type: ignor
         assert answer.status == 403
     assert "You may not see this" in text
     assert "9990000018" not in text
+
+
+async def test_a_role_that_may_not_search_is_not_shown_a_form(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    porter = Principal(subject="p", name="Porter", roles=frozenset({"porter"}), organisation="RA2", evidence="session")
+    client = await browse(clients, samples.one_patient(), principal=porter)
+    async with client.get("/") as answer:
+        text = await answer.text()
+        assert answer.status == 403
+    assert 'action="/search"' not in text
+    assert "Find a patient" not in text
+    assert "may not look at patients" in unescape(text)
 
 
 @pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])

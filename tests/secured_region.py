@@ -1,0 +1,146 @@
+"""A demo region with everything on (TLS, sign-in, processes of their own), small, without its story: for tests in a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from whole_region import free_ports
+
+from crosslight.client.dicomweb import DicomwebClient
+from simulations.accounts import Account
+from simulations.dicomfile import part10
+from simulations.images import StudyPlan, make_study
+from simulations.people import SyntheticPatient, make_patients
+from simulations.region import DemoRegion
+from simulations.topology import MemberPlan, Topology, read_topology
+
+T = TypeVar("T")
+MEMBERS = 4
+
+
+def free_base() -> int:
+    """A port from which on the region's ports are free: ten for the registry and for each node."""
+    for base in free_ports(50):
+        try:
+            wanted = [base + 10 * n + k for n in range(MEMBERS + 1) for k in range(4)]
+            if wanted[-1] < 65536 and _all_free(wanted):
+                return base
+        except OSError:
+            continue
+    raise RuntimeError("no ports are free")
+
+
+def _all_free(ports: list[int]) -> bool:
+    sockets = []
+    try:
+        for port in ports:
+            one = socket.socket()
+            sockets.append(one)
+            one.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    finally:
+        for one in sockets:
+            one.close()
+    return True
+
+
+@dataclass
+class Secured:
+    """The region, whose loop runs in a thread, and what is in it."""
+
+    region: DemoRegion
+    loop: asyncio.AbstractEventLoop
+    patient: SyntheticPatient
+    double: SyntheticPatient
+    plans: tuple[StudyPlan, ...]
+
+    @property
+    def base(self) -> str:
+        """The registry's people listener."""
+        return self.region.base
+
+    def account(self, role: str, organisation: str = "") -> Account:
+        """A sign-in."""
+        found = (a for a in self.region.accounts if a.role == role and organisation in ("", a.organisation))
+        return next(found)
+
+    def run(self, work: Coroutine[Any, Any, T], within_s: float = 90.0) -> T:
+        """Do something in the region's own loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(within_s)
+
+    def kill(self, code: str) -> None:
+        """Pull a node's plug."""
+        self.run(self._kill(code))
+
+    async def _kill(self, code: str) -> None:
+        self.region.kill(code)
+
+
+def _plans(topology: Topology, who: SyntheticPatient, double: SyntheticPatient) -> tuple[StudyPlan, ...]:
+    now = datetime.now().replace(microsecond=0, second=0)
+
+    def plan(patient: SyntheticPatient, place: MemberPlan, modality: str, text: str, part: str, days: int, n: int) -> StudyPlan:
+        return StudyPlan(
+            patient=patient, code=place.code, institution=place.name, modality=modality, when=now - timedelta(days=days),
+            seed=days, description=text, body_part=part, instances=n, national_authority=topology.national.authority,
+            size=128 if modality in ("CT", "MR") else 0, compressed=modality == "CR",
+        )  # fmt: skip
+
+    rtk, rxc, rpc, ra2 = topology.members
+    return (
+        plan(who, rtk, "CT", "CT Thorax <contrast> & more", "CHEST", 3, 12),
+        plan(who, rxc, "MR", "MRI Brain", "HEAD", 400, 4),
+        plan(who, rpc, "CR", "XR Chest", "CHEST", 40, 0),
+        plan(double, ra2, "CR", "XR Hand", "HAND", 9, 0),
+    )
+
+
+async def _fill(region: DemoRegion, plans: tuple[StudyPlan, ...]) -> None:
+    await region.make(lambda _: None)
+    await region.start_all(lambda _: None)
+    await asyncio.gather(*(_store(region.node_dicomweb(p.code), p) for p in plans))
+    number = f"{region.topology.national.system}|{plans[0].patient.national}"
+    async with asyncio.timeout(60):
+        while True:
+            async with region.fhir("integrator") as client:
+                found = await client.search("ImagingStudy", patient_dot_identifier=number)
+            complete = [s for s in found.matches if s["status"] == "available" and "numberOfSeries" in s]
+            if len(complete) == 3 and any("disputed" in warning for warning in found.warnings):
+                return
+            await asyncio.sleep(0.3)
+
+
+async def _store(client: DicomwebClient, plan: StudyPlan) -> None:
+    async with client:
+        await client.store([part10(ds) for ds in make_study(plan)])
+
+
+@contextmanager
+def secured_region(folder: Path) -> Iterator[Secured]:
+    """A registry and four nodes, three studies of one person, and a fourth record that claims the number."""
+    whole = read_topology()
+    topology = replace(whole, members=whole.members[:MEMBERS])
+    who, other, *_ = make_patients(2, topology.codes, seed=7, national=True)
+    double = replace(other, family=who.family, national=who.national, birth_date=who.birth_date + timedelta(days=4000))
+    region = DemoRegion(topology=topology, data=folder, port_base=free_base(), restart_after_s=0)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    secured = Secured(region, loop, who, double, _plans(topology, who, double))
+    try:
+        secured.run(_fill(region, secured.plans))
+        yield secured
+    finally:
+        secured.run(region.stop())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
