@@ -102,13 +102,13 @@ async def qido_answers(region: Whole, number: str) -> dict[str, Any]:
 
 async def page_answers(region: Whole, number: str) -> dict[str, Any]:
     """The page: its banner, its rows as a reader sees them, its notices."""
-    page = html.fromstring(await region.page(number))
+    page: Any = html.fromstring(await region.page(number))
     rows = {str(row.get("data-study-uid")): _words(row) for row in page.xpath("//*[@data-study-uid]")}
     banner = [_words(b) for b in page.find_class("banner-bar")]
     return {"order": " ".join(rows), "rows": rows, "banner": banner, "notices": [_words(n) for n in page.find_class("notice")]}
 
 
-def _words(element: html.HtmlElement) -> str:
+def _words(element: Any) -> str:
     return " ".join(element.text_content().split())
 
 

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -124,6 +124,14 @@ async def _store(client: DicomwebClient, plan: StudyPlan) -> None:
         await client.store([part10(ds) for ds in make_study(plan)])
 
 
+async def _end(region: DemoRegion) -> None:
+    """At once: nothing of it is looked at any more."""
+    for name in ("registry", *region.topology.codes):
+        with suppress(KeyError):
+            region.kill(name)
+    await region.stop()
+
+
 @contextmanager
 def secured_region(folder: Path) -> Iterator[Secured]:
     """A registry and four nodes, three studies of one person, and a fourth record that claims the number."""
@@ -140,7 +148,7 @@ def secured_region(folder: Path) -> Iterator[Secured]:
         secured.run(_fill(region, secured.plans))
         yield secured
     finally:
-        secured.run(region.stop())
+        secured.run(_end(region))
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()

@@ -88,7 +88,7 @@ def record_of(pn: str, description: str, *, local: str = "L1", accession: str = 
         sex="F",
     )  # fmt: skip
     made = study(patient, 1, modality="CT", instances=2)
-    texts = {"description": description, "institution": description, "referrer": pn, "study_id": accession}
+    texts: dict[str, Any] = {"description": description, "institution": description, "referrer": pn, "study_id": accession}
     made = replace(made, accessions=(Identifier(accession, HOME.authority),), orders=(Identifier(accession),), **texts)
     return made.with_series((replace(s, description=description) for s in made.series), detail="full")
 
@@ -259,7 +259,7 @@ def _holding(record: StudyRecord) -> Holding:
 _PAGES = Pages()
 
 
-def _page(record: StudyRecord, person: Person) -> html.HtmlElement:
+def _page(record: StudyRecord, person: Person) -> Any:
     sites = sites_of(portal_samples.coverage(), REGION)
     answer = Answer(
         holdings=(_holding(record),), persons=(person,), objects=(), disputed=(), coverage=portal_samples.coverage(),
