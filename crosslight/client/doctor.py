@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 import orjson
 from cryptography import x509
 
-from crosslight.client.dimse import DimseClient
 from crosslight.client.http import HttpClient, read, trusting
 from crosslight.client.xds import XdsClient
 from crosslight.runtime.clock import Clock, SystemClock
@@ -147,6 +146,8 @@ async def _tls(target: Target, clock: Clock) -> Finding:
 
 
 async def _echo(target: Target, _: Clock) -> Finding:
+    from crosslight.client.dimse import DimseClient  # pynetdicom takes a second to load; only this check needs it
+
     host, _colon, port = target.dimse.rpartition(":")
     client = DimseClient(host, int(port), called=target.aet, calling=target.calling_aet)
     await asyncio.to_thread(client.echo)

@@ -88,7 +88,8 @@ class Portal:
         question = Patients(patient=search.selector, limit=self.config.max_matches + 1)
         async with self._ask(request, "search", question) as answer:
             if len(answer.persons) == 1:
-                raise web.HTTPSeeOther(self._href(request, answer.persons[0]), headers={"Cache-Control": "no-store"})
+                headers = {"Location": self._href(request, answer.persons[0]), "Cache-Control": "no-store"}
+                return web.Response(status=303, headers=headers)  # not raised: the act has gone well, and is audited so
             if answer.persons:
                 return self._choose(request, search, answer)
             return self._nobody(request, search, answer)
