@@ -1,4 +1,4 @@
-"""A real Chromium for the tests of pages; each test gets its own, so that nothing is kept between them."""
+"""A real Chromium for the tests of pages; each test has its own contexts, so that nothing is kept between them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, async_playwright
 from secured_region import Secured, secured_region
 
@@ -16,8 +17,8 @@ FLAGS = (
 )  # fmt: skip
 
 
-@pytest.fixture
-async def chromium() -> AsyncIterator[Browser]:
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def one_chromium() -> AsyncIterator[Browser]:
     """Debian's Chromium (or the one that CHROMIUM names); a missing one fails in CI and skips elsewhere."""
     path = os.environ.get("CHROMIUM", "/usr/bin/chromium")
     if not Path(path).exists():
@@ -28,6 +29,14 @@ async def chromium() -> AsyncIterator[Browser]:
         browser = await playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         yield browser
         await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def chromium(one_chromium: Browser) -> AsyncIterator[Browser]:
+    """The browser; what a test opened in it is closed."""
+    yield one_chromium
+    for context in one_chromium.contexts:
+        await context.close()
 
 
 @pytest.fixture(scope="session")

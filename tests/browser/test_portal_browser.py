@@ -9,12 +9,13 @@ from typing import Any
 
 import portal_samples as samples
 import pytest
+import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Page, Route, expect
 
 from crosslight.standards.study import PersonName
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 #: A function for ``page.evaluate``; its list is empty when all is well.
 AUDIT = Path(__file__).with_name("page_audit.js").read_text("utf-8").split("\n", 2)[2]
@@ -22,7 +23,7 @@ AUDIT = Path(__file__).with_name("page_audit.js").read_text("utf-8").split("\n",
 Serve = Callable[..., Awaitable[str]]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def serve() -> AsyncIterator[Serve]:
     """Serves the page on loopback; returns its address."""
     runners: list[web.AppRunner] = []
@@ -53,6 +54,13 @@ class Watch:
         page.on("response", lambda answer: self.said.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
 
 
+async def audit(page: Page) -> list[str]:
+    """What is wrong with a page once its styles are there."""
+    await page.wait_for_load_state()
+    found: list[str] = await page.evaluate(AUDIT)
+    return found
+
+
 async def find(page: Page, base: str) -> None:
     await page.goto(base + "/")
     await page.fill("#number", "999 000 0018")
@@ -77,16 +85,16 @@ async def test_every_page_can_be_read(chromium: Browser, serve: Serve, width: in
     page = await chromium.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
     watch = Watch(page, base)
     await page.goto(base + "/")
-    assert await page.evaluate(AUDIT) == []
+    assert await audit(page) == []
     await find(page, base)
     await page.click(".differs summary")
-    assert await page.evaluate(AUDIT) == []
+    assert await audit(page) == []
     assert "999" not in page.url
     await page.click("[data-study-uid='1.2.826.0.1.3'] [data-part=view]")
     await page.wait_for_selector("#picture img")
-    assert await page.evaluate(AUDIT) == []
+    assert await audit(page) == []
     await page.evaluate("document.querySelector('h1').style.color = 'rgba(128, 128, 128, 0.4)'")
-    assert await page.evaluate(AUDIT) != [], "the audit itself sees what is wrong"
+    assert await audit(page) != [], "the audit itself sees what is wrong"
     assert (watch.said, watch.outside) == ([], [])
     assert not [url for url in watch.asked if "999000" in url or "RTK-" in url]
 
