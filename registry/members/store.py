@@ -163,7 +163,7 @@ class MemberStore:
         """
 
         def write(tx: Tx) -> MemberRow:
-            row = self._invitation_tx(tx, secret)
+            row = self._invitation_tx(tx, secret, spend=True)
             now = self._now()
             tx.execute("UPDATE invitation SET used = ? WHERE secret_hash = ? AND used IS NULL", (now, secret_hash(secret)))
             epoch = max(row.member.epoch, epoch_above) + 1
@@ -179,8 +179,8 @@ class MemberStore:
 
         return await self._db.write("invitation_use", write)
 
-    def _invitation_tx(self, tx: Tx, secret: str) -> MemberRow:
-        lock = " FOR UPDATE" if tx.engine == "postgres" else ""
+    def _invitation_tx(self, tx: Tx, secret: str, *, spend: bool) -> MemberRow:
+        lock = " FOR UPDATE" if spend and tx.engine == "postgres" else ""
         found = tx.row(f"SELECT member, expires, used FROM invitation WHERE secret_hash = ?{lock}", (secret_hash(secret),))
         if found is None:
             raise Unauthenticated("This invitation is not known here.", todo="Ask the region's operator for a new one.")
@@ -197,7 +197,7 @@ class MemberStore:
 
     async def invited_member(self, secret: str) -> MemberRow:
         """Whom an invitation would admit, without spending it; raises as :meth:`use_invitation`."""
-        return await self._db.read("invitation_check", lambda tx: self._invitation_tx(tx, secret))
+        return await self._db.read("invitation_check", lambda tx: self._invitation_tx(tx, secret, spend=False))
 
     async def set_status(self, code: str, status: str, reason: str) -> MemberRow:
         """Suspend or readmit.

@@ -91,6 +91,7 @@ async def test_codes_that_are_none(database: Db, tmp_path: Path, bad: str) -> No
 async def test_an_invitation_is_spent_once_however_many_try(database: Db, tmp_path: Path) -> None:
     members = await service(database, tmp_path)
     secret = Invitation.parse(await members.invite("RTK", URL)).secret
+    assert (await members.store.invited_member(secret)).member.status == "invited", "asked for, not spent"
     results = await asyncio.gather(*(members.store.use_invitation(secret, 3) for _ in range(6)), return_exceptions=True)
     assert sum(isinstance(r, Conflict) for r in results) == 5
     row = await members.store.by_code("RTK")
