@@ -50,7 +50,8 @@ def main(quick: bool, studies: int | None, only: tuple[str, ...], out: Path | No
             try:
                 sections += asyncio.run(_part(PARTS[name], options))
             except (BadAnswerError, MissingError) as error:
-                raise click.ClickException(str(error)) from error
+                show(console, sections)
+                raise click.ClickException(f"{name}: {error}") from error
     facts.append(("Duration", f"{time.monotonic() - started:.0f} s"))
     show(console, sections)
     whole = not quick and not only

@@ -89,7 +89,7 @@ async def _watch(made: DemoRegion, watched: Watched) -> Watched:
         studies = [e["resource"] for e in bundle["entry"] if e["search"]["mode"] == "match"]
         if studies:
             watched.found = watched.found or now
-            if studies[0]["status"] == "available" and studies[0]["numberOfInstances"] == SLICES:
+            if studies[0]["status"] == "available" and studies[0].get("numberOfInstances") == SLICES:
                 watched.complete = now
                 return watched
         await asyncio.sleep(POLL_S if not watched.found else 4 * POLL_S)

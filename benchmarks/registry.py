@@ -44,7 +44,7 @@ from tests import registry_samples as samples
 
 CODES = samples.CODES[:4]
 CLIENTS = 8
-FEED_BOUND_S = 270.0  # of loading one registry: a run must end
+FEED_BOUND_S = 170.0  # of loading one registry: a run must end
 SOAP = "application/soap+xml; charset=UTF-8"
 FHIR = "application/fhir+json"
 HOME = "2.25.90210000000000000000000000000001"
