@@ -82,6 +82,8 @@ class Demo:
         if self.options.open_mode:
             self.console.print(Panel(OPEN_BANNER, border_style="bold red", title="--open"))
         try:
+            if self.options.json_path is not None:
+                self.options.json_path.unlink(missing_ok=True)  # an earlier run's pids would mislead who waits for this one's
             fresh = not self.region.kept()
             await self._bring_up(fresh)
             if fresh or self.options.once or self.region.ledger.chapters == 0:

@@ -167,12 +167,14 @@ class Demo:
         """Play the story to its end."""
         return self.family.run("simulations", *self.arguments("--once"), within_s=STORY_S)
 
-    def start(self, *more: str) -> Running:
-        """Start it, without waiting for anything; the endpoints file of an earlier run is put out of the way."""
+    def start(self, *, stale: bytes = b"") -> Running:
+        """Start it, without waiting for anything. ``stale`` is what an earlier run left in the endpoints file."""
         self.json_path.unlink(missing_ok=True)
+        if stale:
+            self.json_path.write_bytes(stale)
         log = self.folder / "demo.log"
         log.unlink(missing_ok=True)
-        self.running = self.family.start(log, "simulations", *self.arguments(*more))
+        self.running = self.family.start(log, "simulations", *self.arguments())
         return self.running
 
     def up(self, within_s: float = SECOND_START_S) -> Told:

@@ -1,4 +1,4 @@
-"""A registry whose index and audit are in PostgreSQL: joined, published on both roads, searched, killed and restarted."""
+"""A registry in PostgreSQL: joined, published on both roads, searched, killed and restarted, restored from its backup."""
 
 from __future__ import annotations
 
@@ -18,11 +18,17 @@ ROOT = "1.2.826.0.1.3680043.10.92"
 PATIENT = nhs_number(9201)
 
 
+def empty_database(dsn: str) -> None:
+    """Make it, or make it anew."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS byhand WITH (FORCE)")
+        connection.execute("CREATE DATABASE byhand")
+
+
 @pytest.fixture
 def region(tmp_path: Path, postgres_dsn: str) -> Iterator[Hand]:
     """A registry and a node on each road."""
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE byhand")
+    empty_database(postgres_dsn)
     url = postgres_dsn.replace("/postgres?", "/byhand?")
     hand = Hand(tmp_path, ROADS)
     try:
@@ -35,7 +41,7 @@ def region(tmp_path: Path, postgres_dsn: str) -> Iterator[Hand]:
             connection.execute("DROP DATABASE byhand WITH (FORCE)")
 
 
-async def test_both_roads_lead_into_postgresql(region: Hand) -> None:
+async def test_both_roads_lead_into_postgresql(region: Hand, postgres_dsn: str) -> None:
     await region.up("registry")
     expected = {}
     for number, code in enumerate(ROADS, 1):
@@ -63,3 +69,17 @@ async def test_both_roads_lead_into_postgresql(region: Hand) -> None:
     await region.up("registry", *ROADS)
     assert await region.holds(expected)
     region.command("registry", "doctor")
+
+    # the database is lost; the backup is a study behind
+    region.command("registry", "backup", str(region.folder / "backup"))
+    study = f"{ROOT}.9"
+    region.command("RTK", "import", str(save(region.folder / "later", slices(study, 2, local="RTK", national=PATIENT))))
+    expected[study] = 2
+    await until("it is listed", lambda: region.holds(expected), 60)
+    region.stop("registry")
+    empty_database(postgres_dsn)
+    region.folders["registry"] = region.folder / "registry-restored"
+    region.command("registry", "restore", str(region.folder / "backup"))
+    region.serve("registry")
+    await region.up("registry", *ROADS)
+    await until("the restored registry has all", lambda: region.holds(expected), 60)
