@@ -91,7 +91,7 @@ async def _client(
             fields = dict(line.split(b":", 1) for line in head.lower().split(b"\r\n")[1:] if b":" in line)
             body, size = await _body(reader, fields, keep=bool(check) or keep is not None or status >= 300)
             if status not in (200, 202) or (check is not None and not check(body)):
-                raise BadAnswerError(f"{request[:160]!r}: status {status}: {body[:400]!r}")
+                raise BadAnswerError(f"{request[:160]!r}: status {status}: …{body[-600:]!r}")
             if keep is not None:
                 keep.append(body)
             loaded.latencies.append(time.perf_counter() - started)

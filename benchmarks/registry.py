@@ -142,7 +142,8 @@ class RegistryBench:
         self.studies = options.studies
         self.rounds = 2 if options.quick else 4
         self._numbers = iter(range(1, 1 << 23))
-        self._whole: list[int] = []
+        self._whole: list[int] = []  # persons who are searched for
+        self._others: list[int] = []  # persons of whom more is submitted
         self.cut: set[str] = set()  # engines that were not loaded in time
         self._asking: dict[tuple[str, str], Iterator[bytes]] = {}
 
@@ -168,7 +169,7 @@ class RegistryBench:
         self._options.say(f"the feed: {self.studies} studies into each registry")
         home = self._servers["SQLite"].members  # both registries gave the same OIDs and epochs
         places, whole = studies.plan(self.studies, len(home))
-        self._whole = list(range(whole))
+        self._whole, self._others = list(range(whole * 9 // 10)), list(range(whole * 9 // 10, whole))
         at_once = 5 if self._options.quick else 20
         made = studies.batches(places, home, next(self._numbers))
         self._numbers = iter(range(len(places) + 10, 1 << 23))
@@ -243,7 +244,7 @@ class RegistryBench:
         members = server.members or self._servers["SQLite"].members
         path = "/submit" if server.name.startswith("floor") else "/xds/registry"
         for n in islice(self._numbers, count):
-            person = len(self._whole) + n % 50  # those who are searched for keep their twenty
+            person = self._others[n % len(self._others)]
             home = members[n % len(members)]
             publication, number_ = studies.submission(home, person, n)
             body = render_submit_objects(views.objects_of(publication, number_.cx()))
