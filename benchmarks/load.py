@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -32,73 +33,131 @@ class Loaded:
     count: int = 0
     received: int = 0  # bytes of bodies
     latencies: list[float] = field(default_factory=list)
-    first_byte_s: float = 0.0  # of the last answer
+    first_byte_s: float = 0.0  # of the last answer's body
 
 
-async def _body(reader: asyncio.StreamReader, fields: dict[bytes, bytes], keep: bool) -> tuple[bytes, int]:
-    """The body, kept or only counted."""
-    kept, total = bytearray(), 0
+class _Connection:
+    """A socket read into one buffer that is made once: what arrives is counted where it lies, and copied only to be kept."""
 
-    async def take(n: int) -> None:
-        nonlocal total
-        total += n
-        while n:
-            piece = await reader.read(min(n, LIMIT))
-            if not piece:
-                raise BadAnswerError("the connection ended within a body")
-            n -= len(piece)
-            if keep:
-                kept.extend(piece)
+    def __init__(self, host: str, port: int) -> None:
+        self._address = (host, port)
+        self._loop = asyncio.get_running_loop()
+        self._socket: socket.socket | None = None
+        self._buffer = bytearray(LIMIT)
+        self._view = memoryview(self._buffer)
+        self._start = self._end = 0  # what was received and not yet taken
 
-    if b"chunked" in fields.get(b"transfer-encoding", b""):
-        while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
-            await take(size)
-            await reader.readexactly(2)
-        await reader.readuntil(b"\r\n")
-    elif b"content-length" in fields:
-        await take(int(fields[b"content-length"]))
-    else:  # until the connection ends
-        while piece := await reader.read(LIMIT):
-            total += len(piece)
-            if keep:
-                kept.extend(piece)
-    return bytes(kept), total
+    async def send(self, request: bytes) -> None:
+        """Send a request, over a new connection where the old one has ended."""
+        if self._socket is None or self._ended():
+            self.close()
+            self._socket = socket.create_connection(self._address)
+            self._socket.setblocking(False)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._start = self._end = 0
+        await self._loop.sock_sendall(self._socket, request)
+
+    def _ended(self) -> bool:
+        try:
+            return self._socket is None or not self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    async def _more(self) -> bool:
+        """Receive something; False at the end of the connection."""
+        assert self._socket is not None
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif self._end == len(self._buffer):
+            rest = bytes(self._view[self._start : self._end])
+            if len(rest) == len(self._buffer):
+                raise BadAnswerError("a line without end")
+            self._start, self._end = 0, len(rest)
+            self._view[: len(rest)] = rest
+        got = await self._loop.sock_recv_into(self._socket, self._view[self._end :])
+        self._end += got
+        return got > 0
+
+    async def until(self, mark: bytes) -> bytes:
+        """All up to ``mark``, which is taken too."""
+        while (at := self._buffer.find(mark, self._start, self._end)) < 0:
+            if not await self._more():
+                raise BadAnswerError("the connection ended within an answer")
+        found = bytes(self._view[self._start : at])
+        self._start = at + len(mark)
+        return found
+
+    async def take(self, count: float, kept: bytearray | None) -> int:
+        """``count`` bytes, or all until the end of the connection when that is infinite; how many."""
+        total = 0
+        while total < count:
+            if self._start == self._end and not await self._more():
+                if count < float("inf"):
+                    raise BadAnswerError("the connection ended within a body")
+                break
+            size = int(min(self._end - self._start, count - total))
+            if kept is not None:
+                kept += self._view[self._start : self._start + size]
+            self._start += size
+            total += size
+        return total
+
+    async def begun(self) -> None:
+        """Wait for the first byte of what comes next."""
+        if self._start == self._end:
+            await self._more()
+
+    async def body(self, fields: dict[bytes, bytes], kept: bytearray | None) -> int:
+        """The body, kept or only counted; its size."""
+        if b"chunked" in fields.get(b"transfer-encoding", b""):
+            total = 0
+            while size := int((await self.until(b"\r\n")).split(b";")[0], 16):
+                total += await self.take(size, kept)
+                await self.until(b"\r\n")
+            await self.until(b"\r\n")
+            return total
+        return await self.take(float(fields.get(b"content-length", b"inf")), kept)
 
 
 async def _client(
-    host: str,
-    port: int,
+    connection: _Connection,
     requests: Iterator[bytes],
     until: float,
     loaded: Loaded,
     check: Callable[[bytes], bool] | None,
     keep: list[bytes] | None,
 ) -> None:
-    reader, writer = await asyncio.open_connection(host, port, limit=LIMIT)
     try:
         for request in requests:
-            if reader.at_eof():
-                writer.close()
-                reader, writer = await asyncio.open_connection(host, port, limit=LIMIT)
             started = time.perf_counter()
             if started > until:
                 break
-            writer.write(request)
-            await writer.drain()
-            head = await reader.readuntil(b"\r\n\r\n")
-            loaded.first_byte_s = time.perf_counter() - started
+            await connection.send(request)
+            head = await connection.until(b"\r\n\r\n")
             status = int(head.split(b" ", 2)[1])
             fields = dict(line.split(b":", 1) for line in head.lower().split(b"\r\n")[1:] if b":" in line)
-            body, size = await _body(reader, fields, keep=bool(check) or keep is not None or status >= 300)
-            if status not in (200, 202) or (check is not None and not check(body)):
-                raise BadAnswerError(f"{request[:160]!r}: status {status}: …{body[-600:]!r}")
+            if fields.get(b"content-length", b"").strip() != b"0":
+                await connection.begun()
+            loaded.first_byte_s = time.perf_counter() - started
+            kept = bytearray() if check or keep is not None or status >= 300 else None
+            size = await connection.body(fields, kept)
+            if status not in (200, 202) or (check is not None and not check(bytes(kept or b""))):
+                raise BadAnswerError(f"{request[:160]!r}: status {status}: …{bytes(kept or b'')[-600:]!r}")
             if keep is not None:
-                keep.append(body)
+                keep.append(bytes(kept or b""))
             loaded.latencies.append(time.perf_counter() - started)
             loaded.count += 1
             loaded.received += size
     finally:
-        writer.close()
+        connection.close()
 
 
 async def load(
@@ -122,5 +181,5 @@ async def load(
     """
     loaded, shared = Loaded(), iter(requests)
     until = time.perf_counter() + seconds
-    await asyncio.gather(*(_client(host, port, shared, until, loaded, check, keep) for _ in range(clients)))
+    await asyncio.gather(*(_client(_Connection(host, port), shared, until, loaded, check, keep) for _ in range(clients)))
     return loaded

@@ -13,9 +13,9 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_s(*pids: int) -> float:
-    """Processor seconds of these processes and their children, those that ended included; 0 for what is gone."""
-    wanted = {pid for pid in pids if pid}
-    total = 0.0
+    """Processor seconds of these processes and all below them (children of a fork server included), and of children of these
+    that have ended; 0 for what is gone."""
+    used, ended, parents = dict[int, float](), dict[int, float](), dict[int, int]()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
             continue
@@ -23,11 +23,13 @@ def cpu_s(*pids: int) -> float:
             fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
         except (OSError, IndexError):
             continue
-        if int(entry.name) in wanted:
-            total += sum(int(fields[i]) for i in (11, 12, 13, 14)) / _TICKS  # utime, stime, and of children waited for
-        elif int(fields[1]) in wanted:
-            total += sum(int(fields[i]) for i in (11, 12)) / _TICKS
-    return total
+        pid = int(entry.name)
+        parents[pid] = int(fields[1])
+        used[pid], ended[pid] = (sum(int(fields[i]) for i in pair) / _TICKS for pair in ((11, 12), (13, 14)))
+    found = {pid for pid in pids if pid in used}
+    while grown := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= grown
+    return sum(used[pid] + ended[pid] for pid in found)
 
 
 @dataclass(frozen=True, slots=True)
