@@ -293,13 +293,31 @@ class DerivedId:
         return cls(kind, version, ((payload >> 2) & ((1 << 80) - 1)).to_bytes(10, "big"))
 
 
+class IdFamily:
+    """Every id of one version of one study: they differ in their kind alone, which is the first byte (D9)."""
+
+    __slots__ = ("_number", "_tail")
+
+    def __init__(self, version: Version, tag: bytes) -> None:
+        self._number = DerivedId(0, version, tag).number()
+        digits = f"{self._number:032x}"
+        self._tail = f"{digits[2:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+    def urn(self, kind: Kind) -> str:
+        """As :meth:`DerivedId.urn`."""
+        return f"urn:uuid:{kind:02x}{self._tail}"
+
+    def uid(self, kind: Kind) -> str:
+        """As :meth:`DerivedId.uid`."""
+        return f"2.25.{self._number | kind << 120}"
+
+
 def holding_fhir_id(region_key: bytes, member: int, record: str, study_uid: str) -> str:
     """The FHIR id of a holding: UUID v8 of HMAC-SHA-256(region's key; member, patient record, study) (D12)."""
     text = f"{member}\x1f{record}\x1f{study_uid}".encode()
-    digest = bytearray(hmac.digest(region_key, text, "sha256")[:16])
-    digest[6] = (digest[6] & 0x0F) | 0x80
-    digest[8] = (digest[8] & 0x3F) | 0x80
-    return str(UUID(bytes=bytes(digest)))
+    number = int.from_bytes(hmac.digest(region_key, text, "sha256")[:16], "big")
+    digits = f"{number & ~(0xF << 76) & ~(0b11 << 62) | 0x8 << 76 | 0b10 << 62:032x}"  # version and variant (RFC 9562 5.8)
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def hash8(text: str) -> int:

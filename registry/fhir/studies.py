@@ -11,7 +11,7 @@ from aiohttp import web
 from crosslight.standards.fhir.bundle import Entry, entry
 from crosslight.standards.fhir.directory import member_endpoint, organization, region_endpoint
 from crosslight.standards.fhir.facts import HoldingFacts
-from crosslight.standards.fhir.imaging_study import imaging_study
+from crosslight.standards.fhir.imaging_study import StudyWriter, imaging_study
 from crosslight.standards.fhir.match import StudyMatcher
 from crosslight.standards.fhir.outcome import Issue, operation_outcome
 from crosslight.standards.fhir.people import patient
@@ -94,21 +94,22 @@ class StudyHandlers:
         links = face.links(request, IMAGING_STUDY, asked, after if search.summary != "count" else None)
         return face.bundle(request, asked, entries, links=links, total=total, answer=answer)
 
-    def _rendered(self, holding: HoldingFacts, facts: Facts) -> Rendered:
+    def _rendered(self, holding: HoldingFacts, facts: Facts, writer: StudyWriter) -> Rendered:
         """A study's bytes, made once for each thing that they show."""
         patient = holding.record.patient if holding.person is None else None
         shown = (
             holding.fhir_id, holding.incarnation, holding.revision, holding.updated, holding.conflict, patient,
             facts.fingerprint(holding.member), facts.fingerprint(holding.person), facts.fingerprint(facts.region),
         )  # fmt: skip
-        return self._cache.get(shown, lambda: render(imaging_study(holding, facts.region, self._face.systems)))
+        return self._cache.get(shown, lambda: writer.write(holding))
 
     def _entries(self, answer: Answer, asked: Asked, facts: Facts, rows: list[HoldingFacts]) -> list[Entry]:
         face, search = self._face, asked.search
         if search.elements:
             studies = [render(face.cut(IMAGING_STUDY, search, imaging_study(r, facts.region, face.systems))) for r in rows]
         else:
-            studies = [self._rendered(row, facts) for row in rows]
+            writer = StudyWriter(facts.region, face.systems)
+            studies = [self._rendered(row, facts, writer) for row in rows]
         entries = [entry(study, asked.base, "match") for study in studies]
         included = _included(search.includes, rows, facts, face, id_part(answer.incarnation))
         return entries + [entry(resource, asked.base, "include") for resource in included]

@@ -35,7 +35,7 @@ class Raw:
         if isinstance(value, str):
             return value
         start, self._at = self._at, self._at + (20 if value == 1 else 32)
-        return bytes(self.data[start : self._at]).hex()
+        return self.data[start : self._at].hex()
 
 
 def study_array(record: StudyRecord, raw: Raw) -> list[Any]:
@@ -134,7 +134,8 @@ def _series_arrays(record: StudyRecord, raw: Raw) -> list[Any]:
 
 
 def _series_of(arrays: list[Any], study_uid: str, started: StudyTime, raw: Raw) -> tuple[SeriesRecord, ...]:
-    found, before = [], study_uid
+    found, before, lower = [], study_uid, raw.lower
+    date, zone, source = started.date, started.zone, started.zone_source
     for k, suffix, modality, number, description, site, laterality, n, sops, time, digest in arrays:
         before = before[:k] + suffix
         found.append(
@@ -147,10 +148,8 @@ def _series_of(arrays: list[Any], study_uid: str, started: StudyTime, raw: Raw) 
                 laterality=laterality,
                 n_instances=n,
                 sop_classes=_sops_of(sops, n),
-                time=StudyTime(date=started.date, time=time, zone=started.zone, zone_source=started.zone_source)
-                if isinstance(time, str)
-                else _time_of(time),
-                digest=raw.lower(digest),
+                time=StudyTime(date=date, time=time, zone=zone, zone_source=source) if isinstance(time, str) else _time_of(time),
+                digest=lower(digest),
             )
         )
     return tuple(found)
@@ -173,5 +172,7 @@ def _sop_array(series: SeriesRecord) -> Any:
 
 
 def _sops_of(array: Any, n: int) -> tuple[tuple[str, int], ...]:
+    if isinstance(array, str) and array[:1] != "=":
+        return ((_SOP_PREFIX + array, n),)
     pairs = [(array, n)] if isinstance(array, str) else array
     return tuple((uid[1:] if uid.startswith("=") else _SOP_PREFIX + uid, count) for uid, count in pairs)

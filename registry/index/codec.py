@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import zstandard
 
-from crosslight.standards.ids import DerivedId, Kind, Version, study_tag
+from crosslight.standards.ids import DerivedId, IdFamily, Kind, Version, study_tag
 from crosslight.standards.problem import StorageError
 from crosslight.standards.study import ManifestFacts, Patient, patient_from_json, patient_to_json
 from crosslight.standards.xds.publication import Publication, Source, Status
@@ -29,6 +29,7 @@ _ID_KINDS = (
     ("submission_uuid", Kind.SUBMISSION_SET, False),
     ("submission_uid", Kind.SUBMISSION, True),
     ("has_member_uuid", Kind.HAS_MEMBER, False),
+    ("document_uid", Kind.DOCUMENT, True),
 )
 
 
@@ -196,19 +197,16 @@ def publication_array(publication: Publication, digest: str, secret: bytes) -> t
 
 def derived_ids(version: Version, replaces: Version | None, tag: bytes) -> dict[str, str]:
     """Every id of a publication of ours: fields of Publication, and ``document_uid``."""
-    found = {}
-    for name, kind, is_uid in _ID_KINDS:
-        one = DerivedId(kind, version, tag)
-        found[name] = one.uid() if is_uid else one.urn()
-    found["document_uid"] = DerivedId(Kind.DOCUMENT, version, tag).uid()
-    found["replaces_entry_uuid"] = DerivedId(Kind.DOCUMENT_ENTRY, replaces, tag).urn() if replaces else ""
-    found["replaces_uuid"] = DerivedId(Kind.REPLACES, version, tag).urn() if replaces else ""
+    own = IdFamily(version, tag)
+    found = {name: own.uid(kind) if is_uid else own.urn(kind) for name, kind, is_uid in _ID_KINDS}
+    found["replaces_entry_uuid"] = IdFamily(replaces, tag).urn(Kind.DOCUMENT_ENTRY) if replaces else ""
+    found["replaces_uuid"] = own.urn(Kind.REPLACES) if replaces else ""
     return found
 
 
 def publication_ids(publication: Publication) -> dict[str, str]:
     """The ids as the publication states them."""
-    names = [name for name, _, _ in _ID_KINDS] + ["replaces_entry_uuid", "replaces_uuid"]
+    names = [name for name, _, _ in _ID_KINDS if name != "document_uid"] + ["replaces_entry_uuid", "replaces_uuid"]
     return {"document_uid": publication.manifest.document_uid, **{name: getattr(publication, name) for name in names}}
 
 

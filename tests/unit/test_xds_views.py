@@ -151,6 +151,18 @@ def test_own_version_needs_the_secret() -> None:
     assert not views.is_manifest(replace(entry, format_code=Code("urn:ihe:rad:PDF", "x")))
 
 
+def test_every_kind_of_id_of_a_version_is_the_derived_one() -> None:
+    from crosslight.standards.ids import DerivedId, IdFamily, Kind, study_tag
+
+    tag = study_tag(SECRET, RECORD.study_uid)
+    for version in (Version(0, 1), Version(3, 70_000), Version(255, (1 << 24) - 1)):
+        family = IdFamily(version, tag)
+        for kind in Kind:
+            one = DerivedId(kind, version, tag)
+            assert (family.urn(kind), family.uid(kind)) == (one.urn(), one.uid())
+            assert DerivedId.parse(family.urn(kind)) == DerivedId.parse(family.uid(kind)) == one
+
+
 # --- any text ------------------------------------------------------------------------------------------------------
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)

@@ -18,7 +18,7 @@ from crosslight.runtime.schema import SchemaVersion, migrate
 from crosslight.standards.access import Action, Face, Principal
 from crosslight.standards.ids import Identifier
 
-SCHEMA = SchemaVersion("audit", schema=1, compat=1)
+SCHEMA = SchemaVersion("audit", schema=2, compat=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,74 +76,74 @@ class AuditLog:
         await self._db.write("audit_whole", write)
 
     def _insert(self, tx: Tx, kind: str, entry: AuditEntry, outcome: str) -> None:
+        acts = kind == "act"
         who = orjson.dumps(entry.principal.describe()).decode()
-        query = orjson.dumps(entry.query, default=str).decode() if kind == "act" and entry.query else ""
+        query = orjson.dumps(entry.query, default=str).decode() if acts and entry.query else ""
+        patients = sorted({(p.value, p.authority) for p in entry.patients}) if acts else []
+        names = orjson.dumps([f"{authority}|{value}" for value, authority in patients]).decode()
+        studies = orjson.dumps(sorted(set(entry.studies)) if acts else []).decode()
         row = tx.row(
             "INSERT INTO audit_entry (kind, correlation, at, face, action, subject, organisation, purpose, who, decision, "
-            "rule, peer, query, outcome) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) RETURNING seq",
+            "rule, peer, query, outcome, patients, studies) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) RETURNING seq",
             (
                 kind, entry.correlation, instant(self._clock.now()), entry.face, entry.action, entry.principal.subject,
                 entry.principal.organisation, entry.principal.purpose, who, entry.decision, entry.rule, entry.peer, query,
-                outcome,
+                outcome, names, studies,
             ),
         )  # fmt: skip
         assert row is not None  # noqa: S101 - RETURNING always gives a row
-        if kind == "outcome":
-            return
-        objects = {("patient", f"{p.authority}|{p.value}") for p in entry.patients}
-        objects |= {("study", study) for study in entry.studies}
-        _insert_objects(tx, int(row[0]), sorted(objects))
+        _insert_patients(tx, int(row[0]), patients)
 
     async def search(
         self, *, patient: Identifier | None = None, study: str | None = None, correlation: str | None = None, limit: int = 1000
     ) -> list[dict[str, Any]]:
         """Acts, newest first, each with its outcome ('' = cut off).
 
-        ``patient`` without authority matches the value under any.
+        ``patient`` without authority matches the value under any. A ``study`` alone is looked for entry by entry: studies have
+        no index of their own.
         """
         where, params = "a.kind = 'act'", []
         if patient is not None:
-            match, value = ("o.value = ?", f"{patient.authority}|{patient.value}")
-            if not patient.authority:
-                match, value = ("o.value LIKE ? ESCAPE '\\'", "%|" + _like(patient.value))
-            where += f" AND a.seq IN (SELECT o.seq FROM audit_object o WHERE o.kind = 'patient' AND {match})"
-            params.append(value)
+            match, values = ("p.value = ?", [patient.value])
+            if patient.authority:
+                match, values = (f"{match} AND p.authority = ?", [*values, str(patient.authority)])
+            where += f" AND a.seq IN (SELECT p.seq FROM audit_patient p WHERE {match})"
+            params += values
         if study is not None:
-            where += " AND a.seq IN (SELECT o.seq FROM audit_object o WHERE o.kind = 'study' AND o.value = ?)"
-            params.append(study)
+            where += " AND a.studies LIKE ? ESCAPE '\\'"
+            params.append(f"%{_like(orjson.dumps(study).decode())}%")
         if correlation is not None:
             where += " AND a.correlation = ?"
             params.append(correlation)
 
         def read(tx: Tx) -> list[dict[str, Any]]:
             rows = tx.rows(
-                "SELECT a.seq, a.correlation, a.at, a.face, a.action, a.who, a.decision, a.rule, a.peer, a.query, "
-                "(SELECT max(e.outcome) FROM audit_entry e WHERE e.correlation = a.correlation AND e.face = a.face "
+                "SELECT a.seq, a.correlation, a.at, a.face, a.action, a.who, a.decision, a.rule, a.peer, a.query, a.patients, "
+                "a.studies, (SELECT max(e.outcome) FROM audit_entry e WHERE e.correlation = a.correlation AND e.face = a.face "
                 "AND e.action = a.action AND e.kind = 'outcome' AND e.seq > a.seq) "
                 f"FROM audit_entry a WHERE {where} ORDER BY a.seq DESC LIMIT ?",
                 (*params, limit),
             )
-            found = []
-            for row in rows:
-                objects = tx.rows("SELECT kind, value FROM audit_object WHERE seq = ?", (row[0],))
-                found.append({
+            return [
+                {
                     "seq": row[0], "correlation": row[1], "at": row[2], "face": row[3], "action": row[4],
                     "who": orjson.loads(row[5]), "decision": row[6], "rule": row[7], "peer": row[8],
-                    "query": orjson.loads(row[9]) if row[9] else {}, "outcome": row[10] or "",
-                    "patients": [v for k, v in objects if k == "patient"], "studies": [v for k, v in objects if k == "study"],
-                })  # fmt: skip
-            return found
+                    "query": orjson.loads(row[9]) if row[9] else {}, "outcome": row[12] or "",
+                    "patients": orjson.loads(row[10]), "studies": orjson.loads(row[11]),
+                }
+                for row in rows
+            ]  # fmt: skip
 
         return await self._db.read("audit_search", read)
 
 
-def _insert_objects(tx: Tx, seq: int, objects: Sequence[tuple[str, str]]) -> None:
-    if tx.engine == "postgres" and objects:  # one statement, always the same: parsed once, one round trip
-        kinds, values = zip(*objects, strict=True)
-        sql = "INSERT INTO audit_object (seq, kind, value) SELECT ?, k, v FROM unnest(?::text[], ?::text[]) AS o (k, v)"
-        tx.execute(sql, (seq, list(kinds), list(values)))
+def _insert_patients(tx: Tx, seq: int, patients: Sequence[tuple[str, str]]) -> None:
+    if tx.engine == "postgres" and patients:  # one statement, always the same: parsed once, one round trip
+        values, authorities = zip(*patients, strict=True)
+        sql = "INSERT INTO audit_patient (seq, value, authority) SELECT ?, v, a FROM unnest(?::text[], ?::text[]) AS p (v, a)"
+        tx.execute(sql, (seq, list(values), list(authorities)))
     else:
-        tx.executemany("INSERT INTO audit_object (seq, kind, value) VALUES (?,?,?)", [(seq, k, v) for k, v in objects])
+        tx.executemany("INSERT INTO audit_patient (seq, value, authority) VALUES (?,?,?)", [(seq, *p) for p in patients])
 
 
 def _like(text: str) -> str:

@@ -1,11 +1,18 @@
-"""ImagingStudy: one per holding (D1), without instances (D5)."""
+"""ImagingStudy: one per holding (D1), without instances (D5), as bytes.
+
+What rows share (codes, their person, their member) is written once and spliced; the rest goes through one ``orjson.dumps``, so
+that no text is ever escaped by hand (D6).
+"""
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
-from crosslight.standards.fhir.facts import HoldingFacts, RegionFacts
+import orjson
+
+from crosslight.standards.fhir.facts import HoldingFacts, MemberFacts, PersonFacts, RegionFacts
 from crosslight.standards.fhir.people import display_name, subject
 from crosslight.standards.fhir.terms import (
     DCM,
@@ -21,7 +28,7 @@ from crosslight.standards.fhir.terms import (
     coding_system,
 )
 from crosslight.standards.fhir.times import started
-from crosslight.standards.fhir.wire import Resource, prune, text, versioned
+from crosslight.standards.fhir.wire import Rendered, Resource, prune, render_versioned, text
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import Coded, PersonName, SeriesRecord, StudyRecord
 
@@ -29,53 +36,50 @@ MANDATORY = frozenset({"status", "subject"})
 _CODE = re.compile(r"[^\s]+( [^\s]+)*\Z")  # R4 2.24.0.1 code
 
 
+def _fragment(value: Any) -> orjson.Fragment:
+    """``value`` written once, to be spliced wherever it stands."""
+    return orjson.Fragment(orjson.dumps(value))
+
+
+_STUDY_UID_TYPE = _fragment({"coding": [{"system": DCM, "code": "110180", "display": "Study Instance UID"}]})
+_ACCESSION_TYPE = {"system": V2_0203, "code": "ACSN", "display": "Accession ID"}
+_ACCESSION = _fragment({"coding": [_ACCESSION_TYPE]})
+_ACCESSION_OF_ORDER = _fragment({"coding": [_ACCESSION_TYPE, {"system": DCM, "code": "121022", "display": "Accession Number"}]})
+_PLACER = _fragment({"coding": [{"system": V2_0203, "code": "PLAC", "display": "Placer Identifier"}]})
+
+
 def status(record: StudyRecord) -> str:
     """``registered`` while it grows (D14), then ``available``."""
     return "registered" if record.progress == "arriving" else "available"
 
 
-def accession_identifier(accession: Identifier, systems: Systems) -> Resource:
+def accession_identifier(accession: Identifier, systems: Systems, kind: orjson.Fragment = _ACCESSION) -> Resource:
     """An accession number under its issuer; without one it has no system, never a guessed one (D13)."""
-    found: Resource = {
-        "type": {"coding": [{"system": V2_0203, "code": "ACSN", "display": "Accession ID"}]},
-        **systems.identifier(accession),
-    }
+    found: Resource = {"type": kind, **systems.identifier(accession)}
     if accession.namespace:
         found["assigner"] = {"display": accession.namespace}
     return found
 
 
 def _identifiers(record: StudyRecord, systems: Systems) -> list[Resource]:
-    uid = {
-        "use": "official",
-        "type": {"coding": [{"system": DCM, "code": "110180", "display": "Study Instance UID"}]},
-        "system": DICOM_UID,
-        "value": f"urn:oid:{record.study_uid}",
-    }
+    uid = {"use": "official", "type": _STUDY_UID_TYPE, "system": DICOM_UID, "value": f"urn:oid:{record.study_uid}"}
     return [uid, *(accession_identifier(a, systems) for a in record.accessions if text(a.value))]
 
 
 def _based_on(record: StudyRecord, systems: Systems) -> list[Resource]:
-    found = []
-    for accession in record.accessions:
-        if text(accession.value):
-            identifier = accession_identifier(accession, systems)
-            number = {"system": DCM, "code": "121022", "display": "Accession Number"}
-            identifier["type"] = {"coding": [*identifier["type"]["coding"], number]}
-            found.append({"type": "ServiceRequest", "identifier": identifier})
-    for order in record.orders:
-        if text(order.value):
-            kind = {"coding": [{"system": V2_0203, "code": "PLAC", "display": "Placer Identifier"}]}
-            found.append({"type": "ServiceRequest", "identifier": {"type": kind, **systems.identifier(order)}})
-    return found
+    accessions = (accession_identifier(a, systems, _ACCESSION_OF_ORDER) for a in record.accessions if text(a.value))
+    orders = ({"type": _PLACER, **systems.identifier(order)} for order in record.orders if text(order.value))
+    return [{"type": "ServiceRequest", "identifier": identifier} for identifier in (*accessions, *orders)]
 
 
-def modality(code: str) -> Resource:
+@lru_cache(maxsize=512)
+def modality(code: str) -> orjson.Fragment:
     """A modality as Coding; an unknown one is said to be unknown (R4 wants it 1..1 on a series)."""
-    return {"system": DCM, "code": code} if _CODE.match(code) else absent()
+    return _fragment({"system": DCM, "code": code} if _CODE.match(code) else absent())
 
 
-def concept(coded: Coded) -> Resource | None:
+@lru_cache(maxsize=4096)
+def concept(coded: Coded) -> orjson.Fragment | None:
     """A code as CodeableConcept: its meaning as it came."""
     coding = prune({
         "system": coding_system(coded.scheme),
@@ -84,7 +88,8 @@ def concept(coded: Coded) -> Resource | None:
     })  # fmt: skip
     if "code" not in coding:
         coding.pop("system", None)
-    return prune({"coding": [coding] if coding else [], "text": text(coded.meaning)}) or None
+    found = prune({"coding": [coding] if coding else [], "text": text(coded.meaning)})
+    return _fragment(found) if found else None
 
 
 def _number(number: str) -> int | None:
@@ -92,82 +97,105 @@ def _number(number: str) -> int | None:
     return int(digits) if digits.isascii() and digits.isdecimal() and int(digits) < 1 << 31 else None
 
 
-def _body_site(code: str) -> Resource | None:
-    return {"code": code, "display": code} if _CODE.match(code) else None
-
-
-def _laterality(code: str) -> Resource | None:
-    if code not in LATERALITY:
-        return None
-    value, meaning = LATERALITY[code]
-    return {"system": SNOMED, "code": value, "display": meaning}
+@lru_cache(maxsize=1024)
+def _place(body_site: str, laterality: str) -> Resource:
+    """``bodySite`` and ``laterality``, as far as there are."""
+    found: Resource = {}
+    if _CODE.match(body_site):
+        found["bodySite"] = _fragment({"code": body_site, "display": body_site})
+    if laterality in LATERALITY:
+        value, meaning = LATERALITY[laterality]
+        found["laterality"] = _fragment({"system": SNOMED, "code": value, "display": meaning})
+    return found
 
 
 def series(one: SeriesRecord) -> Resource:
     """One series; its instances are asked of the holder (D5)."""
-    when = started(one.time) if one.time.date else {}
-    return prune({
-        "uid": one.series_uid,
-        "number": _number(one.number),
-        "modality": modality(one.modality),
-        "description": text(one.description),
-        "numberOfInstances": one.n_instances,
-        "bodySite": _body_site(one.body_site),
-        "laterality": _laterality(one.laterality),
-        **when,
-    })  # fmt: skip
+    found: Resource = {"uid": one.series_uid}
+    if (number := _number(one.number)) is not None:
+        found["number"] = number
+    found["modality"] = modality(one.modality)
+    if one.description.strip():
+        found["description"] = one.description
+    found["numberOfInstances"] = one.n_instances
+    found |= _place(one.body_site, one.laterality)
+    return found | started(one.time) if one.time.date else found
 
 
-def _extensions(holding: HoldingFacts, region: RegionFacts) -> list[Resource]:
-    found: list[Resource] = []
-    member = holding.member
-    if member is not None:
-        reference = {
-            "reference": f"Organization/{member.organization_id}",
-            "type": "Organization",
-            "identifier": {"system": region.organisation_system, "value": member.code},
-            "display": member.name,
+class StudyWriter:
+    """Writes holdings as ImagingStudy, versioned by what they show (D12). For one answer: it keeps what its rows share."""
+
+    def __init__(self, region: RegionFacts, systems: Systems) -> None:
+        self.region, self._systems = region, systems
+        self._subjects: dict[str, orjson.Fragment] = {}
+        self._members: dict[str, tuple[Resource, orjson.Fragment]] = {}
+        self._regional = _endpoint(region.endpoint_id)
+
+    def write(self, holding: HoldingFacts) -> Rendered:
+        """One holding."""
+        record, systems = holding.record, self._systems
+        custodian, endpoints = self._member(holding.member)
+        extensions = [custodian] if custodian else []
+        if holding.conflict:
+            extensions.append({"url": EXT_CONFLICT, "valueBoolean": True})
+        if record.detail != "full":
+            extensions.append({"url": EXT_DETAIL, "valueCode": record.detail})
+        referrer = display_name(PersonName(record.referrer)) if record.referrer else None
+        known = record.detail != "entry" or record.n_series > 0
+        body: Resource = {
+            "extension": extensions or None,
+            "identifier": _identifiers(record, systems),
+            "status": status(record),
+            "modality": [modality(code) for code in record.headline_modalities] or None,
+            "subject": self._subject(holding),
+            **started(record.time),
+            "basedOn": _based_on(record, systems) or None,
+            "referrer": {"display": referrer} if referrer else None,
+            "endpoint": endpoints,
+            "numberOfSeries": record.n_series if known else None,
+            "numberOfInstances": record.n_instances if known else None,
+            "procedureCode": [found for code in record.procedure_codes if (found := concept(code))] or None,
+            "location": {"display": record.institution} if text(record.institution) else None,
+            "description": text(record.description),
+            "series": [series(one) for one in record.series] or None,
         }
-        found.append({"url": EXT_CUSTODIAN, "valueReference": reference})
-    if holding.conflict:
-        found.append({"url": EXT_CONFLICT, "valueBoolean": True})
-    if holding.record.detail != "full":
-        found.append({"url": EXT_DETAIL, "valueCode": holding.record.detail})
-    return found
+        body = {name: value for name, value in body.items() if value is not None}
+        stem = f"{holding.incarnation}.{holding.revision}"
+        return render_versioned("ImagingStudy", holding.fhir_id, body, stem=stem, updated=holding.updated)
+
+    def _member(self, member: MemberFacts | None) -> tuple[Resource, orjson.Fragment]:
+        """The custodian's extension and the endpoints, through the gateway first."""
+        key = member.key if member is not None else ""
+        if key not in self._members:
+            own = [_endpoint(member.endpoint_id)] if member is not None and member.dicomweb else []
+            custodian = _custodian(member, self.region) if member is not None else {}
+            self._members[key] = (custodian, _fragment([self._regional, *own]))
+        return self._members[key]
+
+    def _subject(self, holding: HoldingFacts) -> Any:
+        person: PersonFacts | None = holding.person
+        if person is None:
+            return {"type": "Patient", "identifier": self._systems.identifier(holding.record.patient.local)}
+        if person.fhir_id not in self._subjects:
+            self._subjects[person.fhir_id] = _fragment(subject(person, self._systems))
+        return self._subjects[person.fhir_id]
 
 
-def _subject(holding: HoldingFacts, systems: Systems) -> Resource:
-    if holding.person is not None:
-        return subject(holding.person, systems)
-    return {"type": "Patient", "identifier": systems.identifier(holding.record.patient.local)}
+def _endpoint(endpoint_id: str) -> Resource:
+    return {"reference": f"Endpoint/{endpoint_id}", "type": "Endpoint"}
+
+
+def _custodian(member: MemberFacts, region: RegionFacts) -> Resource:
+    reference = {
+        "reference": f"Organization/{member.organization_id}",
+        "type": "Organization",
+        "identifier": {"system": region.organisation_system, "value": member.code},
+        "display": member.name,
+    }
+    return {"url": EXT_CUSTODIAN, "valueReference": _fragment(reference)}
 
 
 def imaging_study(holding: HoldingFacts, region: RegionFacts, systems: Systems) -> Resource:
-    """The holding as ImagingStudy, versioned by what it shows (D12)."""
-    record = holding.record
-    endpoints: list[Any] = [{"reference": f"Endpoint/{region.endpoint_id}", "type": "Endpoint"}]
-    if holding.member is not None and holding.member.dicomweb:
-        endpoints.append({"reference": f"Endpoint/{holding.member.endpoint_id}", "type": "Endpoint"})
-    known = record.detail != "entry" or record.n_series > 0
-    referrer = display_name(PersonName(record.referrer))
-    institution = text(record.institution)
-    body = prune({
-        "resourceType": "ImagingStudy",
-        "id": holding.fhir_id,
-        "extension": _extensions(holding, region),
-        "identifier": _identifiers(record, systems),
-        "status": status(record),
-        "modality": [modality(code) for code in record.headline_modalities],
-        "subject": _subject(holding, systems),
-        **started(record.time),
-        "basedOn": _based_on(record, systems),
-        "referrer": {"display": referrer} if referrer else None,
-        "endpoint": endpoints,
-        "numberOfSeries": record.n_series if known else None,
-        "numberOfInstances": record.n_instances if known else None,
-        "procedureCode": [found for code in record.procedure_codes if (found := concept(code))],
-        "location": {"display": institution} if institution else None,
-        "description": text(record.description),
-        "series": [series(one) for one in record.series],
-    })  # fmt: skip
-    return versioned(body, stem=f"{holding.incarnation}.{holding.revision}", updated=holding.updated)
+    """One holding as :class:`StudyWriter` writes it, as plain data."""
+    found: Resource = orjson.loads(StudyWriter(region, systems).write(holding).data)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from crosslight.standards.fhir.facts import PersonFacts, RecordFacts
@@ -51,6 +52,7 @@ def human_names(name: PersonName) -> list[Resource]:
     return [one for one in found if one]
 
 
+@lru_cache(maxsize=1024)
 def display_name(name: PersonName) -> str | None:
     """How a reference shows a PN."""
     names = human_names(name)

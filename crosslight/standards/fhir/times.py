@@ -61,6 +61,27 @@ def _offset_text(offset: timedelta) -> str:
     return f"{sign}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
 
 
+@lru_cache(maxsize=4096)
+def _hour_offset(day: str, hour: str, zone: str) -> str | None:
+    """The offset that holds all through an hour of a day, as FHIR writes it; None where it changes, or is not known."""
+    first = datetime(int(day[:4]), int(day[5:7]), int(day[8:]), int(hour))
+    offset = _offset(first, zone)
+    if offset is None or offset != _offset(first + timedelta(minutes=59, seconds=59), zone) or abs(offset) > timedelta(hours=14):
+        return None
+    return _offset_text(offset)
+
+
+def _plainly(day: str, clock: str, zone: str) -> str | None:
+    """A whole ``hhmmss`` in an hour of one offset: by far the most; None for anything else."""
+    if len(clock) != 6 or not clock.isascii() or not clock.isdecimal():
+        return None
+    hour, minute, second = clock[:2], clock[2:4], clock[4:]
+    if hour > "23" or minute > "59" or second > "59":
+        return None
+    offset = _hour_offset(day, hour, zone)
+    return f"{day}T{hour}:{minute}:{second}{offset}" if offset is not None else None
+
+
 @lru_cache(maxsize=8192)
 def started(time: StudyTime) -> dict[str, Any]:
     """``started`` (and what must be said beside it) of a study or series.
@@ -75,6 +96,9 @@ def started(time: StudyTime) -> dict[str, Any]:
     clock = time.time.replace(":", "").strip()
     if not clock:
         return {"started": day}
+    plain = _plainly(day, clock, time.zone)
+    if plain is not None:
+        return {"started": plain}
     whole, _, fraction = clock.partition(".")
     try:
         local = datetime(

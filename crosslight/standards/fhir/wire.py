@@ -59,6 +59,15 @@ def render(resource: Resource) -> Rendered:
     return Rendered(resource["resourceType"], resource.get("id", ""), version, orjson.dumps(resource))
 
 
+def render_versioned(kind: str, key: str, body: Resource, *, stem: str, updated: datetime) -> Rendered:
+    """As :func:`versioned` and :func:`render`, of all that follows ``id`` and ``meta``; written once."""
+    data = orjson.dumps(body)
+    version = f"{stem}.{hashlib.sha256(data).hexdigest()[:12]}"
+    meta = {"versionId": version, "lastUpdated": instant(updated)}
+    head = orjson.dumps({"resourceType": kind, "id": key, "meta": meta})
+    return Rendered(kind, key, version, head[:-1] + b"," + data[1:])
+
+
 def etag(resource: Resource) -> str:
     """``W/"versionId"``."""
     return f'W/"{resource["meta"]["versionId"]}"'

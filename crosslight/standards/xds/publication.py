@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
-from crosslight.standards.ids import DerivedId, Kind, Oid, Version, study_tag
+from crosslight.standards.ids import IdFamily, Kind, Oid, Version, study_tag
 from crosslight.standards.study import ManifestFacts, StudyRecord
 
 Status = Literal["Approved", "Deprecated"]
@@ -62,22 +62,19 @@ class Publication:
     ) -> Self:
         """One of our own: every id follows from the member's secret, the version and the study (D9)."""
         tag = study_tag(secret, record.study_uid)
-
-        def at(kind: Kind, when: Version = version) -> DerivedId:
-            return DerivedId(kind, when, tag)
-
+        own = IdFamily(version, tag)
         return cls(
             source=source,
             record=record,
             manifest=manifest,
             version=version,
-            entry_uuid=at(Kind.DOCUMENT_ENTRY).urn(),
-            submission_uuid=at(Kind.SUBMISSION_SET).urn(),
-            submission_uid=at(Kind.SUBMISSION).uid(),
+            entry_uuid=own.urn(Kind.DOCUMENT_ENTRY),
+            submission_uuid=own.urn(Kind.SUBMISSION_SET),
+            submission_uid=own.uid(Kind.SUBMISSION),
             submission_time=submission_time,
-            has_member_uuid=at(Kind.HAS_MEMBER).urn(),
-            replaces_entry_uuid=at(Kind.DOCUMENT_ENTRY, replaces).urn() if replaces else "",
-            replaces_uuid=at(Kind.REPLACES).urn() if replaces else "",
+            has_member_uuid=own.urn(Kind.HAS_MEMBER),
+            replaces_entry_uuid=IdFamily(replaces, tag).urn(Kind.DOCUMENT_ENTRY) if replaces else "",
+            replaces_uuid=own.urn(Kind.REPLACES) if replaces else "",
             status=status,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from crosslight.standards.tables.dicom_codes import BODY_SITES, MODALITIES
 from crosslight.standards.xds.metadata import Code, LocalText
@@ -79,11 +80,13 @@ class ValueSets:
 _SITE_OF_CODE = {code: term for term, (code, _) in BODY_SITES.items()}
 
 
+@lru_cache(maxsize=256)
 def modality_code(modality: str) -> Code:
     """A modality as an eventCode (RAD TF-3 4.68.4.1.2.3); its own text as meaning where PS3.16 has none."""
     return _code(modality, DCM_OID, MODALITIES.get(modality, modality))
 
 
+@lru_cache(maxsize=256)
 def body_site_code(term: str) -> Code | None:
     """A BodyPartExamined term as an eventCode; None where it has no SNOMED code."""
     found = BODY_SITES.get(term.strip().upper())

@@ -8,6 +8,7 @@ ITI-42 to ITI-18 loses nothing.
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from crosslight.standards.ids import CXI_ACCESSION, CXI_ORDER, DerivedId, Identifier, Kind, Version, study_tag
@@ -47,13 +48,18 @@ def document_entry(publication: Publication, patient_cx: str) -> DocumentEntry:
     return _merged(_plain_entry(publication, patient_cx), publication.extras.get("entry"))
 
 
-def _plain_entry(publication: Publication, patient_cx: str) -> DocumentEntry:
+def _plain_entry(publication: Publication, patient_cx: str, status: str = "", home: str = "") -> DocumentEntry:
+    """``status`` and ``home`` are a registry's, which then answers logical id and version too (:func:`registered`)."""
     record, manifest, source = publication.record, publication.manifest, publication.source
     start, stop = service_times(record.time)
     sites = (values.body_site_code(site) for site in record.body_sites)
-    modalities = tuple(values.modality_code(legal(m)) for m in record.headline_modalities)
+    modalities = tuple([values.modality_code(legal(m)) for m in record.headline_modalities])
     return DocumentEntry(
         entry_uuid=publication.entry_uuid,
+        status=status,
+        home=home,
+        logical_id=publication.entry_uuid if status else "",
+        version="1" if status else "",
         unique_id=manifest.document_uid,
         patient_id=patient_cx,
         mime_type=values.MANIFEST_MIME,
@@ -80,6 +86,7 @@ def _plain_entry(publication: Publication, patient_cx: str) -> DocumentEntry:
     )
 
 
+@lru_cache(maxsize=256)
 def _author(source: Source) -> Author:
     return Author(institutions=(legal(xon(source.name or source.code)),))
 
@@ -163,7 +170,8 @@ def registered_objects(publication: Publication, patient_cx: str, home: str) -> 
 
 def registered_document(publication: Publication, patient_cx: str, home: str) -> DocumentEntry:
     """The DocumentEntry alone, as a registry answers it."""
-    return registered(document_entry(publication, patient_cx), v.STATUS + publication.status, home)
+    entry = _plain_entry(publication, patient_cx, v.STATUS + publication.status, home)
+    return _merged(entry, publication.extras.get("entry"))
 
 
 def registered(thing: ObjectT, status: str, home: str) -> ObjectT:

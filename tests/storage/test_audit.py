@@ -1,0 +1,82 @@
+"""The audit's tables on both databases: what is found again, what cannot be changed, and a database of the first schema."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from crosslight.runtime.audit import SCHEMA, AuditEntry, AuditLog
+from crosslight.runtime.clock import SystemClock
+from crosslight.runtime.db import Db, Tx
+from crosslight.runtime.schema import SchemaVersion, migrate
+from crosslight.standards.access import Principal
+from crosslight.standards.ids import Identifier
+
+ANN = Principal(subject="person:ann", roles=frozenset({"clinician"}), organisation="RA2")
+NHS = "2.16.840.1.113883.2.1.4.1"
+ODD = 'A%_\\ "|9'  # a local number that a careless query would read as a pattern, or cut
+
+
+def act(correlation: str, *patients: Identifier, studies: tuple[str, ...] = ()) -> AuditEntry:
+    return AuditEntry(
+        principal=ANN, face="fhir", action="search", decision="permit", rule="r", correlation=correlation, patients=patients,
+        studies=studies,
+    )  # fmt: skip
+
+
+async def test_an_act_is_found_by_each_patient_and_study_it_showed(database: Db) -> None:
+    audit = AuditLog(database, SystemClock())
+    await audit.open()
+    first = act("one", Identifier("9990000018", NHS), Identifier(ODD, "1.2.3"), studies=("1.2.5", "1.2.4", "1.2.5"))
+    await audit.begin(first)
+    await audit.end(first, "ok 2")
+    await audit.begin(act("two", Identifier("9990000018", "1.2.3")))
+    found = await audit.search(patient=Identifier("9990000018"))
+    assert [(e["correlation"], e["outcome"]) for e in found] == [("two", ""), ("one", "ok 2")]
+    assert [e["correlation"] for e in await audit.search(patient=Identifier("9990000018", NHS))] == ["one"]
+    (one,) = await audit.search(patient=Identifier(ODD))
+    assert (one["patients"], one["studies"]) == ([f"{NHS}|9990000018", f"1.2.3|{ODD}"], ["1.2.4", "1.2.5"])
+    assert [e["correlation"] for e in await audit.search(study="1.2.4")] == ["one"]
+    assert await audit.search(study="1.2") == []
+    assert await audit.search(patient=Identifier("A%")) == []
+
+
+@pytest.mark.parametrize("statement", [
+    "UPDATE audit_entry SET outcome = 'x'", "DELETE FROM audit_entry", "UPDATE audit_patient SET value = 'x'",
+    "DELETE FROM audit_patient",
+])  # fmt: skip
+async def test_nothing_is_changed_or_removed(database: Db, statement: str) -> None:
+    audit = AuditLog(database, SystemClock())
+    await audit.open()
+    await audit.begin(act("one", Identifier("9990000018", NHS)))
+    with pytest.raises(Exception, match="append-only"):
+        await database.write("tamper", lambda tx: tx.execute(statement))
+    assert len(await audit.search(patient=Identifier("9990000018"))) == 1
+
+
+async def test_a_database_of_the_first_schema_keeps_every_act(database: Db) -> None:
+    await migrate(database, "crosslight.runtime.audit", SchemaVersion("audit", schema=1, compat=1))
+    await database.write("old", partial(_old_act, "old", ["1.2.4", "1.2.5"], [f"{NHS}|9990000018", f"1.2.3|{ODD}"]))
+    await database.write("old", partial(_old_act, "bare", [], []))
+    audit = AuditLog(database, SystemClock())
+    await audit.open()
+    (entry,) = await audit.search(patient=Identifier(ODD, "1.2.3"))
+    assert entry["correlation"] == "old"
+    assert sorted(entry["studies"]) == ["1.2.4", "1.2.5"]
+    assert sorted(entry["patients"]) == sorted([f"{NHS}|9990000018", f"1.2.3|{ODD}"])
+    (bare,) = await audit.search(correlation="bare")
+    assert (bare["patients"], bare["studies"]) == ([], [])
+    assert await migrate(database, "crosslight.runtime.audit", SCHEMA) == []
+
+
+def _old_act(correlation: str, studies: list[str], patients: list[str], tx: Tx) -> None:
+    row = tx.row(
+        "INSERT INTO audit_entry (kind, correlation, at, face, action, subject, organisation, purpose, who, decision, rule, "
+        "peer, query, outcome) VALUES ('act', ?, '2026-01-01', 'fhir', 'search', 's', 'o', 'p', '{}', 'permit', 'r', '', '', '') "
+        "RETURNING seq",
+        (correlation,),
+    )
+    assert row is not None
+    objects = [("study", s) for s in studies] + [("patient", p) for p in patients]
+    tx.executemany("INSERT INTO audit_object (seq, kind, value) VALUES (?,?,?)", [(row[0], *o) for o in objects])
