@@ -21,77 +21,15 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any
 
-import psycopg
-import psycopg.rows
-from psycopg_pool import ConnectionPool
+from crosslight.runtime.postgres import PostgresDb
+from crosslight.runtime.transactions import Db, Engine, Row, T, Tx, insert_sql, split_statements, timed, translated
+from crosslight.standards.problem import ConfigError, StorageError
 
-from crosslight.runtime.log import get_logger
-from crosslight.standards.problem import ConfigError, StorageError, Unavailable
+__all__ = ["LAZY_S", "Db", "Engine", "PostgresDb", "Row", "SqliteDb", "Tx", "open_db", "split_statements"]
 
-Row = tuple[Any, ...]
-Engine = Literal["sqlite", "postgres"]
-T = TypeVar("T")
-log = get_logger("db")
-
-SLOW_S = 1.0
 LAZY_S = 0.05  # longest wait of a lazy write for one that is not
-_RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
-_MAX_TRIES = 5
-
-
-class Tx(Protocol):
-    """One transaction. ``?`` are the placeholders on both engines."""
-
-    engine: Engine
-
-    def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
-        """Run a statement; the number of rows it changed."""
-        ...
-
-    def executemany(self, sql: str, params: Iterable[Sequence[Any]]) -> None:
-        """Run a statement for each set of parameters."""
-        ...
-
-    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
-        """All rows of a bounded query."""
-        ...
-
-    def row(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
-        """The first row, or None."""
-        ...
-
-    def script(self, sql: str) -> None:
-        """Several statements: schema deltas only."""
-        ...
-
-
-class Db(Protocol):
-    """A database. ``read`` and ``write`` run ``fn`` in one transaction; ``write`` is durable when it returns."""
-
-    engine: Engine
-
-    async def read(self, name: str, fn: Callable[[Tx], T]) -> T:
-        """Run a reading function."""
-        ...
-
-    async def write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> T:
-        """Run a writing function and commit. A ``lazy`` one may wait a moment, to be committed together with the next that is
-        not: nobody waits for it."""
-        ...
-
-    def submit_write(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
-        """As ``write``, for callers in threads (DIMSE): ``.result()`` returns after the commit."""
-        ...
-
-    def submit_read(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
-        """As ``read``, for callers in threads."""
-        ...
-
-    async def close(self) -> None:
-        """Finish what is queued, and close."""
-        ...
 
 
 class _SqliteTx:
@@ -106,6 +44,10 @@ class _SqliteTx:
     def executemany(self, sql: str, params: Iterable[Sequence[Any]]) -> None:
         self._c.executemany(sql, params)
 
+    def insert_many(self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = "") -> None:
+        if rows:
+            self._c.executemany(insert_sql(table, names, f"VALUES ({','.join('?' * len(names))})", tail), rows)
+
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
         return self._c.execute(sql, params).fetchall()
 
@@ -116,12 +58,6 @@ class _SqliteTx:
     def script(self, sql: str) -> None:
         for statement in split_statements(sql):
             self._c.execute(statement)
-
-
-def split_statements(sql: str) -> list[str]:
-    """The statements of a delta: separated by ``;`` at a line's end, comments (``--``) removed."""
-    lines = [line.split("--", 1)[0].rstrip() for line in sql.splitlines()]
-    return [s.strip() for s in "\n".join(lines).split(";\n") if s.strip().rstrip(";")]
 
 
 class _Write:
@@ -200,7 +136,7 @@ class SqliteDb:
                 except BaseException as error:  # noqa: BLE001 - handed to the caller as it is
                     connection.execute("ROLLBACK TO job")
                     connection.execute("RELEASE job")
-                    job.future.set_exception(_translated(error))
+                    job.future.set_exception(translated(error))
                 else:
                     connection.execute("RELEASE job")
                     done.append((job, result))
@@ -210,7 +146,7 @@ class SqliteDb:
                 connection.execute("ROLLBACK")
             for job in batch:
                 if not job.future.done():
-                    job.future.set_exception(_translated(error))
+                    job.future.set_exception(translated(error))
             return
         for job, result in done:
             job.future.set_result(result)
@@ -223,7 +159,7 @@ class SqliteDb:
         try:
             return fn(_SqliteTx(connection))
         except sqlite3.Error as error:
-            raise _translated(error) from error
+            raise translated(error) from error
         finally:
             connection.execute("ROLLBACK")
 
@@ -235,7 +171,7 @@ class SqliteDb:
         return job.future
 
     def submit_read(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
-        return self._readers.submit(_timed(name, self._read), fn)
+        return self._readers.submit(timed(name, self._read), fn)
 
     async def write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> T:
         return await asyncio.wrap_future(self.submit_write(name, fn, lazy=lazy))
@@ -264,121 +200,6 @@ class SqliteDb:
         await asyncio.to_thread(self._readers.shutdown)
         for connection in self._opened:
             connection.close()
-
-
-def _timed(name: str, call: Callable[..., T]) -> Callable[..., T]:
-    def run(*args: Any) -> T:
-        started = time.monotonic()
-        try:
-            return call(*args)
-        finally:
-            took = time.monotonic() - started
-            if took > SLOW_S:
-                log.warning("slow query", query=name, seconds=round(took, 3))
-
-    return run
-
-
-def _translated(error: BaseException) -> BaseException:
-    if isinstance(error, sqlite3.OperationalError | psycopg.OperationalError):
-        wrapped = StorageError("The database could not do this now.", why=type(error).__name__, todo="Try again.")
-        wrapped.__cause__ = error
-        return wrapped
-    return error
-
-
-class _PgTx:
-    engine: Engine = "postgres"
-
-    def __init__(self, cursor: psycopg.Cursor[Row]) -> None:
-        self._c = cursor
-
-    def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
-        return self._c.execute(_pg(sql), params).rowcount
-
-    def executemany(self, sql: str, params: Iterable[Sequence[Any]]) -> None:
-        self._c.executemany(_pg(sql), params)
-
-    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
-        return self._c.execute(_pg(sql), params).fetchall()
-
-    def row(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
-        return self._c.execute(_pg(sql), params).fetchone()
-
-    def script(self, sql: str) -> None:
-        for statement in split_statements(sql):
-            self._c.execute(statement)
-
-
-_pg_cache: dict[str, str] = {}
-
-
-def _pg(sql: str) -> str:
-    converted = _pg_cache.get(sql)
-    if converted is None:
-        converted = sql.replace("%", "%%").replace("?", "%s")
-        if len(_pg_cache) < 2000:
-            _pg_cache[sql] = converted
-    return converted
-
-
-class PostgresDb:
-    """PostgreSQL through a pool of synchronous connections, one per worker thread."""
-
-    engine: Engine = "postgres"
-
-    def __init__(self, dsn: str, *, connections: int = 8, schema: str = "") -> None:
-        def configure(connection: psycopg.Connection[Row]) -> None:
-            if schema:
-                connection.execute(f'SET search_path TO "{schema}"')
-                connection.commit()
-
-        self._pool: ConnectionPool[psycopg.Connection[Row]] = ConnectionPool(
-            dsn, min_size=1, max_size=connections, configure=configure, open=False, timeout=15
-        )
-        try:
-            self._pool.open(wait=True, timeout=15)
-        except Exception as error:
-            self._pool.close()
-            raise Unavailable("PostgreSQL does not answer.", why=str(error), todo="Check [database] dsn.") from error
-        self._threads = ThreadPoolExecutor(connections, thread_name_prefix="postgres")
-
-    def _run(self, fn: Callable[[Tx], T], *, read_only: bool) -> T:
-        for attempt in range(_MAX_TRIES):
-            try:
-                with self._pool.connection() as connection:
-                    # A reading function sees one state of the database, as it does on SQLite.
-                    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ if read_only else None
-                    connection.read_only = True if read_only else None
-                    if read_only:
-                        with connection.cursor() as cursor:
-                            result = fn(_PgTx(cursor))
-                        connection.rollback()
-                        return result
-                    with connection.transaction(), connection.cursor() as cursor:
-                        return fn(_PgTx(cursor))
-            except _RETRYABLE:
-                if attempt == _MAX_TRIES - 1:
-                    raise
-            except psycopg.OperationalError as error:
-                raise _translated(error) from error
-        raise StorageError("The database kept refusing.")
-
-    def submit_write(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
-        return self._threads.submit(_timed(name, lambda: self._run(fn, read_only=False)))
-
-    def submit_read(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
-        return self._threads.submit(_timed(name, lambda: self._run(fn, read_only=True)))
-
-    async def write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> T:
-        return await asyncio.wrap_future(self.submit_write(name, fn))
-
-    async def read(self, name: str, fn: Callable[[Tx], T]) -> T:
-        return await asyncio.wrap_future(self.submit_read(name, fn))
-
-    async def close(self) -> None:
-        await asyncio.to_thread(self._threads.shutdown)
-        await asyncio.to_thread(self._pool.close)
 
 
 def open_db(url: str, *, base: Path = Path()) -> SqliteDb | PostgresDb:

@@ -11,13 +11,28 @@ from crosslight.standards.ids import MemberId
 from registry.index.codec import fold_ids
 from registry.index.past import State, packed, state_of
 from registry.index.read import Reader
-from registry.index.rows import DEPRECATED, HOLDING_COLUMNS, Loaded, Tombstone, accession_hash, fhir_hash, locators
+from registry.index.rows import (
+    DEPRECATED,
+    HOLDING_COLUMNS,
+    NAME_COLUMNS,
+    Loaded,
+    Names,
+    Tombstone,
+    accession_hash,
+    fhir_hash,
+    row_names,
+)  # fmt: skip
 
-_SETS = ", ".join(f"{c} = excluded.{c}" for c in HOLDING_COLUMNS if c not in ("record_key", "study_hash", "member_id"))
-_UPSERT = (
-    f"INSERT INTO holding ({', '.join(HOLDING_COLUMNS)}) VALUES ({', '.join('?' * len(HOLDING_COLUMNS))}) "
-    f"ON CONFLICT (record_key, study_hash, member_id) DO UPDATE SET {_SETS} WHERE holding.revision < excluded.revision"
-)
+_KEY_COLUMNS = ("record_key", "study_hash", "member_id")
+
+
+def _upsert(columns: tuple[str, ...]) -> str:
+    sets = ", ".join(f"{c} = excluded.{c}" for c in columns if c not in _KEY_COLUMNS)
+    return f"ON CONFLICT (record_key, study_hash, member_id) DO UPDATE SET {sets} WHERE holding.revision < excluded.revision"
+
+
+_COLUMNS = {"sqlite": HOLDING_COLUMNS, "postgres": (*HOLDING_COLUMNS, *NAME_COLUMNS)}
+_UPSERT = {engine: _upsert(columns) for engine, columns in _COLUMNS.items()}
 _KEY = "record_key = ? AND study_hash = ? AND member_id = ?"
 
 
@@ -32,6 +47,7 @@ class Entry:
     stones: list[Tombstone] = field(default_factory=list)
     past: list[State] | None = None  # newest first; None: as in the table
     pushed: list[State] = field(default_factory=list)  # superseded in this transaction, oldest first
+    named: Names | None = None  # of ``now``, where it was set in this transaction
     names: set[int] = field(default_factory=set)  # locators to write
     fresh_stones: list[tuple[int, Tombstone]] = field(default_factory=list)
     left: list[Loaded] = field(default_factory=list)  # rows to delete
@@ -56,12 +72,14 @@ class Flush:
         """Locators first, then rows, then what hangs on them."""
         entries = self._entries
         self._write_left(entries)
-        self._many(
-            "INSERT INTO locator (hash, record_key) VALUES (?,?) ON CONFLICT DO NOTHING",
+        self._tx.insert_many(
+            "locator",
+            ("hash", "record_key"),
             [(name, e.now.row.record_key) for e in entries if e.now is not None for name in self._new_names(e, e.now)],
+            "ON CONFLICT DO NOTHING",
         )
-        self._many("INSERT INTO patient_text (record_key, n, body) VALUES (?,?,?)", texts)
-        self._many(_UPSERT, [tuple(e.now.row) for e in entries if e.now is not None])
+        self._tx.insert_many("patient_text", ("record_key", "n", "body"), texts)
+        self._write_rows([(e, e.now) for e in entries if e.now is not None])
         self._write_past([e for e in entries if e.now is not None])
         self._write_pending([e for e in entries if e.now is not None])
         self._many(
@@ -76,15 +94,22 @@ class Flush:
         )
         self._write_feeds(entries, feeds, cursors)
 
-    def _names(self, one: Loaded) -> set[int]:
+    def _write_rows(self, entries: list[tuple[Entry, Loaded]]) -> None:
+        rows: list[tuple[Any, ...]] = [now.row for _, now in entries]
+        if self._tx.engine == "postgres":
+            named = [e.named or self._names(now) for e, now in entries]
+            rows = [(*row, n.tag, n.fhir, n.accession) for row, n in zip(rows, named, strict=True)]
+        self._tx.insert_many("holding", _COLUMNS[self._tx.engine], rows, _UPSERT[self._tx.engine])
+
+    def _names(self, one: Loaded) -> Names:
         publication, secret = one.holding.publication, self._reader.source(one.holding.member)[1]
-        return locators(publication, one.holding.fhir_id, fold_ids(publication, secret)[1], secret)
+        return row_names(publication, one.holding.fhir_id, fold_ids(publication, secret)[1], secret)
 
     def _new_names(self, entry: Entry, now: Loaded) -> list[int]:
         before = entry.before
         if before is None or before.row.record_key != now.row.record_key or entry.left:
             return sorted(entry.names)
-        return sorted(entry.names - self._names(before))
+        return sorted(entry.names - self._names(before).all())
 
     def _many(self, sql: str, params: list[Any]) -> None:
         if len(params) == 1:
@@ -104,13 +129,15 @@ class Flush:
             (name, one.row.record_key)
             for e in entries
             for one in e.left
-            for name in sorted(self._names(one) - {accession_hash(a.value) for a in one.holding.record.accessions})
+            for name in sorted(self._names(one).all() - {accession_hash(a.value) for a in one.holding.record.accessions})
         ]
         self._many("DELETE FROM locator WHERE hash = ? AND record_key = ?", names)
         gone = {one.holding.fhir_id for e in entries for one in e.left}
-        self._many(
-            "INSERT INTO gone (fhir_hash, fhir_id, at) VALUES (?,?,?) ON CONFLICT DO NOTHING",
+        self._tx.insert_many(
+            "gone",
+            ("fhir_hash", "fhir_id", "at"),
             [(fhir_hash(i), i, self._at) for i in sorted(gone)],
+            "ON CONFLICT DO NOTHING",
         )
         back = {e.now.holding.fhir_id for e in entries if e.now is not None and e.before is None and e.stones}
         back |= {e.now.holding.fhir_id for e in entries if e.now is not None and e.left}
@@ -133,7 +160,7 @@ class Flush:
             for seq, state in zip(range(kept + len(chain), kept, -1), chain, strict=True):
                 inserts.append((*e.now.row.key, seq, self._reader.codec.encode_plain(packed(successor, state))))
                 successor = state
-        self._many("INSERT INTO past_version (record_key, study_hash, member_id, seq, body) VALUES (?,?,?,?,?)", inserts)
+        self._tx.insert_many("past_version", (*_KEY_COLUMNS, "seq", "body"), inserts)
 
     def _secret(self, entry: Entry) -> bytes:
         return self._reader.source(entry.member)[1]
@@ -147,10 +174,7 @@ class Flush:
                 waiting.append((*e.now.row.key, self._at))
             elif was:
                 done.append(e.now.row.key)
-        self._many(
-            "INSERT INTO enrich_pending (record_key, study_hash, member_id, since) VALUES (?,?,?,?) ON CONFLICT DO NOTHING",
-            waiting,
-        )
+        self._tx.insert_many("enrich_pending", (*_KEY_COLUMNS, "since"), waiting, "ON CONFLICT DO NOTHING")
         self._many(f"DELETE FROM enrich_pending WHERE {_KEY}", done)
 
     def _write_feeds(

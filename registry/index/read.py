@@ -22,6 +22,7 @@ from registry.index.rows import (
     DAY_S,
     DEPRECATED,
     HOLDING_COLUMNS,
+    NAME_COLUMNS,
     UNDATED,
     HoldingRow,
     Loaded,
@@ -126,10 +127,18 @@ class Reader:
     # --- by name ---------------------------------------------------------------------------------------------------
 
     def records_of(self, tx: Tx, hashes: Collection[int]) -> dict[int, set[int]]:
-        """Hash of a name -> patient records that may have it (D13)."""
+        """Hash of a name -> patient records that may have it (D13).
+
+        PostgreSQL keeps the names that every row has in the row (delta 0002); rows before that have theirs in locator.
+        """
         found: dict[int, set[int]] = {}
-        for part in chunks(hashes):
-            for value, key in tx.rows(f"SELECT hash, record_key FROM locator WHERE hash IN ({marks(part)})", part):
+        for part in chunks(set(hashes) - {0}):
+            sql, params = f"SELECT hash, record_key FROM locator WHERE hash IN ({marks(part)})", list(part)
+            if tx.engine == "postgres":
+                for column in NAME_COLUMNS:
+                    sql += f" UNION ALL SELECT {column}, record_key FROM holding WHERE {column} IN ({marks(part)})"
+                    params += part
+            for value, key in tx.rows(sql, params):
                 found.setdefault(value, set()).add(key)
         return found
 

@@ -30,6 +30,7 @@ HOLDING_COLUMNS = (
     "record_key", "study_hash", "started", "updated", "version", "revision", "member_id", "modalities", "patient_n", "flags",
     "body", "extra",
 )  # fmt: skip
+NAME_COLUMNS = ("tag_hash", "fhir_hash", "accession_hash")  # PostgreSQL: names in the row; SQLite: all are locators
 
 
 class HoldingRow(NamedTuple):
@@ -144,17 +145,32 @@ def name_hash(name: str) -> int:
     return tag_hash(derived.tag) if derived is not None else hash8("e" + name)
 
 
-def locators(publication: Publication, fhir_id: str, stated: dict[str, str], secret: bytes) -> set[int]:
-    """Every hash under which a holding must be found, beside its study's.
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Every hash under which a holding must be found, beside its study's; 0 where there is no such name."""
+
+    tag: int
+    fhir: int
+    accession: int  # the first
+    more: frozenset[int]  # further accessions, ids that a foreign source gave
+
+    def all(self) -> set[int]:
+        """All of them."""
+        return ({self.tag, self.fhir, self.accession} | self.more) - {0}
+
+
+def row_names(publication: Publication, fhir_id: str, stated: dict[str, str], secret: bytes) -> Names:
+    """The names of a holding.
 
     ``stated`` are the ids that do not follow from version and tag (``codec.fold_ids``): each is a name of its own.
     """
-    found = {fhir_hash(fhir_id)} | {accession_hash(a.value) for a in publication.record.accessions}
-    found |= {name_hash(value) for name, value in stated.items() if value and name not in ("replaces_entry_uuid", "tag")}
+    record, tag = publication.record, 0
     if publication.version is not None:
-        tag = bytes.fromhex(stated["tag"]) if "tag" in stated else study_tag(secret, publication.record.study_uid)
-        found.add(tag_hash(tag))
-    return found
+        tag = tag_hash(bytes.fromhex(stated["tag"]) if "tag" in stated else study_tag(secret, record.study_uid))
+    accessions = [accession_hash(a.value) for a in record.accessions]
+    more = set(accessions[1:])
+    more |= {name_hash(value) for name, value in stated.items() if value and name not in ("replaces_entry_uuid", "tag")}
+    return Names(tag, fhir_hash(fhir_id), accessions[0] if accessions else 0, frozenset(more))
 
 
 # --- IN lists --------------------------------------------------------------------------------------------------------

@@ -26,9 +26,9 @@ from registry.index.rows import (
     HoldingRow,
     Loaded,
     Tombstone,
-    locators,
     modality_bits,
     record_hash,
+    row_names,
     started_of,
     to_ms,
     version_int,
@@ -253,7 +253,8 @@ class Work:
             extra=stored.extra,
         )
         entry.now = reader.loaded(row, publication, digest)
-        entry.names |= locators(publication, entry.now.holding.fhir_id, stored.ids, secret)
+        entry.named = row_names(publication, entry.now.holding.fhir_id, stored.ids, secret)
+        entry.names |= entry.named.more if self.tx.engine == "postgres" else entry.named.all()
         entry.dirty = True
 
     def _text_of(self, entry: Entry, record_key: int, patient: Patient) -> int:

@@ -1,0 +1,121 @@
+"""PostgreSQL behind the database seam: see ``db.py``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import psycopg.rows
+from psycopg_pool import ConnectionPool
+
+from crosslight.runtime.pg_columns import columns, register
+from crosslight.runtime.transactions import Engine, Row, T, Tx, insert_sql, split_statements, timed, translated
+from crosslight.standards.problem import StorageError, Unavailable
+
+_RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+_MAX_TRIES = 5
+
+
+class _PgTx:
+    engine: Engine = "postgres"
+
+    def __init__(self, cursor: psycopg.Cursor[Row]) -> None:
+        self._c = cursor
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
+        return self._c.execute(_pg(sql), params).rowcount
+
+    def executemany(self, sql: str, params: Iterable[Sequence[Any]]) -> None:
+        self._c.executemany(_pg(sql), params)
+
+    def insert_many(self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = "") -> None:
+        marks = ",".join(["%s"] * len(names))
+        if len(rows) == 1:
+            self._c.execute(insert_sql(table, names, f"VALUES ({marks})", tail), rows[0])
+        elif rows:
+            self._c.execute(insert_sql(table, names, f"SELECT * FROM unnest({marks})", tail), columns(rows))
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
+        return self._c.execute(_pg(sql), params).fetchall()
+
+    def row(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
+        return self._c.execute(_pg(sql), params).fetchone()
+
+    def script(self, sql: str) -> None:
+        for statement in split_statements(sql):
+            self._c.execute(statement)
+
+
+_pg_cache: dict[str, str] = {}
+
+
+def _pg(sql: str) -> str:
+    converted = _pg_cache.get(sql)
+    if converted is None:
+        converted = sql.replace("%", "%%").replace("?", "%s")
+        if len(_pg_cache) < 2000:
+            _pg_cache[sql] = converted
+    return converted
+
+
+class PostgresDb:
+    """PostgreSQL through a pool of synchronous connections, one per worker thread."""
+
+    engine: Engine = "postgres"
+
+    def __init__(self, dsn: str, *, connections: int = 8, schema: str = "") -> None:
+        def configure(connection: psycopg.Connection[Row]) -> None:
+            register(connection)
+            if schema:
+                connection.execute(f'SET search_path TO "{schema}"')
+                connection.commit()
+
+        self._pool: ConnectionPool[psycopg.Connection[Row]] = ConnectionPool(
+            dsn, min_size=1, max_size=connections, configure=configure, open=False, timeout=15
+        )
+        try:
+            self._pool.open(wait=True, timeout=15)
+        except Exception as error:
+            self._pool.close()
+            raise Unavailable("PostgreSQL does not answer.", why=str(error), todo="Check [database] dsn.") from error
+        self._threads = ThreadPoolExecutor(connections, thread_name_prefix="postgres")
+
+    def _run(self, fn: Callable[[Tx], T], *, read_only: bool) -> T:
+        for attempt in range(_MAX_TRIES):
+            try:
+                with self._pool.connection() as connection:
+                    # A reading function sees one state of the database, as it does on SQLite.
+                    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ if read_only else None
+                    connection.read_only = True if read_only else None
+                    if read_only:
+                        with connection.cursor() as cursor:
+                            result = fn(_PgTx(cursor))
+                        connection.rollback()
+                        return result
+                    with connection.transaction(), connection.cursor() as cursor:
+                        return fn(_PgTx(cursor))
+            except _RETRYABLE:
+                if attempt == _MAX_TRIES - 1:
+                    raise
+            except psycopg.OperationalError as error:
+                raise translated(error) from error
+        raise StorageError("The database kept refusing.")
+
+    def submit_write(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
+        return self._threads.submit(timed(name, lambda: self._run(fn, read_only=False)))
+
+    def submit_read(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
+        return self._threads.submit(timed(name, lambda: self._run(fn, read_only=True)))
+
+    async def write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> T:
+        return await asyncio.wrap_future(self.submit_write(name, fn))
+
+    async def read(self, name: str, fn: Callable[[Tx], T]) -> T:
+        return await asyncio.wrap_future(self.submit_read(name, fn))
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._threads.shutdown)
+        await asyncio.to_thread(self._pool.close)

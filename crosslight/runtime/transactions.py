@@ -1,0 +1,116 @@
+"""What stores see of a database, and what both engines share: see ``db.py``."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from typing import Any, Literal, Protocol, TypeVar
+
+import psycopg
+
+from crosslight.runtime.log import get_logger
+from crosslight.standards.problem import StorageError
+
+Row = tuple[Any, ...]
+Engine = Literal["sqlite", "postgres"]
+T = TypeVar("T")
+log = get_logger("db")
+
+SLOW_S = 1.0
+
+
+class Tx(Protocol):
+    """One transaction. ``?`` are the placeholders on both engines."""
+
+    engine: Engine
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
+        """Run a statement; the number of rows it changed."""
+        ...
+
+    def executemany(self, sql: str, params: Iterable[Sequence[Any]]) -> None:
+        """Run a statement for each set of parameters."""
+        ...
+
+    def insert_many(self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = "") -> None:
+        """Insert rows into ``table`` in one statement; ``tail`` is its ON CONFLICT clause. No rows: nothing.
+
+        The same key must not stand in two of the rows where ``tail`` updates.
+        """
+        ...
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
+        """All rows of a bounded query."""
+        ...
+
+    def row(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
+        """The first row, or None."""
+        ...
+
+    def script(self, sql: str) -> None:
+        """Several statements: schema deltas only."""
+        ...
+
+
+class Db(Protocol):
+    """A database. ``read`` and ``write`` run ``fn`` in one transaction; ``write`` is durable when it returns."""
+
+    engine: Engine
+
+    async def read(self, name: str, fn: Callable[[Tx], T]) -> T:
+        """Run a reading function."""
+        ...
+
+    async def write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> T:
+        """Run a writing function and commit. A ``lazy`` one may wait a moment, to be committed together with the next that is
+        not: nobody waits for it."""
+        ...
+
+    def submit_write(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
+        """As ``write``, for callers in threads (DIMSE): ``.result()`` returns after the commit."""
+        ...
+
+    def submit_read(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:
+        """As ``read``, for callers in threads."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is queued, and close."""
+        ...
+
+
+def insert_sql(table: str, names: Sequence[str], what: str, tail: str) -> str:
+    """An INSERT of ``what``: VALUES or a SELECT."""
+    return f"INSERT INTO {table} ({', '.join(names)}) {what} {tail}"
+
+
+def split_statements(sql: str) -> list[str]:
+    """The statements of a delta: separated by ``;`` at a line's end, comments (``--``) removed."""
+    lines = [line.split("--", 1)[0].rstrip() for line in sql.splitlines()]
+    return [s.strip() for s in "\n".join(lines).split(";\n") if s.strip().rstrip(";")]
+
+
+def timed(name: str, call: Callable[..., T]) -> Callable[..., T]:
+    """``call``, logged when it is slow."""
+
+    def run(*args: Any) -> T:
+        started = time.monotonic()
+        try:
+            return call(*args)
+        finally:
+            took = time.monotonic() - started
+            if took > SLOW_S:
+                log.warning("slow query", query=name, seconds=round(took, 3))
+
+    return run
+
+
+def translated(error: BaseException) -> BaseException:
+    """The engine's own error as ours, where the database could not do it now."""
+    if isinstance(error, sqlite3.OperationalError | psycopg.OperationalError):
+        wrapped = StorageError("The database could not do this now.", why=type(error).__name__, todo="Try again.")
+        wrapped.__cause__ = error
+        return wrapped
+    return error

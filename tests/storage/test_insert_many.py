@@ -1,0 +1,41 @@
+"""Many rows in one statement: whatever stands in them, both engines hold the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from crosslight.runtime.db import Db, Row, Tx
+
+_ROWS: list[Row] = [
+    (1, "plain", b"\x00\xff", 7),
+    (-(1 << 63), "", b"", None),
+    ((1 << 63) - 1, 'Zoë "\\{},NULL', b"NULL", 0),
+    (0, "中\n文", bytes(range(256)), -5),
+]
+_NAMES = ("key", "words", "body", "spare")
+
+
+def _make(tx: Tx) -> None:
+    blob = "BLOB" if tx.engine == "sqlite" else "BYTEA"
+    tx.execute(f"CREATE TABLE thing (key BIGINT PRIMARY KEY, words TEXT NOT NULL, body {blob} NOT NULL, spare INTEGER)")
+
+
+def _rows(tx: Tx) -> list[Row]:
+    return [(a, b, bytes(c), d) for a, b, c, d in tx.rows("SELECT key, words, body, spare FROM thing ORDER BY key")]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 4])
+async def test_rows_come_back_as_they_were(database: Db, count: int) -> None:
+    await database.write("make", _make)
+    await database.write("insert", lambda tx: tx.insert_many("thing", _NAMES, _ROWS[:count]))
+    assert await database.read("rows", _rows) == sorted(_ROWS[:count])
+
+
+async def test_a_column_of_nulls_and_a_conflict(database: Db) -> None:
+    await database.write("make", _make)
+    bare = [(n, str(n), b"", None) for n in range(3)]
+    again = [(n, "new", b"", n) for n in range(5)]
+    tail = "ON CONFLICT (key) DO UPDATE SET words = excluded.words"
+    await database.write("insert", lambda tx: tx.insert_many("thing", _NAMES, bare))
+    await database.write("again", lambda tx: tx.insert_many("thing", _NAMES, again, tail))
+    assert await database.read("rows", _rows) == [(n, "new", b"", None if n < 3 else n) for n in range(5)]
