@@ -27,6 +27,16 @@ class CxTarget:
     subsumed: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where an id leads: a person; and the record whose own id it is, by its key or as the number that it is fed under."""
+
+    person: int
+    record: int | None = None
+    number: Identifier | None = None
+    subsumed: bool = False
+
+
 class IdentityReads:
     """The reading half of :class:`~registry.identity.store.IdentityStore`."""
 
@@ -47,23 +57,29 @@ class IdentityReads:
         """Resolve a national, local, minted or formerly current id (D4); None when unknown, or disputed and held by nobody."""
         if not cx.authority:
             return None
-        cx = self._national(cx) or Identifier(cx.value.strip(), cx.authority)
-        into = canonical(tx, cx)
-        found = self._resolve(tx, into)
-        return replace(found, subsumed=True) if found is not None and into != cx else found
+        place = self._place(tx, cx)
+        if place is None:
+            return None
+        person = self._person(tx, place.person)
+        record = next(
+            (r for r in person.records if r.key == place.record or (r.active and r.patient.local == place.number)), None
+        )
+        return CxTarget(person=person, record=record, subsumed=place.subsumed)
 
-    def _resolve(self, tx: Tx, cx: Identifier) -> CxTarget | None:
+    def _place(self, tx: Tx, cx: Identifier) -> _Place | None:
+        """Where an id with an authority leads, by keys alone."""
+        cx = self._normal(cx)
+        into = canonical(tx, cx)
+        merged, cx = into != cx, into
         row = tx.row("SELECT person_key FROM national_number WHERE authority = ? AND value = ?", (cx.authority, cx.value))
         if row is not None:
-            if row[0] is None:
-                return None
-            person = self._person(tx, row[0])
-            return CxTarget(person=person, record=next((r for r in person.records if r.active and r.patient.local == cx), None))
-        found = rows.load(tx, "authority = ? AND local_id = ?", (cx.authority, cx.value), limit=1)
-        if found:
-            return CxTarget(
-                person=self._person(tx, found[0].record.person), record=found[0].record, subsumed=not found[0].record.active
-            )
+            return _Place(person=row[0], number=cx, subsumed=merged) if row[0] is not None else None
+        row = tx.row(
+            "SELECT person_key, record_key, subsumed_by FROM patient_record WHERE authority = ? AND local_id = ?",
+            (cx.authority, cx.value),
+        )
+        if row is not None:
+            return _Place(person=row[0], record=row[1], subsumed=merged or row[2] is not None)
         if cx.authority == self._region.authority:
             row = tx.row("SELECT person_key FROM patient_record WHERE minted = ?", (cx.value,))
         else:
@@ -72,7 +88,7 @@ class IdentityReads:
                 "WHERE f.authority = ? AND f.value = ? ORDER BY f.until DESC LIMIT 1",
                 (cx.authority, cx.value),
             )
-        return CxTarget(person=self._person(tx, row[0])) if row is not None else None
+        return _Place(person=row[0], subsumed=merged) if row is not None else None
 
     def _person(self, tx: Tx, key: int) -> Person:
         return rows.persons(tx, self._region, [key])[key]
@@ -117,8 +133,8 @@ class IdentityReads:
 
     def _by_identifier(self, tx: Tx, identifier: Identifier, limit: int) -> list[int]:
         if identifier.authority:
-            target = self.find_cx_tx(tx, identifier)
-            return [target.person.key] if target is not None and not target.subsumed else []
+            place = self._place(tx, identifier)
+            return [place.person] if place is not None and not place.subsumed else []
         numbers = [n for a in self._region.nationals if (n := self._national(Identifier(identifier.value, a)))]
         holders = [
             row[0]
@@ -163,6 +179,4 @@ class IdentityReads:
 def _outside(tx: Tx, number: Identifier) -> set[int]:
     """Records that claim ``number`` (or one merged into it) and are not of the person who holds it."""
     row = tx.row("SELECT person_key FROM national_number WHERE authority = ? AND value = ?", (number.authority, number.value))
-    holder = row[0] if row else None
-    found = rows.load_by(tx, "record_key", claimants(tx, number))
-    return {s.record.key for s in found if s.record.person != holder}
+    return claimants(tx, number, outside=row[0] if row else None)

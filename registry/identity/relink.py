@@ -13,6 +13,7 @@ from registry.identity.rows import Stored, chunks, load_by, marks
 
 #: A number that so many records claim is a fault of a source (a placeholder number); refuse rather than relink without end.
 MAX_CLUSTER = 5000
+NOBODY = -1  # as a person's key, which is random and positive
 
 
 @dataclass(slots=True)
@@ -83,15 +84,17 @@ def _gather(tx: Tx, keys: set[int], numbers: set[Identifier]) -> _Cluster:
     return cluster
 
 
-def claimants(tx: Tx, number: Identifier) -> set[int]:
-    """Records that claim ``number`` or an id merged into it."""
+def claimants(tx: Tx, number: Identifier, *, outside: int | None = None) -> set[int]:
+    """Records that claim ``number`` or an id merged into it; with ``outside`` only those that are not of that person."""
     found, todo, seen = set(), [number], {number}
     while todo:
         one = todo.pop()
         found |= {
             r[0]
             for r in tx.rows(
-                "SELECT record_key FROM national_claim WHERE authority = ? AND value = ?", (one.authority, one.value)
+                "SELECT c.record_key FROM national_claim c JOIN patient_record p ON p.record_key = c.record_key "
+                "WHERE c.authority = ? AND c.value = ? AND p.person_key <> ?",
+                (one.authority, one.value, outside if outside is not None else NOBODY),
             )
         }
         for authority, value in tx.rows(
