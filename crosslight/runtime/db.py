@@ -44,9 +44,16 @@ class _SqliteTx:
     def executemany(self, sql: str, params: Iterable[Sequence[Any]]) -> None:
         self._c.executemany(sql, params)
 
-    def insert_many(self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = "") -> None:
-        if rows:
-            self._c.executemany(insert_sql(table, names, f"VALUES ({','.join('?' * len(names))})", tail), rows)
+    def insert_many(self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = "") -> int:
+        if not rows:
+            return 0
+        return self._c.executemany(insert_sql(table, names, f"VALUES ({','.join('?' * len(names))})", tail), rows).rowcount
+
+    def update_many(self, table: str, keys: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        sets, where = ", ".join(f"{name} = ?" for name in names), " AND ".join(f"{key} = ?" for key in keys)
+        turned = [(*row[len(keys) :], *row[: len(keys)]) for row in rows]
+        if turned:
+            self._c.executemany(f"UPDATE {table} SET {sets} WHERE {where}", turned)
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
         return self._c.execute(sql, params).fetchall()

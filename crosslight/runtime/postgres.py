@@ -31,12 +31,21 @@ class _PgTx:
     def executemany(self, sql: str, params: Iterable[Sequence[Any]]) -> None:
         self._c.executemany(_pg(sql), params)
 
-    def insert_many(self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = "") -> None:
+    def insert_many(self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = "") -> int:
+        if not rows:
+            return 0
         marks = ",".join(["%s"] * len(names))
         if len(rows) == 1:
-            self._c.execute(insert_sql(table, names, f"VALUES ({marks})", tail), rows[0])
-        elif rows:
-            self._c.execute(insert_sql(table, names, f"SELECT * FROM unnest({marks})", tail), columns(rows))
+            return self._c.execute(insert_sql(table, names, f"VALUES ({marks})", tail), rows[0]).rowcount
+        return self._c.execute(insert_sql(table, names, f"SELECT * FROM unnest({marks})", tail), columns(rows)).rowcount
+
+    def update_many(self, table: str, keys: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        if not rows:
+            return
+        both, marks = (*keys, *names), ",".join(["%s"] * (len(keys) + len(names)))
+        sets, where = ", ".join(f"{n} = v.{n}" for n in names), " AND ".join(f"t.{k} = v.{k}" for k in keys)
+        sql = f"UPDATE {table} AS t SET {sets} FROM unnest({marks}) AS v ({', '.join(both)}) WHERE {where}"
+        self._c.execute(sql, columns(rows))
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
         return self._c.execute(_pg(sql), params).fetchall()

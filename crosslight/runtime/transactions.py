@@ -34,11 +34,15 @@ class Tx(Protocol):
         """Run a statement for each set of parameters."""
         ...
 
-    def insert_many(self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = "") -> None:
-        """Insert rows into ``table`` in one statement; ``tail`` is its ON CONFLICT clause. No rows: nothing.
+    def insert_many(self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = "") -> int:
+        """Insert rows into ``table`` in one statement; how many. ``tail`` is its ON CONFLICT clause.
 
         The same key must not stand in two of the rows where ``tail`` updates.
         """
+        ...
+
+    def update_many(self, table: str, keys: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Set ``names`` of the rows that ``keys`` name, whose values come first in ``rows``; each row once."""
         ...
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:

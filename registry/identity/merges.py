@@ -8,7 +8,8 @@ from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Invalid, NotFound
 from registry.identity import rows
-from registry.identity.relink import canonical, relink
+from registry.identity.numbers import canonical
+from registry.identity.relink import relink
 
 if TYPE_CHECKING:
     from registry.identity.reads import CxTarget, IdentityReads

@@ -10,7 +10,7 @@ from crosslight.standards.ids import Identifier, national_number
 from crosslight.standards.region import Region
 from registry.identity import rows
 from registry.identity.names import given_matches, search_key
-from registry.identity.relink import canonical, claimants
+from registry.identity.numbers import canonical, claimants
 from registry.index.model import PatientRecord, Person, PersonKey, RecordKey
 from registry.questions import PatientSelector
 
@@ -179,4 +179,4 @@ class IdentityReads:
 def _outside(tx: Tx, number: Identifier) -> set[int]:
     """Records that claim ``number`` (or one merged into it) and are not of the person who holds it."""
     row = tx.row("SELECT person_key FROM national_number WHERE authority = ? AND value = ?", (number.authority, number.value))
-    return claimants(tx, number, outside=row[0] if row else None)
+    return claimants(tx, [number], outside=row[0] if row else None)

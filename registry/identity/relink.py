@@ -9,11 +9,11 @@ from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import StorageError
 from registry.identity.linking import Claim, link
+from registry.identity.numbers import canonicals, claimants, holders, lock_numbers
 from registry.identity.rows import Stored, chunks, load_by, marks
 
 #: A number that so many records claim is a fault of a source (a placeholder number); refuse rather than relink without end.
 MAX_CLUSTER = 5000
-NOBODY = -1  # as a person's key, which is random and positive
 
 
 @dataclass(slots=True)
@@ -22,38 +22,16 @@ class _Cluster:
 
     records: dict[int, Stored] = field(default_factory=dict)
     numbers: set[Identifier] = field(default_factory=set)
+    canonical: dict[Identifier, Identifier] = field(default_factory=dict)  # of every number that a record claims
     same: set[tuple[int, int]] = field(default_factory=set)
     apart: set[int] = field(default_factory=set)
-
-
-def canonical(tx: Tx, number: Identifier) -> Identifier:
-    """The id that ``number`` was merged into by A40, through chains; itself when it was not."""
-    for _ in range(100):
-        row = tx.row(
-            "SELECT into_authority, into_value FROM subsumed_id WHERE authority = ? AND value = ?",
-            (number.authority, number.value),
-        )
-        if row is None:
-            return number
-        number = Identifier(row[1], row[0])
-    raise StorageError("A chain of patient merges has no end.")
-
-
-def lock_numbers(tx: Tx, numbers: Iterable[Identifier]) -> None:
-    """Take the rows of ``numbers`` in one order, so that concurrent claims are seen one after the other."""
-    for number in sorted(numbers):
-        tx.execute(
-            "INSERT INTO national_number (authority, value) VALUES (?, ?) "
-            "ON CONFLICT (authority, value) DO UPDATE SET value = excluded.value",
-            (number.authority, number.value),
-        )
 
 
 def relink(tx: Tx, seeds: Collection[int], numbers: Collection[Identifier], *, at: int, who: str, why: str) -> None:
     """Group anew the records ``seeds``, the claimants of ``numbers``, and all that they share numbers or decisions with."""
     cluster = _gather(tx, set(seeds), set(numbers))
     followers = {key: _root(cluster, key) for key, s in cluster.records.items() if s.record.subsumed_by is not None}
-    claims = _claims(tx, cluster, followers)
+    claims = _claims(cluster, followers)
     linked = link(
         list(claims.values()), same=_rooted(cluster.same, followers), apart={followers.get(k, k) for k in cluster.apart}
     )
@@ -69,42 +47,20 @@ def relink(tx: Tx, seeds: Collection[int], numbers: Collection[Identifier], *, a
 
 def _gather(tx: Tx, keys: set[int], numbers: set[Identifier]) -> _Cluster:
     cluster = _Cluster()
-    keys, numbers = set(keys), {canonical(tx, n) for n in numbers}
+    keys, numbers = set(keys), set(canonicals(tx, numbers).values())
     while keys or numbers:
         lock_numbers(tx, numbers)
         cluster.numbers |= numbers
-        for number in sorted(numbers):
-            keys |= claimants(tx, number)
+        keys |= claimants(tx, numbers)
         fresh = load_by(tx, "record_key", keys - cluster.records.keys(), lock=True)
         cluster.records |= {s.record.key: s for s in fresh}
         if len(cluster.records) > MAX_CLUSTER:
             raise StorageError("Too many patient records claim one number.", todo="Find the source that sends a placeholder.")
         keys = _neighbours(tx, cluster, fresh)
-        numbers = {canonical(tx, n) for s in fresh for n in s.record.national} - cluster.numbers
+        claimed = {n for s in fresh for n in s.record.national} - cluster.canonical.keys()
+        cluster.canonical |= canonicals(tx, claimed)
+        numbers = {cluster.canonical[n] for s in fresh for n in s.record.national} - cluster.numbers
     return cluster
-
-
-def claimants(tx: Tx, number: Identifier, *, outside: int | None = None) -> set[int]:
-    """Records that claim ``number`` or an id merged into it; with ``outside`` only those that are not of that person."""
-    found, todo, seen = set(), [number], {number}
-    while todo:
-        one = todo.pop()
-        found |= {
-            r[0]
-            for r in tx.rows(
-                "SELECT c.record_key FROM national_claim c JOIN patient_record p ON p.record_key = c.record_key "
-                "WHERE c.authority = ? AND c.value = ? AND p.person_key <> ?",
-                (one.authority, one.value, outside if outside is not None else NOBODY),
-            )
-        }
-        for authority, value in tx.rows(
-            "SELECT authority, value FROM subsumed_id WHERE into_authority = ? AND into_value = ?", (one.authority, one.value)
-        ):
-            merged = Identifier(value, authority)
-            if merged not in seen:
-                seen.add(merged)
-                todo.append(merged)
-    return found
 
 
 def _neighbours(tx: Tx, cluster: _Cluster, fresh: list[Stored]) -> set[int]:
@@ -140,7 +96,7 @@ def _rooted(pairs: Iterable[tuple[int, int]], followers: dict[int, int]) -> set[
     return {(followers.get(a, a), followers.get(b, b)) for a, b in pairs}
 
 
-def _claims(tx: Tx, cluster: _Cluster, followers: dict[int, int]) -> dict[int, Claim]:
+def _claims(cluster: _Cluster, followers: dict[int, int]) -> dict[int, Claim]:
     """What each surviving record claims: its own numbers, and those of its subsumed ones under authorities where it has none."""
     parts: dict[int, list[Stored]] = {key: [s] for key, s in cluster.records.items() if key not in followers}
     for key in sorted(followers):
@@ -151,7 +107,7 @@ def _claims(tx: Tx, cluster: _Cluster, followers: dict[int, int]) -> dict[int, C
         traced, birth_date = stored[0].traced and bool(stored[0].record.national), ""
         for s in stored:
             taken = {n.authority for n in numbers}
-            more = {canonical(tx, n) for n in s.record.national if n.authority not in taken}
+            more = {cluster.canonical[n] for n in s.record.national if n.authority not in taken}
             traced = traced or (not numbers and bool(more) and s.traced)
             numbers |= more
             birth_date = birth_date or s.record.patient.birth_date
@@ -161,37 +117,37 @@ def _claims(tx: Tx, cluster: _Cluster, followers: dict[int, int]) -> dict[int, C
 
 
 def _write_moves(tx: Tx, cluster: _Cluster, person: dict[int, int], disputed: set[int], at: int, who: str, why: str) -> None:
+    moved = []
     for key in sorted(cluster.records):
         before = cluster.records[key].record
-        if before.person == person[key] and before.disputed == (key in disputed):
-            continue
-        tx.execute(
-            "UPDATE patient_record SET person_key = ?, disputed = ? WHERE record_key = ?",
-            (person[key], int(key in disputed), key),
-        )
-        tx.execute(
-            "INSERT INTO person_link (record_key, n, from_person, to_person, disputed, at, who, why) "
-            "VALUES (?, (SELECT COALESCE(MAX(n), 0) + 1 FROM person_link WHERE record_key = ?), ?, ?, ?, ?, ?, ?)",
-            (key, key, before.person, person[key], int(key in disputed), at, who, why),
-        )
+        if before.person != person[key] or before.disputed != (key in disputed):
+            moved.append((key, person[key], int(key in disputed), int(before.person)))
+    if not moved:
+        return
+    tx.update_many("patient_record", ("record_key",), ("person_key", "disputed"), [row[:3] for row in moved])
+    last: dict[int, int] = {}
+    for part in chunks([row[0] for row in moved]):
+        sql = f"SELECT record_key, max(n) FROM person_link WHERE record_key IN ({marks(part)}) GROUP BY record_key"
+        last |= {row[0]: row[1] for row in tx.rows(sql, part)}
+    tx.insert_many(
+        "person_link",
+        ("record_key", "n", "from_person", "to_person", "disputed", "at", "who", "why"),
+        [(key, last.get(key, 0) + 1, before, to, in_doubt, at, who, why) for key, to, in_doubt, before in moved],
+    )
 
 
-def _write_holders(tx: Tx, cluster: _Cluster, holders: dict[Identifier, int | None], at: int) -> None:
+def _write_holders(tx: Tx, cluster: _Cluster, holding: dict[Identifier, int | None], at: int) -> None:
     """Write who holds each number; one that nobody claims any more stays as an alias of its last holder's anchor (D4)."""
-    for number in sorted(cluster.numbers):
-        holder = holders.get(number)
-        row = tx.row("SELECT person_key FROM national_number WHERE authority = ? AND value = ?", (number.authority, number.value))
-        before = row[0] if row else None
-        if number not in holders:
-            if before is not None:
-                tx.execute(
-                    "INSERT INTO former_id (authority, value, record_key, until) VALUES (?, ?, ?, ?) "
-                    "ON CONFLICT (authority, value, record_key) DO UPDATE SET until = excluded.until",
-                    (number.authority, number.value, before, at),
-                )
-            tx.execute("DELETE FROM national_number WHERE authority = ? AND value = ?", (number.authority, number.value))
-        elif before != holder:
-            tx.execute(
-                "UPDATE national_number SET person_key = ? WHERE authority = ? AND value = ?",
-                (holder, number.authority, number.value),
-            )
+    before = holders(tx, cluster.numbers)
+    unclaimed = sorted(cluster.numbers - holding.keys())
+    tx.insert_many(
+        "former_id",
+        ("authority", "value", "record_key", "until"),
+        [(n.authority, n.value, key, at) for n in unclaimed if (key := before.get(n)) is not None],
+        "ON CONFLICT (authority, value, record_key) DO UPDATE SET until = excluded.until",
+    )
+    for number in unclaimed:
+        tx.execute("DELETE FROM national_number WHERE authority = ? AND value = ?", (number.authority, number.value))
+    changed = [n for n in sorted(cluster.numbers & holding.keys()) if before.get(n) != holding[n]]
+    rows = [(n.authority, n.value, holding[n]) for n in changed]
+    tx.update_many("national_number", ("authority", "value"), ("person_key",), rows)

@@ -16,12 +16,14 @@ import orjson
 
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.db import Db, Tx
+from crosslight.runtime.pg_columns import columns
 from crosslight.runtime.schema import SchemaVersion, migrate
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import Invalid, NotFound
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient, PersonName, patient_to_json
 from registry.identity import merges, rows
+from registry.identity.batch import FeedBatch
 from registry.identity.names import family_keys
 from registry.identity.reads import CxTarget, IdentityReads
 from registry.identity.relink import relink
@@ -87,9 +89,7 @@ class IdentityStore(IdentityReads):
         Raises:
             Invalid: without authority or id, or for an invalid national number as the id.
         """
-        local = self._checked_local(patient)
-        said = [patient_to_json(patient), member, traced, sorted(erase)]
-        digest = hashlib.blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+        local, digest = self.checked_local(patient), self.said(patient, member, traced, erase)
         row = tx.row(
             "SELECT record_key, digest FROM patient_record WHERE authority = ? AND local_id = ?", (local.authority, local.value)
         )
@@ -107,26 +107,47 @@ class IdentityStore(IdentityReads):
                 "DELETE FROM national_claim WHERE authority = ? AND value = ? AND record_key = ?",
                 (number.authority, number.value, key),
             )
-        for number in sorted(claims - old):
-            tx.execute(
-                "INSERT INTO national_claim (authority, value, record_key) VALUES (?, ?, ?)",
-                (number.authority, number.value, key),
-            )
+        fresh = [(number.authority, number.value, key) for number in sorted(claims - old)]
+        tx.insert_many("national_claim", ("authority", "value", "record_key"), fresh)
         linking = is_traced != before.traced or merged.birth_date != before.record.patient.birth_date
         if claims != old or (linking and (before.digest or claims)):
             relink(tx, {key}, old | claims, at=at, who=who or f"feed of {local.authority}", why="feed")
         return RecordKey(key)
 
+    def batch(self, tx: Tx, now: datetime) -> FeedBatch:
+        """Feeds of many patients in ``tx``."""
+        return FeedBatch(self, tx, now)
+
     def touch_tx(self, tx: Tx, key: RecordKey, started: datetime | None) -> None:
         """A study of this record that began at ``started`` was published: the banner follows the newest (D3)."""
         if started is not None:
-            micros = to_micros(started)
-            tx.execute(
-                "UPDATE patient_record SET newest_study = ? WHERE record_key = ? AND (newest_study IS NULL OR newest_study < ?)",
-                (micros, key, micros),
-            )
+            self.touch_all(tx, [(int(key), to_micros(started))])
 
-    def _checked_local(self, patient: Patient) -> Identifier:
+    def touch_all(self, tx: Tx, rows: Sequence[tuple[int, int]]) -> None:
+        """As :meth:`touch_tx`, of (record key, microseconds); each record once."""
+        newer = "(newest_study IS NULL OR newest_study < {})"
+        if tx.engine == "postgres" and len(rows) > 1:
+            sql = "UPDATE patient_record SET newest_study = v.at FROM unnest(?, ?) AS v (key, at) WHERE record_key = v.key AND "
+            tx.execute(sql + newer.format("v.at"), columns(rows))
+        elif rows:
+            sql = "UPDATE patient_record SET newest_study = ? WHERE record_key = ? AND " + newer.format("?")
+            tx.executemany(sql, [(at, key, at) for key, at in rows])
+
+    def said(
+        self, patient: Patient, member: MemberId | None, traced: bool | None = None, erase: Collection[str] = frozenset()
+    ) -> str:
+        """What tells whether a feed says the same as the last one."""
+        said = [patient_to_json(patient), member, traced, sorted(erase)]
+        return hashlib.blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+
+    def first(self, patient: Patient, local: Identifier) -> tuple[Patient, frozenset[Identifier]]:
+        """A patient of whom nothing is known yet as its record describes them, and the numbers that it claims."""
+        claims = self._claims(replace(patient, local=local), frozenset())
+        traced = bool(claims) and patient.traced
+        return _merged(Patient(local=local), self._cleaned(patient, local, claims), (), traced, fresh=True), claims
+
+    def checked_local(self, patient: Patient) -> Identifier:
+        """The record's id in its normal form. Raises as :meth:`feed_tx`."""
         local = patient.local
         if not local.authority or not local.value.strip():
             raise Invalid("A patient needs an id with its assigning authority.", where="PID-3")
@@ -161,14 +182,13 @@ class IdentityStore(IdentityReads):
         return patient.traced or (before.traced and claims == frozenset(before.record.national))
 
     def _insert(self, tx: Tx, local: Identifier, at: int) -> int:
-        key = self._ids.key63()
-        minted = local.value if local.authority == self._region.authority else self._mint()
+        key = self.new_key()
         row = tx.row(
             "INSERT INTO patient_record (record_key, person_key, authority, local_id, fhir_id, minted, birth_date, family_key, "
             "family_alt, traced, disputed, created, updated, digest, patient) VALUES (?,?,?,?,?,?,'','','',0,0,?,?,'',?) "
             "ON CONFLICT (authority, local_id) DO NOTHING RETURNING record_key",
             (
-                key, key, local.authority, local.value, str(self._ids.uuid4()), minted, at, at,
+                key, key, local.authority, local.value, self.new_fhir_id(), self.minted(local), at, at,
                 orjson.dumps(patient_to_json(Patient(local=local))).decode(),
             ),
         )  # fmt: skip
@@ -179,8 +199,17 @@ class IdentityStore(IdentityReads):
         assert row is not None  # noqa: S101 - inserted by us or by the one that was first
         return int(row[0])
 
-    def _mint(self) -> str:
-        return "CL" + self._ids.token_bytes(10).hex().upper()
+    def new_key(self) -> int:
+        """A random record key (D7)."""
+        return self._ids.key63()
+
+    def new_fhir_id(self) -> str:
+        """A random FHIR id (D7)."""
+        return str(self._ids.uuid4())
+
+    def minted(self, local: Identifier) -> str:
+        """The affinity-domain id of a record for when it holds no national number (D4)."""
+        return local.value if local.authority == self._region.authority else "CL" + self._ids.token_bytes(10).hex().upper()
 
     def _update(self, tx: Tx, key: int, patient: Patient, member: MemberId | None, traced: bool, at: int, digest: str) -> None:
         family, alternative = family_keys(patient.name)

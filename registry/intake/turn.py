@@ -6,7 +6,7 @@ Every act is checked before it changes anything, so that one act of a batch can 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -59,12 +59,13 @@ class Turn:
         self.work = index.work(tx, now)
         self._generic = Generic(tx, index, identity, self.work, region, now, new_id)
         self.touched = False  # something was changed that only a roll-back takes back
+        self._feeds = identity.batch(tx, now)
         self._fed: dict[tuple[int, Patient], RecordKey] = {}
         self._newest: dict[RecordKey, int] = {}
         self._moments: dict[int, datetime] = {}
         self.thin: dict[HoldingKey, None] = {}  # holdings that know only their entry (D17)
 
-    def begin(self, submissions: Iterable[Submission]) -> None:
+    def begin(self, submissions: Sequence[Submission]) -> None:
         """Lock the members and read what there is of their studies, in few statements."""
         wanted: dict[Any, set[str]] = {}
         for submission in submissions:
@@ -73,6 +74,9 @@ class Turn:
         self.work.lock(wanted)
         for member, uids in wanted.items():
             self.work.prefetch(member, uids)
+        acts = [act for submission in submissions for act in submission.acts]
+        if len(acts) > 1:
+            self._feeds.prefetch(act.patient for act in acts if isinstance(act, Publish) and act.patient is not None)
 
     def run(self, submission: Submission, member: Member) -> tuple[Outcome, ...]:
         """All acts of one submission.
@@ -89,8 +93,8 @@ class Turn:
 
     def finish(self) -> list[Change]:
         """Write everything; what was changed."""
-        for key, started in self._newest.items():
-            self._identity.touch_tx(self.tx, key, self._moments.get(started))
+        self._feeds.settle()
+        self._feeds.touch({key: self._moments[started] for key, started in self._newest.items()})
         self.work.flush()
         return [*self.work.changes, *self._generic.changes]
 
@@ -126,7 +130,7 @@ class Turn:
     def _feed(self, member: Member, patient: Patient) -> RecordKey:
         key = self._fed.get((member.id, patient))
         if key is None:
-            key = self._identity.feed_tx(self.tx, patient, member.id, self._now)
+            key = self._feeds.feed(patient, member.id)
             self._fed[member.id, patient] = key
             self.touched = True
         return key

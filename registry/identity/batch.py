@@ -1,0 +1,140 @@
+"""Patients of a batch: known ones are looked up together, new ones written together; what changes goes one by one (D2-D4)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from crosslight.runtime.db import Tx
+from crosslight.standards.ids import Identifier, MemberId
+from crosslight.standards.problem import Conflict
+from crosslight.standards.study import Patient, patient_to_json
+from registry.identity.names import family_keys
+from registry.identity.numbers import canonicals, claims_on, holders, lock_numbers, merged_into
+from registry.identity.relink import relink
+from registry.identity.rows import chunks, marks, to_micros
+from registry.index.model import RecordKey
+
+if TYPE_CHECKING:
+    from registry.identity.store import IdentityStore
+
+_COLUMNS = (
+    "record_key", "person_key", "authority", "local_id", "member", "fhir_id", "minted", "birth_date", "family_key", "family_alt",
+    "traced", "disputed", "created", "updated", "digest", "patient",
+)  # fmt: skip
+_TOGETHER = 200  # records linked at once
+
+
+class FeedBatch:
+    """Feeds patients in a caller's transaction, as ``IdentityStore.feed_tx`` does. New records are there after :meth:`settle`.
+
+    Args:
+        store: The tables.
+        tx: The transaction.
+        now: The time of the change.
+    """
+
+    def __init__(self, store: IdentityStore, tx: Tx, now: datetime) -> None:
+        self._store, self._tx, self._now = store, tx, now
+        self._known: dict[Identifier, tuple[int, str] | None] = {}  # local id -> record, digest of its last feed
+        self._new: dict[Identifier, tuple[int, str]] = {}
+        self._rows: list[tuple[Any, ...]] = []
+        self._claims: dict[int, frozenset[Identifier]] = {}
+
+    def prefetch(self, patients: Iterable[Patient]) -> None:
+        """Look up the records of these patients together."""
+        by_authority: dict[str, set[str]] = {}
+        for patient in patients:
+            by_authority.setdefault(patient.local.authority, set()).add(patient.local.value)
+        for authority, values in sorted(by_authority.items()):
+            self._known |= {Identifier(value, authority): None for value in values}
+            for part in chunks(values):
+                sql = (
+                    f"SELECT local_id, record_key, digest FROM patient_record WHERE authority = ? AND local_id IN ({marks(part)})"
+                )
+                for value, key, digest in self._tx.rows(sql, (authority, *part)):
+                    self._known[Identifier(value, authority)] = (key, digest)
+
+    def feed(self, patient: Patient, member: MemberId | None) -> RecordKey:
+        """The record of ``patient``, as it will be once the batch is settled.
+
+        Raises:
+            Invalid: as ``feed_tx``.
+        """
+        local = self._store.checked_local(patient)
+        place, digest = Identifier(local.value, local.authority), self._store.said(patient, member)
+        found = self._new.get(place) or self._known.get(place)
+        if found is not None and found[1] == digest:
+            return RecordKey(found[0])
+        if found is None and place in self._known and member is not None:
+            return self._add(patient, local, place, member, digest)
+        self.settle()
+        self._known.pop(place, None)  # what is in the tables is read again
+        return self._store.feed_tx(self._tx, patient, member, self._now)
+
+    def _add(self, patient: Patient, local: Identifier, place: Identifier, member: MemberId, digest: str) -> RecordKey:
+        key, at = self._store.new_key(), to_micros(self._now)
+        described, claims = self._store.first(patient, local)
+        family, alternative = family_keys(described.name)
+        self._rows.append((
+            key, key, local.authority, local.value, int(member), self._store.new_fhir_id(), self._store.minted(local),
+            described.birth_date, family, alternative, int(described.traced), 0, at, at, digest,
+            orjson.dumps(patient_to_json(described)).decode(),
+        ))  # fmt: skip
+        self._new[place] = (key, digest)
+        if claims:
+            self._claims[key] = claims
+        return RecordKey(key)
+
+    def settle(self) -> None:
+        """Write the new records and link them.
+
+        Raises:
+            Conflict: another transaction was first with one of them; this one must be undone.
+        """
+        rows, claims = self._rows, self._claims
+        self._known |= self._new
+        self._rows, self._claims, self._new = [], {}, {}
+        if not rows:
+            return
+        written = self._tx.insert_many("patient_record", _COLUMNS, rows, "ON CONFLICT (authority, local_id) DO NOTHING")
+        if written != len(rows):
+            raise Conflict("A patient came from elsewhere at the same time.", todo="Try again.")
+        self._link(claims)
+
+    def _link(self, claims: dict[int, frozenset[Identifier]]) -> None:
+        claimed = [(n.authority, n.value, key) for key, numbers in sorted(claims.items()) for n in sorted(numbers)]
+        self._tx.insert_many("national_claim", ("authority", "value", "record_key"), claimed)
+        numbers = {n for held in claims.values() for n in held}
+        lock_numbers(self._tx, numbers)
+        shared = self._shared(numbers)
+        alone = {key: held for key, held in claims.items() if not held & shared}
+        holding = [(n.authority, n.value, key) for key, held in sorted(alone.items()) for n in sorted(held)]
+        self._tx.update_many("national_number", ("authority", "value"), ("person_key",), holding)
+        self._relink({key: held for key, held in claims.items() if key not in alone})
+
+    def _shared(self, numbers: Collection[Identifier]) -> set[Identifier]:
+        """Those that another record claims, or that have a history: they need the whole of D3."""
+        shared = {number for number, keys in claims_on(self._tx, numbers).items() if len(keys) > 1}
+        shared |= {number for number, person in holders(self._tx, numbers).items() if person is not None}
+        shared |= {number for number, last in canonicals(self._tx, numbers).items() if last != number}
+        return shared | merged_into(self._tx, numbers).keys()
+
+    def _relink(self, claims: dict[int, frozenset[Identifier]]) -> None:
+        by_source: dict[str, list[int]] = {}
+        sources = {key: place.authority for place, found in self._known.items() if found is not None for key in found[:1]}
+        for key in claims:
+            by_source.setdefault(sources.get(key, ""), []).append(key)
+        for source, keys in sorted(by_source.items()):
+            for start in range(0, len(keys), _TOGETHER):
+                part = keys[start : start + _TOGETHER]
+                numbers = frozenset[Identifier]().union(*(claims[key] for key in part))
+                relink(self._tx, part, numbers, at=to_micros(self._now), who=f"feed of {source}", why="feed")
+
+    def touch(self, newest: dict[RecordKey, datetime]) -> None:
+        """As ``IdentityStore.touch_tx``, of many records; after :meth:`settle`."""
+        rows = [(int(key), to_micros(moment)) for key, moment in sorted(newest.items())]
+        self._store.touch_all(self._tx, rows)

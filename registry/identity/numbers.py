@@ -1,0 +1,90 @@
+"""National numbers in the tables of identity: who claims them, who holds them, what they were merged into. Many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from crosslight.runtime.db import Row, Tx
+from crosslight.standards.ids import Identifier
+from crosslight.standards.problem import StorageError
+from registry.identity.rows import chunks, marks
+
+MAX_MERGES = 100  # in one chain
+NOBODY = -1  # as a person's key, which is random and positive
+
+
+def _in(tx: Tx, sql: str, numbers: Collection[Identifier], *first: int) -> Iterator[Row]:
+    """Rows of ``sql``, whose parameters are ``first`` and which ends in ``authority = ? AND value IN``, for ``numbers``."""
+    by_authority: dict[str, list[str]] = {}
+    for number in numbers:
+        by_authority.setdefault(number.authority, []).append(number.value)
+    for authority, values in sorted(by_authority.items()):
+        for part in chunks(values):
+            yield from tx.rows(f"{sql} ({marks(part)})", (*first, authority, *part))
+
+
+def canonicals(tx: Tx, numbers: Collection[Identifier]) -> dict[Identifier, Identifier]:
+    """The ids that ``numbers`` were merged into by A40, through chains; a number itself where it was not."""
+    found = {number: number for number in numbers}
+    todo: set[Identifier] = set(numbers)
+    for _ in range(MAX_MERGES):
+        sql = "SELECT authority, value, into_authority, into_value FROM subsumed_id WHERE authority = ? AND value IN"
+        into = {Identifier(row[1], row[0]): Identifier(row[3], row[2]) for row in _in(tx, sql, todo)}
+        if not into:
+            return found
+        found = {number: into.get(last, last) for number, last in found.items()}
+        todo = set(into.values())
+    raise StorageError("A chain of patient merges has no end.")
+
+
+def canonical(tx: Tx, number: Identifier) -> Identifier:
+    """As :func:`canonicals`, of one."""
+    return canonicals(tx, [number])[number]
+
+
+def lock_numbers(tx: Tx, numbers: Collection[Identifier]) -> None:
+    """Take the rows of ``numbers`` in one order, so that concurrent claims are seen one after the other."""
+    tx.insert_many(
+        "national_number",
+        ("authority", "value"),
+        [(number.authority, number.value) for number in sorted(set(numbers))],
+        "ON CONFLICT (authority, value) DO UPDATE SET value = excluded.value",
+    )
+
+
+def claims_on(tx: Tx, numbers: Collection[Identifier], *, outside: int = NOBODY) -> dict[Identifier, set[int]]:
+    """Records that claim each of ``numbers`` and are not of the person ``outside``; one that nobody claims is left out."""
+    found: dict[Identifier, set[int]] = {}
+    sql = (
+        "SELECT c.authority, c.value, c.record_key FROM national_claim c JOIN patient_record p ON p.record_key = c.record_key "
+        "WHERE p.person_key <> ? AND c.authority = ? AND c.value IN"
+    )
+    for authority, value, key in _in(tx, sql, numbers, outside):
+        found.setdefault(Identifier(value, authority), set()).add(key)
+    return found
+
+
+def merged_into(tx: Tx, numbers: Collection[Identifier]) -> dict[Identifier, set[Identifier]]:
+    """The ids that were merged into each of ``numbers``; one that has none is left out."""
+    found: dict[Identifier, set[Identifier]] = {}
+    sql = "SELECT into_authority, into_value, authority, value FROM subsumed_id WHERE into_authority = ? AND into_value IN"
+    for row in _in(tx, sql, numbers):
+        found.setdefault(Identifier(row[1], row[0]), set()).add(Identifier(row[3], row[2]))
+    return found
+
+
+def claimants(tx: Tx, numbers: Collection[Identifier], *, outside: int | None = None) -> set[int]:
+    """Records that claim one of ``numbers`` or an id merged into it; with ``outside`` only those that are not of that person."""
+    found: set[int] = set()
+    seen = todo = set(numbers)
+    while todo:
+        found = found.union(*claims_on(tx, todo, outside=NOBODY if outside is None else outside).values())
+        todo = set[Identifier]().union(*merged_into(tx, todo).values()) - seen
+        seen = seen | todo
+    return found
+
+
+def holders(tx: Tx, numbers: Collection[Identifier]) -> dict[Identifier, int | None]:
+    """The person that holds each of ``numbers``, None at a tie; one without a row is left out."""
+    sql = "SELECT authority, value, person_key FROM national_number WHERE authority = ? AND value IN"
+    return {Identifier(value, authority): person for authority, value, person in _in(tx, sql, numbers)}
