@@ -30,6 +30,7 @@ from crosslight.standards.problem import ConfigError, StorageError
 __all__ = ["LAZY_S", "Db", "Engine", "PostgresDb", "Row", "SqliteDb", "Tx", "open_db", "split_statements"]
 
 LAZY_S = 0.05  # longest wait of a lazy write for one that is not
+MAX_ROWS = 64  # of one INSERT
 
 
 class _SqliteTx:
@@ -45,9 +46,14 @@ class _SqliteTx:
         self._c.executemany(sql, params)
 
     def insert_many(self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = "") -> int:
-        if not rows:
-            return 0
-        return self._c.executemany(insert_sql(table, names, f"VALUES ({','.join('?' * len(names))})", tail), rows).rowcount
+        one, start, changed = f"({','.join('?' * len(names))})", 0, 0
+        while start < len(rows):
+            # Powers of two, so that few texts are prepared; one step of SQLite, and one release of the GIL, for many rows.
+            size = min(MAX_ROWS, 1 << (len(rows) - start).bit_length() - 1)
+            sql = insert_sql(table, names, "VALUES " + ",".join([one] * size), tail)
+            changed += self._c.execute(sql, [value for row in rows[start : start + size] for value in row]).rowcount
+            start += size
+        return changed
 
     def update_many(self, table: str, keys: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         sets, where = ", ".join(f"{name} = ?" for name in names), " AND ".join(f"{key} = ?" for key in keys)
@@ -183,7 +189,10 @@ class SqliteDb:
     async def write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> T:
         return await asyncio.wrap_future(self.submit_write(name, fn, lazy=lazy))
 
-    async def read(self, name: str, fn: Callable[[Tx], T]) -> T:
+    async def read(self, name: str, fn: Callable[[Tx], T], *, brief: bool = False) -> T:
+        if brief and not self._closed:
+            found: T = timed(name, self._read)(fn)
+            return found
         return await asyncio.wrap_future(self.submit_read(name, fn))
 
     async def backup_to(self, target: Path) -> None:

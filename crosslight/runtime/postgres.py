@@ -122,7 +122,7 @@ class PostgresDb:
     async def write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> T:
         return await asyncio.wrap_future(self.submit_write(name, fn))
 
-    async def read(self, name: str, fn: Callable[[Tx], T]) -> T:
+    async def read(self, name: str, fn: Callable[[Tx], T], *, brief: bool = False) -> T:
         return await asyncio.wrap_future(self.submit_read(name, fn))
 
     async def close(self) -> None:

@@ -63,8 +63,9 @@ class Db(Protocol):
 
     engine: Engine
 
-    async def read(self, name: str, fn: Callable[[Tx], T]) -> T:
-        """Run a reading function."""
+    async def read(self, name: str, fn: Callable[[Tx], T], *, brief: bool = False) -> T:
+        """Run a reading function. A ``brief`` one reads a few rows by key, whatever the size of the tables: an embedded database
+        then answers on the event loop, which costs less than handing it to a thread."""
         ...
 
     async def write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> T:

@@ -313,9 +313,9 @@ async def test_a_patients_answer_costs_one_reading_transaction_and_one_write(roo
     reads, writes = room.db.read, room.db.write
     done: list[str] = []
 
-    async def read(name: str, fn: Any) -> Any:
+    async def read(name: str, fn: Any, *, brief: bool = False) -> Any:
         done.append(name)
-        return await reads(name, fn)
+        return await reads(name, fn, brief=brief)
 
     async def write(name: str, fn: Any) -> Any:
         done.append(name)

@@ -92,7 +92,7 @@ class AuditLog:
             ),
         )  # fmt: skip
         assert row is not None  # noqa: S101 - RETURNING always gives a row
-        _insert_patients(tx, int(row[0]), patients)
+        tx.insert_many("audit_patient", ("seq", "value", "authority"), [(int(row[0]), *p) for p in patients])
 
     async def search(
         self, *, patient: Identifier | None = None, study: str | None = None, correlation: str | None = None, limit: int = 1000
@@ -135,15 +135,6 @@ class AuditLog:
             ]  # fmt: skip
 
         return await self._db.read("audit_search", read)
-
-
-def _insert_patients(tx: Tx, seq: int, patients: Sequence[tuple[str, str]]) -> None:
-    if tx.engine == "postgres" and patients:  # one statement, always the same: parsed once, one round trip
-        values, authorities = zip(*patients, strict=True)
-        sql = "INSERT INTO audit_patient (seq, value, authority) SELECT ?, v, a FROM unnest(?::text[], ?::text[]) AS p (v, a)"
-        tx.execute(sql, (seq, list(values), list(authorities)))
-    else:
-        tx.executemany("INSERT INTO audit_patient (seq, value, authority) VALUES (?,?,?)", [(seq, *p) for p in patients])
 
 
 def _like(text: str) -> str:

@@ -1,10 +1,13 @@
-"""Lazy writes: they share the next commit, and are committed soon when there is none."""
+"""What both databases do alike: lazy writes share the next commit; many rows, brief reads."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from pathlib import Path
+
+import pytest
 
 from crosslight.runtime.db import LAZY_S, Db, SqliteDb, Tx
 
@@ -62,3 +65,29 @@ async def test_a_close_does_not_forget_lazy_writes(tmp_path: Path) -> None:
     again = SqliteDb(tmp_path / "t.db")
     assert await _count(again) == 1
     await again.close()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 63, 64, 65, 200])
+async def test_many_rows_are_each_inserted_once(database: Db, count: int) -> None:
+    rows = [(n, f"row {n}") for n in range(count)]
+
+    def fill(tx: Tx) -> None:
+        tx.execute("CREATE TABLE many (n BIGINT PRIMARY KEY, t TEXT NOT NULL)")
+        tx.insert_many("many", ("n", "t"), rows)
+        tx.insert_many("many", ("n", "t"), rows[:3], "ON CONFLICT (n) DO UPDATE SET t = excluded.t || '!'")
+
+    await database.write("fill", fill)
+    found = await database.read("rows", lambda tx: tx.rows("SELECT n, t FROM many ORDER BY n"))
+    assert found == [(n, f"row {n}!" if n < 3 else f"row {n}") for n in range(count)]
+
+
+async def test_a_brief_read_sees_what_was_committed(database: Db) -> None:
+    await database.write("make", lambda tx: tx.execute("CREATE TABLE one (n BIGINT)"))
+    await database.write("fill", lambda tx: tx.execute("INSERT INTO one VALUES (1)"))
+    assert await database.read("rows", lambda tx: tx.rows("SELECT n FROM one"), brief=True) == [(1,)]
+    here = threading.current_thread()
+    there = await database.read("thread", lambda tx: threading.current_thread(), brief=True)
+    assert (there is here) == (database.engine == "sqlite")
+    with pytest.raises(Exception, match=r"nowhere|database"):
+        await database.read("bad", lambda tx: tx.rows("SELECT n FROM nowhere"), brief=True)
+    assert await database.read("rows", lambda tx: tx.rows("SELECT n FROM one"), brief=True) == [(1,)]
