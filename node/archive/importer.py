@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from crosslight.runtime.db import SqliteDb, Tx
+from crosslight.standards.dicom.gate import missing_head
 from crosslight.standards.problem import OutOfSpace, TooLarge
 from node.archive.model import ImportReport, IngestResult, Received
 from node.archive.stage import Staged
@@ -78,7 +79,8 @@ class Importer:
                 return "skipped"
             with path.open("rb") as source:
                 head = source.read(132)
-                if head[128:] != b"DICM":
+                head = missing_head(head) + head
+                if head[128:132] != b"DICM":
                     return "skipped"
                 staged = self._way_in.stage()
                 try:

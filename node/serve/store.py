@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 from crosslight.runtime.http import CORRELATION, PRINCIPAL
 from crosslight.standards.dicom import json
 from crosslight.standards.dicom.accept import DICOM
-from crosslight.standards.dicom.gate import meta_text, read_meta
+from crosslight.standards.dicom.gate import meta_text, missing_head, read_meta
 from crosslight.standards.dicom.multipart import PartBegin, PartData, RelatedReader, boundary_of, parameters
 from crosslight.standards.problem import CrosslightError, Malformed, OutOfSpace, PeerError, StorageError, TooLarge
 from node.archive.model import IngestResult, Received
@@ -55,6 +55,7 @@ class _Part:
     head: bytes = b""
     buffer: bytearray = field(default_factory=bytearray)
     size: int = 0
+    begun: bool = False
 
     def drop(self, reason: int, *, full: bool = False) -> None:
         """Give this part up; its other bytes are read and forgotten."""
@@ -160,7 +161,8 @@ class _Receiver:
     async def _write(self, part: _Part) -> None:
         if part.staged is None or not part.buffer:
             return
-        data = bytes(part.buffer)
+        data = bytes(part.buffer) if part.begun else missing_head(part.head) + part.buffer
+        part.begun = True
         part.buffer.clear()
         try:
             await self._serve.workers.run(part.staged.write, data)
@@ -212,7 +214,7 @@ def _over(limit: int) -> TooLarge:
 def _name(part: _Part) -> None:
     """SOP class and instance as the file meta names them, for a part that may fail."""
     try:
-        meta, _ = read_meta(part.head)
+        meta, _ = read_meta(missing_head(part.head) + part.head)
     except CrosslightError:
         return
     part.fate.sop_class_uid, part.fate.sop_uid = meta_text(meta, 0x00020002), meta_text(meta, 0x00020003)

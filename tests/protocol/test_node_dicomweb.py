@@ -430,6 +430,10 @@ async def test_dicomweb_client_finds_retrieves_and_shows(node: Served) -> None:
     assert picture.startswith(b"\x89PNG")
     await run(client.store_instances, [pydicom.dcmread(BytesIO(part10(ct(study="1.2.7", sop="1.2.7.1"))))])
     assert len(await node.archive.objects("1.2.7")) == 1
+    made = ct(study="1.2.8", sop="1.2.8.1")  # never read from a file: the client sends it without preamble and prefix
+    made.preamble = None
+    await run(client.store_instances, [made])
+    assert await run(client.retrieve_instance, "1.2.8", "1.2.1.1", "1.2.8.1") == made
 
 
 # --- size ----------------------------------------------------------------------------------------------------------

@@ -102,6 +102,16 @@ async def test_single_part(node: Served) -> None:
     assert stored((await post(node, part10(ct()), DICOM))[1]) == ["1.2.1.1.1"]
 
 
+async def test_a_part_that_begins_with_its_file_meta_is_stored(node: Served) -> None:
+    whole = part10(ct())
+    assert stored((await stow(node, whole[132:]))[1]) == ["1.2.1.1.1"]
+    async with node.session.get(
+        f"{node.url}/dicomweb/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.1", headers={"Accept": DICOM}
+    ) as got:
+        assert await got.read() == whole
+    assert failed((await stow(node, part10(ct(sop="1.2.1.1.2"))[132:-9]))[1]) == {"1.2.1.1.2": 0xC000}
+
+
 async def test_other_parts_fail_alone(node: Served) -> None:
     parts = [("text/plain", b"hello"), (f"{DICOM}; transfer-syntax=1.2.840.10008.1.2.1", part10(ct()))]
     status, answer = await post(node, *related(parts))

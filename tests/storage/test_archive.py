@@ -440,12 +440,13 @@ async def test_import_is_recursive_resumable_and_skips_what_is_no_dicom(here: He
     (pile / "DICOMDIR").write_bytes(make.part10(make.image(9)))
     (pile / "readme.txt").write_text("hello" * 100)
     (pile / "cut.dcm").write_bytes(make.part10(make.image(3))[:-9])
+    (pile / "no_preamble.dcm").write_bytes(make.part10(make.image(5))[132:])
     seen: list[int] = []
     report = await here.archive.import_paths([pile], lambda r: seen.append(r.files))
-    assert (report.files, report.stored, report.duplicates, report.refused, report.skipped) == (6, 2, 1, 1, 2)
-    assert seen == [1, 2, 3, 4, 5, 6]
+    assert (report.files, report.stored, report.duplicates, report.refused, report.skipped) == (7, 3, 1, 1, 2)
+    assert seen == [1, 2, 3, 4, 5, 6, 7]
     again = await here.archive.import_paths([pile])
-    assert (again.stored, again.duplicates, again.skipped) == (0, 0, 6), "known by path, size and time"
+    assert (again.stored, again.duplicates, again.skipped) == (0, 0, 7), "known by path, size and time"
     here.files.free = 0
     (pile / "four").write_bytes(make.part10(make.image(4)))
     assert (await here.archive.import_paths([pile])).full

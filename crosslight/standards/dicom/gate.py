@@ -32,13 +32,22 @@ from crosslight.standards.ids import is_uid
 __all__ = [
     "DEFLATED_LE", "ENCAPSULATED", "EXPLICIT_BE", "EXPLICIT_LE", "IMPLICIT_LE", "LIMITS", "TRANSFER_SYNTAXES", "Buffer",
     "Element", "Item", "Limits", "Parsed", "Reason", "Refused", "check", "examine", "has_tiff_preamble", "meta_text",
-    "native_pixel_bytes", "pixel_span", "read_meta", "walk",
+    "missing_head", "native_pixel_bytes", "pixel_span", "read_meta", "walk",
 ]  # fmt: skip
 
 _META_EXPLICIT = struct.Struct("<HH2sH").unpack_from
 _META_LENGTH = struct.Struct("<I").unpack_from
 _META_ELEMENTS = 64
 META_TRANSFER_SYNTAX, META_SOP_CLASS, META_SOP_INSTANCE = 0x00020010, 0x00020002, 0x00020003
+
+
+def missing_head(data: Buffer) -> bytes:
+    """Preamble and prefix for a file that begins with its file meta, as some writers leave them out; ``b""`` for any other.
+
+    PS3.10 7.1 asks for both. The file meta says all the same what follows it, so that nothing is guessed.
+    """
+    begins = len(data) > 8 and bytes(data[:2]) == b"\2\0" and (bytes(data[4:6]) in SHORT_VRS or bytes(data[4:6]) in LONG_VRS)
+    return b"\0" * 128 + b"DICM" if begins and bytes(data[128:132]) != b"DICM" else b""
 
 
 def read_meta(data: Buffer) -> tuple[dict[int, bytes], int]:
