@@ -33,7 +33,7 @@ class Ledger:
         row = self.patients.setdefault(
             key,
             {
-                "disputed": disputed,
+                "disputed": disputed and bool(identifiers),  # without a number there is nothing to dispute
                 "nhs_number": patient.national if is_nhs and patient.national else None,
                 "identifiers": identifiers,
                 "family": patient.family,

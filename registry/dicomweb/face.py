@@ -22,7 +22,7 @@ from crosslight.standards.problem import Invalid, NotFound, PeerError, TooLarge,
 from registry.ask import Ask
 from registry.coverage import Coverage
 from registry.dicomweb.config import DicomwebConfig
-from registry.dicomweb.plan import QidoPlanner, decided, name_matches
+from registry.dicomweb.plan import QidoPlanner, decided, person_matches
 from registry.dicomweb.rows import Held, all_series, cut, group, root_of, series_row, study_row
 from registry.gateway.gateway import Gateway, Holder
 from registry.members.model import Directory
@@ -79,7 +79,7 @@ class DicomwebFace:
         found = []
         for held in self._held(answers):
             row = study_row(held, self._root(held, answers, base), self._gateway.reachable)
-            if _meets(row, decided(query, question), held) and name_matches(query, held):
+            if _meets(row, decided(query, question), held) and person_matches(query, held):
                 found.append(row)
         return found
 
@@ -103,7 +103,7 @@ class DicomwebFace:
                 above = study_row(held, root, self._gateway.reachable)
                 for series in all_series(held):
                     row = series_row(held, series, above, root)
-                    if _meets(row, decided(query, question), held) and name_matches(query, held):
+                    if _meets(row, decided(query, question), held) and person_matches(query, held):
                         rows.append(row)
             page = rows[query.offset : query.offset + query.limit]
             left = max(0, len(rows) - query.offset - len(page))

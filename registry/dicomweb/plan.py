@@ -12,6 +12,7 @@ from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
 from crosslight.standards.study import PersonName
 from registry.dicomweb.rows import Held
+from registry.identity.names import family_keys, search_key
 from registry.members.model import Directory
 from registry.questions import ByObject, ByPatient, ByPopulation, PatientSelector, StudyFilter
 
@@ -104,11 +105,23 @@ def decided(query: QidoQuery, question: ByPatient | ByObject | ByPopulation) -> 
     return tuple(m for m in query.matches if not (by_person and len(m.path) == 1 and keyword_of(m.tag) in _WHO))
 
 
-def name_matches(query: QidoQuery, held: Held) -> bool:
-    """Whether any record of the person bears the name asked for (given names and wildcards included)."""
-    name = query.of("PatientName")
-    if name is None:
+def person_matches(query: QidoQuery, held: Held) -> bool:
+    """Whether any record of the person bears the name and the date of birth asked for.
+
+    A name that found its person is compared as people write it: the family name alone is enough, case and diacritics are passed
+    over. Beside a PatientID it is matched as DICOM says (PS3.4 C.2.2.2.1).
+    """
+    name, birth = query.of("PatientName"), query.of("PatientBirthDate")
+    patients = [held.lead.patient, *(record.patient for record in (held.person.records if held.person is not None else ()))]
+    if birth is not None and not any(matches_row(birth, attributes(PatientBirthDate=p.birth_date)) for p in patients):
+        return False
+    if name is None or any(matches_row(name, attributes(PatientName=p.name.pn)) for p in patients):
         return True
-    records = held.person.records if held.person is not None else ()
-    names = [held.lead.patient.name.pn, *(record.patient.name.pn for record in records)]
-    return any(matches_row(name, attributes(PatientName=pn)) for pn in names)
+    found_by_name = query.of("PatientID") is None and name.kind == "single"
+    return found_by_name and any(_written_alike(PersonName(name.values[0]), p.name) for p in patients)
+
+
+def _written_alike(asked: PersonName, name: PersonName) -> bool:
+    if search_key(asked.family) not in family_keys(name):
+        return False
+    return all(search_key(part) in ("", search_key(of)) for part, of in ((asked.given, name.given), (asked.middle, name.middle)))

@@ -137,8 +137,8 @@ def study_row(held: Held, root: str, reachable: Callable[[Member], bool]) -> Att
         StudyDescription=record.description,
         StudyInstanceUID=record.study_uid,
         StudyID=record.study_id,
-        NumberOfStudyRelatedSeries=record.n_series,
-        NumberOfStudyRelatedInstances=record.n_instances,
+        NumberOfStudyRelatedSeries=record.n_series or None,  # none: nobody has said it (D17)
+        NumberOfStudyRelatedInstances=record.n_instances or None,
         RetrieveURL=f"{root}/studies/{record.study_uid}",
     )
     row |= _patient(held) | _accession(record) | _holders(held, reachable)

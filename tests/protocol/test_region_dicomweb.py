@@ -87,6 +87,10 @@ async def test_one_row_for_each_study_with_its_holders(region: GatewayRegion) ->
         ("PatientID={n}&StudyDate=20260101-", 2), ("PatientID={n}&StudyDate=20270101-", 0),
         ("PatientID={n}&StudyDescription=CT*neck", 2), ("PatientID={n}&StudyDescription=MR*", 0),
         ("PatientName=Smith^Ada&PatientBirthDate=19700101", 2), ("PatientName=Smith^B*&PatientBirthDate=19700101", 0),
+        ("PatientName=smith&PatientBirthDate=19700101", 2), ("PatientName=Smith^ÁDA&PatientBirthDate=19700101", 2),
+        ("PatientName=Smith^A&PatientBirthDate=19700101", 0), ("PatientName=Smith&PatientBirthDate=19700102", 0),
+        ("PatientID={n}&PatientBirthDate=19700101", 2), ("PatientID={n}&PatientBirthDate=19700102", 0),
+        ("PatientID={n}&PatientName=Smith", 0), ("PatientID={n}&PatientName=S*", 2),
         ("ModalitiesInStudy=CT", 1), ("", 2), ("limit=1", 1), ("limit=1&offset=1", 1), ("offset=2", 0),
         ("00100020={n}&StudyID=S1", 2),
     ],
@@ -103,6 +107,15 @@ async def test_searches(region: GatewayRegion, query: str, count: int) -> None:
 )  # fmt: skip
 async def test_what_would_list_people_or_cannot_be_bounded_is_refused(region: GatewayRegion, query: str) -> None:
     await rows(region, f"/studies?{query}", 400)
+
+
+async def test_what_nobody_counted_has_no_count(region: GatewayRegion) -> None:
+    """D17: of a study that a foreign source registered only the entry is known."""
+    await two_holders(region)
+    bare = {"detail": "entry", "series": (), "n_series": 0, "n_instances": 0}
+    region.world.change(-1, lambda h: replace(h, publication=replace(h.publication, record=replace(h.record, **bare))))  # type: ignore[arg-type]
+    found = [row for row in await rows(region, f"/studies?PatientID={NUMBER}&includefield=all") if "Value" not in row["00201208"]]
+    assert [(row["00201206"], row["00201208"]) for row in found] == [({"vr": "IS"}, {"vr": "IS"})]
 
 
 async def test_undated_studies_are_never_hidden(region: GatewayRegion) -> None:

@@ -125,3 +125,10 @@ def test_the_ledger_is_kept(tmp_path: Path) -> None:
     assert [p["disputed"] for p in patients] == [False, True]
     assert patients[0]["nhs_number"] == patients[1]["nhs_number"]
     assert set(patients[0]["local_ids"]) == {"RTK", "RXC"}
+
+
+def test_nobody_is_disputed_where_there_is_no_national_number() -> None:
+    topology = read_topology(Path(__file__).parents[2] / "simulations" / "topologies" / "emory.toml")
+    ledger = Ledger()
+    ledger.add(topology, make_chapter(topology, {}, 1, date(2026, 11, 22)).doubled, 2, disputed=True)
+    assert [(p["disputed"], p["nhs_number"], p["identifiers"]) for p in ledger.listed()] == [(False, None, [])]
