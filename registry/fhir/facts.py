@@ -61,6 +61,7 @@ class Facts:
             dicomweb=_people_root(member) or f"{self._dicomweb}/members/{member.code}",
             active=member.status != "suspended",
             reachable=self._directory.presence(member.id).reachable,
+            foreign=member.status == "foreign",
         )
 
     def person(self, person: Person) -> PersonFacts:

@@ -59,7 +59,7 @@ class Generic:
         shared = {*self._region.nationals, self._region.authority}
         own = member.status == "foreign" or identifier.authority in {*shared, member.authority}
         if target is None or target.subsumed or not own:
-            raise refusal("XDSUnknownPatientId", "This patient id is not known here, or no longer current.")
+            raise refusal("XDSUnknownPatientId", f"This patient id is not known here, or no longer current: {cx}")  # TF-3 4.2.4.1
         return target.person, target.record.key if target.record is not None else None
 
     # --- ITI-42's own rules ----------------------------------------------------------------------------------------
@@ -79,7 +79,9 @@ class Generic:
             return Effects()
         persons = {self.addressed(cx, member)[0].key for cx in patients if cx}
         if len(persons) > 1:
-            raise refusal("XDSPatientIdDoesNotMatch", "The objects of a submission are of different patients.")
+            raise refusal(
+                "XDSPatientIdDoesNotMatch", f"The objects of a submission are of different patients: {', '.join(patients)}"
+            )
         if not persons:
             raise refusal("XDSUnknownPatientId", "The submission names no patient.")
         found = RegistryObjects.of(objects)

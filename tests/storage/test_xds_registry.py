@@ -60,7 +60,9 @@ async def test_a_studys_life_over_soap(registry: XdsRegistry) -> None:
     first = published(home, record, 1)
     said = views.objects_of(first, cx)
 
-    assert code(await registry.register(said)) == "XDSUnknownPatientId"
+    unknown = await registry.register(said)
+    assert code(unknown) == "XDSUnknownPatientId"
+    assert unknown.errors[0].context.endswith(cx), "the context names the id (ITI TF-3 Table 4.2.4.1-2)"
     await registry.feed(who, home.id)
     assert (await registry.register(said)).success
 

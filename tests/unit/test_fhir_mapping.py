@@ -265,6 +265,13 @@ def test_name_groups_are_kept_apart() -> None:
 # --- directory, outcomes, capability -----------------------------------------------------------------------------------
 
 
+def test_a_foreign_source_has_no_organisation_code() -> None:
+    """Its code is ours alone: it must not look like one of the region's directory."""
+    foreign = replace(RTK_FACTS, code="foreign-6", repository_unique_id="1.2.3.4.99", foreign=True)
+    found = organization(foreign, REGION_FACTS, incarnation="inc1")["identifier"]
+    assert found == [{"use": "official", "system": "urn:ietf:rfc:3986", "value": "urn:oid:1.2.3.4.99"}]
+
+
 def test_directory_resources() -> None:
     for down, state in (
         (RTK_FACTS, "active"),

@@ -24,7 +24,7 @@ def organization(member: MemberFacts, region: RegionFacts, *, incarnation: str) 
         "resourceType": "Organization",
         "id": member.organization_id,
         "extension": [{"url": url, "valueOid": f"urn:oid:{oid}"} for url, oid in oids if oid],
-        "identifier": [{"use": "official", "system": region.organisation_system, "value": member.code}],
+        "identifier": [{"use": "official", **member.identifier(region.organisation_system)}],
         "active": member.active,
         "name": member.name,
         "partOf": {"reference": f"Organization/{region.organization_id}", "display": region.name},

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from crosslight.standards.fhir.terms import RFC3986
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import Patient, StudyRecord
 
@@ -25,6 +26,13 @@ class MemberFacts:
     dicomweb: str = ""  # '' = no DICOMweb address of its own is known
     active: bool = True  # False: suspended
     reachable: bool = True
+    foreign: bool = False  # a source that no invitation named: it has no organisation code, and is known by its repository
+
+    def identifier(self, organisation_system: str) -> dict[str, str]:
+        """System and value: its organisation code, or the OID of a foreign source's repository."""
+        if self.foreign:
+            return {"system": RFC3986, "value": f"urn:oid:{self.repository_unique_id}"}
+        return {"system": organisation_system, "value": self.code}
 
     @property
     def organization_id(self) -> str:

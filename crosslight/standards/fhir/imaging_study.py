@@ -189,7 +189,7 @@ def _custodian(member: MemberFacts, region: RegionFacts) -> Resource:
     reference = {
         "reference": f"Organization/{member.organization_id}",
         "type": "Organization",
-        "identifier": {"system": region.organisation_system, "value": member.code},
+        "identifier": member.identifier(region.organisation_system),
         "display": member.name,
     }
     return {"url": EXT_CUSTODIAN, "valueReference": _fragment(reference)}

@@ -208,7 +208,9 @@ def _patient_errors(objects: RegistryObjects) -> Iterator[RegistryError]:
             yield RegistryError(METADATA, f"{type(thing).__name__}: patientId is not a CX.", thing.entry_uuid)
         elif thing.patient_id and _cx(thing.patient_id) != _cx(owner):
             yield RegistryError(
-                "XDSPatientIdDoesNotMatch", "All objects of a submission must be of one patient.", thing.entry_uuid
+                "XDSPatientIdDoesNotMatch",
+                f"All objects of a submission must be of one patient: {thing.patient_id} is not {owner}.",
+                thing.entry_uuid,
             )
 
 
