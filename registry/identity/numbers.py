@@ -10,17 +10,16 @@ from crosslight.standards.problem import StorageError
 from registry.identity.rows import chunks, marks
 
 MAX_MERGES = 100  # in one chain
-NOBODY = -1  # as a person's key, which is random and positive
 
 
-def _in(tx: Tx, sql: str, numbers: Collection[Identifier], *first: int) -> Iterator[Row]:
-    """Rows of ``sql``, whose parameters are ``first`` and which ends in ``authority = ? AND value IN``, for ``numbers``."""
+def _in(tx: Tx, sql: str, numbers: Collection[Identifier]) -> Iterator[Row]:
+    """Rows of ``sql``, which ends in ``authority = ? AND value IN``, for ``numbers``."""
     by_authority: dict[str, list[str]] = {}
     for number in numbers:
         by_authority.setdefault(number.authority, []).append(number.value)
     for authority, values in sorted(by_authority.items()):
         for part in chunks(values):
-            yield from tx.rows(f"{sql} ({marks(part)})", (*first, authority, *part))
+            yield from tx.rows(f"{sql} ({marks(part)})", (authority, *part))
 
 
 def canonicals(tx: Tx, numbers: Collection[Identifier]) -> dict[Identifier, Identifier]:
@@ -52,14 +51,11 @@ def lock_numbers(tx: Tx, numbers: Collection[Identifier]) -> None:
     )
 
 
-def claims_on(tx: Tx, numbers: Collection[Identifier], *, outside: int = NOBODY) -> dict[Identifier, set[int]]:
-    """Records that claim each of ``numbers`` and are not of the person ``outside``; one that nobody claims is left out."""
+def claims_on(tx: Tx, numbers: Collection[Identifier]) -> dict[Identifier, set[int]]:
+    """Records that claim each of ``numbers``; one that nobody claims is left out."""
     found: dict[Identifier, set[int]] = {}
-    sql = (
-        "SELECT c.authority, c.value, c.record_key FROM national_claim c JOIN patient_record p ON p.record_key = c.record_key "
-        "WHERE p.person_key <> ? AND c.authority = ? AND c.value IN"
-    )
-    for authority, value, key in _in(tx, sql, numbers, outside):
+    sql = "SELECT authority, value, record_key FROM national_claim WHERE authority = ? AND value IN"
+    for authority, value, key in _in(tx, sql, numbers):
         found.setdefault(Identifier(value, authority), set()).add(key)
     return found
 
@@ -73,12 +69,12 @@ def merged_into(tx: Tx, numbers: Collection[Identifier]) -> dict[Identifier, set
     return found
 
 
-def claimants(tx: Tx, numbers: Collection[Identifier], *, outside: int | None = None) -> set[int]:
-    """Records that claim one of ``numbers`` or an id merged into it; with ``outside`` only those that are not of that person."""
+def claimants(tx: Tx, numbers: Collection[Identifier]) -> set[int]:
+    """Records that claim one of ``numbers`` or an id merged into it."""
     found: set[int] = set()
     seen = todo = set(numbers)
     while todo:
-        found = found.union(*claims_on(tx, todo, outside=NOBODY if outside is None else outside).values())
+        found = found.union(*claims_on(tx, todo).values())
         todo = set[Identifier]().union(*merged_into(tx, todo).values()) - seen
         seen = seen | todo
     return found

@@ -10,9 +10,26 @@ from crosslight.standards.ids import Identifier, national_number
 from crosslight.standards.region import Region
 from registry.identity import rows
 from registry.identity.names import given_matches, search_key
-from registry.identity.numbers import canonical, claimants
+from registry.identity.numbers import canonical, canonicals
 from registry.index.model import PatientRecord, Person, PersonKey, RecordKey
 from registry.questions import PatientSelector
+
+#: Whether a number has a row, whose it is, and whether it was merged into another; always one row, which a LEFT JOIN gives.
+_NATIONAL = """
+    SELECT n.value IS NOT NULL, n.person_key, s.value IS NOT NULL
+    FROM (SELECT CAST(? AS TEXT) AS authority, CAST(? AS TEXT) AS value) asked
+    LEFT JOIN national_number n ON n.authority = asked.authority AND n.value = asked.value
+    LEFT JOIN subsumed_id s ON s.authority = asked.authority AND s.value = asked.value"""
+#: Records that claim a number, or one merged into it, and are not of the person who holds it (keys are positive).
+_OUTSIDE = """
+    WITH RECURSIVE one (authority, value) AS (
+        SELECT CAST(? AS TEXT), CAST(? AS TEXT)
+        UNION SELECT s.authority, s.value FROM subsumed_id s
+        JOIN one ON s.into_authority = one.authority AND s.into_value = one.value)
+    SELECT c.record_key FROM one
+    JOIN national_claim c ON c.authority = one.authority AND c.value = one.value
+    JOIN patient_record p ON p.record_key = c.record_key
+    WHERE p.person_key <> coalesce((SELECT n.person_key FROM national_number n WHERE n.authority = ? AND n.value = ?), -1)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +86,13 @@ class IdentityReads:
     def _place(self, tx: Tx, cx: Identifier) -> _Place | None:
         """Where an id with an authority leads, by keys alone."""
         cx = self._normal(cx)
-        into = canonical(tx, cx)
-        merged, cx = into != cx, into
-        row = tx.row("SELECT person_key FROM national_number WHERE authority = ? AND value = ?", (cx.authority, cx.value))
-        if row is not None:
-            return _Place(person=row[0], number=cx, subsumed=merged) if row[0] is not None else None
+        row = tx.row(_NATIONAL, (cx.authority, cx.value))
+        into = canonical(tx, cx) if row is not None and row[2] else cx
+        merged = into != cx
+        if merged:
+            cx, row = into, tx.row(_NATIONAL, (into.authority, into.value))
+        if row is not None and row[0]:
+            return _Place(person=row[1], number=cx, subsumed=merged) if row[1] is not None else None
         row = tx.row(
             "SELECT person_key, record_key, subsumed_by FROM patient_record WHERE authority = ? AND local_id = ?",
             (cx.authority, cx.value),
@@ -166,17 +185,13 @@ class IdentityReads:
 
     def disputed_for_tx(self, tx: Tx, identifiers: Iterable[Identifier]) -> list[PatientRecord]:
         """Records that claim one of these numbers and do not hold it (D3)."""
+        numbers = {
+            number
+            for identifier in identifiers
+            for authority in ([identifier.authority] if identifier.authority else self._region.nationals)
+            if (number := self._national(replace(identifier, authority=authority))) is not None
+        }
         keys: set[int] = set()
-        for identifier in identifiers:
-            authorities = [identifier.authority] if identifier.authority else list(self._region.nationals)
-            for authority in authorities:
-                number = self._national(replace(identifier, authority=authority))
-                if number is not None:
-                    keys |= _outside(tx, canonical(tx, number))
+        for number in set(canonicals(tx, numbers).values()) if numbers else ():
+            keys |= {row[0] for row in tx.rows(_OUTSIDE, (number.authority, number.value) * 2)}
         return [s.record for s in rows.load_by(tx, "record_key", keys)]
-
-
-def _outside(tx: Tx, number: Identifier) -> set[int]:
-    """Records that claim ``number`` (or one merged into it) and are not of the person who holds it."""
-    row = tx.row("SELECT person_key FROM national_number WHERE authority = ? AND value = ?", (number.authority, number.value))
-    return claimants(tx, [number], outside=row[0] if row else None)

@@ -25,6 +25,10 @@ COLUMNS = (
 )
 
 
+_CLAIMS = "SELECT record_key, authority, value, 0 FROM national_claim WHERE record_key IN"
+_HELD = "SELECT person_key, authority, value, 1 FROM national_number WHERE person_key IN"
+
+
 def to_micros(moment: datetime) -> int:
     """Microseconds since 1970 UTC."""
     return (moment - _EPOCH) // timedelta(microseconds=1)
@@ -68,15 +72,17 @@ def marks(values: Sequence[Any]) -> str:
 
 def load(tx: Tx, where: str, params: Sequence[Any], *, limit: int = 100_000, lock: bool = False) -> list[Stored]:
     """Records by a condition of ours, with their claims. ``lock`` keeps them as they are (SQLite has one writer anyway)."""
-    suffix = " FOR UPDATE" if lock and tx.engine == "postgres" else ""
-    rows = tx.rows(f"SELECT {COLUMNS} FROM patient_record WHERE {where} ORDER BY record_key LIMIT {int(limit)}{suffix}", params)
+    found = _rows(tx, where, params, limit=limit, lock=lock)
     claims: dict[int, list[Identifier]] = {}
-    for keys in chunks([row[0] for row in rows]):
-        for key, authority, value in tx.rows(
-            f"SELECT record_key, authority, value FROM national_claim WHERE record_key IN ({marks(keys)})", keys
-        ):
+    for keys in chunks([row[0] for row in found]):
+        for key, authority, value, _ in tx.rows(f"{_CLAIMS} ({marks(keys)})", keys):
             claims.setdefault(key, []).append(Identifier(value, authority))
-    return [_stored(row, claims.get(row[0], ())) for row in rows]
+    return [_stored(row, claims.get(row[0], ())) for row in found]
+
+
+def _rows(tx: Tx, where: str, params: Sequence[Any], *, limit: int = 100_000, lock: bool = False) -> list[Row]:
+    suffix = " FOR UPDATE" if lock and tx.engine == "postgres" else ""
+    return tx.rows(f"SELECT {COLUMNS} FROM patient_record WHERE {where} ORDER BY record_key LIMIT {int(limit)}{suffix}", params)
 
 
 def load_by(tx: Tx, column: str, values: Collection[Any], *, lock: bool = False) -> list[Stored]:
@@ -122,14 +128,16 @@ def _stored(row: Row, claims: Collection[Identifier]) -> Stored:
 def persons(tx: Tx, region: Region, keys: Collection[int]) -> dict[int, Person]:
     """Persons by key, each with all its records."""
     members: dict[int, list[Stored]] = {}
-    for stored in load_by(tx, "person_key", keys):
-        members.setdefault(stored.record.person, []).append(stored)
     held: dict[int, list[Identifier]] = {}
     for part in chunks(keys):
-        for person, authority, value in tx.rows(
-            f"SELECT person_key, authority, value FROM national_number WHERE person_key IN ({marks(part)})", part
-        ):
-            held.setdefault(person, []).append(Identifier(value, authority))
+        found = _rows(tx, f"person_key IN ({marks(part)})", part)
+        claims: dict[int, list[Identifier]] = {}
+        records = [row[0] for row in found]
+        sql = f"{_CLAIMS} ({marks(records)}) UNION ALL {_HELD} ({marks(part)})" if records else f"{_HELD} ({marks(part)})"
+        for key, authority, value, holds in tx.rows(sql, (*records, *part)):
+            (held if holds else claims).setdefault(key, []).append(Identifier(value, authority))
+        for row in found:
+            members.setdefault(row[1], []).append(_stored(row, claims.get(row[0], ())))
     return {key: _person(region, key, stored, held.get(key, ())) for key, stored in members.items()}
 
 
