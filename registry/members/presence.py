@@ -5,6 +5,7 @@ A member is unreachable when its link is lost or three heartbeats are missed; *s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -70,6 +71,7 @@ class PresenceBoard:
         self._written: dict[MemberId, PresenceRow] = {}
         self._tokens = 0
         self._started_s = float("-inf")
+        self.on_lost: Callable[[], None] = lambda: None
 
     def serve(self) -> None:
         """This process takes links from now on: members that were reachable get one silence to link anew before they are not."""
@@ -104,6 +106,12 @@ class PresenceBoard:
         del self._links[member]
         since = link.heard if self._silent(link) else self._clock.now()
         self._rows[member] = self._row(member, link, reachable=False, since=since)
+        self.on_lost()
+
+    def due_s(self) -> float:
+        """How long until the next of our links is silent: a restart must find in the database what faces have said."""
+        now_s = self._clock.monotonic_s()
+        return min((left for k in self._links.values() if (left := k.heard_s + self._silence - now_s) >= 0), default=float("inf"))
 
     def _silent(self, link: _Link) -> bool:
         return self._clock.monotonic_s() - link.heard_s > self._silence

@@ -77,6 +77,8 @@ class MemberService:
         self.own = OwnCertificates(self.ca, folder / "tls", region.home_community_id, hosts, config, clock, files)
         self.live = LiveConnections()
         self.board = PresenceBoard(clock, ids.uuid4().hex, config.silence_s)
+        self._wake = asyncio.Event()
+        self.board.on_lost = self._wake.set
         self._rows: dict[MemberId, MemberRow] = {}
         self._codes: dict[str, Member] = {}
         self._oids: dict[tuple[str, str], Member] = {}
@@ -121,7 +123,7 @@ class MemberService:
 
     async def _follow(self) -> None:
         while True:
-            await self._clock.sleep(self.config.poll_s)
+            await self._pause(min(self.config.poll_s, self.board.due_s() + 0.01))
             try:
                 if await self.store.version() != self._version:
                     await self.refresh()
@@ -130,6 +132,16 @@ class MemberService:
                 log.error("members cannot be read", kind=type(error).__name__)
             except Exception:
                 log.exception("members cannot be followed")
+
+    async def _pause(self, seconds: float) -> None:
+        """Until the database is looked at again; sooner when a link is lost."""
+        waits = [asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._wake.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._wake.clear()
+            for wait in waits:
+                wait.cancel()
 
     async def _sync_presence(self) -> None:
         rows = self.board.unwritten()
@@ -155,7 +167,8 @@ class MemberService:
                     self._oids[kind, oid] = m
         for m in members:
             if m.status == "suspended" and before.get(m.id) != "suspended":
-                log.warning("member suspended", code=m.code)
+                if m.id in before:  # not at a start, and not in a command that only reads
+                    log.warning("member suspended", code=m.code)
                 self.live.cut(m.id)
         for listener in self._listeners:
             listener()

@@ -377,6 +377,29 @@ def test_presence_over_a_restart_and_between_processes() -> None:
     assert fresh.presence(M, None).parked == 1
 
 
+def test_what_faces_say_is_written_as_soon_as_it_is_so() -> None:
+    """A registry that is killed just after it called a member unreachable calls it so again from its first answer on."""
+    clock, lost = FakeClock(), 0
+
+    def count() -> None:
+        nonlocal lost
+        lost += 1
+
+    board = _board(clock)
+    board.on_lost = count
+    assert board.due_s() == float("inf")
+    token = board.opened(M)
+    clock.at_s = 4
+    assert board.due_s() == 2
+    clock.at_s = 6.5
+    assert board.due_s() == float("inf")
+    assert [(row.reachable, row.since) for row in board.unwritten()] == [(False, NOW)]
+    board.heard(M, token, Report())
+    assert board.due_s() == 6
+    board.lost(M, token)
+    assert (lost, board.due_s()) == (1, float("inf"))
+
+
 def test_presence_follows_the_link_to_another_process() -> None:
     clock = FakeClock()
     board = _board(clock)
