@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -12,6 +14,7 @@ from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.schema import SchemaVersion, migrate
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import Identifier
+from crosslight.standards.problem import StorageError
 
 ANN = Principal(subject="person:ann", roles=frozenset({"clinician"}), organisation="RA2")
 NHS = "2.16.840.1.113883.2.1.4.1"
@@ -80,3 +83,43 @@ def _old_act(correlation: str, studies: list[str], patients: list[str], tx: Tx) 
     assert row is not None
     objects = [("study", s) for s in studies] + [("patient", p) for p in patients]
     tx.executemany("INSERT INTO audit_object (seq, kind, value) VALUES (?,?,?)", [(row[0], *o) for o in objects])
+
+
+async def test_acts_that_wait_are_committed_together_and_refused_together(database: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    audit = AuditLog(database, SystemClock())
+    await audit.open()
+    commits, write = 0, database.write
+
+    async def counted(name: str, fn: Callable[[Tx], None]) -> None:
+        nonlocal commits
+        commits += 1
+        await write(name, fn)
+
+    monkeypatch.setattr(database, "write", counted)
+    acts = [act(f"c{n}", Identifier(f"P{n}", "1.2.3")) for n in range(100)]
+    await asyncio.gather(*(audit.begin(one) for one in acts), audit.end(acts[0], "ok 1", lazy=True))
+    assert commits <= 4
+    assert len(await audit.search(limit=1000)) == 100
+    assert (await audit.search(patient=Identifier("P0")))[0]["outcome"] == "ok 1"
+    await audit.end(acts[1], "ok 2", lazy=True)  # alone: soon
+    assert (await audit.search(patient=Identifier("P1")))[0]["outcome"] == "ok 2"
+
+    async def full(name: str, fn: Callable[[Tx], None]) -> None:
+        raise StorageError("The disk is full.")
+
+    monkeypatch.setattr(database, "write", full)
+    refused = await asyncio.gather(audit.begin(act("x")), audit.whole(act("y"), "ok"), return_exceptions=True)
+    assert [type(r) for r in refused] == [StorageError, StorageError]
+    monkeypatch.setattr(database, "write", write)
+    await audit.begin(act("z"))
+    assert [e["correlation"] for e in await audit.search(limit=1)] == ["z"]
+
+
+async def test_an_act_whose_asker_has_gone_is_kept(database: Db) -> None:
+    audit = AuditLog(database, SystemClock())
+    await audit.open()
+    gone = asyncio.create_task(audit.begin(act("gone")))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await audit.begin(act("next"))
+    assert {e["correlation"] for e in await audit.search()} == {"gone", "next"}

@@ -325,7 +325,7 @@ async def test_a_patients_answer_costs_one_reading_transaction_and_one_write(roo
     monkeypatch.setattr(room.db, "write", write)
     async with room.ask.question(clinician(), face="fhir", action="search", question=_by(nhs(1)), correlation="x") as answer:
         assert len(answer.holdings) == 3
-        assert done == ["ask", "audit_begin"]
+        assert done == ["ask", "audit"]
 
 
 async def test_a_reading_function_sees_one_state(room: Room) -> None:

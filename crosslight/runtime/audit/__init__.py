@@ -6,19 +6,23 @@ without an outcome was cut off. Nothing is ever changed or removed: triggers in 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
 
 from crosslight.runtime.clock import Clock, instant
-from crosslight.runtime.db import Db, Tx
+from crosslight.runtime.db import LAZY_S, Db, Tx
 from crosslight.runtime.schema import SchemaVersion, migrate
 from crosslight.standards.access import Action, Face, Principal
 from crosslight.standards.ids import Identifier
 
 SCHEMA = SchemaVersion("audit", schema=2, compat=2)
+MAX_ACTS = 64  # in one commit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +41,22 @@ class AuditEntry:
     query: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of ``audit_entry``, and (value, authority) of the patients that an act is found by."""
+
+    values: tuple[str, ...]
+    patients: Sequence[tuple[str, str]] = ()
+
+
 class AuditLog:
-    """The audit store of one service."""
+    """The audit store of one service. What waits is committed together: an act costs its rows, not a transaction of its own."""
 
     def __init__(self, db: Db, clock: Clock) -> None:
         self._db, self._clock = db, clock
+        self._waiting: list[tuple[list[_Row], asyncio.Future[None]]] = []
+        self._hurry = asyncio.Event()
+        self._committing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Create or upgrade the tables."""
@@ -49,50 +64,86 @@ class AuditLog:
 
     async def begin(self, entry: AuditEntry) -> None:
         """Commit the act. Raises StorageError when it cannot: no audit, no data."""
-        await self._db.write("audit_begin", lambda tx: self._insert(tx, "act", entry, ""))
+        await self._commit([self._act(entry)])
 
     def begin_sync(self, entry: AuditEntry) -> None:
         """As :meth:`begin`, from a thread (DIMSE)."""
-        self._db.submit_write("audit_begin", lambda tx: self._insert(tx, "act", entry, "")).result()
+        self._db.submit_write("audit", partial(_insert, [self._act(entry)])).result()
 
     async def end(self, entry: AuditEntry, outcome: str, *, lazy: bool = False) -> None:
         """Commit the outcome of an act: ``ok``, ``denied``, ``failed: …``, with counts where they help.
 
         ``lazy``: where nobody waits for it, it may share the next act's commit.
         """
-        await self._db.write("audit_end", lambda tx: self._insert(tx, "outcome", entry, outcome), lazy=lazy)
+        await self._commit([self._outcome(entry, outcome)], lazy=lazy)
 
     def end_sync(self, entry: AuditEntry, outcome: str) -> None:
         """As :meth:`end`, from a thread."""
-        self._db.submit_write("audit_end", lambda tx: self._insert(tx, "outcome", entry, outcome)).result()
+        self._db.submit_write("audit", partial(_insert, [self._outcome(entry, outcome)])).result()
 
     async def whole(self, entry: AuditEntry, outcome: str) -> None:
         """Commit an act and its outcome together, where the answer is held back until then. Raises as :meth:`begin`."""
+        await self._commit([self._act(entry), self._outcome(entry, outcome)])
 
-        def write(tx: Tx) -> None:
-            self._insert(tx, "act", entry, "")
-            self._insert(tx, "outcome", entry, outcome)
+    async def _commit(self, rows: list[_Row], *, lazy: bool = False) -> None:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((rows, done))
+        if not lazy:
+            self._hurry.set()
+        if self._committing is None:
+            self._committing = loop.create_task(self._commit_all())
+        await done
 
-        await self._db.write("audit_whole", write)
+    async def _commit_all(self) -> None:
+        """Commit what waits until nothing does; lazy rows alone wait a moment for others."""
+        try:
+            while self._waiting:
+                if not self._hurry.is_set():
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._hurry.wait(), LAZY_S)
+                self._hurry.clear()
+                batch, self._waiting = self._waiting[:MAX_ACTS], self._waiting[MAX_ACTS:]
+                if self._waiting:
+                    self._hurry.set()
+                await self._commit_some(batch)
+        finally:
+            self._committing = None
 
-    def _insert(self, tx: Tx, kind: str, entry: AuditEntry, outcome: str) -> None:
-        acts = kind == "act"
-        who = orjson.dumps(entry.principal.describe()).decode()
-        query = orjson.dumps(entry.query, default=str).decode() if acts and entry.query else ""
-        patients = sorted({(p.value, p.authority) for p in entry.patients}) if acts else []
+    async def _commit_some(self, batch: list[tuple[list[_Row], asyncio.Future[None]]]) -> None:
+        problem: BaseException | None = None
+        try:
+            await self._db.write("audit", partial(_insert, [row for rows, _ in batch for row in rows]))
+        except asyncio.CancelledError:
+            for _, done in batch:
+                done.cancel()
+            raise
+        except BaseException as error:  # noqa: BLE001 - told to each who waits
+            problem = error
+        for _, done in batch:
+            if done.done():  # who waited has gone
+                continue
+            if problem is None:
+                done.set_result(None)
+            else:
+                done.set_exception(problem)
+
+    def _act(self, entry: AuditEntry) -> _Row:
+        patients = sorted({(p.value, p.authority) for p in entry.patients})
         names = orjson.dumps([f"{authority}|{value}" for value, authority in patients]).decode()
-        studies = orjson.dumps(sorted(set(entry.studies)) if acts else []).decode()
-        row = tx.row(
-            "INSERT INTO audit_entry (kind, correlation, at, face, action, subject, organisation, purpose, who, decision, "
-            "rule, peer, query, outcome, patients, studies) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) RETURNING seq",
-            (
-                kind, entry.correlation, instant(self._clock.now()), entry.face, entry.action, entry.principal.subject,
-                entry.principal.organisation, entry.principal.purpose, who, entry.decision, entry.rule, entry.peer, query,
-                outcome, names, studies,
-            ),
+        studies = orjson.dumps(sorted(set(entry.studies))).decode()
+        query = orjson.dumps(entry.query, default=str).decode() if entry.query else ""
+        return _Row(("act", *self._head(entry), query, "", names, studies), patients)
+
+    def _outcome(self, entry: AuditEntry, outcome: str) -> _Row:
+        return _Row(("outcome", *self._head(entry), "", outcome, "[]", "[]"))
+
+    def _head(self, entry: AuditEntry) -> tuple[str, ...]:
+        who, principal = orjson.dumps(entry.principal.describe()).decode(), entry.principal
+        return (
+            entry.correlation, instant(self._clock.now()), entry.face, entry.action, principal.subject, principal.organisation,
+            principal.purpose, who, entry.decision, entry.rule, entry.peer,
         )  # fmt: skip
-        assert row is not None  # noqa: S101 - RETURNING always gives a row
-        tx.insert_many("audit_patient", ("seq", "value", "authority"), [(int(row[0]), *p) for p in patients])
 
     async def search(
         self, *, patient: Identifier | None = None, study: str | None = None, correlation: str | None = None, limit: int = 1000
@@ -135,6 +186,28 @@ class AuditLog:
             ]  # fmt: skip
 
         return await self._db.read("audit_search", read)
+
+
+_COLUMNS = (
+    "kind", "correlation", "at", "face", "action", "subject", "organisation", "purpose", "who", "decision", "rule", "peer",
+    "query", "outcome", "patients", "studies",
+)  # fmt: skip
+_INSERT = f"INSERT INTO audit_entry ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) RETURNING seq"
+#: PostgreSQL: an act and its patients in one round trip.
+_INSERT_BOTH = (
+    f"WITH entry AS ({_INSERT}) INSERT INTO audit_patient (seq, value, authority) "
+    "SELECT entry.seq, p.value, p.authority FROM entry, unnest(?::text[], ?::text[]) AS p (value, authority)"
+)
+
+
+def _insert(rows: Sequence[_Row], tx: Tx) -> None:
+    for row in rows:
+        if row.patients and tx.engine == "postgres":
+            tx.execute(_INSERT_BOTH, (*row.values, *(list(column) for column in zip(*row.patients, strict=True))))
+            continue
+        found = tx.row(_INSERT, row.values)
+        assert found is not None  # noqa: S101 - RETURNING always gives a row
+        tx.insert_many("audit_patient", ("seq", "value", "authority"), [(int(found[0]), *p) for p in row.patients])
 
 
 def _like(text: str) -> str:
