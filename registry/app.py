@@ -261,6 +261,7 @@ class RegistryApp:
         if kind == "people":
             for prefix in ("/patients", "/search"):
                 renderers.add(prefix, portal_pages.renderer(self.portal))
+            renderers.add("/", portal_pages.elsewhere(self.portal))
             app.add_routes(portal_pages.routes_of(self.portal))
             app.add_routes(self.access.routes())
             app.add_routes(Join(self.members, self.index, self.addresses).routes())

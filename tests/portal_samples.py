@@ -25,7 +25,7 @@ from registry.coverage import Coverage, MemberCoverage
 from registry.index.model import DisputedNotice, Holding, PatientRecord, Person, PersonKey, RecordKey
 from registry.members.model import Member, Presence
 from registry.portal.config import PortalConfig
-from registry.portal.pages import Portal, PortalContext, routes_of
+from registry.portal.pages import Portal, PortalContext, elsewhere, routes_of
 from registry.questions import Answer, ByPatient, Patients, Question
 
 NOW = datetime(2026, 11, 22, 3, 12, 40, tzinfo=UTC)
@@ -297,7 +297,9 @@ def app_of(
     )
     portal = Portal(context)
     renderers = ErrorRenderers()
-    renderers.add("/", portal.problem)
+    for prefix in ("/patients", "/search"):
+        renderers.add(prefix, portal.problem)
+    renderers.add("/", elsewhere(portal))
     app = web.Application(middlewares=[problems(renderers, SystemIds()), sign_in])
     app.add_routes([*routes_of(portal), *dicomweb()])
     return app

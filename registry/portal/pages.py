@@ -218,9 +218,10 @@ class Portal:
         return self._html(request, "persons.html", self._sites(answer.coverage) | values)
 
     def _nobody(self, request: web.Request, search: Search, answer: Answer) -> web.Response:
-        values = self._sites(answer.coverage) | self._form_values(EMPTY)
+        values = self._sites(answer.coverage) | self._form_values(search)  # what was asked for stands there to be checked
         values |= {
             "disputed": answer.disputed,
+            "by_number": search.by_number,
             "asked": _asked(search),
             "advice": (
                 "Check the digits, or search by name and date of birth."
@@ -335,3 +336,17 @@ def routes_of(portal: Portal) -> list[web.RouteDef]:
 def renderer(portal: Portal) -> Renderer:
     """For ``ErrorRenderers.add``: below ``/patients``, ``/search`` and ``/``."""
     return portal.problem
+
+
+def elsewhere(portal: Portal) -> Renderer:
+    """For ``ErrorRenderers.add`` at ``/``: the first page, and an address that leads nowhere: a page in a browser, else JSON."""
+
+    def render(request: web.Request, error: CrosslightError) -> web.Response:
+        if request.path == "/":
+            return portal.problem(request, error)
+        lost = error.http_status == 404 and request.match_info.http_exception is not None
+        if lost and "text/html" in request.headers.get("Accept", ""):
+            return portal.problem(request, NotFound("There is no such page."))
+        return render_json(request, error)
+
+    return render

@@ -76,7 +76,11 @@ def _by_name(form: dict[str, str], today: date) -> Search:
         errors["family"] = "Enter the family name"
     birth = _birth(form)
     if birth is None or birth.year < 1850:
-        errors["day"] = "Enter the date of birth: day, month and year in four digits"
+        errors["day"] = (
+            "Enter a date that exists, with the year in four digits"
+            if all(form[k] for k in FIELDS[3:])
+            else "Enter the day, month and year of birth"
+        )
     elif birth > today:
         errors["day"] = "The date of birth must be in the past"
     if errors or birth is None:

@@ -139,7 +139,27 @@ async def test_nobody(clients: list[TestClient]) -> None:  # type: ignore[type-a
     assert "No patient found with this number" in text
     assert "other details exists at Royal Surrey" in text
     assert "None found so far" in text
-    assert "999 000 0018" not in text, "a form that is kept open shows nobody's number"
+    assert 'value="999 000 0018"' in text, "the digits can be checked, and mended"
+    _, text = await find(client, family="Smith", day="14", month="2", year="1955")
+    assert 'value="Smith"' in text
+    assert "A record in doubt with these details exists at Royal Surrey" in text
+
+
+async def test_an_address_that_leads_nowhere_is_a_page_in_a_browser(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    client = await browse(clients, samples.one_patient())
+    async with client.get("/nothing/here", headers={"Accept": "text/html,*/*;q=0.8"}) as answer:
+        assert (answer.status, answer.content_type) == (404, "text/html")
+        assert "There is no such page." in await answer.text()
+    async with client.get("/nothing/here", headers={"Accept": "*/*"}) as answer:
+        assert (answer.status, answer.content_type) == (404, "application/json")
+
+
+@pytest.mark.parametrize(("day", "told"), [("31", "Enter a date that exists"), ("", "Enter the day, month and year of birth")])
+async def test_a_date_of_birth_that_is_none(clients: list[TestClient], day: str, told: str) -> None:  # type: ignore[type-arg]
+    client = await browse(clients, samples.one_patient())
+    async with client.post("/search", data={"family": "Smith", "day": day, "month": "2", "year": "1955"}) as answer:
+        assert answer.status == 400
+        assert told in await answer.text()
 
 
 async def test_form_errors_are_told_and_kept(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
