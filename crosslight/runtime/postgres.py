@@ -17,6 +17,8 @@ from crosslight.standards.problem import StorageError, Unavailable
 
 _RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 _MAX_TRIES = 5
+PREPARE_AFTER = 2  # times that a statement was run
+MAX_PREPARED = 400  # statements of a connection: IN lists of many lengths among them
 
 
 class _PgTx:
@@ -78,6 +80,7 @@ class PostgresDb:
     def __init__(self, dsn: str, *, connections: int = 8, schema: str = "") -> None:
         def configure(connection: psycopg.Connection[Row]) -> None:
             register(connection)
+            connection.prepare_threshold, connection.prepared_max = PREPARE_AFTER, MAX_PREPARED
             if schema:
                 connection.execute(f'SET search_path TO "{schema}"')
                 connection.commit()
@@ -102,7 +105,7 @@ class PostgresDb:
                     if read_only:
                         with connection.cursor() as cursor:
                             result = fn(_PgTx(cursor))
-                        connection.rollback()
+                        connection.commit()  # never a rollback: psycopg then forgets every statement it has prepared
                         return result
                     with connection.transaction(), connection.cursor() as cursor:
                         return fn(_PgTx(cursor))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crosslight.runtime.db import LAZY_S, Db, SqliteDb, Tx
+from crosslight.runtime.db import LAZY_S, Db, PostgresDb, SqliteDb, Tx
 
 
 async def _count(db: Db) -> int:
@@ -91,3 +91,14 @@ async def test_a_brief_read_sees_what_was_committed(database: Db) -> None:
     with pytest.raises(Exception, match=r"nowhere|database"):
         await database.read("bad", lambda tx: tx.rows("SELECT n FROM nowhere"), brief=True)
     assert await database.read("rows", lambda tx: tx.rows("SELECT n FROM one"), brief=True) == [(1,)]
+
+
+async def test_postgres_keeps_what_it_has_prepared(postgres_dsn: str) -> None:
+    db = PostgresDb(postgres_dsn, connections=1)
+    try:
+        for n in range(6):
+            assert await db.read("one", lambda tx, n=n: tx.row("SELECT CAST(? AS BIGINT) + 41", (n,))) == (n + 41,)
+        kept = await db.read("kept", lambda tx: tx.rows("SELECT statement FROM pg_prepared_statements"))
+        assert any("+ 41" in statement for (statement,) in kept)
+    finally:
+        await db.close()
