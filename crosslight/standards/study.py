@@ -88,6 +88,9 @@ class Patient:
     postcode: str = ""
     traced: bool = False
 
+    def __hash__(self) -> int:  # what texts say of a patient is made once for many studies
+        return hash((self.local.value, self.local.authority, self.name.pn))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyTime:

@@ -48,8 +48,9 @@ class _Parts:
 
 
 def _slot(name: str, values: Iterable[str]) -> str:
+    """A slot; ``name`` is escaped, or one of the vocabulary's."""
     inner = "".join([f"<rim:Value>{esc(value)}</rim:Value>" for value in values])
-    return f'<rim:Slot name="{esc(name)}"><rim:ValueList>{inner}</rim:ValueList></rim:Slot>'
+    return f'<rim:Slot name="{name}"><rim:ValueList>{inner}</rim:ValueList></rim:Slot>'
 
 
 def _single(name: str, value: str) -> str:
@@ -58,7 +59,7 @@ def _single(name: str, value: str) -> str:
 
 
 def _slots(slots: tuple[Slot, ...]) -> str:
-    return "".join([_slot(s.name, s.values) for s in slots])
+    return "".join([_slot(esc(s.name), s.values) for s in slots])
 
 
 def _text(tag: str, text: Text) -> str:
@@ -114,10 +115,11 @@ def _unknown(parts: _Parts, row: Classification) -> str:
 
 
 def _identifier(parts: _Parts, scheme: str, value: str, name: str, owner: str = "") -> str:
+    """``scheme`` is escaped, or one of the vocabulary's; so is ``name``, an element."""
     owner = esc(owner) or parts.owner
     return (
         f'<rim:ExternalIdentifier id="{parts.next()}" objectType="{_EXTERNAL}" registryObject="{owner}" '
-        f'identificationScheme="{esc(scheme)}" value="{esc(value)}">{name}</rim:ExternalIdentifier>'
+        f'identificationScheme="{scheme}" value="{esc(value)}">{name}</rim:ExternalIdentifier>'
     )
 
 
@@ -143,16 +145,17 @@ def _inner(thing: RegistryObject) -> str:
         if held := getattr(thing, field):
             name = f'<rim:Name><rim:LocalizedString value="{label}"/></rim:Name>'
             out.append(_identifier(parts, scheme, held, name))
-    out += [_identifier(parts, e.scheme, e.value, _text("Name", e.name), e.owner) for e in thing.external_ids]
+    out += [_identifier(parts, esc(e.scheme), e.value, _text("Name", e.name), e.owner) for e in thing.external_ids]
     return "".join(out)
 
 
 def _head(thing: RegistryObject, object_type: str) -> str:
-    head = f'id="{esc(thing.entry_uuid)}"'
+    key = esc(thing.entry_uuid)
+    head = f'id="{key}"'
     if thing.home:
         head += f' home="{esc(thing.home)}"'
     if thing.logical_id:
-        head += f' lid="{esc(thing.logical_id)}"'
+        head += f' lid="{key if thing.logical_id == thing.entry_uuid else esc(thing.logical_id)}"'
     head += f' objectType="{esc(object_type)}"'
     return head + (f' status="{esc(thing.status)}"' if thing.status else "")
 

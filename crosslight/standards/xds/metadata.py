@@ -57,6 +57,9 @@ class Code:
     display: Text = ()
     slots: tuple[Slot, ...] = ()
 
+    def __hash__(self) -> int:  # the same few codes are looked up for every entry
+        return hash((self.value, self.scheme))
+
     @property
     def key(self) -> tuple[str, str]:
         """What two codes are compared by; never the display (ITI TF-3 4.2.3.1.2)."""
@@ -73,6 +76,9 @@ class Author:
     specialties: tuple[str, ...] = ()
     telecommunications: tuple[str, ...] = ()
     slots: tuple[Slot, ...] = ()
+
+    def __hash__(self) -> int:
+        return hash((self.persons, self.institutions))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,9 @@ class Source:
     retrieve_location_uid: Oid
     authority: Oid  # of its local patient numbers
 
+    def __hash__(self) -> int:
+        return hash(self.repository_unique_id)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from crosslight.standards.ids import CXI_ACCESSION, CXI_ORDER, DerivedId, Identifier, Kind, Version, study_tag
 from crosslight.standards.problem import Invalid
-from crosslight.standards.study import ManifestFacts, StudyRecord
+from crosslight.standards.study import ManifestFacts, Patient, StudyRecord
 from crosslight.standards.xds import values
 from crosslight.standards.xds import vocabulary as v
 from crosslight.standards.xds.metadata import (
@@ -52,6 +52,7 @@ def _plain_entry(publication: Publication, patient_cx: str, status: str = "", ho
     """``status`` and ``home`` are a registry's, which then answers logical id and version too (:func:`registered`)."""
     record, manifest, source = publication.record, publication.manifest, publication.source
     start, stop = service_times(record.time)
+    source_patient_id, source_patient = _patient(record.patient)
     sites = (values.body_site_code(site) for site in record.body_sites)
     modalities = tuple([values.modality_code(legal(m)) for m in record.headline_modalities])
     return DocumentEntry(
@@ -68,8 +69,8 @@ def _plain_entry(publication: Publication, patient_cx: str, status: str = "", ho
         language_code=values.LANGUAGE,
         service_start_time=start,
         service_stop_time=stop,
-        source_patient_id=legal(record.patient.local.cx()),
-        source_patient_info=tuple(legal(i) for i in source_patient_info(record.patient)),
+        source_patient_id=source_patient_id,
+        source_patient_info=source_patient,
         hash=manifest.sha1,
         size=str(manifest.size_bytes),
         repository_unique_id=source.repository_unique_id,
@@ -84,6 +85,12 @@ def _plain_entry(publication: Publication, patient_cx: str, status: str = "", ho
         event_codes=tuple(dict.fromkeys((*modalities, *(s for s in sites if s is not None)))),
         slots=_GROWING if record.progress == "arriving" else (),
     )
+
+
+@lru_cache(maxsize=64)  # most entries of an answer say the same patient
+def _patient(patient: Patient) -> tuple[str, tuple[str, ...]]:
+    """sourcePatientId and sourcePatientInfo."""
+    return legal(patient.local.cx()), tuple(legal(i) for i in source_patient_info(patient))
 
 
 @lru_cache(maxsize=256)

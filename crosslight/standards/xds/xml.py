@@ -112,7 +112,7 @@ _NEEDS_CARE = re.compile("[^ !#-%(-;=?-~\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0
 
 def legal(text: str) -> str:
     """``text`` with what XML 1.0 cannot carry replaced by U+FFFD."""
-    return _ILLEGAL.sub("\ufffd", text)
+    return _ILLEGAL.sub("\ufffd", text) if _NEEDS_CARE.search(text) is not None else text
 
 
 def esc(text: str) -> str:
