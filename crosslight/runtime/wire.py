@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TypeVar, get_args
+from functools import lru_cache
+from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 from crosslight.pb import feed_pb2 as pb
@@ -29,25 +30,40 @@ from crosslight.standards.study import (
 MAX_SERIES = 20_000
 MAX_LIST = 1_000  # identifiers, codes, modalities of one study
 MAX_TEXT = 10_240  # characters of one value: LT's limit (PS3.5 6.2)
+MAX_UID = 64
+_HARMLESS = 2 * MAX_LIST  # bytes of a message in which no list and no text can be over its bound: an item takes two at least
 
 _SHA1 = re.compile(r"[0-9a-f]{40}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _DTM = re.compile(r"[0-9]{4}([0-9]{2}){0,5}\Z")
 _OFFSET = re.compile(r"[+-][0-9]{4}\Z")
-T = TypeVar("T")
+_ZONE_SOURCES, _DETAILS, _PROGRESSES = (frozenset(get_args(kind)) for kind in (ZoneSource, Detail, Progress))
 
 
-def _bounded(items: Iterable[T], limit: int, where: str) -> tuple[T, ...]:
-    found = tuple(items)
-    if len(found) > limit:
-        raise TooLarge(f"Too many values of {where}.", why=f"Limit here: {limit}.", where=where)
-    return found
+def _checked_bounds(message: Any, where: str) -> None:
+    """Refuse a message in which a list or a text is over its bound, at any depth.
+
+    Raises:
+        TooLarge: with the place.
+    """
+    if message.ByteSize() <= _HARMLESS:
+        return
+    for field, value in message.ListFields():
+        place, limit = f"{where}.{field.name}", MAX_SERIES if field.name == "series" else MAX_LIST
+        items = value if field.is_repeated else (value,)
+        if len(items) > limit:
+            raise TooLarge(f"Too many values of {place}.", why=f"Limit here: {limit}.", where=place)
+        for item in items:
+            if isinstance(item, str) and len(item) > MAX_TEXT:
+                raise TooLarge(f"{place} is too long.", why=f"Limit here: {MAX_TEXT} characters.", where=place)
+            if field.message_type is not None:
+                _checked_bounds(item, place)
 
 
-def _text(value: str, where: str) -> str:
-    if len(value) > MAX_TEXT:
-        raise TooLarge(f"{where} is too long.", why=f"Limit here: {MAX_TEXT} characters.", where=where)
-    return value
+@lru_cache(maxsize=4096)
+def _is_common_uid(text: str) -> bool:
+    """``is_uid`` of what comes again and again: authorities, SOP classes."""
+    return is_uid(text)
 
 
 # --- to the wire ---------------------------------------------------------------------------------------------------
@@ -140,52 +156,65 @@ def version_from_pb(message: pb.Version) -> Version:
     return Version(message.epoch, message.n)
 
 
+def _identifier(message: pb.Identifier, where: str) -> Identifier:
+    value, authority = message.value, message.authority
+    if not value:
+        raise Invalid(f"{where} has no value.", where=where)
+    if authority and (len(authority) > MAX_UID or not _is_common_uid(authority)):
+        raise Invalid(f"The authority of {where} is not an OID.", where=where)
+    return Identifier(value, authority, message.namespace)
+
+
 def identifier_from_pb(message: pb.Identifier, where: str) -> Identifier:
     """An identifier.
 
     Raises:
-        Invalid: without a value, or under an authority that is no OID.
+        Invalid: without a value, or under an authority that is no OID. TooLarge: over the bounds of this module.
     """
-    if not message.value:
-        raise Invalid(f"{where} has no value.", where=where)
-    if message.authority and not is_uid(message.authority):
-        raise Invalid(f"The authority of {where} is not an OID.", where=where)
-    return Identifier(value=_text(message.value, where), authority=message.authority, namespace=_text(message.namespace, where))
+    _checked_bounds(message, where)
+    return _identifier(message, where)
 
 
 def _identifiers(messages: Iterable[pb.Identifier], where: str) -> tuple[Identifier, ...]:
-    return tuple(identifier_from_pb(m, where) for m in _bounded(messages, MAX_LIST, where))
+    return tuple([_identifier(message, where) for message in messages])
 
 
-def patient_from_pb(message: pb.Patient) -> Patient:
-    """A patient."""
+def _patient(message: pb.Patient) -> Patient:
     return Patient(
-        local=identifier_from_pb(message.local, "patient.local"),
+        local=_identifier(message.local, "patient.local"),
         others=_identifiers(message.others, "patient.others"),
-        name=PersonName(_text(message.name, "patient.name")),
-        birth_date=_text(message.birth_date, "patient.birth_date"),
-        sex=_text(message.sex, "patient.sex"),
-        postcode=_text(message.postcode, "patient.postcode"),
+        name=PersonName(message.name),
+        birth_date=message.birth_date,
+        sex=message.sex,
+        postcode=message.postcode,
         traced=message.traced,
     )
 
 
+def patient_from_pb(message: pb.Patient) -> Patient:
+    """A patient.
+
+    Raises:
+        Invalid: as :func:`identifier_from_pb`. TooLarge: over the bounds of this module.
+    """
+    _checked_bounds(message, "patient")
+    return _patient(message)
+
+
 def _time_from_pb(message: pb.StudyTime) -> StudyTime:
-    source: ZoneSource = "none"
-    for known in get_args(ZoneSource):
-        if message.zone_source == known:
-            source = known
+    zone, source = message.zone, message.zone_source
     return StudyTime(
-        date=_text(message.date, "time.date"),
-        time=_text(message.time, "time.time"),
-        zone=_zone(message.zone),
-        zone_source=source,
+        date=message.date,
+        time=message.time,
+        zone=_zone(zone) if zone else "",
+        zone_source=source if source in _ZONE_SOURCES else "none",  # type: ignore[arg-type]
     )
 
 
+@lru_cache(maxsize=1024)
 def _zone(text: str) -> str:
     """An offset or an IANA name that we know; anything else would fail when the interval is asked for (D22)."""
-    if not text or _OFFSET.match(text):
+    if _OFFSET.match(text):
         return text
     try:
         ZoneInfo(text)
@@ -194,26 +223,26 @@ def _zone(text: str) -> str:
     return text
 
 
+def _sop_class(message: pb.SopClassCount) -> tuple[str, int]:
+    uid = message.uid
+    if len(uid) > MAX_UID or not _is_common_uid(uid):
+        uid = checked_uid(uid, "series.sop_classes")
+    return (uid, message.count)
+
+
 def _series_from_pb(message: pb.Series) -> SeriesRecord:
     return SeriesRecord(
         series_uid=checked_uid(message.series_uid, "series.series_uid"),
-        modality=_text(message.modality, "series.modality"),
-        number=_text(message.number, "series.number"),
-        description=_text(message.description, "series.description"),
-        body_site=_text(message.body_site, "series.body_site"),
-        laterality=_text(message.laterality, "series.laterality"),
+        modality=message.modality,
+        number=message.number,
+        description=message.description,
+        body_site=message.body_site,
+        laterality=message.laterality,
         n_instances=message.n_instances,
-        sop_classes=tuple(
-            (checked_uid(c.uid, "series.sop_classes"), c.count)
-            for c in _bounded(message.sop_classes, MAX_LIST, "series.sop_classes")
-        ),
+        sop_classes=tuple([_sop_class(one) for one in message.sop_classes]),
         time=_time_from_pb(message.time),
-        digest=_text(message.digest, "series.digest"),
+        digest=message.digest,
     )
-
-
-def _texts(values: Iterable[str], where: str) -> tuple[str, ...]:
-    return tuple(_text(v, where) for v in _bounded(values, MAX_LIST, where))
 
 
 def study_from_pb(message: pb.Study) -> StudyRecord:
@@ -223,32 +252,29 @@ def study_from_pb(message: pb.Study) -> StudyRecord:
         Invalid: where a UID, an identifier or a state is none.
         TooLarge: over the bounds of this module.
     """
-    details: tuple[Detail, ...] = get_args(Detail)
-    progresses: tuple[Progress, ...] = get_args(Progress)
-    detail = next((d for d in details if d == message.detail), None)
-    progress = next((p for p in progresses if p == message.progress), None)
-    if detail is None or progress is None:
+    detail, progress = message.detail, message.progress
+    if detail not in _DETAILS or progress not in _PROGRESSES:
         raise Invalid("A study without its detail or progress.", why="D14, D17.", where="study.detail")
-    codes = _bounded(message.procedure_codes, MAX_LIST, "study.procedure_codes")
+    _checked_bounds(message, "study")
     return StudyRecord(
         study_uid=checked_uid(message.study_uid, "study.study_uid"),
-        patient=patient_from_pb(message.patient),
+        patient=_patient(message.patient),
         accessions=_identifiers(message.accessions, "study.accessions"),
         orders=_identifiers(message.orders, "study.orders"),
-        study_id=_text(message.study_id, "study.study_id"),
-        description=_text(message.description, "study.description"),
-        procedure_codes=tuple(Coded(_text(c.value, "code"), _text(c.scheme, "code"), _text(c.meaning, "code")) for c in codes),
-        reason=_text(message.reason, "study.reason"),
-        referrer=_text(message.referrer, "study.referrer"),
-        institution=_text(message.institution, "study.institution"),
+        study_id=message.study_id,
+        description=message.description,
+        procedure_codes=tuple([Coded(c.value, c.scheme, c.meaning) for c in message.procedure_codes]),
+        reason=message.reason,
+        referrer=message.referrer,
+        institution=message.institution,
         time=_time_from_pb(message.time),
-        modalities=_texts(message.modalities, "study.modalities"),
-        body_sites=_texts(message.body_sites, "study.body_sites"),
-        series=tuple(_series_from_pb(s) for s in _bounded(message.series, MAX_SERIES, "study.series")),
+        modalities=tuple(message.modalities),
+        body_sites=tuple(message.body_sites),
+        series=tuple([_series_from_pb(s) for s in message.series]),
         n_series=message.n_series,
         n_instances=message.n_instances,
-        detail=detail,
-        progress=progress,
+        detail=detail,  # type: ignore[arg-type]
+        progress=progress,  # type: ignore[arg-type]
     )
 
 

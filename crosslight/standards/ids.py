@@ -10,6 +10,7 @@ import hmac
 import re
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import NewType, Self
 from uuid import UUID
 
@@ -29,7 +30,7 @@ NHS_NUMBER_SYSTEM = "https://fhir.nhs.uk/Id/nhs-number"
 CHI_OID = Oid("2.16.840.1.113883.2.1.3.2.4.16.53")  # Scotland's Community Health Index number
 CHI_SYSTEM = "https://fhir.nhs.scot/Id/chi-number"
 
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*\Z")
+_UID = re.compile(r"[0-9]++(?:\.[0-9]++)*+\Z")
 _STRICT_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*\Z")
 
 
@@ -229,6 +230,7 @@ class Version:
         return cls(int(epoch), int(n))
 
 
+@lru_cache(maxsize=4096)
 def study_tag(secret: bytes, study_uid: str) -> bytes:
     """The 80 bits that name a study among a member's: HMAC-SHA-256(member's secret, study UID), cut (D9)."""
     return hmac.digest(secret, study_uid.encode("ascii"), "sha256")[:10]

@@ -41,7 +41,7 @@ class Raw:
 def study_array(record: StudyRecord, raw: Raw) -> list[Any]:
     """All of ``record`` but its UID and its patient; digests go into ``raw``."""
     series, home = record.series, record.patient.local.authority
-    derived = record.with_series(series, detail=record.detail) if series else record
+    modalities, sites = {s.modality for s in series if s.modality}, {s.body_site for s in series if s.body_site}
     return [
         [_id_array(i, home) for i in record.accessions],
         [_id_array(i, home) for i in record.orders],
@@ -52,18 +52,14 @@ def study_array(record: StudyRecord, raw: Raw) -> list[Any]:
         record.referrer,
         record.institution,
         _time_array(record.time),
-        0 if series and derived.modalities == record.modalities and _stated(series, "modality") else list(record.modalities),
-        0 if series and derived.body_sites == record.body_sites and _stated(series, "body_site") else list(record.body_sites),
+        0 if modalities and tuple(sorted(modalities)) == record.modalities else list(record.modalities),
+        0 if sites and tuple(sorted(sites)) == record.body_sites else list(record.body_sites),
         0 if series and record.n_series == len(series) else [record.n_series],
-        0 if series and record.n_instances == derived.n_instances else [record.n_instances],
+        0 if series and record.n_instances == sum([s.n_instances for s in series]) else [record.n_instances],
         _DETAILS.index(record.detail),
         _PROGRESS.index(record.progress),
         _series_arrays(record, raw),
     ]
-
-
-def _stated(series: tuple[SeriesRecord, ...], name: str) -> bool:
-    return any(getattr(s, name) for s in series)
 
 
 def study_of(study_uid: str, body: list[Any], raw: Raw, patient: Patient) -> StudyRecord:
@@ -112,23 +108,25 @@ def _time_of(array: list[str]) -> StudyTime:
 
 
 def _series_arrays(record: StudyRecord, raw: Raw) -> list[Any]:
-    arrays, before = [], record.study_uid
+    arrays, before, lift = [], record.study_uid, raw.lift
+    date, zone, source = record.time.date, record.time.zone, record.time.zone_source
     for s in record.series:
-        k = _common(before, s.series_uid)
-        before = s.series_uid
-        same_day = (s.time.date, s.time.zone, s.time.zone_source) == (record.time.date, record.time.zone, record.time.zone_source)
+        uid, time, number = s.series_uid, s.time, s.number
+        k = _common(before, uid)
+        before = uid
+        same_day = time.date == date and time.zone == zone and time.zone_source == source
         arrays.append([
             k,
-            s.series_uid[k:],
+            uid[k:],
             s.modality,
-            int(s.number) if s.number.isascii() and s.number.isdecimal() and str(int(s.number)) == s.number else s.number,
+            int(number) if number.isascii() and number.isdecimal() and str(int(number)) == number else number,
             s.description,
             s.body_site,
             s.laterality,
             s.n_instances,
             _sop_array(s),
-            s.time.time if same_day else _time_array(s.time),
-            raw.lift(s.digest),
+            time.time if same_day else _time_array(time),
+            lift(s.digest),
         ])  # fmt: skip
     return arrays
 
@@ -156,19 +154,28 @@ def _series_of(arrays: list[Any], study_uid: str, started: StudyTime, raw: Raw) 
 
 
 def _common(a: str, b: str) -> int:
-    k = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        k += 1
-    return k
+    """How many characters ``a`` and ``b`` begin with alike."""
+    low, high = 0, min(len(a), len(b))
+    if a[:high] == b[:high]:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def _sop_array(series: SeriesRecord) -> Any:
-    short = [(uid[len(_SOP_PREFIX) :] if uid.startswith(_SOP_PREFIX) else f"={uid}", n) for uid, n in series.sop_classes]
-    if len(short) == 1 and short[0][1] == series.n_instances:
-        return short[0][0]
-    return [list(pair) for pair in short]
+    classes = series.sop_classes
+    if len(classes) == 1 and classes[0][1] == series.n_instances:
+        return _short(classes[0][0])
+    return [[_short(uid), n] for uid, n in classes]
+
+
+def _short(uid: str) -> str:
+    return uid[len(_SOP_PREFIX) :] if uid.startswith(_SOP_PREFIX) else f"={uid}"
 
 
 def _sops_of(array: Any, n: int) -> tuple[tuple[str, int], ...]:

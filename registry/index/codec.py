@@ -31,6 +31,7 @@ _ID_KINDS = (
     ("has_member_uuid", Kind.HAS_MEMBER, False),
     ("document_uid", Kind.DOCUMENT, True),
 )
+_STATED = (*(name for name, _, _ in _ID_KINDS if name != "document_uid"), "replaces_entry_uuid", "replaces_uuid")
 
 
 class Compressor:
@@ -206,8 +207,7 @@ def derived_ids(version: Version, replaces: Version | None, tag: bytes) -> dict[
 
 def publication_ids(publication: Publication) -> dict[str, str]:
     """The ids as the publication states them."""
-    names = [name for name, _, _ in _ID_KINDS if name != "document_uid"] + ["replaces_entry_uuid", "replaces_uuid"]
-    return {"document_uid": publication.manifest.document_uid, **{name: getattr(publication, name) for name in names}}
+    return {"document_uid": publication.manifest.document_uid, **{name: getattr(publication, name) for name in _STATED}}
 
 
 def fold_ids(publication: Publication, secret: bytes) -> tuple[Any, dict[str, str]]:
@@ -215,9 +215,10 @@ def fold_ids(publication: Publication, secret: bytes) -> tuple[Any, dict[str, st
     stated = publication_ids(publication)
     if publication.version is None:
         return 0, stated
-    entry = DerivedId.parse(publication.entry_uuid)
-    own = study_tag(secret, publication.record.study_uid)
-    tag = entry.tag if entry is not None else own
+    own = tag = study_tag(secret, publication.record.study_uid)
+    if publication.entry_uuid != IdFamily(publication.version, own).urn(Kind.DOCUMENT_ENTRY):
+        entry = DerivedId.parse(publication.entry_uuid)
+        tag = entry.tag if entry is not None else own
     target = DerivedId.parse(publication.replaces_entry_uuid) if publication.replaces_entry_uuid else None
     replaced = target.version if target is not None and target.tag == tag else None
     derived = derived_ids(publication.version, replaced, tag)

@@ -104,7 +104,9 @@ def act_from_pb(message: pb.Act, member: Member) -> Act:
     study_uid = checked_uid(message.study_uid, "study_uid")
     kind = message.WhichOneof("what")
     if kind == "publish":
-        record = replace(study_from_pb(message.publish.study), reason="")  # D7: why it was asked for is never central
+        record = study_from_pb(message.publish.study)
+        if record.reason:
+            record = replace(record, reason="")  # D7: why it was asked for is never central
         if record.study_uid != study_uid:
             raise Invalid("The act names another study than the one it publishes.", where="study_uid")
         publication = Publication.derived(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from publish_records import make_patient, make_record, manifests, patients, records, versions
@@ -69,6 +71,45 @@ def test_bounds() -> None:
         wire.study_from_pb(message)
     message = wire.study_to_pb(make_record("1.2.3"))
     message.modalities.extend(["CT"] * (wire.MAX_LIST + 1))
+    with pytest.raises(TooLarge):
+        wire.study_from_pb(message)
+
+
+def _one_too_many(place: str, text: str) -> pb.Study:
+    message = wire.study_to_pb(make_record("1.2.3"))
+    *path, name = place.split(".")
+    part: Any = message
+    for step in path:
+        part = getattr(part, step)
+        if hasattr(part, "append"):
+            part = part[0] if part else part.add()
+    setattr(part, name, text)
+    return message
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["study_id", "description", "reason", "referrer", "institution", "patient.name", "patient.postcode", "patient.local.value",
+     "patient.local.namespace", "accessions.value", "time.date", "time.time", "series.description", "series.number",
+     "series.digest", "series.time.time", "procedure_codes.meaning"],
+)  # fmt: skip
+def test_a_text_that_is_too_long_is_refused_wherever_it_stands(place: str) -> None:
+    wire.study_from_pb(_one_too_many(place, "1" * 600))
+    with pytest.raises(TooLarge):
+        wire.study_from_pb(_one_too_many(place, "1" * (wire.MAX_TEXT + 1)))
+
+
+@pytest.mark.parametrize(
+    "place", ["accessions", "orders", "procedure_codes", "patient.others", "series.sop_classes", "body_sites"]
+)
+def test_a_list_of_empty_items_is_bounded_too(place: str) -> None:
+    message = wire.study_to_pb(make_record("1.2.3"))
+    part: Any = message
+    for step in place.split("."):
+        part = part[0] if hasattr(part, "append") else part
+        part = getattr(part, step)
+    for _ in range(wire.MAX_LIST + 1):
+        part.append("") if place == "body_sites" else part.add()
     with pytest.raises(TooLarge):
         wire.study_from_pb(message)
 
