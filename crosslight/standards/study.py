@@ -308,8 +308,23 @@ def patient_from_json(data: dict[str, Any]) -> Patient:
 
 def patient_to_json(patient: Patient) -> dict[str, Any]:
     """A plain dict of ``patient`` without empty members."""
-    pruned: dict[str, Any] = _prune(asdict(patient))
-    return pruned
+    plain: dict[str, Any] = {"local": _id_to_json(patient.local)}
+    if patient.others:
+        plain["others"] = [_id_to_json(other) for other in patient.others]
+    plain["name"] = {"pn": patient.name.pn} if patient.name.pn else {}
+    for name in ("birth_date", "sex", "postcode", "traced"):
+        if held := getattr(patient, name):
+            plain[name] = held
+    return plain
+
+
+def _id_to_json(identifier: Identifier) -> dict[str, str]:
+    plain = {"value": identifier.value}
+    if identifier.authority:
+        plain["authority"] = identifier.authority
+    if identifier.namespace:
+        plain["namespace"] = identifier.namespace
+    return plain
 
 
 def record_from_json(data: dict[str, Any]) -> StudyRecord:

@@ -22,7 +22,7 @@ from crosslight.standards.xds.publication import Publication, Source, Status
 from registry.index.arrays import Raw, study_array, study_of
 
 FORMAT = 1
-LEVEL = 9
+LEVEL = 3  # 9 takes 11 bytes of a mean study off and 25 us more
 MAX_UNPACKED = 32 << 20  # bytes; a study of 50,000 series is smaller
 _ID_KINDS = (
     ("entry_uuid", Kind.DOCUMENT_ENTRY, False),

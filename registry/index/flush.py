@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from crosslight.runtime.db import Tx
@@ -56,7 +56,7 @@ class Entry:
     def settle(self, numbers: dict[int, int]) -> None:
         """Put the numbers of patient texts in the place of stand-ins."""
         if self.now is not None and self.now.row.patient_n in numbers:
-            self.now = replace(self.now, row=self.now.row._replace(patient_n=numbers[self.now.row.patient_n]))
+            self.now = Loaded(self.now.row._replace(patient_n=numbers[self.now.row.patient_n]), self.now.holding)
         for states in (self.pushed, self.past or []):
             for i, state in enumerate(states):
                 states[i] = {**state, "patient": numbers.get(state["patient"], state["patient"])}

@@ -43,7 +43,9 @@ def check_publication(publication: Publication, patient: Patient | None, member:
 
 def following(publication: Publication, old: Loaded | None, member: Member) -> Publication:
     """With its place in the chain: the feed does not say what it replaces, for that is what is current here (D16)."""
-    bare = replace(publication, replaces_entry_uuid="", replaces_uuid="")
+    bare = publication
+    if bare.replaces_entry_uuid or bare.replaces_uuid:
+        bare = replace(publication, replaces_entry_uuid="", replaces_uuid="")
     if old is None or old.holding.state != "approved" or publication.version is None:
         return bare
     tag = study_tag(member.secret, publication.record.study_uid)

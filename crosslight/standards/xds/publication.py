@@ -83,4 +83,4 @@ class Publication:
 
     def with_status(self, status: Status) -> Self:
         """The same, Approved or Deprecated."""
-        return replace(self, status=status)
+        return self if self.status == status else replace(self, status=status)
