@@ -84,6 +84,8 @@ def hl7_escape(text: str) -> str:
 
 def hl7_unescape(text: str) -> str:
     """Undo :func:`hl7_escape`; unknown sequences are left as they are."""
+    if "\\" not in text:
+        return text
 
     def one(match: re.Match[str]) -> str:
         body = match.group(1)

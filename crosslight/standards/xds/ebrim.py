@@ -7,7 +7,7 @@ that it belongs to another object than the one it stands in, is kept as an unkno
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from crosslight.standards.problem import Malformed
@@ -30,6 +30,9 @@ from crosslight.standards.xds.metadata import (
 from crosslight.standards.xds.xml import BLANKS, LCM, RIM, XML, Element, attribute, child, children, text_of
 
 _R = f"{{{RIM}}}"
+_SLOT, _CLASSIFICATION, _IDENTIFIER = f"{_R}Slot", f"{_R}Classification", f"{_R}ExternalIdentifier"
+_NAME, _DESCRIPTION, _VERSION = f"{_R}Name", f"{_R}Description", f"{_R}VersionInfo"
+_VALUE_LIST, _VALUE, _LOCALIZED = f"{_R}ValueList", f"{_R}Value", f"{_R}LocalizedString"
 _VERBATIM = frozenset({"source_patient_id", "legal_authenticator"})  # a blank may be part of these
 
 
@@ -126,30 +129,63 @@ def _association(element: Element) -> Association:
 
 
 def _common(element: Element, kind: str) -> dict[str, Any]:
-    version = child(element, RIM, "VersionInfo")
     values: dict[str, Any] = {
         "entry_uuid": attribute(element, "id"),
         "logical_id": attribute(element, "lid"),
         "status": attribute(element, "status"),
         "home": attribute(element, "home"),
-        "version": attribute(version, "versionName") if version is not None else "",
-        "title": _text(child(element, RIM, "Name")),
-        "comments": _text(child(element, RIM, "Description")),
     }
-    values["slots"] = _slots_into(values, _slots(element), v.SINGLE_SLOTS[kind], v.MULTI_SLOTS[kind])
-    _classifications_into(values, element, kind)
-    _identifiers_into(values, element, kind)
+    parts = _Parts(element)
+    values["version"] = attribute(parts.version, "versionName") if parts.version is not None else ""
+    values["title"], values["comments"] = _text(parts.name), _text(parts.description)
+    values["slots"] = _slots_into(values, parts.slots, v.SINGLE_SLOTS[kind], v.MULTI_SLOTS[kind])
+    _classifications_into(values, parts.classifications, kind)
+    _identifiers_into(values, parts.identifiers, kind)
     return values
+
+
+class _Parts:
+    """The children of an element by their kind, in one walk."""
+
+    __slots__ = ("classifications", "description", "identifiers", "name", "slots", "version")
+
+    def __init__(self, element: Element) -> None:
+        self.slots: list[tuple[str, tuple[str, ...]]] = []
+        self.classifications: list[Element] = []
+        self.identifiers: list[Element] = []
+        self.name: Element | None = None
+        self.description: Element | None = None
+        self.version: Element | None = None
+        for part in element:
+            tag = part.tag
+            if tag == _SLOT:
+                self.slots.append((str(part.get("name", "")), _values(part)))
+            elif tag == _CLASSIFICATION:
+                self.classifications.append(part)
+            elif tag == _IDENTIFIER:
+                self.identifiers.append(part)
+            elif tag == _NAME:
+                self.name = part if self.name is None else self.name
+            elif tag == _DESCRIPTION:
+                self.description = part if self.description is None else self.description
+            elif tag == _VERSION:
+                self.version = part if self.version is None else self.version
+
+
+def _values(slot: Element) -> tuple[str, ...]:
+    return tuple([_tidy(text_of(value)) for part in slot if part.tag == _VALUE_LIST for value in part if value.tag == _VALUE])
 
 
 def _text(element: Element | None) -> Text:
     if element is None:
         return ()
-    found = (
-        LocalText(str(s.get("value", "")), str(s.get(f"{{{XML}}}lang", "")), str(s.get("charset", "")))
-        for s in children(element, RIM, "LocalizedString")
-    )
-    return tuple(t for t in found if t.value)
+    found = []
+    for part in element:
+        if part.tag == _LOCALIZED:
+            value = str(part.get("value", ""))
+            if value:
+                found.append(LocalText(value, str(part.get(f"{{{XML}}}lang", "")), str(part.get("charset", ""))))
+    return tuple(found)
 
 
 def _tidy(text: str) -> str:
@@ -157,68 +193,67 @@ def _tidy(text: str) -> str:
     return text.strip(BLANKS) if text.lstrip(" \t")[:1] in ("\n", "\r") else text
 
 
-def _slots(element: Element) -> Iterator[Slot]:
-    for slot in children(element, RIM, "Slot"):
-        texts = (text_of(value) for value in slot.iterfind(f"{_R}ValueList/{_R}Value"))
-        yield Slot(str(slot.get("name", "")), tuple(_tidy(t) for t in texts))
-
-
-def _slots_into(values: dict[str, Any], slots: Iterable[Slot], single: dict[str, str], many: dict[str, str]) -> tuple[Slot, ...]:
+def _slots_into(
+    values: dict[str, Any], slots: Iterable[tuple[str, tuple[str, ...]]], single: dict[str, str], many: dict[str, str]
+) -> tuple[Slot, ...]:
     """Put known slots into ``values``; the rest comes back."""
     rest = []
-    for slot in slots:
-        name = single.get(slot.name)
-        if name is not None and name not in values and len(slot.values) == 1 and slot.values[0].strip(BLANKS):
-            values[name] = slot.values[0] if name in _VERBATIM else slot.values[0].strip(BLANKS)
+    for said, held in slots:
+        name = single.get(said)
+        if name is not None and name not in values and len(held) == 1 and held[0].strip(BLANKS):
+            values[name] = held[0] if name in _VERBATIM else held[0].strip(BLANKS)
             continue
-        name = many.get(slot.name)
-        if name is not None and name not in values and slot.values:
-            values[name] = slot.values
+        name = many.get(said)
+        if name is not None and name not in values and held:
+            values[name] = held
             continue
-        if slot.values or slot.name not in single:
-            rest.append(slot)
+        if held or said not in single:
+            rest.append(Slot(said, held))
     return tuple(rest)
 
 
-def _classifications_into(values: dict[str, Any], element: Element, kind: str) -> None:
+def _classifications_into(values: dict[str, Any], rows: Iterable[Element], kind: str) -> None:
     codes, author_scheme = v.CODES[kind], v.AUTHOR_SCHEME.get(kind)
     authors: list[Author] = []
     unknown: list[Classification] = []
-    for row in children(element, RIM, "Classification"):
+    for row in rows:
         scheme, node = attribute(row, "classificationScheme"), attribute(row, "classificationNode")
         if node in (v.SUBMISSION_SET_NODE, v.FOLDER_NODE) and not scheme:
             continue
-        owner = _other(row, "classifiedObject", values)
+        owner, parts = _other(row, "classifiedObject", values), _Parts(row)
         if scheme == author_scheme and not owner:
-            authors.append(_author(row))
+            authors.append(_author(parts))
             continue
-        code = _code(row) if scheme in codes and not owner else None
+        code = _code(row, parts) if scheme in codes and not owner else None
         name, many = codes.get(scheme, ("", False))
         if code is not None and many:
             values[name] = (*values.get(name, ()), code)
         elif code is not None and name not in values:
             values[name] = code
         else:
-            unknown.append(_classification(row, scheme, node, owner))
+            unknown.append(_classification(row, parts, scheme, node, owner))
     if authors:
         values["authors"] = tuple(authors)
     values["classifications"] = tuple(unknown)
 
 
-def _author(row: Element) -> Author:
+def _author(parts: _Parts) -> Author:
     values: dict[str, Any] = {}
-    rest = _slots_into(values, _slots(row), {}, v.AUTHOR_SLOTS)
+    rest = _slots_into(values, parts.slots, {}, v.AUTHOR_SLOTS)
     return Author(**values, slots=rest)
 
 
-def _code(row: Element) -> Code | None:
+def _code(row: Element, parts: _Parts) -> Code | None:
     """A coded classification; None unless it has a code and exactly one codingScheme."""
-    value, schemes, rest = str(row.get("nodeRepresentation", "")), list[Slot](), list[Slot]()
-    for slot in _slots(row):
-        (schemes if slot.name == "codingScheme" else rest).append(slot)
-    if not value.strip() or len(schemes) != 1 or len(schemes[0].values) != 1 or not schemes[0].values[0].strip():
+    value, schemes, rest = str(row.get("nodeRepresentation", "")), list[tuple[str, ...]](), list[Slot]()
+    for name, held in parts.slots:
+        if name == "codingScheme":
+            schemes.append(held)
+        else:
+            rest.append(Slot(name, held))
+    if not value.strip() or len(schemes) != 1 or len(schemes[0]) != 1 or not schemes[0][0].strip():
         return None
-    return Code(value, schemes[0].values[0].strip(), _text(child(row, RIM, "Name")), tuple(rest))
+    return Code(value, schemes[0][0].strip(), _text(parts.name), tuple(rest))
 
 
 def _other(row: Element, name: str, values: dict[str, Any]) -> str:
@@ -227,22 +262,22 @@ def _other(row: Element, name: str, values: dict[str, Any]) -> str:
     return "" if owner == values["entry_uuid"] else owner
 
 
-def _classification(row: Element, scheme: str, node: str, owner: str) -> Classification:
+def _classification(row: Element, parts: _Parts, scheme: str, node: str, owner: str) -> Classification:
     representation = row.get("nodeRepresentation")
     return Classification(
         scheme=scheme,
         owner=owner,
         node=node,
         representation=None if representation is None else str(representation),
-        name=_text(child(row, RIM, "Name")),
-        slots=tuple(_slots(row)),
+        name=_text(parts.name),
+        slots=tuple([Slot(name, held) for name, held in parts.slots]),
     )
 
 
-def _identifiers_into(values: dict[str, Any], element: Element, kind: str) -> None:
+def _identifiers_into(values: dict[str, Any], rows: Iterable[Element], kind: str) -> None:
     known = v.IDENTIFIERS[kind]
     unknown: list[ExternalId] = []
-    for row in children(element, RIM, "ExternalIdentifier"):
+    for row in rows:
         scheme, value = attribute(row, "identificationScheme"), str(row.get("value", ""))
         name = known.get(scheme, ("", ""))[0]
         owner = _other(row, "registryObject", values)

@@ -59,7 +59,7 @@ def source_patient_info(patient: Patient) -> tuple[str, ...]:
 def patient_of(local: Identifier, info: Iterable[str]) -> Patient:
     """The patient that a DocumentEntry describes: ``local`` is its sourcePatientId."""
     others: dict[Identifier, None] = {}
-    patient = Patient(local=local)
+    name, born, sex = PersonName(""), "", ""
     for value in info:
         field, _, text = value.partition("|")
         if field == "PID-3":
@@ -68,14 +68,14 @@ def patient_of(local: Identifier, info: Iterable[str]) -> Patient:
                     others[Identifier.parse_cx(repetition)] = None
                 except Invalid:
                     continue
-        elif field == "PID-5" and not patient.name.pn:
-            patient = replace(patient, name=person_name(text))
+        elif field == "PID-5" and not name.pn:
+            name = person_name(text)
         elif field == "PID-7":
-            patient = replace(patient, birth_date=text.strip()[:8] if text.strip()[:8].isdecimal() else "")
+            born = text.strip()[:8] if text.strip()[:8].isdecimal() else ""
         elif field == "PID-8":
-            patient = replace(patient, sex=text.strip() if text.strip() in _SEXES else "")
+            sex = text.strip() if text.strip() in _SEXES else ""
     others.pop(local, None)
-    return replace(patient, others=tuple(i for i in others if i.authority))
+    return Patient(local=local, others=tuple([i for i in others if i.authority]), name=name, birth_date=born, sex=sex)
 
 
 def with_whole_name(patient: Patient, found: PersonName) -> Patient:

@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 from crosslight.standards.study import StudyTime
 
 _SECOND = timedelta(seconds=1)
-_FORMATS = {4: "%Y", 6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+_LENGTHS = frozenset({4, 6, 8, 10, 12, 14})
+_FIRST = "00000101000000"  # what a DTM leaves out
 
 
 def _dtm(moment: datetime) -> str:
@@ -27,11 +28,12 @@ def service_times(time: StudyTime) -> tuple[str, str]:
 
 def parse_dtm(text: str) -> datetime | None:
     """The first moment of a DTM of any precision; None where it is none."""
-    form = _FORMATS.get(len(text))
-    if form is None or not text.isascii() or not text.isdecimal():
+    if len(text) not in _LENGTHS or not text.isascii() or not text.isdecimal():
         return None
+    whole = text + _FIRST[len(text) :]
+    year, (month, day, hour, minute, second) = int(whole[:4]), [int(whole[at : at + 2]) for at in range(4, 14, 2)]
     try:
-        return datetime.strptime(text, form).replace(tzinfo=UTC)
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         return None
 

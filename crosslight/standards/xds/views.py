@@ -17,6 +17,7 @@ from crosslight.standards.study import ManifestFacts, Patient, StudyRecord
 from crosslight.standards.xds import values
 from crosslight.standards.xds import vocabulary as v
 from crosslight.standards.xds.metadata import (
+    CLASSES,
     Association,
     Author,
     Code,
@@ -39,6 +40,7 @@ from crosslight.standards.xds.xml import legal
 MAX_TITLE = 1024  # rim:FreeFormText
 #: Said anew by whoever renders, never kept from a submission.
 _RENDERED = frozenset({"entry_uuid", "status", "home", "logical_id", "version", "patient_id"})
+_KEPT = {kind: [f.name for f in fields(cls) if f.name not in _RENDERED] for kind, cls in CLASSES.items()}
 _GROWING = (Slot(v.PROGRESS_SLOT, (v.ARRIVING,)),)
 ObjectT = TypeVar("ObjectT", DocumentEntry, SubmissionSet, Association)
 
@@ -198,8 +200,8 @@ def _merged(view: ObjectT, extras: dict[str, Any] | None) -> ObjectT:
 def _difference(view: RegistryObject | None, submitted: RegistryObject | None) -> dict[str, Any]:
     if view is None or submitted is None:
         return {}
-    names = (f.name for f in fields(view) if f.name not in _RENDERED)
-    return {n: to_plain(getattr(submitted, n)) for n in names if getattr(submitted, n) != getattr(view, n)}
+    names = [name for name in _KEPT[view.kind] if getattr(submitted, name) != getattr(view, name)]
+    return {name: to_plain(getattr(submitted, name)) for name in names}
 
 
 def extras_of(
