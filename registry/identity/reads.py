@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from crosslight.runtime.db import Tx
@@ -10,7 +10,7 @@ from crosslight.standards.ids import Identifier, national_number
 from crosslight.standards.region import Region
 from registry.identity import rows
 from registry.identity.names import given_matches, search_key
-from registry.identity.numbers import canonical, canonicals
+from registry.identity.numbers import canonical, canonicals, holders
 from registry.index.model import PatientRecord, Person, PersonKey, RecordKey
 from registry.questions import PatientSelector
 
@@ -77,11 +77,27 @@ class IdentityReads:
         place = self._place(tx, cx)
         if place is None:
             return None
-        person = self._person(tx, place.person)
-        record = next(
-            (r for r in person.records if r.key == place.record or (r.active and r.patient.local == place.number)), None
-        )
-        return CxTarget(person=person, record=record, subsumed=place.subsumed)
+        return self._target(self._person(tx, place.person), place)
+
+    def find_all_cx_tx(self, tx: Tx, cxs: Collection[Identifier]) -> dict[Identifier, CxTarget | None]:
+        """As :meth:`find_cx_tx`, of many in few statements."""
+        normal = {cx: self._normal(cx) for cx in cxs if cx.authority}
+        into = canonicals(tx, set(normal.values()))
+        held = holders(tx, set(into.values()))
+        places: dict[Identifier, _Place | None] = {}
+        for cx, own in normal.items():
+            number = into[own]
+            if number not in held:
+                places[cx] = self._place(tx, cx)
+            elif (person := held[number]) is not None:
+                places[cx] = _Place(person=person, number=number, subsumed=number != own)
+        persons = rows.persons(tx, self._region, {place.person for place in places.values() if place is not None})
+        return {cx: self._target(persons[place.person], place) if (place := places.get(cx)) else None for cx in cxs}
+
+    @staticmethod
+    def _target(person: Person, place: _Place) -> CxTarget:
+        found = (r for r in person.records if r.key == place.record or (r.active and r.patient.local == place.number))
+        return CxTarget(person=person, record=next(found, None), subsumed=place.subsumed)
 
     def _place(self, tx: Tx, cx: Identifier) -> _Place | None:
         """Where an id with an authority leads, by keys alone."""

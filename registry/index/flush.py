@@ -180,18 +180,20 @@ class Flush:
     def _write_feeds(
         self, entries: list[Entry], feeds: dict[MemberId, tuple[int, int, bytes]], cursors: dict[MemberId, int]
     ) -> None:
+        changed = []
+        by_member: dict[MemberId, list[Entry]] = {}
+        for e in entries:
+            by_member.setdefault(e.member, []).append(e)
         for member, (cursor, studies, census) in feeds.items():
-            counted = Census(studies, census)
-            for e in entries:
-                if e.member == member and _counts(e.before):
+            before = counted = Census(studies, census)
+            for e in by_member.get(member, ()):
+                if _counts(e.before):
                     counted = counted.without_item(_item(e.before))
-                if e.member == member and _counts(e.now):
+                if _counts(e.now):
                     counted = counted.with_item(_item(e.now))
-            if (cursors[member], counted) != (cursor, Census(studies, census)):
-                self._tx.execute(
-                    "UPDATE member_feed SET cursor_version = ?, studies = ?, census = ? WHERE member_id = ?",
-                    (cursors[member], counted.studies, counted.digest, int(member)),
-                )
+            if (cursors[member], counted) != (cursor, before):
+                changed.append((int(member), cursors[member], counted.studies, counted.digest))
+        self._tx.update_many("member_feed", ("member_id",), ("cursor_version", "studies", "census"), sorted(changed))
 
 
 def _counts(one: Loaded | None) -> TypeGuard[Loaded]:

@@ -64,6 +64,12 @@ class Objects:
         wanted = set(uuids)
         return [thing for thing in self._located(tx, {_entry(u) for u in wanted}) if thing.entry_uuid in wanted]
 
+    def named(self, tx: Tx, uuids: Collection[str], unique_ids: Collection[str]) -> list[XdsObject]:
+        """The objects that have one of these entry UUIDs or unique ids."""
+        entries, uniques = set(uuids), set(unique_ids)
+        found = self._located(tx, {_entry(u) for u in entries} | {_unique(u) for u in uniques})
+        return [thing for thing in found if thing.entry_uuid in entries or (thing.unique_id and thing.unique_id in uniques)]
+
     def by_unique_ids(self, tx: Tx, unique_ids: Collection[str]) -> list[XdsObject]:
         """The objects of these unique ids."""
         wanted = set(unique_ids)

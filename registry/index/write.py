@@ -26,6 +26,8 @@ from registry.index.rows import (
     HoldingRow,
     Loaded,
     Tombstone,
+    chunks,
+    marks,
     modality_bits,
     record_hash,
     row_names,
@@ -64,20 +66,20 @@ class Work:
 
     def lock(self, members: Iterable[MemberId]) -> None:
         """Make other writers of these members wait; first of all in a transaction."""
-        suffix = " FOR UPDATE" if self.tx.engine == "postgres" else ""
-        for member in sorted(set(members)):
-            sql = f"SELECT cursor_version, studies, census FROM member_feed WHERE member_id = ?{suffix}"
-            row = self.tx.row(sql, (int(member),))
-            if row is None:
-                self.tx.execute(
-                    "INSERT INTO member_feed (member_id, cursor_version, studies, census) VALUES (?,?,?,?) "
-                    "ON CONFLICT DO NOTHING",
-                    (int(member), -1, 0, EMPTY),
-                )
-                row = self.tx.row(sql, (int(member),))
-            assert row is not None  # noqa: S101 - inserted by us or by the one that was first
-            self._feeds[member] = (row[0], row[1], bytes(row[2]))
-            self._cursors[member] = row[0]
+        wanted = sorted({int(member) for member in members})
+        suffix = " ORDER BY member_id FOR UPDATE" if self.tx.engine == "postgres" else ""
+        for part in chunks(wanted):
+            sql = f"SELECT member_id, cursor_version, studies, census FROM member_feed WHERE member_id IN ({marks(part)}){suffix}"
+            found = {row[0]: row for row in self.tx.rows(sql, part)}
+            missing = [(member, -1, 0, EMPTY) for member in part if member not in found]
+            if missing:
+                names = ("member_id", "cursor_version", "studies", "census")
+                self.tx.insert_many("member_feed", names, missing, "ON CONFLICT DO NOTHING")
+                found = {row[0]: row for row in self.tx.rows(sql, part)}
+            for member in part:
+                _, cursor, studies, census = found[member]
+                self._feeds[MemberId(member)] = (cursor, studies, bytes(census))
+                self._cursors[MemberId(member)] = cursor
 
     def prefetch(self, member: MemberId, study_uids: Collection[str]) -> None:
         """Read what ``member`` has of these studies in few statements."""

@@ -5,6 +5,7 @@ The rules are in ``turn.py``; here are transactions, batches and who is told.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,10 +23,12 @@ from registry.index.model import Change, HoldingKey
 from registry.index.store import IndexStore
 from registry.intake.checks import with_detail
 from registry.intake.model import Acceptance, Outcome, Submission, Withdraw
+from registry.intake.together import first_group, names_of
 from registry.intake.turn import Turn
 from registry.members.model import Directory, Member
 
-BATCH = 500  # submissions in one transaction
+BATCH = 500  # submissions of a feed in one transaction
+TOGETHER = 64  # others
 FEW = 10  # no more than so many do not have to go alone
 log = get_logger("accept")
 
@@ -35,6 +38,23 @@ class _Done:
     outcomes: list[tuple[Outcome, ...] | CrosslightError]
     changes: list[Change]
     thin: list[HoldingKey]
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A submission, every name it uses, and who waits for it."""
+
+    submission: Submission
+    names: frozenset[str] | None
+    future: asyncio.Future[Acceptance]
+
+    def tell(self, result: Acceptance | BaseException) -> None:
+        if self.future.done():  # nobody waits any more
+            return
+        if isinstance(result, BaseException):
+            self.future.set_exception(result)
+        else:
+            self.future.set_result(result)
 
 
 class _OneByOneError(Exception):
@@ -69,16 +89,59 @@ class Acceptor:
         self._db, self._index, self._identity, self._directory = db, index, identity, directory
         self._clock, self._ids, self._region = clock, ids, region
         self._enrich, self._on_change = enrich, on_change
+        self._waiting: list[_Waiting] = []
+        self._pump: asyncio.Task[None] | None = None
         self.alarms: Counter[str] = Counter()  # what an operator must look at, by kind; for metrics
         self.outcomes: Counter[str] = Counter()  # accepted, already, stale, refused; for metrics
 
     async def accept(self, submission: Submission) -> Acceptance:
-        """Commit a submission, all its acts or none.
+        """Commit a submission, all its acts or none. Those that wait at the same time share a transaction where they can.
 
         Raises:
             CrosslightError: refused, with its ``xds_code``; nothing is stored then. An epoch that was not granted is a
                 ``Conflict`` with ``where="epoch"``.
         """
+        waiting = _Waiting(submission, names_of(submission), asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._pump is None:
+            self._pump = asyncio.create_task(self._run_waiting())
+        return await waiting.future
+
+    async def _run_waiting(self) -> None:
+        try:
+            while self._waiting:
+                places = first_group((one.names for one in self._waiting), TOGETHER)
+                group = [self._waiting[place] for place in places]
+                self._waiting = [one for place, one in enumerate(self._waiting) if place not in set(places)]
+                group = [one for one in group if not one.future.done()]
+                try:
+                    results = await self._group([one.submission for one in group]) if group else []
+                except BaseException:
+                    for one in group:
+                        one.tell(OurError("The registry stops.", todo="Try again."))
+                    raise
+                for one, result in zip(group, results, strict=True):
+                    one.tell(result)
+        finally:
+            self._pump = None
+
+    async def _group(self, submissions: list[Submission]) -> list[Acceptance | BaseException]:
+        """The outcome of each of these, which are committed together if they can be."""
+        if len(submissions) > 1:
+            try:
+                return list(await self._together(submissions))
+            except Exception as error:
+                if not isinstance(error, _OneByOneError):
+                    log.exception("submissions failed together", count=len(submissions))
+        results: list[Acceptance | BaseException] = []
+        for submission in submissions:
+            try:
+                results.append(await self._accept(submission))
+            except Exception as error:  # noqa: BLE001 - handed to the one who waits
+                results.append(error)
+        return results
+
+    async def _accept(self, submission: Submission) -> Acceptance:
         try:
             member = self._member(submission)
             done = await self._db.write("accept", lambda tx: self._one(tx, submission, member))
@@ -93,19 +156,21 @@ class Acceptor:
         for start in range(0, len(submissions), BATCH):
             part = submissions[start : start + BATCH]
             try:
-                done = await self._db.write("accept_many", partial(self._batch, part))
+                results += await self._together(part)
             except Exception as error:
                 if not isinstance(error, _OneByOneError):
                     log.exception("a batch failed", count=len(part))
                 results += [await self._alone(submission) for submission in part]
-            else:
-                told = iter(self._told(done))
-                results += [one if isinstance(one, CrosslightError) else next(told) for one in done.outcomes]
         return results
+
+    async def _together(self, part: Sequence[Submission]) -> list[Acceptance | CrosslightError]:
+        done = await self._db.write("accept_many", partial(self._batch, part))
+        told = iter(self._told(done))
+        return [one if isinstance(one, CrosslightError) else next(told) for one in done.outcomes]
 
     async def _alone(self, submission: Submission) -> Acceptance | CrosslightError:
         try:
-            return await self.accept(submission)
+            return await self._accept(submission)
         except CrosslightError as error:
             return error
         except Exception:
@@ -126,7 +191,7 @@ class Acceptor:
 
     def _batch(self, submissions: Sequence[Submission], tx: Tx) -> _Done:
         turn = self._turn(tx)
-        turn.work.take_turn(alone=len(submissions) > FEW)
+        turn.work.take_turn(alone=len(submissions) > FEW and not submissions[0].strict)
         turn.begin(submissions)
         outcomes: list[tuple[Outcome, ...] | CrosslightError] = []
         for submission in submissions:

@@ -6,18 +6,19 @@ Studies go through ``turn.py``; this is for everything beside them, and for what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier
-from crosslight.standards.problem import Forbidden
+from crosslight.standards.problem import Forbidden, Invalid
 from crosslight.standards.region import Region
 from crosslight.standards.xds.errors import refusal
 from crosslight.standards.xds.metadata import RegistryObjects, from_plain
 from crosslight.standards.xds.publication import Publication
 from crosslight.standards.xds.views import objects_of
-from registry.identity.store import IdentityStore
+from registry.identity.store import CxTarget, IdentityStore
 from registry.index.flush import Entry
 from registry.index.model import Change, Person, RecordKey, XdsObject
 from registry.index.store import IndexStore
@@ -45,6 +46,8 @@ class Generic:
     ) -> None:
         self._tx, self._index, self._identity, self._work = tx, index, identity, work
         self._region, self._now, self._new_id = region, now, new_id
+        self._found: dict[Identifier, CxTarget | None] = {}
+        self._seen = RegisteredObjects(tx, index, identity)  # as it was before this transaction
         self.changed = False
         self.changes: list[Change] = []
 
@@ -52,10 +55,27 @@ class Generic:
         """What is registered, as the database has it."""
         return RegisteredObjects(self._tx, self._index, self._identity)
 
+    def prefetch(self, submissions: Iterable[Submission]) -> None:
+        """Look up in few statements what the rules will ask of these, which do not see each other (``together.py``)."""
+        uuids: set[str] = set()
+        unique_ids: set[str] = set()
+        patients: set[str] = set()
+        for submission in submissions:
+            for act in submission.acts:
+                if isinstance(act, Publish):
+                    p = act.publication
+                    uuids |= {p.entry_uuid, p.submission_uuid, p.has_member_uuid, p.replaces_uuid, p.replaces_entry_uuid}
+                    unique_ids |= {p.manifest.document_uid, p.submission_uid}
+                    patients.add(act.patient_cx)
+        self._seen.prefetch(uuids - {""}, unique_ids - {""})
+        self._found |= self._identity.find_all_cx_tx(self._tx, _parsed(patients))
+
     def addressed(self, cx: str, member: Member) -> tuple[Person, RecordKey | None]:
         """The person that DocumentEntry.patientId names, and the record where it is one authority's own number (D4)."""
         identifier = Identifier.parse_cx(cx)
-        target = self._identity.find_cx_tx(self._tx, identifier)
+        if identifier not in self._found:
+            self._found[identifier] = self._identity.find_cx_tx(self._tx, identifier)
+        target = self._found[identifier]
         shared = {*self._region.nationals, self._region.authority}
         own = member.status == "foreign" or identifier.authority in {*shared, member.authority}
         if target is None or target.subsumed or not own:
@@ -67,7 +87,7 @@ class Generic:
     def by_the_standard(self, submission: Submission, member: Member, alarm: Alarm) -> Effects:
         """What relations.py asks of the whole submission, before anything is changed."""
         objects, patients = [], set()
-        registry = self.registry()
+        registry = self._seen
         for act in submission.acts:
             if isinstance(act, Publish):
                 objects += list(objects_of(act.publication, act.patient_cx))
@@ -192,6 +212,15 @@ class Generic:
         self.changed = True
         self._index.objects.put(self._tx, things, self._now)
         self.changes += [Change(kind="objects", member=t.member, record_key=t.record_key) for t in things]
+
+
+def _parsed(patients: Iterable[str]) -> set[Identifier]:
+    """Patient ids that can be read; the others are refused when their turn comes."""
+    found = set()
+    for cx in patients:
+        with suppress(Invalid):
+            found.add(Identifier.parse_cx(cx))
+    return found
 
 
 def _chain(versions: Iterable[Publication]) -> set[str]:

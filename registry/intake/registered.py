@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -13,6 +13,7 @@ from crosslight.standards.xds.publication import Publication
 from crosslight.standards.xds.views import associations
 from registry.identity.store import IdentityStore
 from registry.index.model import Holding, PersonKey, RecordKey, XdsObject
+from registry.index.read import names_of
 from registry.index.store import IndexStore
 from registry.intake.relations import Registered
 
@@ -31,7 +32,23 @@ class RegisteredObjects:
         self._tx, self._index, self._identity = tx, index, identity
         self._holdings: dict[str, list[Holding]] = {}
         self._objects: dict[str, XdsObject | None] = {}
+        self._unique: dict[str, list[XdsObject]] = {}
         self._persons: dict[RecordKey, PersonKey | None] = {}
+
+    def prefetch(self, entry_uuids: Collection[str], unique_ids: Collection[str]) -> None:
+        """Look these names up in few statements."""
+        names = {*entry_uuids, *unique_ids}
+        self._holdings = {name: [] for name in names}
+        for holding in self._index.read.by_names(self._tx, names):
+            for name in names & names_of(holding):
+                self._holdings[name].append(holding)
+        self._objects = dict.fromkeys(entry_uuids)
+        self._unique = {unique_id: [] for unique_id in unique_ids}
+        for thing in self._index.objects.named(self._tx, entry_uuids, unique_ids):
+            if thing.entry_uuid in self._objects:
+                self._objects[thing.entry_uuid] = thing
+            if thing.unique_id in self._unique:
+                self._unique[thing.unique_id].append(thing)
 
     # --- what relations.py asks ------------------------------------------------------------------------------------
 
@@ -54,8 +71,9 @@ class RegisteredObjects:
                     found.append(self._document(holding, publication))
                 if publication.submission_uid == unique_id:
                     found.append(self._other(holding, "submission", publication.submission_uuid, unique_id))
-        things = self._index.objects.by_unique_ids(self._tx, [unique_id])
-        return [*found, *(self._of_stored(thing) for thing in things)]
+        if unique_id not in self._unique:
+            self._unique[unique_id] = self._index.objects.by_unique_ids(self._tx, [unique_id])
+        return [*found, *(self._of_stored(thing) for thing in self._unique[unique_id])]
 
     def associations(self, entry_uuid: str) -> Sequence[Association]:
         """Every association that has this object as source or target."""

@@ -74,6 +74,9 @@ class Turn:
         self.work.lock(wanted)
         for member, uids in wanted.items():
             self.work.prefetch(member, uids)
+        strict = [submission for submission in submissions if submission.strict]
+        if strict:
+            self._generic.prefetch(strict)
         acts = [act for submission in submissions for act in submission.acts]
         if len(acts) > 1:
             self._feeds.prefetch(act.patient for act in acts if isinstance(act, Publish) and act.patient is not None)
