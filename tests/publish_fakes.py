@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from random import Random
 
 from publish_records import make_instances
@@ -148,7 +147,7 @@ class MemoryArchive:
         if found is None:
             return []
         return [
-            StoredObject(ref=ref, path=Path("/nowhere"), dataset_offset=0, pixel_offset=0, pixel_length=0, received_unix=0.0)
+            StoredObject(ref=ref, file="/nowhere", dataset_offset=0, pixel_offset=0, pixel_length=0, received_unix=0.0)
             for ref in make_instances(study_uid, found[1])
         ]
 

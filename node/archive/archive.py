@@ -36,6 +36,8 @@ from node.archive.store import SCHEMA, ArchiveStore
 
 log = get_logger("archive")
 
+SEARCH_STEPS = 4_000  # a search that takes more is a thread's: rows also cost what is made of them
+
 
 class Archive:
     """Objects on disk and their index.
@@ -155,25 +157,35 @@ class Archive:
 
     def patients(self, study_uid: str) -> tuple[Identifier, ...]:
         """Whose study it is: local and other identifiers, () when nothing is visible. Blocking: for threads, for the audit."""
-        study = self._db.submit_read("patients", lambda tx: reads.study_attributes_tx(tx, study_uid)).result()
-        patient = record.patient_of(study, self.rules) if study else None
+        return self._identifiers(
+            study_uid, self._db.submit_read("patients", lambda tx: reads.study_attributes_tx(tx, study_uid)).result()
+        )
+
+    async def patients_of(self, study_uid: str) -> tuple[Identifier, ...]:
+        """As :meth:`patients`, from the event loop."""
+        return self._identifiers(
+            study_uid, await self._db.read_near("patients", lambda tx: reads.study_attributes_tx(tx, study_uid))
+        )
+
+    def _identifiers(self, study_uid: str, study: Attributes) -> tuple[Identifier, ...]:
+        patient = record.patient_of_study(study_uid, study, self.rules) if study else None
         return tuple(p for p in (patient.local, *patient.others) if p.value) if patient is not None else ()
 
     async def objects(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[StoredObject]:
         """Visible objects of a study, a series or one instance, in a fixed order; [] when there are none."""
-        return await self._db.read("objects", lambda tx: reads.objects_tx(tx, self.layout, study_uid, series_uid, sop_uid))
+        return await self._db.read_near("objects", lambda tx: reads.objects_tx(tx, self.layout, study_uid, series_uid, sop_uid))
 
     async def was_here(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> bool:
         """Whether a study, series or instance was held and is deleted or rejected: 410 instead of 404."""
-        return await self._db.read("was_here", lambda tx: reads.was_here_tx(tx, study_uid, series_uid, sop_uid))
+        return await self._db.read_near("was_here", lambda tx: reads.was_here_tx(tx, study_uid, series_uid, sop_uid))
 
     async def metadata(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[bytes]:
         """One ready DICOM JSON object per visible instance, in the order of :meth:`objects`; without bulk data."""
-        return await self._db.read("metadata", lambda tx: reads.metadata_tx(tx, study_uid, series_uid, sop_uid))
+        return await self._db.read_near("metadata", lambda tx: reads.metadata_tx(tx, study_uid, series_uid, sop_uid))
 
     async def search(self, level: Level, query: QidoQuery) -> list[Attributes]:
         """The page of ``query``: full DICOM JSON rows of the level and those above; ``query.select`` cuts them down."""
-        return await self._db.read("search", lambda tx: search.search_tx(tx, level, query))
+        return await self._db.read_near("search", lambda tx: search.search_tx(tx, level, query), steps=SEARCH_STEPS)
 
     async def study_uids(self, after: str = "", limit: int = 1000) -> list[str]:
         """UIDs of visible studies in their order, after one of them: a census in pages."""

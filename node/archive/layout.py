@@ -57,6 +57,11 @@ class Layout:
         name = sha256.hex()
         return self.objects / name[:2] / f"{name}.dcm"
 
+    def object_file(self, sha256: bytes) -> str:
+        """As :meth:`object`, as text."""
+        name = sha256.hex()
+        return f"{self.root}/objects/{name[:2]}/{name}.dcm"
+
     def prefixes(self) -> list[str]:
         """The folders there are, two hex digits each."""
         return sorted(f.name for f in self.objects.iterdir() if f.is_dir() and len(f.name) == 2)

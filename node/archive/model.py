@@ -42,12 +42,17 @@ class StoredObject:
     """One live object on disk."""
 
     ref: InstanceRef
-    path: Path  # Part 10 file
+    file: str  # path of its Part 10 file
     dataset_offset: int  # where the data set after group 0002 begins
     pixel_offset: int  # of Pixel Data's value in the file for native encodings; 0 = none or encapsulated
     pixel_length: int
     received_unix: float
     preamble_is_tiff: bool = False  # otherwise the preamble is served zeroed (D23)
+
+    @property
+    def path(self) -> Path:
+        """Its file; made when it is asked for, as a study is thousands of these."""
+        return Path(self.file)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,9 +37,12 @@ def instances_tx(tx: Tx, store: ArchiveStore, study_uid: str) -> list[Instance]:
 
 
 def _which(study_uid: str, series_uid: str, sop_uid: str, prefix: str = "") -> tuple[str, tuple[str, ...]]:
-    given = [("study_uid", study_uid), ("series_uid", series_uid), ("sop_uid", sop_uid)]
+    """Conditions and parameters. An instance is looked up by its own UID: the ``+`` keeps SQLite, which would take the index of
+    two columns to be better, from reading its whole series."""
+    off = "+" if sop_uid else ""
+    given = [(f"{off}{prefix}study_uid", study_uid), (f"{off}{prefix}series_uid", series_uid), (f"{prefix}sop_uid", sop_uid)]
     used = [(column, uid) for column, uid in given if uid]
-    return " AND ".join(f"{prefix}{column} = ?" for column, _ in used), tuple(uid for _, uid in used)
+    return " AND ".join(f"{column} = ?" for column, _ in used), tuple(uid for _, uid in used)
 
 
 def objects_tx(tx: Tx, layout: Layout, study_uid: str, series_uid: str, sop_uid: str) -> list[StoredObject]:
@@ -106,7 +109,7 @@ def _object(layout: Layout, row: Row) -> StoredObject:
         frames=row[6], sha256=row[7].hex(), size_bytes=row[8],
     )  # fmt: skip
     return StoredObject(
-        ref=ref, path=layout.object(row[7]), dataset_offset=row[9], pixel_offset=row[10], pixel_length=row[11],
+        ref=ref, file=layout.object_file(row[7]), dataset_offset=row[9], pixel_offset=row[10], pixel_length=row[11],
         received_unix=row[12], preamble_is_tiff=bool(row[13]),
     )  # fmt: skip
 

@@ -19,6 +19,7 @@ from crosslight.standards.study import StudyRecord
 from node.archive.model import IngestResult, Received, StoredObject
 from node.serve.cache import ByteCache, LayoutCache
 from node.serve.config import ServeConfig
+from node.serve.kernel import near_buffer
 from node.serve.release import Release
 
 T = TypeVar("T")
@@ -93,11 +94,13 @@ class ServeContext:
     prefix: str = "/dicomweb"
     pictures: ByteCache = field(init=False)
     layouts: LayoutCache = field(init=False)
+    near: memoryview = field(init=False)
     _turn: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
         self.pictures = ByteCache(self.config.render_cache_bytes)
         self.layouts = LayoutCache(1024)
+        self.near = near_buffer()
         self._turn = asyncio.Semaphore(self.config.decoders)
 
     async def bounded(self, fn: Callable[..., T], *args: Any) -> T:

@@ -17,28 +17,29 @@ _FRAMES = _INSTANCE + "/frames/{frames}"
 
 Serving = Callable[[ServeContext, web.Request], Awaitable[web.StreamResponse]]
 
+#: Those asked for most often first: a path is compared with one after the other.
 RESOURCES: tuple[tuple[str, str, Serving], ...] = (
-    ("GET", "/studies", partial(query.search, level="study")),
-    ("GET", "/series", partial(query.search, level="series")),
-    ("GET", "/instances", partial(query.search, level="instance")),
+    ("GET", _FRAMES, frames.frames),
+    ("GET", _INSTANCE + "/rendered", rendered.rendered),
+    ("GET", _INSTANCE, retrieve.instances),
+    ("GET", _SERIES + "/metadata", retrieve.metadata),
+    ("GET", _STUDY + "/metadata", retrieve.metadata),
+    ("GET", _INSTANCE + "/metadata", retrieve.metadata),
+    ("GET", _STUDY, retrieve.instances),
+    ("POST", _STUDY, store.store),
+    ("GET", _SERIES, retrieve.instances),
     ("GET", _STUDY + "/series", partial(query.search, level="series")),
     ("GET", _STUDY + "/instances", partial(query.search, level="instance")),
     ("GET", _SERIES + "/instances", partial(query.search, level="instance")),
-    ("POST", "/studies", store.store),
-    ("POST", _STUDY, store.store),
-    ("GET", _STUDY, retrieve.instances),
-    ("GET", _SERIES, retrieve.instances),
-    ("GET", _INSTANCE, retrieve.instances),
-    ("GET", _STUDY + "/metadata", retrieve.metadata),
-    ("GET", _SERIES + "/metadata", retrieve.metadata),
-    ("GET", _INSTANCE + "/metadata", retrieve.metadata),
-    ("GET", _FRAMES, frames.frames),
-    ("GET", _INSTANCE + "/rendered", rendered.rendered),
     ("GET", _FRAMES + "/rendered", rendered.rendered),
     ("GET", _STUDY + "/thumbnail", rendered.thumbnail),
     ("GET", _SERIES + "/thumbnail", rendered.thumbnail),
     ("GET", _INSTANCE + "/thumbnail", rendered.thumbnail),
     ("GET", _FRAMES + "/thumbnail", rendered.thumbnail),
+    ("GET", "/studies", partial(query.search, level="study")),
+    ("POST", "/studies", store.store),
+    ("GET", "/series", partial(query.search, level="series")),
+    ("GET", "/instances", partial(query.search, level="instance")),
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import orjson
@@ -24,8 +25,10 @@ from crosslight.standards.problem import Invalid, NotAcceptable, NotFound, TooLa
 from node.archive.model import StoredObject
 from node.serve.bounded import decode_file, layout_file
 from node.serve.context import ServeContext
+from node.serve.kernel import Piece
 from node.serve.query import ranges_of, uids_of
-from node.serve.stream import read_at, send, span
+from node.serve.release import Act
+from node.serve.stream import Held, read_at, send, send_pieces
 
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _IMAGE_PIXEL = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames", "PhotometricInterpretation")
@@ -85,7 +88,7 @@ async def frames(serve: ServeContext, request: web.Request) -> web.StreamRespons
     """``/frames/{list}`` of an instance."""
     study, series, instance = uids_of(request)
     numbers = frame_list(request.match_info["frames"], serve.config.max_frames_per_request)
-    async with serve.release.act(request, "retrieve", (study,), "dicomweb") as act:
+    async with serve.release.act(request, "retrieve", (study,), "dicomweb", deferred=True) as act:
         found = (await serve.held(study, series, instance))[0]
         layout = await layout_of(serve, found)
         if not layout.frames:
@@ -94,44 +97,62 @@ async def frames(serve: ServeContext, request: web.Request) -> web.StreamRespons
         if beyond:
             raise NotFound(f"There is no frame {beyond[0]}.", why=f"The instance has {layout.frames}.", where="frames")
         plan = _plan(ranges_of(request), found, layout, single=len(numbers) == 1)
-        response = await _send(serve, request, plan, numbers)
+        response = await _send(serve, request, plan, numbers, act)
         act.sent(len(numbers), "frames")
         return response
 
 
 def _plan(ranges: Sequence[MediaRange], found: StoredObject, layout: FrameLayout, *, single: bool) -> _Plan:
     own = found.ref.transfer_syntax_uid
-    media = accept.frame_media_type(own)
-    bases = [Offer(OCTETS, True, EXPLICIT_LE)]
-    if layout.kind == "encapsulated":
-        stored = [Offer(media, True, own), Offer(OCTETS, True, own)]
-        bases = stored + bases if can_decode(own) else stored
-    offers = [*bases, *(replace(offer, related=False) for offer in bases)] if single else bases
-    # octets of no named syntax are uncompressed (Table 8.7.3-5); where that cannot be, the stored ones are better than none
-    plain = [replace(r, transfer_syntax=EXPLICIT_LE) if r.media == OCTETS and not r.transfer_syntax else r for r in ranges]
-    offer = accept.choose(plain, offers) or accept.require(ranges, offers)
+    offer = _offer(tuple(ranges), own, layout.kind == "encapsulated", single)
     decode = layout.kind == "deflated" or (layout.kind == "encapsulated" and offer.transfer_syntax == EXPLICIT_LE)
     whole = layout.kind == "native" and (layout.frame_bits % 8 != 0 or (own == BIG_ENDIAN and layout.word_bytes > 1))
     return _Plan(found, layout, offer, decode, whole)
 
 
-async def _send(serve: ServeContext, request: web.Request, plan: _Plan, numbers: Sequence[int]) -> web.StreamResponse:
+@lru_cache(maxsize=256)
+def _offer(ranges: tuple[MediaRange, ...], own: str, encapsulated: bool, single: bool) -> Offer:
+    """How frames of the transfer syntax ``own`` are given to a client that takes ``ranges``."""
+    bases = [Offer(OCTETS, True, EXPLICIT_LE)]
+    if encapsulated:
+        stored = [Offer(accept.frame_media_type(own), True, own), Offer(OCTETS, True, own)]
+        bases = stored + bases if can_decode(own) else stored
+    offers = [*bases, *(replace(offer, related=False) for offer in bases)] if single else bases
+    # octets of no named syntax are uncompressed (Table 8.7.3-5); where that cannot be, the stored ones are better than none
+    plain = [replace(r, transfer_syntax=EXPLICIT_LE) if r.media == OCTETS and not r.transfer_syntax else r for r in ranges]
+    return accept.choose(plain, offers) or accept.require(ranges, offers)
+
+
+async def _send(serve: ServeContext, request: web.Request, plan: _Plan, numbers: Sequence[int], act: Act) -> web.StreamResponse:
     content_type = f"{plan.offer.media}; transfer-syntax={plan.offer.transfer_syntax}"
     sizes = [plan.size(number) for number in numbers]
     if max(size or 0 for size in sizes) > serve.config.max_frame_bytes and (plan.whole or plan.decode):
         raise TooLarge("The frame is too large.", why=f"Limit here: {serve.config.max_frame_bytes} bytes.")
+    writer = RelatedWriter(serve.ids.token_bytes(16).hex(), plan.offer.media) if plan.offer.related else None
+    response = Held(headers={hdrs.CONTENT_TYPE: writer.content_type if writer is not None else content_type})
+    heads = [PartHead(((hdrs.CONTENT_TYPE, content_type),), size or 0) for size in sizes]
+    if not plan.decode and not plan.whole:
+        return await send_pieces(serve, request, response, _pieces(plan, numbers, writer, heads), act)
     first = await _decoded(serve, plan, numbers[0]) if plan.decode else None  # what fails, fails before the first byte
     known = [size for size in sizes if size is not None]
-    if not plan.offer.related:
-        response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: content_type})
+    if writer is None:
         response.content_length = len(first) if first is not None else known[0]
-        return await send(request, response, _frame(serve, plan, numbers[0], first))
-    writer = RelatedWriter(serve.ids.uuid4().hex, plan.offer.media)
-    heads = [PartHead(((hdrs.CONTENT_TYPE, content_type),), size or 0) for size in sizes]
-    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: writer.content_type})
+        return await send(request, response, _frame(serve, plan, numbers[0], first), act)
     if len(known) == len(sizes):
         response.content_length = writer.content_length(heads)
-    return await send(request, response, _parts(serve, plan, numbers, writer, heads, first))
+    return await send(request, response, _parts(serve, plan, numbers, writer, heads, first), act)
+
+
+def _pieces(plan: _Plan, numbers: Sequence[int], writer: RelatedWriter | None, heads: Sequence[PartHead]) -> list[Piece]:
+    """Frames that are sent as they lie in the file."""
+    pieces = []
+    for i, (number, head) in enumerate(zip(numbers, heads, strict=True)):
+        if writer is not None:
+            pieces.append(Piece(before=writer.before(head, first=i == 0)))
+        pieces += [Piece(file=plan.found.file, offset=at, length=size) for at, size in plan.layout.spans_of(number)]
+    if writer is not None:
+        pieces.append(Piece(before=writer.end()))
+    return pieces
 
 
 async def _parts(
@@ -160,15 +181,10 @@ async def _frame(serve: ServeContext, plan: _Plan, number: int, ready: bytes | N
         yield ready
     elif plan.decode:
         yield await _decoded(serve, plan, number)
-    elif plan.whole:
-        offset, length = plan.layout.spans_of(number)[0]
-        data = plan.layout.cut(number, await serve.workers.run(read_at, plan.found.path, offset, length))
-        yield _little(data, plan) if plan.found.ref.transfer_syntax_uid == BIG_ENDIAN else data
     else:
-        for offset, length in plan.layout.spans_of(number):
-            async with aclosing(span(serve.workers, plan.found.path, offset, length)) as pieces:
-                async for piece in pieces:
-                    yield piece
+        offset, length = plan.layout.spans_of(number)[0]
+        data = plan.layout.cut(number, await serve.workers.run(read_at, plan.found.file, offset, length))
+        yield _little(data, plan) if plan.found.ref.transfer_syntax_uid == BIG_ENDIAN else data
 
 
 def _little(data: bytes, plan: _Plan) -> bytes:

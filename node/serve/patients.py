@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 from crosslight.standards.ids import Identifier
-from crosslight.standards.study import StudyRecord
 
 _REMEMBERED = 4096
 
@@ -16,8 +15,8 @@ _REMEMBERED = 4096
 class Records(Protocol):
     """The part of the archive that is needed."""
 
-    async def record(self, study_uid: str) -> StudyRecord | None:
-        """The study as it is now."""
+    async def patients_of(self, study_uid: str) -> tuple[Identifier, ...]:
+        """Whose it is now; () when nothing of it is held."""
         ...
 
     def on_change(self, callback: Callable[[str], None]) -> None:
@@ -45,12 +44,9 @@ class PatientsOf:
             known, changes = self._known.get(study_uid), self._changes
         if known is not None:
             return known
-        record = await self._archive.record(study_uid)
-        if record is None:
-            return ()
-        patients = tuple(p for p in (record.patient.local, *record.patient.others) if p.value)
+        patients = await self._archive.patients_of(study_uid)
         with self._lock:
-            if self._changes == changes:  # nothing moved while it was read
+            if patients and self._changes == changes:  # nothing moved while it was read
                 self._known[study_uid] = patients
                 while len(self._known) > _REMEMBERED:
                     self._known.popitem(last=False)

@@ -62,6 +62,7 @@ class Act:
     entry: AuditEntry
     begun: bool = False
     outcome: str = "ok"
+    _begin: Callable[[AuditEntry], Awaitable[None]] | None = None
     _found: tuple[Sequence[str], Sequence[Identifier]] | None = field(default=None)
 
     def found(self, studies: Sequence[str], patients: Sequence[Identifier] = ()) -> None:
@@ -71,6 +72,16 @@ class Act:
     def sent(self, count: int, what: str = "") -> None:
         """How much was sent."""
         self.outcome = f"ok {count}{' ' + what if what else ''}"
+
+    async def committed(self) -> None:
+        """Have its beginning in the audit, before the first byte leaves.
+
+        Raises:
+            StorageError: it cannot be written: no audit, no data.
+        """
+        if not self.begun and self._begin is not None:
+            await self._begin(self.complete())
+            self.begun = True
 
     def complete(self) -> AuditEntry:
         """The entry with what was found."""
@@ -107,7 +118,6 @@ class Release:
     ) -> None:
         self._audit, self._policy, self._suspended, self._skew = audit, policy, suspended, skew_s
         self._patients_of, self._max_skew_s = patients_of, max_skew_s
-        self._ending: set[asyncio.Task[None]] = set()
         self._going: dict[Act, asyncio.Transport] = {}  # what leaves now on the region's credentials
 
     @asynccontextmanager
@@ -129,8 +139,9 @@ class Release:
             studies: What it is done to; for a search those that the resource itself names.
             face: The way it came.
             query: What was asked, for the audit.
-            deferred: Commit the beginning at the end of the block, with what :meth:`Act.found` says: only for answers
-                that are held back until the block is left.
+            deferred: Enter the block before the beginning is committed, to read what will be sent. The block calls
+                :meth:`Act.committed` before it sends; an answer that is held back until the block is left need not: then
+                beginning and outcome are one commit.
 
         Raises:
             Unauthenticated, Forbidden, Unavailable: refused (and audited, where somebody is known).
@@ -150,15 +161,17 @@ class Release:
             await self._audit.begin(entry)
             await self._audit.end(entry, "denied")
             raise refusal
-        act = Act(entry)
+        act = Act(entry, _begin=self._audit.begin)
         if not deferred:
-            await self._audit.begin(act.entry)
+            await self._audit.begin(entry)
             act.begun = True
         if request.transport is not None and grant.kind in _REGIONAL and action in _OUT:
             self._going[act] = request.transport
         try:
             yield act
         except (ConnectionError, asyncio.CancelledError, GeneratorExit):
+            if not act.begun:
+                self._audit.begin_later(act.complete())
             raise  # cut off: an act without an outcome says so (D20)
         except Exception as error:
             await self._end(act, f"failed: {type(error).__name__ if isinstance(error, CrosslightError) else 'internal'}")
@@ -181,22 +194,11 @@ class Release:
             await self._audit.whole(act.complete(), outcome)
             act.begun = True
             return
-        # Nobody waits for the outcome: a client that hangs up after the last byte cannot cancel it, and the next request on its
-        # connection need not wait for a disk. The audit's writer takes entries in order, so it cannot fall behind the acts.
-        task = asyncio.get_running_loop().create_task(self._outcome(act.entry, outcome))
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
-
-    async def _outcome(self, entry: AuditEntry, outcome: str) -> None:
-        try:
-            await self._audit.end(entry, outcome, lazy=True)
-        except Exception:
-            log.exception("an outcome could not be audited", correlation=entry.correlation)
+        self._audit.end_later(act.entry, outcome)
 
     async def close(self) -> None:
-        """Wait until the outcomes still being written are committed."""
-        if self._ending:
-            await asyncio.wait(self._ending)
+        """Wait until the outcomes still to be written are committed."""
+        await self._audit.settle()
 
     async def _patients(self, studies: Sequence[str]) -> tuple[Identifier, ...]:
         found: dict[Identifier, None] = {}

@@ -50,7 +50,7 @@ async def _picture(serve: ServeContext, request: web.Request, *, thumbnail: bool
         thumbnail_side=serve.config.thumbnail_side if thumbnail else 0,
     )  # fmt: skip
     asked = frame_list(request.match_info["frames"], 1)[0] if "frames" in request.match_info else 0
-    async with serve.release.act(request, "retrieve", (study,), "dicomweb") as act:
+    async with serve.release.act(request, "retrieve", (study,), "dicomweb", deferred=True) as act:
         objects = await serve.held(study, series, instance)
         body = await _first_that_shows(serve, objects if instance else _candidates(objects), asked, options, middle=thumbnail)
         act.sent(1, "thumbnail" if thumbnail else "picture")

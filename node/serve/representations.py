@@ -41,16 +41,20 @@ def syntaxes_of(found: StoredObject) -> tuple[str, ...]:
 async def prepare(serve: ServeContext, objects: Sequence[StoredObject], choose: Choice) -> AsyncIterator[Prepared]:
     """Decide for each instance, and re-encode where that is asked for."""
     result, spooled, total = Prepared(), [], 0
+    choices: dict[str, str | None] = {}
     try:
         for found in objects:
-            chosen = choose(syntaxes_of(found))
+            own = found.ref.transfer_syntax_uid
+            if own not in choices:
+                choices[own] = choose(syntaxes_of(found))
+            chosen = choices[own]
             if chosen is None:
                 refused = NotAcceptable(
                     "The instance cannot be given in any transfer syntax asked for.",
-                    why=f"Stored in {found.ref.transfer_syntax_uid}.", todo="Accept transfer-syntax=*.",
+                    why=f"Stored in {own}.", todo="Accept transfer-syntax=*.",
                 )  # fmt: skip
                 result.refused.append((found, refused))
-            elif chosen == found.ref.transfer_syntax_uid:
+            elif chosen == own:
                 result.sources.append(stored(found))
             else:
                 target = serve.spool / f"{serve.ids.uuid4().hex}.spool"
@@ -63,7 +67,9 @@ async def prepare(serve: ServeContext, objects: Sequence[StoredObject], choose: 
                 total += size
                 if total > serve.config.max_transcode_bytes:
                     raise TooLarge("Too much would have to be re-encoded.", todo="Accept transfer-syntax=*, or retrieve less.")
-                result.sources.append(Source(object=found, path=target, size=size, transfer_syntax=chosen, zero_preamble=False))
+                result.sources.append(
+                    Source(object=found, file=str(target), size=size, transfer_syntax=chosen, zero_preamble=False)
+                )
         yield result
     finally:
         for path in spooled:

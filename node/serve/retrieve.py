@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from aiohttp import hdrs, web
 
@@ -11,17 +11,18 @@ from crosslight.standards.dicom.accept import DICOM, MediaRange, Offer
 from crosslight.standards.dicom.multipart import PartHead, RelatedWriter
 from node.archive.model import StoredObject
 from node.serve.context import ServeContext
+from node.serve.kernel import Piece
 from node.serve.query import JSON_OFFERS, json_response, ranges_of, uids_of
 from node.serve.release import Act
 from node.serve.representations import Prepared, prepare, syntaxes_of
-from node.serve.stream import Piece, Source, chunks, pieces_of, read_ahead, send
+from node.serve.stream import Held, Source, piece_of, send_pieces
 
 
 async def metadata(serve: ServeContext, request: web.Request) -> web.Response:
     """``/metadata`` of a study, series or instance: the objects made at ingest, joined."""
     media = accept.require(ranges_of(request), JSON_OFFERS).media
     study, series, instance = uids_of(request)
-    async with serve.release.act(request, "read", (study,), "dicomweb") as act:
+    async with serve.release.act(request, "read", (study,), "dicomweb", deferred=True) as act:
         objects = await serve.archive.metadata(study, series, instance)
         if not objects:
             raise await serve.missing(study, series, instance)
@@ -33,7 +34,7 @@ async def instances(serve: ServeContext, request: web.Request) -> web.StreamResp
     """A study, series or instance, as multipart or (one instance) as a single part."""
     ranges = ranges_of(request)
     study, series, instance = uids_of(request)
-    async with serve.release.act(request, "retrieve", (study,), "dicomweb") as act:
+    async with serve.release.act(request, "retrieve", (study,), "dicomweb", deferred=True) as act:
         objects = await serve.held(study, series, instance)
         related = _form(ranges, objects)
         async with prepare(serve, objects, lambda syntaxes: _syntax(ranges, syntaxes, related)) as prepared:
@@ -46,7 +47,8 @@ async def instances(serve: ServeContext, request: web.Request) -> web.StreamResp
 
 def _form(ranges: Sequence[MediaRange], objects: Sequence[StoredObject]) -> bool:
     """Multipart (True) or single part; raises NotAcceptable when neither is taken for any instance."""
-    offers = [Offer(DICOM, related=True, transfer_syntax=s) for found in objects[:1000] for s in syntaxes_of(found)]
+    each = {found.ref.transfer_syntax_uid: found for found in objects}.values()
+    offers = [Offer(DICOM, related=True, transfer_syntax=s) for found in each for s in syntaxes_of(found)]
     if len(objects) == 1:
         offers += [Offer(DICOM, transfer_syntax=s) for s in syntaxes_of(objects[0])]
     return accept.require(ranges, list(dict.fromkeys(offers))).related
@@ -63,27 +65,32 @@ def part_type(source: Source) -> str:
 
 
 async def _send_single(serve: ServeContext, request: web.Request, source: Source, act: Act) -> web.StreamResponse:
-    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: part_type(source), hdrs.CONTENT_DISPOSITION: "attachment"})
-    response.content_length = source.size
-    await send(request, response, chunks(serve.workers, source))
+    response = Held(headers={hdrs.CONTENT_TYPE: part_type(source), hdrs.CONTENT_DISPOSITION: "attachment"})
+    await send_pieces(serve, request, response, [piece_of(source)], act)
     act.sent(1, "instances")
     return response
 
 
 async def _send_related(serve: ServeContext, request: web.Request, prepared: Prepared, act: Act) -> web.StreamResponse:
-    writer = RelatedWriter(serve.ids.uuid4().hex, DICOM)
-    heads = [PartHead(((hdrs.CONTENT_TYPE, part_type(source)),), source.size) for source in prepared.sources]
-    response = web.StreamResponse(status=206 if prepared.refused else 200, headers={hdrs.CONTENT_TYPE: writer.content_type})
+    writer = RelatedWriter(serve.ids.token_bytes(16).hex(), DICOM)
+    response = Held(status=206 if prepared.refused else 200, headers={hdrs.CONTENT_TYPE: writer.content_type})
     if prepared.refused:
         text = f"{len(prepared.refused)} instances cannot be given in a transfer syntax asked for."
         response.headers["Warning"] = f'299 {request.host}: "{text}"'
-    response.content_length = writer.content_length(heads)
-    await send(request, response, read_ahead(serve.workers, _pieces(writer, heads, prepared.sources)))
-    act.sent(len(heads), "instances")
+    await send_pieces(serve, request, response, _pieces(writer, prepared.sources), act)
+    act.sent(len(prepared.sources), "instances")
     return response
 
 
-def _pieces(writer: RelatedWriter, heads: Sequence[PartHead], sources: Sequence[Source]) -> Iterator[Piece]:
-    for i, (head, source) in enumerate(zip(heads, sources, strict=True)):
-        yield from pieces_of(source, writer.before(head, first=i == 0))
-    yield Piece(before=writer.end())
+def _pieces(writer: RelatedWriter, sources: Sequence[Source]) -> list[Piece]:
+    befores: dict[tuple[str, bool], bytes] = {}
+    pieces = []
+    for i, source in enumerate(sources):
+        kind = (source.transfer_syntax, i == 0)
+        before = befores.get(kind)
+        if before is None:
+            head = PartHead(((hdrs.CONTENT_TYPE, part_type(source)),), source.size)
+            before = befores[kind] = writer.before(head, first=i == 0)
+        pieces.append(piece_of(source, before))
+    pieces.append(Piece(before=writer.end()))
+    return pieces

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Iterable, Iterator
-from contextlib import aclosing, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 
 from aiohttp import hdrs, web
+from aiohttp.http_writer import StreamWriter
 
 from crosslight.runtime.http import CORRELATION, CORRELATION_HEADER
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.workers import Workers
-from crosslight.standards.problem import CrosslightError, StorageError
+from crosslight.standards.problem import CrosslightError
 from node.archive.model import StoredObject
+from node.serve.context import ServeContext
+from node.serve.kernel import NEAR_BYTES, Piece, corked, in_memory, plain_socket, pour, short, unreadable
+from node.serve.release import Act
 
 log = get_logger("serve")
 
@@ -28,7 +32,7 @@ class Source:
     """A Part 10 file that is going out: an object as stored, or re-encoded in the spool."""
 
     object: StoredObject
-    path: Path
+    file: str
     size: int
     transfer_syntax: str
     zero_preamble: bool  # D23: unless it is TIFF
@@ -38,107 +42,87 @@ def stored(found: StoredObject) -> Source:
     """An object as it was received."""
     return Source(
         object=found,
-        path=found.path,
+        file=found.file,
         size=found.dataset_offset + found.ref.size_bytes,
         transfer_syntax=found.ref.transfer_syntax_uid,
         zero_preamble=not found.preamble_is_tiff,
     )
 
 
-def read_at(path: Path, offset: int, length: int) -> bytes:
+def read_at(file: str, offset: int, length: int) -> bytes:
     """Bytes of a file.
 
     Raises:
         StorageError: when they are not there: the file is shorter than the index says, or gone.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         try:
             data = os.pread(fd, length, offset)
         finally:
             os.close(fd)
     except OSError as error:
-        raise StorageError("A stored object cannot be read.", why=type(error).__name__) from None
+        raise unreadable(error) from None
     if len(data) != length:
-        raise StorageError("A stored object is shorter than it should be.", todo="Run verify.")
+        raise short()
     return data
 
 
-async def span(workers: Workers, path: Path, offset: int, length: int) -> AsyncGenerator[bytes]:
+async def span(workers: Workers, file: str, offset: int, length: int) -> AsyncGenerator[bytes]:
     """A span of a file in pieces of at most ``CHUNK``."""
     end = offset + length
     while offset < end:
-        data = await workers.run(read_at, path, offset, min(CHUNK, end - offset))
+        data = await workers.run(read_at, file, offset, min(CHUNK, end - offset))
         offset += len(data)
         yield data
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """A span of a file, with what goes before it."""
-
-    path: Path | None = None  # None: only ``before``
-    offset: int = 0
-    length: int = 0
-    before: bytes = b""
-    zero: int = 0  # so many of the file's bytes are sent as zeros
+def piece_of(source: Source, before: bytes = b"") -> Piece:
+    """A file with ``before`` in front of it, its preamble zeroed where it should be."""
+    skip = len(PREAMBLE) if source.zero_preamble and source.size >= len(PREAMBLE) else 0
+    return Piece(file=source.file, offset=skip, length=source.size - skip, before=before + PREAMBLE[:skip])
 
 
-def pieces_of(source: Source, before: bytes) -> Iterator[Piece]:
-    """A file in pieces of at most ``CHUNK``, with ``before`` in front of it and its preamble zeroed where it should be."""
-    offset = 0
-    while offset < source.size or before:
-        length = min(CHUNK, source.size - offset)
-        zero = len(PREAMBLE) if source.zero_preamble and not offset and length >= len(PREAMBLE) else 0
-        yield Piece(path=source.path, offset=offset, length=length, before=before, zero=zero)
-        offset, before = offset + length, b""
+def _spans(pieces: Iterable[Piece]) -> Iterator[bytes | tuple[str, int, int]]:
+    for piece in pieces:
+        if piece.before:
+            yield piece.before
+        if piece.file:
+            end = piece.offset + piece.length
+            for offset in range(piece.offset, end, CHUNK):
+                yield piece.file, offset, min(CHUNK, end - offset)
 
 
-def read_piece(piece: Piece) -> bytearray:
-    """A piece in one buffer, read into its place.
-
-    Raises:
-        StorageError: as :func:`read_at`.
-    """
-    start = len(piece.before)
-    data = bytearray(start + piece.length)
-    data[:start] = piece.before
-    if piece.path is not None and piece.length:
-        with memoryview(data) as whole, whole[start:] as rest:
-            read_into(piece.path, piece.offset, rest)
-            rest[: piece.zero] = bytes(piece.zero)
-    return data
-
-
-def read_into(path: Path, offset: int, buffer: memoryview) -> None:
-    """Fill ``buffer`` from a file; raises as :func:`read_at`."""
+async def _read_ahead(workers: Workers, pieces: Iterable[Piece]) -> AsyncGenerator[bytes]:
+    """Pieces in their order, files in chunks; the next chunk is read while one is sent. Two are in memory at a time."""
+    ready: deque[bytes | asyncio.Task[bytes]] = deque()
+    reading = 0
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            count = os.preadv(fd, [buffer], offset)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise StorageError("A stored object cannot be read.", why=type(error).__name__) from None
-    if count != len(buffer):
-        raise StorageError("A stored object is shorter than it should be.", todo="Run verify.")
-
-
-async def read_ahead(workers: Workers, pieces: Iterable[Piece]) -> AsyncGenerator[bytearray]:
-    """Pieces in their order; the next is read while one is sent. Two are in memory at a time."""
-    ahead: asyncio.Task[bytearray] | None = None
-    try:
-        for piece in pieces:
-            now, ahead = ahead, asyncio.create_task(workers.run(read_piece, piece))
-            if now is not None:
-                yield await now
-        if ahead is not None:
-            yield await ahead
+        for found in _spans(pieces):
+            if isinstance(found, bytes):
+                ready.append(found)
+                continue
+            ready.append(asyncio.create_task(workers.run(read_at, *found)))
+            reading += 1
+            while reading == 2:
+                first = ready.popleft()
+                reading -= not isinstance(first, bytes)
+                yield first if isinstance(first, bytes) else await first
+        while ready:
+            first = ready.popleft()
+            yield first if isinstance(first, bytes) else await first
     finally:
-        if ahead is not None and not ahead.done():
-            ahead.cancel()
-            with suppress(asyncio.CancelledError, CrosslightError):
-                await ahead
+        for left in ready:
+            if isinstance(left, asyncio.Task) and not left.done():
+                left.cancel()
+                with suppress(asyncio.CancelledError, CrosslightError):
+                    await left
+
+
+async def _read_here(pieces: Iterable[Piece]) -> AsyncGenerator[bytes]:
+    """As :func:`_read_ahead`, for what is in memory."""
+    for found in _spans(pieces):
+        yield found if isinstance(found, bytes) else read_at(*found)
 
 
 async def chunks(workers: Workers, source: Source) -> AsyncGenerator[bytes]:
@@ -148,7 +132,7 @@ async def chunks(workers: Workers, source: Source) -> AsyncGenerator[bytes]:
         StorageError: when the file is not as long as the index says.
     """
     first = True
-    async with aclosing(span(workers, source.path, 0, source.size)) as pieces:
+    async with aclosing(span(workers, source.file, 0, source.size)) as pieces:
         async for data in pieces:
             if first and source.zero_preamble and len(data) >= len(PREAMBLE):
                 yield PREAMBLE + data[len(PREAMBLE) :]
@@ -157,28 +141,77 @@ async def chunks(workers: Workers, source: Source) -> AsyncGenerator[bytes]:
             first = False
 
 
-async def send(
-    request: web.Request, response: web.StreamResponse, pieces: AsyncGenerator[bytes] | AsyncGenerator[bytearray]
-) -> web.StreamResponse:
-    """Send a body whose headers are decided.
+class Held(web.StreamResponse):
+    """A response whose headers wait for the first bytes of its body: one packet less."""
+
+    _send_headers_immediately = False
+
+    def send_headers(self) -> None:
+        """Wait no longer."""
+        if isinstance(self._payload_writer, StreamWriter):
+            self._payload_writer.send_headers()
+
+
+@asynccontextmanager
+async def _begun(request: web.Request, response: web.StreamResponse, act: Act) -> AsyncIterator[bool]:
+    """A response whose headers are sent, once its act is committed; whether a body is wanted.
 
     What fails from now on cuts the connection, so that nobody takes a part for the whole.
     """
     response.headers[CORRELATION_HEADER] = request.get(CORRELATION, "")
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    async with aclosing(pieces):
-        await response.prepare(request)
-        if request.method == hdrs.METH_HEAD:
-            return response
-        try:
+    await act.committed()
+    await response.prepare(request)
+    try:
+        wanted = request.method != hdrs.METH_HEAD
+        yield wanted
+        if wanted:
+            await response.write_eof()
+    except (ConnectionError, asyncio.CancelledError):
+        raise
+    except CrosslightError as error:
+        log.error("an object could not be sent", reason=error.what, correlation=request.get(CORRELATION, ""))
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionAbortedError("an object could not be sent") from error
+
+
+async def send(
+    request: web.Request, response: web.StreamResponse, pieces: AsyncGenerator[bytes] | AsyncGenerator[bytearray], act: Act
+) -> web.StreamResponse:
+    """Send a body whose headers are decided, as it is made."""
+    async with aclosing(pieces), _begun(request, response, act) as wanted:
+        if wanted:
             async for piece in pieces:
                 await response.write(piece)
-            await response.write_eof()
-        except (ConnectionError, asyncio.CancelledError):
-            raise
-        except CrosslightError as error:
-            log.error("an object could not be sent", reason=error.what, correlation=request.get(CORRELATION, ""))
-            if request.transport is not None:
-                request.transport.abort()
-            raise ConnectionAbortedError("an object could not be sent") from error
+    return response
+
+
+async def send_pieces(
+    serve: ServeContext, request: web.Request, response: Held, pieces: Sequence[Piece], act: Act
+) -> web.StreamResponse:
+    """Send spans of files, and what stands between them, as a body of exactly that length.
+
+    The kernel moves the bytes on a plain connection; they go in bounded chunks over TLS (D26). What is little and in the page
+    cache needs no thread.
+    """
+    size = sum(len(piece.before) + piece.length for piece in pieces)
+    near = size <= NEAR_BYTES and in_memory(pieces)
+    response.content_length = size
+    async with _begun(request, response, act) as wanted:
+        if not wanted or not size:
+            return response
+        first, rest = pieces[0].before, [replace(pieces[0], before=b""), *pieces[1:]]
+        with corked(request.transport):
+            if first:
+                await response.write(first)  # together with the headers
+            else:
+                response.send_headers()
+            sock = plain_socket(request.transport)
+            if sock is not None and request.transport is not None:
+                await pour(serve.workers, sock, request.transport.is_closing, rest, serve.near if near else None)
+                return response
+        async with aclosing(_read_here(rest) if near else _read_ahead(serve.workers, rest)) as chunked:
+            async for chunk in chunked:
+                await response.write(chunk)
     return response

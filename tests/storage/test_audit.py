@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -88,14 +90,14 @@ def _old_act(correlation: str, studies: list[str], patients: list[str], tx: Tx) 
 async def test_acts_that_wait_are_committed_together_and_refused_together(database: Db, monkeypatch: pytest.MonkeyPatch) -> None:
     audit = AuditLog(database, SystemClock())
     await audit.open()
-    commits, write = 0, database.write
+    commits, write = 0, database.submit_write
 
-    async def counted(name: str, fn: Callable[[Tx], None]) -> None:
+    def counted(name: str, fn: Callable[[Tx], None]) -> Future[None]:
         nonlocal commits
         commits += 1
-        await write(name, fn)
+        return write(name, fn)
 
-    monkeypatch.setattr(database, "write", counted)
+    monkeypatch.setattr(database, "submit_write", counted)
     acts = [act(f"c{n}", Identifier(f"P{n}", "1.2.3")) for n in range(100)]
     await asyncio.gather(*(audit.begin(one) for one in acts), audit.end(acts[0], "ok 1", lazy=True))
     assert commits <= 4
@@ -104,13 +106,15 @@ async def test_acts_that_wait_are_committed_together_and_refused_together(databa
     await audit.end(acts[1], "ok 2", lazy=True)  # alone: soon
     assert (await audit.search(patient=Identifier("P1")))[0]["outcome"] == "ok 2"
 
-    async def full(name: str, fn: Callable[[Tx], None]) -> None:
-        raise StorageError("The disk is full.")
+    def full(name: str, fn: Callable[[Tx], None]) -> Future[None]:
+        refusal: Future[None] = Future()
+        refusal.set_exception(StorageError("The disk is full."))
+        return refusal
 
-    monkeypatch.setattr(database, "write", full)
+    monkeypatch.setattr(database, "submit_write", full)
     refused = await asyncio.gather(audit.begin(act("x")), audit.whole(act("y"), "ok"), return_exceptions=True)
     assert [type(r) for r in refused] == [StorageError, StorageError]
-    monkeypatch.setattr(database, "write", write)
+    monkeypatch.setattr(database, "submit_write", write)
     await audit.begin(act("z"))
     assert [e["correlation"] for e in await audit.search(limit=1)] == ["z"]
 
@@ -123,3 +127,23 @@ async def test_an_act_whose_asker_has_gone_is_kept(database: Db) -> None:
     gone.cancel()
     await audit.begin(act("next"))
     assert {e["correlation"] for e in await audit.search()} == {"gone", "next"}
+
+
+async def test_what_nobody_waits_for_comes_with_the_next_act_or_by_itself(database: Db) -> None:
+    audit = AuditLog(database, SystemClock())
+    await audit.open()
+    for n in range(3):
+        one = act(f"c{n}")
+        await audit.begin(one)
+        audit.end_later(one, f"ok {n}")
+    assert [e["outcome"] for e in await audit.search()] == ["", "ok 1", "ok 0"]
+    audit.begin_later(act("c3"))
+    found: list[dict[str, Any]] = []
+    async with asyncio.timeout(10):
+        while len(found) < 4:
+            found = await audit.search()
+    assert [e["outcome"] for e in found] == ["", "ok 2", "ok 1", "ok 0"]
+    audit.end_later(act("c3"), "ok 3")
+    await audit.settle()
+    assert (await audit.search())[0]["outcome"] == "ok 3"
+    await audit.settle()

@@ -310,19 +310,19 @@ async def test_every_question_is_a_pair_in_the_audit(room: Room) -> None:
 
 async def test_a_patients_answer_costs_one_reading_transaction_and_one_write(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     await _three_trusts(room, nhs(1))
-    reads, writes = room.db.read, room.db.write
+    reads, writes = room.db.read, room.db.submit_write
     done: list[str] = []
 
     async def read(name: str, fn: Any, *, brief: bool = False) -> Any:
         done.append(name)
         return await reads(name, fn, brief=brief)
 
-    async def write(name: str, fn: Any) -> Any:
+    def write(name: str, fn: Any) -> Any:
         done.append(name)
-        return await writes(name, fn)
+        return writes(name, fn)
 
     monkeypatch.setattr(room.db, "read", read)
-    monkeypatch.setattr(room.db, "write", write)
+    monkeypatch.setattr(room.db, "submit_write", write)
     async with room.ask.question(clinician(), face="fhir", action="search", question=_by(nhs(1)), correlation="x") as answer:
         assert len(answer.holdings) == 3
         assert done == ["ask", "audit"]

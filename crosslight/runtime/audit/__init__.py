@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,9 +18,13 @@ import orjson
 
 from crosslight.runtime.clock import Clock, instant
 from crosslight.runtime.db import LAZY_S, Db, Tx
+from crosslight.runtime.log import get_logger
 from crosslight.runtime.schema import SchemaVersion, migrate
 from crosslight.standards.access import Action, Face, Principal
 from crosslight.standards.ids import Identifier
+from crosslight.standards.problem import StorageError
+
+log = get_logger("audit")
 
 SCHEMA = SchemaVersion("audit", schema=2, compat=2)
 MAX_ACTS = 64  # in one commit
@@ -49,14 +54,23 @@ class _Row:
     patients: Sequence[tuple[str, str]] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Rows to be committed, and who is told; ``lazy`` ones may wait for others."""
+
+    rows: Sequence[_Row]
+    told: asyncio.Future[None] | None = None
+    lazy: bool = False
+
+
 class AuditLog:
     """The audit store of one service. What waits is committed together: an act costs its rows, not a transaction of its own."""
 
     def __init__(self, db: Db, clock: Clock) -> None:
         self._db, self._clock = db, clock
-        self._waiting: list[tuple[list[_Row], asyncio.Future[None]]] = []
-        self._hurry = asyncio.Event()
-        self._committing: asyncio.Task[None] | None = None
+        self._waiting: list[_Waiting] = []
+        self._writing = False
+        self._timer: asyncio.TimerHandle | None = None  # of lazy rows alone
 
     async def open(self) -> None:
         """Create or upgrade the tables."""
@@ -77,6 +91,19 @@ class AuditLog:
         """
         await self._commit([self._outcome(entry, outcome)], lazy=lazy)
 
+    def begin_later(self, entry: AuditEntry) -> None:
+        """Have an act committed of which nothing has left, nor will. From the event loop."""
+        self._add(_Waiting([self._act(entry)], lazy=True))
+
+    def end_later(self, entry: AuditEntry, outcome: str) -> None:
+        """As a lazy :meth:`end` that nobody waits for, nor can cancel by hanging up after the last byte. From the event loop."""
+        self._add(_Waiting([self._outcome(entry, outcome)], lazy=True))
+
+    async def settle(self) -> None:
+        """Wait until all that was to come later is committed."""
+        if self._waiting or self._writing:
+            await self._commit([])
+
     def end_sync(self, entry: AuditEntry, outcome: str) -> None:
         """As :meth:`end`, from a thread."""
         self._db.submit_write("audit", partial(_insert, [self._outcome(entry, outcome)])).result()
@@ -86,47 +113,57 @@ class AuditLog:
         await self._commit([self._act(entry), self._outcome(entry, outcome)])
 
     async def _commit(self, rows: list[_Row], *, lazy: bool = False) -> None:
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._add(_Waiting(rows, told, lazy))
+        await told
+
+    def _add(self, waiting: _Waiting) -> None:
+        self._waiting.append(waiting)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Commit what waits, one commit at a time; lazy rows alone wait a moment for others."""
+        if self._writing or not self._waiting:
+            return
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((rows, done))
-        if not lazy:
-            self._hurry.set()
-        if self._committing is None:
-            self._committing = loop.create_task(self._commit_all())
-        await done
+        if all(one.lazy for one in self._waiting) and len(self._waiting) < MAX_ACTS:
+            self._timer = self._timer or loop.call_later(LAZY_S, self._hurry)
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch, self._waiting = self._waiting[:MAX_ACTS], self._waiting[MAX_ACTS:]
+        self._writing = True
 
-    async def _commit_all(self) -> None:
-        """Commit what waits until nothing does; lazy rows alone wait a moment for others."""
-        try:
-            while self._waiting:
-                if not self._hurry.is_set():
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(self._hurry.wait(), LAZY_S)
-                self._hurry.clear()
-                batch, self._waiting = self._waiting[:MAX_ACTS], self._waiting[MAX_ACTS:]
-                if self._waiting:
-                    self._hurry.set()
-                await self._commit_some(batch)
-        finally:
-            self._committing = None
+        def tell(future: Future[None]) -> None:
+            with suppress(RuntimeError):  # the event loop is over
+                loop.call_soon_threadsafe(self._committed, batch, future.exception())
 
-    async def _commit_some(self, batch: list[tuple[list[_Row], asyncio.Future[None]]]) -> None:
-        problem: BaseException | None = None
         try:
-            await self._db.write("audit", partial(_insert, [row for rows, _ in batch for row in rows]))
-        except asyncio.CancelledError:
-            for _, done in batch:
-                done.cancel()
-            raise
-        except BaseException as error:  # noqa: BLE001 - told to each who waits
-            problem = error
-        for _, done in batch:
-            if done.done():  # who waited has gone
+            writing = self._db.submit_write("audit", partial(_insert, [row for one in batch for row in one.rows]))
+        except StorageError as error:
+            loop.call_soon(self._committed, batch, error)
+        else:
+            writing.add_done_callback(tell)
+
+    def _hurry(self) -> None:
+        self._timer = None
+        self._waiting.append(_Waiting([]))
+        self._go_on()
+
+    def _committed(self, batch: list[_Waiting], error: BaseException | None) -> None:
+        self._writing = False
+        for one in batch:
+            if one.told is None:
+                if error is not None and one.rows:
+                    log.error("an outcome could not be audited", error=type(error).__name__)
+            elif one.told.done():  # who waited has gone
                 continue
-            if problem is None:
-                done.set_result(None)
+            elif error is None:
+                one.told.set_result(None)
             else:
-                done.set_exception(problem)
+                one.told.set_exception(error)
+        self._go_on()
 
     def _act(self, entry: AuditEntry) -> _Row:
         patients = sorted({(p.value, p.authority) for p in entry.patients})

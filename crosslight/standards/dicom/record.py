@@ -171,6 +171,11 @@ def patient_of(study: Attributes, rules: RecordRules) -> Patient:
     )
 
 
+def patient_of_study(study_uid: str, study: Attributes, rules: RecordRules) -> Patient:
+    """The patient of a study from the attributes of its row: the same as :func:`build` says."""
+    return _named(patient_of(study, rules), study_uid, rules)
+
+
 def unidentified(study_uid: str) -> str:
     """The local id of a patient whose objects give none (an unknown trauma patient, a phantom): one for each study, so that it
     can be published (D4) and joins nobody else's."""
