@@ -17,7 +17,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from crosslight.standards.problem import CrosslightError
-from simulations.layout import HOST
+from simulations.layout import CALLING_AET, HOST
 from simulations.plan import Chapter, make_chapter
 from simulations.region import TOKEN_RENEW_S, DemoRegion
 from simulations.story import STEPS, Step, StoryError
@@ -184,7 +184,9 @@ class Demo:
 
 
 def _members_table(region: DemoRegion) -> Table:
-    table = Table(title="What is where", title_justify="left")
+    callers = "any AE title" if region.open_mode else f"the AE title {CALLING_AET}"
+    note = f"The nodes take DICOM associations from {callers} on this machine."
+    table = Table(title="What is where", title_justify="left", caption=note, caption_justify="left")
     for name in ("Member", "AE title", "DIMSE", "DICOMweb", "Road", "Studies", "Images"):
         table.add_column(name, justify="right" if name in ("Studies", "Images") else "left", overflow="fold")
     for member in region.topology.members:

@@ -19,7 +19,7 @@ from crosslight.standards.problem import Invalid
 from registry.index.model import Change, Holding, HoldingKey, RecordKey
 from registry.index.objects import Objects
 from registry.index.read import Reader
-from registry.index.rows import DEPRECATED, Loaded, to_ms, version_of
+from registry.index.rows import DEPRECATED, Loaded, marks, to_ms, version_of
 from registry.index.schema import PACKAGE, SCHEMA
 from registry.index.sizes import sizes
 from registry.index.write import Work
@@ -138,17 +138,22 @@ class IndexStore:
 
         return await self._db.read("index_holding", read)
 
-    async def unenriched(self, limit: int) -> list[HoldingKey]:
-        """Holdings of detail ``entry`` that wait for the Enricher (D17), longest waiting first; deprecated ones are left out."""
+    async def unenriched(self, members: Collection[MemberId], limit: int) -> list[HoldingKey]:
+        """Holdings of these members of detail ``entry`` that wait for the Enricher (D17), longest waiting first.
+
+        Deprecated ones are left out.
+        """
+        asked = sorted(int(member) for member in members)
+        sql = (
+            "SELECT h.record_key, h.member_id, h.body FROM enrich_pending e JOIN holding h "
+            "ON h.record_key = e.record_key AND h.study_hash = e.study_hash AND h.member_id = e.member_id "
+            f"WHERE e.member_id IN ({marks(asked)}) AND h.flags & {DEPRECATED} = 0 ORDER BY e.since, e.record_key LIMIT ?"
+        )
 
         def read(tx: Tx) -> list[HoldingKey]:
-            found = []
-            sql = "SELECT record_key, study_hash, member_id FROM enrich_pending ORDER BY since, record_key LIMIT ?"
-            for row in tx.rows(sql, (limit,)):
-                for one in self.read.select(tx, "h.record_key = ? AND h.study_hash = ? AND h.member_id = ?", row):
-                    if not one.row.flags & DEPRECATED:
-                        found.append(HoldingKey(one.holding.record_key, one.holding.study_uid, one.holding.member))
-            return found
+            rows = tx.rows(sql, (*asked, limit)) if asked else []
+            codec = self.read.codec
+            return [HoldingKey(RecordKey(key), codec.study_uid(bytes(body)), MemberId(member)) for key, member, body in rows]
 
         return await self._db.read("index_unenriched", read)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 from urllib.parse import quote
 
 import orjson
@@ -26,12 +26,14 @@ from crosslight.runtime.soap import SoapClient
 from crosslight.runtime.workers import Workers
 from crosslight.standards.access import Principal
 from crosslight.standards.dicom.kos import Manifest, parse_manifest
+from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import Conflict, CrosslightError, Malformed, NotFound, TooLarge, Unavailable
 from crosslight.standards.region import Region
 from crosslight.standards.study import StudyRecord
 from crosslight.standards.xds import retrieve
 from registry.gateway.gateway import Gateway, Unanswered
 from registry.index.model import Holding, HoldingKey
+from registry.intake.agenda import Agenda
 from registry.intake.detail import full_record, manifest_record
 from registry.members.model import Directory, Member
 
@@ -64,8 +66,8 @@ class EnrichConfig:
 class IndexPort(Protocol):
     """What is asked of the index (``IndexStore``)."""
 
-    async def unenriched(self, limit: int) -> list[HoldingKey]:
-        """Holdings of detail ``entry``, longest waiting first."""
+    async def unenriched(self, members: Collection[MemberId], limit: int) -> list[HoldingKey]:
+        """Holdings of these members of detail ``entry``, longest waiting first."""
         ...
 
     async def holding(self, key: HoldingKey) -> Holding | None:
@@ -79,13 +81,6 @@ class DetailPort(Protocol):
     async def update_detail(self, key: HoldingKey, record: StudyRecord, *, entry_uuid: str = "", digest: str = "") -> bool:
         """Replace what is known by more of it."""
         ...
-
-
-@dataclass(slots=True)
-class _Try:
-    attempts: int = 0
-    not_before_s: float = 0.0
-    again: bool = False  # woken since the run under way began
 
 
 class Enricher:
@@ -116,8 +111,9 @@ class Enricher:
         self._index, self._acceptor, self._directory, self._gateway = index, acceptor, directory, gateway
         self._audit, self._workers, self._clock, self._ids = audit, workers, clock, ids
         self._region, self._config = region, config
-        self._tries: dict[HoldingKey, _Try] = {}
+        self._agendas: dict[MemberId, Agenda] = {}
         self._running: dict[HoldingKey, asyncio.Task[None]] = {}
+        self._scan_at_s = 0.0
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.completed = 0  # for metrics
@@ -125,13 +121,22 @@ class Enricher:
 
     def wake(self, key: HoldingKey) -> None:
         """A holding that knows only its entry was committed."""
-        self._tries.setdefault(key, _Try()).again = True
+        self._agenda(key.member).add(key).again = True
         self._wake.set()
+
+    @property
+    def waiting(self) -> int:
+        """How many are known to wait."""
+        return sum(len(agenda.tries) for agenda in self._agendas.values())
+
+    def _agenda(self, member: MemberId) -> Agenda:
+        return self._agendas.setdefault(member, Agenda())
 
     def members_changed(self) -> None:
         """A member may be reachable again: try what waits for it now."""
-        for one in self._tries.values():
-            one.not_before_s = 0.0
+        for agenda in self._agendas.values():
+            agenda.at_once(self._running)
+        self._scan_at_s = 0.0
         self._wake.set()
 
     def start(self) -> None:
@@ -150,49 +155,50 @@ class Enricher:
     # --- what next --------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        scanned_s = -self._config.scan_s
         while True:
             self._wake.clear()
             now_s = self._clock.monotonic_s()
-            if now_s - scanned_s >= self._config.scan_s:
-                scanned_s = now_s
+            if now_s >= self._scan_at_s:
+                self._scan_at_s = now_s + self._config.scan_s
                 await self._scan()
             self._begin_due()
-            await self._sleep(self._config.scan_s if not self._tries else min(self._config.scan_s, self._next_s()))
+            await self._sleep(min(self._config.scan_s, self._next_s()))
 
     async def _scan(self) -> None:
+        able = [member.id for member in self._directory.all() if self._able(member)]
         try:
-            waiting = await self._index.unenriched(SCAN)
+            waiting = await self._index.unenriched(able, SCAN)
         except CrosslightError as error:
             log.warning("cannot look for what waits", reason=error.what)
             return
         for key in waiting:
-            self._tries.setdefault(key, _Try())
+            self._agenda(key.member).add(key)
         if len(waiting) < SCAN:  # all that wait: forget what does not any more
-            for key in self._tries.keys() - set(waiting) - self._running.keys():
-                if self._tries[key].attempts:
-                    del self._tries[key]
+            for member in able:
+                tries = self._agenda(member).tries
+                for key in tries.keys() - set(waiting) - self._running.keys():
+                    if tries[key].attempts:
+                        del tries[key]
+
+    def _able(self, member: Member | None) -> TypeGuard[Member]:
+        return member is not None and member.status == "active" and self._gateway.reachable(member)
 
     def _begin_due(self) -> None:
         now_s = self._clock.monotonic_s()
-        for key, one in self._tries.items():
-            if len(self._running) >= self._config.parallel:
-                return
-            if key in self._running or one.not_before_s > now_s:
+        for member_id, agenda in self._agendas.items():
+            member = self._directory.by_id(member_id)
+            if not agenda.tries or not self._able(member):
                 continue
-            member = self._directory.by_id(key.member)
-            if member is None or member.status != "active" or not self._gateway.reachable(member):
-                one.not_before_s = now_s + self._config.scan_s
-                continue
-            task = asyncio.create_task(self._one(key, member))
-            self._running[key] = task
+            while len(self._running) < self._config.parallel and (key := agenda.take(now_s)) is not None:
+                self._running[key] = asyncio.create_task(self._one(key, member))
 
     def _next_s(self) -> float:
         """Seconds until something may begin; something that ends wakes us anyway."""
         if len(self._running) >= self._config.parallel:
             return self._config.scan_s
         now_s = self._clock.monotonic_s()
-        due = [one.not_before_s for key, one in self._tries.items() if key not in self._running]
+        agendas = [a for m, a in self._agendas.items() if a.tries and self._able(self._directory.by_id(m))]
+        due = [at_s for agenda in agendas if (at_s := agenda.next_s()) is not None]
         return max(0.02, min(due) - now_s) if due else self._config.scan_s
 
     async def _sleep(self, seconds: float) -> None:
@@ -205,19 +211,22 @@ class Enricher:
             await asyncio.gather(*waiting, return_exceptions=True)
 
     async def _one(self, key: HoldingKey, member: Member) -> None:
-        tried = self._tries.setdefault(key, _Try())
+        agenda = self._agenda(key.member)
+        tried = agenda.add(key)
         tried.again = False
         try:
             await self.enrich(key, member)
-            if not tried.again:  # otherwise another version was accepted meanwhile: it is completed next
-                self._tries.pop(key, None)
+            if tried.again:  # another version was accepted meanwhile: it is completed next
+                agenda.put(key, tried, self._clock.monotonic_s())
+            else:
+                agenda.tries.pop(key, None)
             self.completed += 1
         except Exception as error:
             self.failed += 1
             tried.attempts += 1
             draw = int.from_bytes(self._ids.token_bytes(4), "big") / (1 << 32)
             longest_s = min(self._config.retry_max_s, self._config.retry_first_s * 2.0 ** min(tried.attempts, 30))
-            tried.not_before_s = self._clock.monotonic_s() + max(0.1, draw * longest_s)
+            agenda.put(key, tried, self._clock.monotonic_s() + max(0.1, draw * longest_s))
             if isinstance(error, CrosslightError | Unanswered):
                 log.warning("not completed yet", study=key.study_uid, member=member.code, kind=type(error).__name__)
             else:

@@ -356,7 +356,7 @@ async def test_enrichment_survives_a_restart_and_waits_for_the_member(tmp_path: 
         async with publishing_node(tmp_path / "node", core, "soap") as node:
             await node.add(with_number(ct()))
             await node.settled()
-            assert [k.study_uid for k in await core.index.unenriched(10)] == ["1.2.1"]
+            assert [k.study_uid for k in await core.index.unenriched([core.member.id], 10)] == ["1.2.1"]
             core.directory.presences[core.member.id] = replace(core.directory.presences[core.member.id], reachable=False)
             core.enricher.start()
             await until(lambda: _seen(core))
@@ -364,7 +364,7 @@ async def test_enrichment_survives_a_restart_and_waits_for_the_member(tmp_path: 
             core.directory.presences[core.member.id] = replace(core.directory.presences[core.member.id], reachable=True)
             core.enricher.members_changed()
             await enriched(core, "1.2.1")
-            assert await core.index.unenriched(10) == []
+            assert await core.index.unenriched([core.member.id], 10) == []
             acts = await core.audit.search(study="1.2.1")
             assert any(a["who"]["subject"] == "registry:enrichment" and a["outcome"] == "ok 1" for a in acts)
             seen_there = await node.audit.search(study="1.2.1")
@@ -372,7 +372,7 @@ async def test_enrichment_survives_a_restart_and_waits_for_the_member(tmp_path: 
 
 
 async def _seen(core: RegistryCore) -> bool:
-    return bool(core.enricher._tries)
+    return core.enricher.waiting > 0
 
 
 async def test_a_manifest_that_is_not_the_registered_one_is_not_taken(core: RegistryCore, tmp_path: Path) -> None:
@@ -391,7 +391,7 @@ async def test_a_manifest_that_is_not_the_registered_one_is_not_taken(core: Regi
         await until(lambda: _failed(core))
         assert [h.record.detail for h in await holdings(core, "1.2.1")] == ["entry"]
         with pytest.raises(CrosslightError, match="not the one that was registered"):
-            await core.enricher.enrich((await core.index.unenriched(1))[0], core.member)
+            await core.enricher.enrich((await core.index.unenriched([core.member.id], 1))[0], core.member)
 
 
 async def _failed(core: RegistryCore) -> bool:

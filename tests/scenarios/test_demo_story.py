@@ -17,7 +17,14 @@ def test_surrey_and_sussex(secured: Demo) -> None:
     assert secured.first is not None
     assert_story_told(secured.first)
     assert secured.json_path.exists()  # --once with --json leaves the truth for others to read
-    for word in ("RTK Ashford", "RA2 Royal Surrey", "clinician-ra2", f"127.0.0.1:{secured.base + 12}", "/xds/registry"):
+    for word in (
+        "RTK Ashford",
+        "RA2 Royal Surrey",
+        "clinician-ra2",
+        f"127.0.0.1:{secured.base + 12}",
+        "/xds/registry",
+        "title DEMO",
+    ):
         assert word in secured.first.output, f"{word} is not in the table"
 
 

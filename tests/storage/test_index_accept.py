@@ -259,7 +259,9 @@ async def test_iti42_refuses_replays_and_takes_replacements(room: Room) -> None:
     assert held.past[0].publication == replace(first, status="Deprecated")
     key = HoldingKey(held.record_key, held.study_uid, held.member)
     assert room.thin == [key, key]
-    assert await room.index.unenriched(10) == [key]
+    assert await room.index.unenriched([held.member], 10) == [key]
+    assert await room.index.unenriched([room.member("RA2").id], 10) == []  # one that cannot be asked hides no other
+    assert await room.index.unenriched([], 10) == []
 
 
 async def test_iti57_and_iti62(room: Room) -> None:
@@ -425,7 +427,7 @@ async def test_enrichment_changes_no_xds_answer(room: Room) -> None:
     assert rich.version == thin.version
     assert rich.revision == thin.revision + 1
     assert views.objects_of(rich.publication, "x") == views.objects_of(thin.publication, "x")
-    assert await room.index.unenriched(10) == []
+    assert await room.index.unenriched([room.member("RTK").id], 10) == []
     await room.register("RTK", second)
     (held,) = await room.holdings("RTK")
     assert held.past[0].publication == replace(rich.publication, status="Deprecated")

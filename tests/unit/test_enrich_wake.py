@@ -9,6 +9,7 @@ from typing import Any, cast
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.standards.ids import MemberId
 from registry.index.model import HoldingKey, RecordKey
+from registry.intake.agenda import KEPT, Agenda
 from registry.intake.enrich import EnrichConfig, Enricher
 from registry.members.model import Member
 
@@ -21,7 +22,7 @@ class Slow(Enricher):
     def __init__(self) -> None:
         anything: Any = SimpleNamespace()
         index = SimpleNamespace(unenriched=self._nothing_waits)
-        directory = SimpleNamespace(by_id=lambda member: SimpleNamespace(id=member, status="active"))
+        directory = SimpleNamespace(by_id=lambda member: SimpleNamespace(id=member, status="active"), all=tuple)
         gateway = SimpleNamespace(reachable=lambda member: True)
         super().__init__(
             cast(Any, index), anything, cast(Any, directory), cast(Any, gateway), anything, anything, SystemClock(), SystemIds(),
@@ -30,7 +31,7 @@ class Slow(Enricher):
         self.runs = 0
         self.started, self.go_on, self.twice = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def _nothing_waits(self, limit: int) -> list[HoldingKey]:
+    async def _nothing_waits(self, members: object, limit: int) -> list[HoldingKey]:
         return []
 
     async def enrich(self, key: HoldingKey, member: Member) -> bool:
@@ -53,3 +54,35 @@ async def test_a_wake_during_a_run_is_not_lost() -> None:
     await asyncio.wait_for(enricher.twice.wait(), 5)
     await enricher.stop()
     assert enricher.runs == 2
+
+
+def _keys(count: int) -> list[HoldingKey]:
+    return [HoldingKey(RecordKey(n), f"1.2.{n}", MemberId(7)) for n in range(count)]
+
+
+def test_an_agenda_gives_each_key_when_it_is_due() -> None:
+    agenda = Agenda()
+    one, two, three = _keys(3)
+    for key in (one, two, one):
+        agenda.add(key)
+    assert [agenda.take(5.0), agenda.take(5.0), agenda.take(5.0)] == [one, two, None]
+    agenda.put(one, agenda.add(one), 9.0)
+    agenda.put(two, agenda.add(two), 7.0)
+    agenda.put(two, agenda.add(two), 8.0)
+    assert agenda.next_s() == 8.0
+    assert agenda.take(7.5) is None
+    assert agenda.take(9.0) == two
+    agenda.tries.pop(one)
+    assert agenda.next_s() is None
+    agenda.add(three)
+    agenda.put(three, agenda.add(three), 50.0)
+    agenda.at_once([two])
+    assert agenda.take(1.0) == three
+    assert agenda.take(1.0) is None
+
+
+def test_an_agenda_is_bounded() -> None:
+    agenda = Agenda()
+    for key in _keys(KEPT + 10):
+        agenda.add(key)
+    assert len(agenda.tries) == KEPT
