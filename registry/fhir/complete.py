@@ -47,17 +47,15 @@ def _member_issues(member: MemberCoverage, disputed: bool) -> list[Issue]:
             )
         )
     if member.identity_doubt or disputed:
-        issues.append(_disputed(member.code, member.name))
+        issues.append(_disputed(member.code, member.name, shown=not disputed))
     return issues
 
 
-def _disputed(code: str, name: str) -> Issue:
-    return Issue(
-        severity="warning",
-        code="conflict",
-        text=f"There is a disputed record with this number at {name} ({code}); it is not part of this answer.",
-        diagnostics=f"member={code} identity=disputed",
-    )
+def _disputed(code: str, name: str, *, shown: bool = False) -> Issue:
+    text = f"There is a disputed record with this number at {name} ({code}); it is not part of this answer."
+    if shown:  # under its own local number, or to those who may see it
+        text = f"The record at {name} ({code}) in this answer is disputed: it claims a national number that it does not hold."
+    return Issue(severity="warning", code="conflict", text=text, diagnostics=f"member={code} identity=disputed")
 
 
 def completeness(coverage: Coverage, disputed: Sequence[DisputedNotice], *, found: int | None) -> list[Issue]:

@@ -206,6 +206,9 @@ async def test_a_disputed_record_is_told_and_not_shown(registry: Registry) -> No
     assert claims.study_uid not in text
     own = await registry.get("fhir/ImagingStudy", params={"patient.identifier": f"urn:oid:{home.authority}|H9"})
     assert own["total"] == 1
+    (outcome,) = [e["resource"] for e in own["entry"] if e["search"]["mode"] == "outcome"]
+    (told,) = [i["details"]["text"] for i in outcome["issue"] if i["code"] == "conflict"]
+    assert "in this answer is disputed" in told, "it is here: that it is not part of this answer would be untrue"
     people = await registry.get("fhir/Patient", params={"identifier": f"urn:oid:{home.authority}|H9"})
     (impostor,) = [e["resource"] for e in people["entry"] if e["search"]["mode"] == "match"]
     assert NUMBER not in {i["value"] for i in impostor["identifier"]}  # it claims the number and does not hold it
