@@ -32,6 +32,8 @@ _UNDATED = datetime(1, 1, 1, tzinfo=UTC)
 
 def sort_key(holding: HoldingFacts, sort: str) -> tuple[Any, ...]:
     """Ascending order of rows for ``_sort``: undated last either way (D22), the id to break ties."""
+    if sort == "_id":
+        return (0, 0, holding.fhir_id)
     sign = -1 if sort.startswith("-") else 1
     if sort.endswith("_lastUpdated"):
         return (0, sign * round(holding.updated.timestamp() * 1_000_000), holding.fhir_id)

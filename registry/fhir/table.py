@@ -12,7 +12,7 @@ _PERSON = ("Patient",)
 IMAGING_STUDY = ResourceSpec(
     type="ImagingStudy",
     doc="One for each member that holds the study, with that member's Endpoint and custodian. Series, never instances.",
-    sorts=("-started", "started", "-_lastUpdated", "_lastUpdated"),
+    sorts=("-started", "started", "-_lastUpdated", "_lastUpdated", "_id"),
     includes=(
         "ImagingStudy:patient",
         "ImagingStudy:subject",
