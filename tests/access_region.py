@@ -10,7 +10,8 @@ from pathlib import Path
 
 import aiohttp
 from aiohttp import web
-from members_region import CLOCK, FAST, FILES, IDS, REGION, free_port
+from members_region import CLOCK, FAST, FILES, IDS, REGION
+from ports import free_ports
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.db import SqliteDb
@@ -44,7 +45,7 @@ class TestAccess:
         self.audit = AuditLog(self.db, CLOCK)
         keys = TokenKeys(folder / "token-keys.json", FILES)
         self.members = MemberService(self.db, REGION, folder, members, CLOCK, IDS, FILES, keys, self.audit, open_mode=open_mode)
-        self.people_port, self.systems_port = free_port(), free_port()
+        self.people_port, self.systems_port = free_ports(2)
         self.config = config
 
     @property

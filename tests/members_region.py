@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
+from ports import free_ports
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.clock import SystemClock, SystemIds
@@ -38,13 +38,6 @@ REGION = Region(
 )  # fmt: skip
 CLOCK, IDS, FILES = SystemClock(), SystemIds(), SystemFiles()
 FAST = MembersConfig(poll_s=0.1, heartbeat_s=0.2)
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
@@ -87,7 +80,7 @@ class TestRegistry:
         self.db = db or SqliteDb(folder / "registry.sqlite")
         self._own_db = db is None
         self.index = FakeIndex()
-        self.port, self.grpc_port = free_port(), free_port()
+        self.port, self.grpc_port = free_ports(2)
         self.audit = AuditLog(self.db, CLOCK)
         self.members = self.service()
         self.seen: list[str] = []  # methods asked of the people listener

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scenario_processes import Family, Finished, Running, free_base, wait_for
+from ports import free_base
+from scenario_processes import Family, Finished, Running, wait_for
 
 from crosslight.client.dicomweb import DicomwebClient
 from crosslight.client.fhir import FhirAnswer, FhirClient

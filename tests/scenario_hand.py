@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import dicom_objects as make
+from ports import free_base
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 from scenario_demo import Told
-from scenario_processes import Family, Finished, Running, free_base, until
+from scenario_processes import Family, Finished, Running, until
 
 from crosslight.standards.ids import NHS_NUMBER_OID, NHS_NUMBER_SYSTEM
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -128,26 +126,6 @@ def signal_to(pid: int, number: int) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         pass
-
-
-def free_base(blocks: int) -> int:
-    """A port base with the first four ports of ``blocks`` tens free, below the range the kernel gives to clients."""
-    wanted = [10 * block + offset for block in range(blocks) for offset in range(4)]
-    dice = random.SystemRandom()
-    for _ in range(200):
-        base = dice.randrange(1100, 3200 - blocks) * 10
-        if all(_free(base + offset) for offset in wanted):
-            return base
-    raise RuntimeError("no free ports")
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 async def until(what: str, check: Callable[[], Awaitable[T]], within_s: float, *, every_s: float = 0.1) -> tuple[T, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from whole_region import free_ports
+from ports import free_base
 
 from crosslight.client.dicomweb import DicomwebClient
 from simulations.accounts import Account
@@ -24,33 +23,6 @@ from simulations.topology import MemberPlan, Topology, read_topology
 
 T = TypeVar("T")
 MEMBERS = 4
-
-
-def free_base() -> int:
-    """A port from which on the region's ports are free: ten for the registry and for each node."""
-    for base in free_ports(50):
-        try:
-            wanted = [base + 10 * n + k for n in range(MEMBERS + 1) for k in range(4)]
-            if wanted[-1] < 65536 and _all_free(wanted):
-                return base
-        except OSError:
-            continue
-    raise RuntimeError("no ports are free")
-
-
-def _all_free(ports: list[int]) -> bool:
-    sockets = []
-    try:
-        for port in ports:
-            one = socket.socket()
-            sockets.append(one)
-            one.bind(("127.0.0.1", port))
-    except OSError:
-        return False
-    finally:
-        for one in sockets:
-            one.close()
-    return True
 
 
 @dataclass
@@ -139,7 +111,7 @@ def secured_region(folder: Path) -> Iterator[Secured]:
     topology = replace(whole, members=whole.members[:MEMBERS])
     who, other, *_ = make_patients(2, topology.codes, seed=7, national=True)
     double = replace(other, family=who.family, national=who.national, birth_date=who.birth_date + timedelta(days=4000))
-    region = DemoRegion(topology=topology, data=folder, port_base=free_base(), restart_after_s=0)
+    region = DemoRegion(topology=topology, data=folder, port_base=free_base(MEMBERS + 1), restart_after_s=0)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

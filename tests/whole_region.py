@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from typing import Any
 import orjson
 from aiohttp import ClientSession
 from node_serving import part10
+from ports import free_ports
 from pydicom.dataset import Dataset
 
 from crosslight.runtime.clock import Clock, SystemIds
@@ -43,18 +43,6 @@ GET_ALL = "urn:uuid:10b545ea-725c-446d-9b95-8aeb444eddf3"  # ITI TF-2 3.18.4.1.2
 STATUSES = ("$XDSDocumentEntryStatus", "$XDSSubmissionSetStatus", "$XDSFolderStatus")
 
 Through = Callable[[RegistryAddresses], RegistryAddresses]
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 async def until(condition: Callable[[], Awaitable[Any]], within_s: float = 30.0) -> None:

@@ -23,10 +23,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from node_serving import ct, dataset_bytes, part10
+from ports import free_ports
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from rich.console import Console
-from whole_region import FILES, HOST, IDS, PACE, ROOT, free_ports, until
+from whole_region import FILES, HOST, IDS, PACE, ROOT, until
 
 from crosslight.client.dimse import DimseClient
 from crosslight.client.xds import XdsClient

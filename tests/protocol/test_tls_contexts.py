@@ -11,7 +11,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
-from members_region import CLOCK, FILES, IDS, free_port
+from members_region import CLOCK, FILES, IDS
+from ports import free_ports
 
 from crosslight.runtime.http import Listener, peer_certificate
 from crosslight.runtime.tls import Credentials, Identity, client_context, expires_at, peer_identity
@@ -50,7 +51,7 @@ async def serving(context: ssl.SSLContext, seen: list[str]) -> AsyncIterator[str
 
     app = web.Application()
     app.add_routes([web.get("/", hello)])
-    port = free_port()
+    (port,) = free_ports(1)
     listener = Listener(app, "127.0.0.1", port, context)
     await listener.start()
     try:

@@ -1,0 +1,52 @@
+"""Ports on which nobody listens: below the range that the kernel gives to clients, each worker of a parallel run its own part."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+
+HOST = "127.0.0.1"
+_FIRST, _SHARE, _SHARES = 11_000, 5_000, 4
+_DICE = random.SystemRandom()
+_given: set[int] = set()
+
+
+def _share() -> int:
+    """The first port of this worker's part."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    return _FIRST + _SHARE * (int(worker) % _SHARES)
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_ports(count: int) -> list[int]:
+    """``count`` ports, none of which this process was given before."""
+    found: list[int] = []
+    for _ in range(10_000):
+        if len(found) == count:
+            return found
+        port = _share() + _DICE.randrange(_SHARE)
+        if port not in _given and _free(port):
+            _given.add(port)
+            found.append(port)
+    raise RuntimeError("no free ports")
+
+
+def free_base(blocks: int) -> int:
+    """A port, divisible by ten, with the first four ports of ``blocks`` tens free: a region's registry and its nodes."""
+    offsets = [10 * block + offset for block in range(blocks) for offset in range(4)]
+    for _ in range(1_000):
+        base = _share() + 10 * _DICE.randrange(_SHARE // 10 - blocks)
+        wanted = {base + offset for offset in offsets}
+        if not wanted & _given and all(_free(port) for port in wanted):
+            _given.update(wanted)
+            return base
+    raise RuntimeError("no free ports")
