@@ -6,12 +6,11 @@ Does not know patients or studies, only the shapes of their names.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from typing import NewType, Self
+from typing import Any, NewType, Self
 from uuid import UUID
 
 import nhs_number as _nhs
@@ -30,6 +29,7 @@ NHS_NUMBER_SYSTEM = "https://fhir.nhs.uk/Id/nhs-number"
 CHI_OID = Oid("2.16.840.1.113883.2.1.3.2.4.16.53")  # Scotland's Community Health Index number
 CHI_SYSTEM = "https://fhir.nhs.scot/Id/chi-number"
 
+_BLOCK = 64  # bytes of SHA-256's block
 _UID = re.compile(r"[0-9]++(?:\.[0-9]++)*+\Z")
 _STRICT_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*\Z")
 
@@ -232,10 +232,30 @@ class Version:
         return cls(int(epoch), int(n))
 
 
+@lru_cache(maxsize=1024)
+def _pads(key: bytes) -> tuple[Any, Any]:
+    """SHA-256 over the inner and the outer pad of a key (RFC 2104 2), to be copied."""
+    block = (key if len(key) <= _BLOCK else hashlib.sha256(key).digest()).ljust(_BLOCK, b"\0")
+    return tuple(hashlib.sha256(bytes(byte ^ pad for byte in block)) for pad in (0x36, 0x5C))  # type: ignore[return-value]
+
+
+def hmac_sha256(key: bytes, message: bytes) -> bytes:
+    """HMAC-SHA-256 of a short message, of which thousands are made with the same few keys.
+
+    Half the time of ``hmac.digest``, which also gives up the GIL each time.
+    """
+    inner, outer = _pads(key)
+    inner, outer = inner.copy(), outer.copy()
+    inner.update(message)
+    outer.update(inner.digest())
+    digest: bytes = outer.digest()
+    return digest
+
+
 @lru_cache(maxsize=4096)
 def study_tag(secret: bytes, study_uid: str) -> bytes:
     """The 80 bits that name a study among a member's: HMAC-SHA-256(member's secret, study UID), cut (D9)."""
-    return hmac.digest(secret, study_uid.encode("ascii"), "sha256")[:10]
+    return hmac_sha256(secret, study_uid.encode("ascii"))[:10]
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +339,7 @@ class IdFamily:
 def holding_fhir_id(region_key: bytes, member: int, record: str, study_uid: str) -> str:
     """The FHIR id of a holding: UUID v8 of HMAC-SHA-256(region's key; member, patient record, study) (D12)."""
     text = f"{member}\x1f{record}\x1f{study_uid}".encode()
-    number = int.from_bytes(hmac.digest(region_key, text, "sha256")[:16], "big")
+    number = int.from_bytes(hmac_sha256(region_key, text)[:16], "big")
     digits = f"{number & ~(0xF << 76) & ~(0b11 << 62) | 0x8 << 76 | 0b10 << 62:032x}"  # version and variant (RFC 9562 5.8)
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 

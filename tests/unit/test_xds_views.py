@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import fields, replace
 
 import pytest
@@ -149,6 +150,13 @@ def test_own_version_needs_the_secret() -> None:
     assert views.is_manifest(entry)
     assert not views.is_manifest(replace(entry, reference_ids=()))
     assert not views.is_manifest(replace(entry, format_code=Code("urn:ihe:rad:PDF", "x")))
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200))
+def test_the_keyed_hash_is_hmac(key: bytes, message: bytes) -> None:
+    from crosslight.standards.ids import hmac_sha256
+
+    assert hmac_sha256(key, message) == hmac.digest(key, message, "sha256")
 
 
 def test_every_kind_of_id_of_a_version_is_the_derived_one() -> None:
