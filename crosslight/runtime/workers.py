@@ -7,9 +7,10 @@ import multiprocessing
 import resource
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from crosslight.runtime.process import die_with_owner, die_with_parent
@@ -66,6 +67,7 @@ class Workers:
         self._children: ProcessPoolExecutor | None = None
         self._starting = threading.Lock()
         self._turn = threading.Semaphore(children)
+        self._going: set[asyncio.Task[Any]] = set()
 
     async def run(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking function of ours in a thread."""
@@ -112,20 +114,45 @@ class Workers:
         """
         with self._turn:
             pool = self._pool()
-            try:
+            with self._judged():
                 return pool.submit(fn, *args).result(timeout=self._timeout)
-            except TimeoutError:
-                self._drop_pool()
-                raise TooLarge("The object took too long to read.", why=f"Limit {self._timeout:.0f} s of work.") from None
-            except (BrokenProcessPool, MemoryError):
-                self._drop_pool()
-                raise TooLarge("The object needs too much memory to read.") from None
-            except (ValueError, OSError, RecursionError, ArithmeticError, LookupError, AttributeError, TypeError) as error:
-                raise Malformed("The object cannot be read.", why=type(error).__name__) from None
+
+    @contextmanager
+    def _judged(self) -> Iterator[None]:
+        """What a child's end, its time, or its error says of the bytes it was given."""
+        try:
+            yield
+        except TimeoutError:
+            self._drop_pool()
+            raise TooLarge("The object took too long to read.", why=f"Limit {self._timeout:.0f} s of work.") from None
+        except (BrokenProcessPool, MemoryError):
+            self._drop_pool()
+            raise TooLarge("The object needs too much memory to read.") from None
+        except (ValueError, OSError, RecursionError, ArithmeticError, LookupError, AttributeError, TypeError) as error:
+            raise Malformed("The object cannot be read.", why=type(error).__name__) from None
 
     async def run_bounded(self, fn: Callable[..., T], *args: Any) -> T:
-        """As :meth:`run_bounded_sync`, from the event loop."""
-        return await self.run(self.run_bounded_sync, fn, *args)
+        """As :meth:`run_bounded_sync`, from the event loop; without a thread where a child is free."""
+        pool = self._children
+        if pool is None or not self._turn.acquire(blocking=False):
+            return await self.run(self.run_bounded_sync, fn, *args)
+        task = asyncio.create_task(self._in_free_child(pool, fn, *args))
+        self._going.add(task)  # it goes on, within its time, when whoever asked has gone
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
+
+    async def _in_free_child(self, pool: ProcessPoolExecutor, fn: Callable[..., T], *args: Any) -> T:
+        try:
+            with self._judged():
+                async with asyncio.timeout(self._timeout):
+                    return await asyncio.wrap_future(pool.submit(fn, *args))
+        finally:
+            self._turn.release()
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._going.discard(task)
+        if not task.cancelled():
+            task.exception()  # told to whoever asked, if they are still there
 
     async def close(self) -> None:
         """Stop threads and children."""

@@ -18,7 +18,7 @@ from pydicom.uid import UID
 
 from crosslight.standards.dicom import accept, json
 from crosslight.standards.dicom.accept import EXPLICIT_LE, OCTETS, MediaRange, Offer
-from crosslight.standards.dicom.frames import FrameLayout, native_layout
+from crosslight.standards.dicom.frames import IMAGE_PIXEL, FrameLayout, native_layout
 from crosslight.standards.dicom.multipart import PartHead, RelatedWriter
 from crosslight.standards.dicom.transcode import can_decode
 from crosslight.standards.problem import Invalid, NotAcceptable, NotFound, TooLarge
@@ -31,7 +31,6 @@ from node.serve.release import Act
 from node.serve.stream import Held, read_at, send, send_pieces
 
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
-_IMAGE_PIXEL = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames", "PhotometricInterpretation")
 
 
 def frame_list(text: str, limit: int) -> list[int]:
@@ -61,7 +60,7 @@ async def layout_of(serve: ServeContext, found: StoredObject) -> FrameLayout:
         if not rows:
             raise await serve.missing(ref.study_uid, ref.series_uid, ref.sop_uid)
         row = orjson.loads(rows[0])
-        values = {name: json.text_of(row, name) for name in _IMAGE_PIXEL}
+        values = {name: json.text_of(row, name) for name in IMAGE_PIXEL}
         layout = native_layout(values, offset=found.pixel_offset, length=found.pixel_length)
     else:
         layout = await serve.bounded(layout_file, found.path)

@@ -15,11 +15,13 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
+from pydicom.pixels import pixel_array
 from pydicom.uid import ExplicitVRBigEndian, JPEGBaseline8Bit
 
+from crosslight.standards.dicom import render
 from crosslight.standards.dicom.frames import find_frames, native_layout
 from crosslight.standards.dicom.render import RenderOptions, parse_options, render_frame
-from crosslight.standards.dicom.transcode import can_decode, decode_frame, transcode
+from crosslight.standards.dicom.transcode import can_decode, decode_frame, pixels_of, transcode
 from crosslight.standards.problem import CrosslightError, Invalid, Malformed, NotAcceptable, NotFound, TooLarge
 
 PNG = RenderOptions(media="image/png")
@@ -199,6 +201,31 @@ def test_frames_of_every_sample_are_where_the_layout_says(path: Path) -> None:
         else:
             assert b"".join(frames) == ds.PixelData[: len(b"".join(frames))]
             assert len(ds.PixelData) - len(b"".join(frames)) in (0, 1) or path.name == "MR_small_padded.dcm"
+
+
+@pytest.mark.parametrize("path", samples(), ids=lambda p: p.name)
+def test_a_frame_alone_is_what_pydicom_reads_of_the_whole(path: Path) -> None:
+    """Values that are looked up in a table give the same picture as each by itself."""
+    if path.name in UNREADABLE:
+        pytest.skip("not readable as it stands")
+    ds = pydicom.dcmread(path, stop_before_pixels=True)
+    for frame in range(1, min(3, int(ds.get("NumberOfFrames") or 1)) + 1):
+        try:
+            expected = pixel_array(path, index=frame - 1)
+        except Exception:
+            return
+        with path.open("rb") as source:
+            header = pydicom.dcmread(source, stop_before_pixels=True)
+            pixels = pixels_of(source, header, frame)
+        assert pixels.dtype == expected.dtype
+        assert np.array_equal(pixels, expected)
+        if render._is_colour(ds):
+            continue
+        for window in (None, (40.0, 400.0, "linear"), (100.0, 0.5, "sigmoid")):
+            with_table = render._grey(ds, pixels, frame - 1, window)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(render, "_distinct", lambda pixels, every: None)
+                assert np.array_equal(with_table, render._grey(ds, pixels, frame - 1, window))
 
 
 def test_one_bit_frames_are_cut_at_their_bits() -> None:

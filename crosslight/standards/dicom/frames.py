@@ -18,6 +18,9 @@ _ITEM, _SEQUENCE_DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _ENCAPSULATED_HEADER = 12  # tag, VR, reserved, undefined length: encapsulation is always Explicit VR Little Endian
 MAX_FRAGMENTS = 200_000
 
+#: The attributes that say how large a native frame is.
+IMAGE_PIXEL = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames", "PhotometricInterpretation")
+
 Span = tuple[int, int]  # offset in the file, length
 
 
@@ -62,8 +65,7 @@ def native_layout(values: dict[str, Any], *, offset: int, length: int) -> FrameL
     """The layout of native Pixel Data from its Image Pixel attributes.
 
     Args:
-        values: ``Rows``, ``Columns``, ``SamplesPerPixel``, ``BitsAllocated``, ``NumberOfFrames``,
-            ``PhotometricInterpretation``.
+        values: Those of :data:`IMAGE_PIXEL`.
         offset: Of the value of Pixel Data in the file.
         length: Of that value.
 
@@ -119,10 +121,7 @@ def _find(source: BinaryIO) -> FrameLayout:
         offset, length = start + 8, struct.unpack("<I", header[4:8])[0]
     else:
         offset, length = start + 12, struct.unpack(order + "I", header[8:12])[0]
-    values = {
-        name: ds.get(name)
-        for name in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames", "PhotometricInterpretation")
-    }
+    values = {name: ds.get(name) for name in IMAGE_PIXEL}
     return native_layout(values, offset=offset, length=length)
 
 

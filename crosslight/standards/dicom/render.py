@@ -154,9 +154,42 @@ def _grey(
     ds: pydicom.Dataset, pixels: npt.NDArray[Any], index: int, asked: tuple[float, float, str] | None
 ) -> npt.NDArray[np.uint8]:
     groups = _functional_groups(ds, index)
-    values = np.asarray(_modality(ds, groups, pixels), dtype=np.float64)
     voi = asked or _stored_window(groups.get("FrameVOILUTSequence", ds), ds)
-    lut = ds.get("VOILUTSequence") if asked is None else None
+    pixels = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
+    found = _distinct(pixels, every=voi is None)
+    if found is None:
+        return _shades(ds, groups, pixels, voi, asked is not None)
+    unsigned = np.dtype(f"u{pixels.itemsize}")
+    table = np.zeros(1 << 16, dtype=np.uint8)
+    table[found.view(unsigned)] = _shades(ds, groups, found, voi, asked is not None)
+    shades: npt.NDArray[np.uint8] = table[pixels.view(unsigned)]
+    return shades
+
+
+def _distinct(pixels: npt.NDArray[Any], *, every: bool) -> npt.NDArray[Any] | None:
+    """The values that stand in ``pixels`` (``every``: none that does not), where they are few beside the pixels: what is done to
+    a value is then done once. None: do it to each pixel."""
+    if pixels.dtype.kind not in "iu" or pixels.itemsize > 2 or not pixels.size:
+        return None
+    low, high = int(pixels.min()), int(pixels.max())
+    if high - low >= pixels.size // 2:
+        return None
+    if not every:
+        return np.arange(low, high + 1).astype(pixels.dtype)
+    unsigned = np.dtype(f"u{pixels.itemsize}")
+    return np.flatnonzero(np.bincount(pixels.ravel().view(unsigned))).astype(unsigned).view(pixels.dtype)
+
+
+def _shades(
+    ds: pydicom.Dataset,
+    groups: dict[str, pydicom.Dataset],
+    pixels: npt.NDArray[Any],
+    voi: tuple[float, float, str] | None,
+    asked: bool,
+) -> npt.NDArray[np.uint8]:
+    """Stored values to shades of grey."""
+    values = np.asarray(_modality(ds, groups, pixels), dtype=np.float64)
+    lut = ds.get("VOILUTSequence") if not asked else None
     if voi is not None:
         unit = _windowed(values, *voi)
     elif lut:

@@ -13,6 +13,7 @@ import pydicom
 from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from crosslight.standards.dicom.frames import IMAGE_PIXEL, native_layout
 from crosslight.standards.problem import CrosslightError, NotAcceptable, TooLarge
 
 _SWAP_BYTES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
@@ -78,11 +79,50 @@ def decode_frame(source: BinaryIO, frame: int, max_pixels: int) -> bytes:
 
 
 def pixels_of(source: BinaryIO, header: pydicom.Dataset, frame: int) -> np.ndarray[Any, Any]:
-    """The pixels of one frame (from 1); ``header`` is the data set without pixels. YBR comes out as RGB."""
-    if header.file_meta.TransferSyntaxUID.is_deflated:  # cannot be read in place
+    """The pixels of one frame (from 1). YBR comes out as RGB.
+
+    Args:
+        source: The file; where it stands, if it was read up to there, is Pixel Data.
+        header: The data set without pixels.
+        frame: Which.
+    """
+    syntax = header.file_meta.TransferSyntaxUID
+    if syntax.is_deflated:  # cannot be read in place
         source.seek(0)
         return np.asarray(pixel_array(pydicom.dcmread(source), index=frame - 1))
+    if not syntax.is_encapsulated and syntax.is_little_endian and (data := _native(source, header, frame)) is not None:
+        return np.asarray(get_decoder(syntax).as_array(data, index=0, **_described(header))[0])
+    source.seek(0)
     return np.asarray(pixel_array(source, index=frame - 1))
+
+
+def _native(source: BinaryIO, header: pydicom.Dataset, frame: int) -> bytes | None:
+    """The bytes of a native frame alone; None where it is not one that is whole bytes of Pixel Data (7FE0,0010)."""
+    start = source.tell()
+    head = source.read(12)
+    implicit = header.file_meta.TransferSyntaxUID.is_implicit_VR
+    if head[:4] != b"\xe0\x7f\x10\x00" or (not implicit and head[4:6] not in (b"OB", b"OW")):
+        return None
+    offset, length = (start + 8, head[4:8]) if implicit else (start + 12, head[8:12])
+    layout = native_layout(
+        {name: header.get(name) for name in IMAGE_PIXEL}, offset=offset, length=int.from_bytes(length, "little")
+    )
+    if layout.frame_bits % 8 or frame > layout.frames:
+        return None
+    source.seek(layout.spans_of(frame)[0][0])
+    return source.read(layout.frame_bytes)
+
+
+def _described(header: pydicom.Dataset) -> dict[str, Any]:
+    """What the decoder must know of one frame."""
+    samples = int(header.get("SamplesPerPixel") or 1)
+    found = {
+        "rows": header.Rows, "columns": header.Columns, "samples_per_pixel": samples, "number_of_frames": 1,
+        "photometric_interpretation": header.PhotometricInterpretation, "bits_allocated": header.BitsAllocated,
+        "bits_stored": header.get("BitsStored") or header.BitsAllocated, "pixel_keyword": "PixelData",
+        "pixel_representation": header.get("PixelRepresentation") or 0,
+    }  # fmt: skip
+    return found | ({"planar_configuration": header.get("PlanarConfiguration") or 0} if samples > 1 else {})
 
 
 def _check_size(ds: pydicom.Dataset, max_pixels: int) -> None:
