@@ -24,10 +24,9 @@ from registry.coverage import Coverage, compute
 from registry.identity.store import IdentityStore
 from registry.index.store import IndexStore
 from registry.members.model import Directory
-from registry.questions import Answer, ByObject, ByPatient, DirectoryQuestion, Patients, Question
+from registry.questions import Answer, ByPopulation, Question
 
 MAX_AUDITED = 2000  # numbers of patients, or studies, of one act that are named one by one
-MAX_BRIEF = 20  # names in a question that is answered at once
 log = get_logger("ask")
 
 
@@ -84,7 +83,8 @@ class Ask:
             await self._audit.begin(entry)
             await self._audit.end(entry, "denied")
             raise Forbidden("You may not ask this here.", why=decision.rule)
-        found = await self._db.read("ask", lambda tx: self._found(tx, principal, face, question), brief=_is_brief(question))
+        read = self._db.read if isinstance(question, ByPopulation) else self._db.read_near
+        found = await read("ask", lambda tx: self._found(tx, principal, face, question))
         entry = _with_objects(entry, found)
         await self._audit.begin(entry)
         answer = self._answer(found, correlation)
@@ -131,18 +131,6 @@ class Ask:
         """Wait until the outcomes still being written are committed."""
         while self._outcomes:
             await asyncio.gather(*self._outcomes)
-
-
-def _is_brief(question: Question) -> bool:
-    """Whether a question is bounded by a patient's or a few objects' keys: not by a name, nor by the region."""
-    match question:
-        case ByPatient(patient=who) | Patients(patient=who):
-            return not who.family and len(who.identifiers) <= MAX_BRIEF
-        case ByObject():
-            names = (question.fhir_ids, question.study_uids, question.accessions, question.entry_uuids, question.unique_ids)
-            return sum(map(len, names)) <= MAX_BRIEF
-        case _:
-            return isinstance(question, DirectoryQuestion)
 
 
 def _with_objects(entry: AuditEntry, found: Found) -> AuditEntry:

@@ -24,14 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from crosslight.runtime.postgres import PostgresDb
-from crosslight.runtime.transactions import Db, Engine, Row, T, Tx, insert_sql, split_statements, timed, translated
+from crosslight.runtime.transactions import NEAR_STEPS, Db, Engine, Row, T, Tx, insert_sql, split_statements, timed, translated
 from crosslight.standards.problem import ConfigError, StorageError
 
 __all__ = ["LAZY_S", "Db", "Engine", "PostgresDb", "Row", "SqliteDb", "Tx", "open_db", "split_statements"]
 
 LAZY_S = 0.05  # longest wait of a lazy write for one that is not
 MAX_ROWS = 64  # of one INSERT
-NEAR_STEPS = 20_000  # of SQLite's virtual machine: about a millisecond
 
 
 class _SqliteTx:
@@ -190,15 +189,10 @@ class SqliteDb:
     async def write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> T:
         return await asyncio.wrap_future(self.submit_write(name, fn, lazy=lazy))
 
-    async def read(self, name: str, fn: Callable[[Tx], T], *, brief: bool = False) -> T:
-        if brief and not self._closed:
-            found: T = timed(name, self._read)(fn)
-            return found
+    async def read(self, name: str, fn: Callable[[Tx], T]) -> T:
         return await asyncio.wrap_future(self.submit_read(name, fn))
 
     async def read_near(self, name: str, fn: Callable[[Tx], T], *, steps: int = NEAR_STEPS) -> T:
-        """As a brief ``read`` of what is mostly brief: what takes more steps, or would wait for a lock, is begun again in a
-        reader's thread, so ``fn`` may run twice."""
         if self._closed:
             raise StorageError("The database is closed.")
         near: _Near | None = getattr(self._local, "near", None)

@@ -12,7 +12,7 @@ import psycopg.rows
 from psycopg_pool import ConnectionPool
 
 from crosslight.runtime.pg_columns import columns, register
-from crosslight.runtime.transactions import Engine, Row, T, Tx, insert_sql, split_statements, timed, translated
+from crosslight.runtime.transactions import NEAR_STEPS, Engine, Row, T, Tx, insert_sql, split_statements, timed, translated
 from crosslight.standards.problem import StorageError, Unavailable
 
 _RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
@@ -125,7 +125,10 @@ class PostgresDb:
     async def write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> T:
         return await asyncio.wrap_future(self.submit_write(name, fn))
 
-    async def read(self, name: str, fn: Callable[[Tx], T], *, brief: bool = False) -> T:
+    async def read_near(self, name: str, fn: Callable[[Tx], T], *, steps: int = NEAR_STEPS) -> T:
+        return await self.read(name, fn)
+
+    async def read(self, name: str, fn: Callable[[Tx], T]) -> T:
         return await asyncio.wrap_future(self.submit_read(name, fn))
 
     async def close(self) -> None:

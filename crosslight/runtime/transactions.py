@@ -19,6 +19,7 @@ T = TypeVar("T")
 log = get_logger("db")
 
 SLOW_S = 1.0
+NEAR_STEPS = 20_000  # of SQLite's virtual machine: about a millisecond
 
 
 class Tx(Protocol):
@@ -63,9 +64,13 @@ class Db(Protocol):
 
     engine: Engine
 
-    async def read(self, name: str, fn: Callable[[Tx], T], *, brief: bool = False) -> T:
-        """Run a reading function. A ``brief`` one reads a few rows by key, whatever the size of the tables: an embedded database
-        then answers on the event loop, which costs less than handing it to a thread."""
+    async def read(self, name: str, fn: Callable[[Tx], T]) -> T:
+        """Run a reading function."""
+        ...
+
+    async def read_near(self, name: str, fn: Callable[[Tx], T], *, steps: int = NEAR_STEPS) -> T:
+        """As ``read``, of what is mostly short: an embedded database runs it in the caller's own thread, on the event loop. What
+        takes more ``steps``, or would wait for a lock, is begun again in a reader's thread, so ``fn`` may run twice."""
         ...
 
     async def write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> T:

@@ -1,4 +1,4 @@
-"""What both databases do alike: lazy writes share the next commit; many rows, brief reads."""
+"""What both databases do alike: lazy writes share the next commit; many rows, near reads."""
 
 from __future__ import annotations
 
@@ -81,16 +81,16 @@ async def test_many_rows_are_each_inserted_once(database: Db, count: int) -> Non
     assert found == [(n, f"row {n}!" if n < 3 else f"row {n}") for n in range(count)]
 
 
-async def test_a_brief_read_sees_what_was_committed(database: Db) -> None:
+async def test_a_near_read_sees_what_was_committed(database: Db) -> None:
     await database.write("make", lambda tx: tx.execute("CREATE TABLE one (n BIGINT)"))
     await database.write("fill", lambda tx: tx.execute("INSERT INTO one VALUES (1)"))
-    assert await database.read("rows", lambda tx: tx.rows("SELECT n FROM one"), brief=True) == [(1,)]
+    assert await database.read_near("rows", lambda tx: tx.rows("SELECT n FROM one")) == [(1,)]
     here = threading.current_thread()
-    there = await database.read("thread", lambda tx: threading.current_thread(), brief=True)
+    there = await database.read_near("thread", lambda tx: threading.current_thread())
     assert (there is here) == (database.engine == "sqlite")
     with pytest.raises(Exception, match=r"nowhere|database"):
-        await database.read("bad", lambda tx: tx.rows("SELECT n FROM nowhere"), brief=True)
-    assert await database.read("rows", lambda tx: tx.rows("SELECT n FROM one"), brief=True) == [(1,)]
+        await database.read_near("bad", lambda tx: tx.rows("SELECT n FROM nowhere"))
+    assert await database.read_near("rows", lambda tx: tx.rows("SELECT n FROM one")) == [(1,)]
 
 
 async def test_postgres_keeps_what_it_has_prepared(postgres_dsn: str) -> None:

@@ -313,15 +313,15 @@ async def test_a_patients_answer_costs_one_reading_transaction_and_one_write(roo
     reads, writes = room.db.read, room.db.submit_write
     done: list[str] = []
 
-    async def read(name: str, fn: Any, *, brief: bool = False) -> Any:
+    async def read(name: str, fn: Any) -> Any:
         done.append(name)
-        return await reads(name, fn, brief=brief)
+        return await reads(name, fn)
 
     def write(name: str, fn: Any) -> Any:
         done.append(name)
         return writes(name, fn)
 
-    monkeypatch.setattr(room.db, "read", read)
+    monkeypatch.setattr(room.db, "read_near", read)
     monkeypatch.setattr(room.db, "submit_write", write)
     async with room.ask.question(clinician(), face="fhir", action="search", question=_by(nhs(1)), correlation="x") as answer:
         assert len(answer.holdings) == 3
