@@ -199,10 +199,14 @@ async def test_explicit_little_endian_when_it_is_asked_for(node: Served) -> None
     after = pydicom.dcmread(BytesIO(body))
     assert after.file_meta.TransferSyntaxUID == ELE
     assert after.PixelData == before.PixelData
-    lossless = pydicom.dcmread(files["SC_rgb_jpeg_gdcm.dcm"])  # no decoder for JPEG lossless here
-    status, _, body = await get(node, f"/studies/{lossless.StudyInstanceUID}", f"{DICOM_PARTS}; transfer-syntax={ELE}")
+    video = pydicom.dcmread(files["SC_rgb_jpeg_gdcm.dcm"])
+    video.SOPInstanceUID = video.file_meta.MediaStorageSOPInstanceUID = "1.2.9.9"
+    video.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.102"  # MPEG-4: nothing here decodes it
+    await node.add(part10(video))
+    url = f"/studies/{video.StudyInstanceUID}/series/{video.SeriesInstanceUID}/instances/1.2.9.9"
+    status, _, body = await get(node, url, f"{DICOM_PARTS}; transfer-syntax={ELE}")
     assert status == 406
-    assert b"1.2.840.10008.1.2.4" in body
+    assert b"1.2.840.10008.1.2.4.102" in body
     assert list(node.serve.spool.iterdir()) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -16,18 +17,19 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import pixel_array
-from pydicom.uid import ExplicitVRBigEndian, JPEGBaseline8Bit
+from pydicom.uid import ExplicitVRBigEndian, JPEGBaseline8Bit, JPEGLossless
 
-from crosslight.standards.dicom import render
+from crosslight.standards.dicom import jpeg, render
 from crosslight.standards.dicom.frames import find_frames, native_layout
 from crosslight.standards.dicom.render import RenderOptions, parse_options, render_frame
 from crosslight.standards.dicom.transcode import can_decode, decode_frame, pixels_of, transcode
 from crosslight.standards.problem import CrosslightError, Invalid, Malformed, NotAcceptable, NotFound, TooLarge
 
 PNG = RenderOptions(media="image/png")
-#: Of pydicom's files: cut short or wrong on purpose, or in a codec that is not installed (12-bit and lossless JPEG).
+#: Of pydicom's files: cut short or wrong on purpose; and those in a codec that a platform without imagecodecs has not.
 UNREADABLE = {"MR_truncated.dcm", "badVR.dcm", "SC_rgb_jpeg.dcm", "JPEG2000-embedded-sequence-delimiter.dcm"}
-NO_CODEC = {"JPEG-lossy.dcm", "JPGExtended.dcm", "SC_rgb_jpeg_gdcm.dcm"}
+WITH_CODEC = jpeg.is_available(JPEGLossless)
+NO_CODEC = set() if WITH_CODEC else {"JPEG-lossy.dcm", "JPGExtended.dcm", "SC_rgb_jpeg_gdcm.dcm"}
 
 
 def picture(ds: Dataset, options: RenderOptions = PNG, frame: int = 1, max_pixels: int = 1 << 24) -> npt.NDArray[Any]:
@@ -280,8 +282,24 @@ def test_every_sample_is_given_in_explicit_little_endian_or_refused(path: Path) 
 def test_what_can_be_decoded() -> None:
     assert can_decode(ExplicitVRBigEndian)
     assert can_decode("1.2.840.10008.1.2.4.90")
-    assert not can_decode("1.2.840.10008.1.2.4.57")
+    assert can_decode(JPEGLossless) is WITH_CODEC
+    assert not can_decode("1.2.840.10008.1.2.4.102")  # MPEG-4
     assert not can_decode("1.2.3")
+
+
+@pytest.mark.skipif(not WITH_CODEC, reason="no imagecodecs for this platform")
+@pytest.mark.parametrize("sample", ["CT_small.dcm", "MR_small.dcm", "examples_rgb_color.dcm"])
+def test_lossless_jpeg_as_another_coder_writes_it(tmp_path: Path, sample: str) -> None:
+    """What most archives hold; dcmtk codes it, signed and in colour too."""
+    source, coded = {p.name: p for p in node_serving.sample_files()}[sample], tmp_path / "coded.dcm"
+    subprocess.run(["dcmcjpeg", "+e1", source, coded], check=True)
+    before, after = pydicom.dcmread(source), BytesIO()
+    with coded.open("rb") as handle:
+        transcode(handle, after, 1 << 26)
+        handle.seek(0)
+        assert render_frame(handle, 1, PNG, 1 << 24) == render_frame(BytesIO(source.read_bytes()), 1, PNG, 1 << 24)
+    after.seek(0)
+    assert np.array_equal(pydicom.dcmread(after).pixel_array, before.pixel_array)
 
 
 @pytest.mark.parametrize("path", samples())

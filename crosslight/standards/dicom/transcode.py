@@ -13,8 +13,11 @@ import pydicom
 from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from crosslight.standards.dicom import jpeg
 from crosslight.standards.dicom.frames import IMAGE_PIXEL, native_layout
 from crosslight.standards.problem import CrosslightError, NotAcceptable, TooLarge
+
+jpeg.register()
 
 _SWAP_BYTES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
