@@ -6,9 +6,9 @@ What comes from the wire is checked for shape and bounds here; whether it may be
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Sized
 from functools import lru_cache
-from typing import Any, get_args
+from typing import TypeVar, get_args
 from zoneinfo import ZoneInfo
 
 from crosslight.pb import feed_pb2 as pb
@@ -31,33 +31,25 @@ MAX_SERIES = 20_000
 MAX_LIST = 1_000  # identifiers, codes, modalities of one study
 MAX_TEXT = 10_240  # characters of one value: LT's limit (PS3.5 6.2)
 MAX_UID = 64
-_HARMLESS = 2 * MAX_LIST  # bytes of a message in which no list and no text can be over its bound: an item takes two at least
 
 _SHA1 = re.compile(r"[0-9a-f]{40}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _DTM = re.compile(r"[0-9]{4}([0-9]{2}){0,5}\Z")
 _OFFSET = re.compile(r"[+-][0-9]{4}\Z")
+C = TypeVar("C", bound=Sized)
 _ZONE_SOURCES, _DETAILS, _PROGRESSES = (frozenset(get_args(kind)) for kind in (ZoneSource, Detail, Progress))
 
 
-def _checked_bounds(message: Any, where: str) -> None:
-    """Refuse a message in which a list or a text is over its bound, at any depth.
+def _bounded(items: C, where: str, limit: int = MAX_LIST) -> C:
+    if len(items) > limit:
+        raise TooLarge(f"Too many values of {where}.", why=f"Limit here: {limit}.", where=where)
+    return items
 
-    Raises:
-        TooLarge: with the place.
-    """
-    if message.ByteSize() <= _HARMLESS:
-        return
-    for field, value in message.ListFields():
-        place, limit = f"{where}.{field.name}", MAX_SERIES if field.name == "series" else MAX_LIST
-        items = value if field.is_repeated else (value,)
-        if len(items) > limit:
-            raise TooLarge(f"Too many values of {place}.", why=f"Limit here: {limit}.", where=place)
-        for item in items:
-            if isinstance(item, str) and len(item) > MAX_TEXT:
-                raise TooLarge(f"{place} is too long.", why=f"Limit here: {MAX_TEXT} characters.", where=place)
-            if field.message_type is not None:
-                _checked_bounds(item, place)
+
+def _check_texts(where: str, *texts: str) -> None:
+    for text in texts:
+        if len(text) > MAX_TEXT:
+            raise TooLarge(f"A text of {where} is too long.", why=f"Limit here: {MAX_TEXT} characters.", where=where)
 
 
 @lru_cache(maxsize=4096)
@@ -156,39 +148,23 @@ def version_from_pb(message: pb.Version) -> Version:
     return Version(message.epoch, message.n)
 
 
-def _identifier(message: pb.Identifier, where: str) -> Identifier:
-    value, authority = message.value, message.authority
-    if not value:
-        raise Invalid(f"{where} has no value.", where=where)
-    if authority and (len(authority) > MAX_UID or not _is_common_uid(authority)):
-        raise Invalid(f"The authority of {where} is not an OID.", where=where)
-    return Identifier(value, authority, message.namespace)
-
-
 def identifier_from_pb(message: pb.Identifier, where: str) -> Identifier:
     """An identifier.
 
     Raises:
         Invalid: without a value, or under an authority that is no OID. TooLarge: over the bounds of this module.
     """
-    _checked_bounds(message, where)
-    return _identifier(message, where)
+    value, authority, namespace = message.value, message.authority, message.namespace
+    if not value:
+        raise Invalid(f"{where} has no value.", where=where)
+    if authority and (len(authority) > MAX_UID or not _is_common_uid(authority)):
+        raise Invalid(f"The authority of {where} is not an OID.", where=where)
+    _check_texts(where, value, namespace)
+    return Identifier(value, authority, namespace)
 
 
-def _identifiers(messages: Iterable[pb.Identifier], where: str) -> tuple[Identifier, ...]:
-    return tuple([_identifier(message, where) for message in messages])
-
-
-def _patient(message: pb.Patient) -> Patient:
-    return Patient(
-        local=_identifier(message.local, "patient.local"),
-        others=_identifiers(message.others, "patient.others"),
-        name=PersonName(message.name),
-        birth_date=message.birth_date,
-        sex=message.sex,
-        postcode=message.postcode,
-        traced=message.traced,
-    )
+def _identifiers(messages: Collection[pb.Identifier], where: str) -> tuple[Identifier, ...]:
+    return tuple([identifier_from_pb(message, where) for message in _bounded(messages, where)])
 
 
 def patient_from_pb(message: pb.Patient) -> Patient:
@@ -197,15 +173,25 @@ def patient_from_pb(message: pb.Patient) -> Patient:
     Raises:
         Invalid: as :func:`identifier_from_pb`. TooLarge: over the bounds of this module.
     """
-    _checked_bounds(message, "patient")
-    return _patient(message)
+    name, birth_date, sex, postcode = message.name, message.birth_date, message.sex, message.postcode
+    _check_texts("patient", name, birth_date, sex, postcode)
+    return Patient(
+        local=identifier_from_pb(message.local, "patient.local"),
+        others=_identifiers(message.others, "patient.others"),
+        name=PersonName(name),
+        birth_date=birth_date,
+        sex=sex,
+        postcode=postcode,
+        traced=message.traced,
+    )
 
 
 def _time_from_pb(message: pb.StudyTime) -> StudyTime:
-    zone, source = message.zone, message.zone_source
+    date, time, zone, source = message.date, message.time, message.zone, message.zone_source
+    _check_texts("time", date, time)
     return StudyTime(
-        date=message.date,
-        time=message.time,
+        date=date,
+        time=time,
         zone=_zone(zone) if zone else "",
         zone_source=source if source in _ZONE_SOURCES else "none",  # type: ignore[arg-type]
     )
@@ -231,18 +217,33 @@ def _sop_class(message: pb.SopClassCount) -> tuple[str, int]:
 
 
 def _series_from_pb(message: pb.Series) -> SeriesRecord:
+    modality, number, description, body_site = message.modality, message.number, message.description, message.body_site
+    laterality, digest = message.laterality, message.digest
+    _check_texts("series", modality, number, description, body_site, laterality, digest)
     return SeriesRecord(
         series_uid=checked_uid(message.series_uid, "series.series_uid"),
-        modality=message.modality,
-        number=message.number,
-        description=message.description,
-        body_site=message.body_site,
-        laterality=message.laterality,
+        modality=modality,
+        number=number,
+        description=description,
+        body_site=body_site,
+        laterality=laterality,
         n_instances=message.n_instances,
-        sop_classes=tuple([_sop_class(one) for one in message.sop_classes]),
+        sop_classes=tuple([_sop_class(one) for one in _bounded(message.sop_classes, "series.sop_classes")]),
         time=_time_from_pb(message.time),
-        digest=message.digest,
+        digest=digest,
     )
+
+
+def _coded(message: pb.Coded) -> Coded:
+    value, scheme, meaning = message.value, message.scheme, message.meaning
+    _check_texts("code", value, scheme, meaning)
+    return Coded(value, scheme, meaning)
+
+
+def _texts(values: Collection[str], where: str) -> tuple[str, ...]:
+    found = tuple(_bounded(values, where))
+    _check_texts(where, *found)
+    return found
 
 
 def study_from_pb(message: pb.Study) -> StudyRecord:
@@ -255,22 +256,24 @@ def study_from_pb(message: pb.Study) -> StudyRecord:
     detail, progress = message.detail, message.progress
     if detail not in _DETAILS or progress not in _PROGRESSES:
         raise Invalid("A study without its detail or progress.", why="D14, D17.", where="study.detail")
-    _checked_bounds(message, "study")
+    study_id, description, reason = message.study_id, message.description, message.reason
+    referrer, institution = message.referrer, message.institution
+    _check_texts("study", study_id, description, reason, referrer, institution)
     return StudyRecord(
         study_uid=checked_uid(message.study_uid, "study.study_uid"),
-        patient=_patient(message.patient),
+        patient=patient_from_pb(message.patient),
         accessions=_identifiers(message.accessions, "study.accessions"),
         orders=_identifiers(message.orders, "study.orders"),
-        study_id=message.study_id,
-        description=message.description,
-        procedure_codes=tuple([Coded(c.value, c.scheme, c.meaning) for c in message.procedure_codes]),
-        reason=message.reason,
-        referrer=message.referrer,
-        institution=message.institution,
+        study_id=study_id,
+        description=description,
+        procedure_codes=tuple([_coded(c) for c in _bounded(message.procedure_codes, "study.procedure_codes")]),
+        reason=reason,
+        referrer=referrer,
+        institution=institution,
         time=_time_from_pb(message.time),
-        modalities=tuple(message.modalities),
-        body_sites=tuple(message.body_sites),
-        series=tuple([_series_from_pb(s) for s in message.series]),
+        modalities=_texts(message.modalities, "study.modalities"),
+        body_sites=_texts(message.body_sites, "study.body_sites"),
+        series=tuple([_series_from_pb(s) for s in _bounded(message.series, "study.series", MAX_SERIES)]),
         n_series=message.n_series,
         n_instances=message.n_instances,
         detail=detail,  # type: ignore[arg-type]

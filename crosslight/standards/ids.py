@@ -317,6 +317,12 @@ class DerivedId:
         return cls(kind, version, ((payload >> 2) & ((1 << 80) - 1)).to_bytes(10, "big"))
 
 
+@lru_cache(maxsize=4096)
+def id_family(version: Version, tag: bytes) -> IdFamily:
+    """Every id of one version of one study."""
+    return IdFamily(version, tag)
+
+
 class IdFamily:
     """Every id of one version of one study: they differ in their kind alone, which is the first byte (D9)."""
 

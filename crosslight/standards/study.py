@@ -158,8 +158,9 @@ def _readings(local: datetime, zone: str) -> list[datetime]:
         return [local.replace(tzinfo=UTC) - (offset if zone[0] == "+" else -offset)]
     if not zone:
         return [local.replace(tzinfo=UTC)]
-    info = ZoneInfo(zone)
-    return [local.replace(tzinfo=info, fold=fold).astimezone(UTC) for fold in (0, 1)]
+    info, known = ZoneInfo(zone), local.replace(tzinfo=UTC)
+    offsets = {info.utcoffset(local), info.utcoffset(local.replace(fold=1))}
+    return [known - offset for offset in offsets if offset is not None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import zstandard
 
-from crosslight.standards.ids import DerivedId, IdFamily, Kind, Version, study_tag
+from crosslight.standards.ids import DerivedId, Kind, Version, id_family, study_tag
 from crosslight.standards.problem import StorageError
 from crosslight.standards.study import ManifestFacts, Patient, patient_from_json, patient_to_json
 from crosslight.standards.xds.publication import Publication, Source, Status
@@ -198,9 +198,9 @@ def publication_array(publication: Publication, digest: str, secret: bytes) -> t
 
 def derived_ids(version: Version, replaces: Version | None, tag: bytes) -> dict[str, str]:
     """Every id of a publication of ours: fields of Publication, and ``document_uid``."""
-    own = IdFamily(version, tag)
+    own = id_family(version, tag)
     found = {name: own.uid(kind) if is_uid else own.urn(kind) for name, kind, is_uid in _ID_KINDS}
-    found["replaces_entry_uuid"] = IdFamily(replaces, tag).urn(Kind.DOCUMENT_ENTRY) if replaces else ""
+    found["replaces_entry_uuid"] = id_family(replaces, tag).urn(Kind.DOCUMENT_ENTRY) if replaces else ""
     found["replaces_uuid"] = own.urn(Kind.REPLACES) if replaces else ""
     return found
 
@@ -216,7 +216,7 @@ def fold_ids(publication: Publication, secret: bytes) -> tuple[Any, dict[str, st
     if publication.version is None:
         return 0, stated
     own = tag = study_tag(secret, publication.record.study_uid)
-    if publication.entry_uuid != IdFamily(publication.version, own).urn(Kind.DOCUMENT_ENTRY):
+    if publication.entry_uuid != id_family(publication.version, own).urn(Kind.DOCUMENT_ENTRY):
         entry = DerivedId.parse(publication.entry_uuid)
         tag = entry.tag if entry is not None else own
     target = DerivedId.parse(publication.replaces_entry_uuid) if publication.replaces_entry_uuid else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
-from crosslight.standards.ids import IdFamily, Kind, Oid, Version, study_tag
+from crosslight.standards.ids import Kind, Oid, Version, id_family, study_tag
 from crosslight.standards.study import ManifestFacts, StudyRecord
 
 Status = Literal["Approved", "Deprecated"]
@@ -65,7 +65,7 @@ class Publication:
     ) -> Self:
         """One of our own: every id follows from the member's secret, the version and the study (D9)."""
         tag = study_tag(secret, record.study_uid)
-        own = IdFamily(version, tag)
+        own = id_family(version, tag)
         return cls(
             source=source,
             record=record,
@@ -76,7 +76,7 @@ class Publication:
             submission_uid=own.uid(Kind.SUBMISSION),
             submission_time=submission_time,
             has_member_uuid=own.urn(Kind.HAS_MEMBER),
-            replaces_entry_uuid=IdFamily(replaces, tag).urn(Kind.DOCUMENT_ENTRY) if replaces else "",
+            replaces_entry_uuid=id_family(replaces, tag).urn(Kind.DOCUMENT_ENTRY) if replaces else "",
             replaces_uuid=own.urn(Kind.REPLACES) if replaces else "",
             status=status,
         )
