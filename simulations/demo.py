@@ -16,13 +16,16 @@ from rich.panel import Panel
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from crosslight.client.http import HttpClient, trusting
 from crosslight.standards.problem import CrosslightError
 from simulations.layout import CALLING_AET, HOST
 from simulations.plan import Chapter, make_chapter
 from simulations.region import TOKEN_RENEW_S, DemoRegion
 from simulations.story import STEPS, Step, StoryError
 from simulations.topology import Topology
+from simulations.watch import Watch
 
+LOOK_S = 2.0  # how often what the nodes hold is compared with the endpoints file
 OPEN_BANNER = (
     "[bold]OPEN DEMO: no sign-in, no TLS, on every port.[/bold]\n"
     "For pointing ordinary tools at it, on this machine only. Never put anything real into it."
@@ -91,13 +94,17 @@ class Demo:
         except CrosslightError as error:
             self._failed(error)
             return 1
-        self._told = True
-        await self._rewrite()
-        self._show()
-        if self.options.once:
-            return 0
-        self.console.print("\nThe region stays up. Ctrl-C ends it; its state is kept.")
-        await self._stay(stop)
+        async with HttpClient(trusting(self.region.ca)) as http:
+            watch = Watch(self.region, http)
+            if await watch.look():  # somebody had a hand in the kept state
+                self.region.save_ledger()
+            self._told = True
+            await self._rewrite()
+            self._show()
+            if self.options.once:
+                return 0
+            self.console.print("\nThe region stays up. Ctrl-C ends it; its state is kept.")
+            await self._stay(stop, watch)
         return 0
 
     async def _bring_up(self, fresh: bool) -> None:
@@ -165,10 +172,13 @@ class Demo:
         if self._told and self.options.json_path is not None:
             self.region.write_endpoints(self.options.json_path)
 
-    async def _stay(self, stop: asyncio.Event) -> None:
+    async def _stay(self, stop: asyncio.Event, watch: Watch) -> None:
         while not stop.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), 30)
+                await asyncio.wait_for(stop.wait(), LOOK_S)
+            if await watch.look():
+                self.region.save_ledger()
+                await self._rewrite()
             if time.monotonic() - self.region.tokens_at > TOKEN_RENEW_S:
                 await self.region.renew_tokens()
                 await self._rewrite()
@@ -190,7 +200,7 @@ def _members_table(region: DemoRegion) -> Table:
     for name in ("Member", "AE title", "DIMSE", "DICOMweb", "Road", "Studies", "Images"):
         table.add_column(name, justify="right" if name in ("Studies", "Images") else "left", overflow="fold")
     for member in region.topology.members:
-        held = [s for s in region.ledger.studies.values() if s["node"] == member.code]
+        held = [s for s in region.ledger.held() if s["node"] == member.code]
         images = sum(s["instances"] for s in held)
         dimse = f"{HOST}:{region.ports(member.code).dimse}"
         table.add_row(

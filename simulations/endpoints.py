@@ -60,11 +60,30 @@ class Ledger:
         """A study was deleted."""
         self.studies.pop(study_uid, None)
 
+    def listed_at(self, code: str) -> list[str]:
+        """Study UIDs that were loaded at a member and not deleted by the story; somebody else may have deleted them since."""
+        return [uid for uid, study in self.studies.items() if study["node"] == code]
+
+    def follow(self, code: str, held: dict[str, int]) -> bool:
+        """Take over what a member holds of them: study UID -> images; whether anything is another."""
+        before = [dict(study) for study in self.studies.values()]
+        for uid in self.listed_at(code):
+            if uid in held:
+                self.studies[uid].pop("away", None)
+                self.studies[uid]["instances"] = held[uid]
+            else:
+                self.studies[uid]["away"] = True
+        return before != list(self.studies.values())
+
+    def held(self) -> list[dict[str, Any]]:
+        """The studies that are there."""
+        return [study for study in self.studies.values() if not study.get("away")]
+
     def listed(self) -> list[dict[str, Any]]:
         """Patients with their studies, as the endpoints file shows them."""
         out = []
         for key, patient in self.patients.items():
-            studies = [{k: v for k, v in s.items() if k != "patient"} for s in self.studies.values() if s["patient"] == key]
+            studies = [{k: v for k, v in s.items() if k != "patient"} for s in self.held() if s["patient"] == key]
             out.append({**patient, "studies": studies})
         return out
 

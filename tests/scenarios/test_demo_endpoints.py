@@ -228,3 +228,22 @@ async def test_every_address_answers_when_the_file_appears(secured: Demo) -> Non
     answer = await told.by_number(told.traveller()["nhs_number"])
     assert not [w for w in answer.warnings if "unreachable" in w], answer.warnings
     assert set(answer.study_uids) == {s["study_uid"] for s in told.traveller()["studies"]}
+
+
+def test_a_study_that_somebody_deletes_is_listed_no_more(opened: Demo) -> None:
+    told = opened.told()
+    study = next(s for p in told["patients"] for s in p["studies"] if s["node"] == "RPC" and s not in told.traveller()["studies"])
+    folder = told.node("RPC")["data"]
+
+    def listed() -> list[dict[str, Any]]:
+        return [s for p in opened.told()["patients"] for s in p["studies"] if s["study_uid"] == study["study_uid"]]
+
+    def command(*arguments: str) -> None:
+        done = opened.family.run("node", "--dir", folder, *arguments, within_s=30)
+        assert done.status == 0, done.output
+
+    command("delete", study["study_uid"], "--reason", "a test")
+    wait_for("the study to be listed no more", lambda: not listed(), 30)
+    command("undelete", study["study_uid"])
+    wait_for("the study to be listed again", listed, 30)
+    assert listed() == [study]

@@ -132,3 +132,27 @@ def test_nobody_is_disputed_where_there_is_no_national_number() -> None:
     ledger = Ledger()
     ledger.add(topology, make_chapter(topology, {}, 1, date(2026, 11, 22)).doubled, 2, disputed=True)
     assert [(p["disputed"], p["nhs_number"], p["identifiers"]) for p in ledger.listed()] == [(False, None, [])]
+
+
+def test_the_ledger_follows_what_is_held() -> None:
+    topology = read_topology()
+    chapter = make_chapter(topology, {}, 1, date(2026, 11, 22))
+    ledger = Ledger()
+    first, second = chapter.travelled[:2]
+    ledger.add(topology, first, 120)
+    ledger.add(topology, second, 48)
+
+    def shown() -> dict[str, int]:
+        return {s["study_uid"]: s["instances"] for p in ledger.listed() for s in p["studies"]}
+
+    assert not ledger.follow(first.code, {first.uid: 120})
+    assert ledger.follow(first.code, {first.uid: 119})
+    assert shown() == {first.uid: 119, second.uid: 48}
+    assert ledger.follow(first.code, {})
+    assert shown() == {second.uid: 48}
+    assert not ledger.follow(first.code, {})
+    assert ledger.follow(first.code, {first.uid: 120})
+    assert shown() == {first.uid: 120, second.uid: 48}
+    assert all(
+        set(s) == {"study_uid", "node", "modality", "accession", "instances"} for p in ledger.listed() for s in p["studies"]
+    )
