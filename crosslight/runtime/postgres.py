@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -11,14 +12,52 @@ import psycopg
 import psycopg.rows
 from psycopg_pool import ConnectionPool
 
-from crosslight.runtime.pg_columns import columns, register
+from crosslight.runtime.pg_columns import column, columns, register
 from crosslight.runtime.transactions import NEAR_STEPS, Engine, Row, T, Tx, insert_sql, split_statements, timed, translated
 from crosslight.standards.problem import StorageError, Unavailable
 
 _RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 _MAX_TRIES = 5
 PREPARE_AFTER = 2  # times that a statement was run
-MAX_PREPARED = 400  # statements of a connection: IN lists of many lengths among them
+MAX_PREPARED = 400  # statements of a connection
+MAX_TEXTS = 2000  # of statements that are kept converted
+
+
+_LIST = re.compile(r"IN \(\?(?:,\?)*\)")
+
+
+class _Statement:
+    """A statement in PostgreSQL's words: an IN list is one array, so that its text, and its plan, do not depend on its length."""
+
+    __slots__ = ("_lists", "sql")
+
+    def __init__(self, sql: str) -> None:
+        self._lists = [(sql.count("?", 0, found.start()), found.group().count("?")) for found in _LIST.finditer(sql)]
+        self.sql = _LIST.sub("= ANY(?)", sql).replace("%", "%%").replace("?", "%s")
+
+    def params(self, params: Sequence[Any]) -> Sequence[Any]:
+        if not self._lists:
+            return params
+        gathered: list[Any] = []
+        at = 0
+        for start, count in self._lists:
+            gathered += params[at:start]
+            gathered.append(column(params[start : start + count]))
+            at = start + count
+        gathered += params[at:]
+        return gathered
+
+
+_statements: dict[str, _Statement] = {}
+
+
+def _statement(sql: str) -> _Statement:
+    found = _statements.get(sql)
+    if found is None:
+        found = _Statement(sql)
+        if len(_statements) < MAX_TEXTS:
+            _statements[sql] = found
+    return found
 
 
 class _PgTx:
@@ -28,10 +67,15 @@ class _PgTx:
         self._c = cursor
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
-        return self._c.execute(_pg(sql), params).rowcount
+        return self._run(sql, params).rowcount
+
+    def _run(self, sql: str, params: Sequence[Any]) -> psycopg.Cursor[Row]:
+        statement = _statement(sql)
+        return self._c.execute(statement.sql, statement.params(params))
 
     def executemany(self, sql: str, params: Iterable[Sequence[Any]]) -> None:
-        self._c.executemany(_pg(sql), params)
+        statement = _statement(sql)
+        self._c.executemany(statement.sql, [statement.params(some) for some in params])
 
     def insert_many(self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = "") -> int:
         if not rows:
@@ -50,26 +94,14 @@ class _PgTx:
         self._c.execute(sql, columns(rows))
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
-        return self._c.execute(_pg(sql), params).fetchall()
+        return self._run(sql, params).fetchall()
 
     def row(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
-        return self._c.execute(_pg(sql), params).fetchone()
+        return self._run(sql, params).fetchone()
 
     def script(self, sql: str) -> None:
         for statement in split_statements(sql):
             self._c.execute(statement)
-
-
-_pg_cache: dict[str, str] = {}
-
-
-def _pg(sql: str) -> str:
-    converted = _pg_cache.get(sql)
-    if converted is None:
-        converted = sql.replace("%", "%%").replace("?", "%s")
-        if len(_pg_cache) < 2000:
-            _pg_cache[sql] = converted
-    return converted
 
 
 class PostgresDb:

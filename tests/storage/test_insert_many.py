@@ -39,3 +39,18 @@ async def test_a_column_of_nulls_and_a_conflict(database: Db) -> None:
     await database.write("insert", lambda tx: tx.insert_many("thing", _NAMES, bare))
     await database.write("again", lambda tx: tx.insert_many("thing", _NAMES, again, tail))
     assert await database.read("rows", _rows) == [(n, "new", b"", None if n < 3 else n) for n in range(5)]
+
+
+async def test_lists_of_any_length_between_other_parameters(database: Db) -> None:
+    await database.write("make", _make)
+    await database.write("insert", lambda tx: tx.insert_many("thing", _NAMES, _ROWS))
+    sql = "SELECT key FROM thing WHERE key > ? AND words IN ({}) AND key IN ({}) AND key < ? ORDER BY key"
+
+    def ask(tx: Tx) -> list[list[int]]:
+        found = []
+        for words, keys in ((["plain"], [1]), (["plain", "", "Q?"], [0, 1, -(1 << 63)]), (["plain"] * 600, list(range(600)))):
+            text = sql.format(",".join("?" * len(words)), ",".join("?" * len(keys)))
+            found.append([row[0] for row in tx.rows(text, (-(1 << 63), *words, *keys, 5))])
+        return found
+
+    assert await database.read("ask", ask) == [[1], [1], [1]]
