@@ -133,9 +133,15 @@ class Turn:
     def _feed(self, member: Member, patient: Patient) -> RecordKey:
         key = self._fed.get((member.id, patient))
         if key is None:
-            key = self._feeds.feed(patient, member.id)
+            before, self.touched = self.touched, True
+            try:
+                key = self._feeds.feed(patient, member.id)
+            except (
+                Invalid
+            ):  # told before anything is changed; whatever else fails may have left half of a feed, or of earlier ones
+                self.touched = before
+                raise
             self._fed[member.id, patient] = key
-            self.touched = True
         return key
 
     # --- publish ---------------------------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, I
 from crosslight.standards.study import StudyRecord
 from crosslight.standards.xds import views
 from crosslight.standards.xds.metadata import Association, DocumentEntry, Folder, SubmissionSet, to_plain
-from registry.index.model import HoldingKey
+from registry.identity import relink
+from registry.index.model import HoldingKey, RecordKey
 from registry.intake.model import SetAvailability, StoreObjects, Withdraw
 from registry.intake.registered import xds_object
 from registry.questions import ByObject, ByPatient, PatientSelector
@@ -115,6 +116,50 @@ async def test_a_batch_with_an_act_that_fails_half_done_keeps_the_others(room: R
     results = await room.acceptor.accept_many([room.grpc("RA2", acts[0]), both, room.grpc("RA2", acts[2])])
     assert isinstance(results[1], CrosslightError)
     assert {h.study_uid for h in await room.holdings("RA2")} == {records[0].study_uid, records[2].study_uid}
+
+
+async def test_a_patient_who_cannot_be_linked_leaves_nothing_behind(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relink, "MAX_CLUSTER", 3)
+    for n in range(3):
+        await room.feed("RTK", patient(room.member("RTK"), f"X{n}", number=nhs(1), born=f"1960010{n + 1}"))
+    await room.feed("RA2", patient(room.member("RA2"), "H1"))
+    records = [_study(room, 1, "H1", number=nhs(1)), _study(room, 2, "H2")]
+    for _ in range(2):  # what is refused is refused again
+        acts = [room.grpc("RA2", room.published("RA2", record, n)) for n, record in enumerate(records, 1)]
+        results = await room.acceptor.accept_many(acts)
+        assert [isinstance(one, CrosslightError) for one in results] == [True, False]
+    found = await room.identity.find_cx(Identifier("H1", room.member("RA2").authority))
+    assert found is not None
+    assert found.record is not None
+    assert found.record.national == ()
+
+
+async def test_a_patient_who_came_from_elsewhere_meanwhile_undoes_the_whole_batch(room: Room) -> None:
+    """The batch's own new record was not written: nothing may lie under its key."""
+    known = patient(room.member("RA2"), "H2")
+    await room.feed("RA2", known)
+    records = [_study(room, 1, "H1"), study(replace(known, birth_date="19500505"), 2)]
+    acts = [room.grpc("RA2", room.published("RA2", record, n)) for n, record in enumerate(records, 1)]
+    insert_many = type(await room.db.read("t", _itself)).insert_many
+
+    def first(tx: Any, table: str, names: Any, rows: Any, tail: str = "") -> int:
+        if table == "patient_record" and not came:
+            came.append(room.identity.feed_tx(tx, records[0].patient, room.member("RA2").id, room.clock.now()))
+        return insert_many(tx, table, names, rows, tail)
+
+    came: list[RecordKey] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(type(await room.db.read("t", _itself)), "insert_many", first)
+        results = await room.acceptor.accept_many(acts)
+    assert came
+    assert not [one for one in results if isinstance(one, CrosslightError)]
+    for record in records:
+        answer = await room.asked(ByPatient(patient=PatientSelector(identifiers=(record.patient.local,))))
+        assert [h.study_uid for h in answer.holdings] == [record.study_uid]
+
+
+def _itself(tx: Tx) -> Tx:
+    return tx
 
 
 async def test_many_versions_of_one_study_in_one_batch(room: Room) -> None:
