@@ -156,16 +156,24 @@ class Reader:
         Raises:
             StorageError: if two of its studies share a hash.
         """
+        return {uid: one for (_, uid), one in self.current_of(tx, [member], study_uids).items()}
+
+    def current_of(
+        self, tx: Tx, members: Collection[MemberId], study_uids: Collection[str]
+    ) -> dict[tuple[MemberId, str], Loaded]:
+        """The one holding that each of these members has of each of these studies. Raises as :meth:`current`."""
         wanted = {hash8(uid): uid for uid in study_uids}
         if len(wanted) != len(set(study_uids)):
             raise StorageError("Two studies share a key.", why="Their 64-bit hashes are equal.")
-        found: dict[str, Loaded] = {}
+        found: dict[tuple[MemberId, str], Loaded] = {}
+        of = [int(member) for member in members]
         for part in chunks(wanted):
-            for one in self.select(tx, f"h.study_hash IN ({marks(part)}) AND h.member_id = ?", [*part, int(member)]):
+            where = f"h.study_hash IN ({marks(part)}) AND h.member_id IN ({marks(of)})"
+            for one in self.select(tx, where, [*part, *of]):
                 uid = wanted[one.row.study_hash]
                 if one.holding.study_uid != uid:
                     raise StorageError("Two studies share a key.", why="Their 64-bit hashes are equal.")
-                found[uid] = one
+                found[one.holding.member, uid] = one
         return found
 
     def by_fhir_ids(self, tx: Tx, fhir_ids: Collection[str]) -> list[Loaded]:
@@ -196,16 +204,18 @@ class Reader:
             found |= {row[0] for row in tx.rows(f"SELECT fhir_id FROM gone WHERE fhir_hash IN ({marks(part)})", part)}
         return found & wanted
 
-    def tombstones(self, tx: Tx, member: MemberId, study_uids: Collection[str]) -> dict[str, list[Tombstone]]:
-        """What is left of holdings of these studies that ``member`` withdrew or moved."""
+    def tombstones(
+        self, tx: Tx, members: Collection[MemberId], study_uids: Collection[str]
+    ) -> dict[tuple[MemberId, str], list[Tombstone]]:
+        """What is left of holdings of these studies that these members withdrew or moved."""
         wanted = {hash8(uid): uid for uid in study_uids}
-        found: dict[str, list[Tombstone]] = {}
-        columns = "study_hash, record_hash, version, revision"
+        found: dict[tuple[MemberId, str], list[Tombstone]] = {}
+        columns, of = "member_id, study_hash, record_hash, version, revision", [int(member) for member in members]
         for part in chunks(wanted):
-            sql = f"SELECT {columns} FROM tombstone WHERE member_id = ? AND study_hash IN ({marks(part)})"
-            for row in tx.rows(sql, [int(member), *part]):
-                stone = Tombstone(record_hash=row[1], version=row[2], revision=row[3])
-                found.setdefault(wanted[row[0]], []).append(stone)
+            sql = f"SELECT {columns} FROM tombstone WHERE member_id IN ({marks(of)}) AND study_hash IN ({marks(part)})"
+            for row in tx.rows(sql, [*of, *part]):
+                stone = Tombstone(record_hash=row[2], version=row[3], revision=row[4])
+                found.setdefault((MemberId(row[0]), wanted[row[1]]), []).append(stone)
         return found
 
     # --- by population ---------------------------------------------------------------------------------------------

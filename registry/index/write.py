@@ -81,21 +81,22 @@ class Work:
                 self._feeds[MemberId(member)] = (cursor, studies, bytes(census))
                 self._cursors[MemberId(member)] = cursor
 
-    def prefetch(self, member: MemberId, study_uids: Collection[str]) -> None:
-        """Read what ``member`` has of these studies in few statements."""
-        wanted = {uid for uid in study_uids if (member, uid) not in self._entries}
+    def prefetch(self, places: Collection[tuple[MemberId, str]]) -> None:
+        """Read what members have of studies in few statements."""
+        wanted = set(places) - self._entries.keys()
         if not wanted:
             return
-        current = self._reader.current(self.tx, member, wanted)
-        stones = self._reader.tombstones(self.tx, member, wanted)
-        for uid in wanted:
-            loaded = current.get(uid)
-            self._entries[member, uid] = Entry(member, uid, loaded, loaded, stones.get(uid, []))
+        members, uids = sorted({member for member, _ in wanted}), {uid for _, uid in wanted}
+        current = self._reader.current_of(self.tx, members, uids)
+        stones = self._reader.tombstones(self.tx, members, uids)
+        for place in wanted:
+            loaded = current.get(place)
+            self._entries[place] = Entry(*place, loaded, loaded, stones.get(place, []))
 
     def entry(self, member: MemberId, study_uid: str) -> Entry:
         """What ``member`` has of a study, changes of this transaction included."""
         if (member, study_uid) not in self._entries:
-            self.prefetch(member, [study_uid])
+            self.prefetch([(member, study_uid)])
         return self._entries[member, study_uid]
 
     def states(self, entry: Entry) -> list[State]:

@@ -67,13 +67,8 @@ class Turn:
 
     def begin(self, submissions: Sequence[Submission]) -> None:
         """Lock the members and read what there is of their studies, in few statements."""
-        wanted: dict[Any, set[str]] = {}
-        for submission in submissions:
-            uids = wanted.setdefault(submission.member.id, set())
-            uids |= {uid for act in submission.acts if (uid := _study_of(act))}
-        self.work.lock(wanted)
-        for member, uids in wanted.items():
-            self.work.prefetch(member, uids)
+        self.work.lock({submission.member.id for submission in submissions})
+        self.work.prefetch([(one.member.id, uid) for one in submissions for act in one.acts if (uid := _study_of(act))])
         strict = [submission for submission in submissions if submission.strict]
         if strict:
             self._generic.prefetch(strict)

@@ -203,10 +203,12 @@ def _identified(objects: RegistryObjects) -> tuple[SubmissionSet | DocumentEntry
 
 def _patient_errors(objects: RegistryObjects) -> Iterator[RegistryError]:
     owner = objects.submissions[0].patient_id
+    own = _cx(owner)
     for thing in _identified(objects):
-        if thing.patient_id and _cx(thing.patient_id) is None:
+        said = own if thing.patient_id == owner else _cx(thing.patient_id)
+        if thing.patient_id and said is None:
             yield RegistryError(METADATA, f"{type(thing).__name__}: patientId is not a CX.", thing.entry_uuid)
-        elif thing.patient_id and _cx(thing.patient_id) != _cx(owner):
+        elif thing.patient_id and said != own:
             yield RegistryError(
                 "XDSPatientIdDoesNotMatch",
                 f"All objects of a submission must be of one patient: {thing.patient_id} is not {owner}.",
