@@ -14,9 +14,10 @@ from psycopg_pool import ConnectionPool
 
 from crosslight.runtime.pg_columns import column, columns, register
 from crosslight.runtime.transactions import NEAR_STEPS, Engine, Row, T, Tx, insert_sql, split_statements, timed, translated
-from crosslight.standards.problem import StorageError, Unavailable
+from crosslight.standards.problem import Invalid, StorageError, Unavailable
 
 _RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+_NO_TEXT = (None, "22021")  # DataError for U+0000: of psycopg itself, and character_not_in_repertoire
 _MAX_TRIES = 5
 PREPARE_AFTER = 2  # times that a statement was run
 MAX_PREPARED = 400  # statements of a connection
@@ -141,11 +142,15 @@ class PostgresDb:
                         return result
                     with connection.transaction(), connection.cursor() as cursor:
                         return fn(_PgTx(cursor))
-            except _RETRYABLE:
+            except _RETRYABLE as error:
                 if attempt == _MAX_TRIES - 1:
-                    raise
+                    raise translated(error) from error
             except psycopg.OperationalError as error:
                 raise translated(error) from error
+            except psycopg.DataError as error:
+                if error.sqlstate not in _NO_TEXT:
+                    raise
+                raise Invalid("A text holds a character that cannot be kept.", why="U+0000 is no character of a text.") from None
         raise StorageError("The database kept refusing.")
 
     def submit_write(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:

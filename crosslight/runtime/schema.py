@@ -14,6 +14,7 @@ from importlib import resources
 from crosslight.runtime.db import Db, Tx
 from crosslight.standards.problem import StorageError
 
+_TURN = 0x43524F53_53434845  # names our lock among those of the database
 _NAME = re.compile(r"(\d{4})_[a-z0-9_]+(?:\.(sqlite|postgres))?\.sql\Z")
 
 
@@ -36,20 +37,24 @@ def _deltas(package: str, engine: str) -> list[tuple[int, str]]:
 
 
 async def migrate(db: Db, package: str, version: SchemaVersion) -> list[int]:
-    """Apply the deltas of ``package`` that ``db`` lacks, each in a transaction of its own; the numbers applied.
+    """Apply the deltas of ``package`` that ``db`` lacks, each in a transaction of its own; the numbers applied here.
 
     Raises:
         StorageError: if the database was upgraded by code that this code is too old for.
     """
     component = version.component
 
+    def known(tx: Tx) -> tuple[int, int]:
+        row = tx.row("SELECT schema, compat FROM schema_version WHERE component = ?", (component,))
+        return (int(row[0]), int(row[1])) if row else (0, 0)
+
     def prepare(tx: Tx) -> tuple[int, int]:
+        _take_turn(tx)
         tx.execute(
             "CREATE TABLE IF NOT EXISTS schema_version (component TEXT PRIMARY KEY, schema INTEGER NOT NULL, "
             "compat INTEGER NOT NULL)"
         )
-        row = tx.row("SELECT schema, compat FROM schema_version WHERE component = ?", (component,))
-        return (int(row[0]), int(row[1])) if row else (0, 0)
+        return known(tx)
 
     current, compat = await db.write("schema_prepare", prepare)
     if compat > version.schema:
@@ -63,11 +68,21 @@ async def migrate(db: Db, package: str, version: SchemaVersion) -> list[int]:
         if number <= current or number > version.schema:
             continue
 
-        def apply(tx: Tx, number: int = number, sql: str = sql) -> None:
+        def apply(tx: Tx, number: int = number, sql: str = sql) -> bool:
+            _take_turn(tx)
+            if known(tx)[0] >= number:  # another process was first
+                return False
             tx.script(sql)
             tx.execute("DELETE FROM schema_version WHERE component = ?", (component,))
             tx.execute("INSERT INTO schema_version VALUES (?, ?, ?)", (component, number, version.compat))
+            return True
 
-        await db.write(f"schema_{component}_{number:04d}", apply)
-        applied.append(number)
+        if await db.write(f"schema_{component}_{number:04d}", apply):
+            applied.append(number)
     return applied
+
+
+def _take_turn(tx: Tx) -> None:
+    """Processes that start at the same time upgrade one after the other; SQLite has one writer anyway."""
+    if tx.engine == "postgres":
+        tx.rows("SELECT pg_advisory_xact_lock(?)", (_TURN,))

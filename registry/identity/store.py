@@ -151,6 +151,8 @@ class IdentityStore(IdentityReads):
         local = patient.local
         if not local.authority or not local.value.strip():
             raise Invalid("A patient needs an id with its assigning authority.", where="PID-3")
+        if "\0" in local.value:
+            raise Invalid("A patient id holds a character that is none.", why="U+0000.", where="PID-3")
         if len(local.value) > MAX_ID:
             raise Invalid(f"A patient id is longer than {MAX_ID} characters.", where="PID-3")
         if local.authority not in self._region.nationals:

@@ -134,6 +134,7 @@ async def test_a_member_feeds_its_own_authority_with_national_numbers(door: Door
         ("member/NONE", f"b1^^^&{RTK}&ISO", "AR", "204"),
         ("gateway", f"b1^^^&{RTK}&ISO", "AR", "204"),
         ("system/PAS", "1234567890^^^NHS", "AE", "101"),
+        ("member/RTK", f"b1\\X00\\^^^&{RTK}&ISO", "AE", "101"),
     ],
 )
 async def test_who_may_not_feed_what(door: Door, path: str, pid3: str, code: str, condition: str) -> None:

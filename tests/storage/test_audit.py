@@ -47,6 +47,15 @@ async def test_an_act_is_found_by_each_patient_and_study_it_showed(database: Db)
     assert await audit.search(patient=Identifier("A%")) == []
 
 
+async def test_a_number_with_a_character_that_no_database_holds_is_noted_all_the_same(database: Db) -> None:
+    audit = AuditLog(database, SystemClock())
+    await audit.open()
+    await audit.begin(act("one", Identifier("12\0003", "1.2.3"), Identifier("456", "1.2.3")))
+    await audit.begin(act("two\0", Identifier("456", "1.2.3")))
+    found = await audit.search(patient=Identifier("456"))
+    assert [e["correlation"][:3] for e in found] == ["two", "one"]
+
+
 @pytest.mark.parametrize("statement", [
     "UPDATE audit_entry SET outcome = 'x'", "DELETE FROM audit_entry", "UPDATE audit_patient SET value = 'x'",
     "DELETE FROM audit_patient",

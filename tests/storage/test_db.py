@@ -6,10 +6,15 @@ import asyncio
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
+import pg
 import pytest
 
 from crosslight.runtime.db import LAZY_S, Db, PostgresDb, SqliteDb, Tx
+from crosslight.runtime.schema import migrate
+from crosslight.standards.problem import Invalid
+from registry.index.schema import PACKAGE, SCHEMA
 
 
 async def _count(db: Db) -> int:
@@ -93,6 +98,20 @@ async def test_a_near_read_sees_what_was_committed(database: Db) -> None:
     assert await database.read_near("rows", lambda tx: tx.rows("SELECT n FROM one")) == [(1,)]
 
 
+@pytest.mark.parametrize("rows", [["a\0b"], ["a", "a\0b"]])
+async def test_a_text_that_postgres_cannot_hold_is_its_senders_fault(postgres_dsn: str, rows: list[str]) -> None:
+    db = PostgresDb(postgres_dsn, connections=1)
+    try:
+        await db.write("make", lambda tx: tx.script("DROP TABLE IF EXISTS held;\nCREATE TABLE held (t TEXT);\n"))
+        with pytest.raises(Invalid):
+            await db.write("fill", lambda tx: tx.insert_many("held", ("t",), [(row,) for row in rows]))
+        with pytest.raises(Invalid):
+            await db.read("ask", lambda tx: tx.rows("SELECT t FROM held WHERE t = ?", rows[-1:]))
+        assert await db.read("ask", lambda tx: tx.rows("SELECT t FROM held")) == []
+    finally:
+        await db.close()
+
+
 async def test_postgres_keeps_what_it_has_prepared(postgres_dsn: str) -> None:
     db = PostgresDb(postgres_dsn, connections=1)
     try:
@@ -102,3 +121,32 @@ async def test_postgres_keeps_what_it_has_prepared(postgres_dsn: str) -> None:
         assert any("+ 41" in statement for (statement,) in kept)
     finally:
         await db.close()
+
+
+async def test_two_processes_that_upgrade_at_once_do_it_once(postgres_dsn: str, tmp_path: Path) -> None:
+    """Two registry processes start together after a new release (D25)."""
+    pg.create_schema(postgres_dsn, "upgraded_twice")
+    pairs: list[list[Db]] = [
+        [PostgresDb(postgres_dsn, connections=2, schema="upgraded_twice") for _ in range(2)],
+        [SqliteDb(tmp_path / "t.db") for _ in range(2)],
+    ]
+    for pair in pairs:
+        reads = asyncio.Barrier(2)
+
+        def slowly(db: Db, reads: asyncio.Barrier) -> Db:
+            write = db.write
+
+            async def waiting(name: str, fn: Any, **how: Any) -> Any:
+                if name.startswith("schema_index_0001"):
+                    await reads.wait()  # both have seen that there is nothing
+                return await write(name, fn, **how)
+
+            db.write = waiting  # type: ignore[method-assign]
+            return db
+
+        done = await asyncio.gather(*(migrate(slowly(db, reads), PACKAGE, SCHEMA) for db in pair))
+        numbers = await migrate(pair[0], PACKAGE, SCHEMA)
+        assert numbers == []
+        assert sorted(number for applied in done for number in applied) == list(range(1, len(done[0]) + len(done[1]) + 1))
+        for db in pair:
+            await db.close()

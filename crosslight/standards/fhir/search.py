@@ -177,6 +177,8 @@ def parse_search(spec: ResourceSpec, pairs: Iterable[tuple[str, str]], grammar: 
         total += len(name.encode("utf-8", "replace")) + len(value.encode("utf-8", "replace"))
         if count >= MAX_PARAMETERS or total > MAX_BYTES:
             raise TooLarge("The search is too long.", why=f"At most {MAX_PARAMETERS} parameters, {MAX_BYTES} bytes.")
+        if "\0" in value:
+            raise Invalid(f"{name[:80]} has a character that no value can have.", why="R4 2.24.0.1: no U+0000.", where=name[:80])
         reader.read(name, value)
     return reader.done()
 
