@@ -47,9 +47,8 @@ def _bounded(items: C, where: str, limit: int = MAX_LIST) -> C:
 
 
 def _check_texts(where: str, *texts: str) -> None:
-    for text in texts:
-        if len(text) > MAX_TEXT:
-            raise TooLarge(f"A text of {where} is too long.", why=f"Limit here: {MAX_TEXT} characters.", where=where)
+    if max(map(len, texts), default=0) > MAX_TEXT:
+        raise TooLarge(f"A text of {where} is too long.", why=f"Limit here: {MAX_TEXT} characters.", where=where)
 
 
 @lru_cache(maxsize=4096)
@@ -159,12 +158,13 @@ def identifier_from_pb(message: pb.Identifier, where: str) -> Identifier:
         raise Invalid(f"{where} has no value.", where=where)
     if authority and (len(authority) > MAX_UID or not _is_common_uid(authority)):
         raise Invalid(f"The authority of {where} is not an OID.", where=where)
-    _check_texts(where, value, namespace)
+    if len(value) > MAX_TEXT or len(namespace) > MAX_TEXT:
+        raise TooLarge(f"{where} is too long.", why=f"Limit here: {MAX_TEXT} characters.", where=where)
     return Identifier(value, authority, namespace)
 
 
 def _identifiers(messages: Collection[pb.Identifier], where: str) -> tuple[Identifier, ...]:
-    return tuple([identifier_from_pb(message, where) for message in _bounded(messages, where)])
+    return tuple([identifier_from_pb(message, where) for message in _bounded(messages, where)]) if messages else ()
 
 
 def patient_from_pb(message: pb.Patient) -> Patient:
@@ -188,7 +188,8 @@ def patient_from_pb(message: pb.Patient) -> Patient:
 
 def _time_from_pb(message: pb.StudyTime) -> StudyTime:
     date, time, zone, source = message.date, message.time, message.zone, message.zone_source
-    _check_texts("time", date, time)
+    if len(date) > MAX_TEXT or len(time) > MAX_TEXT:
+        raise TooLarge("A time is too long.", why=f"Limit here: {MAX_TEXT} characters.", where="time")
     return StudyTime(
         date=date,
         time=time,
@@ -216,9 +217,13 @@ def _sop_class(message: pb.SopClassCount) -> tuple[str, int]:
     return (uid, message.count)
 
 
+def _sop_classes(messages: Collection[pb.SopClassCount]) -> tuple[tuple[str, int], ...]:
+    return tuple([_sop_class(one) for one in _bounded(messages, "series.sop_classes")])
+
+
 def _series_from_pb(message: pb.Series) -> SeriesRecord:
     modality, number, description, body_site = message.modality, message.number, message.description, message.body_site
-    laterality, digest = message.laterality, message.digest
+    laterality, digest, sops = message.laterality, message.digest, message.sop_classes
     _check_texts("series", modality, number, description, body_site, laterality, digest)
     return SeriesRecord(
         series_uid=checked_uid(message.series_uid, "series.series_uid"),
@@ -228,7 +233,7 @@ def _series_from_pb(message: pb.Series) -> SeriesRecord:
         body_site=body_site,
         laterality=laterality,
         n_instances=message.n_instances,
-        sop_classes=tuple([_sop_class(one) for one in _bounded(message.sop_classes, "series.sop_classes")]),
+        sop_classes=(_sop_class(sops[0]),) if len(sops) == 1 else _sop_classes(sops),
         time=_time_from_pb(message.time),
         digest=digest,
     )

@@ -50,6 +50,8 @@ def checked_uid(text: str, where: str) -> str:
     Raises:
         Invalid: with ``where`` as the place.
     """
+    if is_uid(text):
+        return text
     text = text.strip(" \0")
     if not is_uid(text):
         raise Invalid(f"{where} is not a UID.", why="PS3.5 9.1: digits and dots, at most 64.", where=where)

@@ -106,6 +106,9 @@ class StudyTime:
         return utc_interval(self.date, self.time, self.zone)
 
 
+_SECOND, _MINUTE, _HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+
+
 def _day_after(day: date) -> date:
     return day + timedelta(days=1)
 
@@ -123,8 +126,6 @@ def utc_interval(da: str, tm: str, zone: str) -> tuple[datetime, datetime] | Non
         day = date(int(digits[:4]), int(digits[4:6]), int(digits[6:8]))
     except ValueError:
         return None
-    low_local = datetime(day.year, day.month, day.day)
-    high_local = low_local
     clock = tm.replace(":", "").strip()
     clock = clock if clock.isascii() else ""
     whole, _, fraction = clock.partition(".")
@@ -132,17 +133,16 @@ def utc_interval(da: str, tm: str, zone: str) -> tuple[datetime, datetime] | Non
         if len(whole) >= 6 and whole.isdecimal():
             second = min(int(whole[4:6]), 59)  # TM allows 60 for a leap second
             micro = int((fraction + "000000")[:6]) if fraction.isdecimal() else 0
-            low_local = low_local.replace(hour=int(whole[:2]), minute=int(whole[2:4]), second=second, microsecond=micro)
-            step = timedelta(seconds=1) if not fraction else timedelta(microseconds=10 ** max(0, 6 - len(fraction)))
-            high_local = low_local + step
+            low_local = datetime(day.year, day.month, day.day, int(whole[:2]), int(whole[2:4]), second, micro)
+            high_local = low_local + (_SECOND if not fraction else timedelta(microseconds=10 ** max(0, 6 - len(fraction))))
         elif len(whole) == 4 and whole.isdecimal():
-            low_local = low_local.replace(hour=int(whole[:2]), minute=int(whole[2:4]))
-            high_local = low_local + timedelta(minutes=1)
+            low_local = datetime(day.year, day.month, day.day, int(whole[:2]), int(whole[2:4]))
+            high_local = low_local + _MINUTE
         elif len(whole) == 2 and whole.isdecimal():
-            low_local = low_local.replace(hour=int(whole[:2]))
-            high_local = low_local + timedelta(hours=1)
+            low_local = datetime(day.year, day.month, day.day, int(whole[:2]))
+            high_local = low_local + _HOUR
         else:
-            after = _day_after(day)
+            low_local, after = datetime(day.year, day.month, day.day), _day_after(day)
             high_local = datetime(after.year, after.month, after.day)
     except (ValueError, OverflowError):
         return None

@@ -5,13 +5,11 @@ Positions are part of the row format: add at the end only, under a new format nu
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import Coded, Patient, SeriesRecord, StudyRecord, StudyTime
 
-_HEX = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 _DETAILS = ("full", "manifest", "entry")
 _PROGRESS = ("complete", "arriving")
 _SOP_PREFIX = "1.2.840.10008.5.1.4.1.1."
@@ -25,10 +23,16 @@ class Raw:
 
     def lift(self, text: str) -> str | int:
         """Take a digest out; anything else stays in the array as it is."""
-        if not _HEX.match(text):
+        if len(text) not in (40, 64):
             return text
-        self.data += bytes.fromhex(text)
-        return 1 if len(text) == 40 else 2
+        try:
+            data = bytes.fromhex(text)
+        except ValueError:
+            return text
+        if data.hex() != text:  # blanks, capitals
+            return text
+        self.data += data
+        return 1 if len(data) == 20 else 2
 
     def lower(self, value: str | int) -> str:
         """The inverse of :meth:`lift`, in the same order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal, Protocol
 
 from crosslight.standards.ids import MemberId, Oid, Version
@@ -46,13 +47,12 @@ class Member:
     @property
     def source(self) -> Source:
         """As its DocumentEntries name it."""
-        return Source(
-            code=self.code,
-            name=self.name,
-            repository_unique_id=self.repository_unique_id,
-            retrieve_location_uid=self.retrieve_location_uid,
-            authority=self.authority,
-        )
+        return _source(self.code, self.name, self.repository_unique_id, self.retrieve_location_uid, self.authority)
+
+
+@lru_cache(maxsize=1024)
+def _source(code: str, name: str, repository: Oid, location: Oid, authority: Oid) -> Source:
+    return Source(code=code, name=name, repository_unique_id=repository, retrieve_location_uid=location, authority=authority)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
