@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
+from yarl import URL
 
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.workers import Workers
@@ -23,6 +25,11 @@ from node.serve.kernel import near_buffer
 from node.serve.release import Release
 
 T = TypeVar("T")
+
+
+@lru_cache(maxsize=256)
+def _origin(scheme: str, host: str) -> str:
+    return str(URL.build(scheme=scheme, authority=host).origin())
 
 
 class Staging(Protocol):
@@ -116,7 +123,7 @@ class ServeContext:
 
     def base_url(self, request: web.Request) -> str:
         """The DICOMweb root as this client reaches it."""
-        return (self.config.public_base_url.rstrip("/") or str(request.url.origin())) + self.prefix
+        return (self.config.public_base_url.rstrip("/") or _origin(request.scheme, request.host)) + self.prefix
 
     async def held(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[StoredObject]:
         """Objects of a resource.

@@ -19,6 +19,8 @@ Serving = Callable[[ServeContext, web.Request], Awaitable[web.StreamResponse]]
 
 #: Those asked for most often first: a path is compared with one after the other.
 RESOURCES: tuple[tuple[str, str, Serving], ...] = (
+    ("GET", "/studies", partial(query.search, level="study")),
+    ("POST", "/studies", store.store),
     ("GET", _FRAMES, frames.frames),
     ("GET", _INSTANCE + "/rendered", rendered.rendered),
     ("GET", _INSTANCE, retrieve.instances),
@@ -36,8 +38,6 @@ RESOURCES: tuple[tuple[str, str, Serving], ...] = (
     ("GET", _SERIES + "/thumbnail", rendered.thumbnail),
     ("GET", _INSTANCE + "/thumbnail", rendered.thumbnail),
     ("GET", _FRAMES + "/thumbnail", rendered.thumbnail),
-    ("GET", "/studies", partial(query.search, level="study")),
-    ("POST", "/studies", store.store),
     ("GET", "/series", partial(query.search, level="series")),
     ("GET", "/instances", partial(query.search, level="instance")),
 )

@@ -61,23 +61,24 @@ async def search(serve: ServeContext, request: web.Request, level: Level) -> web
         act.found(studies, await _patients(serve, rows, studies))
         act.sent(len(rows), "rows")
         base = serve.base_url(request)
-        body = json.dumps(_rendered(query, row, base) for row in rows)
+        keep = query.returned()
+        body = json.dumps(_rendered(query.level, keep, row, base) for row in rows)
         response = json_response(request, body, media)
         for text in (*query.warnings, *([_MORE] if more else [])):
             response.headers.add("Warning", f'299 {request.host}: "{text}"')
         return response
 
 
-def _rendered(query: QidoQuery, row: Mapping[str, Any], base: str) -> dict[str, Any]:
+def _rendered(level: Level, keep: frozenset[str] | None, row: Mapping[str, Any], base: str) -> dict[str, Any]:
     full = dict(row)
     path = f"{base}/studies/{json.text_of(row, 'StudyInstanceUID')}"
-    if query.level != "study":
+    if level != "study":
         path += f"/series/{json.text_of(row, 'SeriesInstanceUID')}"
-    if query.level == "instance":
+    if level == "instance":
         path += f"/instances/{json.text_of(row, 'SOPInstanceUID')}"
     json.put(full, "RetrieveURL", path)
     json.put(full, "InstanceAvailability", "ONLINE")
-    return dict(sorted(query.select(full).items()))
+    return {tag: full[tag] for tag in sorted(full) if keep is None or tag in keep}
 
 
 async def _patients(serve: ServeContext, rows: list[dict[str, Any]], studies: list[str]) -> list[Identifier]:

@@ -9,8 +9,9 @@ filter that is dropped without a word answers with other patients' studies.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal, Self
 
 from crosslight.standards.dicom.json import Attributes, keyword_of, tag_of, vr_of
@@ -101,7 +102,7 @@ class QidoQuery:
             Invalid: naming the parameter, for one that is unknown, ill-formed or repeated.
             TooLarge: for too many or too long ones.
         """
-        known = {path for key in (KEYS[level] if keys is None else keys) if (path := _path_of(key)) is not None}
+        known = _paths_of(KEYS[level] if keys is None else tuple(keys))
         found: dict[tuple[str, ...], Match] = {}
         include: set[str] = set()
         query = cls(level=level, limit=max_results)
@@ -171,8 +172,7 @@ class QidoQuery:
         """The tags that rows are cut down to; None for all."""
         if self.include_all:
             return None
-        tags = {tag for keyword in defaults(self.level, self.matches) if (tag := tag_of(keyword)) is not None}
-        return frozenset(tags | self.include | {m.path[0] for m in self.matches})
+        return _tags_of(defaults(self.level, self.matches)) | self.include | {m.path[0] for m in self.matches}
 
     def select(self, row: Mapping[str, Any]) -> Attributes:
         """The attributes of ``row`` that this query returns (10.6.3.3)."""
@@ -200,6 +200,16 @@ def defaults(level: Level, matched: Iterable[Match] = ()) -> tuple[str, ...]:
 def _path_of(name: str) -> tuple[str, ...] | None:
     tags = tuple(tag_of(part) for part in name.split("."))
     return None if any(tag is None for tag in tags) or len(tags) > 4 else tuple(t for t in tags if t is not None)
+
+
+@lru_cache(maxsize=64)
+def _paths_of(keys: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
+    return frozenset(path for key in keys if (path := _path_of(key)) is not None)
+
+
+@lru_cache(maxsize=64)
+def _tags_of(keywords: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(tag for keyword in keywords if (tag := tag_of(keyword)) is not None)
 
 
 def _known_path(keyword: str) -> tuple[str, ...]:
@@ -237,7 +247,7 @@ def _includes(value: str) -> set[str]:
     return found
 
 
-def _parse_match(name: str, value: str, known: set[tuple[str, ...]], level: Level) -> Match:
+def _parse_match(name: str, value: str, known: Collection[tuple[str, ...]], level: Level) -> Match:
     path = _path_of(name)
     if path is None:
         raise Invalid(
