@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.process import keep_freed_memory
 from crosslight.standards.problem import ConfigError
 
 log = get_logger("serve")
@@ -31,6 +32,7 @@ class Service(Protocol):
 
 async def serve(service: Service, name: str) -> None:
     """Start ``service``, wait for SIGTERM or SIGINT, stop it."""
+    keep_freed_memory()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

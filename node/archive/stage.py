@@ -22,6 +22,7 @@ IMPLEMENTATION_CLASS_UID = "2.25.244957265117311826393471239421057226793"  # PS3
 IMPLEMENTATION_VERSION = "CROSSLIGHT"
 
 _MEMORY_BYTES = 4 << 20
+_LARGE = 4096
 
 
 def file_meta(received: Received) -> bytes:
@@ -52,7 +53,7 @@ class Staged:
         self._handle: BinaryIO | None = path.open(mode, buffering=0)
         self.size = path.stat().st_size if mode == "r+b" else 0
         self.dataset_offset = 0
-        self._content: list[bytes] | None = [] if mode == "xb" else None
+        self._content: list[bytes | bytearray | memoryview] | None = [] if mode == "xb" else None
         self._digest: hashlib._Hash | None = None
 
     def begin_dataset(self) -> None:
@@ -65,7 +66,7 @@ class Staged:
         return self._digest.digest() if self._digest is not None else None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append.
+        """Append. A buffer that is given must not be written to again: it is kept as it is until it has been read.
 
         Raises:
             TooLarge: over the largest object allowed.
@@ -89,7 +90,7 @@ class Staged:
     def _keep_in_memory(self, data: bytes | bytearray | memoryview) -> None:
         if self._content is not None:
             if self.size <= _MEMORY_BYTES:
-                self._content.append(bytes(data))
+                self._content.append(data if len(data) >= _LARGE else bytes(data))  # a view costs more than a few bytes
             else:
                 self._content = None
 

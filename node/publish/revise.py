@@ -103,8 +103,10 @@ class Reviser:
             self._loop.call_soon_threadsafe(self._changed, study_uid)
 
     def _changed(self, study_uid: str) -> None:
+        fresh = study_uid not in self._schedule
         self._schedule.changed(study_uid, self._clock.monotonic_s(), known=False)
-        self._wake.set()
+        if fresh:  # of one that is scheduled a change can only put off when it is due
+            self._wake.set()
 
     def look_for_forced(self) -> None:
         """Studies may have to be published again."""
