@@ -18,6 +18,7 @@ from rich.table import Table
 
 from crosslight.client.http import HttpClient, trusting
 from crosslight.standards.problem import CrosslightError
+from simulations.claim import Folder, free
 from simulations.layout import CALLING_AET, HOST
 from simulations.plan import Chapter, make_chapter
 from simulations.region import TOKEN_RENEW_S, DemoRegion
@@ -58,6 +59,7 @@ class Demo:
             restart_after_s=options.restart_after_s,
             on_change=self._rewrite,
         )
+        self._folder = Folder()
         self._told = False  # the endpoints file is written only once the story is over
 
     async def run(self) -> int:
@@ -85,9 +87,12 @@ class Demo:
         if self.options.open_mode:
             self.console.print(Panel(OPEN_BANNER, border_style="bold red", title="--open"))
         try:
+            fresh = not self.region.kept()
+            if self.options.data.exists():
+                self._folder.claim(self.options.data)
+            await free(self.region.all_ports())
             if self.options.json_path is not None:
                 self.options.json_path.unlink(missing_ok=True)  # an earlier run's pids would mislead who waits for this one's
-            fresh = not self.region.kept()
             await self._bring_up(fresh)
             if fresh or self.options.once or self.region.ledger.chapters == 0:
                 await self._tell()
@@ -122,6 +127,7 @@ class Demo:
 
             if fresh:
                 self.options.data.mkdir(parents=True, exist_ok=True)
+                self._folder.claim(self.options.data)
                 await self.region.make(say)
             say("Starting the processes …")
             await self.region.start_all(say)

@@ -94,6 +94,11 @@ class DemoRegion:
         """A node's ports."""
         return NodePorts(self.port_base + 10 * (1 + self.topology.codes.index(code)))
 
+    def all_ports(self) -> list[int]:
+        """Every port of the region."""
+        nodes = [p for code in self.topology.codes for n in (self.ports(code),) for p in (n.base, n.dimse, n.systems)]
+        return [*range(self.port_base, self.port_base + 4), *nodes]
+
     def plan_of(self, code: str) -> MemberPlan:
         """A member's description."""
         return self.topology.members[self.topology.codes.index(code)]

@@ -195,6 +195,21 @@ def test_another_demos_folder_is_not_taken(secured: Demo) -> None:
     assert (secured.data / "demo.json").exists()
 
 
+def test_a_second_demo_beside_the_first_is_refused(secured: Demo, tmp_path: Path) -> None:
+    """It would show the first one's answers as its own."""
+    secured.up()
+    told = secured.json_path.read_bytes()
+    same = secured.family.run("simulations", *secured.arguments())
+    assert same.status == 1
+    assert "Another demo runs on" in same.output
+    elsewhere = ("--data", str(tmp_path / "d"), "--port-base", str(secured.base))
+    over = secured.family.run("simulations", "demo", *elsewhere, within_s=60)
+    assert over.status == 1
+    assert f"Something else listens on 127.0.0.1:{secured.base}." in over.output
+    assert not (tmp_path / "d").exists()
+    assert secured.json_path.read_bytes() == told
+
+
 def test_once_on_kept_state_plays_again(opened: Demo) -> None:
     if opened.running is not None and opened.running.alive:
         opened.end()
