@@ -19,7 +19,8 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -155,10 +156,11 @@ class SqliteDb:
                     done.append((job, result))
             connection.execute("COMMIT")
         except BaseException as error:  # noqa: BLE001 - the disk refused the whole group
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            with suppress(sqlite3.Error):  # else the next group tries again
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
             for job in batch:
-                if not job.future.done():
+                with suppress(InvalidStateError):  # told already, or nobody waits any more, even since a moment ago
                     job.future.set_exception(translated(error))
             return
         for job, result in done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pg
 import pytest
 
+from crosslight.runtime import db as runtime_db
 from crosslight.runtime.db import LAZY_S, Db, PostgresDb, SqliteDb, Tx
 from crosslight.runtime.schema import migrate
 from crosslight.standards.problem import Invalid
@@ -96,6 +98,35 @@ async def test_a_near_read_sees_what_was_committed(database: Db) -> None:
     with pytest.raises(Exception, match=r"nowhere|database"):
         await database.read_near("bad", lambda tx: tx.rows("SELECT n FROM nowhere"))
     assert await database.read_near("rows", lambda tx: tx.rows("SELECT n FROM one")) == [(1,)]
+
+
+async def test_a_caller_who_leaves_while_the_disk_refuses_does_not_end_the_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = SqliteDb(tmp_path / "t.db")
+    await db.write("make", lambda tx: tx.script("CREATE TABLE t (a INTEGER);\n"))
+    blocker = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    told = runtime_db.translated
+
+    def leaving(error: BaseException) -> BaseException:
+        write.cancel()  # between the look whether somebody still waits, and the telling
+        return told(error)
+
+    monkeypatch.setattr(runtime_db, "translated", leaving)
+    for connection in db._opened:
+        connection.execute("PRAGMA busy_timeout=10")
+    write = db.submit_write("t", _insert)
+    try:
+        async with asyncio.timeout(10):
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wrap_future(write)
+            blocker.execute("ROLLBACK")
+            await db.write("t", _insert)
+        assert await _count(db) == 1
+    finally:
+        blocker.close()
+        await db.close()
 
 
 @pytest.mark.parametrize("rows", [["a\0b"], ["a", "a\0b"]])
