@@ -16,8 +16,9 @@ from crosslight.runtime.clock import Clock, Ids, instant
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.files import Files
 from crosslight.standards.problem import ConfigError, OurError
+from registry.access.store import AccessStore
 from registry.commands import opened
-from registry.config import FILE, read_config
+from registry.config import FILE, RegistryConfig, read_config
 from registry.index.store import IndexStore
 
 COMPLETE = "backup.txt"
@@ -41,7 +42,7 @@ async def backup(folder: Path, target: Path, clock: Clock, files: Files) -> None
     for name in FOLDERS:
         if (folder / name).exists():
             shutil.copytree(folder / name, target / name, dirs_exist_ok=True)
-    for path in folder.glob("*-keys.json"):
+    for path in (*folder.glob("*-keys.json"), *_secrets(folder, config)):
         shutil.copy2(path, target / path.name)
     files.write_atomic(target / COMPLETE, f"Crosslight registry, {instant(clock.now())}\n".encode())
 
@@ -65,11 +66,31 @@ async def restore(source: Path, folder: Path, clock: Clock, ids: Ids) -> str:
             shutil.copytree(entry, folder / entry.name, dirs_exist_ok=True)
         elif entry.name == FILE or entry.name.endswith("-keys.json"):
             shutil.copy2(entry, folder / entry.name)
+    for path in _secrets(source, read_config(source)):
+        shutil.copy2(path, folder / path.name)
+    try:
+        return await _filled(source, folder, clock, ids)
+    except BaseException:
+        (folder / FILE).unlink(missing_ok=True)  # half a registry must not be served: it would be taken for the whole
+        raise
+
+
+def _secrets(folder: Path, config: RegistryConfig) -> list[Path]:
+    """The file with our client secret, where it is in the folder itself."""
+    name = config.access.oidc.client_secret_file
+    return [folder / name] if name and Path(name).name == name and (folder / name).is_file() else []
+
+
+async def _filled(source: Path, folder: Path, clock: Clock, ids: Ids) -> str:
     config = read_config(folder)
     await _load(config.database.url, folder, source / "registry")
     if config.database.audit_url != config.database.url:
         await _load(config.database.audit_url, folder, source / "audit")
     async with opened(folder) as offline:
+        access = AccessStore(offline.db, clock, ids)
+        await access.open()
+        await access.end_all()
+        await offline.members.store.end_invitations()
         index = IndexStore(offline.db, offline.members, clock, ids)
         await index.open()
         return await index.new_incarnation()

@@ -101,6 +101,15 @@ class AccessStore:
         """Forget it."""
         await self._db.write("session_end", lambda tx: tx.execute("DELETE FROM session WHERE id_hash = ?", (hashed(session_id),)))
 
+    async def end_all(self) -> None:
+        """Forget every session and every sign-in under way: of a restored database nobody knows which ended since."""
+
+        def write(tx: Tx) -> None:
+            for table in ("session", "signin", "demo_grant"):
+                tx.execute(f"DELETE FROM {table}")
+
+        await self._db.write("sessions_end", write)
+
     # --- sign-ins under way ----------------------------------------------------------------------------------------
 
     async def begin_signin(self, state: str, browser: str, pending: PendingSignIn, life_s: float) -> None:

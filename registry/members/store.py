@@ -152,6 +152,11 @@ class MemberStore:
 
         return await self._db.write("member_invite", write)
 
+    async def end_invitations(self) -> None:
+        """End every open invitation: in a restored database one looks unused that was used since the backup."""
+        sql = "UPDATE invitation SET used = ? WHERE used IS NULL"
+        await self._db.write("invitations_end", lambda tx: tx.execute(sql, ("restored",)))
+
     async def use_invitation(self, secret: str, epoch_above: int) -> MemberRow:
         """Spend an invitation: its member becomes active with an epoch above ``epoch_above`` and any granted before (D10).
 
