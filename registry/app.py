@@ -61,6 +61,7 @@ from registry.xds.endpoint import SoapEndpoint
 
 log = get_logger("registry")
 
+READY_S = 3.0  # how long a database may take to say that it is there
 XDS_REGISTRY, XDS_REPOSITORY, RAD69 = "/xds/registry", "/xds/repository", "/rad69"
 
 
@@ -288,15 +289,26 @@ class RegistryApp:
             before = up
 
     async def ready(self) -> tuple[bool, dict[str, Any]]:
-        """Whether questions can be answered and submissions taken now."""
-        coverage = self.ask.coverage()
-        return True, {
+        """Whether questions can be answered and submissions taken now: both need their databases."""
+        coverage, answers = self.ask.coverage(), await self._databases_answer()
+        return answers, {
             "version": __version__,
+            "databases": answers,
             "incarnation": self.index.incarnation,
             "members": {m.code: list(m.states) for m in coverage.members},
             "waiting": sum(m.waiting for m in coverage.members),
             "parked": sum(self.members.presence(m.id).parked for m in self.members.all()),
         }
+
+    async def _databases_answer(self) -> bool:
+        try:
+            async with asyncio.timeout(READY_S):
+                for db in (self.db, self.audit_db):
+                    await db.read("ready", lambda tx: tx.row("SELECT 1"))
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing can be asked now
+            log.error("a database does not answer", error=type(error).__name__)
+            return False
+        return True
 
     async def gauges(self) -> list[Gauge]:
         """Metrics: of members only, never of patients."""
