@@ -134,6 +134,10 @@ class RegistryApp:
                 await part.stop()
         for listener in self._listeners:
             await listener.stop()
+        audit = getattr(self, "audit", None)
+        if audit is not None:
+            with suppress(CrosslightError):
+                await audit.settle()
         for name in ("sessions", "access", "members", "ask", "workers", "db", "audit_db"):
             part = getattr(self, name, None)
             if part is not None:

@@ -62,17 +62,17 @@ class Door:
         )
         await self._audit.begin(entry)
         if not decision.permit:
-            await self._audit.end(entry, "denied")
+            self._audit.end_later(entry, "denied")
             raise Forbidden("You may not do this here.", why=decision.rule)
         try:
             yield
         except CrosslightError as error:
-            await self._audit.end(entry, "failed: ours" if isinstance(error, OurError) else f"refused: {error.xds_code}")
+            self._audit.end_later(entry, "failed: ours" if isinstance(error, OurError) else f"refused: {error.xds_code}")
             raise
         except BaseException:
-            await self._audit.end(entry, "failed: unexpected")
+            self._audit.end_later(entry, "failed: unexpected")
             raise
-        await self._audit.end(entry, "ok")
+        self._audit.end_later(entry, "ok")
 
     async def member_for(self, principal: Principal, repository: str) -> Member:
         """For whom ``principal`` may submit what is in ``repository`` (a repositoryUniqueId, or a sourceId).

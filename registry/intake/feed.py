@@ -209,7 +209,7 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
             else:
                 results[i] = pb.ActResult(version=messages[i].version, outcome=_OUTCOMES[outcome.outcomes[0]])
         if submissions:
-            await self._audit.end(entry, f"ok {len(submissions) - failed}" + (f", refused {failed}" if failed else ""))
+            self._audit.end_later(entry, f"ok {len(submissions) - failed}" + (f", refused {failed}" if failed else ""))
         return [result for result in results if result is not None]
 
     # --- Compare ----------------------------------------------------------------------------------------------------

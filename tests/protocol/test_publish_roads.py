@@ -267,6 +267,7 @@ async def test_the_feed_is_audited(core: RegistryCore, tmp_path: Path) -> None:
     async with publishing_node(tmp_path / "node", core, "grpc") as node:
         await node.add(with_number(ct()))
         await node.settled()
+        await core.audit.settle()  # outcomes follow the answer
         acts = await core.audit.search(study="1.2.1")
         assert acts
         assert {(a["face"], a["action"], a["who"]["organisation"], a["outcome"]) for a in acts} == {
