@@ -236,5 +236,7 @@ document.querySelectorAll(".series").forEach((link) => link.addEventListener("cl
 addEventListener("pagehide", () => { generation += 1; }); // ask for nothing more
 
 const first = document.querySelector(".series--current");
-if (first) choose(first);
-else say("There are no images to show.");
+if (first) {
+  choose(first);
+  stage.focus({ preventScroll: true }); // the keys work at once
+} else say("There are no images to show.");
