@@ -1,4 +1,7 @@
-"""The ``crosslight-node`` command."""
+"""The ``crosslight-node`` command.
+
+What a command needs is imported in it: the libraries take a second or two to load, and others need not wait for them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,6 @@ from crosslight.runtime.log import setup_logging
 from crosslight.runtime.serving import serve as serve_until_told
 from crosslight.runtime.terminal import make_console
 from crosslight.standards.problem import CrosslightError
-from node import commands
 from node.config import read_config
 from node.setup import init_node, join_region
 
@@ -110,6 +112,8 @@ def import_(folder: Path, paths: tuple[Path, ...]) -> None:
 
     The node may be running or not.
     """
+    from node import commands
+
     report = run(commands.import_paths(folder, paths, console))
     sys.exit(1 if report.full or report.refused or report.conflicts else 0)
 
@@ -120,6 +124,8 @@ def import_(folder: Path, paths: tuple[Path, ...]) -> None:
 @click.pass_obj
 def delete(folder: Path, study_uid: str, reason: str) -> None:
     """Delete a study. It stays in the bin for archive.bin_days and can be taken back with `undelete`."""
+    from node import commands
+
     count = run(commands.delete(folder, study_uid, reason))
     console.print(f"{count} instances are in the bin.")
 
@@ -129,6 +135,8 @@ def delete(folder: Path, study_uid: str, reason: str) -> None:
 @click.pass_obj
 def undelete(folder: Path, study_uid: str) -> None:
     """Take a deleted study back out of the bin."""
+    from node import commands
+
     count = run(commands.undelete(folder, study_uid))
     console.print(f"{count} instances are back.")
 
@@ -137,6 +145,8 @@ def undelete(folder: Path, study_uid: str) -> None:
 @click.pass_obj
 def status(folder: Path) -> None:
     """What is held, waiting, refused, in the bin and in quarantine."""
+    from node import commands
+
     run(commands.status(folder, console))
 
 
@@ -145,6 +155,8 @@ def status(folder: Path) -> None:
 @click.pass_obj
 def retry(folder: Path, study_uid: str) -> None:
     """Try studies again whose publication was refused for good (one, or all)."""
+    from node import commands
+
     console.print(f"{run(commands.retry(folder, study_uid))} studies will be tried again.")
 
 
@@ -152,6 +164,8 @@ def retry(folder: Path, study_uid: str) -> None:
 @click.pass_obj
 def verify(folder: Path) -> None:
     """Read every object again and compare it with its digest; status 1 if one is missing or damaged."""
+    from node import commands
+
     sys.exit(0 if run(commands.verify(folder, console)) else 1)
 
 
@@ -160,6 +174,8 @@ def verify(folder: Path) -> None:
 @click.pass_obj
 def backup(folder: Path, target: Path) -> None:
     """Copy the node into the folder TARGET, also while it serves; running it again copies what is new."""
+    from node import commands
+
     report = run(commands.backup_node(folder, target, console))
     console.print(f"Backed up to {target}: {report.objects} objects, {report.copied} of them new.", markup=False, soft_wrap=True)
 
@@ -169,6 +185,8 @@ def backup(folder: Path, target: Path) -> None:
 @click.pass_obj
 def restore(folder: Path, source: Path) -> None:
     """Make a node in --dir from the backup SOURCE. It compares itself with the registry before it publishes."""
+    from node import commands
+
     report = run(commands.restore_node(source, folder, console))
     console.print(f"Restored {report.objects} objects. Next: crosslight-node --dir {folder} serve", markup=False, soft_wrap=True)
 
@@ -179,6 +197,8 @@ def restore(folder: Path, source: Path) -> None:
 @click.pass_obj
 def audit(folder: Path, patient: str, as_json: bool) -> None:
     """Who asked for a patient's images here, when, why, and what became of it."""
+    from node import commands
+
     run(commands.audit(folder, patient, console, as_json=as_json))
 
 
@@ -186,7 +206,9 @@ def audit(folder: Path, patient: str, as_json: bool) -> None:
 @click.pass_obj
 def doctor(folder: Path) -> None:
     """Check this node, while it runs, from outside: health, TLS, clock, DICOM, DICOMweb, publication."""
-    sys.exit(run(commands.doctor(folder, console)))
+    from node.doctor import doctor as check
+
+    sys.exit(run(check(folder, console)))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from crosslight.client.doctor import Target, examine
-from crosslight.client.report import show
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.audit.show import audit_lines, audit_table, parse_patient
 from crosslight.runtime.clock import SystemClock, SystemIds
@@ -32,8 +30,7 @@ from node.publish.build import destination
 from node.publish.outbox_store import OutboxStore
 from node.publish.store import PublishStore
 from node.region.alone import Alone
-from node.region.state import BUNDLE, IDENTITY
-from node.standing import REGION, Standing, has_standing, standing
+from node.standing import Standing, has_standing, standing
 
 UNSEEN_SHOWN, UNSEEN_CHECKED = 100_000, 500  # studies not yet looked at that `status` counts, and looks into
 
@@ -214,42 +211,3 @@ async def audit(folder: Path, patient: str, console: Console, *, as_json: bool) 
             sys.stdout.buffer.write(line)
     else:
         console.print(audit_table(acts, f"{len(acts)} acts"))
-
-
-async def doctor(folder: Path, console: Console) -> int:
-    """Examine the running node."""
-    config = read_config(folder)
-    state = standing(folder, config, SystemFiles())
-    listen, dimse = config.listen, config.dimse
-    scheme = "http" if listen.open else "https"
-    base = f"{scheme}://{listen.public_host}:{listen.people_port}"
-    target = Target(
-        name=f"{state.code} {state.member.name}",
-        base=base,
-        dicomweb=f"{base}/dicomweb",
-        dimse=f"{listen.public_host}:{dimse.port}" if dimse.enabled else "",
-        aet=(dimse.ae_title or state.code)[:16],
-        calling_aet=dimse.callers[0].ae_title if dimse.callers else "DOCTOR",
-        ca=None if listen.open else state.ca if isinstance(state, Alone) else folder / REGION / BUNDLE,
-    )
-    results = [(one.name, await examine(one)) for one in (target, _upstream(folder, config, state))]
-    return show(console, results)
-
-
-def _upstream(folder: Path, config: NodeConfig, state: Standing) -> Target:
-    """The registry, as this node reaches it; of one that is not ours only ITI-18 is known."""
-    if isinstance(state, Alone):
-        cert, key = state.client_files
-        registry_url = state.registry.systems
-        return Target(name="Registry, as this node sees it", base="", xds_registry=registry_url, ca=state.ca, cert=cert, key=key)
-    registry, secured = state.registry, not config.listen.open
-    own = folder / REGION / IDENTITY if secured else None
-    return Target(
-        name=f"Registry of {state.region.name}, as this node sees it",
-        base=registry.people,
-        fhir=f"{registry.people}/fhir",
-        xds_registry=f"{registry.systems}/xds/registry",
-        ca=folder / REGION / BUNDLE if secured else None,
-        cert=own,
-        key=own,
-    )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crosslight.runtime.command import make_folder
 from crosslight.runtime.files import Files
 from crosslight.standards.problem import ConfigError
 from node.config import FILE, NodeConfig, read_config
-from node.region.join import join
-from node.region.state import RegionState
+
+if TYPE_CHECKING:
+    from node.region.state import RegionState
 
 
 def init_node(folder: Path, files: Files, values: dict[str, Any] | None = None) -> Path:
@@ -31,4 +32,6 @@ async def join_region(folder: Path, invitation: str, files: Files) -> RegionStat
             "This node publishes to a registry that is joined by nobody.", why='publish.kind = "xds".', where="publish.kind",
             todo="Serve, or set publish.kind to crosslight.",
         )  # fmt: skip
+    from node.region.join import join  # with all of HTTP, which `init` need not wait for
+
     return await join(invitation, folder / "region", files)

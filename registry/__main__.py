@@ -1,4 +1,7 @@
-"""The ``crosslight-registry`` command."""
+"""The ``crosslight-registry`` command.
+
+What a command needs is imported in it: the libraries take a second or two to load, and others need not wait for them.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,6 @@ from crosslight.runtime.serving import serve as serve_until_told
 from crosslight.runtime.terminal import make_console
 from crosslight.standards.access import ROLES
 from crosslight.standards.problem import CrosslightError
-from registry import backup as backups
-from registry import commands
 from registry.config import read_config
 from registry.setup import init_registry
 
@@ -95,6 +96,8 @@ def invite(folder: Path, ods_code: str, name: str, hosts: tuple[str, ...]) -> No
 
     Hand it over on a way you trust: whoever has it can join as that organisation.
     """
+    from registry import commands
+
     print(run(commands.invite(folder, ods_code, name=name, hosts=hosts)))
 
 
@@ -102,6 +105,8 @@ def invite(folder: Path, ods_code: str, name: str, hosts: tuple[str, ...]) -> No
 @click.pass_obj
 def members(folder: Path) -> None:
     """Every member: status, reachable or not and since when, what waits."""
+    from registry import commands
+
     run(commands.show_members(folder, console))
 
 
@@ -111,6 +116,8 @@ def members(folder: Path) -> None:
 @click.pass_obj
 def suspend(folder: Path, ods_code: str, reason: str) -> None:
     """Cut a member off: everywhere within five seconds, open connections closed."""
+    from registry import commands
+
     run(commands.suspend(folder, ods_code, reason))
     console.print(f"{ods_code} is suspended.", markup=False, soft_wrap=True)
 
@@ -120,6 +127,8 @@ def suspend(folder: Path, ods_code: str, reason: str) -> None:
 @click.pass_obj
 def readmit(folder: Path, ods_code: str) -> None:
     """Let a suspended member in again."""
+    from registry import commands
+
     run(commands.readmit(folder, ods_code))
     console.print(f"{ods_code} is a member again.", markup=False, soft_wrap=True)
 
@@ -134,6 +143,8 @@ def readmit(folder: Path, ods_code: str) -> None:
 @click.pass_obj
 def token(folder: Path, role: str, user: str, organisation: str, hours: float) -> None:
     """Print an access token for an app (FHIR, DICOMweb)."""
+    from registry import commands
+
     print(run(commands.issue_token(folder, role=role, user=user, organisation=organisation, hours=hours)))
 
 
@@ -143,6 +154,8 @@ def token(folder: Path, role: str, user: str, organisation: str, hours: float) -
 @click.pass_obj
 def system(folder: Path, name: str, target: Path) -> None:
     """Make a client certificate for an outside system (an XDS consumer, say): NAME.pem, NAME.key and ca.pem in TARGET."""
+    from registry import commands
+
     files = run(commands.issue_system(folder, name, target))
     console.print(f"Made {files.cert}, {files.key} and {files.ca}.", markup=False, soft_wrap=True)
 
@@ -152,6 +165,8 @@ def system(folder: Path, name: str, target: Path) -> None:
 @click.pass_obj
 def backup(folder: Path, target: Path) -> None:
     """Copy the registry into the folder TARGET, also while it serves."""
+    from registry import backup as backups
+
     run(backups.backup(folder, target, SystemClock(), SystemFiles()))
     console.print(
         f"Backed up to {target}. It holds the region's keys: keep it as safe as the registry itself.",
@@ -165,6 +180,8 @@ def backup(folder: Path, target: Path) -> None:
 @click.pass_obj
 def restore(folder: Path, source: Path) -> None:
     """Make a registry in --dir from the backup SOURCE. The nodes then send again what came after it."""
+    from registry import backup as backups
+
     incarnation = run(backups.restore(source, folder, SystemClock(), SystemIds()))
     console.print(
         f"Restored as incarnation {incarnation}. Next: crosslight-registry --dir {folder} serve", markup=False, soft_wrap=True
@@ -177,6 +194,8 @@ def restore(folder: Path, source: Path) -> None:
 @click.pass_obj
 def audit(folder: Path, patient: str, as_json: bool) -> None:
     """Who asked for a patient's imaging, when, why, and what became of it."""
+    from registry import commands
+
     run(commands.audit(folder, patient, console, as_json=as_json))
 
 
@@ -184,7 +203,9 @@ def audit(folder: Path, patient: str, as_json: bool) -> None:
 @click.pass_obj
 def doctor(folder: Path) -> None:
     """Check this registry, while it runs, from outside: health, TLS, clock, FHIR, DICOMweb, XDS, publication."""
-    sys.exit(run(commands.doctor(folder, console)))
+    from registry.doctor import doctor as check
+
+    sys.exit(run(check(folder, console)))
 
 
 if __name__ == "__main__":

@@ -5,13 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from crosslight.client.doctor import Target, examine
-from crosslight.client.report import show
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.audit.show import audit_lines, audit_table, parse_patient
 from crosslight.runtime.clock import SystemClock, SystemIds
@@ -126,21 +124,3 @@ async def audit(folder: Path, patient: str, console: Console, *, as_json: bool) 
             sys.stdout.buffer.write(line)
     else:
         console.print(audit_table(acts, f"{len(acts)} acts"))
-
-
-async def doctor(folder: Path, console: Console) -> int:
-    """Examine the running registry, with a certificate made for this."""
-    async with opened(folder) as offline:
-        listen, base = offline.config.listen, offline.people_url
-        systems = f"{'http' if listen.open else 'https'}://{listen.public_host}:{listen.systems_port}"
-        target = Target(
-            name=offline.region.name,
-            base=base,
-            fhir=f"{base}/fhir",
-            dicomweb=f"{base}/dicomweb",
-            xds_registry=f"{systems}/xds/registry",
-        )
-        if not listen.open:
-            files = await offline.members.issue_system("doctor", folder / "systems")
-            target = replace(target, ca=files.ca, cert=files.cert, key=files.key)
-    return show(console, [(target.name, await examine(target))])

@@ -13,7 +13,7 @@ from registry.access.config import AccessConfig
 from registry.dicomweb.config import DicomwebConfig
 from registry.fhir.config import FhirConfig
 from registry.gateway.config import GatewayConfig
-from registry.intake.enrich import EnrichConfig
+from registry.intake.config import EnrichConfig
 from registry.members.config import MembersConfig
 from registry.portal.config import PortalConfig
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pg
 import pytest
 
-from crosslight.runtime.db import Db, PostgresDb, SqliteDb
+from crosslight.runtime.db import Db, SqliteDb
+from crosslight.runtime.postgres import PostgresDb
 
 _schemas = count(1)
 

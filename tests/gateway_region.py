@@ -34,10 +34,14 @@ from node.serve.authenticate import Authenticator
 from node.serve.context import ServeContext
 from node.serve.patients import PatientsOf
 from node.serve.release import Release
-from registry.dicomweb import DicomwebConfig, DicomwebFace
-from registry.dicomweb import routes as dicomweb_routes
-from registry.gateway import Gateway, GatewayConfig, MemberSessions, Relay
-from registry.gateway import routes as relay_routes
+from registry.dicomweb.config import DicomwebConfig
+from registry.dicomweb.face import DicomwebFace
+from registry.dicomweb.face import routes as dicomweb_routes
+from registry.gateway.config import GatewayConfig
+from registry.gateway.gateway import Gateway
+from registry.gateway.relay import Relay
+from registry.gateway.routes import routes as relay_routes
+from registry.gateway.sessions import MemberSessions
 from registry.members.live import LiveConnections
 from registry.members.model import Endpoints, Member, Presence
 

@@ -56,18 +56,24 @@ from node.serve.context import ServeContext
 from node.serve.patients import PatientsOf
 from node.serve.release import Release
 from registry.ask import Ask
-from registry.dicomweb import DicomwebConfig, DicomwebFace
-from registry.dicomweb import routes as dicomweb_routes
-from registry.fhir import FhirConfig, FhirFace, render_error
-from registry.fhir import routes as fhir_routes
-from registry.gateway import Gateway, GatewayConfig, MemberSessions
+from registry.dicomweb.config import DicomwebConfig
+from registry.dicomweb.face import DicomwebFace
+from registry.dicomweb.face import routes as dicomweb_routes
+from registry.fhir.config import FhirConfig
+from registry.fhir.errors import render_error
+from registry.fhir.face import FhirFace
+from registry.fhir.routes import routes as fhir_routes
+from registry.gateway.config import GatewayConfig
+from registry.gateway.gateway import Gateway
+from registry.gateway.sessions import MemberSessions
 from registry.identity.feed import AdtFeed
 from registry.identity.store import IdentityStore
 from registry.index.store import IndexStore
 from registry.intake import iti42, iti57, iti62
 from registry.intake.accept import Acceptor
+from registry.intake.config import EnrichConfig
 from registry.intake.door import Door
-from registry.intake.enrich import EnrichConfig, Enricher
+from registry.intake.enrich import Enricher
 from registry.intake.feed import FeedServicer
 from registry.members.model import Endpoints, Member, Presence
 from registry.xds import iti18

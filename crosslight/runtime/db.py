@@ -22,13 +22,15 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from crosslight.runtime.postgres import PostgresDb
 from crosslight.runtime.transactions import NEAR_STEPS, Db, Engine, Row, T, Tx, insert_sql, split_statements, timed, translated
 from crosslight.standards.problem import ConfigError, StorageError
 
-__all__ = ["LAZY_S", "Db", "Engine", "PostgresDb", "Row", "SqliteDb", "Tx", "open_db", "split_statements"]
+if TYPE_CHECKING:
+    from crosslight.runtime.postgres import PostgresDb
+
+__all__ = ["LAZY_S", "Db", "Engine", "Row", "SqliteDb", "Tx", "open_db", "split_statements"]
 
 LAZY_S = 0.05  # longest wait of a lazy write for one that is not
 MAX_ROWS = 64  # of one INSERT
@@ -261,5 +263,7 @@ def open_db(url: str, *, base: Path = Path()) -> SqliteDb | PostgresDb:
     if url.startswith("sqlite:"):
         return SqliteDb(base / url.removeprefix("sqlite:"))
     if url.startswith(("postgresql://", "postgres://")):
+        from crosslight.runtime.postgres import PostgresDb  # not loaded where nobody uses it
+
         return PostgresDb(url)
     raise ConfigError(f"Unknown kind of database in {url.split(':', 1)[0]!r}.", todo="Use sqlite:FILE or postgresql://…")

@@ -144,9 +144,9 @@ class PostgresDb:
                         return fn(_PgTx(cursor))
             except _RETRYABLE as error:
                 if attempt == _MAX_TRIES - 1:
-                    raise translated(error) from error
+                    raise translated(error, psycopg.OperationalError) from error
             except psycopg.OperationalError as error:
-                raise translated(error) from error
+                raise translated(error, psycopg.OperationalError) from error
             except psycopg.DataError as error:
                 if error.sqlstate not in _NO_TEXT:
                     raise

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, Literal, Protocol, TypeVar
 
-import psycopg
-
 from crosslight.runtime.log import get_logger
 from crosslight.standards.problem import StorageError
 
@@ -117,9 +115,9 @@ def timed(name: str, call: Callable[..., T]) -> Callable[..., T]:
     return run
 
 
-def translated(error: BaseException) -> BaseException:
-    """The engine's own error as ours, where the database could not do it now."""
-    if isinstance(error, sqlite3.OperationalError | psycopg.OperationalError):
+def translated(error: BaseException, kind: type[BaseException] = sqlite3.OperationalError) -> BaseException:
+    """The engine's own error as ours, where it is of the ``kind`` that says: the database could not do it now."""
+    if isinstance(error, kind):
         wrapped = StorageError("The database could not do this now.", why=type(error).__name__, todo="Try again.")
         wrapped.__cause__ = error
         return wrapped

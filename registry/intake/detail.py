@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from crosslight.standards.dicom.kos import Manifest, zone_offset
-from crosslight.standards.dicom.record import Instance, RecordRules, build
+from crosslight.standards.dicom.record import Instance, build
+from crosslight.standards.dicom.rules import RecordRules
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Conflict
 from crosslight.standards.region import Region

@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeGuard
 from urllib.parse import quote
 
@@ -19,7 +18,6 @@ import orjson
 
 from crosslight.runtime.audit import AuditEntry, AuditLog
 from crosslight.runtime.clock import Clock, Ids
-from crosslight.runtime.config import setting
 from crosslight.runtime.http import CORRELATION_HEADER
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.soap import SoapClient
@@ -34,6 +32,7 @@ from crosslight.standards.xds import retrieve
 from registry.gateway.gateway import Gateway, Unanswered
 from registry.index.model import Holding, HoldingKey
 from registry.intake.agenda import Agenda
+from registry.intake.config import EnrichConfig
 from registry.intake.detail import full_record, manifest_record
 from registry.members.model import Directory, Member
 
@@ -48,19 +47,6 @@ PRINCIPAL = Principal(
     evidence="gateway-token",
 )
 SCAN = 2_000  # holdings looked at in one scan of those that wait
-
-
-@dataclass(frozen=True, slots=True)
-class EnrichConfig:
-    """[enrich]: completing studies that were registered over SOAP."""
-
-    parallel: int = setting(4, "Most studies being completed at once.", low=1, high=64)
-    scan_s: float = setting(10.0, "How often those that still wait are looked for.", low=0.1, high=3600)
-    retry_first_s: float = setting(1.0, "Longest wait before a study is tried again; doubled each time.", low=0.01, high=600)
-    retry_max_s: float = setting(300.0, "Longest wait before a study is tried again.", low=0.1, high=86400)
-    timeout_s: float = setting(30.0, "How long a member's answer is waited for.", low=0.1, high=600)
-    max_manifest_bytes: int = setting(64 << 20, "Largest manifest taken.", low=65536, high=1 << 30)
-    max_series_bytes: int = setting(64 << 20, "Largest list of series taken.", low=65536, high=1 << 30)
 
 
 class IndexPort(Protocol):

@@ -24,7 +24,10 @@ from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.ids import MemberId
 from crosslight.standards.study import StudyTime
 from registry.coverage import MemberCoverage
-from registry.fhir import FhirConfig, FhirFace, render_error, routes
+from registry.fhir.config import FhirConfig
+from registry.fhir.errors import render_error
+from registry.fhir.face import FhirFace
+from registry.fhir.routes import routes
 from registry.index.model import DisputedNotice
 from registry.members.model import Endpoints, Presence
 from registry.questions import ByObject, ByPatient

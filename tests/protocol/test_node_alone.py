@@ -39,7 +39,7 @@ from crosslight.standards.problem import ConfigError, Unauthenticated, Unavailab
 from crosslight.standards.xds.rad69 import ImagingRequest, SeriesRequest, StudyRequest
 from crosslight.standards.xds.response import FAILURE, SUCCESS
 from crosslight.standards.xds.retrieve import DocumentRequest, parse_retrieve_response
-from node import commands
+from node import commands, doctor
 from node.app import NodeApp
 from node.config import read_config as read_node_config
 from node.serve.systems import system_names
@@ -358,13 +358,13 @@ async def test_doctor(outside: Outside) -> None:
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(serving(outside.folder))
         out = StringIO()
-        assert await commands.doctor(outside.folder, Console(file=out, width=200)) == 0, out.getvalue()
+        assert await doctor.doctor(outside.folder, Console(file=out, width=200)) == 0, out.getvalue()
         for said in ("C-ECHO", "ITI-18 answers.", "asks for credentials", "0 waiting, 0 refused."):
             assert said in out.getvalue()
         for listener in outside.registry._listeners:
             await listener.stop()
         out = StringIO()
-        assert await commands.doctor(outside.folder, Console(file=out, width=200)) == 1, out.getvalue()
+        assert await doctor.doctor(outside.folder, Console(file=out, width=200)) == 1, out.getvalue()
 
 
 async def test_there_is_nothing_to_join(outside: Outside) -> None:

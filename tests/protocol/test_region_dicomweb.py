@@ -20,7 +20,7 @@ from registry_samples import nhs
 
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import StudyTime
-from registry.gateway import GatewayConfig
+from registry.gateway.config import GatewayConfig
 from registry.members.model import Endpoints
 from registry.questions import ByObject
 

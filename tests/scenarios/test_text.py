@@ -26,7 +26,8 @@ from crosslight.standards.dicom import gate, header
 from crosslight.standards.dicom.json import texts_of
 from crosslight.standards.dicom.kos import build_manifest
 from crosslight.standards.dicom.kos_read import parse_manifest
-from crosslight.standards.dicom.record import Instance, RecordRules, build
+from crosslight.standards.dicom.record import Instance, build
+from crosslight.standards.dicom.rules import RecordRules
 from crosslight.standards.fhir.imaging_study import imaging_study
 from crosslight.standards.fhir.people import patient as fhir_patient
 from crosslight.standards.fhir.terms import Systems

@@ -13,7 +13,8 @@ import pg
 import pytest
 
 from crosslight.runtime import db as runtime_db
-from crosslight.runtime.db import LAZY_S, Db, PostgresDb, SqliteDb, Tx
+from crosslight.runtime.db import LAZY_S, Db, SqliteDb, Tx
+from crosslight.runtime.postgres import PostgresDb
 from crosslight.runtime.schema import migrate
 from crosslight.standards.problem import Invalid
 from registry.index.schema import PACKAGE, SCHEMA

@@ -22,10 +22,16 @@ from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.ids import MemberId, Version
 from crosslight.standards.study import StudyRecord, StudyTime
 from registry.ask import Ask
-from registry.dicomweb import DicomwebConfig, DicomwebFace
-from registry.dicomweb import routes as dicomweb_routes
-from registry.fhir import FhirConfig, FhirFace, render_error, routes
-from registry.gateway import Gateway, GatewayConfig, MemberSessions
+from registry.dicomweb.config import DicomwebConfig
+from registry.dicomweb.face import DicomwebFace
+from registry.dicomweb.face import routes as dicomweb_routes
+from registry.fhir.config import FhirConfig
+from registry.fhir.errors import render_error
+from registry.fhir.face import FhirFace
+from registry.fhir.routes import routes
+from registry.gateway.config import GatewayConfig
+from registry.gateway.gateway import Gateway
+from registry.gateway.sessions import MemberSessions
 from registry.identity.store import IdentityStore
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor

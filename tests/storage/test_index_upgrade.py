@@ -8,7 +8,8 @@ import pg
 from registry_room import make_room
 from registry_samples import nhs, patient, study
 
-from crosslight.runtime.db import PostgresDb, Tx
+from crosslight.runtime.db import Tx
+from crosslight.runtime.postgres import PostgresDb
 from crosslight.runtime.schema import SchemaVersion, migrate
 from registry.index.rows import HOLDING_COLUMNS, NAME_COLUMNS
 from registry.index.schema import PACKAGE

@@ -10,7 +10,8 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from crosslight.standards.dicom import gate, header
-from crosslight.standards.dicom.record import Instance, RecordRules, build, patient_of, series_digest, unidentified
+from crosslight.standards.dicom.record import Instance, build, patient_of, series_digest, unidentified
+from crosslight.standards.dicom.rules import RecordRules
 from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier
 from crosslight.standards.study import StudyRecord
 

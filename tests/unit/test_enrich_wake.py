@@ -10,7 +10,8 @@ from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.standards.ids import MemberId
 from registry.index.model import HoldingKey, RecordKey
 from registry.intake.agenda import KEPT, Agenda
-from registry.intake.enrich import EnrichConfig, Enricher
+from registry.intake.config import EnrichConfig
+from registry.intake.enrich import Enricher
 from registry.members.model import Member
 
 KEY = HoldingKey(RecordKey(1), "1.2.3", MemberId(7))

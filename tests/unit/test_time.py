@@ -14,7 +14,8 @@ from registry_samples import member, patient, published, study
 
 from crosslight.standards.dicom.kos import zone_offset
 from crosslight.standards.dicom.qido import QidoQuery
-from crosslight.standards.dicom.record import RecordRules, study_time
+from crosslight.standards.dicom.record import study_time
+from crosslight.standards.dicom.rules import RecordRules
 from crosslight.standards.fhir.times import DateValue, parse_date, started
 from crosslight.standards.study import StudyTime, utc_interval
 from crosslight.standards.xds import study_times

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
+from crosslight.standards.dicom.limits import LIMITS, Limits
 from crosslight.standards.dicom.vr import LONG_VRS, PIXEL_DATA, SHORT_VRS
 from crosslight.standards.dicom.walk import (
     DEFLATED_LE,
@@ -16,12 +17,10 @@ from crosslight.standards.dicom.walk import (
     EXPLICIT_BE,
     EXPLICIT_LE,
     IMPLICIT_LE,
-    LIMITS,
     TRANSFER_SYNTAXES,
     Buffer,
     Element,
     Item,
-    Limits,
     Parsed,
     Reason,
     Refused,

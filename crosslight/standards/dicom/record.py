@@ -10,40 +10,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from crosslight.standards.dicom.header import Attributes, coded, first_text, items, values
+from crosslight.standards.dicom.rules import RecordRules
 from crosslight.standards.ids import Identifier, is_uid, national_number
 from crosslight.standards.study import Coded, Patient, PersonName, SeriesRecord, StudyRecord, StudyTime
 
 _ZONE = re.compile(r"[+-](0[0-9]|1[0-4])[0-5][0-9]\Z")  # PS3.3 C.12.1.1.8
 _DATE = re.compile(r"[0-9]{4}([0-9]{2}([0-9]{2})?)?\Z")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordRules:
-    """How this member reads patients, issuers and times: configuration, and what the region said when it joined.
-
-    Args:
-        authority: The member's own patient authority (OID).
-        namespace: Its local name (the organisation code); an issuer of this name is the member itself.
-        site_zone: IANA name; used where an object does not say its zone.
-        nationals: Authorities whose numbers are national (D3).
-        issuers: Issuer names as they stand in (0010,0021), case ignored -> OID.
-        bare_patient_id: The national authority of which a PatientID without issuer is a number; '' = never.
-        allow_test_numbers: Whether 9xx numbers count.
-        accession_authority: OID that issues accession numbers where the object names none; '' = unknown.
-    """
-
-    authority: str = ""
-    namespace: str = ""
-    site_zone: str = ""
-    nationals: tuple[str, ...] = ()
-    issuers: Mapping[str, str] = field(default_factory=dict)
-    bare_patient_id: str = ""
-    allow_test_numbers: bool = False
-    accession_authority: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from mmap import mmap
 from typing import Literal, NoReturn
 
+from crosslight.standards.dicom.limits import LIMITS, Limits
 from crosslight.standards.dicom.vr import LONG_VRS, PIXEL_DATA, SHORT_VRS, dictionary_vr
 from crosslight.standards.problem import Malformed
 
@@ -52,22 +53,6 @@ class Refused(Malformed):
     def __init__(self, reason: Reason, what: str, *, why: str = "", where: str = "") -> None:
         super().__init__(what, why=why, where=where)
         self.reason: Reason = reason
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Bounds of the walk (security.md 5)."""
-
-    max_depth: int = 32
-    max_elements: int = 100_000
-    max_items: int = 50_000
-    max_fragments: int = 1_000_000
-    max_inflated_bytes: int = 2 << 30
-    max_inflate_ratio: int = 200
-    free_inflated_bytes: int = 1 << 20  # below this the ratio does not count
-
-
-LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
