@@ -7,6 +7,7 @@ A value object: no behaviour beyond reading and writing itself. Mappings live be
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
@@ -22,6 +23,7 @@ Detail = Literal["entry", "manifest", "full"]  # how much is known (D17)
 Progress = Literal["arriving", "complete"]  # is it still growing? FHIR registered | available (D14)
 ZoneSource = Literal["tag", "site", "none"]  # (0008,0201), the site's setting, or unknown (D22)
 
+_WHOLE = re.compile(r"[+-]?[0-9]{1,12}\Z")
 #: Modalities that are not acquisitions: kept on their series, left out of a study's headline list (fhir.md 5).
 SECONDARY_MODALITIES = frozenset({"SR", "KO", "PR", "SEG", "REG", "RTSTRUCT", "DOC", "FID", "PLAN", "RWV", "ANN"})
 
@@ -214,7 +216,7 @@ class StudyRecord:
 
     def with_series(self, series: Iterable[SeriesRecord], *, detail: Detail) -> Self:
         """This record with its series and everything that follows from them."""
-        ordered = tuple(sorted(series, key=_series_order))
+        ordered = tuple(sorted(series, key=series_order))
         return replace(
             self,
             series=ordered,
@@ -230,9 +232,15 @@ class StudyRecord:
         return hashlib.sha256(orjson.dumps(record_to_json(self), option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _series_order(series: SeriesRecord) -> tuple[int, str]:
-    number = series.number.strip()
-    return (int(number) if number.lstrip("+-").isdecimal() else 1 << 31, series.series_uid)
+def whole_number(text: str, otherwise: int = 1 << 31) -> int:
+    """``text`` as a whole number of DICOM (PS3.5 6.2: IS); what is none, as objects sometimes say, counts as ``otherwise``."""
+    text = text.strip()
+    return int(text) if _WHOLE.match(text) else otherwise
+
+
+def series_order(series: SeriesRecord) -> tuple[int, str]:
+    """By number, then by UID."""
+    return (whole_number(series.number), series.series_uid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

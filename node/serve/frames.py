@@ -42,7 +42,7 @@ def frame_list(text: str, limit: int) -> list[int]:
     parts = text.split(",")
     if len(parts) > limit:
         raise TooLarge("Too many frames are asked for at once.", why=f"Limit here: {limit}.", where="frames")
-    if not all(part.isascii() and part.isdecimal() and 0 < int(part) < 1 << 31 for part in parts):
+    if not all(part.isascii() and part.isdecimal() and len(part) <= 10 and 0 < int(part) < 1 << 31 for part in parts):
         raise Invalid(
             "frames is not a list of frame numbers.", why="PS3.18 10.4.1.1.6: from 1, separated by commas.", where="frames"
         )

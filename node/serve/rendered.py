@@ -16,6 +16,7 @@ from crosslight.standards.dicom import accept
 from crosslight.standards.dicom.accept import Offer
 from crosslight.standards.dicom.render import RenderOptions, parse_options
 from crosslight.standards.problem import CrosslightError, Invalid, NotAcceptable
+from crosslight.standards.study import whole_number
 from node.archive.model import StoredObject
 from node.serve.bounded import render_file
 from node.serve.context import ServeContext
@@ -70,8 +71,7 @@ def _candidates(objects: Sequence[StoredObject]) -> list[StoredObject]:
 
 
 def _order(found: StoredObject) -> tuple[int, str]:
-    number = found.ref.number.strip()
-    return (int(number) if number.lstrip("+-").isdecimal() else 1 << 31, found.ref.sop_uid)
+    return (whole_number(found.ref.number), found.ref.sop_uid)
 
 
 async def _first_that_shows(

@@ -10,6 +10,7 @@ from typing import Any
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import Coded, Patient, SeriesRecord, StudyRecord, StudyTime
 
+_PLAIN = re.compile(r"(?:0|[1-9][0-9]{0,11})\Z")  # a number that comes back as the same text
 _DETAILS = ("full", "manifest", "entry")
 _PROGRESS = ("complete", "arriving")
 _SOP_PREFIX = "1.2.840.10008.5.1.4.1.1."
@@ -123,7 +124,7 @@ def _series_arrays(record: StudyRecord, raw: Raw) -> list[Any]:
             k,
             uid[k:],
             s.modality,
-            int(number) if number.isascii() and number.isdecimal() and str(int(number)) == number else number,
+            int(number) if _PLAIN.match(number) else number,
             s.description,
             s.body_site,
             s.laterality,

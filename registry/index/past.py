@@ -13,11 +13,11 @@ from crosslight.standards.ids import Version
 from crosslight.standards.study import (
     ManifestFacts,
     Patient,
-    SeriesRecord,
     StudyRecord,
     patient_to_json,
     record_from_json,
     record_to_json,
+    series_order,
 )
 from crosslight.standards.xds.publication import Publication, Source
 from registry.index.codec import fold_ids, unfold_ids
@@ -47,7 +47,7 @@ def state_of(publication: Publication, digest: str, patient_n: int, secret: byte
         "manifest_extra": manifest.extra,
     }
     order = [s.series_uid for s in publication.record.series]
-    if order != [s.series_uid for s in sorted(publication.record.series, key=_series_order)]:
+    if order != [s.series_uid for s in sorted(publication.record.series, key=series_order)]:
         state["order"] = order
     return state
 
@@ -75,18 +75,13 @@ def publication_of(state: State, patient: Patient, source: Source, secret: bytes
 
 
 def _with_patient(record: StudyRecord, patient: Patient, state: State) -> StudyRecord:
-    series = record.series if "order" in state else tuple(sorted(record.series, key=_series_order))
+    series = record.series if "order" in state else tuple(sorted(record.series, key=series_order))
     return replace(record, patient=patient, series=series)
 
 
 def _series_list(state: State) -> list[dict[str, Any]]:
     uids = state.get("order") or list(state["series"])
     return [{"series_uid": uid, **state["series"][uid]} for uid in uids]
-
-
-def _series_order(series: SeriesRecord) -> tuple[int, str]:
-    number = series.number.strip()
-    return (int(number) if number.lstrip("+-").isdecimal() else 1 << 31, series.series_uid)
 
 
 def packed(successor: State, own: State) -> list[Any]:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Literal
 import pydicom
 
 from crosslight.standards.problem import CrosslightError, Malformed, NotAcceptable, TooLarge
+from crosslight.standards.study import whole_number
 
 _ITEM, _SEQUENCE_DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _ENCAPSULATED_HEADER = 12  # tag, VR, reserved, undefined length: encapsulation is always Explicit VR Little Endian
@@ -72,9 +73,9 @@ def native_layout(values: dict[str, Any], *, offset: int, length: int) -> FrameL
     Raises:
         Malformed: when the attributes ask for more bytes than there are.
     """
-    rows, columns = int(values.get("Rows") or 0), int(values.get("Columns") or 0)
-    samples, bits = int(values.get("SamplesPerPixel") or 1), int(values.get("BitsAllocated") or 0)
-    frames = max(1, int(values.get("NumberOfFrames") or 1))
+    rows, columns, bits = (whole_number(str(values.get(name) or 0), 0) for name in ("Rows", "Columns", "BitsAllocated"))
+    samples, frames = (whole_number(str(values.get(name) or 1)) for name in ("SamplesPerPixel", "NumberOfFrames"))
+    frames = max(1, frames)
     frame_bits = rows * columns * samples * bits
     if values.get("PhotometricInterpretation") == "YBR_FULL_422":  # two samples of colour for two pixels (C.7.6.3.1.2)
         frame_bits = rows * columns * 2 * bits

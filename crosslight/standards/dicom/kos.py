@@ -27,7 +27,7 @@ from crosslight.standards.dicom.kos_read import (
 )
 from crosslight.standards.ids import Identifier, checked_uid
 from crosslight.standards.problem import Invalid
-from crosslight.standards.study import Coded, InstanceRef, Patient, StudyRecord, StudyTime
+from crosslight.standards.study import Coded, InstanceRef, Patient, StudyRecord, StudyTime, whole_number
 
 __all__ = [
     "KEY_OBJECT_SELECTION",
@@ -263,7 +263,7 @@ def build_manifest(
     Raises:
         Invalid: when nothing is referenced, or a UID is not one.
     """
-    ordered = sorted(instances, key=lambda i: (i.series_uid, _number(i.number), i.sop_uid))
+    ordered = sorted(instances, key=lambda i: (i.series_uid, whole_number(i.number), i.sop_uid))
     if not ordered:
         raise Invalid("A manifest of nothing.", why="PS3.3 C.17.6.2: the evidence sequence is Type 1.")
     for uid in (record.study_uid, document_uid, series_uid):
@@ -316,11 +316,6 @@ def build_manifest(
         )
     )
     return _part10(dataset, document_uid, implementation_class_uid)
-
-
-def _number(text: str) -> int:
-    stripped = text.strip()
-    return int(stripped) if stripped.lstrip("+-").isdecimal() and len(stripped) <= 12 else 1 << 31
 
 
 def _part10(dataset: bytes, sop_instance_uid: str, implementation_class_uid: str) -> bytes:

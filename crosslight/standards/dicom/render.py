@@ -20,6 +20,7 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_rescale
 
 from crosslight.standards.dicom.transcode import pixels_of
 from crosslight.standards.problem import CrosslightError, Invalid, NotAcceptable, NotFound, TooLarge
+from crosslight.standards.study import whole_number
 
 Grey = npt.NDArray[np.float64]
 VOI_FUNCTIONS = ("linear", "linear-exact", "sigmoid")  # PS3.18 8.3.5.1.4
@@ -54,7 +55,7 @@ def parse_options(query: dict[str, str], media: str, *, max_side: int, thumbnail
         _viewport(query["viewport"], max_side) if "viewport" in query else (thumbnail_side, thumbnail_side, None)
     )
     quality = query.get("quality", "90")
-    if not (quality.isdecimal() and 1 <= int(quality) <= 100):
+    if not 1 <= whole_number(quality, 0) <= 100:
         raise Invalid("quality must be 1 to 100.", why="PS3.18 8.3.5.1.2.", where="quality")
     return RenderOptions(
         media="image/png" if media == "image/png" else "image/jpeg",

@@ -16,6 +16,7 @@ from typing import Literal, NoReturn
 from crosslight.standards.dicom.limits import LIMITS, Limits
 from crosslight.standards.dicom.vr import LONG_VRS, PIXEL_DATA, SHORT_VRS, dictionary_vr
 from crosslight.standards.problem import Malformed
+from crosslight.standards.study import whole_number
 
 Buffer = bytes | bytearray | memoryview | mmap
 #: (tag, VR, offset of the value, length of the value, items). VR is as coded, or the dictionary's in implicit encoding.
@@ -89,8 +90,7 @@ class Parsed:
         if found is None or not raw:
             return default
         if found[1] == "IS":
-            text = raw.split(b"\\")[0].strip(b" \0")
-            return int(text) if text.lstrip(b"+-").isdigit() and len(text) < 12 else default
+            return whole_number(raw.split(b"\\")[0].decode("ascii", "replace").strip(" \0"), default)
         return int.from_bytes(raw[:2], "little" if self.little else "big")
 
 
