@@ -124,7 +124,7 @@ class DicomwebFace:
 
     def _query(self, request: web.Request, level: Level) -> QidoQuery:
         pairs = [(name, value) for name, value in request.query.items() if name.lower() != "accept"]
-        require(parse_accept(request.headers.getall("Accept", ()), request.query.get("accept", "")), _OFFERS)
+        _media(request)
         query = QidoQuery.parse(level, pairs, max_results=self._config.max_results)
         uids = {
             "StudyInstanceUID": request.match_info.get("study", ""),
@@ -168,7 +168,7 @@ class DicomwebFace:
             warnings.append(f"There are {left} additional results that can be requested" if left and not cursor else
                             "There are additional results that can be requested")  # fmt: skip
         headers = self._headers(request, coverage)
-        response = web.Response(body=dumps(rows), content_type=MEDIA_TYPE, headers=headers)
+        response = web.Response(body=dumps(rows), content_type=_media(request), headers=headers)
         for text in warnings:
             response.headers.add("Warning", f'299 crosslight "{_quotable(text)}"')
         return response
@@ -204,7 +204,7 @@ class DicomwebFace:
             elif upstream.status != 200:
                 raise refused(upstream.status, holder)
             rows = _holder_rows(body, base, study, holder)
-        response = web.Response(body=dumps(rows), content_type=MEDIA_TYPE, headers=self._headers(request, answer.coverage))
+        response = web.Response(body=dumps(rows), content_type=_media(request), headers=self._headers(request, answer.coverage))
         for text in [*degraded(answer.coverage), *_passed_warnings(upstream.headers.getall("Warning", ()))]:
             response.headers.add("Warning", f'299 crosslight "{_quotable(text)}"')
         response.headers["Crosslight-Holder"] = holder.member.code
@@ -254,6 +254,11 @@ class DicomwebFace:
             request[PRINCIPAL], face="dicomweb", action=action, question=question, correlation=request[CORRELATION],
             peer=request.remote or "",
         )  # fmt: skip
+
+
+def _media(request: web.Request) -> str:
+    """The media type of rows that is asked for; refuses what cannot be had."""
+    return require(parse_accept(request.headers.getall("Accept", ()), request.query.get("accept", "")), _OFFERS).media
 
 
 def _meets(row: Attributes, criteria: Iterable[Match], held: Held) -> bool:

@@ -109,6 +109,14 @@ async def test_what_would_list_people_or_cannot_be_bounded_is_refused(region: Ga
     await rows(region, f"/studies?{query}", 400)
 
 
+@pytest.mark.parametrize("path", ["/studies", "/studies/1.2.1/series", "/studies/1.2.1/instances"])
+async def test_rows_come_as_the_json_that_is_asked_for(region: GatewayRegion, path: str) -> None:
+    await two_holders(region)
+    for accept in ("application/json", "application/dicom+json"):
+        async with region.http.get(f"{region.base}/dicomweb{path}", headers={"Accept": accept}) as response:
+            assert (response.status, response.content_type) == (200, accept)
+
+
 async def test_what_nobody_counted_has_no_count(region: GatewayRegion) -> None:
     """D17: of a study that a foreign source registered only the entry is known."""
     await two_holders(region)
