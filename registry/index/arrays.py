@@ -5,6 +5,7 @@ Positions are part of the row format: add at the end only, under a new format nu
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from crosslight.standards.ids import Identifier

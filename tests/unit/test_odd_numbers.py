@@ -38,7 +38,8 @@ def test_a_study_with_odd_numbers_is_published_and_answered(number: str) -> None
     record = record.with_series((replace(s, number=number) for s in record.series), detail="full")
     instance = InstanceRef(
         study_uid=record.study_uid, series_uid=record.series[0].series_uid, sop_uid="1.2.3",
-        sop_class_uid="1.2.840.10008.5.1.4.1.1.2", transfer_syntax_uid="1.2.840.10008.1.2.1", number=number, frames=1, sha256="", size_bytes=1,
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.2", transfer_syntax_uid="1.2.840.10008.1.2.1",
+        number=number, frames=1, sha256="", size_bytes=1,
     )  # fmt: skip
     assert build_manifest(
         record, [instance], document_uid="2.25.1", series_uid="2.25.2", retrieve_ae_title="RTK", retrieve_location_uid="1.2",
