@@ -15,6 +15,7 @@ from node.serve.context import ServeContext
 JSON_OFFERS = (accept.Offer(json.MEDIA_TYPE), accept.Offer("application/json"))
 _MAX_RESOLVED_PATIENTS = 100
 _MORE = "The number of results exceeded the maximum supported by the server. Additional results can be requested."  # 8.3.4.4
+_FURTHER = "There are additional results that can be requested"  # the caller's own limit was reached
 
 
 def ranges_of(request: web.Request) -> tuple[accept.MediaRange, ...]:
@@ -64,7 +65,8 @@ async def search(serve: ServeContext, request: web.Request, level: Level) -> web
         keep = query.returned()
         body = json.dumps(_rendered(query.level, keep, row, base) for row in rows)
         response = json_response(request, body, media)
-        for text in (*query.warnings, *([_MORE] if more else [])):
+        told = _MORE if query.limit >= serve.config.max_search_results else _FURTHER
+        for text in (*query.warnings, *([told] if more else [])):
             response.headers.add("Warning", f'299 {request.host}: "{text}"')
         return response
 

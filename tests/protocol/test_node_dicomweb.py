@@ -114,7 +114,11 @@ async def test_more_than_the_limit_is_said(tmp_path: Path) -> None:
         async with node.session.get(f"{node.url}/dicomweb/studies?fuzzymatching=true") as response:
             texts = " ".join(response.headers.getall("Warning"))
         assert "fuzzymatching" in texts
-        assert "Additional results" in texts
+        assert "exceeded the maximum" in texts
+        status, headers, body = await get(node, "/studies?limit=1")
+        assert (status, len(orjson.loads(body))) == (200, 1)
+        assert "exceeded" not in headers["Warning"], "the limit was the caller's own"
+        assert "additional results that can be requested" in headers["Warning"]
         assert "Warning" not in (await get(node, "/studies?limit=2&offset=1"))[1]
 
 
