@@ -188,21 +188,28 @@ class ArchiveStore:
         changed: set[str] = set()
         for study_uid, _, sop_uid in header.references:
             row = tx.row("SELECT study_uid FROM instance WHERE sop_uid = ? AND binned = 0", (sop_uid,))
+            code = self._weightier_tx(tx, sop_uid, header.rejection)
             tx.execute(
                 "INSERT INTO rejection (sop_uid, study_uid, code, note_uid, here, received_unix) VALUES (?,?,?,?,?,?) "
                 "ON CONFLICT (sop_uid) DO UPDATE SET code = excluded.code, note_uid = excluded.note_uid, here = excluded.here",
-                (sop_uid, study_uid, header.rejection, header.sop_uid, int(row is not None), now_unix),
+                (sop_uid, study_uid, code, header.sop_uid, int(row is not None), now_unix),
             )
             hidden = tx.execute(
-                "UPDATE instance SET hidden = ?, visible = 0 WHERE sop_uid = ? AND binned = 0 AND visible = 1",
-                (header.rejection, sop_uid),
+                "UPDATE instance SET hidden = ?, visible = 0 WHERE sop_uid = ? AND binned = 0 AND visible = 1", (code, sop_uid)
             )
+            tx.execute("UPDATE instance SET hidden = ? WHERE sop_uid = ? AND binned = 0 AND hidden <> ''", (code, sop_uid))
             if hidden and row is not None:
                 changed.add(str(row[0]))
         for study_uid in sorted(changed):
             self.refresh_tx(tx, study_uid)
             self.touch_tx(tx, study_uid, now_unix)
         return sorted(changed)
+
+    @staticmethod
+    def _weightier_tx(tx: Tx, sop_uid: str, code: str) -> str:
+        """The rejection that counts from now on: one that a new receipt lifts takes the place of no other."""
+        row = tx.row("SELECT code FROM rejection WHERE sop_uid = ?", (sop_uid,))
+        return str(row[0]) if row is not None and code in RESTORABLE else code
 
     # --- study and series rows -------------------------------------------------------------------------------------
 

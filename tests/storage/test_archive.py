@@ -344,6 +344,16 @@ async def test_note_before_its_instance_and_a_study_rejected_whole(here: Held) -
     assert len(await here.archive.objects(make.STUDY)) == 1
 
 
+@pytest.mark.parametrize("codes", [("113039", "113037"), ("113037", "113039"), ("113039", "113001", "113039")])
+async def test_expired_retention_lifts_no_other_rejection(here: Held, codes: tuple[str, ...]) -> None:
+    bad = make.image(1)
+    await here.put(bad)
+    for code in codes:
+        await here.put(make.note(code, [bad]))
+    await here.put(bad)
+    assert await here.archive.objects(make.STUDY) == []
+
+
 async def test_rejected_stays_rejected_through_the_bin(here: Held) -> None:
     bad, good = make.image(1), make.image(2)
     await here.put(bad)
