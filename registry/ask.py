@@ -90,6 +90,8 @@ class Ask:
         answer = self._answer(found, correlation)
         try:
             yield answer
+        except (ConnectionError, asyncio.CancelledError, GeneratorExit):
+            raise  # cut off: an act without an outcome says so (D20)
         except BaseException as error:
             self._ended(entry, f"failed: {type(error).__name__}")
             raise

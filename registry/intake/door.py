@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -69,6 +70,8 @@ class Door:
         except CrosslightError as error:
             self._audit.end_later(entry, "failed: ours" if isinstance(error, OurError) else f"refused: {error.xds_code}")
             raise
+        except (ConnectionError, asyncio.CancelledError, GeneratorExit):
+            raise  # cut off; what was submitted may have been accepted all the same
         except BaseException:
             self._audit.end_later(entry, "failed: unexpected")
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -303,8 +304,12 @@ async def test_every_question_is_a_pair_in_the_audit(room: Room) -> None:
     with pytest.raises(ZeroDivisionError):
         async with room.ask.question(clinician(), face="fhir", action="search", question=_by(nhs(1)), correlation="bad"):
             raise ZeroDivisionError
+    with pytest.raises(asyncio.CancelledError):
+        async with room.ask.question(clinician(), face="fhir", action="search", question=_by(nhs(1)), correlation="gone"):
+            raise asyncio.CancelledError  # who asked has hung up
     await room.ask.close()
-    acts = await room.audit.search()
+    assert [a["outcome"] for a in await room.audit.search(correlation="gone")] == [""], "cut off (D20)"
+    acts = (await room.audit.search())[1:]
     assert [(a["decision"], a["outcome"]) for a in acts[:2]] == [("permit", "failed: ZeroDivisionError"), ("deny", "denied")]
 
 

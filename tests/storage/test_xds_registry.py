@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -22,6 +24,8 @@ from crosslight.standards.xds import vocabulary as v
 from crosslight.standards.xds.adhoc import AdhocQuery, AdhocReply
 from crosslight.standards.xds.metadata import Association, DocumentEntry, RegistryObjects, SubmissionSet, as_text
 from crosslight.standards.xds.response import FAILURE, SUCCESS
+from registry.intake.door import Door
+from registry.xds.endpoint import Call
 
 NUMBER = nhs(7)
 NATIONAL = Identifier(NUMBER, NHS)
@@ -368,3 +372,15 @@ async def test_get_documents_suite(registry: XdsRegistry, standards_folder: Path
     )
     reply = await found(registry, both)
     assert (len(reply.objects.submissions), len(reply.objects.associations)) == (1, 2)
+
+
+async def test_a_sender_who_hangs_up_is_cut_off_not_refused(database: Db) -> None:
+    """What it sent may have been accepted: its act says no outcome rather than a wrong one (D20)."""
+    async with xds_registry(database) as registry:
+        door = Door(registry.directory, registry.foreign, registry.audit, cast(Any, None))
+        call = Call(body=cast(Any, None), principal=registry.principal, correlation="gone")
+        with pytest.raises(asyncio.CancelledError):
+            async with door.act(call, "publish"):
+                raise asyncio.CancelledError
+        await registry.audit.settle()
+        assert [act["outcome"] for act in await registry.audit.search(correlation="gone")] == [""]
