@@ -26,7 +26,7 @@ NEAR_BYTES = 1 << 20  # at most this much is sent by the event loop itself, when
 PAGE = 4096
 TURN_BYTES = 32 << 20  # of one stay in a thread
 FULL_MS = 10  # how long a thread waits for a client that reads as fast as it can
-LOOK_S = 5.0  # how often a client that does not read is looked after
+LOOK_S = 1.0  # how often a client that does not read is looked after: whether its connection is to be cut, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier
-from crosslight.standards.problem import StorageError
+from crosslight.standards.problem import Conflict
 from registry.identity.linking import Claim, link
 from registry.identity.numbers import canonicals, claimants, holders, lock_numbers
 from registry.identity.rows import Stored, chunks, load_by, marks
@@ -55,7 +55,7 @@ def _gather(tx: Tx, keys: set[int], numbers: set[Identifier]) -> _Cluster:
         fresh = load_by(tx, "record_key", keys - cluster.records.keys(), lock=True)
         cluster.records |= {s.record.key: s for s in fresh}
         if len(cluster.records) > MAX_CLUSTER:
-            raise StorageError("Too many patient records claim one number.", todo="Find the source that sends a placeholder.")
+            raise Conflict("Too many patient records claim one number.", todo="Find the source that sends a placeholder.")
         keys = _neighbours(tx, cluster, fresh)
         claimed = {n for s in fresh for n in s.record.national} - cluster.canonical.keys()
         cluster.canonical |= canonicals(tx, claimed)

@@ -32,6 +32,7 @@ from crosslight.standards.xds import retrieve
 from registry.gateway.gateway import Gateway, Unanswered
 from registry.index.model import Holding, HoldingKey
 from registry.intake.agenda import Agenda
+from registry.intake.checks import MAX_SERIES
 from registry.intake.config import EnrichConfig
 from registry.intake.detail import full_record, manifest_record
 from registry.members.model import Directory, Member
@@ -304,6 +305,8 @@ class Enricher:
             found += page
             if not page or len(found) >= _total(found):
                 return found
+            if len(found) > MAX_SERIES:
+                raise TooLarge("The member describes too many series.", why=f"Limit here: {MAX_SERIES}.")
 
     async def _get(self, member: Member, path: str, query: str, token: str, correlation: str) -> list[dict[str, Any]]:
         headers = {"Accept": "application/dicom+json"}

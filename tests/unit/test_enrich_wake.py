@@ -6,8 +6,11 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.standards.ids import MemberId
+from crosslight.standards.problem import TooLarge
 from registry.index.model import HoldingKey, RecordKey
 from registry.intake.agenda import KEPT, Agenda
 from registry.intake.config import EnrichConfig
@@ -87,3 +90,15 @@ def test_an_agenda_is_bounded() -> None:
     for key in _keys(KEPT + 10):
         agenda.add(key)
     assert len(agenda.tries) == KEPT
+
+
+class Endless(Slow):
+    """Asks a member that never comes to an end."""
+
+    async def _get(self, *asked: Any) -> list[dict[str, Any]]:
+        return [{"00201206": {"vr": "IS", "Value": [1 << 30]}}] * 5000
+
+
+async def test_a_member_that_describes_series_without_end_is_not_listened_to() -> None:
+    with pytest.raises(TooLarge):
+        await Endless()._fetch_series("1.2.3", cast(Any, None), "", "")
