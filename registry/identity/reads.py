@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from crosslight.runtime.db import Tx
@@ -11,6 +11,7 @@ from crosslight.standards.region import Region
 from registry.identity import rows
 from registry.identity.names import given_matches, search_key
 from registry.identity.numbers import canonical, canonicals, holders
+from registry.identity.rows import RecordPlace
 from registry.index.model import PatientRecord, Person, PersonKey, RecordKey
 from registry.questions import PatientSelector
 
@@ -54,6 +55,16 @@ class _Place:
     subsumed: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addressed:
+    """What a CX leads to, as :class:`CxTarget`, without names; ``records`` in the order of a person's."""
+
+    person: PersonKey
+    record: RecordKey | None
+    subsumed: bool
+    records: tuple[RecordPlace, ...]
+
+
 class IdentityReads:
     """The reading half of :class:`~registry.identity.store.IdentityStore`."""
 
@@ -79,8 +90,8 @@ class IdentityReads:
             return None
         return self._target(self._person(tx, place.person), place)
 
-    def find_all_cx_tx(self, tx: Tx, cxs: Collection[Identifier]) -> dict[Identifier, CxTarget | None]:
-        """As :meth:`find_cx_tx`, of many in few statements."""
+    def addressed_tx(self, tx: Tx, cxs: Collection[Identifier]) -> dict[Identifier, Addressed | None]:
+        """As :meth:`find_cx_tx`, of many in few statements, by keys alone."""
         normal = {cx: self._normal(cx) for cx in cxs if cx.authority}
         into = canonicals(tx, set(normal.values()))
         held = holders(tx, set(into.values()))
@@ -91,8 +102,8 @@ class IdentityReads:
                 places[cx] = self._place(tx, cx)
             elif (person := held[number]) is not None:
                 places[cx] = _Place(person=person, number=number, subsumed=number != own)
-        persons = rows.persons(tx, self._region, {place.person for place in places.values() if place is not None})
-        return {cx: self._target(persons[place.person], place) if (place := places.get(cx)) else None for cx in cxs}
+        records = rows.places(tx, {place.person for place in places.values() if place is not None})
+        return {cx: _addressed(place, records[place.person]) if (place := places.get(cx)) else None for cx in cxs}
 
     @staticmethod
     def _target(person: Person, place: _Place) -> CxTarget:
@@ -211,3 +222,8 @@ class IdentityReads:
         for number in set(canonicals(tx, numbers).values()) if numbers else ():
             keys |= {row[0] for row in tx.rows(_OUTSIDE, (number.authority, number.value) * 2)}
         return [s.record for s in rows.load_by(tx, "record_key", keys)]
+
+
+def _addressed(place: _Place, records: Sequence[RecordPlace]) -> Addressed:
+    found = (r.key for r in records if r.key == place.record or (r.active and r.local == place.number))
+    return Addressed(person=PersonKey(place.person), record=next(found, None), subsumed=place.subsumed, records=tuple(records))

@@ -141,6 +141,30 @@ def persons(tx: Tx, region: Region, keys: Collection[int]) -> dict[int, Person]:
     return {key: _person(region, key, stored, held.get(key, ())) for key, stored in members.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class RecordPlace:
+    """Where a record is: all that a submission asks of it."""
+
+    key: RecordKey
+    local: Identifier
+    member: MemberId | None
+    active: bool
+
+
+def places(tx: Tx, persons: Collection[int]) -> dict[int, list[RecordPlace]]:
+    """The records of persons, in the order of :func:`persons`."""
+    found: dict[int, list[tuple[Any, RecordPlace]]] = {}
+    columns = "person_key, record_key, authority, local_id, member, subsumed_by, newest_study, updated"
+    for part in chunks(persons):
+        for row in tx.rows(f"SELECT {columns} FROM patient_record WHERE person_key IN ({marks(part)})", part):
+            person, key, authority, local, member, subsumed, newest, updated = row
+            order = (subsumed is not None, newest is None, -(newest or 0), -updated, key)
+            member = MemberId(member) if member is not None else None
+            place = RecordPlace(RecordKey(key), Identifier(local, authority), member, subsumed is None)
+            found.setdefault(person, []).append((order, place))
+    return {person: [place for _, place in sorted(records, key=lambda r: r[0])] for person, records in found.items()}
+
+
 def _person(region: Region, key: int, members: list[Stored], held: Collection[Identifier]) -> Person:
     anchor = next((s for s in members if s.record.key == key), members[0])
     members.sort(key=lambda s: (not s.record.active, s.newest_study is None, -(s.newest_study or 0), -s.updated, s.record.key))

@@ -15,12 +15,13 @@ from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Forbidden, Invalid
 from crosslight.standards.region import Region
 from crosslight.standards.xds.errors import refusal
-from crosslight.standards.xds.metadata import RegistryObjects, from_plain
+from crosslight.standards.xds.metadata import RegistryObject, RegistryObjects, from_plain
 from crosslight.standards.xds.publication import Publication
 from crosslight.standards.xds.views import objects_of
-from registry.identity.store import CxTarget, IdentityStore
+from registry.identity.reads import Addressed
+from registry.identity.store import IdentityStore
 from registry.index.flush import Entry
-from registry.index.model import Change, Person, RecordKey, XdsObject
+from registry.index.model import Change, RecordKey, XdsObject
 from registry.index.store import IndexStore
 from registry.index.write import Work
 from registry.intake.model import Publish, SetAvailability, StoreObjects, Submission, Withdraw
@@ -46,7 +47,7 @@ class Generic:
     ) -> None:
         self._tx, self._index, self._identity, self._work = tx, index, identity, work
         self._region, self._now, self._new_id = region, now, new_id
-        self._found: dict[Identifier, CxTarget | None] = {}
+        self._found: dict[Identifier, Addressed | None] = {}
         self._seen = RegisteredObjects(tx, index, identity)  # as it was before this transaction
         self.changed = False
         self.changes: list[Change] = []
@@ -68,43 +69,36 @@ class Generic:
                     unique_ids |= {p.manifest.document_uid, p.submission_uid}
                     patients.add(act.patient_cx)
         self._seen.prefetch(uuids - {""}, unique_ids - {""})
-        self._found |= self._identity.find_all_cx_tx(self._tx, _parsed(patients))
+        self._found |= self._identity.addressed_tx(self._tx, _parsed(patients))
 
-    def addressed(self, cx: str, member: Member) -> tuple[Person, RecordKey | None]:
+    def addressed(self, cx: str, member: Member) -> Addressed:
         """The person that DocumentEntry.patientId names, and the record where it is one authority's own number (D4)."""
         identifier = Identifier.parse_cx(cx)
         if identifier not in self._found:
-            self._found[identifier] = self._identity.find_cx_tx(self._tx, identifier)
+            self._found |= self._identity.addressed_tx(self._tx, [identifier])
         target = self._found[identifier]
         shared = {*self._region.nationals, self._region.authority}
         own = member.status == "foreign" or identifier.authority in {*shared, member.authority}
         if target is None or target.subsumed or not own:
             raise refusal("XDSUnknownPatientId", f"This patient id is not known here, or no longer current: {cx}")  # TF-3 4.2.4.1
-        return target.person, target.record.key if target.record is not None else None
+        return target
 
     # --- ITI-42's own rules ----------------------------------------------------------------------------------------
 
     def by_the_standard(self, submission: Submission, member: Member, alarm: Alarm) -> Effects:
         """What relations.py asks of the whole submission, before anything is changed."""
-        objects, patients = [], set()
         registry = self._seen
-        for act in submission.acts:
-            if isinstance(act, Publish):
-                objects += list(objects_of(act.publication, act.patient_cx))
-                patients.add(act.patient_cx)
-            elif isinstance(act, StoreObjects):
-                objects += [from_plain(thing.kind, thing.body) for thing in act.objects]
-                patients.add(act.patient_cx)
-        if not objects:
+        patients = {act.patient_cx for act in submission.acts if isinstance(act, Publish | StoreObjects)}
+        found = submission.said if submission.said is not None else _objects_of(submission)
+        if not len(found):
             return Effects()
-        persons = {self.addressed(cx, member)[0].key for cx in patients if cx}
+        persons = {self.addressed(cx, member).person for cx in patients if cx}
         if len(persons) > 1:
             raise refusal(
                 "XDSPatientIdDoesNotMatch", f"The objects of a submission are of different patients: {', '.join(patients)}"
             )
         if not persons:
             raise refusal("XDSUnknownPatientId", "The submission names no patient.")
-        found = RegistryObjects.of(objects)
         self._clashes(found, registry, member, alarm)
         check(found, registry, persons.pop())
         caused = effects(found, registry, self._new_id)
@@ -198,8 +192,8 @@ class Generic:
         """Store objects whole, under the patient record that the submission names."""
         key: RecordKey | None = None
         if act.patient_cx:
-            person, key = self.addressed(act.patient_cx, member)
-            key = key if key is not None else person.records[0].key
+            addressed = self.addressed(act.patient_cx, member)
+            key = addressed.record if addressed.record is not None else addressed.records[0].key
         things = [replace(t, record_key=t.record_key or key, member=member.id) for t in act.objects]
         for uuid in act.deprecate:
             thing = self.registry().stored(uuid)
@@ -212,6 +206,17 @@ class Generic:
         self.changed = True
         self._index.objects.put(self._tx, things, self._now)
         self.changes += [Change(kind="objects", member=t.member, record_key=t.record_key) for t in things]
+
+
+def _objects_of(submission: Submission) -> RegistryObjects:
+    """What the acts of a submission say, where the door does not have it any more."""
+    objects: list[RegistryObject] = []
+    for act in submission.acts:
+        if isinstance(act, Publish):
+            objects += list(objects_of(act.publication, act.patient_cx))
+        elif isinstance(act, StoreObjects):
+            objects += [from_plain(thing.kind, thing.body) for thing in act.objects]
+    return RegistryObjects.of(objects)
 
 
 def _parsed(patients: Iterable[str]) -> set[Identifier]:

@@ -62,6 +62,7 @@ class RegisterDocumentSet:
                     road="soap",
                     strict=True,
                     correlation=call.correlation,
+                    said=objects,
                 )
             )
         warnings = [RegistryError("XDSRegistryError", text, severity="Warning") for text in acceptance.warnings]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import Version
 from crosslight.standards.study import Patient
+from crosslight.standards.xds.metadata import RegistryObjects
 from crosslight.standards.xds.publication import Publication, Status
 from registry.index.model import XdsObject
 from registry.members.model import Member
@@ -76,7 +77,7 @@ class Submission:
     road: Literal["grpc", "soap"]
     strict: bool
     correlation: str = ""
-    extras: dict[str, Any] = field(default_factory=dict)
+    said: RegistryObjects | None = None  # all that the acts say, as it was submitted; None: what follows from them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,15 +115,15 @@ class Turn:
         """Under which patient record a study comes (D2)."""
         if act.patient is not None:
             return self._feed(member, act.patient)
-        person, key = self._generic.addressed(act.patient_cx, member)
-        if key is not None:
-            return key
-        local = act.publication.record.patient.local
-        for record in person.records:
-            if (record.patient.local.authority, record.patient.local.value) == (local.authority, local.value):
+        addressed = self._generic.addressed(act.patient_cx, member)
+        if addressed.record is not None:
+            return addressed.record
+        local, records = act.publication.record.patient.local, addressed.records
+        for record in records:
+            if (record.local.authority, record.local.value) == (local.authority, local.value):
                 return record.key
-        of_member = [r.key for r in person.records if r.member == member.id and r.active]
-        return (of_member or [person.records[0].key])[0]
+        of_member = [r.key for r in records if r.member == member.id and r.active]
+        return (of_member or [records[0].key])[0]
 
     def _feed(self, member: Member, patient: Patient) -> RecordKey:
         key = self._fed.get((member.id, patient))

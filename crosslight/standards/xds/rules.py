@@ -72,10 +72,13 @@ def assign_ids(objects: RegistryObjects, new_id: Callable[[], UUID]) -> Registry
     for thing in objects:
         if not thing.entry_uuid or thing.entry_uuid in names:
             raise RegistryRefusal([RegistryError(METADATA, "An object has no id, or that of another.", thing.entry_uuid)])
-        symbolic = not thing.entry_uuid.startswith("urn:uuid:")
-        names[thing.entry_uuid] = new_id().urn if symbolic else thing.entry_uuid
+        given = thing.entry_uuid.startswith("urn:uuid:")
+        names[thing.entry_uuid] = thing.entry_uuid if given else new_id().urn
+    symbolic = any(name != uuid for uuid, name in names.items())
 
     def renamed(thing: Any) -> Any:
+        if names[thing.entry_uuid] == thing.entry_uuid and not (symbolic or thing.logical_id or thing.version or thing.status):
+            return thing
         changed = replace(thing, entry_uuid=names[thing.entry_uuid], logical_id="", version="", status="")
         if isinstance(changed, Association):
             ends = names.get(changed.source, changed.source), names.get(changed.target, changed.target)
