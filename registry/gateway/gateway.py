@@ -148,21 +148,21 @@ class Gateway:
 
     def unreachable(self, members: Iterable[Member]) -> MemberUnreachable:
         """The error that names who cannot be reached, and since when."""
-        told, codes = [], []
-        for member in {m.id: m for m in members}.values():
-            told.append(self.describe(member))
-            codes.append(member.code)
+        each = list({m.id: m for m in members}.values())
+        for_good = all(member.status == "suspended" or _addressless(member) for member in each)
         return MemberUnreachable(
-            f"{' and '.join(told)}.",
+            f"{' and '.join(self.describe(member) for member in each)}.",
             why="The images are kept there and nowhere else.",
-            todo="Try again later.",
-            where=",".join(codes),
+            todo="Ask the region's operator, or there." if for_good else "Try again later.",
+            where=",".join(member.code for member in each),
         )
 
     def describe(self, member: Member) -> str:
         """``Name (CODE) cannot be reached since …``."""
         if member.status == "suspended":
             since, word = member.status_since, "is suspended"
+        elif _addressless(member):  # a foreign source that only registered
+            return f"{member.name} ({member.code}) gave no address to open images at"
         else:
             since, word = self.directory.presence(member.id).since, "cannot be reached"
         at = f" since {since.strftime('%Y-%m-%dT%H:%M:%SZ')}" if since else ""
@@ -318,3 +318,7 @@ class Gateway:
         finally:
             for one in forget:
                 one()
+
+
+def _addressless(member: Member) -> bool:
+    return member.status == "foreign" and not (member.endpoints.systems or member.endpoints.dicomweb)

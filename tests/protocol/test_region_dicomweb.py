@@ -318,7 +318,19 @@ async def test_a_suspended_member_is_not_asked(region: GatewayRegion) -> None:
     region.suspend("RTK")
     async with region.http.get(f"{region.base}/dicomweb/studies/1.2.2") as response:
         assert response.status == 504
-        assert "is suspended" in (await response.json())["error"]["what"]
+        told = (await response.json())["error"]
+        assert "is suspended" in told["what"]
+        assert "operator" in told["todo"], "to try again later would be in vain"
+
+
+async def test_a_source_that_gave_no_address_is_not_called_away(region: GatewayRegion) -> None:
+    await two_holders(region)
+    region.directory.set(replace(region.member("RTK"), status="foreign", endpoints=Endpoints()))
+    async with region.http.get(f"{region.base}/dicomweb/studies/1.2.2") as response:
+        assert response.status == 504
+        told = (await response.json())["error"]
+        assert "gave no address" in told["what"]
+        assert "since" not in told["what"]
     assert await region.nodes["RTK"].audit.search(study="1.2.2") == []
 
 
