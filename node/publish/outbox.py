@@ -96,8 +96,11 @@ class Outbox:
             try:
                 if not self._held:
                     wait_s = await self.pass_once()
-            except CrosslightError as error:
-                log.warning("publication pass failed", reason=error.what)
+            except Exception as error:
+                if isinstance(error, CrosslightError):
+                    log.warning("publication pass failed", reason=error.what)
+                else:  # not foreseen: it must not end publication until the next start, without a word
+                    log.exception("publication pass failed")
                 wait_s = self._jitter(self._failures, self._retry.longest_s)
                 self._failures += 1
             await wait_for(self._clock, self._wake, wait_s)

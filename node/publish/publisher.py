@@ -214,8 +214,11 @@ class Publisher:
                 if self._welcomed and (await self._rows.destination()).reconcile:
                     await self.reconcile()
                 attempt = 0
-            except CrosslightError as error:
-                log.info("comparison waits", reason=error.what, attempt=attempt)
+            except Exception as error:
+                if isinstance(error, CrosslightError):
+                    log.info("comparison waits", reason=error.what, attempt=attempt)
+                else:
+                    log.exception("comparison waits", attempt=attempt)
                 draw = int.from_bytes(self._ids.token_bytes(4), "big") / (1 << 32)
                 wait_s = backoff_s(attempt, draw, first_s=self._config.retry_first_s, longest_s=self._config.retry_max_s)
                 attempt += 1

@@ -139,6 +139,9 @@ class Reviser:
             except CrosslightError as error:
                 log.warning("revisions wait", reason=error.what)
                 wait_s = 1.0
+            except Exception:
+                log.exception("revisions wait")
+                wait_s = 1.0
             await wait_for(self._clock, self._wake, wait_s)
 
     async def _refill(self) -> None:

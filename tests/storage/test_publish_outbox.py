@@ -9,11 +9,14 @@ import asyncio
 import hashlib
 import os
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from publish_fakes import IDENTITY, MemoryArchive, SeededIds, StrictRegistry, VirtualClock
@@ -262,6 +265,34 @@ async def test_unsent_intents_coalesce(tmp_path: Path) -> None:
         await here.drain()
         assert here.registry.log.count("iti42") == 1
         await here.check()
+
+
+async def test_what_nobody_foresaw_stops_no_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with node(tmp_path, StrictRegistry()) as here:
+        publisher, failed = here.publisher, Counter[str]()
+
+        def once(owner: Any, name: str) -> None:
+            right = getattr(owner, name)
+
+            async def first_wrong(*args: Any) -> Any:
+                failed[name] += 1
+                if failed[name] == 1:
+                    raise RuntimeError(name)
+                return await right(*args)
+
+            monkeypatch.setattr(owner, name, first_wrong)
+
+        await here.rows.owe_reconciliation("test")
+        publisher.outbox.hold("reconcile", "test")
+        once(publisher.reviser, "_refill")
+        once(publisher.outbox, "pass_once")
+        once(publisher, "reconcile")
+        publisher.start()
+        publisher._compare_wake.set()
+        await here.archive.put(make_record("1.2.1", 1), 1)
+        await here.clock.advance(15)
+        assert set(failed) == {"_refill", "pass_once", "reconcile"}
+        assert len(here.registry.approved("1.2.1")) == 1
 
 
 async def test_unchanged_content_publishes_nothing(tmp_path: Path) -> None:
