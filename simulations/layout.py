@@ -54,6 +54,7 @@ def registry_values(topology: Topology, port_base: int, accounts: list[Account],
             "open": open_mode,
         },
         "members": {"root_oid": topology.root},
+        "portal": {"member_word": topology.member_word},
         "access": {"demo": {"enabled": True, "accounts": [a.as_values() for a in accounts]}},
         "log": {"json": False},
     }

@@ -42,6 +42,7 @@ class Topology:
     slug: str = setting(help="Short name for folders and identifiers.")
     zone: str = setting("Europe/London", "IANA time zone of the region.")
     organisation_system: str = setting("urn:crosslight:organisation-code", "FHIR system of organisation codes.")
+    member_word: str = setting("trust", "What the page calls a member.")
     national: NationalAuthority = section(NationalAuthority, "The national number, if there is one.")
     members: tuple[MemberPlan, ...] = setting([], "The members.")
 

@@ -275,7 +275,7 @@ def dicomweb(images: int = 40) -> list[web.RouteDef]:
 
 
 def app_of(
-    ask: FakeAsk, *, principal: Principal | None = CLINICIAN, open_mode: bool = False, poll_s: int = 60
+    ask: FakeAsk, *, principal: Principal | None = CLINICIAN, open_mode: bool = False, poll_s: int = 60, word: str = "trust"
 ) -> web.Application:
     """The page as a service would run it, with a principal on every request."""
 
@@ -293,7 +293,7 @@ def app_of(
         clock=FixedClock(),
         ids=SystemIds(),
         open_mode=open_mode,
-        config=PortalConfig(poll_s=poll_s),
+        config=PortalConfig(poll_s=poll_s, member_word=word),
     )
     portal = Portal(context)
     renderers = ErrorRenderers()

@@ -154,7 +154,7 @@ class Portal:
         """The members' state for an open page; no patient in it. ``doubt`` repeats the codes that the page knew of."""
         self._principal(request)
         codes = [code for code in request.query.get("doubt", "").split(",")[:MAX_DOUBT] if code]
-        sites = sites_of(with_doubt(self.context.ask.coverage(), codes), self.region)
+        sites = sites_of(with_doubt(self.context.ask.coverage(), codes), self.region, self.config.member_word)
         return web.json_response(sites.as_json(), headers={k: v for k, v in HEADERS.items() if k != "Content-Security-Policy"})
 
     async def again(self, request: web.Request) -> web.Response:
@@ -198,7 +198,7 @@ class Portal:
             "errors": search.errors,
             "error": dict.fromkeys(FIELDS, "") | search.errors,
             "number_label": number_label(self.region),
-            "number_hint": number_hint(self.region),
+            "number_hint": number_hint(self.region, self.config.member_word),
         }
 
     def _choose(self, request: web.Request, search: Search, answer: Answer) -> web.Response:
@@ -233,7 +233,7 @@ class Portal:
         return self._html(request, "nobody.html", values)
 
     def _sites(self, coverage: Coverage) -> dict[str, Any]:
-        sites: Sites = sites_of(coverage, self.region)
+        sites: Sites = sites_of(coverage, self.region, self.config.member_word)
         doubt = [m.code for m in coverage.members if m.identity_doubt]
         return {"sites": sites, "doubt": doubt, "poll_ms": self.config.poll_s * 1000}
 
@@ -241,6 +241,7 @@ class Portal:
         session = request.get(SESSION)
         common = {
             "service": self.config.service_name,
+            "word": self.config.member_word,
             "region": self.region,
             "principal": request.get(PRINCIPAL),
             "open_mode": self.context.open_mode,

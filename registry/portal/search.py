@@ -39,9 +39,9 @@ def number_label(region: Region) -> str:
     return words.number_label(region.national_authority, region).replace("No.", "number")
 
 
-def number_hint(region: Region) -> str:
+def number_hint(region: Region, word: str = "trust") -> str:
     """What may be typed there."""
-    return "10 digits, or a trust’s own patient number" if region.national_authority else "The number at any of the hospitals"
+    return f"10 digits, or a {word}’s own patient number" if region.national_authority else f"The number at any {word}"
 
 
 def read_search(given: Mapping[str, str], region: Region, today: date) -> Search:

@@ -71,8 +71,8 @@ def with_doubt(coverage: Coverage, codes: Collection[str]) -> Coverage:
     return replace(coverage, members=tuple(marked))
 
 
-def sites_of(coverage: Coverage, region: Region) -> Sites:
-    """Put coverage in words, in the region's own time."""
+def sites_of(coverage: Coverage, region: Region, word: str = "trust") -> Sites:
+    """Put coverage in words, in the region's own time; ``word`` is what a member is called there."""
 
     def at(member: MemberCoverage) -> str:
         return f" since {words.moment(member.since, coverage.at, region.zone)}" if member.since else ""
@@ -88,17 +88,17 @@ def sites_of(coverage: Coverage, region: Region) -> Sites:
     ]
     gaps = silent + others + doubts
     if not coverage.members:
-        gaps = ["no trust has joined yet"]
+        gaps = [f"no {word} has joined yet"]
     at_now = words.moment(coverage.at, coverage.at, region.zone)
     proven = coverage.proves_absence and not gaps  # who does not answer may hold what it has not told
     return Sites(
         sites=made,
         complete=not gaps,
         lead="This list may not be complete." if gaps else f"Complete at {at_now}:",
-        sentence=f"{_capital('; '.join(gaps))}." if gaps else "every trust’s list was up to date.",
+        sentence=f"{_capital('; '.join(gaps))}." if gaps else f"every {word}’s list was up to date.",
         verdict="No imaging" if proven else "None found so far",
         absence=(
-            f"Checked at {at_now}: none of the {words.count(len(coverage.members), 'trust')} holds any."
+            f"Checked at {at_now}: none of the {words.count(len(coverage.members), word)} holds any."
             if proven
             else f"{_capital('; '.join(gaps or unproven))}."
         ),

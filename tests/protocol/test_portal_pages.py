@@ -81,6 +81,18 @@ async def test_headers_and_no_identifier_in_any_address(clients: list[TestClient
         assert answer.headers["X-Frame-Options"] == "DENY"
 
 
+async def test_members_are_called_what_the_region_calls_them(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    client = await browse(clients, samples.one_patient(), word="board")
+    address, text = await find(client)
+    for path in ("/", address, f"{address}/studies/1.2.826.0.1.1"):
+        async with client.get(path) as answer:
+            seen = re.sub(r"<[^>]*>", " ", await answer.text())
+        assert "trust" not in re.sub(r"(?i)nhs (?:foundation )?trust", "", seen).lower(), path
+    assert "6 studies at 5 boards" in text
+    nobody = await browse(clients, samples.FakeAsk(), word="board")
+    assert "none of the 5 boards holds any" in (await find(nobody))[1]
+
+
 async def test_hostile_text_stays_text(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
     bad = samples.record(1, "RTK")
     bad = replace(bad, patient=replace(bad.patient, name=PersonName(HOSTILE)))

@@ -162,7 +162,7 @@ async function choose(link) {
     if (frames.length) await show(0);
     else say("There are no images in this series.");
   } catch (error) {
-    if (mine === generation) say(error.message === "away" ? "The trust that holds these images cannot be reached now." : "The images cannot be shown now.");
+    if (mine === generation) say(error.message === "away" ? "Whoever holds these images cannot be reached now." : "The images cannot be shown now.");
   }
 }
 
