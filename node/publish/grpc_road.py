@@ -5,6 +5,7 @@ The feed is idempotent: an act whose fate is unknown is sent again as it was.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import grpc
 
 from crosslight.pb import feed_pb2 as pb
 from crosslight.pb import feed_pb2_grpc as pb_grpc
+from crosslight.runtime.calls import call_given_up
 from crosslight.runtime.wire import identifier_from_pb, manifest_to_pb, study_to_pb, version_from_pb, version_to_pb
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError
@@ -109,6 +111,10 @@ class GrpcRoad:
             if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and len(batch) == 1:
                 return [Refused("XDSRegistryOutOfResources", "The study is too large for the registry's feed.")]
             raise RoadDown("The registry's feed does not answer.", why=error.code().name) from None
+        except asyncio.CancelledError:
+            if call_given_up():
+                raise RoadDown("The link was lost while the registry's feed was waited for.") from None
+            raise
         if len(reply.results) != len(batch):
             raise RoadDown("The registry's feed answered for another number of acts.")
         self.incarnation = reply.incarnation
@@ -140,6 +146,10 @@ class GrpcRoad:
                     differing[held.study_uid] = _acked(held)
         except grpc.aio.AioRpcError as error:
             raise RoadDown("The comparison with the registry was cut off.", why=error.code().name) from None
+        except asyncio.CancelledError:
+            if call_given_up():
+                raise RoadDown("The link was lost while the registry compared.") from None
+            raise
         except CrosslightError as error:
             raise RoadDown("The registry's comparison cannot be read.", why=error.what) from None
         return differing

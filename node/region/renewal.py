@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from crosslight.pb import membership_pb2 as pb
 from crosslight.pb import membership_pb2_grpc as pb_grpc
+from crosslight.runtime.calls import call_given_up
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.log import get_logger
-from crosslight.standards.problem import CrosslightError, Malformed
+from crosslight.standards.problem import CrosslightError, Malformed, Unavailable
 from node.region.join import new_request
 from node.region.link import Link
 from node.region.state import RegionState
@@ -71,10 +72,16 @@ class Renewal:
         Raises:
             AioRpcError: if the registry refuses or cannot be reached.
             Malformed: if what it gave is not for our key.
+            Unavailable: if the link was lost meanwhile.
         """
         key_pem, csr_pem = new_request(self._state.code)
         stub: Any = pb_grpc.MembershipStub(self._link.channel())  # type: ignore[no-untyped-call]
-        reply = await stub.Renew(pb.RenewRequest(csr_pem=csr_pem), timeout=CALL_TIMEOUT_S, metadata=self._link.metadata)
+        try:
+            reply = await stub.Renew(pb.RenewRequest(csr_pem=csr_pem), timeout=CALL_TIMEOUT_S, metadata=self._link.metadata)
+        except asyncio.CancelledError:
+            if call_given_up():
+                raise Unavailable("The link was lost while the certificate was waited for.") from None
+            raise
         try:
             leaf = x509.load_pem_x509_certificates(reply.chain_pem)[0]
         except (ValueError, IndexError):
