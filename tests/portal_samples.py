@@ -250,7 +250,7 @@ def dicomweb(images: int = 40) -> list[web.RouteDef]:
             {
                 "00080018": {"vr": "UI", "Value": [f"{series}.{i}"]},
                 "00200013": {"vr": "IS", "Value": [i]},
-                "00280008": {"vr": "IS", "Value": [1]},
+                "00280008": {"vr": "IS", "Value": [3 if i == 1 and series.endswith(".2") else 1]},
             }
             for i in range(images, offset, -1)
         ]

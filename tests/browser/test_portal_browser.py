@@ -128,7 +128,7 @@ async def test_images_by_keys_wheel_and_slider(chromium: Browser, serve: Serve) 
     await expect(page.locator("#stage")).to_have_class("stage stage--zoomed")
     await page.keyboard.press("ArrowRight")
     await expect(page.locator(".series--current")).to_have_attribute("data-series", "1.2.826.0.1.1.2")
-    await expect(shown).to_have_text("Image 1 / 40")
+    await expect(shown).to_have_text("Frame 1 / 42")  # one of its 40 images has three
     await page.click("text=All studies")
     await page.wait_for_selector(".timeline")
     assert (watch.said, watch.outside) == ([], [])

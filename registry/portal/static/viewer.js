@@ -17,6 +17,7 @@ const PRESETS = {
 };
 
 let frames = []; // {url}
+let unit = "Image"; // or Frame, where an image has several: the list counts images
 let at = 0;
 let series = "";
 let pictures = new Map(); // url -> promise of an image
@@ -84,8 +85,8 @@ async function show(index) {
   at = Math.min(frames.length - 1, Math.max(0, index));
   const mine = generation;
   slider.value = String(at + 1);
-  slider.setAttribute("aria-valuetext", `Image ${at + 1} of ${frames.length}`);
-  document.getElementById("position").textContent = `Image ${at + 1} / ${frames.length}`;
+  slider.setAttribute("aria-valuetext", `${unit} ${at + 1} of ${frames.length}`);
+  document.getElementById("position").textContent = `${unit} ${at + 1} / ${frames.length}`;
   const wanted = at;
   const late = setTimeout(() => mine === generation && wanted === at && say("Loading…"), 400);
   try {
@@ -93,7 +94,7 @@ async function show(index) {
     if (mine !== generation || wanted !== at) return;
     say("");
     holder.replaceChildren(img);
-    img.alt = `Image ${wanted + 1} of ${frames.length}`;
+    img.alt = `${unit} ${wanted + 1} of ${frames.length}`;
     place();
   } catch {
     if (mine === generation && wanted === at) {
@@ -156,6 +157,7 @@ async function choose(link) {
     const rows = await instances(series);
     if (mine !== generation) return;
     frames = framesOf(series, rows);
+    unit = frames.length > rows.length ? "Frame" : "Image";
     slider.max = String(Math.max(1, frames.length));
     document.getElementById("controls").hidden = !frames.length;
     document.getElementById("stage-caption").textContent = `${link.textContent.trim().replace(/\s+/g, " ")}`;
