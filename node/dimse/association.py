@@ -44,6 +44,7 @@ log = get_logger("dimse")
 
 _IDLE_S = 0.05  # how long a thread waits before it looks at timers
 _CLOSED_S = 0.002
+_OPENING_S = 10.0
 MAX_PDU_BYTES = 2 << 20  # any PDU, A-ASSOCIATE-RQ included
 _SETTLE_STEPS = 100  # of 10 ms
 MAX_WAITING = 8  # other requests ahead of their answers
@@ -233,6 +234,7 @@ class NodeDimse(DIMSEServiceProvider):  # type: ignore[misc]
 
     def receive_primitive(self, primitive: Any) -> None:
         """P-DATA from the peer, in the upper layer's thread."""
+        self.assoc.wait_until_open()
         try:
             for context_id, data in primitive.presentation_data_value_list:
                 self._fragment(context_id, data)
@@ -291,11 +293,10 @@ class NodeDimse(DIMSEServiceProvider):  # type: ignore[misc]
 class NodeAssociation(Association):  # type: ignore[misc]
     """One caller. ``account`` is the service's."""
 
-    is_established: bool
-
     def __init__(self, ae: Any, handler: StoreHandler) -> None:
         self._handler = handler
         self.account: Any = None
+        self._established, self._opened = False, threading.Event()
         super().__init__(ae, "acceptor")
         self.dul = NodeDul(self)
         self.dimse = NodeDimse(self, handler)
@@ -305,6 +306,23 @@ class NodeAssociation(Association):  # type: ignore[misc]
     def _bind_defaults(self) -> None:
         for event in _INTERVENTION_EVENTS:
             self.bind(event, get_default_handler(event))
+
+    @property
+    def is_established(self) -> bool:
+        """As pynetdicom's threads say."""
+        return self._established
+
+    @is_established.setter
+    def is_established(self, value: bool) -> None:
+        self._established = value
+        if value:
+            self._opened.set()
+
+    def wait_until_open(self) -> None:
+        """Wait until the association's thread has ended the negotiation: the peer may send as soon as it has the acceptance."""
+        waited_s = 0.0
+        while not self._opened.wait(_IDLE_S) and not self._kill and waited_s < _OPENING_S:
+            waited_s += _IDLE_S
 
     def wake(self) -> None:
         """Let the association's thread look for a release or an abort."""

@@ -373,6 +373,22 @@ async def test_four_senders_at_once(ct: Node) -> None:
     assert (record.n_series, record.n_instances) == (4, 100)
 
 
+async def test_an_object_that_overtakes_the_end_of_the_negotiation_is_answered(ct: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller may send as soon as it has the acceptance; the association's own thread may still be at it."""
+    accepted = DimseService._accepted
+
+    def slowly(service: DimseService, event: Any) -> None:
+        threading.Event().wait(0.5)
+        accepted(service, event)
+
+    monkeypatch.setattr(DimseService, "_accepted", slowly)
+    ct.service._server.own_handlers = [  # type: ignore[union-attr]
+        (event, ct.service._accepted if bound.__name__ == "_accepted" else bound)
+        for event, bound in ct.service._server.own_handlers  # type: ignore[union-attr]
+    ]
+    assert await asyncio.to_thread(_store, ct.service.port, make.image(1), make.image(2)) == [0, 0]
+
+
 async def test_tls(tmp_path: Path) -> None:
     key, certificate = tmp_path / "dimse.key", tmp_path / "dimse.crt"
     assert await _run(
