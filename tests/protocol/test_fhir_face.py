@@ -216,6 +216,8 @@ async def test_includes_never_count(region: Region) -> None:
 
 
 async def test_count_elements_and_total(region: Region) -> None:
+    whole = resources(await region.get("ImagingStudy", params=QUERY))
+    assert resources(await region.get("ImagingStudy", params={**QUERY, "_summary": "true"})) == whole
     bundle = await region.get("ImagingStudy", params={**QUERY, "_summary": "count"})
     assert bundle["total"] == 7
     assert resources(bundle) == []

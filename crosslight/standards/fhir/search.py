@@ -286,7 +286,10 @@ class _Reader:
 
     def done(self) -> SearchRequest:
         count = self._count()
-        summary = self._choice("_summary", "false", ("false", "count", "data"))
+        summary = self._choice("_summary", "false", ("false", "count", "data", "true"))
+        summary = (
+            "data" if summary == "true" else summary
+        )  # all that the resources here hold is in their summaries (R4 3.1.1.5.8)
         return SearchRequest(
             criteria=tuple(self.criteria),
             count=min(count, self.grammar.max_count),
