@@ -141,7 +141,12 @@ class Link:
         older: Session | None = None
         try:
             while True:
-                session = Session(self, self.channel())
+                try:
+                    session = Session(self, self.channel())
+                except (OSError, ValueError, CrosslightError) as error:
+                    log.error("link cannot begin", error=type(error).__name__)
+                    await self.clock.sleep(self.config.reconnect_max_s)
+                    continue
                 await session.begin()
                 if older is not None:
                     await older.end()

@@ -158,6 +158,9 @@ class Enricher:
         except CrosslightError as error:
             log.warning("cannot look for what waits", reason=error.what)
             return
+        except Exception:
+            log.exception("cannot look for what waits")
+            return
         for key in waiting:
             self._agenda(key.member).add(key)
         if len(waiting) < SCAN:  # all that wait: forget what does not any more

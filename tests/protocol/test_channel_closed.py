@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from crosslight.standards.problem import Unavailable
 from node.publish.grpc_road import GrpcRoad
 from node.publish.model import Acked, Act, Job
 from node.publish.road import RoadDown
+from node.region.config import RegionConfig
+from node.region.link import Link
 from node.region.renewal import Renewal
 
 JOB = Job(study_uid="1.2.1", act=Act(kind="withdraw", version=Version(1, 1)), acked=None, unsettled=False, attempts=0)
@@ -99,3 +102,24 @@ async def test_who_is_told_to_stop_stops() -> None:
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
+
+
+async def test_a_link_that_cannot_read_its_certificate_now_tries_again() -> None:
+    link = Link(
+        cast(Any, SimpleNamespace(code="RTK")), RegionConfig(), SystemClock(), SystemIds(), addresses=cast(Any, None),
+        hello=cast(Any, None), status=cast(Any, None), on_welcome=cast(Any, None), open_mode=True,
+    )  # fmt: skip
+    tried, again = 0, asyncio.Event()
+
+    def channel() -> grpc.aio.Channel:
+        nonlocal tried
+        tried += 1
+        if tried == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        again.set()
+        return grpc.aio.insecure_channel("127.0.0.1:9")
+
+    link.channel = channel  # type: ignore[method-assign]
+    link.start()
+    await asyncio.wait_for(again.wait(), 10)
+    await link.stop()

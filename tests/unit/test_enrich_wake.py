@@ -102,3 +102,17 @@ class Endless(Slow):
 async def test_a_member_that_describes_series_without_end_is_not_listened_to() -> None:
     with pytest.raises(TooLarge):
         await Endless()._fetch_series("1.2.3", cast(Any, None), "", "")
+
+
+async def test_what_nobody_foresaw_in_a_scan_does_not_end_enrichment() -> None:
+    enricher = Slow()
+
+    async def broken(members: object, limit: int) -> list[HoldingKey]:
+        raise RuntimeError
+
+    enricher._index.unenriched = broken  # type: ignore[method-assign]
+    enricher.start()
+    await asyncio.sleep(0.05)
+    enricher.wake(KEY)
+    await asyncio.wait_for(enricher.started.wait(), 5)
+    await enricher.stop()
