@@ -159,7 +159,7 @@ class IdentityStore(IdentityReads):
             return Identifier(local.value.strip(), local.authority, local.namespace)
         number = self._national(local)
         if number is None:
-            raise Invalid("A national number that is not valid.", why="Check digit, range or test numbers.", where="PID-3")
+            raise Invalid("A national number that is not valid.", why="Check digit, range or test numbers.", where="PID-3.1")
         return number
 
     def _claims(self, patient: Patient, old: frozenset[Identifier]) -> frozenset[Identifier]:

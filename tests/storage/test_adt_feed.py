@@ -128,12 +128,12 @@ async def test_a_member_feeds_its_own_authority_with_national_numbers(door: Door
     ("path", "pid3", "code", "condition"),
     [
         ("member/RTK", f"b1^^^&{RXC}&ISO", "AR", "204"),
-        ("member/RTK", "b1^^^&9.9.9&ISO", "AE", "101"),
-        ("member/RTK", f"b1^^^&{REGION.authority}&ISO", "AE", "101"),
+        ("member/RTK", "b1^^^&9.9.9&ISO", "AE", "204"),
+        ("member/RTK", f"b1^^^&{REGION.authority}&ISO", "AE", "204"),
         ("member/OUT", "b1^^^&1.5&ISO", "AR", "204"),
         ("member/NONE", f"b1^^^&{RTK}&ISO", "AR", "204"),
         ("gateway", f"b1^^^&{RTK}&ISO", "AR", "204"),
-        ("system/PAS", "1234567890^^^NHS", "AE", "101"),
+        ("system/PAS", "1234567890^^^NHS", "AE", "102"),
         ("member/RTK", f"b1\\X00\\^^^&{RTK}&ISO", "AE", "101"),
     ],
 )

@@ -157,6 +157,8 @@ def test_feed_of_a_patient_round_trips_as_a_patient() -> None:
     ("error", "code", "condition"),
     [
         (Invalid("No id.", where="PID-3"), "AE", "101"),
+        (Invalid("Not of this domain.", where="PID-3.4"), "AE", "204"),
+        (Invalid("Not a valid number.", where="PID-3.1"), "AE", "102"),
         (NotFound("Unknown id.", where="MRG-1"), "AE", "204"),
         (Unsupported("No.", where="MSH-9.2"), "AR", "201"),
         (StorageError("Disk|full^ünder"), "AR", "207"),

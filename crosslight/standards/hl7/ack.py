@@ -38,6 +38,8 @@ _CONDITIONS: tuple[tuple[type[CrosslightError], AckCode, str, str], ...] = (
     (TooLarge, "AR", "102", "Data type error"),
     (Malformed, "AR", "100", "Segment sequence error"),
 )
+#: An Invalid that is no missing field, by where it is: an authority outside the domain, a value that is none.
+_INVALID = {"PID-3.4": "204", "PID-3.1": "102"}
 _UNSUPPORTED = {"MSH-9.1": ("200", "Unsupported message type"), "MSH-9.2": ("201", "Unsupported event code")}
 
 
@@ -71,6 +73,7 @@ def ack_for(error: CrosslightError | None, control_id: str) -> Ack:
         return Ack("AR", control_id, str(error), condition, error.where)
     for kind, code, condition, _ in _CONDITIONS:
         if isinstance(error, kind):
+            condition = _INVALID.get(error.where, condition) if kind is Invalid else condition
             return Ack(code, control_id, str(error), condition, error.where)
     return Ack("AR", control_id, str(error), "207", error.where)
 
