@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from crosslight.standards.ids import CXI_ACCESSION, CXI_ORDER, CXI_STUDY_UID, Identifier, hl7_unescape
 from crosslight.standards.study import StudyRecord
@@ -19,6 +20,7 @@ def references_of(record: StudyRecord) -> tuple[str, ...]:
     return tuple(dict.fromkeys(v for v in values if len(v) <= MAX_VALUE))
 
 
+@lru_cache(maxsize=1024)
 def parse_reference(text: str) -> tuple[Identifier, str] | None:
     """(identifier, type) of a CXi; None where it has no id or no type. CX components beyond are left aside."""
     parts = text.split("^")

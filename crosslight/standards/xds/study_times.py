@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from crosslight.standards.study import StudyTime
@@ -26,6 +27,7 @@ def service_times(time: StudyTime) -> tuple[str, str]:
     return _dtm(low), _dtm(max(low, (high - timedelta(microseconds=1)).replace(microsecond=0)))
 
 
+@lru_cache(maxsize=1024)
 def parse_dtm(text: str) -> datetime | None:
     """The first moment of a DTM of any precision; None where it is none."""
     if len(text) not in _LENGTHS or not text.isascii() or not text.isdecimal():

@@ -162,4 +162,4 @@ def children(element: Element, namespace: str, name: str) -> list[Element]:
 def attribute(element: Element, name: str, default: str = "") -> str:
     """An attribute's value without surrounding white space."""
     value = element.get(name)
-    return default if value is None else str(value).strip(BLANKS)
+    return default if value is None else value.strip(BLANKS)
