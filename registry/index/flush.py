@@ -75,7 +75,7 @@ class Flush:
         self._tx.insert_many(
             "locator",
             ("hash", "record_key"),
-            [(name, e.now.row.record_key) for e in entries if e.now is not None for name in self._new_names(e, e.now)],
+            sorted((name, e.now.row.record_key) for e in entries if e.now is not None for name in self._new_names(e, e.now)),
             "ON CONFLICT DO NOTHING",
         )
         self._tx.insert_many("patient_text", ("record_key", "n", "body"), texts)
@@ -105,11 +105,11 @@ class Flush:
         publication, secret = one.holding.publication, self._reader.source(one.holding.member)[1]
         return row_names(publication, one.holding.fhir_id, fold_ids(publication, secret)[1], secret)
 
-    def _new_names(self, entry: Entry, now: Loaded) -> list[int]:
+    def _new_names(self, entry: Entry, now: Loaded) -> set[int]:
         before = entry.before
-        if before is None or before.row.record_key != now.row.record_key or entry.left:
-            return sorted(entry.names)
-        return sorted(entry.names - self._names(before).all())
+        if not entry.names or before is None or before.row.record_key != now.row.record_key or entry.left:
+            return entry.names
+        return entry.names - self._names(before).all()
 
     def _many(self, sql: str, params: list[Any]) -> None:
         if len(params) == 1:
