@@ -13,16 +13,18 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
+from aiohttp import ClientSession, ClientTimeout, StreamReader, TCPConnector, web
 from aiohttp.typedefs import Middleware
 
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.log import get_logger
 from crosslight.standards.access import Principal
-from crosslight.standards.problem import CrosslightError, OurError, TooLarge
+from crosslight.standards.problem import CrosslightError, Malformed, OurError, TooLarge
 
 log = get_logger("http")
 
+STALL_S = 60.0  # longest pause within a request body
+WHOLE_S = 300.0  # for one that is held in memory
 CORRELATION_HEADER = "X-Correlation-Id"
 _CORRELATION = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z")
 
@@ -116,16 +118,45 @@ async def read_limited(request: web.Request, max_bytes: int) -> bytes:
 
     Raises:
         TooLarge: as soon as the bound is passed.
+        Malformed: when the body stops coming.
     """
     if request.content_length is not None and request.content_length > max_bytes:
         raise TooLarge("The request body is too large.", why=f"Limit here: {max_bytes} bytes.")
     parts, total = [], 0
-    async for chunk in request.content.iter_chunked(1 << 18):
-        total += len(chunk)
-        if total > max_bytes:
-            raise TooLarge("The request body is too large.", why=f"Limit here: {max_bytes} bytes.")
-        parts.append(chunk)
+    try:
+        async with asyncio.timeout(WHOLE_S):
+            async for chunk in timely_chunks(request.content, 1 << 18):
+                total += len(chunk)
+                if total > max_bytes:
+                    raise TooLarge("The request body is too large.", why=f"Limit here: {max_bytes} bytes.")
+                parts.append(chunk)
+    except TimeoutError:
+        raise _late(f"Not whole within {WHOLE_S:g} s.") from None
     return b"".join(parts)
+
+
+async def timely_chunks(content: StreamReader, size: int) -> AsyncIterator[bytes]:
+    """A request body in pieces of at most ``size``.
+
+    Raises:
+        Malformed: (408) when nothing more of it comes for :data:`STALL_S`: it must not hold its connection for ever.
+    """
+    pieces = aiter(content.iter_chunked(size))
+    while True:
+        try:
+            async with asyncio.timeout(STALL_S):
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise _late(f"Nothing for {STALL_S:g} s.") from None
+        yield piece
+
+
+def _late(why: str) -> Malformed:
+    late = Malformed("The request body does not come in time.", why=why, todo="Send it again.")
+    late.http_status = 408
+    return late
 
 
 async def limited_chunks(source: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:

@@ -12,7 +12,7 @@ from typing import Any, cast
 import orjson
 from aiohttp import hdrs, web
 
-from crosslight.runtime.http import CORRELATION, PRINCIPAL
+from crosslight.runtime.http import CORRELATION, PRINCIPAL, timely_chunks
 from crosslight.standards.dicom import json
 from crosslight.standards.dicom.accept import DICOM
 from crosslight.standards.dicom.gate import meta_text, missing_head, read_meta
@@ -125,7 +125,7 @@ class _Receiver:
     async def _body(self, limit: int) -> Any:
         total = 0
         try:
-            async for chunk in self._request.content.iter_chunked(_READ):
+            async for chunk in timely_chunks(self._request.content, _READ):
                 total += len(chunk)
                 if total > limit:
                     raise _over(limit)
