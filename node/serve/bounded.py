@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pydicom
@@ -9,6 +10,7 @@ import pydicom
 from crosslight.standards.dicom.frames import FrameLayout, find_frames
 from crosslight.standards.dicom.render import RenderOptions, render_frame
 from crosslight.standards.dicom.transcode import decode_frame, transcode
+from crosslight.standards.problem import OutOfSpace
 
 
 def render_file(path: Path, frame: int, options: RenderOptions, max_pixels: int) -> bytes:
@@ -30,10 +32,19 @@ def decode_file(path: Path, frame: int, max_pixels: int) -> bytes:
 
 
 def transcode_file(path: Path, target: Path, max_samples: int) -> int:
-    """Re-encode ``path`` to ``target``; the size of the result."""
-    with path.open("rb") as source, target.open("wb") as out:
-        transcode(source, out, max_samples)
-        return out.tell()
+    """Re-encode ``path`` to ``target``; the size of the result.
+
+    Raises:
+        OutOfSpace: the spool's disk is full: that is no fault of the object's.
+    """
+    try:
+        with path.open("rb") as source, target.open("wb") as out:
+            transcode(source, out, max_samples)
+            return out.tell()
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutOfSpace("There is no room to re-encode.", todo="Accept transfer-syntax=*, or try again later.") from None
+        raise
 
 
 def study_of_file(path: Path) -> str:
