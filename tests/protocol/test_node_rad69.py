@@ -12,6 +12,7 @@ import node_serving
 import pydicom
 import pytest
 from node_serving import IDS, LOCATION, REPOSITORY, Served, ct, part10, serving
+from pydicom.uid import MPEG4HP41
 
 from crosslight.runtime.soap import SoapClient
 from crosslight.standards.access import Principal
@@ -113,9 +114,11 @@ async def test_some_and_some_not(node: Served) -> None:
 async def test_transfer_syntaxes(node: Served) -> None:
     """As stored when that is listed; Explicit VR Little Endian when only that is; else an error for that instance."""
     files = {path.name: path for path in node_serving.sample_files()}
-    jpeg, lossless = files["SC_rgb_jpeg_dcmtk.dcm"], files["SC_rgb_jpeg_gdcm.dcm"]
-    await node.add(jpeg.read_bytes(), lossless.read_bytes())
-    ds, odd = pydicom.dcmread(jpeg), pydicom.dcmread(lossless)
+    jpeg, odd = files["SC_rgb_jpeg_dcmtk.dcm"], pydicom.dcmread(files["SC_rgb_jpeg_gdcm.dcm"])
+    odd.file_meta.TransferSyntaxUID = MPEG4HP41  # nothing here decodes video
+    odd.save_as(video := BytesIO())
+    await node.add(jpeg.read_bytes(), video.getvalue())
+    ds = pydicom.dcmread(jpeg)
     uids = (ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID)
     other = (odd.StudyInstanceUID, odd.SeriesInstanceUID, odd.SOPInstanceUID)
     _, found = await ask(node, imaging(uids, syntaxes=(ELE, "1.2.840.10008.1.2.4.50")))

@@ -205,11 +205,9 @@ def test_frames_of_every_sample_are_where_the_layout_says(path: Path) -> None:
             assert len(ds.PixelData) - len(b"".join(frames)) in (0, 1) or path.name == "MR_small_padded.dcm"
 
 
-@pytest.mark.parametrize("path", samples(), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [p for p in samples() if p.id not in UNREADABLE])
 def test_a_frame_alone_is_what_pydicom_reads_of_the_whole(path: Path) -> None:
     """Values that are looked up in a table give the same picture as each by itself."""
-    if path.name in UNREADABLE:
-        pytest.skip("not readable as it stands")
     ds = pydicom.dcmread(path, stop_before_pixels=True)
     for frame in range(1, min(3, int(ds.get("NumberOfFrames") or 1)) + 1):
         try:
