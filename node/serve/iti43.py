@@ -1,4 +1,4 @@
-"""ITI-43 Retrieve Document Set (ITI TF-2 3.43): this trust's imaging manifests, from memory-sized bytes."""
+"""ITI-43 Retrieve Document Set (ITI TF-2 3.43): this trust's imaging manifests."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from node.serve.release import GRANT
 
 __all__ = ["ACTION_REQUEST", "ManifestStore", "answer", "retrieve"]
 
+HELD_BYTES = 16 << 20  # of manifests in memory at once
 MIME_TYPE = "application/dicom"  # an XDS-I.b manifest is a DICOM Part 10 file
 
 
@@ -53,7 +54,8 @@ async def retrieve(serve: ServeContext, manifests: ManifestStore, request: web.R
     listed = sorted({study for study in studies.values() if study is not None})
     if not listed and GRANT in request:
         listed = sorted(request[GRANT].studies)  # nothing will leave: a token for whatever study may learn that
-    documents: list[tuple[DocumentRequest, bytes]] = []
+    found: list[tuple[DocumentRequest, str, int, AsyncIterator[bytes]]] = []
+    held = 0
     async with serve.release.act(request, "retrieve", listed, "iti43", query={"documents": len(asked)}) as act:
         for document in known:
             data = None if studies[document] is None else await manifests.manifest(document.document_unique_id)
@@ -61,14 +63,21 @@ async def retrieve(serve: ServeContext, manifests: ManifestStore, request: web.R
                 missing = RegistryError("XDSDocumentUniqueIdError", "There is no such document.", document.document_unique_id)
                 errors.append(missing)
             else:
-                documents.append((document, data))
-        found = [(document, MIME_TYPE, len(data), _once(data)) for document, data in documents]
+                held += len(data)
+                uid = document.document_unique_id
+                chunks = _once(data) if held <= HELD_BYTES else _again(manifests, uid)
+                found.append((document, MIME_TYPE, len(data), chunks))
         act.sent(len(found), f"documents of {len(asked)}")
         return await answer(request, envelope, found, errors, len(asked))
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
+
+
+async def _again(manifests: ManifestStore, document_uid: str) -> AsyncIterator[bytes]:
+    """Read when its turn comes: a request may name more manifests than should be in memory at once."""
+    yield await manifests.manifest(document_uid) or b""
 
 
 async def answer(

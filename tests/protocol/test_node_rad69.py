@@ -223,3 +223,27 @@ async def test_manifests_pass_the_same_way_out(node: Served) -> None:
     node.state["suspended"] = True
     with pytest.raises(Forbidden):
         await documents(node, DocumentRequest(REPOSITORY, "9.1"), headers=node.release(STUDY))
+
+
+async def test_many_manifests_are_not_in_memory_at_once(node: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def made(document_uid: str) -> bytes:
+        return bytes([int(document_uid[2:])]) * (4 << 20)
+
+    async def study(document_uid: str) -> str:
+        return STUDY
+
+    monkeypatch.setattr(node.manifests, "manifest", made)
+    monkeypatch.setattr(node.manifests, "study_of", study)
+    body = render_retrieve_request([DocumentRequest(REPOSITORY, f"9.{n}") for n in range(24)])
+    client, total = SoapClient(node.session, IDS), 0
+    tracemalloc.start()
+    try:
+        async with client.stream(f"{node.url}/xds/repository", ACTION_REQUEST, body) as stream:
+            async for part in stream.parts():
+                async for piece in part.chunks():
+                    total += len(piece)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert total == 24 * (4 << 20)
+    assert peak < 56 << 20, f"{peak >> 20} MiB"
