@@ -234,7 +234,7 @@ class MemberStore:
         def write(tx: Tx) -> bool:
             text = orjson.dumps(asdict(endpoints), option=orjson.OPT_SORT_KEYS).decode()
             tx.execute("UPDATE member SET state_id = ? WHERE id = ? AND state_id <> ?", (state_id, member, state_id))
-            changed = tx.execute("UPDATE member SET epoch = ? WHERE id = ? AND epoch <> ?", (epoch, member, epoch))
+            changed = tx.execute("UPDATE member SET epoch = ? WHERE id = ? AND epoch < ?", (epoch, member, epoch))
             changed += tx.execute("UPDATE member SET endpoints = ? WHERE id = ? AND endpoints <> ?", (text, member, text))
             if changed:
                 self._bump(tx)

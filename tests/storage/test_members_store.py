@@ -160,6 +160,17 @@ async def test_hello_is_kept_and_counts_only_when_it_changes(database: Db, tmp_p
     assert (row.member.epoch, row.state_id, row.member.endpoints) == (2, "s", endpoints)
 
 
+async def test_an_epoch_never_goes_back(database: Db, tmp_path: Path) -> None:
+    """An old link that began while the member joined anew knows the epoch of before (D10)."""
+    members = await service(database, tmp_path)
+    await admit(members, "RTK")
+    member = members.active("RTK").id
+    await members.store.hello(member, epoch=6, state_id="new", endpoints=Endpoints())
+    await members.store.hello(member, epoch=5, state_id="old", endpoints=Endpoints())
+    await members.refresh()
+    assert members.active("RTK").epoch == 6
+
+
 async def test_presence_rows_and_who_may_say_lost(database: Db, tmp_path: Path) -> None:
     store = (await service(database, tmp_path)).store
     up = PresenceRow(
