@@ -108,7 +108,7 @@ def _push(where: _Where, level: str, match: Match) -> bool:
         return True
     if keyword == "StudyDate":
         low, high = (match.low, match.high) if match.kind == "range" else (match.values[0], match.values[0])
-        where.add("s.study_date BETWEEN ? AND ? AND s.study_date <> ''", low, high or "99999999")
+        where.add("(s.study_date BETWEEN ? AND ? OR s.study_date = '')", low, high or "99999999")  # undated ones match (D22)
         return True
     if keyword == "ModalitiesInStudy" and match.kind in ("single", "list"):
         where.add(

@@ -15,6 +15,7 @@ import orjson
 from crosslight.runtime.db import Row, Tx
 from crosslight.runtime.schema import SchemaVersion
 from crosslight.standards.dicom.header import Attributes, Header, first_text
+from crosslight.standards.dicom.qido import day_of
 from crosslight.standards.dicom.record import fill
 from node.archive.model import Mark, Received
 
@@ -237,7 +238,7 @@ class ArchiveStore:
             "n_series, n_instances, size_bytes) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
             (
                 study_uid, ranked[0], orjson.dumps(attributes), first_text(attributes, "00100020"),
-                first_text(attributes, "00080050"), _day(attributes), first_text(attributes, "00200010"),
+                first_text(attributes, "00080050"), day_of(attributes), first_text(attributes, "00200010"),
                 "\\".join(["", *modalities, ""]), len({row[0] for row in rows}), sum(row[3] for row in rows),
                 sum(row[5] for row in rows),
             ),
@@ -293,11 +294,6 @@ def _ranked(groups: list[tuple[int, int, str]]) -> list[int]:
 def name_key(group: str) -> str:
     """A component group of a PN as it is compared: without case and empty trailing components."""
     return group.rstrip("^ ").casefold()
-
-
-def _day(attributes: Attributes) -> str:
-    digits = first_text(attributes, "00080020").replace(".", "").replace("-", "")
-    return digits if len(digits) == 8 and digits.isdecimal() else ""
 
 
 def json_of(blob: Any) -> Attributes:

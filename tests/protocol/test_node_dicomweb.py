@@ -75,6 +75,23 @@ def parts(headers: Mapping[str, str], body: bytes) -> list[tuple[str, bytes]]:
 # --- search --------------------------------------------------------------------------------------------------------
 
 
+async def test_undated_studies_are_never_hidden(node: Served) -> None:
+    """D22: one without a date, or with one that is none, matches any date and comes last."""
+    await node.add(
+        part10(ct()), part10(ct(study="1.2.2", series="1.2.2.1", sop="1.2.2.1.1", StudyDate="", StudyTime="")),
+        part10(ct(study="1.2.3", series="1.2.3.1", sop="1.2.3.1.1", StudyDate="20261399")),
+    )  # fmt: skip
+    for path, dated in {
+        "/studies?StudyDate=20260101-": ["1.2.1"], "/studies?StudyDate=19990101": [], "/studies?StudyDate=-19990101": [],
+        "/studies?StudyDate=19990101&StudyTime=0100": [], "/studies?StudyDate=20260101-&PatientName=Smith*": ["1.2.1"],
+        "/series?StudyDate=19990101": [],
+    }.items():  # fmt: skip
+        found = [row["0020000D"]["Value"][0] for row in await rows(node, path)]
+        assert found[: len(dated)] == dated, path
+        assert sorted(found[len(dated) :]) == ["1.2.2", "1.2.3"], path
+    assert len(await rows(node, "/studies?StudyDate=19990101&PatientName=Nobody")) == 0
+
+
 async def test_searches_at_every_nesting(node: Served) -> None:
     await node.add(
         part10(ct()), part10(ct(sop="1.2.1.1.2", number=2)), part10(ct(series="1.2.1.2", sop="1.2.1.2.1", Modality="SR")),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, Self
 
-from crosslight.standards.dicom.json import Attributes, keyword_of, tag_of, vr_of
+from crosslight.standards.dicom.json import Attributes, keyword_of, tag_of, text_of, vr_of
 from crosslight.standards.dicom.matching import NUMBER_VRS, TEMPORAL, WILD_VRS, Kind, Match, bounds, matches_row
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import Invalid, TooLarge
@@ -28,6 +28,7 @@ STUDY_KEYS = (
     "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyID",
     "SOPClassesInStudy", "InstitutionName",
 )  # fmt: skip
+_BEGINS = frozenset({"StudyDate", "StudyTime"})
 SERIES_KEYS = (
     "Modality", "SeriesDate", "SeriesTime", "SeriesDescription", "BodyPartExamined", "Laterality", "SeriesInstanceUID",
     "SeriesNumber", "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime",
@@ -306,5 +307,15 @@ def _temporal(name: str, text: str, vr: str) -> tuple[Kind, tuple[str, ...], str
 
 
 def matches(query: QidoQuery, row: Mapping[str, Any]) -> bool:
-    """Whether every key of ``query`` matches ``row``, a DICOM JSON object with the attributes of its level and above."""
-    return all(matches_row(match, row) for match in query.matches)
+    """Whether every key of ``query`` matches ``row``, a DICOM JSON object with the attributes of its level and above.
+
+    A study without a date that can be read matches every date and time: it is never hidden by one (D22).
+    """
+    undated = day_of(row) == ""
+    return all((undated and match.keyword in _BEGINS) or matches_row(match, row) for match in query.matches)
+
+
+def day_of(row: Mapping[str, Any]) -> str:
+    """StudyDate as YYYYMMDD; '' where there is none, or one that is no date."""
+    day = text_of(row, "StudyDate").replace(".", "").replace("-", "")
+    return day if TEMPORAL["DA"].match(day) else ""
