@@ -42,6 +42,7 @@ from node.standing import standing
 log = get_logger("node")
 
 TIDY_EVERY_S = 6 * 3600.0
+LOOK_EVERY_S = 0.2  # whether the region has suspended this node: what leaves is cut then
 PRELOAD = ("crosslight.standards.dicom.header", "crosslight.standards.dicom.render", "crosslight.standards.dicom.transcode")
 
 
@@ -258,7 +259,7 @@ class NodeApp:
     async def _follow_link(self) -> None:
         suspended = False
         while True:
-            await self.clock.sleep(1.0)
+            await self.clock.sleep(LOOK_EVERY_S)
             now = self.link.status.suspended is not None
             if now:
                 self._serve.release.cut()  # each time: what was let go just before is on its way by now

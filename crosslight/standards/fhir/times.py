@@ -71,18 +71,13 @@ def _hour_offset(day: str, hour: str, zone: str) -> str | None:
     return _offset_text(offset)
 
 
-def _plainly(day: str, clock: str, zone: str) -> str | None:
-    """A whole ``hhmmss`` in an hour of one offset: by far the most; None for anything else."""
-    if len(clock) != 6 or not clock.isascii() or not clock.isdecimal():
-        return None
-    hour, minute, second = clock[:2], clock[2:4], clock[4:]
-    if hour > "23" or minute > "59" or second > "59":
-        return None
-    offset = _hour_offset(day, hour, zone)
-    return f"{day}T{hour}:{minute}:{second}{offset}" if offset is not None else None
+@lru_cache(maxsize=4096)
+def _whole_day(date: str) -> str | None:
+    """A study's date as FHIR writes it; None where it is not a whole one."""
+    day = birth_date(date.replace(".", "").replace("-", ""))
+    return day if day is not None and len(day) == 10 else None
 
 
-@lru_cache(maxsize=8192)
 def started(time: StudyTime) -> dict[str, Any]:
     """``started`` (and what must be said beside it) of a study or series.
 
@@ -90,15 +85,24 @@ def started(time: StudyTime) -> dict[str, Any]:
     time without a zone (R4 2.24.0.1): what cannot be said so is given as a date, the time's text beside it. Undated is marked,
     never guessed.
     """
-    day = birth_date(time.date.replace(".", "").replace("-", ""))
-    if day is None or len(day) != 10:
+    clock, day = time.time, _whole_day(time.date)
+    # A whole hhmmss in an hour of one offset: by far the most.
+    if day is not None and len(clock) == 6 and clock.isascii() and clock.isdecimal():
+        hour, minute, second = clock[:2], clock[2:4], clock[4:]
+        if hour <= "23" and minute <= "59" and second <= "59":
+            offset = _hour_offset(day, hour, time.zone)
+            if offset is not None:
+                return {"started": f"{day}T{hour}:{minute}:{second}{offset}"}
+    return _started_otherwise(time, day)
+
+
+@lru_cache(maxsize=1024)
+def _started_otherwise(time: StudyTime, day: str | None) -> dict[str, Any]:
+    if day is None:
         return {"_started": absent()}
     clock = time.time.replace(":", "").strip()
     if not clock:
         return {"started": day}
-    plain = _plainly(day, clock, time.zone)
-    if plain is not None:
-        return {"started": plain}
     whole, _, fraction = clock.partition(".")
     try:
         local = datetime(
