@@ -32,7 +32,7 @@ from crosslight.standards.xds.values import ValueSets
 from registry.access.access import Access
 from registry.access.authenticate import ListenerKind
 from registry.access.keys import TokenKeys
-from registry.ask import Ask
+from registry.ask.ask import Ask
 from registry.config import RegistryConfig
 from registry.dicomweb import face as dicomweb
 from registry.fhir.errors import render_error as render_fhir_error

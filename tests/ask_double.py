@@ -18,11 +18,9 @@ from crosslight.standards.ids import Identifier, MemberId, holding_fhir_id
 from crosslight.standards.problem import Forbidden
 from crosslight.standards.region import Region
 from crosslight.standards.study import StudyRecord
-from registry.ask import Ask
-from registry.coverage import Coverage, MemberCoverage
-from registry.index.model import DisputedNotice, Holding, PatientRecord, Person, PersonKey, RecordKey, XdsObject
-from registry.members.model import Member
-from registry.questions import (
+from registry.ask.ask import Ask
+from registry.ask.coverage import Coverage, MemberCoverage
+from registry.ask.question import (
     Answer,
     ByObject,
     ByPatient,
@@ -32,6 +30,8 @@ from registry.questions import (
     Question,
     StudyFilter,
 )
+from registry.index.model import DisputedNotice, Holding, PatientRecord, Person, PersonKey, RecordKey, XdsObject
+from registry.members.model import Member
 
 NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
 
@@ -101,7 +101,7 @@ class World:
 
 
 class AskDouble(Ask):
-    """Answers from a :class:`World`, with the semantics that ``registry.questions`` states."""
+    """Answers from a :class:`World`, with the semantics that ``registry.ask.question`` states."""
 
     def __init__(self, world: World) -> None:
         self.world, self.region = world, world.region

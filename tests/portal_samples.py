@@ -20,13 +20,13 @@ from crosslight.standards.problem import Forbidden
 from crosslight.standards.region import Region
 from crosslight.standards.study import ManifestFacts, Patient, PersonName, SeriesRecord, StudyRecord, StudyTime
 from crosslight.standards.xds.publication import Publication, Source
-from registry.ask import Ask
-from registry.coverage import Coverage, MemberCoverage
+from registry.ask.ask import Ask
+from registry.ask.coverage import Coverage, MemberCoverage
+from registry.ask.question import Answer, ByPatient, Patients, Question
 from registry.index.model import DisputedNotice, Holding, PatientRecord, Person, PersonKey, RecordKey
 from registry.members.model import Member, Presence
 from registry.portal.config import PortalConfig
 from registry.portal.pages import Portal, PortalContext, elsewhere, routes_of
-from registry.questions import Answer, ByPatient, Patients, Question
 
 NOW = datetime(2026, 11, 22, 3, 12, 40, tzinfo=UTC)
 REGION = Region(

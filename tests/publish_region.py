@@ -55,7 +55,7 @@ from node.serve.authenticate import Authenticator
 from node.serve.context import ServeContext
 from node.serve.patients import PatientsOf
 from node.serve.release import Release
-from registry.ask import Ask
+from registry.ask.ask import Ask
 from registry.dicomweb.config import DicomwebConfig
 from registry.dicomweb.face import DicomwebFace
 from registry.dicomweb.face import routes as dicomweb_routes

@@ -16,7 +16,8 @@ from crosslight.standards.access import Action, Face, Principal
 from crosslight.standards.ids import Version
 from crosslight.standards.study import Patient, StudyRecord
 from crosslight.standards.xds.publication import Publication, Status
-from registry.ask import Ask
+from registry.ask.ask import Ask
+from registry.ask.question import Answer, Question
 from registry.identity.store import IdentityStore
 from registry.index.model import Change, Holding, HoldingKey, RecordKey
 from registry.index.rows import Loaded
@@ -24,7 +25,6 @@ from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
 from registry.intake.model import Acceptance, Act, Publish, SetAvailability, Submission, Withdraw
 from registry.members.model import Member, Presence
-from registry.questions import Answer, Question
 
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 

@@ -30,9 +30,9 @@ from node.archive.model import Received
 from node.config import read_config as read_node_config
 from node.setup import init_node, join_region
 from registry.app import RegistryApp
+from registry.ask.question import ByObject
 from registry.config import read_config as read_registry_config
 from registry.index.model import Holding
-from registry.questions import ByObject
 from registry.setup import init_registry
 
 FILES, IDS = SystemFiles(), SystemIds()

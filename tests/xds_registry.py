@@ -24,7 +24,7 @@ from crosslight.standards.xds.ebrim_write import render_remove_objects, render_s
 from crosslight.standards.xds.metadata import RegistryObject
 from crosslight.standards.xds.response import RegistryReply, parse_registry_response
 from crosslight.standards.xds.values import ValueSets
-from registry.ask import Ask
+from registry.ask.ask import Ask
 from registry.identity.store import IdentityStore
 from registry.index.store import IndexStore
 from registry.intake import iti42, iti57, iti62

@@ -19,14 +19,14 @@ from crosslight.standards.dicom.matching import Match, matches_row
 from crosslight.standards.dicom.qido import Level, QidoQuery
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import Invalid, NotFound, PeerError, TooLarge, Unavailable, Unsupported
-from registry.ask import Ask
-from registry.coverage import Coverage
+from registry.ask.ask import Ask
+from registry.ask.coverage import Coverage
+from registry.ask.question import Answer, ByObject, ByPatient, ByPopulation, Question
 from registry.dicomweb.config import DicomwebConfig
 from registry.dicomweb.plan import QidoPlanner, decided, person_matches
 from registry.dicomweb.rows import Held, all_series, cut, group, root_of, series_row, study_row
 from registry.gateway.gateway import Gateway, Holder
 from registry.members.model import Directory
-from registry.questions import Answer, ByObject, ByPatient, ByPopulation, Question
 
 COVERAGE_HEADER = "Crosslight-Coverage"
 MAX_PAGES = 8  # of the index for one answer

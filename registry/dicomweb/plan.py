@@ -11,10 +11,10 @@ from crosslight.standards.ids import Identifier, is_uid
 from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
 from crosslight.standards.study import PersonName
+from registry.ask.question import ByObject, ByPatient, ByPopulation, PatientSelector, StudyFilter
 from registry.dicomweb.rows import Held
 from registry.identity.names import family_keys, search_key
 from registry.members.model import Directory
-from registry.questions import ByObject, ByPatient, ByPopulation, PatientSelector, StudyFilter
 
 #: Keys that a question answers itself: the row shows the person's current id and the newest name, not those asked by.
 _WHO = frozenset({"PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate"})

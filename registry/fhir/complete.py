@@ -7,7 +7,7 @@ from datetime import datetime
 
 from crosslight.standards.fhir.outcome import Issue
 from crosslight.standards.fhir.wire import instant
-from registry.coverage import Coverage, MemberCoverage
+from registry.ask.coverage import Coverage, MemberCoverage
 from registry.index.model import DisputedNotice
 
 

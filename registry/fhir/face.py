@@ -20,15 +20,15 @@ from crosslight.standards.fhir.search import Grammar, ResourceSpec, SearchReques
 from crosslight.standards.fhir.terms import JSON_TYPE, SUBSETTED, Systems
 from crosslight.standards.fhir.wire import Resource, dumps, etag, etag_matches, subset
 from crosslight.standards.problem import Invalid
-from registry.ask import Ask
-from registry.coverage import Coverage
+from registry.ask.ask import Ask
+from registry.ask.coverage import Coverage
+from registry.ask.question import Answer, Question
 from registry.fhir.config import FhirConfig
 from registry.fhir.facts import Facts
 from registry.fhir.negotiate import is_lenient, require_json
 from registry.fhir.paging import PARAMETER, PageTokens
 from registry.fhir.plan import StudyPlanner, is_sensitive
 from registry.members.model import Directory
-from registry.questions import Answer, Question
 
 COVERAGE_HEADER = "Crosslight-Coverage"
 _FORM = "application/x-www-form-urlencoded"

@@ -10,9 +10,9 @@ import orjson
 from crosslight.standards.fhir.facts import HoldingFacts, MemberFacts, PersonFacts, RecordFacts, RegionFacts
 from crosslight.standards.ids import MemberId
 from crosslight.standards.region import Region
+from registry.ask.question import Answer
 from registry.index.model import Holding, Person
 from registry.members.model import Directory, Member
-from registry.questions import Answer
 
 _ID = re.compile(r"[A-Za-z0-9\-]{1,36}\Z")
 

@@ -15,12 +15,12 @@ from crosslight.standards.fhir.search import Criterion, MissingValue, ReferenceV
 from crosslight.standards.fhir.terms import CONNECTION_TYPE
 from crosslight.standards.fhir.wire import Resource
 from crosslight.standards.problem import NotFound
+from registry.ask.question import Answer, DirectoryQuestion
 from registry.fhir.complete import completeness
 from registry.fhir.face import FhirFace, search_issues
 from registry.fhir.facts import Facts, id_part
 from registry.fhir.negotiate import require_json
 from registry.fhir.table import ENDPOINT, ORGANIZATION
-from registry.questions import Answer, DirectoryQuestion
 
 _STATUS = "http://hl7.org/fhir/endpoint-status"
 

@@ -9,13 +9,13 @@ from crosslight.standards.fhir.match import patient_is
 from crosslight.standards.fhir.outcome import Issue, operation_outcome
 from crosslight.standards.fhir.people import patient
 from crosslight.standards.problem import NotFound
+from registry.ask.question import Patients, PatientSelector
 from registry.fhir.complete import completeness
 from registry.fhir.face import FhirFace, search_issues
 from registry.fhir.facts import id_part
 from registry.fhir.negotiate import require_json
 from registry.fhir.plan import patient_selector
 from registry.fhir.table import PATIENT
-from registry.questions import Patients, PatientSelector
 
 MOST = 100  # persons that one search reads
 

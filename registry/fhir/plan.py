@@ -13,7 +13,7 @@ from crosslight.standards.fhir.terms import DICOM_UID, Systems
 from crosslight.standards.fhir.times import DateValue
 from crosslight.standards.ids import Identifier, is_uid
 from crosslight.standards.problem import Invalid
-from registry.questions import ByObject, ByPatient, ByPopulation, PatientSelector, StudyFilter
+from registry.ask.question import ByObject, ByPatient, ByPopulation, PatientSelector, StudyFilter
 
 #: What names a person anywhere: a search with one of these never appears in an address that the server makes.
 SENSITIVE = frozenset({"patient", "subject", "identifier", "accession", "family", "given", "name", "birthdate"})

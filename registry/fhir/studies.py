@@ -19,13 +19,13 @@ from crosslight.standards.fhir.search import SearchRequest
 from crosslight.standards.fhir.times import safe_interval
 from crosslight.standards.fhir.wire import Rendered, Resource, render
 from crosslight.standards.problem import Gone, Invalid, NotFound
+from registry.ask.question import Answer, ByObject
 from registry.fhir.cache import RenderCache
 from registry.fhir.complete import completeness
 from registry.fhir.face import Asked, FhirFace, search_issues
 from registry.fhir.facts import Facts, id_part
 from registry.fhir.negotiate import require_json
 from registry.fhir.table import IMAGING_STUDY
-from registry.questions import Answer, ByObject
 
 _UNDATED = datetime(1, 1, 1, tzinfo=UTC)
 

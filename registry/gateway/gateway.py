@@ -21,11 +21,11 @@ from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import Conflict, Gone, MemberUnreachable, NotFound
-from registry.ask import Ask
+from registry.ask.ask import Ask
+from registry.ask.question import Answer
 from registry.gateway.config import GatewayConfig
 from registry.index.model import Holding, Person
 from registry.members.model import Directory, Member
-from registry.questions import Answer
 
 log = get_logger("gateway")
 

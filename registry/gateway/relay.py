@@ -23,10 +23,10 @@ from crosslight.standards.xds import rad69, retrieve
 from crosslight.standards.xds.errors import RegistryError, RegistryRefusal, refusal
 from crosslight.standards.xds.retrieve import DocumentRequest, DocumentResponse, RetrievedDocument
 from crosslight.standards.xds.soap import Envelope
+from registry.ask.question import Answer, ByObject
 from registry.gateway.gateway import Gateway
 from registry.index.model import Holding
 from registry.members.model import Member
-from registry.questions import Answer, ByObject
 
 log = get_logger("relay")
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier, national_number
 from crosslight.standards.region import Region
+from registry.ask.question import PatientSelector
 from registry.identity import rows
 from registry.identity.names import given_matches, search_key
 from registry.identity.numbers import canonical, canonicals, holders
 from registry.identity.rows import RecordPlace
 from registry.index.model import PatientRecord, Person, PersonKey, RecordKey
-from registry.questions import PatientSelector
 
 #: Whether a number has a row, whose it is, and whether it was merged into another; always one row, which a LEFT JOIN gives.
 _NATIONAL = """

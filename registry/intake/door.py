@@ -10,10 +10,10 @@ from crosslight.runtime.audit import AuditEntry, AuditLog
 from crosslight.standards.access import Action, Principal, decide
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import CrosslightError, Forbidden, Invalid, OurError
-from registry.ask import Ask
+from registry.ask.ask import Ask
+from registry.ask.question import ByObject
 from registry.index.model import Holding
 from registry.members.model import Directory, Member
-from registry.questions import ByObject
 from registry.xds.endpoint import Call
 
 SOME = 1000  # ids by which the owner of a request's objects is found

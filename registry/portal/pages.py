@@ -23,8 +23,9 @@ from crosslight.standards.access import Action, Principal, decide
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import CrosslightError, Forbidden, NotFound, OurError, Unauthenticated
 from registry.access.sessions import SESSION
-from registry.ask import Ask
-from registry.coverage import Coverage
+from registry.ask.ask import Ask
+from registry.ask.coverage import Coverage
+from registry.ask.question import Answer, ByPatient, Patients, PatientSelector, Question, StudyFilter
 from registry.index.model import Person
 from registry.members.model import Directory
 from registry.portal.config import PortalConfig
@@ -33,7 +34,6 @@ from registry.portal.render import HEADERS, Pages
 from registry.portal.search import EMPTY, FIELDS, Search, number_hint, number_label, read_search
 from registry.portal.sites import Sites, sites_of, with_doubt
 from registry.portal.timeline import Copy, banner_of, by_year, rows_of
-from registry.questions import Answer, ByPatient, Patients, PatientSelector, Question, StudyFilter
 
 MAX_FORM_BYTES = 8192
 MAX_DOUBT = 64

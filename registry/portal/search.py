@@ -8,8 +8,8 @@ from datetime import date
 
 from crosslight.standards.ids import Identifier, national_number
 from crosslight.standards.region import Region
+from registry.ask.question import PatientSelector
 from registry.portal import words
-from registry.questions import PatientSelector
 
 FIELDS = ("number", "family", "given", "day", "month", "year")
 MAX_FIELD = 128

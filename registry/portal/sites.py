@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from crosslight.standards.region import Region
-from registry.coverage import Coverage, MemberCoverage
+from registry.ask.coverage import Coverage, MemberCoverage
 from registry.portal import words
 
 #: How a trust looks in the strip: its CSS class and the symbol beside its words (never colour alone).

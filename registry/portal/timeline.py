@@ -9,11 +9,11 @@ from datetime import UTC, date, datetime
 
 from crosslight.standards.region import Region
 from crosslight.standards.study import SECONDARY_MODALITIES, StudyRecord
+from registry.ask.question import Answer
 from registry.index.model import Holding, Person
 from registry.members.model import Directory
 from registry.portal import words
 from registry.portal.sites import Sites
-from registry.questions import Answer
 
 _NEVER = datetime(1, 1, 1, tzinfo=UTC)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from crosslight.standards.xds.errors import RegistryError
-from registry.coverage import Coverage, MemberCoverage
+from registry.ask.coverage import Coverage, MemberCoverage
 
 SLOT = "urn:crosslight:coverage:"
 

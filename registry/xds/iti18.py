@@ -21,9 +21,9 @@ from crosslight.standards.xds.stored_query import (
     parse_stored_query,
 )
 from crosslight.standards.xds.views import registered_document, registered_objects
-from registry.ask import Ask
+from registry.ask.ask import Ask
+from registry.ask.question import Answer, ByObject, ByPatient, PatientSelector, Question
 from registry.index.model import Holding, RecordKey, XdsObject
-from registry.questions import Answer, ByObject, ByPatient, PatientSelector, Question
 from registry.xds.coverage import coverage_slots, coverage_warning
 from registry.xds.endpoint import Call
 

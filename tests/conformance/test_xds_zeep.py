@@ -38,9 +38,9 @@ from crosslight.standards.xds.rules import check_submission
 from crosslight.standards.xds.stored_query import GET_DOCUMENTS, quoted_list
 from crosslight.standards.xds.values import ValueSets
 from crosslight.standards.xds.xml import SOAP
-from registry.coverage import Coverage, MemberCoverage
+from registry.ask.coverage import Coverage, MemberCoverage
+from registry.ask.question import Answer
 from registry.index.model import Holding, PatientRecord, Person, PersonKey, RecordKey
-from registry.questions import Answer
 from registry.xds.endpoint import Call, SoapEndpoint, Transaction
 from registry.xds.iti18 import RegistryStoredQuery
 
@@ -68,7 +68,7 @@ def publication() -> Publication:
 
 
 class OneStudy:
-    """``registry.ask.Ask`` that knows one holding."""
+    """``registry.ask.ask.Ask`` that knows one holding."""
 
     @asynccontextmanager
     async def question(self, principal: object, **_: object) -> AsyncIterator[Answer]:

@@ -23,14 +23,14 @@ from crosslight.runtime.http import ErrorRenderers
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.ids import MemberId
 from crosslight.standards.study import StudyTime
-from registry.coverage import MemberCoverage
+from registry.ask.coverage import MemberCoverage
+from registry.ask.question import ByObject, ByPatient
 from registry.fhir.config import FhirConfig
 from registry.fhir.errors import render_error
 from registry.fhir.face import FhirFace
 from registry.fhir.routes import routes
 from registry.index.model import DisputedNotice
 from registry.members.model import Endpoints, Presence
-from registry.questions import ByObject, ByPatient
 
 NUMBER = nhs(1)
 SYSTEM = "https://fhir.nhs.uk/Id/nhs-number"

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from crosslight.standards.access import Principal
 from crosslight.standards.study import PersonName
-from registry.questions import ByPatient, Patients
+from registry.ask.question import ByPatient, Patients
 
 HOSTILE = "<b>X</b>\"'&^<script>alert(1)</script>"
 

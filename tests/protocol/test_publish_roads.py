@@ -33,8 +33,8 @@ from node.publish.config import ForeignRegistryConfig
 from node.publish.publisher import Publisher
 from node.region.alone import Alone
 from node.region.model import Addresses, Grant
+from registry.ask.question import ByObject, ByPatient, PatientSelector
 from registry.index.model import Holding
-from registry.questions import ByObject, ByPatient, PatientSelector
 
 NUMBER = "9434765919"
 ROADS = ("grpc", "soap")

@@ -20,9 +20,9 @@ from registry_samples import nhs
 
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import StudyTime
+from registry.ask.question import ByObject
 from registry.gateway.config import GatewayConfig
 from registry.members.model import Endpoints
-from registry.questions import ByObject
 
 NUMBER = nhs(1)
 OCTET_PARTS = 'multipart/related; type="application/octet-stream"'

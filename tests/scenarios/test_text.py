@@ -40,13 +40,13 @@ from crosslight.standards.xds.ebrim_write import render_submit_objects
 from crosslight.standards.xds.metadata import plain_text
 from crosslight.standards.xds.response import SUCCESS
 from crosslight.standards.xds.xml import parse_untrusted_xml
+from registry.ask.question import Answer
 from registry.dicomweb.rows import Held, study_row
 from registry.index.model import Holding, PatientRecord, Person, PersonKey, RecordKey
 from registry.portal import words
 from registry.portal.render import Pages
 from registry.portal.sites import sites_of
 from registry.portal.timeline import banner_of, rows_of
-from registry.questions import Answer
 
 HOME, NUMBER = member("RTK", 3), nhs(1)
 RULES = RecordRules(authority=HOME.authority, namespace=HOME.code, site_zone="Europe/London", nationals=(NHS,))

@@ -21,7 +21,7 @@ from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.ids import MemberId, Version
 from crosslight.standards.study import StudyRecord, StudyTime
-from registry.ask import Ask
+from registry.ask.ask import Ask
 from registry.dicomweb.config import DicomwebConfig
 from registry.dicomweb.face import DicomwebFace
 from registry.dicomweb.face import routes as dicomweb_routes

@@ -18,9 +18,9 @@ from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier, Member
 from crosslight.standards.problem import Invalid, NotFound
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient, PersonName
+from registry.ask.question import PatientSelector
 from registry.identity.store import IdentityStore
 from registry.index.model import Person, RecordKey
-from registry.questions import PatientSelector
 
 T = TypeVar("T")
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)

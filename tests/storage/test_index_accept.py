@@ -19,11 +19,11 @@ from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, I
 from crosslight.standards.study import StudyRecord
 from crosslight.standards.xds import views
 from crosslight.standards.xds.metadata import Association, DocumentEntry, Folder, SubmissionSet, to_plain
+from registry.ask.question import ByObject, ByPatient, PatientSelector
 from registry.identity import relink
 from registry.index.model import HoldingKey, RecordKey
 from registry.intake.model import SetAvailability, StoreObjects, Withdraw
 from registry.intake.registered import xds_object
-from registry.questions import ByObject, ByPatient, PatientSelector
 
 
 @pytest.fixture

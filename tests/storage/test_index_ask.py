@@ -17,7 +17,7 @@ from crosslight.standards.access import OPEN, Face
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Forbidden, Invalid
 from crosslight.standards.study import StudyRecord, StudyTime
-from registry.questions import (
+from registry.ask.question import (
     Answer,
     ByObject,
     ByPatient,

@@ -11,9 +11,9 @@ from registry_samples import nhs, patient, study
 from crosslight.runtime.db import Tx
 from crosslight.runtime.postgres import PostgresDb
 from crosslight.runtime.schema import SchemaVersion, migrate
+from registry.ask.question import ByObject
 from registry.index.rows import HOLDING_COLUMNS, NAME_COLUMNS
 from registry.index.schema import PACKAGE
-from registry.questions import ByObject
 
 _TABLES = ("registry_meta", "patient_text", "locator", "member_feed")
 

@@ -15,9 +15,9 @@ from crosslight.runtime.db import SqliteDb
 from crosslight.standards.ids import Identifier, Version
 from crosslight.standards.study import Coded, Patient, PersonName, SeriesRecord, StudyRecord, StudyTime
 from crosslight.standards.xds.publication import Publication
+from registry.ask.question import ByPatient, PatientSelector
 from registry.index.codec import Codec
 from registry.index.past import packed, publication_of, state_of, unpacked
-from registry.questions import ByPatient, PatientSelector
 
 HOME = member("RA2", 1)
 

@@ -10,11 +10,11 @@ import pytest
 
 from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier, Oid
 from crosslight.standards.study import PersonName, StudyTime
+from registry.ask.question import Answer
 from registry.portal import words
 from registry.portal.search import read_search
 from registry.portal.sites import sites_of, with_doubt
 from registry.portal.timeline import banner_of, by_year, rows_of
-from registry.questions import Answer
 
 TODAY = date(2026, 11, 22)
 

@@ -19,10 +19,10 @@ from crosslight.standards.dicom.rules import RecordRules
 from crosslight.standards.fhir.times import DateValue, parse_date, started
 from crosslight.standards.study import StudyTime, utc_interval
 from crosslight.standards.xds import study_times
+from registry.ask.filter import matches, window
+from registry.ask.question import StudyFilter
 from registry.index.model import Holding, RecordKey
 from registry.index.rows import started_of
-from registry.narrow import matches, window
-from registry.questions import StudyFilter
 
 LONDON = "Europe/London"
 ZONES = sorted(zone for zone in available_timezones() if "/" in zone and not zone.startswith(("Etc/", "posix/", "right/")))

@@ -13,14 +13,15 @@ from crosslight.standards.access import Face, Principal
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
+from registry.ask.filter import matches, window
+from registry.ask.policy import Policy, doubtful_members
+from registry.ask.question import ByObject, ByPatient, ByPopulation, DirectoryQuestion, Patients, PatientSelector, Question
 from registry.identity.store import IdentityStore
 from registry.index.model import DisputedNotice, Holding, PatientRecord, Person, RecordKey, XdsObject
 from registry.index.read import Window
 from registry.index.rows import DEPRECATED, UNDATED, Loaded
 from registry.index.store import IndexStore
 from registry.members.model import Directory
-from registry.narrow import matches, window
-from registry.questions import ByObject, ByPatient, ByPopulation, DirectoryQuestion, Patients, PatientSelector, Question
 
 MAX_PERSONS = 200  # of one question
 MAX_PAGE = 1000  # holdings of one page
@@ -28,8 +29,6 @@ MAX_NAMES = 2000  # ids in one question
 SCAN = 3000  # rows that one page may look at
 STEP = 250  # rows at once, where the filter turns many away
 _CURSOR = struct.Struct(">cqqqq")
-#: Faces that can show two persons apart. On the others a number leads to one person and no other.
-_TELLS_APART = frozenset({"portal", "fhir"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +68,7 @@ class Answering:
         face: Face,
     ) -> None:
         self._tx, self._index, self._identity, self._directory, self._region = tx, index, identity, directory, region
-        self._principal, self._face = principal, face
+        self._policy = Policy(directory, principal, face)
 
     def answer(self, question: Question) -> Found:
         """What it finds.
@@ -100,54 +99,24 @@ class Answering:
         persons = self._identity.select_tx(self._tx, selector, limit, disputed=True)
         numbers = {*selector.identifiers, *(n for p in persons for r in p.records for n in r.national)}
         claiming = self._identity.disputed_for_tx(self._tx, numbers) if numbers else []
-        allowed = [p for p in persons if not _all_disputed(p) or self._may_see(p, selector)]
+        allowed = [p for p in persons if self._policy.sees(p, selector)]
         hidden = [r for p in persons if p not in allowed for r in p.records]
         shown = {r.key for p in allowed for r in p.records}
         outside = {r.key: r for r in (*claiming, *hidden) if r.key not in shown}
         extra = [] if selector.fhir_id else self._own_disputed(outside.values())  # one person was chosen: nobody stands beside
-        notices = self._notices(outside.values())
-        doubts = {n.member for n in notices} | {
-            r.member for p in allowed for r in p.records if r.disputed and r.member is not None
-        }
+        notices = self._policy.notices(outside.values())
         found = Found(
             disputed=notices,
-            doubts=frozenset(doubts),
+            doubts=doubtful_members(allowed, notices),
             patients=_audited(selector.identifiers, (*allowed, *extra)),
         )
         return [*allowed, *extra], found
 
-    def _may_see(self, person: Person, selector: PatientSelector) -> bool:
-        """A disputed record is shown to its member's own users, to the identity role, and under its own number (D3)."""
-        if selector.fhir_id and selector.fhir_id == person.fhir_id:
-            return True
-        own = {(r.patient.local.authority, r.patient.local.value) for r in person.records}
-        values, minted = {value for _, value in own}, (person.domain_id.authority, person.domain_id.value)
-        named = any(
-            (i.authority, i.value) in own or (not i.authority and i.value in values) or (i.authority, i.value) == minted
-            for i in selector.identifiers
-        )
-        return named or all(self._belongs(record) for record in person.records)
-
-    def _belongs(self, record: PatientRecord) -> bool:
-        """Whether this principal sees a disputed record beside others; the open demo does not, it shows what a clinician sees."""
-        if "identity" in self._principal.roles:
-            return True
-        member = self._directory.by_id(record.member) if record.member is not None else None
-        return member is not None and self._principal.organisation == member.code
-
     def _own_disputed(self, records: Iterable[PatientRecord]) -> list[Person]:
-        """Persons of disputed records that this principal sees beside the one asked for, on faces that tell them apart."""
-        keys = [r.key for r in records if self._face in _TELLS_APART and self._belongs(r)]
+        """Persons of disputed records that this principal sees beside the one asked for."""
+        keys = [r.key for r in self._policy.beside(records)]
         found = self._identity.persons_for_tx(self._tx, keys) if keys else {}
         return list({p.key: p for p in found.values()}.values())
-
-    def _notices(self, records: Iterable[PatientRecord]) -> tuple[DisputedNotice, ...]:
-        found: dict[MemberId, DisputedNotice] = {}
-        for record in records:
-            member = self._directory.by_id(record.member) if record.member is not None else None
-            if member is not None:
-                found[member.id] = DisputedNotice(member=member.id, member_code=member.code, member_name=member.name)
-        return tuple(sorted(found.values(), key=lambda n: n.member_code))
 
     def _persons_of(self, holdings: Collection[Holding], objects: Collection[XdsObject] = ()) -> list[Person]:
         keys = {h.record_key for h in holdings} | {o.record_key for o in objects if o.record_key is not None}
@@ -204,20 +173,20 @@ class Answering:
             loaded |= {one.row.key: one for one in found if _has_accession(one.holding, question.accessions)}
         gone = self._gone(question, loaded.values())
         kept = [one for one in loaded.values() if question.versions or not one.row.flags & DEPRECATED]
+        if loaded.keys() - certain:  # an accession number is easily guessed, a UID is not
+            kept = self._policy.rows(kept, self._records_of(kept), named={loaded[key].holding.fhir_id for key in certain})
         holdings = self._marked(kept)
         if question.versions:
             holdings = self._with_past(kept, holdings)
         holdings += self._named(question, {(h.record_key, h.study_uid, h.member) for h in holdings})
         objects = self._objects(question)
         persons = self._persons_of(holdings, objects)
-        if loaded.keys() - certain:
-            holdings, persons = self._without_hidden(holdings, persons, spared={key[:2] for key in certain}, of=loaded)
         return Found(
             holdings=tuple(_newest_first(holdings)),
             persons=tuple(persons),
             objects=tuple(objects),
             gone=gone,
-            doubts=frozenset(r.member for p in persons for r in p.records if r.disputed and r.member is not None),
+            doubts=doubtful_members(persons),
             patients=_audited((), persons),
         )
 
@@ -256,21 +225,6 @@ class Answering:
         found |= {o.entry_uuid: o for o in objects.by_uuids(tx, ends)} if ends else {}
         return list(found.values())
 
-    def _without_hidden(
-        self,
-        holdings: list[Holding],
-        persons: list[Person],
-        *,
-        spared: set[tuple[int, int]],
-        of: dict[tuple[int, int, int], Loaded],
-    ) -> tuple[list[Holding], list[Person]]:
-        """Without studies of disputed records that this principal may not see, where what was asked could be guessed (D3)."""
-        hidden = {r.key for p in persons for r in p.records if r.disputed and not self._belongs(r)}
-        certain = {of_row.holding.fhir_id for key, of_row in of.items() if key[:2] in spared}
-        kept = [h for h in holdings if h.record_key not in hidden or h.fhir_id in certain]
-        keys = {h.record_key for h in kept}
-        return kept, [p for p in persons if keys & {r.key for r in p.records}]
-
     # --- by population ---------------------------------------------------------------------------------------------
 
     def _by_population(self, question: ByPopulation) -> Found:
@@ -308,11 +262,13 @@ class Answering:
         return rows
 
     def _allowed(self, rows: list[Loaded]) -> list[Loaded]:
-        """Policy of a page: studies of disputed records are for their own users (D3, D20)."""
+        """Policy of a page (D20)."""
+        return self._policy.rows(rows, self._records_of(rows))
+
+    def _records_of(self, rows: Iterable[Loaded]) -> dict[RecordKey, PatientRecord]:
         keys = {one.holding.record_key for one in rows}
         persons = self._identity.persons_for_tx(self._tx, keys) if keys else {}
-        hidden = {r.key for p in persons.values() for r in p.records if r.disputed and not self._belongs(r)}
-        return [one for one in rows if one.holding.record_key not in hidden]
+        return {r.key: r for p in persons.values() for r in p.records}
 
     # --- members ---------------------------------------------------------------------------------------------------
 
@@ -323,10 +279,6 @@ class Answering:
     def _id(self, code: str) -> MemberId | None:
         found = self._directory.by_code(code)
         return found.id if found is not None else None
-
-
-def _all_disputed(person: Person) -> bool:
-    return bool(person.records) and all(record.disputed for record in person.records)
 
 
 def _has_accession(holding: Holding, asked: Collection[Identifier]) -> bool:

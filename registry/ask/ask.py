@@ -19,12 +19,12 @@ from crosslight.runtime.log import get_logger
 from crosslight.standards.access import Action, Face, Principal, decide
 from crosslight.standards.problem import Forbidden
 from crosslight.standards.region import Region
-from registry.answering import Answering, Found
-from registry.coverage import Coverage, compute
+from registry.ask.answer import Answering, Found
+from registry.ask.coverage import Coverage, compute
+from registry.ask.question import Answer, ByPopulation, Question
 from registry.identity.store import IdentityStore
 from registry.index.store import IndexStore
 from registry.members.model import Directory
-from registry.questions import Answer, ByPopulation, Question
 
 MAX_AUDITED = 2000  # numbers of patients, or studies, of one act that are named one by one
 log = get_logger("ask")

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from crosslight.standards.ids import Identifier
-from registry.coverage import Coverage
+from registry.ask.coverage import Coverage
 from registry.index.model import DisputedNotice, Holding, Person, XdsObject
 
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import pytest
 from registry_samples import member, patient, published, study
 
+from registry.ask.filter import matches
+from registry.ask.question import StudyFilter
 from registry.index.model import Holding, RecordKey
-from registry.narrow import matches
-from registry.questions import StudyFilter
 
 
 def _held(description: str) -> Holding:

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 from crosslight.standards.dicom.matching import wildcard_matches
 from crosslight.standards.ids import MemberId
+from registry.ask.question import StudyFilter
 from registry.index.model import Holding
 from registry.index.read import Window
 from registry.index.rows import modality_bits, to_ms, to_s
-from registry.questions import StudyFilter
 
 _DAY_S = 86400
 CodeOf = Callable[[MemberId], str]

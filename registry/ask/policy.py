@@ -1,0 +1,97 @@
+"""Policy: which patient records and which of their studies a caller may see (D3). Pure, run on rows; no face and no SQL here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from crosslight.standards.access import Face, Principal
+from crosslight.standards.ids import MemberId
+from registry.ask.question import PatientSelector
+from registry.index.model import DisputedNotice, PatientRecord, Person, RecordKey
+from registry.index.rows import Loaded
+from registry.members.model import Directory
+
+#: Faces that can show two persons apart. On the others a number leads to one person and no other.
+TELLS_APART = frozenset({"portal", "fhir"})
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What one caller may see through one face.
+
+    Args:
+        directory: Members, for whose records are whose.
+        principal: Who asks.
+        face: Through which face.
+    """
+
+    directory: Directory
+    principal: Principal
+    face: Face
+
+    def belongs(self, record: PatientRecord) -> bool:
+        """Whether the caller sees a disputed record beside others: its member's own users and the identity role do.
+
+        The open demo does not: it shows what a clinician sees.
+        """
+        if "identity" in self.principal.roles:
+            return True
+        member = self.directory.by_id(record.member) if record.member is not None else None
+        return member is not None and self.principal.organisation == member.code
+
+    def sees(self, person: Person, selector: PatientSelector) -> bool:
+        """Whether the caller may see ``person``, whom ``selector`` named.
+
+        A person of disputed records alone is shown to those whom they belong to, and under their own number.
+        """
+        if not all_disputed(person) or (selector.fhir_id and selector.fhir_id == person.fhir_id):
+            return True
+        return names_own(person, selector) or all(self.belongs(record) for record in person.records)
+
+    def beside(self, records: Iterable[PatientRecord]) -> list[PatientRecord]:
+        """Those of these disputed records that the caller sees beside the person asked for."""
+        return [r for r in records if self.face in TELLS_APART and self.belongs(r)]
+
+    def notices(self, records: Iterable[PatientRecord]) -> tuple[DisputedNotice, ...]:
+        """All that may be said of these records to anybody: that there is one, and at which member."""
+        found: dict[MemberId, DisputedNotice] = {}
+        for record in records:
+            member = self.directory.by_id(record.member) if record.member is not None else None
+            if member is not None:
+                found[member.id] = DisputedNotice(member=member.id, member_code=member.code, member_name=member.name)
+        return tuple(sorted(found.values(), key=lambda n: n.member_code))
+
+    def rows(
+        self, rows: Iterable[Loaded], records: Mapping[RecordKey, PatientRecord], *, named: Collection[str] = ()
+    ) -> list[Loaded]:
+        """Those of ``rows`` that may be shown where what was asked could be guessed: none of another's disputed records.
+
+        Args:
+            rows: Holdings.
+            records: The patient records that they are under.
+            named: FHIR ids of holdings that were asked for by a name of their own, which nobody guesses.
+        """
+        hidden = {key for key, record in records.items() if record.disputed and not self.belongs(record)}
+        return [one for one in rows if one.holding.record_key not in hidden or one.holding.fhir_id in named]
+
+
+def all_disputed(person: Person) -> bool:
+    """Whether nothing of this person is beyond doubt."""
+    return bool(person.records) and all(record.disputed for record in person.records)
+
+
+def names_own(person: Person, selector: PatientSelector) -> bool:
+    """Whether ``selector`` gives a local number, or the minted id, of this person."""
+    own = {(r.patient.local.authority, r.patient.local.value) for r in person.records}
+    values, minted = {value for _, value in own}, (person.domain_id.authority, person.domain_id.value)
+    return any(
+        (i.authority, i.value) in own or (not i.authority and i.value in values) or (i.authority, i.value) == minted
+        for i in selector.identifiers
+    )
+
+
+def doubtful_members(persons: Iterable[Person], notices: Iterable[DisputedNotice] = ()) -> frozenset[MemberId]:
+    """Members where the identity of who was asked for is in doubt (D19)."""
+    shown = {r.member for p in persons for r in p.records if r.disputed and r.member is not None}
+    return frozenset(shown | {notice.member for notice in notices})
