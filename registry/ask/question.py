@@ -88,7 +88,8 @@ Question = ByPatient | ByObject | ByPopulation | Patients | DirectoryQuestion
 class Answer:
     """What a face renders: rows that policy allows, whose they are, what may be said of disputes, and how complete it is.
 
-    ``gone`` names objects that were here (FHIR 410). ``cursor`` is '' on the last page.
+    ``gone`` names objects that were here (FHIR 410). ``cursor`` is '' on the last page. ``unread`` counts imaging documents that
+    the index holds for these patients and whose study it does not know: with any, absence is not proven.
     """
 
     holdings: tuple[Holding, ...]
@@ -100,6 +101,7 @@ class Answer:
     incarnation: str
     cursor: str = ""
     gone: tuple[str, ...] = ()
+    unread: int = 0
 
     def person_of(self, holding: Holding) -> Person | None:
         """The person whose record the holding is under."""

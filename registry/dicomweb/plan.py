@@ -8,12 +8,12 @@ from crosslight.standards.dicom.json import attributes, keyword_of
 from crosslight.standards.dicom.matching import Match, matches_row
 from crosslight.standards.dicom.qido import QidoQuery
 from crosslight.standards.ids import Identifier, is_uid
+from crosslight.standards.names import family_keys, search_key
 from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
 from crosslight.standards.study import PersonName
 from registry.ask.question import ByObject, ByPatient, ByPopulation, PatientSelector, StudyFilter
 from registry.dicomweb.rows import Held
-from registry.identity.names import family_keys, search_key
 from registry.members.model import Directory
 
 #: Keys that a question answers itself: the row shows the person's current id and the newest name, not those asked by.

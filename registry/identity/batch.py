@@ -10,9 +10,9 @@ import orjson
 
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier, MemberId
+from crosslight.standards.names import family_keys
 from crosslight.standards.problem import Conflict
 from crosslight.standards.study import Patient, patient_to_json
-from registry.identity.names import family_keys
 from registry.identity.numbers import canonicals, claims_on, holders, lock_numbers, merged_into
 from registry.identity.relink import relink
 from registry.identity.rows import chunks, marks, to_micros

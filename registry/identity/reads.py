@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier, national_number
+from crosslight.standards.names import given_matches, search_key
 from crosslight.standards.region import Region
 from registry.ask.question import PatientSelector
 from registry.identity import rows
-from registry.identity.names import given_matches, search_key
 from registry.identity.numbers import canonical, canonicals, holders
 from registry.identity.rows import RecordPlace
 from registry.index.model import PatientRecord, Person, PersonKey, RecordKey

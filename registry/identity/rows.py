@@ -11,9 +11,9 @@ import orjson
 
 from crosslight.runtime.db import Row, Tx
 from crosslight.standards.ids import Identifier, MemberId
+from crosslight.standards.names import search_key
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient, patient_from_json
-from registry.identity.names import search_key
 from registry.index.model import PatientRecord, Person, PersonKey, RecordKey
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -19,12 +19,12 @@ from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.pg_columns import columns
 from crosslight.runtime.schema import SchemaVersion, migrate
 from crosslight.standards.ids import Identifier, MemberId
+from crosslight.standards.names import family_keys
 from crosslight.standards.problem import Invalid, NotFound
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient, PersonName, patient_to_json
 from registry.identity import merges, rows
 from registry.identity.batch import FeedBatch
-from registry.identity.names import family_keys
 from registry.identity.reads import CxTarget, IdentityReads
 from registry.identity.relink import relink
 from registry.identity.rows import Stored, from_micros, to_micros

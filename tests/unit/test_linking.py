@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier
+from crosslight.standards.names import family_keys, given_matches, search_key
 from crosslight.standards.study import PersonName
 from registry.identity.linking import Claim, Linked, link
-from registry.identity.names import family_keys, given_matches, search_key
 
 N = Identifier("9990000018", NHS_NUMBER_OID)
 M = Identifier("9990000026", NHS_NUMBER_OID)
