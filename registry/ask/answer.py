@@ -19,7 +19,7 @@ from registry.ask.question import ByObject, ByPatient, ByPopulation, DirectoryQu
 from registry.identity.store import IdentityStore
 from registry.index.model import DisputedNotice, Holding, PatientRecord, Person, RecordKey, XdsObject
 from registry.index.read import Window
-from registry.index.rows import DEPRECATED, UNDATED, Loaded
+from registry.index.rows import DATED, DEPRECATED, UNDATED, Loaded
 from registry.index.store import IndexStore
 from registry.members.model import Directory
 
@@ -250,11 +250,13 @@ class Answering:
         return Found(holdings=tuple(holdings), persons=tuple(persons), cursor=cursor, patients=_audited((), persons))
 
     def _rows(self, page: Window) -> list[Loaded]:
-        """Rows of the window, then those without a date, which match any date and come last (D22)."""
-        bounded = page.low is not None or page.high is not None
-        beyond = page.after is not None and page.order == "started" and page.after[0] == UNDATED
-        rows = [] if bounded and beyond else self._index.read.window(self._tx, page)
-        if bounded and page.order == "started" and len(rows) < page.limit:
+        """Rows of the window, each once: those with a date, then those without, which match any date and come last (D22)."""
+        if page.order != "started" or (page.low is None and page.high is None):
+            return self._index.read.window(self._tx, page)
+        beyond = page.after is not None and page.after[0] == UNDATED
+        dated = replace(page, low=DATED if page.low is None else page.low)  # UNDATED is a number below any bound
+        rows = [] if beyond else self._index.read.window(self._tx, dated)
+        if len(rows) < page.limit:
             undated = replace(
                 page, low=None, high=None, undated=True, limit=page.limit - len(rows), after=page.after if beyond else None
             )

@@ -15,6 +15,7 @@ from registry.index.model import Holding, RecordKey
 T = TypeVar("T")
 DEPRECATED, ARRIVING, OTHER_DIGEST = 1, 2, 4  # holding.flags; 4: the digest is not the holder's own
 UNDATED = -(1 << 40)  # holding.started of a study without a readable date: sorts last
+DATED = UNDATED + 1  # the least start that is one
 DAY_S = 86400
 _CHUNK = 500  # values in one IN list
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

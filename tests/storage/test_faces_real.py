@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -259,3 +260,35 @@ async def test_the_same_study_at_two_trusts(registry: Registry) -> None:
     assert sorted(row["00091001"]["Value"]) == ["RA2", "RPC"]
     series = await registry.get(f"dicomweb/studies/{record.study_uid}/series")
     assert {s["0020000E"]["Value"][0] for s in series} == {s.series_uid for s in record.series}
+
+
+async def test_a_study_without_a_date_comes_once_in_any_window(registry: Registry) -> None:
+    """Through both faces, over pages: it matches every date, and is one study (D22)."""
+    old = at(registry, 1, 1, time=StudyTime(date="20190301", time="101500", zone="Europe/London", zone_source="site"))
+    new = at(registry, 2, 2, time=StudyTime(date="20250301", time="101500", zone="Europe/London", zone_source="site"))
+    undated = [at(registry, 1 + seed % 3, seed, time=StudyTime()) for seed in (3, 4, 5)]
+    for home, record in (old, new, *undated):
+        await registry.publish(home, record)
+    without = {record.study_uid for _, record in undated}
+    for started, expected in (("lt2024", old), ("le2019-03-01", old), ("eb2024", old), ("ge2024", new)):
+        for count in ("1", "2", "3", "50"):
+            seen: list[str] = []
+            bundle = await registry.get("fhir/ImagingStudy", params={"started": started, "_count": count})
+            while bundle is not None:
+                matches = [e["resource"] for e in bundle["entry"] if e["search"]["mode"] == "match"]
+                seen += [s["identifier"][0]["value"].removeprefix("urn:oid:") for s in matches]
+                following = [link["url"] for link in bundle["link"] if link["relation"] == "next"]
+                async with registry.http.get(following[0]) if following else nullcontext() as response:
+                    bundle = await response.json(content_type=None) if response is not None else None
+            assert sorted(seen) == sorted({expected[1].study_uid, *without}), (started, count)
+    for dates, expected in (("-20231231", old), ("20240101-", new)):
+        rows = await registry.get("dicomweb/studies", params={"StudyDate": dates})
+        assert sorted(r["0020000D"]["Value"][0] for r in rows) == sorted({expected[1].study_uid, *without})
+        assert {len(r["00091001"]["Value"]) for r in rows} == {1}, "each has one holder"
+        paged = [
+            row["0020000D"]["Value"][0]
+            for offset in range(5)
+            for row in await registry.get("dicomweb/studies", params={"StudyDate": dates, "limit": "1", "offset": str(offset)})
+            or []
+        ]
+        assert sorted(paged) == sorted({expected[1].study_uid, *without})
