@@ -4,17 +4,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_DATA ?= demo-data
+DEBIAN_PEERS := default-jdk-headless maven
 DEBIAN := postgresql dcmtk orthanc orthanc-dicomweb chromium dicom3tools
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 # Root may use apt-get as it is; anyone else is asked by sudo.
 APT := $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=400
 
-.PHONY: help demo demo-clean setup dev debian check test soak bench proto format clean
+.PHONY: help demo demo-clean setup dev debian debian-peers check test peers soak bench proto format clean
 
 help:
 	@echo "make demo        a whole region on this machine, with the story of what it can do (Ctrl-C ends it)"
 	@echo "make demo-clean  remove what the demo kept"
-	@echo "make test        everything that CI does"
+	@echo "make test        everything that CI does before the peers"
+	@echo "make peers       what peers written by others say of a running region (installs Java and Maven)"
 	@echo "make check       lint, types, import rules, proto drift, docs in step"
 	@echo "make soak        long tests: 200 kills, many seeds"
 	@echo "make bench       measure against peers on this machine; writes docs/benchmarks.md"
@@ -39,8 +41,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.installed
 setup: $(VENV)/.installed
 dev: $(VENV)/.dev
 
-debian:
-	@missing=""; for p in $(DEBIAN); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+debian: PACKAGES := $(DEBIAN)
+debian-peers: PACKAGES := $(DEBIAN_PEERS)
+debian debian-peers:
+	@missing=""; for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then echo "Installing$$missing …"; $(APT) update >/dev/null && $(APT) install -y --no-install-recommends $$missing >/dev/null \
 	  || { echo "Could not install:$$missing. The tests need them."; exit 1; }; fi
 
@@ -67,6 +71,9 @@ check: dev
 test: dev debian check
 	$(BIN)/pytest -q -n 2 --dist loadfile tests/unit tests/protocol tests/storage tests/conformance
 	$(BIN)/pytest -q tests/scenarios tests/browser
+
+peers: dev debian-peers
+	$(BIN)/pytest -q tests/peers
 
 soak: dev debian
 	CROSSLIGHT_KILLS=200 CROSSLIGHT_SOAK=1 $(BIN)/pytest -q tests --timeout 1800 -k "kill or soak or property"

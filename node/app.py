@@ -238,13 +238,24 @@ class NodeApp:
         )
 
     def _web(self, kind: ListenerKind, gate: Gate) -> web.Application:
-        renderers = soap.renderers(ErrorRenderers())
-        app = web.Application(middlewares=[problems(renderers, self.ids), gate.middleware(kind)], client_max_size=1 << 20)
+        renderers = soap.renderers(ErrorRenderers(), sender_400=self.config.serve.soap_sender_faults_400)
+        app = web.Application(
+            middlewares=[problems(renderers, self.ids, credentials=self._credentials_from(kind)), gate.middleware(kind)],
+            client_max_size=1 << 20,
+        )
         app.add_routes(dicomweb.routes(self._serve))
         app.add_routes(health.routes(self.ready, self.gauges))
         if kind == "systems" or self.config.listen.open:
             app.add_routes(soap.routes(self._serve, self.publisher))
         return app
+
+    def _credentials_from(self, kind: ListenerKind) -> str:
+        """What a caller without credentials is told."""
+        if isinstance(self.state, Alone):
+            return "Nobody issues access tokens for this node; systems come with a client certificate to its systems listener."
+        if kind == "people":
+            return "The region's operator issues bearer tokens (crosslight-registry token)."
+        return "The region's operator issues client certificates (crosslight-registry system)."
 
     # --- while it runs ---------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,11 @@ from registry.xds.endpoint import SoapEndpoint
 log = get_logger("registry")
 
 READY_S = 3.0  # how long a database may take to say that it is there
+#: Where credentials come from, as a 401 of each listener says it.
+CREDENTIALS: dict[ListenerKind, str] = {
+    "people": "People sign in at /signin; the region's operator issues bearer tokens to apps (crosslight-registry token).",
+    "systems": "The region's operator issues client certificates (crosslight-registry system).",
+}
 XDS_REGISTRY, XDS_REPOSITORY, RAD69 = "/xds/registry", "/xds/repository", "/rad69"
 
 
@@ -257,8 +263,8 @@ class RegistryApp:
         renderers = ErrorRenderers()
         renderers.add("/fhir", render_fhir_error)
         for path in (XDS_REGISTRY, XDS_REPOSITORY, RAD69):
-            renderers.add(path, render_soap_error)
-        middlewares = [problems(renderers, self.ids), self.access.authenticator.middleware(kind)]
+            renderers.add(path, partial(render_soap_error, sender_400=self.config.xds.sender_faults_400))
+        middlewares = [problems(renderers, self.ids, credentials=CREDENTIALS[kind]), self.access.authenticator.middleware(kind)]
         app = web.Application(middlewares=middlewares, client_max_size=1 << 20)
         app.add_routes(health.routes(self.ready, self.gauges))
         app.add_routes(fhir_routes(self.fhir))

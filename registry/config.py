@@ -100,6 +100,11 @@ class XdsSection:
     quiet_for: tuple[str, ...] = setting(
         [], "Systems (as the audit calls them, e.g. system:oldpacs) that get no Warning, because they take it for a failure."
     )
+    sender_faults_400: bool = setting(
+        False,
+        "Answer a SOAP fault of the sender's making with HTTP 400 (SOAP 1.2 part 2, Table 20) instead of 500, "
+        "the only one whose fault many clients read.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,8 +70,11 @@ class ErrorRenderers:
         return render_json(request, error)
 
 
-def problems(renderers: ErrorRenderers, ids: Ids) -> Middleware:
-    """The outermost middleware: correlation id in and out, every error rendered in the caller's own wire format."""
+def problems(renderers: ErrorRenderers, ids: Ids, *, credentials: str = "") -> Middleware:
+    """The outermost middleware: correlation id in and out, every error rendered in the caller's own wire format.
+
+    ``credentials`` (ASCII, no quotes) says where they come from: every 401 repeats it in its text and its challenge.
+    """
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -81,13 +84,14 @@ def problems(renderers: ErrorRenderers, ids: Ids) -> Middleware:
         try:
             response = await handler(request)
         except CrosslightError as error:
+            if error.http_status == 401 and credentials:
+                error.todo = f"{error.todo} {credentials}".strip()
             if isinstance(error, OurError):
                 log.error("our fault", kind=type(error).__name__, reason=error.what, correlation=correlation)
             response = renderers.render(request, error)
         except web.HTTPException as error:
             if error.status >= 400:
-                problem = CrosslightError(error.reason, where=request.path if error.status == 404 else "")
-                problem.http_status = error.status
+                problem = _unrouted(request, error)
                 rendered = renderers.render(request, problem)
                 for name in ("Allow", "Location"):
                     if name in error.headers:
@@ -104,13 +108,32 @@ def problems(renderers: ErrorRenderers, ids: Ids) -> Middleware:
                 request, OurError("Something went wrong here.", todo=f"Tell the operator: correlation {correlation}.")
             )
         if response.status == 401 and not response.prepared:
-            response.headers.setdefault("WWW-Authenticate", 'Bearer realm="crosslight"')  # RFC 9110 15.5.2
+            response.headers.setdefault("WWW-Authenticate", _challenge(request, credentials))  # RFC 9110 15.5.2
         if not response.prepared:
             response.headers[CORRELATION_HEADER] = correlation
             response.headers.setdefault("X-Content-Type-Options", "nosniff")
         return response
 
     return middleware
+
+
+def _unrouted(request: web.Request, error: web.HTTPException) -> CrosslightError:
+    """What the router has no answer for, as a problem that says what to do."""
+    problem = CrosslightError(error.reason)
+    if error.status == 404:
+        problem = CrosslightError("There is nothing at this address.", todo="Check it for a slip.", where=request.path)
+    elif error.status == 405:
+        problem = CrosslightError("This method is not taken here.", todo=f"Taken: {error.headers.get('Allow', 'none')}.")
+    problem.http_status = error.status
+    return problem
+
+
+def _challenge(request: web.Request, credentials: str) -> str:
+    """RFC 6750 3: an error code only where credentials came."""
+    parts = ['Bearer realm="crosslight"']
+    if "Authorization" in request.headers:
+        parts.append('error="invalid_token"')
+    return ", ".join([*parts, f'error_description="{credentials}"'] if credentials else parts)
 
 
 async def read_limited(request: web.Request, max_bytes: int) -> bytes:

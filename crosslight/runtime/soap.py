@@ -41,6 +41,8 @@ T = TypeVar("T")
 MAX_QUERY_BYTES = 1 << 20  # ITI-18, ITI-43 and RAD-69 requests
 MAX_SUBMISSION_BYTES = 8 << 20  # ITI-42, 57, 62
 
+_HTTPS_OWN = frozenset({401, 404, 405})
+
 #: The envelope being answered, so that a fault can say what it relates to.
 ENVELOPE: web.RequestKey[Envelope] = web.RequestKey("soap_envelope", Envelope)
 
@@ -156,11 +158,16 @@ async def _write_part(response: web.StreamResponse, frame: MtomFrame, part: Part
         raise ValueError("a part is shorter than it said")
 
 
-def render_soap_error(request: web.Request, error: CrosslightError) -> web.Response:
-    """An error as a SOAP fault: for :class:`~crosslight.runtime.http.ErrorRenderers` below SOAP paths."""
+def render_soap_error(request: web.Request, error: CrosslightError, *, sender_400: bool = False) -> web.Response:
+    """An error as a SOAP fault: for :class:`~crosslight.runtime.http.ErrorRenderers` below SOAP paths.
+
+    With HTTP status 500, for many clients read the fault of no other; ``sender_400`` gives a Sender's the 400 of SOAP 1.2
+    part 2, Table 20. No challenge, no such address and no such method stay as HTTP has them.
+    """
     asked = request.get(ENVELOPE)
     fault = fault_of(error, asked.message_id if asked is not None else "")
-    kept = error.http_status in (401, 403, 404, 405, 413, 503) and not isinstance(error, SoapFault)
-    status = error.http_status if kept else fault.wire_status
+    status = 400 if sender_400 and fault.code == "Sender" else 500
+    if error.http_status in _HTTPS_OWN and not isinstance(error, SoapFault):
+        status = error.http_status
     body = render_fault(fault, message_id=response_id(request))
     return _whole(body, "application/soap+xml; charset=UTF-8", status)

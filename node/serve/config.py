@@ -32,6 +32,11 @@ class ServeConfig:
         4 << 30, "Most bytes that one retrieve may need in another transfer syntax; they wait on disk meanwhile.", low=1 << 20
     )
     max_clock_skew_s: float = setting(60.0, "Clock difference to the region above which new retrieves are refused.", low=1)
+    soap_sender_faults_400: bool = setting(
+        False,
+        "Answer a SOAP fault of the sender's making with HTTP 400 (SOAP 1.2 part 2, Table 20) instead of 500, "
+        "the only one whose fault many clients read.",
+    )
     cors_origins: tuple[str, ...] = setting(
         (), "Web origins whose pages may read DICOMweb here ('*' for any); none by default.", example=["https://viewer.example"]
     )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from aiohttp import web
 
 from crosslight.runtime.http import ErrorRenderers
@@ -29,9 +31,10 @@ def routes(serve: ServeContext, manifests: ManifestStore) -> list[web.RouteDef]:
     return [web.post(REPOSITORY, handle), web.post(RAD69, handle)]
 
 
-def renderers(table: ErrorRenderers, prefix: str = "/dicomweb") -> ErrorRenderers:
-    """Teach ``table`` how errors look on the faces of this room."""
+def renderers(table: ErrorRenderers, prefix: str = "/dicomweb", *, sender_400: bool = False) -> ErrorRenderers:
+    """Teach ``table`` how errors look on the faces of this room; ``sender_400`` as of ``render_soap_error``."""
+    fault = partial(render_soap_error, sender_400=sender_400)
     table.add(prefix, render_problem)
-    table.add(REPOSITORY, render_soap_error)
-    table.add(RAD69, render_soap_error)
+    table.add(REPOSITORY, fault)
+    table.add(RAD69, fault)
     return table

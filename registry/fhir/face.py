@@ -14,8 +14,8 @@ from aiohttp import web
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.http import CORRELATION, PRINCIPAL, read_limited
 from crosslight.standards.access import Action
-from crosslight.standards.fhir.bundle import Entry, searchset
-from crosslight.standards.fhir.outcome import Issue
+from crosslight.standards.fhir.bundle import Entry, outcome_entry, searchset
+from crosslight.standards.fhir.outcome import Issue, of_parameter, operation_outcome
 from crosslight.standards.fhir.search import Grammar, ResourceSpec, SearchRequest, parse_search
 from crosslight.standards.fhir.terms import JSON_TYPE, SUBSETTED, Systems
 from crosslight.standards.fhir.wire import Resource, dumps, etag, etag_matches, subset
@@ -30,6 +30,7 @@ from registry.fhir.paging import PARAMETER, PageTokens
 from registry.fhir.plan import StudyPlanner, is_sensitive
 from registry.members.model import Directory
 
+FIND_ID = "Search: the answer has the ids of what is here."
 COVERAGE_HEADER = "Crosslight-Coverage"
 _FORM = "application/x-www-form-urlencoded"
 
@@ -143,6 +144,10 @@ class FhirFace:
         here = (f"{address}?{urlencode(pairs)}" if pairs else address) if plain else sealed(asked.after)
         return {"self": here} if after is None else {"self": here, "next": sealed(after)}
 
+    def outcome(self, request: web.Request, issues: list[Issue]) -> Entry:
+        """What an answer says of itself."""
+        return outcome_entry(operation_outcome(issues), request[CORRELATION])
+
     def bundle(
         self,
         request: web.Request,
@@ -197,7 +202,7 @@ def search_issues(search: SearchRequest) -> list[Issue]:
     """What a lenient search did not use."""
     return [
         Issue(severity="warning", code="not-supported", text=f"{name} was not used: this search is wider than was asked for.",
-              expression=name.partition("=")[0])
+              location=of_parameter(name))
         for name in search.ignored
     ]  # fmt: skip
 
@@ -207,4 +212,4 @@ def _form(body: bytes) -> Pairs:
         text = body.decode("utf-8")
         return tuple(parse_qsl(text, keep_blank_values=True, max_num_fields=256, errors="strict"))
     except ValueError:
-        raise Invalid("The search body is not a form in UTF-8.", where="body", fhir_code="structure") from None
+        raise Invalid("The search body is not a form in UTF-8.", fhir_code="structure") from None

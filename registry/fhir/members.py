@@ -10,14 +10,13 @@ from aiohttp import web
 from crosslight.standards.fhir.bundle import entry
 from crosslight.standards.fhir.directory import WADO, member_endpoint, organization, region_endpoint, region_organization
 from crosslight.standards.fhir.match import string_is, token_is
-from crosslight.standards.fhir.outcome import operation_outcome
 from crosslight.standards.fhir.search import Criterion, MissingValue, ReferenceValue, ResourceSpec, Value
 from crosslight.standards.fhir.terms import CONNECTION_TYPE
 from crosslight.standards.fhir.wire import Resource
 from crosslight.standards.problem import NotFound
 from registry.ask.question import Answer, DirectoryQuestion
 from registry.fhir.complete import completeness
-from registry.fhir.face import FhirFace, search_issues
+from registry.fhir.face import FIND_ID, FhirFace, search_issues
 from registry.fhir.facts import Facts, id_part
 from registry.fhir.negotiate import require_json
 from registry.fhir.table import ENDPOINT, ORGANIZATION
@@ -81,7 +80,7 @@ class DirectoryHandlers:
             for resource in self._all(face.facts(request), answer):
                 if resource["id"] == key:
                     return face.resource(request, resource, answer.coverage)
-            raise NotFound(f"There is no {self._spec.type} with this id.", where=f"{self._spec.type}.id")
+            raise NotFound(f"There is no {self._spec.type} with this id.", todo=FIND_ID, where=f"{self._spec.type}.id")
 
     async def search(self, request: web.Request) -> web.Response:
         """``GET /fhir/{type}?…`` and ``POST /fhir/{type}/_search``."""
@@ -97,7 +96,7 @@ class DirectoryHandlers:
             entries += [entry(r, asked.base, "include") for r in self._included(rows, facts, answer, search.includes)]
             entries = [] if search.summary == "count" else entries
             issues = completeness(answer.coverage, answer.disputed, found=None) + search_issues(search)
-            entries.append(entry(operation_outcome(issues, key="outcome"), asked.base, "outcome"))
+            entries.append(face.outcome(request, issues))
             links = face.links(request, self._spec, asked, after if search.summary != "count" else None)
             return face.bundle(request, asked, entries, links=links, total=total, answer=answer)
 

@@ -6,12 +6,12 @@ from aiohttp import web
 
 from crosslight.standards.fhir.bundle import entry
 from crosslight.standards.fhir.match import patient_is
-from crosslight.standards.fhir.outcome import Issue, operation_outcome
+from crosslight.standards.fhir.outcome import Issue
 from crosslight.standards.fhir.people import patient
 from crosslight.standards.problem import NotFound
 from registry.ask.question import Patients, PatientSelector
 from registry.fhir.complete import completeness
-from registry.fhir.face import FhirFace, search_issues
+from registry.fhir.face import FIND_ID, FhirFace, search_issues
 from registry.fhir.facts import id_part
 from registry.fhir.negotiate import require_json
 from registry.fhir.plan import patient_selector
@@ -36,7 +36,7 @@ class PatientHandlers:
                 if person.fhir_id == key and person.records:
                     body = patient(facts.person(person), face.systems, incarnation=id_part(answer.incarnation))
                     return face.resource(request, body, answer.coverage)
-            raise NotFound("There is no Patient with this id.", where="Patient.id")
+            raise NotFound("There is no Patient with this id.", todo=FIND_ID, where="Patient.id")
 
     async def search(self, request: web.Request) -> web.Response:
         """``GET /fhir/Patient?…`` and ``POST /fhir/Patient/_search``."""
@@ -56,6 +56,6 @@ class PatientHandlers:
             entries = [
                 entry(face.cut(PATIENT, search, patient(p, face.systems, incarnation=stem)), asked.base, "match") for p in shown
             ]
-            entries.append(entry(operation_outcome(issues, key="outcome"), asked.base, "outcome"))
+            entries.append(face.outcome(request, issues))
             links = face.links(request, PATIENT, asked, None)
             return face.bundle(request, asked, entries, links=links, total=len(persons), answer=answer)

@@ -13,7 +13,7 @@ from crosslight.standards.fhir.directory import member_endpoint, organization, r
 from crosslight.standards.fhir.facts import HoldingFacts
 from crosslight.standards.fhir.imaging_study import StudyWriter, imaging_study
 from crosslight.standards.fhir.match import StudyMatcher
-from crosslight.standards.fhir.outcome import Issue, operation_outcome
+from crosslight.standards.fhir.outcome import Issue, of_parameter
 from crosslight.standards.fhir.people import patient
 from crosslight.standards.fhir.search import SearchRequest
 from crosslight.standards.fhir.times import safe_interval
@@ -22,7 +22,7 @@ from crosslight.standards.problem import Gone, Invalid, NotFound
 from registry.ask.question import Answer, ByObject
 from registry.fhir.cache import RenderCache
 from registry.fhir.complete import completeness
-from registry.fhir.face import Asked, FhirFace, search_issues
+from registry.fhir.face import FIND_ID, Asked, FhirFace, search_issues
 from registry.fhir.facts import Facts, id_part
 from registry.fhir.negotiate import require_json
 from registry.fhir.table import IMAGING_STUDY
@@ -61,7 +61,7 @@ class StudyHandlers:
                     return face.resource(request, body, answer.coverage)
             if key in answer.gone or any(h.fhir_id == key for h in answer.holdings):
                 raise Gone("This study is no longer held here.", where="ImagingStudy.id")
-            raise NotFound("There is no ImagingStudy with this id.", where="ImagingStudy.id")
+            raise NotFound("There is no ImagingStudy with this id.", todo=FIND_ID, where="ImagingStudy.id")
 
     async def search(self, request: web.Request) -> web.Response:
         """``GET /fhir/ImagingStudy?…`` and ``POST /fhir/ImagingStudy/_search``."""
@@ -92,7 +92,7 @@ class StudyHandlers:
         found = total if total is not None else (None if rows or after else 0)
         issues = completeness(answer.coverage, answer.disputed, found=found) + search_issues(search) + _total_issue(search, total)
         entries = [] if search.summary == "count" else self._entries(answer, asked, facts, rows)
-        entries.append(entry(operation_outcome(issues, key="outcome"), asked.base, "outcome"))
+        entries.append(face.outcome(request, issues))
         links = face.links(request, IMAGING_STUDY, asked, after if search.summary != "count" else None)
         return face.bundle(request, asked, entries, links=links, total=total, answer=answer)
 
@@ -137,7 +137,7 @@ def _total_issue(search: SearchRequest, total: int | None) -> list[Issue]:
     if search.total == "none" or total is not None:
         return []
     text = "A total is counted only for searches by patient, accession number or study."
-    return [Issue(severity="information", code="not-supported", text=text, expression="_total")]
+    return [Issue(severity="information", code="not-supported", text=text, location=of_parameter("_total"))]
 
 
 def _included(

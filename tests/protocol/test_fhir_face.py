@@ -277,8 +277,13 @@ async def test_gone_and_missing(region: Region) -> None:
     outcome = await region.get("ImagingStudy/def", 404)
     OperationOutcome.model_validate(outcome)
     assert outcome["issue"][0]["code"] == "not-found"
+    assert outcome["issue"][0]["expression"] == ["ImagingStudy.id"]
+    assert "search" in outcome["issue"][0]["diagnostics"].casefold(), "what to do"
     assert len(resources(await region.get("ImagingStudy", params=QUERY))) == 6
-    assert (await region.get("Observation", 404))["issue"][0]["code"] == "not-found"
+    nothing = (await region.get("Observation", 404))["issue"][0]
+    assert nothing["code"] == "not-found"
+    assert "ImagingStudy" in nothing["diagnostics"], "what there is"
+    assert "expression" not in nothing
     async with region.http.delete(f"{region.base}/fhir/ImagingStudy/def") as response:
         assert response.status == 405
         assert "GET" in response.headers["Allow"]
@@ -333,17 +338,18 @@ async def test_an_empty_list_says_what_it_proves(region: Region) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "expression"),
+    ("path", "parameter"),
     [
         ("ImagingStudy?colour=red", "colour"), ("ImagingStudy?started=x", "started"), ("ImagingStudy?bodysite=CHEST", "bodysite"),
         ("ImagingStudy?patient.identifier=http://wrong|1", "patient"), ("Patient?family=Baker", "birthdate"),
         ("ImagingStudy?_page=abc", "_page"),
     ],
 )  # fmt: skip
-async def test_strict_errors_name_the_parameter(region: Region, path: str, expression: str) -> None:
+async def test_strict_errors_name_the_parameter(region: Region, path: str, parameter: str) -> None:
     outcome = await region.get(path, 400)
     OperationOutcome.model_validate(outcome)
-    assert outcome["issue"][0]["expression"] == [expression]
+    assert outcome["issue"][0]["location"] == [f"http.{parameter}"]
+    assert "expression" not in outcome["issue"][0]
     assert outcome["issue"][0]["severity"] == "error"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -14,7 +15,16 @@ from aiohttp.test_utils import TestServer
 from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.http import ErrorRenderers, client_session, problems
 from crosslight.runtime.soap import Part, SoapClient, read_soap, render_soap_error, soap_response, stream_mtom
-from crosslight.standards.problem import CrosslightError, Malformed, TooLarge, Unavailable
+from crosslight.standards.problem import (
+    CrosslightError,
+    Forbidden,
+    Malformed,
+    OurError,
+    StorageError,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
 from crosslight.standards.xds.errors import RegistryError
 from crosslight.standards.xds.response import parse_registry_response, render_registry_response
 from crosslight.standards.xds.retrieve import (
@@ -35,9 +45,9 @@ MB = 1 << 20
 
 
 @asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[tuple[str, ClientSession]]:
+async def serving(handler: Handler, *, sender_400: bool = False) -> AsyncIterator[tuple[str, ClientSession]]:
     renderers = ErrorRenderers()
-    renderers.add("/", render_soap_error)
+    renderers.add("/", partial(render_soap_error, sender_400=sender_400))
     app = web.Application(middlewares=[cast(Any, problems(renderers, SystemIds()))])
     app.router.add_post("/soap", handler)
     async with TestServer(app) as server, client_session() as session:
@@ -168,10 +178,64 @@ async def test_hostile_requests_get_a_fault(content_type: str, data: bytes, expe
     async with serving(handler) as (url, session):
         async with session.post(url, data=data, headers={"Content-Type": content_type}) as response:
             body = await response.read()
-            assert response.status in (400, 413) if expect == "Sender" else response.status == 500
+            assert response.status == 500, "many clients read the fault of no other status"
         with pytest.raises(SoapFault) as caught:
             parse_envelope(body)
         assert caught.value.code == expect
+
+
+@pytest.mark.parametrize(
+    ("error", "sender_400", "status", "raised"),
+    [
+        (Malformed("Wrong."), False, 500, SoapFault),
+        (Malformed("Wrong."), True, 400, SoapFault),
+        (TooLarge("Large."), False, 500, SoapFault),
+        (SoapFault("Not understood.", code="MustUnderstand"), True, 500, SoapFault),
+        (OurError("Ours."), True, 500, SoapFault),
+        (Forbidden("Not allowed."), False, 500, Forbidden),
+        (Forbidden("Not allowed."), True, 400, Forbidden),
+        (Unavailable("Later."), False, 500, Unavailable),
+        (StorageError("Full."), False, 500, Unavailable),
+        (Unauthenticated("Who?"), False, 401, Unauthenticated),
+    ],
+)
+async def test_the_http_status_of_a_fault(
+    error: CrosslightError, sender_400: bool, status: int, raised: type[CrosslightError]
+) -> None:
+    """A fault is a 500 that every client reads, and our own client still tells whose turn it is."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        raise error
+
+    async with serving(handler, sender_400=sender_400) as (url, session):
+        async with session.post(url, data=GOOD, headers={"Content-Type": SOAP_TYPE}) as response:
+            assert response.status == status
+            assert error.what.encode() in await response.read()
+        with pytest.raises(raised):
+            await SoapClient(session, SystemIds()).call(url, "urn:a", b"<x/>")
+
+
+ROLE = "http://www.w3.org/2003/05/soap-envelope/role/"
+
+
+@pytest.mark.parametrize(
+    ("said", "ours"),
+    [
+        ('s:mustUnderstand="1"', True), ('s:mustUnderstand="true"', True), ('s:mustUnderstand="0"', False), ("", False),
+        (f's:mustUnderstand="1" s:role="{ROLE}next"', True), (f's:mustUnderstand="true" s:role="{ROLE}ultimateReceiver"', True),
+        (f's:mustUnderstand="1" s:role="{ROLE}none"', False), ('s:mustUnderstand="1" s:role="urn:somebody:else"', False),
+        (f's:role="{ROLE}next"', False), (f's:mustUnderstand="1" s:role=" {ROLE}next "', True),
+        ('s:mustUnderstand="1" s:role=""', True),
+    ],
+)  # fmt: skip
+def test_whose_header_must_be_understood(said: str, ours: bool) -> None:
+    data = GOOD.replace(b"</s:Header>", f'<c:Consent xmlns:c="urn:c" {said}>no</c:Consent></s:Header>'.encode())
+    if not ours:
+        assert parse_envelope(data).action
+        return
+    with pytest.raises(SoapFault) as caught:
+        parse_envelope(data)
+    assert caught.value.code == "MustUnderstand"
 
 
 async def test_zeep_like_request_is_accepted() -> None:

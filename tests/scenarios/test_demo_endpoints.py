@@ -181,6 +181,9 @@ async def test_without_credentials_each_face_says_401_in_its_own_words(secured: 
         answers.append(refused)
     for answer in answers:
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        assert ("invalid_token" in answer.headers["WWW-Authenticate"]) == bool(token), "RFC 6750 3.1"
+        for said in (answer.headers["WWW-Authenticate"], answer.body.decode()):
+            assert "crosslight-registry token" in said, "a 401 says where credentials come from"
         assert number.encode() not in answer.body
 
 

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from registry_samples import NHS, REGION, member, nhs, patient, study
 
-from crosslight.standards.fhir.bundle import entry, searchset
+from crosslight.standards.fhir.bundle import entry, outcome_entry, searchset
 from crosslight.standards.fhir.capability import capability_statement
 from crosslight.standards.fhir.directory import member_endpoint, organization, region_endpoint, region_organization
 from crosslight.standards.fhir.facts import HoldingFacts, PersonFacts, RecordFacts
@@ -295,17 +295,34 @@ def test_directory_resources() -> None:
 def test_outcomes_and_bundle() -> None:
     error = error_outcome(Invalid("modality is wrong.", why="Because.", todo="Do.", where="modality"), correlation="c1")
     OperationOutcome.model_validate_json(dumps(error))
-    assert error["issue"][0]["expression"] == ["modality"]
+    assert error["issue"][0]["location"] == ["http.modality"]
     assert error["issue"][0]["code"] == "invalid"
     down = error_outcome(MemberUnreachable("RTK cannot be reached.", where="RTK"), correlation="c1")
     assert down["issue"][0]["code"] == "timeout"
     assert "c1" in down["issue"][0]["diagnostics"]
-    outcome = operation_outcome([Issue(severity="information", code="informational", text="All well.")], key="outcome")
+    assert "location" not in down["issue"][0], "a member is no parameter"
+    outcome = operation_outcome([Issue(severity="information", code="informational", text="All well.")])
     study_entry = entry(imaging_study(holding(ct()), REGION_FACTS, SYSTEMS), "https://r/fhir", "match")
-    bundle = searchset(
-        [study_entry, entry(outcome, "https://r/fhir", "outcome")], links={"self": "https://r/fhir/ImagingStudy"}, total=1
-    )
+    told = outcome_entry(outcome, "0123456789abcdef0123456789ABCDEF")
+    bundle = searchset([study_entry, told], links={"self": "https://r/fhir/ImagingStudy"}, total=1)
     Bundle.model_validate_json(dumps(bundle))
+    assert told.url == "urn:uuid:01234567-89ab-cdef-0123-456789abcdef"
+    assert outcome_entry(outcome, "a caller's own").url.startswith("urn:uuid:")
+
+
+@pytest.mark.parametrize(
+    ("where", "expression", "location"),
+    [
+        ("ImagingStudy.id", ["ImagingStudy.id"], None), ("_include=*", None, ["http._include"]),
+        ("patient.identifier", None, ["http.patient.identifier"]), ("birthdate", None, ["http.birthdate"]),
+        ("Content-Type", None, ["http.Content-Type"]), ("/fhir/Nope", None, None), ("a name", None, None), ("", None, None),
+        ("subject:Patient.identifier", None, ["http.subject:Patient.identifier"]),
+    ],
+)  # fmt: skip
+def test_where_an_error_is(where: str, expression: list[str] | None, location: list[str] | None) -> None:
+    """FHIRPath is into a resource; a parameter is a location (R4 OperationOutcome.issue)."""
+    issue = error_outcome(Invalid("Wrong.", where=where))["issue"][0]
+    assert (issue.get("expression"), issue.get("location")) == (expression, location)
 
 
 def test_capability_comes_from_the_table() -> None:

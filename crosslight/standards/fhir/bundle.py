@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,6 +12,7 @@ import orjson
 
 from crosslight.standards.fhir.wire import Rendered, Resource, render
 
+_HEX = re.compile(r"[0-9a-f]{32}\Z")
 Mode = Literal["match", "include", "outcome"]
 
 
@@ -18,20 +21,25 @@ class Entry:
     """One entry of a searchset."""
 
     resource: Rendered
-    base: str
+    url: str
     mode: Mode
 
     def to_resource(self) -> Resource:
-        """As Bundle.entry; outcomes have no address."""
-        found: Resource = {"resource": orjson.Fragment(self.resource.data), "search": {"mode": self.mode}}
-        if self.mode == "outcome":
-            return found
-        return {"fullUrl": f"{self.base}/{self.resource.type}/{self.resource.id}", **found}
+        """As Bundle.entry."""
+        return {"fullUrl": self.url, "resource": orjson.Fragment(self.resource.data), "search": {"mode": self.mode}}
 
 
 def entry(resource: Resource | Rendered, base: str, mode: Mode) -> Entry:
     """An entry of a resource or of its bytes."""
-    return Entry(resource if isinstance(resource, Rendered) else render(resource), base, mode)
+    rendered = resource if isinstance(resource, Rendered) else render(resource)
+    return Entry(rendered, f"{base}/{rendered.type}/{rendered.id}", mode)
+
+
+def outcome_entry(outcome: Resource, correlation: str) -> Entry:
+    """The entry of what an answer says of itself: nothing that can be read again, so its name is the correlation's UUID."""
+    bare = correlation.replace("-", "").lower()
+    named = uuid.UUID(hex=bare) if _HEX.match(bare) else uuid.uuid5(uuid.NAMESPACE_OID, correlation)
+    return Entry(render(outcome), named.urn, "outcome")
 
 
 def searchset(entries: Iterable[Entry], *, links: Mapping[str, str], total: int | None) -> Resource:

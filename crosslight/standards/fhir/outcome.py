@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,8 @@ from typing import Literal
 from crosslight.standards.fhir.wire import Resource, prune
 from crosslight.standards.problem import CrosslightError
 
+_PATH = re.compile(r"[A-Z][A-Za-z]*(\.[a-z][A-Za-z]*)+\Z")  # FHIRPath into a resource
+_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*\Z")
 Severity = Literal["fatal", "error", "warning", "information"]
 
 #: What of the tree has no FHIR code of its own, by HTTP status.
@@ -23,7 +26,8 @@ class Issue:
     code: str
     text: str
     diagnostics: str = ""
-    expression: str = ""
+    expression: str = ""  # FHIRPath
+    location: str = ""  # http.NAME of a parameter or header (R4 OperationOutcome.issue.location)
 
     def to_resource(self) -> Resource:
         """As OperationOutcome.issue."""
@@ -32,6 +36,7 @@ class Issue:
             "code": self.code,
             "details": {"text": self.text},
             "diagnostics": self.diagnostics,
+            "location": [self.location] if self.location else [],
             "expression": [self.expression] if self.expression else [],
         })  # fmt: skip
 
@@ -42,12 +47,20 @@ def operation_outcome(issues: Iterable[Issue], *, key: str = "") -> Resource:
 
 
 def error_outcome(error: CrosslightError, *, correlation: str = "") -> Resource:
-    """An error of ours: what in details, why and what to do in diagnostics, where as expression."""
+    """An error of ours: what in details, why and what to do in diagnostics, where as expression or location."""
     code = error.fhir_code
     if code == "exception":
         code = _BY_STATUS.get(error.http_status, code)
     told = " ".join(part for part in (error.why, error.todo) if part)
     if correlation and error.http_status >= 500:
         told = f"{told} Correlation: {correlation}.".strip()
-    where = error.where if error.where and " " not in error.where else ""
-    return operation_outcome([Issue(severity="error", code=code, text=error.what, diagnostics=told, expression=where)])
+    where = {"expression": error.where} if _PATH.match(error.where) else {}
+    if not where and 400 <= error.http_status < 500:  # elsewhere it names a member, a part of ours
+        where = {"location": of_parameter(error.where)}
+    return operation_outcome([Issue(severity="error", code=code, text=error.what, diagnostics=told, **where)])
+
+
+def of_parameter(name: str) -> str:
+    """``http.NAME`` of a parameter or header; '' for what is neither. A value after ``=`` is left out."""
+    bare = name.partition("=")[0]
+    return f"http.{bare}" if _PARAMETER.match(bare) else ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from crosslight.standards.problem import CrosslightError, Malformed, OurError, PeerError, Unavailable
+from crosslight.standards.problem import CrosslightError, Forbidden, Malformed, OurError, PeerError, Unavailable
 from crosslight.standards.xds.xml import DEFAULT_LIMITS, SOAP, WSA, Element, XmlLimits, children, esc, parse_untrusted_xml
 from crosslight.standards.xds.xml import text_of as _text
 
@@ -16,6 +16,8 @@ ADDRESSING_FAULT = "http://www.w3.org/2005/08/addressing/fault"  # wsa:Action of
 SOAP_FAULT = "http://www.w3.org/2005/08/addressing/soap/fault"
 SOAP_1_1 = "http://schemas.xmlsoap.org/soap/envelope/"
 _TRUE = frozenset({"1", "true"})
+_OUR_ROLES = frozenset({"", f"{SOAP}/role/next", f"{SOAP}/role/ultimateReceiver"})
+_PROBLEM = "urn:crosslight:problem"
 _NAMESPACES = f'xmlns:s="{SOAP}" xmlns:wsa="{WSA}"'
 
 
@@ -25,17 +27,15 @@ class SoapFault(PeerError):
     Args:
         code: ``Sender``, ``Receiver``, ``MustUnderstand``, ``VersionMismatch`` or ``DataEncodingUnknown``.
         subcode: A WS-Addressing subcode's local name, e.g. ``ActionNotSupported``; '' for none.
+        own: A subcode of ours that tells what the HTTP status no longer does: ``Forbidden``, ``Unavailable``; '' for none.
         relates_to: MessageID of the request, where it was read before the fault.
     """
 
-    def __init__(self, what: str, *, code: str = "Sender", subcode: str = "", why: str = "", relates_to: str = "") -> None:
+    def __init__(
+        self, what: str, *, code: str = "Sender", subcode: str = "", why: str = "", relates_to: str = "", own: str = ""
+    ) -> None:
         super().__init__(what, why=why, xds_code="XDSRegistryError")
-        self.code, self.subcode, self.relates_to = code, subcode, relates_to
-
-    @property
-    def wire_status(self) -> int:
-        """HTTP status that carries it (SOAP 1.2 part 2, Table 20)."""
-        return 400 if self.code == "Sender" else 500
+        self.code, self.subcode, self.relates_to, self.own = code, subcode, relates_to, own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +58,7 @@ def parse_envelope(data: bytes, limits: XmlLimits = DEFAULT_LIMITS) -> Envelope:
     Raises:
         Malformed, TooLarge: as :func:`parse_untrusted_xml`.
         SoapFault: an envelope that SOAP or WS-Addressing forbids, or one that *is* a fault.
+        Forbidden, Unavailable: a fault of ours that says so.
     """
     root = parse_untrusted_xml(data, limits)
     if root.tag != f"{{{SOAP}}}Envelope":
@@ -91,7 +92,7 @@ def _addressing(headers: tuple[Element, ...]) -> dict[str, str]:
     for element in headers:
         namespace, _, name = str(element.tag)[1:].partition("}")
         if namespace != WSA:
-            if element.get(f"{{{SOAP}}}mustUnderstand", "").strip().lower() in _TRUE and not element.get(f"{{{SOAP}}}role"):
+            if _is_for_us(element):
                 raise SoapFault(
                     f"The header {name} is not understood here.", code="MustUnderstand", relates_to=values["MessageID"]
                 )
@@ -105,6 +106,12 @@ def _addressing(headers: tuple[Element, ...]) -> dict[str, str]:
         elif name in values:
             values[name] = _text(element).strip()
     return values
+
+
+def _is_for_us(element: Element) -> bool:
+    """Whether this header must be understood here (SOAP 1.2 part 1, 2.2, 5.2.2 and 5.2.3); ``none`` is nobody's role."""
+    must = element.get(f"{{{SOAP}}}mustUnderstand", "").strip().lower() in _TRUE
+    return must and element.get(f"{{{SOAP}}}role", "").strip() in _OUR_ROLES
 
 
 def require_request(envelope: Envelope) -> Envelope:
@@ -155,8 +162,11 @@ def render_fault(fault: SoapFault, *, message_id: str = "", relates_to: str = ""
     """A complete fault envelope; ``relates_to`` defaults to what the fault knows."""
     relates_to = relates_to or fault.relates_to
     action = ADDRESSING_FAULT if fault.subcode else SOAP_FAULT
-    subcode = f"<s:Subcode><s:Value>wsa:{esc(fault.subcode)}</s:Value></s:Subcode>" if fault.subcode else ""
-    detail = f'<s:Detail><p:Why xmlns:p="urn:crosslight:problem">{esc(fault.why)}</p:Why></s:Detail>' if fault.why else ""
+    named = f"<s:Value>wsa:{esc(fault.subcode)}</s:Value>" if fault.subcode else ""
+    if fault.own:
+        named = f'<s:Value xmlns:p="{_PROBLEM}">p:{fault.own}</s:Value>'
+    subcode = f"<s:Subcode>{named}</s:Subcode>" if named else ""
+    detail = f'<s:Detail><p:Why xmlns:p="{_PROBLEM}">{esc(fault.why)}</p:Why></s:Detail>' if fault.why else ""
     head = f'<wsa:Action s:mustUnderstand="1">{action}</wsa:Action>'
     if message_id:
         head += f"<wsa:MessageID>{esc(message_id)}</wsa:MessageID>"
@@ -174,18 +184,24 @@ def fault_of(error: CrosslightError, relates_to: str = "") -> SoapFault:
     if isinstance(error, SoapFault):
         return error
     code = "Receiver" if isinstance(error, OurError | Unavailable) or not isinstance(error, PeerError) else "Sender"
-    return SoapFault(error.what, code=code, why=error.why, relates_to=relates_to)
+    own = "Unavailable" if error.http_status == 503 else "Forbidden" if isinstance(error, Forbidden) else ""
+    return SoapFault(error.what, code=code, why=error.why, relates_to=relates_to, own=own)
 
 
-def _received_fault(element: Element, relates_to: str) -> SoapFault:
+def _received_fault(element: Element, relates_to: str) -> PeerError:
     def value(path: str) -> str:
         found = element.find(path, {"s": SOAP})
         return _text(found).strip()
 
     code = value("s:Code/s:Value").rpartition(":")[2] or "Receiver"
     subcode = value("s:Code/s:Subcode/s:Value").rpartition(":")[2]
+    told = value("s:Reason/s:Text")[:500]
+    if subcode == "Unavailable":
+        return Unavailable("The peer cannot answer now.", where="answer", why=told)
+    if subcode == "Forbidden":
+        return Forbidden("The peer does not allow this.", why=told)
     fault = SoapFault(
-        "The peer answered with a SOAP fault.", code=code, subcode=subcode, why=value("s:Reason/s:Text")[:500],
+        "The peer answered with a SOAP fault.", code=code, subcode=subcode, why=told,
         relates_to=relates_to,
     )  # fmt: skip
     fault.http_status = 502
