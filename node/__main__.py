@@ -71,16 +71,36 @@ def init(directory: Path, systemd: bool) -> None:
 
 @main.command()
 @click.argument("invitation")
+@click.option(
+    "--authority", "authorities", multiple=True, metavar="OID",
+    help="An OID under which this trust itself issues patient numbers; may be given again, the one of bare numbers first.",
+)  # fmt: skip
 @click.pass_obj
-def join(folder: Path, invitation: str) -> None:
-    """Join the region that gave you INVITATION ('-' reads it from standard input)."""
+def join(folder: Path, invitation: str, authorities: tuple[str, ...]) -> None:
+    """Join the region that gave you INVITATION ('-' reads it from standard input).
+
+    A patient authority of your own that the invitation does not name waits until the region's operator agrees.
+    """
     text = sys.stdin.read() if invitation == "-" else invitation
-    state = run(join_region(folder, text, SystemFiles()))
+    state = run(join_region(folder, text, SystemFiles(), authorities))
     member = state.member
     console.print(f"Joined {state.region.name} as {member.code} {member.name}.", markup=False, soft_wrap=True)
     console.print(
         f"repositoryUniqueId {member.repository_unique_id}, retrieveLocationUID {member.retrieve_location_uid}", soft_wrap=True
     )
+    for authority in member.authorities:
+        console.print(f"Patient authority of your own: {authority}", markup=False, soft_wrap=True)
+    for authority in member.asked:
+        console.print(
+            f"Not agreed yet: {authority}. The region's operator agrees with: "
+            f"crosslight-registry authority {member.code} {authority} --agree",
+            markup=False,
+            soft_wrap=True,
+        )
+    if not member.authorities and not member.asked:
+        console.print(
+            f"Patient numbers that name no issuer are published under {member.authority}.", markup=False, soft_wrap=True
+        )
     console.print(f"Next: crosslight-node --dir {folder} serve", markup=False, soft_wrap=True)
 
 
@@ -106,16 +126,37 @@ def serve(folder: Path) -> None:
 
 @main.command("import")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Take nothing in: only say what the region would see of it.")
 @click.pass_obj
-def import_(folder: Path, paths: tuple[Path, ...]) -> None:
+def import_(folder: Path, paths: tuple[Path, ...], dry_run: bool) -> None:
     """Take DICOM files into the archive: any pile of files and folders; can be interrupted and run again.
 
     The node may be running or not.
     """
     from node import commands
 
+    if dry_run:
+        run(commands.preview(folder, paths, console))
+        return
     report = run(commands.import_paths(folder, paths, console))
     sys.exit(1 if report.full or report.refused or report.conflicts else 0)
+
+
+@main.command()
+@click.argument("studies", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All studies that are held.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be found.")
+@click.pass_obj
+def reread(folder: Path, studies: tuple[str, ...], everything: bool, dry_run: bool) -> None:
+    """Make the records of STUDIES anew under the configuration of now, and publish those that come out otherwise.
+
+    For when a rule of [archive] was set right. A node that is started with another configuration does it by itself.
+    """
+    from node import commands
+
+    if everything == bool(studies):
+        raise click.UsageError("Name studies by their UIDs, or say --all.")
+    sys.exit(0 if run(commands.reread(folder, studies, console, dry_run=dry_run)) else 1)
 
 
 @main.command()

@@ -27,6 +27,7 @@ from node.config import NodeConfig
 from node.dimse.service import DimseService
 from node.publish.build import build_foreign_publisher, build_publisher, own_secret
 from node.publish.publisher import Publisher
+from node.publish.reread import Rereader
 from node.region.alone import Alone, CertificateWatch, NoLink
 from node.region.link import Link
 from node.region.model import Addresses, CensusFacts, Grant, NodeStatus
@@ -37,7 +38,7 @@ from node.serve.context import ServeContext
 from node.serve.patients import PatientsOf
 from node.serve.release import Release
 from node.serve.systems import SystemsGate
-from node.standing import standing
+from node.standing import not_agreed, record_rules, standing
 
 log = get_logger("node")
 
@@ -81,6 +82,11 @@ class NodeApp:
         await self.archive.open()
         await self._make_publication()
         await self.publisher.open()
+        self.rereader = Rereader(
+            self.archive, self.publisher.store, lambda: self.archive.rules, self.clock, on_begin=self.publisher.unpark
+        )
+        self._check_authority()
+        self.state.on_change(self._region_changed)
         self._serve = self._make_serve()
         self._serve.open()
         await self._listen()
@@ -88,6 +94,7 @@ class NodeApp:
             self.dimse: DimseService | None = self._make_dimse()
             await self.dimse.start()
         self.publisher.start()
+        self.rereader.start()
         self.link.start()
         if not (self.config.listen.open and isinstance(self.renewal, Renewal)):
             self.renewal.start()
@@ -103,7 +110,7 @@ class NodeApp:
             task.cancel()
             with suppress(asyncio.CancelledError, CrosslightError):
                 await task
-        for name in ("dimse", "renewal", "link"):
+        for name in ("dimse", "renewal", "rereader", "link"):
             part = getattr(self, name, None)
             if part is not None:
                 await part.stop()
@@ -147,17 +154,21 @@ class NodeApp:
             self.db, self.folder / "archive", self.files, self.clock, self.ids, self.workers, self.config.archive
         )
         self._set_rules()
-        self.state.on_change(self._set_rules)
 
     def _set_rules(self) -> None:
-        region, member = self.state.region, self.state.member
-        self.archive.rules = self.config.archive.rules(
-            authority=member.authority,
-            namespace=member.code,
-            nationals=tuple(region.nationals),
-            site_zone=region.zone,
-            allow_test_numbers=region.allow_test_numbers,
-        )
+        self.archive.rules = record_rules(self.config, self.state)
+
+    def _region_changed(self) -> None:
+        """The region agreed to another patient authority, or to one less, or says other national numbers."""
+        self._set_rules()
+        self._check_authority()
+        self.rereader.look()
+
+    def _check_authority(self) -> None:
+        why = not_agreed(self.config, self.state)
+        if why:
+            log.error("nothing is published", reason=why)
+        self.publisher.hold("authority", why)
 
     async def _make_publication(self) -> None:
         """Link, certificate's care and publisher."""

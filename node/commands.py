@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -19,18 +20,24 @@ from crosslight.runtime.audit.show import audit_lines, audit_table, parse_patien
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.files import SystemFiles
+from crosslight.runtime.terminal import counted, printable
 from crosslight.runtime.workers import Workers
+from crosslight.standards.dicom.record import patient_of
+from crosslight.standards.problem import ConfigError
 from node import backup as backups
 from node.archive.archive import Archive
 from node.archive.backup import BackupReport
 from node.archive.importer import files_below
 from node.archive.model import ImportReport
+from node.archive.preview import preview_paths
 from node.config import NodeConfig, read_config
 from node.publish.build import destination
 from node.publish.outbox_store import OutboxStore
+from node.publish.reread import Figures, all_studies, read_again
 from node.publish.store import PublishStore
 from node.region.alone import Alone
-from node.standing import Standing, has_standing, standing
+from node.show import figure_lines
+from node.standing import Standing, has_standing, not_agreed, record_rules, standing
 
 UNSEEN_SHOWN, UNSEEN_CHECKED = 100_000, 500  # studies not yet looked at that `status` counts, and looks into
 
@@ -58,13 +65,7 @@ async def opened(folder: Path) -> AsyncIterator[Offline]:
     workers = Workers(threads=4, children=1)
     archive = Archive(db, folder / "archive", files, clock, ids, workers, config.archive)
     if state is not None:
-        archive.rules = config.archive.rules(
-            authority=state.member.authority,
-            namespace=state.code,
-            nationals=tuple(state.region.nationals),
-            site_zone=state.region.zone,
-            allow_test_numbers=state.region.allow_test_numbers,
-        )
+        archive.rules = record_rules(config, state)
     audit = AuditLog(audit_db, clock)
     try:
         await audit.open()
@@ -98,6 +99,62 @@ async def import_paths(folder: Path, paths: Sequence[Path], console: Console) ->
     if report.full:
         console.print("[bold red]Stopped: less than archive.min_free_bytes are free. Make room and run it again.[/bold red]")
     return report
+
+
+async def preview(folder: Path, paths: Sequence[Path], console: Console) -> None:
+    """Say what an import would publish."""
+    config = read_config(folder)
+    state = standing(folder, config, SystemFiles()) if has_standing(folder, config) else None
+    rules = record_rules(config, state) if state is not None else config.archive.rules()
+    total = await asyncio.to_thread(lambda: sum(1 for _ in files_below(paths)))
+    workers = Workers(threads=2, children=1)
+    try:
+        with _bar(console) as bar:
+            task = bar.add_task("Reading", total=total)
+            found = await workers.run(preview_paths, paths, config.archive.limits(), lambda n: bar.update(task, completed=n))
+    finally:
+        await workers.close()
+    figures = Figures(rules.nationals)
+    for study_uid, attributes in found.patients():
+        figures.add(patient_of(attributes, rules, study_uid))
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    say(f"{found.files} files: {found.objects} objects of {figures.studies} studies, {found.other} that are no DICOM.")
+    for path, why in found.refused:
+        say(f"would be refused: {printable(str(path))}: {why}")
+    if found.more_refused:
+        say(f"and {found.more_refused} more would be refused.")
+    for line in figure_lines(figures, None, rules):
+        say(line)
+
+
+async def reread(folder: Path, studies: Sequence[str], console: Console, *, dry_run: bool) -> bool:
+    """Make records anew; whether all that were named are here."""
+    async with opened(folder) as node:
+        if node.state is None:
+            raise ConfigError("This node has not joined a region.", todo="Run join with an invitation.")
+        store = PublishStore(node.db, SystemIds(), (destination(node.config.publish),))
+        await store.open()
+        total = len(studies) or (await node.archive.status()).studies
+        with _bar(console) as bar:
+            task = bar.add_task("Reading again", total=total)
+            found = await read_again(
+                node.archive, store, node.archive.rules.nationals, studies or all_studies(node.archive), dry_run=dry_run,
+                progress=lambda done: bar.update(task, completed=done),
+            )  # fmt: skip
+        why = not_agreed(node.config, node.state)
+        rules = node.archive.rules
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    verb = "would be" if dry_run else "will be"
+    say(f"{counted(found.now.studies, 'study', 'studies')} read, {found.changed} {verb} published anew.")
+    if found.new:
+        say(f"{counted(found.new, 'study', 'studies')} of these not published yet.")
+    for line in figure_lines(found.now, found.before, rules):
+        say(line)
+    for study_uid in found.unknown:
+        say(f"not held here: {printable(study_uid)}")
+    if why:
+        say(f"Nothing is published: {why}")
+    return not found.unknown
 
 
 async def delete(folder: Path, study_uid: str, reason: str) -> int:
@@ -143,6 +200,7 @@ async def status(folder: Path, console: Console) -> None:
         refused, held_back = await rows.parked(20), await rows.held_back(20)
         quarantined = await node.archive.quarantine.entries(20)
         binned = await node.archive.bin()
+        why = not_agreed(node.config, node.state) if node.state is not None else ""
     table = Table(show_header=False)
     table.add_row("Member", f"{node.state.code} {node.state.member.name}" if node.state else "has not joined a region")
     if isinstance(node.state, Alone):
@@ -157,6 +215,8 @@ async def status(folder: Path, console: Console) -> None:
     table.add_row("Refused by the registry", str(parked))
     table.add_row("Indexed from", indexed_from or "nothing yet")
     console.print(table)
+    if why:
+        console.print(f"Nothing is published: {why}", markup=False, highlight=False, soft_wrap=True)
     for one in refused:
         console.print(f"refused: {one}", markup=False, highlight=False)
     for study_uid, why in held_back:

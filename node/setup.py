@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,11 @@ def init_node(folder: Path, files: Files, values: dict[str, Any] | None = None) 
     return make_folder(folder, FILE, NodeConfig, values or {}, files)
 
 
-async def join_region(folder: Path, invitation: str, files: Files) -> RegionState:
-    """Join the region that invited this node; what it was given lies in ``folder/region``."""
+async def join_region(folder: Path, invitation: str, files: Files, authorities: Sequence[str] = ()) -> RegionState:
+    """Join the region that invited this node; what it was given lies in ``folder/region``.
+
+    ``authorities`` are OIDs under which this trust issues patient numbers.
+    """
     if not (folder / FILE).exists():
         raise ConfigError(f"There is no node in {folder}.", todo="Run: crosslight-node init DIR")
     if read_config(folder).publish.kind == "xds":
@@ -34,4 +38,4 @@ async def join_region(folder: Path, invitation: str, files: Files) -> RegionStat
         )  # fmt: skip
     from node.region.join import join  # with all of HTTP, which `init` need not wait for
 
-    return await join(invitation, folder / "region", files)
+    return await join(invitation, folder / "region", files, authorities)

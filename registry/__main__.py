@@ -90,15 +90,46 @@ def serve(folder: Path) -> None:
 @click.argument("ods_code")
 @click.option("--name", default="", help="The organisation's full name.")
 @click.option("--host", "hosts", multiple=True, help="Name or address under which its node is reached; may be given again.")
+@click.option(
+    "--authority",
+    "authorities",
+    multiple=True,
+    metavar="OID",
+    help="An OID under which the organisation itself issues patient numbers; may be given again, the one of bare numbers first.",
+)
+@click.option("--shared", is_flag=True, help="Such an authority may be another member's too: they share their patient numbers.")
 @click.pass_obj
-def invite(folder: Path, ods_code: str, name: str, hosts: tuple[str, ...]) -> None:
+def invite(
+    folder: Path, ods_code: str, name: str, hosts: tuple[str, ...], authorities: tuple[str, ...], shared: bool
+) -> None:  # fmt: skip
     """Print an invitation for ODS_CODE: single-use, it expires, and carries the pin of the region's CA.
 
-    Hand it over on a way you trust: whoever has it can join as that organisation.
+    Hand it over on a way you trust: whoever has it can join as that organisation. The invitation alone goes to standard output.
     """
     from registry import commands
 
-    print(run(commands.invite(folder, ods_code, name=name, hosts=hosts)))
+    invited = run(commands.invited(folder, ods_code, name=name, hosts=hosts, authorities=authorities, shared=shared))
+    for line in invited.notes:
+        click.echo(line, err=True)
+    print(invited.text)
+
+
+@main.command()
+@click.argument("ods_code")
+@click.argument("oid")
+@click.option("--agree", "act", flag_value="agree", help="Patient numbers under OID are this member's own from now on.")
+@click.option("--withdraw", "act", flag_value="withdraw", help="They are not, or no longer.")
+@click.option("--shared", is_flag=True, help="With --agree: although they are another member's too.")
+@click.pass_obj
+def authority(folder: Path, ods_code: str, oid: str, act: str | None, shared: bool) -> None:
+    """Agree to a patient authority of a member's own, or withdraw it. `members` lists those that wait."""
+    from registry import commands
+
+    if act is None:
+        raise click.UsageError("Say --agree or --withdraw.")
+    member = run(commands.authority(folder, ods_code, oid, agree=act == "agree", shared=shared))
+    own = ", ".join((member.authority, *member.authorities))
+    console.print(f"Patient authorities of {member.code}: {own}", markup=False, soft_wrap=True)
 
 
 @main.command()

@@ -6,7 +6,9 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rich.console import Console
 
@@ -20,8 +22,9 @@ from crosslight.standards.region import Region
 from registry.access.keys import TokenKeys
 from registry.access.tokens import AccessTokens
 from registry.config import RegistryConfig, read_config
+from registry.members.model import Member
 from registry.members.own import SystemFiles as SystemCertificate
-from registry.members.service import OPERATOR, MemberService
+from registry.members.service import LOOPBACK_HOSTS, OPERATOR, MemberService
 from registry.members.show import identifiers_table, members_table
 
 TOKEN_HOURS = 12
@@ -70,8 +73,54 @@ async def opened(folder: Path) -> AsyncIterator[Offline]:
 
 async def invite(folder: Path, code: str, *, name: str = "", hosts: tuple[str, ...] = ()) -> str:
     """An invitation for the organisation ``code``."""
+    return (await invited(folder, code, name=name, hosts=hosts)).text
+
+
+@dataclass(frozen=True, slots=True)
+class Invited:
+    """An invitation, and what its sender should know of it."""
+
+    text: str
+    notes: tuple[str, ...]
+
+
+async def invited(
+    folder: Path,
+    code: str,
+    *,
+    name: str = "",
+    hosts: tuple[str, ...] = (),
+    authorities: tuple[str, ...] = (),
+    shared: bool = False,
+) -> Invited:
+    """As :meth:`invite`, with notes."""
     async with opened(folder) as offline:
-        return await offline.members.invite(code, offline.people_url, name=name, hosts=hosts)
+        text = await offline.members.invite(
+            code, offline.people_url, name=name, hosts=hosts, authorities=authorities, shared=shared
+        )
+        expires = SystemClock().now() + timedelta(hours=offline.config.members.invitation_hours)
+        member = offline.members.by_code(code)
+        row = offline.members.row(member.id) if member is not None else None
+        url = offline.people_url
+    notes = [f"Joins {url}, once, until {expires:%Y-%m-%d %H:%M} UTC."]
+    if urlsplit(url).hostname in LOOPBACK_HOSTS:
+        notes.append(
+            "WARNING: other machines cannot reach that address. Set listen.public_host in registry.toml and invite again."
+        )
+    if row is not None and set(row.hosts) <= set(LOOPBACK_HOSTS):
+        notes.append("WARNING: its certificate will name localhost only. Give the names of the node: --host NAME.")
+    if member is not None:
+        own = ", ".join(member.authorities) or f"{member.authority} (allotted; its own: --authority OID)"
+        notes.append(f"Its patient numbers are under {own}.")
+    return Invited(text, tuple(notes))
+
+
+async def authority(folder: Path, code: str, oid: str, *, agree: bool, shared: bool) -> Member:
+    """Agree to a patient authority of a member, or withdraw it; the member as it is then."""
+    async with opened(folder) as offline:
+        if agree:
+            return await offline.members.authorities.agree(code, (oid,), shared=shared, by=OPERATOR)
+        return await offline.members.authorities.withdraw(code, oid, by=OPERATOR)
 
 
 async def issue_token(folder: Path, *, role: str, user: str, organisation: str = "", hours: float = TOKEN_HOURS) -> str:

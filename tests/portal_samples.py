@@ -88,7 +88,7 @@ class Directory:
         return next((m for m in self.members if m.retrieve_location_uid == oid), None)
 
     def by_authority(self, oid: str) -> Member | None:
-        return next((m for m in self.members if m.authority == oid), None)
+        return next((m for m in self.members if m.owns(oid)), None)
 
     def presence(self, member: MemberId) -> Presence:
         return Presence(member=member, reachable=True)

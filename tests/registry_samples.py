@@ -80,7 +80,7 @@ class MemoryDirectory:
         return next((m for m in self.members.values() if m.retrieve_location_uid == oid), None)
 
     def by_authority(self, oid: str) -> Member | None:
-        return next((m for m in self.members.values() if m.authority == oid), None)
+        return next((m for m in self.members.values() if m.owns(oid)), None)
 
     def presence(self, member: MemberId) -> Presence:
         return self.presences.get(member, Presence(member=member, reachable=False))

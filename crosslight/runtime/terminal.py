@@ -1,4 +1,4 @@
-"""Where commands print to."""
+"""Where commands print to, and text as it may be printed."""
 
 from __future__ import annotations
 
@@ -14,3 +14,13 @@ def make_console() -> Console:
     """A console as wide as the terminal; into a pipe or a file wide enough that tables keep their words whole."""
     narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
     return Console(width=None if narrow else WIDTH)
+
+
+def printable(text: str) -> str:
+    """``text`` from outside as it may stand on a terminal: controls, which could move its cursor, and surrogates are shown."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in text)
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """``1 study``, ``2 studies``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

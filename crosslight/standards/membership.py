@@ -95,6 +95,8 @@ class MemberFacts:
     authority: Oid
     secret: bytes = field(repr=False)
     epoch: int
+    authorities: tuple[Oid, ...] = ()  # patient authorities of its own beside the allotted one, as agreed (ADR 0023)
+    asked: tuple[Oid, ...] = ()  # those that it asked for and nobody has agreed to yet
 
     def plain(self) -> dict[str, Any]:
         """As JSON-able data; holds the secret."""
@@ -110,10 +112,18 @@ class MemberFacts:
         values = _strings(cls, data, "The member's facts")
         try:
             return cls(
-                **{**values, "secret": bytes.fromhex(values["secret"]), "id": int(values["id"]), "epoch": int(values["epoch"])}
-            )
+                **{
+                    **values, **_oids(values), "secret": bytes.fromhex(values["secret"]), "id": int(values["id"]),
+                    "epoch": int(values["epoch"]),
+                }
+            )  # fmt: skip
         except (KeyError, TypeError, ValueError):
             raise Malformed("The member's facts are not complete.") from None
+
+
+def _oids(values: Mapping[str, Any]) -> dict[str, tuple[Oid, ...]]:
+    """The lists of authorities in ``values``; an older release says none."""
+    return {name: tuple(Oid(str(one)) for one in values.get(name, ())) for name in ("authorities", "asked")}
 
 
 def region_plain(region: Region) -> dict[str, Any]:
@@ -188,6 +198,13 @@ class DirectoryMember:
     authority: str
     status: str
     endpoints: dict[str, str] = field(default_factory=dict)
+    authorities: tuple[Oid, ...] = ()  # patient authorities of its own beside the allotted one
+    asked: tuple[Oid, ...] = ()  # those that nobody has agreed to yet
+
+
+def _directory_member(data: Any) -> DirectoryMember:
+    values = _strings(DirectoryMember, data, "A member")
+    return DirectoryMember(**{**values, **_oids(values)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +252,7 @@ class DirectoryDocument:
                 community=str(claims["iss"]),
                 issued=int(claims["iat"]),
                 expires=int(claims["exp"]),
-                members=tuple(DirectoryMember(**_strings(DirectoryMember, m, "A member")) for m in claims["members"]),
+                members=tuple(_directory_member(m) for m in claims["members"]),
                 jwks=dict(claims["jwks"]),
                 region=region_from_plain(claims["region"]),
             )

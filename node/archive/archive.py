@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from crosslight.runtime.clock import Clock, Ids
-from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.db import SqliteDb, Tx
 from crosslight.runtime.files import Files
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.schema import migrate
@@ -168,7 +168,7 @@ class Archive:
         )
 
     def _identifiers(self, study_uid: str, study: Attributes) -> tuple[Identifier, ...]:
-        patient = record.patient_of_study(study_uid, study, self.rules) if study else None
+        patient = record.patient_of(study, self.rules, study_uid) if study else None
         return tuple(p for p in (patient.local, *patient.others) if p.value) if patient is not None else ()
 
     async def objects(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[StoredObject]:
@@ -198,6 +198,18 @@ class Archive:
     async def mark(self, study_uid: str) -> Mark | None:
         """The change mark of one study; None when it was never here."""
         return await self._db.read("mark", lambda tx: self._store.mark_tx(tx, study_uid))
+
+    async def touch(self, study_uids: Sequence[str]) -> None:
+        """Mark studies as changed although no object came: what is made of them is made anew (D14)."""
+        now = self._clock.now().timestamp()
+
+        def write(tx: Tx) -> None:
+            for study_uid in study_uids:
+                self._store.touch_tx(tx, study_uid, now)
+
+        await self._db.write("touch", write)
+        for study_uid in study_uids:
+            self._tell(study_uid)
 
     async def status(self) -> ArchiveStatus:
         """Counts and space."""

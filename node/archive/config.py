@@ -25,7 +25,9 @@ class ArchiveConfig:
     quarantine_days: float = setting(30.0, "Days for which refused and conflicting objects are kept for inspection.", low=0)
     quarantine_max_bytes: int = setting(10 << 30, "Most that the quarantine may hold; the oldest objects go first.", low=0)
     patient_authority: str = setting(
-        "", "OID under which this trust issues its patient numbers. Empty: the one the region gave when the node joined.",
+        "", "OID under which this trust issues its patient numbers: that of numbers that name no issuer. It must be agreed with "
+        "the region (join --authority); nothing is published before. Empty: the first one agreed, else the one that the "
+        "region allotted when the node joined.",
         example="2.16.840.1.113883.2.1.3.2.4.18.24",
     )  # fmt: skip
     patient_namespace: str = setting(
@@ -58,14 +60,29 @@ class ArchiveConfig:
         self,
         *,
         authority: str = "",
+        authorities: tuple[str, ...] = (),
+        asked: tuple[str, ...] = (),
         namespace: str = "",
         nationals: tuple[str, ...] = (),
         site_zone: str = "",
         allow_test_numbers: bool = False,
     ) -> RecordRules:
-        """How records are made: these settings, and for those left empty what the region says."""
+        """How records are made: these settings, and for those left empty what the region says.
+
+        Args:
+            authority: The one that the region allotted.
+            authorities: Those agreed with the region beside it.
+            asked: Those that the region has not agreed to yet.
+            namespace: Name of the first one.
+            nationals: National authorities.
+            site_zone: IANA time zone.
+            allow_test_numbers: Whether 9xx numbers count.
+        """
+        own = (*authorities, *((authority,) if authority else ()))
+        main = self.patient_authority or (*authorities, *asked, authority)[0]
         return RecordRules(
-            authority=self.patient_authority or authority,
+            authority=main,
+            authorities=tuple(one for one in own if one != main),
             namespace=self.patient_namespace or namespace,
             site_zone=self.site_zone or site_zone,
             nationals=self.national_authorities or nationals,

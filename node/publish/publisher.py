@@ -174,6 +174,13 @@ class Publisher:
         """The suspension is over."""
         self.outbox.release("suspended")
 
+    def hold(self, reason: str, why: str) -> None:
+        """Send nothing while ``why`` says something; '' lets it go on."""
+        if why:
+            self.outbox.hold(reason, why)
+        else:
+            self.outbox.release(reason)
+
     # --- comparing --------------------------------------------------------------------------------------------------
 
     def _disagreement(self, why: str) -> None:

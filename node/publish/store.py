@@ -19,7 +19,7 @@ from node.publish import rows
 from node.publish.decide import version_for
 from node.publish.model import Revision, Want
 
-SCHEMA = SchemaVersion("publish", schema=1, compat=1)
+SCHEMA = SchemaVersion("publish", schema=2, compat=1)
 MAX_N = (1 << 24) - 2
 
 StudyState = Literal["live", "deleted", "withdrawn"]
@@ -64,6 +64,15 @@ class NodeRow:
     epoch: int
     next_n: int
     secret: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RereadRow:
+    """How far all studies have been read under which rules."""
+
+    rules: str
+    after: str
+    done: bool
 
 
 _STUDY = "study_uid, state, epoch, n, digest, progress, patient, seen_change, forced"
@@ -254,6 +263,18 @@ class PublishStore:
                 (change, progress, study_uid),
             ),
         )
+
+    async def reread(self) -> RereadRow | None:
+        """How far the studies have been read again; None before the first time."""
+        row = await self.db.read(
+            "publish_reread", lambda tx: tx.row("SELECT rules, after, done FROM publish_reread WHERE id = 1")
+        )
+        return RereadRow(row[0], row[1], bool(row[2])) if row else None
+
+    async def save_reread(self, rules: str, after: str, *, done: bool) -> None:
+        """Remember it."""
+        sql = "INSERT OR REPLACE INTO publish_reread VALUES (1, ?, ?, ?)"
+        await self.db.write("publish_save_reread", lambda tx: tx.execute(sql, (rules, after, int(done))))
 
     async def commit(self, row: StudyRow, want: Want, revision: Revision | None, manifest: bytes) -> bool:
         """A new version of a study and its intents, in one transaction.

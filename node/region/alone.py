@@ -46,6 +46,7 @@ class Alone:
             id=0, code=config.organisation_code, name=config.organisation_name or config.organisation_code,
             repository_unique_id=Oid(config.repository_unique_id), retrieve_location_uid=Oid(config.retrieve_location_uid),
             authority=Oid(config.member_authority), secret=b"", epoch=0,
+            authorities=(Oid(config.member_authority), Oid(config.patient_authority)),
         )  # fmt: skip
         nationals = tuple(Oid(authority) for authority in archive.national_authorities)
         self.region = Region(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from crosslight.standards.problem import (
     Forbidden,
     Gone,
     Malformed,
+    TooLarge,
     Unauthenticated,
     Unavailable,
 )
@@ -34,7 +36,14 @@ from node.region.state import FACTS, RegionState, write_membership
 log = get_logger("region")
 
 MAX_REPLY_BYTES = 1 << 20
-_REFUSALS: dict[int, type[CrosslightError]] = {400: Malformed, 401: Unauthenticated, 403: Forbidden, 409: Conflict, 410: Gone}
+_REFUSALS: dict[int, type[CrosslightError]] = {
+    400: Malformed,
+    401: Unauthenticated,
+    403: Forbidden,
+    409: Conflict,
+    410: Gone,
+    413: TooLarge,
+}
 
 
 def new_request(code: str) -> tuple[bytes, bytes]:
@@ -66,11 +75,17 @@ def pinned(bundle_pem: str, pin: str) -> str:
     )
 
 
-async def join(invitation: str, folder: Path, files: Files) -> RegionState:
+async def join(invitation: str, folder: Path, files: Files, authorities: Sequence[str] = ()) -> RegionState:
     """Join, and write what was given into ``folder``. Joining again keeps OIDs and secret: the registry knows them.
 
+    Args:
+        invitation: As the region's operator gave it.
+        folder: The node's ``region`` folder.
+        files: The seam for durable writes.
+        authorities: OIDs under which this trust issues patient numbers; those not agreed yet wait for the operator.
+
     Raises:
-        Malformed: the invitation, or the registry's answer, cannot be read.
+        Malformed: the invitation, or the registry's answer, cannot be read; an authority cannot be the trust's own.
         ConfigError: this node is another member already.
         Forbidden: the pin does not match (nothing secret was sent), or the member is suspended.
         Unauthenticated: the registry does not know the invitation. Conflict: it was used. Gone: it has expired.
@@ -81,7 +96,7 @@ async def join(invitation: str, folder: Path, files: Files) -> RegionState:
         raise ConfigError(f"This node is {known}; the invitation is for {invited.code}.", todo="Use a new folder.")
     authority = pinned(await _bundle(invited.url), invited.pin)
     key_pem, csr_pem = new_request(invited.code)
-    reply = await _ask(invited, authority, csr_pem)
+    reply = await _ask(invited, authority, csr_pem, authorities)
     _check(reply, invited, key_pem)
     write_membership(folder, reply, key_pem, files)
     log.info("joined", code=reply.member.code, epoch=reply.member.epoch)
@@ -98,11 +113,12 @@ async def _bundle(url: str) -> str:
     return str(answer.get("bundle_pem", ""))
 
 
-async def _ask(invited: Invitation, authority: str, csr_pem: bytes) -> JoinReply:
+async def _ask(invited: Invitation, authority: str, csr_pem: bytes, authorities: Sequence[str]) -> JoinReply:
     verified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     verified.minimum_version = ssl.TLSVersion.TLSv1_2
     verified.load_verify_locations(cadata=authority)
-    body = orjson.dumps({"secret": invited.secret, "csr_pem": csr_pem.decode()})
+    said = {"authorities": list(authorities)} if authorities else {}
+    body = orjson.dumps({"secret": invited.secret, "csr_pem": csr_pem.decode(), **said})
     async with client_session(verified, read_timeout_s=30) as session:
         return JoinReply.from_plain(await _json(session, "POST", f"{invited.url}/join", body))
 

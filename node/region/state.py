@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,9 @@ class RegionState:
         check_fresh(document, self.directory, now)
         self.directory, self._directory_jws = document, token
         self.jwks, self.region = document.jwks, document.region
+        own = next((m for m in document.members if m.code == self.code), None)
+        if own is not None:
+            self.member = replace(self.member, authorities=own.authorities, asked=own.asked)
         self.save()
         log.info("directory", version=document.version, count=len(document.members))
         for listener in self._listeners:

@@ -58,7 +58,7 @@ class QidoPlanner:
         if number is not None:
             if number.kind != "single":
                 raise Invalid("PatientID must be one whole number.", why="Wildcards would list people.", where="PatientID")
-            return PatientSelector(identifiers=(self._identifier(number.values[0], query),))
+            return PatientSelector(identifiers=self._identifiers(number.values[0], query))
         if name is None:
             return None
         birth = query.of("PatientBirthDate")
@@ -71,18 +71,18 @@ class QidoPlanner:
             )  # fmt: skip
         return PatientSelector(family=pn.family, birth_date=birth.values[0])
 
-    def _identifier(self, value: str, query: QidoQuery) -> Identifier:
+    def _identifiers(self, value: str, query: QidoQuery) -> tuple[Identifier, ...]:
         issuer = query.of("IssuerOfPatientID")
         if issuer is None:
-            return Identifier(value)
+            return (Identifier(value),)
         if issuer.kind != "single":
             raise Invalid("IssuerOfPatientID must be one value.", where="IssuerOfPatientID")
         name = issuer.values[0]
         member = self._directory.by_code(name)
         if is_uid(name):
-            return Identifier(value, name)
+            return (Identifier(value, name),)
         if member is not None:
-            return Identifier(value, member.authority)
+            return tuple(Identifier(value, authority) for authority in (member.authority, *member.authorities))
         raise Invalid(
             "Nothing in this region is numbered by that issuer.", todo="Give its OID or a member's code.",
             where="IssuerOfPatientID",

@@ -16,6 +16,7 @@ from crosslight.runtime.log import get_logger
 from crosslight.runtime.mllp import Peer
 from crosslight.runtime.tls import expires_at, peer_identity
 from crosslight.standards.access import OPEN, Principal, decide
+from crosslight.standards.dicom.record import number_of
 from crosslight.standards.hl7.ack import ack_for, render_ack
 from crosslight.standards.hl7.adt import NATIONAL_NAMESPACES, Adt, Header, header_of, parse_adt
 from crosslight.standards.hl7.message import parse_message
@@ -67,7 +68,8 @@ class _Domain:
         return authority in self.region.nationals
 
     def owner(self, authority: str) -> MemberId | None:
-        found = self.directory.by_authority(authority)
+        own = self.directory.by_id(self.member) if self.member is not None else None
+        found = own if own is not None and own.owns(authority) else self.directory.by_authority(authority)
         return found.id if found else None
 
     def local(self, authority: str) -> bool:
@@ -207,5 +209,8 @@ class AdtFeed:
 
 
 def _narrowed(adt: Adt, local: Identifier, nationals: tuple[Identifier, ...]) -> Patient:
-    """The patient under ``local`` with national numbers only: other local numbers never join anything (D3)."""
-    return replace(adt.patient(local), others=tuple(i for i in nationals if i != local))
+    """The patient under ``local`` with national numbers only: other local numbers never join anything (D3). An outside study
+    keeps the number it came with."""
+    patient = adt.patient(local)
+    original = number_of(patient)[1]
+    return replace(patient, others=tuple(i for i in (*nationals, *((original,) if original else ())) if i != local))

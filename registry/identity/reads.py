@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from crosslight.runtime.db import Tx
+from crosslight.standards.dicom.record import outside_range
 from crosslight.standards.ids import Identifier, national_number
 from crosslight.standards.names import given_matches, search_key
 from crosslight.standards.region import Region
@@ -180,7 +181,9 @@ class IdentityReads:
     def _by_identifier(self, tx: Tx, identifier: Identifier, limit: int) -> list[int]:
         if identifier.authority:
             place = self._place(tx, identifier)
-            return [place.person] if place is not None and not place.subsumed else []
+            if place is None:
+                return self._outside(tx, identifier, limit)
+            return [] if place.subsumed else [place.person]
         numbers = [n for a in self._region.nationals if (n := self._national(Identifier(identifier.value, a)))]
         holders = [
             row[0]
@@ -190,6 +193,11 @@ class IdentityReads:
         if holders:  # somebody claims it: as a local number it would be another person's
             return [key for key in holders if key is not None]
         found = rows.load(tx, "local_id = ? AND subsumed_by IS NULL", (identifier.value.strip(),), limit=limit)
+        return [s.record.person for s in found] + self._outside(tx, identifier, limit)
+
+    def _outside(self, tx: Tx, identifier: Identifier, limit: int) -> list[int]:
+        """Persons with an outside study that came with this number of another organisation (ADR 0023)."""
+        found = rows.load(tx, "local_id BETWEEN ? AND ? AND subsumed_by IS NULL", outside_range(identifier), limit=limit)
         return [s.record.person for s in found]
 
     def _by_family(self, tx: Tx, selector: PatientSelector, limit: int, disputed: bool) -> list[int]:

@@ -37,8 +37,13 @@ def check_publication(publication: Publication, patient: Patient | None, member:
         return
     if publication.source.repository_unique_id != member.repository_unique_id:
         raise Forbidden("The manifest is in another member's repository.", where="repositoryUniqueId")
-    if patient is not None and patient.local.authority != member.authority:
-        raise Invalid("The patient's local id is not under the member's own authority.", where="patient.local")
+    if patient is not None and not member.owns(patient.local.authority):
+        raise Invalid(
+            "The patient's local id is not under an authority of the member's own.",
+            why=f"Own are {', '.join((member.authority, *member.authorities))}.",
+            todo=f"Agree {patient.local.authority or 'it'} with the region's operator, then let the node read its studies again.",
+            where="patient.local",
+        )
 
 
 def following(publication: Publication, old: Loaded | None, member: Member) -> Publication:

@@ -58,6 +58,7 @@ def full_record(
         raise Conflict("The member describes other series than its manifest names.", todo="A newer version will come.")
     rules = RecordRules(
         authority=member.authority,
+        authorities=member.authorities,
         namespace=member.code,
         site_zone=region.zone,
         nationals=region.nationals,

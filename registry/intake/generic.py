@@ -78,7 +78,7 @@ class Generic:
             self._found |= self._identity.addressed_tx(self._tx, [identifier])
         target = self._found[identifier]
         shared = {*self._region.nationals, self._region.authority}
-        own = member.status == "foreign" or identifier.authority in {*shared, member.authority}
+        own = member.status == "foreign" or identifier.authority in shared or member.owns(identifier.authority)
         if target is None or target.subsumed or not own:
             raise refusal("XDSUnknownPatientId", f"This patient id is not known here, or no longer current: {cx}")  # TF-3 4.2.4.1
         return target

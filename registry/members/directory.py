@@ -31,6 +31,8 @@ def directory_document(
                 repository_unique_id=m.repository_unique_id,
                 retrieve_location_uid=m.retrieve_location_uid,
                 authority=m.authority,
+                authorities=m.authorities,
+                asked=m.asked,
                 status=m.status,
                 endpoints={k: v for k, v in asdict(m.endpoints).items() if v},
             )

@@ -15,7 +15,8 @@ from crosslight.runtime.log import get_logger
 from crosslight.runtime.tls import Identity
 from crosslight.standards.access import Principal
 from crosslight.standards.membership import JoinReply, MemberFacts, RegistryAddresses
-from crosslight.standards.problem import CrosslightError, Malformed
+from crosslight.standards.problem import CrosslightError, Malformed, TooLarge
+from registry.members.authorities import MAX_AUTHORITIES
 from registry.members.ca import csr_public_key
 from registry.members.index import IndexFacts
 from registry.members.service import MemberService
@@ -50,16 +51,20 @@ class Join:
         """Spend an invitation.
 
         Raises:
-            Malformed: a body or request that cannot be read.
+            Malformed: a body or request that cannot be read. Invalid: an authority that cannot be a member's own.
             Unauthenticated: no such invitation. Conflict: used. Gone: expired. Forbidden: suspended.
         """
-        secret, csr = _read(await read_limited(request, MAX_JOIN_BYTES))
+        secret, csr, authorities = _read(await read_limited(request, MAX_JOIN_BYTES))
         csr_public_key(csr)  # a bad request must not cost the invitation
         try:
+            invited = await self._members.store.invited_member(secret)
+            for authority in authorities:
+                self._members.authorities.check(authority, invited.member.code)
             row = await self._admit(secret)
         except CrosslightError as error:
             await self._members.note(_stranger(request), "join", "", refused=type(error).__name__)
             raise
+        await self._members.authorities.ask(row.member.id, authorities, by=_node(row))
         reply = await self._reply(row, csr)
         await self._members.note(_node(row), "join", row.member.code)
         log.info("member joined", code=row.member.code, epoch=row.member.epoch)
@@ -75,7 +80,7 @@ class Join:
         return row
 
     async def _reply(self, row: MemberRow, csr: bytes) -> JoinReply:
-        member = row.member
+        member = self._members.by_id(row.member.id) or row.member
         chain = await issue_member(self._members, row, csr)
         return JoinReply(
             chain_pem=chain.decode(),
@@ -89,6 +94,8 @@ class Join:
                 authority=member.authority,
                 secret=member.secret,
                 epoch=member.epoch,
+                authorities=member.authorities,
+                asked=member.asked,
             ),
             region=self._members.region,
             jwks=self._members.keys.jwks(),
@@ -106,15 +113,20 @@ async def issue_member(members: MemberService, row: MemberRow, csr: bytes) -> by
     return issued.chain_pem
 
 
-def _read(body: bytes) -> tuple[str, bytes]:
+def _read(body: bytes) -> tuple[str, bytes, list[str]]:
     try:
         data = orjson.loads(body)
         secret, csr = data["secret"], data["csr_pem"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        authorities = data.get("authorities", [])
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         raise Malformed("A request to join has a secret and a csr_pem, as JSON.") from None
     if not isinstance(secret, str) or not isinstance(csr, str) or len(secret) > 200:
         raise Malformed("A request to join has a secret and a csr_pem, both text.")
-    return secret, csr.encode()
+    if not isinstance(authorities, list) or not all(isinstance(one, str) for one in authorities):
+        raise Malformed("The authorities of a request to join are a list of OIDs.")
+    if len(authorities) > MAX_AUTHORITIES:
+        raise TooLarge("Too many patient authorities.", why=f"Limit here: {MAX_AUTHORITIES}.")
+    return secret, csr.encode(), authorities
 
 
 def _stranger(request: web.Request) -> Principal:

@@ -35,7 +35,7 @@ class Member:
     name: str
     repository_unique_id: Oid
     retrieve_location_uid: Oid
-    authority: Oid
+    authority: Oid  # of its patient numbers, as allotted
     status: MemberStatus
     secret: bytes = field(repr=False)  # for derived ids (D9); kept with the member
     epoch: int = 0
@@ -43,6 +43,12 @@ class Member:
     status_since: datetime | None = None
     status_reason: str = ""
     endpoints: Endpoints = Endpoints()
+    authorities: tuple[Oid, ...] = ()  # its own as well, as agreed (ADR 0023); the first is that of its bare numbers
+    asked: tuple[Oid, ...] = ()  # those that it says are its own and nobody has agreed to yet
+
+    def owns(self, authority: str) -> bool:
+        """Whether patient numbers of ``authority`` are this member's own."""
+        return bool(authority) and (authority == self.authority or authority in self.authorities)
 
     @property
     def source(self) -> Source:

@@ -25,6 +25,7 @@ from crosslight.standards.membership import Invitation
 from crosslight.standards.problem import ConfigError, CrosslightError, Forbidden, Invalid, Unauthenticated
 from crosslight.standards.region import Region
 from registry.access.keys import TokenKeys
+from registry.members.authorities import Authorities
 from registry.members.ca import CertificateAuthority
 from registry.members.config import MembersConfig
 from registry.members.directory import directory_document, sign_directory
@@ -72,6 +73,7 @@ class MemberService:
         self._clock, self._ids, self._audit = clock, ids, audit
         self.root_oid = Oid(config.root_oid or region.home_community_id)
         self.store = MemberStore(db, clock, self.root_oid)
+        self.authorities = Authorities(db, clock, self)
         self.ca = CertificateAuthority(folder / "ca", region.home_community_id, region.name, clock, ids, files)
         hosts = tuple(dict.fromkeys(host for host in (public_host, *config.hosts) if host))
         self.own = OwnCertificates(self.ca, folder / "tls", region.home_community_id, hosts, config, clock, files)
@@ -166,6 +168,9 @@ class MemberService:
                 if oid:
                     self._oids[kind, oid] = m
         for m in members:
+            for oid in m.authorities:
+                self._oids.setdefault(("auth", oid), m)
+        for m in members:
             if m.status == "suspended" and before.get(m.id) != "suspended":
                 if m.id in before:  # not at a start, and not in a command that only reads
                     log.warning("member suspended", code=m.code)
@@ -206,7 +211,7 @@ class MemberService:
         return self._oids.get(("loc", oid))
 
     def by_authority(self, oid: str) -> Member | None:
-        """The member whose local patient numbers are under this authority."""
+        """The member whose local patient numbers are under this authority; of one that is shared, the first."""
         return self._oids.get(("auth", oid))
 
     def presence(self, member: MemberId) -> Presence:
@@ -253,7 +258,10 @@ class MemberService:
 
     # --- acts of operators -----------------------------------------------------------------------------------------
 
-    async def invite(self, code: str, url: str, *, name: str = "", hosts: tuple[str, ...] = (), by: Principal = OPERATOR) -> str:
+    async def invite(
+        self, code: str, url: str, *, name: str = "", hosts: tuple[str, ...] = (), authorities: tuple[str, ...] = (),
+        shared: bool = False, by: Principal = OPERATOR,
+    ) -> str:  # fmt: skip
         """An invitation for the organisation ``code`` as one string; OIDs are allocated at the first one (D11).
 
         Args:
@@ -262,15 +270,19 @@ class MemberService:
             name: The organisation's; kept as it was when ''.
             hosts: Names and addresses under which the member's node will be reached; they go into its certificate.
                 Without any it is reached on its own machine only (the demo), or through the gateway.
+            authorities: OIDs under which the organisation itself issues patient numbers (ADR 0023).
+            shared: Another member's authority may be among them.
 
         Raises:
-            Invalid: if code or hosts are none.
-            Conflict: if the member is suspended.
+            Invalid: if code, hosts or authorities are none.
+            Conflict: if the member is suspended, or an authority is another's and not shared.
         """
         if not _CODE.match(code):
             raise Invalid("That is no organisation code.", why="Letters, digits, dot, hyphen and underscore; at most 32.")
         if bad := [h for h in hosts if not _HOST.match(h) or h.endswith(".internal")]:
             raise Invalid("That is no host name or address.", where=bad[0])
+        for authority in authorities:
+            self.authorities.check(authority, code)
         secret = self._ids.token_bytes(32).hex()
         known = await self.store.by_code(code)
         new = NewMember(
@@ -283,6 +295,8 @@ class MemberService:
         await self.store.invite(new, secret, expires)
         await self.note(by, "invited", code)
         await self.refresh()
+        if authorities:
+            await self.authorities.agree(code, authorities, shared=shared, by=by)
         return Invitation(url=url.rstrip("/"), pin=self.ca.pin, code=code, secret=secret).text()
 
     async def suspend(self, code: str, reason: str, *, by: Principal = OPERATOR) -> Member:

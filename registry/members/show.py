@@ -42,4 +42,9 @@ def identifiers_table(members: MemberService) -> Table:
         for what, oid in (("repositoryUniqueId", m.repository_unique_id), ("retrieveLocationUID", m.retrieve_location_uid)):
             if oid:
                 table.add_row(m.code, what, oid)
+        if m.status != "foreign":
+            for oid in (m.authority, *m.authorities):
+                table.add_row(m.code, "patient authority" + (" (allotted)" if oid == m.authority else ""), oid)
+            for oid in m.asked:
+                table.add_row(m.code, "asked for: authority --agree", oid, style="yellow")
     return table

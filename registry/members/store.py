@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 import orjson
@@ -14,10 +14,11 @@ from crosslight.runtime.db import Db, Row, Tx
 from crosslight.runtime.schema import SchemaVersion, migrate
 from crosslight.standards.ids import MemberId, Oid
 from crosslight.standards.problem import Conflict, Forbidden, Gone, NotFound, TooLarge, Unauthenticated
+from registry.members.authorities import Held, held_tx
 from registry.members.model import Endpoints, Member
 from registry.members.presence import PresenceRow, Report
 
-SCHEMA = SchemaVersion("members", schema=1, compat=1)
+SCHEMA = SchemaVersion("members", schema=2, compat=1)
 MAX_FOREIGN = 10_000
 
 
@@ -66,6 +67,10 @@ def _member(row: Row) -> MemberRow:
     return MemberRow(member=member, hosts=tuple(orjson.loads(row[12])), state_id=row[8])
 
 
+def _with(row: MemberRow, held: Held | None) -> MemberRow:
+    return replace(row, member=replace(row.member, authorities=held.agreed, asked=held.asked)) if held else row
+
+
 class MemberStore:
     """Members, their codes, invitations, certificates and presence."""
 
@@ -100,7 +105,9 @@ class MemberStore:
 
         def read(tx: Tx) -> tuple[int, list[MemberRow]]:
             row = tx.row("SELECT value FROM membership_counter WHERE name = 'version'")
-            return (int(row[0]) if row else 0), [_member(r) for r in tx.rows(_MEMBER + " ORDER BY m.id")]
+            held = held_tx(tx)
+            found = [_member(r) for r in tx.rows(_MEMBER + " ORDER BY m.id")]
+            return (int(row[0]) if row else 0), [_with(one, held.get(one.member.id)) for one in found]
 
         return await self._db.read("members_load", read)
 

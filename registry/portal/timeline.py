@@ -144,11 +144,11 @@ def banner_of(person: Person, directory: Directory, region: Region, today: date)
     if not numbers:
         if region.national_authority:
             numbers.append(Number(label=words.number_label(region.national_authority, region), value=words.UNKNOWN))
-        numbers.append(Number(label="Local No.", value=words.number(patient.local)))
+        numbers.append(Number(label="Local No.", value=words.local_number(patient)))
     records = tuple(
         RecordLine(
             trust=_trust(directory, r.member, r.patient.local.authority),
-            number=words.plain(r.patient.local.value),
+            number=words.local_number(r.patient),
             name=words.person_name(r.patient.name),
             born=words.born(r.patient.birth_date, today),
             sex=words.sex(r.patient.sex),

@@ -9,9 +9,10 @@ import unicodedata
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
+from crosslight.standards.dicom.record import number_of
 from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier
 from crosslight.standards.region import Region
-from crosslight.standards.study import PersonName, StudyTime
+from crosslight.standards.study import Patient, PersonName, StudyTime
 
 UNKNOWN = "Not known"
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -112,6 +113,16 @@ def number(identifier: Identifier) -> str:
     """Ten digits as 3-3-4, anything else as it is."""
     value = plain(identifier.value)
     return f"{value[:3]} {value[3:6]} {value[6:]}" if len(value) == 10 and value.isascii() and value.isdecimal() else value
+
+
+def local_number(patient: Patient) -> str:
+    """A record's own number as people know it: of an outside study the one it came with, and who issued it."""
+    kind, original = number_of(patient)
+    if kind == "own":
+        return number(patient.local)
+    if original is None:
+        return "no number" if kind == "none" else "a number of another organisation"
+    return f"{plain(original.value)} (issued by {plain(original.namespace or original.authority)})"
 
 
 def body_part(code: str) -> str:

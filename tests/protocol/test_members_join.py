@@ -19,9 +19,10 @@ from members_region import CLOCK, FAST, FILES, TestRegistry, registry
 from crosslight.runtime.tls import client_context
 from crosslight.standards.ids import Version
 from crosslight.standards.membership import Invitation
-from crosslight.standards.problem import ConfigError, Conflict, Forbidden, Gone, Unauthenticated
+from crosslight.standards.problem import ConfigError, Conflict, Forbidden, Gone, Malformed, Unauthenticated
 from node.region.join import join, new_request
 from node.region.state import RegionState
+from registry.members.service import OPERATOR
 
 
 async def test_join_gives_identity_and_files(tmp_path: Path) -> None:
@@ -193,3 +194,26 @@ async def test_invitation_expiry_is_seventy_two_hours_by_default(tmp_path: Path)
         assert row is not None
         life = datetime.fromisoformat(row[1]) - datetime.fromisoformat(row[0])
         assert timedelta(hours=71.9) < life < timedelta(hours=72.1)
+
+
+async def test_patient_authorities_are_agreed_at_joining(tmp_path: Path) -> None:
+    """Said in the invitation, or asked for by the node and agreed to by the operator: the node hears it by the directory."""
+    async with registry(tmp_path / "r") as r:
+        invitation = await r.members.invite("RTK", r.url, authorities=("1.2.3.77",))
+        state = await join(invitation, tmp_path / "n", FILES, ["1.2.3.77", "1.2.3.78"])
+        assert (state.member.authorities, state.member.asked) == (("1.2.3.77",), ("1.2.3.78",))
+        again = RegionState(tmp_path / "n", FILES)
+        assert again.member == state.member, "kept"
+        await r.members.authorities.agree("RTK", ["1.2.3.78"], shared=False, by=OPERATOR)
+        state.accept_directory(r.members.signed_directory()[1], CLOCK.now())
+        assert (state.member.authorities, state.member.asked) == (("1.2.3.77", "1.2.3.78"), ())
+        assert RegionState(tmp_path / "n", FILES).member == state.member
+
+
+@pytest.mark.parametrize("authority", ["PAS", "2.16.840.1.113883.2.1.4.1", "1.2.826.0.1.3680043.10.1.2"])
+async def test_an_authority_that_cannot_be_the_trusts_own_costs_no_invitation(tmp_path: Path, authority: str) -> None:
+    async with registry(tmp_path / "r") as r:
+        invitation = await r.invite("RTK")
+        with pytest.raises(Malformed):
+            await join(invitation, tmp_path / "n", FILES, [authority])
+        await join(invitation, tmp_path / "n", FILES)

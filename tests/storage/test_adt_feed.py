@@ -69,7 +69,7 @@ class Members:
         return None
 
     def by_authority(self, oid: str) -> Member | None:
-        return next((m for m in self.members if m.authority == oid), None)
+        return next((m for m in self.members if m.owns(oid)), None)
 
     def presence(self, member: MemberId) -> Presence:
         return Presence(member=member, reachable=True)

@@ -14,6 +14,7 @@ import pytest
 
 from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.db import Db, Tx
+from crosslight.standards.dicom.record import Claim, outside
 from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier, MemberId, Oid
 from crosslight.standards.problem import Invalid, NotFound
 from crosslight.standards.region import Region
@@ -93,6 +94,21 @@ async def test_local_numbers_never_join(fed: Fed) -> None:
     target = await fed.store.find_cx(minted)
     assert target is not None
     assert target.person.records[0].key == one
+
+
+async def test_an_outside_study_is_found_by_its_original_number(fed: Fed) -> None:
+    """It is a record of its own (ADR 0023): nothing joins it but a national number, and the number that came with it finds it."""
+    claim = Claim("K77", "1.9.9", "")
+    first = await fed.feed(A, outside(claim, "1.2.1"), Identifier("K77", "1.9.9"))
+    second = await fed.feed(A, outside(claim, "1.2.2"), Identifier("K77", "1.9.9"), pn="ROE^Bob")
+    await fed.feed(A, outside(Claim("K77", "1.9.8", ""), "1.2.3"), Identifier("K77", "1.9.8"))
+    own = await fed.feed(A, "K77")
+    assert (await fed.person(first)).key != (await fed.person(second)).key
+    found = await fed.select(identifiers=(Identifier("K77", "1.9.9"),))
+    assert {r.key for p in found for r in p.records} == {first, second}
+    assert len(await fed.select(identifiers=(Identifier("K77"),))) == 4, "of any issuer"
+    assert [p.records[0].key for p in await fed.select(identifiers=(Identifier("K77", A),))] == [own]
+    assert await fed.select(identifiers=(Identifier("K78", "1.9.9"),)) == []
 
 
 @pytest.mark.parametrize("order", list(permutations(range(4))))

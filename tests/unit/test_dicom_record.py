@@ -6,17 +6,28 @@ import random
 from typing import Any
 
 import dicom_objects as make
+import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from crosslight.standards.dicom import gate, header
-from crosslight.standards.dicom.record import Instance, build, patient_of, series_digest, unidentified
+from crosslight.standards.dicom.record import (
+    Claim,
+    Instance,
+    build,
+    outside,
+    outside_range,
+    patient_of,
+    series_digest,
+    unidentified,
+)
 from crosslight.standards.dicom.rules import RecordRules
 from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier
 from crosslight.standards.study import StudyRecord
 
 OWN = "2.16.840.1.113883.2.1.3.2.4.18.24"
 NHS = "9434765919"
+STUDY = "1.2.826.0.1.3680043.10.77"
 RULES = RecordRules(
     authority=OWN, namespace="RTK", site_zone="Europe/London", nationals=(NHS_NUMBER_OID, CHI_OID), allow_test_numbers=True
 )
@@ -53,7 +64,7 @@ def _instance(found: header.Header, shared: dict[bytes, tuple[Any, Any]]) -> Ins
 
 def test_national_number_from_the_qualified_place_by_oid() -> None:
     found = _header(OtherPatientIDsSequence=Sequence([_other("943 476 5919", oid=NHS_NUMBER_OID)]))
-    patient = patient_of(found.study, RULES)
+    patient = patient_of(found.study, RULES, STUDY)
     assert patient.local == Identifier("L001", OWN, "RTK")
     assert patient.others == (Identifier(NHS, NHS_NUMBER_OID),)
     assert (patient.name.family, patient.birth_date, patient.sex) == ("Miller", "19700102", "F")
@@ -61,36 +72,93 @@ def test_national_number_from_the_qualified_place_by_oid() -> None:
 
 def test_national_number_by_issuer_name_only_when_mapped() -> None:
     found = _header(OtherPatientIDsSequence=Sequence([_other(NHS, name="NHS")]))
-    assert patient_of(found.study, RULES).others == ()
+    assert patient_of(found.study, RULES, STUDY).others == ()
     mapped = RecordRules(authority=OWN, nationals=(NHS_NUMBER_OID,), issuers={"nhs": NHS_NUMBER_OID}, allow_test_numbers=True)
-    assert patient_of(found.study, mapped).others == (Identifier(NHS, NHS_NUMBER_OID),)
+    assert patient_of(found.study, mapped, STUDY).others == (Identifier(NHS, NHS_NUMBER_OID),)
 
 
 def test_bare_patient_id_is_never_national_but_by_configuration() -> None:
     found = _header(PatientID=NHS)
-    assert patient_of(found.study, RULES).others == ()
+    assert patient_of(found.study, RULES, STUDY).others == ()
     bare = RecordRules(authority=OWN, nationals=(NHS_NUMBER_OID,), bare_patient_id=NHS_NUMBER_OID, allow_test_numbers=True)
-    patient = patient_of(found.study, bare)
+    patient = patient_of(found.study, bare, STUDY)
     assert patient.others == (Identifier(NHS, NHS_NUMBER_OID),)
     assert patient.local == Identifier(NHS, OWN)
 
 
 def test_invalid_and_test_numbers_do_not_count() -> None:
     wrong = _header(OtherPatientIDsSequence=Sequence([_other("9434765918", oid=NHS_NUMBER_OID)]))
-    assert patient_of(wrong.study, RULES).others == ()
+    assert patient_of(wrong.study, RULES, STUDY).others == ()
     tests = _header(OtherPatientIDsSequence=Sequence([_other(NHS, oid=NHS_NUMBER_OID)]))
-    assert patient_of(tests.study, RecordRules(authority=OWN, nationals=(NHS_NUMBER_OID,))).others == ()
+    assert patient_of(tests.study, RecordRules(authority=OWN, nationals=(NHS_NUMBER_OID,)), STUDY).others == ()
 
 
 def test_issuer_of_the_patient_id() -> None:
-    own = patient_of(_header(IssuerOfPatientID="rtk").study, RULES)
+    own = patient_of(_header(IssuerOfPatientID="rtk").study, RULES, STUDY)
     assert own.local == Identifier("L001", OWN, "rtk")
-    foreign = patient_of(_header(IssuerOfPatientIDQualifiersSequence=_issuer("1.2.3.4")).study, RULES)
-    assert foreign.local == Identifier("L001", "1.2.3.4")
-    unknown = patient_of(_header(IssuerOfPatientID="PAS").study, RULES)
-    assert unknown.local == Identifier("L001", OWN, "RTK")
     barcode = _header(OtherPatientIDsSequence=Sequence([_other(NHS, oid=NHS_NUMBER_OID, kind="RFID")]))
-    assert patient_of(barcode.study, RULES).others == ()
+    assert patient_of(barcode.study, RULES, STUDY).others == ()
+
+
+MERGED = RecordRules(
+    authority=OWN, authorities=("1.2.3.7", "1.2.3.8"), namespace="RTK", nationals=(NHS_NUMBER_OID,),
+    issuers={"Old General": "1.2.3.8"}, allow_test_numbers=True,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("attributes", "local", "others"),
+    [
+        pytest.param({}, ("L001", OWN, "RTK"), [], id="no issuer: the default authority"),
+        pytest.param({"oid": OWN}, ("L001", OWN, "RTK"), [], id="own OID"),
+        pytest.param({"oid": "1.2.3.7"}, ("L001", "1.2.3.7", ""), [], id="a further own authority"),
+        pytest.param({"name": "old general"}, ("L001", "1.2.3.8", "old general"), [], id="a further own authority by name"),
+        pytest.param(
+            {"oid": "1.2.3.7", "other": _other("L2", oid="1.2.3.8")}, ("L001", "1.2.3.7", ""), [("L2", "1.2.3.8", "")],
+            id="two own authorities: in the order of the rules",
+        ),
+        pytest.param(
+            {"oid": "1.2.3.7", "other": _other("L2", name="RTK")}, ("L2", OWN, "RTK"), [("L001", "1.2.3.7", "")],
+            id="two own authorities: the default one first",
+        ),
+        pytest.param({"oid": "1.9.9"}, None, [("L001", "1.9.9", "")], id="another organisation's"),
+        pytest.param({"name": "CD BURNER"}, None, [("L001", "", "CD BURNER")], id="another organisation's, by name only"),
+        pytest.param(
+            {"oid": "1.9.9", "other": _other("L2", oid=OWN)}, ("L2", OWN, "RTK"), [("L001", "1.9.9", "")],
+            id="another organisation's with an own number beside it",
+        ),
+    ],
+)  # fmt: skip
+def test_whose_number_it_is(attributes: dict[str, Any], local: tuple[str, str, str] | None, others: list[Any]) -> None:
+    said: dict[str, Any] = {}
+    if oid := attributes.get("oid"):
+        said["IssuerOfPatientIDQualifiersSequence"] = _issuer(oid)
+    if name := attributes.get("name"):
+        said["IssuerOfPatientID"] = name
+    if other := attributes.get("other"):
+        said["OtherPatientIDsSequence"] = Sequence([other])
+    patient = patient_of(_header(**said).study, MERGED, STUDY)
+    if local is None:
+        local = (outside(Claim("L001", attributes.get("oid", ""), attributes.get("name", "")), STUDY), OWN, "RTK")
+    assert patient.local == Identifier(*local)
+    assert patient.others == tuple(Identifier(*one) for one in others)
+
+
+def test_an_outside_number_leads_to_its_records() -> None:
+    """Each outside study is a record of its own; all of them begin alike, so that the original number finds them."""
+    disc = [outside(Claim("L001", "1.9.9", ""), f"1.2.{n}") for n in range(3)]
+    assert len(set(disc)) == 3
+    for asked, found in (
+        (Identifier("L001", "1.9.9"), True),
+        (Identifier("L001"), True),
+        (Identifier("L001", "1.9.8"), False),
+        (Identifier("L002"), False),
+    ):
+        low, high = outside_range(asked)
+        assert all((low <= one <= high) is found for one in disc), asked
+    low, high = outside_range(Identifier("L001", "", "cd burner"))
+    assert low <= outside(Claim("L001", "", "CD Burner"), "1.2.3") <= high
+    assert all(len(one) <= 64 for one in disc), "LO of PS3.5 6.2"
 
 
 def test_national_number_as_patient_id_with_the_local_one_beside_it() -> None:
@@ -98,7 +166,7 @@ def test_national_number_as_patient_id_with_the_local_one_beside_it() -> None:
         PatientID=NHS, IssuerOfPatientIDQualifiersSequence=_issuer(NHS_NUMBER_OID),
         OtherPatientIDsSequence=Sequence([_other("L9", name="RTK"), _other("X1", oid="1.2.3.9"), _other("Y1", name="who?")]),
     )  # fmt: skip
-    patient = patient_of(found.study, RULES)
+    patient = patient_of(found.study, RULES, STUDY)
     assert patient.local == Identifier("L9", OWN, "RTK")
     assert patient.others == (Identifier(NHS, NHS_NUMBER_OID), Identifier("X1", "1.2.3.9")), "without authority it names nobody"
 

@@ -11,7 +11,8 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Literal
 
 from crosslight.standards.dicom.header import Attributes, coded, first_text, items, values
 from crosslight.standards.dicom.rules import RecordRules
@@ -19,6 +20,8 @@ from crosslight.standards.ids import Identifier, is_uid, national_number
 from crosslight.standards.study import Coded, Patient, PersonName, SeriesRecord, StudyRecord, StudyTime
 
 _ZONE = re.compile(r"[+-](0[0-9]|1[0-4])[0-5][0-9]\Z")  # PS3.3 C.12.1.1.8
+_NOID = re.compile(r"NOID-[0-9A-F]{20}\Z")
+_OUTSIDE = re.compile(r"OUTSIDE[0-9A-F]{28}\Z")
 _DATE = re.compile(r"[0-9]{4}([0-9]{2}([0-9]{2})?)?\Z")
 
 
@@ -47,7 +50,7 @@ def build(study_uid: str, instances: Iterable[Instance], rules: RecordRules) -> 
     series_sets = {uid: fill(rank([(i.series, i.sop_uid) for i in group])) for uid, group in by_series.items()}
     record = StudyRecord(
         study_uid=study_uid,
-        patient=_named(patient_of(ranked[0], rules), study_uid, rules),
+        patient=patient_of(ranked[0], rules, study_uid),
         accessions=_distinct([*_accessions(filled, rules), *_requested(series_sets.values(), rules)]),
         orders=_distinct(_orders(series_sets.values())),
         study_id=first_text(filled, "00200010"),
@@ -88,6 +91,19 @@ def fill(ranked: Sequence[Attributes]) -> Attributes:
     return merged
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A number that an object gives its patient, and who issued it as far as it says; '' = it does not say."""
+
+    value: str
+    authority: str  # OID
+    namespace: str
+
+    def foreign(self, rules: RecordRules) -> bool:
+        """Whether another organisation issued it: it names an issuer that is neither the member nor a national one."""
+        return bool(self.authority or self.namespace) and self.authority not in (*rules.own, *rules.nationals)
+
+
 # --- patient -------------------------------------------------------------------------------------------------------
 
 
@@ -111,30 +127,40 @@ def issuer_of(item: Attributes, rules: RecordRules) -> tuple[str, str]:
     return "", name
 
 
-def patient_of(study: Attributes, rules: RecordRules) -> Patient:
-    """The patient of one set of study attributes.
-
-    The local id is the Patient ID, under the member's own authority unless the object names another issuer that is no
-    national one; a national number counts only where its issuer is named, or by ``bare_patient_id``.
-    """
+def claims_of(study: Attributes, rules: RecordRules) -> list[Claim]:
+    """Every number of the patient that a set of study attributes gives, the Patient ID itself first."""
     main = first_text(study, "00100020")
     oid, name = issuer_of(study, rules)
-    claims = [(main, oid, name)] if main else []
+    claims = [Claim(main, oid, name)] if main else []
     for item in items(study, "00101002"):
-        if first_text(item, "00100022") in ("", "TEXT"):
-            claims.append((first_text(item, "00100020"), *issuer_of(item, rules)))
+        if first_text(item, "00100022") in ("", "TEXT") and (value := first_text(item, "00100020")):
+            claims.append(Claim(value, *issuer_of(item, rules)))
     if main and not oid and not name and rules.bare_patient_id:
-        claims.append((main, rules.bare_patient_id, ""))
+        claims.append(Claim(main, rules.bare_patient_id, ""))
+    return claims
+
+
+def patient_of(study: Attributes, rules: RecordRules, study_uid: str) -> Patient:
+    """The patient of one set of study attributes.
+
+    The local id is the number under an authority of the member's own: the Patient ID where it names no issuer or its own, else
+    one of Other Patient IDs. A study that has none (an outside study, an unknown patient) is its own patient record, so that it
+    can be published (D4) and is joined to others by its national number alone (D3). A national number counts only where its
+    issuer is named, or by ``bare_patient_id``.
+    """
+    claims = claims_of(study, rules)
+    local = _local(claims, rules, study_uid)
     nationals = [
-        Identifier(value=number, authority=authority)
-        for value, authority, _ in claims
-        if authority in rules.nationals and (number := _national(authority, value, rules))
+        Identifier(value=number, authority=claim.authority)
+        for claim in claims
+        if claim.authority in rules.nationals and (number := _national(claim.authority, claim.value, rules))
     ]
-    local = _local(claims, rules)
     others = [
-        Identifier(value=value, authority=authority, namespace=label)
-        for value, authority, label in claims
-        if value and authority and authority not in rules.nationals and (value, authority) != (local.value, local.authority)
+        Identifier(value=claim.value, authority=claim.authority, namespace=claim.namespace)
+        for place, claim in enumerate(claims)
+        if claim.authority not in rules.nationals
+        and (claim.value, claim.authority) != (local.value, local.authority)
+        and (claim.authority or (place == 0 and claim.foreign(rules)))
     ]
     sex = first_text(study, "00100040")
     born = first_text(study, "00100030").replace(".", "").replace("-", "")
@@ -147,35 +173,63 @@ def patient_of(study: Attributes, rules: RecordRules) -> Patient:
     )
 
 
-def patient_of_study(study_uid: str, study: Attributes, rules: RecordRules) -> Patient:
-    """The patient of a study from the attributes of its row: the same as :func:`build` says."""
-    return _named(patient_of(study, rules), study_uid, rules)
+def _local(claims: Sequence[Claim], rules: RecordRules, study_uid: str) -> Identifier:
+    for authority in rules.own:
+        for claim in claims:
+            if authority and claim.authority == authority:
+                return Identifier(value=claim.value, authority=authority, namespace=claim.namespace or _label(authority, rules))
+    if not claims:
+        return Identifier(unidentified(study_uid), rules.authority, rules.namespace)
+    main = claims[0]
+    if main.foreign(rules):
+        return Identifier(outside(main, study_uid), rules.authority, rules.namespace)
+    return Identifier(value=main.value, authority=rules.authority, namespace=rules.namespace)
+
+
+def _label(authority: str, rules: RecordRules) -> str:
+    return rules.namespace if authority == rules.authority else ""
 
 
 def unidentified(study_uid: str) -> str:
     """The local id of a patient whose objects give none (an unknown trauma patient, a phantom): one for each study, so that it
     can be published (D4) and joins nobody else's."""
-    return f"NOID-{hashlib.sha256(study_uid.encode()).hexdigest()[:20].upper()}"
+    return f"NOID-{_hashed(study_uid, 20)}"
 
 
-def _named(patient: Patient, study_uid: str, rules: RecordRules) -> Patient:
-    if patient.local.value:
-        return patient
-    return replace(patient, local=Identifier(unidentified(study_uid), rules.authority, rules.namespace))
+def outside(claim: Claim, study_uid: str) -> str:
+    """The local id of a patient whose number is another organisation's: one for each study, because what a disc says of its
+    issuer cannot be checked. The original number finds it: see :func:`outside_range`."""
+    issuer = claim.authority or claim.namespace.casefold()
+    return f"OUTSIDE{_hashed(claim.value, 12)}{_hashed(issuer, 8)}{_hashed(study_uid, 8)}"
+
+
+def outside_range(number: Identifier) -> tuple[str, str]:
+    """The first and the last local id that :func:`outside` can give for an original number, of any issuer where it names none.
+
+    All have one length and hold digits and capitals only, so that they are in the same order for every collation.
+    """
+    issuer = number.authority or number.namespace.casefold()
+    start = f"OUTSIDE{_hashed(number.value.strip(), 12)}" + (_hashed(issuer, 8) if issuer else "")
+    return start.ljust(35, "0"), start.ljust(35, "F")
+
+
+def number_of(patient: Patient) -> tuple[Literal["own", "outside", "none"], Identifier | None]:
+    """Whose number a patient's local id is; of an outside one also the original number, where it is known."""
+    local = patient.local.value
+    if _NOID.match(local):
+        return "none", None
+    if not _OUTSIDE.match(local):
+        return "own", None
+    spans = ((other, *outside_range(other)) for other in patient.others)
+    return "outside", next((other for other, low, high in spans if low <= local <= high), None)
+
+
+def _hashed(text: str, digits: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:digits].upper()
 
 
 def _national(authority: str, value: str, rules: RecordRules) -> str | None:
     return national_number(authority, value, allow_test=rules.allow_test_numbers)
-
-
-def _local(claims: Sequence[tuple[str, str, str]], rules: RecordRules) -> Identifier:
-    for value, authority, label in claims:
-        if value and authority == rules.authority:
-            return Identifier(value=value, authority=authority, namespace=label or rules.namespace)
-    value, authority, label = claims[0] if claims else ("", "", "")
-    if authority and authority not in rules.nationals:
-        return Identifier(value=value, authority=authority, namespace=label)
-    return Identifier(value=value, authority=rules.authority, namespace=rules.namespace)
 
 
 # --- study and series ----------------------------------------------------------------------------------------------

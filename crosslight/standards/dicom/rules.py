@@ -11,7 +11,8 @@ class RecordRules:
     """How this member reads patients, issuers and times: configuration, and what the region said when it joined.
 
     Args:
-        authority: The member's own patient authority (OID).
+        authority: The member's own patient authority (OID); numbers that name no issuer are under it.
+        authorities: Further authorities (OIDs) that are the member's own, as agreed with its region.
         namespace: Its local name (the organisation code); an issuer of this name is the member itself.
         site_zone: IANA name; used where an object does not say its zone.
         nationals: Authorities whose numbers are national (D3).
@@ -22,6 +23,7 @@ class RecordRules:
     """
 
     authority: str = ""
+    authorities: tuple[str, ...] = ()
     namespace: str = ""
     site_zone: str = ""
     nationals: tuple[str, ...] = ()
@@ -29,3 +31,8 @@ class RecordRules:
     bare_patient_id: str = ""
     allow_test_numbers: bool = False
     accession_authority: str = ""
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Every authority whose numbers are this member's own, the one of bare numbers first."""
+        return (self.authority, *(a for a in self.authorities if a != self.authority))

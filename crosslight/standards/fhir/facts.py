@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from crosslight.standards.dicom.record import number_of
 from crosslight.standards.fhir.terms import RFC3986
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import Patient, StudyRecord
@@ -101,9 +102,11 @@ class HoldingFacts:
 
 
 def identifiers_of(person: PersonFacts) -> tuple[Identifier, ...]:
-    """The domain id, every valid national number and every local id, each once."""
+    """The domain id, every valid national number, every local id and original number of an outside study, each once."""
     found = {person.domain_id: None}
     for record in person.records:
         found |= dict.fromkeys(record.national)
         found[record.patient.local] = None
+        if (original := number_of(record.patient)[1]) is not None:
+            found[original] = None
     return tuple(found)

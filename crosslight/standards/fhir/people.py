@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from crosslight.standards.dicom.record import number_of
 from crosslight.standards.fhir.facts import PersonFacts, RecordFacts
 from crosslight.standards.fhir.terms import (
     EXT_DIFFERS,
@@ -102,6 +103,8 @@ def _identifiers(person: PersonFacts, systems: Systems) -> list[Resource]:
         local = record.patient.local
         if (local.authority, local.value) not in shown:
             seen.setdefault(local, _local_identifier(record, systems))
+        if (original := number_of(record.patient)[1]) is not None:
+            seen.setdefault(original, {"use": "secondary", **systems.identifier(original)})
     return found + list(seen.values())
 
 
