@@ -16,6 +16,7 @@ from crosslight import __version__
 from crosslight.runtime import health
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.clock import Clock, SystemClock, SystemIds
+from crosslight.runtime.compression import compressed
 from crosslight.runtime.db import open_db
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.health import Gauge
@@ -264,7 +265,11 @@ class RegistryApp:
         renderers.add("/fhir", render_fhir_error)
         for path in (XDS_REGISTRY, XDS_REPOSITORY, RAD69):
             renderers.add(path, partial(render_soap_error, sender_400=self.config.xds.sender_faults_400))
-        middlewares = [problems(renderers, self.ids, credentials=CREDENTIALS[kind]), self.access.authenticator.middleware(kind)]
+        middlewares = [
+            compressed(),
+            problems(renderers, self.ids, credentials=CREDENTIALS[kind]),
+            self.access.authenticator.middleware(kind),
+        ]
         app = web.Application(middlewares=middlewares, client_max_size=1 << 20)
         app.add_routes(health.routes(self.ready, self.gauges))
         app.add_routes(fhir_routes(self.fhir))

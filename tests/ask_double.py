@@ -145,7 +145,10 @@ class AskDouble(Ask):
             holdings = [h for h in world.holdings if self._named(h, question)]
         elif isinstance(question, ByPopulation):
             rows = [h for h in world.holdings if h.state == "approved" and self._passes(h, question.filter)]
-            rows.sort(key=lambda h: (h.record.time.date, h.fhir_id), reverse=True)
+            rows.sort(
+                key=lambda h: (h.updated if question.order == "updated" else h.record.time.date, h.fhir_id),
+                reverse=not question.ascending,
+            )
             at = int(question.cursor or 0)
             holdings = rows[at : at + question.limit]
             cursor = str(at + question.limit) if len(rows) > at + question.limit else ""
@@ -190,13 +193,15 @@ class AskDouble(Ask):
         record = holding.record
         member = self.world.directory.by_id(holding.member)
         low, high = narrow.started or (None, None)
+        since, before = narrow.updated or (None, None)
         interval = record.time.interval()
         return (
             (not narrow.modalities or bool(set(narrow.modalities) & set(record.modalities)))
             and (not narrow.members or (member is not None and member.code in narrow.members))
             and (not narrow.progress or record.progress in narrow.progress)
             and (interval is None or ((low is None or interval[1] > low) and (high is None or interval[0] < high)))
-            and (narrow.updated_since is None or holding.updated >= narrow.updated_since)
+            and (since is None or holding.updated >= since)
+            and (before is None or holding.updated < before)
         )
 
 

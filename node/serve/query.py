@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
+from crosslight.runtime.compression import compress
 from crosslight.standards.dicom import accept, json
 from crosslight.standards.dicom.qido import Level, QidoQuery
 from crosslight.standards.ids import Identifier, checked_uid
@@ -38,8 +39,7 @@ def uids_of(request: web.Request) -> tuple[str, str, str]:
 def json_response(request: web.Request, body: bytes, media: str) -> web.Response:
     """A DICOM JSON answer, compressed where the client takes that and it is worth it."""
     response = web.Response(body=body, content_type=media)
-    if len(body) > 4096:
-        response.enable_compression()
+    compress(request, response)
     return response
 
 

@@ -229,10 +229,10 @@ class Answering:
 
     def _by_population(self, question: ByPopulation) -> Found:
         limit = max(1, min(question.limit, MAX_PAGE))
-        page = window(question.filter, question.order, min(limit + 1, MAX_PAGE), self._id)
+        page = window(question.filter, question.order, min(limit + 1, MAX_PAGE), self._id, question.ascending)
         if page is None:
             return Found()
-        after, kept, scanned, more = _cursor_of(question.cursor, question.order), list[Loaded](), 0, True
+        after, kept, scanned, more = _cursor_of(question.cursor, _kind(question)), list[Loaded](), 0, True
         while more and len(kept) <= limit and scanned < SCAN:
             rows = self._rows(replace(page, after=after))
             more = len(rows) == page.limit
@@ -246,12 +246,12 @@ class Answering:
             after = _place(kept[-1], question.order)
         holdings = self._marked(kept)
         persons = self._persons_of(holdings)
-        cursor = _cursor_text(after, question.order) if more and after is not None else ""
+        cursor = _cursor_text(after, _kind(question)) if more and after is not None else ""
         return Found(holdings=tuple(holdings), persons=tuple(persons), cursor=cursor, patients=_audited((), persons))
 
     def _rows(self, page: Window) -> list[Loaded]:
         """Rows of the window, each once: those with a date, then those without, which match any date and come last (D22)."""
-        if page.order != "started" or (page.low is None and page.high is None):
+        if page.order != "started" or (page.low is None and page.high is None and not page.ascending):
             return self._index.read.window(self._tx, page)
         beyond = page.after is not None and page.after[0] == UNDATED
         dated = replace(page, low=DATED if page.low is None else page.low)  # UNDATED is a number below any bound
@@ -316,16 +316,22 @@ def _place(one: Loaded, order: str) -> tuple[int, int, int, int]:
     return (row.started if order == "started" else row.updated, row.record_key, row.study_hash, row.member_id)
 
 
-def _cursor_text(place: tuple[int, int, int, int], order: str) -> str:
-    return base64.urlsafe_b64encode(_CURSOR.pack(order[:1].encode(), *place)).decode().rstrip("=")
+def _kind(question: ByPopulation) -> bytes:
+    """Which way of reading a cursor belongs to."""
+    kind = question.order[:1].encode()
+    return kind.upper() if question.ascending else kind
 
 
-def _cursor_of(text: str, order: str) -> tuple[int, int, int, int] | None:
+def _cursor_text(place: tuple[int, int, int, int], kind: bytes) -> str:
+    return base64.urlsafe_b64encode(_CURSOR.pack(kind, *place)).decode().rstrip("=")
+
+
+def _cursor_of(text: str, asked: bytes) -> tuple[int, int, int, int] | None:
     if not text:
         return None
     try:
         kind, *place = _CURSOR.unpack(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        if kind != order[:1].encode():
+        if kind != asked:
             raise ValueError
     except (ValueError, struct.error, binascii.Error):
         raise Invalid("This is no cursor of this search.", todo="Start at the first page.", where="cursor") from None

@@ -11,7 +11,7 @@ from crosslight.standards.ids import MemberId
 from registry.ask.question import StudyFilter
 from registry.index.model import Holding
 from registry.index.read import Window
-from registry.index.rows import modality_bits, to_ms, to_s
+from registry.index.rows import from_ms, modality_bits, to_ms, to_s
 
 _DAY_S = 86400
 CodeOf = Callable[[MemberId], str]
@@ -25,7 +25,7 @@ def matches(narrow: StudyFilter, holding: Holding, code_of: CodeOf) -> bool:
         and (not narrow.modalities or bool(set(narrow.modalities) & set(record.modalities)))
         and (not narrow.members or code_of(holding.member) in narrow.members)
         and (not narrow.progress or record.progress in narrow.progress)
-        and (narrow.updated_since is None or holding.updated >= narrow.updated_since)
+        and _changed(narrow, holding)
         and _accession(narrow, holding)
         and _dated(narrow, holding)
         and _described(narrow, holding)
@@ -56,6 +56,13 @@ def _dated(narrow: StudyFilter, holding: Holding) -> bool:
     return True
 
 
+def _changed(narrow: StudyFilter, holding: Holding) -> bool:
+    if narrow.updated is None:
+        return True
+    (low, high), at = narrow.updated, to_ms(holding.updated)  # rows are told apart to the millisecond
+    return (low is None or at >= to_ms(low)) and (high is None or from_ms(at) < high)
+
+
 def _described(narrow: StudyFilter, holding: Holding) -> bool:
     """``*`` any characters, ``?`` any one (PS3.4 C.2.2.2.4); case does not count. Linear in the text, whatever is asked for."""
     if not narrow.descriptions:
@@ -64,16 +71,19 @@ def _described(narrow: StudyFilter, holding: Holding) -> bool:
     return any(wildcard_matches(text.casefold(), description) for text in narrow.descriptions)
 
 
-def window(narrow: StudyFilter, order: str, limit: int, id_of: Callable[[str], MemberId | None]) -> Window | None:
+def window(
+    narrow: StudyFilter, order: str, limit: int, id_of: Callable[[str], MemberId | None], ascending: bool = False
+) -> Window | None:
     """What SQL can narrow by, never less than what matches; None where nothing can match (no such member)."""
-    found = Window(order=order, limit=limit, modalities=modality_bits(narrow.modalities))
+    found = Window(order=order, ascending=ascending, limit=limit, modalities=modality_bits(narrow.modalities))
     if narrow.members:
         ids = tuple(member for code in narrow.members if (member := id_of(code)) is not None)
         if not ids:
             return None
         found = replace(found, members=ids)
-    if narrow.updated_since is not None:
-        found = replace(found, updated_since=to_ms(narrow.updated_since))
+    if narrow.updated is not None:
+        since, before = (to_ms(at) if at is not None else None for at in narrow.updated)
+        found = replace(found, updated_low=since, updated_high=before)
     low, high = _bounds(narrow)
     return replace(found, low=low, high=high)
 

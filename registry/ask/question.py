@@ -23,7 +23,7 @@ class StudyFilter:
     started: tuple[datetime | None, datetime | None] | None = None  # FHIR/XDS: UTC [low, high)
     descriptions: tuple[str, ...] = ()  # case-insensitive, * and ? wildcards
     progress: tuple[str, ...] = ()
-    updated_since: datetime | None = None
+    updated: tuple[datetime | None, datetime | None] | None = None  # when the index changed it: UTC [low, high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +60,16 @@ class ByObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByPopulation:
-    """A bounded page over the region, newest first, resumable by ``cursor``."""
+    """A bounded page over the region, newest first or ``ascending``, resumable by ``cursor``.
+
+    A row that changes while pages of ascending ``updated`` are read comes again, at its new place; none is passed over.
+    """
 
     filter: StudyFilter
     limit: int = 50
     cursor: str = ""
     order: Literal["started", "updated"] = "started"
+    ascending: bool = False  # studies without a date come last all the same (D22)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from crosslight.runtime.http import CORRELATION, PRINCIPAL, read_limited
 from crosslight.standards.access import Action
 from crosslight.standards.fhir.bundle import Entry, outcome_entry, searchset
 from crosslight.standards.fhir.outcome import Issue, of_parameter, operation_outcome
-from crosslight.standards.fhir.search import Grammar, ResourceSpec, SearchRequest, parse_search
+from crosslight.standards.fhir.search import Grammar, ResourceSpec, SearchRequest, parse_read, parse_search
 from crosslight.standards.fhir.terms import JSON_TYPE, SUBSETTED, Systems
 from crosslight.standards.fhir.wire import Resource, dumps, etag, etag_matches, subset
 from crosslight.standards.problem import Invalid
@@ -120,6 +120,15 @@ class FhirFace:
         )  # fmt: skip
         return Asked(search=parse_search(spec, pairs, grammar), after=after, base=base)
 
+    def wanted(self, request: web.Request, spec: ResourceSpec) -> SearchRequest:
+        """How a read wants its resource.
+
+        Raises:
+            Invalid, TooLarge, NotAcceptable: as the grammar and negotiation say.
+        """
+        require_json(request, request.query.items())
+        return parse_read(spec, request.query.items())
+
     async def _pairs(self, request: web.Request) -> Pairs:
         pairs = tuple((name, value) for name, value in request.query.items())
         if request.method != "POST":
@@ -162,7 +171,17 @@ class FhirFace:
         shown = [f"{one.resource.id}/{one.resource.version}" for one in entries if one.mode != "outcome"]
         disputed = ",".join(sorted(notice.member_code for notice in answer.disputed))
         states = [answer.coverage.states_key(), disputed, ",".join(asked.search.ignored)]
-        text = "\x1f".join([*shown, *states, str(total), str("next" in links), str(asked.after), str(asked.search.elements)])
+        text = "\x1f".join(
+            [
+                *shown,
+                *states,
+                str(total),
+                str("next" in links),
+                str(asked.after),
+                str(asked.search.elements),
+                asked.search.summary,
+            ]
+        )
         tag = f'W/"{hashlib.sha256(text.encode()).hexdigest()[:24]}"'
         body = searchset(entries, links=links, total=total)
         return self.respond(request, body, tag=tag, coverage=answer.coverage, pretty=asked.search.pretty)
@@ -179,17 +198,18 @@ class FhirFace:
             return web.Response(status=304, headers=headers)
         return web.Response(body=dumps(body, pretty=pretty), content_type=JSON_TYPE, charset="utf-8", headers=headers)
 
-    def resource(self, request: web.Request, resource: Resource, coverage: Coverage) -> web.Response:
+    def resource(self, request: web.Request, resource: Resource, coverage: Coverage, wanted: SearchRequest) -> web.Response:
         """One resource as read."""
-        pretty = request.query.get("_pretty") == "true"
-        response = self.respond(request, resource, tag=etag(resource), coverage=coverage, pretty=pretty)
+        response = self.respond(request, resource, tag=etag(resource), coverage=coverage, pretty=wanted.pretty)
         updated = resource["meta"].get("lastUpdated")
         if updated:
             response.last_modified = updated_at(updated)
         return response
 
     def cut(self, spec: ResourceSpec, search: SearchRequest, resource: Resource) -> Resource:
-        """``resource`` as ``_elements`` asks."""
+        """``resource`` as ``_elements`` or ``_summary=text`` asks."""
+        if search.summary == "text":
+            return subset(resource, ("text",), spec.mandatory, SUBSETTED)
         return subset(resource, search.elements, spec.mandatory, SUBSETTED) if search.elements else resource
 
 
@@ -199,8 +219,13 @@ def updated_at(instant: str) -> datetime:
 
 
 def search_issues(search: SearchRequest) -> list[Issue]:
-    """What a lenient search did not use."""
-    return [
+    """What a search did not use."""
+    words = "was not used: it narrows nothing, and totals are exact."
+    noted = [
+        Issue(severity="information", code="not-supported", text=f"{name} {words}", location=of_parameter(name))
+        for name in search.noted
+    ]
+    return noted + [
         Issue(severity="warning", code="not-supported", text=f"{name} was not used: this search is wider than was asked for.",
               location=of_parameter(name))
         for name in search.ignored

@@ -18,7 +18,6 @@ from registry.ask.question import Answer, DirectoryQuestion
 from registry.fhir.complete import completeness
 from registry.fhir.face import FIND_ID, FhirFace, search_issues
 from registry.fhir.facts import Facts, id_part
-from registry.fhir.negotiate import require_json
 from registry.fhir.table import ENDPOINT, ORGANIZATION
 
 _STATUS = "http://hl7.org/fhir/endpoint-status"
@@ -75,11 +74,11 @@ class DirectoryHandlers:
     async def read(self, request: web.Request) -> web.Response:
         """``GET /fhir/{type}/{id}``."""
         face, key = self._face, request.match_info["id"]
-        require_json(request, request.query.items())
+        wanted = face.wanted(request, self._spec)
         async with face.question(request, "read", DirectoryQuestion()) as answer:
             for resource in self._all(face.facts(request), answer):
                 if resource["id"] == key:
-                    return face.resource(request, resource, answer.coverage)
+                    return face.resource(request, face.cut(self._spec, wanted, resource), answer.coverage, wanted)
             raise NotFound(f"There is no {self._spec.type} with this id.", todo=FIND_ID, where=f"{self._spec.type}.id")
 
     async def search(self, request: web.Request) -> web.Response:

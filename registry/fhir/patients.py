@@ -13,7 +13,6 @@ from registry.ask.question import Patients, PatientSelector
 from registry.fhir.complete import completeness
 from registry.fhir.face import FIND_ID, FhirFace, search_issues
 from registry.fhir.facts import id_part
-from registry.fhir.negotiate import require_json
 from registry.fhir.plan import patient_selector
 from registry.fhir.table import PATIENT
 
@@ -29,13 +28,13 @@ class PatientHandlers:
     async def read(self, request: web.Request) -> web.Response:
         """``GET /fhir/Patient/{id}``."""
         face, key = self._face, request.match_info["id"]
-        require_json(request, request.query.items())
+        wanted = face.wanted(request, PATIENT)
         async with face.question(request, "read", Patients(patient=PatientSelector(fhir_id=key))) as answer:
             facts = face.facts(request)
             for person in answer.persons:
                 if person.fhir_id == key and person.records:
                     body = patient(facts.person(person), face.systems, incarnation=id_part(answer.incarnation))
-                    return face.resource(request, body, answer.coverage)
+                    return face.resource(request, face.cut(PATIENT, wanted, body), answer.coverage, wanted)
             raise NotFound("There is no Patient with this id.", todo=FIND_ID, where="Patient.id")
 
     async def search(self, request: web.Request) -> web.Response:

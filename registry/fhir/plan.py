@@ -18,6 +18,9 @@ from registry.ask.question import ByObject, ByPatient, ByPopulation, PatientSele
 #: What names a person anywhere: a search with one of these never appears in an address that the server makes.
 SENSITIVE = frozenset({"patient", "subject", "identifier", "accession", "family", "given", "name", "birthdate"})
 
+#: Date parameter -> the part of a filter that it narrows.
+_DATES = {"started": "started", "_lastUpdated": "updated"}
+_Bounds = tuple[datetime | None, datetime | None]
 _OBJECTS = ("_id", "study-instance-uid", "accession", "identifier")
 
 
@@ -121,8 +124,9 @@ class StudyPlanner:
     def _population(self, search: SearchRequest, cursor: str) -> ByPopulation:
         narrowed, used = self._filter(search, text=True)
         over = [c.name for c in search.criteria if id(c) not in used]
-        if search.sort not in ("-started", "-_lastUpdated"):
-            over.append(f"_sort={search.sort}")
+        key = search.sort[0].removeprefix("-")
+        if len(search.sort) > 1 or key not in ("started", "_lastUpdated"):
+            over.append(f"_sort={','.join(search.sort)}")
         if search.summary == "count":
             over.append("_summary=count")
         if over:
@@ -132,8 +136,9 @@ class StudyPlanner:
                 todo="Add a patient, an accession number or a study UID.",
                 where=over[0].partition("=")[0], fhir_code="too-costly",
             )  # fmt: skip
-        order: Any = "started" if search.sort == "-started" else "updated"
-        return ByPopulation(filter=narrowed, limit=search.count, cursor=cursor, order=order)
+        ascending = not search.sort[0].startswith("-")
+        order: Any = "started" if key == "started" else "updated"
+        return ByPopulation(filter=narrowed, limit=search.count, cursor=cursor, order=order, ascending=ascending)
 
     def _filter(self, search: SearchRequest, *, text: bool) -> tuple[StudyFilter, set[int]]:
         """What the index can narrow by, never less than matches; and the criteria (by id) that are in it."""
@@ -142,7 +147,7 @@ class StudyPlanner:
         for criterion in search.criteria:
             narrowed = self._narrow(criterion, parts, text=text)
             parts |= narrowed
-            if narrowed or _is_everywhere(criterion):
+            if narrowed or _is_everywhere(criterion) or _is_any_date(criterion):
                 used.add(id(criterion))
         return StudyFilter(**parts), used
 
@@ -161,11 +166,10 @@ class StudyPlanner:
             names = {"registered": "arriving", "available": "complete"}
             known = tuple(names[code] for code in tokens if code in names)
             return {"progress": known} if known else {}
-        if criterion.name == "started":
-            return _bounded(criterion, parts.get("started", (None, None)))
-        if criterion.name == "_lastUpdated":
-            low = _bounded(criterion, (parts.get("updated_since"), None)).get("started", (None, None))[0]
-            return {"updated_since": low} if low is not None else {}
+        if criterion.name in _DATES:
+            part = _DATES[criterion.name]
+            bounds = _bounded(criterion, parts.get(part, (None, None)))
+            return {} if bounds == (None, None) else {part: bounds}
         if criterion.name == "description" and text and "descriptions" not in parts:
             return {
                 "descriptions": tuple(
@@ -185,17 +189,20 @@ def _pattern(text: str, modifier: str) -> str:
     return {"exact": text, "contains": f"*{text}*"}.get(modifier, f"{text}*")
 
 
-def _bounded(criterion: Criterion, now: tuple[datetime | None, datetime | None]) -> dict[str, Any]:
-    """``started`` narrowed by one criterion's values (OR: the widest of them) within ``now``."""
+def _is_any_date(criterion: Criterion) -> bool:
+    """Whether it is a date that bounds neither end (``ne``): rows are read one by one."""
+    return criterion.name in _DATES and not criterion.modifier
+
+
+def _bounded(criterion: Criterion, now: _Bounds) -> _Bounds:
+    """``now`` narrowed by one criterion's values (OR: the widest of them)."""
     bounds = [v.bounds() for v in criterion.values if isinstance(v, DateValue)]
     lows, highs = [b[0] for b in bounds], [b[1] for b in bounds]
     low = None if None in lows else min(x for x in lows if x is not None)
     high = None if None in highs else max(x for x in highs if x is not None)
-    if low is None and high is None:
-        return {}
     both_low = max(x for x in (low, now[0]) if x is not None) if low or now[0] else None
     both_high = min(x for x in (high, now[1]) if x is not None) if high or now[1] else None
-    return {"started": (both_low, both_high)}
+    return both_low, both_high
 
 
 def patient_selector(search: SearchRequest, planner: StudyPlanner) -> PatientSelector:

@@ -19,28 +19,33 @@ from crosslight.standards.fhir.search import SearchRequest
 from crosslight.standards.fhir.times import safe_interval
 from crosslight.standards.fhir.wire import Rendered, Resource, render
 from crosslight.standards.problem import Gone, Invalid, NotFound
-from registry.ask.question import Answer, ByObject
+from registry.ask.question import Answer, ByObject, ByPopulation
 from registry.fhir.cache import RenderCache
 from registry.fhir.complete import completeness
 from registry.fhir.face import FIND_ID, Asked, FhirFace, search_issues
 from registry.fhir.facts import Facts, id_part
-from registry.fhir.negotiate import require_json
+from registry.fhir.plan import Plan
 from registry.fhir.table import IMAGING_STUDY
 
+_LATE = (
+    "Changes are listed once they are committed, which may be seconds after their time: begin the next window a minute before "
+    "this one ends."
+)
 _UNDATED = datetime(1, 1, 1, tzinfo=UTC)
 
 
-def sort_key(holding: HoldingFacts, sort: str) -> tuple[Any, ...]:
-    """Ascending order of rows for ``_sort``: undated last either way (D22), the id to break ties."""
-    if sort == "_id":
-        return (0, 0, holding.fhir_id)
-    sign = -1 if sort.startswith("-") else 1
-    if sort.endswith("_lastUpdated"):
-        return (0, sign * round(holding.updated.timestamp() * 1_000_000), holding.fhir_id)
+def sort_key(holding: HoldingFacts, sort: tuple[str, ...]) -> list[Any]:
+    """Ascending order of rows for ``_sort``, as JSON keeps it: undated last either way (D22), the id to break ties."""
+    return [*(_sort_part(holding, key.removeprefix("-"), -1 if key.startswith("-") else 1) for key in sort), holding.fhir_id]
+
+
+def _sort_part(holding: HoldingFacts, key: str, sign: int) -> list[Any]:
+    if key == "_id":
+        return [sign * ord(char) for char in holding.fhir_id]  # ids are of one length
+    if key == "_lastUpdated":
+        return [0, sign * round(holding.updated.timestamp() * 1_000_000)]
     interval = safe_interval(holding.record.time)
-    if interval is None:
-        return (1, 0, holding.fhir_id)
-    return (0, sign * round((interval[0] - _UNDATED).total_seconds() * 1_000_000), holding.fhir_id)
+    return [1, 0] if interval is None else [0, sign * round((interval[0] - _UNDATED).total_seconds() * 1_000_000)]
 
 
 class StudyHandlers:
@@ -52,13 +57,13 @@ class StudyHandlers:
     async def read(self, request: web.Request) -> web.Response:
         """``GET /fhir/ImagingStudy/{id}``: 410 for one that was here."""
         face, key = self._face, request.match_info["id"]
-        require_json(request, request.query.items())
+        wanted = face.wanted(request, IMAGING_STUDY)
         async with face.question(request, "read", ByObject(fhir_ids=(key,))) as answer:
             facts = face.facts(request)
             for holding in answer.holdings:
                 if holding.fhir_id == key and holding.state == "approved":
                     body = imaging_study(facts.holding(answer, holding), facts.region, face.systems)
-                    return face.resource(request, body, answer.coverage)
+                    return face.resource(request, face.cut(IMAGING_STUDY, wanted, body), answer.coverage, wanted)
             if key in answer.gone or any(h.fhir_id == key for h in answer.holdings):
                 raise Gone("This study is no longer held here.", where="ImagingStudy.id")
             raise NotFound("There is no ImagingStudy with this id.", todo=FIND_ID, where="ImagingStudy.id")
@@ -76,7 +81,7 @@ class StudyHandlers:
             total: int | None = None
             if plan.bounded:
                 rows, total, after = _page(rows, asked)
-            return self._answer(request, asked, answer, facts, rows, total, after)
+            return self._answer(request, asked, answer, facts, rows, total, after, plan)
 
     def _answer(
         self,
@@ -87,10 +92,13 @@ class StudyHandlers:
         rows: list[HoldingFacts],
         total: int | None,
         after: Any,
+        plan: Plan,
     ) -> web.Response:
         face, search = self._face, asked.search
         found = total if total is not None else (None if rows or after else 0)
         issues = completeness(answer.coverage, answer.disputed, found=found) + search_issues(search) + _total_issue(search, total)
+        if isinstance(plan.question, ByPopulation) and plan.question.order == "updated" and plan.question.ascending:
+            issues.append(Issue(severity="information", code="informational", text=_LATE))
         entries = [] if search.summary == "count" else self._entries(answer, asked, facts, rows)
         entries.append(face.outcome(request, issues))
         links = face.links(request, IMAGING_STUDY, asked, after if search.summary != "count" else None)
@@ -107,7 +115,7 @@ class StudyHandlers:
 
     def _entries(self, answer: Answer, asked: Asked, facts: Facts, rows: list[HoldingFacts]) -> list[Entry]:
         face, search = self._face, asked.search
-        if search.elements:
+        if search.elements or search.summary == "text":
             studies = [render(face.cut(IMAGING_STUDY, search, imaging_study(r, facts.region, face.systems))) for r in rows]
         else:
             writer = StudyWriter(facts.region, face.systems)
@@ -125,11 +133,11 @@ def _page(rows: list[HoldingFacts], asked: Asked) -> tuple[list[HoldingFacts], i
     search, total = asked.search, len(rows)
     rows = sorted(rows, key=lambda row: sort_key(row, search.sort))
     if asked.after is not None:
-        if not isinstance(asked.after, list) or len(asked.after) != 3:
+        if not isinstance(asked.after, list) or len(asked.after) != len(search.sort) + 1:
             raise Invalid("The page link belongs to another search.", where="_page", fhir_code="value")
-        rows = [row for row in rows if sort_key(row, search.sort) > tuple(asked.after)]
+        rows = [row for row in rows if sort_key(row, search.sort) > asked.after]
     page = rows[: search.count]
-    after = list(sort_key(page[-1], search.sort)) if page and len(rows) > len(page) else None
+    after = sort_key(page[-1], search.sort) if page and len(rows) > len(page) else None
     return page, total, after
 
 

@@ -12,13 +12,14 @@ _PERSON = ("Patient",)
 IMAGING_STUDY = ResourceSpec(
     type="ImagingStudy",
     doc="One for each member that holds the study, with that member's Endpoint and custodian. Series, never instances.",
-    sorts=("-started", "started", "-_lastUpdated", "_lastUpdated", "_id"),
-    includes=(
-        "ImagingStudy:patient",
-        "ImagingStudy:subject",
-        "ImagingStudy:endpoint",
-        "ImagingStudy:custodian",
-    ),
+    sorts=("started", "_lastUpdated", "_id"),
+    default_sort=("-started",),
+    includes={
+        "ImagingStudy:patient": "Patient",
+        "ImagingStudy:subject": "Patient",
+        "ImagingStudy:endpoint": "Endpoint",
+        "ImagingStudy:custodian": "Organization",
+    },
     mandatory=MANDATORY,
     params=(
         ParamSpec(name="_id", type="token", doc="Logical id."),
@@ -60,7 +61,7 @@ PATIENT = ResourceSpec(
 ENDPOINT = ResourceSpec(
     type="Endpoint",
     doc="DICOMweb roots: the region's gateway, and each member's own.",
-    includes=("Endpoint:organization",),
+    includes={"Endpoint:organization": "Organization"},
     mandatory=frozenset({"status", "connectionType", "payloadType", "address"}),
     params=(
         ParamSpec(name="_id", type="token", doc="Logical id."),
@@ -73,7 +74,7 @@ ENDPOINT = ResourceSpec(
 ORGANIZATION = ResourceSpec(
     type="Organization",
     doc="The region and its members, under their organisation codes.",
-    includes=("Organization:endpoint",),
+    includes={"Organization:endpoint": "Endpoint"},
     params=(
         ParamSpec(name="_id", type="token", doc="Logical id."),
         ParamSpec(name="identifier", type="token", doc="Organisation code."),

@@ -45,14 +45,16 @@ PersonOf = Callable[[Collection[RecordKey]], dict[RecordKey, int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """A page of holdings over all patients, newest first: what SQL narrows by before the exact filter runs."""
+    """A page of holdings over all patients, newest first or ``ascending``: what SQL narrows by before the exact filter runs."""
 
     order: str = "started"  # or updated
+    ascending: bool = False
     members: tuple[MemberId, ...] = ()
     modalities: int = 0  # bits; 0 = any
     low: int | None = None  # of ``started``, Unix seconds
     high: int | None = None
-    updated_since: int | None = None  # Unix milliseconds
+    updated_low: int | None = None  # Unix milliseconds
+    updated_high: int | None = None
     undated: bool = False  # only studies without a date
     after: tuple[int, int, int, int] | None = None  # order value, record key, study hash, member
     limit: int = 100
@@ -221,7 +223,7 @@ class Reader:
     # --- by population ---------------------------------------------------------------------------------------------
 
     def window(self, tx: Tx, w: Window) -> list[Loaded]:
-        """One page of approved holdings, newest first; ties by key, so that a cursor resumes exactly."""
+        """One page of approved holdings in the window's order; ties by key, so that a cursor resumes exactly."""
         column, bucket = ("started", "h.started / 86400") if w.order == "started" else ("updated", "h.updated / 1000")
         where, params = [f"h.flags & {DEPRECATED} = 0"], []
         if w.members:
@@ -240,14 +242,16 @@ class Reader:
         if w.undated:
             where += ["h.started = ?", "h.started / 86400 = ?"]
             params += [UNDATED, _divided(UNDATED, DAY_S)]
-        if w.updated_since is not None:
-            where += ["h.updated >= ?", "h.updated / 1000 >= ?"]
-            params += [w.updated_since, _divided(w.updated_since, 1000)]
+        for value, sign in ((w.updated_low, ">="), (w.updated_high, "<=")):
+            if value is not None:
+                where += [f"h.updated {sign} ?", f"h.updated / 1000 {sign} ?"]
+                params += [value, _divided(value, 1000)]
+        beyond, way = (">", "ASC") if w.ascending else ("<", "DESC")
         if w.after is not None:
-            where += [f"{bucket} <= ?", f"(h.{column}, h.record_key, h.study_hash, h.member_id) < (?, ?, ?, ?)"]
+            where += [f"{bucket} {beyond}= ?", f"(h.{column}, h.record_key, h.study_hash, h.member_id) {beyond} (?, ?, ?, ?)"]
             params += [_divided(w.after[0], DAY_S if w.order == "started" else 1000), *w.after]
-        order = f"ORDER BY {bucket} DESC, h.{column} DESC, h.record_key DESC, h.study_hash DESC, h.member_id DESC"
-        return self.select(tx, " AND ".join(where), params, f"{order} LIMIT {int(w.limit)}")
+        by = ", ".join(f"{name} {way}" for name in (bucket, f"h.{column}", "h.record_key", "h.study_hash", "h.member_id"))
+        return self.select(tx, " AND ".join(where), params, f"ORDER BY {by} LIMIT {int(w.limit)}")
 
     # --- versions and conflicts --------------------------------------------------------------------------------------
 

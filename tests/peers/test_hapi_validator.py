@@ -30,6 +30,10 @@ QUESTIONS = [
     ("ImagingStudy?started=ge2020", 200),
     ("ImagingStudy?started=ge2020&_count=3", 200),
     ("ImagingStudy?_sort=-_lastUpdated", 200),
+    ("ImagingStudy?_sort=_lastUpdated&_lastUpdated=ge2020&_lastUpdated=lt2100&_count=4", 200),
+    (f"ImagingStudy?{WHO}&_summary=text", 200),
+    (f"ImagingStudy?{WHO}&_sort=-started,_id&_include=ImagingStudy:patient:Patient", 200),
+    (f"ImagingStudy?{WHO}&_count=0&_totalMethod=count", 200),
     ("ImagingStudy?identifier=urn:dicom:uid|urn:oid:1.2.9.1", 200),
     (f"Patient?identifier={NHS_SYSTEM}|{NUMBER}", 200),
     ("Endpoint?_include=Endpoint:organization", 200),
@@ -40,6 +44,7 @@ QUESTIONS = [
     ("ImagingStudy?_sort=bogus", 400),
     ("Patient?name=Smith", 400),
     ("ImagingStudy/none", 404),
+    ("ImagingStudy/none?bogus=1", 400),
     ("Nope", 404),
     ("Endpoint/none?_format=xml", 406),
 ]

@@ -227,6 +227,56 @@ async def test_count_elements_and_total(region: Region) -> None:
     assert one["meta"]["tag"][0]["code"] == "SUBSETTED"
 
 
+@pytest.mark.parametrize("kind", ["ImagingStudy", "Patient", "Endpoint", "Organization"])
+async def test_a_read_applies_its_parameters_or_refuses_them(region: Region, kind: str) -> None:
+    params = {"Patient": {"identifier": f"{SYSTEM}|{NUMBER}"}, "ImagingStudy": QUERY}.get(kind, {})
+    whole = resources(await region.get(kind, params=params))[0]
+    path = f"{kind}/{whole['id']}"
+    assert await region.get(path, params={"_summary": "true", "_pretty": "true"}) == whole
+    some = next(name for name in whole if name not in ("resourceType", "id", "meta"))
+    cut = await region.get(path, params={"_elements": some})
+    assert cut[some] == whole[some]
+    assert cut["meta"]["tag"][0]["code"] == "SUBSETTED"
+    assert set(cut) < set(whole)
+    text = await region.get(path, params={"_summary": "text"})
+    assert text["meta"]["tag"][0]["code"] == "SUBSETTED"
+    assert set(text) <= set(cut) | {"status", "subject", "connectionType", "payloadType", "address"}
+    searched = resources(await region.get(kind, params={**params, "_summary": "text"}))[0]
+    assert searched == text, "search and read cut alike"
+    for name, value in (("bogus", "1"), ("_summary", "count"), ("_include", "*"), ("_count", "1")):
+        outcome = await region.get(path, 400, params={name: value})
+        assert outcome["issue"][0]["location"] == [f"http.{name}"]
+
+
+@pytest.mark.parametrize("sort", ["-started,_id", "-started,-_lastUpdated", "_lastUpdated,-_id", "-_id", "started,_id"])
+async def test_pages_in_the_order_of_several_keys(region: Region, sort: str) -> None:
+    whole = resources(await region.get("ImagingStudy", params={**QUERY, "_sort": sort}))
+    values = {
+        "started": lambda s: s.get("started", "9"),
+        "_id": lambda s: s["id"],
+        "_lastUpdated": lambda s: s["meta"]["lastUpdated"],
+    }
+    ordered = whole
+    for key in reversed(sort.split(",")):
+        value, undated = values[key.removeprefix("-")], [s for s in ordered if key.endswith("started") and "started" not in s]
+        ordered = sorted((s for s in ordered if s not in undated), key=value, reverse=key.startswith("-")) + undated
+    assert [s["id"] for s in whole] == [s["id"] for s in ordered]
+    seen, bundle = [], await region.get("ImagingStudy", params={**QUERY, "_sort": sort, "_count": "2"})
+    while True:
+        seen += resources(bundle)
+        following = [link["url"] for link in bundle["link"] if link["relation"] == "next"]
+        if not following:
+            break
+        async with region.http.get(following[0]) as response:
+            bundle = await response.json(content_type=None)
+    assert seen == whole
+
+
+async def test_several_keys_have_no_index_over_the_region(region: Region) -> None:
+    outcome = await region.get("ImagingStudy", 400, params={"_sort": "-started,_id"})
+    assert (outcome["issue"][0]["code"], outcome["issue"][0]["location"]) == ("too-costly", ["http._sort"])
+
+
 async def test_read_etag_and_head(region: Region) -> None:
     one = resources(await region.get("ImagingStudy", params=QUERY))[0]
     address = f"{region.base}/fhir/ImagingStudy/{one['id']}"
@@ -431,6 +481,7 @@ async def test_fhirpy_follows_pages(region: Region) -> None:
     search = client.resources("ImagingStudy").search(**{"patient.identifier": f"{SYSTEM}|{NUMBER}", "started__ge": "2024-07-02"})
     found = await search.limit(2).fetch_all()
     assert sum(r.resource_type == "ImagingStudy" for r in found) == 6
+    assert await search.count() == 6
     who = await client.resources("Patient").search(identifier=f"{SYSTEM}|{NUMBER}").first()
     assert who is not None
     again = await client.reference("Patient", who["id"]).to_resource()

@@ -161,7 +161,7 @@ async def test_more_than_the_limit_is_said(tmp_path: Path) -> None:
         (ONE + "/frames/2/rendered", "", 404, "frame 2"),
         ("/studies/1.2.1", "application/dicom", 406, "multipart/related"),  # two instances do not fit one part
         ("/studies/1.2.1", DICOM_PARTS + "; transfer-syntax=1.2.840.10008.1.2.4.50", 406, "transfer-syntax"),
-        ("/nothing", "", 404, "Not Found"),
+        ("/nothing", "", 404, "nothing at this address"),
     ],
 )
 async def test_refusals(node: Served, path: str, accept: str, status: int, word: str) -> None:

@@ -21,8 +21,10 @@ from crosslight.runtime.http import ErrorRenderers
 from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.ids import MemberId, Version
+from crosslight.standards.problem import Invalid
 from crosslight.standards.study import StudyRecord, StudyTime
 from registry.ask.ask import Ask
+from registry.ask.question import ByPopulation, StudyFilter
 from registry.dicomweb.config import DicomwebConfig
 from registry.dicomweb.face import DicomwebFace
 from registry.dicomweb.face import routes as dicomweb_routes
@@ -171,6 +173,104 @@ async def test_criteria_on_the_real_index(registry: Registry) -> None:
     )
     assert sum(e["search"]["mode"] == "match" for e in region_wide["entry"]) == 1
     assert len(await registry.get("dicomweb/studies", params={"StudyDate": "20240701", "ModalitiesInStudy": "CT"})) == 1
+
+
+async def pages(registry: Registry, **params: str) -> list[dict[str, Any]]:
+    """Every study of a search of the whole region, page by page."""
+    found: list[dict[str, Any]] = []
+    bundle = await registry.get("fhir/ImagingStudy", params=params)
+    while True:
+        found += [e["resource"] for e in bundle["entry"] if e["search"]["mode"] == "match"]
+        following = [link["url"] for link in bundle["link"] if link["relation"] == "next"]
+        if not following:
+            return found
+        async with registry.http.get(following[0]) as response:
+            bundle = json.loads(await response.read())
+
+
+def changed(study: dict[str, Any]) -> str:
+    return str(study["meta"]["lastUpdated"])
+
+
+async def several(registry: Registry) -> None:
+    """Studies of three trusts and two people, one without a date."""
+    for seed in range(1, 10):
+        changes: dict[str, Any] = {"time": StudyTime()} if seed == 4 else {}
+        await registry.publish(*at(registry, 1 + seed % 3, seed, who=NUMBER if seed % 2 else OTHER, **changes))
+
+
+async def test_oldest_changes_first_and_every_window(registry: Registry) -> None:
+    await several(registry)
+    everything = await pages(registry, _sort="_lastUpdated")
+    assert len({s["id"] for s in everything}) == len(everything) == 9
+    assert [changed(s) for s in everything] == sorted(changed(s) for s in everything)
+    for count in ("1", "2", "4", "9"):
+        assert await pages(registry, _sort="_lastUpdated", _count=count) == everything, count
+        assert await pages(registry, _sort="-_lastUpdated", _count=count) == everything[::-1], count
+    for at_ in sorted({changed(s) for s in everything}):
+        expected = {
+            "lt": [s for s in everything if changed(s) < at_], "eb": [s for s in everything if changed(s) < at_],
+            "le": [s for s in everything if changed(s) <= at_], "ge": [s for s in everything if changed(s) >= at_],
+            "gt": [s for s in everything if changed(s) > at_], "sa": [s for s in everything if changed(s) > at_],
+            "eq": [s for s in everything if changed(s) == at_], "ne": [s for s in everything if changed(s) != at_],
+        }  # fmt: skip
+        for prefix, wanted in expected.items():
+            for sort, order in (("_lastUpdated", wanted), ("-_lastUpdated", wanted[::-1])):
+                got = await pages(registry, _lastUpdated=f"{prefix}{at_}", _sort=sort, _count="2")
+                assert [s["id"] for s in got] == [s["id"] for s in order], (prefix, sort)
+    low, high = changed(everything[2]), changed(everything[6])
+    params = [("_lastUpdated", f"ge{low}"), ("_lastUpdated", f"lt{high}"), ("_sort", "_lastUpdated")]
+    bundle = await registry.get("fhir/ImagingStudy", params=params)
+    got = [e["resource"] for e in bundle["entry"] if e["search"]["mode"] == "match"]
+    assert got == [s for s in everything if low <= changed(s) < high]
+    assert "a minute before" in json.dumps(bundle["entry"][-1]), "where the next window begins"
+
+
+async def test_what_changes_while_pages_are_read_is_seen_again(registry: Registry) -> None:
+    await several(registry)
+    before = await pages(registry, _sort="_lastUpdated")
+    bundle = await registry.get("fhir/ImagingStudy", params={"_sort": "_lastUpdated", "_count": "3"})
+    home, seen = at(registry, 2, 1)
+    await registry.publish(home, grown(seen, 7), replaces=1)
+    home, unseen = at(registry, 1 + 8 % 3, 8, who=OTHER)
+    await registry.publish(home, grown(unseen, 7), replaces=8)
+    found = [e["resource"] for e in bundle["entry"] if e["search"]["mode"] == "match"]
+    async with registry.http.get(next(link["url"] for link in bundle["link"] if link["relation"] == "next")) as response:
+        bundle = json.loads(await response.read())
+    found += [e["resource"] for e in bundle["entry"] if e["search"]["mode"] == "match"]
+    while following := [link["url"] for link in bundle["link"] if link["relation"] == "next"]:
+        async with registry.http.get(following[0]) as response:
+            bundle = json.loads(await response.read())
+        found += [e["resource"] for e in bundle["entry"] if e["search"]["mode"] == "match"]
+    assert {s["id"] for s in found} == {s["id"] for s in before}
+    last = {s["id"]: s for s in found}
+    now = {s["id"]: s for s in await pages(registry, _sort="_lastUpdated")}
+    assert last == now, "what was read last of each is what it is now"
+    assert len(found) == 10, "the one that was seen before it changed comes twice"
+
+
+async def test_by_start_either_way_with_the_undated_last(registry: Registry) -> None:
+    await several(registry)
+    for params in ({}, {"started": "ge2000"}, {"started": "lt2100"}):
+        up, down = await pages(registry, _sort="started", _count="2", **params), await pages(registry, _sort="-started", **params)
+        assert "started" not in up[-1]
+        assert "started" not in down[-1]
+        assert [s["id"] for s in up[:-1]] == [s["id"] for s in down[:-1]][::-1]
+        assert len(up) == 9
+    assert len(await pages(registry, started="ne2000-01-01", _count="4")) == 9
+
+
+async def test_a_cursor_is_for_one_way_only(registry: Registry) -> None:
+    await several(registry)
+    question = ByPopulation(filter=StudyFilter(), limit=2, order="updated", ascending=True)
+    async with registry.ask.question(OPEN, face="fhir", action="search", question=question, correlation="c") as answer:
+        cursor = answer.cursor
+    for other in (replace(question, ascending=False), replace(question, order="started")):
+        with pytest.raises(Invalid):
+            async with registry.ask.question(
+                OPEN, face="fhir", action="search", question=replace(other, cursor=cursor), correlation="c"
+            ):
+                pass
 
 
 async def test_life_of_a_study(registry: Registry) -> None:

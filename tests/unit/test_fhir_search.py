@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from crosslight.standards.fhir.search import (
     SearchRequest,
     TokenValue,
     escape,
+    parse_read,
     parse_search,
     split_escaped,
     unescape,
@@ -55,8 +56,9 @@ def ct(**changes: Any) -> StudyRecord:
     return replace(study(patient(RTK, "H1", number=NUMBER), 7, modality="CT"), **changes)
 
 
-def holds(record: StudyRecord, *pairs: tuple[str, str]) -> bool:
+def holds(record: StudyRecord, *pairs: tuple[str, str], updated: datetime | None = None) -> bool:
     facts, region = facts_of(record, RTK, NUMBER)
+    facts = replace(facts, updated=updated or facts.updated)
     return StudyMatcher(region, SYSTEMS).matches(facts, search(*pairs).criteria)
 
 
@@ -131,7 +133,7 @@ def test_references(value: str) -> None:
         ("_sort", "modality", "_sort"),
         ("_count", "-1", "_count"),
         ("_include", "ImagingStudy:basedon", "_include=ImagingStudy:basedon"),
-        ("_summary", "text", "_summary=text"),
+        ("_summary", "most", "_summary=most"),
         ("modality:missing", "maybe", "modality"),
         ("modality", ",", "modality"),
         ("identifier", "a\0b", "identifier"),
@@ -156,7 +158,7 @@ def test_lenient_says_what_it_left_out() -> None:
     found = search(("colour", "red"), ("modality", "CT"), ("_sort", "colour"), lenient=True)
     assert found.ignored == ("colour", "_sort=colour")
     assert [c.name for c in found.criteria] == ["modality"]
-    assert found.sort == "-started"
+    assert found.sort == ("-started",)
     assert found.pairs == (("modality", "CT"), ("_sort", "colour"))
 
 
@@ -166,7 +168,7 @@ def test_controls() -> None:
     )
     assert (found.count, found.sort, found.elements, found.includes) == (
         200,
-        "started",
+        ("started",),
         ("status", "modality"),
         ("ImagingStudy:patient",),
     )
@@ -176,6 +178,79 @@ def test_controls() -> None:
         search(*[("modality", "CT")] * 65)
     with pytest.raises(TooLarge):
         search(("modality", ",".join(["CT"] * 101)))
+
+
+@pytest.mark.parametrize(
+    ("value", "keys"),
+    [
+        ("-started,_id", ("-started", "_id")), ("-started,-_lastUpdated", ("-started", "-_lastUpdated")), ("_id", ("_id",)),
+        ("-_id", ("-_id",)), ("_lastUpdated", ("_lastUpdated",)), ("started,started", ("started",)), ("", ("-started",)),
+        ("started,", ("started",)),
+    ],
+)  # fmt: skip
+def test_sort_is_a_list_of_known_keys(value: str, keys: tuple[str, ...]) -> None:
+    assert search(("_sort", value)).sort == keys
+
+
+@pytest.mark.parametrize("value", ["colour", "started,colour", "--started", "started:x", "-"])
+def test_an_unknown_key_of_sort_is_refused(value: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        search(("_sort", value))
+    assert caught.value.where == "_sort"
+
+
+@pytest.mark.parametrize(
+    ("value", "includes"),
+    [
+        ("ImagingStudy:patient:Patient", ("ImagingStudy:patient",)), ("ImagingStudy:patient", ("ImagingStudy:patient",)),
+        ("ImagingStudy:subject:Patient", ("ImagingStudy:subject",)),
+        ("ImagingStudy:endpoint:Endpoint", ("ImagingStudy:endpoint",)),
+        ("ImagingStudy:custodian:Organization", ("ImagingStudy:custodian",)), ("ImagingStudy:patient:Group", None),
+        ("ImagingStudy:patient:", ("ImagingStudy:patient",)), ("ImagingStudy:patient:Patient:x", None), ("*", None),
+        ("ImagingStudy:endpoint:Patient", None), ("Patient:patient:Patient", None),
+    ],
+)  # fmt: skip
+def test_the_type_of_an_include_must_fit(value: str, includes: tuple[str, ...] | None) -> None:
+    if includes is None:
+        with pytest.raises(Invalid):
+            search(("_include", value))
+        return
+    assert search(("_include", value)).includes == includes
+
+
+def test_how_a_total_is_counted_is_noted_and_not_used() -> None:
+    found = search(("_totalMethod", "count"), ("modality", "CT"))
+    assert (found.noted, found.ignored, [c.name for c in found.criteria]) == (("_totalMethod",), (), ["modality"])
+
+
+def test_summary_text_stands_alone() -> None:
+    assert search(("_summary", "text")).summary == "text"
+    for other in (("_include", "ImagingStudy:patient"), ("_elements", "status")):
+        with pytest.raises(Invalid) as caught:
+            search(("_summary", "text"), other)
+        assert caught.value.where == "_summary"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("bogus", "1"), ("_count", "1"), ("_summary", "count"), ("_include", "ImagingStudy:patient"), ("status", "available"),
+     ("_sort", "_id"), ("bogus", ""), ("_summary", "most"), ("_pretty", "yes")],
+)  # fmt: skip
+def test_a_read_refuses_what_it_does_not_apply(name: str, value: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        parse_read(IMAGING_STUDY, [(name, value)])
+    assert caught.value.where.startswith(name)
+
+
+@given(st.sampled_from(["eq", "ne", "gt", "lt", "ge", "le", "sa", "eb"]), st.integers(-2, 2))
+def test_prefixes_of_a_moment(prefix: Any, after_ms: int) -> None:
+    """A value to the millisecond against what changed so many milliseconds after it."""
+    changed = datetime(2026, 5, 10, 12, 0, 0, 500_000, tzinfo=UTC) + timedelta(milliseconds=after_ms)
+    expected = {
+        "eq": after_ms == 0, "ne": after_ms != 0, "gt": after_ms > 0, "sa": after_ms > 0, "lt": after_ms < 0,
+        "eb": after_ms < 0, "ge": after_ms >= 0, "le": after_ms <= 0,
+    }  # fmt: skip
+    assert holds(ct(), ("_lastUpdated", f"{prefix}2026-05-10T12:00:00.500Z"), updated=changed) is expected[prefix]
 
 
 # --- dates -----------------------------------------------------------------------------------------------------------
@@ -332,9 +407,10 @@ def test_population_is_only_what_the_index_can_bound() -> None:
     for pair in (
         ("bodysite", "CHEST"),
         ("modality:not", "CT"),
-        ("_sort", "started"),
+        ("_sort", "_id"),
+        ("_sort", "started,_id"),
         ("_summary", "count"),
-        ("started", "ne2024"),
+        ("started:missing", "true"),
     ):
         with pytest.raises(Invalid) as caught:
             planner().plan(search(pair))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from crosslight.standards.fhir.facts import HoldingFacts, PersonFacts, RegionFacts, identifiers_of
 from crosslight.standards.fhir.imaging_study import status
@@ -87,7 +87,7 @@ class StudyMatcher:
         self._asked: dict[tuple[int, int], bool] = {}  # (person, value) -> whether it names them; rows share both
         self._rules: dict[str, Callable[[HoldingFacts, Criterion, Value], bool]] = {
             "_id": lambda h, c, v: token_is(v, h.fhir_id, ()),
-            "_lastUpdated": lambda h, c, v: isinstance(v, DateValue) and v.matches((h.updated, h.updated)),
+            "_lastUpdated": lambda h, c, v: isinstance(v, DateValue) and v.matches(_instant(h.updated)),
             "identifier": self._identifier,
             "patient": self._patient,
             "subject": self._patient,
@@ -158,6 +158,12 @@ class StudyMatcher:
             "bodysite": bool(_body_sites(record)),
         }
         return table.get(name, True)
+
+
+def _instant(moment: datetime) -> tuple[datetime, datetime]:
+    """What a moment stands for that is shown to the millisecond."""
+    low = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    return low, low + timedelta(milliseconds=1)
 
 
 def _modalities(record: StudyRecord) -> set[str]:

@@ -6,7 +6,7 @@ CapabilityStatement), not how it is found.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -38,8 +38,9 @@ class ResourceSpec:
 
     type: str
     params: tuple[ParamSpec, ...]
-    sorts: tuple[str, ...] = ()  # first is the default
-    includes: tuple[str, ...] = ()
+    sorts: tuple[str, ...] = ()  # keys that _sort takes, each also with '-'
+    default_sort: tuple[str, ...] = ()
+    includes: Mapping[str, str] = field(default_factory=dict)  # Type:parameter -> the type that it brings
     mandatory: frozenset[str] = frozenset()  # elements that _elements never drops
     doc: str = ""
 
@@ -102,13 +103,14 @@ class SearchRequest:
 
     criteria: tuple[Criterion, ...] = ()
     count: int = 50
-    sort: str = ""
-    summary: Literal["false", "count", "data"] = "false"
+    sort: tuple[str, ...] = ()  # keys, '-' before those that descend
+    summary: Literal["false", "count", "data", "text"] = "false"
     total: Literal["none", "estimate", "accurate"] = "none"
     includes: tuple[str, ...] = ()
     elements: tuple[str, ...] = ()
     pretty: bool = False
     ignored: tuple[str, ...] = ()  # parameters that a lenient search did not use
+    noted: tuple[str, ...] = ()  # parameters that narrow nothing and were not used
     pairs: tuple[tuple[str, str], ...] = ()  # as used, for the links of a page
 
     def of(self, *names: str) -> tuple[Criterion, ...]:
@@ -126,6 +128,11 @@ class Grammar:
     default_count: int = 50
     max_count: int = 200
     sensitive: frozenset[str] = field(default=frozenset())
+
+
+#: Asks how a total is counted: of fhirpy's count(). The total that is given is exact.
+NO_FILTERS = frozenset({"_totalMethod"})
+_READ_CONTROLS = ("_format", "_pretty", "_elements", "_summary")
 
 
 def split_escaped(text: str, separator: str) -> list[str]:
@@ -183,6 +190,25 @@ def parse_search(spec: ResourceSpec, pairs: Iterable[tuple[str, str]], grammar: 
     return reader.done()
 
 
+def parse_read(spec: ResourceSpec, pairs: Iterable[tuple[str, str]]) -> SearchRequest:
+    """Read the parameters of a read (R4 3.1.0.2: ``_summary`` and ``_elements`` apply to it too).
+
+    Raises:
+        Invalid: naming the parameter: a read has no others.
+        TooLarge: as of a search.
+    """
+    given = tuple(pairs)
+    for name, value in given:
+        if name not in _READ_CONTROLS or (name == "_summary" and value == "count"):
+            shown = f"{name}={value}" if name == "_summary" else name
+            raise Invalid(
+                f"A {spec.type} is not read by {shown[:80]}.", why="One resource is read as it is, whole or cut.",
+                todo=f"Known: {', '.join(_READ_CONTROLS)}; search for {spec.type} to use more.", where=name[:80],
+                fhir_code="not-supported",
+            )  # fmt: skip
+    return parse_search(spec, given, Grammar(zone="UTC"))
+
+
 class _Reader:
     def __init__(self, spec: ResourceSpec, grammar: Grammar) -> None:
         self.spec, self.grammar = spec, grammar
@@ -190,6 +216,7 @@ class _Reader:
         self.controls: dict[str, str] = {}
         self.includes: list[str] = []
         self.ignored: list[str] = []
+        self.noted: list[str] = []
         self.pairs: list[tuple[str, str]] = []
 
     def read(self, name: str, value: str) -> None:
@@ -197,11 +224,14 @@ class _Reader:
             if name in self.controls:
                 raise Invalid(f"{name} is given twice.", where=name)
             self.controls[name] = value
+        elif name in NO_FILTERS:
+            self.noted.append(name)
         elif name == "_include":
-            if value not in self.spec.includes:
+            source, _, kind = value.rpartition(":") if value.count(":") == 2 else (value, "", "")
+            if source not in self.spec.includes or kind not in ("", self.spec.includes[source]):
                 self._unknown(f"_include={value[:64]}", f"Known: {', '.join(self.spec.includes) or 'none'}.")
                 return
-            self.includes.append(value)
+            self.includes.append(source)
         else:
             if value == "":  # R4 3.1.1: a parameter without value is not there; but whom it is about is never left open
                 param = self.spec.param(name.partition(".")[0].partition(":")[0])
@@ -286,10 +316,15 @@ class _Reader:
 
     def done(self) -> SearchRequest:
         count = self._count()
-        summary = self._choice("_summary", "false", ("false", "count", "data", "true"))
+        summary = self._choice("_summary", "false", ("false", "count", "data", "true", "text"))
         summary = (
             "data" if summary == "true" else summary
         )  # all that the resources here hold is in their summaries (R4 3.1.1.5.8)
+        if summary == "text" and (self.includes or "_elements" in self.controls):
+            raise Invalid(
+                "_summary=text stands alone.", why="R4 3.1.1.5.8: it is not mixed with _include; and _elements says otherwise.",
+                todo="Leave one out.", where="_summary", fhir_code="value",
+            )  # fmt: skip
         return SearchRequest(
             criteria=tuple(self.criteria),
             count=min(count, self.grammar.max_count),
@@ -300,6 +335,7 @@ class _Reader:
             elements=tuple(e.strip() for e in self.controls.get("_elements", "").split(",") if e.strip()),
             pretty=self._choice("_pretty", "false", ("true", "false")) == "true",
             ignored=tuple(dict.fromkeys(self.ignored)),
+            noted=tuple(dict.fromkeys(self.noted)),
             pairs=tuple(self.pairs),
         )
 
@@ -311,17 +347,17 @@ class _Reader:
             raise Invalid("_count must be a whole number.", where="_count", fhir_code="value")
         return int(text)
 
-    def _sort(self) -> str:
+    def _sort(self) -> tuple[str, ...]:
         wanted = self.controls.get("_sort", "")
-        default = self.spec.sorts[0] if self.spec.sorts else ""
-        if not wanted or wanted in self.spec.sorts:
-            return wanted or default
+        keys = tuple(dict.fromkeys(key.strip() for key in wanted.split(",") if key.strip()))
+        if all(key.removeprefix("-") in self.spec.sorts for key in keys):
+            return keys or self.spec.default_sort
         try:
-            self._unknown(f"_sort={wanted[:64]}", f"Known: {', '.join(self.spec.sorts) or 'none'}.")
+            self._unknown(f"_sort={wanted[:64]}", f"Known: {', '.join(self.spec.sorts) or 'none'}; each also with '-' before it.")
         except CrosslightError as error:
             error.where = "_sort"
             raise
-        return default
+        return self.spec.default_sort
 
     def _choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
         value = self.controls.get(name, default)

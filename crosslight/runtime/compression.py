@@ -1,0 +1,47 @@
+"""Bodies compressed where the caller takes that and it is worth it (RFC 9110 8.4, 12.5.3): JSON, never images or streams."""
+
+from __future__ import annotations
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
+
+from crosslight.runtime.http import Handler
+
+WORTH_BYTES = 4096
+
+
+def takes_gzip(header: str) -> bool:
+    """Whether an Accept-Encoding header takes gzip: by its name, else by ``*``; not with ``q=0``."""
+    weights: dict[str, float] = {}
+    for element in header.lower().split(","):
+        coding, *parameters = (part.strip() for part in element.split(";"))
+        weight = next((p.partition("=")[2] for p in parameters if p.startswith("q=")), "1")
+        try:
+            weights[coding] = float(weight)
+        except ValueError:
+            weights[coding] = 0.0
+    return weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0))) > 0
+
+
+def compress(request: web.Request, response: web.Response) -> None:
+    """Compress ``response`` if its body is JSON and long enough, and say on what that depends."""
+    body = response.body
+    if not isinstance(body, bytes) or len(body) < WORTH_BYTES or not response.content_type.endswith("json"):
+        return
+    vary = response.headers.get(hdrs.VARY, "")
+    response.headers[hdrs.VARY] = f"{vary}, {hdrs.ACCEPT_ENCODING}" if vary else str(hdrs.ACCEPT_ENCODING)
+    if takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
+        response.enable_compression(web.ContentCoding.gzip)
+
+
+def compressed() -> Middleware:
+    """The middleware of a service whose JSON answers are made in memory."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        if isinstance(response, web.Response) and not response.prepared:
+            compress(request, response)
+        return response
+
+    return middleware
