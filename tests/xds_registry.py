@@ -53,6 +53,9 @@ class XdsRegistry:
     directory: MemoryDirectory
     identity: IdentityStore
     audit: AuditLog
+    index: IndexStore
+    ask: Ask
+    acceptor: Acceptor
     url: str = ""
     soap: SoapClient = field(init=False)
     principal: Principal = OPEN
@@ -105,9 +108,9 @@ async def xds_registry(db: Db, *, values: ValueSets | None = None) -> AsyncItera
     await audit.open()
     await identity.open()
     await index.open()
-    made = XdsRegistry(db, directory, identity, audit)
     ask = Ask(db, index, identity, directory, audit, CLOCK, IDS, REGION)
     acceptor = Acceptor(db, index, identity, directory, CLOCK, IDS, REGION)
+    made = XdsRegistry(db, directory, identity, audit, index, ask, acceptor)
     door = Door(directory, made.foreign, audit, ask)
     table: dict[str, Transaction] = {
         adhoc.ACTION_REQUEST: RegistryStoredQuery(ask, REGION),

@@ -150,8 +150,8 @@ class Answering:
     def _with_past(self, loaded: list[Loaded], holdings: list[Holding]) -> list[Holding]:
         wanted = {(h.record_key, h.study_uid, h.member) for h in holdings}
         some = [one for one in loaded if (one.holding.record_key, one.holding.study_uid, one.holding.member) in wanted]
-        past = {(h.record_key, h.study_uid, h.member): h.past for h in self._index.read.with_past(self._tx, some)}
-        return [replace(h, past=past[h.record_key, h.study_uid, h.member]) for h in holdings]
+        whole = {(h.record_key, h.study_uid, h.member): h for h in self._index.read.with_past(self._tx, some)}
+        return [replace(whole[h.record_key, h.study_uid, h.member], conflict=h.conflict) for h in holdings]
 
     def _patients(self, question: Patients) -> Found:
         persons, found = self._select(question.patient, max(1, min(question.limit, MAX_PERSONS)))
@@ -288,8 +288,9 @@ def _has_accession(holding: Holding, asked: Collection[Identifier]) -> bool:
 
 
 def _current_names(holding: Holding) -> set[str]:
-    p = holding.publication
-    return {p.entry_uuid, p.submission_uuid, p.submission_uid, p.has_member_uuid, p.replaces_uuid, p.manifest.document_uid} - {""}
+    current = (holding.publication, *holding.siblings)
+    names = ((p.entry_uuid, p.submission_uuid, p.submission_uid, p.has_member_uuid, p.replaces_uuid) for p in current)
+    return {name for some in names for name in some} | {p.manifest.document_uid for p in current} - {""}
 
 
 def _newest_first(holdings: Iterable[Holding]) -> list[Holding]:

@@ -253,9 +253,8 @@ def _manifests(answer: Answer) -> dict[tuple[int, str], Holding | None]:
         (one.member, one.unique_id): None for one in answer.objects if one.kind == "document" and one.member is not None
     }
     for holding in answer.holdings:
-        found[holding.member, holding.publication.manifest.document_uid] = holding
-        for past in holding.past:
-            found[holding.member, past.publication.manifest.document_uid] = holding
+        for publication in holding.entries:
+            found[holding.member, publication.manifest.document_uid] = holding
     return found
 
 

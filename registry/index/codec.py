@@ -17,7 +17,15 @@ import zstandard
 
 from crosslight.standards.ids import DerivedId, Kind, Version, id_family, study_tag
 from crosslight.standards.problem import StorageError
-from crosslight.standards.study import ManifestFacts, Patient, patient_from_json, patient_to_json
+from crosslight.standards.study import (
+    ManifestFacts,
+    Patient,
+    StudyRecord,
+    patient_from_json,
+    patient_to_json,
+    record_from_json,
+    record_to_json,
+)
 from crosslight.standards.xds.publication import Publication, Source, Status
 from registry.index.arrays import Raw, study_array, study_of
 
@@ -109,8 +117,15 @@ class Codec:
 
     # --- publications ----------------------------------------------------------------------------------------------
 
-    def encode(self, publication: Publication, digest: str, version: Version | None, secret: bytes) -> Stored:
-        """The blobs of a publication in a row whose version column says ``version``."""
+    def encode(
+        self,
+        publication: Publication,
+        digest: str,
+        version: Version | None,
+        secret: bytes,
+        united: StudyRecord | None = None,
+    ) -> Stored:
+        """The blobs of a publication in a row whose version column says ``version``; ``united`` is what the row shows instead."""
         own, manifest = publication.version, publication.manifest
         body, raw, ids = publication_array(publication, digest, secret)
         extra: dict[str, Any] = {}
@@ -122,6 +137,8 @@ class Codec:
             extra["m"] = manifest.extra
         if publication.extras:
             extra["x"] = publication.extras
+        if united is not None:
+            extra["u"] = {name: held for name, held in record_to_json(united).items() if name != "patient"}
         return Stored(body=self._zstd.pack(body, raw), extra=self._zstd.pack(extra) if extra else b"", ids=ids)
 
     def decode(
@@ -151,6 +168,10 @@ class Codec:
             **ids,
         )
         return publication, digest
+
+    def united(self, extra: bytes, patient: Patient) -> StudyRecord:
+        """What a row of several entries shows (``rows.UNITED``)."""
+        return record_from_json({**self._zstd.unpack(extra)[0]["u"], "patient": patient_to_json(patient)})
 
     def study_uid(self, body: bytes) -> str:
         """The study of a row, without the rest."""

@@ -103,13 +103,14 @@ class Flush:
 
     def _names(self, one: Loaded) -> Names:
         publication, secret = one.holding.publication, self._reader.source(one.holding.member)[1]
-        return row_names(publication, one.holding.fhir_id, fold_ids(publication, secret)[1], secret)
+        return row_names(publication, one.holding.record, one.holding.fhir_id, fold_ids(publication, secret)[1], secret)
 
     def _new_names(self, entry: Entry, now: Loaded) -> set[int]:
         before = entry.before
         if not entry.names or before is None or before.row.record_key != now.row.record_key or entry.left:
             return entry.names
-        return entry.names - self._names(before).all()
+        known = self._names(before)
+        return entry.names - (known.more if self._tx.engine == "postgres" else known.all())  # PostgreSQL: others were a column
 
     def _many(self, sql: str, params: list[Any]) -> None:
         if len(params) == 1:

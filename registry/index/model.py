@@ -46,10 +46,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastVersion:
-    """A superseded version: what by-id XDS questions still need (D6)."""
+    """A version that was replaced or deprecated: what by-id XDS questions still need (D6)."""
 
     publication: Publication  # status Deprecated
-    succeeded_by: str  # entry_uuid
+    succeeded_by: str  # entry_uuid; '' where nothing replaced it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class Holding:
 
     member: MemberId
     record_key: RecordKey
-    publication: Publication  # the current version
+    publication: Publication  # the current version; of a foreign source the entry that leads
     state: HoldingState
     digest: str  # content digest of the record (D14)
     revision: int  # the registry's revision of this row: FHIR versionId's middle part (D12)
@@ -66,11 +66,18 @@ class Holding:
     updated: datetime
     conflict: bool = False  # this UID is held elsewhere with another patient, count or digest (D1)
     past: tuple[PastVersion, ...] = ()  # newest first; filled only when a question asks for versions
+    siblings: tuple[Publication, ...] = ()  # Approved beside ``publication``, of a foreign source only; filled as ``past``
+    united: StudyRecord | None = None  # what several Approved entries say together; None: what ``publication`` says
 
     @property
     def record(self) -> StudyRecord:
         """The study."""
-        return self.publication.record
+        return self.united if self.united is not None else self.publication.record
+
+    @property
+    def entries(self) -> tuple[Publication, ...]:
+        """Every DocumentEntry that it is made of, those past last."""
+        return (self.publication, *self.siblings, *(version.publication for version in self.past))
 
     @property
     def version(self) -> Version | None:

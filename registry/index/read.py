@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import MemberId, Oid, hash8, holding_fhir_id
 from crosslight.standards.problem import StorageError
-from crosslight.standards.study import Patient
+from crosslight.standards.study import Patient, StudyRecord
 from crosslight.standards.xds.publication import Publication, Source
 from registry.index.codec import Codec, Stored, publication_ids
 from registry.index.model import Holding, PastVersion, RecordKey
@@ -24,6 +25,7 @@ from registry.index.rows import (
     HOLDING_COLUMNS,
     NAME_COLUMNS,
     UNDATED,
+    UNITED,
     HoldingRow,
     Loaded,
     Tombstone,
@@ -93,9 +95,10 @@ class Reader:
             Stored(body=row.body, extra=row.extra), version_of(row.version), patient, source, secret,
             "Deprecated" if deprecated else "Approved",
         )  # fmt: skip
-        return self.loaded(row, publication, digest)
+        united = self.codec.united(row.extra, patient) if row.flags & UNITED else None
+        return self.loaded(row, publication, digest, united)
 
-    def loaded(self, row: HoldingRow, publication: Publication, digest: str) -> Loaded:
+    def loaded(self, row: HoldingRow, publication: Publication, digest: str, united: StudyRecord | None = None) -> Loaded:
         """A row with a publication that is known already."""
         member = MemberId(row.member_id)
         holding = Holding(
@@ -107,6 +110,7 @@ class Reader:
             revision=row.revision,
             fhir_id=self.fhir_id(member, row.record_key, publication.record.study_uid),
             updated=from_ms(row.updated),
+            united=united,
         )
         return Loaded(row, holding)
 
@@ -153,21 +157,24 @@ class Reader:
         return [one for one in loaded if one.holding.study_uid == wanted[one.row.study_hash]]
 
     def current(self, tx: Tx, member: MemberId, study_uids: Collection[str]) -> dict[str, Loaded]:
-        """The one holding that ``member`` has of each study.
+        """The one holding that ``member``, a node of ours, has of each study.
 
         Raises:
             StorageError: if two of its studies share a hash.
         """
-        return {uid: one for (_, uid), one in self.current_of(tx, [member], study_uids).items()}
+        return {uid: held[0] for (_, uid), held in self.held_by(tx, [member], study_uids).items()}
 
-    def current_of(
+    def held_by(
         self, tx: Tx, members: Collection[MemberId], study_uids: Collection[str]
-    ) -> dict[tuple[MemberId, str], Loaded]:
-        """The one holding that each of these members has of each of these studies. Raises as :meth:`current`."""
+    ) -> dict[tuple[MemberId, str], list[Loaded]]:
+        """What each of these members holds of each of these studies: one, or one for each patient that a foreign source names.
+
+        Raises as :meth:`current`.
+        """
         wanted = {hash8(uid): uid for uid in study_uids}
         if len(wanted) != len(set(study_uids)):
             raise StorageError("Two studies share a key.", why="Their 64-bit hashes are equal.")
-        found: dict[tuple[MemberId, str], Loaded] = {}
+        found: dict[tuple[MemberId, str], list[Loaded]] = {}
         of = [int(member) for member in members]
         for part in chunks(wanted):
             where = f"h.study_hash IN ({marks(part)}) AND h.member_id IN ({marks(of)})"
@@ -175,7 +182,7 @@ class Reader:
                 uid = wanted[one.row.study_hash]
                 if one.holding.study_uid != uid:
                     raise StorageError("Two studies share a key.", why="Their 64-bit hashes are equal.")
-                found[one.holding.member, uid] = one
+                found.setdefault((one.holding.member, uid), []).append(one)
         return found
 
     def by_fhir_ids(self, tx: Tx, fhir_ids: Collection[str]) -> list[Loaded]:
@@ -291,14 +298,14 @@ class Reader:
         versions = [one.holding.publication]
         versions += [publication_of(s, texts[one.row.record_key, s["patient"]], source, secret)[0] for s in states]
         successors = {p.replaces_entry_uuid: p.entry_uuid for p in versions if p.replaces_entry_uuid}
-        past = [
-            PastVersion(
-                publication=p,
-                succeeded_by="" if p.status == "Approved" else successors.get(p.entry_uuid, versions[i].entry_uuid),
-            )
-            for i, p in enumerate(versions[1:])
-        ]
-        return replace(one.holding, past=tuple(past))
+        past, siblings = [], []
+        for newer, p in pairwise(versions):
+            if p.status == "Approved":
+                siblings.append(p)
+                continue
+            after = newer.entry_uuid if p.version is not None else ""  # a node's versions follow each other (D10)
+            past.append(PastVersion(publication=p, succeeded_by=successors.get(p.entry_uuid, after)))
+        return replace(one.holding, past=tuple(past), siblings=tuple(siblings))
 
     def patient_texts(self, tx: Tx, keys: Collection[int]) -> dict[tuple[int, int], Patient]:
         """(record key, n) -> the patient as submitted."""
@@ -338,7 +345,7 @@ class Reader:
 def names_of(holding: Holding) -> set[str]:
     """Every XDS name of a holding and its past versions: its own, not that of what the first one replaced."""
     names: set[str] = set()
-    for publication in (holding.publication, *(p.publication for p in holding.past)):
+    for publication in holding.entries:
         names |= {value for name, value in publication_ids(publication).items() if name != "replaces_entry_uuid" and value}
     return names
 

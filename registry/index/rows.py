@@ -8,12 +8,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
 from crosslight.standards.ids import DerivedId, MemberId, Version, hash8, study_tag
-from crosslight.standards.study import StudyTime
+from crosslight.standards.study import StudyRecord, StudyTime
 from crosslight.standards.xds.publication import Publication
 from registry.index.model import Holding, RecordKey
 
 T = TypeVar("T")
-DEPRECATED, ARRIVING, OTHER_DIGEST = 1, 2, 4  # holding.flags; 4: the digest is not the holder's own
+DEPRECATED, ARRIVING, OTHER_DIGEST, UNITED = (
+    1,
+    2,
+    4,
+    8,
+)  # holding.flags; 4: the digest is not the holder's own; 8: of several entries
 UNDATED = -(1 << 40)  # holding.started of a study without a readable date: sorts last
 DATED = UNDATED + 1  # the least start that is one
 DAY_S = 86400
@@ -160,12 +165,12 @@ class Names:
         return ({self.tag, self.fhir, self.accession} | self.more) - {0}
 
 
-def row_names(publication: Publication, fhir_id: str, stated: dict[str, str], secret: bytes) -> Names:
-    """The names of a holding.
+def row_names(publication: Publication, record: StudyRecord, fhir_id: str, stated: dict[str, str], secret: bytes) -> Names:
+    """The names of a holding that shows ``record``.
 
     ``stated`` are the ids that do not follow from version and tag (``codec.fold_ids``): each is a name of its own.
     """
-    record, tag = publication.record, 0
+    tag = 0
     if publication.version is not None:
         tag = tag_hash(bytes.fromhex(stated["tag"]) if "tag" in stated else study_tag(secret, record.study_uid))
     accessions = [accession_hash(a.value) for a in record.accessions]

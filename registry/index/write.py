@@ -13,16 +13,18 @@ from crosslight.runtime.db import Tx
 from crosslight.standards.census import EMPTY
 from crosslight.standards.ids import MemberId, Version, hash8
 from crosslight.standards.problem import StorageError
-from crosslight.standards.study import Patient
-from crosslight.standards.xds.publication import Publication
+from crosslight.standards.study import Patient, StudyRecord
+from crosslight.standards.xds.publication import Publication, Status
+from registry.index.entries import arranged, together, with_status
 from registry.index.flush import Entry, Flush
 from registry.index.model import Change, ChangeKind, RecordKey
-from registry.index.past import State
+from registry.index.past import State, publication_of, state_of
 from registry.index.read import Reader
 from registry.index.rows import (
     ARRIVING,
     DEPRECATED,
     OTHER_DIGEST,
+    UNITED,
     HoldingRow,
     Loaded,
     Tombstone,
@@ -46,7 +48,7 @@ class Work:
 
     def __init__(self, reader: Reader, tx: Tx, now: datetime) -> None:
         self._reader, self.tx, self._now = reader, tx, now
-        self._entries: dict[tuple[MemberId, str], Entry] = {}
+        self._entries: dict[tuple[MemberId, str], list[Entry]] = {}
         self._texts: dict[tuple[int, Patient], int] = {}
         self._new_texts: list[tuple[int, int, bytes]] = []
         self._cursors: dict[MemberId, int] = {}
@@ -87,17 +89,31 @@ class Work:
         if not wanted:
             return
         members, uids = sorted({member for member, _ in wanted}), {uid for _, uid in wanted}
-        current = self._reader.current_of(self.tx, members, uids)
+        held = self._reader.held_by(self.tx, members, uids)
         stones = self._reader.tombstones(self.tx, members, uids)
         for place in wanted:
-            loaded = current.get(place)
-            self._entries[place] = Entry(*place, loaded, loaded, stones.get(place, []))
+            found: list[Loaded | None] = [*held.get(place, ())]
+            self._entries[place] = [Entry(*place, one, one, list(stones.get(place, []))) for one in found or [None]]
 
-    def entry(self, member: MemberId, study_uid: str) -> Entry:
-        """What ``member`` has of a study, changes of this transaction included."""
+    def entries(self, member: MemberId, study_uid: str) -> list[Entry]:
+        """What ``member`` has of a study, changes of this transaction included; never empty."""
         if (member, study_uid) not in self._entries:
             self.prefetch([(member, study_uid)])
         return self._entries[member, study_uid]
+
+    def entry(self, member: MemberId, study_uid: str) -> Entry:
+        """The one that a node of ours has (D1)."""
+        return self.entries(member, study_uid)[0]
+
+    def entry_under(self, member: MemberId, study_uid: str, record_key: RecordKey) -> Entry:
+        """The one under a patient record; empty where there is none yet. A foreign source may name several patients."""
+        entries = self.entries(member, study_uid)
+        for entry in entries:
+            place = entry.now or entry.before
+            if place is None or place.row.record_key == record_key:
+                return entry
+        entries.append(Entry(member, study_uid, None, None, list(entries[0].stones)))
+        return entries[-1]
 
     def states(self, entry: Entry) -> list[State]:
         """The superseded versions, newest first, with those of this transaction; they may be changed and given back."""
@@ -116,38 +132,85 @@ class Work:
         digest: str,
         version: Version | None,
         *,
-        siblings: bool = False,
-        replaced: str = "",
         own_digest: bool = True,
     ) -> None:
-        """Make ``publication`` the current version; what was current becomes past.
+        """Make ``publication`` the one current version of a node of ours; what was current becomes past (D1).
 
         Args:
             entry: The study of the member.
             record_key: Under which patient record; another one than before moves the holding (D2).
             publication: Approved, with its ids.
             digest: Content digest.
-            version: Of this act, None for a foreign source's.
-            siblings: A foreign source's: former manifests stay Approved unless replaced (D1).
-            replaced: The entry UUID that is replaced.
+            version: Of this act; None for an entry whose ids are not the node's own: it is current until the node, which
+                finds it when it compares (D10), replaces it.
             own_digest: Whether ``digest`` is the holder's own; ITI-42 carries none.
         """
-        old = entry.now
+        old, newest = entry.now, version_int(version)
         if old is not None and old.row.record_key == record_key:
-            state = self._reader.state(old)
-            keep = siblings and old.holding.publication.entry_uuid != replaced and old.holding.state == "approved"
-            entry.pushed.append({**state, "status": "Approved" if keep else "Deprecated"})
-            if siblings:
-                self._reset(entry, [self._replaced(s, entry, replaced) for s in self.states(entry)])
-            revision = old.row.revision + 1
-        else:
-            revision = 1 + max((s.revision for s in entry.stones if s.record_hash == record_hash(record_key)), default=0)
-        self._set(entry, record_key, publication, digest, version_int(version), revision, flags=0 if own_digest else OTHER_DIGEST)
+            entry.pushed.append({**self._reader.state(old), "status": "Deprecated"})
+            newest = max(newest, old.row.version)
+        flags = 0 if own_digest else OTHER_DIGEST
+        self._set(entry, record_key, publication, digest, newest, self._revision(entry, record_key), flags=flags)
         self._note("published", entry)
 
-    def _replaced(self, state: State, entry: Entry, replaced: str) -> State:
-        ours = replaced and state["ids"].get("entry_uuid") == replaced
-        return {**state, "status": "Deprecated"} if ours else state
+    def _revision(self, entry: Entry, record_key: RecordKey) -> int:
+        if entry.now is not None and entry.now.row.record_key == record_key:
+            return entry.now.row.revision + 1
+        return 1 + max((s.revision for s in entry.stones if s.record_hash == record_hash(record_key)), default=0)
+
+    # --- a foreign source's entries, each by itself (D1) -------------------------------------------------------------
+
+    def add_entry(self, entry: Entry, record_key: RecordKey, publication: Publication, digest: str) -> None:
+        """A further entry of a foreign source's study, beside those that are there."""
+        own = state_of(publication, digest, self._text(record_key, publication.record.patient), self._secret(entry))
+        self._arrange(entry, record_key, [own, *self._all_states(entry)], "published")
+
+    def set_entry_status(self, entry: Entry, entry_uuid: str, status: Status) -> None:
+        """Approve or deprecate one entry; the others stay as they are."""
+        old = self._now_of(entry)
+        states = with_status(self._all_states(entry), entry_uuid, status)
+        self._arrange(entry, old.holding.record_key, states, "availability")
+
+    def describe_entry(self, entry: Entry, publication: Publication) -> None:
+        """Say more of one entry (D17)."""
+        old, uuid = self._now_of(entry), publication.entry_uuid
+        states = [
+            state_of(publication, state["digest"], state["patient"], self._secret(entry)) if _uuid(state) == uuid else state
+            for state in self._all_states(entry)
+        ]
+        self._arrange(entry, old.holding.record_key, states, "detail")
+
+    def remove_entries(self, entry: Entry, entry_uuids: Collection[str]) -> None:
+        """Remove entries from sight; with the last one the holding goes (ITI-62)."""
+        old = self._now_of(entry)
+        left = [state for state in self._all_states(entry) if _uuid(state) not in entry_uuids]
+        if left:
+            self._arrange(entry, old.holding.record_key, left, "availability")
+        else:
+            self.withdraw(entry, None)
+
+    def _all_states(self, entry: Entry) -> list[State]:
+        if entry.now is None:
+            return []
+        return [self._reader.state(entry.now), *self.states(entry)]
+
+    def _arrange(self, entry: Entry, record_key: RecordKey, states: list[State], kind: ChangeKind) -> None:
+        """Write a study's entries: the row leads with an Approved one and shows what all Approved say."""
+        lead, *others = arranged(states)
+        texts = {n: text for (_, n), text in self._reader.patient_texts(self.tx, {record_key}).items()}
+        texts |= {n: text for (key, text), n in self._texts.items() if key == record_key}
+        source, secret = self._reader.source(entry.member)
+        made = [publication_of(state, texts[state["patient"]], source, secret) for state in (lead, *others)]
+        publication, digest = made[0]
+        united = together([p for p, _ in made])
+        flags = OTHER_DIGEST | (DEPRECATED if publication.status == "Deprecated" else 0) | (UNITED if united is not None else 0)
+        revision = self._revision(entry, record_key)
+        self._reset(entry, others)
+        self._set(entry, record_key, publication, digest, -1, revision, flags=flags, united=united)
+        self._note(kind, entry)
+
+    def _secret(self, entry: Entry) -> bytes:
+        return self._reader.source(entry.member)[1]
 
     def _reset(self, entry: Entry, states: list[State]) -> None:
         """Write all superseded versions anew."""
@@ -236,11 +299,12 @@ class Work:
         revision: int,
         *,
         flags: int,
+        united: StudyRecord | None = None,
     ) -> None:
-        reader, record = self._reader, publication.record
+        reader, record = self._reader, united if united is not None else publication.record
         secret = reader.source(entry.member)[1]
         act = Version(version >> 24, version & 0xFFFFFF) if version >= 0 else None
-        stored = reader.codec.encode(publication, digest, act, secret)
+        stored = reader.codec.encode(publication, digest, act, secret, united)
         row = HoldingRow(
             record_key=record_key,
             study_hash=hash8(record.study_uid),
@@ -250,13 +314,13 @@ class Work:
             revision=revision,
             member_id=int(entry.member),
             modalities=modality_bits(record.modalities),
-            patient_n=self._text_of(entry, record_key, record.patient),
+            patient_n=self._text_of(entry, record_key, publication.record.patient),
             flags=(flags & ~ARRIVING) | (ARRIVING if record.progress == "arriving" else 0),
             body=stored.body,
             extra=stored.extra,
         )
-        entry.now = reader.loaded(row, publication, digest)
-        entry.named = row_names(publication, entry.now.holding.fhir_id, stored.ids, secret)
+        entry.now = reader.loaded(row, publication, digest, united)
+        entry.named = row_names(publication, record, entry.now.holding.fhir_id, stored.ids, secret)
         entry.names |= entry.named.more if self.tx.engine == "postgres" else entry.named.all()
         entry.dirty = True
 
@@ -303,8 +367,13 @@ class Work:
 
     def flush(self) -> None:
         """Write everything; nothing may be changed afterwards."""
-        dirty = [entry for entry in self._entries.values() if entry.dirty]
+        dirty = [entry for entries in self._entries.values() for entry in entries if entry.dirty]
         settled = self._settle_texts()
         for entry in dirty:
             entry.settle(settled)
         Flush(self._reader, self.tx, dirty, to_ms(self._now)).run(self._new_texts, self._feeds, self._cursors)
+
+
+def _uuid(state: State) -> str:
+    """The entryUUID of an entry whose ids are stated, as all of a foreign source's are."""
+    return str(state["ids"]["entry_uuid"])

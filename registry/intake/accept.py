@@ -15,11 +15,14 @@ from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.log import get_logger
 from crosslight.standards.access import decide
+from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import CrosslightError, Forbidden, NotFound, OurError
 from crosslight.standards.region import Region
 from crosslight.standards.study import StudyRecord
+from crosslight.standards.xds.publication import Publication
 from registry.identity.store import IdentityStore
 from registry.index.model import Change, HoldingKey
+from registry.index.rows import Loaded
 from registry.index.store import IndexStore
 from registry.intake.checks import with_detail
 from registry.intake.model import Acceptance, Outcome, Submission, Withdraw
@@ -268,13 +271,16 @@ class Acceptor:
         def write(tx: Tx) -> list[Change]:
             work = self._index.work(tx, self._clock.now())
             work.lock([key.member])
-            entry = work.entry(key.member, key.study_uid)
+            entry = work.entry_under(key.member, key.study_uid, key.record_key)
             if entry.now is None or entry.now.holding.record_key != key.record_key:
                 return []
-            publication = entry.now.holding.publication
-            if entry_uuid and publication.entry_uuid != entry_uuid:
+            publication = self._described(tx, entry.now, entry_uuid)
+            if publication is None:
                 return []
-            work.replace_record(entry, with_detail(publication, record), digest)
+            if self._foreign(key.member):
+                work.describe_entry(entry, with_detail(publication, record))
+            else:
+                work.replace_record(entry, with_detail(publication, record), digest)
             work.flush()
             return work.changes
 
@@ -282,3 +288,13 @@ class Acceptor:
         if changes and self._on_change is not None:
             self._on_change(changes)
         return bool(changes)
+
+    def _described(self, tx: Tx, held: Loaded, entry_uuid: str) -> Publication | None:
+        """Which of a holding's current entries is meant; None where it is not current any more."""
+        holding = self._index.read.with_past(tx, [held])[0]
+        current = (holding.publication, *holding.siblings)
+        return next((p for p in current if p.entry_uuid == entry_uuid or not entry_uuid), None)
+
+    def _foreign(self, member: MemberId) -> bool:
+        found = self._directory.by_id(member)
+        return found is not None and found.status == "foreign"

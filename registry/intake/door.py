@@ -127,8 +127,9 @@ class Door:
 
 
 def _names(holding: Holding) -> set[str]:
-    versions = (holding.publication, *(past.publication for past in holding.past))
-    return {uuid for p in versions for uuid in (p.entry_uuid, p.submission_uuid, p.has_member_uuid, p.replaces_uuid) if uuid}
+    return {
+        uuid for p in holding.entries for uuid in (p.entry_uuid, p.submission_uuid, p.has_member_uuid, p.replaces_uuid) if uuid
+    }
 
 
 def _speaks_for(principal: Principal, member: Member) -> bool:

@@ -16,16 +16,14 @@ from crosslight.standards.problem import Forbidden, Invalid
 from crosslight.standards.region import Region
 from crosslight.standards.xds.errors import refusal
 from crosslight.standards.xds.metadata import RegistryObject, RegistryObjects, from_plain
-from crosslight.standards.xds.publication import Publication
 from crosslight.standards.xds.views import objects_of
 from registry.identity.reads import Addressed
 from registry.identity.store import IdentityStore
-from registry.index.flush import Entry
-from registry.index.model import Change, RecordKey, XdsObject
+from registry.index.model import Change, Holding, HoldingKey, RecordKey, XdsObject
 from registry.index.store import IndexStore
 from registry.index.write import Work
 from registry.intake.model import Publish, SetAvailability, StoreObjects, Submission, Withdraw
-from registry.intake.registered import APPROVED, DEPRECATED, RegisteredObjects, touched, versions_of, xds_object
+from registry.intake.registered import APPROVED, DEPRECATED, RegisteredObjects, touched, xds_object
 from registry.intake.relations import Effects, check, check_removal, effects
 from registry.members.model import Member
 
@@ -135,9 +133,7 @@ class Generic:
                 things.append(replace(thing, status=DEPRECATED))
             else:
                 for holding in registry.holdings(uuid):
-                    entry = self._work.entry(member.id, holding.study_uid)
-                    if entry.now is not None and entry.now.holding.publication.entry_uuid == uuid:
-                        self._work.set_state(entry, deprecated=True, version=None)
+                    self._deprecate(holding, uuid, member)
         for association in caused.add:
             ends = [e for e in (registry.stored(association.source), registry.stored(association.target)) if e is not None]
             key = next((e.record_key for e in ends if e.record_key is not None), None)
@@ -148,6 +144,16 @@ class Generic:
                 things.append(touched(folder, self._now))
         if things:
             self.put(things)
+
+    def _deprecate(self, holding: Holding, uuid: str, member: Member) -> None:
+        """A study's entry; a node's that is not current any more is Deprecated already."""
+        entry = self._work.entry_under(member.id, holding.study_uid, holding.record_key)
+        if entry.now is None:
+            return
+        if member.status == "foreign":
+            self._work.set_entry_status(entry, uuid, DEPRECATED)
+        elif entry.now.holding.publication.entry_uuid == uuid:
+            self._work.set_state(entry, deprecated=True, version=None)
 
     def availability(self, member: Member, act: SetAvailability, thing: XdsObject) -> None:
         """ITI-57 UpdateAvailabilityStatus of a document that is no study."""
@@ -161,28 +167,32 @@ class Generic:
         self.put([replace(thing, status=act.status)])
 
     def remove(self, member: Member, act: Withdraw) -> None:
-        """ITI-62: studies only as whole chains (D16), other objects as the standard lets them go."""
+        """ITI-62: a node's studies only as whole chains (D16), a foreign source's entries and other objects as the standard
+        lets them go."""
         registry = self.registry()
         check_removal(act.entry_uuids, registry)
         named = set(act.entry_uuids)
-        entries: dict[str, Entry] = {}
+        entries: dict[HoldingKey, set[str]] = {}
         things: list[XdsObject] = []
         for uuid in act.entry_uuids:
             for holding in registry.holdings(uuid):
                 if holding.member != member.id:
                     raise Forbidden("This study is another member's.", where=uuid)
-                missing = _chain(versions_of(holding)) - named
-                if missing:
-                    raise refusal("ReferencesExistException", "A study is removed with all its versions.", sorted(missing)[0])
-                entries[holding.study_uid] = self._work.entry(member.id, holding.study_uid)
+                key = HoldingKey(holding.record_key, holding.study_uid, holding.member)
+                if key not in entries:
+                    entries[key] = _removed(holding, named, whole=member.status != "foreign")
             thing = registry.stored(uuid)
             if thing is not None:
                 if thing.member not in (None, member.id):
                     raise Forbidden("This object is another member's.", where=uuid)
                 things.append(thing)
         self.changed = True
-        for entry in entries.values():
-            self._work.withdraw(entry, act.version)
+        for key, uuids in entries.items():
+            entry = self._work.entry_under(member.id, key.study_uid, key.record_key)
+            if member.status == "foreign":
+                self._work.remove_entries(entry, uuids)
+            else:
+                self._work.withdraw(entry, act.version)
         self._index.objects.remove(self._tx, things)
         self.changes += [Change(kind="objects", member=member.id, record_key=thing.record_key) for thing in things]
 
@@ -228,9 +238,19 @@ def _parsed(patients: Iterable[str]) -> set[Identifier]:
     return found
 
 
-def _chain(versions: Iterable[Publication]) -> set[str]:
-    """Every object of a study's chain: entries, SubmissionSets, associations."""
-    found: set[str] = set()
-    for p in versions:
-        found |= {p.entry_uuid, p.submission_uuid, p.has_member_uuid, p.replaces_uuid}
-    return found - {""}
+def _removed(holding: Holding, named: set[str], *, whole: bool) -> set[str]:
+    """The entryUUIDs that go with ``named``: with each entry everything that brought it, and where ``whole`` the whole chain.
+
+    Raises:
+        RegistryRefusal: ReferencesExistException, naming what is missing.
+    """
+    going: set[str] = set()
+    for p in holding.entries:
+        brought = {p.entry_uuid, p.submission_uuid, p.has_member_uuid, p.replaces_uuid} - {""}
+        if not whole and not brought & named:
+            continue
+        if missing := brought - named:
+            what = "A study is removed with all its versions." if whole else "An entry is removed with all that brought it."
+            raise refusal("ReferencesExistException", what, min(missing))
+        going.add(p.entry_uuid)
+    return going

@@ -9,7 +9,7 @@ from datetime import datetime
 from crosslight.runtime.clock import dtm
 from crosslight.runtime.db import Tx
 from crosslight.standards.xds.metadata import Association, RegistryObject, from_plain, to_plain
-from crosslight.standards.xds.publication import Publication
+from crosslight.standards.xds.publication import Publication, Status
 from crosslight.standards.xds.views import associations
 from registry.identity.store import IdentityStore
 from registry.index.model import Holding, PersonKey, RecordKey, XdsObject
@@ -17,12 +17,8 @@ from registry.index.read import names_of
 from registry.index.store import IndexStore
 from registry.intake.relations import Registered
 
-APPROVED, DEPRECATED = "Approved", "Deprecated"
-
-
-def versions_of(holding: Holding) -> tuple[Publication, ...]:
-    """The current version and the past ones."""
-    return (holding.publication, *(past.publication for past in holding.past))
+APPROVED: Status = "Approved"
+DEPRECATED: Status = "Deprecated"
 
 
 class RegisteredObjects:
@@ -55,7 +51,7 @@ class RegisteredObjects:
     def object(self, entry_uuid: str) -> Registered | None:
         """The object of this entryUUID."""
         for holding in self.holdings(entry_uuid):
-            for publication in versions_of(holding):
+            for publication in holding.entries:
                 found = self._of_version(holding, publication, entry_uuid)
                 if found is not None:
                     return found
@@ -66,7 +62,7 @@ class RegisteredObjects:
         """Every object of this uniqueId."""
         found: list[Registered] = []
         for holding in self.holdings(unique_id):
-            for publication in versions_of(holding):
+            for publication in holding.entries:
                 if publication.manifest.document_uid == unique_id:
                     found.append(self._document(holding, publication))
                 if publication.submission_uid == unique_id:
@@ -79,7 +75,7 @@ class RegisteredObjects:
         """Every association that has this object as source or target."""
         found: dict[str, Association] = {}
         for holding in self.holdings(entry_uuid):
-            for publication in versions_of(holding):
+            for publication in holding.entries:
                 for one in associations(publication):
                     if entry_uuid in (one.source, one.target):
                         found[one.entry_uuid] = one

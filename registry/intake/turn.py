@@ -16,17 +16,18 @@ from crosslight.standards.ids import Version
 from crosslight.standards.problem import Conflict, Forbidden, Invalid
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient
+from crosslight.standards.xds import vocabulary as v
 from crosslight.standards.xds.errors import refusal
 from crosslight.standards.xds.publication import Publication
 from registry.identity.store import IdentityStore
 from registry.index.flush import Entry
-from registry.index.model import Change, HoldingKey, RecordKey
+from registry.index.model import Change, Holding, HoldingKey, RecordKey
 from registry.index.rows import started_of, version_int
 from registry.index.store import IndexStore
 from registry.intake.checks import check_publication, following, with_detail
 from registry.intake.generic import Generic
 from registry.intake.model import Outcome, Publish, SetAvailability, StoreObjects, Submission, Withdraw
-from registry.intake.registered import APPROVED, DEPRECATED, RegisteredObjects, versions_of
+from registry.intake.registered import APPROVED, DEPRECATED, RegisteredObjects
 from registry.members.model import Member
 
 log = get_logger("accept")
@@ -144,6 +145,8 @@ class Turn:
     def _publish(self, submission: Submission, member: Member, act: Publish) -> Outcome:
         publication, version = act.publication, act.publication.version
         check_publication(publication, act.patient, member)
+        if member.status == "foreign":
+            return self._publish_beside(submission, member, act)
         entry = self.work.entry(member.id, publication.record.study_uid)
         if version is not None:
             self._granted(member, version)
@@ -160,14 +163,29 @@ class Turn:
             self.work.move(entry, key, with_past=same, version=version)
         if not submission.strict:
             publication = following(publication, entry.now, member)
-        self.work.publish(
-            entry, key, publication.with_status("Approved"), act.digest, version,
-            siblings=version is None, replaced=publication.replaces_entry_uuid, own_digest=not submission.strict,
-        )  # fmt: skip
+        self.work.publish(entry, key, publication.with_status("Approved"), act.digest, version, own_digest=not submission.strict)
         self.work.reached(member.id, version)
+        self._published(member, key, publication)
+        return "accepted"
+
+    def _published(self, member: Member, key: RecordKey, publication: Publication) -> None:
         self._began(key, publication)
         if publication.record.detail == "entry":
             self.thin[HoldingKey(key, publication.record.study_uid, member.id)] = None
+
+    def _publish_beside(self, submission: Submission, member: Member, act: Publish) -> Outcome:
+        """A foreign source's manifest: an entry beside the others of its study; what it replaces is told by its RPLC (D1)."""
+        publication = act.publication
+        if not submission.strict:
+            raise Invalid("A foreign source registers by ITI-42.")
+        key = self._record_key(submission, member, act)
+        entries = self.work.entries(member.id, publication.record.study_uid)
+        held = {self._settled_key(key, entry, act) for entry in entries if entry.now is not None} - {key}
+        key = min(held, default=key)
+        self.touched = True
+        entry = self.work.entry_under(member.id, publication.record.study_uid, key)
+        self.work.add_entry(entry, key, publication.with_status("Approved"), act.digest)
+        self._published(member, key, publication)
         return "accepted"
 
     def _granted(self, member: Member, version: Version) -> None:
@@ -243,6 +261,8 @@ class Turn:
             if thing is not None:
                 self._generic.availability(member, act, thing)
                 return "accepted"
+            if member.status == "foreign":
+                return self._availability_of_entry(registry, member, act)
             entry = self._entry_named(registry, member, act.entry_uuid)
         else:
             entry = self.work.entry(member.id, act.study_uid)
@@ -268,15 +288,33 @@ class Turn:
         self.work.reached(member.id, act.version)
         return "accepted"
 
-    def _entry_named(self, registry: RegisteredObjects, member: Member, uuid: str) -> Entry:
+    def _availability_of_entry(self, registry: RegisteredObjects, member: Member, act: SetAvailability) -> Outcome:
+        """Of one of a foreign source's entries, which stand by themselves (D1)."""
+        holding, named = self._version_named(registry, member, act.entry_uuid)
+        if named.status == act.status or act.original not in (None, named.status):
+            raise refusal("XDSMetadataVersionError", f"The entry is {named.status}.", act.entry_uuid)
+        replaced = (a for a in registry.associations(act.entry_uuid) if a.type in v.REPLACING and a.target == act.entry_uuid)
+        if (by := next(replaced, None)) is not None:
+            raise refusal("XDSMetadataVersionError", f"This entry was replaced by {by.source}.", act.entry_uuid)
+        self.touched = True
+        entry = self.work.entry_under(member.id, holding.study_uid, holding.record_key)
+        self.work.set_entry_status(entry, act.entry_uuid, act.status)
+        return "accepted"
+
+    def _version_named(self, registry: RegisteredObjects, member: Member, uuid: str) -> tuple[Holding, Publication]:
         for holding in registry.holdings(uuid):
             if holding.member != member.id:
                 raise Forbidden("This study is another member's.", where=uuid)
-            if holding.publication.entry_uuid == uuid:
-                return self.work.entry(member.id, holding.study_uid)
-            if any(publication.entry_uuid == uuid for publication in versions_of(holding)):
-                raise refusal("XDSMetadataVersionError", "This entry was replaced by a newer one.", uuid)
+            for publication in holding.entries:
+                if publication.entry_uuid == uuid:
+                    return holding, publication
         raise refusal("UnresolvedReferenceException", "This entry is not registered.", uuid)
+
+    def _entry_named(self, registry: RegisteredObjects, member: Member, uuid: str) -> Entry:
+        holding, publication = self._version_named(registry, member, uuid)
+        if publication is not holding.publication:
+            raise refusal("XDSMetadataVersionError", "This entry was replaced by a newer one.", uuid)
+        return self.work.entry(member.id, holding.study_uid)
 
     # --- withdraw --------------------------------------------------------------------------------------------------
 

@@ -103,7 +103,7 @@ def objects_of(answer: Answer, home: str, *, documents_only: bool = False) -> Re
 
 
 def _of_holding(holding: Holding, patient_cx: str, home: str, documents_only: bool) -> Iterable[RegistryObject]:
-    for publication in (holding.publication, *(past.publication for past in holding.past)):
+    for publication in holding.entries:
         if documents_only:
             yield registered_document(publication, patient_cx, home)
         else:

@@ -381,18 +381,28 @@ async def test_a_foreign_sources_manifests_all_stay_and_feed_one_holding(room: R
     for n, text in ((1, "first"), (2, "second")):
         await room.register("RYR", foreign(n, text))
     (held,) = await room.holdings("RYR")
-    versions = [held.publication, *(p.publication for p in held.past)]
-    assert [(p.record.description, p.status) for p in versions] == [("second", "Approved"), ("first", "Approved")]
+    assert [(p.record.description, p.status) for p in held.entries] == [("second", "Approved"), ("first", "Approved")]
+    assert held.past == ()
     await room.register("RYR", foreign(3, "third", replaces=1))
     (held,) = await room.holdings("RYR")
-    versions = [held.publication, *(p.publication for p in held.past)]
-    said = [(p.record.description, p.status) for p in versions]
+    said = [(p.record.description, p.status) for p in held.entries]
     assert said == [("third", "Approved"), ("second", "Approved"), ("first", "Deprecated")]
-    assert [p.succeeded_by for p in held.past] == ["", _urn(3)]
+    assert [p.succeeded_by for p in held.past] == [_urn(3)]
     found = await room.asked(ByObject(entry_uuids=(_urn(1),), versions=True))
     assert [h.study_uid for h in found.holdings] == [record.study_uid]
     found = await room.asked(ByObject(unique_ids=("1.2.4.2",), versions=True))
     assert [h.study_uid for h in found.holdings] == [record.study_uid]
+
+
+async def test_every_accession_of_the_current_version_is_found(room: Room) -> None:
+    """Also one that was the first before, and is the second now."""
+    record = _study(room)
+    old, new = record.accessions[0], Identifier("A-NEW", record.accessions[0].authority)
+    await room.publish("RA2", record, 1)
+    await room.publish("RA2", replace(record, accessions=(new, old)), 2)
+    for accession in (old, new):
+        found = await room.asked(ByObject(accessions=(accession,)))
+        assert [h.study_uid for h in found.holdings] == [record.study_uid], accession
 
 
 # --- other objects -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,213 @@
+"""A foreign source's manifests of one study: each is an entry of its own, and the study is what they say together (D1, D6).
+
+Over SOAP as the source sends it, asked by ITI-18, FHIR and QIDO-RS, on both databases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from foreign_region import NUMBER, REPOSITORY, ForeignRegion, Submitted, foreign_region, manifest
+from registry_samples import NHS, nhs, study
+
+from crosslight.runtime.db import Db
+from crosslight.standards.access import OPEN
+from crosslight.standards.ids import Identifier, MemberId
+from crosslight.standards.study import Patient, PersonName, SeriesRecord
+from registry.ask.question import ByObject, ByPatient, PatientSelector
+from registry.index.model import Holding, HoldingKey
+
+STUDY = "1.2.840.1.5"
+
+
+@pytest.fixture
+async def region(database: Db) -> AsyncIterator[ForeignRegion]:
+    async with foreign_region(database) as made:
+        yield made
+
+
+async def _seen(region: ForeignRegion) -> tuple[int, int]:
+    """How many ImagingStudies and QIDO-RS rows there are of the patient."""
+    return len(await region.studies()), len(await region.rows())
+
+
+async def _held(region: ForeignRegion) -> list[Holding]:
+    question = ByPatient(patient=PatientSelector(identifiers=(Identifier(NUMBER, NHS),)), versions=True)
+
+    asked = region.xds.ask.question(OPEN, face="xds", action="search", question=question, correlation="c", peer="test")
+    async with asked as answer:
+        return list(answer.holdings)
+
+
+async def test_two_without_rplc_are_both_current_and_one_study(region: ForeignRegion) -> None:
+    first, second = manifest("first", modality="CT"), manifest("second", modality="PT", date="20240302")
+    await region.register(first, second)
+    assert await region.statuses() == {"first": "Approved", "second": "Approved"}
+    (shown,) = await region.studies()
+    assert {m["code"] for m in shown["modality"]} == {"CT", "PT"}
+    accessions = {i["value"] for i in shown["identifier"] if i.get("type", {}).get("coding", [{}])[0].get("code") == "ACSN"}
+    assert len(accessions) == 2, "each manifest's accession number"
+    for accession in accessions:
+        assert (await region.get("fhir/ImagingStudy", accession=accession))["total"] == 1
+    (row,) = await region.rows()
+    assert set(row["00080061"]["Value"]) == {"CT", "PT"}
+    for modality in ("CT", "PT"):  # the window over the whole region too
+        assert len(await region.get("dicomweb/studies", ModalitiesInStudy=modality)) == 1
+    await region.assert_lossless()
+    (held,) = await _held(region)
+    assert (len(held.siblings), held.past) == (1, ())
+
+
+@pytest.mark.parametrize("which", [0, 1])
+async def test_iti57_acts_on_the_entry_it_names(region: ForeignRegion, which: int) -> None:
+    both = [manifest("first"), manifest("second", modality="MR")]
+    await region.register(*both)
+    one, other = both[which], both[1 - which]
+    await region.update(one, "Deprecated")
+    assert await region.statuses() == {_title(one): "Deprecated", _title(other): "Approved"}
+    (shown,) = await region.studies()
+    assert shown["description"] == _title(other), "the study is what its Approved entries say"
+    assert len(await region.rows()) == 1
+    (held,) = await _held(region)
+    assert [p.succeeded_by for p in held.past] == [""], "deprecated, replaced by nothing"
+    await region.update(one, "Deprecated", code="XDSMetadataVersionError")
+    await region.update(other, "Deprecated")
+    assert await _seen(region) == (0, 0)
+    await region.get(f"fhir/ImagingStudy/{shown['id']}", 410)
+    await region.update(one, "Approved")  # the reverse
+    (again,) = await region.studies()
+    assert (again["id"], again["description"]) == (shown["id"], _title(one))
+    assert again["meta"]["versionId"] != shown["meta"]["versionId"]
+    await region.assert_lossless()
+
+
+def _title(one: Submitted) -> str:
+    return str(one.entry.title[0].value)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+async def test_iti62_of_a_whole_submission_that_nothing_refers_to(region: ForeignRegion, which: int) -> None:
+    both = [manifest("first"), manifest("second")]
+    await region.register(*both)
+    one, other = both[which], both[1 - which]
+    await region.remove(one, only=[one.entry.entry_uuid], code="ReferencesExistException")
+    await region.remove(one, only=[one.entry.entry_uuid, one.link.entry_uuid], code="ReferencesExistException")
+    await region.remove(one)
+    assert await region.statuses() == {_title(other): "Approved"}
+    assert await _seen(region) == (1, 1)
+    await region.assert_lossless()
+    await region.register(manifest("third"))
+    assert await _seen(region) == (1, 1)
+    await region.remove(*region.said)
+    assert await region.statuses() == {}
+    assert await _seen(region) == (0, 0)
+
+
+async def test_rplc_of_one_of_several(region: ForeignRegion) -> None:
+    first, second = manifest("first"), manifest("second")
+    await region.register(first, second)
+    third = manifest("third", replaces=first)
+    await region.register(third)
+    assert await region.statuses() == {"first": "Deprecated", "second": "Approved", "third": "Approved"}
+    (held,) = await _held(region)
+    assert [p.succeeded_by for p in held.past] == [third.entry.entry_uuid]
+    await region.update(first, "Approved", code="XDSMetadataVersionError")
+    await region.remove(first, code="ReferencesExistException")
+    await region.register(manifest("late", replaces=first), code="XDSRegistryDeprecatedDocumentError")
+    await region.assert_lossless()
+    await region.remove(third)
+    assert await region.statuses() == {"first": "Deprecated", "second": "Approved"}
+    await region.assert_lossless()
+
+
+async def test_one_that_replaces_two(region: ForeignRegion) -> None:
+    first, second = manifest("first"), manifest("second")
+    await region.register(first, second)
+    both = manifest("both", replaces=first)
+    again = manifest("unused", replaces=second).more[0]
+    both.more = (*both.more, replace(again, source=both.entry.entry_uuid))  # type: ignore[call-arg]
+    await region.register(both)
+    assert await region.statuses() == {"first": "Deprecated", "second": "Deprecated", "both": "Approved"}
+    await region.assert_lossless()
+
+
+async def test_what_each_entry_names_leads_to_the_study(region: ForeignRegion) -> None:
+    both = [manifest("first"), manifest("second")]
+    await region.register(*both)
+
+    for one in both:
+        for names in ({"entry_uuids": (one.entry.entry_uuid,)}, {"unique_ids": (one.entry.unique_id,)}):
+            question = ByObject(**names)  # type: ignore[arg-type]
+            asked = region.xds.ask.question(OPEN, face="xds", action="search", question=question, correlation="c", peer="t")
+            async with asked as answer:
+                assert [h.study_uid for h in answer.holdings] == [STUDY]
+
+
+async def test_one_study_under_two_patients_is_two_holdings(region: ForeignRegion) -> None:
+    """No RPLC, another patient: neither takes the other's place (D1)."""
+    number = nhs(8)
+    await region.xds.feed(Patient(local=Identifier(number, NHS), name=PersonName("Other^Ann"), birth_date="19700101", sex="F"))
+    cx = Identifier(number, NHS).cx()
+    first, second = manifest("first"), manifest("second", cx=cx)
+    await region.register(first, second)
+    assert await region.statuses() == {"first": "Approved"}
+    assert await region.statuses(cx) == {"second": "Approved"}
+    (shown,) = await region.studies()
+    assert any(e["url"].endswith("conflict") for e in shown["extension"]), "held for different patients"
+    await region.remove(first)
+    assert await region.statuses(cx) == {"second": "Approved"}
+    assert await _seen(region) == (0, 0)
+
+
+async def test_counts_are_the_manifests_once_all_are_read(region: ForeignRegion) -> None:
+    both = [manifest("first"), manifest("second")]
+    await region.register(*both)
+    (held,) = await _held(region)
+    key = HoldingKey(held.record_key, held.study_uid, held.member)
+    foreign = region.xds.directory.by_repository(REPOSITORY)
+    assert foreign is not None
+    assert await region.xds.index.unenriched([foreign.id], 10) == [key]
+
+    def told(entry: Submitted, *series: tuple[str, int]) -> object:
+        publication = next(p for p in held.entries if p.entry_uuid == entry.entry.entry_uuid)
+        made = [SeriesRecord(series_uid=uid, n_instances=n, sop_classes=(("1.2.840.10008.5.1.4.1.1.2", n),)) for uid, n in series]
+        return publication.record.with_series(made, detail="manifest")
+
+    assert await region.xds.acceptor.update_detail(
+        key,
+        told(both[0], ("1.9.1", 100), ("1.9.2", 7)),
+        entry_uuid=both[0].entry.entry_uuid,  # type: ignore[arg-type]
+    )
+    (shown,) = await region.studies()
+    assert {s["uid"] for s in shown["series"]} == {"1.9.1", "1.9.2"}
+    assert "numberOfInstances" not in shown, "one manifest is not read: a count would be of a part"
+    assert await region.xds.index.unenriched([foreign.id], 10) == [key]
+    assert await region.xds.acceptor.update_detail(
+        key,
+        told(both[1], ("1.9.1", 3), ("1.9.3", 20)),
+        entry_uuid=both[1].entry.entry_uuid,  # type: ignore[arg-type]
+    )
+    (shown,) = await region.studies()
+    assert {s["uid"]: s["numberOfInstances"] for s in shown["series"]} == {"1.9.1": 100, "1.9.2": 7, "1.9.3": 20}
+    assert (shown["numberOfSeries"], shown["numberOfInstances"]) == (3, 127)
+    assert await region.xds.index.unenriched([foreign.id], 10) == []
+    await region.assert_lossless()
+    await region.update(both[0], "Deprecated")
+    (shown,) = await region.studies()
+    assert {s["uid"]: s["numberOfInstances"] for s in shown["series"]} == {"1.9.1": 3, "1.9.3": 20}
+    await region.assert_lossless()
+
+
+async def test_a_nodes_study_has_one_approved_entry(region: ForeignRegion) -> None:
+    """D1 stays law for our own: what comes beside it through the node's own repository is current until the node compares."""
+    home = region.xds.directory.members[MemberId(1)]
+    who = Patient(local=Identifier(NUMBER, NHS), name=PersonName("Strange^Zoe"), birth_date="19610203", sex="F")
+    record = study(who, 3)
+    first = manifest("node's", study_uid=record.study_uid, repository=home.repository_unique_id)
+    second = manifest("beside", study_uid=record.study_uid, repository=home.repository_unique_id)
+    await region.register(first, second)
+    assert await region.statuses() == {"node's": "Deprecated", "beside": "Approved"}
+    held = await region.xds.index.held(home.id, [record.study_uid])
+    assert held[record.study_uid].version is None, "Compare finds no version of the node's: it is sent again"
