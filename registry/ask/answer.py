@@ -42,6 +42,7 @@ class Found:
     doubts: frozenset[MemberId] = frozenset()
     cursor: str = ""
     gone: tuple[str, ...] = ()
+    unread: int = 0
     patients: tuple[Identifier, ...] = field(default=())  # for the audit
 
 
@@ -130,10 +131,13 @@ class Answering:
         keys = {record.key for person in persons for record in person.records}
         loaded = self._index.read.by_records(self._tx, keys, deprecated=question.versions)
         holdings = [h for h in self._marked(loaded, persons) if matches(question.filter, h, self._code)]
+        shown = {one.holding.study_uid for one in loaded if not one.row.flags & DEPRECATED}
+        unread = self._index.objects.imaging.unread(self._tx, keys, shown) if keys else 0
         if question.versions:
             holdings = self._with_past(loaded, holdings)
         objects = self._index.objects.by_records(self._tx, keys) if question.versions and keys else []
-        return replace(found, holdings=tuple(_newest_first(holdings)), persons=tuple(persons), objects=tuple(objects))
+        found = replace(found, holdings=tuple(_newest_first(holdings)), persons=tuple(persons), objects=tuple(objects))
+        return replace(found, unread=unread)
 
     def _marked(self, loaded: list[Loaded], persons: Iterable[Person] = ()) -> list[Holding]:
         """Holdings, those in conflict marked (D1)."""
@@ -187,6 +191,7 @@ class Answering:
             objects=tuple(objects),
             gone=gone,
             doubts=doubtful_members(persons),
+            unread=0 if holdings else self._of_no_study(),
             patients=_audited((), persons),
         )
 
@@ -247,7 +252,14 @@ class Answering:
         holdings = self._marked(kept)
         persons = self._persons_of(holdings)
         cursor = _cursor_text(after, _kind(question)) if more and after is not None else ""
-        return Found(holdings=tuple(holdings), persons=tuple(persons), cursor=cursor, patients=_audited((), persons))
+        unread = 0 if holdings or cursor else self._of_no_study()
+        return Found(
+            holdings=tuple(holdings), persons=tuple(persons), cursor=cursor, unread=unread, patients=_audited((), persons)
+        )
+
+    def _of_no_study(self) -> int:
+        """Documents of which nobody knows the study: any of them may be of what was asked for and not found."""
+        return self._index.objects.imaging.of_no_study(self._tx)
 
     def _rows(self, page: Window) -> list[Loaded]:
         """Rows of the window, each once: those with a date, then those without, which match any date and come last (D22)."""

@@ -112,6 +112,7 @@ class Ask:
             incarnation=self._index.incarnation,
             cursor=found.cursor,
             gone=found.gone,
+            unread=found.unread,
         )
 
     def _ended(self, entry: AuditEntry, outcome: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import MemberId, hash8
 from registry.index.codec import Codec
+from registry.index.imaging import DocumentKey, ImagingDocuments, entry_hash
 from registry.index.model import RecordKey, XdsObject
 from registry.index.rows import chunks, marks, member_key, to_ms
 
@@ -17,12 +18,8 @@ _COLUMNS = "record_key, kind, entry_uuid, unique_id, logical_id, status, member_
 
 
 def _names(thing: XdsObject) -> set[int]:
-    names = {_entry(thing.entry_uuid)} | {_link(uuid) for uuid in thing.links}
+    names = {entry_hash(thing.entry_uuid)} | {_link(uuid) for uuid in thing.links}
     return names | {_unique(thing.unique_id)} if thing.unique_id else names
-
-
-def _entry(uuid: str) -> int:
-    return hash8("o" + uuid)
 
 
 def _unique(uid: str) -> int:
@@ -38,12 +35,13 @@ class Objects:
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
+        self.imaging = ImagingDocuments()
 
     def put(self, tx: Tx, things: Sequence[XdsObject], now: datetime) -> None:
         """Insert objects, or replace them under the same patient record."""
         located, stored = [], []
         for thing in things:
-            key, entry = int(thing.record_key or 0), _entry(thing.entry_uuid)
+            key, entry = int(thing.record_key or 0), entry_hash(thing.entry_uuid)
             located += [(name, key, entry) for name in _names(thing)]
             body = self._codec.encode_plain([thing.body, list(thing.links)])
             stored.append((
@@ -58,16 +56,29 @@ class Objects:
             "updated = excluded.updated, body = excluded.body",
             stored,
         )
+        self.imaging.follow(tx, things, now)
+
+    def follow_all(self, tx: Tx, now: datetime) -> None:
+        """Every stored document is looked at for imaging, as when it was written."""
+        after = (-(1 << 63), -(1 << 63), "")
+        while True:
+            where = "kind = 'document' AND (record_key, entry_hash, entry_uuid) > (?, ?, ?)"
+            page = self._select(tx, where, after, "record_key, entry_hash, entry_uuid LIMIT 500")
+            self.imaging.follow(tx, page, now)
+            if len(page) < 500:
+                return
+            last = page[-1]
+            after = (int(last.record_key or 0), entry_hash(last.entry_uuid), last.entry_uuid)
 
     def by_uuids(self, tx: Tx, uuids: Collection[str]) -> list[XdsObject]:
         """The objects of these entry UUIDs."""
         wanted = set(uuids)
-        return [thing for thing in self._located(tx, {_entry(u) for u in wanted}) if thing.entry_uuid in wanted]
+        return [thing for thing in self._located(tx, {entry_hash(u) for u in wanted}) if thing.entry_uuid in wanted]
 
     def named(self, tx: Tx, uuids: Collection[str], unique_ids: Collection[str]) -> list[XdsObject]:
         """The objects that have one of these entry UUIDs or unique ids."""
         entries, uniques = set(uuids), set(unique_ids)
-        found = self._located(tx, {_entry(u) for u in entries} | {_unique(u) for u in uniques})
+        found = self._located(tx, {entry_hash(u) for u in entries} | {_unique(u) for u in uniques})
         return [thing for thing in found if thing.entry_uuid in entries or (thing.unique_id and thing.unique_id in uniques)]
 
     def by_unique_ids(self, tx: Tx, unique_ids: Collection[str]) -> list[XdsObject]:
@@ -79,6 +90,11 @@ class Objects:
         """The associations that have one of these as an end."""
         wanted = set(uuids)
         return [thing for thing in self._located(tx, {_link(u) for u in wanted}) if wanted & set(thing.links)]
+
+    def waiting(self, tx: Tx, key: DocumentKey) -> XdsObject | None:
+        """A document that waits to be read; None where it does not, any more."""
+        found = [thing for thing in self.by_uuids(tx, [key.entry_uuid]) if thing.member == key.member]
+        return found[0] if found and self.imaging.waits(tx, found[0]) else None
 
     def by_records(self, tx: Tx, keys: Collection[RecordKey]) -> list[XdsObject]:
         """Every object of these patient records."""
@@ -99,9 +115,9 @@ class Objects:
                 found += self._select(tx, where, [*records, *entries])
         return found
 
-    def _select(self, tx: Tx, where: str, params: Sequence[Any]) -> list[XdsObject]:
+    def _select(self, tx: Tx, where: str, params: Sequence[Any], order: str = "record_key, entry_uuid") -> list[XdsObject]:
         found = []
-        for row in tx.rows(f"SELECT {_COLUMNS} FROM xds_object WHERE {where} ORDER BY record_key, entry_uuid", params):
+        for row in tx.rows(f"SELECT {_COLUMNS} FROM xds_object WHERE {where} ORDER BY {order}", params):
             key, kind, entry_uuid, unique_id, logical_id, status, member, blob = row
             body, links = self._codec.decode_plain(bytes(blob))
             found.append(
@@ -126,10 +142,11 @@ class Objects:
     def remove(self, tx: Tx, things: Collection[XdsObject]) -> None:
         """Remove objects and every name of theirs."""
         for thing in things:
-            key, entry = int(thing.record_key or 0), _entry(thing.entry_uuid)
+            key, entry = int(thing.record_key or 0), entry_hash(thing.entry_uuid)
             tx.execute("DELETE FROM xds_locator WHERE record_key = ? AND entry_hash = ? AND hash IN "
                        f"({marks(sorted(_names(thing)))})", [key, entry, *sorted(_names(thing))])  # fmt: skip
             tx.execute(
                 "DELETE FROM xds_object WHERE record_key = ? AND entry_hash = ? AND entry_uuid = ?",
                 (key, entry, thing.entry_uuid),
             )
+        self.imaging.forget(tx, things)

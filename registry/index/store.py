@@ -16,12 +16,14 @@ from crosslight.runtime.schema import migrate
 from crosslight.standards.census import Census, census_item
 from crosslight.standards.ids import Identifier, MemberId, Version, hash8
 from crosslight.standards.problem import Invalid
-from registry.index.model import Change, Holding, HoldingKey, RecordKey
+from registry.index.imaging import DocumentKey
+from registry.index.model import Change, Holding, HoldingKey, RecordKey, XdsObject
 from registry.index.objects import Objects
 from registry.index.read import Reader
 from registry.index.rows import DEPRECATED, Loaded, marks, to_ms, version_of
 from registry.index.schema import PACKAGE, SCHEMA
 from registry.index.sizes import sizes
+from registry.index.upgrade import upgrade
 from registry.index.write import Work
 from registry.members.model import Directory
 
@@ -64,6 +66,7 @@ class IndexStore:
 
         found = await self._db.write("index_meta", meta)
         self.read.region_key, self.incarnation = bytes.fromhex(found["region_key"]), found["incarnation"]
+        await self._db.write("index_upgrade", lambda tx: upgrade(tx, self.read, self.objects, self._clock.now()))
 
     async def new_incarnation(self) -> str:
         """After a restore: nodes then compare, and send again what was lost (D8)."""
@@ -156,6 +159,19 @@ class IndexStore:
             return [HoldingKey(RecordKey(key), codec.study_uid(bytes(body)), MemberId(member)) for key, member, body in rows]
 
         return await self._db.read("index_unenriched", read)
+
+    async def unread_documents(self, members: Collection[MemberId], limit: int) -> list[DocumentKey]:
+        """Documents of these members that may be manifests and wait to be read (D17), longest waiting first."""
+        waiting = self.objects.imaging.waiting
+        return await self._db.read("index_unread", lambda tx: waiting(tx, members, limit))
+
+    async def document(self, key: DocumentKey) -> XdsObject | None:
+        """A stored document that waits to be read; None where it does not any more."""
+
+        def read(tx: Tx) -> XdsObject | None:
+            return self.objects.waiting(tx, key)
+
+        return await self._db.read("index_document", read)
 
     async def changes(self, since: datetime, limit: int) -> list[Change]:
         """Holdings whose row changed at or after ``since``, oldest first.

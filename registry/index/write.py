@@ -189,6 +189,10 @@ class Work:
         else:
             self.withdraw(entry, None)
 
+    def rearrange(self, entry: Entry) -> None:
+        """Write the entries of a study anew, as an earlier release did not."""
+        self._arrange(entry, self._now_of(entry).holding.record_key, self._all_states(entry), "detail")
+
     def _all_states(self, entry: Entry) -> list[State]:
         if entry.now is None:
             return []

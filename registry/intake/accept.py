@@ -25,9 +25,9 @@ from registry.index.model import Change, HoldingKey
 from registry.index.rows import Loaded
 from registry.index.store import IndexStore
 from registry.intake.checks import with_detail
-from registry.intake.model import Acceptance, Outcome, Submission, Withdraw
+from registry.intake.model import Acceptance, Submission, Withdraw
 from registry.intake.together import first_group, names_of
-from registry.intake.turn import Turn
+from registry.intake.turn import Ran, Turn
 from registry.members.model import Directory, Member
 
 BATCH = 500  # submissions of a feed in one transaction
@@ -38,7 +38,7 @@ log = get_logger("accept")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Done:
-    outcomes: list[tuple[Outcome, ...] | CrosslightError]
+    outcomes: list[Ran | CrosslightError]
     changes: list[Change]
     thin: list[HoldingKey]
 
@@ -189,14 +189,14 @@ class Acceptor:
         turn = self._turn(tx)
         turn.work.take_turn(alone=False)
         turn.begin([submission])
-        outcomes = turn.run(submission, member)
-        return _Done(outcomes=[outcomes], changes=turn.finish(), thin=list(turn.thin))
+        ran = turn.run(submission, member)
+        return _Done(outcomes=[ran], changes=turn.finish(), thin=list(turn.thin))
 
     def _batch(self, submissions: Sequence[Submission], tx: Tx) -> _Done:
         turn = self._turn(tx)
         turn.work.take_turn(alone=len(submissions) > FEW and not submissions[0].strict)
         turn.begin(submissions)
-        outcomes: list[tuple[Outcome, ...] | CrosslightError] = []
+        outcomes: list[Ran | CrosslightError] = []
         for submission in submissions:
             turn.touched = False
             try:
@@ -239,13 +239,14 @@ class Acceptor:
         accepted = [one for one in done.outcomes if not isinstance(one, CrosslightError)]
         self.outcomes["refused"] += len(done.outcomes) - len(accepted)
         for one in accepted:
-            self.outcomes.update(one)
+            self.outcomes.update(one.outcomes)
         if done.changes and self._on_change is not None:
             self._on_change(done.changes)
         if self._enrich is not None:
             for key in done.thin:
                 self._enrich(key)
-        return [Acceptance(outcomes=one, incarnation=self._index.incarnation) for one in accepted]
+        incarnation = self._index.incarnation
+        return [Acceptance(outcomes=one.outcomes, incarnation=incarnation, warnings=one.warnings) for one in accepted]
 
     # --- detail ----------------------------------------------------------------------------------------------------
 

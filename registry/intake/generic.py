@@ -5,7 +5,7 @@ Studies go through ``turn.py``; this is for everything beside them, and for what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -19,6 +19,7 @@ from crosslight.standards.xds.metadata import RegistryObject, RegistryObjects, f
 from crosslight.standards.xds.views import objects_of
 from registry.identity.reads import Addressed
 from registry.identity.store import IdentityStore
+from registry.index.imaging import imaging_document
 from registry.index.model import Change, Holding, HoldingKey, RecordKey, XdsObject
 from registry.index.store import IndexStore
 from registry.index.write import Work
@@ -227,6 +228,17 @@ def _objects_of(submission: Submission) -> RegistryObjects:
         elif isinstance(act, StoreObjects):
             objects += [from_plain(thing.kind, thing.body) for thing in act.objects]
     return RegistryObjects.of(objects)
+
+
+def unread_in(act: StoreObjects) -> Iterator[str]:
+    """A warning for each imaging document whose study the registry does not know (D17)."""
+    for thing in act.objects:
+        said = imaging_document(thing)
+        if said is None or (said.studies and not said.readable):
+            continue
+        named = "names no study" if not said.studies else f"names {len(said.studies)} studies"
+        todo = "it is shown as a study once it was read" if said.readable else "it is listed by ITI-18 only"
+        yield f"{thing.entry_uuid}: its referenceIdList {named} (urn:ihe:iti:xds:2016:studyInstanceUID); {todo}."
 
 
 def _parsed(patients: Iterable[str]) -> set[Identifier]:

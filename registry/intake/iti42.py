@@ -13,6 +13,7 @@ from crosslight.standards.region import Region
 from crosslight.standards.xds import vocabulary as v
 from crosslight.standards.xds.ebrim import parse_submit_objects
 from crosslight.standards.xds.errors import RegistryError
+from crosslight.standards.xds.imaging import is_manifest
 from crosslight.standards.xds.metadata import (
     Association,
     DocumentEntry,
@@ -25,7 +26,7 @@ from crosslight.standards.xds.references import study_uid_of
 from crosslight.standards.xds.response import FAILURE, render_registry_response
 from crosslight.standards.xds.rules import assign_ids, check_submission
 from crosslight.standards.xds.values import ValueSets
-from crosslight.standards.xds.views import is_manifest, publication_from_submission
+from crosslight.standards.xds.views import publication_from_submission
 from registry.index.model import XdsObject
 from registry.intake.accept import Acceptor
 from registry.intake.door import Door

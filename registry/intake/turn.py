@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from crosslight.runtime.db import Tx
 from crosslight.runtime.log import get_logger
@@ -25,12 +25,19 @@ from registry.index.model import Change, Holding, HoldingKey, RecordKey
 from registry.index.rows import started_of, version_int
 from registry.index.store import IndexStore
 from registry.intake.checks import check_publication, following, with_detail
-from registry.intake.generic import Generic
+from registry.intake.generic import Generic, unread_in
 from registry.intake.model import Outcome, Publish, SetAvailability, StoreObjects, Submission, Withdraw
 from registry.intake.registered import APPROVED, DEPRECATED, RegisteredObjects
 from registry.members.model import Member
 
 log = get_logger("accept")
+
+
+class Ran(NamedTuple):
+    """What became of one submission, and of what its sender is warned."""
+
+    outcomes: tuple[Outcome, ...]
+    warnings: tuple[str, ...] = ()
 
 
 class Turn:
@@ -77,18 +84,18 @@ class Turn:
         if len(acts) > 1:
             self._feeds.prefetch(act.patient for act in acts if isinstance(act, Publish) and act.patient is not None)
 
-    def run(self, submission: Submission, member: Member) -> tuple[Outcome, ...]:
+    def run(self, submission: Submission, member: Member) -> Ran:
         """All acts of one submission.
 
         Raises:
             CrosslightError: refused; the transaction is still good only if :attr:`touched` did not change.
         """
-        if submission.strict:
-            caused = self._generic.by_the_standard(submission, member, self._alarm)
-            outcomes = tuple(self._act(submission, member, act) for act in submission.acts)
-            self._generic.apply(caused, member)
-            return outcomes
-        return tuple(self._act(submission, member, act) for act in submission.acts)
+        if not submission.strict:
+            return Ran(tuple(self._act(submission, member, act) for act in submission.acts))
+        caused = self._generic.by_the_standard(submission, member, self._alarm)
+        outcomes = tuple(self._act(submission, member, act) for act in submission.acts)
+        self._generic.apply(caused, member)
+        return Ran(outcomes, tuple(text for act in submission.acts if isinstance(act, StoreObjects) for text in unread_in(act)))
 
     def finish(self) -> list[Change]:
         """Write everything; what was changed."""

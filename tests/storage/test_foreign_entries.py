@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from foreign_region import NUMBER, REPOSITORY, ForeignRegion, Submitted, foreign_region, manifest
@@ -16,7 +17,8 @@ from crosslight.runtime.db import Db
 from crosslight.standards.access import OPEN
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.study import Patient, PersonName, SeriesRecord
-from registry.ask.question import ByObject, ByPatient, PatientSelector
+from crosslight.standards.xds.metadata import Code
+from registry.ask.question import ByObject, ByPatient, ByPopulation, PatientSelector, StudyFilter
 from registry.index.model import Holding, HoldingKey
 
 STUDY = "1.2.840.1.5"
@@ -211,3 +213,66 @@ async def test_a_nodes_study_has_one_approved_entry(region: ForeignRegion) -> No
     assert await region.statuses() == {"node's": "Deprecated", "beside": "Approved"}
     held = await region.xds.index.held(home.id, [record.study_uid])
     assert held[record.study_uid].version is None, "Compare finds no version of the node's: it is sent again"
+
+
+# --- known, not read (D17, D19) ------------------------------------------------------------------------------------------
+
+_UID = "^^^^urn:ihe:iti:xds:2016:studyInstanceUID"
+
+
+async def _unread(region: ForeignRegion, question: Any) -> int:
+    asked = region.xds.ask.question(OPEN, face="fhir", action="search", question=question, correlation="c", peer="test")
+    async with asked as answer:
+        return answer.unread
+
+
+def _patient(number: str = NUMBER) -> ByPatient:
+    return ByPatient(patient=PatientSelector(identifiers=(Identifier(number, NHS),)))
+
+
+@pytest.mark.parametrize("references", [(), (f"1.2.1{_UID}", f"1.2.2{_UID}")], ids=["no study", "two studies"])
+async def test_a_manifest_that_does_not_say_of_which_study_is_counted_and_warned_of(
+    region: ForeignRegion, references: tuple[str, ...]
+) -> None:
+    one = manifest("which?", references=references)
+    reply = await region.register(one)
+    (warning,) = reply.errors
+    assert (warning.severity, one.entry.entry_uuid in warning.context) == ("Warning", True)
+    assert await region.statuses() == {"which?": "Approved"}
+    await region.assert_lossless()
+    for versions in (False, True):
+        assert await _unread(region, replace(_patient(), versions=versions)) == 1
+    assert await _unread(region, _patient(nhs(9))) == 0, "another patient's is another patient's"
+    nobody_knows = 0 if references else 1  # whose study nobody knows may be any that is asked for
+    assert await _unread(region, ByObject(study_uids=("1.2.99",))) == nobody_knows
+    assert await _unread(region, ByPopulation(filter=StudyFilter(modalities=("CT",)))) == nobody_knows
+    await region.register(manifest("read", study_uid="1.2.1"))
+    assert await _unread(region, _patient()) == 1
+    await region.register(manifest("read too", study_uid="1.2.2"))
+    assert await _unread(region, _patient()) == (0 if references else 1), "of both studies there is a study here"
+    await region.update(one, "Deprecated")
+    assert await _unread(region, _patient()) == 0
+    await region.update(one, "Approved")
+    assert await _unread(region, _patient()) == (0 if references else 1)
+    await region.remove(one)
+    assert await _unread(region, _patient()) == 0
+
+
+async def test_documents_that_are_not_imaging_do_not_count(region: ForeignRegion) -> None:
+    letter = manifest("letter", references=())
+    letter.entry = replace(letter.entry, format_code=Code("urn:ihe:iti:xds:2017:mimeTypeSufficient", "x"), mime_type="text/plain")
+    reply = await region.register(letter)
+    assert reply.errors == ()
+    assert await _unread(region, _patient()) == 0
+
+
+async def test_a_report_of_a_study_that_is_not_here_counts_until_it_is(region: ForeignRegion) -> None:
+    report = manifest("report", references=(f"1.2.3{_UID}",))
+    report.entry = replace(report.entry, format_code=Code("urn:ihe:rad:PDF", "x"), mime_type="application/pdf")
+    assert (await region.register(report)).errors == ()
+    assert await _unread(region, _patient()) == 1
+    first = manifest("images", study_uid="1.2.3")
+    await region.register(first)
+    assert await _unread(region, _patient()) == 0
+    await region.remove(first)
+    assert await _unread(region, _patient()) == 1

@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pg
+from foreign_region import REPOSITORY, foreign_region, manifest
 from registry_room import make_room
-from registry_samples import nhs, patient, study
+from registry_samples import NHS, nhs, patient, study
 
-from crosslight.runtime.db import Tx
+from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.postgres import PostgresDb
 from crosslight.runtime.schema import SchemaVersion, migrate
-from registry.ask.question import ByObject
-from registry.index.rows import HOLDING_COLUMNS, NAME_COLUMNS
+from crosslight.standards.access import OPEN
+from crosslight.standards.ids import Identifier
+from registry.ask.question import ByObject, ByPatient, PatientSelector
+from registry.index.codec import Codec
+from registry.index.rows import HOLDING_COLUMNS, NAME_COLUMNS, UNITED
 from registry.index.schema import PACKAGE
 
 _TABLES = ("registry_meta", "patient_text", "locator", "member_feed")
@@ -61,3 +65,41 @@ async def test_rows_whose_names_were_all_locators(postgres_dsn: str) -> None:
         await db.close()
     for name in ("upgrade_from", "upgrade_to"):
         pg.drop_schema(postgres_dsn, name)
+
+
+async def test_foreign_entries_that_stood_behind_a_later_one(database: Db) -> None:
+    """Delta 0003: entries of a foreign source that are Approved are shown together, and imaging documents are counted."""
+    async with foreign_region(database) as region:
+        await region.register(
+            manifest("first", modality="CT"), manifest("second", modality="MR"), manifest("which?", references=())
+        )
+        shown = await region.studies()
+        answered = {one.entry_uuid: one for one in await region.answered()}
+    await database.write("as before", _as_before)
+    who = ByPatient(patient=PatientSelector(identifiers=(Identifier(nhs(7), NHS),)))
+    async with foreign_region(database) as region:
+        await region.xds.foreign(REPOSITORY)  # known to the directory, as before
+        (study_now,) = await region.studies()
+        assert {m["code"] for m in study_now["modality"]} == {"CT", "MR"}
+        assert study_now["id"] == shown[0]["id"]
+        assert {one.entry_uuid: one for one in await region.answered()} == answered, "ITI-18 answers what it did"
+        asked = region.xds.ask.question(OPEN, face="fhir", action="search", question=who, correlation="c", peer="test")
+        async with asked as answer:
+            assert answer.unread == 1
+        revision = study_now["meta"]["versionId"]
+    async with foreign_region(database) as region:
+        await region.xds.foreign(REPOSITORY)
+        (again,) = await region.studies()
+        assert again["meta"]["versionId"] == revision, "once"
+
+
+def _as_before(tx: Tx) -> None:
+    """What release 0.1 would have left: no table of imaging documents, and rows that show their newest entry only."""
+    codec = Codec()
+    tx.execute("DROP TABLE imaging_document")
+    tx.execute("DELETE FROM registry_meta WHERE name = 'entries_united'")
+    tx.execute("UPDATE schema_version SET schema = 2, compat = 2 WHERE component = 'index'")
+    ((flags, extra),) = tx.rows("SELECT flags, extra FROM holding")
+    kept = {name: value for name, value in codec.decode_plain(bytes(extra)).items() if name != "u"}
+    assert flags & UNITED
+    tx.execute("UPDATE holding SET flags = ?, extra = ?", (flags & ~UNITED, codec.encode_plain(kept)))

@@ -13,6 +13,7 @@ from crosslight.standards.ids import Identifier, Oid, Version
 from crosslight.standards.study import ManifestFacts, Patient, PersonName, StudyRecord, StudyTime
 from crosslight.standards.xds import ebrim, ebrim_write, views
 from crosslight.standards.xds import vocabulary as v
+from crosslight.standards.xds.imaging import is_manifest
 from crosslight.standards.xds.metadata import (
     Author,
     Classification,
@@ -147,9 +148,9 @@ def test_own_version_needs_the_secret() -> None:
     assert views.own_version(entry, SECRET) == Version(1, 7)
     assert views.own_version(entry, b"other") is None
     assert views.own_version(replace(entry, unique_id="1.2.3"), SECRET) is None
-    assert views.is_manifest(entry)
-    assert not views.is_manifest(replace(entry, reference_ids=()))
-    assert not views.is_manifest(replace(entry, format_code=Code("urn:ihe:rad:PDF", "x")))
+    assert is_manifest(entry)
+    assert not is_manifest(replace(entry, reference_ids=()))
+    assert not is_manifest(replace(entry, format_code=Code("urn:ihe:rad:PDF", "x")))
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200))

@@ -225,16 +225,6 @@ def extras_of(
 # --- back ----------------------------------------------------------------------------------------------------------
 
 
-def is_manifest(entry: DocumentEntry) -> bool:
-    """Whether an entry is a study's manifest: KOS by its format, and it names one study."""
-    return (
-        entry.object_type == v.STABLE
-        and entry.format_code is not None
-        and entry.format_code.value == values.KOS_FORMAT.value
-        and study_uid_of(entry.reference_ids) != ""
-    )
-
-
 def own_version(entry: DocumentEntry, secret: bytes) -> Version | None:
     """The version of one of our own entries, recognised by its derived ids and the member's secret (D9); else None."""
     derived, document = DerivedId.parse(entry.entry_uuid), DerivedId.parse(entry.unique_id)
@@ -249,6 +239,7 @@ def own_version(entry: DocumentEntry, secret: bytes) -> Version | None:
 def publication_from_submission(
     entry: DocumentEntry,
     *,
+    study_uid: str = "",
     source: Source,
     secret: bytes = b"",
     zone: str = "",
@@ -259,7 +250,8 @@ def publication_from_submission(
     """The study that a manifest's DocumentEntry registers; detail ``entry`` until it is enriched (D17).
 
     Args:
-        entry: With :func:`is_manifest`.
+        entry: With ``imaging.is_manifest``, or of the study that its bytes name.
+        study_uid: Of that study; '' where the entry says it.
         source: Whose repository it is in.
         secret: That member's, to recognise our own ids; b'' for a foreign one.
         zone: The region's, in which times are written.
@@ -274,7 +266,7 @@ def publication_from_submission(
         raise Invalid("DocumentEntry.size is not a number.", where=entry.entry_uuid)
     publication = Publication(
         source=source,
-        record=_record_of(entry, zone),
+        record=_record_of(entry, zone, study_uid or study_uid_of(entry.reference_ids)),
         manifest=ManifestFacts(
             document_uid=entry.unique_id, sha1=entry.hash, size_bytes=int(size), creation_time=entry.creation_time
         ),
@@ -290,11 +282,11 @@ def publication_from_submission(
     return replace(publication, extras=extras_of(publication, entry, submission, member, replacing))
 
 
-def _record_of(entry: DocumentEntry, zone: str) -> StudyRecord:
+def _record_of(entry: DocumentEntry, zone: str, study_uid: str) -> StudyRecord:
     local = Identifier.parse_cx(entry.source_patient_id)
     sites = dict.fromkeys(site for c in entry.event_codes if (site := values.body_site_of(c)))
     return StudyRecord(
-        study_uid=study_uid_of(entry.reference_ids),
+        study_uid=study_uid,
         patient=patient_of(local, entry.source_patient_info),
         accessions=identifiers_of(entry.reference_ids, CXI_ACCESSION),
         orders=identifiers_of(entry.reference_ids, CXI_ORDER),
