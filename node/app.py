@@ -307,13 +307,18 @@ class NodeApp:
             filling=published.filling,
             indexed_from=published.indexed_from,
             census=census,
+            concern=await self.publisher.concern(published),
         )
 
     async def ready(self) -> tuple[bool, dict[str, Any]]:
-        """Whether images are taken in and given out now; the link is told (None: there is no such thing), not required."""
+        """Whether images are taken in and given out now; the link is told (None: there is no such thing), not required.
+
+        A clock that is off beyond the limit stops every retrieve (D22), so the node is not ready.
+        """
         published, archived = await self.publisher.status(), await self.archive.status()
         link = self.link.status
-        return archived.accepting, {
+        skew_s, right = link.skew_ms / 1000, self._clock_right()
+        return archived.accepting and right, {
             "code": self.code,
             "version": __version__,
             "accepting": archived.accepting,
@@ -323,7 +328,12 @@ class NodeApp:
             "parked": published.parked,
             "quarantined": archived.quarantined,
             "held_up": published.held_up,
+            "clock": "ok" if right else f"wrong by {skew_s:+.0f} s: images are not given out",
         }
+
+    def _clock_right(self) -> bool:
+        """Whether this clock agrees with the registry's within the limit; without a link nobody can say."""
+        return not self.link.status.connected or abs(self.link.status.skew_ms) <= self.config.serve.max_clock_skew_s * 1000
 
     async def gauges(self) -> list[Gauge]:
         """Metrics."""

@@ -312,7 +312,7 @@ class RegistryApp:
             "incarnation": self.index.incarnation,
             "members": {m.code: list(m.states) for m in coverage.members},
             "waiting": sum(m.waiting for m in coverage.members),
-            "parked": sum(self.members.presence(m.id).parked for m in self.members.all()),
+            "parked": sum(m.parked for m in coverage.members),
         }
 
     async def _databases_answer(self) -> bool:
@@ -336,11 +336,12 @@ class RegistryApp:
         ages: dict[tuple[str, ...], float] = {
             (m.code,): (now - m.as_of).total_seconds() for m in coverage.members if m.as_of is not None
         }
-        skew: dict[tuple[str, ...], float] = {(m.code,): self.members.presence(m.id).skew_ms / 1000 for m in self.members.all()}
+        skew: dict[tuple[str, ...], float] = {(m.code,): m.skew_ms / 1000 for m in coverage.members}
         return [
             Gauge("crosslight_member_reachable", "1 while a member's node is linked.", each("reachable"), label),
             Gauge("crosslight_member_suspended", "1 while a member is suspended.", each("suspended"), label),
             Gauge("crosslight_member_waiting", "Studies that a member has yet to publish.", each("waiting"), label),
+            Gauge("crosslight_member_parked", "Studies of a member refused for good.", each("parked"), label),
             Gauge("crosslight_member_quarantined", "Objects in a member's quarantine.", each("quarantined"), label),
             Gauge("crosslight_member_index_age_seconds", "Since when the index of a member is current.", ages, label),
             Gauge("crosslight_member_clock_skew_seconds", "A member's clock minus ours.", skew, label),

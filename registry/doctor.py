@@ -1,4 +1,4 @@
-"""Checking a registry that runs, from outside."""
+"""Checking a registry that runs, from outside; and what keeps its members from being well, as its database has it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from crosslight.client.doctor import Target, examine
+from crosslight.client.doctor import Finding, Target, examine
 from crosslight.client.report import show
 from registry.commands import opened
+from registry.members.model import Member, Presence
+from registry.members.service import MemberService
 
 
 async def doctor(folder: Path, console: Console) -> int:
@@ -27,4 +29,29 @@ async def doctor(folder: Path, console: Console) -> int:
         if not listen.open:
             files = await offline.members.issue_system("doctor", folder / "systems")
             target = replace(target, ca=files.ca, cert=files.cert, key=files.key)
-    return show(console, [(target.name, await examine(target))])
+        found = await examine(target)
+        found += members_found(offline.members)
+    return show(console, [(target.name, found)])
+
+
+def members_found(members: MemberService) -> list[Finding]:
+    """What is not well with each active member; one line when all are."""
+    active = [m for m in members.all() if m.status == "active"]
+    found = [finding for m in active if (finding := _member(m, members.presence(m.id))) is not None]
+    return found or [Finding("members", "ok", f"{len(active)} linked, clocks agree, nothing refused.")]
+
+
+def _member(member: Member, presence: Presence) -> Finding | None:
+    name, check = f"{member.name} ({member.code})", "members"
+    if presence.never_linked:
+        return Finding(check, "warn", f"{name} has never linked.", "Is its node running, and may it reach the gRPC port?")
+    if not presence.reachable:
+        since = f" since {presence.since:%Y-%m-%d %H:%M:%S} UTC" if presence.since else ""
+        return Finding(check, "warn", f"{name} is not linked{since}.", "Ask there: is the node running, and its network?")
+    if presence.clock_wrong:
+        off = f"{presence.skew_ms / 1000:+.0f} s"
+        return Finding(check, "fail", f"The clock of {name} is off by {off}: it gives out no images.", "NTP, there or here.")
+    if presence.parked:
+        told = f"{presence.parked} studies of {name} were refused for good."
+        return Finding(check, "warn", told, "`crosslight-node status` there shows why; then `retry`.")
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,9 +21,9 @@ from crosslight.standards.problem import Forbidden
 from crosslight.standards.region import Region
 from crosslight.standards.study import ManifestFacts, Patient, PersonName, SeriesRecord, StudyRecord, StudyTime
 from crosslight.standards.xds.publication import Publication, Source
-from registry.ask.ask import Ask
+from registry.ask.ask import Ask, Glance
 from registry.ask.coverage import Coverage, MemberCoverage
-from registry.ask.question import Answer, ByPatient, Patients, Question
+from registry.ask.question import Answer, ByPatient, Patients, PatientSelector, Question
 from registry.index.model import DisputedNotice, Holding, PatientRecord, Person, PersonKey, RecordKey
 from registry.members.model import Member, Presence
 from registry.portal.config import PortalConfig
@@ -221,6 +222,13 @@ class FakeAsk:
             incarnation="i",
         )  # fmt: skip
 
+    async def glance(self, principal: Principal, *, face: str, patient: PatientSelector, study_uid: str = "") -> Glance:
+        if self.refuse:
+            raise Forbidden("Your role may not search patients.")
+        held = [(h.study_uid, h.member, h.revision, h.state) for h in self.holdings if study_uid in ("", h.study_uid)]
+        shown = (self.persons, self.disputed, held)
+        return Glance(version=hashlib.sha256(repr(shown).encode()).hexdigest()[:32], coverage=self.cover)
+
     def coverage(self) -> Coverage:
         return self.cover
 
@@ -275,7 +283,7 @@ def dicomweb(images: int = 40) -> list[web.RouteDef]:
 
 
 def app_of(
-    ask: FakeAsk, *, principal: Principal | None = CLINICIAN, open_mode: bool = False, poll_s: int = 60, word: str = "trust"
+    ask: FakeAsk, *, principal: Principal | None = CLINICIAN, open_mode: bool = False, poll_s: int = 4, word: str = "trust"
 ) -> web.Application:
     """The page as a service would run it, with a principal on every request."""
 

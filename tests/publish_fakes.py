@@ -142,6 +142,13 @@ class MemoryArchive:
         found = self.studies.get(study_uid)
         return found[0] if found else None
 
+    async def concerned(self, study_uids: Sequence[str]) -> set[Identifier]:
+        patients = [self.studies[uid][0].patient for uid in study_uids if uid in self.studies]
+        return {i for patient in patients for i in (patient.local, *patient.others)}
+
+    async def refused(self, limit: int) -> tuple[set[Identifier], bool]:
+        return set(), False
+
     async def objects(self, study_uid: str) -> list[StoredObject]:
         found = self.studies.get(study_uid)
         if found is None:

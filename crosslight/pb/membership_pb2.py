@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63rosslight/pb/membership.proto\x12\rcrosslight.pb\"k\n\x0bNodeMessage\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.crosslight.pb.HelloH\x00\x12-\n\theartbeat\x18\x02 \x01(\x0b\x32\x18.crosslight.pb.HeartbeatH\x00\x42\x06\n\x04\x62ody\"\xab\x01\n\x05Hello\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x10\n\x08software\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x0f\n\x07\x61\x63ked_n\x18\x04 \x01(\r\x12\x13\n\x0bincarnation\x18\x05 \x01(\t\x12+\n\tendpoints\x18\x06 \x01(\x0b\x32\x18.crosslight.pb.Endpoints\x12\x10\n\x08state_id\x18\x07 \x01(\t\x12\x0e\n\x06made_n\x18\x08 \x01(\r\"\x7f\n\tEndpoints\x12\x0c\n\x04\x62\x61se\x18\x01 \x01(\t\x12\x0f\n\x07systems\x18\x02 \x01(\t\x12\x10\n\x08\x64icomweb\x18\x03 \x01(\t\x12\r\n\x05rad69\x18\x04 \x01(\t\x12\x16\n\x0exds_repository\x18\x05 \x01(\t\x12\x0b\n\x03\x61\x65t\x18\x06 \x01(\t\x12\r\n\x05\x64imse\x18\x07 \x01(\t\"\xc5\x01\n\tHeartbeat\x12\x14\n\x0csent_unix_ms\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x0f\n\x07\x61\x63ked_n\x18\x03 \x01(\r\x12\x0f\n\x07waiting\x18\x04 \x01(\x04\x12\x0e\n\x06parked\x18\x05 \x01(\x04\x12\x13\n\x0bquarantined\x18\x06 \x01(\x04\x12\x0f\n\x07\x66illing\x18\x07 \x01(\x08\x12\x14\n\x0cindexed_from\x18\x08 \x01(\t\x12%\n\x06\x63\x65nsus\x18\t \x01(\x0b\x32\x15.crosslight.pb.Census\"@\n\x06\x43\x65nsus\x12\x0f\n\x07studies\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x15\n\rtaken_unix_ms\x18\x03 \x01(\x03\"\xfd\x01\n\x0fRegistryMessage\x12)\n\x07welcome\x18\x01 \x01(\x0b\x32\x16.crosslight.pb.WelcomeH\x00\x12*\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x1b.crosslight.pb.HeartbeatAckH\x00\x12-\n\tdirectory\x18\x03 \x01(\x0b\x32\x18.crosslight.pb.DirectoryH\x00\x12-\n\tsuspended\x18\x04 \x01(\x0b\x32\x18.crosslight.pb.SuspendedH\x00\x12-\n\treconcile\x18\x05 \x01(\x0b\x32\x18.crosslight.pb.ReconcileH\x00\x42\x06\n\x04\x62ody\"\x87\x01\n\x07Welcome\x12\x18\n\x10registry_unix_ms\x18\x01 \x01(\x03\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x11\n\treconcile\x18\x04 \x01(\x08\x12+\n\tdirectory\x18\x05 \x01(\x0b\x32\x18.crosslight.pb.Directory\">\n\x0cHeartbeatAck\x12\x18\n\x10registry_unix_ms\x18\x01 \x01(\x03\x12\x14\n\x0cnode_skew_ms\x18\x02 \x01(\x03\")\n\tDirectory\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x0b\n\x03jws\x18\x02 \x01(\t\"\x1b\n\tSuspended\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x18\n\tReconcile\x12\x0b\n\x03why\x18\x01 \x01(\t\"\x1f\n\x0cRenewRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\x0c\"3\n\nRenewReply\x12\x11\n\tchain_pem\x18\x01 \x01(\x0c\x12\x12\n\nbundle_pem\x18\x02 \x01(\x0c\x32\x95\x01\n\nMembership\x12\x46\n\x04Link\x12\x1a.crosslight.pb.NodeMessage\x1a\x1e.crosslight.pb.RegistryMessage(\x01\x30\x01\x12?\n\x05Renew\x12\x1b.crosslight.pb.RenewRequest\x1a\x19.crosslight.pb.RenewReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63rosslight/pb/membership.proto\x12\rcrosslight.pb\"k\n\x0bNodeMessage\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.crosslight.pb.HelloH\x00\x12-\n\theartbeat\x18\x02 \x01(\x0b\x32\x18.crosslight.pb.HeartbeatH\x00\x42\x06\n\x04\x62ody\"\xab\x01\n\x05Hello\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x10\n\x08software\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x0f\n\x07\x61\x63ked_n\x18\x04 \x01(\r\x12\x13\n\x0bincarnation\x18\x05 \x01(\t\x12+\n\tendpoints\x18\x06 \x01(\x0b\x32\x18.crosslight.pb.Endpoints\x12\x10\n\x08state_id\x18\x07 \x01(\t\x12\x0e\n\x06made_n\x18\x08 \x01(\r\"\x7f\n\tEndpoints\x12\x0c\n\x04\x62\x61se\x18\x01 \x01(\t\x12\x0f\n\x07systems\x18\x02 \x01(\t\x12\x10\n\x08\x64icomweb\x18\x03 \x01(\t\x12\r\n\x05rad69\x18\x04 \x01(\t\x12\x16\n\x0exds_repository\x18\x05 \x01(\t\x12\x0b\n\x03\x61\x65t\x18\x06 \x01(\t\x12\r\n\x05\x64imse\x18\x07 \x01(\t\"\x87\x02\n\tHeartbeat\x12\x14\n\x0csent_unix_ms\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x0f\n\x07\x61\x63ked_n\x18\x03 \x01(\r\x12\x0f\n\x07waiting\x18\x04 \x01(\x04\x12\x0e\n\x06parked\x18\x05 \x01(\x04\x12\x13\n\x0bquarantined\x18\x06 \x01(\x04\x12\x0f\n\x07\x66illing\x18\x07 \x01(\x08\x12\x14\n\x0cindexed_from\x18\x08 \x01(\t\x12%\n\x06\x63\x65nsus\x18\t \x01(\x0b\x32\x15.crosslight.pb.Census\x12\x17\n\x0f\x63oncern_version\x18\n \x01(\x0c\x12\'\n\x07\x63oncern\x18\x0b \x01(\x0b\x32\x16.crosslight.pb.Concern\"n\n\x07\x43oncern\x12\x0f\n\x07version\x18\x01 \x01(\x0c\x12\x0f\n\x07waiting\x18\x02 \x01(\x0c\x12\x0f\n\x07refused\x18\x03 \x01(\x0c\x12\x17\n\x0f\x61nybody_waiting\x18\x04 \x01(\x08\x12\x17\n\x0f\x61nybody_refused\x18\x05 \x01(\x08\"@\n\x06\x43\x65nsus\x12\x0f\n\x07studies\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x15\n\rtaken_unix_ms\x18\x03 \x01(\x03\"\xfd\x01\n\x0fRegistryMessage\x12)\n\x07welcome\x18\x01 \x01(\x0b\x32\x16.crosslight.pb.WelcomeH\x00\x12*\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x1b.crosslight.pb.HeartbeatAckH\x00\x12-\n\tdirectory\x18\x03 \x01(\x0b\x32\x18.crosslight.pb.DirectoryH\x00\x12-\n\tsuspended\x18\x04 \x01(\x0b\x32\x18.crosslight.pb.SuspendedH\x00\x12-\n\treconcile\x18\x05 \x01(\x0b\x32\x18.crosslight.pb.ReconcileH\x00\x42\x06\n\x04\x62ody\"\x87\x01\n\x07Welcome\x12\x18\n\x10registry_unix_ms\x18\x01 \x01(\x03\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x11\n\treconcile\x18\x04 \x01(\x08\x12+\n\tdirectory\x18\x05 \x01(\x0b\x32\x18.crosslight.pb.Directory\">\n\x0cHeartbeatAck\x12\x18\n\x10registry_unix_ms\x18\x01 \x01(\x03\x12\x14\n\x0cnode_skew_ms\x18\x02 \x01(\x03\")\n\tDirectory\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x0b\n\x03jws\x18\x02 \x01(\t\"\x1b\n\tSuspended\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x18\n\tReconcile\x12\x0b\n\x03why\x18\x01 \x01(\t\"\x1f\n\x0cRenewRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\x0c\"3\n\nRenewReply\x12\x11\n\tchain_pem\x18\x01 \x01(\x0c\x12\x12\n\nbundle_pem\x18\x02 \x01(\x0c\x32\x95\x01\n\nMembership\x12\x46\n\x04Link\x12\x1a.crosslight.pb.NodeMessage\x1a\x1e.crosslight.pb.RegistryMessage(\x01\x30\x01\x12?\n\x05Renew\x12\x1b.crosslight.pb.RenewRequest\x1a\x19.crosslight.pb.RenewReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,25 +38,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENDPOINTS']._serialized_start=332
   _globals['_ENDPOINTS']._serialized_end=459
   _globals['_HEARTBEAT']._serialized_start=462
-  _globals['_HEARTBEAT']._serialized_end=659
-  _globals['_CENSUS']._serialized_start=661
-  _globals['_CENSUS']._serialized_end=725
-  _globals['_REGISTRYMESSAGE']._serialized_start=728
-  _globals['_REGISTRYMESSAGE']._serialized_end=981
-  _globals['_WELCOME']._serialized_start=984
-  _globals['_WELCOME']._serialized_end=1119
-  _globals['_HEARTBEATACK']._serialized_start=1121
-  _globals['_HEARTBEATACK']._serialized_end=1183
-  _globals['_DIRECTORY']._serialized_start=1185
-  _globals['_DIRECTORY']._serialized_end=1226
-  _globals['_SUSPENDED']._serialized_start=1228
-  _globals['_SUSPENDED']._serialized_end=1255
-  _globals['_RECONCILE']._serialized_start=1257
-  _globals['_RECONCILE']._serialized_end=1281
-  _globals['_RENEWREQUEST']._serialized_start=1283
-  _globals['_RENEWREQUEST']._serialized_end=1314
-  _globals['_RENEWREPLY']._serialized_start=1316
-  _globals['_RENEWREPLY']._serialized_end=1367
-  _globals['_MEMBERSHIP']._serialized_start=1370
-  _globals['_MEMBERSHIP']._serialized_end=1519
+  _globals['_HEARTBEAT']._serialized_end=725
+  _globals['_CONCERN']._serialized_start=727
+  _globals['_CONCERN']._serialized_end=837
+  _globals['_CENSUS']._serialized_start=839
+  _globals['_CENSUS']._serialized_end=903
+  _globals['_REGISTRYMESSAGE']._serialized_start=906
+  _globals['_REGISTRYMESSAGE']._serialized_end=1159
+  _globals['_WELCOME']._serialized_start=1162
+  _globals['_WELCOME']._serialized_end=1297
+  _globals['_HEARTBEATACK']._serialized_start=1299
+  _globals['_HEARTBEATACK']._serialized_end=1361
+  _globals['_DIRECTORY']._serialized_start=1363
+  _globals['_DIRECTORY']._serialized_end=1404
+  _globals['_SUSPENDED']._serialized_start=1406
+  _globals['_SUSPENDED']._serialized_end=1433
+  _globals['_RECONCILE']._serialized_start=1435
+  _globals['_RECONCILE']._serialized_end=1459
+  _globals['_RENEWREQUEST']._serialized_start=1461
+  _globals['_RENEWREQUEST']._serialized_end=1492
+  _globals['_RENEWREPLY']._serialized_start=1494
+  _globals['_RENEWREPLY']._serialized_end=1545
+  _globals['_MEMBERSHIP']._serialized_start=1548
+  _globals['_MEMBERSHIP']._serialized_end=1697
 # @@protoc_insertion_point(module_scope)

@@ -52,7 +52,7 @@ class Endpoints(_message.Message):
     def __init__(self, base: _Optional[str] = ..., systems: _Optional[str] = ..., dicomweb: _Optional[str] = ..., rad69: _Optional[str] = ..., xds_repository: _Optional[str] = ..., aet: _Optional[str] = ..., dimse: _Optional[str] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("sent_unix_ms", "epoch", "acked_n", "waiting", "parked", "quarantined", "filling", "indexed_from", "census")
+    __slots__ = ("sent_unix_ms", "epoch", "acked_n", "waiting", "parked", "quarantined", "filling", "indexed_from", "census", "concern_version", "concern")
     SENT_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ACKED_N_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +62,8 @@ class Heartbeat(_message.Message):
     FILLING_FIELD_NUMBER: _ClassVar[int]
     INDEXED_FROM_FIELD_NUMBER: _ClassVar[int]
     CENSUS_FIELD_NUMBER: _ClassVar[int]
+    CONCERN_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CONCERN_FIELD_NUMBER: _ClassVar[int]
     sent_unix_ms: int
     epoch: int
     acked_n: int
@@ -71,7 +73,23 @@ class Heartbeat(_message.Message):
     filling: bool
     indexed_from: str
     census: Census
-    def __init__(self, sent_unix_ms: _Optional[int] = ..., epoch: _Optional[int] = ..., acked_n: _Optional[int] = ..., waiting: _Optional[int] = ..., parked: _Optional[int] = ..., quarantined: _Optional[int] = ..., filling: _Optional[bool] = ..., indexed_from: _Optional[str] = ..., census: _Optional[_Union[Census, _Mapping]] = ...) -> None: ...
+    concern_version: bytes
+    concern: Concern
+    def __init__(self, sent_unix_ms: _Optional[int] = ..., epoch: _Optional[int] = ..., acked_n: _Optional[int] = ..., waiting: _Optional[int] = ..., parked: _Optional[int] = ..., quarantined: _Optional[int] = ..., filling: _Optional[bool] = ..., indexed_from: _Optional[str] = ..., census: _Optional[_Union[Census, _Mapping]] = ..., concern_version: _Optional[bytes] = ..., concern: _Optional[_Union[Concern, _Mapping]] = ...) -> None: ...
+
+class Concern(_message.Message):
+    __slots__ = ("version", "waiting", "refused", "anybody_waiting", "anybody_refused")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    ANYBODY_WAITING_FIELD_NUMBER: _ClassVar[int]
+    ANYBODY_REFUSED_FIELD_NUMBER: _ClassVar[int]
+    version: bytes
+    waiting: bytes
+    refused: bytes
+    anybody_waiting: bool
+    anybody_refused: bool
+    def __init__(self, version: _Optional[bytes] = ..., waiting: _Optional[bytes] = ..., refused: _Optional[bytes] = ..., anybody_waiting: _Optional[bool] = ..., anybody_refused: _Optional[bool] = ...) -> None: ...
 
 class Census(_message.Message):
     __slots__ = ("studies", "digest", "taken_unix_ms")

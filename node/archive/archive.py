@@ -32,7 +32,7 @@ from node.archive.layout import Layout
 from node.archive.model import ArchiveStatus, BinEntry, ImportReport, IngestResult, Mark, Received, StoredObject, VerifyReport
 from node.archive.quarantine import Quarantine
 from node.archive.stage import Staged, StageFolder, file_meta
-from node.archive.store import SCHEMA, ArchiveStore
+from node.archive.store import SCHEMA, ArchiveStore, json_of
 
 log = get_logger("archive")
 
@@ -166,6 +166,21 @@ class Archive:
         return self._identifiers(
             study_uid, await self._db.read_near("patients", lambda tx: reads.study_attributes_tx(tx, study_uid))
         )
+
+    async def concerned(self, study_uids: Sequence[str]) -> set[Identifier]:
+        """Every identifier of every header of these studies: an object whose header disagrees with the rest counts too."""
+
+        def read(tx: Tx) -> set[Identifier]:
+            found = reads.variants_of_tx(tx, self._store, study_uids)
+            return {i for study_uid, attributes in found for i in self._identifiers(study_uid, attributes)}
+
+        return await self._db.read("concerned", read)
+
+    async def refused(self, limit: int) -> tuple[set[Identifier], bool]:
+        """Whose the objects in quarantine are; and whether there are some whose header could not be read, or too many."""
+        rows = await self.quarantine.patients(limit + 1)
+        known = {i for uid, patient in rows if patient for i in self._identifiers(uid, json_of(patient))}
+        return known, len(rows) > limit or any(not patient for _, patient in rows)
 
     def _identifiers(self, study_uid: str, study: Attributes) -> tuple[Identifier, ...]:
         patient = record.patient_of(study, self.rules, study_uid) if study else None

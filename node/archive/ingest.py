@@ -28,7 +28,7 @@ from node.archive.layout import Layout
 from node.archive.model import IngestResult, Received
 from node.archive.quarantine import Quarantine
 from node.archive.stage import Staged
-from node.archive.store import ArchiveStore, Facts, Ingested, attribute_blobs
+from node.archive.store import ArchiveStore, Facts, Ingested, attribute_blobs, patient_attributes
 
 log = get_logger("archive")
 
@@ -184,7 +184,7 @@ class Ingestor:
             published = self._publish(staged, final, facts.sha256)
             outcome = self._db.submit_write("ingest", lambda tx: self._store.ingest_tx(tx, found, facts)).result()
             if outcome.outcome == "conflict":
-                return self._conflict(final if published else staged, received, found)
+                return self._conflict(final if published else staged, received, found, facts)
         finally:
             self.pending.remove(facts.sha256)
         return self._answer(outcome, found, facts)
@@ -196,11 +196,14 @@ class Ingestor:
         staged.place(final)
         return True
 
-    def _conflict(self, source: Staged | Path, received: Received, found: Header) -> IngestResult:
+    def _conflict(self, source: Staged | Path, received: Received, found: Header, facts: Facts) -> IngestResult:
         what = "Another object is kept under this SOP Instance UID; the first one stays."
         if isinstance(source, Path) and not source.exists():  # an equal one, at the same time, has moved it
             return IngestResult(state="conflict", status=CONFLICT, reason=what)
-        name = self._quarantine.put(source, received, "conflict", what, sop_uid=found.sop_uid, study_uid=found.study_uid)
+        name = self._quarantine.put(
+            source, received, "conflict", what,
+            sop_uid=found.sop_uid, study_uid=found.study_uid, patient=patient_attributes(facts.study_json),
+        )  # fmt: skip
         return IngestResult(state="conflict", status=CONFLICT, reason=what, quarantine_id=name)
 
     def _answer(self, outcome: Ingested, found: Header, facts: Facts) -> IngestResult:

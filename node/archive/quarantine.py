@@ -28,11 +28,20 @@ class Quarantine:
         self._clock, self._ids, self._config = clock, ids, config
 
     def put(
-        self, source: Staged | Path, received: Received, reason: Reason, detail: str, *, sop_uid: str = "", study_uid: str = ""
+        self,
+        source: Staged | Path,
+        received: Received,
+        reason: Reason,
+        detail: str,
+        *,
+        sop_uid: str = "",
+        study_uid: str = "",
+        patient: bytes = b"",
     ) -> str:
         """Keep what is in ``source`` (which is moved); the id of the entry. Called in threads.
 
-        Where the file cannot be kept (a full disk) the entry is made without it.
+        Where the file cannot be kept (a full disk) the entry is made without it. ``patient`` are the patient attributes of its
+        header (DICOM JSON), empty where it could not be read.
         """
         name = self._ids.uuid4().hex
         path = source if isinstance(source, Path) else source.path
@@ -49,7 +58,7 @@ class Quarantine:
             log.warning("quarantine file lost", reason=reason, error=type(error).__name__)
         row = (
             name, self._clock.now().timestamp(), reason, detail[:500], received.road, received.peer[:200],
-            sop_uid if is_uid(sop_uid) else "", study_uid if is_uid(study_uid) else "", size,
+            sop_uid if is_uid(sop_uid) else "", study_uid if is_uid(study_uid) else "", size, patient,
         )  # fmt: skip
         gone = self._db.submit_write("quarantine_put", lambda tx: self._put_tx(tx, row)).result()
         self._forget(gone)
@@ -57,7 +66,7 @@ class Quarantine:
         return name
 
     def _put_tx(self, tx: Tx, row: Row) -> list[str]:
-        tx.execute(f"INSERT INTO quarantine ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)", row)
+        tx.execute(f"INSERT INTO quarantine ({_COLUMNS}, patient) VALUES (?,?,?,?,?,?,?,?,?,?)", row)
         return self._bound_tx(tx)
 
     def _bound_tx(self, tx: Tx) -> list[str]:
@@ -104,6 +113,14 @@ class Quarantine:
             return [self._entry(row) for row in rows]
 
         return await self._db.read("quarantine_entries", read)
+
+    async def patients(self, limit: int) -> list[tuple[str, bytes]]:
+        """(study UID, patient attributes) of what was not let in, each pair once; attributes are empty where no header was read.
+
+        An empty file is nobody's. With more than ``limit`` the rest is left out.
+        """
+        sql = "SELECT DISTINCT study_uid, patient FROM quarantine WHERE size_bytes > 0 ORDER BY patient, study_uid LIMIT ?"
+        return await self._db.read("quarantine_patients", lambda tx: [(r[0], bytes(r[1])) for r in tx.rows(sql, (limit,))])
 
     async def entry(self, name: str) -> Quarantined:
         """One entry.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import zstandard
 
@@ -70,6 +70,18 @@ def study_attributes_tx(tx: Tx, study_uid: str) -> Attributes:
     """The attributes of a study's row; {} when nothing of it is visible."""
     row = tx.row("SELECT attributes FROM study WHERE study_uid = ?", (study_uid,))
     return json_of(row[0]) if row is not None else {}
+
+
+def variants_of_tx(tx: Tx, store: ArchiveStore, study_uids: Sequence[str]) -> list[tuple[str, Attributes]]:
+    """(study UID, attributes) of every distinct header that the visible instances of these studies have."""
+    found: list[tuple[str, int]] = []
+    for start in range(0, len(study_uids), 400):
+        part = study_uids[start : start + 400]
+        marks = ",".join("?" * len(part))
+        sql = f"SELECT DISTINCT study_uid, study_variant FROM instance WHERE visible = 1 AND study_uid IN ({marks})"
+        found += [(row[0], row[1]) for row in tx.rows(sql, part)]
+    sets = store.variants_tx(tx, {variant for _, variant in found})
+    return [(study_uid, sets[variant]) for study_uid, variant in found]
 
 
 def was_here_tx(tx: Tx, study_uid: str, series_uid: str, sop_uid: str) -> bool:

@@ -19,7 +19,7 @@ from crosslight.standards.dicom.qido import day_of
 from crosslight.standards.dicom.record import fill
 from node.archive.model import Mark, Received
 
-SCHEMA = SchemaVersion("archive", schema=1, compat=1)
+SCHEMA = SchemaVersion("archive", schema=2, compat=1)
 
 #: Rejection after which a new receipt of the instance makes it visible again (IHE RAD TF-3 4.66: retention expired).
 RESTORABLE = frozenset({"113039"})
@@ -57,6 +57,11 @@ def attribute_blobs(header: Header) -> tuple[bytes, bytes]:
     """The study's and the series' attribute sets as they rest; the series' also names the SOP class."""
     series = {**header.series, _SOP_CLASS: {"vr": "UI", "Value": [header.sop_class_uid]}}
     return orjson.dumps(header.study), orjson.dumps(series)
+
+
+def patient_attributes(study_json: bytes) -> bytes:
+    """Of a study's attribute set, the patient's (group 0010)."""
+    return orjson.dumps({tag: body for tag, body in orjson.loads(study_json).items() if tag.startswith("0010")})
 
 
 class ArchiveStore:

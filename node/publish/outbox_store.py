@@ -312,6 +312,40 @@ class OutboxStore:
 
         return await self.db.read("outbox_counts", read)
 
+    async def unlisted(
+        self, scheduled: Iterable[str], limit: int
+    ) -> tuple[dict[str, set[Identifier]], dict[str, set[Identifier]]]:
+        """Studies that wait, and studies refused for good, each with the patients under whom it was and is to be published.
+
+        Withdrawn studies (for safety, or sealed) are left out.
+
+        Args:
+            scheduled: Studies that wait for a revision.
+            limit: Most of each.
+        """
+        asked = list(scheduled)[:limit]
+        known = (
+            "FROM publish_intent i LEFT JOIN publish_study s ON s.study_uid = i.study_uid "
+            "LEFT JOIN publish_acked a ON a.destination = i.destination AND a.study_uid = i.study_uid "
+            "WHERE i.destination = ? AND coalesce(s.state, '') <> 'withdrawn' AND i.want <> 'withdraw'"
+        )
+
+        def read(tx: Tx) -> tuple[dict[str, set[Identifier]], dict[str, set[Identifier]]]:
+            sql = f"SELECT i.study_uid, i.patient, s.patient, a.patient {known} AND i.parked_code {{}} '' LIMIT ?"
+            waiting, refused = (_patients(tx.rows(sql.format(sign), (self._d, limit))) for sign in ("=", "<>"))
+            forced = tx.rows(
+                "SELECT study_uid, patient FROM publish_study WHERE forced = 1 AND state <> 'withdrawn' LIMIT ?", (limit,)
+            )
+            for study_uid, whose in _patients(forced).items():
+                waiting.setdefault(study_uid, set()).update(whose)
+            for study_uid in asked:
+                row = tx.row("SELECT state, patient FROM publish_study WHERE study_uid = ?", (study_uid,))
+                if row is None or row[0] != "withdrawn":
+                    waiting.setdefault(study_uid, set()).update(_patients([(study_uid, row[1] if row else None)])[study_uid])
+            return waiting, refused
+
+        return await self.db.read("outbox_unlisted", read)
+
     def _forced(self, tx: Tx) -> int:
         """Studies to be published again, as a comparison found, that have no intent yet."""
         sql = (
@@ -396,6 +430,12 @@ class OutboxStore:
                 "INSERT OR REPLACE INTO publish_fed VALUES (?,?,?,?)", (self._d, patient.authority, patient.value, digest)
             ),
         )
+
+
+def _patients(found: Iterable[Row]) -> dict[str, set[Identifier]]:
+    """Rows of a study UID and patients (JSON, or None) as the patients of each study."""
+    known = [(row[0], {rows.identifier_of(text) for text in row[1:] if text}) for row in found]
+    return {study_uid: {patient for patient in whose if patient.value} for study_uid, whose in known}
 
 
 def _date_of(row: Row | None) -> str:

@@ -13,6 +13,7 @@ from typing import Protocol
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.workers import Workers
+from crosslight.standards.concern import Concern
 from crosslight.standards.problem import CrosslightError
 from node.publish.config import PublishConfig
 from node.publish.decide import backoff_s
@@ -23,6 +24,7 @@ from node.publish.revise import ArchivePort, Retrieval, Reviser
 from node.publish.road import Road, wait_for
 from node.publish.schedule import Pace, Schedule
 from node.publish.store import MAX_N, PublishStore
+from node.publish.unlisted import Unlisted
 from node.region.model import Grant, HelloFacts
 
 log = get_logger("publish")
@@ -90,6 +92,7 @@ class Publisher:
             identity=identity, retrieval=retrieval, on_revision=self.outbox.wake,
             on_used_up=self._used_up,
         )  # fmt: skip
+        self._unlisted = Unlisted(outbox_store, archive, self.reviser.pending, lambda: identity().secret)
         self._compare_wake = asyncio.Event()
         self._welcomed = not granted
         self._tasks: list[asyncio.Task[None]] = []
@@ -282,6 +285,10 @@ class Publisher:
             census=self._rows.census,
             held_up=self.outbox.held_up,
         )
+
+    async def concern(self, status: PublishStatus) -> Concern:
+        """Whom the studies concern that are not listed (D19), beside ``status``."""
+        return await self._unlisted.concern(untold=status.filling or not self.reviser.settled)
 
     async def parked(self, limit: int = 1000) -> list[Parked]:
         """Studies whose publication needs an operator."""

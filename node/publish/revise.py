@@ -12,7 +12,7 @@ from crosslight.runtime.clock import Clock, dtm
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.kos import build_manifest
-from crosslight.standards.ids import DerivedId, Kind, Version, study_tag
+from crosslight.standards.ids import DerivedId, Identifier, Kind, Version, study_tag
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.study import InstanceRef, ManifestFacts, StudyRecord
 from node.archive.model import StoredObject
@@ -38,6 +38,14 @@ class ArchivePort(Protocol):
 
     async def objects(self, study_uid: str) -> list[StoredObject]:
         """Its live instances."""
+        ...
+
+    async def concerned(self, study_uids: Sequence[str]) -> set[Identifier]:
+        """Every identifier of every header of these studies."""
+        ...
+
+    async def refused(self, limit: int) -> tuple[set[Identifier], bool]:
+        """Whose the objects in quarantine are; and whether some cannot be told."""
         ...
 
     def on_change(self, callback: Callable[[str], None]) -> None:

@@ -20,6 +20,7 @@ from crosslight.pb import membership_pb2_grpc as pb_grpc
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.tls import gateway_channel_options
+from crosslight.standards.concern import Concern, packed
 from crosslight.standards.problem import CrosslightError
 from node.region.config import RegionConfig
 from node.region.model import Addresses, Grant, HelloFacts, LinkStatus, NodeStatus
@@ -207,7 +208,7 @@ class Link:
     def skewed(self, skew_ms: int) -> None:
         """The clocks were compared."""
         if abs(skew_ms) > self.config.max_skew_warn_s * 1000 >= abs(self.status.skew_ms):
-            log.warning("the clock differs from the registry's", skew_ms=skew_ms)
+            log.warning("the clock differs from the registry's", skew_s=skew_ms / 1000)
         self.status = replace(self.status, skew_ms=skew_ms)
 
 
@@ -332,7 +333,7 @@ class Session:
 
     async def _beat(self, call: Any) -> None:
         link = self._link
-        status = NodeStatus()
+        status, told = NodeStatus(), b""
         while True:
             try:
                 async with asyncio.timeout(link.config.heartbeat_s):
@@ -342,7 +343,10 @@ class Session:
             except Exception:
                 log.exception("status")
             now_ms = int(link.clock.now().timestamp() * 1000)
-            await self._write(call, pb.NodeMessage(heartbeat=_heartbeat(status, now_ms)))
+            beat = _heartbeat(status, now_ms)
+            if status.concern is not None and told != (told := status.concern.version):
+                beat.concern.CopyFrom(_concern(status.concern))
+            await self._write(call, pb.NodeMessage(heartbeat=beat))
             await link.clock.sleep(link.config.heartbeat_s)
 
 
@@ -350,8 +354,16 @@ def _heartbeat(status: NodeStatus, now_ms: int) -> pb.Heartbeat:
     beat = pb.Heartbeat(
         sent_unix_ms=now_ms, epoch=status.epoch, acked_n=status.acked_n, waiting=status.waiting, parked=status.parked,
         quarantined=status.quarantined, filling=status.filling, indexed_from=status.indexed_from,
+        concern_version=status.concern.version if status.concern is not None else b"",
     )  # fmt: skip
     if status.census is not None:
         taken_ms = int(status.census.taken.timestamp() * 1000)
         beat.census.CopyFrom(pb.Census(studies=status.census.studies, digest=status.census.digest, taken_unix_ms=taken_ms))
     return beat
+
+
+def _concern(concern: Concern) -> pb.Concern:
+    return pb.Concern(
+        version=concern.version, waiting=packed(concern.waiting), refused=packed(concern.refused),
+        anybody_waiting=concern.anybody_waiting, anybody_refused=concern.anybody_refused,
+    )  # fmt: skip

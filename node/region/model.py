@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from crosslight.standards.concern import Concern
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HelloFacts:
@@ -51,6 +53,7 @@ class NodeStatus:
     filling: bool = False
     indexed_from: str = ""  # YYYYMMDD
     census: CensusFacts | None = None
+    concern: Concern | None = None  # whom the studies concern that are not listed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,10 @@ the answer leaves.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import hmac
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from crosslight.runtime.audit import AuditEntry, AuditLog
@@ -17,17 +18,27 @@ from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.log import get_logger
 from crosslight.standards.access import Action, Face, Principal, decide
+from crosslight.standards.ids import Identifier, national_number
 from crosslight.standards.problem import Forbidden
 from crosslight.standards.region import Region
 from registry.ask.answer import Answering, Found
 from registry.ask.coverage import Coverage, compute
-from registry.ask.question import Answer, ByPopulation, Question
+from registry.ask.question import Answer, ByPatient, ByPopulation, Patients, PatientSelector, Question
 from registry.identity.store import IdentityStore
+from registry.index.model import Person
 from registry.index.store import IndexStore
 from registry.members.model import Directory
 
 MAX_AUDITED = 2000  # numbers of patients, or studies, of one act that are named one by one
 log = get_logger("ask")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glance:
+    """What may be had of a patient's answer without asking for it: an opaque version, and its coverage."""
+
+    version: str
+    coverage: Coverage
 
 
 class Ask:
@@ -87,7 +98,7 @@ class Ask:
         found = await read("ask", lambda tx: self._found(tx, principal, face, question))
         entry = _with_objects(entry, found)
         await self._audit.begin(entry)
-        answer = self._answer(found, correlation)
+        answer = self._answer(question, found, correlation)
         try:
             yield answer
         except (ConnectionError, asyncio.CancelledError, GeneratorExit):
@@ -101,19 +112,22 @@ class Ask:
         answering = Answering(tx, self._index, self._identity, self._directory, self.region, principal, face)
         return answering.answer(question)
 
-    def _answer(self, found: Found, correlation: str) -> Answer:
+    def _answer(self, question: Question, found: Found, correlation: str) -> Answer:
         return Answer(
             holdings=found.holdings,
             persons=found.persons,
             objects=found.objects,
             disputed=found.disputed,
-            coverage=compute(self._directory, self._clock.now(), found.doubts),
+            coverage=self._coverage(question, found),
             correlation=correlation,
             incarnation=self._index.incarnation,
             cursor=found.cursor,
             gone=found.gone,
             unread=found.unread,
         )
+
+    def _coverage(self, question: Question, found: Found) -> Coverage:
+        return compute(self._directory, self._clock.now(), found.doubts, concerned(question, found.patients, self.region))
 
     def _ended(self, entry: AuditEntry, outcome: str) -> None:
         task = asyncio.get_running_loop().create_task(self._end(entry, outcome))
@@ -126,6 +140,35 @@ class Ask:
         except Exception:
             log.exception("an outcome could not be audited", correlation=entry.correlation)
 
+    async def glance(self, principal: Principal, *, face: Face, patient: PatientSelector, study_uid: str = "") -> Glance:
+        """Whether what an open page shows of this patient is still so, and how complete it is now.
+
+        Shows nothing and is no audited act: the version is opaque, and only whoever may ask the question itself gets it. The
+        same version means the same answer; a list that is asked for again is an act of its own.
+
+        Args:
+            principal, face: Who looks, and where.
+            patient: The one patient of the page.
+            study_uid: Only of this study.
+
+        Raises:
+            Forbidden: policy says no.
+        """
+        decision = decide(principal, face, "search")
+        if not decision.permit:
+            raise Forbidden("You may not ask this here.", why=decision.rule)
+        question = Patients(patient=patient)
+
+        def look(tx: Tx) -> tuple[Found, str]:
+            found = self._found(tx, principal, face, question)
+            keys = [record.key for person in found.persons for record in person.records]
+            marks = (self._index.read.marks(tx, keys, study_uid), [] if study_uid else self._index.objects.marks(tx, keys))
+            return found, repr((self._index.incarnation, [_lasting(p) for p in found.persons], found.disputed, marks))
+
+        found, text = await self._db.read_near("glance", look)
+        version = hmac.new(self._index.region_key, text.encode(), "sha256").hexdigest()[:32]
+        return Glance(version=version, coverage=self._coverage(question, found))
+
     def coverage(self) -> Coverage:
         """Coverage now, without a patient in question."""
         return compute(self._directory, self._clock.now())
@@ -134,6 +177,42 @@ class Ask:
         """Wait until the outcomes still being written are committed."""
         while self._outcomes:
             await asyncio.gather(*self._outcomes)
+
+
+def concerned(question: Question, patients: Collection[Identifier], region: Region) -> Collection[Identifier] | None:
+    """Every identifier of whom ``question`` is about, for its coverage (D19); None: it may be about anybody.
+
+    Anybody: a question by name, of a population, by an object's own name, or by a number without issuer that nobody here has
+    and that is no national one.
+
+    Args:
+        question: What was asked.
+        patients: The identifiers asked for, and all of the persons found.
+        region: Whose national numbers count.
+    """
+    if not isinstance(question, ByPatient | Patients) or question.patient.family or not patients:
+        return None
+    numbers: set[Identifier] = set()
+    known = {i.value for i in patients if i.authority}
+    for asked in patients:
+        value = asked.value.strip()
+        national = {
+            Identifier(number, authority)
+            for authority in ([asked.authority] if asked.authority else region.nationals)
+            if authority in region.nationals
+            and (number := national_number(authority, value, allow_test=region.allow_test_numbers))
+        }
+        if not asked.authority and not national and value not in known:
+            return None
+        numbers |= national or {Identifier(value, asked.authority)}
+        if not asked.authority:
+            numbers.add(Identifier(value))  # as a member's own number
+    return numbers
+
+
+def _lasting(person: Person) -> Person:
+    """Without the times at which records were fed again as they were."""
+    return replace(person, records=tuple(replace(record, updated=None) for record in person.records))
 
 
 def _with_objects(entry: AuditEntry, found: Found) -> AuditEntry:

@@ -19,17 +19,34 @@ def _sentences(member: MemberCoverage) -> list[str]:
     told = []
     if member.suspended:
         told.append(f"suspended{_at(member.since, 'since')}: its studies cannot be opened, newer ones are not listed.")
-    if not member.reachable:
+    if not member.reachable and member.never_linked:
+        told.append("unreachable: it has never linked, and nothing of it can be opened.")
+    elif not member.reachable:
         told.append(f"unreachable{_at(member.since, 'since')}: its studies stay listed and cannot be opened now.")
+    elif member.clock_wrong:
+        off = f"{member.skew_ms / 1000:+.0f} s"
+        told.append(f"clock: its clock is off by {off}; its studies stay listed and cannot be opened until it is right.")
     if member.list_state == "behind":
-        waiting = f", {member.waiting} waiting" if member.waiting else ""
-        told.append(f"behind: listed{_at(member.as_of, 'as of')}{waiting}; newer studies may be missing.")
+        told.append(_behind(member))
     elif member.list_state == "filling":
         since = f", back to {member.indexed_from} so far" if member.indexed_from else ""
         told.append(f"filling: still being indexed{since}; studies may be missing.")
     elif member.list_state == "unknown":
         told.append("unknown: how complete its list is, is not known; studies may be missing.")
     return told
+
+
+def _behind(member: MemberCoverage) -> str:
+    """Whose studies are missing, as far as it is known."""
+    told = []
+    if member.waits == "patient":
+        told.append("new or changed studies of this patient are on their way and not listed yet")
+    elif member.waits == "anybody":
+        waiting = f", {member.waiting} waiting" if member.waiting else ""
+        told.append(f"listed{_at(member.as_of, 'as of')}{waiting}; newer studies may be missing")
+    if member.refused == "patient":
+        told.append("studies of this patient were refused, and are not listed until its operator acts")
+    return f"behind: {'; '.join(told)}."
 
 
 def _member_issues(member: MemberCoverage, disputed: bool) -> list[Issue]:

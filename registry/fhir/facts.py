@@ -60,7 +60,7 @@ class Facts:
             retrieve_location_uid=member.retrieve_location_uid,
             dicomweb=_people_root(member) or f"{self._dicomweb}/members/{member.code}",
             active=member.status != "suspended",
-            reachable=self._directory.presence(member.id).reachable,
+            reachable=self._directory.presence(member.id).opens,
             foreign=member.status == "foreign",
         )
 

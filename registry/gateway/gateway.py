@@ -99,7 +99,7 @@ class Gateway:
         if member.status == "foreign":
             at = member.endpoints
             return any((at.systems, at.dicomweb, at.rad69, at.xds_repository))
-        return member.status == "active" and self.directory.presence(member.id).reachable
+        return member.status == "active" and self.directory.presence(member.id).opens
 
     def holders(self, answer: Answer, study_uid: str, *, code: str = "") -> list[Holder]:
         """The holders of a study, best first: reachable, then the most images, then by code.
@@ -164,7 +164,10 @@ class Gateway:
         elif _addressless(member):  # a foreign source that only registered
             return f"{member.name} ({member.code}) gave no address to open images at"
         else:
-            since, word = self.directory.presence(member.id).since, "cannot be reached"
+            presence = self.directory.presence(member.id)
+            since, word = presence.since, "has never linked" if presence.never_linked else "cannot be reached"
+            if presence.reachable and presence.clock_wrong:
+                word = f"gives out no images: its clock is off by {presence.skew_ms / 1000:+.0f} s"
         at = f" since {since.strftime('%Y-%m-%dT%H:%M:%SZ')}" if since else ""
         return f"{member.name} ({member.code}) {word}{at}"
 

@@ -103,6 +103,14 @@ class Objects:
             found += self._select(tx, f"record_key IN ({marks(part)})", part)
         return found
 
+    def marks(self, tx: Tx, keys: Collection[RecordKey]) -> list[tuple[int, int, str, int]]:
+        """(record, hash, status, when updated) of every object of these patient records: what changes when they do."""
+        found: list[tuple[int, int, str, int]] = []
+        for part in chunks(keys):
+            sql = f"SELECT record_key, entry_hash, status, updated FROM xds_object WHERE record_key IN ({marks(part)})"
+            found += [(int(row[0]), int(row[1]), str(row[2]), int(row[3])) for row in tx.rows(sql, part)]
+        return sorted(found)
+
     def _located(self, tx: Tx, hashes: Collection[int]) -> list[XdsObject]:
         places: set[tuple[int, int]] = set()
         for part in chunks(hashes):

@@ -130,6 +130,19 @@ class Reader:
             found += self.select(tx, f"h.record_key IN ({marks(part)}){state}", part)
         return found
 
+    def marks(self, tx: Tx, keys: Collection[RecordKey], study_uid: str = "") -> list[tuple[int, ...]]:
+        """(record, study, member, revision, flags) of every holding of a study that these patient records have, whoever's it is
+        besides (D1): what changes when an answer about them would. With ``study_uid``, of that study alone."""
+        found: list[tuple[int, ...]] = []
+        only = " AND study_hash = ?" if study_uid else ""
+        for part in chunks(keys):
+            sql = (
+                "SELECT record_key, study_hash, member_id, revision, flags FROM holding WHERE study_hash IN "
+                f"(SELECT study_hash FROM holding WHERE record_key IN ({marks(part)}){only})"
+            )
+            found += [tuple(map(int, row)) for row in tx.rows(sql, [*part, hash8(study_uid)] if study_uid else part)]
+        return sorted(set(found))
+
     # --- by name ---------------------------------------------------------------------------------------------------
 
     def records_of(self, tx: Tx, hashes: Collection[int]) -> dict[int, set[int]]:

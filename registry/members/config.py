@@ -34,7 +34,12 @@ class MembersConfig:
     )
     directory_hours: float = setting(24.0, "How long a signed directory holds at the nodes.", low=0.001, high=720)
     max_message_bytes: int = setting(8 << 20, "Largest gRPC message from a node.", low=65536, high=256 << 20)
-    max_skew_s: float = setting(60.0, "Clock difference of a node from which on an error is logged (D22).", low=1, high=3600)
+    max_skew_s: float = setting(
+        60.0,
+        "Clock difference of a node from which on it counts as wrong: its images are not said to open (D22).",
+        low=1,
+        high=3600,
+    )
 
     @property
     def silence_s(self) -> float:

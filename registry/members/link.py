@@ -18,8 +18,9 @@ from crosslight.pb import membership_pb2 as pb
 from crosslight.pb import membership_pb2_grpc as pb_grpc
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.log import get_logger
+from crosslight.standards.concern import Concern, unpacked
 from crosslight.standards.ids import MemberId
-from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, Unauthenticated
+from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, Invalid, Unauthenticated
 from registry.members.callers import REFUSALS, Callers
 from registry.members.epochs import NodeSays, RegistrySays, decide
 from registry.members.index import IndexFacts
@@ -211,12 +212,14 @@ class _Link:
         now_ms = _unix_ms(self._clock.now())
         skew_ms = beat.sent_unix_ms - now_ms if beat.sent_unix_ms else 0
         if abs(skew_ms) > self._members.config.max_skew_s * 1000:
-            log.error("a node's clock is wrong", member=int(self._member), skew_ms=skew_ms)
+            log.error("a node's clock is wrong", member=int(self._member), skew_s=skew_ms / 1000)
         self._push(pb.RegistryMessage(ack=pb.HeartbeatAck(registry_unix_ms=now_ms, node_skew_ms=skew_ms)))
+        if beat.HasField("concern"):
+            self._members.board.concerned(self._member, _concern(beat.concern))
         # Heard first: counting must not make a live member look silent.
         self._members.board.heard(self._member, token, self._report(beat, skew_ms))
         if beat.HasField("census"):
-            await self._compare(beat)
+            await self._compare(beat, skew_ms)
             self._members.board.heard(self._member, token, self._report(beat, skew_ms))
 
     def _report(self, beat: pb.Heartbeat, skew_ms: int) -> Report:
@@ -231,9 +234,10 @@ class _Link:
             census_equal=equal if at else earlier.census_equal,
             census_at=at or earlier.census_at,
             skew_ms=max(-(1 << 62), min(skew_ms, 1 << 62)),
+            concern=beat.concern_version[:64].hex(),
         )
 
-    async def _compare(self, beat: pb.Heartbeat) -> None:
+    async def _compare(self, beat: pb.Heartbeat, skew_ms: int) -> None:
         """Hold the node's census against ours (D19); drift that stays orders a reconciliation."""
         census, (equal, _) = beat.census, self._census
         if census.taken_unix_ms == self._census_ms and equal:
@@ -242,7 +246,9 @@ class _Link:
         equal = ours.studies == census.studies and (ours.digest == census.digest or not (ours.studies or census.studies))
         new = census.taken_unix_ms != self._census_ms
         self._census_ms = census.taken_unix_ms
-        self._census = (equal, _iso(census.taken_unix_ms) or self._clock.now().isoformat())
+        now = self._clock.now()
+        taken = _moment(census.taken_unix_ms - skew_ms) or now  # by our clock: a wrong one must not make it look fresh
+        self._census = (equal, min(taken, now).isoformat())
         settled = beat.waiting == 0 and not beat.filling
         self._drifts = 0 if equal or not settled else self._drifts + new
         since_s = self._clock.monotonic_s() - self._drift_ordered_s
@@ -256,11 +262,20 @@ def _unix_ms(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-def _iso(unix_ms: int) -> str:
+def _moment(unix_ms: int) -> datetime | None:
     try:
-        return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat() if unix_ms else ""
+        return datetime.fromtimestamp(unix_ms / 1000, UTC)
     except (OverflowError, ValueError, OSError):
-        return ""
+        return None
+
+
+def _concern(said: pb.Concern) -> Concern:
+    """What the node says; a set that is none of ours may be anybody's. Its version is counted here, never believed."""
+    try:
+        waiting, refused = unpacked(said.waiting), unpacked(said.refused)
+    except Invalid:
+        return Concern(anybody_waiting=True, anybody_refused=True)
+    return Concern(waiting=waiting, refused=refused, anybody_waiting=said.anybody_waiting, anybody_refused=said.anybody_refused)
 
 
 def _endpoints(said: pb.Endpoints) -> Endpoints:

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Literal, Protocol
 
+from crosslight.standards.concern import Concern
 from crosslight.standards.ids import MemberId, Oid, Version
 from crosslight.standards.xds.publication import Source
 
@@ -77,6 +78,18 @@ class Presence:
     census_equal: bool | None = None
     census_at: datetime | None = None
     skew_ms: int = 0
+    clock_wrong: bool = False  # beyond the limit: its images cannot be opened (D22)
+    concern: Concern | None = None  # whom its unlisted studies concern; None = it does not say
+
+    @property
+    def opens(self) -> bool:
+        """Whether images can be had from it now, as far as the link tells: reachable, and with a clock that is right (D22)."""
+        return self.reachable and not self.clock_wrong
+
+    @property
+    def never_linked(self) -> bool:
+        """Whether nothing was ever heard of it."""
+        return self.last_heard is None
 
 
 class Directory(Protocol):

@@ -5,12 +5,13 @@ A member is unreachable when its link is lost or three heartbeats are missed; *s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from crosslight.runtime.clock import Clock
+from crosslight.standards.concern import Concern
 from crosslight.standards.ids import MemberId
 from registry.members.model import Presence
 
@@ -29,6 +30,7 @@ class Report:
     census_equal: bool | None = None
     census_at: str = ""  # ISO 8601
     skew_ms: int = 0
+    concern: str = ""  # version, hex, of whom its unlisted studies concern; '' = it does not say
 
     @classmethod
     def from_plain(cls, data: dict[str, Any]) -> Report:
@@ -69,6 +71,8 @@ class PresenceBoard:
         self._links: dict[MemberId, _Link] = {}
         self._rows: dict[MemberId, PresenceRow] = {}
         self._written: dict[MemberId, PresenceRow] = {}
+        self._concerns: dict[MemberId, tuple[str, Concern]] = {}  # the newest known, with its version
+        self._unwritten: set[MemberId] = set()  # whose newest set the database lacks
         self._tokens = 0
         self._started_s = float("-inf")
         self.on_lost: Callable[[], None] = lambda: None
@@ -93,6 +97,35 @@ class PresenceBoard:
         link = self._links.get(member)
         if link is not None and link.token == token:
             link.heard_s, link.heard, link.report = self._clock.monotonic_s(), self._clock.now(), report
+
+    def concerned(self, member: MemberId, concern: Concern) -> None:
+        """A heartbeat brought whom the member's unlisted studies concern; the heartbeat's report names it."""
+        self._concerns[member] = (concern.version.hex(), concern)
+        self._unwritten.add(member)
+
+    def concern(self, member: MemberId) -> Concern | None:
+        """The set that the member's newest report names; None when it names none, or another than is here."""
+        row = self._current(member)
+        version, concern = self._concerns.get(member, ("", None))
+        return concern if row is not None and version == row.report.concern else None
+
+    def take_unwritten(self) -> list[tuple[MemberId, Concern]]:
+        """Sets that the database does not have yet; they are handed out once."""
+        taken, self._unwritten = self._unwritten, set()
+        return [(member, self._concerns[member][1]) for member in taken]
+
+    def not_written(self, members: Iterable[MemberId]) -> None:
+        """What :meth:`take_unwritten` handed out could not be written."""
+        self._unwritten.update(members)
+
+    def missing(self) -> list[MemberId]:
+        """Members whose newest report names a set that is not here: another process has it, or had it before a restart."""
+        named = {m: row.report.concern for m in {*self._links, *self._rows} if (row := self._current(m)) is not None}
+        return [m for m, version in named.items() if version and self._concerns.get(m, ("", None))[0] != version]
+
+    def found(self, member: MemberId, concern: Concern) -> None:
+        """The database's set of a member."""
+        self._concerns[member] = (concern.version.hex(), concern)
 
     def report(self, member: MemberId) -> Report:
         """What the member last said."""
@@ -121,16 +154,19 @@ class PresenceBoard:
             member=member, process=self._process, reachable=reachable, since=since, last_heard=link.heard, report=link.report
         )
 
-    def presence(self, member: MemberId, never_since: datetime | None) -> Presence:
-        """The member's presence now; ``never_since`` stands for one that was never heard."""
+    def presence(self, member: MemberId, max_skew_s: float) -> Presence:
+        """The member's presence now; one that never linked is unreachable since no moment that anybody could name.
+
+        ``max_skew_s``: from which on its clock is wrong (D22).
+        """
         row = self._current(member)
         if row is None:
-            return Presence(member=member, reachable=False, since=never_since)
+            return Presence(member=member, reachable=False)
         said = row.report
         return Presence(
             member=member,
             reachable=row.reachable,
-            since=None if row.reachable else (row.since or row.last_heard or never_since),
+            since=None if row.reachable else (row.since or row.last_heard),
             last_heard=row.last_heard,
             waiting=said.waiting,
             parked=said.parked,
@@ -140,6 +176,8 @@ class PresenceBoard:
             census_equal=said.census_equal,
             census_at=datetime.fromisoformat(said.census_at) if said.census_at else None,
             skew_ms=said.skew_ms,
+            clock_wrong=abs(said.skew_ms) > max_skew_s * 1000,
+            concern=self.concern(member),
         )
 
     def _current(self, member: MemberId) -> PresenceRow | None:

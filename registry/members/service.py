@@ -105,6 +105,7 @@ class MemberService:
         self.own.open()
         await self.refresh()
         self.board.refresh(await self.store.presence())
+        await self._load_concerns()
 
     def start(self) -> None:
         """Begin to follow the database and to renew own certificates: for a server."""
@@ -146,11 +147,27 @@ class MemberService:
                 wait.cancel()
 
     async def _sync_presence(self) -> None:
+        await self._write_concerns()  # before the reports that name them
         rows = self.board.unwritten()
         if rows:
             await self.store.write_presence(rows)
             self.board.written(rows)
         self.board.refresh(await self.store.presence())
+        await self._load_concerns()
+
+    async def _write_concerns(self) -> None:
+        taken = self.board.take_unwritten()
+        try:
+            for member, concern in taken:
+                await self.store.write_concern(member, concern)
+        except BaseException:
+            self.board.not_written(member for member, _ in taken)
+            raise
+
+    async def _load_concerns(self) -> None:
+        for member in self.board.missing():
+            if (concern := await self.store.concern(member)) is not None:
+                self.board.found(member, concern)
 
     async def refresh(self) -> None:
         """Read all members anew; cut those that were suspended meanwhile, and tell who listens."""
@@ -216,8 +233,7 @@ class MemberService:
 
     def presence(self, member: MemberId) -> Presence:
         """What is known of a member's link now."""
-        row = self._rows.get(member)
-        return self.board.presence(member, row.member.status_since if row else None)
+        return self.board.presence(member, self.config.max_skew_s)
 
     def row(self, member: MemberId) -> MemberRow | None:
         """A member with its hosts and its database's id."""

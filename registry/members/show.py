@@ -22,7 +22,9 @@ def members_table(members: MemberService) -> Table:
     for m in everyone:
         presence = members.presence(m.id)
         counted = m.status in ("active", "suspended")
-        link = "up" if presence.reachable else f"lost {_time(presence.since)}"
+        link = "never linked" if presence.never_linked else "up" if presence.reachable else f"lost {_time(presence.since)}"
+        if presence.reachable and presence.clock_wrong:
+            link = f"up, clock off by {presence.skew_ms / 1000:+.0f} s"
         status = f"suspended: {m.status_reason}" if m.status == "suspended" and m.status_reason else m.status
         table.add_row(
             m.code, m.name, status, _time(m.status_since), link if counted else "", str(presence.waiting) if counted else "",

@@ -12,13 +12,14 @@ import orjson
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.db import Db, Row, Tx
 from crosslight.runtime.schema import SchemaVersion, migrate
+from crosslight.standards.concern import Concern, packed, unpacked
 from crosslight.standards.ids import MemberId, Oid
 from crosslight.standards.problem import Conflict, Forbidden, Gone, NotFound, TooLarge, Unauthenticated
 from registry.members.authorities import Held, held_tx
 from registry.members.model import Endpoints, Member
 from registry.members.presence import PresenceRow, Report
 
-SCHEMA = SchemaVersion("members", schema=2, compat=1)
+SCHEMA = SchemaVersion("members", schema=3, compat=1)
 MAX_FOREIGN = 10_000
 
 
@@ -291,6 +292,32 @@ class MemberStore:
                 )
 
         await self._db.write("presence_write", write)
+
+    async def write_concern(self, member: MemberId, concern: Concern) -> None:
+        """Keep whom a member's unlisted studies concern."""
+        row = (
+            member, concern.version.hex(), packed(concern.waiting).hex(), packed(concern.refused).hex(),
+            int(concern.anybody_waiting), int(concern.anybody_refused),
+        )  # fmt: skip
+        await self._db.write(
+            "concern_write",
+            lambda tx: tx.execute(
+                "INSERT INTO member_concern (member, version, waiting, refused, anybody_waiting, anybody_refused) "
+                "VALUES (?,?,?,?,?,?) ON CONFLICT (member) DO UPDATE SET version = excluded.version, waiting = excluded.waiting, "
+                "refused = excluded.refused, anybody_waiting = excluded.anybody_waiting, "
+                "anybody_refused = excluded.anybody_refused",
+                row,
+            ),
+        )
+
+    async def concern(self, member: MemberId) -> Concern | None:
+        """The newest set of a member; None when it never sent one."""
+        sql = "SELECT waiting, refused, anybody_waiting, anybody_refused FROM member_concern WHERE member = ?"
+        row = await self._db.read("concern_read", lambda tx: tx.row(sql, (member,)))
+        if row is None:
+            return None
+        waiting, refused = (unpacked(bytes.fromhex(text)) for text in row[:2])
+        return Concern(waiting=waiting, refused=refused, anybody_waiting=bool(row[2]), anybody_refused=bool(row[3]))
 
     async def presence(self) -> list[PresenceRow]:
         """All presence rows."""

@@ -13,7 +13,12 @@ class PortalConfig:
 
     service_name: str = setting("Imaging network", "Name of the service in the page's header.")
     member_word: str = setting("trust", "What the page calls a member: trust, board, hospital.")
-    poll_s: int = setting(4, "How often an open page asks for the members' state.", low=2, high=60)
+    poll_s: int = setting(
+        2,
+        "How often, in seconds, an open page asks whether its list is still so; a change shows one second later.",
+        low=1,
+        high=4,
+    )
     handle_ttl_s: int = setting(12 * 3600, "How long the address of a patient's page holds.", low=300, high=7 * 86400)
     max_matches: int = setting(20, "Patients shown at most for a name and date of birth.", low=1, high=100)
     sign_in: str = setting("/signin", "Where the page's sign-in link leads.")

@@ -23,7 +23,7 @@ from crosslight.standards.access import Action, Principal, decide
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import CrosslightError, Forbidden, NotFound, OurError, Unauthenticated
 from registry.access.sessions import SESSION
-from registry.ask.ask import Ask
+from registry.ask.ask import Ask, Glance
 from registry.ask.coverage import Coverage
 from registry.ask.question import Answer, ByPatient, Patients, PatientSelector, Question, StudyFilter
 from registry.index.model import Person
@@ -37,6 +37,7 @@ from registry.portal.timeline import Copy, banner_of, by_year, rows_of
 
 MAX_FORM_BYTES = 8192
 MAX_DOUBT = 64
+_JSON_HEADERS = {name: value for name, value in HEADERS.items() if name != "Content-Security-Policy"}
 NOT_YOUR_ROLE = (
     "Your account’s role may not look at patients’ imaging.",
     "If it should, ask the information governance team of your organisation.",
@@ -96,11 +97,12 @@ class Portal:
 
     async def patient(self, request: web.Request) -> web.Response:
         """One patient's timeline."""
-        selector = PatientSelector(fhir_id=self._handles.open(request.match_info["handle"], self._principal(request)))
+        selector = self._selector(request)
+        glance = await self._glance(request, selector)  # before the list: a change in between shows as one more
         async with self._ask(request, "search", ByPatient(patient=selector)) as answer:
             person = _only(answer.persons)
             answer = _of(answer, person)
-            values = self._sites(answer.coverage)
+            values = self._sites(answer.coverage) | _followed(request.path, glance)
             rows = rows_of(answer, self.context.directory, values["sites"])
             held = Counter(code for row in rows for code in {copy.code for copy in row.copies})
             return self._html(
@@ -122,14 +124,15 @@ class Portal:
     async def study(self, request: web.Request) -> web.Response:
         """The preview of one study."""
         handle, uid = request.match_info["handle"], request.match_info["study"]
-        selector = PatientSelector(fhir_id=self._handles.open(handle, self._principal(request)))
+        selector = self._selector(request)
         if not is_uid(uid):
             raise NotFound("There is no such study.")
+        glance = await self._glance(request, selector, uid)
         question = ByPatient(patient=selector, filter=StudyFilter(study_uids=(uid,)))
         async with self._ask(request, "read", question) as answer:
             person = _only(answer.persons)
             answer = _of(answer, person)
-            values = self._sites(answer.coverage)
+            values = self._sites(answer.coverage) | _followed(f"/patients/{handle}", glance, uid)
             rows = rows_of(answer, self.context.directory, values["sites"])
             if not rows:
                 raise NotFound("This study is not listed for this patient any more.", todo="Go back and refresh the list.")
@@ -150,12 +153,22 @@ class Portal:
                 },
             )
 
+    async def state(self, request: web.Request) -> web.Response:
+        """What an open page asks now and then: an opaque version of its patient's answer (with ``study``, of that study's), and
+        the members' state as far as it concerns this patient. It shows nothing, so it is no audited act."""
+        uid = request.query.get("study", "")
+        if uid and not is_uid(uid):
+            raise NotFound("There is no such study.")
+        glance = await self._glance(request, self._selector(request), uid)
+        sites = sites_of(glance.coverage, self.region, self.config.member_word)
+        return web.json_response(sites.as_json() | {"version": glance.version}, headers=_JSON_HEADERS)
+
     async def coverage(self, request: web.Request) -> web.Response:
-        """The members' state for an open page; no patient in it. ``doubt`` repeats the codes that the page knew of."""
+        """The members' state for an open page without a patient. ``doubt`` repeats the codes that the page knew of."""
         self._principal(request)
         codes = [code for code in request.query.get("doubt", "").split(",")[:MAX_DOUBT] if code]
         sites = sites_of(with_doubt(self.context.ask.coverage(), codes), self.region, self.config.member_word)
-        return web.json_response(sites.as_json(), headers={k: v for k, v in HEADERS.items() if k != "Content-Security-Policy"})
+        return web.json_response(sites.as_json(), headers=_JSON_HEADERS)
 
     async def again(self, request: web.Request) -> web.Response:
         """``GET /search``: a search is posted; a reload of its address leads back to the form."""
@@ -235,7 +248,7 @@ class Portal:
     def _sites(self, coverage: Coverage) -> dict[str, Any]:
         sites: Sites = sites_of(coverage, self.region, self.config.member_word)
         doubt = [m.code for m in coverage.members if m.identity_doubt]
-        return {"sites": sites, "doubt": doubt, "poll_ms": self.config.poll_s * 1000}
+        return {"sites": sites, "doubt": doubt, "poll_ms": self.config.poll_s * 1000, "state": "", "version": ""}
 
     def _html(self, request: web.Request, template: str, values: dict[str, Any], *, status: int = 200) -> web.Response:
         session = request.get(SESSION)
@@ -260,6 +273,12 @@ class Portal:
             correlation=request[CORRELATION],
             peer=request.remote or "",
         )
+
+    async def _glance(self, request: web.Request, patient: PatientSelector, study_uid: str = "") -> Glance:
+        return await self.context.ask.glance(self._principal(request), face="portal", patient=patient, study_uid=study_uid)
+
+    def _selector(self, request: web.Request) -> PatientSelector:
+        return PatientSelector(fhir_id=self._handles.open(request.match_info["handle"], self._principal(request)))
 
     def _principal(self, request: web.Request) -> Principal:
         principal: Principal | None = request.get(PRINCIPAL)
@@ -286,6 +305,11 @@ class Portal:
         crossed = request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")
         if crossed or (origin not in ("", "null") and urlsplit(origin).netloc != request.host):
             raise Forbidden("This form was not sent from this page.", todo="Open the page and search there.")
+
+
+def _followed(address: str, glance: Glance, study_uid: str = "") -> dict[str, Any]:
+    """Where the page's script asks whether the answer is still so, and which it has."""
+    return {"state": f"{address}/state.json" + (f"?study={study_uid}" if study_uid else ""), "version": glance.version}
 
 
 def _may_search(principal: Principal) -> bool:
@@ -329,6 +353,7 @@ def routes_of(portal: Portal) -> list[web.RouteDef]:
         web.post("/search", portal.search),
         web.get("/coverage.json", portal.coverage),
         web.get("/patients/{handle}", portal.patient),
+        web.get("/patients/{handle}/state.json", portal.state),
         web.get("/patients/{handle}/studies/{study}", portal.study),
         web.get("/static/{name}", portal.pages.static),
     ]

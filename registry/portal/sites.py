@@ -42,6 +42,7 @@ class Sites:
     verdict: str  # for an empty one: proven or not,
     absence: str  # and why
     proven: bool
+    doubted: bool  # nothing but a record in doubt keeps the list from being complete: that has a box of its own
     at: str
 
     def by_code(self, code: str) -> Site | None:
@@ -58,6 +59,7 @@ class Sites:
             "verdict": self.verdict,
             "absence": self.absence,
             "proven": self.proven,
+            "doubted": self.doubted,
             "sites": [
                 {n: getattr(s, n) for n in ("code", "name", "level", "symbol", "state", "fresh", "opens", "opening")}
                 for s in self.sites
@@ -72,37 +74,36 @@ def with_doubt(coverage: Coverage, codes: Collection[str]) -> Coverage:
 
 
 def sites_of(coverage: Coverage, region: Region, word: str = "trust") -> Sites:
-    """Put coverage in words, in the region's own time; ``word`` is what a member is called there."""
+    """Put coverage in words, in the region's own time; ``word`` is what a member is called there.
+
+    ``sentence`` leaves records in doubt to their own box, where there are other gaps and where there are none.
+    """
 
     def at(member: MemberCoverage) -> str:
         return f" since {words.moment(member.since, coverage.at, region.zone)}" if member.since else ""
 
     made = tuple(_site(m, at(m), coverage, region) for m in coverage.members)
-    silent = [f"{words.plain(m.name)} has not answered{at(m) or ' yet'}" for m in coverage.members if _silent(m)]
-    others = [_list_state(m) for m in coverage.members if not _silent(m) and (m.list_state != "live" or m.waiting)]
+    gaps = [_silence(m, at(m)) for m in coverage.members if _silent(m)]
+    gaps += [_list_state(m) for m in coverage.members if not _silent(m) and m.list_state != "live"]
     doubts = [f"a record at {words.plain(m.name)} is in doubt" for m in coverage.members if m.identity_doubt]
-    unproven = [
-        f"{words.plain(m.name)} has not been compared in full yet"
-        for m in coverage.members
-        if not _silent(m) and m.list_state == "live" and not m.waiting and m.census_equal is not True
-    ]
-    gaps = silent + others + doubts
+    unproven = [_unproven(m) for m in coverage.members if not _silent(m) and not m.proves_absence and not m.identity_doubt]
     if not coverage.members:
         gaps = [f"no {word} has joined yet"]
     at_now = words.moment(coverage.at, coverage.at, region.zone)
     proven = coverage.proves_absence and not gaps  # who does not answer may hold what it has not told
     return Sites(
         sites=made,
-        complete=not gaps,
-        lead="This list may not be complete." if gaps else f"Complete at {at_now}:",
+        complete=not gaps and not doubts,
+        lead="This list may not be complete." if gaps or doubts else f"Complete at {at_now}:",
         sentence=f"{_capital('; '.join(gaps))}." if gaps else f"every {word}’s list was up to date.",
         verdict="No imaging" if proven else "None found so far",
         absence=(
             f"Checked at {at_now}: none of the {words.count(len(coverage.members), word)} holds any."
             if proven
-            else f"{_capital('; '.join(gaps or unproven))}."
+            else f"{_capital('; '.join(gaps or doubts or unproven))}."
         ),
         proven=proven,
+        doubted=bool(doubts) and not gaps,
         at=at_now,
     )
 
@@ -115,41 +116,75 @@ def _silent(member: MemberCoverage) -> bool:
     return member.suspended or not member.reachable
 
 
+def _silence(member: MemberCoverage, since: str) -> str:
+    name = words.plain(member.name)
+    if member.never_linked and not member.suspended:
+        return f"{name} has never linked"
+    return f"{name} has not answered{since or ' yet'}"
+
+
 def _list_state(member: MemberCoverage) -> str:
     name = words.plain(member.name)
     if member.list_state == "filling":
         return f"{name} is still sending its past studies"
     if member.list_state == "unknown":
         return f"nothing is known yet of {name}"
-    return f"{name} is behind" + (f", {words.count(member.waiting, 'study', 'studies')} waiting" if member.waiting else "")
+    told = []
+    if member.waits == "patient":
+        told.append("has new or changed studies of this patient on their way")
+    elif member.waits == "anybody":
+        waiting = f", {words.count(member.waiting, 'study', 'studies')} waiting" if member.waiting else ""
+        told.append(f"is behind{waiting}")
+    if member.refused == "patient":
+        told.append("has studies of this patient that were refused and are not listed")
+    return f"{name} {' and '.join(told) or 'is behind'}"
+
+
+def _unproven(member: MemberCoverage) -> str:
+    """Why an empty list of a member that is current proves nothing."""
+    name = words.plain(member.name)
+    if member.refused != "nobody":
+        return f"{name} has studies or images that were refused, and it is not known whose they are"
+    return f"{name} has not been compared in full yet"
 
 
 def _site(member: MemberCoverage, since: str, coverage: Coverage, region: Region) -> Site:
     if member.suspended:
         level, state, opening = "away", f"Suspended{since}", f"Suspended{since}"
+    elif member.never_linked and not member.reachable:
+        level, state, opening = "away", "Never linked", "Never linked"
     elif not member.reachable:
         level, state, opening = "away", f"Not reachable{since}", f"Not reachable{since}"
+    elif member.clock_wrong:
+        level, state = "away", f"Clock wrong by {abs(member.skew_ms) // 1000:,} s"
+        opening = "Cannot be opened: the clock there is wrong"
     else:
-        level, opening = "well", "Open now"
+        level, opening = "well" if member.list_state == "live" else "behind", "Open now"
         state = {"live": "Up to date", "behind": "Behind", "filling": "Sending past studies"}.get(member.list_state, UNKNOWN)
-        if member.list_state != "live" or member.waiting:
-            level = "behind"
-            state = state if member.list_state != "live" else "Behind"
     if member.identity_doubt:
         level, state = ("doubt" if level != "away" else level), f"{state}; a record in doubt"
-    fresh = f"List as of {words.moment(member.as_of, coverage.at, region.zone)}" if member.as_of else "No list yet"
-    if member.waiting:
-        fresh += f", {words.count(member.waiting, 'study', 'studies')} waiting"
     return Site(
         code=member.code,
         name=words.plain(member.name),
         level=level,
         symbol=_SYMBOL[level],
         state=state,
-        fresh=fresh,
-        opens=member.reachable and not member.suspended,
+        fresh=_fresh(member, words.moment(member.as_of, coverage.at, region.zone) if member.as_of else ""),
+        opens=member.opens,
         opening=opening,
     )
+
+
+def _fresh(member: MemberCoverage, as_of: str) -> str:
+    """How fresh its part of the list is, and what it lacks."""
+    told = [f"List as of {as_of}" if as_of else "No list yet"]
+    if member.waits == "patient":
+        told.append("studies of this patient waiting")
+    elif member.waits == "anybody" and member.waiting:
+        told.append(f"{words.count(member.waiting, 'study', 'studies')} waiting")
+    if member.refused == "patient":
+        told.append("studies of this patient refused")
+    return ", ".join(told)
 
 
 UNKNOWN = words.UNKNOWN

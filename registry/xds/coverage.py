@@ -11,7 +11,8 @@ SLOT = "urn:crosslight:coverage:"
 
 
 def coverage_slots(coverage: Coverage) -> list[tuple[str, tuple[str, ...]]]:
-    """rs:ResponseSlotList: ``urn:crosslight:coverage:CODE`` with ``state=``, ``as-of=``, ``since=``, ``identity=``."""
+    """rs:ResponseSlotList: ``urn:crosslight:coverage:CODE``, its values ``state=``, ``as-of=``, ``since=``, ``refused=``,
+    ``identity=``."""
     return [(SLOT + member.code, _values(member)) for member in coverage.members]
 
 
@@ -21,6 +22,8 @@ def _values(member: MemberCoverage) -> tuple[str, ...]:
         values.append(f"as-of={_instant(member.as_of)}")
     if member.since is not None:
         values.append(f"since={_instant(member.since)}")
+    if member.refused == "patient":
+        values.append("refused=patient")
     if member.identity_doubt:
         values.append("identity=disputed")
     return tuple(values)

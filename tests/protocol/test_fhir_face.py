@@ -351,6 +351,7 @@ async def test_degraded_members_are_named(region: Region) -> None:
         name=behind.name,
         list_state="behind",
         reachable=True,
+        waits="anybody",
         waiting=7,
         as_of=NOW,
         identity_doubt=True,
@@ -369,7 +370,7 @@ async def test_degraded_members_are_named(region: Region) -> None:
     assert any(
         t.startswith("RTK Hospitals NHS Foundation Trust (RTK) is unreachable since 2026-11-02T11:55:00.000Z") for t in texts
     )
-    assert any("(RA2) is behind" in t and "7 waiting" in t for t in texts)
+    assert any("(RA2) is behind" in t and "7 waiting" in t for t in texts), texts
     assert sum("(RA2) in this answer is disputed" in t for t in texts) == 1
     assert sum("disputed record" in t and "(RYR)" in t for t in texts) == 1
     assert len(resources(bundle)) == 7

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -15,8 +15,10 @@ from members_region import CLOCK, FAST, FILES, FakeCensus, TestNode, TestRegistr
 
 from crosslight.pb import membership_pb2 as pb
 from crosslight.pb import membership_pb2_grpc as pb_grpc
+from crosslight.runtime.clock import SystemClock
 from crosslight.runtime.db import SqliteDb
-from crosslight.standards.ids import Version
+from crosslight.standards.concern import Concern, concern_of
+from crosslight.standards.ids import Identifier, Version
 from node.region.model import CensusFacts, HelloFacts, NodeStatus
 from node.region.state import RegionState
 
@@ -54,8 +56,66 @@ async def test_heartbeat_tells_waiting_and_census(tmp_path: Path) -> None:
             presence = r.members.presence(member)
             assert (presence.waiting, presence.parked, presence.quarantined) == (3, 1, 2)
             assert presence.indexed_from == "20200102"
-            assert presence.census_at == taken
+            assert presence.census_at is not None
+            assert abs((presence.census_at - taken).total_seconds()) < 2, "by our clock"
             assert abs(presence.skew_ms) < 2000
+
+
+async def test_a_heartbeat_says_whom_unlisted_studies_concern_and_only_when_it_changed(tmp_path: Path) -> None:
+    async with registry(tmp_path / "r") as r:
+        state = await r.joined("RTK", tmp_path / "n")
+        sent: list[bool] = []
+        node = TestNode(state)
+        async with linked(node):
+            member = r.members.active("RTK").id
+            board = r.members.board
+            concerned, heard = board.concerned, board.heard
+            board.concerned = lambda m, concern: (sent.append(True), concerned(m, concern))[1]  # type: ignore[method-assign]
+            beats: list[str] = []
+            board.heard = lambda m, token, report: (beats.append(report.concern), heard(m, token, report))[1]  # type: ignore[method-assign]
+            await until(lambda: r.members.presence(member).reachable)
+            assert r.members.presence(member).concern is None, "an older node says nothing"
+            for known in (concern_of(state.member.secret, [Identifier("A1", "1.2")], []), Concern()):
+                node.report = NodeStatus(waiting=1, concern=known)
+                await until(lambda known=known: r.members.presence(member).concern == known)  # type: ignore[misc]
+                before = len(beats)
+                await until(lambda before=before: len(beats) > before + 2)  # type: ignore[misc]
+            assert len(sent) == 2
+        async with linked(TestNode(state)) as other:  # a new stream begins anew
+            other.report = NodeStatus(waiting=1, concern=Concern(anybody_waiting=True))
+            await until(lambda: r.members.presence(member).concern == Concern(anybody_waiting=True))
+
+
+async def test_a_clock_that_is_wrong_is_presence_and_makes_no_census_fresh(tmp_path: Path) -> None:
+    async with registry(tmp_path / "r") as r:
+        state = await r.joined("RTK", tmp_path / "n")
+        node = TestNode(state)
+        node.link.clock = AheadClock(timedelta(seconds=90))
+        taken = node.link.clock.now()
+        node.report = NodeStatus(census=CensusFacts(studies=0, digest=b"", taken=taken))
+        async with linked(node):
+            member = r.members.active("RTK").id
+            await until(lambda: r.members.presence(member).clock_wrong)
+            presence = r.members.presence(member)
+            assert presence.reachable
+            assert not presence.opens
+            assert 89_000 < presence.skew_ms < 91_000
+            await until(lambda: r.members.presence(member).census_at is not None)
+            at = r.members.presence(member).census_at
+            assert at is not None
+            assert abs((taken - timedelta(seconds=90) - at).total_seconds()) < 2
+            node.link.clock.ahead = timedelta()
+            await until(lambda: r.members.presence(member).opens)
+
+
+class AheadClock(SystemClock):
+    """A clock that is ahead."""
+
+    def __init__(self, ahead: timedelta) -> None:
+        self.ahead = ahead
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead
 
 
 async def test_lasting_drift_orders_a_reconciliation(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from crosslight.standards.dicom import header
 from crosslight.standards.dicom.qido import QidoQuery
+from crosslight.standards.dicom.record import unidentified
 from crosslight.standards.problem import NotFound, OutOfSpace, TooLarge
 from node.archive import backup
 from node.archive.model import Received
@@ -68,6 +69,25 @@ async def test_other_bytes_under_the_same_uid_are_a_conflict(here: Held) -> None
     record = await here.archive.record(make.STUDY)
     assert record is not None
     assert record.description == "CT Thorax"
+
+
+async def test_whose_the_studies_and_the_refused_objects_are(here: Held) -> None:
+    """Every header counts: one that disagrees with the rest of its study too; what was never read may be anybody's."""
+    await here.put(make.image(1, PatientID="A1"))
+    await here.put(make.image(2, PatientID="B2"))
+    await here.put(make.image(3, PatientID=""))
+    found = {(i.authority, i.value) for i in await here.archive.concerned([make.STUDY, "1.2.3"])}
+    assert {(OWN, "A1"), (OWN, "B2"), (OWN, unidentified(make.STUDY))} <= found
+    assert await here.archive.concerned([]) == set()
+    assert await here.archive.refused(10) == (set(), False)
+    await here.put(make.image(1, PatientID="C3"))  # a conflict, whose header is known
+    await here.put(b"")
+    refused, unread = await here.archive.refused(10)
+    assert (OWN, "C3") in {(i.authority, i.value) for i in refused}
+    assert not unread, "an empty file is nobody's"
+    await here.put(make.part10(make.image(4))[:-20])
+    assert (await here.archive.refused(10))[1]
+    assert (await here.archive.refused(1))[1], "more than were looked at"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from registry_samples import NHS, grown, nhs, patient, published, study
 
 from crosslight.runtime.db import Db, Tx
 from crosslight.standards.access import OPEN, Face
+from crosslight.standards.concern import Concern
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Forbidden, Invalid
 from crosslight.standards.study import StudyRecord, StudyTime
@@ -262,7 +263,9 @@ async def test_coverage_says_how_complete_an_answer_is(room: Room) -> None:
     for worse, states in (
         (replace(well, reachable=False, since=room.clock.now()), ("unreachable",)),
         (replace(well, waiting=3), ("behind",)),
-        (replace(well, parked=1), ("behind",)),
+        (replace(well, parked=1), ("live",)),
+        (replace(well, concern=Concern(anybody_refused=True)), ("live",)),
+        (replace(well, clock_wrong=True, skew_ms=90_000, filling=True), ("clock", "filling")),
         (replace(well, filling=True), ("filling",)),
         (replace(well, last_heard=None, reachable=False), ("unreachable", "unknown")),
         (replace(well, census_equal=False), ("live",)),

@@ -13,7 +13,8 @@ from members_region import CLOCK, FAST, FILES, IDS, REGION, until
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.db import Db
 from crosslight.standards.access import Principal
-from crosslight.standards.ids import MemberId
+from crosslight.standards.concern import Concern, concern_of
+from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.membership import Invitation
 from crosslight.standards.problem import Conflict, Invalid, NotFound, Unauthenticated, Unavailable
 from registry.access.config import AccessConfig
@@ -76,7 +77,7 @@ async def test_directory_lookups(database: Db, tmp_path: Path) -> None:
         members.active("X")
     assert rtk.epoch == 1
     assert not members.presence(rtk.id).reachable
-    assert members.presence(rtk.id).since == rtk.status_since
+    assert (members.presence(rtk.id).since, members.presence(rtk.id).never_linked) == (None, True)
 
 
 @pytest.mark.parametrize("bad", ["", "a b", "ä", "x" * 40, "../x", "-x", "x/y"])
@@ -185,6 +186,31 @@ async def test_presence_rows_and_who_may_say_lost(database: Db, tmp_path: Path) 
     gone = replace(moved, reachable=False, since=NOW + timedelta(seconds=6))
     await store.write_presence([gone])
     assert await store.presence() == [gone]
+
+
+async def test_whom_a_members_studies_concern_is_known_to_every_process(database: Db, tmp_path: Path) -> None:
+    one, two = await service(database, tmp_path), await service(database, tmp_path)
+    await admit(one, "RTK")
+    rtk = one.active("RTK").id
+    token = one.board.opened(rtk)
+    for concern in (concern_of(b"s", [Identifier("A1", "1")], []), Concern(anybody_refused=True), Concern()):
+        report = Report(concern=concern.version.hex())
+        one.board.heard(rtk, token, report)
+        assert one.presence(rtk).concern is None, "named, and not here: it may be anybody"
+        one.board.concerned(rtk, concern)
+        assert one.presence(rtk).concern == concern
+        await one._sync_presence()
+        await two._sync_presence()
+        assert two.presence(rtk).concern == concern
+    one.board.heard(rtk, token, Report())
+    assert one.presence(rtk).concern is None, "an older node is back"
+    await one._sync_presence()
+    await two._sync_presence()
+    assert two.presence(rtk).concern is None
+    one.board.heard(rtk, token, report)
+    await one._sync_presence()
+    again = await service(database, tmp_path)  # a restart
+    assert again.presence(rtk).concern == Concern()
 
 
 # --- sessions ----------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from publish_records import make_patient, make_record
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.workers import Workers
 from crosslight.standards.census import take_census
+from crosslight.standards.concern import Concern, patient_hash
 from crosslight.standards.ids import DerivedId, Kind, study_tag
 from crosslight.standards.study import Patient
 from node.publish.config import PublishConfig
@@ -72,6 +73,10 @@ class Node:
                 return
         raise AssertionError(f"never came to rest: {await self.publisher.status()}, {await self.rows.parked()}")
 
+    async def concern(self) -> Concern:
+        """What a heartbeat would say now."""
+        return await self.publisher.concern(await self.publisher.status())
+
     async def check(self) -> None:
         """The registry has what the archive holds."""
         for study_uid in STUDIES:
@@ -95,6 +100,11 @@ class Node:
                 assert hashlib.sha1(manifest).hexdigest() == entry.sha1
         truth = take_census((e.study_uid, e.sha1) for e in self.registry.entries.values() if e.status == "Approved")
         assert (await self.publisher.status()).census == truth
+
+
+def hashes(patient: Patient) -> set[bytes]:
+    """Of all its identifiers."""
+    return {patient_hash(IDENTITY.secret, i) for i in (patient.local, *patient.others)}
 
 
 @asynccontextmanager
@@ -247,6 +257,9 @@ async def test_withdrawn_for_safety_nothing_follows(tmp_path: Path) -> None:
         await here.archive.put(make_record("1.2.1", 1), 1)
         await here.drain()
         await here.publisher.withdraw("1.2.1")
+        assert not (await here.concern()).waiting, "nothing is said of whom a sealed study concerns"
+        await here.revise()
+        assert not (await here.concern()).waiting
         await here.drain()
         assert here.registry.entries == {}
         await here.archive.put(make_record("1.2.1", 2), 2)  # more objects do not bring it back
@@ -255,6 +268,33 @@ async def test_withdrawn_for_safety_nothing_follows(tmp_path: Path) -> None:
         await here.publisher.publish_again("1.2.1")
         await here.drain()
         await here.check()
+
+
+async def test_whom_waiting_studies_concern(tmp_path: Path) -> None:
+    async with node(tmp_path, StrictRegistry()) as here:
+        assert (await here.concern()).anybody_waiting, "before all of what was marked earlier has been looked at"
+        await here.drain()
+        assert await here.concern() == Concern()
+        await here.archive.put(make_record("1.2.1", 1, patient=PATIENTS[0]), 1)
+        await asyncio.sleep(0)
+        assert (await here.concern()).waiting == hashes(PATIENTS[0]), "received, before any revision"
+        await here.revise()
+        assert (await here.concern()).waiting == hashes(PATIENTS[0]), "in the outbox"
+        await here.drain()
+        assert await here.concern() == Concern()
+        await here.archive.put(make_record("1.2.1", 1, patient=PATIENTS[1]), 1)
+        await here.revise()
+        moving = (await here.concern()).waiting
+        own = {patient_hash(IDENTITY.secret, PATIENTS[0].local)}
+        assert moving == hashes(PATIENTS[1]) | own, "it leaves one patient's list and comes to another's"
+        await here.drain()
+        await here.archive.delete("1.2.1")
+        await here.revise()
+        assert (await here.concern()).waiting == {patient_hash(IDENTITY.secret, PATIENTS[1].local)}, "gone here, still listed"
+        await here.drain()
+        assert await here.concern() == Concern()
+        await here.publisher.on_reconcile("a comparison")
+        assert (await here.concern()).anybody_waiting
 
 
 async def test_unsent_intents_coalesce(tmp_path: Path) -> None:
@@ -342,6 +382,8 @@ async def test_a_permanent_refusal_is_parked_shown_and_not_retried(tmp_path: Pat
         assert [(p.study_uid, p.code) for p in parked] == [("1.2.1", "XDSPatientIdDoesNotMatch")]
         status = await here.publisher.status()
         assert (status.parked, status.waiting) == (1, 0)
+        concern = await here.publisher.concern(status)
+        assert (concern.waiting, concern.refused) == (set(), hashes(PATIENTS[0]))
         tries = here.registry.log.count("iti42")
         await here.deliver(5)
         assert here.registry.log.count("iti42") == tries

@@ -310,20 +310,21 @@ def _board(clock: FakeClock, process: str = "p1") -> PresenceBoard:
 def test_presence_by_heartbeats() -> None:
     clock = FakeClock()
     board = _board(clock)
-    assert board.presence(M, NOW).since == NOW  # never heard
+    never = board.presence(M, 60)
+    assert (never.reachable, never.since, never.never_linked) == (False, None, True)
     token = board.opened(M)
     for _ in range(5):
         clock.at_s += 2
         board.heard(M, token, Report(waiting=4))
     clock.at_s += 5.9
-    assert board.presence(M, None).reachable
+    assert board.presence(M, 60).reachable
     clock.at_s += 0.2
-    gone = board.presence(M, None)
+    gone = board.presence(M, 60)
     assert (gone.reachable, gone.since, gone.waiting) == (False, NOW + timedelta(seconds=10), 4)
     clock.at_s += 100
-    assert board.presence(M, None).since == NOW + timedelta(seconds=10)  # since stays
+    assert board.presence(M, 60).since == NOW + timedelta(seconds=10)  # since stays
     board.heard(M, token, Report())
-    assert board.presence(M, None).reachable
+    assert board.presence(M, 60).reachable
 
 
 def test_presence_when_the_link_is_lost_and_an_older_link_ends_late() -> None:
@@ -333,11 +334,11 @@ def test_presence_when_the_link_is_lost_and_an_older_link_ends_late() -> None:
     newer = board.opened(M)
     board.lost(M, older)
     board.heard(M, older, Report(waiting=9))
-    assert board.presence(M, None).reachable
-    assert board.presence(M, None).waiting == 0
+    assert board.presence(M, 60).reachable
+    assert board.presence(M, 60).waiting == 0
     clock.at_s = 3
     board.lost(M, newer)
-    assert board.presence(M, None).since == NOW + timedelta(seconds=3)
+    assert board.presence(M, 60).since == NOW + timedelta(seconds=3)
 
 
 def test_presence_over_a_restart_and_between_processes() -> None:
@@ -353,28 +354,28 @@ def test_presence_over_a_restart_and_between_processes() -> None:
     other = _board(clock, "p2")  # another process sees it through the database
     other.refresh(saved)
     clock.at_s = 7
-    assert other.presence(M, None).reachable
+    assert other.presence(M, 60).reachable
     clock.at_s = 8
-    assert not other.presence(M, None).reachable
-    assert other.presence(M, None).since == NOW
+    assert not other.presence(M, 60).reachable
+    assert other.presence(M, 60).since == NOW
 
     clock.at_s = 60  # the registry was away for a minute: a new process trusts what it reads for as long as a silence
     command = _board(clock, "p0")  # which takes no links, and trusts times only
     command.refresh(saved)
-    assert not command.presence(M, None).reachable
+    assert not command.presence(M, 60).reachable
     restarted = _board(clock, "p3")
     restarted.serve()
     restarted.refresh(saved)
-    assert restarted.presence(M, None).reachable
+    assert restarted.presence(M, 60).reachable
     clock.at_s = 66.5
-    assert not restarted.presence(M, None).reachable
-    assert restarted.presence(M, None).since == NOW
+    assert not restarted.presence(M, 60).reachable
+    assert restarted.presence(M, 60).since == NOW
 
     lost = [replace(saved[0], reachable=False, since=NOW)]
     fresh = _board(clock, "p4")
     fresh.refresh(lost)
-    assert not fresh.presence(M, None).reachable  # one that was unreachable is so at once
-    assert fresh.presence(M, None).parked == 1
+    assert not fresh.presence(M, 60).reachable  # one that was unreachable is so at once
+    assert fresh.presence(M, 60).parked == 1
 
 
 def test_what_faces_say_is_written_as_soon_as_it_is_so() -> None:
@@ -407,8 +408,8 @@ def test_presence_follows_the_link_to_another_process() -> None:
     clock.at_s = 10
     elsewhere = PresenceRow(member=M, process="p2", reachable=True, since=None, last_heard=clock.now(), report=Report(waiting=2))
     board.refresh([elsewhere])
-    assert board.presence(M, None).reachable
-    assert board.presence(M, None).waiting == 2
+    assert board.presence(M, 60).reachable
+    assert board.presence(M, 60).waiting == 2
     assert board.unwritten() == []  # the row is the other's now
 
 

@@ -92,7 +92,26 @@ def test_no_imaging_is_said_only_when_proven() -> None:
     for change, said in (
         (samples.away, "Royal Surrey NHS Foundation Trust has not answered since 01:12"),
         (lambda p: replace(p, list_state="filling"), "Royal Surrey NHS Foundation Trust is still sending its past studies"),
-        (lambda p: replace(p, waiting=3), "Royal Surrey NHS Foundation Trust is behind, 3 studies waiting"),
+        (
+            lambda p: replace(p, list_state="behind", waits="anybody", waiting=3),
+            "Royal Surrey NHS Foundation Trust is behind, 3 studies waiting",
+        ),
+        (
+            lambda p: replace(p, list_state="behind", waits="patient", waiting=3),
+            "Royal Surrey NHS Foundation Trust has new or changed studies of this patient on their way",
+        ),
+        (
+            lambda p: replace(p, list_state="behind", refused="patient", parked=2),
+            "Royal Surrey NHS Foundation Trust has studies of this patient that were refused and are not listed",
+        ),
+        (
+            lambda p: replace(p, refused="anybody", parked=2),
+            "Royal Surrey NHS Foundation Trust has studies or images that were refused, and it is not known whose they are",
+        ),
+        (
+            lambda p: replace(p, reachable=False, as_of=None, list_state="unknown"),
+            "Royal Surrey NHS Foundation Trust has never linked",
+        ),
         (lambda p: replace(p, list_state="unknown"), "nothing is known yet of Royal Surrey NHS Foundation Trust"),
         (lambda p: replace(p, census_equal=None), "Royal Surrey NHS Foundation Trust has not been compared in full yet"),
         (lambda p: replace(p, identity_doubt=True), "a record at Royal Surrey NHS Foundation Trust is in doubt"),
