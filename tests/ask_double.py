@@ -14,10 +14,12 @@ from registry_samples import REGION, MemoryDirectory, published
 from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.http import PRINCIPAL, ErrorRenderers, Handler, problems
 from crosslight.standards.access import OPEN, Action, Face, Principal
-from crosslight.standards.ids import Identifier, MemberId, holding_fhir_id
+from crosslight.standards.ids import Identifier, MemberId, holding_fhir_id, plain_number
+from crosslight.standards.names import family_keys, search_key
 from crosslight.standards.problem import Forbidden
 from crosslight.standards.region import Region
 from crosslight.standards.study import StudyRecord
+from registry.ask.absence import Naming, accession_naming, naming
 from registry.ask.ask import Ask
 from registry.ask.coverage import Coverage, MemberCoverage
 from registry.ask.question import (
@@ -161,20 +163,32 @@ class AskDouble(Ask):
         return Answer(
             holdings=tuple(holdings), persons=tuple(persons), objects=tuple(o for o in world.objects if o.unique_id in wanted),
             disputed=disputed, coverage=self.coverage(), correlation=correlation, incarnation="inc1", cursor=cursor,
-            gone=tuple(sorted(asked & world.gone)),
+            gone=tuple(sorted(asked & world.gone)), naming=self._naming(question, persons),
         )  # fmt: skip
+
+    def _naming(self, question: Question, persons: list[Person]) -> Naming:
+        world = self.world
+        numbers = {a for h in world.holdings for a in h.record.accessions}
+        used = {r.patient.local.authority for p in world.persons.values() for r in p.records}
+        if isinstance(question, ByPatient | Patients):
+            return naming(question.patient, persons, world.region, world.directory, used.__contains__)
+        if isinstance(question, ByObject) and question.accessions:
+            return accession_naming(question.accessions, numbers, world.region, world.directory)
+        return Naming()
 
     def _select(self, selector: PatientSelector) -> list[Person]:
         def one(person: Person) -> bool:
             if selector.fhir_id:
                 return person.fhir_id == selector.fhir_id
-            if selector.family:
+            if selector.birth_date:
                 return any(
-                    r.patient.name.family.casefold() == selector.family.casefold() and r.patient.birth_date == selector.birth_date
+                    r.patient.birth_date == selector.birth_date
+                    and (not selector.family or search_key(selector.family) in family_keys(r.patient.name))
+                    and all(test.holds(r.patient.name) for test in selector.names)
                     for r in person.records
                 )
             ids = {person.domain_id, *(i for r in person.records for i in (*r.national, r.patient.local))}
-            return any(w == i or (not w.authority and w.value == i.value) for w in selector.identifiers for i in ids)
+            return any(_same(w, i, self.world.region) for w in selector.identifiers for i in ids)
 
         return [p for p in self.world.persons.values() if one(p)]
 
@@ -203,6 +217,13 @@ class AskDouble(Ask):
             and (since is None or holding.updated >= since)
             and (before is None or holding.updated < before)
         )
+
+
+def _same(wanted: Identifier, own: Identifier, region: Region) -> bool:
+    if wanted.authority not in ("", own.authority) or (wanted.namespace and wanted.namespace != own.namespace):
+        return False
+    national = own.authority in region.nationals
+    return (plain_number(wanted.value) if national else wanted.value) == own.value
 
 
 def service(

@@ -21,6 +21,7 @@ from crosslight.standards.problem import Forbidden
 from crosslight.standards.region import Region
 from crosslight.standards.study import ManifestFacts, Patient, PersonName, SeriesRecord, StudyRecord, StudyTime
 from crosslight.standards.xds.publication import Publication, Source
+from registry.ask.absence import Naming, naming
 from registry.ask.ask import Ask, Glance
 from registry.ask.coverage import Coverage, MemberCoverage
 from registry.ask.question import Answer, ByPatient, Patients, PatientSelector, Question
@@ -75,6 +76,9 @@ class Directory:
 
     def all(self) -> tuple[Member, ...]:
         return self.members
+
+    def foreign(self) -> tuple[Member, ...]:
+        return ()
 
     def by_id(self, member: MemberId) -> Member | None:
         return next((m for m in self.members if m.id == member), None)
@@ -197,6 +201,7 @@ class FakeAsk:
     holdings: tuple[Holding, ...] = ()
     disputed: tuple[DisputedNotice, ...] = ()
     cover: Coverage = field(default_factory=coverage)
+    unread: int = 0
     region: Region = REGION
     asked: list[tuple[str, Question]] = field(default_factory=list)
     refuse: bool = False
@@ -217,9 +222,12 @@ class FakeAsk:
             persons = tuple(p for p in persons if p.fhir_id == question.patient.fhir_id)
             wanted = question.filter.study_uids
             holdings = tuple(h for h in holdings if persons and (not wanted or h.study_uid in wanted))
+        whom = Naming()
+        if isinstance(question, Patients | ByPatient):
+            whom = naming(question.patient, persons, self.region, Directory(), lambda _: False)
         yield Answer(
             holdings=holdings, persons=persons, objects=(), disputed=self.disputed, coverage=self.cover, correlation=correlation,
-            incarnation="i",
+            incarnation="i", naming=whom, unread=self.unread,
         )  # fmt: skip
 
     async def glance(self, principal: Principal, *, face: str, patient: PatientSelector, study_uid: str = "") -> Glance:

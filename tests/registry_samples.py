@@ -67,6 +67,9 @@ class MemoryDirectory:
         found = [m for m in self.members.values() if m.status in ("active", "suspended")]
         return tuple(sorted(found, key=lambda m: m.code))
 
+    def foreign(self) -> tuple[Member, ...]:
+        return tuple(m for m in self.members.values() if m.status == "foreign")
+
     def by_id(self, member: MemberId) -> Member | None:
         return self.members.get(member)
 

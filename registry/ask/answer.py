@@ -13,7 +13,8 @@ from crosslight.standards.access import Face, Principal
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
-from registry.ask.filter import matches, window
+from registry.ask.absence import Naming, accession_naming, naming
+from registry.ask.filter import matches, same_accession, window
 from registry.ask.policy import Policy, doubtful_members
 from registry.ask.question import ByObject, ByPatient, ByPopulation, DirectoryQuestion, Patients, PatientSelector, Question
 from registry.identity.store import IdentityStore
@@ -44,6 +45,7 @@ class Found:
     gone: tuple[str, ...] = ()
     unread: int = 0
     patients: tuple[Identifier, ...] = field(default=())  # for the audit
+    naming: Naming = Naming()
 
 
 class Answering:
@@ -69,7 +71,7 @@ class Answering:
         face: Face,
     ) -> None:
         self._tx, self._index, self._identity, self._directory, self._region = tx, index, identity, directory, region
-        self._policy = Policy(directory, principal, face)
+        self._policy, self._merged = Policy(directory, principal, face), face != "xds"
 
     def answer(self, question: Question) -> Found:
         """What it finds.
@@ -93,11 +95,13 @@ class Answering:
 
     def _select(self, selector: PatientSelector, limit: int) -> tuple[list[Person], Found]:
         """The persons this principal may see of those named, and what may be said of disputes."""
-        if not selector.identifiers and not selector.fhir_id and not (selector.family and selector.birth_date):
+        named = selector.birth_date and (selector.family or selector.names)
+        if not selector.identifiers and not selector.fhir_id and not named:
             raise Invalid("Nobody is named.", todo="Give an identifier, or family name and date of birth.", where="patient")
         if len(selector.identifiers) > MAX_NAMES:
             raise Invalid("Too many identifiers at once.", where="patient")
-        persons = self._identity.select_tx(self._tx, selector, limit, disputed=True)
+        persons = self._identity.select_tx(self._tx, selector, limit, disputed=True, merged=self._merged)
+        whom = naming(selector, persons, self._region, self._directory, lambda oid: self._identity.used_tx(self._tx, oid))
         numbers = {*selector.identifiers, *(n for p in persons for r in p.records for n in r.national)}
         claiming = self._identity.disputed_for_tx(self._tx, numbers) if numbers else []
         allowed = [p for p in persons if self._policy.sees(p, selector)]
@@ -110,6 +114,7 @@ class Answering:
             disputed=notices,
             doubts=doubtful_members(allowed, notices),
             patients=_audited(selector.identifiers, (*allowed, *extra)),
+            naming=whom,
         )
         return [*allowed, *extra], found
 
@@ -171,9 +176,11 @@ class Answering:
         loaded = {one.row.key: one for one in read.by_fhir_ids(tx, question.fhir_ids)} if question.fhir_ids else {}
         if question.study_uids:
             loaded |= {one.row.key: one for one in read.by_studies(tx, question.study_uids)}
-        certain = set(loaded)
+        certain, whom = set(loaded), Naming()
         if question.accessions:
             found = read.by_accessions(tx, {a.value for a in question.accessions})
+            numbers = {a for one in found for a in one.holding.record.accessions}
+            whom = accession_naming(question.accessions, numbers, self._region, self._directory)
             loaded |= {one.row.key: one for one in found if _has_accession(one.holding, question.accessions)}
         gone = self._gone(question, loaded.values())
         kept = [one for one in loaded.values() if question.versions or not one.row.flags & DEPRECATED]
@@ -193,6 +200,7 @@ class Answering:
             doubts=doubtful_members(persons),
             unread=0 if holdings else self._of_no_study(),
             patients=_audited((), persons),
+            naming=whom,
         )
 
     def _gone(self, question: ByObject, loaded: Iterable[Loaded]) -> tuple[str, ...]:
@@ -296,7 +304,7 @@ class Answering:
 
 
 def _has_accession(holding: Holding, asked: Collection[Identifier]) -> bool:
-    return any(a.value == own.value and a.authority in ("", own.authority) for a in asked for own in holding.record.accessions)
+    return any(same_accession(a, own) for a in asked for own in holding.record.accessions)
 
 
 def _current_names(holding: Holding) -> set[str]:

@@ -124,6 +124,7 @@ class Ask:
             cursor=found.cursor,
             gone=found.gone,
             unread=found.unread,
+            naming=found.naming,
         )
 
     def _coverage(self, question: Question, found: Found) -> Coverage:

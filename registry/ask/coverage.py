@@ -93,6 +93,7 @@ class Coverage:
 
     members: tuple[MemberCoverage, ...]
     at: datetime
+    sources: tuple[str, ...] = ()  # names of sources that are no members: what they hold beyond what they registered is unknown
 
     @property
     def degraded(self) -> bool:
@@ -143,9 +144,8 @@ def compute(
         identifiers: Every identifier of whom the question is about; one without authority is tried as each member's own. None:
             it may be about anybody, so that any unlisted study counts.
     """
-    return Coverage(
-        members=tuple(_member(m, directory.presence(m.id), at, m.id in doubts, identifiers) for m in directory.all()), at=at
-    )
+    members = tuple(_member(m, directory.presence(m.id), at, m.id in doubts, identifiers) for m in directory.all())
+    return Coverage(members=members, at=at, sources=tuple(m.name or m.code for m in directory.foreign()))
 
 
 def _member(

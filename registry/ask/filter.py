@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from crosslight.standards.dicom.matching import wildcard_matches
-from crosslight.standards.ids import MemberId
+from crosslight.standards.ids import Identifier, MemberId
+from crosslight.standards.names import search_key
 from registry.ask.question import StudyFilter
 from registry.index.model import Holding
 from registry.index.read import Window
@@ -32,11 +34,18 @@ def matches(narrow: StudyFilter, holding: Holding, code_of: CodeOf) -> bool:
     )
 
 
+def same_accession(asked: Identifier, own: Identifier) -> bool:
+    """Whether ``own`` is the number asked for: of that issuer, known by OID or else by its name, or of any."""
+    if asked.value != own.value:
+        return False
+    if asked.authority:
+        return asked.authority == own.authority
+    return not asked.namespace or asked.namespace.casefold() == own.namespace.casefold()
+
+
 def _accession(narrow: StudyFilter, holding: Holding) -> bool:
     return not narrow.accessions or any(
-        asked.value == own.value and asked.authority in ("", own.authority)
-        for asked in narrow.accessions
-        for own in holding.record.accessions
+        same_accession(asked, own) for asked in narrow.accessions for own in holding.record.accessions
     )
 
 
@@ -64,11 +73,16 @@ def _changed(narrow: StudyFilter, holding: Holding) -> bool:
 
 
 def _described(narrow: StudyFilter, holding: Holding) -> bool:
-    """``*`` any characters, ``?`` any one (PS3.4 C.2.2.2.4); case does not count. Linear in the text, whatever is asked for."""
-    if not narrow.descriptions:
+    """``*`` any characters, ``?`` any one (PS3.4 C.2.2.2.4). Linear in the text, whatever is asked for."""
+    description = holding.record.description
+    return not narrow.descriptions or any(_may_fit(pattern, description) for pattern in narrow.descriptions)
+
+
+def _may_fit(pattern: str, text: str) -> bool:
+    """Whether any face's own rule could find ``text`` by ``pattern``: case, diacritics, blanks and punctuation do not count."""
+    if wildcard_matches(pattern.casefold(), text.casefold()):
         return True
-    description = holding.record.description.casefold()
-    return any(wildcard_matches(text.casefold(), description) for text in narrow.descriptions)
+    return wildcard_matches("*".join(search_key(part) for part in re.split(r"[*?]+", pattern)), search_key(text))
 
 
 def window(

@@ -84,11 +84,9 @@ def all_disputed(person: Person) -> bool:
 def names_own(person: Person, selector: PatientSelector) -> bool:
     """Whether ``selector`` gives a local number, or the minted id, of this person."""
     own = {(r.patient.local.authority, r.patient.local.value) for r in person.records}
-    values, minted = {value for _, value in own}, (person.domain_id.authority, person.domain_id.value)
-    return any(
-        (i.authority, i.value) in own or (not i.authority and i.value in values) or (i.authority, i.value) == minted
-        for i in selector.identifiers
-    )
+    own.add((person.domain_id.authority, person.domain_id.value))
+    values = {value for _, value in own}
+    return any((i.authority, i.value) in own or (not i.authority and i.value in values) for i in selector.identifiers)
 
 
 def doubtful_members(persons: Iterable[Person], notices: Iterable[DisputedNotice] = ()) -> frozenset[MemberId]:

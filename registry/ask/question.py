@@ -7,6 +7,9 @@ from datetime import datetime
 from typing import Literal
 
 from crosslight.standards.ids import Identifier
+from crosslight.standards.names import any_begins, family_begins, given_begins, pattern_matches
+from crosslight.standards.study import PersonName
+from registry.ask.absence import Naming
 from registry.ask.coverage import Coverage
 from registry.index.model import DisputedNotice, Holding, Person, XdsObject
 
@@ -21,19 +24,33 @@ class StudyFilter:
     members: tuple[str, ...] = ()  # organisation codes
     study_date: tuple[str, str] | None = None  # QIDO: DA text range, either end may be ''
     started: tuple[datetime | None, datetime | None] | None = None  # FHIR/XDS: UTC [low, high)
-    descriptions: tuple[str, ...] = ()  # case-insensitive, * and ? wildcards
+    descriptions: tuple[str, ...] = ()  # * and ? wildcards; finds no less than any face's own rule
     progress: tuple[str, ...] = ()
     updated: tuple[datetime | None, datetime | None] | None = None  # when the index changed it: UTC [low, high)
 
 
+@dataclass(frozen=True, slots=True)
+class NameTest:
+    """One thing asked of a name: what its family, given or any part begins with (R4), or a PN with wildcards (PS3.4)."""
+
+    part: Literal["family", "given", "any", "pattern"]
+    text: str
+
+    def holds(self, name: PersonName) -> bool:
+        """Whether ``name`` passes."""
+        test = {"family": family_begins, "given": given_begins, "any": any_begins, "pattern": pattern_matches}[self.part]
+        return test(name, self.text)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatientSelector:
-    """Which person: any of these identifiers, or a FHIR patient id, or exact family name + date of birth (+ given)."""
+    """Which person: any of these identifiers, or a FHIR patient id, or a name + date of birth."""
 
-    identifiers: tuple[Identifier, ...] = ()  # without authority: the region's national authorities, then any local
+    identifiers: tuple[Identifier, ...] = ()  # without issuer: national numbers, then any local or minted id
     fhir_id: str = ""
-    family: str = ""
-    given: str = ""
+    family: str = ""  # whole, as people write it
+    given: str = ""  # begins with, beside ``family``
+    names: tuple[NameTest, ...] = ()  # all must hold; beside or instead of ``family``
     birth_date: str = ""  # YYYYMMDD
 
 
@@ -93,7 +110,8 @@ class Answer:
     """What a face renders: rows that policy allows, whose they are, what may be said of disputes, and how complete it is.
 
     ``gone`` names objects that were here (FHIR 410). ``cursor`` is '' on the last page. ``unread`` counts imaging documents that
-    the index holds for these patients and whose study it does not know: with any, absence is not proven.
+    the index holds for these patients and whose study it does not know: with any, absence is not proven. ``naming`` is whom
+    the question named, as far as it was understood; what an empty answer then says is in ``registry.ask.absence``.
     """
 
     holdings: tuple[Holding, ...]
@@ -106,6 +124,7 @@ class Answer:
     cursor: str = ""
     gone: tuple[str, ...] = ()
     unread: int = 0
+    naming: Naming = Naming()
 
     def person_of(self, holding: Holding) -> Person | None:
         """The person whose record the holding is under."""

@@ -19,11 +19,12 @@ from crosslight.standards.dicom.matching import Match, matches_row
 from crosslight.standards.dicom.qido import Level, QidoQuery
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import Invalid, NotFound, PeerError, TooLarge, Unavailable, Unsupported
+from registry.ask.absence import beyond, proves_absence, reason
 from registry.ask.ask import Ask
 from registry.ask.coverage import Coverage
 from registry.ask.question import Answer, ByObject, ByPatient, ByPopulation, Question
 from registry.dicomweb.config import DicomwebConfig
-from registry.dicomweb.plan import QidoPlanner, decided, person_matches
+from registry.dicomweb.plan import QidoPlanner, decided, person_matches, understood
 from registry.dicomweb.rows import Held, all_series, cut, group, root_of, series_row, study_row
 from registry.gateway.gateway import Gateway, Holder
 from registry.members.model import Directory
@@ -64,6 +65,7 @@ class DicomwebFace:
         base, wanted = self._base(request), query.offset + query.limit
         async with AsyncExitStack() as stack:
             answers = [await stack.enter_async_context(self._question(request, "search", question))]
+            understood(answers[0].naming.misread)
             rows = self._studies(answers, query, question, base)
             # Holdings are counted there, studies here: go on until the page is full and its last study has all its holders.
             while isinstance(question, ByPopulation) and answers[-1].cursor and len(rows) <= wanted and len(answers) < MAX_PAGES:
@@ -73,7 +75,8 @@ class DicomwebFace:
             page = rows[query.offset : wanted]
             cuts = [cut(row, query.returned()) for row in page]
             left = max(0, len(rows) - query.offset - len(page))
-            return self._rows(request, cuts, answers[-1].coverage, query, left, answers[-1].cursor)
+            nothing = [] if rows else unfound(question, answers[0])
+            return self._rows(request, cuts, answers[-1].coverage, query, left, answers[-1].cursor, nothing)
 
     def _studies(self, answers: Sequence[Answer], query: QidoQuery, question: Bounded, base: str) -> list[Attributes]:
         found = []
@@ -92,6 +95,7 @@ class DicomwebFace:
                 "Series are searched within a study or a patient.", todo="Add StudyInstanceUID.", where="StudyInstanceUID"
             )
         async with self._question(request, "search", question) as answer:
+            understood(answer.naming.misread)
             base = self._base(request)
             helds = self._held([answer])
             study = request.match_info.get("study", "")
@@ -109,7 +113,7 @@ class DicomwebFace:
             left = max(0, len(rows) - query.offset - len(page))
             always = () if study else ("00080056",)
             cuts = [cut(row, query.returned(), always) for row in page]
-            return self._rows(request, cuts, answer.coverage, query, left, "")
+            return self._rows(request, cuts, answer.coverage, query, left, "", [] if rows else unfound(question, answer))
 
     async def instances(self, request: web.Request) -> web.StreamResponse:
         """``…/instances``: asked of a holder, for the registry has no instances (D5)."""
@@ -161,9 +165,16 @@ class DicomwebFace:
         return root_of(held, base, ambiguous=len(whose) > 1)
 
     def _rows(
-        self, request: web.Request, rows: Sequence[Attributes], coverage: Coverage, query: QidoQuery, left: int, cursor: str
+        self,
+        request: web.Request,
+        rows: Sequence[Attributes],
+        coverage: Coverage,
+        query: QidoQuery,
+        left: int,
+        cursor: str,
+        nothing: Sequence[str],
     ) -> web.Response:
-        warnings = [*query.warnings, *degraded(coverage)]
+        warnings = [*query.warnings, *degraded(coverage), *nothing]
         if left or cursor:  # PS3.18 8.3.4.4.1
             warnings.append(f"There are {left} additional results that can be requested" if left and not cursor else
                             "There are additional results that can be requested")  # fmt: skip
@@ -277,6 +288,17 @@ def degraded(coverage: Coverage) -> list[str]:
             since = f" since {member.since.strftime('%Y-%m-%dT%H:%M:%SZ')}" if member.since else ""
             told.append(f"{member.code} {member.name}: {', '.join(states)}{since}")
     return told
+
+
+def unfound(question: Bounded, answer: Answer) -> list[str]:
+    """What an empty list of a patient's studies does not say: nothing is left to be taken for a proof that is none."""
+    if not isinstance(question, ByPatient):
+        return []
+    why = reason(answer)
+    if why:
+        return [f"Nothing is listed; this does not prove that there is none. {why}"]
+    sources = beyond(answer.coverage.sources)
+    return [f"None at the members. {sources}"] if sources and proves_absence(answer) else []
 
 
 def _quotable(text: str) -> str:

@@ -8,11 +8,12 @@ from crosslight.standards.dicom.json import attributes, keyword_of
 from crosslight.standards.dicom.matching import Match, matches_row
 from crosslight.standards.dicom.qido import QidoQuery
 from crosslight.standards.ids import Identifier, is_uid
-from crosslight.standards.names import family_keys, search_key
+from crosslight.standards.names import family_keys, pattern_matches, search_key
 from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
 from crosslight.standards.study import PersonName
-from registry.ask.question import ByObject, ByPatient, ByPopulation, PatientSelector, StudyFilter
+from registry.ask.absence import Misread
+from registry.ask.question import ByObject, ByPatient, ByPopulation, NameTest, PatientSelector, StudyFilter
 from registry.dicomweb.rows import Held
 from registry.members.model import Directory
 
@@ -63,12 +64,14 @@ class QidoPlanner:
             return None
         birth = query.of("PatientBirthDate")
         pn = PersonName(name.values[0])
-        if birth is None or birth.kind != "single" or any(char in pn.family for char in "*?") or not pn.family:
+        if birth is None or birth.kind != "single" or not search_key(pn.family):
             raise Invalid(
-                "A name is searched whole and with PatientBirthDate.",
+                "A name is searched with PatientBirthDate.",
                 why="Anything wider would list people.",
-                todo="Give the family name without wildcards and the date of birth, or PatientID.", where="PatientName",
+                todo="Give the family name, or its beginning with *, and the date of birth; or PatientID.", where="PatientName",
             )  # fmt: skip
+        if any(char in pn.family for char in "*?"):
+            return PatientSelector(names=(NameTest("pattern", name.values[0]),), birth_date=birth.values[0])
         return PatientSelector(family=pn.family, birth_date=birth.values[0])
 
     def _identifiers(self, value: str, query: QidoQuery) -> tuple[Identifier, ...]:
@@ -83,10 +86,7 @@ class QidoPlanner:
             return (Identifier(value, name),)
         if member is not None:
             return tuple(Identifier(value, authority) for authority in (member.authority, *member.authorities))
-        raise Invalid(
-            "Nothing in this region is numbered by that issuer.", todo="Give its OID or a member's code.",
-            where="IssuerOfPatientID",
-        )  # fmt: skip
+        return (Identifier(value, namespace=name),)  # as the record's own source names it
 
     def _filter(self, query: QidoQuery) -> StudyFilter:
         found = StudyFilter(study_date=query.interval("StudyDate"))
@@ -99,6 +99,20 @@ class QidoPlanner:
         return found
 
 
+#: The key that each part which was not understood stands in.
+_KEYS = {"number": "PatientID", "issuer": "IssuerOfPatientID", "accession issuer": "IssuerOfAccessionNumberSequence"}
+
+
+def understood(misread: tuple[Misread, ...]) -> None:
+    """Go on only if the whole query was understood.
+
+    Raises:
+        Invalid: naming the key.
+    """
+    for one in misread:
+        raise one.refusal(_KEYS.get(one.part, one.part))
+
+
 def decided(query: QidoQuery, question: ByPatient | ByObject | ByPopulation) -> tuple[Match, ...]:
     """The matches that rows must still meet."""
     by_person = isinstance(question, ByPatient)
@@ -108,14 +122,14 @@ def decided(query: QidoQuery, question: ByPatient | ByObject | ByPopulation) -> 
 def person_matches(query: QidoQuery, held: Held) -> bool:
     """Whether any record of the person bears the name and the date of birth asked for.
 
-    A name that found its person is compared as people write it: the family name alone is enough, case and diacritics are passed
-    over. Beside a PatientID it is matched as DICOM says (PS3.4 C.2.2.2.1).
+    Names are compared in the one normal form (PS3.4 C.2.2.2.1 leaves case and diacritics to us), with wildcards as PS3.4
+    C.2.2.2.4 says. Of a name that found its person the family name alone is enough; beside a PatientID it is the whole name.
     """
     name, birth = query.of("PatientName"), query.of("PatientBirthDate")
     patients = [held.lead.patient, *(record.patient for record in (held.person.records if held.person is not None else ()))]
     if birth is not None and not any(matches_row(birth, attributes(PatientBirthDate=p.birth_date)) for p in patients):
         return False
-    if name is None or any(matches_row(name, attributes(PatientName=p.name.pn)) for p in patients):
+    if name is None or name.kind == "any" or any(pattern_matches(p.name, name.values[0]) for p in patients):
         return True
     found_by_name = query.of("PatientID") is None and name.kind == "single"
     return found_by_name and any(_written_alike(PersonName(name.values[0]), p.name) for p in patients)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from crosslight.standards.fhir.outcome import Issue
+from crosslight.standards.fhir.terms import COMPLETENESS
 from crosslight.standards.fhir.wire import instant
-from registry.ask.coverage import Coverage, MemberCoverage
-from registry.index.model import DisputedNotice
+from registry.ask.absence import beyond, proves_absence, reason
+from registry.ask.coverage import MemberCoverage
+from registry.ask.question import Answer
 
 
 def _at(moment: datetime | None, word: str) -> str:
@@ -75,11 +76,20 @@ def _disputed(code: str, name: str, *, shown: bool = False) -> Issue:
     return Issue(severity="warning", code="conflict", text=text, diagnostics=f"member={code} identity=disputed")
 
 
-def completeness(coverage: Coverage, disputed: Sequence[DisputedNotice], *, found: int | None) -> list[Issue]:
+def proven(answer: Answer, *, found: int | None, closed: bool = True) -> bool | None:
+    """Whether an empty list says that there is nothing; None where it is not empty, or no list of a patient's things.
+
+    ``closed``: whether the criteria leave nothing open that could be written in another way.
+    """
+    return closed and proves_absence(answer) if found == 0 else None
+
+
+def completeness(answer: Answer, *, proven: bool | None = None) -> list[Issue]:
     """One warning for each way in which a member's part is less than well; one information when all is.
 
-    ``found`` 0 adds whether the empty list proves that there is nothing; None where a list proves nothing (directory).
+    ``proven`` adds what an empty list says: see :func:`proven`.
     """
+    coverage, disputed = answer.coverage, answer.disputed
     at_issue = {notice.member for notice in disputed}
     issues = [issue for member in coverage.members for issue in _member_issues(member, member.member in at_issue)]
     known = {member.member for member in coverage.members}
@@ -87,12 +97,24 @@ def completeness(coverage: Coverage, disputed: Sequence[DisputedNotice], *, foun
     if not issues:
         text = f"All {len(coverage.members)} members are live and their lists up to date."
         issues.append(Issue(severity="information", code="informational", text=text))
-    if found == 0:
-        proven = coverage.proves_absence and not disputed
-        text = (
-            "Nothing matches, at any member: every list is current and counted."
-            if proven
-            else "Nothing that matches is listed; this does not prove that there is none."
-        )
-        issues.append(Issue(severity="information", code="informational", text=text))
+    if proven is not None:
+        issues.append(Issue(severity="information", code="informational", text=_nothing(answer, proven)))
     return issues
+
+
+def _nothing(answer: Answer, proven: bool) -> str:
+    if proven:
+        told = "Nothing matches, at any member: every list is current and counted."
+        return f"{told} {beyond(answer.coverage.sources)}".rstrip()
+    return f"Nothing that matches is listed; this does not prove that there is none. {reason(answer)}".rstrip()
+
+
+def completeness_tags(answer: Answer, *, unproven: bool) -> list[dict[str, str]]:
+    """Bundle.meta.tag, for clients that drop the outcome: what makes this answer less than it looks."""
+    doubtful = answer.coverage.degraded or bool(answer.disputed) or answer.unread > 0
+    tags = [("degraded", "A member's part may be missing")] if doubtful else []
+    if answer.naming.misread:
+        tags.append(("not-understood", "A part of the search was not understood"))
+    elif unproven:
+        tags.append(("unproven", "This empty list does not prove that there is none"))
+    return [{"system": COMPLETENESS, "code": code, "display": display} for code, display in tags]

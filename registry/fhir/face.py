@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -20,9 +20,11 @@ from crosslight.standards.fhir.search import Grammar, ResourceSpec, SearchReques
 from crosslight.standards.fhir.terms import JSON_TYPE, SUBSETTED, Systems
 from crosslight.standards.fhir.wire import Resource, dumps, etag, etag_matches, subset
 from crosslight.standards.problem import Invalid
+from registry.ask.absence import Misread
 from registry.ask.ask import Ask
 from registry.ask.coverage import Coverage
 from registry.ask.question import Answer, Question
+from registry.fhir.complete import completeness, completeness_tags
 from registry.fhir.config import FhirConfig
 from registry.fhir.facts import Facts
 from registry.fhir.negotiate import is_lenient, require_json
@@ -72,14 +74,17 @@ class FhirFace:
         self.ask, self.directory, self.config, self.version, self.secured = ask, directory, config, version, secured
         self.region = ask.region
         self.systems = Systems(ask.region)
-        self.planner = StudyPlanner(self.systems, self._code)
+        self.planner = StudyPlanner(self.systems, self._holder)
         self.started = clock.now()
         self._tokens = PageTokens(key, clock, ids, config.page_token_ttl_s)
 
-    def _code(self, text: str) -> str:
-        key = text.removeprefix("Organization/").removeprefix("member-")
-        found = next((m for m in self.directory.all() if str(m.id) == key), None) if key != text else None
-        return found.code if found is not None else text.upper()
+    def _holder(self, text: str) -> str | None:
+        """The code of a member or source, by its code, its Organization's id or its repository's OID."""
+        key = text.removeprefix("Organization/").removeprefix("urn:oid:")
+        for one in (*self.directory.all(), *self.directory.foreign()):
+            if key in (f"member-{one.id}", one.repository_unique_id) or key.casefold() == one.code.casefold():
+                return one.code
+        return None
 
     # --- in ----------------------------------------------------------------------------------------------------------
 
@@ -157,6 +162,26 @@ class FhirFace:
         """What an answer says of itself."""
         return outcome_entry(operation_outcome(issues), request[CORRELATION])
 
+    def misread(
+        self, request: web.Request, asked: Asked, answer: Answer, misread: Misread, spec: ResourceSpec, where: str
+    ) -> web.Response:
+        """What is answered to a search that was not understood in one part.
+
+        Raises:
+            Invalid: 400 naming the part, unless ``Prefer: handling=lenient`` takes an empty answer that proves nothing.
+        """
+        if not is_lenient(request):
+            raise misread.refusal(where)
+        text = f"{where} was not understood: {misread.text} This empty list proves nothing."
+        issues = [
+            Issue(severity="warning", code="value", text=text, location=of_parameter(where)),
+            *completeness(answer),
+            *search_issues(asked.search),
+        ]
+        entries = [self.outcome(request, issues)]
+        answer = replace(answer, naming=replace(answer.naming, misread=(misread,)))
+        return self.bundle(request, asked, entries, links=self.links(request, spec, asked, None), total=0, answer=answer)
+
     def bundle(
         self,
         request: web.Request,
@@ -166,11 +191,13 @@ class FhirFace:
         links: dict[str, str],
         total: int | None,
         answer: Answer,
+        proven: bool | None = None,
     ) -> web.Response:
         """A searchset with its weak ETag (states of coverage, not its times: D19)."""
         shown = [f"{one.resource.id}/{one.resource.version}" for one in entries if one.mode != "outcome"]
         disputed = ",".join(sorted(notice.member_code for notice in answer.disputed))
-        states = [answer.coverage.states_key(), disputed, ",".join(asked.search.ignored)]
+        tags = completeness_tags(answer, unproven=proven is False)
+        states = [answer.coverage.states_key(), disputed, ",".join(asked.search.ignored), *(one["code"] for one in tags)]
         text = "\x1f".join(
             [
                 *shown,
@@ -183,7 +210,7 @@ class FhirFace:
             ]
         )
         tag = f'W/"{hashlib.sha256(text.encode()).hexdigest()[:24]}"'
-        body = searchset(entries, links=links, total=total)
+        body = searchset(entries, links=links, total=total, tags=tags)
         return self.respond(request, body, tag=tag, coverage=answer.coverage, pretty=asked.search.pretty)
 
     def respond(

@@ -94,7 +94,7 @@ class DirectoryHandlers:
             entries = [entry(face.cut(self._spec, search, r), asked.base, "match") for r in rows]
             entries += [entry(r, asked.base, "include") for r in self._included(rows, facts, answer, search.includes)]
             entries = [] if search.summary == "count" else entries
-            issues = completeness(answer.coverage, answer.disputed, found=None) + search_issues(search)
+            issues = completeness(answer) + search_issues(search)
             entries.append(face.outcome(request, issues))
             links = face.links(request, self._spec, asked, after if search.summary != "count" else None)
             return face.bundle(request, asked, entries, links=links, total=total, answer=answer)

@@ -9,11 +9,11 @@ from crosslight.standards.fhir.match import patient_is
 from crosslight.standards.fhir.outcome import Issue
 from crosslight.standards.fhir.people import patient
 from crosslight.standards.problem import NotFound
-from registry.ask.question import Patients, PatientSelector
-from registry.fhir.complete import completeness
+from registry.ask.question import DirectoryQuestion, Patients, PatientSelector
+from registry.fhir.complete import completeness, proven
 from registry.fhir.face import FIND_ID, FhirFace, search_issues
 from registry.fhir.facts import id_part
-from registry.fhir.plan import patient_selector
+from registry.fhir.plan import Misunderstood, patient_selector
 from registry.fhir.table import PATIENT
 
 MOST = 100  # persons that one search reads
@@ -42,13 +42,20 @@ class PatientHandlers:
         face = self._face
         asked = await face.asked(request, PATIENT)
         search = asked.search
-        selector = patient_selector(search, face.planner)
+        try:
+            selector, decided = patient_selector(search, face.planner)
+        except Misunderstood as wrong:
+            async with face.question(request, "search", DirectoryQuestion()) as answer:
+                return face.misread(request, asked, answer, wrong.misread, PATIENT, wrong.where)
         async with face.question(request, "search", Patients(patient=selector, limit=MOST)) as answer:
+            if answer.naming.misread:
+                return face.misread(request, asked, answer, answer.naming.misread[0], PATIENT, "identifier")
             facts = face.facts(request)
             persons = [facts.person(p) for p in answer.persons if p.records]
-            persons = [p for p in persons if all(patient_is(p, c, face.systems) for c in search.criteria)]
+            persons = [p for p in persons if all(c in decided or patient_is(p, c, face.systems) for c in search.criteria)]
             stem = id_part(answer.incarnation)
-            issues = completeness(answer.coverage, answer.disputed, found=None) + search_issues(search)
+            sure = proven(answer, found=len(persons), closed=all(c in decided for c in search.criteria))
+            issues = completeness(answer, proven=sure) + search_issues(search)
             if len(answer.persons) >= MOST or len(persons) > search.count:
                 issues.append(Issue(severity="warning", code="incomplete", text="There are more people: say more of this one."))
             shown = [] if search.summary == "count" else persons[: search.count]
@@ -57,4 +64,4 @@ class PatientHandlers:
             ]
             entries.append(face.outcome(request, issues))
             links = face.links(request, PATIENT, asked, None)
-            return face.bundle(request, asked, entries, links=links, total=len(persons), answer=answer)
+            return face.bundle(request, asked, entries, links=links, total=len(persons), answer=answer, proven=sure)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
-from crosslight.standards.fhir.match import bare_uid
+from crosslight.standards.fhir.match import STATUS_SYSTEM, bare_uid
 from crosslight.standards.fhir.search import Criterion, ReferenceValue, SearchRequest, StringValue, TokenValue, Value
-from crosslight.standards.fhir.terms import DICOM_UID, Systems
+from crosslight.standards.fhir.terms import DCM, DICOM_UID, RFC3986, Systems
 from crosslight.standards.fhir.times import DateValue
 from crosslight.standards.ids import Identifier, is_uid
+from crosslight.standards.names import search_key
 from crosslight.standards.problem import Invalid
-from registry.ask.question import ByObject, ByPatient, ByPopulation, PatientSelector, StudyFilter
+from crosslight.standards.tables.dicom_codes import MODALITIES
+from registry.ask.absence import Misread, not_an_id, unknown_holder, unknown_issuer
+from registry.ask.question import ByObject, ByPatient, ByPopulation, NameTest, PatientSelector, StudyFilter
 
 #: What names a person anywhere: a search with one of these never appears in an address that the server makes.
 SENSITIVE = frozenset({"patient", "subject", "identifier", "accession", "family", "given", "name", "birthdate"})
@@ -29,39 +32,50 @@ def is_sensitive(pairs: Iterable[tuple[str, str]]) -> bool:
     return any(name.partition(".")[0].partition(":")[0] in SENSITIVE for name, _ in pairs)
 
 
+class Misunderstood(Exception):
+    """Something that a search names is not understood here; ``where`` is the parameter."""
+
+    def __init__(self, misread: Misread, where: str) -> None:
+        super().__init__(misread.what)
+        self.misread, self.where = misread, where
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A question, and whether it gives all rows at once (else pages of the index)."""
 
     question: ByPatient | ByObject | ByPopulation
     bounded: bool
+    decided: tuple[Criterion, ...] = ()  # what the question itself answers
+    about: str = "ImagingStudy"  # the parameter that names whom or what
 
 
 class StudyPlanner:
     """Plans ImagingStudy searches.
 
     Args:
-        codes: Organisation code for a code or Organization id, or the text itself.
+        holder: The organisation code of a member or source, by its code, Organization id or OID; None where it is nobody's.
     """
 
-    def __init__(self, systems: Systems, codes: Callable[[str], str]) -> None:
-        self._systems, self._codes = systems, codes
+    def __init__(self, systems: Systems, holder: Callable[[str], str | None]) -> None:
+        self._systems, self._holder = systems, holder
 
     def plan(self, search: SearchRequest, cursor: str = "") -> Plan:
         """The question of ``search``.
 
         Raises:
-            Invalid: a search that nothing bounds and that no index can narrow (too-costly), or an unknown system.
+            Misunderstood: for a system, a custodian or an endpoint that nothing in the region uses, a number where an id belongs.
+            Invalid: a search that nothing bounds and that no index can narrow (too-costly).
         """
         positive = [c for c in search.criteria if not c.modifier or c.modifier in ("exact", "contains")]
         person = next((c for c in positive if c.name in ("patient", "subject")), None)
         if person is not None:
             narrowed, _ = self._filter(search, text=False)
-            return Plan(ByPatient(patient=self.selector(person), filter=narrowed), True)
+            return Plan(ByPatient(patient=self.selector(person), filter=narrowed), True, (person,), person.name)
         for name in _OBJECTS:
             found = next((c for c in positive if c.name == name), None)
             if found is not None:
-                return Plan(self._objects(found), True)
+                return Plan(self._objects(found), True, (), found.name)
         return Plan(self._population(search, cursor), False)
 
     def selector(self, criterion: Criterion) -> PatientSelector:
@@ -73,31 +87,25 @@ class StudyPlanner:
                     "One patient at a time.", why="Each search is audited for the patient it is about.",
                     todo="Ask once for each.", where=criterion.name, fhir_code="not-supported",
                 )  # fmt: skip
+            if (wrong := not_an_id(references[0].id)) is not None:
+                raise Misunderstood(wrong, criterion.name)
             return PatientSelector(fhir_id=references[0].id)
         return PatientSelector(identifiers=self.identifiers(criterion.name, criterion.values))
 
     def identifiers(self, where: str, values: Iterable[Value]) -> tuple[Identifier, ...]:
-        """The identifiers that token values name, of systems that can be known here."""
-        found, unknown = [], 0
+        """The identifiers that token values name.
+
+        Raises:
+            Misunderstood: for a system that nothing here can be under.
+        """
+        found = []
         for value in values:
             if not isinstance(value, TokenValue) or not value.code:
                 raise Invalid(f"{where} needs a value after the system.", where=where, fhir_code="value")
             issuer = self._systems.issuer(value.system) if value.system else ("", "")
-            if issuer is None:
-                unknown += 1
-                continue
-            code = value.code.strip()
-            if self._systems.is_national(issuer[0]):
-                code = code.replace(" ", "").replace("-", "")
-            found.append(Identifier(code, *issuer))
-        if not found:
-            region = self._systems.region
-            known = [s for s in (region.national_system, "urn:oid:… of a member's authority") if s]
-            raise Invalid(
-                f"Nothing in this region is numbered under the system that {where} names.",
-                why="An empty list would look as if there were no imaging.",
-                todo=f"Known: {', '.join(known)}; or leave the system out.", where=where, fhir_code="value",
-            )  # fmt: skip
+            if issuer is None or (not value.system and "%7C" in value.code):  # encoded twice: the system is in the value
+                raise Misunderstood(unknown_issuer("accession issuer" if where == "accession" else "issuer"), where)
+            found.append(Identifier(value.code.strip(), *issuer))
         return tuple(dict.fromkeys(found))
 
     def _objects(self, criterion: Criterion) -> ByObject:
@@ -157,11 +165,13 @@ class StudyPlanner:
         tokens = [v.code for v in criterion.values if isinstance(v, TokenValue) and v.code]
         if criterion.name == "modality" and tokens and "modalities" not in parts:
             return {"modalities": tuple(code.upper() for code in tokens)}
-        if criterion.name == "custodian" and tokens and "members" not in parts:
-            return {"members": tuple(self._codes(code) for code in tokens)}
-        if criterion.name == "endpoint" and "members" not in parts and not _is_everywhere(criterion):
-            named = [v.id for v in criterion.values if isinstance(v, ReferenceValue) and v.id.endswith("-wado")]
-            return {"members": tuple(self._codes(key.removesuffix("-wado")) for key in named)} if named else {}
+        if criterion.name == "custodian" and tokens:
+            codes = tuple(self._custodian(v) for v in criterion.values if isinstance(v, TokenValue) and v.code)
+            return {"members": codes} if "members" not in parts else {}
+        if criterion.name == "endpoint" and not _is_everywhere(criterion):
+            named = [v.id for v in criterion.values if isinstance(v, ReferenceValue)]
+            codes = tuple(self._holder_of(key.removesuffix("-wado"), "endpoint") for key in named)
+            return {"members": codes} if "members" not in parts else {}
         if criterion.name == "status" and tokens and "progress" not in parts:
             names = {"registered": "arriving", "available": "complete"}
             known = tuple(names[code] for code in tokens if code in names)
@@ -177,6 +187,35 @@ class StudyPlanner:
                 )
             }
         return {}
+
+    def _custodian(self, value: TokenValue) -> str:
+        if value.system not in (None, "", RFC3986, self._systems.region.organisation_system):
+            raise Misunderstood(unknown_holder("custodian"), "custodian")
+        return self._holder_of(value.code, "custodian")
+
+    def _holder_of(self, text: str, where: Literal["custodian", "endpoint"]) -> str:
+        found = self._holder(text)
+        if found is None:
+            raise Misunderstood(unknown_holder(where), where)
+        return found
+
+
+def is_closed(search: SearchRequest, decided: Sequence[Criterion]) -> bool:
+    """Whether every criterion has a meaning of its own, so that what it does not find is not there: no free text, no code that
+    nobody uses, no second name for the patient."""
+    return all(c in decided or _closed(c) for c in search.criteria)
+
+
+def _closed(criterion: Criterion) -> bool:
+    if criterion.name in ("started", "_lastUpdated", "custodian", "endpoint") or criterion.modifier == "missing":
+        return True
+    known = {"modality": (MODALITIES, DCM), "status": (_PROGRESS, STATUS_SYSTEM)}.get(criterion.name)
+    return known is not None and all(
+        isinstance(v, TokenValue) and v.code.upper() in known[0] and v.system in (None, known[1]) for v in criterion.values
+    )
+
+
+_PROGRESS = frozenset({"REGISTERED", "AVAILABLE"})
 
 
 def _is_everywhere(criterion: Criterion) -> bool:
@@ -205,37 +244,48 @@ def _bounded(criterion: Criterion, now: _Bounds) -> _Bounds:
     return both_low, both_high
 
 
-def patient_selector(search: SearchRequest, planner: StudyPlanner) -> PatientSelector:
-    """The selector of a Patient search: an identifier, an id, or a whole family name with a date of birth.
+def patient_selector(search: SearchRequest, planner: StudyPlanner) -> tuple[PatientSelector, tuple[Criterion, ...]]:
+    """The selector of a Patient search, and the criteria that it decides: an identifier, an id, or a name with a date of birth.
 
     Raises:
+        Misunderstood: as :meth:`StudyPlanner.identifiers`.
         Invalid: for anything that would list people.
     """
     plain = [c for c in search.criteria if c.modifier in ("", "exact")]
     by_name = {c.name: c for c in reversed(plain)}
-    if "identifier" in by_name:
-        return PatientSelector(identifiers=planner.identifiers("identifier", by_name["identifier"].values))
+    if (numbers := by_name.get("identifier")) is not None:
+        return PatientSelector(identifiers=planner.identifiers("identifier", numbers.values)), (numbers,)
     if "_id" in by_name:
         first = by_name["_id"].values
         if len(first) > 1 or not isinstance(first[0], TokenValue):
             raise Invalid("One _id at a time.", where="_id", fhir_code="not-supported")
-        return PatientSelector(fhir_id=first[0].code)
-    family, birth = by_name.get("family") or by_name.get("name"), by_name.get("birthdate")
-    if family is None or birth is None:
+        return PatientSelector(fhir_id=first[0].code), ()
+    names = [c for c in plain if c.name in _NAMES]
+    birth = by_name.get("birthdate")
+    if not names or birth is None:
         raise Invalid(
-            "A person is found by an identifier, or by family name and date of birth together.",
+            "A person is found by an identifier, or by a name and a date of birth together.",
             why="Anything wider would list people.",
             todo="Use identifier, or family and birthdate.",
-            where="birthdate" if family is not None else "identifier", fhir_code="too-costly",
+            where="birthdate" if names else "identifier", fhir_code="too-costly",
         )  # fmt: skip
-    given = by_name.get("given")
-    return PatientSelector(family=_one_text(family), given=_one_text(given) if given else "", birth_date=_one_day(birth))
+    whole = next((c for c in names if c.name == "family" and c.modifier == "exact"), None)
+    tests = tuple(NameTest(_NAMES[c.name], _one_text(c)) for c in names)  # type: ignore[arg-type]
+    family = _one_text(whole) if whole is not None else ""
+    return PatientSelector(family=family, names=tests, birth_date=_one_day(birth)), ()
+
+
+#: The string parameters of a name, and what each looks at (R4 Patient).
+_NAMES = {"family": "family", "given": "given", "name": "any"}
 
 
 def _one_text(criterion: Criterion) -> str:
-    if len(criterion.values) > 1 or not isinstance(criterion.values[0], StringValue):
+    value = criterion.values[0]
+    if len(criterion.values) > 1 or not isinstance(value, StringValue):
         raise Invalid(f"One {criterion.name} at a time.", where=criterion.name, fhir_code="not-supported")
-    return criterion.values[0].text
+    if not search_key(value.text):
+        raise Invalid(f"{criterion.name} has no letter.", where=criterion.name, fhir_code="value")
+    return value.text
 
 
 def _one_day(criterion: Criterion) -> str:

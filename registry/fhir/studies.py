@@ -19,12 +19,12 @@ from crosslight.standards.fhir.search import SearchRequest
 from crosslight.standards.fhir.times import safe_interval
 from crosslight.standards.fhir.wire import Rendered, Resource, render
 from crosslight.standards.problem import Gone, Invalid, NotFound
-from registry.ask.question import Answer, ByObject, ByPopulation
+from registry.ask.question import Answer, ByObject, ByPopulation, DirectoryQuestion
 from registry.fhir.cache import RenderCache
-from registry.fhir.complete import completeness
+from registry.fhir.complete import completeness, proven
 from registry.fhir.face import FIND_ID, Asked, FhirFace, search_issues
 from registry.fhir.facts import Facts, id_part
-from registry.fhir.plan import Plan
+from registry.fhir.plan import Misunderstood, Plan, is_closed
 from registry.fhir.table import IMAGING_STUDY
 
 _LATE = (
@@ -72,11 +72,18 @@ class StudyHandlers:
         """``GET /fhir/ImagingStudy?…`` and ``POST /fhir/ImagingStudy/_search``."""
         face = self._face
         asked = await face.asked(request, IMAGING_STUDY)
-        plan = face.planner.plan(asked.search, "" if asked.after is None else str(asked.after))
+        try:
+            plan = face.planner.plan(asked.search, "" if asked.after is None else str(asked.after))
+        except Misunderstood as wrong:
+            async with face.question(request, "search", DirectoryQuestion()) as answer:
+                return face.misread(request, asked, answer, wrong.misread, IMAGING_STUDY, wrong.where)
         async with face.question(request, "search", plan.question) as answer:
+            if answer.naming.misread:
+                return face.misread(request, asked, answer, answer.naming.misread[0], IMAGING_STUDY, plan.about)
             facts = face.facts(request)
             matcher = StudyMatcher(facts.region, face.systems)
-            rows = [h for h in facts.holdings(answer) if matcher.matches(h, asked.search.criteria)]
+            left = [c for c in asked.search.criteria if c not in plan.decided]
+            rows = [h for h in facts.holdings(answer) if matcher.matches(h, left)]
             after: Any = answer.cursor or None
             total: int | None = None
             if plan.bounded:
@@ -96,13 +103,14 @@ class StudyHandlers:
     ) -> web.Response:
         face, search = self._face, asked.search
         found = total if total is not None else (None if rows or after else 0)
-        issues = completeness(answer.coverage, answer.disputed, found=found) + search_issues(search) + _total_issue(search, total)
+        sure = proven(answer, found=found, closed=is_closed(search, plan.decided))
+        issues = completeness(answer, proven=sure) + search_issues(search) + _total_issue(search, total)
         if isinstance(plan.question, ByPopulation) and plan.question.order == "updated" and plan.question.ascending:
             issues.append(Issue(severity="information", code="informational", text=_LATE))
         entries = [] if search.summary == "count" else self._entries(answer, asked, facts, rows)
         entries.append(face.outcome(request, issues))
         links = face.links(request, IMAGING_STUDY, asked, after if search.summary != "count" else None)
-        return face.bundle(request, asked, entries, links=links, total=total, answer=answer)
+        return face.bundle(request, asked, entries, links=links, total=total, answer=answer, proven=sure)
 
     def _rendered(self, holding: HoldingFacts, facts: Facts, writer: StudyWriter) -> Rendered:
         """A study's bytes, made once for each thing that they show."""

@@ -9,12 +9,15 @@ from crosslight.runtime.db import Tx
 from crosslight.standards.dicom.record import outside_range
 from crosslight.standards.ids import Identifier, national_number
 from crosslight.standards.names import given_matches, search_key
+from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
 from registry.ask.question import PatientSelector
 from registry.identity import rows
 from registry.identity.numbers import canonical, canonicals, holders
 from registry.identity.rows import RecordPlace
 from registry.index.model import PatientRecord, Person, PersonKey, RecordKey
+
+MAX_BORN = 5_000  # records of one date of birth whose names one search looks through
 
 #: Whether a number has a row, whose it is, and whether it was merged into another; always one row, which a LEFT JOIN gives.
 _NATIONAL = """
@@ -160,31 +163,36 @@ class IdentityReads:
         found = rows.persons(tx, self._region, set(home.values()))
         return {record: found[person] for record, person in home.items()}
 
-    def select_tx(self, tx: Tx, selector: PatientSelector, limit: int, *, disputed: bool = False) -> list[Person]:
+    def select_tx(
+        self, tx: Tx, selector: PatientSelector, limit: int, *, disputed: bool = False, merged: bool = False
+    ) -> list[Person]:
         """The persons that ``selector`` names, at most ``limit``.
 
         An identifier without authority is tried as a number of each national authority, and only where nobody claims it, as
-        a local id of any. Family name and date of birth must both be given; records with exactly the name as written come
-        first; disputed records are found by them only with ``disputed`` (D3), by their own local number always.
+        a local or minted id of any issuer. A name is searched with a date of birth only; records with exactly the name as
+        written come first; disputed records are found so only with ``disputed`` (D3), by their own local number always. An id
+        that A40 merged away finds the survivor only with ``merged`` (ITI-18 must answer empty: D4).
         """
         keys: list[int] = []
         for identifier in selector.identifiers:
-            keys += self._by_identifier(tx, identifier, limit)
+            keys += self._by_identifier(tx, identifier, limit, merged)
         if selector.fhir_id:
             keys += [r[0] for r in tx.rows("SELECT person_key FROM patient_record WHERE fhir_id = ?", (selector.fhir_id,))]
-        if selector.family and selector.birth_date:
-            keys += self._by_family(tx, selector, limit, disputed)
+        if selector.birth_date and (selector.family or selector.names):
+            keys += self._by_name(tx, selector, limit, disputed)
         ordered = list(dict.fromkeys(keys))[:limit]
         found = rows.persons(tx, self._region, ordered)
         return [found[key] for key in ordered]
 
-    def _by_identifier(self, tx: Tx, identifier: Identifier, limit: int) -> list[int]:
+    def _by_identifier(self, tx: Tx, identifier: Identifier, limit: int, merged: bool) -> list[int]:
         if identifier.authority:
             place = self._place(tx, identifier)
             if place is None:
                 return self._outside(tx, identifier, limit)
-            return [] if place.subsumed else [place.person]
+            return [place.person] if merged or not place.subsumed else []
         numbers = [n for a in self._region.nationals if (n := self._national(Identifier(identifier.value, a)))]
+        if merged:
+            numbers = [canonical(tx, number) for number in numbers]
         holders = [
             row[0]
             for n in numbers
@@ -192,23 +200,44 @@ class IdentityReads:
         ]
         if holders:  # somebody claims it: as a local number it would be another person's
             return [key for key in holders if key is not None]
-        found = rows.load(tx, "local_id = ? AND subsumed_by IS NULL", (identifier.value.strip(),), limit=limit)
-        return [s.record.person for s in found] + self._outside(tx, identifier, limit)
+        alive = "" if merged else " AND subsumed_by IS NULL"
+        value = identifier.value.strip()
+        if identifier.namespace:  # an issuer that is known by its name alone
+            stored = rows.load(tx, f"local_id = ?{alive}", (value,), limit=limit)
+            stored = [s for s in stored if s.record.patient.local.namespace.casefold() == identifier.namespace.casefold()]
+            return [s.record.person for s in stored] + self._outside(tx, identifier, limit)
+        sql = f"SELECT person_key FROM patient_record WHERE {{}} = ?{alive} ORDER BY record_key LIMIT ?"
+        own = [row[0] for column in ("local_id", "minted") for row in tx.rows(sql.format(column), (value, limit))]
+        return own + self._outside(tx, identifier, limit)
 
     def _outside(self, tx: Tx, identifier: Identifier, limit: int) -> list[int]:
         """Persons with an outside study that came with this number of another organisation (ADR 0023)."""
         found = rows.load(tx, "local_id BETWEEN ? AND ? AND subsumed_by IS NULL", outside_range(identifier), limit=limit)
         return [s.record.person for s in found]
 
-    def _by_family(self, tx: Tx, selector: PatientSelector, limit: int, disputed: bool) -> list[int]:
-        wanted = search_key(selector.family)
-        if not wanted:
-            return []
-        where = "birth_date = ? AND {} = ? AND subsumed_by IS NULL" + ("" if disputed else " AND disputed = 0")
-        params = (selector.birth_date, wanted)
-        found = rows.load(tx, where.format("family_key"), params, limit=20 * limit)
-        found += rows.load(tx, where.format("family_alt <> '' AND family_alt"), params, limit=20 * limit)
+    def used_tx(self, tx: Tx, authority: str) -> bool:
+        """Whether any record is, or any number was, under ``authority``."""
+        sql = "SELECT 1 FROM {} WHERE authority = ? LIMIT 1"
+        tables = ("patient_record", "national_claim", "former_id", "subsumed_id")
+        return any(tx.row(sql.format(table), (authority,)) is not None for table in tables)
+
+    def _by_name(self, tx: Tx, selector: PatientSelector, limit: int, disputed: bool) -> list[int]:
+        where = "birth_date = ? AND subsumed_by IS NULL" + ("" if disputed else " AND disputed = 0")
+        if selector.family:
+            wanted, found = search_key(selector.family), list[rows.Stored]()
+            for column in ("family_key", "family_alt") if wanted else ():
+                within = f"{where} AND {column} = ? AND {column} <> ''"
+                found += rows.load(tx, within, (selector.birth_date, wanted), limit=20 * limit)
+        else:
+            found = rows.load(tx, where, (selector.birth_date,), limit=MAX_BORN + 1)
+            if len(found) > MAX_BORN:
+                raise Invalid(
+                    "Too many people have this date of birth to look through their names.",
+                    why="It stands for an unknown date, perhaps.", todo="Give the whole family name, or a number.",
+                    where="birthdate", fhir_code="too-costly",
+                )  # fmt: skip
         found = [s for s in found if given_matches(s.record.patient.name, selector.given)]
+        found = [s for s in found if all(test.holds(s.record.patient.name) for test in selector.names)]
         found.sort(
             key=lambda s: (
                 s.record.patient.name.family.casefold() != selector.family.strip().casefold(),

@@ -99,6 +99,10 @@ class Directory(Protocol):
         """Every member that counts for coverage (active and suspended), by code."""
         ...
 
+    def foreign(self) -> tuple[Member, ...]:
+        """Sources that are no members: repositories that registered something here, by code."""
+        ...
+
     def by_id(self, member: MemberId) -> Member | None:
         """Any member, foreign ones too."""
         ...

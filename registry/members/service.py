@@ -206,6 +206,10 @@ class MemberService:
         counted = [row.member for row in self._rows.values() if row.member.status in ("active", "suspended")]
         return tuple(sorted(counted, key=lambda m: m.code))
 
+    def foreign(self) -> tuple[Member, ...]:
+        """Sources that are no members: repositories that registered something here, by code."""
+        return tuple(sorted((row.member for row in self._rows.values() if row.member.status == "foreign"), key=lambda m: m.code))
+
     def everyone(self) -> tuple[Member, ...]:
         """All entries, those invited and foreign ones too, in the order they came."""
         return tuple(row.member for row in self._rows.values())

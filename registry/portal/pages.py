@@ -28,10 +28,11 @@ from registry.ask.coverage import Coverage
 from registry.ask.question import Answer, ByPatient, Patients, PatientSelector, Question, StudyFilter
 from registry.index.model import Person
 from registry.members.model import Directory
+from registry.portal import words
 from registry.portal.config import PortalConfig
 from registry.portal.handles import Handles
 from registry.portal.render import HEADERS, Pages
-from registry.portal.search import EMPTY, FIELDS, Search, number_hint, number_label, read_search
+from registry.portal.search import EMPTY, FIELDS, Search, misread, number_hint, number_label, read_search
 from registry.portal.sites import Sites, sites_of, with_doubt
 from registry.portal.timeline import Copy, banner_of, by_year, rows_of
 
@@ -93,7 +94,7 @@ class Portal:
                 return web.Response(status=303, headers=headers)  # not raised: the act has gone well, and is audited so
             if answer.persons:
                 return self._choose(request, search, answer)
-            return self._nobody(request, search, answer)
+            return self._nobody(request, misread(search, answer), answer)
 
     async def patient(self, request: web.Request) -> web.Response:
         """One patient's timeline."""
@@ -117,6 +118,7 @@ class Portal:
                     "trusts": len(held),
                     "held": held,
                     "first_open": next((row for row in rows if row.opens), None),
+                    "unread": words.unread(answer),
                     "here": request.path,
                 },
             )
@@ -232,18 +234,22 @@ class Portal:
 
     def _nobody(self, request: web.Request, search: Search, answer: Answer) -> web.Response:
         values = self._sites(answer.coverage) | self._form_values(search)  # what was asked for stands there to be checked
+        sure = answer.naming.certain
+        doubted = "Check this number" if search.by_number else "No patient found with this name and date of birth"
         values |= {
             "disputed": answer.disputed,
             "by_number": search.by_number,
-            "asked": _asked(search),
+            "sure": sure,
+            "heading": "No patient found with this number" if sure else doubted,
+            "nobody": words.nobody(answer, self.config.member_word, by_number=search.by_number),
             "advice": (
                 "Check the digits, or search by name and date of birth."
                 if search.by_number
-                else "Check the spelling, leave out the given name, or search by number."
+                else "Check the spelling and the date, leave out the given name, or search by number."
             ),
             "held": None,
         }
-        return self._html(request, "nobody.html", values)
+        return self._html(request, "nobody.html", values, status=400 if search.errors else 200)
 
     def _sites(self, coverage: Coverage) -> dict[str, Any]:
         sites: Sites = sites_of(coverage, self.region, self.config.member_word)

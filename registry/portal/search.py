@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 
-from crosslight.standards.ids import Identifier, national_number
+from crosslight.standards.ids import NATIONAL_CHECKS, Identifier, national_number
 from crosslight.standards.region import Region
-from registry.ask.question import PatientSelector
+from registry.ask.question import Answer, PatientSelector
 from registry.portal import words
 
 FIELDS = ("number", "family", "given", "day", "month", "year")
@@ -59,15 +59,18 @@ def _article(label: str) -> str:
 
 
 def _by_number(form: dict[str, str], region: Region) -> Search:
-    text = form["number"]
-    if region.national_authority:
-        valid = national_number(region.national_authority, text, allow_test=region.allow_test_numbers)
-        if valid:
-            return Search(form, PatientSelector(identifiers=(Identifier(valid, region.national_authority),)))
-        digits = text.replace(" ", "").replace("-", "")
-        if len(digits) == 10 and digits.isascii() and digits.isdecimal():
-            return Search(form, errors={"number": f"This is not a valid {number_label(region)}. Check the digits."})
-    return Search(form, PatientSelector(identifiers=(Identifier(text),)))
+    """A number of the region's national authority where it is one; else of anybody's, as typed and in capitals."""
+    text, authority = form["number"], region.national_authority
+    valid = national_number(authority, text, allow_test=region.allow_test_numbers) if authority in NATIONAL_CHECKS else None
+    if valid:
+        return Search(form, PatientSelector(identifiers=(Identifier(valid, authority),)))
+    return Search(form, PatientSelector(identifiers=tuple(Identifier(one) for one in dict.fromkeys((text, text.upper())))))
+
+
+def misread(search: Search, answer: Answer) -> Search:
+    """With what of it was not understood, as an error of its field."""
+    wrong = answer.naming.misread
+    return replace(search, errors={"number": f"{wrong[0].what} {wrong[0].todo}"}) if wrong else search
 
 
 def _by_name(form: dict[str, str], today: date) -> Search:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from crosslight.standards.region import Region
+from registry.ask.absence import beyond
 from registry.ask.coverage import Coverage, MemberCoverage
 from registry.portal import words
 
@@ -91,17 +92,15 @@ def sites_of(coverage: Coverage, region: Region, word: str = "trust") -> Sites:
         gaps = [f"no {word} has joined yet"]
     at_now = words.moment(coverage.at, coverage.at, region.zone)
     proven = coverage.proves_absence and not gaps  # who does not answer may hold what it has not told
+    none = f"Checked at {at_now}: none of the {words.count(len(coverage.members), word)} holds any."
+    none = f"{none} {beyond([words.plain(source) for source in coverage.sources])}".rstrip()
     return Sites(
         sites=made,
         complete=not gaps and not doubts,
         lead="This list may not be complete." if gaps or doubts else f"Complete at {at_now}:",
         sentence=f"{_capital('; '.join(gaps))}." if gaps else f"every {word}’s list was up to date.",
         verdict="No imaging" if proven else "None found so far",
-        absence=(
-            f"Checked at {at_now}: none of the {words.count(len(coverage.members), word)} holds any."
-            if proven
-            else f"{_capital('; '.join(gaps or doubts or unproven))}."
-        ),
+        absence=none if proven else f"{_capital('; '.join(gaps or doubts or unproven))}.",
         proven=proven,
         doubted=bool(doubts) and not gaps,
         at=at_now,

@@ -13,6 +13,7 @@ from crosslight.standards.dicom.record import number_of
 from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient, PersonName, StudyTime
+from registry.ask.question import Answer
 
 UNKNOWN = "Not known"
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -145,6 +146,29 @@ def study_clock(time: StudyTime) -> str:
     """``hh:mm`` as its source wrote it."""
     digits = time.time.replace(":", "")
     return f"{digits[:2]}:{digits[2:4]}" if len(digits) >= 4 and digits[:4].isdecimal() else ""
+
+
+def nobody(answer: Answer, word: str, *, by_number: bool) -> str:
+    """Why it is not certain that there is nothing of whom was searched for; '' where it is certain who is meant."""
+    if answer.naming.misread:
+        return "Nobody can have this number, so nothing can be said of any imaging."
+    if answer.naming.certain:
+        return ""
+    if by_number:
+        return f"No {word} has told this network of a patient with this number. This does not show that there is no imaging."
+    return f"A {word} may have written the name or the date in another way. This does not show that there is no imaging."
+
+
+def unread(answer: Answer) -> str:
+    """What the index holds of a patient and cannot list; '' where that is nothing."""
+    if not answer.unread:
+        return ""
+    documents = count(answer.unread, "imaging document")
+    return (
+        f"There is {documents} of this patient whose study is not known here."
+        if answer.unread == 1
+        else (f"There are {documents} of this patient whose studies are not known here.")
+    )
 
 
 def moment(when: datetime, now: datetime, zone: str) -> str:

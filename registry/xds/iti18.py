@@ -24,7 +24,7 @@ from crosslight.standards.xds.views import registered_document, registered_objec
 from registry.ask.ask import Ask
 from registry.ask.question import Answer, ByObject, ByPatient, PatientSelector, Question
 from registry.index.model import Holding, RecordKey, XdsObject
-from registry.xds.coverage import coverage_slots, coverage_warning
+from registry.xds.coverage import coverage_slots, warning_of
 from registry.xds.endpoint import Call
 
 LARGE = 200  # objects; a larger answer is rendered off the event loop
@@ -65,7 +65,7 @@ class RegistryStoredQuery:
 def render(query: StoredQuery, answer: Answer, home: str, *, warn: bool) -> bytes:
     """What ``query`` finds in ``answer``, with coverage."""
     found = evaluate(query, objects_of(answer, home, documents_only=query.query_id in _DOCUMENTS_ONLY))
-    warning = coverage_warning(answer.coverage) if warn else None
+    warning = warning_of(answer, warn=warn, asked=query.patient is not None)
     leaves = query.return_type == "LeafClass"
     return render_adhoc_response(
         SUCCESS,

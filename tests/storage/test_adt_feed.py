@@ -56,6 +56,9 @@ class Members:
     def all(self) -> tuple[Member, ...]:
         return self.members
 
+    def foreign(self) -> tuple[Member, ...]:
+        return ()
+
     def by_id(self, member: MemberId) -> Member | None:
         return next((m for m in self.members if m.id == member), None)
 

@@ -112,12 +112,13 @@ async def test_a_disputed_record_is_a_notice_and_its_own_users_see_it(room: Room
     assert (await sees(clinician("RA2"), question=ByObject(study_uids=(other.study_uid,))))[0] == [other.study_uid]
 
 
-async def test_a_subsumed_number_answers_empty_and_the_survivor_has_all(room: Room) -> None:
+async def test_a_subsumed_number_answers_iti18_empty_and_leads_people_to_the_survivor(room: Room) -> None:
     authority = room.member("RA2").authority
     for n, local in enumerate(("H1", "H2"), 1):
         await room.publish("RA2", study(patient(room.member("RA2"), local), n), n)
     await room.identity.merge(Identifier("H1", authority), Identifier("H2", authority), room.clock.now())
-    assert _uids(await room.asked(_by("H2", authority=authority))) == []
+    assert _uids(await room.asked(_by("H2", authority=authority), face="xds")) == []
+    assert len(_uids(await room.asked(_by("H2", authority=authority)))) == len(_uids(await room.asked(_by("H2")))) == 2
     assert len(_uids(await room.asked(_by("H1", authority=authority)))) == 2
 
 

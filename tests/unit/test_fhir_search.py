@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from registry_samples import NHS, REGION, member, nhs, patient, study
 
 from crosslight.runtime.clock import SystemIds
-from crosslight.standards.fhir.match import StudyMatcher, fold
+from crosslight.standards.fhir.match import StudyMatcher, string_is
 from crosslight.standards.fhir.search import (
     Grammar,
     ReferenceValue,
     SearchRequest,
+    StringValue,
     TokenValue,
     escape,
     parse_read,
@@ -31,10 +32,10 @@ from crosslight.standards.fhir.wire import Rendered
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Invalid, TooLarge
 from crosslight.standards.study import StudyRecord, StudyTime
-from registry.ask.question import ByObject, ByPatient, ByPopulation
+from registry.ask.question import ByObject, ByPatient, ByPopulation, NameTest
 from registry.fhir.cache import RenderCache
 from registry.fhir.paging import PageTokens
-from registry.fhir.plan import StudyPlanner, is_sensitive, patient_selector
+from registry.fhir.plan import Misunderstood, StudyPlanner, is_closed, is_sensitive, patient_selector
 from registry.fhir.table import IMAGING_STUDY, PATIENT
 
 GRAMMAR = Grammar(zone="Europe/London", base="https://r.example/fhir", default_count=50, max_count=200)
@@ -49,7 +50,7 @@ def search(*pairs: tuple[str, str], lenient: bool = False) -> SearchRequest:
 
 
 def planner() -> StudyPlanner:
-    return StudyPlanner(SYSTEMS, lambda code: code.upper())
+    return StudyPlanner(SYSTEMS, lambda text: text.upper() if text.upper() in ("RTK", "RA2", "MEMBER-3") else None)
 
 
 def ct(**changes: Any) -> StudyRecord:
@@ -370,8 +371,19 @@ def test_a_date_never_hides_an_undated_study() -> None:
     assert not holds(ct(time=StudyTime(date="20230101")), ("started", "2024"))
 
 
-def test_fold() -> None:
-    assert fold("  ÉCOLE\tnormale ") == "ecole normale"
+@pytest.mark.parametrize(
+    ("asked", "modifier", "text", "found"),
+    [
+        ("ecole  normale", "", "  ÉCOLE\tnormale ", True),
+        ("thorax/abdomen", "", "Thorax, Abdomen", True),
+        ("abdomen", "", "Thorax, Abdomen", False),
+        ("abdomen", "contains", "Thorax, Abdomen", True),
+        ("-", "", "Thorax", False),
+        ("thorax", "exact", "Thorax", False),
+    ],
+)
+def test_text_is_compared_without_case_accents_and_punctuation(asked: str, modifier: str, text: str, found: bool) -> None:
+    assert string_is(StringValue(asked), text, modifier) is found
 
 
 # --- planning --------------------------------------------------------------------------------------------------------
@@ -427,10 +439,40 @@ def test_an_endpoint_is_its_member_and_the_gateways_is_everybodys() -> None:
 
 
 def test_an_unknown_numbering_system_is_refused_not_answered_empty() -> None:
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(Misunderstood) as caught:
         planner().plan(search(("patient.identifier", f"https://fhir.nhs.uk/Id/nhs-nubmer|{NUMBER}")))
     assert caught.value.where == "patient"
-    assert NUMBER not in str(caught.value)
+    assert NUMBER not in caught.value.misread.text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "where"),
+    [
+        ("custodian", "ZZZ", "custodian"), ("custodian", "https://wrong.example|RTK", "custodian"),
+        ("endpoint", "Endpoint/member-9-wado", "endpoint"), ("patient", NUMBER, "patient"),
+        ("patient.identifier", f"https%3A%2F%2Ffhir.nhs.uk%2FId%2Fnhs-number%7C{NUMBER}", "patient"),
+        ("accession", "http://wrong|A1", "accession"),
+    ],
+)  # fmt: skip
+def test_what_nothing_here_is_called_is_not_understood(name: str, value: str, where: str) -> None:
+    pairs = [(name, value)] if name in ("patient", "accession") else [("patient", "p1"), (name, value)]
+    with pytest.raises(Misunderstood) as caught:
+        planner().plan(search(*(pairs if name != "patient.identifier" else [(name, value)])))
+    assert caught.value.where == where
+
+
+@pytest.mark.parametrize(
+    ("pairs", "closed"),
+    [
+        ((), True), ((("modality", "MR"),), True), ((("modality", "MRI"),), False), ((("modality", "mr,CT"),), True),
+        ((("started", "ge2020"), ("status", "available"), ("custodian", "RTK")), True), ((("status", "final"),), False),
+        ((("description", "chest"),), False), ((("bodysite:not", "CHEST"),), False), ((("accession", "A1"),), False),
+        ((("modality", "http://snomed.info/sct|MR"),), False), ((("subject", "p2"),), False),
+    ],
+)  # fmt: skip
+def test_only_what_has_a_meaning_of_its_own_can_be_found_absent(pairs: tuple[tuple[str, str], ...], closed: bool) -> None:
+    asked = search(("patient", "p1"), *pairs)
+    assert is_closed(asked, planner().plan(asked).decided) is closed
 
 
 @pytest.mark.parametrize(
@@ -447,10 +489,12 @@ def test_people_are_never_listed(pairs: list[tuple[str, str]], code: str) -> Non
 
 
 def test_people_by_name_and_birth_date() -> None:
-    found = patient_selector(
-        parse_search(PATIENT, [("family", "O'Neil"), ("given", "Ann"), ("birthdate", "1961-02-03")], GRAMMAR), planner()
-    )
-    assert (found.family, found.given, found.birth_date) == ("O'Neil", "Ann", "19610203")
+    asked = [("family", "O'Neil"), ("given", "Ann"), ("birthdate", "1961-02-03")]
+    found, decided = patient_selector(parse_search(PATIENT, asked, GRAMMAR), planner())
+    assert found.names == (NameTest("family", "O'Neil"), NameTest("given", "Ann"))
+    assert (found.family, found.birth_date, decided) == ("", "19610203", ())
+    found, _ = patient_selector(parse_search(PATIENT, [("family:exact", "O'Neil"), asked[2]], GRAMMAR), planner())
+    assert found.family == "O'Neil", "a whole name is found by the index"
 
 
 # --- pages -----------------------------------------------------------------------------------------------------------

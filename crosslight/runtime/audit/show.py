@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from rich.table import Table
 
-from crosslight.standards.ids import Identifier, is_uid
+from crosslight.standards.ids import Identifier, is_uid, plain_number
 from crosslight.standards.problem import Invalid
 
 COLUMNS = ("at", "who", "organisation", "purpose", "face", "action", "decision", "outcome", "studies", "correlation")
@@ -26,8 +26,8 @@ def parse_patient(text: str) -> Identifier:
     if authority and not is_uid(authority):
         raise Invalid("The patient's authority is no OID.", todo="Write VALUE, or OID|VALUE.")
     value = value.strip()
-    if value.replace(" ", "").replace("-", "").isdecimal():
-        value = value.replace(" ", "").replace("-", "")
+    if plain_number(value).isdecimal():
+        value = plain_number(value)
     if not value:
         raise Invalid("No patient was named.", todo="Write VALUE, or OID|VALUE.")
     return Identifier(value, authority)

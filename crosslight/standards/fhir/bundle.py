@@ -42,9 +42,17 @@ def outcome_entry(outcome: Resource, correlation: str) -> Entry:
     return Entry(render(outcome), named.urn, "outcome")
 
 
-def searchset(entries: Iterable[Entry], *, links: Mapping[str, str], total: int | None) -> Resource:
-    """A searchset. ``total`` None where it was not counted; includes and outcomes never count (R4 3.1.1.5.4)."""
-    found: dict[str, Any] = {"resourceType": "Bundle", "type": "searchset"}
+def searchset(
+    entries: Iterable[Entry], *, links: Mapping[str, str], total: int | None, tags: Iterable[Mapping[str, str]] = ()
+) -> Resource:
+    """A searchset. ``total`` None where it was not counted; includes and outcomes never count (R4 3.1.1.5.4).
+
+    ``tags`` are codings for clients that read no outcome.
+    """
+    found: dict[str, Any] = {"resourceType": "Bundle"}
+    if marked := list(tags):
+        found["meta"] = {"tag": marked}
+    found["type"] = "searchset"
     if total is not None:
         found["total"] = total
     found["link"] = [{"relation": relation, "url": url} for relation, url in links.items()]

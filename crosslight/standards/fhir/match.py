@@ -5,7 +5,6 @@ An index may narrow by what it has; these rules decide.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
@@ -14,16 +13,11 @@ from crosslight.standards.fhir.imaging_study import status
 from crosslight.standards.fhir.search import Criterion, MissingValue, ReferenceValue, StringValue, TokenValue, Value
 from crosslight.standards.fhir.terms import DCM, DICOM_UID, Systems
 from crosslight.standards.fhir.times import DateValue, birth_date, parse_date, safe_interval
-from crosslight.standards.ids import Identifier
-from crosslight.standards.study import StudyRecord
+from crosslight.standards.ids import Identifier, plain_number
+from crosslight.standards.names import any_begins, family_begins, given_begins, search_key
+from crosslight.standards.study import PersonName, StudyRecord
 
 STATUS_SYSTEM = "http://hl7.org/fhir/imagingstudy-status"
-
-
-def fold(text: str) -> str:
-    """Text for comparing: no case, no accents, single blanks (R4 3.1.1.4.8)."""
-    plain = unicodedata.normalize("NFKD", text)
-    return " ".join("".join(c for c in plain if not unicodedata.combining(c)).casefold().split())
 
 
 def bare_uid(text: str) -> str:
@@ -43,7 +37,7 @@ def token_is(value: Value, code: str, systems: Iterable[str], *, ignore_case: bo
 
 
 def identifier_is(value: Value, identifier: Identifier, systems: Systems) -> bool:
-    """Whether a token value names ``identifier``; spaces in a number do not count."""
+    """Whether a token value names ``identifier``; how a national number is written does not count."""
     if not isinstance(value, TokenValue):
         return False
     if value.system is not None and value.system != systems.system(identifier.authority, identifier.namespace):
@@ -52,8 +46,8 @@ def identifier_is(value: Value, identifier: Identifier, systems: Systems) -> boo
             return False
     if not value.code:
         return value.system is not None
-    return value.code == identifier.value or (
-        systems.is_national(identifier.authority) and value.code.replace(" ", "").replace("-", "") == identifier.value
+    return value.code.strip() == identifier.value or (
+        systems.is_national(identifier.authority) and plain_number(value.code) == identifier.value
     )
 
 
@@ -63,12 +57,15 @@ def uid_is(value: Value, uid: str) -> bool:
 
 
 def string_is(value: Value, text: str, modifier: str) -> bool:
-    """A string value against text: begins with it; ``:contains``, ``:exact``."""
+    """A string value against text: begins with it; ``:contains``, ``:exact``. As R4 3.1.1.4.8 compares: no case, no accents, no
+    punctuation and blanks."""
     if not isinstance(value, StringValue):
         return False
     if modifier == "exact":
         return value.text == text
-    wanted, have = fold(value.text), fold(text)
+    wanted, have = search_key(value.text), search_key(text)
+    if not wanted:  # nothing but punctuation was asked for
+        wanted, have = value.text.casefold(), text.casefold()
     return wanted in have if modifier == "contains" else have.startswith(wanted)
 
 
@@ -144,7 +141,9 @@ class StudyMatcher:
             return False
         if value.system is None and value.code.removeprefix("Organization/") == member.organization_id:
             return True
-        return token_is(value, member.code, (self.region.organisation_system,), ignore_case=True)
+        own = member.identifier(self.region.organisation_system)
+        named = token_is(value, own["value"], (own["system"],), ignore_case=True)
+        return named or (value.system is None and value.code.casefold() in (member.code.casefold(), bare_uid(own["value"])))
 
     def _present(self, holding: HoldingFacts, name: str) -> bool:
         record = holding.record
@@ -179,8 +178,16 @@ def _day(text: str, systems: Systems) -> tuple[datetime, datetime]:
     return found.low, found.high
 
 
+def _name_texts(name: PersonName, part: str) -> set[str]:
+    """The texts of ``family``, ``given`` or any part of a name, in every group."""
+    groups = [group.split("^") for group in name.pn.split("=")]
+    family = {group[0].strip() for group in groups}
+    given = {text.strip() for group in groups for text in group[1:3]}
+    return ({"family": family, "given": given}.get(part) or family | given) - {""}
+
+
 def patient_is(person: PersonFacts, criterion: Criterion, systems: Systems) -> bool:
-    """Whether a person meets a criterion of Patient. Names match any record's; ``family`` is whole, as the index has it."""
+    """Whether a person meets a criterion of Patient. Names match any record's, in the one normal form that search has."""
     patients = [record.patient for record in person.records]
 
     def one(value: Value) -> bool:
@@ -196,12 +203,12 @@ def patient_is(person: PersonFacts, criterion: Criterion, systems: Systems) -> b
         if criterion.name == "birthdate":
             days = [day for p in patients if (day := birth_date(p.birth_date)) is not None]
             return isinstance(value, DateValue) and any(value.matches(_day(day, systems)) for day in days)
-        texts = {
-            "family": [p.name.family for p in patients],
-            "given": [p.name.given for p in patients] + [p.name.middle for p in patients],
-            "name": [t for p in patients for t in (p.name.family, p.name.given, p.name.middle)],
-        }[criterion.name]
-        return any(string_is(value, text, criterion.modifier) for text in texts)
+        if not isinstance(value, StringValue):
+            return False
+        if criterion.modifier == "exact":
+            return any(value.text in _name_texts(p.name, criterion.name) for p in patients)
+        test = {"family": family_begins, "given": given_begins, "name": any_begins}[criterion.name]
+        return any(test(p.name, value.text) for p in patients)
 
     found = any(one(value) for value in criterion.values)
     return not found if criterion.negated else found

@@ -40,6 +40,7 @@ EXT_LOCAL_TIME = OWN + "time-without-zone"  # string: TM as received, where no z
 EXT_DIFFERS = OWN + "demographics-differ"  # code, repeated: name | birthDate | gender differ among the records (D3)
 EXT_TRACED = OWN + "number-traced"  # boolean: verification of a national number that is no NHS number
 EXT_REPOSITORY = OWN + "repository-unique-id"  # oid (D11)
+COMPLETENESS = OWN + "completeness"  # code system of Bundle.meta.tag: degraded | unproven | not-understood
 EXT_RETRIEVE_LOCATION = OWN + "retrieve-location-uid"  # oid (D11)
 NAMESPACE_SYSTEM = "urn:crosslight:issuer:"  # + percent-encoded local namespace of an issuer that has no OID
 SCHEME_SYSTEM = "urn:crosslight:coding-scheme:"  # + percent-encoded DICOM coding scheme designator without a known system

@@ -1,0 +1,225 @@
+"""Absence is proven, or it is not said: the one rule for every face (D4, D13, D19). Pure.
+
+An empty answer says "there is none" only of somebody: a patient that is known here, or a national number that is valid, while
+every member is current and counted, no identity is in doubt and nothing that the index holds is unread. A name with a date of
+birth proves nothing, nor does a number that nobody can have, an issuer that nothing here is numbered by, or a free text that
+matches nothing. What was not understood is said as such, in each face's own form:
+
+=========  ==========================================================================================
+FHIR       400; with ``Prefer: handling=lenient`` 200, no entry, and an outcome that says it proves nothing
+QIDO-RS    400
+ITI-18     Success, no object, one Warning
+page       "Check this number"
+=========  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from crosslight.standards.ids import (
+    CHI_OID,
+    NATIONAL_CHECKS,
+    NHS_NUMBER_OID,
+    Identifier,
+    is_mistyped,
+    national_number,
+    plain_number,
+)
+from crosslight.standards.problem import Invalid
+from crosslight.standards.region import Region
+from registry.index.model import Person
+from registry.members.model import Directory
+
+if TYPE_CHECKING:
+    from registry.ask.question import Answer, PatientSelector
+
+Part = Literal["number", "issuer", "accession issuer", "custodian", "endpoint", "patient"]
+#: Whom a question is about: a patient known here; a valid national number that nobody has; one named in another way whom nobody
+#: here knows, or by a name, which many may share; or no one patient at all.
+Standing = Literal["known", "valid", "unknown", "named", "nobody"]
+
+_NATIONAL_NAMES = {NHS_NUMBER_OID: "NHS number", CHI_OID: "CHI number"}
+_NO_PROOF = "An empty list would look as if there were no imaging."
+
+
+@dataclass(frozen=True, slots=True)
+class Misread:
+    """A part of a question that was not understood, in words for the person or program that asked."""
+
+    part: Part
+    what: str
+    why: str
+    todo: str
+
+    def refusal(self, where: str) -> Invalid:
+        """As an error of the part ``where``."""
+        return Invalid(self.what, why=self.why, todo=self.todo, where=where, fhir_code="value")
+
+    @property
+    def text(self) -> str:
+        """In one line."""
+        return " ".join((self.what, self.why, self.todo))
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Whom a question named, as far as it was understood."""
+
+    standing: Standing = "nobody"
+    misread: tuple[Misread, ...] = ()
+
+    @property
+    def certain(self) -> bool:
+        """Whether it is certain who is meant, so that nothing found is something said."""
+        return self.standing in ("known", "valid") and not self.misread
+
+
+def proves_absence(answer: Answer) -> bool:
+    """Whether an empty answer may be called "none": the whole rule."""
+    return answer.naming.certain and answer.unread == 0 and not answer.disputed and answer.coverage.proves_absence
+
+
+def reason(answer: Answer) -> str:
+    """Why an empty answer proves nothing, where that lies in the question or in what the index cannot read; '' otherwise."""
+    if answer.naming.misread:
+        return answer.naming.misread[0].what
+    if answer.naming.standing == "unknown":
+        return "No patient is known here under what was asked for."
+    if answer.naming.standing == "named":
+        return "A name with a date of birth may be written in another way where the imaging is."
+    if answer.unread:
+        documents = "1 imaging document" if answer.unread == 1 else f"{answer.unread} imaging documents"
+        return f"The index holds {documents} of this patient whose study it does not know."
+    return ""
+
+
+def beyond(sources: Sequence[str]) -> str:
+    """What is never known of sources that are no members, beside "none at the members"; '' where there are none."""
+    if not sources:
+        return ""
+    several = len(sources) > 1
+    names = f"{', '.join(sources[:-1])} and {sources[-1]}" if several else sources[0]
+    return f"What {names} {'hold beyond what they' if several else 'holds beyond what it'} registered is not known."
+
+
+# --- numbers and issuers -------------------------------------------------------------------------------------------
+
+
+def national_name(region: Region, authority: str = "") -> str:
+    """What numbers of a national authority are called; without one, those of the region's."""
+    asked = (authority,) if authority else region.nationals
+    names = dict.fromkeys(_NATIONAL_NAMES.get(one, "national number") for one in asked)  # type: ignore[call-overload]
+    return " or ".join(names) or "national number"
+
+
+def mistyped(region: Region, authority: str = "") -> Misread:
+    """A number that cannot be a national one. The words are the same on every face."""
+    return Misread(
+        "number", f"This is not a valid {national_name(region, authority)}.",
+        "Its length, its range or its check digit is wrong, so that nobody can have it.", "Check the digits.",
+    )  # fmt: skip
+
+
+def unknown_issuer(part: Literal["issuer", "accession issuer"] = "issuer") -> Misread:
+    """An issuer, or a system, that nothing here is numbered by."""
+    things = "accession numbers" if part == "accession issuer" else "patients"
+    todo = "Give a national number's issuer, or a member's; or leave the issuer out."
+    return Misread(part, f"No {things} of this region are numbered by that issuer.", _NO_PROOF, todo)
+
+
+def unknown_holder(part: Literal["custodian", "endpoint"]) -> Misread:
+    """A custodian or an endpoint that is nobody's here."""
+    todo = "See /fhir/Organization and /fhir/Endpoint for those that there are."
+    return Misread(part, f"No member or source of this region is that {part}.", _NO_PROOF, todo)
+
+
+def naming(
+    selector: PatientSelector, persons: Collection[Person], region: Region, directory: Directory, used: Callable[[str], bool]
+) -> Naming:
+    """Whom ``selector`` names.
+
+    Args:
+        selector: As asked.
+        persons: Whom it found, those included who may not be shown.
+        region: Whose national numbers count.
+        directory: Members and sources, whose own numbers count.
+        used: Whether any patient record is, or number was, under an authority.
+    """
+    if not selector.identifiers and not selector.fhir_id:
+        return Naming("named")
+    if persons and len(selector.identifiers) <= 1:
+        return Naming("known")
+    judge = _Judge(region, directory, used, {value for person in persons for value in _values(person)})
+    verdicts = [judge.of(identifier) for identifier in selector.identifiers]
+    misread = tuple(dict.fromkeys(v for v in verdicts if isinstance(v, Misread)))
+    if persons and "unknown" not in verdicts:
+        return Naming("known", misread)
+    return Naming("valid" if verdicts and all(v == "valid" for v in verdicts) else "unknown", misread)
+
+
+def _values(person: Person) -> Iterable[str]:
+    yield person.domain_id.value
+    for record in person.records:
+        yield record.patient.local.value
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    region: Region
+    directory: Directory
+    used: Callable[[str], bool]
+    found: Collection[str]  # ids of those who were found
+
+    def of(self, identifier: Identifier) -> Misread | Literal["known", "valid", "unknown"]:
+        if identifier.authority in NATIONAL_CHECKS and identifier.authority in self.region.nationals:
+            valid = self._valid(identifier.value, identifier.authority)
+            return "valid" if valid else mistyped(self.region, identifier.authority)
+        if identifier.value.strip() in self.found:
+            return "known"
+        if identifier.authority:
+            return "unknown" if self._issues(identifier.authority) else unknown_issuer()
+        if identifier.namespace:
+            return "unknown" if self._is_code(identifier.namespace) else unknown_issuer()
+        checked = [authority for authority in self.region.nationals if authority in NATIONAL_CHECKS]
+        if any(self._valid(identifier.value, authority) for authority in checked):
+            return "valid"
+        return mistyped(self.region) if checked and is_mistyped(identifier.value) else "unknown"
+
+    def _valid(self, value: str, authority: str) -> bool:
+        return national_number(authority, value, allow_test=self.region.allow_test_numbers) is not None
+
+    def _issues(self, authority: str) -> bool:
+        own = (self.region.authority, *self.region.nationals)
+        return authority in own or self.directory.by_authority(authority) is not None or self.used(authority)
+
+    def _is_code(self, name: str) -> bool:
+        return self.directory.by_code(name) is not None or self.directory.by_code(name.upper()) is not None
+
+
+def accession_naming(asked: Iterable[Identifier], found: Collection[Identifier], region: Region, directory: Directory) -> Naming:
+    """Of a question by accession numbers: issuers that are neither the region's nor a member's, nor of any that was found."""
+    issuers = {(a.authority, a.namespace) for a in found}
+    codes = {namespace.casefold() for _, namespace in issuers if namespace}
+    misread = []
+    for one in asked:
+        known = not one.authority or (one.authority, one.namespace) in issuers or one.authority in {a for a, _ in issuers}
+        known = known or one.authority in (region.authority, *region.nationals)
+        known = known or directory.by_authority(one.authority) is not None
+        named = not one.namespace or one.namespace.casefold() in codes or directory.by_code(one.namespace) is not None
+        if not known or not named:
+            misread.append(unknown_issuer("accession issuer"))
+    return Naming("nobody", tuple(dict.fromkeys(misread)))
+
+
+def not_an_id(text: str) -> Misread | None:
+    """What is wrong with the id of a Patient that is a number of theirs; None where it may be an id."""
+    digits = plain_number(text)
+    if "|" not in text and not (6 <= len(digits) <= 12 and digits.isascii() and digits.isdecimal()):
+        return None
+    return Misread(
+        "patient", "A patient's number stands where the id of a Patient belongs.", _NO_PROOF,
+        "Ask with patient.identifier=SYSTEM|NUMBER.",
+    )  # fmt: skip
