@@ -191,7 +191,7 @@ def concerned(question: Question, patients: Collection[Identifier], region: Regi
         patients: The identifiers asked for, and all of the persons found.
         region: Whose national numbers count.
     """
-    if not isinstance(question, ByPatient | Patients) or question.patient.family or not patients:
+    if not isinstance(question, ByPatient | Patients) or question.patient.birth_date or not patients:
         return None
     numbers: set[Identifier] = set()
     known = {i.value for i in patients if i.authority}

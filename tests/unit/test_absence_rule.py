@@ -148,7 +148,7 @@ _WRONG = (absence.mistyped(REGION),)
         (replace(_SURE, unread=1), False),
         (replace(_SURE, disputed=(DisputedNotice(member=MemberId(1), member_code="RA2", member_name="A"),)), False),
         (replace(_SURE, coverage=_covered(census_equal=None)), False),
-        (replace(_SURE, coverage=_covered(waiting=1)), False),
+        (replace(_SURE, coverage=_covered(waits="patient")), False),
         (replace(_SURE, coverage=_covered(reachable=False)), False),
         (replace(_SURE, coverage=_covered(identity_doubt=True)), False),
         (replace(_SURE, coverage=replace(_covered(), sources=("Northern XDS",))), True),
