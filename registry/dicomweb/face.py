@@ -81,7 +81,7 @@ class DicomwebFace:
     def _studies(self, answers: Sequence[Answer], query: QidoQuery, question: Bounded, base: str) -> list[Attributes]:
         found = []
         for held in self._held(answers):
-            row = study_row(held, self._root(held, answers, base), self._gateway.reachable)
+            row = study_row(held, self._root(held, answers, base), self._gateway.opens)
             if _meets(row, decided(query, question), held) and person_matches(query, held):
                 found.append(row)
         return found
@@ -104,7 +104,7 @@ class DicomwebFace:
             rows = []
             for held in helds:
                 root = self._root(held, [answer], base)
-                above = study_row(held, root, self._gateway.reachable)
+                above = study_row(held, root, self._gateway.opens)
                 for series in all_series(held):
                     row = series_row(held, series, above, root)
                     if _meets(row, decided(query, question), held) and person_matches(query, held):
@@ -152,7 +152,7 @@ class DicomwebFace:
             for holding in answer.holdings
             if holding.state == "approved"
         ]
-        return group(rows, self._gateway.reachable)
+        return group(rows, self._gateway.opens)
 
     def _root(self, held: Held, answers: Sequence[Answer], base: str) -> str:
         uid = held.lead.study_uid

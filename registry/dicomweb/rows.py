@@ -118,7 +118,10 @@ def _holders(held: Held, reachable: Callable[[Member], bool]) -> Attributes:
 
 
 def root_of(held: Held, base: str, *, ambiguous: bool) -> str:
-    """The root under which the study is opened; its holder's own where other patients have the same UID."""
+    """The root under which the study is opened; its holder's own where other patients have the same UID. '' where there is no
+    road to any holder: foreign sources that said none."""
+    if not any(member is not None and member.shows_images for _, member in held.holdings):
+        return ""
     member = held.holdings[0][1]
     return f"{base}/members/{member.code}" if ambiguous and member is not None else base
 
@@ -139,8 +142,9 @@ def study_row(held: Held, root: str, reachable: Callable[[Member], bool]) -> Att
         StudyID=record.study_id,
         NumberOfStudyRelatedSeries=record.n_series or None,  # none: nobody has said it (D17)
         NumberOfStudyRelatedInstances=record.n_instances or None,
-        RetrieveURL=f"{root}/studies/{record.study_uid}",
     )
+    if root:
+        row |= attributes(RetrieveURL=f"{root}/studies/{record.study_uid}")
     row |= _patient(held) | _accession(record) | _holders(held, reachable)
     return dict(sorted(row.items()))
 
@@ -157,8 +161,9 @@ def series_row(held: Held, series: SeriesRecord, study: Attributes, root: str) -
         SeriesDate=series.time.date,
         SeriesTime=series.time.time,
         NumberOfSeriesRelatedInstances=series.n_instances,
-        RetrieveURL=f"{root}/studies/{held.lead.study_uid}/series/{series.series_uid}",
     )
+    if root:
+        row |= attributes(RetrieveURL=f"{root}/studies/{held.lead.study_uid}/series/{series.series_uid}")
     return dict(sorted((study | row).items()))
 
 

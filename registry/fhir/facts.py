@@ -38,8 +38,9 @@ class Facts:
         self._prints: dict[int, bytes] = {}
 
     def members(self) -> list[MemberFacts]:
-        """Every member of the directory, by code."""
-        return [fact for member in self._directory.all() if (fact := self.member(member.id)) is not None]
+        """Every member of the directory by code, then the sources that are none."""
+        everyone = (*self._directory.all(), *self._directory.foreign())
+        return [fact for member in everyone if (fact := self.member(member.id)) is not None]
 
     def member(self, member: MemberId | None) -> MemberFacts | None:
         """One member, foreign ones too."""
@@ -58,9 +59,9 @@ class Facts:
             authority=member.authority,
             repository_unique_id=member.repository_unique_id,
             retrieve_location_uid=member.retrieve_location_uid,
-            dicomweb=_people_root(member) or f"{self._dicomweb}/members/{member.code}",
+            dicomweb=_people_root(member) or (f"{self._dicomweb}/members/{member.code}" if member.status != "foreign" else ""),
             active=member.status != "suspended",
-            reachable=self._directory.presence(member.id).opens,
+            reachable=member.status == "foreign" or self._directory.presence(member.id).opens,
             foreign=member.status == "foreign",
         )
 

@@ -116,7 +116,7 @@ class DirectoryHandlers:
             return []
         stem = id_part(answer.incarnation)
         if self._spec is ORGANIZATION:
-            wanted = {ref["reference"] for row in rows for ref in row["endpoint"]}
+            wanted = {ref["reference"] for row in rows for ref in row.get("endpoint", ())}
             return [r for r in endpoints(facts, stem) if f"Endpoint/{r['id']}" in wanted]
         wanted = {row["managingOrganization"]["reference"] for row in rows}
         return [r for r in organizations(facts, stem) if f"Organization/{r['id']}" in wanted]

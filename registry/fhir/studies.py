@@ -165,7 +165,8 @@ def _included(
         if row.person is not None and wanted & {"ImagingStudy:patient", "ImagingStudy:subject"}:
             found["Patient", row.person.fhir_id] = patient(row.person, face.systems, incarnation=incarnation)
         if "ImagingStudy:endpoint" in wanted:
-            found["Endpoint", facts.region.endpoint_id] = region_endpoint(facts.region, incarnation=incarnation)
+            if row.member is None or row.member.shows_images:
+                found["Endpoint", facts.region.endpoint_id] = region_endpoint(facts.region, incarnation=incarnation)
             if row.member is not None and row.member.dicomweb:
                 found["Endpoint", row.member.endpoint_id] = member_endpoint(row.member, incarnation=incarnation)
         if row.member is not None and "ImagingStudy:custodian" in wanted:

@@ -101,6 +101,10 @@ class Gateway:
             return any((at.systems, at.dicomweb, at.rad69, at.xds_repository))
         return member.status == "active" and self.directory.presence(member.id).opens
 
+    def opens(self, member: Member) -> bool:
+        """Whether images may be opened there now."""
+        return member.shows_images and self.reachable(member)
+
     def holders(self, answer: Answer, study_uid: str, *, code: str = "") -> list[Holder]:
         """The holders of a study, best first: reachable, then the most images, then by code.
 
@@ -116,7 +120,7 @@ class Gateway:
             member = self.directory.by_id(holding.member)
             if holding.study_uid != study_uid or holding.state != "approved" or member is None:
                 continue
-            if not code or member.code == code.upper():
+            if not code or member.code.casefold() == code.casefold():
                 found.append(Holder(member, holding, answer.person_of(holding)))
         if not found:
             if study_uid in answer.gone or any(h.study_uid == study_uid for h in answer.holdings):
@@ -130,7 +134,7 @@ class Gateway:
                 todo="Open it at /dicomweb/members/CODE/studies/… of the one you mean.",
                 where=study_uid,
             )
-        return sorted(found, key=lambda h: (not self.reachable(h.member), -h.holding.record.n_instances, h.member.code))
+        return sorted(found, key=lambda h: (not self.opens(h.member), -h.holding.record.n_instances, h.member.code))
 
     def alternatives(self, holders: Sequence[Holder]) -> list[Holder]:
         """The first holder, and others that hold the very same: a conflicting copy is never given in place of another (D1)."""
@@ -149,7 +153,7 @@ class Gateway:
     def unreachable(self, members: Iterable[Member]) -> MemberUnreachable:
         """The error that names who cannot be reached, and since when."""
         each = list({m.id: m for m in members}.values())
-        for_good = all(member.status == "suspended" or _addressless(member) for member in each)
+        for_good = all(member.status == "suspended" or not member.shows_images for member in each)
         return MemberUnreachable(
             f"{' and '.join(self.describe(member) for member in each)}.",
             why="The images are kept there and nowhere else.",
@@ -161,7 +165,7 @@ class Gateway:
         """``Name (CODE) cannot be reached since …``."""
         if member.status == "suspended":
             since, word = member.status_since, "is suspended"
-        elif _addressless(member):  # a foreign source that only registered
+        elif not member.shows_images:  # a foreign source that only registered
             return f"{member.name} ({member.code}) gave no address to open images at"
         else:
             presence = self.directory.presence(member.id)
@@ -249,7 +253,7 @@ class Gateway:
                 except Unanswered:
                     silent.append(holder.member)
                     continue
-                if response.status in TRY_NEXT and any(self.reachable(h.member) for h in tries[at + 1 :]):
+                if response.status in TRY_NEXT and any(self.opens(h.member) for h in tries[at + 1 :]):
                     continue
                 yield holder, response
                 return
@@ -321,7 +325,3 @@ class Gateway:
         finally:
             for one in forget:
                 one()
-
-
-def _addressless(member: Member) -> bool:
-    return member.status == "foreign" and not (member.endpoints.systems or member.endpoints.dicomweb)

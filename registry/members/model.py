@@ -52,6 +52,11 @@ class Member:
         return bool(authority) and (authority == self.authority or authority in self.authorities)
 
     @property
+    def shows_images(self) -> bool:
+        """Whether there is any road to its images: a foreign source may have registered without saying one."""
+        return self.status != "foreign" or bool(self.endpoints.systems or self.endpoints.dicomweb)
+
+    @property
     def source(self) -> Source:
         """As its DocumentEntries name it."""
         return _source(self.code, self.name, self.repository_unique_id, self.retrieve_location_uid, self.authority)

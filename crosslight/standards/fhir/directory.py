@@ -17,9 +17,10 @@ WADO = "dicom-wado-rs"
 
 
 def organization(member: MemberFacts, region: RegionFacts, *, incarnation: str) -> Resource:
-    """A member under its organisation code."""
+    """A member under its organisation code; a foreign source, which is no part of the region, under its repository's OID."""
     oids = ((EXT_REPOSITORY, member.repository_unique_id), (EXT_RETRIEVE_LOCATION, member.retrieve_location_uid))
-    endpoints = [region.endpoint_id, *([member.endpoint_id] if member.dicomweb else [])]
+    endpoints = [*([region.endpoint_id] if member.shows_images else []), *([member.endpoint_id] if member.dicomweb else [])]
+    region_itself = {"reference": f"Organization/{region.organization_id}", "display": region.name}
     body = prune({
         "resourceType": "Organization",
         "id": member.organization_id,
@@ -27,7 +28,7 @@ def organization(member: MemberFacts, region: RegionFacts, *, incarnation: str) 
         "identifier": [{"use": "official", **member.identifier(region.organisation_system)}],
         "active": member.active,
         "name": member.name,
-        "partOf": {"reference": f"Organization/{region.organization_id}", "display": region.name},
+        "partOf": region_itself if not member.foreign else None,
         "endpoint": [{"reference": f"Endpoint/{key}"} for key in endpoints],
     })  # fmt: skip
     return versioned(body, stem=incarnation, updated=None)

@@ -36,6 +36,11 @@ class MemberFacts:
         return {"system": organisation_system, "value": self.code}
 
     @property
+    def shows_images(self) -> bool:
+        """Whether there is a road to its images, through the gateway at the least."""
+        return not self.foreign or bool(self.dicomweb)
+
+    @property
     def organization_id(self) -> str:
         """Its Organization's id."""
         return f"member-{self.key}"

@@ -128,7 +128,7 @@ class StudyWriter:
     def __init__(self, region: RegionFacts, systems: Systems) -> None:
         self.region, self._systems = region, systems
         self._subjects: dict[str, orjson.Fragment] = {}
-        self._members: dict[str, tuple[Resource, orjson.Fragment]] = {}
+        self._members: dict[str, tuple[Resource, orjson.Fragment | None]] = {}
         self._regional = _endpoint(region.endpoint_id)
 
     def write(self, holding: HoldingFacts) -> Rendered:
@@ -163,13 +163,14 @@ class StudyWriter:
         stem = f"{holding.incarnation}.{holding.revision}"
         return render_versioned("ImagingStudy", holding.fhir_id, body, stem=stem, updated=holding.updated)
 
-    def _member(self, member: MemberFacts | None) -> tuple[Resource, orjson.Fragment]:
-        """The custodian's extension and the endpoints, through the gateway first."""
+    def _member(self, member: MemberFacts | None) -> tuple[Resource, orjson.Fragment | None]:
+        """The custodian's extension and the endpoints, through the gateway first; None where there is no road to it."""
         key = member.key if member is not None else ""
         if key not in self._members:
-            own = [_endpoint(member.endpoint_id)] if member is not None and member.dicomweb else []
+            roads = [self._regional] if member is None or member.shows_images else []
+            roads += [_endpoint(member.endpoint_id)] if member is not None and member.dicomweb else []
             custodian = _custodian(member, self.region) if member is not None else {}
-            self._members[key] = (custodian, _fragment([self._regional, *own]))
+            self._members[key] = (custodian, _fragment(roads) if roads else None)
         return self._members[key]
 
     def _subject(self, holding: HoldingFacts) -> Any:

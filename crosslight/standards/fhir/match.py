@@ -102,8 +102,9 @@ class StudyMatcher:
 
     def endpoints(self, holding: HoldingFacts) -> tuple[str, ...]:
         """The ids of a holding's endpoints."""
-        own = holding.member is not None and holding.member.dicomweb
-        return (self.region.endpoint_id, holding.member.endpoint_id) if own and holding.member else (self.region.endpoint_id,)
+        member = holding.member
+        roads = (self.region.endpoint_id,) if member is None or member.shows_images else ()
+        return (*roads, member.endpoint_id) if member is not None and member.dicomweb else roads
 
     def matches(self, holding: HoldingFacts, criteria: Iterable[Criterion]) -> bool:
         """Whether every criterion holds."""
@@ -154,6 +155,7 @@ class StudyMatcher:
             "description": bool(record.description.strip()),
             "accession": bool(record.accessions),
             "custodian": holding.member is not None,
+            "endpoint": bool(self.endpoints(holding)),
             "bodysite": bool(_body_sites(record)),
         }
         return table.get(name, True)
