@@ -23,6 +23,7 @@ from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.terminal import counted, printable
 from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.record import patient_of
+from crosslight.standards.dicom.verdict import MEANINGS
 from crosslight.standards.problem import ConfigError
 from node import backup as backups
 from node.archive.archive import Archive
@@ -89,10 +90,14 @@ async def import_paths(folder: Path, paths: Sequence[Path], console: Console) ->
         with _bar(console) as bar:
             task = bar.add_task("Importing", total=total)
             report = await node.archive.import_paths(paths, lambda so_far: bar.update(task, completed=so_far.files))
+    for path, what in report.remarks:
+        console.print(f"{printable(path)}: {what}", markup=False, highlight=False, soft_wrap=True)
     console.print(
-        f"{report.stored} stored, {report.duplicates} were here already, {report.skipped} skipped (no DICOM, or known), "
-        f"{report.conflicts} in conflict, {report.refused} refused.",
+        f"{report.stored} stored, {report.duplicates} were here already, {report.known} known from an earlier run, "
+        f"{report.conflicts} in conflict, {report.refused} refused, {report.unread} could not be read, "
+        f"{report.skipped} are no DICOM objects.",
         highlight=False,
+        soft_wrap=True,
     )
     if report.conflicts or report.refused:
         console.print("What was not kept is in quarantine with its reason: crosslight-node status", highlight=False)
@@ -201,6 +206,7 @@ async def status(folder: Path, console: Console) -> None:
         quarantined = await node.archive.quarantine.entries(20)
         binned = await node.archive.bin()
         why = not_agreed(node.config, node.state) if node.state is not None else ""
+        noted = await node.archive.noted(20)
     table = Table(show_header=False)
     table.add_row("Member", f"{node.state.code} {node.state.member.name}" if node.state else "has not joined a region")
     if isinstance(node.state, Alone):
@@ -210,6 +216,7 @@ async def status(folder: Path, console: Console) -> None:
     table.add_row("Taking in", "yes" if archived.accepting else "NO: less than archive.min_free_bytes are free")
     table.add_row("Hidden by rejection notes", str(archived.hidden))
     table.add_row("In quarantine", f"{archived.quarantined} ({archived.quarantined_bytes:,} bytes)")
+    table.add_row("Studies with a reader's note", str(archived.noted))
     table.add_row("In the bin", str(archived.binned))
     table.add_row("Waiting for the registry", str(waiting))
     table.add_row("Refused by the registry", str(parked))
@@ -221,6 +228,9 @@ async def status(folder: Path, console: Console) -> None:
         console.print(f"refused: {one}", markup=False, highlight=False)
     for study_uid, why in held_back:
         console.print(f"waiting: {study_uid}: {why}", markup=False, highlight=False)
+    for study_uid, notes in noted:
+        for note in notes:
+            console.print(f"note: {study_uid}: {note}: {MEANINGS[note]}", markup=False, highlight=False, soft_wrap=True)
     for held in quarantined:
         when = datetime.fromtimestamp(held.received_unix, UTC)
         text = f"quarantine: {when:%Y-%m-%d %H:%M} {held.reason}: {held.detail} ({held.road} {held.peer}) {held.path}"

@@ -106,10 +106,11 @@ IDENTITY = b"".join((
 
 
 def raw_part10(
-    data_set: bytes, syntax: str = ExplicitVRLittleEndian, *, instance: str = "1.2.3.4", preamble: bytes = bytes(128)
-) -> bytes:
+    data_set: bytes, syntax: str = ExplicitVRLittleEndian, *, instance: str = "1.2.3.4", preamble: bytes = bytes(128),
+    sop_class: str = CT,
+) -> bytes:  # fmt: skip
     """A Part 10 file around any bytes."""
-    meta = element(0x00020001, "OB", b"\0\1") + element(0x00020002, "UI", uid(CT))
+    meta = element(0x00020001, "OB", b"\0\1") + element(0x00020002, "UI", uid(sop_class))
     meta += element(0x00020003, "UI", uid(instance)) + element(0x00020010, "UI", uid(syntax))
     return preamble + b"DICM" + element(0x00020000, "UL", struct.pack("<I", len(meta))) + meta + data_set
 

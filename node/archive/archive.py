@@ -19,6 +19,7 @@ from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom import record
 from crosslight.standards.dicom.json import Attributes
 from crosslight.standards.dicom.qido import Level, QidoQuery
+from crosslight.standards.dicom.verdict import Note, notes_of_bits
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import StorageError
 from crosslight.standards.study import StudyRecord
@@ -233,7 +234,13 @@ class Archive:
         return ArchiveStatus(
             studies=row[0], series=row[1], instances=row[2], hidden=row[3], notes=row[4], binned=row[5], quarantined=row[6],
             quarantined_bytes=row[7], object_bytes=row[8], free_bytes=free, accepting=free >= self._config.min_free_bytes,
+            noted=row[9],
         )  # fmt: skip
+
+    async def noted(self, limit: int = 1000) -> list[tuple[str, tuple[Note, ...]]]:
+        """Studies in which the reader tolerated something that a person should know of, and what."""
+        found = await self._db.read("noted", lambda tx: reads.noted_tx(tx, limit))
+        return [(study_uid, notes_of_bits(bits)) for study_uid, bits in found]
 
     # --- care ------------------------------------------------------------------------------------------------------
 

@@ -36,11 +36,11 @@ class BackupReport:
     missing: int  # named by the database, not found
 
 
-def _named(database: Path) -> list[tuple[bytes, int]]:
-    """(digest, data set offset) of every object that a database copy names."""
+def _named(database: Path) -> list[tuple[bytes, int, int]]:
+    """(digest, data set offset, its size) of every object that a database copy names."""
     connection = sqlite3.connect(f"{database.absolute().as_uri()}?immutable=1", uri=True)
     try:
-        return connection.execute("SELECT DISTINCT sha256, MIN(dataset_offset) FROM instance GROUP BY sha256").fetchall()
+        return connection.execute("SELECT sha256, MIN(dataset_offset), size_bytes FROM instance GROUP BY sha256").fetchall()
     finally:
         connection.close()
 
@@ -49,7 +49,7 @@ def copy_objects(source: Layout, target: Layout, database: Path, files: Files, p
     """Copy what ``database`` names from one folder of objects to another; files already there are kept."""
     names = _named(database)
     copied = missing = 0
-    for done, (sha256, _) in enumerate(names, 1):
+    for done, (sha256, _, _) in enumerate(names, 1):
         here, there = source.object(sha256), target.object(sha256)
         if not there.exists():
             try:
@@ -116,7 +116,7 @@ def restore(
 
 
 def _damaged(layout: Layout, database: Path) -> Iterator[bytes]:
-    for sha256, offset in _named(database):
+    for sha256, offset, size in _named(database):
         path = layout.object(sha256)
-        if path.exists() and digest_of(path, offset) != sha256:
+        if path.exists() and digest_of(path, offset, size) != sha256:
             yield sha256

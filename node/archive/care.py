@@ -6,6 +6,7 @@ An object's file belongs to its digest: it stays as long as any row, live or in 
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -202,16 +203,16 @@ class Care:
             _, offset = gate.read_meta(head)
         except gate.Refused:
             return False
-        return digest_of(path, offset) == sha256
+        return sha256 in (digest_of(path, offset), _digest_without_tail(path))
 
     def verify(self, progress: Progress | None = None) -> VerifyReport:
         """Read and hash every object there is."""
         rows = self._db.submit_read("verify_rows", lambda tx: list(live_tx(tx))).result()
         missing: list[str] = []
         damaged: list[str] = []
-        for done, (sop_uid, sha256, offset) in enumerate(rows, 1):
+        for done, (sop_uid, sha256, offset, size) in enumerate(rows, 1):
             try:
-                if digest_of(self._layout.object(sha256), offset) != sha256:
+                if digest_of(self._layout.object(sha256), offset, size) != sha256:
                     damaged.append(sop_uid)
             except FileNotFoundError:
                 if self._knows(sha256):
@@ -226,11 +227,24 @@ class Care:
         )
 
 
-def digest_of(path: Path, offset: int) -> bytes:
-    """SHA-256 of a file from ``offset`` on."""
+def digest_of(path: Path, offset: int, size: int | None = None) -> bytes:
+    """SHA-256 of ``size`` bytes of a file from ``offset`` on; to its end when ``size`` is None."""
     digest = hashlib.sha256()
+    left = path.stat().st_size if size is None else size
     with path.open("rb") as handle:
         handle.seek(offset)
-        while chunk := handle.read(_CHUNK):
+        while chunk := handle.read(min(_CHUNK, left)):
             digest.update(chunk)
+            left -= len(chunk)
     return digest.digest()
+
+
+def _digest_without_tail(path: Path) -> bytes:
+    """SHA-256 of the data set alone, of a file that may have padding after it; b'' when it cannot be read."""
+    with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        try:
+            found = gate.examine(mapped)
+        except gate.Refused:
+            return b""
+        start, end = found.dataset_offset, found.dataset_end
+    return digest_of(path, start, end - start)

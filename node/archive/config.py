@@ -21,6 +21,10 @@ class ArchiveConfig:
     max_inflated_bytes: int = setting(
         512 << 20, "Largest deflated data set once inflated; it is held in memory while it is read.", low=1 << 20, high=2 << 30
     )
+    max_elements: int = setting(
+        20_000_000, "Most data elements and items of one object; the time of reading it is linear in them. A segmentation of "
+        "100,000 frames has some three million.", low=10_000,
+    )  # fmt: skip
     bin_days: float = setting(30.0, "Days for which a deleted study can be restored.", low=0)
     quarantine_days: float = setting(30.0, "Days for which refused and conflicting objects are kept for inspection.", low=0)
     quarantine_max_bytes: int = setting(10 << 30, "Most that the quarantine may hold; the oldest objects go first.", low=0)
@@ -54,7 +58,7 @@ class ArchiveConfig:
 
     def limits(self) -> Limits:
         """The gate's bounds."""
-        return Limits(max_inflated_bytes=self.max_inflated_bytes)
+        return Limits(max_elements=self.max_elements, max_inflated_bytes=self.max_inflated_bytes)
 
     def rules(
         self,

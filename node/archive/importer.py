@@ -1,7 +1,9 @@
 """Taking in a pile of files: folders of any depth, resumable, DICOM or not (``crosslight-node import``).
 
 Files stay where they are. What is no DICOM at all is skipped, not quarantined; what is DICOM and refused goes the way of all
-refused objects. A file that an earlier run took in is known by its path, size and time and is not read again.
+refused objects; both are named in the report. A data set without file meta is taken in when its first elements say how it is
+coded. A file that an earlier run took in is known by its path, size and time and is not read again; what was refused is tried
+again.
 """
 
 from __future__ import annotations
@@ -9,18 +11,22 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Literal, Protocol
 
 from crosslight.runtime.db import SqliteDb, Tx
+from crosslight.standards.dicom import bare
 from crosslight.standards.dicom.gate import missing_head
+from crosslight.standards.dicom.syntaxes import EXPLICIT_BE, EXPLICIT_LE
 from crosslight.standards.problem import OutOfSpace, TooLarge
 from node.archive.model import ImportReport, IngestResult, Received
 from node.archive.stage import Staged
 
 _CHUNK = 1 << 20
 _FIELD = {"stored": "stored", "duplicate": "duplicates", "conflict": "conflicts", "refused": "refused"}
+_SMALLEST = 132  # octets of a preamble and its prefix
+_MAX_REMARKS = 1000
 
 #: Called after each file with what has been done so far.
 ImportProgress = Callable[[ImportReport], None]
@@ -29,7 +35,7 @@ ImportProgress = Callable[[ImportReport], None]
 class WayIn(Protocol):
     """The part of the archive that is needed."""
 
-    def stage(self) -> Staged:
+    def stage(self, received: Received | None = None) -> Staged:
         """A place for incoming bytes."""
         ...
 
@@ -49,11 +55,36 @@ def files_below(paths: Iterable[Path]) -> Iterator[Path]:
             yield from (Path(folder) / name for name in sorted(files))
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a file is by its beginning: a Part 10 file, a data set (``syntax``), something that seems to be DICOM, none."""
+
+    what: Literal["file", "data set", "unread", "other"]
+    why: str = ""
+    syntax: str = ""
+
+
+def look(head: bytes, name: str) -> Look:
+    """What a file called ``name`` that begins with ``head`` is."""
+    if len(head) >= _SMALLEST and (missing_head(head) or head[128:132] == b"DICM"):
+        return Look("file")
+    syntax = bare.transfer_syntax_of(head)
+    if syntax == EXPLICIT_BE:
+        return Look("unread", "seems to be a data set in Explicit VR Big Endian without file meta")
+    if syntax:
+        coded = "Explicit" if syntax == EXPLICIT_LE else "Implicit"
+        return Look("data set", f"has no file meta: read as {coded} VR Little Endian, as its first elements say", syntax)
+    if bare.looks_like_dicom(head, name):
+        return Look("unread", "seems to be DICOM, and is neither a file (PS3.10 7.1) nor a data set")
+    return Look("other", "no DICOM")
+
+
 class Importer:
     """One run. Blocking; runs in a worker."""
 
     def __init__(self, db: SqliteDb, way_in: WayIn) -> None:
         self._db, self._way_in = db, way_in
+        self._remarks: list[tuple[str, str]] = []
 
     def run(self, paths: Iterable[Path], progress: ImportProgress | None = None) -> ImportReport:
         """Take in all files of ``paths``; stops early only when the disk is full (``full`` in the report)."""
@@ -62,43 +93,69 @@ class Importer:
             try:
                 field = self._one(path)
             except OutOfSpace:
-                return replace(report, full=True)
+                report = replace(report, full=True)
+                break
             report = replace(report, files=report.files + 1, **{field: getattr(report, field) + 1})
             if progress is not None:
                 progress(report)
-        return report
+        return replace(report, remarks=tuple(self._remarks))
+
+    def _remark(self, path: Path, what: str) -> None:
+        if len(self._remarks) < _MAX_REMARKS:
+            self._remarks.append((str(path), what))
+
+    def _left(self, path: Path, field: str, why: str) -> str:
+        self._remark(path, why)
+        return field
 
     def _one(self, path: Path) -> str:
         """Take in one file; the name of the count that it belongs to."""
         try:
             info = path.stat()
-            if not path.is_file() or path.name.upper() == "DICOMDIR" or info.st_size < 132:
-                return "skipped"
+            if not path.is_file():
+                return self._left(path, "skipped", "no regular file")
+            if path.name.upper() == "DICOMDIR":
+                return self._left(path, "skipped", "a DICOMDIR, which is an index and holds no images")
             key = hashlib.sha256(os.fsencode(path.resolve())).digest()
             if self._seen(key, info.st_size, info.st_mtime_ns):
-                return "skipped"
+                return "known"
             with path.open("rb") as source:
-                head = source.read(132)
-                head = missing_head(head) + head
-                if head[128:132] != b"DICM":
-                    return "skipped"
-                staged = self._way_in.stage()
-                try:
-                    staged.write(head)
-                    while chunk := source.read(_CHUNK):
-                        staged.write(chunk)
-                except BaseException:
-                    staged.discard()
-                    raise
-        except TooLarge:
-            return "refused"
-        except OSError:
-            return "refused"
-        result = self._way_in.ingest(staged, Received(road="import", peer=path.name))
+                found = self._stage(path, source)
+        except OutOfSpace:
+            raise
+        except TooLarge as error:
+            return self._left(path, "refused", str(error))
+        except OSError as error:
+            return self._left(path, "refused", f"cannot be read: {error.strerror or type(error).__name__}")
+        if isinstance(found, str):
+            return found
+        result = self._way_in.ingest(*found)
         if result.state == "full":
             raise OutOfSpace(result.reason)
-        self._remember(key, info.st_size, info.st_mtime_ns)
+        if result.state in ("stored", "duplicate"):
+            self._remember(key, info.st_size, info.st_mtime_ns)
+        else:
+            self._remark(path, f"{result.state}: {result.reason}")
         return _FIELD[result.state]
+
+    def _stage(self, path: Path, source: BinaryIO) -> tuple[Staged, Received] | str:
+        """The file on its way in; or the count it belongs to, when it is left behind."""
+        head = source.read(bare.HEAD_BYTES)
+        found = look(head, path.name)
+        if found.what in ("unread", "other"):
+            return self._left(path, "unread" if found.what == "unread" else "skipped", found.why)
+        received = Received(road="import", peer=path.name, transfer_syntax_uid=found.syntax)
+        if found.syntax:
+            self._remark(path, found.why)
+        staged = self._way_in.stage(received)
+        try:
+            staged.write(missing_head(head) + head)
+            while chunk := source.read(_CHUNK):
+                staged.write(chunk)
+        except BaseException:
+            staged.discard()
+            raise
+        return staged, received
 
     def _seen(self, key: bytes, size: int, modified_ns: int) -> bool:
         sql = "SELECT 1 FROM imported WHERE path = ? AND size_bytes = ? AND modified_ns = ?"

@@ -21,6 +21,7 @@ from crosslight.runtime.log import get_logger
 from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom import gate, header
 from crosslight.standards.dicom.header import Header
+from crosslight.standards.dicom.verdict import notes_to_bits
 from crosslight.standards.problem import CrosslightError, OutOfSpace
 from crosslight.standards.study import InstanceRef
 from node.archive.config import ArchiveConfig
@@ -142,16 +143,19 @@ class Ingestor:
             log.exception("header fallback")
             found = self._fallback(data, parsed)
         offset, length = gate.pixel_span(parsed)
-        sha256 = staged.dataset_sha256() if staged.dataset_offset == parsed.dataset_offset else None
+        hashed = staged.dataset_offset == parsed.dataset_offset and parsed.dataset_end == len(data)
+        sha256 = staged.dataset_sha256() if hashed else None
         if sha256 is None:
-            with memoryview(data) as whole, whole[parsed.dataset_offset :] as dataset:
+            with memoryview(data) as whole, whole[parsed.dataset_offset : parsed.dataset_end] as dataset:
                 sha256 = hashlib.sha256(dataset).digest()
-        size = len(data) - parsed.dataset_offset
+        size = parsed.dataset_end - parsed.dataset_offset
+        notes = found.notes | ({"no-meta"} if received.road == "import" and received.transfer_syntax_uid else set())
         study_json, series_json = attribute_blobs(found)
         facts = Facts(
             sha256=sha256, size_bytes=size, dataset_offset=parsed.dataset_offset, pixel_offset=offset, pixel_length=length,
             tiff_preamble=parsed.tiff_preamble, received=received, received_unix=self._clock.now().timestamp(),
             metadata_zstd=self._compress(found.metadata), study_json=study_json, series_json=series_json,
+            notes=notes_to_bits(notes),
         )  # fmt: skip
         return found, facts
 
@@ -160,7 +164,7 @@ class Ingestor:
             raise gate.Refused("unreadable", "The object cannot be read.")
         try:
             attributes, syntax = self._workers.run_bounded_sync(header.read_with_pydicom, bytes(data[:]))
-            found = header.from_attributes(attributes, syntax)
+            found = header.from_attributes(attributes, syntax, parsed.notes)
         except CrosslightError as error:
             raise gate.Refused("unreadable", error.what, why=error.why) from None
         except Exception:  # noqa: BLE001 - pydicom has no base of its own for errors

@@ -54,6 +54,11 @@ class StoredObject:
         """Its file; made when it is asked for, as a study is thousands of these."""
         return Path(self.file)
 
+    @property
+    def end(self) -> int:
+        """Where the data set ends in the file: the size of what is given out; padding that came after it is only kept."""
+        return self.dataset_offset + self.ref.size_bytes
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveStatus:
@@ -70,6 +75,7 @@ class ArchiveStatus:
     object_bytes: int
     free_bytes: int
     accepting: bool  # False below min_free_bytes
+    noted: int = 0  # studies in which the reader tolerated something
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,12 +133,21 @@ class VerifyReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportReport:
-    """What became of the files of an import."""
+    """What became of the files of an import. ``remarks`` are (file, what to know of it): each that was left behind, and why,
+    and each that was read without file meta; the first thousand."""
 
     files: int = 0
     stored: int = 0
     duplicates: int = 0
     conflicts: int = 0
     refused: int = 0
-    skipped: int = 0  # no DICOM, DICOMDIR, or taken in by an earlier run
+    unread: int = 0  # seem to be DICOM, and are no files that can be read here
+    skipped: int = 0  # no DICOM, or DICOMDIR
+    known: int = 0  # taken in by an earlier run
     full: bool = False  # stopped: below min_free_bytes
+    remarks: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that seems to be DICOM is in the archive now."""
+        return not (self.full or self.refused or self.conflicts or self.unread)

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import orjson
 
-from crosslight.standards.dicom import gate, header
+from crosslight.standards.dicom import bare, gate, header
 from crosslight.standards.dicom.header import Attributes
 from crosslight.standards.dicom.limits import Limits
 from crosslight.standards.problem import CrosslightError
-from node.archive.importer import files_below
+from node.archive.importer import files_below, look
+from node.archive.model import Received
+from node.archive.stage import file_meta
 
 MAX_NAMED = 20  # refused files that are named
 
@@ -63,15 +65,19 @@ def preview_paths(paths: Iterable[Path], limits: Limits, progress: Callable[[int
 
 
 def _one(path: Path, limits: Limits, found: Preview) -> None:
-    if not path.is_file() or path.name.upper() == "DICOMDIR" or path.stat().st_size < 132:
+    if not path.is_file() or path.name.upper() == "DICOMDIR" or not path.stat().st_size:
         found.other += 1
         return
     with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        start = data[:132]
-        lacking = gate.missing_head(start)
-        if (lacking + start)[128:132] != b"DICM":
+        seen = look(data[: bare.HEAD_BYTES], path.name)
+        if seen.what == "other":
             found.other += 1
             return
+        if seen.what == "unread":
+            found.refuse(path, seen.why)
+            return
+        received = Received(road="import", peer="", transfer_syntax_uid=seen.syntax)
+        lacking = file_meta(received) if seen.syntax else gate.missing_head(data[: bare.HEAD_BYTES])
         content: gate.Buffer = lacking + data[:] if lacking else data
         read = header.read(gate.examine(content, limits=limits))
     found.objects += 1

@@ -98,14 +98,15 @@ def study_uids_tx(tx: Tx, after: str, limit: int) -> list[str]:
 
 
 def counts_tx(tx: Tx) -> Row:
-    """studies, series, instances, hidden, notes, binned, quarantined, their bytes, object bytes."""
+    """studies, series, instances, hidden, notes, binned, quarantined, their bytes, object bytes, noted studies."""
     row = tx.row(
         "SELECT (SELECT COUNT(*) FROM study), (SELECT COUNT(*) FROM series), "
         "(SELECT COALESCE(SUM(n_instances), 0) FROM study), "
         "(SELECT COUNT(*) FROM instance WHERE visible = 0 AND binned = 0 AND hidden <> ''), "
         "(SELECT COUNT(*) FROM instance WHERE visible = 0 AND binned = 0 AND kind <> 'content'), "
         "(SELECT COUNT(*) FROM instance WHERE visible = 0 AND binned > 0), (SELECT COUNT(*) FROM quarantine), "
-        "(SELECT COALESCE(SUM(size_bytes), 0) FROM quarantine), (SELECT COALESCE(SUM(size_bytes), 0) FROM study)"
+        "(SELECT COALESCE(SUM(size_bytes), 0) FROM quarantine), (SELECT COALESCE(SUM(size_bytes), 0) FROM study), "
+        "(SELECT COUNT(DISTINCT study_uid) FROM instance WHERE notes <> 0 AND visible = 1)"
     )
     assert row is not None  # noqa: S101 - an aggregate always gives a row
     return row
@@ -126,12 +127,25 @@ def _object(layout: Layout, row: Row) -> StoredObject:
     )  # fmt: skip
 
 
-def live_tx(tx: Tx, page: int = 500) -> Iterator[tuple[str, bytes, int]]:
-    """(SOP UID, digest, data set offset) of every instance there is, the bin's and hidden ones too."""
+def noted_tx(tx: Tx, limit: int) -> list[tuple[str, int]]:
+    """(study, bits of what the reader tolerated in it) of studies that have any."""
+    rows = tx.rows(
+        "SELECT DISTINCT study_uid, notes FROM instance WHERE notes <> 0 AND visible = 1 AND study_uid IN (SELECT DISTINCT "
+        "study_uid FROM instance WHERE notes <> 0 AND visible = 1 ORDER BY study_uid LIMIT ?)",
+        (limit,),
+    )
+    found: dict[str, int] = {}
+    for study_uid, bits in rows:
+        found[study_uid] = found.get(study_uid, 0) | bits
+    return sorted(found.items())
+
+
+def live_tx(tx: Tx, page: int = 500) -> Iterator[tuple[str, bytes, int, int]]:
+    """(SOP UID, digest, data set offset, its size) of every instance there is, the bin's and hidden ones too."""
     after = 0
     while rows := tx.rows(
-        "SELECT id, sop_uid, sha256, dataset_offset FROM instance WHERE id > ? ORDER BY id LIMIT ?", (after, page)
+        "SELECT id, sop_uid, sha256, dataset_offset, size_bytes FROM instance WHERE id > ? ORDER BY id LIMIT ?", (after, page)
     ):
         for row in rows:
-            yield row[1], row[2], row[3]
+            yield row[1], row[2], row[3], row[4]
         after = rows[-1][0]

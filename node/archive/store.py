@@ -14,12 +14,12 @@ import orjson
 
 from crosslight.runtime.db import Row, Tx
 from crosslight.runtime.schema import SchemaVersion
-from crosslight.standards.dicom.header import Attributes, Header, first_text
+from crosslight.standards.dicom.header import PATIENT_ID, Attributes, Header, first_text, values
 from crosslight.standards.dicom.qido import day_of
 from crosslight.standards.dicom.record import fill
 from node.archive.model import Mark, Received
 
-SCHEMA = SchemaVersion("archive", schema=2, compat=1)
+SCHEMA = SchemaVersion("archive", schema=3, compat=1)
 
 #: Rejection after which a new receipt of the instance makes it visible again (IHE RAD TF-3 4.66: retention expired).
 RESTORABLE = frozenset({"113039"})
@@ -43,6 +43,7 @@ class Facts:
     metadata_zstd: bytes
     study_json: bytes
     series_json: bytes
+    notes: int = 0  # what was tolerated in it: bits of ``verdict.NOTES``
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +108,12 @@ class ArchiveStore:
         row = tx.row(
             "INSERT INTO instance (sop_uid, study_uid, series_uid, sop_class_uid, transfer_syntax_uid, number, frames, sha256, "
             "size_bytes, dataset_offset, pixel_offset, pixel_length, tiff_preamble, received_unix, road, peer, kind, hidden, "
-            "visible, study_variant, series_variant) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) RETURNING id",
+            "visible, study_variant, series_variant, notes) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) RETURNING id",
             (
                 header.sop_uid, header.study_uid, header.series_uid, header.sop_class_uid, header.transfer_syntax_uid,
                 header.number, header.frames, facts.sha256, facts.size_bytes, facts.dataset_offset, facts.pixel_offset,
                 facts.pixel_length, int(facts.tiff_preamble), facts.received_unix, facts.received.road, facts.received.peer,
-                kind, hidden, int(visible), study_variant, series_variant,
+                kind, hidden, int(visible), study_variant, series_variant, facts.notes,
             ),
         )  # fmt: skip
         assert row is not None  # noqa: S101 - RETURNING always gives a row
@@ -242,7 +243,7 @@ class ArchiveStore:
             "INSERT INTO study (study_uid, variant, attributes, patient_id, accession, study_date, study_id, modalities, "
             "n_series, n_instances, size_bytes) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
             (
-                study_uid, ranked[0], orjson.dumps(attributes), first_text(attributes, "00100020"),
+                study_uid, ranked[0], orjson.dumps(attributes), "\\".join(str(v or "") for v in values(attributes, PATIENT_ID)),
                 first_text(attributes, "00080050"), day_of(attributes), first_text(attributes, "00200010"),
                 "\\".join(["", *modalities, ""]), len({row[0] for row in rows}), sum(row[3] for row in rows),
                 sum(row[5] for row in rows),

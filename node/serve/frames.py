@@ -63,7 +63,7 @@ async def layout_of(serve: ServeContext, found: StoredObject) -> FrameLayout:
         values = {name: json.text_of(row, name) for name in IMAGE_PIXEL}
         layout = native_layout(values, offset=found.pixel_offset, length=found.pixel_length)
     else:
-        layout = await serve.bounded(layout_file, found.path)
+        layout = await serve.bounded(layout_file, found.path, found.end)
     serve.layouts.put(ref.sha256, layout)
     return layout
 
@@ -192,7 +192,7 @@ def _little(data: bytes, plan: _Plan) -> bytes:
 
 
 async def _decoded(serve: ServeContext, plan: _Plan, number: int) -> bytes:
-    data = await serve.bounded(decode_file, plan.found.path, number, serve.config.max_frame_bytes)
+    data = await serve.bounded(decode_file, plan.found.path, plan.found.end, number, serve.config.max_frame_bytes)
     if len(data) > serve.config.max_frame_bytes:
         raise NotAcceptable("The decoded frame is too large.", why=f"Limit here: {serve.config.max_frame_bytes} bytes.")
     return data

@@ -43,7 +43,7 @@ def stored(found: StoredObject) -> Source:
     return Source(
         object=found,
         file=found.file,
-        size=found.dataset_offset + found.ref.size_bytes,
+        size=found.end,
         transfer_syntax=found.ref.transfer_syntax_uid,
         zero_preamble=not found.preamble_is_tiff,
     )

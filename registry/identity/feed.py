@@ -19,7 +19,7 @@ from crosslight.standards.access import OPEN, Principal, decide
 from crosslight.standards.dicom.record import number_of
 from crosslight.standards.hl7.ack import ack_for, render_ack
 from crosslight.standards.hl7.adt import NATIONAL_NAMESPACES, Adt, Header, header_of, parse_adt
-from crosslight.standards.hl7.message import parse_message
+from crosslight.standards.hl7.message import parse_header, parse_message
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import CrosslightError, Forbidden, Invalid, OurError, Unauthenticated
 from crosslight.standards.region import Region
@@ -115,8 +115,8 @@ class AdtFeed:
         header: Header | None = None
         problem: CrosslightError | None = None
         try:
+            header = header_of(parse_header(data))
             message = parse_message(data)
-            header = header_of(message)
             principal = self._principal(peer)
             adt = parse_adt(message, namespaces=self._namespaces(), default_authority=self._own_authority(principal))
             await self.accept(adt, principal, correlation=self._ids.uuid4().hex, peer=peer.address)

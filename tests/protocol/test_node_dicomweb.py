@@ -379,7 +379,7 @@ async def test_frames_of_every_sample(node: Served) -> None:
                     ds, index=ref.frames - 1, raw=not ds.file_meta.TransferSyntaxUID.is_encapsulated
                 )
         except Exception:
-            assert status == 406, path.name
+            assert status == 406 or path.name == "badVR.dcm", path.name  # whose number of frames pydicom cannot read
             continue
         assert status == 200, path.name
         if (

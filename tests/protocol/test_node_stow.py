@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pydicom
 import pytest
 from aiohttp import ClientError
 from node_serving import Served, ct, part10, related, serving
+from pydicom.uid import ImplicitVRLittleEndian
 
 from crosslight.standards.problem import StorageError
 from node.archive.config import ArchiveConfig
@@ -110,6 +112,39 @@ async def test_a_part_that_begins_with_its_file_meta_is_stored(node: Served) -> 
     ) as got:
         assert await got.read() == whole
     assert failed((await stow(node, part10(ct(sop="1.2.1.1.2"))[132:-9]))[1]) == {"1.2.1.1.2": 0xC000}
+
+
+async def test_an_empty_line_before_the_delimiter_and_folded_heads(node: Served) -> None:
+    """The object is given out without what followed it, in every form."""
+    file = part10(ct())
+    for tail in (b"\r\n", b"\0", bytes(512), b"\xfe\xff\xdd\xe0\0\0\0\0"):
+        body = (
+            b"--b\r\nContent-Type: application/dicom;\r\n\ttransfer-syntax=1.2.840.10008.1.2.1\r\n\r\n"
+            + file
+            + tail
+            + b"\r\n--b--\r\n"
+        )
+        status, answer = await post(node, body, 'multipart/related; type="application/dicom"; boundary=b')
+        assert (status, stored(answer)) == (200, ["1.2.1.1.1"])
+    instance = f"{node.url}/dicomweb/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.1"
+    async with node.session.get(instance, headers={"Accept": DICOM}) as response:
+        assert await response.read() == file
+    for path, accept in (("/frames/1", "*/*"), ("/rendered", "image/png"), ("/metadata", "application/dicom+json")):
+        async with node.session.get(instance + path, headers={"Accept": accept}) as response:
+            assert response.status == 200, path
+
+
+async def test_a_padded_object_is_re_encoded_without_its_padding(node: Served) -> None:
+    ds = ct()
+    ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    buffer = BytesIO()
+    pydicom.dcmwrite(buffer, ds, implicit_vr=True, little_endian=True, enforce_file_format=True)
+    assert (await stow(node, buffer.getvalue() + bytes(33)))[0] == 200
+    url = f"{node.url}/dicomweb/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.1"
+    async with node.session.get(url, headers={"Accept": f"{DICOM}; transfer-syntax=1.2.840.10008.1.2.1"}) as response:
+        made = pydicom.dcmread(BytesIO(await response.read()))
+    assert made.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
+    assert made.PixelData == ds.PixelData
 
 
 async def test_other_parts_fail_alone(node: Served) -> None:

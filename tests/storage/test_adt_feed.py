@@ -211,6 +211,25 @@ async def test_what_cannot_be_read_is_answered(door: Door) -> None:
         assert parse_ack(await door.feed.handle(data, certified("member/RTK"))).code == "AR"
 
 
+@pytest.mark.parametrize(
+    ("msh2", "msh18", "body"),
+    [
+        ("^~\\&", "KLINGON", b"\rPID|||a1"),
+        ("^~\\&", "UNICODE UTF-8", b"\rPID|||a1||M\xdcLLER"),
+        ("^~\\&", "", b"\rZZZ" * 1001),
+        ("^^\\&", "", b"\rPID|||a1"),
+        ("PAS", "", b"\rPID|||a1"),
+    ],
+)
+async def test_every_refusal_names_its_message(door: Door, msh2: str, msh18: str, body: bytes) -> None:
+    msh = f"MSH|{msh2}|PAS|TRUST|CL|REGION|20200101||ADT^A04|c42|T|2.5||||||{msh18}".encode()
+    answer = await door.feed.handle(msh + body, certified("member/RTK"))
+    ack = parse_ack(answer)
+    assert (ack.code, ack.control_id, ack.temporary) == ("AR", "c42", False)
+    assert answer.startswith(b"MSH|^~\\&|CL|REGION|PAS|TRUST|")
+    assert b"|T|2.5" in answer
+
+
 async def test_no_audit_no_feed(database: Db) -> None:
     door = Door(database)
     await door.store.open()  # the audit has no tables

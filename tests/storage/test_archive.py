@@ -14,14 +14,16 @@ import dicom_objects as make
 import orjson
 import pytest
 from archive_fixture import OWN, Held, held
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from crosslight.standards.dicom import header
 from crosslight.standards.dicom.qido import QidoQuery
 from crosslight.standards.dicom.record import unidentified
 from crosslight.standards.problem import NotFound, OutOfSpace, TooLarge
 from node.archive import backup
+from node.archive.config import ArchiveConfig
 from node.archive.model import Received
+from node.archive.preview import preview_paths
 
 
 @pytest.fixture
@@ -110,6 +112,73 @@ async def test_refused_into_quarantine_with_the_reason(here: Held, data: bytes, 
     assert (status.instances, status.quarantined) == (0, 1)
     assert here.left_in_tmp() == []
     assert not any(path.name == "x" for path in here.folder.rglob("*")), "no name from an object in a path"
+
+
+TAILS = [b"\0", bytes(512), b"\r\n", make.SEQUENCE_END, b"\xfe\xff\x0d\xe0\0\0\0\0"]
+
+
+@pytest.mark.parametrize("tail", TAILS, ids=["NUL", "512 NUL", "line end", "sequence end", "item end"])
+async def test_padding_is_kept_and_none_of_the_object(here: Held, tail: bytes) -> None:
+    file = make.part10(make.image(1))
+    first = await here.put(file + tail)
+    again = await here.put(file)
+    more = await here.put(file + tail + bytes(3))
+    assert [r.state for r in (first, again, more)] == ["stored", "duplicate", "duplicate"], "padding is never a conflict"
+    (found,) = await here.archive.objects(make.STUDY)
+    assert found.path.read_bytes() == file + tail, "kept byte for byte"
+    assert (found.end, found.ref.sha256) == (len(file), hashlib.sha256(make.data_set_of(file)).hexdigest())
+    assert await here.archive.noted() == [(make.STUDY, ("padding",))]
+    assert (await here.archive.verify()).ok
+    assert (await here.put(file + b"\1" * 8)).state == "refused", "what is no padding is not passed over"
+
+
+async def test_padding_that_comes_with_a_bare_data_set(here: Held) -> None:
+    """As C-STORE brings it: hashed on its way in."""
+    data_set = make.data_set_of(make.part10(make.image(1)))
+    received = Received(road="dimse", peer="test", sop_class_uid=make.CT, sop_instance_uid=f"{make.STUDY}.1.1",
+                        transfer_syntax_uid=str(ExplicitVRLittleEndian))  # fmt: skip
+    states = []
+    for sent in (data_set + bytes(2), data_set):
+        staged = here.archive.stage(received)
+        staged.write(sent)
+        result = await here.archive.ingest_async(staged, received)
+        states.append((result.state, result.ref.size_bytes if result.ref else 0))
+    assert states == [("stored", len(data_set)), ("duplicate", len(data_set))]
+
+
+async def test_a_padded_object_that_no_row_names_is_taken_in_again(here: Held) -> None:
+    await here.put(make.part10(make.image(1)) + bytes(6))
+    (found,) = await here.archive.objects(make.STUDY)
+    for table in ("instance", "metadata"):
+        await here.db.write("forget", lambda tx, table=table: tx.execute(f"DELETE FROM {table}"))
+    reconciled = await here.archive.reconcile()
+    assert (reconciled.adopted, reconciled.removed) == (1, 0)
+    assert await here.archive.objects(make.STUDY) != []
+    found.path.write_bytes(found.path.read_bytes()[:-20] + bytes(20))
+    assert (await here.archive.verify()).damaged == (f"{make.STUDY}.1.1",)
+
+
+async def test_what_the_reader_tolerated_is_noted_with_its_study(here: Held) -> None:
+    await here.put(make.image(1))
+    assert await here.archive.noted() == []
+    twice = make.element(0x00090010, "LO", b"TEST") * 2
+    await here.put(make.raw_part10(make.IDENTITY + twice, instance="9.9"))
+    await here.put(make.raw_part10(make.IDENTITY.replace(b"1.2.3.4\0", b"1.2.3.5\0") + make.element(0x00100020, "LO", b"X\\1 "),
+                                   instance="1.2.3.5"))  # fmt: skip
+    assert await here.archive.noted() == [("1.2.3", ("doubled", "meta", "patient-id"))]
+    assert (await here.archive.status()).noted == 1
+    await here.archive.delete("1.2.3", "test")
+    assert await here.archive.noted() == [], "what is in the bin concerns nobody"
+
+
+async def test_several_patient_ids_are_found_as_sent_and_not_by_the_first(here: Held) -> None:
+    await here.put(make.image(1, PatientID="X\\1"))
+    for asked, found in (("X", 0), ("X\\1", 1)):
+        rows = await here.archive.search("study", QidoQuery.parse("study", [("PatientID", asked)]))
+        assert len(rows) == found, asked
+    record = await here.archive.record(make.STUDY)
+    assert record is not None
+    assert record.patient.local.value.startswith("NOID-")
 
 
 async def test_what_was_announced_must_be_what_came(here: Held) -> None:
@@ -476,12 +545,46 @@ async def test_import_is_recursive_resumable_and_skips_what_is_no_dicom(here: He
     assert (report.files, report.stored, report.duplicates, report.refused, report.skipped) == (7, 3, 1, 1, 2)
     assert seen == [1, 2, 3, 4, 5, 6, 7]
     again = await here.archive.import_paths([pile])
-    assert (again.stored, again.duplicates, again.skipped) == (0, 0, 7), "known by path, size and time"
+    assert (again.stored, again.duplicates, again.known) == (0, 0, 4), "known by path, size and time"
+    assert (again.refused, again.skipped) == (1, 2), "what was left behind is tried and named again"
     here.files.free = 0
     (pile / "four").write_bytes(make.part10(make.image(4)))
     assert (await here.archive.import_paths([pile])).full
     here.files.free = 1 << 40
     assert (await here.archive.import_paths([pile])).stored == 1
+
+
+async def test_import_names_what_it_left_behind(here: Held, tmp_path: Path) -> None:
+    pile = tmp_path / "pile"
+    pile.mkdir()
+    explicit, implicit, big = (
+        make.data_set_of(make.part10(make.image(n), syntax))
+        for n, syntax in ((1, ExplicitVRLittleEndian), (2, ImplicitVRLittleEndian), (3, ExplicitVRBigEndian))
+    )
+    kinds = {
+        "AUTORUN.INF": b"[autorun]", "DICOMDIR": make.part10(make.image(9)), "big": big, "broken.dcm": b"not at all",
+        "cut": make.part10(make.image(3))[:-9], "explicit": explicit, "implicit": implicit, "whole": make.part10(make.image(4)),
+        "unfit": b"\x08\0\x05\0" + b"\xff" * 300, "uidless": explicit.replace(make.CT.encode(), b"x" * len(make.CT)),
+    }  # fmt: skip
+    for name, data in kinds.items():
+        (pile / name).write_bytes(data)
+    before = preview_paths([pile], ArchiveConfig().limits())
+    assert (before.objects, before.other, len(before.refused)) == (3, 2, 5)
+    report = await here.archive.import_paths([pile])
+    assert (report.stored, report.refused, report.unread, report.skipped) == (3, 2, 3, 2)
+    assert not report.complete
+    told = {Path(path).name: what for path, what in report.remarks}
+    assert set(told) == set(kinds) - {"whole"}
+    assert "Explicit VR Little Endian" in told["explicit"]
+    assert "Implicit VR Little Endian" in told["implicit"]
+    assert "Big Endian" in told["big"]
+    assert told["cut"].startswith("refused: ")
+    assert told["AUTORUN.INF"] == "no DICOM"
+    assert await here.archive.noted() == [(make.STUDY, ("no-meta",))]
+    for name in ("big", "broken.dcm", "cut", "unfit", "uidless"):
+        (pile / name).unlink()
+    again = await here.archive.import_paths([pile])
+    assert (again.known, again.skipped, again.complete) == (3, 2, True)
 
 
 async def test_backup_and_restore(here: Held, tmp_path: Path) -> None:

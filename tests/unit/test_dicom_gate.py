@@ -47,7 +47,11 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "cut inside an element's head": (GOOD[: len(GOOD) - 128 - 7], "truncated"),
     "pixel data declares 4 GiB": (file(_pixels(bytes(16), 0xFFFFFFFE)), "truncated"),
     "pixel data undefined, native": (file(_pixels(bytes(64), 0xFFFFFFFF)), "pixel-data"),
-    "encapsulated, never closed": (file(IDENTITY + make.encapsulated(b"ab", closed=False), make.JPEG), "delimiter"),
+    "encapsulated, cut off between frames": (
+        file(IDENTITY + element(0x00280008, "IS", b"2 ") + make.encapsulated(b"ab", closed=False), make.JPEG),
+        "truncated",
+    ),
+    "encapsulated, nothing in it": (file(IDENTITY + element(0x7FE00010, "OB", b"", 0xFFFFFFFF), make.JPEG), "delimiter"),
     "encapsulated, fragment beyond the end": (
         file(IDENTITY + element(0x7FE00010, "OB", b"\xfe\xff\x00\xe0\xff\0\0\0", 0xFFFFFFFF), make.JPEG),
         "truncated",
@@ -63,8 +67,9 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         "delimiter",
     ),
     "garbage in a sequence": (file(IDENTITY + element(0x00400275, "SQ", b"\x08\0\x18\0\0\0\0\0")), "delimiter"),
-    "a delimiter at the top": (file(IDENTITY + make.SEQUENCE_END), "delimiter"),
-    "a million empty items": (file(_many_items(1_000_000)), "items"),
+    "a delimiter between elements": (file(IDENTITY + make.SEQUENCE_END + element(0x00400280, "ST", b"ab")), "delimiter"),
+    "elements after padding": (file(IDENTITY + bytes(64) + element(0x00400280, "ST", b"ab")), "vr"),
+    "a million empty items in the index": (file(_many_items(1_000_000)), "elements"),
     "undefined length of a string": (file(IDENTITY + element(0x00400280, "UT", b"ab", 0xFFFFFFFF)), "length"),
     "unknown VR": (file(IDENTITY + element(0x00400254, "ZZ", b"ab")), "vr"),
     "path as SOP Instance UID": (
@@ -75,7 +80,6 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     ),
     "no study": (file(IDENTITY[:-30]), "uid"),
     "a UID of 65 characters": (make.part10(make.image(StudyInstanceUID="1." + "2" * 63)), "uid"),
-    "meta names another instance": (file(IDENTITY, instance="1.2.3.5"), "meta-mismatch"),
     "unknown transfer syntax": (file(IDENTITY, "1.2.3.4.5"), "transfer-syntax"),
     "JPIP: pixels elsewhere": (file(IDENTITY, "1.2.840.10008.1.2.4.94"), "transfer-syntax"),
     "no transfer syntax": (bytes(128) + b"DICM" + element(0x00020002, "UI", make.uid(make.CT)) + IDENTITY, "meta"),

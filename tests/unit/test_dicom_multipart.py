@@ -100,6 +100,15 @@ def test_malformed(body: bytes, step: int) -> None:
         read(body, step)
 
 
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_folded_headers(step: int) -> None:
+    body = b"--BoundarY\r\nContent-Type: a/b;\r\n\tc=d;\r\n e=f\r\nX: 1\r\n\r\none\r\n--BoundarY--"
+    assert read(body, step) == [({"content-type": "a/b;\tc=d; e=f", "x": "1"}, b"one")]
+    assert parameters("a/b;\tc=d; e=f") == ("a/b", {"c": "d", "e": "f"})
+    with pytest.raises(Malformed):
+        read(b"--BoundarY\r\n\tc=d\r\n\r\none\r\n--BoundarY--", step)
+
+
 def test_bounds() -> None:
     with pytest.raises(TooLarge, match="too many parts"):
         read(written([b"x"] * 3), 7, max_parts=2)

@@ -239,3 +239,12 @@ def test_a_patient_without_an_id_has_one_for_the_study() -> None:
     assert one.patient.local == Identifier(unidentified("1.2.3"), RULES.authority, RULES.namespace)
     assert one.patient.local.value != two.patient.local.value
     assert one.patient.name.family == "Unknown"
+
+
+@pytest.mark.parametrize("value", ["X\\1", "X\\2", "X\\", "\\X", "X\\X"])
+def test_several_patient_ids_are_none(value: str) -> None:
+    """VM is 1 (PS3.6): the first of several values would be somebody else's."""
+    made = build("1.2.3", [_instance(_header(PatientID=value), {})], RULES)
+    assert made is not None
+    assert made.patient.local == Identifier(unidentified("1.2.3"), RULES.authority, RULES.namespace)
+    assert all("X" not in other.value for other in made.patient.others)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from crosslight.standards.hl7.ack import Ack, ack_for, parse_ack, render_ack
 from crosslight.standards.hl7.adt import Adt, Header, feed_message, header_of, parse_adt, render_adt
 from crosslight.standards.hl7.framing import Framer, frame
-from crosslight.standards.hl7.message import escape, parse_message
+from crosslight.standards.hl7.message import escape, parse_header, parse_message
 from crosslight.standards.ids import NHS_NUMBER_OID, Identifier
 from crosslight.standards.problem import Invalid, Malformed, NotFound, StorageError, TooLarge, Unsupported
 from crosslight.standards.study import Patient, PersonName
@@ -56,6 +56,66 @@ def test_character_sets_that_are_not_what_they_say() -> None:
         parse_message(f"{MSH}||||||UNICODE UTF-8\rPID|||é\r".encode("latin-1"))
     with pytest.raises(Unsupported):
         parse_message(f"{MSH}||||||KLINGON\rPID|||e\r".encode())
+
+
+@pytest.mark.parametrize(
+    ("codec", "spelling"),
+    [
+        *[("latin-1", s) for s in ("ISO-8859-1", "ISO8859-1", "ISO 8859/1", "iso_8859-1", "8859-1", "LATIN1", "ISO IR100")],
+        *[("utf-8", s) for s in ("UTF8", "utf-8", "UNICODE UTF-8", "UNICODE_UTF-8", "Unicode", "UTF-8~8859/1")],
+        *[("cp1252", s) for s in ("WINDOWS-1252", "windows 1252", "CP1252")],
+        *[("iso8859-15", s) for s in ("ISO-8859-15", "8859/15")],
+        *[("cp1250", s) for s in ("WINDOWS-1250", "CP-1250")],
+    ],
+)
+def test_character_sets_under_their_common_spellings(codec: str, spelling: str) -> None:
+    data = f"{MSH}||||||{spelling}\rPID|||A1^^^&1.2.3&ISO||Müller^X\r".encode(codec)
+    assert parse_adt(data).name.pn == "Müller^X"
+
+
+@pytest.mark.parametrize(
+    ("marks", "pid", "name", "read"),
+    [
+        ("^~\\&", "A1^^^LOC&1.2.3&ISO", "D\\T\\X^Ann", "D&X^Ann"),
+        ("^~&", "A1^^^LOC&1.2.3&ISO", "D\\T\\X^Ann", "D T X^Ann"),  # no escape character: as it stands, but for PN's own signs
+        ("^~\\", "A1", "D\\F\\&X^Ann", "D|&X^Ann"),
+        ("^~", "A1", "D&X^Ann", "D&X^Ann"),
+        ("^", "A1", "D~X^Ann", "D~X^Ann"),
+        ("^~\\&#", "A1^^^LOC&1.2.3&ISO", "D\\T\\X^Ann", "D&X^Ann"),
+    ],
+)
+def test_separators_that_are_left_out_separate_nothing(marks: str, pid: str, name: str, read: str) -> None:
+    data = message(f"PID|||{pid}||{name}", msh=MSH.replace("^~\\&", marks))
+    adt = parse_adt(data, default_authority="1.2.3")
+    assert (adt.identifiers[0].value, adt.identifiers[0].authority) == ("A1", "1.2.3")
+    assert adt.name.pn == read
+
+
+@pytest.mark.parametrize("marks", ["", "^^\\&", "PAS", "^~~&"])
+def test_separators_that_cannot_be_told_apart_are_refused_for_good(marks: str) -> None:
+    data = MSH.replace("^~\\&", marks).encode()
+    with pytest.raises(Malformed) as refused:
+        parse_message(data)
+    assert refused.value.where == "MSH-2"
+    assert not ack_for(refused.value, "c1").temporary
+
+
+@pytest.mark.parametrize(
+    ("data", "condition"),
+    [
+        (f"{MSH}||||||KLINGON\rPID|||A1\r".encode(), "103"),
+        (f"{MSH}||||||UNICODE UTF-8\rPID|||A1||MÜLLER\r".encode("latin-1"), "102"),
+        (MSH.encode() + b"\rZZZ" * 2000, "102"),
+        (MSH.replace("^~\\&", "^^\\&").encode(), "102"),
+    ],
+)
+def test_the_header_is_read_whatever_is_wrong_after_it(data: bytes, condition: str) -> None:
+    header = header_of(parse_header(data))
+    assert (header.control_id, header.processing_id, header.version) == ("c1", "P", "2.3.1")
+    assert (header.sending_application, header.receiving_facility) == ("A", "G")
+    with pytest.raises((Malformed, Unsupported)) as refused:
+        parse_message(data)
+    assert ack_for(refused.value, "c1").condition == condition
 
 
 def test_other_delimiters_and_escapes() -> None:

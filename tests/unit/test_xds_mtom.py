@@ -91,6 +91,13 @@ def test_broken_multipart_is_malformed(head: str, data: bytes) -> None:
         parse_related(head, data)
 
 
+@pytest.mark.parametrize("fold", ["\r\n\t", "\r\n ", "\r\n \t "])
+def test_a_folded_head(fold: str) -> None:
+    """As SAAJ writes a Content-Type of more than 76 characters (RFC 5322 2.2.3)."""
+    head = f'Content-Type: application/xop+xml; charset=UTF-8;{fold}type="application/soap+xml"\r\nContent-ID:{fold}<r@x>'
+    assert parse_related(HEAD, b"--b\r\n" + head.encode() + b"\r\n\r\n<r/>\r\n--b--")[0] == b"<r/>"
+
+
 def test_too_many_parts() -> None:
     with pytest.raises(TooLarge):
         parse_related(HEAD, ROOT + b"--b\r\nContent-ID: <1>\r\n\r\n\r\n" * 5 + b"--b--", max_parts=3)

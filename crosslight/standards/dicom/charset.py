@@ -13,8 +13,20 @@ _SINGLE = {  # PS3.3 Table C.12-2 and C.12-3: defined term without its prefix ->
     "126": "iso8859_7", "127": "iso8859_6", "138": "iso8859_8", "144": "iso8859_5", "148": "iso8859_9", "166": "iso8859_11",
     "203": "iso8859_15",
 }  # fmt: skip
-_WHOLE = {"ISO_IR 192": "utf-8", "GB18030": "gb18030", "GBK": "gbk"}  # Table C.12-5: no code extensions
-_MULTI = {"ISO 2022 IR 87": "G0", "ISO 2022 IR 159": "G0", "ISO 2022 IR 149": "euc_kr", "ISO 2022 IR 58": "gb2312"}
+#: Multi-byte sets with code extensions (Table C.12-4) -> codec of the octets above 127; G0 sets have none of their own.
+_MULTI = {"87": "shift_jis", "159": "shift_jis", "149": "euc_kr", "58": "gb2312"}
+#: Sets without code extensions (Table C.12-5), and names that DICOM does not have but whose meaning is not in doubt; spaces,
+#: hyphens and underscores taken out.
+_WHOLE = {
+    "ISOIR192": "utf-8", "GB18030": "gb18030", "GBK": "gbk", "ISO2022GBK": "gbk", "ISO2022GB18030": "gb18030",
+    "UTF8": "utf-8", "UNICODEUTF8": "utf-8", "ISO10646": "utf-8",
+    "GB2312": "gb2312", "ISO202258": "gb2312", "EUCCN": "gb2312", "GB231280": "gb2312",
+    "EUCKR": "euc_kr", "KSX1001": "euc_kr", "KSC5601": "euc_kr", "SHIFTJIS": "shift_jis", "SJIS": "shift_jis",
+    "EUCJP": "euc_jp", "BIG5": "big5", "ASCII": "ascii", "USASCII": "ascii", "TIS620": "iso8859_11", "KOI8R": "koi8_r",
+    **{f"LATIN{n}": f"iso8859_{part}" for n, part in ((1, 1), (2, 2), (3, 3), (4, 4), (5, 9), (9, 15))},
+    **{f"ISO8859{n}": f"iso8859_{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 15)},
+    **{f"{name}{n}": f"cp{n}" for name in ("WINDOWS", "CP") for n in range(1250, 1259)},
+}  # fmt: skip
 
 _ESCAPES = {  # PS3.3 Table C.12-3, C.12-4: sequence -> codec
     b"\x1b(B": "ascii", b"\x1b(J": "shift_jis", b"\x1b)I": "shift_jis", b"\x1b-A": "latin_1", b"\x1b-B": "iso8859_2",
@@ -28,22 +40,32 @@ _SHIFTED = frozenset({"iso2022_jp", "iso2022_jp_2"})  # two bytes of G0: no deli
 
 Charset = tuple[str, bool]  # codec of the first value, and whether code extensions are in use
 DEFAULT: Charset = ("ascii", False)
+#: Codecs under which octets above 127 are read by guessing: a set that is not known, and none at all.
+UNSURE = frozenset({"ascii", "unknown"})
 
 
 @lru_cache(maxsize=256)
 def charset(terms: tuple[str, ...]) -> Charset:
-    """How to read text under the values of (0008,0005)."""
-    first = terms[0].strip().upper().replace("_", " ") if terms else ""
-    extended = len(terms) > 1 or first.startswith("ISO 2022")
-    whole = {key.replace("_", " "): codec for key, codec in _WHOLE.items()} | {"ISO 2022 GBK": "gbk", "ISO 2022 58": "gb2312"}
-    if first in whole:
-        return whole[first], False
-    if first in _MULTI:
-        return (_MULTI[first] if _MULTI[first] != "G0" else "shift_jis"), True
-    number = re.fullmatch(r"ISO (?:2022 )?IR ?([0-9]+)", first)
+    """How to read text under the values of (0008,0005). Spaces, hyphens and underscores are taken alike."""
+    first = re.sub(r"[\s_-]+", "", terms[0]).upper() if terms else ""
+    extended = len(terms) > 1 or first.startswith("ISO2022")
+    if first in _WHOLE:
+        return _WHOLE[first], False
+    number = re.fullmatch(r"ISO(?:2022)?(?:IR)?([0-9]+)", first)
     if number and number.group(1) in _SINGLE:
         return _SINGLE[number.group(1)], extended
+    if number and number.group(1) in _MULTI:
+        return _MULTI[number.group(1)], True
     return ("ascii" if not first else "unknown"), extended
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether ``data`` is UTF-8, which other text above 127 hardly ever is."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def decode(data: bytes, how: Charset, *, delimiters: bytes = b"\\") -> str:
@@ -65,11 +87,8 @@ def decode(data: bytes, how: Charset, *, delimiters: bytes = b"\\") -> str:
 
 
 def _plain(data: bytes, codec: str) -> str:
-    if codec in ("unknown", "ascii"):
-        try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError:
-            return data.decode("latin_1")
+    if codec in UNSURE:
+        return data.decode("utf-8" if is_utf8(data) else "latin_1")
     return data.decode(codec, "replace")
 
 

@@ -74,8 +74,8 @@ def native_layout(values: dict[str, Any], *, offset: int, length: int) -> FrameL
         Malformed: when the attributes ask for more bytes than there are.
     """
     rows, columns, bits = (whole_number(str(values.get(name) or 0), 0) for name in ("Rows", "Columns", "BitsAllocated"))
-    samples, frames = (whole_number(str(values.get(name) or 1)) for name in ("SamplesPerPixel", "NumberOfFrames"))
-    frames = max(1, frames)
+    samples = whole_number(str(values.get("SamplesPerPixel") or 1))
+    frames = max(1, whole_number(str(values.get("NumberOfFrames") or 1), 1))  # a number that is none: one, as at the gate
     frame_bits = rows * columns * samples * bits
     if values.get("PhotometricInterpretation") == "YBR_FULL_422":  # two samples of colour for two pixels (C.7.6.3.1.2)
         frame_bits = rows * columns * 2 * bits
@@ -134,7 +134,7 @@ def _fragments(source: BinaryIO, at: int) -> tuple[list[Span], list[int]]:
     while True:
         source.seek(at)
         header = source.read(8)
-        if header[:4] == _SEQUENCE_DELIMITER:
+        if header[:4] == _SEQUENCE_DELIMITER or (not header and not first):  # or the file ends there: noted when it came in
             return spans, offsets
         if len(header) < 8 or header[:4] != _ITEM:
             raise Malformed("Encapsulated Pixel Data is cut off.", why="PS3.5 A.4.")
@@ -151,7 +151,14 @@ def _fragments(source: BinaryIO, at: int) -> tuple[list[Span], list[int]]:
 
 
 def _group(source: BinaryIO, fragments: Sequence[Span], offsets: Sequence[int], frames: int) -> tuple[tuple[Span, ...], ...]:
-    """Fragments of each frame (PS3.5 A.4): by the offset table, one for one, or by the marker that ends a code stream."""
+    """Fragments of each frame (PS3.5 A.4): by the offset table, one for one, or by the marker that ends a code stream.
+
+    Fragments without content behind those of the last frame are none.
+    """
+    used = len(fragments)
+    while used > frames and not fragments[used - 1][1]:
+        used -= 1
+    fragments = fragments[:used]
     if not fragments:
         raise Malformed("Encapsulated Pixel Data is empty.", why="PS3.5 A.4.")
     if frames == 1:

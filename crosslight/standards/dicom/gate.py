@@ -10,27 +10,22 @@ import struct
 from dataclasses import replace
 
 from crosslight.standards.dicom.limits import LIMITS, Limits
-from crosslight.standards.dicom.vr import LONG_VRS, PIXEL_DATA, SHORT_VRS
-from crosslight.standards.dicom.walk import (
+from crosslight.standards.dicom.syntaxes import (
     DEFLATED_LE,
     ENCAPSULATED,
     EXPLICIT_BE,
     EXPLICIT_LE,
     IMPLICIT_LE,
     TRANSFER_SYNTAXES,
-    Buffer,
-    Element,
-    Item,
-    Parsed,
-    Reason,
-    Refused,
-    walk,
 )
+from crosslight.standards.dicom.verdict import Note, Reason, Refused
+from crosslight.standards.dicom.vr import LONG_VRS, PIXEL_DATA, SHORT_VRS
+from crosslight.standards.dicom.walk import Aside, Buffer, Element, Item, Parsed, walk
 from crosslight.standards.ids import is_uid
 
 __all__ = [
-    "DEFLATED_LE", "ENCAPSULATED", "EXPLICIT_BE", "EXPLICIT_LE", "IMPLICIT_LE", "LIMITS", "TRANSFER_SYNTAXES", "Buffer",
-    "Element", "Item", "Limits", "Parsed", "Reason", "Refused", "check", "examine", "has_tiff_preamble", "meta_text",
+    "DEFLATED_LE", "ENCAPSULATED", "EXPLICIT_BE", "EXPLICIT_LE", "IMPLICIT_LE", "LIMITS", "TRANSFER_SYNTAXES", "Aside", "Buffer",
+    "Element", "Item", "Limits", "Note", "Parsed", "Reason", "Refused", "check", "examine", "has_tiff_preamble", "meta_text",
     "missing_head", "native_pixel_bytes", "pixel_span", "read_meta", "walk",
 ]  # fmt: skip
 
@@ -97,8 +92,7 @@ def examine(data: Buffer, *, limits: Limits = LIMITS) -> Parsed:
     meta, offset = read_meta(data)
     walked = walk(data, meta_text(meta, META_TRANSFER_SYNTAX), offset=offset, limits=limits)
     parsed = replace(walked, tiff_preamble=has_tiff_preamble(data), meta=meta)
-    check(parsed)
-    return parsed
+    return replace(parsed, notes=parsed.notes | check(parsed))
 
 
 _REQUIRED = {
@@ -109,8 +103,10 @@ _REQUIRED = {
 }
 
 
-def check(parsed: Parsed) -> None:
-    """The rules on content: UIDs, agreement with the meta, enough pixel data.
+def check(parsed: Parsed) -> set[Note]:
+    """The rules on content: UIDs, enough pixel data; what was noted.
+
+    File meta that names another instance is no reason to refuse: the data set says what it is (PS3.10 7.1).
 
     Raises:
         Refused: naming the element.
@@ -120,27 +116,34 @@ def check(parsed: Parsed) -> None:
         if not is_uid(text):
             what = f"{name} is not a UID." if text else f"There is no {name}."
             raise Refused("uid", what, why="PS3.5 9.1: digits and dots, at most 64.", where=f"{tag:08X}")
+    notes = _check_pixels(parsed)
     for tag, of in ((META_SOP_CLASS, 0x00080016), (META_SOP_INSTANCE, 0x00080018)):
         said = meta_text(parsed.meta, tag)
         if said and said != parsed.text(of):
-            raise Refused("meta-mismatch", f"File meta and data set disagree on the {_REQUIRED[of]}.", why="PS3.10 7.1.")
-    _check_pixels(parsed)
+            notes.add("meta")
+    return notes
 
 
-def _check_pixels(parsed: Parsed) -> None:
+def _check_pixels(parsed: Parsed) -> set[Note]:
     found = parsed.by_tag.get(PIXEL_DATA)
     if found is None:
-        return
+        return set()
+    if found[4] is None and not found[3]:
+        return {"empty-pixels"}
     if parsed.transfer_syntax_uid in ENCAPSULATED:
-        if found[4] is None and found[3]:
+        if found[4] is None:
             raise Refused("pixel-data", "Pixel data is not encapsulated as its transfer syntax says.", why="PS3.5 A.4.")
-        return
+        if 0 <= parsed.open_fragments < max(1, parsed.number(0x00280008, 1)):
+            why = "PS3.5 A.4: no delimiter, and fewer fragments than frames: the object was cut off."
+            raise Refused("truncated", "The pixel data is never closed.", why=why, where="7FE00010")
+        return set()
     expected = native_pixel_bytes(parsed)
     if found[3] < expected:
         raise Refused(
             "pixel-data", "There is less pixel data than rows, columns and frames ask for.",
             why=f"{found[3]} of {expected} bytes.", where="7FE00010",
         )  # fmt: skip
+    return set()
 
 
 def native_pixel_bytes(parsed: Parsed) -> int:

@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from crosslight.standards.dicom.gate import Parsed
-from crosslight.standards.dicom.metadata import attributes_of
+from crosslight.standards.dicom.gate import Note, Parsed
+from crosslight.standards.dicom.metadata import attributes_and_notes
 from crosslight.standards.study import Coded
 
 Attributes = dict[str, Any]
@@ -38,6 +38,7 @@ INSTANCE_TAGS = (
     "00200013", "00280002", "00280004", "00280008", "00280010", "00280011", "00280100",
 )  # fmt: skip
 
+PATIENT_ID = "00100020"
 KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
 MANIFEST_TITLE = "113030"
 #: Document titles of rejection notes (IHE RAD TF-3 4.66, PS3.16 CID 7011): code -> meaning.
@@ -66,6 +67,7 @@ class Header:
     study: Attributes
     series: Attributes
     metadata: bytes  # the whole DICOM JSON object
+    notes: frozenset[Note] = frozenset()  # what was tolerated
 
     @property
     def is_manifest(self) -> bool:
@@ -81,7 +83,8 @@ class Header:
 
 def read(parsed: Parsed) -> Header:
     """The header of a walked and checked object."""
-    return from_attributes(attributes_of(parsed), parsed.transfer_syntax_uid)
+    attributes, notes = attributes_and_notes(parsed)
+    return from_attributes(attributes, parsed.transfer_syntax_uid, parsed.notes | notes)
 
 
 def read_with_pydicom(data: bytes, limit: int = 1 << 20) -> tuple[Attributes, str]:
@@ -102,8 +105,8 @@ def read_with_pydicom(data: bytes, limit: int = 1 << 20) -> tuple[Attributes, st
     return {tag: body for tag, body in found.items() if not tag.endswith("0000")}, syntax
 
 
-def from_attributes(attributes: Mapping[str, Any], transfer_syntax_uid: str) -> Header:
-    """The header from an object's attributes in DICOM JSON."""
+def from_attributes(attributes: Mapping[str, Any], transfer_syntax_uid: str, notes: frozenset[Note] = frozenset()) -> Header:
+    """The header from an object's attributes in DICOM JSON, and what was noted while they were read."""
     sop_class = first_text(attributes, "00080016")
     title: Coded | None = None
     references: tuple[tuple[str, str, str], ...] = ()
@@ -124,6 +127,7 @@ def from_attributes(attributes: Mapping[str, Any], transfer_syntax_uid: str) -> 
         study=pick(attributes, STUDY_TAGS),
         series=pick(attributes, SERIES_TAGS),
         metadata=orjson.dumps(attributes),
+        notes=notes | ({"patient-id"} if len(values(attributes, PATIENT_ID)) > 1 else set()),
     )
 
 
@@ -154,6 +158,11 @@ def first_text(attributes: Mapping[str, Any], tag: str) -> str:
         groups = "=".join(str(value.get(g, "")) for g in ("Alphabetic", "Ideographic", "Phonetic"))
         return groups.rstrip("=")
     return str(value)
+
+
+def patient_id(attributes: Mapping[str, Any]) -> str:
+    """Patient ID (0010,0020); '' when it has several values (VM is 1): the first of them is somebody else's."""
+    return first_text(attributes, PATIENT_ID) if len(values(attributes, PATIENT_ID)) < 2 else ""
 
 
 def coded(item: Mapping[str, Any]) -> Coded:

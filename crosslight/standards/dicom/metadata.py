@@ -4,6 +4,9 @@ Text is decoded from its Specific Character Set; the object's own (0008,0005) be
 Left out altogether: group lengths, pixel data, binary values over :data:`MAX_INLINE_BYTES` and other values over
 :data:`MAX_VALUE_BYTES` (an attribute without value would say that it is empty). A value that cannot be read as its VR is
 given as text where Annex F allows, else left out: reading for the index never fails an ingest.
+
+Large sequences that the walk let go become JSON item by item, so that memory follows the JSON, not the number of elements;
+beyond :data:`MAX_LARGE_BYTES` of JSON in one object they are left out.
 """
 
 from __future__ import annotations
@@ -14,12 +17,15 @@ from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
-from crosslight.standards.dicom.charset import DEFAULT, Charset, charset, decode
-from crosslight.standards.dicom.gate import Element, Item, Parsed
+import orjson
+
+from crosslight.standards.dicom.charset import DEFAULT, UNSURE, Charset, charset, decode, is_utf8
+from crosslight.standards.dicom.gate import Aside, Element, Item, Note, Parsed
 from crosslight.standards.dicom.vr import BINARY, NUMERIC, dictionary_vr, settled_vr
 
 MAX_INLINE_BYTES = 1024
 MAX_VALUE_BYTES = 65536
+MAX_LARGE_BYTES = 128 << 20
 _CHARSET = 0x00080005
 _PN_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")  # PS3.18 F.2.2
 _UTF8 = {"vr": "CS", "Value": ["ISO_IR 192"]}
@@ -27,16 +33,28 @@ _UTF8 = {"vr": "CS", "Value": ["ISO_IR 192"]}
 
 def attributes_of(parsed: Parsed) -> dict[str, Any]:
     """The attributes of a walked object in DICOM JSON."""
-    signed = parsed.number(0x00280103) == 1
-    return _Reader(parsed.data, little=parsed.little, signed=signed).item(parsed.elements, DEFAULT)
+    return attributes_and_notes(parsed)[0]
+
+
+def attributes_and_notes(parsed: Parsed) -> tuple[dict[str, Any], set[Note]]:
+    """The attributes of a walked object in DICOM JSON, and what was noted in its text.
+
+    A large sequence is an :class:`orjson.Fragment`, which only ``orjson.dumps`` understands; none that the index is made of is.
+    """
+    reader = _Reader(parsed)
+    return reader.item(parsed.elements, DEFAULT), reader.notes
 
 
 class _Reader:
     """Reads values at offsets of one buffer."""
 
-    def __init__(self, data: Any, *, little: bool, signed: bool) -> None:
-        self.data, self.signed = data, signed
-        self.order = "<" if little else ">"
+    def __init__(self, parsed: Parsed) -> None:
+        self.parsed = parsed
+        self.data: Any = parsed.data
+        self.signed = parsed.number(0x00280103) == 1
+        self.order = "<" if parsed.little else ">"
+        self.large_left = MAX_LARGE_BYTES
+        self.notes: set[Note] = set()
 
     def item(self, elements: Item, how: Charset) -> dict[str, Any]:
         """One data set or item; its own (0008,0005) overrides ``how`` inside it."""
@@ -51,8 +69,9 @@ class _Reader:
                 continue
             if items is not None:
                 if vr == "SQ" or vr == "UN":
-                    found = [self.item(inner, how) for inner in items]
-                    out[f"{tag:08X}"] = {"vr": "SQ", "Value": found} if found else {"vr": "SQ"}
+                    found = self._large(items, how) if isinstance(items, Aside) else [self.item(one, how) for one in items]
+                    if found is not None:
+                        out[f"{tag:08X}"] = {"vr": "SQ", "Value": found} if found else {"vr": "SQ"}
                 continue
             if tag & 0xFFFF == 0 or tag >> 4 == 0x7FE0001 or tag >> 4 == 0x7FE0000:
                 continue
@@ -60,6 +79,18 @@ class _Reader:
             if body is not None:
                 out[f"{tag:08X}"] = body
         return out
+
+    def _large(self, items: Aside, how: Charset) -> orjson.Fragment | None:
+        """The items of a sequence that was let go; None where there is no room for them."""
+        made = bytearray(b"[")
+        for item in self.parsed.items_of(items):
+            made += orjson.dumps(self.item(item, how))
+            made += b","
+            if len(made) > self.large_left:
+                return None
+        made[-1:] = b"]"
+        self.large_left -= len(made)
+        return orjson.Fragment(bytes(made))
 
     def _attribute(self, element: Element, how: Charset) -> dict[str, Any] | None:
         tag, vr, offset, length, _ = element
@@ -81,6 +112,8 @@ class _Reader:
         if convert is None:
             return None
         values = convert(raw, how)
+        if not raw.isascii() and not tag & 0x10000 and doubtful(raw, how, values):
+            self.notes.add("text")
         return {"vr": vr, "Value": values} if values else {"vr": vr}
 
     def _numbers(self, vr: str, raw: bytes) -> dict[str, Any] | None:
@@ -98,6 +131,13 @@ class _Reader:
         numbers = struct.unpack(f"{self.order}{count * 2}H", raw[: count * 4])
         pairs = [f"{numbers[i]:04X}{numbers[i + 1]:04X}" for i in range(0, len(numbers), 2)]
         return {"vr": "AT", "Value": pairs} if pairs else {"vr": "AT"}
+
+
+def doubtful(raw: bytes, how: Charset, values: list[Any]) -> bool:
+    """Whether text with octets above 127 may read wrongly: of a set that is not known, or not the one that is said."""
+    if how[0] in UNSURE:
+        return how[0] == "unknown" or not is_utf8(raw)
+    return any("\ufffd" in text for value in values for text in (value.values() if isinstance(value, dict) else [str(value)]))
 
 
 def _not_finite(value: float) -> str:
@@ -128,6 +168,16 @@ def _code(raw: bytes, how: Charset) -> list[Any]:
 
 def _text(raw: bytes, how: Charset) -> list[Any]:
     return _listed(decode(raw, how))
+
+
+def _trimmed(raw: bytes, how: Charset) -> list[Any]:
+    """LO, SH: leading spaces say nothing either (PS3.5 6.2)."""
+    text = decode(raw, how)
+    if "\\" not in text:
+        text = text.strip(" \0")
+        return [text] if text else []
+    values = [value.strip(" \0") or None for value in text.split("\\")]
+    return values if any(v is not None for v in values) else []
 
 
 def _one_text(raw: bytes, how: Charset) -> list[Any]:
@@ -174,6 +224,6 @@ def _integer(text: str) -> int | str | None:
 
 _TEXT: dict[str, Callable[[bytes, Charset], list[Any]]] = {
     "AE": _code, "AS": _code, "CS": _code, "DA": _code, "TM": _code, "DT": _code, "UI": _code, "UR": _ascii,
-    "LO": _text, "SH": _text, "UC": _text, "LT": _one_text, "ST": _one_text, "UT": _one_text,
+    "LO": _trimmed, "SH": _trimmed, "UC": _text, "LT": _one_text, "ST": _one_text, "UT": _one_text,
     "PN": _names, "DS": _reals, "IS": _integers,
 }  # fmt: skip

@@ -18,6 +18,7 @@ from crosslight.standards.problem import Invalid, Malformed, TooLarge
 MAX_BOUNDARY = 70  # RFC 2046 5.1.1
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]\Z")
 _HEADER_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_FOLD = re.compile(rb"\r\n(?=[ \t])")  # a header that goes on in the next line (RFC 5322 2.2.3)
 _END_OF_HEADERS = b"\r\n\r\n"
 
 
@@ -276,7 +277,7 @@ class RelatedReader:
 
     def _parse(self, block: bytes) -> dict[str, str]:
         headers: dict[str, str] = {}
-        for line in block.split(b"\r\n") if block else ():
+        for line in _FOLD.sub(b"", block).split(b"\r\n") if block else ():
             name, colon, value = line.partition(b":")
             if not colon or not _HEADER_NAME.match(name) or b"\n" in line or b"\r" in value or b"\0" in value:
                 raise Malformed("A part header is not one.", why="RFC 5322 2.2.", where=f"part {self._index + 1}")

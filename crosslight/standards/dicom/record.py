@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from crosslight.standards.dicom.header import Attributes, coded, first_text, items, values
+from crosslight.standards.dicom.header import Attributes, coded, first_text, items, patient_id, values
 from crosslight.standards.dicom.rules import RecordRules
 from crosslight.standards.ids import Identifier, is_uid, national_number
 from crosslight.standards.study import Coded, Patient, PersonName, SeriesRecord, StudyRecord, StudyTime
@@ -129,11 +129,11 @@ def issuer_of(item: Attributes, rules: RecordRules) -> tuple[str, str]:
 
 def claims_of(study: Attributes, rules: RecordRules) -> list[Claim]:
     """Every number of the patient that a set of study attributes gives, the Patient ID itself first."""
-    main = first_text(study, "00100020")
+    main = patient_id(study)
     oid, name = issuer_of(study, rules)
     claims = [Claim(main, oid, name)] if main else []
     for item in items(study, "00101002"):
-        if first_text(item, "00100022") in ("", "TEXT") and (value := first_text(item, "00100020")):
+        if first_text(item, "00100022") in ("", "TEXT") and (value := patient_id(item)):
             claims.append(Claim(value, *issuer_of(item, rules)))
     if main and not oid and not name and rules.bare_patient_id:
         claims.append(Claim(main, rules.bare_patient_id, ""))

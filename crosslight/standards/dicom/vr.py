@@ -13,6 +13,9 @@ SHORT_VRS = frozenset({
     b"TM", b"UI", b"UL", b"US",
 })  # fmt: skip
 
+#: A coded VR as text; one object each, since a large object has millions.
+VR_TEXT = {coded: coded.decode("ascii") for coded in LONG_VRS | SHORT_VRS}
+
 #: struct code and size of the fixed-length numeric VRs
 NUMERIC = {
     "FL": ("f", 4), "FD": ("d", 8), "SL": ("i", 4), "SS": ("h", 2), "UL": ("I", 4), "US": ("H", 2), "SV": ("q", 8),
@@ -21,6 +24,11 @@ NUMERIC = {
 BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 
 PIXEL_DATA = 0x7FE00010
+#: Sequences that the index is made of (``header.py``): always in memory, whatever else an object holds.
+INDEX_SEQUENCES = frozenset({
+    0x00080051, 0x00080096, 0x00081032, 0x0008103F, 0x00100024, 0x00100026, 0x00101002, 0x00321064, 0x00400275, 0x0040A043,
+    0x0040A375,
+})  # fmt: skip
 FLOAT_PIXEL_DATA = 0x7FE00008
 DOUBLE_PIXEL_DATA = 0x7FE00009
 

@@ -3,57 +3,53 @@
 :func:`walk` returns a :class:`Parsed` tree of offsets, or raises :class:`Refused` with a reason. Nothing is decoded and no pixel
 is touched. What passes has a transfer syntax on the list, every length inside the data, and bounded depth and counts. The rules
 on content are in ``gate.py``.
+
+Memory is bounded apart from work: of an object with very many elements the large sequences are walked and let go
+(:class:`Aside`), and walked again, an item at a time, by whoever reads them (:meth:`Parsed.items_of`).
+
+What departs from the standard without making the content doubtful is read and noted (``verdict.py``).
 """
 
 from __future__ import annotations
 
+import re
 import struct
-import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from mmap import mmap
-from typing import Literal, NoReturn
+from typing import NamedTuple, NoReturn
 
+from crosslight.standards.dicom.deflate import inflate
 from crosslight.standards.dicom.limits import LIMITS, Limits
-from crosslight.standards.dicom.vr import LONG_VRS, PIXEL_DATA, SHORT_VRS, dictionary_vr
-from crosslight.standards.problem import Malformed
+from crosslight.standards.dicom.syntaxes import DEFLATED_LE, ENCAPSULATED, EXPLICIT_BE, IMPLICIT_LE, TRANSFER_SYNTAXES
+from crosslight.standards.dicom.verdict import Note, Refused
+from crosslight.standards.dicom.vr import INDEX_SEQUENCES, LONG_VRS, PIXEL_DATA, SHORT_VRS, VR_TEXT, dictionary_vr
 from crosslight.standards.study import whole_number
 
 Buffer = bytes | bytearray | memoryview | mmap
 #: (tag, VR, offset of the value, length of the value, items). VR is as coded, or the dictionary's in implicit encoding.
 #: ``items`` is None for all but sequences; for encapsulated pixel data it is [] and the length covers the fragments.
-Element = tuple[int, str, int, int, "list[Item] | None"]
+Element = tuple[int, str, int, int, "list[Item] | Aside | None"]
 Item = list[Element]
 
-Reason = Literal[
-    "not-dicom", "meta", "transfer-syntax", "truncated", "length", "delimiter", "vr", "depth", "elements", "items", "order",
-    "uid", "meta-mismatch", "bomb", "pixel-data", "size", "unreadable", "sop-class", "conflict",
-]  # fmt: skip
 
-IMPLICIT_LE = "1.2.840.10008.1.2"
-EXPLICIT_LE = "1.2.840.10008.1.2.1"
-DEFLATED_LE = "1.2.840.10008.1.2.1.99"
-EXPLICIT_BE = "1.2.840.10008.1.2.2"
-ENCAPSULATED_UNCOMPRESSED = "1.2.840.10008.1.2.1.98"
-_MPEG = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (100, 101, 102, 103, 104, 105, 106))
-#: Encapsulated transfer syntaxes of PS3.6 Table A-1 whose pixel data is in the object itself.
-ENCAPSULATED = frozenset({
-    ENCAPSULATED_UNCOMPRESSED, "1.2.840.10008.1.2.5",
-    *(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91, 92, 93, 107, 108, 110, 111, 112, 201, 202, 203)),
-    *_MPEG, *(f"{uid}.1" for uid in _MPEG),
-})  # fmt: skip
-NATIVE = frozenset({IMPLICIT_LE, EXPLICIT_LE, EXPLICIT_BE, DEFLATED_LE})
-TRANSFER_SYNTAXES = NATIVE | ENCAPSULATED
+class Aside(NamedTuple):
+    """The items of a sequence that was walked and let go: where they are, and how they are coded."""
+
+    start: int
+    end: int  # of a sequence of undefined length: of what holds it
+    implicit: bool
+    undefined: bool
+
 
 UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-
-
-class Refused(Malformed):
-    """An object that the gate does not let in; ``reason`` is a word of :data:`Reason` for counters and quarantine."""
-
-    def __init__(self, reason: Reason, what: str, *, why: str = "", where: str = "") -> None:
-        super().__init__(what, why=why, where=where)
-        self.reason: Reason = reason
+#: What may follow a data set and is none of it: padding, line ends, delimiters that close nothing.
+_TAIL = re.compile(rb"(?:[\0\r\n ]++|(?:\xfe\xff[\x0d\xdd]\xe0|\xff\xfe\xe0[\x0d\xdd])(?:\0{4}|\xff{4}))*+").fullmatch
+#: Group numbers with which a tail begins, read as a group: they cost a look, nothing more.
+_ODD_GROUPS = frozenset({0xFFFE, 0xFEFF, *(low | high << 8 for low in b"\0\r\n " for high in b"\0\r\n ")})
+#: What stands for a VR that the writer did not know; as old writers coded it, with a length of 16 bits.
+_NO_VR = frozenset({b"??", b"  ", b"--"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +61,26 @@ class Parsed:
     elements: Item
     by_tag: dict[int, Element]
     dataset_offset: int = 0  # in the file as received
+    dataset_end: int = 0  # in the file as received; what follows is padding
     inflated: bool = False
     tiff_preamble: bool = False
     meta: dict[int, bytes] = field(default_factory=dict)
+    notes: frozenset[Note] = frozenset()
+    open_fragments: int = -1  # of Pixel Data that no delimiter closes; -1: it is closed
+    limits: Limits = LIMITS
 
     @property
     def little(self) -> bool:
         """Whether numbers are little endian."""
         return self.transfer_syntax_uid != EXPLICIT_BE
+
+    def items_of(self, items: list[Item] | Aside) -> Iterator[Item]:
+        """The items of a sequence, one after another; those that were let go are walked again."""
+        if not isinstance(items, Aside):
+            yield from items
+            return
+        walker = _Walker(self.data, self.transfer_syntax_uid, self.limits)
+        yield from walker.each(items.start, items.end, 1, implicit=items.implicit, undefined=items.undefined)
 
     def raw(self, tag: int) -> bytes:
         """The bytes of a top-level value, b'' when absent."""
@@ -103,7 +111,10 @@ class _Walker:
         self.encapsulated = transfer_syntax_uid in ENCAPSULATED
         self.limits = limits
         self.elements_left = limits.max_elements
-        self.items_left = limits.max_items
+        self.held = 0  # elements and items in memory
+        self.letting_go = True  # whether sequences may be let go
+        self.notes: set[Note] = set()
+        self.open_fragments = -1
         order = "<" if self.little else ">"
         self.explicit_head = struct.Struct(order + "HH2sH").unpack_from
         self.implicit_head = struct.Struct(order + "HHI").unpack_from
@@ -114,138 +125,250 @@ class _Walker:
         if depth > self.limits.max_depth:
             raise Refused("depth", "Sequences are nested too deeply.", why=f"At most {self.limits.max_depth} levels.")
         try:
-            found, pos = (self._implicit if implicit else self._explicit)(pos, end, depth, open_item)
+            return (self._implicit if implicit else self._explicit)(pos, end, depth, open_item)
         except struct.error:
             raise Refused("truncated", "The data set ends inside an element.") from None
-        return found, pos
 
     def _explicit(self, pos: int, end: int, depth: int, open_item: bool) -> tuple[Item, int]:
         data, head, u32, elements = self.data, self.explicit_head, self.u32, list[Element]()
-        left = self.elements_left
-        while pos < end:
+        last, counted, bound = end - 8, 0, self._bound()
+        while pos <= last:
             group, number, coded, length = head(data, pos)
             tag = group << 16 | number
-            if group == 0xFFFE:
-                self.elements_left = left - len(elements)
-                return elements, self._end_of_item(tag, u32(data, pos + 4)[0], pos, open_item)
+            if group in _ODD_GROUPS and (after := self._end_before(tag, pos, end, depth, open_item)) >= 0:
+                self._count(len(elements) - counted)
+                return elements, after
             value = pos + 8
             if coded in LONG_VRS:
                 length = u32(data, value)[0]
                 value += 4
             elif coded not in SHORT_VRS:
-                raise Refused("vr", "An element has an unknown value representation.", why="PS3.5 6.2.", where=f"{tag:08X}")
-            items = None
+                coded, length, value = self._unknown_vr(tag, coded, length, value)
+            items: list[Item] | Aside | None = None
             if coded == b"SQ" or length == UNDEFINED or (coded == b"UN" and length and dictionary_vr(tag) == "SQ"):
-                self.elements_left = left - len(elements)
+                self._count(len(elements) - counted)
+                counted = len(elements)
                 items, length, pos = self._nested(tag, coded, value, length, end, depth)
-                left = self.elements_left + len(elements)
+                bound = counted + self._bound()
             else:
                 pos = value + length
                 if pos > end:
                     _beyond(tag)
-            elements.append((tag, coded.decode("ascii"), value, length, items))
-            if len(elements) > left:
+            elements.append((tag, VR_TEXT[coded], value, length, items))
+            if len(elements) > bound:
                 self._too_many()
-        self.elements_left = left - len(elements)
-        return elements, self._closed(pos, end, open_item)
+        self._count(len(elements) - counted)
+        return elements, self._closed(pos, end, depth, open_item)
 
     def _implicit(self, pos: int, end: int, depth: int, open_item: bool) -> tuple[Item, int]:
         data, head, elements = self.data, self.implicit_head, list[Element]()
-        left = self.elements_left
-        while pos < end:
+        last, counted, bound = end - 8, 0, self._bound()
+        while pos <= last:
             group, number, length = head(data, pos)
             tag = group << 16 | number
-            if group == 0xFFFE:
-                self.elements_left = left - len(elements)
-                return elements, self._end_of_item(tag, length, pos, open_item)
+            if group in _ODD_GROUPS and (after := self._end_before(tag, pos, end, depth, open_item)) >= 0:
+                self._count(len(elements) - counted)
+                return elements, after
             value = pos + 8
             vr = dictionary_vr(tag)
-            items = None
+            items: list[Item] | Aside | None = None
             if vr == "SQ" or length == UNDEFINED:
-                self.elements_left = left - len(elements)
+                self._count(len(elements) - counted)
+                counted = len(elements)
                 items, length, pos = self._nested(tag, b"SQ" if tag != PIXEL_DATA else b"OW", value, length, end, depth, True)
-                left = self.elements_left + len(elements)
+                bound = counted + self._bound()
                 vr = "SQ" if tag != PIXEL_DATA else vr
             else:
                 pos = value + length
                 if pos > end:
                     _beyond(tag)
             elements.append((tag, vr, value, length, items))
-            if len(elements) > left:
+            if len(elements) > bound:
                 self._too_many()
-        self.elements_left = left - len(elements)
-        return elements, self._closed(pos, end, open_item)
+        self._count(len(elements) - counted)
+        return elements, self._closed(pos, end, depth, open_item)
 
-    def _end_of_item(self, tag: int, length: int, pos: int, open_item: bool) -> int:
-        if tag != _ITEM_END or not open_item or length:
-            raise Refused("delimiter", "A delimiter stands where none belongs.", why="PS3.5 7.5.", where=f"{tag:08X}")
-        return pos + 8
+    def _bound(self) -> int:
+        return min(self.elements_left, self.limits.max_index_elements - self.held)
 
-    def _closed(self, pos: int, end: int, open_item: bool) -> int:
-        if open_item:
-            raise Refused("delimiter", "An item is never closed.", why="PS3.5 7.5.1.")
-        return pos
+    def _count(self, elements: int) -> None:
+        self.elements_left -= elements
+        self.held += elements
 
     def _too_many(self) -> NoReturn:
         raise Refused("elements", "Too many elements.", why=f"At most {self.limits.max_elements}.")
 
+    # --- ends ------------------------------------------------------------------------------------------------------
+
+    def _end_before(self, tag: int, pos: int, end: int, depth: int, open_item: bool) -> int:
+        """Where the data set or item ends that has no further element at ``pos``; -1 when an element stands there."""
+        if not depth and self._tail(pos, end):
+            return pos
+        if tag >> 16 != 0xFFFE:
+            return -1
+        if tag != _ITEM_END or not open_item:
+            raise Refused("delimiter", "A delimiter stands where none belongs.", why="PS3.5 7.5.", where=f"{tag:08X}")
+        if self.implicit_head(self.data, pos)[2]:
+            self.notes.add("delimiters")
+        return pos + 8
+
+    def _closed(self, pos: int, end: int, depth: int, open_item: bool) -> int:
+        if open_item:
+            raise Refused("delimiter", "An item is never closed.", why="PS3.5 7.5.1.")
+        if pos < end and (depth or not self._tail(pos, end)):
+            raise Refused("truncated", "The data set ends inside an element.")
+        return pos
+
+    def _tail(self, pos: int, end: int) -> bool:
+        """Whether only padding, line ends and delimiters are left of the file."""
+        if _TAIL(self.data, pos, end) is None:
+            return False
+        self.notes.add("padding")
+        return True
+
+    def _passed_over(self, tag: int, pos: int, end: int, depth: int) -> int:
+        """``pos``, or behind a delimiter there that closes once more what its length has closed."""
+        if pos + 8 > end:
+            return pos
+        group, number, length = self.implicit_head(self.data, pos)
+        if group << 16 | number != tag or length or (not depth and _TAIL(self.data, pos, end)):
+            return pos
+        self.notes.add("delimiters")
+        return pos + 8
+
+    # --- sequences -------------------------------------------------------------------------------------------------
+
+    def _unknown_vr(self, tag: int, coded: bytes, length: int, value: int) -> tuple[bytes, int, int]:
+        """(UN, length, offset of the value): new VRs have a length of 32 bits (PS3.5 7.1.2)."""
+        if coded in _NO_VR:
+            self.notes.add("vr")
+            return b"UN", length, value
+        if not (coded.isalpha() and coded.isupper()) or length:
+            raise Refused("vr", "An element has no value representation.", why="PS3.5 6.2.", where=f"{tag:08X}")
+        self.notes.add("vr")
+        return b"UN", self.u32(self.data, value)[0], value + 4
+
     def _nested(
         self, tag: int, coded: bytes, value: int, length: int, end: int, depth: int, implicit: bool = False
-    ) -> tuple[list[Item], int, int]:
+    ) -> tuple[list[Item] | Aside | None, int, int]:
         """The items of a sequence, the length of its value, and where the next element begins."""
-        if length != UNDEFINED and value + length > end:
+        undefined = length == UNDEFINED
+        if not undefined and value + length > end:
             _beyond(tag)
         if coded in (b"OB", b"OW") or (tag == PIXEL_DATA and coded == b"UN"):
             if tag != PIXEL_DATA or not self.encapsulated:
                 raise Refused("pixel-data", "Only encapsulated pixel data may have undefined length.", where=f"{tag:08X}")
-            after = self._fragments(value, end)
-            return [], after - 8 - value, after
+            length, after = self._fragments(value, end, depth)
+            return [], length, after
         if coded not in (b"SQ", b"UN"):
             raise Refused("length", "Only a sequence may have undefined length.", why="PS3.5 7.1.1.", where=f"{tag:08X}")
-        # UN of undefined length, or of a known sequence, is implicit little endian (PS3.5 6.2.2 note 2, CP-246)
-        if coded == b"UN" and not implicit and not self.little:
-            raise Refused("vr", "A sequence of unknown VR in a big endian data set.", where=f"{tag:08X}")
-        implicit = implicit or coded == b"UN"
-        stop = end if length == UNDEFINED else value + length
-        items, after = self._items(value, stop, depth, implicit=implicit, open_sequence=length == UNDEFINED)
-        return items, (after - 8 if length == UNDEFINED else after) - value, after
+        stop = end if undefined else value + length
+        letting_go = self.letting_go
+        self.letting_go = letting_go and (depth > 0 or tag not in INDEX_SEQUENCES)
+        items: list[Item] | Aside | None
+        if coded == b"UN":
+            items, after = self._of_unknown_vr(tag, value, stop, depth, undefined)
+        else:
+            items, after = self._items(value, stop, depth, implicit=implicit, undefined=undefined)
+        self.letting_go = letting_go
+        if undefined:
+            return items, after - 8 - value, after
+        return items, length, self._passed_over(_SEQUENCE_END, after, end, depth) if coded == b"SQ" else after
 
-    def _items(self, pos: int, end: int, depth: int, *, implicit: bool, open_sequence: bool) -> tuple[list[Item], int]:
-        items: list[Item] = []
-        while pos < end:
-            group, number, length = self.implicit_head(self.data, pos)
-            tag = group << 16 | number
-            pos += 8
-            if tag == _SEQUENCE_END and open_sequence and not length:
-                return items, pos
-            if tag != _ITEM:
-                raise Refused("delimiter", "A sequence holds something else than items.", why="PS3.5 7.5.", where=f"{tag:08X}")
-            self.items_left -= 1
-            if self.items_left < 0:
-                raise Refused("items", "Too many items.", why=f"At most {self.limits.max_items}.")
-            if length == UNDEFINED:
-                item, pos = self.dataset(pos, end, depth + 1, implicit=implicit, open_item=True)
-            else:
-                if pos + length > end:
-                    _beyond(tag)
-                item, pos = self.dataset(pos, pos + length, depth + 1, implicit=implicit)
+    def _of_unknown_vr(
+        self, tag: int, value: int, stop: int, depth: int, undefined: bool
+    ) -> tuple[list[Item] | Aside | None, int]:
+        """UN of undefined length, or of a known sequence: implicit little endian (PS3.5 6.2.2 note 2, CP-246). Some writers put
+        explicit items there, some anything at all, which its length passes over."""
+        refusal: Refused | None = None
+        for implicit in (True, False) if self.little else ():
+            held, notes = self.held, set(self.notes)
+            try:
+                return self._items(value, stop, depth, implicit=implicit, undefined=undefined)
+            except (Refused, struct.error) as error:
+                refusal = refusal or (error if isinstance(error, Refused) else None)
+                if isinstance(error, Refused) and error.reason in ("elements", "depth"):
+                    raise
+                self.held, self.notes = held, notes
+        if undefined:
+            raise refusal or Refused("vr", "A sequence of unknown VR cannot be read.", where=f"{tag:08X}")
+        self.notes.add("unread-sequence")
+        return None, stop
+
+    def _items(self, pos: int, end: int, depth: int, *, implicit: bool, undefined: bool) -> tuple[list[Item] | Aside, int]:
+        """The items of a sequence and where they end; let go when too much is held."""
+        start, held, items = pos, self.held, list[Item]()
+        gone = False
+        while (found := self._next_item(pos, end, depth, implicit=implicit, undefined=undefined)) is not None:
+            item, pos = found
+            if gone:
+                self.held = held
+                continue
             items.append(item)
-        if open_sequence:
-            raise Refused("delimiter", "A sequence is never closed.", why="PS3.5 7.5.2.")
-        return items, pos
+            self.held += 1
+            if self.letting_go and self.held > self.limits.max_held_elements:
+                gone, self.held = True, held
+                items.clear()
+            elif self.held > self.limits.max_index_elements:
+                self._too_many()
+        after = self._after_items(pos, end, undefined)
+        return Aside(start, end, implicit, undefined) if gone else items, after
 
-    def _fragments(self, pos: int, end: int) -> int:
-        """Where the fragments of encapsulated pixel data end (PS3.5 A.4)."""
-        data, head = self.data, self.implicit_head
-        for _ in range(self.limits.max_fragments):
-            if pos + 8 > end:
+    def each(self, pos: int, end: int, depth: int, *, implicit: bool, undefined: bool) -> Iterator[Item]:
+        """The items of a sequence one after another, each forgotten before the next."""
+        while (found := self._next_item(pos, end, depth, implicit=implicit, undefined=undefined)) is not None:
+            yield found[0]
+            self.held, pos = 0, found[1]
+
+    def _next_item(self, pos: int, end: int, depth: int, *, implicit: bool, undefined: bool) -> tuple[Item, int] | None:
+        """The item at ``pos`` and where the next one begins; None when the sequence ends there."""
+        if pos >= end:
+            return None
+        group, number, length = self.implicit_head(self.data, pos)
+        tag = group << 16 | number
+        if tag == _SEQUENCE_END and (undefined or pos + 8 == end):
+            return None
+        if tag != _ITEM:
+            raise Refused("delimiter", "A sequence holds something else than items.", why="PS3.5 7.5.", where=f"{tag:08X}")
+        pos += 8
+        self.elements_left -= 1
+        if self.elements_left < 0:
+            self._too_many()
+        if length == UNDEFINED:
+            return self.dataset(pos, end, depth + 1, implicit=implicit, open_item=True)
+        if pos + length > end:
+            _beyond(tag)
+        item, after = self.dataset(pos, pos + length, depth + 1, implicit=implicit)
+        return item, self._passed_over(_ITEM_END, after, end, depth + 1)
+
+    def _after_items(self, pos: int, end: int, undefined: bool) -> int:
+        """Behind the delimiter of a sequence, or where its length ends it."""
+        if pos >= end:
+            if undefined:
+                raise Refused("delimiter", "A sequence is never closed.", why="PS3.5 7.5.2.")
+            return pos
+        if not undefined or self.implicit_head(self.data, pos)[2]:
+            self.notes.add("delimiters")
+        return pos + 8
+
+    def _fragments(self, pos: int, end: int, depth: int) -> tuple[int, int]:
+        """The length of the fragments of encapsulated pixel data, and where the next element begins (PS3.5 A.4)."""
+        data, head, start = self.data, self.implicit_head, pos
+        for count in range(self.limits.max_fragments):
+            if pos + 8 > end or (data[pos] != 0xFE and _TAIL(data, pos, end)):
+                if count and not depth and _TAIL(data, pos, end):
+                    self.notes.add("open-pixels")
+                    self.open_fragments = count - 1
+                    return pos - start, pos
                 break
             group, number, length = head(data, pos)
             pos += 8
             if group != 0xFFFE or number not in (0xE000, 0xE0DD):
                 raise Refused("delimiter", "Something else than a fragment stands in the pixel data.", why="PS3.5 A.4.")
             if number == 0xE0DD:
-                return pos
+                if length:
+                    self.notes.add("delimiters")
+                return pos - 8 - start, pos
             pos += length
             if length == UNDEFINED or pos > end:
                 _beyond(PIXEL_DATA)
@@ -266,45 +389,36 @@ def walk(data: Buffer, transfer_syntax_uid: str, *, offset: int = 0, limits: Lim
     """
     if transfer_syntax_uid not in TRANSFER_SYNTAXES:
         raise Refused("transfer-syntax", "This transfer syntax is not accepted here.", where=transfer_syntax_uid[:64])
-    start, inflated = offset, False
-    if transfer_syntax_uid == DEFLATED_LE:
-        data, start, inflated = inflate(data, offset, limits), 0, True
+    start, inflated, end = offset, transfer_syntax_uid == DEFLATED_LE, len(data)
+    notes: set[Note] = set()
+    if inflated:
+        whole, (data, deflated_end), start = data, inflate(data, offset, limits), 0
+        if deflated_end < end and _TAIL(whole, deflated_end, end):  # anything else, a checksum say, stays part of it
+            notes.add("padding")
+            end = deflated_end
     walker = _Walker(data, transfer_syntax_uid, limits)
-    end = len(data)
-    elements, _ = walker.dataset(start, end, 0, implicit=transfer_syntax_uid == IMPLICIT_LE)
+    elements, after = walker.dataset(start, len(data), 0, implicit=transfer_syntax_uid == IMPLICIT_LE)
     by_tag = {element[0]: element for element in elements}
     if len(by_tag) != len(elements):
-        raise Refused("order", "An element stands twice in the data set.", why="PS3.5 7.1.")
+        elements, by_tag = _without_doubles(data, elements)
+        notes.add("doubled")
     return Parsed(
         data=data, transfer_syntax_uid=transfer_syntax_uid, elements=elements, by_tag=by_tag, dataset_offset=offset,
-        inflated=inflated,
+        dataset_end=end if inflated else after, inflated=inflated, notes=frozenset(notes | walker.notes),
+        open_fragments=walker.open_fragments, limits=limits,
     )  # fmt: skip
 
 
-def inflate(data: Buffer, offset: int, limits: Limits) -> bytes:
-    """The deflated data set (PS3.5 A.5), inflated within bounds.
+def _without_doubles(data: Buffer, elements: Item) -> tuple[Item, dict[int, Element]]:
+    """The first of each element, when those that stand there twice say the same."""
+    first: dict[int, Element] = {}
+    for element in elements:
+        known = first.setdefault(element[0], element)
+        if known is not element and (known[1], _value(data, known)) != (element[1], _value(data, element)):
+            what = "An element stands twice in the data set, with two values."
+            raise Refused("order", what, why="PS3.5 7.1.", where=f"{element[0]:08X}")
+    return list(first.values()), first
 
-    Raises:
-        Refused: for a bomb, or a stream that is broken or cut off.
-    """
-    size = len(data) - offset
-    bound = min(limits.max_inflated_bytes, max(limits.free_inflated_bytes, limits.max_inflate_ratio * size))
-    engine = zlib.decompressobj(-zlib.MAX_WBITS)
-    parts, total, pos = [], 0, offset
-    pending = b""
-    try:
-        while not engine.eof and (pos < len(data) or pending):
-            if not pending:
-                pending = bytes(data[pos : pos + (1 << 16)])
-                pos += len(pending)
-            part = engine.decompress(pending, 1 << 20)
-            pending = engine.unconsumed_tail
-            total += len(part)
-            if total > bound:
-                raise Refused("bomb", "The deflated data set inflates too far.", why=f"At most {bound} bytes here.")
-            parts.append(part)
-    except zlib.error:
-        raise Refused("unreadable", "The deflated data set is broken.", why="RFC 1951.") from None
-    if not engine.eof:
-        raise Refused("truncated", "The deflated data set was cut off.", why="RFC 1951.")
-    return b"".join(parts)
+
+def _value(data: Buffer, element: Element) -> bytes:
+    return bytes(data[element[2] : element[2] + element[3]])

@@ -40,7 +40,13 @@ _CONDITIONS: tuple[tuple[type[CrosslightError], AckCode, str, str], ...] = (
 )
 #: An Invalid that is no missing field, by where it is: an authority outside the domain, a value that is none.
 _INVALID = {"PID-3.4": "204", "PID-3.1": "102"}
-_UNSUPPORTED = {"MSH-9.1": ("200", "Unsupported message type"), "MSH-9.2": ("201", "Unsupported event code")}
+#: A Malformed that is no sequence of segments: separators or octets that are not what they are said to be.
+_MALFORMED = {"MSH-2": "102", "MSH-18": "102"}
+_UNSUPPORTED = {
+    "MSH-18": ("103", "Table value not found"),
+    "MSH-9.1": ("200", "Unsupported message type"),
+    "MSH-9.2": ("201", "Unsupported event code"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,8 @@ def ack_for(error: CrosslightError | None, control_id: str) -> Ack:
         return Ack("AR", control_id, str(error), condition, error.where)
     for kind, code, condition, _ in _CONDITIONS:
         if isinstance(error, kind):
-            condition = _INVALID.get(error.where, condition) if kind is Invalid else condition
+            special = _INVALID if kind is Invalid else _MALFORMED if kind is Malformed else {}
+            condition = special.get(error.where, condition)
             return Ack(code, control_id, str(error), condition, error.where)
     return Ack("AR", control_id, str(error), "207", error.where)
 

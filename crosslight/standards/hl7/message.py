@@ -16,22 +16,18 @@ MAX_SEGMENTS = 1000
 MAX_REPETITIONS = 200
 NULL = '""'  # "delete what you hold" (HL7 v2.3.1 2.8)
 
-#: HL7 table 0211, alternate character sets -> Python codec.
+#: HL7 table 0211, alternate character sets, and common spellings of them -> Python codec. Spaces and the signs ``-_/.`` are
+#: taken out of the keys, and of what is looked up.
 CHARSETS = {
-    "": "ascii",
-    "ASCII": "ascii",
-    "ISO IR6": "ascii",
-    "UNICODE UTF-8": "utf-8",
-    "UNICODE": "utf-8",
-    "UTF-8": "utf-8",
-    **{f"8859/{n}": f"iso8859-{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 15)},
-    "ISO IR14": "shift_jis",
-    "ISO IR87": "iso2022_jp",
-    "ISO IR159": "iso2022_jp_1",
-    "GB 18030-2000": "gb18030",
-    "KS X 1001": "euc_kr",
-    "BIG-5": "big5",
-}
+    "": "ascii", "ASCII": "ascii", "USASCII": "ascii", "ISOIR6": "ascii",
+    "UNICODEUTF8": "utf-8", "UNICODE": "utf-8", "UTF8": "utf-8", "ISOIR192": "utf-8",
+    **{f"{name}8859{n}": f"iso8859-{n}" for name in ("", "ISO", "ISOIEC") for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 15)},
+    **{f"ISOIR{ir}": f"iso8859-{n}" for ir, n in ((100, 1), (101, 2), (109, 3), (110, 4), (144, 5), (148, 9))},
+    **{f"LATIN{n}": f"iso8859-{n}" for n in (1, 2, 3, 4)},
+    **{f"{name}{n}": f"cp{n}" for name in ("WINDOWS", "CP") for n in range(1250, 1259)},
+    "ISOIR14": "shift_jis", "ISOIR87": "iso2022_jp", "ISOIR159": "iso2022_jp_1",
+    "GB180302000": "gb18030", "GB18030": "gb18030", "KSX1001": "euc_kr", "BIG5": "big5",
+}  # fmt: skip
 
 _STANDARD = re.compile(r"[\\|^&~\x00-\x1f\x7f]")
 _NAMED = {"|": "F", "^": "S", "&": "T", "~": "R", "\\": "E"}
@@ -76,6 +72,11 @@ class Delimiters:
         return match.group(0)
 
 
+def _split(text: str, separator: str) -> list[str]:
+    """``text`` at ``separator``; one that the message does not have separates nothing."""
+    return text.split(separator) if separator else [text]
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """One segment. Fields count as in the standard: ``field(3)`` of PID is PID-3, of MSH the sending application."""
@@ -93,14 +94,14 @@ class Segment:
         text = self.field(n)
         if not text:
             return []
-        parts = text.split(self.delimiters.repetition)
+        parts = _split(text, self.delimiters.repetition)
         if len(parts) > MAX_REPETITIONS:
             raise TooLarge("A field repeats too often.", why=f"Limit here: {MAX_REPETITIONS}.", where=f"{self.name}-{n}")
         return parts
 
     def components(self, repetition: str) -> list[str]:
         """The raw components of one repetition."""
-        return repetition.split(self.delimiters.component)
+        return _split(repetition, self.delimiters.component)
 
     def component(self, n: int, m: int = 1, sub: int = 1) -> str:
         """The text of component ``m``, subcomponent ``sub`` of the first repetition of field ``n``."""
@@ -119,7 +120,7 @@ class Segment:
         parts = self.components(repetition)
         if m > len(parts):
             return ""
-        subs = parts[m - 1].split(self.delimiters.subcomponent)
+        subs = _split(parts[m - 1], self.delimiters.subcomponent)
         return subs[sub - 1] if sub <= len(subs) else ""
 
 
@@ -143,17 +144,33 @@ class Message:
         return next(iter(self.all(name)), None)
 
 
+def parse_header(data: bytes) -> Message:
+    """MSH alone, whatever is wrong with it or after it: an answer must name the message that it refuses.
+
+    Raises:
+        Malformed: if it has no MSH.
+    """
+    line = re.split(rb"[\r\n]", _begun(data), maxsplit=1)[0]
+    try:
+        text = line.decode(_codec(line))
+    except (UnicodeDecodeError, Unsupported):
+        text = _undeclared(line)[1]
+    try:
+        delimiters = _delimiters(text, "utf-8")
+    except Malformed:
+        delimiters = Delimiters(text[3])
+    return Message((_segment(text, delimiters),))
+
+
 def parse_message(data: bytes) -> Message:
     """Read one message without MLLP framing.
 
     Raises:
-        Malformed: if it has no MSH or its bytes are not of its character set.
+        Malformed: if it has no MSH, its separators cannot be told apart, or its bytes are not of its character set.
         Unsupported: for a character set that is not known here.
         TooLarge: for too many segments.
     """
-    data = data.removeprefix(codecs.BOM_UTF8).strip(b"\r\n\x00 ")
-    if data[:3] != b"MSH" or len(data) < 8:
-        raise Malformed("This is no HL7 v2 message: MSH is missing.", where="MSH")
+    data = _begun(data)
     codec = _codec(data)
     try:
         text = data.decode(codec)
@@ -161,12 +178,30 @@ def parse_message(data: bytes) -> Message:
         if codec != "ascii":
             raise Malformed("The message is not in the character set that it names.", where="MSH-18") from None
         codec, text = _undeclared(data)
-    marks = text[4:].split(text[3], 1)[0]
-    delimiters = Delimiters(text[3], marks[0:1], marks[1:2], marks[2:3], marks[3:4], codec)
+    delimiters = _delimiters(text, codec)
     lines = [line for line in re.split(r"[\r\n]+", text) if line]
     if len(lines) > MAX_SEGMENTS:
         raise TooLarge("The message has too many segments.", why=f"Limit here: {MAX_SEGMENTS}.")
     return Message(tuple(_segment(line, delimiters) for line in lines))
+
+
+def _begun(data: bytes) -> bytes:
+    """The message without what some senders put around it."""
+    data = data.removeprefix(codecs.BOM_UTF8).strip(b"\r\n\x00 ")
+    if data[:3] != b"MSH" or len(data) < 8 or data[3:4].isalnum() or data[3] < 0x20:
+        raise Malformed("This is no HL7 v2 message: MSH is missing.", where="MSH")
+    return data
+
+
+def _delimiters(text: str, codec: str) -> Delimiters:
+    """The separators of MSH-1 and MSH-2. Some senders leave out the last ones, or the escape character (``^~&``)."""
+    marks = re.split(rf"[\r\n{re.escape(text[3])}]", text[4:], maxsplit=1)[0][:4]
+    if not marks or len(set(marks)) < len(marks) or any(mark.isalnum() for mark in marks):
+        what = "The separators of the message cannot be told apart."
+        raise Malformed(what, todo="Send ^~\\& in MSH-2.", why="HL7 v2.3.1 2.7.", where="MSH-2")
+    if marks[2:] == "&":
+        return Delimiters(text[3], marks[0], marks[1], "", "&", codec)
+    return Delimiters(text[3], marks[0:1], marks[1:2], marks[2:3], marks[3:4], codec)
 
 
 def _codec(data: bytes) -> str:
@@ -174,7 +209,7 @@ def _codec(data: bytes) -> str:
     fields = line.split(line[3])
     declared = fields[17] if len(fields) > 17 else ""
     mark = fields[1][1:2] if len(fields) > 1 else ""
-    name = (declared.split(mark)[0] if mark else declared).strip().upper()
+    name = re.sub(r"[\s_/.-]", "", _split(declared, mark)[0].upper())
     if name not in CHARSETS:
         raise Unsupported("The message's character set is not known here.", todo="Use UNICODE UTF-8.", where="MSH-18")
     return CHARSETS[name]

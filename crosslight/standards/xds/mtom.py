@@ -173,7 +173,8 @@ class MultipartParser:
                 raise Malformed("A part's headers are too long or do not end in an empty line.", why="RFC 2046 5.1.")
             return None
         headers: dict[str, str] = {}
-        for line in self._buffer[2:end].decode("utf-8", "replace").split("\r\n") if end > 2 else ():
+        lines = re.sub(r"\r\n(?=[ \t])", "", self._buffer[2:end].decode("utf-8", "replace"))  # unfolded: RFC 5322 2.2.3
+        for line in lines.split("\r\n") if end > 2 else ():
             name, colon, value = line.partition(":")
             if not colon or "\n" in line or name != name.strip() or not name or name.lower() in headers:
                 raise Malformed("A part has a header that cannot be read, or twice.", why="RFC 2045 2.1.")
