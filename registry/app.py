@@ -115,7 +115,16 @@ class RegistryApp:
         await self.members.open()
         await self._open_index()
         self.access = Access(
-            self.db, self.folder, self.people_url, self.config.access, self.members, self.audit, self.clock, self.ids, self.files
+            self.db,
+            self.folder,
+            self.people_url,
+            self.config.access,
+            self.members,
+            self.audit,
+            self.clock,
+            self.ids,
+            self.files,
+            name=self.config.portal.service_name,
         )
         await self.access.open()
         self._make_gateway()

@@ -12,6 +12,7 @@ import aiohttp
 from aiohttp import web
 from members_region import CLOCK, FAST, FILES, IDS, REGION
 from ports import free_ports
+from yarl import URL
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.db import SqliteDb
@@ -88,6 +89,7 @@ class TestAccess:
             web.get("/fhir/x", self.who),
             web.post("/fhir/x", self.who),
             web.get("/slow", self.slow),
+            web.get("/patients/{handle}/studies/{study}", self.who),
         ]
         app.add_routes(routes + (self.access.routes() if name == "people" else []))
         return app
@@ -136,9 +138,11 @@ async def browser(a: TestAccess) -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def sign_in(a: TestAccess, session: aiohttp.ClientSession, user: str, password: str) -> aiohttp.ClientResponse:
-    """Walk the whole way as a browser does; the last response."""
-    async with session.get(f"{a.people}/signin") as response:
+async def sign_in(
+    a: TestAccess, session: aiohttp.ClientSession, user: str, password: str, start: str = "/signin"
+) -> aiohttp.ClientResponse:
+    """Walk the whole way from ``start`` as a browser does; the last response."""
+    async with session.get(URL(a.people + start, encoded=True)) as response:
         html = await response.text()
     ticket = re.search(r'name="ticket" value="([0-9a-f]+)"', html)
     assert ticket, html

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+import barcode
 from aiohttp import web
 from PIL import Image, ImageDraw
 
@@ -241,57 +242,100 @@ class FakeAsk:
         return self.cover
 
 
-def picture(label: str, side: int = 512) -> bytes:
-    """A grey picture that looks a little like a slice."""
-    image = Image.new("L", (side, side), 8)
+WINDOWS = ("", "40,400,linear", "-600,1500,linear", "400,1800,linear")
+
+
+def picture(uid: str, side: int = 512, window: str = "") -> bytes:
+    """A grey picture that looks a little like a slice, and says in its pixels which it is."""
+    parts = [int(part) for part in uid.removeprefix("1.2.826.0.1.").split(".")]
+    study, series, number = (*parts, 0, 0)[:3]
+    pixels = barcode.blank(side)
+    barcode.stamp(pixels, series, number, WINDOWS.index(window))
+    image = Image.fromarray(pixels)
     draw = ImageDraw.Draw(image)
-    shade = 60 + sum(label.encode()) % 120
+    shade = 60 + (7 * study + 31 * series + 11 * number) % 120
     draw.ellipse((side * 0.1, side * 0.18, side * 0.9, side * 0.82), fill=shade)
     draw.ellipse((side * 0.2, side * 0.3, side * 0.45, side * 0.7), fill=20)
     draw.ellipse((side * 0.55, side * 0.3, side * 0.8, side * 0.7), fill=20)
     draw.ellipse((side * 0.46, side * 0.62, side * 0.54, side * 0.72), fill=235)
-    draw.text((side * 0.45, side * 0.05), label, fill=200)
+    draw.text((side * 0.45, side * 0.09), uid.rsplit(".", 1)[-1], fill=200)
     out = io.BytesIO()
     image.save(out, "JPEG", quality=80)
     return out.getvalue()
 
 
-def dicomweb(images: int = 40) -> list[web.RouteDef]:
-    """As much of the region's DICOMweb root as the page uses."""
+def refusal(status: int, what: str, where: str = "", holder: str = "") -> web.Response:
+    """An answer as the region's DICOMweb root gives it where it has no picture."""
+    error = {"kind": "", "what": what, "why": "", "todo": "", "where": where, "correlation": ""}
+    return web.json_response({"error": error}, status=status, headers={"Crosslight-Holder": holder} if holder else {})
 
-    async def instances(request: web.Request) -> web.Response:
-        offset = int(request.query.get("offset", "0"))
+
+@dataclass
+class Pictures:
+    """As much of the region's DICOMweb root as the page uses; ``refuse`` is answered instead where it is set."""
+
+    images: int = 40
+    side: int = 512
+    refuse: Callable[[str], web.Response | None] = lambda path: None
+    asked: list[str] = field(default_factory=list)
+    sent: list[str] = field(default_factory=list)  # pictures, in full
+
+    async def instances(self, request: web.Request) -> web.Response:
+        """The rows of a series, the last first: the first of some series has three frames."""
+        self.asked.append(request.path)
+        if (no := self.refuse(request.path)) is not None:
+            return no
         series = request.match_info["series"]
         rows = [
             {
                 "00080018": {"vr": "UI", "Value": [f"{series}.{i}"]},
                 "00200013": {"vr": "IS", "Value": [i]},
                 "00280008": {"vr": "IS", "Value": [3 if i == 1 and series.endswith(".2") else 1]},
+                "00280010": {"vr": "US", "Value": [self.side]},
+                "00280011": {"vr": "US", "Value": [self.side]},
             }
-            for i in range(images, offset, -1)
+            for i in range(self.images, int(request.query.get("offset", "0")), -1)
         ]
         return web.json_response(rows, content_type="application/dicom+json") if rows else web.Response(status=204)
 
-    async def rendered(request: web.Request) -> web.Response:
-        label = request.match_info.get("instance", request.match_info["study"]).rsplit(".", 1)[-1]
-        side = int(request.query.get("viewport", "512,512").split(",")[0])
-        label += " " + request.query.get("window", "")
-        return web.Response(body=picture(label, side), content_type="image/jpeg", headers={"Cache-Control": "private, no-cache"})
+    async def rendered(self, request: web.Request) -> web.Response:
+        """A picture, or a thumbnail."""
+        self.asked.append(request.path_qs)
+        if (no := self.refuse(request.path)) is not None:
+            return no
+        at = request.match_info
+        uid = at.get("instance") or at.get("series") or at["study"]
+        side = int(request.query.get("viewport", f"{self.side},").split(",")[0])
+        body = picture(uid, side, request.query.get("window", ""))
+        etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+        headers = {"Cache-Control": "private, no-cache", "ETag": etag}
+        if request.headers.get("If-None-Match") == etag:
+            return web.Response(status=304, headers=headers)
+        self.sent.append(request.path_qs)
+        return web.Response(body=body, content_type="image/jpeg", headers=headers)
 
-    return [
-        web.get(root + "/studies/{study}" + path, handler)
-        for root in ("/dicomweb", "/dicomweb/members/{code}")
-        for path, handler in (
-            ("/thumbnail", rendered),
-            ("/series/{series}/thumbnail", rendered),
-            ("/series/{series}/instances", instances),
-            ("/series/{series}/instances/{instance}/frames/{frame}/rendered", rendered),
-        )
-    ]
+    def routes(self) -> list[web.RouteDef]:
+        """For both roots."""
+        return [
+            web.get(root + "/studies/{study}" + path, handler)
+            for root in ("/dicomweb", "/dicomweb/members/{code}")
+            for path, handler in (
+                ("/thumbnail", self.rendered),
+                ("/series/{series}/thumbnail", self.rendered),
+                ("/series/{series}/instances", self.instances),
+                ("/series/{series}/instances/{instance}/frames/{frame}/rendered", self.rendered),
+            )
+        ]
 
 
 def app_of(
-    ask: FakeAsk, *, principal: Principal | None = CLINICIAN, open_mode: bool = False, poll_s: int = 4, word: str = "trust"
+    ask: FakeAsk,
+    *,
+    principal: Principal | None = CLINICIAN,
+    open_mode: bool = False,
+    poll_s: int = 4,
+    word: str = "trust",
+    pictures: Pictures | None = None,
 ) -> web.Application:
     """The page as a service would run it, with a principal on every request."""
 
@@ -317,7 +361,7 @@ def app_of(
         renderers.add(prefix, portal.problem)
     renderers.add("/", elsewhere(portal))
     app = web.Application(middlewares=[problems(renderers, SystemIds()), sign_in])
-    app.add_routes([*routes_of(portal), *dicomweb()])
+    app.add_routes([*routes_of(portal), *(pictures or Pictures()).routes()])
     return app
 
 

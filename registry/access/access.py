@@ -31,17 +31,13 @@ from registry.members.service import MemberService
 log = get_logger("access")
 
 
-async def no_provider(request: web.Request) -> web.Response:
-    """Where nobody can sign in."""
-    return page("Nobody can sign in here", "<p>No identity provider is configured. Apps use access tokens.</p>", status=503)
-
-
 class Access:
     """Who gets in.
 
     Args:
         folder: The registry's own, for keys and the client secret.
         base: Of the people listener, as browsers reach it.
+        name: What the service is called on its pages (``portal.service_name``).
         members: Open already: its token keys are used, and its authority is trusted where the provider is the demo's own.
     """
 
@@ -56,7 +52,10 @@ class Access:
         clock: Clock,
         ids: Ids,
         files: Files,
+        *,
+        name: str = "Imaging network",
     ) -> None:
+        self._name = name
         self._folder, self._config, self._members = folder, config, members
         self._clock, self._ids, self._audit = clock, ids, SignInAudit(audit, ids)
         self._base, self._redirect_uri = base.rstrip("/"), base.rstrip("/") + "/signin/callback"
@@ -110,6 +109,11 @@ class Access:
         except OSError:
             raise ConfigError("The client secret cannot be read.", where="access.oidc.client_secret_file") from None
 
+    async def _no_provider(self, request: web.Request) -> web.Response:
+        """Where nobody can sign in."""
+        what = "<p>No identity provider is configured. Apps use access tokens.</p>"
+        return page("Nobody can sign in here", what, status=503, name=self._name)
+
     def routes(self) -> list[web.RouteDef]:
         """For the people listener: public keys, sign-in where there is a provider, the demo's provider where enabled.
 
@@ -121,13 +125,13 @@ class Access:
         if self._members.open_mode:  # without TLS a browser keeps no __Host- cookie, and nobody needs to sign in
             return routes
         if not oidc.issuer:
-            return [*routes, web.get("/signin", no_provider)]
+            return [*routes, web.get("/signin", self._no_provider)]
         client = OidcClient(oidc, self._session, self._redirect_uri, self._clock, secret=self._client_secret())
-        routes += SignIn(client, self.sessions, self.store, self._audit, self._ids).routes()
+        routes += SignIn(client, self.sessions, self.store, self._audit, self._ids, name=self._name).routes()
         if self.demo:
             demo = DemoProvider(
                 self._config, self._base, oidc.client_id, self._redirect_uri, self.store, self._demo_keys, self._audit,
-                self._clock, self._ids,
+                self._clock, self._ids, name=self._name,
             )  # fmt: skip
             routes += demo.routes()
         return routes

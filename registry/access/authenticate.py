@@ -17,6 +17,7 @@ from crosslight.runtime.tls import Identity, expires_at, peer_identity
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.problem import Unauthenticated
 from registry.access.sessions import COOKIE, SESSION, Sessions, check_csrf
+from registry.access.signin import sign_in_address
 from registry.access.tokens import AccessTokens
 from registry.members.service import MemberService
 
@@ -62,7 +63,7 @@ class Authenticator:
                     await self.authenticate(request, listener)
                 except Unauthenticated:
                     if listener == "people" and _is_page(request):
-                        raise web.HTTPSeeOther("/signin") from None
+                        raise web.HTTPSeeOther(sign_in_address(request)) from None
                     raise
             return await handler(request)
 

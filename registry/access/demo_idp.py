@@ -57,7 +57,10 @@ class DemoProvider:
         audit: SignInAudit,
         clock: Clock,
         ids: Ids,
+        *,
+        name: str,
     ) -> None:
+        self._name = name
         self._config, self._client_id, self._redirect_uri = config, client_id, redirect_uri
         self.issuer = base.rstrip("/") + PREFIX
         self._store, self._keys, self._audit, self._clock, self._ids = store, keys, audit, clock, ids
@@ -108,7 +111,7 @@ class DemoProvider:
             and all(0 < len(asked.get(name, "")) <= 512 for name in ("state", "nonce", "code_challenge"))
         )
         if not good:
-            return page("This request cannot be used", "<p>Begin again at the start page.</p>", status=400, banner=BANNER)
+            return self._page("This request cannot be used", "<p>Begin again at the start page.</p>", 400)
         ticket = self._ids.token_bytes(32).hex()
         await self._store.add_grant(
             ticket, {"kind": "ticket", **{n: asked[n] for n in ("state", "nonce", "code_challenge")}}, TICKET_LIFE_S
@@ -124,7 +127,10 @@ class DemoProvider:
             '<input type="password" id="password" name="password" autocomplete="current-password" required>'
             '<button type="submit">Sign in</button></form>'
         )
-        return page("Sign in", body, status=status, banner=BANNER)
+        return self._page("Sign in", body, status)
+
+    def _page(self, title: str, body: str, status: int) -> web.Response:
+        return page(title, body, status=status, banner=BANNER, name=self._name)
 
     async def login(self, request: web.Request) -> web.StreamResponse:
         """Check name and password; on success send a code to our client."""
@@ -132,7 +138,7 @@ class DemoProvider:
         ticket, user, password = (str(form.get(name, ""))[:200] for name in ("ticket", "user", "password"))
         grant = await self._store.grant(ticket, take=False)
         if grant is None or grant.get("kind") != "ticket":
-            return page("This took too long", '<a class="button" href="/signin">Sign in again</a>', status=400, banner=BANNER)
+            return self._page("This took too long", '<a class="button" href="/signin">Sign in again</a>', 400)
         subjects = (f"user:{user}", f"address:{request.remote}")
         window_s = self._config.failure_window_minutes * 60
         by_user, by_address = await self._store.failures(subjects, window_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from html import escape
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -25,13 +26,13 @@ _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 
 
-def page(title: str, body: str, *, status: int = 200, banner: str = "") -> web.Response:
-    """A page; ``body`` is HTML made with :func:`escape`, ``title`` and ``banner`` are text."""
+def page(title: str, body: str, *, name: str, status: int = 200, banner: str = "") -> web.Response:
+    """A page; ``body`` is HTML made with :func:`escape`, the rest is text. ``name`` is what the service is called everywhere."""
     loud = f'<p class="demo" role="alert">{escape(banner)}</p>' if banner else ""
     html = (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)} - Crosslight</title>'
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)} – {escape(name)}</title>'
         f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{_STYLE}</style></head>'
-        f"<body><header>Crosslight</header>{loud}<main><h1>{escape(title)}</h1>{body}</main></body></html>"
+        f"<body><header>{escape(name)}</header>{loud}<main><h1>{escape(title)}</h1>{body}</main></body></html>"
     )
     headers = {
         "Content-Security-Policy": POLICY,
@@ -42,14 +43,14 @@ def page(title: str, body: str, *, status: int = 200, banner: str = "") -> web.R
     return web.Response(text=html, status=status, content_type="text/html", headers=headers)
 
 
-def problem_page(what: str, *, status: int) -> web.Response:
+def problem_page(what: str, *, status: int, return_to: str, name: str) -> web.Response:
     """Sign-in did not work; the way back."""
-    body = f'<p class="error" role="alert">{escape(what)}</p><a class="button" href="/signin">Sign in again</a>'
-    return page("Sign-in did not work", body, status=status)
+    again = "/signin" if return_to == "/" else f"/signin?{urlencode({'return': return_to})}"
+    body = f'<p class="error" role="alert">{escape(what)}</p><a class="button" href="{escape(again)}">Sign in again</a>'
+    return page("Sign-in did not work", body, status=status, name=name)
 
 
-def signed_out_page() -> web.Response:
+def signed_out_page(name: str) -> web.Response:
     """After signing out."""
-    return page(
-        "You are signed out", '<p>Close this window on a shared computer.</p><a class="button" href="/signin">Sign in</a>'
-    )
+    body = '<p>Close this window on a shared computer.</p><a class="button" href="/signin">Sign in</a>'
+    return page("You are signed out", body, name=name)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,6 +28,7 @@ class Session:
     id: str
     principal: Principal
     csrf: str
+    left_s: int  # until it ends, if nothing more is asked
 
 
 #: Set beside PRINCIPAL when a session cookie is what the caller showed; pages put ``csrf`` into their forms.
@@ -68,7 +70,7 @@ class Sessions:
         now = self._clock.now()
         stored = StoredSession(principal=principal_plain(principal), csrf=csrf, created=now, seen=now, ends=now + self._life)
         await self._store.add_session(session_id, stored)
-        return Session(id=session_id, principal=principal, csrf=csrf)
+        return Session(id=session_id, principal=principal, csrf=csrf, left_s=self._left_s(stored, now))
 
     async def find(self, session_id: str) -> Session | None:
         """The session with this id, if it holds; its use is noted now and then."""
@@ -83,12 +85,21 @@ class Sessions:
             return None
         if now - stored.seen > self._idle / 20:
             await self._store.touch_session(session_id)
+            stored = replace(stored, seen=now)
         said = stored.principal
         principal = Principal(
             subject=said["subject"], name=said["name"], roles=frozenset(said["roles"]), organisation=said["organisation"],
             purpose=said["purpose"], evidence="session",
         )  # fmt: skip
-        return Session(id=session_id, principal=principal, csrf=stored.csrf)
+        return Session(id=session_id, principal=principal, csrf=stored.csrf, left_s=self._left_s(stored, now))
+
+    def _left_s(self, stored: StoredSession, now: datetime) -> int:
+        return max(0, math.ceil((min(stored.ends, stored.seen + self._idle) - now).total_seconds()))
+
+    async def left_s(self, session_id: str) -> int:
+        """Seconds until the session with this id ends, 0 for none: asking does not count as use."""
+        stored = await self._store.session(session_id) if 0 < len(session_id) <= 128 else None
+        return self._left_s(stored, self._clock.now()) if stored is not None else 0
 
     async def end(self, session_id: str) -> None:
         """Sign out."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import re
+from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
 
@@ -21,6 +23,7 @@ log = get_logger("signin")
 
 BROWSER_COOKIE = "__Host-crosslight-signin"
 SIGNIN_LIFE_S = 600
+MAX_RETURN_CHARS = 512
 STRANGER = Principal(subject="stranger", evidence="none")
 
 
@@ -46,22 +49,40 @@ class SignInAudit:
         await self._audit.end(entry, f"refused: {refused}" if refused else "ok")
 
 
+_HERE = re.compile(r"/[A-Za-z0-9/._~-]*")
+_QUERY = re.compile(r"(?:(?:series|copy)=[A-Za-z0-9.]{1,64}(?:&|\Z))*")
+
+
 def local_path(text: str) -> str:
-    """A path of this site to return to, else ``/``: never another site, never a query (it may name a patient)."""
-    good = text.startswith("/") and not text.startswith("//") and text.isascii() and text.isprintable() and len(text) <= 200
-    return text if good and not set(text) & set("\\?#\"'<> ") else "/"
+    """An address of this site to return to, else ``/``: never another site, and of a query only which series and which copy
+    were looked at (anything else may name a patient)."""
+    path, _, query = text.partition("?")
+    plain = _HERE.fullmatch(path) and "//" not in path and not {".", ".."} & set(path.split("/"))
+    good = len(text) <= MAX_RETURN_CHARS and plain and _QUERY.fullmatch(query)
+    return text if good else "/"
+
+
+def sign_in_address(request: web.Request) -> str:
+    """Where a page that needs a session sends its reader, so that they come back to it."""
+    here = local_path(request.path_qs)
+    if here == "/":  # perhaps without its query
+        here = local_path(request.path)
+    return "/signin" if here == "/" else f"/signin?{urlencode({'return': here})}"
 
 
 class SignIn:
     """Routes of the people listener."""
 
-    def __init__(self, client: OidcClient, sessions: Sessions, store: AccessStore, audit: SignInAudit, ids: Ids) -> None:
+    def __init__(
+        self, client: OidcClient, sessions: Sessions, store: AccessStore, audit: SignInAudit, ids: Ids, *, name: str
+    ) -> None:
         self._client, self._sessions, self._store = client, sessions, store
-        self._audit, self._ids = audit, ids
+        self._audit, self._ids, self._name = audit, ids, name
 
     def routes(self) -> list[web.RouteDef]:
-        """``/signin``, ``/signin/callback``, ``/signout`` (POST with the CSRF token), ``/signed-out``."""
+        """``/signin``, ``/signin/callback``, ``/signin/session``, ``/signout`` (POST with the CSRF token), ``/signed-out``."""
         return [
+            web.get("/signin/session", self.left, allow_head=False),
             web.get("/signin", self.leave, allow_head=False),
             web.get("/signin/callback", self.come_back, allow_head=False),
             web.post("/signout", self.sign_out),
@@ -79,40 +100,53 @@ class SignIn:
             url = await self._client.authorize_url(state, nonce, verifier)
             await self._store.begin_signin(state, browser, pending, SIGNIN_LIFE_S)
         except CrosslightError as error:
-            return problem_page(error.what, status=error.http_status)
+            return problem_page(error.what, status=error.http_status, return_to=pending.return_to, name=self._name)
         response = web.Response(status=303, headers={hdrs.LOCATION: url, hdrs.CACHE_CONTROL: "no-store"})
         set_cookie(response, BROWSER_COOKIE, browser, SIGNIN_LIFE_S)
         return response
 
     async def come_back(self, request: web.Request) -> web.StreamResponse:
         """The provider sent the browser back: a session, or a page that says no."""
+        pending: PendingSignIn | None = None
         try:
-            principal, return_to = await self._finish(request)
+            pending = await self._pending(request)
+            principal = await self._finish(request, pending)
         except CrosslightError as error:
             await self._audit.note(request, STRANGER, "sign-in", refused=f"{type(error).__name__} {error.where}".strip())
             log.warning("sign-in refused", kind=type(error).__name__, reason=error.what, detail=error.where)
-            response: web.StreamResponse = problem_page(error.what, status=error.http_status)
+            response: web.StreamResponse = problem_page(
+                error.what, status=error.http_status, return_to=pending.return_to if pending else "/", name=self._name
+            )
             drop_cookie(response, BROWSER_COOKIE)
             return response
         await self._sessions.end(request.cookies.get(COOKIE, ""))
         await self._audit.note(request, principal, "sign-in")
         session = await self._sessions.begin(principal)
-        response = web.Response(status=303, headers={hdrs.LOCATION: return_to, hdrs.CACHE_CONTROL: "no-store"})
+        response = web.Response(status=303, headers={hdrs.LOCATION: pending.return_to, hdrs.CACHE_CONTROL: "no-store"})
         set_cookie(response, COOKIE, session.id, self._sessions.cookie_life_s)
         drop_cookie(response, BROWSER_COOKIE)
         return response
 
-    async def _finish(self, request: web.Request) -> tuple[Principal, str]:
+    async def _pending(self, request: web.Request) -> PendingSignIn:
+        """The sign-in that this browser began; it is spent."""
         query = request.query
         if any(len(value) > 4096 for value in query.values()):
             raise Unauthenticated("The answer of the identity provider is too long.")
         pending = await self._store.take_signin(query.get("state", ""), request.cookies.get(BROWSER_COOKIE, ""))
         if pending is None:
             raise Unauthenticated("This sign-in was not begun in this window, or took too long.", where="state")
+        return pending
+
+    async def _finish(self, request: web.Request, pending: PendingSignIn) -> Principal:
+        query = request.query
         if "error" in query or not query.get("code"):
             raise Unauthenticated("The identity provider did not sign you in.", where="error")
-        principal = await self._client.sign_in(query["code"], pending.verifier, pending.nonce, query.get("iss", ""))
-        return principal, pending.return_to
+        return await self._client.sign_in(query["code"], pending.verifier, pending.nonce, query.get("iss", ""))
+
+    async def left(self, request: web.Request) -> web.Response:
+        """How many seconds the session of this browser lasts, for an open page; asking does not make it last longer."""
+        left_s = await self._sessions.left_s(request.cookies.get(COOKIE, ""))
+        return web.json_response({"left_s": left_s}, headers={hdrs.CACHE_CONTROL: "no-store"})
 
     async def sign_out(self, request: web.Request) -> web.StreamResponse:
         """End the session; the middleware has checked the CSRF token."""
@@ -126,4 +160,4 @@ class SignIn:
 
     async def signed_out(self, request: web.Request) -> web.StreamResponse:
         """Said once more, in plain words."""
-        return signed_out_page()
+        return signed_out_page(self._name)

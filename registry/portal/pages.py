@@ -150,7 +150,7 @@ class Portal:
                     "copy": copy,
                     "root": row.root(copy),
                     "current": _current(copy, request.query.get("series", "")),
-                    "here": f"/patients/{handle}",
+                    "here": f"/patients/{handle}#study-{row.uid}",  # to its place in the list
                     "held": None,
                 },
             )
@@ -267,6 +267,8 @@ class Portal:
             "sign_in": self.config.sign_in,
             "sign_out": self.config.sign_out,
             "csrf": session.csrf if session is not None else "",
+            "session_left": session.left_s if session is not None else 0,
+            "read_at": words.instant(self.context.clock.now(), self.region.zone),
         }
         return self.pages.html(template, common | values, status=status)
 
@@ -361,7 +363,7 @@ def routes_of(portal: Portal) -> list[web.RouteDef]:
         web.get("/patients/{handle}", portal.patient),
         web.get("/patients/{handle}/state.json", portal.state),
         web.get("/patients/{handle}/studies/{study}", portal.study),
-        web.get("/static/{name}", portal.pages.static),
+        web.get("/static/{tag}/{name}", portal.pages.static),
     ]
 
 

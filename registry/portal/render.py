@@ -31,7 +31,7 @@ HEADERS = {
 
 
 class Pages:
-    """Renders templates; knows the static files by a hash of their content."""
+    """Renders templates; knows the static files and one hash of them all."""
 
     def __init__(self) -> None:
         self._files: dict[str, tuple[bytes, str]] = {}
@@ -39,7 +39,8 @@ class Pages:
             kind = _TYPES.get(entry.name.rpartition(".")[2])
             if kind is not None:
                 self._files[entry.name] = (entry.read_bytes(), kind)
-        self._tags = {name: hashlib.sha256(data).hexdigest()[:12] for name, (data, _) in self._files.items()}
+        whole = hashlib.sha256(b"".join(name.encode() + data for name, (data, _) in sorted(self._files.items())))
+        self._tag = whole.hexdigest()[:12]
         self._env = jinja2.Environment(
             loader=jinja2.PackageLoader("registry.portal"),
             autoescape=True,
@@ -50,8 +51,13 @@ class Pages:
         self._env.globals |= {"asset": self.asset, "count": words.count, "plain": words.plain}
 
     def asset(self, name: str) -> str:
-        """The address of a static file; it changes with the file."""
-        return f"/static/{name}?v={self._tags[name]}"
+        """The address of a static file: all are in a folder named by what is in them, so that modules find each other there."""
+        return f"/static/{self._tag}/{self._known(name)}"
+
+    def _known(self, name: str) -> str:
+        if name not in self._files:
+            raise KeyError(name)
+        return name
 
     def html(self, template: str, values: dict[str, Any], *, status: int = 200) -> web.Response:
         """A page."""
@@ -59,15 +65,13 @@ class Pages:
         return web.Response(text=text, status=status, content_type="text/html", headers=HEADERS)
 
     async def static(self, request: web.Request) -> web.Response:
-        """A static file: public, kept for ever under its hash."""
+        """A static file: public, kept for ever in the folder of the present ones; a page of before gets the present one too."""
         name = request.match_info["name"]
         if name not in self._files:
             raise web.HTTPNotFound
         data, kind = self._files[name]
-        hashed = request.query.get("v") == self._tags[name]
         headers = {
-            "Cache-Control": "public, max-age=31536000, immutable" if hashed else "no-cache",
+            "Cache-Control": "public, max-age=31536000, immutable" if request.match_info["tag"] == self._tag else "no-cache",
             "X-Content-Type-Options": "nosniff",
-            "ETag": f'"{self._tags[name]}"',
         }
         return web.Response(body=data, content_type=kind, charset="utf-8", headers=headers)

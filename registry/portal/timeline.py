@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from crosslight.standards.region import Region
-from crosslight.standards.study import SECONDARY_MODALITIES, StudyRecord
+from crosslight.standards.study import SeriesRecord, StudyRecord
 from registry.ask.question import Answer
 from registry.index.model import Holding, Person
 from registry.members.model import Directory
-from registry.portal import words
+from registry.portal import contents, words
 from registry.portal.sites import Sites
 
 _NEVER = datetime(1, 1, 1, tzinfo=UTC)
@@ -64,6 +64,8 @@ class Copy:
     trust: str
     series: int
     images: int
+    counts: str  # in words
+    pictures: bool  # whether some series has any
     opens: bool
     opening: str
     lines: tuple[SeriesLine, ...]
@@ -77,8 +79,9 @@ class SeriesLine:
     number: str
     modality: str
     description: str
-    images: int
+    counts: str  # in words
     pictures: bool  # whether it has images to show
+    none: str  # why not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +113,11 @@ class Row:
     def root(self, copy: Copy) -> str:
         """The DICOMweb root to open it at: where copies do not agree, the one trust's own, never another's (D1)."""
         return f"/dicomweb/members/{copy.code}" if self.conflict else "/dicomweb"
+
+    @property
+    def pictures(self) -> bool:
+        """Whether there is something to look at."""
+        return any(c.pictures for c in self.copies)
 
     @property
     def address(self) -> str:
@@ -214,7 +222,7 @@ def _row(held: list[Holding], directory: Directory, sites: Sites) -> Row:
         modalities=best.headline_modalities,
         description=description or "No description",
         body_parts=words.listing([words.body_part(b) for b in best.body_sites]),
-        counts=f"{words.count(best.n_series, 'series', 'series')}, {words.count(best.n_instances, 'image')}",
+        counts=_counts(best),
         copies=tuple(sorted(copies, key=lambda c: c.code)),
         arriving=any(h.record.progress == "arriving" for h in held),
         conflict=any(h.conflict for h in held),
@@ -231,21 +239,37 @@ def _copy(holding: Holding, directory: Directory, sites: Sites) -> Copy:
         trust=words.plain(member.name if member else holding.publication.source.name) or code,
         series=holding.record.n_series,
         images=holding.record.n_instances,
+        counts=_counts(holding.record),
+        pictures=contents.has_pictures(_contents(holding.record)),
         opens=site.opens if site else False,
         opening=site.opening if site else "Not known whether it opens",
         lines=_series(holding.record),
     )
 
 
+def _contents(record: StudyRecord) -> Counter[str]:
+    """Of the whole study; where its series are not known, all it has counts as images."""
+    found = contents.total(contents.contents_of(s) for s in record.series)
+    return found + Counter({contents.IMAGE: max(0, record.n_instances - found.total())})
+
+
+def _counts(record: StudyRecord) -> str:
+    return f"{words.count(record.n_series, 'series', 'series')}, {contents.in_words(_contents(record))}"
+
+
 def _series(record: StudyRecord) -> tuple[SeriesLine, ...]:
-    return tuple(
-        SeriesLine(
-            uid=s.series_uid,
-            number=words.plain(s.number),
-            modality=words.plain(s.modality),
-            description=words.plain(s.description) or words.body_part(s.body_site),
-            images=s.n_instances,
-            pictures=s.modality not in SECONDARY_MODALITIES or s.modality == "SEG",
-        )
-        for s in record.series
+    return tuple(_line(s) for s in record.series)
+
+
+def _line(series: SeriesRecord) -> SeriesLine:
+    held = contents.contents_of(series)
+    pictures = contents.has_pictures(held)
+    return SeriesLine(
+        uid=series.series_uid,
+        number=words.plain(series.number),
+        modality=words.plain(series.modality),
+        description=words.plain(series.description) or words.body_part(series.body_site),
+        counts=contents.in_words(held),
+        pictures=pictures,
+        none="" if pictures else contents.nothing_to_show(held),
     )

@@ -178,6 +178,12 @@ def moment(when: datetime, now: datetime, zone: str) -> str:
     return clock if local.date() == today else f"{day(local.strftime('%Y%m%d'))} {clock}"
 
 
+def instant(when: datetime, zone: str) -> str:
+    """``dd-Mmm-yyyy hh:mm``, in the region's zone: for paper."""
+    local = when.astimezone(ZoneInfo(zone))
+    return f"{day(local.strftime('%Y%m%d'))} {local.strftime('%H:%M')}"
+
+
 def listing(words: list[str]) -> str:
     """``a, b and c``."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""

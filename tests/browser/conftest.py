@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
+import portal_samples as samples
 import pytest
 import pytest_asyncio
+from aiohttp import web
+from browsing import Serve
 from playwright.async_api import Browser, async_playwright
 from secured_region import Secured, secured_region
 
@@ -37,6 +41,23 @@ async def chromium(one_chromium: Browser) -> AsyncIterator[Browser]:
     yield one_chromium
     for context in one_chromium.contexts:
         await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def serve() -> AsyncIterator[Serve]:
+    """Serves the page on loopback; returns its address."""
+    runners: list[web.AppRunner] = []
+
+    async def start(ask: samples.FakeAsk, **how: Any) -> str:
+        runner = web.AppRunner(samples.app_of(ask, **how))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        runners.append(runner)
+        return f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    yield start
+    for runner in runners:
+        await runner.cleanup()
 
 
 @pytest.fixture(scope="session")

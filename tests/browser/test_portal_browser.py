@@ -2,70 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import portal_samples as samples
 import pytest
-import pytest_asyncio
-from aiohttp import web
-from playwright.async_api import Browser, Page, Route, expect
+from browsing import Serve, Watch, audit, find
+from playwright.async_api import Browser, expect
 
 from crosslight.standards.study import PersonName
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
-
-#: A function for ``page.evaluate``; its list is empty when all is well.
-AUDIT = Path(__file__).with_name("page_audit.js").read_text("utf-8").split("\n", 2)[2]
-
-Serve = Callable[..., Awaitable[str]]
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def serve() -> AsyncIterator[Serve]:
-    """Serves the page on loopback; returns its address."""
-    runners: list[web.AppRunner] = []
-
-    async def start(ask: samples.FakeAsk, **how: Any) -> str:
-        runner = web.AppRunner(samples.app_of(ask, **how))
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        runners.append(runner)
-        return f"http://127.0.0.1:{runner.addresses[0][1]}"
-
-    yield start
-    for runner in runners:
-        await runner.cleanup()
-
-
-class Watch:
-    """What a page said to the console and asked of the network."""
-
-    def __init__(self, page: Page, base: str) -> None:
-        self.said: list[str] = []
-        self.outside: list[str] = []
-        self.asked: list[str] = []
-        page.on("console", lambda message: self.said.append(message.text))
-        page.on("pageerror", lambda error: self.said.append(str(error)))
-        page.on("request", lambda request: self.asked.append(request.url))
-        page.on("request", lambda request: None if request.url.startswith(base) else self.outside.append(request.url))
-        page.on("response", lambda answer: self.said.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
-
-
-async def audit(page: Page) -> list[str]:
-    """What is wrong with a page once its styles are there."""
-    await page.wait_for_load_state()
-    found: list[str] = await page.evaluate(AUDIT)
-    return found
-
-
-async def find(page: Page, base: str) -> None:
-    await page.goto(base + "/")
-    await page.fill("#number", "999 000 0018")
-    await page.press("#number", "Enter")
-    await page.wait_for_selector("[data-study-uid]")
 
 
 def mixed() -> samples.FakeAsk:
@@ -91,65 +38,12 @@ async def test_every_page_can_be_read(chromium: Browser, serve: Serve, width: in
     assert await audit(page) == []
     assert "999" not in page.url
     await page.click("[data-study-uid='1.2.826.0.1.3'] [data-part=view]")
-    await page.wait_for_selector("#picture img")
+    await page.wait_for_selector("#picture canvas")
     assert await audit(page) == []
     await page.evaluate("document.querySelector('h1').style.color = 'rgba(128, 128, 128, 0.4)'")
     assert await audit(page) != [], "the audit itself sees what is wrong"
     assert (watch.said, watch.outside) == ([], [])
     assert not [url for url in watch.asked if "999000" in url or "RTK-" in url]
-
-
-async def test_images_by_keys_wheel_and_slider(chromium: Browser, serve: Serve) -> None:
-    base = await serve(samples.one_patient())
-    page = await chromium.new_page(viewport={"width": 1200, "height": 900})
-    watch = Watch(page, base)
-    await find(page, base)
-    await page.click("[data-study-uid='1.2.826.0.1.1'] [data-part=view]")
-    shown, image = page.locator("#position"), page.locator("#picture img")
-    await expect(shown).to_have_text("Image 1 / 40")
-    for key, position in (("ArrowDown", 2), ("PageDown", 12), ("End", 40), ("ArrowDown", 40), ("ArrowUp", 39), ("Home", 1)):
-        await page.keyboard.press(key)
-        await expect(shown).to_have_text(f"Image {position} / 40")
-    await page.mouse.move(700, 500)
-    await page.mouse.wheel(0, 120)
-    await expect(shown).to_have_text("Image 4 / 40")
-    await page.locator("#slider").fill("20")
-    await expect(image).to_have_attribute("alt", "Image 20 of 40")
-    await page.select_option("#window", label="Lung")
-    await expect(page.locator("#picture img[src*='window=-600,1500,linear']")).to_be_visible()
-    bright = await image.evaluate(
-        "(img) => { const c = document.createElement('canvas'); c.width = c.height = 64; const g = c.getContext('2d');"
-        " g.drawImage(img, 0, 0, 64, 64); const d = g.getImageData(0, 0, 64, 64).data;"
-        " return d.reduce((s, v, i) => s + (i % 4 < 3 ? v : 0), 0); }"
-    )
-    assert bright > 64 * 64 * 3 * 20, "not a black square"
-    await page.focus("#stage")
-    await page.keyboard.press("+")
-    await expect(page.locator("#stage")).to_have_class("stage stage--zoomed")
-    await page.keyboard.press("ArrowRight")
-    await expect(page.locator(".series--current")).to_have_attribute("data-series", "1.2.826.0.1.1.2")
-    await expect(shown).to_have_text("Frame 1 / 42")  # one of its 40 images has three
-    await page.click("text=All studies")
-    await page.wait_for_selector(".timeline")
-    assert (watch.said, watch.outside) == ([], [])
-
-
-async def test_pictures_that_fail_are_not_asked_for_without_end(chromium: Browser, serve: Serve) -> None:
-    base = await serve(samples.one_patient())
-    page = await chromium.new_page()
-    await find(page, base)
-    asked: list[str] = []
-
-    async def refuse(route: Route) -> None:
-        asked.append(route.request.url)
-        await route.abort()
-
-    await page.route("**/rendered?*", refuse)
-    await page.click("[data-study-uid='1.2.826.0.1.1'] [data-part=view]")
-    await expect(page.locator("#message")).to_have_text("This image cannot be shown here.")
-    await page.click("text=All studies")
-    await page.wait_for_selector(".timeline")
-    assert len(asked) == len(set(asked)) <= 25
 
 
 async def test_the_page_follows_the_trusts(chromium: Browser, serve: Serve) -> None:
@@ -243,5 +137,5 @@ async def test_hostile_names_do_nothing(chromium: Browser, serve: Serve) -> None
     await find(page, base)
     await expect(page.locator("h3")).to_contain_text("</h3><script>alert(3)</script>")
     await page.click("[data-part=view]")
-    await page.wait_for_selector("#picture img")
+    await page.wait_for_selector("#picture canvas")
     assert (dialogs, watch.said) == ([], [])

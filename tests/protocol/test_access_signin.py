@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import aiohttp
 import pytest
@@ -19,6 +19,7 @@ from aiohttp import web
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 from members_region import CLOCK, FAST, IDS, REGION, until
+from yarl import URL
 
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.tls import client_context
@@ -63,6 +64,64 @@ async def test_a_browser_signs_in_and_out(tmp_path: Path) -> None:
         acts = {(e["query"].get("act"), e["outcome"], e["who"]["subject"]) for e in await a.audit.search()}
         assert ("sign-in", "ok", "person:dr.amos") in acts
         assert ("sign-out", "ok", "person:dr.amos") in acts
+
+
+PLACE = "/patients/aB-_9/studies/1.2.826.0.1?series=1.2.826.0.1.2"
+
+BACK = f"/signin?{urlencode({'return': PLACE})}"
+
+#: What a browser without a session asks for -> where it is led back to; the start page needs no word.
+SENT = [
+    ("/", None),
+    (PLACE, PLACE),
+    ("/patients/aB-_9/studies/1.2?name=SMITH", "/patients/aB-_9/studies/1.2"),
+    ("/?return=//evil.example", None),
+    ("//evil.example/x", None),
+]
+
+
+async def test_signing_in_leads_back_to_where_one_was(tmp_path: Path) -> None:
+    async with access(tmp_path) as a, browser(a) as session:
+        for asked, sent in SENT:
+            url = URL(a.people + asked, encoded=True)
+            async with session.get(url, headers={"Accept": "text/html"}, allow_redirects=False) as response:
+                where = urlsplit(response.headers["Location"])
+                assert (response.status, where.netloc, where.path) == (303, "", "/signin")
+                assert parse_qs(where.query).get("return") == (None if sent is None else [sent]), asked
+        response = await sign_in(a, session, "dr.amos", "light-box", start=BACK)
+        assert response.url.path_qs == PLACE
+        for evil in ("https://evil.example/", "//evil.example", "/\\evil.example", "/a//evil.example", "javascript:alert(1)"):
+            response = await sign_in(a, session, "dr.amos", "light-box", start=f"/signin?{urlencode({'return': evil})}")
+            assert str(response.url) == f"{a.people}/"
+
+
+async def test_a_sign_in_that_failed_still_knows_where_to_go(tmp_path: Path) -> None:
+    async with access(tmp_path) as a, browser(a) as session:
+        async with session.get(URL(a.people + BACK, encoded=True), allow_redirects=False) as response:
+            state = parse_qs(urlsplit(response.headers["Location"]).query)["state"][0]
+        async with session.get(f"{a.people}/signin/callback", params={"state": state, "error": "access_denied"}) as response:
+            assert response.status == 401
+            assert f'href="{BACK}"' in await response.text()
+
+
+async def test_how_long_a_session_lasts_can_be_asked_without_making_it_last(tmp_path: Path) -> None:
+    idle_s = 3.0
+    async with access(tmp_path, replace(CONFIG, session_idle_minutes=idle_s / 60)) as a, browser(a) as session:
+        async with session.get(f"{a.people}/signin/session") as response:
+            assert await response.json() == {"left_s": 0}
+            assert response.headers["Cache-Control"] == "no-store"
+        await sign_in(a, session, "dr.amos", "light-box")
+
+        async def over() -> bool:
+            async with session.get(f"{a.people}/signin/session") as response:
+                return (await response.json())["left_s"] == 0
+
+        assert not await over()
+        async with asyncio.timeout(20):  # asked again and again, and it ends all the same
+            while not await over():  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+        async with session.get(f"{a.people}/") as response:
+            assert response.status == 401
 
 
 async def test_csrf_by_header_for_services(tmp_path: Path) -> None:

@@ -41,8 +41,11 @@ def test_session_limits(age_m: float, unused_m: float, expected: bool) -> None:
     ("text", "expected"),
     [
         ("/", "/"), ("/patient", "/patient"), ("", "/"), ("//evil.example", "/"), ("https://evil.example", "/"), ("/\\evil", "/"),
-        ("/x?nhs=9990000018", "/"), ("/x#y", "/"), ("/" + "a" * 300, "/"), ("/a\r\nSet-Cookie: x", "/"), ("/é", "/"),
-        ("javascript:x", "/"),
+        ("/x?nhs=9990000018", "/"), ("/x#y", "/"), ("/" + "a" * 600, "/"), ("/a\r\nSet-Cookie: x", "/"), ("/é", "/"),
+        ("javascript:x", "/"), ("/a//evil.example", "/"), ("/.//evil.example", "/"), ("/a/../b", "/"), ("/%2f%2fevil", "/"),
+        ("/patients/aB-_9/studies/1.2.3?series=1.2.3.4", "/patients/aB-_9/studies/1.2.3?series=1.2.3.4"),
+        ("/patients/a/studies/1.2?copy=RTK&series=1.2", "/patients/a/studies/1.2?copy=RTK&series=1.2"),
+        ("/patients/a?series=1.2&name=SMITH", "/"), ("/patients/a?series=//evil.example", "/"), ("/a?series=", "/"),
     ],
 )  # fmt: skip
 def test_return_paths_stay_here_and_carry_nothing(text: str, expected: str) -> None:

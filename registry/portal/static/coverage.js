@@ -2,6 +2,8 @@
 // still the one that is shown, and how the trusts are. A list that changed is drawn again; what cannot be known is not claimed.
 // Pages work without it.
 
+import { ended } from "./session.js";
+
 const strip = document.querySelector(".sites[data-poll]");
 const every = Number(strip?.dataset.poll || 0);
 const live = document.querySelector('[data-coverage="live"]');
@@ -155,7 +157,7 @@ async function poll() {
   try {
     const address = strip.dataset.state || `/coverage.json${doubt}`;
     const answer = await fetch(address, { cache: "no-store", headers: { Accept: "application/json" }, signal: AbortSignal.timeout(ANSWER_MS) });
-    if (answer.status === 401) return location.assign("/");
+    if (answer.status === 401) return ended();
     if (!answer.ok) throw new Error(String(answer.status));
     const state = await answer.json();
     if (state.version && state.version !== strip.dataset.version) await changed(state.version);
@@ -176,9 +178,10 @@ function watchThumbs() {
 
 if (matchMedia("(max-width: 760px)").matches) strip?.querySelector("details")?.removeAttribute("open");
 watchThumbs();
+addEventListener("beforeprint", () => document.querySelectorAll('[data-part="printed"]').forEach((node) => put(node, new Date().toLocaleString("en-GB"))));
 if (strip && every) {
-  setInterval(poll, every);
-  setInterval(unknown, 1000);
+  const clocks = [setInterval(poll, every), setInterval(unknown, 1000)];
+  document.addEventListener("session-ended", () => clocks.forEach((clock) => clearInterval(clock)));
   document.addEventListener("visibilitychange", () => { unknown(); poll(); });
   for (const act of ["pointerdown", "pointermove", "keydown", "wheel"]) {
     document.addEventListener(act, () => {
