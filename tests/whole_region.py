@@ -198,6 +198,7 @@ async def whole_region(
     through: Through | None = None,
     zones: Mapping[str, str] | None = None,
     clock: Clock | None = None,
+    clocks: Mapping[str, Clock] | None = None,
     pace: Mapping[str, Any] = PACE,
 ) -> AsyncIterator[Whole]:
     """A registry and a node for each code of ``roads`` (code -> grpc | soap).
@@ -205,6 +206,7 @@ async def whole_region(
     Args:
         through: From the registry's addresses to those that the nodes are told (a proxy's).
         zones: A node's own site zone.
+        clock: Everybody's. clocks: A node's own.
     """
     init_registry(folder / "registry", FILES, IDS, _registry_values(free_ports(4), database))
     async with AsyncExitStack() as stack:
@@ -214,7 +216,9 @@ async def whole_region(
         http = await stack.enter_async_context(client_session())
         region = Whole(registry, http)
         for code, road in roads.items():
-            home = await _node(folder / code, region, code, road, through, dict(zones or {}).get(code, ""), clock, pace)
+            home = await _node(
+                folder / code, region, code, road, through, dict(zones or {}).get(code, ""), (clocks or {}).get(code, clock), pace
+            )
             stack.push_async_callback(home.app.stop)
             region.homes[code] = home
         await until(lambda: _all_live(registry, len(roads)))

@@ -155,7 +155,7 @@ def _site(member: MemberCoverage, since: str, coverage: Coverage, region: Region
     elif not member.reachable:
         level, state, opening = "away", f"Not reachable{since}", f"Not reachable{since}"
     elif member.clock_wrong:
-        level, state = "away", f"Clock wrong by {abs(member.skew_ms) // 1000:,} s"
+        level, state = "away", f"Clock wrong by {round(abs(member.skew_ms) / 1000):,} s"
         opening = "Cannot be opened: the clock there is wrong"
     else:
         level, opening = "well" if member.list_state == "live" else "behind", "Open now"
