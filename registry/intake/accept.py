@@ -15,16 +15,19 @@ from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.log import get_logger
 from crosslight.standards.access import decide
+from crosslight.standards.dicom.kos import Manifest
 from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import CrosslightError, Forbidden, NotFound, OurError
 from crosslight.standards.region import Region
 from crosslight.standards.study import StudyRecord
 from crosslight.standards.xds.publication import Publication
 from registry.identity.store import IdentityStore
+from registry.index.imaging import DocumentKey
 from registry.index.model import Change, HoldingKey
 from registry.index.rows import Loaded
 from registry.index.store import IndexStore
 from registry.intake.checks import with_detail
+from registry.intake.learned import document_read, no_manifest
 from registry.intake.model import Acceptance, Submission, Withdraw
 from registry.intake.together import first_group, names_of
 from registry.intake.turn import Ran, Turn
@@ -40,7 +43,7 @@ log = get_logger("accept")
 class _Done:
     outcomes: list[Ran | CrosslightError]
     changes: list[Change]
-    thin: list[HoldingKey]
+    thin: list[HoldingKey | DocumentKey]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,8 @@ class Acceptor:
         directory: Members as they are now.
         clock, ids: The seam for time and randomness.
         region: Whose ids count.
-        enrich: Told of holdings that know only their entry (D17); after the commit, must return at once.
+        enrich: Told of holdings that know only their entry, and of documents to be read (D17); after the commit, and must
+            return at once.
         on_change: Told of every change; likewise.
     """
 
@@ -86,7 +90,7 @@ class Acceptor:
         clock: Clock,
         ids: Ids,
         region: Region,
-        enrich: Callable[[HoldingKey], None] | None = None,
+        enrich: Callable[[HoldingKey | DocumentKey], None] | None = None,
         on_change: Callable[[Sequence[Change]], None] | None = None,
     ) -> None:
         self._db, self._index, self._identity, self._directory = db, index, identity, directory
@@ -285,7 +289,23 @@ class Acceptor:
             work.flush()
             return work.changes
 
-        changes = await self._db.write("update_detail", write)
+        return self._learned(await self._db.write("update_detail", write))
+
+    async def document_read(self, key: DocumentKey, member: Member, manifest: Manifest) -> bool:
+        """A document that did not say of which study it is was read (:func:`learned.document_read`); whether it still waited."""
+        index, region, now = self._index, self._region, self._clock.now()
+        return self._learned(
+            await self._db.write("document_read", lambda tx: document_read(tx, index, key, member, manifest, region, now))
+        )
+
+    async def no_manifest(self, key: HoldingKey, entry_uuid: str, studies: Sequence[str]) -> bool:
+        """An entry that was taken for a manifest is another document (:func:`learned.no_manifest`); whether it was there."""
+        now = self._clock.now()
+        return self._learned(
+            await self._db.write("no_manifest", lambda tx: no_manifest(tx, self._index, key, entry_uuid, studies, now))
+        )
+
+    def _learned(self, changes: list[Change]) -> bool:
         if changes and self._on_change is not None:
             self._on_change(changes)
         return bool(changes)

@@ -23,12 +23,14 @@ from registry.members.model import Member
 
 def manifest_record(entry: StudyRecord, manifest: Manifest) -> StudyRecord:
     """What the manifest alone adds: series with their counts and classes, times in the source's own zone."""
-    series = []
-    for series_uid in dict.fromkeys(i.series_uid for i in manifest.instances):
-        classes = Counter(i.sop_class_uid for i in manifest.instances if i.series_uid == series_uid)
-        series.append(
-            SeriesRecord(series_uid=series_uid, n_instances=sum(classes.values()), sop_classes=tuple(sorted(classes.items())))
-        )
+    by_series: dict[str, Counter[str]] = {}
+    for instance in manifest.instances:
+        if instance.study_uid == entry.study_uid:  # it may reference others beside
+            by_series.setdefault(instance.series_uid, Counter())[instance.sop_class_uid] += 1
+    series = [
+        SeriesRecord(series_uid=uid, n_instances=classes.total(), sop_classes=tuple(sorted(classes.items())))
+        for uid, classes in by_series.items()
+    ]
     record = replace(
         entry,
         accessions=identified(manifest.accessions, entry.accessions),

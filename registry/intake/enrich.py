@@ -1,15 +1,15 @@
 """Enrichment: a study that came over SOAP says as much as one that came over gRPC (D17).
 
 After the commit the member is asked as any consumer would ask it: the manifest by ITI-43, checked against the entry's hash
-and size, then the series by QIDO-RS. What waits is in the index' own table, so nothing is lost by a restart; a member that
-cannot be reached is asked when it can. A foreign source stays at what it said until one of its faces is known.
+and size, then the series by QIDO-RS. What waits is in the index' own tables, so nothing is lost by a restart; a member that
+cannot be reached is asked when it can. A foreign source stays at what it said until its address for ITI-43 is known; then
+every manifest of a study is read, and the documents that do not say of which study they are.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeGuard
 from urllib.parse import quote
@@ -18,23 +18,24 @@ import orjson
 
 from crosslight.runtime.audit import AuditEntry, AuditLog
 from crosslight.runtime.clock import Clock, Ids
-from crosslight.runtime.http import CORRELATION_HEADER
 from crosslight.runtime.log import get_logger
-from crosslight.runtime.soap import SoapClient
 from crosslight.runtime.workers import Workers
 from crosslight.standards.access import Principal
-from crosslight.standards.dicom.kos import Manifest, parse_manifest
-from crosslight.standards.ids import MemberId
-from crosslight.standards.problem import Conflict, CrosslightError, Malformed, NotFound, TooLarge, Unavailable
+from crosslight.standards.dicom.kos import Manifest
+from crosslight.standards.ids import Identifier, MemberId
+from crosslight.standards.problem import Conflict, CrosslightError, Malformed, TooLarge, Unavailable
 from crosslight.standards.region import Region
-from crosslight.standards.study import StudyRecord
-from crosslight.standards.xds import retrieve
+from crosslight.standards.study import ManifestFacts, StudyRecord
+from crosslight.standards.xds.metadata import DocumentEntry, from_plain
+from crosslight.standards.xds.publication import Publication
 from registry.gateway.gateway import Gateway, Unanswered
-from registry.index.model import Holding, HoldingKey
-from registry.intake.agenda import Agenda
+from registry.index.imaging import DocumentKey
+from registry.index.model import Holding, HoldingKey, XdsObject
+from registry.intake.agenda import Agenda, Waiting
 from registry.intake.checks import MAX_SERIES
 from registry.intake.config import EnrichConfig
 from registry.intake.detail import full_record, manifest_record
+from registry.intake.manifests import Manifests, studies_of
 from registry.members.model import Directory, Member
 
 log = get_logger("enrich")
@@ -61,12 +62,28 @@ class IndexPort(Protocol):
         """One current holding."""
         ...
 
+    async def unread_documents(self, members: Collection[MemberId], limit: int) -> list[DocumentKey]:
+        """Documents of these members that may be manifests and wait to be read, longest waiting first."""
+        ...
+
+    async def document(self, key: DocumentKey) -> XdsObject | None:
+        """One of them."""
+        ...
+
 
 class DetailPort(Protocol):
     """Where detail goes (``Acceptor``)."""
 
     async def update_detail(self, key: HoldingKey, record: StudyRecord, *, entry_uuid: str = "", digest: str = "") -> bool:
         """Replace what is known by more of it."""
+        ...
+
+    async def document_read(self, key: DocumentKey, member: Member, manifest: Manifest) -> bool:
+        """A document that did not say of which study it is was read."""
+        ...
+
+    async def no_manifest(self, key: HoldingKey, entry_uuid: str, studies: Sequence[str]) -> bool:
+        """An entry that was taken for a manifest is another document."""
         ...
 
 
@@ -96,18 +113,19 @@ class Enricher:
         config: EnrichConfig,
     ) -> None:
         self._index, self._acceptor, self._directory, self._gateway = index, acceptor, directory, gateway
-        self._audit, self._workers, self._clock, self._ids = audit, workers, clock, ids
+        self._audit, self._clock, self._ids = audit, clock, ids
         self._region, self._config = region, config
+        self._manifests = Manifests(gateway, workers, ids, config)
         self._agendas: dict[MemberId, Agenda] = {}
-        self._running: dict[HoldingKey, asyncio.Task[None]] = {}
+        self._running: dict[Waiting, asyncio.Task[None]] = {}
         self._scan_at_s = 0.0
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.completed = 0  # for metrics
         self.failed = 0
 
-    def wake(self, key: HoldingKey) -> None:
-        """A holding that knows only its entry was committed."""
+    def wake(self, key: Waiting) -> None:
+        """A holding that knows only its entry, or a document of an unknown study, was committed."""
         self._agenda(key.member).add(key).again = True
         self._wake.set()
 
@@ -152,9 +170,9 @@ class Enricher:
             await self._sleep(min(self._config.scan_s, self._next_s()))
 
     async def _scan(self) -> None:
-        able = [member.id for member in self._directory.all() if self._able(member)]
+        able = [m.id for m in (*self._directory.all(), *self._directory.foreign()) if self._able(m)]
         try:
-            waiting = await self._index.unenriched(able, SCAN)
+            waiting: list[Waiting] = [*await self._index.unenriched(able, SCAN), *await self._index.unread_documents(able, SCAN)]
         except CrosslightError as error:
             log.warning("cannot look for what waits", reason=error.what)
             return
@@ -171,7 +189,9 @@ class Enricher:
                         del tries[key]
 
     def _able(self, member: Member | None) -> TypeGuard[Member]:
-        return member is not None and member.status == "active" and self._gateway.reachable(member)
+        if member is None or not self._gateway.reachable(member):
+            return False
+        return member.status == "active" or (member.status == "foreign" and bool(member.endpoints.xds_repository))
 
     def _begin_due(self) -> None:
         now_s = self._clock.monotonic_s()
@@ -200,12 +220,15 @@ class Enricher:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
 
-    async def _one(self, key: HoldingKey, member: Member) -> None:
+    async def _one(self, key: Waiting, member: Member) -> None:
         agenda = self._agenda(key.member)
         tried = agenda.add(key)
         tried.again = False
         try:
-            await self.enrich(key, member)
+            if isinstance(key, HoldingKey):
+                await self.enrich(key, member)
+            else:
+                await self.read_document(key, member)
             if tried.again:  # another version was accepted meanwhile: it is completed next
                 agenda.put(key, tried, self._clock.monotonic_s())
             else:
@@ -218,9 +241,9 @@ class Enricher:
             longest_s = min(self._config.retry_max_s, self._config.retry_first_s * 2.0 ** min(tried.attempts, 30))
             agenda.put(key, tried, self._clock.monotonic_s() + max(0.1, draw * longest_s))
             if isinstance(error, CrosslightError | Unanswered):
-                log.warning("not completed yet", study=key.study_uid, member=member.code, kind=type(error).__name__)
+                log.warning("not completed yet", study=_named(key), member=member.code, kind=type(error).__name__)
             else:
-                log.exception("not completed", study=key.study_uid, member=member.code)
+                log.exception("not completed", study=_named(key), member=member.code)
         finally:
             self._running.pop(key, None)
             self._wake.set()
@@ -228,7 +251,7 @@ class Enricher:
     # --- one holding ------------------------------------------------------------------------------------------------
 
     async def enrich(self, key: HoldingKey, member: Member) -> bool:
-        """Complete one holding; whether there was something to complete.
+        """Complete one holding, each of its current entries that was not read; whether there was something to complete.
 
         Raises:
             CrosslightError, Unanswered: the member cannot be asked, or what it says does not fit the entry.
@@ -236,68 +259,81 @@ class Enricher:
         holding = await self._index.holding(key)
         if holding is None or holding.state != "approved" or holding.record.detail != "entry":
             return False
-        correlation = self._ids.uuid4().hex
-        entry = AuditEntry(
-            principal=PRINCIPAL,
-            face="iti43",
-            action="retrieve",
-            decision="permit",
-            rule="enrichment (D17)",
-            correlation=correlation,
-            patients=(holding.record.patient.local, *holding.record.patient.others),
-            studies=(key.study_uid,),
-            peer=member.code,
-        )
+        current = (holding.publication, *holding.siblings)
+        patient = holding.record.patient
+        entry = self._act(member, (patient.local, *patient.others), (key.study_uid,))
+        await self._audit.begin(entry)
+        done = False
+        try:
+            for publication in (p for p in current if p.record.detail == "entry"):
+                done |= await self._complete(key, publication, member, entry.correlation)
+        except Exception as error:
+            await self._audit.end(entry, f"failed: {type(error).__name__}")
+            raise
+        await self._audit.end(entry, f"ok {len(current)}")
+        return done
+
+    async def _complete(self, key: HoldingKey, publication: Publication, member: Member, correlation: str) -> bool:
+        patient = publication.record.patient.local
+        token = self._token(member, (key.study_uid,), patient, correlation)
+        manifest = await self._manifests.read(member, publication.manifest, token, correlation)
+        studies = studies_of(manifest)
+        if manifest.role != "manifest" and member.status == "foreign":
+            return await self._acceptor.no_manifest(key, publication.entry_uuid, studies)
+        if manifest.role != "manifest" or key.study_uid not in (*studies, manifest.study_uid):
+            raise Conflict("The manifest is of another study, or is none.")
+        record = publication.record
+        if not member.endpoints.systems and not member.endpoints.dicomweb:
+            record = manifest_record(record, manifest)
+        else:
+            series = await self._fetch_series(key.study_uid, member, token, correlation)
+            record = full_record(record, manifest, series, member, self._region)
+        return await self._acceptor.update_detail(key, record, entry_uuid=publication.entry_uuid)
+
+    async def read_document(self, key: DocumentKey, member: Member) -> bool:
+        """Read a document that does not say of which study it is; whether it still waited.
+
+        Raises:
+            CrosslightError: the source cannot be asked, or gives something else.
+        """
+        thing = await self._index.document(key)
+        said = from_plain("document", thing.body) if thing is not None else None
+        if not isinstance(said, DocumentEntry) or not said.size.isdecimal():
+            return False
+        patient = Identifier.parse_cx(said.patient_id)
+        entry = self._act(member, (patient,), ())
         await self._audit.begin(entry)
         try:
-            record = await self._ask(holding, member, correlation)
-            done = await self._acceptor.update_detail(key, record, entry_uuid=holding.publication.entry_uuid)
+            facts = ManifestFacts(
+                document_uid=said.unique_id, sha1=said.hash, size_bytes=int(said.size), creation_time=said.creation_time
+            )
+            token = self._token(member, (), patient, entry.correlation)
+            manifest = await self._manifests.read(member, facts, token, entry.correlation)
+            done = await self._acceptor.document_read(key, member, manifest)
         except Exception as error:
             await self._audit.end(entry, f"failed: {type(error).__name__}")
             raise
         await self._audit.end(entry, "ok 1")
         return done
 
-    async def _ask(self, holding: Holding, member: Member, correlation: str) -> StudyRecord:
-        token = self._gateway.mint(
-            PRINCIPAL, member, studies=(holding.study_uid,), patient=holding.record.patient.local.cx(), correlation=correlation
+    def _act(self, member: Member, patients: tuple[Identifier, ...], studies: tuple[str, ...]) -> AuditEntry:
+        return AuditEntry(
+            principal=PRINCIPAL,
+            face="iti43",
+            action="retrieve",
+            decision="permit",
+            rule="enrichment (D17)",
+            correlation=self._ids.uuid4().hex,
+            patients=patients,
+            studies=studies,
+            peer=member.code,
         )
-        data = await self._fetch_manifest(holding, member, token, correlation)
-        facts = holding.publication.manifest
-        if len(data) != facts.size_bytes or hashlib.sha1(data, usedforsecurity=False).hexdigest() != facts.sha1.lower():
-            raise Conflict("The manifest is not the one that was registered.", why="ITI TF-3 4.2.3.2.10: hash and size.")
-        manifest: Manifest = await self._workers.run_bounded(parse_manifest, data)
-        if manifest.study_uid != holding.study_uid or manifest.role != "manifest":
-            raise Conflict("The manifest is of another study, or is none.")
-        if not member.endpoints.systems and not member.endpoints.dicomweb:
-            return manifest_record(holding.record, manifest)
-        series = await self._fetch_series(holding.study_uid, member, token, correlation)
-        return full_record(holding.record, manifest, series, member, self._region)
 
-    async def _fetch_manifest(self, holding: Holding, member: Member, token: str, correlation: str) -> bytes:
-        """ITI-43 for one document."""
-        if not member.endpoints.xds_repository:
-            raise Unavailable("The member has no address for ITI-43.")
-        facts, source = holding.publication.manifest, holding.publication.source
-        asked = retrieve.DocumentRequest(source.repository_unique_id, facts.document_uid)
-        client = SoapClient(self._gateway.sessions(member), self._ids)
-        answer = await client.call(
-            member.endpoints.xds_repository,
-            retrieve.ACTION_REQUEST,
-            retrieve.render_retrieve_request([asked]),
-            mtom=True,
-            timeout_s=self._config.timeout_s,
-            max_bytes=2 * self._config.max_manifest_bytes,
-            headers={"Authorization": f"Bearer {token}", CORRELATION_HEADER: correlation},
-        )
-        reply = retrieve.parse_retrieve_response(answer.body)
-        for document in reply.documents:
-            if document.request.document_unique_id == facts.document_uid and document.data is not None:
-                if len(document.data) > self._config.max_manifest_bytes:
-                    raise TooLarge("The manifest is too large.")
-                return document.data
-        codes = ", ".join(sorted({error.code for error in reply.registry.errors}))
-        raise NotFound("The member does not give its manifest.", why=codes)
+    def _token(self, member: Member, studies: tuple[str, ...], patient: Identifier, correlation: str) -> str:
+        """For a node of ours; a foreign source knows none."""
+        if member.status == "foreign":
+            return ""
+        return self._gateway.mint(PRINCIPAL, member, studies=studies, patient=patient.cx(), correlation=correlation)
 
     async def _fetch_series(self, study_uid: str, member: Member, token: str, correlation: str) -> list[dict[str, Any]]:
         """QIDO-RS: every series of the study with all that the member indexes (PS3.18 10.6)."""
@@ -340,6 +376,11 @@ def _total(rows: Iterable[dict[str, Any]]) -> int:
         value = row.get("00201206", {}).get("Value") or [0]
         return int(value[0]) if isinstance(value[0], int) else 0
     return 0
+
+
+def _named(key: Waiting) -> str:
+    """The study, or the entryUUID of a document whose study is not known."""
+    return key.study_uid if isinstance(key, HoldingKey) else key.entry_uuid
 
 
 async def _slept(clock: Clock, seconds: float) -> bool:

@@ -230,6 +230,14 @@ def _objects_of(submission: Submission) -> RegistryObjects:
     return RegistryObjects.of(objects)
 
 
+def readable_in(act: StoreObjects) -> Iterator[str]:
+    """The entryUUIDs of documents whose bytes may tell of which study they are."""
+    for thing in act.objects:
+        said = imaging_document(thing)
+        if said is not None and said.readable:
+            yield thing.entry_uuid
+
+
 def unread_in(act: StoreObjects) -> Iterator[str]:
     """A warning for each imaging document whose study the registry does not know (D17)."""
     for thing in act.objects:

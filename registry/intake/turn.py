@@ -21,11 +21,12 @@ from crosslight.standards.xds.errors import refusal
 from crosslight.standards.xds.publication import Publication
 from registry.identity.store import IdentityStore
 from registry.index.flush import Entry
+from registry.index.imaging import DocumentKey
 from registry.index.model import Change, Holding, HoldingKey, RecordKey
 from registry.index.rows import started_of, version_int
 from registry.index.store import IndexStore
 from registry.intake.checks import check_publication, following, with_detail
-from registry.intake.generic import Generic, unread_in
+from registry.intake.generic import Generic, readable_in, unread_in
 from registry.intake.model import Outcome, Publish, SetAvailability, StoreObjects, Submission, Withdraw
 from registry.intake.registered import APPROVED, DEPRECATED, RegisteredObjects
 from registry.members.model import Member
@@ -71,7 +72,7 @@ class Turn:
         self._fed: dict[tuple[int, Patient], RecordKey] = {}
         self._newest: dict[RecordKey, int] = {}
         self._moments: dict[int, datetime] = {}
-        self.thin: dict[HoldingKey, None] = {}  # holdings that know only their entry (D17)
+        self.thin: dict[HoldingKey | DocumentKey, None] = {}  # holdings that know only their entry, documents to be read (D17)
 
     def begin(self, submissions: Sequence[Submission]) -> None:
         """Lock the members and read what there is of their studies, in few statements."""
@@ -114,6 +115,7 @@ class Turn:
                 return self._withdraw(submission, member, act)
             case StoreObjects():
                 self._generic.store(member, act)
+                self.thin |= {DocumentKey(member.id, uuid): None for uuid in readable_in(act)}
                 return "accepted"
         raise Invalid("An act of an unknown kind.")
 

@@ -25,8 +25,8 @@ class Slow(Enricher):
 
     def __init__(self) -> None:
         anything: Any = SimpleNamespace()
-        index = SimpleNamespace(unenriched=self._nothing_waits)
-        directory = SimpleNamespace(by_id=lambda member: SimpleNamespace(id=member, status="active"), all=tuple)
+        index = SimpleNamespace(unenriched=self._nothing_waits, unread_documents=self._nothing_waits)
+        directory = SimpleNamespace(by_id=lambda member: SimpleNamespace(id=member, status="active"), all=tuple, foreign=tuple)
         gateway = SimpleNamespace(reachable=lambda member: True)
         super().__init__(
             cast(Any, index), anything, cast(Any, directory), cast(Any, gateway), anything, anything, SystemClock(), SystemIds(),
