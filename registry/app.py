@@ -181,9 +181,10 @@ class RegistryApp:
         )
 
     async def _open_index(self) -> None:
-        self.identity = IdentityStore(self.db, self.region, self.ids)
-        await self.identity.open()
         self.index = IndexStore(self.db, self.members, self.clock, self.ids)
+        rules = self.config.identity.rules()
+        self.identity = IdentityStore(self.db, self.region, self.ids, rules, self.index.read.headers_of)
+        await self.identity.open()
         await self.index.open()
         self.ask = Ask(self.db, self.index, self.identity, self.members, self.audit, self.clock, self.ids, self.region)
         self.acceptor = Acceptor(

@@ -13,6 +13,7 @@ from registry.access.config import AccessConfig
 from registry.dicomweb.config import DicomwebConfig
 from registry.fhir.config import FhirConfig
 from registry.gateway.config import GatewayConfig
+from registry.identity.config import IdentityConfig
 from registry.intake.config import EnrichConfig
 from registry.members.config import MembersConfig
 from registry.portal.config import PortalConfig
@@ -122,6 +123,7 @@ class RegistryConfig:
     region: RegionSection = section(RegionSection, "The region and its names.")
     listen: ListenSection = section(ListenSection, "Where this registry can be reached.")
     database: DatabaseSection = section(DatabaseSection, "Where the index and the audit are.")
+    identity: IdentityConfig = section(IdentityConfig, "Who says who is who.")
     members: MembersConfig = section(MembersConfig, "Invitations, certificates, heartbeats.")
     access: AccessConfig = section(AccessConfig, "Who gets in, and for how long.")
     portal: PortalConfig = section(PortalConfig, "The clinician's page.")

@@ -35,7 +35,7 @@ patients = st.builds(
     local=identifiers,
     others=st.lists(identifiers, max_size=3).map(tuple),
     name=st.builds(PersonName, texts),
-    birth_date=texts,
+    birth_date=st.sampled_from(["", "1961", "196102", "19610203", "19000101"]),
     sex=st.sampled_from(["", "M", "F", "O"]),
     postcode=texts,
     traced=st.booleans(),

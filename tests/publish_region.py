@@ -159,8 +159,8 @@ async def registry_core(
 ) -> AsyncIterator[RegistryCore]:
     """A registry's core on ``database``, with its SOAP, MLLP and gRPC doors on loopback."""
     clock, ids, directory = clock or SystemClock(), SeededIds(seed), MemoryDirectory()
-    identity = IdentityStore(database, REGION, ids)
     index = IndexStore(database, directory, clock, ids)
+    identity = IdentityStore(database, REGION, ids, headers=index.read.headers_of)
     audit = AuditLog(database, clock)
     for part in (index, identity, audit):
         await part.open()

@@ -18,6 +18,7 @@ from crosslight.standards.study import Patient, StudyRecord
 from crosslight.standards.xds.publication import Publication, Status
 from registry.ask.ask import Ask
 from registry.ask.question import Answer, Question
+from registry.identity.batch import Kind
 from registry.identity.store import IdentityStore
 from registry.index.model import Change, Holding, HoldingKey, RecordKey
 from registry.index.rows import Loaded
@@ -112,9 +113,9 @@ class Room:
         act = Publish(publication=publication, digest=publication.manifest.sha1, patient_cx=cx)
         return await self.acceptor.accept(self.soap(code, act))
 
-    async def feed(self, code: str, patient: Patient) -> RecordKey:
-        """ITI-8."""
-        return await self.identity.feed(patient, self.member(code).id, self.clock.now())
+    async def feed(self, code: str, patient: Patient, *, kind: Kind = "header") -> RecordKey:
+        """ITI-8; ``feed`` as of a source that the region names."""
+        return await self.identity.feed(patient, self.member(code).id, self.clock.now(), kind=kind)
 
     # --- asking ----------------------------------------------------------------------------------------------------
 
@@ -156,7 +157,8 @@ class Room:
 async def make_room(db: Db) -> Room:
     """A room over an empty database."""
     directory, clock, ids = MemoryDirectory(), TestClock(), SystemIds()
-    index, identity = IndexStore(db, directory, clock, ids), IdentityStore(db, REGION, ids)
+    index = IndexStore(db, directory, clock, ids)
+    identity = IdentityStore(db, REGION, ids, headers=index.read.headers_of)
     audit = AuditLog(db, clock)
     await index.open()
     await identity.open()

@@ -108,6 +108,7 @@ def patient(
     family: str = "Baker",
     given: str = "Ann",
     born: str = "19610203",
+    sex: str = "F",
     traced: bool = False,
 ) -> Patient:
     """A patient as ``home`` describes them."""
@@ -116,7 +117,7 @@ def patient(
         others=(Identifier(number, NHS),) if number else (),
         name=PersonName(f"{family}^{given}"),
         birth_date=born,
-        sex="F",
+        sex=sex,
         postcode="GU2 7XX",
         traced=traced,
     )

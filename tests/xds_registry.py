@@ -72,7 +72,7 @@ class XdsRegistry:
 
     async def feed(self, patient: Patient, by: MemberId | None = None) -> None:
         """As ITI-8."""
-        await self.db.write("feed", lambda tx: self.identity.feed_tx(tx, patient, by, CLOCK.now()))
+        await self.db.write("feed", lambda tx: self.identity.feed_tx(tx, patient, by, CLOCK.now(), kind="header"))
 
     async def merge(self, survivor: Identifier, subsumed: Identifier) -> None:
         """As A40."""
@@ -103,7 +103,8 @@ class XdsRegistry:
 async def xds_registry(db: Db, *, values: ValueSets | None = None) -> AsyncIterator[XdsRegistry]:
     """A registry with the five members of ``registry_samples``, over ``db``."""
     directory = MemoryDirectory()
-    identity, index = IdentityStore(db, REGION, IDS), IndexStore(db, directory, CLOCK, IDS)
+    index = IndexStore(db, directory, CLOCK, IDS)
+    identity = IdentityStore(db, REGION, IDS, headers=index.read.headers_of)
     audit = AuditLog(db, CLOCK)
     await audit.open()
     await identity.open()

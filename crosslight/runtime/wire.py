@@ -12,6 +12,7 @@ from typing import TypeVar, get_args
 from zoneinfo import ZoneInfo
 
 from crosslight.pb import feed_pb2 as pb
+from crosslight.standards.birth_date import birth_date
 from crosslight.standards.ids import Identifier, Version, checked_uid, is_uid
 from crosslight.standards.problem import Invalid, TooLarge
 from crosslight.standards.study import (
@@ -173,13 +174,13 @@ def patient_from_pb(message: pb.Patient) -> Patient:
     Raises:
         Invalid: as :func:`identifier_from_pb`. TooLarge: over the bounds of this module.
     """
-    name, birth_date, sex, postcode = message.name, message.birth_date, message.sex, message.postcode
-    _check_texts("patient", name, birth_date, sex, postcode)
+    name, born, sex, postcode = message.name, message.birth_date, message.sex, message.postcode
+    _check_texts("patient", name, born, sex, postcode)
     return Patient(
         local=identifier_from_pb(message.local, "patient.local"),
         others=_identifiers(message.others, "patient.others"),
         name=PersonName(name),
-        birth_date=birth_date,
+        birth_date=birth_date(born),
         sex=sex,
         postcode=postcode,
         traced=message.traced,

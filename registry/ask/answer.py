@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from crosslight.runtime.db import Tx
@@ -13,12 +13,13 @@ from crosslight.standards.access import Face, Principal
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
+from crosslight.standards.study import Patient
 from registry.ask.absence import Naming, accession_naming, naming
 from registry.ask.filter import matches, same_accession, window
 from registry.ask.policy import Policy, doubtful_members
 from registry.ask.question import ByObject, ByPatient, ByPopulation, DirectoryQuestion, Patients, PatientSelector, Question
 from registry.identity.store import IdentityStore
-from registry.index.model import DisputedNotice, Holding, PatientRecord, Person, RecordKey, XdsObject
+from registry.index.model import DisputedNotice, Holding, PatientRecord, Person, PersonKey, RecordKey, XdsObject
 from registry.index.read import Window
 from registry.index.rows import DATED, DEPRECATED, UNDATED, Loaded
 from registry.index.store import IndexStore
@@ -46,6 +47,32 @@ class Found:
     unread: int = 0
     patients: tuple[Identifier, ...] = field(default=())  # for the audit
     naming: Naming = Naming()
+
+
+@dataclass(frozen=True, slots=True)
+class _Owners:
+    """Whose studies are: the parts that headers lead to, and the persons of records and parts."""
+
+    parts: Mapping[tuple[RecordKey, Patient], RecordKey]
+    persons: Mapping[RecordKey, Person]
+
+    @property
+    def records(self) -> dict[RecordKey, PatientRecord]:
+        """The records and parts of all of them."""
+        return {r.key: r for p in self.persons.values() for r in p.records}
+
+    def owned(self, holding: Holding) -> Holding:
+        """With the part that it is of, where it is not the record's own."""
+        part = self.parts.get((holding.record_key, holding.publication.record.patient)) if self.parts else None
+        return holding if part is None else replace(holding, part=part)
+
+    def own(self, rows: Iterable[Loaded]) -> list[Loaded]:
+        """As :meth:`owned`, of rows."""
+        return [Loaded(one.row, self.owned(one.holding)) for one in rows] if self.parts else list(rows)
+
+    def person(self, holding: Holding) -> Person:
+        """Whose study it is."""
+        return self.persons[self.owned(holding).whose]
 
 
 class Answering:
@@ -104,10 +131,11 @@ class Answering:
         whom = naming(selector, persons, self._region, self._directory, lambda oid: self._identity.used_tx(self._tx, oid))
         numbers = {*selector.identifiers, *(n for p in persons for r in p.records for n in r.national)}
         claiming = self._identity.disputed_for_tx(self._tx, numbers) if numbers else []
-        allowed = [p for p in persons if self._policy.sees(p, selector)]
-        hidden = [r for p in persons if p not in allowed for r in p.records]
+        divided = [r.key for p in persons for r in p.records if r.parts]
+        claiming += [r for r in self._identity.parts_of_tx(self._tx, divided) if r.in_doubt] if divided else []
+        allowed = self._policy.shown(p for p in persons if self._policy.sees(p, selector))
         shown = {r.key for p in allowed for r in p.records}
-        outside = {r.key: r for r in (*claiming, *hidden) if r.key not in shown}
+        outside = {r.key: r for r in (*claiming, *(r for p in persons for r in p.records)) if r.key not in shown}
         extra = [] if selector.fhir_id else self._own_disputed(outside.values())  # one person was chosen: nobody stands beside
         notices = self._policy.notices(outside.values())
         found = Found(
@@ -122,38 +150,53 @@ class Answering:
         """Persons of disputed records that this principal sees beside the one asked for."""
         keys = [r.key for r in self._policy.beside(records)]
         found = self._identity.persons_for_tx(self._tx, keys) if keys else {}
-        return list({p.key: p for p in found.values()}.values())
+        return self._policy.shown({p.key: p for p in found.values()}.values())
 
-    def _persons_of(self, holdings: Collection[Holding], objects: Collection[XdsObject] = ()) -> list[Person]:
-        keys = {h.record_key for h in holdings} | {o.record_key for o in objects if o.record_key is not None}
+    def _owners(self, holdings: Iterable[Holding], persons: Iterable[Person] = ()) -> _Owners:
+        """Whose the studies are: a record's own, or of a part of it that their header leads to."""
+        holdings, known = list(holdings), {r.key: p for p in persons for r in p.records}
+        missing = {h.record_key for h in holdings} - known.keys()
+        known |= self._identity.persons_for_tx(self._tx, missing) if missing else {}
+        records = {r.key: r for p in known.values() for r in p.records}
+        divided = {key for key, record in records.items() if record.parts}
+        divided |= {record.part_of for record in records.values() if record.part_of is not None}
+        headers = {(h.record_key, h.publication.record.patient) for h in holdings if h.record_key in divided}
+        parts = self._identity.whose_tx(self._tx, headers) if headers else {}
+        missing = set(parts.values()) - known.keys()
+        known |= self._identity.persons_for_tx(self._tx, missing) if missing else {}
+        return _Owners(parts, known)
+
+    def _objects_of(self, objects: Collection[XdsObject]) -> list[Person]:
+        keys = {o.record_key for o in objects if o.record_key is not None}
         found = self._identity.persons_for_tx(self._tx, keys) if keys else {}
-        return list({p.key: p for p in found.values()}.values())
+        return self._policy.shown({p.key: p for p in found.values()}.values())
 
     # --- by patient ------------------------------------------------------------------------------------------------
 
     def _by_patient(self, question: ByPatient) -> Found:
         persons, found = self._select(question.patient, MAX_PERSONS)
-        keys = {record.key for person in persons for record in person.records}
+        shown = {record.key for person in persons for record in person.records}
+        keys = {record.part_of or record.key for person in persons for record in person.records}
         loaded = self._index.read.by_records(self._tx, keys, deprecated=question.versions)
-        holdings = [h for h in self._marked(loaded, persons) if matches(question.filter, h, self._code)]
-        shown = {one.holding.study_uid for one in loaded if not one.row.flags & DEPRECATED}
-        unread = self._index.objects.imaging.unread(self._tx, keys, shown) if keys else 0
+        owners = self._owners((one.holding for one in loaded), persons)
+        loaded = [one for one in owners.own(loaded) if one.holding.whose in shown]
+        holdings = [h for h in self._marked(loaded, owners) if matches(question.filter, h, self._code)]
+        current = {one.holding.study_uid for one in loaded if not one.row.flags & DEPRECATED}
+        unread = self._index.objects.imaging.unread(self._tx, keys, current) if keys else 0
         if question.versions:
             holdings = self._with_past(loaded, holdings)
         objects = self._index.objects.by_records(self._tx, keys) if question.versions and keys else []
         found = replace(found, holdings=tuple(_newest_first(holdings)), persons=tuple(persons), objects=tuple(objects))
         return replace(found, unread=unread)
 
-    def _marked(self, loaded: list[Loaded], persons: Iterable[Person] = ()) -> list[Holding]:
+    def _marked(self, loaded: list[Loaded], owners: _Owners) -> list[Holding]:
         """Holdings, those in conflict marked (D1)."""
-        known = {record.key: int(person.key) for person in persons for record in person.records}
 
-        def person_of(keys: Collection[RecordKey]) -> dict[RecordKey, int]:
-            missing = [key for key in keys if key not in known]
-            found = self._identity.persons_for_tx(self._tx, missing) if missing else {}
-            return {**known, **{key: int(person.key) for key, person in found.items()}}
+        def persons(rows: Collection[Loaded]) -> dict[tuple[int, int, int], int]:
+            whose = self._owners((one.holding for one in rows), owners.persons.values())
+            return {one.row.key: int(whose.person(one.holding).key) for one in rows}
 
-        conflicts = self._index.read.in_conflict(self._tx, loaded, person_of) if loaded else set()
+        conflicts = self._index.read.in_conflict(self._tx, loaded, persons) if loaded else set()
         return [replace(one.holding, conflict=True) if one.row.key in conflicts else one.holding for one in loaded]
 
     def _with_past(self, loaded: list[Loaded], holdings: list[Holding]) -> list[Holding]:
@@ -184,14 +227,18 @@ class Answering:
             loaded |= {one.row.key: one for one in found if _has_accession(one.holding, question.accessions)}
         gone = self._gone(question, loaded.values())
         kept = [one for one in loaded.values() if question.versions or not one.row.flags & DEPRECATED]
-        if loaded.keys() - certain:  # an accession number is easily guessed, a UID is not
-            kept = self._policy.rows(kept, self._records_of(kept), named={loaded[key].holding.fhir_id for key in certain})
-        holdings = self._marked(kept)
+        owners = self._owners(one.holding for one in kept)
+        # An accession number is easily guessed, a UID is not.
+        kept = self._policy.rows(owners.own(kept), owners.records, named={loaded[key].holding.fhir_id for key in certain})
+        holdings = self._marked(kept, owners)
         if question.versions:
             holdings = self._with_past(kept, holdings)
-        holdings += self._named(question, {(h.record_key, h.study_uid, h.member) for h in holdings})
+        named = self._named(question, {(h.record_key, h.study_uid, h.member) for h in holdings})
+        more = self._owners(named, owners.persons.values())
+        holdings += self._policy.holdings((more.owned(h) for h in named), more.records, named={h.fhir_id for h in named})
         objects = self._objects(question)
-        persons = self._persons_of(holdings, objects)
+        persons = self._policy.shown({more.person(h).key: more.person(h) for h in holdings}.values())
+        persons += [p for p in self._objects_of(objects) if p.key not in {shown.key for shown in persons}]
         return Found(
             holdings=tuple(_newest_first(holdings)),
             persons=tuple(persons),
@@ -245,6 +292,7 @@ class Answering:
         page = window(question.filter, question.order, min(limit + 1, MAX_PAGE), self._id, question.ascending)
         if page is None:
             return Found()
+        seen: dict[PersonKey, Person] = {}
         after, kept, scanned, more = _cursor_of(question.cursor, _kind(question)), list[Loaded](), 0, True
         while more and len(kept) <= limit and scanned < SCAN:
             rows = self._rows(replace(page, after=after))
@@ -252,13 +300,16 @@ class Answering:
             page = replace(page, limit=max(page.limit, STEP))
             scanned += len(rows)
             after = _place(rows[-1], question.order) if rows else after
-            allowed = self._allowed(rows)
+            owners = self._owners((one.holding for one in rows), seen.values())
+            seen |= {person.key: person for person in owners.persons.values()}
+            allowed = self._policy.rows(owners.own(rows), owners.records)
             kept += [one for one in allowed if matches(question.filter, one.holding, self._code)]
         if len(kept) > limit:
             kept, more = kept[:limit], True
             after = _place(kept[-1], question.order)
-        holdings = self._marked(kept)
-        persons = self._persons_of(holdings)
+        owners = self._owners((one.holding for one in kept), seen.values())
+        holdings = self._marked(kept, owners)
+        persons = self._policy.shown({owners.person(h).key: owners.person(h) for h in holdings}.values())
         cursor = _cursor_text(after, _kind(question)) if more and after is not None else ""
         unread = 0 if holdings or cursor else self._of_no_study()
         return Found(
@@ -282,15 +333,6 @@ class Answering:
             )
             rows += self._index.read.window(self._tx, undated)
         return rows
-
-    def _allowed(self, rows: list[Loaded]) -> list[Loaded]:
-        """Policy of a page (D20)."""
-        return self._policy.rows(rows, self._records_of(rows))
-
-    def _records_of(self, rows: Iterable[Loaded]) -> dict[RecordKey, PatientRecord]:
-        keys = {one.holding.record_key for one in rows}
-        persons = self._identity.persons_for_tx(self._tx, keys) if keys else {}
-        return {r.key: r for p in persons.values() for r in p.records}
 
     # --- members ---------------------------------------------------------------------------------------------------
 

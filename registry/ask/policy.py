@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from crosslight.standards.access import Face, Principal
 from crosslight.standards.ids import MemberId
 from registry.ask.question import PatientSelector
-from registry.index.model import DisputedNotice, PatientRecord, Person, RecordKey
+from registry.index.model import DisputedNotice, Holding, PatientRecord, Person, RecordKey
 from registry.index.rows import Loaded
 from registry.members.model import Directory
 
@@ -49,6 +49,15 @@ class Policy:
             return True
         return names_own(person, selector) or all(self.belongs(record) for record in person.records)
 
+    def shown(self, persons: Iterable[Person]) -> list[Person]:
+        """``persons`` as the caller may see them: without parts of records that are in doubt and another's."""
+        found = []
+        for person in persons:
+            records = tuple(r for r in person.records if not r.in_doubt or self.belongs(r))
+            if records:
+                found.append(person if len(records) == len(person.records) else replace(person, records=records))
+        return found
+
     def beside(self, records: Iterable[PatientRecord]) -> list[PatientRecord]:
         """Those of these disputed records that the caller sees beside the person asked for."""
         return [r for r in records if self.face in TELLS_APART and self.belongs(r)]
@@ -63,7 +72,7 @@ class Policy:
         return tuple(sorted(found.values(), key=lambda n: n.member_code))
 
     def rows(
-        self, rows: Iterable[Loaded], records: Mapping[RecordKey, PatientRecord], *, named: Collection[str] = ()
+        self, rows: Collection[Loaded], records: Mapping[RecordKey, PatientRecord], *, named: Collection[str] = ()
     ) -> list[Loaded]:
         """Those of ``rows`` that may be shown where what was asked could be guessed: none of another's disputed records.
 
@@ -72,8 +81,16 @@ class Policy:
             records: The patient records that they are under.
             named: FHIR ids of holdings that were asked for by a name of their own, which nobody guesses.
         """
-        hidden = {key for key, record in records.items() if record.disputed and not self.belongs(record)}
-        return [one for one in rows if one.holding.record_key not in hidden or one.holding.fhir_id in named]
+        kept = {h.fhir_id for h in self.holdings((one.holding for one in rows), records, named=named)}
+        return [one for one in rows if one.holding.fhir_id in kept]
+
+    def holdings(
+        self, holdings: Iterable[Holding], records: Mapping[RecordKey, PatientRecord], *, named: Collection[str] = ()
+    ) -> list[Holding]:
+        """As :meth:`rows`. What is in doubt is not for others even by its name."""
+        theirs = {key for key, r in records.items() if (r.disputed or r.in_doubt) and not self.belongs(r)}
+        doubtful = {key for key in theirs if records[key].in_doubt}
+        return [h for h in holdings if h.whose not in theirs or (h.fhir_id in named and h.whose not in doubtful)]
 
 
 def all_disputed(person: Person) -> bool:
@@ -91,5 +108,5 @@ def names_own(person: Person, selector: PatientSelector) -> bool:
 
 def doubtful_members(persons: Iterable[Person], notices: Iterable[DisputedNotice] = ()) -> frozenset[MemberId]:
     """Members where the identity of who was asked for is in doubt (D19)."""
-    shown = {r.member for p in persons for r in p.records if r.disputed and r.member is not None}
+    shown = {r.member for p in persons for r in p.records if (r.disputed or r.in_doubt) and r.member is not None}
     return frozenset(shown | {notice.member for notice in notices})

@@ -129,6 +129,6 @@ class Answer:
     def person_of(self, holding: Holding) -> Person | None:
         """The person whose record the holding is under."""
         for person in self.persons:
-            if any(r.key == holding.record_key for r in person.records):
+            if any(r.key == holding.whose for r in person.records):
                 return person
         return None

@@ -157,10 +157,7 @@ class DicomwebFace:
     def _root(self, held: Held, answers: Sequence[Answer], base: str) -> str:
         uid = held.lead.study_uid
         whose = {
-            p.key if (p := answer.person_of(h)) else -h.record_key
-            for answer in answers
-            for h in answer.holdings
-            if h.study_uid == uid
+            p.key if (p := answer.person_of(h)) else -h.whose for answer in answers for h in answer.holdings if h.study_uid == uid
         }
         return root_of(held, base, ambiguous=len(whose) > 1)
 

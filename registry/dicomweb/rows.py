@@ -33,7 +33,7 @@ def group(rows: Iterable[tuple[Holding, Person | None, Member | None]], reachabl
     """Holdings by study and patient, in the order in which studies first come."""
     groups: dict[tuple[str, int], list[tuple[Holding, Person | None, Member | None]]] = {}
     for holding, person, member in rows:
-        who = person.key if person is not None else -holding.record_key
+        who = person.key if person is not None else -holding.whose
         groups.setdefault((holding.study_uid, who), []).append((holding, person, member))
     found = []
     for members in groups.values():

@@ -126,7 +126,7 @@ class Gateway:
             if study_uid in answer.gone or any(h.study_uid == study_uid for h in answer.holdings):
                 raise Gone("This study is no longer held.", where=study_uid)
             raise NotFound("No member holds this study.", why="Or none that you may know of.", where=study_uid)
-        if len({h.person.key if h.person else h.holding.record_key for h in found}) > 1:
+        if len({h.person.key if h.person else h.holding.whose for h in found}) > 1:
             codes = ", ".join(sorted(h.member.code for h in found))
             raise Conflict(
                 "Members hold this study for different patients.",

@@ -1,10 +1,11 @@
-"""Patients of a batch: known ones are looked up together, new ones written together; what changes goes one by one (D2-D4)."""
+"""The one road of patients: known ones are looked up together, new ones written together; what changes, one by one (D2-D4)."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
@@ -13,6 +14,9 @@ from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.names import family_keys
 from crosslight.standards.problem import Conflict
 from crosslight.standards.study import Patient, patient_to_json
+from registry.identity.compare import Comparison
+from registry.identity.feeding import FeedOfOne
+from registry.identity.header import Header
 from registry.identity.numbers import canonicals, claims_on, holders, lock_numbers, merged_into
 from registry.identity.relink import relink
 from registry.identity.rows import chunks, marks, to_micros
@@ -28,8 +32,15 @@ _COLUMNS = (
 _TOGETHER = 200  # records linked at once
 
 
+Kind = Literal["study", "header", "feed"]
+
+
 class FeedBatch:
-    """Feeds patients in a caller's transaction, as ``IdentityStore.feed_tx`` does. New records are there after :meth:`settle`.
+    """Patients in a caller's transaction, one or many. New records are there after :meth:`settle`.
+
+    There are three kinds. A *study* brings its header: it makes a record where there is none, and :meth:`compare` looks at it
+    once the study itself is written. A *header* is what a source that the region does not name says in a feed: it makes a
+    record, or changes one in what leaves no doubt. A *feed* of a named source describes the record (D3).
 
     Args:
         store: The tables.
@@ -43,6 +54,7 @@ class FeedBatch:
         self._new: dict[Identifier, tuple[int, str]] = {}
         self._rows: list[tuple[Any, ...]] = []
         self._claims: dict[int, frozenset[Identifier]] = {}
+        self._made: dict[int, Header] = {}  # records of this batch, and the header that they were made of
 
     def prefetch(self, patients: Iterable[Patient]) -> None:
         """Look up the records of these patients together."""
@@ -53,38 +65,64 @@ class FeedBatch:
             self._known |= {Identifier(value, authority): None for value in values}
             for part in chunks(values):
                 sql = (
-                    f"SELECT local_id, record_key, digest FROM patient_record WHERE authority = ? AND local_id IN ({marks(part)})"
+                    "SELECT local_id, record_key, digest FROM patient_record "
+                    f"WHERE authority = ? AND part = 0 AND local_id IN ({marks(part)})"
                 )
                 for value, key, digest in self._tx.rows(sql, (authority, *part)):
                     self._known[Identifier(value, authority)] = (key, digest)
 
-    def feed(self, patient: Patient, member: MemberId | None) -> RecordKey:
-        """The record of ``patient``, as it will be once the batch is settled.
+    def feed(
+        self,
+        patient: Patient,
+        member: MemberId | None,
+        *,
+        kind: Kind,
+        who: str = "",
+        traced: bool | None = None,
+        erase: frozenset[str] = frozenset(),
+    ) -> RecordKey:
+        """The record of ``patient``, as it will be once the batch is settled. Repeating a feed changes nothing.
+
+        What a feed leaves out stays as it is: a blank does not erase, and a national number that is not mentioned is not
+        withdrawn. An identifier with an empty value withdraws the number of its authority; a new one replaces it.
+
+        Args:
+            patient: As the source describes them; ``local`` is the record.
+            member: Whose authority it is, None for a foreign one.
+            kind: Whose word it is, see above.
+            who: Who says so, for the history.
+            traced: Whether the numbers are traced, where the source is the authority on that; None takes ``patient.traced`` and
+                never takes back what was said of the same number before.
+            erase: Demographic fields that a feed blanks (``birth_date``, ``sex``, ``postcode``).
 
         Raises:
-            Invalid: as ``feed_tx``.
+            Invalid: without authority or id, or for an invalid national number as the id.
         """
         local = self._store.checked_local(patient)
-        place, digest = Identifier(local.value, local.authority), self._store.said(patient, member)
+        place, digest = Identifier(local.value, local.authority), self._store.said(patient, member, traced, erase)
+        if place not in self._known and place not in self._new:
+            self.prefetch([replace(patient, local=local)])
         found = self._new.get(place) or self._known.get(place)
-        if found is not None and found[1] == digest:
+        if found is not None and (kind == "study" or found[1] == digest):
             return RecordKey(found[0])
-        if found is None and place in self._known and member is not None:
+        who = who or f"feed of {local.authority}"
+        if found is None and member is not None and kind == "study":
             return self._add(patient, local, place, member, digest)
         self.settle()
         self._known.pop(place, None)  # what is in the tables is read again
-        return self._store.feed_tx(self._tx, patient, member, self._now)
+        change = FeedOfOne(self._store, self._tx, self._now, patient, local, who=who, traced=traced, erase=erase)
+        return change.apply(member, kind, digest)
 
     def _add(self, patient: Patient, local: Identifier, place: Identifier, member: MemberId, digest: str) -> RecordKey:
         key, at = self._store.new_key(), to_micros(self._now)
-        described, claims = self._store.first(patient, local)
+        described, claims, traced = self._store.described(local, [patient])
         family, alternative = family_keys(described.name)
         self._rows.append((
             key, key, local.authority, local.value, int(member), self._store.new_fhir_id(), self._store.minted(local),
-            described.birth_date, family, alternative, int(described.traced), 0, at, at, digest,
+            described.birth_date, family, alternative, int(traced), 0, at, at, digest,
             orjson.dumps(patient_to_json(described)).decode(),
         ))  # fmt: skip
-        self._new[place] = (key, digest)
+        self._new[place], self._made[key] = (key, digest), self._store.header(patient)
         if claims:
             self._claims[key] = claims
         return RecordKey(key)
@@ -100,7 +138,7 @@ class FeedBatch:
         self._rows, self._claims, self._new = [], {}, {}
         if not rows:
             return
-        written = self._tx.insert_many("patient_record", _COLUMNS, rows, "ON CONFLICT (authority, local_id) DO NOTHING")
+        written = self._tx.insert_many("patient_record", _COLUMNS, rows, "ON CONFLICT (authority, local_id, part) DO NOTHING")
         if written != len(rows):
             raise Conflict("A patient came from elsewhere at the same time.", todo="Try again.")
         self._link(claims)
@@ -132,9 +170,32 @@ class FeedBatch:
             for start in range(0, len(keys), _TOGETHER):
                 part = keys[start : start + _TOGETHER]
                 numbers = frozenset[Identifier]().union(*(claims[key] for key in part))
-                relink(self._tx, part, numbers, at=to_micros(self._now), who=f"feed of {source}", why="feed")
+                relink(self._tx, self._store, part, numbers, at=to_micros(self._now), who=f"feed of {source}", why="feed")
 
     def touch(self, newest: dict[RecordKey, datetime]) -> None:
         """As ``IdentityStore.touch_tx``, of many records; after :meth:`settle`."""
         rows = [(int(key), to_micros(moment)) for key, moment in sorted(newest.items())]
         self._store.touch_all(self._tx, rows)
+
+    def compare(self, described: Collection[RecordKey], touched: Collection[RecordKey], *, who: str = "") -> None:
+        """Look at the headers that studies brought, once they are written.
+
+        Args:
+            described: Records under which a study came with a header that was not there before.
+            touched: Records under which anything changed.
+            who: For the history.
+        """
+        several = set[int]()
+        for part in chunks(set(touched) - set(described)):
+            sql = f"SELECT record_key FROM patient_record WHERE headers > 1 AND record_key IN ({marks(part)})"
+            several |= {row[0] for row in self._tx.rows(sql, part)}
+        keys = several | self._differing(described)
+        if keys:
+            Comparison(self._store, self._tx, to_micros(self._now), who or "header").run(keys)
+
+    def _differing(self, described: Collection[RecordKey]) -> set[int]:
+        """Those of these records that were not made of just this header."""
+        made = [key for key in described if key in self._made]
+        seen = self._store.headers_of(self._tx, made)
+        same = {key for key in made if {self._store.header(p) for p, _ in seen.get(key, ())} == {self._made[key]}}
+        return {int(key) for key in described if key not in same}

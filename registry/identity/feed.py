@@ -24,6 +24,7 @@ from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import CrosslightError, Forbidden, Invalid, OurError, Unauthenticated
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient
+from registry.identity.config import is_named
 from registry.identity.store import IdentityStore
 from registry.members.model import Directory
 
@@ -156,7 +157,7 @@ class AdtFeed:
             if not decision.permit:
                 raise Forbidden("This sender may not feed patients.", why=decision.rule)
             domain = _Domain(self._region, self._directory, MemberId(principal.member) if principal.member is not None else None)
-            if adt.event == "A40":
+            if adt.subsumed is not None:
                 await self._merge(adt, domain, principal)
             else:
                 await self._feed(adt, domain, principal)
@@ -180,7 +181,15 @@ class AdtFeed:
             if found is not None and found.subsumed:
                 raise Invalid("That id was merged away.", why="ITI TF-2 3.8.4.2: feed the surviving one.", where="PID-3")
         patients = [(_narrowed(adt, identifier, nationals), domain.owner(identifier.authority)) for identifier in records]
-        await self._store.feed_all(patients, self._clock.now(), who=principal.subject, traced=adt.traced, erase=adt.erase)
+        rules = self._store.rules
+        await self._store.feed_all(
+            patients,
+            self._clock.now(),
+            kind="feed" if is_named(principal, rules.feeds) else "header",
+            who=principal.subject,
+            traced=adt.traced if is_named(principal, rules.traced_from) else False,
+            erase=adt.erase,
+        )
 
     async def _merge(self, adt: Adt, domain: _Domain, principal: Principal) -> None:
         assert adt.subsumed is not None  # noqa: S101 - parse_adt gives A40 its MRG-1
@@ -191,7 +200,11 @@ class AdtFeed:
             if national or self._directory.by_authority(identifier.authority):
                 raise Forbidden("This sender may not merge that authority's ids.", why="A member merges its own.", where=where)
             raise Invalid("An id of the merge is outside the affinity domain.", why="ITI TF-2 3.8.4.2", where=where)
-        await self._store.merge(adt.survivor, adt.subsumed, self._clock.now(), who=principal.subject)
+        if adt.event == "A47" and await self._store.find_cx(adt.survivor) is None:  # a new number: its record is made first
+            patient = _narrowed(adt, adt.survivor, tuple(i for i in adt.identifiers if domain.national(i.authority)))
+            owner = domain.owner(adt.survivor.authority)
+            await self._store.feed_all([(patient, owner)], self._clock.now(), kind="header", who=principal.subject)
+        await self._store.merge(adt.survivor, adt.subsumed, self._clock.now(), who=f"{principal.subject} {adt.event}")
 
     def _principal(self, peer: Peer) -> Principal:
         if self._open and not peer.certificate:

@@ -12,10 +12,11 @@ from registry.identity.numbers import canonical
 from registry.identity.relink import relink
 
 if TYPE_CHECKING:
-    from registry.identity.reads import CxTarget, IdentityReads
+    from registry.identity.reads import CxTarget
+    from registry.identity.store import IdentityStore
 
 
-def _known(tx: Tx, store: IdentityReads, cx: Identifier, where: str) -> CxTarget:
+def _known(tx: Tx, store: IdentityStore, cx: Identifier, where: str) -> CxTarget:
     if canonical(tx, cx) != cx:
         raise Invalid("An id that was merged away cannot be merged again.", why="ITI TF-2 3.8.4.2", where=where)
     target = store.find_cx_tx(tx, cx)
@@ -24,7 +25,7 @@ def _known(tx: Tx, store: IdentityReads, cx: Identifier, where: str) -> CxTarget
     return target
 
 
-def merge(tx: Tx, store: IdentityReads, into: Identifier, gone: Identifier, at: int, who: str, decision: str) -> None:
+def merge(tx: Tx, store: IdentityStore, into: Identifier, gone: Identifier, at: int, who: str, decision: str) -> None:
     """Make ``gone`` an id of ``into``'s person, and mark it subsumed. See :meth:`IdentityStore.merge_tx`."""
     if into == gone:
         raise Invalid("A merge of an id with itself.", why="ITI TF-2 3.8.4.2", where="MRG-1")
@@ -43,10 +44,10 @@ def merge(tx: Tx, store: IdentityReads, into: Identifier, gone: Identifier, at: 
     seeds = {r.key for person in (kept.person, lost.person) for r in person.records}
     numbers = {n for person in (kept.person, lost.person) for r in person.records for n in r.national}
     tx.execute("DELETE FROM national_number WHERE authority = ? AND value = ?", (gone.authority, gone.value))
-    relink(tx, seeds, numbers, at=at, who=who, why="merge")
+    relink(tx, store, seeds, numbers, at=at, who=who, why="merge")
 
 
-def unmerge(tx: Tx, gone: Identifier, at: int, who: str, why: str) -> None:
+def unmerge(tx: Tx, store: IdentityStore, gone: Identifier, at: int, who: str, why: str) -> None:
     """See :meth:`IdentityStore.unmerge_tx`."""
     row = tx.row(
         "SELECT s.into_authority, s.into_value, d.decision_id, d.record_key, d.other_key FROM subsumed_id s "
@@ -58,16 +59,34 @@ def unmerge(tx: Tx, gone: Identifier, at: int, who: str, why: str) -> None:
     tx.execute("DELETE FROM subsumed_id WHERE authority = ? AND value = ?", (gone.authority, gone.value))
     tx.execute("UPDATE patient_record SET subsumed_by = NULL WHERE record_key = ? AND subsumed_by = ?", (row[4], row[3]))
     _end(tx, row[2], at, who, why)
-    relink(tx, {row[3], row[4]}, {gone, Identifier(row[1], row[0])}, at=at, who=who, why=why)
+    relink(tx, store, {row[3], row[4]}, {gone, Identifier(row[1], row[0])}, at=at, who=who, why=why)
 
 
-def decide(tx: Tx, decision: str, record: int, other: int | None, at: int, who: str, why: str) -> None:
+def decide(tx: Tx, store: IdentityStore, decision: str, record: int, other: int | None, at: int, who: str, why: str) -> None:
     """See :meth:`IdentityStore.decide_tx`."""
     wanted = {record} if other is None else {record, other}
-    if len(rows.load_by(tx, "record_key", wanted)) != len(wanted):
+    found = {int(s.record.key): s.record for s in rows.load_by(tx, "record_key", wanted)}
+    if len(found) != len(wanted):
         raise NotFound("One of the records is not known.")
-    _insert_decision(tx, decision, "apart" if other is None else "same", record, other, at, who, why)
-    relink(tx, wanted, (), at=at, who=who, why=why)
+    if record == other:
+        raise Invalid("A decision on one record and itself.")
+    of = found[record].part_of
+    if other is None and of is not None:
+        decide_other(tx, decision, record, of, at, who, why)
+    elif other is None:
+        _insert_decision(tx, decision, "apart", record, None, at, who, why)
+    else:
+        if of is None and found[other].part_of is not None:
+            record, other = other, record  # a part comes first: it is what was decided on
+        _insert_decision(tx, decision, "same", record, other, at, who, why)
+        tx.execute("UPDATE patient_record SET in_doubt = 0 WHERE record_key = ?", (record,))
+    relink(tx, store, wanted, (), at=at, who=who, why=why)
+
+
+def decide_other(tx: Tx, decision: str, part: int, of: int, at: int, who: str, why: str) -> None:
+    """See :meth:`IdentityStore.decide_other`."""
+    _insert_decision(tx, decision, "other", part, of, at, who, why)
+    tx.execute("UPDATE patient_record SET in_doubt = 0 WHERE record_key = ?", (part,))
 
 
 def _insert_decision(tx: Tx, decision: str, kind: str, record: int, other: int | None, at: int, who: str, why: str) -> None:
@@ -77,13 +96,20 @@ def _insert_decision(tx: Tx, decision: str, kind: str, record: int, other: int |
     )
 
 
-def end_decision(tx: Tx, decision: str, at: int, who: str, why: str) -> None:
-    """See :meth:`IdentityStore.end_decision_tx`."""
+def end_decision(tx: Tx, store: IdentityStore, decision: str, at: int, who: str, why: str) -> int:
+    """See :meth:`IdentityStore.end_decision_tx`; the record that was decided on."""
     row = tx.row("SELECT record_key, other_key FROM identity_decision WHERE decision_id = ? AND ended_at IS NULL", (decision,))
     if row is None:
         raise NotFound("There is no such decision in force.")
     _end(tx, decision, at, who, why)
-    relink(tx, {key for key in row if key is not None}, (), at=at, who=who, why=why)
+    tx.execute(
+        "UPDATE patient_record SET in_doubt = 1 WHERE record_key = ? AND part_of IS NOT NULL AND subsumed_by IS NULL "
+        "AND NOT EXISTS (SELECT 1 FROM identity_decision d WHERE d.record_key = patient_record.record_key AND d.ended_at IS NULL "
+        "AND d.kind IN ('same', 'other'))",
+        (row[0],),
+    )
+    relink(tx, store, {key for key in row if key is not None}, (), at=at, who=who, why=why)
+    return int(row[0])
 
 
 def _end(tx: Tx, decision: str, at: int, who: str, why: str) -> None:

@@ -11,8 +11,11 @@ from crosslight.standards.ids import Identifier, national_number
 from crosslight.standards.names import given_matches, search_key
 from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
+from crosslight.standards.study import Patient
 from registry.ask.question import PatientSelector
 from registry.identity import rows
+from registry.identity.config import IdentityRules
+from registry.identity.header import Header, header_of
 from registry.identity.numbers import canonical, canonicals, holders
 from registry.identity.rows import RecordPlace
 from registry.index.model import PatientRecord, Person, PersonKey, RecordKey
@@ -34,7 +37,8 @@ _OUTSIDE = """
     SELECT c.record_key FROM one
     JOIN national_claim c ON c.authority = one.authority AND c.value = one.value
     JOIN patient_record p ON p.record_key = c.record_key
-    WHERE p.person_key <> coalesce((SELECT n.person_key FROM national_number n WHERE n.authority = ? AND n.value = ?), -1)"""
+    WHERE p.in_doubt = 1
+    OR p.person_key <> coalesce((SELECT n.person_key FROM national_number n WHERE n.authority = ? AND n.value = ?), -1)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +76,20 @@ class Addressed:
 class IdentityReads:
     """The reading half of :class:`~registry.identity.store.IdentityStore`."""
 
-    def __init__(self, region: Region) -> None:
-        self._region = region
+    def __init__(self, region: Region, rules: IdentityRules | None = None) -> None:
+        self._region, self.rules = region, rules or IdentityRules()
+
+    def header(self, patient: Patient, numbers: Collection[Identifier] | None = None) -> Header:
+        """``patient`` as it is compared; ``numbers`` where they are known already."""
+        return header_of(patient, self.claims(patient, frozenset()) if numbers is None else numbers, self.rules.placeholders)
+
+    def claims(self, patient: Patient, old: frozenset[Identifier]) -> frozenset[Identifier]:
+        """The national numbers that a record claims after ``patient`` was said of it, of which ``old`` were claimed before."""
+        named = [patient.local, *patient.others]
+        withdrawn = {i.authority for i in named if not i.value}
+        new = {number for i in named if i.value and (number := self._national(i)) is not None}
+        told = withdrawn | {n.authority for n in new}
+        return frozenset(new | {n for n in old if n.authority not in told})
 
     def _national(self, identifier: Identifier) -> Identifier | None:
         """The normal form of a valid number under one of the region's national authorities, else None."""
@@ -125,7 +141,7 @@ class IdentityReads:
         if row is not None and row[0]:
             return _Place(person=row[1], number=cx, subsumed=merged) if row[1] is not None else None
         row = tx.row(
-            "SELECT person_key, record_key, subsumed_by FROM patient_record WHERE authority = ? AND local_id = ?",
+            "SELECT person_key, record_key, subsumed_by FROM patient_record WHERE authority = ? AND local_id = ? AND part = 0",
             (cx.authority, cx.value),
         )
         if row is not None:
@@ -200,7 +216,7 @@ class IdentityReads:
         ]
         if holders:  # somebody claims it: as a local number it would be another person's
             return [key for key in holders if key is not None]
-        alive = "" if merged else " AND subsumed_by IS NULL"
+        alive = " AND part = 0" + ("" if merged else " AND subsumed_by IS NULL")
         value = identifier.value.strip()
         if identifier.namespace:  # an issuer that is known by its name alone
             stored = rows.load(tx, f"local_id = ?{alive}", (value,), limit=limit)
@@ -212,7 +228,7 @@ class IdentityReads:
 
     def _outside(self, tx: Tx, identifier: Identifier, limit: int) -> list[int]:
         """Persons with an outside study that came with this number of another organisation (ADR 0023)."""
-        found = rows.load(tx, "local_id BETWEEN ? AND ? AND subsumed_by IS NULL", outside_range(identifier), limit=limit)
+        found = rows.load(tx, "local_id BETWEEN ? AND ? AND part = 0 AND subsumed_by IS NULL", outside_range(identifier), limit=limit)
         return [s.record.person for s in found]
 
     def used_tx(self, tx: Tx, authority: str) -> bool:
@@ -248,7 +264,7 @@ class IdentityReads:
         return [s.record.person for s in found]
 
     def disputed_for_tx(self, tx: Tx, identifiers: Iterable[Identifier]) -> list[PatientRecord]:
-        """Records that claim one of these numbers and do not hold it (D3)."""
+        """Records that claim one of these numbers and do not hold it, and parts in doubt that claim it (D3)."""
         numbers = {
             number
             for identifier in identifiers
@@ -259,6 +275,26 @@ class IdentityReads:
         for number in set(canonicals(tx, numbers).values()) if numbers else ():
             keys |= {row[0] for row in tx.rows(_OUTSIDE, (number.authority, number.value) * 2)}
         return [s.record for s in rows.load_by(tx, "record_key", keys)]
+
+    def parts_of_tx(self, tx: Tx, records: Collection[RecordKey]) -> list[PatientRecord]:
+        """The parts of these records that studies are of."""
+        return [s.record for s in rows.load_by(tx, "part_of", records) if s.record.active]
+
+    def whose_tx(self, tx: Tx, headers: Collection[tuple[RecordKey, Patient]]) -> dict[tuple[RecordKey, Patient], RecordKey]:
+        """The part that a study with this header, under this record, is of; those that are the record's own are left out."""
+        parts: dict[int, dict[int, int]] = {}
+        for chunk in rows.chunks({key for key, _ in headers}):
+            sql = f"SELECT record_key, header_key, part_key FROM record_header WHERE record_key IN ({rows.marks(chunk)})"
+            for record, header, part in tx.rows(sql, chunk):
+                if part != record:
+                    parts.setdefault(record, {})[header] = part
+        found: dict[tuple[RecordKey, Patient], RecordKey] = {}
+        for key, patient in headers:
+            of = parts.get(key)
+            part = of.get(self.header(patient).key) if of else None
+            if part is not None:
+                found[key, patient] = RecordKey(part)
+        return found
 
 
 def _addressed(place: _Place, records: Sequence[RecordPlace]) -> Addressed:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from crosslight.runtime.db import Tx
-from crosslight.standards.ids import Identifier
+from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import Conflict
 from registry.identity.linking import Claim, link
 from registry.identity.numbers import canonicals, claimants, holders, lock_numbers
 from registry.identity.rows import Stored, chunks, load_by, marks
+
+if TYPE_CHECKING:
+    from registry.identity.store import IdentityStore
 
 #: A number that so many records claim is a fault of a source (a placeholder number); refuse rather than relink without end.
 MAX_CLUSTER = 5000
@@ -27,13 +31,19 @@ class _Cluster:
     apart: set[int] = field(default_factory=set)
 
 
-def relink(tx: Tx, seeds: Collection[int], numbers: Collection[Identifier], *, at: int, who: str, why: str) -> None:
+def relink(
+    tx: Tx, store: IdentityStore, seeds: Collection[int], numbers: Collection[Identifier], *, at: int, who: str, why: str
+) -> None:
     """Group anew the records ``seeds``, the claimants of ``numbers``, and all that they share numbers or decisions with."""
     cluster = _gather(tx, set(seeds), set(numbers))
     followers = {key: _root(cluster, key) for key, s in cluster.records.items() if s.record.subsumed_by is not None}
-    claims = _claims(cluster, followers)
+    claims = _claims(cluster, followers, store)
+    before = holders(tx, cluster.numbers)
     linked = link(
-        list(claims.values()), same=_rooted(cluster.same, followers), apart={followers.get(k, k) for k in cluster.apart}
+        list(claims.values()),
+        same=_rooted(cluster.same, followers),
+        apart={followers.get(k, k) for k in cluster.apart},
+        held=_held(cluster, before, followers) if store.settled else {},
     )
     person: dict[int, int] = {}
     for group in linked.groups:
@@ -41,8 +51,31 @@ def relink(tx: Tx, seeds: Collection[int], numbers: Collection[Identifier], *, a
         person.update(dict.fromkeys(group, anchor))
     for key, root in followers.items():
         person[key] = person[root]
-    _write_moves(tx, cluster, person, {k for k in cluster.records if followers.get(k, k) in linked.disputed}, at, who, why)
-    _write_holders(tx, cluster, {n: person[min(g)] if g else None for n, g in linked.holders.items()}, at)
+    disputed = {k for k in cluster.records if followers.get(k, k) in linked.disputed}
+    for member in _alarming(cluster, disputed) if store.settled else ():
+        store.alarm(member)
+    _write_moves(tx, cluster, person, disputed, at, who, why)
+    _write_holders(tx, cluster, before, {n: person[min(g)] if g else None for n, g in linked.holders.items()}, at)
+
+
+def _held(cluster: _Cluster, before: dict[Identifier, int | None], followers: dict[int, int]) -> dict[Identifier, list[int]]:
+    """The records of the person who holds each number now, its anchor first."""
+    of: dict[int, list[int]] = {}
+    for key, stored in sorted(cluster.records.items(), key=lambda item: item[1].seniority):
+        if not stored.record.in_doubt:
+            of.setdefault(stored.record.person, []).append(followers.get(key, key))
+    return {number: of.get(person, []) for number, person in before.items() if person is not None}
+
+
+def _alarming(cluster: _Cluster, disputed: set[int]) -> list[MemberId | None]:
+    """Members whose record now claims a number that another holds; one alarm for a member and a number."""
+    claimed: dict[tuple[MemberId | None, Identifier], bool] = {}
+    for key in disputed:
+        stored = cluster.records[key]
+        for number in stored.record.national:
+            place = (stored.record.member, cluster.canonical.get(number, number))
+            claimed[place] = claimed.get(place, False) or stored.record.disputed
+    return [member for (member, _), known in claimed.items() if not known]
 
 
 def _gather(tx: Tx, keys: set[int], numbers: set[Identifier]) -> _Cluster:
@@ -96,7 +129,7 @@ def _rooted(pairs: Iterable[tuple[int, int]], followers: dict[int, int]) -> set[
     return {(followers.get(a, a), followers.get(b, b)) for a, b in pairs}
 
 
-def _claims(cluster: _Cluster, followers: dict[int, int]) -> dict[int, Claim]:
+def _claims(cluster: _Cluster, followers: dict[int, int], store: IdentityStore) -> dict[int, Claim]:
     """What each surviving record claims: its own numbers, and those of its subsumed ones under authorities where it has none."""
     parts: dict[int, list[Stored]] = {key: [s] for key, s in cluster.records.items() if key not in followers}
     for key in sorted(followers):
@@ -110,9 +143,19 @@ def _claims(cluster: _Cluster, followers: dict[int, int]) -> dict[int, Claim]:
             more = {cluster.canonical[n] for n in s.record.national if n.authority not in taken}
             traced = traced or (not numbers and bool(more) and s.traced)
             numbers |= more
-            birth_date = birth_date or s.record.patient.birth_date
-        source = str(stored[0].record.member or stored[0].record.patient.local.authority)
-        claims[key] = Claim(key, frozenset(numbers), birth_date, traced, source)
+            birth_date = birth_date or store.header(s.record.patient, ()).birth_date
+        record = stored[0].record
+        header = store.header(record.patient, ())
+        claims[key] = Claim(
+            key,
+            frozenset(numbers),
+            birth_date,
+            traced,
+            str(record.member or record.patient.local.authority),
+            header.sex,
+            header.given,
+            record.in_doubt,
+        )
     return claims
 
 
@@ -136,9 +179,10 @@ def _write_moves(tx: Tx, cluster: _Cluster, person: dict[int, int], disputed: se
     )
 
 
-def _write_holders(tx: Tx, cluster: _Cluster, holding: dict[Identifier, int | None], at: int) -> None:
+def _write_holders(
+    tx: Tx, cluster: _Cluster, before: dict[Identifier, int | None], holding: dict[Identifier, int | None], at: int
+) -> None:
     """Write who holds each number; one that nobody claims any more stays as an alias of its last holder's anchor (D4)."""
-    before = holders(tx, cluster.numbers)
     unclaimed = sorted(cluster.numbers - holding.keys())
     tx.insert_many(
         "former_id",

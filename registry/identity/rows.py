@@ -20,11 +20,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CHUNK = 500  # values in one IN list
 
 COLUMNS = (
-    "record_key, person_key, authority, local_id, member, fhir_id, minted, traced, disputed, subsumed_by, newest_study, "
-    "created, updated, digest, patient"
+    "record_key, person_key, member, fhir_id, minted, traced, disputed, subsumed_by, newest_study, created, updated, digest, "
+    "patient, part, part_of, in_doubt, headers, parts, fed, former"
 )
 
 
+#: Numbers that were merged away by A40 are claimed for linking, and shown no more.
+_SHOWN = (
+    "SELECT c.record_key, c.authority, c.value, 0 FROM national_claim c LEFT JOIN subsumed_id s "
+    "ON s.authority = c.authority AND s.value = c.value WHERE s.value IS NULL AND c.record_key IN"
+)
 _CLAIMS = "SELECT record_key, authority, value, 0 FROM national_claim WHERE record_key IN"
 _HELD = "SELECT person_key, authority, value, 1 FROM national_number WHERE person_key IN"
 
@@ -51,11 +56,16 @@ class Stored:
     created: int
     updated: int
     digest: str
+    part: int = 0
+    headers: int = 1
+    parts: int = 0
+    fed: bool = False
+    former: str = ""
 
     @property
-    def seniority(self) -> tuple[int, int]:
-        """Order of birth: a person's anchor is its most senior record."""
-        return (self.created, self.record.key)
+    def seniority(self) -> tuple[bool, int, int]:
+        """Order of birth: a person's anchor is its most senior record, and none in doubt where there is another."""
+        return (self.record.in_doubt, self.created, self.record.key)
 
 
 def chunks(values: Collection[Any]) -> Iterator[Sequence[Any]]:
@@ -95,22 +105,9 @@ def load_by(tx: Tx, column: str, values: Collection[Any], *, lock: bool = False)
 
 def _stored(row: Row, claims: Collection[Identifier]) -> Stored:
     (
-        key,
-        person,
-        _authority,
-        _local,
-        member,
-        fhir_id,
-        minted,
-        traced,
-        disputed,
-        subsumed,
-        newest,
-        created,
-        updated,
-        digest,
-        body,
-    ) = row
+        key, person, member, fhir_id, minted, traced, disputed, subsumed, newest, created, updated, digest, body, part, part_of,
+        in_doubt, headers, parts, fed, former,
+    ) = row  # fmt: skip
     record = PatientRecord(
         key=RecordKey(key),
         patient=patient_from_json(orjson.loads(body)),
@@ -121,8 +118,13 @@ def _stored(row: Row, claims: Collection[Identifier]) -> Stored:
         subsumed_by=RecordKey(subsumed) if subsumed is not None else None,
         active=subsumed is None,
         updated=from_micros(updated),
+        part_of=RecordKey(part_of) if part_of is not None else None,
+        in_doubt=bool(in_doubt),
+        parts=int(parts),
     )
-    return Stored(record, fhir_id, minted, bool(traced), newest, created, updated, digest)
+    return Stored(
+        record, fhir_id, minted, bool(traced), newest, created, updated, digest, part, headers, parts, bool(fed), former
+    )
 
 
 def persons(tx: Tx, region: Region, keys: Collection[int]) -> dict[int, Person]:
@@ -133,7 +135,7 @@ def persons(tx: Tx, region: Region, keys: Collection[int]) -> dict[int, Person]:
         found = _rows(tx, f"person_key IN ({marks(part)})", part)
         claims: dict[int, list[Identifier]] = {}
         records = [row[0] for row in found]
-        sql = f"{_CLAIMS} ({marks(records)}) UNION ALL {_HELD} ({marks(part)})" if records else f"{_HELD} ({marks(part)})"
+        sql = f"{_SHOWN} ({marks(records)}) UNION ALL {_HELD} ({marks(part)})" if records else f"{_HELD} ({marks(part)})"
         for key, authority, value, holds in tx.rows(sql, (*records, *part)):
             (held if holds else claims).setdefault(key, []).append(Identifier(value, authority))
         for row in found:
@@ -156,7 +158,7 @@ def places(tx: Tx, persons: Collection[int]) -> dict[int, list[RecordPlace]]:
     found: dict[int, list[tuple[Any, RecordPlace]]] = {}
     columns = "person_key, record_key, authority, local_id, member, subsumed_by, newest_study, updated"
     for part in chunks(persons):
-        for row in tx.rows(f"SELECT {columns} FROM patient_record WHERE person_key IN ({marks(part)})", part):
+        for row in tx.rows(f"SELECT {columns} FROM patient_record WHERE part = 0 AND person_key IN ({marks(part)})", part):
             person, key, authority, local, member, subsumed, newest, updated = row
             order = (subsumed is not None, newest is None, -(newest or 0), -updated, key)
             member = MemberId(member) if member is not None else None
@@ -167,13 +169,19 @@ def places(tx: Tx, persons: Collection[int]) -> dict[int, list[RecordPlace]]:
 
 def _person(region: Region, key: int, members: list[Stored], held: Collection[Identifier]) -> Person:
     anchor = next((s for s in members if s.record.key == key), members[0])
-    members.sort(key=lambda s: (not s.record.active, s.newest_study is None, -(s.newest_study or 0), -s.updated, s.record.key))
+    members = [s for s in members if s.record.part_of is None or s.record.active]  # an empty part is nobody's any more
+
+    def order(s: Stored) -> tuple[bool, bool, bool, int, int, int]:
+        newest = s.newest_study
+        return (s.record.in_doubt, not s.record.active, newest is None, -(newest or 0), -s.updated, s.record.key)
+
+    members.sort(key=order)
     return Person(
         key=PersonKey(key),
         fhir_id=anchor.fhir_id,
         domain_id=domain_id(region, anchor, held),
         records=tuple(s.record for s in members),
-        differs=_differ([s.record.patient for s in members if s.record.active]),
+        differs=_differ([s.record.patient for s in members if s.record.active and not s.record.in_doubt]),
     )
 
 

@@ -7,7 +7,8 @@ open their own. Errors name no patient.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -16,22 +17,26 @@ import orjson
 
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.db import Db, Tx
+from crosslight.runtime.log import get_logger
 from crosslight.runtime.pg_columns import columns
 from crosslight.runtime.schema import SchemaVersion, migrate
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.names import family_keys
 from crosslight.standards.problem import Invalid, NotFound
 from crosslight.standards.region import Region
-from crosslight.standards.study import Patient, PersonName, patient_to_json
+from crosslight.standards.study import Patient, patient_to_json
 from registry.identity import merges, rows
-from registry.identity.batch import FeedBatch
+from registry.identity.batch import FeedBatch, Kind
+from registry.identity.compare import Comparison, HeadersOf
+from registry.identity.config import IdentityRules
+from registry.identity.header import merged
 from registry.identity.reads import CxTarget, IdentityReads
-from registry.identity.relink import relink
 from registry.identity.rows import Stored, from_micros, to_micros
 from registry.index.model import PatientRecord, PersonKey, RecordKey
 
-SCHEMA = SchemaVersion("identity", schema=2, compat=1)
+SCHEMA = SchemaVersion("identity", schema=3, compat=3)
 MAX_ID = 255  # characters of a local id
+log = get_logger("identity")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,73 +55,36 @@ class LinkEvent:
 class IdentityStore(IdentityReads):
     """The tables of identity, in the same database as the index."""
 
-    def __init__(self, db: Db, region: Region, ids: Ids) -> None:
-        super().__init__(region)
+    def __init__(
+        self, db: Db, region: Region, ids: Ids, rules: IdentityRules | None = None, headers: HeadersOf | None = None
+    ) -> None:
+        super().__init__(region, rules)
         self._db, self._ids = db, ids
+        self._headers_of = headers or _no_headers
+        self.settled = False  # whether whoever holds a number goes on holding it
+        self.alarms: Counter[str] = Counter()  # for metrics
 
     async def open(self) -> None:
         """Create or upgrade the tables."""
         await migrate(self._db, "registry.identity", SCHEMA)
+        sql = "SELECT 1 FROM identity_meta WHERE name = 'holders' AND value = 'settled'"
+        self.settled = await self._db.read("identity_meta", lambda tx: tx.row(sql)) is not None
 
     # --- feeding ---------------------------------------------------------------------------------------------------
 
-    def feed_tx(
-        self,
-        tx: Tx,
-        patient: Patient,
-        member: MemberId | None,
-        now: datetime,
-        *,
-        who: str = "",
-        traced: bool | None = None,
-        erase: frozenset[str] = frozenset(),
-    ) -> RecordKey:
-        """Insert or update the record of ``patient.local``, and link it by D3. Repeating a feed changes nothing.
-
-        What a feed leaves out stays as it is: a blank does not erase, and a national number that is not mentioned is not
-        withdrawn. An identifier with an empty value withdraws the number of its authority; a new one replaces it.
-
-        Args:
-            tx: The caller's transaction.
-            patient: As the source describes them; ``local`` is the record.
-            member: Whose authority it is, None for a foreign one.
-            now: The time of the change.
-            who: Who says so, for the history.
-            traced: Whether the numbers are traced, where the source is the authority on that (a patient feed); None takes
-                ``patient.traced`` and never takes back what was said of the same number before.
-            erase: Demographic fields to blank (``birth_date``, ``sex``, ``postcode``).
-
-        Raises:
-            Invalid: without authority or id, or for an invalid national number as the id.
-        """
-        local, digest = self.checked_local(patient), self.said(patient, member, traced, erase)
-        row = tx.row(
-            "SELECT record_key, digest FROM patient_record WHERE authority = ? AND local_id = ?", (local.authority, local.value)
-        )
-        if row is not None and row[1] == digest:
-            return RecordKey(row[0])
-        key, at = (int(row[0]) if row else self._insert(tx, local, to_micros(now))), to_micros(now)
-        before = rows.load_by(tx, "record_key", [key], lock=True)[0]
-        old = frozenset(before.record.national)
-        claims = self._claims(replace(patient, local=local), old)
-        is_traced = self._traced(before, patient, claims, traced)
-        merged = _merged(before.record.patient, self._cleaned(patient, local, claims), erase, is_traced, fresh=not before.digest)
-        self._update(tx, key, merged, member if member is not None else before.record.member, is_traced, at, digest)
-        for number in sorted(old - claims):
-            tx.execute(
-                "DELETE FROM national_claim WHERE authority = ? AND value = ? AND record_key = ?",
-                (number.authority, number.value, key),
-            )
-        fresh = [(number.authority, number.value, key) for number in sorted(claims - old)]
-        tx.insert_many("national_claim", ("authority", "value", "record_key"), fresh)
-        linking = is_traced != before.traced or merged.birth_date != before.record.patient.birth_date
-        if claims != old or (linking and (before.digest or claims)):
-            relink(tx, {key}, old | claims, at=at, who=who or f"feed of {local.authority}", why="feed")
-        return RecordKey(key)
-
     def batch(self, tx: Tx, now: datetime) -> FeedBatch:
-        """Feeds of many patients in ``tx``."""
+        """The one road of feeds and headers: patients in ``tx``, one or many."""
         return FeedBatch(self, tx, now)
+
+    def feed_tx(
+        self, tx: Tx, patient: Patient, member: MemberId | None, now: datetime, *, kind: Kind = "feed", **how: Any
+    ) -> RecordKey:
+        """A batch of one; see :meth:`FeedBatch.feed`."""
+        batch = self.batch(tx, now)
+        batch.prefetch([patient])
+        key = batch.feed(patient, member, kind=kind, **how)
+        batch.settle()
+        return key
 
     def touch_tx(self, tx: Tx, key: RecordKey, started: datetime | None) -> None:
         """A study of this record that began at ``started`` was published: the banner follows the newest (D3)."""
@@ -140,11 +108,23 @@ class IdentityStore(IdentityReads):
         said = [patient_to_json(patient), member, traced, sorted(erase)]
         return hashlib.blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
-    def first(self, patient: Patient, local: Identifier) -> tuple[Patient, frozenset[Identifier]]:
-        """A patient of whom nothing is known yet as its record describes them, and the numbers that it claims."""
-        claims = self._claims(replace(patient, local=local), frozenset())
-        traced = bool(claims) and patient.traced
-        return _merged(Patient(local=local), self._cleaned(patient, local, claims), (), traced, fresh=True), claims
+    def described(self, local: Identifier, patients: Sequence[Patient]) -> tuple[Patient, frozenset[Identifier], bool]:
+        """What ``patients`` say together of the record ``local``, later ones over earlier; the numbers it claims, and whether
+        they are traced. Blanks do not erase, and a number that is not mentioned is not withdrawn."""
+        whole, claims, traced = Patient(local=local), frozenset[Identifier](), False
+        for patient in patients:
+            before, claims = claims, self.claims(replace(patient, local=local), claims)
+            traced = bool(claims) and (patient.traced or (traced and claims == before))
+            whole = merged(whole, self.cleaned(patient, local, claims), (), traced)
+        return whole, claims, traced
+
+    def headers_of(self, tx: Tx, keys: Collection[RecordKey]) -> Mapping[RecordKey, Sequence[tuple[Patient, int]]]:
+        """The headers of all studies under these records, and when the newest study with each began."""
+        return self._headers_of(tx, keys) if keys else {}
+
+    def is_fed(self, tx: Tx, authority: str) -> bool:
+        """Whether a named feed describes records of ``authority``: then headers change none of them."""
+        return tx.row("SELECT 1 FROM patient_record WHERE authority = ? AND fed = 1 LIMIT 1", (authority,)) is not None
 
     def checked_local(self, patient: Patient) -> Identifier:
         """The record's id in its normal form. Raises as :meth:`feed_tx`."""
@@ -162,33 +142,21 @@ class IdentityStore(IdentityReads):
             raise Invalid("A national number that is not valid.", why="Check digit, range or test numbers.", where="PID-3.1")
         return number
 
-    def _claims(self, patient: Patient, old: frozenset[Identifier]) -> frozenset[Identifier]:
-        named = [patient.local, *patient.others]
-        withdrawn = {i.authority for i in named if not i.value}
-        new = {number for i in named if i.value and (number := self._national(i)) is not None}
-        told = withdrawn | {n.authority for n in new}
-        return frozenset(new | {n for n in old if n.authority not in told})
-
-    def _cleaned(self, patient: Patient, local: Identifier, claims: frozenset[Identifier]) -> Patient:
+    def cleaned(self, patient: Patient, local: Identifier, claims: frozenset[Identifier]) -> Patient:
         """``patient`` with national numbers as claimed: normal form, valid ones only."""
         others = [i for i in patient.others if i.authority not in self._region.nationals]
         gone = [Identifier("", authority) for authority in self._region.nationals]
         return replace(patient, local=local, others=(*others, *sorted(claims - {local}), *gone))
 
-    @staticmethod
-    def _traced(before: Stored, patient: Patient, claims: frozenset[Identifier], traced: bool | None) -> bool:
-        if not claims:
-            return False
-        if traced is not None:
-            return traced
-        return patient.traced or (before.traced and claims == frozenset(before.record.national))
+    # --- rows, for this room -----------------------------------------------------------------------------------------
 
-    def _insert(self, tx: Tx, local: Identifier, at: int) -> int:
+    def insert(self, tx: Tx, local: Identifier, at: int) -> int:
+        """The key of the record ``local``, made where there is none."""
         key = self.new_key()
         row = tx.row(
             "INSERT INTO patient_record (record_key, person_key, authority, local_id, fhir_id, minted, birth_date, family_key, "
             "family_alt, traced, disputed, created, updated, digest, patient) VALUES (?,?,?,?,?,?,'','','',0,0,?,?,'',?) "
-            "ON CONFLICT (authority, local_id) DO NOTHING RETURNING record_key",
+            "ON CONFLICT (authority, local_id, part) DO NOTHING RETURNING record_key",
             (
                 key, key, local.authority, local.value, self.new_fhir_id(), self.minted(local), at, at,
                 orjson.dumps(patient_to_json(Patient(local=local))).decode(),
@@ -196,10 +164,25 @@ class IdentityStore(IdentityReads):
         )  # fmt: skip
         if row is None:  # another transaction was first
             row = tx.row(
-                "SELECT record_key FROM patient_record WHERE authority = ? AND local_id = ?", (local.authority, local.value)
+                "SELECT record_key FROM patient_record WHERE authority = ? AND local_id = ? AND part = 0",
+                (local.authority, local.value),
             )
         assert row is not None  # noqa: S101 - inserted by us or by the one that was first
         return int(row[0])
+
+    def insert_part(self, tx: Tx, key: int, of: Stored, n: int, at: int) -> None:
+        """Make part ``n`` of a record, in doubt and empty."""
+        local = of.record.patient.local
+        tx.execute(
+            "INSERT INTO patient_record (record_key, person_key, authority, local_id, part, part_of, in_doubt, member, fhir_id, "
+            "minted, birth_date, family_key, family_alt, traced, disputed, created, updated, digest, patient) "
+            "VALUES (?,?,?,?,?,?,1,?,?,?,'','','',0,0,?,?,'',?)",
+            (
+                key, key, local.authority, local.value, n, int(of.record.key), of.record.member, self.new_fhir_id(),
+                "CL" + self._ids.token_bytes(10).hex().upper(), at, at,
+                orjson.dumps(patient_to_json(Patient(local=local))).decode(),
+            ),
+        )  # fmt: skip
 
     def new_key(self) -> int:
         """A random record key (D7)."""
@@ -213,7 +196,8 @@ class IdentityStore(IdentityReads):
         """The affinity-domain id of a record for when it holds no national number (D4)."""
         return local.value if local.authority == self._region.authority else "CL" + self._ids.token_bytes(10).hex().upper()
 
-    def _update(self, tx: Tx, key: int, patient: Patient, member: MemberId | None, traced: bool, at: int, digest: str) -> None:
+    def update(self, tx: Tx, key: int, patient: Patient, member: MemberId | None, traced: bool, at: int, *, digest: str) -> None:
+        """Write what a record says."""
         family, alternative = family_keys(patient.name)
         tx.execute(
             "UPDATE patient_record SET member = ?, birth_date = ?, family_key = ?, family_alt = ?, traced = ?, updated = ?, "
@@ -223,6 +207,31 @@ class IdentityStore(IdentityReads):
                 orjson.dumps(patient_to_json(patient)).decode(), key,
             ),
         )  # fmt: skip
+
+    def claim(self, tx: Tx, stored: Stored, claims: frozenset[Identifier]) -> set[Identifier]:
+        """Make a record claim just these numbers; those whose claims changed."""
+        old, key = frozenset(stored.record.national), stored.record.key
+        for number in sorted(old - claims):
+            tx.execute(
+                "DELETE FROM national_claim WHERE authority = ? AND value = ? AND record_key = ?",
+                (number.authority, number.value, key),
+            )
+        rows = [(number.authority, number.value, key) for number in sorted(claims - old)]
+        tx.insert_many("national_claim", ("authority", "value", "record_key"), rows)
+        return set(old ^ claims)
+
+    # --- who holds numbers ---------------------------------------------------------------------------------------------
+
+    async def settle_holders(self) -> None:
+        """From now on whoever holds a number goes on holding it: every member has filled the index once."""
+        sql = "INSERT INTO identity_meta (name, value) VALUES ('holders', 'settled') ON CONFLICT (name) DO NOTHING"
+        await self._db.write("identity_settle", lambda tx: tx.execute(sql))
+        self.settled = True
+
+    def alarm(self, member: MemberId | None) -> None:
+        """A member's record claims a number that another holds: an operator must know, and a person must decide."""
+        self.alarms["number claimed by two"] += 1
+        log.error("alarm", what="a record claims a number that another person holds", member=member)
 
     # --- merges, decisions, history --------------------------------------------------------------------------------
 
@@ -241,28 +250,41 @@ class IdentityStore(IdentityReads):
         Raises:
             NotFound: if that id is not subsumed.
         """
-        merges.unmerge(tx, self._normal(subsumed), to_micros(now), who, why)
+        merges.unmerge(tx, self, self._normal(subsumed), to_micros(now), who, why)
 
     def decide_tx(self, tx: Tx, record: RecordKey, other: RecordKey | None, now: datetime, *, who: str, why: str) -> str:
-        """A person's decision: ``record`` and ``other`` are the same human being; without ``other``, ``record`` stands alone.
+        """A person's decision on a record, or on a part of one that is in doubt.
+
+        With ``other``: they are the same human being. Without: a part is another person than its record, and a record stands
+        alone and holds no number that another claims.
 
         Returns:
             The decision's id, with which :meth:`end_decision_tx` takes it back.
 
         Raises:
             NotFound: if a record is unknown.
+            Invalid: one record twice.
         """
         decision = str(self._ids.uuid4())
-        merges.decide(tx, decision, record, other, to_micros(now), who, why)
+        merges.decide(tx, self, decision, record, other, to_micros(now), who, why)
+        return decision
+
+    def decide_other(self, tx: Tx, part: int, of: int, at: int, who: str, why: str) -> str:
+        """``part`` of the record ``of`` is another person: it is in doubt no more. Linking is the caller's."""
+        decision = str(self._ids.uuid4())
+        merges.decide_other(tx, decision, part, of, at, who, why)
         return decision
 
     def end_decision_tx(self, tx: Tx, decision: str, now: datetime, *, who: str, why: str) -> None:
-        """Take a decision back; records are linked as if it had never been.
+        """Take a decision back; records are linked as if it had never been, and what was in doubt is so again.
 
         Raises:
             NotFound: if there is no such decision in force.
         """
-        merges.end_decision(tx, decision, to_micros(now), who, why)
+        record = merges.end_decision(tx, self, decision, to_micros(now), who, why)
+        found = self.record_tx(tx, RecordKey(record))
+        if found is not None and found.part_of is not None:
+            Comparison(self, tx, to_micros(now), who).run([found.part_of])
 
     def history_tx(self, tx: Tx, record: RecordKey) -> list[LinkEvent]:
         """Every move of ``record`` between persons, oldest first."""
@@ -277,10 +299,28 @@ class IdentityStore(IdentityReads):
             )
         ]  # fmt: skip
 
-    async def disputes(self, limit: int = 200) -> list[PatientRecord]:
-        """The queue for an identity officer: disputed records, the latest changed first."""
-        found = await self._db.read("identity_disputes", lambda tx: rows.load(tx, "disputed = 1", (), limit=10_000))
-        return [s.record for s in sorted(found, key=lambda s: -s.updated)[:limit]]
+    async def waiting(self, limit: int = 200) -> list[PatientRecord]:
+        """The queue for an identity officer: disputed records and parts in doubt, the latest changed first."""
+        found = await self._db.read(
+            "identity_waiting", lambda tx: rows.load(tx, "disputed = 1", ()) + rows.load(tx, "in_doubt = 1", ())
+        )
+        return [s.record for s in sorted(found, key=lambda s: (-s.updated, s.record.key))[:limit]]
+
+    async def decide(self, record: RecordKey, other: RecordKey | None, now: datetime, *, who: str, why: str) -> str:
+        """:meth:`decide_tx` in a transaction of its own."""
+        return await self._db.write("identity_decide", lambda tx: self.decide_tx(tx, record, other, now, who=who, why=why))
+
+    async def end_decision(self, decision: str, now: datetime, *, who: str, why: str) -> None:
+        """:meth:`end_decision_tx` in a transaction of its own."""
+        await self._db.write("identity_end", lambda tx: self.end_decision_tx(tx, decision, now, who=who, why=why))
+
+    async def unmerge(self, subsumed: Identifier, now: datetime, *, who: str, why: str) -> None:
+        """:meth:`unmerge_tx` in a transaction of its own."""
+        await self._db.write("identity_unmerge", lambda tx: self.unmerge_tx(tx, subsumed, now, who=who, why=why))
+
+    async def history(self, record: RecordKey) -> list[LinkEvent]:
+        """:meth:`history_tx` in a transaction of its own."""
+        return await self._db.read("identity_history", lambda tx: self.history_tx(tx, record))
 
     async def feed(self, patient: Patient, member: MemberId | None, now: datetime, **how: Any) -> RecordKey:
         """:meth:`feed_tx` in a transaction of its own; committed when it returns."""
@@ -288,7 +328,15 @@ class IdentityStore(IdentityReads):
 
     async def feed_all(self, patients: Sequence[tuple[Patient, MemberId | None]], now: datetime, **how: Any) -> list[RecordKey]:
         """Several records in one transaction: all, or none."""
-        return await self._db.write("identity_feed", lambda tx: [self.feed_tx(tx, p, m, now, **how) for p, m in patients])
+
+        def fed(tx: Tx) -> list[RecordKey]:
+            batch = self.batch(tx, now)
+            batch.prefetch(patient for patient, _ in patients)
+            keys = [batch.feed(patient, member, **{"kind": "feed", **how}) for patient, member in patients]
+            batch.settle()
+            return keys
+
+        return await self._db.write("identity_feed", fed)
 
     async def merge(self, survivor: Identifier, subsumed: Identifier, now: datetime, *, who: str = "A40") -> None:
         """:meth:`merge_tx` in a transaction of its own."""
@@ -299,18 +347,8 @@ class IdentityStore(IdentityReads):
         return await self._db.read("identity_find", lambda tx: self.find_cx_tx(tx, cx))
 
 
-def _merged(before: Patient, said: Patient, erase: Collection[str], traced: bool, *, fresh: bool) -> Patient:
-    """``said`` over ``before``: blanks do not erase; other ids are kept by authority unless said anew."""
-    if fresh:
-        before = Patient(local=said.local)
-    others = [i for i in said.others if i.value]
-    told = {(i.authority, i.namespace) for i in said.others}
-    others += [i for i in before.others if (i.authority, i.namespace) not in told]
-    values = {
-        name: "" if name in erase else getattr(said, name) or getattr(before, name) for name in ("birth_date", "sex", "postcode")
-    }
-    name = said.name if said.name.pn.strip("^= ") else before.name
-    return Patient(local=said.local, others=tuple(others), name=PersonName(name.pn), traced=traced, **values)
+def _no_headers(_: Tx, __: Collection[RecordKey]) -> Mapping[RecordKey, Sequence[tuple[Patient, int]]]:
+    return {}
 
 
 __all__ = ["CxTarget", "IdentityStore", "LinkEvent", "NotFound"]

@@ -68,6 +68,7 @@ class Holding:
     past: tuple[PastVersion, ...] = ()  # newest first; filled only when a question asks for versions
     siblings: tuple[Publication, ...] = ()  # Approved beside ``publication``, of a foreign source only; filled as ``past``
     united: StudyRecord | None = None  # what several Approved entries say together; None: what ``publication`` says
+    part: RecordKey | None = None  # the part of the record that it is of, where it is not the record's own
 
     @property
     def record(self) -> StudyRecord:
@@ -78,6 +79,11 @@ class Holding:
     def entries(self) -> tuple[Publication, ...]:
         """Every DocumentEntry that it is made of, those past last."""
         return (self.publication, *self.siblings, *(version.publication for version in self.past))
+
+    @property
+    def whose(self) -> RecordKey:
+        """The record, or the part of it, that says whose study this is."""
+        return self.record_key if self.part is None else self.part
 
     @property
     def version(self) -> Version | None:
@@ -103,6 +109,9 @@ class PatientRecord:
     subsumed_by: RecordKey | None = None  # by A40
     active: bool = True
     updated: datetime | None = None
+    part_of: RecordKey | None = None  # a part of that record: studies under its id whose headers are not the record's
+    in_doubt: bool = False  # such a part, on which nobody decided yet
+    parts: int = 0  # of a record: how many such parts there are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,7 @@ from registry.members.model import Directory
 
 _COLUMNS = ", ".join(f"h.{c}" for c in HOLDING_COLUMNS) + ", p.body"
 _FROM = "holding h JOIN patient_text p ON p.record_key = h.record_key AND p.n = h.patient_n"
-PersonOf = Callable[[Collection[RecordKey]], dict[RecordKey, int]]
+PersonsOf = Callable[[Collection[Loaded]], dict[tuple[int, int, int], int]]  # row -> whose study it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,7 +330,20 @@ class Reader:
                 found[key, n] = self.codec.decode_patient(bytes(body))
         return found
 
-    def in_conflict(self, tx: Tx, loaded: Iterable[Loaded], person_of: PersonOf) -> set[tuple[int, int, int]]:
+    def headers_of(self, tx: Tx, keys: Collection[RecordKey]) -> dict[RecordKey, list[tuple[Patient, int]]]:
+        """The patient texts of all studies under these records, and when the newest study with each began (Unix seconds)."""
+        found: dict[RecordKey, list[tuple[Patient, int]]] = {}
+        for part in chunks(keys):
+            sql = (
+                "SELECT u.record_key, u.started, p.body FROM (SELECT record_key, patient_n, max(started) AS started FROM holding "
+                f"WHERE record_key IN ({marks(part)}) GROUP BY record_key, patient_n) u "
+                "JOIN patient_text p ON p.record_key = u.record_key AND p.n = u.patient_n ORDER BY u.record_key, p.n"
+            )
+            for key, started, body in tx.rows(sql, part):
+                found.setdefault(RecordKey(key), []).append((self.codec.decode_patient(bytes(body)), started))
+        return found
+
+    def in_conflict(self, tx: Tx, loaded: Iterable[Loaded], persons_of: PersonsOf) -> set[tuple[int, int, int]]:
         """Keys of those holdings whose study is held elsewhere with another patient, count or digest (D1).
 
         Decided when asked: links between patients change without any holding changing.
@@ -351,7 +364,7 @@ class Reader:
         shared = [holdings for holdings in studies.values() if len(holdings) > 1]
         if not shared:
             return set()
-        persons = person_of({one.holding.record_key for holdings in shared for one in holdings})
+        persons = persons_of([one for holdings in shared for one in holdings])
         return {one.row.key for holdings in shared if _differ(holdings, persons) for one in holdings}
 
 
@@ -368,8 +381,8 @@ def _divided(value: int, by: int) -> int:
     return -(-value // by) if value < 0 else value // by
 
 
-def _differ(holdings: Sequence[Loaded], persons: dict[RecordKey, int]) -> bool:
-    if len({persons.get(one.holding.record_key) for one in holdings}) > 1:
+def _differ(holdings: Sequence[Loaded], persons: dict[tuple[int, int, int], int]) -> bool:
+    if len({persons.get(one.row.key) for one in holdings}) > 1:
         return True
     settled = [one.holding.record for one in holdings if not one.row.flags & ARRIVING]
     counts = {record.n_instances for record in settled if record.n_instances}

@@ -54,6 +54,8 @@ class Work:
         self._cursors: dict[MemberId, int] = {}
         self._feeds: dict[MemberId, tuple[int, int, bytes]] = {}
         self.changes: list[Change] = []
+        self.described: set[RecordKey] = set()  # after a flush: records under which a study came with a patient text new to them
+        self.touched: set[RecordKey] = set()  # after a flush: records under which anything changed
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -376,6 +378,9 @@ class Work:
         for entry in dirty:
             entry.settle(settled)
         Flush(self._reader, self.tx, dirty, to_ms(self._now)).run(self._new_texts, self._feeds, self._cursors)
+        self.described = {RecordKey(key) for key, _, _ in self._new_texts}
+        rows = [one.row for entry in dirty for one in (entry.before, entry.now, *entry.left) if one is not None]
+        self.touched = {RecordKey(row.record_key) for row in rows}
 
 
 def _uuid(state: State) -> str:

@@ -7,6 +7,7 @@ Every act is checked before it changes anything, so that one act of a batch can 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -103,6 +104,7 @@ class Turn:
         self._feeds.settle()
         self._feeds.touch({key: self._moments[started] for key, started in self._newest.items()})
         self.work.flush()
+        self._feeds.compare(self.work.described, self.work.touched)
         return [*self.work.changes, *self._generic.changes]
 
     def _act(self, submission: Submission, member: Member, act: Any) -> Outcome:
@@ -136,11 +138,13 @@ class Turn:
         return (of_member or [records[0].key])[0]
 
     def _feed(self, member: Member, patient: Patient) -> RecordKey:
+        if patient.traced and f"member:{member.code}" not in self._identity.rules.traced_from:
+            patient = replace(patient, traced=False)  # a member's own word outranks nobody
         key = self._fed.get((member.id, patient))
         if key is None:
             before, self.touched = self.touched, True
             try:
-                key = self._feeds.feed(patient, member.id)
+                key = self._feeds.feed(patient, member.id, kind="study")
             except (
                 Invalid
             ):  # told before anything is changed; whatever else fails may have left half of a feed, or of earlier ones

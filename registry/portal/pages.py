@@ -334,7 +334,7 @@ def _only(persons: Iterable[Person]) -> Person:
 def _of(answer: Answer, person: Person) -> Answer:
     """With this person's holdings only: a page never mixes two, whoever may be seen beside."""
     keys = {record.key for record in person.records}
-    return replace(answer, holdings=tuple(h for h in answer.holdings if h.record_key in keys))
+    return replace(answer, holdings=tuple(h for h in answer.holdings if h.whose in keys))
 
 
 def _asked(search: Search) -> str:

@@ -94,7 +94,7 @@ def objects_of(answer: Answer, home: str, *, documents_only: bool = False) -> Re
     patients = {record.key: person.domain_id.cx() for person in answer.persons for record in person.records}
     found: dict[str, RegistryObject] = {}
     for holding in answer.holdings:
-        for thing in _of_holding(holding, patients.get(holding.record_key, ""), home, documents_only):
+        for thing in _of_holding(holding, patients.get(holding.whose, ""), home, documents_only):
             found.setdefault(thing.entry_uuid, thing)
     for stored in answer.objects:
         if stored.kind == "document" or not documents_only:

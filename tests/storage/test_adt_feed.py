@@ -19,6 +19,7 @@ from crosslight.standards.ids import NHS_NUMBER_OID, Identifier, MemberId, Oid
 from crosslight.standards.problem import Unavailable
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient, PersonName
+from registry.identity.config import IdentityRules
 from registry.identity.feed import AdtFeed
 from registry.identity.store import IdentityStore
 from registry.index.model import Person
@@ -86,7 +87,8 @@ class Door:
     """A feed, and what it left behind."""
 
     def __init__(self, db: Db, *, open_mode: bool = False) -> None:
-        self.store, self.audit = IdentityStore(db, REGION, SystemIds()), AuditLog(db, SystemClock())
+        rules = IdentityRules(feeds=frozenset({"system:PAS"}), traced_from=frozenset({"member:RTK", "system:PAS"}))
+        self.store, self.audit = IdentityStore(db, REGION, SystemIds(), rules), AuditLog(db, SystemClock())
         self.feed = AdtFeed(self.store, self.audit, Members(), REGION, SystemClock(), SystemIds(), open_mode=open_mode)
 
     async def send(self, pid3: str, peer: Peer, *, event: str = "A04", more: str = "||DOE^Ann||19500101|F", mrg: str = "") -> Ack:

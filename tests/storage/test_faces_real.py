@@ -89,8 +89,8 @@ async def registry(database: Db) -> AsyncIterator[Registry]:
     clock, ids, directory = SystemClock(), SystemIds(), MemoryDirectory()
     for member in directory.all():
         directory.presences[member.id] = Presence(member=member.id, reachable=True)
-    identity = IdentityStore(database, REGION, ids)
     index = IndexStore(database, directory, clock, ids)
+    identity = IdentityStore(database, REGION, ids, headers=index.read.headers_of)
     audit = AuditLog(database, clock)
     for part in (identity, index, audit):
         await part.open()

@@ -14,6 +14,7 @@ from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.db import Db, Tx
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.study import Patient
+from registry.identity.batch import Kind
 from registry.identity.store import IdentityStore
 
 _HOMES = [member(code, number) for number, code in enumerate(("RA2", "RPC", "RTK"), 1)]
@@ -59,12 +60,17 @@ async def test_together_as_one_by_one(database: Db, seed: int) -> None:
     await store.open()
     people = _people(seed, 40)
     before, rest = people[:8], people[8:]
-    await store.feed_all(before, START)
+    await store.feed_all(before, START, kind="study")
+    known = {who.local for who, _ in before}
+    kinds: list[Kind] = []
+    for who, _ in rest:  # whoever is new comes with a study; what changes is told by a source that is not named
+        kinds.append("header" if who.local in known else "study")
+        known.add(who.local)
 
     def together(tx: Tx) -> list[int]:
         batch = store.batch(tx, START)
         batch.prefetch(who for who, _ in rest)
-        keys = [batch.feed(who, home) for who, home in rest]
+        keys = [batch.feed(who, home, kind=kind) for (who, home), kind in zip(rest, kinds, strict=True)]
         batch.settle()
         return [int(key) for key in keys]
 
@@ -82,8 +88,8 @@ async def test_together_as_one_by_one(database: Db, seed: int) -> None:
             tx.execute(f"DELETE FROM {table}")
 
     await database.write("clear", clear)
-    for who, home in people:
-        await store.feed(who, home, START)
+    for (who, home), kind in zip(people, ["study"] * len(before) + kinds, strict=True):
+        await store.feed(who, home, START, kind=kind)
     assert got == await database.read("state", _state)
 
 
@@ -100,7 +106,7 @@ async def test_a_number_that_was_merged_away_is_followed(database: Db) -> None:
         batch = store.batch(tx, START)
         batch.prefetch(newcomers)
         for who in newcomers:
-            batch.feed(who, _HOMES[1].id)
+            batch.feed(who, _HOMES[1].id, kind="study")
         batch.settle()
 
     await database.write("together", together)

@@ -125,7 +125,7 @@ async def test_disputes_are_the_same_in_any_order(fed: Fed, order: tuple[int, ..
     assert alone.domain_id.authority == REGION.authority
     assert await fed.disputed(N1) == {keys[3]}
     assert await fed.disputed(Identifier("9990000018")) == {keys[3]}
-    assert [r.key for r in await fed.store.disputes()] == [keys[3]]
+    assert [r.key for r in await fed.store.waiting()] == [keys[3]]
     [found] = await fed.select(identifiers=(N1,))
     assert found.key != alone.key
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import pydicom
 
+from crosslight.standards.birth_date import birth_date
 from crosslight.standards.ids import Identifier, checked_uid, is_uid
 from crosslight.standards.problem import CrosslightError, Malformed, TooLarge
 from crosslight.standards.study import Coded, Patient, PersonName, StudyTime
@@ -122,7 +123,7 @@ def _read_patient(ds: Any) -> Patient | None:
         local=local,
         others=tuple(dict.fromkeys(o for o in others if o is not None and o != local)),
         name=PersonName(_value(ds, "PatientName")),
-        birth_date=_value(ds, "PatientBirthDate").strip(" \0"),
+        birth_date=birth_date(_value(ds, "PatientBirthDate").strip(" \0")),
         sex=_value(ds, "PatientSex").strip(" \0"),
     )
 

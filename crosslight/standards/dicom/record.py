@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from crosslight.standards.birth_date import birth_date
 from crosslight.standards.dicom.header import Attributes, coded, first_text, items, patient_id, values
 from crosslight.standards.dicom.rules import RecordRules
 from crosslight.standards.ids import Identifier, is_uid, national_number
@@ -22,7 +23,6 @@ from crosslight.standards.study import Coded, Patient, PersonName, SeriesRecord,
 _ZONE = re.compile(r"[+-](0[0-9]|1[0-4])[0-5][0-9]\Z")  # PS3.3 C.12.1.1.8
 _NOID = re.compile(r"NOID-[0-9A-F]{20}\Z")
 _OUTSIDE = re.compile(r"OUTSIDE[0-9A-F]{28}\Z")
-_DATE = re.compile(r"[0-9]{4}([0-9]{2}([0-9]{2})?)?\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,12 +163,11 @@ def patient_of(study: Attributes, rules: RecordRules, study_uid: str) -> Patient
         and (claim.authority or (place == 0 and claim.foreign(rules)))
     ]
     sex = first_text(study, "00100040")
-    born = first_text(study, "00100030").replace(".", "").replace("-", "")
     return Patient(
         local=local,
         others=_distinct([*nationals, *others]),
         name=PersonName(first_text(study, "00100010")),
-        birth_date=born if _DATE.match(born) else "",
+        birth_date=birth_date(first_text(study, "00100030")),
         sex=sex if sex in ("M", "F", "O") else "",
     )
 

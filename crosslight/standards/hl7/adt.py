@@ -1,4 +1,4 @@
-"""ITI-8 Patient Identity Feed: ADT^A01, A04, A05, A08 and A40 (ITI TF-2 3.8; HL7 v2.3.1, later versions read too).
+"""ITI-8 Patient Identity Feed: ADT^A01, A04, A05, A08, A40 and A47 (ITI TF-2 3.8; HL7 v2.3.1, later versions read too).
 
 What is read: PID-3 (every repetition), PID-5 (legal name; alphabetic, ideographic and phonetic repetitions), PID-7, PID-8,
 PID-11.5 (the postcode only, D7), PID-32, MRG-1. What is not understood is passed over.
@@ -13,13 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from crosslight.standards.birth_date import birth_date
 from crosslight.standards.hl7.message import NULL, Message, Segment, escape, parse_message, render
 from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier, is_uid
 from crosslight.standards.problem import Invalid, Malformed, Unsupported
 from crosslight.standards.study import Patient, PersonName
 
-EVENTS = frozenset({"A01", "A04", "A05", "A08", "A40"})
-STRUCTURES = {"A40": "ADT_A39"}  # ITI TF-2 3.8.4.2; all others ADT_A01
+MERGES = frozenset({"A40", "A47"})  # A47 changes a patient's id: the new one takes the place of MRG-1's, which is subsumed
+EVENTS = frozenset({"A01", "A04", "A05", "A08"}) | MERGES
+STRUCTURES = {"A40": "ADT_A39", "A47": "ADT_A30"}  # ITI TF-2 3.8.4.2, HL7 v2 table 0354; all others ADT_A01
 VERIFIED = "01"
 _NOT_VERIFIED = frozenset({"02", "03", "04", "05", "06", "07", "08"})
 _SEX = {"M": "M", "F": "F", "O": "O", "A": "O", "N": "O"}  # HL7 table 0001 -> DICOM CS; U says nothing
@@ -57,11 +59,11 @@ class Adt:
     postcode: str = ""
     traced: bool | None = None
     erase: frozenset[str] = frozenset()
-    subsumed: Identifier | None = None  # MRG-1 of A40
+    subsumed: Identifier | None = None  # MRG-1 of A40 and A47
 
     @property
     def survivor(self) -> Identifier:
-        """A40: the id that stays: PID-3 of the subsumed id's authority, else the first."""
+        """A40 and A47: the id that stays: PID-3 of the subsumed id's authority, else the first."""
         same = (i for i in self.identifiers if self.subsumed and i.authority == self.subsumed.authority)
         return next(same, self.identifiers[0])
 
@@ -114,7 +116,7 @@ def parse_adt(data: bytes | Message, *, namespaces: Mapping[str, str] = NATIONAL
         evn = message.first("EVN")
         event = evn.component(1) if evn else ""
     if event not in EVENTS:
-        raise Unsupported("Only the events A01, A04, A05, A08 and A40 are taken here.", why="ITI TF-2 3.8", where="MSH-9.2")
+        raise Unsupported("Only the events A01, A04, A05, A08, A40 and A47 are taken here.", why="ITI TF-2 3.8", where="MSH-9.2")
     if not header.control_id:
         raise Invalid("The message has no control id.", where="MSH-10")
     pids, mrgs = message.all("PID"), message.all("MRG")
@@ -127,13 +129,13 @@ def parse_adt(data: bytes | Message, *, namespaces: Mapping[str, str] = NATIONAL
     if not any(i.value for i in identifiers):
         raise Invalid("The patient has no id.", why="ITI TF-2 3.8.4.1.2.3: PID-3 is required.", where="PID-3")
     subsumed = None
-    if event == "A40":
+    if event in MERGES:
         if len(mrgs) != 1:
-            raise Invalid("A40 needs exactly one MRG segment.", why="ITI TF-2 3.8.4.2: one A40 a pair.", where="MRG")
+            raise Invalid(f"{event} needs exactly one MRG segment.", why="ITI TF-2 3.8.4.2: one message a pair.", where="MRG")
         found = (read.cx(mrgs[0], r) for r in mrgs[0].repetitions(1))
         subsumed = next((i for i in found if i is not None and i.value), None)
         if subsumed is None:
-            raise Invalid("A40 names no id to merge.", where="MRG-1")
+            raise Invalid(f"{event} names no id to merge.", where="MRG-1")
     return Adt(header=header, event=event, identifiers=identifiers, subsumed=subsumed, **_demographics(pids[0]))
 
 
@@ -158,13 +160,11 @@ class _Ids:
 
 def _demographics(pid: Segment) -> dict[str, Any]:
     erase = frozenset(name for name, field in (("birth_date", 7), ("sex", 8), ("postcode", 11)) if _nulled(pid, field))
-    birth = pid.component(7)
-    birth = birth[:8] if birth[:8].isascii() and birth[:8].isdecimal() else ""
     reliability = {pid.text(r, 1) for r in pid.repetitions(32)}
     traced = True if VERIFIED in reliability else False if reliability & _NOT_VERIFIED else None
     return {
         "name": _name(pid),
-        "birth_date": birth,
+        "birth_date": birth_date(pid.component(7)),
         "sex": _SEX.get(pid.component(8).upper(), ""),
         "postcode": next((code for r in pid.repetitions(11) if (code := _said(pid, r, 5))), ""),
         "traced": traced,
@@ -215,9 +215,9 @@ def render_adt(adt: Adt) -> bytes:
     """The message, strict: HL7 v2.3.1, UTF-8 declared where it is more than ASCII.
 
     Raises:
-        Malformed: for an event that is not ours, or A40 without MRG-1.
+        Malformed: for an event that is not ours, or a merge without MRG-1.
     """
-    if adt.event not in EVENTS or (adt.event == "A40") != (adt.subsumed is not None):
+    if adt.event not in EVENTS or (adt.event in MERGES) != (adt.subsumed is not None):
         raise Malformed("This is no patient feed message.", where=adt.event)
     h = adt.header
     evn = ["EVN", adt.event, h.time]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 
+from crosslight.standards.birth_date import birth_date
 from crosslight.standards.ids import Identifier, hl7_escape, hl7_unescape
 from crosslight.standards.problem import Invalid
 from crosslight.standards.study import Patient, PersonName
@@ -71,7 +72,7 @@ def patient_of(local: Identifier, info: Iterable[str]) -> Patient:
         elif field == "PID-5" and not name.pn:
             name = person_name(text)
         elif field == "PID-7":
-            born = text.strip()[:8] if text.strip()[:8].isdecimal() else ""
+            born = birth_date(text)
         elif field == "PID-8":
             sex = text.strip() if text.strip() in _SEXES else ""
     others.pop(local, None)

@@ -1,0 +1,259 @@
+"""Comparing the headers of studies with the record that they came under, and keeping in parts what is not the record's.
+
+A record of images alone is what its headers say together, the newest study last. A record that a named feed describes is never
+changed by a header: it is compared with it. What is in doubt becomes a part of the record: studies stay under their key with
+their own header, and a person, or a feed, decides whose they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import orjson
+
+from crosslight.runtime.db import Tx
+from crosslight.standards.ids import Identifier
+from crosslight.standards.study import Patient, patient_to_json
+from registry.identity.header import Header, agree, doubt
+from registry.identity.parts import Seen, parts
+from registry.identity.relink import relink
+from registry.identity.rows import Stored, chunks, load_by, marks
+from registry.index.model import RecordKey
+
+if TYPE_CHECKING:
+    from registry.identity.store import IdentityStore
+
+#: The headers of all studies under these records, each with when its newest study began; any order.
+HeadersOf = Callable[[Tx, Collection[RecordKey]], Mapping[RecordKey, Sequence[tuple[Patient, int]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A header as it was written, and when the newest study with it began."""
+
+    patient: Patient
+    newest: int
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What becomes of one record."""
+
+    stored: Stored
+    texts: dict[Header, _Text]
+    own: frozenset[Header] = frozenset()
+    others: dict[int, frozenset[Header]] = field(default_factory=dict)  # by the part's key
+    fresh: set[int] = field(default_factory=set)  # parts to be made
+    emptied: dict[int, int | None] = field(default_factory=dict)  # part -> who took its headers
+
+
+class Comparison:
+    """Compares records with the headers of their studies, in a caller's transaction.
+
+    Args:
+        store: The tables, and the region's rules.
+        tx: The transaction.
+        at: Microseconds since 1970, the time of the change.
+        who: Who caused it, for the history.
+    """
+
+    def __init__(self, store: IdentityStore, tx: Tx, at: int, who: str) -> None:
+        self._store, self._tx, self._at, self._who = store, tx, at, who
+        self._known: dict[int, dict[int, tuple[int, int]]] = {}  # record -> header -> (part, order of arrival)
+        self._parts: dict[int, list[Stored]] = {}  # record -> its parts
+        self._decided: set[int] = set()  # parts that a person or a feed decided on
+
+    def run(self, keys: Collection[int], *, rehomed: Collection[int] = (), changed: Iterable[Identifier] = ()) -> None:
+        """Compare these records, write what follows, and link anew.
+
+        Args:
+            keys: Records, no parts.
+            rehomed: Those that a feed gave to another person: who it was before keeps their FHIR id and their own.
+            changed: Numbers whose claims changed before.
+        """
+        records = [s for s in load_by(self._tx, "record_key", keys, lock=True) if s.record.part_of is None]
+        seen = self._store.headers_of(self._tx, [s.record.key for s in records])
+        self._load([s.record.key for s in records])
+        seeds, numbers = {int(key) for key in keys}, set(changed)
+        for stored in records:
+            plan = self._planned(stored, seen.get(stored.record.key, ()))
+            numbers |= self._write(plan, rehomed=stored.record.key in rehomed)
+            seeds |= {*plan.others, *plan.emptied}
+        if seeds:
+            relink(self._tx, self._store, seeds, numbers, at=self._at, who=self._who, why="headers")
+
+    def _load(self, keys: Collection[int]) -> None:
+        for part in chunks(keys):
+            sql = f"SELECT record_key, header_key, part_key, seq FROM record_header WHERE record_key IN ({marks(part)})"
+            for record, header, of, seq in self._tx.rows(sql, part):
+                self._known.setdefault(record, {})[header] = (of, seq)
+        for stored in load_by(self._tx, "part_of", keys, lock=True):
+            self._parts.setdefault(int(stored.record.part_of or 0), []).append(stored)
+        for part in chunks({s.record.key for found in self._parts.values() for s in found}):
+            sql = (
+                "SELECT record_key FROM identity_decision WHERE ended_at IS NULL AND kind IN ('same', 'other') "
+                f"AND record_key IN ({marks(part)})"
+            )
+            self._decided |= {row[0] for row in self._tx.rows(sql, part)}
+
+    # --- deciding --------------------------------------------------------------------------------------------------
+
+    def _planned(self, stored: Stored, seen: Sequence[tuple[Patient, int]]) -> _Plan:
+        texts: dict[Header, _Text] = {}
+        for patient, newest in sorted(seen, key=lambda s: (s[1], orjson.dumps(patient_to_json(s[0])))):
+            texts[self._store.header(patient)] = _Text(patient, newest)
+        plan, known = _Plan(stored, texts), self._known.get(stored.record.key, {})
+        settled = {h for h in texts if known.get(h.key, (0, 0))[0] in self._decided}
+        loose = self._divided(plan, [h for h in texts if h not in settled], known)
+        for header in settled:
+            part = known[header.key][0]
+            plan.others[part] = plan.others.get(part, frozenset()) | {header}
+        self._named(plan, loose, known)
+        return plan
+
+    def _divided(self, plan: _Plan, headers: Sequence[Header], known: Mapping[int, tuple[int, int]]) -> list[frozenset[Header]]:
+        """Notes which headers are the record's own; the others, in parts."""
+        stored, own = plan.stored, self._store.header(plan.stored.record.patient, plan.stored.record.national)
+        if stored.fed or self._store.is_fed(self._tx, stored.record.patient.local.authority):
+            before = [own, *(former_headers(stored.former) if stored.fed else ())]
+            plan.own = frozenset(h for h in headers if any(_follows(h, one, fed=stored.fed) for one in before))
+            return parts([Seen(h, plan.texts[h].newest) for h in headers if h not in plan.own])
+        first = {h for h in headers if known.get(h.key, (0, 0))[0] == stored.record.key} or ({own} & set(headers))
+        pool = [Seen(h, plan.texts[h].newest) for h in headers]
+        if not first:  # no study says any more what the record says: newcomers are compared with the record itself
+            first, pool = {own}, [*pool, Seen(own)]
+        senior = min(first, key=lambda h: (known.get(h.key, (0, -1))[1], h))
+        blocks = parts(pool)
+        plan.own = next(block for block in blocks if senior in block) & plan.texts.keys()
+        return [block for block in blocks if senior not in block]
+
+    def _named(self, plan: _Plan, loose: Sequence[frozenset[Header]], known: Mapping[int, tuple[int, int]]) -> None:
+        """Gives each loose part its key: of one that is decided and agrees, of the one its headers were in, or a new one."""
+        decided = dict(plan.others)
+        taken = set(decided)
+
+        def senior(block: frozenset[Header]) -> tuple[int, Header]:
+            return min((known[h.key][1] if h.key in known else 1 << 30, h) for h in block)
+
+        for block in sorted(loose, key=senior):
+            same = [p for p, headers in sorted(decided.items()) if _one_person(block, headers)]
+            were = sorted((known[h.key][1], known[h.key][0]) for h in block if h.key in known)
+            keys = [k for _, k in were if k not in taken and k != plan.stored.record.key]
+            key = same[0] if same else keys[0] if keys else self._store.new_key()
+            if not same and not keys:
+                plan.fresh.add(key)
+            taken.add(key)
+            plan.others[key] = plan.others.get(key, frozenset()) | block
+        where = {h.key: p for p, headers in plan.others.items() for h in headers}
+        where |= {h.key: int(plan.stored.record.key) for h in plan.own}
+        for stored in self._parts.get(plan.stored.record.key, ()):
+            if stored.record.key not in plan.others:
+                old = [header for header, (part, _) in known.items() if part == stored.record.key]
+                plan.emptied[stored.record.key] = next((where[h] for h in old if h in where), None)
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    def _write(self, plan: _Plan, *, rehomed: bool) -> set[Identifier]:
+        """Writes the record and its parts; the numbers whose claims changed."""
+        stored, numbers = plan.stored, set[Identifier]()
+        record = stored.record
+        in_the_parts = sum(1 for headers in plan.others.values() if headers)
+        if (stored.headers, stored.parts) != (max(1, len(plan.texts)), in_the_parts):
+            self._tx.execute(
+                "UPDATE patient_record SET headers = ?, parts = ? WHERE record_key = ?",
+                (max(1, len(plan.texts)), in_the_parts, record.key),
+            )
+        self._write_headers(plan)
+        frozen = stored.fed or self._store.is_fed(self._tx, record.patient.local.authority)
+        if plan.own and not frozen:
+            numbers |= self._describe(stored, [plan.texts[h] for h in plan.own])
+        existing = {s.record.key: s for s in self._parts.get(record.key, ())}
+        highest = max((s.part for s in existing.values()), default=0)
+        for n, key in enumerate(sorted(plan.fresh), highest + 1):
+            self._store.insert_part(self._tx, key, stored, n, self._at)
+        made = {s.record.key: s for s in load_by(self._tx, "record_key", plan.fresh)}
+        for key, headers in plan.others.items():
+            numbers |= self._describe((existing | made)[RecordKey(key)], [plan.texts[h] for h in headers])
+            doubtful = int(key not in self._decided)
+            self._tx.execute("UPDATE patient_record SET in_doubt = ?, subsumed_by = NULL WHERE record_key = ?", (doubtful, key))
+        for key, taker in plan.emptied.items():
+            numbers |= self._store.claim(self._tx, existing[RecordKey(key)], frozenset())
+            self._tx.execute("UPDATE patient_record SET in_doubt = 0, subsumed_by = ? WHERE record_key = ?", (taker, key))
+        if rehomed:
+            self._left_behind(plan)
+        return numbers
+
+    def _write_headers(self, plan: _Plan) -> None:
+        key, known = plan.stored.record.key, self._known.get(plan.stored.record.key, {})
+        rows: list[tuple[int, int, int, int]] = []
+        if len(plan.texts) > 1 or plan.others:
+            of = {h: int(key) for h in plan.own} | {h: p for p, headers in plan.others.items() for h in headers}
+            fresh = max((seq for _, seq in known.values()), default=0) + 1
+            rows = [(int(key), h.key, of[h], known.get(h.key, (0, fresh))[1]) for h in sorted(of)]
+        if {r[1]: (r[2], r[3]) for r in rows} != known:
+            self._tx.execute("DELETE FROM record_header WHERE record_key = ?", (key,))
+            self._tx.insert_many("record_header", ("record_key", "header_key", "part_key", "seq"), rows)
+
+    def _describe(self, stored: Stored, texts: Sequence[_Text]) -> set[Identifier]:
+        """Makes a record or a part what these headers say; the numbers whose claims changed."""
+        local, before = stored.record.patient.local, stored.record
+        ordered = sorted(texts, key=lambda t: (t.newest, self._store.header(t.patient)))
+        patient, claims, traced = self._store.described(local, [t.patient for t in ordered])
+        patient = replace(patient, postcode=patient.postcode or before.patient.postcode)
+        if patient_to_json(patient) != patient_to_json(before.patient) or traced != stored.traced:
+            self._store.update(self._tx, before.key, patient, before.member, traced, self._at, digest="")
+        return self._store.claim(self._tx, stored, claims)
+
+    def _left_behind(self, plan: _Plan) -> None:
+        """A feed gave this local id to another person: who it was before keeps the ids that others know them by.
+
+        Where the feed agrees with studies under the id, the others are another person's by its word; else they are in doubt.
+        """
+        record = plan.stored.record
+        known = self._known.get(record.key, {})
+        were = [
+            (known.get(h.key, (0, 0))[1], part)
+            for part, headers in plan.others.items()
+            for h in headers
+            if known.get(h.key, (record.key, 0))[0] == record.key
+        ]
+        if not were:
+            return
+        former = min(were)[1]
+        fresh = (self._store.new_fhir_id(), self._store.minted(record.patient.local))
+        self._tx.execute("UPDATE patient_record SET fhir_id = ?, minted = ? WHERE record_key = ?", (*fresh, record.key))
+        self._tx.execute(
+            "UPDATE patient_record SET fhir_id = ?, minted = ? WHERE record_key = ?",
+            (plan.stored.fhir_id, plan.stored.minted, former),
+        )
+        for column in ("record_key", "other_key"):  # what people decided of that person stays theirs
+            sql = f"UPDATE identity_decision SET {column} = ? WHERE {column} = ? AND ended_at IS NULL "
+            self._tx.execute(sql + "AND kind IN ('same', 'apart')", (former, record.key))
+        if plan.own:
+            self._store.decide_other(self._tx, former, int(record.key), self._at, self._who, "feed")
+
+
+def former_headers(text: str) -> list[Header]:
+    """The inverse of :func:`former_text`."""
+    return [
+        Header(tuple(Identifier(v, a) for a, v in numbers), born, sex, tuple(family), tuple(given))
+        for numbers, born, sex, family, given in (orjson.loads(text) if text else ())
+    ]
+
+
+def former_text(headers: Sequence[Header]) -> str:
+    """Former headers of a record as JSON, the oldest first."""
+    said = [([(n.authority, n.value) for n in h.numbers], h.birth_date, h.sex, h.family, h.given) for h in headers]
+    return orjson.dumps(said).decode() if said else ""
+
+
+def _follows(header: Header, record: Header, *, fed: bool) -> bool:
+    """Whether a study with ``header`` is of the person that the record describes; a feed's word joins what agrees with it."""
+    return not doubt(header, record) or (fed and agree(header, record))
+
+
+def _one_person(block: Collection[Header], other: Collection[Header]) -> bool:
+    """Whether a newcomer is of a part that was decided on: no doubt between them, and number or birth date is the same."""
+    return any(not doubt(a, b) and agree(a, b) for a in block for b in other)
