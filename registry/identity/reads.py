@@ -216,19 +216,21 @@ class IdentityReads:
         ]
         if holders:  # somebody claims it: as a local number it would be another person's
             return [key for key in holders if key is not None]
-        alive = " AND part = 0" + ("" if merged else " AND subsumed_by IS NULL")
+        alive = "" if merged else " AND subsumed_by IS NULL"
         value = identifier.value.strip()
         if identifier.namespace:  # an issuer that is known by its name alone
-            stored = rows.load(tx, f"local_id = ?{alive}", (value,), limit=limit)
+            stored = rows.load(tx, f"local_id = ? AND part = 0{alive}", (value,), limit=limit)
             stored = [s for s in stored if s.record.patient.local.namespace.casefold() == identifier.namespace.casefold()]
             return [s.record.person for s in stored] + self._outside(tx, identifier, limit)
         sql = f"SELECT person_key FROM patient_record WHERE {{}} = ?{alive} ORDER BY record_key LIMIT ?"
-        own = [row[0] for column in ("local_id", "minted") for row in tx.rows(sql.format(column), (value, limit))]
+        own = [row[0] for column in ("part = 0 AND local_id", "minted") for row in tx.rows(sql.format(column), (value, limit))]
         return own + self._outside(tx, identifier, limit)
 
     def _outside(self, tx: Tx, identifier: Identifier, limit: int) -> list[int]:
         """Persons with an outside study that came with this number of another organisation (ADR 0023)."""
-        found = rows.load(tx, "local_id BETWEEN ? AND ? AND part = 0 AND subsumed_by IS NULL", outside_range(identifier), limit=limit)
+        found = rows.load(
+            tx, "local_id BETWEEN ? AND ? AND part = 0 AND subsumed_by IS NULL", outside_range(identifier), limit=limit
+        )
         return [s.record.person for s in found]
 
     def used_tx(self, tx: Tx, authority: str) -> bool:

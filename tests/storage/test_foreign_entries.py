@@ -150,7 +150,7 @@ async def test_what_each_entry_names_leads_to_the_study(region: ForeignRegion) -
 async def test_one_study_under_two_patients_is_two_holdings(region: ForeignRegion) -> None:
     """No RPLC, another patient: neither takes the other's place (D1)."""
     number = nhs(8)
-    await region.xds.feed(Patient(local=Identifier(number, NHS), name=PersonName("Other^Ann"), birth_date="19700101", sex="F"))
+    await region.xds.feed(Patient(local=Identifier(number, NHS), name=PersonName("Strange^Zoe"), birth_date="19610203", sex="F"))
     cx = Identifier(number, NHS).cx()
     first, second = manifest("first"), manifest("second", cx=cx)
     await region.register(first, second)
