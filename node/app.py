@@ -32,7 +32,7 @@ from node.region.alone import Alone, CertificateWatch, NoLink
 from node.region.link import Link
 from node.region.model import Addresses, CensusFacts, Grant, NodeStatus
 from node.region.renewal import Renewal
-from node.serve import dicomweb, soap
+from node.serve import cors, dicomweb, soap
 from node.serve.authenticate import Authenticator, Gate, ListenerKind
 from node.serve.context import ServeContext
 from node.serve.patients import PatientsOf
@@ -255,6 +255,7 @@ class NodeApp:
             client_max_size=1 << 20,
         )
         app.add_routes(dicomweb.routes(self._serve))
+        cors.install(app, self._serve)
         app.add_routes(health.routes(self.ready, self.gauges))
         if kind == "systems" or self.config.listen.open:
             app.add_routes(soap.routes(self._serve, self.publisher))

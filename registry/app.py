@@ -23,6 +23,7 @@ from crosslight.runtime.health import Gauge
 from crosslight.runtime.http import ErrorRenderers, Listener, problems
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.mllp import MllpServer, Peer
+from crosslight.runtime.problem_details import render_problem
 from crosslight.runtime.serving import FolderLock
 from crosslight.runtime.soap import render_soap_error
 from crosslight.runtime.tls import Credentials, Identity, peer_identity
@@ -273,6 +274,7 @@ class RegistryApp:
     def _web(self, kind: ListenerKind) -> web.Application:
         renderers = ErrorRenderers()
         renderers.add("/fhir", render_fhir_error)
+        renderers.add("/dicomweb", render_problem)
         for path in (XDS_REGISTRY, XDS_REPOSITORY, RAD69):
             renderers.add(path, partial(render_soap_error, sender_400=self.config.xds.sender_faults_400))
         middlewares = [

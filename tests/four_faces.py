@@ -44,6 +44,9 @@ class _Reachable:
     def reachable(self, member: object) -> bool:
         return True
 
+    def opens(self, member: object) -> bool:
+        return True
+
 
 @dataclass
 class Faces:

@@ -20,6 +20,7 @@ from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.http import ErrorRenderers, client_session, problems
+from crosslight.runtime.problem_details import render_problem
 from crosslight.runtime.soap import render_soap_error
 from crosslight.runtime.tokens import TokenSigner, TokenVerifier
 from crosslight.runtime.workers import Workers
@@ -172,6 +173,7 @@ async def gateway_region(
     renderers = ErrorRenderers()
     renderers.add("/xds", render_soap_error)
     renderers.add("/rad69", render_soap_error)
+    renderers.add("/dicomweb", render_problem)
     face = DicomwebFace(ask, world.directory, gateway, DicomwebConfig(cors_origins=("https://viewer.example",)))
     app = service([*dicomweb_routes(face), *relay_routes(Relay(gateway, IDS))], renderers, lambda request: CLINICIAN)
     async with AsyncExitStack() as stack:

@@ -200,6 +200,7 @@ async def whole_region(
     clock: Clock | None = None,
     clocks: Mapping[str, Clock] | None = None,
     pace: Mapping[str, Any] = PACE,
+    serve: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Whole]:
     """A registry and a node for each code of ``roads`` (code -> grpc | soap).
 
@@ -207,6 +208,7 @@ async def whole_region(
         through: From the registry's addresses to those that the nodes are told (a proxy's).
         zones: A node's own site zone.
         clock: Everybody's. clocks: A node's own.
+        serve: The nodes' [serve].
     """
     init_registry(folder / "registry", FILES, IDS, _registry_values(free_ports(4), database))
     async with AsyncExitStack() as stack:
@@ -217,7 +219,15 @@ async def whole_region(
         region = Whole(registry, http)
         for code, road in roads.items():
             home = await _node(
-                folder / code, region, code, road, through, dict(zones or {}).get(code, ""), (clocks or {}).get(code, clock), pace
+                folder / code,
+                region,
+                code,
+                road,
+                through,
+                dict(zones or {}).get(code, ""),
+                (clocks or {}).get(code, clock),
+                pace,
+                serve,
             )
             stack.push_async_callback(home.app.stop)
             region.homes[code] = home
@@ -231,7 +241,7 @@ async def _all_live(registry: RegistryApp, count: int) -> bool:
 
 async def _node(
     folder: Path, region: Whole, code: str, road: str, through: Through | None, zone: str, clock: Clock | None,
-    pace: Mapping[str, Any],
+    pace: Mapping[str, Any], serve: Mapping[str, Any] | None,
 ) -> Home:  # fmt: skip
     registry = region.registry
     people, systems = free_ports(2)
@@ -240,6 +250,7 @@ async def _node(
         "dimse": {"enabled": False},
         "archive": {"min_free_bytes": 0, **({"site_zone": zone} if zone else {})},
         "publish": {"road": road, **pace},
+        "serve": dict(serve or {}),
         "region": {"heartbeat_s": 0.5, "reconnect_min_s": 0.05, "reconnect_max_s": 0.5},
     }
     init_node(folder, FILES, values)

@@ -6,8 +6,8 @@ from aiohttp import hdrs, web
 
 from node.serve.context import ServeContext
 
-_EXPOSED = "Content-Type, Content-Length, Warning, X-Correlation-Id"
-_ALLOWED_HEADERS = "Accept, Authorization, Content-Type, X-Correlation-Id"
+_EXPOSED = "Content-Type, Content-Length, ETag, Warning, X-Correlation-Id"
+_ALLOWED_HEADERS = "Accept, Authorization, Content-Type, If-None-Match, X-Correlation-Id"
 
 
 def allowed_origin(serve: ServeContext, request: web.Request) -> str | None:

@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 import orjson
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 from pydicom.uid import UID
 
 from crosslight.standards.dicom import accept, json
@@ -29,6 +30,7 @@ from node.serve.kernel import Piece
 from node.serve.query import ranges_of, uids_of
 from node.serve.release import Act
 from node.serve.stream import Held, read_at, send, send_pieces
+from node.serve.validators import headers_of, not_modified, of_objects
 
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
@@ -89,6 +91,10 @@ async def frames(serve: ServeContext, request: web.Request) -> web.StreamRespons
     numbers = frame_list(request.match_info["frames"], serve.config.max_frames_per_request)
     async with serve.release.act(request, "retrieve", (study,), "dicomweb", deferred=True) as act:
         found = (await serve.held(study, series, instance))[0]
+        headers = headers_of(request, of_objects(request, (found,)))
+        if (same := not_modified(request, headers)) is not None:
+            act.sent(0, "frames")
+            return same
         layout = await layout_of(serve, found)
         if not layout.frames:
             raise NotFound("This instance has no frames.", why="It has no Pixel Data.", where="frames")
@@ -96,7 +102,7 @@ async def frames(serve: ServeContext, request: web.Request) -> web.StreamRespons
         if beyond:
             raise NotFound(f"There is no frame {beyond[0]}.", why=f"The instance has {layout.frames}.", where="frames")
         plan = _plan(ranges_of(request), found, layout, single=len(numbers) == 1)
-        response = await _send(serve, request, plan, numbers, act)
+        response = await _send(serve, request, plan, numbers, act, headers)
         act.sent(len(numbers), "frames")
         return response
 
@@ -122,13 +128,16 @@ def _offer(ranges: tuple[MediaRange, ...], own: str, encapsulated: bool, single:
     return accept.choose(plain, offers) or accept.require(ranges, offers)
 
 
-async def _send(serve: ServeContext, request: web.Request, plan: _Plan, numbers: Sequence[int], act: Act) -> web.StreamResponse:
+async def _send(
+    serve: ServeContext, request: web.Request, plan: _Plan, numbers: Sequence[int], act: Act, headers: CIMultiDict[str]
+) -> web.StreamResponse:
     content_type = f"{plan.offer.media}; transfer-syntax={plan.offer.transfer_syntax}"
     sizes = [plan.size(number) for number in numbers]
     if max(size or 0 for size in sizes) > serve.config.max_frame_bytes and (plan.whole or plan.decode):
         raise TooLarge("The frame is too large.", why=f"Limit here: {serve.config.max_frame_bytes} bytes.")
     writer = RelatedWriter(serve.ids.token_bytes(16).hex(), plan.offer.media) if plan.offer.related else None
-    response = Held(headers={hdrs.CONTENT_TYPE: writer.content_type if writer is not None else content_type})
+    headers[hdrs.CONTENT_TYPE] = writer.content_type if writer is not None else content_type
+    response = Held(headers=headers)
     heads = [PartHead(((hdrs.CONTENT_TYPE, content_type),), size or 0) for size in sizes]
     if not plan.decode and not plan.whole:
         return await send_pieces(serve, request, response, _pieces(plan, numbers, writer, heads), act)

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 
+from crosslight.runtime.caching import tag_of, validated
 from crosslight.runtime.compression import compress
 from crosslight.standards.dicom import accept, json
 from crosslight.standards.dicom.qido import Level, QidoQuery
 from crosslight.standards.ids import Identifier, checked_uid
 from node.serve.context import ServeContext
+from node.serve.validators import not_modified
 
 JSON_OFFERS = (accept.Offer(json.MEDIA_TYPE), accept.Offer("application/json"))
 _MAX_RESOLVED_PATIENTS = 100
@@ -36,9 +39,9 @@ def uids_of(request: web.Request) -> tuple[str, str, str]:
     return study, series, instance
 
 
-def json_response(request: web.Request, body: bytes, media: str) -> web.Response:
+def json_response(request: web.Request, body: bytes, media: str, headers: CIMultiDict[str]) -> web.Response:
     """A DICOM JSON answer, compressed where the client takes that and it is worth it."""
-    response = web.Response(body=body, content_type=media)
+    response = web.Response(body=body, content_type=media, headers=headers)
     compress(request, response)
     return response
 
@@ -64,11 +67,12 @@ async def search(serve: ServeContext, request: web.Request, level: Level) -> web
         base = serve.base_url(request)
         keep = query.returned()
         body = json.dumps(_rendered(query.level, keep, row, base) for row in rows)
-        response = json_response(request, body, media)
+        headers: CIMultiDict[str] = CIMultiDict()
         told = _MORE if query.limit >= serve.config.max_search_results else _FURTHER
         for text in (*query.warnings, *([told] if more else [])):
-            response.headers.add("Warning", f'299 {request.host}: "{text}"')
-        return response
+            headers.add("Warning", f'299 {request.host}: "{text}"')
+        validated(headers, tag_of(body, media, str(more)), ("Authorization", "Accept"))
+        return not_modified(request, headers) or json_response(request, body, media, headers)
 
 
 def _rendered(level: Level, keep: frozenset[str] | None, row: Mapping[str, Any], base: str) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from pydicom.uid import UID
 
 from crosslight.standards.dicom import accept
 from crosslight.standards.dicom.accept import Offer
+from crosslight.standards.dicom.parameters import may_be_ignored
 from crosslight.standards.dicom.render import RenderOptions, parse_options
 from crosslight.standards.problem import CrosslightError, Invalid, NotAcceptable
 from crosslight.standards.study import whole_number
@@ -22,9 +23,10 @@ from node.serve.bounded import render_file
 from node.serve.context import ServeContext
 from node.serve.frames import frame_list
 from node.serve.query import ranges_of, uids_of
+from node.serve.validators import headers_of, not_modified, of_objects
 
 OFFERS = (Offer("image/jpeg"), Offer("image/png"))
-_PARAMETERS = frozenset({"accept", "viewport", "window", "quality"})
+_USED = frozenset({"accept", "viewport", "window", "quality"})
 _CANDIDATES = 3
 
 
@@ -41,7 +43,7 @@ async def thumbnail(serve: ServeContext, request: web.Request) -> web.Response:
 async def _picture(serve: ServeContext, request: web.Request, *, thumbnail: bool) -> web.Response:
     media = accept.require(ranges_of(request), OFFERS).media
     study, series, instance = uids_of(request)
-    unknown = sorted(set(request.query) - _PARAMETERS)
+    unknown = sorted(name for name in set(request.query) - _USED if not may_be_ignored(name))
     if unknown:
         raise Invalid(
             f"Unknown parameter {unknown[0][:64]!r}.", todo="Use viewport, window, quality, accept.", where=unknown[0][:64]
@@ -53,9 +55,12 @@ async def _picture(serve: ServeContext, request: web.Request, *, thumbnail: bool
     asked = frame_list(request.match_info["frames"], 1)[0] if "frames" in request.match_info else 0
     async with serve.release.act(request, "retrieve", (study,), "dicomweb", deferred=True) as act:
         objects = await serve.held(study, series, instance)
+        headers = headers_of(request, of_objects(request, objects), known=tuple(_USED))
+        if (same := not_modified(request, headers)) is not None:
+            act.sent(0, "pictures")
+            return same
         body = await _first_that_shows(serve, objects if instance else _candidates(objects), asked, options, middle=thumbnail)
         act.sent(1, "thumbnail" if thumbnail else "picture")
-        headers = {hdrs.CACHE_CONTROL: "private, no-cache"}
         return web.Response(body=body, content_type=media, headers=headers)
 
 

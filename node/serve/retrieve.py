@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 
+from crosslight.runtime.caching import tag_of
 from crosslight.standards.dicom import accept
 from crosslight.standards.dicom.accept import DICOM, MediaRange, Offer
 from crosslight.standards.dicom.multipart import PartHead, RelatedWriter
@@ -16,6 +18,7 @@ from node.serve.query import JSON_OFFERS, json_response, ranges_of, uids_of
 from node.serve.release import Act
 from node.serve.representations import Prepared, prepare, syntaxes_of
 from node.serve.stream import Held, Source, piece_of, send_pieces
+from node.serve.validators import headers_of, not_modified, of_objects
 
 
 async def metadata(serve: ServeContext, request: web.Request) -> web.Response:
@@ -26,8 +29,13 @@ async def metadata(serve: ServeContext, request: web.Request) -> web.Response:
         objects = await serve.archive.metadata(study, series, instance)
         if not objects:
             raise await serve.missing(study, series, instance)
+        body = b"[" + b",".join(objects) + b"]"
+        headers = headers_of(request, tag_of(body))
+        if (same := not_modified(request, headers)) is not None:
+            act.sent(0, "objects")
+            return same
         act.sent(len(objects), "objects")
-        return json_response(request, b"[" + b",".join(objects) + b"]", media)
+        return json_response(request, body, media, headers)
 
 
 async def instances(serve: ServeContext, request: web.Request) -> web.StreamResponse:
@@ -36,13 +44,17 @@ async def instances(serve: ServeContext, request: web.Request) -> web.StreamResp
     study, series, instance = uids_of(request)
     async with serve.release.act(request, "retrieve", (study,), "dicomweb", deferred=True) as act:
         objects = await serve.held(study, series, instance)
+        headers = headers_of(request, of_objects(request, objects))
+        if (same := not_modified(request, headers)) is not None:
+            act.sent(0, "instances")
+            return same
         related = _form(ranges, objects)
         async with prepare(serve, objects, lambda syntaxes: _syntax(ranges, syntaxes, related)) as prepared:
             if not prepared.sources:
                 raise prepared.refused[0][1]
             if related:
-                return await _send_related(serve, request, prepared, act)
-            return await _send_single(serve, request, prepared.sources[0], act)
+                return await _send_related(serve, request, prepared, act, headers)
+            return await _send_single(serve, request, prepared.sources[0], act, headers)
 
 
 def _form(ranges: Sequence[MediaRange], objects: Sequence[StoredObject]) -> bool:
@@ -64,19 +76,25 @@ def part_type(source: Source) -> str:
     return f"{DICOM}; transfer-syntax={source.transfer_syntax}"
 
 
-async def _send_single(serve: ServeContext, request: web.Request, source: Source, act: Act) -> web.StreamResponse:
-    response = Held(headers={hdrs.CONTENT_TYPE: part_type(source), hdrs.CONTENT_DISPOSITION: "attachment"})
+async def _send_single(
+    serve: ServeContext, request: web.Request, source: Source, act: Act, headers: CIMultiDict[str]
+) -> web.StreamResponse:
+    headers[hdrs.CONTENT_TYPE], headers[hdrs.CONTENT_DISPOSITION] = part_type(source), "attachment"
+    response = Held(headers=headers)
     await send_pieces(serve, request, response, [piece_of(source)], act)
     act.sent(1, "instances")
     return response
 
 
-async def _send_related(serve: ServeContext, request: web.Request, prepared: Prepared, act: Act) -> web.StreamResponse:
+async def _send_related(
+    serve: ServeContext, request: web.Request, prepared: Prepared, act: Act, headers: CIMultiDict[str]
+) -> web.StreamResponse:
     writer = RelatedWriter(serve.ids.token_bytes(16).hex(), DICOM)
-    response = Held(status=206 if prepared.refused else 200, headers={hdrs.CONTENT_TYPE: writer.content_type})
+    headers[hdrs.CONTENT_TYPE] = writer.content_type
+    response = Held(status=206 if prepared.refused else 200, headers=headers)
     if prepared.refused:
         text = f"{len(prepared.refused)} instances cannot be given in a transfer syntax asked for."
-        response.headers["Warning"] = f'299 {request.host}: "{text}"'
+        response.headers.add("Warning", f'299 {request.host}: "{text}"')
     await send_pieces(serve, request, response, _pieces(writer, prepared.sources), act)
     act.sent(len(prepared.sources), "instances")
     return response

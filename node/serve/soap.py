@@ -7,12 +7,12 @@ from functools import partial
 from aiohttp import web
 
 from crosslight.runtime.http import ErrorRenderers
+from crosslight.runtime.problem_details import render_problem
 from crosslight.runtime.soap import MAX_QUERY_BYTES, read_soap, render_soap_error
 from crosslight.standards.xds.soap import action_not_supported
 from node.serve import iti43, rad69
 from node.serve.context import ServeContext
 from node.serve.iti43 import ManifestStore
-from node.serve.problem import render_problem
 
 REPOSITORY, RAD69 = "/xds/repository", "/rad69"
 

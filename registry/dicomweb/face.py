@@ -10,37 +10,39 @@ from typing import Any
 
 import orjson
 from aiohttp import web
+from multidict import CIMultiDict
 
+from crosslight.runtime.caching import is_current, tag_of, validated
 from crosslight.runtime.http import CORRELATION, PRINCIPAL
 from crosslight.standards.access import Action
 from crosslight.standards.dicom.accept import Offer, parse_accept, require
 from crosslight.standards.dicom.json import MEDIA_TYPE, Attributes, attributes, dumps, text_of
 from crosslight.standards.dicom.matching import Match, matches_row
 from crosslight.standards.dicom.qido import Level, QidoQuery
-from crosslight.standards.ids import is_uid
+from crosslight.standards.ids import checked_uid, is_uid
 from crosslight.standards.problem import Invalid, NotFound, PeerError, TooLarge, Unavailable, Unsupported
 from registry.ask.absence import beyond, proves_absence, reason
 from registry.ask.ask import Ask
 from registry.ask.coverage import Coverage
 from registry.ask.question import Answer, ByObject, ByPatient, ByPopulation, Question
 from registry.dicomweb.config import DicomwebConfig
-from registry.dicomweb.plan import QidoPlanner, decided, person_matches, understood
+from registry.dicomweb.plan import QidoPlanner, decided, known_to_holders, person_matches, understood
 from registry.dicomweb.rows import Held, all_series, cut, group, root_of, series_row, study_row
-from registry.gateway.gateway import Gateway, Holder
+from registry.gateway.gateway import HOLDER_HEADER, Gateway, Holder
 from registry.members.model import Directory
 
 COVERAGE_HEADER = "Crosslight-Coverage"
 MAX_PAGES = 8  # of the index for one answer
 Bounded = ByPatient | ByObject | ByPopulation
-_EXPOSED = f"Warning, {COVERAGE_HEADER}, Crosslight-Holder, X-Correlation-Id"
+_EXPOSED = f"ETag, Warning, {COVERAGE_HEADER}, Crosslight-Holder, X-Correlation-Id"
 _OFFERS = (Offer(MEDIA_TYPE), Offer("application/json"))
-_UID = r"[0-9.]{1,64}"
 #: What may be asked below a study (PS3.18 10.4): the only paths that are passed on to a holder.
 RETRIEVE = re.compile(
-    rf"(?:series/{_UID}(?:/instances/{_UID}(?:/frames/[0-9,]{{1,4096}})?)?)?"
+    r"(?:series/(?P<series>[^/]+)(?:/instances/(?P<instance>[^/]+)(?:/frames/(?P<frames>[^/]+))?)?)?"
     r"(?:(?:^|/)(?:metadata|rendered|thumbnail))?\Z",
     re.ASCII,
 )
+_FRAMES = re.compile(r"[0-9]{1,10}(,[0-9]{1,10}){0,999}\Z", re.ASCII)
 
 
 class DicomwebFace:
@@ -89,6 +91,8 @@ class DicomwebFace:
     async def series(self, request: web.Request) -> web.StreamResponse:
         """``/studies/{study}/series`` and ``/series?StudyInstanceUID=…`` (or of a patient), from the index."""
         query = self._query(request, "series")
+        if known_to_holders(query):
+            return await self._series_of_holder(request, query)
         question = self._bounded(query)
         if isinstance(question, ByPopulation):
             raise Invalid(
@@ -115,6 +119,17 @@ class DicomwebFace:
             cuts = [cut(row, query.returned(), always) for row in page]
             return self._rows(request, cuts, answer.coverage, query, left, "", [] if rows else unfound(question, answer))
 
+    async def _series_of_holder(self, request: web.Request, query: QidoQuery) -> web.Response:
+        """Series by what the index does not have: asked of the holder of one study."""
+        studies = query.equal_to("StudyInstanceUID") or ()
+        if len(studies) != 1:
+            raise Invalid(
+                f"{', '.join(known_to_holders(query))} is known to the holders alone.", why="The index does not have it (D7).",
+                todo="Add StudyInstanceUID, or ask at the member's own node.", where=known_to_holders(query)[0],
+            )  # fmt: skip
+        async with self._question(request, "search", ByObject(study_uids=studies)) as answer:
+            return await self._from_holder(request, answer, studies[0], f"studies/{studies[0]}/series")
+
     async def instances(self, request: web.Request) -> web.StreamResponse:
         """``…/instances``: asked of a holder, for the registry has no instances (D5)."""
         study = request.match_info.get("study") or request.query.get("StudyInstanceUID", "")
@@ -130,11 +145,10 @@ class DicomwebFace:
         pairs = [(name, value) for name, value in request.query.items() if name.lower() != "accept"]
         _media(request)
         query = QidoQuery.parse(level, pairs, max_results=self._config.max_results)
-        uids = {
-            "StudyInstanceUID": request.match_info.get("study", ""),
-            "SeriesInstanceUID": request.match_info.get("series", ""),
-        }
-        return query.within(**uids)
+        of = {"StudyInstanceUID": "study", "SeriesInstanceUID": "series"}
+        return query.within(
+            **{key: checked_uid(request.match_info[name], name) for key, name in of.items() if name in request.match_info}
+        )
 
     def _bounded(self, query: QidoQuery) -> Bounded:
         question = self._planner.plan(query)
@@ -175,18 +189,23 @@ class DicomwebFace:
         if left or cursor:  # PS3.18 8.3.4.4.1
             warnings.append(f"There are {left} additional results that can be requested" if left and not cursor else
                             "There are additional results that can be requested")  # fmt: skip
-        headers = self._headers(request, coverage)
-        response = web.Response(body=dumps(rows), content_type=_media(request), headers=headers)
-        for text in warnings:
-            response.headers.add("Warning", f'299 crosslight "{_quotable(text)}"')
-        return response
+        return self._answer(request, rows, coverage, warnings)
 
-    def _headers(self, request: web.Request, coverage: Coverage | None) -> dict[str, str]:
-        headers = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Accept, Origin"}
-        headers |= self._cors(request)
-        if coverage is not None:
-            headers[COVERAGE_HEADER] = coverage.header()
-        return headers
+    def _answer(
+        self, request: web.Request, rows: Sequence[Attributes], coverage: Coverage, warnings: Sequence[str], holder: str = ""
+    ) -> web.Response:
+        """Rows, or 304: the tag is of the rows and of the states of coverage, not of its times (D19)."""
+        body, media = dumps(rows), _media(request)
+        headers = CIMultiDict({COVERAGE_HEADER: coverage.header(), **self._cors(request)})
+        if holder:
+            headers[HOLDER_HEADER] = holder
+        for text in warnings:
+            headers.add("Warning", f'299 crosslight "{_quotable(text)}"')
+        tag = tag_of(body, media, coverage.states_key(), *warnings, holder)
+        validated(headers, tag, ("Authorization", "Cookie", "Accept", "Origin"))
+        if is_current(request, tag):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=body, content_type=media, headers=headers)
 
     def _cors(self, request: web.Request) -> dict[str, str]:
         headers, origin = {"Access-Control-Expose-Headers": _EXPOSED}, request.headers.get("Origin", "")
@@ -212,17 +231,13 @@ class DicomwebFace:
             elif upstream.status != 200:
                 raise refused(upstream.status, holder)
             rows = _holder_rows(body, base, study, holder)
-        response = web.Response(body=dumps(rows), content_type=_media(request), headers=self._headers(request, answer.coverage))
-        for text in [*degraded(answer.coverage), *_passed_warnings(upstream.headers.getall("Warning", ()))]:
-            response.headers.add("Warning", f'299 crosslight "{_quotable(text)}"')
-        response.headers["Crosslight-Holder"] = holder.member.code
-        return response
+        warnings = [*degraded(answer.coverage), *_passed_warnings(upstream.headers.getall("Warning", ()))]
+        return self._answer(request, rows, answer.coverage, warnings, holder.member.code)
 
     async def retrieve(self, request: web.Request) -> web.StreamResponse:
         """WADO-RS: a study, series, instance, its frames, metadata, rendering or thumbnail, from a holder."""
         study, tail = request.match_info["study"], request.match_info.get("tail", "")
-        if not is_uid(study) or not RETRIEVE.match(tail):
-            raise NotFound("There is no such resource.", why="PS3.18 10.4.1.", where="path")
+        _check_resource(study, tail)
         async with self._question(request, "retrieve", ByObject(study_uids=(study,))) as answer:
             holders = self._gateway.holders(answer, study, code=request.match_info.get("code", ""))
             path = f"studies/{study}/{tail}" if tail else f"studies/{study}"
@@ -233,7 +248,7 @@ class DicomwebFace:
 
     async def nothing(self, request: web.Request) -> web.StreamResponse:
         """Any other address: without this, OPTIONS for all of them would make it 405."""
-        raise NotFound("There is no such resource.", why="PS3.18 10.4.1.", where="path")
+        raise _no_such()
 
     async def store(self, request: web.Request) -> web.StreamResponse:
         """STOW-RS: a region has no archive."""
@@ -262,6 +277,33 @@ class DicomwebFace:
             request[PRINCIPAL], face="dicomweb", action=action, question=question, correlation=request[CORRELATION],
             peer=request.remote or "",
         )  # fmt: skip
+
+
+def _no_such() -> NotFound:
+    return NotFound(
+        "There is no such resource.", why="PS3.18 10.4.1, 10.6.1.",
+        todo="Here are studies, series and instances, to search and to retrieve.", where="path",
+    )  # fmt: skip
+
+
+def _check_resource(study: str, tail: str) -> None:
+    """Refuses what is no resource below a study as a node does.
+
+    Raises:
+        NotFound: an address that is none of WADO-RS.
+        Invalid: one with a UID or frame number that is none.
+    """
+    found = RETRIEVE.match(tail)
+    if found is None:
+        raise _no_such()
+    checked_uid(study, "study")
+    for name in ("series", "instance"):
+        if found[name]:
+            checked_uid(found[name], name)
+    if found["frames"] and not _FRAMES.match(found["frames"]):
+        raise Invalid(
+            "frames is not a list of frame numbers.", why="PS3.18 10.4.1.1.6: from 1, separated by commas.", where="frames"
+        )
 
 
 def _media(request: web.Request) -> str:
@@ -345,7 +387,7 @@ def _holder_rows(body: bytes, base: str, study: str, holder: Holder) -> list[Att
 
 def routes(face: DicomwebFace, prefix: str = "/dicomweb") -> list[web.RouteDef]:
     """Every route; GET ones answer HEAD too. ``/members/{code}`` is the same root with one holder only."""
-    study, series = r"{study:[0-9.]{1,64}}", r"{series:[0-9.]{1,64}}"
+    study, series = "{study}", "{series}"
     found = [
         web.get(f"{prefix}/studies", face.studies),
         web.get(f"{prefix}/series", face.series),

@@ -19,8 +19,12 @@ from registry.members.model import Directory
 
 #: Keys that a question answers itself: the row shows the person's current id and the newest name, not those asked by.
 _WHO = frozenset({"PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate"})
+#: Keys of which one, given whole, bounds a search.
+_WHOLE = ("PatientID", "StudyInstanceUID", "AccessionNumber")
 #: Keys by which the index narrows a search through the whole region.
 _POPULATION = frozenset({"StudyDate", "ModalitiesInStudy", "StudyDescription"})
+#: Attributes of a series that only its holder has (D7).
+_HOLDERS = frozenset({"00400244", "00400245", "00400275"})
 SLACK = 20  # holdings more than studies asked for: a study held twice is one row
 
 
@@ -45,12 +49,12 @@ class QidoPlanner:
         accessions = query.equal_to("AccessionNumber")
         if accessions is not None:
             return ByObject(accessions=tuple(Identifier(value) for value in accessions))
-        over = sorted({keyword_of(m.tag) for m in query.matches if m.kind != "any"} - _POPULATION)
+        over = sorted({keyword_of(m.tag) for m in query.matches if m.kind != "any" and not m.date} - _POPULATION)
         if over:
             raise Invalid(
                 f"{', '.join(over)} cannot be searched through the whole region.",
                 why="No index bounds it.",
-                todo="Add PatientID, StudyInstanceUID or AccessionNumber.", where=over[0],
+                todo=_narrower(query), where=over[0],
             )  # fmt: skip
         return ByPopulation(filter=self._filter(query), limit=query.offset + query.limit + SLACK)
 
@@ -111,6 +115,18 @@ def understood(misread: tuple[Misread, ...]) -> None:
     """
     for one in misread:
         raise one.refusal(_KEYS.get(one.part, one.part))
+
+
+def _narrower(query: QidoQuery) -> str:
+    """What to add, or to give whole where it was given in part."""
+    partly = [name for name in _WHOLE if query.of(name) is not None]
+    whole = f"Give {' and '.join(partly)} whole, without * and ?, or add " if partly else "Add "
+    return whole + " or ".join(name for name in _WHOLE if name not in partly) + "."
+
+
+def known_to_holders(query: QidoQuery) -> list[str]:
+    """The keys of a search for series that the index cannot decide."""
+    return sorted(m.keyword for m in query.matches if m.kind != "any" and m.path[0] in _HOLDERS)
 
 
 def decided(query: QidoQuery, question: ByPatient | ByObject | ByPopulation) -> tuple[Match, ...]:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
 
+from crosslight.runtime.caching import PRIVATE, is_current
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.http import CORRELATION, PRINCIPAL, read_limited
 from crosslight.standards.access import Action
@@ -18,7 +19,7 @@ from crosslight.standards.fhir.bundle import Entry, outcome_entry, searchset
 from crosslight.standards.fhir.outcome import Issue, of_parameter, operation_outcome
 from crosslight.standards.fhir.search import Grammar, ResourceSpec, SearchRequest, parse_read, parse_search
 from crosslight.standards.fhir.terms import JSON_TYPE, SUBSETTED, Systems
-from crosslight.standards.fhir.wire import Resource, dumps, etag, etag_matches, subset
+from crosslight.standards.fhir.wire import Resource, dumps, etag, subset
 from crosslight.standards.problem import Invalid
 from registry.ask.absence import Misread
 from registry.ask.ask import Ask
@@ -217,11 +218,10 @@ class FhirFace:
         self, request: web.Request, body: Resource, *, tag: str, coverage: Coverage | None, pretty: bool = False
     ) -> web.Response:
         """200 with the caching rules of patient data, or 304."""
-        headers = {"ETag": tag, "Vary": "Authorization, Cookie, Accept, Prefer", "Cache-Control": "private, no-cache"}
+        headers = {"ETag": tag, "Vary": "Authorization, Cookie, Accept, Prefer", "Cache-Control": PRIVATE}
         if coverage is not None:
             headers[COVERAGE_HEADER] = coverage.header()
-        wanted = request.headers.get("If-None-Match", "")
-        if request.method in ("GET", "HEAD") and wanted and etag_matches(wanted, tag):
+        if is_current(request, tag):
             return web.Response(status=304, headers=headers)
         return web.Response(body=dumps(body, pretty=pretty), content_type=JSON_TYPE, charset="utf-8", headers=headers)
 

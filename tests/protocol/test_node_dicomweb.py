@@ -20,6 +20,8 @@ import pytest
 from dicomweb_client.api import DICOMwebClient
 from node_serving import Served, ct, dataset_bytes, part10, related, serving
 from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from crosslight.runtime.clock import SystemIds
 from crosslight.standards.dicom.multipart import PartBegin, PartData, RelatedReader, boundary_of
@@ -311,6 +313,76 @@ async def test_a_file_that_is_gone_is_said_or_cuts_the_connection(node: Served, 
     with pytest.raises(Exception, match=r"(?i)payload|closed|disconnected|reset"):
         await get(node, "/studies/1.2.1")
     assert (await node.audit.search(study="1.2.1"))[0]["outcome"] == ""  # cut off
+
+
+@pytest.mark.parametrize(
+    "path", ["/studies", "/studies/1.2.1/series", "/studies/1.2.1", "/studies/1.2.1/metadata", "/studies/1.2.1/series/1.2.1.1",
+             ONE, f"{ONE}/metadata", f"{ONE}/frames/1", f"{ONE}/rendered", "/studies/1.2.1/thumbnail",
+             f"{ONE}/frames/1/rendered"],
+)  # fmt: skip
+async def test_what_is_the_same_is_not_sent_again(node: Served, path: str) -> None:
+    await node.add(part10(ct()))
+    status, headers, _ = await get(node, path)
+    tag = headers["ETag"]
+    assert (status, headers["Cache-Control"]) == (200, "private, no-cache")
+    assert {"Authorization", "Accept"} <= {name.strip() for name in headers["Vary"].split(",")}
+    for sent, expected in ((tag, 304), (tag.removeprefix("W/"), 304), ("*", 304), ('W/"x"', 200)):
+        status, again, body = await get(node, path, **{"If-None-Match": sent})
+        assert (status, again["ETag"], again["Cache-Control"]) == (expected, tag, "private, no-cache")
+        assert bool(body) is (expected == 200)
+    await node.add(part10(ct(sop="1.2.1.1.2", number=2)))
+    status, headers, _ = await get(node, path, **{"If-None-Match": tag})
+    assert (status == 304) is (ONE in path), "one more instance is no part of an instance"
+    acts = await node.audit.search()
+    assert sum(act["outcome"].startswith("ok 0") for act in acts) >= 0 < len(acts), "each is an act, also when nothing is sent"
+
+
+async def test_another_representation_has_another_tag(node: Served) -> None:
+    await node.add(part10(ct()))
+    tags = {
+        (await get(node, ONE + tail, accept))[1]["ETag"]
+        for tail, accept in (("", ""), ("", "application/dicom"), ("/rendered", ""), ("/rendered?viewport=8,8", ""),
+                             ("/rendered", "image/png"), ("/frames/1", ""), ("/metadata", ""))
+    }  # fmt: skip
+    assert len(tags) == 7
+
+
+async def test_what_narrows_nothing_is_ignored_with_a_warning(node: Served) -> None:
+    await node.add(part10(ct()))
+    for tail, accept in (("/rendered", "image/jpeg"), ("", ""), ("/frames/1", ""), ("/metadata", "")):
+        for query in ("iccprofile=no", "annotation=patient", "charset=utf-8", "_=17"):
+            status, headers, _ = await get(node, f"{ONE}{tail}?{query}", accept)
+            assert status == 200, (tail, query)
+            assert query.partition("=")[0] in headers["Warning"]
+    for query in ("emptyvaluematching=false", "_=17", "includefield=00091010", "includefield=PatientID,", "includefield="):
+        status, headers, _ = await get(node, f"/studies?limit=1&{query}")
+        assert status == 200, query
+        assert ("Warning" in headers) is not query.startswith("includefield")
+    status, _, body = await get(node, f"{ONE}/rendered?windwo=1,2,linear", "image/jpeg")
+    assert status == 400, "it may be meant to change the picture"
+    assert b"windwo" in body
+
+
+async def test_series_by_the_request_they_come_from(node: Served) -> None:
+    request = Dataset()
+    request.ScheduledProcedureStepID, request.RequestedProcedureID = "SPS1", "RP1"
+    await node.add(part10(ct(RequestAttributesSequence=Sequence([request]))), part10(ct(series="1.2.1.2", sop="1.2.1.2.1")))
+    for query, count in (
+        ("RequestAttributesSequence.RequestedProcedureID=RP1", 1), ("00400275.00400009=SPS1", 1), ("00400275.00400009=none", 0),
+    ):  # fmt: skip
+        for path in ("/studies/1.2.1/series", "/series", "/instances"):
+            assert len(await rows(node, f"{path}?{query}")) == count
+
+
+async def test_dates_and_times_over_midnight(node: Served) -> None:
+    for at, (day, time) in enumerate((("01", "0800"), ("01", "2300"), ("02", "0300"), ("02", "1500"), ("03", "0800"))):
+        step = {"PerformedProcedureStepStartDate": f"202611{day}", "PerformedProcedureStepStartTime": time}
+        ds = ct(f"1.2.{at}", f"1.2.{at}.1", f"1.2.{at}.1.1", StudyDate=f"202611{day}", StudyTime=time, **step)
+        await node.add(part10(ds))
+    for path, begin in (("/studies", "Study"), ("/series", "Study"), ("/series", "PerformedProcedureStepStart")):
+        for days, times, count in (("01-20261102", "22-06", 2), ("01-20261103", "10-12", 4), ("01-20261102", "20-16", 3)):
+            found = await rows(node, f"{path}?{begin}Date=202611{days}&{begin}Time={times}&limit=9")
+            assert len(found) == count, (path, begin, days, times)
 
 
 async def test_head_and_options(node: Served) -> None:

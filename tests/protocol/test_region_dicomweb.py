@@ -16,6 +16,8 @@ from ask_double import served
 from dicomweb_client.api import DICOMwebClient
 from gateway_region import CLINICIAN, GatewayRegion, endless_member, endpoints, gateway_region
 from node_serving import ct, part10
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 from registry_samples import nhs
 
 from crosslight.standards.ids import Identifier
@@ -109,6 +111,99 @@ async def test_what_would_list_people_or_cannot_be_bounded_is_refused(region: Ga
     await rows(region, f"/studies?{query}", 400)
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "word"),
+    [
+        ("/nothing", 404, "Here are"), ("/studies/1.2.2/bogus", 404, "Here are"), ("", 404, "Check"), ("/studies/1.2.9", 404, ""),
+        ("/studies?AccessionNumber=*X*", 400, "AccessionNumber whole"),
+        ("/studies?ReferringPhysicianName=X", 400, "Add PatientID"),
+        ("/instances", 400, "StudyInstanceUID"), ("/studies?Colour=red", 400, "keyword"),
+    ],
+)  # fmt: skip
+async def test_errors_have_one_shape(region: GatewayRegion, path: str, status: int, word: str) -> None:
+    """That of a node: RFC 9457, with what to do."""
+    async with region.http.get(f"{region.base}/dicomweb{path}") as response:
+        assert (response.status, response.content_type) == (status, "application/problem+json")
+        told = await response.json(content_type=None)
+        assert response.headers["Cache-Control"] == "no-store"
+    assert told["status"] == status
+    assert told["title"]
+    assert word in told["detail"]
+
+
+async def test_dates_and_times_over_midnight(region: GatewayRegion) -> None:
+    for at, (day, time) in enumerate((("01", "0800"), ("01", "2300"), ("02", "0300"), ("02", "1500"), ("03", "0800"))):
+        ds = ct(f"1.2.{at}", f"1.2.{at}.1", f"1.2.{at}.1.1", StudyDate=f"202611{day}", StudyTime=time, PatientID="L-RTK")
+        await region.add("RTK", ds, national=NUMBER)
+    for who in (f"PatientID={NUMBER}&", ""):  # of a patient, and through the whole region
+        for query, count in (
+            ("StudyDate=20261101-20261102&StudyTime=220000-060000", 2), ("StudyDate=20261101-20261103&StudyTime=1000-1200", 4),
+            ("StudyDate=20261102-&StudyTime=1000-", 2), ("StudyDate=-20261101&StudyTime=-1200", 1),
+        ):  # fmt: skip
+            assert len(await rows(region, f"/studies?{who}{query}")) == count, (who, query)
+        await rows(region, f"/studies?{who}StudyDate=20261101&StudyTime=220000-060000", 400)
+
+
+async def test_what_only_a_holder_has_is_asked_of_it(region: GatewayRegion) -> None:
+    request = Dataset()
+    request.ScheduledProcedureStepID, request.RequestedProcedureID = "SPS1", "RP1"
+    await region.add("RTK", ct(PatientID="L-RTK", RequestAttributesSequence=Sequence([request])), national=NUMBER)
+    await region.add("RTK", ct(series="1.2.1.2", sop="1.2.1.2.1", PatientID="L-RTK"), national=NUMBER)
+    for root in ("/studies/1.2.1/series?", "/series?StudyInstanceUID=1.2.1&"):
+        for key in ("RequestAttributesSequence.RequestedProcedureID=RP1", "00400275.00400009=SPS1"):
+            (found,) = await rows(region, root + key)
+            assert value(found, "0020000E") == "1.2.1.1"
+            assert value(found, "00081190") == f"{region.base}/dicomweb/studies/1.2.1/series/1.2.1.1"
+        assert await rows(region, root + "RequestAttributesSequence.RequestedProcedureID=other") == []
+        assert await rows(region, root + "PerformedProcedureStepStartDate=20200101") == []
+    refused = await rows(region, f"/series?PatientID={NUMBER}&PerformedProcedureStepStartDate=20200101", 400)
+    assert "StudyInstanceUID" in refused["detail"]
+
+
+async def test_what_narrows_nothing_is_ignored_with_a_warning(region: GatewayRegion) -> None:
+    await two_holders(region)
+    for path in (f"/studies?PatientID={NUMBER}", "/studies/1.2.2/series?", "/studies/1.2.2/instances?"):
+        for query in ("emptyvaluematching=false", "_=1700000000", "charset=utf-8"):
+            async with region.http.get(f"{region.base}/dicomweb{path}&{query}") as response:
+                assert response.status == 200, (path, query)
+                assert any(query.partition("=")[0] in text for text in response.headers.getall("Warning")), (path, query)
+    query = f"/studies?PatientID={NUMBER}&00090010=CROSSLIGHT%201.0&includefield=00091001,"
+    for row in await rows(region, query):
+        assert value(row, "00090010") == "CROSSLIGHT 1.0"
+        assert row["00091001"]["Value"]
+
+
+CACHED = [
+    f"/studies?PatientID={NUMBER}", "/studies/1.2.2/series", "/studies/1.2.2/instances", "/studies/1.2.2",
+    "/studies/1.2.2/metadata",
+    "/studies/1.2.2/series/1.2.2.1", "/studies/1.2.2/series/1.2.2.1/instances/1.2.2.1.1/frames/1",
+    "/studies/1.2.2/series/1.2.2.1/instances/1.2.2.1.1/rendered", "/studies/1.2.2/thumbnail",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", CACHED)
+async def test_what_is_the_same_is_not_sent_again(region: GatewayRegion, path: str) -> None:
+    """RFC 9110 13.1.2: the holder's validator passes through the region both ways."""
+    await two_holders(region)
+    address = f"{region.base}/dicomweb{path}"
+    async with region.http.get(address) as response:
+        assert response.status == 200
+        tag, first = response.headers["ETag"], await response.read()
+        assert response.headers["Cache-Control"] == "private, no-cache"
+        assert "Authorization" in response.headers["Vary"]
+    for sent, status in ((tag, 304), (f'"other", {tag}', 304), ('W/"other"', 200)):
+        async with region.http.get(address, headers={"If-None-Match": sent}) as response:
+            assert response.status == status, await response.read()
+            assert response.headers["ETag"] == tag
+            assert response.headers["Cache-Control"] == "private, no-cache"
+            assert bool(await response.read()) is (status == 200)
+    await region.add("RTK", ct("1.2.2", "1.2.2.1", "1.2.2.1.3", PatientID="L-RTK", Modality="MR", number=3), national=NUMBER)
+    region.same_person()
+    async with region.http.get(address, headers={"If-None-Match": tag}) as response:
+        one = "instances/" in path  # what was added is no part of it
+        assert (response.status == 304) is one or (await response.read()) != first
+
+
 @pytest.mark.parametrize("path", ["/studies", "/studies/1.2.1/series", "/studies/1.2.1/instances"])
 async def test_rows_come_as_the_json_that_is_asked_for(region: GatewayRegion, path: str) -> None:
     await two_holders(region)
@@ -174,8 +269,8 @@ async def test_series_from_the_index_and_instances_from_the_holder(region: Gatew
     await rows(region, "/instances", 400)
     region.down("RTK")
     problem = await rows(region, "/studies/1.2.2/instances", 504)
-    assert "RTK" in problem["error"]["where"]
-    assert "since 2026-11-02T12:00:00Z" in problem["error"]["what"]
+    assert "RTK" in problem["where"]
+    assert "since 2026-11-02T12:00:00Z" in problem["title"]
 
 
 # --- retrieve --------------------------------------------------------------------------------------------------------
@@ -229,16 +324,20 @@ async def test_status_and_refusals_pass(region: GatewayRegion) -> None:
     base = f"{region.base}/dicomweb/studies"
     for path, accept, status in (
         ("1.2.2/series/9.9", DICOM_PARTS, 404), ("1.2.2", "image/gif", 406), ("9.9.9", DICOM_PARTS, 404),
-        ("abc", "*/*", 404), ("1.2.2/other", "*/*", 404), ("1.2.2/series/1.2.2.1/instances/..%2f..", "*/*", 404),
+        ("abc", "*/*", 400), ("1.2.2/other", "*/*", 404), ("1.2.2/series/1.2.2.1/instances/..%2f..", "*/*", 404),
+        ("abc/series", "*/*", 400), ("1.2.2/series/abc/instances", "*/*", 400), ("1.2.2/series/x/metadata", "*/*", 400),
+        ("1.2.2/series/1.2.2.1/instances/1.2.2.1.1/frames/x", "*/*", 400),
+        ("1.2.2/series/1.2.2.1/instances/1.2.2.1.1/frames/1,,2", "*/*", 400),
     ):  # fmt: skip
         async with region.http.get(f"{base}/{path}", headers={"Accept": accept}) as response:
             assert response.status == status, (path, await response.read())
+            assert response.content_type == "application/problem+json"
     region.world.change(-1, lambda h: replace(h, state="deprecated"))
     async with region.http.get(f"{base}/1.2.2") as response:
         assert response.status == 410
     async with region.http.post(base, data=b"x") as response:
         assert response.status == 501
-        assert "own node" in (await response.json())["error"]["todo"]
+        assert "own node" in (await response.json(content_type="application/problem+json"))["detail"]
 
 
 async def test_another_holder_steps_in_before_the_first_byte(region: GatewayRegion) -> None:
@@ -255,7 +354,7 @@ async def test_another_holder_steps_in_before_the_first_byte(region: GatewayRegi
     await region.nodes["RTK"].stop()
     async with region.http.get(address) as response:
         assert response.status == 504
-        problem = (await response.json())["error"]
+        problem = await response.json(content_type="application/problem+json")
     assert sorted(problem["where"].split(",")) == ["RA2", "RTK"]
     assert region.world.acts[-1].outcome == "failed: MemberUnreachable"
 
@@ -279,7 +378,7 @@ async def test_a_conflicting_copy_is_never_given_in_place_of_another(region: Gat
     await region.nodes[first].stop()
     async with region.http.get(f"{region.base}/dicomweb/studies/1.2.1") as response:
         assert response.status == 504
-        assert (await response.json())["error"]["where"] == first
+        assert (await response.json(content_type="application/problem+json"))["where"] == first
 
 
 async def _answer(region: GatewayRegion, study: str) -> Any:
@@ -294,7 +393,7 @@ async def test_one_uid_of_two_patients_is_never_guessed(region: GatewayRegion) -
     await region.add("RTK", ct(PatientID="L-B", PatientName="Other^Person"))
     async with region.http.get(f"{region.base}/dicomweb/studies/1.2.1/metadata") as response:
         assert response.status == 409
-        assert "RA2, RTK" in (await response.json())["error"]["why"]
+        assert "RA2, RTK" in (await response.json(content_type="application/problem+json"))["detail"]
     found = await rows(region, "/studies?StudyInstanceUID=1.2.1")
     assert {value(r, "00100010")["Alphabetic"] for r in found} == {"Smith^Ada", "Other^Person"}
     for row in found:
@@ -318,9 +417,9 @@ async def test_a_suspended_member_is_not_asked(region: GatewayRegion) -> None:
     region.suspend("RTK")
     async with region.http.get(f"{region.base}/dicomweb/studies/1.2.2") as response:
         assert response.status == 504
-        told = (await response.json())["error"]
-        assert "is suspended" in told["what"]
-        assert "operator" in told["todo"], "to try again later would be in vain"
+        told = await response.json(content_type="application/problem+json")
+        assert "is suspended" in told["title"]
+        assert "operator" in told["detail"], "to try again later would be in vain"
 
 
 async def test_a_source_that_gave_no_address_is_not_called_away(region: GatewayRegion) -> None:
@@ -328,9 +427,9 @@ async def test_a_source_that_gave_no_address_is_not_called_away(region: GatewayR
     region.directory.set(replace(region.member("RTK"), status="foreign", endpoints=Endpoints()))
     async with region.http.get(f"{region.base}/dicomweb/studies/1.2.2") as response:
         assert response.status == 504
-        told = (await response.json())["error"]
-        assert "gave no address" in told["what"]
-        assert "since" not in told["what"]
+        told = await response.json(content_type="application/problem+json")
+        assert "gave no address" in told["title"]
+        assert "since" not in told["title"]
     assert await region.nodes["RTK"].audit.search(study="1.2.2") == []
 
 

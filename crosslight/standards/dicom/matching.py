@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from crosslight.standards.dicom.json import keyword_of, texts_of, values_of
+from crosslight.standards.dicom.json import keyword_of, text_of, texts_of, values_of
 
 Kind = Literal["any", "single", "wildcard", "list", "range"]
 
@@ -33,6 +33,7 @@ class Match:
     values: tuple[str, ...] = ()  # of single, wildcard and list
     low: str = ""  # of a range, inclusive; '' = open
     high: str = ""
+    date: str = ""  # of a time whose range is one with its date's: the date's tag; low and high are moments, date and time
 
     @property
     def tag(self) -> str:
@@ -47,6 +48,8 @@ class Match:
 
 def matches_row(match: Match, row: Mapping[str, Any]) -> bool:
     """Whether an attribute of ``row``, or of an item of its sequences, fits ``match``."""
+    if match.date:
+        return _moment_matches(match, row)
     return _matches_at(match, match.path, row)
 
 
@@ -126,6 +129,17 @@ def _temporal_matches(match: Match, text: str) -> bool:
         low = bounds(match.low, match.vr)[0] if match.low else ""
         high = bounds(match.high, match.vr)[1] if match.high else "~"
     return low <= value <= high
+
+
+def _moment_matches(match: Match, row: Mapping[str, Any]) -> bool:
+    """A date and its time as one moment (PS3.4 C.2.2.2.5); a date without a time that can be read is any moment of its day."""
+    day = _plain(text_of(row, match.date).strip(" \0"), "DA")
+    if not _DA.match(day):
+        return False
+    time = text_of(row, match.path[0]).strip(" \0")
+    known = bool(time) and _TM.match(_plain(time, "TM")) is not None
+    at = (day + bounds(time, "TM")[0],) * 2 if known else (day + _LOW[8:], day + _HIGH[8:])
+    return (not match.low or at[1] >= match.low) and (not match.high or at[0] <= match.high)
 
 
 def _plain(text: str, vr: str) -> str:

@@ -2,8 +2,8 @@
 
 Pure: a query is parsed from the parameters of a URL; a store narrows its rows with the helpers of :class:`QidoQuery`
 (``equal_to``, ``interval``) as far as its indexes go, and :func:`matches` decides. Fuzzy matching is not built: it is
-answered literally with a warning, as 8.3.4.2 allows. A parameter that is not understood is refused, never ignored: a
-filter that is dropped without a word answers with other patients' studies.
+answered literally with a warning, as 8.3.4.2 allows. A matching key that is not understood is refused, never ignored: a
+filter that is dropped without a word answers with other patients' studies. What narrows nothing is ignored with a warning.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 
 from crosslight.standards.dicom.json import Attributes, keyword_of, tag_of, text_of, vr_of
 from crosslight.standards.dicom.matching import NUMBER_VRS, TEMPORAL, WILD_VRS, Kind, Match, bounds, matches_row
+from crosslight.standards.dicom.parameters import ignored_warning, may_be_ignored
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import Invalid, TooLarge
 
@@ -32,6 +33,7 @@ _BEGINS = frozenset({"StudyDate", "StudyTime"})
 SERIES_KEYS = (
     "Modality", "SeriesDate", "SeriesTime", "SeriesDescription", "BodyPartExamined", "Laterality", "SeriesInstanceUID",
     "SeriesNumber", "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime",
+    "RequestAttributesSequence.ScheduledProcedureStepID", "RequestAttributesSequence.RequestedProcedureID",
 )  # fmt: skip
 INSTANCE_KEYS = ("SOPClassUID", "SOPInstanceUID", "InstanceNumber", "AvailableTransferSyntaxUID")
 KEYS: dict[Level, tuple[str, ...]] = {
@@ -39,6 +41,12 @@ KEYS: dict[Level, tuple[str, ...]] = {
     "series": STUDY_KEYS + SERIES_KEYS,
     "instance": STUDY_KEYS + SERIES_KEYS + INSTANCE_KEYS,
 }
+
+#: A date and the time of the same moment: ranges of both are one range of moments (PS3.4 C.2.2.2.5).
+MOMENTS = (
+    ("StudyDate", "StudyTime"), ("SeriesDate", "SeriesTime"),
+    ("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime"),
+)  # fmt: skip
 
 #: What a row has without ``includefield`` (PS3.18 Tables 10.6.3-3, -4, -5); StudyDescription because every list shows it.
 STUDY_DEFAULTS = (
@@ -67,6 +75,8 @@ MAX_PARAMETERS = 64
 MAX_VALUES = 1000
 MAX_VALUE_CHARS = 16384
 MAX_RESULTS = 5000
+_PRIVATE = re.compile(r"[0-9A-Fa-f]{3}[13579BDFbdf][1-9A-Fa-f][0-9A-Fa-f]{3}\Z")
+_CREATOR = re.compile(r"[0-9A-Fa-f]{3}[13579BDFbdf]00[1-9A-Fa-f][0-9A-Fa-f]\Z")
 FUZZY_WARNING = "The fuzzymatching parameter is not supported. Only literal matching has been performed."  # 8.3.4.2
 
 
@@ -108,6 +118,7 @@ class QidoQuery:
         include: set[str] = set()
         query = cls(level=level, limit=max_results)
         seen: set[str] = set()
+        ignored: list[str] = []
         for count, (name, value) in enumerate(params):
             if count >= MAX_PARAMETERS or len(value) > MAX_VALUE_CHARS:
                 raise TooLarge("The query is too long.", why=f"At most {MAX_PARAMETERS} parameters.", where=name[:64])
@@ -123,12 +134,19 @@ class QidoQuery:
                 query = replace(query, limit=min(number, max_results)) if lower == "limit" else replace(query, offset=number)
             elif lower == "fuzzymatching":
                 query = _fuzzy(query, value)
+            elif may_be_ignored(name):
+                ignored.append(name)
+            elif _is_creator(name):
+                _creator(name, value)
             else:
                 match = _parse_match(name, value, known, level)
                 if match.path in found:
                     raise Invalid(f"Parameter {name[:64]} is repeated under another name.", where=name[:64])
                 found[match.path] = match
-        return replace(query, matches=tuple(found.values()), include=frozenset(include - {"all"}), include_all="all" in include)
+        told = (*query.warnings, *([ignored_warning(ignored)] if ignored else []))
+        return replace(
+            query, matches=_combined(found), include=frozenset(include - {"all"}), include_all="all" in include, warnings=told
+        )
 
     def within(self, **uids: str) -> Self:
         """This query inside a resource: ``within(StudyInstanceUID=…)``.
@@ -236,16 +254,70 @@ def _includes(value: str) -> set[str]:
     found: set[str] = set()
     for name in value.split(","):
         name = name.strip()
+        if not name:  # a list that ends with a comma
+            continue
         if name.lower() == "all":
             found.add("all")
             continue
-        path = _path_of(name) if name else None
+        if _is_private(name):
+            found |= {name.upper(), f"{name[:4]}00{name[4:6]}".upper()}  # with its creator, which says whose it is
+            continue
+        path = _path_of(name)
         if path is None:
             raise Invalid("includefield names an unknown attribute.", why="PS3.18 8.3.4.3.", where=f"includefield={name[:64]}")
         found.add(path[0])
     if len(found) > MAX_VALUES:
         raise TooLarge("includefield names too many attributes.", where="includefield")
     return found
+
+
+def _is_private(name: str) -> bool:
+    """Whether it is the tag of a private attribute (PS3.5 7.8.1)."""
+    return bool(_PRIVATE.match(name))
+
+
+def _is_creator(name: str) -> bool:
+    """Whether it is the tag of a private creator: it says whose the private attributes of ``includefield`` are (8.3.4.3)."""
+    return bool(_CREATOR.match(name))
+
+
+def _creator(name: str, value: str) -> None:
+    if not 0 < len(value) <= 64 or any(char in "\\*?" or ord(char) < 32 for char in value):
+        raise Invalid(
+            f"{name[:64]} is no private creator.", why="PS3.5 7.8.1: one text of at most 64 characters.", where=name[:64]
+        )
+
+
+def _combined(found: Mapping[tuple[str, ...], Match]) -> tuple[Match, ...]:
+    """The matches, ranges of a date and its time that have the same form as one range of moments.
+
+    Raises:
+        Invalid: a range of times, or of moments, that ends before it begins.
+    """
+    matches = dict(found)
+    for date_name, time_name in MOMENTS:
+        date, time = matches.get(_known_path(date_name)), matches.get(_known_path(time_name))
+        if date is None or time is None or not date.kind == time.kind == "range":
+            continue
+        if (bool(date.low), bool(date.high)) != (bool(time.low), bool(time.high)):
+            continue
+        low = date.low + bounds(time.low, "TM")[0] if time.low else ""
+        high = date.high + bounds(time.high, "TM")[1] if time.high else ""
+        matches[time.path] = replace(time, date=date.tag, low=low, high=high)
+    for match in matches.values():
+        low, high = match.low, match.high
+        if (
+            match.vr == "TM"
+            and match.kind == "range"
+            and low
+            and high
+            and (low if match.date else bounds(low, "TM")[0]) > (high if match.date else bounds(high, "TM")[1])
+        ):
+            raise Invalid(
+                f"{match.keyword} ends before it begins.", todo="A range over midnight needs a range of dates beside it.",
+                where=match.keyword,
+            )  # fmt: skip
+    return tuple(matches.values())
 
 
 def _parse_match(name: str, value: str, known: Collection[tuple[str, ...]], level: Level) -> Match:
@@ -299,7 +371,7 @@ def _temporal(name: str, text: str, vr: str) -> tuple[Kind, tuple[str, ...], str
     for cut in (i for i, char in enumerate(text) if char == "-"):
         low, high = text[:cut].strip(), text[cut + 1 :].strip()
         if (low or high) and all(not part or shape.match(part) for part in (low, high)):
-            if low and high and vr != "DT" and bounds(low, vr)[0] > bounds(high, vr)[1]:
+            if low and high and vr == "DA" and bounds(low, vr)[0] > bounds(high, vr)[1]:
                 raise Invalid(f"{name[:64]} ends before it begins.", where=name[:64])
             return "range", (), low, high
     form = {"DA": "YYYYMMDD", "TM": "HHMMSS.FFFFFF", "DT": "YYYYMMDDHHMMSS.FFFFFF&ZZXX"}[vr]

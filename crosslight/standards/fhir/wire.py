@@ -73,12 +73,6 @@ def etag(resource: Resource) -> str:
     return f'W/"{resource["meta"]["versionId"]}"'
 
 
-def etag_matches(header: str, tag: str) -> bool:
-    """Whether an If-None-Match header names ``tag`` (weak comparison, RFC 9110 13.1.2)."""
-    bare = tag.removeprefix("W/")
-    return any(part.strip() == "*" or part.strip().removeprefix("W/") == bare for part in header.split(","))
-
-
 def subset(resource: Resource, elements: tuple[str, ...], mandatory: frozenset[str], tag: Resource) -> Resource:
     """Only the elements asked for and those that must be there, marked SUBSETTED (R4 3.1.1.5.9)."""
     keep = {"resourceType", "id", "meta"} | mandatory | set(elements)

@@ -10,7 +10,7 @@ from crosslight.standards.problem import CrosslightError, Unavailable
 
 
 def render_problem(request: web.Request, error: CrosslightError) -> web.Response:
-    """For :class:`~crosslight.runtime.http.ErrorRenderers` below ``/dicomweb``."""
+    """For :class:`~crosslight.runtime.http.ErrorRenderers` below ``/dicomweb``, of a node and of the region."""
     body = {
         "type": "about:blank",
         "title": error.what,
@@ -23,8 +23,7 @@ def render_problem(request: web.Request, error: CrosslightError) -> web.Response
     response = web.Response(
         status=error.http_status, body=orjson.dumps({k: v for k, v in body.items() if v}), content_type="application/problem+json"
     )
-    if error.http_status == 401:
-        response.headers[hdrs.WWW_AUTHENTICATE] = 'Bearer realm="crosslight"'
+    response.headers[hdrs.CACHE_CONTROL] = "no-store"
     if isinstance(error, Unavailable):
         response.headers[hdrs.RETRY_AFTER] = "30"
     return response

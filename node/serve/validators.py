@@ -1,0 +1,36 @@
+"""ETags of what a node gives out (RFC 9110 13.1.2): of the objects' digests and of what was asked, before any object is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
+
+from crosslight import __version__
+from crosslight.runtime.caching import is_current, tag_of, validated
+from crosslight.standards.dicom.parameters import ignored_warning
+from node.archive.model import StoredObject
+
+_VARY = ("Authorization", "Accept")
+
+
+def of_objects(request: web.Request, objects: Iterable[StoredObject]) -> str:
+    """The tag of an answer that ``objects``, the address and Accept decide; another version of this software may differ."""
+    asked = (request.path, request.query_string, *request.headers.getall(hdrs.ACCEPT, ()))
+    return tag_of(__version__, *(found.ref.sha256 for found in objects), "", *asked)
+
+
+def headers_of(request: web.Request, tag: str, *, known: Sequence[str] = ()) -> CIMultiDict[str]:
+    """Headers of an answer with patient data; a warning for parameters that were not used (PS3.18 8.3)."""
+    headers: CIMultiDict[str] = CIMultiDict()
+    validated(headers, tag, _VARY)
+    unused = [name for name in request.query if name not in ("accept", *known)]
+    if unused:
+        headers.add("Warning", f'299 {request.host}: "{ignored_warning(unused)}"')
+    return headers
+
+
+def not_modified(request: web.Request, headers: CIMultiDict[str]) -> web.Response | None:
+    """304 if the caller has what these headers name."""
+    return web.Response(status=304, headers=headers) if is_current(request, headers[hdrs.ETAG]) else None
