@@ -16,6 +16,7 @@ from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.log import setup_logging
 from crosslight.runtime.serving import serve as serve_until_told
 from crosslight.runtime.terminal import make_console
+from crosslight.standards.dicom.verdict import NOTES
 from crosslight.standards.problem import CrosslightError
 from node.config import read_config
 from node.setup import init_node, join_region
@@ -199,6 +200,16 @@ def retry(folder: Path, study_uid: str) -> None:
     from node import commands
 
     console.print(f"{run(commands.retry(folder, study_uid))} studies will be tried again.")
+
+
+@main.command()
+@click.option("--only", type=click.Choice(NOTES), default=None, help="Only studies with this note.")
+@click.pass_obj
+def notes(folder: Path, only: str | None) -> None:
+    """List the studies in which the reader tolerated something; `status` counts them and says what each note means."""
+    from node import commands
+
+    run(commands.notes(folder, only or "", console))
 
 
 @main.command()

@@ -206,7 +206,7 @@ async def status(folder: Path, console: Console) -> None:
         quarantined = await node.archive.quarantine.entries(20)
         binned = await node.archive.bin()
         why = not_agreed(node.config, node.state) if node.state is not None else ""
-        noted = await node.archive.noted(20)
+        noted = await node.archive.note_counts()
     table = Table(show_header=False)
     table.add_row("Member", f"{node.state.code} {node.state.member.name}" if node.state else "has not joined a region")
     if isinstance(node.state, Alone):
@@ -216,7 +216,6 @@ async def status(folder: Path, console: Console) -> None:
     table.add_row("Taking in", "yes" if archived.accepting else "NO: less than archive.min_free_bytes are free")
     table.add_row("Hidden by rejection notes", str(archived.hidden))
     table.add_row("In quarantine", f"{archived.quarantined} ({archived.quarantined_bytes:,} bytes)")
-    table.add_row("Studies with a reader's note", str(archived.noted))
     table.add_row("In the bin", str(archived.binned))
     table.add_row("Waiting for the registry", str(waiting))
     table.add_row("Refused by the registry", str(parked))
@@ -228,9 +227,15 @@ async def status(folder: Path, console: Console) -> None:
         console.print(f"refused: {one}", markup=False, highlight=False)
     for study_uid, why in held_back:
         console.print(f"waiting: {study_uid}: {why}", markup=False, highlight=False)
-    for study_uid, notes in noted:
-        for note in notes:
-            console.print(f"note: {study_uid}: {note}: {MEANINGS[note]}", markup=False, highlight=False, soft_wrap=True)
+    for note, studies in noted:
+        console.print(
+            f"note: {note}: {counted(studies, 'study', 'studies')}: {MEANINGS[note]}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    if noted:
+        console.print("Which studies have notes: crosslight-node notes", highlight=False)
     for held in quarantined:
         when = datetime.fromtimestamp(held.received_unix, UTC)
         text = f"quarantine: {when:%Y-%m-%d %H:%M} {held.reason}: {held.detail} ({held.road} {held.peer}) {held.path}"
@@ -238,6 +243,17 @@ async def status(folder: Path, console: Console) -> None:
     for entry in binned[:20]:
         when = datetime.fromtimestamp(entry.deleted_unix, UTC)
         console.print(f"bin: {entry.study_uid} {entry.instances} instances, {when:%Y-%m-%d}: {entry.reason}", markup=False)
+
+
+async def notes(folder: Path, only: str, console: Console) -> None:
+    """Print the studies that have notes, all of them or those of one note."""
+    after = ""
+    async with opened(folder) as node:
+        while page := await node.archive.noted(after):
+            for study_uid, found in page:
+                if not only or only in found:
+                    console.print(f"{study_uid} {', '.join(found)}", markup=False, highlight=False, soft_wrap=True)
+            after = page[-1][0]
 
 
 async def verify(folder: Path, console: Console) -> bool:

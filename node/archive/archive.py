@@ -19,7 +19,7 @@ from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom import record
 from crosslight.standards.dicom.json import Attributes
 from crosslight.standards.dicom.qido import Level, QidoQuery
-from crosslight.standards.dicom.verdict import Note, notes_of_bits
+from crosslight.standards.dicom.verdict import Note
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import StorageError
 from crosslight.standards.study import StudyRecord
@@ -234,13 +234,15 @@ class Archive:
         return ArchiveStatus(
             studies=row[0], series=row[1], instances=row[2], hidden=row[3], notes=row[4], binned=row[5], quarantined=row[6],
             quarantined_bytes=row[7], object_bytes=row[8], free_bytes=free, accepting=free >= self._config.min_free_bytes,
-            noted=row[9],
         )  # fmt: skip
 
-    async def noted(self, limit: int = 1000) -> list[tuple[str, tuple[Note, ...]]]:
-        """Studies in which the reader tolerated something that a person should know of, and what."""
-        found = await self._db.read("noted", lambda tx: reads.noted_tx(tx, limit))
-        return [(study_uid, notes_of_bits(bits)) for study_uid, bits in found]
+    async def note_counts(self) -> list[tuple[Note, int]]:
+        """What the reader tolerated (``verdict.MEANINGS``), and in how many studies each."""
+        return await self._db.read("note_counts", reads.note_counts_tx)
+
+    async def noted(self, after: str = "", limit: int = 1000) -> list[tuple[str, tuple[Note, ...]]]:
+        """The next studies, after one of them, in which the reader tolerated something, and what."""
+        return await self._db.read("noted", lambda tx: reads.noted_tx(tx, after, limit))
 
     # --- care ------------------------------------------------------------------------------------------------------
 

@@ -75,7 +75,6 @@ class ArchiveStatus:
     object_bytes: int
     free_bytes: int
     accepting: bool  # False below min_free_bytes
-    noted: int = 0  # studies in which the reader tolerated something
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ import zstandard
 from crosslight.runtime.db import Row, Tx
 from crosslight.standards.dicom.header import Attributes
 from crosslight.standards.dicom.record import Instance
+from crosslight.standards.dicom.verdict import NOTES, Note, notes_of_bits
 from crosslight.standards.study import InstanceRef
 from node.archive.layout import Layout
 from node.archive.model import StoredObject
@@ -98,15 +99,14 @@ def study_uids_tx(tx: Tx, after: str, limit: int) -> list[str]:
 
 
 def counts_tx(tx: Tx) -> Row:
-    """studies, series, instances, hidden, notes, binned, quarantined, their bytes, object bytes, noted studies."""
+    """studies, series, instances, hidden, notes, binned, quarantined, their bytes, object bytes."""
     row = tx.row(
         "SELECT (SELECT COUNT(*) FROM study), (SELECT COUNT(*) FROM series), "
         "(SELECT COALESCE(SUM(n_instances), 0) FROM study), "
         "(SELECT COUNT(*) FROM instance WHERE visible = 0 AND binned = 0 AND hidden <> ''), "
         "(SELECT COUNT(*) FROM instance WHERE visible = 0 AND binned = 0 AND kind <> 'content'), "
         "(SELECT COUNT(*) FROM instance WHERE visible = 0 AND binned > 0), (SELECT COUNT(*) FROM quarantine), "
-        "(SELECT COALESCE(SUM(size_bytes), 0) FROM quarantine), (SELECT COALESCE(SUM(size_bytes), 0) FROM study), "
-        "(SELECT COUNT(DISTINCT study_uid) FROM instance WHERE notes <> 0 AND visible = 1)"
+        "(SELECT COALESCE(SUM(size_bytes), 0) FROM quarantine), (SELECT COALESCE(SUM(size_bytes), 0) FROM study)"
     )
     assert row is not None  # noqa: S101 - an aggregate always gives a row
     return row
@@ -127,17 +127,30 @@ def _object(layout: Layout, row: Row) -> StoredObject:
     )  # fmt: skip
 
 
-def noted_tx(tx: Tx, limit: int) -> list[tuple[str, int]]:
-    """(study, bits of what the reader tolerated in it) of studies that have any."""
+_NOTED = "notes <> 0 AND visible = 1"
+
+
+def note_counts_tx(tx: Tx) -> list[tuple[Note, int]]:
+    """How many studies have each note; those that none has are left out."""
+    found = []
+    for place, note in enumerate(NOTES):
+        row = tx.row(f"SELECT COUNT(DISTINCT study_uid) FROM instance WHERE {_NOTED} AND notes & ?", (1 << place,))
+        if row is not None and row[0]:
+            found.append((note, int(row[0])))
+    return found
+
+
+def noted_tx(tx: Tx, after: str, limit: int) -> list[tuple[str, tuple[Note, ...]]]:
+    """The next studies that have notes, after one of them, in the order of their UIDs."""
     rows = tx.rows(
-        "SELECT DISTINCT study_uid, notes FROM instance WHERE notes <> 0 AND visible = 1 AND study_uid IN (SELECT DISTINCT "
-        "study_uid FROM instance WHERE notes <> 0 AND visible = 1 ORDER BY study_uid LIMIT ?)",
-        (limit,),
+        f"SELECT DISTINCT study_uid, notes FROM instance WHERE {_NOTED} AND study_uid IN "
+        f"(SELECT DISTINCT study_uid FROM instance WHERE {_NOTED} AND study_uid > ? ORDER BY study_uid LIMIT ?)",
+        (after, limit),
     )
     found: dict[str, int] = {}
     for study_uid, bits in rows:
         found[study_uid] = found.get(study_uid, 0) | bits
-    return sorted(found.items())
+    return [(study_uid, notes_of_bits(bits)) for study_uid, bits in sorted(found.items())]
 
 
 def live_tx(tx: Tx, page: int = 500) -> Iterator[tuple[str, bytes, int, int]]:

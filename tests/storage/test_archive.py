@@ -166,7 +166,8 @@ async def test_what_the_reader_tolerated_is_noted_with_its_study(here: Held) -> 
     await here.put(make.raw_part10(make.IDENTITY.replace(b"1.2.3.4\0", b"1.2.3.5\0") + make.element(0x00100020, "LO", b"X\\1 "),
                                    instance="1.2.3.5"))  # fmt: skip
     assert await here.archive.noted() == [("1.2.3", ("doubled", "meta", "patient-id"))]
-    assert (await here.archive.status()).noted == 1
+    assert await here.archive.note_counts() == [("doubled", 1), ("meta", 1), ("patient-id", 1)]
+    assert await here.archive.noted("1.2.3") == [], "a page begins after a study"
     await here.archive.delete("1.2.3", "test")
     assert await here.archive.noted() == [], "what is in the bin concerns nobody"
 

@@ -91,8 +91,7 @@ def examine(data: Buffer, *, limits: Limits = LIMITS) -> Parsed:
     """
     meta, offset = read_meta(data)
     walked = walk(data, meta_text(meta, META_TRANSFER_SYNTAX), offset=offset, limits=limits)
-    parsed = replace(walked, tiff_preamble=has_tiff_preamble(data), meta=meta)
-    return replace(parsed, notes=parsed.notes | check(parsed))
+    return replace(walked, tiff_preamble=has_tiff_preamble(data), meta=meta, notes=walked.notes | check(walked, meta))
 
 
 _REQUIRED = {
@@ -103,8 +102,8 @@ _REQUIRED = {
 }
 
 
-def check(parsed: Parsed) -> set[Note]:
-    """The rules on content: UIDs, enough pixel data; what was noted.
+def check(parsed: Parsed, meta: dict[int, bytes]) -> set[Note]:
+    """The rules on content: UIDs, enough pixel data; what was noted of it and of the file meta.
 
     File meta that names another instance is no reason to refuse: the data set says what it is (PS3.10 7.1).
 
@@ -118,7 +117,7 @@ def check(parsed: Parsed) -> set[Note]:
             raise Refused("uid", what, why="PS3.5 9.1: digits and dots, at most 64.", where=f"{tag:08X}")
     notes = _check_pixels(parsed)
     for tag, of in ((META_SOP_CLASS, 0x00080016), (META_SOP_INSTANCE, 0x00080018)):
-        said = meta_text(parsed.meta, tag)
+        said = meta_text(meta, tag)
         if said and said != parsed.text(of):
             notes.add("meta")
     return notes
