@@ -339,6 +339,7 @@ class NodeApp:
     async def gauges(self) -> list[Gauge]:
         """Metrics."""
         published, archived = await self.publisher.status(), await self.archive.status()
+        unread, _ = await self.publisher.store.unread_numbers(0)
         found = [
             Gauge("crosslight_node_studies", "Studies held.", archived.studies),
             Gauge("crosslight_node_instances", "Instances held and visible.", archived.instances),
@@ -348,6 +349,7 @@ class NodeApp:
             Gauge("crosslight_node_quarantined", "Objects in quarantine.", archived.quarantined),
             Gauge("crosslight_node_waiting", "Studies waiting to be acknowledged by the registry.", published.waiting),
             Gauge("crosslight_node_parked", "Studies refused for good; an operator is needed.", published.parked),
+            Gauge("crosslight_node_numbers_unreadable", "Studies whose patient has a national number that is none.", unread),
         ]
         if not isinstance(self.state, Alone):
             link = self.link.status

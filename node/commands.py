@@ -203,6 +203,7 @@ async def status(folder: Path, console: Console) -> None:
         rows = await _outbox(node)
         waiting, parked, indexed_from = await rows.counts(await _unrevised(node))
         refused, held_back = await rows.parked(20), await rows.held_back(20)
+        unread, unread_studies = await PublishStore(node.db, SystemIds(), ()).unread_numbers(20)
         quarantined = await node.archive.quarantine.entries(20)
         binned = await node.archive.bin()
         why = not_agreed(node.config, node.state) if node.state is not None else ""
@@ -219,6 +220,7 @@ async def status(folder: Path, console: Console) -> None:
     table.add_row("In the bin", str(archived.binned))
     table.add_row("Waiting for the registry", str(waiting))
     table.add_row("Refused by the registry", str(parked))
+    table.add_row("With a national number that is none", f"{unread} studies: published without it" if unread else "0")
     table.add_row("Indexed from", indexed_from or "nothing yet")
     console.print(table)
     if why:
@@ -236,6 +238,10 @@ async def status(folder: Path, console: Console) -> None:
         )
     if noted:
         console.print("Which studies have notes: crosslight-node notes", highlight=False)
+    for study_uid in unread_studies:
+        console.print(
+            f"number: {study_uid}: a national number of its patient fails its check; mend it in the PACS, and send again"
+        )
     for held in quarantined:
         when = datetime.fromtimestamp(held.received_unix, UTC)
         text = f"quarantine: {when:%Y-%m-%d %H:%M} {held.reason}: {held.detail} ({held.road} {held.peer}) {held.path}"

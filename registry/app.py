@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -250,8 +251,8 @@ class RegistryApp:
         for listener in self._listeners:
             await listener.start()
         await self._listen_grpc(None if listen.open else own.gateway)
-        adt = AdtFeed(self.identity, self.audit, self.members, self.region, self.clock, self.ids, open_mode=listen.open)
-        self.mllp = MllpServer(adt.handle, listen.host, listen.mllp_port, tls=gateway_tls)
+        self.adt = AdtFeed(self.identity, self.audit, self.members, self.region, self.clock, self.ids, open_mode=listen.open)
+        self.mllp = MllpServer(self.adt.handle, listen.host, listen.mllp_port, tls=gateway_tls)
         await self.mllp.start()
         self.members.on_change(self._cut_mllp)
 
@@ -349,7 +350,15 @@ class RegistryApp:
             (m.code,): (now - m.as_of).total_seconds() for m in coverage.members if m.as_of is not None
         }
         skew: dict[tuple[str, ...], float] = {(m.code,): m.skew_ms / 1000 for m in coverage.members}
+        unread = self.acceptor.unread + (self.adt.unread if hasattr(self, "adt") else Counter[str]())
+        unreadable: dict[tuple[str, ...], float] = {(code,): float(n) for code, n in unread.items()}
         return [
+            Gauge(
+                "crosslight_registry_numbers_unreadable",
+                "Studies and feeds with a national number that is none.",
+                unreadable,
+                label,
+            ),
             Gauge("crosslight_member_reachable", "1 while a member's node is linked.", each("reachable"), label),
             Gauge("crosslight_member_suspended", "1 while a member is suspended.", each("suspended"), label),
             Gauge("crosslight_member_waiting", "Studies that a member has yet to publish.", each("waiting"), label),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -230,6 +231,24 @@ def national_number(authority: str, text: str, *, allow_test: bool) -> str | Non
     if check is None:
         return text.strip() or None
     return check(text, allow_test=allow_test)
+
+
+def unread_number(value: str, authority: str) -> Identifier:
+    """A national number that fails its check, as received: its issuer is only named, so that nothing takes it for a number."""
+    return Identifier(value, namespace=authority)
+
+
+def was_unread(identifier: Identifier) -> bool:
+    """Whether ``identifier`` is one of :func:`unread_number`."""
+    return not identifier.authority and identifier.namespace in NATIONAL_CHECKS
+
+
+def is_unread_number(identifier: Identifier, nationals: Collection[str], *, allow_test: bool) -> bool:
+    """Whether ``identifier`` was given as a number of one of these national authorities, and is none."""
+    authority = identifier.authority or identifier.namespace
+    if authority not in nationals or not identifier.value:
+        return False
+    return national_number(authority, identifier.value, allow_test=allow_test) is None
 
 
 def is_mistyped(text: str) -> bool:

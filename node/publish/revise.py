@@ -12,7 +12,7 @@ from crosslight.runtime.clock import Clock, dtm
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.kos import build_manifest
-from crosslight.standards.ids import DerivedId, Identifier, Kind, Version, study_tag
+from crosslight.standards.ids import DerivedId, Identifier, Kind, Version, study_tag, was_unread
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.study import InstanceRef, ManifestFacts, StudyRecord
 from node.archive.model import StoredObject
@@ -256,6 +256,7 @@ class Reviser:
         fresh = StudyRow(
             study_uid=record.study_uid, state="live", version=version, digest=digest, progress=record.progress,
             patient=record.patient.local, seen_change=change, forced=False,
+            unread=sum(was_unread(one) for one in record.patient.others),
         )  # fmt: skip
         return await self._commit(fresh, want, revision, manifest)
 

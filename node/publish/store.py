@@ -19,7 +19,7 @@ from node.publish import rows
 from node.publish.decide import version_for
 from node.publish.model import Revision, Want
 
-SCHEMA = SchemaVersion("publish", schema=2, compat=1)
+SCHEMA = SchemaVersion("publish", schema=3, compat=1)
 MAX_N = (1 << 24) - 2
 
 StudyState = Literal["live", "deleted", "withdrawn"]
@@ -45,6 +45,7 @@ class StudyRow:
     patient: Identifier
     seen_change: int
     forced: bool
+    unread: int = 0  # national numbers of its patient that fail their check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,7 @@ class RereadRow:
     done: bool
 
 
-_STUDY = "study_uid, state, epoch, n, digest, progress, patient, seen_change, forced"
+_STUDY = "study_uid, state, epoch, n, digest, progress, patient, seen_change, forced, unread"
 
 
 class PublishStore:
@@ -264,6 +265,18 @@ class PublishStore:
             ),
         )
 
+    async def unread_numbers(self, limit: int) -> tuple[int, list[str]]:
+        """How many live studies give their patient a national number that fails its check, and the first of them."""
+
+        def read(tx: Tx) -> tuple[int, list[str]]:
+            where = "FROM publish_study WHERE unread > 0 AND state = 'live'"
+            count = tx.row(f"SELECT count(*) {where}")
+            return count[0] if count else 0, [
+                row[0] for row in tx.rows(f"SELECT study_uid {where} ORDER BY study_uid LIMIT ?", (limit,))
+            ]
+
+        return await self.db.read("publish_unread", read)
+
     async def reread(self) -> RereadRow | None:
         """How far the studies have been read again; None before the first time."""
         row = await self.db.read(
@@ -289,10 +302,10 @@ class PublishStore:
             if node is None or node[0] != row.version.epoch:
                 return False
             tx.execute(
-                f"INSERT OR REPLACE INTO publish_study ({_STUDY}) VALUES (?,?,?,?,?,?,?,?,0)",
+                f"INSERT OR REPLACE INTO publish_study ({_STUDY}) VALUES (?,?,?,?,?,?,?,?,0,?)",
                 (
                     row.study_uid, row.state, row.version.epoch, row.version.n, row.digest, row.progress,
-                    rows.identifier_text(row.patient), row.seen_change,
+                    rows.identifier_text(row.patient), row.seen_change, row.unread,
                 ),
             )  # fmt: skip
             tx.execute("DELETE FROM publish_revision WHERE study_uid = ? AND sent = 0", (row.study_uid,))
@@ -354,7 +367,7 @@ def _put_want(tx: Tx, destination: str, study_uid: str, want: Want) -> None:
 
 
 def _study_of(row: Row) -> StudyRow:
-    study_uid, state, epoch, n, digest, progress, patient, seen_change, forced = row
+    study_uid, state, epoch, n, digest, progress, patient, seen_change, forced, unread = row
     return StudyRow(
         study_uid=str(study_uid),
         state=state,
@@ -364,4 +377,5 @@ def _study_of(row: Row) -> StudyRow:
         patient=rows.identifier_of(str(patient)),
         seen_change=seen_change,
         forced=bool(forced),
+        unread=unread,
     )

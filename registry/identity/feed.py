@@ -7,6 +7,7 @@ domain. Ids of authorities outside the domain are passed over (ITI TF-2 3.8.4.1.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -20,7 +21,7 @@ from crosslight.standards.dicom.record import number_of
 from crosslight.standards.hl7.ack import ack_for, render_ack
 from crosslight.standards.hl7.adt import NATIONAL_NAMESPACES, Adt, Header, header_of, parse_adt
 from crosslight.standards.hl7.message import parse_header, parse_message
-from crosslight.standards.ids import Identifier, MemberId
+from crosslight.standards.ids import Identifier, MemberId, is_unread_number
 from crosslight.standards.problem import CrosslightError, Forbidden, Invalid, OurError, Unauthenticated
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient
@@ -110,6 +111,7 @@ class AdtFeed:
     ) -> None:
         self._store, self._audit, self._directory, self._region = store, audit, directory, region
         self._clock, self._ids, self._open, self._changed = clock, ids, open_mode, changed
+        self.unread: Counter[str] = Counter()  # messages with a national number that is none, by organisation; for metrics
 
     async def handle(self, data: bytes, peer: Peer) -> bytes:
         """Answer one message: the handler of :class:`~crosslight.runtime.mllp.MllpServer`. Never raises."""
@@ -153,6 +155,7 @@ class AdtFeed:
             query={"event": adt.event},
         )
         await self._audit.begin(entry)
+        self._note_unread(adt, principal)
         try:
             if not decision.permit:
                 raise Forbidden("This sender may not feed patients.", why=decision.rule)
@@ -167,6 +170,13 @@ class AdtFeed:
             raise
         await self._audit.end(entry, "ok 1")
         self._changed()
+
+    def _note_unread(self, adt: Adt, principal: Principal) -> None:
+        """A national number that is none is passed over, audited as received, and counted: PID-3 may hold others."""
+        region = self._region
+        if any(is_unread_number(one, region.nationals, allow_test=region.allow_test_numbers) for one in adt.identifiers):
+            self.unread[principal.organisation or "-"] += 1
+            log.warning("a national number that is none", code=principal.organisation)
 
     async def _feed(self, adt: Adt, domain: _Domain, principal: Principal) -> None:
         nationals = tuple(i for i in adt.identifiers if domain.national(i.authority))

@@ -16,7 +16,7 @@ from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.log import get_logger
 from crosslight.standards.access import decide
 from crosslight.standards.dicom.kos import Manifest
-from crosslight.standards.ids import MemberId
+from crosslight.standards.ids import MemberId, is_unread_number
 from crosslight.standards.problem import CrosslightError, Forbidden, NotFound, OurError
 from crosslight.standards.region import Region
 from crosslight.standards.study import StudyRecord
@@ -28,7 +28,7 @@ from registry.index.rows import Loaded
 from registry.index.store import IndexStore
 from registry.intake.checks import with_detail
 from registry.intake.learned import document_read, no_manifest
-from registry.intake.model import Acceptance, Submission, Withdraw
+from registry.intake.model import Acceptance, Publish, Submission, Withdraw
 from registry.intake.together import first_group, names_of
 from registry.intake.turn import Ran, Turn
 from registry.members.model import Directory, Member
@@ -100,6 +100,7 @@ class Acceptor:
         self._pump: asyncio.Task[None] | None = None
         self.alarms: Counter[str] = Counter()  # what an operator must look at, by kind; for metrics
         self.outcomes: Counter[str] = Counter()  # accepted, already, stale, refused; for metrics
+        self.unread: Counter[str] = Counter()  # studies whose national number is none, by member; for metrics
 
     async def accept(self, submission: Submission) -> Acceptance:
         """Commit a submission, all its acts or none. Those that wait at the same time share a transaction where they can.
@@ -155,7 +156,7 @@ class Acceptor:
         except CrosslightError:
             self.outcomes["refused"] += 1
             raise
-        return self._told(done)[0]
+        return self._told([submission], done)[0]
 
     async def accept_many(self, submissions: Sequence[Submission]) -> list[Acceptance | CrosslightError]:
         """A batch of a feed in few transactions; each submission succeeds or fails on its own, in the order given."""
@@ -172,7 +173,7 @@ class Acceptor:
 
     async def _together(self, part: Sequence[Submission]) -> list[Acceptance | CrosslightError]:
         done = await self._db.write("accept_many", partial(self._batch, part))
-        told = iter(self._told(done))
+        told = iter(self._told(part, done))
         return [one if isinstance(one, CrosslightError) else next(told) for one in done.outcomes]
 
     async def _alone(self, submission: Submission) -> Acceptance | CrosslightError:
@@ -239,7 +240,10 @@ class Acceptor:
 
     # --- after the commit ------------------------------------------------------------------------------------------
 
-    def _told(self, done: _Done) -> list[Acceptance]:
+    def _told(self, submissions: Sequence[Submission], done: _Done) -> list[Acceptance]:
+        for submission, ran in zip(submissions, done.outcomes, strict=True):
+            if not isinstance(ran, CrosslightError):
+                self._note_unread(submission, ran.outcomes)
         accepted = [one for one in done.outcomes if not isinstance(one, CrosslightError)]
         self.outcomes["refused"] += len(done.outcomes) - len(accepted)
         for one in accepted:
@@ -251,6 +255,13 @@ class Acceptor:
                 self._enrich(key)
         incarnation = self._index.incarnation
         return [Acceptance(outcomes=one.outcomes, incarnation=incarnation, warnings=one.warnings) for one in accepted]
+
+    def _note_unread(self, submission: Submission, outcomes: Sequence[str]) -> None:
+        region = self._region
+        for act, outcome in zip(submission.acts, outcomes, strict=False):
+            given = act.publication.record.patient.others if isinstance(act, Publish) and outcome == "accepted" else ()
+            if any(is_unread_number(one, region.nationals, allow_test=region.allow_test_numbers) for one in given):
+                self.unread[submission.member.code] += 1
 
     # --- detail ----------------------------------------------------------------------------------------------------
 

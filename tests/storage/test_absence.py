@@ -11,7 +11,7 @@ from registry_room import make_room
 from registry_samples import CODES, NHS, REGION, member, nhs, patient, study
 
 from crosslight.runtime.db import Db
-from crosslight.standards.ids import Identifier, MemberId
+from crosslight.standards.ids import Identifier, MemberId, unread_number
 from crosslight.standards.study import StudyTime
 
 KNOWN, EMPTY, NOBODY = nhs(1), nhs(2), nhs(3)
@@ -261,3 +261,15 @@ async def test_a_region_wide_search_of_text_finds_what_a_patients_does(faces: Fa
         wanted = await _studies(faces, {"patient.identifier": "A9", "description": text})
         assert wanted == {record.study_uid}
         assert await _studies(faces, {"description": text}) == wanted
+
+
+async def test_a_study_with_a_number_that_is_none_is_published_and_counted(faces: Faces) -> None:
+    room = faces.room
+    who = patient(room.member("RTK"), "W1", family="Wrong", born="19800401")
+    who = replace(who, others=(unread_number(WRONG, NHS),))
+    assert await room.publish("RTK", study(who, 60), 60) == "accepted"
+    assert await room.publish("RTK", study(who, 60), 60) == "already"
+    assert await room.publish("RTK", study(replace(who, others=(Identifier(WRONG, NHS),)), 61), 61) == "accepted"
+    assert dict(room.acceptor.unread) == {"RTK": 2}
+    assert await faces.qido("W1") == LISTED
+    assert await faces.qido(WRONG) == MISREAD, "nobody's number"

@@ -92,7 +92,7 @@ class Door:
         self.feed = AdtFeed(self.store, self.audit, Members(), REGION, SystemClock(), SystemIds(), open_mode=open_mode)
 
     async def send(self, pid3: str, peer: Peer, *, event: str = "A04", more: str = "||DOE^Ann||19500101|F", mrg: str = "") -> Ack:
-        text = f"MSH|^~\\&|A|F|R|G|20200101||ADT^{event}|c1|P|2.3.1\rEVN|{event}\rPID|||{pid3}{more}\r"
+        text = f"MSH|^~\\&|A|F|R|G|20200101||ADT^{event}|c1|P|2.3.1||||||UNICODE UTF-8\rEVN|{event}\rPID|||{pid3}{more}\r"
         return parse_ack(await self.feed.handle((text + (f"MRG|{mrg}\r" if mrg else "") + "PV1||O\r").encode(), peer))
 
     async def person(self, value: str, authority: str) -> Person | None:
@@ -127,6 +127,29 @@ async def test_a_member_feeds_its_own_authority_with_national_numbers(door: Door
         {"event": "A04"},
     )
     assert act["who"]["organisation"] == "RXC"
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        (f"{NHS[:3]} {NHS[3:6]}-{NHS[6:]}", True),
+        (f"{NHS[:3]}\N{NO-BREAK SPACE}{NHS[3:6]}\N{EN DASH}{NHS[6:]}", True),
+        (f"NHS No. {NHS}", True),
+        (NHS[:9], False),
+        (NHS[:9] + str((int(NHS[9]) + 1) % 10), False),
+    ],
+)  # fmt: skip
+async def test_a_national_number_is_read_as_people_write_it_or_passed_over_and_counted(
+    door: Door, given: str, read: bool
+) -> None:
+    ack = await door.send(f"a1^^^&{RTK}&ISO~{given}^^^NHS", certified("member/RTK"))
+    assert ack.accepted
+    found = await door.person("a1", RTK)
+    assert found is not None
+    assert [n.value for r in found.records for n in r.national] == ([NHS] if read else [])
+    assert dict(door.feed.unread) == ({} if read else {"RTK": 1})
+    [act] = await door.audit.search(patient=Identifier("a1", RTK))
+    assert {text.rpartition("|")[2] for text in act["patients"]} == {"a1", given}, "kept as received"
 
 
 @pytest.mark.parametrize(

@@ -129,3 +129,19 @@ async def test_changed_rules_are_noticed_and_only_what_differs_is_published(
         await one.revised()
         assert sorted([await one.version(n) for n in range(4)]) == [3, 4, 5, 6]
         assert {await one.version(n) for n in (2, 3)} == {3, 4}, "what came out the same was left alone"
+
+
+async def test_studies_with_a_number_that_is_none_are_published_and_told(tmp_path: Path) -> None:
+    async with held(tmp_path) as node:
+        node.archive.rules = TOLD
+        made = Published(node)
+        await made.store.open()
+        await made.store.take_epoch(1)
+        for number, text in ((1, NUMBER), (2, NUMBER[:9]), (3, NUMBER[:9] + "0")):
+            ds = _study(number, mapped=True)
+            ds.OtherPatientIDsSequence[0].PatientID = text
+            await node.put(ds)
+        await made.revised()
+        assert await made.store.unread_numbers(10) == (2, ["1.2.77.2", "1.2.77.3"])
+        assert await made.store.unread_numbers(1) == (2, ["1.2.77.2"])
+        assert all([await made.version(number) for number in (1, 2, 3)])

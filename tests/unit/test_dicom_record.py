@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import dicom_objects as make
@@ -22,7 +23,7 @@ from crosslight.standards.dicom.record import (
     unidentified,
 )
 from crosslight.standards.dicom.rules import RecordRules
-from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier
+from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier, is_unread_number, was_unread
 from crosslight.standards.study import StudyRecord
 
 OWN = "2.16.840.1.113883.2.1.3.2.4.18.24"
@@ -86,11 +87,39 @@ def test_bare_patient_id_is_never_national_but_by_configuration() -> None:
     assert patient.local == Identifier(NHS, OWN)
 
 
-def test_invalid_and_test_numbers_do_not_count() -> None:
-    wrong = _header(OtherPatientIDsSequence=Sequence([_other("9434765918", oid=NHS_NUMBER_OID)]))
-    assert patient_of(wrong.study, RULES, STUDY).others == ()
+@pytest.mark.parametrize(
+    "text",
+    [
+        "943 476 5919",
+        "943\u00a0476\u00a05919",
+        "943\u2013476\u20135919",
+        "\u200b9434765919",
+        "NHS No. 9434765919",
+        "９４３４７６５９１９",
+    ],
+)
+def test_a_national_number_is_read_as_people_write_it(text: str) -> None:
+    other = Sequence([_other(text, oid=NHS_NUMBER_OID)])
+    header = _header(SpecificCharacterSet="ISO_IR 192", OtherPatientIDsSequence=other)
+    assert patient_of(header.study, RULES, STUDY).others == (Identifier("9434765919", NHS_NUMBER_OID),)
+
+
+def test_invalid_and_test_numbers_do_not_count_and_are_kept_as_received() -> None:
+    """Kept under the issuer's name only, so that nothing takes them for numbers."""
+    wrong = _header(OtherPatientIDsSequence=Sequence([_other("943-476 5918", oid=NHS_NUMBER_OID)]))
+    kept = patient_of(wrong.study, RULES, STUDY).others
+    assert kept == (Identifier("943-476 5918", namespace=NHS_NUMBER_OID),)
+    assert all(was_unread(one) and is_unread_number(one, RULES.nationals, allow_test=True) for one in kept)
     tests = _header(OtherPatientIDsSequence=Sequence([_other(NHS, oid=NHS_NUMBER_OID)]))
-    assert patient_of(tests.study, RecordRules(authority=OWN, nationals=(NHS_NUMBER_OID,)), STUDY).others == ()
+    strict = RecordRules(authority=OWN, nationals=(NHS_NUMBER_OID,))
+    assert patient_of(tests.study, strict, STUDY).others == (Identifier(NHS, namespace=NHS_NUMBER_OID),)
+
+
+@pytest.mark.parametrize(("main", "unread"), [("L001", 0), ("943476591", 1), ("9434765919", 0)])
+def test_a_bare_patient_id_is_a_number_that_went_wrong_only_where_it_looks_like_one(main: str, unread: int) -> None:
+    rules = replace(RULES, bare_patient_id=NHS_NUMBER_OID)
+    others = patient_of(_header(PatientID=main).study, rules, STUDY).others
+    assert sum(was_unread(one) for one in others) == unread
 
 
 def test_issuer_of_the_patient_id() -> None:

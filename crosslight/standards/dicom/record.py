@@ -17,7 +17,7 @@ from typing import Literal
 from crosslight.standards.birth_date import birth_date
 from crosslight.standards.dicom.header import Attributes, coded, first_text, items, patient_id, values
 from crosslight.standards.dicom.rules import RecordRules
-from crosslight.standards.ids import Identifier, is_uid, national_number
+from crosslight.standards.ids import Identifier, is_mistyped, is_uid, national_number, unread_number
 from crosslight.standards.study import Coded, Patient, PersonName, SeriesRecord, StudyRecord, StudyTime
 
 _ZONE = re.compile(r"[+-](0[0-9]|1[0-4])[0-5][0-9]\Z")  # PS3.3 C.12.1.1.8
@@ -146,7 +146,7 @@ def patient_of(study: Attributes, rules: RecordRules, study_uid: str) -> Patient
     The local id is the number under an authority of the member's own: the Patient ID where it names no issuer or its own, else
     one of Other Patient IDs. A study that has none (an outside study, an unknown patient) is its own patient record, so that it
     can be published (D4) and is joined to others by its national number alone (D3). A national number counts only where its
-    issuer is named, or by ``bare_patient_id``.
+    issuer is named, or by ``bare_patient_id``; one that fails its check is kept as received and is nobody's number.
     """
     claims = claims_of(study, rules)
     local = _local(claims, rules, study_uid)
@@ -162,10 +162,17 @@ def patient_of(study: Attributes, rules: RecordRules, study_uid: str) -> Patient
         and (claim.value, claim.authority) != (local.value, local.authority)
         and (claim.authority or (place == 0 and claim.foreign(rules)))
     ]
+    unread = [
+        unread_number(claim.value, claim.authority)
+        for claim in claims
+        if claim.authority in rules.nationals
+        and not _national(claim.authority, claim.value, rules)
+        and (claim.value != local.value or is_mistyped(claim.value))  # a bare Patient ID that is plainly no national number
+    ]
     sex = first_text(study, "00100040")
     return Patient(
         local=local,
-        others=_distinct([*nationals, *others]),
+        others=_distinct([*nationals, *others, *unread]),
         name=PersonName(first_text(study, "00100010")),
         birth_date=birth_date(first_text(study, "00100030")),
         sex=sex if sex in ("M", "F", "O") else "",
