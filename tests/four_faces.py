@@ -6,15 +6,17 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
 from ask_double import served, service
+from joserfc.jwk import ECKey
 from registry_room import Room
 from registry_samples import REGION
 
 from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.http import ErrorRenderers
+from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.access import OPEN
 from crosslight.standards.fhir.terms import COMPLETENESS
 from crosslight.standards.ids import Identifier
@@ -28,7 +30,9 @@ from registry.fhir.config import FhirConfig
 from registry.fhir.errors import render_error
 from registry.fhir.face import FhirFace
 from registry.fhir.routes import routes as fhir_routes
+from registry.gateway.config import GatewayConfig
 from registry.gateway.gateway import Gateway
+from registry.gateway.sessions import MemberSessions
 from registry.portal.pages import Portal, PortalContext, routes_of
 from registry.xds.endpoint import Call
 from registry.xds.iti18 import RegistryStoredQuery
@@ -36,16 +40,6 @@ from registry.xds.iti18 import RegistryStoredQuery
 #: What an answer says: studies; that there are none; nothing (an empty list that proves nothing); that it was not understood.
 LISTED, NONE, UNPROVEN, MISREAD = "listed", "none", "unproven", "not understood"
 NHS_SYSTEM = "https://fhir.nhs.uk/Id/nhs-number"
-
-
-class _Reachable:
-    """All of a gateway that searches use."""
-
-    def reachable(self, member: object) -> bool:
-        return True
-
-    def opens(self, member: object) -> bool:
-        return True
 
 
 @dataclass
@@ -159,8 +153,10 @@ class Faces:
 async def four_faces(room: Room) -> AsyncIterator[Faces]:
     """The faces over a room."""
     key, ids = b"k" * 32, SystemIds()
+    signer = TokenSigner(ECKey.generate_key("P-256", parameters={"kid": "k1"}), REGION.home_community_id, room.clock, ids)
+    gateway = Gateway(room.ask, room.directory, signer, MemberSessions(GatewayConfig()), GatewayConfig())
     fhir = FhirFace(room.ask, room.directory, key=key, clock=room.clock, ids=ids, config=FhirConfig())
-    dicomweb = DicomwebFace(room.ask, room.directory, cast(Gateway, _Reachable()), DicomwebConfig())
+    dicomweb = DicomwebFace(room.ask, room.directory, gateway, DicomwebConfig())
     portal = Portal(PortalContext(ask=room.ask, directory=room.directory, key=key, clock=room.clock, ids=ids, open_mode=True))
     renderers = ErrorRenderers()
     renderers.add("/fhir", render_error)
