@@ -129,6 +129,20 @@ async def test_a_member_feeds_its_own_authority_with_national_numbers(door: Door
     assert act["who"]["organisation"] == "RXC"
 
 
+@pytest.mark.parametrize(("adds", "changes"), [("A04", "A08"), ("A28", "A31"), ("A01", "A31"), ("A28", "A08"), ("A31", "A05")])
+async def test_a_person_is_added_and_changed_with_or_without_a_visit(door: Door, adds: str, changes: str) -> None:
+    """A28 and A31 do what A04 and A08 do (ITI-30's events, as patient administration systems send them)."""
+    pid3, peer = f"a1^^^&{RTK}&ISO~{NHS}^^^NHS", certified("system/PAS")
+    assert (await door.send(pid3, peer, event=adds)).accepted
+    assert (await door.send(pid3, peer, event=changes, more="||DOE^Anne||19500102|F")).accepted
+    person = await door.person("a1", RTK)
+    assert person is not None
+    [record] = person.records
+    assert (record.patient.name.pn, record.patient.birth_date) == ("DOE^Anne", "19500102")
+    acts = await door.audit.search(patient=Identifier("a1", RTK))
+    assert sorted(act["query"]["event"] for act in acts) == sorted((adds, changes))
+
+
 @pytest.mark.parametrize(
     ("given", "read"),
     [

@@ -144,6 +144,59 @@ def test_filters(extra: tuple[tuple[str, tuple[str, ...]], ...], hit: bool) -> N
     assert bool(evaluate(find(*extra), RegistryObjects(documents=(ENTRY,))).documents) is hit
 
 
+@pytest.mark.parametrize(
+    ("held", "asked", "hit"),
+    [
+        ("", (v.ONLINE,), True), ("", (v.OFFLINE,), False), ("", (v.ONLINE, v.OFFLINE), True), (v.ONLINE, (v.ONLINE,), True),
+        (v.OFFLINE, (v.ONLINE,), False), (v.OFFLINE, (v.OFFLINE,), True), (v.OFFLINE, (), True),
+    ],
+)  # fmt: skip
+def test_document_availability(held: str, asked: tuple[str, ...], hit: bool) -> None:
+    """An entry that says nothing is online."""
+    query = find(*([("$XDSDocumentEntryDocumentAvailability", quoted_list(asked))] if asked else []))
+    found = evaluate(query, RegistryObjects(documents=(replace(ENTRY, document_availability=held),)))
+    assert bool(found.documents) is hit
+
+
+@pytest.mark.parametrize(
+    ("query_id", "name", "value", "code"),
+    [
+        (q.FIND_DOCUMENTS, "$XDSDocumentEntryDocumentAvailability", "'Online'", "XDSRegistryError"),
+        (q.GET_ASSOCIATIONS, "$XDSAssociationStatus", "('nonsense')", "XDSRegistryError"),
+        (q.GET_ASSOCIATIONS, "$MetadataLevel", "2", "XDSRegistryError"),
+        (q.FIND_DOCUMENTS, "$MetadataLevel", "'2'", "XDSRegistryError"),
+        (q.GET_DOCUMENTS, "$MetadataLevel", "1", "XDSStoredQueryMissingParam"),
+    ],
+)  # fmt: skip
+def test_options_that_are_not_there_are_refused_by_name(query_id: str, name: str, value: str, code: str) -> None:
+    own = {q.FIND_DOCUMENTS: (PATIENT, APPROVED), q.GET_ASSOCIATIONS: (("$uuid", ("('urn:uuid:1')",)),)}.get(query_id, ())
+    with pytest.raises(RegistryRefusal) as caught:
+        parse_stored_query(AdhocQuery(query_id=query_id, parameters=(*own, (name, (value,)))))
+    assert caught.value.errors[0].code == code
+    if code == "XDSRegistryError":
+        assert name in caught.value.errors[0].context
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"), [((), "abc"), ((v.APPROVED,), "ac"), ((v.DEPRECATED,), "b"), ((v.APPROVED, v.DEPRECATED), "abc")]
+)
+@pytest.mark.parametrize("query_id", [q.GET_ASSOCIATIONS, q.GET_DOCUMENTS_AND_ASSOCIATIONS, q.GET_SUBMISSION_SETS])
+def test_associations_by_status(query_id: str, asked: tuple[str, ...], found: str) -> None:
+    """One that says no status is approved."""
+    submission = SubmissionSet(entry_uuid="s", patient_id="p", unique_id="1")
+    made = tuple(
+        Association(entry_uuid=name, type=v.HAS_MEMBER, source="s", target="d", status=status)
+        for name, status in (("a", v.APPROVED), ("b", v.DEPRECATED), ("c", ""))
+    )
+    name = "$XDSDocumentEntryEntryUUID" if query_id == q.GET_DOCUMENTS_AND_ASSOCIATIONS else "$uuid"
+    parameters = [(name, ("('d')",)), ("$MetadataLevel", ("1",))] + (
+        [("$XDSAssociationStatus", quoted_list(asked))] if asked else []
+    )
+    query = parse_stored_query(AdhocQuery(query_id=query_id, parameters=tuple(parameters)))
+    objects = RegistryObjects(documents=(replace(ENTRY, entry_uuid="d"),), submissions=(submission,), associations=made)
+    assert "".join(a.entry_uuid for a in evaluate(query, objects).associations) == found
+
+
 def test_status_and_type_default() -> None:
     hidden = (replace(ENTRY, status=v.DEPRECATED), replace(ENTRY, object_type=v.ON_DEMAND))
     assert evaluate(find(), RegistryObjects(documents=hidden)).documents == ()

@@ -1,5 +1,7 @@
 """ITI-8 Patient Identity Feed: ADT^A01, A04, A05, A08, A40 and A47 (ITI TF-2 3.8; HL7 v2.3.1, later versions read too).
 
+A28 and A31, by which patient administration systems add and change a person without a visit (ITI-30), are read as A04 and A08.
+
 What is read: PID-3 (every repetition), PID-5 (legal name; alphabetic, ideographic and phonetic repetitions), PID-7, PID-8,
 PID-11.5 (the postcode only, D7), PID-32, MRG-1. What is not understood is passed over.
 
@@ -20,7 +22,7 @@ from crosslight.standards.problem import Invalid, Malformed, Unsupported
 from crosslight.standards.study import Patient, PersonName
 
 MERGES = frozenset({"A40", "A47"})  # A47 changes a patient's id: the new one takes the place of MRG-1's, which is subsumed
-EVENTS = frozenset({"A01", "A04", "A05", "A08"}) | MERGES
+EVENTS = frozenset({"A01", "A04", "A05", "A08", "A28", "A31"}) | MERGES
 STRUCTURES = {"A40": "ADT_A39", "A47": "ADT_A30"}  # ITI TF-2 3.8.4.2, HL7 v2 table 0354; all others ADT_A01
 VERIFIED = "01"
 _NOT_VERIFIED = frozenset({"02", "03", "04", "05", "06", "07", "08"})
@@ -116,7 +118,9 @@ def parse_adt(data: bytes | Message, *, namespaces: Mapping[str, str] = NATIONAL
         evn = message.first("EVN")
         event = evn.component(1) if evn else ""
     if event not in EVENTS:
-        raise Unsupported("Only the events A01, A04, A05, A08, A40 and A47 are taken here.", why="ITI TF-2 3.8", where="MSH-9.2")
+        raise Unsupported(
+            "Only the events A01, A04, A05, A08, A28, A31, A40 and A47 are taken here.", why="ITI TF-2 3.8", where="MSH-9.2"
+        )
     if not header.control_id:
         raise Invalid("The message has no control id.", where="MSH-10")
     pids, mrgs = message.all("PID"), message.all("MRG")

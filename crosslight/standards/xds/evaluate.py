@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from crosslight.standards.xds import stored_query as q
 from crosslight.standards.xds import vocabulary as v
@@ -36,6 +37,9 @@ def evaluate(query: StoredQuery, objects: RegistryObjects) -> RegistryObjects:
     Raises:
         RegistryRefusal: XDSResultNotSinglePatient, XDSTooManyResults.
     """
+    if statuses := query.values(q.ASSOCIATION_STATUS):
+        kept = tuple(a for a in objects.associations if (a.status or v.APPROVED) in statuses)
+        objects = replace(objects, associations=kept)
     found = _ANSWERS[query.query_id](query, objects)
     leaves = query.return_type == "LeafClass"
     if leaves and query.patient is None:
@@ -57,6 +61,9 @@ def document_matches(query: StoredQuery, entry: DocumentEntry) -> bool:
     get = query.groups.get
     types = query.values(f"{_DE}Type") or (v.STABLE,)
     if entry.object_type not in types or entry.status not in query.values(f"{_DE}Status"):
+        return False
+    available = query.values(f"{_DE}DocumentAvailability")
+    if available and (entry.document_availability or v.ONLINE) not in available:
         return False
     for name, field in _DOCUMENT_CODES.items():
         if (groups := get(_DE + name)) and not _codes_match(groups, getattr(entry, field)):

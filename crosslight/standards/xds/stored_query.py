@@ -16,7 +16,7 @@ from crosslight.standards.xds import vocabulary as v
 from crosslight.standards.xds.adhoc import AdhocQuery, ReturnType
 from crosslight.standards.xds.errors import RegistryRefusal, refusal
 
-ValueKind = Literal["patient", "status", "code", "time", "like", "text", "reference"]
+ValueKind = Literal["patient", "status", "code", "time", "like", "text", "reference", "availability", "level"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,7 @@ _STATUS = Parameter(kind="status", required=True, many=True)
 _PATIENT = Parameter(kind="patient", required=True)
 _TIME = Parameter(kind="time")
 _DE = "$XDSDocumentEntry"
+ASSOCIATION_STATUS, METADATA_LEVEL = "$XDSAssociationStatus", "$MetadataLevel"  # of the metadata update option
 
 _DOCUMENT_FILTERS = {
     f"{_DE}ClassCode": _CODES,
@@ -47,6 +48,7 @@ _DOCUMENT_FILTERS = {
     f"{_DE}FormatCode": _CODES,
     f"{_DE}AuthorPerson": Parameter(kind="like", many=True),
     f"{_DE}Type": _MANY,
+    f"{_DE}DocumentAvailability": Parameter(kind="availability", many=True),
     **{f"{_DE}{time}{end}": _TIME for time in ("CreationTime", "ServiceStartTime", "ServiceStopTime") for end in ("From", "To")},
 }
 _FIND = {f"{_DE}PatientId": _PATIENT, f"{_DE}Status": _STATUS, **_DOCUMENT_FILTERS}
@@ -64,8 +66,8 @@ GET_ASSOCIATIONS = "urn:uuid:a7ae438b-4bc2-4642-93e9-be891f7bb155"
 GET_DOCUMENTS_AND_ASSOCIATIONS = "urn:uuid:bab9529a-4a10-40b3-a01f-f68a615d247a"
 GET_SUBMISSION_SETS = "urn:uuid:51224314-5390-4169-9b91-b1980040715a"
 
-#: query id -> parameters.
-QUERIES: dict[str, dict[str, Parameter]] = {
+#: query id -> its own parameters.
+_OWN: dict[str, dict[str, Parameter]] = {
     FIND_DOCUMENTS: _FIND,
     FIND_BY_REFERENCE: {
         **_FIND,
@@ -102,6 +104,14 @@ QUERIES: dict[str, dict[str, Parameter]] = {
     GET_DOCUMENTS_AND_ASSOCIATIONS: _DOCUMENT_NAMES,
     GET_SUBMISSION_SETS: _UUIDS,
 }
+_WITH_ASSOCIATIONS = frozenset({GET_ALL, GET_ASSOCIATIONS, GET_DOCUMENTS_AND_ASSOCIATIONS, GET_SUBMISSION_SETS})
+_OPTION = {METADATA_LEVEL: Parameter(kind="level")}
+_OPTION_OF_ASSOCIATIONS = {**_OPTION, ASSOCIATION_STATUS: Parameter(kind="status", many=True)}
+#: query id -> parameters.
+QUERIES: dict[str, dict[str, Parameter]] = {
+    query: {**own, **(_OPTION_OF_ASSOCIATIONS if query in _WITH_ASSOCIATIONS else _OPTION)} for query, own in _OWN.items()
+}
+_BESIDE = frozenset({ASSOCIATION_STATUS, METADATA_LEVEL})  # they name no object
 #: Queries in which exactly one of the parameters must be given.
 _EXACTLY_ONE = frozenset({GET_DOCUMENTS, GET_FOLDERS, GET_DOCUMENTS_AND_ASSOCIATIONS})
 _STATUSES = {v.APPROVED, v.DEPRECATED}
@@ -154,6 +164,8 @@ def parse_stored_query(query: AdhocQuery) -> StoredQuery:
         found = tuple(_checked(name, parameter, value) for text in texts for value in coded_values(name, text))
         if parameter.kind == "status":
             found = tuple(value for value in found if value in _STATUSES)  # unknown ones are ignored
+            if not found and not parameter.required:
+                raise _bad(name, "no status of it is known here.")
         if len(found) > 1 and not parameter.many:
             raise refusal("XDSStoredQueryParamNumber", f"{name} takes one value.", name)
         if found:
@@ -166,9 +178,10 @@ def _check_presence(query_id: str, table: dict[str, Parameter], groups: dict[str
     missing = [name for name, parameter in table.items() if parameter.required and name not in groups]
     if missing:
         raise refusal("XDSStoredQueryMissingParam", f"{missing[0]} is required.", missing[0])
-    if query_id in _EXACTLY_ONE and len(groups) != 1:
-        code = "XDSStoredQueryParamNumber" if groups else "XDSStoredQueryMissingParam"
-        raise refusal(code, f"Exactly one of {', '.join(table)} must be given.")
+    names = [name for name in groups if name not in _BESIDE]
+    if query_id in _EXACTLY_ONE and len(names) != 1:
+        code = "XDSStoredQueryParamNumber" if names else "XDSStoredQueryMissingParam"
+        raise refusal(code, f"Exactly one of {', '.join(name for name in table if name not in _BESIDE)} must be given.")
 
 
 def _patient(table: dict[str, Parameter], groups: dict[str, Groups]) -> Identifier | None:
@@ -198,6 +211,10 @@ def _checked(name: str, parameter: Parameter, value: str) -> str:
             raise _bad(name, "a code must be 'code^^scheme'.")
     elif parameter.kind == "time" and not _TIME_TEXT.match(value):
         raise _bad(name, "a time must be YYYY[MM[DD[hh[mm[ss]]]]].")
+    elif parameter.kind == "availability" and value not in (v.ONLINE, v.OFFLINE):
+        raise _bad(name, f"a document is {v.ONLINE} or {v.OFFLINE}.")
+    elif parameter.kind == "level" and value != "1":
+        raise _bad(name, "metadata is of level 1 here.")
     elif parameter.kind == "like" and len(value) > 256:
         raise _bad(name, "a pattern has at most 256 characters.")
     return value
