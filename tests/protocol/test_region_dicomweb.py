@@ -319,6 +319,21 @@ async def test_every_resource(region: GatewayRegion, tail: str, accept: str, kin
             assert length is None or int(length) == len(body)
 
 
+async def test_a_picture_that_is_known_is_not_sent_again(region: GatewayRegion) -> None:
+    await two_holders(region)
+    address = f"{region.base}/dicomweb/studies/1.2.2/series/1.2.2.1/instances/1.2.2.1.1/rendered"
+    async with region.http.get(address, headers={"Accept": "image/jpeg"}) as response:
+        tag, body = response.headers["ETag"], await response.read()
+        assert body
+    asked = len(region.world.acts)
+    async with region.http.get(address, headers={"Accept": "image/jpeg", "If-None-Match": tag}) as response:
+        assert (response.status, response.headers["ETag"], await response.read()) == (304, tag, b"")
+        assert response.headers["Crosslight-Holder"] == "RTK"
+    async with region.http.get(address, headers={"Accept": "image/jpeg"}) as response:  # the connection is good for more
+        assert await response.read() == body
+    assert len(region.world.acts) == asked + 2, "asked and audited all the same"
+
+
 async def test_status_and_refusals_pass(region: GatewayRegion) -> None:
     await two_holders(region)
     base = f"{region.base}/dicomweb/studies"
