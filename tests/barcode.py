@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydicom import Dataset
 
 FIELDS = 20  # two for a check (black, white), then 6 + 10 + 2 bits, the highest first
 PARTS = (6, 10, 2)  # series, number, window
@@ -24,6 +25,21 @@ def stamp(pixels: npt.NDArray[Any], series: int, number: int, window: int = 0, *
     high, wide = pixels.shape[:2]
     for n, is_white in enumerate(fields(series, number, window)):
         pixels[: high // 16, n * wide // FIELDS : (n + 1) * wide // FIELDS] = white if is_white else black
+
+
+def stamp_slice(ds: Dataset, series: int, number: int) -> None:
+    """Write the fields into a CT slice, in Hounsfield units: black and white in every window, but the last two, by which the
+    windows of :data:`SLICE_WINDOWS` can be told apart."""
+    pixels = np.frombuffer(ds.PixelData, dtype="<i2").reshape(ds.Rows, ds.Columns).copy()
+    stamp(pixels, series, number, black=-1400, white=2000)
+    field = ds.Columns // FIELDS
+    for n, units in ((FIELDS - 2, -300), (FIELDS - 1, 150)):
+        pixels[: ds.Rows // 16, n * ds.Columns // FIELDS : n * ds.Columns // FIELDS + field] = units
+    ds.PixelData = pixels.tobytes()
+
+
+#: What the last two fields of a stamped slice read as -> the window it is shown in; stored is 40, 400.
+SLICE_WINDOWS = {0b01: "", 0b11: "Lung", 0b00: "Bone"}
 
 
 def blank(side: int) -> npt.NDArray[np.uint8]:

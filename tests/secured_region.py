@@ -11,7 +11,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import barcode
 from ports import free_base
+from pydicom.dataset import FileDataset
 
 from crosslight.client.dicomweb import DicomwebClient
 from simulations.accounts import Account
@@ -34,6 +36,7 @@ class Secured:
     patient: SyntheticPatient
     double: SyntheticPatient
     plans: tuple[StudyPlan, ...]
+    numbered: StudyPlan  # of a third person; its slices say in their pixels which they are
 
     @property
     def base(self) -> str:
@@ -76,10 +79,25 @@ def _plans(topology: Topology, who: SyntheticPatient, double: SyntheticPatient) 
     )
 
 
-async def _fill(region: DemoRegion, plans: tuple[StudyPlan, ...]) -> None:
+def _numbered(topology: Topology, who: SyntheticPatient) -> StudyPlan:
+    place = topology.members[0]
+    return StudyPlan(
+        patient=who, code=place.code, institution=place.name, modality="CT", when=datetime(2026, 1, 5, 9, 30), seed=77,
+        description="CT Numbered", body_part="CHEST", instances=60, national_authority=topology.national.authority, size=256,
+    )  # fmt: skip
+
+
+def _stamped(plan: StudyPlan) -> Iterator[FileDataset]:
+    for ds in make_study(plan):
+        barcode.stamp_slice(ds, 1, int(ds.InstanceNumber))
+        yield ds
+
+
+async def _fill(region: DemoRegion, plans: tuple[StudyPlan, ...], numbered: StudyPlan) -> None:
     await region.make(lambda _: None)
     await region.start_all(lambda _: None)
-    await asyncio.gather(*(_store(region.node_dicomweb(p.code), p) for p in plans))
+    await asyncio.gather(*(_store(region.node_dicomweb(p.code), make_study(p)) for p in plans))
+    await _store(region.node_dicomweb(numbered.code), _stamped(numbered))
     number = f"{region.topology.national.system}|{plans[0].patient.national}"
     async with asyncio.timeout(60):
         while True:
@@ -91,9 +109,9 @@ async def _fill(region: DemoRegion, plans: tuple[StudyPlan, ...]) -> None:
             await asyncio.sleep(0.3)
 
 
-async def _store(client: DicomwebClient, plan: StudyPlan) -> None:
+async def _store(client: DicomwebClient, objects: Iterator[FileDataset]) -> None:
     async with client:
-        await client.store([part10(ds) for ds in make_study(plan)])
+        await client.store([part10(ds) for ds in objects])
 
 
 async def _end(region: DemoRegion) -> None:
@@ -109,15 +127,15 @@ def secured_region(folder: Path) -> Iterator[Secured]:
     """A registry and four nodes, three studies of one person, and a fourth record that claims the number."""
     whole = read_topology()
     topology = replace(whole, members=whole.members[:MEMBERS])
-    who, other, *_ = make_patients(2, topology.codes, seed=7, national=True)
+    who, other, third = make_patients(3, topology.codes, seed=7, national=True)
     double = replace(other, family=who.family, national=who.national, birth_date=who.birth_date + timedelta(days=4000))
     region = DemoRegion(topology=topology, data=folder, port_base=free_base(MEMBERS + 1), restart_after_s=0)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    secured = Secured(region, loop, who, double, _plans(topology, who, double))
+    secured = Secured(region, loop, who, double, _plans(topology, who, double), _numbered(topology, third))
     try:
-        secured.run(_fill(region, secured.plans))
+        secured.run(_fill(region, secured.plans, secured.numbered))
         yield secured
     finally:
         secured.run(_end(region))

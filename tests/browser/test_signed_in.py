@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import barcode
 import pytest
+from browsing import Series, painted, seen, slow, watch_pictures, wrong
 from playwright.async_api import Browser, Locator, Page, expect
 from secured_region import Secured
 
@@ -117,7 +119,7 @@ async def test_a_night_on_call(chromium: Browser, secured: Secured) -> None:
         await expect(rows.nth(0).locator("h3")).to_contain_text(ct.description)
         notice = page.locator(".notice--alert")
         await expect(notice).to_contain_text("A record with this number and other details exists at")
-        await expect(notice).to_contain_text("It is not shown here.")
+        await expect(notice).to_contain_text("It is not shown here")
         assert secured.double.given not in await page.content()
         await expect(page.locator("#complete")).to_contain_text("This list may not be complete.")
         for n in range(3):
@@ -169,6 +171,51 @@ async def _lose(watched: Watched, secured: Secured, code: str, lost: str, other:
     await expect(page.locator(f"[data-site={code}]")).to_contain_text("Up to date", timeout=FOLLOWS_MS)
     await expect(row.locator("[data-part=view]")).to_be_visible()
     await watched.shot("5-back")
+
+
+async def test_on_a_slow_line_the_label_is_the_pictures_and_a_lost_trust_brings_them_back(
+    chromium: Browser, secured: Secured
+) -> None:
+    """Rendered by a node, through the gateway: what is painted is read back from its pixels at every tick."""
+    plan, base = secured.numbered, 0b01  # as stored
+    async with opened(chromium, secured) as watched:
+        page = watched.page
+        await watch_pictures(page)
+        await sign_in(page, secured, "clinician", plan.code)
+        await by_number(page, plan.patient.national)
+        row = page.locator(f"[data-study-uid='{plan.uid}']")
+        await expect(row.locator(".study__facts")).to_contain_text("1 series, 60 images", timeout=FOLLOWS_MS)
+        await row.locator("[data-part=view]").click()
+        await painted(page, [1, 1, base])
+        await slow(page, 1e6)
+        for _ in range(40):
+            await page.keyboard.press("ArrowDown", delay=20)
+        await painted(page, [1, 41, base])
+        await page.select_option("#window", label="Lung")
+        await page.focus("#stage")
+        await page.keyboard.press("PageUp")
+        await painted(page, [1, 31, 0b11])
+        await page.select_option("#window", label="Bone")
+        await painted(page, [1, 31, 0b00])
+        secured.kill(plan.code)
+        await page.focus("#stage")
+        await page.keyboard.press("Home")
+        message = page.locator("#message")
+        await expect(message).to_contain_text("Trying again by itself.", timeout=FOLLOWS_MS)
+        await expect(message).to_contain_text("Not reachable since", timeout=FOLLOWS_MS)
+        await watched.shot("3-viewer-away")
+        rows = await seen(page)
+        assert len({row["code"][1] for row in rows if row["code"]}) > 4, "while scrolling something moved"
+        await page.reload()  # opened while it is away
+        await expect(message).to_contain_text("Not reachable since", timeout=FOLLOWS_MS)
+        secured.run(secured.region.start(plan.code))
+        await painted(page, [1, 1, base])
+        series = await page.locator(".series--current").get_attribute("data-series") or ""
+        name = await page.locator(".series--current .series__name").inner_text()
+        number = plan.patient.national
+        written = f"{number[:3]} {number[3:6]} {number[6:]}"
+        rows += await seen(page)
+        assert wrong(rows, {1: Series(series, name)}, barcode.SLICE_WINDOWS, written) == []
 
 
 async def test_by_name_and_date_of_birth(chromium: Browser, secured: Secured) -> None:

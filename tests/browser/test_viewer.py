@@ -5,26 +5,24 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import barcode
+import browsing
 import portal_samples as samples
 import pytest
 from aiohttp import web
-from browsing import Serve, Watch, find
+from browsing import Series, Serve, Watch, find, painted, seen, slow, watch_pictures
 from playwright.async_api import Browser, Locator, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 TRUST = "Ashford and St Peter’s Hospitals NHS Foundation Trust"
 STUDY = "1.2.826.0.1.1"
-WINDOW_NAMES = ("", "Soft tissue", "Lung", "Bone")
-SERIES_NAMES = {1: "Axial soft tissue", 2: "Axial lung", 3: "Coronal"}
+WINDOWS = dict(enumerate(("", "Soft tissue", "Lung", "Bone")))
+SERIES = {n: Series(f"{STUDY}.{n}", name) for n, name in ((1, "Axial soft tissue"), (2, "Axial lung"), (3, "Coronal"))}
 
 
 async def preview(page: Page, base: str, study: str = STUDY) -> None:
     """Open the preview of a study, watched from its first moment."""
-    await page.add_init_script(
-        f"if (location.pathname.includes('/studies/')) addEventListener('DOMContentLoaded', () => {barcode.WATCH});"
-    )
+    await watch_pictures(page)
     await find(page, base)
     await page.click(f"[data-study-uid='{study}'] [data-part=view]")
 
@@ -35,45 +33,9 @@ async def in_module(page: Page, name: str, function: str, given: Any) -> Any:
     return await page.evaluate(f"(given) => import({folder} + {name!r}).then((m) => ({function})(given))", given)
 
 
-async def slow(page: Page, bits_per_s: float, latency_ms: float = 40) -> None:
-    """A line of so many bits a second for all that the page asks."""
-    session = await page.context.new_cdp_session(page)
-    await session.send("Network.enable")
-    rate = {"latency": latency_ms, "downloadThroughput": bits_per_s / 8, "uploadThroughput": bits_per_s / 8}
-    await session.send("Network.emulateNetworkConditions", {"offline": False, **rate})
-
-
-async def seen(page: Page) -> list[dict[str, Any]]:
-    """Everything that was painted and written so far."""
-    rows: list[dict[str, Any]] = await page.evaluate("window.seen")
-    return rows
-
-
 def wrong(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Moments at which something written was not true of the picture beside it."""
-    return [row for row in rows if row["code"] is not None and not _true(row)]
-
-
-def _true(row: dict[str, Any]) -> bool:
-    if not row["code"]:
-        return False  # a picture without its fields
-    series, number, window = row["code"]
-    position = re.fullmatch(r"Image (\d+) / (\d+)", row["position"])
-    spoken = f"Image {number} of {position[2] if position else 0}, {SERIES_NAMES[series]}"
-    return bool(
-        position
-        and int(position[1]) == number
-        and row["series"] == SERIES_NAMES[series]
-        and row["current"] == f"{STUDY}.{series}"
-        and row["window"] == WINDOW_NAMES[window]
-        and row["aria"] == (f"{spoken}, {WINDOW_NAMES[window]}" if window else spoken)
-        and row["whose"].endswith("999 000 0018")
-    )
-
-
-async def painted(page: Page, code: list[int]) -> None:
-    """Wait until this is what is painted."""
-    await page.wait_for_function("(code) => JSON.stringify(window.seen?.at(-1)?.code) === JSON.stringify(code)", arg=code)
+    return browsing.wrong(rows, SERIES, WINDOWS, "999 000 0018")
 
 
 async def test_at_every_tick_the_label_is_the_pictures(chromium: Browser, serve: Serve) -> None:
@@ -504,9 +466,7 @@ async def test_a_holder_that_comes_back_brings_its_pictures(chromium: Browser, s
     await find(page, base)
     address = page.url
     ask.cover = samples.coverage(RTK=samples.away)
-    await page.add_init_script(
-        f"if (location.pathname.includes('/studies/')) addEventListener('DOMContentLoaded', () => {barcode.WATCH});"
-    )
+    await watch_pictures(page)
     await page.goto(f"{address}/studies/{STUDY}")
     message = page.locator("#message")
     await expect(message).to_have_text(f"{TRUST}: Not reachable since 01:12. Trying again by itself.")
