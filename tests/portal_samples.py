@@ -266,8 +266,9 @@ def picture(uid: str, side: int = 512, window: str = "") -> bytes:
 
 def refusal(status: int, what: str, where: str = "", holder: str = "") -> web.Response:
     """An answer as the region's DICOMweb root gives it where it has no picture."""
-    error = {"kind": "", "what": what, "why": "", "todo": "", "where": where, "correlation": ""}
-    return web.json_response({"error": error}, status=status, headers={"Crosslight-Holder": holder} if holder else {})
+    body = {"type": "about:blank", "title": what, "status": status, "where": where}
+    headers = {"Crosslight-Holder": holder} if holder else {}
+    return web.json_response(body, status=status, headers=headers, content_type="application/problem+json")
 
 
 @dataclass

@@ -291,7 +291,8 @@ async def test_native_size_and_going_back_fetch_nothing_twice(chromium: Browser,
     await page.keyboard.press("End")
     await painted(page, [1, 40, 0])
     here = (
-        "() => performance.getEntriesByType('resource').filter((e) => e.name.endsWith('/rendered') && e.responseStatus === 200)"
+        "() => performance.getEntriesByType('resource')"
+        ".filter((e) => e.name.endsWith('/rendered') && [200, 304].includes(e.responseStatus))"
     )
     await page.wait_for_function(f"() => new Set(({here})().map((e) => e.name)).size >= 25")
     await page.keyboard.press("Home")

@@ -1,6 +1,6 @@
 // Puts what is shown on the page: the pixels and every word on and beside them, in one step.
 
-import { nameOf } from "./viewer-loading.js";
+import { isAway, nameOf, siteOf } from "./viewer-loading.js";
 
 const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 
@@ -68,9 +68,7 @@ export class Drawing {
 
   #words(why) {
     if (!why.passing) return why.words;
-    const away = why.holders.map((code) => [code, this.page.ownerDocument.querySelector(`[data-site="${CSS.escape(code)}"]`)])
-      .filter(([, site]) => site?.classList.contains("site--away"))
-      .map(([code, site]) => `${nameOf(code)}: ${site.querySelector('[data-part="state"]').textContent.trim()}.`);
+    const away = why.holders.filter(isAway).map((code) => `${nameOf(code)}: ${siteOf(code).querySelector('[data-part="state"]').textContent.trim()}.`);
     return `${away.join(" ") || why.words} Trying again by itself.`;
   }
 

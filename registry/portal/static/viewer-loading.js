@@ -24,16 +24,16 @@ export async function get(url, accept, signal) {
 }
 
 async function failureOf(answer) {
-  const holder = answer.headers.get("Crosslight-Holder") || "";
-  let said = {};
+  let said = {}; // problem details (RFC 9457)
   try {
-    said = (await answer.json()).error || {};
+    said = await answer.json();
   } catch {
     // no reason given
   }
-  const holders = (holder || (answer.status === 504 ? said.where : "") || "").split(",").filter(Boolean);
+  const named = answer.headers.get("Crosslight-Holder") || String(said.where ?? "");
+  const holders = named.split(",").filter((code) => siteOf(code));
   const who = holders.length ? holders.map(nameOf).join(" and ") : "This service";
-  const what = typeof said.what === "string" ? said.what : "";
+  const what = typeof said.title === "string" ? said.title : "";
   switch (answer.status) {
     case 401: return new Failure("Your session has ended.", { ended: true, holders });
     case 403: return new Failure(`${who} refuses to show this. ${what}`.trim(), { holders });
@@ -46,11 +46,14 @@ async function failureOf(answer) {
   }
 }
 
-/** A trust's name by its code, as the page's strip of trusts has it. */
-export function nameOf(code) {
-  const name = document.querySelector(`[data-site="${CSS.escape(code)}"] .site__name`);
-  return name?.firstChild?.textContent.trim() || code;
-}
+/** A trust's place in the page's strip, by its code; null for what is none. */
+export const siteOf = (code) => (code ? document.querySelector(`[data-site="${CSS.escape(code)}"]`) : null);
+
+/** A trust's name, as the strip has it. */
+export const nameOf = (code) => siteOf(code)?.querySelector(".site__name")?.firstChild?.textContent.trim() || code;
+
+/** Whether a trust is known to be away. */
+export const isAway = (code) => Boolean(siteOf(code)?.classList.contains("site--away"));
 
 /** Pictures by their address. `came(url)` and `failed(url, Failure)` are called as each ends; an aborted one ends silently. */
 export class Loader {

@@ -8,7 +8,7 @@
 import { ended } from "./session.js";
 import { Drawing } from "./viewer-drawing.js";
 import { bind, focus } from "./viewer-input.js";
-import { Failure, Loader, get } from "./viewer-loading.js";
+import { Failure, Loader, get, isAway } from "./viewer-loading.js";
 import { FIELDS, NOTHING, clamp, framesOf, nearest, planOf, viewportOf } from "./viewer-state.js";
 
 const PAGE = 1000; // instances asked for at once
@@ -305,7 +305,7 @@ class Viewer {
   /** Ask again for what may have come back; while its holder is known to be away, its return is waited for. */
   #retry() {
     const passing = [...this.#failed].filter(([, why]) => why.passing);
-    const away = passing.some(([, why]) => why.holders.some((code) => document.querySelector(`[data-site="${CSS.escape(code)}"].site--away`)));
+    const away = passing.some(([, why]) => why.holders.some(isAway));
     if (!passing.length || away || document.hidden) return;
     passing.forEach(([url]) => this.#failed.delete(url));
     if (this.#frames.length) this.#update();
@@ -322,7 +322,7 @@ class Viewer {
   /** Those that were left out while the holder was away. */
   #thumbnails() {
     const codes = this.page.dataset.holders.split(" ");
-    if (codes.every((code) => document.querySelector(`[data-site="${CSS.escape(code)}"].site--away`))) return;
+    if (codes.every(isAway)) return;
     for (const box of this.page.querySelectorAll(".series__thumb[data-src]:empty")) {
       const image = Object.assign(new Image(64, 64), { alt: "", loading: "lazy", decoding: "async", src: box.dataset.src });
       image.addEventListener("error", () => { image.remove(); delete box.dataset.src; });
