@@ -90,10 +90,16 @@ def reason(answer: Answer) -> str:
         return "No patient is known here under what was asked for."
     if answer.naming.standing == "named":
         return "A name with a date of birth may be written in another way where the imaging is."
-    if answer.unread:
-        documents = "1 imaging document" if answer.unread == 1 else f"{answer.unread} imaging documents"
-        return f"The index holds {documents} of this patient whose study it does not know."
-    return ""
+    return unlisted(answer)
+
+
+def unlisted(answer: Answer) -> str:
+    """What the index holds and cannot list, empty list or not; '' where that is nothing."""
+    if not answer.unread:
+        return ""
+    documents = "1 imaging document" if answer.unread == 1 else f"{answer.unread} imaging documents"
+    whose = "" if answer.naming.standing == "nobody" else " of this patient"
+    return f"The index holds {documents}{whose} whose study it does not know."
 
 
 def beyond(sources: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from crosslight.standards.dicom.matching import Match, matches_row
 from crosslight.standards.dicom.qido import Level, QidoQuery
 from crosslight.standards.ids import checked_uid, is_uid
 from crosslight.standards.problem import Invalid, NotFound, PeerError, TooLarge, Unavailable, Unsupported
-from registry.ask.absence import beyond, proves_absence, reason
+from registry.ask.absence import beyond, proves_absence, reason, unlisted
 from registry.ask.ask import Ask
 from registry.ask.coverage import Coverage
 from registry.ask.question import Answer, ByObject, ByPatient, ByPopulation, Question
@@ -77,7 +77,7 @@ class DicomwebFace:
             page = rows[query.offset : wanted]
             cuts = [cut(row, query.returned()) for row in page]
             left = max(0, len(rows) - query.offset - len(page))
-            nothing = [] if rows else unfound(question, answers[0])
+            nothing = unsaid(question, answers[0], empty=not rows)
             return self._rows(request, cuts, answers[-1].coverage, query, left, answers[-1].cursor, nothing)
 
     def _studies(self, answers: Sequence[Answer], query: QidoQuery, question: Bounded, base: str) -> list[Attributes]:
@@ -117,7 +117,7 @@ class DicomwebFace:
             left = max(0, len(rows) - query.offset - len(page))
             always = () if study else ("00080056",)
             cuts = [cut(row, query.returned(), always) for row in page]
-            return self._rows(request, cuts, answer.coverage, query, left, "", [] if rows else unfound(question, answer))
+            return self._rows(request, cuts, answer.coverage, query, left, "", unsaid(question, answer, empty=not rows))
 
     async def _series_of_holder(self, request: web.Request, query: QidoQuery) -> web.Response:
         """Series by what the index does not have: asked of the holder of one study."""
@@ -329,10 +329,12 @@ def degraded(coverage: Coverage) -> list[str]:
     return told
 
 
-def unfound(question: Bounded, answer: Answer) -> list[str]:
-    """What an empty list of a patient's studies does not say: nothing is left to be taken for a proof that is none."""
+def unsaid(question: Bounded, answer: Answer, *, empty: bool) -> list[str]:
+    """What a list of a patient's studies does not say: nothing is left to be taken for a proof that is none."""
     if not isinstance(question, ByPatient):
         return []
+    if not empty:
+        return [f"{told} This list may not be complete."] if (told := unlisted(answer)) else []
     why = reason(answer)
     if why:
         return [f"Nothing is listed; this does not prove that there is none. {why}"]

@@ -7,7 +7,7 @@ from datetime import datetime
 from crosslight.standards.fhir.outcome import Issue
 from crosslight.standards.fhir.terms import COMPLETENESS
 from crosslight.standards.fhir.wire import instant
-from registry.ask.absence import beyond, proves_absence, reason
+from registry.ask.absence import beyond, proves_absence, reason, unlisted
 from registry.ask.coverage import MemberCoverage
 from registry.ask.question import Answer
 
@@ -94,6 +94,8 @@ def completeness(answer: Answer, *, proven: bool | None = None) -> list[Issue]:
     issues = [issue for member in coverage.members for issue in _member_issues(member, member.member in at_issue)]
     known = {member.member for member in coverage.members}
     issues += [_disputed(d.member_code, d.member_name) for d in disputed if d.member not in known]
+    if proven is None and (text := unlisted(answer)):
+        issues.append(Issue(severity="warning", code="incomplete", text=f"{text} This list may not be complete."))
     if not issues:
         text = f"All {len(coverage.members)} members are live and their lists up to date."
         issues.append(Issue(severity="information", code="informational", text=text))

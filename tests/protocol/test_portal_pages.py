@@ -146,6 +146,19 @@ async def test_absence_is_not_overstated(clients: list[TestClient]) -> None:  # 
     assert "University Hospitals Sussex NHS Foundation Trust has not answered since 01:12." in text
 
 
+async def test_documents_that_cannot_be_listed_are_told(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    whose = samples.person(samples.record(1, "RTK"))
+    for held in ((), samples.one_patient().holdings):
+        client = await browse(clients, samples.FakeAsk(persons=(whose,), holdings=held, unread=2))
+        _, text = await find(client)
+        assert "There are 2 imaging documents of this patient whose studies are not known here." in text
+        assert "This list may not be complete." in text
+        assert "No imaging" not in text
+        assert "Complete at" not in text
+        assert 'data-coverage="lead"' not in text, "no poll may claim more"
+        assert 'data-coverage="verdict"' not in text
+
+
 async def test_nobody(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
     client = await browse(clients, samples.FakeAsk(disputed=(samples.notice("RA2"),), cover=samples.coverage(RYR=samples.away)))
     address, text = await find(client)

@@ -17,6 +17,8 @@ import pytest
 from aiohttp import web
 from ask_double import served
 from foreign_region import NUMBER, REPOSITORY, ForeignRegion, Submitted, foreign_region, manifest
+from four_faces import LISTED, UNPROVEN, four_faces
+from registry_room import Room
 from registry_samples import NHS, REGION
 from scenario_processes import until
 from xds_registry import CLOCK, IDS
@@ -35,7 +37,7 @@ from node.serve.iti43 import answer
 from registry.ask.question import ByPatient, PatientSelector
 from registry.intake.config import EnrichConfig
 from registry.intake.enrich import Enricher
-from registry.members.model import Endpoints
+from registry.members.model import Endpoints, Presence
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 KEY_IMAGES = Coded("113000", "DCM", "Of Interest")
@@ -163,6 +165,21 @@ async def source(database: Db) -> AsyncIterator[Source]:
         yield made
 
 
+async def _nobody_says_none(source: Source) -> None:
+    """No face calls the list of a patient empty of whom a document is unread, though every member is counted."""
+    xds = source.region.xds
+    for one in xds.directory.all():
+        well = Presence(member=one.id, reachable=True, last_heard=CLOCK.now(), census_equal=True, census_at=CLOCK.now())
+        xds.directory.presences[one.id] = well
+    async with four_faces(Room(xds.db, xds.directory, CLOCK, xds.index, xds.identity, xds.audit, xds.acceptor, xds.ask)) as faces:
+        assert await faces.fhir(NUMBER) == UNPROVEN
+        assert "1 imaging document of this patient" in faces.said
+        assert await faces.qido(NUMBER) == UNPROVEN
+        assert await faces.page(NUMBER) == UNPROVEN
+        assert "There is 1 imaging document of this patient whose study is not known here." in faces.said
+        assert await faces.iti18(NUMBER, NHS) == LISTED, "there the document itself is listed"
+
+
 async def test_every_manifest_of_a_study_is_read_and_counted_once(source: Source) -> None:
     first = source.repository.holds(kos("1.2.3", [("1.2.3.1", 3), ("1.2.3.2", 1)]), "whole", study_uid="1.2.3")
     second = source.repository.holds(kos("1.2.3", [("1.2.3.1", 1), ("1.2.3.9", 2)]), "part", study_uid="1.2.3")
@@ -190,6 +207,7 @@ async def test_a_manifest_that_named_no_study_becomes_one_and_keeps_its_entry(so
     one = source.repository.holds(kos("1.2.5", [("1.2.5.1", 4)]), "which?", references=())
     await source.region.register(one)
     assert (await source.unread(), await source.region.studies()) == (1, [])
+    await _nobody_says_none(source)
     await source.read_all()
     (shown,) = await source.region.studies()
     assert shown["identifier"][0]["value"] == "urn:oid:1.2.5"
