@@ -59,11 +59,11 @@ def _article(label: str) -> str:
 
 
 def _by_number(form: dict[str, str], region: Region) -> Search:
-    """A number of the region's national authority where it is one; else of anybody's, as typed and in capitals."""
+    """A number of the region's national authority where it is one; and anybody's own, as typed and in capitals."""
     text, authority = form["number"], region.national_authority
     valid = national_number(authority, text, allow_test=region.allow_test_numbers) if authority in NATIONAL_CHECKS else None
     if valid:
-        return Search(form, PatientSelector(identifiers=(Identifier(valid, authority),)))
+        return Search(form, PatientSelector(identifiers=(Identifier(valid, authority), Identifier(valid))))
     return Search(form, PatientSelector(identifiers=tuple(Identifier(one) for one in dict.fromkeys((text, text.upper())))))
 
 

@@ -16,6 +16,7 @@ from crosslight.standards.study import StudyTime
 
 KNOWN, EMPTY, NOBODY = nhs(1), nhs(2), nhs(3)
 WRONG = KNOWN[:9] + str((int(KNOWN[9]) + 1) % 10)
+LIKE_NATIONAL = nhs(7)  # a local number that passes the NHS number's check
 LONG_LOCAL = "1234567890"  # ten digits, and no NHS number
 SPACED = f"{KNOWN[:3]}\N{NO-BREAK SPACE}{KNOWN[3:6]}\N{EN DASH}{KNOWN[6:]}"
 AT_RA2 = member("RA2", 1).authority
@@ -31,6 +32,7 @@ async def faces(database: Db) -> AsyncIterator[Faces]:
         ("RPC", patient(room.member("RPC"), "P7", number=KNOWN, family="O'Brien-Łęska", given="Seán")),
         ("RTK", patient(room.member("RTK"), "K77", family="Yamada", born="19700101")),
         ("RXC", patient(room.member("RXC"), LONG_LOCAL, family="Ng", born="19700102")),
+        ("RXC", patient(room.member("RXC"), LIKE_NATIONAL, family="Ito", born="19700104")),
     )
     for n, (code, who) in enumerate(people, 1):
         assert await room.publish(code, study(who, n, modality="CT"), n) == "accepted"
@@ -66,6 +68,8 @@ NUMBERS = {
     "a local number": ("K77", "", LISTED),
     "a local number in small letters": ("k77", "", {"page": LISTED, "fhir": UNPROVEN, "qido": UNPROVEN}),
     "a local number of ten digits": (LONG_LOCAL, "", LISTED),
+    "a local number that could be an NHS number": (LIKE_NATIONAL, "", LISTED),
+    "as an NHS number it is nobody's": (LIKE_NATIONAL, NHS, NONE),
     "a local number with its issuer": ("A1", AT_RA2, LISTED),
     "a local number that nobody has": ("A99", "", UNPROVEN),
     "a local number that nobody has, at a member": ("A99", AT_RA2, UNPROVEN),
@@ -91,6 +95,21 @@ async def test_a_number_on_every_face(faces: Faces, name: str) -> None:
         assert number not in faces.said or wanted == LISTED, "no number in what is said of it"
     lenient = await faces.fhir(number, issuer, lenient=True)
     assert lenient == (expected if isinstance(expected, str) else expected["fhir"])
+
+
+@pytest.mark.parametrize(
+    ("identifier", "expected"),
+    [
+        (f"{NHS_SYSTEM}|{KNOWN}", LISTED), (f"{NHS_SYSTEM}|{SPACED}", LISTED), (f"{NHS_SYSTEM}|{NOBODY}", NONE),
+        ("A99", UNPROVEN),
+        (f"{NHS_SYSTEM}|{WRONG}", MISREAD), (WRONG, MISREAD), ("urn:oid:1.2.3.4|A1", MISREAD),
+        ("http://wrong.example|A1", MISREAD),
+        (f"urn:oid:{AT_RA2}|A1", LISTED), (f"urn:oid:{AT_RA2}|A99", UNPROVEN),
+    ],
+)  # fmt: skip
+async def test_people_are_found_or_not_by_the_same_rule(faces: Faces, identifier: str, expected: str) -> None:
+    for lenient in (False, True):
+        assert await faces.fhir_search({"identifier": identifier}, kind="Patient", lenient=lenient) == expected, faces.said
 
 
 @pytest.mark.parametrize(
@@ -176,7 +195,7 @@ async def test_every_id_that_an_answer_shows_finds_the_same_patient_on_every_fac
     async with faces.http.get(f"{faces.base}/fhir/ImagingStudy", params={"_include": "ImagingStudy:patient"}) as response:
         entries = (await response.json(content_type=None))["entry"]
     shown = [e["resource"] for e in entries if e["search"]["mode"] == "include"]
-    assert len(shown) == 5
+    assert len(shown) == 6
     for person in shown:
         wanted = await _studies(faces, {"patient": person["id"]})
         assert wanted
