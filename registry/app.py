@@ -32,7 +32,7 @@ from crosslight.runtime.workers import Workers
 from crosslight.standards.membership import RegistryAddresses
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.xds import adhoc
-from crosslight.standards.xds.values import ValueSets
+from crosslight.standards.xds.values import ValueSets, type_code
 from registry.access.access import Access
 from registry.access.authenticate import ListenerKind
 from registry.access.keys import TokenKeys
@@ -229,7 +229,8 @@ class RegistryApp:
         )  # fmt: skip
         xds = self.config.xds
         door = Door(self.members, self.members.foreign_member, self.audit, self.ask)
-        values = ValueSets(check=xds.check_codes and not open_mode)
+        own_types = frozenset(type_code(row.type_code).key for row in self.region.procedure_codes if row.type_code)
+        values = ValueSets(check=xds.check_codes and not open_mode, type_codes=own_types)
         self.soap = SoapEndpoint({
             adhoc.ACTION_REQUEST: iti18.RegistryStoredQuery(self.ask, self.region, warn=xds.warn, quiet=frozenset(xds.quiet_for)),
             iti42.ACTION_REQUEST: iti42.RegisterDocumentSet(self.acceptor, door, self.ids, self.region, values),

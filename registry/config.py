@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crosslight.runtime.config import load, section, setting
+from crosslight.runtime.document_codes import ProcedureCodesSection, procedure_codes
 from crosslight.standards.ids import NHS_NUMBER_OID, NHS_NUMBER_SYSTEM, Oid, is_uid
 from crosslight.standards.problem import ConfigError
-from crosslight.standards.region import Region
+from crosslight.standards.region import ODS_OID, Region
 from registry.access.config import AccessConfig
 from registry.dicomweb.config import DicomwebConfig
 from registry.fhir.config import FhirConfig
@@ -36,8 +37,14 @@ class RegionSection:
     allow_test_numbers: bool = setting(False, "Accept NHS numbers of the test range 9xx. Never with real patients.")
     zone: str = setting("Europe/London", "IANA time zone: local days in searches, and studies without a zone.")
     organisation_system: str = setting("https://fhir.nhs.uk/Id/ods-organization-code", "FHIR system of organisation codes.")
+    organisation_authority: str = setting(
+        ODS_OID, "OID of the authority of organisation codes, as authorInstitution names it (XON.6); empty where they have none."
+    )
     repository_unique_id: str = setting(
         "", "OID of the registry's own document repository, under which it holds nothing yet; empty: home_community_id + .3."
+    )
+    procedure_codes: tuple[ProcedureCodesSection, ...] = setting(
+        [], "Each: what a DocumentEntry says by its study's procedure. Nodes are told; without any, 18748-4 and N."
     )
 
     @property
@@ -51,9 +58,9 @@ class RegionSection:
         Raises:
             ConfigError: for what should be an OID and is none.
         """
-        for key in ("home_community_id", "authority", "national_authority"):
+        for key in ("home_community_id", "authority", "national_authority", "organisation_authority"):
             text = getattr(self, key)
-            if not is_uid(text) and (text or key != "national_authority"):
+            if not is_uid(text) and (text or key not in ("national_authority", "organisation_authority")):
                 raise ConfigError(f"region.{key} is no OID.", where=f"region.{key}")
         return Region(
             name=self.name,
@@ -65,6 +72,8 @@ class RegionSection:
             allow_test_numbers=self.allow_test_numbers,
             zone=self.zone,
             organisation_system=self.organisation_system,
+            organisation_authority=Oid(self.organisation_authority),
+            procedure_codes=procedure_codes(self.procedure_codes, "region.procedure_codes"),
             other_nationals=tuple(Oid(o) for o in self.other_nationals),
         )
 

@@ -43,6 +43,7 @@ def registry_values(topology: Topology, port_base: int, accounts: list[Account],
             "allow_test_numbers": True,
             "zone": region.zone,
             "organisation_system": region.organisation_system,
+            "organisation_authority": region.organisation_authority,
         },
         "listen": {
             "host": HOST,

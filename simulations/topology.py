@@ -42,6 +42,7 @@ class Topology:
     slug: str = setting(help="Short name for folders and identifiers.")
     zone: str = setting("Europe/London", "IANA time zone of the region.")
     organisation_system: str = setting("urn:crosslight:organisation-code", "FHIR system of organisation codes.")
+    organisation_authority: str = setting("", "OID of the authority of organisation codes, where they have one.")
     member_word: str = setting("trust", "What the page calls a member.")
     national: NationalAuthority = section(NationalAuthority, "The national number, if there is one.")
     members: tuple[MemberPlan, ...] = setting([], "The members.")
@@ -69,6 +70,7 @@ class Topology:
             allow_test_numbers=allow_test_numbers,
             zone=self.zone,
             organisation_system=self.organisation_system,
+            organisation_authority=Oid(self.organisation_authority),
         )
 
     def as_values(self) -> dict[str, Any]:

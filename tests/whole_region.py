@@ -173,11 +173,11 @@ class Whole:
             return text
 
 
-def _registry_values(ports: list[int], database: str) -> dict[str, Any]:
+def _registry_values(ports: list[int], database: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "region": {
             "name": "Test region", "home_community_id": f"{ROOT}.1", "authority": f"{ROOT}.2",
-            "national_authority": NHS_NUMBER_OID, "allow_test_numbers": True,
+            "national_authority": NHS_NUMBER_OID, "allow_test_numbers": True, **facts,
         },
         "listen": {
             "host": HOST, "public_host": HOST, "people_port": ports[0], "grpc_port": ports[1], "mllp_port": ports[2],
@@ -201,6 +201,7 @@ async def whole_region(
     clocks: Mapping[str, Clock] | None = None,
     pace: Mapping[str, Any] = PACE,
     serve: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Whole]:
     """A registry and a node for each code of ``roads`` (code -> grpc | soap).
 
@@ -209,8 +210,9 @@ async def whole_region(
         zones: A node's own site zone.
         clock: Everybody's. clocks: A node's own.
         serve: The nodes' [serve].
+        facts: More of the registry's [region].
     """
-    init_registry(folder / "registry", FILES, IDS, _registry_values(free_ports(4), database))
+    init_registry(folder / "registry", FILES, IDS, _registry_values(free_ports(4), database, facts or {}))
     async with AsyncExitStack() as stack:
         registry = RegistryApp(folder / "registry", read_registry_config(folder / "registry"), clock)
         stack.push_async_callback(registry.stop)

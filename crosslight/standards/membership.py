@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from crosslight.standards.ids import Oid
 from crosslight.standards.problem import Malformed
-from crosslight.standards.region import Region
+from crosslight.standards.region import ProcedureCodes, Region
 
 INVITATION_PREFIX = "crosslight-invitation:"
 MAX_INVITATION_CHARS = 2000
@@ -139,7 +139,9 @@ def region_from_plain(data: Any) -> Region:
     """
     values = _strings(Region, data, "The region")
     try:
-        return Region(**{**values, "other_nationals": tuple(values.get("other_nationals", ()))})
+        codes = tuple(ProcedureCodes(**row) for row in values.get("procedure_codes", ()))
+        others = tuple(values.get("other_nationals", ()))
+        return Region(**{**values, "other_nationals": others, "procedure_codes": codes})
     except TypeError:
         raise Malformed("The region is not complete.") from None
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crosslight.runtime.config import section, setting
+from crosslight.runtime.document_codes import ProcedureCodesSection
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import ConfigError
+from crosslight.standards.region import ODS_OID
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,9 @@ class ForeignRegistryConfig:
     member_authority: str = setting("", "OID of this trust's own patient numbers.")
     organisation_code: str = setting("", "This trust's organisation code.")
     organisation_name: str = setting("", "This trust's name.")
+    organisation_authority: str = setting(
+        "", "OID of the authority of that code, for authorInstitution (XON.6); empty: a name alone.", example=ODS_OID
+    )
     home_community_id: str = setting("", "OID of the affinity domain's community.")
     ca: str = setting(
         "", "File of the certificates to trust. Whoever shows this node's systems listener a certificate under them is a system "
@@ -35,6 +40,10 @@ class ForeignRegistryConfig:
     key: str = setting("", "File of its key.")
     server_certificate: str = setting("", "File of the certificate chain of this node's listeners. Empty: the same one.")
     server_key: str = setting("", "File of its key.")
+    procedure_codes: tuple[ProcedureCodesSection, ...] = setting(
+        [],
+        "Each: what a DocumentEntry says by its study's procedure; without any, 18748-4 and N..",
+    )
 
     def check(self, *, secured: bool = False) -> None:
         """Whether everything is there that a foreign registry needs.
@@ -51,6 +60,8 @@ class ForeignRegistryConfig:
         for name in ("registry_url", "mllp", "organisation_code", *(("certificate",) if secured else ())):
             if not getattr(self, name):
                 raise ConfigError(f"publish.xds.{name} is missing.", where=f"publish.xds.{name}")
+        if self.organisation_authority and not is_uid(self.organisation_authority):
+            raise ConfigError("publish.xds.organisation_authority must be an OID.", where="publish.xds.organisation_authority")
         if self.home_community_id and not is_uid(self.home_community_id):
             raise ConfigError("publish.xds.home_community_id must be an OID.", where="publish.xds.home_community_id")
         if bool(self.certificate) != bool(self.key) or (self.certificate and not self.ca):

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from crosslight.runtime.clock import Clock
+from crosslight.runtime.document_codes import procedure_codes
 from crosslight.runtime.tls import Credentials, client_context
 from crosslight.standards.ids import Oid
 from crosslight.standards.membership import MemberFacts, RegistryAddresses
@@ -53,6 +54,8 @@ class Alone:
             name="", home_community_id=Oid(config.home_community_id), authority=Oid(config.patient_authority),
             national_authority=nationals[0] if nationals else Oid(""), other_nationals=nationals[1:],
             allow_test_numbers=archive.allow_test_numbers, zone=archive.site_zone or "Europe/London",
+            organisation_authority=Oid(config.organisation_authority),
+            procedure_codes=procedure_codes(config.procedure_codes, "publish.xds.procedure_codes"),
         )  # fmt: skip
 
     @property
@@ -67,6 +70,7 @@ class Alone:
         return Source(
             code=m.code, name=m.name, repository_unique_id=m.repository_unique_id,
             retrieve_location_uid=m.retrieve_location_uid, authority=m.authority,
+            organisation_authority=self.region.organisation_authority, procedure_codes=self.region.procedure_codes,
         )  # fmt: skip
 
     # --- certificates ----------------------------------------------------------------------------------------------

@@ -95,6 +95,8 @@ class RegionState:
             repository_unique_id=Oid(m.repository_unique_id),
             retrieve_location_uid=Oid(m.retrieve_location_uid),
             authority=Oid(m.authority),
+            organisation_authority=self.region.organisation_authority,
+            procedure_codes=self.region.procedure_codes,
         )
 
     @property

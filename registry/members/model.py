@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 from crosslight.standards.concern import Concern
 from crosslight.standards.ids import MemberId, Oid, Version
+from crosslight.standards.region import ProcedureCodes
 from crosslight.standards.xds.publication import Source
 
 MemberStatus = Literal["invited", "active", "suspended", "foreign"]
@@ -46,6 +47,8 @@ class Member:
     endpoints: Endpoints = Endpoints()
     authorities: tuple[Oid, ...] = ()  # its own as well, as agreed (ADR 0023); the first is that of its bare numbers
     asked: tuple[Oid, ...] = ()  # those that it says are its own and nobody has agreed to yet
+    organisation_authority: Oid = Oid("")  # of its code; '' for one that is not of the region's
+    procedure_codes: tuple[ProcedureCodes, ...] = ()
 
     def owns(self, authority: str) -> bool:
         """Whether patient numbers of ``authority`` are this member's own."""
@@ -59,12 +62,20 @@ class Member:
     @property
     def source(self) -> Source:
         """As its DocumentEntries name it."""
-        return _source(self.code, self.name, self.repository_unique_id, self.retrieve_location_uid, self.authority)
+        return _source(
+            self.code, self.name, self.repository_unique_id, self.retrieve_location_uid, self.authority,
+            self.organisation_authority, self.procedure_codes,
+        )  # fmt: skip
 
 
 @lru_cache(maxsize=1024)
-def _source(code: str, name: str, repository: Oid, location: Oid, authority: Oid) -> Source:
-    return Source(code=code, name=name, repository_unique_id=repository, retrieve_location_uid=location, authority=authority)
+def _source(
+    code: str, name: str, repository: Oid, location: Oid, authority: Oid, organisations: Oid, codes: tuple[ProcedureCodes, ...]
+) -> Source:
+    return Source(
+        code=code, name=name, repository_unique_id=repository, retrieve_location_uid=location, authority=authority,
+        organisation_authority=organisations, procedure_codes=codes,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,7 +72,7 @@ class MemberService:
         self.region, self.config, self.keys, self.open_mode = region, config, keys, open_mode
         self._clock, self._ids, self._audit = clock, ids, audit
         self.root_oid = Oid(config.root_oid or region.home_community_id)
-        self.store = MemberStore(db, clock, self.root_oid)
+        self.store = MemberStore(db, clock, self.root_oid, region)
         self.authorities = Authorities(db, clock, self)
         self.ca = CertificateAuthority(folder / "ca", region.home_community_id, region.name, clock, ids, files)
         hosts = tuple(dict.fromkeys(host for host in (public_host, *config.hosts) if host))

@@ -15,6 +15,7 @@ from crosslight.runtime.schema import SchemaVersion, migrate
 from crosslight.standards.concern import Concern, packed, unpacked
 from crosslight.standards.ids import MemberId, Oid
 from crosslight.standards.problem import Conflict, Forbidden, Gone, NotFound, TooLarge, Unauthenticated
+from crosslight.standards.region import Region
 from registry.members.authorities import Held, held_tx
 from registry.members.model import Endpoints, Member
 from registry.members.presence import PresenceRow, Report
@@ -75,8 +76,8 @@ def _with(row: MemberRow, held: Held | None) -> MemberRow:
 class MemberStore:
     """Members, their codes, invitations, certificates and presence."""
 
-    def __init__(self, db: Db, clock: Clock, root_oid: str) -> None:
-        self._db, self._clock, self._root = db, clock, root_oid
+    def __init__(self, db: Db, clock: Clock, root_oid: str, region: Region | None = None) -> None:
+        self._db, self._clock, self._root, self._region = db, clock, root_oid, region
 
     async def open(self) -> None:
         """Create or upgrade the tables."""
@@ -101,13 +102,21 @@ class MemberStore:
         )
         return int(row[0]) if row else 0
 
+    def _named(self, row: MemberRow) -> MemberRow:
+        """With what the region says of how its members' documents are called."""
+        if self._region is None or row.member.status == "foreign":
+            return row
+        own = self._region
+        named = replace(row.member, organisation_authority=own.organisation_authority, procedure_codes=own.procedure_codes)
+        return replace(row, member=named)
+
     async def load(self) -> tuple[int, list[MemberRow]]:
         """The version and every member, in one view."""
 
         def read(tx: Tx) -> tuple[int, list[MemberRow]]:
             row = tx.row("SELECT value FROM membership_counter WHERE name = 'version'")
             held = held_tx(tx)
-            found = [_member(r) for r in tx.rows(_MEMBER + " ORDER BY m.id")]
+            found = [self._named(_member(r)) for r in tx.rows(_MEMBER + " ORDER BY m.id")]
             return (int(row[0]) if row else 0), [_with(one, held.get(one.member.id)) for one in found]
 
         return await self._db.read("members_load", read)

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosslight.standards.ids import Identifier, Oid, Version
-from crosslight.standards.study import ManifestFacts, Patient, PersonName, StudyRecord, StudyTime
-from crosslight.standards.xds import ebrim, ebrim_write, views
+from crosslight.standards.problem import Invalid
+from crosslight.standards.region import ProcedureCodes
+from crosslight.standards.study import Coded, ManifestFacts, Patient, PersonName, StudyRecord, StudyTime
+from crosslight.standards.xds import ebrim, ebrim_write, values, views
 from crosslight.standards.xds import vocabulary as v
 from crosslight.standards.xds.imaging import is_manifest
 from crosslight.standards.xds.metadata import (
@@ -26,7 +28,7 @@ from crosslight.standards.xds.metadata import (
     from_plain,
     to_plain,
 )
-from crosslight.standards.xds.people import patient_of, person_name, source_patient_info, xpn
+from crosslight.standards.xds.people import patient_of, person_name, source_patient_info, xon, xpn
 from crosslight.standards.xds.publication import Publication, Source
 from crosslight.standards.xds.references import comparable
 from crosslight.standards.xds.study_times import service_times, study_time
@@ -94,6 +96,81 @@ def test_what_xdsi_asks() -> None:
     assert (entry.hash, entry.size, entry.repository_unique_id) == ("a" * 40, "1234", "1.2.3.1")
     assert entry.patient_id == CX
     assert entry.authors[0].institutions == ("Ashford \\T\\ St Peter's <NHS>",)
+    assert entry.type_code is not None
+    assert (entry.type_code.key, [c.value for c in entry.confidentiality]) == (("18748-4", "2.16.840.1.113883.6.1"), ["N"])
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "authority", "expected"),
+    [
+        ("St Peter's", "RTK", "1.2.3", "St Peter's^^^^^&1.2.3&ISO^^^^RTK"),
+        ("A & B^C", "R^1", "1.2.3", "A \\T\\ B\\S\\C^^^^^&1.2.3&ISO^^^^R\\S\\1"),
+        ("St Peter's", "RTK", "", "St Peter's"), ("St Peter's", "", "1.2.3", "St Peter's"),
+        ("&" * 300, "RTK", "1.2.3", "\\T\\" * 78 + "^^^^^&1.2.3&ISO^^^^RTK"),
+    ],
+)  # fmt: skip
+def test_an_organisation_with_its_code(name: str, code: str, authority: str, expected: str) -> None:
+    """XON.1, XON.6 and XON.10; within the 256 characters of a slot value, never cut within an escape."""
+    found = xon(name, code, authority)
+    assert found == expected
+    assert len(found) <= 256
+
+
+TABLE = (
+    ProcedureCodes(procedure="XCHES", type_code="18747-6^CT study^2.16.840.1.113883.6.1"),
+    ProcedureCodes(procedure="*sexual health*", confidentiality="R"),
+    ProcedureCodes(procedure="CT*", type_code="24627-2^CT Chest^2.16.840.1.113883.6.1", confidentiality="V"),
+)
+
+
+@pytest.mark.parametrize(
+    ("description", "codes", "kind", "confidentiality"),
+    [
+        ("MR Head", (), "18748-4", "N"), ("CT Thorax", (), "24627-2", "V"), ("ct thorax", (), "24627-2", "V"),
+        ("X", ("xches",), "18747-6", "N"),
+        ("CT Thorax", ("XCHES",), "18747-6", "V"), ("CT Sexual Health clinic", (), "24627-2", "R"), ("", (), "18748-4", "N"),
+        ("X", ("XCHEST",), "18748-4", "N"), ("X", ("CTABD",), "24627-2", "V"),
+    ],
+)  # fmt: skip
+def test_what_the_procedure_says(description: str, codes: tuple[str, ...], kind: str, confidentiality: str) -> None:
+    """typeCode and confidentialityCode by the region's table, each by the first row that says it; the same on both roads."""
+    record = replace(RECORD, description=description, procedure_codes=tuple(Coded(value, "99LOCAL") for value in codes))
+    source = replace(SOURCE, organisation_authority=Oid("1.2.3.4"), procedure_codes=TABLE)
+    pub = replace(publication(record), source=source)
+    said = through_xml(views.objects_of(pub, CX))
+    entry = said.documents[0]
+    assert entry.type_code is not None
+    assert (entry.type_code.value, [c.key for c in entry.confidentiality]) == (
+        kind,
+        [(confidentiality, "2.16.840.1.113883.5.25")],
+    )
+    assert entry.authors[0].institutions[0].endswith(f"^^^^^&1.2.3.4&ISO^^^^{SOURCE.code}")
+    assert entry.authors == said.submissions[0].authors
+    back = views.publication_from_submission(entry, source=source, secret=SECRET, zone="Europe/London")
+    assert views.document_entry(back, CX).type_code == entry.type_code, "also before the procedure is known there"
+    assert views.extras_of(replace(back, record=record), entry).get("entry", {}).keys() <= {"event_codes"}
+
+
+@pytest.mark.parametrize(
+    ("row", "word"),
+    [
+        (ProcedureCodes(procedure="", confidentiality="R"), "procedure"), (ProcedureCodes(procedure="CT*"), "follows"),
+        (ProcedureCodes(procedure="CT*", type_code="1"), "type_code"),
+        (ProcedureCodes(procedure="CT*", type_code="1^CT^scheme"), "type_code"),
+        (ProcedureCodes(procedure="CT*", type_code="1^^1.2"), "type_code"),
+        (ProcedureCodes(procedure="CT*", confidentiality="X"), "N, R, V"),
+    ],
+)  # fmt: skip
+def test_a_row_that_decides_nothing_is_refused(row: ProcedureCodes, word: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        row.check()
+    assert word in caught.value.what
+
+
+def test_the_tables_types_are_in_the_value_set() -> None:
+    own = values.type_code("18747-6^CT study^2.16.840.1.113883.6.1")
+    assert not values.ValueSets().allows("type_code", own)
+    assert values.ValueSets(type_codes=frozenset({own.key})).allows("type_code", own)
 
 
 def test_registered_form_and_associations() -> None:

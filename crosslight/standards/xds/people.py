@@ -85,6 +85,14 @@ def with_whole_name(patient: Patient, found: PersonName) -> Patient:
     return whole if source_patient_info(whole) == source_patient_info(patient) else patient
 
 
-def xon(name: str) -> str:
-    """An organisation as XON with a name only: XON.10 would need the OID of an authority for organisation codes."""
-    return hl7_escape(name)[:MAX_VALUE]
+def xon(name: str, code: str = "", authority: str = "") -> str:
+    """An organisation as XON (ITI TF-3 4.2.3.1.7): its name, and its code (XON.10) where that has an authority (XON.6).
+
+    A name that leaves no room for the code is cut.
+    """
+    tail = f"^^^^^&{authority}&ISO^^^^{hl7_escape(code)}" if code and authority else ""
+    room, kept = MAX_VALUE - len(tail), hl7_escape(name)
+    while len(kept) > room:
+        name = name[:-1]  # never within an escape sequence
+        kept = hl7_escape(name)
+    return kept + tail

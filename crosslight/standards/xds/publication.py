@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from crosslight.standards.ids import Kind, Oid, Version, id_family, study_tag
+from crosslight.standards.region import ProcedureCodes
 from crosslight.standards.study import ManifestFacts, StudyRecord
 
 Status = Literal["Approved", "Deprecated"]
@@ -24,6 +25,8 @@ class Source:
     repository_unique_id: Oid
     retrieve_location_uid: Oid
     authority: Oid  # of its local patient numbers
+    organisation_authority: Oid = Oid("")  # of its code; '' where that has none
+    procedure_codes: tuple[ProcedureCodes, ...] = ()
 
     def __hash__(self) -> int:
         return hash(self.repository_unique_id)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from crosslight.standards.dicom.matching import wildcard_matches
+from crosslight.standards.region import ProcedureCodes
+from crosslight.standards.study import StudyRecord
 from crosslight.standards.tables.dicom_codes import BODY_SITES, MODALITIES
 from crosslight.standards.xds.metadata import Code, LocalText
 
@@ -54,11 +58,42 @@ _MODALITY = re.compile(r"[A-Z][A-Z0-9_ ]{0,15}\Z")  # VR CS
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*\Z")
 
 
+_CONFIDENTIALITY = {"N": NORMAL, "R": _code("R", CONFIDENTIALITY_OID, "restricted"),
+                    "V": _code("V", CONFIDENTIALITY_OID, "very restricted"),
+                    "U": _code("U", CONFIDENTIALITY_OID, "unrestricted")}  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def type_code(text: str) -> Code:
+    """A typeCode of a table of procedures, ``code^display^scheme``."""
+    value, display, scheme = text.split("^")
+    return _code(value, scheme, display)
+
+
+def codes_of(record: StudyRecord, table: Iterable[ProcedureCodes]) -> tuple[Code, Code]:
+    """typeCode and confidentialityCode of a study: what its procedure says (RAD TF-3 4.68.4.1.2.3), else 18748-4 and N."""
+    kind, confidentiality = "", ""
+    for row in table:
+        if _is_procedure(record, row.procedure):
+            kind, confidentiality = kind or row.type_code, confidentiality or row.confidentiality
+    return type_code(kind) if kind else IMAGING_STUDY, _CONFIDENTIALITY[confidentiality or "N"]
+
+
+def _is_procedure(record: StudyRecord, procedure: str) -> bool:
+    wanted = procedure.casefold()
+    texts = (record.description, *(text for code in record.procedure_codes for text in (code.value, code.meaning)))
+    return any(wildcard_matches(wanted, text.strip().casefold()) for text in texts if text.strip())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValueSets:
-    """The sets that a registry checks against; ``check=False`` accepts any code (the open demo)."""
+    """The sets that a registry checks against; ``check=False`` accepts any code (the open demo).
+
+    ``type_codes`` are those of the region's own table of procedures.
+    """
 
     check: bool = True
+    type_codes: frozenset[tuple[str, str]] = frozenset()
 
     def allows(self, attribute: str, code: Code) -> bool:
         """Whether ``code`` may stand in ``attribute``; displays do not count (ITI TF-3 4.2.3.1.2)."""
@@ -66,6 +101,8 @@ class ValueSets:
             return True
         if attribute == "event_codes":
             return code.scheme == SNOMED_OID or modality_of(code) != ""
+        if attribute == "type_code" and code.key in self.type_codes:
+            return True
         return code.key in VALUE_SETS.get(attribute, frozenset({code.key}))
 
     def allows_mime(self, mime_type: str) -> bool:

@@ -56,6 +56,7 @@ def _plain_entry(publication: Publication, patient_cx: str, status: str = "", ho
     start, stop = service_times(record.time)
     source_patient_id, source_patient = _patient(record.patient)
     sites = (values.body_site_code(site) for site in record.body_sites)
+    kind, confidentiality = values.codes_of(record, source.procedure_codes)
     modalities = tuple([values.modality_code(legal(m)) for m in record.headline_modalities])
     return DocumentEntry(
         entry_uuid=publication.entry_uuid,
@@ -79,11 +80,11 @@ def _plain_entry(publication: Publication, patient_cx: str, status: str = "", ho
         reference_ids=references_of(record),
         authors=(_author(source),),
         class_code=values.IMAGES,
-        type_code=values.IMAGING_STUDY,
+        type_code=kind,
         format_code=values.KOS_FORMAT,
         healthcare_facility_type=values.HOSPITAL,
         practice_setting=values.RADIOLOGY,
-        confidentiality=(values.NORMAL,),
+        confidentiality=(confidentiality,),
         event_codes=tuple(dict.fromkeys((*modalities, *(s for s in sites if s is not None)))),
         slots=_GROWING if record.progress == "arriving" else (),
     )
@@ -97,7 +98,7 @@ def _patient(patient: Patient) -> tuple[str, tuple[str, ...]]:
 
 @lru_cache(maxsize=256)
 def _author(source: Source) -> Author:
-    return Author(institutions=(legal(xon(source.name or source.code)),))
+    return Author(institutions=(legal(xon(source.name or source.code, source.code, source.organisation_authority)),))
 
 
 def submission_set(publication: Publication, patient_cx: str) -> SubmissionSet | None:

@@ -1,0 +1,47 @@
+"""Configuration of the codes of a study's DocumentEntry by its procedure; read by a registry, and by a node without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from crosslight.runtime.config import setting
+from crosslight.standards.problem import ConfigError, Invalid
+from crosslight.standards.region import ProcedureCodes
+
+
+@dataclass(frozen=True, slots=True)
+class ProcedureCodesSection:
+    """One ``[[…procedure_codes]]``: of several that fit a study, the first that says an attribute decides it."""
+
+    procedure: str = setting(
+        "*",
+        "Pattern of a procedure code, of its meaning, or of the study's description; case does not count, "
+        "* is any text, ? any character.",
+        example="CT*",
+    )  # fmt: skip
+    type_code: str = setting(
+        "",
+        "typeCode, as code^display^OID of its scheme; empty: not decided here.",
+        example="18747-6^CT study^2.16.840.1.113883.6.1",
+    )
+    confidentiality: str = setting(
+        "", "confidentialityCode of HL7's table (N, R, V or U); empty: not decided here.", choices=("", "N", "R", "V", "U")
+    )
+
+
+def procedure_codes(sections: Iterable[ProcedureCodesSection], where: str) -> tuple[ProcedureCodes, ...]:
+    """The table as a value.
+
+    Raises:
+        ConfigError: naming the row that cannot be used.
+    """
+    found = []
+    for at, one in enumerate(sections):
+        try:
+            row = ProcedureCodes(procedure=one.procedure, type_code=one.type_code, confidentiality=one.confidentiality)
+            row.check()
+        except Invalid as error:
+            raise ConfigError(f"{where}[{at}]: {error.what}", why=error.why, where=f"{where}[{at}]") from None
+        found.append(row)
+    return tuple(found)
