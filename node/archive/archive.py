@@ -195,9 +195,10 @@ class Archive:
         """Whether a study, series or instance was held and is deleted or rejected: 410 instead of 404."""
         return await self._db.read_near("was_here", lambda tx: reads.was_here_tx(tx, study_uid, series_uid, sop_uid))
 
-    async def metadata(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[bytes]:
-        """One ready DICOM JSON object per visible instance, in the order of :meth:`objects`; without bulk data."""
-        return await self._db.read_near("metadata", lambda tx: reads.metadata_tx(tx, study_uid, series_uid, sop_uid))
+    async def metadata(self, study_uid: str, series_uid: str = "", sop_uid: str = "", *, large: bool = True) -> list[bytes]:
+        """One ready DICOM JSON object per visible instance, in the order of :meth:`objects`; without bulk data, and where
+        ``large`` is false without sequences of very many items."""
+        return await self._db.read_near("metadata", lambda tx: reads.metadata_tx(tx, study_uid, series_uid, sop_uid, large=large))
 
     async def search(self, level: Level, query: QidoQuery) -> list[Attributes]:
         """The page of ``query``: full DICOM JSON rows of the level and those above; ``query.select`` cuts them down."""

@@ -147,7 +147,10 @@ class Care:
 
         def forget(tx: Tx) -> None:
             tx.execute("DELETE FROM instance WHERE id = ? AND binned > 0", (number,))
-            tx.execute("DELETE FROM metadata WHERE id = ? AND NOT EXISTS (SELECT 1 FROM instance WHERE id = ?)", (number, number))
+            for table in ("metadata", "large_metadata"):
+                tx.execute(
+                    f"DELETE FROM {table} WHERE id = ? AND NOT EXISTS (SELECT 1 FROM instance WHERE id = ?)", (number, number)
+                )
 
         self._db.submit_write("purge_rows", forget).result()
 

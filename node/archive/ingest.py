@@ -155,7 +155,7 @@ class Ingestor:
             sha256=sha256, size_bytes=size, dataset_offset=parsed.dataset_offset, pixel_offset=offset, pixel_length=length,
             tiff_preamble=parsed.tiff_preamble, received=received, received_unix=self._clock.now().timestamp(),
             metadata_zstd=self._compress(found.metadata), study_json=study_json, series_json=series_json,
-            notes=notes_to_bits(notes),
+            large_zstd=self._compress(found.large) if found.large else b"", notes=notes_to_bits(notes),
         )  # fmt: skip
         return found, facts
 

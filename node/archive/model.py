@@ -48,6 +48,7 @@ class StoredObject:
     pixel_length: int
     received_unix: float
     preamble_is_tiff: bool = False  # otherwise the preamble is served zeroed (D23)
+    notes: int = 0  # what was tolerated in it: bits of ``verdict.NOTES``
 
     @property
     def path(self) -> Path:

@@ -17,7 +17,7 @@ from node.archive.store import ArchiveStore, json_of
 
 _OBJECT = (
     "SELECT study_uid, series_uid, sop_uid, sop_class_uid, transfer_syntax_uid, number, frames, sha256, size_bytes, "
-    "dataset_offset, pixel_offset, pixel_length, received_unix, tiff_preamble FROM instance"
+    "dataset_offset, pixel_offset, pixel_length, received_unix, tiff_preamble, notes FROM instance"
 )
 
 
@@ -54,17 +54,17 @@ def objects_tx(tx: Tx, layout: Layout, study_uid: str, series_uid: str, sop_uid:
     return [_object(layout, row) for row in rows]
 
 
-def metadata_tx(tx: Tx, study_uid: str, series_uid: str, sop_uid: str) -> list[bytes]:
-    """The DICOM JSON objects of visible instances, in the order of :func:`objects_tx`."""
+def metadata_tx(tx: Tx, study_uid: str, series_uid: str, sop_uid: str, *, large: bool = True) -> list[bytes]:
+    """The DICOM JSON objects of visible instances, in the order of :func:`objects_tx`; ``large``: with their large sequences."""
     where, params = _which(study_uid, series_uid, sop_uid, "i.")
     rows = tx.rows(
-        "SELECT i.series_uid, i.number, i.sop_uid, m.zstd FROM instance i JOIN metadata m ON m.id = i.id "
-        f"WHERE i.visible = 1 AND {where}",
+        "SELECT i.series_uid, i.number, i.sop_uid, m.zstd, l.zstd FROM instance i JOIN metadata m ON m.id = i.id "
+        f"LEFT JOIN large_metadata l ON l.id = i.id WHERE i.visible = 1 AND {where}",
         params,
     )
     rows.sort(key=lambda row: (row[0], _number(row[1]), row[2]))
-    expand = zstandard.ZstdDecompressor()
-    return [expand.decompress(row[3]) for row in rows]
+    expand = zstandard.ZstdDecompressor().decompress
+    return [expand(row[3])[:-1] + b"," + expand(row[4])[1:] if large and row[4] is not None else expand(row[3]) for row in rows]
 
 
 def study_attributes_tx(tx: Tx, study_uid: str) -> Attributes:
@@ -124,6 +124,7 @@ def _object(layout: Layout, row: Row) -> StoredObject:
     return StoredObject(
         ref=ref, file=layout.object_file(row[7]), dataset_offset=row[9], pixel_offset=row[10], pixel_length=row[11],
         received_unix=row[12], preamble_is_tiff=bool(row[13]),
+        notes=row[14],
     )  # fmt: skip
 
 

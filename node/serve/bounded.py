@@ -1,7 +1,4 @@
-"""What runs in a bounded child (D27): it opens a file of the archive by path and decodes it. Nothing else does.
-
-Files are given with the size that counts: what follows the data set is not the object's.
-"""
+"""What runs in a bounded child (D27): it opens an object of the archive and decodes it. Nothing else does."""
 
 from __future__ import annotations
 
@@ -14,9 +11,13 @@ from typing import Any, BinaryIO, cast
 import pydicom
 
 from crosslight.standards.dicom.frames import FrameLayout, find_frames
+from crosslight.standards.dicom.limits import LIMITS
 from crosslight.standards.dicom.render import RenderOptions, render_frame
+from crosslight.standards.dicom.tidy import STUMBLES, tidied
 from crosslight.standards.dicom.transcode import decode_frame, transcode
+from crosslight.standards.dicom.verdict import notes_of_bits
 from crosslight.standards.problem import OutOfSpace
+from node.archive.model import StoredObject
 
 
 class _Cut(io.FileIO):
@@ -39,37 +40,47 @@ class _Cut(io.FileIO):
         return super().seek(offset, whence)
 
 
-def opened(path: Path, size: int) -> BinaryIO:
-    """The first ``size`` bytes of a file."""
-    return cast(BinaryIO, io.BufferedReader(_Cut(path, size)))
+def _cut(found: StoredObject) -> BinaryIO:
+    return cast(BinaryIO, io.BufferedReader(_Cut(found.path, found.end)))
 
 
-def render_file(path: Path, size: int, frame: int, options: RenderOptions, max_pixels: int) -> bytes:
+def opened(found: StoredObject) -> BinaryIO:
+    """An object as decoders are to read it: without what follows its data set, tidied where they would stumble."""
+    if STUMBLES.isdisjoint(notes_of_bits(found.notes)):
+        return _cut(found)
+    with _cut(found) as source:
+        return io.BytesIO(tidied(source.read(), LIMITS)[0])
+
+
+def render_file(found: StoredObject, frame: int, options: RenderOptions, max_pixels: int) -> bytes:
     """See :func:`~crosslight.standards.dicom.render.render_frame`."""
-    with opened(path, size) as source:
+    with opened(found) as source:
         return render_frame(source, frame, options, max_pixels)
 
 
-def layout_file(path: Path, size: int) -> FrameLayout:
-    """See :func:`~crosslight.standards.dicom.frames.find_frames`."""
-    with opened(path, size) as source:
-        return find_frames(source)
+def layout_file(found: StoredObject) -> FrameLayout:
+    """See :func:`~crosslight.standards.dicom.frames.find_frames`; places are those of the file as it is kept."""
+    with _cut(found) as source:
+        if STUMBLES.isdisjoint(notes_of_bits(found.notes)):
+            return find_frames(source)
+        made, moved = tidied(source.read(), LIMITS)
+    return find_frames(io.BytesIO(made)).moved(moved)
 
 
-def decode_file(path: Path, size: int, frame: int, max_pixels: int) -> bytes:
+def decode_file(found: StoredObject, frame: int, max_pixels: int) -> bytes:
     """See :func:`~crosslight.standards.dicom.transcode.decode_frame`."""
-    with opened(path, size) as source:
+    with opened(found) as source:
         return decode_frame(source, frame, max_pixels)
 
 
-def transcode_file(path: Path, size: int, target: Path, max_samples: int) -> int:
-    """Re-encode ``path`` to ``target``; the size of the result.
+def transcode_file(found: StoredObject, target: Path, max_samples: int) -> int:
+    """Re-encode an object to ``target``; the size of the result.
 
     Raises:
         OutOfSpace: the spool's disk is full: that is no fault of the object's.
     """
     try:
-        with opened(path, size) as source, target.open("wb") as out:
+        with opened(found) as source, target.open("wb") as out:
             transcode(source, out, max_samples)
             return out.tell()
     except OSError as error:

@@ -71,7 +71,7 @@ class Holdings(Protocol):
         """Whether it was held and is deleted or rejected."""
         ...
 
-    async def metadata(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[bytes]:
+    async def metadata(self, study_uid: str, series_uid: str = "", sop_uid: str = "", *, large: bool = True) -> list[bytes]:
         """One DICOM JSON object for each instance."""
         ...
 

@@ -58,14 +58,14 @@ async def layout_of(serve: ServeContext, found: StoredObject) -> FrameLayout:
         return known
     ref = found.ref
     if found.pixel_offset and not UID(ref.transfer_syntax_uid).is_encapsulated:
-        rows = await serve.archive.metadata(ref.study_uid, ref.series_uid, ref.sop_uid)
+        rows = await serve.archive.metadata(ref.study_uid, ref.series_uid, ref.sop_uid, large=False)
         if not rows:
             raise await serve.missing(ref.study_uid, ref.series_uid, ref.sop_uid)
         row = orjson.loads(rows[0])
         values = {name: json.text_of(row, name) for name in IMAGE_PIXEL}
         layout = native_layout(values, offset=found.pixel_offset, length=found.pixel_length)
     else:
-        layout = await serve.bounded(layout_file, found.path, found.end)
+        layout = await serve.bounded(layout_file, found)
     serve.layouts.put(ref.sha256, layout)
     return layout
 
@@ -201,7 +201,7 @@ def _little(data: bytes, plan: _Plan) -> bytes:
 
 
 async def _decoded(serve: ServeContext, plan: _Plan, number: int) -> bytes:
-    data = await serve.bounded(decode_file, plan.found.path, plan.found.end, number, serve.config.max_frame_bytes)
+    data = await serve.bounded(decode_file, plan.found, number, serve.config.max_frame_bytes)
     if len(data) > serve.config.max_frame_bytes:
         raise NotAcceptable("The decoded frame is too large.", why=f"Limit here: {serve.config.max_frame_bytes} bytes.")
     return data

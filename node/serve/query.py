@@ -17,6 +17,7 @@ from node.serve.context import ServeContext
 from node.serve.validators import not_modified
 
 JSON_OFFERS = (accept.Offer(json.MEDIA_TYPE), accept.Offer("application/json"))
+_COMPRESSED_HERE = 1 << 18  # bytes of a body that the event loop compresses itself
 _MAX_RESOLVED_PATIENTS = 100
 _MORE = "The number of results exceeded the maximum supported by the server. Additional results can be requested."  # 8.3.4.4
 _FURTHER = "There are additional results that can be requested"  # the caller's own limit was reached
@@ -41,7 +42,7 @@ def uids_of(request: web.Request) -> tuple[str, str, str]:
 
 def json_response(request: web.Request, body: bytes, media: str, headers: CIMultiDict[str]) -> web.Response:
     """A DICOM JSON answer, compressed where the client takes that and it is worth it."""
-    response = web.Response(body=body, content_type=media, headers=headers)
+    response = web.Response(body=body, content_type=media, headers=headers, zlib_executor_size=_COMPRESSED_HERE)
     compress(request, response)
     return response
 

@@ -96,6 +96,6 @@ async def _render(serve: ServeContext, found: StoredObject, frame: int, options:
     key = (found.ref.sha256, frame, options)
     body = serve.pictures.get(key)
     if body is None:
-        body = await serve.bounded(render_file, found.path, found.end, frame, options, serve.config.max_render_pixels)
+        body = await serve.bounded(render_file, found, frame, options, serve.config.max_render_pixels)
         serve.pictures.put(key, body)
     return body

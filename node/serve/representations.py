@@ -60,7 +60,7 @@ async def prepare(serve: ServeContext, objects: Sequence[StoredObject], choose: 
                 target = serve.spool / f"{serve.ids.uuid4().hex}.spool"
                 spooled.append(target)
                 try:
-                    size = await serve.bounded(transcode_file, found.path, found.end, target, serve.config.max_decode_samples)
+                    size = await serve.bounded(transcode_file, found, target, serve.config.max_decode_samples)
                 except PeerError as error:
                     result.refused.append((found, error))
                     continue

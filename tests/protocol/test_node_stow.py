@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import dicom_objects as make
 import node_serving
 import orjson
 import pydicom
 import pytest
 from aiohttp import ClientError
 from node_serving import Served, ct, part10, related, serving
-from pydicom.uid import ImplicitVRLittleEndian
+from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.uid import ImplicitVRLittleEndian, JPEGBaseline8Bit
 
+from crosslight.standards.dicom.multipart import PartBegin, PartData, RelatedReader, boundary_of
 from crosslight.standards.problem import StorageError
 from node.archive.config import ArchiveConfig
 from node.serve.config import ServeConfig
@@ -33,6 +37,17 @@ async def post(node: Served, body: Any, content_type: str, path: str = "/studies
     sent = {"Content-Type": content_type, **headers}
     async with node.session.post(f"{node.url}/dicomweb{path}", data=body, headers=sent) as response:
         return response.status, orjson.loads(await response.read())
+
+
+def parts(headers: Mapping[str, str], body: bytes) -> list[tuple[str, bytes]]:
+    found: list[tuple[str, bytes]] = []
+    reader = RelatedReader(boundary_of(headers["Content-Type"]))
+    for event in reader.feed(body):
+        if isinstance(event, PartBegin):
+            found.append((event.headers["content-type"], b""))
+        elif isinstance(event, PartData):
+            found[-1] = (found[-1][0], found[-1][1] + event.data)
+    return found
 
 
 async def stow(node: Served, *files: bytes, path: str = "/studies") -> tuple[int, dict[str, Any]]:
@@ -145,6 +160,46 @@ async def test_a_padded_object_is_re_encoded_without_its_padding(node: Served) -
         made = pydicom.dcmread(BytesIO(await response.read()))
     assert made.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
     assert made.PixelData == ds.PixelData
+
+
+@pytest.mark.parametrize("kind", ["double", "new VR", "closed twice", "open JPEG", "JPEG with an empty end"])
+async def test_what_is_tolerated_is_given_in_every_form(node: Served, kind: str) -> None:
+    ds = ct(side=16)
+    jpeg = BytesIO()
+    Image.new("L", (16, 16), 100).save(jpeg, "JPEG")
+    if "JPEG" in kind:
+        ds.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        ds.BitsAllocated = ds.BitsStored = 8
+        ds.HighBit, ds.NumberOfFrames = 7, 2
+        ds.PixelData = encapsulate([jpeg.getvalue()] * 2)
+    plain = part10(ds)
+    at = plain.index(b"\xe0\x7f\x10\0")
+    odd = {
+        "double": plain[:at] + make.element(0x00290010, "LO", b"TEST") * 2 + plain[at:],
+        "new VR": plain[:at] + make.element(0x00291010, "UV", b"ABCD").replace(b"UV", b"ZZ") + plain[at:],
+        "closed twice": plain[:at] + make.element(0x00400275, "SQ", make.item(b"")) + make.SEQUENCE_END + plain[at:],
+        "open JPEG": plain.removesuffix(make.SEQUENCE_END),
+        "JPEG with an empty end": plain.removesuffix(make.SEQUENCE_END) + make.item(b"") + make.SEQUENCE_END,
+    }[kind]
+    assert odd != plain
+    forms = {
+        "/rendered": "image/png", "/frames/1": 'multipart/related; type="application/octet-stream"; transfer-syntax=*',
+        **({"": f"{DICOM}; transfer-syntax=1.2.840.10008.1.2.1"} if "JPEG" in kind else {}),
+    }  # fmt: skip
+    url = f"{node.url}/dicomweb/studies/1.2.1/series/1.2.1.1/instances/"
+    given: dict[str, list[bytes]] = {form: [] for form in forms}
+    for sop, data in (("1.2.1.1.1", plain), ("1.2.1.1.2", odd.replace(b"1.2.1.1.1\0", b"1.2.1.1.2\0"))):
+        assert (await stow(node, data))[0] == 200
+        for form, accept in forms.items():
+            async with node.session.get(url + sop + form, headers={"Accept": accept}) as response:
+                body = await response.read()
+                assert response.status == 200, (form, body)
+            if form == "/frames/1":
+                ((_, body),) = parts(response.headers, body)
+            given[form].append(pydicom.dcmread(BytesIO(body)).PixelData if not form else body)
+        async with node.session.get(url + sop, headers={"Accept": f"{DICOM}; transfer-syntax=*"}) as response:
+            assert await response.read() == data, "as it came"
+    assert all(first == second for first, second in given.values())
 
 
 async def test_other_parts_fail_alone(node: Served) -> None:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
 
+import dicom_large
 import dicom_objects as make
 import orjson
 import pytest
@@ -180,6 +181,24 @@ async def test_several_patient_ids_are_found_as_sent_and_not_by_the_first(here: 
     record = await here.archive.record(make.STUDY)
     assert record is not None
     assert record.patient.local.value.startswith("NOID-")
+
+
+async def test_large_sequences_are_given_and_not_searched(here: Held) -> None:
+    assert (await here.put(dicom_large.segmentation(1_500))).state == "stored"
+    (whole,) = await here.archive.metadata(dicom_large.STUDY)
+    (small,) = await here.archive.metadata(dicom_large.STUDY, large=False)
+    assert len(orjson.loads(whole)["52009230"]["Value"]) == 1_500
+    assert orjson.loads(small).items() == {k: v for k, v in orjson.loads(whole).items() if k != "52009230"}.items()
+    (row,) = await here.archive.search("instance", QidoQuery.parse("instance", [("includefield", "all")]))
+    assert row["00280008"]["Value"] == [1_500]
+    assert "52009230" not in row
+    await here.archive.delete(dicom_large.STUDY, "test")
+    here.clock.ahead = timedelta(days=31)
+    assert await here.archive.purge() == 1
+    left = await here.db.read(
+        "left", lambda tx: tx.rows("SELECT COUNT(*) FROM large_metadata UNION SELECT COUNT(*) FROM metadata")
+    )
+    assert left == [(0,)]
 
 
 async def test_what_was_announced_must_be_what_came(here: Held) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 import dicom_large
 import dicom_objects as make
@@ -12,6 +13,12 @@ from dicom_objects import IDENTITY, element, item
 
 from crosslight.standards.dicom import gate, header
 from crosslight.standards.dicom.vr import INDEX_SEQUENCES, dictionary_vr
+
+
+def _json(found: header.Header) -> dict[str, Any]:
+    """All of it, as a node puts it together."""
+    return orjson.loads(found.metadata) | (orjson.loads(found.large) if found.large else {})
+
 
 _ITEMS = {
     "SEG of 31,200 frames": ("52009230", 31_200),
@@ -25,7 +32,8 @@ _ITEMS = {
 def test_a_large_object_is_read_whole(name: str) -> None:
     found = header.read(gate.examine(dicom_large.LARGE[name]()))
     tag, count = _ITEMS[name]
-    items = orjson.loads(found.metadata)[tag]["Value"]
+    items = _json(found)[tag]["Value"]
+    assert len(found.metadata) < 1 << 20, "what searches read is small"
     assert (len(items), found.notes, found.study_uid) == (count, frozenset(), dicom_large.STUDY)
     assert all(items), "each item with its elements"
 
@@ -36,7 +44,7 @@ def test_what_was_let_go_reads_as_what_was_held() -> None:
         for held in (0, 1, 50, 300):
             parsed = gate.examine(data, limits=gate.Limits(max_held_elements=held))
             assert any(isinstance(found[4], gate.Aside) for found in parsed.elements) or held == 300
-            assert orjson.loads(header.read(parsed).metadata) == orjson.loads(whole.metadata)
+            assert _json(header.read(parsed)) == _json(whole)
 
 
 @pytest.mark.parametrize("undefined", [False, True])
@@ -46,7 +54,7 @@ def test_sequences_of_every_coding_are_let_go_and_read_again(vr: str, undefined:
     items = b"".join(item(inner, open_ended=undefined) for _ in range(20))
     value = element(0x00081140, vr, items + make.SEQUENCE_END * undefined, 0xFFFFFFFF if undefined else None)
     found = header.read(gate.examine(make.raw_part10(IDENTITY + value), limits=gate.Limits(max_held_elements=5)))
-    assert orjson.loads(found.metadata)["00081140"]["Value"] == [{"00081155": {"vr": "UI", "Value": ["1.2.3"]}}] * 20
+    assert _json(found)["00081140"]["Value"] == [{"00081155": {"vr": "UI", "Value": ["1.2.3"]}}] * 20
 
 
 def test_memory_of_the_walk_does_not_grow_with_the_object() -> None:
@@ -58,7 +66,7 @@ def test_memory_of_the_walk_does_not_grow_with_the_object() -> None:
         parsed = gate.examine(data, limits=limits)
         peaks[frames] = tracemalloc.get_traced_memory()[1]
         tracemalloc.reset_peak()
-        size = len(header.read(parsed).metadata)
+        size = len(header.read(parsed).large)
         with_json = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peaks[frames] < 300 * limits.max_held_elements, "bytes for each element that is held, whatever the object"
@@ -85,6 +93,6 @@ def test_what_is_held_for_the_index_is_bounded_too() -> None:
 
 def test_json_beyond_its_bound_is_left_out_and_the_rest_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crosslight.standards.dicom.metadata.MAX_LARGE_BYTES", 5_000)
-    found = orjson.loads(header.read(gate.examine(dicom_large.segmentation(2_000))).metadata)
+    found = _json(header.read(gate.examine(dicom_large.segmentation(2_000))))
     assert "52009230" not in found
     assert found["00280008"]["Value"] == [2_000]

@@ -6,6 +6,7 @@ import struct
 from io import BytesIO
 
 import dicom_objects as make
+import pydicom
 import pytest
 from dicom_objects import IDENTITY, SEQUENCE_END, element, item
 from dicom_objects import raw_part10 as file
@@ -16,12 +17,14 @@ from crosslight.standards.dicom.charset import charset, decode
 from crosslight.standards.dicom.frames import find_frames
 from crosslight.standards.dicom.gate import Refused
 from crosslight.standards.dicom.metadata import attributes_of
+from crosslight.standards.dicom.tidy import STUMBLES, tidied
 from crosslight.standards.dicom.verdict import MEANINGS, NOTES, notes_of_bits, notes_to_bits
 
 ITEM_END = b"\xfe\xff\x0d\xe0\0\0\0\0"
 REFERENCE = element(0x00081155, "UI", b"1.2.3\0")
 IMPLICIT_REFERENCE = b"\x08\0\x55\x11\6\0\0\0" + b"1.2.3\0"
 AFTER = element(0x00400280, "ST", b"ab")
+FRAME = b"\xff\xd8ab\xff\xd9"
 MAKER = element(0x00090010, "LO", b"TEST")
 
 
@@ -202,6 +205,34 @@ def test_notes_at_rest_are_bits_that_never_move() -> None:
     assert notes_to_bits({"of a later version"}) == 0
 
 
+# --- what decoders are given ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("held", [20_000, 0], ids=["held", "let go"])
+@pytest.mark.parametrize("name", TOLERATED)
+def test_tidied_it_says_the_same_and_pydicom_reads_it(name: str, held: int) -> None:
+    image = _pixels(bytes(range(16))) if "Pixel" not in name else b""
+    data = file(IDENTITY + TOLERATED[name][0] + image)
+    made, moved = tidied(data, gate.Limits(max_held_elements=held))
+    parsed = gate.examine(made)
+    assert parsed.notes.isdisjoint(STUMBLES)
+    assert attributes_of(parsed) == attributes_of(gate.examine(data))
+    read = pydicom.dcmread(BytesIO(made))
+    assert {int(tag) for tag in read.keys()} == set(parsed.by_tag)  # noqa: SIM118
+    if image:
+        assert read.PixelData == bytes(range(16))
+        assert data[parsed.by_tag[0x7FE00010][2] + moved :] == bytes(range(16))
+
+
+def test_tidied_pixel_data_has_its_delimiter_and_its_place_is_known() -> None:
+    image = element(0x00280008, "IS", b"2 ")
+    data = file(IDENTITY + MAKER * 2 + image + make.encapsulated(FRAME, FRAME, closed=False), make.JPEG)
+    made, moved = tidied(data, gate.LIMITS)
+    assert gate.examine(made).notes == set()
+    spans = find_frames(BytesIO(made)).moved(moved).spans
+    assert [data[at : at + length] for ((at, length),) in spans] == [FRAME, FRAME]
+
+
 # --- text ----------------------------------------------------------------------------------------------------------
 
 SPELLINGS = [
@@ -229,8 +260,6 @@ def test_leading_blanks_say_nothing_in_short_and_long_strings() -> None:
 
 
 # --- frames --------------------------------------------------------------------------------------------------------
-
-FRAME = b"\xff\xd8ab\xff\xd9"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Literal
 
 import pydicom
@@ -52,6 +52,11 @@ class FrameLayout:
         first_bit = (frame - 1) * self.frame_bits
         low, high = first_bit // 8, (first_bit + self.frame_bits + 7) // 8
         return ((self.offset + low, high - low),)
+
+    def moved(self, by: int) -> FrameLayout:
+        """The same frames where Pixel Data begins ``by`` bytes later."""
+        spans = tuple(tuple((at + by, length) for at, length in frame) for frame in self.spans)
+        return replace(self, offset=self.offset + by if self.offset else 0, spans=spans)
 
     def cut(self, frame: int, data: bytes) -> bytes:
         """``data`` of ``spans_of(frame)`` as the frame alone: 1-bit frames are moved to a byte border (PS3.5 8.2)."""

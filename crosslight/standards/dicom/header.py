@@ -66,7 +66,8 @@ class Header:
     references: tuple[tuple[str, str, str], ...] = ()  # (study, series, instance) that a Key Object Selection lists
     study: Attributes
     series: Attributes
-    metadata: bytes  # the whole DICOM JSON object
+    metadata: bytes  # the whole DICOM JSON object, but for ``large``
+    large: bytes = b""  # a DICOM JSON object of the large sequences alone, b'' where there are none
     notes: frozenset[Note] = frozenset()  # what was tolerated
 
     @property
@@ -113,6 +114,7 @@ def from_attributes(attributes: Mapping[str, Any], transfer_syntax_uid: str, not
     if sop_class == KEY_OBJECT_SELECTION:
         title, references = _title(attributes), tuple(_references(attributes))
     frames = first_text(attributes, "00280008")
+    large = {tag: body for tag, body in attributes.items() if isinstance(body.get("Value"), orjson.Fragment)}
     return Header(
         study_uid=first_text(attributes, "0020000D"),
         series_uid=first_text(attributes, "0020000E"),
@@ -126,7 +128,8 @@ def from_attributes(attributes: Mapping[str, Any], transfer_syntax_uid: str, not
         references=references,
         study=pick(attributes, STUDY_TAGS),
         series=pick(attributes, SERIES_TAGS),
-        metadata=orjson.dumps(attributes),
+        metadata=orjson.dumps({t: b for t, b in attributes.items() if t not in large} if large else attributes),
+        large=orjson.dumps(large) if large else b"",
         notes=notes | ({"patient-id"} if len(values(attributes, PATIENT_ID)) > 1 else set()),
     )
 

@@ -42,7 +42,12 @@ def attributes_and_notes(parsed: Parsed) -> tuple[dict[str, Any], set[Note]]:
     A large sequence is an :class:`orjson.Fragment`, which only ``orjson.dumps`` understands; none that the index is made of is.
     """
     reader = _Reader(parsed)
-    return reader.item(parsed.elements, DEFAULT), reader.notes
+    attributes = reader.item(parsed.elements, DEFAULT)
+    for tag in reader.large:
+        body = attributes[tag]
+        if not isinstance(body["Value"], orjson.Fragment):  # one that holds large ones
+            body["Value"] = orjson.Fragment(orjson.dumps(body["Value"]))
+    return attributes, reader.notes
 
 
 class _Reader:
@@ -55,6 +60,7 @@ class _Reader:
         self.order = "<" if parsed.little else ">"
         self.large_left = MAX_LARGE_BYTES
         self.notes: set[Note] = set()
+        self.large: list[str] = []  # top-level sequences that are, or hold, large ones
 
     def item(self, elements: Item, how: Charset) -> dict[str, Any]:
         """One data set or item; its own (0008,0005) overrides ``how`` inside it."""
@@ -69,9 +75,12 @@ class _Reader:
                 continue
             if items is not None:
                 if vr == "SQ" or vr == "UN":
+                    left = self.large_left
                     found = self._large(items, how) if isinstance(items, Aside) else [self.item(one, how) for one in items]
                     if found is not None:
                         out[f"{tag:08X}"] = {"vr": "SQ", "Value": found} if found else {"vr": "SQ"}
+                    if found and left != self.large_left and elements is self.parsed.elements:
+                        self.large.append(f"{tag:08X}")
                 continue
             if tag & 0xFFFF == 0 or tag >> 4 == 0x7FE0001 or tag >> 4 == 0x7FE0000:
                 continue

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pydicom
+from pydicom.encaps import parse_fragments
 from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
@@ -19,6 +20,7 @@ from crosslight.standards.problem import CrosslightError, NotAcceptable, TooLarg
 
 jpeg.register()
 
+_EMPTY_FRAGMENT = b"\xfe\xff\x00\xe0\0\0\0\0"
 _SWAP_BYTES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
 
@@ -46,6 +48,7 @@ def transcode(source: BinaryIO, target: BinaryIO, max_pixels: int) -> None:
         ds = pydicom.dcmread(source)
         _check_size(ds, max_pixels)
         if ds.file_meta.TransferSyntaxUID.is_encapsulated:
+            _without_empty_end(ds)
             ds.decompress(generate_instance_uid=False)
         elif not ds.file_meta.TransferSyntaxUID.is_little_endian:
             _swap(ds)
@@ -137,6 +140,16 @@ def _check_size(ds: pydicom.Dataset, max_pixels: int) -> None:
     )
     if samples > max_pixels:
         raise TooLarge("The pixel data are too large to decode here.", why=f"Limit here: {max_pixels} samples.")
+
+
+def _without_empty_end(ds: pydicom.Dataset) -> None:
+    """Take out the fragments without content behind those of the last frame, which pydicom counts."""
+    data = ds.get("PixelData") or b""
+    empty = 0
+    while data.endswith(_EMPTY_FRAGMENT):
+        data, empty = data[: -len(_EMPTY_FRAGMENT)], empty + 1
+    if empty and parse_fragments(data[8 + int.from_bytes(data[4:8], "little") :])[0] >= int(ds.get("NumberOfFrames") or 1):
+        ds.PixelData = data
 
 
 def _swap(ds: pydicom.Dataset) -> None:
