@@ -316,6 +316,13 @@ class RegistryApp:
             if up - before:
                 self.enricher.members_changed()
             before = up
+            if not self.identity.settled and self._filled():
+                await self.identity.settle_holders()
+
+    def _filled(self) -> bool:
+        """Whether every member has been heard of and has filled the index with what it holds."""
+        presences = [self.members.presence(m.id) for m in self.members.all()]
+        return bool(presences) and all(p.last_heard is not None and not p.filling and p.census_equal is True for p in presences)
 
     async def ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether questions can be answered and submissions taken now: both need their databases."""
@@ -341,7 +348,7 @@ class RegistryApp:
 
     async def gauges(self) -> list[Gauge]:
         """Metrics: of members only, never of patients."""
-        coverage = self.ask.coverage()
+        coverage, waiting = self.ask.coverage(), float(await self.identity.waiting_count())
 
         def each(value: str) -> dict[tuple[str, ...], float]:
             return {(m.code,): float(getattr(m, value)) for m in coverage.members}
@@ -367,5 +374,11 @@ class RegistryApp:
             Gauge("crosslight_member_quarantined", "Objects in a member's quarantine.", each("quarantined"), label),
             Gauge("crosslight_member_index_age_seconds", "Since when the index of a member is current.", ages, label),
             Gauge("crosslight_member_clock_skew_seconds", "A member's clock minus ours.", skew, label),
+            Gauge("crosslight_registry_identity_waiting", "Disputes and doubts that wait for a person.", waiting),
+            Gauge(
+                "crosslight_registry_numbers_claimed_by_two",
+                "Members' records that claim a number held by another, since the start.",
+                float(self.identity.alarms["number claimed by two"]),
+            ),
             Gauge("crosslight_registry_changes", "Holdings changed since the start.", float(getattr(self, "accepted", 0))),
         ]

@@ -306,6 +306,12 @@ class IdentityStore(IdentityReads):
         )
         return [s.record for s in sorted(found, key=lambda s: (-s.updated, s.record.key))[:limit]]
 
+    async def waiting_count(self) -> int:
+        """How many disputed records and parts in doubt there are."""
+        count = "SELECT count(*) FROM patient_record WHERE"
+        sql = f"{count} disputed = 1 UNION ALL {count} in_doubt = 1"
+        return int(sum(row[0] for row in await self._db.read("identity_waiting_count", lambda tx: tx.rows(sql))))
+
     async def decide(self, record: RecordKey, other: RecordKey | None, now: datetime, *, who: str, why: str) -> str:
         """:meth:`decide_tx` in a transaction of its own."""
         return await self._db.write("identity_decide", lambda tx: self.decide_tx(tx, record, other, now, who=who, why=why))

@@ -245,6 +245,23 @@ async def test_a40(door: Door) -> None:
     assert await door.person("gone", RTK) is None
 
 
+async def test_a47_gives_a_patient_another_number(door: Door) -> None:
+    rtk = certified("member/RTK")
+    for value in ("old", "known"):
+        assert (await door.send(f"{value}^^^&{RTK}&ISO", rtk)).accepted
+    assert (await door.send(f"new^^^&{RTK}&ISO", rtk, event="A47", mrg=f"old^^^&{RTK}&ISO")).accepted
+    person = await door.person("new", RTK)
+    assert person is not None
+    assert {(r.patient.local.value, r.active) for r in person.records} == {("new", True), ("old", False)}
+    assert await door.person("old", RTK) is None
+    assert (await door.send(f"known^^^&{RTK}&ISO", rtk, event="A47", mrg=f"new^^^&{RTK}&ISO")).accepted
+    person = await door.person("known", RTK)
+    assert person is not None
+    assert len(person.records) == 3
+    assert (await door.send(f"x^^^&{RTK}&ISO", rtk, event="A47", mrg=f"b1^^^&{RXC}&ISO")).code == "AR"
+    assert await door.person("x", RTK) is None, "nothing is half done"
+
+
 async def test_what_cannot_be_read_is_answered(door: Door) -> None:
     for data in (b"", b"MSH|^~\\&|", b"MSH|^~\\&|||||||ORU^R01|c9|P|2.5\r"):
         assert parse_ack(await door.feed.handle(data, certified("member/RTK"))).code == "AR"
