@@ -65,6 +65,7 @@ class StudyPlan:
     accession: str = ""
     national_authority: str = ""  # OID of the national number
     local_authority: str = ""  # OID of the trust's own numbers, '' = only the issuer's code
+    accession_authority: str = ""  # OID of the trust's accession numbers: another one than that of its patient numbers
     zone: str = ""  # (0008,0201), '' = left out, as most modalities do
     compressed: bool = False  # JPEG-LS lossless, where the modality allows
     size: int = 0  # rows = columns of CT and MR; 0 = usual
@@ -208,9 +209,9 @@ def _base(plan: StudyPlan, sop_class: str, series_uid: str, series_number: int, 
     _patient(ds, plan)
     ds.AccessionNumber = plan.accession or f"{plan.code}{plan.seed % 10**7:07d}"[:16]
     issuer = Dataset()
-    issuer.LocalNamespaceEntityID = plan.code
-    if plan.local_authority:
-        issuer.UniversalEntityID, issuer.UniversalEntityIDType = plan.local_authority, "ISO"
+    issuer.LocalNamespaceEntityID = f"{plan.code} RIS"
+    if plan.accession_authority:
+        issuer.UniversalEntityID, issuer.UniversalEntityIDType = plan.accession_authority, "ISO"
     ds.IssuerOfAccessionNumberSequence = Sequence([issuer])
     for keyword, value in plan.extra.items():
         setattr(ds, keyword, value)

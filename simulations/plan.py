@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from simulations.images import PROCEDURES, StudyPlan
 from simulations.people import SyntheticPatient, make_patients
@@ -39,7 +40,7 @@ class Chapter:
 
 
 def _study(topology: Topology, authorities: dict[str, str], patient: SyntheticPatient, member: int, modality: str, when: datetime, seed: int, pick: int = 0, instances: int = 0, *, compressed: bool = False) -> StudyPlan:  # fmt: skip  # noqa: E501
-    place = topology.members[member]
+    place, own = topology.members[member], authorities.get(topology.members[member].code, "") if member % 2 == 0 else ""
     description, body_part = PROCEDURES[modality][pick % len(PROCEDURES[modality])]
     return StudyPlan(
         patient=patient,
@@ -52,11 +53,18 @@ def _study(topology: Topology, authorities: dict[str, str], patient: SyntheticPa
         body_part=body_part,
         instances=instances or _SMALL.get(modality, 0),
         national_authority=topology.national.authority,
-        local_authority=authorities.get(place.code, "") if member % 2 == 0 else "",  # the others write only their code
-        zone="" if member % 3 else "+0000",
+        local_authority=own,  # the others write only their code
+        accession_authority=f"{own}.1" if own else "",
+        zone="" if member % 3 else when.replace(tzinfo=ZoneInfo(topology.zone)).strftime("%z"),
         compressed=compressed,
         size=256 if modality == "CT" else 128 if modality == "MR" else 0,
     )
+
+
+def _summer_night(today: date) -> datetime:
+    """Half past midnight of the last 15 July: summer time, where there is one."""
+    year = today.year if today > date(today.year, 7, 15) else today.year - 1
+    return datetime(year, 7, 15, 0, 30)
 
 
 def make_chapter(topology: Topology, authorities: dict[str, str], number: int, today: date) -> Chapter:
@@ -101,6 +109,8 @@ def make_chapter(topology: Topology, authorities: dict[str, str], number: int, t
                 background.append(study(people[index], member, modality, when, 100 + index, member + nth))
         shared = people[4]  # one more who has been to two places
         background.append(study(shared, 3, "US", at(12, 15), 90))
+        for member in (0, 1):  # a summer's night, which is another day in UTC: one with its offset, one without
+            background.append(study(people[5], member, "CR", _summer_night(today), 91 + member))
     return Chapter(
         number=number,
         traveller=traveller,

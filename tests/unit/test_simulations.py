@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -108,6 +109,28 @@ def test_a_topology_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
     path.write_text('name = "x"\nslug = "x"\nwrong = 1\n', "utf-8")
     with pytest.raises(ConfigError, match="unknown key wrong"):
         read_topology(path)
+
+
+@pytest.mark.parametrize("path", TOPOLOGIES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("today", [date(2026, 7, 16), date(2026, 7, 15), date(2026, 2, 1)])
+def test_what_would_hide_a_fault_differs(path: Path, today: date) -> None:
+    """Patient and accession numbers have authorities of their own, and one study lies in the summer, with its offset from UTC."""
+    topology = read_topology(path)
+    authorities = {code: f"1.2.3.{at}" for at, code in enumerate(topology.codes)}
+    studies = make_chapter(topology, authorities, 1, today).opening
+    assert all(s.when.date() < today for s in studies)
+    for plan in studies:
+        (ds, *_) = make_study(plan)
+        [accession] = ds.IssuerOfAccessionNumberSequence
+        assert accession.LocalNamespaceEntityID != ds.IssuerOfPatientID
+        if plan.local_authority:
+            [patient] = ds.IssuerOfPatientIDQualifiersSequence
+            assert accession.UniversalEntityID not in (patient.UniversalEntityID, "")
+        if plan.zone:
+            assert ds.TimezoneOffsetFromUTC == plan.when.replace(tzinfo=ZoneInfo(topology.zone)).strftime("%z")
+    summer = [s for s in studies if s.when.month == 7 and s.when.hour == 0]
+    assert {bool(s.zone) for s in summer} == {True, False}
+    assert len({s.zone for s in studies} - {""}) == 2, "summer time and winter time"
 
 
 def test_the_ledger_is_kept(tmp_path: Path) -> None:
