@@ -96,10 +96,12 @@ class Sessions:
     def _left_s(self, stored: StoredSession, now: datetime) -> int:
         return max(0, math.ceil((min(stored.ends, stored.seen + self._idle) - now).total_seconds()))
 
-    async def left_s(self, session_id: str) -> int:
-        """Seconds until the session with this id ends, 0 for none: asking does not count as use."""
+    async def left(self, session_id: str) -> tuple[int, bool]:
+        """Seconds until the session with this id ends, 0 for none, and whether no use can put that off: asking is no use."""
         stored = await self._store.session(session_id) if 0 < len(session_id) <= 128 else None
-        return self._left_s(stored, self._clock.now()) if stored is not None else 0
+        if stored is None:
+            return 0, True
+        return self._left_s(stored, self._clock.now()), stored.seen + self._idle >= stored.ends
 
     async def end(self, session_id: str) -> None:
         """Sign out."""

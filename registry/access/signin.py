@@ -145,8 +145,8 @@ class SignIn:
 
     async def left(self, request: web.Request) -> web.Response:
         """How many seconds the session of this browser lasts, for an open page; asking does not make it last longer."""
-        left_s = await self._sessions.left_s(request.cookies.get(COOKIE, ""))
-        return web.json_response({"left_s": left_s}, headers={hdrs.CACHE_CONTROL: "no-store"})
+        left_s, final = await self._sessions.left(request.cookies.get(COOKIE, ""))
+        return web.json_response({"left_s": left_s, "final": final}, headers={hdrs.CACHE_CONTROL: "no-store"})
 
     async def sign_out(self, request: web.Request) -> web.StreamResponse:
         """End the session; the middleware has checked the CSRF token."""

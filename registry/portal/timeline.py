@@ -51,6 +51,12 @@ class Banner:
     disputed: bool  # this record claims a number that it does not hold
 
     @property
+    def whose(self) -> str:
+        """For a picture: the name, and the first number that is known."""
+        number = next((n for n in self.numbers if n.value != words.UNKNOWN), self.numbers[0])
+        return f"{self.name}, {number.label} {number.value}"
+
+    @property
     def title(self) -> str:
         """For the browser's tab: no patient in it, for tabs and histories are seen by others."""
         return "Patient imaging"

@@ -108,7 +108,7 @@ async def test_how_long_a_session_lasts_can_be_asked_without_making_it_last(tmp_
     idle_s = 3.0
     async with access(tmp_path, replace(CONFIG, session_idle_minutes=idle_s / 60)) as a, browser(a) as session:
         async with session.get(f"{a.people}/signin/session") as response:
-            assert await response.json() == {"left_s": 0}
+            assert await response.json() == {"left_s": 0, "final": True}
             assert response.headers["Cache-Control"] == "no-store"
         await sign_in(a, session, "dr.amos", "light-box")
 
@@ -122,6 +122,16 @@ async def test_how_long_a_session_lasts_can_be_asked_without_making_it_last(tmp_
                 await asyncio.sleep(0.2)
         async with session.get(f"{a.people}/") as response:
             assert response.status == 401
+
+
+async def test_the_end_that_no_use_puts_off_is_told_apart(tmp_path: Path) -> None:
+    for hours, final in ((1.0, False), (0.4, True)):  # idle: half an hour
+        async with access(tmp_path / str(hours), replace(CONFIG, session_hours=hours)) as a, browser(a) as session:
+            await sign_in(a, session, "dr.amos", "light-box")
+            async with session.get(f"{a.people}/signin/session") as response:
+                told = await response.json()
+            assert told["final"] is final
+            assert told["left_s"] == pytest.approx(min(hours * 3600, 1800), abs=60)
 
 
 async def test_csrf_by_header_for_services(tmp_path: Path) -> None:

@@ -347,3 +347,30 @@ async def test_static_files_are_kept_by_their_hash(clients: list[TestClient]) ->
             assert b"https:" not in body
     async with client.get("/static/../pages.py") as answer:
         assert answer.status == 404
+
+
+async def test_the_preview_of_a_disputed_record_says_so(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    """And its picture is signed with the number it has, not with the one it does not hold."""
+    record = samples.record(1, "RTK", disputed=True)
+    loser = replace(samples.person(record), domain_id=record.patient.local)
+    client = await browse(clients, samples.FakeAsk(persons=(loser,), holdings=samples.STUDIES[:1]))
+    address, _ = await find(client)
+    async with client.get(f"{address}/studies/1.2.826.0.1.1") as answer:
+        text = await answer.text()
+    assert "This record is disputed." in text
+    whose = re.search(r'id="whose">([^<]+)<', text)
+    assert whose is not None
+    assert whose.group(1) == "SMITH, Ada (Mrs), Local No. RTK-00001"
+
+
+async def test_paper_says_when_and_by_whom(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    client = await browse(clients, samples.one_patient())
+    address, text = await find(client)
+    async with client.get(f"{address}/studies/1.2.826.0.1.1") as answer:
+        preview = await answer.text()
+    for page in (text, preview):
+        printed = re.search(r'<p class="printed">(.*?)</p>', page, re.S)
+        assert printed is not None
+        said = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", printed.group(1)))
+        assert "Imaging network. List read 22-Nov-2026 03:12 by Dr Ada Person, RA2." in said
+        assert "state as of 03:12" in said

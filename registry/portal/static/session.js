@@ -9,6 +9,7 @@ const total = Number(document.body.dataset.sessionLeft || 0); // seconds; 0 = th
 const warnMs = Math.min(120, total / 4) * 1000;
 const box = document.getElementById("session-notice");
 let deadline = Date.now() + total * 1000;
+let final = false; // whether no use puts the end off
 let asked = 0;
 let timer = 0;
 let gone = false;
@@ -38,7 +39,9 @@ async function ask() {
   try {
     const answer = await fetch(SESSION, { cache: "no-store", headers: { Accept: "application/json" } });
     if (!answer.ok) throw new Error(String(answer.status));
-    deadline = Date.now() + 1000 * (await answer.json()).left_s;
+    const told = await answer.json();
+    deadline = Date.now() + 1000 * told.left_s;
+    final = told.final;
   } catch {
     // as it was
   }
@@ -52,6 +55,10 @@ function show() {
   if (gone || !box) return;
   box.hidden = left > warnMs;
   if (box.hidden) return;
+  const words = final ? "Your session has reached its longest time. You will be signed out in" : "This page is not used. You will be signed out in";
+  const said = box.querySelector("[data-part='words']");
+  if (said.textContent !== words) said.textContent = words;
+  box.querySelector("button").hidden = final;
   const seconds = Math.max(0, Math.ceil(left / 1000));
   box.querySelector("[data-part='left']").textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
 }
@@ -60,7 +67,7 @@ function tick() {
   const left = deadline - Date.now();
   if (left <= 0) document.documentElement.classList.add("veiled"); // at once; the answer may lift it
   if (left <= warnMs && Date.now() - asked > Math.min(ASK_MS, warnMs)) ask();
-  show();
+  else show();
 }
 
 if (total) {

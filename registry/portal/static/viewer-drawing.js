@@ -91,6 +91,13 @@ export class Drawing {
     this.place();
   }
 
+  /** Bring a series into sight within its list; the page itself stays where it is. */
+  reveal(link) {
+    const list = link.closest("ul");
+    const [box, one] = [list.getBoundingClientRect(), link.getBoundingClientRect()];
+    list.scrollBy(Math.min(0, one.left - box.left) || Math.max(0, one.right - box.right), Math.min(0, one.top - box.top) || Math.max(0, one.bottom - box.bottom));
+  }
+
   /** The slider tells what is asked for, the picture what is there. */
   slider(wanted, count, unit, waiting) {
     const slider = this.part.slider;

@@ -32,6 +32,7 @@ class Viewer {
   #tries = 0;
   #timers = {};
   #drawing = false;
+  #away = false; // whether every holder was, as last heard
 
   constructor(page) {
     this.study = `${page.dataset.root}/studies/${page.dataset.study}`;
@@ -41,6 +42,7 @@ class Viewer {
       came: () => { this.#tries = 0; this.#update(); },
       failed: (url, why) => this.#fails(url, why),
     });
+    this.#away = this.#allAway();
     bind({ ...this.drawing.part, page }, this);
     new ResizeObserver(() => this.#update()).observe(this.drawing.part.stage);
     document.addEventListener("coverage", () => this.#heard());
@@ -105,7 +107,7 @@ class Viewer {
     this.drawing.zoom(0);
     this.#show({ ...NOTHING, series, why: null });
     this.drawing.slider(0, 0, "Image", false);
-    link.scrollIntoView({ block: "nearest", inline: "nearest" });
+    this.drawing.reveal(link);
     this.#remember(series.uid);
     if (link.dataset.none) this.#show({ ...NOTHING, kind: "failure", series, why: { words: link.dataset.none, none: true } });
     else this.#list();
@@ -321,13 +323,18 @@ class Viewer {
 
   /** Those that were left out while the holder was away. */
   #thumbnails() {
-    const codes = this.page.dataset.holders.split(" ");
-    if (codes.every(isAway)) return;
+    const [was, is] = [this.#away, this.#allAway()];
+    this.#away = is;
+    if (is || !was) return;
     for (const box of this.page.querySelectorAll(".series__thumb[data-src]:empty")) {
       const image = Object.assign(new Image(64, 64), { alt: "", loading: "lazy", decoding: "async", src: box.dataset.src });
-      image.addEventListener("error", () => { image.remove(); delete box.dataset.src; });
+      image.addEventListener("error", () => image.remove());
       box.append(image);
     }
+  }
+
+  #allAway() {
+    return this.page.dataset.holders.split(" ").every(isAway);
   }
 }
 
