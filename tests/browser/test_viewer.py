@@ -290,14 +290,15 @@ async def test_native_size_and_going_back_fetch_nothing_twice(chromium: Browser,
     await painted(page, [1, 1, 0])
     await page.keyboard.press("End")
     await painted(page, [1, 40, 0])
-    here = (
-        "() => performance.getEntriesByType('resource')"
-        ".filter((e) => e.name.endsWith('/rendered') && [200, 304].includes(e.responseStatus))"
+    there = (
+        "([from, to]) => { const got = new Set(performance.getEntriesByType('resource')"
+        ".filter((e) => [200, 304].includes(e.responseStatus)).map((e) => Number(/\\.(\\d+)\\/frames/.exec(e.name)?.[1])));"
+        " for (let n = from; n <= to; n += 1) if (!got.has(n)) return false; return true; }"
     )
-    await page.wait_for_function(f"() => new Set(({here})().map((e) => e.name)).size >= 25")
+    await page.wait_for_function(there, arg=[16, 40])
     await page.keyboard.press("Home")
     await painted(page, [1, 1, 0])
-    await page.wait_for_function(f"() => new Set(({here})().map((e) => e.name)).size === 40")
+    await page.wait_for_function(there, arg=[1, 40])
     asked = len(pictures.asked)
     for key, number in (("End", 40), ("PageUp", 30), ("Home", 1)):
         await page.keyboard.press(key)
