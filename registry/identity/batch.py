@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +16,6 @@ from crosslight.standards.problem import Conflict
 from crosslight.standards.study import Patient, patient_to_json
 from registry.identity.compare import Comparison
 from registry.identity.feeding import FeedOfOne
-from registry.identity.header import Header
 from registry.identity.numbers import canonicals, claims_on, holders, lock_numbers, merged_into
 from registry.identity.relink import relink
 from registry.identity.rows import chunks, marks, to_micros
@@ -54,7 +53,7 @@ class FeedBatch:
         self._new: dict[Identifier, tuple[int, str]] = {}
         self._rows: list[tuple[Any, ...]] = []
         self._claims: dict[int, frozenset[Identifier]] = {}
-        self._made: dict[int, Header] = {}  # records of this batch, and the header that they were made of
+        self._made: set[int] = set()  # records of this batch, which say what their first study says
 
     def prefetch(self, patients: Iterable[Patient]) -> None:
         """Look up the records of these patients together."""
@@ -122,7 +121,8 @@ class FeedBatch:
             described.birth_date, family, alternative, int(traced), 0, at, at, digest,
             orjson.dumps(patient_to_json(described)).decode(),
         ))  # fmt: skip
-        self._new[place], self._made[key] = (key, digest), self._store.header(patient)
+        self._new[place] = (key, digest)
+        self._made.add(key)
         if claims:
             self._claims[key] = claims
         return RecordKey(key)
@@ -177,25 +177,16 @@ class FeedBatch:
         rows = [(int(key), to_micros(moment)) for key, moment in sorted(newest.items())]
         self._store.touch_all(self._tx, rows)
 
-    def compare(self, described: Collection[RecordKey], touched: Collection[RecordKey], *, who: str = "") -> None:
+    def compare(self, described: Mapping[RecordKey, int], touched: Collection[RecordKey]) -> None:
         """Look at the headers that studies brought, once they are written.
 
         Args:
-            described: Records under which a study came with a header that was not there before.
+            described: Records under which studies came with patient texts that were not there before, and how many.
             touched: Records under which anything changed.
-            who: For the history.
         """
-        several = set[int]()
-        for part in chunks(set(touched) - set(described)):
+        keys = {int(key) for key, texts in described.items() if key not in self._made or texts > 1}
+        for part in chunks({int(key) for key in touched} - keys - self._made):
             sql = f"SELECT record_key FROM patient_record WHERE headers > 1 AND record_key IN ({marks(part)})"
-            several |= {row[0] for row in self._tx.rows(sql, part)}
-        keys = several | self._differing(described)
+            keys |= {row[0] for row in self._tx.rows(sql, part)}
         if keys:
-            Comparison(self._store, self._tx, to_micros(self._now), who or "header").run(keys)
-
-    def _differing(self, described: Collection[RecordKey]) -> set[int]:
-        """Those of these records that were not made of just this header."""
-        made = [key for key in described if key in self._made]
-        seen = self._store.headers_of(self._tx, made)
-        same = {key for key in made if {self._store.header(p) for p, _ in seen.get(key, ())} == {self._made[key]}}
-        return {int(key) for key in described if key not in same}
+            Comparison(self._store, self._tx, to_micros(self._now), "header").run(keys)

@@ -75,14 +75,23 @@ class Comparison:
         """
         records = [s for s in load_by(self._tx, "record_key", keys, lock=True) if s.record.part_of is None]
         seen = self._store.headers_of(self._tx, [s.record.key for s in records])
+        numbers = set(changed)
+        records = [s for s in records if not self._says_the_same(s, seen.get(s.record.key, ()))]
+        if not records and not numbers:
+            return
         self._load([s.record.key for s in records])
-        seeds, numbers = {int(key) for key in keys}, set(changed)
+        seeds = {int(key) for key in keys}
         for stored in records:
             plan = self._planned(stored, seen.get(stored.record.key, ()))
             numbers |= self._write(plan, rehomed=stored.record.key in rehomed)
             seeds |= {*plan.others, *plan.emptied}
         if seeds:
             relink(self._tx, self._store, seeds, numbers, at=self._at, who=self._who, why="headers")
+
+    def _says_the_same(self, stored: Stored, seen: Sequence[tuple[Patient, int]]) -> bool:
+        """Whether all studies say just what the record says, which has no other header and no part: most do."""
+        own = self._store.header(stored.record.patient, stored.record.national)
+        return stored.headers == 1 and not stored.parts and all(self._store.header(patient) == own for patient, _ in seen)
 
     def _load(self, keys: Collection[int]) -> None:
         for part in chunks(keys):

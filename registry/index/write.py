@@ -6,6 +6,7 @@ memory, and :meth:`Work.flush` writes it: locators first, then rows.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from datetime import datetime
 
@@ -54,7 +55,7 @@ class Work:
         self._cursors: dict[MemberId, int] = {}
         self._feeds: dict[MemberId, tuple[int, int, bytes]] = {}
         self.changes: list[Change] = []
-        self.described: set[RecordKey] = set()  # after a flush: records under which a study came with a patient text new to them
+        self.described: dict[RecordKey, int] = {}  # after a flush: records, and how many patient texts came that are new to them
         self.touched: set[RecordKey] = set()  # after a flush: records under which anything changed
 
     # --- reading ---------------------------------------------------------------------------------------------------
@@ -378,7 +379,7 @@ class Work:
         for entry in dirty:
             entry.settle(settled)
         Flush(self._reader, self.tx, dirty, to_ms(self._now)).run(self._new_texts, self._feeds, self._cursors)
-        self.described = {RecordKey(key) for key, _, _ in self._new_texts}
+        self.described = dict(Counter(RecordKey(key) for key, _, _ in self._new_texts))
         rows = [one.row for entry in dirty for one in (entry.before, entry.now, *entry.left) if one is not None]
         self.touched = {RecordKey(row.record_key) for row in rows}
 

@@ -298,6 +298,7 @@ class Acceptor:
             else:
                 work.replace_record(entry, with_detail(publication, record), digest)
             work.flush()
+            self._identity.batch(tx, self._clock.now()).compare(work.described, work.touched)
             return work.changes
 
         return self._learned(await self._db.write("update_detail", write))
