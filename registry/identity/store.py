@@ -86,6 +86,10 @@ class IdentityStore(IdentityReads):
         batch.settle()
         return key
 
+    def compare_tx(self, tx: Tx, described: Mapping[RecordKey, int], touched: Collection[RecordKey], now: datetime) -> None:
+        """Look at the headers of studies that were written outside a batch; see :meth:`FeedBatch.compare`."""
+        self.batch(tx, now).compare(described, touched)
+
     def touch_tx(self, tx: Tx, key: RecordKey, started: datetime | None) -> None:
         """A study of this record that began at ``started`` was published: the banner follows the newest (D3)."""
         if started is not None:

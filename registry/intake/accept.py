@@ -298,7 +298,7 @@ class Acceptor:
             else:
                 work.replace_record(entry, with_detail(publication, record), digest)
             work.flush()
-            self._identity.batch(tx, self._clock.now()).compare(work.described, work.touched)
+            self._identity.compare_tx(tx, work.described, work.touched, self._clock.now())
             return work.changes
 
         return self._learned(await self._db.write("update_detail", write))
@@ -314,7 +314,9 @@ class Acceptor:
         """An entry that was taken for a manifest is another document (:func:`learned.no_manifest`); whether it was there."""
         now = self._clock.now()
         return self._learned(
-            await self._db.write("no_manifest", lambda tx: no_manifest(tx, self._index, key, entry_uuid, studies, now))
+            await self._db.write(
+                "no_manifest", lambda tx: no_manifest(tx, self._index, self._identity, key, entry_uuid, studies, now)
+            )
         )
 
     def _learned(self, changes: list[Change]) -> bool:

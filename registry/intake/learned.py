@@ -15,6 +15,7 @@ from crosslight.standards.ids import MemberId
 from crosslight.standards.region import Region
 from crosslight.standards.xds.metadata import DocumentEntry, from_plain
 from crosslight.standards.xds.views import objects_of, publication_from_submission
+from registry.identity.store import IdentityStore
 from registry.index.imaging import DocumentKey
 from registry.index.model import Change, HoldingKey, XdsObject
 from registry.index.store import IndexStore
@@ -26,7 +27,14 @@ from registry.members.model import Member
 
 
 def document_read(
-    tx: Tx, index: IndexStore, key: DocumentKey, member: Member, manifest: Manifest, region: Region, now: datetime
+    tx: Tx,
+    index: IndexStore,
+    identity: IdentityStore,
+    key: DocumentKey,
+    member: Member,
+    manifest: Manifest,
+    region: Region,
+    now: datetime,
 ) -> list[Change]:
     """A document that did not say of which study it is was read: a foreign source's manifest of one study becomes its entry.
 
@@ -49,11 +57,12 @@ def document_read(
     place = work.entry_under(member.id, studies[0], thing.record_key)
     work.add_entry(place, thing.record_key, publication, entry.hash.lower())
     work.flush()
+    identity.compare_tx(tx, work.described, work.touched, now)
     return work.changes
 
 
 def no_manifest(
-    tx: Tx, index: IndexStore, key: HoldingKey, entry_uuid: str, studies: Sequence[str], now: datetime
+    tx: Tx, index: IndexStore, identity: IdentityStore, key: HoldingKey, entry_uuid: str, studies: Sequence[str], now: datetime
 ) -> list[Change]:
     """An entry that was taken for a study's manifest is another Key Object Selection: a document, and no study."""
     work = index.work(tx, now)
@@ -68,6 +77,7 @@ def no_manifest(
     things = [_stored(one, key) for one in objects_of(found, found.record.patient.local.cx())]
     work.remove_entries(place, {entry_uuid})
     work.flush()
+    identity.compare_tx(tx, work.described, work.touched, now)
     index.objects.put(tx, things, now)
     for thing in things:
         if thing.kind == "document":
