@@ -305,9 +305,9 @@ class Acceptor:
 
     async def document_read(self, key: DocumentKey, member: Member, manifest: Manifest) -> bool:
         """A document that did not say of which study it is was read (:func:`learned.document_read`); whether it still waited."""
-        index, region, now = self._index, self._region, self._clock.now()
+        stores, region, now = (self._index, self._identity), self._region, self._clock.now()
         return self._learned(
-            await self._db.write("document_read", lambda tx: document_read(tx, index, key, member, manifest, region, now))
+            await self._db.write("document_read", lambda tx: document_read(tx, *stores, key, member, manifest, region, now))
         )
 
     async def no_manifest(self, key: HoldingKey, entry_uuid: str, studies: Sequence[str]) -> bool:
