@@ -129,11 +129,17 @@ def mistyped(region: Region, authority: str = "") -> Misread:
     )  # fmt: skip
 
 
-def unknown_issuer(part: Literal["issuer", "accession issuer"] = "issuer") -> Misread:
-    """An issuer, or a system, that nothing here is numbered by."""
-    things = "accession numbers" if part == "accession issuer" else "patients"
-    todo = "Give a national number's issuer, or a member's; or leave the issuer out."
-    return Misread(part, f"No {things} of this region are numbered by that issuer.", _NO_PROOF, todo)
+def unknown_issuer(part: Literal["issuer", "accession issuer"] = "issuer", known: str = "") -> Misread:
+    """An issuer, or a system, that nothing here is numbered by; ``known`` names one that there is, as the face writes it."""
+    if part == "accession issuer":
+        what, why = "That issuer of accession numbers is not known here.", "It is no member's, nor that of any study found."
+        return Misread(part, what, f"{why} {_NO_PROOF}", "Give a member's, or leave the issuer out.")
+    what, why = (
+        "That issuer of patients' numbers is not known here.",
+        "It is no national one, no member's and no patient record's.",
+    )
+    todo = f"Give a national number's{f' ({known})' if known else ''} or a member's, or leave the issuer out."
+    return Misread(part, what, f"{why} {_NO_PROOF}", todo)
 
 
 def unknown_holder(part: Literal["custodian", "endpoint"]) -> Misread:

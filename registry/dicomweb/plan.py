@@ -7,6 +7,7 @@ from dataclasses import replace
 from crosslight.standards.dicom.json import attributes, keyword_of
 from crosslight.standards.dicom.matching import Match, matches_row
 from crosslight.standards.dicom.qido import QidoQuery
+from crosslight.standards.hl7.adt import NATIONAL_NAMESPACES
 from crosslight.standards.ids import Identifier, is_uid
 from crosslight.standards.names import family_keys, pattern_matches, search_key
 from crosslight.standards.problem import Invalid
@@ -90,6 +91,9 @@ class QidoPlanner:
             return (Identifier(value, name),)
         if member is not None:
             return tuple(Identifier(value, authority) for authority in (member.authority, *member.authorities))
+        national = NATIONAL_NAMESPACES.get(name.upper(), "")
+        if national in self._region.nationals:
+            return (Identifier(value, national),)
         return (Identifier(value, namespace=name),)  # as the record's own source names it
 
     def _filter(self, query: QidoQuery) -> StudyFilter:

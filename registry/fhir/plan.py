@@ -104,7 +104,8 @@ class StudyPlanner:
                 raise Invalid(f"{where} needs a value after the system.", where=where, fhir_code="value")
             issuer = self._systems.issuer(value.system) if value.system else ("", "")
             if issuer is None or (not value.system and "%7C" in value.code):  # encoded twice: the system is in the value
-                raise Misunderstood(unknown_issuer("accession issuer" if where == "accession" else "issuer"), where)
+                part: Literal["issuer", "accession issuer"] = "accession issuer" if where == "accession" else "issuer"
+                raise Misunderstood(unknown_issuer(part, self._systems.region.national_system), where)
             found.append(Identifier(value.code.strip(), *issuer))
         return tuple(dict.fromkeys(found))
 

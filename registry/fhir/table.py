@@ -38,7 +38,9 @@ IMAGING_STUDY = ResourceSpec(
         ParamSpec(name="series", type="token", doc="Series Instance UID."),
         ParamSpec(name="description", type="string", modifiers=_TEXT, own=True, doc="Study description; begins with."),
         ParamSpec(name="accession", type="token", own=True, doc="Accession number, with its issuer's system or of any issuer."),
-        ParamSpec(name="custodian", type="token", own=True, doc="Organisation code of the member that holds it."),
+        ParamSpec(
+            name="custodian", type="token", own=True, doc="Who holds it: organisation code, Organization id or repository OID."
+        ),
         ParamSpec(name="study-instance-uid", type="token", own=True, doc="Study Instance UID."),
         ParamSpec(name="bodysite", type="token", modifiers=_NOT, doc="Body part examined, as DICOM code."),
     ),
@@ -50,10 +52,10 @@ PATIENT = ResourceSpec(
     params=(
         ParamSpec(name="_id", type="token", doc="Logical id."),
         ParamSpec(name="identifier", type="token", doc="National number or a member's local number."),
-        ParamSpec(name="family", type="string", modifiers=frozenset({"exact"}), doc="Family name, whole; with birthdate only."),
-        ParamSpec(name="given", type="string", modifiers=frozenset({"exact"}), doc="Given name; with family and birthdate."),
-        ParamSpec(name="name", type="string", modifiers=frozenset({"exact"}), doc="Family name, whole; with birthdate only."),
-        ParamSpec(name="birthdate", type="date", doc="A whole date; with family or name."),
+        ParamSpec(name="family", type="string", modifiers=frozenset({"exact"}), doc="Begins a family name; with birthdate only."),
+        ParamSpec(name="given", type="string", modifiers=frozenset({"exact"}), doc="Begins a given name; with birthdate only."),
+        ParamSpec(name="name", type="string", modifiers=frozenset({"exact"}), doc="Begins any part; with birthdate only."),
+        ParamSpec(name="birthdate", type="date", doc="A whole date; with family, given or name."),
         ParamSpec(name="gender", type="token", modifiers=_NOT, doc="Narrows another search."),
     ),
 )

@@ -20,7 +20,7 @@ from registry.identity.numbers import canonical, canonicals, holders
 from registry.identity.rows import RecordPlace
 from registry.index.model import PatientRecord, Person, PersonKey, RecordKey
 
-MAX_BORN = 5_000  # records of one date of birth whose names one search looks through
+MAX_BORN = 2_000  # records of one date of birth whose names one search looks through
 
 #: Whether a number has a row, whose it is, and whether it was merged into another; always one row, which a LEFT JOIN gives.
 _NATIONAL = """
@@ -206,7 +206,8 @@ class IdentityReads:
             if place is None:
                 return self._outside(tx, identifier, limit)
             return [place.person] if merged or not place.subsumed else []
-        numbers = [n for a in self._region.nationals if (n := self._national(Identifier(identifier.value, a)))]
+        authorities = () if identifier.namespace else self._region.nationals
+        numbers = [n for a in authorities if (n := self._national(Identifier(identifier.value, a)))]
         if merged:
             numbers = [canonical(tx, number) for number in numbers]
         holders = [
@@ -270,7 +271,7 @@ class IdentityReads:
         numbers = {
             number
             for identifier in identifiers
-            for authority in ([identifier.authority] if identifier.authority else self._region.nationals)
+            for authority in ([identifier.authority] if identifier.authority or identifier.namespace else self._region.nationals)
             if (number := self._national(replace(identifier, authority=authority))) is not None
         }
         keys: set[int] = set()

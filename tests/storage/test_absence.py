@@ -240,6 +240,14 @@ async def _rows(faces: Faces, value: str, issuer: str) -> set[str]:
     return {row["0020000D"]["Value"][0] for row in body}
 
 
+async def test_the_issuer_of_national_numbers_goes_by_its_name_too(faces: Faces) -> None:
+    assert await faces.qido(KNOWN, "NHS") == LISTED
+    assert await faces.qido(WRONG, "nhs") == MISREAD
+    assert await faces.qido(KNOWN, "CHI") == MISREAD, "this region has none"
+    assert await faces.fhir_search({"patient.identifier": f"http://wrong|{KNOWN}"}) == MISREAD
+    assert NHS_SYSTEM in faces.said, "a refusal says what there is"
+
+
 async def test_what_a_source_that_is_no_member_holds_is_never_denied(faces: Faces) -> None:
     faces.room.directory.set(replace(member("foreign-8", 8, "foreign"), name="Northern XDS"))
     beyond = "What Northern XDS holds beyond what it registered is not known."
