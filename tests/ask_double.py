@@ -173,7 +173,8 @@ class AskDouble(Ask):
         if isinstance(question, ByPatient | Patients):
             return naming(question.patient, persons, world.region, world.directory, used.__contains__)
         if isinstance(question, ByObject) and question.accessions:
-            return accession_naming(question.accessions, numbers, world.region, world.directory)
+            issuers = {number.authority for number in numbers}
+            return accession_naming(question.accessions, numbers, world.region, world.directory, issuers.__contains__)
         return Naming()
 
     def _select(self, selector: PatientSelector) -> list[Person]:

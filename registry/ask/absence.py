@@ -132,7 +132,7 @@ def mistyped(region: Region, authority: str = "") -> Misread:
 def unknown_issuer(part: Literal["issuer", "accession issuer"] = "issuer", known: str = "") -> Misread:
     """An issuer, or a system, that nothing here is numbered by; ``known`` names one that there is, as the face writes it."""
     if part == "accession issuer":
-        what, why = "That issuer of accession numbers is not known here.", "It is no member's, nor that of any study found."
+        what, why = "That issuer of accession numbers is not known here.", "It is no member's, nor that of any study's number."
         return Misread(part, what, f"{why} {_NO_PROOF}", "Give a member's, or leave the issuer out.")
     what, why = (
         "That issuer of patients' numbers is not known here.",
@@ -211,19 +211,27 @@ class _Judge:
         return self.directory.by_code(name) is not None or self.directory.by_code(name.upper()) is not None
 
 
-def accession_naming(asked: Iterable[Identifier], found: Collection[Identifier], region: Region, directory: Directory) -> Naming:
-    """Of a question by accession numbers: issuers that are neither the region's nor a member's, nor of any that was found."""
-    issuers = {(a.authority, a.namespace) for a in found}
-    codes = {namespace.casefold() for _, namespace in issuers if namespace}
-    misread = []
-    for one in asked:
-        known = not one.authority or (one.authority, one.namespace) in issuers or one.authority in {a for a, _ in issuers}
-        known = known or one.authority in (region.authority, *region.nationals)
-        known = known or directory.by_authority(one.authority) is not None
-        named = not one.namespace or one.namespace.casefold() in codes or directory.by_code(one.namespace) is not None
-        if not known or not named:
-            misread.append(unknown_issuer("accession issuer"))
-    return Naming("nobody", tuple(dict.fromkeys(misread)))
+def accession_naming(
+    asked: Iterable[Identifier],
+    found: Collection[Identifier],
+    region: Region,
+    directory: Directory,
+    used: Callable[[str], bool],
+) -> Naming:
+    """Of a question by accession numbers: issuers that are neither the region's nor a member's, nor of any study's number.
+
+    ``used``: whether any study was held with an accession number of an issuer.
+    """
+    names = {number.namespace.casefold() for number in found}
+
+    def known(one: Identifier) -> bool:
+        if one.authority:
+            own = (region.authority, *region.nationals)
+            return one.authority in own or directory.by_authority(one.authority) is not None or used(one.authority)
+        return not one.namespace or one.namespace.casefold() in names or directory.by_code(one.namespace) is not None
+
+    misread = () if all(known(one) for one in asked) else (unknown_issuer("accession issuer"),)
+    return Naming("nobody", misread)
 
 
 def not_an_id(text: str) -> Misread | None:

@@ -223,7 +223,9 @@ class Answering:
         if question.accessions:
             found = read.by_accessions(tx, {a.value for a in question.accessions})
             numbers = {a for one in found for a in one.holding.record.accessions}
-            whom = accession_naming(question.accessions, numbers, self._region, self._directory)
+            whom = accession_naming(
+                question.accessions, numbers, self._region, self._directory, lambda oid: read.issues_accessions(tx, oid)
+            )
             loaded |= {one.row.key: one for one in found if _has_accession(one.holding, question.accessions)}
         gone = self._gone(question, loaded.values())
         kept = [one for one in loaded.values() if question.versions or not one.row.flags & DEPRECATED]

@@ -15,11 +15,15 @@ from registry.index.rows import (
     DEPRECATED,
     HOLDING_COLUMNS,
     NAME_COLUMNS,
+    NO_RECORD,
     Loaded,
     Names,
     Tombstone,
     accession_hash,
+    chunks,
     fhir_hash,
+    issuer_hash,
+    marks,
     row_names,
 )  # fmt: skip
 
@@ -78,6 +82,7 @@ class Flush:
             sorted((name, e.now.row.record_key) for e in entries if e.now is not None for name in self._new_names(e, e.now)),
             "ON CONFLICT DO NOTHING",
         )
+        self._note_issuers([e.now for e in entries if e.now is not None])
         self._tx.insert_many("patient_text", ("record_key", "n", "body"), texts)
         self._write_rows([(e, e.now) for e in entries if e.now is not None])
         self._write_past([e for e in entries if e.now is not None])
@@ -93,6 +98,19 @@ class Flush:
             ],
         )
         self._write_feeds(entries, feeds, cursors)
+
+    def _note_issuers(self, loaded: list[Loaded]) -> None:
+        """Remember who issues accession numbers here; each is written once, and looked for until it is known to be there."""
+        issuers = {issuer_hash(a.authority) for one in loaded for a in one.holding.record.accessions if a.authority}
+        new = issuers - self._reader.issuers
+        if new:
+            there = {
+                row[0]
+                for part in chunks(new)
+                for row in self._tx.rows(f"SELECT hash FROM locator WHERE hash IN ({marks(part)})", part)
+            }
+            self._reader.issuers |= there
+            self._tx.insert_many("locator", ("hash", "record_key"), [(name, NO_RECORD) for name in sorted(new - there)])
 
     def _write_rows(self, entries: list[tuple[Entry, Loaded]]) -> None:
         rows: list[tuple[Any, ...]] = [now.row for _, now in entries]

@@ -24,6 +24,7 @@ from registry.index.rows import (
     DEPRECATED,
     HOLDING_COLUMNS,
     NAME_COLUMNS,
+    NO_RECORD,
     UNDATED,
     UNITED,
     HoldingRow,
@@ -34,6 +35,7 @@ from registry.index.rows import (
     fhir_hash,
     from_ms,
     holding_row,
+    issuer_hash,
     marks,
     name_hash,
     version_of,
@@ -69,6 +71,7 @@ class Reader:
 
     def __init__(self, directory: Directory) -> None:
         self.directory, self.codec = directory, Codec()
+        self.issuers: set[int] = set()  # hashes of issuers of accession numbers that are known to be in the table
 
     # --- rows ------------------------------------------------------------------------------------------------------
 
@@ -208,6 +211,10 @@ class Reader:
         wanted = set(values)
         found = self._by_hashes(tx, [accession_hash(v) for v in wanted])
         return [one for one in found if any(a.value in wanted for a in one.holding.record.accessions)]
+
+    def issues_accessions(self, tx: Tx, authority: str) -> bool:
+        """Whether any study was ever held here with an accession number of this issuer."""
+        return tx.row("SELECT 1 FROM locator WHERE hash = ? AND record_key = ?", (issuer_hash(authority), NO_RECORD)) is not None
 
     def by_names(self, tx: Tx, names: Collection[str]) -> list[Holding]:
         """Holdings one of whose versions, past ones too, has one of these entry UUIDs or unique ids; with their past."""

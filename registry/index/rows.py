@@ -140,6 +140,14 @@ def fhir_hash(fhir_id: str) -> int:
     return hash8("f" + fhir_id)
 
 
+NO_RECORD = 0  # keys of records are positive
+
+
+def issuer_hash(authority: str) -> int:
+    """Of an issuer of accession numbers; its locator is under no record (0) and says that there is a number of it."""
+    return hash8("i" + authority)
+
+
 def accession_hash(value: str) -> int:
     """Of an accession number, whatever its issuer: verified on read."""
     return hash8("a" + value)

@@ -240,6 +240,22 @@ async def _rows(faces: Faces, value: str, issuer: str) -> set[str]:
     return {row["0020000D"]["Value"][0] for row in body}
 
 
+async def test_an_issuer_of_accession_numbers_is_known_from_its_first_on(faces: Faces) -> None:
+    ris = "1.2.826.0.1.3680043.10.77.5"
+    who = patient(faces.room.member("RA2"), "R1", family="Ris", born="19800501")
+    assert await faces.fhir_search({"accession": f"urn:oid:{ris}|R1"}) == MISREAD
+    assert "That issuer of accession numbers is not known here." in faces.said
+    for n in (70, 71):
+        record = replace(study(who, n), accessions=(Identifier(f"R{n}", ris),))
+        await faces.room.publish("RA2", record, n)
+    assert await faces.fhir_search({"accession": f"urn:oid:{ris}|R70"}) == LISTED
+    assert await faces.fhir_search({"accession": f"urn:oid:{ris}|R99"}) == UNPROVEN, "one that is not there yet can be asked for"
+    await faces.room.withdraw("RA2", record.study_uid, 72)
+    assert await faces.fhir_search({"accession": f"urn:oid:{ris}|R71"}) == UNPROVEN
+    rows = await faces.room.db.read("t", lambda tx: tx.rows("SELECT hash FROM locator WHERE record_key = 0"))
+    assert len(rows) == len(set(rows)), "each issuer once"
+
+
 async def test_the_issuer_of_national_numbers_goes_by_its_name_too(faces: Faces) -> None:
     assert await faces.qido(KNOWN, "NHS") == LISTED
     assert await faces.qido(WRONG, "nhs") == MISREAD
