@@ -20,6 +20,7 @@ from crosslight.runtime.terminal import make_console
 from crosslight.standards.access import ROLES
 from crosslight.standards.problem import CrosslightError
 from registry.config import read_config
+from registry.identity_commands import identity
 from registry.setup import init_registry
 
 console = make_console()
@@ -228,6 +229,9 @@ def audit(folder: Path, patient: str, as_json: bool) -> None:
     from registry import commands
 
     run(commands.audit(folder, patient, console, as_json=as_json))
+
+
+main.add_command(identity)
 
 
 @main.command()

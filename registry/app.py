@@ -46,6 +46,7 @@ from registry.gateway.gateway import Gateway
 from registry.gateway.relay import Relay
 from registry.gateway.routes import routes as relay_routes
 from registry.gateway.sessions import MemberSessions
+from registry.identity.decisions import IdentityDecisions
 from registry.identity.feed import AdtFeed
 from registry.identity.store import IdentityStore
 from registry.index.model import Change
@@ -224,7 +225,7 @@ class RegistryApp:
         self.portal = portal_pages.Portal(
             portal_pages.PortalContext(
                 ask=self.ask, directory=self.members, key=key, clock=self.clock, ids=self.ids, config=self.config.portal,
-                open_mode=open_mode,
+                open_mode=open_mode, decisions=self._officers_room(),
             )
         )  # fmt: skip
         xds = self.config.xds
@@ -237,6 +238,9 @@ class RegistryApp:
             iti57.ACTION_REQUEST: iti57.UpdateDocumentSet(self.acceptor, door),
             iti62.ACTION_REQUEST: iti62.RemoveMetadata(self.acceptor, door),
         })  # fmt: skip
+
+    def _officers_room(self) -> IdentityDecisions:
+        return IdentityDecisions(self.db, self.identity, self.index, self.members, self.audit, self.clock, self.ids)
 
     # --- listening -------------------------------------------------------------------------------------------------
 
@@ -289,7 +293,7 @@ class RegistryApp:
         app.add_routes(fhir_routes(self.fhir))
         app.add_routes(dicomweb.routes(self.dicomweb))
         if kind == "people":
-            for prefix in ("/patients", "/search"):
+            for prefix in ("/patients", "/search", "/identity"):
                 renderers.add(prefix, portal_pages.renderer(self.portal))
             renderers.add("/", portal_pages.elsewhere(self.portal))
             app.add_routes(portal_pages.routes_of(self.portal))

@@ -26,6 +26,7 @@ from registry.ask.absence import Naming, naming
 from registry.ask.ask import Ask, Glance
 from registry.ask.coverage import Coverage, MemberCoverage
 from registry.ask.question import Answer, ByPatient, Patients, PatientSelector, Question
+from registry.identity.decisions import IdentityDecisions
 from registry.index.model import DisputedNotice, Holding, PatientRecord, Person, PersonKey, RecordKey
 from registry.members.model import Member, Presence
 from registry.portal.config import PortalConfig
@@ -330,13 +331,15 @@ class Pictures:
 
 
 def app_of(
-    ask: FakeAsk,
+    ask: FakeAsk | Ask,
     *,
     principal: Principal | None = CLINICIAN,
     open_mode: bool = False,
     poll_s: int = 4,
     word: str = "trust",
     pictures: Pictures | None = None,
+    decisions: IdentityDecisions | None = None,
+    directory: Any = DIRECTORY,
 ) -> web.Application:
     """The page as a service would run it, with a principal on every request."""
 
@@ -349,7 +352,8 @@ def app_of(
 
     context = PortalContext(
         ask=cast(Ask, ask),
-        directory=DIRECTORY,
+        directory=directory,
+        decisions=decisions,
         key=b"k" * 32,
         clock=FixedClock(),
         ids=SystemIds(),
@@ -358,7 +362,7 @@ def app_of(
     )
     portal = Portal(context)
     renderers = ErrorRenderers()
-    for prefix in ("/patients", "/search"):
+    for prefix in ("/patients", "/search", "/identity"):
         renderers.add(prefix, portal.problem)
     renderers.add("/", elsewhere(portal))
     app = web.Application(middlewares=[problems(renderers, SystemIds()), sign_in])

@@ -12,8 +12,9 @@ from typing import Any, Literal
 #: Faces, as they stand in audit entries and in the table.
 Face = Literal["fhir", "xds", "dicomweb", "portal", "gateway", "rad69", "iti43", "dimse", "feed", "admin", "hl7"]
 #: Actions. ``search``/``read`` concern metadata, ``retrieve`` images and manifests, ``store`` objects into an archive,
-#: ``publish`` entries into the index, ``feed`` patient identities, ``operate`` membership and configuration.
-Action = Literal["search", "read", "retrieve", "store", "publish", "feed", "delete", "operate", "audit"]
+#: ``publish`` entries into the index, ``feed`` patient identities, ``operate`` membership and configuration,
+#: ``decide`` who is one person.
+Action = Literal["search", "read", "retrieve", "store", "publish", "feed", "delete", "operate", "audit", "decide"]
 
 #: HL7 v3 PurposeOfUse (2.16.840.1.113883.5.8) that this release knows.
 PURPOSES = {"TREAT": "treatment", "ETREAT": "emergency treatment", "HOPERAT": "healthcare operations"}
@@ -27,7 +28,7 @@ ROLES = {
     "porter": "Signed in, and may see nothing.",
     "member": "A trust's own node.",
     "gateway": "The region's gateway, which acts only for a person or system named in its token.",
-    "open": "The caller without credentials in an open demo: every role.",
+    "open": "The caller without credentials in an open demo: every role but the identity officer's.",
 }
 
 #: role -> face -> actions. What is not here is refused.
@@ -50,7 +51,7 @@ TABLE: dict[str, dict[str, frozenset[str]]] = {
         "rad69": frozenset({"retrieve"}),
         "hl7": frozenset({"feed"}),
     },
-    "identity": {"portal": frozenset({"search", "read"}), "fhir": frozenset({"search", "read"})},
+    "identity": {"portal": frozenset({"search", "read", "decide"}), "fhir": frozenset({"search", "read"})},
     "operator": {"admin": frozenset({"operate"})},
     "ig": {"admin": frozenset({"audit"})},
     "porter": {},
@@ -67,6 +68,7 @@ TABLE: dict[str, dict[str, frozenset[str]]] = {
     },
 }
 
+#: Of the open demo's caller, who sees what a clinician sees and decides nothing.
 _EVERY_ACTION = frozenset({"search", "read", "retrieve", "store", "publish", "feed", "delete", "operate", "audit"})
 
 

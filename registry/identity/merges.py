@@ -71,7 +71,7 @@ def decide(tx: Tx, store: IdentityStore, decision: str, record: int, other: int 
     if record == other:
         raise Invalid("A decision on one record and itself.")
     of = found[record].part_of
-    if other is None and of is not None:
+    if other is None and of is not None and found[record].in_doubt:
         decide_other(tx, decision, record, of, at, who, why)
     elif other is None:
         _insert_decision(tx, decision, "apart", record, None, at, who, why)
@@ -98,9 +98,15 @@ def _insert_decision(tx: Tx, decision: str, kind: str, record: int, other: int |
 
 def end_decision(tx: Tx, store: IdentityStore, decision: str, at: int, who: str, why: str) -> int:
     """See :meth:`IdentityStore.end_decision_tx`; the record that was decided on."""
-    row = tx.row("SELECT record_key, other_key FROM identity_decision WHERE decision_id = ? AND ended_at IS NULL", (decision,))
+    row = tx.row(
+        "SELECT record_key, other_key, EXISTS (SELECT 1 FROM subsumed_id s WHERE s.decision_id = d.decision_id) "
+        "FROM identity_decision d WHERE decision_id = ? AND ended_at IS NULL",
+        (decision,),
+    )
     if row is None:
         raise NotFound("There is no such decision in force.")
+    if row[2]:
+        raise Invalid("That is a merge, and no decision of a person.", todo="Undo the merge, by the id that was merged away.")
     _end(tx, decision, at, who, why)
     tx.execute(
         "UPDATE patient_record SET in_doubt = 1 WHERE record_key = ? AND part_of IS NOT NULL AND subsumed_by IS NULL "
@@ -108,7 +114,7 @@ def end_decision(tx: Tx, store: IdentityStore, decision: str, at: int, who: str,
         "AND d.kind IN ('same', 'other'))",
         (row[0],),
     )
-    relink(tx, store, {key for key in row if key is not None}, (), at=at, who=who, why=why)
+    relink(tx, store, {key for key in row[:2] if key is not None}, (), at=at, who=who, why=why)
     return int(row[0])
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -25,8 +25,9 @@ from crosslight.standards.names import family_keys
 from crosslight.standards.problem import Invalid, NotFound
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient, patient_to_json
-from registry.identity import merges, rows
+from registry.identity import merges, queue
 from registry.identity.batch import FeedBatch, Kind
+from registry.identity.cases import Decision, LinkEvent
 from registry.identity.compare import Comparison, HeadersOf
 from registry.identity.config import IdentityRules
 from registry.identity.header import merged
@@ -37,19 +38,6 @@ from registry.index.model import PatientRecord, PersonKey, RecordKey
 SCHEMA = SchemaVersion("identity", schema=3, compat=3)
 MAX_ID = 255  # characters of a local id
 log = get_logger("identity")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkEvent:
-    """One move of a record between persons (D2)."""
-
-    record_key: RecordKey
-    from_person: PersonKey
-    to_person: PersonKey
-    disputed: bool
-    at: datetime
-    who: str
-    why: str
 
 
 class IdentityStore(IdentityReads):
@@ -304,17 +292,17 @@ class IdentityStore(IdentityReads):
         ]  # fmt: skip
 
     async def waiting(self, limit: int = 200) -> list[PatientRecord]:
-        """The queue for an identity officer: disputed records and parts in doubt, the latest changed first."""
-        found = await self._db.read(
-            "identity_waiting", lambda tx: rows.load(tx, "disputed = 1", ()) + rows.load(tx, "in_doubt = 1", ())
-        )
+        """The queue for an identity officer: disputed records that nobody set apart, parts in doubt; the latest changed first."""
+        found = await self._db.read("identity_waiting", queue.waiting)
         return [s.record for s in sorted(found, key=lambda s: (-s.updated, s.record.key))[:limit]]
 
     async def waiting_count(self) -> int:
-        """How many disputed records and parts in doubt there are."""
-        count = "SELECT count(*) FROM patient_record WHERE"
-        sql = f"{count} disputed = 1 UNION ALL {count} in_doubt = 1"
-        return int(sum(row[0] for row in await self._db.read("identity_waiting_count", lambda tx: tx.rows(sql))))
+        """How many there are that nobody has decided on."""
+        return await self._db.read("identity_waiting_count", queue.count)
+
+    async def decisions(self, limit: int = 200) -> list[Decision]:
+        """What people, feeds and merges decided, in force and ended, newest first."""
+        return await self._db.read("identity_decisions", lambda tx: queue.decisions(tx, limit))
 
     async def decide(self, record: RecordKey, other: RecordKey | None, now: datetime, *, who: str, why: str) -> str:
         """:meth:`decide_tx` in a transaction of its own."""

@@ -21,16 +21,18 @@ from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.http import CORRELATION, PRINCIPAL, Renderer, render_json
 from crosslight.standards.access import Action, Principal, decide
 from crosslight.standards.ids import is_uid
-from crosslight.standards.problem import CrosslightError, Forbidden, NotFound, OurError, Unauthenticated
+from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, NotFound, OurError, Unauthenticated
 from registry.access.sessions import SESSION
 from registry.ask.ask import Ask, Glance
 from registry.ask.coverage import Coverage
 from registry.ask.question import Answer, ByPatient, Patients, PatientSelector, Question, StudyFilter
+from registry.identity.decisions import IdentityDecisions, may_decide
 from registry.index.model import Person
 from registry.members.model import Directory
 from registry.portal import words
 from registry.portal.config import PortalConfig
 from registry.portal.handles import Handles
+from registry.portal.officer import OfficerPages
 from registry.portal.render import HEADERS, Pages
 from registry.portal.search import EMPTY, FIELDS, Search, misread, number_hint, number_label, read_search
 from registry.portal.sites import Sites, sites_of, with_doubt
@@ -52,6 +54,7 @@ class PortalContext:
     Args:
         ask: The one way to answers.
         directory: Members' names.
+        decisions: The identity officer's room; None leaves its pages out.
         key: A secret of the region that every process shares; handles are sealed with a key derived from it.
         open_mode: Whether the open demo's banner is shown and no sign-in offered.
     """
@@ -61,6 +64,7 @@ class PortalContext:
     key: bytes = field(repr=False)
     clock: Clock
     ids: Ids
+    decisions: IdentityDecisions | None = None
     config: PortalConfig = PortalConfig()
     open_mode: bool = False
 
@@ -83,7 +87,6 @@ class Portal:
 
     async def search(self, request: web.Request) -> web.Response:
         """A posted search: one patient leads to their page, several are shown to choose from."""
-        self._same_origin(request)
         search = read_search(await self._fields(request), self.region, self._today().date())
         if search.selector is None:
             return self._form(request, search, status=400)
@@ -184,6 +187,7 @@ class Portal:
             (Unauthenticated, "Please sign in"),
             (Forbidden, "You may not see this"),
             (NotFound, "Nothing here"),
+            (Conflict, "It was not done"),
             (OurError, "Something went wrong"),
         )
         what, todo, principal = error.what, error.todo, request.get(PRINCIPAL)
@@ -195,6 +199,7 @@ class Portal:
             "what": what,
             "todo": todo,
             "barred": barred,
+            "identity_queue": request.path.startswith("/identity") and self._is_officer(request),
             "sign_in_here": isinstance(error, Unauthenticated) and not self.context.open_mode,
             "support": self.config.support,
             "correlation": request.get(CORRELATION, ""),
@@ -263,6 +268,7 @@ class Portal:
             "word": self.config.member_word,
             "region": self.region,
             "principal": request.get(PRINCIPAL),
+            "officer": self._is_officer(request),
             "open_mode": self.context.open_mode,
             "sign_in": self.config.sign_in,
             "sign_out": self.config.sign_out,
@@ -271,6 +277,17 @@ class Portal:
             "read_at": words.instant(self.context.clock.now(), self.region.zone),
         }
         return self.pages.html(template, common | values, status=status)
+
+    def _is_officer(self, request: web.Request) -> bool:
+        principal = request.get(PRINCIPAL)
+        return self.context.decisions is not None and principal is not None and may_decide(principal)
+
+    def officer_routes(self) -> list[web.RouteDef]:
+        """The identity officer's pages, where there is a room for them."""
+        if self.context.decisions is None:
+            return []
+        pages = OfficerPages(self.context.decisions, self._html, self._principal, self._fields, self._today, self.region.zone)
+        return pages.routes()
 
     def _ask(self, request: web.Request, action: Action, question: Question) -> AbstractAsyncContextManager[Answer]:
         return self.context.ask.question(
@@ -301,6 +318,8 @@ class Portal:
         return self.context.clock.now().astimezone(ZoneInfo(self.region.zone))
 
     async def _fields(self, request: web.Request) -> dict[str, str]:
+        """A posted form, of our own page."""
+        self._same_origin(request)
         if request.content_length is None or request.content_length > MAX_FORM_BYTES:
             raise web.HTTPRequestEntityTooLarge(MAX_FORM_BYTES, request.content_length or 0)
         if request.content_type != "application/x-www-form-urlencoded":
@@ -364,11 +383,12 @@ def routes_of(portal: Portal) -> list[web.RouteDef]:
         web.get("/patients/{handle}/state.json", portal.state),
         web.get("/patients/{handle}/studies/{study}", portal.study),
         web.get("/static/{tag}/{name}", portal.pages.static),
+        *portal.officer_routes(),
     ]
 
 
 def renderer(portal: Portal) -> Renderer:
-    """For ``ErrorRenderers.add``: below ``/patients``, ``/search`` and ``/``."""
+    """For ``ErrorRenderers.add``: below ``/patients``, ``/search``, ``/identity`` and ``/``."""
     return portal.problem
 
 
