@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from dicom_objects import element, item, raw_part10, uid
+from dicom_objects import SEQUENCE_END, element, item, raw_part10, uid
 
 SEG, RTSTRUCT = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.481.3"
 ENHANCED_MR, WSI, CT = "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.77.1.6", "1.2.840.10008.5.1.4.1.1.2"
@@ -110,8 +110,11 @@ def enhanced_mr(frames: int = 1_500, private: int = 120) -> bytes:
     return _file(ENHANCED_MR, _image(frames, 4, 4, 16) + groups + element(0x7FE00010, "OW", bytes(frames * 32)), b"MR")
 
 
-def slide(tiles: int = 40_000) -> bytes:
-    """A whole slide image with a position for each tile; its pixels are compressed, a fragment a tile."""
+def slide(tiles: int = 40_000, *, measured: bool = True) -> bytes:
+    """A whole slide image with a position for each tile; its pixels are compressed, a fragment a tile.
+
+    ``measured``: whether its sequences say their lengths.
+    """
 
     def frame(n: int) -> bytes:
         place = (
@@ -123,7 +126,8 @@ def slide(tiles: int = 40_000) -> bytes:
         )
         return _sequence(0x00209111, element(0x00209157, "UL", _ul(1 + n % 200, 1 + n // 200))) + _sequence(0x0048021A, place)
 
-    groups = element(_FUNCTIONAL_GROUPS, "SQ", b"".join(item(frame(n)) for n in range(tiles)))
+    frames = b"".join(item(frame(n), open_ended=not measured) for n in range(tiles))
+    groups = element(_FUNCTIONAL_GROUPS, "SQ", frames if measured else frames + SEQUENCE_END, None if measured else 0xFFFFFFFF)
     fragments = item(b"") + item(b"\xff\xd8\xff\xd9") * tiles + b"\xfe\xff\xdd\xe0\0\0\0\0"
     pixels = element(0x7FE00010, "OB", fragments, 0xFFFFFFFF)
     return raw_part10(

@@ -49,6 +49,7 @@ class StoredObject:
     received_unix: float
     preamble_is_tiff: bool = False  # otherwise the preamble is served zeroed (D23)
     notes: int = 0  # what was tolerated in it: bits of ``verdict.NOTES``
+    unmeasured: bool = False  # whether it has large sequences that say no length
 
     @property
     def path(self) -> Path:

@@ -17,7 +17,8 @@ from node.archive.store import ArchiveStore, json_of
 
 _OBJECT = (
     "SELECT study_uid, series_uid, sop_uid, sop_class_uid, transfer_syntax_uid, number, frames, sha256, size_bytes, "
-    "dataset_offset, pixel_offset, pixel_length, received_unix, tiff_preamble, notes FROM instance"
+    "dataset_offset, pixel_offset, pixel_length, received_unix, tiff_preamble, notes, "
+    "EXISTS (SELECT 1 FROM large_metadata l WHERE l.id = instance.id AND l.unmeasured) FROM instance"
 )
 
 
@@ -124,7 +125,7 @@ def _object(layout: Layout, row: Row) -> StoredObject:
     return StoredObject(
         ref=ref, file=layout.object_file(row[7]), dataset_offset=row[9], pixel_offset=row[10], pixel_length=row[11],
         received_unix=row[12], preamble_is_tiff=bool(row[13]),
-        notes=row[14],
+        notes=row[14], unmeasured=bool(row[15]),
     )  # fmt: skip
 
 

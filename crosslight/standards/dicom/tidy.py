@@ -1,4 +1,5 @@
-"""An object that was tolerated, as other software reads it: the same elements without what was noted (``verdict.py``).
+"""An object as other software reads it with ease: the same elements without what was noted (``verdict.py``), and lengths for
+all sequences, so that a reader can pass over those it does not need.
 
 For decoders only, in memory: what is kept and given out stays as it was received. Every sequence is closed once, every element
 has a VR that PS3.5 knows, none stands twice, and compressed Pixel Data has its delimiter.
@@ -59,12 +60,18 @@ class _Writer:
             if items is not None:
                 self._delimiter(0xE0DD)
         else:
-            self._head(tag, "SQ", UNDEFINED)
+            self._head(tag, "SQ", 0)
+            start = len(self.out)
             for item in self.parsed.items_of(items):
-                self._delimiter(0xE000, UNDEFINED)
+                self._delimiter(0xE000)
+                within = len(self.out)
                 self.item(item)
-                self._delimiter(0xE00D)
-            self._delimiter(0xE0DD)
+                self._measured(within)
+            self._measured(start)
+
+    def _measured(self, start: int) -> None:
+        """Set the length that stands before ``start`` to what has been written since: readers may then pass over it."""
+        self.out[start - 4 : start] = self.u32(len(self.out) - start)
 
     def _head(self, tag: int, vr: str, length: int) -> None:
         self.out += self.tag(tag >> 16, tag & 0xFFFF)
@@ -78,5 +85,5 @@ class _Writer:
         else:
             self.out += coded + self.u16(length)
 
-    def _delimiter(self, number: int, length: int = 0) -> None:
-        self.out += self.tag(0xFFFE, number) + self.u32(length)
+    def _delimiter(self, number: int) -> None:
+        self.out += self.tag(0xFFFE, number) + self.u32(0)

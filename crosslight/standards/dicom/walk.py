@@ -45,7 +45,7 @@ class Aside(NamedTuple):
 UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 #: What may follow a data set and is none of it: padding, line ends, delimiters that close nothing.
-_TAIL = re.compile(rb"(?:[\0\r\n ]++|(?:\xfe\xff[\x0d\xdd]\xe0|\xff\xfe\xe0[\x0d\xdd])(?:\0{4}|\xff{4}))*+").fullmatch
+_TAIL = re.compile(rb"(?:[\0\r\n ]++|(?:\xfe\xff[\x0d\xdd]\xe0|\xff\xfe\xe0[\x0d\xdd])(?:\0{4}|\xff{4}))*+").match
 #: Group numbers with which a tail begins, read as a group: they cost a look, nothing more.
 _ODD_GROUPS = frozenset({0xFFFE, 0xFEFF, *(low | high << 8 for low in b"\0\r\n " for high in b"\0\r\n ")})
 #: What stands for a VR that the writer did not know; as old writers coded it, with a length of 16 bits.
@@ -115,6 +115,7 @@ class _Walker:
         self.letting_go = True  # whether sequences may be let go
         self.notes: set[Note] = set()
         self.open_fragments = -1
+        self.no_tail_before = 0  # no tail begins before this offset: each octet is looked at once
         order = "<" if self.little else ">"
         self.explicit_head = struct.Struct(order + "HH2sH").unpack_from
         self.implicit_head = struct.Struct(order + "HHI").unpack_from
@@ -196,7 +197,13 @@ class _Walker:
         self.held += elements
 
     def _too_many(self) -> NoReturn:
-        raise Refused("elements", "Too many elements.", why=f"At most {self.limits.max_elements}.")
+        most = self.limits.max_elements
+        why = (
+            f"At most {most}."
+            if self.elements_left < 0
+            else f"At most {most}, and {self.limits.max_index_elements} of one level."
+        )
+        raise Refused("elements", "Too many elements.", why=why)
 
     # --- ends ------------------------------------------------------------------------------------------------------
 
@@ -221,17 +228,24 @@ class _Walker:
 
     def _tail(self, pos: int, end: int) -> bool:
         """Whether only padding, line ends and delimiters are left of the file."""
-        if _TAIL(self.data, pos, end) is None:
+        if not self._only_tail(pos, end):
             return False
         self.notes.add("padding")
         return True
+
+    def _only_tail(self, pos: int, end: int) -> bool:
+        if pos < self.no_tail_before:
+            return False
+        found = _TAIL(self.data, pos, end)
+        self.no_tail_before = found.end() if found is not None and found.end() < end else self.no_tail_before
+        return found is not None and found.end() == end
 
     def _passed_over(self, tag: int, pos: int, end: int, depth: int) -> int:
         """``pos``, or behind a delimiter there that closes once more what its length has closed."""
         if pos + 8 > end:
             return pos
         group, number, length = self.implicit_head(self.data, pos)
-        if group << 16 | number != tag or length or (not depth and _TAIL(self.data, pos, end)):
+        if group << 16 | number != tag or length or (not depth and self._only_tail(pos, end)):
             return pos
         self.notes.add("delimiters")
         return pos + 8
@@ -355,8 +369,8 @@ class _Walker:
         """The length of the fragments of encapsulated pixel data, and where the next element begins (PS3.5 A.4)."""
         data, head, start = self.data, self.implicit_head, pos
         for count in range(self.limits.max_fragments):
-            if pos + 8 > end or (data[pos] != 0xFE and _TAIL(data, pos, end)):
-                if count and not depth and _TAIL(data, pos, end):
+            if pos + 8 > end or (data[pos] != 0xFE and self._only_tail(pos, end)):
+                if count and not depth and self._only_tail(pos, end):
                     self.notes.add("open-pixels")
                     self.open_fragments = count - 1
                     return pos - start, pos
@@ -393,7 +407,8 @@ def walk(data: Buffer, transfer_syntax_uid: str, *, offset: int = 0, limits: Lim
     notes: set[Note] = set()
     if inflated:
         whole, (data, deflated_end), start = data, inflate(data, offset, limits), 0
-        if deflated_end < end and _TAIL(whole, deflated_end, end):  # anything else, a checksum say, stays part of it
+        rest = _TAIL(whole, deflated_end, end)
+        if deflated_end < end and rest is not None and rest.end() == end:  # anything else, a checksum say, stays part of it
             notes.add("padding")
             end = deflated_end
     walker = _Walker(data, transfer_syntax_uid, limits)
