@@ -96,9 +96,10 @@ export function nearest(wanted, count, limit, has) {
 /** Which pictures to ask for, first first, and how many at once. What is in flight and not among them is aborted.
  *
  * While what is wanted is not there, the line is for it alone, but for one picture under way that lies nearer to it than what is
- * shown: it is let through, so that something moves on a slow line however fast the reader does.
+ * shown: it is let through, so that something moves on a slow line however fast the reader does. Nothing is fetched ahead while
+ * there is trouble that may pass.
  */
-export function planOf({ wanted, count, distance, towards, settled, has, failed, flying }) {
+export function planOf({ wanted, count, distance, towards, settled, trouble, has, failed, flying }) {
   if (!has(wanted) && !failed(wanted)) {
     if (flying.includes(wanted)) return { order: [wanted], parallel: 1 };
     const useful = flying.filter((index) => Math.abs(index - wanted) < distance);
@@ -107,7 +108,7 @@ export function planOf({ wanted, count, distance, towards, settled, has, failed,
     return settled ? { order: [wanted, useful[0]], parallel: 2 } : { order: [useful[0]], parallel: 1 };
   }
   const order = [];
-  if (failed(wanted)) return { order, parallel: 0 };
+  if (failed(wanted) || trouble) return { order, parallel: 0 };
   for (let far = 1; far <= AHEAD; far += 1) {
     for (const index of towards < 0 ? [wanted - far, wanted + far] : [wanted + far, wanted - far]) {
       if (index >= 0 && index < count && !has(index) && !failed(index)) order.push(index);

@@ -212,6 +212,7 @@ class Viewer {
     const { index, towards, since } = this.wanted;
     const plan = planOf({
       wanted: index, count, towards, distance: this.#distance(), settled: performance.now() - since >= SETTLED_MS - 5,
+      trouble: [...this.#failed.values()].some((why) => why.passing),
       has: (one) => this.loader.has(this.#url(one)), failed: (one) => this.#failed.has(this.#url(one)),
       flying: this.loader.flying.map((url) => this.#index.get(url)).filter((one) => one !== undefined),
     });
