@@ -21,6 +21,9 @@ input:focus,button:focus,a:focus{outline:4px solid #ffeb3b;box-shadow:inset 0 0 
 button,.button{font:inherit;font-weight:bold;margin-top:24px;padding:10px 20px;border:0;border-bottom:4px solid #00401e;
 background:#007f3b;color:#fff;cursor:pointer;display:inline-block;text-decoration:none}
 .error{border-left:8px solid #d5281b;padding:8px 16px;margin:0 0 16px;font-weight:bold;color:#b41f14}
+@media(prefers-color-scheme:dark){body{background:#12181c;color:#e8edf0}header{background:#0b4f93}
+main{background:#1b2328;border-color:#3a464e}input[type=text],input[type=password]{background:#12181c;color:inherit;border-color:#aebcc6}
+.error{color:#ff9d94}}
 """
 _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -31,7 +34,8 @@ def page(title: str, body: str, *, name: str, status: int = 200, banner: str = "
     loud = f'<p class="demo" role="alert">{escape(banner)}</p>' if banner else ""
     html = (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)} – {escape(name)}</title>'
-        f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{_STYLE}</style></head>'
+        '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="color-scheme" content="light dark">'
+        f"<style>{_STYLE}</style></head>"
         f"<body><header>{escape(name)}</header>{loud}<main><h1>{escape(title)}</h1>{body}</main></body></html>"
     )
     headers = {

@@ -319,6 +319,19 @@ async def test_every_resource(region: GatewayRegion, tail: str, accept: str, kin
             assert length is None or int(length) == len(body)
 
 
+async def test_instances_tell_where_they_lie_and_how_large_they_are(region: GatewayRegion) -> None:
+    """What a viewer orders pictures by, and asks for their size by: from the holder, through the region."""
+    placed = {"ImagePositionPatient": [1.5, -2, 30], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelAspectRatio": [2, 1]}
+    await region.add("RTK", ct("1.2.7", "1.2.7.1", "1.2.7.1.1", PatientID="L-RTK", **placed), national=NUMBER)
+    address = f"{region.base}/dicomweb/studies/1.2.7/series/1.2.7.1/instances"
+    query = {"includefield": ",".join(placed), "limit": "1000", "offset": "0"}
+    async with region.http.get(address, params=query, headers={"Accept": "application/dicom+json"}) as response:
+        (row,) = await response.json(content_type=None)
+    told = {tag: row[tag]["Value"] for tag in ("00200032", "00200037", "00280034")}
+    assert told == {"00200032": [1.5, -2, 30], "00200037": [1, 0, 0, 0, 1, 0], "00280034": [2, 1]}
+    assert row["00280010"]["Value"] == row["00280011"]["Value"]
+
+
 async def test_a_picture_that_is_known_is_not_sent_again(region: GatewayRegion) -> None:
     await two_holders(region)
     address = f"{region.base}/dicomweb/studies/1.2.2/series/1.2.2.1/instances/1.2.2.1.1/rendered"
