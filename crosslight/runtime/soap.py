@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from aiohttp import http_exceptions, web
 
+from crosslight.runtime.caching import PRIVATE
 from crosslight.runtime.http import CORRELATION, read_limited
 from crosslight.runtime.soap_client import SoapClient, SoapReply, SoapStream, StreamPart, parsed
 from crosslight.standards.problem import CrosslightError, Malformed
@@ -97,7 +98,7 @@ def soap_response(
 
 
 def _whole(body: bytes, content_type: str, status: int) -> web.Response:
-    return web.Response(status=status, body=body, headers={"Content-Type": content_type})
+    return web.Response(status=status, body=body, headers={"Content-Type": content_type, "Cache-Control": PRIVATE})
 
 
 def _frame(message_id: str, action: str) -> MtomFrame:
@@ -119,7 +120,7 @@ async def stream_mtom(
     message_id = response_id(request)
     frame = _frame(message_id, action)
     root = render_envelope(action, body, message_id=message_id, relates_to=envelope.message_id)
-    response = web.StreamResponse(headers={"Content-Type": frame.content_type})
+    response = web.StreamResponse(headers={"Content-Type": frame.content_type, "Cache-Control": PRIVATE})
     if not isinstance(parts, AsyncIterator):
         sized = [(p.content_id, p.content_type, p.size) for p in parts if p.size is not None]
         if len(sized) == len(parts):

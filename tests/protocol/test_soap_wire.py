@@ -210,6 +210,7 @@ async def test_the_http_status_of_a_fault(
     async with serving(handler, sender_400=sender_400) as (url, session):
         async with session.post(url, data=GOOD, headers={"Content-Type": SOAP_TYPE}) as response:
             assert response.status == status
+            assert response.headers["Cache-Control"] == "private, no-cache"
             assert error.what.encode() in await response.read()
         with pytest.raises(raised):
             await SoapClient(session, SystemIds()).call(url, "urn:a", b"<x/>")

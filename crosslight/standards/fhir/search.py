@@ -353,7 +353,8 @@ class _Reader:
         if all(key.removeprefix("-") in self.spec.sorts for key in keys):
             return keys or self.spec.default_sort
         try:
-            self._unknown(f"_sort={wanted[:64]}", f"Known: {', '.join(self.spec.sorts) or 'none'}; each also with '-' before it.")
+            known = f"Known: {', '.join(self.spec.sorts)}, each also with '-' before it." if self.spec.sorts else "Known: none."
+            self._unknown(f"_sort={wanted[:64]}", known)
         except CrosslightError as error:
             error.where = "_sort"
             raise
