@@ -19,14 +19,15 @@ from crosslight.standards.dicom.accept import Offer, parse_accept, require
 from crosslight.standards.dicom.json import MEDIA_TYPE, Attributes, attributes, dumps, text_of
 from crosslight.standards.dicom.matching import Match, matches_row
 from crosslight.standards.dicom.qido import Level, QidoQuery
-from crosslight.standards.ids import checked_uid, is_uid
-from crosslight.standards.problem import Invalid, NotFound, PeerError, TooLarge, Unavailable, Unsupported
+from crosslight.standards.ids import is_uid
+from crosslight.standards.problem import Invalid, PeerError, TooLarge, Unavailable, Unsupported
 from registry.ask.absence import beyond, proves_absence, reason, unlisted
 from registry.ask.ask import Ask
 from registry.ask.coverage import Coverage
 from registry.ask.question import Answer, ByObject, ByPatient, ByPopulation, Question
 from registry.dicomweb.config import DicomwebConfig
 from registry.dicomweb.plan import QidoPlanner, decided, known_to_holders, person_matches, understood
+from registry.dicomweb.resources import check_resource, no_such, plain_uid
 from registry.dicomweb.rows import Held, all_series, cut, group, root_of, series_row, study_row
 from registry.gateway.gateway import HOLDER_HEADER, Gateway, Holder
 from registry.members.model import Directory
@@ -36,13 +37,6 @@ MAX_PAGES = 8  # of the index for one answer
 Bounded = ByPatient | ByObject | ByPopulation
 _EXPOSED = f"ETag, Warning, {COVERAGE_HEADER}, Crosslight-Holder, X-Correlation-Id"
 _OFFERS = (Offer(MEDIA_TYPE), Offer("application/json"))
-#: What may be asked below a study (PS3.18 10.4): the only paths that are passed on to a holder.
-RETRIEVE = re.compile(
-    r"(?:series/(?P<series>[^/]+)(?:/instances/(?P<instance>[^/]+)(?:/frames/(?P<frames>[^/]+))?)?)?"
-    r"(?:(?:^|/)(?:metadata|rendered|thumbnail))?\Z",
-    re.ASCII,
-)
-_FRAMES = re.compile(r"[0-9]{1,10}(,[0-9]{1,10}){0,999}\Z", re.ASCII)
 
 
 class DicomwebFace:
@@ -147,7 +141,7 @@ class DicomwebFace:
         query = QidoQuery.parse(level, pairs, max_results=self._config.max_results)
         of = {"StudyInstanceUID": "study", "SeriesInstanceUID": "series"}
         return query.within(
-            **{key: checked_uid(request.match_info[name], name) for key, name in of.items() if name in request.match_info}
+            **{key: plain_uid(request.match_info[name], name) for key, name in of.items() if name in request.match_info}
         )
 
     def _bounded(self, query: QidoQuery) -> Bounded:
@@ -237,7 +231,7 @@ class DicomwebFace:
     async def retrieve(self, request: web.Request) -> web.StreamResponse:
         """WADO-RS: a study, series, instance, its frames, metadata, rendering or thumbnail, from a holder."""
         study, tail = request.match_info["study"], request.match_info.get("tail", "")
-        _check_resource(study, tail)
+        check_resource(study, tail)
         async with self._question(request, "retrieve", ByObject(study_uids=(study,))) as answer:
             holders = self._gateway.holders(answer, study, code=request.match_info.get("code", ""))
             path = f"studies/{study}/{tail}" if tail else f"studies/{study}"
@@ -248,7 +242,7 @@ class DicomwebFace:
 
     async def nothing(self, request: web.Request) -> web.StreamResponse:
         """Any other address: without this, OPTIONS for all of them would make it 405."""
-        raise _no_such()
+        raise no_such()
 
     async def store(self, request: web.Request) -> web.StreamResponse:
         """STOW-RS: a region has no archive."""
@@ -277,33 +271,6 @@ class DicomwebFace:
             request[PRINCIPAL], face="dicomweb", action=action, question=question, correlation=request[CORRELATION],
             peer=request.remote or "",
         )  # fmt: skip
-
-
-def _no_such() -> NotFound:
-    return NotFound(
-        "There is no such resource.", why="PS3.18 10.4.1, 10.6.1.",
-        todo="Here are studies, series and instances, to search and to retrieve.", where="path",
-    )  # fmt: skip
-
-
-def _check_resource(study: str, tail: str) -> None:
-    """Refuses what is no resource below a study as a node does.
-
-    Raises:
-        NotFound: an address that is none of WADO-RS.
-        Invalid: one with a UID or frame number that is none.
-    """
-    found = RETRIEVE.match(tail)
-    if found is None:
-        raise _no_such()
-    checked_uid(study, "study")
-    for name in ("series", "instance"):
-        if found[name]:
-            checked_uid(found[name], name)
-    if found["frames"] and not _FRAMES.match(found["frames"]):
-        raise Invalid(
-            "frames is not a list of frame numbers.", why="PS3.18 10.4.1.1.6: from 1, separated by commas.", where="frames"
-        )
 
 
 def _media(request: web.Request) -> str:

@@ -353,6 +353,8 @@ async def test_status_and_refusals_pass(region: GatewayRegion) -> None:
     for path, accept, status in (
         ("1.2.2/series/9.9", DICOM_PARTS, 404), ("1.2.2", "image/gif", 406), ("9.9.9", DICOM_PARTS, 404),
         ("abc", "*/*", 400), ("1.2.2/other", "*/*", 404), ("1.2.2/series/1.2.2.1/instances/..%2f..", "*/*", 404),
+        ("1.2.2%20", "*/*", 400), ("1.2.2%20/series", "*/*", 400), ("1.2.2/series/1.2.2.1%00/instances", "*/*", 400),
+        ("1.2.2/series/1.2.2.1%20/metadata", "*/*", 400), ("1.2.2/series/1.2.2.1/instances/1.2.2.1.1/frames/1%20", "*/*", 400),
         ("abc/series", "*/*", 400), ("1.2.2/series/abc/instances", "*/*", 400), ("1.2.2/series/x/metadata", "*/*", 400),
         ("1.2.2/series/1.2.2.1/instances/1.2.2.1.1/frames/x", "*/*", 400),
         ("1.2.2/series/1.2.2.1/instances/1.2.2.1.1/frames/1,,2", "*/*", 400),
