@@ -139,6 +139,8 @@ async def test_foreign_repositories(database: Db, tmp_path: Path) -> None:
     assert (await members.foreign_member("1.2.3.4")).id == one.id != again.id
     assert one.status == "foreign"
     assert members.all() == ()
+    assert {m.repository_unique_id for m in members.foreign()} == {"1.2.3.4", "1.2.3.5"}
+    assert [m.code for m in members.foreign()] == sorted(m.code for m in members.foreign())
     assert members.by_repository("1.2.3.4") == members.by_id(one.id)
     with pytest.raises(Unauthenticated):
         members.active(one.code)
