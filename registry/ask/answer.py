@@ -132,12 +132,13 @@ class Answering:
         numbers = {*selector.identifiers, *(n for p in persons for r in p.records for n in r.national)}
         claiming = self._identity.disputed_for_tx(self._tx, numbers) if numbers else []
         divided = [r.key for p in persons for r in p.records if r.parts]
-        claiming += [r for r in self._identity.parts_of_tx(self._tx, divided) if r.in_doubt] if divided else []
+        under = [r for r in self._identity.parts_of_tx(self._tx, divided) if r.in_doubt] if divided else []
         allowed = self._policy.shown(p for p in persons if self._policy.sees(p, selector))
         shown = {r.key for p in allowed for r in p.records}
-        outside = {r.key: r for r in (*claiming, *(r for p in persons for r in p.records)) if r.key not in shown}
+        outside = {r.key: r for r in (*claiming, *under, *(r for p in persons for r in p.records)) if r.key not in shown}
         extra = [] if selector.fhir_id else self._own_disputed(outside.values())  # one person was chosen: nobody stands beside
-        notices = self._policy.notices(outside.values())
+        named_by = {r.key for r in claiming} | {r.key for p in persons for r in p.records}
+        notices = self._policy.notices(outside.values(), {r.key for r in under} - named_by)
         found = Found(
             disputed=notices,
             doubts=doubtful_members(allowed, notices),

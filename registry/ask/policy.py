@@ -62,13 +62,22 @@ class Policy:
         """Those of these disputed records that the caller sees beside the person asked for."""
         return [r for r in records if self.face in TELLS_APART and self.belongs(r)]
 
-    def notices(self, records: Iterable[PatientRecord]) -> tuple[DisputedNotice, ...]:
-        """All that may be said of these records to anybody: that there is one, and at which member."""
+    def notices(self, records: Iterable[PatientRecord], under: Collection[RecordKey] = ()) -> tuple[DisputedNotice, ...]:
+        """All that may be said of these records to anybody: that there is one, and at which member.
+
+        Args:
+            records: Those that are not shown.
+            under: Those of them that claim no number of whom was asked for, and are in doubt under their local number.
+        """
         found: dict[MemberId, DisputedNotice] = {}
         for record in records:
             member = self.directory.by_id(record.member) if record.member is not None else None
             if member is not None:
-                found[member.id] = DisputedNotice(member=member.id, member_code=member.code, member_name=member.name)
+                before = found.get(member.id)
+                claims = record.key not in under or (before is not None and before.claims)
+                found[member.id] = DisputedNotice(
+                    member=member.id, member_code=member.code, member_name=member.name, claims=claims
+                )
         return tuple(sorted(found.values(), key=lambda n: n.member_code))
 
     def rows(

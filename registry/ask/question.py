@@ -126,6 +126,11 @@ class Answer:
     unread: int = 0
     naming: Naming = Naming()
 
+    @property
+    def held(self) -> bool:
+        """Whether somebody is found of whom something is beyond doubt: then a record that claims their number is another."""
+        return any(not r.disputed and not r.in_doubt for p in self.persons for r in p.records)
+
     def person_of(self, holding: Holding) -> Person | None:
         """The person whose record the holding is under."""
         for person in self.persons:

@@ -290,7 +290,8 @@ def degraded(coverage: Coverage) -> list[str]:
     for member in coverage.members:
         if not member.well:
             states = list(member.states) if member.states != ("live",) else []
-            states += ["holds a disputed record of this patient"] if member.identity_doubt else []
+            doubt = "a record there claims this number, or is in doubt: compare name and date of birth"
+            states += [doubt] if member.identity_doubt else []
             since = f" since {member.since.strftime('%Y-%m-%dT%H:%M:%SZ')}" if member.since else ""
             told.append(f"{member.code} {member.name}: {', '.join(states)}{since}")
     return told

@@ -10,6 +10,7 @@ from crosslight.standards.fhir.wire import instant
 from registry.ask.absence import beyond, proves_absence, reason, unlisted
 from registry.ask.coverage import MemberCoverage
 from registry.ask.question import Answer
+from registry.index.model import DisputedNotice
 
 
 def _at(moment: datetime | None, word: str) -> str:
@@ -50,7 +51,7 @@ def _behind(member: MemberCoverage) -> str:
     return f"behind: {'; '.join(told)}."
 
 
-def _member_issues(member: MemberCoverage, disputed: bool) -> list[Issue]:
+def _member_issues(member: MemberCoverage, notice: DisputedNotice | None, held: bool) -> list[Issue]:
     name, issues = f"{member.name} ({member.code})", []
     told = _sentences(member)
     if told:
@@ -64,15 +65,27 @@ def _member_issues(member: MemberCoverage, disputed: bool) -> list[Issue]:
                 diagnostics=machine + (f" since={instant(member.since)}" if member.since else ""),
             )
         )
-    if member.identity_doubt or disputed:
-        issues.append(_disputed(member.code, member.name, shown=not disputed))
+    if notice is not None:
+        issues.append(_disputed(notice, held=held))
+    elif member.identity_doubt:  # shown: under its own local number, or to those who may see it
+        text = f"The record at {name} in this answer is disputed or in doubt: compare name and date of birth."
+        issues.append(_conflict(member.code, text))
     return issues
 
 
-def _disputed(code: str, name: str, *, shown: bool = False) -> Issue:
-    text = f"There is a disputed record with this number at {name} ({code}); it is not part of this answer."
-    if shown:  # under its own local number, or to those who may see it
-        text = f"The record at {name} ({code}) in this answer is disputed: it claims a national number that it does not hold."
+def _disputed(notice: DisputedNotice, *, held: bool) -> Issue:
+    """A record that is not shown; ``held``: beside somebody who holds the number."""
+    name = f"{notice.member_name} ({notice.member_code})"
+    if not notice.claims:
+        text = f"Studies at {name} under this patient's local number are in doubt: their headers say another person."
+    elif held:
+        text = f"Another record, at {name}, claims this number: compare name and date of birth."
+    else:
+        text = f"There is a disputed record with this number at {name}."
+    return _conflict(notice.member_code, f"{text} {'It is' if notice.claims else 'They are'} not part of this answer.")
+
+
+def _conflict(code: str, text: str) -> Issue:
     return Issue(severity="warning", code="conflict", text=text, diagnostics=f"member={code} identity=disputed")
 
 
@@ -90,10 +103,10 @@ def completeness(answer: Answer, *, proven: bool | None = None) -> list[Issue]:
     ``proven`` adds what an empty list says: see :func:`proven`.
     """
     coverage, disputed = answer.coverage, answer.disputed
-    at_issue = {notice.member for notice in disputed}
-    issues = [issue for member in coverage.members for issue in _member_issues(member, member.member in at_issue)]
+    notices = {notice.member: notice for notice in disputed}
+    issues = [i for member in coverage.members for i in _member_issues(member, notices.get(member.member), answer.held)]
     known = {member.member for member in coverage.members}
-    issues += [_disputed(d.member_code, d.member_name) for d in disputed if d.member not in known]
+    issues += [_disputed(d, held=answer.held) for d in disputed if d.member not in known]
     if proven is None and (text := unlisted(answer)):
         issues.append(Issue(severity="warning", code="incomplete", text=f"{text} This list may not be complete."))
     if not issues:

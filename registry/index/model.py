@@ -132,11 +132,15 @@ class Person:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisputedNotice:
-    """Somewhere a record claims the number that was asked for, and it is not this person's: only that may be said (D3)."""
+    """Somewhere a record claims the number that was asked for, and it is not this person's: only that may be said (D3).
+
+    ``claims``: such a record; else only studies under this person's own local number there, whose headers say another person.
+    """
 
     member: MemberId
     member_code: str
     member_name: str
+    claims: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,12 +87,12 @@ class Portal:
 
     async def search(self, request: web.Request) -> web.Response:
         """A posted search: one patient leads to their page, several are shown to choose from."""
-        search = read_search(await self._fields(request), self.region, self._today().date())
+        search = read_search(await self._fields(request), self.region, self._today().date(), self.context.directory.all())
         if search.selector is None:
             return self._form(request, search, status=400)
         question = Patients(patient=search.selector, limit=self.config.max_matches + 1)
         async with self._ask(request, "search", question) as answer:
-            if len(answer.persons) == 1:
+            if len(answer.persons) == 1 and search.names(answer.persons[0]):
                 headers = {"Location": self._href(request, answer.persons[0]), "Cache-Control": "no-store"}
                 return web.Response(status=303, headers=headers)  # not raised: the act has gone well, and is audited so
             if answer.persons:
@@ -219,6 +219,7 @@ class Portal:
             "error": dict.fromkeys(FIELDS, "") | search.errors,
             "number_label": number_label(self.region),
             "number_hint": number_hint(self.region, self.config.member_word),
+            "trusts": [(m.code, words.plain(m.name) or m.code) for m in self.context.directory.all()],
         }
 
     def _choose(self, request: web.Request, search: Search, answer: Answer) -> web.Response:
@@ -231,8 +232,9 @@ class Portal:
             "people": people,
             "more": len(answer.persons) > self.config.max_matches,
             "disputed": answer.disputed,
-            "own_disputed": {r.member for p in answer.persons for r in p.records if r.disputed},
+            "own_disputed": {r.member for p in answer.persons for r in p.records if r.disputed or r.in_doubt},
             "asked": _asked(search),
+            "confirm": not any(search.names(p) for p in answer.persons),
             "held": None,
         }
         return self._html(request, "persons.html", self._sites(answer.coverage) | values)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
 from crosslight.standards.ids import NATIONAL_CHECKS, Identifier, national_number
 from crosslight.standards.region import Region
 from registry.ask.question import Answer, PatientSelector
+from registry.index.model import Person
+from registry.members.model import Member
 from registry.portal import words
 
 FIELDS = ("number", "family", "given", "day", "month", "year")
@@ -22,6 +24,16 @@ class Search:
     form: dict[str, str]
     selector: PatientSelector | None = None
     errors: dict[str, str] = field(default_factory=dict)
+    national: Identifier | None = None  # what was typed, where it is a national number
+    trust: str = ""  # the code of whose number it is, where that was said
+
+    def names(self, person: Person) -> bool:
+        """Whether it is certain enough that ``person`` was meant to open their record at once.
+
+        By a name and a date of birth, by a national number that they hold, or by a number whose trust was said. A trust's own
+        number alone is not: another trust may have given it to somebody else.
+        """
+        return not self.by_number or bool(self.trust) or (self.national is not None and person.domain_id == self.national)
 
     @property
     def by_number(self) -> bool:
@@ -29,7 +41,7 @@ class Search:
         return bool(self.form["number"])
 
 
-EMPTY = Search(form=dict.fromkeys(FIELDS, ""))
+EMPTY = Search(form=dict.fromkeys((*FIELDS, "trust"), ""))
 
 
 def number_label(region: Region) -> str:
@@ -44,11 +56,11 @@ def number_hint(region: Region, word: str = "trust") -> str:
     return f"10 digits, or a {word}’s own patient number" if region.national_authority else f"The number at any {word}"
 
 
-def read_search(given: Mapping[str, str], region: Region, today: date) -> Search:
+def read_search(given: Mapping[str, str], region: Region, today: date, members: Sequence[Member] = ()) -> Search:
     """Read a posted form; the number comes first where both are filled."""
-    form = {name: words.plain(given.get(name, ""))[:MAX_FIELD] for name in FIELDS}
+    form = {name: words.plain(given.get(name, ""))[:MAX_FIELD] for name in (*FIELDS, "trust")}
     if form["number"]:
-        return _by_number(form, region)
+        return _by_number(form, region, next((m for m in members if m.code == form["trust"]), None))
     if any(form[name] for name in FIELDS[1:]):
         return _by_name(form, today)
     return Search(form, errors={"number": f"Enter {_article(number_label(region))}, or a name and date of birth"})
@@ -58,13 +70,16 @@ def _article(label: str) -> str:
     return f"an {label}" if label[:3] == "NHS" or label[:1] in "AEIOU" else f"a {label}"
 
 
-def _by_number(form: dict[str, str], region: Region) -> Search:
-    """A number of the region's national authority where it is one; and anybody's own, as typed and in capitals."""
+def _by_number(form: dict[str, str], region: Region, trust: Member | None) -> Search:
+    """A number of the region's national authority where it is one; and anybody's own, or a trust's, as typed and in capitals."""
     text, authority = form["number"], region.national_authority
     valid = national_number(authority, text, allow_test=region.allow_test_numbers) if authority in NATIONAL_CHECKS else None
-    if valid:
-        return Search(form, PatientSelector(identifiers=(Identifier(valid, authority), Identifier(valid))))
-    return Search(form, PatientSelector(identifiers=tuple(Identifier(one) for one in dict.fromkeys((text, text.upper())))))
+    national = Identifier(valid, authority) if valid else None
+    typed = dict.fromkeys((valid,) if valid and trust is None else (text, text.upper()))
+    issuers = ("",) if trust is None else tuple(dict.fromkeys((*trust.authorities, trust.authority)))
+    own = tuple(Identifier(one, issuer) for issuer in issuers for one in typed)
+    whom = PatientSelector(identifiers=(national, *own) if national else own)
+    return Search(form, whom, national=national, trust=trust.code if trust else "")
 
 
 def misread(search: Search, answer: Answer) -> Search:

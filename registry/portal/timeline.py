@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from crosslight.standards.region import Region
 from crosslight.standards.study import SeriesRecord, StudyRecord
 from registry.ask.question import Answer
-from registry.index.model import Holding, Person
+from registry.index.model import Holding, PatientRecord, Person, RecordKey
 from registry.members.model import Directory
 from registry.portal import contents, words
 from registry.portal.sites import Sites
@@ -24,6 +24,10 @@ class Number:
 
     label: str
     value: str
+    at: str = ""  # whose it is, of a local one
+
+    def __str__(self) -> str:
+        return f"{self.label} {self.value}" + (f" at {self.at}" if self.at else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +53,19 @@ class Banner:
     differs: bool
     records: tuple[RecordLine, ...]
     disputed: bool  # this record claims a number that it does not hold
+    in_doubt: str = ""  # the trust under whose number studies came whose headers say another; '' for none
+    wholly: bool = False  # all of it is in doubt
 
     @property
     def whose(self) -> str:
         """For a picture: the name, and the first number that is known."""
         number = next((n for n in self.numbers if n.value != words.UNKNOWN), self.numbers[0])
-        return f"{self.name}, {number.label} {number.value}"
+        return f"{self.name}, {number}{', disputed' if self.disputed else ', in doubt' if self.wholly else ''}"
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether nothing of this is beyond doubt."""
+        return self.disputed or self.wholly
 
     @property
     def title(self) -> str:
@@ -106,6 +117,7 @@ class Row:
     arriving: bool
     conflict: bool
     partial: bool  # only an entry is known of it
+    in_doubt: str = ""  # for a picture, whose it is, where that is in doubt
 
     @property
     def best(self) -> Copy:
@@ -158,7 +170,7 @@ def banner_of(person: Person, directory: Directory, region: Region, today: date)
     if not numbers:
         if region.national_authority:
             numbers.append(Number(label=words.number_label(region.national_authority, region), value=words.UNKNOWN))
-        numbers.append(Number(label="Local No.", value=words.local_number(patient)))
+        numbers.append(_local(person.records[0], directory))
     records = tuple(
         RecordLine(
             trust=_trust(directory, r.member, r.patient.local.authority),
@@ -179,7 +191,15 @@ def banner_of(person: Person, directory: Directory, region: Region, today: date)
         differs=person.differs,
         records=records,
         disputed=any(r.disputed for r in person.records),
+        in_doubt=next((_trust(directory, r.member, r.patient.local.authority) for r in person.records if r.in_doubt), ""),
+        wholly=all(r.in_doubt for r in person.records),
     )
+
+
+def _local(record: PatientRecord, directory: Directory) -> Number:
+    """A record's own number, with whose it is."""
+    trust = _trust(directory, record.member, record.patient.local.authority)
+    return Number(label="Local No.", value=words.local_number(record.patient), at=trust)
 
 
 def _trust(directory: Directory, member: int | None, authority: str) -> str:
@@ -193,7 +213,13 @@ def rows_of(answer: Answer, directory: Directory, sites: Sites) -> list[Row]:
     for holding in answer.holdings:
         if holding.state == "approved":
             studies[holding.study_uid].append(holding)
-    made = [(_newest(held), _row(held, directory, sites)) for held in studies.values()]
+    doubts = {
+        r.key: f"{words.person_name(r.patient.name)}, {_local(r, directory)}, in doubt"
+        for person in answer.persons
+        for r in person.records
+        if r.in_doubt
+    }
+    made = [(_newest(held), _row(held, directory, sites, doubts)) for held in studies.values()]
     made.sort(key=lambda pair: (pair[0], pair[1].uid), reverse=True)
     return [row for _, row in made]
 
@@ -216,7 +242,7 @@ def _fullness(holding: Holding) -> tuple[int, int, int]:
     return (detail, holding.record.n_instances, -int(holding.member))
 
 
-def _row(held: list[Holding], directory: Directory, sites: Sites) -> Row:
+def _row(held: list[Holding], directory: Directory, sites: Sites, doubts: Mapping[RecordKey, str]) -> Row:
     best = max(held, key=_fullness).record
     copies = [_copy(h, directory, sites) for h in held]
     description = words.plain(best.description) or next((words.plain(c.meaning) for c in best.procedure_codes if c.meaning), "")
@@ -233,6 +259,7 @@ def _row(held: list[Holding], directory: Directory, sites: Sites) -> Row:
         arriving=any(h.record.progress == "arriving" for h in held),
         conflict=any(h.conflict for h in held),
         partial=best.detail == "entry",
+        in_doubt=next((doubts[h.whose] for h in held if h.whose in doubts), ""),
     )
 
 

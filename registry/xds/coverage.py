@@ -61,7 +61,7 @@ def _degraded(coverage: Coverage) -> str:
     for member in coverage.members:
         if not member.well:
             words = [*member.states] if member.states != ("live",) else []
-            words += ["disputed identity"] if member.identity_doubt else []
+            words += ["disputed identity: compare name and date of birth"] if member.identity_doubt else []
             since = f" since {_instant(member.since)}" if member.since is not None else ""
             parts.append(f"{member.code} ({member.name}) {', '.join(words)}{since}")
     return f"This answer may not be whole: {'; '.join(parts)}." if parts else ""

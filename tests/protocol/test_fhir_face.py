@@ -372,7 +372,7 @@ async def test_degraded_members_are_named(region: Region) -> None:
     )
     assert any("(RA2) is behind" in t and "7 waiting" in t for t in texts), texts
     assert sum("(RA2) in this answer is disputed" in t for t in texts) == 1
-    assert sum("disputed record" in t and "(RYR)" in t for t in texts) == 1
+    assert sum("(RYR), claims this number: compare name and date of birth." in t for t in texts) == 1
     assert len(resources(bundle)) == 7
     assert {i["code"] for i in told} == {"transient", "incomplete", "conflict"}
 

@@ -84,7 +84,7 @@ async def test_the_queue_and_both_kinds_of_case(room: Room) -> None:
         async with client.get(cases["Claims a number held by another"]) as answer:
             page, text = await shown(answer), await answer.text()
         for said in (
-            "GAMMA, Carl", "ALPHA, Anna", "03-Mar-1970", "01-Jan-1980", "which holds the number", "Differs", "15-Feb-2020",
+            "GAMMA, Carl", "ALPHA, Anna", "03-Mar-1970", "01-Jan-1980", ": holds the number", "Differs", "15-Feb-2020",
             "15-Jan-2020", "The same person as", "Stands alone", "RXC Hospitals", "900 000 0017 (claimed, not held)",
         ):  # fmt: skip
             assert said in page, said

@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from crosslight.standards.access import Principal
 from crosslight.standards.study import PersonName
 from registry.ask.question import ByPatient, Patients
+from registry.index.model import RecordKey
 
 HOSTILE = "<b>X</b>\"'&^<script>alert(1)</script>"
 
@@ -40,6 +41,14 @@ async def find(client: TestClient, **form: str) -> tuple[str, str]:  # type: ign
         return answer.url.path_qs, await answer.text()
 
 
+def opened_from(found: tuple[str, str]) -> str:
+    """The address of the one record that a page asks to confirm."""
+    address, text = found
+    assert address == "/search"
+    (href,) = re.findall(r'href="(/patients/[^"]+)"', text)
+    return str(href)
+
+
 async def test_a_number_leads_to_the_patient_by_an_opaque_address(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
     cover = samples.coverage(RXC=lambda p: replace(p, identity_doubt=True))
     ask = samples.one_patient(disputed=(samples.notice("RXC"),), cover=cover)
@@ -54,7 +63,7 @@ async def test_a_number_leads_to_the_patient_by_an_opaque_address(clients: list[
     shown = re.sub(r"\s+", " ", shown)
     for expected in (
         "SMITH, Ada (Mrs)", "Born 14-Feb-1955 (71y)", "Gender Female", "NHS No. 999 000 0018", "6 studies at 5 trusts",
-        "A record with this number and other details exists at East Sussex Healthcare NHS Trust.",
+        "Another record, at East Sussex Healthcare NHS Trust, claims this number: compare name and date of birth.",
         "It is not shown here, so this list may not be complete.",
         "CT thorax with contrast", "21-Nov-2026 22:15", "3 series, 288 images", "1 series, 1 image", "Open now", "Arriving",
         "In conflict", "(2 copies)", "List read at 03:12",
@@ -354,13 +363,82 @@ async def test_the_preview_of_a_disputed_record_says_so(clients: list[TestClient
     record = samples.record(1, "RTK", disputed=True)
     loser = replace(samples.person(record), domain_id=record.patient.local)
     client = await browse(clients, samples.FakeAsk(persons=(loser,), holdings=samples.STUDIES[:1]))
-    address, _ = await find(client)
-    async with client.get(f"{address}/studies/1.2.826.0.1.1") as answer:
-        text = await answer.text()
-    assert "This record is disputed." in text
+    address = opened_from(await find(client))
+    where = "Ashford and St Peter’s Hospitals NHS Foundation Trust"
+    for page in (address, f"{address}/studies/1.2.826.0.1.1"):
+        async with client.get(page) as answer:
+            text = await answer.text()
+        assert "This record is disputed." in text
+        assert f"Its number: RTK-00001 at {where}." in text
     whose = re.search(r'id="whose">([^<]+)<', text)
     assert whose is not None
-    assert whose.group(1) == "SMITH, Ada (Mrs), Local No. RTK-00001"
+    assert whose.group(1) == f"SMITH, Ada (Mrs), Local No. RTK-00001 at {where}, disputed"
+
+
+async def test_what_is_in_doubt_says_so_on_its_row_and_its_picture(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    sure, part = samples.record(1, "RTK"), samples.record(2, "RYR", pn="SMYTH^Ada", part_of=RecordKey(9), in_doubt=True)
+    studies = (samples.STUDIES[0], replace(samples.STUDIES[1], record_key=RecordKey(9), part=RecordKey(2)))
+    client = await browse(clients, samples.FakeAsk(persons=(samples.person(sure, part),), holdings=studies))
+    address, text = await find(client)
+    where = "University Hospitals Sussex NHS Foundation Trust"
+    assert "Some studies here are in doubt." in text
+    assert text.count(f"In doubt whose it is: SMYTH, Ada, Local No. RYR-00002 at {where}, in doubt.") == 1
+    for uid, doubtful in (("1", False), ("2", True)):
+        async with client.get(f"{address}/studies/1.2.826.0.1.{uid}") as answer:
+            preview = await answer.text()
+        assert ("This study is in doubt." in preview) is doubtful
+        assert (f'id="whose">SMYTH, Ada, Local No. RYR-00002 at {where}, in doubt<' in preview) is doubtful
+    only = samples.FakeAsk(persons=(replace(samples.person(part), domain_id=part.patient.local),), holdings=studies[1:])
+    client = await browse(clients, only)
+    async with client.get(opened_from(await find(client))) as answer:
+        assert "This record is in doubt." in await answer.text()
+
+
+async def test_studies_in_doubt_under_a_patients_own_number_claim_nothing(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+    told = replace(samples.notice("RXC"), claims=False)
+    client = await browse(clients, samples.one_patient(disputed=(told,)))
+    _, text = await find(client)
+    assert "Studies under this patient’s local number at East Sussex Healthcare NHS Trust are in doubt" in text
+    assert "claims this number" not in text
+
+
+#: What is typed, whose number it is said to be; whether the record opens at once, and what is asked.
+TYPED = [
+    ("999 000 0018", "", True, ["9990000018"]),
+    ("rtk-00001", "", False, ["rtk-00001", "RTK-00001"]),
+    ("rtk-00001", "RTK", True, ["1.5.3|rtk-00001", "1.5.3|RTK-00001"]),
+    ("rtk-00001", "XXX", False, ["rtk-00001", "RTK-00001"]),
+    ("999 000 0026", "", False, ["9990000026"]),  # a national number that this patient does not hold: somebody's own, perhaps
+]
+
+
+@pytest.mark.parametrize(("number", "trust", "opens", "asked"), TYPED)
+async def test_a_trusts_own_number_asks_whose_it_is(
+    clients: list[TestClient],
+    number: str,
+    trust: str,
+    opens: bool,
+    asked: list[str],  # type: ignore[type-arg]
+) -> None:
+    ask = samples.one_patient()
+    client = await browse(clients, ask)
+    async with client.get("/") as answer:
+        assert '<option value="RTK">Ashford and St Peter’s Hospitals NHS Foundation Trust</option>' in await answer.text()
+    address, text = await find(client, number=number, trust=trust)
+    question = ask.asked[0][1]
+    assert isinstance(question, Patients)
+    own = [
+        f"{i.authority}|{i.value}".removeprefix("|")
+        for i in question.patient.identifiers
+        if i.authority != samples.NUMBER.authority
+    ]
+    assert own == asked
+    assert address.startswith("/patients/") is opens
+    assert ("Is this your patient?" in text) is not opens
+    if not opens:
+        assert "14-Feb-1955" in text
+        async with client.get(opened_from((address, text))) as answer:
+            assert "6 studies at 5 trusts" in re.sub(r"\s+", " ", await answer.text())
 
 
 async def test_paper_says_when_and_by_whom(clients: list[TestClient]) -> None:  # type: ignore[type-arg]

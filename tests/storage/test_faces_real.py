@@ -305,9 +305,9 @@ async def test_a_disputed_record_is_told_and_not_shown(registry: Registry) -> No
     bundle = await registry.get("fhir/ImagingStudy", params=WHO)
     assert bundle["total"] == 2
     (outcome,) = [e["resource"] for e in bundle["entry"] if e["search"]["mode"] == "outcome"]
-    warnings = [i["details"]["text"] for i in outcome["issue"] if "disputed" in i["details"]["text"]]
-    assert len(warnings) == 1
-    assert "(RTK)" in warnings[0]
+    warnings = [i["details"]["text"] for i in outcome["issue"] if i["code"] == "conflict"]
+    (warning,) = warnings
+    assert warning.startswith(f"Another record, at {home.name} (RTK), claims this number: compare name and date of birth.")
     text = json.dumps(bundle)
     assert "Impostor" not in text
     assert claims.study_uid not in text

@@ -311,3 +311,23 @@ async def test_a_number_merged_away_is_shown_no_more(room: Room) -> None:
     answer = await room.asked(asked(nhs(2)))
     assert len(answer.holdings) == 2
     assert {n.value for p in answer.persons for r in p.records for n in r.national} == {nhs(2)}
+
+
+async def test_a_notice_says_whether_a_record_claims_the_number(room: Room) -> None:
+    """Studies in doubt under a patient's own local number claim no number of theirs, and are not said to."""
+    await room.identity.settle_holders()
+    story = Story(room)
+    await story.study(story.header(nhs(1)))
+    await story.study(story.boris(nhs(2)))
+    for question, claims in (
+        (asked(nhs(1)), False),
+        (asked("UNKNOWN1", room.member("RTK").authority), False),
+        (asked(nhs(2)), True),
+    ):
+        assert [n.claims for n in (await room.asked(question)).disputed] == [claims], question
+    other = patient(room.member("RXC"), "B1", number=nhs(1), family="Gamma", given="Carl", born="19700303")
+    await room.publish("RXC", study(other, 9), 1)
+    answer = await room.asked(asked(nhs(1)))
+    assert [(n.member_code, n.claims) for n in answer.disputed] == [("RTK", False), ("RXC", True)]
+    assert answer.held
+    assert not (await room.asked(asked("B1", room.member("RXC").authority))).held
