@@ -424,6 +424,8 @@ async def test_frames_of_every_sample(node: Served) -> None:
     """Native frames equal the pixel data's slices, encapsulated ones the fragments; decoded ones what pydicom decodes."""
     checked = 0
     for path in node_serving.sample_files():
+        if path.name == "badVR.dcm":  # its number of frames is none
+            continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ds = pydicom.dcmread(path)
@@ -451,7 +453,7 @@ async def test_frames_of_every_sample(node: Served) -> None:
                     ds, index=ref.frames - 1, raw=not ds.file_meta.TransferSyntaxUID.is_encapsulated
                 )
         except Exception:
-            assert status == 406 or path.name == "badVR.dcm", path.name  # whose number of frames pydicom cannot read
+            assert status == 406, path.name
             continue
         assert status == 200, path.name
         if (

@@ -79,8 +79,8 @@ def native_layout(values: dict[str, Any], *, offset: int, length: int) -> FrameL
         Malformed: when the attributes ask for more bytes than there are.
     """
     rows, columns, bits = (whole_number(str(values.get(name) or 0), 0) for name in ("Rows", "Columns", "BitsAllocated"))
-    samples = whole_number(str(values.get("SamplesPerPixel") or 1))
-    frames = max(1, whole_number(str(values.get("NumberOfFrames") or 1), 1))  # a number that is none: one, as at the gate
+    samples, frames = (whole_number(str(values.get(name) or 1)) for name in ("SamplesPerPixel", "NumberOfFrames"))
+    frames = max(1, frames)
     frame_bits = rows * columns * samples * bits
     if values.get("PhotometricInterpretation") == "YBR_FULL_422":  # two samples of colour for two pixels (C.7.6.3.1.2)
         frame_bits = rows * columns * 2 * bits
