@@ -68,7 +68,7 @@ def layout_file(found: StoredObject) -> FrameLayout:
     with _cut(found) as source:
         if _plain(found):
             return find_frames(source)
-        made, moved = tidied(source.read(), LIMITS)
+        made, moved = tidied(source.read(), LIMITS, sequences=False)
     return find_frames(io.BytesIO(made)).moved(moved)
 
 

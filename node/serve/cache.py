@@ -39,10 +39,10 @@ class ByteCache:
 
 
 class LayoutCache:
-    """Frame layouts of the last ``count`` objects; one with very many fragments is not kept."""
+    """Frame layouts of the last ``count`` objects, of at most ``spans`` spans together (some 200 bytes each)."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: int, spans: int = 200_000) -> None:
+        self._count, self._most, self._left = count, spans, spans
         self._items: OrderedDict[str, FrameLayout] = OrderedDict()
 
     def get(self, sha256: str) -> FrameLayout | None:
@@ -53,9 +53,11 @@ class LayoutCache:
         return found
 
     def put(self, sha256: str, layout: FrameLayout) -> None:
-        """Keep one."""
-        if len(layout.spans) > 10_000:
+        """Keep one, unless it is too large by itself."""
+        if len(layout.spans) > self._most:
             return
+        known = self._items.pop(sha256, None)
+        self._left += (len(known.spans) if known is not None else 0) - len(layout.spans)
         self._items[sha256] = layout
-        while len(self._items) > self._count:
-            self._items.popitem(last=False)
+        while self._items and (len(self._items) > self._count or self._left < 0):
+            self._left += len(self._items.popitem(last=False)[1].spans)

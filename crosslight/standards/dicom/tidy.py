@@ -20,8 +20,13 @@ from crosslight.standards.dicom.walk import UNDEFINED, Buffer, Element, Item, Pa
 STUMBLES: frozenset[Note] = frozenset({"delimiters", "vr", "doubled", "open-pixels"})
 
 
-def tidied(data: Buffer, limits: Limits) -> tuple[bytes, int]:
+def tidied(data: Buffer, limits: Limits, *, sequences: bool = True) -> tuple[bytes, int]:
     """A Part 10 file of the same data set without what was noted; and how much later Pixel Data begins in ``data``.
+
+    Args:
+        data: The file.
+        limits: Of the walk.
+        sequences: Whether they are wanted.
 
     Raises:
         Refused: as :func:`~crosslight.standards.dicom.gate.examine`.
@@ -30,7 +35,7 @@ def tidied(data: Buffer, limits: Limits) -> tuple[bytes, int]:
     if parsed.inflated:
         return bytes(data[:]), 0
     writer = _Writer(parsed)
-    writer.item(parsed.elements)
+    writer.item(parsed.elements if sequences else [e for e in parsed.elements if e[4] is None or e[0] == PIXEL_DATA])
     return bytes(writer.out), parsed.by_tag[PIXEL_DATA][2] - writer.pixels_at if writer.pixels_at else 0
 
 
