@@ -25,9 +25,7 @@ class ProcedureCodesSection:
         "typeCode, as code^display^OID of its scheme; empty: not decided here.",
         example="18747-6^CT study^2.16.840.1.113883.6.1",
     )
-    confidentiality: str = setting(
-        "", "confidentialityCode of HL7's table (N, R, V or U); empty: not decided here.", choices=("", "N", "R", "V", "U")
-    )
+    confidentiality: str = setting("", "confidentialityCode of HL7's table: N, R, V or U; empty: not decided here.", example="R")
 
 
 def procedure_codes(sections: Iterable[ProcedureCodesSection], where: str) -> tuple[ProcedureCodes, ...]:

@@ -151,6 +151,13 @@ def test_what_the_procedure_says(description: str, codes: tuple[str, ...], kind:
     assert views.extras_of(replace(back, record=record), entry).get("entry", {}).keys() <= {"event_codes"}
 
 
+@pytest.mark.parametrize(("pattern", "fits"), [("*", True), ("**", True), ("?*", False), ("CT*", False)])
+def test_a_row_for_every_study_holds_also_without_a_description(pattern: str, fits: bool) -> None:
+    table = (ProcedureCodes(procedure=pattern, confidentiality="R"),)
+    codes = values.codes_of(replace(RECORD, description="", procedure_codes=()), table)
+    assert [code.value for code in codes] == ["18748-4", "R" if fits else "N"]
+
+
 @pytest.mark.parametrize(
     ("row", "word"),
     [

@@ -81,6 +81,8 @@ def codes_of(record: StudyRecord, table: Iterable[ProcedureCodes]) -> tuple[Code
 
 def _is_procedure(record: StudyRecord, procedure: str) -> bool:
     wanted = procedure.casefold()
+    if not wanted.strip("*"):
+        return True  # also a study that says nothing of its procedure
     texts = (record.description, *(text for code in record.procedure_codes for text in (code.value, code.meaning)))
     return any(wildcard_matches(wanted, text.strip().casefold()) for text in texts if text.strip())
 
