@@ -12,7 +12,6 @@ What departs from the standard without making the content doubtful is read and n
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from typing import NamedTuple, NoReturn
 from crosslight.standards.dicom.deflate import inflate
 from crosslight.standards.dicom.limits import LIMITS, Limits
 from crosslight.standards.dicom.syntaxes import DEFLATED_LE, ENCAPSULATED, EXPLICIT_BE, IMPLICIT_LE, TRANSFER_SYNTAXES
+from crosslight.standards.dicom.tail import ODD_GROUPS, Tail
 from crosslight.standards.dicom.verdict import Note, Refused
 from crosslight.standards.dicom.vr import INDEX_SEQUENCES, LONG_VRS, PIXEL_DATA, SHORT_VRS, VR_TEXT, dictionary_vr
 from crosslight.standards.study import whole_number
@@ -44,10 +44,6 @@ class Aside(NamedTuple):
 
 UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-#: What may follow a data set and is none of it: padding, line ends, delimiters that close nothing.
-_TAIL = re.compile(rb"(?:[\0\r\n ]++|(?:\xfe\xff[\x0d\xdd]\xe0|\xff\xfe\xe0[\x0d\xdd])(?:\0{4}|\xff{4}))*+").match
-#: Group numbers with which a tail begins, read as a group: they cost a look, nothing more.
-_ODD_GROUPS = frozenset({0xFFFE, 0xFEFF, *(low | high << 8 for low in b"\0\r\n " for high in b"\0\r\n ")})
 #: What stands for a VR that the writer did not know; as old writers coded it, with a length of 16 bits.
 _NO_VR = frozenset({b"??", b"  ", b"--"})
 
@@ -115,7 +111,7 @@ class _Walker:
         self.letting_go = True  # whether sequences may be let go
         self.notes: set[Note] = set()
         self.open_fragments = -1
-        self.no_tail_before = 0  # no tail begins before this offset: each octet is looked at once
+        self.tail = Tail(data)
         order = "<" if self.little else ">"
         self.explicit_head = struct.Struct(order + "HH2sH").unpack_from
         self.implicit_head = struct.Struct(order + "HHI").unpack_from
@@ -136,7 +132,7 @@ class _Walker:
         while pos <= last:
             group, number, coded, length = head(data, pos)
             tag = group << 16 | number
-            if group in _ODD_GROUPS and (after := self._end_before(tag, pos, end, depth, open_item)) >= 0:
+            if group in ODD_GROUPS and (after := self._end_before(tag, pos, end, depth, open_item)) >= 0:
                 self._count(len(elements) - counted)
                 return elements, after
             value = pos + 8
@@ -167,7 +163,7 @@ class _Walker:
         while pos <= last:
             group, number, length = head(data, pos)
             tag = group << 16 | number
-            if group in _ODD_GROUPS and (after := self._end_before(tag, pos, end, depth, open_item)) >= 0:
+            if group in ODD_GROUPS and (after := self._end_before(tag, pos, end, depth, open_item)) >= 0:
                 self._count(len(elements) - counted)
                 return elements, after
             value = pos + 8
@@ -197,12 +193,8 @@ class _Walker:
         self.held += elements
 
     def _too_many(self) -> NoReturn:
-        most = self.limits.max_elements
-        why = (
-            f"At most {most}."
-            if self.elements_left < 0
-            else f"At most {most}, and {self.limits.max_index_elements} of one level."
-        )
+        most = self.limits
+        why = f"At most {most.max_elements}, and {most.max_index_elements} of one level or in what the index is made of."
         raise Refused("elements", "Too many elements.", why=why)
 
     # --- ends ------------------------------------------------------------------------------------------------------
@@ -228,24 +220,17 @@ class _Walker:
 
     def _tail(self, pos: int, end: int) -> bool:
         """Whether only padding, line ends and delimiters are left of the file."""
-        if not self._only_tail(pos, end):
+        if not self.tail.begins(pos, end):
             return False
         self.notes.add("padding")
         return True
-
-    def _only_tail(self, pos: int, end: int) -> bool:
-        if pos < self.no_tail_before:
-            return False
-        found = _TAIL(self.data, pos, end)
-        self.no_tail_before = found.end() if found is not None and found.end() < end else self.no_tail_before
-        return found is not None and found.end() == end
 
     def _passed_over(self, tag: int, pos: int, end: int, depth: int) -> int:
         """``pos``, or behind a delimiter there that closes once more what its length has closed."""
         if pos + 8 > end:
             return pos
         group, number, length = self.implicit_head(self.data, pos)
-        if group << 16 | number != tag or length or (not depth and self._only_tail(pos, end)):
+        if group << 16 | number != tag or length or (not depth and self.tail.begins(pos, end)):
             return pos
         self.notes.add("delimiters")
         return pos + 8
@@ -369,8 +354,8 @@ class _Walker:
         """The length of the fragments of encapsulated pixel data, and where the next element begins (PS3.5 A.4)."""
         data, head, start = self.data, self.implicit_head, pos
         for count in range(self.limits.max_fragments):
-            if pos + 8 > end or (data[pos] != 0xFE and self._only_tail(pos, end)):
-                if count and not depth and self._only_tail(pos, end):
+            if pos + 8 > end or (data[pos] != 0xFE and self.tail.begins(pos, end)):
+                if count and not depth and self.tail.begins(pos, end):
                     self.notes.add("open-pixels")
                     self.open_fragments = count - 1
                     return pos - start, pos
@@ -407,8 +392,7 @@ def walk(data: Buffer, transfer_syntax_uid: str, *, offset: int = 0, limits: Lim
     notes: set[Note] = set()
     if inflated:
         whole, (data, deflated_end), start = data, inflate(data, offset, limits), 0
-        rest = _TAIL(whole, deflated_end, end)
-        if deflated_end < end and rest is not None and rest.end() == end:  # anything else, a checksum say, stays part of it
+        if deflated_end < end and Tail(whole).begins(deflated_end, end):  # anything else, a checksum say, stays part of it
             notes.add("padding")
             end = deflated_end
     walker = _Walker(data, transfer_syntax_uid, limits)
