@@ -104,7 +104,7 @@ async def _fill(region: DemoRegion, plans: tuple[StudyPlan, ...], numbered: Stud
             async with region.fhir("integrator") as client:
                 found = await client.search("ImagingStudy", patient_dot_identifier=number)
             complete = [s for s in found.matches if s["status"] == "available" and "numberOfSeries" in s]
-            if len(complete) == 3 and any("disputed" in warning for warning in found.warnings):
+            if len(complete) == 3 and any("claims this number" in warning for warning in found.warnings):
                 return
             await asyncio.sleep(0.3)
 

@@ -233,6 +233,8 @@ class Portal:
             "more": len(answer.persons) > self.config.max_matches,
             "disputed": answer.disputed,
             "own_disputed": {r.member for p in answer.persons for r in p.records if r.disputed or r.in_doubt},
+            "holder": answer.held,
+            "by_local": not search.by_number or search.national is None,
             "asked": _asked(search),
             "confirm": not any(search.names(p) for p in answer.persons),
             "held": None,

@@ -117,7 +117,11 @@ class Row:
     arriving: bool
     conflict: bool
     partial: bool  # only an entry is known of it
-    in_doubt: str = ""  # for a picture, whose it is, where that is in doubt
+    in_doubt: str = ""  # whose it is by its header, where that is in doubt
+
+    def whose(self, banner: Banner) -> str:
+        """For its pictures."""
+        return f"{self.in_doubt}, in doubt" if self.in_doubt else banner.whose
 
     @property
     def best(self) -> Copy:
@@ -214,7 +218,7 @@ def rows_of(answer: Answer, directory: Directory, sites: Sites) -> list[Row]:
         if holding.state == "approved":
             studies[holding.study_uid].append(holding)
     doubts = {
-        r.key: f"{words.person_name(r.patient.name)}, {_local(r, directory)}, in doubt"
+        r.key: f"{words.person_name(r.patient.name)}, {_local(r, directory)}"
         for person in answer.persons
         for r in person.records
         if r.in_doubt

@@ -290,3 +290,32 @@ async def test_every_page_fits(chromium: Browser, secured: Secured, width: int) 
         assert await audit(page) == []
         await watched.shot(f"9-viewer-{width}")
         watched.check(secured)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+async def test_an_identity_officer_decides_and_takes_it_back(chromium: Browser, secured: Secured, width: int) -> None:
+    """From the header's link to a case, with keyboard and mouse, through the real sign-in and its anti-forgery token."""
+    async with opened(chromium, secured, width) as watched:
+        page = watched.page
+        await sign_in(page, secured, "identity")
+        await page.click("text=Identity queue")
+        await expect(page.locator("h1")).to_have_text("1 record waits for a decision")
+        assert await audit(page) == []
+        await page.click(".queue a")
+        await expect(page.locator(".sides").first).to_contain_text(secured.double.given)
+        await expect(page.locator(".sides").first).to_contain_text(secured.patient.given)
+        await expect(page.locator(".sides").first).to_contain_text("Differs")
+        assert await audit(page) == []
+        await watched.shot(f"8-identity-{width}")
+        await page.click("text=Stands alone")
+        await expect(page.locator(".error-summary")).to_contain_text("Give the reason")
+        await page.fill("#decide-reason", "the trust says: a typing error")
+        await page.click("text=Stands alone")
+        await expect(page.locator(".lede")).to_have_text("Nothing waits here.")
+        await page.click("text=Take this decision back")
+        await page.fill(".undo textarea", "only tried")
+        assert await audit(page) == []
+        await page.click("button:has-text('Take it back')")
+        await expect(page.locator(".lede")).to_contain_text("Claims a number")
+        await expect(page.locator(".acts").first).to_contain_text("only tried")
+        watched.check(secured, refused=1)  # the form without a reason is answered 400

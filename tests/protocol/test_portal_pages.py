@@ -382,7 +382,7 @@ async def test_what_is_in_doubt_says_so_on_its_row_and_its_picture(clients: list
     address, text = await find(client)
     where = "University Hospitals Sussex NHS Foundation Trust"
     assert "Some studies here are in doubt." in text
-    assert text.count(f"In doubt whose it is: SMYTH, Ada, Local No. RYR-00002 at {where}, in doubt.") == 1
+    assert text.count(f"In doubt whose it is: SMYTH, Ada, Local No. RYR-00002 at {where}.") == 1
     for uid, doubtful in (("1", False), ("2", True)):
         async with client.get(f"{address}/studies/1.2.826.0.1.{uid}") as answer:
             preview = await answer.text()
