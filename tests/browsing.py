@@ -71,7 +71,9 @@ def _true(row: dict[str, Any], all_series: Mapping[int, Series], windows: Mappin
     series = all_series[of]
     spoken = [f"Image {image} of {position[2]}", series.name, *([windows[window]] if windows[window] else [])]
     written = (int(position[1]), row["series"], row["current"], row["window"], row["aria"])
-    return written == (image, series.name, series.uid, windows[window], ", ".join(spoken)) and row["whose"].endswith(number)
+    return written == (image, series.name, series.uid, windows[window], ", ".join(spoken)) and row["whose"].replace(
+        "\u00a0", " "
+    ).endswith(number)
 
 
 async def slow(page: Page, bits_per_s: float, latency_ms: float = 40) -> None:

@@ -14,7 +14,7 @@ export class Drawing {
   constructor(page) {
     this.page = page; // the viewer's section; its parts are found by data-viewer
     this.part = Object.fromEntries([...page.querySelectorAll("[data-viewer]")].map((node) => [node.dataset.viewer, node]));
-    this.patient = page.dataset.patient;
+    this.patient = page.dataset.patient.replace(/(\d) (?=\d)/g, "$1\u00a0"); // a number is not broken
   }
 
   get size() {
