@@ -183,10 +183,10 @@ class Answering:
         loaded = [one for one in owners.own(loaded) if one.holding.whose in shown]
         holdings = [h for h in self._marked(loaded, owners) if matches(question.filter, h, self._code)]
         current = {one.holding.study_uid for one in loaded if not one.row.flags & DEPRECATED}
-        unread = self._index.objects.imaging.unread(self._tx, keys, current) if keys else 0
+        unread = self._index.objects.imaging.unread(self._tx, shown, current) if shown else 0
         if question.versions:
             holdings = self._with_past(loaded, holdings)
-        objects = self._index.objects.by_records(self._tx, keys) if question.versions and keys else []
+        objects = self._index.objects.by_records(self._tx, shown) if question.versions and shown else []
         found = replace(found, holdings=tuple(_newest_first(holdings)), persons=tuple(persons), objects=tuple(objects))
         return replace(found, unread=unread)
 
