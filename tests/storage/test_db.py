@@ -179,6 +179,8 @@ async def test_two_processes_that_upgrade_at_once_do_it_once(postgres_dsn: str, 
         done = await asyncio.gather(*(migrate(slowly(db, reads), PACKAGE, SCHEMA) for db in pair))
         numbers = await migrate(pair[0], PACKAGE, SCHEMA)
         assert numbers == []
-        assert sorted(number for applied in done for number in applied) == list(range(1, len(done[0]) + len(done[1]) + 1))
+        applied = sorted(number for numbers in done for number in numbers)
+        assert applied == sorted(set(applied)), "each once"
+        assert applied[0] == 1
         for db in pair:
             await db.close()
