@@ -11,20 +11,19 @@ from pathlib import Path
 import click
 
 from crosslight import __version__
-from crosslight.runtime.command import run, write_unit
+from crosslight.runtime.command import Commands, run, write_unit
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.log import setup_logging
 from crosslight.runtime.serving import serve as serve_until_told
-from crosslight.runtime.terminal import make_console
+from crosslight.runtime.terminal import counted, make_console
 from crosslight.standards.dicom.verdict import NOTES
-from crosslight.standards.problem import CrosslightError
 from node.config import read_config
 from node.setup import init_node, join_region
 
 console = make_console()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
     "--dir",
     "folder",
@@ -53,10 +52,7 @@ def main(context: click.Context, folder: Path) -> None:
 def init(directory: Path, systemd: bool) -> None:
     """Make a node's folder with a commented node.toml."""
     files = SystemFiles()
-    try:
-        path = init_node(directory, files)
-    except CrosslightError as error:
-        raise click.ClickException(str(error)) from error
+    path = init_node(directory, files)
     console.print(
         f"Made {path}. Look through it; set listen.public_host and [[dimse.callers]] at least.", markup=False, soft_wrap=True
     )
@@ -111,10 +107,7 @@ def serve(folder: Path) -> None:
     """Run the node until SIGTERM or Ctrl-C."""
     from node.app import NodeApp  # its libraries take a second to load; the other commands need not wait for them
 
-    try:
-        config = read_config(folder)
-    except CrosslightError as error:
-        raise click.ClickException(str(error)) from error
+    config = read_config(folder)
     setup_logging(level=config.log.level, json=config.log.json)
     if config.listen.open:
         console.print("[bold red]OPEN: no authentication and no TLS, on loopback only. Never with real patients.[/bold red]")
@@ -169,7 +162,7 @@ def delete(folder: Path, study_uid: str, reason: str) -> None:
     from node import commands
 
     count = run(commands.delete(folder, study_uid, reason))
-    console.print(f"{count} instances are in the bin.")
+    console.print(f"{counted(count, 'instance is', 'instances are')} in the bin.", highlight=False)
 
 
 @main.command()
@@ -180,7 +173,7 @@ def undelete(folder: Path, study_uid: str) -> None:
     from node import commands
 
     count = run(commands.undelete(folder, study_uid))
-    console.print(f"{count} instances are back.")
+    console.print(f"{counted(count, 'instance is', 'instances are')} back.", highlight=False)
 
 
 @main.command()
@@ -199,7 +192,14 @@ def retry(folder: Path, study_uid: str) -> None:
     """Try studies again whose publication was refused for good (one, or all)."""
     from node import commands
 
-    console.print(f"{run(commands.retry(folder, study_uid))} studies will be tried again.")
+    count = run(commands.retry(folder, study_uid))
+    console.print(f"{counted(count, 'study', 'studies')} will be tried again.", highlight=False)
+
+
+_IDENTITY = click.option(
+    "--identity", "identities", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with the private key of an encrypted backup.",
+)  # fmt: skip
 
 
 @main.command()
@@ -213,34 +213,81 @@ def notes(folder: Path, only: str | None) -> None:
 
 
 @main.command()
+@click.option(
+    "--repair-from", "source", type=click.Path(exists=True, path_type=Path, file_okay=False),
+    help="Take what is missing or damaged from this backup.",
+)  # fmt: skip
+@_IDENTITY
 @click.pass_obj
-def verify(folder: Path) -> None:
+def verify(folder: Path, source: Path | None, identities: tuple[Path, ...]) -> None:
     """Read every object again and compare it with its digest; status 1 if one is missing or damaged."""
     from node import commands
 
-    sys.exit(0 if run(commands.verify(folder, console)) else 1)
+    sys.exit(0 if run(commands.verify(folder, console, source=source, identities=identities)) else 1)
 
 
 @main.command()
 @click.argument("target", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--recipient", "recipients", multiple=True, metavar="KEY",
+    help="Encrypt to this public key (age1…), or to those in this file; see backup-key. May be given again.",
+)  # fmt: skip
 @click.pass_obj
-def backup(folder: Path, target: Path) -> None:
-    """Copy the node into the folder TARGET, also while it serves; running it again copies what is new."""
-    from node import commands
+def backup(folder: Path, target: Path, recipients: tuple[str, ...]) -> None:
+    """Copy the node into the folder TARGET, also while it serves; running it again copies what is new.
 
-    report = run(commands.backup_node(folder, target, console))
-    console.print(f"Backed up to {target}: {report.objects} objects, {report.copied} of them new.", markup=False, soft_wrap=True)
+    Every object's digest is checked on the way; status 1 if one is missing or damaged: it is named, all else is in the backup.
+    """
+    from node import commands
+    from node.show import fault_lines
+
+    report = run(commands.backup_node(folder, target, console, recipients))
+    how = "Backed up, encrypted," if recipients else "Backed up"
+    console.print(f"{how} to {target}: {report.objects} objects, {report.copied} of them new.", markup=False, soft_wrap=True)
+    if report.faults:
+        console.print(
+            f"NOT in the backup: {report.missing} missing and {report.damaged} damaged objects of this node. "
+            "Repair them from an older backup: crosslight-node verify --repair-from BACKUP",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
+        for line in fault_lines(report.faults):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+@main.command("backup-key")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def backup_key(file: Path) -> None:
+    """Make a pair of keys for encrypted backups: the private one in FILE, the public one printed.
+
+    Keep FILE elsewhere than the backups and this machine: who has it reads them, and without it nobody does.
+    """
+    from node.archive.vault import new_identity
+
+    print(new_identity(file, SystemFiles()))
 
 
 @main.command()
 @click.argument("source", type=click.Path(exists=True, path_type=Path, file_okay=False))
+@_IDENTITY
 @click.pass_obj
-def restore(folder: Path, source: Path) -> None:
-    """Make a node in --dir from the backup SOURCE. It compares itself with the registry before it publishes."""
-    from node import commands
+def restore(folder: Path, source: Path, identities: tuple[Path, ...]) -> None:
+    """Make a node in --dir from the backup SOURCE. It compares itself with the registry before it publishes.
 
-    report = run(commands.restore_node(source, folder, console))
-    console.print(f"Restored {report.objects} objects. Next: crosslight-node --dir {folder} serve", markup=False, soft_wrap=True)
+    All that is whole is restored; status 1 if an object is missing in the backup or damaged: it is named.
+    """
+    from node import commands
+    from node.show import fault_lines
+
+    report = run(commands.restore_node(source, folder, console, identities))
+    whole = report.objects - len(report.faults)
+    console.print(f"Restored {whole} of {report.objects} objects.", markup=False, soft_wrap=True)
+    if report.faults:
+        console.print(f"{report.missing} are missing in the backup, {report.damaged} are damaged there:", markup=False)
+        for line in fault_lines(report.faults):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Next: crosslight-node --dir {folder} serve", markup=False, soft_wrap=True)
+    sys.exit(1 if report.faults else 0)
 
 
 @main.command()

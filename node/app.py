@@ -15,7 +15,7 @@ from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.clock import Clock, SystemClock, SystemIds
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.files import SystemFiles
-from crosslight.runtime.health import Gauge
+from crosslight.runtime.health import Gauge, Total
 from crosslight.runtime.http import ErrorRenderers, Listener, problems
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.serving import FolderLock
@@ -23,7 +23,7 @@ from crosslight.runtime.tokens import TokenVerifier
 from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import CrosslightError
 from node.archive.archive import Archive
-from node.config import NodeConfig
+from node.config import NodeConfig, warnings_of
 from node.dimse.service import DimseService
 from node.publish.build import build_foreign_publisher, build_publisher, own_secret
 from node.publish.publisher import Publisher
@@ -32,6 +32,7 @@ from node.region.alone import Alone, CertificateWatch, NoLink
 from node.region.link import Link
 from node.region.model import Addresses, CensusFacts, Grant, NodeStatus
 from node.region.renewal import Renewal
+from node.region.seen import SeenLink, write_seen
 from node.serve import cors, dicomweb, soap
 from node.serve.authenticate import Authenticator, Gate, ListenerKind
 from node.serve.context import ServeContext
@@ -73,6 +74,8 @@ class NodeApp:
     async def start(self) -> None:
         """Databases, archive, publisher, listeners, link: in this order, so that nothing is announced that is not there."""
         self.lock.acquire()
+        for what, todo in warnings_of(self.config):
+            log.warning(what, detail=todo)
         self.db = SqliteDb(self.folder / "node.db")
         self.audit_db = SqliteDb(self.folder / "audit.db")
         self.audit = AuditLog(self.audit_db, self.clock)
@@ -281,8 +284,13 @@ class NodeApp:
 
     async def _follow_link(self) -> None:
         suspended = False
+        seen: SeenLink | None = None
         while True:
             await self.clock.sleep(LOOK_EVERY_S)
+            if (current := SeenLink.of(self.link.status)) != seen and not isinstance(self.state, Alone):
+                seen = current
+                with suppress(OSError):  # only `status` reads it
+                    write_seen(self.folder, seen, self.files)
             now = self.link.status.suspended is not None
             if now:
                 self._serve.release.cut()  # each time: what was let go just before is on its way by now
@@ -362,5 +370,5 @@ class NodeApp:
             found.append(Gauge("crosslight_node_certificate_seconds", "Life left of the node's certificate.", left))
         if (dimse := getattr(self, "dimse", None)) is not None:
             objects: dict[tuple[str, ...], float] = {(k,): float(v) for k, v in dimse.objects.items()}
-            found.append(Gauge("crosslight_node_dimse_objects", "Objects by C-STORE outcome.", objects, ("outcome",)))
+            found.append(Total("crosslight_node_dimse_objects", "Objects by C-STORE outcome.", objects, ("outcome",)))
         return found

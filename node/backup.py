@@ -7,17 +7,17 @@ ours it takes the next one itself (D18). It publishes nothing until it has compa
 
 from __future__ import annotations
 
+import asyncio
 import os
-import shutil
 from pathlib import Path
 
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.db import SqliteDb
-from crosslight.runtime.files import Files
 from crosslight.standards.problem import ConfigError
 from node.archive import backup as archive_backup
 from node.archive.archive import Archive
 from node.archive.backup import BackupReport, Progress
+from node.archive.vault import Vault
 from node.config import FILE, read_config
 from node.publish.store import PublishStore
 from node.standing import REGION
@@ -25,26 +25,39 @@ from node.standing import REGION
 DATABASE, AUDIT = "node.db", "audit.db"
 
 
-async def backup(folder: Path, archive: Archive, audit: SqliteDb, target: Path, progress: Progress | None = None) -> BackupReport:
-    """Copy the node in ``folder`` to ``target``, also while it serves; a second run copies only new objects."""
+async def backup(
+    folder: Path, archive: Archive, audit: SqliteDb, target: Path, vault: Vault, progress: Progress | None = None
+) -> BackupReport:
+    """Copy the node in ``folder`` to ``target``, also while it serves; a second run copies only new objects.
+
+    Raises:
+        Conflict: if a backup of the other kind, encrypted or not, is there.
+    """
     target.mkdir(parents=True, exist_ok=True)
     os.chmod(target, 0o700)
-    shutil.copy2(folder / FILE, target / FILE)
+    archive_backup.check_target(target, vault)
+    fresh = (archive.layout.tmp if vault.sealed else target) / f"{AUDIT}.{os.getpid()}"  # nothing lies there in the clear
+    try:
+        await audit.backup_to(fresh)
+        await asyncio.to_thread(_put_files, folder, fresh, target, vault)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return await archive.backup(target, vault, progress)
+
+
+def _put_files(folder: Path, audit: Path, target: Path, vault: Vault) -> None:
+    vault.put(folder / FILE, target / FILE)
     if (folder / REGION).exists():
-        shutil.copytree(folder / REGION, target / REGION, dirs_exist_ok=True)
-    fresh = target / f"{AUDIT}.new"
-    fresh.unlink(missing_ok=True)
-    await audit.backup_to(fresh)
-    os.replace(fresh, target / AUDIT)
-    return await archive.backup(target, progress)
+        archive_backup.copy_tree(folder / REGION, target / REGION, vault)
+    vault.put(audit, target / AUDIT)
 
 
-async def restore(source: Path, folder: Path, files: Files, ids: Ids, progress: Progress | None = None) -> BackupReport:
+async def restore(source: Path, folder: Path, vault: Vault, ids: Ids, progress: Progress | None = None) -> BackupReport:
     """Make a node in ``folder`` from a backup; objects that are there already are kept and taken in.
 
     Raises:
-        ConfigError: if there is a node in ``folder`` already.
-        NotFound, Invalid: if ``source`` is no finished backup, or is damaged.
+        ConfigError: if there is a node in ``folder`` already, or the backup is encrypted and no key, or another, was given.
+        NotFound, Invalid: if ``source`` is no finished backup, or its database is damaged.
     """
     if (folder / DATABASE).exists() or (folder / FILE).exists():
         raise ConfigError(
@@ -52,12 +65,7 @@ async def restore(source: Path, folder: Path, files: Files, ids: Ids, progress: 
         )
     folder.mkdir(parents=True, exist_ok=True)
     os.chmod(folder, 0o700)
-    report = archive_backup.restore(source, folder / DATABASE, folder / "archive", files, progress=progress)
-    if (source / REGION).exists():
-        shutil.copytree(source / REGION, folder / REGION, dirs_exist_ok=True)
-    for name in (AUDIT, FILE):
-        if (source / name).exists():
-            shutil.copy2(source / name, folder / name)
+    report = await asyncio.to_thread(_take_files, source, folder, vault, progress)
     db = SqliteDb(folder / DATABASE)
     try:
         store = PublishStore(db, ids, ())
@@ -65,4 +73,15 @@ async def restore(source: Path, folder: Path, files: Files, ids: Ids, progress: 
         await store.restored(own_epochs=(folder / FILE).exists() and read_config(folder).publish.kind == "xds")
     finally:
         await db.close()
+    return report
+
+
+def _take_files(source: Path, folder: Path, vault: Vault, progress: Progress | None) -> BackupReport:
+    report = archive_backup.restore(source, folder / DATABASE, folder / "archive", vault, progress=progress)
+    if (source / REGION).exists():
+        archive_backup.take_tree(source / REGION, folder / REGION, vault)
+    for name in (AUDIT, FILE):
+        if vault.name(source / name).exists():
+            vault.take(source / name, folder / name)
+            (folder / name).chmod(0o600)
     return report

@@ -7,39 +7,54 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.audit.show import audit_lines, audit_table, parse_patient
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.files import SystemFiles
+from crosslight.runtime.serving import FolderLock
 from crosslight.runtime.terminal import counted, printable
 from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.record import patient_of
-from crosslight.standards.dicom.verdict import MEANINGS
 from crosslight.standards.problem import ConfigError
 from node import backup as backups
+from node.archive import backup as archive_backup
 from node.archive.archive import Archive
 from node.archive.backup import BackupReport
 from node.archive.importer import files_below
 from node.archive.model import ImportReport
 from node.archive.preview import preview_paths
-from node.config import NodeConfig, read_config
+from node.archive.vault import Vault, identities_of, recipients_of
+from node.config import NodeConfig, read_config, warnings_of
 from node.publish.build import destination
 from node.publish.outbox_store import OutboxStore
 from node.publish.reread import Figures, all_studies, read_again
 from node.publish.store import PublishStore
-from node.region.alone import Alone
-from node.show import figure_lines
+from node.region.seen import read_seen
+from node.show import (
+    bin_lines,
+    day,
+    fault_lines,
+    figure_lines,
+    holding_rows,
+    note_lines,
+    quarantine_lines,
+    refused_lines,
+    standing_rows,
+    waiting_lines,
+)
 from node.standing import Standing, has_standing, not_agreed, record_rules, standing
 
+UNREAD_NUMBER = "With a national number that is none"
+SHOWN = 20  # entries of each list that `status` prints
 UNSEEN_SHOWN, UNSEEN_CHECKED = 100_000, 500  # studies not yet looked at that `status` counts, and looks into
 
 
@@ -197,58 +212,41 @@ async def _unrevised(node: Offline) -> list[str]:
 
 
 async def status(folder: Path, console: Console) -> None:
-    """Print what is held, waiting and refused."""
+    """Print what is held, waiting and refused, and how the node stands with its region."""
     async with opened(folder) as node:
         archived = await node.archive.status()
         rows = await _outbox(node)
         waiting, parked, indexed_from = await rows.counts(await _unrevised(node))
-        refused, held_back = await rows.parked(20), await rows.held_back(20)
-        unread, unread_studies = await PublishStore(node.db, SystemIds(), ()).unread_numbers(20)
-        quarantined = await node.archive.quarantine.entries(20)
+        refused, held_back = await rows.parked(SHOWN), await rows.held_back(SHOWN)
+        unread, unread_studies = await PublishStore(node.db, SystemIds(), ()).unread_numbers(SHOWN)
+        quarantined = await node.archive.quarantine.entries(SHOWN)
         binned = await node.archive.bin()
         why = not_agreed(node.config, node.state) if node.state is not None else ""
         noted = await node.archive.note_counts()
     table = Table(show_header=False)
-    table.add_row("Member", f"{node.state.code} {node.state.member.name}" if node.state else "has not joined a region")
-    if isinstance(node.state, Alone):
-        table.add_row("Registry", f"{node.state.registry.systems} (XDS; nothing is joined)")
-    table.add_row("Held", f"{archived.studies} studies, {archived.series} series, {archived.instances} instances")
-    table.add_row("Bytes", f"{archived.object_bytes:,} held, {archived.free_bytes:,} free")
-    table.add_row("Taking in", "yes" if archived.accepting else "NO: less than archive.min_free_bytes are free")
-    table.add_row("Hidden by rejection notes", str(archived.hidden))
-    table.add_row("In quarantine", f"{archived.quarantined} ({archived.quarantined_bytes:,} bytes)")
-    table.add_row("In the bin", str(archived.binned))
-    table.add_row("Waiting for the registry", str(waiting))
-    table.add_row("Refused by the registry", str(parked))
-    table.add_row("With a national number that is none", f"{unread} studies: published without it" if unread else "0")
-    table.add_row("Indexed from", indexed_from or "nothing yet")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in (
+        *standing_rows(node.state, read_seen(folder), serving=FolderLock.is_held(folder)),
+        *holding_rows(archived),
+        ("Waiting for the registry", counted(waiting, "study", "studies")),
+        ("Refused by the registry", counted(parked, "study", "studies")),
+        (UNREAD_NUMBER, f"{counted(unread, 'study', 'studies')}: published without it" if unread else "no study"),
+        ("Indexed from", day(indexed_from) or "nothing yet"),
+    ):
+        table.add_row(name, Text(text))
     console.print(table)
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     if why:
-        console.print(f"Nothing is published: {why}", markup=False, highlight=False, soft_wrap=True)
-    for one in refused:
-        console.print(f"refused: {one}", markup=False, highlight=False)
-    for study_uid, why in held_back:
-        console.print(f"waiting: {study_uid}: {why}", markup=False, highlight=False)
-    for note, studies in noted:
-        console.print(
-            f"note: {note}: {counted(studies, 'study', 'studies')}: {MEANINGS[note]}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-    if noted:
-        console.print("Which studies have notes: crosslight-node notes", highlight=False)
+        say(f"Nothing is published: {why}")
+    for what, todo in warnings_of(node.config):
+        say(f"{what} {todo}")
+    for line in (*refused_lines(refused, parked), *waiting_lines(held_back), *note_lines(noted)):
+        say(line)
     for study_uid in unread_studies:
-        console.print(
-            f"number: {study_uid}: a national number of its patient fails its check; mend it in the PACS, and send again"
-        )
-    for held in quarantined:
-        when = datetime.fromtimestamp(held.received_unix, UTC)
-        text = f"quarantine: {when:%Y-%m-%d %H:%M} {held.reason}: {held.detail} ({held.road} {held.peer}) {held.path}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-    for entry in binned[:20]:
-        when = datetime.fromtimestamp(entry.deleted_unix, UTC)
-        console.print(f"bin: {entry.study_uid} {entry.instances} instances, {when:%Y-%m-%d}: {entry.reason}", markup=False)
+        say(f"number: {study_uid}: a national number of its patient fails its check; mend it in the PACS, and send again")
+    for line in (*quarantine_lines(quarantined, archived.quarantined), *bin_lines(binned)):
+        say(line)
 
 
 async def notes(folder: Path, only: str, console: Console) -> None:
@@ -262,34 +260,63 @@ async def notes(folder: Path, only: str, console: Console) -> None:
             after = page[-1][0]
 
 
-async def verify(folder: Path, console: Console) -> bool:
-    """Re-hash every object; whether all are there and whole."""
+async def verify(folder: Path, console: Console, *, source: Path | None = None, identities: Sequence[Path] = ()) -> bool:
+    """Re-hash every object, and repair from the backup ``source`` what is not whole; whether all are there and whole then."""
+    vault = vault_from(source, identities) if source is not None else None
     async with opened(folder) as node:
         with _bar(console) as bar:
             task = bar.add_task("Verifying", total=None)
             report = await node.archive.verify(lambda done, total: bar.update(task, completed=done, total=total))
+        left = report.faults
+        if vault is not None and source is not None and left:
+            left = await node.archive.repair(left, source, vault)
     console.print(f"{report.checked} objects checked, {len(report.missing)} missing, {len(report.damaged)} damaged.")
-    for uid in (*report.missing, *report.damaged):
-        console.print(f"  {uid}", markup=False)
-    return report.ok
+    if source is not None:
+        console.print(f"{len(report.faults) - len(left)} repaired from {source}.", markup=False, soft_wrap=True)
+    for line in fault_lines(left):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if left and source is None:
+        console.print("Repair them from a backup: crosslight-node verify --repair-from BACKUP", markup=False, soft_wrap=True)
+    return not left
 
 
-async def backup_node(folder: Path, target: Path, console: Console) -> BackupReport:
+def vault_from(source: Path, identities: Sequence[Path]) -> Vault:
+    """How the files of the backup in ``source`` are read.
+
+    Raises:
+        NotFound: it is no finished backup. ConfigError: it is encrypted and no key was given.
+    """
+    files = SystemFiles()
+    if not archive_backup.is_sealed(source):
+        return Vault(files)
+    if not identities:
+        raise ConfigError("This backup is encrypted.", todo="Give the file with its key: --identity FILE.")
+    return Vault(files, identities=identities_of(identities))
+
+
+async def backup_node(folder: Path, target: Path, console: Console, recipients: Sequence[str]) -> BackupReport:
     """Back up."""
+    vault = Vault(SystemFiles(), recipients=recipients_of(recipients))
     async with opened(folder) as node:
         with _bar(console) as bar:
             task = bar.add_task("Backing up", total=None)
             return await backups.backup(
-                folder, node.archive, node.audit_db, target, lambda done, total: bar.update(task, completed=done, total=total)
+                folder,
+                node.archive,
+                node.audit_db,
+                target,
+                vault,
+                lambda done, total: bar.update(task, completed=done, total=total),
             )
 
 
-async def restore_node(source: Path, folder: Path, console: Console) -> BackupReport:
+async def restore_node(source: Path, folder: Path, console: Console, identities: Sequence[Path]) -> BackupReport:
     """Restore."""
+    vault = vault_from(source, identities)
     with _bar(console) as bar:
         task = bar.add_task("Restoring", total=None)
         return await backups.restore(
-            source, folder, SystemFiles(), SystemIds(), lambda done, total: bar.update(task, completed=done, total=total)
+            source, folder, vault, SystemIds(), lambda done, total: bar.update(task, completed=done, total=total)
         )
 
 

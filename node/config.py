@@ -61,3 +61,16 @@ def read_config(folder: Path) -> NodeConfig:
     if config.listen.open and config.listen.host not in LOOPBACK:
         raise ConfigError("An open node listens on loopback only.", todo="Set host = 127.0.0.1.", where="listen.host")
     return config
+
+
+def warnings_of(config: NodeConfig) -> list[tuple[str, str]]:
+    """What the configuration allows and nobody means: (what is so, what to do)."""
+    found = []
+    if config.dimse.enabled and not config.dimse.callers and not config.listen.open:
+        found.append(("No system may send by DICOM.", "Name each in [[dimse.callers]], or set dimse.enabled = false."))
+    if config.listen.public_host in LOOPBACK and not config.listen.open:
+        found.append((
+            f"Others cannot reach this node: listen.public_host is {config.listen.public_host}.",
+            "Set it to a name in the node's certificate.",
+        ))  # fmt: skip
+    return found

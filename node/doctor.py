@@ -6,13 +6,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from crosslight.client.doctor import Target, examine
+from crosslight.client.doctor import Finding, Target, examine
 from crosslight.client.report import show
 from crosslight.runtime.files import SystemFiles
-from node.config import NodeConfig, read_config
+from node.config import NodeConfig, read_config, warnings_of
 from node.region.alone import Alone
 from node.region.state import BUNDLE, IDENTITY
-from node.standing import REGION, Standing, standing
+from node.standing import REGION, Standing, not_agreed, standing
 
 
 async def doctor(folder: Path, console: Console) -> int:
@@ -26,13 +26,22 @@ async def doctor(folder: Path, console: Console) -> int:
         name=f"{state.code} {state.member.name}",
         base=base,
         dicomweb=f"{base}/dicomweb",
-        dimse=f"{listen.public_host}:{dimse.port}" if dimse.enabled else "",
+        dimse=f"{listen.public_host}:{dimse.port}" if dimse.enabled and (dimse.callers or listen.open) else "",
         aet=(dimse.ae_title or state.code)[:16],
         calling_aet=dimse.callers[0].ae_title if dimse.callers else "DOCTOR",
         ca=None if listen.open else state.ca if isinstance(state, Alone) else folder / REGION / BUNDLE,
     )
     results = [(one.name, await examine(one)) for one in (target, _upstream(folder, config, state))]
+    results[0][1].extend(_settings(config, state))
     return show(console, results)
+
+
+def _settings(config: NodeConfig, state: Standing) -> list[Finding]:
+    """What is told by the configuration alone."""
+    found = [Finding("settings", "warn", what, todo) for what, todo in warnings_of(config)]
+    if why := not_agreed(config, state):
+        found.append(Finding("patient numbers", "fail", "Nothing is published.", why))
+    return found
 
 
 def _upstream(folder: Path, config: NodeConfig, state: Standing) -> Target:

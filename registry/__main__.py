@@ -12,13 +12,12 @@ import click
 
 from crosslight import __version__
 from crosslight.runtime.clock import SystemClock, SystemIds
-from crosslight.runtime.command import run, write_unit
+from crosslight.runtime.command import Commands, run, write_unit
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.log import setup_logging
 from crosslight.runtime.serving import serve as serve_until_told
 from crosslight.runtime.terminal import make_console
 from crosslight.standards.access import ROLES
-from crosslight.standards.problem import CrosslightError
 from registry.config import read_config
 from registry.identity_commands import identity
 from registry.setup import init_registry
@@ -26,7 +25,7 @@ from registry.setup import init_registry
 console = make_console()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
     "--dir", "folder", type=click.Path(path_type=Path, file_okay=False), default=Path(), envvar="CROSSLIGHT_REGISTRY_DIR",
     help="The registry's folder (default: here, or $CROSSLIGHT_REGISTRY_DIR).",
@@ -48,10 +47,7 @@ def main(context: click.Context, folder: Path) -> None:
 def init(directory: Path, systemd: bool) -> None:
     """Make a registry's folder with a commented registry.toml."""
     files = SystemFiles()
-    try:
-        path = init_registry(directory, files, SystemIds())
-    except CrosslightError as error:
-        raise click.ClickException(str(error)) from error
+    path = init_registry(directory, files, SystemIds())
     console.print(
         f"Made {path}. Look through it: region.name, listen.public_host, members.hosts, access.oidc.",
         markup=False,
@@ -73,10 +69,7 @@ def serve(folder: Path) -> None:
     """Run the registry until SIGTERM or Ctrl-C."""
     from registry.app import RegistryApp  # its libraries take a second to load; the other commands need not wait for them
 
-    try:
-        config = read_config(folder)
-    except CrosslightError as error:
-        raise click.ClickException(str(error)) from error
+    config = read_config(folder)
     setup_logging(level=config.log.level, json=config.log.json)
     if config.listen.open:
         console.print("[bold red]OPEN: no authentication and no TLS, on loopback only. Never with real patients.[/bold red]")

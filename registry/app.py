@@ -20,7 +20,7 @@ from crosslight.runtime.clock import Clock, SystemClock, SystemIds
 from crosslight.runtime.compression import compressed
 from crosslight.runtime.db import open_db
 from crosslight.runtime.files import SystemFiles
-from crosslight.runtime.health import Gauge
+from crosslight.runtime.health import Gauge, Total
 from crosslight.runtime.http import ErrorRenderers, Listener, problems
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.mllp import MllpServer, Peer
@@ -379,10 +379,10 @@ class RegistryApp:
             Gauge("crosslight_member_index_age_seconds", "Since when the index of a member is current.", ages, label),
             Gauge("crosslight_member_clock_skew_seconds", "A member's clock minus ours.", skew, label),
             Gauge("crosslight_registry_identity_waiting", "Disputes and doubts that wait for a person.", waiting),
-            Gauge(
+            Total(
                 "crosslight_registry_numbers_claimed_by_two",
                 "Members' records that claim a number held by another, since the start.",
                 float(self.identity.alarms["number claimed by two"]),
             ),
-            Gauge("crosslight_registry_changes", "Holdings changed since the start.", float(getattr(self, "accepted", 0))),
+            Total("crosslight_registry_changes", "Holdings changed since the start.", float(getattr(self, "accepted", 0))),
         ]

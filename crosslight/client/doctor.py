@@ -21,11 +21,14 @@ from cryptography import x509
 from crosslight.client.http import HttpClient, read, trusting
 from crosslight.client.xds import XdsClient
 from crosslight.runtime.clock import Clock, SystemClock
+from crosslight.runtime.terminal import counted
+from crosslight.runtime.trouble import connection_trouble
 from crosslight.standards.problem import CrosslightError, Forbidden, Unauthenticated
 
 Result = Literal["ok", "warn", "fail"]
 SKEW_WARN_S = 2.0  # D22
 SKEW_FAIL_S = 60.0
+_WRONG_NAME, _WRONG_ADDRESS = 62, 64  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 EXPIRY_WARN_S = 24 * 3600.0
 LAG_WARN = 50
 
@@ -103,23 +106,28 @@ def _http(target: Target) -> HttpClient:
 
 async def _health(target: Target, _: Clock) -> Finding:
     async with _http(target) as client, client.request("GET", f"{target.base}/health/ready") as response:
-        body = (await read(response)).decode("utf-8", "replace")[:2000]
+        body = await read(response)
         if response.status == 200:
             return Finding("health", "ok", "Live and ready.")
-        if (wrong := _said(body, "clock")) not in ("", "ok"):
-            return Finding(
-                "health", "fail", f"Its clock is {wrong}.", "Set up NTP there; images are given out again by themselves."
-            )
-        return Finding("health", "fail", f"Not ready: {body[:300]}", "See its log; /health/ready names the part that waits.")
+        return _not_ready(response.status, body)
 
 
-def _said(body: str, name: str) -> str:
-    """A text of the state that a service gives, '' where it is none."""
+def _not_ready(status: int, body: bytes) -> Finding:
     try:
-        state: Any = orjson.loads(body)
+        said: Any = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return ""
-    return str(state.get(name, "")) if isinstance(state, dict) else ""
+        said = None
+    if not isinstance(said, dict) or "ready" not in said:
+        return Finding("health", "fail", f"/health/ready answers HTTP {status}, not as ours.", "Is it another program?")
+    if (wrong := str(said.get("clock", "ok"))) not in ("", "ok"):
+        return Finding("health", "fail", f"Its clock is {wrong}.", "Set up NTP there; images are given out again by themselves.")
+    if said.get("accepting") is False:
+        return Finding(
+            "health", "fail", "Its disk is nearly full: nothing is taken in.", "Make room; archive.min_free_bytes is the reserve."
+        )
+    if said.get("databases") is False:
+        return Finding("health", "fail", "Its database does not answer.", "See [database] in registry.toml, and its log.")
+    return Finding("health", "fail", "It is not ready.", "See its log.")
 
 
 async def _clock(target: Target, clock: Clock) -> Finding:
@@ -143,9 +151,9 @@ async def _tls(target: Target, clock: Clock) -> Finding:
     try:
         _, writer = await asyncio.open_connection(address.hostname, address.port or 443, ssl=context)
     except ssl.SSLCertVerificationError as error:
-        return Finding("TLS", "fail", f"Its certificate is not trusted: {error.verify_message}.", "Give the region's CA bundle.")
+        return await _mistrusted(address.hostname or "", address.port or 443, error)
     except OSError as error:
-        return Finding("TLS", "fail", f"No TLS connection: {type(error).__name__}.", _REACH)
+        return Finding("TLS", "fail", f"No TLS connection to {address.netloc}: {connection_trouble(error)}.", _REACH)
     tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
     version, der = tls.version(), tls.getpeercert(True)
     writer.close()
@@ -156,6 +164,33 @@ async def _tls(target: Target, clock: Clock) -> Finding:
             "TLS", "warn", f"{version}; the certificate ends {expires:%Y-%m-%d %H:%M} UTC.", "It should have been renewed."
         )
     return Finding("TLS", "ok", f"{version}; the certificate is good until {expires:%Y-%m-%d}.")
+
+
+async def _mistrusted(host: str, port: int, error: ssl.SSLCertVerificationError) -> Finding:
+    """What is wrong with the certificate; one for other names is looked at, unverified, to say which."""
+    if error.verify_code not in (_WRONG_NAME, _WRONG_ADDRESS):
+        todo = "Set the clocks right, or renew it." if error.verify_code in (9, 10) else "Give the region's CA bundle."
+        return Finding("TLS", "fail", f"Not trusted: {connection_trouble(error)}.", todo)
+    unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+    _, writer = await asyncio.open_connection(host, port, ssl=unverified)
+    der = writer.get_extra_info("ssl_object").getpeercert(True)
+    writer.close()
+    names = ", ".join(names_of(der or b"")) or "no name at all"
+    return Finding(
+        "TLS", "fail", f"{host} is not a name in its certificate, which has: {names}.",
+        "Set listen.public_host to one of these; or have the certificate made for it: a registry's in members.hosts, a node's by "
+        "a new invitation with --host.",
+    )  # fmt: skip
+
+
+def names_of(der: bytes) -> list[str]:
+    """The DNS names and addresses in a certificate."""
+    try:
+        found = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return []
+    return [*found.get_values_for_type(x509.DNSName), *(str(a) for a in found.get_values_for_type(x509.IPAddress))]
 
 
 async def _echo(target: Target, _: Clock) -> Finding:
@@ -213,10 +248,14 @@ async def _publication(target: Target, _: Clock) -> Finding:
         return Finding(
             "publication", "fail", "No link to the registry.", "Outbound gRPC to the registry must be allowed; is it up?"
         )
+    if held := str(state.get("held_up") or ""):
+        return Finding("publication", "warn", f"Nothing is sent: {held}", "`crosslight-node status` says more.")
     if parked:
-        return Finding("publication", "warn", f"{parked} studies were refused for good.", "`crosslight-node status` shows why.")
+        refused = counted(parked, "study", "studies")
+        return Finding("publication", "warn", f"{refused} refused for good.", "`crosslight-node status` shows why.")
     if waiting > LAG_WARN:
-        return Finding("publication", "warn", f"{waiting} studies wait to be published.", "Watch it; it should fall.")
+        late = counted(waiting, "study", "studies")
+        return Finding("publication", "warn", f"{late} not published yet.", "Watch it; it should fall.")
     return Finding("publication", "ok", f"{waiting} waiting, {parked} refused.")
 
 

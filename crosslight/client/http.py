@@ -12,6 +12,7 @@ from typing import Self
 from aiohttp import ClientConnectionError, ClientResponse, ClientSession
 
 from crosslight.runtime.http import client_session
+from crosslight.runtime.trouble import reached_not
 from crosslight.standards.problem import PeerError, TooLarge, Unavailable
 
 MAX_ANSWER_BYTES = 64 << 20
@@ -66,7 +67,7 @@ class HttpClient:
             async with self.session.request(method, url, headers=sent, data=data, allow_redirects=False) as response:
                 yield response
         except (ClientConnectionError, TimeoutError, ssl.SSLError) as error:
-            raise Unavailable(f"{url.split('?', 1)[0]} does not answer.", why=type(error).__name__) from error
+            raise Unavailable(f"{url.split('?', 1)[0]} does not answer.", why=reached_not(error)) from error
 
     async def get(self, url: str, *, accept: str, ok: tuple[int, ...] = (200,)) -> tuple[bytes, Mapping[str, str]]:
         """A bounded answer and its headers.

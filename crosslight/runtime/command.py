@@ -6,7 +6,8 @@ import asyncio
 import os
 import pwd
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,8 @@ import click
 
 from crosslight.runtime.config import commented
 from crosslight.runtime.files import Files
-from crosslight.standards.problem import ConfigError, CrosslightError
+from crosslight.runtime.trouble import sentence
+from crosslight.standards.problem import ConfigError
 
 T = TypeVar("T")
 
@@ -44,10 +46,28 @@ WantedBy=multi-user.target
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work; a problem ends it with its own words and status 1."""
-    try:
+    with in_words():
         return asyncio.run(work)
-    except CrosslightError as error:
-        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """Turn what the machine or the other side refused into one sentence; a fault of the program keeps its stack."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) or (said := sentence(error)) is None:
+            raise
+        raise click.ClickException(said) from error
+
+
+class Commands(click.Group):
+    """A group whose commands end in words whatever the machine refuses, not with a stack."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        with in_words():
+            return super().invoke(ctx)
 
 
 def make_folder(folder: Path, file: str, config: type[Any], values: dict[str, Any], files: Files) -> Path:

@@ -20,11 +20,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crosslight.runtime.transactions import NEAR_STEPS, Db, Engine, Row, T, Tx, insert_sql, split_statements, timed, translated
+from crosslight.runtime.trouble import database_trouble
 from crosslight.standards.problem import ConfigError, StorageError
 
 if TYPE_CHECKING:
@@ -110,9 +111,12 @@ class SqliteDb:
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-reader")
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000", "cache_size=-65536"):
-            connection.execute(f"PRAGMA {pragma}")
+        try:
+            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000", "cache_size=-65536"):
+                connection.execute(f"PRAGMA {pragma}")
+        except sqlite3.Error as error:
+            raise database_trouble(error, self._path) from error
         with self._opened_lock:
             self._opened.append(connection)
         return connection
@@ -211,11 +215,11 @@ class SqliteDb:
         """An online copy (SQLite's backup API): consistent while writes go on."""
 
         def copy() -> None:
-            source, destination = sqlite3.connect(self._path), sqlite3.connect(target)
-            with source, destination:
-                source.backup(destination)
-            source.close()
-            destination.close()
+            try:
+                with closing(sqlite3.connect(self._path)) as source, closing(sqlite3.connect(target)) as destination:
+                    source.backup(destination)
+            except sqlite3.Error as error:
+                raise database_trouble(error, target) from error
 
         await asyncio.to_thread(copy)
 

@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 Ready = Callable[[], Awaitable[tuple[bool, dict[str, Any]]]]
@@ -23,14 +24,19 @@ class Gauge:
         self.values = values if isinstance(values, dict) else {(): float(values)}
 
 
+class Total(Gauge):
+    """A metric that only grows while the process lives; its exposed name ends in ``_total``."""
+
+
 class _Once(Collector):
     def __init__(self, gauges: list[Gauge]) -> None:
         self._gauges = gauges
 
-    def collect(self) -> list[GaugeMetricFamily]:
-        families = []
+    def collect(self) -> list[Metric]:
+        families: list[Metric] = []
         for gauge in self._gauges:
-            family = GaugeMetricFamily(gauge.name, gauge.help, labels=gauge.labels)
+            kind = CounterMetricFamily if isinstance(gauge, Total) else GaugeMetricFamily
+            family = kind(gauge.name, gauge.help, labels=gauge.labels)
             for labels, number in gauge.values.items():
                 family.add_metric(labels, number)
             families.append(family)

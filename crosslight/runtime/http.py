@@ -18,6 +18,7 @@ from aiohttp.typedefs import Middleware
 
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.trouble import cannot_listen
 from crosslight.standards.access import Principal
 from crosslight.standards.problem import CrosslightError, Malformed, OurError, TooLarge
 
@@ -212,13 +213,21 @@ class Listener:
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        """Bind and serve. Slow headers and idle connections are bounded by aiohttp's timeouts."""
+        """Bind and serve. Slow headers and idle connections are bounded by aiohttp's timeouts.
+
+        Raises:
+            ConfigError: when the port cannot be had.
+        """
         self._runner = web.AppRunner(
             self.app, access_log=None, keepalive_timeout=75.0, max_line_size=16384, max_field_size=16384, shutdown_timeout=3.0,
             handler_cancellation=True,
         )  # fmt: skip
         await self._runner.setup()
-        await web.TCPSite(self._runner, self.host, self.port, ssl_context=self.tls, reuse_address=True).start()
+        try:
+            await web.TCPSite(self._runner, self.host, self.port, ssl_context=self.tls, reuse_address=True).start()
+        except OSError as error:
+            key = f"listen.{self.name}_port" if self.name else ""
+            raise cannot_listen(error, self.host, self.port, key) from error
         log.info("listening", name=self.name, address=self.host, port=self.port)
 
     async def stop(self) -> None:

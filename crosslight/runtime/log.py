@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import traceback
 from typing import Any
 
@@ -18,8 +19,8 @@ SAFE_FIELDS = frozenset({
     "act", "action", "address", "aet", "attempt", "bytes", "call", "code", "component", "correlation", "count", "delay_s",
     "destination", "detail", "duration_s", "epoch", "error", "event", "expires", "face", "file", "held", "incarnation",
     "instances", "kind", "lag_s", "level", "listener", "member", "method", "n", "name", "outcome", "path", "peer", "pid",
-    "port", "query", "reason", "road", "role", "seconds", "serial", "series", "service", "signal", "since", "size", "skew_s",
-    "state", "status", "study", "transaction", "url", "version", "waiting", "what",
+    "port", "query", "reason", "road", "role", "seconds", "serial", "series", "service", "signal", "since", "size", "skew_ms",
+    "skew_s",    "state", "status", "study", "transaction", "url", "version", "waiting", "what",
 })  # fmt: skip
 
 
@@ -66,7 +67,7 @@ def get_logger(name: str) -> Logger:
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S"),
+            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "room": record.name.removeprefix("crosslight."),
             "event": record.getMessage() if record.name.startswith("crosslight") else record.msg,
@@ -83,7 +84,7 @@ class _TextFormatter(logging.Formatter):
         tail = " ".join(f"{k}={v}" for k, v in fields.items())
         room = record.name.removeprefix("crosslight.")
         event = record.getMessage() if record.name.startswith("crosslight") else str(record.msg)
-        return f"{self.formatTime(record, '%H:%M:%S')} {record.levelname[0]} {room}: {event} {tail}".rstrip()
+        return f"{self.formatTime(record, '%H:%M:%S%z')} {record.levelname[0]} {room}: {event} {tail}".rstrip()
 
 
 def setup_logging(*, level: str = "info", json: bool = False) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.trouble import cannot_listen, connection_trouble
 from crosslight.standards.hl7.framing import MAX_MESSAGE_BYTES, Framer, frame
 from crosslight.standards.problem import CrosslightError, Malformed, TooLarge, Unavailable
 
@@ -66,7 +67,10 @@ class MllpServer:
 
     async def start(self) -> None:
         """Bind and serve."""
-        self._server = await asyncio.start_server(self._connected, self._host, self._port, ssl=self._tls, reuse_address=True)
+        try:
+            self._server = await asyncio.start_server(self._connected, self._host, self._port, ssl=self._tls, reuse_address=True)
+        except OSError as error:
+            raise cannot_listen(error, self._host, self._port, "listen.mllp_port") from error
         log.info("listening", listener="mllp", address=self._host, port=self.port)
 
     async def stop(self) -> None:
@@ -178,7 +182,7 @@ class MllpClient:
                     return await self._answer(reader)
             except (OSError, TimeoutError, EOFError) as error:
                 await self._drop()
-                raise Unanswered("The HL7 receiver did not answer.", why=type(error).__name__) from None
+                raise Unanswered("The HL7 receiver did not answer.", why=connection_trouble(error)) from None
             except (Malformed, TooLarge, asyncio.CancelledError):
                 await self._drop()
                 raise
@@ -193,7 +197,7 @@ class MllpClient:
                         self._host, self._port, ssl=self._tls, server_hostname=self._name if self._tls else None
                     )
             except (OSError, TimeoutError) as error:
-                raise Unavailable("The HL7 receiver cannot be reached.", why=type(error).__name__) from None
+                raise Unavailable("The HL7 receiver cannot be reached.", why=connection_trouble(error)) from None
         return self._streams
 
     async def _answer(self, reader: asyncio.StreamReader) -> bytes:

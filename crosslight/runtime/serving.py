@@ -81,6 +81,18 @@ class FolderLock:
         handle.flush()
         self._handle = handle
 
+    @staticmethod
+    def is_held(folder: Path) -> bool:
+        """Whether a process serves ``folder`` now."""
+        try:
+            with (folder / "serve.lock").open("r") as handle:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return False
+
     def release(self) -> None:
         """Give it back."""
         if self._handle is not None:

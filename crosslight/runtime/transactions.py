@@ -9,7 +9,8 @@ from concurrent.futures import Future
 from typing import Any, Literal, Protocol, TypeVar
 
 from crosslight.runtime.log import get_logger
-from crosslight.standards.problem import StorageError
+from crosslight.runtime.trouble import database_trouble
+from crosslight.standards.problem import StorageError, kind_in_words
 
 Row = tuple[Any, ...]
 Engine = Literal["sqlite", "postgres"]
@@ -115,10 +116,15 @@ def timed(name: str, call: Callable[..., T]) -> Callable[..., T]:
     return run
 
 
-def translated(error: BaseException, kind: type[BaseException] = sqlite3.OperationalError) -> BaseException:
-    """The engine's own error as ours, where it is of the ``kind`` that says: the database could not do it now."""
-    if isinstance(error, kind):
-        wrapped = StorageError("The database could not do this now.", why=type(error).__name__, todo="Try again.")
-        wrapped.__cause__ = error
-        return wrapped
-    return error
+def translated(error: BaseException, kind: type[BaseException] = sqlite3.DatabaseError) -> BaseException:
+    """The engine's own error as ours, where it is of the ``kind`` that says: the database could not do it now, or is broken.
+
+    What breaks a rule of the tables is a fault of the program and stays as it is.
+    """
+    if not isinstance(error, kind) or isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
+        return error
+    if isinstance(error, sqlite3.Error):
+        return database_trouble(error)
+    wrapped = StorageError("The database could not do this now.", why=kind_in_words(error), todo="Try again.")
+    wrapped.__cause__ = error
+    return wrapped

@@ -144,7 +144,7 @@ def version_from_pb(message: pb.Version) -> Version:
         Invalid: out of the ranges of derived ids (D9).
     """
     if message.epoch >= 1 << 8 or message.n >= 1 << 24:
-        raise Invalid("A version out of range.", why="D9: the epoch has 8 bits, n has 24.", where="version")
+        raise Invalid("A version out of range.", why="The epoch has 8 bits, n has 24.", where="version")
     return Version(message.epoch, message.n)
 
 
@@ -207,7 +207,7 @@ def _zone(text: str) -> str:
     try:
         ZoneInfo(text)
     except (ValueError, OSError, KeyError):
-        raise Invalid("The time zone is not known.", why="D22: +HHMM or an IANA name.", where="time.zone") from None
+        raise Invalid("The time zone is not known.", why="It is +HHMM or an IANA name.", where="time.zone") from None
     return text
 
 
@@ -261,7 +261,7 @@ def study_from_pb(message: pb.Study) -> StudyRecord:
     """
     detail, progress = message.detail, message.progress
     if detail not in _DETAILS or progress not in _PROGRESSES:
-        raise Invalid("A study without its detail or progress.", why="D14, D17.", where="study.detail")
+        raise Invalid("A study without its detail or progress.", where="study.detail")
     study_id, description, reason = message.study_id, message.description, message.reason
     referrer, institution = message.referrer, message.institution
     _check_texts("study", study_id, description, reason, referrer, institution)

@@ -27,6 +27,20 @@ it once: HTTP status from ``http_status``; XDS, FHIR and DICOM codes from the fi
 
 from __future__ import annotations
 
+import re
+
+_PLAIN = frozenset({"Exception", "Value", "Type", "Key", "Index", "Attribute", "OS", "Runtime", "Assertion", "Lookup"})
+_WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z0-9]+|[A-Z]+")
+
+
+def kind_in_words(error: BaseException | str) -> str:
+    """What kind of error it is, for people: ``ExpiredTokenError`` is *expired token*. '' for kinds that say nothing.
+
+    The text of an error of a library is not used: it may hold what it read.
+    """
+    name = (error if isinstance(error, str) else type(error).__name__).removesuffix("Error")
+    return "" if not name or name in _PLAIN else " ".join(word.lower() for word in _WORDS.findall(name))
+
 
 class CrosslightError(Exception):
     """Base of all our errors.

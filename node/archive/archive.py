@@ -6,6 +6,7 @@ Everything blocking runs in the workers' threads or the database's; ``ingest`` i
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,10 +31,21 @@ from node.archive.config import ArchiveConfig
 from node.archive.importer import Importer, ImportProgress
 from node.archive.ingest import Ingestor
 from node.archive.layout import Layout
-from node.archive.model import ArchiveStatus, BinEntry, ImportReport, IngestResult, Mark, Received, StoredObject, VerifyReport
+from node.archive.model import (
+    ArchiveStatus,
+    BinEntry,
+    Fault,
+    ImportReport,
+    IngestResult,
+    Mark,
+    Received,
+    StoredObject,
+    VerifyReport,
+)
 from node.archive.quarantine import Quarantine
 from node.archive.stage import Staged, StageFolder, file_meta
 from node.archive.store import SCHEMA, ArchiveStore, json_of
+from node.archive.vault import Vault
 
 log = get_logger("archive")
 
@@ -281,18 +293,30 @@ class Archive:
         """Take in files and folders; ``progress(report)`` is called in a thread after each file."""
         return await self._workers.run(Importer(self._db, self).run, paths, progress)
 
-    async def backup(self, target: Path, progress: Progress | None = None) -> BackupReport:
+    async def backup(self, target: Path, vault: Vault | None = None, progress: Progress | None = None) -> BackupReport:
         """Copy the node's database and all objects it names into ``target``; a second one copies only what is new.
 
         The bin is not purged meanwhile. Take it back with :func:`node.archive.backup.restore`.
         """
+        vault = vault or Vault(self._files)
         target.mkdir(parents=True, exist_ok=True)
         (target / backup.FACTS).unlink(missing_ok=True)
-        async with self._purging:
-            await self._db.backup_to(target / backup.DATABASE)
-            kept = Layout(target / "archive")
-            report = await self._workers.run(
-                backup.copy_objects, self.layout, kept, target / backup.DATABASE, self._files, progress
-            )
-        backup.write_facts(target, report, self._clock, self._files)
+        # Encrypted, the copy is made here first: nothing lies in the target in the clear.
+        copy = self.layout.tmp / f"backup.{os.getpid()}" if vault.sealed else target / backup.DATABASE
+        try:
+            async with self._purging:
+                await self._db.backup_to(copy)
+                if vault.sealed:
+                    await self._workers.run(vault.put, copy, target / backup.DATABASE)
+                report = await self._workers.run(
+                    backup.copy_objects, self.layout, Layout(target / "archive"), copy, vault, progress
+                )
+        finally:
+            if vault.sealed:
+                copy.unlink(missing_ok=True)
+        backup.write_facts(target, report, vault, self._clock, self._files)
         return report
+
+    async def repair(self, faults: tuple[Fault, ...], source: Path, vault: Vault) -> tuple[Fault, ...]:
+        """Put objects of the backup in ``source`` in the place of missing or damaged ones; those for which it has none."""
+        return await self._workers.run(backup.repair, faults, source, self.layout.root, vault)

@@ -1,14 +1,14 @@
 """A consistent copy of the node's database and objects, and the way back (``crosslight-node backup`` / ``restore``).
 
 The database is copied first, with SQLite's own backup; then the objects that the copy names. Objects never change and keep
-their names, so a second backup into the same folder copies only what is new. What arrives meanwhile is in the next one. After
-a restore the archive takes in by itself (``Archive.reconcile``) whatever object files are there that the database does not
-know yet: an older database with newer objects loses nothing.
+their names, so a second backup into the same folder copies only what is new. What arrives meanwhile is in the next one. Digests
+are checked while bytes are copied, both ways: what is damaged is named and left out, all else is copied. After a restore the
+archive takes in by itself (``Archive.reconcile``) whatever object files are there that the database does not know yet: an older
+database with newer objects loses nothing.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -22,6 +22,8 @@ from crosslight.runtime.files import Files
 from crosslight.standards.problem import Conflict, Invalid, NotFound
 from node.archive.care import digest_of
 from node.archive.layout import Layout
+from node.archive.model import Fault
+from node.archive.vault import SEALED, Damaged, Digest, Vault
 
 DATABASE, FACTS = "node.sqlite", "backup.json"
 Progress = Callable[[int, int], None]  # done, of how many
@@ -33,90 +35,180 @@ class BackupReport:
 
     objects: int
     copied: int
-    missing: int  # named by the database, not found
+    faults: tuple[Fault, ...] = ()  # named by the database, and missing or damaged
+
+    @property
+    def missing(self) -> int:
+        """Objects that were not found."""
+        return sum(one.kind == "missing" for one in self.faults)
+
+    @property
+    def damaged(self) -> int:
+        """Objects whose bytes have changed."""
+        return sum(one.kind == "damaged" for one in self.faults)
 
 
-def _named(database: Path) -> list[tuple[bytes, int, int]]:
-    """(digest, data set offset, its size) of every object that a database copy names."""
+def _named(database: Path) -> Iterator[Fault]:
+    """Every object that a database copy names, as the fault that it would be."""
     connection = sqlite3.connect(f"{database.absolute().as_uri()}?immutable=1", uri=True)
     try:
-        return connection.execute("SELECT sha256, MIN(dataset_offset), size_bytes FROM instance GROUP BY sha256").fetchall()
+        sql = "SELECT MIN(study_uid), MIN(sop_uid), sha256, MIN(dataset_offset), size_bytes FROM instance GROUP BY sha256"
+        for row in connection.execute(sql):
+            yield Fault("missing", *row)
     finally:
         connection.close()
 
 
-def copy_objects(source: Layout, target: Layout, database: Path, files: Files, progress: Progress | None = None) -> BackupReport:
-    """Copy what ``database`` names from one folder of objects to another; files already there are kept."""
-    names = _named(database)
-    copied = missing = 0
-    for done, (sha256, _, _) in enumerate(names, 1):
-        here, there = source.object(sha256), target.object(sha256)
-        if not there.exists():
-            try:
-                _copy(here, there, target.tmp, files)
-                copied += 1
-            except FileNotFoundError:
-                missing += 1
+def _count(database: Path) -> int:
+    connection = sqlite3.connect(f"{database.absolute().as_uri()}?immutable=1", uri=True)
+    try:
+        return int(connection.execute("SELECT COUNT(DISTINCT sha256) FROM instance").fetchone()[0])
+    finally:
+        connection.close()
+
+
+def copy_objects(source: Layout, target: Layout, database: Path, vault: Vault, progress: Progress | None = None) -> BackupReport:
+    """Copy what ``database`` names into a backup; files already there are kept."""
+    return _copy_all(database, progress, lambda one: _put(one, source, target, vault))
+
+
+def _put(one: Fault, source: Layout, target: Layout, vault: Vault) -> bool:
+    there = target.object(one.sha256)
+    if vault.name(there).exists():
+        return False
+    vault.put(source.object(one.sha256), there, tmp=target.tmp, expected=Digest(one.sha256, one.offset, one.size))
+    return True
+
+
+def _take(one: Fault, source: Layout, target: Layout, vault: Vault) -> bool:
+    here = target.object(one.sha256)
+    if here.exists() and digest_of(here, one.offset, one.size) == one.sha256:
+        return False
+    vault.take(source.object(one.sha256), here, tmp=target.tmp, expected=Digest(one.sha256, one.offset, one.size))
+    return True
+
+
+def _copy_all(database: Path, progress: Progress | None, copy: Callable[[Fault], bool]) -> BackupReport:
+    total, done, copied = _count(database), 0, 0
+    faults: list[Fault] = []
+    for done, one in enumerate(_named(database), 1):
+        try:
+            copied += copy(one)
+        except FileNotFoundError as error:
+            faults.append(one.found("missing", Path(str(error.filename))))
+        except Damaged as error:
+            faults.append(one.found("damaged", Path(error.where)))
         if progress is not None:
-            progress(done, len(names))
-    return BackupReport(objects=len(names), copied=copied, missing=missing)
+            progress(done, total)
+    return BackupReport(objects=done, copied=copied, faults=tuple(faults))
 
 
-def _copy(here: Path, there: Path, tmp: Path, files: Files) -> None:
-    tmp.mkdir(parents=True, exist_ok=True)
-    part = tmp / f"{there.name}.{os.getpid()}"
-    with here.open("rb") as source, part.open("wb") as target:
-        shutil.copyfileobj(source, target, 1 << 20)
-        files.sync(target)
-    files.publish(part, there)
+def check_target(target: Path, vault: Vault) -> None:
+    """Whether a backup of this kind may go into ``target``.
+
+    Raises:
+        Conflict: one of the other kind is there: half of it would stay as it is.
+    """
+    plain, sealed = (target / DATABASE).exists(), (target / (DATABASE + SEALED)).exists()
+    if (plain and vault.sealed) or (sealed and not vault.sealed):
+        kind = "an encrypted" if sealed else "a plain"
+        raise Conflict(f"There is {kind} backup in {target}.", todo="Use a folder of its own for each kind.")
 
 
-def write_facts(target: Path, report: BackupReport, clock: Clock, files: Files) -> None:
+def write_facts(target: Path, report: BackupReport, vault: Vault, clock: Clock, files: Files) -> None:
     """The last thing written: without it a folder is no backup."""
-    facts = {"made": instant(clock.now()), "objects": report.objects, "missing": report.missing}
+    facts = {
+        "made": instant(clock.now()), "objects": report.objects, "missing": report.missing, "damaged": report.damaged,
+        "encrypted": vault.sealed,
+    }  # fmt: skip
     files.write_atomic(target / FACTS, orjson.dumps(facts))
 
 
-def restore(
-    source: Path, database: Path, folder: Path, files: Files, *, verify: bool = True, progress: Progress | None = None
-) -> BackupReport:
-    """Make a node's database and archive folder from a backup.
+def is_sealed(source: Path) -> bool:
+    """Whether the backup in ``source`` is encrypted.
+
+    Raises:
+        NotFound: when it is no finished backup.
+    """
+    try:
+        facts = orjson.loads((source / FACTS).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, orjson.JSONDecodeError):
+        raise NotFound(f"{source} is not a finished backup.", why=f"It has no {FACTS}.") from None
+    return bool(isinstance(facts, dict) and facts.get("encrypted"))
+
+
+def restore(source: Path, database: Path, folder: Path, vault: Vault, *, progress: Progress | None = None) -> BackupReport:
+    """Make a node's database and archive folder from a backup: everything in it that is whole.
 
     Args:
         source: What ``Archive.backup`` wrote.
         database: Where the node's database will be; must not exist.
         folder: The archive's folder; objects that are already in it are kept.
-        files: The seam for durable writes.
-        verify: Hash every object of the backup before anything is written.
-        progress: Called after each object copied.
+        vault: How the backup's files rest.
+        progress: Called after each object.
+
+    Returns:
+        With the objects that the database names and the backup has not, or not whole.
 
     Raises:
         NotFound: when ``source`` is no finished backup.
         Conflict: when there is a database already.
-        Invalid: when the backup is damaged.
+        Invalid: when the backup's database is damaged.
     """
-    if not (source / FACTS).exists() or not (source / DATABASE).exists():
-        raise NotFound(f"{source} is not a finished backup.", why=f"It has no {FACTS}.")
+    is_sealed(source)
     if database.exists():
         raise Conflict(f"There is a database already: {database}.", todo="Move it away first.")
-    kept = Layout(source / "archive")
-    if verify and (bad := next(_damaged(kept, source / DATABASE), None)):
-        raise Invalid("An object of the backup is damaged.", why=f"{bad.hex()} has other bytes.", todo="Use another backup.")
     layout = Layout(folder)
-    layout.make(files)
+    layout.make(vault.files)
     layout.clean.unlink(missing_ok=True)
-    report = copy_objects(kept, layout, source / DATABASE, files, progress)
     database.parent.mkdir(parents=True, exist_ok=True)
     part = database.with_name(f".{database.name}.restore")
-    with (source / DATABASE).open("rb") as here, part.open("wb") as there:
-        shutil.copyfileobj(here, there, 1 << 20)
-        files.sync(there)
-    files.publish(part, database)
+    kept = Layout(source / "archive")
+    try:
+        vault.take(source / DATABASE, part)
+        report = _copy_all(part, progress, lambda one: _take(one, kept, layout, vault))
+    except (sqlite3.DatabaseError, Damaged, FileNotFoundError) as error:
+        part.unlink(missing_ok=True)
+        raise Invalid(
+            f"The database in {source} is damaged or missing.", why="Nothing was made of it.",
+            todo=f"Use another backup. The images of this one, if it is not encrypted, can be imported: {kept.objects}.",
+        ) from error  # fmt: skip
+    vault.files.publish(part, database)
     return report
 
 
-def _damaged(layout: Layout, database: Path) -> Iterator[bytes]:
-    for sha256, offset, size in _named(database):
-        path = layout.object(sha256)
-        if path.exists() and digest_of(path, offset, size) != sha256:
-            yield sha256
+def repair(faults: tuple[Fault, ...], source: Path, folder: Path, vault: Vault) -> tuple[Fault, ...]:
+    """Put objects of a backup in the place of those that are missing or damaged; those for which it has none.
+
+    Raises:
+        NotFound: when ``source`` is no finished backup.
+    """
+    is_sealed(source)
+    kept, layout = Layout(source / "archive"), Layout(folder)
+    left = []
+    for one in faults:
+        try:
+            _take(one, kept, layout, vault)
+        except (FileNotFoundError, Damaged):
+            left.append(one)
+    return tuple(left)
+
+
+def copy_tree(source: Path, target: Path, vault: Vault) -> None:
+    """A folder's files into a backup, flat."""
+    target.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for path in sorted(source.iterdir()):
+        if path.is_file():
+            vault.put(path, target / path.name)
+            if not vault.sealed:
+                shutil.copymode(path, target / path.name)
+
+
+def take_tree(source: Path, target: Path, vault: Vault) -> None:
+    """The other way round than :func:`copy_tree`; nobody else may read what is made."""
+    target.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for path in sorted(source.iterdir()):
+        name = path.name.removesuffix(SEALED) if vault.sealed else path.name
+        if path.is_file() and (not vault.sealed or path.name.endswith(SEALED)):
+            vault.take(source / name, target / name)
+            (target / name).chmod(0o600)

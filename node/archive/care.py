@@ -19,7 +19,7 @@ from crosslight.standards.dicom import gate
 from crosslight.standards.problem import NotFound
 from node.archive.ingest import Ingestor
 from node.archive.layout import Layout
-from node.archive.model import BinEntry, Received, VerifyReport
+from node.archive.model import BinEntry, Fault, Received, VerifyReport
 from node.archive.reads import live_tx
 from node.archive.stage import StageFolder
 from node.archive.store import ArchiveStore
@@ -111,7 +111,7 @@ class Care:
         """What is in the bin, newest first."""
         rows = tx.rows(
             "SELECT b.id, b.study_uid, b.reason, b.deleted_unix, (SELECT COUNT(*) FROM instance i WHERE i.visible = 0 AND "
-            "i.binned = b.id) FROM bin b ORDER BY b.id DESC LIMIT 1000"
+            "i.binned = b.id) AS n FROM bin b WHERE n > 0 ORDER BY b.id DESC LIMIT 1000"
         )
         return [BinEntry(id=r[0], study_uid=r[1], reason=r[2], deleted_unix=r[3], instances=r[4]) for r in rows]
 
@@ -211,23 +211,22 @@ class Care:
     def verify(self, progress: Progress | None = None) -> VerifyReport:
         """Read and hash every object there is."""
         rows = self._db.submit_read("verify_rows", lambda tx: list(live_tx(tx))).result()
-        missing: list[str] = []
-        damaged: list[str] = []
-        for done, (sop_uid, sha256, offset, size) in enumerate(rows, 1):
+        faults: list[Fault] = []
+        for done, (study_uid, sop_uid, sha256, offset, size) in enumerate(rows, 1):
+            path = self._layout.object(sha256)
+            damaged = Fault("damaged", study_uid, sop_uid, sha256, offset, size, path)
             try:
-                if digest_of(self._layout.object(sha256), offset, size) != sha256:
-                    damaged.append(sop_uid)
+                if digest_of(path, offset, size) != sha256:
+                    faults.append(damaged)
             except FileNotFoundError:
                 if self._knows(sha256):
-                    missing.append(sop_uid)
+                    faults.append(damaged.found("missing", path))
             except OSError:
-                damaged.append(sop_uid)
+                faults.append(damaged)
             if progress is not None:
                 progress(done, len(rows))
         found = self.reconcile()
-        return VerifyReport(
-            checked=len(rows), missing=tuple(missing), damaged=tuple(damaged), orphans=found.adopted + found.removed
-        )
+        return VerifyReport(checked=len(rows), faults=tuple(faults), orphans=found.adopted + found.removed)
 
 
 def digest_of(path: Path, offset: int, size: int | None = None) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -117,19 +117,45 @@ class BinEntry:
     instances: int
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An object that a row names and that is not there, or whose bytes have changed."""
+
+    kind: Literal["missing", "damaged"]
+    study_uid: str
+    sop_uid: str
+    sha256: bytes
+    offset: int  # of the data set in its file
+    size: int  # of the data set: bytes after it are kept and not hashed
+    path: Path = Path()
+
+    def found(self, kind: Literal["missing", "damaged"], path: Path) -> Fault:
+        """Which of both it is, and the file."""
+        return replace(self, kind=kind, path=path)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """What re-hashing every object found; UIDs are SOP Instance UIDs."""
+    """What re-hashing every object found."""
 
     checked: int
-    missing: tuple[str, ...]
-    damaged: tuple[str, ...]
+    faults: tuple[Fault, ...]
     orphans: int  # files that no row knows, removed or taken in
 
     @property
     def ok(self) -> bool:
         """Whether every object is there and whole."""
-        return not self.missing and not self.damaged
+        return not self.faults
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """SOP Instance UIDs of objects that are not there."""
+        return tuple(one.sop_uid for one in self.faults if one.kind == "missing")
+
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        """SOP Instance UIDs of objects whose bytes have changed."""
+        return tuple(one.sop_uid for one in self.faults if one.kind == "damaged")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -155,12 +155,13 @@ def noted_tx(tx: Tx, after: str, limit: int) -> list[tuple[str, tuple[Note, ...]
     return [(study_uid, notes_of_bits(bits)) for study_uid, bits in sorted(found.items())]
 
 
-def live_tx(tx: Tx, page: int = 500) -> Iterator[tuple[str, bytes, int, int]]:
-    """(SOP UID, digest, data set offset, its size) of every instance there is, the bin's and hidden ones too."""
+def live_tx(tx: Tx, page: int = 500) -> Iterator[tuple[str, str, bytes, int, int]]:
+    """(study UID, SOP UID, digest, data set offset, its size) of every instance there is, the bin's and hidden ones too."""
     after = 0
     while rows := tx.rows(
-        "SELECT id, sop_uid, sha256, dataset_offset, size_bytes FROM instance WHERE id > ? ORDER BY id LIMIT ?", (after, page)
+        "SELECT id, study_uid, sop_uid, sha256, dataset_offset, size_bytes FROM instance WHERE id > ? ORDER BY id LIMIT ?",
+        (after, page),
     ):
         for row in rows:
-            yield row[1], row[2], row[3], row[4]
+            yield row[1], row[2], row[3], row[4], row[5]
         after = rows[-1][0]

@@ -18,6 +18,7 @@ from crosslight.runtime.audit import AuditEntry, AuditLog
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.tls import server_context
+from crosslight.runtime.trouble import cannot_listen
 from crosslight.runtime.workers import Workers
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import Identifier
@@ -126,7 +127,7 @@ class DimseService:
         """Bind and listen.
 
         Raises:
-            StorageError: when the port is taken.
+            ConfigError: when the port cannot be had.
         """
         ae = AE(self.ae_title)
         ae.maximum_pdu_size = self._config.max_pdu_bytes
@@ -143,11 +144,7 @@ class DimseService:
         try:
             self._server = NodeServer(ae, address, self.ae_title, contexts, self, handlers, self._tls)
         except OSError as error:
-            raise StorageError(
-                f"The DIMSE listener cannot bind {address[0]}:{address[1]}.",
-                why=type(error).__name__,
-                todo="Choose [dimse] port.",
-            ) from error
+            raise cannot_listen(error, *address, "dimse.port") from error
         self._server.start()
         log.info("listening", name="dimse", address=address[0], port=self.port, aet=self.ae_title)
 

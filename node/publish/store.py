@@ -173,9 +173,9 @@ class PublishStore:
         def take(tx: Tx) -> Version:
             node = tx.row("SELECT epoch, next_n FROM publish_node WHERE id = 1")
             if node is None or node[0] == 0:
-                raise NoEpoch("No epoch was granted yet.", why="D10.", todo="Wait for the registry.")
+                raise NoEpoch("No epoch was granted yet.", todo="Wait for the registry.")
             if node[1] > MAX_N:
-                raise EpochUsedUp("The epoch's numbers are used up.", why="D9: 24 bits.", todo="A new epoch is asked for.")
+                raise EpochUsedUp("The epoch's numbers are used up.", why="They have 24 bits.", todo="A new epoch is asked for.")
             last = tx.row("SELECT epoch, n FROM publish_study WHERE study_uid = ?", (study_uid,))
             version = version_for(node[1], node[0], Version(*last) if last else None)
             tx.execute("UPDATE publish_node SET next_n = ? WHERE id = 1", (version.n + 1,))

@@ -17,4 +17,4 @@ class RegionConfig:
     reconnect_max_s: float = setting(3.0, "Longest pause before a lost link is tried again.", low=0.05, high=300)
     connect_timeout_s: float = setting(5.0, "How long one attempt to reach the registry may take.", low=0.2, high=60)
     max_message_bytes: int = setting(8 << 20, "Largest gRPC message from the registry.", low=65536, high=256 << 20)
-    max_skew_warn_s: float = setting(2.0, "Clock difference to the registry from which on a warning is logged (D22).", low=0.1)
+    max_skew_warn_s: float = setting(2.0, "Clock difference to the registry from which on a warning is logged.", low=0.1)

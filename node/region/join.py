@@ -19,6 +19,7 @@ from crosslight.runtime.files import Files
 from crosslight.runtime.http import client_session, limited_chunks
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.tls import spki_pin
+from crosslight.runtime.trouble import reached_not
 from crosslight.standards.membership import Invitation, JoinReply
 from crosslight.standards.problem import (
     ConfigError,
@@ -132,7 +133,9 @@ async def _json(session: aiohttp.ClientSession, method: str, url: str, body: byt
             status = response.status
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise Unavailable(
-            "The registry cannot be reached.", why=f"{type(error).__name__} at {url}", todo="Check address, firewall and clock."
+            f"The registry cannot be reached at {url}.",
+            why=reached_not(error),
+            todo="Check address, firewall and clock.",
         ) from None
     try:
         parsed = orjson.loads(data)

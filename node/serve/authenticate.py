@@ -106,7 +106,7 @@ class Authenticator(Gate):
                 raise Unauthenticated("A release token is not accepted here.", why="It is for the region's gateway.")
             return self._released(token, identity)
         if identity is not None and identity.kind != "system":
-            raise Unauthenticated("An access token is not accepted here.", todo="Exchange it for a release token (D21).")
+            raise Unauthenticated("An access token is not accepted here.", todo="Exchange it for a release token.")
         home = self._home()
         if not home:
             raise Unauthenticated("This node has not joined its region yet.")

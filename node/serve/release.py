@@ -225,7 +225,11 @@ class Release:
         if action == "retrieve" and skew is not None and abs(skew) > self._max_skew_s:
             return no(
                 "clock skew",
-                Unavailable("The clock of this node is wrong: nothing is released.", why="D22.", todo="Set the clock."),
+                Unavailable(
+                    "The clock of this node is wrong: nothing is released.",
+                    why=f"It differs by {skew:+.0f} s from the registry's; serve.max_clock_skew_s is {self._max_skew_s:g}.",
+                    todo="Set the clock.",
+                ),
             )
         if grant.kind == "certificate" and "gateway" in principal.roles:
             return no("gateway without a person", Forbidden("The gateway alone opens nothing.", todo="Send a release token."))

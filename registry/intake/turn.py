@@ -204,12 +204,12 @@ class Turn:
     def _granted(self, member: Member, version: Version) -> None:
         if member.status != "foreign" and version.epoch != member.epoch:
             raise Conflict(
-                f"Epoch {version.epoch} is not the one granted.", why=f"Granted is {member.epoch} (D10).",
+                f"Epoch {version.epoch} is not the one granted.", why=f"Granted is {member.epoch}.",
                 todo="Say Hello again and compare.", where="epoch",
             )  # fmt: skip
 
     def _ordered(self, submission: Submission, member: Member, entry: Entry, act: Publish, version: Version) -> Outcome | None:
-        """What the order of versions says; None: newer than all that was there (D10)."""
+        """What the order of versions says; None: newer than all that was there."""
         old, new = entry.now, version_int(version)
         if old is not None and old.holding.version == version:
             return self._same_version(submission, member, entry, act)
@@ -243,7 +243,7 @@ class Turn:
     def _disagreement(self, member: Member, entry: Entry, version: Version) -> Conflict:
         self._alarm("one version, two contents", member, entry.study_uid)
         return Conflict(
-            f"Version {version} of this study is known with other content.", why="A version is given once (D10).",
+            f"Version {version} of this study is known with other content.", why="A version is given once.",
             todo="An operator must look at this node's database.", where="version",
         )  # fmt: skip
 

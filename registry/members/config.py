@@ -36,7 +36,7 @@ class MembersConfig:
     max_message_bytes: int = setting(8 << 20, "Largest gRPC message from a node.", low=65536, high=256 << 20)
     max_skew_s: float = setting(
         60.0,
-        "Clock difference of a node from which on it counts as wrong: its images are not said to open (D22).",
+        "Clock difference of a node from which on it counts as wrong: its images are not said to open.",
         low=1,
         high=3600,
     )

@@ -83,7 +83,7 @@ def _grant(node: NodeSays, registry: RegistrySays, why: str) -> Decision:
     if seen >= MAX_EPOCH:
         raise Conflict(
             "This member has used up its epochs.",
-            why="An epoch has eight bits (D9), and a new one is granted whenever a node lost its memory.",
+            why="An epoch has eight bits and a new one is granted whenever a node lost its memory.",
             todo="Invite it under a new member entry; its old studies are withdrawn when the old entry is suspended.",
         )
     return Decision(seen + 1, registry.cursor is not None or node.acked_n > 0, why)

@@ -11,6 +11,7 @@ import grpc.aio
 from crosslight.pb import membership_pb2_grpc as pb_grpc
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.tls import Credentials
+from crosslight.runtime.trouble import cannot_listen
 from registry.members.link import MembershipServicer
 
 log = get_logger("link")
@@ -42,7 +43,7 @@ class MemberServer:
         """Bind and serve; port 0 takes a free one, which :attr:`port` then tells.
 
         Raises:
-            RuntimeError: when the address cannot be had.
+            ConfigError: when the address cannot be had.
         """
         server = grpc.aio.server(
             options=[
@@ -62,10 +63,13 @@ class MemberServer:
         add_membership(self._servicer, server)
         for add in self._register:
             add(server)
-        if self._credentials is None:
-            self.port = server.add_insecure_port(self._address)
-        else:
-            self.port = server.add_secure_port(self._address, self._credentials.grpc_server())
+        try:
+            if self._credentials is None:
+                self.port = server.add_insecure_port(self._address)
+            else:
+                self.port = server.add_secure_port(self._address, self._credentials.grpc_server())
+        except RuntimeError as error:  # gRPC says no more
+            raise cannot_listen(error, self._address.rpartition(":")[0], self.port, "listen.grpc_port") from error
         await server.start()
         self._server = server
         log.info("listening", name="members", address=self._address)

@@ -27,7 +27,7 @@ from pynetdicom.sop_class import CTImageStorage, Verification
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.clock import SystemIds
-from crosslight.standards.problem import ConfigError, StorageError
+from crosslight.standards.problem import ConfigError
 from node.dimse.config import Caller, DimseConfig
 from node.dimse.message import command_elements, fragments_of, store_request, store_response
 from node.dimse.service import DimseService
@@ -344,7 +344,7 @@ async def test_stop_ends_every_thread_and_frees_the_port(tmp_path: Path) -> None
     async with node(tmp_path) as made:
         port = made.service.port
         assoc = await asyncio.to_thread(_associate, port, ECHO)
-        with pytest.raises(StorageError):
+        with pytest.raises(ConfigError, match="taken by another program"):
             async with node(tmp_path / "second", port=port):
                 pass
         await made.service.stop()

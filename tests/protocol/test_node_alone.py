@@ -267,9 +267,9 @@ async def _waits_and_is_shown(outside: Outside) -> None:
     async def waits() -> bool:
         shown = await outside.status()
         rows = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in shown.splitlines() if line.count("│") == 3}
-        assert (rows["Member"], rows["Refused by the registry"]) == ("RTK RTK Hospitals", "0")
+        assert (rows["Member"], rows["Refused by the registry"]) == ("RTK RTK Hospitals", "0 studies")
         why = "waiting: 1.2.2: The patient has no id in the registry's authority."
-        return rows["Waiting for the registry"] == "1" and why in shown
+        return rows["Waiting for the registry"] == "1 study" and why in shown
 
     await until(waits)
     ready = await _ready(outside)
@@ -320,12 +320,12 @@ async def test_a_backup_goes_on_under_its_own_next_epoch(outside: Outside, tmp_p
     async with serving(outside.folder) as node:
         await outside.send(numbered(ct()))
         await outside.found(1)
-        await commands.backup_node(outside.folder, target, console)
+        await commands.backup_node(outside.folder, target, console, ())
         assert await commands.verify(outside.folder, console)
         await outside.send(numbered(ct(sop="1.2.1.1.2", number=2)))
         await until(lambda: _quiet(node))
         (lost,) = await outside.found(1)
-    await commands.restore_node(target, restored, console)
+    await commands.restore_node(target, restored, console, ())
     shutil.copytree(outside.folder / "certs", restored / "certs")
     outside.folder = restored
     (tmp_path / "late").mkdir()

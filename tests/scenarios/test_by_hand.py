@@ -105,7 +105,7 @@ async def test_a_pile_of_files_is_imported_and_found(region: Hand, tmp_path: Pat
         assert "0 stored" in again.output
         await until(f"{code}'s is found", lambda study=study: region.holds({study: 4}), 40)  # type: ignore[misc]
         status = region.command(code, "status").output
-        for word in (f"{code} {NAMES[code]}", "1 studies, 1 series, 4 instances", "Waiting for the registry"):
+        for word in (f"{code} {NAMES[code]}", "1 study, 1 series, 4 instances", "Waiting for the registry"):
             assert word in status, status
         assert "4 objects checked, 0 missing, 0 damaged" in region.command(code, "verify").output
     answer = await region.told().by_number(PATIENT)

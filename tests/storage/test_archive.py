@@ -25,6 +25,7 @@ from node.archive import backup
 from node.archive.config import ArchiveConfig
 from node.archive.model import Received
 from node.archive.preview import preview_paths
+from node.archive.vault import Vault
 from node.serve.bounded import layout_file
 
 
@@ -629,7 +630,7 @@ async def test_backup_and_restore(here: Held, tmp_path: Path) -> None:
     second = await here.archive.backup(tmp_path / "backup")
     assert (second.objects, second.copied) == (2, 1), "only what is new"
     target = tmp_path / "new"
-    report = backup.restore(tmp_path / "backup", target / "node.sqlite", target / "archive", here.files)
+    report = backup.restore(tmp_path / "backup", target / "node.sqlite", target / "archive", Vault(here.files))
     assert report.copied == 2
     async with held(target) as restored:
         assert await restored.archive.record(make.STUDY) == await here.archive.record(make.STUDY)
@@ -643,7 +644,7 @@ async def test_an_older_database_over_newer_objects_loses_nothing(here: Held, tm
     target = tmp_path / "new"
     (target / "archive").mkdir(parents=True)
     (here.folder / "archive" / "objects").rename(target / "archive" / "objects")
-    backup.restore(tmp_path / "backup", target / "node.sqlite", target / "archive", here.files)
+    backup.restore(tmp_path / "backup", target / "node.sqlite", target / "archive", Vault(here.files))
     async with held(target):
         pass  # it takes them in by itself before it closes
     async with held(target) as restored:

@@ -119,6 +119,7 @@ def test_commands_that_a_page_names_exist(page: Path) -> None:
 def test_metrics_in_code_and_docs_are_the_same() -> None:
     code = "\n".join(p.read_text("utf-8") for room in ("node", "registry", "crosslight") for p in (ROOT / room).rglob("*.py"))
     made = set(re.findall(r"Gauge\(\s*\"(crosslight_\w+)\"", code))
+    made |= {f"{name}_total" for name in re.findall(r"Total\(\s*\"(crosslight_\w+)\"", code)}
     told = set(re.findall(r"`(crosslight_(?:node|member|registry)_\w+)`", GUIDES))
     assert made, "no metric was found in the code"
     assert made == told
