@@ -69,6 +69,36 @@ async def test_the_page_follows_the_trusts(chromium: Browser, serve: Serve) -> N
     assert len(ask.asked) == questions + 1, "the list was asked for again, once"
 
 
+async def test_a_page_that_nobody_looks_at_claims_nothing(chromium: Browser, serve: Serve) -> None:
+    page = await chromium.new_page()
+    await page.clock.install()
+    base = await serve(samples.one_patient(), poll_s=2)
+    await find(page, base)
+    words = page.locator("[data-study-uid='1.2.826.0.1.1'] [data-part=words]")
+    await expect(words).to_have_text("Open now")
+    await page.clock.run_for(11 * 60 * 1000)
+    await expect(words).to_have_text("Not known since 03:12")
+    assert "Open now" not in await page.inner_text("body")
+    assert "Up to date" not in await page.inner_text("body")
+    await page.mouse.move(10, 10)
+    await page.clock.run_for(100)
+    await expect(words).to_have_text("Open now")
+
+
+async def test_one_fact_has_one_box(chromium: Browser, serve: Serve) -> None:
+    cover = samples.coverage(RXC=lambda p: replace(p, identity_doubt=True))
+    ask = samples.one_patient(disputed=(samples.notice("RXC"),), cover=cover)
+    page = await chromium.new_page()
+    await find(page, await serve(ask, poll_s=2))
+    boxes = page.locator(".split__main .notice:visible, .split__main .complete:visible")
+    await expect(boxes).to_have_count(1)
+    await expect(boxes).to_contain_text("so this list may not be complete")
+    ask.cover = samples.coverage(RXC=lambda p: replace(p, identity_doubt=True), RTK=samples.away)
+    await expect(boxes).to_have_count(2, timeout=10_000)  # another fact
+    await expect(boxes.nth(1)).to_contain_text("has not answered since 01:12")
+    assert "in doubt" not in await boxes.nth(1).inner_text()
+
+
 async def test_no_imaging_is_taken_back_when_it_is_no_longer_proven(chromium: Browser, serve: Serve) -> None:
     whose = samples.person(samples.record(1, "RTK"))
     ask = samples.FakeAsk(persons=(whose,))
