@@ -127,6 +127,21 @@ def authority(folder: Path, ods_code: str, oid: str, act: str | None, shared: bo
 
 
 @main.command()
+@click.argument("oid")
+@click.option("--name", default="", help="What it is called.")
+@click.option("--repository-url", default="", help="Where it answers ITI-43: its manifests are read there.")
+@click.option("--dicomweb", default="", help="Its DICOMweb root: its images are opened there, through the gateway.")
+@click.pass_obj
+def source(folder: Path, oid: str, name: str, repository_url: str, dicomweb: str) -> None:
+    """Say of a source that is no member, by its repositoryUniqueId OID, what it is called and where it answers."""
+    from registry import commands
+
+    found = run(commands.source(folder, oid, name=name, repository_url=repository_url, dicomweb=dicomweb))
+    told = f"manifests at {found.endpoints.xds_repository or 'no address'}, images at {found.endpoints.dicomweb or 'no address'}"
+    console.print(f"{found.name} ({found.code}): {told}", markup=False, soft_wrap=True)
+
+
+@main.command()
 @click.pass_obj
 def members(folder: Path) -> None:
     """Every member: status, reachable or not and since when, what waits."""

@@ -201,6 +201,8 @@ class RegistryApp:
     def _member_tls(self, member: Member) -> ssl.SSLContext | None:
         if self.config.listen.open or self.members.own.gateway is None:
             return None
+        if member.status == "foreign":  # known by its host name, under the region's authority
+            return self.members.own.gateway.client()
         return self.members.own.gateway.client(Identity("member", member.code, self.region.home_community_id))
 
     def _make_gateway(self) -> None:

@@ -123,6 +123,14 @@ async def authority(folder: Path, code: str, oid: str, *, agree: bool, shared: b
         return await offline.members.authorities.withdraw(code, oid, by=OPERATOR)
 
 
+async def source(folder: Path, oid: str, *, name: str, repository_url: str, dicomweb: str) -> Member:
+    """Say what a source that is no member is called and where it answers; the source as it is then."""
+    async with opened(folder) as offline:
+        return await offline.members.sources.describe(
+            oid, name=name, repository_url=repository_url, dicomweb=dicomweb, by=OPERATOR
+        )
+
+
 async def issue_token(folder: Path, *, role: str, user: str, organisation: str = "", hours: float = TOKEN_HOURS) -> str:
     """An access token for an app or a person (D21), signed by the region's token key.
 

@@ -298,9 +298,9 @@ def degraded(coverage: Coverage) -> list[str]:
 
 
 def unsaid(question: Bounded, answer: Answer, *, empty: bool) -> list[str]:
-    """What a list of a patient's studies does not say: nothing is left to be taken for a proof that is none."""
+    """What a list does not say: nothing is left to be taken for a proof that is none."""
     if not isinstance(question, ByPatient):
-        return []
+        return [told] if (told := unlisted(answer)) else []  # of an empty list: any of them may be what was asked for
     if not empty:
         return [f"{told} This list may not be complete."] if (told := unlisted(answer)) else []
     why = reason(answer)

@@ -203,6 +203,7 @@ class FhirFace:
             [
                 *shown,
                 *states,
+                str(answer.unread),
                 str(total),
                 str("next" in links),
                 str(asked.after),

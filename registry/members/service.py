@@ -33,6 +33,7 @@ from registry.members.live import LiveConnections
 from registry.members.model import Member, Presence
 from registry.members.own import OwnCertificates, SystemFiles
 from registry.members.presence import PresenceBoard
+from registry.members.sources import Sources
 from registry.members.store import MemberRow, MemberStore, NewMember
 
 log = get_logger("members")
@@ -74,6 +75,7 @@ class MemberService:
         self.root_oid = Oid(config.root_oid or region.home_community_id)
         self.store = MemberStore(db, clock, self.root_oid, region)
         self.authorities = Authorities(db, clock, self)
+        self.sources = Sources(self)
         self.ca = CertificateAuthority(folder / "ca", region.home_community_id, region.name, clock, ids, files)
         hosts = tuple(dict.fromkeys(host for host in (public_host, *config.hosts) if host))
         self.own = OwnCertificates(self.ca, folder / "tls", region.home_community_id, hosts, config, clock, files)

@@ -278,6 +278,16 @@ class MemberStore:
 
         return await self._db.write("member_foreign", write)
 
+    async def set_source(self, member: MemberId, *, name: str, endpoints: Endpoints) -> None:
+        """What a source that is no member is called, and where it answers."""
+        text = orjson.dumps(asdict(endpoints), option=orjson.OPT_SORT_KEYS).decode()
+
+        def write(tx: Tx) -> None:
+            tx.execute("UPDATE member SET name = ?, endpoints = ? WHERE id = ? AND status = 'foreign'", (name, text, member))
+            self._bump(tx)
+
+        await self._db.write("member_source", write)
+
     # --- certificates and presence ---------------------------------------------------------------------------------
 
     async def certificate(self, serial: str, identity: str, member: MemberId | None, expires: datetime) -> None:

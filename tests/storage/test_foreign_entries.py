@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from foreign_region import NUMBER, REPOSITORY, ForeignRegion, Submitted, foreign_region, manifest
+from foreign_region import NUMBER, REPOSITORY, SYSTEM, ForeignRegion, Submitted, foreign_region, manifest
 from registry_samples import NHS, nhs, study
 
 from crosslight.runtime.db import Db
@@ -276,3 +276,37 @@ async def test_a_report_of_a_study_that_is_not_here_counts_until_it_is(region: F
     assert await _unread(region, _patient()) == 0
     await region.remove(first)
     assert await _unread(region, _patient()) == 1
+
+
+async def _outcome(region: ForeignRegion, **params: str) -> list[dict[str, Any]]:
+    bundle = await region.get("fhir/ImagingStudy", **params)
+    (outcome,) = [e["resource"] for e in bundle["entry"] if e["search"]["mode"] == "outcome"]
+    return list(outcome["issue"])
+
+
+KNOWN = "The index holds 1 imaging document"  # of a study that it does not know
+
+
+@pytest.mark.parametrize("empty", [True, False])
+async def test_each_face_says_what_it_knows_and_cannot_list(region: ForeignRegion, empty: bool) -> None:
+    who = {"patient.identifier": f"{SYSTEM}|{NUMBER}"}
+    if not empty:
+        await region.register(manifest("a study"))
+    async with region.http.get(f"{region.base}/fhir/ImagingStudy", params=who) as response:
+        before = response.headers["ETag"]
+    await region.register(manifest("which?", references=()))
+    issues = await _outcome(region, **who)
+    assert sum(KNOWN in issue["details"]["text"] for issue in issues) == 1
+    assert not any("Nothing matches, at any member" in issue["details"]["text"] for issue in issues)
+    async with region.http.get(f"{region.base}/fhir/ImagingStudy", params=who, headers={"If-None-Match": before}) as response:
+        assert response.status == 200, "it is another answer"
+    async with region.http.get(f"{region.base}/dicomweb/studies", params={"PatientID": NUMBER}) as response:
+        warnings = response.headers.getall("Warning")
+    assert sum(KNOWN in warning for warning in warnings) == 1
+    assert len(await region.rows()) == (0 if empty else 1)
+    if empty:  # of a study that nobody has, and over the whole region: it may be that one
+        for params in ({"study-instance-uid": "1.2.99"}, {"modality": "CT"}):
+            texts = [issue["details"]["text"] for issue in await _outcome(region, **params)]
+            assert any(KNOWN in text for text in texts)
+        async with region.http.get(f"{region.base}/dicomweb/studies", params={"StudyInstanceUID": "1.2.99"}) as response:
+            assert any(KNOWN in warning for warning in response.headers.getall("Warning"))

@@ -23,7 +23,7 @@ from registry.access.sessions import Sessions
 from registry.access.store import AccessStore, PendingSignIn
 from registry.members.model import Endpoints
 from registry.members.presence import PresenceRow, Report
-from registry.members.service import MemberService
+from registry.members.service import OPERATOR, MemberService
 
 URL = "https://registry.example"
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
@@ -146,6 +146,31 @@ async def test_foreign_repositories(database: Db, tmp_path: Path) -> None:
         members.active(one.code)
     with pytest.raises(Invalid):
         await members.foreign_member("no oid")
+
+
+async def test_a_source_is_described_by_the_operator(database: Db, tmp_path: Path) -> None:
+    members = await service(database, tmp_path)
+    await admit(members, "RTK")
+    known = await members.foreign_member("1.2.3.4")
+    for address in ("ftp://x", "images.example"):
+        with pytest.raises(Invalid):
+            await members.sources.describe("1.2.3.4", dicomweb=address, by=OPERATOR)
+    own = members.by_code("RTK")
+    assert own is not None
+    with pytest.raises(Conflict):
+        await members.sources.describe(own.repository_unique_id, name="not theirs", by=OPERATOR)
+    found = await members.sources.describe("1.2.3.4", name="St Elsewhere", repository_url="https://x.example/iti43", by=OPERATOR)
+    assert (found.id, found.name, found.endpoints.xds_repository) == (known.id, "St Elsewhere", "https://x.example/iti43")
+    assert not found.shows_images
+    more = await members.sources.describe("1.2.3.4", dicomweb="https://x.example/dicomweb/", by=OPERATOR)
+    assert (more.name, more.endpoints.xds_repository, more.endpoints.dicomweb) == (
+        "St Elsewhere",
+        "https://x.example/iti43",
+        "https://x.example/dicomweb",
+    )
+    assert more.shows_images
+    assert [m.code for m in members.foreign()] == [known.code]
+    assert (await members.sources.describe("1.2.3.9", name="before it registers", by=OPERATOR)).status == "foreign"
 
 
 async def test_hello_is_kept_and_counts_only_when_it_changes(database: Db, tmp_path: Path) -> None:

@@ -1,0 +1,51 @@
+"""Sources that are no members: what they are called and where they answer, as the region's operator says (D17, ADR 0020)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from crosslight.standards.access import Principal
+from crosslight.standards.problem import Conflict, Invalid
+from registry.members.model import Member
+
+if TYPE_CHECKING:
+    from registry.members.service import MemberService
+
+
+class Sources:
+    """Describing sources. ``members`` is the members' room, whose copy is read anew after each change."""
+
+    def __init__(self, members: MemberService) -> None:
+        self._members = members
+
+    async def describe(
+        self, repository_unique_id: str, *, name: str = "", repository_url: str = "", dicomweb: str = "", by: Principal
+    ) -> Member:
+        """Say of a source what it is called and where it answers; what is '' stays as it is.
+
+        Args:
+            repository_unique_id: Of its repository; it need not have registered anything yet.
+            name: For people.
+            repository_url: Where it answers ITI-43: its manifests are read there.
+            dicomweb: Its DICOMweb root, where images are opened.
+            by: Who says it.
+
+        Raises:
+            Invalid: no OID, or no address.
+            Conflict: the repository is a member's.
+        """
+        members = self._members
+        schemes = ("https://", "http://") if members.open_mode else ("https://",)
+        for address in (repository_url, dicomweb):
+            if address and not address.startswith(schemes):
+                raise Invalid("That is no address of a source.", todo="Give an https:// address.", where=address)
+        known = await members.foreign_member(repository_unique_id)
+        if known.status != "foreign":
+            raise Conflict(f"This repository is {known.code}'s, a member's.", todo="A member says its addresses itself.")
+        at = known.endpoints
+        endpoints = replace(at, xds_repository=repository_url or at.xds_repository, dicomweb=dicomweb.rstrip("/") or at.dicomweb)
+        await members.store.set_source(known.id, name=name or known.name, endpoints=endpoints)
+        await members.note(by, "source", known.code, repository_unique_id)
+        await members.refresh()
+        return members.by_repository(repository_unique_id) or known
