@@ -15,6 +15,7 @@ from identity_generator import Generator, Made
 from registry_room import Room, make_room
 
 from crosslight.runtime.db import Db, SqliteDb, Tx
+from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError
 from registry.identity.header import Header
 from registry.identity.parts import contradicts
@@ -150,12 +151,19 @@ async def test_every_act_can_be_undone(database: Db, seed: int) -> None:
     await fill(room, made)
     await room.identity.settle_holders()
     before, _ = await looked_at(room, made)
-    r, done = random.Random(seed), []
+    r, decisions, merged = random.Random(seed), list[str](), list[Identifier]()
     for record in await room.identity.waiting():
         keys = [record.part_of, None] if record.part_of is not None else [None]
         choice = r.choice(keys)
-        done.append(await room.identity.decide(record.key, choice, room.clock.now(), who="ig@x", why="a reason"))
-    for decision in reversed(done):
+        decisions.append(await room.identity.decide(record.key, choice, room.clock.now(), who="ig@x", why="a reason"))
+    for code in ("RTK", "RXC"):  # A40 of local ids
+        locals_ = sorted({one.record.patient.local for one in made if one.code == code})
+        for survivor, gone in zip(locals_[:8:2], locals_[1:8:2], strict=True):
+            await room.identity.merge(survivor, gone, room.clock.now())
+            merged.append(gone)
+    for gone in reversed(merged):
+        await room.identity.unmerge(gone, room.clock.now(), who="ig@x", why="undone")
+    for decision in reversed(decisions):
         await room.identity.end_decision(decision, room.clock.now(), who="ig@x", why="undone")
     after, faults = await looked_at(room, made)
     assert faults == []
