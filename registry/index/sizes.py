@@ -11,7 +11,7 @@ _APART = {
         "person_link",
     ),
     "superseded": ("past_version", "tombstone", "gone"),
-    "objects": ("xds_object", "xds_locator"),
+    "objects": ("xds_object", "xds_locator", "imaging_document"),
 }  # fmt: skip
 
 

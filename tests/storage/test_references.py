@@ -114,3 +114,14 @@ async def test_a_foreign_custodian_is_found_by_what_it_shows(region: ForeignRegi
     assert "partOf" not in shown, "a source that registers here is no part of the region"
     found = await region.get("fhir/Organization", identifier=f"{identifier['system']}|{identifier['value']}")
     assert [e["resource"]["id"] for e in found["entry"] if e["search"]["mode"] == "match"] == [shown["id"]]
+    for custodian in (
+        f"{identifier['system']}|{identifier['value']}",
+        identifier["value"],
+        f"Organization/{shown['id']}",
+        member.code,
+    ):
+        for who in ({"patient.identifier": WHO}, {}):
+            bundle = await region.get("fhir/ImagingStudy", custodian=custodian, **who)
+            studies = [e["resource"] for e in bundle["entry"] if e["search"]["mode"] == "match"]
+            assert [one["description"] for one in studies] == ["silent"], (custodian, who)
+    await region.get("fhir/ImagingStudy", 400, custodian="foreign-99")
