@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 from collections.abc import Sequence
@@ -202,3 +203,37 @@ class Hand:
         async with self.told().fhir("integrator") as client:
             answer = await client.search("ImagingStudy", patient_dot_identifier=f"{NHS_NUMBER_SYSTEM}|9990000018")
         return any("every list is current and counted" in str(i) for i in answer.issues)
+
+
+async def decide_beside_it(region: Hand, root: str, first: str, second: str) -> None:
+    """One local id of RTK for two people: decided by the command while the registry serves, and taken back."""
+    for study, national in ((f"{root}.1", first), (f"{root}.2", second)):
+        pile = slices(study, 1, local="AGAIN", national=national)
+        for ds in pile if national == second else ():
+            ds.PatientName, ds.PatientBirthDate, ds.PatientSex = "Other^Olaf", "19330303", "M"
+        region.command("RTK", "import", str(save(region.folder / study, pile)))
+
+    def doubt() -> str:
+        found = re.search(r"([0-9A-Z]{4}-[0-9A-Z]{4})\s+in doubt", region.command("registry", "identity", "list").output)
+        return found[1] if found else ""
+
+    async def waits() -> bool:
+        return bool(await asyncio.to_thread(doubt))
+
+    async def shown() -> list[str]:
+        """To a system of another organisation."""
+        return [entry.study_uid for entry in (await region.told().find_documents(second)).entries]
+
+    await until("a study is in doubt", waits, 60)
+    case = doubt()
+    assert await shown() == []
+    assert "OTHER, Olaf" in region.command("registry", "identity", "show", case).output
+    done = region.command("registry", "identity", "decide", case, "--another", "--reason", "two people")
+    assert doubt() == ""
+    assert await shown() == [f"{root}.2"], "it holds at once, in the serving registry"
+    made = re.search(r"identity end ([0-9a-f]{8})", done.output)
+    assert made, done.output
+    region.command("registry", "identity", "end", made[1], "--reason", "only tried")
+    assert doubt() == case
+    assert await shown() == []
+    assert "identity decide: another" in region.command("registry", "audit", "--patient", second, "--json").output

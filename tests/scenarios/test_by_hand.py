@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from dicom_objects import part10
-from scenario_hand import NAMES, Hand, save, set_keys, slices
+from scenario_hand import NAMES, Hand, decide_beside_it, save, set_keys, slices
 from scenario_processes import Family, until
 
 from simulations.people import test_number as nhs_number
@@ -115,6 +115,10 @@ async def test_a_pile_of_files_is_imported_and_found(region: Hand, tmp_path: Pat
     await until("every list is counted", region.counted, 40)
     shown = region.command("registry", "members").output
     assert all(name in shown for name in ("RTK", "RXC", NAMES["RXC"]))
+
+
+async def test_an_identity_is_decided_beside_the_serving_registry(region: Hand) -> None:
+    await decide_beside_it(region, f"{ROOT}.60", nhs_number(9060), nhs_number(9061))
 
 
 async def test_a_damaged_object_is_told_by_verify(region: Hand, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from scenario_hand import Hand, save, slices
+from scenario_hand import Hand, decide_beside_it, save, slices
 from scenario_processes import until
 
 from simulations.people import test_number as nhs_number
@@ -61,6 +61,8 @@ async def test_both_roads_lead_into_postgresql(region: Hand, postgres_dsn: str) 
             assert len([data async for data in client.instances(f"studies/{study}")]) == 3
     assert "dr-hand" in region.command("registry", "audit", "--patient", PATIENT).output
     assert not list(region.folders["registry"].glob("*.db")), "nothing of it in SQLite"
+
+    await decide_beside_it(region, f"{ROOT}.60", nhs_number(9260), nhs_number(9261))
 
     # killed and started: nothing is lost
     region.running["registry"].process.kill()
