@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crosslight.runtime.audit import AuditLog
-from crosslight.runtime.audit.show import audit_lines, audit_table, parse_patient
+from crosslight.runtime.audit.command import Asked, print_audit
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.files import SystemFiles
@@ -320,13 +319,7 @@ async def restore_node(source: Path, folder: Path, console: Console, identities:
         )
 
 
-async def audit(folder: Path, patient: str, console: Console, *, as_json: bool) -> None:
-    """Print who asked for a patient's images."""
-    who = parse_patient(patient)
+async def audit(folder: Path, wanted: Asked, console: Console) -> None:
+    """Print who asked for images."""
     async with opened(folder) as node:
-        acts = await node.audit.search(patient=who)
-    if as_json:
-        for line in audit_lines(acts):
-            sys.stdout.buffer.write(line)
-    else:
-        console.print(audit_table(acts, f"{len(acts)} acts"))
+        await print_audit(node.audit, wanted, console)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from crosslight import __version__
+from crosslight.runtime.audit.command import asked, audit_options
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.command import Commands, run, write_unit
 from crosslight.runtime.files import SystemFiles
@@ -229,14 +231,16 @@ def restore(folder: Path, source: Path) -> None:
 
 
 @main.command()
-@click.option("--patient", required=True, help="A patient's number; AUTHORITY|NUMBER names the authority's OID.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, whole.")
+@audit_options
 @click.pass_obj
-def audit(folder: Path, patient: str, as_json: bool) -> None:
-    """Who asked for a patient's imaging, when, why, and what became of it."""
+def audit(folder: Path, /, **options: Any) -> None:
+    """Who asked for imaging, when, why, and what became of it: of a patient, by a person, an organisation, in a period.
+
+    Frames of one opening are one line with a count; --json and --csv have every act.
+    """
     from registry import commands
 
-    run(commands.audit(folder, patient, console, as_json=as_json))
+    run(commands.audit(folder, asked(**options), console))
 
 
 main.add_command(identity)

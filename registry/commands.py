@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 
 from crosslight.runtime.audit import AuditLog
-from crosslight.runtime.audit.show import audit_lines, audit_table, parse_patient
+from crosslight.runtime.audit.command import Asked, print_audit
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import Db, open_db
 from crosslight.runtime.files import SystemFiles
@@ -171,13 +170,7 @@ async def issue_system(folder: Path, name: str, target: Path) -> SystemCertifica
         return await offline.members.issue_system(name, target)
 
 
-async def audit(folder: Path, patient: str, console: Console, *, as_json: bool) -> None:
-    """Print who asked for a patient's imaging."""
-    who = parse_patient(patient)
+async def audit(folder: Path, wanted: Asked, console: Console) -> None:
+    """Print who asked for images."""
     async with opened(folder) as offline:
-        acts = await offline.audit.search(patient=who)
-    if as_json:
-        for line in audit_lines(acts):
-            sys.stdout.buffer.write(line)
-    else:
-        console.print(audit_table(acts, f"{len(acts)} acts"))
+        await print_audit(offline.audit, wanted, console)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import sys
 from pathlib import Path
@@ -12,8 +13,10 @@ from members_region import CLOCK, registry
 from rich.console import Console
 
 from crosslight.runtime.audit import AuditEntry, AuditLog
-from crosslight.runtime.audit.show import audit_lines, audit_table, parse_patient
-from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.audit.command import asked, print_audit
+from crosslight.runtime.audit.select import Selection, moment
+from crosslight.runtime.audit.show import audit_csv, audit_lines, audit_table, parse_patient
+from crosslight.runtime.db import Db, SqliteDb
 from crosslight.runtime.terminal import WIDTH, make_console
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import Identifier
@@ -74,11 +77,113 @@ async def test_a_patients_audit_names_who_why_and_how_it_ended(tmp_path: Path) -
     await audit.end(denied, "denied")
     entries = await audit.search(patient=parse_patient("999 000 0018"))
     text = shown(audit_table(entries))
-    for part in ("Dr Ann", "person:ann", "RA2", "TREAT", "ok 1", "cut off", "deny: no role", "c-2"):
+    for part in ("Dr Ann", "person:ann", "RA2", "TREAT", "done: 1 given", "cut off", "REFUSED: no role", "c-2"):
         assert part in text
     assert [orjson.loads(line)["correlation"] for line in audit_lines(entries)] == ["c-3", "c-2", "c-1"]
     assert await audit.search(patient=parse_patient("9990000026")) == []
     await db.close()
+
+
+async def _filled(audit: AuditLog) -> None:
+    """One opening of 30 pictures by Ann, and acts of others."""
+    bob = Principal(subject="person:bob", name="[bold]Bob[/bold]\x1b[2J\nroot", organisation="RTK")
+    for number in range(30):
+        one = AuditEntry(
+            principal=ANN, face="portal", action="retrieve", decision="permit", rule="r", correlation=f"a-{number}",
+            patients=(PATIENT,), studies=("1.2",),
+        )  # fmt: skip
+        await audit.whole(one, "ok 1")
+    for number in range(5):
+        other = AuditEntry(
+            principal=bob, face="fhir", action="search", decision="deny" if number == 0 else "permit", rule="no role",
+            correlation=f"b-{number}", patients=(PATIENT,),
+        )  # fmt: skip
+        await audit.whole(other, "denied" if number == 0 else "failed: MemberUnreachable")
+
+
+@pytest.fixture
+async def audit(database: Db) -> AuditLog:
+    made = AuditLog(database, CLOCK)
+    await made.open()
+    await _filled(made)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("selection", "count"),
+    [
+        (Selection(), 35), (Selection(patient=PATIENT), 35), (Selection(user="person:ann"), 30), (Selection(user="Dr Ann"), 30),
+        (Selection(user="Dr"), 0), (Selection(organisation="RTK"), 5), (Selection(decision="deny"), 1),
+        (Selection(organisation="RTK", decision="permit"), 4), (Selection(study="1.2"), 30), (Selection(correlation="b-3"), 1),
+        (Selection(since=moment("2020-01-01"), until=moment("2020-01-02", end=True)), 0), (Selection(since="2020-01-01"), 35),
+        (Selection(user="person:%"), 0), (Selection(patient=Identifier("9990000026")), 0),
+    ],
+)  # fmt: skip
+async def test_acts_are_selected_and_counted(audit: AuditLog, selection: Selection, count: int) -> None:
+    assert await audit.count(selection) == count
+    assert len(await audit.select(selection, 100)) == count
+    pages = [page async for page in audit.pages(selection, 7)]
+    seqs = [entry["seq"] for page in pages for entry in page]
+    assert len(seqs) == count
+    assert seqs == sorted(seqs, reverse=True), "each once, newest first"
+
+
+async def test_a_table_that_is_not_whole_says_so(audit: AuditLog, capsys: pytest.CaptureFixture[str]) -> None:
+    def printed(width: int = 80) -> Console:
+        return Console(file=sys.stdout, width=width, color_system=None)
+
+    options = {
+        "patient": "", "user": "", "organisation": "", "study": "", "since": "", "until": "", "decision": None, "limit": 10,
+        "before": None, "as_json": False, "as_csv": False,
+    }  # fmt: skip
+    await print_audit(audit, asked(**options), printed())  # type: ignore[arg-type]
+    text = capsys.readouterr().out
+    assert "10 of 35 acts" in text
+    before = int(text.split("--before ")[1].split()[0])
+    assert "25 older acts are not shown" in text
+    await print_audit(audit, asked(**{**options, "before": before, "limit": 100}), printed())  # type: ignore[arg-type]
+    assert "25 of 35 acts" in capsys.readouterr().out
+    await print_audit(audit, asked(**{**options, "limit": 100}), printed())  # type: ignore[arg-type]
+    text = capsys.readouterr().out
+    assert "35 acts" in text
+    assert "not shown" not in text
+    assert "30 times" in text, "one opening is one line"
+    assert "[bold]Bob[/bold]" in text, "a name is text"
+    assert chr(27) not in text
+    assert "\\x1b" in text, "controls are shown, and do nothing"
+    assert "failed: member unreachable" in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+    await print_audit(audit, asked(**{**options, "as_csv": True}), printed())  # type: ignore[arg-type]
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(rows) == 35, "every act"
+    assert rows[-1]["name"] == "Dr Ann"
+    assert {row["decision"] for row in rows} == {"permit", "deny"}
+
+
+@pytest.mark.parametrize(
+    ("text", "end", "expected"),
+    [
+        ("", False, ""), ("2026-11-30", False, "2026-11-30"), ("2026-11-30", True, "2026-12-01"),
+        ("2026-11-30 14:30", True, "2026-11-30T14:30"), ("2026-12-31", True, "2027-01-01"),
+    ],
+)  # fmt: skip
+def test_days(text: str, end: bool, expected: str) -> None:
+    assert moment(text, end=end) == expected
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "2026-11-31", "20261130", "30.11.2026", "9999-12-31", "2026-11"])
+def test_days_that_are_none(text: str) -> None:
+    with pytest.raises(Invalid):
+        moment(text, end=True)
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x"])
+def test_no_cell_is_a_formula(text: str) -> None:
+    entry = {
+        "seq": 1, "at": "x", "who": {"subject": text, "name": "", "organisation": "", "purpose": ""}, "face": "f", "action": "a",
+        "decision": "permit", "rule": "", "outcome": "ok", "peer": "", "patients": [], "studies": [], "correlation": "c",
+    }  # fmt: skip
+    assert f"'{text}" in audit_csv([entry])
 
 
 async def test_members_table(tmp_path: Path) -> None:

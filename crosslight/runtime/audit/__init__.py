@@ -7,16 +7,17 @@ without an outcome was cut off. Nothing is ever changed or removed: triggers in 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from typing import Any
 
 import orjson
 
+from crosslight.runtime.audit.select import Selection
 from crosslight.runtime.clock import Clock, instant
 from crosslight.runtime.db import LAZY_S, Db, Tx
 from crosslight.runtime.log import get_logger
@@ -186,24 +187,12 @@ class AuditLog:
     async def search(
         self, *, patient: Identifier | None = None, study: str | None = None, correlation: str | None = None, limit: int = 1000
     ) -> list[dict[str, Any]]:
-        """Acts, newest first, each with its outcome ('' = cut off).
+        """As :meth:`select`, by what is asked for most."""
+        return await self.select(Selection(patient=patient, study=study or "", correlation=correlation or ""), limit)
 
-        ``patient`` without authority matches the value under any. A ``study`` alone is looked for entry by entry: studies have
-        no index of their own.
-        """
-        where, params = "a.kind = 'act'", []
-        if patient is not None:
-            match, values = ("p.value = ?", [patient.value])
-            if patient.authority:
-                match, values = (f"{match} AND p.authority = ?", [*values, str(patient.authority)])
-            where += f" AND a.seq IN (SELECT p.seq FROM audit_patient p WHERE {match})"
-            params += values
-        if study is not None:
-            where += " AND a.studies LIKE ? ESCAPE '\\'"
-            params.append(f"%{_like(orjson.dumps(study).decode())}%")
-        if correlation is not None:
-            where += " AND a.correlation = ?"
-            params.append(correlation)
+    async def select(self, selection: Selection, limit: int) -> list[dict[str, Any]]:
+        """Acts, newest first and at most ``limit``, each with its outcome ('' = cut off)."""
+        where, params = selection.where()
 
         def read(tx: Tx) -> list[dict[str, Any]]:
             rows = tx.rows(
@@ -224,6 +213,22 @@ class AuditLog:
             ]  # fmt: skip
 
         return await self._db.read("audit_search", read)
+
+    async def count(self, selection: Selection) -> int:
+        """How many acts there are of this selection."""
+        where, params = selection.where()
+
+        def read(tx: Tx) -> int:
+            row = tx.row(f"SELECT count(*) FROM audit_entry a WHERE {where}", params)
+            return int(row[0]) if row else 0
+
+        return await self._db.read("audit_count", read)
+
+    async def pages(self, selection: Selection, size: int = 1000) -> AsyncIterator[list[dict[str, Any]]]:
+        """All acts of a selection, newest first."""
+        while page := await self.select(selection, size):
+            yield page
+            selection = replace(selection, before=int(page[-1]["seq"]))
 
 
 _COLUMNS = (
@@ -258,7 +263,3 @@ def _kept(row: _Row) -> _Row:
 
 def _shown(text: str) -> str:
     return text.replace("\0", "\ufffd")
-
-
-def _like(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

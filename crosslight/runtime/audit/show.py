@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import orjson
 from rich.table import Table
+from rich.text import Text
 
+from crosslight.runtime.terminal import counted, printable
 from crosslight.standards.ids import Identifier, is_uid, plain_number
-from crosslight.standards.problem import Invalid
+from crosslight.standards.problem import Invalid, kind_in_words
 
-COLUMNS = ("at", "who", "organisation", "purpose", "face", "action", "decision", "outcome", "studies", "correlation")
+APART_MINUTES = 10
 
 
 def parse_patient(text: str) -> Identifier:
@@ -33,32 +40,123 @@ def parse_patient(text: str) -> Identifier:
     return Identifier(value, authority)
 
 
-def _cells(entry: dict[str, Any]) -> tuple[str, ...]:
-    who = entry["who"]
-    name = " ".join(part for part in (who["name"], f"({who['subject']})") if part)
-    return (
-        entry["at"].replace("T", " ").removesuffix("Z"),
-        name,
-        who["organisation"],
-        who["purpose"],
-        entry["face"],
-        entry["action"],
-        entry["decision"] if entry["decision"] == "permit" else f"{entry['decision']}: {entry['rule']}",
-        entry["outcome"] or "cut off",
-        str(len(entry["studies"])) if entry["studies"] else "",
-        entry["correlation"],
-    )
+@dataclass(slots=True)
+class Opening:
+    """Acts that are one to a person: the pictures of one opening are fetched one by one."""
+
+    newest: dict[str, Any]
+    oldest: str  # when the first of them was
+    count: int = 1
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+
+def openings(entries: Iterable[dict[str, Any]]) -> list[Opening]:
+    """Newest first: acts of one person, face, kind and decision on the same patients and studies, none :data:`APART_MINUTES`
+    after the one before."""
+    found: list[Opening] = []
+    current: dict[tuple[str, ...], Opening] = {}
+    for entry in entries:
+        who = entry["who"]
+        parts = (who["subject"], who["organisation"], who["purpose"], entry["face"], entry["action"], entry["decision"])
+        key = (*parts, entry["rule"], *entry["patients"], "|", *entry["studies"])
+        known = current.get(key)
+        together = known is not None and entry["studies"] and _minutes(entry["at"], known.oldest) <= APART_MINUTES
+        if known is None or not together:
+            known = current[key] = Opening(entry, entry["at"], 0)
+            found.append(known)
+        known.count += 1
+        known.oldest = entry["at"]
+        known.outcomes[outcome_in_words(entry["outcome"])] += 1
+    return found
+
+
+def _minutes(earlier: str, later: str) -> float:
+    try:
+        return abs((datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()) / 60
+    except (ValueError, TypeError):
+        return float("inf")
+
+
+def outcome_in_words(outcome: str) -> str:
+    """What became of an act: ``ok 3`` is *done: 3 given*; '' that an answer was begun and did not end."""
+    if not outcome:
+        return "cut off: an answer was begun and did not end"
+    word, _, rest = outcome.partition(" ")
+    if word == "ok":
+        return f"done: {rest} given" if rest[:1].isdecimal() else "done"
+    if word == "failed:":
+        return f"failed: {kind_in_words(rest) or rest}"
+    return outcome
 
 
 def audit_table(entries: Iterable[dict[str, Any]], title: str = "") -> Table:
-    """Entries of :meth:`AuditLog.search` for people: who, why, what and how it ended, newest first, times in UTC."""
-    table = Table(title=title or None, caption="times in UTC")
-    for column in COLUMNS:
-        table.add_column(column, overflow="fold", no_wrap=column in ("at", "face", "action"))
-    for entry in entries:
-        style = "red" if entry["decision"] != "permit" else "yellow" if not entry["outcome"] else None
-        table.add_row(*_cells(entry), style=style)
+    """Entries of :meth:`AuditLog.select` for people: who, why, what and how it ended, newest first, times in UTC.
+
+    Three columns, so that it can be read in 80; names from outside are text, never markup.
+    """
+    table = Table(title=Text(title) if title else None, caption="times in UTC", title_justify="left", show_lines=True)
+    table.add_column("when", no_wrap=True)
+    for column in ("who and why", "what, and what became of it"):
+        table.add_column(column, overflow="fold")
+    for one in openings(entries):
+        entry = one.newest
+        style = "red" if entry["decision"] != "permit" else "yellow" if not entry["outcome"] else ""
+        table.add_row(*(Text(cell) for cell in _cells(one)), style=style)
     return table
+
+
+def _cells(one: Opening) -> tuple[str, str, str]:
+    entry, who = one.newest, one.newest["who"]
+    when = _time(entry["at"])
+    if one.count > 1 and one.oldest[:19] != entry["at"][:19]:
+        when = f"{_time(one.oldest)}\nto {_time(entry['at'])[11:]}"
+    name = " ".join(part for part in (who["name"], f"({who['subject']})") if part)
+    what = f"{entry['face']} {entry['action']}"
+    much = [f"{one.count} times"] if one.count > 1 else []
+    much += [counted(len(entry["studies"]), "study", "studies")] if entry["studies"] else []
+    allowed = "" if entry["decision"] == "permit" else f"REFUSED: {entry['rule']}"
+    if one.count == 1:
+        result = next(iter(one.outcomes))
+    else:
+        kinds = Counter[str]()
+        for words, count in one.outcomes.items():
+            kinds[words.partition(":")[0]] += count
+        result = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
+    who_lines = (name, f"{who['organisation']} {who['purpose']}".rstrip())
+    what_lines = (what, ", ".join(much), allowed, result, entry["correlation"])
+    return when, _lines(who_lines), _lines(what_lines)
+
+
+def _lines(texts: Iterable[str]) -> str:
+    return "\n".join(printable(text) for text in texts if text)
+
+
+def _time(at: str) -> str:
+    return str(at)[:19].replace("T", " ")
+
+
+CSV_COLUMNS = (
+    "seq", "at", "subject", "name", "organisation", "purpose", "face", "action", "decision", "rule", "outcome", "peer",
+    "patients", "studies", "correlation",
+)  # fmt: skip
+
+
+def audit_csv(entries: Iterable[dict[str, Any]], *, head: bool = False) -> str:
+    """The same as CSV (RFC 4180), one act a row. A cell that a spreadsheet would take for a formula gets an apostrophe."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    if head:
+        writer.writerow(CSV_COLUMNS)
+    for entry in entries:
+        who = entry["who"]
+        row = {**entry, **{k: who[k] for k in ("subject", "name", "organisation", "purpose")}}
+        row |= {"patients": " ".join(entry["patients"]), "studies": " ".join(entry["studies"])}
+        writer.writerow([_safe(str(row[column])) for column in CSV_COLUMNS])
+    return out.getvalue()
+
+
+def _safe(text: str) -> str:
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def audit_lines(entries: Iterable[dict[str, Any]]) -> Iterable[bytes]:

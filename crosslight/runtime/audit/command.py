@@ -1,0 +1,97 @@
+"""The ``audit`` command of both services: which acts, and in which form."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+from rich.console import Console
+
+from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.audit.select import Selection, moment
+from crosslight.runtime.audit.show import audit_csv, audit_lines, audit_table, parse_patient
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command was asked for."""
+
+    selection: Selection
+    form: str  # table | json | csv
+    limit: int  # of the table; the other forms give all
+
+
+def audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of the command; see :func:`asked`."""
+    for option in reversed(
+        (
+            click.option("--patient", default="", help="A patient's number; AUTHORITY|NUMBER names the authority's OID."),
+            click.option("--user", default="", help="Who: the account as it is shown in brackets, or the whole name."),
+            click.option("--organisation", default="", help="Organisation code of who asked."),
+            click.option("--study", default="", metavar="UID", help="A study."),
+            click.option(
+                "--from", "since", default="", metavar="DAY", help="From this day or minute on (UTC): 2026-11-30T14:30."
+            ),
+            click.option("--until", default="", metavar="DAY", help="Up to the end of this day, or before this minute."),
+            click.option(
+                "--decision", type=click.Choice(["permit", "deny"]), default=None, help="Only acts allowed, or refused."
+            ),
+            click.option("--limit", type=click.IntRange(1, 100_000), default=200, show_default=True, help="Acts in one table."),
+            click.option("--before", type=click.IntRange(1), default=None, metavar="N", help="Only acts older than N."),
+            click.option("--json", "as_json", is_flag=True, help="All, one JSON object a line, whole."),
+            click.option("--csv", "as_csv", is_flag=True, help="All, as CSV."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def asked(
+    *, patient: str, user: str, organisation: str, study: str, since: str, until: str, decision: str | None, limit: int,
+    before: int | None, as_json: bool, as_csv: bool,
+) -> Asked:  # fmt: skip
+    """The options as values.
+
+    Raises:
+        Invalid: a patient or a day that is none.
+    """
+    selection = Selection(
+        patient=parse_patient(patient) if patient else None, study=study, user=user, organisation=organisation,
+        since=moment(since), until=moment(until, end=True), decision=decision or "", before=before or 0,
+    )  # fmt: skip
+    return Asked(selection, "json" if as_json else "csv" if as_csv else "table", limit)
+
+
+async def print_audit(audit: AuditLog, wanted: Asked, console: Console) -> None:
+    """Print what was asked for; a table that does not hold all says so, and how to go on."""
+    if wanted.form == "table":
+        await _table(audit, wanted, console)
+        return
+    first = True
+    async for page in audit.pages(wanted.selection):
+        if wanted.form == "json":
+            for line in audit_lines(page):
+                sys.stdout.buffer.write(line)
+        else:
+            sys.stdout.write(audit_csv(page, head=first))
+        first = False
+    if first and wanted.form == "csv":
+        sys.stdout.write(audit_csv([], head=True))
+    sys.stdout.flush()
+
+
+async def _table(audit: AuditLog, wanted: Asked, console: Console) -> None:
+    total = await audit.count(replace(wanted.selection, before=0))
+    acts = await audit.select(wanted.selection, wanted.limit)
+    left = await audit.count(replace(wanted.selection, before=int(acts[-1]["seq"]))) if acts else 0
+    whole = not left and not wanted.selection.before
+    title = f"{total:,} acts" if whole else f"{len(acts):,} of {total:,} acts"
+    console.print(audit_table(acts, title))
+    if left:
+        console.print(
+            f"{left:,} older acts are not shown: --before {acts[-1]['seq']} for the next page, --csv or --json for all.",
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip

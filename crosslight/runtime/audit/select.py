@@ -1,0 +1,86 @@
+"""Which acts of the audit are asked for, as values and as a condition of SQL. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import orjson
+
+from crosslight.standards.ids import Identifier
+from crosslight.standards.problem import Invalid
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Acts that meet all of what is given; what is empty does not count.
+
+    ``patient`` without authority matches the value under any. A ``study`` alone, a user or a period is looked for entry by entry:
+    patients alone have an index.
+    """
+
+    patient: Identifier | None = None
+    study: str = ""
+    correlation: str = ""
+    user: str = ""  # subject, or name as it is shown
+    organisation: str = ""
+    since: str = ""  # ISO 8601, UTC; from this moment on
+    until: str = ""  # before this moment
+    decision: str = ""  # permit | deny
+    before: int = 0  # seq: older acts only
+
+    def where(self) -> tuple[str, list[str | int]]:
+        """The condition on ``audit_entry a``, and its parameters."""
+        parts: list[tuple[str, tuple[str | int, ...]]] = [("a.kind = 'act'", ())]
+        if self.patient is not None:
+            match, values = "p.value = ?", [str(self.patient.value)]
+            if self.patient.authority:
+                match, values = f"{match} AND p.authority = ?", [*values, str(self.patient.authority)]
+            parts.append((f"a.seq IN (SELECT p.seq FROM audit_patient p WHERE {match})", tuple(values)))
+        if self.study:
+            parts.append(("a.studies LIKE ? ESCAPE '\\'", (f"%{_like(_json(self.study))}%",)))
+        if self.user:
+            name = f'%"name":{_like(_json(self.user))}%'
+            parts.append(("(a.subject = ? OR a.who LIKE ? ESCAPE '\\')", (self.user, name)))
+        for condition, value in (
+            ("a.correlation = ?", self.correlation),
+            ("a.organisation = ?", self.organisation),
+            ("a.at >= ?", self.since),
+            ("a.at < ?", self.until),
+            ("a.decision = ?", self.decision),
+            ("a.seq < ?", self.before),
+        ):
+            if value:
+                parts.append((condition, (value,)))
+        return " AND ".join(part for part, _ in parts), [value for _, values in parts for value in values]
+
+
+def moment(text: str, *, end: bool = False) -> str:
+    """A day, or a day and a minute, in UTC, as the audit writes times; of a day that ends a period, the moment after it.
+
+    Raises:
+        Invalid: when it is none.
+    """
+    if not text:
+        return ""
+    try:
+        if _DAY.match(text):
+            return (date.fromisoformat(text) + timedelta(days=1 if end else 0)).isoformat()
+        if _MOMENT.match(text):
+            date.fromisoformat(text[:10])
+            return text.replace(" ", "T")
+    except (ValueError, OverflowError):
+        pass
+    raise Invalid(f"{text[:40]!r} is no day.", todo="Write 2026-11-30, or 2026-11-30T14:30; times are in UTC.")
+
+
+def _json(text: str) -> str:
+    return orjson.dumps(text).decode()
+
+
+def _like(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
