@@ -20,6 +20,7 @@ from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom import record
 from crosslight.standards.dicom.json import Attributes
 from crosslight.standards.dicom.qido import Level, QidoQuery
+from crosslight.standards.dicom.rules import RecordRules
 from crosslight.standards.dicom.verdict import Note
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import StorageError
@@ -82,6 +83,7 @@ class Archive:
         )
         self._lock = threading.Lock()
         self._purging = asyncio.Lock()
+        self._refused: tuple[list[tuple[str, bytes]], RecordRules | None, set[Identifier]] = ([], None, set())
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -192,8 +194,10 @@ class Archive:
     async def refused(self, limit: int) -> tuple[set[Identifier], bool]:
         """Whose the objects in quarantine are; and whether there are some whose header could not be read, or too many."""
         rows = await self.quarantine.patients(limit + 1)
-        known = {i for uid, patient in rows if patient for i in self._identifiers(uid, json_of(patient))}
-        return known, len(rows) > limit or any(not patient for _, patient in rows)
+        if (rows, self.rules) != self._refused[:2]:  # asked at every heartbeat, and seldom another
+            known = {i for uid, patient in rows if patient for i in self._identifiers(uid, json_of(patient))}
+            self._refused = (rows, self.rules, known)
+        return self._refused[2], len(rows) > limit or any(not patient for _, patient in rows)
 
     def _identifiers(self, study_uid: str, study: Attributes) -> tuple[Identifier, ...]:
         patient = record.patient_of(study, self.rules, study_uid) if study else None

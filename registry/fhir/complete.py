@@ -47,7 +47,7 @@ def _behind(member: MemberCoverage) -> str:
         waiting = f", {member.waiting} waiting" if member.waiting else ""
         told.append(f"listed{_at(member.as_of, 'as of')}{waiting}; newer studies may be missing")
     if member.refused == "patient":
-        told.append("studies of this patient were refused, and are not listed until its operator acts")
+        told.append("images of this patient were refused, and are not listed until its operator acts")
     return f"behind: {'; '.join(told)}."
 
 

@@ -135,7 +135,7 @@ def _list_state(member: MemberCoverage) -> str:
         waiting = f", {words.count(member.waiting, 'study', 'studies')} waiting" if member.waiting else ""
         told.append(f"is behind{waiting}")
     if member.refused == "patient":
-        told.append("has studies of this patient that were refused and are not listed")
+        told.append("has images of this patient that were refused and are not listed")
     return f"{name} {' and '.join(told) or 'is behind'}"
 
 
@@ -143,7 +143,7 @@ def _unproven(member: MemberCoverage) -> str:
     """Why an empty list of a member that is current proves nothing."""
     name = words.plain(member.name)
     if member.refused != "nobody":
-        return f"{name} has studies or images that were refused, and it is not known whose they are"
+        return f"{name} has images that were refused, and it is not known whose they are"
     return f"{name} has not been compared in full yet"
 
 
@@ -182,7 +182,7 @@ def _fresh(member: MemberCoverage, as_of: str) -> str:
     elif member.waits == "anybody" and member.waiting:
         told.append(f"{words.count(member.waiting, 'study', 'studies')} waiting")
     if member.refused == "patient":
-        told.append("studies of this patient refused")
+        told.append("images of this patient refused")
     return ", ".join(told)
 
 

@@ -134,7 +134,7 @@ async def test_a_refused_study_is_the_operators_and_its_patients(region: Hand) -
     its = (await states(region, studies(REFUSED)))["RTK"]
     assert (its["state"], its["refused"]) == ("behind", "patient")
     answer = await told.by_number(REFUSED)
-    assert "studies of this patient were refused" in str(answer.issues)
+    assert "images of this patient were refused" in str(answer.issues)
     assert "does not prove" in str(answer.issues)
     metrics = (await told.http("GET", f"{region.url('registry')}/metrics")).body.decode()
     assert 'crosslight_member_parked{member="RTK"} 1' in metrics

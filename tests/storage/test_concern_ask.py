@@ -14,7 +14,7 @@ from registry_samples import NHS, nhs, patient, study
 from crosslight.runtime.db import Db
 from crosslight.standards.access import Principal
 from crosslight.standards.concern import Concern, concern_of
-from crosslight.standards.ids import Identifier
+from crosslight.standards.ids import Identifier, Oid
 from crosslight.standards.problem import Forbidden
 from registry.ask.coverage import MemberCoverage
 from registry.ask.question import ByObject, ByPatient, ByPopulation, Patients, PatientSelector, Question, StudyFilter
@@ -74,6 +74,17 @@ async def test_a_list_is_behind_for_the_patient_whose_study_waits_and_for_nobody
             assert (known.states, known.waits) == (("behind",), "patient"), (question, identifier)
             assert not (await room.asked(question)).coverage.proves_absence
         assert (await part(room, question, "RA2")).states == ("live",)
+
+
+async def test_a_bare_number_is_tried_under_every_authority_that_is_the_members_own(room: Room) -> None:
+    agreed = Oid("1.2.826.0.1.77")
+    room.directory.set(replace(room.member("RTK"), authorities=(agreed,)))
+    question = by("A1", "")  # known here as RA2's
+    tell(room, "RTK", [Identifier("A1", "1.2.826.0.1.78")])
+    assert (await part(room, question)).states == ("live",)
+    for authority in (agreed, room.member("RTK").authority):
+        tell(room, "RTK", [Identifier("A1", authority)])
+        assert (await part(room, question)).waits == "patient", "it is a patient of this number too"
 
 
 async def test_a_refused_study_is_told_to_its_own_patient_alone(room: Room) -> None:

@@ -102,11 +102,11 @@ def test_no_imaging_is_said_only_when_proven() -> None:
         ),
         (
             lambda p: replace(p, list_state="behind", refused="patient", parked=2),
-            "Royal Surrey NHS Foundation Trust has studies of this patient that were refused and are not listed",
+            "Royal Surrey NHS Foundation Trust has images of this patient that were refused and are not listed",
         ),
         (
             lambda p: replace(p, refused="anybody", parked=2),
-            "Royal Surrey NHS Foundation Trust has studies or images that were refused, and it is not known whose they are",
+            "Royal Surrey NHS Foundation Trust has images that were refused, and it is not known whose they are",
         ),
         (
             lambda p: replace(p, reachable=False, as_of=None, list_state="unknown"),
