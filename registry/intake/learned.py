@@ -40,6 +40,8 @@ def document_read(
 
     Anything else stays a document, and of which studies it is is known from then on.
     """
+    work = index.work(tx, now)
+    work.lock([member.id])
     thing = index.objects.waiting(tx, key)
     entry = from_plain("document", thing.body) if thing is not None else None
     if thing is None or thing.record_key is None or not isinstance(entry, DocumentEntry):
@@ -48,8 +50,6 @@ def document_read(
     if manifest.role != "manifest" or len(studies) != 1 or member.status != "foreign":
         index.objects.imaging.was_read(tx, thing, studies)
         return [Change(kind="objects", member=thing.member, record_key=thing.record_key)]
-    work = index.work(tx, now)
-    work.lock([member.id])
     publication = publication_from_submission(entry, source=member.source, zone=region.zone, study_uid=studies[0])
     publication = with_detail(publication, manifest_record(publication.record, manifest))
     check_publication(publication, None, member)
