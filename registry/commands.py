@@ -147,7 +147,8 @@ async def issue_token(folder: Path, *, role: str, user: str, organisation: str =
 async def show_members(folder: Path, console: Console) -> None:
     """Print every member: status, link, freshness."""
     async with opened(folder) as offline:
-        tables = members_table(offline.members), identifiers_table(offline.members)
+        ends = await offline.members.store.certificate_ends()
+        tables = members_table(offline.members, ends, SystemClock().now()), identifiers_table(offline.members)
     for table in tables:
         console.print(table)
 

@@ -100,6 +100,7 @@ class _Link:
         self._ended: asyncio.Event = asyncio.Event()
         self._why = ("", grpc.StatusCode.OK)
         self._census_ms = -1
+        self._software = ""
         self._census: tuple[bool | None, str] = (None, "")
         self._drifts = 0
         self._drift_ordered_s = float("-inf")
@@ -159,7 +160,7 @@ class _Link:
                     with suppress(asyncio.CancelledError, Exception):
                         await task
             if token:
-                self._members.board.lost(self._member, token)
+                self._members.board.lost(self._member, token, self._why[0])
         why, status = self._why
         if status is not grpc.StatusCode.OK:
             await self._context.abort(status, why)
@@ -181,6 +182,7 @@ class _Link:
         )  # fmt: skip
         known = RegistrySays(epoch=row.member.epoch, cursor=cursor, incarnation=self._index.incarnation, state_id=row.state_id)
         decision = decide(node, known)
+        self._software = "".join(char for char in hello.software[:40] if char.isprintable())
         endpoints = _endpoints(hello.endpoints)
         await self._members.store.hello(self._member, epoch=decision.epoch, state_id=node.state_id, endpoints=endpoints)
         await self._members.refresh()
@@ -234,6 +236,9 @@ class _Link:
             census_equal=equal if at else earlier.census_equal,
             census_at=at or earlier.census_at,
             skew_ms=max(-(1 << 62), min(skew_ms, 1 << 62)),
+            software=self._software,
+            studies=min(beat.census.studies, 1 << 62) if beat.HasField("census") else earlier.studies,
+            trouble=earlier.trouble,
             concern=beat.concern_version[:64].hex(),
         )
 

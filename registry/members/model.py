@@ -94,6 +94,9 @@ class Presence:
     census_equal: bool | None = None
     census_at: datetime | None = None
     skew_ms: int = 0
+    software: str = ""  # name and version of its program
+    studies: int | None = None  # that it says it has published
+    trouble: str = ""  # why its link last ended, where the registry ended it
     clock_wrong: bool = False  # beyond the limit: its images cannot be opened (D22)
     concern: Concern | None = None  # whom its unlisted studies concern; None = it does not say
 

@@ -30,6 +30,9 @@ class Report:
     census_equal: bool | None = None
     census_at: str = ""  # ISO 8601
     skew_ms: int = 0
+    software: str = ""  # name and version of its program
+    studies: int | None = None  # that it says it has published; None = it has not said yet
+    trouble: str = ""  # why its link last ended, where we ended it
     concern: str = ""  # version, hex, of whom its unlisted studies concern; '' = it does not say
 
     @classmethod
@@ -131,12 +134,13 @@ class PresenceBoard:
         """What the member last said."""
         return self._last_report(member)
 
-    def lost(self, member: MemberId, token: int) -> None:
-        """A link ended; only the newest counts."""
+    def lost(self, member: MemberId, token: int, trouble: str = "") -> None:
+        """A link ended, for ``trouble`` where we ended it; only the newest counts."""
         link = self._links.get(member)
         if link is None or link.token != token:
             return
         del self._links[member]
+        link.report = replace(link.report, trouble=trouble)
         since = link.heard if self._silent(link) else self._clock.now()
         self._rows[member] = self._row(member, link, reachable=False, since=since)
         self.on_lost()
@@ -176,6 +180,9 @@ class PresenceBoard:
             census_equal=said.census_equal,
             census_at=datetime.fromisoformat(said.census_at) if said.census_at else None,
             skew_ms=said.skew_ms,
+            software=said.software,
+            studies=said.studies,
+            trouble=said.trouble,
             clock_wrong=abs(said.skew_ms) > max_skew_s * 1000,
             concern=self.concern(member),
         )

@@ -295,6 +295,12 @@ class MemberStore:
         row = (serial, identity, member, self._now(), expires.isoformat())
         await self._db.write("certificate_note", lambda tx: tx.execute("INSERT INTO certificate VALUES (?, ?, ?, ?, ?)", row))
 
+    async def certificate_ends(self) -> dict[MemberId, datetime]:
+        """When the newest certificate of each member ends."""
+        sql = "SELECT member, max(expires) FROM certificate WHERE member IS NOT NULL GROUP BY member"
+        rows = await self._db.read("certificate_ends", lambda tx: tx.rows(sql))
+        return {MemberId(int(row[0])): datetime.fromisoformat(row[1]) for row in rows}
+
     async def write_presence(self, rows: Sequence[PresenceRow]) -> None:
         """Keep presence; a lost link changes nothing when another process has the member's link by now."""
 

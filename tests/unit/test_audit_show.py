@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
@@ -19,9 +20,10 @@ from crosslight.runtime.audit.show import audit_csv, audit_lines, audit_table, p
 from crosslight.runtime.db import Db, SqliteDb
 from crosslight.runtime.terminal import WIDTH, make_console
 from crosslight.standards.access import Principal
-from crosslight.standards.ids import Identifier
+from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import Invalid
-from registry.members.show import identifiers_table, members_table
+from registry.members.model import Presence
+from registry.members.show import certificate_text, identifiers_table, index_lines, link_text, members_table
 
 ANN = Principal(subject="person:ann", name="Dr Ann", roles=frozenset({"clinician"}), organisation="RA2")
 PATIENT = Identifier("9990000018", "2.16.840.1.113883.2.1.4.1")
@@ -191,11 +193,68 @@ async def test_members_table(tmp_path: Path) -> None:
         await r.joined("RTK", tmp_path / "n")
         await r.invite("RA2")
         await r.members.suspend("RTK", "lost")
-        text, oids = shown(members_table(r.members)), shown(identifiers_table(r.members))
+        ends = await r.members.store.certificate_ends()
+        text, oids = shown(members_table(r.members, ends, CLOCK.now())), shown(identifiers_table(r.members))
+        narrow = io.StringIO()
+        Console(file=narrow, width=80, color_system=None).print(members_table(r.members, ends, CLOCK.now()))
+    assert max(map(len, narrow.getvalue().splitlines())) <= 80
+    assert "RTK Hospitals" in narrow.getvalue()
+    assert "certificate ends" in text
+    assert "never linked" in text
     for part in ("RTK", "RTK Hospitals", "suspended: lost", "RA2", "invited"):
         assert part in text
     for what, end in (("repositoryUniqueId", ".10.1.1 "), ("retrieveLocationUID", ".10.1.2 ")):
         assert any("RTK" in line and what in line and end in line for line in oids.splitlines())
+
+
+NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
+A_MEMBER = MemberId(1)
+
+
+@pytest.mark.parametrize(
+    ("presence", "words"),
+    [
+        (Presence(member=A_MEMBER, reachable=False), "never linked"),
+        (Presence(member=A_MEMBER, reachable=True, last_heard=NOON), "up"),
+        (Presence(member=A_MEMBER, reachable=True, last_heard=NOON, skew_ms=1999), "up"),
+        (Presence(member=A_MEMBER, reachable=True, last_heard=NOON, skew_ms=-2500), "up, clock off by -2 s"),
+        (
+            Presence(member=A_MEMBER, reachable=True, last_heard=NOON, skew_ms=90_000, clock_wrong=True),
+            "up, clock off by +90 s: its images are not opened",
+        ),
+        (Presence(member=A_MEMBER, reachable=False, last_heard=NOON, since=NOON), "lost 2026-11-30 12:00:00"),
+        (
+            Presence(member=A_MEMBER, reachable=False, last_heard=NOON, since=NOON, trouble="The node does not read."),
+            "lost 2026-11-30 12:00:00: The node does not read.",
+        ),
+    ],
+)
+def test_links_in_words(presence: Presence, words: str) -> None:
+    assert link_text(presence) == words
+
+
+@pytest.mark.parametrize(
+    ("presence", "lines"),
+    [
+        (Presence(member=A_MEMBER, reachable=True), ["waiting 0, refused 0, in quarantine 0", "epoch 3"]),
+        (
+            Presence(member=A_MEMBER, reachable=True, studies=1, waiting=2, parked=3, quarantined=4, filling=True),
+            ["1 study", "waiting 2, refused 3, in quarantine 4", "filling", "epoch 3"],
+        ),
+        (
+            Presence(member=A_MEMBER, reachable=True, studies=0, census_equal=False, census_at=NOON),
+            ["0 studies", "waiting 0, refused 0, in quarantine 0", "counts DIFFER at 2026-11-30 12:00:00", "epoch 3"],
+        ),
+    ],
+)
+def test_an_index_in_words(presence: Presence, lines: list[str]) -> None:
+    assert index_lines(presence, 3) == lines
+
+
+def test_certificates_in_words() -> None:
+    assert certificate_text(None, NOON) == []
+    assert certificate_text(NOON + timedelta(days=1), NOON) == ["certificate ends 2026-12-01 12:00:00"]
+    assert certificate_text(NOON, NOON) == ["certificate ENDED 2026-11-30 12:00:00"]
 
 
 def test_tables_in_a_pipe_keep_their_words(monkeypatch: pytest.MonkeyPatch) -> None:
