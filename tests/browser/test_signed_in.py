@@ -118,7 +118,7 @@ async def test_a_night_on_call(chromium: Browser, secured: Secured) -> None:
         await expect(page.locator("h1")).to_have_text("3 studies at 3 trusts")
         await expect(rows.nth(0).locator("h3")).to_contain_text(ct.description)
         notice = page.locator(".notice--alert")
-        await expect(notice).to_contain_text("A record with this number and other details exists at")
+        await expect(notice).to_contain_text("claims this number: compare name and date of birth.")
         await expect(notice).to_contain_text("It is not shown here")
         assert secured.double.given not in await page.content()
         await expect(page.locator("#complete")).to_contain_text("This list may not be complete.")
