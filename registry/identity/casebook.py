@@ -173,16 +173,12 @@ def _kind(record: PatientRecord, held: bool) -> Kind:
 def _relation(record: PatientRecord, other: PatientRecord, held: set[int]) -> Relation:
     if other.key == record.part_of:
         return "the record that it came under"
-    if other.part_of == record.key:
-        return (
-            "in doubt under its number"
-            if other.in_doubt
-            else "claims the number too"
-            if {*other.national} & {*record.national}
-            else ""
-        )
+    if other.part_of is not None and other.part_of in (record.key, record.part_of):
+        if other.in_doubt:
+            return "in doubt under its number"
+        return "claims the number too" if {*other.national} & {*record.national} else ""
     if other.person == record.person:
         return "is one person with it"
     if other.person in held and not other.in_doubt:
         return "holds the number"
-    return "claims the number too" if other.part_of != record.part_of or other.national else ""
+    return "claims the number too"

@@ -155,9 +155,9 @@ class OfficerPages:
 
     def _officer(self, request: web.Request) -> Officer:
         principal = self._principal(request)
+        who = f"{principal.name} ({principal.subject})" if principal.name else principal.subject
         return Officer(
-            principal=principal, face="portal", who=principal.name or principal.subject, correlation=request[CORRELATION],
-            peer=request.remote or "",
+            principal=principal, face="portal", who=who, correlation=request[CORRELATION], peer=request.remote or ""
         )  # fmt: skip
 
     def _moment(self, when: datetime) -> str:

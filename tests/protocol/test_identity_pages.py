@@ -106,7 +106,7 @@ async def test_deciding_and_taking_back_on_the_page(room: Room) -> None:
             assert (answer.status, answer.url.path) == (200, address)
             page, text = await shown(answer), await answer.text()
         assert "Nothing waits here." in page
-        assert "Jo Officer: “two people, by the file”" in page
+        assert "Jo Officer (user@RTK): “two people, by the file”" in page
         found = re.search(r'name="decision" value="([^"]+)"', text)
         assert found
         async with client.post(f"{address}/decide", data=form) as answer:
@@ -118,7 +118,7 @@ async def test_deciding_and_taking_back_on_the_page(room: Room) -> None:
         async with client.post(f"{address}/end", data={"decision": found[1], "reason": "unsure"}) as answer:
             page = await shown(answer)
         assert "In doubt, since" in page
-        assert re.search(r"Ended .*, Jo Officer: “unsure”", page)
+        assert re.search(r"Ended .*, Jo Officer \(user@RTK\): “unsure”", page)
         assert len(await addresses(client)) == 2
     acts = [(a["action"], a["query"]["act"], a["outcome"]) for a in await room.audit.search() if a["action"] == "decide"]
     assert sorted(acts) == [

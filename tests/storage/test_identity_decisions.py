@@ -89,6 +89,21 @@ async def test_both_sides_of_a_part_in_doubt(room: Room) -> None:
     assert case.open_verdicts == ("same", "another")
 
 
+async def test_a_third_person_under_one_id_is_not_said_to_claim_the_number(room: Room) -> None:
+    home = room.member("RTK")
+    people = (("Alpha", "Anna", "19800101"), ("Beta", "Boris", "19900202"), ("Nu", "Olga", "19330303"))
+    for n, (family, given, born) in enumerate(people, 1):
+        await publish(room, "RTK", patient(home, "U1", number=nhs(n), family=family, given=given, born=born), n)
+    waiting = (await officers(room).queue(JO)).waiting
+    cases = [await officers(room).case(one.handle, JO) for one in waiting]
+    assert [[o.relation for o in case.others] for case in cases] == [
+        ["the record that it came under", "in doubt under its number"]
+    ] * 2
+    assert [[o.handle for o in case.candidates] for case in cases] == [[cases[0].others[0].handle]] * 2
+    record = await officers(room).case(cases[0].others[0].handle, JO)
+    assert (record.kind, [o.relation for o in record.others]) == ("", ["in doubt under its number"] * 2)
+
+
 async def test_another_person_and_taken_back(room: Room) -> None:
     await used_again(room)
     case = await only(room)
