@@ -24,13 +24,17 @@ def takes_gzip(header: str) -> bool:
 
 
 def compress(request: web.Request, response: web.Response) -> None:
-    """Compress ``response`` if its body is JSON and long enough, and say on what that depends."""
+    """Compress ``response`` if its body is JSON and long enough, and say on what that depends.
+
+    A 304 says so too: it has the Vary of the answer that it stands for (RFC 9110 15.4.5), whose body is not here to be looked at.
+    """
     body = response.body
-    if not isinstance(body, bytes) or len(body) < WORTH_BYTES or not response.content_type.endswith("json"):
+    long_json = isinstance(body, bytes) and len(body) >= WORTH_BYTES and response.content_type.endswith("json")
+    if not long_json and response.status != 304:
         return
     vary = response.headers.get(hdrs.VARY, "")
     response.headers[hdrs.VARY] = f"{vary}, {hdrs.ACCEPT_ENCODING}" if vary else str(hdrs.ACCEPT_ENCODING)
-    if takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
+    if long_json and takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
         response.enable_compression(web.ContentCoding.gzip)
 
 

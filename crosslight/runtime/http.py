@@ -20,7 +20,7 @@ from crosslight.runtime.clock import Ids
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.trouble import cannot_listen
 from crosslight.standards.access import Principal
-from crosslight.standards.problem import CrosslightError, Malformed, OurError, TooLarge
+from crosslight.standards.problem import CrosslightError, Malformed, NotFound, OurError, TooLarge
 
 log = get_logger("http")
 
@@ -122,7 +122,7 @@ def _unrouted(request: web.Request, error: web.HTTPException) -> CrosslightError
     """What the router has no answer for, as a problem that says what to do."""
     problem = CrosslightError(error.reason)
     if error.status == 404:
-        problem = CrosslightError("There is nothing at this address.", todo="Check it for a slip.", where=request.path)
+        problem = NotFound("There is nothing at this address.", todo="Check it for a slip.", where=request.path)
     elif error.status == 405:
         problem = CrosslightError("This method is not taken here.", todo=f"Taken: {error.headers.get('Allow', 'none')}.")
     problem.http_status = error.status

@@ -12,7 +12,7 @@ from aiohttp import web
 _STYLE = """
 body{font:19px/1.5 Arial,Helvetica,sans-serif;margin:0;background:#f0f4f5;color:#212b32}
 header{background:#005eb8;color:#fff;padding:12px 24px;font-size:22px;font-weight:bold}
-.demo{background:#d5281b;color:#fff;padding:12px 24px;font-weight:bold}
+.demo{background:#d5281b;color:#fff;margin:0;padding:12px 24px;font-weight:bold}
 main{max-width:520px;margin:32px auto;padding:24px 32px;background:#fff;border:1px solid #d8dde0}
 h1{font-size:28px;margin:0 0 16px}
 label{display:block;font-weight:bold;margin:16px 0 4px}

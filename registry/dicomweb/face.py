@@ -118,7 +118,7 @@ class DicomwebFace:
         studies = query.equal_to("StudyInstanceUID") or ()
         if len(studies) != 1:
             raise Invalid(
-                f"{', '.join(known_to_holders(query))} is known to the holders alone.", why="The index does not have it (D7).",
+                f"{', '.join(known_to_holders(query))} is known to the holders alone.", why="The index does not have it.",
                 todo="Add StudyInstanceUID, or ask at the member's own node.", where=known_to_holders(query)[0],
             )  # fmt: skip
         async with self._question(request, "search", ByObject(study_uids=studies)) as answer:

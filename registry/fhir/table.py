@@ -42,7 +42,12 @@ IMAGING_STUDY = ResourceSpec(
             name="custodian", type="token", own=True, doc="Who holds it: organisation code, Organization id or repository OID."
         ),
         ParamSpec(name="study-instance-uid", type="token", own=True, doc="Study Instance UID."),
-        ParamSpec(name="bodysite", type="token", modifiers=_NOT, doc="Body part examined, as DICOM code."),
+        ParamSpec(
+            name="bodysite",
+            type="token",
+            modifiers=_NOT,
+            doc="Body part examined: its DICOM term (no system), or the SNOMED CT code that answers show.",
+        ),
     ),
 )
 

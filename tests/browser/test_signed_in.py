@@ -230,7 +230,9 @@ async def test_by_name_and_date_of_birth(chromium: Browser, secured: Secured) ->
         # The member that holds the disputed record sees both, and is told which is which.
         await expect(page.locator("h1")).to_have_text("1 patient with this name and date of birth")
         await expect(page.locator(".notice--alert")).to_contain_text("It is listed below under its own local number")
-        await expect(page.locator("h2", has_text="In doubt")).to_have_text("In doubt: 1 record that gives the same number")
+        await expect(page.locator("h2", has_text="In doubt")).to_have_text(
+            "In doubt: 1 record that gives the same national number"
+        )
         await expect(page.locator(".person", has_text="Disputed record")).to_contain_text(secured.double.given)
         assert await audit(page) == []
         await watched.shot("7-two-records")

@@ -256,6 +256,8 @@ async def test_two_records_of_one_number(clients: list[TestClient]) -> None:  # 
     _, text = await find(client)
     assert "1 patient with this number" in text
     assert "In doubt: 1 record that gives the same number" in text
+    _, by_local = await find(client, number="K563756")
+    assert "In doubt: 1 record that gives the same national number" in by_local, "not the local number that was asked for"
     assert "It is listed below under its own local number" in text
     assert "It is not shown here" not in text
     assert text.count("Disputed record") == 1

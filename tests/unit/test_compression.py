@@ -29,6 +29,8 @@ def test_what_takes_gzip(header: str, takes: bool) -> None:
 
 
 async def _answer(request: web.Request) -> web.Response:
+    if "known" in request.query:
+        return web.Response(status=304, headers={"Vary": "Accept", "ETag": 'W/"1"'})
     kind = request.query["type"]
     body = json.dumps(LONG if "long" in request.query else {"a": 1}).encode()
     return web.Response(body=body, content_type=kind, headers={"Vary": "Accept", "ETag": 'W/"1"'})
@@ -54,3 +56,11 @@ async def test_long_json_is_compressed_where_asked(query: str, header: str, zipp
             assert json.loads(gzip.decompress(body) if zipped else body)
         async with http.head(f"{base}/?{query}", headers={"Accept-Encoding": header}) as response:
             assert ("Content-Encoding" in response.headers) is zipped
+
+
+async def test_what_is_known_varies_as_what_it_stands_for() -> None:
+    app = web.Application(middlewares=[cast(Any, compressed())])
+    app.add_routes([web.get("/", _answer)])
+    async with served(app) as base, aiohttp.ClientSession() as http, http.get(f"{base}/?known") as response:
+        assert (response.status, response.headers["Vary"]) == (304, "Accept, Accept-Encoding")
+        assert (await response.read(), response.headers.get("Content-Encoding")) == (b"", None)

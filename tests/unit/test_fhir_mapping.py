@@ -95,6 +95,21 @@ def test_study_says_what_is_held() -> None:
     assert found["meta"]["versionId"].startswith("inc1.4.")
 
 
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("CHEST", {"system": "http://snomed.info/sct", "code": "816094009", "display": "Chest"}),
+        (" chest ", {"system": "http://snomed.info/sct", "code": "816094009", "display": "Chest"}),
+        ("SOMEWHERE", {"code": "SOMEWHERE", "display": "SOMEWHERE"}),
+        ("", None),
+    ],
+)
+def test_body_sites_are_snomed_where_dicom_has_them_so(sent: str, shown: dict[str, str] | None) -> None:
+    record = ct()
+    found = made(replace(record, series=(replace(record.series[0], body_site=sent),)))
+    assert found["series"][0].get("bodySite") == shown
+
+
 def test_arriving_is_registered_and_secondary_is_not_in_the_headline() -> None:
     record = ct()
     sr = SeriesRecord(series_uid=record.study_uid + ".9", modality="SR", number="99", n_instances=1)

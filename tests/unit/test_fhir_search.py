@@ -352,7 +352,10 @@ def test_modality_status_series_and_texts() -> None:
     assert holds(record, ("description:contains", "CONTRAST"))
     assert holds(record, ("description:exact", "Thörax  with Contrast"))
     assert not holds(record, ("description:exact", "thörax with contrast"))
-    assert holds(record, ("bodysite", "chest"))
+    for site in ("chest", "|CHEST", "816094009", "http://snomed.info/sct|816094009", "http://snomed.info/sct|", "ABDOMEN,CHEST"):
+        assert holds(record, ("bodysite", site)), site
+    for site in ("abdomen", "818981001", "http://snomed.info/sct|CHEST", "|816094009"):
+        assert not holds(record, ("bodysite", site)), site
     assert holds(record, ("custodian", "rtk"))
     assert holds(record, ("custodian", "Organization/member-3"))
     assert not holds(record, ("custodian", "RA2"))

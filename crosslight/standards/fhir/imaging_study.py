@@ -31,6 +31,7 @@ from crosslight.standards.fhir.times import started
 from crosslight.standards.fhir.wire import Rendered, Resource, prune, render_versioned, text
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import Coded, PersonName, SeriesRecord, StudyRecord
+from crosslight.standards.tables.dicom_codes import BODY_SITES
 
 MANDATORY = frozenset({"status", "subject"})
 _CODE = re.compile(r"[^\s]+( [^\s]+)*\Z")  # R4 2.24.0.1 code
@@ -99,9 +100,11 @@ def _number(number: str) -> int | None:
 
 @lru_cache(maxsize=1024)
 def _place(body_site: str, laterality: str) -> Resource:
-    """``bodySite`` and ``laterality``, as far as there are."""
+    """``bodySite`` and ``laterality``, as far as there are. A term without a code in PS3.16 comes as it is, without a system."""
     found: Resource = {}
-    if _CODE.match(body_site):
+    if (known := BODY_SITES.get(body_site.strip().upper())) is not None:
+        found["bodySite"] = _fragment({"system": SNOMED, "code": known[0], "display": known[1]})
+    elif _CODE.match(body_site):
         found["bodySite"] = _fragment({"code": body_site, "display": body_site})
     if laterality in LATERALITY:
         value, meaning = LATERALITY[laterality]

@@ -11,11 +11,12 @@ from datetime import datetime, timedelta
 from crosslight.standards.fhir.facts import HoldingFacts, PersonFacts, RegionFacts, identifiers_of
 from crosslight.standards.fhir.imaging_study import status
 from crosslight.standards.fhir.search import Criterion, MissingValue, ReferenceValue, StringValue, TokenValue, Value
-from crosslight.standards.fhir.terms import DCM, DICOM_UID, Systems
+from crosslight.standards.fhir.terms import DCM, DICOM_UID, SNOMED, Systems
 from crosslight.standards.fhir.times import DateValue, birth_date, parse_date, safe_interval
 from crosslight.standards.ids import Identifier, plain_number
 from crosslight.standards.names import any_begins, family_begins, given_begins, search_key
 from crosslight.standards.study import PersonName, StudyRecord
+from crosslight.standards.tables.dicom_codes import BODY_SITES
 
 STATUS_SYSTEM = "http://hl7.org/fhir/imagingstudy-status"
 
@@ -54,6 +55,12 @@ def identifier_is(value: Value, identifier: Identifier, systems: Systems) -> boo
 def uid_is(value: Value, uid: str) -> bool:
     """Whether a token value names a UID, with or without system and ``urn:oid:``."""
     return isinstance(value, TokenValue) and value.system in (None, "", DICOM_UID) and bare_uid(value.code) == uid
+
+
+def body_site_is(value: Value, term: str) -> bool:
+    """Whether a token value names a BodyPartExamined term: by the term, or by its SNOMED CT code, which answers show."""
+    known = BODY_SITES.get(term.strip().upper())
+    return token_is(value, term, ("",), ignore_case=True) or (known is not None and token_is(value, known[0], (SNOMED,)))
 
 
 def string_is(value: Value, text: str, modifier: str) -> bool:
@@ -97,7 +104,7 @@ class StudyMatcher:
             "accession": lambda h, c, v: any(identifier_is(v, a, systems) for a in h.record.accessions),
             "custodian": self._custodian,
             "study-instance-uid": lambda h, c, v: uid_is(v, h.record.study_uid),
-            "bodysite": lambda h, c, v: any(token_is(v, b, ("",), ignore_case=True) for b in _body_sites(h.record)),
+            "bodysite": lambda h, c, v: any(body_site_is(v, b) for b in _body_sites(h.record)),
         }
 
     def endpoints(self, holding: HoldingFacts) -> tuple[str, ...]:

@@ -202,7 +202,7 @@ def parse_read(spec: ResourceSpec, pairs: Iterable[tuple[str, str]]) -> SearchRe
         if name not in _READ_CONTROLS or (name == "_summary" and value == "count"):
             shown = f"{name}={value}" if name == "_summary" else name
             raise Invalid(
-                f"A {spec.type} is not read by {shown[:80]}.", why="One resource is read as it is, whole or cut.",
+                f"{spec.type} is not read by {shown[:80]}.", why="One resource is read as it is, whole or cut.",
                 todo=f"Known: {', '.join(_READ_CONTROLS)}; search for {spec.type} to use more.", where=name[:80],
                 fhir_code="not-supported",
             )  # fmt: skip
