@@ -4,4 +4,4 @@
 ``client`` asks a registry or a node as an outsider would. Nothing here imports ``node`` or ``registry``.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
