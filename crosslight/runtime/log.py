@@ -20,7 +20,7 @@ SAFE_FIELDS = frozenset({
     "destination", "detail", "duration_s", "epoch", "error", "event", "expires", "face", "file", "held", "incarnation",
     "instances", "kind", "lag_s", "level", "listener", "member", "method", "n", "name", "outcome", "path", "peer", "pid",
     "port", "query", "reason", "road", "role", "seconds", "serial", "series", "service", "signal", "since", "size", "skew_ms",
-    "skew_s",    "state", "status", "study", "transaction", "url", "version", "waiting", "what",
+    "skew_s", "state", "status", "study", "transaction", "url", "version", "waiting", "what",
 })  # fmt: skip
 
 

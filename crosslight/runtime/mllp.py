@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crosslight.runtime.log import get_logger
-from crosslight.runtime.trouble import cannot_listen, connection_trouble
+from crosslight.runtime.trouble import cannot_listen, reached_not
 from crosslight.standards.hl7.framing import MAX_MESSAGE_BYTES, Framer, frame
 from crosslight.standards.problem import CrosslightError, Malformed, TooLarge, Unavailable
 
@@ -182,7 +182,7 @@ class MllpClient:
                     return await self._answer(reader)
             except (OSError, TimeoutError, EOFError) as error:
                 await self._drop()
-                raise Unanswered("The HL7 receiver did not answer.", why=connection_trouble(error)) from None
+                raise Unanswered("The HL7 receiver did not answer.", why=reached_not(error)) from None
             except (Malformed, TooLarge, asyncio.CancelledError):
                 await self._drop()
                 raise
@@ -197,7 +197,7 @@ class MllpClient:
                         self._host, self._port, ssl=self._tls, server_hostname=self._name if self._tls else None
                     )
             except (OSError, TimeoutError) as error:
-                raise Unavailable("The HL7 receiver cannot be reached.", why=connection_trouble(error)) from None
+                raise Unavailable("The HL7 receiver cannot be reached.", why=reached_not(error)) from None
         return self._streams
 
     async def _answer(self, reader: asyncio.StreamReader) -> bytes:

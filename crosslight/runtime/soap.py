@@ -16,7 +16,7 @@ from aiohttp import http_exceptions, web
 from crosslight.runtime.caching import PRIVATE
 from crosslight.runtime.http import CORRELATION, read_limited
 from crosslight.runtime.soap_client import SoapClient, SoapReply, SoapStream, StreamPart, parsed
-from crosslight.standards.problem import CrosslightError, Malformed, kind_in_words
+from crosslight.standards.problem import CrosslightError, Malformed, kind_as_sentence
 from crosslight.standards.xds.mtom import MtomFrame
 from crosslight.standards.xds.soap import Envelope, SoapFault, fault_of, render_envelope, render_fault, require_request
 
@@ -67,7 +67,7 @@ async def read_soap(request: web.Request, max_bytes: int = MAX_SUBMISSION_BYTES)
     try:
         data = await read_limited(request, max_bytes)
     except (web.RequestPayloadError, http_exceptions.HttpProcessingError) as error:
-        raise Malformed("The request body is broken.", why=kind_in_words(error)) from None
+        raise Malformed("The request body is broken.", why=kind_as_sentence(error)) from None
     envelope = await parsed(request.headers.get("Content-Type", ""), data, max_bytes)
     request[ENVELOPE] = envelope
     return require_request(envelope)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from aiohttp import ClientError, ClientResponse, ClientSession, http_exceptions
 
 from crosslight.runtime.clock import Ids
-from crosslight.runtime.trouble import connection_trouble
-from crosslight.standards.problem import Forbidden, Malformed, PeerError, TooLarge, Unauthenticated, Unavailable, kind_in_words
+from crosslight.runtime.trouble import reached_not
+from crosslight.standards.problem import Forbidden, Malformed, PeerError, TooLarge, Unauthenticated, Unavailable, kind_as_sentence
 from crosslight.standards.xds.mtom import (
     MtomFrame,
     MultipartParser,
@@ -245,7 +245,7 @@ class SoapClient:
             response = await self._session.post(url, data=data, headers=sent, allow_redirects=False)
         except ClientError as error:
             where = "connect" if _never_sent(error) else "answer"
-            raise Unavailable("The peer cannot be asked now.", where=where, why=connection_trouble(error)) from error
+            raise Unavailable("The peer cannot be asked now.", where=where, why=reached_not(error)) from error
         except TimeoutError as error:
             where = "connect" if "Connect" in type(error).__name__ else "answer"
             raise Unavailable("The peer did not answer in time.", where=where) from error
@@ -282,9 +282,9 @@ async def _chunk(response: ClientResponse) -> bytes:
     try:
         return await response.content.read(_CHUNK)
     except (ClientError, ConnectionError) as error:
-        raise Unavailable("The answer was cut off.", where="answer", why=kind_in_words(error)) from error
+        raise Unavailable("The answer was cut off.", where="answer", why=kind_as_sentence(error)) from error
     except http_exceptions.HttpProcessingError as error:
-        raise Malformed("The answer's body is broken.", why=kind_in_words(error)) from None
+        raise Malformed("The answer's body is broken.", why=kind_as_sentence(error)) from None
 
 
 async def _read_reply(response: ClientResponse, max_bytes: int) -> bytes:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.log import get_logger
-from crosslight.standards.problem import ConfigError, Unauthenticated, kind_in_words
+from crosslight.standards.problem import ConfigError, Unauthenticated, kind_as_sentence
 
 log = get_logger("tls")
 
@@ -118,7 +118,7 @@ def _load(context: ssl.SSLContext, cert: Path | None, key: Path | None, ca: Path
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(
             f"The certificate in {cert or ca} cannot be used.",
-            why=kind_in_words(error),
+            why=kind_as_sentence(error),
             todo="Join again, or check the paths.",
         ) from error
 

@@ -15,7 +15,7 @@ from joserfc.jwk import ECKey, KeySet
 
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.standards.access import Principal
-from crosslight.standards.problem import Unauthenticated, kind_in_words
+from crosslight.standards.problem import Unauthenticated, kind_as_sentence
 
 ALGORITHMS = ["ES256"]
 LEEWAY_S = 30
@@ -97,7 +97,7 @@ class TokenVerifier:
         try:
             decoded = jwt.decode(token, self._keys, algorithms=ALGORITHMS)
         except (JoseError, ValueError, KeyError, TypeError) as error:
-            raise Unauthenticated("The token cannot be verified.", why=kind_in_words(error)) from None
+            raise Unauthenticated("The token cannot be verified.", why=kind_as_sentence(error)) from None
         claims, now = decoded.claims, int(self._clock.now().timestamp())
         if claims.get("iss") != self._issuer or claims.get("typ") != kind or claims.get("aud") != audience:
             raise Unauthenticated("The token is for something else.", why="Issuer, kind or audience differ.")

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.trouble import database_trouble
-from crosslight.standards.problem import StorageError, kind_in_words
+from crosslight.standards.problem import StorageError, kind_as_sentence
 
 Row = tuple[Any, ...]
 Engine = Literal["sqlite", "postgres"]
@@ -125,6 +125,6 @@ def translated(error: BaseException, kind: type[BaseException] = sqlite3.Databas
         return error
     if isinstance(error, sqlite3.Error):
         return database_trouble(error)
-    wrapped = StorageError("The database could not do this now.", why=kind_in_words(error), todo="Try again.")
+    wrapped = StorageError("The database could not do this now.", why=kind_as_sentence(error), todo="Try again.")
     wrapped.__cause__ = error
     return wrapped

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from crosslight.runtime.process import die_with_owner, die_with_parent
-from crosslight.standards.problem import Malformed, StorageError, TooLarge, kind_in_words
+from crosslight.standards.problem import Malformed, StorageError, TooLarge, kind_as_sentence
 
 START_S = 60.0  # for a child to come up, on a machine that is busy
 P = ParamSpec("P")
@@ -129,7 +129,7 @@ class Workers:
             self._drop_pool()
             raise TooLarge("The object needs too much memory to read.") from None
         except (ValueError, OSError, RecursionError, ArithmeticError, LookupError, AttributeError, TypeError) as error:
-            raise Malformed("The object cannot be read.", why=kind_in_words(error)) from None
+            raise Malformed("The object cannot be read.", why=kind_as_sentence(error)) from None
 
     async def run_bounded(self, fn: Callable[..., T], *args: Any) -> T:
         """As :meth:`run_bounded_sync`, from the event loop; without a thread where a child is free."""

@@ -29,7 +29,9 @@ from __future__ import annotations
 
 import re
 
-_PLAIN = frozenset({"Exception", "Value", "Type", "Key", "Index", "Attribute", "OS", "Runtime", "Assertion", "Lookup"})
+_PLAIN = frozenset({
+    "Exception", "Decode", "Invalid", "Value", "Type", "Key", "Index", "Attribute", "OS", "Runtime", "Assertion", "Lookup",
+})  # fmt: skip
 _WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z0-9]+|[A-Z]+")
 
 
@@ -40,6 +42,12 @@ def kind_in_words(error: BaseException | str) -> str:
     """
     name = (error if isinstance(error, str) else type(error).__name__).removesuffix("Error")
     return "" if not name or name in _PLAIN else " ".join(word.lower() for word in _WORDS.findall(name))
+
+
+def kind_as_sentence(error: BaseException) -> str:
+    """:func:`kind_in_words` as a ``why``, which stands among other sentences."""
+    words = kind_in_words(error)
+    return f"{words[:1].upper()}{words[1:]}." if words else ""
 
 
 class CrosslightError(Exception):

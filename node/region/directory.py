@@ -12,7 +12,7 @@ from joserfc.jwk import KeySet
 
 from crosslight.runtime.tokens import ALGORITHMS
 from crosslight.standards.membership import DirectoryDocument
-from crosslight.standards.problem import Malformed, TooLarge, Unauthenticated, kind_in_words
+from crosslight.standards.problem import Malformed, TooLarge, Unauthenticated, kind_as_sentence
 
 MAX_DIRECTORY_BYTES = 4 << 20
 LEEWAY_S = 60
@@ -32,7 +32,7 @@ def read_directory(token: str, jwks: dict[str, Any], community: str) -> Director
         signed = jws.deserialize_compact(token, KeySet.import_key_set(jwks), algorithms=ALGORITHMS)  # type: ignore[arg-type]
         claims = orjson.loads(signed.payload)
     except (JoseError, ValueError, KeyError, TypeError) as error:
-        raise Unauthenticated("The directory's signature does not hold.", why=kind_in_words(error)) from None
+        raise Unauthenticated("The directory's signature does not hold.", why=kind_as_sentence(error)) from None
     if not isinstance(claims, dict):
         raise Malformed("The directory is no object.")
     document = DirectoryDocument.from_claims(claims)

@@ -28,7 +28,7 @@ from crosslight.standards.membership import (
     region_from_plain,
     region_plain,
 )
-from crosslight.standards.problem import ConfigError, CrosslightError, kind_in_words
+from crosslight.standards.problem import ConfigError, CrosslightError, kind_as_sentence
 from crosslight.standards.region import Region
 from crosslight.standards.xds.publication import Source
 from node.region.directory import check_fresh, read_directory
@@ -59,7 +59,7 @@ class RegionState:
             self.jwks: dict[str, Any] = dict(data["jwks"])
             self._restore_directory(str(data.get("directory", "")))
         except (KeyError, TypeError, CrosslightError) as error:
-            raise ConfigError(f"{folder / FACTS} cannot be used.", why=kind_in_words(error), todo="Join again.") from None
+            raise ConfigError(f"{folder / FACTS} cannot be used.", why=kind_as_sentence(error), todo="Join again.") from None
 
     def _read(self) -> dict[str, Any]:
         path = self.folder / FACTS
@@ -68,7 +68,7 @@ class RegionState:
         except FileNotFoundError:
             raise ConfigError("This node has not joined a region.", todo="Run join with an invitation.") from None
         except (orjson.JSONDecodeError, OSError) as error:
-            raise ConfigError(f"{path} cannot be read.", why=kind_in_words(error), todo="Join again.") from None
+            raise ConfigError(f"{path} cannot be read.", why=kind_as_sentence(error), todo="Join again.") from None
         if not isinstance(data, dict):
             raise ConfigError(f"{path} cannot be read.", todo="Join again.")
         return data

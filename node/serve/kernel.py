@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crosslight.runtime.workers import Workers
-from crosslight.standards.problem import StorageError, kind_in_words
+from crosslight.standards.problem import StorageError, kind_as_sentence
 
 NEAR_BYTES = 1 << 20  # at most this much is sent by the event loop itself, when the page cache holds it
 PAGE = 4096
@@ -46,7 +46,7 @@ def short() -> StorageError:
 
 def unreadable(error: OSError) -> StorageError:
     """What to say of a file that cannot be read."""
-    return StorageError("A stored object cannot be read.", why=kind_in_words(error))
+    return StorageError("A stored object cannot be read.", why=kind_as_sentence(error))
 
 
 def plain_socket(transport: asyncio.BaseTransport | None) -> socket.socket | None:

@@ -17,7 +17,15 @@ from crosslight.standards.dicom import json
 from crosslight.standards.dicom.accept import DICOM
 from crosslight.standards.dicom.gate import meta_text, missing_head, read_meta
 from crosslight.standards.dicom.multipart import PartBegin, PartData, RelatedReader, boundary_of, parameters
-from crosslight.standards.problem import CrosslightError, Malformed, OutOfSpace, PeerError, StorageError, TooLarge, kind_in_words
+from crosslight.standards.problem import (
+    CrosslightError,
+    Malformed,
+    OutOfSpace,
+    PeerError,
+    StorageError,
+    TooLarge,
+    kind_as_sentence,
+)
 from node.archive.model import IngestResult, Received
 from node.serve.bounded import study_of_file
 from node.serve.context import ServeContext, Staging
@@ -131,7 +139,7 @@ class _Receiver:
                     raise _over(limit)
                 yield chunk
         except web.RequestPayloadError as error:
-            raise Malformed("The request body is broken.", why=kind_in_words(error)) from None
+            raise Malformed("The request body is broken.", why=kind_as_sentence(error)) from None
 
     def _begin(self, headers: dict[str, str]) -> None:
         part = self._open = _Part(None)

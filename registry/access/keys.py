@@ -10,7 +10,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
 from crosslight.runtime.files import Files
-from crosslight.standards.problem import ConfigError, kind_in_words
+from crosslight.standards.problem import ConfigError, kind_as_sentence
 
 
 class TokenKeys:
@@ -42,7 +42,7 @@ class TokenKeys:
                 key.ensure_kid()
             usable = bool(self._keys) and all(key.curve_name == "P-256" and key.is_private for key in self._keys)
         except (orjson.JSONDecodeError, JoseError, KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"{self._path} holds no token keys.", why=kind_in_words(error), todo="Restore it.") from None
+            raise ConfigError(f"{self._path} holds no token keys.", why=kind_as_sentence(error), todo="Restore it.") from None
         if not usable:
             raise ConfigError(f"{self._path} holds no P-256 private key.", todo="Restore it from backup.")
 

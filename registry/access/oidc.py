@@ -23,7 +23,7 @@ from crosslight.runtime.clock import Clock
 from crosslight.runtime.http import limited_chunks
 from crosslight.runtime.log import get_logger
 from crosslight.standards.access import ROLES, Principal
-from crosslight.standards.problem import TooLarge, Unauthenticated, Unavailable, kind_in_words
+from crosslight.standards.problem import TooLarge, Unauthenticated, Unavailable, kind_as_sentence
 from registry.access.config import OidcConfig
 from registry.access.tokens import NOT_FOR_PEOPLE
 
@@ -195,7 +195,7 @@ class OidcClient:
         try:
             decoded = await self._decode(id_token)
         except (JoseError, ValueError, KeyError, TypeError) as error:
-            raise Unauthenticated("The identity provider's token cannot be verified.", why=kind_in_words(error)) from None
+            raise Unauthenticated("The identity provider's token cannot be verified.", why=kind_as_sentence(error)) from None
         claims, now = decoded, self._clock.now().timestamp()
         audience = claims.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]

@@ -19,7 +19,7 @@ from crosslight.runtime.command import Commands
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.log import get_logger, setup_logging
 from crosslight.runtime.trouble import cannot_listen, connection_trouble, sentence
-from crosslight.standards.problem import ConfigError, StorageError, kind_in_words
+from crosslight.standards.problem import ConfigError, StorageError, kind_as_sentence, kind_in_words
 
 
 @pytest.mark.parametrize(
@@ -87,11 +87,14 @@ def test_connections(error: BaseException, words: str) -> None:
     ("name", "words"),
     [
         ("ExpiredTokenError", "expired token"), ("BadSignatureError", "bad signature"), ("ValueError", ""), ("KeyError", ""),
-        ("MemberUnreachable", "member unreachable"), ("TLSError", "tls"), ("XMLSyntaxError", "xml syntax"), ("Exception", ""),
+        ("MemberUnreachable", "member unreachable"), ("TLSError", "tls"), ("XMLSyntaxError", "xml syntax"),
+        ("Exception", ""), ("DecodeError", ""),
     ],
 )  # fmt: skip
 def test_kinds_in_words(name: str, words: str) -> None:
     assert kind_in_words(name) == words
+    error = type(name, (Exception,), {})()
+    assert kind_as_sentence(error) == (f"{words.capitalize()}." if words else "")
 
 
 def test_what_is_no_trouble_of_the_machine_keeps_its_stack() -> None:

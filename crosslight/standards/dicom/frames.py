@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Literal
 
 import pydicom
 
-from crosslight.standards.problem import CrosslightError, Malformed, NotAcceptable, TooLarge, kind_in_words
+from crosslight.standards.problem import CrosslightError, Malformed, NotAcceptable, TooLarge, kind_as_sentence
 from crosslight.standards.study import whole_number
 
 _ITEM, _SEQUENCE_DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
@@ -101,7 +101,7 @@ def find_frames(source: BinaryIO) -> FrameLayout:
     except CrosslightError:
         raise
     except Exception as error:  # noqa: BLE001 - pydicom has no common base
-        raise Malformed("The frames cannot be found.", why=kind_in_words(error)) from None
+        raise Malformed("The frames cannot be found.", why=kind_as_sentence(error)) from None
 
 
 def _find(source: BinaryIO) -> FrameLayout:

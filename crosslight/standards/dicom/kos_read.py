@@ -14,7 +14,7 @@ import pydicom
 
 from crosslight.standards.birth_date import birth_date
 from crosslight.standards.ids import Identifier, checked_uid, is_uid
-from crosslight.standards.problem import CrosslightError, Malformed, TooLarge, kind_in_words
+from crosslight.standards.problem import CrosslightError, Malformed, TooLarge, kind_as_sentence
 from crosslight.standards.study import Coded, Patient, PersonName, StudyTime
 
 KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"  # Key Object Selection Document Storage
@@ -199,7 +199,7 @@ def parse_manifest(data: bytes, *, max_instances: int = MAX_INSTANCES) -> Manife
     except CrosslightError:
         raise
     except Exception as error:  # noqa: BLE001 - pydicom raises many kinds on hostile bytes, some only on access
-        raise Malformed("The manifest cannot be read.", why=kind_in_words(error)) from None
+        raise Malformed("The manifest cannot be read.", why=kind_as_sentence(error)) from None
 
 
 def _parse(data: bytes, max_instances: int) -> Manifest:

@@ -19,7 +19,7 @@ from PIL import Image
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_rescale
 
 from crosslight.standards.dicom.transcode import pixels_of
-from crosslight.standards.problem import CrosslightError, Invalid, NotAcceptable, NotFound, TooLarge, kind_in_words
+from crosslight.standards.problem import CrosslightError, Invalid, NotAcceptable, NotFound, TooLarge, kind_as_sentence
 from crosslight.standards.study import whole_number
 
 Grey = npt.NDArray[np.float64]
@@ -115,7 +115,7 @@ def render_frame(source: BinaryIO, frame: int, options: RenderOptions, max_pixel
     except CrosslightError:
         raise
     except Exception as error:  # noqa: BLE001 - pydicom and the decoders have no common base
-        raise NotAcceptable("This instance cannot be rendered here.", why=kind_in_words(error)) from None
+        raise NotAcceptable("This instance cannot be rendered here.", why=kind_as_sentence(error)) from None
 
 
 def _render(source: BinaryIO, frame: int, options: RenderOptions, max_pixels: int) -> bytes:

@@ -16,7 +16,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from crosslight.standards.dicom import jpeg
 from crosslight.standards.dicom.frames import IMAGE_PIXEL, native_layout
-from crosslight.standards.problem import CrosslightError, NotAcceptable, TooLarge, kind_in_words
+from crosslight.standards.problem import CrosslightError, NotAcceptable, TooLarge, kind_as_sentence
 
 jpeg.register()
 
@@ -60,7 +60,7 @@ def transcode(source: BinaryIO, target: BinaryIO, max_pixels: int) -> None:
         raise
     except Exception as error:  # noqa: BLE001 - pydicom and the decoders have no common base
         raise NotAcceptable(
-            "This instance cannot be given in another transfer syntax.", why=kind_in_words(error),
+            "This instance cannot be given in another transfer syntax.", why=kind_as_sentence(error),
             todo="Accept its own: transfer-syntax=*.",
         ) from None  # fmt: skip
 
@@ -81,7 +81,7 @@ def decode_frame(source: BinaryIO, frame: int, max_pixels: int) -> bytes:
     except CrosslightError:
         raise
     except Exception as error:  # noqa: BLE001
-        raise NotAcceptable("This frame cannot be decoded here.", why=kind_in_words(error)) from None
+        raise NotAcceptable("This frame cannot be decoded here.", why=kind_as_sentence(error)) from None
 
 
 def pixels_of(source: BinaryIO, header: pydicom.Dataset, frame: int) -> np.ndarray[Any, Any]:
