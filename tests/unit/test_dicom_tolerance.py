@@ -103,6 +103,11 @@ TOLERATED: dict[str, tuple[bytes, set[str]]] = {
     ),
     "SQ of defined length, closed behind it": (_sequence("SQ", item(REFERENCE)) + SEQUENCE_END, {"delimiters"}),
     "an item of defined length, closed behind it": (_sequence("SQ", item(REFERENCE) + ITEM_END), {"delimiters"}),
+    "an item of defined length, closed inside it": (_sequence("SQ", item(REFERENCE + ITEM_END)), {"delimiters"}),
+    "an item of an open sequence, closed inside it": (
+        _sequence("SQ", item(REFERENCE + ITEM_END) + SEQUENCE_END, 0xFFFFFFFF), {"delimiters"},
+    ),
+    "an item with nothing but its delimiter": (_sequence("SQ", item(ITEM_END)), {"delimiters"}),
     "an item delimiter with a length": (
         _sequence("SQ", _open_item(REFERENCE, b"\xfe\xff\x0d\xe0\xff\xff\xff\xff") + SEQUENCE_END, 0xFFFFFFFF), {"delimiters"},
     ),
@@ -170,6 +175,7 @@ NOT_TOLERATED = {
     "a delimiter in the midst of a sequence": (_sequence("SQ", SEQUENCE_END + item(REFERENCE)), "delimiter"),
     "no VR at all": (struct.pack("<HH4s", 9, 0x1010, b"\1\2\3\4"), "vr"),
     "a new VR with a short length": (MAKER + element(0x00091010, "ZZ", b"ABCD"), "vr"),
+    "a delimiter in the midst of an item": (_sequence("SQ", item(ITEM_END + REFERENCE)), "delimiter"),
     "half of the Pixel Data": (_pixels(bytes(8)), "pixel-data"),
 }
 

@@ -205,9 +205,10 @@ class _Walker:
             return pos
         if tag >> 16 != 0xFFFE:
             return -1
-        if tag != _ITEM_END or not open_item:
+        twice = not open_item and depth > 0 and pos + 8 == end  # its length ends the item there as well
+        if tag != _ITEM_END or not (open_item or twice):
             raise Refused("delimiter", "A delimiter stands where none belongs.", why="PS3.5 7.5.", where=f"{tag:08X}")
-        if self.implicit_head(self.data, pos)[2]:
+        if twice or self.implicit_head(self.data, pos)[2]:
             self.notes.add("delimiters")
         return pos + 8
 
