@@ -48,10 +48,7 @@ class RegistryStoredQuery:
 
     async def answer(self, call: Call) -> bytes:
         """An AdhocQueryResponse: Success, with what was found."""
-        request = parse_adhoc_request(call.body)
-        if request.home and request.home.removeprefix("urn:oid:") != self._home.removeprefix("urn:oid:"):
-            raise refusal("XDSUnknownCommunity", f"The home community here is {self._home}.")
-        query = parse_stored_query(request)
+        query = parse_stored_query(parse_adhoc_request(call.body))
         asked = self._ask.question(
             call.principal, face="xds", action="search", question=question_of(query), correlation=call.correlation, peer=call.peer
         )
