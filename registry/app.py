@@ -48,6 +48,7 @@ from registry.gateway.routes import routes as relay_routes
 from registry.gateway.sessions import MemberSessions
 from registry.identity.decisions import IdentityDecisions
 from registry.identity.feed import AdtFeed
+from registry.identity.review import Review
 from registry.identity.store import IdentityStore
 from registry.index.model import Change
 from registry.index.store import IndexStore
@@ -139,6 +140,7 @@ class RegistryApp:
             asyncio.create_task(self.workers.warm()),
             asyncio.create_task(self._refresh_directories()),
             asyncio.create_task(self._follow_links()),
+            asyncio.create_task(self._review()),
         ]
 
     async def stop(self) -> None:
@@ -189,6 +191,8 @@ class RegistryApp:
         self.identity = IdentityStore(self.db, self.region, self.ids, rules, self.index.read.headers_of)
         await self.identity.open()
         await self.index.open()
+        self.review = Review(self.db, self.identity, self.region, self.clock)
+        self.again = await self.review.begin()
         self.ask = Ask(self.db, self.index, self.identity, self.members, self.audit, self.clock, self.ids, self.region)
         self.acceptor = Acceptor(
             self.db, self.index, self.identity, self.members, self.clock, self.ids, self.region,
@@ -312,6 +316,14 @@ class RegistryApp:
         while True:
             await self.clock.sleep(60.0)
             self.membership.refresh_directories()
+
+    async def _review(self) -> None:
+        """Patient records that came by other rules, or from an earlier release, are compared anew."""
+        if self.again:
+            try:
+                await self.review.rest()
+            except Exception:
+                log.exception("patient records could not be compared anew; the next start goes on with it")
 
     async def _follow_links(self) -> None:
         """What waits for a member goes on as soon as its link is up."""

@@ -163,7 +163,8 @@ class Ask:
         def look(tx: Tx) -> tuple[Found, str]:
             found = self._found(tx, principal, face, question)
             keys = [record.key for person in found.persons for record in person.records]
-            marks = (self._index.read.marks(tx, keys, study_uid), [] if study_uid else self._index.objects.marks(tx, keys))
+            under = {record.part_of or record.key for person in found.persons for record in person.records}
+            marks = (self._index.read.marks(tx, under, study_uid), [] if study_uid else self._index.objects.marks(tx, keys))
             return found, repr((self._index.incarnation, [_lasting(p) for p in found.persons], found.disputed, marks))
 
         found, text = await self._db.read_near("glance", look)

@@ -13,13 +13,14 @@ from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.names import family_keys
 from crosslight.standards.problem import Conflict
-from crosslight.standards.study import Patient, patient_to_json
+from crosslight.standards.study import Patient, patient_from_json, patient_to_json
 from registry.identity.compare import Comparison
 from registry.identity.feeding import FeedOfOne
-from registry.identity.numbers import canonicals, claims_on, holders, lock_numbers, merged_into
+from registry.identity.numbers import canonicals, crowded, holders, lock_numbers, merged_into
 from registry.identity.relink import relink
 from registry.identity.rows import chunks, marks, to_micros
 from registry.index.model import RecordKey
+from registry.index.write import Texts
 
 if TYPE_CHECKING:
     from registry.identity.store import IdentityStore
@@ -156,7 +157,7 @@ class FeedBatch:
 
     def _shared(self, numbers: Collection[Identifier]) -> set[Identifier]:
         """Those that another record claims, or that have a history: they need the whole of D3."""
-        shared = {number for number, keys in claims_on(self._tx, numbers).items() if len(keys) > 1}
+        shared = crowded(self._tx, numbers, 1)
         shared |= {number for number, person in holders(self._tx, numbers).items() if person is not None}
         shared |= {number for number, last in canonicals(self._tx, numbers).items() if last != number}
         return shared | merged_into(self._tx, numbers).keys()
@@ -177,16 +178,23 @@ class FeedBatch:
         rows = [(int(key), to_micros(moment)) for key, moment in sorted(newest.items())]
         self._store.touch_all(self._tx, rows)
 
-    def compare(self, described: Mapping[RecordKey, int], touched: Collection[RecordKey]) -> None:
+    def _says_another(self, body: str, texts: Texts) -> bool:
+        """Whether what came says anything but what the record says; a text that was there before may be of a study that went."""
+        own = self._store.header(patient_from_json(orjson.loads(body)))
+        return any(self._store.header(patient) != own for patient in texts.came)
+
+    def compare(self, described: Mapping[RecordKey, int], touched: Mapping[RecordKey, Texts]) -> None:
         """Look at the headers that studies brought, once they are written.
 
         Args:
             described: Records under which studies came with patient texts that were not there before, and how many.
-            touched: Records under which anything changed.
+            touched: Records under which anything changed, and the patients of what came and went.
         """
         keys = {int(key) for key, texts in described.items() if key not in self._made or texts > 1}
         for part in chunks({int(key) for key in touched} - keys - self._made):
-            sql = f"SELECT record_key FROM patient_record WHERE headers > 1 AND record_key IN ({marks(part)})"
-            keys |= {row[0] for row in self._tx.rows(sql, part)}
+            sql = f"SELECT record_key, headers, patient FROM patient_record WHERE record_key IN ({marks(part)})"
+            for key, headers, body in self._tx.rows(sql, part):
+                if headers > 1 or self._says_another(body, touched[RecordKey(key)]):
+                    keys.add(key)
         if keys:
-            Comparison(self._store, self._tx, to_micros(self._now), "header").run(keys)
+            Comparison(self._store, self._tx, to_micros(self._now), "header").run(keys, texts=touched)

@@ -61,7 +61,7 @@ def checked_reason(text: str) -> str:
         Invalid: for none, or one without bound.
     """
     reason = " ".join(text.split())
-    if not reason:
+    if not reason or reason == "feed":  # the word by which what feeds decided is known
         raise Invalid("A decision needs a reason.", todo="Say what you compared, and where.", where="reason")
     if len(reason) > MAX_REASON:
         raise Invalid(f"The reason is longer than {MAX_REASON} characters.", todo="Say it in fewer words.", where="reason")

@@ -16,11 +16,14 @@ import orjson
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import Patient, patient_to_json
+from registry.identity.crowd import Crowd, follows, former_headers
 from registry.identity.header import Header, agree, doubt
-from registry.identity.parts import Seen, parts
+from registry.identity.merges import BY_FEED, end_feeds_decision
+from registry.identity.parts import MAX_COMPARED, Seen, parts
 from registry.identity.relink import relink
-from registry.identity.rows import Stored, chunks, load_by, marks
+from registry.identity.rows import EMPTY, Stored, chunks, load_by, marks
 from registry.index.model import RecordKey
+from registry.index.write import Texts
 
 if TYPE_CHECKING:
     from registry.identity.store import IdentityStore
@@ -46,7 +49,8 @@ class _Plan:
     own: frozenset[Header] = frozenset()
     others: dict[int, frozenset[Header]] = field(default_factory=dict)  # by the part's key
     fresh: set[int] = field(default_factory=set)  # parts to be made
-    emptied: dict[int, int | None] = field(default_factory=dict)  # part -> who took its headers
+    emptied: dict[int, int | None] = field(default_factory=dict)  # part -> who took its headers; None: nobody, they are gone
+    changed: set[int] = field(default_factory=set)  # the record and those of its parts that are to be linked anew
 
 
 class Comparison:
@@ -64,28 +68,40 @@ class Comparison:
         self._known: dict[int, dict[int, tuple[int, int]]] = {}  # record -> header -> (part, order of arrival)
         self._parts: dict[int, list[Stored]] = {}  # record -> its parts
         self._decided: set[int] = set()  # parts that a person or a feed decided on
+        self._by_feed: dict[int, str] = {}  # those on which a feed alone did -> its decision
 
-    def run(self, keys: Collection[int], *, rehomed: Collection[int] = (), changed: Iterable[Identifier] = ()) -> None:
+    def run(
+        self,
+        keys: Collection[int],
+        *,
+        rehomed: Collection[int] = (),
+        changed: Iterable[Identifier] = (),
+        texts: Mapping[RecordKey, Texts] | None = None,
+    ) -> None:
         """Compare these records, write what follows, and link anew.
 
         Args:
             keys: Records, no parts.
             rehomed: Those that a feed gave to another person: who it was before keeps their FHIR id and their own.
             changed: Numbers whose claims changed before.
+            texts: What came and went, where only that has to be looked at under a record that has very many headers.
         """
         records = [s for s in load_by(self._tx, "record_key", keys, lock=True) if s.record.part_of is None]
+        numbers, seeds = set(changed), {int(key) for key in rehomed}
+        for stored in [s for s in records if s.headers > MAX_COMPARED and texts and s.record.key in texts]:
+            crowd = Crowd(self._store, self._tx, self._at, stored)
+            if crowd.add(texts[stored.record.key]):  # type: ignore[index]  # just asked
+                records.remove(stored)
+                numbers |= crowd.numbers
+                seeds |= crowd.made
         seen = self._store.headers_of(self._tx, [s.record.key for s in records])
-        numbers = set(changed)
         records = [s for s in records if not self._says_the_same(s, seen.get(s.record.key, ()))]
-        if not records and not numbers:
-            return
         self._load([s.record.key for s in records])
-        seeds = {int(key) for key in keys}
         for stored in records:
             plan = self._planned(stored, seen.get(stored.record.key, ()))
             numbers |= self._write(plan, rehomed=stored.record.key in rehomed)
-            seeds |= {*plan.others, *plan.emptied}
-        if seeds:
+            seeds |= plan.changed
+        if seeds or numbers:
             relink(self._tx, self._store, seeds, numbers, at=self._at, who=self._who, why="headers")
 
     def _says_the_same(self, stored: Stored, seen: Sequence[tuple[Patient, int]]) -> bool:
@@ -102,10 +118,15 @@ class Comparison:
             self._parts.setdefault(int(stored.record.part_of or 0), []).append(stored)
         for part in chunks({s.record.key for found in self._parts.values() for s in found}):
             sql = (
-                "SELECT record_key FROM identity_decision WHERE ended_at IS NULL AND kind IN ('same', 'other') "
-                f"AND record_key IN ({marks(part)})"
+                "SELECT record_key, decision_id, kind, why FROM identity_decision WHERE ended_at IS NULL "
+                f"AND kind IN ('same', 'other') AND record_key IN ({marks(part)})"
             )
-            self._decided |= {row[0] for row in self._tx.rows(sql, part)}
+            for key, decision, kind, why in self._tx.rows(sql, part):
+                if (kind, why) == ("other", BY_FEED) and key not in self._decided:
+                    self._by_feed[key] = decision
+                else:
+                    self._by_feed.pop(key, None)
+                self._decided.add(key)
 
     # --- deciding --------------------------------------------------------------------------------------------------
 
@@ -114,6 +135,7 @@ class Comparison:
         for patient, newest in sorted(seen, key=lambda s: (s[1], orjson.dumps(patient_to_json(s[0])))):
             texts[self._store.header(patient)] = _Text(patient, newest)
         plan, known = _Plan(stored, texts), self._known.get(stored.record.key, {})
+        self._taken_back(plan, known)
         settled = {h for h in texts if known.get(h.key, (0, 0))[0] in self._decided}
         loose = self._divided(plan, [h for h in texts if h not in settled], known)
         for header in settled:
@@ -122,12 +144,21 @@ class Comparison:
         self._named(plan, loose, known)
         return plan
 
+    def _taken_back(self, plan: _Plan, known: Mapping[int, tuple[int, int]]) -> None:
+        """A feed that says again what it said before ends its own decision: studies that agree with it are the record's again."""
+        stored, of = plan.stored, {part for part, _ in known.values()} & self._by_feed.keys()
+        own = self._store.header(stored.record.patient, stored.record.national)
+        for part in sorted(of if stored.fed else ()):
+            if any(known.get(h.key, (0, 0))[0] == part and follows(h, own, fed=True) for h in plan.texts):
+                end_feeds_decision(self._tx, self._by_feed.pop(part), self._at, self._who)
+                self._decided.discard(part)
+
     def _divided(self, plan: _Plan, headers: Sequence[Header], known: Mapping[int, tuple[int, int]]) -> list[frozenset[Header]]:
         """Notes which headers are the record's own; the others, in parts."""
         stored, own = plan.stored, self._store.header(plan.stored.record.patient, plan.stored.record.national)
         if stored.fed or self._store.is_fed(self._tx, stored.record.patient.local.authority):
             before = [own, *(former_headers(stored.former) if stored.fed else ())]
-            plan.own = frozenset(h for h in headers if any(_follows(h, one, fed=stored.fed) for one in before))
+            plan.own = frozenset(h for h in headers if any(follows(h, one, fed=stored.fed) for one in before))
             return parts([Seen(h, plan.texts[h].newest) for h in headers if h not in plan.own])
         first = {h for h in headers if known.get(h.key, (0, 0))[0] == stored.record.key} or ({own} & set(headers))
         pool = [Seen(h, plan.texts[h].newest) for h in headers]
@@ -177,43 +208,69 @@ class Comparison:
         self._write_headers(plan)
         frozen = stored.fed or self._store.is_fed(self._tx, record.patient.local.authority)
         if plan.own and not frozen:
-            numbers |= self._describe(stored, [plan.texts[h] for h in plan.own])
+            numbers |= self._describe(stored, [plan.texts[h] for h in plan.own], plan.changed)
         existing = {s.record.key: s for s in self._parts.get(record.key, ())}
         highest = max((s.part for s in existing.values()), default=0)
         for n, key in enumerate(sorted(plan.fresh), highest + 1):
             self._store.insert_part(self._tx, key, stored, n, self._at)
         made = {s.record.key: s for s in load_by(self._tx, "record_key", plan.fresh)}
+        plan.changed |= {int(record.key), *plan.fresh}
         for key, headers in plan.others.items():
-            numbers |= self._describe((existing | made)[RecordKey(key)], [plan.texts[h] for h in headers])
-            doubtful = int(key not in self._decided)
-            self._tx.execute("UPDATE patient_record SET in_doubt = ?, subsumed_by = NULL WHERE record_key = ?", (doubtful, key))
+            part = (existing | made)[RecordKey(key)]
+            numbers |= self._describe(part, [plan.texts[h] for h in headers], plan.changed)
+            self._stand(part, int(key not in self._decided), None, plan.changed)
         for key, taker in plan.emptied.items():
             numbers |= self._store.claim(self._tx, existing[RecordKey(key)], frozenset())
-            self._tx.execute("UPDATE patient_record SET in_doubt = 0, subsumed_by = ? WHERE record_key = ?", (taker, key))
+            self._stand(existing[RecordKey(key)], EMPTY if taker is None else 0, taker, plan.changed)
         if rehomed:
             self._left_behind(plan)
         return numbers
 
+    def _stand(self, part: Stored, in_doubt: int, taker: int | None, changed: set[int]) -> None:
+        """Writes how a part stands, where that is new."""
+        if (part.in_doubt, part.record.subsumed_by) != (in_doubt, taker):
+            sql = "UPDATE patient_record SET in_doubt = ?, subsumed_by = ? WHERE record_key = ?"
+            self._tx.execute(sql, (in_doubt, taker, part.record.key))
+            changed.add(int(part.record.key))
+
     def _write_headers(self, plan: _Plan) -> None:
         key, known = plan.stored.record.key, self._known.get(plan.stored.record.key, {})
         rows: list[tuple[int, int, int, int]] = []
-        if len(plan.texts) > 1 or plan.others:
+        kept = {header: place for header, place in known.items() if place[0] in self._decided}  # what was decided comes back
+        if len(plan.texts) > 1 or plan.others or kept:
             of = {h: int(key) for h in plan.own} | {h: p for p, headers in plan.others.items() for h in headers}
             fresh = max((seq for _, seq in known.values()), default=0) + 1
             rows = [(int(key), h.key, of[h], known.get(h.key, (0, fresh))[1]) for h in sorted(of)]
+            there = {h.key for h in of}
+            rows += [(int(key), header, *place) for header, place in sorted(kept.items()) if header not in there]
         if {r[1]: (r[2], r[3]) for r in rows} != known:
             self._tx.execute("DELETE FROM record_header WHERE record_key = ?", (key,))
             self._tx.insert_many("record_header", ("record_key", "header_key", "part_key", "seq"), rows)
 
-    def _describe(self, stored: Stored, texts: Sequence[_Text]) -> set[Identifier]:
-        """Makes a record or a part what these headers say; the numbers whose claims changed."""
+    def _describe(self, stored: Stored, texts: Sequence[_Text], changed: set[int]) -> set[Identifier]:
+        """Makes a record or a part what these headers say, and notes it where that is new; the numbers whose claims changed."""
         local, before = stored.record.patient.local, stored.record
         ordered = sorted(texts, key=lambda t: (t.newest, self._store.header(t.patient)))
         patient, claims, traced = self._store.described(local, [t.patient for t in ordered])
         patient = replace(patient, postcode=patient.postcode or before.patient.postcode)
         if patient_to_json(patient) != patient_to_json(before.patient) or traced != stored.traced:
             self._store.update(self._tx, before.key, patient, before.member, traced, self._at, digest="")
+            changed.add(int(before.key))
         return self._store.claim(self._tx, stored, claims)
+
+    def _rename(self, plan: _Plan, former: int | None) -> None:
+        """Who was known by an id goes on being known by it: the record gets that of whom it is again, or a new one; who it was,
+        where studies of theirs are left, keeps the record's."""
+        record, sql = plan.stored.record, "UPDATE patient_record SET fhir_id = ?, minted = ? WHERE record_key = ?"
+        back = {key for key, taker in plan.emptied.items() if taker == record.key}
+        again = next((s for s in self._parts.get(record.key, ()) if s.record.key in back and s.record.active), None)
+        names = (self._store.new_fhir_id(), self._store.minted(record.patient.local))
+        if again is not None:
+            self._tx.execute(sql, (*names, again.record.key))
+            names = (again.fhir_id, again.minted)
+        self._tx.execute(sql, (*names, record.key))
+        if former is not None:
+            self._tx.execute(sql, (plan.stored.fhir_id, plan.stored.minted, former))
 
     def _left_behind(self, plan: _Plan) -> None:
         """A feed gave this local id to another person: who it was before keeps the ids that others know them by.
@@ -228,39 +285,15 @@ class Comparison:
             for h in headers
             if known.get(h.key, (record.key, 0))[0] == record.key
         ]
+        self._rename(plan, min(were)[1] if were else None)
         if not were:
             return
         former = min(were)[1]
-        fresh = (self._store.new_fhir_id(), self._store.minted(record.patient.local))
-        self._tx.execute("UPDATE patient_record SET fhir_id = ?, minted = ? WHERE record_key = ?", (*fresh, record.key))
-        self._tx.execute(
-            "UPDATE patient_record SET fhir_id = ?, minted = ? WHERE record_key = ?",
-            (plan.stored.fhir_id, plan.stored.minted, former),
-        )
         for column in ("record_key", "other_key"):  # what people decided of that person stays theirs
             sql = f"UPDATE identity_decision SET {column} = ? WHERE {column} = ? AND ended_at IS NULL "
             self._tx.execute(sql + "AND kind IN ('same', 'apart')", (former, record.key))
         if plan.own:
-            self._store.decide_other(self._tx, former, int(record.key), self._at, self._who, "feed")
-
-
-def former_headers(text: str) -> list[Header]:
-    """The inverse of :func:`former_text`."""
-    return [
-        Header(tuple(Identifier(v, a) for a, v in numbers), born, sex, tuple(family), tuple(given))
-        for numbers, born, sex, family, given in (orjson.loads(text) if text else ())
-    ]
-
-
-def former_text(headers: Sequence[Header]) -> str:
-    """Former headers of a record as JSON, the oldest first."""
-    said = [([(n.authority, n.value) for n in h.numbers], h.birth_date, h.sex, h.family, h.given) for h in headers]
-    return orjson.dumps(said).decode() if said else ""
-
-
-def _follows(header: Header, record: Header, *, fed: bool) -> bool:
-    """Whether a study with ``header`` is of the person that the record describes; a feed's word joins what agrees with it."""
-    return not doubt(header, record) or (fed and agree(header, record))
+            self._store.decide_other(self._tx, former, int(record.key), self._at, self._who, BY_FEED)
 
 
 def _one_person(block: Collection[Header], other: Collection[Header]) -> bool:

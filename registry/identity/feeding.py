@@ -10,7 +10,8 @@ from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.study import Patient
 from registry.identity import rows
-from registry.identity.compare import Comparison, former_headers, former_text
+from registry.identity.compare import Comparison
+from registry.identity.crowd import former_headers, former_text
 from registry.identity.header import Header, agree, doubt, merged
 from registry.identity.parts import contradicts
 from registry.identity.relink import relink

@@ -75,6 +75,7 @@ def link(
     same: Collection[tuple[int, int]] = (),
     apart: Collection[int] = (),
     held: Mapping[Identifier, Collection[int]] | None = None,
+    closed: Mapping[Identifier, Collection[int]] | None = None,
 ) -> Linked:
     """Group ``claims``.
 
@@ -82,7 +83,9 @@ def link(
         claims: Every record that shares, directly or through others, a number with the ones of interest.
         same: Pairs that a person declared to be one.
         apart: Records that a person set apart: they hold nothing that another claims, and stay alone.
-        held: The records of the person who holds each number now, its anchor first; a number that nobody holds is left out.
+        held: The records of the person who holds each number now, those first that go on holding it where they part; a number
+            that nobody holds is left out.
+        closed: Numbers that nobody joins any more, for too many claim them, each with the records that hold it.
     """
     by_key = {claim.key: claim for claim in claims}
     firm = {key for key, claim in by_key.items() if not claim.in_doubt}
@@ -91,7 +94,8 @@ def link(
     for claim in claims:
         for number in claim.numbers:
             claimants[number].add(claim.key)
-    holders, disputed = _contest({n: keys & firm for n, keys in claimants.items()}, by_key, pairs, set(apart), held or {})
+    contested = {n: keys & firm for n, keys in claimants.items()}
+    holders, disputed = _contest(contested, by_key, pairs, set(apart), held or {}, closed or {})
     union = _Union(by_key)
     for group in holders.values():
         union.join(sorted(group))
@@ -110,9 +114,11 @@ def _contest(
     pairs: Collection[tuple[int, int]],
     apart: Collection[int],
     held: Mapping[Identifier, Collection[int]],
+    closed: Mapping[Identifier, Collection[int]],
 ) -> tuple[dict[Identifier, frozenset[int]], set[int]]:
     """Who holds each number, and which records are disputed."""
     disputed = {key for key in apart if key in by_key and any(len(claimants[n]) > 1 for n in by_key[key].numbers)}
+    disputed |= {key for number, holding in closed.items() for key in claimants.get(number, ()) if key not in holding}
     while True:  # a record that loses one number supports no other: repeat until nothing more falls out
         holders = {
             n: _holder([by_key[k] for k in sorted(keys - disputed)], pairs, held.get(n, ())) for n, keys in claimants.items()
@@ -122,7 +128,7 @@ def _contest(
             break
         disputed |= losers
     for number, keys in claimants.items():
-        if len(keys) == 1:  # nobody else wants it
+        if len(keys) == 1 and number not in closed:  # nobody else wants it
             holders[number] = frozenset(keys)
     return holders, disputed
 

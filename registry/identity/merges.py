@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from registry.identity.store import IdentityStore
 
 
+BY_FEED = "feed"  # the reason of what a feed decided; no person can give it
+
+
 def _known(tx: Tx, store: IdentityStore, cx: Identifier, where: str) -> CxTarget:
     if canonical(tx, cx) != cx:
         raise Invalid("An id that was merged away cannot be merged again.", why="ITI TF-2 3.8.4.2", where=where)
@@ -66,6 +69,7 @@ def decide(tx: Tx, store: IdentityStore, decision: str, record: int, other: int 
     """See :meth:`IdentityStore.decide_tx`."""
     wanted = {record} if other is None else {record, other}
     found = {int(s.record.key): s.record for s in rows.load_by(tx, "record_key", wanted)}
+    found = {key: record for key, record in found.items() if record.active or record.part_of is None}
     if len(found) != len(wanted):
         raise NotFound("One of the records is not known.")
     if record == other:
@@ -109,13 +113,19 @@ def end_decision(tx: Tx, store: IdentityStore, decision: str, at: int, who: str,
         raise Invalid("That is a merge, and no decision of a person.", todo="Undo the merge, by the id that was merged away.")
     _end(tx, decision, at, who, why)
     tx.execute(
-        "UPDATE patient_record SET in_doubt = 1 WHERE record_key = ? AND part_of IS NOT NULL AND subsumed_by IS NULL "
+        "UPDATE patient_record SET in_doubt = 1 WHERE record_key = ? AND part_of IS NOT NULL AND in_doubt = 0 "
+        "AND subsumed_by IS NULL "
         "AND NOT EXISTS (SELECT 1 FROM identity_decision d WHERE d.record_key = patient_record.record_key AND d.ended_at IS NULL "
         "AND d.kind IN ('same', 'other'))",
         (row[0],),
     )
     relink(tx, store, {key for key in row[:2] if key is not None}, (), at=at, who=who, why=why)
     return int(row[0])
+
+
+def end_feeds_decision(tx: Tx, decision: str, at: int, who: str) -> None:
+    """A feed takes back what a feed decided; linking is the caller's."""
+    _end(tx, decision, at, who, BY_FEED)
 
 
 def _end(tx: Tx, decision: str, at: int, who: str, why: str) -> None:

@@ -60,6 +60,15 @@ def claims_on(tx: Tx, numbers: Collection[Identifier]) -> dict[Identifier, set[i
     return found
 
 
+def crowded(tx: Tx, numbers: Collection[Identifier], limit: int) -> set[Identifier]:
+    """Those of ``numbers`` that more than ``limit`` records claim; looks at no more of them. Their rows must be there."""
+    sql = (
+        "SELECT n.authority, n.value FROM national_number n WHERE EXISTS (SELECT 1 FROM national_claim c "
+        f"WHERE c.authority = n.authority AND c.value = n.value LIMIT 1 OFFSET {int(limit)}) AND n.authority = ? AND n.value IN"
+    )
+    return {Identifier(value, authority) for authority, value in _in(tx, sql, numbers)}
+
+
 def merged_into(tx: Tx, numbers: Collection[Identifier]) -> dict[Identifier, set[Identifier]]:
     """The ids that were merged into each of ``numbers``; one that has none is left out."""
     found: dict[Identifier, set[Identifier]] = {}

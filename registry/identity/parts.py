@@ -28,10 +28,7 @@ def parts(seen: Collection[Seen]) -> list[frozenset[Header]]:
     """The headers of one local id, in parts that are one person's each; the order is that of their smallest header."""
     headers = sorted({s.header for s in seen})
     newest = {s.header: s.newest for s in seen}
-    if len(headers) > MAX_COMPARED:
-        groups = _by(headers, lambda h: (h.numbers, h.birth_date, h.family if not h.numbers else ()))
-    else:
-        groups = components(headers, lambda a, b: not doubt(a, b))
+    groups = _by(headers, alike) if len(headers) > MAX_COMPARED else components(headers, lambda a, b: not doubt(a, b))
     found: list[frozenset[Header]] = []
     for group in groups:
         described = summary([Seen(h, newest[h]) for h in group])
@@ -40,6 +37,11 @@ def parts(seen: Collection[Seen]) -> list[frozenset[Header]]:
         else:
             found.append(frozenset(group))
     return sorted(found, key=min)
+
+
+def alike(header: Header) -> object:
+    """What is the same of headers that go together where there are too many to compare."""
+    return (header.numbers, header.birth_date, header.family if not header.numbers else ())
 
 
 def summary(seen: Iterable[Seen]) -> Header:

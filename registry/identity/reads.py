@@ -241,7 +241,7 @@ class IdentityReads:
         return any(tx.row(sql.format(table), (authority,)) is not None for table in tables)
 
     def _by_name(self, tx: Tx, selector: PatientSelector, limit: int, disputed: bool) -> list[int]:
-        where = "birth_date = ? AND subsumed_by IS NULL" + ("" if disputed else " AND disputed = 0")
+        where = f"birth_date = ? AND subsumed_by IS NULL AND in_doubt <> {rows.EMPTY}" + ("" if disputed else " AND disputed = 0")
         if selector.family:
             wanted, found = search_key(selector.family), list[rows.Stored]()
             for column in ("family_key", "family_alt") if wanted else ():

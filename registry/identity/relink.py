@@ -10,14 +10,16 @@ from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import Conflict
 from registry.identity.linking import Claim, link
-from registry.identity.numbers import canonicals, claimants, holders, lock_numbers
+from registry.identity.numbers import canonicals, claimants, crowded, holders, lock_numbers
 from registry.identity.rows import Stored, chunks, load_by, marks
 
 if TYPE_CHECKING:
     from registry.identity.store import IdentityStore
 
-#: A number that so many records claim is a fault of a source (a placeholder number); refuse rather than relink without end.
-MAX_CLUSTER = 5000
+#: A number that more records claim is a source's placeholder: its claimants are not looked at together any more, and of two that
+#: come together no more than so many join by it. Whoever holds it goes on holding it; whoever else claims it is disputed.
+CROWD = 200
+MAX_CLUSTER = 5000  # records in one change: more are a fault of ours
 
 
 @dataclass(slots=True)
@@ -27,6 +29,7 @@ class _Cluster:
     records: dict[int, Stored] = field(default_factory=dict)
     numbers: set[Identifier] = field(default_factory=set)
     canonical: dict[Identifier, Identifier] = field(default_factory=dict)  # of every number that a record claims
+    crowded: set[Identifier] = field(default_factory=set)  # numbers of which only who holds them, and who changed, is here
     same: set[tuple[int, int]] = field(default_factory=set)
     apart: set[int] = field(default_factory=set)
 
@@ -43,7 +46,8 @@ def relink(
         list(claims.values()),
         same=_rooted(cluster.same, followers),
         apart={followers.get(k, k) for k in cluster.apart},
-        held=_held(cluster, before, followers) if store.settled else {},
+        held=_held(cluster, before, followers, seeds) if store.settled else {},
+        closed=_closed(cluster, before, claims),
     )
     person: dict[int, int] = {}
     for group in linked.groups:
@@ -52,22 +56,42 @@ def relink(
     for key, root in followers.items():
         person[key] = person[root]
     disputed = {k for k in cluster.records if followers.get(k, k) in linked.disputed}
-    for member in _alarming(cluster, disputed) if store.settled else ():
+    for member in _alarming(tx, cluster, disputed) if store.settled else ():
         store.alarm(member)
     _write_moves(tx, cluster, person, disputed, at, who, why)
-    _write_holders(tx, cluster, before, {n: person[min(g)] if g else None for n, g in linked.holders.items()}, at)
+    holding = dict.fromkeys(cluster.crowded) | {n: person[min(g)] if g else None for n, g in linked.holders.items()}
+    _write_holders(tx, cluster, before, holding, at)
 
 
-def _held(cluster: _Cluster, before: dict[Identifier, int | None], followers: dict[int, int]) -> dict[Identifier, list[int]]:
-    """The records of the person who holds each number now, its anchor first."""
+def _held(
+    cluster: _Cluster, before: dict[Identifier, int | None], followers: dict[int, int], changed: Collection[int]
+) -> dict[Identifier, list[int]]:
+    """The records of the person who holds each number now: where they part, those that stayed as they were go on holding it,
+    and the ``changed`` ones, which no longer agree, wait for a person. Else the most senior first."""
     of: dict[int, list[int]] = {}
-    for key, stored in sorted(cluster.records.items(), key=lambda item: item[1].seniority):
+    for key, stored in sorted(cluster.records.items(), key=lambda item: (item[0] in changed, item[1].seniority)):
         if not stored.record.in_doubt:
             of.setdefault(stored.record.person, []).append(followers.get(key, key))
     return {number: of.get(person, []) for number, person in before.items() if person is not None}
 
 
-def _alarming(cluster: _Cluster, disputed: set[int]) -> list[MemberId | None]:
+def _closed(
+    cluster: _Cluster, before: dict[Identifier, int | None], claims: dict[int, Claim]
+) -> dict[Identifier, frozenset[int]]:
+    """Crowded numbers that nobody joins any more, each with those who hold it."""
+    found = {}
+    for number in cluster.crowded:
+        holding = frozenset(
+            key
+            for key, claim in claims.items()
+            if number in claim.numbers and not claim.in_doubt and cluster.records[key].record.person == before.get(number)
+        )
+        if not 0 < len(holding) < CROWD:
+            found[number] = holding
+    return found
+
+
+def _alarming(tx: Tx, cluster: _Cluster, disputed: set[int]) -> list[MemberId | None]:
     """Members whose record now claims a number that another holds; one alarm for a member and a number."""
     claimed: dict[tuple[MemberId | None, Identifier], bool] = {}
     for key in disputed:
@@ -75,7 +99,17 @@ def _alarming(cluster: _Cluster, disputed: set[int]) -> list[MemberId | None]:
         for number in stored.record.national:
             place = (stored.record.member, cluster.canonical.get(number, number))
             claimed[place] = claimed.get(place, False) or stored.record.disputed
-    return [member for (member, _), known in claimed.items() if not known]
+    new = [place for place, known in claimed.items() if not known]
+    return [member for member, n in new if n not in cluster.crowded or not _disputes(tx, member, n)]
+
+
+def _disputes(tx: Tx, member: MemberId | None, number: Identifier) -> bool:
+    """Whether a record of this member was disputed for this number before."""
+    sql = (
+        "SELECT 1 FROM national_claim c JOIN patient_record p ON p.record_key = c.record_key "
+        "WHERE c.authority = ? AND c.value = ? AND p.disputed = 1 AND coalesce(p.member, -1) = ? LIMIT 1"
+    )
+    return tx.row(sql, (number.authority, number.value, -1 if member is None else int(member))) is not None
 
 
 def _gather(tx: Tx, keys: set[int], numbers: set[Identifier]) -> _Cluster:
@@ -84,11 +118,12 @@ def _gather(tx: Tx, keys: set[int], numbers: set[Identifier]) -> _Cluster:
     while keys or numbers:
         lock_numbers(tx, numbers)
         cluster.numbers |= numbers
-        keys |= claimants(tx, numbers)
+        cluster.crowded |= crowded(tx, numbers, CROWD)
+        keys |= claimants(tx, numbers - cluster.crowded) | _of_persons(tx, holders(tx, numbers & cluster.crowded).values())
         fresh = load_by(tx, "record_key", keys - cluster.records.keys(), lock=True)
         cluster.records |= {s.record.key: s for s in fresh}
         if len(cluster.records) > MAX_CLUSTER:
-            raise Conflict("Too many patient records claim one number.", todo="Find the source that sends a placeholder.")
+            raise Conflict("Too many patient records change together.", todo="Look for numbers that many records claim.")
         keys = _neighbours(tx, cluster, fresh)
         claimed = {n for s in fresh for n in s.record.national} - cluster.canonical.keys()
         cluster.canonical |= canonicals(tx, claimed)
@@ -114,9 +149,16 @@ def _neighbours(tx: Tx, cluster: _Cluster, fresh: list[Stored]) -> set[int]:
             elif kind == "same":
                 cluster.same.add((record, other))
                 near |= {record, other}
-    for part in chunks({s.record.person for s in fresh}):
-        near |= {r[0] for r in tx.rows(f"SELECT record_key FROM patient_record WHERE person_key IN ({marks(part)})", part)}
+    near |= _of_persons(tx, (s.record.person for s in fresh))
     return near - cluster.records.keys()
+
+
+def _of_persons(tx: Tx, persons: Iterable[int | None]) -> set[int]:
+    """The records of these persons."""
+    found: set[int] = set()
+    for part in chunks({person for person in persons if person is not None}):
+        found |= {r[0] for r in tx.rows(f"SELECT record_key FROM patient_record WHERE person_key IN ({marks(part)})", part)}
+    return found
 
 
 def _root(cluster: _Cluster, key: int) -> int:

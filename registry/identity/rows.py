@@ -18,6 +18,7 @@ from registry.index.model import PatientRecord, Person, PersonKey, RecordKey
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CHUNK = 500  # values in one IN list
+EMPTY = 2  # in_doubt of a part of which no study is here any more: nobody's, and nothing waits for a decision
 
 COLUMNS = (
     "record_key, person_key, member, fhir_id, minted, traced, disputed, subsumed_by, newest_study, created, updated, digest, "
@@ -61,6 +62,7 @@ class Stored:
     parts: int = 0
     fed: bool = False
     former: str = ""
+    in_doubt: int = 0  # as in the table: 1, or EMPTY
 
     @property
     def seniority(self) -> tuple[bool, int, int]:
@@ -116,14 +118,27 @@ def _stored(row: Row, claims: Collection[Identifier]) -> Stored:
         national=tuple(sorted(claims)),
         disputed=bool(disputed),
         subsumed_by=RecordKey(subsumed) if subsumed is not None else None,
-        active=subsumed is None,
+        active=subsumed is None and in_doubt != EMPTY,
         updated=from_micros(updated),
         part_of=RecordKey(part_of) if part_of is not None else None,
         in_doubt=bool(in_doubt),
         parts=int(parts),
     )
     return Stored(
-        record, fhir_id, minted, bool(traced), newest, created, updated, digest, part, headers, parts, bool(fed), former
+        record,
+        fhir_id,
+        minted,
+        bool(traced),
+        newest,
+        created,
+        updated,
+        digest,
+        part,
+        headers,
+        parts,
+        bool(fed),
+        former,
+        int(in_doubt),
     )
 
 

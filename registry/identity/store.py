@@ -34,6 +34,7 @@ from registry.identity.header import merged
 from registry.identity.reads import CxTarget, IdentityReads
 from registry.identity.rows import Stored, from_micros, to_micros
 from registry.index.model import PatientRecord, PersonKey, RecordKey
+from registry.index.write import Texts
 
 SCHEMA = SchemaVersion("identity", schema=3, compat=3)
 MAX_ID = 255  # characters of a local id
@@ -74,7 +75,7 @@ class IdentityStore(IdentityReads):
         batch.settle()
         return key
 
-    def compare_tx(self, tx: Tx, described: Mapping[RecordKey, int], touched: Collection[RecordKey], now: datetime) -> None:
+    def compare_tx(self, tx: Tx, described: Mapping[RecordKey, int], touched: Mapping[RecordKey, Texts], now: datetime) -> None:
         """Look at the headers of studies that were written outside a batch; see :meth:`FeedBatch.compare`."""
         self.batch(tx, now).compare(described, touched)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from crosslight.runtime.db import Tx
@@ -44,6 +45,14 @@ MAX_TEXTS = 30_000  # different patient texts of one record
 _TURN = 0x43524F53_4C494748  # names our lock among those of the database
 
 
+@dataclass(slots=True)
+class Texts:
+    """The patients, as submitted, of a record's studies that one transaction wrote, and of those that it replaced or removed."""
+
+    came: set[Patient] = field(default_factory=set)
+    went: set[Patient] = field(default_factory=set)
+
+
 class Work:
     """Changes of one transaction."""
 
@@ -56,7 +65,7 @@ class Work:
         self._feeds: dict[MemberId, tuple[int, int, bytes]] = {}
         self.changes: list[Change] = []
         self.described: dict[RecordKey, int] = {}  # after a flush: records, and how many patient texts came that are new to them
-        self.touched: set[RecordKey] = set()  # after a flush: records under which anything changed
+        self.touched: dict[RecordKey, Texts] = {}  # after a flush: records under which anything changed, and whose studies
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -380,8 +389,10 @@ class Work:
             entry.settle(settled)
         Flush(self._reader, self.tx, dirty, to_ms(self._now)).run(self._new_texts, self._feeds, self._cursors)
         self.described = dict(Counter(RecordKey(key) for key, _, _ in self._new_texts))
-        rows = [one.row for entry in dirty for one in (entry.before, entry.now, *entry.left) if one is not None]
-        self.touched = {RecordKey(row.record_key) for row in rows}
+        for one in (one for entry in dirty for one in (entry.before, *entry.left) if one is not None):
+            self.touched.setdefault(one.holding.record_key, Texts()).went.add(one.holding.publication.record.patient)
+        for now in (entry.now for entry in dirty if entry.now is not None):
+            self.touched.setdefault(now.holding.record_key, Texts()).came.add(now.holding.publication.record.patient)
 
 
 def _uuid(state: State) -> str:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from registry_samples import NHS, member, nhs, patient
 
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.files import SystemFiles
 from crosslight.standards.access import Principal
+from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.membership import Invitation
 from crosslight.standards.problem import ConfigError, Conflict
+from crosslight.standards.study import Patient, PersonName
 from registry.access.config import AccessConfig
 from registry.access.sessions import Sessions
 from registry.access.store import AccessStore
 from registry.backup import backup, restore
 from registry.commands import Offline, opened
 from registry.config import FILE
+from registry.identity.store import IdentityStore
 from registry.setup import init_registry
 
 
@@ -75,6 +80,57 @@ async def test_members_audit_and_authority_come_back(engine: str, tmp_path: Path
         assert await _sessions(after, clock, ids).find(session) is None, "a session that ended since would hold again"
     with pytest.raises(ConfigError, match="already"):
         await restore(target, back, clock, ids)
+
+
+async def _who_holds(room: Offline, clock: SystemClock, ids: SystemIds, *fed: Patient) -> tuple[str, list[str], set[str]]:
+    """Feeds patients as member 1 and 2 in turn; then who holds the number, who else claims it, and whose part is decided on."""
+    identity = IdentityStore(room.db, room.region, ids)
+    await identity.open()
+    for n, who in enumerate(fed, 1):
+        await identity.feed(who, MemberId(n), clock.now(), kind="header")
+        await identity.settle_holders()
+    found = await identity.find_cx(Identifier(nhs(1), NHS))
+    decided = {decision.why for decision in await identity.decisions() if decision.in_force}
+    return (
+        "" if found is None else found.person.banner.name.family,
+        [r.patient.name.family for r in await identity.waiting()],
+        decided,
+    )
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
+async def test_who_holds_a_number_and_what_was_decided_come_back(
+    engine: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """A registry that was filled anew would not know who was first (D8)."""
+    values: dict[str, dict[str, Any]] = {
+        "listen": {"host": "127.0.0.1"}, "region": {"allow_test_numbers": True, "national_authority": NHS},
+    }  # fmt: skip
+    dsn = ""
+    if engine == "postgres":
+        dsn = request.getfixturevalue("postgres_dsn")
+        values["database"] = {"url": _anew(dsn, "backup_held")}
+    folder, target, back = tmp_path / "registry", tmp_path / "backup", tmp_path / "restored"
+    clock, ids, files = SystemClock(), SystemIds(), SystemFiles()
+    init_registry(folder, files, ids, values)
+    first = patient(member("RTK", 1), "A1", number=nhs(1), family="First")
+    other = patient(member("RXC", 2), "B1", number=nhs(1), family="Other", born="19990909")
+    async with opened(folder) as before:
+        assert await _who_holds(before, clock, ids, first, other) == ("First", ["Other"], set())
+        identity = IdentityStore(before.db, before.region, ids)
+        (waits,) = await identity.waiting()
+        await identity.decide(waits.key, None, clock.now(), who="ig@x", why="mistyped there")
+    await backup(folder, target, clock, files)
+    if engine == "postgres":
+        _anew(dsn, "backup_held")
+    assert await restore(target, back, clock, ids)
+    async with opened(back) as after:
+        identity = IdentityStore(after.db, after.region, ids)
+        await identity.open()
+        assert identity.settled, "whoever holds a number goes on holding it"
+        third = patient(member("RA2", 3), "C1", number=nhs(1), family="Third", born="19770707")
+        again = [first, replace(other, name=PersonName("Other^Again")), third]
+        assert await _who_holds(after, clock, ids, *again) == ("First", ["Third"], {"mistyped there"})
 
 
 async def test_a_restore_that_failed_leaves_nothing_that_would_be_served(tmp_path: Path) -> None:
