@@ -18,7 +18,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -67,6 +67,9 @@ class _SqliteTx:
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
         return self._c.execute(sql, params).fetchall()
+
+    def each(self, sql: str, params: Sequence[Any] = ()) -> Iterator[Row]:
+        return iter(self._c.execute(sql, params))
 
     def row(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
         found: Row | None = self._c.execute(sql, params).fetchone()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -21,6 +21,7 @@ _NO_TEXT = (None, "22021")  # DataError for U+0000: of psycopg itself, and chara
 _MAX_TRIES = 5
 PREPARE_AFTER = 2  # times that a statement was run
 MAX_PREPARED = 400  # statements of a connection
+EACH = 500  # rows at a time of a statement that is read as far as needed
 MAX_TEXTS = 2000  # of statements that are kept converted
 
 
@@ -96,6 +97,12 @@ class _PgTx:
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
         return self._run(sql, params).fetchall()
+
+    def each(self, sql: str, params: Sequence[Any] = ()) -> Iterator[Row]:
+        statement = _statement(sql)
+        with self._c.connection.cursor(name="each") as cursor:
+            cursor.itersize = EACH
+            yield from cursor.execute(statement.sql, statement.params(params))
 
     def row(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
         return self._run(sql, params).fetchone()

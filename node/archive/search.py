@@ -6,7 +6,6 @@ and the face adds what it alone knows (Retrieve URL).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -15,11 +14,12 @@ import zstandard
 from crosslight.runtime.db import Row, Tx
 from crosslight.standards.dicom.header import INSTANCE_TAGS
 from crosslight.standards.dicom.json import Attributes
-from crosslight.standards.dicom.matching import Match
+from crosslight.standards.dicom.matching import Match, bounds
 from crosslight.standards.dicom.qido import QidoQuery, matches
-from node.archive.store import name_key
+from crosslight.standards.problem import TooLarge
+from node.archive.study_rows import name_key
 
-_PAGE = 500
+MAX_LOOKED_AT = 50_000  # rows of one search, where no index says which of them match
 _ONLINE = {"vr": "CS", "Value": ["ONLINE"]}
 
 #: keyword -> column on which equality is exact
@@ -62,33 +62,34 @@ class _Where:
 
 
 def search_tx(tx: Tx, level: str, query: QidoQuery) -> list[Attributes]:
-    """The page of rows that ``query`` asks for."""
+    """The page of rows that ``query`` asks for.
+
+    Raises:
+        TooLarge: for a search that the indexes narrow too little (:data:`MAX_LOOKED_AT`).
+    """
     where = _narrow(level, query)
     sql = f"{_FROM[level]}{where.sql()} ORDER BY {_ORDER[level]} LIMIT ? OFFSET ?"
     if where.exact:
         return [_row(row, query) for row in tx.rows(sql, (*where.params, query.limit, query.offset))]
     found: list[Attributes] = []
     skip = query.offset
-    for row in _all(tx, sql, where.params):
+    # One statement, read as far as needed: pages of it by OFFSET would each begin anew.
+    for count, row in enumerate(tx.each(sql, (*where.params, MAX_LOOKED_AT + 1, 0))):
+        if len(found) >= query.limit:
+            break
+        if count >= MAX_LOOKED_AT:
+            raise TooLarge(
+                "The search is too broad.", why=f"More than {MAX_LOOKED_AT} would have to be read one by one.",
+                todo="Add a StudyDate, PatientID, AccessionNumber, PatientBirthDate, or how the PatientName begins.",
+            )  # fmt: skip
         attributes = _row(row, query)
         if not matches(query, attributes):
             continue
         if skip:
             skip -= 1
             continue
-        if len(found) >= query.limit:
-            break
         found.append(attributes)
     return found
-
-
-def _all(tx: Tx, sql: str, params: list[Any]) -> Iterator[Row]:
-    offset = 0
-    while page := tx.rows(sql, (*params, _PAGE, offset)):
-        yield from page
-        offset += len(page)
-        if len(page) < _PAGE:
-            return
 
 
 def _narrow(level: str, query: QidoQuery) -> _Where:
@@ -117,15 +118,34 @@ def _push(where: _Where, level: str, match: Match) -> bool:
         return True
     if keyword == "PatientName":
         _push_name(where, match)
+    elif keyword == "PatientBirthDate":
+        low, high = (match.low, match.high) if match.kind == "range" else (match.values[0], match.values[0])
+        where.add("s.birth_date BETWEEN ? AND ?", bounds(low, "DA")[0], bounds(high, "DA")[1] or "99999999")
+    elif match.kind == "wildcard" and keyword in ("PatientID", "AccessionNumber"):
+        _push_prefix(where, match, _EQUAL[keyword])
     return False
+
+
+def _push_prefix(where: _Where, match: Match, column: str) -> None:
+    """Narrow by the text before the first wildcard."""
+    key = _prefix(match.values[0])
+    if key:
+        # As a list of studies: SQLite then never walks the days with the order of the answer in mind.
+        also = "" if column != "s.patient_id" else " UNION ALL SELECT study_uid FROM study WHERE instr(patient_id, '\\') > 0"
+        name = column.removeprefix("s.")
+        sql = f"s.study_uid IN (SELECT study_uid FROM study WHERE {name} >= ? AND {name} < ?{also})"
+        where.add(sql, key, key + "\U0010ffff")
+
+
+def _prefix(pattern: str) -> str:
+    return pattern[: min(i for i in (pattern.find("*"), pattern.find("?")) if i >= 0)]
 
 
 def _push_name(where: _Where, match: Match) -> None:
     """Narrow by the text before the first wildcard."""
     key = name_key(match.values[0])
     if match.kind == "wildcard":
-        key = match.values[0].casefold()
-        key = key[: min(i for i in (key.find("*"), key.find("?")) if i >= 0)]
+        key = _prefix(match.values[0].casefold())
         if key:
             where.add("s.study_uid IN (SELECT study_uid FROM study_name WHERE name >= ? AND name < ?)", key, key + "\U0010ffff")
         return

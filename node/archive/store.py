@@ -14,12 +14,11 @@ import orjson
 
 from crosslight.runtime.db import Row, Tx
 from crosslight.runtime.schema import SchemaVersion
-from crosslight.standards.dicom.header import PATIENT_ID, Attributes, Header, first_text, values
-from crosslight.standards.dicom.qido import day_of
-from crosslight.standards.dicom.record import fill
+from crosslight.standards.dicom.header import Attributes, Header
 from node.archive.model import Mark, Received
+from node.archive.study_rows import StudyRows
 
-SCHEMA = SchemaVersion("archive", schema=5, compat=1)
+SCHEMA = SchemaVersion("archive", schema=6, compat=6)
 
 #: Rejection after which a new receipt of the instance makes it visible again (IHE RAD TF-3 4.66: retention expired).
 RESTORABLE = frozenset({"113039"})
@@ -69,6 +68,9 @@ def patient_attributes(study_json: bytes) -> bytes:
 class ArchiveStore:
     """Rows of studies, series, instances, marks, rejections."""
 
+    def __init__(self) -> None:
+        self._rows = StudyRows()
+
     # --- ingest ----------------------------------------------------------------------------------------------------
 
     def ingest_tx(self, tx: Tx, header: Header, facts: Facts) -> Ingested:
@@ -83,7 +85,7 @@ class ArchiveStore:
             if known[3] in RESTORABLE:
                 tx.execute("UPDATE instance SET hidden = '', visible = (kind = 'content') WHERE id = ?", (known[0],))
                 tx.execute("DELETE FROM rejection WHERE sop_uid = ?", (header.sop_uid,))
-                self.refresh_tx(tx, header.study_uid)
+                self._appeared_tx(tx, header, known[0])
                 self.touch_tx(tx, header.study_uid, facts.received_unix)
                 return Ingested("restored", (header.study_uid,))
             return Ingested("duplicate")
@@ -96,7 +98,7 @@ class ArchiveStore:
                 "road = ?, peer = ? WHERE id = ?",
                 (hidden, hidden, facts.received_unix, facts.received.road, facts.received.peer, revived[0]),
             )
-            self.refresh_tx(tx, header.study_uid)
+            self._appeared_tx(tx, header, revived[0])
             self.touch_tx(tx, header.study_uid, facts.received_unix)
             return Ingested("stored", (header.study_uid,))
         return self._insert_tx(tx, header, facts, hidden)
@@ -126,22 +128,16 @@ class ArchiveStore:
             return Ingested("stored", tuple(self._reject_tx(tx, header, facts.received_unix)))
         if not visible:
             return Ingested("stored")
-        self._count_tx(tx, header, study_variant, series_variant, facts.size_bytes)
+        self._rows.add_tx(tx, header, study_variant, series_variant, facts.size_bytes)
         self.touch_tx(tx, header.study_uid, facts.received_unix)
         return Ingested("stored", (header.study_uid,))
 
-    def _count_tx(self, tx: Tx, header: Header, study_variant: int, series_variant: int, size_bytes: int) -> None:
-        """One more instance; where it brings attributes that its study or series did not have, all is worked out anew."""
-        same_series = tx.execute(
-            "UPDATE series SET n_instances = n_instances + 1 WHERE study_uid = ? AND series_uid = ? AND variant = ?",
-            (header.study_uid, header.series_uid, series_variant),
-        )
-        same_study = same_series and tx.execute(
-            "UPDATE study SET n_instances = n_instances + 1, size_bytes = size_bytes + ? WHERE study_uid = ? AND variant = ?",
-            (size_bytes, header.study_uid, study_variant),
-        )
-        if not same_study:
-            self.refresh_tx(tx, header.study_uid)
+    def _appeared_tx(self, tx: Tx, header: Header, instance: int) -> None:
+        """Count an instance that was there, unseen, if it is seen now."""
+        sql = "SELECT study_variant, series_variant, size_bytes FROM instance WHERE id = ? AND visible = 1"
+        row = tx.row(sql, (instance,))
+        if row is not None:
+            self._rows.add_tx(tx, header, *row)
 
     def _variant_tx(self, tx: Tx, attributes: bytes) -> int:
         digest = hashlib.blake2b(attributes, digest_size=16).digest()
@@ -226,84 +222,15 @@ class ArchiveStore:
 
     def refresh_tx(self, tx: Tx, study_uid: str) -> None:
         """Make the study's and its series' rows anew from the visible instances."""
-        rows = tx.rows(
-            "SELECT series_uid, study_variant, series_variant, COUNT(*), MIN(sop_uid), SUM(size_bytes) FROM instance "
-            "WHERE study_uid = ? AND visible = 1 GROUP BY series_uid, study_variant, series_variant",
-            (study_uid,),
-        )
-        tx.execute("DELETE FROM series WHERE study_uid = ?", (study_uid,))
-        tx.execute("DELETE FROM study_name WHERE study_uid = ?", (study_uid,))
-        if not rows:
-            tx.execute("DELETE FROM study WHERE study_uid = ?", (study_uid,))
-            return
-        sets = self.variants_tx(tx, {v for row in rows for v in (row[1], row[2])})
-        modalities, classes = self._series_rows_tx(tx, study_uid, rows, sets)
-        ranked = _ranked([(row[1], row[3], row[4]) for row in rows])
-        attributes = dict(fill([sets[v] for v in ranked]))
-        attributes["00080061"] = {"vr": "CS", "Value": modalities} if modalities else {"vr": "CS"}
-        attributes["00080062"] = {"vr": "UI", "Value": classes}
-        tx.execute("DELETE FROM study WHERE study_uid = ?", (study_uid,))
-        tx.execute(
-            "INSERT INTO study (study_uid, variant, attributes, patient_id, accession, study_date, study_id, modalities, "
-            "n_series, n_instances, size_bytes) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
-            (
-                study_uid, ranked[0], orjson.dumps(attributes), "\\".join(str(v or "") for v in values(attributes, PATIENT_ID)),
-                first_text(attributes, "00080050"), day_of(attributes), first_text(attributes, "00200010"),
-                "\\".join(["", *modalities, ""]), len({row[0] for row in rows}), sum(row[3] for row in rows),
-                sum(row[5] for row in rows),
-            ),
-        )  # fmt: skip
-        names = {name_key(group) for group in first_text(attributes, "00100010").split("=")}
-        tx.executemany("INSERT INTO study_name (name, study_uid) VALUES (?, ?)", [(name, study_uid) for name in names if name])
-
-    def _series_rows_tx(
-        self, tx: Tx, study_uid: str, rows: list[Row], sets: dict[int, Attributes]
-    ) -> tuple[list[str], list[str]]:
-        """Insert the series; all modalities and SOP classes."""
-        by_series: dict[str, list[Row]] = {}
-        for row in rows:
-            by_series.setdefault(row[0], []).append(row)
-        modalities: set[str] = set()
-        classes: set[str] = set()
-        for series_uid, group in by_series.items():
-            ranked = _ranked([(row[2], row[3], row[4]) for row in group])
-            attributes = dict(fill([sets[v] for v in ranked]))
-            classes |= {first_text(sets[v], _SOP_CLASS) for v in ranked}
-            attributes.pop(_SOP_CLASS, None)
-            modality = first_text(attributes, "00080060")
-            modalities |= {modality} if modality else set()
-            tx.execute(
-                "INSERT INTO series (study_uid, series_uid, variant, attributes, modality, n_instances) VALUES (?,?,?,?,?,?)",
-                (study_uid, series_uid, ranked[0], orjson.dumps(attributes), modality, sum(row[3] for row in group)),
-            )
-        return sorted(modalities), sorted(classes)
+        self._rows.refresh_tx(tx, study_uid)
 
     def variants_tx(self, tx: Tx, ids: Iterable[int]) -> dict[int, Attributes]:
         """Attribute sets by id."""
-        found: dict[int, Attributes] = {}
-        for variant in ids:
-            row = tx.row("SELECT attributes FROM variant WHERE id = ?", (variant,))
-            found[variant] = orjson.loads(row[0]) if row is not None else {}
-        return found
+        return self._rows.variants_tx(tx, ids)
 
 
 def _mark(row: Row) -> Mark:
     return Mark(study_uid=row[0], change=row[1], serial=row[2], first_change_unix=row[3], last_change_unix=row[4])
-
-
-def _ranked(groups: list[tuple[int, int, str]]) -> list[int]:
-    """Variants in the order of :func:`crosslight.standards.dicom.record.rank`, from (variant, count, least UID)."""
-    counts: dict[int, int] = {}
-    least: dict[int, str] = {}
-    for variant, count, sop_uid in groups:
-        counts[variant] = counts.get(variant, 0) + count
-        least[variant] = min(least.get(variant, sop_uid), sop_uid)
-    return sorted(counts, key=lambda v: (-counts[v], least[v]))
-
-
-def name_key(group: str) -> str:
-    """A component group of a PN as it is compared: without case and empty trailing components."""
-    return group.rstrip("^ ").casefold()
 
 
 def json_of(blob: Any) -> Attributes:

@@ -19,6 +19,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.events import _INTERVENTION_EVENTS, get_default_handler
+from pynetdicom.pdu import A_RELEASE_RP
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket
 
@@ -112,7 +113,7 @@ class NodeSocket(AssociationSocket):  # type: ignore[misc]
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._wake_lock = threading.Lock()
         self._wake_open = True
-        self._gone = False
+        self._gone = self._ending = False
         self._poll = select.poll()
         self._poll.register(client_socket, select.POLLIN)
         self._poll.register(self._wake_read, select.POLLIN)
@@ -135,6 +136,10 @@ class NodeSocket(AssociationSocket):  # type: ignore[misc]
                 os.close(self._wake_read)
                 os.close(self._wake_write)
 
+    def released(self) -> None:
+        """The peer has been told that the association is released: nothing more of it is worth waiting for."""
+        self._ending = True
+
     def close(self) -> None:
         """Close the connection, as the state machine says."""
         super().close()
@@ -151,7 +156,9 @@ class NodeSocket(AssociationSocket):  # type: ignore[misc]
         if pending is not None and pending():
             return True
         try:
-            found = self._poll.poll(_IDLE_S * 1000)
+            # pynetdicom's loop asks the socket before its events: with one at hand there is nothing to wait for.
+            at_once = self._ending or not self.event_queue.empty()
+            found = self._poll.poll(0 if at_once else _IDLE_S * 1000)
         except (OSError, ValueError):
             self.event_queue.put("Evt17")
             return False
@@ -210,6 +217,11 @@ class NodeDul(DULServiceProvider):  # type: ignore[misc]
             return _Fragments(fragments_of(bytestream)), "Evt10"
         decoded: tuple[Any, str] = super()._decode_pdu(bytestream)
         return decoded
+
+    def _send(self, pdu: Any) -> None:
+        super()._send(pdu)
+        if isinstance(pdu, A_RELEASE_RP) and isinstance(self.socket, NodeSocket):
+            self.socket.released()
 
     def _wake_socket(self) -> None:
         if isinstance(self.socket, NodeSocket):

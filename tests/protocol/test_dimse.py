@@ -98,8 +98,7 @@ def _store(port: int, *datasets: Any, syntax: str = ExplicitVRLittleEndian) -> l
     assert assoc.is_established
     statuses = []
     for dataset in datasets:
-        dataset.file_meta = pydicom.dataset.FileMetaDataset()
-        dataset.file_meta.TransferSyntaxUID = syntax
+        _with_meta(dataset).file_meta.TransferSyntaxUID = syntax
         statuses.append(int(assoc.send_c_store(dataset).Status))
     assoc.release()
     return statuses
@@ -119,6 +118,37 @@ async def test_dcmtk_echo(ct: Node) -> None:
     assert await _run("echoscu", "-aet", "CT1", "-aec", "RTK", "127.0.0.1", port) == 0
     assert await _run("echoscu", "-aet", "CT1", "-aec", "WRONG", "127.0.0.1", port) != 0
     assert await _run("echoscu", "-aet", "OTHER", "-aec", "RTK", "127.0.0.1", port) != 0
+
+
+async def test_an_association_for_each_object_waits_for_no_timer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what a thread waits when idle beyond the caller's own patience, whatever stands in for "nothing to do" is seen."""
+    monkeypatch.setattr("node.dimse.association._IDLE_S", 3600.0)
+
+    def caller(port: int) -> list[tuple[bytes, bytes]]:
+        ends = []
+        for n in range(1, 6):
+            assoc = _associate(port, CT)
+            assert assoc.is_established
+            assert assoc.send_c_store(_with_meta(make.image(n))).Status == 0
+            assoc.dul.kill_dul()  # by hand from here: this caller waits for the node to close
+            assoc.dul.join()
+            with socket.socket(fileno=os.dup(assoc.dul.socket.socket.fileno())) as line:
+                line.settimeout(10)
+                line.sendall(bytes.fromhex("05000000000400000000"))  # A-RELEASE-RQ (PS3.8 9.3.6)
+                ends.append((line.recv(10, socket.MSG_WAITALL), line.recv(1)))  # A-RELEASE-RP, and the end
+            assoc.abort()
+        return ends
+
+    async with node(tmp_path) as made:
+        ends = await asyncio.to_thread(caller, made.service.port)
+        assert ends == [(bytes.fromhex("06000000000400000000"), b"")] * 5
+        assert len(await made.held.archive.objects(make.STUDY)) == 5
+
+
+def _with_meta(dataset: Any) -> Any:
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return dataset
 
 
 async def test_dcmtk_storescu_is_kept_byte_for_byte(ct: Node, tmp_path: Path) -> None:

@@ -89,6 +89,20 @@ async def test_many_rows_are_each_inserted_once(database: Db, count: int) -> Non
     assert found == [(n, f"row {n}!" if n < 3 else f"row {n}") for n in range(count)]
 
 
+@pytest.mark.parametrize(("count", "wanted"), [(0, 5), (3, 5), (2000, 5), (2000, 5000)])
+async def test_rows_are_read_as_far_as_they_are_wanted(database: Db, count: int, wanted: int) -> None:
+    await database.write("make", lambda tx: tx.execute("CREATE TABLE t (a BIGINT)"))
+    await database.write("fill", lambda tx: tx.insert_many("t", ("a",), [(n,) for n in range(count)]))
+
+    def read(tx: Tx) -> tuple[list[int], list[Any]]:
+        rows = tx.each("SELECT a FROM t WHERE a >= ? ORDER BY a", (0,))
+        found = [row[0] for _, row in zip(range(wanted), rows, strict=False)]
+        return found, tx.rows("SELECT count(*) FROM t")  # the transaction is as good as before
+
+    for _ in range(2):
+        assert await database.read("rows", read) == (list(range(min(count, wanted))), [(count,)])
+
+
 async def test_a_near_read_sees_what_was_committed(database: Db) -> None:
     await database.write("make", lambda tx: tx.execute("CREATE TABLE one (n BIGINT)"))
     await database.write("fill", lambda tx: tx.execute("INSERT INTO one VALUES (1)"))
