@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import struct
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -18,19 +15,16 @@ from registry.ask.absence import Naming, accession_naming, naming
 from registry.ask.filter import matches, same_accession, window
 from registry.ask.policy import Policy, doubtful_members
 from registry.ask.question import ByObject, ByPatient, ByPopulation, DirectoryQuestion, Patients, PatientSelector, Question
+from registry.ask.scan import Scan, cursor_of, cursor_text, kind_of, place_of
 from registry.identity.store import IdentityStore
 from registry.index.model import DisputedNotice, Holding, PatientRecord, Person, PersonKey, RecordKey, XdsObject
-from registry.index.read import Window
-from registry.index.rows import DATED, DEPRECATED, UNDATED, Loaded
+from registry.index.rows import DEPRECATED, Loaded
 from registry.index.store import IndexStore
 from registry.members.model import Directory
 
 MAX_PERSONS = 200  # of one question
 MAX_PAGE = 1000  # holdings of one page
 MAX_NAMES = 2000  # ids in one question
-SCAN = 3000  # rows that one page may look at
-STEP = 250  # rows at once, where the filter turns many away
-_CURSOR = struct.Struct(">cqqqq")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,24 +290,21 @@ class Answering:
         if page is None:
             return Found()
         seen: dict[PersonKey, Person] = {}
-        after, kept, scanned, more = _cursor_of(question.cursor, _kind(question)), list[Loaded](), 0, True
-        while more and len(kept) <= limit and scanned < SCAN:
-            rows = self._rows(replace(page, after=after))
-            more = len(rows) == page.limit
-            page = replace(page, limit=max(page.limit, STEP))
-            scanned += len(rows)
-            after = _place(rows[-1], question.order) if rows else after
+        kept, scan = list[Loaded](), Scan(page, cursor_of(question.cursor, kind_of(question)))
+        while scan.more and len(kept) <= limit and not scan.enough:
+            rows = scan.rows(self._index.read, self._tx)
             owners = self._owners((one.holding for one in rows), seen.values())
             seen |= {person.key: person for person in owners.persons.values()}
             allowed = self._policy.rows(owners.own(rows), owners.records)
             kept += [one for one in allowed if matches(question.filter, one.holding, self._code)]
+        after, more = scan.place, scan.more
         if len(kept) > limit:
             kept, more = kept[:limit], True
-            after = _place(kept[-1], question.order)
+            after = place_of(kept[-1], question.order)
         owners = self._owners((one.holding for one in kept), seen.values())
         holdings = self._marked(kept, owners)
         persons = self._policy.shown({owners.person(h).key: owners.person(h) for h in holdings}.values())
-        cursor = _cursor_text(after, _kind(question)) if more and after is not None else ""
+        cursor = cursor_text(after, kind_of(question)) if more and after is not None else ""
         unread = 0 if holdings or cursor else self._of_no_study()
         return Found(
             holdings=tuple(holdings), persons=tuple(persons), cursor=cursor, unread=unread, patients=_audited((), persons)
@@ -322,20 +313,6 @@ class Answering:
     def _of_no_study(self) -> int:
         """Documents of which nobody knows the study: any of them may be of what was asked for and not found."""
         return self._index.objects.imaging.of_no_study(self._tx)
-
-    def _rows(self, page: Window) -> list[Loaded]:
-        """Rows of the window, each once: those with a date, then those without, which match any date and come last (D22)."""
-        if page.order != "started" or (page.low is None and page.high is None and not page.ascending):
-            return self._index.read.window(self._tx, page)
-        beyond = page.after is not None and page.after[0] == UNDATED
-        dated = replace(page, low=DATED if page.low is None else page.low)  # UNDATED is a number below any bound
-        rows = [] if beyond else self._index.read.window(self._tx, dated)
-        if len(rows) < page.limit:
-            undated = replace(
-                page, low=None, high=None, undated=True, limit=page.limit - len(rows), after=page.after if beyond else None
-            )
-            rows += self._index.read.window(self._tx, undated)
-        return rows
 
     # --- members ---------------------------------------------------------------------------------------------------
 
@@ -375,30 +352,3 @@ def _audited(asked: Iterable[Identifier], persons: Iterable[Person]) -> tuple[Id
         found[Identifier(person.domain_id.value, person.domain_id.authority)] = None
         found.update((Identifier(n.value, n.authority), None) for r in person.records for n in (*r.national, r.patient.local))
     return tuple(found)
-
-
-def _place(one: Loaded, order: str) -> tuple[int, int, int, int]:
-    row = one.row
-    return (row.started if order == "started" else row.updated, row.record_key, row.study_hash, row.member_id)
-
-
-def _kind(question: ByPopulation) -> bytes:
-    """Which way of reading a cursor belongs to."""
-    kind = question.order[:1].encode()
-    return kind.upper() if question.ascending else kind
-
-
-def _cursor_text(place: tuple[int, int, int, int], kind: bytes) -> str:
-    return base64.urlsafe_b64encode(_CURSOR.pack(kind, *place)).decode().rstrip("=")
-
-
-def _cursor_of(text: str, asked: bytes) -> tuple[int, int, int, int] | None:
-    if not text:
-        return None
-    try:
-        kind, *place = _CURSOR.unpack(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        if kind != asked:
-            raise ValueError
-    except (ValueError, struct.error, binascii.Error):
-        raise Invalid("This is no cursor of this search.", todo="Start at the first page.", where="cursor") from None
-    return (place[0], place[1], place[2], place[3])

@@ -6,14 +6,15 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Literal
 
 from crosslight.standards.dicom.matching import wildcard_matches
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.names import search_key
 from registry.ask.question import StudyFilter
 from registry.index.model import Holding
-from registry.index.read import Window
 from registry.index.rows import from_ms, modality_bits, to_ms, to_s
+from registry.index.window import Window
 
 _DAY_S = 86400
 CodeOf = Callable[[MemberId], str]
@@ -86,7 +87,11 @@ def _may_fit(pattern: str, text: str) -> bool:
 
 
 def window(
-    narrow: StudyFilter, order: str, limit: int, id_of: Callable[[str], MemberId | None], ascending: bool = False
+    narrow: StudyFilter,
+    order: Literal["started", "updated"],
+    limit: int,
+    id_of: Callable[[str], MemberId | None],
+    ascending: bool = False,
 ) -> Window | None:
     """What SQL can narrow by, never less than what matches; None where nothing can match (no such member)."""
     found = Window(order=order, ascending=ascending, limit=limit, modalities=modality_bits(narrow.modalities))

@@ -147,6 +147,12 @@ class StudyPlanner:
             )  # fmt: skip
         ascending = not search.sort[0].startswith("-")
         order: Any = "started" if key == "started" else "updated"
+        changed = narrowed.updated is not None and narrowed.updated[0] is not None
+        if changed and narrowed.started is None and all(name != "_sort" for name, _ in search.pairs):
+            order, ascending = (
+                "updated",
+                True,
+            )  # what bounds it: any other order would read and sort all that changed for each page
         return ByPopulation(filter=narrowed, limit=search.count, cursor=cursor, order=order, ascending=ascending)
 
     def _filter(self, search: SearchRequest, *, text: bool) -> tuple[StudyFilter, set[int]]:

@@ -6,7 +6,7 @@ A locator says where to look; what is found is verified against what was asked (
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +20,6 @@ from registry.index.model import Holding, PastVersion, RecordKey
 from registry.index.past import State, publication_of, state_of, unpacked
 from registry.index.rows import (
     ARRIVING,
-    DAY_S,
     DEPRECATED,
     HOLDING_COLUMNS,
     NAME_COLUMNS,
@@ -40,28 +39,12 @@ from registry.index.rows import (
     name_hash,
     version_of,
 )  # fmt: skip
+from registry.index.window import Place, Window, order_by, stretch
 from registry.members.model import Directory
 
 _COLUMNS = ", ".join(f"h.{c}" for c in HOLDING_COLUMNS) + ", p.body"
 _FROM = "holding h JOIN patient_text p ON p.record_key = h.record_key AND p.n = h.patient_n"
 PersonsOf = Callable[[Collection[Loaded]], dict[tuple[int, int, int], int]]  # row -> whose study it is
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """A page of holdings over all patients, newest first or ``ascending``: what SQL narrows by before the exact filter runs."""
-
-    order: str = "started"  # or updated
-    ascending: bool = False
-    members: tuple[MemberId, ...] = ()
-    modalities: int = 0  # bits; 0 = any
-    low: int | None = None  # of ``started``, Unix seconds
-    high: int | None = None
-    updated_low: int | None = None  # Unix milliseconds
-    updated_high: int | None = None
-    undated: bool = False  # only studies without a date
-    after: tuple[int, int, int, int] | None = None  # order value, record key, study hash, member
-    limit: int = 100
 
 
 class Reader:
@@ -251,8 +234,8 @@ class Reader:
 
     def window(self, tx: Tx, w: Window) -> list[Loaded]:
         """One page of approved holdings in the window's order; ties by key, so that a cursor resumes exactly."""
-        column, bucket = ("started", "h.started / 86400") if w.order == "started" else ("updated", "h.updated / 1000")
-        where, params = [f"h.flags & {DEPRECATED} = 0"], []
+        where, params = stretch(w)
+        where.append(f"h.flags & {DEPRECATED} = 0")
         if w.members:
             where.append(f"h.member_id IN ({marks(w.members)})")
             params += [int(m) for m in w.members]
@@ -260,25 +243,24 @@ class Reader:
             where.append("h.modalities & ? <> 0")
             params.append(w.modalities)
         for value, sign in ((w.low, ">="), (w.high, "<=")):
-            if value is not None and w.order == "started":
-                where += [f"h.started {sign} ?", f"h.started / 86400 {sign} ?"]
-                params += [value, _divided(value, DAY_S)]
-            elif value is not None:
+            if value is not None and w.order != "started":
                 where.append(f"(h.started {sign} ? OR h.started = {UNDATED})")
                 params.append(value)
-        if w.undated:
-            where += ["h.started = ?", "h.started / 86400 = ?"]
-            params += [UNDATED, _divided(UNDATED, DAY_S)]
         for value, sign in ((w.updated_low, ">="), (w.updated_high, "<=")):
-            if value is not None:
-                where += [f"h.updated {sign} ?", f"h.updated / 1000 {sign} ?"]
-                params += [value, _divided(value, 1000)]
-        beyond, way = (">", "ASC") if w.ascending else ("<", "DESC")
-        if w.after is not None:
-            where += [f"{bucket} {beyond}= ?", f"(h.{column}, h.record_key, h.study_hash, h.member_id) {beyond} (?, ?, ?, ?)"]
-            params += [_divided(w.after[0], DAY_S if w.order == "started" else 1000), *w.after]
-        by = ", ".join(f"{name} {way}" for name in (bucket, f"h.{column}", "h.record_key", "h.study_hash", "h.member_id"))
-        return self.select(tx, " AND ".join(where), params, f"ORDER BY {by} LIMIT {int(w.limit)}")
+            if value is not None and w.order == "started":
+                where.append(f"h.updated {sign} ?")
+                params.append(value)
+        return self.select(tx, " AND ".join(where), params, f"ORDER BY {order_by(w)} LIMIT {int(w.limit)}")
+
+    def ahead(self, tx: Tx, w: Window, rows: int) -> Place | None:
+        """The place of the last of the next ``rows`` rows of a window, whatever else is asked of them; None: there are fewer.
+
+        As ``until`` it bounds what a page reads: what is rare would else be looked for through the whole index.
+        """
+        where, params = stretch(w)
+        sql = f"SELECT h.{w.order}, h.record_key, h.study_hash, h.member_id FROM holding h WHERE {' AND '.join(where)}"
+        row = tx.row(f"{sql} ORDER BY {order_by(w)} LIMIT 1 OFFSET {int(rows) - 1}", params)
+        return (row[0], row[1], row[2], row[3]) if row is not None else None
 
     # --- versions and conflicts --------------------------------------------------------------------------------------
 
@@ -381,11 +363,6 @@ def names_of(holding: Holding) -> set[str]:
     for publication in holding.entries:
         names |= {value for name, value in publication_ids(publication).items() if name != "replaces_entry_uuid" and value}
     return names
-
-
-def _divided(value: int, by: int) -> int:
-    """SQL's integer division, which rounds towards zero."""
-    return -(-value // by) if value < 0 else value // by
 
 
 def _differ(holdings: Sequence[Loaded], persons: dict[tuple[int, int, int], int]) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from crosslight.runtime.clock import Clock, Ids
-from crosslight.runtime.db import Db, Tx
+from crosslight.runtime.db import Db, Row, Tx
 from crosslight.runtime.schema import migrate
 from crosslight.standards.census import Census, census_item
 from crosslight.standards.ids import Identifier, MemberId, Version, hash8
@@ -20,7 +20,7 @@ from registry.index.imaging import DocumentKey
 from registry.index.model import Change, Holding, HoldingKey, RecordKey, XdsObject
 from registry.index.objects import Objects
 from registry.index.read import Reader
-from registry.index.rows import DEPRECATED, Loaded, marks, to_ms, version_of
+from registry.index.rows import DEPRECATED, Loaded, to_ms, version_of
 from registry.index.schema import PACKAGE, SCHEMA
 from registry.index.sizes import sizes
 from registry.index.upgrade import upgrade
@@ -146,19 +146,32 @@ class IndexStore:
 
         Deprecated ones are left out.
         """
-        asked = sorted(int(member) for member in members)
-        sql = (
-            "SELECT h.record_key, h.member_id, h.body FROM enrich_pending e JOIN holding h "
-            "ON h.record_key = e.record_key AND h.study_hash = e.study_hash AND h.member_id = e.member_id "
-            f"WHERE e.member_id IN ({marks(asked)}) AND h.flags & {DEPRECATED} = 0 ORDER BY e.since, e.record_key LIMIT ?"
-        )
 
         def read(tx: Tx) -> list[HoldingKey]:
-            rows = tx.rows(sql, (*asked, limit)) if asked else []
-            codec = self.read.codec
-            return [HoldingKey(RecordKey(key), codec.study_uid(bytes(body)), MemberId(member)) for key, member, body in rows]
+            found = [(*row, int(member)) for member in sorted(members) for row in self._unenriched(tx, member, limit)]
+            codec, first = self.read.codec, sorted(found, key=lambda row: row[:2])[:limit]
+            return [HoldingKey(RecordKey(key), codec.study_uid(bytes(body)), MemberId(of)) for _, key, _, body, of in first]
 
         return await self._db.read("index_unenriched", read)
+
+    @staticmethod
+    def _unenriched(tx: Tx, member: MemberId, limit: int) -> list[Row]:
+        """(since, record key, study hash, body) of one member's, read by turn and no further than needed."""
+        sql = (
+            "SELECT e.since, e.record_key, e.study_hash, h.body, h.flags FROM (SELECT since, record_key, study_hash, member_id "
+            "FROM enrich_pending WHERE member_id = ? AND (since, record_key, study_hash) > (?, ?, ?) "
+            "ORDER BY since, record_key, study_hash LIMIT ?) e LEFT JOIN holding h ON h.record_key = e.record_key "
+            "AND h.study_hash = e.study_hash AND h.member_id = e.member_id ORDER BY e.since, e.record_key, e.study_hash"
+        )
+        found: list[Row] = []
+        after: tuple[int, ...] = (-1, 0, 0)
+        more = True
+        while more and len(found) < limit:
+            page = tx.rows(sql, (int(member), *after, limit))
+            found += [row[:4] for row in page if row[4] is not None and not row[4] & DEPRECATED]
+            more = len(page) == limit
+            after = page[-1][:3] if page else after
+        return found[:limit]
 
     async def unread_documents(self, members: Collection[MemberId], limit: int) -> list[DocumentKey]:
         """Documents of these members that may be manifests and wait to be read (D17), longest waiting first."""

@@ -1,0 +1,69 @@
+"""A stretch of all holdings in the order of when they began or were changed: what a page of a population reads (D20)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from crosslight.standards.ids import MemberId
+from registry.index.rows import DAY_S, UNDATED
+
+Place = tuple[int, int, int, int]  # in a window's order: order value, record key, study hash, member
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A page of holdings over all patients, newest first or ``ascending``: what SQL narrows by before the exact filter runs."""
+
+    order: Literal["started", "updated"] = "started"
+    ascending: bool = False
+    members: tuple[MemberId, ...] = ()
+    modalities: int = 0  # bits; 0 = any
+    low: int | None = None  # of ``started``, Unix seconds
+    high: int | None = None
+    updated_low: int | None = None  # Unix milliseconds
+    updated_high: int | None = None
+    undated: bool = False  # only studies without a date
+    after: Place | None = None
+    until: Place | None = None  # the last row that is looked at
+    limit: int = 100
+
+
+def _columns(w: Window) -> tuple[str, str, int]:
+    """The column of a window's order, its bucket, and what the bucket is divided by."""
+    return ("started", "h.started / 86400", DAY_S) if w.order == "started" else ("updated", "h.updated / 1000", 1000)
+
+
+def order_by(w: Window) -> str:
+    """ORDER BY of a window; ties by key."""
+    column, bucket, _ = _columns(w)
+    way = "ASC" if w.ascending else "DESC"
+    return ", ".join(f"{name} {way}" for name in (bucket, f"h.{column}", "h.record_key", "h.study_hash", "h.member_id"))
+
+
+def stretch(w: Window) -> tuple[list[str], list[Any]]:
+    """Conditions by which a window is one stretch of its order's index."""
+    column, bucket, by = _columns(w)
+    low, high = (w.low, w.high) if w.order == "started" else (w.updated_low, w.updated_high)
+    where, params = ["1 = 1"], list[Any]()
+    for value, sign in ((low, ">="), (high, "<=")):
+        if value is not None:
+            where += [f"h.{column} {sign} ?", f"{bucket} {sign} ?"]
+            params += [value, _divided(value, by)]
+    if w.undated:
+        where += ["h.started = ?", "h.started / 86400 = ?"]
+        params += [UNDATED, _divided(UNDATED, DAY_S)]
+    beyond, within = (">", "<=") if w.ascending else ("<", ">=")
+    for place, sign in ((w.after, beyond), (w.until, within)):
+        if place is not None:
+            where += [
+                f"{bucket} {sign.rstrip('=')}= ?",
+                f"(h.{column}, h.record_key, h.study_hash, h.member_id) {sign} (?, ?, ?, ?)",
+            ]
+            params += [_divided(place[0], by), *place]
+    return where, params
+
+
+def _divided(value: int, by: int) -> int:
+    """SQL's integer division, which rounds towards zero."""
+    return -(-value // by) if value < 0 else value // by
