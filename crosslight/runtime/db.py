@@ -24,7 +24,23 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crosslight.runtime.transactions import NEAR_STEPS, Db, Engine, Row, T, Tx, insert_sql, split_statements, timed, translated
+from crosslight.runtime.transactions import (
+    NEAR_ROWS,
+    NEAR_STEPS,
+    READ_ROWS,
+    WIDE_STEPS,
+    Budget,
+    Db,
+    Engine,
+    Row,
+    T,
+    TooMuch,
+    Tx,
+    insert_sql,
+    split_statements,
+    timed,
+    translated,
+)
 from crosslight.runtime.trouble import database_trouble
 from crosslight.standards.problem import ConfigError, StorageError
 
@@ -40,8 +56,8 @@ MAX_ROWS = 64  # of one INSERT
 class _SqliteTx:
     engine: Engine = "sqlite"
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._c = connection
+    def __init__(self, connection: sqlite3.Connection, rows: int | None = None) -> None:
+        self._c, self.weigh = connection, Budget(rows).spend
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
         return self._c.execute(sql, params).rowcount
@@ -112,6 +128,7 @@ class SqliteDb:
         self._writer_thread = threading.Thread(target=self._write_loop, args=(writer,), name="sqlite-writer", daemon=True)
         self._writer_thread.start()
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-reader")
+        self._wide = ThreadPoolExecutor(1, thread_name_prefix="sqlite-wide")
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -175,17 +192,30 @@ class SqliteDb:
         for job, result in done:
             job.future.set_result(result)
 
-    def _read(self, fn: Callable[[Tx], T]) -> T:
+    def _own(self) -> sqlite3.Connection:
+        """This thread's connection."""
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = self._connect()
+        return connection
+
+    def _read(self, fn: Callable[[Tx], T], rows: int | None = None) -> T:
+        connection = self._own()
         connection.execute("BEGIN")
         try:
-            return fn(_SqliteTx(connection))
+            return fn(_SqliteTx(connection, rows))
         except sqlite3.Error as error:
             raise translated(error) from error
         finally:
             connection.execute("ROLLBACK")
+
+    def _read_wide(self, fn: Callable[[Tx], T]) -> T:
+        limit = _Steps(self._own())
+        limit.left = WIDE_STEPS
+        try:
+            return self._read(fn)
+        finally:
+            limit.left = WIDE_STEPS
 
     def submit_write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> Future[T]:
         if self._closed:
@@ -203,6 +233,9 @@ class SqliteDb:
     async def read(self, name: str, fn: Callable[[Tx], T]) -> T:
         return await asyncio.wrap_future(self.submit_read(name, fn))
 
+    async def read_wide(self, name: str, fn: Callable[[Tx], T]) -> T:
+        return await asyncio.wrap_future(self._wide.submit(timed(name, self._read_wide), fn))
+
     async def read_near(self, name: str, fn: Callable[[Tx], T], *, steps: int = NEAR_STEPS) -> T:
         if self._closed:
             raise StorageError("The database is closed.")
@@ -211,8 +244,12 @@ class SqliteDb:
             near = self._local.near = _Near(self._connect())
         try:
             return near.run(fn, steps)
-        except sqlite3.OperationalError:
-            return await self.read(name, fn)
+        except (sqlite3.OperationalError, TooMuch):
+            pass
+        try:
+            return await asyncio.wrap_future(self._readers.submit(timed(name, self._read), fn, READ_ROWS))
+        except TooMuch:
+            return await self.read_wide(name, fn)
 
     async def backup_to(self, target: Path) -> None:
         """An online copy (SQLite's backup API): consistent while writes go on."""
@@ -233,31 +270,39 @@ class SqliteDb:
         self._queue.put(None)
         await asyncio.to_thread(self._writer_thread.join)
         await asyncio.to_thread(self._readers.shutdown)
+        await asyncio.to_thread(self._wide.shutdown)
         for connection in self._opened:
             connection.close()
+
+
+class _Steps:
+    """Ends what a connection does after so many steps (sqlite3.OperationalError)."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.left = 0
+        connection.set_progress_handler(self._used, 500)
+
+    def _used(self) -> bool:
+        self.left -= 500
+        return self.left < 0
 
 
 class _Near:
     """A connection that gives up rather than wait or work long."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._c, self._left = connection, 0
+        self._c, self._limit = connection, _Steps(connection)
         connection.execute("PRAGMA busy_timeout=0")
         connection.execute("PRAGMA cache_size=-16384")
-        connection.set_progress_handler(self._used, 500)
-
-    def _used(self) -> bool:
-        self._left -= 500
-        return self._left < 0
 
     def run(self, fn: Callable[[Tx], T], steps: int) -> T:
-        """Raises sqlite3.OperationalError beyond ``steps``, or when it would have to wait."""
-        self._left = steps
+        """Raises sqlite3.OperationalError beyond ``steps``, or when it would have to wait; TooMuch beyond NEAR_ROWS."""
+        self._limit.left = steps
         self._c.execute("BEGIN")
         try:
-            return fn(_SqliteTx(self._c))
+            return fn(_SqliteTx(self._c, NEAR_ROWS))
         finally:
-            self._left = steps
+            self._limit.left = steps
             self._c.execute("ROLLBACK")
 
 

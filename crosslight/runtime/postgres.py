@@ -13,7 +13,21 @@ import psycopg.rows
 from psycopg_pool import ConnectionPool
 
 from crosslight.runtime.pg_columns import column, columns, register
-from crosslight.runtime.transactions import NEAR_STEPS, Engine, Row, T, Tx, insert_sql, split_statements, timed, translated
+from crosslight.runtime.transactions import (
+    NEAR_STEPS,
+    READ_ROWS,
+    WIDE_S,
+    Budget,
+    Engine,
+    Row,
+    T,
+    TooMuch,
+    Tx,
+    insert_sql,
+    split_statements,
+    timed,
+    translated,
+)
 from crosslight.standards.problem import Invalid, StorageError, Unavailable
 
 _RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
@@ -65,8 +79,8 @@ def _statement(sql: str) -> _Statement:
 class _PgTx:
     engine: Engine = "postgres"
 
-    def __init__(self, cursor: psycopg.Cursor[Row]) -> None:
-        self._c = cursor
+    def __init__(self, cursor: psycopg.Cursor[Row], rows: int | None = None) -> None:
+        self._c, self.weigh = cursor, Budget(rows).spend
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
         return self._run(sql, params).rowcount
@@ -125,8 +139,9 @@ class PostgresDb:
                 connection.execute(f'SET search_path TO "{schema}"')
                 connection.commit()
 
+        wide = max(1, connections // 4)
         self._pool: ConnectionPool[psycopg.Connection[Row]] = ConnectionPool(
-            dsn, min_size=1, max_size=connections, configure=configure, open=False, timeout=15
+            dsn, min_size=1, max_size=connections + wide, configure=configure, open=False, timeout=15
         )
         try:
             self._pool.open(wait=True, timeout=15)
@@ -134,8 +149,9 @@ class PostgresDb:
             self._pool.close()
             raise Unavailable("PostgreSQL does not answer.", why=str(error), todo="Check [database] dsn.") from error
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="postgres")
+        self._wide = ThreadPoolExecutor(wide, thread_name_prefix="postgres-wide")
 
-    def _run(self, fn: Callable[[Tx], T], *, read_only: bool) -> T:
+    def _run(self, fn: Callable[[Tx], T], *, read_only: bool, rows: int | None = None, wide: bool = False) -> T:
         for attempt in range(_MAX_TRIES):
             try:
                 with self._pool.connection() as connection:
@@ -144,7 +160,9 @@ class PostgresDb:
                     connection.read_only = True if read_only else None
                     if read_only:
                         with connection.cursor() as cursor:
-                            result = fn(_PgTx(cursor))
+                            if wide:
+                                cursor.execute(f"SET LOCAL statement_timeout = '{WIDE_S}s'")
+                            result = fn(_PgTx(cursor, rows))
                         connection.commit()  # never a rollback: psycopg then forgets every statement it has prepared
                         return result
                     with connection.transaction(), connection.cursor() as cursor:
@@ -170,11 +188,20 @@ class PostgresDb:
         return await asyncio.wrap_future(self.submit_write(name, fn))
 
     async def read_near(self, name: str, fn: Callable[[Tx], T], *, steps: int = NEAR_STEPS) -> T:
-        return await self.read(name, fn)
+        run = timed(name, lambda: self._run(fn, read_only=True, rows=READ_ROWS))
+        try:
+            return await asyncio.wrap_future(self._threads.submit(run))
+        except TooMuch:
+            return await self.read_wide(name, fn)
+
+    async def read_wide(self, name: str, fn: Callable[[Tx], T]) -> T:
+        run = timed(name, lambda: self._run(fn, read_only=True, wide=True))
+        return await asyncio.wrap_future(self._wide.submit(run))
 
     async def read(self, name: str, fn: Callable[[Tx], T]) -> T:
         return await asyncio.wrap_future(self.submit_read(name, fn))
 
     async def close(self) -> None:
         await asyncio.to_thread(self._threads.shutdown)
+        await asyncio.to_thread(self._wide.shutdown)
         await asyncio.to_thread(self._pool.close)

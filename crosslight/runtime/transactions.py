@@ -19,6 +19,30 @@ log = get_logger("db")
 
 SLOW_S = 1.0
 NEAR_STEPS = 20_000  # of SQLite's virtual machine: about a millisecond
+NEAR_ROWS = 60  # that something is made of: a few milliseconds
+READ_ROWS = 500  # beyond, a reading is for the lane of those that read much
+WIDE_STEPS = 200_000_000  # of SQLite's virtual machine: some ten seconds
+WIDE_S = 10  # of one statement of PostgreSQL
+
+
+class TooMuch(Exception):
+    """What is read is more than this lane is for: it is begun again in a wider one."""
+
+
+class Budget:
+    """How many rows a reading may make something of; None: any."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, rows: int | None) -> None:
+        self._left = rows
+
+    def spend(self, rows: int) -> None:
+        """Raises :class:`TooMuch` beyond it."""
+        if self._left is not None:
+            self._left -= rows
+            if self._left < 0:
+                raise TooMuch
 
 
 class Tx(Protocol):
@@ -53,6 +77,10 @@ class Tx(Protocol):
         """The rows of a query, read from the database as they are asked for; the statement ends where they are no longer."""
         ...
 
+    def weigh(self, rows: int) -> None:
+        """Say that something dear will be made of so many rows, before it is: near readings that find much go to a thread."""
+        ...
+
     def row(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
         """The first row, or None."""
         ...
@@ -73,7 +101,16 @@ class Db(Protocol):
 
     async def read_near(self, name: str, fn: Callable[[Tx], T], *, steps: int = NEAR_STEPS) -> T:
         """As ``read``, of what is mostly short: an embedded database runs it in the caller's own thread, on the event loop. What
-        takes more ``steps``, or would wait for a lock, is begun again in a reader's thread, so ``fn`` may run twice."""
+        takes more ``steps``, would wait for a lock, or weighs more than :data:`NEAR_ROWS`, is begun again in a reader's thread,
+        and beyond :data:`READ_ROWS` in the lane of :meth:`read_wide`: ``fn`` may run three times."""
+        ...
+
+    async def read_wide(self, name: str, fn: Callable[[Tx], T]) -> T:
+        """As ``read``, of what may read much: in a lane of its own, so that it holds up only its like, and within bounds.
+
+        Raises:
+            StorageError: beyond :data:`WIDE_STEPS` or :data:`WIDE_S`.
+        """
         ...
 
     async def write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> T:

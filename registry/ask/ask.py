@@ -94,7 +94,7 @@ class Ask:
             await self._audit.begin(entry)
             await self._audit.end(entry, "denied")
             raise Forbidden("You may not ask this here.", why=decision.rule)
-        read = self._db.read if isinstance(question, ByPopulation) else self._db.read_near
+        read = self._db.read_wide if isinstance(question, ByPopulation) else self._db.read_near
         found = await read("ask", lambda tx: self._found(tx, principal, face, question))
         entry = _with_objects(entry, found)
         await self._audit.begin(entry)

@@ -62,25 +62,27 @@ class DicomwebFace:
         async with AsyncExitStack() as stack:
             answers = [await stack.enter_async_context(self._question(request, "search", question))]
             understood(answers[0].naming.misread)
-            rows = self._studies(answers, query, question, base)
+            rows = self._studies(answers, query, question)
             # Holdings are counted there, studies here: go on until the page is full and its last study has all its holders.
             while isinstance(question, ByPopulation) and answers[-1].cursor and len(rows) <= wanted and len(answers) < MAX_PAGES:
                 question = replace(question, cursor=answers[-1].cursor)
                 answers.append(await stack.enter_async_context(self._question(request, "search", question)))
-                rows = self._studies(answers, query, question, base)
+                rows = self._studies(answers, query, question)
             page = rows[query.offset : wanted]
-            cuts = [cut(row, query.returned()) for row in page]
+            roots = _Roots(answers, base)
+            cuts = [cut(study_row(held, roots.of(held), self._gateway.opens), query.returned()) for held in page]
             left = max(0, len(rows) - query.offset - len(page))
             nothing = unsaid(question, answers[0], empty=not rows)
             return self._rows(request, cuts, answers[-1].coverage, query, left, answers[-1].cursor, nothing)
 
-    def _studies(self, answers: Sequence[Answer], query: QidoQuery, question: Bounded, base: str) -> list[Attributes]:
-        found = []
-        for held in self._held(answers):
-            row = study_row(held, self._root(held, answers, base), self._gateway.opens)
-            if _meets(row, decided(query, question), held) and person_matches(query, held):
-                found.append(row)
-        return found
+    def _studies(self, answers: Sequence[Answer], query: QidoQuery, question: Bounded) -> list[Held]:
+        """The studies that match; a row of each is made only where a key has to be tried on it."""
+        left = [match for match in decided(query, question) if match.kind != "any"]
+        return [
+            held
+            for held in self._held(answers)
+            if (not left or _meets(study_row(held, "", self._gateway.opens), left, held)) and person_matches(query, held)
+        ]
 
     async def series(self, request: web.Request) -> web.StreamResponse:
         """``/studies/{study}/series`` and ``/series?StudyInstanceUID=…`` (or of a patient), from the index."""
@@ -99,9 +101,9 @@ class DicomwebFace:
             study = request.match_info.get("study", "")
             if study and helds and not any(all_series(held) for held in helds):  # entry detail only (D17)
                 return await self._from_holder(request, answer, study, f"studies/{study}/series")
-            rows = []
+            rows, roots = [], _Roots([answer], base)
             for held in helds:
-                root = self._root(held, [answer], base)
+                root = roots.of(held)
                 above = study_row(held, root, self._gateway.opens)
                 for series in all_series(held):
                     row = series_row(held, series, above, root)
@@ -161,13 +163,6 @@ class DicomwebFace:
             if holding.state == "approved"
         ]
         return group(rows, self._gateway.opens)
-
-    def _root(self, held: Held, answers: Sequence[Answer], base: str) -> str:
-        uid = held.lead.study_uid
-        whose = {
-            p.key if (p := answer.person_of(h)) else -h.whose for answer in answers for h in answer.holdings if h.study_uid == uid
-        }
-        return root_of(held, base, ambiguous=len(whose) > 1)
 
     def _rows(
         self,
@@ -271,6 +266,21 @@ class DicomwebFace:
             request[PRINCIPAL], face="dicomweb", action=action, question=question, correlation=request[CORRELATION],
             peer=request.remote or "",
         )  # fmt: skip
+
+
+class _Roots:
+    """Where each study of these answers is had: where two people share a study UID, at the holder alone."""
+
+    def __init__(self, answers: Sequence[Answer], base: str) -> None:
+        self._base, self._whose = base, dict[str, set[int]]()
+        for answer in answers:
+            people = {record.key: person.key for person in answer.persons for record in person.records}
+            for holding in answer.holdings:
+                self._whose.setdefault(holding.study_uid, set()).add(people.get(holding.whose, -holding.whose))
+
+    def of(self, held: Held) -> str:
+        """The root under which ``held`` is."""
+        return root_of(held, self._base, ambiguous=len(self._whose[held.lead.study_uid]) > 1)
 
 
 def _media(request: web.Request) -> str:

@@ -103,6 +103,7 @@ class Reader:
     def select(self, tx: Tx, where: str, params: Sequence[Any] = (), tail: str = "") -> list[Loaded]:
         """Holdings by a condition of ours."""
         rows = tx.rows(f"SELECT {_COLUMNS} FROM {_FROM} WHERE {where} {tail}", params)
+        tx.weigh(len(rows))
         texts = {row[12]: self.codec.decode_patient(bytes(row[12])) for row in {row[12]: row for row in rows}.values()}
         return [self.load(holding_row(row), texts[row[12]]) for row in rows]
 

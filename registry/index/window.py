@@ -8,6 +8,7 @@ from typing import Any, Literal
 from crosslight.standards.ids import MemberId
 from registry.index.rows import DAY_S, UNDATED
 
+_LEAST = -(1 << 62)
 Place = tuple[int, int, int, int]  # in a window's order: order value, record key, study hash, member
 
 
@@ -42,25 +43,35 @@ def order_by(w: Window) -> str:
 
 
 def stretch(w: Window) -> tuple[list[str], list[Any]]:
-    """Conditions by which a window is one stretch of its order's index."""
+    """Conditions by which a window is one stretch of its order's index: one bound of the bucket at each end.
+
+    SQLite takes any one of several bounds at an end, the widest as well; and without a bound it may read and sort the whole
+    table rather than walk the index.
+    """
     column, bucket, by = _columns(w)
     low, high = (w.low, w.high) if w.order == "started" else (w.updated_low, w.updated_high)
-    where, params = ["1 = 1"], list[Any]()
+    where, params = list[str](), list[Any]()
     for value, sign in ((low, ">="), (high, "<=")):
         if value is not None:
-            where += [f"h.{column} {sign} ?", f"{bucket} {sign} ?"]
-            params += [value, _divided(value, by)]
+            where.append(f"h.{column} {sign} ?")
+            params.append(value)
     if w.undated:
-        where += ["h.started = ?", "h.started / 86400 = ?"]
-        params += [UNDATED, _divided(UNDATED, DAY_S)]
+        where.append("h.started = ?")
+        params.append(UNDATED)
+        low = high = UNDATED
+    lows = [_LEAST if low is None else _divided(low, by)]
+    highs = [] if high is None else [_divided(high, by)]
     beyond, within = (">", "<=") if w.ascending else ("<", ">=")
     for place, sign in ((w.after, beyond), (w.until, within)):
         if place is not None:
-            where += [
-                f"{bucket} {sign.rstrip('=')}= ?",
-                f"(h.{column}, h.record_key, h.study_hash, h.member_id) {sign} (?, ?, ?, ?)",
-            ]
-            params += [_divided(place[0], by), *place]
+            where.append(f"(h.{column}, h.record_key, h.study_hash, h.member_id) {sign} (?, ?, ?, ?)")
+            params += place
+            (lows if sign.startswith(">") else highs).append(_divided(place[0], by))
+    where.append(f"{bucket} >= ?")
+    params.append(max(lows))
+    if highs:
+        where.append(f"{bucket} <= ?")
+        params.append(min(highs))
     return where, params
 
 

@@ -97,6 +97,7 @@ def _as_before(tx: Tx) -> None:
     """What release 0.1 would have left: no table of imaging documents, and rows that show their newest entry only."""
     codec = Codec()
     tx.execute("DROP TABLE imaging_document")
+    tx.execute("DROP INDEX enrich_pending_turn")
     tx.execute("DELETE FROM registry_meta WHERE name = 'entries_united'")
     tx.execute("UPDATE schema_version SET schema = 2, compat = 2 WHERE component = 'index'")
     ((flags, extra),) = tx.rows("SELECT flags, extra FROM holding")

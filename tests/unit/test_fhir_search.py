@@ -432,6 +432,25 @@ def test_population_is_only_what_the_index_can_bound() -> None:
         assert caught.value.fhir_code == "too-costly"
 
 
+@pytest.mark.parametrize(
+    ("pairs", "order", "ascending"),
+    [
+        ([("_lastUpdated", "ge2024-01-01")], "updated", True),
+        ([("_lastUpdated", "ge2024-01-01"), ("_lastUpdated", "lt2024-02-01"), ("modality", "CT")], "updated", True),
+        ([("_lastUpdated", "ge2024-01-01"), ("_sort", "-started")], "started", False),
+        ([("_lastUpdated", "ge2024-01-01"), ("started", "ge2024-01-01")], "started", False),
+        ([("_lastUpdated", "lt2024-01-01")], "started", False),
+        ([("modality", "CT")], "started", False),
+    ],
+)
+def test_what_changed_since_is_read_in_that_order_unless_another_is_asked_for(
+    pairs: list[tuple[str, str]], order: str, ascending: bool
+) -> None:
+    question = planner().plan(search(*pairs)).question
+    assert isinstance(question, ByPopulation)
+    assert (question.order, question.ascending) == (order, ascending)
+
+
 def test_an_endpoint_is_its_member_and_the_gateways_is_everybodys() -> None:
     for value, members in (("Endpoint/member-3-wado", ("MEMBER-3",)), ("region-wado", ()), ("member-3-wado,region-wado", ())):
         question = planner().plan(search(("endpoint", value))).question

@@ -1,0 +1,221 @@
+"""What one question may cost the index, on both databases: bounded, whatever the index holds (D20)."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import pytest
+from registry_room import Room, make_room
+from registry_samples import patient, study
+from row_costs import Costs, analyse
+
+from crosslight.runtime import db as runtime_db
+from crosslight.runtime import postgres as runtime_postgres
+from crosslight.runtime.db import Db, Tx
+from crosslight.standards.fhir.search import Grammar, parse_search
+from crosslight.standards.fhir.terms import Systems
+from crosslight.standards.ids import Identifier, MemberId
+from crosslight.standards.problem import StorageError
+from registry.ask import scan
+from registry.ask.question import ByPatient, ByPopulation, PatientSelector, StudyFilter
+from registry.fhir.plan import StudyPlanner
+from registry.fhir.table import IMAGING_STUDY
+from registry.index.rows import DEPRECATED
+
+STRETCH, LOOK = 50, 150
+
+
+@pytest.fixture
+async def room(database: Db, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Room]:
+    monkeypatch.setattr(scan, "STRETCH", STRETCH)
+    monkeypatch.setattr(scan, "LOOK", LOOK)
+    made = await make_room(database)
+    yield made
+    await made.ask.close()
+
+
+async def _publish(room: Room, first: int, count: int, local: str = "") -> None:
+    home = room.member("RA2")
+    for start in range(first, first + count, 50):
+        acts = []
+        for n in range(start, min(start + 50, first + count)):
+            record = study(patient(home, local or f"H{n % 40}"), n, modality="CT", instances=1)
+            day = (datetime(2020, 1, 1, tzinfo=UTC) + timedelta(days=n)).strftime("%Y%m%d")
+            acts.append(room.published("RA2", replace(record, time=replace(record.time, date=day)), n + 1))
+        room.clock.moment += timedelta(seconds=5)
+        await room.acceptor.accept_many([room.grpc("RA2", act) for act in acts])
+
+
+async def _all_deprecated(room: Room) -> None:
+    await room.db.write("t", lambda tx: tx.execute(f"UPDATE holding SET flags = {DEPRECATED}"))
+
+
+RARE = [
+    (StudyFilter(modalities=("IO",)), "started", False),
+    (StudyFilter(modalities=("IO",)), "started", True),
+    (StudyFilter(members=("RXC",)), "started", False),
+    (StudyFilter(members=("RXC",)), "updated", False),
+    (StudyFilter(started=(datetime(1999, 1, 1, tzinfo=UTC), datetime(1999, 2, 1, tzinfo=UTC))), "updated", True),
+    (StudyFilter(updated=(None, datetime(1999, 1, 1, tzinfo=UTC))), "started", False),
+    (StudyFilter(), "started", False),  # of which nothing is approved any more
+]
+
+
+async def test_what_is_rare_is_not_looked_for_through_the_whole_index(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    costs, spent = Costs(monkeypatch), list[list[int]]()
+    for first, count in ((0, 400), (400, 1200)):
+        await _publish(room, first, count)
+        await analyse(room.db)
+        spent.append([])
+        for narrow, order, ascending in RARE:
+            if narrow == StudyFilter():
+                await _all_deprecated(room)
+            costs.reset()
+            answer = await room.asked(ByPopulation(filter=narrow, limit=20, order=order, ascending=ascending))  # type: ignore[arg-type]
+            assert (answer.holdings, bool(answer.cursor)) == ((), True)
+            spent[-1].append(costs.reset())
+        await room.db.write("t", lambda tx: tx.execute("UPDATE holding SET flags = 0"))
+    for (narrow, order, _), few, many in zip(RARE, *spent, strict=True):
+        assert many < 1.5 * few, (narrow, order, few, many)
+
+
+async def test_a_page_of_what_changed_costs_the_page_not_all_that_changed(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    costs, spent = Costs(monkeypatch), list[int]()
+    grammar = Grammar(zone="UTC", base="https://r/fhir", lenient=False, default_count=20, max_count=100)
+    wanted = parse_search(IMAGING_STUDY, (("_lastUpdated", "ge2020-01-01"), ("_count", "20")), grammar)
+    planner = StudyPlanner(Systems(room.ask.region), lambda text: None)
+    for first, count in ((0, 400), (400, 1200)):
+        await _publish(room, first, count)
+        await analyse(room.db)
+        costs.reset()
+        answer = await room.asked(planner.plan(wanted).question)
+        spent.append(costs.reset())
+        assert len(answer.holdings) == 20
+    assert spent[1] < 1.5 * spent[0], spent
+
+
+@pytest.mark.parametrize("order", ["started", "updated"])
+@pytest.mark.parametrize("ascending", [False, True])
+async def test_what_is_rare_is_found_by_its_pages(room: Room, order: Literal["started", "updated"], ascending: bool) -> None:
+    """Pages may be empty and have a next one; together they have all, in order, each once."""
+    await _publish(room, 0, 400)
+    home = patient(room.member("RXC"), "RARE")
+    rare = [replace(study(home, n, modality="XA", instances=1)) for n in range(5000, 5009)]
+    dated = [
+        replace(r, time=replace(r.time, date=day))
+        for r, day in zip(rare, ["2019", "", *["20200704"] * 5, "", "20991231"], strict=True)
+    ]
+    for n, record in enumerate(dated, 1):
+        assert await room.publish("RXC", record, n) == "accepted"
+    await _publish(room, 400, 200)
+    for narrow in (
+        StudyFilter(modalities=("XA",)),
+        StudyFilter(members=("RXC",)),
+        StudyFilter(modalities=("XA",), study_date=("20200101", "")),
+    ):
+        found, cursor, sizes = list[str](), "", list[int]()
+        while cursor or not sizes:
+            answer = await room.asked(ByPopulation(filter=narrow, limit=2, cursor=cursor, order=order, ascending=ascending))
+            found += [h.study_uid for h in answer.holdings]
+            cursor = answer.cursor
+            sizes.append(len(answer.holdings))
+        assert (sorted(found), max(sizes), 0 in sizes) == (sorted(r.study_uid for r in dated), 2, True)
+
+
+async def test_one_that_waits_is_found_by_its_turn_however_many_wait(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few deprecated ones ahead of it do not hide it either."""
+    costs, spent, ours = Costs(monkeypatch), list[int](), MemberId(room.member("RA2").id)
+    for first, count in ((0, 400), (400, 1200)):
+        await _publish(room, first, count)
+
+        def wait(tx: Tx) -> None:
+            tx.execute("DELETE FROM enrich_pending")
+            tx.execute(
+                "INSERT INTO enrich_pending (record_key, study_hash, member_id, since) "
+                "SELECT record_key, study_hash, member_id, started + 10000000000 FROM holding"
+            )
+            first_day = tx.row("SELECT min(started) FROM holding")
+            assert first_day is not None
+            tx.execute("UPDATE holding SET flags = ? WHERE started < ?", (DEPRECATED, first_day[0] + 3 * 86400))
+
+        await room.db.write("wait", wait)
+        await analyse(room.db)
+        costs.reset()
+        keys = await room.index.unenriched([ours, MemberId(room.member("RXC").id)], 2)
+        spent.append(costs.reset())
+        rows = await room.db.read(
+            "t", lambda tx: tx.rows("SELECT record_key FROM holding WHERE flags = 0 ORDER BY started LIMIT 2")
+        )
+        assert [int(key.record_key) for key in keys] == [row[0] for row in rows]
+    assert spent[1] < 1.5 * spent[0], spent
+
+
+# --- lanes -----------------------------------------------------------------------------------------------------------
+
+
+async def _lanes(room: Room, monkeypatch: pytest.MonkeyPatch, question: Any) -> list[str]:
+    """The threads in which a question was answered, or begun."""
+    ran: list[str] = []
+    found = room.ask._found
+
+    def noted(*args: Any) -> Any:
+        ran.append(threading.current_thread().name.rstrip("_0123456789"))
+        return found(*args)
+
+    monkeypatch.setattr(room.ask, "_found", noted)
+    await room.asked(question)
+    monkeypatch.setattr(room.ask, "_found", found)
+    return ran
+
+
+async def test_a_patient_with_very_many_studies_leaves_the_event_loop_before_anything_is_made_of_them(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _publish(room, 0, 20, "FEW")
+    await _publish(room, 1000, 100, "SOME")
+    await _publish(room, 2000, 600, "MANY")
+    here, engine = threading.current_thread().name.rstrip("_0123456789"), room.db.engine
+    near = [here] if engine == "sqlite" else []
+    wide = f"{engine}-wide"
+    thread = "sqlite-reader" if engine == "sqlite" else "postgres"
+
+    def of(local: str) -> ByPatient:
+        return ByPatient(patient=PatientSelector(identifiers=(Identifier(local, room.member("RA2").authority),)))
+
+    assert await _lanes(room, monkeypatch, of("FEW")) == (near or [thread])
+    assert await _lanes(room, monkeypatch, of("SOME")) == [*near, thread]
+    assert await _lanes(room, monkeypatch, of("MANY")) == [*near, thread, wide]
+    assert await _lanes(room, monkeypatch, ByPopulation(filter=StudyFilter())) == [wide]
+    assert len((await room.asked(of("MANY"))).holdings) == 600
+    decoded = []
+    load = room.index.read.load
+    monkeypatch.setattr(room.index.read, "load", lambda *args: decoded.append(threading.current_thread()) or load(*args))
+    await room.asked(of("MANY"))
+    assert len(decoded) == 600, "each once: what is begun again made nothing before"
+    assert threading.current_thread() not in decoded
+
+
+async def test_who_reads_much_holds_up_only_its_like(room: Room) -> None:
+    """As many as there are, and more, wait in their own lane, while a look-up is answered."""
+    go = threading.Event()
+    many = [room.db.read_wide("much", lambda tx: go.wait(30)) for _ in range(12)]
+    tasks = [asyncio.create_task(one) for one in many]
+    assert await room.db.read("little", lambda tx: tx.row("SELECT 1")) == (1,)
+    assert await room.db.read_near("near", lambda tx: tx.row("SELECT 1")) == (1,)
+    assert not any(task.done() for task in tasks)
+    go.set()
+    assert await asyncio.gather(*tasks) == [True] * 12
+
+
+async def test_what_reads_too_much_ends(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_db, "WIDE_STEPS", 100_000)
+    monkeypatch.setattr(runtime_postgres, "WIDE_S", 1)
+    endless = "WITH RECURSIVE n (a) AS (SELECT 1 UNION ALL SELECT a + 1 FROM n) SELECT count(*) FROM n"
+    with pytest.raises(StorageError):
+        await room.db.read_wide("endless", lambda tx: tx.row(endless))
+    assert await room.db.read_wide("little", lambda tx: tx.row("SELECT 1")) == (1,)
