@@ -42,6 +42,7 @@ _SQLITE: Mapping[int, tuple[str, str]] = {
     sqlite3.SQLITE_IOERR: ("cannot be read or written: the disk failed, or is full", "Make room; look at the machine's log."),
     sqlite3.SQLITE_PERM: ("may not be used by this user", "Run the command as the folder's owner."),
     sqlite3.SQLITE_BUSY: ("is in use by another program", "Try again."),
+    sqlite3.SQLITE_INTERRUPT: ("would have had to read too much for one question", "Ask for less: a patient, or a shorter time."),
     sqlite3.SQLITE_LOCKED: ("is in use by another program", "Try again."),
 }
 
