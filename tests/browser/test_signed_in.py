@@ -11,13 +11,12 @@ from pathlib import Path
 
 import barcode
 import pytest
-from browsing import Series, painted, seen, slow, watch_pictures, wrong
+from browsing import Series, audit, painted, seen, slow, watch_pictures, wrong
 from playwright.async_api import Browser, Locator, Page, expect
 from secured_region import Secured
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-AUDIT = Path(__file__).with_name("page_audit.js").read_text("utf-8").split("\n", 2)[2]
 #: How bright a picture is, and how much of it differs: a blank one has no contrast.
 PIXELS = (
     "(image) => { const c = document.createElement('canvas'); c.width = c.height = 64; const g = c.getContext('2d');"
@@ -52,13 +51,6 @@ class Watched:
         """Keep a picture for people, where CROSSLIGHT_SCREENSHOTS names a folder."""
         if folder := os.environ.get("CROSSLIGHT_SCREENSHOTS"):
             await self.page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
-
-
-async def audit(page: Page) -> list[str]:
-    """What is wrong with a page once its styles are there."""
-    await page.wait_for_load_state()
-    found: list[str] = await page.evaluate(AUDIT)
-    return found
 
 
 @asynccontextmanager
@@ -309,6 +301,10 @@ async def test_an_identity_officer_decides_and_takes_it_back(chromium: Browser, 
         await expect(page.locator(".sides").first).to_contain_text("Differs")
         assert await audit(page) == []
         await watched.shot(f"8-identity-{width}")
+        await page.emulate_media(media="print")  # the comparison on paper, with who read it and nothing to press
+        await expect(page.locator(".printed")).to_contain_text(" by Identity clerk, ")
+        await expect(page.locator("button:visible")).to_have_count(0)
+        await page.emulate_media(media="screen")
         await page.click("text=Stands alone")
         await expect(page.locator(".error-summary")).to_contain_text("Give the reason")
         await page.fill("#decide-reason", "the trust says: a typing error")
