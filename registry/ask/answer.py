@@ -14,8 +14,8 @@ from crosslight.standards.study import Patient
 from registry.ask.absence import Naming, accession_naming, naming
 from registry.ask.filter import matches, same_accession, window
 from registry.ask.policy import Policy, doubtful_members
-from registry.ask.question import ByObject, ByPatient, ByPopulation, DirectoryQuestion, Patients, PatientSelector, Question
-from registry.ask.scan import Scan, cursor_of, cursor_text, kind_of, place_of
+from registry.ask.question import MANY, ByObject, ByPatient, ByPopulation, DirectoryQuestion, Patients, PatientSelector, Question
+from registry.ask.scan import OF_PATIENT, Scan, cursor_of, cursor_text, kind_of, place_of
 from registry.identity.store import IdentityStore
 from registry.index.model import DisputedNotice, Holding, PatientRecord, Person, PersonKey, RecordKey, XdsObject
 from registry.index.rows import DEPRECATED, Loaded
@@ -41,6 +41,7 @@ class Found:
     unread: int = 0
     patients: tuple[Identifier, ...] = field(default=())  # for the audit
     naming: Naming = Naming()
+    total: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,17 +173,36 @@ class Answering:
         persons, found = self._select(question.patient, MAX_PERSONS)
         shown = {record.key for person in persons for record in person.records}
         keys = {record.part_of or record.key for person in persons for record in person.records}
+        if question.limit and not any(r.parts or r.part_of for p in persons for r in p.records) and len(keys) <= MAX_PERSONS:
+            held = self._index.read.held(self._tx, keys)
+            if question.cursor or len(held) > MANY:
+                return self._page_of(question, persons, found, held)
         loaded = self._index.read.by_records(self._tx, keys, deprecated=question.versions)
         owners = self._owners((one.holding for one in loaded), persons)
         loaded = [one for one in owners.own(loaded) if one.holding.whose in shown]
         holdings = [h for h in self._marked(loaded, owners) if matches(question.filter, h, self._code)]
-        current = {one.holding.study_uid for one in loaded if not one.row.flags & DEPRECATED}
+        current = {one.row.study_hash for one in loaded if not one.row.flags & DEPRECATED}
         unread = self._index.objects.imaging.unread(self._tx, shown, current) if shown else 0
         if question.versions:
             holdings = self._with_past(loaded, holdings)
         objects = self._index.objects.by_records(self._tx, shown) if question.versions and shown else []
         found = replace(found, holdings=tuple(_newest_first(holdings)), persons=tuple(persons), objects=tuple(objects))
         return replace(found, unread=unread)
+
+    def _page_of(self, question: ByPatient, persons: list[Person], found: Found, held: list[int]) -> Found:
+        """A page of very many studies of persons whose records have no parts; ``held``: hashes of them all."""
+        keys = sorted({record.key for person in persons for record in person.records})
+        limit = max(1, min(question.limit, MAX_PAGE))
+        loaded = self._index.read.newest(self._tx, keys, cursor_of(question.cursor, OF_PATIENT), limit + 1) if keys else []
+        page = loaded[:limit]
+        return replace(
+            found,
+            holdings=tuple(self._marked(page, self._owners((one.holding for one in page), persons))),
+            persons=tuple(persons),
+            cursor=cursor_text(place_of(page[-1], "started"), OF_PATIENT) if len(loaded) > limit else "",
+            unread=self._index.objects.imaging.unread(self._tx, keys, held) if keys else 0,
+            total=len(held),
+        )
 
     def _marked(self, loaded: list[Loaded], owners: _Owners) -> list[Holding]:
         """Holdings, those in conflict marked (D1)."""

@@ -125,6 +125,7 @@ class Ask:
             gone=found.gone,
             unread=found.unread,
             naming=found.naming,
+            total=found.total,
         )
 
     def _coverage(self, question: Question, found: Found) -> Coverage:

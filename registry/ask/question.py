@@ -13,6 +13,8 @@ from registry.ask.absence import Naming
 from registry.ask.coverage import Coverage
 from registry.index.model import DisputedNotice, Holding, Person, XdsObject
 
+MANY = 200  # holdings of one person, beyond which pages are read
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyFilter:
@@ -56,11 +58,17 @@ class PatientSelector:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByPatient:
-    """Studies of one person."""
+    """Studies of one person: all of them, or by pages where there are very many.
+
+    With a ``limit`` a person of more than :data:`MANY` holdings is answered newest first and page by page, resumable by
+    ``cursor``; then ``Answer.total`` says how many there are. ``filter`` and ``versions`` are not for pages.
+    """
 
     patient: PatientSelector
     filter: StudyFilter = StudyFilter()
     versions: bool = False  # with superseded versions and deprecated holdings (XDS)
+    limit: int = 0  # 0: all
+    cursor: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +133,7 @@ class Answer:
     gone: tuple[str, ...] = ()
     unread: int = 0
     naming: Naming = Naming()
+    total: int | None = None  # of all pages of a person's holdings; None: this is no page of them
 
     @property
     def held(self) -> bool:

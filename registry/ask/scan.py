@@ -18,6 +18,7 @@ SCAN = 3000  # rows that one page may decode
 STEP = 250  # rows at once, where the filter turns many away
 STRETCH = 2000  # rows of the index among which the database looks for a page's
 LOOK = 20_000  # rows of the index that one page may look at: beyond, the page ends where it is, with a cursor
+OF_PATIENT = b"p"  # kind of the cursors of one person's studies
 _CURSOR = struct.Struct(">cqqqq")
 
 

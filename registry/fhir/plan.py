@@ -60,18 +60,22 @@ class StudyPlanner:
     def __init__(self, systems: Systems, holder: Callable[[str], str | None]) -> None:
         self._systems, self._holder = systems, holder
 
-    def plan(self, search: SearchRequest, cursor: str = "") -> Plan:
-        """The question of ``search``.
+    def plan(self, search: SearchRequest, after: Any = None) -> Plan:
+        """The question of ``search``, ``after`` the page before: a cursor of the index, or a key of rows sorted here (a list).
 
         Raises:
             Misunderstood: for a system, a custodian or an endpoint that nothing in the region uses, a number where an id belongs.
             Invalid: a search that nothing bounds and that no index can narrow (too-costly).
         """
+        cursor = after if isinstance(after, str) else ""
         positive = [c for c in search.criteria if not c.modifier or c.modifier in ("exact", "contains")]
         person = next((c for c in positive if c.name in ("patient", "subject")), None)
         if person is not None:
             narrowed, _ = self._filter(search, text=False)
-            return Plan(ByPatient(patient=self.selector(person), filter=narrowed), True, (person,), person.name)
+            whole = search.criteria == (person,) and search.sort == ("-started",)  # the order of the index's own pages
+            limit = search.count if whole and not isinstance(after, list) else 0  # pages go on as they were begun
+            question = ByPatient(patient=self.selector(person), filter=narrowed, limit=limit, cursor=cursor if limit else "")
+            return Plan(question, True, (person,), person.name)
         for name in _OBJECTS:
             found = next((c for c in positive if c.name == name), None)
             if found is not None:

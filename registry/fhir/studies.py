@@ -73,7 +73,7 @@ class StudyHandlers:
         face = self._face
         asked = await face.asked(request, IMAGING_STUDY)
         try:
-            plan = face.planner.plan(asked.search, "" if asked.after is None else str(asked.after))
+            plan = face.planner.plan(asked.search, asked.after)
         except Misunderstood as wrong:
             async with face.question(request, "search", DirectoryQuestion()) as answer:
                 return face.misread(request, asked, answer, wrong.misread, IMAGING_STUDY, wrong.where)
@@ -85,8 +85,8 @@ class StudyHandlers:
             left = [c for c in asked.search.criteria if c not in plan.decided]
             rows = [h for h in facts.holdings(answer) if matcher.matches(h, left)]
             after: Any = answer.cursor or None
-            total: int | None = None
-            if plan.bounded:
+            total = answer.total
+            if plan.bounded and total is None:
                 rows, total, after = _page(rows, asked)
             return self._answer(request, asked, answer, facts, rows, total, after, plan)
 

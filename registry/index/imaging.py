@@ -75,12 +75,12 @@ class ImagingDocuments:
         key = (int(thing.record_key or 0), entry_hash(thing.entry_uuid), thing.entry_uuid)
         return tx.row(f"SELECT 1 FROM imaging_document WHERE {_KEY} AND waits = 1", key) is not None
 
-    def unread(self, tx: Tx, keys: Collection[RecordKey], known: Collection[str]) -> int:
-        """How many documents of these patient records are not of ``known`` studies only."""
+    def unread(self, tx: Tx, keys: Collection[RecordKey], known: Collection[int]) -> int:
+        """How many documents of these patient records are not of ``known`` studies only (hashes of their UIDs)."""
         found, held = 0, set(known)
         for part in chunks(keys):
             for (studies,) in tx.rows(f"SELECT studies FROM imaging_document WHERE record_key IN ({marks(part)})", part):
-                found += not studies or not held.issuperset(studies.split())
+                found += not studies or not held.issuperset(map(hash8, studies.split()))
         return found
 
     def of_no_study(self, tx: Tx) -> int:

@@ -117,6 +117,23 @@ class Reader:
             found += self.select(tx, f"h.record_key IN ({marks(part)}){state}", part)
         return found
 
+    def held(self, tx: Tx, keys: Collection[RecordKey]) -> list[int]:
+        """The study hash of every approved holding under these patient records."""
+        found: list[int] = []
+        for part in chunks(keys):
+            sql = f"SELECT study_hash FROM holding WHERE record_key IN ({marks(part)}) AND flags & {DEPRECATED} = 0"
+            found += [int(row[0]) for row in tx.rows(sql, part)]
+        return found
+
+    def newest(self, tx: Tx, keys: Sequence[RecordKey], after: Place | None, limit: int) -> list[Loaded]:
+        """A page of the approved holdings under these patient records, newest first, undated last; ties by key."""
+        names = "h.started, h.record_key, h.study_hash, h.member_id"
+        where, params = f"h.record_key IN ({marks(keys)}) AND h.flags & {DEPRECATED} = 0", list[int](keys)
+        if after is not None:
+            where, params = f"{where} AND ({names}) < (?, ?, ?, ?)", [*params, *after]
+        order = ", ".join(f"{name} DESC" for name in names.split(", "))
+        return self.select(tx, where, params, f"ORDER BY {order} LIMIT {int(limit)}")
+
     def marks(self, tx: Tx, keys: Collection[RecordKey], study_uid: str = "") -> list[tuple[int, ...]]:
         """(record, study, member, revision, flags) of every holding of a study that these patient records have, whoever's it is
         besides (D1): what changes when an answer about them would. With ``study_uid``, of that study alone."""

@@ -23,8 +23,10 @@ from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.ids import MemberId, Version
 from crosslight.standards.problem import Invalid
 from crosslight.standards.study import StudyRecord, StudyTime
+from registry.ask import answer
 from registry.ask.ask import Ask
 from registry.ask.question import ByPopulation, StudyFilter
+from registry.dicomweb import face
 from registry.dicomweb.config import DicomwebConfig
 from registry.dicomweb.face import DicomwebFace
 from registry.dicomweb.face import routes as dicomweb_routes
@@ -344,6 +346,47 @@ async def test_pages_through_the_whole_region(registry: Registry) -> None:
     rows = [await registry.get("dicomweb/studies", params={"limit": "4", "offset": str(o)}) for o in (0, 4, 8)]
     assert [len(r) for r in rows] == [4, 4, 1]
     assert {r["0020000D"]["Value"][0] for page in rows for r in page} == expected
+
+
+@pytest.mark.parametrize("many", [4, 11])
+async def test_pages_of_a_patient_with_very_many_studies(registry: Registry, monkeypatch: pytest.MonkeyPatch, many: int) -> None:
+    """Read page by page in the index; also where the person grows past that number between two pages."""
+    monkeypatch.setattr(answer, "MANY", many)
+    for seed in range(11):
+        await registry.publish(*at(registry, 1 + seed % 3, seed))
+    expected, seen = await registry.uids(), list[str]()
+    bundle = await registry.get("fhir/ImagingStudy", params={**WHO, "_count": "4"})
+    while True:
+        matches = [e["resource"] for e in bundle["entry"] if e["search"]["mode"] == "match"]
+        seen += [s["identifier"][0]["value"].removeprefix("urn:oid:") for s in matches]
+        assert (len(matches) <= 4, bundle["total"] - len(expected) in (0, 1)) == (True, True)
+        if len(seen) == 4:
+            await registry.publish(*at(registry, 4, 40, time=StudyTime(date="20991231", zone="UTC", zone_source="site")))
+        following = [link["url"] for link in bundle["link"] if link["relation"] == "next"]
+        assert NUMBER not in "".join(following)
+        if not following:
+            break
+        async with registry.http.get(following[0]) as response:
+            bundle = await response.json(content_type=None)
+    assert (len(seen), set(seen), bundle["total"]) == (11, expected, 12)
+    newest = await registry.studies(_count="1")
+    assert newest[0]["started"].startswith("2099-12-31")
+    assert await registry.uids(_count="50") == expected | {newest[0]["identifier"][0]["value"].removeprefix("urn:oid:")}
+
+
+async def test_rows_are_made_for_the_page_alone(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(9):
+        await registry.publish(*at(registry, 1 + seed % 3, seed))
+    made, row = list[Any](), face.study_row
+    monkeypatch.setattr(face, "study_row", lambda *args: made.append(args) or row(*args))
+    for params, most in (
+        ({"limit": "4"}, 4),
+        ({"limit": "4", "offset": "8"}, 1),
+        ({"ModalitiesInStudy": "CT", "limit": "4"}, 13),
+    ):
+        made.clear()
+        rows = await registry.get("dicomweb/studies", params={"PatientID": NUMBER, **params})
+        assert (len(rows), len(made)) == (min(most, 4), most), params
 
 
 async def test_the_same_study_at_two_trusts(registry: Registry) -> None:

@@ -21,6 +21,7 @@ from crosslight.standards.fhir.search import Grammar, parse_search
 from crosslight.standards.fhir.terms import Systems
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import StorageError
+from registry.ask import answer as answer_module
 from registry.ask import scan
 from registry.ask.question import ByPatient, ByPopulation, PatientSelector, StudyFilter
 from registry.fhir.plan import StudyPlanner
@@ -153,6 +154,37 @@ async def test_one_that_waits_is_found_by_its_turn_however_many_wait(room: Room,
         )
         assert [int(key.record_key) for key in keys] == [row[0] for row in rows]
     assert spent[1] < 1.5 * spent[0], spent
+
+
+# --- one patient with very many studies --------------------------------------------------------------------------------
+
+
+async def test_a_page_of_a_patient_decodes_its_own_rows_and_pages_have_all(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also several of one moment, undated ones, a study that two hold, and one that is deprecated."""
+    monkeypatch.setattr(answer_module, "MANY", 30)
+    await _publish(room, 0, 60, "MANY")
+    home = patient(room.member("RA2"), "MANY")
+    for n, day in enumerate(["20200210"] * 5 + [""] * 5):
+        record = study(home, 900 + n, instances=1)
+        await room.publish("RA2", replace(record, time=replace(record.time, date=day)), 100 + n)
+    await room.availability("RA2", study(home, 3, modality="CT", instances=1).study_uid, "Deprecated", 200)
+    whom = PatientSelector(identifiers=(home.local,))
+    whole = (await room.asked(ByPatient(patient=whom))).holdings
+    decoded, load = list[int](), room.index.read.load
+    monkeypatch.setattr(room.index.read, "load", lambda *args: decoded.append(1) or load(*args))
+    for limit in (1, 7, 68, 69, 100):
+        found, cursor, pages = list[Any](), "", 0
+        while cursor or not pages:
+            decoded.clear()
+            answer = await room.asked(ByPatient(patient=whom, limit=limit, cursor=cursor))
+            assert (answer.total, len(decoded) <= limit + 1) == (69, True)
+            found, cursor, pages = [*found, *answer.holdings], answer.cursor, pages + 1
+        assert sorted(found, key=lambda h: h.fhir_id) == sorted(whole, key=lambda h: h.fhir_id)
+        began = [h.record.time.interval() for h in found]
+        assert began == [h.record.time.interval() for h in whole], "newest first, undated last"
+        assert pages == -(-69 // limit)
+    few = await room.asked(ByPatient(patient=PatientSelector(identifiers=(Identifier("NONE", home.local.authority),)), limit=5))
+    assert (few.total, few.holdings) == (None, ())
 
 
 # --- lanes -----------------------------------------------------------------------------------------------------------
