@@ -34,10 +34,14 @@ def _image(frames: int, rows: int, columns: int, bits: int) -> bytes:
     number = str(frames).encode()
     return (
         element(0x00280002, "US", us(1))
+        + element(0x00280004, "CS", b"MONOCHROME2 ")
         + element(0x00280008, "IS", number + b" " * (len(number) % 2))
         + element(0x00280010, "US", us(rows))
         + element(0x00280011, "US", us(columns))
         + element(0x00280100, "US", us(bits))
+        + element(0x00280101, "US", us(bits))
+        + element(0x00280102, "US", us(bits - 1))
+        + element(0x00280103, "US", us(0))
     )
 
 

@@ -156,6 +156,14 @@ def test_bounds_and_absence() -> None:
         transcode(BytesIO(node_serving.part10(ramp())), BytesIO(), 255)
 
 
+@pytest.mark.parametrize("name", ["PhotometricInterpretation", "BitsAllocated"])
+def test_what_a_picture_needs_and_lacks_is_named(name: str) -> None:
+    ds = ramp()
+    delattr(ds, name)
+    with pytest.raises(NotAcceptable, match=name):
+        picture(ds)
+
+
 def samples() -> list[Any]:
     return [pytest.param(path, id=path.name) for path in node_serving.sample_files()]
 

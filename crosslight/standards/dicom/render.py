@@ -124,6 +124,9 @@ def _render(source: BinaryIO, frame: int, options: RenderOptions, max_pixels: in
     frames = int(ds.get("NumberOfFrames") or 1)
     if rows <= 0 or columns <= 0:
         raise NotAcceptable("This instance holds no picture.", todo="Retrieve the instance itself.")
+    if missing := [name for name in ("PhotometricInterpretation", "BitsAllocated") if not ds.get(name)]:
+        why = f"{' and '.join(missing)} is missing (PS3.3 C.7.6.3): how its pixels are meant is not guessed."
+        raise NotAcceptable("This instance cannot be rendered here.", why=why, todo="Retrieve the instance itself.")
     if not 1 <= frame <= frames:
         raise NotFound(f"There is no frame {frame}.", why=f"The instance has {frames}.", where="frames")
     if rows * columns > max_pixels:
