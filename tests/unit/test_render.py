@@ -156,12 +156,15 @@ def test_bounds_and_absence() -> None:
         transcode(BytesIO(node_serving.part10(ramp())), BytesIO(), 255)
 
 
-@pytest.mark.parametrize("name", ["PhotometricInterpretation", "BitsAllocated"])
-def test_what_a_picture_needs_and_lacks_is_named(name: str) -> None:
-    ds = ramp()
-    delattr(ds, name)
+@pytest.mark.parametrize(
+    ("name", "coded"),
+    [("PhotometricInterpretation", b"\x28\0\4\0CS\x0c\0MONOCHROME2 "), ("BitsAllocated", b"\x28\0\0\1US\2\0\x10\0")],
+)
+def test_what_a_picture_needs_and_lacks_is_named(name: str, coded: bytes) -> None:
+    whole = node_serving.part10(ramp())
+    assert whole.count(coded) == 1
     with pytest.raises(NotAcceptable, match=name):
-        picture(ds)
+        render_frame(BytesIO(whole.replace(coded, b"")), 1, PNG, 1 << 24)
 
 
 def samples() -> list[Any]:
