@@ -15,6 +15,7 @@ from registry_samples import patient, study
 
 from crosslight.runtime.db import Db
 from crosslight.standards.study import StudyRecord, StudyTime
+from registry.ask import scan
 from registry.ask.question import ByPopulation, StudyFilter
 from registry.index.model import Holding
 
@@ -24,8 +25,9 @@ BOUNDS = ("18500101", "19700101", "19991231", "20231231", "20240101", "20300101"
 Range = tuple[str, str] | None
 
 
-@pytest.fixture
-async def room(database: Db) -> AsyncIterator[Room]:
+@pytest.fixture(params=[scan.STRETCH, 3], ids=["one stretch", "many"])
+async def room(database: Db, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Room]:
+    monkeypatch.setattr(scan, "STRETCH", request.param)
     made = await make_room(database)
     for seed, day in enumerate(DAYS):
         code = ("RA2", "RPC", "RTK")[seed % 3]
