@@ -144,11 +144,15 @@ def test_filters(extra: tuple[tuple[str, tuple[str, ...]], ...], hit: bool) -> N
     assert bool(evaluate(find(*extra), RegistryObjects(documents=(ENTRY,))).documents) is hit
 
 
+#: IHE's values in full (XDS Metadata Update): a constant of our own would prove itself.
+ONLINE, OFFLINE = (f"urn:ihe:iti:2010:DocumentAvailability:{one}" for one in ("Online", "Offline"))
+
+
 @pytest.mark.parametrize(
     ("held", "asked", "hit"),
     [
-        ("", (v.ONLINE,), True), ("", (v.OFFLINE,), False), ("", (v.ONLINE, v.OFFLINE), True), (v.ONLINE, (v.ONLINE,), True),
-        (v.OFFLINE, (v.ONLINE,), False), (v.OFFLINE, (v.OFFLINE,), True), (v.OFFLINE, (), True),
+        ("", (ONLINE,), True), ("", (OFFLINE,), False), ("", (ONLINE, OFFLINE), True), (ONLINE, (ONLINE,), True),
+        (OFFLINE, (ONLINE,), False), (OFFLINE, (OFFLINE,), True), (OFFLINE, (), True),
     ],
 )  # fmt: skip
 def test_document_availability(held: str, asked: tuple[str, ...], hit: bool) -> None:

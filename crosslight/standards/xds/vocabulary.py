@@ -23,7 +23,7 @@ RPLC, APND, XFRM = _ITI7 + "RPLC", _ITI7 + "APND", _ITI7 + "XFRM"
 XFRM_RPLC, SIGNS = _ITI7 + "XFRM_RPLC", _ITI7 + "signs"
 IS_SNAPSHOT_OF = _ITI10 + "IsSnapshotOf"
 #: documentAvailability (ITI TF-3 4.2.3.2.30); an entry that says nothing is online.
-ONLINE, OFFLINE = _ITI10 + "DocumentAvailability:Online", _ITI10 + "DocumentAvailability:Offline"
+ONLINE, OFFLINE = "urn:ihe:iti:2010:DocumentAvailability:Online", "urn:ihe:iti:2010:DocumentAvailability:Offline"
 UPDATE_AVAILABILITY, SUBMIT_ASSOCIATION = _ITI10 + "UpdateAvailabilityStatus", _ITI10 + "SubmitAssociation"
 RELATIONSHIPS = frozenset({RPLC, APND, XFRM, XFRM_RPLC, SIGNS, IS_SNAPSHOT_OF})
 REPLACING = frozenset({RPLC, XFRM_RPLC})
