@@ -188,7 +188,7 @@ class RegistryApp:
     async def _open_index(self) -> None:
         self.index = IndexStore(self.db, self.members, self.clock, self.ids)
         rules = self.config.identity.rules()
-        self.identity = IdentityStore(self.db, self.region, self.ids, rules, self.index.read.headers_of)
+        self.identity = IdentityStore(self.db, self.region, self.ids, rules, self.index.read.headers_of, self.index.moved)
         await self.identity.open()
         await self.index.open()
         self.review = Review(self.db, self.identity, self.region, self.clock)

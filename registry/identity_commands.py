@@ -38,7 +38,9 @@ async def _opened(folder: Path) -> AsyncIterator[tuple[IdentityDecisions, Office
     clock, ids = SystemClock(), SystemIds()
     async with opened(folder) as offline:
         index = IndexStore(offline.db, offline.members, clock, ids)
-        identity = IdentityStore(offline.db, offline.region, ids, offline.config.identity.rules(), index.read.headers_of)
+        identity = IdentityStore(
+            offline.db, offline.region, ids, offline.config.identity.rules(), index.read.headers_of, index.moved
+        )
         await identity.open()
         await index.open()
         who = f"{_person()} (command line)"

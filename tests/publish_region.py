@@ -160,7 +160,7 @@ async def registry_core(
     """A registry's core on ``database``, with its SOAP, MLLP and gRPC doors on loopback."""
     clock, ids, directory = clock or SystemClock(), SeededIds(seed), MemoryDirectory()
     index = IndexStore(database, directory, clock, ids)
-    identity = IdentityStore(database, REGION, ids, headers=index.read.headers_of)
+    identity = IdentityStore(database, REGION, ids, headers=index.read.headers_of, moved=index.moved)
     audit = AuditLog(database, clock)
     for part in (index, identity, audit):
         await part.open()

@@ -158,7 +158,7 @@ async def make_room(db: Db) -> Room:
     """A room over an empty database."""
     directory, clock, ids = MemoryDirectory(), TestClock(), SystemIds()
     index = IndexStore(db, directory, clock, ids)
-    identity = IdentityStore(db, REGION, ids, headers=index.read.headers_of)
+    identity = IdentityStore(db, REGION, ids, headers=index.read.headers_of, moved=index.moved)
     audit = AuditLog(db, clock)
     await index.open()
     await identity.open()

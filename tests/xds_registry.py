@@ -104,7 +104,7 @@ async def xds_registry(db: Db, *, values: ValueSets | None = None) -> AsyncItera
     """A registry with the five members of ``registry_samples``, over ``db``."""
     directory = MemoryDirectory()
     index = IndexStore(db, directory, CLOCK, IDS)
-    identity = IdentityStore(db, REGION, IDS, headers=index.read.headers_of)
+    identity = IdentityStore(db, REGION, IDS, headers=index.read.headers_of, moved=index.moved)
     audit = AuditLog(db, CLOCK)
     await audit.open()
     await identity.open()

@@ -232,6 +232,7 @@ class Comparison:
             sql = "UPDATE patient_record SET in_doubt = ?, subsumed_by = ? WHERE record_key = ?"
             self._tx.execute(sql, (in_doubt, taker, part.record.key))
             changed.add(int(part.record.key))
+            self._store.moved(self._tx, [part.record] if part.created != self._at else [], self._at)
 
     def _write_headers(self, plan: _Plan) -> None:
         key, known = plan.stored.record.key, self._known.get(plan.stored.record.key, {})
@@ -243,6 +244,8 @@ class Comparison:
             rows = [(int(key), h.key, of[h], known.get(h.key, (0, fresh))[1]) for h in sorted(of)]
             there = {h.key for h in of}
             rows += [(int(key), header, *place) for header, place in sorted(kept.items()) if header not in there]
+        if any(known.get(header, (part, 0))[0] != part for _, header, part, _ in rows):
+            self._store.moved(self._tx, [plan.stored.record], self._at)
         if {r[1]: (r[2], r[3]) for r in rows} != known:
             self._tx.execute("DELETE FROM record_header WHERE record_key = ?", (key,))
             self._tx.insert_many("record_header", ("record_key", "header_key", "part_key", "seq"), rows)

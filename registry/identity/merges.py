@@ -84,6 +84,7 @@ def decide(tx: Tx, store: IdentityStore, decision: str, record: int, other: int 
             record, other = other, record  # a part comes first: it is what was decided on
         _insert_decision(tx, decision, "same", record, other, at, who, why)
         tx.execute("UPDATE patient_record SET in_doubt = 0 WHERE record_key = ?", (record,))
+    store.moved(tx, (found[key] for key in wanted if found[key].in_doubt), at)
     relink(tx, store, wanted, (), at=at, who=who, why=why)
 
 
@@ -119,6 +120,7 @@ def end_decision(tx: Tx, store: IdentityStore, decision: str, at: int, who: str,
         "AND d.kind IN ('same', 'other'))",
         (row[0],),
     )
+    store.moved(tx, (s.record for s in rows.load_by(tx, "record_key", [row[0]]) if s.record.in_doubt), at)
     relink(tx, store, {key for key in row[:2] if key is not None}, (), at=at, who=who, why=why)
     return int(row[0])
 

@@ -58,7 +58,8 @@ def relink(
     disputed = {k for k in cluster.records if followers.get(k, k) in linked.disputed}
     for member in _alarming(tx, cluster, disputed) if store.settled else ():
         store.alarm(member)
-    _write_moves(tx, cluster, person, disputed, at, who, why)
+    moved = _write_moves(tx, cluster, person, disputed, at, who, why)
+    store.moved(tx, (cluster.records[key].record for key in moved if cluster.records[key].created != at), at)
     holding = dict.fromkeys(cluster.crowded) | {n: person[min(g)] if g else None for n, g in linked.holders.items()}
     _write_holders(tx, cluster, before, holding, at)
 
@@ -201,14 +202,15 @@ def _claims(cluster: _Cluster, followers: dict[int, int], store: IdentityStore) 
     return claims
 
 
-def _write_moves(tx: Tx, cluster: _Cluster, person: dict[int, int], disputed: set[int], at: int, who: str, why: str) -> None:
+def _write_moves(tx: Tx, cluster: _Cluster, person: dict[int, int], disputed: set[int], at: int, who: str, why: str) -> list[int]:
+    """Writes which records are of another person now, or disputed or no more; their keys."""
     moved = []
     for key in sorted(cluster.records):
         before = cluster.records[key].record
         if before.person != person[key] or before.disputed != (key in disputed):
             moved.append((key, person[key], int(key in disputed), int(before.person)))
     if not moved:
-        return
+        return []
     tx.update_many("patient_record", ("record_key",), ("person_key", "disputed"), [row[:3] for row in moved])
     last: dict[int, int] = {}
     for part in chunks([row[0] for row in moved]):
@@ -219,6 +221,7 @@ def _write_moves(tx: Tx, cluster: _Cluster, person: dict[int, int], disputed: se
         ("record_key", "n", "from_person", "to_person", "disputed", "at", "who", "why"),
         [(key, last.get(key, 0) + 1, before, to, in_doubt, at, who, why) for key, to, in_doubt, before in moved],
     )
+    return [row[0] for row in moved]
 
 
 def _write_holders(

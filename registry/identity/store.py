@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -37,6 +37,8 @@ from registry.index.model import PatientRecord, PersonKey, RecordKey
 from registry.index.write import Texts
 
 SCHEMA = SchemaVersion("identity", schema=3, compat=3)
+#: Told of records whose studies are another's, from when on.
+Moved = Callable[[Tx, Collection[RecordKey], datetime], None]
 MAX_ID = 255  # characters of a local id
 log = get_logger("identity")
 
@@ -45,11 +47,17 @@ class IdentityStore(IdentityReads):
     """The tables of identity, in the same database as the index."""
 
     def __init__(
-        self, db: Db, region: Region, ids: Ids, rules: IdentityRules | None = None, headers: HeadersOf | None = None
+        self,
+        db: Db,
+        region: Region,
+        ids: Ids,
+        rules: IdentityRules | None = None,
+        headers: HeadersOf | None = None,
+        moved: Moved | None = None,
     ) -> None:
         super().__init__(region, rules)
         self._db, self._ids = db, ids
-        self._headers_of = headers or _no_headers
+        self._headers_of, self._moved = headers or _no_headers, moved or _nothing_moved
         self.settled = False  # whether whoever holds a number goes on holding it
         self.alarms: Counter[str] = Counter()  # for metrics
 
@@ -114,6 +122,13 @@ class IdentityStore(IdentityReads):
     def headers_of(self, tx: Tx, keys: Collection[RecordKey]) -> Mapping[RecordKey, Sequence[tuple[Patient, int]]]:
         """The headers of all studies under these records, and when the newest study with each began."""
         return self._headers_of(tx, keys) if keys else {}
+
+    def moved(self, tx: Tx, records: Iterable[PatientRecord], at: int) -> None:
+        """Studies under these records, or under those that these are parts of, are somebody else's from now on, or in doubt or
+        no more: whoever reads what changed reads them again."""
+        keys = {record.part_of or record.key for record in records}
+        if keys:
+            self._moved(tx, keys, from_micros(at))
 
     def is_fed(self, tx: Tx, authority: str) -> bool:
         """Whether a named feed describes records of ``authority``: then headers change none of them."""
@@ -344,6 +359,10 @@ class IdentityStore(IdentityReads):
     async def find_cx(self, cx: Identifier) -> CxTarget | None:
         """:meth:`find_cx_tx` in a transaction of its own."""
         return await self._db.read("identity_find", lambda tx: self.find_cx_tx(tx, cx))
+
+
+def _nothing_moved(_: Tx, __: Collection[RecordKey], ___: datetime) -> None:
+    pass
 
 
 def _no_headers(_: Tx, __: Collection[RecordKey]) -> Mapping[RecordKey, Sequence[tuple[Patient, int]]]:

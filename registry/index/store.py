@@ -20,7 +20,7 @@ from registry.index.imaging import DocumentKey
 from registry.index.model import Change, Holding, HoldingKey, RecordKey, XdsObject
 from registry.index.objects import Objects
 from registry.index.read import Reader
-from registry.index.rows import DEPRECATED, Loaded, to_ms, version_of
+from registry.index.rows import DEPRECATED, Loaded, chunks, marks, to_ms, version_of
 from registry.index.schema import PACKAGE, SCHEMA
 from registry.index.sizes import sizes
 from registry.index.upgrade import upgrade
@@ -75,6 +75,14 @@ class IndexStore:
         await self._db.write("index_incarnation", lambda tx: tx.execute(sql, (fresh,)))
         self.incarnation = fresh
         return fresh
+
+    def moved(self, tx: Tx, records: Collection[RecordKey], now: datetime) -> None:
+        """Studies under these records are another patient's, or shown to others than before: they count as changed ``now``."""
+        for part in chunks(records):
+            tx.execute(
+                f"UPDATE holding SET updated = ? WHERE record_key IN ({marks(part)}) AND updated < ?",
+                (to_ms(now), *part, to_ms(now)),
+            )
 
     def work(self, tx: Tx, now: datetime) -> Work:
         """Changes within a transaction."""

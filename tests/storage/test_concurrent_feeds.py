@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 
+from identity_story import Story, asked, pending
 from registry_room import make_room
 from registry_samples import nhs, patient, study
 
 from crosslight.runtime.db import Db
-from crosslight.standards.problem import CrosslightError
+from crosslight.standards.problem import CrosslightError, NotFound
 
 PATIENTS, STUDIES = 25, 60
 
@@ -45,3 +46,41 @@ async def test_batches_of_the_same_patients_end_without_deadlock(database: Db) -
     assert await _deadlocks(database) == before
     for code in ("RA2", "RPC", "RTK"):
         assert len(await room.holdings(code)) == STUDIES
+
+
+async def test_people_decide_while_members_publish(database: Db) -> None:
+    """One local id is used again, another member claims the same numbers, and an officer decides
+    and takes back, all at once: nothing fails, and no study is left under whom its header contradicts."""
+    room = await make_room(database)
+    await room.identity.settle_holders()
+    story, there = Story(room), room.member("RXC")
+    gary = story.header(nhs(3), "Gamma", "Gary", born="19700303")
+    headers = [story.header(nhs(1)), story.boris(nhs(2)), story.header(nhs(1), "Jones"), gary]
+    studies = [study(headers[n % len(headers)], n) for n in range(24)]
+
+    async def publish() -> None:
+        for n, record in enumerate(studies, 1):
+            assert await room.publish("RTK", record, n) == "accepted"
+
+    async def elsewhere() -> None:
+        for n in range(1, 25):
+            who = patient(there, f"X{n}", number=nhs(n % 3 + 1), family="Beta", given="Boris", born="19900202", sex="M")
+            assert await room.publish("RXC", study(who, 500 + n), n) == "accepted"
+
+    async def decide() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+            for doubt in await pending(room):
+                try:
+                    made = await room.identity.decide(doubt.key, None, room.clock.now(), who="ig@x", why="two people")
+                    await room.identity.end_decision(made, room.clock.now(), who="ig@x", why="unsure")
+                except NotFound:  # another study ended the doubt meanwhile
+                    pass
+
+    async with asyncio.timeout(120):
+        await asyncio.gather(publish(), elsewhere(), decide())
+    in_doubt = {r.patient.birth_date for r in await pending(room)}
+    assert in_doubt == {"19900202", "19700303"}
+    answer = await room.asked(asked("UNKNOWN1", room.member("RTK").authority))
+    assert {h.record.patient.birth_date for h in answer.holdings} == {"19800101"}
+    assert len(answer.holdings) == 12

@@ -92,7 +92,7 @@ async def registry(database: Db) -> AsyncIterator[Registry]:
     for member in directory.all():
         directory.presences[member.id] = Presence(member=member.id, reachable=True)
     index = IndexStore(database, directory, clock, ids)
-    identity = IdentityStore(database, REGION, ids, headers=index.read.headers_of)
+    identity = IdentityStore(database, REGION, ids, headers=index.read.headers_of, moved=index.moved)
     audit = AuditLog(database, clock)
     for part in (identity, index, audit):
         await part.open()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ from registry_room import Room, clinician, make_room
 from registry_samples import NHS, nhs, patient, study
 
 from crosslight.runtime.db import Db, Tx
+from crosslight.standards.access import Principal
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError, Invalid, NotFound
 from crosslight.standards.study import Patient, StudyTime
-from registry.ask.question import ByPatient, PatientSelector
+from registry.ask.question import ByPatient, ByPopulation, PatientSelector, StudyFilter
 from registry.identity.cases import checked_reason
 from registry.identity.parts import MAX_COMPARED
 from registry.identity.relink import CROWD
@@ -261,3 +263,53 @@ async def test_test_patients_of_thousands_are_one_person_up_to_a_bound(room: Roo
         await many(room, [patient(room.member("RTK"), f"T{n}", number=nhs(1)) for n in range(start, start + 150)], start + 1)
     (person,) = (await room.asked(asked(nhs(1)), clinician("RPC"))).persons
     assert CROWD <= len(person.records) <= 2 * CROWD + 50
+
+
+# --- readers of what changed ---------------------------------------------------------------------------------------
+
+
+async def changed(room: Room, since: datetime, who: Principal | None = None) -> set[str]:
+    """What an incremental reader is told that has read all up to ``since``."""
+    window = StudyFilter(updated=(since, None))
+    return {h.study_uid for h in (await room.asked(ByPopulation(filter=window, order="updated"), who)).holdings}
+
+
+async def test_who_reads_what_changed_is_told_when_a_study_becomes_somebodys(room: Room) -> None:
+    story = Story(room)
+    await story.study(story.header(nhs(1)))
+    boris = await story.study(story.boris(nhs(2)))
+    [doubt] = await pending(room)
+    room.clock.moment += timedelta(hours=1)
+    assert await changed(room, room.clock.now()) == set()
+    decision = await room.identity.decide(doubt.key, None, room.clock.now(), who="ig@x", why="two people")
+    assert boris in await changed(room, room.clock.now())
+    room.clock.moment += timedelta(hours=1)
+    await room.identity.end_decision(decision, room.clock.now(), who="ig@x", why="unsure")
+    told = await changed(room, room.clock.now())
+    assert boris not in told, "in doubt it is not for others"
+
+
+async def test_who_reads_what_changed_is_told_when_a_doubt_ends_by_itself(room: Room) -> None:
+    story = Story(room)
+    await story.study(story.header(nhs(1)))
+    doubtful = await story.study(story.header(nhs(1), "Jones", born="19800102"))
+    assert len(await pending(room)) == 1
+    room.clock.moment += timedelta(hours=1)
+    since = room.clock.now()
+    await story.study(story.header(nhs(1), "Jones"))  # what lies between
+    assert await pending(room) == []
+    assert doubtful in await changed(room, since)
+
+
+async def test_who_reads_what_changed_is_told_when_a_number_is_somebodys_again(room: Room) -> None:
+    mine = study(patient(room.member("RTK"), "A1", number=nhs(1)), 1)
+    await room.publish("RTK", mine, 1)
+    room.clock.moment += timedelta(hours=1)
+    since = room.clock.now()
+    other = patient(room.member("RXC"), "B1", number=nhs(1), family="Other", born="19990909")
+    await room.publish("RXC", study(other, 2), 1)
+    assert mine.study_uid not in await changed(room, since), "contested, and so not shown to others"
+    room.clock.moment += timedelta(hours=1)
+    since = room.clock.now()
+    await room.feed("RXC", replace(other, others=(Identifier("", NHS),)))
+    assert mine.study_uid in await changed(room, since)
