@@ -43,7 +43,8 @@ async def thumbnail(serve: ServeContext, request: web.Request) -> web.Response:
 async def _picture(serve: ServeContext, request: web.Request, *, thumbnail: bool) -> web.Response:
     media = accept.require(ranges_of(request), OFFERS).media
     study, series, instance = uids_of(request)
-    unknown = sorted(name for name in set(request.query) - _USED if not may_be_ignored(name))
+    # ``Window`` is no parameter of PS3.18, and whoever writes it does not want another picture with a warning.
+    unknown = sorted(name for name in set(request.query) - _USED if name.lower() in _USED or not may_be_ignored(name))
     if unknown:
         raise Invalid(
             f"Unknown parameter {unknown[0][:64]!r}.", todo="Use viewport, window, quality, accept.", where=unknown[0][:64]

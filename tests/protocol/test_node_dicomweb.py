@@ -358,9 +358,13 @@ async def test_what_narrows_nothing_is_ignored_with_a_warning(node: Served) -> N
         status, headers, _ = await get(node, f"/studies?limit=1&{query}")
         assert status == 200, query
         assert ("Warning" in headers) is not query.startswith("includefield")
-    status, _, body = await get(node, f"{ONE}/rendered?windwo=1,2,linear", "image/jpeg")
-    assert status == 400, "it may be meant to change the picture"
-    assert b"windwo" in body
+    for name in ("windwo", "Window", "VIEWPORT", "Quality"):
+        status, _, body = await get(node, f"{ONE}/rendered?{name}=1,2,linear", "image/jpeg")
+        assert status == 400, "it may be meant to change the picture"
+        assert name.encode() in body
+    for tail in ("", "/frames/1", "/metadata"):
+        status, headers, _ = await get(node, f"{ONE}{tail}?colour=red")
+        assert (status, "colour" in headers["Warning"]) == (200, True), "a retrieve names what it wants in its address"
 
 
 async def test_series_by_the_request_they_come_from(node: Served) -> None:
