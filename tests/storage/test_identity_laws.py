@@ -103,6 +103,7 @@ def _agree(first: Filled, second: Filled) -> None:
             assert set(together) - unsure == set(second.persons[study]) - unsure, study
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("settled", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 async def test_the_same_persons_whatever_the_order(tmp_path: Path, seed: int, settled: bool) -> None:
@@ -121,6 +122,7 @@ async def test_the_same_persons_whatever_the_order(tmp_path: Path, seed: int, se
         _agree(seen[0], other)
 
 
+@pytest.mark.timeout(900)
 async def test_a_backfill_of_many_studies_with_the_changes_of_life(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     count = 20_000 if os.environ.get("CROSSLIGHT_SOAK") or os.environ.get("CI") else 4_000
     seen: list[Filled] = []
