@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -44,6 +45,18 @@ async def test_every_page_can_be_read(chromium: Browser, serve: Serve, width: in
     assert await audit(page) != [], "the audit itself sees what is wrong"
     assert (watch.said, watch.outside) == ([], [])
     assert not [url for url in watch.asked if "999000" in url or "RTK-" in url]
+
+
+async def test_paper_is_white_whatever_the_screen(chromium: Browser, serve: Serve) -> None:
+    base = await serve(mixed())
+    page = await chromium.new_page(color_scheme="dark")
+    await find(page, base)
+    ground = "getComputedStyle(document.documentElement).backgroundColor"
+    dark = await page.evaluate(ground)
+    await page.emulate_media(media="print", color_scheme="dark")
+    paper = await page.evaluate(ground)
+    assert [sum(map(int, re.findall(r"\d+", colour)[:3])) > 600 for colour in (dark, paper)] == [False, True]
+    await expect(page.locator(".printed")).to_be_visible()
 
 
 async def test_the_page_follows_the_trusts(chromium: Browser, serve: Serve) -> None:
