@@ -127,7 +127,7 @@ class Answering:
         numbers = {*selector.identifiers, *(n for p in persons for r in p.records for n in r.national)}
         claiming = self._identity.disputed_for_tx(self._tx, numbers) if numbers else []
         divided = [r.key for p in persons for r in p.records if r.parts]
-        under = [r for r in self._identity.parts_of_tx(self._tx, divided) if r.in_doubt] if divided else []
+        under = self._identity.doubts_of_tx(self._tx, divided, MAX_PERSONS) if divided else []
         allowed = self._policy.shown(p for p in persons if self._policy.sees(p, selector))
         shown = {r.key for p in allowed for r in p.records}
         outside = {r.key: r for r in (*claiming, *under, *(r for p in persons for r in p.records)) if r.key not in shown}
@@ -143,8 +143,8 @@ class Answering:
         return [*allowed, *extra], found
 
     def _own_disputed(self, records: Iterable[PatientRecord]) -> list[Person]:
-        """Persons of disputed records that this principal sees beside the one asked for."""
-        keys = [r.key for r in self._policy.beside(records)]
+        """Persons of disputed records that this principal sees beside the one asked for: no more than people can look through."""
+        keys = sorted(r.key for r in self._policy.beside(records))[:MAX_PERSONS]
         found = self._identity.persons_for_tx(self._tx, keys) if keys else {}
         return self._policy.shown({p.key: p for p in found.values()}.values())
 

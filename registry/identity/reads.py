@@ -279,9 +279,12 @@ class IdentityReads:
             keys |= {row[0] for row in tx.rows(_OUTSIDE, (number.authority, number.value) * 2)}
         return [s.record for s in rows.load_by(tx, "record_key", keys)]
 
-    def parts_of_tx(self, tx: Tx, records: Collection[RecordKey]) -> list[PatientRecord]:
-        """The parts of these records that studies are of."""
-        return [s.record for s in rows.load_by(tx, "part_of", records) if s.record.active]
+    def doubts_of_tx(self, tx: Tx, records: Collection[RecordKey], limit: int) -> list[PatientRecord]:
+        """The parts of these records that are in doubt, at most ``limit`` of each few hundred records."""
+        found = list[rows.Stored]()
+        for part in rows.chunks(records):
+            found += rows.load(tx, f"part_of IN ({rows.marks(part)}) AND in_doubt = 1 AND subsumed_by IS NULL", part, limit=limit)
+        return [s.record for s in found]
 
     def whose_tx(self, tx: Tx, headers: Collection[tuple[RecordKey, Patient]]) -> dict[tuple[RecordKey, Patient], RecordKey]:
         """The part that a study with this header, under this record, is of; those that are the record's own are left out."""

@@ -18,6 +18,7 @@ from crosslight.standards.access import Principal
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError, Invalid, NotFound
 from crosslight.standards.study import Patient, StudyTime
+from registry.ask.answer import MAX_PERSONS
 from registry.ask.question import ByPatient, ByPopulation, PatientSelector, StudyFilter
 from registry.identity.cases import checked_reason
 from registry.identity.parts import MAX_COMPARED
@@ -227,6 +228,9 @@ async def test_a_local_id_of_thousands_costs_each_study_the_same(room: Room, mon
     last = await sees(room, asked(nhs(2500)))
     assert last == (set(), ["RTK"], set())
     assert len((await sees(room, asked(nhs(2500)), clinician("RTK")))[0]) == 1
+    own = await room.asked(asked("UNKNOWN", room.member("RTK").authority), clinician("RTK"))
+    assert 1 < len(own.persons) <= MAX_PERSONS + 1, "no more than people can look through, and a notice"
+    assert [n.member_code for n in own.disputed] == ["RTK"]
     assert len((await local(room, "UNKNOWN"))[0]) == 1
 
 
@@ -244,6 +248,9 @@ async def test_a_number_of_thousands_costs_each_study_the_same(room: Room, monke
             cost.append(sum(reading.rows.values()))
     assert max(cost) < 60
     assert await sees(room, asked(nhs(1)), clinician("RPC")) == ({mine.study_uid}, ["RTK"], {"Baker"})
+    own = await room.asked(asked(nhs(1)), clinician("RTK"))
+    assert 1 < len(own.persons) <= MAX_PERSONS + 1
+    assert [n.member_code for n in own.disputed] == ["RTK"]
     assert room.identity.alarms["number claimed by two"] == 1
 
 
