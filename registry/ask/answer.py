@@ -122,7 +122,8 @@ class Answering:
             raise Invalid("Nobody is named.", todo="Give an identifier, or family name and date of birth.", where="patient")
         if len(selector.identifiers) > MAX_NAMES:
             raise Invalid("Too many identifiers at once.", where="patient")
-        persons = self._identity.select_tx(self._tx, selector, limit, disputed=True, merged=self._merged)
+        apart = self._policy.tells_apart
+        persons = self._identity.select_tx(self._tx, selector, limit, disputed=True, merged=self._merged, apart=apart)
         whom = naming(selector, persons, self._region, self._directory, lambda oid: self._identity.used_tx(self._tx, oid))
         numbers = {*selector.identifiers, *(n for p in persons for r in p.records for n in r.national)}
         claiming = self._identity.disputed_for_tx(self._tx, numbers) if numbers else []

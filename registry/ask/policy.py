@@ -30,6 +30,11 @@ class Policy:
     principal: Principal
     face: Face
 
+    @property
+    def tells_apart(self) -> bool:
+        """Whether the face can show two persons apart."""
+        return self.face in TELLS_APART
+
     def belongs(self, record: PatientRecord) -> bool:
         """Whether the caller sees a disputed record beside others: its member's own users and the identity role do.
 
@@ -60,7 +65,7 @@ class Policy:
 
     def beside(self, records: Iterable[PatientRecord]) -> list[PatientRecord]:
         """Those of these disputed records that the caller sees beside the person asked for."""
-        return [r for r in records if self.face in TELLS_APART and self.belongs(r)]
+        return [r for r in records if self.tells_apart and self.belongs(r)]
 
     def notices(self, records: Iterable[PatientRecord], under: Collection[RecordKey] = ()) -> tuple[DisputedNotice, ...]:
         """All that may be said of these records to anybody: that there is one, and at which member.

@@ -63,7 +63,8 @@ def patient_ids(held: Held) -> list[Identifier]:
     found = {held.person.domain_id: None}
     for one in held.person.records:
         found |= dict.fromkeys(() if one.disputed else one.national)
-        found[one.patient.local] = None
+        if one.part_of is None:  # a part's number leads to the record that it is of, here where two persons are not told apart
+            found[one.patient.local] = None
     return list(found)
 
 

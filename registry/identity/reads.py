@@ -180,18 +180,27 @@ class IdentityReads:
         return {record: found[person] for record, person in home.items()}
 
     def select_tx(
-        self, tx: Tx, selector: PatientSelector, limit: int, *, disputed: bool = False, merged: bool = False
+        self,
+        tx: Tx,
+        selector: PatientSelector,
+        limit: int,
+        *,
+        disputed: bool = False,
+        merged: bool = False,
+        apart: bool = False,
     ) -> list[Person]:
         """The persons that ``selector`` names, at most ``limit``.
 
         An identifier without authority is tried as a number of each national authority, and only where nobody claims it, as
         a local or minted id of any issuer. A name is searched with a date of birth only; records with exactly the name as
         written come first; disputed records are found so only with ``disputed`` (D3), by their own local number always. An id
-        that A40 merged away finds the survivor only with ``merged`` (ITI-18 must answer empty: D4).
+        that A40 merged away finds the survivor only with ``merged`` (ITI-18 must answer empty: D4). A local number that was
+        given to two people finds the other one too only with ``apart``, where persons are told apart (ADR 0016).
         """
         keys: list[int] = []
         for identifier in selector.identifiers:
             keys += self._by_identifier(tx, identifier, limit, merged)
+            keys += self._others_of(tx, identifier, limit) if apart else []
         if selector.fhir_id:
             keys += [r[0] for r in tx.rows("SELECT person_key FROM patient_record WHERE fhir_id = ?", (selector.fhir_id,))]
         if selector.birth_date and (selector.family or selector.names):
@@ -226,6 +235,15 @@ class IdentityReads:
         sql = f"SELECT person_key FROM patient_record WHERE {{}} = ?{alive} ORDER BY record_key LIMIT ?"
         own = [row[0] for column in ("part = 0 AND local_id", "minted") for row in tx.rows(sql.format(column), (value, limit))]
         return own + self._outside(tx, identifier, limit)
+
+    def _others_of(self, tx: Tx, identifier: Identifier, limit: int) -> list[int]:
+        """Persons who were decided to be another than the record whose local number they share."""
+        where, params = ("authority = ? AND ", [identifier.authority]) if identifier.authority else ("", [])
+        sql = (
+            f"SELECT person_key FROM patient_record WHERE {where}local_id = ? AND part > 0 AND in_doubt = 0 "
+            "AND subsumed_by IS NULL ORDER BY record_key LIMIT ?"
+        )
+        return [row[0] for row in tx.rows(sql, (*params, identifier.value.strip(), limit))]
 
     def _outside(self, tx: Tx, identifier: Identifier, limit: int) -> list[int]:
         """Persons with an outside study that came with this number of another organisation (ADR 0023)."""

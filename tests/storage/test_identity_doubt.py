@@ -157,6 +157,12 @@ async def test_deciding_another_person(room: Room) -> None:
     assert await sees(room, asked(nhs(2))) == ({boris, elsewhere.study_uid}, [], {"Beta"})
     third = await story.study(story.boris(nhs(2)))
     assert third in (await sees(room, asked(nhs(2))))[0]
+    local = asked("UNKNOWN1", room.member("RTK").authority)
+    both = await room.asked(local, clinician("RA2"), face="fhir")
+    assert {p.domain_id.value for p in both.persons} == {nhs(1), nhs(2)}, "the number that both show finds both"
+    for face in ("dicomweb", "xds"):
+        alone = await room.asked(local, clinician("RA2"), face=face)  # type: ignore[arg-type]
+        assert {h.study_uid for h in alone.holdings} == {anna}, "there nobody could tell them apart"
     history = await room.identity.history(doubt.key)
     assert [event.who for event in history][-1] == "ig@x"
     await room.identity.end_decision(decision, room.clock.now(), who="ig@x", why="unsure")
@@ -174,7 +180,7 @@ async def test_a_feed_decides_where_birth_date_or_number_agrees(room: Room) -> N
         "by the feed's word the earlier studies are another person's"
     )
     assert (await room.asked(asked(nhs(1)))).persons[0].fhir_id == before, "who was known by an id goes on being known by it"
-    assert (await sees(room, asked("UNKNOWN1", room.member("RTK").authority)))[0] == {boris}
+    assert (await sees(room, asked("UNKNOWN1", room.member("RTK").authority)))[0] == {anna, boris}, "told apart, as two persons"
 
 
 async def test_a_feed_never_takes_along_studies_whose_header_says_another(room: Room) -> None:
