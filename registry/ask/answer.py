@@ -16,8 +16,9 @@ from registry.ask.filter import matches, same_accession, window
 from registry.ask.policy import Policy, doubtful_members
 from registry.ask.question import MANY, ByObject, ByPatient, ByPopulation, DirectoryQuestion, Patients, PatientSelector, Question
 from registry.ask.scan import OF_PATIENT, Scan, cursor_of, cursor_text, kind_of, place_of
+from registry.identity.header import doubt
 from registry.identity.store import IdentityStore
-from registry.index.model import DisputedNotice, Holding, PatientRecord, Person, PersonKey, RecordKey, XdsObject
+from registry.index.model import DisputedNotice, Holding, PastVersion, PatientRecord, Person, PersonKey, RecordKey, XdsObject
 from registry.index.rows import DEPRECATED, Loaded
 from registry.index.store import IndexStore
 from registry.members.model import Directory
@@ -185,7 +186,7 @@ class Answering:
         current = {one.row.study_hash for one in loaded if not one.row.flags & DEPRECATED}
         unread = self._index.objects.imaging.unread(self._tx, shown, current) if shown else 0
         if question.versions:
-            holdings = self._with_past(loaded, holdings)
+            holdings = self._of_one_person(self._with_past(loaded, holdings), owners)
         objects = self._index.objects.by_records(self._tx, shown) if question.versions and shown else []
         found = replace(found, holdings=tuple(_newest_first(holdings)), persons=tuple(persons), objects=tuple(objects))
         return replace(found, unread=unread)
@@ -221,6 +222,21 @@ class Answering:
         whole = {(h.record_key, h.study_uid, h.member): h for h in self._index.read.with_past(self._tx, some)}
         return [replace(whole[h.record_key, h.study_uid, h.member], conflict=h.conflict) for h in holdings]
 
+    def _of_one_person(self, holdings: Iterable[Holding], owners: _Owners) -> list[Holding]:
+        """Without past versions that describe somebody else: a header that was corrected named another person (ADR 0016)."""
+        records = owners.records
+
+        def alike(holding: Holding, version: PastVersion) -> bool:
+            header = self._identity.header
+            return not doubt(header(version.publication.record.patient), header(holding.publication.record.patient))
+
+        return [
+            replace(h, past=tuple(v for v in h.past if alike(h, v)))
+            if h.past and self._policy.withholds_past(records[h.whose])
+            else h
+            for h in holdings
+        ]
+
     def _patients(self, question: Patients) -> Found:
         persons, found = self._select(question.patient, max(1, min(question.limit, MAX_PERSONS)))
         return replace(found, persons=tuple(persons))
@@ -254,6 +270,7 @@ class Answering:
         named = self._named(question, {(h.record_key, h.study_uid, h.member) for h in holdings})
         more = self._owners(named, owners.persons.values())
         holdings += self._policy.holdings((more.owned(h) for h in named), more.records, named={h.fhir_id for h in named})
+        holdings = self._of_one_person(holdings, more)
         objects = self._objects(question)
         persons = self._policy.shown({more.person(h).key: more.person(h) for h in holdings}.values())
         persons += [p for p in self._objects_of(objects) if p.key not in {shown.key for shown in persons}]

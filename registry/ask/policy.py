@@ -85,6 +85,13 @@ class Policy:
                 )
         return tuple(sorted(found.values(), key=lambda n: n.member_code))
 
+    def withholds_past(self, record: PatientRecord) -> bool:
+        """Whether past versions of its studies may describe somebody whom the caller did not ask for.
+
+        A local id that was given to two people has them, where a study's header was corrected from the one to the other.
+        """
+        return bool(record.parts or record.part_of is not None) and not self.belongs(record)
+
     def rows(
         self, rows: Collection[Loaded], records: Mapping[RecordKey, PatientRecord], *, named: Collection[str] = ()
     ) -> list[Loaded]:

@@ -19,7 +19,7 @@ from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError, Invalid, NotFound
 from crosslight.standards.study import Patient, StudyTime
 from registry.ask.answer import MAX_PERSONS
-from registry.ask.question import ByPatient, ByPopulation, PatientSelector, StudyFilter
+from registry.ask.question import ByObject, ByPatient, ByPopulation, PatientSelector, StudyFilter
 from registry.identity.cases import checked_reason
 from registry.identity.parts import MAX_COMPARED
 from registry.identity.relink import CROWD
@@ -134,6 +134,27 @@ async def test_a_feed_that_was_wrong_and_is_corrected_leaves_things_as_they_were
             assert (await sees(room, asked(numbers[0])))[0] == {anna}
         now = (await room.asked(asked("UNKNOWN1", room.member("RTK").authority))).persons[0]
         assert (now.fhir_id, now.domain_id) == (before.fhir_id, before.domain_id)
+
+
+async def test_a_corrected_header_does_not_show_whom_it_named_before(room: Room) -> None:
+    story = Story(room)
+    await story.study(story.header(nhs(1)))
+    uid = await story.study(story.header(nhs(1)), seed=7)
+    record = replace(study(story.boris(nhs(2)), 7), time=StudyTime(date="20200715", time="101500"))
+    story.n += 1
+    assert await room.publish("RTK", record, story.n) == "accepted"  # the study's own header is corrected
+    [doubt] = await pending(room)
+    await room.identity.decide(doubt.key, None, room.clock.now(), who="ig@x", why="two people")
+
+    async def families(question: Any, who: Any) -> set[str]:
+        answer = await room.asked(question, who, face="xds")
+        return {p.record.patient.name.family for h in answer.holdings for p in h.entries}
+
+    versions = ByPatient(patient=PatientSelector(identifiers=(Identifier(nhs(2), NHS),)), versions=True)
+    named = ByObject(study_uids=(uid,), versions=True)
+    for question in (versions, named):
+        assert await families(question, clinician("RA2")) == {"Beta"}
+        assert await families(question, clinician("RTK")) == {"Alpha", "Beta"}, "its own users and its node see every version"
 
 
 async def test_what_a_person_decided_no_feed_takes_back(room: Room) -> None:
