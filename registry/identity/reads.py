@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from crosslight.runtime.db import Tx
-from crosslight.standards.dicom.record import outside_range
+from crosslight.standards.dicom.record import outside_range, unidentified_range
 from crosslight.standards.ids import Identifier, national_number
 from crosslight.standards.names import given_matches, search_key
 from crosslight.standards.problem import Invalid
@@ -246,10 +246,13 @@ class IdentityReads:
         return [row[0] for row in tx.rows(sql, (*params, identifier.value.strip(), limit))]
 
     def _outside(self, tx: Tx, identifier: Identifier, limit: int) -> list[int]:
-        """Persons with an outside study that came with this number of another organisation (ADR 0023)."""
-        found = rows.load(
-            tx, "local_id BETWEEN ? AND ? AND part = 0 AND subsumed_by IS NULL", outside_range(identifier), limit=limit
-        )
+        """Persons with an outside study that came with this number of another organisation (ADR 0023), or with this text where an
+        id should be: several values, which are none."""
+        ranges = [outside_range(identifier)]
+        if not identifier.authority and not identifier.namespace and "\\" in identifier.value:
+            ranges.append(unidentified_range(identifier.value))
+        within = "local_id BETWEEN ? AND ? AND part = 0 AND subsumed_by IS NULL"
+        found = [s for bounds in ranges for s in rows.load(tx, within, bounds, limit=limit)]
         return [s.record.person for s in found]
 
     def used_tx(self, tx: Tx, authority: str) -> bool:

@@ -14,7 +14,7 @@ import pytest
 
 from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.db import Db, Tx
-from crosslight.standards.dicom.record import Claim, outside
+from crosslight.standards.dicom.record import Claim, outside, unidentified
 from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier, MemberId, Oid
 from crosslight.standards.problem import Invalid, NotFound
 from crosslight.standards.region import Region
@@ -84,6 +84,18 @@ async def test_feeding_is_idempotent_and_links(fed: Fed) -> None:
     assert [p.key for p in await fed.select(identifiers=(Identifier("b7"),))] == [person.key]
     assert [p.key for p in await fed.select(fhir_id=person.fhir_id)] == [person.key]
     assert await fed.select(identifiers=(Identifier("nobody"),)) == []
+
+
+async def test_what_was_sent_as_several_ids_finds_its_study_and_joins_nobody(fed: Fed) -> None:
+    sent = "X\\1"
+    one = await fed.feed(A, unidentified("1.2.3", sent))
+    two = await fed.feed(A, unidentified("1.2.4", sent), pn="ROE^Bob", birth="19900202")
+    await fed.feed(A, unidentified("1.2.5", "X\\2"))
+    found = await fed.select(identifiers=(Identifier(sent),))
+    assert {r.key for p in found for r in p.records} == {one, two}
+    assert len(found) == 2
+    for value in ("X", "1", "X1"):
+        assert await fed.select(identifiers=(Identifier(value),)) == []
 
 
 async def test_local_numbers_never_join(fed: Fed) -> None:

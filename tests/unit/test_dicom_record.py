@@ -16,11 +16,13 @@ from crosslight.standards.dicom.record import (
     Claim,
     Instance,
     build,
+    number_of,
     outside,
     outside_range,
     patient_of,
     series_digest,
     unidentified,
+    unidentified_range,
 )
 from crosslight.standards.dicom.rules import RecordRules
 from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier, is_unread_number, was_unread
@@ -272,8 +274,11 @@ def test_a_patient_without_an_id_has_one_for_the_study() -> None:
 
 @pytest.mark.parametrize("value", ["X\\1", "X\\2", "X\\", "\\X", "X\\X"])
 def test_several_patient_ids_are_none(value: str) -> None:
-    """VM is 1 (PS3.6): the first of several values would be somebody else's."""
+    """VM is 1 (PS3.6): the first of several values would be somebody else's. What was sent finds the study again."""
     made = build("1.2.3", [_instance(_header(PatientID=value), {})], RULES)
     assert made is not None
-    assert made.patient.local == Identifier(unidentified("1.2.3"), RULES.authority, RULES.namespace)
+    assert made.patient.local == Identifier(unidentified("1.2.3", value), RULES.authority, RULES.namespace)
+    first, last = unidentified_range(value)
+    assert first <= made.patient.local.value <= last
+    assert number_of(made.patient) == ("none", None)
     assert all("X" not in other.value for other in made.patient.others)

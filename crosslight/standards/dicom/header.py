@@ -173,6 +173,12 @@ def patient_id(attributes: Mapping[str, Any]) -> str:
     return first_text(attributes, PATIENT_ID) if len(values(attributes, PATIENT_ID)) < 2 else ""
 
 
+def several_ids(attributes: Mapping[str, Any]) -> str:
+    """Patient ID as it was sent where it has several values, which is no id; else ''."""
+    found = values(attributes, PATIENT_ID)
+    return "\\".join("" if value is None else str(value) for value in found).strip() if len(found) > 1 else ""
+
+
 def coded(item: Mapping[str, Any]) -> Coded:
     """A code sequence item (PS3.3 8): Code Value, Long Code Value or URN Code Value."""
     value = first_text(item, "00080100") or first_text(item, "00080119") or first_text(item, "00080120")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crosslight.standards.birth_date import birth_date
-from crosslight.standards.dicom.header import Attributes, coded, first_text, items, patient_id, values
+from crosslight.standards.dicom.header import Attributes, coded, first_text, items, patient_id, several_ids, values
 from crosslight.standards.dicom.rules import RecordRules
 from crosslight.standards.ids import Identifier, is_mistyped, is_uid, national_number, unread_number
 from crosslight.standards.study import Coded, Patient, PersonName, SeriesRecord, StudyRecord, StudyTime
@@ -149,7 +149,7 @@ def patient_of(study: Attributes, rules: RecordRules, study_uid: str) -> Patient
     issuer is named, or by ``bare_patient_id``; one that fails its check is kept as received and is nobody's number.
     """
     claims = claims_of(study, rules)
-    local = _local(claims, rules, study_uid)
+    local = _local(claims, rules, study_uid, several_ids(study))
     nationals = [
         Identifier(value=number, authority=claim.authority)
         for claim in claims
@@ -179,13 +179,13 @@ def patient_of(study: Attributes, rules: RecordRules, study_uid: str) -> Patient
     )
 
 
-def _local(claims: Sequence[Claim], rules: RecordRules, study_uid: str) -> Identifier:
+def _local(claims: Sequence[Claim], rules: RecordRules, study_uid: str, said: str) -> Identifier:
     for authority in rules.own:
         for claim in claims:
             if authority and claim.authority == authority:
                 return Identifier(value=claim.value, authority=authority, namespace=claim.namespace or _label(authority, rules))
     if not claims:
-        return Identifier(unidentified(study_uid), rules.authority, rules.namespace)
+        return Identifier(unidentified(study_uid, said), rules.authority, rules.namespace)
     main = claims[0]
     if main.foreign(rules):
         return Identifier(outside(main, study_uid), rules.authority, rules.namespace)
@@ -196,10 +196,16 @@ def _label(authority: str, rules: RecordRules) -> str:
     return rules.namespace if authority == rules.authority else ""
 
 
-def unidentified(study_uid: str) -> str:
+def unidentified(study_uid: str, said: str = "") -> str:
     """The local id of a patient whose objects give none (an unknown trauma patient, a phantom): one for each study, so that it
-    can be published (D4) and joins nobody else's."""
-    return f"NOID-{_hashed(study_uid, 20)}"
+    can be published (D4) and joins nobody else's. ``said`` is what they give that is no id: see :func:`unidentified_range`."""
+    return f"NOID-{_hashed(said, 12)}{_hashed(study_uid, 8)}" if said else f"NOID-{_hashed(study_uid, 20)}"
+
+
+def unidentified_range(said: str) -> tuple[str, str]:
+    """The first and the last local id that :func:`unidentified` can give for what objects give and is no id."""
+    start = f"NOID-{_hashed(said.strip(), 12)}"
+    return start.ljust(25, "0"), start.ljust(25, "F")
 
 
 def outside(claim: Claim, study_uid: str) -> str:
