@@ -16,7 +16,7 @@ import zstandard
 
 from crosslight.standards.ids import Identifier, Oid, Version
 from crosslight.standards.study import Coded, ManifestFacts, Patient, SeriesRecord, StudyRecord, StudyTime
-from crosslight.standards.xds.publication import Publication, Source
+from crosslight.standards.xds.model.publication import Publication, Source
 from registry.index.codec import derived_ids, publication_array
 
 SIZE = 8192  # bytes

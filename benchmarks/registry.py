@@ -30,13 +30,15 @@ from crosslight.runtime.db import Tx, open_db
 from crosslight.runtime.files import SystemFiles
 from crosslight.standards.ids import MemberId
 from crosslight.standards.membership import Invitation
-from crosslight.standards.xds import adhoc, stored_query, views
-from crosslight.standards.xds.ebrim_write import render_submit_objects
-from crosslight.standards.xds.soap import render_envelope
+from crosslight.standards.xds.mapping import views
+from crosslight.standards.xds.rules import stored_query
+from crosslight.standards.xds.wire import adhoc
+from crosslight.standards.xds.wire.ebrim_write import render_submit_objects
+from crosslight.standards.xds.wire.soap import render_envelope
 from registry import commands
+from registry.ihe import iti42
 from registry.index.sizes import sizes
-from registry.intake import iti42
-from registry.members.callers import MEMBER_METADATA
+from registry.link.callers import MEMBER_METADATA
 from registry.members.model import Member
 from registry.setup import init_registry
 from tests import pg

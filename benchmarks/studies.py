@@ -11,7 +11,7 @@ from crosslight.pb import feed_pb2 as pb
 from crosslight.runtime.wire import manifest_to_pb, study_to_pb, version_to_pb
 from crosslight.standards.ids import DerivedId, Identifier, Kind, Oid, Version, study_tag
 from crosslight.standards.study import ManifestFacts, Patient, StudyRecord
-from crosslight.standards.xds.publication import Publication
+from crosslight.standards.xds.model.publication import Publication
 from registry.members.model import Member
 from tests import registry_samples as samples
 

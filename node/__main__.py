@@ -18,7 +18,7 @@ from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.log import setup_logging
 from crosslight.runtime.serving import serve as serve_until_told
 from crosslight.runtime.terminal import counted, make_console
-from crosslight.standards.dicom.verdict import NOTES
+from crosslight.standards.dicom.file.verdict import NOTES
 from node.config import read_config
 from node.setup import init_node, join_region
 

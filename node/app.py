@@ -25,21 +25,21 @@ from crosslight.standards.problem import CrosslightError
 from node.archive.archive import Archive
 from node.config import NodeConfig, warnings_of
 from node.dimse.service import DimseService
+from node.membership.independent import Alone, CertificateWatch, NoLink
+from node.membership.link import Link
+from node.membership.model import Addresses, CensusFacts, Grant, NodeStatus
+from node.membership.renewal import Renewal
+from node.membership.seen import SeenLink, write_seen
+from node.membership.standing import not_agreed, record_rules, standing
 from node.publish.build import build_foreign_publisher, build_publisher, own_secret
 from node.publish.publisher import Publisher
 from node.publish.reread import Rereader
-from node.region.alone import Alone, CertificateWatch, NoLink
-from node.region.link import Link
-from node.region.model import Addresses, CensusFacts, Grant, NodeStatus
-from node.region.renewal import Renewal
-from node.region.seen import SeenLink, write_seen
 from node.serve import cors, dicomweb, soap
 from node.serve.authenticate import Authenticator, Gate, ListenerKind
 from node.serve.context import ServeContext
 from node.serve.patients import PatientsOf
 from node.serve.release import Release
 from node.serve.systems import SystemsGate
-from node.standing import not_agreed, record_rules, standing
 
 log = get_logger("node")
 

@@ -19,8 +19,8 @@ from node.archive.archive import Archive
 from node.archive.backup import BackupReport, Progress
 from node.archive.vault import Vault
 from node.config import FILE, read_config
+from node.membership.standing import REGION
 from node.publish.store import PublishStore
-from node.standing import REGION
 
 DATABASE, AUDIT = "node.db", "audit.db"
 

@@ -22,7 +22,7 @@ from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.serving import FolderLock
 from crosslight.runtime.terminal import counted, printable
 from crosslight.runtime.workers import Workers
-from crosslight.standards.dicom.record import patient_of
+from crosslight.standards.dicom.record.record import patient_of
 from crosslight.standards.problem import ConfigError
 from node import backup as backups
 from node.archive import backup as archive_backup
@@ -33,11 +33,12 @@ from node.archive.model import ImportReport
 from node.archive.preview import preview_paths
 from node.archive.vault import Vault, identities_of, recipients_of
 from node.config import NodeConfig, read_config, warnings_of
+from node.membership.seen import read_seen
+from node.membership.standing import Standing, has_standing, not_agreed, record_rules, standing
 from node.publish.build import destination
 from node.publish.outbox_store import OutboxStore
 from node.publish.reread import Figures, all_studies, read_again
 from node.publish.store import PublishStore
-from node.region.seen import read_seen
 from node.show import (
     bin_lines,
     day,
@@ -50,7 +51,6 @@ from node.show import (
     standing_rows,
     waiting_lines,
 )
-from node.standing import Standing, has_standing, not_agreed, record_rules, standing
 
 UNREAD_NUMBER = "With a national number that is none"
 SHOWN = 20  # entries of each list that `status` prints

@@ -9,8 +9,8 @@ from crosslight.runtime.config import load, section, setting
 from crosslight.standards.problem import ConfigError
 from node.archive.config import ArchiveConfig
 from node.dimse.config import DimseConfig
+from node.membership.config import RegionConfig
 from node.publish.config import PublishConfig
-from node.region.config import RegionConfig
 from node.serve.config import ServeConfig
 
 FILE = "node.toml"

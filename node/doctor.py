@@ -10,9 +10,9 @@ from crosslight.client.doctor import Finding, Target, examine
 from crosslight.client.report import show
 from crosslight.runtime.files import SystemFiles
 from node.config import NodeConfig, read_config, warnings_of
-from node.region.alone import Alone
-from node.region.state import BUNDLE, IDENTITY
-from node.standing import REGION, Standing, not_agreed, standing
+from node.membership.independent import Alone
+from node.membership.joined import BUNDLE, IDENTITY
+from node.membership.standing import REGION, Standing, not_agreed, standing
 
 
 async def doctor(folder: Path, console: Console) -> int:

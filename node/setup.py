@@ -12,7 +12,7 @@ from crosslight.standards.problem import ConfigError
 from node.config import FILE, NodeConfig, read_config
 
 if TYPE_CHECKING:
-    from node.region.state import RegionState
+    from node.membership.joined import RegionState
 
 
 def init_node(folder: Path, files: Files, values: dict[str, Any] | None = None) -> Path:
@@ -36,6 +36,6 @@ async def join_region(folder: Path, invitation: str, files: Files, authorities: 
             "This node publishes to a registry that is joined by nobody.", why='publish.kind = "xds".', where="publish.kind",
             todo="Serve, or set publish.kind to crosslight.",
         )  # fmt: skip
-    from node.region.join import join  # with all of HTTP, which `init` need not wait for
+    from node.membership.join import join  # with all of HTTP, which `init` need not wait for
 
     return await join(invitation, folder / "region", files, authorities)

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from crosslight.runtime.terminal import counted, printable
-from crosslight.standards.dicom.rules import RecordRules
-from crosslight.standards.dicom.verdict import MEANINGS, Note
+from crosslight.standards.dicom.file.verdict import MEANINGS, Note
+from crosslight.standards.dicom.record.rules import RecordRules
 from node.archive.model import ArchiveStatus, BinEntry, Fault, Quarantined
+from node.membership.independent import Alone
+from node.membership.seen import SeenLink
+from node.membership.standing import Standing
 from node.publish.model import Parked
 from node.publish.reread import Figures
-from node.region.alone import Alone
-from node.region.seen import SeenLink
-from node.standing import Standing
 
 MAX_ISSUERS = 8
 SKEW_WARN_S = 2  # D22

@@ -26,44 +26,45 @@ from crosslight.runtime.log import get_logger
 from crosslight.runtime.mllp import MllpServer, Peer
 from crosslight.runtime.problem_details import render_problem
 from crosslight.runtime.serving import FolderLock
-from crosslight.runtime.soap import render_soap_error
+from crosslight.runtime.soap.server import render_soap_error
 from crosslight.runtime.tls import Credentials, Identity, peer_identity
 from crosslight.runtime.workers import Workers
 from crosslight.standards.membership import RegistryAddresses
 from crosslight.standards.problem import CrosslightError
-from crosslight.standards.xds import adhoc
-from crosslight.standards.xds.values import ValueSets, type_code
+from crosslight.standards.xds.mapping.values import ValueSets, type_code
+from crosslight.standards.xds.wire import adhoc
 from registry.access.access import Access
 from registry.access.authenticate import ListenerKind
-from registry.access.keys import TokenKeys
 from registry.ask.ask import Ask
 from registry.config import RegistryConfig
 from registry.dicomweb import face as dicomweb
+from registry.enrich import enrich
 from registry.fhir.errors import render_error as render_fhir_error
 from registry.fhir.face import FhirFace
 from registry.fhir.routes import routes as fhir_routes
 from registry.gateway.gateway import Gateway
-from registry.gateway.relay import Relay
-from registry.gateway.routes import routes as relay_routes
-from registry.gateway.sessions import MemberSessions
-from registry.identity.decisions import IdentityDecisions
-from registry.identity.feed import AdtFeed
 from registry.identity.review import Review
 from registry.identity.store import IdentityStore
+from registry.ihe import iti18, iti42, iti57, iti62
+from registry.ihe.admission import Door
+from registry.ihe.endpoint import SoapEndpoint
+from registry.ihe.iti8 import AdtFeed
+from registry.ihe.relay import Relay
+from registry.ihe.relay_routes import routes as relay_routes
 from registry.index.model import Change
 from registry.index.store import IndexStore
-from registry.intake import enrich, feed, iti42, iti57, iti62
 from registry.intake.accept import Acceptor
-from registry.intake.door import Door
-from registry.members.callers import Callers
+from registry.keys import TokenKeys
+from registry.link import feed
+from registry.link.callers import Callers
+from registry.link.link import MembershipServicer
+from registry.link.server import MemberServer
 from registry.members.join import Join
-from registry.members.link import MembershipServicer
 from registry.members.model import Member
-from registry.members.server import MemberServer
 from registry.members.service import MemberService
+from registry.officer.decisions import IdentityDecisions
 from registry.portal import pages as portal_pages
-from registry.xds import iti18
-from registry.xds.endpoint import SoapEndpoint
+from registry.reach.sessions import MemberSessions
 
 log = get_logger("registry")
 

@@ -18,9 +18,9 @@ from crosslight.runtime.db import Db, open_db
 from crosslight.runtime.files import SystemFiles
 from crosslight.standards.access import Principal
 from crosslight.standards.region import Region
-from registry.access.keys import TokenKeys
 from registry.access.tokens import AccessTokens
 from registry.config import RegistryConfig, read_config
+from registry.keys import TokenKeys
 from registry.members.model import Member
 from registry.members.own import SystemFiles as SystemCertificate
 from registry.members.service import LOOPBACK_HOSTS, OPERATOR, MemberService

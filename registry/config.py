@@ -12,10 +12,10 @@ from crosslight.standards.problem import ConfigError
 from crosslight.standards.region import ODS_OID, Region
 from registry.access.config import AccessConfig
 from registry.dicomweb.config import DicomwebConfig
+from registry.enrich.config import EnrichConfig
 from registry.fhir.config import FhirConfig
 from registry.gateway.config import GatewayConfig
 from registry.identity.config import IdentityConfig
-from registry.intake.config import EnrichConfig
 from registry.members.config import MembersConfig
 from registry.portal.config import PortalConfig
 

@@ -19,7 +19,7 @@ from crosslight.runtime.command import run
 from crosslight.runtime.terminal import make_console
 
 if TYPE_CHECKING:
-    from registry.identity.decisions import IdentityDecisions, Officer
+    from registry.officer.decisions import IdentityDecisions, Officer
 
 DECISIONS_SHOWN = 20
 REASON = "Why; kept with the decision, shown in its history, and in the audit. No patient's name in it."
@@ -30,10 +30,10 @@ async def _opened(folder: Path) -> AsyncIterator[tuple[IdentityDecisions, Office
     """The officer's room of the registry in ``folder``, and who is at the console."""
     from crosslight.runtime.clock import SystemClock, SystemIds
     from registry.commands import opened
-    from registry.identity.decisions import IdentityDecisions, Officer
     from registry.identity.store import IdentityStore
     from registry.index.store import IndexStore
     from registry.members.service import OPERATOR
+    from registry.officer.decisions import IdentityDecisions, Officer
 
     clock, ids = SystemClock(), SystemIds()
     async with opened(folder) as offline:
@@ -77,7 +77,7 @@ def list_queue(folder: Path, everything: bool) -> None:
     """What waits for a decision, and what was decided. No patient is named."""
 
     async def work() -> None:
-        from registry.identity.show import decision_lines, queue_table
+        from registry.identity_show import decision_lines, queue_table
 
         async with _opened(folder) as (room, officer):
             queue = await room.queue(officer)
@@ -94,7 +94,7 @@ def show(folder: Path, handle: str) -> None:
     """Both sides of a case side by side: who they are, their numbers, their studies."""
 
     async def work() -> None:
-        from registry.identity.show import case_lines
+        from registry.identity_show import case_lines
 
         async with _opened(folder) as (room, officer):
             case = await room.case(handle, officer)
@@ -166,7 +166,7 @@ def history(folder: Path, handle: str) -> None:
     """Every move of a record between persons, and every decision on it: when, who, why."""
 
     async def work() -> None:
-        from registry.identity.show import decision_lines, move_lines
+        from registry.identity_show import decision_lines, move_lines
 
         async with _opened(folder) as (room, officer):
             case = await room.case(handle, officer)

@@ -20,8 +20,8 @@ from crosslight.runtime.http import PRINCIPAL, ErrorRenderers, Listener, problem
 from crosslight.runtime.tls import client_context
 from registry.access.access import Access
 from registry.access.config import AccessConfig, DemoAccount, DemoConfig
-from registry.access.keys import TokenKeys
 from registry.access.sessions import SESSION
+from registry.keys import TokenKeys
 from registry.members.config import MembersConfig
 from registry.members.service import MemberService
 

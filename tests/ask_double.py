@@ -22,17 +22,9 @@ from crosslight.standards.study import StudyRecord
 from registry.ask.absence import Naming, accession_naming, naming
 from registry.ask.ask import Ask
 from registry.ask.coverage import Coverage, MemberCoverage
-from registry.ask.question import (
-    Answer,
-    ByObject,
-    ByPatient,
-    ByPopulation,
-    Patients,
-    PatientSelector,
-    Question,
-    StudyFilter,
-)
-from registry.index.model import DisputedNotice, Holding, PatientRecord, Person, PersonKey, RecordKey, XdsObject
+from registry.ask.question import Answer, ByObject, ByPatient, ByPopulation, Patients, Question, StudyFilter
+from registry.identity.model import DisputedNotice, PatientRecord, PatientSelector, Person, PersonKey, RecordKey
+from registry.index.model import Holding, XdsObject
 from registry.members.model import Member
 
 NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)

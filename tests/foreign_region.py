@@ -20,12 +20,19 @@ from crosslight.runtime.http import ErrorRenderers
 from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.ids import Identifier, Oid
 from crosslight.standards.study import Patient, PersonName, StudyTime
-from crosslight.standards.xds import stored_query as q
-from crosslight.standards.xds import values, views
-from crosslight.standards.xds import vocabulary as v
-from crosslight.standards.xds.adhoc import AdhocQuery
-from crosslight.standards.xds.metadata import Association, DocumentEntry, RegistryObject, RegistryObjects, SubmissionSet, as_text
-from crosslight.standards.xds.values import ValueSets
+from crosslight.standards.xds.mapping import values, views
+from crosslight.standards.xds.mapping.values import ValueSets
+from crosslight.standards.xds.model import vocabulary as v
+from crosslight.standards.xds.model.metadata import (
+    Association,
+    DocumentEntry,
+    RegistryObject,
+    RegistryObjects,
+    SubmissionSet,
+    as_text,
+)
+from crosslight.standards.xds.rules import stored_query as q
+from crosslight.standards.xds.wire.adhoc import AdhocQuery
 from registry.dicomweb.config import DicomwebConfig
 from registry.dicomweb.face import DicomwebFace
 from registry.dicomweb.face import routes as dicomweb_routes
@@ -35,7 +42,7 @@ from registry.fhir.face import FhirFace
 from registry.fhir.routes import routes as fhir_routes
 from registry.gateway.config import GatewayConfig
 from registry.gateway.gateway import Gateway
-from registry.gateway.sessions import MemberSessions
+from registry.reach.sessions import MemberSessions
 
 REPOSITORY = "1.2.826.0.1.3680043.10.9999.77"
 NUMBER = nhs(7)

@@ -20,9 +20,9 @@ from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.access import OPEN
 from crosslight.standards.fhir.terms import COMPLETENESS
 from crosslight.standards.ids import Identifier
-from crosslight.standards.xds import adhoc
-from crosslight.standards.xds.stored_query import find_documents
-from crosslight.standards.xds.xml import parse_untrusted_xml
+from crosslight.standards.xds.model.xml import parse_untrusted_xml
+from crosslight.standards.xds.rules.stored_query import find_documents
+from crosslight.standards.xds.wire import adhoc
 from registry.dicomweb.config import DicomwebConfig
 from registry.dicomweb.face import DicomwebFace
 from registry.dicomweb.face import routes as dicomweb_routes
@@ -32,10 +32,10 @@ from registry.fhir.face import FhirFace
 from registry.fhir.routes import routes as fhir_routes
 from registry.gateway.config import GatewayConfig
 from registry.gateway.gateway import Gateway
-from registry.gateway.sessions import MemberSessions
+from registry.ihe.endpoint import Call
+from registry.ihe.iti18 import RegistryStoredQuery
 from registry.portal.pages import Portal, PortalContext, routes_of
-from registry.xds.endpoint import Call
-from registry.xds.iti18 import RegistryStoredQuery
+from registry.reach.sessions import MemberSessions
 
 #: What an answer says: studies; that there are none; nothing (an empty list that proves nothing); that it was not understood.
 LISTED, NONE, UNPROVEN, MISREAD = "listed", "none", "unproven", "not understood"

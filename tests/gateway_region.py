@@ -21,7 +21,7 @@ from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.http import ErrorRenderers, client_session, problems
 from crosslight.runtime.problem_details import render_problem
-from crosslight.runtime.soap import render_soap_error
+from crosslight.runtime.soap.server import render_soap_error
 from crosslight.runtime.tokens import TokenSigner, TokenVerifier
 from crosslight.runtime.workers import Workers
 from crosslight.standards.access import Principal
@@ -40,11 +40,11 @@ from registry.dicomweb.face import DicomwebFace
 from registry.dicomweb.face import routes as dicomweb_routes
 from registry.gateway.config import GatewayConfig
 from registry.gateway.gateway import Gateway
-from registry.gateway.relay import Relay
-from registry.gateway.routes import routes as relay_routes
-from registry.gateway.sessions import MemberSessions
+from registry.ihe.relay import Relay
+from registry.ihe.relay_routes import routes as relay_routes
 from registry.members.live import LiveConnections
 from registry.members.model import Endpoints, Member, Presence
+from registry.reach.sessions import MemberSessions
 
 CLOCK, IDS, FILES = SystemClock(), SystemIds(), SystemFiles()
 CLINICIAN = Principal(subject="dr.who", name="Dr Who", roles=frozenset({"clinician"}), organisation="RYR")

@@ -10,8 +10,8 @@ from registry_samples import NHS, patient, study
 
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import Patient, StudyTime
-from registry.ask.question import Answer, ByPatient, PatientSelector
-from registry.index.model import PatientRecord
+from registry.ask.question import Answer, ByPatient
+from registry.identity.model import PatientRecord, PatientSelector
 
 
 class Story:

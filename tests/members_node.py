@@ -8,7 +8,7 @@ from pathlib import Path
 
 from members_region import FILES, TestNode
 
-from node.region.state import RegionState
+from node.membership.joined import RegionState
 
 
 async def main() -> None:

@@ -19,17 +19,17 @@ from crosslight.runtime.http import ErrorRenderers, Handler, Listener, problems
 from crosslight.standards.ids import NHS_NUMBER_OID, MemberId, Oid, Version
 from crosslight.standards.membership import RegistryAddresses
 from crosslight.standards.region import Region
-from node.region.config import RegionConfig
-from node.region.join import join
-from node.region.link import Link
-from node.region.model import Addresses, Grant, HelloFacts, NodeStatus
-from node.region.renewal import Renewal
-from node.region.state import RegionState
-from registry.access.keys import TokenKeys
+from node.membership.config import RegionConfig
+from node.membership.join import join
+from node.membership.joined import RegionState
+from node.membership.link import Link
+from node.membership.model import Addresses, Grant, HelloFacts, NodeStatus
+from node.membership.renewal import Renewal
+from registry.keys import TokenKeys
+from registry.link.link import MembershipServicer
+from registry.link.server import MemberServer
 from registry.members.config import MembersConfig
 from registry.members.join import Join
-from registry.members.link import MembershipServicer
-from registry.members.server import MemberServer
 from registry.members.service import MemberService
 
 REGION = Region(

@@ -21,14 +21,15 @@ from crosslight.standards.ids import NHS_NUMBER_OID, Identifier, MemberId, Oid, 
 from crosslight.standards.problem import Forbidden
 from crosslight.standards.region import Region
 from crosslight.standards.study import ManifestFacts, Patient, PersonName, SeriesRecord, StudyRecord, StudyTime
-from crosslight.standards.xds.publication import Publication, Source
+from crosslight.standards.xds.model.publication import Publication, Source
 from registry.ask.absence import Naming, naming
 from registry.ask.ask import Ask, Glance
 from registry.ask.coverage import Coverage, MemberCoverage
-from registry.ask.question import Answer, ByPatient, Patients, PatientSelector, Question
-from registry.identity.decisions import IdentityDecisions
-from registry.index.model import DisputedNotice, Holding, PatientRecord, Person, PersonKey, RecordKey
+from registry.ask.question import Answer, ByPatient, Patients, Question
+from registry.identity.model import DisputedNotice, PatientRecord, PatientSelector, Person, PersonKey, RecordKey
+from registry.index.model import Holding
 from registry.members.model import Member, Presence
+from registry.officer.decisions import IdentityDecisions
 from registry.portal.config import PortalConfig
 from registry.portal.pages import Portal, PortalContext, elsewhere, routes_of
 

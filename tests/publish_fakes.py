@@ -17,8 +17,8 @@ from crosslight.runtime.db import SqliteDb, Tx
 from crosslight.standards.ids import Identifier, Oid
 from crosslight.standards.problem import Unavailable
 from crosslight.standards.study import Patient, StudyRecord
-from crosslight.standards.xds.errors import RegistryRefusal, refusal
-from crosslight.standards.xds.publication import Publication, Source, Status
+from crosslight.standards.xds.model.publication import Publication, Source, Status
+from crosslight.standards.xds.rules.errors import RegistryRefusal, refusal
 from node.archive.model import StoredObject
 from node.publish.model import Identity
 from node.publish.soap_road import DocumentState, Link, StatusChange

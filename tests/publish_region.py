@@ -26,17 +26,19 @@ from crosslight.runtime.db import Db, SqliteDb
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.http import ErrorRenderers, client_session, problems
 from crosslight.runtime.mllp import MllpClient, MllpServer
-from crosslight.runtime.soap import SoapClient, render_soap_error
+from crosslight.runtime.soap.client import SoapClient
+from crosslight.runtime.soap.server import render_soap_error
 from crosslight.runtime.tokens import TokenSigner, TokenVerifier
 from crosslight.runtime.workers import Workers
 from crosslight.standards.access import OPEN
 from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import Unavailable
-from crosslight.standards.xds import adhoc
-from crosslight.standards.xds.values import ValueSets
+from crosslight.standards.xds.mapping.values import ValueSets
+from crosslight.standards.xds.wire import adhoc
 from node.archive.archive import Archive
 from node.archive.config import ArchiveConfig
 from node.archive.model import Received
+from node.membership.model import Grant
 from node.publish.build import DESTINATION, own_authority
 from node.publish.config import PublishConfig
 from node.publish.grpc_road import GrpcRoad
@@ -48,7 +50,6 @@ from node.publish.road import Road
 from node.publish.soap_road import SoapRoad
 from node.publish.store import PublishStore
 from node.publish.xds_wire import XdsWire
-from node.region.model import Grant
 from node.serve import dicomweb as node_dicomweb
 from node.serve import soap as node_soap
 from node.serve.authenticate import Authenticator
@@ -59,25 +60,24 @@ from registry.ask.ask import Ask
 from registry.dicomweb.config import DicomwebConfig
 from registry.dicomweb.face import DicomwebFace
 from registry.dicomweb.face import routes as dicomweb_routes
+from registry.enrich.config import EnrichConfig
+from registry.enrich.enrich import Enricher
 from registry.fhir.config import FhirConfig
 from registry.fhir.errors import render_error
 from registry.fhir.face import FhirFace
 from registry.fhir.routes import routes as fhir_routes
 from registry.gateway.config import GatewayConfig
 from registry.gateway.gateway import Gateway
-from registry.gateway.sessions import MemberSessions
-from registry.identity.feed import AdtFeed
 from registry.identity.store import IdentityStore
+from registry.ihe import iti18, iti42, iti57, iti62
+from registry.ihe.admission import Door
+from registry.ihe.endpoint import SoapEndpoint
+from registry.ihe.iti8 import AdtFeed
 from registry.index.store import IndexStore
-from registry.intake import iti42, iti57, iti62
 from registry.intake.accept import Acceptor
-from registry.intake.config import EnrichConfig
-from registry.intake.door import Door
-from registry.intake.enrich import Enricher
-from registry.intake.feed import FeedServicer
+from registry.link.feed import FeedServicer
 from registry.members.model import Endpoints, Member, Presence
-from registry.xds import iti18
-from registry.xds.endpoint import SoapEndpoint
+from registry.reach.sessions import MemberSessions
 
 FILES = SystemFiles()
 FAST = PublishConfig(first_s=0.05, quiet_s=0.3, retry_first_s=0.02, retry_max_s=0.2, timeout_s=5.0)

@@ -15,16 +15,17 @@ from crosslight.runtime.db import Db, Tx
 from crosslight.standards.access import Action, Face, Principal
 from crosslight.standards.ids import Version
 from crosslight.standards.study import Patient, StudyRecord
-from crosslight.standards.xds.publication import Publication, Status
+from crosslight.standards.xds.model.publication import Publication, Status
 from registry.ask.ask import Ask
 from registry.ask.question import Answer, Question
 from registry.identity.batch import Kind
+from registry.identity.model import RecordKey
 from registry.identity.store import IdentityStore
-from registry.index.model import Change, Holding, HoldingKey, RecordKey
+from registry.index.model import Change, Holding, HoldingKey
 from registry.index.rows import Loaded
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
-from registry.intake.model import Acceptance, Act, Publish, SetAvailability, Submission, Withdraw
+from registry.intake.acts import Acceptance, Act, Publish, SetAvailability, Submission, Withdraw
 from registry.members.model import Member, Presence
 
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from crosslight.standards.ids import DerivedId, Identifier, Kind, MemberId, Oid, Version, study_tag
 from crosslight.standards.region import Region
 from crosslight.standards.study import Coded, ManifestFacts, Patient, PersonName, SeriesRecord, StudyRecord, StudyTime
-from crosslight.standards.xds.publication import Publication
+from crosslight.standards.xds.model.publication import Publication
 from registry.members.model import Member, MemberStatus, Presence
 
 NHS = "2.16.840.1.113883.2.1.4.1"

@@ -12,7 +12,7 @@ from lxml import html
 from whole_region import Whole
 
 from crosslight.standards.ids import DerivedId, Kind, Version, study_tag
-from crosslight.standards.xds import vocabulary as v
+from crosslight.standards.xds.model import vocabulary as v
 
 #: Made by each publication for itself: when it was written, and what follows from the identifiers within.
 VOLATILE_XDS = frozenset({"creation_time", "submission_time", "hash", "size"})

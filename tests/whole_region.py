@@ -18,13 +18,13 @@ from pydicom.dataset import Dataset
 from crosslight.runtime.clock import Clock, SystemIds
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.http import client_session
-from crosslight.runtime.soap import SoapClient
+from crosslight.runtime.soap.client import SoapClient
 from crosslight.standards.access import OPEN
 from crosslight.standards.ids import NHS_NUMBER_OID
 from crosslight.standards.membership import RegistryAddresses
-from crosslight.standards.xds import adhoc
-from crosslight.standards.xds import vocabulary as v
-from crosslight.standards.xds.response import SUCCESS
+from crosslight.standards.xds.model import vocabulary as v
+from crosslight.standards.xds.wire import adhoc
+from crosslight.standards.xds.wire.response import SUCCESS
 from node.app import NodeApp
 from node.archive.model import Received
 from node.config import read_config as read_node_config

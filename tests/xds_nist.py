@@ -9,11 +9,11 @@ from itertools import count
 from pathlib import Path
 from uuid import UUID
 
-from crosslight.standards.xds.ebrim import parse_submit_objects
-from crosslight.standards.xds.metadata import RegistryObjects
-from crosslight.standards.xds.rules import assign_ids
-from crosslight.standards.xds.values import ValueSets
-from crosslight.standards.xds.xml import parse_untrusted_xml
+from crosslight.standards.xds.mapping.values import ValueSets
+from crosslight.standards.xds.model.metadata import RegistryObjects
+from crosslight.standards.xds.model.xml import parse_untrusted_xml
+from crosslight.standards.xds.rules.submission import assign_ids
+from crosslight.standards.xds.wire.ebrim import parse_submit_objects
 
 CX = "P20240601^^^&1.3.6.1.4.1.21367.2005.3.7&ISO"
 REPOSITORY = "1.2.43"

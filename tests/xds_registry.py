@@ -15,24 +15,25 @@ from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import Db
 from crosslight.runtime.http import PRINCIPAL, ErrorRenderers, client_session, problems
-from crosslight.runtime.soap import SoapClient, render_soap_error
+from crosslight.runtime.soap.client import SoapClient
+from crosslight.runtime.soap.server import render_soap_error
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.ids import Identifier, MemberId, Oid
 from crosslight.standards.study import Patient
-from crosslight.standards.xds import adhoc
-from crosslight.standards.xds.ebrim_write import render_remove_objects, render_submit_objects
-from crosslight.standards.xds.metadata import RegistryObject
-from crosslight.standards.xds.response import RegistryReply, parse_registry_response
-from crosslight.standards.xds.values import ValueSets
+from crosslight.standards.xds.mapping.values import ValueSets
+from crosslight.standards.xds.model.metadata import RegistryObject
+from crosslight.standards.xds.wire import adhoc
+from crosslight.standards.xds.wire.ebrim_write import render_remove_objects, render_submit_objects
+from crosslight.standards.xds.wire.response import RegistryReply, parse_registry_response
 from registry.ask.ask import Ask
 from registry.identity.store import IdentityStore
+from registry.ihe import iti42, iti57, iti62
+from registry.ihe.admission import Door
+from registry.ihe.endpoint import SoapEndpoint, Transaction
+from registry.ihe.iti18 import RegistryStoredQuery
 from registry.index.store import IndexStore
-from registry.intake import iti42, iti57, iti62
 from registry.intake.accept import Acceptor
-from registry.intake.door import Door
 from registry.members.model import Member
-from registry.xds.endpoint import SoapEndpoint, Transaction
-from registry.xds.iti18 import RegistryStoredQuery
 
 CLOCK, IDS = SystemClock(), SystemIds()
 HOME = f"urn:oid:{REGION.home_community_id}"

@@ -11,12 +11,12 @@ from lxml import etree
 
 from crosslight.client.http import HttpClient
 from crosslight.runtime.clock import SystemIds
-from crosslight.runtime.soap import SoapClient, SoapStream
+from crosslight.runtime.soap.client import SoapClient, SoapStream
 from crosslight.standards.ids import CXI_STUDY_UID, Identifier
-from crosslight.standards.xds.errors import RegistryError
-from crosslight.standards.xds.rad69 import ImagingRequest, render_imaging_request
-from crosslight.standards.xds.response import parse_error_list
-from crosslight.standards.xds.retrieve import DocumentRequest, render_retrieve_request
+from crosslight.standards.xds.rules.errors import RegistryError
+from crosslight.standards.xds.wire.rad69 import ImagingRequest, render_imaging_request
+from crosslight.standards.xds.wire.response import parse_error_list
+from crosslight.standards.xds.wire.retrieve import DocumentRequest, render_retrieve_request
 
 RIM = "urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0"
 NS = {"rim": RIM, "query": "urn:oasis:names:tc:ebxml-regrep:xsd:query:3.0", "rs": "urn:oasis:names:tc:ebxml-regrep:xsd:rs:3.0"}

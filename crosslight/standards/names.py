@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from crosslight.standards.dicom.matching import wildcard_matches
+from crosslight.standards.dicom.web.matching import wildcard_matches
 from crosslight.standards.study import PersonName
 
 #: Letters that Unicode does not decompose and that people type as their base letters.

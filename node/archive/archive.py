@@ -17,11 +17,11 @@ from crosslight.runtime.files import Files
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.schema import migrate
 from crosslight.runtime.workers import Workers
-from crosslight.standards.dicom import record
-from crosslight.standards.dicom.json import Attributes
-from crosslight.standards.dicom.qido import Level, QidoQuery
-from crosslight.standards.dicom.rules import RecordRules
-from crosslight.standards.dicom.verdict import Note
+from crosslight.standards.dicom.file.verdict import Note
+from crosslight.standards.dicom.record import record
+from crosslight.standards.dicom.record.rules import RecordRules
+from crosslight.standards.dicom.web.json import Attributes
+from crosslight.standards.dicom.web.qido import Level, QidoQuery
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import StorageError
 from crosslight.standards.study import StudyRecord

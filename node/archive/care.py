@@ -15,7 +15,7 @@ from pathlib import Path
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.db import SqliteDb, Tx
 from crosslight.runtime.log import get_logger
-from crosslight.standards.dicom import gate
+from crosslight.standards.dicom.file import gate
 from crosslight.standards.problem import NotFound
 from node.archive.ingest import Ingestor
 from node.archive.layout import Layout

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crosslight.runtime.config import setting
-from crosslight.standards.dicom.limits import Limits
-from crosslight.standards.dicom.rules import RecordRules
+from crosslight.standards.dicom.file.limits import Limits
+from crosslight.standards.dicom.record.rules import RecordRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
 from crosslight.runtime.db import SqliteDb, Tx
-from crosslight.standards.dicom import bare
-from crosslight.standards.dicom.gate import missing_head
-from crosslight.standards.dicom.syntaxes import EXPLICIT_BE, EXPLICIT_LE
+from crosslight.standards.dicom.file import bare
+from crosslight.standards.dicom.file.gate import missing_head
+from crosslight.standards.dicom.file.syntaxes import EXPLICIT_BE, EXPLICIT_LE
 from crosslight.standards.problem import OutOfSpace, TooLarge
 from node.archive.model import ImportReport, IngestResult, Received
 from node.archive.stage import Staged

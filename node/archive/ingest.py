@@ -19,9 +19,9 @@ from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.files import Files
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.workers import Workers
-from crosslight.standards.dicom import gate, header
-from crosslight.standards.dicom.header import Header
-from crosslight.standards.dicom.verdict import notes_to_bits
+from crosslight.standards.dicom.file import gate, header
+from crosslight.standards.dicom.file.header import Header
+from crosslight.standards.dicom.file.verdict import notes_to_bits
 from crosslight.standards.problem import CrosslightError, OutOfSpace
 from crosslight.standards.study import InstanceRef
 from node.archive.config import ArchiveConfig

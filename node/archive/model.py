@@ -97,7 +97,7 @@ class Quarantined:
     id: str
     path: Path
     received_unix: float
-    reason: str  # a word of crosslight.standards.dicom.gate.Reason
+    reason: str  # a word of crosslight.standards.dicom.file.gate.Reason
     detail: str
     road: str
     peer: str

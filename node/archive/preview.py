@@ -10,9 +10,9 @@ from pathlib import Path
 
 import orjson
 
-from crosslight.standards.dicom import bare, gate, header
-from crosslight.standards.dicom.header import Attributes
-from crosslight.standards.dicom.limits import Limits
+from crosslight.standards.dicom.file import bare, gate, header
+from crosslight.standards.dicom.file.header import Attributes
+from crosslight.standards.dicom.file.limits import Limits
 from crosslight.standards.problem import CrosslightError
 from node.archive.importer import files_below, look
 from node.archive.model import Received

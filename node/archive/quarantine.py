@@ -9,7 +9,7 @@ from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import Row, SqliteDb, Tx
 from crosslight.runtime.files import Files
 from crosslight.runtime.log import get_logger
-from crosslight.standards.dicom.gate import Reason
+from crosslight.standards.dicom.file.gate import Reason
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import NotFound
 from node.archive.config import ArchiveConfig

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import zstandard
 
 from crosslight.runtime.db import Row, Tx
-from crosslight.standards.dicom.header import Attributes
-from crosslight.standards.dicom.record import Instance
-from crosslight.standards.dicom.verdict import NOTES, Note, notes_of_bits
+from crosslight.standards.dicom.file.header import Attributes
+from crosslight.standards.dicom.file.verdict import NOTES, Note, notes_of_bits
+from crosslight.standards.dicom.record.record import Instance
 from crosslight.standards.study import InstanceRef
 from node.archive.layout import Layout
 from node.archive.model import StoredObject

@@ -12,10 +12,10 @@ import orjson
 import zstandard
 
 from crosslight.runtime.db import Row, Tx
-from crosslight.standards.dicom.header import INSTANCE_TAGS
-from crosslight.standards.dicom.json import Attributes
-from crosslight.standards.dicom.matching import Match, bounds
-from crosslight.standards.dicom.qido import QidoQuery, matches
+from crosslight.standards.dicom.file.header import INSTANCE_TAGS
+from crosslight.standards.dicom.web.json import Attributes
+from crosslight.standards.dicom.web.matching import Match, bounds
+from crosslight.standards.dicom.web.qido import QidoQuery, matches
 from crosslight.standards.problem import TooLarge
 from node.archive.study_rows import name_key
 

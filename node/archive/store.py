@@ -14,7 +14,7 @@ import orjson
 
 from crosslight.runtime.db import Row, Tx
 from crosslight.runtime.schema import SchemaVersion
-from crosslight.standards.dicom.header import Attributes, Header
+from crosslight.standards.dicom.file.header import Attributes, Header
 from node.archive.model import Mark, Received
 from node.archive.study_rows import StudyRows
 

@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable
 import orjson
 
 from crosslight.runtime.db import Tx
-from crosslight.standards.dicom.header import PATIENT_ID, Attributes, Header, first_text, values
-from crosslight.standards.dicom.qido import day_of
-from crosslight.standards.dicom.record import fill
+from crosslight.standards.dicom.file.header import PATIENT_ID, Attributes, Header, first_text, values
+from crosslight.standards.dicom.record.record import fill
+from crosslight.standards.dicom.web.qido import day_of
 
 _SOP_CLASS, _MODALITIES, _SOP_CLASSES = "00080016", "00080061", "00080062"
 _USED = "INSERT INTO variant_use (study_uid, series_uid, variant, n, least_uid)"

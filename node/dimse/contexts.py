@@ -8,7 +8,7 @@ from typing import Any
 from pynetdicom import build_context
 from pynetdicom.sop_class import _STORAGE_CLASSES, Verification
 
-from crosslight.standards.dicom import gate
+from crosslight.standards.dicom.file import gate
 
 #: Storage SOP Classes of PS3.6 Table A-1 that pynetdicom does not list: retired ones, which old PACS are full of, and
 #: non-patient and security objects, which the gate refuses for want of a study.

@@ -9,12 +9,16 @@ from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.files import Files
 from crosslight.runtime.http import client_session
 from crosslight.runtime.mllp import MllpClient
-from crosslight.runtime.soap import SoapClient
+from crosslight.runtime.soap.client import SoapClient
 from crosslight.runtime.tls import Identity as TlsIdentity
 from crosslight.runtime.workers import Workers
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import ConfigError
 from crosslight.standards.study import Patient
+from node.membership.independent import Alone
+from node.membership.joined import RegionState
+from node.membership.link import Link
+from node.membership.model import Addresses
 from node.publish.config import PublishConfig
 from node.publish.grpc_road import GrpcRoad
 from node.publish.model import Identity
@@ -25,10 +29,6 @@ from node.publish.road import Road
 from node.publish.soap_road import SoapRoad
 from node.publish.store import PublishStore
 from node.publish.xds_wire import XdsWire
-from node.region.alone import Alone
-from node.region.link import Link
-from node.region.model import Addresses
-from node.region.state import RegionState
 
 DESTINATION = "region"  # of the outbox: the registry joined
 FOREIGN = "xds"  # of the outbox: a foreign registry

@@ -8,7 +8,7 @@ from typing import Literal
 from crosslight.standards.census import Census
 from crosslight.standards.ids import Identifier, Version
 from crosslight.standards.study import ManifestFacts, StudyRecord
-from crosslight.standards.xds.publication import Source, Status
+from crosslight.standards.xds.model.publication import Source, Status
 
 WantKind = Literal["publish", "deprecate", "withdraw"]
 ActKind = Literal["fresh", "replace", "approve", "deprecate", "withdraw"]

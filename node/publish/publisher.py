@@ -15,6 +15,7 @@ from crosslight.runtime.log import get_logger
 from crosslight.runtime.workers import Workers
 from crosslight.standards.concern import Concern
 from crosslight.standards.problem import CrosslightError
+from node.membership.model import Grant, HelloFacts
 from node.publish.config import PublishConfig
 from node.publish.decide import backoff_s
 from node.publish.model import Acked, Identity, Parked, PublishStatus
@@ -25,7 +26,6 @@ from node.publish.road import Road, wait_for
 from node.publish.schedule import Pace, Schedule
 from node.publish.store import MAX_N, PublishStore
 from node.publish.unlisted import Unlisted
-from node.region.model import Grant, HelloFacts
 
 log = get_logger("publish")
 
@@ -129,7 +129,7 @@ class Publisher:
         for close in self._closers:
             await close()
 
-    # --- the link (node.region) -------------------------------------------------------------------------------------
+    # --- the link (node.membership) -------------------------------------------------------------------------------------
 
     async def hello(self) -> HelloFacts:
         """What is remembered, for Hello (D10). A database whose numbers are used up takes another name."""

@@ -18,8 +18,8 @@ import orjson
 
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.log import get_logger
-from crosslight.standards.dicom.record import number_of
-from crosslight.standards.dicom.rules import RecordRules
+from crosslight.standards.dicom.record.record import number_of
+from crosslight.standards.dicom.record.rules import RecordRules
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.study import Patient, StudyRecord
 from node.publish.store import PublishStore

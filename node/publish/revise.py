@@ -11,7 +11,7 @@ from typing import Protocol
 from crosslight.runtime.clock import Clock, dtm
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.workers import Workers
-from crosslight.standards.dicom.kos import build_manifest
+from crosslight.standards.dicom.record.kos import build_manifest
 from crosslight.standards.ids import DerivedId, Identifier, Kind, Version, study_tag, was_unread
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.study import InstanceRef, ManifestFacts, StudyRecord

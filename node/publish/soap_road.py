@@ -19,8 +19,8 @@ from crosslight.runtime.log import get_logger
 from crosslight.standards.ids import DerivedId, Identifier, Kind, Version, study_tag
 from crosslight.standards.problem import Forbidden, PeerError, Unauthenticated, Unavailable
 from crosslight.standards.study import Patient, patient_to_json
-from crosslight.standards.xds.errors import RegistryRefusal
-from crosslight.standards.xds.publication import Publication, Status
+from crosslight.standards.xds.model.publication import Publication, Status
+from crosslight.standards.xds.rules.errors import RegistryRefusal
 from node.publish.decide import after
 from node.publish.model import Acked, Act, Anew, Done, Identity, Job, Later, Learnt, Refused, Result
 from node.publish.road import RoadDown

@@ -6,19 +6,20 @@ from collections.abc import Callable, Sequence
 
 from crosslight.runtime.clock import Clock, Ids, dtm
 from crosslight.runtime.mllp import MllpClient
-from crosslight.runtime.soap import SoapClient, SoapReply
+from crosslight.runtime.soap.client import SoapClient, SoapReply
 from crosslight.standards.hl7.ack import parse_ack
 from crosslight.standards.hl7.adt import Header, feed_message, render_adt
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Unavailable
 from crosslight.standards.study import Patient
-from crosslight.standards.xds import adhoc, values, views
-from crosslight.standards.xds import vocabulary as v
-from crosslight.standards.xds.ebrim_write import render_remove_objects, render_submit_objects
-from crosslight.standards.xds.errors import RegistryError, RegistryRefusal, refusal
-from crosslight.standards.xds.metadata import Association, RegistryObject, SubmissionSet
-from crosslight.standards.xds.publication import Publication, Status
-from crosslight.standards.xds.response import FAILURE, SUCCESS, parse_registry_response
+from crosslight.standards.xds.mapping import values, views
+from crosslight.standards.xds.model import vocabulary as v
+from crosslight.standards.xds.model.metadata import Association, RegistryObject, SubmissionSet
+from crosslight.standards.xds.model.publication import Publication, Status
+from crosslight.standards.xds.rules.errors import RegistryError, RegistryRefusal, refusal
+from crosslight.standards.xds.wire import adhoc
+from crosslight.standards.xds.wire.ebrim_write import render_remove_objects, render_submit_objects
+from crosslight.standards.xds.wire.response import FAILURE, SUCCESS, parse_registry_response
 from node.publish.model import Identity
 from node.publish.soap_road import DocumentState, Link, StatusChange
 

@@ -10,12 +10,12 @@ from typing import Any, BinaryIO, cast
 
 import pydicom
 
-from crosslight.standards.dicom.frames import FrameLayout, find_frames
-from crosslight.standards.dicom.limits import LIMITS
-from crosslight.standards.dicom.render import RenderOptions, render_frame
-from crosslight.standards.dicom.tidy import STUMBLES, tidied
-from crosslight.standards.dicom.transcode import decode_frame, transcode
-from crosslight.standards.dicom.verdict import notes_of_bits
+from crosslight.standards.dicom.file.limits import LIMITS
+from crosslight.standards.dicom.file.tidy import STUMBLES, tidied
+from crosslight.standards.dicom.file.verdict import notes_of_bits
+from crosslight.standards.dicom.pixels.frames import FrameLayout, find_frames
+from crosslight.standards.dicom.pixels.render import RenderOptions, render_frame
+from crosslight.standards.dicom.pixels.transcode import decode_frame, transcode
 from crosslight.standards.problem import OutOfSpace
 from node.archive.model import StoredObject
 

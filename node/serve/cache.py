@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 
-from crosslight.standards.dicom.frames import FrameLayout
+from crosslight.standards.dicom.pixels.frames import FrameLayout
 
 
 class ByteCache:

@@ -14,15 +14,15 @@ from yarl import URL
 
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.workers import Workers
-from crosslight.standards.dicom.qido import Level, QidoQuery
+from crosslight.standards.dicom.web.qido import Level, QidoQuery
 from crosslight.standards.ids import Oid
 from crosslight.standards.problem import Gone, NotFound
 from crosslight.standards.study import StudyRecord
 from node.archive.model import IngestResult, Received, StoredObject
 from node.serve.cache import ByteCache, LayoutCache
 from node.serve.config import ServeConfig
-from node.serve.kernel import near_buffer
 from node.serve.release import Release
+from node.serve.sendfile import near_buffer
 
 T = TypeVar("T")
 

@@ -7,7 +7,9 @@ from functools import partial
 
 from aiohttp import web
 
-from node.serve import cors, frames, query, rendered, retrieve, store
+from node.serve import cors, frames, rendered, retrieve
+from node.serve import qido as query
+from node.serve import stow as store
 from node.serve.context import ServeContext
 
 _STUDY = "/studies/{study}"

@@ -17,18 +17,18 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 from pydicom.uid import UID
 
-from crosslight.standards.dicom import accept, json
-from crosslight.standards.dicom.accept import EXPLICIT_LE, OCTETS, MediaRange, Offer
-from crosslight.standards.dicom.frames import IMAGE_PIXEL, FrameLayout, native_layout
-from crosslight.standards.dicom.multipart import PartHead, RelatedWriter
-from crosslight.standards.dicom.transcode import can_decode
+from crosslight.standards.dicom.pixels.frames import IMAGE_PIXEL, FrameLayout, native_layout
+from crosslight.standards.dicom.pixels.transcode import can_decode
+from crosslight.standards.dicom.web import accept, json
+from crosslight.standards.dicom.web.accept import EXPLICIT_LE, OCTETS, MediaRange, Offer
+from crosslight.standards.dicom.web.multipart import PartHead, RelatedWriter
 from crosslight.standards.problem import Invalid, NotAcceptable, NotFound, TooLarge
 from node.archive.model import StoredObject
 from node.serve.bounded import decode_file, layout_file
 from node.serve.context import ServeContext
-from node.serve.kernel import Piece
-from node.serve.query import ranges_of, uids_of
+from node.serve.qido import ranges_of, uids_of
 from node.serve.release import Act
+from node.serve.sendfile import Piece
 from node.serve.stream import Held, read_at, send, send_pieces
 from node.serve.validators import headers_of, not_modified, of_objects
 

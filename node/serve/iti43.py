@@ -7,10 +7,10 @@ from typing import Protocol
 
 from aiohttp import web
 
-from crosslight.runtime.soap import Part, soap_response, stream_mtom
+from crosslight.runtime.soap.server import Part, soap_response, stream_mtom
 from crosslight.standards.problem import CrosslightError, OurError
-from crosslight.standards.xds.errors import RegistryError, registry_errors
-from crosslight.standards.xds.retrieve import (
+from crosslight.standards.xds.rules.errors import RegistryError, registry_errors
+from crosslight.standards.xds.wire.retrieve import (
     ACTION_REQUEST,
     ACTION_RESPONSE,
     DocumentRequest,
@@ -18,7 +18,7 @@ from crosslight.standards.xds.retrieve import (
     parse_retrieve_request,
     render_retrieve_response,
 )
-from crosslight.standards.xds.soap import Envelope
+from crosslight.standards.xds.wire.soap import Envelope
 from node.serve.context import ServeContext
 from node.serve.release import GRANT
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from crosslight.standards.problem import NotAcceptable
-from crosslight.standards.xds.errors import RegistryError, RegistryRefusal
-from crosslight.standards.xds.rad69 import ACTION_REQUEST, ImagingRequest, parse_imaging_request
-from crosslight.standards.xds.retrieve import DocumentRequest
-from crosslight.standards.xds.soap import Envelope
+from crosslight.standards.xds.rules.errors import RegistryError, RegistryRefusal
+from crosslight.standards.xds.wire.rad69 import ACTION_REQUEST, ImagingRequest, parse_imaging_request
+from crosslight.standards.xds.wire.retrieve import DocumentRequest
+from crosslight.standards.xds.wire.soap import Envelope
 from node.archive.model import StoredObject
 from node.serve.context import ServeContext
 from node.serve.iti43 import MIME_TYPE, answer, refuse

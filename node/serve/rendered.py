@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from aiohttp import web
 from pydicom.uid import UID
 
-from crosslight.standards.dicom import accept
-from crosslight.standards.dicom.accept import Offer
-from crosslight.standards.dicom.parameters import may_be_ignored
-from crosslight.standards.dicom.render import RenderOptions, parse_options
+from crosslight.standards.dicom.pixels.render import RenderOptions, parse_options
+from crosslight.standards.dicom.web import accept
+from crosslight.standards.dicom.web.accept import Offer
+from crosslight.standards.dicom.web.parameters import may_be_ignored
 from crosslight.standards.problem import CrosslightError, Invalid, NotAcceptable
 from crosslight.standards.study import whole_number
 from node.archive.model import StoredObject
 from node.serve.bounded import render_file
 from node.serve.context import ServeContext
 from node.serve.frames import frame_list
-from node.serve.query import ranges_of, uids_of
+from node.serve.qido import ranges_of, uids_of
 from node.serve.validators import headers_of, not_modified, of_objects
 
 OFFERS = (Offer("image/jpeg"), Offer("image/png"))

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from crosslight.standards.dicom.accept import EXPLICIT_LE
-from crosslight.standards.dicom.transcode import can_decode
+from crosslight.standards.dicom.pixels.transcode import can_decode
+from crosslight.standards.dicom.web.accept import EXPLICIT_LE
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import NotAcceptable, PeerError, TooLarge
 from node.archive.model import StoredObject

@@ -8,15 +8,15 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from crosslight.runtime.caching import tag_of
-from crosslight.standards.dicom import accept
-from crosslight.standards.dicom.accept import DICOM, MediaRange, Offer
-from crosslight.standards.dicom.multipart import PartHead, RelatedWriter
+from crosslight.standards.dicom.web import accept
+from crosslight.standards.dicom.web.accept import DICOM, MediaRange, Offer
+from crosslight.standards.dicom.web.multipart import PartHead, RelatedWriter
 from node.archive.model import StoredObject
 from node.serve.context import ServeContext
-from node.serve.kernel import Piece
-from node.serve.query import JSON_OFFERS, json_response, ranges_of, uids_of
+from node.serve.qido import JSON_OFFERS, json_response, ranges_of, uids_of
 from node.serve.release import Act
 from node.serve.representations import Prepared, prepare, syntaxes_of
+from node.serve.sendfile import Piece
 from node.serve.stream import Held, Source, piece_of, send_pieces
 from node.serve.validators import headers_of, not_modified, of_objects
 

@@ -8,8 +8,8 @@ from aiohttp import web
 
 from crosslight.runtime.http import ErrorRenderers
 from crosslight.runtime.problem_details import render_problem
-from crosslight.runtime.soap import MAX_QUERY_BYTES, read_soap, render_soap_error
-from crosslight.standards.xds.soap import action_not_supported
+from crosslight.runtime.soap.server import MAX_QUERY_BYTES, read_soap, render_soap_error
+from crosslight.standards.xds.wire.soap import action_not_supported
 from node.serve import iti43, rad69
 from node.serve.context import ServeContext
 from node.serve.iti43 import ManifestStore

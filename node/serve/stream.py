@@ -18,8 +18,8 @@ from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import CrosslightError
 from node.archive.model import StoredObject
 from node.serve.context import ServeContext
-from node.serve.kernel import NEAR_BYTES, Piece, corked, in_memory, plain_socket, pour, short, unreadable
 from node.serve.release import Act
+from node.serve.sendfile import NEAR_BYTES, Piece, corked, in_memory, plain_socket, pour, short, unreadable
 
 log = get_logger("serve")
 

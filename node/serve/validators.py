@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 
 from crosslight import __version__
 from crosslight.runtime.caching import is_current, tag_of, validated
-from crosslight.standards.dicom.parameters import ignored_warning
+from crosslight.standards.dicom.web.parameters import ignored_warning
 from node.archive.model import StoredObject
 
 _VARY = ("Authorization", "Accept")

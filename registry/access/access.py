@@ -18,7 +18,6 @@ from crosslight.standards.problem import ConfigError
 from registry.access.authenticate import Authenticator
 from registry.access.config import AccessConfig, OidcConfig
 from registry.access.demo_idp import BANNER, PREFIX, DemoProvider
-from registry.access.keys import TokenKeys
 from registry.access.oidc import OidcClient
 from registry.access.pages import page
 from registry.access.provider_tls import provider_context
@@ -26,6 +25,7 @@ from registry.access.sessions import Sessions
 from registry.access.signin import SignIn, SignInAudit
 from registry.access.store import AccessStore
 from registry.access.tokens import AccessTokens
+from registry.keys import TokenKeys
 from registry.members.service import MemberService
 
 log = get_logger("access")

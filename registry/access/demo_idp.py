@@ -19,11 +19,11 @@ from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.log import get_logger
 from crosslight.standards.access import Principal
 from registry.access.config import AccessConfig, DemoAccount
-from registry.access.keys import TokenKeys
 from registry.access.oidc import challenge
 from registry.access.pages import page
 from registry.access.signin import STRANGER, SignInAudit
 from registry.access.store import AccessStore
+from registry.keys import TokenKeys
 
 log = get_logger("signin")
 

@@ -11,7 +11,7 @@ from crosslight.standards.access import PURPOSES, ROLES, Principal
 from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
 from registry.access.config import AccessConfig
-from registry.access.keys import TokenKeys
+from registry.keys import TokenKeys
 
 #: Roles that only a certificate or a mode of operation gives, never a token or a sign-in.
 NOT_FOR_PEOPLE = frozenset({"member", "gateway", "open"})

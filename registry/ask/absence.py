@@ -30,11 +30,12 @@ from crosslight.standards.ids import (
 )
 from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
-from registry.index.model import Person
+from registry.identity.model import Person
 from registry.members.model import Directory
 
 if TYPE_CHECKING:
-    from registry.ask.question import Answer, PatientSelector
+    from registry.ask.question import Answer
+    from registry.identity.model import PatientSelector
 
 Part = Literal["number", "issuer", "accession issuer", "custodian", "endpoint", "patient"]
 #: Whom a question is about: a patient known here; a valid national number that nobody has; one named in another way whom nobody

@@ -14,11 +14,12 @@ from crosslight.standards.study import Patient
 from registry.ask.absence import Naming, accession_naming, naming
 from registry.ask.filter import matches, same_accession, window
 from registry.ask.policy import Policy, doubtful_members
-from registry.ask.question import MANY, ByObject, ByPatient, ByPopulation, DirectoryQuestion, Patients, PatientSelector, Question
+from registry.ask.question import MANY, ByObject, ByPatient, ByPopulation, DirectoryQuestion, Patients, Question
 from registry.ask.scan import OF_PATIENT, Scan, cursor_of, cursor_text, kind_of, place_of
 from registry.identity.header import doubt
+from registry.identity.model import DisputedNotice, PatientRecord, PatientSelector, Person, PersonKey, RecordKey
 from registry.identity.store import IdentityStore
-from registry.index.model import DisputedNotice, Holding, PastVersion, PatientRecord, Person, PersonKey, RecordKey, XdsObject
+from registry.index.model import Holding, PastVersion, XdsObject
 from registry.index.rows import DEPRECATED, Loaded
 from registry.index.store import IndexStore
 from registry.members.model import Directory

@@ -23,9 +23,9 @@ from crosslight.standards.problem import Forbidden
 from crosslight.standards.region import Region
 from registry.ask.answer import Answering, Found
 from registry.ask.coverage import Coverage, compute
-from registry.ask.question import Answer, ByPatient, ByPopulation, Patients, PatientSelector, Question
+from registry.ask.question import Answer, ByPatient, ByPopulation, Patients, Question
+from registry.identity.model import PatientSelector, Person
 from registry.identity.store import IdentityStore
-from registry.index.model import Person
 from registry.index.store import IndexStore
 from registry.members.model import Directory
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from crosslight.standards.dicom.matching import wildcard_matches
+from crosslight.standards.dicom.web.matching import wildcard_matches
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.names import search_key
 from registry.ask.question import StudyFilter

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from crosslight.standards.access import Face, Principal
 from crosslight.standards.ids import MemberId
-from registry.ask.question import PatientSelector
-from registry.index.model import DisputedNotice, Holding, PatientRecord, Person, RecordKey
+from registry.identity.model import DisputedNotice, PatientRecord, PatientSelector, Person, RecordKey
+from registry.index.model import Holding
 from registry.index.rows import Loaded
 from registry.members.model import Directory
 

@@ -7,11 +7,10 @@ from datetime import datetime
 from typing import Literal
 
 from crosslight.standards.ids import Identifier
-from crosslight.standards.names import any_begins, family_begins, given_begins, pattern_matches
-from crosslight.standards.study import PersonName
 from registry.ask.absence import Naming
 from registry.ask.coverage import Coverage
-from registry.index.model import DisputedNotice, Holding, Person, XdsObject
+from registry.identity.model import DisputedNotice, PatientSelector, Person
+from registry.index.model import Holding, XdsObject
 
 MANY = 200  # holdings of one person, beyond which pages are read
 
@@ -29,31 +28,6 @@ class StudyFilter:
     descriptions: tuple[str, ...] = ()  # * and ? wildcards; finds no less than any face's own rule
     progress: tuple[str, ...] = ()
     updated: tuple[datetime | None, datetime | None] | None = None  # when the index changed it: UTC [low, high)
-
-
-@dataclass(frozen=True, slots=True)
-class NameTest:
-    """One thing asked of a name: what its family, given or any part begins with (R4), or a PN with wildcards (PS3.4)."""
-
-    part: Literal["family", "given", "any", "pattern"]
-    text: str
-
-    def holds(self, name: PersonName) -> bool:
-        """Whether ``name`` passes."""
-        test = {"family": family_begins, "given": given_begins, "any": any_begins, "pattern": pattern_matches}[self.part]
-        return test(name, self.text)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PatientSelector:
-    """Which person: any of these identifiers, or a FHIR patient id, or a name + date of birth."""
-
-    identifiers: tuple[Identifier, ...] = ()  # without issuer: national numbers, then any local or minted id
-    fhir_id: str = ""
-    family: str = ""  # whole, as people write it
-    given: str = ""  # begins with, beside ``family``
-    names: tuple[NameTest, ...] = ()  # all must hold; beside or instead of ``family``
-    birth_date: str = ""  # YYYYMMDD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,10 +15,10 @@ from multidict import CIMultiDict
 from crosslight.runtime.caching import is_current, tag_of, validated
 from crosslight.runtime.http import CORRELATION, PRINCIPAL
 from crosslight.standards.access import Action
-from crosslight.standards.dicom.accept import Offer, parse_accept, require
-from crosslight.standards.dicom.json import MEDIA_TYPE, Attributes, attributes, dumps, text_of
-from crosslight.standards.dicom.matching import Match, matches_row
-from crosslight.standards.dicom.qido import Level, QidoQuery
+from crosslight.standards.dicom.web.accept import Offer, parse_accept, require
+from crosslight.standards.dicom.web.json import MEDIA_TYPE, Attributes, attributes, dumps, text_of
+from crosslight.standards.dicom.web.matching import Match, matches_row
+from crosslight.standards.dicom.web.qido import Level, QidoQuery
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import Invalid, PeerError, TooLarge, Unavailable, Unsupported
 from registry.ask.absence import beyond, proves_absence, reason, unlisted

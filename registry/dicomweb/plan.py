@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from crosslight.standards.dicom.json import attributes, keyword_of
-from crosslight.standards.dicom.matching import Match, matches_row
-from crosslight.standards.dicom.qido import QidoQuery
+from crosslight.standards.dicom.web.json import attributes, keyword_of
+from crosslight.standards.dicom.web.matching import Match, matches_row
+from crosslight.standards.dicom.web.qido import QidoQuery
 from crosslight.standards.hl7.adt import NATIONAL_NAMESPACES
 from crosslight.standards.ids import Identifier, is_uid
 from crosslight.standards.names import family_keys, pattern_matches, search_key
@@ -14,8 +14,9 @@ from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
 from crosslight.standards.study import PersonName
 from registry.ask.absence import Misread
-from registry.ask.question import ByObject, ByPatient, ByPopulation, NameTest, PatientSelector, StudyFilter
+from registry.ask.question import ByObject, ByPatient, ByPopulation, StudyFilter
 from registry.dicomweb.rows import Held
+from registry.identity.model import NameTest, PatientSelector
 from registry.members.model import Directory
 
 #: Keys that a question answers itself: the row shows the person's current id and the newest name, not those asked by.

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from crosslight.standards.dicom.json import Attributes, attribute, attributes
+from crosslight.standards.dicom.web.json import Attributes, attribute, attributes
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import SeriesRecord, StudyRecord, StudyTime
-from registry.index.model import Holding, Person
+from registry.identity.model import Person
+from registry.index.model import Holding
 from registry.members.model import Member
 
 #: Private block: who holds a study, each value beside the other's (holder 1 in the first, and so on).

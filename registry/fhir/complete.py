@@ -10,7 +10,7 @@ from crosslight.standards.fhir.wire import instant
 from registry.ask.absence import beyond, proves_absence, reason, unlisted
 from registry.ask.coverage import MemberCoverage
 from registry.ask.question import Answer
-from registry.index.model import DisputedNotice
+from registry.identity.model import DisputedNotice
 
 
 def _at(moment: datetime | None, word: str) -> str:

@@ -11,7 +11,8 @@ from crosslight.standards.fhir.facts import HoldingFacts, MemberFacts, PersonFac
 from crosslight.standards.ids import MemberId
 from crosslight.standards.region import Region
 from registry.ask.question import Answer
-from registry.index.model import Holding, Person
+from registry.identity.model import Person
+from registry.index.model import Holding
 from registry.members.model import Directory, Member
 
 _ID = re.compile(r"[A-Za-z0-9\-]{1,36}\Z")

@@ -9,12 +9,13 @@ from crosslight.standards.fhir.match import patient_is
 from crosslight.standards.fhir.outcome import Issue
 from crosslight.standards.fhir.people import patient
 from crosslight.standards.problem import NotFound
-from registry.ask.question import DirectoryQuestion, Patients, PatientSelector
+from registry.ask.question import DirectoryQuestion, Patients
 from registry.fhir.complete import completeness, proven
 from registry.fhir.face import FIND_ID, FhirFace, search_issues
 from registry.fhir.facts import id_part
 from registry.fhir.plan import Misunderstood, patient_selector
 from registry.fhir.table import PATIENT
+from registry.identity.model import PatientSelector
 
 MOST = 100  # persons that one search reads
 

@@ -16,7 +16,8 @@ from crosslight.standards.names import search_key
 from crosslight.standards.problem import Invalid
 from crosslight.standards.tables.dicom_codes import MODALITIES
 from registry.ask.absence import Misread, not_an_id, unknown_holder, unknown_issuer
-from registry.ask.question import ByObject, ByPatient, ByPopulation, NameTest, PatientSelector, StudyFilter
+from registry.ask.question import ByObject, ByPatient, ByPopulation, StudyFilter
+from registry.identity.model import NameTest, PatientSelector
 
 #: What names a person anywhere: a search with one of these never appears in an address that the server makes.
 SENSITIVE = frozenset({"patient", "subject", "identifier", "accession", "family", "given", "name", "birthdate"})

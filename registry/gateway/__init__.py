@@ -1,1 +1,1 @@
-"""The gateway: who holds it, can it be reached, stream it (D11, D21). Keeps nothing on the way."""
+"""Who holds a study, and its bytes on from there to who asked; nothing is kept on the way (D11, D21)."""

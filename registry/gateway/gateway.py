@@ -24,7 +24,8 @@ from crosslight.standards.problem import Conflict, Gone, MemberUnreachable, NotF
 from registry.ask.ask import Ask
 from registry.ask.question import Answer
 from registry.gateway.config import GatewayConfig
-from registry.index.model import Holding, Person
+from registry.identity.model import Person
+from registry.index.model import Holding
 from registry.members.model import Directory, Member
 
 log = get_logger("gateway")

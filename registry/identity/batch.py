@@ -16,11 +16,10 @@ from crosslight.standards.problem import Conflict
 from crosslight.standards.study import Patient, patient_from_json, patient_to_json
 from registry.identity.compare import Comparison
 from registry.identity.feeding import FeedOfOne
+from registry.identity.model import RecordKey, Texts
 from registry.identity.numbers import canonicals, crowded, holders, lock_numbers, merged_into
 from registry.identity.relink import relink
 from registry.identity.rows import chunks, marks, to_micros
-from registry.index.model import RecordKey
-from registry.index.write import Texts
 
 if TYPE_CHECKING:
     from registry.identity.store import IdentityStore

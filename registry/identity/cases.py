@@ -17,7 +17,7 @@ from crosslight.standards.ids import Identifier
 from crosslight.standards.names import search_key
 from crosslight.standards.problem import Invalid
 from crosslight.standards.study import Patient
-from registry.index.model import PatientRecord, PersonKey, RecordKey
+from registry.identity.model import PatientRecord, PersonKey, RecordKey
 
 Kind = Literal["in doubt", "claims a number held by another", "claims a number that others claim", ""]
 Relation = Literal[

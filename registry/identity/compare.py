@@ -19,11 +19,10 @@ from crosslight.standards.study import Patient, patient_to_json
 from registry.identity.crowd import Crowd, follows, former_headers
 from registry.identity.header import Header, agree, doubt
 from registry.identity.merges import BY_FEED, end_feeds_decision
+from registry.identity.model import RecordKey, Texts
 from registry.identity.parts import MAX_COMPARED, Seen, parts
 from registry.identity.relink import relink
 from registry.identity.rows import EMPTY, Stored, chunks, load_by, marks
-from registry.index.model import RecordKey
-from registry.index.write import Texts
 
 if TYPE_CHECKING:
     from registry.identity.store import IdentityStore

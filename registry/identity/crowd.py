@@ -14,9 +14,9 @@ import orjson
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier
 from registry.identity.header import Header, agree, doubt
+from registry.identity.model import Texts
 from registry.identity.parts import alike
 from registry.identity.rows import Stored, chunks, load_by, marks
-from registry.index.write import Texts
 
 if TYPE_CHECKING:
     from registry.identity.store import IdentityStore

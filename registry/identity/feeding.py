@@ -13,10 +13,10 @@ from registry.identity import rows
 from registry.identity.compare import Comparison
 from registry.identity.crowd import former_headers, former_text
 from registry.identity.header import Header, agree, doubt, merged
+from registry.identity.model import RecordKey
 from registry.identity.parts import contradicts
 from registry.identity.relink import relink
 from registry.identity.rows import Stored, to_micros
-from registry.index.model import RecordKey
 
 if TYPE_CHECKING:
     from registry.identity.store import IdentityStore

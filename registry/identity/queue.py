@@ -8,8 +8,8 @@ from datetime import datetime
 from crosslight.runtime.db import Row, Tx
 from registry.identity import rows
 from registry.identity.cases import Decision
+from registry.identity.model import RecordKey
 from registry.identity.rows import Stored, chunks, from_micros, marks
-from registry.index.model import RecordKey
 
 _DECISIONS = (
     "SELECT d.decision_id, d.kind, d.record_key, d.other_key, d.at, d.who, d.why, d.ended_at, d.ended_who, d.ended_why, "

@@ -6,19 +6,18 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from crosslight.runtime.db import Tx
-from crosslight.standards.dicom.record import outside_range, unidentified_range
+from crosslight.standards.dicom.record.record import outside_range, unidentified_range
 from crosslight.standards.ids import Identifier, national_number
 from crosslight.standards.names import given_matches, search_key
 from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient
-from registry.ask.question import PatientSelector
 from registry.identity import rows
 from registry.identity.config import IdentityRules
 from registry.identity.header import Header, header_of
+from registry.identity.model import PatientRecord, PatientSelector, Person, PersonKey, RecordKey
 from registry.identity.numbers import canonical, canonicals, holders
 from registry.identity.rows import RecordPlace
-from registry.index.model import PatientRecord, Person, PersonKey, RecordKey
 
 MAX_BORN = 2_000  # records of one date of birth whose names one search looks through
 

@@ -20,10 +20,10 @@ from crosslight.standards.region import Region
 from registry.identity.compare import Comparison
 from registry.identity.config import IdentityRules
 from registry.identity.header import Placeholders, header_of
+from registry.identity.model import RecordKey
 from registry.identity.relink import relink
 from registry.identity.rows import load_by, marks, to_micros
 from registry.identity.store import IdentityStore
-from registry.index.model import RecordKey
 
 VERSION = 1  # of how headers are compared (header.py, parts.py, linking.py)
 TOGETHER = 100  # records in one transaction

@@ -14,7 +14,7 @@ from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.names import search_key
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient, patient_from_json
-from registry.index.model import PatientRecord, Person, PersonKey, RecordKey
+from registry.identity.model import PatientRecord, Person, PersonKey, RecordKey
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CHUNK = 500  # values in one IN list

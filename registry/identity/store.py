@@ -31,10 +31,9 @@ from registry.identity.cases import Decision, LinkEvent
 from registry.identity.compare import Comparison, HeadersOf
 from registry.identity.config import IdentityRules
 from registry.identity.header import merged
+from registry.identity.model import PatientRecord, PersonKey, RecordKey, Texts
 from registry.identity.reads import CxTarget, IdentityReads
 from registry.identity.rows import Stored, from_micros, to_micros
-from registry.index.model import PatientRecord, PersonKey, RecordKey
-from registry.index.write import Texts
 
 SCHEMA = SchemaVersion("identity", schema=3, compat=3)
 #: Told of records whose studies are another's, from when on.

@@ -26,7 +26,7 @@ from crosslight.standards.study import (
     record_from_json,
     record_to_json,
 )
-from crosslight.standards.xds.publication import Publication, Source, Status
+from crosslight.standards.xds.model.publication import Publication, Source, Status
 from registry.index.arrays import Raw, study_array, study_of
 
 FORMAT = 1

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from crosslight.standards.study import Detail, SeriesRecord, StudyRecord
-from crosslight.standards.xds.publication import Publication
+from crosslight.standards.xds.model.publication import Publication
 from registry.index.past import State
 
 T = TypeVar("T")

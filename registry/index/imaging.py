@@ -11,9 +11,10 @@ from datetime import datetime
 
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import MemberId, hash8
-from crosslight.standards.xds.imaging import ImagingDocument, imaging_of
-from crosslight.standards.xds.metadata import DocumentEntry, from_plain
-from registry.index.model import RecordKey, XdsObject
+from crosslight.standards.xds.model.imaging import ImagingDocument, imaging_of
+from crosslight.standards.xds.model.metadata import DocumentEntry, from_plain
+from registry.identity.model import RecordKey
+from registry.index.model import XdsObject
 from registry.index.rows import chunks, marks, member_key, to_ms
 
 _KEY = "record_key = ? AND entry_hash = ? AND entry_uuid = ?"

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, NewType
+from typing import Any, Literal
 
-from crosslight.standards.ids import Identifier, MemberId, Version
-from crosslight.standards.study import Patient, StudyRecord
-from crosslight.standards.xds.publication import Publication
-
-RecordKey = NewType("RecordKey", int)  # a patient record: (assigning authority, local id); random (D7)
-PersonKey = NewType("PersonKey", int)
+from crosslight.standards.ids import MemberId, Version
+from crosslight.standards.study import StudyRecord
+from crosslight.standards.xds.model.publication import Publication
+from registry.identity.model import RecordKey
 
 HoldingState = Literal["approved", "deprecated"]
 ChangeKind = Literal["published", "availability", "withdrawn", "detail", "objects"]
@@ -97,58 +95,11 @@ class Holding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PatientRecord:
-    """One patient as one authority numbers them (D2). Demographics are kept per record."""
-
-    key: RecordKey
-    patient: Patient  # patient.local is (authority, id)
-    member: MemberId | None  # whose authority it is; None for a foreign one
-    person: PersonKey
-    national: tuple[Identifier, ...] = ()  # valid national numbers claimed
-    disputed: bool = False  # claims a number that it does not hold by D3
-    subsumed_by: RecordKey | None = None  # by A40
-    active: bool = True
-    updated: datetime | None = None
-    part_of: RecordKey | None = None  # a part of that record: studies under its id whose headers are not the record's
-    in_doubt: bool = False  # such a part, on which nobody decided yet
-    parts: int = 0  # of a record: how many such parts there are
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Person:
-    """A set of records that are one human being, as far as we know (D2)."""
-
-    key: PersonKey
-    fhir_id: str  # random UUID (D7)
-    domain_id: Identifier  # the current affinity-domain id (D4)
-    records: tuple[PatientRecord, ...]
-    differs: bool = False  # demographics differ among the records; a banner says so (D3)
-
-    @property
-    def banner(self) -> Patient:
-        """Demographics to show: of the record with the newest study, which comes first."""
-        return self.records[0].patient
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DisputedNotice:
-    """Somewhere a record claims the number that was asked for, and it is not this person's: only that may be said (D3).
-
-    ``claims``: such a record; else only studies under this person's own local number there, whose headers say another person.
-    """
-
-    member: MemberId
-    member_code: str
-    member_name: str
-    claims: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class XdsObject:
     """An XDS object that is no study: stored whole (D6).
 
     ``kind``: document | submission | folder | association. ``body`` is the metadata model as plain data
-    (``crosslight.standards.xds.metadata``), ``record_key`` None for associations between other objects.
+    (``crosslight.standards.xds.model.metadata``), ``record_key`` None for associations between other objects.
     """
 
     kind: str

@@ -9,9 +9,10 @@ from typing import Any
 
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import MemberId, hash8
+from registry.identity.model import RecordKey
 from registry.index.codec import Codec
 from registry.index.imaging import DocumentKey, ImagingDocuments, entry_hash
-from registry.index.model import RecordKey, XdsObject
+from registry.index.model import XdsObject
 from registry.index.rows import chunks, marks, member_key, to_ms
 
 _COLUMNS = "record_key, kind, entry_uuid, unique_id, logical_id, status, member_id, body"

@@ -19,7 +19,7 @@ from crosslight.standards.study import (
     record_to_json,
     series_order,
 )
-from crosslight.standards.xds.publication import Publication, Source
+from crosslight.standards.xds.model.publication import Publication, Source
 from registry.index.codec import fold_ids, unfold_ids
 
 State = dict[str, Any]

@@ -14,9 +14,10 @@ from crosslight.runtime.db import Tx
 from crosslight.standards.ids import MemberId, Oid, hash8, holding_fhir_id
 from crosslight.standards.problem import StorageError
 from crosslight.standards.study import Patient, StudyRecord
-from crosslight.standards.xds.publication import Publication, Source
+from crosslight.standards.xds.model.publication import Publication, Source
+from registry.identity.model import RecordKey
 from registry.index.codec import Codec, Stored, publication_ids
-from registry.index.model import Holding, PastVersion, RecordKey
+from registry.index.model import Holding, PastVersion
 from registry.index.past import State, publication_of, state_of, unpacked
 from registry.index.rows import (
     ARRIVING,

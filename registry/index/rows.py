@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from crosslight.standards.ids import DerivedId, MemberId, Version, hash8, study_tag
 from crosslight.standards.study import StudyRecord, StudyTime
-from crosslight.standards.xds.publication import Publication
-from registry.index.model import Holding, RecordKey
+from crosslight.standards.xds.model.publication import Publication
+from registry.identity.model import RecordKey
+from registry.index.model import Holding
 
 T = TypeVar("T")
 DEPRECATED, ARRIVING, OTHER_DIGEST, UNITED = (

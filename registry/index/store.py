@@ -16,8 +16,9 @@ from crosslight.runtime.schema import migrate
 from crosslight.standards.census import Census, census_item
 from crosslight.standards.ids import Identifier, MemberId, Version, hash8
 from crosslight.standards.problem import Invalid
+from registry.identity.model import RecordKey
 from registry.index.imaging import DocumentKey
-from registry.index.model import Change, Holding, HoldingKey, RecordKey, XdsObject
+from registry.index.model import Change, Holding, HoldingKey, XdsObject
 from registry.index.objects import Objects
 from registry.index.read import Reader
 from registry.index.rows import DEPRECATED, Loaded, chunks, marks, to_ms, version_of

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
 from datetime import datetime
 
 from crosslight.runtime.db import Tx
@@ -16,10 +15,11 @@ from crosslight.standards.census import EMPTY
 from crosslight.standards.ids import MemberId, Version, hash8
 from crosslight.standards.problem import StorageError
 from crosslight.standards.study import Patient, StudyRecord
-from crosslight.standards.xds.publication import Publication, Status
+from crosslight.standards.xds.model.publication import Publication, Status
+from registry.identity.model import RecordKey, Texts
 from registry.index.entries import arranged, together, with_status
 from registry.index.flush import Entry, Flush
-from registry.index.model import Change, ChangeKind, RecordKey
+from registry.index.model import Change, ChangeKind
 from registry.index.past import State, publication_of, state_of
 from registry.index.read import Reader
 from registry.index.rows import (
@@ -43,14 +43,6 @@ from registry.index.rows import (
 MAX_TEXTS = 30_000  # different patient texts of one record
 
 _TURN = 0x43524F53_4C494748  # names our lock among those of the database
-
-
-@dataclass(slots=True)
-class Texts:
-    """The patients, as submitted, of a record's studies that one transaction wrote, and of those that it replaced or removed."""
-
-    came: set[Patient] = field(default_factory=set)
-    went: set[Patient] = field(default_factory=set)
 
 
 class Work:

@@ -1,1 +1,4 @@
-"""Doors into the index: ITI-42, ITI-57, ITI-62, the gRPC feed; all end in accept.py."""
+"""The waist of what comes in: every submission, from whichever face, ends in ``accept.py``.
+
+It is checked, given its patient, committed; then whoever waits for changes is told.
+"""

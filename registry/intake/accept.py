@@ -1,6 +1,6 @@
 """The one way into the index (ARCHITECTURE, "Two narrow waists"): validate, resolve the patient, commit, notify.
 
-The rules are in ``turn.py``; here are transactions, batches and who is told.
+The rules are in ``batch.py``; here are transactions, batches and who is told.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.log import get_logger
 from crosslight.standards.access import decide
-from crosslight.standards.dicom.kos import Manifest
+from crosslight.standards.dicom.record.kos import Manifest
 from crosslight.standards.ids import MemberId, is_unread_number
 from crosslight.standards.problem import CrosslightError, Forbidden, NotFound, OurError
 from crosslight.standards.region import Region
 from crosslight.standards.study import StudyRecord
-from crosslight.standards.xds.publication import Publication
+from crosslight.standards.xds.model.publication import Publication
 from registry.identity.store import IdentityStore
 from registry.index.imaging import DocumentKey
 from registry.index.model import Change, HoldingKey
 from registry.index.rows import Loaded
 from registry.index.store import IndexStore
+from registry.intake.acts import Acceptance, Publish, Submission, Withdraw
+from registry.intake.batch import Ran, Turn
 from registry.intake.checks import with_detail
 from registry.intake.learned import document_read, no_manifest
-from registry.intake.model import Acceptance, Publish, Submission, Withdraw
 from registry.intake.together import first_group, names_of
-from registry.intake.turn import Ran, Turn
 from registry.members.model import Directory, Member
 
 BATCH = 500  # submissions of a feed in one transaction

@@ -7,9 +7,9 @@ from dataclasses import replace
 from crosslight.standards.ids import DerivedId, Kind, is_uid, study_tag
 from crosslight.standards.problem import Forbidden, Invalid, TooLarge
 from crosslight.standards.study import Patient, StudyRecord
-from crosslight.standards.xds import views
-from crosslight.standards.xds.people import with_whole_name
-from crosslight.standards.xds.publication import Publication
+from crosslight.standards.xds.mapping import views
+from crosslight.standards.xds.mapping.people import with_whole_name
+from crosslight.standards.xds.model.publication import Publication
 from registry.index.rows import Loaded
 from registry.members.model import Member
 

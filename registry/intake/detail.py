@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from crosslight.standards.dicom.kos import Manifest, zone_offset
-from crosslight.standards.dicom.record import Instance, build
-from crosslight.standards.dicom.rules import RecordRules
+from crosslight.standards.dicom.record.kos import Manifest, zone_offset
+from crosslight.standards.dicom.record.record import Instance, build
+from crosslight.standards.dicom.record.rules import RecordRules
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Conflict
 from crosslight.standards.region import Region
 from crosslight.standards.study import SeriesRecord, StudyRecord, StudyTime
-from crosslight.standards.xds.people import with_whole_name
+from crosslight.standards.xds.mapping.people import with_whole_name
 from registry.members.model import Member
 
 
@@ -115,3 +115,8 @@ def _same_zone(time: StudyTime, before: StudyTime, now: StudyTime) -> StudyTime:
 def _text(row: dict[str, Any], tag: str) -> str:
     value = row.get(tag, {}).get("Value") or [""]
     return str(value[0])
+
+
+def studies_of(manifest: Manifest) -> tuple[str, ...]:
+    """The studies of the objects that a manifest references; its own where it references none."""
+    return tuple(sorted({instance.study_uid for instance in manifest.instances} or {manifest.study_uid}))

@@ -1,6 +1,6 @@
 """Generic XDS objects, and the standard's rules over whole submissions (ITI TF-2 3.42, 3.57, 3.62), in a transaction.
 
-Studies go through ``turn.py``; this is for everything beside them, and for what they cause beside themselves.
+Studies go through ``batch.py``; this is for everything beside them, and for what they cause beside themselves.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Forbidden, Invalid
 from crosslight.standards.region import Region
-from crosslight.standards.xds.errors import refusal
-from crosslight.standards.xds.metadata import RegistryObject, RegistryObjects, from_plain
-from crosslight.standards.xds.views import objects_of
+from crosslight.standards.xds.mapping.views import objects_of
+from crosslight.standards.xds.model.metadata import RegistryObject, RegistryObjects, from_plain
+from crosslight.standards.xds.rules.errors import refusal
+from registry.identity.model import RecordKey
 from registry.identity.reads import Addressed
 from registry.identity.store import IdentityStore
 from registry.index.imaging import imaging_document
-from registry.index.model import Change, Holding, HoldingKey, RecordKey, XdsObject
+from registry.index.model import Change, Holding, HoldingKey, XdsObject
 from registry.index.store import IndexStore
 from registry.index.write import Work
-from registry.intake.model import Publish, SetAvailability, StoreObjects, Submission, Withdraw
+from registry.intake.acts import Publish, SetAvailability, StoreObjects, Submission, Withdraw
 from registry.intake.registered import APPROVED, DEPRECATED, RegisteredObjects, touched, xds_object
 from registry.intake.relations import Effects, check, check_removal, effects
 from registry.members.model import Member

@@ -10,18 +10,17 @@ from dataclasses import replace
 from datetime import datetime
 
 from crosslight.runtime.db import Tx
-from crosslight.standards.dicom.kos import Manifest
+from crosslight.standards.dicom.record.kos import Manifest
 from crosslight.standards.ids import MemberId
 from crosslight.standards.region import Region
-from crosslight.standards.xds.metadata import DocumentEntry, from_plain
-from crosslight.standards.xds.views import objects_of, publication_from_submission
+from crosslight.standards.xds.mapping.views import objects_of, publication_from_submission
+from crosslight.standards.xds.model.metadata import DocumentEntry, from_plain
 from registry.identity.store import IdentityStore
 from registry.index.imaging import DocumentKey
 from registry.index.model import Change, HoldingKey, XdsObject
 from registry.index.store import IndexStore
 from registry.intake.checks import check_publication, with_detail
-from registry.intake.detail import manifest_record
-from registry.intake.manifests import studies_of
+from registry.intake.detail import manifest_record, studies_of
 from registry.intake.registered import xds_object
 from registry.members.model import Member
 

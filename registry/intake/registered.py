@@ -8,11 +8,12 @@ from datetime import datetime
 
 from crosslight.runtime.clock import dtm
 from crosslight.runtime.db import Tx
-from crosslight.standards.xds.metadata import Association, RegistryObject, from_plain, to_plain
-from crosslight.standards.xds.publication import Publication, Status
-from crosslight.standards.xds.views import associations
+from crosslight.standards.xds.mapping.views import associations
+from crosslight.standards.xds.model.metadata import Association, RegistryObject, from_plain, to_plain
+from crosslight.standards.xds.model.publication import Publication, Status
+from registry.identity.model import PersonKey, RecordKey
 from registry.identity.store import IdentityStore
-from registry.index.model import Holding, PersonKey, RecordKey, XdsObject
+from registry.index.model import Holding, XdsObject
 from registry.index.read import names_of
 from registry.index.store import IndexStore
 from registry.intake.relations import Registered

@@ -2,7 +2,7 @@
 
 ``accept.py`` calls :func:`check` and :func:`effects` inside its transaction, over the objects of all acts of a submission
 (``views.objects_of`` for a study, ``StoreObjects.objects`` as they are), and applies what comes back. Rules of the message
-alone are in ``crosslight/standards/xds/rules.py`` and ran before.
+alone are in ``crosslight/standards/xds/rules/submission.py`` and ran before.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from crosslight.standards.xds import vocabulary as v
-from crosslight.standards.xds.errors import refusal
-from crosslight.standards.xds.metadata import (
+from crosslight.standards.xds.model import vocabulary as v
+from crosslight.standards.xds.model.metadata import (
     Association,
     DocumentEntry,
     Folder,
@@ -22,6 +21,7 @@ from crosslight.standards.xds.metadata import (
     RegistryObjects,
     SubmissionSet,
 )
+from crosslight.standards.xds.rules.errors import refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from crosslight.standards.ids import DerivedId
-from registry.intake.model import Publish, Submission
+from registry.intake.acts import Publish, Submission
 
 
 def names_of(submission: Submission) -> frozenset[str] | None:

@@ -10,7 +10,7 @@ from joserfc import jws
 
 from crosslight.standards.membership import DirectoryDocument, DirectoryMember
 from crosslight.standards.region import Region
-from registry.access.keys import TokenKeys
+from registry.keys import TokenKeys
 from registry.members.model import Member
 
 

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from crosslight.standards.concern import Concern
 from crosslight.standards.ids import MemberId, Oid, Version
 from crosslight.standards.region import ProcedureCodes
-from crosslight.standards.xds.publication import Source
+from crosslight.standards.xds.model.publication import Source
 
 MemberStatus = Literal["invited", "active", "suspended", "foreign"]
 

@@ -24,7 +24,7 @@ from crosslight.standards.ids import MemberId, Oid, is_strict_uid
 from crosslight.standards.membership import Invitation
 from crosslight.standards.problem import ConfigError, CrosslightError, Forbidden, Invalid, Unauthenticated
 from crosslight.standards.region import Region
-from registry.access.keys import TokenKeys
+from registry.keys import TokenKeys
 from registry.members.authorities import Authorities
 from registry.members.ca import CertificateAuthority
 from registry.members.config import MembersConfig

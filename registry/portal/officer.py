@@ -1,6 +1,6 @@
 """The identity officer's pages: what waits, both sides of one case, deciding and taking back. For the role ``identity`` alone.
 
-Everything is asked of, and done by, ``registry.identity.decisions``, which audits it. A case's address is its handle, which
+Everything is asked of, and done by, ``registry.officer.decisions``, which audits it. A case's address is its handle, which
 names no patient.
 """
 
@@ -17,7 +17,7 @@ from crosslight.runtime.http import CORRELATION
 from crosslight.standards.access import Principal
 from crosslight.standards.problem import Invalid
 from registry.identity.cases import MAX_REASON, Case, Decision, LinkEvent, Side, Verdict, compared, handle_of
-from registry.identity.decisions import IdentityDecisions, Officer
+from registry.officer.decisions import IdentityDecisions, Officer
 from registry.portal import words
 
 SHOWN_DECISIONS = 30

@@ -25,10 +25,10 @@ from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, N
 from registry.access.sessions import SESSION
 from registry.ask.ask import Ask, Glance
 from registry.ask.coverage import Coverage
-from registry.ask.question import Answer, ByPatient, Patients, PatientSelector, Question, StudyFilter
-from registry.identity.decisions import IdentityDecisions, may_decide
-from registry.index.model import Person
+from registry.ask.question import Answer, ByPatient, Patients, Question, StudyFilter
+from registry.identity.model import PatientSelector, Person
 from registry.members.model import Directory
+from registry.officer.decisions import IdentityDecisions, may_decide
 from registry.portal import words
 from registry.portal.config import PortalConfig
 from registry.portal.handles import Handles

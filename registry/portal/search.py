@@ -8,8 +8,8 @@ from datetime import date
 
 from crosslight.standards.ids import NATIONAL_CHECKS, Identifier, national_number
 from crosslight.standards.region import Region
-from registry.ask.question import Answer, PatientSelector
-from registry.index.model import Person
+from registry.ask.question import Answer
+from registry.identity.model import PatientSelector, Person
 from registry.members.model import Member
 from registry.portal import words
 

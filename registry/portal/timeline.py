@@ -10,7 +10,8 @@ from datetime import UTC, date, datetime
 from crosslight.standards.region import Region
 from crosslight.standards.study import SeriesRecord, StudyRecord
 from registry.ask.question import Answer
-from registry.index.model import Holding, PatientRecord, Person, RecordKey
+from registry.identity.model import PatientRecord, Person, RecordKey
+from registry.index.model import Holding
 from registry.members.model import Directory
 from registry.portal import contents, words
 from registry.portal.sites import Sites

@@ -9,7 +9,7 @@ import unicodedata
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
-from crosslight.standards.dicom.record import number_of
+from crosslight.standards.dicom.record.record import number_of
 from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient, PersonName, StudyTime

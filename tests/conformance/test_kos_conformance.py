@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crosslight.standards.dicom.kos import build_manifest, parse_manifest
+from crosslight.standards.dicom.record.kos import build_manifest, parse_manifest
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import InstanceRef, Patient, PersonName, StudyRecord, StudyTime
 

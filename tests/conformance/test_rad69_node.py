@@ -9,12 +9,12 @@ import pytest
 from lxml import etree
 from node_serving import IDS, Served, ct, part10, serving
 
-from crosslight.runtime.soap import SoapClient
+from crosslight.runtime.soap.client import SoapClient
 from crosslight.standards.ids import Oid
-from crosslight.standards.xds import rad69
-from crosslight.standards.xds.response import FAILURE, SUCCESS
-from crosslight.standards.xds.retrieve import parse_retrieve_response
-from crosslight.standards.xds.xml import XDSB, XDSIB
+from crosslight.standards.xds.model.xml import XDSB, XDSIB
+from crosslight.standards.xds.wire import rad69
+from crosslight.standards.xds.wire.response import FAILURE, SUCCESS
+from crosslight.standards.xds.wire.retrieve import parse_retrieve_response
 
 pytestmark = pytest.mark.standards
 

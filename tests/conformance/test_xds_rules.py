@@ -12,15 +12,15 @@ import pytest
 from xds_nist import ANY_CODES, CONTRADICTORY, LOAD, expected, filled, index, new_uuid, submission
 
 from crosslight.standards.problem import CrosslightError
-from crosslight.standards.xds import vocabulary as v
-from crosslight.standards.xds.adhoc import parse_adhoc_request
-from crosslight.standards.xds.errors import RegistryRefusal
-from crosslight.standards.xds.evaluate import evaluate
-from crosslight.standards.xds.metadata import RegistryObjects
-from crosslight.standards.xds.rules import REQUIRED, check_submission
-from crosslight.standards.xds.stored_query import parse_stored_query
-from crosslight.standards.xds.values import ValueSets
-from crosslight.standards.xds.xml import parse_untrusted_xml
+from crosslight.standards.xds.mapping.values import ValueSets
+from crosslight.standards.xds.model import vocabulary as v
+from crosslight.standards.xds.model.metadata import RegistryObjects
+from crosslight.standards.xds.model.xml import parse_untrusted_xml
+from crosslight.standards.xds.rules.errors import RegistryRefusal
+from crosslight.standards.xds.rules.evaluate import evaluate
+from crosslight.standards.xds.rules.stored_query import parse_stored_query
+from crosslight.standards.xds.rules.submission import REQUIRED, check_submission
+from crosslight.standards.xds.wire.adhoc import parse_adhoc_request
 
 pytestmark = pytest.mark.standards
 

@@ -9,10 +9,10 @@ import pytest
 from lxml import etree
 
 from crosslight.standards.problem import CrosslightError
-from crosslight.standards.xds import adhoc, ebrim, ebrim_write, rad69, response, retrieve
-from crosslight.standards.xds.metadata import RegistryObjects, from_plain, to_plain
-from crosslight.standards.xds.soap import SoapFault, parse_envelope
-from crosslight.standards.xds.xml import SOAP, XDSB, XOP, Element, local_name, parse_untrusted_xml
+from crosslight.standards.xds.model.metadata import RegistryObjects, from_plain, to_plain
+from crosslight.standards.xds.model.xml import SOAP, XDSB, XOP, Element, local_name, parse_untrusted_xml
+from crosslight.standards.xds.wire import adhoc, ebrim, ebrim_write, rad69, response, retrieve
+from crosslight.standards.xds.wire.soap import SoapFault, parse_envelope
 
 pytestmark = pytest.mark.standards
 
@@ -152,7 +152,7 @@ def test_envelopes(standards_folder: Path) -> None:
 
 
 def test_fault_envelope_is_schema_valid(standards_folder: Path) -> None:
-    from crosslight.standards.xds.soap import render_envelope, render_fault
+    from crosslight.standards.xds.wire.soap import render_envelope, render_fault
 
     soap = etree.XMLSchema(etree.parse(str(standards_folder / "schemas" / "soap" / "soap-1.2-envelope.xsd")))
     soap.assertValid(etree.fromstring(render_fault(SoapFault("x", subcode="ActionNotSupported", why="y<>"), relates_to="urn:1")))

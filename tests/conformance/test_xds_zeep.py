@@ -23,26 +23,28 @@ from zeep.exceptions import Fault
 
 from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.http import PRINCIPAL, ErrorRenderers, problems
-from crosslight.runtime.soap import Part, read_soap, render_soap_error, stream_mtom
+from crosslight.runtime.soap.server import Part, read_soap, render_soap_error, stream_mtom
 from crosslight.standards.access import OPEN
 from crosslight.standards.ids import Identifier, MemberId, Oid, OrgCode
 from crosslight.standards.region import Region
 from crosslight.standards.study import ManifestFacts, Patient, PersonName, StudyRecord, StudyTime
-from crosslight.standards.xds import adhoc, ebrim, ebrim_write, rad69, retrieve, views
-from crosslight.standards.xds import vocabulary as v
-from crosslight.standards.xds.errors import RegistryError
-from crosslight.standards.xds.metadata import RegistryObjects
-from crosslight.standards.xds.publication import Publication, Source
-from crosslight.standards.xds.response import FAILURE, SUCCESS, render_registry_response
-from crosslight.standards.xds.rules import check_submission
-from crosslight.standards.xds.stored_query import GET_DOCUMENTS, quoted_list
-from crosslight.standards.xds.values import ValueSets
-from crosslight.standards.xds.xml import SOAP
+from crosslight.standards.xds.mapping import views
+from crosslight.standards.xds.mapping.values import ValueSets
+from crosslight.standards.xds.model import vocabulary as v
+from crosslight.standards.xds.model.metadata import RegistryObjects
+from crosslight.standards.xds.model.publication import Publication, Source
+from crosslight.standards.xds.model.xml import SOAP
+from crosslight.standards.xds.rules.errors import RegistryError
+from crosslight.standards.xds.rules.stored_query import GET_DOCUMENTS, quoted_list
+from crosslight.standards.xds.rules.submission import check_submission
+from crosslight.standards.xds.wire import adhoc, ebrim, ebrim_write, rad69, retrieve
+from crosslight.standards.xds.wire.response import FAILURE, SUCCESS, render_registry_response
 from registry.ask.coverage import Coverage, MemberCoverage
 from registry.ask.question import Answer
-from registry.index.model import Holding, PatientRecord, Person, PersonKey, RecordKey
-from registry.xds.endpoint import Call, SoapEndpoint, Transaction
-from registry.xds.iti18 import RegistryStoredQuery
+from registry.identity.model import PatientRecord, Person, PersonKey, RecordKey
+from registry.ihe.endpoint import Call, SoapEndpoint, Transaction
+from registry.ihe.iti18 import RegistryStoredQuery
+from registry.index.model import Holding
 
 pytestmark = pytest.mark.standards
 

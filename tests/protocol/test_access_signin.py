@@ -27,7 +27,7 @@ from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.access import Principal
 from crosslight.standards.membership import Invitation
 from crosslight.standards.problem import Invalid
-from node.region.join import new_request
+from node.membership.join import new_request
 from registry.access.config import AccessConfig, OidcConfig
 from registry.access.sessions import COOKIE
 

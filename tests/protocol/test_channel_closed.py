@@ -21,12 +21,12 @@ from crosslight.pb import membership_pb2_grpc as members_grpc
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.standards.ids import Version
 from crosslight.standards.problem import Unavailable
+from node.membership.config import RegionConfig
+from node.membership.link import Link
+from node.membership.renewal import Renewal
 from node.publish.grpc_road import GrpcRoad
 from node.publish.model import Acked, Act, Job
 from node.publish.road import RoadDown
-from node.region.config import RegionConfig
-from node.region.link import Link
-from node.region.renewal import Renewal
 
 JOB = Job(study_uid="1.2.1", act=Act(kind="withdraw", version=Version(1, 1)), acked=None, unsettled=False, attempts=0)
 HELD = Acked(version=Version(1, 1), digest="", sha1="a" * 40, status="Approved", patient=make_patient().local, chain=())

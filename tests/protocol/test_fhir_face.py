@@ -29,7 +29,7 @@ from registry.fhir.config import FhirConfig
 from registry.fhir.errors import render_error
 from registry.fhir.face import FhirFace
 from registry.fhir.routes import routes
-from registry.index.model import DisputedNotice
+from registry.identity.model import DisputedNotice
 from registry.members.model import Endpoints, Presence
 
 NUMBER = nhs(1)

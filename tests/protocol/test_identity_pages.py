@@ -19,7 +19,7 @@ from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.db import Db
 from crosslight.standards.access import Principal
 from crosslight.standards.study import StudyTime
-from registry.identity.decisions import IdentityDecisions
+from registry.officer.decisions import IdentityDecisions
 
 OFFICER = replace(clinician("RTK", "identity"), name="Jo Officer", evidence="session")
 

@@ -20,8 +20,8 @@ from crosslight.runtime.tls import client_context
 from crosslight.standards.ids import Version
 from crosslight.standards.membership import Invitation
 from crosslight.standards.problem import ConfigError, Conflict, Forbidden, Gone, Malformed, Unauthenticated
-from node.region.join import join, new_request
-from node.region.state import RegionState
+from node.membership.join import join, new_request
+from node.membership.joined import RegionState
 from registry.members.service import OPERATOR
 
 

@@ -19,8 +19,8 @@ from crosslight.runtime.clock import SystemClock
 from crosslight.runtime.db import SqliteDb
 from crosslight.standards.concern import Concern, concern_of
 from crosslight.standards.ids import Identifier, Version
-from node.region.model import CensusFacts, HelloFacts, NodeStatus
-from node.region.state import RegionState
+from node.membership.joined import RegionState
+from node.membership.model import CensusFacts, HelloFacts, NodeStatus
 
 
 async def test_link_comes_up_with_epoch_and_directory(tmp_path: Path) -> None:

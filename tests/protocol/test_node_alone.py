@@ -32,13 +32,13 @@ from whole_region import FILES, HOST, IDS, PACE, ROOT, until
 from crosslight.client.dimse import DimseClient
 from crosslight.client.xds import XdsClient
 from crosslight.runtime.http import client_session
-from crosslight.runtime.soap import SoapStream
+from crosslight.runtime.soap.client import SoapStream
 from crosslight.runtime.tls import client_context
 from crosslight.standards.ids import NHS_NUMBER_OID, Identifier, Oid
 from crosslight.standards.problem import ConfigError, Unauthenticated, Unavailable
-from crosslight.standards.xds.rad69 import ImagingRequest, SeriesRequest, StudyRequest
-from crosslight.standards.xds.response import FAILURE, SUCCESS
-from crosslight.standards.xds.retrieve import DocumentRequest, parse_retrieve_response
+from crosslight.standards.xds.wire.rad69 import ImagingRequest, SeriesRequest, StudyRequest
+from crosslight.standards.xds.wire.response import FAILURE, SUCCESS
+from crosslight.standards.xds.wire.retrieve import DocumentRequest, parse_retrieve_response
 from node import commands, doctor
 from node.app import NodeApp
 from node.config import read_config as read_node_config

@@ -24,10 +24,10 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from crosslight.runtime.clock import SystemIds
-from crosslight.standards.dicom.multipart import PartBegin, PartData, RelatedReader, boundary_of
+from crosslight.standards.dicom.web.multipart import PartBegin, PartData, RelatedReader, boundary_of
 from node.archive.model import Received
 from node.serve.config import ServeConfig
-from node.serve.kernel import _Pump
+from node.serve.sendfile import _Pump
 from node.serve.stream import read_at
 
 ELE, ILE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"

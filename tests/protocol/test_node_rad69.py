@@ -14,13 +14,13 @@ import pytest
 from node_serving import IDS, LOCATION, REPOSITORY, Served, ct, part10, serving
 from pydicom.uid import MPEG4HP41
 
-from crosslight.runtime.soap import SoapClient
+from crosslight.runtime.soap.client import SoapClient
 from crosslight.standards.access import Principal
 from crosslight.standards.problem import Forbidden, Unauthenticated
-from crosslight.standards.xds import rad69
-from crosslight.standards.xds.rad69 import ImagingRequest, SeriesRequest, StudyRequest, render_imaging_request
-from crosslight.standards.xds.response import FAILURE, PARTIAL, SUCCESS
-from crosslight.standards.xds.retrieve import (
+from crosslight.standards.xds.wire import rad69
+from crosslight.standards.xds.wire.rad69 import ImagingRequest, SeriesRequest, StudyRequest, render_imaging_request
+from crosslight.standards.xds.wire.response import FAILURE, PARTIAL, SUCCESS
+from crosslight.standards.xds.wire.retrieve import (
     ACTION_REQUEST,
     ACTION_RESPONSE,
     DocumentRequest,
@@ -28,7 +28,7 @@ from crosslight.standards.xds.retrieve import (
     parse_retrieve_response,
     render_retrieve_request,
 )
-from crosslight.standards.xds.soap import SoapFault
+from crosslight.standards.xds.wire.soap import SoapFault
 
 ELE, J2K = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.90"
 STUDY, SERIES, SOP = "1.2.1", "1.2.1.1", "1.2.1.1.1"

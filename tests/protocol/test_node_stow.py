@@ -19,7 +19,7 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import ImplicitVRLittleEndian, JPEGBaseline8Bit
 
-from crosslight.standards.dicom.multipart import PartBegin, PartData, RelatedReader, boundary_of
+from crosslight.standards.dicom.web.multipart import PartBegin, PartData, RelatedReader, boundary_of
 from crosslight.standards.problem import StorageError
 from node.archive.config import ArchiveConfig
 from node.serve.config import ServeConfig

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from crosslight.standards.access import Principal
 from crosslight.standards.study import PersonName
 from registry.ask.question import ByPatient, Patients
-from registry.index.model import RecordKey
+from registry.identity.model import RecordKey
 
 HOSTILE = "<b>X</b>\"'&^<script>alert(1)</script>"
 

@@ -21,19 +21,20 @@ from registry_samples import NHS
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import Db, SqliteDb
 from crosslight.runtime.http import client_session
-from crosslight.runtime.soap import SoapClient
+from crosslight.runtime.soap.client import SoapClient
 from crosslight.standards.access import OPEN
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.study import StudyRecord
-from crosslight.standards.xds import adhoc
+from crosslight.standards.xds.wire import adhoc
 from node.archive.config import ArchiveConfig
+from node.membership.independent import Alone
+from node.membership.model import Addresses, Grant
 from node.publish.build import build_foreign_publisher
 from node.publish.config import ForeignRegistryConfig
 from node.publish.publisher import Publisher
-from node.region.alone import Alone
-from node.region.model import Addresses, Grant
-from registry.ask.question import ByObject, ByPatient, PatientSelector
+from registry.ask.question import ByObject, ByPatient
+from registry.identity.model import PatientSelector
 from registry.index.model import Holding
 
 NUMBER = "9434765919"

@@ -15,12 +15,13 @@ from gateway_region import IDS, GatewayRegion, endless_member, gateway_region
 from node_serving import ct, part10
 from registry_samples import REGION
 
-from crosslight.runtime.soap import Part, SoapClient, read_soap, stream_mtom
+from crosslight.runtime.soap.client import SoapClient
+from crosslight.runtime.soap.server import Part, read_soap, stream_mtom
 from crosslight.standards.problem import Unavailable
-from crosslight.standards.xds import rad69, retrieve
-from crosslight.standards.xds.response import FAILURE, PARTIAL, SUCCESS
-from crosslight.standards.xds.retrieve import DocumentRequest, RetrieveReply
-from crosslight.standards.xds.soap import SoapFault
+from crosslight.standards.xds.wire import rad69, retrieve
+from crosslight.standards.xds.wire.response import FAILURE, PARTIAL, SUCCESS
+from crosslight.standards.xds.wire.retrieve import DocumentRequest, RetrieveReply
+from crosslight.standards.xds.wire.soap import SoapFault
 from registry.index.model import XdsObject
 from registry.members.model import Member
 

@@ -14,7 +14,8 @@ from aiohttp.test_utils import TestServer
 
 from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.http import ErrorRenderers, client_session, problems
-from crosslight.runtime.soap import Part, SoapClient, read_soap, render_soap_error, soap_response, stream_mtom
+from crosslight.runtime.soap.client import SoapClient
+from crosslight.runtime.soap.server import Part, read_soap, render_soap_error, soap_response, stream_mtom
 from crosslight.standards.problem import (
     CrosslightError,
     Forbidden,
@@ -25,9 +26,10 @@ from crosslight.standards.problem import (
     Unauthenticated,
     Unavailable,
 )
-from crosslight.standards.xds.errors import RegistryError
-from crosslight.standards.xds.response import parse_registry_response, render_registry_response
-from crosslight.standards.xds.retrieve import (
+from crosslight.standards.xds.model.xml import SOAP
+from crosslight.standards.xds.rules.errors import RegistryError
+from crosslight.standards.xds.wire.response import parse_registry_response, render_registry_response
+from crosslight.standards.xds.wire.retrieve import (
     ACTION_REQUEST,
     ACTION_RESPONSE,
     DocumentRequest,
@@ -37,8 +39,7 @@ from crosslight.standards.xds.retrieve import (
     render_retrieve_request,
     render_retrieve_response,
 )
-from crosslight.standards.xds.soap import SOAP_1_1, SoapFault, action_not_supported, parse_envelope, render_envelope
-from crosslight.standards.xds.xml import SOAP
+from crosslight.standards.xds.wire.soap import SOAP_1_1, SoapFault, action_not_supported, parse_envelope, render_envelope
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MB = 1 << 20

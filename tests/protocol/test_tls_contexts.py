@@ -18,7 +18,7 @@ from crosslight.runtime.http import Listener, peer_certificate
 from crosslight.runtime.tls import Credentials, Identity, client_context, expires_at, peer_identity
 from crosslight.standards.ids import Oid
 from crosslight.standards.problem import ConfigError
-from node.region.join import new_request
+from node.membership.join import new_request
 from registry.members.ca import CertificateAuthority
 
 COMMUNITY = Oid("1.2.3")

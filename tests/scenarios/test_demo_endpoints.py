@@ -13,10 +13,10 @@ from scenario_processes import wait_for
 
 from crosslight.client.http import trusting
 from crosslight.runtime.mllp import MllpClient
-from crosslight.runtime.soap import SoapStream
+from crosslight.runtime.soap.client import SoapStream
 from crosslight.standards.problem import CrosslightError
-from crosslight.standards.xds.rad69 import ImagingRequest, SeriesRequest, StudyRequest
-from crosslight.standards.xds.retrieve import DocumentRequest
+from crosslight.standards.xds.wire.rad69 import ImagingRequest, SeriesRequest, StudyRequest
+from crosslight.standards.xds.wire.retrieve import DocumentRequest
 
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(2 * STORY_S)]
 

@@ -9,9 +9,9 @@ from pydicom.sequence import Sequence
 from road_studies import NHS, NUMBER, image, item
 from whole_region import whole_region
 
-from crosslight.standards.xds import stored_query as q
-from crosslight.standards.xds import vocabulary as v
-from crosslight.standards.xds.metadata import DocumentEntry
+from crosslight.standards.xds.model import vocabulary as v
+from crosslight.standards.xds.model.metadata import DocumentEntry
+from crosslight.standards.xds.rules import stored_query as q
 
 CX = f"{NUMBER}^^^&{NHS}&ISO"
 CT = ("18747-6", "2.16.840.1.113883.6.1")

@@ -34,7 +34,7 @@ SCHEMES = {
     "facility": "urn:uuid:f33fb8ac-18af-42cc-ae0e-ed0b0bdb91e1",
     "practice": "urn:uuid:cccf5598-8b07-4b77-a05e-ae952c785ead",
 }
-#: From the region's value sets (crosslight/standards/xds/values.py).
+#: From the region's value sets (crosslight/standards/xds/mapping/values.py).
 KNOWN: dict[str, Code] = {
     "class": ("IMAGES", XDSI_CLASS),
     "type": ("18748-4", LOINC),

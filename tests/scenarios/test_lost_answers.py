@@ -19,7 +19,7 @@ from road_studies import NHS, NUMBER, image
 from whole_region import Home, Whole, whole_region
 
 from crosslight.standards.membership import RegistryAddresses
-from crosslight.standards.xds import vocabulary as v
+from crosslight.standards.xds.model import vocabulary as v
 
 CODE, UID = "RTK", "1.2.9.60"
 CX = f"{NUMBER}^^^&{NHS}&ISO"

@@ -22,27 +22,29 @@ from registry_samples import NHS, REGION, member, nhs, published, study
 
 from crosslight.pb import feed_pb2 as pb
 from crosslight.runtime.wire import patient_from_pb, patient_to_pb, study_from_pb, study_to_pb
-from crosslight.standards.dicom import gate, header
-from crosslight.standards.dicom.json import texts_of
-from crosslight.standards.dicom.kos import build_manifest
-from crosslight.standards.dicom.kos_read import parse_manifest
-from crosslight.standards.dicom.record import Instance, build
-from crosslight.standards.dicom.rules import RecordRules
+from crosslight.standards.dicom.file import gate, header
+from crosslight.standards.dicom.record.kos import build_manifest
+from crosslight.standards.dicom.record.kos_read import parse_manifest
+from crosslight.standards.dicom.record.record import Instance, build
+from crosslight.standards.dicom.record.rules import RecordRules
+from crosslight.standards.dicom.web.json import texts_of
 from crosslight.standards.fhir.imaging_study import imaging_study
 from crosslight.standards.fhir.people import patient as fhir_patient
 from crosslight.standards.fhir.terms import Systems
 from crosslight.standards.hl7.adt import Header, feed_message, parse_adt, render_adt
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import InstanceRef, Patient, PersonName, StudyRecord
-from crosslight.standards.xds import adhoc, views
-from crosslight.standards.xds.ebrim import parse_submit_objects
-from crosslight.standards.xds.ebrim_write import render_submit_objects
-from crosslight.standards.xds.metadata import plain_text
-from crosslight.standards.xds.response import SUCCESS
-from crosslight.standards.xds.xml import parse_untrusted_xml
+from crosslight.standards.xds.mapping import views
+from crosslight.standards.xds.model.metadata import plain_text
+from crosslight.standards.xds.model.xml import parse_untrusted_xml
+from crosslight.standards.xds.wire import adhoc
+from crosslight.standards.xds.wire.ebrim import parse_submit_objects
+from crosslight.standards.xds.wire.ebrim_write import render_submit_objects
+from crosslight.standards.xds.wire.response import SUCCESS
 from registry.ask.question import Answer
 from registry.dicomweb.rows import Held, study_row
-from registry.index.model import Holding, PatientRecord, Person, PersonKey, RecordKey
+from registry.identity.model import PatientRecord, Person, PersonKey, RecordKey
+from registry.index.model import Holding
 from registry.portal import words
 from registry.portal.render import Pages
 from registry.portal.sites import sites_of

@@ -10,10 +10,10 @@ from lxml import html
 from road_studies import NHS, image
 from whole_region import NHS_SYSTEM, Whole, whole_region
 
-from crosslight.standards.dicom.json import texts_of
+from crosslight.standards.dicom.web.json import texts_of
 from crosslight.standards.study import PersonName
-from crosslight.standards.xds.metadata import plain_text
-from crosslight.standards.xds.people import xpn
+from crosslight.standards.xds.mapping.people import xpn
+from crosslight.standards.xds.model.metadata import plain_text
 from registry.portal import words
 
 NUMBERS = ("9434765919", "9434765870", "9990000018", "9990000026", "9990000034")

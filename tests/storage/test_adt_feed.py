@@ -20,9 +20,9 @@ from crosslight.standards.problem import Unavailable
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient, PersonName
 from registry.identity.config import IdentityRules
-from registry.identity.feed import AdtFeed
+from registry.identity.model import Person
 from registry.identity.store import IdentityStore
-from registry.index.model import Person
+from registry.ihe.iti8 import AdtFeed
 from registry.members.ca import CertificateAuthority
 from registry.members.model import Member, Presence
 

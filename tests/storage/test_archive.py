@@ -17,9 +17,9 @@ import pytest
 from archive_fixture import OWN, Held, held
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from crosslight.standards.dicom import header
-from crosslight.standards.dicom.qido import QidoQuery
-from crosslight.standards.dicom.record import unidentified
+from crosslight.standards.dicom.file import header
+from crosslight.standards.dicom.record.record import unidentified
+from crosslight.standards.dicom.web.qido import QidoQuery
 from crosslight.standards.problem import NotFound, OutOfSpace, TooLarge
 from node.archive import backup
 from node.archive.config import ArchiveConfig

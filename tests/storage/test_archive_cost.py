@@ -13,7 +13,7 @@ from archive_fixture import Held, held
 
 from crosslight.runtime.db import Row, Tx
 from crosslight.runtime.schema import migrate
-from crosslight.standards.dicom.qido import QidoQuery
+from crosslight.standards.dicom.web.qido import QidoQuery
 from crosslight.standards.problem import TooLarge
 from node.archive import search
 from node.archive.store import SCHEMA, ArchiveStore

@@ -17,7 +17,8 @@ from crosslight.standards.concern import Concern, concern_of
 from crosslight.standards.ids import Identifier, Oid
 from crosslight.standards.problem import Forbidden
 from registry.ask.coverage import MemberCoverage
-from registry.ask.question import ByObject, ByPatient, ByPopulation, Patients, PatientSelector, Question, StudyFilter
+from registry.ask.question import ByObject, ByPatient, ByPopulation, Patients, Question, StudyFilter
+from registry.identity.model import PatientSelector
 
 NUMBER, OTHERS = nhs(1), nhs(2)
 

@@ -36,12 +36,12 @@ from registry.fhir.face import FhirFace
 from registry.fhir.routes import routes
 from registry.gateway.config import GatewayConfig
 from registry.gateway.gateway import Gateway
-from registry.gateway.sessions import MemberSessions
 from registry.identity.store import IdentityStore
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
-from registry.intake.model import Act, Publish, SetAvailability, Submission, Withdraw
+from registry.intake.acts import Act, Publish, SetAvailability, Submission, Withdraw
 from registry.members.model import Member, Presence
+from registry.reach.sessions import MemberSessions
 
 NUMBER, OTHER = nhs(1), nhs(2)
 SYSTEM = "https://fhir.nhs.uk/Id/nhs-number"

@@ -17,8 +17,9 @@ from crosslight.runtime.db import Db
 from crosslight.standards.access import OPEN
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.study import Patient, PersonName, SeriesRecord
-from crosslight.standards.xds.metadata import Code
-from registry.ask.question import ByObject, ByPatient, ByPopulation, PatientSelector, StudyFilter
+from crosslight.standards.xds.model.metadata import Code
+from registry.ask.question import ByObject, ByPatient, ByPopulation, StudyFilter
+from registry.identity.model import PatientSelector
 from registry.index.model import Holding, HoldingKey
 
 STUDY = "1.2.840.1.5"

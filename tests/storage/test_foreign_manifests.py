@@ -24,19 +24,20 @@ from scenario_processes import until
 from xds_registry import CLOCK, IDS
 
 from crosslight.runtime.db import Db
-from crosslight.runtime.soap import read_soap
+from crosslight.runtime.soap.server import read_soap
 from crosslight.runtime.workers import Workers
 from crosslight.standards.access import OPEN
-from crosslight.standards.dicom.kos import build_manifest
+from crosslight.standards.dicom.record.kos import build_manifest
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.study import Coded, InstanceRef, Patient, PersonName, StudyRecord, StudyTime
-from crosslight.standards.xds.errors import RegistryError
-from crosslight.standards.xds.retrieve import parse_retrieve_request
+from crosslight.standards.xds.rules.errors import RegistryError
+from crosslight.standards.xds.wire.retrieve import parse_retrieve_request
 from node.serve.iti43 import answer
-from registry.ask.question import ByPatient, PatientSelector
-from registry.intake.config import EnrichConfig
-from registry.intake.enrich import Enricher
+from registry.ask.question import ByPatient
+from registry.enrich.config import EnrichConfig
+from registry.enrich.enrich import Enricher
+from registry.identity.model import PatientSelector
 from registry.members.model import Endpoints, Presence
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

@@ -23,7 +23,7 @@ from registry.commands import Offline, opened
 from registry.identity.store import IdentityStore
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
-from registry.intake.model import Publish, Submission
+from registry.intake.acts import Publish, Submission
 from registry.setup import init_registry
 
 Typed = Callable[..., Result]

@@ -19,8 +19,9 @@ from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError, Invalid, NotFound
 from crosslight.standards.study import Patient, StudyTime
 from registry.ask.answer import MAX_PERSONS
-from registry.ask.question import ByObject, ByPatient, ByPopulation, PatientSelector, StudyFilter
+from registry.ask.question import ByObject, ByPatient, ByPopulation, StudyFilter
 from registry.identity.cases import checked_reason
+from registry.identity.model import PatientSelector
 from registry.identity.parts import MAX_COMPARED
 from registry.identity.relink import CROWD
 

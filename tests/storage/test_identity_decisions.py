@@ -15,10 +15,11 @@ from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, Invalid, NotFound
 from crosslight.standards.study import Patient, StudyTime
-from registry.ask.question import ByPatient, PatientSelector
+from registry.ask.question import ByPatient
 from registry.identity.cases import Case, compared, handle_of, keys_of
-from registry.identity.decisions import IdentityDecisions, Officer
+from registry.identity.model import PatientSelector
 from registry.members.service import OPERATOR
+from registry.officer.decisions import IdentityDecisions, Officer
 
 JO = Officer(principal=clinician("RTK", "identity"), face="portal", who="jo@rtk")
 

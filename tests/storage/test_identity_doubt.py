@@ -10,7 +10,8 @@ from registry_samples import NHS, nhs, patient, study
 from crosslight.runtime.db import Db
 from crosslight.standards.access import OPEN
 from crosslight.standards.ids import Identifier
-from registry.ask.question import ByObject, ByPatient, ByPopulation, PatientSelector, StudyFilter
+from registry.ask.question import ByObject, ByPatient, ByPopulation, StudyFilter
+from registry.identity.model import PatientSelector
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from crosslight.runtime.db import Db, SqliteDb, Tx
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError
 from registry.identity.header import Header
+from registry.identity.model import PatientRecord, Person, RecordKey
 from registry.identity.parts import contradicts
-from registry.index.model import PatientRecord, Person, RecordKey
 
 DOUBTS_OF_STUDIES = 0.08  # no more of a backfill with as many changes as the generator makes
 

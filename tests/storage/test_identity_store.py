@@ -14,14 +14,13 @@ import pytest
 
 from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.db import Db, Tx
-from crosslight.standards.dicom.record import Claim, outside, unidentified
+from crosslight.standards.dicom.record.record import Claim, outside, unidentified
 from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier, MemberId, Oid
 from crosslight.standards.problem import Invalid, NotFound
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient, PersonName
-from registry.ask.question import PatientSelector
+from registry.identity.model import PatientSelector, Person, RecordKey
 from registry.identity.store import IdentityStore
-from registry.index.model import Person, RecordKey
 
 T = TypeVar("T")
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)

@@ -17,12 +17,13 @@ from crosslight.runtime.db import Db, Tx
 from crosslight.standards.ids import Identifier, MemberId, Version
 from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, Invalid
 from crosslight.standards.study import StudyRecord
-from crosslight.standards.xds import views
-from crosslight.standards.xds.metadata import Association, DocumentEntry, Folder, SubmissionSet, to_plain
-from registry.ask.question import ByObject, ByPatient, PatientSelector
+from crosslight.standards.xds.mapping import views
+from crosslight.standards.xds.model.metadata import Association, DocumentEntry, Folder, SubmissionSet, to_plain
+from registry.ask.question import ByObject, ByPatient
 from registry.identity import relink
-from registry.index.model import HoldingKey, RecordKey
-from registry.intake.model import SetAvailability, StoreObjects, Withdraw
+from registry.identity.model import PatientSelector, RecordKey
+from registry.index.model import HoldingKey
+from registry.intake.acts import SetAvailability, StoreObjects, Withdraw
 from registry.intake.registered import xds_object
 
 

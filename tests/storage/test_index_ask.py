@@ -18,16 +18,8 @@ from crosslight.standards.concern import Concern
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Forbidden, Invalid
 from crosslight.standards.study import StudyRecord, StudyTime
-from registry.ask.question import (
-    Answer,
-    ByObject,
-    ByPatient,
-    ByPopulation,
-    DirectoryQuestion,
-    Patients,
-    PatientSelector,
-    StudyFilter,
-)
+from registry.ask.question import Answer, ByObject, ByPatient, ByPopulation, DirectoryQuestion, Patients, StudyFilter
+from registry.identity.model import PatientSelector
 
 
 @pytest.fixture

@@ -23,9 +23,10 @@ from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import StorageError
 from registry.ask import answer as answer_module
 from registry.ask import scan
-from registry.ask.question import ByPatient, ByPopulation, PatientSelector, StudyFilter
+from registry.ask.question import ByPatient, ByPopulation, StudyFilter
 from registry.fhir.plan import StudyPlanner
 from registry.fhir.table import IMAGING_STUDY
+from registry.identity.model import PatientSelector
 from registry.index.rows import DEPRECATED
 
 STRETCH, LOOK = 50, 150

@@ -14,7 +14,8 @@ from crosslight.runtime.postgres import PostgresDb
 from crosslight.runtime.schema import SchemaVersion, migrate
 from crosslight.standards.access import OPEN
 from crosslight.standards.ids import Identifier
-from registry.ask.question import ByObject, ByPatient, PatientSelector
+from registry.ask.question import ByObject, ByPatient
+from registry.identity.model import PatientSelector
 from registry.index.codec import Codec
 from registry.index.rows import HOLDING_COLUMNS, NAME_COLUMNS, UNITED
 from registry.index.schema import PACKAGE

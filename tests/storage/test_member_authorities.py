@@ -12,7 +12,7 @@ from crosslight.runtime.db import Db
 from crosslight.standards.ids import NHS_NUMBER_OID
 from crosslight.standards.membership import Invitation
 from crosslight.standards.problem import Conflict, Invalid, NotFound
-from registry.access.keys import TokenKeys
+from registry.keys import TokenKeys
 from registry.members.service import OPERATOR, MemberService
 
 URL = "https://registry.example"

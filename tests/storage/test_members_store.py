@@ -18,9 +18,9 @@ from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.membership import Invitation
 from crosslight.standards.problem import Conflict, Invalid, NotFound, Unauthenticated, Unavailable
 from registry.access.config import AccessConfig
-from registry.access.keys import TokenKeys
 from registry.access.sessions import Sessions
 from registry.access.store import AccessStore, PendingSignIn
+from registry.keys import TokenKeys
 from registry.members.model import Endpoints
 from registry.members.presence import PresenceRow, Report
 from registry.members.service import OPERATOR, MemberService

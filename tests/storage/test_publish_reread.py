@@ -14,7 +14,7 @@ from publish_fakes import IDENTITY, SeededIds
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from crosslight.standards.dicom.rules import RecordRules
+from crosslight.standards.dicom.record.rules import RecordRules
 from crosslight.standards.ids import NHS_NUMBER_OID, Identifier
 from node.publish import reread
 from node.publish.reread import Rereader, all_studies, read_again

@@ -13,7 +13,7 @@ from registry_samples import patient, published, study
 from crosslight.runtime.db import Db
 from crosslight.standards.access import OPEN
 from crosslight.standards.ids import MemberId
-from registry.intake.model import Publish, Submission
+from registry.intake.acts import Publish, Submission
 from registry.members.model import Endpoints, Presence
 
 SILENT, TELLING = "1.2.826.0.1.3680043.10.9999.77", "1.2.826.0.1.3680043.10.9999.78"

@@ -11,8 +11,8 @@ from registry_samples import grown, nhs, patient, published, study
 from crosslight.runtime.db import Db
 from crosslight.standards.ids import Version
 from crosslight.standards.problem import CrosslightError
-from crosslight.standards.xds.publication import Publication
-from registry.intake.model import Acceptance, Publish, SetAvailability
+from crosslight.standards.xds.model.publication import Publication
+from registry.intake.acts import Acceptance, Publish, SetAvailability
 from registry.intake.together import first_group, names_of
 
 

@@ -18,14 +18,14 @@ from crosslight.runtime.db import Db
 from crosslight.standards.ids import DerivedId, Identifier, Kind, Version, study_tag
 from crosslight.standards.problem import Forbidden
 from crosslight.standards.study import Patient, PersonName
-from crosslight.standards.xds import stored_query as q
-from crosslight.standards.xds import values, views
-from crosslight.standards.xds import vocabulary as v
-from crosslight.standards.xds.adhoc import AdhocQuery, AdhocReply
-from crosslight.standards.xds.metadata import Association, DocumentEntry, RegistryObjects, SubmissionSet, as_text
-from crosslight.standards.xds.response import FAILURE, SUCCESS
-from registry.intake.door import Door
-from registry.xds.endpoint import Call
+from crosslight.standards.xds.mapping import values, views
+from crosslight.standards.xds.model import vocabulary as v
+from crosslight.standards.xds.model.metadata import Association, DocumentEntry, RegistryObjects, SubmissionSet, as_text
+from crosslight.standards.xds.rules import stored_query as q
+from crosslight.standards.xds.wire.adhoc import AdhocQuery, AdhocReply
+from crosslight.standards.xds.wire.response import FAILURE, SUCCESS
+from registry.ihe.admission import Door
+from registry.ihe.endpoint import Call
 
 NUMBER = nhs(7)
 NATIONAL = Identifier(NUMBER, NHS)

@@ -26,8 +26,8 @@ from crosslight.standards.study import PersonName
 from registry.ask import absence
 from registry.ask.absence import Naming, naming, proves_absence
 from registry.ask.coverage import Coverage, MemberCoverage
-from registry.ask.question import Answer, PatientSelector
-from registry.index.model import DisputedNotice
+from registry.ask.question import Answer
+from registry.identity.model import DisputedNotice, PatientSelector
 
 NUMBER = nhs(1)
 BLANKS = "\u0020\u00a0\u1680\u2000\u2002\u2007\u2009\u200a\u202f\u205f\u3000\u2028\u2029\t\r\n"

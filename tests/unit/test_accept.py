@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosslight.standards.dicom.accept import (
+from crosslight.standards.dicom.web.accept import (
     DICOM,
     EXPLICIT_LE,
     OCTETS,

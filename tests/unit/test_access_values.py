@@ -9,7 +9,7 @@ import pytest
 from crosslight.runtime.config import from_dict, keys
 from crosslight.standards.access import TABLE
 from crosslight.standards.problem import ConfigError, Unauthenticated
-from node.region.config import RegionConfig
+from node.membership.config import RegionConfig
 from registry.access.config import AccessConfig, OidcConfig
 from registry.access.oidc import challenge, claim, person
 from registry.access.sessions import holds

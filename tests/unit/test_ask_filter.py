@@ -10,7 +10,8 @@ from registry_samples import member, patient, published, study
 
 from registry.ask.filter import matches
 from registry.ask.question import StudyFilter
-from registry.index.model import Holding, RecordKey
+from registry.identity.model import RecordKey
+from registry.index.model import Holding
 
 
 def _held(description: str) -> Holding:

@@ -9,7 +9,7 @@ from crosslight.standards.birth_date import birth_date
 from crosslight.standards.hl7.adt import parse_adt
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import Patient
-from crosslight.standards.xds.people import patient_of
+from crosslight.standards.xds.mapping.people import patient_of
 from registry.identity.header import Placeholders
 
 TABLE = {

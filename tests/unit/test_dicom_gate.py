@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from crosslight.standards.dicom import gate
-from crosslight.standards.dicom.gate import Refused
-from crosslight.standards.dicom.header import read
+from crosslight.standards.dicom.file import gate
+from crosslight.standards.dicom.file.gate import Refused
+from crosslight.standards.dicom.file.header import read
 
 GOOD = make.part10(make.image())
 DEFLATED = str(DeflatedExplicitVRLittleEndian)

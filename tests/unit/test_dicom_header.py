@@ -13,9 +13,9 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from crosslight.standards.dicom import gate, header
-from crosslight.standards.dicom.charset import charset, decode
-from crosslight.standards.dicom.metadata import attributes_of
+from crosslight.standards.dicom.file import gate, header
+from crosslight.standards.dicom.file.charset import charset, decode
+from crosslight.standards.dicom.file.metadata import attributes_of
 
 _ROOT = Path(str(pydicom.data.__file__)).parent
 FILES = sorted(path for path in _ROOT.rglob("*") if path.is_file() and path.suffix != ".py")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosslight.standards.dicom.json import (
+from crosslight.standards.dicom.web.json import (
     attribute,
     attributes,
     dumps,

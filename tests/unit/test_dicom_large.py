@@ -11,8 +11,8 @@ import orjson
 import pytest
 from dicom_objects import IDENTITY, element, item
 
-from crosslight.standards.dicom import gate, header
-from crosslight.standards.dicom.vr import INDEX_SEQUENCES, dictionary_vr
+from crosslight.standards.dicom.file import gate, header
+from crosslight.standards.dicom.file.vr import INDEX_SEQUENCES, dictionary_vr
 
 
 def _json(found: header.Header) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def test_what_is_held_for_the_index_is_bounded_too() -> None:
 
 
 def test_json_beyond_its_bound_is_left_out_and_the_rest_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crosslight.standards.dicom.metadata.MAX_LARGE_BYTES", 5_000)
+    monkeypatch.setattr("crosslight.standards.dicom.file.metadata.MAX_LARGE_BYTES", 5_000)
     found = _json(header.read(gate.examine(dicom_large.segmentation(2_000))))
     assert "52009230" not in found
     assert found["00280008"]["Value"] == [2_000]

@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from crosslight.standards.dicom.multipart import (
+from crosslight.standards.dicom.web.multipart import (
     PartBegin,
     PartData,
     PartEnd,

@@ -11,8 +11,8 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from crosslight.standards.dicom import gate, header
-from crosslight.standards.dicom.record import (
+from crosslight.standards.dicom.file import gate, header
+from crosslight.standards.dicom.record.record import (
     Claim,
     Instance,
     build,
@@ -24,7 +24,7 @@ from crosslight.standards.dicom.record import (
     unidentified,
     unidentified_range,
 )
-from crosslight.standards.dicom.rules import RecordRules
+from crosslight.standards.dicom.record.rules import RecordRules
 from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier, is_unread_number, was_unread
 from crosslight.standards.study import StudyRecord
 

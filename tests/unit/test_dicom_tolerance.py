@@ -12,13 +12,13 @@ from dicom_objects import IDENTITY, SEQUENCE_END, element, item
 from dicom_objects import raw_part10 as file
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from crosslight.standards.dicom import bare, gate, header
-from crosslight.standards.dicom.charset import charset, decode
-from crosslight.standards.dicom.frames import find_frames
-from crosslight.standards.dicom.gate import Refused
-from crosslight.standards.dicom.metadata import attributes_of
-from crosslight.standards.dicom.tidy import STUMBLES, tidied
-from crosslight.standards.dicom.verdict import MEANINGS, NOTES, notes_of_bits, notes_to_bits
+from crosslight.standards.dicom.file import bare, gate, header
+from crosslight.standards.dicom.file.charset import charset, decode
+from crosslight.standards.dicom.file.gate import Refused
+from crosslight.standards.dicom.file.metadata import attributes_of
+from crosslight.standards.dicom.file.tidy import STUMBLES, tidied
+from crosslight.standards.dicom.file.verdict import MEANINGS, NOTES, notes_of_bits, notes_to_bits
+from crosslight.standards.dicom.pixels.frames import find_frames
 
 ITEM_END = b"\xfe\xff\x0d\xe0\0\0\0\0"
 REFERENCE = element(0x00081155, "UI", b"1.2.3\0")

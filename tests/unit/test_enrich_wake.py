@@ -11,10 +11,11 @@ import pytest
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import TooLarge
-from registry.index.model import HoldingKey, RecordKey
-from registry.intake.agenda import KEPT, Agenda
-from registry.intake.config import EnrichConfig
-from registry.intake.enrich import Enricher
+from registry.enrich.agenda import KEPT, Agenda
+from registry.enrich.config import EnrichConfig
+from registry.enrich.enrich import Enricher
+from registry.identity.model import RecordKey
+from registry.index.model import HoldingKey
 from registry.members.model import Member
 
 KEY = HoldingKey(RecordKey(1), "1.2.3", MemberId(7))

@@ -32,11 +32,12 @@ from crosslight.standards.fhir.wire import Rendered
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Invalid, TooLarge
 from crosslight.standards.study import StudyRecord, StudyTime
-from registry.ask.question import ByObject, ByPatient, ByPopulation, NameTest
+from registry.ask.question import ByObject, ByPatient, ByPopulation
 from registry.fhir.cache import RenderCache
 from registry.fhir.paging import PageTokens
 from registry.fhir.plan import Misunderstood, StudyPlanner, is_closed, is_sensitive, patient_selector
 from registry.fhir.table import IMAGING_STUDY, PATIENT
+from registry.identity.model import NameTest
 
 GRAMMAR = Grammar(zone="Europe/London", base="https://r.example/fhir", default_count=50, max_count=200)
 SYSTEMS = Systems(REGION)

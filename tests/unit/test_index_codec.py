@@ -14,8 +14,9 @@ from registry_samples import member, nhs, patient, published, study
 from crosslight.runtime.db import SqliteDb
 from crosslight.standards.ids import Identifier, Version
 from crosslight.standards.study import Coded, Patient, PersonName, SeriesRecord, StudyRecord, StudyTime
-from crosslight.standards.xds.publication import Publication
-from registry.ask.question import ByPatient, PatientSelector
+from crosslight.standards.xds.model.publication import Publication
+from registry.ask.question import ByPatient
+from registry.identity.model import PatientSelector
 from registry.index.codec import Codec
 from registry.index.past import packed, publication_of, state_of, unpacked
 

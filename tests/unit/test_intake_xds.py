@@ -12,9 +12,9 @@ from crosslight.standards.ids import DerivedId, Identifier, Kind, MemberId, Oid,
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.region import Region
 from crosslight.standards.study import ManifestFacts, Patient, StudyRecord
-from crosslight.standards.xds import ebrim, ebrim_write, values, views
-from crosslight.standards.xds import vocabulary as v
-from crosslight.standards.xds.metadata import (
+from crosslight.standards.xds.mapping import values, views
+from crosslight.standards.xds.model import vocabulary as v
+from crosslight.standards.xds.model.metadata import (
     Association,
     Code,
     DocumentEntry,
@@ -25,12 +25,13 @@ from crosslight.standards.xds.metadata import (
     as_text,
     from_plain,
 )
-from crosslight.standards.xds.publication import Publication
-from crosslight.standards.xds.rules import assign_ids, check_submission
-from crosslight.standards.xds.xml import parse_untrusted_xml
-from registry.intake.iti42 import acts_of
-from registry.intake.iti57 import changes_of
-from registry.intake.model import Publish, StoreObjects
+from crosslight.standards.xds.model.publication import Publication
+from crosslight.standards.xds.model.xml import parse_untrusted_xml
+from crosslight.standards.xds.rules.submission import assign_ids, check_submission
+from crosslight.standards.xds.wire import ebrim, ebrim_write
+from registry.ihe.iti42 import acts_of
+from registry.ihe.iti57 import changes_of
+from registry.intake.acts import Publish, StoreObjects
 from registry.intake.relations import Registered, check, check_removal, effects
 from registry.members.model import Member
 

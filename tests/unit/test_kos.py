@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosslight.standards.dicom.kos import build_manifest, parse_manifest, role_of_title, zone_offset
+from crosslight.standards.dicom.record.kos import build_manifest, parse_manifest, role_of_title, zone_offset
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError, Invalid, Malformed, TooLarge
 from crosslight.standards.study import Coded, InstanceRef, Patient, PersonName, StudyRecord, StudyTime

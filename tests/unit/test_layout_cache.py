@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crosslight.standards.dicom.frames import FrameLayout
+from crosslight.standards.dicom.pixels.frames import FrameLayout
 from node.serve.cache import LayoutCache
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from crosslight.standards.ids import Version
 from crosslight.standards.problem import Conflict
-from registry.members.epochs import MAX_EPOCH, Decision, NodeSays, RegistrySays, decide
+from registry.link.epochs import MAX_EPOCH, Decision, NodeSays, RegistrySays, decide
 
 #           node: epoch acked made incarnation state | registry: epoch cursor incarnation state | epoch reconcile
 TABLE = {

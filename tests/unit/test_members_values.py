@@ -26,11 +26,11 @@ from crosslight.standards.ids import MemberId, Oid
 from crosslight.standards.membership import DirectoryDocument, Invitation, JoinReply, MemberFacts, RegistryAddresses
 from crosslight.standards.problem import ConfigError, CrosslightError, Invalid, Malformed, TooLarge, Unauthenticated
 from crosslight.standards.region import Region
-from node.region.directory import check_fresh, read_directory
-from node.region.join import new_request, pinned
-from node.region.renewal import renew_at
-from node.region.state import RegionState, write_membership
-from registry.access.keys import TokenKeys
+from node.membership.directory import check_fresh, read_directory
+from node.membership.join import new_request, pinned
+from node.membership.joined import RegionState, write_membership
+from node.membership.renewal import renew_at
+from registry.keys import TokenKeys
 from registry.members.ca import CertificateAuthority, csr_public_key, due
 from registry.members.directory import directory_document, sign_directory
 from registry.members.live import LiveConnections

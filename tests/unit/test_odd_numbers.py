@@ -11,9 +11,10 @@ from dicom_objects import raw_part10 as file
 from fhir_facts import facts_of
 from registry_samples import REGION, member, nhs, patient, published, study
 
-from crosslight.standards.dicom import frames, gate
-from crosslight.standards.dicom.kos import build_manifest
-from crosslight.standards.dicom.render import parse_options
+from crosslight.standards.dicom.file import gate
+from crosslight.standards.dicom.pixels import frames
+from crosslight.standards.dicom.pixels.render import parse_options
+from crosslight.standards.dicom.record.kos import build_manifest
 from crosslight.standards.fhir.imaging_study import imaging_study
 from crosslight.standards.fhir.terms import Systems
 from crosslight.standards.problem import Invalid, Malformed

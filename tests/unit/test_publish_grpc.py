@@ -16,8 +16,8 @@ from node.publish.build import host_port, in_authority
 from node.publish.config import ForeignRegistryConfig
 from node.publish.grpc_road import act_to_pb, result_of
 from node.publish.model import Acked, Act, Disagreement, Done, Job, Later, Refused, Revision
-from registry.intake.feed import act_from_pb
-from registry.intake.model import Publish
+from registry.intake.acts import Publish
+from registry.link.feed import act_from_pb
 
 V1, V2 = Version(1, 1), Version(1, 2)
 FACTS = ManifestFacts(document_uid="2.25.1", sha1="a" * 40, size_bytes=10, creation_time="20250701120000")

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosslight.standards.dicom.json import Attributes, attribute, attributes
-from crosslight.standards.dicom.matching import wildcard_matches
-from crosslight.standards.dicom.qido import FUZZY_WARNING, MAX_PARAMETERS, Level, QidoQuery, matches
+from crosslight.standards.dicom.web.json import Attributes, attribute, attributes
+from crosslight.standards.dicom.web.matching import wildcard_matches
+from crosslight.standards.dicom.web.qido import FUZZY_WARNING, MAX_PARAMETERS, Level, QidoQuery, matches
 from crosslight.standards.problem import Invalid, TooLarge
 
 ROW: Attributes = attributes(

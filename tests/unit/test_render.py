@@ -19,10 +19,10 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import pixel_array
 from pydicom.uid import ExplicitVRBigEndian, JPEGBaseline8Bit, JPEGLossless
 
-from crosslight.standards.dicom import jpeg, render
-from crosslight.standards.dicom.frames import find_frames, native_layout
-from crosslight.standards.dicom.render import RenderOptions, parse_options, render_frame
-from crosslight.standards.dicom.transcode import can_decode, decode_frame, pixels_of, transcode
+from crosslight.standards.dicom.pixels import jpeg, render
+from crosslight.standards.dicom.pixels.frames import find_frames, native_layout
+from crosslight.standards.dicom.pixels.render import RenderOptions, parse_options, render_frame
+from crosslight.standards.dicom.pixels.transcode import can_decode, decode_frame, pixels_of, transcode
 from crosslight.standards.problem import CrosslightError, Invalid, Malformed, NotAcceptable, NotFound, TooLarge
 
 PNG = RenderOptions(media="image/png")

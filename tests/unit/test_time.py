@@ -12,16 +12,17 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from registry_samples import member, patient, published, study
 
-from crosslight.standards.dicom.kos import zone_offset
-from crosslight.standards.dicom.qido import QidoQuery
-from crosslight.standards.dicom.record import study_time
-from crosslight.standards.dicom.rules import RecordRules
+from crosslight.standards.dicom.record.kos import zone_offset
+from crosslight.standards.dicom.record.record import study_time
+from crosslight.standards.dicom.record.rules import RecordRules
+from crosslight.standards.dicom.web.qido import QidoQuery
 from crosslight.standards.fhir.times import DateValue, parse_date, started
 from crosslight.standards.study import StudyTime, utc_interval
-from crosslight.standards.xds import study_times
+from crosslight.standards.xds.mapping import study_times
 from registry.ask.filter import matches, window
 from registry.ask.question import StudyFilter
-from registry.index.model import Holding, RecordKey
+from registry.identity.model import RecordKey
+from registry.index.model import Holding
 from registry.index.rows import started_of
 
 LONDON = "Europe/London"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from crosslight.standards.problem import Malformed, TooLarge
-from crosslight.standards.xds.mtom import (
+from crosslight.standards.xds.model.xml import XOP
+from crosslight.standards.xds.wire.mtom import (
     MtomFrame,
     MultipartParser,
     PartBegin,
@@ -19,7 +20,6 @@ from crosslight.standards.xds.mtom import (
     parse_content_type,
     parse_related,
 )
-from crosslight.standards.xds.xml import XOP
 
 FRAME = MtomFrame("0" * 32, "urn:x")
 

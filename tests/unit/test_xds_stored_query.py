@@ -8,13 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosslight.standards.xds import stored_query as q
-from crosslight.standards.xds import vocabulary as v
-from crosslight.standards.xds.adhoc import AdhocQuery
-from crosslight.standards.xds.errors import RegistryRefusal
-from crosslight.standards.xds.evaluate import evaluate, like
-from crosslight.standards.xds.metadata import Association, Author, Code, DocumentEntry, Folder, RegistryObjects, SubmissionSet
-from crosslight.standards.xds.stored_query import StoredQuery, coded_values, parse_stored_query, quoted, quoted_list
+from crosslight.standards.xds.model import vocabulary as v
+from crosslight.standards.xds.model.metadata import (
+    Association,
+    Author,
+    Code,
+    DocumentEntry,
+    Folder,
+    RegistryObjects,
+    SubmissionSet,
+)
+from crosslight.standards.xds.rules import stored_query as q
+from crosslight.standards.xds.rules.errors import RegistryRefusal
+from crosslight.standards.xds.rules.evaluate import evaluate, like
+from crosslight.standards.xds.rules.stored_query import StoredQuery, coded_values, parse_stored_query, quoted, quoted_list
+from crosslight.standards.xds.wire.adhoc import AdhocQuery
 
 PATIENT = ("$XDSDocumentEntryPatientId", ("'p^^^&1.2&ISO'",))
 APPROVED = ("$XDSDocumentEntryStatus", (f"('{v.APPROVED}')",))

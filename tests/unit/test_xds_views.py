@@ -13,10 +13,13 @@ from crosslight.standards.ids import Identifier, Oid, Version
 from crosslight.standards.problem import Invalid
 from crosslight.standards.region import ProcedureCodes
 from crosslight.standards.study import Coded, ManifestFacts, Patient, PersonName, StudyRecord, StudyTime
-from crosslight.standards.xds import ebrim, ebrim_write, values, views
-from crosslight.standards.xds import vocabulary as v
-from crosslight.standards.xds.imaging import is_manifest
-from crosslight.standards.xds.metadata import (
+from crosslight.standards.xds.mapping import values, views
+from crosslight.standards.xds.mapping.people import patient_of, person_name, source_patient_info, xon, xpn
+from crosslight.standards.xds.mapping.references import comparable
+from crosslight.standards.xds.mapping.study_times import service_times, study_time
+from crosslight.standards.xds.model import vocabulary as v
+from crosslight.standards.xds.model.imaging import is_manifest
+from crosslight.standards.xds.model.metadata import (
     Author,
     Classification,
     Code,
@@ -28,11 +31,9 @@ from crosslight.standards.xds.metadata import (
     from_plain,
     to_plain,
 )
-from crosslight.standards.xds.people import patient_of, person_name, source_patient_info, xon, xpn
-from crosslight.standards.xds.publication import Publication, Source
-from crosslight.standards.xds.references import comparable
-from crosslight.standards.xds.study_times import service_times, study_time
-from crosslight.standards.xds.xml import legal, parse_untrusted_xml
+from crosslight.standards.xds.model.publication import Publication, Source
+from crosslight.standards.xds.model.xml import legal, parse_untrusted_xml
+from crosslight.standards.xds.wire import ebrim, ebrim_write
 
 SECRET = b"s" * 32
 NHS = "2.16.840.1.113883.2.1.4.1"

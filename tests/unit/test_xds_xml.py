@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from crosslight.standards.problem import Malformed, TooLarge
-from crosslight.standards.xds.xml import XmlLimits, esc, legal, parse_untrusted_xml, text_of
+from crosslight.standards.xds.model.xml import XmlLimits, esc, legal, parse_untrusted_xml, text_of
 
 
 def test_plain_and_utf16_and_bom() -> None:

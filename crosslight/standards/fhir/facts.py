@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from crosslight.standards.dicom.record import number_of
+from crosslight.standards.dicom.record.record import number_of
 from crosslight.standards.fhir.terms import RFC3986
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import Patient, StudyRecord

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from crosslight.standards.dicom.record import number_of
+from crosslight.standards.dicom.record.record import number_of
 from crosslight.standards.fhir.facts import PersonFacts, RecordFacts
 from crosslight.standards.fhir.terms import (
     EXT_DIFFERS,

@@ -1,0 +1,1 @@
+"""One object as bytes: gate, walk, header, character sets, what is tolerated."""

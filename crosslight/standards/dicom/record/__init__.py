@@ -1,0 +1,1 @@
+"""From objects to a StudyRecord and a KOS manifest, and back."""

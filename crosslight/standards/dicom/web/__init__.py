@@ -1,0 +1,1 @@
+"""DICOMweb messages: accept, JSON, multipart, QIDO matching."""

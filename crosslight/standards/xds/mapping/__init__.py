@@ -1,0 +1,1 @@
+"""From our study to DocumentEntries and back: views, codes, people, references, times."""

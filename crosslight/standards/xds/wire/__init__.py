@@ -1,0 +1,1 @@
+"""Bytes: ebRIM, SOAP, MTOM and the messages of each transaction."""

@@ -1,0 +1,162 @@
+"""Joining a region with an invitation: the pin first, then the secret, then the files (D18, security.md 1.1)."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.x509.oid import NameOID
+
+from crosslight.runtime.files import Files
+from crosslight.runtime.http import client_session, limited_chunks
+from crosslight.runtime.log import get_logger
+from crosslight.runtime.tls import spki_pin
+from crosslight.runtime.trouble import reached_not
+from crosslight.standards.membership import Invitation, JoinReply
+from crosslight.standards.problem import (
+    ConfigError,
+    Conflict,
+    CrosslightError,
+    Forbidden,
+    Gone,
+    Malformed,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
+from node.membership.joined import FACTS, RegionState, write_membership
+
+log = get_logger("region")
+
+MAX_REPLY_BYTES = 1 << 20
+_REFUSALS: dict[int, type[CrosslightError]] = {
+    400: Malformed,
+    401: Unauthenticated,
+    403: Forbidden,
+    409: Conflict,
+    410: Gone,
+    413: TooLarge,
+}
+
+
+def new_request(code: str) -> tuple[bytes, bytes]:
+    """A fresh P-256 key, which never leaves this machine, and a PKCS#10 request for it: (key PEM, request PEM)."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, code[:64])])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return key_pem, csr.public_bytes(Encoding.PEM)
+
+
+def pinned(bundle_pem: str, pin: str) -> str:
+    """The certificate of ``bundle_pem`` whose key has this pin, as PEM.
+
+    Raises:
+        Forbidden: if there is none: whoever answers is not who invited.
+    """
+    try:
+        certificates = x509.load_pem_x509_certificates(bundle_pem.encode())
+    except ValueError:
+        certificates = []
+    for certificate in certificates:
+        if spki_pin(certificate) == pin:
+            return certificate.public_bytes(Encoding.PEM).decode()
+    raise Forbidden(
+        "This is not the registry that invited you: its certificate authority does not match the invitation's pin.",
+        why="Nothing secret was sent.",
+        todo="Check the address with the region's operator, and that nobody intercepts the connection.",
+    )
+
+
+async def join(invitation: str, folder: Path, files: Files, authorities: Sequence[str] = ()) -> RegionState:
+    """Join, and write what was given into ``folder``. Joining again keeps OIDs and secret: the registry knows them.
+
+    Args:
+        invitation: As the region's operator gave it.
+        folder: The node's ``region`` folder.
+        files: The seam for durable writes.
+        authorities: OIDs under which this trust issues patient numbers; those not agreed yet wait for the operator.
+
+    Raises:
+        Malformed: the invitation, or the registry's answer, cannot be read; an authority cannot be the trust's own.
+        ConfigError: this node is another member already.
+        Forbidden: the pin does not match (nothing secret was sent), or the member is suspended.
+        Unauthenticated: the registry does not know the invitation. Conflict: it was used. Gone: it has expired.
+        Unavailable: the registry cannot be reached.
+    """
+    invited = Invitation.parse(invitation)
+    if (folder / FACTS).exists() and (known := RegionState(folder, files).code) != invited.code:
+        raise ConfigError(f"This node is {known}; the invitation is for {invited.code}.", todo="Use a new folder.")
+    authority = pinned(await _bundle(invited.url), invited.pin)
+    key_pem, csr_pem = new_request(invited.code)
+    reply = await _ask(invited, authority, csr_pem, authorities)
+    _check(reply, invited, key_pem)
+    write_membership(folder, reply, key_pem, files)
+    log.info("joined", code=reply.member.code, epoch=reply.member.epoch)
+    return RegionState(folder, files)
+
+
+async def _bundle(url: str) -> str:
+    """The trust bundle from someone not yet trusted; only its pin gives it weight."""
+    unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    unverified.check_hostname = False
+    unverified.verify_mode = ssl.CERT_NONE
+    async with client_session(unverified, read_timeout_s=15) as session:
+        answer = await _json(session, "GET", f"{url}/join", None)
+    return str(answer.get("bundle_pem", ""))
+
+
+async def _ask(invited: Invitation, authority: str, csr_pem: bytes, authorities: Sequence[str]) -> JoinReply:
+    verified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    verified.minimum_version = ssl.TLSVersion.TLSv1_2
+    verified.load_verify_locations(cadata=authority)
+    said = {"authorities": list(authorities)} if authorities else {}
+    body = orjson.dumps({"secret": invited.secret, "csr_pem": csr_pem.decode(), **said})
+    async with client_session(verified, read_timeout_s=30) as session:
+        return JoinReply.from_plain(await _json(session, "POST", f"{invited.url}/join", body))
+
+
+async def _json(session: aiohttp.ClientSession, method: str, url: str, body: bytes | None) -> dict[str, Any]:
+    headers = {"Content-Type": "application/json"} if body else {}
+    try:
+        async with session.request(method, url, data=body, headers=headers, allow_redirects=False) as response:
+            chunks = limited_chunks(response.content.iter_chunked(1 << 16), MAX_REPLY_BYTES)
+            data = b"".join([chunk async for chunk in chunks])
+            status = response.status
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise Unavailable(
+            f"The registry cannot be reached at {url}.",
+            why=reached_not(error),
+            todo="Check address, firewall and clock.",
+        ) from None
+    try:
+        parsed = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        parsed = None
+    if status != 200:
+        said = parsed.get("error", {}) if isinstance(parsed, dict) else {}
+        kind = _REFUSALS.get(status, Unavailable)
+        what = str(said.get("what") or f"The registry answered {status}.")
+        raise kind(what, why=str(said.get("why", "")), todo=str(said.get("todo", "")))
+    if not isinstance(parsed, dict):
+        raise Malformed("What answers there is no registry.", where=url)
+    return parsed
+
+
+def _check(reply: JoinReply, invited: Invitation, key_pem: bytes) -> None:
+    """Whether the answer is for this key, this member and the pinned authority."""
+    pinned(reply.bundle_pem, invited.pin)
+    try:
+        leaf = x509.load_pem_x509_certificates(reply.chain_pem.encode())[0]
+    except (ValueError, IndexError):
+        raise Malformed("The registry's answer holds no certificate.") from None
+    if leaf.public_key() != load_pem_private_key(key_pem, None).public_key() or reply.member.code != invited.code:
+        raise Malformed("The registry's answer is for another member.")

@@ -1,1 +1,0 @@
-"""Who saw what. The store is :mod:`crosslight.runtime.audit`, the same as the nodes'; its forms are in its ``show``."""

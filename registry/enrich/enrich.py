@@ -1,0 +1,388 @@
+"""Enrichment: a study that came over SOAP says as much as one that came over gRPC (D17).
+
+After the commit the member is asked as any consumer would ask it: the manifest by ITI-43, checked against the entry's hash
+and size, then the series by QIDO-RS. What waits is in the index' own tables, so nothing is lost by a restart; a member that
+cannot be reached is asked when it can. A foreign source stays at what it said until its address for ITI-43 is known; then
+every manifest of a study is read, and the documents that do not say of which study they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol, TypeGuard
+from urllib.parse import quote
+
+import orjson
+
+from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.log import get_logger
+from crosslight.runtime.workers import Workers
+from crosslight.standards.access import Principal
+from crosslight.standards.dicom.record.kos import Manifest
+from crosslight.standards.ids import Identifier, MemberId
+from crosslight.standards.problem import Conflict, CrosslightError, Malformed, TooLarge, Unavailable
+from crosslight.standards.region import Region
+from crosslight.standards.study import ManifestFacts, StudyRecord
+from crosslight.standards.xds.model.metadata import DocumentEntry, from_plain
+from crosslight.standards.xds.model.publication import Publication
+from registry.enrich.agenda import Agenda, Waiting
+from registry.enrich.config import EnrichConfig
+from registry.enrich.manifests import Manifests
+from registry.gateway.gateway import Gateway, Unanswered
+from registry.index.imaging import DocumentKey
+from registry.index.model import Holding, HoldingKey, XdsObject
+from registry.intake.checks import MAX_SERIES
+from registry.intake.detail import full_record, manifest_record, studies_of
+from registry.members.model import Directory, Member
+
+log = get_logger("enrich")
+
+#: Who asks: the region's index for itself, with the gateway's role at the holder.
+PRINCIPAL = Principal(
+    subject="registry:enrichment",
+    name="index enrichment",
+    roles=frozenset({"gateway"}),
+    purpose="HOPERAT",
+    evidence="gateway-token",
+)
+SCAN = 2_000  # holdings looked at in one scan of those that wait
+
+
+class IndexPort(Protocol):
+    """What is asked of the index (``IndexStore``)."""
+
+    async def unenriched(self, members: Collection[MemberId], limit: int) -> list[HoldingKey]:
+        """Holdings of these members of detail ``entry``, longest waiting first."""
+        ...
+
+    async def holding(self, key: HoldingKey) -> Holding | None:
+        """One current holding."""
+        ...
+
+    async def unread_documents(self, members: Collection[MemberId], limit: int) -> list[DocumentKey]:
+        """Documents of these members that may be manifests and wait to be read, longest waiting first."""
+        ...
+
+    async def document(self, key: DocumentKey) -> XdsObject | None:
+        """One of them."""
+        ...
+
+
+class DetailPort(Protocol):
+    """Where detail goes (``Acceptor``)."""
+
+    async def update_detail(self, key: HoldingKey, record: StudyRecord, *, entry_uuid: str = "", digest: str = "") -> bool:
+        """Replace what is known by more of it."""
+        ...
+
+    async def document_read(self, key: DocumentKey, member: Member, manifest: Manifest) -> bool:
+        """A document that did not say of which study it is was read."""
+        ...
+
+    async def no_manifest(self, key: HoldingKey, entry_uuid: str, studies: Sequence[str]) -> bool:
+        """An entry that was taken for a manifest is another document."""
+        ...
+
+
+class Enricher:
+    """Completes holdings in the background.
+
+    Args:
+        index: What waits. acceptor: Where detail goes.
+        directory: Members. gateway: Their sessions, tokens and addresses.
+        audit: Where acts are noted before they are done.
+        workers: Manifests from elsewhere are parsed in bounded children (D27).
+        clock: Time; ids: correlation, jitter.
+        region: Its zone and national numbers.
+    """
+
+    def __init__(
+        self,
+        index: IndexPort,
+        acceptor: DetailPort,
+        directory: Directory,
+        gateway: Gateway,
+        audit: AuditLog,
+        workers: Workers,
+        clock: Clock,
+        ids: Ids,
+        region: Region,
+        config: EnrichConfig,
+    ) -> None:
+        self._index, self._acceptor, self._directory, self._gateway = index, acceptor, directory, gateway
+        self._audit, self._clock, self._ids = audit, clock, ids
+        self._region, self._config = region, config
+        self._manifests = Manifests(gateway, workers, ids, config)
+        self._agendas: dict[MemberId, Agenda] = {}
+        self._running: dict[Waiting, asyncio.Task[None]] = {}
+        self._scan_at_s = 0.0
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.completed = 0  # for metrics
+        self.failed = 0
+
+    def wake(self, key: Waiting) -> None:
+        """A holding that knows only its entry, or a document of an unknown study, was committed."""
+        self._agenda(key.member).add(key).again = True
+        self._wake.set()
+
+    @property
+    def waiting(self) -> int:
+        """How many are known to wait."""
+        return sum(len(agenda.tries) for agenda in self._agendas.values())
+
+    def _agenda(self, member: MemberId) -> Agenda:
+        return self._agendas.setdefault(member, Agenda())
+
+    def members_changed(self) -> None:
+        """A member may be reachable again: try what waits for it now."""
+        for agenda in self._agendas.values():
+            agenda.at_once(self._running)
+        self._scan_at_s = 0.0
+        self._wake.set()
+
+    def start(self) -> None:
+        """Begin, with what waited before the start."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Stop; what is not done waits in the index."""
+        tasks = [t for t in (self._task, *self._running.values()) if t is not None]
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+    # --- what next --------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            now_s = self._clock.monotonic_s()
+            if now_s >= self._scan_at_s:
+                self._scan_at_s = now_s + self._config.scan_s
+                await self._scan()
+            self._begin_due()
+            await self._sleep(min(self._config.scan_s, self._next_s()))
+
+    async def _scan(self) -> None:
+        able = [m.id for m in (*self._directory.all(), *self._directory.foreign()) if self._able(m)]
+        try:
+            waiting: list[Waiting] = [*await self._index.unenriched(able, SCAN), *await self._index.unread_documents(able, SCAN)]
+        except CrosslightError as error:
+            log.warning("cannot look for what waits", reason=error.what)
+            return
+        except Exception:
+            log.exception("cannot look for what waits")
+            return
+        for key in waiting:
+            self._agenda(key.member).add(key)
+        if len(waiting) < SCAN:  # all that wait: forget what does not any more
+            for member in able:
+                tries = self._agenda(member).tries
+                for key in tries.keys() - set(waiting) - self._running.keys():
+                    if tries[key].attempts:
+                        del tries[key]
+
+    def _able(self, member: Member | None) -> TypeGuard[Member]:
+        if member is None or not self._gateway.reachable(member):
+            return False
+        return member.status == "active" or (member.status == "foreign" and bool(member.endpoints.xds_repository))
+
+    def _begin_due(self) -> None:
+        now_s = self._clock.monotonic_s()
+        for member_id, agenda in self._agendas.items():
+            member = self._directory.by_id(member_id)
+            if not agenda.tries or not self._able(member):
+                continue
+            while len(self._running) < self._config.parallel and (key := agenda.take(now_s)) is not None:
+                self._running[key] = asyncio.create_task(self._one(key, member))
+
+    def _next_s(self) -> float:
+        """Seconds until something may begin; something that ends wakes us anyway."""
+        if len(self._running) >= self._config.parallel:
+            return self._config.scan_s
+        now_s = self._clock.monotonic_s()
+        agendas = [a for m, a in self._agendas.items() if a.tries and self._able(self._directory.by_id(m))]
+        due = [at_s for agenda in agendas if (at_s := agenda.next_s()) is not None]
+        return max(0.02, min(due) - now_s) if due else self._config.scan_s
+
+    async def _sleep(self, seconds: float) -> None:
+        waiting = {asyncio.create_task(self._wake.wait()), asyncio.create_task(_slept(self._clock, seconds))}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def _one(self, key: Waiting, member: Member) -> None:
+        agenda = self._agenda(key.member)
+        tried = agenda.add(key)
+        tried.again = False
+        try:
+            if isinstance(key, HoldingKey):
+                await self.enrich(key, member)
+            else:
+                await self.read_document(key, member)
+            if tried.again:  # another version was accepted meanwhile: it is completed next
+                agenda.put(key, tried, self._clock.monotonic_s())
+            else:
+                agenda.tries.pop(key, None)
+            self.completed += 1
+        except Exception as error:
+            self.failed += 1
+            tried.attempts += 1
+            draw = int.from_bytes(self._ids.token_bytes(4), "big") / (1 << 32)
+            longest_s = min(self._config.retry_max_s, self._config.retry_first_s * 2.0 ** min(tried.attempts, 30))
+            agenda.put(key, tried, self._clock.monotonic_s() + max(0.1, draw * longest_s))
+            if isinstance(error, CrosslightError | Unanswered):
+                log.warning("not completed yet", study=_named(key), member=member.code, kind=type(error).__name__)
+            else:
+                log.exception("not completed", study=_named(key), member=member.code)
+        finally:
+            self._running.pop(key, None)
+            self._wake.set()
+
+    # --- one holding ------------------------------------------------------------------------------------------------
+
+    async def enrich(self, key: HoldingKey, member: Member) -> bool:
+        """Complete one holding, each of its current entries that was not read; whether there was something to complete.
+
+        Raises:
+            CrosslightError, Unanswered: the member cannot be asked, or what it says does not fit the entry.
+        """
+        holding = await self._index.holding(key)
+        if holding is None or holding.state != "approved" or holding.record.detail != "entry":
+            return False
+        current = (holding.publication, *holding.siblings)
+        patient = holding.record.patient
+        entry = self._act(member, (patient.local, *patient.others), (key.study_uid,))
+        await self._audit.begin(entry)
+        done = False
+        try:
+            for publication in (p for p in current if p.record.detail == "entry"):
+                done |= await self._complete(key, publication, member, entry.correlation)
+        except Exception as error:
+            await self._audit.end(entry, f"failed: {type(error).__name__}")
+            raise
+        await self._audit.end(entry, f"ok {len(current)}")
+        return done
+
+    async def _complete(self, key: HoldingKey, publication: Publication, member: Member, correlation: str) -> bool:
+        patient = publication.record.patient.local
+        token = self._token(member, (key.study_uid,), patient, correlation)
+        manifest = await self._manifests.read(member, publication.manifest, token, correlation)
+        studies = studies_of(manifest)
+        if manifest.role != "manifest" and member.status == "foreign":
+            return await self._acceptor.no_manifest(key, publication.entry_uuid, studies)
+        if manifest.role != "manifest" or key.study_uid not in (*studies, manifest.study_uid):
+            raise Conflict("The manifest is of another study, or is none.")
+        record = publication.record
+        if not member.endpoints.systems and not member.endpoints.dicomweb:
+            record = manifest_record(record, manifest)
+        else:
+            series = await self._fetch_series(key.study_uid, member, token, correlation)
+            record = full_record(record, manifest, series, member, self._region)
+        return await self._acceptor.update_detail(key, record, entry_uuid=publication.entry_uuid)
+
+    async def read_document(self, key: DocumentKey, member: Member) -> bool:
+        """Read a document that does not say of which study it is; whether it still waited.
+
+        Raises:
+            CrosslightError: the source cannot be asked, or gives something else.
+        """
+        thing = await self._index.document(key)
+        said = from_plain("document", thing.body) if thing is not None else None
+        if not isinstance(said, DocumentEntry) or not said.size.isdecimal():
+            return False
+        patient = Identifier.parse_cx(said.patient_id)
+        entry = self._act(member, (patient,), ())
+        await self._audit.begin(entry)
+        try:
+            facts = ManifestFacts(
+                document_uid=said.unique_id, sha1=said.hash, size_bytes=int(said.size), creation_time=said.creation_time
+            )
+            token = self._token(member, (), patient, entry.correlation)
+            manifest = await self._manifests.read(member, facts, token, entry.correlation)
+            done = await self._acceptor.document_read(key, member, manifest)
+        except Exception as error:
+            await self._audit.end(entry, f"failed: {type(error).__name__}")
+            raise
+        await self._audit.end(entry, "ok 1")
+        return done
+
+    def _act(self, member: Member, patients: tuple[Identifier, ...], studies: tuple[str, ...]) -> AuditEntry:
+        return AuditEntry(
+            principal=PRINCIPAL,
+            face="iti43",
+            action="retrieve",
+            decision="permit",
+            rule="enrichment (D17)",
+            correlation=self._ids.uuid4().hex,
+            patients=patients,
+            studies=studies,
+            peer=member.code,
+        )
+
+    def _token(self, member: Member, studies: tuple[str, ...], patient: Identifier, correlation: str) -> str:
+        """For a node of ours; a foreign source knows none."""
+        if member.status == "foreign":
+            return ""
+        return self._gateway.mint(PRINCIPAL, member, studies=studies, patient=patient.cx(), correlation=correlation)
+
+    async def _fetch_series(self, study_uid: str, member: Member, token: str, correlation: str) -> list[dict[str, Any]]:
+        """QIDO-RS: every series of the study with all that the member indexes (PS3.18 10.6)."""
+        found: list[dict[str, Any]] = []
+        while True:
+            query = f"includefield=all&offset={len(found)}"
+            page = await self._get(member, f"studies/{quote(study_uid)}/series", query, token, correlation)
+            found += page
+            if not page or len(found) >= _total(found):
+                return found
+            if len(found) > MAX_SERIES:
+                raise TooLarge("The member describes too many series.", why=f"Limit here: {MAX_SERIES}.")
+
+    async def _get(self, member: Member, path: str, query: str, token: str, correlation: str) -> list[dict[str, Any]]:
+        headers = {"Accept": "application/dicom+json"}
+        async with self._gateway.open(member, path, token, query=query, headers=headers, correlation=correlation) as response:
+            if response.status == 204:
+                return []
+            if response.status != 200:
+                raise Unavailable("The member does not describe its series.", why=f"HTTP status {response.status}.")
+            parts, size = [], 0
+            async with asyncio.timeout(self._config.timeout_s):
+                async for chunk in response.content.iter_chunked(1 << 16):
+                    size += len(chunk)
+                    if size > self._config.max_series_bytes:
+                        raise TooLarge("The list of series is too large.")
+                    parts.append(chunk)
+        try:
+            rows = orjson.loads(b"".join(parts))
+        except orjson.JSONDecodeError:
+            raise Malformed("The list of series is not JSON.") from None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise Malformed("The list of series is no DICOM JSON.", why="PS3.18 F.2.")
+        return rows
+
+
+def _total(rows: Iterable[dict[str, Any]]) -> int:
+    """NumberOfStudyRelatedSeries as the rows say it; 0 where they do not."""
+    for row in rows:
+        value = row.get("00201206", {}).get("Value") or [0]
+        return int(value[0]) if isinstance(value[0], int) else 0
+    return 0
+
+
+def _named(key: Waiting) -> str:
+    """The study, or the entryUUID of a document whose study is not known."""
+    return key.study_uid if isinstance(key, HoldingKey) else key.entry_uuid
+
+
+async def _slept(clock: Clock, seconds: float) -> bool:
+    await clock.sleep(seconds)
+    return True

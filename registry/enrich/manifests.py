@@ -1,0 +1,61 @@
+"""Manifests read where they are: fetched by ITI-43, checked against what was registered, parsed in a bounded child (D17, D27)."""
+
+from __future__ import annotations
+
+import hashlib
+
+from crosslight.runtime.clock import Ids
+from crosslight.runtime.http import CORRELATION_HEADER
+from crosslight.runtime.soap.client import SoapClient
+from crosslight.runtime.workers import Workers
+from crosslight.standards.dicom.record.kos import Manifest, parse_manifest
+from crosslight.standards.problem import Conflict, NotFound, TooLarge, Unavailable
+from crosslight.standards.study import ManifestFacts
+from crosslight.standards.xds.wire import retrieve
+from registry.enrich.config import EnrichConfig
+from registry.gateway.gateway import Gateway
+from registry.members.model import Member
+
+
+class Manifests:
+    """Reads manifests of members and of foreign sources whose address for ITI-43 is known."""
+
+    def __init__(self, gateway: Gateway, workers: Workers, ids: Ids, config: EnrichConfig) -> None:
+        self._gateway, self._workers, self._ids, self._config = gateway, workers, ids, config
+
+    async def read(self, member: Member, facts: ManifestFacts, token: str, correlation: str) -> Manifest:
+        """The manifest that ``facts`` name, in the member's repository; ``token`` is '' for a foreign source, which knows none.
+
+        Raises:
+            CrosslightError: it is not given, is not what was registered, or cannot be read.
+        """
+        data = await self._fetch(member, facts.document_uid, token, correlation)
+        if len(data) != facts.size_bytes or hashlib.sha1(data, usedforsecurity=False).hexdigest() != facts.sha1.lower():
+            raise Conflict("The manifest is not the one that was registered.", why="ITI TF-3 4.2.3.2.10: hash and size.")
+        manifest: Manifest = await self._workers.run_bounded(parse_manifest, data)
+        return manifest
+
+    async def _fetch(self, member: Member, document_uid: str, token: str, correlation: str) -> bytes:
+        """ITI-43 for one document."""
+        if not member.endpoints.xds_repository:
+            raise Unavailable("The member has no address for ITI-43.")
+        asked = retrieve.DocumentRequest(member.repository_unique_id, document_uid)
+        client = SoapClient(self._gateway.sessions(member), self._ids)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        answer = await client.call(
+            member.endpoints.xds_repository,
+            retrieve.ACTION_REQUEST,
+            retrieve.render_retrieve_request([asked]),
+            mtom=True,
+            timeout_s=self._config.timeout_s,
+            max_bytes=2 * self._config.max_manifest_bytes,
+            headers={**headers, CORRELATION_HEADER: correlation},
+        )
+        reply = retrieve.parse_retrieve_response(answer.body)
+        for document in reply.documents:
+            if document.request.document_unique_id == document_uid and document.data is not None:
+                if len(document.data) > self._config.max_manifest_bytes:
+                    raise TooLarge("The manifest is too large.")
+                return document.data
+        codes = ", ".join(sorted({error.code for error in reply.registry.errors}))
+        raise NotFound("The member does not give its manifest.", why=codes)

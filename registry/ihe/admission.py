@@ -1,0 +1,142 @@
+"""What the SOAP doors of intake share: who may submit, for which member, and the audit pair of each act (D20)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.standards.access import Action, Principal, decide
+from crosslight.standards.ids import Identifier, MemberId
+from crosslight.standards.problem import CrosslightError, Forbidden, Invalid, OurError
+from registry.ask.ask import Ask
+from registry.ask.question import ByObject
+from registry.ihe.endpoint import Call
+from registry.index.model import Holding
+from registry.members.model import Directory, Member
+
+SOME = 1000  # ids by which the owner of a request's objects is found
+ForeignMember = Callable[[str], Awaitable[Member]]
+
+
+class Door:
+    """Admits submissions.
+
+    Args:
+        directory: The members.
+        foreign: Makes the entry of a repository that is no member's (``MemberService.foreign_member``).
+        audit: Where acts are noted before they are done.
+        ask: Whose are objects that are named by id only.
+    """
+
+    def __init__(self, directory: Directory, foreign: ForeignMember, audit: AuditLog, ask: Ask) -> None:
+        self._directory, self._foreign, self._audit, self._ask = directory, foreign, audit, ask
+
+    @asynccontextmanager
+    async def act(
+        self,
+        call: Call,
+        action: Action,
+        *,
+        patients: Sequence[Identifier] = (),
+        studies: Sequence[str] = (),
+        objects: Sequence[str] = (),
+    ) -> AsyncIterator[None]:
+        """Audit an act, its outcome at exit. ``objects``: entryUUIDs, where those are all that the request names.
+
+        Raises:
+            Forbidden: the principal's role does not allow it (audited).
+        """
+        decision = decide(call.principal, "xds", action)
+        entry = AuditEntry(
+            principal=call.principal,
+            face="xds",
+            action=action,
+            decision="permit" if decision.permit else "deny",
+            rule=decision.rule,
+            correlation=call.correlation,
+            patients=patients,
+            studies=studies,
+            peer=call.peer,
+            query={"objects": list(objects[:SOME])} if objects else {},
+        )
+        await self._audit.begin(entry)
+        if not decision.permit:
+            self._audit.end_later(entry, "denied")
+            raise Forbidden("You may not do this here.", why=decision.rule)
+        try:
+            yield
+        except CrosslightError as error:
+            self._audit.end_later(entry, "failed: ours" if isinstance(error, OurError) else f"refused: {error.xds_code}")
+            raise
+        except (ConnectionError, asyncio.CancelledError, GeneratorExit):
+            raise  # cut off; what was submitted may have been accepted all the same
+        except BaseException:
+            self._audit.end_later(entry, "failed: unexpected")
+            raise
+        self._audit.end_later(entry, "ok")
+
+    async def member_for(self, principal: Principal, repository: str) -> Member:
+        """For whom ``principal`` may submit what is in ``repository`` (a repositoryUniqueId, or a sourceId).
+
+        A member's node submits for itself; an integrator for its own organisation and for repositories that are no member's.
+
+        Raises:
+            Forbidden: the repository is another's, or the member is suspended.
+            Invalid: a repository id that is no OID.
+        """
+        if principal.member is not None:
+            own = self._directory.by_id(MemberId(principal.member))
+            if own is None:
+                raise Forbidden("This member is not known here.")
+            if repository and repository != own.repository_unique_id:
+                raise Forbidden("These documents are in another's repository.", why="repositoryUniqueId is not the sender's.")
+            return _active(own)
+        known = self._directory.by_repository(repository)
+        if known is None:
+            return await self._foreign(repository)
+        if known.status != "foreign" and not _speaks_for(principal, known):
+            raise Forbidden("These documents are in a member's repository.", why="Only that member may register them.")
+        return _active(known)
+
+    async def member_of(self, call: Call, entry_uuids: Sequence[str]) -> Member:
+        """Whose the named objects are: the sender's own, or what the index says.
+
+        Raises:
+            Forbidden: they are another's. Invalid: of several members, or nobody's.
+        """
+        principal = call.principal
+        if principal.member is not None:
+            return await self.member_for(principal, "")
+        question = ByObject(entry_uuids=tuple(entry_uuids[:SOME]), versions=True)  # accept checks every one
+        asked = self._ask.question(
+            principal, face="xds", action="search", question=question, correlation=call.correlation, peer=call.peer
+        )
+        async with asked as answer:
+            named = set(question.entry_uuids)
+            owners = {h.member for h in answer.holdings if _names(h) & named}
+            owners |= {o.member for o in answer.objects if o.entry_uuid in named and o.member is not None}
+        if len(owners) != 1:
+            what = "These objects are not registered." if not owners else "These objects are of several members."
+            raise Invalid(what, xds_code="UnresolvedReferenceException", where=next(iter(entry_uuids), ""))
+        member = self._directory.by_id(owners.pop())
+        if member is None or (member.status != "foreign" and not _speaks_for(principal, member)):
+            raise Forbidden("These objects are another's.", why="Only the member that registered them may change them.")
+        return _active(member)
+
+
+def _names(holding: Holding) -> set[str]:
+    return {
+        uuid for p in holding.entries for uuid in (p.entry_uuid, p.submission_uuid, p.has_member_uuid, p.replaces_uuid) if uuid
+    }
+
+
+def _speaks_for(principal: Principal, member: Member) -> bool:
+    return "open" in principal.roles or principal.organisation == member.code
+
+
+def _active(member: Member) -> Member:
+    if member.status == "suspended":
+        raise Forbidden("This member is suspended.", why=member.status_reason, todo="Ask the region's operator.")
+    return member

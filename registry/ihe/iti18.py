@@ -1,0 +1,133 @@
+"""ITI-18 Registry Stored Query, from the index through ``ask`` (ITI TF-2 3.18)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from crosslight.runtime.soap.server import off_loop
+from crosslight.standards.region import Region
+from crosslight.standards.xds.mapping.views import registered_document, registered_objects
+from crosslight.standards.xds.model import vocabulary as v
+from crosslight.standards.xds.model.metadata import (
+    DocumentEntry,
+    Folder,
+    RegistryObject,
+    RegistryObjects,
+    SubmissionSet,
+    from_plain,
+)
+from crosslight.standards.xds.rules.errors import RegistryError, refusal
+from crosslight.standards.xds.rules.evaluate import evaluate
+from crosslight.standards.xds.rules.stored_query import (
+    FIND_BY_REFERENCE,
+    FIND_DOCUMENTS,
+    GET_DOCUMENTS,
+    StoredQuery,
+    parse_stored_query,
+)
+from crosslight.standards.xds.wire.adhoc import ACTION_RESPONSE, parse_adhoc_request, render_adhoc_response
+from crosslight.standards.xds.wire.response import FAILURE, SUCCESS
+from registry.ask.ask import Ask
+from registry.ask.question import Answer, ByObject, ByPatient, Question
+from registry.identity.model import PatientSelector, RecordKey
+from registry.ihe.coverage import coverage_slots, warning_of
+from registry.ihe.endpoint import Call
+from registry.index.model import Holding, XdsObject
+
+LARGE = 200  # objects; a larger answer is rendered off the event loop
+MAX_NAMES = 1000  # ids in one query
+
+
+class RegistryStoredQuery:
+    """The transaction.
+
+    Args:
+        ask: The way to the index.
+        region: Whose homeCommunityId answers carry.
+        warn: Whether a degraded answer carries a Warning; coverage slots are always there.
+        quiet: Principals (by subject) that get none, because their software takes a Warning for a failure.
+    """
+
+    response_action = ACTION_RESPONSE
+
+    def __init__(self, ask: Ask, region: Region, *, warn: bool = True, quiet: frozenset[str] = frozenset()) -> None:
+        self._ask, self._home, self._warn, self._quiet = ask, f"urn:oid:{region.home_community_id}", warn, quiet
+
+    async def answer(self, call: Call) -> bytes:
+        """An AdhocQueryResponse: Success, with what was found."""
+        query = parse_stored_query(parse_adhoc_request(call.body))
+        asked = self._ask.question(
+            call.principal, face="xds", action="search", question=question_of(query), correlation=call.correlation, peer=call.peer
+        )
+        async with asked as answer:
+            warn = self._warn and call.principal.subject not in self._quiet
+            large = len(answer.holdings) + len(answer.objects) > LARGE
+            return await off_loop(lambda: render(query, answer, self._home, warn=warn), large=large)
+
+    def refuse(self, errors: tuple[RegistryError, ...]) -> bytes:
+        """An AdhocQueryResponse: Failure."""
+        return render_adhoc_response(FAILURE, errors=errors)
+
+
+def render(query: StoredQuery, answer: Answer, home: str, *, warn: bool) -> bytes:
+    """What ``query`` finds in ``answer``, with coverage."""
+    found = evaluate(query, objects_of(answer, home, documents_only=query.query_id in _DOCUMENTS_ONLY))
+    warning = warning_of(answer, warn=warn, asked=query.patient is not None)
+    leaves = query.return_type == "LeafClass"
+    return render_adhoc_response(
+        SUCCESS,
+        objects=found if leaves else (),
+        refs=() if leaves else ((thing.entry_uuid, home) for thing in found),
+        errors=(warning,) if warning is not None else (),
+        slots=coverage_slots(answer.coverage),
+    )
+
+
+def question_of(query: StoredQuery) -> Question:
+    """What a stored query asks of the index: the patient's objects, or those that its ids lead to."""
+    if len(query.uuids) + len(query.unique_ids) > MAX_NAMES:
+        raise refusal("XDSTooManyResults", f"At most {MAX_NAMES} objects at once; ask in pages.")
+    if query.patient is not None:
+        return ByPatient(patient=PatientSelector(identifiers=(query.patient,)), versions=True)
+    return ByObject(entry_uuids=query.uuids, unique_ids=query.unique_ids, versions=True)
+
+
+#: Queries that find nothing but documents: no other view is made for them.
+_DOCUMENTS_ONLY = frozenset({FIND_DOCUMENTS, FIND_BY_REFERENCE, GET_DOCUMENTS})
+
+
+def objects_of(answer: Answer, home: str, *, documents_only: bool = False) -> RegistryObjects:
+    """The metadata objects of an answer: holdings with their past as views, other objects as stored; each once."""
+    patients = {record.key: person.domain_id.cx() for person in answer.persons for record in person.records}
+    found: dict[str, RegistryObject] = {}
+    for holding in answer.holdings:
+        for thing in _of_holding(holding, patients.get(holding.whose, ""), home, documents_only):
+            found.setdefault(thing.entry_uuid, thing)
+    for stored in answer.objects:
+        if stored.kind == "document" or not documents_only:
+            found.setdefault(stored.entry_uuid, _of_stored(stored, patients, home))
+    return RegistryObjects.of(found.values())
+
+
+def _of_holding(holding: Holding, patient_cx: str, home: str, documents_only: bool) -> Iterable[RegistryObject]:
+    for publication in holding.entries:
+        if documents_only:
+            yield registered_document(publication, patient_cx, home)
+        else:
+            yield from registered_objects(publication, patient_cx, home)
+
+
+def _of_stored(stored: XdsObject, patients: dict[RecordKey, str], home: str) -> RegistryObject:
+    thing = from_plain(stored.kind, stored.body)
+    status = stored.status if stored.status.startswith("urn:") else v.STATUS + stored.status
+    thing = replace(
+        thing,
+        status=status,
+        home=home,
+        logical_id=stored.logical_id or thing.logical_id or thing.entry_uuid,
+        version=thing.version or "1",
+    )
+    if stored.record_key in patients and isinstance(thing, DocumentEntry | SubmissionSet | Folder):
+        return replace(thing, patient_id=patients[stored.record_key])
+    return thing

@@ -1,0 +1,325 @@
+"""ITI-43 and RAD-69 for all members under one address (D11): split by OID, asked at once, merged part by part.
+
+So a foreign consumer needs to reach only the region, also where members let nobody in. Nothing is kept on the way: each
+member's stream waits until its turn comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from crosslight.runtime.clock import Ids
+from crosslight.runtime.http import CORRELATION, CORRELATION_HEADER, PRINCIPAL
+from crosslight.runtime.log import get_logger
+from crosslight.runtime.soap.client import SoapClient, SoapStream
+from crosslight.runtime.soap.server import Part, soap_response, stream_mtom
+from crosslight.standards.access import Face, Principal
+from crosslight.standards.problem import CrosslightError
+from crosslight.standards.xds.rules.errors import RegistryError, RegistryRefusal, refusal
+from crosslight.standards.xds.wire import rad69, retrieve
+from crosslight.standards.xds.wire.retrieve import DocumentRequest, DocumentResponse, RetrievedDocument
+from crosslight.standards.xds.wire.soap import Envelope
+from registry.ask.question import Answer, ByObject
+from registry.gateway.gateway import Gateway
+from registry.index.model import Holding
+from registry.members.model import Member
+
+log = get_logger("relay")
+
+MAX_STUDIES = 100  # in one token: it travels in a header
+Handler = Callable[[web.Request, Envelope], Awaitable[web.StreamResponse]]
+Key = tuple[str, str]  # repository (or retrieve location) and document
+
+
+def key_of(request: DocumentRequest) -> Key:
+    """A document, whatever home community was said."""
+    return request.repository_unique_id, request.document_unique_id
+
+
+@dataclass(slots=True)
+class Errand:
+    """What one member is asked for in one exchange."""
+
+    member: Member
+    url: str
+    documents: list[DocumentRequest] = field(default_factory=list)
+    instances: list[tuple[str, str, DocumentRequest]] = field(default_factory=list)  # RAD-69: with study and series
+    studies: set[str] = field(default_factory=set)
+    patients: set[str] = field(default_factory=set)
+
+    def add(self, document: DocumentRequest, holding: Holding | None) -> None:
+        """Ask for one document more; ``holding`` None for a document that is no study."""
+        self.documents.append(document)
+        if holding is not None:
+            self.studies.add(holding.study_uid)
+            self.patients.add(holding.record.patient.local.cx())
+
+    @property
+    def patient(self) -> str:
+        """The patient for the token, '' when there are several."""
+        return next(iter(self.patients)) if len(self.patients) == 1 else ""
+
+    def failed(self, code: str, context: str) -> list[RegistryError]:
+        """One error for each document."""
+        return [RegistryError(code, context, d.document_unique_id) for d in self.documents]
+
+
+@dataclass(slots=True)
+class Merged:
+    """What goes into the one answer."""
+
+    documents: list[DocumentResponse] = field(default_factory=list)
+    errors: list[RegistryError] = field(default_factory=list)
+    streams: list[tuple[int, SoapStream]] = field(default_factory=list)
+    inline: list[tuple[str, RetrievedDocument]] = field(default_factory=list)
+
+
+class Relay:
+    """The region's ITI-43 and RAD-69 endpoints.
+
+    Args:
+        gateway: Members, tokens, sessions.
+    """
+
+    def __init__(self, gateway: Gateway, ids: Ids) -> None:
+        self._gateway, self._ids = gateway, ids
+        self._home = f"urn:oid:{gateway.ask.region.home_community_id}"
+
+    def handlers(self) -> dict[str, Handler]:
+        """``wsa:Action`` -> handler."""
+        return {retrieve.ACTION_REQUEST: self.iti43, rad69.ACTION_REQUEST: self.rad69}
+
+    async def iti43(self, request: web.Request, envelope: Envelope) -> web.StreamResponse:
+        """ITI-43 Retrieve Document Set: manifests, by repositoryUniqueId."""
+        asked = retrieve.parse_retrieve_request(envelope.body)
+        try:
+            self._check_count(len(asked))
+        except RegistryRefusal as refused:
+            return self._refuse(request, envelope, refused)
+        question = ByObject(unique_ids=tuple(dict.fromkeys(d.document_unique_id for d in asked)), versions=True)
+        async with self._question(request, "iti43", question) as answer:
+            known = _manifests(answer)
+            errors, errands = list[RegistryError](), _Errands()
+            for document in asked:
+                member = self._gateway.directory.by_repository(document.repository_unique_id)
+                if error := self._unroutable(document, member):
+                    errors.append(error)
+                elif member is not None:
+                    key = (member.id, document.document_unique_id)
+                    if key not in known:
+                        errors.append(_not_available(document))
+                    else:
+                        found = known[key]
+                        errands.at(member, member.endpoints.xds_repository, found).add(document, found)
+            return await self._fetch(request, envelope, retrieve.ACTION_REQUEST, errands, errors, len(asked), _iti43_body)
+
+    async def rad69(self, request: web.Request, envelope: Envelope) -> web.StreamResponse:
+        """RAD-69 Retrieve Imaging Document Set: instances, by retrieveLocationUID."""
+        try:
+            wanted = rad69.parse_imaging_request(envelope.body)
+            self._check_count(wanted.asked)
+        except RegistryRefusal as refused:
+            return self._refuse(request, envelope, refused)
+        question = ByObject(study_uids=tuple(dict.fromkeys(study.study_uid for study in wanted.studies)))
+        async with self._question(request, "rad69", question) as answer:
+            held = {(h.member, h.study_uid): h for h in answer.holdings if h.state == "approved"}
+            errors, errands = list[RegistryError](), _Errands()
+            for study_uid, series_uid, document in wanted.instances():
+                member = self._gateway.directory.by_retrieve_location(document.repository_unique_id)
+                if error := self._unroutable(document, member):
+                    errors.append(error)
+                elif member is not None:
+                    holding = held.get((member.id, study_uid))
+                    if holding is None:
+                        errors.append(_not_available(document))
+                    else:
+                        errand = errands.at(member, member.endpoints.rad69, holding)
+                        errand.add(document, holding)
+                        errand.instances.append((study_uid, series_uid, document))
+
+            def body(errand: Errand) -> bytes:
+                return _rad69_body(errand, wanted.transfer_syntaxes)
+
+            return await self._fetch(request, envelope, rad69.ACTION_REQUEST, errands, errors, wanted.asked, body)
+
+    # --- before ------------------------------------------------------------------------------------------------------
+
+    def _question(self, request: web.Request, face: Face, question: ByObject) -> AbstractAsyncContextManager[Answer]:
+        return self._gateway.ask.question(
+            request[PRINCIPAL], face=face, action="retrieve", question=question, correlation=request[CORRELATION],
+            peer=request.remote or "",
+        )  # fmt: skip
+
+    def _check_count(self, count: int) -> None:
+        limit = self._gateway.config.max_documents
+        if count > limit:
+            raise refusal("XDSRepositoryError", f"More than {limit} documents are asked for at once.")
+
+    def _refuse(self, request: web.Request, envelope: Envelope, refused: RegistryRefusal) -> web.Response:
+        body = retrieve.render_retrieve_response([], refused.errors, 1)
+        return soap_response(request, envelope, body, retrieve.ACTION_RESPONSE)
+
+    def _unroutable(self, document: DocumentRequest, member: Member | None) -> RegistryError | None:
+        """Why a document cannot be asked of anybody; None when it can (ITI TF-3 4.2.4.1, ihe.md 1.6)."""
+        where = document.document_unique_id
+        if document.home_community_id and document.home_community_id != self._home:
+            return RegistryError("XDSUnknownCommunity", f"The home community here is {self._home}.", where)
+        if member is None or member.status == "invited":
+            context = f"No member of this region has the id {document.repository_unique_id[:64]}."
+            return RegistryError("XDSUnknownRepositoryId", context, where)
+        if not self._gateway.reachable(member):
+            return RegistryError("XDSRepositoryError", f"{self._gateway.describe(member)}.", where)
+        return None
+
+    # --- asking ------------------------------------------------------------------------------------------------------
+
+    async def _fetch(
+        self,
+        request: web.Request,
+        envelope: Envelope,
+        action: str,
+        errands: _Errands,
+        errors: list[RegistryError],
+        asked: int,
+        body: Callable[[Errand], bytes],
+    ) -> web.StreamResponse:
+        merged = Merged(errors=errors)
+        members = {errand.member.id for errand in errands.all}
+        async with AsyncExitStack() as stack:
+            with self._gateway.running(request, members):
+                opened = await asyncio.gather(
+                    *(self._open(stack, request, errand, action, body(errand)) for errand in errands.all)
+                )
+                for at, (errand, stream) in enumerate(zip(errands.all, opened, strict=True)):
+                    if isinstance(stream, SoapStream):
+                        _merge(merged, at, errand, stream)
+                    else:
+                        merged.errors += errand.failed("XDSRepositoryError", stream)
+                rendered = retrieve.render_retrieve_response(merged.documents, merged.errors, asked)
+                return await stream_mtom(request, envelope, rendered, retrieve.ACTION_RESPONSE, _parts(merged))
+
+    async def _open(
+        self, stack: AsyncExitStack, request: web.Request, errand: Errand, action: str, body: bytes
+    ) -> SoapStream | str:
+        """A member's answer as far as its root part, or in words why there is none."""
+        member, gateway, principal = errand.member, self._gateway, request[PRINCIPAL]
+        if not errand.url:
+            return f"{member.name} ({member.code}) has no address for this transaction."
+        client = SoapClient(gateway.sessions(member), self._ids)
+        try:
+            return await stack.enter_async_context(
+                client.stream(
+                    errand.url, action, body, headers=self._headers(principal, errand, request[CORRELATION]),
+                    timeout_s=gateway.config.answer_timeout_s,
+                )
+            )  # fmt: skip
+        except CrosslightError as error:
+            log.warning("member does not answer", member=member.code, kind=type(error).__name__)
+            if error.http_status in (503, 504):
+                return f"{member.name} ({member.code}) cannot be reached."
+            return f"{member.name} ({member.code}) refused: {error.what}"
+
+    def _headers(self, principal: Principal, errand: Errand, correlation: str) -> dict[str, str]:
+        token = self._gateway.mint(
+            principal, errand.member, studies=sorted(errand.studies), patient=errand.patient, correlation=correlation
+        )
+        return {"Authorization": f"Bearer {token}", CORRELATION_HEADER: correlation}
+
+
+class _Errands:
+    """Errands by member, each with no more studies than a token carries."""
+
+    def __init__(self) -> None:
+        self.all: list[Errand] = []
+
+    def at(self, member: Member, url: str, holding: Holding | None) -> Errand:
+        for errand in reversed(self.all):
+            if errand.member.id == member.id:
+                room = len(errand.studies) < MAX_STUDIES
+                if room or (holding is not None and holding.study_uid in errand.studies):
+                    return errand
+                break
+        self.all.append(Errand(member, url))
+        return self.all[-1]
+
+
+def _manifests(answer: Answer) -> dict[tuple[int, str], Holding | None]:
+    """(member, uniqueId) of every document that may be given; None for one that is no study."""
+    found: dict[tuple[int, str], Holding | None] = {
+        (one.member, one.unique_id): None for one in answer.objects if one.kind == "document" and one.member is not None
+    }
+    for holding in answer.holdings:
+        for publication in holding.entries:
+            found[holding.member, publication.manifest.document_uid] = holding
+    return found
+
+
+def _not_available(document: DocumentRequest) -> RegistryError:
+    return RegistryError(
+        "XDSDocumentUniqueIdError", "There is no such document there, or none that you may have.", document.document_unique_id
+    )
+
+
+def _iti43_body(errand: Errand) -> bytes:
+    return retrieve.render_retrieve_request(errand.documents)
+
+
+def _rad69_body(errand: Errand, syntaxes: tuple[str, ...]) -> bytes:
+    studies: dict[str, dict[str, list[DocumentRequest]]] = {}
+    for study_uid, series_uid, document in errand.instances:
+        studies.setdefault(study_uid, {}).setdefault(series_uid, []).append(document)
+    rows = tuple(
+        rad69.StudyRequest(uid, tuple(rad69.SeriesRequest(s, tuple(d)) for s, d in series.items()))
+        for uid, series in studies.items()
+    )
+    return rad69.render_imaging_request(rad69.ImagingRequest(rows, syntaxes))
+
+
+# --- merging -------------------------------------------------------------------------------------------------------
+
+
+def _merge(merged: Merged, at: int, errand: Errand, stream: SoapStream) -> None:
+    """Take a member's answer into the one answer; an answer that does not fit what was asked is not taken at all."""
+    member = errand.member
+    try:
+        reply = retrieve.parse_retrieve_response(stream.body)
+    except CrosslightError as error:
+        merged.errors += errand.failed("XDSRepositoryError", f"{member.name} ({member.code}) answered wrongly: {error.what}")
+        return
+    asked = {key_of(document): document for document in errand.documents}
+    given = [key_of(document.request) for document in reply.documents]
+    if len(set(given)) != len(given) or not set(given) <= set(asked):
+        merged.errors += errand.failed("XDSRepositoryError", f"{member.name} ({member.code}) sent what was not asked for.")
+        return
+    for n, document in enumerate(reply.documents):
+        cid = f"{at}.{document.content_id}" if document.content_id else f"{at}.inline.{n}@crosslight"
+        merged.documents.append(DocumentResponse(asked[key_of(document.request)], document.mime_type, cid))
+        if document.data is not None:
+            merged.inline.append((cid, document))
+    merged.errors += reply.registry.errors
+    told = {error.location for error in reply.registry.faults}
+    missing = [d for k, d in asked.items() if k not in set(given) and d.document_unique_id not in told]
+    if missing and not (told and "" in told):
+        merged.errors += [_not_available(document) for document in missing]
+    if any(document.content_id for document in reply.documents):
+        merged.streams.append((at, stream))
+
+
+async def _parts(merged: Merged) -> AsyncIterator[Part]:
+    """Every part in the order of the answer's streams; the next is begun when the one before is done."""
+    types = {document.content_id: document.mime_type for document in merged.documents}
+    for cid, document in merged.inline:
+        yield Part(content_id=cid, content_type=document.mime_type, size=None, chunks=_once(document.data or b""))
+    for at, stream in merged.streams:
+        async for part in stream.parts():
+            cid = f"{at}.{part.content_id}"
+            yield Part(content_id=cid, content_type=types.get(cid, part.content_type), size=None, chunks=part.chunks())
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data

@@ -1,0 +1,365 @@
+"""Turn: the rules of what becomes of acts, inside one transaction (D1, D2, D10, D16).
+
+Every act is checked before it changes anything, so that one act of a batch can be refused and the others kept
+(:attr:`Turn.touched` tells). Strict doors (SOAP) refuse as the standard says; the gRPC feed is idempotent (D15).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from crosslight.runtime.db import Tx
+from crosslight.runtime.log import get_logger
+from crosslight.standards.ids import Version
+from crosslight.standards.problem import Conflict, Forbidden, Invalid
+from crosslight.standards.region import Region
+from crosslight.standards.study import Patient
+from crosslight.standards.xds.model import vocabulary as v
+from crosslight.standards.xds.model.publication import Publication
+from crosslight.standards.xds.rules.errors import refusal
+from registry.identity.model import RecordKey
+from registry.identity.store import IdentityStore
+from registry.index.flush import Entry
+from registry.index.imaging import DocumentKey
+from registry.index.model import Change, Holding, HoldingKey
+from registry.index.rows import started_of, version_int
+from registry.index.store import IndexStore
+from registry.intake.acts import Outcome, Publish, SetAvailability, StoreObjects, Submission, Withdraw
+from registry.intake.checks import check_publication, following, with_detail
+from registry.intake.generic import Generic, readable_in, unread_in
+from registry.intake.registered import APPROVED, DEPRECATED, RegisteredObjects
+from registry.members.model import Member
+
+log = get_logger("accept")
+
+
+class Ran(NamedTuple):
+    """What became of one submission, and of what its sender is warned."""
+
+    outcomes: tuple[Outcome, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class Turn:
+    """Acts of one transaction.
+
+    Args:
+        tx: The transaction.
+        index, identity: Stores in it.
+        region: Whose ids count.
+        now: The time of the change.
+        new_id: Random ``urn:uuid:`` ids.
+        alarm: Told of what an operator must know; called at once, so it counts what is then refused.
+    """
+
+    def __init__(
+        self,
+        tx: Tx,
+        index: IndexStore,
+        identity: IdentityStore,
+        region: Region,
+        now: datetime,
+        new_id: Callable[[], str],
+        alarm: Callable[[str, Member, str], None],
+    ) -> None:
+        self.tx, self._index, self._identity, self._region, self._now = tx, index, identity, region, now
+        self._alarm = alarm
+        self.work = index.work(tx, now)
+        self._generic = Generic(tx, index, identity, self.work, region, now, new_id)
+        self.touched = False  # something was changed that only a roll-back takes back
+        self._feeds = identity.batch(tx, now)
+        self._fed: dict[tuple[int, Patient], RecordKey] = {}
+        self._newest: dict[RecordKey, int] = {}
+        self._moments: dict[int, datetime] = {}
+        self.thin: dict[HoldingKey | DocumentKey, None] = {}  # holdings that know only their entry, documents to be read (D17)
+
+    def begin(self, submissions: Sequence[Submission]) -> None:
+        """Lock the members and read what there is of their studies, in few statements."""
+        self.work.lock({submission.member.id for submission in submissions})
+        self.work.prefetch([(one.member.id, uid) for one in submissions for act in one.acts if (uid := _study_of(act))])
+        strict = [submission for submission in submissions if submission.strict]
+        if strict:
+            self._generic.prefetch(strict)
+        acts = [act for submission in submissions for act in submission.acts]
+        if len(acts) > 1:
+            self._feeds.prefetch(act.patient for act in acts if isinstance(act, Publish) and act.patient is not None)
+
+    def run(self, submission: Submission, member: Member) -> Ran:
+        """All acts of one submission.
+
+        Raises:
+            CrosslightError: refused; the transaction is still good only if :attr:`touched` did not change.
+        """
+        if not submission.strict:
+            return Ran(tuple(self._act(submission, member, act) for act in submission.acts))
+        caused = self._generic.by_the_standard(submission, member, self._alarm)
+        outcomes = tuple(self._act(submission, member, act) for act in submission.acts)
+        self._generic.apply(caused, member)
+        return Ran(outcomes, tuple(text for act in submission.acts if isinstance(act, StoreObjects) for text in unread_in(act)))
+
+    def finish(self) -> list[Change]:
+        """Write everything; what was changed."""
+        self._feeds.settle()
+        self._feeds.touch({key: self._moments[started] for key, started in self._newest.items()})
+        self.work.flush()
+        self._feeds.compare(self.work.described, self.work.touched)
+        return [*self.work.changes, *self._generic.changes]
+
+    def _act(self, submission: Submission, member: Member, act: Any) -> Outcome:
+        match act:
+            case Publish():
+                return self._publish(submission, member, act)
+            case SetAvailability():
+                return self._availability(submission, member, act)
+            case Withdraw():
+                return self._withdraw(submission, member, act)
+            case StoreObjects():
+                self._generic.store(member, act)
+                self.thin |= {DocumentKey(member.id, uuid): None for uuid in readable_in(act)}
+                return "accepted"
+        raise Invalid("An act of an unknown kind.")
+
+    # --- patients --------------------------------------------------------------------------------------------------
+
+    def _record_key(self, submission: Submission, member: Member, act: Publish) -> RecordKey:
+        """Under which patient record a study comes (D2)."""
+        if act.patient is not None:
+            return self._feed(member, act.patient)
+        addressed = self._generic.addressed(act.patient_cx, member)
+        if addressed.record is not None:
+            return addressed.record
+        local, records = act.publication.record.patient.local, addressed.records
+        for record in records:
+            if (record.local.authority, record.local.value) == (local.authority, local.value):
+                return record.key
+        of_member = [r.key for r in records if r.member == member.id and r.active]
+        return (of_member or [records[0].key])[0]
+
+    def _feed(self, member: Member, patient: Patient) -> RecordKey:
+        if patient.traced and f"member:{member.code}" not in self._identity.rules.traced_from:
+            patient = replace(patient, traced=False)  # a member's own word outranks nobody
+        key = self._fed.get((member.id, patient))
+        if key is None:
+            before, self.touched = self.touched, True
+            try:
+                key = self._feeds.feed(patient, member.id, kind="study")
+            except (
+                Invalid
+            ):  # told before anything is changed; whatever else fails may have left half of a feed, or of earlier ones
+                self.touched = before
+                raise
+            self._fed[member.id, patient] = key
+        return key
+
+    # --- publish ---------------------------------------------------------------------------------------------------
+
+    def _publish(self, submission: Submission, member: Member, act: Publish) -> Outcome:
+        publication, version = act.publication, act.publication.version
+        check_publication(publication, act.patient, member)
+        if member.status == "foreign":
+            return self._publish_beside(submission, member, act)
+        entry = self.work.entry(member.id, publication.record.study_uid)
+        if version is not None:
+            self._granted(member, version)
+            settled = self._ordered(submission, member, entry, act, version)
+            if settled is not None:
+                return settled
+        elif not submission.strict:
+            raise Invalid("An act without a version.", where="version")
+        key = self._settled_key(self._record_key(submission, member, act), entry, act)
+        self.touched = True
+        old = entry.now
+        if old is not None and old.holding.record_key != key:
+            same = bool(publication.replaces_entry_uuid) and submission.strict
+            self.work.move(entry, key, with_past=same, version=version)
+        if not submission.strict:
+            publication = following(publication, entry.now, member)
+        self.work.publish(entry, key, publication.with_status("Approved"), act.digest, version, own_digest=not submission.strict)
+        self.work.reached(member.id, version)
+        self._published(member, key, publication)
+        return "accepted"
+
+    def _published(self, member: Member, key: RecordKey, publication: Publication) -> None:
+        self._began(key, publication)
+        if publication.record.detail == "entry":
+            self.thin[HoldingKey(key, publication.record.study_uid, member.id)] = None
+
+    def _publish_beside(self, submission: Submission, member: Member, act: Publish) -> Outcome:
+        """A foreign source's manifest: an entry beside the others of its study; what it replaces is told by its RPLC (D1)."""
+        publication = act.publication
+        if not submission.strict:
+            raise Invalid("A foreign source registers by ITI-42.")
+        key = self._record_key(submission, member, act)
+        entries = self.work.entries(member.id, publication.record.study_uid)
+        held = {self._settled_key(key, entry, act) for entry in entries if entry.now is not None} - {key}
+        key = min(held, default=key)
+        self.touched = True
+        entry = self.work.entry_under(member.id, publication.record.study_uid, key)
+        self.work.add_entry(entry, key, publication.with_status("Approved"), act.digest)
+        self._published(member, key, publication)
+        return "accepted"
+
+    def _granted(self, member: Member, version: Version) -> None:
+        if member.status != "foreign" and version.epoch != member.epoch:
+            raise Conflict(
+                f"Epoch {version.epoch} is not the one granted.", why=f"Granted is {member.epoch}.",
+                todo="Say Hello again and compare.", where="epoch",
+            )  # fmt: skip
+
+    def _ordered(self, submission: Submission, member: Member, entry: Entry, act: Publish, version: Version) -> Outcome | None:
+        """What the order of versions says; None: newer than all that was there."""
+        old, new = entry.now, version_int(version)
+        if old is not None and old.holding.version == version:
+            return self._same_version(submission, member, entry, act)
+        newest = _newest(entry)
+        if new == newest:
+            raise self._disagreement(member, entry, version)
+        if new > newest:
+            return None
+        if submission.strict:
+            raise refusal(
+                "XDSDuplicateUniqueIdInRegistry", "A newer version of this study was registered.", act.publication.entry_uuid
+            )
+        return "stale"
+
+    def _same_version(self, submission: Submission, member: Member, entry: Entry, act: Publish) -> Outcome:
+        old, publication = entry.now, act.publication
+        if old is None or publication.version is None:
+            raise Invalid("Nothing to compare with.")
+        if submission.strict:
+            raise refusal("XDSDuplicateUniqueIdInRegistry", "This version is registered already.", publication.entry_uuid)
+        facts, held = publication.manifest, old.holding.publication.manifest
+        same_manifest = (facts.document_uid, facts.sha1, facts.size_bytes) == (held.document_uid, held.sha1, held.size_bytes)
+        if same_manifest and not old.own_digest:  # it came by ITI-42 before, which says less (D17)
+            self.touched = True
+            self.work.replace_record(entry, with_detail(old.holding.publication, publication.record), act.digest)
+            return "already"
+        if not same_manifest or old.holding.digest != act.digest:
+            raise self._disagreement(member, entry, publication.version)
+        return "already"
+
+    def _disagreement(self, member: Member, entry: Entry, version: Version) -> Conflict:
+        self._alarm("one version, two contents", member, entry.study_uid)
+        return Conflict(
+            f"Version {version} of this study is known with other content.", why="A version is given once.",
+            todo="An operator must look at this node's database.", where="version",
+        )  # fmt: skip
+
+    def _settled_key(self, key: RecordKey, entry: Entry, act: Publish) -> RecordKey:
+        """A merge (A40) moves no rows: what is under a subsumed record stays there (D2)."""
+        if entry.now is None or entry.now.holding.record_key == key:
+            return key
+        former = self._identity.record_tx(self.tx, entry.now.holding.record_key)
+        return former.key if former is not None and former.subsumed_by == key else key
+
+    def _began(self, key: RecordKey, publication: Publication) -> None:
+        """The banner follows the newest study (D3)."""
+        interval = publication.record.time.interval()
+        if interval is None:
+            return
+        started = started_of(publication.record.time)
+        self._moments[started] = interval[0]
+        self._newest[key] = max(started, self._newest.get(key, started))
+
+    # --- availability ----------------------------------------------------------------------------------------------
+
+    def _availability(self, submission: Submission, member: Member, act: SetAvailability) -> Outcome:
+        if act.version is not None and not submission.strict:
+            self._granted(member, act.version)
+        if act.entry_uuid:
+            registry = self._generic.registry()
+            thing = registry.stored(act.entry_uuid)
+            if thing is not None:
+                self._generic.availability(member, act, thing)
+                return "accepted"
+            if member.status == "foreign":
+                return self._availability_of_entry(registry, member, act)
+            entry = self._entry_named(registry, member, act.entry_uuid)
+        else:
+            entry = self.work.entry(member.id, act.study_uid)
+        old, new = entry.now, version_int(act.version)
+        if old is None:
+            if not submission.strict and act.version is not None and new <= _newest(entry):
+                return "stale"
+            raise refusal("UnresolvedReferenceException", "This study is not registered.", act.entry_uuid)
+        current = APPROVED if old.holding.state == "approved" else DEPRECATED
+        if act.version is not None and new <= old.row.version:
+            same = new == old.row.version
+            if same and current == act.status and not submission.strict:
+                return "already"
+            if same and current != act.status:
+                raise self._disagreement(member, entry, act.version)
+            if submission.strict:
+                raise refusal("XDSMetadataVersionError", "A newer act on this study was accepted.", act.entry_uuid)
+            return "stale"
+        if submission.strict and (current == act.status or act.original not in (None, current)):
+            raise refusal("XDSMetadataVersionError", f"The entry is {current}.", act.entry_uuid)
+        self.touched = True
+        self.work.set_state(entry, deprecated=act.status == DEPRECATED, version=act.version)
+        self.work.reached(member.id, act.version)
+        return "accepted"
+
+    def _availability_of_entry(self, registry: RegisteredObjects, member: Member, act: SetAvailability) -> Outcome:
+        """Of one of a foreign source's entries, which stand by themselves (D1)."""
+        holding, named = self._version_named(registry, member, act.entry_uuid)
+        if named.status == act.status or act.original not in (None, named.status):
+            raise refusal("XDSMetadataVersionError", f"The entry is {named.status}.", act.entry_uuid)
+        replaced = (a for a in registry.associations(act.entry_uuid) if a.type in v.REPLACING and a.target == act.entry_uuid)
+        if (by := next(replaced, None)) is not None:
+            raise refusal("XDSMetadataVersionError", f"This entry was replaced by {by.source}.", act.entry_uuid)
+        self.touched = True
+        entry = self.work.entry_under(member.id, holding.study_uid, holding.record_key)
+        self.work.set_entry_status(entry, act.entry_uuid, act.status)
+        return "accepted"
+
+    def _version_named(self, registry: RegisteredObjects, member: Member, uuid: str) -> tuple[Holding, Publication]:
+        for holding in registry.holdings(uuid):
+            if holding.member != member.id:
+                raise Forbidden("This study is another member's.", where=uuid)
+            for publication in holding.entries:
+                if publication.entry_uuid == uuid:
+                    return holding, publication
+        raise refusal("UnresolvedReferenceException", "This entry is not registered.", uuid)
+
+    def _entry_named(self, registry: RegisteredObjects, member: Member, uuid: str) -> Entry:
+        holding, publication = self._version_named(registry, member, uuid)
+        if publication is not holding.publication:
+            raise refusal("XDSMetadataVersionError", "This entry was replaced by a newer one.", uuid)
+        return self.work.entry(member.id, holding.study_uid)
+
+    # --- withdraw --------------------------------------------------------------------------------------------------
+
+    def _withdraw(self, submission: Submission, member: Member, act: Withdraw) -> Outcome:
+        if act.entry_uuids:
+            self._generic.remove(member, act)
+            return "accepted"
+        if act.version is None:
+            raise Invalid("An act without a version.", where="version")
+        self._granted(member, act.version)
+        entry, new = self.work.entry(member.id, act.study_uid), version_int(act.version)
+        newest = _newest(entry)
+        if entry.now is None and new == newest:
+            return "already"
+        if entry.now is not None and new == newest:
+            raise self._disagreement(member, entry, act.version)
+        if new < newest:
+            return "stale"
+        self.touched = True
+        self.work.withdraw(entry, act.version)
+        self.work.reached(member.id, act.version)
+        return "accepted"
+
+
+def _study_of(act: Any) -> str:
+    if isinstance(act, Publish):
+        return act.publication.record.study_uid
+    return act.study_uid if isinstance(act, SetAvailability | Withdraw) else ""
+
+
+def _newest(entry: Entry) -> int:
+    """The newest version of any act on this study, withdrawn or not."""
+    held = entry.now.row.version if entry.now is not None else -1
+    return max((held, *(stone.version for stone in entry.stones)))

@@ -1,0 +1,317 @@
+"""The gRPC door: IndexFeed, by which our own nodes publish in batches and compare (feed.proto; D10, D15).
+
+Every act is a submission of its own: one that is refused does not hold up the others. It parses and answers; what may be
+stored is ``accept.py``'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import grpc
+import numpy as np
+
+from crosslight.pb import feed_pb2 as pb
+from crosslight.pb import feed_pb2_grpc as pb_grpc
+from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.clock import Ids
+from crosslight.runtime.log import get_logger
+from crosslight.runtime.wire import (
+    checked_digest,
+    checked_dtm,
+    identifier_to_pb,
+    manifest_from_pb,
+    study_from_pb,
+    version_from_pb,
+    version_to_pb,
+)
+from crosslight.standards.access import Principal, decide
+from crosslight.standards.ids import Identifier, MemberId, Version, checked_uid, hash8
+from crosslight.standards.problem import CrosslightError, Forbidden, Invalid, OurError, TooLarge, Unavailable
+from crosslight.standards.xds.model.publication import Publication
+from registry.index.store import Held
+from registry.intake.acts import Acceptance, Act, Outcome, Publish, SetAvailability, Submission, Withdraw
+from registry.members.model import Member
+
+log = get_logger("feed")
+
+MAX_ACTS = 1_000  # in one request
+MAX_HELD = 5_000  # in one message of a comparison
+PAGE = 1_000
+AT_ONCE = 50  # acts read without letting others go on
+
+_OUTCOMES: dict[Outcome, Any] = {
+    "accepted": pb.ActResult.ACCEPTED,
+    "already": pb.ActResult.ALREADY,
+    "stale": pb.ActResult.STALE,
+}
+
+
+class AcceptPort(Protocol):
+    """What the feed hands on to (``Acceptor``)."""
+
+    async def accept_many(self, submissions: Sequence[Submission]) -> list[Acceptance | CrosslightError]:
+        """Each succeeds or fails on its own."""
+        ...
+
+
+class ComparePort(Protocol):
+    """What a comparison asks (``IndexStore``)."""
+
+    @property
+    def incarnation(self) -> str:
+        """The id of the registry's database (D8)."""
+        ...
+
+    async def held(self, member: MemberId, study_uids: Sequence[str]) -> dict[str, Held]:
+        """What is held of these studies."""
+        ...
+
+    async def held_after(self, member: MemberId, cursor: str, limit: int) -> tuple[list[Held], str]:
+        """A page of all that a member holds."""
+        ...
+
+
+class CallersPort(Protocol):
+    """Who calls (``registry.link.callers.Callers``)."""
+
+    async def member(self, context: Any) -> Member:
+        """The active member behind a call; ends the call where there is none."""
+        ...
+
+
+def principal_of(member: Member, *, open_mode: bool) -> Principal:
+    """A member's own node as it stands in audit entries."""
+    return Principal(
+        subject=f"member:{member.code}",
+        name=member.name,
+        roles=frozenset({"member"}),
+        organisation=member.code,
+        evidence="open" if open_mode else "certificate",
+        member=int(member.id),
+    )
+
+
+def act_from_pb(message: pb.Act, member: Member) -> Act:
+    """One act of a member.
+
+    Raises:
+        Invalid, TooLarge: if it cannot be one.
+    """
+    version = version_from_pb(message.version)
+    study_uid = checked_uid(message.study_uid, "study_uid")
+    kind = message.WhichOneof("what")
+    if kind == "publish":
+        record = study_from_pb(message.publish.study)
+        if record.reason:
+            record = replace(record, reason="")  # D7: why it was asked for is never central
+        if record.study_uid != study_uid:
+            raise Invalid("The act names another study than the one it publishes.", where="study_uid")
+        publication = Publication.derived(
+            source=member.source,
+            secret=member.secret,
+            version=version,
+            record=record,
+            manifest=manifest_from_pb(message.publish.manifest),
+            submission_time=checked_dtm(message.publish.submission_time, "submission_time"),
+        )
+        return Publish(publication=publication, digest=checked_digest(message.publish.digest), patient=record.patient)
+    if kind == "availability":
+        status = "Approved" if message.availability.approved else "Deprecated"
+        return SetAvailability(study_uid=study_uid, status=status, version=version)  # type: ignore[arg-type]
+    if kind == "withdraw":
+        return Withdraw(study_uid=study_uid, version=version, reason=message.withdraw.reason[:200])
+    raise Invalid("An act that says nothing.", why="feed.proto: publish, availability or withdraw.", where="what")
+
+
+def refused(version: pb.Version, error: CrosslightError) -> pb.ActResult:
+    """How an error looks to a node: permanent, for later, or a matter of epochs."""
+    if error.where == "epoch":
+        outcome = pb.ActResult.EPOCH
+    elif isinstance(error, OurError | Unavailable | Forbidden):
+        outcome = pb.ActResult.RETRY
+    else:
+        outcome = pb.ActResult.REFUSED
+    return pb.ActResult(version=version, outcome=outcome, error_code=error.xds_code, message=str(error)[:500])
+
+
+class FeedServicer(pb_grpc.IndexFeedServicer):
+    """Serves IndexFeed.
+
+    Args:
+        acceptor: Where acts go.
+        index: What a comparison is held against.
+        callers: Who calls.
+        audit: Where acts are noted before they are done.
+        ids: Correlation ids.
+        open_mode: Members name themselves (the open demo).
+    """
+
+    def __init__(
+        self,
+        acceptor: AcceptPort,
+        index: ComparePort,
+        callers: CallersPort,
+        audit: AuditLog,
+        ids: Ids,
+        *,
+        open_mode: bool = False,
+    ) -> None:
+        self._acceptor, self._index, self._callers = acceptor, index, callers
+        self._audit, self._ids, self._open = audit, ids, open_mode
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """For ``MemberServer(register=…)``."""
+        add: Any = pb_grpc.add_IndexFeedServicer_to_server
+        add(self, server)
+
+    # --- Publish ----------------------------------------------------------------------------------------------------
+
+    async def Publish(self, request: pb.PublishRequest, context: Any) -> pb.PublishReply:  # noqa: N802 - gRPC's name
+        """A batch of acts, each with its own outcome, in their order."""
+        member = await self._callers.member(context)
+        if len(request.acts) > MAX_ACTS:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"At most {MAX_ACTS} acts in one request.")
+        try:
+            results = await self._publish(member, request.acts)
+        except CrosslightError as error:  # the audit cannot be written: nothing was done
+            log.error("feed", kind=type(error).__name__, reason=error.what)
+            results = [refused(message.version, error) for message in request.acts]
+        return pb.PublishReply(incarnation=self._index.incarnation, results=results)
+
+    async def _publish(self, member: Member, messages: Sequence[pb.Act]) -> list[pb.ActResult]:
+        principal, correlation = principal_of(member, open_mode=self._open), self._ids.uuid4().hex
+        read: list[Act | CrosslightError] = []
+        for start in range(0, len(messages), AT_ONCE):
+            read += [_read(message, member) for message in messages[start : start + AT_ONCE]]
+            await asyncio.sleep(0)  # others are answered in between
+        good = [(i, act) for i, act in enumerate(read) if not isinstance(act, CrosslightError)]
+        submissions = [
+            Submission(member=member, principal=principal, acts=(act,), road="grpc", strict=False, correlation=correlation)
+            for _, act in good
+        ]
+        entry = _audit_entry(principal, correlation, [act for _, act in good])
+        if submissions:
+            await self._audit.begin(entry)
+        outcomes = await self._acceptor.accept_many(submissions) if submissions else []
+        results = [
+            refused(m.version, act) if isinstance(act, CrosslightError) else None for m, act in zip(messages, read, strict=True)
+        ]
+        failed = 0
+        for (i, _), outcome in zip(good, outcomes, strict=True):
+            if isinstance(outcome, CrosslightError):
+                failed += 1
+                results[i] = refused(messages[i].version, outcome)
+            else:
+                results[i] = pb.ActResult(version=messages[i].version, outcome=_OUTCOMES[outcome.outcomes[0]])
+        if submissions:
+            self._audit.end_later(entry, f"ok {len(submissions) - failed}" + (f", refused {failed}" if failed else ""))
+        return [result for result in results if result is not None]
+
+    # --- Compare ----------------------------------------------------------------------------------------------------
+
+    async def Compare(  # noqa: N802 - gRPC's name
+        self, request_iterator: AsyncIterator[pb.CompareRequest], context: Any
+    ) -> AsyncIterator[pb.CompareReply]:
+        """What differs from what the node says it has published; at the end, what the node did not name."""
+        member = await self._callers.member(context)
+        named = array("q")
+        try:
+            async for request in request_iterator:
+                if len(request.held) > MAX_HELD:
+                    raise TooLarge("Too many studies in one message.", why=f"Limit here: {MAX_HELD}.")
+                said = {checked_uid(held.study_uid, "study_uid"): held for held in request.held}
+                named.extend(hash8(uid) for uid in said)
+                reply = await self._differing(member, said)
+                if reply.send:
+                    yield reply
+            async for reply in self._unnamed(member, named):
+                yield reply
+        except CrosslightError as error:
+            code = grpc.StatusCode.INVALID_ARGUMENT if isinstance(error, Invalid | TooLarge) else grpc.StatusCode.UNAVAILABLE
+            await context.abort(code, str(error))
+
+    async def _differing(self, member: Member, said: dict[str, pb.HeldVersion]) -> pb.CompareReply:
+        here: dict[str, Held] = {}
+        uids = list(said)
+        for start in range(0, len(uids), PAGE):
+            here |= await self._index.held(member.id, uids[start : start + PAGE])
+        differing = [uid for uid, held in said.items() if not _same(held, here.get(uid))]
+        return pb.CompareReply(
+            incarnation=self._index.incarnation, send=differing, have=[_held_to_pb(here[uid]) for uid in differing if uid in here]
+        )
+
+    async def _unnamed(self, member: Member, named: array[int]) -> AsyncIterator[pb.CompareReply]:
+        """All that the member holds here and did not name, in pages; at least one reply, with the incarnation."""
+        known = np.sort(np.frombuffer(named, dtype=np.int64)) if named else np.empty(0, dtype=np.int64)
+        cursor, told = "", False
+        while True:
+            page, cursor = await self._index.held_after(member.id, cursor, PAGE)
+            more = [held for held in page if not _contains(known, hash8(held.study_uid))]
+            if more or (not cursor and not told):
+                told = True
+                yield pb.CompareReply(
+                    incarnation=self._index.incarnation,
+                    unknown_here=[held.study_uid for held in more],
+                    have=[_held_to_pb(held) for held in more],
+                )
+            if not cursor:
+                return
+
+
+def _read(message: pb.Act, member: Member) -> Act | CrosslightError:
+    try:
+        return act_from_pb(message, member)
+    except CrosslightError as error:
+        return error
+
+
+def _audit_entry(principal: Principal, correlation: str, acts: Iterable[Act]) -> AuditEntry:
+    decision = decide(principal, "feed", "publish")
+    patients: dict[Identifier, None] = {}
+    studies: list[str] = []
+    for act in acts:
+        if isinstance(act, Publish):
+            studies.append(act.publication.record.study_uid)
+            patients |= dict.fromkeys((act.publication.record.patient.local, *act.publication.record.patient.others))
+        elif isinstance(act, SetAvailability | Withdraw):
+            studies.append(act.study_uid)
+    return AuditEntry(
+        principal=principal,
+        face="feed",
+        action="publish",
+        decision="permit" if decision.permit else "deny",
+        rule=decision.rule,
+        correlation=correlation,
+        patients=tuple(patients),
+        studies=tuple(studies),
+    )
+
+
+def _same(said: pb.HeldVersion, here: Held | None) -> bool:
+    version = here.version if here is not None else None
+    return (
+        here is not None
+        and version == Version(said.version.epoch, said.version.n)
+        and here.sha1.lower() == said.digest.lower()
+        and here.approved == said.approved
+    )
+
+
+def _held_to_pb(held: Held) -> pb.HeldVersion:
+    return pb.HeldVersion(
+        study_uid=held.study_uid,
+        version=version_to_pb(held.version or Version(0, 0)),
+        digest=held.sha1,
+        approved=held.approved,
+        patient=identifier_to_pb(held.patient),
+    )
+
+
+def _contains(ordered: np.ndarray[Any, np.dtype[np.int64]], value: int) -> bool:
+    at = int(np.searchsorted(ordered, value))
+    return at < len(ordered) and int(ordered[at]) == value

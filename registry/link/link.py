@@ -1,0 +1,304 @@
+"""The registry's end of the link: one gRPC stream for each node, heartbeats in, grants and orders out (D10, D19).
+
+The peer's certificate says who it is; on the plain links of the open demo the metadata ``crosslight-member`` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from crosslight.pb import membership_pb2 as pb
+from crosslight.pb import membership_pb2_grpc as pb_grpc
+from crosslight.runtime.clock import Clock
+from crosslight.runtime.log import get_logger
+from crosslight.standards.concern import Concern, unpacked
+from crosslight.standards.ids import MemberId
+from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, Invalid, Unauthenticated
+from registry.link.callers import REFUSALS, Callers
+from registry.link.epochs import NodeSays, RegistrySays, decide
+from registry.members.index import IndexFacts
+from registry.members.join import issue_member
+from registry.members.model import Endpoints
+from registry.members.presence import Report
+from registry.members.service import MemberService
+
+log = get_logger("link")
+
+HELLO_TIMEOUT_S = 10.0
+MAX_QUEUED = 32
+DRIFTS = 3  # censuses in a row that must differ, with nothing waiting, before a reconciliation is ordered
+DRIFT_PAUSE_S = 60.0
+MAX_TEXT = 512
+
+
+class MembershipServicer(pb_grpc.MembershipServicer):
+    """Link and Renew."""
+
+    def __init__(self, members: MemberService, index: IndexFacts, clock: Clock) -> None:
+        self._members, self._index, self._clock = members, index, clock
+        self._callers = Callers(members, clock)
+        self._links: dict[MemberId, _Link] = {}
+        members.on_change(self._changed)
+
+    def _changed(self) -> None:
+        for link in self._links.values():
+            link.push_directory()
+
+    def refresh_directories(self) -> None:
+        """Push the directory where it was signed anew; called now and then by the server."""
+        self._changed()
+
+    async def Link(self, request_iterator: AsyncIterator[pb.NodeMessage], context: Any) -> None:  # noqa: N802 - gRPC's name
+        """One stream for as long as the node lives."""
+        try:
+            member = self._callers.identify(context)
+        except (Unauthenticated, Forbidden) as error:
+            await context.abort(REFUSALS[type(error)], str(error))
+            return
+        link = _Link(self._members, self._index, self._clock, self._callers, member.id, context)
+        older = self._links.get(member.id)
+        try:
+            self._links[member.id] = link
+            await link.run(request_iterator, older)
+        except CrosslightError as error:
+            log.error("link refused", code=member.code, reason=error.what)
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        finally:
+            if self._links.get(member.id) is link:
+                del self._links[member.id]
+            log.info("link ended", code=member.code)
+
+    async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewReply:  # noqa: N802 - gRPC's name
+        """A new certificate over the old one's mutual TLS."""
+        member = await self._callers.member(context)
+        row = self._members.row(member.id)
+        try:
+            chain = await issue_member(self._members, row, request.csr_pem) if row else b""
+        except CrosslightError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            raise
+        return pb.RenewReply(chain_pem=chain, bundle_pem=self._members.ca.bundle.read_bytes())
+
+
+class _Link:
+    """One node's stream."""
+
+    def __init__(
+        self, members: MemberService, index: IndexFacts, clock: Clock, callers: Callers, member: MemberId, context: Any
+    ) -> None:
+        self._members, self._index, self._clock, self._callers = members, index, clock, callers
+        self._member, self._context = member, context
+        self._queue: asyncio.Queue[pb.RegistryMessage | None] = asyncio.Queue(MAX_QUEUED)
+        self._directory_sent = ""
+        self._ended: asyncio.Event = asyncio.Event()
+        self._why = ("", grpc.StatusCode.OK)
+        self._census_ms = -1
+        self._software = ""
+        self._census: tuple[bool | None, str] = (None, "")
+        self._drifts = 0
+        self._drift_ordered_s = float("-inf")
+
+    def end(self, why: str, status: Any) -> None:
+        """End the stream; the node hears why."""
+        self._why = (why, status)
+        self._ended.set()
+
+    def _suspended(self) -> None:
+        member = self._members.by_id(self._member)
+        reason = member.status_reason if member else ""
+        self._push(pb.RegistryMessage(suspended=pb.Suspended(reason=reason)))
+        self.end("This member is suspended.", grpc.StatusCode.PERMISSION_DENIED)
+
+    def _push(self, message: pb.RegistryMessage) -> None:
+        try:
+            self._queue.put_nowait(message)
+        except asyncio.QueueFull:
+            self.end("The node does not read.", grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+    def push_directory(self) -> None:
+        """Send the directory when it is another one than this node has."""
+        version, jws = self._members.signed_directory()
+        if jws != self._directory_sent:
+            self._directory_sent = jws
+            self._push(pb.RegistryMessage(directory=pb.Directory(version=version, jws=jws)))
+
+    async def run(self, messages: AsyncIterator[pb.NodeMessage], older: _Link | None) -> None:
+        """Until the node, the network, a suspension or a newer link ends it."""
+        forget = self._members.live.closer(self._member, self._suspended)
+        writer: asyncio.Task[None] | None = None
+        reader: asyncio.Task[None] | None = None
+        token = 0
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                first = await anext(aiter(messages))
+            if first.WhichOneof("body") != "hello":
+                raise Conflict("A link begins with Hello.")
+            await self._welcome(first.hello)
+            token = self._members.board.opened(self._member)
+            if older is not None:
+                older.end("A newer link of this member has begun.", grpc.StatusCode.ABORTED)
+            writer = asyncio.create_task(self._write())
+            reader = asyncio.create_task(self._read(messages, token))
+            ended = asyncio.create_task(self._ended.wait())
+            await asyncio.wait({reader, ended, writer}, return_when=asyncio.FIRST_COMPLETED)
+            ended.cancel()
+            await self._flush(writer)
+        except (StopAsyncIteration, TimeoutError):
+            self.end("No Hello came.", grpc.StatusCode.DEADLINE_EXCEEDED)
+        finally:
+            forget()
+            for task in (reader, writer):
+                if task is not None:
+                    task.cancel()
+                    with suppress(asyncio.CancelledError, Exception):
+                        await task
+            if token:
+                self._members.board.lost(self._member, token, self._why[0])
+        why, status = self._why
+        if status is not grpc.StatusCode.OK:
+            await self._context.abort(status, why)
+
+    async def _flush(self, writer: asyncio.Task[None]) -> None:
+        """Give what is queued a moment to leave."""
+        with suppress(asyncio.QueueFull):
+            self._queue.put_nowait(None)
+        await asyncio.wait({writer}, timeout=1.0)
+
+    async def _welcome(self, hello: pb.Hello) -> None:
+        row = self._members.row(self._member)
+        if row is None:
+            raise Conflict("This member is not known any more.")
+        cursor = await self._index.cursor(self._member)
+        node = NodeSays(
+            epoch=hello.epoch, acked_n=hello.acked_n, made_n=hello.made_n, incarnation=hello.incarnation[:64],
+            state_id=hello.state_id[:64],
+        )  # fmt: skip
+        known = RegistrySays(epoch=row.member.epoch, cursor=cursor, incarnation=self._index.incarnation, state_id=row.state_id)
+        decision = decide(node, known)
+        self._software = "".join(char for char in hello.software[:40] if char.isprintable())
+        endpoints = _endpoints(hello.endpoints)
+        await self._members.store.hello(self._member, epoch=decision.epoch, state_id=node.state_id, endpoints=endpoints)
+        await self._members.refresh()
+        version, jws = self._members.signed_directory()
+        self._directory_sent = jws
+        log.info("link begins", code=row.member.code, epoch=decision.epoch, reason=decision.why, version=hello.software[:40])
+        welcome = pb.Welcome(
+            registry_unix_ms=_unix_ms(self._clock.now()), incarnation=self._index.incarnation, epoch=decision.epoch,
+            reconcile=decision.reconcile, directory=pb.Directory(version=version, jws=jws),
+        )  # fmt: skip
+        await self._context.write(pb.RegistryMessage(welcome=welcome))
+
+    async def _write(self) -> None:
+        while (message := await self._queue.get()) is not None:
+            await self._context.write(message)
+
+    async def _read(self, messages: AsyncIterator[pb.NodeMessage], token: int) -> None:
+        async for message in messages:
+            if message.WhichOneof("body") != "heartbeat":
+                continue
+            try:
+                self._callers.identify(self._context)  # a certificate may end, a suspension may come, while a stream lives
+            except (Unauthenticated, Forbidden) as error:
+                self.end(str(error), REFUSALS[type(error)])
+                return
+            await self._heartbeat(message.heartbeat, token)
+
+    async def _heartbeat(self, beat: pb.Heartbeat, token: int) -> None:
+        now_ms = _unix_ms(self._clock.now())
+        skew_ms = beat.sent_unix_ms - now_ms if beat.sent_unix_ms else 0
+        if abs(skew_ms) > self._members.config.max_skew_s * 1000:
+            log.error("a node's clock is wrong", member=int(self._member), skew_s=skew_ms / 1000)
+        self._push(pb.RegistryMessage(ack=pb.HeartbeatAck(registry_unix_ms=now_ms, node_skew_ms=skew_ms)))
+        if beat.HasField("concern"):
+            self._members.board.concerned(self._member, _concern(beat.concern))
+        # Heard first: counting must not make a live member look silent.
+        self._members.board.heard(self._member, token, self._report(beat, skew_ms))
+        if beat.HasField("census"):
+            await self._compare(beat, skew_ms)
+            self._members.board.heard(self._member, token, self._report(beat, skew_ms))
+
+    def _report(self, beat: pb.Heartbeat, skew_ms: int) -> Report:
+        equal, at = self._census
+        earlier = self._members.board.report(self._member)
+        return Report(
+            waiting=min(beat.waiting, 1 << 62),
+            parked=min(beat.parked, 1 << 62),
+            quarantined=min(beat.quarantined, 1 << 62),
+            filling=beat.filling,
+            indexed_from=beat.indexed_from if beat.indexed_from.isdecimal() and len(beat.indexed_from) == 8 else "",
+            census_equal=equal if at else earlier.census_equal,
+            census_at=at or earlier.census_at,
+            skew_ms=max(-(1 << 62), min(skew_ms, 1 << 62)),
+            software=self._software,
+            studies=min(beat.census.studies, 1 << 62) if beat.HasField("census") else earlier.studies,
+            trouble=earlier.trouble,
+            concern=beat.concern_version[:64].hex(),
+        )
+
+    async def _compare(self, beat: pb.Heartbeat, skew_ms: int) -> None:
+        """Hold the node's census against ours (D19); drift that stays orders a reconciliation."""
+        census, (equal, _) = beat.census, self._census
+        if census.taken_unix_ms == self._census_ms and equal:
+            return
+        ours = await self._index.census(self._member)
+        equal = ours.studies == census.studies and (ours.digest == census.digest or not (ours.studies or census.studies))
+        new = census.taken_unix_ms != self._census_ms
+        self._census_ms = census.taken_unix_ms
+        now = self._clock.now()
+        taken = _moment(census.taken_unix_ms - skew_ms) or now  # by our clock: a wrong one must not make it look fresh
+        self._census = (equal, min(taken, now).isoformat())
+        settled = beat.waiting == 0 and not beat.filling
+        self._drifts = 0 if equal or not settled else self._drifts + new
+        since_s = self._clock.monotonic_s() - self._drift_ordered_s
+        if self._drifts >= DRIFTS and since_s > DRIFT_PAUSE_S:
+            self._drifts, self._drift_ordered_s = 0, self._clock.monotonic_s()
+            log.warning("drift", member=int(self._member), count=int(census.studies), held=ours.studies)
+            self._push(pb.RegistryMessage(reconcile=pb.Reconcile(why="counts or digests differ")))
+
+
+def _unix_ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+def _moment(unix_ms: int) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(unix_ms / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def _concern(said: pb.Concern) -> Concern:
+    """What the node says; a set that is none of ours may be anybody's. Its version is counted here, never believed."""
+    try:
+        waiting, refused = unpacked(said.waiting), unpacked(said.refused)
+    except Invalid:
+        return Concern(anybody_waiting=True, anybody_refused=True)
+    return Concern(waiting=waiting, refused=refused, anybody_waiting=said.anybody_waiting, anybody_refused=said.anybody_refused)
+
+
+def _endpoints(said: pb.Endpoints) -> Endpoints:
+    """A node's own word about where it is: bounded, http(s) only; who answers there is checked at each call."""
+
+    def url(text: str) -> str:
+        good = len(text) <= MAX_TEXT and text.startswith(("https://", "http://")) and text.isascii() and text.isprintable()
+        return text.rstrip("/") if good else ""
+
+    def word(text: str) -> str:
+        return text if len(text) <= 64 and text.isascii() and text.isprintable() else ""
+
+    return Endpoints(
+        base=url(said.base),
+        systems=url(said.systems),
+        dicomweb=url(said.dicomweb),
+        rad69=url(said.rad69),
+        xds_repository=url(said.xds_repository),
+        aet=word(said.aet),
+        dimse=word(said.dimse),
+    )

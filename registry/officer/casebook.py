@@ -1,0 +1,185 @@
+"""Making cases of the tables: what waits, both sides of each, and what was decided; in a caller's transaction."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from crosslight.runtime.db import Tx
+from crosslight.standards.ids import Identifier, MemberId
+from crosslight.standards.problem import Conflict, NotFound
+from registry.identity import queue, rows
+from registry.identity.cases import Case, Decision, Kind, Queue, Relation, Side, StudyLine, Waiting, handle_of, keys_of
+from registry.identity.model import PatientRecord, RecordKey
+from registry.identity.numbers import canonicals, claimants, holders
+from registry.identity.rows import Stored
+from registry.identity.store import IdentityStore
+from registry.index.model import Holding
+from registry.index.store import IndexStore
+from registry.members.model import Directory
+
+MAX_WAITING = 500  # lines of the queue
+MAX_DECISIONS = 200  # lines beside it
+MAX_OTHERS = 12  # records beside the one in question
+MAX_STUDIES = 60  # of one record
+_ORDER: tuple[Relation, ...] = (
+    "the record that it came under", "holds the number", "in doubt under its number", "claims the number too",
+    "is one person with it",
+)  # fmt: skip
+_BEGINS = re.compile(r"[0-9a-f-]{8,36}")
+SEE_QUEUE = "Look at the queue again."
+
+
+class CaseBook:
+    """Reads cases.
+
+    Args:
+        identity, index: The stores.
+        directory: Members, for their names.
+    """
+
+    def __init__(self, identity: IdentityStore, index: IndexStore, directory: Directory) -> None:
+        self._identity, self._index, self._directory = identity, index, directory
+
+    def queue(self, tx: Tx) -> Queue:
+        """What waits, and what was decided lately."""
+        waits = queue.waiting(tx)
+        since = queue.since(tx, waits)
+        waits.sort(key=lambda s: (since[s.record.key], s.record.key))
+        shown = waits[:MAX_WAITING]
+        into = canonicals(tx, {n for s in shown for n in s.record.national})
+        held = holders(tx, set(into.values()))
+        persons = {p for p in held.values() if p is not None}
+        members: dict[int, set[str]] = {}
+        for s in rows.load_by(tx, "person_key", persons):
+            if s.record.active and not s.record.in_doubt:
+                members.setdefault(s.record.person, set()).add(self._member(s.record)[0])
+        lines = []
+        for s in shown:
+            record, code = s.record, self._member(s.record)
+            by_others = {p for n in record.national if (p := held.get(into[n])) is not None and p != record.person}
+            others = {code[0]} if record.in_doubt else set[str]().union(*(members.get(p, set()) for p in by_others))
+            line = Waiting(
+                handle=handle_of(record.key), kind=_kind(record, bool(by_others)), member=code[0], member_name=code[1],
+                others=tuple(sorted(others)), since=since[record.key],
+            )  # fmt: skip
+            lines.append(line)
+        return Queue(waiting=tuple(lines), total=len(waits), decisions=tuple(queue.decisions(tx, MAX_DECISIONS)))
+
+    def resolved(self, tx: Tx, named: str) -> RecordKey:
+        """The record of a handle, or of ``AUTHORITY|NUMBER``."""
+        authority, bar, value = named.strip().partition("|")
+        if bar:
+            target = self._identity.find_cx_tx(tx, Identifier(value.strip(), authority.strip()))
+            if target is None:
+                raise NotFound("No record is known by that number, or nobody holds it.", todo=SEE_QUEUE)
+            return target.record.key if target.record is not None else target.person.records[0].key
+        found = rows.load(tx, "record_key BETWEEN ? AND ?", keys_of(named), limit=3)
+        if not found:
+            raise NotFound("No record has that handle.", todo=SEE_QUEUE)
+        if len(found) > 1:
+            whole = " or ".join(handle_of(s.record.key, whole=True) for s in found)
+            raise Conflict("Several records have that handle.", todo=f"Give all of it: {whole}.")
+        return found[0].record.key
+
+    def case(self, tx: Tx, key: RecordKey) -> Case:
+        """A record and those that it has to be compared with."""
+        stored = next(iter(rows.load(tx, "record_key = ?", (key,))), None)
+        if stored is None:
+            raise NotFound("That record is not here any more.", todo=SEE_QUEUE)
+        record = stored.record
+        numbers = set(canonicals(tx, record.national).values())
+        held = {person for person in holders(tx, numbers).values() if person is not None}
+        near = self._near(tx, record, numbers, held)
+        related = [(r, s) for s in near if (r := _relation(record, s.record, held))]
+        related.sort(key=lambda pair: (_ORDER.index(pair[0]), pair[1].seniority))
+        shown = related[:MAX_OTHERS]
+        studies = self._studies(tx, [record, *(s.record for _, s in shown)])
+        decisions = queue.decisions_on(tx, [key])
+        waits = record.in_doubt or (
+            record.disputed and not any(d.kind == "apart" and d.in_force and d.record == key for d in decisions)
+        )
+        return Case(
+            kind=_kind(record, bool(held - {record.person})) if waits else "",
+            since=queue.since(tx, [stored])[key] if waits else None,
+            subject=self._side("itself", stored, held, studies),
+            others=tuple(self._side(relation, s, held, studies) for relation, s in shown),
+            more=len(related) - len(shown),
+            decisions=tuple(decisions),
+            moves=tuple(self._identity.history_tx(tx, key)),
+        )
+
+    @staticmethod
+    def _near(tx: Tx, record: PatientRecord, numbers: set[Identifier], held: set[int]) -> list[Stored]:
+        """Records that share a number, a person or a local id with ``record``."""
+        keys = {*claimants(tx, numbers)} | ({record.part_of} if record.part_of is not None else set())
+        found = {s.record.key: s for s in rows.load_by(tx, "record_key", keys)}
+        found |= {s.record.key: s for s in rows.load_by(tx, "person_key", {*held, record.person})}
+        found |= {s.record.key: s for s in rows.load_by(tx, "part_of", {record.part_of or record.key})}
+        found.pop(record.key, None)
+        return [s for s in found.values() if s.record.active]
+
+    def _studies(self, tx: Tx, records: Iterable[PatientRecord]) -> dict[RecordKey, list[Holding]]:
+        """The current studies of records and parts, newest first."""
+        keys = {r.part_of or r.key for r in records}
+        loaded = [one.holding for one in self._index.read.by_records(tx, keys, deprecated=False)]
+        parts = self._identity.whose_tx(tx, {(h.record_key, h.publication.record.patient) for h in loaded})
+        found: dict[RecordKey, list[Holding]] = {}
+        for holding in loaded:
+            whose = parts.get((holding.record_key, holding.publication.record.patient), holding.record_key)
+            found.setdefault(whose, []).append(holding)
+        for held in found.values():
+            held.sort(key=lambda h: (h.record.time.date, h.record.time.time, h.study_uid), reverse=True)
+        return found
+
+    def _side(self, relation: Relation, stored: Stored, held: set[int], studies: dict[RecordKey, list[Holding]]) -> Side:
+        record, (code, name) = stored.record, self._member(stored.record)
+        lines = [self._line(h) for h in studies.get(record.key, ())]
+        return Side(
+            handle=handle_of(record.key), relation=relation, record=record, member=code, member_name=name,
+            holds=record.person in held and not record.in_doubt, traced=stored.traced, studies=tuple(lines[:MAX_STUDIES]),
+            more_studies=max(0, len(lines) - MAX_STUDIES),
+        )  # fmt: skip
+
+    def _line(self, holding: Holding) -> StudyLine:
+        record, member = holding.record, self._directory.by_id(holding.member)
+        return StudyLine(
+            date=record.time.date, modalities=record.headline_modalities, description=record.description,
+            member=member.code if member is not None else holding.publication.source.code, images=record.n_instances,
+        )  # fmt: skip
+
+    def _member(self, record: PatientRecord) -> tuple[str, str]:
+        found = self._directory.by_id(MemberId(record.member)) if record.member is not None else None
+        return (found.code, found.name) if found is not None else ("", "a source that is no member")
+
+    def decision(self, tx: Tx, decision: str) -> Decision:
+        """A decision by its id, or by how it begins."""
+        text = decision.strip().lower()
+        found = queue.decisions_named(tx, text) if _BEGINS.fullmatch(text) else []
+        if not found:
+            raise NotFound("There is no such decision.", todo="Give the id of one in the list, or its first eight characters.")
+        if len(found) > 1:
+            raise Conflict("Several decisions begin so.", todo=f"Give all of it: {' or '.join(d.id for d in found)}.")
+        return found[0]
+
+
+def _kind(record: PatientRecord, held: bool) -> Kind:
+    if record.in_doubt:
+        return "in doubt"
+    if not record.disputed:
+        return ""
+    return "claims a number held by another" if held else "claims a number that others claim"
+
+
+def _relation(record: PatientRecord, other: PatientRecord, held: set[int]) -> Relation:
+    if other.key == record.part_of:
+        return "the record that it came under"
+    if other.part_of is not None and other.part_of in (record.key, record.part_of):
+        if other.in_doubt:
+            return "in doubt under its number"
+        return "claims the number too" if {*other.national} & {*record.national} else ""
+    if other.person == record.person:
+        return "is one person with it"
+    if other.person in held and not other.in_doubt:
+        return "holds the number"
+    return "claims the number too"

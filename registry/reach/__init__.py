@@ -1,0 +1,1 @@
+"""How a member is called: its addresses, its session with mutual TLS, its release token."""

@@ -1,1 +1,0 @@
-"""The XDS face: one file per transaction."""
