@@ -20,6 +20,7 @@ from crosslight.pb import membership_pb2_grpc as pb_grpc
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.tls import gateway_channel_options
+from crosslight.runtime.waiting import Backoff, Wake, draw_from
 from crosslight.standards.concern import Concern, packed
 from crosslight.standards.problem import CrosslightError
 from node.membership.config import RegionConfig
@@ -63,12 +64,13 @@ class Link:
         software: str = "crosslight",
     ) -> None:
         self.state, self.config, self.open_mode = state, config, open_mode
-        self.clock, self._ids = clock, ids
+        self.clock = clock
         self.addresses, self.hello, self.node_status, self.software = addresses, hello, status, software
         self.on_welcome, self.on_reconcile = on_welcome, on_reconcile
         self.status = LinkStatus(since=clock.now())
         self._channel: grpc.aio.Channel | None = None
-        self._changed = asyncio.Event()
+        self._changed = Wake(clock)
+        self._backoff = Backoff(config.reconnect_min_s, config.reconnect_max_s, draw_from(ids), least=0.5)
         self._task: asyncio.Task[None] | None = None
         self._waiters: list[asyncio.Event] = []
         self._retiring: set[asyncio.Task[None]] = set()
@@ -137,7 +139,7 @@ class Link:
     # --- the loop --------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        pause_s = self.config.reconnect_min_s
+        attempt = 0
         session: Session | None = None
         older: Session | None = None
         try:
@@ -153,30 +155,19 @@ class Link:
                     await older.end()
                     older = None
                 if session.welcomed.is_set():
-                    pause_s = self.config.reconnect_min_s
-                ended = await self._until_ended(session)
-                if not ended:  # renewed: the next session first, then this one ends
+                    attempt = 0
+                if await self._changed.wait(unless=session.task):  # renewed: the next session first, then this one ends
                     older = session
                     self._retire()
                     continue
                 await session.end()
                 self._down(session)
-                await self.clock.sleep(pause_s * (0.5 + self._ids.token_bytes(1)[0] / 255))
-                pause_s = min(self.config.reconnect_max_s, pause_s * 2)
+                await self.clock.sleep(self._backoff.delay_s(attempt))
+                attempt += 1
         finally:
             for one in (session, older):
                 if one is not None:
                     await one.end()
-
-    async def _until_ended(self, session: Session) -> bool:
-        """Wait; False when a renewed certificate is to be taken up instead."""
-        changed = asyncio.create_task(self._changed.wait())
-        await asyncio.wait({session.task, changed}, return_when=asyncio.FIRST_COMPLETED)
-        changed.cancel()
-        if session.task.done():
-            return True
-        self._changed.clear()
-        return False
 
     def _down(self, session: Session) -> None:
         was = self.status

@@ -63,8 +63,3 @@ def version_for(next_n: int, epoch: int, last: Version | None) -> Version:
     if last is not None and last == Version(epoch, next_n - 1):
         return Version(epoch, next_n + 1)
     return Version(epoch, next_n)
-
-
-def backoff_s(attempt: int, draw: float, *, first_s: float, longest_s: float) -> float:
-    """Full jitter: a random part (``draw`` in [0, 1)) of a wait that doubles up to ``longest_s``."""
-    return draw * min(longest_s, first_s * 2.0 ** min(attempt, 30))

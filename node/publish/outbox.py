@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.waiting import Backoff, Wake, draw_from
 from crosslight.standards.problem import CrosslightError
-from node.publish.decide import backoff_s
 from node.publish.model import Anew, Disagreement, Done, Job, Later, Learnt, Refused, Result
 from node.publish.outbox_store import OutboxStore, Settled
-from node.publish.road import Road, RoadDown, wait_for
+from node.publish.road import Road, RoadDown
 
 log = get_logger("publish")
 
@@ -56,10 +56,13 @@ class Outbox:
         on_disagreement: Callable[[str], None],
         on_anew: Callable[[], None],
     ) -> None:
-        self._store, self._road, self._clock, self._ids, self._retry = store, road, clock, ids, retry
+        self._store, self._road, self._clock, self._retry = store, road, clock, retry
+        draw = draw_from(ids)
+        self._backoff = Backoff(retry.first_s, retry.longest_s, draw)
+        self._study_backoff = Backoff(retry.first_s, retry.study_longest_s, draw)
         self._on_disagreement, self._on_anew = on_disagreement, on_anew
         self._held: dict[str, str] = {}
-        self._wake = asyncio.Event()
+        self._wake = Wake(clock)
         self._failures = 0
         self._down = ""
         self.quiet = asyncio.Lock()  # held by a pass; whoever compares takes it
@@ -91,7 +94,6 @@ class Outbox:
     async def run(self) -> None:
         """Deliver until cancelled."""
         while True:
-            self._wake.clear()
             wait_s: float | None = IDLE_S
             try:
                 if not self._held:
@@ -101,9 +103,9 @@ class Outbox:
                     log.warning("publication pass failed", reason=error.what)
                 else:  # not foreseen: it must not end publication until the next start, without a word
                     log.exception("publication pass failed")
-                wait_s = self._jitter(self._failures, self._retry.longest_s)
+                wait_s = self._backoff.delay_s(self._failures)
                 self._failures += 1
-            await wait_for(self._clock, self._wake, wait_s)
+            await self._wake.wait(wait_s)
 
     async def pass_once(self) -> float | None:
         """One round of deliveries; seconds until the next is due."""
@@ -138,7 +140,7 @@ class Outbox:
         if not isinstance(down, RoadDown):
             raise down
         self._down = str(down)
-        wait_s = self._jitter(self._failures, self._retry.longest_s)
+        wait_s = self._backoff.delay_s(self._failures)
         log.info("registry not reached", reason=down.what, attempt=self._failures, delay_s=round(wait_s, 2))
         self._failures += 1
         return wait_s
@@ -156,10 +158,6 @@ class Outbox:
         elif not known:
             await self._store.set_incarnation(told)
 
-    def _jitter(self, attempt: int, longest_s: float) -> float:
-        draw = int.from_bytes(self._ids.token_bytes(4), "big") / (1 << 32)
-        return backoff_s(attempt, draw, first_s=self._retry.first_s, longest_s=longest_s)
-
     # --- what became of a job ---------------------------------------------------------------------------------------
 
     def _settled(self, job: Job, result: Result) -> Settled:
@@ -175,7 +173,7 @@ class Outbox:
             return Settled(study_uid=job.study_uid, truth=True, acked=result.acked, attempts=job.attempts)
         attempts = job.attempts + 1
         if isinstance(result, Later):
-            delay_s = self._jitter(attempts, self._retry.study_longest_s)
+            delay_s = self._study_backoff.delay_s(attempts)
             if attempts >= self._retry.park_after and not result.patience and not result.sent:
                 return self._park(job, "XDSRegistryError", result.why, now)
             return Settled(
@@ -185,7 +183,7 @@ class Outbox:
         if attempts >= self._retry.park_after:
             return self._park(job, "XDSRegistryError", result.why, now, result)
         # What is there was learnt: the next act is built from it at once, unless that keeps happening.
-        delay_s = 0.0 if attempts < 3 else self._jitter(attempts, self._retry.longest_s)
+        delay_s = 0.0 if attempts < 3 else self._backoff.delay_s(attempts)
         return Settled(
             study_uid=job.study_uid,
             truth=True,

@@ -12,17 +12,17 @@ from typing import Protocol
 
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.waiting import Backoff, Wake, draw_from
 from crosslight.runtime.workers import Workers
 from crosslight.standards.concern import Concern
 from crosslight.standards.problem import CrosslightError
 from node.membership.model import Grant, HelloFacts
 from node.publish.config import PublishConfig
-from node.publish.decide import backoff_s
 from node.publish.model import Acked, Identity, Parked, PublishStatus
 from node.publish.outbox import Outbox, Retry
 from node.publish.outbox_store import OutboxStore
 from node.publish.revise import ArchivePort, Retrieval, Reviser
-from node.publish.road import Road, wait_for
+from node.publish.road import Road
 from node.publish.schedule import Pace, Schedule
 from node.publish.store import MAX_N, PublishStore
 from node.publish.unlisted import Unlisted
@@ -77,7 +77,7 @@ class Publisher:
         hello_again: Callable[[], None] = lambda: None,
         closers: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
-        self.store, self._rows, self._clock, self._ids, self._config = store, outbox_store, clock, ids, config
+        self.store, self._rows, self._clock, self._config = store, outbox_store, clock, config
         self._comparer, self._granted, self._hello_again, self._closers = comparer, granted, hello_again, tuple(closers)
         pace = Pace(first_s=config.first_s, quiet_s=config.quiet_s, growing_s=config.growing_s)
         retry = Retry(
@@ -93,7 +93,8 @@ class Publisher:
             on_used_up=self._used_up,
         )  # fmt: skip
         self._unlisted = Unlisted(outbox_store, archive, self.reviser.pending, lambda: identity().secret)
-        self._compare_wake = asyncio.Event()
+        self._compare_wake = Wake(clock)
+        self._backoff = Backoff(config.retry_first_s, config.retry_max_s, draw_from(ids))
         self._welcomed = not granted
         self._tasks: list[asyncio.Task[None]] = []
         self._owed: set[asyncio.Task[None]] = set()
@@ -218,7 +219,6 @@ class Publisher:
     async def _reconcile_loop(self) -> None:
         attempt = 0
         while True:
-            self._compare_wake.clear()
             wait_s: float | None = None
             try:
                 if self._welcomed and (await self._rows.destination()).reconcile:
@@ -229,10 +229,9 @@ class Publisher:
                     log.info("comparison waits", reason=error.what, attempt=attempt)
                 else:
                     log.exception("comparison waits", attempt=attempt)
-                draw = int.from_bytes(self._ids.token_bytes(4), "big") / (1 << 32)
-                wait_s = backoff_s(attempt, draw, first_s=self._config.retry_first_s, longest_s=self._config.retry_max_s)
+                wait_s = self._backoff.delay_s(attempt)
                 attempt += 1
-            await wait_for(self._clock, self._compare_wake, wait_s)
+            await self._compare_wake.wait(wait_s)
 
     async def reconcile(self) -> int:
         """Compare now; how many studies differed. They are made anew and sent as the outbox goes on."""

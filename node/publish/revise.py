@@ -10,6 +10,7 @@ from typing import Protocol
 
 from crosslight.runtime.clock import Clock, dtm
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.waiting import Wake
 from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.record.kos import build_manifest
 from crosslight.standards.ids import DerivedId, Identifier, Kind, Version, study_tag, was_unread
@@ -17,7 +18,6 @@ from crosslight.standards.problem import CrosslightError
 from crosslight.standards.study import InstanceRef, ManifestFacts, StudyRecord
 from node.archive.model import StoredObject
 from node.publish.model import Identity, Revision, Want
-from node.publish.road import wait_for
 from node.publish.schedule import Schedule
 from node.publish.store import EpochUsedUp, Mark, NoEpoch, PublishStore, StudyRow
 
@@ -92,7 +92,7 @@ class Reviser:
         self._store, self._archive, self._workers, self._clock, self._schedule = store, archive, workers, clock, schedule
         self._identity, self._retrieval, self._on_revision = identity, retrieval, on_revision
         self._on_used_up = on_used_up
-        self._wake = asyncio.Event()
+        self._wake = Wake(clock)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._unseen: str | None = ""  # cursor through the marks of before the start; None = done
         self._forced: str | None = ""  # cursor through studies to be published again; None = done
@@ -135,7 +135,6 @@ class Reviser:
     async def run(self) -> None:
         """Make revisions until cancelled."""
         while True:
-            self._wake.clear()
             try:
                 await self._refill()
                 await self.revise_due()
@@ -150,7 +149,7 @@ class Reviser:
             except Exception:
                 log.exception("revisions wait")
                 wait_s = 1.0
-            await wait_for(self._clock, self._wake, wait_s)
+            await self._wake.wait(wait_s)
 
     async def _refill(self) -> None:
         """Load studies that changed before the start, and those to be published again, a page at a time."""

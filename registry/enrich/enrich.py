@@ -19,6 +19,7 @@ import orjson
 from crosslight.runtime.audit import AuditEntry, AuditLog
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.waiting import Backoff, Wake, draw_from
 from crosslight.runtime.workers import Workers
 from crosslight.standards.access import Principal
 from crosslight.standards.dicom.record.kos import Manifest
@@ -119,7 +120,8 @@ class Enricher:
         self._agendas: dict[MemberId, Agenda] = {}
         self._running: dict[Waiting, asyncio.Task[None]] = {}
         self._scan_at_s = 0.0
-        self._wake = asyncio.Event()
+        self._wake = Wake(clock)
+        self._backoff = Backoff(config.retry_first_s, config.retry_max_s, draw_from(ids))
         self._task: asyncio.Task[None] | None = None
         self.completed = 0  # for metrics
         self.failed = 0
@@ -161,13 +163,12 @@ class Enricher:
 
     async def _run(self) -> None:
         while True:
-            self._wake.clear()
             now_s = self._clock.monotonic_s()
             if now_s >= self._scan_at_s:
                 self._scan_at_s = now_s + self._config.scan_s
                 await self._scan()
             self._begin_due()
-            await self._sleep(min(self._config.scan_s, self._next_s()))
+            await self._wake.wait(min(self._config.scan_s, self._next_s()))
 
     async def _scan(self) -> None:
         able = [m.id for m in (*self._directory.all(), *self._directory.foreign()) if self._able(m)]
@@ -211,15 +212,6 @@ class Enricher:
         due = [at_s for agenda in agendas if (at_s := agenda.next_s()) is not None]
         return max(0.02, min(due) - now_s) if due else self._config.scan_s
 
-    async def _sleep(self, seconds: float) -> None:
-        waiting = {asyncio.create_task(self._wake.wait()), asyncio.create_task(_slept(self._clock, seconds))}
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
-
     async def _one(self, key: Waiting, member: Member) -> None:
         agenda = self._agenda(key.member)
         tried = agenda.add(key)
@@ -237,9 +229,7 @@ class Enricher:
         except Exception as error:
             self.failed += 1
             tried.attempts += 1
-            draw = int.from_bytes(self._ids.token_bytes(4), "big") / (1 << 32)
-            longest_s = min(self._config.retry_max_s, self._config.retry_first_s * 2.0 ** min(tried.attempts, 30))
-            agenda.put(key, tried, self._clock.monotonic_s() + max(0.1, draw * longest_s))
+            agenda.put(key, tried, self._clock.monotonic_s() + max(0.1, self._backoff.delay_s(tried.attempts)))
             if isinstance(error, CrosslightError | Unanswered):
                 log.warning("not completed yet", study=_named(key), member=member.code, kind=type(error).__name__)
             else:
@@ -381,8 +371,3 @@ def _total(rows: Iterable[dict[str, Any]]) -> int:
 def _named(key: Waiting) -> str:
     """The study, or the entryUUID of a document whose study is not known."""
     return key.study_uid if isinstance(key, HoldingKey) else key.entry_uuid
-
-
-async def _slept(clock: Clock, seconds: float) -> bool:
-    await clock.sleep(seconds)
-    return True

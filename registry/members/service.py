@@ -19,6 +19,7 @@ from crosslight.runtime.db import Db
 from crosslight.runtime.files import Files
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.tls import Identity
+from crosslight.runtime.waiting import Wake
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import MemberId, Oid, is_strict_uid
 from crosslight.standards.membership import Invitation
@@ -81,7 +82,7 @@ class MemberService:
         self.own = OwnCertificates(self.ca, folder / "tls", region.home_community_id, hosts, config, clock, files)
         self.live = LiveConnections()
         self.board = PresenceBoard(clock, ids.uuid4().hex, config.silence_s)
-        self._wake = asyncio.Event()
+        self._wake = Wake(clock)
         self.board.on_lost = self._wake.set
         self._rows: dict[MemberId, MemberRow] = {}
         self._codes: dict[str, Member] = {}
@@ -128,7 +129,7 @@ class MemberService:
 
     async def _follow(self) -> None:
         while True:
-            await self._pause(min(self.config.poll_s, self.board.due_s() + 0.01))
+            await self._wake.wait(min(self.config.poll_s, self.board.due_s() + 0.01))  # sooner when a link is lost
             try:
                 if await self.store.version() != self._version:
                     await self.refresh()
@@ -137,16 +138,6 @@ class MemberService:
                 log.error("members cannot be read", kind=type(error).__name__)
             except Exception:
                 log.exception("members cannot be followed")
-
-    async def _pause(self, seconds: float) -> None:
-        """Until the database is looked at again; sooner when a link is lost."""
-        waits = [asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._wake.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self._wake.clear()
-            for wait in waits:
-                wait.cancel()
 
     async def _sync_presence(self) -> None:
         await self._write_concerns()  # before the reports that name them

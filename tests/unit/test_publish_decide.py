@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from crosslight.standards.ids import Identifier, Version
 from crosslight.standards.study import ManifestFacts
-from node.publish.decide import after, backoff_s, next_act, version_for
+from node.publish.decide import after, next_act, version_for
 from node.publish.model import Acked, Act, Revision, Want
 
 ADA, BEN = Identifier("A1", "1.2.99"), Identifier("B1", "1.2.99")
@@ -83,10 +83,3 @@ def revision(want: Want) -> Revision:
     return Revision(
         version=want.version, study_uid="1.2", manifest=facts, submission_time="2025", digest=want.digest, patient=want.patient
     )
-
-
-def test_waits_double_up_to_their_bound() -> None:
-    waits = [backoff_s(n, 1.0, first_s=0.5, longest_s=5.0) for n in range(8)]
-    assert waits == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0, 5.0, 5.0]
-    assert backoff_s(3, 0.0, first_s=0.5, longest_s=5.0) == 0.0
-    assert backoff_s(10**6, 0.5, first_s=0.5, longest_s=5.0) == 2.5
