@@ -12,12 +12,10 @@ from aiohttp import web
 from crosslight import __version__
 from crosslight.runtime import health
 from crosslight.runtime.audit import AuditLog
-from crosslight.runtime.clock import Clock, SystemClock, SystemIds
-from crosslight.runtime.db import SqliteDb
-from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.health import Gauge, Total
 from crosslight.runtime.http import ErrorRenderers, Listener, problems
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.seams import Seams, system_seams
 from crosslight.runtime.serving import FolderLock
 from crosslight.runtime.tokens import TokenVerifier
 from crosslight.runtime.workers import Workers
@@ -45,7 +43,11 @@ log = get_logger("node")
 
 TIDY_EVERY_S = 6 * 3600.0
 LOOK_EVERY_S = 0.2  # whether the region has suspended this node: what leaves is cut then
-PRELOAD = ("crosslight.standards.dicom.header", "crosslight.standards.dicom.render", "crosslight.standards.dicom.transcode")
+PRELOAD = (
+    "crosslight.standards.dicom.file.header",
+    "crosslight.standards.dicom.pixels.render",
+    "crosslight.standards.dicom.pixels.transcode",
+)
 
 
 class NodeApp:
@@ -54,16 +56,17 @@ class NodeApp:
     Args:
         folder: The node's, with ``node.toml`` and ``region``.
         config: What the file says.
-        clock: The seam for time.
+        seams: The world outside; it is this node's alone, and its workers end with the node. None: the real one.
     """
 
     publisher: Publisher
     link: Link | NoLink
     renewal: Renewal | CertificateWatch
 
-    def __init__(self, folder: Path, config: NodeConfig, clock: Clock | None = None) -> None:
+    def __init__(self, folder: Path, config: NodeConfig, seams: Seams | None = None) -> None:
         self.folder, self.config = folder, config
-        self.clock, self.ids, self.files = clock or SystemClock(), SystemIds(), SystemFiles()
+        self.seams = seams or system_seams(workers=Workers(threads=8, children=1, preload=PRELOAD))
+        self.clock, self.ids, self.files, self.workers = self.seams.clock, self.seams.ids, self.seams.files, self.seams.workers
         self.lock = FolderLock(folder)
         self.state = standing(folder, config, self.files)
         self._tasks: list[asyncio.Task[None]] = []
@@ -76,11 +79,10 @@ class NodeApp:
         self.lock.acquire()
         for what, todo in warnings_of(self.config):
             log.warning(what, detail=todo)
-        self.db = SqliteDb(self.folder / "node.db")
-        self.audit_db = SqliteDb(self.folder / "audit.db")
+        self.db = self.seams.databases.embedded(self.folder / "node.db")
+        self.audit_db = self.seams.databases.embedded(self.folder / "audit.db")
         self.audit = AuditLog(self.audit_db, self.clock)
         await self.audit.open()
-        self.workers = Workers(threads=8, children=1, preload=PRELOAD)
         self._make_archive()
         await self.archive.open()
         await self._make_publication()
@@ -234,7 +236,7 @@ class NodeApp:
         for kind, port in ports:
             tls = credentials.server(mutual=kind == "systems") if credentials is not None else None
             app = self._web(kind, gate)
-            self._listeners.append(Listener(app, listen.host, port, tls, name=kind))
+            self._listeners.append(self.seams.http.listener(app, listen.host, port, tls, name=kind))
         for listener in self._listeners:
             await listener.start()
 

@@ -16,15 +16,13 @@ from aiohttp import web
 from crosslight import __version__
 from crosslight.runtime import health
 from crosslight.runtime.audit import AuditLog
-from crosslight.runtime.clock import Clock, SystemClock, SystemIds
 from crosslight.runtime.compression import compressed
-from crosslight.runtime.db import open_db
-from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.health import Gauge, Total
 from crosslight.runtime.http import ErrorRenderers, Listener, problems
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.mllp import MllpServer, Peer
 from crosslight.runtime.problem_details import render_problem
+from crosslight.runtime.seams import Seams, system_seams
 from crosslight.runtime.serving import FolderLock
 from crosslight.runtime.soap.server import render_soap_error
 from crosslight.runtime.tls import Credentials, Identity, peer_identity
@@ -68,6 +66,7 @@ from registry.reach.sessions import MemberSessions
 
 log = get_logger("registry")
 
+PRELOAD = ("crosslight.standards.dicom.record.kos_read",)
 READY_S = 3.0  # how long a database may take to say that it is there
 #: Where credentials come from, as a 401 of each listener says it.
 CREDENTIALS: dict[ListenerKind, str] = {
@@ -91,12 +90,13 @@ class RegistryApp:
     Args:
         folder: The registry's, with ``registry.toml``.
         config: What the file says.
-        clock: The seam for time.
+        seams: The world outside; it is this registry's alone, and its workers end with the registry. None: the real one.
     """
 
-    def __init__(self, folder: Path, config: RegistryConfig, clock: Clock | None = None) -> None:
+    def __init__(self, folder: Path, config: RegistryConfig, seams: Seams | None = None) -> None:
         self.folder, self.config = folder, config
-        self.clock, self.ids, self.files = clock or SystemClock(), SystemIds(), SystemFiles()
+        self.seams = seams or system_seams(workers=Workers(threads=4, children=1, preload=PRELOAD))
+        self.clock, self.ids, self.files, self.workers = self.seams.clock, self.seams.ids, self.seams.files, self.seams.workers
         self.region = config.region.region()
         self.lock = FolderLock(folder)
         self._listeners: list[Listener] = []
@@ -108,8 +108,8 @@ class RegistryApp:
         """Databases, members, index, faces, listeners: in this order."""
         self.lock.acquire()
         listen = self.config.listen
-        self.db = open_db(self.config.database.url, base=self.folder)
-        self.audit_db = open_db(self.config.database.audit_url, base=self.folder)
+        self.db = self.seams.databases.open(self.config.database.url, base=self.folder)
+        self.audit_db = self.seams.databases.open(self.config.database.audit_url, base=self.folder)
         self.audit = AuditLog(self.audit_db, self.clock)
         await self.audit.open()
         keys = TokenKeys(self.folder / "keys" / "token.json", self.files)
@@ -215,7 +215,6 @@ class RegistryApp:
         signer = self.access.tokens.signer
         self.gateway = Gateway(self.ask, self.members, signer, self.sessions, self.config.gateway, self.members.live)
         self.relay = Relay(self.gateway, self.ids)
-        self.workers = Workers(threads=4, children=1, preload=("crosslight.standards.dicom.kos_read",))
         self.enricher = enrich.Enricher(
             self.index, self.acceptor, self.members, self.gateway, self.audit, self.workers, self.clock, self.ids, self.region,
             self.config.enrich,
@@ -252,13 +251,13 @@ class RegistryApp:
     # --- listening -------------------------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
-        listen, own = self.config.listen, self.members.own
+        listen, own, http = self.config.listen, self.members.own, self.seams.http
         people_tls = gateway_tls = None
         if not listen.open and own.people is not None and own.gateway is not None:
             people_tls, gateway_tls = own.people.server(mutual=False), own.gateway.server(mutual=True)
         self._listeners = [
-            Listener(self._web("people"), listen.host, listen.people_port, people_tls, name="people"),
-            Listener(self._web("systems"), listen.host, listen.systems_port, gateway_tls, name="systems"),
+            http.listener(self._web("people"), listen.host, listen.people_port, people_tls, name="people"),
+            http.listener(self._web("systems"), listen.host, listen.systems_port, gateway_tls, name="systems"),
         ]
         for listener in self._listeners:
             await listener.start()

@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from crosslight.runtime.clock import Clock, SystemIds
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.http import client_session
+from crosslight.runtime.seams import system_seams
 from crosslight.runtime.soap.client import SoapClient
 from crosslight.standards.access import OPEN
 from crosslight.standards.ids import NHS_NUMBER_OID
@@ -214,7 +215,7 @@ async def whole_region(
     """
     init_registry(folder / "registry", FILES, IDS, _registry_values(free_ports(4), database, facts or {}))
     async with AsyncExitStack() as stack:
-        registry = RegistryApp(folder / "registry", read_registry_config(folder / "registry"), clock)
+        registry = RegistryApp(folder / "registry", read_registry_config(folder / "registry"), system_seams(clock=clock))
         stack.push_async_callback(registry.stop)
         await registry.start()
         http = await stack.enter_async_context(client_session())
@@ -258,7 +259,7 @@ async def _node(
     init_node(folder, FILES, values)
     invitation = await registry.members.invite(code, registry.people_url, name=f"{code} Hospitals NHS Foundation Trust")
     state = await join_region(folder, invitation, FILES)
-    app = NodeApp(folder, read_node_config(folder), clock)
+    app = NodeApp(folder, read_node_config(folder), system_seams(clock=clock))
     if through is not None:
         told = through(state.registry)
         app.state.registry = replace(app.state.registry, systems=told.systems, grpc=told.grpc, mllp=told.mllp)

@@ -1,0 +1,38 @@
+"""What a service asks of the world comes by one value."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import node.app
+import registry.app
+from crosslight.runtime.clock import SystemClock
+from crosslight.runtime.seams import system_seams
+
+
+@pytest.mark.parametrize("module", [*node.app.PRELOAD, *registry.app.PRELOAD])
+def test_what_children_are_to_find_loaded_exists(module: str) -> None:
+    assert importlib.util.find_spec(module) is not None  # multiprocessing says nothing when it does not
+
+
+async def test_the_real_seams_open_databases_by_file_and_by_address(tmp_path: Path) -> None:
+    seams = system_seams()
+    for db in (seams.databases.embedded(tmp_path / "a.db"), seams.databases.open("sqlite:b.db", base=tmp_path)):
+        assert await db.read("one", lambda tx: tx.row("SELECT 1")) == (1,)
+        await db.close()
+    await seams.workers.close()
+    assert {path.name for path in tmp_path.glob("*.db")} == {"a.db", "b.db"}
+
+
+async def test_a_seam_can_be_another_and_the_rest_stays() -> None:
+    seams = system_seams()
+    clock = SystemClock()
+    other = replace(seams, clock=clock)
+    assert other.clock is clock
+    assert other.ids is seams.ids
+    assert 0 <= seams.draw() < 1
+    await seams.workers.close()
