@@ -19,13 +19,14 @@ from crosslight.runtime.seams import Seams, system_seams
 from crosslight.runtime.serving import FolderLock
 from crosslight.runtime.tokens import TokenVerifier
 from crosslight.runtime.workers import Workers
+from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import CrosslightError
 from node.archive.archive import Archive
 from node.config import NodeConfig, warnings_of
 from node.dimse.service import DimseService
 from node.membership.independent import Alone, CertificateWatch, NoLink
 from node.membership.link import Link
-from node.membership.model import Addresses, CensusFacts, Grant, NodeStatus
+from node.membership.model import Grant, NodeStatus
 from node.membership.renewal import Renewal
 from node.membership.seen import SeenLink, write_seen
 from node.membership.standing import not_agreed, record_rules, standing
@@ -137,14 +138,14 @@ class NodeApp:
         return self.state.code
 
     @property
-    def addresses(self) -> Addresses:
+    def endpoints(self) -> Endpoints:
         """Where this node's faces are, as others reach them."""
         listen = self.config.listen
         scheme = "http" if listen.open else "https"
         base = f"{scheme}://{listen.public_host}:{listen.people_port}"
         systems = f"{scheme}://{listen.public_host}:{listen.systems_port}"
         dimse = self.config.dimse
-        return Addresses(
+        return Endpoints(
             base=base,
             systems=systems,
             dicomweb=f"{systems}/dicomweb",
@@ -181,11 +182,11 @@ class NodeApp:
         if isinstance(self.state, Alone):
             self.link, self.renewal = NoLink(), CertificateWatch(self.state, self.clock)
             secret = await own_secret(self.db, self.ids)
-            self.publisher = build_foreign_publisher(*rooms, state=self.state, secret=secret, addresses=self.addresses)
+            self.publisher = build_foreign_publisher(*rooms, state=self.state, secret=secret, endpoints=self.endpoints)
             return
         link = Link(
             self.state, self.config.region, self.clock, self.ids,
-            addresses=self.addresses,
+            endpoints=self.endpoints,
             hello=lambda: self.publisher.hello(),
             status=self.status,
             on_welcome=self._welcome,
@@ -195,7 +196,7 @@ class NodeApp:
         )  # fmt: skip
         self.link, self.renewal = link, Renewal(self.state, link, self.clock, self.ids)
         self.publisher = build_publisher(
-            *rooms, self.files, state=self.state, link=link, addresses=self.addresses, open_mode=self.config.listen.open
+            *rooms, self.files, state=self.state, link=link, endpoints=self.endpoints, open_mode=self.config.listen.open
         )
 
     async def _welcome(self, grant: Grant) -> None:
@@ -308,7 +309,6 @@ class NodeApp:
     async def status(self) -> NodeStatus:
         """For heartbeats."""
         published, archived = await self.publisher.status(), await self.archive.status()
-        census = CensusFacts(studies=published.census.studies, digest=published.census.digest, taken=self.clock.now())
         return NodeStatus(
             epoch=published.epoch,
             acked_n=published.acked_n,
@@ -317,7 +317,8 @@ class NodeApp:
             quarantined=archived.quarantined,
             filling=published.filling,
             indexed_from=published.indexed_from,
-            census=census,
+            census=published.census,
+            census_at=self.clock.now(),
             concern=await self.publisher.concern(published),
         )
 

@@ -26,6 +26,7 @@ from crosslight.runtime.tokens import TokenSigner, TokenVerifier
 from crosslight.runtime.workers import Workers
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import Identifier
+from crosslight.standards.membership import Endpoints
 from node.archive.archive import Archive
 from node.archive.config import ArchiveConfig
 from node.archive.model import Received
@@ -43,7 +44,7 @@ from registry.gateway.gateway import Gateway
 from registry.ihe.relay import Relay
 from registry.ihe.relay_routes import routes as relay_routes
 from registry.members.live import LiveConnections
-from registry.members.model import Endpoints, Member, Presence
+from registry.members.model import Member, Presence
 from registry.reach.sessions import MemberSessions
 
 CLOCK, IDS, FILES = SystemClock(), SystemIds(), SystemFiles()

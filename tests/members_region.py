@@ -16,14 +16,15 @@ from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import Db, SqliteDb
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.http import ErrorRenderers, Handler, Listener, problems
+from crosslight.standards.census import Census
 from crosslight.standards.ids import NHS_NUMBER_OID, MemberId, Oid, Version
-from crosslight.standards.membership import RegistryAddresses
+from crosslight.standards.membership import Endpoints, RegistryAddresses
 from crosslight.standards.region import Region
 from node.membership.config import RegionConfig
 from node.membership.join import join
 from node.membership.joined import RegionState
 from node.membership.link import Link
-from node.membership.model import Addresses, Grant, HelloFacts, NodeStatus
+from node.membership.model import Grant, HelloFacts, NodeStatus
 from node.membership.renewal import Renewal
 from registry.keys import TokenKeys
 from registry.link.link import MembershipServicer
@@ -48,26 +49,18 @@ async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
 
 
 @dataclass
-class FakeCensus:
-    """What an index would count."""
-
-    studies: int = 0
-    digest: bytes = b""
-
-
-@dataclass
 class FakeIndex:
     """What membership asks of the index, to be set by a test."""
 
     incarnation: str = "incarnation-1"
     cursors: dict[MemberId, Version] = field(default_factory=dict)
-    counts: dict[MemberId, FakeCensus] = field(default_factory=dict)
+    counts: dict[MemberId, Census] = field(default_factory=dict)
 
     async def cursor(self, member: MemberId) -> Version | None:
         return self.cursors.get(member)
 
-    async def census(self, member: MemberId) -> FakeCensus:
-        return self.counts.get(member, FakeCensus())
+    async def census(self, member: MemberId) -> Census:
+        return self.counts.get(member, Census())
 
 
 class TestRegistry:
@@ -163,7 +156,7 @@ class TestNode:
         self.reconciles: list[str] = []
         config = RegionConfig(heartbeat_s=heartbeat_s, reconnect_min_s=0.05, reconnect_max_s=0.5)
         self.link = Link(
-            state, config, CLOCK, IDS, addresses=Addresses(base="https://127.0.0.1:1"), hello=self._hello, status=self._status,
+            state, config, CLOCK, IDS, endpoints=Endpoints(base="https://127.0.0.1:1"), hello=self._hello, status=self._status,
             on_welcome=self._welcome, on_reconcile=self._reconcile, open_mode=open_mode,
         )  # fmt: skip
         self.renewal = Renewal(state, self.link, CLOCK, IDS)

@@ -32,6 +32,7 @@ from crosslight.runtime.tokens import TokenSigner, TokenVerifier
 from crosslight.runtime.workers import Workers
 from crosslight.standards.access import OPEN
 from crosslight.standards.ids import MemberId
+from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import Unavailable
 from crosslight.standards.xds.mapping.values import ValueSets
 from crosslight.standards.xds.wire import adhoc
@@ -76,7 +77,7 @@ from registry.ihe.iti8 import AdtFeed
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
 from registry.link.feed import FeedServicer
-from registry.members.model import Endpoints, Member, Presence
+from registry.members.model import Member, Presence
 from registry.reach.sessions import MemberSessions
 
 FILES = SystemFiles()

@@ -20,6 +20,8 @@ from crosslight.standards.region import ProcedureCodes, Region
 INVITATION_PREFIX = "crosslight-invitation:"
 MAX_INVITATION_CHARS = 2000
 _HEX_PIN = re.compile(r"[0-9a-f]{64}\Z")
+MAX_ADDRESS_CHARS = 512
+MAX_TITLE_CHARS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,55 @@ class RegistryAddresses:
     def from_plain(cls, data: Any) -> Self:
         """Read what :func:`dataclasses.asdict` wrote."""
         return cls(**{k: str(v) for k, v in _strings(cls, data, "The registry's address list").items()})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Where a member's faces are, as others reach them; '' = there is none, or nobody knows it.
+
+    The one definition: a node says it of itself (``Hello`` of membership.proto has the same fields), the registry keeps
+    it as JSON and gives it on in the directory. A new face is a field here and one there.
+    """
+
+    base: str = ""  # people and apps: HTTPS without client certificate; no trailing slash, as in all addresses
+    systems: str = ""  # mutual TLS: the gateway's retrieves, RAD-69, ITI-43
+    dicomweb: str = ""
+    rad69: str = ""
+    xds_repository: str = ""
+    aet: str = ""  # AE title
+    dimse: str = ""  # host:port
+
+    def plain(self) -> dict[str, str]:
+        """As JSON-able data, what is not known included."""
+        return asdict(self)
+
+    def known(self) -> dict[str, str]:
+        """As JSON-able data, without what is not known."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+    @classmethod
+    def from_plain(cls, data: Any) -> Self:
+        """Read what :meth:`plain` or :meth:`known` wrote; what a later release knows besides is left out.
+
+        Raises:
+            Malformed: if it is no object.
+        """
+        return cls(**{name: str(value) for name, value in _strings(cls, data, "A list of endpoints").items()})
+
+    @classmethod
+    def claimed(cls, said: Mapping[str, str]) -> Self:
+        """A node's own word about where it is: bounded, http(s) only; who answers there is checked at each call."""
+        values = {f.name: said.get(f.name, "") for f in fields(cls)}
+        return cls(**{name: (_title if name in ("aet", "dimse") else _address)(text) for name, text in values.items()})
+
+
+def _address(text: str) -> str:
+    good = len(text) <= MAX_ADDRESS_CHARS and text.startswith(("https://", "http://"))
+    return text.rstrip("/") if good and text.isascii() and text.isprintable() else ""
+
+
+def _title(text: str) -> str:
+    return text if len(text) <= MAX_TITLE_CHARS and text.isascii() and text.isprintable() else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,14 +250,19 @@ class DirectoryMember:
     retrieve_location_uid: str
     authority: str
     status: str
-    endpoints: dict[str, str] = field(default_factory=dict)
+    endpoints: Endpoints = Endpoints()
     authorities: tuple[Oid, ...] = ()  # patient authorities of its own beside the allotted one
     asked: tuple[Oid, ...] = ()  # those that nobody has agreed to yet
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON-able data."""
+        return {**asdict(self), "endpoints": self.endpoints.known()}
 
 
 def _directory_member(data: Any) -> DirectoryMember:
     values = _strings(DirectoryMember, data, "A member")
-    return DirectoryMember(**{**values, **_oids(values)})
+    endpoints = Endpoints.from_plain(values.get("endpoints", {}))
+    return DirectoryMember(**{**values, **_oids(values), "endpoints": endpoints})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +290,7 @@ class DirectoryDocument:
             "ver": self.version,
             "iat": self.issued,
             "exp": self.expires,
-            "members": [asdict(m) for m in self.members],
+            "members": [m.plain() for m in self.members],
             "jwks": self.jwks,
             "region": region_plain(self.region),
         }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -22,10 +22,11 @@ from crosslight.runtime.log import get_logger
 from crosslight.runtime.tls import gateway_channel_options
 from crosslight.runtime.waiting import Backoff, Wake, draw_from
 from crosslight.standards.concern import Concern, packed
+from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import CrosslightError
 from node.membership.config import RegionConfig
 from node.membership.joined import RegionState
-from node.membership.model import Addresses, Grant, HelloFacts, LinkStatus, NodeStatus
+from node.membership.model import Grant, HelloFacts, LinkStatus, NodeStatus
 
 log = get_logger("link")
 
@@ -39,7 +40,7 @@ class Link:
 
     Args:
         state: Who the node is; the directory goes into it.
-        addresses: Where this node's faces are.
+        endpoints: Where this node's faces are.
         hello: What the publisher remembers, asked at each beginning.
         status: For heartbeats.
         on_welcome: Told of each grant before anything else is read; must keep the epoch durably before it returns.
@@ -55,7 +56,7 @@ class Link:
         clock: Clock,
         ids: Ids,
         *,
-        addresses: Addresses,
+        endpoints: Endpoints,
         hello: Callable[[], Awaitable[HelloFacts]],
         status: Callable[[], Awaitable[NodeStatus]],
         on_welcome: Callable[[Grant], Awaitable[None]],
@@ -65,7 +66,7 @@ class Link:
     ) -> None:
         self.state, self.config, self.open_mode = state, config, open_mode
         self.clock = clock
-        self.addresses, self.hello, self.node_status, self.software = addresses, hello, status, software
+        self.endpoints, self.hello, self.node_status, self.software = endpoints, hello, status, software
         self.on_welcome, self.on_reconcile = on_welcome, on_reconcile
         self.status = LinkStatus(since=clock.now())
         self._channel: grpc.aio.Channel | None = None
@@ -260,7 +261,7 @@ class Session:
             facts = await link.hello()
             hello = pb.Hello(
                 code=link.state.code, software=link.software, epoch=facts.epoch, acked_n=facts.acked_n, made_n=facts.made_n,
-                incarnation=facts.incarnation, state_id=facts.state_id, endpoints=pb.Endpoints(**asdict(link.addresses)),
+                incarnation=facts.incarnation, state_id=facts.state_id, endpoints=pb.Endpoints(**link.endpoints.plain()),
             )  # fmt: skip
             await self._write(call, pb.NodeMessage(hello=hello))
             message = await call.read()
@@ -347,8 +348,8 @@ def _heartbeat(status: NodeStatus, now_ms: int) -> pb.Heartbeat:
         quarantined=status.quarantined, filling=status.filling, indexed_from=status.indexed_from,
         concern_version=status.concern.version if status.concern is not None else b"",
     )  # fmt: skip
-    if status.census is not None:
-        taken_ms = int(status.census.taken.timestamp() * 1000)
+    if status.census is not None and status.census_at is not None:
+        taken_ms = int(status.census_at.timestamp() * 1000)
         beat.census.CopyFrom(pb.Census(studies=status.census.studies, digest=status.census.digest, taken_unix_ms=taken_ms))
     return beat
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from crosslight.standards.census import Census
 from crosslight.standards.concern import Concern
 
 
@@ -20,28 +21,6 @@ class HelloFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Addresses:
-    """Where this node's faces are, as others must address them; '' = none."""
-
-    base: str = ""
-    systems: str = ""
-    dicomweb: str = ""
-    rad69: str = ""
-    xds_repository: str = ""
-    aet: str = ""
-    dimse: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CensusFacts:
-    """Counts and digests of what the node says it has published (D19)."""
-
-    studies: int
-    digest: bytes  # XOR over approved holdings of SHA-256(study UID, digest)
-    taken: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatus:
     """What a heartbeat says."""
 
@@ -52,7 +31,8 @@ class NodeStatus:
     quarantined: int = 0
     filling: bool = False
     indexed_from: str = ""  # YYYYMMDD
-    census: CensusFacts | None = None
+    census: Census | None = None  # of what the node has published (D19)
+    census_at: datetime | None = None  # when it was taken; said with it
     concern: Concern | None = None  # whom the studies concern that are not listed
 
 

@@ -13,12 +13,12 @@ from crosslight.runtime.soap.client import SoapClient
 from crosslight.runtime.tls import Identity as TlsIdentity
 from crosslight.runtime.workers import Workers
 from crosslight.standards.ids import Identifier
+from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import ConfigError
 from crosslight.standards.study import Patient
 from node.membership.independent import Alone
 from node.membership.joined import RegionState
 from node.membership.link import Link
-from node.membership.model import Addresses
 from node.publish.config import PublishConfig
 from node.publish.grpc_road import GrpcRoad
 from node.publish.model import Identity
@@ -51,7 +51,7 @@ def build_publisher(
     *,
     state: RegionState,
     link: Link,
-    addresses: Addresses,
+    endpoints: Endpoints,
     open_mode: bool,
 ) -> Publisher:
     """The publisher of a node that has joined a region; ``config.road`` chooses how the index is fed.
@@ -81,7 +81,7 @@ def build_publisher(
     return Publisher(
         PublishStore(db, ids, [DESTINATION]), rows, archive, workers, clock, ids, config,
         identity=identity,
-        retrieval=Retrieval(ae_title=addresses.aet or state.code[:16], url=addresses.dicomweb if config.retrieve_url else ""),
+        retrieval=Retrieval(ae_title=endpoints.aet or state.code[:16], url=endpoints.dicomweb if config.retrieve_url else ""),
         road=road,
         comparer=grpc_road,
         hello_again=link.certificate_changed,
@@ -106,7 +106,7 @@ def build_foreign_publisher(
     *,
     state: Alone,
     secret: bytes,
-    addresses: Addresses,
+    endpoints: Endpoints,
 ) -> Publisher:
     """The publisher of a node whose registry is not ours: no joining, own epochs, SOAP and MLLP only (D18).
 
@@ -132,7 +132,7 @@ def build_foreign_publisher(
     return Publisher(
         PublishStore(db, ids, [FOREIGN]), rows, archive, workers, clock, ids, config,
         identity=identity,
-        retrieval=Retrieval(ae_title=addresses.aet or state.code[:16], url=""),
+        retrieval=Retrieval(ae_title=endpoints.aet or state.code[:16], url=""),
         road=road,
         comparer=comparer,
         granted=False,

@@ -20,12 +20,12 @@ from crosslight.runtime.clock import Clock
 from crosslight.runtime.log import get_logger
 from crosslight.standards.concern import Concern, unpacked
 from crosslight.standards.ids import MemberId
+from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, Invalid, Unauthenticated
 from registry.link.callers import REFUSALS, Callers
 from registry.link.epochs import NodeSays, RegistrySays, decide
 from registry.members.index import IndexFacts
 from registry.members.join import issue_member
-from registry.members.model import Endpoints
 from registry.members.presence import Report
 from registry.members.service import MemberService
 
@@ -35,7 +35,6 @@ HELLO_TIMEOUT_S = 10.0
 MAX_QUEUED = 32
 DRIFTS = 3  # censuses in a row that must differ, with nothing waiting, before a reconciliation is ordered
 DRIFT_PAUSE_S = 60.0
-MAX_TEXT = 512
 
 
 class MembershipServicer(pb_grpc.MembershipServicer):
@@ -284,21 +283,4 @@ def _concern(said: pb.Concern) -> Concern:
 
 
 def _endpoints(said: pb.Endpoints) -> Endpoints:
-    """A node's own word about where it is: bounded, http(s) only; who answers there is checked at each call."""
-
-    def url(text: str) -> str:
-        good = len(text) <= MAX_TEXT and text.startswith(("https://", "http://")) and text.isascii() and text.isprintable()
-        return text.rstrip("/") if good else ""
-
-    def word(text: str) -> str:
-        return text if len(text) <= 64 and text.isascii() and text.isprintable() else ""
-
-    return Endpoints(
-        base=url(said.base),
-        systems=url(said.systems),
-        dicomweb=url(said.dicomweb),
-        rad69=url(said.rad69),
-        xds_repository=url(said.xds_repository),
-        aet=word(said.aet),
-        dimse=word(said.dimse),
-    )
+    return Endpoints.claimed({name: getattr(said, name) for name in pb.Endpoints.DESCRIPTOR.fields_by_name})

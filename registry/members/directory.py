@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import datetime
 
 import orjson
@@ -34,7 +33,7 @@ def directory_document(
                 authorities=m.authorities,
                 asked=m.asked,
                 status=m.status,
-                endpoints={k: v for k, v in asdict(m.endpoints).items() if v},
+                endpoints=m.endpoints,
             )
             for m in members
         ),

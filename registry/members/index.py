@@ -4,21 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from crosslight.standards.census import Census
 from crosslight.standards.ids import MemberId, Version
-
-
-class CensusFacts(Protocol):
-    """Counts and digests of a member's approved holdings (D19)."""
-
-    @property
-    def studies(self) -> int:
-        """How many."""
-        ...
-
-    @property
-    def digest(self) -> bytes:
-        """XOR of SHA-256(study UID, digest), 32 bytes."""
-        ...
 
 
 class IndexFacts(Protocol):
@@ -33,6 +20,6 @@ class IndexFacts(Protocol):
         """The newest version of ``member`` that was acknowledged (D10)."""
         ...
 
-    async def census(self, member: MemberId) -> CensusFacts:
+    async def census(self, member: MemberId) -> Census:
         """Approved holdings of ``member``."""
         ...

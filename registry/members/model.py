@@ -9,23 +9,11 @@ from typing import Literal, Protocol
 
 from crosslight.standards.concern import Concern
 from crosslight.standards.ids import MemberId, Oid, Version
+from crosslight.standards.membership import Endpoints
 from crosslight.standards.region import ProcedureCodes
 from crosslight.standards.xds.model.publication import Source
 
 MemberStatus = Literal["invited", "active", "suspended", "foreign"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoints:
-    """Where a member's faces are; '' = unknown. Addresses are bases without a trailing slash."""
-
-    base: str = ""
-    systems: str = ""
-    dicomweb: str = ""
-    rad69: str = ""
-    xds_repository: str = ""
-    aet: str = ""
-    dimse: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,11 @@ from crosslight.runtime.db import Db, Row, Tx
 from crosslight.runtime.schema import SchemaVersion, migrate
 from crosslight.standards.concern import Concern, packed, unpacked
 from crosslight.standards.ids import MemberId, Oid
+from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import Conflict, Forbidden, Gone, NotFound, TooLarge, Unauthenticated
 from crosslight.standards.region import Region
 from registry.members.authorities import Held, held_tx
-from registry.members.model import Endpoints, Member
+from registry.members.model import Member
 from registry.members.presence import PresenceRow, Report
 
 SCHEMA = SchemaVersion("members", schema=3, compat=1)
@@ -60,11 +61,11 @@ _MEMBER = (
 
 
 def _member(row: Row) -> MemberRow:
-    endpoints = {k: v for k, v in orjson.loads(row[13]).items() if k in Endpoints.__dataclass_fields__}
     member = Member(
         id=MemberId(int(row[0])), code=row[1] or f"foreign-{row[0]}", name=row[2], repository_unique_id=Oid(row[3]),
         retrieve_location_uid=Oid(row[4]), authority=Oid(row[5]), secret=bytes.fromhex(row[6]), epoch=int(row[7]),
-        status=row[9], status_since=_moment(row[10]), status_reason=row[11], endpoints=Endpoints(**endpoints),
+        status=row[9], status_since=_moment(row[10]), status_reason=row[11],
+        endpoints=Endpoints.from_plain(orjson.loads(row[13])),
     )  # fmt: skip
     return MemberRow(member=member, hosts=tuple(orjson.loads(row[12])), state_id=row[8])
 
@@ -249,7 +250,7 @@ class MemberStore:
         """Keep what a link's beginning settled; whether anything changed that others must know."""
 
         def write(tx: Tx) -> bool:
-            text = orjson.dumps(asdict(endpoints), option=orjson.OPT_SORT_KEYS).decode()
+            text = orjson.dumps(endpoints.plain(), option=orjson.OPT_SORT_KEYS).decode()
             tx.execute("UPDATE member SET state_id = ? WHERE id = ? AND state_id <> ?", (state_id, member, state_id))
             changed = tx.execute("UPDATE member SET epoch = ? WHERE id = ? AND epoch < ?", (epoch, member, epoch))
             changed += tx.execute("UPDATE member SET endpoints = ? WHERE id = ? AND endpoints <> ?", (text, member, text))
@@ -280,7 +281,7 @@ class MemberStore:
 
     async def set_source(self, member: MemberId, *, name: str, endpoints: Endpoints) -> None:
         """What a source that is no member is called, and where it answers."""
-        text = orjson.dumps(asdict(endpoints), option=orjson.OPT_SORT_KEYS).decode()
+        text = orjson.dumps(endpoints.plain(), option=orjson.OPT_SORT_KEYS).decode()
 
         def write(tx: Tx) -> None:
             tx.execute("UPDATE member SET name = ?, endpoints = ? WHERE id = ? AND status = 'foreign'", (name, text, member))

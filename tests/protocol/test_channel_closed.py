@@ -106,7 +106,7 @@ async def test_who_is_told_to_stop_stops() -> None:
 
 async def test_a_link_that_cannot_read_its_certificate_now_tries_again() -> None:
     link = Link(
-        cast(Any, SimpleNamespace(code="RTK")), RegionConfig(), SystemClock(), SystemIds(), addresses=cast(Any, None),
+        cast(Any, SimpleNamespace(code="RTK")), RegionConfig(), SystemClock(), SystemIds(), endpoints=cast(Any, None),
         hello=cast(Any, None), status=cast(Any, None), on_welcome=cast(Any, None), open_mode=True,
     )  # fmt: skip
     tried, again = 0, asyncio.Event()

@@ -22,6 +22,7 @@ from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.http import ErrorRenderers
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.ids import MemberId
+from crosslight.standards.membership import Endpoints
 from crosslight.standards.study import StudyTime
 from registry.ask.coverage import MemberCoverage
 from registry.ask.question import ByObject, ByPatient
@@ -30,7 +31,7 @@ from registry.fhir.errors import render_error
 from registry.fhir.face import FhirFace
 from registry.fhir.routes import routes
 from registry.identity.model import DisputedNotice
-from registry.members.model import Endpoints, Presence
+from registry.members.model import Presence
 
 NUMBER = nhs(1)
 SYSTEM = "https://fhir.nhs.uk/Id/nhs-number"

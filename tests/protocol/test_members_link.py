@@ -11,16 +11,17 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
-from members_region import CLOCK, FAST, FILES, FakeCensus, TestNode, TestRegistry, linked, registry, until
+from members_region import CLOCK, FAST, FILES, TestNode, TestRegistry, linked, registry, until
 
 from crosslight.pb import membership_pb2 as pb
 from crosslight.pb import membership_pb2_grpc as pb_grpc
 from crosslight.runtime.clock import SystemClock
 from crosslight.runtime.db import SqliteDb
+from crosslight.standards.census import Census
 from crosslight.standards.concern import Concern, concern_of
 from crosslight.standards.ids import Identifier, Version
 from node.membership.joined import RegionState
-from node.membership.model import CensusFacts, HelloFacts, NodeStatus
+from node.membership.model import HelloFacts, NodeStatus
 
 
 async def test_link_comes_up_with_epoch_and_directory(tmp_path: Path) -> None:
@@ -35,7 +36,7 @@ async def test_link_comes_up_with_epoch_and_directory(tmp_path: Path) -> None:
             await until(lambda: r.members.presence(member.id).reachable)
             assert member.endpoints.base == "" or member.endpoints.base == "https://127.0.0.1:1"
             await until(lambda: r.members.active("RTK").endpoints.base == "https://127.0.0.1:1")
-            await until(lambda: any(m.endpoints.get("base") for m in state.members))
+            await until(lambda: any(m.endpoints.base for m in state.members))
 
 
 async def test_heartbeat_tells_waiting_and_census(tmp_path: Path) -> None:
@@ -44,13 +45,14 @@ async def test_heartbeat_tells_waiting_and_census(tmp_path: Path) -> None:
         async with linked(TestNode(state)) as node:
             member = r.members.active("RTK").id
             taken = datetime(2026, 11, 22, 4, tzinfo=UTC)
-            r.index.counts[member] = FakeCensus(2, b"x" * 32)
+            r.index.counts[member] = Census(2, b"x" * 32)
             node.report = NodeStatus(
                 waiting=3,
                 parked=1,
                 quarantined=2,
                 indexed_from="20200102",
-                census=CensusFacts(studies=2, digest=b"x" * 32, taken=taken),
+                census=Census(studies=2, digest=b"x" * 32),
+                census_at=taken,
             )
             await until(lambda: r.members.presence(member).census_equal is True)
             presence = r.members.presence(member)
@@ -92,7 +94,7 @@ async def test_a_clock_that_is_wrong_is_presence_and_makes_no_census_fresh(tmp_p
         node = TestNode(state)
         node.link.clock = AheadClock(timedelta(seconds=90))
         taken = node.link.clock.now()
-        node.report = NodeStatus(census=CensusFacts(studies=0, digest=b"", taken=taken))
+        node.report = NodeStatus(census=Census(), census_at=taken)
         async with linked(node):
             member = r.members.active("RTK").id
             await until(lambda: r.members.presence(member).clock_wrong)
@@ -124,7 +126,7 @@ async def test_lasting_drift_orders_a_reconciliation(tmp_path: Path) -> None:
         node = TestNode(state)
 
         async def counting() -> NodeStatus:
-            return NodeStatus(census=CensusFacts(studies=5, digest=b"y" * 32, taken=CLOCK.now()))
+            return NodeStatus(census=Census(studies=5, digest=b"y" * 32), census_at=CLOCK.now())
 
         node.link.node_status = counting
         async with linked(node):

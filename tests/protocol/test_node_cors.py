@@ -15,7 +15,7 @@ async def test_a_viewer_of_a_configured_origin_reads(tmp_path: Path) -> None:
     async with whole_region(tmp_path, {"RTK": "grpc"}, serve={"cors_origins": [VIEWER]}) as region:
         home = region.homes["RTK"]
         await home.add([image(1)])
-        root = f"{home.app.addresses.base}/dicomweb"
+        root = f"{home.app.endpoints.base}/dicomweb"
         paths = (
             "/studies",
             f"/studies/{STUDY}",
@@ -41,7 +41,7 @@ async def test_a_viewer_of_a_configured_origin_reads(tmp_path: Path) -> None:
 async def test_no_origin_is_let_in_by_default(tmp_path: Path) -> None:
     async with whole_region(tmp_path, {"RTK": "grpc"}) as region:
         async with region.http.get(
-            f"{region.homes['RTK'].app.addresses.base}/dicomweb/studies", headers={"Origin": VIEWER}
+            f"{region.homes['RTK'].app.endpoints.base}/dicomweb/studies", headers={"Origin": VIEWER}
         ) as response:
             assert response.status == 200
             assert "Access-Control-Allow-Origin" not in response.headers

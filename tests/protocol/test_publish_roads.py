@@ -24,12 +24,13 @@ from crosslight.runtime.http import client_session
 from crosslight.runtime.soap.client import SoapClient
 from crosslight.standards.access import OPEN
 from crosslight.standards.ids import Identifier
+from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.study import StudyRecord
 from crosslight.standards.xds.wire import adhoc
 from node.archive.config import ArchiveConfig
 from node.membership.independent import Alone
-from node.membership.model import Addresses, Grant
+from node.membership.model import Grant
 from node.publish.build import build_foreign_publisher
 from node.publish.config import ForeignRegistryConfig
 from node.publish.publisher import Publisher
@@ -426,7 +427,7 @@ async def test_a_foreign_registry_gets_what_it_can_know(core: RegistryCore, tmp_
         foreign = build_foreign_publisher(
             config, node.archive._db, node.archive, node.publisher.reviser._workers, SystemClock(), SystemIds(),
             state=Alone(tmp_path, config.xds, ArchiveConfig(), open_mode=True), secret=member.secret,
-            addresses=Addresses(aet="RTK"),
+            endpoints=Endpoints(aet="RTK"),
         )  # fmt: skip
         await foreign.open()
         foreign.start()

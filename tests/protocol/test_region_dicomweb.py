@@ -21,10 +21,10 @@ from pydicom.sequence import Sequence
 from registry_samples import nhs
 
 from crosslight.standards.ids import Identifier
+from crosslight.standards.membership import Endpoints
 from crosslight.standards.study import StudyTime
 from registry.ask.question import ByObject
 from registry.gateway.config import GatewayConfig
-from registry.members.model import Endpoints
 
 NUMBER = nhs(1)
 OCTET_PARTS = 'multipart/related; type="application/octet-stream"'

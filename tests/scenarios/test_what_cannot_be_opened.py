@@ -56,7 +56,7 @@ async def test_a_node_whose_clock_is_off_opens_nothing_and_says_so(tmp_path: Pat
         await home.add(make.part10(ds) for ds in slices(STUDY, 1, local="K1", national=NUMBER))
         await home.settled()
         frame = f"{region.base}/dicomweb/studies/{STUDY}"
-        ready = f"{home.app.addresses.base}/health/ready"
+        ready = f"{home.app.endpoints.base}/health/ready"
 
         async def health() -> tuple[int, str]:
             async with region.http.get(ready) as answer:

@@ -29,6 +29,7 @@ from crosslight.runtime.workers import Workers
 from crosslight.standards.access import OPEN
 from crosslight.standards.dicom.record.kos import build_manifest
 from crosslight.standards.ids import Identifier
+from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.study import Coded, InstanceRef, Patient, PersonName, StudyRecord, StudyTime
 from crosslight.standards.xds.rules.errors import RegistryError
@@ -38,7 +39,7 @@ from registry.ask.question import ByPatient
 from registry.enrich.config import EnrichConfig
 from registry.enrich.enrich import Enricher
 from registry.identity.model import PatientSelector
-from registry.members.model import Endpoints, Presence
+from registry.members.model import Presence
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 KEY_IMAGES = Coded("113000", "DCM", "Of Interest")

@@ -15,13 +15,12 @@ from crosslight.runtime.db import Db
 from crosslight.standards.access import Principal
 from crosslight.standards.concern import Concern, concern_of
 from crosslight.standards.ids import Identifier, MemberId
-from crosslight.standards.membership import Invitation
+from crosslight.standards.membership import Endpoints, Invitation
 from crosslight.standards.problem import Conflict, Invalid, NotFound, Unauthenticated, Unavailable
 from registry.access.config import AccessConfig
 from registry.access.sessions import Sessions
 from registry.access.store import AccessStore, PendingSignIn
 from registry.keys import TokenKeys
-from registry.members.model import Endpoints
 from registry.members.presence import PresenceRow, Report
 from registry.members.service import OPERATOR, MemberService
 

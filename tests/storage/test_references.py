@@ -13,8 +13,9 @@ from registry_samples import patient, published, study
 from crosslight.runtime.db import Db
 from crosslight.standards.access import OPEN
 from crosslight.standards.ids import MemberId
+from crosslight.standards.membership import Endpoints
 from registry.intake.acts import Publish, Submission
-from registry.members.model import Endpoints, Presence
+from registry.members.model import Presence
 
 SILENT, TELLING = "1.2.826.0.1.3680043.10.9999.77", "1.2.826.0.1.3680043.10.9999.78"
 ADDRESS = "https://images.example/dicomweb"
