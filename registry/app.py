@@ -40,7 +40,7 @@ from registry.enrich import enrich
 from registry.fhir.errors import render_error as render_fhir_error
 from registry.fhir.face import FhirFace
 from registry.fhir.routes import routes as fhir_routes
-from registry.gateway.gateway import Gateway
+from registry.gateway.forward import Gateway
 from registry.identity.review import Review
 from registry.identity.store import IdentityStore
 from registry.ihe import iti18, iti42, iti57, iti62
@@ -62,6 +62,7 @@ from registry.members.model import Member
 from registry.members.service import MemberService
 from registry.officer.decisions import IdentityDecisions
 from registry.portal import pages as portal_pages
+from registry.reach.members import Reach
 from registry.reach.sessions import MemberSessions
 
 log = get_logger("registry")
@@ -213,10 +214,11 @@ class RegistryApp:
     def _make_gateway(self) -> None:
         self.sessions = MemberSessions(self.config.gateway, self._member_tls)
         signer = self.access.tokens.signer
-        self.gateway = Gateway(self.ask, self.members, signer, self.sessions, self.config.gateway, self.members.live)
-        self.relay = Relay(self.gateway, self.ids)
+        self.reach = Reach(self.members, signer, self.sessions, self.config.gateway, self.ids, self.members.live)
+        self.gateway = Gateway(self.reach)
+        self.relay = Relay(self.ask, self.reach, self.config.gateway.max_documents)
         self.enricher = enrich.Enricher(
-            self.index, self.acceptor, self.members, self.gateway, self.audit, self.workers, self.clock, self.ids, self.region,
+            self.index, self.acceptor, self.members, self.reach, self.audit, self.workers, self.clock, self.ids, self.region,
             self.config.enrich,
         )  # fmt: skip
         self.members.on_change(self.enricher.members_changed)

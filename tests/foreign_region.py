@@ -40,8 +40,9 @@ from registry.fhir.config import FhirConfig
 from registry.fhir.errors import render_error
 from registry.fhir.face import FhirFace
 from registry.fhir.routes import routes as fhir_routes
-from registry.gateway.config import GatewayConfig
-from registry.gateway.gateway import Gateway
+from registry.gateway.forward import Gateway
+from registry.reach.config import ReachConfig
+from registry.reach.members import Reach
 from registry.reach.sessions import MemberSessions
 
 REPOSITORY = "1.2.826.0.1.3680043.10.9999.77"
@@ -125,7 +126,7 @@ class ForeignRegion:
     xds: XdsRegistry
     base: str
     http: aiohttp.ClientSession
-    gateway: Gateway
+    reach: Reach
     said: list[Submitted] = field(default_factory=list)
 
     async def register(self, *submitted: Submitted, code: str = "") -> Any:
@@ -206,11 +207,11 @@ async def foreign_region(db: Db) -> AsyncIterator[ForeignRegion]:
         await xds.feed(Patient(local=Identifier(NUMBER, NHS), name=PersonName("Strange^Zoe"), birth_date="19610203", sex="F"))
         key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
         signer = TokenSigner(key, REGION.home_community_id, CLOCK, IDS)
-        gateway = Gateway(xds.ask, xds.directory, signer, MemberSessions(GatewayConfig()), GatewayConfig())
+        reach = Reach(xds.directory, signer, MemberSessions(ReachConfig()), ReachConfig(), IDS)
         fhir = FhirFace(xds.ask, xds.directory, key=xds.index.region_key, clock=CLOCK, ids=IDS, config=FhirConfig())
-        dicomweb = DicomwebFace(xds.ask, xds.directory, gateway, DicomwebConfig())
+        dicomweb = DicomwebFace(xds.ask, xds.directory, Gateway(reach), DicomwebConfig())
         renderers = ErrorRenderers()
         renderers.add("/fhir", render_error)
         app = service([*fhir_routes(fhir), *dicomweb_routes(dicomweb)], renderers)
         async with served(app) as base, aiohttp.ClientSession() as http:
-            yield ForeignRegion(xds, base, http, gateway)
+            yield ForeignRegion(xds, base, http, reach)

@@ -30,11 +30,12 @@ from registry.fhir.config import FhirConfig
 from registry.fhir.errors import render_error
 from registry.fhir.face import FhirFace
 from registry.fhir.routes import routes as fhir_routes
-from registry.gateway.config import GatewayConfig
-from registry.gateway.gateway import Gateway
+from registry.gateway.forward import Gateway
 from registry.ihe.endpoint import Call
 from registry.ihe.iti18 import RegistryStoredQuery
 from registry.portal.pages import Portal, PortalContext, routes_of
+from registry.reach.config import ReachConfig
+from registry.reach.members import Reach
 from registry.reach.sessions import MemberSessions
 
 #: What an answer says: studies; that there are none; nothing (an empty list that proves nothing); that it was not understood.
@@ -154,7 +155,7 @@ async def four_faces(room: Room) -> AsyncIterator[Faces]:
     """The faces over a room."""
     key, ids = b"k" * 32, SystemIds()
     signer = TokenSigner(ECKey.generate_key("P-256", parameters={"kid": "k1"}), REGION.home_community_id, room.clock, ids)
-    gateway = Gateway(room.ask, room.directory, signer, MemberSessions(GatewayConfig()), GatewayConfig())
+    gateway = Gateway(Reach(room.directory, signer, MemberSessions(ReachConfig()), ReachConfig(), ids))
     fhir = FhirFace(room.ask, room.directory, key=key, clock=room.clock, ids=ids, config=FhirConfig())
     dicomweb = DicomwebFace(room.ask, room.directory, gateway, DicomwebConfig())
     portal = Portal(PortalContext(ask=room.ask, directory=room.directory, key=key, clock=room.clock, ids=ids, open_mode=True))

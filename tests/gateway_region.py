@@ -36,15 +36,17 @@ from node.serve.authenticate import Authenticator
 from node.serve.context import ServeContext
 from node.serve.patients import PatientsOf
 from node.serve.release import Release
+from registry.ask.ask import Ask
 from registry.dicomweb.config import DicomwebConfig
 from registry.dicomweb.face import DicomwebFace
 from registry.dicomweb.face import routes as dicomweb_routes
 from registry.gateway.config import GatewayConfig
-from registry.gateway.gateway import Gateway
+from registry.gateway.forward import Gateway
 from registry.ihe.relay import Relay
 from registry.ihe.relay_routes import routes as relay_routes
 from registry.members.live import LiveConnections
 from registry.members.model import Member, Presence
+from registry.reach.members import Reach
 from registry.reach.sessions import MemberSessions
 
 CLOCK, IDS, FILES = SystemClock(), SystemIds(), SystemFiles()
@@ -72,7 +74,8 @@ class GatewayRegion:
     """Everything that a test turns or looks at."""
 
     world: World
-    gateway: Gateway
+    ask: Ask
+    reach: Reach
     live: LiveConnections
     base: str
     http: ClientSession
@@ -170,13 +173,15 @@ async def gateway_region(
     world, config = World(MemoryDirectory()), config or GatewayConfig(answer_timeout_s=5.0)
     ask, live, sessions = AskDouble(world), LiveConnections(), MemberSessions(config)
     signer = TokenSigner(key, REGION.home_community_id, CLOCK, IDS)
-    gateway = Gateway(ask, world.directory, signer, sessions, config, live)
+    reach = Reach(world.directory, signer, sessions, config, IDS, live)
     renderers = ErrorRenderers()
     renderers.add("/xds", render_soap_error)
     renderers.add("/rad69", render_soap_error)
     renderers.add("/dicomweb", render_problem)
-    face = DicomwebFace(ask, world.directory, gateway, DicomwebConfig(cors_origins=("https://viewer.example",)))
-    app = service([*dicomweb_routes(face), *relay_routes(Relay(gateway, IDS))], renderers, lambda request: CLINICIAN)
+    face = DicomwebFace(ask, world.directory, Gateway(reach), DicomwebConfig(cors_origins=("https://viewer.example",)))
+    app = service(
+        [*dicomweb_routes(face), *relay_routes(Relay(ask, reach, config.max_documents))], renderers, lambda request: CLINICIAN
+    )
     async with AsyncExitStack() as stack:
         nodes = {}
         for code in codes:
@@ -187,7 +192,7 @@ async def gateway_region(
             world.directory.presences[member.id] = Presence(member=member.id, reachable=True)
         base = await stack.enter_async_context(served(app))
         http = await stack.enter_async_context(client_session())
-        yield GatewayRegion(world, gateway, live, base, http, nodes)
+        yield GatewayRegion(world, ask, reach, live, base, http, nodes)
         await sessions.close()
 
 

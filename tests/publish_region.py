@@ -67,8 +67,7 @@ from registry.fhir.config import FhirConfig
 from registry.fhir.errors import render_error
 from registry.fhir.face import FhirFace
 from registry.fhir.routes import routes as fhir_routes
-from registry.gateway.config import GatewayConfig
-from registry.gateway.gateway import Gateway
+from registry.gateway.forward import Gateway
 from registry.identity.store import IdentityStore
 from registry.ihe import iti18, iti42, iti57, iti62
 from registry.ihe.admission import Door
@@ -78,6 +77,8 @@ from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
 from registry.link.feed import FeedServicer
 from registry.members.model import Member, Presence
+from registry.reach.config import ReachConfig
+from registry.reach.members import Reach
 from registry.reach.sessions import MemberSessions
 
 FILES = SystemFiles()
@@ -167,18 +168,18 @@ async def registry_core(
         await part.open()
     ask = Ask(database, index, identity, directory, audit, clock, ids, REGION)
     key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
-    sessions = MemberSessions(GatewayConfig())
+    sessions = MemberSessions(ReachConfig())
     signer = TokenSigner(key, REGION.home_community_id, clock, ids)
-    gateway = Gateway(ask, directory, signer, sessions, GatewayConfig())
+    reach = Reach(directory, signer, sessions, ReachConfig(), ids)
     workers = Workers(threads=1, children=1)
     acceptor = Acceptor(
         database, index, identity, directory, clock, ids, REGION, enrich=lambda holding: core.enricher.wake(holding)
     )
     config = EnrichConfig(scan_s=0.2, retry_first_s=0.05, retry_max_s=0.2, timeout_s=5.0)
-    enricher = Enricher(index, acceptor, directory, gateway, audit, workers, clock, ids, REGION, config)
+    enricher = Enricher(index, acceptor, directory, reach, audit, workers, clock, ids, REGION, config)
     core = RegistryCore(database, directory, index, identity, acceptor, ask, audit, enricher, clock, key)
     async with AsyncExitStack() as stack:
-        app = _faces(core, gateway, ids)
+        app = _faces(core, Gateway(reach), ids)
         core.base = await stack.enter_async_context(served(app))
         adt = AdtFeed(identity, audit, directory, REGION, clock, ids, open_mode=True)
         mllp = MllpServer(adt.handle, "127.0.0.1", 0)

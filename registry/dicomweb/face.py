@@ -29,7 +29,8 @@ from registry.dicomweb.config import DicomwebConfig
 from registry.dicomweb.plan import QidoPlanner, decided, known_to_holders, person_matches, understood
 from registry.dicomweb.resources import check_resource, no_such, plain_uid
 from registry.dicomweb.rows import Held, all_series, cut, group, root_of, series_row, study_row
-from registry.gateway.gateway import HOLDER_HEADER, Gateway, Holder
+from registry.gateway.forward import HOLDER_HEADER, Gateway
+from registry.gateway.holders import Holder, holders_of
 from registry.members.model import Directory
 
 COVERAGE_HEADER = "Crosslight-Coverage"
@@ -49,7 +50,8 @@ class DicomwebFace:
     """
 
     def __init__(self, ask: Ask, directory: Directory, gateway: Gateway, config: DicomwebConfig) -> None:
-        self._ask, self._directory, self._gateway, self._config = ask, directory, gateway, config
+        self._ask, self._directory, self._config = ask, directory, config
+        self._gateway, self._reach = gateway, gateway.reach
         self._planner = QidoPlanner(ask.region, directory)
 
     # --- searches ----------------------------------------------------------------------------------------------------
@@ -70,7 +72,7 @@ class DicomwebFace:
                 rows = self._studies(answers, query, question)
             page = rows[query.offset : wanted]
             roots = _Roots(answers, base)
-            cuts = [cut(study_row(held, roots.of(held), self._gateway.opens), query.returned()) for held in page]
+            cuts = [cut(study_row(held, roots.of(held), self._reach.opens), query.returned()) for held in page]
             left = max(0, len(rows) - query.offset - len(page))
             nothing = unsaid(question, answers[0], empty=not rows)
             return self._rows(request, cuts, answers[-1].coverage, query, left, answers[-1].cursor, nothing)
@@ -81,7 +83,7 @@ class DicomwebFace:
         return [
             held
             for held in self._held(answers)
-            if (not left or _meets(study_row(held, "", self._gateway.opens), left, held)) and person_matches(query, held)
+            if (not left or _meets(study_row(held, "", self._reach.opens), left, held)) and person_matches(query, held)
         ]
 
     async def series(self, request: web.Request) -> web.StreamResponse:
@@ -104,7 +106,7 @@ class DicomwebFace:
             rows, roots = [], _Roots([answer], base)
             for held in helds:
                 root = roots.of(held)
-                above = study_row(held, root, self._gateway.opens)
+                above = study_row(held, root, self._reach.opens)
                 for series in all_series(held):
                     row = series_row(held, series, above, root)
                     if _meets(row, decided(query, question), held) and person_matches(query, held):
@@ -162,7 +164,7 @@ class DicomwebFace:
             for holding in answer.holdings
             if holding.state == "approved"
         ]
-        return group(rows, self._gateway.opens)
+        return group(rows, self._reach.opens)
 
     def _rows(
         self,
@@ -206,7 +208,7 @@ class DicomwebFace:
 
     async def _from_holder(self, request: web.Request, answer: Answer, study: str, path: str) -> web.Response:
         """A holder's own rows, with the region's addresses in them."""
-        holders = self._gateway.holders(answer, study, code=request.match_info.get("code", ""))
+        holders = holders_of(answer, study, self._reach, code=request.match_info.get("code", ""))
         base, limit = self._base(request), self._config.max_answer_bytes
         if code := request.match_info.get("code", ""):
             base = f"{base}/members/{code}"
@@ -228,7 +230,7 @@ class DicomwebFace:
         study, tail = request.match_info["study"], request.match_info.get("tail", "")
         check_resource(study, tail)
         async with self._question(request, "retrieve", ByObject(study_uids=(study,))) as answer:
-            holders = self._gateway.holders(answer, study, code=request.match_info.get("code", ""))
+            holders = holders_of(answer, study, self._reach, code=request.match_info.get("code", ""))
             path = f"studies/{study}/{tail}" if tail else f"studies/{study}"
             return await self._gateway.forward(
                 request, holders, path, principal=request[PRINCIPAL], correlation=request[CORRELATION],

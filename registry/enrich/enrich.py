@@ -32,12 +32,12 @@ from crosslight.standards.xds.model.publication import Publication
 from registry.enrich.agenda import Agenda, Waiting
 from registry.enrich.config import EnrichConfig
 from registry.enrich.manifests import Manifests
-from registry.gateway.gateway import Gateway, Unanswered
 from registry.index.imaging import DocumentKey
 from registry.index.model import Holding, HoldingKey, XdsObject
 from registry.intake.checks import MAX_SERIES
 from registry.intake.detail import full_record, manifest_record, studies_of
 from registry.members.model import Directory, Member
+from registry.reach.members import Reach, Unanswered
 
 log = get_logger("enrich")
 
@@ -93,7 +93,7 @@ class Enricher:
 
     Args:
         index: What waits. acceptor: Where detail goes.
-        directory: Members. gateway: Their sessions, tokens and addresses.
+        directory: Members. reach: How they are called.
         audit: Where acts are noted before they are done.
         workers: Manifests from elsewhere are parsed in bounded children (D27).
         clock: Time; ids: correlation, jitter.
@@ -105,7 +105,7 @@ class Enricher:
         index: IndexPort,
         acceptor: DetailPort,
         directory: Directory,
-        gateway: Gateway,
+        reach: Reach,
         audit: AuditLog,
         workers: Workers,
         clock: Clock,
@@ -113,10 +113,10 @@ class Enricher:
         region: Region,
         config: EnrichConfig,
     ) -> None:
-        self._index, self._acceptor, self._directory, self._gateway = index, acceptor, directory, gateway
+        self._index, self._acceptor, self._directory, self._reach = index, acceptor, directory, reach
         self._audit, self._clock, self._ids = audit, clock, ids
         self._region, self._config = region, config
-        self._manifests = Manifests(gateway, workers, ids, config)
+        self._manifests = Manifests(reach, workers, config)
         self._agendas: dict[MemberId, Agenda] = {}
         self._running: dict[Waiting, asyncio.Task[None]] = {}
         self._scan_at_s = 0.0
@@ -190,9 +190,9 @@ class Enricher:
                         del tries[key]
 
     def _able(self, member: Member | None) -> TypeGuard[Member]:
-        if member is None or not self._gateway.reachable(member):
+        if member is None or not self._reach.reachable(member):
             return False
-        return member.status == "active" or (member.status == "foreign" and bool(member.endpoints.xds_repository))
+        return member.status == "active" or (member.status == "foreign" and self._reach.offers(member, "iti43"))
 
     def _begin_due(self) -> None:
         now_s = self._clock.monotonic_s()
@@ -273,7 +273,7 @@ class Enricher:
         if manifest.role != "manifest" or key.study_uid not in (*studies, manifest.study_uid):
             raise Conflict("The manifest is of another study, or is none.")
         record = publication.record
-        if not member.endpoints.systems and not member.endpoints.dicomweb:
+        if not self._reach.offers(member, "dicomweb"):
             record = manifest_record(record, manifest)
         else:
             series = await self._fetch_series(key.study_uid, member, token, correlation)
@@ -323,7 +323,7 @@ class Enricher:
         """For a node of ours; a foreign source knows none."""
         if member.status == "foreign":
             return ""
-        return self._gateway.mint(PRINCIPAL, member, studies=studies, patient=patient.cx(), correlation=correlation)
+        return self._reach.mint(PRINCIPAL, member, studies=studies, patient=patient.cx(), correlation=correlation)
 
     async def _fetch_series(self, study_uid: str, member: Member, token: str, correlation: str) -> list[dict[str, Any]]:
         """QIDO-RS: every series of the study with all that the member indexes (PS3.18 10.6)."""
@@ -339,7 +339,7 @@ class Enricher:
 
     async def _get(self, member: Member, path: str, query: str, token: str, correlation: str) -> list[dict[str, Any]]:
         headers = {"Accept": "application/dicom+json"}
-        async with self._gateway.open(member, path, token, query=query, headers=headers, correlation=correlation) as response:
+        async with self._reach.open(member, path, token, query=query, headers=headers, correlation=correlation) as response:
             if response.status == 204:
                 return []
             if response.status != 200:

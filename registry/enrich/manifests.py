@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import hashlib
 
-from crosslight.runtime.clock import Ids
-from crosslight.runtime.http import CORRELATION_HEADER
-from crosslight.runtime.soap.client import SoapClient
 from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.record.kos import Manifest, parse_manifest
-from crosslight.standards.problem import Conflict, NotFound, TooLarge, Unavailable
+from crosslight.standards.problem import Conflict, NotFound, TooLarge
 from crosslight.standards.study import ManifestFacts
 from crosslight.standards.xds.wire import retrieve
 from registry.enrich.config import EnrichConfig
-from registry.gateway.gateway import Gateway
 from registry.members.model import Member
+from registry.reach.members import Reach
 
 
 class Manifests:
     """Reads manifests of members and of foreign sources whose address for ITI-43 is known."""
 
-    def __init__(self, gateway: Gateway, workers: Workers, ids: Ids, config: EnrichConfig) -> None:
-        self._gateway, self._workers, self._ids, self._config = gateway, workers, ids, config
+    def __init__(self, reach: Reach, workers: Workers, config: EnrichConfig) -> None:
+        self._reach, self._workers, self._config = reach, workers, config
 
     async def read(self, member: Member, facts: ManifestFacts, token: str, correlation: str) -> Manifest:
         """The manifest that ``facts`` name, in the member's repository; ``token`` is '' for a foreign source, which knows none.
@@ -37,19 +34,15 @@ class Manifests:
 
     async def _fetch(self, member: Member, document_uid: str, token: str, correlation: str) -> bytes:
         """ITI-43 for one document."""
-        if not member.endpoints.xds_repository:
-            raise Unavailable("The member has no address for ITI-43.")
         asked = retrieve.DocumentRequest(member.repository_unique_id, document_uid)
-        client = SoapClient(self._gateway.sessions(member), self._ids)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        answer = await client.call(
-            member.endpoints.xds_repository,
-            retrieve.ACTION_REQUEST,
+        answer = await self._reach.call(
+            member,
+            "iti43",
             retrieve.render_retrieve_request([asked]),
-            mtom=True,
+            token,
+            correlation=correlation,
             timeout_s=self._config.timeout_s,
             max_bytes=2 * self._config.max_manifest_bytes,
-            headers={**headers, CORRELATION_HEADER: correlation},
         )
         reply = retrieve.parse_retrieve_response(answer.body)
         for document in reply.documents:

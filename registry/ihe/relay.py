@@ -13,21 +13,22 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from crosslight.runtime.clock import Ids
-from crosslight.runtime.http import CORRELATION, CORRELATION_HEADER, PRINCIPAL
+from crosslight.runtime.http import CORRELATION, PRINCIPAL
 from crosslight.runtime.log import get_logger
-from crosslight.runtime.soap.client import SoapClient, SoapStream
+from crosslight.runtime.soap.client import SoapStream
 from crosslight.runtime.soap.server import Part, soap_response, stream_mtom
-from crosslight.standards.access import Face, Principal
+from crosslight.standards.access import Face
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.xds.rules.errors import RegistryError, RegistryRefusal, refusal
 from crosslight.standards.xds.wire import rad69, retrieve
 from crosslight.standards.xds.wire.retrieve import DocumentRequest, DocumentResponse, RetrievedDocument
 from crosslight.standards.xds.wire.soap import Envelope
+from registry.ask.ask import Ask
 from registry.ask.question import Answer, ByObject
-from registry.gateway.gateway import Gateway
 from registry.index.model import Holding
 from registry.members.model import Member
+from registry.reach.addresses import Service
+from registry.reach.members import Reach
 
 log = get_logger("relay")
 
@@ -46,7 +47,6 @@ class Errand:
     """What one member is asked for in one exchange."""
 
     member: Member
-    url: str
     documents: list[DocumentRequest] = field(default_factory=list)
     instances: list[tuple[str, str, DocumentRequest]] = field(default_factory=list)  # RAD-69: with study and series
     studies: set[str] = field(default_factory=set)
@@ -83,12 +83,14 @@ class Relay:
     """The region's ITI-43 and RAD-69 endpoints.
 
     Args:
-        gateway: Members, tokens, sessions.
+        ask: The one way to answers.
+        reach: How members are called.
+        max_documents: Most documents in one request.
     """
 
-    def __init__(self, gateway: Gateway, ids: Ids) -> None:
-        self._gateway, self._ids = gateway, ids
-        self._home = f"urn:oid:{gateway.ask.region.home_community_id}"
+    def __init__(self, ask: Ask, reach: Reach, max_documents: int) -> None:
+        self._ask, self._reach, self._max_documents = ask, reach, max_documents
+        self._home = f"urn:oid:{ask.region.home_community_id}"
 
     def handlers(self) -> dict[str, Handler]:
         """``wsa:Action`` -> handler."""
@@ -106,7 +108,7 @@ class Relay:
             known = _manifests(answer)
             errors, errands = list[RegistryError](), _Errands()
             for document in asked:
-                member = self._gateway.directory.by_repository(document.repository_unique_id)
+                member = self._reach.directory.by_repository(document.repository_unique_id)
                 if error := self._unroutable(document, member):
                     errors.append(error)
                 elif member is not None:
@@ -115,8 +117,8 @@ class Relay:
                         errors.append(_not_available(document))
                     else:
                         found = known[key]
-                        errands.at(member, member.endpoints.xds_repository, found).add(document, found)
-            return await self._fetch(request, envelope, retrieve.ACTION_REQUEST, errands, errors, len(asked), _iti43_body)
+                        errands.at(member, found).add(document, found)
+            return await self._fetch(request, envelope, "iti43", errands, errors, len(asked), _iti43_body)
 
     async def rad69(self, request: web.Request, envelope: Envelope) -> web.StreamResponse:
         """RAD-69 Retrieve Imaging Document Set: instances, by retrieveLocationUID."""
@@ -130,7 +132,7 @@ class Relay:
             held = {(h.member, h.study_uid): h for h in answer.holdings if h.state == "approved"}
             errors, errands = list[RegistryError](), _Errands()
             for study_uid, series_uid, document in wanted.instances():
-                member = self._gateway.directory.by_retrieve_location(document.repository_unique_id)
+                member = self._reach.directory.by_retrieve_location(document.repository_unique_id)
                 if error := self._unroutable(document, member):
                     errors.append(error)
                 elif member is not None:
@@ -138,25 +140,25 @@ class Relay:
                     if holding is None:
                         errors.append(_not_available(document))
                     else:
-                        errand = errands.at(member, member.endpoints.rad69, holding)
+                        errand = errands.at(member, holding)
                         errand.add(document, holding)
                         errand.instances.append((study_uid, series_uid, document))
 
             def body(errand: Errand) -> bytes:
                 return _rad69_body(errand, wanted.transfer_syntaxes)
 
-            return await self._fetch(request, envelope, rad69.ACTION_REQUEST, errands, errors, wanted.asked, body)
+            return await self._fetch(request, envelope, "rad69", errands, errors, wanted.asked, body)
 
     # --- before ------------------------------------------------------------------------------------------------------
 
     def _question(self, request: web.Request, face: Face, question: ByObject) -> AbstractAsyncContextManager[Answer]:
-        return self._gateway.ask.question(
+        return self._ask.question(
             request[PRINCIPAL], face=face, action="retrieve", question=question, correlation=request[CORRELATION],
             peer=request.remote or "",
         )  # fmt: skip
 
     def _check_count(self, count: int) -> None:
-        limit = self._gateway.config.max_documents
+        limit = self._max_documents
         if count > limit:
             raise refusal("XDSRepositoryError", f"More than {limit} documents are asked for at once.")
 
@@ -172,8 +174,8 @@ class Relay:
         if member is None or member.status == "invited":
             context = f"No member of this region has the id {document.repository_unique_id[:64]}."
             return RegistryError("XDSUnknownRepositoryId", context, where)
-        if not self._gateway.reachable(member):
-            return RegistryError("XDSRepositoryError", f"{self._gateway.describe(member)}.", where)
+        if not self._reach.reachable(member):
+            return RegistryError("XDSRepositoryError", f"{self._reach.describe(member)}.", where)
         return None
 
     # --- asking ------------------------------------------------------------------------------------------------------
@@ -182,7 +184,7 @@ class Relay:
         self,
         request: web.Request,
         envelope: Envelope,
-        action: str,
+        service: Service,
         errands: _Errands,
         errors: list[RegistryError],
         asked: int,
@@ -191,9 +193,9 @@ class Relay:
         merged = Merged(errors=errors)
         members = {errand.member.id for errand in errands.all}
         async with AsyncExitStack() as stack:
-            with self._gateway.running(request, members):
+            with self._reach.running(request, members):
                 opened = await asyncio.gather(
-                    *(self._open(stack, request, errand, action, body(errand)) for errand in errands.all)
+                    *(self._open(stack, request, errand, service, body(errand)) for errand in errands.all)
                 )
                 for at, (errand, stream) in enumerate(zip(errands.all, opened, strict=True)):
                     if isinstance(stream, SoapStream):
@@ -204,31 +206,22 @@ class Relay:
                 return await stream_mtom(request, envelope, rendered, retrieve.ACTION_RESPONSE, _parts(merged))
 
     async def _open(
-        self, stack: AsyncExitStack, request: web.Request, errand: Errand, action: str, body: bytes
+        self, stack: AsyncExitStack, request: web.Request, errand: Errand, service: Service, body: bytes
     ) -> SoapStream | str:
         """A member's answer as far as its root part, or in words why there is none."""
-        member, gateway, principal = errand.member, self._gateway, request[PRINCIPAL]
-        if not errand.url:
+        member, correlation = errand.member, request[CORRELATION]
+        if not self._reach.offers(member, service):
             return f"{member.name} ({member.code}) has no address for this transaction."
-        client = SoapClient(gateway.sessions(member), self._ids)
+        token = self._reach.mint(
+            request[PRINCIPAL], member, studies=sorted(errand.studies), patient=errand.patient, correlation=correlation
+        )
         try:
-            return await stack.enter_async_context(
-                client.stream(
-                    errand.url, action, body, headers=self._headers(principal, errand, request[CORRELATION]),
-                    timeout_s=gateway.config.answer_timeout_s,
-                )
-            )  # fmt: skip
+            return await stack.enter_async_context(self._reach.stream(member, service, body, token, correlation=correlation))
         except CrosslightError as error:
             log.warning("member does not answer", member=member.code, kind=type(error).__name__)
             if error.http_status in (503, 504):
                 return f"{member.name} ({member.code}) cannot be reached."
             return f"{member.name} ({member.code}) refused: {error.what}"
-
-    def _headers(self, principal: Principal, errand: Errand, correlation: str) -> dict[str, str]:
-        token = self._gateway.mint(
-            principal, errand.member, studies=sorted(errand.studies), patient=errand.patient, correlation=correlation
-        )
-        return {"Authorization": f"Bearer {token}", CORRELATION_HEADER: correlation}
 
 
 class _Errands:
@@ -237,14 +230,14 @@ class _Errands:
     def __init__(self) -> None:
         self.all: list[Errand] = []
 
-    def at(self, member: Member, url: str, holding: Holding | None) -> Errand:
+    def at(self, member: Member, holding: Holding | None) -> Errand:
         for errand in reversed(self.all):
             if errand.member.id == member.id:
                 room = len(errand.studies) < MAX_STUDIES
                 if room or (holding is not None and holding.study_uid in errand.studies):
                     return errand
                 break
-        self.all.append(Errand(member, url))
+        self.all.append(Errand(member))
         return self.all[-1]
 
 

@@ -9,8 +9,8 @@ from aiohttp import ClientSession
 
 from crosslight.runtime.http import client_session
 from crosslight.standards.ids import MemberId
-from registry.gateway.config import GatewayConfig
 from registry.members.model import Member
+from registry.reach.config import ReachConfig
 
 
 class MemberSessions:
@@ -21,7 +21,7 @@ class MemberSessions:
         tls: The TLS context for a member (it expects that member's certificate); None on plain links.
     """
 
-    def __init__(self, config: GatewayConfig, tls: Callable[[Member], ssl.SSLContext | None] = lambda member: None) -> None:
+    def __init__(self, config: ReachConfig, tls: Callable[[Member], ssl.SSLContext | None] = lambda member: None) -> None:
         self._config, self._tls = config, tls
         self._sessions: dict[MemberId, tuple[str, ClientSession]] = {}
 

@@ -25,6 +25,7 @@ from crosslight.standards.membership import Endpoints
 from crosslight.standards.study import StudyTime
 from registry.ask.question import ByObject
 from registry.gateway.config import GatewayConfig
+from registry.gateway.holders import holders_of
 
 NUMBER = nhs(1)
 OCTET_PARTS = 'multipart/related; type="application/octet-stream"'
@@ -402,9 +403,7 @@ async def test_a_holder_that_lost_it_is_passed_over(region: GatewayRegion) -> No
 async def test_a_conflicting_copy_is_never_given_in_place_of_another(region: GatewayRegion) -> None:
     await two_holders(region)
     region.world.holdings = [replace(h, conflict=h.study_uid == "1.2.1") for h in region.world.holdings]
-    first = region.gateway.holders(
-        await _answer(region, "1.2.1"), "1.2.1"
-    )[0].member.code  # fmt: skip
+    first = holders_of(await _answer(region, "1.2.1"), "1.2.1", region.reach)[0].member.code
     await region.nodes[first].stop()
     async with region.http.get(f"{region.base}/dicomweb/studies/1.2.1") as response:
         assert response.status == 504
@@ -412,7 +411,7 @@ async def test_a_conflicting_copy_is_never_given_in_place_of_another(region: Gat
 
 
 async def _answer(region: GatewayRegion, study: str) -> Any:
-    async with region.gateway.ask.question(
+    async with region.ask.question(
         CLINICIAN, face="dicomweb", action="retrieve", question=ByObject(study_uids=(study,)), correlation="c"
     ) as answer:
         return answer

@@ -34,13 +34,14 @@ from registry.fhir.config import FhirConfig
 from registry.fhir.errors import render_error
 from registry.fhir.face import FhirFace
 from registry.fhir.routes import routes
-from registry.gateway.config import GatewayConfig
-from registry.gateway.gateway import Gateway
+from registry.gateway.forward import Gateway
 from registry.identity.store import IdentityStore
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
 from registry.intake.acts import Act, Publish, SetAvailability, Submission, Withdraw
 from registry.members.model import Member, Presence
+from registry.reach.config import ReachConfig
+from registry.reach.members import Reach
 from registry.reach.sessions import MemberSessions
 
 NUMBER, OTHER = nhs(1), nhs(2)
@@ -100,7 +101,7 @@ async def registry(database: Db) -> AsyncIterator[Registry]:
     acceptor = Acceptor(database, index, identity, directory, clock, ids, REGION)
     key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
     signer = TokenSigner(key, REGION.home_community_id, clock, ids)
-    gateway = Gateway(ask, directory, signer, MemberSessions(GatewayConfig()), GatewayConfig())
+    gateway = Gateway(Reach(directory, signer, MemberSessions(ReachConfig()), ReachConfig(), ids))
     fhir = FhirFace(ask, directory, key=index.region_key, clock=clock, ids=ids, config=FhirConfig())
     dicomweb = DicomwebFace(ask, directory, gateway, DicomwebConfig())
     renderers = ErrorRenderers()

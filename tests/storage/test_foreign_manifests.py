@@ -152,7 +152,7 @@ async def _source(database: Db) -> AsyncIterator[Source]:
     app.router.add_post("/xds/repository", repository.retrieve)
     async with foreign_region(database) as region, served(app) as base:
         enricher = Enricher(
-            region.xds.index, region.xds.acceptor, region.xds.directory, region.gateway, region.xds.audit, workers, CLOCK, IDS,
+            region.xds.index, region.xds.acceptor, region.xds.directory, region.reach, region.xds.audit, workers, CLOCK, IDS,
             REGION, EnrichConfig(scan_s=0.1, retry_first_s=0.01, retry_max_s=0.1),
         )  # fmt: skip
         made = Source(region, repository, enricher)

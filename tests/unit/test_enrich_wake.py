@@ -28,9 +28,9 @@ class Slow(Enricher):
         anything: Any = SimpleNamespace()
         index = SimpleNamespace(unenriched=self._nothing_waits, unread_documents=self._nothing_waits)
         directory = SimpleNamespace(by_id=lambda member: SimpleNamespace(id=member, status="active"), all=tuple, foreign=tuple)
-        gateway = SimpleNamespace(reachable=lambda member: True)
+        reach = SimpleNamespace(reachable=lambda member: True)
         super().__init__(
-            cast(Any, index), anything, cast(Any, directory), cast(Any, gateway), anything, anything, SystemClock(), SystemIds(),
+            cast(Any, index), anything, cast(Any, directory), cast(Any, reach), anything, anything, SystemClock(), SystemIds(),
             anything, EnrichConfig(scan_s=3600),
         )  # fmt: skip
         self.runs = 0

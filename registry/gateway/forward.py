@@ -1,0 +1,133 @@
+"""Gateway: the answer of the first holder that gives a good one, on to who asked, in constant memory.
+
+Failing over ends with the first byte: an answer that was begun is given whole or cut off. The act is audited by ``ask`` before
+any of this; who may be called, and how, is ``reach``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from aiohttp import ClientError, ClientResponse, web
+
+from crosslight.runtime.http import CORRELATION_HEADER
+from crosslight.runtime.log import get_logger
+from crosslight.standards.access import Principal
+from crosslight.standards.ids import MemberId
+from registry.gateway.holders import Holder, alternatives
+from registry.reach.members import Reach, Unanswered
+
+log = get_logger("gateway")
+
+#: A holder's answer that another holder may better: it does not have it (any more), or cannot serve now.
+TRY_NEXT = frozenset({404, 410, 500, 502, 503, 504, 507})
+#: Request headers that a holder needs to answer as it would to a direct client.
+FORWARDED = (
+    "Accept", "Accept-Charset", "Accept-Encoding", "Range", "If-Range", "If-None-Match", "If-Modified-Since", "If-Match",
+)  # fmt: skip
+#: Response headers that belong to the content; connection headers and a node's own addresses stay behind.
+PASSED = (
+    "Content-Type", "Content-Encoding", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified", "Cache-Control", "Vary",
+    "Warning", "Retry-After", "Content-Disposition",
+)  # fmt: skip
+HOLDER_HEADER = "Crosslight-Holder"
+
+
+class Gateway:
+    """Routes retrieves to holders, as ``holders_of`` orders them.
+
+    Args:
+        reach: How a holder is called.
+    """
+
+    def __init__(self, reach: Reach) -> None:
+        self.reach = reach
+
+    @asynccontextmanager
+    async def first(
+        self,
+        request: web.Request,
+        holders: Sequence[Holder],
+        path: str,
+        *,
+        principal: Principal,
+        correlation: str,
+        query: str = "",
+        accept: str = "",
+    ) -> AsyncIterator[tuple[Holder, ClientResponse]]:
+        """The answer of the first holder that gives a good one; failing over ends with the first byte.
+
+        Args:
+            accept: Ask for this with GET, whatever ``request`` says: for answers that are read here.
+
+        Raises:
+            MemberUnreachable: nobody answered; names them.
+        """
+        tries, silent = alternatives(holders), []
+        method, headers = "GET", {"Accept": accept}
+        if not accept:
+            method = request.method
+            headers = {name: request.headers[name] for name in FORWARDED if name in request.headers}
+        for at, holder in enumerate(tries):
+            token = self.reach.mint(
+                principal, holder.member, studies=(holder.holding.study_uid,), patient=holder.patient, correlation=correlation
+            )
+            opened = self.reach.open(
+                holder.member, path, token, method=method, headers=headers, query=query, correlation=correlation
+            )
+            async with AsyncExitStack() as stack:
+                try:
+                    response = await stack.enter_async_context(opened)
+                except Unanswered:
+                    silent.append(holder.member)
+                    continue
+                if response.status in TRY_NEXT and any(self.reach.opens(h.member) for h in tries[at + 1 :]):
+                    continue
+                yield holder, response
+                return
+        raise self.reach.unreachable(silent or [h.member for h in tries])
+
+    async def forward(
+        self,
+        request: web.Request,
+        holders: Sequence[Holder],
+        path: str,
+        *,
+        principal: Principal,
+        correlation: str,
+        extra: Mapping[str, str] | None = None,
+    ) -> web.StreamResponse:
+        """Stream a holder's answer to ``request``: status, content headers and Content-Length kept, constant memory.
+
+        ``extra`` are further headers of ours.
+        """
+        async with self.first(
+            request, holders, path, principal=principal, correlation=correlation, query=request.rel_url.raw_query_string
+        ) as (holder, upstream):
+            response = web.StreamResponse(status=upstream.status, reason=upstream.reason, headers=extra)
+            for name in PASSED:
+                if name in upstream.headers:
+                    response.headers[name] = upstream.headers[name]
+            response.headers[HOLDER_HEADER] = holder.member.code
+            response.headers[CORRELATION_HEADER] = correlation
+            response.headers["X-Content-Type-Options"] = "nosniff"
+            if upstream.content_length is not None:
+                response.content_length = upstream.content_length
+            with self.reach.running(request, (holder.member.id,)):
+                await self._copy(request, response, upstream, holder.member.id)
+            return response
+
+    async def _copy(self, request: web.Request, response: web.StreamResponse, upstream: ClientResponse, member: MemberId) -> None:
+        await response.prepare(request)
+        try:
+            while chunk := await upstream.content.readany():
+                if self.reach.suspended(member):
+                    raise ConnectionAbortedError("the member was suspended")
+                await response.write(chunk)
+            await response.write_eof()
+        except (ClientError, ConnectionError, TimeoutError, OSError) as error:
+            log.warning("stream cut", error=type(error).__name__)
+            if request.transport is not None:  # never end a broken body as if it were whole
+                request.transport.abort()
+            raise ConnectionAbortedError("the stream was cut") from error
