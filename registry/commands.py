@@ -14,6 +14,7 @@ from rich.console import Console
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.audit.command import Asked, print_audit
 from crosslight.runtime.clock import SystemClock, SystemIds
+from crosslight.runtime.credentials import OPERATOR
 from crosslight.runtime.db import Db, open_db
 from crosslight.runtime.files import SystemFiles
 from crosslight.standards.access import Principal
@@ -23,7 +24,7 @@ from registry.config import RegistryConfig, read_config
 from registry.keys import TokenKeys
 from registry.members.model import Member
 from registry.members.own import SystemFiles as SystemCertificate
-from registry.members.service import LOOPBACK_HOSTS, OPERATOR, MemberService
+from registry.members.service import LOOPBACK_HOSTS, MemberService
 from registry.members.show import identifiers_table, members_table
 
 TOKEN_HOURS = 12

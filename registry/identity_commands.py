@@ -29,10 +29,10 @@ REASON = "Why; kept with the decision, shown in its history, and in the audit. N
 async def _opened(folder: Path) -> AsyncIterator[tuple[IdentityDecisions, Officer]]:
     """The officer's room of the registry in ``folder``, and who is at the console."""
     from crosslight.runtime.clock import SystemClock, SystemIds
+    from crosslight.runtime.credentials import OPERATOR
     from registry.commands import opened
     from registry.identity.store import IdentityStore
     from registry.index.store import IndexStore
-    from registry.members.service import OPERATOR
     from registry.officer.decisions import IdentityDecisions, Officer
 
     clock, ids = SystemClock(), SystemIds()

@@ -16,7 +16,7 @@ from yarl import URL
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.db import SqliteDb
-from crosslight.runtime.http import PRINCIPAL, ErrorRenderers, Listener, problems
+from crosslight.runtime.http import CALLER, ErrorRenderers, Listener, problems
 from crosslight.runtime.tls import client_context
 from registry.access.access import Access
 from registry.access.config import AccessConfig, DemoAccount, DemoConfig
@@ -96,7 +96,7 @@ class TestAccess:
 
     async def who(self, request: web.Request) -> web.Response:
         """Who came."""
-        principal, session = request[PRINCIPAL], request.get(SESSION)
+        principal, session = request[CALLER].principal, request.get(SESSION)
         return web.json_response({**principal.describe(), "member": principal.member, "csrf": session.csrf if session else ""})
 
     async def slow(self, request: web.Request) -> web.StreamResponse:

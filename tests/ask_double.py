@@ -12,7 +12,7 @@ from aiohttp import web
 from registry_samples import REGION, MemoryDirectory, published
 
 from crosslight.runtime.clock import SystemIds
-from crosslight.runtime.http import PRINCIPAL, ErrorRenderers, Handler, problems
+from crosslight.runtime.http import ErrorRenderers, Handler, admit, problems
 from crosslight.standards.access import OPEN, Action, Face, Principal
 from crosslight.standards.ids import Identifier, MemberId, holding_fhir_id, plain_number
 from crosslight.standards.names import family_keys, search_key
@@ -228,7 +228,7 @@ def service(
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        request[PRINCIPAL] = principal(request) if principal is not None else OPEN
+        admit(request, principal(request) if principal is not None else OPEN)
         return await handler(request)
 
     shell = cast(Any, problems(renderers or ErrorRenderers(), SystemIds()))

@@ -15,7 +15,7 @@ from aiohttp import web
 from PIL import Image, ImageDraw
 
 from crosslight.runtime.clock import SystemIds
-from crosslight.runtime.http import PRINCIPAL, ErrorRenderers, problems
+from crosslight.runtime.http import ErrorRenderers, admit, problems
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.ids import NHS_NUMBER_OID, Identifier, MemberId, Oid, Version
 from crosslight.standards.problem import Forbidden
@@ -347,7 +347,7 @@ def app_of(
     @web.middleware
     async def sign_in(request: web.Request, handler: Any) -> web.StreamResponse:
         if principal is not None:
-            request[PRINCIPAL] = OPEN if open_mode else principal
+            admit(request, OPEN if open_mode else principal)
         answer: web.StreamResponse = await handler(request)
         return answer
 

@@ -14,7 +14,7 @@ from registry_samples import REGION, MemoryDirectory, member
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import Db
-from crosslight.runtime.http import PRINCIPAL, ErrorRenderers, client_session, problems
+from crosslight.runtime.http import ErrorRenderers, admit, client_session, problems
 from crosslight.runtime.soap.client import SoapClient
 from crosslight.runtime.soap.server import render_soap_error
 from crosslight.standards.access import OPEN, Principal
@@ -125,7 +125,7 @@ async def xds_registry(db: Db, *, values: ValueSets | None = None) -> AsyncItera
 
     @web.middleware
     async def signed_in(request: web.Request, handler: Any) -> web.StreamResponse:
-        request[PRINCIPAL] = made.principal
+        admit(request, made.principal)
         return cast(web.StreamResponse, await handler(request))
 
     app = web.Application(middlewares=[cast(Any, problems(renderers, IDS)), signed_in])

@@ -16,6 +16,7 @@ from typing import Any
 from aiohttp import ClientSession, ClientTimeout, StreamReader, TCPConnector, web
 from aiohttp.typedefs import Middleware
 
+from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.trouble import cannot_listen
@@ -29,9 +30,10 @@ WHOLE_S = 300.0  # for one that is held in memory
 CORRELATION_HEADER = "X-Correlation-Id"
 _CORRELATION = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z")
 
-#: Set by the services' authentication middleware.
-PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
+#: Set by the outermost middleware, before it is known who calls.
 CORRELATION: web.RequestKey[str] = web.RequestKey("correlation", str)
+#: Set by the services' authentication middleware, with :func:`admit`.
+CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Renderer = Callable[[web.Request, CrosslightError], web.Response]
@@ -50,6 +52,22 @@ def render_json(request: web.Request, error: CrosslightError) -> web.Response:
         }
     }
     return web.Response(status=error.http_status, body=json.dumps(body).encode(), content_type="application/json")
+
+
+def admit(request: web.Request, principal: Principal, *, via: str = "", correlation: str = "") -> Caller:
+    """Put on the request who calls: the one maker of the HTTP listeners' callers.
+
+    Args:
+        request: As it came.
+        principal: In whose name, by the credentials it showed.
+        via: The certificate's subject, where it is another than the principal.
+        correlation: Of a token that names the act it was minted for; else the request's own.
+    """
+    if correlation:
+        request[CORRELATION] = correlation
+    caller = Caller(principal=principal, correlation=request.get(CORRELATION, ""), peer=request.remote or "", via=via)
+    request[CALLER] = caller
+    return caller
 
 
 class ErrorRenderers:

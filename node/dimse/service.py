@@ -16,6 +16,7 @@ from pynetdicom import AE, evt
 
 from crosslight.runtime.audit import AuditEntry, AuditLog
 from crosslight.runtime.clock import Ids
+from crosslight.runtime.credentials import device
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.tls import server_context
 from crosslight.runtime.trouble import cannot_listen
@@ -170,10 +171,7 @@ class DimseService:
         assoc: NodeAssociation = event.assoc
         title, address = str(assoc.requestor.primitive.calling_ae_title).strip(), assoc.requestor.address
         rule = self._rule(title, address)
-        principal = Principal(
-            subject=f"aet:{title}", name=title, roles=frozenset({"integrator"}), organisation=self._organisation, evidence="dimse"
-        )
-        account = _Account(principal, rule or "caller not configured", address, self._ids.uuid4().hex)
+        account = _Account(device(title, self._organisation), rule or "caller not configured", address, self._ids.uuid4().hex)
         if rule:
             assoc.account = account
             return

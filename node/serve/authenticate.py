@@ -16,10 +16,11 @@ from aiohttp.typedefs import Middleware
 from joserfc.errors import JoseError
 from joserfc.jws import extract_compact
 
-from crosslight.runtime.http import CORRELATION, PRINCIPAL, Handler, peer_certificate
+from crosslight.runtime.credentials import principal_of, subject_of
+from crosslight.runtime.http import Handler, admit, peer_certificate
 from crosslight.runtime.tls import Identity, peer_identity
 from crosslight.runtime.tokens import Kind, TokenVerifier
-from crosslight.standards.access import OPEN, Principal
+from crosslight.standards.access import OPEN
 from crosslight.standards.problem import Unauthenticated
 from node.serve.release import GRANT, Grant
 
@@ -28,7 +29,6 @@ ListenerKind = Literal["people", "systems"]
 #: Below these nobody comes without credentials; all else of a node (health, metrics) holds no patient data.
 PROTECTED = ("/dicomweb", "/xds", "/rad69")
 _MAX_TOKEN_CHARS = 16384
-_ROLE_OF = {"gateway": "gateway", "member": "member", "system": "integrator"}
 
 
 class Gate(ABC):
@@ -49,9 +49,8 @@ class Gate(ABC):
         async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
             if self.is_protected(request):
                 grant = self.grant(request, listener)
-                request[PRINCIPAL], request[GRANT] = grant.principal, grant
-                if grant.correlation:
-                    request[CORRELATION] = grant.correlation
+                admit(request, grant.principal, via=grant.via, correlation=grant.correlation)
+                request[GRANT] = grant
             return await handler(request)
 
         return middleware
@@ -131,19 +130,14 @@ class Authenticator(Gate):
 
     def _without_token(self, identity: Identity | None) -> Grant:
         if identity is not None:
-            principal = Principal(
-                subject=f"{identity.kind}:{identity.name}" if identity.name else identity.kind, name=identity.name,
-                roles=frozenset({_ROLE_OF[identity.kind]}), organisation=identity.name if identity.kind == "member" else "",
-                evidence="certificate",
-            )  # fmt: skip
-            return Grant(principal=principal, kind="certificate", via=_via(identity))
+            return Grant(principal=principal_of(identity), kind="certificate", via=_via(identity))
         if self._open:
             return Grant(principal=OPEN, kind="open")
         raise Unauthenticated("Sign in first.", todo="Send a bearer token.")
 
 
 def _via(identity: Identity | None) -> str:
-    return "" if identity is None else f"{identity.kind}:{identity.name}" if identity.name else identity.kind
+    return "" if identity is None else subject_of(identity)
 
 
 def _bearer(request: web.Request) -> str | None:

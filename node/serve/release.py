@@ -17,7 +17,7 @@ from typing import Any, Literal
 from aiohttp import web
 
 from crosslight.runtime.audit import AuditEntry, AuditLog
-from crosslight.runtime.http import CORRELATION, PRINCIPAL
+from crosslight.runtime.http import CALLER
 from crosslight.runtime.log import get_logger
 from crosslight.standards.access import Action, Decision, Face, Principal, decide
 from crosslight.standards.ids import Identifier
@@ -40,7 +40,7 @@ class Grant:
     via: str = ""  # member CODE, gateway or system NAME of the client certificate
 
 
-#: Set by :mod:`node.serve.authenticate` together with PRINCIPAL.
+#: Set by :mod:`node.serve.authenticate` together with CALLER.
 GRANT: web.RequestKey[Grant] = web.RequestKey("grant", Grant)
 
 Policy = Callable[[Principal, Face, Action, Sequence[str]], Decision]
@@ -147,14 +147,14 @@ class Release:
             Unauthenticated, Forbidden, Unavailable: refused (and audited, where somebody is known).
             StorageError: the audit cannot be written: no audit, no data.
         """
-        grant = request.get(GRANT)
-        if grant is None or PRINCIPAL not in request:
+        grant, caller = request.get(GRANT), request.get(CALLER)
+        if grant is None or caller is None:
             raise Unauthenticated("Sign in first.", todo="Send a bearer token.")
         decision, refusal = self._decide(grant, action, studies, face)
         entry = AuditEntry(
-            principal=grant.principal, face=face, action=action, decision="permit" if decision.permit else "deny",
-            rule=decision.rule, correlation=grant.correlation or request.get(CORRELATION, ""), studies=tuple(studies),
-            patients=await self._patients(studies), peer=" ".join(p for p in (request.remote or "", grant.via) if p),
+            principal=caller.principal, face=face, action=action, decision="permit" if decision.permit else "deny",
+            rule=decision.rule, correlation=caller.correlation, studies=tuple(studies),
+            patients=await self._patients(studies), peer=caller.origin,
             query=query or {},
         )  # fmt: skip
         if refusal is not None:

@@ -12,7 +12,7 @@ from typing import Any, cast
 import orjson
 from aiohttp import hdrs, web
 
-from crosslight.runtime.http import CORRELATION, PRINCIPAL, timely_chunks
+from crosslight.runtime.http import CALLER, timely_chunks
 from crosslight.standards.dicom.file.gate import meta_text, missing_head, read_meta
 from crosslight.standards.dicom.web import json
 from crosslight.standards.dicom.web.accept import DICOM
@@ -81,10 +81,9 @@ class _Receiver:
         self._turns = asyncio.Semaphore(_IN_FLIGHT)
         self._tasks: list[asyncio.Task[Fate]] = []
         self._open: _Part | None = None
-        principal = request[PRINCIPAL]
-        self._received = Received(
-            road="stow", peer=principal.subject or principal.organisation, correlation=request.get(CORRELATION, "")
-        )
+        caller = request[CALLER]
+        sender = caller.principal.subject or caller.principal.organisation
+        self._received = Received(road="stow", peer=sender, correlation=caller.correlation)
 
     async def run(self) -> tuple[list[Fate], CrosslightError | None]:
         """Receive everything; the fates in order, and what broke the request off."""

@@ -10,8 +10,9 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
+from crosslight.runtime.credentials import outside_system
 from crosslight.runtime.http import peer_certificate
-from crosslight.standards.access import OPEN, Principal
+from crosslight.standards.access import OPEN
 from crosslight.standards.problem import Unauthenticated
 from node.serve.authenticate import Gate, ListenerKind
 from node.serve.release import Grant
@@ -34,9 +35,8 @@ class SystemsGate(Gate):
         if listener != "systems":
             raise Unauthenticated("Nobody can sign in here.", why=_NO_TOKENS, todo=_TODO)
         subject, name = system_names(peer_certificate(request) or {})
-        via = f"system:{subject}"
-        principal = Principal(subject=via, name=name, roles=frozenset({"integrator"}), evidence="certificate")
-        return Grant(principal=principal, kind="certificate", via=via)
+        principal = outside_system(subject, name)
+        return Grant(principal=principal, kind="certificate", via=principal.subject)
 
 
 def system_names(certificate: dict[str, Any]) -> tuple[str, str]:

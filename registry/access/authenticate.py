@@ -12,11 +12,12 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
 from crosslight.runtime.clock import Clock
-from crosslight.runtime.http import PRINCIPAL, Handler, peer_certificate
+from crosslight.runtime.credentials import principal_of, subject_of
+from crosslight.runtime.http import Handler, admit, peer_certificate
 from crosslight.runtime.tls import Identity, expires_at, peer_identity
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.problem import Unauthenticated
-from registry.access.sessions import COOKIE, SESSION, Sessions, check_csrf
+from registry.access.sessions import COOKIE, SESSION, Session, Sessions, check_csrf
 from registry.access.signin import sign_in_address
 from registry.access.tokens import AccessTokens
 from registry.members.service import MemberService
@@ -76,30 +77,36 @@ class Authenticator:
         return request.path in self._exact or request.path.startswith(self._below)
 
     async def authenticate(self, request: web.Request, listener: ListenerKind) -> None:
-        """Put the principal on the request.
+        """Put on the request who calls.
 
         Raises:
             Unauthenticated: no credentials, or none that hold.
             Forbidden: a suspended member; a forged form.
         """
+        principal, via = await self._known(request, listener)
+        admit(request, principal, via=via)
+
+    async def _known(self, request: web.Request, listener: ListenerKind) -> tuple[Principal, str]:
+        """In whose name a request comes, and the subject of the certificate that carries a person's token."""
         token = _bearer(request)
         if listener == "systems" and not self._open:
-            request[PRINCIPAL] = self._system(request, token)
-        elif token is not None:
-            request[PRINCIPAL] = self._tokens.principal(token)
-        elif not await self._session(request):
-            if not self._open:
-                raise Unauthenticated("Sign in, or send an access token.")
-            request[PRINCIPAL] = self._named(request)
+            return self._system(request, token)
+        if token is not None:
+            return self._tokens.principal(token), ""
+        session = await self._session(request)
+        if session is not None:
+            return session.principal, ""
+        if not self._open:
+            raise Unauthenticated("Sign in, or send an access token.")
+        return self._named(request), ""
 
-    async def _session(self, request: web.Request) -> bool:
+    async def _session(self, request: web.Request) -> Session | None:
         session = await self._sessions.find(request.cookies.get(COOKIE, ""))
-        if session is None:
-            return False
-        if request.method not in _SAFE:
-            await check_csrf(request, session)
-        request[SESSION], request[PRINCIPAL] = session, session.principal
-        return True
+        if session is not None:
+            if request.method not in _SAFE:
+                await check_csrf(request, session)
+            request[SESSION] = session
+        return session
 
     def _named(self, request: web.Request) -> Principal:
         """Open mode: a node names itself by header, as it does on the plain link; anybody else is ``open``."""
@@ -108,12 +115,9 @@ class Authenticator:
             return OPEN
         member = self._members.active(code)
         self._members.live.connection(member.id, request.transport)
-        return Principal(
-            subject=f"member:{member.code}", name=member.name, roles=frozenset({"member"}), organisation=member.code,
-            evidence="open", member=member.id,
-        )  # fmt: skip
+        return principal_of(Identity("member", member.code), name=member.name, number=member.id, evidence="open")
 
-    def _system(self, request: web.Request, token: str | None) -> Principal:
+    def _system(self, request: web.Request, token: str | None) -> tuple[Principal, str]:
         certificate = peer_certificate(request)
         identity = peer_identity(certificate)
         if certificate is None or expires_at(certificate) <= self._clock.now():
@@ -121,22 +125,17 @@ class Authenticator:
         if identity.community != self._members.region.home_community_id:
             raise Unauthenticated("The client certificate is of another region.")
         if token is not None and identity.kind == "system":
-            return self._tokens.principal(token)
+            return self._tokens.principal(token), subject_of(identity)
         if token is not None:
             raise Unauthenticated("An access token is not accepted beside this certificate.")
-        return self._identified(request, identity)
+        return self._identified(request, identity), ""
 
     def _identified(self, request: web.Request, identity: Identity) -> Principal:
-        subject = f"{identity.kind}:{identity.name}" if identity.name else identity.kind
         if identity.kind != "member":
-            role = "integrator" if identity.kind == "system" else "gateway"
-            return Principal(subject=subject, name=identity.name, roles=frozenset({role}), evidence="certificate")
+            return principal_of(identity)
         member = self._members.active_identity(identity)
         self._members.live.connection(member.id, request.transport)
-        return Principal(
-            subject=subject, name=member.name, roles=frozenset({"member"}), organisation=member.code, evidence="certificate",
-            member=member.id,
-        )  # fmt: skip
+        return principal_of(identity, name=member.name, number=member.id)
 
 
 def _bearer(request: web.Request) -> str | None:

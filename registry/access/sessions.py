@@ -31,7 +31,7 @@ class Session:
     left_s: int  # until it ends, if nothing more is asked
 
 
-#: Set beside PRINCIPAL when a session cookie is what the caller showed; pages put ``csrf`` into their forms.
+#: Set beside CALLER when a session cookie is what the caller showed; pages put ``csrf`` into their forms.
 SESSION: web.RequestKey[Session] = web.RequestKey("session", Session)
 
 

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from crosslight.runtime.caching import PRIVATE, is_current
 from crosslight.runtime.clock import Clock, Ids
-from crosslight.runtime.http import CORRELATION, PRINCIPAL, read_limited
+from crosslight.runtime.http import CALLER, CORRELATION, read_limited
 from crosslight.standards.access import Action
 from crosslight.standards.fhir.bundle import Entry, outcome_entry, searchset
 from crosslight.standards.fhir.outcome import Issue, of_parameter, operation_outcome
@@ -101,7 +101,7 @@ class FhirFace:
     def question(self, request: web.Request, action: Action, question: Question) -> AbstractAsyncContextManager[Answer]:
         """Ask on behalf of the request's principal."""
         return self.ask.question(
-            request[PRINCIPAL], face="fhir", action=action, question=question, correlation=request[CORRELATION],
+            request[CALLER].principal, face="fhir", action=action, question=question, correlation=request[CORRELATION],
             peer=request.remote or "",
         )  # fmt: skip
 
@@ -118,7 +118,7 @@ class FhirFace:
         if token is not None:
             if any(name not in (PARAMETER, "_format", "_pretty") for name, _ in pairs):
                 raise Invalid("A page link is used as it is.", todo="Follow it without adding to it.", where=PARAMETER)
-            page = self._tokens.read(token, resource=spec.type, subject=request[PRINCIPAL].subject)
+            page = self._tokens.read(token, resource=spec.type, subject=request[CALLER].principal.subject)
             pairs, after = page.pairs, page.after
         grammar = Grammar(
             zone=self.region.zone, base=base, lenient=is_lenient(request) or token is not None,
@@ -150,7 +150,7 @@ class FhirFace:
 
     def links(self, request: web.Request, spec: ResourceSpec, asked: Asked, after: Any) -> dict[str, str]:
         """``self`` and ``next`` (when ``after`` is given). None holds a patient identifier."""
-        address, pairs, subject = f"{asked.base}/{spec.type}", asked.search.pairs, request[PRINCIPAL].subject
+        address, pairs, subject = f"{asked.base}/{spec.type}", asked.search.pairs, request[CALLER].principal.subject
 
         def sealed(position: Any) -> str:
             return f"{address}?{PARAMETER}={self._tokens.make(spec.type, pairs, position, subject=subject)}"

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from crosslight.runtime.http import CORRELATION, PRINCIPAL
+from crosslight.runtime.http import CALLER
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.soap.server import MAX_SUBMISSION_BYTES, read_soap, soap_response
 from crosslight.standards.access import Principal
@@ -69,10 +69,10 @@ class SoapEndpoint:
         transaction = self._transactions.get(envelope.action)
         if transaction is None:
             raise action_not_supported(envelope)
-        principal = request.get(PRINCIPAL)
-        if principal is None:
+        caller = request.get(CALLER)
+        if caller is None:
             raise Unauthenticated("This address needs a client certificate.", todo="Use the region's mutual TLS listener.")
-        call = Call(body=envelope.body, principal=principal, correlation=request.get(CORRELATION, ""), peer=request.remote or "")
+        call = Call(body=envelope.body, principal=caller.principal, correlation=caller.correlation, peer=caller.origin)
         try:
             body = await transaction.answer(call)
         except (SoapFault, Unauthenticated, Forbidden):

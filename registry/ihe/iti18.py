@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from crosslight.runtime.credentials import plain_subject
 from crosslight.runtime.soap.server import off_loop
 from crosslight.standards.region import Region
 from crosslight.standards.xds.mapping.views import registered_document, registered_objects
@@ -52,7 +53,8 @@ class RegistryStoredQuery:
     response_action = ACTION_RESPONSE
 
     def __init__(self, ask: Ask, region: Region, *, warn: bool = True, quiet: frozenset[str] = frozenset()) -> None:
-        self._ask, self._home, self._warn, self._quiet = ask, f"urn:oid:{region.home_community_id}", warn, quiet
+        self._ask, self._home, self._warn = ask, f"urn:oid:{region.home_community_id}", warn
+        self._quiet = frozenset(map(plain_subject, quiet))  # a configuration may name systems as older releases did
 
     async def answer(self, call: Call) -> bytes:
         """An AdhocQueryResponse: Success, with what was found."""

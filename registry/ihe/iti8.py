@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from crosslight.runtime.audit import AuditEntry, AuditLog
 from crosslight.runtime.clock import Clock, Ids, dtm
+from crosslight.runtime.credentials import principal_of
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.mllp import Peer
 from crosslight.runtime.tls import expires_at, peer_identity
@@ -43,19 +44,11 @@ def certificate_principal(peer: Peer, directory: Directory, region: Region, cloc
     if identity.community != region.home_community_id or peer.certificate is None or expires_at(peer.certificate) < clock.now():
         raise Unauthenticated("The client certificate is not of this region, or has ended.", todo="Renew it, or join again.")
     if identity.kind != "member":
-        role = "integrator" if identity.kind == "system" else "gateway"
-        return Principal(subject=identity.uri, name=identity.name, roles=frozenset({role}), evidence="certificate")
+        return principal_of(identity)
     member = directory.by_code(identity.name)
     if member is None or member.status != "active":
         raise Forbidden("This member is not active.", todo="Ask the region's operator.")
-    return Principal(
-        subject=identity.uri,
-        name=member.name,
-        roles=frozenset({"member"}),
-        organisation=member.code,
-        evidence="certificate",
-        member=int(member.id),
-    )
+    return principal_of(identity, name=member.name, number=int(member.id))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from crosslight.runtime.http import CORRELATION, PRINCIPAL
+from crosslight.runtime.http import CALLER, CORRELATION
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.soap.client import SoapStream
 from crosslight.runtime.soap.server import Part, soap_response, stream_mtom
@@ -153,7 +153,7 @@ class Relay:
 
     def _question(self, request: web.Request, face: Face, question: ByObject) -> AbstractAsyncContextManager[Answer]:
         return self._ask.question(
-            request[PRINCIPAL], face=face, action="retrieve", question=question, correlation=request[CORRELATION],
+            request[CALLER].principal, face=face, action="retrieve", question=question, correlation=request[CORRELATION],
             peer=request.remote or "",
         )  # fmt: skip
 
@@ -213,7 +213,7 @@ class Relay:
         if not self._reach.offers(member, service):
             return f"{member.name} ({member.code}) has no address for this transaction."
         token = self._reach.mint(
-            request[PRINCIPAL], member, studies=sorted(errand.studies), patient=errand.patient, correlation=correlation
+            request[CALLER].principal, member, studies=sorted(errand.studies), patient=errand.patient, correlation=correlation
         )
         try:
             return await stack.enter_async_context(self._reach.stream(member, service, body, token, correlation=correlation))

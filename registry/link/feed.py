@@ -19,7 +19,9 @@ from crosslight.pb import feed_pb2 as pb
 from crosslight.pb import feed_pb2_grpc as pb_grpc
 from crosslight.runtime.audit import AuditEntry, AuditLog
 from crosslight.runtime.clock import Ids
+from crosslight.runtime.credentials import principal_of
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.tls import Identity
 from crosslight.runtime.wire import (
     checked_digest,
     checked_dtm,
@@ -82,18 +84,6 @@ class CallersPort(Protocol):
     async def member(self, context: Any) -> Member:
         """The active member behind a call; ends the call where there is none."""
         ...
-
-
-def principal_of(member: Member, *, open_mode: bool) -> Principal:
-    """A member's own node as it stands in audit entries."""
-    return Principal(
-        subject=f"member:{member.code}",
-        name=member.name,
-        roles=frozenset({"member"}),
-        organisation=member.code,
-        evidence="open" if open_mode else "certificate",
-        member=int(member.id),
-    )
 
 
 def act_from_pb(message: pb.Act, member: Member) -> Act:
@@ -184,7 +174,7 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
         return pb.PublishReply(incarnation=self._index.incarnation, results=results)
 
     async def _publish(self, member: Member, messages: Sequence[pb.Act]) -> list[pb.ActResult]:
-        principal, correlation = principal_of(member, open_mode=self._open), self._ids.uuid4().hex
+        principal, correlation = self._principal(member), self._ids.uuid4().hex
         read: list[Act | CrosslightError] = []
         for start in range(0, len(messages), AT_ONCE):
             read += [_read(message, member) for message in messages[start : start + AT_ONCE]]
@@ -211,6 +201,10 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
         if submissions:
             self._audit.end_later(entry, f"ok {len(submissions) - failed}" + (f", refused {failed}" if failed else ""))
         return [result for result in results if result is not None]
+
+    def _principal(self, member: Member) -> Principal:
+        identity, evidence = Identity("member", member.code), "open" if self._open else "certificate"
+        return principal_of(identity, name=member.name, number=int(member.id), evidence=evidence)
 
     # --- Compare ----------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 import orjson
 from aiohttp import web
 
+from crosslight.runtime.credentials import principal_of
 from crosslight.runtime.http import read_limited
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.tls import Identity
@@ -134,7 +135,5 @@ def _stranger(request: web.Request) -> Principal:
 
 
 def _node(row: MemberRow) -> Principal:
-    return Principal(
-        subject=f"member:{row.member.code}", name=row.member.name, roles=frozenset({"member"}), organisation=row.member.code,
-        purpose="HOPERAT", evidence="invitation", member=row.member.id,
-    )  # fmt: skip
+    identity, member = Identity("member", row.member.code), row.member
+    return principal_of(identity, name=member.name, number=member.id, evidence="invitation", purpose="HOPERAT")

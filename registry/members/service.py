@@ -15,6 +15,7 @@ from pathlib import Path
 
 from crosslight.runtime.audit import AuditEntry, AuditLog
 from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.credentials import OPERATOR
 from crosslight.runtime.db import Db
 from crosslight.runtime.files import Files
 from crosslight.runtime.log import get_logger
@@ -42,7 +43,6 @@ log = get_logger("members")
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}\Z")
 _HOST = re.compile(r"[A-Za-z0-9.:-]{1,253}\Z")
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1")
-OPERATOR = Principal(subject="operator", name="command line", roles=frozenset({"operator"}), purpose="HOPERAT", evidence="local")
 
 
 class MemberService:

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 from aiohttp import web
 
 from crosslight.runtime.clock import Clock, Ids
-from crosslight.runtime.http import CORRELATION, PRINCIPAL, Renderer, render_json
+from crosslight.runtime.http import CALLER, CORRELATION, Renderer, render_json
 from crosslight.standards.access import Action, Principal, decide
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, NotFound, OurError, Unauthenticated
@@ -190,7 +190,7 @@ class Portal:
             (Conflict, "It was not done"),
             (OurError, "Something went wrong"),
         )
-        what, todo, principal = error.what, error.todo, request.get(PRINCIPAL)
+        what, todo, principal = error.what, error.todo, _principal_of(request)
         barred = isinstance(error, Forbidden) and principal is not None and not _may_search(principal)
         if barred:
             what, todo = NOT_YOUR_ROLE
@@ -271,7 +271,7 @@ class Portal:
             "service": self.config.service_name,
             "word": self.config.member_word,
             "region": self.region,
-            "principal": request.get(PRINCIPAL),
+            "principal": _principal_of(request),
             "officer": self._is_officer(request),
             "open_mode": self.context.open_mode,
             "sign_in": self.config.sign_in,
@@ -283,7 +283,7 @@ class Portal:
         return self.pages.html(template, common | values, status=status)
 
     def _is_officer(self, request: web.Request) -> bool:
-        principal = request.get(PRINCIPAL)
+        principal = _principal_of(request)
         return self.context.decisions is not None and principal is not None and may_decide(principal)
 
     def officer_routes(self) -> list[web.RouteDef]:
@@ -310,7 +310,7 @@ class Portal:
         return PatientSelector(fhir_id=self._handles.open(request.match_info["handle"], self._principal(request)))
 
     def _principal(self, request: web.Request) -> Principal:
-        principal: Principal | None = request.get(PRINCIPAL)
+        principal = _principal_of(request)
         if principal is None:
             raise Unauthenticated("Sign in to go on.")
         return principal
@@ -408,3 +408,9 @@ def elsewhere(portal: Portal) -> Renderer:
         return render_json(request, error)
 
     return render
+
+
+def _principal_of(request: web.Request) -> Principal | None:
+    """Who asks for a page, where somebody is known."""
+    caller = request.get(CALLER)
+    return caller.principal if caller is not None else None

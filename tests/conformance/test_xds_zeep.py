@@ -22,7 +22,7 @@ from lxml import etree
 from zeep.exceptions import Fault
 
 from crosslight.runtime.clock import SystemIds
-from crosslight.runtime.http import PRINCIPAL, ErrorRenderers, problems
+from crosslight.runtime.http import ErrorRenderers, admit, problems
 from crosslight.runtime.soap.server import Part, read_soap, render_soap_error, stream_mtom
 from crosslight.standards.access import OPEN
 from crosslight.standards.ids import Identifier, MemberId, Oid, OrgCode
@@ -140,7 +140,7 @@ async def serving() -> AsyncIterator[tuple[str, Registering]]:
 
     @web.middleware
     async def opened(request: web.Request, handler: Any) -> web.StreamResponse:
-        request[PRINCIPAL] = OPEN
+        admit(request, OPEN)
         return cast(web.StreamResponse, await handler(request))
 
     app = web.Application(middlewares=[cast(Any, problems(renderers, SystemIds())), opened])

@@ -16,13 +16,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from members_region import CLOCK, FAST, FILES, TestRegistry, registry
 
+from crosslight.runtime.credentials import OPERATOR
 from crosslight.runtime.tls import client_context
 from crosslight.standards.ids import Version
 from crosslight.standards.membership import Invitation
 from crosslight.standards.problem import ConfigError, Conflict, Forbidden, Gone, Malformed, Unauthenticated
 from node.membership.join import join, new_request
 from node.membership.joined import RegionState
-from registry.members.service import OPERATOR
 
 
 async def test_join_gives_identity_and_files(tmp_path: Path) -> None:

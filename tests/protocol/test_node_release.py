@@ -19,7 +19,7 @@ from node_serving import CLINICIAN, CLOCK, CODE, FILES, HOME, IDS, INTEGRATOR, S
 
 from crosslight.runtime.audit import AuditEntry, AuditLog
 from crosslight.runtime.db import SqliteDb
-from crosslight.runtime.http import CORRELATION, PRINCIPAL, client_session
+from crosslight.runtime.http import CORRELATION, admit, client_session
 from crosslight.runtime.tls import Identity, client_context, server_context
 from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.access import Action, Decision, Face, Principal
@@ -298,7 +298,8 @@ async def test_a_client_that_hangs_up_after_the_last_byte_is_no_cut_off(tmp_path
     audit = AuditLog(db, CLOCK)
     await audit.open()
     release, request = Release(audit), make_mocked_request("GET", "/dicomweb")
-    request[PRINCIPAL], request[CORRELATION] = CLINICIAN, "c-1"
+    request[CORRELATION] = "c-1"
+    admit(request, CLINICIAN)
     request[GRANT] = Grant(principal=CLINICIAN, kind="access")
 
     async def handler() -> None:

@@ -10,6 +10,7 @@ from registry_room import Room, clinician, make_room
 from registry_samples import NHS, nhs, patient, study
 
 from crosslight.runtime.clock import SystemIds
+from crosslight.runtime.credentials import OPERATOR
 from crosslight.runtime.db import Db
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.ids import Identifier
@@ -18,7 +19,6 @@ from crosslight.standards.study import Patient, StudyTime
 from registry.ask.question import ByPatient
 from registry.identity.cases import Case, compared, handle_of, keys_of
 from registry.identity.model import PatientSelector
-from registry.members.service import OPERATOR
 from registry.officer.decisions import IdentityDecisions, Officer
 
 JO = Officer(principal=clinician("RTK", "identity"), face="portal", who="jo@rtk")

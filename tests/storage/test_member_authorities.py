@@ -8,12 +8,13 @@ import pytest
 from members_region import CLOCK, FAST, FILES, IDS, REGION
 
 from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.credentials import OPERATOR
 from crosslight.runtime.db import Db
 from crosslight.standards.ids import NHS_NUMBER_OID
 from crosslight.standards.membership import Invitation
 from crosslight.standards.problem import Conflict, Invalid, NotFound
 from registry.keys import TokenKeys
-from registry.members.service import OPERATOR, MemberService
+from registry.members.service import MemberService
 
 URL = "https://registry.example"
 OWN, OLD = "2.16.840.1.113883.2.1.3.2.4.18.24", "1.2.3.77"

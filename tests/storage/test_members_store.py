@@ -11,6 +11,7 @@ import pytest
 from members_region import CLOCK, FAST, FILES, IDS, REGION, until
 
 from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.credentials import OPERATOR
 from crosslight.runtime.db import Db
 from crosslight.standards.access import Principal
 from crosslight.standards.concern import Concern, concern_of
@@ -22,7 +23,7 @@ from registry.access.sessions import Sessions
 from registry.access.store import AccessStore, PendingSignIn
 from registry.keys import TokenKeys
 from registry.members.presence import PresenceRow, Report
-from registry.members.service import OPERATOR, MemberService
+from registry.members.service import MemberService
 
 URL = "https://registry.example"
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)

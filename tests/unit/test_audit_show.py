@@ -111,6 +111,27 @@ async def audit(database: Db) -> AuditLog:
     return made
 
 
+@pytest.mark.parametrize("asked_for", ["member:RTK", "spiffe://1.2.3/member/RTK"])
+async def test_acts_are_found_by_the_name_of_any_release(database: Db, asked_for: str) -> None:
+    log = AuditLog(database, CLOCK)
+    await log.open()
+    for subject in (
+        "member:RTK",
+        "spiffe://1.2.3/member/RTK",
+        "member:RTK2",
+        "spiffe://1.2.3/system/RTK",
+        "spiffe://x/member/Q",
+        "",
+    ):
+        who = Principal(subject=subject, roles=frozenset({"member"}))
+        await log.whole(
+            AuditEntry(principal=who, face="hl7", action="feed", decision="permit", rule="r", correlation=f"of {subject}"), "ok 1"
+        )
+    found = await log.select(Selection(user=asked_for), 10)
+    assert {entry["who"]["subject"] for entry in found} == {"member:RTK", "spiffe://1.2.3/member/RTK"}
+    assert await log.count(Selection(user="person:ann")) == 0
+
+
 @pytest.mark.parametrize(
     ("selection", "count"),
     [

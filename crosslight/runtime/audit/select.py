@@ -8,6 +8,7 @@ from datetime import date, timedelta
 
 import orjson
 
+from crosslight.runtime.credentials import plain_subject, uri_of
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Invalid
 
@@ -26,7 +27,7 @@ class Selection:
     patient: Identifier | None = None
     study: str = ""
     correlation: str = ""
-    user: str = ""  # subject, or name as it is shown
+    user: str = ""  # subject, as any release wrote it, or name as it is shown
     organisation: str = ""
     since: str = ""  # ISO 8601, UTC; from this moment on
     until: str = ""  # before this moment
@@ -45,7 +46,10 @@ class Selection:
             parts.append(("a.studies LIKE ? ESCAPE '\\'", (f"%{_like(_json(self.study))}%",)))
         if self.user:
             name = f'%"name":{_like(_json(self.user))}%'
-            parts.append(("(a.subject = ? OR a.who LIKE ? ESCAPE '\\')", (self.user, name)))
+            exact, (before, after) = plain_subject(self.user), uri_of(plain_subject(self.user))
+            older = f"{_like(before)}%{_like(after)}" if before else _like(exact)
+            subjects = "a.subject IN (?, ?) OR a.subject LIKE ? ESCAPE '\\'"
+            parts.append((f"({subjects} OR a.who LIKE ? ESCAPE '\\')", (self.user, exact, older, name)))
         for condition, value in (
             ("a.correlation = ?", self.correlation),
             ("a.organisation = ?", self.organisation),
