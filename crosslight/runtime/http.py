@@ -21,7 +21,16 @@ from crosslight.runtime.clock import Ids
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.trouble import cannot_listen
 from crosslight.standards.access import Principal
-from crosslight.standards.problem import CrosslightError, Malformed, NotFound, OurError, TooLarge
+from crosslight.standards.problem import (
+    CrosslightError,
+    MethodNotAllowed,
+    NotFound,
+    OurError,
+    PeerError,
+    TooLarge,
+    TooSlow,
+    UnsupportedMediaType,
+)
 
 log = get_logger("http")
 
@@ -136,15 +145,16 @@ def problems(renderers: ErrorRenderers, ids: Ids, *, credentials: str = "") -> M
     return middleware
 
 
+_BY_ROUTER: dict[int, type[CrosslightError]] = {408: TooSlow, 413: TooLarge, 415: UnsupportedMediaType}
+
+
 def _unrouted(request: web.Request, error: web.HTTPException) -> CrosslightError:
     """What the router has no answer for, as a problem that says what to do."""
-    problem = CrosslightError(error.reason)
     if error.status == 404:
-        problem = NotFound("There is nothing at this address.", todo="Check it for a slip.", where=request.path)
-    elif error.status == 405:
-        problem = CrosslightError("This method is not taken here.", todo=f"Taken: {error.headers.get('Allow', 'none')}.")
-    problem.http_status = error.status
-    return problem
+        return NotFound("There is nothing at this address.", todo="Check it for a slip.", where=request.path)
+    if error.status == 405:
+        return MethodNotAllowed("This method is not taken here.", todo=f"Taken: {error.headers.get('Allow', 'none')}.")
+    return _BY_ROUTER.get(error.status, PeerError if error.status < 500 else OurError)(error.reason)
 
 
 def _challenge(request: web.Request, credentials: str) -> str:
@@ -160,7 +170,7 @@ async def read_limited(request: web.Request, max_bytes: int) -> bytes:
 
     Raises:
         TooLarge: as soon as the bound is passed.
-        Malformed: when the body stops coming.
+        TooSlow: when the body stops coming.
     """
     if request.content_length is not None and request.content_length > max_bytes:
         raise TooLarge("The request body is too large.", why=f"Limit here: {max_bytes} bytes.")
@@ -181,7 +191,7 @@ async def timely_chunks(content: StreamReader, size: int) -> AsyncIterator[bytes
     """A request body in pieces of at most ``size``.
 
     Raises:
-        Malformed: (408) when nothing more of it comes for :data:`STALL_S`: it must not hold its connection for ever.
+        TooSlow: when nothing more of it comes for :data:`STALL_S`.
     """
     pieces = aiter(content.iter_chunked(size))
     while True:
@@ -195,10 +205,8 @@ async def timely_chunks(content: StreamReader, size: int) -> AsyncIterator[bytes
         yield piece
 
 
-def _late(why: str) -> Malformed:
-    late = Malformed("The request body does not come in time.", why=why, todo="Send it again.")
-    late.http_status = 408
-    return late
+def _late(why: str) -> TooSlow:
+    return TooSlow("The request body does not come in time.", why=why, todo="Send it again.")
 
 
 async def limited_chunks(source: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:

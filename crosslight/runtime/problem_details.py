@@ -6,7 +6,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from crosslight.runtime.http import CORRELATION
-from crosslight.standards.problem import CrosslightError, Unavailable
+from crosslight.standards.problem import CrosslightError
 
 
 def render_problem(request: web.Request, error: CrosslightError) -> web.Response:
@@ -24,6 +24,6 @@ def render_problem(request: web.Request, error: CrosslightError) -> web.Response
         status=error.http_status, body=orjson.dumps({k: v for k, v in body.items() if v}), content_type="application/problem+json"
     )
     response.headers[hdrs.CACHE_CONTROL] = "no-store"
-    if isinstance(error, Unavailable):
-        response.headers[hdrs.RETRY_AFTER] = "30"
+    if error.retry_after_s is not None:
+        response.headers[hdrs.RETRY_AFTER] = str(error.retry_after_s)
     return response

@@ -26,7 +26,10 @@ WIDE_S = 10  # of one statement of PostgreSQL
 
 
 class TooMuch(Exception):
-    """What is read is more than this lane is for: it is begun again in a wider one."""
+    """What is read is more than this lane is for: it is begun again in a wider one.
+
+    Outside the tree of errors, for nobody is ever told of it.
+    """
 
 
 class Budget:

@@ -10,19 +10,27 @@
       PeerError                   the caller's, or another system's
         Malformed                 cannot be read as what it claims to be
           TooLarge                over a bound (size, count, depth, time)
+          TooSlow                 does not come in time
         Invalid                   readable, but breaks a rule of the standard
         NotFound                  no such thing here
           Gone                    it was here (deleted, deprecated)
         Conflict                  collides with what is stored
+        MethodNotAllowed          not at this address
+        UnsupportedMediaType      in a form that is not taken here
         Unauthenticated           who are you?
         Forbidden                 known, and not allowed
         NotAcceptable             none of the asked representations can be given
         Unsupported               a part of the standard that is not built here
+        Refused                   another system refused what was passed on to it, with a status of its own
+        BadGateway                another system's answer to us is none that can be used
         Unavailable               a peer or a part of us cannot answer now
+          Busy                    too many ask at once
+          MemberFailed            the member that holds it answered with a failure
           MemberUnreachable       the member that holds it cannot be reached
 
 Every error says *what*, *why* and *what to do*, and never carries patient data or a stack trace to a peer. A face renders
-it once: HTTP status from ``http_status``; XDS, FHIR and DICOM codes from the fields below where a face has better ones.
+it once: HTTP status from ``http_status``, which the class says and nobody sets afterwards; when to come back from
+``retry_after_s``; XDS, FHIR and DICOM codes from the fields below where a face has better ones.
 """
 
 from __future__ import annotations
@@ -63,6 +71,7 @@ class CrosslightError(Exception):
     """
 
     http_status = 500
+    retry_after_s: int | None = None
     fhir_code = "exception"
     xds_code = "XDSRegistryError"
 
@@ -133,6 +142,12 @@ class TooLarge(Malformed):
     fhir_code = "too-long"
 
 
+class TooSlow(Malformed):
+    """It stopped coming: it must not hold its connection for ever."""
+
+    http_status = 408
+
+
 class Invalid(PeerError):
     """Readable, but it breaks a rule."""
 
@@ -159,6 +174,19 @@ class Conflict(PeerError):
 
     http_status = 409
     fhir_code = "conflict"
+
+
+class MethodNotAllowed(PeerError):
+    """Not a method of this address."""
+
+    http_status = 405
+    fhir_code = "not-supported"
+
+
+class UnsupportedMediaType(PeerError):
+    """The body comes in a form that is not taken here."""
+
+    http_status = 415
 
 
 class Unauthenticated(PeerError):
@@ -189,12 +217,43 @@ class Unsupported(PeerError):
     fhir_code = "not-supported"
 
 
+class Refused(PeerError):
+    """Another system refused what was passed on to it: passed back with the status that it gave.
+
+    Args:
+        http_status: That status, of 400 to 499.
+    """
+
+    def __init__(self, what: str, *, http_status: int, why: str = "", todo: str = "", where: str = "") -> None:
+        super().__init__(what, why=why, todo=todo, where=where)
+        self.http_status = http_status
+
+
+class BadGateway(PeerError):
+    """What another system answered us is no answer that can be used."""
+
+    http_status = 502
+
+
 class Unavailable(PeerError):
     """A peer, or a part of us, cannot answer now; try again."""
 
     http_status = 503
+    retry_after_s = 30
     fhir_code = "transient"
     xds_code = "XDSRegistryNotAvailable"
+
+
+class Busy(Unavailable):
+    """Too many ask at once."""
+
+    xds_code = "XDSRegistryBusy"
+
+
+class MemberFailed(Unavailable):
+    """The member that holds it answered with a failure of its own; ``where`` is its organisation code."""
+
+    http_status = 502
 
 
 class MemberUnreachable(Unavailable):

@@ -24,6 +24,7 @@ from crosslight.standards.problem import (
     PeerError,
     StorageError,
     TooLarge,
+    UnsupportedMediaType,
     kind_as_sentence,
 )
 from node.archive.model import IngestResult, Received
@@ -112,12 +113,10 @@ class _Receiver:
             return
         media, said = parameters(content_type)
         if (media and media != "multipart/related") or said.get("type", DICOM).lower() != DICOM:
-            refused = Malformed(
+            raise UnsupportedMediaType(
                 "Only instances as files are stored here.", why="PS3.18 10.5.1.1: metadata and bulk data apart are not taken.",
                 todo='Send multipart/related; type="application/dicom".', where="Content-Type",
             )  # fmt: skip
-            refused.http_status = 415
-            raise refused
         reader = RelatedReader(boundary_of(content_type), max_parts=self._serve.config.max_stow_parts)
         async for chunk in self._body(limit):
             for event in reader.feed(chunk):

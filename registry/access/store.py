@@ -12,7 +12,7 @@ import orjson
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import Db, Row, Tx
 from crosslight.runtime.schema import SchemaVersion, migrate
-from crosslight.standards.problem import Unavailable
+from crosslight.standards.problem import Busy
 
 SCHEMA = SchemaVersion("access", schema=1, compat=1)
 MAX_PENDING = 20_000
@@ -47,7 +47,7 @@ def _bounded(tx: Tx, table: str) -> None:
     """Whoever is not signed in can make these rows: only so many."""
     count = tx.row(f"SELECT count(*) FROM {table}")
     if count is not None and count[0] >= MAX_PENDING:
-        raise Unavailable("Too many people are signing in at once.", todo="Try again in a few minutes.")
+        raise Busy("Too many people are signing in at once.", todo="Try again in a few minutes.")
 
 
 class AccessStore:

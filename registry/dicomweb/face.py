@@ -20,7 +20,7 @@ from crosslight.standards.dicom.web.json import MEDIA_TYPE, Attributes, attribut
 from crosslight.standards.dicom.web.matching import Match, matches_row
 from crosslight.standards.dicom.web.qido import Level, QidoQuery
 from crosslight.standards.ids import is_uid
-from crosslight.standards.problem import Invalid, PeerError, TooLarge, Unavailable, Unsupported
+from crosslight.standards.problem import Invalid, MemberFailed, PeerError, Refused, TooLarge, Unavailable, Unsupported
 from registry.ask.absence import beyond, proves_absence, reason, unlisted
 from registry.ask.ask import Ask
 from registry.ask.coverage import Coverage
@@ -344,11 +344,11 @@ async def _bounded_body(chunks: Any, limit: int) -> bytes:
 
 
 def refused(status: int, holder: Holder) -> PeerError:
-    """A holder's refusal as an error of ours with the same status."""
-    kind = Unavailable if status >= 500 else PeerError
-    error = kind(f"{holder.member.name} ({holder.member.code}) refused.", why=f"HTTP status {status}.", where=holder.member.code)
-    error.http_status = status if 400 <= status < 500 else 502
-    return error
+    """A holder's refusal as an error of ours: with the same status where the caller can do something about it."""
+    what, why = f"{holder.member.name} ({holder.member.code}) refused.", f"HTTP status {status}."
+    if 400 <= status < 500:
+        return Refused(what, http_status=status, why=why, where=holder.member.code)
+    return MemberFailed(what, why=why, where=holder.member.code)
 
 
 def _holder_rows(body: bytes, base: str, study: str, holder: Holder) -> list[Attributes]:

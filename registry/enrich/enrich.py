@@ -37,7 +37,7 @@ from registry.index.model import Holding, HoldingKey, XdsObject
 from registry.intake.checks import MAX_SERIES
 from registry.intake.detail import full_record, manifest_record, studies_of
 from registry.members.model import Directory, Member
-from registry.reach.members import Reach, Unanswered
+from registry.reach.members import Reach
 
 log = get_logger("enrich")
 
@@ -230,7 +230,7 @@ class Enricher:
             self.failed += 1
             tried.attempts += 1
             agenda.put(key, tried, self._clock.monotonic_s() + max(0.1, self._backoff.delay_s(tried.attempts)))
-            if isinstance(error, CrosslightError | Unanswered):
+            if isinstance(error, CrosslightError):
                 log.warning("not completed yet", study=_named(key), member=member.code, kind=type(error).__name__)
             else:
                 log.exception("not completed", study=_named(key), member=member.code)
@@ -244,7 +244,7 @@ class Enricher:
         """Complete one holding, each of its current entries that was not read; whether there was something to complete.
 
         Raises:
-            CrosslightError, Unanswered: the member cannot be asked, or what it says does not fit the entry.
+            CrosslightError: the member cannot be asked, or what it says does not fit the entry.
         """
         holding = await self._index.holding(key)
         if holding is None or holding.state != "approved" or holding.record.detail != "entry":

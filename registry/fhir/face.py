@@ -20,7 +20,7 @@ from crosslight.standards.fhir.outcome import Issue, of_parameter, operation_out
 from crosslight.standards.fhir.search import Grammar, ResourceSpec, SearchRequest, parse_read, parse_search
 from crosslight.standards.fhir.terms import JSON_TYPE, SUBSETTED, Systems
 from crosslight.standards.fhir.wire import Resource, dumps, etag, subset
-from crosslight.standards.problem import Invalid
+from crosslight.standards.problem import Invalid, UnsupportedMediaType
 from registry.ask.absence import Misread
 from registry.ask.ask import Ask
 from registry.ask.coverage import Coverage
@@ -141,9 +141,7 @@ class FhirFace:
             return pairs
         body = await read_limited(request, self.config.max_form_bytes)
         if body and request.content_type != _FORM:
-            refused = Invalid("A search body must be a form.", todo=f"Send Content-Type: {_FORM}.", where="Content-Type")
-            refused.http_status = 415
-            raise refused
+            raise UnsupportedMediaType("A search body must be a form.", todo=f"Send Content-Type: {_FORM}.", where="Content-Type")
         return pairs + _form(body)
 
     # --- out ---------------------------------------------------------------------------------------------------------

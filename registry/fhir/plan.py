@@ -34,7 +34,10 @@ def is_sensitive(pairs: Iterable[tuple[str, str]]) -> bool:
 
 
 class Misunderstood(Exception):
-    """Something that a search names is not understood here; ``where`` is the parameter."""
+    """Something that a search names is not understood here; ``where`` is the parameter.
+
+    Outside the tree of errors, for it is none to the client: the search is answered, and says what it left out.
+    """
 
     def __init__(self, misread: Misread, where: str) -> None:
         super().__init__(misread.what)

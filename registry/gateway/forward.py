@@ -15,8 +15,9 @@ from crosslight.runtime.http import CORRELATION_HEADER
 from crosslight.runtime.log import get_logger
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import MemberId
+from crosslight.standards.problem import MemberUnreachable
 from registry.gateway.holders import Holder, alternatives
-from registry.reach.members import Reach, Unanswered
+from registry.reach.members import Reach
 
 log = get_logger("gateway")
 
@@ -79,7 +80,7 @@ class Gateway:
             async with AsyncExitStack() as stack:
                 try:
                     response = await stack.enter_async_context(opened)
-                except Unanswered:
+                except MemberUnreachable:
                     silent.append(holder.member)
                     continue
                 if response.status in TRY_NEXT and any(self.reach.opens(h.member) for h in tries[at + 1 :]):

@@ -64,7 +64,10 @@ class _Waiting:
 
 
 class _OneByOneError(Exception):
-    """An act of a batch failed half done: the batch is rolled back and its submissions are taken one by one."""
+    """An act of a batch failed half done: the batch is rolled back and its submissions are taken one by one.
+
+    Outside the tree of errors, for it never leaves this file.
+    """
 
 
 class Acceptor:

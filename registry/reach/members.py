@@ -37,10 +37,6 @@ class Tracker(Protocol):
         ...
 
 
-class Unanswered(Exception):
-    """A member gave no answer at all; nothing of it has been passed on."""
-
-
 class Reach:
     """Calls members.
 
@@ -139,11 +135,12 @@ class Reach:
         """A member's answer, its body not yet read. ``path`` is below its DICOMweb root.
 
         Raises:
-            Unanswered: no connection, or no status line in time. Nothing else is caught: what fails later is a cut stream.
+            MemberUnreachable: no connection, or no status line in time; nothing of it has been passed on. Nothing else is
+                caught: what fails later is a cut stream.
         """
         root = address(member, "dicomweb")
         if not root or not self.reachable(member):
-            raise Unanswered(member.code)
+            raise self.unreachable([member])
         sent = {"Accept-Encoding": "identity", **(headers or {}), **_credentials(token, correlation)}
         url = URL(f"{root}/{path}" + (f"?{query}" if query else ""), encoded=True)
         try:
@@ -153,7 +150,7 @@ class Reach:
                 )
         except (ClientError, ConnectionError, TimeoutError, OSError) as error:
             log.warning("member does not answer", member=member.code, error=type(error).__name__)
-            raise Unanswered(member.code) from error
+            raise self.unreachable([member]) from error
         try:
             yield response
         finally:

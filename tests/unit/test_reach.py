@@ -11,11 +11,11 @@ from registry_samples import REGION, MemoryDirectory
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.membership import Endpoints
-from crosslight.standards.problem import Unavailable
+from crosslight.standards.problem import MemberUnreachable, Unavailable
 from registry.members.model import Member
 from registry.reach.addresses import address
 from registry.reach.config import ReachConfig
-from registry.reach.members import Reach, Unanswered
+from registry.reach.members import Reach
 from registry.reach.sessions import MemberSessions
 
 NODE = Endpoints(
@@ -67,6 +67,6 @@ async def test_without_an_address_nothing_is_sent() -> None:
         reach.stream(member, "rad69", b"<x/>", "token", correlation="c")
     with pytest.raises(Unavailable, match="no address"):
         await reach.call(member, "iti43", b"<x/>", "token", correlation="c", timeout_s=1.0, max_bytes=1000)
-    with pytest.raises(Unanswered):
+    with pytest.raises(MemberUnreachable):
         async with reach.open(member, "studies", "token"):
             pass

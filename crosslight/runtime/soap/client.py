@@ -14,7 +14,15 @@ from aiohttp import ClientError, ClientResponse, ClientSession, http_exceptions
 
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.trouble import reached_not
-from crosslight.standards.problem import Forbidden, Malformed, PeerError, TooLarge, Unauthenticated, Unavailable, kind_as_sentence
+from crosslight.standards.problem import (
+    BadGateway,
+    Forbidden,
+    Malformed,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    kind_as_sentence,
+)
 from crosslight.standards.xds.model.xml import Element, XmlLimits
 from crosslight.standards.xds.wire.mtom import (
     MtomFrame,
@@ -273,9 +281,7 @@ def _check_status(response: ClientResponse) -> None:
     if response.status in (429, 502, 503, 504):
         raise Unavailable("The peer cannot answer now.", where="answer", why=why)
     if response.status >= 300 and kind not in ("application/soap+xml", "multipart/related"):
-        refused = PeerError("The peer refused the request.", why=why)
-        refused.http_status = 502
-        raise refused
+        raise BadGateway("The peer refused the request.", why=why)
 
 
 async def _chunk(response: ClientResponse) -> bytes:

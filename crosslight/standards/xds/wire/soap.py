@@ -38,6 +38,12 @@ class SoapFault(PeerError):
         self.code, self.subcode, self.relates_to, self.own = code, subcode, relates_to, own
 
 
+class ReceivedFault(SoapFault):
+    """A fault that a peer answered us with."""
+
+    http_status = 502
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
     """A message. ``body`` is the one child of soap:Body."""
@@ -200,12 +206,7 @@ def _received_fault(element: Element, relates_to: str) -> PeerError:
         return Unavailable("The peer cannot answer now.", where="answer", why=told)
     if subcode == "Forbidden":
         return Forbidden("The peer does not allow this.", why=told)
-    fault = SoapFault(
-        "The peer answered with a SOAP fault.", code=code, subcode=subcode, why=told,
-        relates_to=relates_to,
-    )  # fmt: skip
-    fault.http_status = 502
-    return fault
+    return ReceivedFault("The peer answered with a SOAP fault.", code=code, subcode=subcode, why=told, relates_to=relates_to)
 
 
 def element_problem(element: Element, expected: str) -> Malformed | None:
