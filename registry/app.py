@@ -49,6 +49,7 @@ from registry.ihe.endpoint import SoapEndpoint
 from registry.ihe.iti8 import AdtFeed
 from registry.ihe.relay import Relay
 from registry.ihe.relay_routes import routes as relay_routes
+from registry.index.follow import Follower
 from registry.index.model import Change
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
@@ -100,6 +101,7 @@ class RegistryApp:
         self.clock, self.ids, self.files, self.workers = self.seams.clock, self.seams.ids, self.seams.files, self.seams.workers
         self.region = config.region.region()
         self.lock = FolderLock(folder)
+        self.accepted = 0  # changes since the start, for metrics
         self._listeners: list[Listener] = []
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -138,6 +140,7 @@ class RegistryApp:
         await self._listen()
         self.members.start()
         self.enricher.start()
+        self.follower.start()
         self._tasks = [
             asyncio.create_task(self.workers.warm()),
             asyncio.create_task(self._refresh_directories()),
@@ -151,7 +154,7 @@ class RegistryApp:
             task.cancel()
             with suppress(asyncio.CancelledError, CrosslightError):
                 await task
-        for name in ("mllp", "grpc", "enricher"):
+        for name in ("mllp", "grpc", "follower", "enricher"):
             part = getattr(self, name, None)
             if part is not None:
                 await part.stop()
@@ -197,12 +200,13 @@ class RegistryApp:
         self.again = await self.review.begin()
         self.ask = Ask(self.db, self.index, self.identity, self.members, self.audit, self.clock, self.ids, self.region)
         self.acceptor = Acceptor(
-            self.db, self.index, self.identity, self.members, self.clock, self.ids, self.region,
-            enrich=lambda key: self.enricher.wake(key), on_change=self._changed,
+            self.db, self.index, self.identity, self.members, self.clock, self.ids, self.region, on_change=self._committed,
         )  # fmt: skip
+        self.follower = Follower(self.index.changes, self.clock, self.config.changes)
 
-    def _changed(self, changes: Sequence[Change]) -> None:
-        self.accepted = getattr(self, "accepted", 0) + len(changes)
+    def _committed(self, changes: Sequence[Change]) -> None:
+        self.accepted += len(changes)
+        self.follower.wake()
 
     def _member_tls(self, member: Member) -> ssl.SSLContext | None:
         if self.config.listen.open or self.members.own.gateway is None:
@@ -222,6 +226,7 @@ class RegistryApp:
             self.config.enrich,
         )  # fmt: skip
         self.members.on_change(self.enricher.members_changed)
+        self.follower.tell(self.enricher.changed, self.enricher.members_changed)
 
     def _make_faces(self) -> None:
         open_mode, key = self.config.listen.open, self.index.region_key
@@ -400,5 +405,5 @@ class RegistryApp:
                 "Members' records that claim a number held by another, since the start.",
                 float(self.identity.alarms["number claimed by two"]),
             ),
-            Total("crosslight_registry_changes", "Holdings changed since the start.", float(getattr(self, "accepted", 0))),
+            Total("crosslight_registry_changes", "Holdings changed since the start.", float(self.accepted)),
         ]

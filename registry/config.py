@@ -16,6 +16,7 @@ from registry.enrich.config import EnrichConfig
 from registry.fhir.config import FhirConfig
 from registry.gateway.config import GatewayConfig
 from registry.identity.config import IdentityConfig
+from registry.index.config import ChangesConfig
 from registry.members.config import MembersConfig
 from registry.portal.config import PortalConfig
 
@@ -141,6 +142,7 @@ class RegistryConfig:
     gateway: GatewayConfig = section(GatewayConfig, "Retrieves from the members that hold images.")
     xds: XdsSection = section(XdsSection, "The XDS registry face.")
     enrich: EnrichConfig = section(EnrichConfig, "Completing what was registered by its entry only.")
+    changes: ChangesConfig = section(ChangesConfig, "The feed of what changed.")
     log: LogSection = section(LogSection, "Logs.")
 
 

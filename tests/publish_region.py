@@ -173,7 +173,7 @@ async def registry_core(
     reach = Reach(directory, signer, sessions, ReachConfig(), ids)
     workers = Workers(threads=1, children=1)
     acceptor = Acceptor(
-        database, index, identity, directory, clock, ids, REGION, enrich=lambda holding: core.enricher.wake(holding)
+        database, index, identity, directory, clock, ids, REGION, on_change=lambda changes: core.enricher.changed(changes)
     )
     config = EnrichConfig(scan_s=0.2, retry_first_s=0.05, retry_max_s=0.2, timeout_s=5.0)
     enricher = Enricher(index, acceptor, directory, reach, audit, workers, clock, ids, REGION, config)

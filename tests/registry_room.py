@@ -67,7 +67,11 @@ class Room:
     acceptor: Acceptor
     ask: Ask
     changes: list[Change] = field(default_factory=list)
-    thin: list[HoldingKey] = field(default_factory=list)
+
+    @property
+    def thin(self) -> list[HoldingKey]:
+        """Holdings that the feed said wait for the Enricher, as often as it said so."""
+        return [change.key for change in self.changes if change.waits and change.key is not None]
 
     def member(self, code: str) -> Member:
         found = self.directory.by_code(code)
@@ -165,11 +169,10 @@ async def make_room(db: Db) -> Room:
     await identity.open()
     await audit.open()
     changes: list[Change] = []
-    thin: list[HoldingKey] = []
 
     def on_change(some: Sequence[Change]) -> None:
         changes.extend(some)
 
-    acceptor = Acceptor(db, index, identity, directory, clock, ids, REGION, thin.append, on_change)
+    acceptor = Acceptor(db, index, identity, directory, clock, ids, REGION, on_change)
     ask = Ask(db, index, identity, directory, audit, clock, ids, REGION)
-    return Room(db, directory, clock, index, identity, audit, acceptor, ask, changes, thin)
+    return Room(db, directory, clock, index, identity, audit, acceptor, ask, changes)

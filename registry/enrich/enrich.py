@@ -33,7 +33,7 @@ from registry.enrich.agenda import Agenda, Waiting
 from registry.enrich.config import EnrichConfig
 from registry.enrich.manifests import Manifests
 from registry.index.imaging import DocumentKey
-from registry.index.model import Holding, HoldingKey, XdsObject
+from registry.index.model import Change, Holding, HoldingKey, XdsObject
 from registry.intake.checks import MAX_SERIES
 from registry.intake.detail import full_record, manifest_record, studies_of
 from registry.members.model import Directory, Member
@@ -125,6 +125,12 @@ class Enricher:
         self._task: asyncio.Task[None] | None = None
         self.completed = 0  # for metrics
         self.failed = 0
+
+    def changed(self, changes: Iterable[Change]) -> None:
+        """What the change feed tells: some of it may know only its entry."""
+        for change in changes:
+            if change.waits and change.member is not None:
+                self.wake(change.key or DocumentKey(change.member, change.entry_uuid))
 
     def wake(self, key: Waiting) -> None:
         """A holding that knows only its entry, or a document of an unknown study, was committed."""

@@ -12,6 +12,9 @@ from crosslight.standards.study import Patient, PersonName
 
 RecordKey = NewType("RecordKey", int)  # a patient record: (assigning authority, local id); random (D7)
 PersonKey = NewType("PersonKey", int)
+#: What became of a record, as it is told to whoever keeps its studies: they are told apart anew, or shown to others; it is
+#: described otherwise, or its number is claimed by another; it is another person's; the same by A40.
+RecordChange = Literal["moved", "described", "linked", "merged"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import Conflict
 from registry.identity.linking import Claim, link
+from registry.identity.model import PatientRecord, RecordChange
 from registry.identity.numbers import canonicals, claimants, crowded, holders, lock_numbers
 from registry.identity.rows import Stored, chunks, load_by, marks
 
@@ -59,7 +60,9 @@ def relink(
     for member in _alarming(tx, cluster, disputed) if store.settled else ():
         store.alarm(member)
     moved = _write_moves(tx, cluster, person, disputed, at, who, why)
-    store.moved(tx, (cluster.records[key].record for key in moved if cluster.records[key].created != at), at)
+    kind: RecordChange = "merged" if why == "merge" else "linked"
+    store.moved(tx, (cluster.records[key].record for key in moved if cluster.records[key].created != at), at, kind)
+    store.moved(tx, _claimed_from(cluster, before, disputed & set(moved)), at, "described")
     holding = dict.fromkeys(cluster.crowded) | {n: person[min(g)] if g else None for n, g in linked.holders.items()}
     _write_holders(tx, cluster, before, holding, at)
 
@@ -90,6 +93,13 @@ def _closed(
         if not 0 < len(holding) < CROWD:
             found[number] = holding
     return found
+
+
+def _claimed_from(cluster: _Cluster, before: dict[Identifier, int | None], disputed: set[int]) -> list[PatientRecord]:
+    """The records of those whose numbers others claim now: whoever looks at these persons is told of the claim."""
+    numbers = {cluster.canonical.get(n, n) for key in disputed for n in cluster.records[key].record.national}
+    persons = {before.get(number) for number in numbers} - {None}
+    return [cluster.records[key].record for key in sorted(cluster.records) if key in persons]
 
 
 def _alarming(tx: Tx, cluster: _Cluster, disputed: set[int]) -> list[MemberId | None]:

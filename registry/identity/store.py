@@ -31,13 +31,13 @@ from registry.identity.cases import Decision, LinkEvent
 from registry.identity.compare import Comparison, HeadersOf
 from registry.identity.config import IdentityRules
 from registry.identity.header import merged
-from registry.identity.model import PatientRecord, PersonKey, RecordKey, Texts
+from registry.identity.model import PatientRecord, PersonKey, RecordChange, RecordKey, Texts
 from registry.identity.reads import CxTarget, IdentityReads
 from registry.identity.rows import Stored, from_micros, to_micros
 
 SCHEMA = SchemaVersion("identity", schema=3, compat=3)
-#: Told of records whose studies are another's, from when on.
-Moved = Callable[[Tx, Collection[RecordKey], datetime], None]
+#: Told of records that were changed, how, and from when on.
+Moved = Callable[[Tx, Collection[RecordKey], RecordChange, datetime], None]
 MAX_ID = 255  # characters of a local id
 log = get_logger("identity")
 
@@ -122,12 +122,12 @@ class IdentityStore(IdentityReads):
         """The headers of all studies under these records, and when the newest study with each began."""
         return self._headers_of(tx, keys) if keys else {}
 
-    def moved(self, tx: Tx, records: Iterable[PatientRecord], at: int) -> None:
+    def moved(self, tx: Tx, records: Iterable[PatientRecord], at: int, kind: RecordChange = "moved") -> None:
         """Studies under these records, or under those that these are parts of, are somebody else's from now on, or in doubt or
-        no more: whoever reads what changed reads them again."""
+        no more: whoever reads what changed reads them again. ``described``: only what is said of these persons is new."""
         keys = {record.part_of or record.key for record in records}
         if keys:
-            self._moved(tx, keys, from_micros(at))
+            self._moved(tx, keys, kind, from_micros(at))
 
     def is_fed(self, tx: Tx, authority: str) -> bool:
         """Whether a named feed describes records of ``authority``: then headers change none of them."""
@@ -214,6 +214,7 @@ class IdentityStore(IdentityReads):
                 orjson.dumps(patient_to_json(patient)).decode(), key,
             ),
         )  # fmt: skip
+        self._moved(tx, [RecordKey(key)], "described", from_micros(at))
 
     def claim(self, tx: Tx, stored: Stored, claims: frozenset[Identifier]) -> set[Identifier]:
         """Make a record claim just these numbers; those whose claims changed."""
@@ -360,7 +361,7 @@ class IdentityStore(IdentityReads):
         return await self._db.read("identity_find", lambda tx: self.find_cx_tx(tx, cx))
 
 
-def _nothing_moved(_: Tx, __: Collection[RecordKey], ___: datetime) -> None:
+def _nothing_moved(_: Tx, __: Collection[RecordKey], ___: RecordChange, ____: datetime) -> None:
     pass
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from crosslight.runtime.db import Tx
 from crosslight.standards.census import Census, census_item
 from crosslight.standards.ids import MemberId
+from crosslight.standards.problem import StorageError
+from registry.identity.model import RecordKey
+from registry.index.changes import write_changes
 from registry.index.codec import fold_ids
+from registry.index.model import Change, ChangeKind
 from registry.index.past import State, packed, state_of
 from registry.index.read import Reader
 from registry.index.rows import (
@@ -40,6 +44,15 @@ _UPSERT = {engine: _upsert(columns) for engine, columns in _COLUMNS.items()}
 _KEY = "record_key = ? AND study_hash = ? AND member_id = ?"
 
 
+class FeedRow(NamedTuple):
+    """A row of ``member_feed``, locked by this transaction."""
+
+    cursor: int  # the newest version that was accepted (D10)
+    studies: int  # census (D19)
+    census: bytes
+    changes: int  # the number of the last change in the member's stream (ADR 0031)
+
+
 @dataclass(slots=True)
 class Entry:
     """One study of one member in this transaction: as it was, and as it is now."""
@@ -57,6 +70,28 @@ class Entry:
     left: list[Loaded] = field(default_factory=list)  # rows to delete
     dirty: bool = False
 
+    @property
+    def change(self) -> Change | None:
+        """What became of it in this transaction; None: it was not there and is not."""
+        before, now = self.before, self.now
+        if now is None:
+            return None if before is None else self._change("withdrawn", before)
+        if before is None:
+            return self._change("new", now)
+        moved = before.row.record_key != now.row.record_key
+        return self._change("moved" if moved else "changed", now, before.holding.record_key if moved else None)
+
+    def _change(self, kind: ChangeKind, one: Loaded, former: RecordKey | None = None) -> Change:
+        return Change(
+            kind=kind,
+            member=self.member,
+            record_key=one.holding.record_key,
+            former_key=former,
+            study_uid=self.study_uid,
+            revision=one.row.revision,
+            waits=self.now is not None and _waits(one),
+        )
+
     def settle(self, numbers: dict[int, int]) -> None:
         """Put the numbers of patient texts in the place of stand-ins."""
         if self.now is not None and self.now.row.patient_n in numbers:
@@ -72,7 +107,7 @@ class Flush:
     def __init__(self, reader: Reader, tx: Tx, entries: list[Entry], at: int) -> None:
         self._reader, self._tx, self._entries, self._at = reader, tx, entries, at
 
-    def run(self, texts: list[Any], feeds: dict[MemberId, tuple[int, int, bytes]], cursors: dict[MemberId, int]) -> None:
+    def run(self, texts: list[Any], feeds: dict[MemberId, FeedRow], cursors: dict[MemberId, int], changes: list[Change]) -> None:
         """Locators first, then rows, then what hangs on them."""
         entries = self._entries
         self._write_left(entries)
@@ -97,7 +132,7 @@ class Flush:
                 for study, stone in e.fresh_stones
             ],
         )
-        self._write_feeds(entries, feeds, cursors)
+        self._write_feeds(entries, feeds, cursors, changes)
 
     def _note_issuers(self, loaded: list[Loaded]) -> None:
         """Remember who issues accession numbers here; each is written once, and looked for until it is known to be there."""
@@ -188,8 +223,8 @@ class Flush:
         waiting, done = [], []
         for e in entries:
             assert e.now is not None  # noqa: S101 - filtered by the caller
-            was = e.before is not None and e.before.holding.record.detail == "entry"
-            if e.now.holding.record.detail == "entry":
+            was = e.before is not None and _waits(e.before)
+            if _waits(e.now):
                 waiting.append((*e.now.row.key, self._at))
             elif was:
                 done.append(e.now.row.key)
@@ -197,22 +232,33 @@ class Flush:
         self._many(f"DELETE FROM enrich_pending WHERE {_KEY}", done)
 
     def _write_feeds(
-        self, entries: list[Entry], feeds: dict[MemberId, tuple[int, int, bytes]], cursors: dict[MemberId, int]
+        self, entries: list[Entry], feeds: dict[MemberId, FeedRow], cursors: dict[MemberId, int], changes: list[Change]
     ) -> None:
+        """Cursors, censuses and the changes themselves, under the locks of their members."""
         changed = []
         by_member: dict[MemberId, list[Entry]] = {}
         for e in entries:
             by_member.setdefault(e.member, []).append(e)
-        for member, (cursor, studies, census) in feeds.items():
-            before = counted = Census(studies, census)
+        last = {member: feed.changes for member, feed in feeds.items()}
+        numbered = []
+        for change in changes:
+            if change.member is None or change.member not in last:
+                raise StorageError("A change of a member that this transaction has not locked.")
+            last[change.member] += 1
+            numbered.append((int(change.member), last[change.member], change))
+        write_changes(self._tx, numbered, self._at)
+        for member, feed in feeds.items():
+            counted = Census(feed.studies, feed.census)
             for e in by_member.get(member, ()):
                 if _counts(e.before):
                     counted = counted.without_item(_item(e.before))
                 if _counts(e.now):
                     counted = counted.with_item(_item(e.now))
-            if (cursors[member], counted) != (cursor, before):
-                changed.append((int(member), cursors[member], counted.studies, counted.digest))
-        self._tx.update_many("member_feed", ("member_id",), ("cursor_version", "studies", "census"), sorted(changed))
+            now = FeedRow(cursors[member], counted.studies, counted.digest, last[member])
+            if now != feed:
+                changed.append((int(member), *now))
+        columns = ("cursor_version", "studies", "census", "changes")
+        self._tx.update_many("member_feed", ("member_id",), columns, sorted(changed))
 
 
 def _counts(one: Loaded | None) -> TypeGuard[Loaded]:
@@ -221,3 +267,8 @@ def _counts(one: Loaded | None) -> TypeGuard[Loaded]:
 
 def _item(one: Loaded) -> bytes:
     return census_item(one.holding.study_uid, one.holding.publication.manifest.sha1)
+
+
+def _waits(one: Loaded) -> bool:
+    """Whether it knows only its entry (D17)."""
+    return one.holding.record.detail == "entry"

@@ -12,7 +12,8 @@ from crosslight.standards.xds.model.publication import Publication
 from registry.identity.model import RecordKey
 
 HoldingState = Literal["approved", "deprecated"]
-ChangeKind = Literal["published", "availability", "withdrawn", "detail", "objects"]
+ChangeKind = Literal["new", "changed", "withdrawn", "moved", "described", "linked", "merged"]
+ObjectChange = Literal["changed", "withdrawn"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -26,13 +27,21 @@ class HoldingKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One committed change of the index, for subscribers: caches, subscriptions, enrichment, the page."""
+    """One committed change (ADR 0031). It says where to look, and not what is there: that is read from the index.
+
+    Of a study: ``new``, ``changed`` (its version, availability or detail), ``withdrawn``, ``moved`` to another patient record.
+    Of another XDS object: ``changed`` or ``withdrawn``. Of a patient record: ``described`` (what is said of it, or who claims its
+    numbers), ``linked`` (it is another person's), ``merged`` (the same, by A40), ``moved`` (its studies are told apart anew).
+    """
 
     kind: ChangeKind
-    member: MemberId | None
+    member: MemberId | None  # whose act it was; None: of persons
     record_key: RecordKey | None
-    study_uid: str = ""  # '' for objects that are no studies
+    former_key: RecordKey | None = None  # ``moved``: the record that the study was under
+    study_uid: str = ""  # '' for objects that are no studies, and for persons
+    entry_uuid: str = ""  # of an object that is no study
     revision: int = 0
+    waits: bool = False  # for the Enricher (D17)
 
     @property
     def key(self) -> HoldingKey | None:

@@ -5,4 +5,4 @@ from __future__ import annotations
 from crosslight.runtime.schema import SchemaVersion
 
 PACKAGE = "registry.index"
-SCHEMA = SchemaVersion("index", schema=4, compat=3)
+SCHEMA = SchemaVersion("index", schema=5, compat=5)

@@ -16,9 +16,10 @@ from crosslight.runtime.schema import migrate
 from crosslight.standards.census import Census, census_item
 from crosslight.standards.ids import Identifier, MemberId, Version, hash8
 from crosslight.standards.problem import Invalid
-from registry.identity.model import RecordKey
+from registry.identity.model import RecordChange, RecordKey
+from registry.index.changes import ChangeFeed, note_persons
 from registry.index.imaging import DocumentKey
-from registry.index.model import Change, Holding, HoldingKey, XdsObject
+from registry.index.model import Holding, HoldingKey, XdsObject
 from registry.index.objects import Objects
 from registry.index.read import Reader
 from registry.index.rows import DEPRECATED, Loaded, chunks, marks, to_ms, version_of
@@ -49,6 +50,7 @@ class IndexStore:
         self._db, self._clock, self._ids = db, clock, ids
         self.read = Reader(directory)
         self.objects = Objects(self.read.codec)
+        self.changes = ChangeFeed(db)
         self.incarnation = ""
 
     @property
@@ -77,9 +79,13 @@ class IndexStore:
         self.incarnation = fresh
         return fresh
 
-    def moved(self, tx: Tx, records: Collection[RecordKey], now: datetime) -> None:
-        """Studies under these records are another patient's, or shown to others than before: they count as changed ``now``."""
-        for part in chunks(records):
+    def moved(self, tx: Tx, records: Collection[RecordKey], kind: RecordChange, now: datetime) -> None:
+        """Studies under these records are another patient's, or shown to others than before: they count as changed ``now``.
+
+        ``described``: only what is said of the patient is other than it was; the feed tells, the studies stay as they are.
+        """
+        note_persons(tx, records, kind, now)
+        for part in chunks(records if kind != "described" else ()):
             tx.execute(
                 f"UPDATE holding SET updated = ? WHERE record_key IN ({marks(part)}) AND updated < ?",
                 (to_ms(now), *part, to_ms(now)),
@@ -194,27 +200,6 @@ class IndexStore:
             return self.objects.waiting(tx, key)
 
         return await self._db.read("index_document", read)
-
-    async def changes(self, since: datetime, limit: int) -> list[Change]:
-        """Holdings whose row changed at or after ``since``, oldest first.
-
-        For subscribers after a restart. Commits are not seen in the order of their times: read again from a few seconds
-        before the last one seen. Withdrawn holdings are not listed.
-        """
-        where = "h.updated >= ? AND h.updated / 1000 >= ?"
-        params = (to_ms(since), to_ms(since) // 1000)
-        order = f"ORDER BY h.updated / 1000, h.updated, h.record_key, h.study_hash LIMIT {int(limit)}"
-        found = await self._db.read("index_changes", lambda tx: self.read.select(tx, where, params, order))
-        return [
-            Change(
-                kind="availability" if one.row.flags & DEPRECATED else "published",
-                member=one.holding.member,
-                record_key=RecordKey(one.row.record_key),
-                study_uid=one.holding.study_uid,
-                revision=one.row.revision,
-            )
-            for one in found
-        ]
 
     async def sizes(self) -> dict[str, float]:
         """Bytes on disk per study, by what they are for (D5): see ``sizes.py``."""

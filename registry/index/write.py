@@ -18,8 +18,9 @@ from crosslight.standards.study import Patient, StudyRecord
 from crosslight.standards.xds.model.publication import Publication, Status
 from registry.identity.model import RecordKey, Texts
 from registry.index.entries import arranged, together, with_status
-from registry.index.flush import Entry, Flush
-from registry.index.model import Change, ChangeKind
+from registry.index.flush import Entry, FeedRow, Flush
+from registry.index.imaging import imaging_document
+from registry.index.model import Change, ObjectChange, XdsObject
 from registry.index.past import State, publication_of, state_of
 from registry.index.read import Reader
 from registry.index.rows import (
@@ -54,8 +55,8 @@ class Work:
         self._texts: dict[tuple[int, Patient], int] = {}
         self._new_texts: list[tuple[int, int, bytes]] = []
         self._cursors: dict[MemberId, int] = {}
-        self._feeds: dict[MemberId, tuple[int, int, bytes]] = {}
-        self.changes: list[Change] = []
+        self._feeds: dict[MemberId, FeedRow] = {}
+        self.changes: list[Change] = []  # after a flush: all that was changed; before: of other objects
         self.described: dict[RecordKey, int] = {}  # after a flush: records, and how many patient texts came that are new to them
         self.touched: dict[RecordKey, Texts] = {}  # after a flush: records under which anything changed, and whose studies
 
@@ -75,7 +76,8 @@ class Work:
         wanted = sorted({int(member) for member in members})
         suffix = " ORDER BY member_id FOR UPDATE" if self.tx.engine == "postgres" else ""
         for part in chunks(wanted):
-            sql = f"SELECT member_id, cursor_version, studies, census FROM member_feed WHERE member_id IN ({marks(part)}){suffix}"
+            columns = "member_id, cursor_version, studies, census, changes"
+            sql = f"SELECT {columns} FROM member_feed WHERE member_id IN ({marks(part)}){suffix}"
             found = {row[0]: row for row in self.tx.rows(sql, part)}
             missing = [(member, -1, 0, EMPTY) for member in part if member not in found]
             if missing:
@@ -83,8 +85,8 @@ class Work:
                 self.tx.insert_many("member_feed", names, missing, "ON CONFLICT DO NOTHING")
                 found = {row[0]: row for row in self.tx.rows(sql, part)}
             for member in part:
-                _, cursor, studies, census = found[member]
-                self._feeds[MemberId(member)] = (cursor, studies, bytes(census))
+                _, cursor, studies, census, changes = found[member]
+                self._feeds[MemberId(member)] = FeedRow(cursor, studies, bytes(census), changes)
                 self._cursors[MemberId(member)] = cursor
 
     def prefetch(self, places: Collection[tuple[MemberId, str]]) -> None:
@@ -155,7 +157,6 @@ class Work:
             newest = max(newest, old.row.version)
         flags = 0 if own_digest else OTHER_DIGEST
         self._set(entry, record_key, publication, digest, newest, self._revision(entry, record_key), flags=flags)
-        self._note("published", entry)
 
     def _revision(self, entry: Entry, record_key: RecordKey) -> int:
         if entry.now is not None and entry.now.row.record_key == record_key:
@@ -167,13 +168,13 @@ class Work:
     def add_entry(self, entry: Entry, record_key: RecordKey, publication: Publication, digest: str) -> None:
         """A further entry of a foreign source's study, beside those that are there."""
         own = state_of(publication, digest, self._text(record_key, publication.record.patient), self._secret(entry))
-        self._arrange(entry, record_key, [own, *self._all_states(entry)], "published")
+        self._arrange(entry, record_key, [own, *self._all_states(entry)])
 
     def set_entry_status(self, entry: Entry, entry_uuid: str, status: Status) -> None:
         """Approve or deprecate one entry; the others stay as they are."""
         old = self._now_of(entry)
         states = with_status(self._all_states(entry), entry_uuid, status)
-        self._arrange(entry, old.holding.record_key, states, "availability")
+        self._arrange(entry, old.holding.record_key, states)
 
     def describe_entry(self, entry: Entry, publication: Publication) -> None:
         """Say more of one entry (D17)."""
@@ -182,27 +183,27 @@ class Work:
             state_of(publication, state["digest"], state["patient"], self._secret(entry)) if _uuid(state) == uuid else state
             for state in self._all_states(entry)
         ]
-        self._arrange(entry, old.holding.record_key, states, "detail")
+        self._arrange(entry, old.holding.record_key, states)
 
     def remove_entries(self, entry: Entry, entry_uuids: Collection[str]) -> None:
         """Remove entries from sight; with the last one the holding goes (ITI-62)."""
         old = self._now_of(entry)
         left = [state for state in self._all_states(entry) if _uuid(state) not in entry_uuids]
         if left:
-            self._arrange(entry, old.holding.record_key, left, "availability")
+            self._arrange(entry, old.holding.record_key, left)
         else:
             self.withdraw(entry, None)
 
     def rearrange(self, entry: Entry) -> None:
         """Write the entries of a study anew, as an earlier release did not."""
-        self._arrange(entry, self._now_of(entry).holding.record_key, self._all_states(entry), "detail")
+        self._arrange(entry, self._now_of(entry).holding.record_key, self._all_states(entry))
 
     def _all_states(self, entry: Entry) -> list[State]:
         if entry.now is None:
             return []
         return [self._reader.state(entry.now), *self.states(entry)]
 
-    def _arrange(self, entry: Entry, record_key: RecordKey, states: list[State], kind: ChangeKind) -> None:
+    def _arrange(self, entry: Entry, record_key: RecordKey, states: list[State]) -> None:
         """Write a study's entries: the row leads with an Approved one and shows what all Approved say."""
         lead, *others = arranged(states)
         texts = {n: text for (_, n), text in self._reader.patient_texts(self.tx, {record_key}).items()}
@@ -215,7 +216,6 @@ class Work:
         revision = self._revision(entry, record_key)
         self._reset(entry, others)
         self._set(entry, record_key, publication, digest, -1, revision, flags=flags, united=united)
-        self._note(kind, entry)
 
     def _secret(self, entry: Entry) -> bytes:
         return self._reader.source(entry.member)[1]
@@ -233,7 +233,6 @@ class Work:
         publication = holding.publication.with_status(status)  # type: ignore[arg-type]
         flags = (old.row.flags & ~DEPRECATED) | (DEPRECATED if deprecated else 0)
         self._set(entry, holding.record_key, publication, holding.digest, newest, old.row.revision + 1, flags=flags)
-        self._note("availability", entry)
 
     def replace_record(self, entry: Entry, publication: Publication, digest: str = "") -> None:
         """Say more of the current version without a new one (D17); superseded versions stay as they were submitted.
@@ -245,7 +244,6 @@ class Work:
         flags = old.row.flags & ~OTHER_DIGEST if digest else old.row.flags
         digest = digest or old.holding.digest
         self._set(entry, old.holding.record_key, publication, digest, old.row.version, old.row.revision + 1, flags=flags)
-        self._note("detail", entry)
 
     def move(self, entry: Entry, record_key: RecordKey, *, with_past: bool, version: Version | None) -> None:
         """Take the holding out from under its patient record before it is published under another (D2).
@@ -254,7 +252,6 @@ class Work:
         """
         states = self.states(entry) if with_past else []
         old = self._now_of(entry)
-        self._note("withdrawn", entry)
         texts = self._reader.patient_texts(self.tx, {old.row.record_key}) if with_past else {}
         self._leave(entry, version)
         if with_past:
@@ -270,7 +267,6 @@ class Work:
         if entry.now is None:
             self._bury(entry, 0, version_int(version), 0)
             return
-        self._note("withdrawn", entry)
         self._leave(entry, version)
 
     def _leave(self, entry: Entry, version: Version | None) -> None:
@@ -361,17 +357,16 @@ class Work:
             settled[stand_in] = number
         return settled
 
-    def _note(self, kind: ChangeKind, entry: Entry) -> None:
-        now = self._now_of(entry)
-        self.changes.append(
-            Change(
-                kind=kind,
-                member=entry.member,
-                record_key=now.holding.record_key,
-                study_uid=entry.study_uid,
-                revision=now.row.revision,
-            )
-        )
+    def note(self, things: Collection[XdsObject], member: MemberId, kind: ObjectChange, *, waits: bool = True) -> None:
+        """Objects that are no studies were written or removed, by an act of ``member``, which is locked.
+
+        ``waits``: documents that may be manifests are to be read (D17).
+        """
+        for thing in things:
+            said = imaging_document(thing) if waits and kind == "changed" and thing.status.endswith("Approved") else None
+            read = said is not None and said.readable and thing.record_key is not None
+            change = Change(kind=kind, member=member, record_key=thing.record_key, entry_uuid=thing.entry_uuid, waits=read)
+            self.changes.append(change)
 
     def flush(self) -> None:
         """Write everything; nothing may be changed afterwards."""
@@ -379,7 +374,8 @@ class Work:
         settled = self._settle_texts()
         for entry in dirty:
             entry.settle(settled)
-        Flush(self._reader, self.tx, dirty, to_ms(self._now)).run(self._new_texts, self._feeds, self._cursors)
+        self.changes += [change for entry in dirty if (change := entry.change) is not None]
+        Flush(self._reader, self.tx, dirty, to_ms(self._now)).run(self._new_texts, self._feeds, self._cursors, self.changes)
         self.described = dict(Counter(RecordKey(key) for key, _, _ in self._new_texts))
         for one in (one for entry in dirty for one in (entry.before, *entry.left) if one is not None):
             self.touched.setdefault(one.holding.record_key, Texts()).went.add(one.holding.publication.record.patient)

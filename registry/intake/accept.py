@@ -43,7 +43,6 @@ log = get_logger("accept")
 class _Done:
     outcomes: list[Ran | CrosslightError]
     changes: list[Change]
-    thin: list[HoldingKey | DocumentKey]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +78,7 @@ class Acceptor:
         directory: Members as they are now.
         clock, ids: The seam for time and randomness.
         region: Whose ids count.
-        enrich: Told of holdings that know only their entry, and of documents to be read (D17); after the commit, and must
-            return at once.
-        on_change: Told of every change; likewise.
+        on_change: Told of every change after its commit, in this process; must return at once.
     """
 
     def __init__(
@@ -93,12 +90,11 @@ class Acceptor:
         clock: Clock,
         ids: Ids,
         region: Region,
-        enrich: Callable[[HoldingKey | DocumentKey], None] | None = None,
         on_change: Callable[[Sequence[Change]], None] | None = None,
     ) -> None:
         self._db, self._index, self._identity, self._directory = db, index, identity, directory
         self._clock, self._ids, self._region = clock, ids, region
-        self._enrich, self._on_change = enrich, on_change
+        self._on_change = on_change
         self._waiting: list[_Waiting] = []
         self._pump: asyncio.Task[None] | None = None
         self.alarms: Counter[str] = Counter()  # what an operator must look at, by kind; for metrics
@@ -198,7 +194,7 @@ class Acceptor:
         turn.work.take_turn(alone=False)
         turn.begin([submission])
         ran = turn.run(submission, member)
-        return _Done(outcomes=[ran], changes=turn.finish(), thin=list(turn.thin))
+        return _Done(outcomes=[ran], changes=turn.finish())
 
     def _batch(self, submissions: Sequence[Submission], tx: Tx) -> _Done:
         turn = self._turn(tx)
@@ -213,7 +209,7 @@ class Acceptor:
                 if turn.touched:
                     raise _OneByOneError from error
                 outcomes.append(error)
-        return _Done(outcomes=outcomes, changes=turn.finish(), thin=list(turn.thin))
+        return _Done(outcomes=outcomes, changes=turn.finish())
 
     def _member(self, submission: Submission) -> Member:
         """The sender as the directory has it now, if it may do what it asks.
@@ -253,9 +249,6 @@ class Acceptor:
             self.outcomes.update(one.outcomes)
         if done.changes and self._on_change is not None:
             self._on_change(done.changes)
-        if self._enrich is not None:
-            for key in done.thin:
-                self._enrich(key)
         incarnation = self._index.incarnation
         return [Acceptance(outcomes=one.outcomes, incarnation=incarnation, warnings=one.warnings) for one in accepted]
 

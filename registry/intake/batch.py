@@ -23,13 +23,12 @@ from crosslight.standards.xds.rules.errors import refusal
 from registry.identity.model import RecordKey
 from registry.identity.store import IdentityStore
 from registry.index.flush import Entry
-from registry.index.imaging import DocumentKey
-from registry.index.model import Change, Holding, HoldingKey
+from registry.index.model import Change, Holding
 from registry.index.rows import started_of, version_int
 from registry.index.store import IndexStore
 from registry.intake.acts import Outcome, Publish, SetAvailability, StoreObjects, Submission, Withdraw
 from registry.intake.checks import check_publication, following, with_detail
-from registry.intake.generic import Generic, readable_in, unread_in
+from registry.intake.generic import Generic, unread_in
 from registry.intake.registered import APPROVED, DEPRECATED, RegisteredObjects
 from registry.members.model import Member
 
@@ -74,7 +73,6 @@ class Turn:
         self._fed: dict[tuple[int, Patient], RecordKey] = {}
         self._newest: dict[RecordKey, int] = {}
         self._moments: dict[int, datetime] = {}
-        self.thin: dict[HoldingKey | DocumentKey, None] = {}  # holdings that know only their entry, documents to be read (D17)
 
     def begin(self, submissions: Sequence[Submission]) -> None:
         """Lock the members and read what there is of their studies, in few statements."""
@@ -106,7 +104,7 @@ class Turn:
         self._feeds.touch({key: self._moments[started] for key, started in self._newest.items()})
         self.work.flush()
         self._feeds.compare(self.work.described, self.work.touched)
-        return [*self.work.changes, *self._generic.changes]
+        return self.work.changes
 
     def _act(self, submission: Submission, member: Member, act: Any) -> Outcome:
         match act:
@@ -118,7 +116,6 @@ class Turn:
                 return self._withdraw(submission, member, act)
             case StoreObjects():
                 self._generic.store(member, act)
-                self.thin |= {DocumentKey(member.id, uuid): None for uuid in readable_in(act)}
                 return "accepted"
         raise Invalid("An act of an unknown kind.")
 
@@ -179,13 +176,8 @@ class Turn:
             publication = following(publication, entry.now, member)
         self.work.publish(entry, key, publication.with_status("Approved"), act.digest, version, own_digest=not submission.strict)
         self.work.reached(member.id, version)
-        self._published(member, key, publication)
-        return "accepted"
-
-    def _published(self, member: Member, key: RecordKey, publication: Publication) -> None:
         self._began(key, publication)
-        if publication.record.detail == "entry":
-            self.thin[HoldingKey(key, publication.record.study_uid, member.id)] = None
+        return "accepted"
 
     def _publish_beside(self, submission: Submission, member: Member, act: Publish) -> Outcome:
         """A foreign source's manifest: an entry beside the others of its study; what it replaces is told by its RPLC (D1)."""
@@ -199,7 +191,7 @@ class Turn:
         self.touched = True
         entry = self.work.entry_under(member.id, publication.record.study_uid, key)
         self.work.add_entry(entry, key, publication.with_status("Approved"), act.digest)
-        self._published(member, key, publication)
+        self._began(key, publication)
         return "accepted"
 
     def _granted(self, member: Member, version: Version) -> None:

@@ -21,7 +21,7 @@ from registry.identity.model import RecordKey
 from registry.identity.reads import Addressed
 from registry.identity.store import IdentityStore
 from registry.index.imaging import imaging_document
-from registry.index.model import Change, Holding, HoldingKey, XdsObject
+from registry.index.model import Holding, HoldingKey, XdsObject
 from registry.index.store import IndexStore
 from registry.index.write import Work
 from registry.intake.acts import Publish, SetAvailability, StoreObjects, Submission, Withdraw
@@ -33,7 +33,7 @@ Alarm = Callable[[str, Member, str], None]
 
 
 class Generic:
-    """Acts on objects that are no studies. ``changed`` says that something was written; ``changes`` what."""
+    """Acts on objects that are no studies. ``changed`` says that something was written."""
 
     def __init__(
         self,
@@ -50,7 +50,6 @@ class Generic:
         self._found: dict[Identifier, Addressed | None] = {}
         self._seen = RegisteredObjects(tx, index, identity)  # as it was before this transaction
         self.changed = False
-        self.changes: list[Change] = []
 
     def registry(self) -> RegisteredObjects:
         """What is registered, as the database has it."""
@@ -145,7 +144,7 @@ class Generic:
             if folder is not None:
                 things.append(touched(folder, self._now))
         if things:
-            self.put(things)
+            self.put(member, things)
 
     def _deprecate(self, holding: Holding, uuid: str, member: Member) -> None:
         """A study's entry; a node's that is not current any more is Deprecated already."""
@@ -166,7 +165,7 @@ class Generic:
         current = APPROVED if thing.status.endswith(APPROVED) else DEPRECATED
         if current == act.status or act.original not in (None, current):
             raise refusal("XDSMetadataVersionError", f"The entry is {current}.", act.entry_uuid)
-        self.put([replace(thing, status=act.status)])
+        self.put(member, [replace(thing, status=act.status)])
 
     def remove(self, member: Member, act: Withdraw) -> None:
         """ITI-62: a node's studies only as whole chains (D16), a foreign source's entries and other objects as the standard
@@ -196,7 +195,7 @@ class Generic:
             else:
                 self._work.withdraw(entry, act.version)
         self._index.objects.remove(self._tx, things)
-        self.changes += [Change(kind="objects", member=member.id, record_key=thing.record_key) for thing in things]
+        self._work.note(things, member.id, "withdrawn")
 
     # --- other objects ---------------------------------------------------------------------------------------------
 
@@ -211,13 +210,13 @@ class Generic:
             thing = self.registry().stored(uuid)
             if thing is not None:
                 things.append(replace(thing, status=DEPRECATED))
-        self.put(things)
+        self.put(member, things)
 
-    def put(self, things: Sequence[XdsObject]) -> None:
-        """Write objects."""
+    def put(self, member: Member, things: Sequence[XdsObject]) -> None:
+        """Write objects, by an act of ``member``."""
         self.changed = True
         self._index.objects.put(self._tx, things, self._now)
-        self.changes += [Change(kind="objects", member=t.member, record_key=t.record_key) for t in things]
+        self._work.note(things, member.id, "changed")
 
 
 def _objects_of(submission: Submission) -> RegistryObjects:
@@ -229,14 +228,6 @@ def _objects_of(submission: Submission) -> RegistryObjects:
         elif isinstance(act, StoreObjects):
             objects += [from_plain(thing.kind, thing.body) for thing in act.objects]
     return RegistryObjects.of(objects)
-
-
-def readable_in(act: StoreObjects) -> Iterator[str]:
-    """The entryUUIDs of documents whose bytes may tell of which study they are."""
-    for thing in act.objects:
-        said = imaging_document(thing)
-        if said is not None and said.readable:
-            yield thing.entry_uuid
 
 
 def unread_in(act: StoreObjects) -> Iterator[str]:

@@ -11,7 +11,6 @@ from datetime import datetime
 
 from crosslight.runtime.db import Tx
 from crosslight.standards.dicom.record.kos import Manifest
-from crosslight.standards.ids import MemberId
 from crosslight.standards.region import Region
 from crosslight.standards.xds.mapping.views import objects_of, publication_from_submission
 from crosslight.standards.xds.model.metadata import DocumentEntry, from_plain
@@ -48,11 +47,14 @@ def document_read(
     studies = studies_of(manifest)
     if manifest.role != "manifest" or len(studies) != 1 or member.status != "foreign":
         index.objects.imaging.was_read(tx, thing, studies)
-        return [Change(kind="objects", member=thing.member, record_key=thing.record_key)]
+        work.note([thing], member.id, "changed", waits=False)
+        work.flush()
+        return work.changes
     publication = publication_from_submission(entry, source=member.source, zone=region.zone, study_uid=studies[0])
     publication = with_detail(publication, manifest_record(publication.record, manifest))
     check_publication(publication, None, member)
     index.objects.remove(tx, [thing])
+    work.note([thing], member.id, "withdrawn")
     place = work.entry_under(member.id, studies[0], thing.record_key)
     work.add_entry(place, thing.record_key, publication, entry.hash.lower())
     work.flush()
@@ -75,13 +77,14 @@ def no_manifest(
         return []
     things = [_stored(one, key) for one in objects_of(found, found.record.patient.local.cx())]
     work.remove_entries(place, {entry_uuid})
+    work.note(things, key.member, "changed", waits=False)
     work.flush()
     identity.compare_tx(tx, work.described, work.touched, now)
     index.objects.put(tx, things, now)
     for thing in things:
         if thing.kind == "document":
             index.objects.imaging.was_read(tx, thing, studies)
-    return [*work.changes, Change(kind="objects", member=MemberId(key.member), record_key=key.record_key)]
+    return work.changes
 
 
 def _stored(thing: object, key: HoldingKey) -> XdsObject:

@@ -41,7 +41,7 @@ async def fill(offline: Offline) -> None:
     await index.open()
     await identity.open()
     await identity.settle_holders()
-    acceptor = Acceptor(offline.db, index, identity, offline.members, clock, ids, offline.region, lambda _: None, lambda _: None)
+    acceptor = Acceptor(offline.db, index, identity, offline.members, clock, ids, offline.region)
 
     async def publish(code: str, who: Patient, n: int) -> None:
         member = offline.members.by_code(code)

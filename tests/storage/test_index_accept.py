@@ -51,7 +51,7 @@ async def test_a_study_is_stored_as_it_was_published(room: Room) -> None:
     (held,) = await room.holdings("RA2")
     assert held.publication == act.publication
     assert (held.digest, held.revision, held.state) == (record.digest(), 1, "approved")
-    assert [c.kind for c in room.changes] == ["published"]
+    assert [c.kind for c in room.changes] == ["new"]
     assert await room.index.cursor(room.member("RA2").id) == Version(1, 1)
 
 
@@ -255,7 +255,10 @@ async def test_a_study_of_the_wrong_patient_moves(room: Room) -> None:
     assert (await room.asked(ByObject(fhir_ids=(before.fhir_id,)))).gone == (before.fhir_id,)
     assert (await room.asked(ByPatient(patient=PatientSelector(identifiers=(Identifier(nhs(3)),))))).holdings == ()
     assert len((await room.asked(ByPatient(patient=PatientSelector(identifiers=(Identifier(nhs(4)),))))).holdings) == 1
-    assert [c.kind for c in room.changes] == ["published", "withdrawn", "published"]
+    assert [(c.kind, c.record_key, c.former_key) for c in room.changes] == [
+        ("new", before.record_key, None),
+        ("moved", after.record_key, before.record_key),
+    ]
     assert await room.publish("RA2", wrong, 3) == "accepted"
     (back,) = await room.holdings("RA2")
     assert back.fhir_id == before.fhir_id
