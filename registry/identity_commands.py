@@ -28,6 +28,7 @@ REASON = "Why; kept with the decision, shown in its history, and in the audit. N
 @asynccontextmanager
 async def _opened(folder: Path) -> AsyncIterator[tuple[IdentityDecisions, Officer]]:
     """The officer's room of the registry in ``folder``, and who is at the console."""
+    from crosslight.runtime.caller import command_line
     from crosslight.runtime.clock import SystemClock, SystemIds
     from crosslight.runtime.credentials import OPERATOR
     from registry.commands import opened
@@ -44,7 +45,8 @@ async def _opened(folder: Path) -> AsyncIterator[tuple[IdentityDecisions, Office
         await identity.open()
         await index.open()
         who = f"{_person()} (command line)"
-        officer = Officer(principal=replace(OPERATOR, name=f"command line: {_person()}"), face="admin", who=who)
+        caller = command_line(ids, replace(OPERATOR, name=f"command line: {_person()}"))
+        officer = Officer(caller=caller, face="admin", who=who)
         yield IdentityDecisions(offline.db, identity, index, offline.members, offline.audit, clock, ids), officer
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 from aiohttp import web
 from registry_samples import REGION, MemoryDirectory, published
 
+from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.http import ErrorRenderers, Handler, admit, problems
 from crosslight.standards.access import OPEN, Action, Face, Principal
@@ -101,15 +102,13 @@ class AskDouble(Ask):
         self.world, self.region = world, world.region
 
     @asynccontextmanager
-    async def question(
-        self, principal: Principal, *, face: Face, action: Action, question: Question, correlation: str, peer: str = ""
-    ) -> AsyncIterator[Answer]:
-        if "porter" in principal.roles:
+    async def question(self, caller: Caller, *, face: Face, action: Action, question: Question) -> AsyncIterator[Answer]:
+        if "porter" in caller.principal.roles:
             raise Forbidden("You may not ask this.")
-        act = Act(face, action, question, principal.subject)
+        act = Act(face, action, question, caller.principal.subject)
         self.world.acts.append(act)
         try:
-            yield self._reply(question, correlation)
+            yield self._reply(question, caller.correlation)
         except BaseException as error:
             act.outcome = f"failed: {type(error).__name__}"
             raise

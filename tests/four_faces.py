@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 from ask_double import served, service
+from callers import caller
 from joserfc.jwk import ECKey
 from registry_room import Room
 from registry_samples import REGION
@@ -126,7 +127,7 @@ class Faces:
         """The reply to FindDocuments."""
         query = parse_untrusted_xml(adhoc.render_adhoc_request(find_documents(cx)))
         iti18 = RegistryStoredQuery(self.room.ask, REGION, warn=warn)
-        answer = await iti18.answer(Call(body=query, principal=OPEN, correlation="c1"))
+        answer = await iti18.answer(Call(body=query, caller=caller(OPEN, "c1")))
         return adhoc.parse_adhoc_response(parse_untrusted_xml(answer))
 
     async def page(self, value: str, issuer: str = "") -> str:

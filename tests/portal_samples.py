@@ -14,6 +14,7 @@ import barcode
 from aiohttp import web
 from PIL import Image, ImageDraw
 
+from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.http import ErrorRenderers, admit, problems
 from crosslight.standards.access import OPEN, Principal
@@ -210,9 +211,7 @@ class FakeAsk:
     refuse: bool = False
 
     @asynccontextmanager
-    async def question(
-        self, principal: Principal, *, face: str, action: str, question: Question, correlation: str, peer: str = ""
-    ) -> AsyncIterator[Answer]:
+    async def question(self, caller: Caller, *, face: str, action: str, question: Question) -> AsyncIterator[Answer]:
         if self.refuse:
             raise Forbidden("Your role may not search patients.")
         self.asked.append((f"{face} {action}", question))
@@ -229,11 +228,12 @@ class FakeAsk:
         if isinstance(question, Patients | ByPatient):
             whom = naming(question.patient, persons, self.region, Directory(), lambda _: False)
         yield Answer(
-            holdings=holdings, persons=persons, objects=(), disputed=self.disputed, coverage=self.cover, correlation=correlation,
+            holdings=holdings, persons=persons, objects=(), disputed=self.disputed, coverage=self.cover,
+            correlation=caller.correlation,
             incarnation="i", naming=whom, unread=self.unread,
         )  # fmt: skip
 
-    async def glance(self, principal: Principal, *, face: str, patient: PatientSelector, study_uid: str = "") -> Glance:
+    async def glance(self, caller: Caller, *, face: str, patient: PatientSelector, study_uid: str = "") -> Glance:
         if self.refuse:
             raise Forbidden("Your role may not search patients.")
         held = [(h.study_uid, h.member, h.revision, h.state) for h in self.holdings if study_uid in ("", h.study_uid)]

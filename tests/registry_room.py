@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from callers import caller
 from registry_samples import REGION, MemoryDirectory, published
 
 from crosslight.runtime.audit import AuditLog
@@ -84,13 +85,13 @@ class Room:
         """Acts as the index feed brings them."""
         member = self.member(code)
         principal = Principal(subject=code, roles=frozenset({"member"}), organisation=code, member=member.id)
-        return Submission(member=member, principal=principal, acts=acts, road="grpc", strict=False)
+        return Submission(member=member, caller=caller(principal), acts=acts, road="grpc", strict=False)
 
     def soap(self, code: str, *acts: Act) -> Submission:
         """Acts as ITI-42, 57 and 62 bring them."""
         member = self.member(code)
         principal = Principal(subject=code, roles=frozenset({"member"}), organisation=code, member=member.id)
-        return Submission(member=member, principal=principal, acts=acts, road="soap", strict=True)
+        return Submission(member=member, caller=caller(principal), acts=acts, road="soap", strict=True)
 
     def published(self, code: str, record: StudyRecord, n: int, *, epoch: int = 1) -> Publish:
         """A publish of the feed."""
@@ -129,7 +130,7 @@ class Room:
     ) -> Answer:
         """One question, answered."""
         principal = who or clinician()
-        asked = self.ask.question(principal, face=face, action=action, question=question, correlation="c1", peer="test")
+        asked = self.ask.question(caller(principal, "c1", "test"), face=face, action=action, question=question)
         async with asked as answer:
             return answer
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 from aiohttp import ClientSession
+from callers import caller
 from node_serving import part10
 from ports import free_ports
 from pydicom.dataset import Dataset
@@ -126,7 +127,7 @@ class Whole:
     async def holdings(self, *uids: str) -> list[Holding]:
         """As the index has them, with their past."""
         question = ByObject(study_uids=uids, versions=True)
-        asked = self.registry.ask.question(OPEN, face="fhir", action="search", question=question, correlation="test")
+        asked = self.registry.ask.question(caller(OPEN, "test"), face="fhir", action="search", question=question)
         async with asked as answer:
             return list(answer.holdings)
 

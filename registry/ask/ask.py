@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.log import get_logger
@@ -69,16 +70,14 @@ class Ask:
         self._outcomes: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def question(
-        self, principal: Principal, *, face: Face, action: Action, question: Question, correlation: str, peer: str = ""
-    ) -> AsyncIterator[Answer]:
+    async def question(self, caller: Caller, *, face: Face, action: Action, question: Question) -> AsyncIterator[Answer]:
         """Answer ``question``; its act is audited before the answer is handed over, its outcome at exit.
 
         Raises:
             Forbidden: policy says no (audited).
             Invalid: a selector that names nobody, a cursor that is none of ours.
         """
-        correlation = correlation or self._ids.uuid4().hex
+        principal, correlation = caller.principal, caller.correlation or self._ids.uuid4().hex
         decision = decide(principal, face, action)
         entry = AuditEntry(
             principal=principal,
@@ -87,7 +86,7 @@ class Ask:
             decision="permit" if decision.permit else "deny",
             rule=decision.rule,
             correlation=correlation,
-            peer=peer,
+            peer=caller.origin,
             query={type(question).__name__: _plain(asdict(question))},
         )
         if not decision.permit:
@@ -142,27 +141,27 @@ class Ask:
         except Exception:
             log.exception("an outcome could not be audited", correlation=entry.correlation)
 
-    async def glance(self, principal: Principal, *, face: Face, patient: PatientSelector, study_uid: str = "") -> Glance:
+    async def glance(self, caller: Caller, *, face: Face, patient: PatientSelector, study_uid: str = "") -> Glance:
         """Whether what an open page shows of this patient is still so, and how complete it is now.
 
         Shows nothing and is no audited act: the version is opaque, and only whoever may ask the question itself gets it. The
         same version means the same answer; a list that is asked for again is an act of its own.
 
         Args:
-            principal, face: Who looks, and where.
+            caller, face: Who looks, and where.
             patient: The one patient of the page.
             study_uid: Only of this study.
 
         Raises:
             Forbidden: policy says no.
         """
-        decision = decide(principal, face, "search")
+        decision = decide(caller.principal, face, "search")
         if not decision.permit:
             raise Forbidden("You may not ask this here.", why=decision.rule)
         question = Patients(patient=patient)
 
         def look(tx: Tx) -> tuple[Found, str]:
-            found = self._found(tx, principal, face, question)
+            found = self._found(tx, caller.principal, face, question)
             keys = [record.key for person in found.persons for record in person.records]
             under = {record.part_of or record.key for person in found.persons for record in person.records}
             marks = (self._index.read.marks(tx, under, study_uid), [] if study_uid else self._index.objects.marks(tx, keys))

@@ -13,7 +13,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from crosslight.runtime.caching import is_current, tag_of, validated
-from crosslight.runtime.http import CALLER, CORRELATION
+from crosslight.runtime.http import CALLER
 from crosslight.standards.access import Action
 from crosslight.standards.dicom.web.accept import Offer, parse_accept, require
 from crosslight.standards.dicom.web.json import MEDIA_TYPE, Attributes, attributes, dumps, text_of
@@ -213,7 +213,7 @@ class DicomwebFace:
         if code := request.match_info.get("code", ""):
             base = f"{base}/members/{code}"
         async with self._gateway.first(
-            request, holders, path, principal=request[CALLER].principal, correlation=request[CORRELATION],
+            request, holders, path, caller=request[CALLER],
             query=request.rel_url.raw_query_string, accept=MEDIA_TYPE,
         ) as (holder, upstream):  # fmt: skip
             body = await _bounded_body(upstream.content.iter_chunked(1 << 18), limit)
@@ -233,7 +233,7 @@ class DicomwebFace:
             holders = holders_of(answer, study, self._reach, code=request.match_info.get("code", ""))
             path = f"studies/{study}/{tail}" if tail else f"studies/{study}"
             return await self._gateway.forward(
-                request, holders, path, principal=request[CALLER].principal, correlation=request[CORRELATION],
+                request, holders, path, caller=request[CALLER],
                 extra=self._cors(request),
             )  # fmt: skip
 
@@ -264,10 +264,7 @@ class DicomwebFace:
         return self._config.base_url.rstrip("/") or f"{request.scheme}://{request.host}/dicomweb"
 
     def _question(self, request: web.Request, action: Action, question: Question) -> AbstractAsyncContextManager[Answer]:
-        return self._ask.question(
-            request[CALLER].principal, face="dicomweb", action=action, question=question, correlation=request[CORRELATION],
-            peer=request.remote or "",
-        )  # fmt: skip
+        return self._ask.question(request[CALLER], face="dicomweb", action=action, question=question)
 
 
 class _Roots:

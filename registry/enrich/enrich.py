@@ -17,6 +17,7 @@ from urllib.parse import quote
 import orjson
 
 from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.caller import Caller, background
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.waiting import Backoff, Wake, draw_from
@@ -257,22 +258,23 @@ class Enricher:
             return False
         current = (holding.publication, *holding.siblings)
         patient = holding.record.patient
-        entry = self._act(member, (patient.local, *patient.others), (key.study_uid,))
+        caller = background(PRINCIPAL, self._ids, peer=member.code)
+        entry = self._act(caller, (patient.local, *patient.others), (key.study_uid,))
         await self._audit.begin(entry)
         done = False
         try:
             for publication in (p for p in current if p.record.detail == "entry"):
-                done |= await self._complete(key, publication, member, entry.correlation)
+                done |= await self._complete(key, publication, member, caller)
         except Exception as error:
             await self._audit.end(entry, f"failed: {type(error).__name__}")
             raise
         await self._audit.end(entry, f"ok {len(current)}")
         return done
 
-    async def _complete(self, key: HoldingKey, publication: Publication, member: Member, correlation: str) -> bool:
+    async def _complete(self, key: HoldingKey, publication: Publication, member: Member, caller: Caller) -> bool:
         patient = publication.record.patient.local
-        token = self._token(member, (key.study_uid,), patient, correlation)
-        manifest = await self._manifests.read(member, publication.manifest, token, correlation)
+        token = self._token(caller, member, (key.study_uid,), patient)
+        manifest = await self._manifests.read(member, publication.manifest, token, caller.correlation)
         studies = studies_of(manifest)
         if manifest.role != "manifest" and member.status == "foreign":
             return await self._acceptor.no_manifest(key, publication.entry_uuid, studies)
@@ -282,7 +284,7 @@ class Enricher:
         if not self._reach.offers(member, "dicomweb"):
             record = manifest_record(record, manifest)
         else:
-            series = await self._fetch_series(key.study_uid, member, token, correlation)
+            series = await self._fetch_series(key.study_uid, member, token, caller.correlation)
             record = full_record(record, manifest, series, member, self._region)
         return await self._acceptor.update_detail(key, record, entry_uuid=publication.entry_uuid)
 
@@ -297,14 +299,15 @@ class Enricher:
         if not isinstance(said, DocumentEntry) or not said.size.isdecimal():
             return False
         patient = Identifier.parse_cx(said.patient_id)
-        entry = self._act(member, (patient,), ())
+        caller = background(PRINCIPAL, self._ids, peer=member.code)
+        entry = self._act(caller, (patient,), ())
         await self._audit.begin(entry)
         try:
             facts = ManifestFacts(
                 document_uid=said.unique_id, sha1=said.hash, size_bytes=int(said.size), creation_time=said.creation_time
             )
-            token = self._token(member, (), patient, entry.correlation)
-            manifest = await self._manifests.read(member, facts, token, entry.correlation)
+            token = self._token(caller, member, (), patient)
+            manifest = await self._manifests.read(member, facts, token, caller.correlation)
             done = await self._acceptor.document_read(key, member, manifest)
         except Exception as error:
             await self._audit.end(entry, f"failed: {type(error).__name__}")
@@ -312,24 +315,24 @@ class Enricher:
         await self._audit.end(entry, "ok 1")
         return done
 
-    def _act(self, member: Member, patients: tuple[Identifier, ...], studies: tuple[str, ...]) -> AuditEntry:
+    def _act(self, caller: Caller, patients: tuple[Identifier, ...], studies: tuple[str, ...]) -> AuditEntry:
         return AuditEntry(
-            principal=PRINCIPAL,
+            principal=caller.principal,
             face="iti43",
             action="retrieve",
             decision="permit",
             rule="enrichment (D17)",
-            correlation=self._ids.uuid4().hex,
+            correlation=caller.correlation,
             patients=patients,
             studies=studies,
-            peer=member.code,
+            peer=caller.origin,
         )
 
-    def _token(self, member: Member, studies: tuple[str, ...], patient: Identifier, correlation: str) -> str:
+    def _token(self, caller: Caller, member: Member, studies: tuple[str, ...], patient: Identifier) -> str:
         """For a node of ours; a foreign source knows none."""
         if member.status == "foreign":
             return ""
-        return self._reach.mint(PRINCIPAL, member, studies=studies, patient=patient.cx(), correlation=correlation)
+        return self._reach.mint(caller, member, studies=studies, patient=patient.cx())
 
     async def _fetch_series(self, study_uid: str, member: Member, token: str, correlation: str) -> list[dict[str, Any]]:
         """QIDO-RS: every series of the study with all that the member indexes (PS3.18 10.6)."""

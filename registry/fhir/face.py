@@ -100,10 +100,7 @@ class FhirFace:
 
     def question(self, request: web.Request, action: Action, question: Question) -> AbstractAsyncContextManager[Answer]:
         """Ask on behalf of the request's principal."""
-        return self.ask.question(
-            request[CALLER].principal, face="fhir", action=action, question=question, correlation=request[CORRELATION],
-            peer=request.remote or "",
-        )  # fmt: skip
+        return self.ask.question(request[CALLER], face="fhir", action=action, question=question)
 
     async def asked(self, request: web.Request, spec: ResourceSpec) -> Asked:
         """Read a search from GET or POST ``_search``, or from a page token.

@@ -11,9 +11,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from aiohttp import ClientError, ClientResponse, web
 
+from crosslight.runtime.caller import Caller
 from crosslight.runtime.http import CORRELATION_HEADER
 from crosslight.runtime.log import get_logger
-from crosslight.standards.access import Principal
 from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import MemberUnreachable
 from registry.gateway.holders import Holder, alternatives
@@ -52,14 +52,14 @@ class Gateway:
         holders: Sequence[Holder],
         path: str,
         *,
-        principal: Principal,
-        correlation: str,
+        caller: Caller,
         query: str = "",
         accept: str = "",
     ) -> AsyncIterator[tuple[Holder, ClientResponse]]:
         """The answer of the first holder that gives a good one; failing over ends with the first byte.
 
         Args:
+            caller: Who asked: in the token, with the correlation id.
             accept: Ask for this with GET, whatever ``request`` says: for answers that are read here.
 
         Raises:
@@ -71,11 +71,9 @@ class Gateway:
             method = request.method
             headers = {name: request.headers[name] for name in FORWARDED if name in request.headers}
         for at, holder in enumerate(tries):
-            token = self.reach.mint(
-                principal, holder.member, studies=(holder.holding.study_uid,), patient=holder.patient, correlation=correlation
-            )
+            token = self.reach.mint(caller, holder.member, studies=(holder.holding.study_uid,), patient=holder.patient)
             opened = self.reach.open(
-                holder.member, path, token, method=method, headers=headers, query=query, correlation=correlation
+                holder.member, path, token, method=method, headers=headers, query=query, correlation=caller.correlation
             )
             async with AsyncExitStack() as stack:
                 try:
@@ -95,23 +93,23 @@ class Gateway:
         holders: Sequence[Holder],
         path: str,
         *,
-        principal: Principal,
-        correlation: str,
+        caller: Caller,
         extra: Mapping[str, str] | None = None,
     ) -> web.StreamResponse:
         """Stream a holder's answer to ``request``: status, content headers and Content-Length kept, constant memory.
 
         ``extra`` are further headers of ours.
         """
-        async with self.first(
-            request, holders, path, principal=principal, correlation=correlation, query=request.rel_url.raw_query_string
-        ) as (holder, upstream):
+        async with self.first(request, holders, path, caller=caller, query=request.rel_url.raw_query_string) as (
+            holder,
+            upstream,
+        ):
             response = web.StreamResponse(status=upstream.status, reason=upstream.reason, headers=extra)
             for name in PASSED:
                 if name in upstream.headers:
                     response.headers[name] = upstream.headers[name]
             response.headers[HOLDER_HEADER] = holder.member.code
-            response.headers[CORRELATION_HEADER] = correlation
+            response.headers[CORRELATION_HEADER] = caller.correlation
             response.headers["X-Content-Type-Options"] = "nosniff"
             if upstream.content_length is not None:
                 response.content_length = upstream.content_length

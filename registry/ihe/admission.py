@@ -48,17 +48,17 @@ class Door:
         Raises:
             Forbidden: the principal's role does not allow it (audited).
         """
-        decision = decide(call.principal, "xds", action)
+        decision = decide(call.caller.principal, "xds", action)
         entry = AuditEntry(
-            principal=call.principal,
+            principal=call.caller.principal,
             face="xds",
             action=action,
             decision="permit" if decision.permit else "deny",
             rule=decision.rule,
-            correlation=call.correlation,
+            correlation=call.caller.correlation,
             patients=patients,
             studies=studies,
-            peer=call.peer,
+            peer=call.caller.origin,
             query={"objects": list(objects[:SOME])} if objects else {},
         )
         await self._audit.begin(entry)
@@ -106,13 +106,11 @@ class Door:
         Raises:
             Forbidden: they are another's. Invalid: of several members, or nobody's.
         """
-        principal = call.principal
+        principal = call.caller.principal
         if principal.member is not None:
             return await self.member_for(principal, "")
         question = ByObject(entry_uuids=tuple(entry_uuids[:SOME]), versions=True)  # accept checks every one
-        asked = self._ask.question(
-            principal, face="xds", action="search", question=question, correlation=call.correlation, peer=call.peer
-        )
+        asked = self._ask.question(call.caller, face="xds", action="search", question=question)
         async with asked as answer:
             named = set(question.entry_uuids)
             owners = {h.member for h in answer.holdings if _names(h) & named}

@@ -8,10 +8,10 @@ from typing import Protocol
 
 from aiohttp import web
 
+from crosslight.runtime.caller import Caller
 from crosslight.runtime.http import CALLER
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.soap.server import MAX_SUBMISSION_BYTES, read_soap, soap_response
-from crosslight.standards.access import Principal
 from crosslight.standards.problem import CrosslightError, Forbidden, OurError, Unauthenticated
 from crosslight.standards.xds.model.xml import Element
 from crosslight.standards.xds.rules.errors import RegistryError, registry_errors
@@ -25,9 +25,7 @@ class Call:
     """One request: its body, and who sent it."""
 
     body: Element
-    principal: Principal
-    correlation: str
-    peer: str = ""
+    caller: Caller
 
 
 class Transaction(Protocol):
@@ -72,7 +70,7 @@ class SoapEndpoint:
         caller = request.get(CALLER)
         if caller is None:
             raise Unauthenticated("This address needs a client certificate.", todo="Use the region's mutual TLS listener.")
-        call = Call(body=envelope.body, principal=caller.principal, correlation=caller.correlation, peer=caller.origin)
+        call = Call(body=envelope.body, caller=caller)
         try:
             body = await transaction.answer(call)
         except (SoapFault, Unauthenticated, Forbidden):
@@ -80,8 +78,8 @@ class SoapEndpoint:
         except CrosslightError as error:
             errors = registry_errors(error)
             if isinstance(error, OurError):
-                log.error("our fault", action=envelope.action, kind=type(error).__name__, correlation=call.correlation)
+                log.error("our fault", action=envelope.action, kind=type(error).__name__, correlation=caller.correlation)
             else:
-                log.info("refused", action=envelope.action, code=errors[0].code, correlation=call.correlation)
+                log.info("refused", action=envelope.action, code=errors[0].code, correlation=caller.correlation)
             body = transaction.refuse(errors)
         return soap_response(request, envelope, body, transaction.response_action)

@@ -59,11 +59,9 @@ class RegistryStoredQuery:
     async def answer(self, call: Call) -> bytes:
         """An AdhocQueryResponse: Success, with what was found."""
         query = parse_stored_query(parse_adhoc_request(call.body))
-        asked = self._ask.question(
-            call.principal, face="xds", action="search", question=question_of(query), correlation=call.correlation, peer=call.peer
-        )
+        asked = self._ask.question(call.caller, face="xds", action="search", question=question_of(query))
         async with asked as answer:
-            warn = self._warn and call.principal.subject not in self._quiet
+            warn = self._warn and call.caller.principal.subject not in self._quiet
             large = len(answer.holdings) + len(answer.objects) > LARGE
             return await off_loop(lambda: render(query, answer, self._home, warn=warn), large=large)
 

@@ -54,15 +54,14 @@ class RegisterDocumentSet:
         studies = [uid for d in objects.documents if (uid := study_uid_of(d.reference_ids))]
         async with self._door.act(call, "publish", patients=(patient,), studies=studies):
             repository = next((d.repository_unique_id for d in objects.documents), objects.submissions[0].source_id)
-            member = await self._door.member_for(call.principal, repository)
+            member = await self._door.member_for(call.caller.principal, repository)
             acceptance = await self._acceptor.accept(
                 Submission(
                     member=member,
-                    principal=call.principal,
+                    caller=call.caller,
                     acts=acts_of(objects, member, self._region),
                     road="soap",
                     strict=True,
-                    correlation=call.correlation,
                     said=objects,
                 )
             )

@@ -41,7 +41,11 @@ class UpdateDocumentSet:
             member = await self._door.member_of(call, [act.entry_uuid for act in acts])
             await self._acceptor.accept(
                 Submission(
-                    member=member, principal=call.principal, acts=acts, road="soap", strict=True, correlation=call.correlation
+                    member=member,
+                    caller=call.caller,
+                    acts=acts,
+                    road="soap",
+                    strict=True,
                 )
             )
         return render_registry_response()

@@ -36,11 +36,10 @@ class RemoveMetadata:
             await self._acceptor.accept(
                 Submission(
                     member=member,
-                    principal=call.principal,
+                    caller=call.caller,
                     acts=(Withdraw(entry_uuids=uuids, reason="ITI-62"),),
                     road="soap",
                     strict=True,
-                    correlation=call.correlation,
                 )
             )
         return render_registry_response()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from crosslight.runtime.http import CALLER, CORRELATION
+from crosslight.runtime.http import CALLER
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.soap.client import SoapStream
 from crosslight.runtime.soap.server import Part, soap_response, stream_mtom
@@ -152,10 +152,7 @@ class Relay:
     # --- before ------------------------------------------------------------------------------------------------------
 
     def _question(self, request: web.Request, face: Face, question: ByObject) -> AbstractAsyncContextManager[Answer]:
-        return self._ask.question(
-            request[CALLER].principal, face=face, action="retrieve", question=question, correlation=request[CORRELATION],
-            peer=request.remote or "",
-        )  # fmt: skip
+        return self._ask.question(request[CALLER], face=face, action="retrieve", question=question)
 
     def _check_count(self, count: int) -> None:
         limit = self._max_documents
@@ -209,14 +206,14 @@ class Relay:
         self, stack: AsyncExitStack, request: web.Request, errand: Errand, service: Service, body: bytes
     ) -> SoapStream | str:
         """A member's answer as far as its root part, or in words why there is none."""
-        member, correlation = errand.member, request[CORRELATION]
+        member, caller = errand.member, request[CALLER]
         if not self._reach.offers(member, service):
             return f"{member.name} ({member.code}) has no address for this transaction."
-        token = self._reach.mint(
-            request[CALLER].principal, member, studies=sorted(errand.studies), patient=errand.patient, correlation=correlation
-        )
+        token = self._reach.mint(caller, member, studies=sorted(errand.studies), patient=errand.patient)
         try:
-            return await stack.enter_async_context(self._reach.stream(member, service, body, token, correlation=correlation))
+            return await stack.enter_async_context(
+                self._reach.stream(member, service, body, token, correlation=caller.correlation)
+            )
         except CrosslightError as error:
             log.warning("member does not answer", member=member.code, kind=type(error).__name__)
             if error.http_status in (503, 504):

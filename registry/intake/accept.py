@@ -220,7 +220,7 @@ class Acceptor:
         member = self._directory.by_id(submission.member.id) or submission.member
         if member.status not in ("active", "foreign"):
             raise Forbidden(f"{member.code} may not publish: it is {member.status}.", todo="Ask the region's operator.")
-        principal = submission.principal
+        principal = submission.caller.principal
         if principal.member is not None and principal.member != member.id:
             raise Forbidden("A member publishes for itself only.")
         face = "feed" if submission.road == "grpc" else "xds"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from crosslight.standards.access import Principal
+from crosslight.runtime.caller import Caller
 from crosslight.standards.ids import Version
 from crosslight.standards.study import Patient
 from crosslight.standards.xds.model.metadata import RegistryObjects
@@ -72,11 +72,10 @@ class Submission:
     """
 
     member: Member
-    principal: Principal
+    caller: Caller
     acts: tuple[Act, ...]
     road: Literal["grpc", "soap"]
     strict: bool
-    correlation: str = ""
     said: RegistryObjects | None = None  # all that the acts say, as it was submitted; None: what follows from them
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
 
-from crosslight.runtime.clock import Clock
-from crosslight.runtime.tls import grpc_certificate, grpc_identity
+from crosslight.runtime.caller import Caller
+from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.credentials import principal_of
+from crosslight.runtime.tls import Identity, grpc_certificate, grpc_identity
 from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import Forbidden, Unauthenticated
 from registry.members.model import Member
@@ -21,6 +24,26 @@ from registry.members.service import MemberService
 
 MEMBER_METADATA = "crosslight-member"
 REFUSALS = {Unauthenticated: grpc.StatusCode.UNAUTHENTICATED, Forbidden: grpc.StatusCode.PERMISSION_DENIED}
+
+
+def grpc_caller(context: Any, member: Member, ids: Ids, *, open_mode: bool) -> Caller:
+    """A member's own node as it calls: the one maker of the members' port.
+
+    Args:
+        context: Of the call, for the address.
+        member: Whose node it is (:meth:`Callers.member`).
+        ids: For the correlation id.
+        open_mode: It named itself, on a plain link.
+    """
+    identity, evidence = Identity("member", member.code), "open" if open_mode else "certificate"
+    principal = principal_of(identity, name=member.name, number=int(member.id), evidence=evidence)
+    return Caller(principal=principal, correlation=ids.uuid4().hex, peer=_address(str(context.peer())))
+
+
+def _address(peer: str) -> str:
+    """Of ``ipv4:10.0.0.1:50000`` or ``ipv6:%5B::1%5D:50000`` (gRPC's naming of peers) the address; '' of any other."""
+    kind, _, rest = peer.partition(":")
+    return unquote(rest).rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else ""
 
 
 class Callers:

@@ -18,10 +18,9 @@ import numpy as np
 from crosslight.pb import feed_pb2 as pb
 from crosslight.pb import feed_pb2_grpc as pb_grpc
 from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Ids
-from crosslight.runtime.credentials import principal_of
 from crosslight.runtime.log import get_logger
-from crosslight.runtime.tls import Identity
 from crosslight.runtime.wire import (
     checked_digest,
     checked_dtm,
@@ -31,12 +30,13 @@ from crosslight.runtime.wire import (
     version_from_pb,
     version_to_pb,
 )
-from crosslight.standards.access import Principal, decide
+from crosslight.standards.access import decide
 from crosslight.standards.ids import Identifier, MemberId, Version, checked_uid, hash8
 from crosslight.standards.problem import CrosslightError, Forbidden, Invalid, OurError, TooLarge, Unavailable
 from crosslight.standards.xds.model.publication import Publication
 from registry.index.store import Held
 from registry.intake.acts import Acceptance, Act, Outcome, Publish, SetAvailability, Submission, Withdraw
+from registry.link.callers import grpc_caller
 from registry.members.model import Member
 
 log = get_logger("feed")
@@ -167,24 +167,21 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
         if len(request.acts) > MAX_ACTS:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"At most {MAX_ACTS} acts in one request.")
         try:
-            results = await self._publish(member, request.acts)
+            caller = grpc_caller(context, member, self._ids, open_mode=self._open)
+            results = await self._publish(caller, member, request.acts)
         except CrosslightError as error:  # the audit cannot be written: nothing was done
             log.error("feed", kind=type(error).__name__, reason=error.what)
             results = [refused(message.version, error) for message in request.acts]
         return pb.PublishReply(incarnation=self._index.incarnation, results=results)
 
-    async def _publish(self, member: Member, messages: Sequence[pb.Act]) -> list[pb.ActResult]:
-        principal, correlation = self._principal(member), self._ids.uuid4().hex
+    async def _publish(self, caller: Caller, member: Member, messages: Sequence[pb.Act]) -> list[pb.ActResult]:
         read: list[Act | CrosslightError] = []
         for start in range(0, len(messages), AT_ONCE):
             read += [_read(message, member) for message in messages[start : start + AT_ONCE]]
             await asyncio.sleep(0)  # others are answered in between
         good = [(i, act) for i, act in enumerate(read) if not isinstance(act, CrosslightError)]
-        submissions = [
-            Submission(member=member, principal=principal, acts=(act,), road="grpc", strict=False, correlation=correlation)
-            for _, act in good
-        ]
-        entry = _audit_entry(principal, correlation, [act for _, act in good])
+        submissions = [Submission(member=member, caller=caller, acts=(act,), road="grpc", strict=False) for _, act in good]
+        entry = _audit_entry(caller, [act for _, act in good])
         if submissions:
             await self._audit.begin(entry)
         outcomes = await self._acceptor.accept_many(submissions) if submissions else []
@@ -201,10 +198,6 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
         if submissions:
             self._audit.end_later(entry, f"ok {len(submissions) - failed}" + (f", refused {failed}" if failed else ""))
         return [result for result in results if result is not None]
-
-    def _principal(self, member: Member) -> Principal:
-        identity, evidence = Identity("member", member.code), "open" if self._open else "certificate"
-        return principal_of(identity, name=member.name, number=int(member.id), evidence=evidence)
 
     # --- Compare ----------------------------------------------------------------------------------------------------
 
@@ -264,8 +257,8 @@ def _read(message: pb.Act, member: Member) -> Act | CrosslightError:
         return error
 
 
-def _audit_entry(principal: Principal, correlation: str, acts: Iterable[Act]) -> AuditEntry:
-    decision = decide(principal, "feed", "publish")
+def _audit_entry(caller: Caller, acts: Iterable[Act]) -> AuditEntry:
+    decision = decide(caller.principal, "feed", "publish")
     patients: dict[Identifier, None] = {}
     studies: list[str] = []
     for act in acts:
@@ -275,12 +268,13 @@ def _audit_entry(principal: Principal, correlation: str, acts: Iterable[Act]) ->
         elif isinstance(act, SetAvailability | Withdraw):
             studies.append(act.study_uid)
     return AuditEntry(
-        principal=principal,
+        principal=caller.principal,
         face="feed",
         action="publish",
         decision="permit" if decision.permit else "deny",
         rule=decision.rule,
-        correlation=correlation,
+        correlation=caller.correlation,
+        peer=caller.origin,
         patients=tuple(patients),
         studies=tuple(studies),
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import Db, Tx
 from crosslight.standards import access
@@ -31,17 +32,14 @@ class Officer:
     """Who acts, and where.
 
     Args:
-        principal: For the audit and for access.
+        caller: For the audit and for access.
         face: ``portal``, or ``admin`` for the command line.
         who: The person, as the history names them.
-        correlation, peer: For the audit.
     """
 
-    principal: Principal
+    caller: Caller
     face: Face
     who: str
-    correlation: str = ""
-    peer: str = ""
 
 
 def may_decide(principal: Principal) -> bool:
@@ -187,7 +185,7 @@ class IdentityDecisions:
 
     @staticmethod
     def _permitted(by: Officer) -> access.Decision:
-        return access.decide(by.principal, by.face, "operate" if by.face == "admin" else "decide")
+        return access.decide(by.caller.principal, by.face, "operate" if by.face == "admin" else "decide")
 
     @asynccontextmanager
     async def _act(
@@ -196,9 +194,9 @@ class IdentityDecisions:
         """Audit an act before it is done, and its outcome after."""
         decision = self._permitted(by)
         entry = AuditEntry(
-            principal=by.principal, face=by.face, action="operate" if by.face == "admin" else action,
+            principal=by.caller.principal, face=by.face, action="operate" if by.face == "admin" else action,
             decision="permit" if decision.permit else "deny", rule=decision.rule,
-            correlation=by.correlation or self._ids.uuid4().hex, patients=tuple(patients), peer=by.peer,
+            correlation=by.caller.correlation, patients=tuple(patients), peer=by.caller.origin,
             query={name: value for name, value in query.items() if value},
         )  # fmt: skip
         if not decision.permit:

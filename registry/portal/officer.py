@@ -13,8 +13,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from crosslight.runtime.http import CORRELATION
-from crosslight.standards.access import Principal
+from crosslight.runtime.caller import Caller
 from crosslight.standards.problem import Invalid
 from registry.identity.cases import MAX_REASON, Case, Decision, LinkEvent, Side, Verdict, compared, handle_of
 from registry.officer.decisions import IdentityDecisions, Officer
@@ -54,7 +53,7 @@ class OfficerPages:
     Args:
         decisions: The officer's room.
         html: Renders a page of the portal.
-        principal: Who asks; raises where nobody is signed in.
+        caller: Who asks; raises where nobody is signed in.
         fields: A posted form, checked to come from our own page.
         today: The region's now.
     """
@@ -63,12 +62,12 @@ class OfficerPages:
         self,
         decisions: IdentityDecisions,
         html: Callable[..., web.Response],
-        principal: Callable[[web.Request], Principal],
+        caller: Callable[[web.Request], Caller],
         fields: Callable[[web.Request], Any],
         today: Callable[[], datetime],
         zone: str,
     ) -> None:
-        self._room, self._html, self._principal, self._fields = decisions, html, principal, fields
+        self._room, self._html, self._caller, self._fields = decisions, html, caller, fields
         self._today, self._zone = today, zone
 
     def routes(self) -> list[web.RouteDef]:
@@ -154,11 +153,10 @@ class OfficerPages:
         return self._html(request, "identity_case.html", values, status=status)
 
     def _officer(self, request: web.Request) -> Officer:
-        principal = self._principal(request)
+        caller = self._caller(request)
+        principal = caller.principal
         who = f"{principal.name} ({principal.subject})" if principal.name else principal.subject
-        return Officer(
-            principal=principal, face="portal", who=who, correlation=request[CORRELATION], peer=request.remote or ""
-        )  # fmt: skip
+        return Officer(caller=caller, face="portal", who=who)
 
     def _moment(self, when: datetime) -> str:
         return words.instant(when, self._zone)

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
+from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.http import CALLER, CORRELATION, Renderer, render_json
 from crosslight.standards.access import Action, Principal, decide
@@ -290,30 +291,26 @@ class Portal:
         """The identity officer's pages, where there is a room for them."""
         if self.context.decisions is None:
             return []
-        pages = OfficerPages(self.context.decisions, self._html, self._principal, self._fields, self._today, self.region.zone)
+        pages = OfficerPages(self.context.decisions, self._html, self._caller, self._fields, self._today, self.region.zone)
         return pages.routes()
 
     def _ask(self, request: web.Request, action: Action, question: Question) -> AbstractAsyncContextManager[Answer]:
-        return self.context.ask.question(
-            self._principal(request),
-            face="portal",
-            action=action,
-            question=question,
-            correlation=request[CORRELATION],
-            peer=request.remote or "",
-        )
+        return self.context.ask.question(self._caller(request), face="portal", action=action, question=question)
 
     async def _glance(self, request: web.Request, patient: PatientSelector, study_uid: str = "") -> Glance:
-        return await self.context.ask.glance(self._principal(request), face="portal", patient=patient, study_uid=study_uid)
+        return await self.context.ask.glance(self._caller(request), face="portal", patient=patient, study_uid=study_uid)
 
     def _selector(self, request: web.Request) -> PatientSelector:
         return PatientSelector(fhir_id=self._handles.open(request.match_info["handle"], self._principal(request)))
 
-    def _principal(self, request: web.Request) -> Principal:
-        principal = _principal_of(request)
-        if principal is None:
+    def _caller(self, request: web.Request) -> Caller:
+        caller: Caller | None = request.get(CALLER)
+        if caller is None:
             raise Unauthenticated("Sign in to go on.")
-        return principal
+        return caller
+
+    def _principal(self, request: web.Request) -> Principal:
+        return self._caller(request).principal
 
     def _href(self, request: web.Request, person: Person) -> str:
         return f"/patients/{self._handles.seal(person.fhir_id, self._principal(request))}"

@@ -14,12 +14,12 @@ from typing import Protocol
 from aiohttp import ClientError, ClientResponse, ClientSession, web
 from yarl import URL
 
+from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.http import CORRELATION_HEADER
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.soap.client import SoapClient, SoapReply, SoapStream
 from crosslight.runtime.tokens import TokenSigner
-from crosslight.standards.access import Principal
 from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import MemberUnreachable, Unavailable
 from registry.members.model import Directory, Member
@@ -109,14 +109,14 @@ class Reach:
 
     # --- the exchange ----------------------------------------------------------------------------------------------
 
-    def mint(self, principal: Principal, member: Member, *, studies: Iterable[str], patient: str, correlation: str) -> str:
-        """A token that lets ``member`` release ``studies`` to ``principal`` (D21)."""
+    def mint(self, caller: Caller, member: Member, *, studies: Iterable[str], patient: str) -> str:
+        """A token that lets ``member`` release ``studies`` to who called, under the call's correlation id (D21)."""
         return self._signer.release(
-            principal,
+            caller.principal,
             holder=member.code,
             patient=patient,
             studies=tuple(studies),
-            correlation=correlation,
+            correlation=caller.correlation,
             ttl_s=self._config.token_ttl_s,
         )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from callers import caller
 from node_serving import ct
 from publish_region import FAST, PublishingNode, RegistryCore, StoppedClock, publishing_node, registry_core, until
 from pydicom.dataset import Dataset
@@ -80,7 +81,7 @@ async def core(tmp_path: Path) -> AsyncIterator[RegistryCore]:
 
 async def holdings(core: RegistryCore, *uids: str) -> tuple[Holding, ...]:
     question = ByObject(study_uids=uids, versions=True)
-    async with core.ask.question(OPEN, face="fhir", action="search", question=question, correlation="c") as answer:
+    async with core.ask.question(caller(OPEN, "c"), face="fhir", action="search", question=question) as answer:
         return answer.holdings
 
 
@@ -347,7 +348,7 @@ async def test_both_roads_give_the_same_answers(tmp_path: Path) -> None:
             await node.settled()
             await enriched(core, "1.2.1")
             question = ByPatient(patient=PatientSelector(identifiers=(Identifier(NUMBER, NHS),)))
-            async with core.ask.question(OPEN, face="fhir", action="search", question=question, correlation="c") as answer:
+            async with core.ask.question(caller(OPEN, "c"), face="fhir", action="search", question=question) as answer:
                 [holding] = answer.holdings
                 records[road] = holding.record
             said[road] = await _answers(core)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientError, web
 from ask_double import served
+from callers import caller
 from dicomweb_client.api import DICOMwebClient
 from gateway_region import CLINICIAN, GatewayRegion, endless_member, endpoints, gateway_region
 from node_serving import ct, part10
@@ -412,7 +413,7 @@ async def test_a_conflicting_copy_is_never_given_in_place_of_another(region: Gat
 
 async def _answer(region: GatewayRegion, study: str) -> Any:
     async with region.ask.question(
-        CLINICIAN, face="dicomweb", action="retrieve", question=ByObject(study_uids=(study,)), correlation="c"
+        caller(CLINICIAN, "c"), face="dicomweb", action="retrieve", question=ByObject(study_uids=(study,))
     ) as answer:
         return answer
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from callers import caller
 from registry_room import Room, clinician, make_room
 from registry_samples import NHS, nhs, patient, study
 
@@ -160,7 +161,7 @@ async def test_a_glance_changes_with_the_answer_and_is_no_audited_act(room: Room
     acts = len(await room.audit.search(limit=100))
 
     async def glance(study_uid: str = "") -> str:
-        return (await room.ask.glance(clinician(), face="portal", patient=selector, study_uid=study_uid)).version
+        return (await room.ask.glance(caller(clinician()), face="portal", patient=selector, study_uid=study_uid)).version
 
     versions = [await glance()]
     rtk = room.member("RTK")
@@ -188,4 +189,4 @@ async def test_a_glance_changes_with_the_answer_and_is_no_audited_act(room: Room
     assert await glance() == versions[-1], "nothing of another patient"
     assert len(await room.audit.search(limit=100)) == acts
     with pytest.raises(Forbidden):
-        await room.ask.glance(Principal(subject="porter", roles=frozenset({"porter"})), face="portal", patient=selector)
+        await room.ask.glance(caller(Principal(subject="porter", roles=frozenset({"porter"}))), face="portal", patient=selector)

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 from ask_double import served, service
+from callers import caller
 from joserfc.jwk import ECKey
 from registry_samples import REGION, MemoryDirectory, grown, nhs, patient, published, study
 
@@ -60,7 +61,7 @@ class Registry:
     n: int = 0
 
     async def accept(self, home: Member, *acts: Act) -> None:
-        await self.acceptor.accept(Submission(member=home, principal=OPEN, acts=acts, road="grpc", strict=False))
+        await self.acceptor.accept(Submission(member=home, caller=caller(), acts=acts, road="grpc", strict=False))
 
     async def publish(self, home: Member, record: StudyRecord, *, replaces: int | None = None) -> int:
         self.n += 1
@@ -266,12 +267,12 @@ async def test_by_start_either_way_with_the_undated_last(registry: Registry) -> 
 async def test_a_cursor_is_for_one_way_only(registry: Registry) -> None:
     await several(registry)
     question = ByPopulation(filter=StudyFilter(), limit=2, order="updated", ascending=True)
-    async with registry.ask.question(OPEN, face="fhir", action="search", question=question, correlation="c") as answer:
+    async with registry.ask.question(caller(OPEN, "c"), face="fhir", action="search", question=question) as answer:
         cursor = answer.cursor
     for other in (replace(question, ascending=False), replace(question, order="started")):
         with pytest.raises(Invalid):
             async with registry.ask.question(
-                OPEN, face="fhir", action="search", question=replace(other, cursor=cursor), correlation="c"
+                caller(OPEN, "c"), face="fhir", action="search", question=replace(other, cursor=cursor)
             ):
                 pass
 

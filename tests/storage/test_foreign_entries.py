@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from callers import caller
 from foreign_region import NUMBER, REPOSITORY, SYSTEM, ForeignRegion, Submitted, foreign_region, manifest
 from registry_samples import NHS, nhs, study
 
@@ -39,7 +40,7 @@ async def _seen(region: ForeignRegion) -> tuple[int, int]:
 async def _held(region: ForeignRegion) -> list[Holding]:
     question = ByPatient(patient=PatientSelector(identifiers=(Identifier(NUMBER, NHS),)), versions=True)
 
-    asked = region.xds.ask.question(OPEN, face="xds", action="search", question=question, correlation="c", peer="test")
+    asked = region.xds.ask.question(caller(OPEN, "c", "test"), face="xds", action="search", question=question)
     async with asked as answer:
         return list(answer.holdings)
 
@@ -143,7 +144,7 @@ async def test_what_each_entry_names_leads_to_the_study(region: ForeignRegion) -
     for one in both:
         for names in ({"entry_uuids": (one.entry.entry_uuid,)}, {"unique_ids": (one.entry.unique_id,)}):
             question = ByObject(**names)  # type: ignore[arg-type]
-            asked = region.xds.ask.question(OPEN, face="xds", action="search", question=question, correlation="c", peer="t")
+            asked = region.xds.ask.question(caller(OPEN, "c", "t"), face="xds", action="search", question=question)
             async with asked as answer:
                 assert [h.study_uid for h in answer.holdings] == [STUDY]
 
@@ -222,7 +223,7 @@ _UID = "^^^^urn:ihe:iti:xds:2016:studyInstanceUID"
 
 
 async def _unread(region: ForeignRegion, question: Any) -> int:
-    asked = region.xds.ask.question(OPEN, face="fhir", action="search", question=question, correlation="c", peer="test")
+    asked = region.xds.ask.question(caller(OPEN, "c", "test"), face="fhir", action="search", question=question)
     async with asked as answer:
         return answer.unread
 

@@ -16,6 +16,7 @@ import pydicom
 import pytest
 from aiohttp import web
 from ask_double import served
+from callers import caller
 from foreign_region import NUMBER, REPOSITORY, ForeignRegion, Submitted, foreign_region, manifest
 from four_faces import LISTED, UNPROVEN, four_faces
 from registry_room import Room
@@ -140,7 +141,7 @@ class Source:
 
     async def unread(self) -> int:
         question = ByPatient(patient=PatientSelector(identifiers=(Identifier(NUMBER, NHS),)))
-        asked = self.region.xds.ask.question(OPEN, face="fhir", action="search", question=question, correlation="c", peer="t")
+        asked = self.region.xds.ask.question(caller(OPEN, "c", "t"), face="fhir", action="search", question=question)
         async with asked as found:
             return found.unread
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from callers import caller
 from click.testing import CliRunner, Result
 from registry_samples import nhs, patient, published, study
 
@@ -51,7 +52,7 @@ async def fill(offline: Offline) -> None:
         publication = published(member, record, n, epoch=member.epoch)
         principal = Principal(subject=code, roles=frozenset({"member"}), organisation=code, member=member.id)
         act = Publish(publication=publication, digest=record.digest(), patient=record.patient)
-        submission = Submission(member=member, principal=principal, acts=(act,), road="grpc", strict=False)
+        submission = Submission(member=member, caller=caller(principal), acts=(act,), road="grpc", strict=False)
         assert (await acceptor.accept(submission)).outcomes == ("accepted",)
 
     home = offline.members.by_code("RTK")

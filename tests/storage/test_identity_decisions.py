@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from callers import caller, operator
 from registry_room import Room, clinician, make_room
 from registry_samples import NHS, nhs, patient, study
 
@@ -21,7 +22,7 @@ from registry.identity.cases import Case, compared, handle_of, keys_of
 from registry.identity.model import PatientSelector
 from registry.officer.decisions import IdentityDecisions, Officer
 
-JO = Officer(principal=clinician("RTK", "identity"), face="portal", who="jo@rtk")
+JO = Officer(caller=caller(clinician("RTK", "identity")), face="portal", who="jo@rtk")
 
 
 @pytest.fixture
@@ -234,7 +235,7 @@ async def test_a_merge_is_undone_as_a_merge(room: Room) -> None:
 async def test_who_is_no_officer_learns_nothing_and_it_is_audited(room: Room, who: Principal) -> None:
     await claimed_by_two(room)
     case = await only(room)
-    door, stranger = officers(room), Officer(principal=who, face="portal", who="x")
+    door, stranger = officers(room), Officer(caller=caller(who), face="portal", who="x")
     before = len(await room.audit.search())
     for refused in (
         door.queue(stranger),
@@ -255,7 +256,7 @@ async def test_who_is_no_officer_learns_nothing_and_it_is_audited(room: Room, wh
 async def test_acts_are_found_by_the_numbers_of_both(room: Room) -> None:
     await claimed_by_two(room)
     case = await only(room)
-    await officers(room).decide(case.handle, "alone", replace(JO, face="admin", principal=OPERATOR), "a typing error")
+    await officers(room).decide(case.handle, "alone", replace(JO, face="admin", caller=operator()), "a typing error")
     for number in (Identifier(nhs(1), NHS), Identifier("A1", room.member("RTK").authority)):
         acts = await room.audit.search(patient=number)
         assert {(a["face"], a["action"], a["outcome"]) for a in acts} >= {("portal", "read", "ok"), ("admin", "operate", "ok")}

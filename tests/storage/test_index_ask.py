@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from callers import caller
 from registry_room import Room, clinician, make_room
 from registry_samples import NHS, grown, nhs, patient, published, study
 
@@ -280,7 +281,7 @@ async def test_coverage_says_how_complete_an_answer_is(room: Room) -> None:
 async def test_every_question_is_a_pair_in_the_audit(room: Room) -> None:
     records = await _three_trusts(room, nhs(1))
     async with room.ask.question(
-        clinician(), face="portal", action="search", question=_by(nhs(1)), correlation="abc", peer="10.0.0.1"
+        caller(clinician(), "abc", "10.0.0.1"), face="portal", action="search", question=_by(nhs(1))
     ) as answer:
         (act,) = await room.audit.search(correlation="abc")
         assert act["outcome"] == "", "the act is on record before the answer leaves"
@@ -298,10 +299,10 @@ async def test_every_question_is_a_pair_in_the_audit(room: Room) -> None:
     with pytest.raises(Forbidden):
         await room.asked(_by(nhs(1)), clinician("RA2", "porter"))
     with pytest.raises(ZeroDivisionError):
-        async with room.ask.question(clinician(), face="fhir", action="search", question=_by(nhs(1)), correlation="bad"):
+        async with room.ask.question(caller(clinician(), "bad"), face="fhir", action="search", question=_by(nhs(1))):
             raise ZeroDivisionError
     with pytest.raises(asyncio.CancelledError):
-        async with room.ask.question(clinician(), face="fhir", action="search", question=_by(nhs(1)), correlation="gone"):
+        async with room.ask.question(caller(clinician(), "gone"), face="fhir", action="search", question=_by(nhs(1))):
             raise asyncio.CancelledError  # who asked has hung up
     await room.ask.close()
     assert [a["outcome"] for a in await room.audit.search(correlation="gone")] == [""], "cut off (D20)"
@@ -324,7 +325,7 @@ async def test_a_patients_answer_costs_one_reading_transaction_and_one_write(roo
 
     monkeypatch.setattr(room.db, "read_near", read)
     monkeypatch.setattr(room.db, "submit_write", write)
-    async with room.ask.question(clinician(), face="fhir", action="search", question=_by(nhs(1)), correlation="x") as answer:
+    async with room.ask.question(caller(clinician(), "x"), face="fhir", action="search", question=_by(nhs(1))) as answer:
         assert len(answer.holdings) == 3
         assert done == ["ask", "audit"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pg
+from callers import caller
 from foreign_region import REPOSITORY, foreign_region, manifest
 from registry_room import make_room
 from registry_samples import NHS, nhs, patient, study
@@ -89,7 +90,7 @@ async def test_foreign_entries_that_stood_behind_a_later_one(database: Db) -> No
         assert {m["code"] for m in study_now["modality"]} == {"CT", "MR"}
         assert study_now["id"] == shown[0]["id"]
         assert {one.entry_uuid: one for one in await region.answered()} == answered, "ITI-18 answers what it did"
-        asked = region.xds.ask.question(OPEN, face="fhir", action="search", question=who, correlation="c", peer="test")
+        asked = region.xds.ask.question(caller(OPEN, "c", "test"), face="fhir", action="search", question=who)
         async with asked as answer:
             assert answer.unread == 1
         revision = study_now["meta"]["versionId"]

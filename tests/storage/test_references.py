@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from callers import caller
 from foreign_region import NUMBER, SYSTEM, ForeignRegion, foreign_region, manifest
 from registry_samples import patient, published, study
 
 from crosslight.runtime.db import Db
-from crosslight.standards.access import OPEN
 from crosslight.standards.ids import MemberId
 from crosslight.standards.membership import Endpoints
 from registry.intake.acts import Publish, Submission
@@ -29,7 +29,7 @@ async def region(database: Db) -> AsyncIterator[ForeignRegion]:
         made.xds.directory.presences[home.id] = Presence(member=home.id, reachable=True)
         record = study(patient(home, "H1", number=NUMBER, family="Strange", given="Zoe", traced=True), 1, instances=2)
         act = Publish(publication=published(home, record, 1), digest=record.digest(), patient=record.patient)
-        await made.xds.acceptor.accept(Submission(member=home, principal=OPEN, acts=(act,), road="grpc", strict=False))
+        await made.xds.acceptor.accept(Submission(member=home, caller=caller(), acts=(act,), road="grpc", strict=False))
         await made.register(manifest("silent", study_uid="1.2.3.1", repository=SILENT))
         await made.register(manifest("telling", study_uid="1.2.3.2", repository=TELLING))
         told = made.xds.directory.by_repository(TELLING)

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 import pytest_asyncio
+from callers import caller
 from registry_samples import NHS, grown, nhs, patient, published, study
 from xds_nist import ANY_CODES, CONTRADICTORY, LOAD, expected, filled, index, new_uuid, oid, submission
 from xds_registry import HOME, XdsRegistry, node_of, xds_registry
@@ -390,7 +391,7 @@ async def test_a_sender_who_hangs_up_is_cut_off_not_refused(database: Db) -> Non
     """What it sent may have been accepted: its act says no outcome rather than a wrong one (D20)."""
     async with xds_registry(database) as registry:
         door = Door(registry.directory, registry.foreign, registry.audit, cast(Any, None))
-        call = Call(body=cast(Any, None), principal=registry.principal, correlation="gone")
+        call = Call(body=cast(Any, None), caller=caller(registry.principal, "gone"))
         with pytest.raises(asyncio.CancelledError):
             async with door.act(call, "publish"):
                 raise asyncio.CancelledError
