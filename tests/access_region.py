@@ -17,6 +17,7 @@ from yarl import URL
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.http import CALLER, ErrorRenderers, Listener, problems
+from crosslight.runtime.seams import system_seams
 from crosslight.runtime.tls import client_context
 from registry.access.access import Access
 from registry.access.config import AccessConfig, DemoAccount, DemoConfig
@@ -64,7 +65,7 @@ class TestAccess:
         await self.audit.open()
         await self.members.open()
         self.members.start()
-        self.access = Access(self.db, self.folder, self.people, self.config, self.members, self.audit, CLOCK, IDS, FILES)
+        self.access = Access(self.db, self.folder, self.people, self.config, self.members, self.audit, system_seams())
         await self.access.open()
         self.listeners = [
             Listener(self._app("people"), "127.0.0.1", self.people_port, self._tls("people")),

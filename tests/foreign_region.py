@@ -17,6 +17,7 @@ from xds_registry import CLOCK, HOME, IDS, XdsRegistry, xds_registry
 
 from crosslight.runtime.db import Db
 from crosslight.runtime.http import ErrorRenderers
+from crosslight.runtime.seams import SystemHttp
 from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.ids import Identifier, Oid
 from crosslight.standards.study import Patient, PersonName, StudyTime
@@ -207,7 +208,7 @@ async def foreign_region(db: Db) -> AsyncIterator[ForeignRegion]:
         await xds.feed(Patient(local=Identifier(NUMBER, NHS), name=PersonName("Strange^Zoe"), birth_date="19610203", sex="F"))
         key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
         signer = TokenSigner(key, REGION.home_community_id, CLOCK, IDS)
-        reach = Reach(xds.directory, signer, MemberSessions(ReachConfig()), ReachConfig(), IDS)
+        reach = Reach(xds.directory, signer, MemberSessions(ReachConfig(), SystemHttp()), ReachConfig(), IDS)
         fhir = FhirFace(xds.ask, xds.directory, key=xds.index.region_key, clock=CLOCK, ids=IDS, config=FhirConfig())
         dicomweb = DicomwebFace(xds.ask, xds.directory, Gateway(reach), DicomwebConfig())
         renderers = ErrorRenderers()

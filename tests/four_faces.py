@@ -17,6 +17,7 @@ from registry_samples import REGION
 
 from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.http import ErrorRenderers
+from crosslight.runtime.seams import SystemHttp
 from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.access import OPEN
 from crosslight.standards.fhir.terms import COMPLETENESS
@@ -156,7 +157,7 @@ async def four_faces(room: Room) -> AsyncIterator[Faces]:
     """The faces over a room."""
     key, ids = b"k" * 32, SystemIds()
     signer = TokenSigner(ECKey.generate_key("P-256", parameters={"kid": "k1"}), REGION.home_community_id, room.clock, ids)
-    gateway = Gateway(Reach(room.directory, signer, MemberSessions(ReachConfig()), ReachConfig(), ids))
+    gateway = Gateway(Reach(room.directory, signer, MemberSessions(ReachConfig(), SystemHttp()), ReachConfig(), ids))
     fhir = FhirFace(room.ask, room.directory, key=key, clock=room.clock, ids=ids, config=FhirConfig())
     dicomweb = DicomwebFace(room.ask, room.directory, gateway, DicomwebConfig())
     portal = Portal(PortalContext(ask=room.ask, directory=room.directory, key=key, clock=room.clock, ids=ids, open_mode=True))

@@ -21,6 +21,7 @@ from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.http import ErrorRenderers, client_session, problems
 from crosslight.runtime.problem_details import render_problem
+from crosslight.runtime.seams import SystemHttp
 from crosslight.runtime.soap.server import render_soap_error
 from crosslight.runtime.tokens import TokenSigner, TokenVerifier
 from crosslight.runtime.workers import Workers
@@ -171,7 +172,7 @@ async def gateway_region(
     """A registry's retrieve side, and real nodes for ``codes``."""
     key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
     world, config = World(MemoryDirectory()), config or GatewayConfig(answer_timeout_s=5.0)
-    ask, live, sessions = AskDouble(world), LiveConnections(), MemberSessions(config)
+    ask, live, sessions = AskDouble(world), LiveConnections(), MemberSessions(config, SystemHttp())
     signer = TokenSigner(key, REGION.home_community_id, CLOCK, IDS)
     reach = Reach(world.directory, signer, sessions, config, IDS, live)
     renderers = ErrorRenderers()

@@ -16,6 +16,7 @@ from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import Db, SqliteDb
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.http import ErrorRenderers, Handler, Listener, problems
+from crosslight.runtime.seams import GrpcLink
 from crosslight.standards.census import Census
 from crosslight.standards.ids import NHS_NUMBER_OID, MemberId, Oid, Version
 from crosslight.standards.membership import Endpoints, RegistryAddresses
@@ -110,7 +111,9 @@ class TestRegistry:
         self.listener = Listener(app, "127.0.0.1", self.port, tls)
         await self.listener.start()
         self.servicer = MembershipServicer(self.members, self.index, CLOCK)
-        self.grpc = MemberServer(self.servicer, "127.0.0.1", self.grpc_port, None if self.open_mode else self.members.own.gateway)
+        self.grpc = MemberServer(
+            self.servicer, "127.0.0.1", self.grpc_port, None if self.open_mode else self.members.own.gateway, link=GrpcLink()
+        )
         await self.grpc.start()
 
     async def stop(self) -> None:

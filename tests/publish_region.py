@@ -26,6 +26,7 @@ from crosslight.runtime.db import Db, SqliteDb
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.http import ErrorRenderers, client_session, problems
 from crosslight.runtime.mllp import MllpClient, MllpServer
+from crosslight.runtime.seams import SystemHttp
 from crosslight.runtime.soap.client import SoapClient
 from crosslight.runtime.soap.server import render_soap_error
 from crosslight.runtime.tokens import TokenSigner, TokenVerifier
@@ -168,7 +169,7 @@ async def registry_core(
         await part.open()
     ask = Ask(database, index, identity, directory, audit, clock, ids, REGION)
     key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
-    sessions = MemberSessions(ReachConfig())
+    sessions = MemberSessions(ReachConfig(), SystemHttp())
     signer = TokenSigner(key, REGION.home_community_id, clock, ids)
     reach = Reach(directory, signer, sessions, ReachConfig(), ids)
     workers = Workers(threads=1, children=1)

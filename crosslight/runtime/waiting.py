@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from crosslight.runtime.clock import Clock, Ids
 
 Draw = Callable[[], float]
 """A random number in [0, 1), anew at each call."""
 
+T = TypeVar("T")
 MOST_DOUBLINGS = 30  # 2.0 ** n stays a number whatever the count of attempts
 
 
@@ -82,3 +84,21 @@ class Backoff:
     def delay_s(self, attempt: int) -> float:
         """How long to wait after ``attempt`` failures before this one."""
         return min(self.longest_s, self.first_s * 2.0 ** min(attempt, MOST_DOUBLINGS)) * (self.least + self.draw())
+
+
+class Subscribers(Generic[T]):
+    """Who is told when something has happened: call it with what it was. Those told return at once and raise nothing.
+
+    A part that tells need not know who listens, so parts are made in one order, each from those before it.
+    """
+
+    def __init__(self) -> None:
+        self._told: list[Callable[[T], object]] = []
+
+    def add(self, told: Callable[[T], object]) -> None:
+        """Tell ``told`` from now on, after those that were added before."""
+        self._told.append(told)
+
+    def __call__(self, what: T) -> None:
+        for told in self._told:
+            told(what)

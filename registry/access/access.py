@@ -9,11 +9,9 @@ import aiohttp
 from aiohttp import web
 
 from crosslight.runtime.audit import AuditLog
-from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import Db
-from crosslight.runtime.files import Files
-from crosslight.runtime.http import client_session
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.seams import Seams
 from crosslight.standards.problem import ConfigError
 from registry.access.authenticate import Authenticator
 from registry.access.config import AccessConfig, OidcConfig
@@ -49,18 +47,17 @@ class Access:
         config: AccessConfig,
         members: MemberService,
         audit: AuditLog,
-        clock: Clock,
-        ids: Ids,
-        files: Files,
+        seams: Seams,
         *,
         name: str = "Imaging network",
     ) -> None:
         self._name = name
         self._folder, self._config, self._members = folder, config, members
-        self._clock, self._ids, self._audit = clock, ids, SignInAudit(audit, ids)
+        clock, ids = seams.clock, seams.ids
+        self._clock, self._ids, self._audit, self._client = clock, ids, SignInAudit(audit, ids), seams.http.client
         self._base, self._redirect_uri = base.rstrip("/"), base.rstrip("/") + "/signin/callback"
         self._http: aiohttp.ClientSession | None = None
-        self._demo_keys = TokenKeys(folder / "demo-idp-keys.json", files)
+        self._demo_keys = TokenKeys(folder / "demo-idp-keys.json", seams.files)
         self.store = AccessStore(db, clock, ids)
         self.sessions = Sessions(self.store, config, clock, ids)
         self.tokens = AccessTokens(members.keys, members.region, config, clock, ids)
@@ -89,7 +86,7 @@ class Access:
 
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
-            self._http = client_session(provider_context(self._members.ca.bundle if self.demo else None), read_timeout_s=15)
+            self._http = self._client(provider_context(self._members.ca.bundle if self.demo else None), read_timeout_s=15)
         return self._http
 
     def _oidc(self) -> OidcConfig:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import grpc
 import grpc.aio
 
 from crosslight.pb import membership_pb2_grpc as pb_grpc
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.seams import MemberLink
 from crosslight.runtime.tls import Credentials
 from crosslight.runtime.trouble import cannot_listen
 from registry.link.link import MembershipServicer
@@ -21,6 +21,7 @@ class MemberServer:
     """The gRPC listener for nodes: mutual TLS, or plain in the open demo.
 
     Args:
+        link: Makes the server.
         register: Adds further servicers (the index feed) to the server.
     """
 
@@ -31,11 +32,12 @@ class MemberServer:
         port: int,
         credentials: Credentials | None,
         *,
+        link: MemberLink,
         max_message_bytes: int = 8 << 20,
         register: tuple[Callable[[grpc.aio.Server], None], ...] = (),
     ) -> None:
         self._servicer, self._address, self._credentials = servicer, f"{host}:{port}", credentials
-        self._max, self._register = max_message_bytes, register
+        self._link, self._max, self._register = link, max_message_bytes, register
         self._server: Any = None
         self.port = port
 
@@ -45,8 +47,8 @@ class MemberServer:
         Raises:
             ConfigError: when the address cannot be had.
         """
-        server = grpc.aio.server(
-            options=[
+        server = self._link.server(
+            [
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", self._max),
                 ("grpc.max_send_message_length", self._max),

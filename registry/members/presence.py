@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from crosslight.runtime.clock import Clock
+from crosslight.runtime.waiting import Subscribers
 from crosslight.standards.concern import Concern
 from crosslight.standards.ids import MemberId
 from registry.members.model import Presence
@@ -79,6 +80,8 @@ class PresenceBoard:
         self._tokens = 0
         self._started_s = float("-inf")
         self.on_lost: Callable[[], None] = lambda: None
+        self._standing: dict[MemberId, tuple[bool, bool]] = {}
+        self.changed: Subscribers[MemberId] = Subscribers()  # told when a member can be reached, is full, or no longer so
 
     def serve(self) -> None:
         """This process takes links from now on: members that were reachable get one silence to link anew before they are not."""
@@ -89,6 +92,7 @@ class PresenceBoard:
         self._tokens += 1
         report = self._last_report(member)
         self._links[member] = _Link(self._tokens, self._clock.monotonic_s(), self._clock.now(), report)
+        self._look(member)
         return self._tokens
 
     def _last_report(self, member: MemberId) -> Report:
@@ -100,6 +104,7 @@ class PresenceBoard:
         link = self._links.get(member)
         if link is not None and link.token == token:
             link.heard_s, link.heard, link.report = self._clock.monotonic_s(), self._clock.now(), report
+            self._look(member)
 
     def concerned(self, member: MemberId, concern: Concern) -> None:
         """A heartbeat brought whom the member's unlisted studies concern; the heartbeat's report names it."""
@@ -143,6 +148,7 @@ class PresenceBoard:
         link.report = replace(link.report, trouble=trouble)
         since = link.heard if self._silent(link) else self._clock.now()
         self._rows[member] = self._row(member, link, reachable=False, since=since)
+        self._look(member)
         self.on_lost()
 
     def due_s(self) -> float:
@@ -218,3 +224,14 @@ class PresenceBoard:
             unsaved = ours is not None and ours.process == self._process and self._written.get(row.member) != ours
             if not unsaved:
                 self._rows[row.member] = row
+        for member in sorted({*self._links, *self._rows}):  # silence too is seen here: nobody tells of it
+            self._look(member)
+
+    def _look(self, member: MemberId) -> None:
+        row = self._current(member)
+        said = row.report if row is not None else Report()
+        full = row is not None and row.last_heard is not None and not said.filling and said.census_equal is True
+        standing = (row is not None and row.reachable, full)
+        if self._standing.get(member, (False, False)) != standing:
+            self._standing[member] = standing
+            self.changed(member)

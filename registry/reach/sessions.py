@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from aiohttp import ClientSession
 
-from crosslight.runtime.http import client_session
+from crosslight.runtime.seams import Http
 from crosslight.standards.ids import MemberId
 from registry.members.model import Member
 from registry.reach.config import ReachConfig
@@ -18,18 +18,21 @@ class MemberSessions:
 
     Args:
         config: Timeouts and limits.
+        http: Makes sessions.
         tls: The TLS context for a member (it expects that member's certificate); None on plain links.
     """
 
-    def __init__(self, config: ReachConfig, tls: Callable[[Member], ssl.SSLContext | None] = lambda member: None) -> None:
-        self._config, self._tls = config, tls
+    def __init__(
+        self, config: ReachConfig, http: Http, tls: Callable[[Member], ssl.SSLContext | None] = lambda member: None
+    ) -> None:
+        self._config, self._http, self._tls = config, http, tls
         self._sessions: dict[MemberId, tuple[str, ClientSession]] = {}
 
     def __call__(self, member: Member) -> ClientSession:
         """The member's session; a new one when its code, and so the identity expected of it, has changed."""
         code, session = self._sessions.get(member.id, ("", None))
         if session is None or session.closed or code != member.code:
-            session = client_session(
+            session = self._http.client(
                 self._tls(member),
                 connect_timeout_s=self._config.connect_timeout_s,
                 read_timeout_s=self._config.stall_timeout_s,

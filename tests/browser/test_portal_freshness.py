@@ -53,7 +53,7 @@ def row(page: Page, study: int) -> str:
 
 async def searches(region: Whole) -> int:
     """Acts on record of the patient."""
-    return len(await region.registry.audit.search(patient=Identifier(NUMBER, NHS_NUMBER_OID), limit=1000))
+    return len(await region.registry.parts.ground.audit.search(patient=Identifier(NUMBER, NHS_NUMBER_OID), limit=1000))
 
 
 async def test_a_new_a_changed_and_a_withdrawn_study_show_whatever_the_trusts_states(chromium: Browser, region: Whole) -> None:

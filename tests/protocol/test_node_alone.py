@@ -290,7 +290,7 @@ async def test_who_is_not_let_in(outside: Outside, tmp_path: Path) -> None:
     async with serving(outside.folder):
         await outside.send(numbered(ct()))
         stranger_ca = CertificateAuthority(
-            tmp_path / "stranger", Oid(f"{ROOT}.1"), "Stranger", outside.registry.clock, IDS, FILES
+            tmp_path / "stranger", Oid(f"{ROOT}.1"), "Stranger", outside.registry.seams.clock, IDS, FILES
         )
         stranger_ca.open()
         stranger = _host_pair(stranger_ca, tmp_path, "viewer.trust.example", server=False)
@@ -361,8 +361,7 @@ async def test_doctor(outside: Outside) -> None:
         assert await doctor.doctor(outside.folder, Console(file=out, width=200)) == 0, out.getvalue()
         for said in ("C-ECHO", "ITI-18 answers.", "asks for credentials", "0 waiting, 0 refused."):
             assert said in out.getvalue()
-        for listener in outside.registry._listeners:
-            await listener.stop()
+        await outside.registry.stop()
         out = StringIO()
         assert await doctor.doctor(outside.folder, Console(file=out, width=200)) == 1, out.getvalue()
 

@@ -14,8 +14,7 @@ async def test_a_registry_whose_database_is_gone_is_not_ready(tmp_path: Path) ->
     async with whole_region(tmp_path, {}) as region:
         app = region.registry
         assert (await app.ready())[0]
-        for name in ("db", "audit_db"):
-            db = getattr(app, name)
+        for db in (app.parts.ground.db, app.parts.audit_db):
 
             async def gone(name: str, fn: Any) -> Any:
                 raise StorageError("The database could not do this now.")

@@ -1,0 +1,143 @@
+"""Where a registry listens, and what is served there."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from aiohttp import web
+
+from crosslight.runtime import health
+from crosslight.runtime.compression import compressed
+from crosslight.runtime.http import ErrorRenderers, problems
+from crosslight.runtime.life import Life
+from crosslight.runtime.mllp import MllpServer, Peer
+from crosslight.runtime.problem_details import render_problem
+from crosslight.runtime.soap.server import render_soap_error
+from crosslight.runtime.tls import peer_identity
+from crosslight.standards.membership import RegistryAddresses
+from crosslight.standards.problem import CrosslightError
+from registry.access.authenticate import ListenerKind
+from registry.config import RegistryConfig
+from registry.dicomweb import face as dicomweb
+from registry.fhir.errors import render_error as render_fhir_error
+from registry.fhir.routes import routes as fhir_routes
+from registry.health import Health
+from registry.ihe.relay_routes import routes as relay_routes
+from registry.link.callers import Callers
+from registry.link.feed import FeedServicer
+from registry.link.link import MembershipServicer
+from registry.link.server import MemberServer
+from registry.members.join import Join
+from registry.parts import Parts
+from registry.portal import pages as portal_pages
+
+#: Where credentials come from, as a 401 of each listener says it.
+CREDENTIALS: dict[ListenerKind, str] = {
+    "people": "People sign in at /signin; the region's operator issues bearer tokens to apps (crosslight-registry token).",
+    "systems": "The region's operator issues client certificates (crosslight-registry system).",
+}
+XDS_REGISTRY, XDS_REPOSITORY, RAD69 = "/xds/registry", "/xds/repository", "/rad69"
+MAX_BODY = 1 << 20
+
+
+def people_url(config: RegistryConfig) -> str:
+    """Base of the people listener, as others reach it."""
+    listen = config.listen
+    return f"{'http' if listen.open else 'https'}://{listen.public_host}:{listen.people_port}"
+
+
+def addresses(config: RegistryConfig) -> RegistryAddresses:
+    """What members are told."""
+    listen = config.listen
+    scheme = "http" if listen.open else "https"
+    return RegistryAddresses(
+        people=people_url(config),
+        systems=f"{scheme}://{listen.public_host}:{listen.systems_port}",
+        grpc=f"{listen.public_host}:{listen.grpc_port}",
+        mllp=f"{listen.public_host}:{listen.mllp_port}",
+    )
+
+
+def web_application(parts: Parts, told: Health, kind: ListenerKind) -> web.Application:
+    """What is served to people, or to systems."""
+    ground, faces, access = parts.ground, parts.faces, parts.access
+    config = ground.config
+    renderers = ErrorRenderers()
+    renderers.add("/fhir", render_fhir_error)
+    renderers.add("/dicomweb", render_problem)
+    for path in (XDS_REGISTRY, XDS_REPOSITORY, RAD69):
+        renderers.add(path, partial(render_soap_error, sender_400=config.xds.sender_faults_400))
+    middlewares = [
+        compressed(),
+        problems(renderers, ground.seams.ids, credentials=CREDENTIALS[kind]),
+        access.authenticator.middleware(kind),
+    ]
+    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
+    app.add_routes(health.routes(told.ready, told.gauges))
+    app.add_routes(fhir_routes(faces.fhir))
+    app.add_routes(dicomweb.routes(faces.dicomweb))
+    if kind == "people":
+        for prefix in ("/patients", "/search", "/identity"):
+            renderers.add(prefix, portal_pages.renderer(faces.portal))
+        renderers.add("/", portal_pages.elsewhere(faces.portal))
+        app.add_routes(portal_pages.routes_of(faces.portal))
+        app.add_routes(access.routes())
+        app.add_routes(Join(parts.members, parts.waists.index, addresses(config)).routes())
+    if kind == "systems" or ground.open_mode:
+        app.add_routes(faces.soap.routes(XDS_REGISTRY))
+        app.add_routes(relay_routes(parts.retrieves.relay, repository=XDS_REPOSITORY, imaging=RAD69))
+    return app
+
+
+class Listeners:
+    """People, systems, the members' link, and HL7."""
+
+    def __init__(self, parts: Parts, told: Health) -> None:
+        self._parts, self._health = parts, told
+        members, seams, open_mode = parts.members, parts.ground.seams, parts.ground.open_mode
+        self.membership = MembershipServicer(members, parts.waists.index, seams.clock)
+        callers = Callers(members, seams.clock)
+        self._feed = FeedServicer(
+            parts.waists.acceptor, parts.waists.index, callers, parts.ground.audit, seams.ids, open_mode=open_mode
+        )
+
+    async def start(self, life: Life) -> None:
+        """Listen until the end of ``life``; certificates are those of the members' authority, or none where all is open.
+
+        Raises:
+            ConfigError: when an address cannot be had.
+        """
+        ground, own = self._parts.ground, self._parts.members.own
+        listen, http, people_tls, gateway_tls, gateway = ground.config.listen, ground.seams.http, None, None, None
+        if not ground.open_mode and own.people is not None and own.gateway is not None:
+            people_tls, gateway_tls, gateway = own.people.server(mutual=False), own.gateway.server(mutual=True), own.gateway
+        people, systems = (web_application(self._parts, self._health, kind) for kind in ("people", "systems"))
+        for listener in (
+            http.listener(people, listen.host, listen.people_port, people_tls, name="people"),
+            http.listener(systems, listen.host, listen.systems_port, gateway_tls, name="systems"),
+        ):
+            life.stops(listener)
+            await listener.start()
+        server = MemberServer(
+            self.membership, listen.host, listen.grpc_port, gateway, link=ground.seams.link,
+            max_message_bytes=ground.config.members.max_message_bytes, register=(self._feed.register,),
+        )  # fmt: skip
+        life.stops(server)
+        await server.start()
+        mllp = MllpServer(self._parts.faces.adt.handle, listen.host, listen.mllp_port, tls=gateway_tls)
+        life.stops(mllp)
+        await mllp.start()
+        self._parts.members.on_change(partial(self._cut_suspended, mllp))
+
+    def _cut_suspended(self, mllp: MllpServer) -> None:
+        suspended = {m.code for m in self._parts.members.all() if m.status == "suspended"}
+        if suspended:
+            mllp.disconnect(lambda peer: _member_of(peer) in suspended)
+
+
+def _member_of(peer: Peer) -> str:
+    try:
+        identity = peer_identity(peer.certificate)
+    except CrosslightError:
+        return ""
+    return identity.name if identity.kind == "member" else ""

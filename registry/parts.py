@@ -1,0 +1,243 @@
+"""The parts of a registry, each made here and nowhere else, from the floor beneath it.
+
+The order of floors::
+
+    open_ground    databases, audit                    ground
+    make_members   who belongs to the region           members
+    make_waists    every submission, every question    waists      (opened before the faces are made: they share its key)
+    make_access    who may come in                     access
+    make_retrieves members called: images, detail      retrieves
+    make_faces     what answers                        faces
+
+``app.py`` makes all of them and gives them life; a command or a test makes as many floors as it needs, and may put another
+``Directory`` in the place of the members.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crosslight import __version__
+from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.db import Db
+from crosslight.runtime.seams import Seams
+from crosslight.runtime.tls import Identity
+from crosslight.runtime.tokens import TokenSigner
+from crosslight.runtime.waiting import Subscribers
+from crosslight.standards.region import Region
+from crosslight.standards.xds.mapping.values import ValueSets, type_code
+from crosslight.standards.xds.wire import adhoc
+from registry.access.access import Access
+from registry.ask.ask import Ask
+from registry.config import RegistryConfig
+from registry.dicomweb.face import DicomwebFace
+from registry.enrich.enrich import Enricher
+from registry.fhir.face import FhirFace
+from registry.gateway.forward import Gateway
+from registry.identity.store import IdentityStore
+from registry.ihe import iti18, iti42, iti57, iti62
+from registry.ihe.admission import Door
+from registry.ihe.endpoint import SoapEndpoint
+from registry.ihe.iti8 import AdtFeed
+from registry.ihe.relay import Relay
+from registry.index.follow import Follower
+from registry.index.model import Change
+from registry.index.store import IndexStore
+from registry.intake.accept import Acceptor
+from registry.keys import TokenKeys
+from registry.members.live import LiveConnections
+from registry.members.model import Directory, Member
+from registry.members.service import MemberService
+from registry.officer.decisions import IdentityDecisions
+from registry.portal.pages import Portal, PortalContext
+from registry.reach.members import Reach
+from registry.reach.sessions import MemberSessions
+
+MemberTls = Callable[[Member], ssl.SSLContext | None]
+ForeignMember = Callable[[str], Awaitable[Member]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What every floor stands on."""
+
+    seams: Seams
+    config: RegistryConfig
+    region: Region
+    db: Db
+    audit: AuditLog
+
+    @property
+    def open_mode(self) -> bool:
+        """Whether there is neither TLS nor sign-in."""
+        return self.config.listen.open
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waists:
+    """Index and persons, and the two ways to them. Neither is anything before :meth:`open`.
+
+    Attributes:
+        changed: Told of the changes of each commit.
+        follower: Reads the change feed, and tells those that follow it.
+    """
+
+    index: IndexStore
+    identity: IdentityStore
+    ask: Ask
+    acceptor: Acceptor
+    changed: Subscribers[Sequence[Change]]
+    follower: Follower
+
+    async def open(self) -> None:
+        """Create or upgrade the tables; read what every process shares."""
+        await self.identity.open()
+        await self.index.open()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrieves:
+    """What calls members."""
+
+    sessions: MemberSessions
+    reach: Reach
+    gateway: Gateway
+    relay: Relay
+    enricher: Enricher
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faces:
+    """What answers."""
+
+    fhir: FhirFace
+    dicomweb: DicomwebFace
+    portal: Portal
+    soap: SoapEndpoint
+    adt: AdtFeed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """All of a registry."""
+
+    ground: Ground
+    members: MemberService
+    waists: Waists
+    access: Access
+    retrieves: Retrieves
+    faces: Faces
+    audit_db: Db = field(repr=False)
+
+
+def make_members(ground: Ground, folder: Path) -> MemberService:
+    """Who belongs to the region; keys and certificates are in ``folder``."""
+    seams, config = ground.seams, ground.config
+    return MemberService(
+        ground.db, ground.region, folder, config.members, seams.clock, seams.ids, seams.files,
+        TokenKeys(folder / "keys" / "token.json", seams.files), ground.audit,
+        open_mode=ground.open_mode, public_host=config.listen.public_host,
+    )  # fmt: skip
+
+
+def make_waists(ground: Ground, directory: Directory) -> Waists:
+    """Index, persons, and what stands before them."""
+    db, clock, ids, region = ground.db, ground.seams.clock, ground.seams.ids, ground.region
+    index = IndexStore(db, directory, clock, ids)
+    identity = IdentityStore(db, region, ids, ground.config.identity.rules(), index.read.headers_of, index.moved)
+    changed: Subscribers[Sequence[Change]] = Subscribers()
+    follower = Follower(index.changes, clock, ground.config.changes)
+    changed.add(lambda changes: follower.wake())
+    return Waists(
+        index=index,
+        identity=identity,
+        ask=Ask(db, index, identity, directory, ground.audit, clock, ids, region),
+        acceptor=Acceptor(db, index, identity, directory, clock, ids, region, on_change=changed),
+        changed=changed,
+        follower=follower,
+    )
+
+
+def make_access(ground: Ground, folder: Path, people_url: str, members: MemberService) -> Access:
+    """Sign-in, sessions, tokens."""
+    seams, config = ground.seams, ground.config
+    return Access(
+        ground.db, folder, people_url, config.access, members, ground.audit, seams,
+        name=config.portal.service_name,
+    )  # fmt: skip
+
+
+def member_tls(members: MemberService) -> MemberTls:
+    """How a member is called: by mutual TLS that expects the member's own certificate, or plain where all is."""
+
+    def tls(member: Member) -> ssl.SSLContext | None:
+        if members.open_mode or members.own.gateway is None:
+            return None
+        if member.status == "foreign":  # known by its host name, under the region's authority
+            return members.own.gateway.client()
+        return members.own.gateway.client(Identity("member", member.code, members.region.home_community_id))
+
+    return tls
+
+
+def make_retrieves(
+    ground: Ground, waists: Waists, directory: Directory, signer: TokenSigner, tls: MemberTls, live: LiveConnections
+) -> Retrieves:
+    """What calls members. The enricher follows what changes in the index."""
+    seams, config = ground.seams, ground.config
+    sessions = MemberSessions(config.gateway, seams.http, tls)
+    reach = Reach(directory, signer, sessions, config.gateway, seams.ids, live)
+    enricher = Enricher(
+        waists.index, waists.acceptor, directory, reach, ground.audit, seams.workers, seams.clock, seams.ids, ground.region,
+        config.enrich,
+    )  # fmt: skip
+    waists.follower.tell(enricher.changed, enricher.members_changed)
+    relay = Relay(waists.ask, reach, config.gateway.max_documents)
+    return Retrieves(sessions=sessions, reach=reach, gateway=Gateway(reach), relay=relay, enricher=enricher)
+
+
+def make_faces(ground: Ground, waists: Waists, retrieves: Retrieves, directory: Directory, foreign: ForeignMember) -> Faces:
+    """What answers. ``waists`` is open.
+
+    Args:
+        foreign: Makes the entry of a repository that is no member's.
+    """
+    clock, ids, config, key = ground.seams.clock, ground.seams.ids, ground.config, waists.index.region_key
+    return Faces(
+        fhir=FhirFace(
+            waists.ask, directory, key=key, clock=clock, ids=ids, config=config.fhir, version=__version__,
+            secured=not ground.open_mode,
+        ),
+        dicomweb=DicomwebFace(waists.ask, directory, retrieves.gateway, config.dicomweb),
+        portal=Portal(
+            PortalContext(
+                ask=waists.ask, directory=directory, key=key, clock=clock, ids=ids, config=config.portal,
+                open_mode=ground.open_mode, decisions=make_decisions(ground, waists, directory),
+            )
+        ),
+        soap=make_soap(ground, waists, directory, foreign),
+        adt=AdtFeed(waists.identity, ground.audit, directory, ground.region, clock, ids, open_mode=ground.open_mode),
+    )  # fmt: skip
+
+
+def make_decisions(ground: Ground, waists: Waists, directory: Directory) -> IdentityDecisions:
+    """The identity officer's room."""
+    seams = ground.seams
+    return IdentityDecisions(ground.db, waists.identity, waists.index, directory, ground.audit, seams.clock, seams.ids)
+
+
+def make_soap(ground: Ground, waists: Waists, directory: Directory, foreign: ForeignMember) -> SoapEndpoint:
+    """ITI-18, 42, 57 and 62."""
+    xds, region, ids = ground.config.xds, ground.region, ground.seams.ids
+    door = Door(directory, foreign, ground.audit, waists.ask)
+    own_types = frozenset(type_code(row.type_code).key for row in region.procedure_codes if row.type_code)
+    values = ValueSets(check=xds.check_codes and not ground.open_mode, type_codes=own_types)
+    return SoapEndpoint({
+        adhoc.ACTION_REQUEST: iti18.RegistryStoredQuery(waists.ask, region, warn=xds.warn, quiet=frozenset(xds.quiet_for)),
+        iti42.ACTION_REQUEST: iti42.RegisterDocumentSet(waists.acceptor, door, ids, region, values),
+        iti57.ACTION_REQUEST: iti57.UpdateDocumentSet(waists.acceptor, door),
+        iti62.ACTION_REQUEST: iti62.RemoveMetadata(waists.acceptor, door),
+    })  # fmt: skip
