@@ -39,7 +39,7 @@ class Floor(pb_grpc.IndexFeedServicer):
 
     async def open(self) -> None:
         """Make the table."""
-        await self._db.write("make", lambda tx: tx.script(_TABLE.format(blob="BLOB" if tx.engine == "sqlite" else "BYTEA")))
+        await self._db.write("make", lambda tx: tx.script(_TABLE.format(blob="BLOB" if tx.dialect.name == "sqlite" else "BYTEA")))
 
     def app(self) -> web.Application:
         """The HTTP face."""

@@ -67,5 +67,5 @@ def _read(plan: dict[str, Any]) -> int:
 
 async def analyse(db: Db) -> None:
     """Let PostgreSQL see how large its tables are, as its own daemon does."""
-    if db.engine == "postgres":
+    if db.dialect.name == "postgres":
         await db.write("analyse", lambda tx: tx.script("ANALYZE;\n"))

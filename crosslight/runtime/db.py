@@ -6,9 +6,9 @@ function runs in a worker thread inside one transaction::
     async def latest(self, uid: str) -> Row | None:
         return await self.db.read("latest", lambda tx: tx.row("SELECT ... WHERE uid = ?", (uid,)))
 
-SQL is written once with ``?`` placeholders, in the subset both engines share. Where they differ a store asks ``tx.engine``
-in one place. The *name* gives metrics and slow-query logs. On PostgreSQL a serialization failure or deadlock runs the
-function again, so it must have no effect outside its transaction.
+SQL is written once with ``?`` placeholders, in the subset both engines share. Where they differ a store asks
+``tx.dialect`` for what it means. The *name* gives metrics and slow-query logs. On PostgreSQL a serialization failure or
+deadlock runs the function again, so it must have no effect outside its transaction.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from crosslight.runtime.transactions import (
     WIDE_STEPS,
     Budget,
     Db,
+    Dialect,
     Engine,
     Row,
     T,
@@ -47,14 +48,17 @@ from crosslight.standards.problem import ConfigError, StorageError
 if TYPE_CHECKING:
     from crosslight.runtime.postgres import PostgresDb
 
-__all__ = ["LAZY_S", "Db", "Engine", "Row", "SqliteDb", "Tx", "open_db", "split_statements"]
+__all__ = ["LAZY_S", "Db", "Dialect", "Engine", "Row", "SqliteDb", "Tx", "open_db", "split_statements"]
 
 LAZY_S = 0.05  # longest wait of a lazy write for one that is not
 MAX_ROWS = 64  # of one INSERT
 
 
+_DIALECT = Dialect(name="sqlite", for_update="", lean_rows=True, remote=False, takes_nul=True)
+
+
 class _SqliteTx:
-    engine: Engine = "sqlite"
+    dialect = _DIALECT
 
     def __init__(self, connection: sqlite3.Connection, rows: int | None = None) -> None:
         self._c, self.weigh = connection, Budget(rows).spend
@@ -75,11 +79,14 @@ class _SqliteTx:
             start += size
         return changed
 
-    def update_many(self, table: str, keys: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        sets, where = ", ".join(f"{name} = ?" for name in names), " AND ".join(f"{key} = ?" for key in keys)
-        turned = [(*row[len(keys) :], *row[: len(keys)]) for row in rows]
-        if turned:
-            self._c.executemany(f"UPDATE {table} SET {sets} WHERE {where}", turned)
+    def update_many(
+        self, table: str, keys: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[Any]], *, rising: str = ""
+    ) -> None:
+        at = {name: f"?{i}" for i, name in enumerate((*keys, *names), 1)}
+        sets, where = ", ".join(f"{n} = {at[n]}" for n in names), " AND ".join(f"{k} = {at[k]}" for k in keys)
+        more = f" AND ({rising} IS NULL OR {rising} < {at[rising]})" if rising else ""
+        if rows:
+            self._c.executemany(f"UPDATE {table} SET {sets} WHERE {where}{more}", rows)
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
         return self._c.execute(sql, params).fetchall()
@@ -94,6 +101,20 @@ class _SqliteTx:
     def script(self, sql: str) -> None:
         for statement in split_statements(sql):
             self._c.execute(statement)
+
+    def take_turn(self, turn: int, *, alone: bool = True) -> None:
+        """There is one writer."""
+
+    def table_bytes(self, table: str) -> tuple[int, int]:
+        indexes = [r[0] for r in self.rows("SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ?", (table,))]
+        return self._pages([table]), self._pages(indexes)
+
+    def index_bytes(self, names: Sequence[str]) -> int:
+        return self._pages(names)
+
+    def _pages(self, names: Iterable[str]) -> int:
+        found = [self.row("SELECT coalesce(sum(pgsize), 0) FROM dbstat WHERE name = ?", (name,)) for name in names]
+        return sum(int(row[0]) for row in found if row)
 
 
 class _Write:
@@ -113,7 +134,7 @@ class SqliteDb:
     answered after the one fsync of the commit (``synchronous=FULL``).
     """
 
-    engine: Engine = "sqlite"
+    dialect = _DIALECT
 
     def __init__(self, path: Path, *, readers: int = 2, group: int = 64) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

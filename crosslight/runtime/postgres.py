@@ -18,7 +18,7 @@ from crosslight.runtime.transactions import (
     READ_ROWS,
     WIDE_S,
     Budget,
-    Engine,
+    Dialect,
     Row,
     T,
     TooMuch,
@@ -76,8 +76,11 @@ def _statement(sql: str) -> _Statement:
     return found
 
 
+_DIALECT = Dialect(name="postgres", for_update=" FOR UPDATE", lean_rows=False, remote=True, takes_nul=False)
+
+
 class _PgTx:
-    engine: Engine = "postgres"
+    dialect = _DIALECT
 
     def __init__(self, cursor: psycopg.Cursor[Row], rows: int | None = None) -> None:
         self._c, self.weigh = cursor, Budget(rows).spend
@@ -101,11 +104,15 @@ class _PgTx:
             return self._c.execute(insert_sql(table, names, f"VALUES ({marks})", tail), rows[0]).rowcount
         return self._c.execute(insert_sql(table, names, f"SELECT * FROM unnest({marks})", tail), columns(rows)).rowcount
 
-    def update_many(self, table: str, keys: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def update_many(
+        self, table: str, keys: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[Any]], *, rising: str = ""
+    ) -> None:
         if not rows:
             return
         both, marks = (*keys, *names), ",".join(["%s"] * (len(keys) + len(names)))
         sets, where = ", ".join(f"{n} = v.{n}" for n in names), " AND ".join(f"t.{k} = v.{k}" for k in keys)
+        if rising:
+            where += f" AND (t.{rising} IS NULL OR t.{rising} < v.{rising})"
         sql = f"UPDATE {table} AS t SET {sets} FROM unnest({marks}) AS v ({', '.join(both)}) WHERE {where}"
         self._c.execute(sql, columns(rows))
 
@@ -125,11 +132,23 @@ class _PgTx:
         for statement in split_statements(sql):
             self._c.execute(statement)
 
+    def take_turn(self, turn: int, *, alone: bool = True) -> None:
+        self.rows(f"SELECT pg_advisory_xact_lock{'' if alone else '_shared'}(?)", (turn,))
+
+    def table_bytes(self, table: str) -> tuple[int, int]:
+        sql = "SELECT coalesce(pg_table_size(to_regclass(?)), 0), coalesce(pg_indexes_size(to_regclass(?)), 0)"
+        row = self.row(sql, (table, table))
+        return (int(row[0]), int(row[1])) if row else (0, 0)
+
+    def index_bytes(self, names: Sequence[str]) -> int:
+        found = [self.row("SELECT coalesce(pg_relation_size(to_regclass(?)), 0)", (name,)) for name in names]
+        return sum(int(row[0]) for row in found if row)
+
 
 class PostgresDb:
     """PostgreSQL through a pool of synchronous connections, one per worker thread."""
 
-    engine: Engine = "postgres"
+    dialect = _DIALECT
 
     def __init__(self, dsn: str, *, connections: int = 8, schema: str = "") -> None:
         def configure(connection: psycopg.Connection[Row]) -> None:

@@ -49,7 +49,7 @@ async def migrate(db: Db, package: str, version: SchemaVersion) -> list[int]:
         return (int(row[0]), int(row[1])) if row else (0, 0)
 
     def prepare(tx: Tx) -> tuple[int, int]:
-        _take_turn(tx)
+        tx.take_turn(_TURN)  # processes that start at the same time upgrade one after the other
         tx.execute(
             "CREATE TABLE IF NOT EXISTS schema_version (component TEXT PRIMARY KEY, schema INTEGER NOT NULL, "
             "compat INTEGER NOT NULL)"
@@ -64,12 +64,12 @@ async def migrate(db: Db, package: str, version: SchemaVersion) -> list[int]:
             todo="Install that version, or restore a backup taken before the upgrade.",
         )
     applied = []
-    for number, sql in _deltas(package, db.engine):
+    for number, sql in _deltas(package, db.dialect.name):
         if number <= current or number > version.schema:
             continue
 
         def apply(tx: Tx, number: int = number, sql: str = sql) -> bool:
-            _take_turn(tx)
+            tx.take_turn(_TURN)
             if known(tx)[0] >= number:  # another process was first
                 return False
             tx.script(sql)
@@ -80,9 +80,3 @@ async def migrate(db: Db, package: str, version: SchemaVersion) -> list[int]:
         if await db.write(f"schema_{component}_{number:04d}", apply):
             applied.append(number)
     return applied
-
-
-def _take_turn(tx: Tx) -> None:
-    """Processes that start at the same time upgrade one after the other; SQLite has one writer anyway."""
-    if tx.engine == "postgres":
-        tx.rows("SELECT pg_advisory_xact_lock(?)", (_TURN,))

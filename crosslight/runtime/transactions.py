@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from crosslight.runtime.log import get_logger
@@ -48,10 +49,29 @@ class Budget:
                 raise TooMuch
 
 
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How an engine differs where that is a store's business: each store asks for what it means, none for an engine's name.
+
+    Attributes:
+        name: Which of the ``deltas/`` are for it.
+        for_update: What a SELECT ends with so that its rows stay as they are; '' where there is one writer anyway.
+        lean_rows: A row takes little more room than its values, so that many small ones are cheaper than one more index.
+        remote: Each statement is a round trip to another process.
+        takes_nul: A text may hold U+0000.
+    """
+
+    name: Engine
+    for_update: str
+    lean_rows: bool
+    remote: bool
+    takes_nul: bool
+
+
 class Tx(Protocol):
     """One transaction. ``?`` are the placeholders on both engines."""
 
-    engine: Engine
+    dialect: Dialect
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
         """Run a statement; the number of rows it changed."""
@@ -68,8 +88,13 @@ class Tx(Protocol):
         """
         ...
 
-    def update_many(self, table: str, keys: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Set ``names`` of the rows that ``keys`` name, whose values come first in ``rows``; each row once."""
+    def update_many(
+        self, table: str, keys: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[Any]], *, rising: str = ""
+    ) -> None:
+        """Set ``names`` of the rows that ``keys`` name, whose values come first in ``rows``; each row once.
+
+        ``rising`` is one of ``names``: rows where it is as high already stay as they are.
+        """
         ...
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
@@ -92,11 +117,24 @@ class Tx(Protocol):
         """Several statements: schema deltas only."""
         ...
 
+    def take_turn(self, turn: int, *, alone: bool = True) -> None:
+        """Wait for the others who take this turn, to the end of the transaction: for all of them, or unless ``alone`` for one
+        that wants to be. Nothing to wait for where there is one writer anyway."""
+        ...
+
+    def table_bytes(self, table: str) -> tuple[int, int]:
+        """How many bytes a table takes: its rows, its indexes. For benchmarks and operators."""
+        ...
+
+    def index_bytes(self, names: Sequence[str]) -> int:
+        """How many bytes these indexes take together; those that this engine's tables lack take none."""
+        ...
+
 
 class Db(Protocol):
     """A database. ``read`` and ``write`` run ``fn`` in one transaction; ``write`` is durable when it returns."""
 
-    engine: Engine
+    dialect: Dialect
 
     async def read(self, name: str, fn: Callable[[Tx], T]) -> T:
         """Run a reading function."""

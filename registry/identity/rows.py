@@ -93,7 +93,7 @@ def load(tx: Tx, where: str, params: Sequence[Any], *, limit: int = 100_000, loc
 
 
 def _rows(tx: Tx, where: str, params: Sequence[Any], *, limit: int = 100_000, lock: bool = False) -> list[Row]:
-    suffix = " FOR UPDATE" if lock and tx.engine == "postgres" else ""
+    suffix = tx.dialect.for_update if lock else ""
     return tx.rows(f"SELECT {COLUMNS} FROM patient_record WHERE {where} ORDER BY record_key LIMIT {int(limit)}{suffix}", params)
 
 

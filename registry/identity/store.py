@@ -18,7 +18,6 @@ import orjson
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.log import get_logger
-from crosslight.runtime.pg_columns import columns
 from crosslight.runtime.schema import SchemaVersion, migrate
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.names import family_keys
@@ -93,13 +92,7 @@ class IdentityStore(IdentityReads):
 
     def touch_all(self, tx: Tx, rows: Sequence[tuple[int, int]]) -> None:
         """As :meth:`touch_tx`, of (record key, microseconds); each record once."""
-        newer = "(newest_study IS NULL OR newest_study < {})"
-        if tx.engine == "postgres" and len(rows) > 1:
-            sql = "UPDATE patient_record SET newest_study = v.at FROM unnest(?, ?) AS v (key, at) WHERE record_key = v.key AND "
-            tx.execute(sql + newer.format("v.at"), columns(rows))
-        elif rows:
-            sql = "UPDATE patient_record SET newest_study = ? WHERE record_key = ? AND " + newer.format("?")
-            tx.executemany(sql, [(at, key, at) for key, at in rows])
+        tx.update_many("patient_record", ("record_key",), ("newest_study",), rows, rising="newest_study")
 
     def said(
         self, patient: Patient, member: MemberId | None, traced: bool | None = None, erase: Collection[str] = frozenset()

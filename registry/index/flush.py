@@ -28,6 +28,7 @@ from registry.index.rows import (
     fhir_hash,
     issuer_hash,
     marks,
+    names_in_row,
     row_names,
 )  # fmt: skip
 
@@ -39,8 +40,8 @@ def _upsert(columns: tuple[str, ...]) -> str:
     return f"ON CONFLICT (record_key, study_hash, member_id) DO UPDATE SET {sets} WHERE holding.revision < excluded.revision"
 
 
-_COLUMNS = {"sqlite": HOLDING_COLUMNS, "postgres": (*HOLDING_COLUMNS, *NAME_COLUMNS)}
-_UPSERT = {engine: _upsert(columns) for engine, columns in _COLUMNS.items()}
+_NAMED_COLUMNS = (*HOLDING_COLUMNS, *NAME_COLUMNS)
+_UPSERT, _NAMED_UPSERT = _upsert(HOLDING_COLUMNS), _upsert(_NAMED_COLUMNS)
 _KEY = "record_key = ? AND study_hash = ? AND member_id = ?"
 
 
@@ -149,10 +150,12 @@ class Flush:
 
     def _write_rows(self, entries: list[tuple[Entry, Loaded]]) -> None:
         rows: list[tuple[Any, ...]] = [now.row for _, now in entries]
-        if self._tx.engine == "postgres":
-            named = [e.named or self._names(now) for e, now in entries]
-            rows = [(*row, n.tag, n.fhir, n.accession) for row, n in zip(rows, named, strict=True)]
-        self._tx.insert_many("holding", _COLUMNS[self._tx.engine], rows, _UPSERT[self._tx.engine])
+        if not names_in_row(self._tx):
+            self._tx.insert_many("holding", HOLDING_COLUMNS, rows, _UPSERT)
+            return
+        named = [e.named or self._names(now) for e, now in entries]
+        rows = [(*row, n.tag, n.fhir, n.accession) for row, n in zip(rows, named, strict=True)]
+        self._tx.insert_many("holding", _NAMED_COLUMNS, rows, _NAMED_UPSERT)
 
     def _names(self, one: Loaded) -> Names:
         publication, secret = one.holding.publication, self._reader.source(one.holding.member)[1]
@@ -163,7 +166,7 @@ class Flush:
         if not entry.names or before is None or before.row.record_key != now.row.record_key or entry.left:
             return entry.names
         known = self._names(before)
-        return entry.names - (known.more if self._tx.engine == "postgres" else known.all())  # PostgreSQL: others were a column
+        return entry.names - (known.more if names_in_row(self._tx) else known.all())
 
     def _many(self, sql: str, params: list[Any]) -> None:
         if len(params) == 1:

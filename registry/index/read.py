@@ -38,6 +38,7 @@ from registry.index.rows import (
     issuer_hash,
     marks,
     name_hash,
+    names_in_row,
     version_of,
 )  # fmt: skip
 from registry.index.window import Place, Window, order_by, stretch
@@ -153,12 +154,12 @@ class Reader:
     def records_of(self, tx: Tx, hashes: Collection[int]) -> dict[int, set[int]]:
         """Hash of a name -> patient records that may have it (D13).
 
-        PostgreSQL keeps the names that every row has in the row (delta 0002); rows before that have theirs in locator.
+        Where names stand in the row (PostgreSQL, delta 0002), rows before that have theirs in locator.
         """
         found: dict[int, set[int]] = {}
         for part in chunks(set(hashes) - {0}):
             sql, params = f"SELECT hash, record_key FROM locator WHERE hash IN ({marks(part)})", list(part)
-            if tx.engine == "postgres":
+            if names_in_row(tx):
                 for column in NAME_COLUMNS:
                     sql += f" UNION ALL SELECT {column}, record_key FROM holding WHERE {column} IN ({marks(part)})"
                     params += part

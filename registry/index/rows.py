@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
+from crosslight.runtime.db import Tx
 from crosslight.standards.ids import DerivedId, MemberId, Version, hash8, study_tag
 from crosslight.standards.study import StudyRecord, StudyTime
 from crosslight.standards.xds.model.publication import Publication
@@ -37,7 +38,12 @@ HOLDING_COLUMNS = (
     "record_key", "study_hash", "started", "updated", "version", "revision", "member_id", "modalities", "patient_n", "flags",
     "body", "extra",
 )  # fmt: skip
-NAME_COLUMNS = ("tag_hash", "fhir_hash", "accession_hash")  # PostgreSQL: names in the row; SQLite: all are locators
+NAME_COLUMNS = ("tag_hash", "fhir_hash", "accession_hash")
+
+
+def names_in_row(tx: Tx) -> bool:
+    """Whether the names that every study has are columns of ``holding``, each with an index; else all names are locators."""
+    return not tx.dialect.lean_rows
 
 
 class HoldingRow(NamedTuple):

@@ -24,9 +24,8 @@ def sizes(tx: Tx) -> dict[str, float]:
     row = tx.row("SELECT count(*), coalesce(sum(length(extra)), 0), coalesce(sum(length(body)), 0) FROM holding")
     assert row is not None  # noqa: S101 - count always gives a row
     studies = max(int(row[0]), 1)
-    measure = _postgres if tx.engine == "postgres" else _sqlite
-    rows, indexes = zip(*(measure(tx, table) for table in _CURRENT), strict=True)
-    named = _of_names(tx)
+    rows, indexes = zip(*(tx.table_bytes(table) for table in _CURRENT), strict=True)
+    named = tx.index_bytes(("holding_tag", "holding_fhir", "holding_accession"))  # over the names that stand in the row
     found = {
         "studies": float(row[0]),
         "body": int(row[2]) / studies,
@@ -37,34 +36,5 @@ def sizes(tx: Tx) -> dict[str, float]:
     }
     found["current"] = found["row"] + found["row_indexes"] + found["locators"]
     for name, tables in _APART.items():
-        found[name] = sum(sum(measure(tx, table)) for table in tables) / studies
+        found[name] = sum(sum(tx.table_bytes(table)) for table in tables) / studies
     return found
-
-
-def _postgres(tx: Tx, table: str) -> tuple[int, int]:
-    row = tx.row(
-        "SELECT coalesce(pg_table_size(to_regclass(?)), 0), coalesce(pg_indexes_size(to_regclass(?)), 0)", (table, table)
-    )
-    return (int(row[0]), int(row[1])) if row else (0, 0)
-
-
-def _of_names(tx: Tx) -> int:
-    """PostgreSQL: indexes over the names that stand in the row."""
-    if tx.engine != "postgres":
-        return 0
-    names = ("holding_tag", "holding_fhir", "holding_accession")
-    row = tx.row(f"SELECT {' + '.join(['pg_relation_size(to_regclass(?))'] * len(names))}", names)
-    return int(row[0]) if row else 0
-
-
-def _sqlite(tx: Tx, table: str) -> tuple[int, int]:
-    names = [r[0] for r in tx.rows("SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ?", (table,))]
-    return _pages(tx, [table]), _pages(tx, names)
-
-
-def _pages(tx: Tx, names: list[str]) -> int:
-    total = 0
-    for name in names:
-        row = tx.row("SELECT coalesce(sum(pgsize), 0) FROM dbstat WHERE name = ?", (name,))
-        total += int(row[0]) if row else 0
-    return total

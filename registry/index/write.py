@@ -34,6 +34,7 @@ from registry.index.rows import (
     chunks,
     marks,
     modality_bits,
+    names_in_row,
     record_hash,
     row_names,
     started_of,
@@ -63,18 +64,16 @@ class Work:
     # --- reading ---------------------------------------------------------------------------------------------------
 
     def take_turn(self, *, alone: bool) -> None:
-        """PostgreSQL: a batch goes alone, single acts beside each other; before anything else in a transaction.
+        """A batch goes alone, single acts beside each other; before anything else in a transaction.
 
-        Batches of two members share patients in another order each; beside each other they would end in deadlocks. SQLite has
-        one writer anyway.
+        Batches of two members share patients in another order each; beside each other they would end in deadlocks.
         """
-        if self.tx.engine == "postgres":
-            self.tx.rows(f"SELECT pg_advisory_xact_lock{'' if alone else '_shared'}(?)", (_TURN,))
+        self.tx.take_turn(_TURN, alone=alone)
 
     def lock(self, members: Iterable[MemberId]) -> None:
         """Make other writers of these members wait; first of all in a transaction."""
         wanted = sorted({int(member) for member in members})
-        suffix = " ORDER BY member_id FOR UPDATE" if self.tx.engine == "postgres" else ""
+        suffix = f" ORDER BY member_id{self.tx.dialect.for_update}"
         for part in chunks(wanted):
             columns = "member_id, cursor_version, studies, census, changes"
             sql = f"SELECT {columns} FROM member_feed WHERE member_id IN ({marks(part)}){suffix}"
@@ -325,7 +324,7 @@ class Work:
         )
         entry.now = reader.loaded(row, publication, digest, united)
         entry.named = row_names(publication, record, entry.now.holding.fhir_id, stored.ids, secret)
-        entry.names |= entry.named.more if self.tx.engine == "postgres" else entry.named.all()
+        entry.names |= entry.named.more if names_in_row(self.tx) else entry.named.all()
         entry.dirty = True
 
     def _text_of(self, entry: Entry, record_key: int, patient: Patient) -> int:

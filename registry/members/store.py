@@ -203,7 +203,7 @@ class MemberStore:
         return await self._db.write("invitation_use", write)
 
     def _invitation_tx(self, tx: Tx, secret: str, *, spend: bool) -> MemberRow:
-        lock = " FOR UPDATE" if spend and tx.engine == "postgres" else ""
+        lock = tx.dialect.for_update if spend else ""
         found = tx.row(f"SELECT member, expires, used FROM invitation WHERE secret_hash = ?{lock}", (secret_hash(secret),))
         if found is None:
             raise Unauthenticated("This invitation is not known here.", todo="Ask the region's operator for a new one.")

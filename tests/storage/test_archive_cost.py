@@ -29,7 +29,7 @@ class Counted:
     """A transaction that counts the rows it gives and the statements it runs."""
 
     def __init__(self, tx: Tx) -> None:
-        self._tx, self.engine = tx, tx.engine
+        self._tx, self.dialect = tx, tx.dialect
         self.read, self.plans = 0, list[str]()
 
     def _planned(self, sql: str, params: Sequence[Any]) -> None:

@@ -16,7 +16,7 @@ PATIENTS, STUDIES = 25, 60
 
 
 async def _deadlocks(db: Db) -> int:
-    if db.engine == "sqlite":
+    if db.dialect.name == "sqlite":
         return 0
     row = await db.read(
         "deadlocks", lambda tx: tx.row("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
@@ -42,7 +42,7 @@ async def test_batches_of_the_same_patients_end_without_deadlock(database: Db) -
 
     async with asyncio.timeout(60):
         await asyncio.gather(*(feed(code, seed) for seed, code in enumerate(("RA2", "RPC", "RTK"), 1)))
-    await asyncio.sleep(0 if database.engine == "sqlite" else 1.1)  # PostgreSQL's counters follow within a second
+    await asyncio.sleep(0 if database.dialect.name == "sqlite" else 1.1)  # PostgreSQL's counters follow within a second
     assert await _deadlocks(database) == before
     for code in ("RA2", "RPC", "RTK"):
         assert len(await room.holdings(code)) == STUDIES

@@ -109,7 +109,7 @@ async def test_a_near_read_sees_what_was_committed(database: Db) -> None:
     assert await database.read_near("rows", lambda tx: tx.rows("SELECT n FROM one")) == [(1,)]
     here = threading.current_thread()
     there = await database.read_near("thread", lambda tx: threading.current_thread())
-    assert (there is here) == (database.engine == "sqlite")
+    assert (there is here) == (database.dialect.name == "sqlite")
     with pytest.raises(Exception, match=r"nowhere|database"):
         await database.read_near("bad", lambda tx: tx.rows("SELECT n FROM nowhere"))
     assert await database.read_near("rows", lambda tx: tx.rows("SELECT n FROM one")) == [(1,)]

@@ -212,7 +212,7 @@ async def test_a_patient_with_very_many_studies_leaves_the_event_loop_before_any
     await _publish(room, 0, 20, "FEW")
     await _publish(room, 1000, 100, "SOME")
     await _publish(room, 2000, 600, "MANY")
-    here, engine = threading.current_thread().name.rstrip("_0123456789"), room.db.engine
+    here, engine = threading.current_thread().name.rstrip("_0123456789"), room.db.dialect.name
     near = [here] if engine == "sqlite" else []
     wide = f"{engine}-wide"
     thread = "sqlite-reader" if engine == "sqlite" else "postgres"

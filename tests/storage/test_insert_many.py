@@ -16,7 +16,7 @@ _NAMES = ("key", "words", "body", "spare")
 
 
 def _make(tx: Tx) -> None:
-    blob = "BLOB" if tx.engine == "sqlite" else "BYTEA"
+    blob = "BLOB" if tx.dialect.name == "sqlite" else "BYTEA"
     tx.execute(f"CREATE TABLE thing (key BIGINT PRIMARY KEY, words TEXT NOT NULL, body {blob} NOT NULL, spare INTEGER)")
 
 
@@ -54,3 +54,23 @@ async def test_lists_of_any_length_between_other_parameters(database: Db) -> Non
         return found
 
     assert await database.read("ask", ask) == [[1], [1], [1]]
+
+
+async def test_many_rows_are_set_by_their_keys_and_a_rising_column_never_falls(database: Db) -> None:
+    await database.write("make", _make)
+    rows = [(1, "a", b"", 5), (2, "b", b"", None), (3, "c", b"", 9)]
+    await database.write("insert", lambda tx: tx.insert_many("thing", _NAMES, rows))
+    wanted = [(1, 7), (2, 7), (3, 7), (4, 7)]
+    await database.write("up", lambda tx: tx.update_many("thing", ("key",), ("spare",), wanted, rising="spare"))
+    assert [(row[0], row[3]) for row in await database.read("rows", _rows)] == [(1, 7), (2, 7), (3, 9)]
+    await database.write("set", lambda tx: tx.update_many("thing", ("key",), ("words", "spare"), [(3, "d", 1)]))
+    assert (await database.read("rows", _rows))[2] == (3, "d", b"", 1)
+
+
+async def test_tables_and_indexes_have_a_size(database: Db) -> None:
+    await database.write("make", _make)
+    await database.write("index", lambda tx: tx.execute("CREATE INDEX thing_words ON thing (words)"))
+    await database.write("insert", lambda tx: tx.insert_many("thing", _NAMES, _ROWS))
+    rows, indexes = await database.read("size", lambda tx: tx.table_bytes("thing"))
+    assert rows > 0
+    assert 0 < await database.read("size", lambda tx: tx.index_bytes(("thing_words", "thing_nothing"))) <= indexes

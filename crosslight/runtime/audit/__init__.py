@@ -236,7 +236,7 @@ _COLUMNS = (
     "query", "outcome", "patients", "studies",
 )  # fmt: skip
 _INSERT = f"INSERT INTO audit_entry ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) RETURNING seq"
-#: PostgreSQL: an act and its patients in one round trip.
+#: An act and its patients in one round trip, in PostgreSQL's words.
 _INSERT_BOTH = (
     f"WITH entry AS ({_INSERT}) INSERT INTO audit_patient (seq, value, authority) "
     "SELECT entry.seq, p.value, p.authority FROM entry, unnest(?::text[], ?::text[]) AS p (value, authority)"
@@ -244,8 +244,8 @@ _INSERT_BOTH = (
 
 
 def _insert(rows: Sequence[_Row], tx: Tx) -> None:
-    for row in map(_kept, rows) if tx.engine == "postgres" else rows:
-        if row.patients and tx.engine == "postgres":
+    for row in rows if tx.dialect.takes_nul else map(_kept, rows):
+        if row.patients and tx.dialect.remote:
             tx.execute(_INSERT_BOTH, (*row.values, *(list(column) for column in zip(*row.patients, strict=True))))
             continue
         found = tx.row(_INSERT, row.values)
@@ -254,7 +254,7 @@ def _insert(rows: Sequence[_Row], tx: Tx) -> None:
 
 
 def _kept(row: _Row) -> _Row:
-    """Without U+0000, which PostgreSQL keeps in no text: what somebody asks for or sends must not hinder its own audit."""
+    """Without U+0000, which not every engine keeps in a text: what somebody asks for or sends must not hinder its own audit."""
     if not any("\0" in text for text in chain(row.values, *row.patients)):
         return row
     patients = tuple({(_shown(value), _shown(authority)): None for value, authority in row.patients})
