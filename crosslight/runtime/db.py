@@ -54,7 +54,7 @@ LAZY_S = 0.05  # longest wait of a lazy write for one that is not
 MAX_ROWS = 64  # of one INSERT
 
 
-_DIALECT = Dialect(name="sqlite", for_update="", lean_rows=True, remote=False, takes_nul=True)
+_DIALECT = Dialect(name="sqlite", for_update="", skip_locked="", lean_rows=True, remote=False, takes_nul=True)
 
 
 class _SqliteTx:

@@ -76,7 +76,9 @@ def _statement(sql: str) -> _Statement:
     return found
 
 
-_DIALECT = Dialect(name="postgres", for_update=" FOR UPDATE", lean_rows=False, remote=True, takes_nul=False)
+_DIALECT = Dialect(
+    name="postgres", for_update=" FOR UPDATE", skip_locked=" SKIP LOCKED", lean_rows=False, remote=True, takes_nul=False
+)
 
 
 class _PgTx:

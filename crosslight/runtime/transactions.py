@@ -56,6 +56,7 @@ class Dialect:
     Attributes:
         name: Which of the ``deltas/`` are for it.
         for_update: What a SELECT ends with so that its rows stay as they are; '' where there is one writer anyway.
+        skip_locked: What follows ``for_update`` to pass over rows that others hold, rather than to wait for them.
         lean_rows: A row takes little more room than its values, so that many small ones are cheaper than one more index.
         remote: Each statement is a round trip to another process.
         takes_nul: A text may hold U+0000.
@@ -63,6 +64,7 @@ class Dialect:
 
     name: Engine
     for_update: str
+    skip_locked: str
     lean_rows: bool
     remote: bool
     takes_nul: bool

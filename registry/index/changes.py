@@ -67,7 +67,7 @@ def note_persons(tx: Tx, records: Collection[RecordKey], kind: RecordChange, now
     """
     if not records:
         return
-    free = " FOR UPDATE SKIP LOCKED" if tx.engine == "postgres" else ""
+    free = tx.dialect.for_update + tx.dialect.skip_locked
     taken = tx.row(_NUMBERED.format(f"ORDER BY stream DESC LIMIT 1{free}"), (len(records),))
     if taken is None:  # more at once than there are streams
         taken = tx.row(_NUMBERED.format("ORDER BY stream LIMIT 1"), (len(records),))

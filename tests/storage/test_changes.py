@@ -274,7 +274,7 @@ async def test_a_follower_hears_at_once_of_what_its_own_process_committed(room: 
 
 async def test_the_feed_costs_a_batch_one_statement(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever its size, and of a single act too; a row of it is small."""
-    kind = _SqliteTx if room.db.engine == "sqlite" else _PgTx
+    kind = _SqliteTx if room.db.dialect.name == "sqlite" else _PgTx
     seen: list[str] = []
     insert = kind.insert_many
 
