@@ -34,6 +34,7 @@ from registry.enrich.agenda import Agenda, Waiting
 from registry.enrich.config import EnrichConfig
 from registry.enrich.manifests import Manifests
 from registry.index.imaging import DocumentKey
+from registry.index.leases import Leases
 from registry.index.model import Change, Holding, HoldingKey, XdsObject
 from registry.intake.checks import MAX_SERIES
 from registry.intake.detail import full_record, manifest_record, studies_of
@@ -70,6 +71,11 @@ class IndexPort(Protocol):
 
     async def document(self, key: DocumentKey) -> XdsObject | None:
         """One of them."""
+        ...
+
+    @property
+    def leases(self) -> Leases:
+        """Which process is at what."""
         ...
 
 
@@ -123,7 +129,9 @@ class Enricher:
         self._scan_at_s = 0.0
         self._wake = Wake(clock)
         self._backoff = Backoff(config.retry_first_s, config.retry_max_s, draw_from(ids))
-        self._task: asyncio.Task[None] | None = None
+        self._holder = ids.uuid4().hex  # this process among those that share the index
+        self._leased: set[Waiting] = set()
+        self._tasks: list[asyncio.Task[None]] = []
         self.completed = 0  # for metrics
         self.failed = 0
 
@@ -155,16 +163,18 @@ class Enricher:
 
     def start(self) -> None:
         """Begin, with what waited before the start."""
-        self._task = asyncio.create_task(self._run())
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._keep_leases())]
 
     async def stop(self) -> None:
-        """Stop; what is not done waits in the index."""
-        tasks = [t for t in (self._task, *self._running.values()) if t is not None]
+        """Stop; what is not done waits in the index, and may be taken up by another process at once."""
+        tasks, leased = [*self._tasks, *self._running.values()], set(self._leased)
         for task in tasks:
             task.cancel()
         for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
+        with suppress(CrosslightError):
+            await self._index.leases.give_back(leased, self._holder)
 
     # --- what next --------------------------------------------------------------------------------------------------
 
@@ -219,20 +229,26 @@ class Enricher:
         due = [at_s for agenda in agendas if (at_s := agenda.next_s()) is not None]
         return max(0.02, min(due) - now_s) if due else self._config.scan_s
 
+    async def _keep_leases(self) -> None:
+        """Say in time that this process is still at what it is at."""
+        while True:
+            await self._clock.sleep(self._config.lease_s / 3)
+            try:
+                await self._index.leases.extend(self._leased, self._holder, self._config.lease_s)
+            except Exception:
+                log.exception("leases could not be extended")
+
     async def _one(self, key: Waiting, member: Member) -> None:
         agenda = self._agenda(key.member)
         tried = agenda.add(key)
         tried.again = False
         try:
-            if isinstance(key, HoldingKey):
-                await self.enrich(key, member)
-            else:
-                await self.read_document(key, member)
-            if tried.again:  # another version was accepted meanwhile: it is completed next
+            if not await self._leased_one(key, member):  # another process is at it; the next look tells what became of it
+                agenda.put(key, tried, self._clock.monotonic_s() + self._config.scan_s)
+            elif tried.again:  # another version was accepted meanwhile: it is completed next
                 agenda.put(key, tried, self._clock.monotonic_s())
             else:
                 agenda.tries.pop(key, None)
-            self.completed += 1
         except Exception as error:
             self.failed += 1
             tried.attempts += 1
@@ -244,6 +260,22 @@ class Enricher:
         finally:
             self._running.pop(key, None)
             self._wake.set()
+
+    async def _leased_one(self, key: Waiting, member: Member) -> bool:
+        """Complete it under a lease; whether no other process is at it."""
+        if not await self._index.leases.take(key, self._holder, self._config.lease_s):
+            return False
+        self._leased.add(key)
+        try:
+            if isinstance(key, HoldingKey):
+                await self.enrich(key, member)
+            else:
+                await self.read_document(key, member)
+            self.completed += 1
+        finally:
+            self._leased.discard(key)
+            await self._index.leases.give_back([key], self._holder)
+        return True
 
     # --- one holding ------------------------------------------------------------------------------------------------
 

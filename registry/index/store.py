@@ -19,6 +19,7 @@ from crosslight.standards.problem import Invalid
 from registry.identity.model import RecordChange, RecordKey
 from registry.index.changes import ChangeFeed, note_persons
 from registry.index.imaging import DocumentKey
+from registry.index.leases import Leases
 from registry.index.model import Holding, HoldingKey, XdsObject
 from registry.index.objects import Objects
 from registry.index.read import Reader
@@ -51,6 +52,7 @@ class IndexStore:
         self.read = Reader(directory)
         self.objects = Objects(self.read.codec)
         self.changes = ChangeFeed(db)
+        self.leases = Leases(db, clock)
         self.incarnation = ""
 
     @property

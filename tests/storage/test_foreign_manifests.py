@@ -9,8 +9,9 @@ import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
+from typing import Any
 
 import pydicom
 import pytest
@@ -19,7 +20,7 @@ from ask_double import served
 from callers import caller
 from foreign_region import NUMBER, REPOSITORY, ForeignRegion, Submitted, foreign_region, manifest
 from four_faces import LISTED, UNPROVEN, four_faces
-from registry_room import Room
+from registry_room import Room, TestClock
 from registry_samples import NHS, REGION
 from scenario_processes import until
 from xds_registry import CLOCK, IDS
@@ -29,7 +30,7 @@ from crosslight.runtime.soap.server import read_soap
 from crosslight.runtime.workers import Workers
 from crosslight.standards.access import OPEN
 from crosslight.standards.dicom.record.kos import build_manifest
-from crosslight.standards.ids import Identifier
+from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.study import Coded, InstanceRef, Patient, PersonName, StudyRecord, StudyTime
@@ -39,7 +40,10 @@ from node.serve.iti43 import answer
 from registry.ask.question import ByPatient
 from registry.enrich.config import EnrichConfig
 from registry.enrich.enrich import Enricher
-from registry.identity.model import PatientSelector
+from registry.identity.model import PatientSelector, RecordKey
+from registry.index.imaging import DocumentKey
+from registry.index.leases import Leases
+from registry.index.model import HoldingKey
 from registry.members.model import Presence
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -122,7 +126,12 @@ class Source:
 
     region: ForeignRegion
     repository: Repository
+    workers: Workers
     enricher: Enricher
+
+    def another(self) -> Enricher:
+        """Of another process over the same index."""
+        return _enricher(self.region, self.workers)
 
     async def known(self, url: str) -> None:
         """The source's address is known from now on."""
@@ -146,17 +155,19 @@ class Source:
             return found.unread
 
 
+def _enricher(region: ForeignRegion, workers: Workers) -> Enricher:
+    xds = region.xds
+    config = EnrichConfig(scan_s=0.1, retry_first_s=0.01, retry_max_s=0.1)
+    return Enricher(xds.index, xds.acceptor, xds.directory, region.reach, xds.audit, workers, CLOCK, IDS, REGION, config)
+
+
 @asynccontextmanager
 async def _source(database: Db) -> AsyncIterator[Source]:
     repository, workers = Repository(), Workers(threads=1, children=1)
     app = web.Application()
     app.router.add_post("/xds/repository", repository.retrieve)
     async with foreign_region(database) as region, served(app) as base:
-        enricher = Enricher(
-            region.xds.index, region.xds.acceptor, region.xds.directory, region.reach, region.xds.audit, workers, CLOCK, IDS,
-            REGION, EnrichConfig(scan_s=0.1, retry_first_s=0.01, retry_max_s=0.1),
-        )  # fmt: skip
-        made = Source(region, repository, enricher)
+        made = Source(region, repository, workers, _enricher(region, workers))
         await made.known(f"{base}/xds/repository")
         yield made
         await workers.close()
@@ -284,3 +295,86 @@ async def test_the_enricher_finds_by_itself_what_waits(source: Source) -> None:
     await until("both are read", both_are_counted, 60)
     await source.enricher.stop()
     assert await source.unread() == 0
+
+
+# --- several processes over one index (ADR 0031) -------------------------------------------------------------------------
+
+
+async def _registered(source: Source, first: int, count: int) -> set[str]:
+    """Register so many manifests, of which every other one names no study; their uniqueIds."""
+    made = [
+        source.repository.holds(
+            kos(f"1.2.{n}", [(f"1.2.{n}.1", 2)]), f"study {n}", study_uid=f"1.2.{n}", references=() if n % 2 else None
+        )
+        for n in range(first, first + count)
+    ]
+    await source.region.register(*made)
+    return {one.entry.unique_id for one in made}
+
+
+async def _all_read(source: Source, count: int) -> None:
+    async def read() -> bool:
+        return [s.get("numberOfInstances") for s in await source.region.studies()] == [2] * count
+
+    await until("all are read", read, 60)
+
+
+async def test_of_two_processes_one_fetches_each_manifest(source: Source) -> None:
+    """Both look for what waits, and both are told of what comes; each manifest is fetched once."""
+    both = (source.enricher, source.another())
+    changes = source.region.xds.index.changes
+    wanted = await _registered(source, 10, 6)
+    for enricher in both:
+        enricher.start()
+    await _all_read(source, 6)
+    start = await changes.head()
+    wanted |= await _registered(source, 30, 4)
+    told = (await changes.after(start)).changes
+    for enricher in both:
+        enricher.changed(told)
+    await _all_read(source, 10)
+    for enricher in both:
+        await enricher.stop()
+    assert sorted(uid for uid, _ in source.repository.asked) == sorted(wanted)
+
+
+async def test_what_a_killed_process_was_at_is_taken_up_when_its_lease_has_ended(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of it is its lease, which nobody extends or gives back."""
+    (wanted,) = await _registered(source, 10, 1)
+    index = source.region.xds.index
+    member = await source.region.xds.foreign(REPOSITORY)
+    (key,) = await index.unenriched([member.id], 9)
+    assert await index.leases.take(key, "killed", 2.0)
+    take, taken = index.leases.take, list[bool]()
+
+    async def noted(*asked: Any) -> bool:
+        taken.append(await take(*asked))
+        assert taken[-1] or not source.repository.asked
+        return taken[-1]
+
+    monkeypatch.setattr(index.leases, "take", noted)
+    source.enricher.start()
+    await _all_read(source, 1)
+    await source.enricher.stop()
+    assert taken[0] is False
+    assert [uid for uid, _ in source.repository.asked] == [wanted]
+
+
+async def test_a_lease_is_one_holders_until_it_ends(source: Source) -> None:
+    leases = Leases(source.region.xds.db, clock := TestClock())
+    one, other = HoldingKey(RecordKey(7), "1.2.3", MemberId(3)), DocumentKey(MemberId(3), "urn:uuid:1")
+    assert await leases.take(one, "a", 60)
+    assert not await leases.take(one, "b", 60)
+    assert await leases.take(other, "b", 60)
+    clock.moment += timedelta(seconds=50)
+    await leases.extend([one, other], "a", 60)
+    clock.moment += timedelta(seconds=20)
+    assert not await leases.take(one, "b", 60)
+    assert await leases.take(other, "a", 60), "nobody extended it"
+    await leases.extend([other], "b", 60)
+    await leases.give_back([one, other], "b")
+    assert not await leases.take(one, "b", 60), "who does not hold it gives nothing back"
+    await leases.give_back([one, other], "a")
+    assert await leases.take(one, "b", 60)

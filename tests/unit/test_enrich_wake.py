@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from registry_room import Room, make_room
+from registry_samples import REGION
 
 from crosslight.runtime.clock import SystemClock, SystemIds
+from crosslight.runtime.db import SqliteDb
 from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import TooLarge
 from registry.enrich.agenda import KEPT, Agenda
@@ -18,26 +23,31 @@ from registry.identity.model import RecordKey
 from registry.index.model import HoldingKey
 from registry.members.model import Member
 
-KEY = HoldingKey(RecordKey(1), "1.2.3", MemberId(7))
+
+@pytest.fixture
+async def room(tmp_path: Path) -> AsyncIterator[Room]:
+    db = SqliteDb(tmp_path / "registry.sqlite")
+    yield await make_room(db)
+    await db.close()
+
+
+def _keys(member: MemberId, count: int) -> list[HoldingKey]:
+    return [HoldingKey(RecordKey(n), f"1.2.{n}", member) for n in range(count)]
 
 
 class Slow(Enricher):
     """Counts runs; the first one lasts until it is let go."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room, config: EnrichConfig | None = None) -> None:
         anything: Any = SimpleNamespace()
-        index = SimpleNamespace(unenriched=self._nothing_waits, unread_documents=self._nothing_waits)
-        directory = SimpleNamespace(by_id=lambda member: SimpleNamespace(id=member, status="active"), all=tuple, foreign=tuple)
         reach = SimpleNamespace(reachable=lambda member: True)
         super().__init__(
-            cast(Any, index), anything, cast(Any, directory), cast(Any, reach), anything, anything, SystemClock(), SystemIds(),
-            anything, EnrichConfig(scan_s=3600),
+            room.index, room.acceptor, room.directory, cast(Any, reach), room.audit, anything, SystemClock(), SystemIds(), REGION,
+            config or EnrichConfig(scan_s=3600),
         )  # fmt: skip
         self.runs = 0
         self.started, self.go_on, self.twice = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    async def _nothing_waits(self, members: object, limit: int) -> list[HoldingKey]:
-        return []
+        self.key = _keys(room.member("RA2").id, 1)[0]
 
     async def enrich(self, key: HoldingKey, member: Member) -> bool:
         self.runs += 1
@@ -49,25 +59,21 @@ class Slow(Enricher):
         return True
 
 
-async def test_a_wake_during_a_run_is_not_lost() -> None:
-    enricher = Slow()
+async def test_a_wake_during_a_run_is_not_lost(room: Room) -> None:
+    enricher = Slow(room)
     enricher.start()
-    enricher.wake(KEY)
+    enricher.wake(enricher.key)
     await asyncio.wait_for(enricher.started.wait(), 5)
-    enricher.wake(KEY)
+    enricher.wake(enricher.key)
     enricher.go_on.set()
     await asyncio.wait_for(enricher.twice.wait(), 5)
     await enricher.stop()
     assert enricher.runs == 2
 
 
-def _keys(count: int) -> list[HoldingKey]:
-    return [HoldingKey(RecordKey(n), f"1.2.{n}", MemberId(7)) for n in range(count)]
-
-
 def test_an_agenda_gives_each_key_when_it_is_due() -> None:
     agenda = Agenda()
-    one, two, three = _keys(3)
+    one, two, three = _keys(MemberId(7), 3)
     for key in (one, two, one):
         agenda.add(key)
     assert [agenda.take(5.0), agenda.take(5.0), agenda.take(5.0)] == [one, two, None]
@@ -88,7 +94,7 @@ def test_an_agenda_gives_each_key_when_it_is_due() -> None:
 
 def test_an_agenda_is_bounded() -> None:
     agenda = Agenda()
-    for key in _keys(KEPT + 10):
+    for key in _keys(MemberId(7), KEPT + 10):
         agenda.add(key)
     assert len(agenda.tries) == KEPT
 
@@ -100,20 +106,35 @@ class Endless(Slow):
         return [{"00201206": {"vr": "IS", "Value": [1 << 30]}}] * 5000
 
 
-async def test_a_member_that_describes_series_without_end_is_not_listened_to() -> None:
+async def test_a_member_that_describes_series_without_end_is_not_listened_to(room: Room) -> None:
     with pytest.raises(TooLarge):
-        await Endless()._fetch_series("1.2.3", cast(Any, None), "", "")
+        await Endless(room)._fetch_series("1.2.3", cast(Any, None), "", "")
 
 
-async def test_what_nobody_foresaw_in_a_scan_does_not_end_enrichment() -> None:
-    enricher = Slow()
+async def test_what_nobody_foresaw_in_a_scan_does_not_end_enrichment(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    enricher, broken = Slow(room), asyncio.Event()
 
-    async def broken(members: object, limit: int) -> list[HoldingKey]:
+    async def fails(members: object, limit: int) -> list[HoldingKey]:
+        broken.set()
         raise RuntimeError
 
-    enricher._index.unenriched = broken  # type: ignore[method-assign]
+    monkeypatch.setattr(room.index, "unenriched", fails)
     enricher.start()
-    await asyncio.sleep(0.05)
-    enricher.wake(KEY)
+    await asyncio.wait_for(broken.wait(), 5)
+    enricher.wake(enricher.key)
     await asyncio.wait_for(enricher.started.wait(), 5)
     await enricher.stop()
+
+
+async def test_who_stops_gives_back_what_it_was_at(room: Room) -> None:
+    one, other = Slow(room), Slow(room)
+    other.runs = 1
+    one.start()
+    one.wake(one.key)
+    await asyncio.wait_for(one.started.wait(), 5)
+    assert not await room.index.leases.take(one.key, "another", 60)
+    await one.stop()
+    other.start()
+    other.wake(one.key)
+    await asyncio.wait_for(other.twice.wait(), 5)
+    await other.stop()
