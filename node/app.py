@@ -23,7 +23,10 @@ from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import CrosslightError
 from node.archive.archive import Archive
 from node.config import NodeConfig, warnings_of
-from node.dimse.service import DimseService
+from node.dimse.accounts import Accounts
+from node.dimse.callers import Callers
+from node.dimse.listener import DimseListener
+from node.dimse.services import all_services
 from node.membership.independent import Alone, CertificateWatch, NoLink
 from node.membership.link import Link
 from node.membership.model import Grant, NodeStatus
@@ -97,7 +100,7 @@ class NodeApp:
         self._serve.open()
         await self._listen()
         if self.config.dimse.enabled:
-            self.dimse: DimseService | None = self._make_dimse()
+            self.dimse: DimseListener | None = self._make_dimse()
             await self.dimse.start()
         self.publisher.start()
         self.rereader.start()
@@ -222,12 +225,16 @@ class NodeApp:
             repository_unique_id=lambda: self.state.member.repository_unique_id,
         )
 
-    def _make_dimse(self) -> DimseService:
-        open_mode = self.config.listen.open
-        return DimseService(
-            self.archive, self.audit, self.config.dimse, self.ids, self.workers,
-            organisation=self.code, base=self.folder, any_caller=open_mode,
-        )  # fmt: skip
+    def _make_dimse(self) -> DimseListener:
+        config = self.config.dimse
+        return DimseListener(
+            config,
+            all_services(self.archive, config),
+            Callers(config, self.code, anybody=self.config.listen.open),
+            Accounts(self.audit, self.ids, self.archive.patients),
+            self.workers,
+            base=self.folder,
+        )
 
     async def _listen(self) -> None:
         listen = self.config.listen

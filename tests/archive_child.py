@@ -13,8 +13,11 @@ from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.workers import Workers
 from node.archive.archive import Archive
 from node.archive.config import ArchiveConfig
+from node.dimse.accounts import Accounts
+from node.dimse.callers import Callers
 from node.dimse.config import DimseConfig
-from node.dimse.service import DimseService
+from node.dimse.listener import DimseListener
+from node.dimse.services import all_services
 
 
 async def _main(folder: Path) -> None:
@@ -26,7 +29,8 @@ async def _main(folder: Path) -> None:
     await audit.open()
     await archive.open()
     config = DimseConfig(host="127.0.0.1", port=0, accept_any_caller=True)
-    service = DimseService(archive, audit, config, SystemIds(), workers, organisation="RTK")
+    accounts = Accounts(audit, SystemIds(), archive.patients)
+    service = DimseListener(config, all_services(archive, config), Callers(config, "RTK"), accounts, workers)
     await service.start()
     print(service.port, flush=True)
     await asyncio.Event().wait()

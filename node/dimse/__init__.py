@@ -1,1 +1,1 @@
-"""DIMSE faces: C-ECHO and C-STORE."""
+"""The DICOM listener: associations (PS3.8), messages (PS3.7), and services that register by command field."""

@@ -1,396 +1,433 @@
-"""pynetdicom's association as this node needs it: the upper layer and negotiation are pynetdicom's, C-STORE is ours.
+"""One caller's association: its messages put together, given to the service of their command field, and answered.
 
-Differences, all per association and none in pynetdicom's globals: data sets go to the archive's stage as their fragments come,
-bounded, and are never in memory as a whole; requests are not decoded into data sets; the threads wait for events where
-pynetdicom polls (1 ms at each of four hand-overs of an object); PDUs are bounded; a peer that stalls inside a PDU is cut off.
+No service is known here, and no socket: :mod:`node.dimse.upper` brings the fragments and takes the answers; its picture shows
+which thread runs what. A service is a file in ``services/`` and a line in its ``__init__``::
+
+    fragment -> command set -> service.begin(request) -> Exchange
+    fragments of its data set -> exchange.write(…)
+    the last one -> exchange.finish(): the service answers, by request.answer(…), once or (pending) often
+
+Requests are answered one after the other (asynchronous operations are not negotiated, PS3.7 D.3.3.3). A service that takes its
+time (``beside``) answers in the association's own thread, so that cancellations, and responses to what it asks on the caller's
+association (C-GET), are read meanwhile; whatever else comes then waits for its turn.
 """
 
 from __future__ import annotations
 
-import os
 import queue
-import select
 import threading
-import time
-from collections.abc import Callable
-from typing import Any, Protocol
-
-from pynetdicom.association import Association
-from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dul import DULServiceProvider
-from pynetdicom.events import _INTERVENTION_EVENTS, get_default_handler
-from pynetdicom.pdu import A_RELEASE_RP
-from pynetdicom.pdu_primitives import P_DATA
-from pynetdicom.transport import AssociationSocket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from crosslight.runtime.log import get_logger
-from crosslight.standards.problem import CrosslightError, Malformed
-from node.archive.model import Received
-from node.archive.stage import Staged
-from node.dimse.message import (
-    C_STORE_RQ,
+from crosslight.standards.problem import ConfigError, Malformed, TooLarge, Unavailable
+from node.dimse.accounts import Account
+from node.dimse.command import (
+    C_CANCEL_RQ,
     MAX_COMMAND_BYTES,
-    P_DATA_TF,
+    MESSAGE_ID,
+    RESPONSE,
     SOP_CLASS_NOT_SUPPORTED,
-    StoreRequest,
-    command_elements,
-    command_field,
-    command_pdu,
-    fragments_of,
-    store_request,
-    store_response,
+    UNRECOGNIZED_OPERATION,
+    Command,
+    Values,
+    command_set,
+    response,
 )
+from node.dimse.pdata import COMMAND, LAST, Bytes, command_pdus, data_pdus
 
 log = get_logger("dimse")
 
-_IDLE_S = 0.05  # how long a thread waits before it looks at timers
-_CLOSED_S = 0.002
-_OPENING_S = 10.0
-MAX_PDU_BYTES = 2 << 20  # any PDU, A-ASSOCIATE-RQ included
-_SETTLE_STEPS = 100  # of 10 ms
-MAX_WAITING = 8  # other requests ahead of their answers
+MAX_WAITING = 8  # requests ahead of their answers
+MAX_ANSWER_BYTES = 1 << 20  # of the data set of a response that we get
+_BATCH_BYTES = 1 << 18  # PDUs are handed down together up to this
 
 
-class StoreHandler(Protocol):
-    """What the service does for an association."""
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A SOP class that a service answers for.
 
-    def stage(self, association: NodeAssociation, request: StoreRequest) -> tuple[Staged, Received]:
-        """A place for the data set that follows."""
-        ...
+    Attributes:
+        sop_class_uid: The abstract syntax.
+        transfer_syntaxes: In the order of preference.
+        asks: We may ask it of the caller too, where the caller agrees to that role (C-GET's C-STORE; PS3.7 D.3.3.4).
+    """
 
-    def store(self, association: NodeAssociation, incoming: Incoming) -> tuple[int, str]:
-        """Take it in: status and comment."""
-        ...
-
-    def finished(self, association: NodeAssociation) -> None:
-        """The association is over, however it ended."""
-        ...
-
-
-class Incoming:
-    """A data set on its way: staged, or drained when it can no longer be kept."""
-
-    def __init__(self, request: StoreRequest) -> None:
-        self.request = request
-        self.staged: Staged | None = None
-        self.received: Received | None = None
-        self.problem: CrosslightError | None = None
-
-    def write(self, data: memoryview) -> None:
-        """Keep a fragment; after a problem the rest is read and dropped."""
-        if self.staged is None or self.problem is not None:
-            return
-        try:
-            self.staged.write(data)
-        except CrosslightError as error:
-            self.problem = error
-            self.staged.discard()
-
-    def discard(self) -> None:
-        """Forget what came."""
-        if self.staged is not None:
-            self.staged.discard()
+    sop_class_uid: str
+    transfer_syntaxes: tuple[str, ...]
+    asks: bool = False
 
 
-class _Waking(queue.Queue[Any]):
-    """A queue that wakes somebody at each put."""
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A presentation context that was agreed to."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
-        super().__init__()
-        self._wake = wake
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        super().put(item, block, timeout)
-        self._wake()
+    id: int
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    we_may_ask: bool = False
 
 
-class NodeSocket(AssociationSocket):  # type: ignore[misc]
-    """Waits in poll for data or a wake-up, reads a PDU in few calls and within bounds."""
-
-    def __init__(self, assoc: NodeAssociation, client_socket: Any) -> None:
-        super().__init__(assoc, client_socket=client_socket)
-        client_socket.settimeout(assoc.network_timeout)
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._wake_lock = threading.Lock()
-        self._wake_open = True
-        self._gone = self._ending = False
-        self._poll = select.poll()
-        self._poll.register(client_socket, select.POLLIN)
-        self._poll.register(self._wake_read, select.POLLIN)
-
-    def wake(self) -> None:
-        """Let the waiting thread look at its queues."""
-        with self._wake_lock:
-            if self._wake_open:
-                try:
-                    os.write(self._wake_write, b"\0")
-                except BlockingIOError:  # it is awake enough
-                    pass
-
-    def end(self) -> None:
-        """Close everything; the upper layer's thread, if it is still waiting, sees it closed."""
-        self._shutdown_socket()
-        with self._wake_lock:
-            if self._wake_open:
-                self._wake_open = False
-                os.close(self._wake_read)
-                os.close(self._wake_write)
-
-    def released(self) -> None:
-        """The peer has been told that the association is released: nothing more of it is worth waiting for."""
-        self._ending = True
-
-    def close(self) -> None:
-        """Close the connection, as the state machine says."""
-        super().close()
-        self.assoc.give_up()
+class Line(Protocol):
+    """What an association needs of the layer below."""
 
     @property
-    def ready(self) -> bool:
-        """Whether there is something to read; waits a moment for it."""
-        sock = self.socket
-        if sock is None or not self._is_connected or self._gone:
-            time.sleep(_CLOSED_S)
-            return False
-        pending = getattr(sock, "pending", None)
-        if pending is not None and pending():
-            return True
-        try:
-            # pynetdicom's loop asks the socket before its events: with one at hand there is nothing to wait for.
-            at_once = self._ending or not self.event_queue.empty()
-            found = self._poll.poll(0 if at_once else _IDLE_S * 1000)
-        except (OSError, ValueError):
-            self.event_queue.put("Evt17")
-            return False
-        readable = False
-        for fd, _ in found:
-            if fd == self._wake_read:
-                os.read(self._wake_read, 4096)
-            else:
-                readable = True
-        return readable
+    def longest_pdu(self) -> int:
+        """The caller's Maximum Length Received; 0 = any."""
+        ...
 
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Exactly ``nr_bytes``, or fewer when the peer has gone.
+    @property
+    def over(self) -> bool:
+        """Whether nothing can be sent any more."""
+        ...
+
+    @property
+    def patience_s(self) -> float:
+        """How long the caller's answer is waited for."""
+        ...
+
+    def send(self, pdus: bytes) -> None:
+        """Send whole PDUs; waits while the caller reads slowly.
 
         Raises:
-            OSError: for a PDU over the bound, or a peer that stalls.
+            Unavailable: when the association is over.
         """
-        if nr_bytes > MAX_PDU_BYTES:
-            raise OSError("PDU over the bound")
-        data = bytearray(nr_bytes)
-        view, got = memoryview(data), 0
-        while got < nr_bytes:
-            count = self.socket.recv_into(view[got:])
-            if not count:
-                self._gone = True
-                self.assoc.give_up()
-                break
-            got += count
-        view.release()
-        return data if got == nr_bytes else data[:got]
+        ...
+
+    def later(self, job: Callable[[], None]) -> None:
+        """Do it in the association's thread, after what is waiting there already."""
+        ...
+
+    def abort(self) -> None:
+        """The caller has broken the rules, or something failed here."""
+        ...
 
 
-class _Fragments:
-    """A P-DATA-TF PDU, and its own primitive: PDVs that point into the bytes as they were received."""
+class Exchange(Protocol):
+    """One request on its way to its answer."""
 
-    def __init__(self, found: list[tuple[int, memoryview]]) -> None:
-        self.presentation_data_value_list = found
+    def write(self, data: memoryview) -> None:
+        """A fragment of its data set, in the upper layer's thread. It may be kept, but not changed.
 
-    def to_primitive(self) -> _Fragments:
-        """As pynetdicom's state machine asks for it."""
-        return self
+        Raises:
+            CrosslightError: the association is aborted.
+        """
+        ...
 
+    def finish(self) -> None:
+        """All is here: answer."""
+        ...
 
-class NodeDul(DULServiceProvider):  # type: ignore[misc]
-    """The upper layer, woken instead of polling."""
-
-    def __init__(self, assoc: NodeAssociation) -> None:
-        super().__init__(assoc)
-        self.daemon = True
-        self._run_loop_delay = 0
-        self.to_provider_queue = _Waking(self._wake_socket)
-        self.to_user_queue = _Waking(assoc.wake)
-
-    def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
-        if bytestream[0] == P_DATA_TF:
-            return _Fragments(fragments_of(bytestream)), "Evt10"
-        decoded: tuple[Any, str] = super()._decode_pdu(bytestream)
-        return decoded
-
-    def _send(self, pdu: Any) -> None:
-        super()._send(pdu)
-        if isinstance(pdu, A_RELEASE_RP) and isinstance(self.socket, NodeSocket):
-            self.socket.released()
-
-    def _wake_socket(self) -> None:
-        if isinstance(self.socket, NodeSocket):
-            self.socket.wake()
+    def discard(self) -> None:
+        """The association is over before all was here."""
+        ...
 
 
-class NodeDimse(DIMSEServiceProvider):  # type: ignore[misc]
-    """Reads C-STORE requests by itself; anything else is pynetdicom's."""
+class Service(Protocol):
+    """What a node does for its callers, by command field. One object for all associations; called in many threads."""
 
-    def __init__(self, assoc: NodeAssociation, handler: StoreHandler) -> None:
-        super().__init__(assoc)
-        self._handler = handler
+    @property
+    def fields(self) -> Sequence[int]:
+        """The command fields of the requests that it answers (PS3.7 Table E.1-1)."""
+        ...
+
+    @property
+    def beside(self) -> bool:
+        """Whether it takes its time, and answers in the association's thread; otherwise in the upper layer's, at once."""
+        ...
+
+    @property
+    def offers(self) -> Sequence[Offer]:
+        """The SOP classes that callers may propose for it."""
+        ...
+
+    def begin(self, request: Request) -> Exchange:
+        """A request's command set has come, in the upper layer's thread.
+
+        Raises:
+            Malformed: when the request lacks what PS3.7 requires of it: the association is aborted.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command set of the caller, and the way to answer it."""
+
+    association: Association
+    context: Context
+    command: Command
+
+    @property
+    def account(self) -> Account:
+        """Who asks, and what is noted of it."""
+        return self.association.account
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the caller wants no more of it (C-CANCEL-RQ)."""
+        return self.association.is_cancelled(self.command.message_id)
+
+    def answer(self, status: int, comment: str = "", *, more: Values | None = None, data: Iterable[Bytes] | None = None) -> None:
+        """Send a response, with a data set where ``data`` is given.
+
+        Raises:
+            Unavailable: when the association is over.
+        """
+        command = response(self.command, status, comment, more=more, data_set=data is not None)
+        self.association.send(self.context.id, command, data)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the caller answered to what we asked it."""
+
+    command: Command
+    data: bytes
+
+
+class Gathered:
+    """An exchange whose data set is short: kept in memory and bounded, then given to ``answer``."""
+
+    def __init__(self, answer: Callable[[bytes], None], max_bytes: int) -> None:
+        self._answer, self._max_bytes = answer, max_bytes
+        self._data = bytearray()
+
+    def write(self, data: memoryview) -> None:
+        """Keep it.
+
+        Raises:
+            TooLarge: over the bound.
+        """
+        if len(self._data) + len(data) > self._max_bytes:
+            raise TooLarge("The data set is too large.", why=f"Limit here: {self._max_bytes} bytes.")
+        self._data += data
+
+    def finish(self) -> None:
+        """Hand it on."""
+        self._answer(bytes(self._data))
+
+    def discard(self) -> None:
+        """Nothing to give back."""
+
+
+class _Refusal:
+    """An exchange that is answered with a status, whatever its data set says."""
+
+    def __init__(self, request: Request, status: int, comment: str) -> None:
+        self._request, self._status, self._comment = request, status, comment
+
+    def write(self, data: memoryview) -> None:
+        pass
+
+    def finish(self) -> None:
+        self._request.answer(self._status, self._comment)
+
+    def discard(self) -> None:
+        pass
+
+
+def by_field(services: Sequence[Service]) -> dict[int, Service]:
+    """Each service by the command fields that it answers.
+
+    Raises:
+        ConfigError: when two answer the same.
+    """
+    found: dict[int, Service] = {}
+    for service in services:
+        for field in service.fields:
+            if found.setdefault(field, service) is not service:
+                raise ConfigError(f"Two services answer the command field {field:04X}H.")
+    return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Incoming:
+    """A message whose data set is on its way, or that waits for its turn."""
+
+    context_id: int
+    exchange: Exchange
+    message_id: int = 0
+    beside: bool = False
+    is_response: bool = False
+
+
+class Association:
+    """One caller's.
+
+    Args:
+        line: The layer below.
+        services: By the command fields of requests.
+        contexts: What was agreed to, by id.
+        account: Who calls, and what is noted of it.
+    """
+
+    def __init__(self, line: Line, services: Mapping[int, Service], contexts: Mapping[int, Context], account: Account) -> None:
+        self.contexts, self.account = contexts, account
+        self._line, self._services = line, services
         self._command = bytearray()
-        self._incoming: Incoming | None = None
+        self._incoming: _Incoming | None = None
+        self._lock = threading.Lock()
+        self._waiting: list[_Incoming] = []  # for the association's thread, the one it is at included
+        self._cancelled: set[int] = set()  # message ids of these
+        self._asked = self._awaited = 0  # message ids of ours: the last one, and that whose answer is waited for
+        self._answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
 
-    def get_msg(self, block: bool = False) -> Any:
-        """The next message; waits a moment for it."""
-        try:
-            return self.msg_queue.get(timeout=_IDLE_S)
-        except queue.Empty:
-            return None, None
+    # --- from the caller, in the upper layer's thread --------------------------------------------------------------
 
-    def receive_primitive(self, primitive: Any) -> None:
-        """P-DATA from the peer, in the upper layer's thread."""
-        self.assoc.wait_until_open()
-        try:
-            for context_id, data in primitive.presentation_data_value_list:
-                self._fragment(context_id, data)
-        except Malformed:
-            self.dul.event_queue.put("Evt19")  # invalid: abort
-        except Exception:
-            log.exception("receive")
-            self.dul.event_queue.put("Evt19")
-        if self.msg_queue.qsize() > MAX_WAITING:  # asynchronous operations are not negotiated (PS3.7 D.3.3.3)
-            self.dul.event_queue.put("Evt19")
+    def fragment(self, context_id: int, data: memoryview) -> None:
+        """A presentation data value: its control header (PS3.8 E.2) and a piece of a message.
 
-    def _fragment(self, context_id: int, data: memoryview) -> None:
-        header = data[0]  # PS3.8 E.2: bit 0 command, bit 1 last
-        if not header & 1:
-            if self._incoming is None:
-                self._delegate(context_id, bytes(data))
-                return
-            if context_id != self._incoming.request.context_id:
-                raise Malformed("A data set in another presentation context than its command.", why="PS3.7 6.3.2.")
-            self._incoming.write(data[1:])
-            if header & 2:
-                incoming, self._incoming = self._incoming, None
-                self.assoc.answer(incoming)
+        Raises:
+            CrosslightError: for what breaks the rules; the association is to be aborted.
+        """
+        header = data[0]
+        if header & COMMAND:
+            self._piece_of_command(context_id, data[1:], last=bool(header & LAST))
             return
+        if self._incoming is None or self._incoming.context_id != context_id:
+            raise Malformed("A data set without its command, or in another context.", why="PS3.7 6.3.2.")
+        self._incoming.exchange.write(data[1:])
+        if header & LAST:
+            self._complete()
+
+    def _piece_of_command(self, context_id: int, data: memoryview, *, last: bool) -> None:
         if self._incoming is not None or len(self._command) + len(data) > MAX_COMMAND_BYTES:
             raise Malformed("A command where its data set should be, or one too long.", why="PS3.7 6.3.2.")
-        self._command += data[1:]
-        if header & 2:
-            command, self._command = bytes(self._command), bytearray()
+        self._command += data
+        if last:
+            command, self._command = Command.parse(self._command), bytearray()
             self._begin(context_id, command)
 
-    def _begin(self, context_id: int, command: bytes) -> None:
-        elements = command_elements(command)
-        if command_field(elements) != C_STORE_RQ:
-            self._delegate(context_id, b"\x03" + command)
-            return
-        incoming = Incoming(store_request(elements, context_id))
-        try:
-            incoming.staged, incoming.received = self._handler.stage(self.assoc, incoming.request)
-        except CrosslightError as error:
-            incoming.problem = error
-        self._incoming = incoming
-
-    def _delegate(self, context_id: int, data: bytes) -> None:
-        whole = P_DATA()
-        whole.presentation_data_value_list = [[context_id, data]]
-        super().receive_primitive(whole)
-
-    def drop(self) -> None:
-        """Forget what is unfinished."""
-        if self._incoming is not None:
-            self._incoming.discard()
-            self._incoming = None
-
-
-class NodeAssociation(Association):  # type: ignore[misc]
-    """One caller. ``account`` is the service's."""
-
-    def __init__(self, ae: Any, handler: StoreHandler) -> None:
-        self._handler = handler
-        self.account: Any = None
-        self._established, self._opened = False, threading.Event()
-        super().__init__(ae, "acceptor")
-        self.dul = NodeDul(self)
-        self.dimse = NodeDimse(self, handler)
-        self.acse_timeout, self.dimse_timeout = ae.acse_timeout, ae.dimse_timeout  # setters that reach into the dul
-        self.network_timeout = ae.network_timeout
-
-    def _bind_defaults(self) -> None:
-        for event in _INTERVENTION_EVENTS:
-            self.bind(event, get_default_handler(event))
-
-    @property
-    def is_established(self) -> bool:
-        """As pynetdicom's threads say."""
-        return self._established
-
-    @is_established.setter
-    def is_established(self, value: bool) -> None:
-        self._established = value
-        if value:
-            self._opened.set()
-
-    def wait_until_open(self) -> None:
-        """Wait until the association's thread has ended the negotiation: the peer may send as soon as it has the acceptance."""
-        waited_s = 0.0
-        while not self._opened.wait(_IDLE_S) and not self._kill and waited_s < _OPENING_S:
-            waited_s += _IDLE_S
-
-    def wake(self) -> None:
-        """Let the association's thread look for a release or an abort."""
-        self.dimse.msg_queue.put((None, None))
-
-    @property
-    def caller(self) -> tuple[str, str]:
-        """Calling AE title and address."""
-        return self.requestor.ae_title.strip(), self.requestor.address
-
-    def run_reactor(self) -> None:
-        """The association from request to end, with its account settled whatever happens."""
-        try:
-            super().run_reactor()
-        finally:
-            self._settle()
-            self.dimse.drop()
-            self._handler.finished(self)
-
-    def _settle(self) -> None:
-        """Let the upper layer say what it has to (an abort), then end its thread."""
-        for _ in range(_SETTLE_STEPS):
-            if not self.dul.is_alive() or self.dul.state_machine.current_state == "Sta1":
-                break
-            time.sleep(0.01)
-        self.dul.kill_dul()
-        if isinstance(self.dul.socket, NodeSocket):
-            self.dul.socket.end()
-
-    def cut(self) -> None:
-        """Abort now, from any thread, without waiting; an object that is being committed still is, unanswered."""
-        if self.is_established:
-            self.is_established = False
-            self.acse.send_abort(0x00)
-        self._kill = True
-        self._reactor_checkpoint.set()
-        self.give_up()
-        self.wake()
-
-    def give_up(self) -> None:
-        """Stop waiting for an association request that can no longer come."""
-        if self.requestor.primitive is None:
-            self.dul.to_user_queue.put(None)
-
-    def answer(self, incoming: Incoming) -> None:
-        """Store and answer, in the upper layer's thread: its peer sends nothing more until it has the answer."""
-        request = incoming.request
-        context = self._accepted_cx.get(request.context_id)
+    def _begin(self, context_id: int, command: Command) -> None:
+        context = self.contexts.get(context_id)
         if context is None:
-            incoming.discard()
-            self.dul.event_queue.put("Evt19")
+            raise Malformed("A presentation context that was not agreed to.", why="PS3.8 9.3.2.2.")
+        if command.field == C_CANCEL_RQ:
+            self._cancel(command.responded_to)
             return
-        if context.abstract_syntax != request.sop_class_uid:
-            incoming.discard()
-            status, comment = SOP_CLASS_NOT_SUPPORTED, "SOP Class not of this presentation context"
+        self._incoming = self._response(context, command) if command.field & RESPONSE else self._request(context, command)
+        if not command.has_data_set:
+            self._complete()
+
+    def _request(self, context: Context, command: Command) -> _Incoming:
+        if not command.sop_class_uid:
+            raise Malformed("A request without a SOP Class.", why="PS3.7 9.3, 10.3.")
+        request = Request(self, context, command)
+        service = self._services.get(command.field)
+        if service is None:
+            return _Incoming(context.id, _Refusal(request, UNRECOGNIZED_OPERATION, "No such service here"))
+        if command.sop_class_uid != context.sop_class_uid:
+            comment = "SOP Class not of this presentation context"
+            return _Incoming(context.id, _Refusal(request, SOP_CLASS_NOT_SUPPORTED, comment))
+        return _Incoming(context.id, service.begin(request), command.message_id, service.beside)
+
+    def _response(self, context: Context, command: Command) -> _Incoming:
+        if not self._awaited or command.responded_to != self._awaited:
+            raise Malformed("A response to nothing that was asked.", why="PS3.7 6.3.1.")
+        self._awaited = 0
+        exchange = Gathered(lambda data: self._answers.put(Answer(command, data)), MAX_ANSWER_BYTES)
+        return _Incoming(context.id, exchange, is_response=True)
+
+    def _complete(self) -> None:
+        """All of a message is here."""
+        incoming, self._incoming = self._incoming, None
+        if incoming is None:
+            return
+        if incoming.is_response or not self._must_wait(incoming):
+            incoming.exchange.finish()
         else:
-            status, comment = self._handler.store(self, incoming)
-        if self.is_established:
-            self.dul.socket.send(command_pdu(request.context_id, store_response(request, status, comment)))
+            self._line.later(lambda: self._answer_later(incoming))
+
+    def _must_wait(self, incoming: _Incoming) -> bool:
+        with self._lock:
+            if not incoming.beside and not self._waiting:
+                return False
+            self._waiting.append(incoming)
+            if len(self._waiting) > MAX_WAITING:
+                raise Malformed("Too many requests ahead of their answers.", why="PS3.7 D.3.3.3.")
+        return True
+
+    def _cancel(self, message_id: int) -> None:
+        with self._lock:
+            if any(one.message_id == message_id for one in self._waiting):
+                self._cancelled.add(message_id)
+
+    # --- for services ----------------------------------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        """Whether the caller has gone; whoever takes long looks now and then."""
+        return self._line.over
+
+    def is_cancelled(self, message_id: int) -> bool:
+        """Whether the caller wants no more answers to this request."""
+        with self._lock:
+            return message_id in self._cancelled
+
+    def send(self, context_id: int, command: bytes, data: Iterable[Bytes] | None = None) -> None:
+        """Send a message, in PDUs of the size that the caller takes.
+
+        Raises:
+            Unavailable: when the association is over.
+        """
+        batch = bytearray()
+        for pdu in self._pdus(context_id, command, data):
+            batch += pdu
+            if len(batch) >= _BATCH_BYTES:
+                self._line.send(bytes(batch))
+                batch.clear()
+        if batch:
+            self._line.send(bytes(batch))
+
+    def _pdus(self, context_id: int, command: bytes, data: Iterable[Bytes] | None) -> Iterator[bytes]:
+        longest = self._line.longest_pdu
+        yield from command_pdus(context_id, command, longest)
+        if data is not None:
+            yield from data_pdus(context_id, data, longest)
+
+    def ask(self, context_id: int, values: Values, data: Iterable[Bytes] | None = None) -> Answer:
+        """Ask the caller on its own association and wait for its answer, as C-GET does with its C-STOREs (PS3.4 C.4.3).
+
+        Only for services ``beside``, whose thread may wait; the context must say that we may ask.
+
+        Raises:
+            Unavailable: when the caller has gone, or does not answer.
+        """
+        self._asked = self._asked % 0xFFFF + 1
+        self._awaited = self._asked
+        self.send(context_id, command_set({**values, MESSAGE_ID: self._asked}, data_set=data is not None), data)
+        try:
+            answer = None if self.over else self._answers.get(timeout=self._line.patience_s)
+        except queue.Empty:
+            answer = None
+        if answer is None:
+            raise Unavailable("The caller has gone, or does not answer.")
+        return answer
+
+    # --- the association's thread ----------------------------------------------------------------------------------
+
+    def _answer_later(self, incoming: _Incoming) -> None:
+        try:
+            incoming.exchange.finish()
+        except Unavailable:
+            log.info("an association ended before its answer", peer=self.account.caller.peer)
+        except Exception:
+            log.exception("answer")
+            self._line.abort()
+        finally:
+            with self._lock:
+                self._waiting.remove(incoming)
+                self._cancelled.discard(incoming.message_id)
+
+    def line_lost(self) -> None:
+        """The layer below can send nothing any more: whoever waits for an answer of the caller gets none."""
+        self._answers.put(None)
+
+    def close(self) -> None:
+        """Both threads are done with it: forget what is unfinished."""
+        for one in (self._incoming, *self._waiting):
+            if one is not None:
+                one.exchange.discard()
+        self._incoming, self._waiting = None, []

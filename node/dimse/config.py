@@ -13,7 +13,7 @@ _AE_TITLE = re.compile(r"[ -\[\]-~]{1,16}\Z")  # PS3.5 6.2 AE: no backslash, no 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class KnownCaller:
     """One system that may call: a modality, a PACS."""
 
     ae_title: str = setting(help="Its calling AE title.", example="CT_SCANNER_1")
@@ -42,7 +42,7 @@ class DimseConfig:
     accept_any_caller: bool = setting(
         False, "Accept every calling AE title from every address. Only for tests: DICOM without TLS knows no other check."
     )
-    callers: tuple[Caller, ...] = setting((), "Each system that may call, as a table [[dimse.callers]].")
+    callers: tuple[KnownCaller, ...] = setting((), "Each system that may call, as a table [[dimse.callers]].")
     more_sop_classes: tuple[str, ...] = setting((), "UIDs of private Storage SOP Classes to accept beside those of the standard.")
     max_associations: int = setting(32, "Associations at a time; more are refused as transient.", low=1, high=1000)
     max_pdu_bytes: int = setting(131072, "Largest PDU that is announced as acceptable.", low=16384, high=1 << 20)

@@ -1,12 +1,10 @@
-"""Presentation contexts that the node accepts: every Storage SOP Class with every transfer syntax that the gate lets in."""
+"""Storage SOP Classes and transfer syntaxes that the node accepts: all of the standard, and all that the gate lets in."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from pynetdicom import build_context
-from pynetdicom.sop_class import _STORAGE_CLASSES, Verification
+from pynetdicom.sop_class import _STORAGE_CLASSES
 
 from crosslight.standards.dicom.file import gate
 
@@ -33,12 +31,6 @@ TRANSFER_SYNTAXES = (
 )
 
 
-def accepted_contexts(more_sop_classes: Iterable[str] = ()) -> list[Any]:
-    """Contexts for an acceptor: Verification and Storage.
-
-    Args:
-        more_sop_classes: Private Storage SOP Classes to accept beside the standard's.
-    """
-    storage = dict.fromkeys((*_STORAGE_CLASSES.values(), *RETIRED, *more_sop_classes))
-    contexts = [build_context(uid, list(TRANSFER_SYNTAXES)) for uid in storage]
-    return [*contexts, build_context(Verification, [gate.EXPLICIT_LE, gate.IMPLICIT_LE, gate.EXPLICIT_BE])]
+def storage_classes(more: Iterable[str] = ()) -> tuple[str, ...]:
+    """UIDs of every Storage SOP Class, and of ``more``, private ones, once each."""
+    return tuple(dict.fromkeys((*(str(uid) for uid in _STORAGE_CLASSES.values()), *RETIRED, *more)))

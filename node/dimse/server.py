@@ -5,23 +5,51 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from pynetdicom import build_context
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from crosslight.runtime.log import get_logger
-from node.dimse.association import NodeAssociation, NodeSocket, StoreHandler
+from node.dimse.association import Context, Offer
+from node.dimse.upper import NodeSocket, UpperLayer
 
 log = get_logger("dimse")
 _SPARE = 16  # connections beyond the associations, still negotiating or being refused
 
 
+def supported_contexts(offers: Iterable[Offer]) -> list[Any]:
+    """The services' offers for the negotiation; a SOP class of several services has the transfer syntaxes of all."""
+    merged: dict[str, Offer] = {}
+    for offer in offers:
+        known = merged.setdefault(offer.sop_class_uid, offer)
+        if known is not offer:
+            syntaxes = tuple(dict.fromkeys((*known.transfer_syntaxes, *offer.transfer_syntaxes)))
+            merged[offer.sop_class_uid] = Offer(offer.sop_class_uid, syntaxes, known.asks or offer.asks)
+    found = []
+    for offer in merged.values():
+        context = build_context(offer.sop_class_uid, list(offer.transfer_syntaxes))
+        if offer.asks:  # PS3.7 D.3.3.4: the caller may be SCP of it, and we SCU
+            context.scu_role = context.scp_role = True
+        found.append(context)
+    return found
+
+
+def agreed_contexts(assoc: UpperLayer) -> dict[int, Context]:
+    """What was agreed to, by context id."""
+    return {
+        number: Context(number, str(cx.abstract_syntax), str(cx.transfer_syntax[0]), bool(cx.as_scu))
+        for number, cx in assoc._accepted_cx.items()
+    }
+
+
 class NodeHandler(RequestHandler):  # type: ignore[misc]
     """Makes an association of a connection."""
 
-    def _create_association(self) -> NodeAssociation:
+    def _create_association(self) -> UpperLayer:
         server: NodeServer = self.server
-        assoc = NodeAssociation(self.ae, server.store_handler)
+        assoc = UpperLayer(self.ae, server.ended)
         assoc._server = server
         assoc.name = f"AcceptorThread@{self.client_address[0]}"  # pynetdicom finds its threads by this word
         assoc.set_socket(NodeSocket(assoc, self.request))
@@ -44,13 +72,12 @@ class NodeServer(ThreadedAssociationServer):  # type: ignore[misc]
     request_queue_size = 64
 
     def __init__(
-        self, ae: Any, address: tuple[str, int], ae_title: str, contexts: list[Any], handler: StoreHandler,
-        own_handlers: list[tuple[Any, Any]], tls: ssl.SSLContext | None,
+        self, ae: Any, address: tuple[str, int], offers: Iterable[Offer], own_handlers: list[tuple[Any, Any]],
+        ended: Callable[[UpperLayer], None], tls: ssl.SSLContext | None,
     ) -> None:  # fmt: skip
-        self.store_handler = handler
-        self.own_handlers = own_handlers
+        self.own_handlers, self.ended = own_handlers, ended
         self._tls = tls
-        super().__init__(ae, address, ae_title, contexts, request_handler=NodeHandler)
+        super().__init__(ae, address, ae.ae_title, supported_contexts(offers), request_handler=NodeHandler)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept, and answer at once rather than wait for more to send (Nagle costs 40 ms an object)."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 import ssl
 import struct
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,47 +17,16 @@ import dicom_objects as make
 import pydicom
 import pydicom.data
 import pytest
-from archive_fixture import Held, held
+from dimse_node import CT, ECHO, Node, associate, node, run
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
-from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import CTImageStorage, Verification
 
-from crosslight.runtime.audit import AuditLog
-from crosslight.runtime.clock import SystemIds
 from crosslight.standards.problem import ConfigError
-from node.dimse.config import Caller, DimseConfig
-from node.dimse.message import command_elements, fragments_of, store_request, store_response
-from node.dimse.service import DimseService
-
-_DCMTK = {"TCP_NODELAY": "1", **os.environ}
-
-
-class Node:
-    """An archive that listens."""
-
-    def __init__(self, held: Held, service: DimseService, audit: AuditLog) -> None:
-        self.held, self.service, self.audit = held, service, audit
-
-    async def acts(self) -> list[dict[str, Any]]:
-        """Audited acts that are over, oldest first."""
-        return list(reversed(await self.audit.search()))
-
-
-@asynccontextmanager
-async def node(folder: Path, code: str = "RTK", archive: dict[str, Any] | None = None, **settings: Any) -> AsyncIterator[Node]:
-    config = DimseConfig(
-        **{"host": "127.0.0.1", "port": 0, "callers": (Caller(ae_title="CT1", addresses=("127.0.0.0/8",)),), **settings}
-    )
-    async with held(folder, **(archive or {})) as here:
-        audit = AuditLog(here.db, here.clock)
-        await audit.open()
-        service = DimseService(here.archive, audit, config, SystemIds(), here.workers, organisation=code, base=folder)
-        await service.start()
-        try:
-            yield Node(here, service, audit)
-        finally:
-            await service.stop()
+from node.dimse.command import Command, response
+from node.dimse.config import DimseConfig, KnownCaller
+from node.dimse.listener import DimseListener
+from node.dimse.pdata import fragments_of
 
 
 @pytest.fixture
@@ -81,20 +48,8 @@ async def _settled(made: Node, acts: int) -> list[dict[str, Any]]:
     return found
 
 
-ECHO = [(Verification, [ImplicitVRLittleEndian])]
-CT = [(CTImageStorage, [ExplicitVRLittleEndian])]
-
-
-def _associate(port: int, contexts: list[tuple[str, list[str]]], *, calling: str = "CT1", **extra: Any) -> Any:
-    ae = AE(calling)
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 10
-    for abstract, syntaxes in contexts:
-        ae.add_requested_context(abstract, syntaxes)
-    return ae.associate("127.0.0.1", port, ae_title="RTK", **extra)
-
-
 def _store(port: int, *datasets: Any, syntax: str = ExplicitVRLittleEndian) -> list[int]:
-    assoc = _associate(port, [(str(d.SOPClassUID), [syntax]) for d in {str(d.SOPClassUID): d for d in datasets}.values()])
+    assoc = associate(port, [(str(d.SOPClassUID), [syntax]) for d in {str(d.SOPClassUID): d for d in datasets}.values()])
     assert assoc.is_established
     statuses = []
     for dataset in datasets:
@@ -104,30 +59,21 @@ def _store(port: int, *datasets: Any, syntax: str = ExplicitVRLittleEndian) -> l
     return statuses
 
 
-async def _run(*command: str, **extra: Any) -> int:
-    assert shutil.which(command[0]), f"{command[0]} is needed: apt-get install dcmtk"
-    process = await asyncio.create_subprocess_exec(
-        *command, env=_DCMTK, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
-    )
-    async with asyncio.timeout(60):
-        return await process.wait()
-
-
 async def test_dcmtk_echo(ct: Node) -> None:
     port = str(ct.service.port)
-    assert await _run("echoscu", "-aet", "CT1", "-aec", "RTK", "127.0.0.1", port) == 0
-    assert await _run("echoscu", "-aet", "CT1", "-aec", "WRONG", "127.0.0.1", port) != 0
-    assert await _run("echoscu", "-aet", "OTHER", "-aec", "RTK", "127.0.0.1", port) != 0
+    assert await run("echoscu", "-aet", "CT1", "-aec", "RTK", "127.0.0.1", port) == 0
+    assert await run("echoscu", "-aet", "CT1", "-aec", "WRONG", "127.0.0.1", port) != 0
+    assert await run("echoscu", "-aet", "OTHER", "-aec", "RTK", "127.0.0.1", port) != 0
 
 
 async def test_an_association_for_each_object_waits_for_no_timer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what a thread waits when idle beyond the caller's own patience, whatever stands in for "nothing to do" is seen."""
-    monkeypatch.setattr("node.dimse.association._IDLE_S", 3600.0)
+    monkeypatch.setattr("node.dimse.upper._IDLE_S", 3600.0)
 
     def caller(port: int) -> list[tuple[bytes, bytes]]:
         ends = []
         for n in range(1, 6):
-            assoc = _associate(port, CT)
+            assoc = associate(port, CT)
             assert assoc.is_established
             assert assoc.send_c_store(_with_meta(make.image(n))).Status == 0
             assoc.dul.kill_dul()  # by hand from here: this caller waits for the node to close
@@ -156,7 +102,7 @@ async def test_dcmtk_storescu_is_kept_byte_for_byte(ct: Node, tmp_path: Path) ->
     for n in range(1, 21):
         files.append(tmp_path / f"{n}.dcm")
         files[-1].write_bytes(make.part10(make.image(n, Rows=64, Columns=64, pixels=bytes([n]) * 8192)))
-    code = await _run("storescu", "-aet", "CT1", "-aec", "RTK", "127.0.0.1", str(ct.service.port), *map(str, files))
+    code = await run("storescu", "-aet", "CT1", "-aec", "RTK", "127.0.0.1", str(ct.service.port), *map(str, files))
     assert code == 0
     kept = {o.ref.sop_uid: o for o in await ct.held.archive.objects(make.STUDY)}
     assert len(kept) == 20
@@ -199,7 +145,7 @@ async def test_every_storage_class_and_syntax_is_offered(ct: Node) -> None:
         ("1.2.840.10008.5.1.4.1.1.6", [ExplicitVRLittleEndian]),
         (Verification, [ImplicitVRLittleEndian]),
     ]
-    assoc = await asyncio.to_thread(lambda: _associate(ct.service.port, contexts))
+    assoc = await asyncio.to_thread(lambda: associate(ct.service.port, contexts))
     assert len(assoc.accepted_contexts) == 3, "retired classes too"
     assert assoc.acceptor.maximum_length == 131072
     await asyncio.to_thread(assoc.release)
@@ -222,7 +168,7 @@ async def test_statuses(ct: Node) -> None:
 
 async def test_class_that_is_not_the_contexts_and_data_that_is_not_the_class(ct: Node) -> None:
     def send() -> int:
-        assoc = _associate(ct.service.port, CT)
+        assoc = associate(ct.service.port, CT)
         dataset = make.image(1)
         dataset.file_meta = pydicom.dataset.FileMetaDataset()
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -246,11 +192,11 @@ def _raw_store(assoc: Any, raw: bytes, sop_class: str, instance: str) -> int:
 
 
 async def test_unknown_callers_are_refused_and_audited(tmp_path: Path) -> None:
-    callers = (Caller(ae_title="CT1", addresses=("10.1.0.0/16",)), Caller(ae_title="MR1"))
+    callers = (KnownCaller(ae_title="CT1", addresses=("10.1.0.0/16",)), KnownCaller(ae_title="MR1"))
     async with node(tmp_path, callers=callers) as made:
         port = made.service.port
         for calling, accepted in (("CT1", False), ("NOBODY", False), ("MR1", True)):
-            assoc = await asyncio.to_thread(_associate, port, ECHO, calling=calling)
+            assoc = await asyncio.to_thread(associate, port, ECHO, calling=calling)
             assert (assoc.is_established, assoc.is_rejected) == (accepted, not accepted), calling
             if accepted:
                 await asyncio.to_thread(assoc.release)
@@ -264,7 +210,7 @@ async def test_unknown_callers_are_refused_and_audited(tmp_path: Path) -> None:
 async def test_associations_are_bounded(tmp_path: Path) -> None:
     async with node(tmp_path, max_associations=2) as made:
         contexts = ECHO
-        three = [await asyncio.to_thread(_associate, made.service.port, contexts) for _ in range(3)]
+        three = [await asyncio.to_thread(associate, made.service.port, contexts) for _ in range(3)]
         assert [a.is_established for a in three] == [True, True, False]
         for assoc in three[:2]:
             await asyncio.to_thread(assoc.release)
@@ -272,7 +218,7 @@ async def test_associations_are_bounded(tmp_path: Path) -> None:
 
 async def test_nothing_is_left_of_a_sender_that_hangs_up(ct: Node) -> None:
     def send() -> None:
-        assoc = _associate(ct.service.port, CT)
+        assoc = associate(ct.service.port, CT)
         request = _command(assoc.accepted_contexts[0].context_id)
         sock = assoc.dul.socket.socket
         sock.sendall(request)
@@ -346,7 +292,7 @@ async def test_garbage_before_an_association(ct: Node, garbage: bytes) -> None:
 )
 async def test_garbage_in_an_association_is_aborted(ct: Node, garbage: bytes) -> None:
     def send() -> bool:
-        assoc = _associate(ct.service.port, CT)
+        assoc = associate(ct.service.port, CT)
         assoc.dul.socket.socket.sendall(garbage)
         assoc.join(10)
         return bool(assoc.is_aborted)
@@ -365,7 +311,7 @@ async def test_oversized_object_is_drained_and_refused(tmp_path: Path) -> None:
 
 async def test_silent_association_is_ended(tmp_path: Path) -> None:
     async with node(tmp_path, network_timeout_s=0.3) as made:
-        await asyncio.to_thread(_associate, made.service.port, ECHO)
+        await asyncio.to_thread(associate, made.service.port, ECHO)
         await _until(lambda: not made.service._server.active_associations)  # type: ignore[union-attr]
 
 
@@ -373,7 +319,7 @@ async def test_stop_ends_every_thread_and_frees_the_port(tmp_path: Path) -> None
     before = set(threading.enumerate())
     async with node(tmp_path) as made:
         port = made.service.port
-        assoc = await asyncio.to_thread(_associate, port, ECHO)
+        assoc = await asyncio.to_thread(associate, port, ECHO)
         with pytest.raises(ConfigError, match="taken by another program"):
             async with node(tmp_path / "second", port=port):
                 pass
@@ -389,8 +335,8 @@ async def test_stop_ends_every_thread_and_frees_the_port(tmp_path: Path) -> None
 async def test_many_nodes_in_one_process(tmp_path: Path) -> None:
     async with node(tmp_path / "a", "RTK") as one, node(tmp_path / "b", "RXC") as two:
         assert await asyncio.to_thread(_store, one.service.port, make.image(1)) == [0]
-        assert await _run("echoscu", "-aet", "CT1", "-aec", "RTK", "127.0.0.1", str(two.service.port)) != 0
-        assert await _run("echoscu", "-aet", "CT1", "-aec", "RXC", "127.0.0.1", str(two.service.port)) == 0
+        assert await run("echoscu", "-aet", "CT1", "-aec", "RTK", "127.0.0.1", str(two.service.port)) != 0
+        assert await run("echoscu", "-aet", "CT1", "-aec", "RXC", "127.0.0.1", str(two.service.port)) == 0
         assert (one.service.objects, two.service.objects) == ({"stored": 1}, {})
 
 
@@ -405,13 +351,13 @@ async def test_four_senders_at_once(ct: Node) -> None:
 
 async def test_an_object_that_overtakes_the_end_of_the_negotiation_is_answered(ct: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """The caller may send as soon as it has the acceptance; the association's own thread may still be at it."""
-    accepted = DimseService._accepted
+    accepted = DimseListener._accepted
 
-    def slowly(service: DimseService, event: Any) -> None:
+    def slowly(service: DimseListener, event: Any) -> None:
         threading.Event().wait(0.5)
         accepted(service, event)
 
-    monkeypatch.setattr(DimseService, "_accepted", slowly)
+    monkeypatch.setattr(DimseListener, "_accepted", slowly)
     ct.service._server.own_handlers = [  # type: ignore[union-attr]
         (event, ct.service._accepted if bound.__name__ == "_accepted" else bound)
         for event, bound in ct.service._server.own_handlers  # type: ignore[union-attr]
@@ -421,14 +367,14 @@ async def test_an_object_that_overtakes_the_end_of_the_negotiation_is_answered(c
 
 async def test_tls(tmp_path: Path) -> None:
     key, certificate = tmp_path / "dimse.key", tmp_path / "dimse.crt"
-    assert await _run(
+    assert await run(
         "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
         "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate),
     ) == 0  # fmt: skip
     async with node(tmp_path, tls_certificate="dimse.crt", tls_key="dimse.key") as made:
         context = ssl.create_default_context(cafile=str(certificate))
         stalled = socket.create_connection(("127.0.0.1", made.service.port))  # never begins its handshake
-        assoc = await asyncio.to_thread(lambda: _associate(made.service.port, ECHO, tls_args=(context, "127.0.0.1")))
+        assoc = await asyncio.to_thread(lambda: associate(made.service.port, ECHO, tls_args=(context, "127.0.0.1")))
         assert assoc.is_established, "one that stalls does not hold up others"
         assert (await asyncio.to_thread(assoc.send_c_echo)).Status == 0
         await asyncio.to_thread(assoc.release)
@@ -437,19 +383,21 @@ async def test_tls(tmp_path: Path) -> None:
 
 def test_configuration_is_checked() -> None:
     for bad in (
-        DimseConfig(ae_title="SEVENTEEN LETTERS"), DimseConfig(callers=(Caller(ae_title="A\\B"),)),
-        DimseConfig(callers=(Caller(ae_title="A", addresses=("nowhere",)),)), DimseConfig(tls_certificate="only.crt"),
+        DimseConfig(ae_title="SEVENTEEN LETTERS"), DimseConfig(callers=(KnownCaller(ae_title="A\\B"),)),
+        DimseConfig(callers=(KnownCaller(ae_title="A", addresses=("nowhere",)),)), DimseConfig(tls_certificate="only.crt"),
     ):  # fmt: skip
         with pytest.raises(ConfigError):
             bad.check()
-    assert Caller(ae_title="A", addresses=("10.0.0.0/8",)).matches("A", "::ffff:10.1.2.3")
-    assert not Caller(ae_title="A").matches("a", "10.0.0.1")
+    assert KnownCaller(ae_title="A", addresses=("10.0.0.0/8",)).matches("A", "::ffff:10.1.2.3")
+    assert not KnownCaller(ae_title="A").matches("a", "10.0.0.1")
 
 
 def test_command_sets_both_ways() -> None:
     (one,) = fragments_of(_command(5))
     assert (one[0], one[1][0]) == (5, 3)
-    request = store_request(command_elements(bytes(one[1][1:])), 5)
+    request = Command.parse(bytes(one[1][1:]))
     assert (request.message_id, request.sop_class_uid, request.sop_instance_uid) == (7, make.CT, "1.2.3.4")
-    answer = command_elements(store_response(request, 0xA700, "The archive's disk is nearly full."))
-    assert (answer[0x0900], answer[0x0120], answer[0x0902]) == (b"\x00\xa7", b"\x07\x00", b"The archive's disk is nearly full.")
+    answer = Command.parse(response(request, 0xA700, "The archive's disk is nearly full."))
+    assert (answer.field, answer.status, answer.responded_to, answer.has_data_set) == (0x8001, 0xA700, 7, False)
+    assert (answer.sop_class_uid, answer.sop_instance_uid) == (make.CT, "1.2.3.4")
+    assert answer.elements[0x0902] == b"The archive's disk is nearly full."

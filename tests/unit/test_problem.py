@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 from aiohttp.test_utils import make_mocked_request
+from node.dimse.service import _status_of
 
 import crosslight.standards.problem as tree
 from crosslight.pb import feed_pb2
@@ -18,7 +19,6 @@ from crosslight.standards.fhir.outcome import error_outcome
 from crosslight.standards.hl7.ack import ack_for
 from crosslight.standards.problem import CrosslightError, Refused
 from crosslight.standards.xds.wire.soap import fault_of
-from node.dimse.service import _status_of
 from registry.link.feed import refused
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,125 @@
+"""What an association did, in the audit: an act for each study that it was about, begun before the first answer (D20)."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.caller import Caller
+from crosslight.runtime.clock import Ids
+from crosslight.runtime.log import get_logger
+from crosslight.standards.access import Action
+from crosslight.standards.ids import Identifier
+from crosslight.standards.problem import StorageError
+from node.dimse.callers import Calling
+
+log = get_logger("dimse")
+
+Done = Literal["stored", "duplicate", "refused"]
+
+
+@dataclass(slots=True)
+class _Act:
+    """One audited act of an association."""
+
+    entry: AuditEntry
+    done: Counter[Done] = field(default_factory=Counter)
+
+    def outcome(self) -> str:
+        parts = [f"{self.done['stored']} stored"]
+        parts += [f"{self.done[kind]} {kind}" for kind in ("duplicate", "refused") if self.done[kind]]
+        failed = self.done["refused"] and not self.done["stored"] and not self.done["duplicate"]
+        return ("failed: " if failed else "ok ") + ", ".join(parts)
+
+
+class Account:
+    """Of one association: who called, and its acts."""
+
+    def __init__(self, accounts: Accounts, caller: Caller, rule: str) -> None:
+        self.caller = caller
+        self._accounts, self._rule = accounts, rule
+        self._acts: dict[tuple[Action, str], _Act] = {}
+
+    def note(self, action: Action, study_uid: str, done: Done) -> None:
+        """Count something done about a study ('' = none that is known); the act is committed before this returns.
+
+        Raises:
+            StorageError: when it cannot be committed: then nothing may be answered as done.
+        """
+        act = self._acts.get((action, study_uid))
+        if act is None:
+            correlation = self.caller.correlation
+            caller = replace(self.caller, correlation=f"{correlation}-{len(self._acts)}") if study_uid else self.caller
+            act = self._acts[action, study_uid] = self._accounts.begin(caller, self._rule, action, study_uid)
+        act.done[done] += 1
+
+    def count(self, what: str) -> None:
+        """Count an object by what became of it, for the metrics."""
+        self._accounts.count(what)
+
+    def settle(self) -> None:
+        """The association is over: the outcome of each act."""
+        acts, self._acts = list(self._acts.values()), {}
+        for act in acts:
+            self._accounts.end(act)
+
+
+class Accounts:
+    """Opens and settles accounts of one node.
+
+    Args:
+        audit: The node's audit log.
+        ids: For correlation ids.
+        patients: Whose a study is.
+    """
+
+    def __init__(self, audit: AuditLog, ids: Ids, patients: Callable[[str], tuple[Identifier, ...]]) -> None:
+        self._audit, self._ids, self._patients = audit, ids, patients
+        self._lock = threading.Lock()
+        #: Objects by outcome, for metrics.
+        self.objects: Counter[str] = Counter()
+
+    def open(self, calling: Calling) -> Account:
+        """For an association that begins."""
+        return Account(self, self._caller(calling), calling.rule)
+
+    def _caller(self, calling: Calling) -> Caller:
+        return Caller(principal=calling.principal, correlation=self._ids.uuid4().hex, peer=calling.address)
+
+    def deny(self, calling: Calling) -> None:
+        """Note that a caller was refused."""
+        entry = self._entry(self._caller(calling), calling.rule, "store", "", decision="deny")
+        try:
+            self._audit.begin_sync(entry)
+            self._audit.end_sync(entry, "denied")
+        except StorageError:
+            log.error("audit failed", peer=calling.address)
+
+    def begin(self, caller: Caller, rule: str, action: Action, study_uid: str) -> _Act:
+        """Commit an act's first entry."""
+        act = _Act(self._entry(caller, rule, action, study_uid))
+        self._audit.begin_sync(act.entry)
+        return act
+
+    def end(self, act: _Act) -> None:
+        """Commit its outcome."""
+        try:
+            self._audit.end_sync(act.entry, act.outcome())
+        except StorageError:
+            log.error("audit failed", correlation=act.entry.correlation)
+
+    def count(self, what: str) -> None:
+        """Count an object."""
+        with self._lock:
+            self.objects[what] += 1
+
+    def _entry(self, caller: Caller, rule: str, action: Action, study_uid: str, *, decision: str = "permit") -> AuditEntry:
+        return AuditEntry(
+            principal=caller.principal, face="dimse", action=action, decision=decision, rule=rule,
+            correlation=caller.correlation, patients=self._patients(study_uid) if study_uid else (),
+            studies=[study_uid] if study_uid else [], peer=caller.peer,
+        )  # fmt: skip

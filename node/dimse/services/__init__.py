@@ -1,0 +1,17 @@
+"""What a node does for DICOM systems, one file for each service; this is where they register.
+
+A service answers the requests of its command fields (:class:`node.dimse.association.Service`). A further one is a file here
+and a line in :func:`all_services`.
+"""
+
+from __future__ import annotations
+
+from node.dimse.association import Service
+from node.dimse.config import DimseConfig
+from node.dimse.services.echo import Echo
+from node.dimse.services.store import ObjectSink, Store
+
+
+def all_services(archive: ObjectSink, config: DimseConfig) -> tuple[Service, ...]:
+    """Every service of a node."""
+    return (Echo(), Store(archive, config.more_sop_classes))

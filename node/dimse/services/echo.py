@@ -1,0 +1,21 @@
+"""C-ECHO: are you there? (PS3.4 A, PS3.7 9.1.5)."""
+
+from __future__ import annotations
+
+from pynetdicom.sop_class import Verification
+
+from crosslight.standards.dicom.file import gate
+from node.dimse.association import Exchange, Gathered, Offer, Request
+from node.dimse.command import C_ECHO_RQ, SUCCESS
+
+
+class Echo:
+    """Answers success."""
+
+    fields = (C_ECHO_RQ,)
+    beside = False
+    offers = (Offer(str(Verification), (gate.EXPLICIT_LE, gate.IMPLICIT_LE, gate.EXPLICIT_BE)),)
+
+    def begin(self, request: Request) -> Exchange:
+        """As :meth:`Service.begin`; a C-ECHO has no data set."""
+        return Gathered(lambda _: request.answer(SUCCESS), 0)

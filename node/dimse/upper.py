@@ -1,0 +1,424 @@
+"""The upper layer (PS3.8): pynetdicom's association, state machine and negotiation, as this node needs them.
+
+Everything that reaches into pynetdicom, its private names included, is here and in :mod:`node.dimse.server`; messages and
+services (:mod:`node.dimse.association`) know nothing of it. Differences, per association and none in pynetdicom's globals: the
+threads wait for events where pynetdicom polls (1 ms at each of four hand-overs of an object); PDUs are bounded; P-DATA is neither
+copied nor decoded here; a peer that stalls inside a PDU is cut off. Who runs in which thread::
+
+    listening thread            accepts connections, starts a connection's thread
+    a connection's thread       TLS handshake, then makes an UpperLayer and starts it
+    an UpperLayer's own thread  the association request (who may call), negotiation, release and abort, idle timer;
+      ("AcceptorThread@…")      and what a service does beside: NodeDimse.get_msg runs the jobs of Association
+    its NodeDul's thread        all that is read from the socket and all that is written to it: the state machine, fragments
+                                -> Association.fragment -> a service that answers at once (C-STORE, C-ECHO)
+    any other thread            UpperLayer.cut (a stop, a suspension)
+
+So the socket has one reader and writer, and no lock; jobs hand their PDUs to NodeDul and wait while too many are on their way.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pynetdicom.association import Association as PynetdicomAssociation
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.events import _INTERVENTION_EVENTS, get_default_handler
+from pynetdicom.pdu import A_RELEASE_RP
+from pynetdicom.transport import AssociationSocket
+
+from crosslight.runtime.log import get_logger
+from crosslight.standards.problem import Malformed, Unavailable
+from node.dimse.accounts import Account
+from node.dimse.association import Association
+from node.dimse.pdata import P_DATA_TF, fragments_of
+
+log = get_logger("dimse")
+
+_IDLE_S = 0.05  # how long a thread waits before it looks at timers
+_CLOSED_S = 0.002
+_OPENING_S = 10.0
+MAX_PDU_BYTES = 2 << 20  # any PDU, A-ASSOCIATE-RQ included
+_SETTLE_STEPS = 100  # of 10 ms
+MAX_ON_THEIR_WAY = 4  # batches of PDUs that a job has handed over and that are not sent
+_INVALID = "Evt19"  # PS3.8 Table 9-10: an invalid PDU; the state machine aborts
+
+
+class _Waking(queue.Queue[Any]):
+    """A queue that wakes somebody at each put."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        super().__init__()
+        self._wake = wake
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        super().put(item, block, timeout)
+        self._wake()
+
+
+class NodeSocket(AssociationSocket):  # type: ignore[misc]
+    """Waits in poll for data or a wake-up, reads a PDU in few calls and within bounds."""
+
+    def __init__(self, assoc: UpperLayer, client_socket: Any) -> None:
+        super().__init__(assoc, client_socket=client_socket)
+        client_socket.settimeout(assoc.network_timeout)
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wake_lock = threading.Lock()
+        self._wake_open = True
+        self._gone = self._ending = False
+        self._poll = select.poll()
+        self._poll.register(client_socket, select.POLLIN)
+        self._poll.register(self._wake_read, select.POLLIN)
+
+    def wake(self) -> None:
+        """Let the waiting thread look at its queues."""
+        with self._wake_lock:
+            if self._wake_open:
+                try:
+                    os.write(self._wake_write, b"\0")
+                except BlockingIOError:  # it is awake enough
+                    pass
+
+    def end(self) -> None:
+        """Close everything; the upper layer's thread, if it is still waiting, sees it closed."""
+        self._shutdown_socket()
+        with self._wake_lock:
+            if self._wake_open:
+                self._wake_open = False
+                os.close(self._wake_read)
+                os.close(self._wake_write)
+
+    def released(self) -> None:
+        """The peer has been told that the association is released: nothing more of it is worth waiting for."""
+        self._ending = True
+
+    def close(self) -> None:
+        """Close the connection, as the state machine says."""
+        super().close()
+        self.assoc.give_up()
+        self.assoc.lose_line()
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to read; waits a moment for it."""
+        sock = self.socket
+        if sock is None or not self._is_connected or self._gone:
+            time.sleep(_CLOSED_S)
+            return False
+        pending = getattr(sock, "pending", None)
+        if pending is not None and pending():
+            return True
+        try:
+            # pynetdicom's loop asks the socket before its events: with one at hand there is nothing to wait for.
+            at_once = self._ending or not self.event_queue.empty() or self.assoc.dul.has_to_send
+            found = self._poll.poll(0 if at_once else _IDLE_S * 1000)
+        except (OSError, ValueError):
+            self.event_queue.put("Evt17")
+            return False
+        readable = False
+        for fd, _ in found:
+            if fd == self._wake_read:
+                os.read(self._wake_read, 4096)
+            else:
+                readable = True
+        return readable
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Exactly ``nr_bytes``, or fewer when the peer has gone.
+
+        Raises:
+            OSError: for a PDU over the bound, or a peer that stalls.
+        """
+        if nr_bytes > MAX_PDU_BYTES:
+            raise OSError("PDU over the bound")
+        data = bytearray(nr_bytes)
+        view, got = memoryview(data), 0
+        while got < nr_bytes:
+            count = self.socket.recv_into(view[got:])
+            if not count:
+                self._gone = True
+                self.assoc.give_up()
+                break
+            got += count
+        view.release()
+        return data if got == nr_bytes else data[:got]
+
+
+class _Fragments:
+    """A P-DATA-TF PDU, and its own primitive: PDVs that point into the bytes as they were received."""
+
+    def __init__(self, found: list[tuple[int, memoryview]]) -> None:
+        self.presentation_data_value_list = found
+
+    def to_primitive(self) -> _Fragments:
+        """As pynetdicom's state machine asks for it."""
+        return self
+
+
+class _Outgoing:
+    """PDUs of a job, for the thread that writes."""
+
+    def __init__(self, pdus: bytes) -> None:
+        self.pdus = pdus
+
+
+class NodeDul(DULServiceProvider):  # type: ignore[misc]
+    """The upper layer's thread, woken instead of polling."""
+
+    def __init__(self, assoc: UpperLayer) -> None:
+        super().__init__(assoc)
+        self.daemon = True
+        self._run_loop_delay = 0
+        self._sent_last = False
+        self.to_provider_queue = _Waking(self._wake_socket)
+        self.to_user_queue = _Waking(assoc.wake)
+
+    @property
+    def has_to_send(self) -> bool:
+        """Whether a job's PDUs are waiting."""
+        return not self.to_provider_queue.empty()
+
+    def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
+        if bytestream[0] == P_DATA_TF:
+            return _Fragments(fragments_of(bytestream)), "Evt10"
+        decoded: tuple[Any, str] = super()._decode_pdu(bytestream)
+        return decoded
+
+    def _process_recv_primitive(self) -> bool:
+        """What this side wants to send; between a job's PDUs the socket is looked at, for a cancellation or an abort."""
+        waiting = self.to_provider_queue.queue
+        if not waiting or not isinstance(waiting[0], _Outgoing):
+            found: bool = super()._process_recv_primitive()
+            return found
+        self._sent_last = not self._sent_last
+        if self._sent_last:
+            self.assoc.write(self.to_provider_queue.get(block=False).pdus)
+        return self._sent_last
+
+    def _send(self, pdu: Any) -> None:
+        super()._send(pdu)
+        if isinstance(pdu, A_RELEASE_RP) and isinstance(self.socket, NodeSocket):
+            self.socket.released()
+
+    def idle_timer_expired(self) -> bool:
+        """Whether the peer has been silent for too long; not while it is us who are at work."""
+        return not self.assoc.receiving and bool(super().idle_timer_expired())
+
+    def _wake_socket(self) -> None:
+        if isinstance(self.socket, NodeSocket):
+            self.socket.wake()
+
+
+class NodeDimse(DIMSEServiceProvider):  # type: ignore[misc]
+    """Hands fragments to the association, and runs its jobs: nothing is left to pynetdicom's own messages."""
+
+    def __init__(self, assoc: UpperLayer) -> None:
+        super().__init__(assoc)
+        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue()
+
+    def get_msg(self, block: bool = False) -> Any:
+        """Waits a moment for a job or a wake-up, in the association's thread; never returns a message."""
+        try:
+            job = self._jobs.get(timeout=_IDLE_S)
+        except queue.Empty:
+            return None, None
+        if job is not None:
+            job()
+            self.dul._idle_timer.restart()
+        return None, None
+
+    def later(self, job: Callable[[], None] | None) -> None:
+        """Run ``job`` there; None only wakes it."""
+        self._jobs.put(job)
+
+    def receive_primitive(self, primitive: Any) -> None:
+        """P-DATA from the peer, in the upper layer's thread."""
+        self.assoc.wait_until_open()
+        self.assoc.receiving = True
+        try:
+            for context_id, data in primitive.presentation_data_value_list:
+                self.assoc.association.fragment(context_id, data)
+        except Unavailable:
+            pass  # it ended before its answer
+        except Malformed as error:
+            log.warning("an association is aborted", reason=error.what, address=self.assoc.address)
+            self.assoc.abort_now()
+        except Exception:
+            log.exception("receive")
+            self.assoc.abort_now()
+        finally:
+            self.dul._idle_timer.restart()
+            self.assoc.receiving = False
+
+
+class UpperLayer(PynetdicomAssociation):  # type: ignore[misc]
+    """One connection: the line of an :class:`~node.dimse.association.Association`, which it makes when it is accepted.
+
+    Args:
+        ae: pynetdicom's settings.
+        ended: Told when both threads are done with it.
+    """
+
+    def __init__(self, ae: Any, ended: Callable[[UpperLayer], None]) -> None:
+        self._ended = ended
+        self.account: Account | None = None  # of a caller that was let in
+        self._association: Association | None = None
+        self.receiving = False
+        self._lost = False
+        self._on_their_way = threading.Semaphore(MAX_ON_THEIR_WAY)
+        self._established, self._opened = False, threading.Event()
+        super().__init__(ae, "acceptor")
+        self.dul = NodeDul(self)
+        self.dimse = NodeDimse(self)
+        self.acse_timeout, self.dimse_timeout = ae.acse_timeout, ae.dimse_timeout  # setters that reach into the dul
+        self.network_timeout = ae.network_timeout
+
+    def _bind_defaults(self) -> None:
+        for event in _INTERVENTION_EVENTS:
+            self.bind(event, get_default_handler(event))
+
+    # --- its association -------------------------------------------------------------------------------------------
+
+    @property
+    def association(self) -> Association:
+        """What the fragments are for.
+
+        Raises:
+            Malformed: before it was accepted.
+        """
+        if self._association is None:
+            raise Malformed("Data before the association was accepted.", why="PS3.8 9.2.")
+        return self._association
+
+    def carry(self, association: Association) -> None:
+        """It was accepted: this is what the fragments are for."""
+        self._association = association
+
+    @property
+    def is_established(self) -> bool:
+        """As pynetdicom's threads say."""
+        return self._established
+
+    @is_established.setter
+    def is_established(self, value: bool) -> None:
+        self._established = value
+        if value:
+            self._opened.set()
+
+    def wait_until_open(self) -> None:
+        """Wait until the association's thread has ended the negotiation: the peer may send as soon as it has the acceptance."""
+        waited_s = 0.0
+        while not self._opened.wait(_IDLE_S) and not self._kill and waited_s < _OPENING_S:
+            waited_s += _IDLE_S
+
+    @property
+    def address(self) -> str:
+        """The peer's."""
+        return str(self.requestor.address)
+
+    @property
+    def calling(self) -> tuple[str, str]:
+        """AE title and address of an association request."""
+        return str(self.requestor.primitive.calling_ae_title).strip(), self.address
+
+    # --- the line (:class:`node.dimse.association.Line`) -----------------------------------------------------------
+
+    @property
+    def longest_pdu(self) -> int:
+        """The caller's Maximum Length Received; 0 = any."""
+        return int(self.requestor.maximum_length or 0)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self._lost or not self._established or not self.dul.is_alive()
+
+    @property
+    def patience_s(self) -> float:
+        """How long the caller's answer is waited for."""
+        return float(self.network_timeout or 0)
+
+    def send(self, pdus: bytes) -> None:
+        """As :meth:`Line.send`: at once in the upper layer's thread; from another one it is handed over."""
+        if threading.current_thread() is self.dul:
+            if not self.over:
+                self.dul.socket.send(pdus)
+            return
+        while not self.over:
+            if self._on_their_way.acquire(timeout=_IDLE_S):
+                self.dul.to_provider_queue.put(_Outgoing(pdus))
+                return
+        raise Unavailable("The association is over.")
+
+    def write(self, pdus: bytes) -> None:
+        """Send what a job handed over, in the upper layer's thread."""
+        self._on_their_way.release()
+        if not self.over:
+            self.dul.socket.send(pdus)
+
+    def later(self, job: Callable[[], None]) -> None:
+        """As :meth:`Line.later`."""
+        self.dimse.later(job)
+
+    def abort(self) -> None:
+        """As :meth:`Line.abort`."""
+        self.abort_now()
+        self.dul._wake_socket()
+
+    def abort_now(self) -> None:
+        """Let the state machine abort, as for an invalid PDU."""
+        self.dul.event_queue.put(_INVALID)
+
+    # --- its end ---------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Let the association's thread look for a release or an abort."""
+        self.dimse.later(None)
+
+    def run_reactor(self) -> None:
+        """The association from request to end, with its account settled whatever happens."""
+        try:
+            super().run_reactor()
+        finally:
+            self._settle()
+            if self._association is not None:
+                self._association.close()
+            self._ended(self)
+
+    def _settle(self) -> None:
+        """Let the upper layer say what it has to (an abort), then end its thread."""
+        for _ in range(_SETTLE_STEPS):
+            if not self.dul.is_alive() or self.dul.state_machine.current_state == "Sta1":
+                break
+            time.sleep(0.01)
+        self.dul.kill_dul()
+        if isinstance(self.dul.socket, NodeSocket):
+            self.dul.socket.end()
+
+    def lose_line(self) -> None:
+        """The connection is closed: whoever waits to send, or for an answer, need not."""
+        self._lost = True
+        if self._association is not None:
+            self._association.line_lost()
+
+    def cut(self) -> None:
+        """Abort now, from any thread, without waiting; an object that is being committed still is, unanswered."""
+        if self.is_established:
+            self.is_established = False
+            self.acse.send_abort(0x00)
+        self._kill = True
+        self._reactor_checkpoint.set()
+        self.give_up()
+        self.lose_line()
+        self.wake()
+
+    def give_up(self) -> None:
+        """Stop waiting for an association request that can no longer come."""
+        if self.requestor.primitive is None:
+            self.dul.to_user_queue.put(None)
