@@ -12,7 +12,7 @@ from crosslight.runtime.http import ErrorRenderers, problems
 from crosslight.runtime.life import Life
 from crosslight.runtime.mllp import MllpServer, Peer
 from crosslight.runtime.problem_details import render_problem
-from crosslight.runtime.soap.server import render_soap_error
+from crosslight.runtime.soap.endpoint import add_faults
 from crosslight.runtime.tls import peer_identity
 from crosslight.standards.membership import RegistryAddresses
 from crosslight.standards.problem import CrosslightError
@@ -22,7 +22,6 @@ from registry.dicomweb import face as dicomweb
 from registry.fhir.errors import render_error as render_fhir_error
 from registry.fhir.routes import routes as fhir_routes
 from registry.health import Health
-from registry.ihe.relay_routes import routes as relay_routes
 from registry.link.callers import Callers
 from registry.link.feed import FeedServicer
 from registry.link.link import MembershipServicer
@@ -65,8 +64,7 @@ def web_application(parts: Parts, told: Health, kind: ListenerKind) -> web.Appli
     renderers = ErrorRenderers()
     renderers.add("/fhir", render_fhir_error)
     renderers.add("/dicomweb", render_problem)
-    for path in (XDS_REGISTRY, XDS_REPOSITORY, RAD69):
-        renderers.add(path, partial(render_soap_error, sender_400=config.xds.sender_faults_400))
+    add_faults(renderers, XDS_REGISTRY, XDS_REPOSITORY, RAD69, sender_400=config.xds.sender_faults_400)
     middlewares = [
         compressed(),
         problems(renderers, ground.seams.ids, credentials=CREDENTIALS[kind]),
@@ -84,8 +82,8 @@ def web_application(parts: Parts, told: Health, kind: ListenerKind) -> web.Appli
         app.add_routes(access.routes())
         app.add_routes(Join(parts.members, parts.waists.index, addresses(config)).routes())
     if kind == "systems" or ground.open_mode:
-        app.add_routes(faces.soap.routes(XDS_REGISTRY))
-        app.add_routes(relay_routes(parts.retrieves.relay, repository=XDS_REPOSITORY, imaging=RAD69))
+        app.add_routes(faces.registry.routes(XDS_REGISTRY))
+        app.add_routes(faces.retrieve.routes(XDS_REPOSITORY, RAD69))
     return app
 
 

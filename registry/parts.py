@@ -24,12 +24,13 @@ from crosslight import __version__
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.db import Db
 from crosslight.runtime.seams import Seams
+from crosslight.runtime.soap.endpoint import SoapEndpoint
+from crosslight.runtime.soap.server import MAX_QUERY_BYTES, MAX_SUBMISSION_BYTES
 from crosslight.runtime.tls import Identity
 from crosslight.runtime.tokens import TokenSigner
 from crosslight.runtime.waiting import Subscribers
 from crosslight.standards.region import Region
 from crosslight.standards.xds.mapping.values import ValueSets, type_code
-from crosslight.standards.xds.wire import adhoc
 from registry.access.access import Access
 from registry.ask.ask import Ask
 from registry.config import RegistryConfig
@@ -38,11 +39,10 @@ from registry.enrich.enrich import Enricher
 from registry.fhir.face import FhirFace
 from registry.gateway.forward import Gateway
 from registry.identity.store import IdentityStore
-from registry.ihe import iti18, iti42, iti57, iti62
+from registry.ihe import iti18, iti42, iti43, iti57, iti62, rad69
 from registry.ihe.admission import Door
-from registry.ihe.endpoint import SoapEndpoint
 from registry.ihe.iti8 import AdtFeed
-from registry.ihe.relay import Relay
+from registry.ihe.retrieve_merge import RetrieveMerge
 from registry.index.follow import Follower
 from registry.index.model import Change
 from registry.index.store import IndexStore
@@ -105,7 +105,6 @@ class Retrieves:
     sessions: MemberSessions
     reach: Reach
     gateway: Gateway
-    relay: Relay
     enricher: Enricher
 
 
@@ -116,7 +115,8 @@ class Faces:
     fhir: FhirFace
     dicomweb: DicomwebFace
     portal: Portal
-    soap: SoapEndpoint
+    registry: SoapEndpoint
+    retrieve: SoapEndpoint
     adt: AdtFeed
 
 
@@ -195,8 +195,7 @@ def make_retrieves(
         config.enrich,
     )  # fmt: skip
     waists.follower.tell(enricher.changed, enricher.members_changed)
-    relay = Relay(waists.ask, reach, config.gateway.max_documents)
-    return Retrieves(sessions=sessions, reach=reach, gateway=Gateway(reach), relay=relay, enricher=enricher)
+    return Retrieves(sessions=sessions, reach=reach, gateway=Gateway(reach), enricher=enricher)
 
 
 def make_faces(ground: Ground, waists: Waists, retrieves: Retrieves, directory: Directory, foreign: ForeignMember) -> Faces:
@@ -218,7 +217,8 @@ def make_faces(ground: Ground, waists: Waists, retrieves: Retrieves, directory: 
                 open_mode=ground.open_mode, decisions=make_decisions(ground, waists, directory),
             )
         ),
-        soap=make_soap(ground, waists, directory, foreign),
+        registry=make_registry(ground, waists, directory, foreign),
+        retrieve=make_retrieve(ground, waists, retrieves.reach),
         adt=AdtFeed(waists.identity, ground.audit, directory, ground.region, clock, ids, open_mode=ground.open_mode),
     )  # fmt: skip
 
@@ -229,15 +229,23 @@ def make_decisions(ground: Ground, waists: Waists, directory: Directory) -> Iden
     return IdentityDecisions(ground.db, waists.identity, waists.index, directory, ground.audit, seams.clock, seams.ids)
 
 
-def make_soap(ground: Ground, waists: Waists, directory: Directory, foreign: ForeignMember) -> SoapEndpoint:
+def make_registry(ground: Ground, waists: Waists, directory: Directory, foreign: ForeignMember) -> SoapEndpoint:
     """ITI-18, 42, 57 and 62."""
     xds, region, ids = ground.config.xds, ground.region, ground.seams.ids
     door = Door(directory, foreign, ground.audit, waists.ask)
     own_types = frozenset(type_code(row.type_code).key for row in region.procedure_codes if row.type_code)
     values = ValueSets(check=xds.check_codes and not ground.open_mode, type_codes=own_types)
-    return SoapEndpoint({
-        adhoc.ACTION_REQUEST: iti18.RegistryStoredQuery(waists.ask, region, warn=xds.warn, quiet=frozenset(xds.quiet_for)),
-        iti42.ACTION_REQUEST: iti42.RegisterDocumentSet(waists.acceptor, door, ids, region, values),
-        iti57.ACTION_REQUEST: iti57.UpdateDocumentSet(waists.acceptor, door),
-        iti62.ACTION_REQUEST: iti62.RemoveMetadata(waists.acceptor, door),
-    })  # fmt: skip
+    transactions = (
+        iti18.RegistryStoredQuery(waists.ask, region, warn=xds.warn, quiet=frozenset(xds.quiet_for)),
+        iti42.RegisterDocumentSet(waists.acceptor, door, ids, region, values),
+        iti57.UpdateDocumentSet(waists.acceptor, door),
+        iti62.RemoveMetadata(waists.acceptor, door),
+    )
+    return SoapEndpoint(transactions, max_bytes=MAX_SUBMISSION_BYTES)
+
+
+def make_retrieve(ground: Ground, waists: Waists, reach: Reach) -> SoapEndpoint:
+    """ITI-43 and RAD-69 for all members."""
+    merge = RetrieveMerge(waists.ask, reach, ground.config.gateway.max_documents)
+    transactions = iti43.RetrieveDocumentSet(merge), rad69.RetrieveImagingDocumentSet(merge)
+    return SoapEndpoint(transactions, max_bytes=MAX_QUERY_BYTES)

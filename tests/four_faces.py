@@ -10,16 +10,15 @@ from typing import Any
 
 import aiohttp
 from ask_double import served, service
-from callers import caller
 from joserfc.jwk import ECKey
 from registry_room import Room
 from registry_samples import REGION
+from soap_calls import call_of
 
 from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.http import ErrorRenderers
 from crosslight.runtime.seams import SystemHttp
 from crosslight.runtime.tokens import TokenSigner
-from crosslight.standards.access import OPEN
 from crosslight.standards.fhir.terms import COMPLETENESS
 from crosslight.standards.ids import Identifier
 from crosslight.standards.xds.model.xml import parse_untrusted_xml
@@ -33,7 +32,6 @@ from registry.fhir.errors import render_error
 from registry.fhir.face import FhirFace
 from registry.fhir.routes import routes as fhir_routes
 from registry.gateway.forward import Gateway
-from registry.ihe.endpoint import Call
 from registry.ihe.iti18 import RegistryStoredQuery
 from registry.portal.pages import Portal, PortalContext, routes_of
 from registry.reach.config import ReachConfig
@@ -128,7 +126,7 @@ class Faces:
         """The reply to FindDocuments."""
         query = parse_untrusted_xml(adhoc.render_adhoc_request(find_documents(cx)))
         iti18 = RegistryStoredQuery(self.room.ask, REGION, warn=warn)
-        answer = await iti18.answer(Call(body=query, caller=caller(OPEN, "c1")))
+        answer = await iti18.answer(call_of(query))
         return adhoc.parse_adhoc_response(parse_untrusted_xml(answer))
 
     async def page(self, value: str, issuer: str = "") -> str:

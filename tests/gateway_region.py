@@ -1,4 +1,4 @@
-"""A region of real nodes (archive and serve, in this process) behind the registry's gateway, DICOMweb root and relay."""
+"""A region of real nodes (archive and serve, in this process) behind the registry's gateway, DICOMweb root, ITI-43 and RAD-69."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.http import ErrorRenderers, client_session, problems
 from crosslight.runtime.problem_details import render_problem
 from crosslight.runtime.seams import SystemHttp
-from crosslight.runtime.soap.server import render_soap_error
+from crosslight.runtime.soap.endpoint import SoapEndpoint, add_faults
+from crosslight.runtime.soap.server import MAX_QUERY_BYTES
 from crosslight.runtime.tokens import TokenSigner, TokenVerifier
 from crosslight.runtime.workers import Workers
 from crosslight.standards.access import Principal
@@ -43,8 +44,9 @@ from registry.dicomweb.face import DicomwebFace
 from registry.dicomweb.face import routes as dicomweb_routes
 from registry.gateway.config import GatewayConfig
 from registry.gateway.forward import Gateway
-from registry.ihe.relay import Relay
-from registry.ihe.relay_routes import routes as relay_routes
+from registry.ihe.iti43 import RetrieveDocumentSet
+from registry.ihe.rad69 import RetrieveImagingDocumentSet
+from registry.ihe.retrieve_merge import RetrieveMerge
 from registry.members.live import LiveConnections
 from registry.members.model import Member, Presence
 from registry.reach.members import Reach
@@ -176,13 +178,13 @@ async def gateway_region(
     signer = TokenSigner(key, REGION.home_community_id, CLOCK, IDS)
     reach = Reach(world.directory, signer, sessions, config, IDS, live)
     renderers = ErrorRenderers()
-    renderers.add("/xds", render_soap_error)
-    renderers.add("/rad69", render_soap_error)
+    add_faults(renderers, "/xds", "/rad69")
     renderers.add("/dicomweb", render_problem)
     face = DicomwebFace(ask, world.directory, Gateway(reach), DicomwebConfig(cors_origins=("https://viewer.example",)))
-    app = service(
-        [*dicomweb_routes(face), *relay_routes(Relay(ask, reach, config.max_documents))], renderers, lambda request: CLINICIAN
-    )
+    merge = RetrieveMerge(ask, reach, config.max_documents)
+    soap = SoapEndpoint((RetrieveDocumentSet(merge), RetrieveImagingDocumentSet(merge)), max_bytes=MAX_QUERY_BYTES)
+    addresses = [*dicomweb_routes(face), *soap.routes("/xds/repository", "/rad69")]
+    app = service(addresses, renderers, lambda request: CLINICIAN)
     async with AsyncExitStack() as stack:
         nodes = {}
         for code in codes:

@@ -28,7 +28,8 @@ from crosslight.runtime.http import ErrorRenderers, client_session, problems
 from crosslight.runtime.mllp import MllpClient, MllpServer
 from crosslight.runtime.seams import SystemHttp
 from crosslight.runtime.soap.client import SoapClient
-from crosslight.runtime.soap.server import render_soap_error
+from crosslight.runtime.soap.endpoint import SoapEndpoint, add_faults
+from crosslight.runtime.soap.server import MAX_SUBMISSION_BYTES
 from crosslight.runtime.tokens import TokenSigner, TokenVerifier
 from crosslight.runtime.workers import Workers
 from crosslight.standards.access import OPEN
@@ -36,7 +37,6 @@ from crosslight.standards.ids import MemberId
 from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import Unavailable
 from crosslight.standards.xds.mapping.values import ValueSets
-from crosslight.standards.xds.wire import adhoc
 from node.archive.archive import Archive
 from node.archive.config import ArchiveConfig
 from node.archive.model import Received
@@ -72,7 +72,6 @@ from registry.gateway.forward import Gateway
 from registry.identity.store import IdentityStore
 from registry.ihe import iti18, iti42, iti57, iti62
 from registry.ihe.admission import Door
-from registry.ihe.endpoint import SoapEndpoint
 from registry.ihe.iti8 import AdtFeed
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
@@ -205,17 +204,18 @@ async def registry_core(
 
 def _faces(core: RegistryCore, gateway: Gateway, ids: SeededIds) -> web.Application:
     door = Door(core.directory, _no_foreign, core.audit, core.ask)
-    soap = SoapEndpoint({
-        adhoc.ACTION_REQUEST: iti18.RegistryStoredQuery(core.ask, REGION),
-        iti42.ACTION_REQUEST: iti42.RegisterDocumentSet(core.acceptor, door, ids, REGION, ValueSets()),
-        iti57.ACTION_REQUEST: iti57.UpdateDocumentSet(core.acceptor, door),
-        iti62.ACTION_REQUEST: iti62.RemoveMetadata(core.acceptor, door),
-    })  # fmt: skip
+    transactions = (
+        iti18.RegistryStoredQuery(core.ask, REGION),
+        iti42.RegisterDocumentSet(core.acceptor, door, ids, REGION, ValueSets()),
+        iti57.UpdateDocumentSet(core.acceptor, door),
+        iti62.RemoveMetadata(core.acceptor, door),
+    )
+    soap = SoapEndpoint(transactions, max_bytes=MAX_SUBMISSION_BYTES)
     fhir = FhirFace(core.ask, core.directory, key=core.index.region_key, clock=core.clock, ids=ids, config=FhirConfig())
     face = DicomwebFace(core.ask, core.directory, gateway, DicomwebConfig())
     renderers = ErrorRenderers()
     renderers.add("/fhir", render_error)
-    renderers.add("/xds", render_soap_error)
+    add_faults(renderers, "/xds")
     app = service([*soap.routes("/xds/registry"), *fhir_routes(fhir), *dicomweb_routes(face)], renderers, lambda request: OPEN)
 
     @web.middleware

@@ -16,7 +16,8 @@ from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import Db
 from crosslight.runtime.http import ErrorRenderers, admit, client_session, problems
 from crosslight.runtime.soap.client import SoapClient
-from crosslight.runtime.soap.server import render_soap_error
+from crosslight.runtime.soap.endpoint import SoapEndpoint, add_faults
+from crosslight.runtime.soap.server import MAX_SUBMISSION_BYTES
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.ids import Identifier, MemberId, Oid
 from crosslight.standards.study import Patient
@@ -29,7 +30,6 @@ from registry.ask.ask import Ask
 from registry.identity.store import IdentityStore
 from registry.ihe import iti42, iti57, iti62
 from registry.ihe.admission import Door
-from registry.ihe.endpoint import SoapEndpoint, Transaction
 from registry.ihe.iti18 import RegistryStoredQuery
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
@@ -114,14 +114,14 @@ async def xds_registry(db: Db, *, values: ValueSets | None = None) -> AsyncItera
     acceptor = Acceptor(db, index, identity, directory, CLOCK, IDS, REGION)
     made = XdsRegistry(db, directory, identity, audit, index, ask, acceptor)
     door = Door(directory, made.foreign, audit, ask)
-    table: dict[str, Transaction] = {
-        adhoc.ACTION_REQUEST: RegistryStoredQuery(ask, REGION),
-        iti42.ACTION_REQUEST: iti42.RegisterDocumentSet(acceptor, door, IDS, REGION, values or ValueSets()),
-        iti57.ACTION_REQUEST: iti57.UpdateDocumentSet(acceptor, door),
-        iti62.ACTION_REQUEST: iti62.RemoveMetadata(acceptor, door),
-    }
+    transactions = (
+        RegistryStoredQuery(ask, REGION),
+        iti42.RegisterDocumentSet(acceptor, door, IDS, REGION, values or ValueSets()),
+        iti57.UpdateDocumentSet(acceptor, door),
+        iti62.RemoveMetadata(acceptor, door),
+    )
     renderers = ErrorRenderers()
-    renderers.add("/", render_soap_error)
+    add_faults(renderers, "/")
 
     @web.middleware
     async def signed_in(request: web.Request, handler: Any) -> web.StreamResponse:
@@ -129,7 +129,7 @@ async def xds_registry(db: Db, *, values: ValueSets | None = None) -> AsyncItera
         return cast(web.StreamResponse, await handler(request))
 
     app = web.Application(middlewares=[cast(Any, problems(renderers, IDS)), signed_in])
-    app.router.add_routes(SoapEndpoint(table).routes("/xds/registry"))
+    app.router.add_routes(SoapEndpoint(transactions, max_bytes=MAX_SUBMISSION_BYTES).routes("/xds/registry"))
     async with TestServer(app) as server, client_session() as session:
         made.url, made.soap = str(server.make_url("/xds/registry")), SoapClient(session, IDS)
         yield made

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Protocol
 
-from aiohttp import web
-
-from crosslight.runtime.soap.server import Part, soap_response, stream_mtom
-from crosslight.standards.problem import CrosslightError, OurError
-from crosslight.standards.xds.rules.errors import RegistryError, registry_errors
+from crosslight.runtime.soap.endpoint import Call, Multipart, Reply, Transaction
+from crosslight.runtime.soap.server import Part
+from crosslight.standards.xds.rules.errors import RegistryError, RegistryRefusal
 from crosslight.standards.xds.wire.retrieve import (
     ACTION_REQUEST,
     ACTION_RESPONSE,
@@ -18,14 +17,13 @@ from crosslight.standards.xds.wire.retrieve import (
     parse_retrieve_request,
     render_retrieve_response,
 )
-from crosslight.standards.xds.wire.soap import Envelope
 from node.serve.context import ServeContext
 from node.serve.release import GRANT
 
-__all__ = ["ACTION_REQUEST", "ManifestStore", "answer", "retrieve"]
-
 HELD_BYTES = 16 << 20  # of manifests in memory at once
 MIME_TYPE = "application/dicom"  # an XDS-I.b manifest is a DICOM Part 10 file
+#: What is sent: the request it answers, mime type, size, bytes.
+Found = tuple[DocumentRequest, str, int, AsyncIterator[bytes]]
 
 
 class ManifestStore(Protocol):
@@ -40,35 +38,51 @@ class ManifestStore(Protocol):
         ...
 
 
-async def retrieve(serve: ServeContext, manifests: ManifestStore, request: web.Request, envelope: Envelope) -> web.StreamResponse:
-    """Answer one request: each document is found or has its error; status as ITI TF-2 3.43.4.2.2."""
-    asked = parse_retrieve_request(envelope.body)
-    own = str(serve.repository_unique_id())
-    known = [d for d in asked if d.repository_unique_id == own]
-    errors = [
-        RegistryError("XDSUnknownRepositoryId", "This repository has another id.", d.document_unique_id)
-        for d in asked
-        if d.repository_unique_id != own
-    ]
-    studies = {d: await manifests.study_of(d.document_unique_id) for d in known}
-    listed = sorted({study for study in studies.values() if study is not None})
-    if not listed and GRANT in request:
-        listed = sorted(request[GRANT].studies)  # nothing will leave: a token for whatever study may learn that
-    found: list[tuple[DocumentRequest, str, int, AsyncIterator[bytes]]] = []
-    held = 0
-    async with serve.release.act(request, "retrieve", listed, "iti43", query={"documents": len(asked)}) as act:
-        for document in known:
-            data = None if studies[document] is None else await manifests.manifest(document.document_unique_id)
-            if data is None:
-                missing = RegistryError("XDSDocumentUniqueIdError", "There is no such document.", document.document_unique_id)
-                errors.append(missing)
-            else:
-                held += len(data)
+class RetrieveDocumentSet(Transaction):
+    """The transaction: each document is found or has its error; status as ITI TF-2 3.43.4.2.2."""
+
+    action, response_action = ACTION_REQUEST, ACTION_RESPONSE
+    told = RegistryRefusal
+    refused_as_mtom = True
+
+    def __init__(self, serve: ServeContext, manifests: ManifestStore) -> None:
+        self._serve, self._manifests = serve, manifests
+
+    async def answer(self, call: Call) -> Reply:
+        """The documents asked for, as parts."""
+        return self._documents(call, parse_retrieve_request(call.body))
+
+    def refuse(self, errors: tuple[RegistryError, ...]) -> bytes:
+        """RegistryResponse Failure."""
+        return render_retrieve_response([], errors, 0)
+
+    @asynccontextmanager
+    async def _documents(self, call: Call, asked: Sequence[DocumentRequest]) -> AsyncIterator[Multipart]:
+        own, manifests = str(self._serve.repository_unique_id()), self._manifests
+        known = [d for d in asked if d.repository_unique_id == own]
+        errors = [
+            RegistryError("XDSUnknownRepositoryId", "This repository has another id.", d.document_unique_id)
+            for d in asked
+            if d.repository_unique_id != own
+        ]
+        studies = {d: await manifests.study_of(d.document_unique_id) for d in known}
+        listed = sorted({study for study in studies.values() if study is not None})
+        if not listed and GRANT in call.request:
+            listed = sorted(call.request[GRANT].studies)  # nothing will leave: a token for whatever study may learn that
+        found: list[Found] = []
+        held, query = 0, {"documents": len(asked)}
+        async with self._serve.release.act(call.request, "retrieve", listed, "iti43", query=query) as act:
+            for document in known:
                 uid = document.document_unique_id
-                chunks = _once(data) if held <= HELD_BYTES else _again(manifests, uid)
-                found.append((document, MIME_TYPE, len(data), chunks))
-        act.sent(len(found), f"documents of {len(asked)}")
-        return await answer(request, envelope, found, errors, len(asked))
+                data = None if studies[document] is None else await manifests.manifest(uid)
+                if data is None:
+                    errors.append(RegistryError("XDSDocumentUniqueIdError", "There is no such document.", uid))
+                else:
+                    held += len(data)
+                    chunks = _once(data) if held <= HELD_BYTES else _again(manifests, uid)
+                    found.append((document, MIME_TYPE, len(data), chunks))
+            act.sent(len(found), f"documents of {len(asked)}")
+            yield multipart(found, errors, len(asked))
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
@@ -80,26 +94,11 @@ async def _again(manifests: ManifestStore, document_uid: str) -> AsyncIterator[b
     yield await manifests.manifest(document_uid) or b""
 
 
-async def answer(
-    request: web.Request,
-    envelope: Envelope,
-    found: Sequence[tuple[DocumentRequest, str, int, AsyncIterator[bytes]]],
-    errors: Sequence[RegistryError],
-    asked: int,
-) -> web.StreamResponse:
-    """The RetrieveDocumentSetResponse of ITI-43 and RAD-69: (request, mime type, size, bytes) of what is sent."""
+def multipart(found: Sequence[Found], errors: Sequence[RegistryError], asked: int) -> Multipart:
+    """The RetrieveDocumentSetResponse of ITI-43 and RAD-69."""
     documents, parts = [], []
     for i, (document, mime_type, size, chunks) in enumerate(found):
         content_id = f"document{i + 1}@crosslight"
         documents.append(DocumentResponse(document, mime_type, content_id))
         parts.append(Part(content_id=content_id, content_type=mime_type, size=size, chunks=chunks))
-    body = render_retrieve_response(documents, errors, asked)
-    return await stream_mtom(request, envelope, body, ACTION_RESPONSE, parts)
-
-
-def refuse(request: web.Request, envelope: Envelope, error: CrosslightError) -> web.Response:
-    """A request that is refused as a whole: Failure, in the payload (ITI TF-2 3.43.4.2.2)."""
-    if isinstance(error, OurError):
-        raise error
-    body = render_retrieve_response([], registry_errors(error), 0)
-    return soap_response(request, envelope, body, ACTION_RESPONSE, mtom=True)
+    return Multipart(render_retrieve_response(documents, errors, asked), parts)

@@ -6,49 +6,61 @@ those asked for, re-encoded when Explicit VR Little Endian is, and has its own e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
-from aiohttp import web
-
+from crosslight.runtime.soap.endpoint import Call, Multipart, Reply, Transaction
 from crosslight.standards.problem import NotAcceptable
 from crosslight.standards.xds.rules.errors import RegistryError, RegistryRefusal
 from crosslight.standards.xds.wire.rad69 import ACTION_REQUEST, ImagingRequest, parse_imaging_request
-from crosslight.standards.xds.wire.retrieve import DocumentRequest
-from crosslight.standards.xds.wire.soap import Envelope
+from crosslight.standards.xds.wire.retrieve import ACTION_RESPONSE, DocumentRequest, render_retrieve_response
 from node.archive.model import StoredObject
 from node.serve.context import ServeContext
-from node.serve.iti43 import MIME_TYPE, answer, refuse
+from node.serve.iti43 import MIME_TYPE, multipart
 from node.serve.representations import prepare
 from node.serve.stream import chunks
-
-__all__ = ["ACTION_REQUEST", "retrieve"]
 
 CANNOT_ENCODE = "The pixel data cannot be encoded in any of the requested transfer syntaxes."
 
 
-async def retrieve(serve: ServeContext, request: web.Request, envelope: Envelope) -> web.StreamResponse:
-    """Answer one request: Success, PartialSuccess or Failure, with one RegistryError for each instance that is not sent."""
-    try:
-        asked = parse_imaging_request(envelope.body)
-    except RegistryRefusal as error:
-        return refuse(request, envelope, error)
-    studies = list(dict.fromkeys(study.study_uid for study in asked.studies))
-    query = {"instances": asked.asked, "transfer_syntaxes": list(asked.transfer_syntaxes)[:20]}
-    async with serve.release.act(request, "retrieve", studies, "rad69", query=query) as act:
-        wanted, errors = await _find(serve, asked, studies)
-        objects = [found for _, found in wanted]
-        async with prepare(serve, objects, lambda syntaxes: _syntax(asked.transfer_syntaxes, syntaxes)) as prepared:
-            refused = {found.ref.sop_uid: problem for found, problem in prepared.refused}
-            sources = {source.object.ref.sop_uid: source for source in prepared.sources}
-            for document, found in wanted:
-                problem = refused.get(found.ref.sop_uid)
-                if problem is not None:
-                    text = CANNOT_ENCODE if isinstance(problem, NotAcceptable) else problem.what
-                    errors.append(RegistryError("XDSRepositoryError", text, document.document_unique_id))
-            sent = [(document, sources[found.ref.sop_uid]) for document, found in wanted if found.ref.sop_uid in sources]
-            documents = [(document, MIME_TYPE, source.size, chunks(serve.workers, source)) for document, source in sent]
-            act.sent(len(documents), f"instances of {asked.asked}")
-            return await answer(request, envelope, documents, errors, asked.asked)
+class RetrieveImagingDocumentSet(Transaction):
+    """The transaction: Success, PartialSuccess or Failure, with one RegistryError for each instance that is not sent."""
+
+    action, response_action = ACTION_REQUEST, ACTION_RESPONSE
+    told = RegistryRefusal
+    refused_as_mtom = True
+
+    def __init__(self, serve: ServeContext) -> None:
+        self._serve = serve
+
+    async def answer(self, call: Call) -> Reply:
+        """The instances asked for, as parts."""
+        return self._instances(call, parse_imaging_request(call.body))
+
+    def refuse(self, errors: tuple[RegistryError, ...]) -> bytes:
+        """RegistryResponse Failure (ITI TF-2 3.43.4.2.2)."""
+        return render_retrieve_response([], errors, 0)
+
+    @asynccontextmanager
+    async def _instances(self, call: Call, asked: ImagingRequest) -> AsyncIterator[Multipart]:
+        serve = self._serve
+        studies = list(dict.fromkeys(study.study_uid for study in asked.studies))
+        query = {"instances": asked.asked, "transfer_syntaxes": list(asked.transfer_syntaxes)[:20]}
+        async with serve.release.act(call.request, "retrieve", studies, "rad69", query=query) as act:
+            wanted, errors = await _find(serve, asked, studies)
+            objects = [found for _, found in wanted]
+            async with prepare(serve, objects, lambda syntaxes: _syntax(asked.transfer_syntaxes, syntaxes)) as prepared:
+                refused = {found.ref.sop_uid: problem for found, problem in prepared.refused}
+                sources = {source.object.ref.sop_uid: source for source in prepared.sources}
+                for document, found in wanted:
+                    problem = refused.get(found.ref.sop_uid)
+                    if problem is not None:
+                        text = CANNOT_ENCODE if isinstance(problem, NotAcceptable) else problem.what
+                        errors.append(RegistryError("XDSRepositoryError", text, document.document_unique_id))
+                sent = [(d, sources[found.ref.sop_uid]) for d, found in wanted if found.ref.sop_uid in sources]
+                documents = [(d, MIME_TYPE, source.size, chunks(serve.workers, source)) for d, source in sent]
+                act.sent(len(documents), f"instances of {asked.asked}")
+                yield multipart(documents, errors, asked.asked)
 
 
 def _syntax(asked: Sequence[str], possible: Sequence[str]) -> str | None:

@@ -1,40 +1,28 @@
-"""The SOAP addresses of a node: ``/xds/repository`` (ITI-43) and ``/rad69``, dispatched on ``wsa:Action``."""
+"""The SOAP addresses of a node: ``/xds/repository`` (ITI-43) and ``/rad69``; each takes both, by ``wsa:Action``."""
 
 from __future__ import annotations
-
-from functools import partial
 
 from aiohttp import web
 
 from crosslight.runtime.http import ErrorRenderers
 from crosslight.runtime.problem_details import render_problem
-from crosslight.runtime.soap.server import MAX_QUERY_BYTES, read_soap, render_soap_error
-from crosslight.standards.xds.wire.soap import action_not_supported
-from node.serve import iti43, rad69
+from crosslight.runtime.soap.endpoint import SoapEndpoint, add_faults
+from crosslight.runtime.soap.server import MAX_QUERY_BYTES
 from node.serve.context import ServeContext
-from node.serve.iti43 import ManifestStore
+from node.serve.iti43 import ManifestStore, RetrieveDocumentSet
+from node.serve.rad69 import RetrieveImagingDocumentSet
 
 REPOSITORY, RAD69 = "/xds/repository", "/rad69"
 
 
 def routes(serve: ServeContext, manifests: ManifestStore) -> list[web.RouteDef]:
     """Routes of the systems listener."""
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        envelope = await read_soap(request, MAX_QUERY_BYTES)
-        if envelope.action == iti43.ACTION_REQUEST:
-            return await iti43.retrieve(serve, manifests, request, envelope)
-        if envelope.action == rad69.ACTION_REQUEST:
-            return await rad69.retrieve(serve, request, envelope)
-        raise action_not_supported(envelope)
-
-    return [web.post(REPOSITORY, handle), web.post(RAD69, handle)]
+    transactions = RetrieveDocumentSet(serve, manifests), RetrieveImagingDocumentSet(serve)
+    return SoapEndpoint(transactions, max_bytes=MAX_QUERY_BYTES).routes(REPOSITORY, RAD69)
 
 
 def renderers(table: ErrorRenderers, prefix: str = "/dicomweb", *, sender_400: bool = False) -> ErrorRenderers:
     """Teach ``table`` how errors look on the faces of this room; ``sender_400`` as of ``render_soap_error``."""
-    fault = partial(render_soap_error, sender_400=sender_400)
     table.add(prefix, render_problem)
-    table.add(REPOSITORY, fault)
-    table.add(RAD69, fault)
+    add_faults(table, REPOSITORY, RAD69, sender_400=sender_400)
     return table

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.soap.endpoint import Call
 from crosslight.standards.access import Action, Principal, decide
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import CrosslightError, Forbidden, Invalid, OurError
 from registry.ask.ask import Ask
 from registry.ask.question import ByObject
-from registry.ihe.endpoint import Call
 from registry.index.model import Holding
 from registry.members.model import Directory, Member
 

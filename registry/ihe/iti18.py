@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from crosslight.runtime.credentials import plain_subject
+from crosslight.runtime.soap.endpoint import Call, Transaction
 from crosslight.runtime.soap.server import off_loop
 from crosslight.standards.region import Region
 from crosslight.standards.xds.mapping.views import registered_document, registered_objects
@@ -27,20 +28,19 @@ from crosslight.standards.xds.rules.stored_query import (
     StoredQuery,
     parse_stored_query,
 )
-from crosslight.standards.xds.wire.adhoc import ACTION_RESPONSE, parse_adhoc_request, render_adhoc_response
+from crosslight.standards.xds.wire.adhoc import ACTION_REQUEST, ACTION_RESPONSE, parse_adhoc_request, render_adhoc_response
 from crosslight.standards.xds.wire.response import FAILURE, SUCCESS
 from registry.ask.ask import Ask
 from registry.ask.question import Answer, ByObject, ByPatient, Question
 from registry.identity.model import PatientSelector, RecordKey
 from registry.ihe.coverage import coverage_slots, warning_of
-from registry.ihe.endpoint import Call
 from registry.index.model import Holding, XdsObject
 
 LARGE = 200  # objects; a larger answer is rendered off the event loop
 MAX_NAMES = 1000  # ids in one query
 
 
-class RegistryStoredQuery:
+class RegistryStoredQuery(Transaction):
     """The transaction.
 
     Args:
@@ -50,7 +50,7 @@ class RegistryStoredQuery:
         quiet: Principals (by subject) that get none, because their software takes a Warning for a failure.
     """
 
-    response_action = ACTION_RESPONSE
+    action, response_action = ACTION_REQUEST, ACTION_RESPONSE
 
     def __init__(self, ask: Ask, region: Region, *, warn: bool = True, quiet: frozenset[str] = frozenset()) -> None:
         self._ask, self._home, self._warn = ask, f"urn:oid:{region.home_community_id}", warn

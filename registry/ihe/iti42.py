@@ -8,6 +8,7 @@ themselves.
 from __future__ import annotations
 
 from crosslight.runtime.clock import Ids
+from crosslight.runtime.soap.endpoint import Call, Transaction
 from crosslight.standards.ids import Identifier
 from crosslight.standards.region import Region
 from crosslight.standards.xds.mapping.references import study_uid_of
@@ -28,7 +29,6 @@ from crosslight.standards.xds.rules.submission import assign_ids, check_submissi
 from crosslight.standards.xds.wire.ebrim import parse_submit_objects
 from crosslight.standards.xds.wire.response import FAILURE, render_registry_response
 from registry.ihe.admission import Door
-from registry.ihe.endpoint import Call
 from registry.index.model import XdsObject
 from registry.intake.accept import Acceptor
 from registry.intake.acts import Act, Publish, StoreObjects, Submission
@@ -38,10 +38,10 @@ ACTION_REQUEST = "urn:ihe:iti:2007:RegisterDocumentSet-b"
 ACTION_RESPONSE = "urn:ihe:iti:2007:RegisterDocumentSet-bResponse"
 
 
-class RegisterDocumentSet:
+class RegisterDocumentSet(Transaction):
     """The transaction. ``values`` says which codes are accepted (the open demo: any)."""
 
-    response_action = ACTION_RESPONSE
+    action, response_action = ACTION_REQUEST, ACTION_RESPONSE
 
     def __init__(self, acceptor: Acceptor, door: Door, ids: Ids, region: Region, values: ValueSets) -> None:
         self._acceptor, self._door, self._ids, self._region, self._values = acceptor, door, ids, region, values

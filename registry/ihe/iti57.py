@@ -6,6 +6,7 @@ not registered: nothing would refer to it.
 
 from __future__ import annotations
 
+from crosslight.runtime.soap.endpoint import Call, Transaction
 from crosslight.standards.ids import DerivedId, Identifier, Kind, Version
 from crosslight.standards.problem import Invalid
 from crosslight.standards.xds.model import vocabulary as v
@@ -16,7 +17,6 @@ from crosslight.standards.xds.rules.submission import is_uuid_urn
 from crosslight.standards.xds.wire.ebrim import parse_submit_objects
 from crosslight.standards.xds.wire.response import FAILURE, render_registry_response
 from registry.ihe.admission import Door
-from registry.ihe.endpoint import Call
 from registry.intake.accept import Acceptor
 from registry.intake.acts import SetAvailability, Submission
 
@@ -25,10 +25,10 @@ ACTION_RESPONSE = "urn:ihe:iti:2010:UpdateDocumentSetResponse"
 _STATUSES: dict[str, Status] = {v.APPROVED: "Approved", v.DEPRECATED: "Deprecated"}
 
 
-class UpdateDocumentSet:
+class UpdateDocumentSet(Transaction):
     """The transaction."""
 
-    response_action = ACTION_RESPONSE
+    action, response_action = ACTION_REQUEST, ACTION_RESPONSE
 
     def __init__(self, acceptor: Acceptor, door: Door) -> None:
         self._acceptor, self._door = acceptor, door

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from crosslight.runtime.soap.endpoint import Call, Transaction
 from crosslight.standards.xds.rules.errors import RegistryError, refusal
 from crosslight.standards.xds.rules.submission import is_uuid_urn
 from crosslight.standards.xds.wire.ebrim import parse_remove_objects
 from crosslight.standards.xds.wire.response import FAILURE, render_registry_response
 from registry.ihe.admission import Door
-from registry.ihe.endpoint import Call
 from registry.intake.accept import Acceptor
 from registry.intake.acts import Submission, Withdraw
 
@@ -16,10 +16,10 @@ ACTION_RESPONSE = "urn:ihe:iti:2010:DeleteDocumentSetResponse"
 MAX_OBJECTS = 20_000
 
 
-class RemoveMetadata:
+class RemoveMetadata(Transaction):
     """The transaction. Which objects there are and what refers to them is checked by ``relations.check_removal``."""
 
-    response_action = ACTION_RESPONSE
+    action, response_action = ACTION_REQUEST, ACTION_RESPONSE
 
     def __init__(self, acceptor: Acceptor, door: Door) -> None:
         self._acceptor, self._door = acceptor, door

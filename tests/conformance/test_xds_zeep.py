@@ -23,7 +23,8 @@ from zeep.exceptions import Fault
 
 from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.http import ErrorRenderers, admit, problems
-from crosslight.runtime.soap.server import Part, read_soap, render_soap_error, stream_mtom
+from crosslight.runtime.soap.endpoint import Call, SoapEndpoint, Transaction, add_faults
+from crosslight.runtime.soap.server import MAX_SUBMISSION_BYTES, Part, read_soap, stream_mtom
 from crosslight.standards.access import OPEN
 from crosslight.standards.ids import Identifier, MemberId, Oid, OrgCode
 from crosslight.standards.region import Region
@@ -42,7 +43,6 @@ from crosslight.standards.xds.wire.response import FAILURE, SUCCESS, render_regi
 from registry.ask.coverage import Coverage, MemberCoverage
 from registry.ask.question import Answer
 from registry.identity.model import PatientRecord, Person, PersonKey, RecordKey
-from registry.ihe.endpoint import Call, SoapEndpoint, Transaction
 from registry.ihe.iti18 import RegistryStoredQuery
 from registry.index.model import Holding
 
@@ -92,9 +92,10 @@ class OneStudy:
         )  # fmt: skip
 
 
-class Registering:
+class Registering(Transaction):
     """ITI-42 without a store: the rules, and what was heard."""
 
+    action = "urn:ihe:iti:2007:RegisterDocumentSet-b"
     response_action = "urn:ihe:iti:2007:RegisterDocumentSet-bResponse"
 
     def __init__(self) -> None:
@@ -136,7 +137,7 @@ async def repository(request: web.Request) -> web.StreamResponse:
 @asynccontextmanager
 async def serving() -> AsyncIterator[tuple[str, Registering]]:
     renderers, registering = ErrorRenderers(), Registering()
-    renderers.add("/", render_soap_error)
+    add_faults(renderers, "/")
 
     @web.middleware
     async def opened(request: web.Request, handler: Any) -> web.StreamResponse:
@@ -145,11 +146,8 @@ async def serving() -> AsyncIterator[tuple[str, Registering]]:
 
     app = web.Application(middlewares=[cast(Any, problems(renderers, SystemIds())), opened])
     query = RegistryStoredQuery(cast(Any, OneStudy()), REGION)
-    table: dict[str, Transaction] = {
-        adhoc.ACTION_REQUEST: query,
-        "urn:ihe:iti:2007:RegisterDocumentSet-b": registering,
-    }
-    app.router.add_routes(SoapEndpoint(table).routes("/xds/registry"))
+    endpoint = SoapEndpoint((query, registering), max_bytes=MAX_SUBMISSION_BYTES)
+    app.router.add_routes(endpoint.routes("/xds/registry"))
     app.router.add_post("/repository", repository)
     async with TestServer(app) as server:
         yield str(server.make_url("/")).rstrip("/"), registering

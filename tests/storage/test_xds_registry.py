@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import pytest
 import pytest_asyncio
-from callers import caller
 from registry_samples import NHS, grown, nhs, patient, published, study
+from soap_calls import call_of
 from xds_nist import ANY_CODES, CONTRADICTORY, LOAD, expected, filled, index, new_uuid, oid, submission
 from xds_registry import HOME, XdsRegistry, node_of, xds_registry
 
@@ -26,7 +26,6 @@ from crosslight.standards.xds.rules import stored_query as q
 from crosslight.standards.xds.wire.adhoc import AdhocQuery, AdhocReply
 from crosslight.standards.xds.wire.response import FAILURE, SUCCESS
 from registry.ihe.admission import Door
-from registry.ihe.endpoint import Call
 
 NUMBER = nhs(7)
 NATIONAL = Identifier(NUMBER, NHS)
@@ -391,7 +390,7 @@ async def test_a_sender_who_hangs_up_is_cut_off_not_refused(database: Db) -> Non
     """What it sent may have been accepted: its act says no outcome rather than a wrong one (D20)."""
     async with xds_registry(database) as registry:
         door = Door(registry.directory, registry.foreign, registry.audit, cast(Any, None))
-        call = Call(body=cast(Any, None), caller=caller(registry.principal, "gone"))
+        call = call_of(cast(Any, None), registry.principal, correlation="gone")
         with pytest.raises(asyncio.CancelledError):
             async with door.act(call, "publish"):
                 raise asyncio.CancelledError
