@@ -15,15 +15,14 @@ from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.audit.command import Asked, print_audit
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.credentials import OPERATOR
-from crosslight.runtime.db import Db, open_db
-from crosslight.runtime.files import SystemFiles
+from crosslight.runtime.db import Db
+from crosslight.runtime.seams import system_seams
 from crosslight.standards.access import Principal
 from crosslight.standards.region import Region
 from registry.access.tokens import AccessTokens
 from registry.config import RegistryConfig, read_config
-from registry.keys import TokenKeys
 from registry.members.model import Member
-from registry.members.own import SystemFiles as SystemCertificate
+from registry.members.own import SystemCertificate
 from registry.members.service import LOOPBACK_HOSTS, MemberService
 from registry.members.show import identifiers_table, members_table
 
@@ -53,15 +52,14 @@ async def opened(folder: Path) -> AsyncIterator[Offline]:
     """Open the folder's databases and the members' room, without serving."""
     config = read_config(folder)
     region = config.region.region()
-    clock, ids, files = SystemClock(), SystemIds(), SystemFiles()
-    db = open_db(config.database.url, base=folder)
-    audit_db = open_db(config.database.audit_url, base=folder)
-    audit = AuditLog(audit_db, clock)
+    seams = system_seams()
+    db = seams.databases.open(config.database.url, base=folder)
+    audit_db = seams.databases.open(config.database.audit_url, base=folder)
+    audit = AuditLog(audit_db, seams.clock)
     try:
         await audit.open()
-        keys = TokenKeys(folder / "keys" / "token.json", files)
         members = MemberService(
-            db, region, folder, config.members, clock, ids, files, keys, audit,
+            db, seams, region, folder, config.members, audit,
             open_mode=config.listen.open, public_host=config.listen.public_host,
         )  # fmt: skip
         await members.open()

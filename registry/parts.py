@@ -47,7 +47,6 @@ from registry.index.follow import Follower
 from registry.index.model import Change
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
-from registry.keys import TokenKeys
 from registry.members.live import LiveConnections
 from registry.members.model import Directory, Member
 from registry.members.service import MemberService
@@ -135,10 +134,9 @@ class Parts:
 
 def make_members(ground: Ground, folder: Path) -> MemberService:
     """Who belongs to the region; keys and certificates are in ``folder``."""
-    seams, config = ground.seams, ground.config
+    config = ground.config
     return MemberService(
-        ground.db, ground.region, folder, config.members, seams.clock, seams.ids, seams.files,
-        TokenKeys(folder / "keys" / "token.json", seams.files), ground.audit,
+        ground.db, ground.seams, ground.region, folder, config.members, ground.audit,
         open_mode=ground.open_mode, public_host=config.listen.public_host,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiohttp
 from aiohttp import web
-from members_region import CLOCK, FAST, FILES, IDS, REGION
+from members_region import CLOCK, FAST, IDS, REGION
 from ports import free_ports
 from yarl import URL
 
@@ -22,7 +22,6 @@ from crosslight.runtime.tls import client_context
 from registry.access.access import Access
 from registry.access.config import AccessConfig, DemoAccount, DemoConfig
 from registry.access.sessions import SESSION
-from registry.keys import TokenKeys
 from registry.members.config import MembersConfig
 from registry.members.service import MemberService
 
@@ -45,8 +44,7 @@ class TestAccess:
         self.folder, self.open_mode = folder, open_mode
         self.db = SqliteDb(folder / "registry.sqlite")
         self.audit = AuditLog(self.db, CLOCK)
-        keys = TokenKeys(folder / "token-keys.json", FILES)
-        self.members = MemberService(self.db, REGION, folder, members, CLOCK, IDS, FILES, keys, self.audit, open_mode=open_mode)
+        self.members = MemberService(self.db, system_seams(), REGION, folder, members, self.audit, open_mode=open_mode)
         self.people_port, self.systems_port = free_ports(2)
         self.config = config
 

@@ -16,7 +16,7 @@ from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import Db, SqliteDb
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.http import ErrorRenderers, Handler, Listener, problems
-from crosslight.runtime.seams import GrpcLink
+from crosslight.runtime.seams import GrpcLink, system_seams
 from crosslight.standards.census import Census
 from crosslight.standards.ids import NHS_NUMBER_OID, MemberId, Oid, Version
 from crosslight.standards.membership import Endpoints, RegistryAddresses
@@ -27,7 +27,6 @@ from node.membership.joined import RegionState
 from node.membership.link import Link
 from node.membership.model import Grant, HelloFacts, NodeStatus
 from node.membership.renewal import Renewal
-from registry.keys import TokenKeys
 from registry.link.link import MembershipServicer
 from registry.link.server import MemberServer
 from registry.members.config import MembersConfig
@@ -81,10 +80,7 @@ class TestRegistry:
 
     def service(self) -> MemberService:
         """Another process's view of the same registry."""
-        keys = TokenKeys(self.folder / "token-keys.json", FILES)
-        return MemberService(
-            self.db, REGION, self.folder, self.config, CLOCK, IDS, FILES, keys, self.audit, open_mode=self.open_mode
-        )
+        return MemberService(self.db, system_seams(), REGION, self.folder, self.config, self.audit, open_mode=self.open_mode)
 
     @property
     def url(self) -> str:

@@ -7,51 +7,30 @@ and none is shared by members but by the operator's.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.db import Db, Tx
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import MemberId, Oid, is_strict_uid
 from crosslight.standards.problem import Conflict, Invalid, NotFound, TooLarge
+from registry.members.acts import Note
 from registry.members.model import Member
-
-if TYPE_CHECKING:
-    from registry.members.service import MemberService
+from registry.members.roster import Roster
 
 MAX_AUTHORITIES = 32  # of one member
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """The authorities of one member beside its allotted one, in the order in which they came."""
-
-    agreed: tuple[Oid, ...] = ()
-    asked: tuple[Oid, ...] = ()
-
-
-def held_tx(tx: Tx) -> dict[MemberId, Held]:
-    """Of every member that has some."""
-    found: dict[MemberId, Held] = {}
-    for member, authority, agreed in tx.rows("SELECT member, authority, agreed FROM member_authority ORDER BY member, place"):
-        held = found.get(MemberId(int(member)), Held())
-        oid = Oid(authority)
-        changed = Held((*held.agreed, oid), held.asked) if agreed else Held(held.agreed, (*held.asked, oid))
-        found[MemberId(int(member))] = changed
-    return found
 
 
 class Authorities:
     """Agreeing, asking and withdrawing.
 
     Args:
-        members: The members' room, whose copy is read anew after each change.
+        members: The copy that is read anew after each change.
+        note: Notes each act in the audit.
     """
 
-    def __init__(self, db: Db, clock: Clock, members: MemberService) -> None:
-        self._db, self._clock, self._members = db, clock, members
+    def __init__(self, db: Db, clock: Clock, members: Roster, note: Note) -> None:
+        self._db, self._clock, self._members, self._note = db, clock, members, note
 
     def check(self, authority: str, code: str = "") -> Oid:
         """``authority`` as an OID that may be a member's own.
@@ -100,7 +79,7 @@ class Authorities:
                     why="Two members with one authority share one set of patient numbers.",
                     todo="If they do, say so with --shared.",
                 )
-            await self._members.note(by, "authority agreed", code, oid)
+            await self._note(by, "authority agreed", code, oid)
         await self._members.refresh()
         return self._member(code)
 
@@ -119,7 +98,7 @@ class Authorities:
         new = [oid for oid in wanted if not known.owns(oid) and oid not in known.asked]
         for oid in new:
             await self._db.write("authority_ask", partial(self._ask_tx, member, oid))
-            await self._members.note(by, "authority asked for", known.code, oid)
+            await self._note(by, "authority asked for", known.code, oid)
         await self._members.refresh()
 
     async def withdraw(self, code: str, authority: str, *, by: Principal) -> Member:
@@ -132,7 +111,7 @@ class Authorities:
         sql = "DELETE FROM member_authority WHERE member = ? AND authority = ?"
         if not await self._db.write("authority_withdraw", lambda tx: self._counted(tx, tx.execute(sql, (member.id, authority)))):
             raise NotFound(f"{authority} is no authority of {code}.", todo="See: crosslight-registry members.")
-        await self._members.note(by, "authority withdrawn", code, authority)
+        await self._note(by, "authority withdrawn", code, authority)
         await self._members.refresh()
         return self._member(code)
 

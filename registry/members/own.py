@@ -21,7 +21,7 @@ log = get_logger("members")
 
 
 @dataclass(frozen=True, slots=True)
-class SystemFiles:
+class SystemCertificate:
     """Where an outside system's certificate was put."""
 
     cert: Path
@@ -100,7 +100,7 @@ class OwnCertificates:
             except (OSError, CrosslightError) as error:
                 log.error("own certificates cannot be renewed", reason=type(error).__name__)
 
-    def issue_system(self, name: str, folder: Path) -> tuple[SystemFiles, str]:
+    def issue_system(self, name: str, folder: Path) -> tuple[SystemCertificate, str]:
         """A certificate for an outside system (role integrator), as three files in ``folder``; and its serial.
 
         An operator hands them over; it is renewed by calling this again.
@@ -110,7 +110,7 @@ class OwnCertificates:
         life = timedelta(days=self._config.system_certificate_days)
         issued = self._ca.write_pair(both, Identity("system", name, self._community), (), life)
         key, chain = pem_blocks(both.read_bytes())
-        files = SystemFiles(cert=folder / f"{name}.pem", key=folder / f"{name}.key", ca=folder / "ca.pem")
+        files = SystemCertificate(cert=folder / f"{name}.pem", key=folder / f"{name}.key", ca=folder / "ca.pem")
         self._files.write_atomic(files.key, key, mode=0o600)
         self._files.write_atomic(files.cert, chain)
         self._files.write_atomic(files.ca, self._ca.bundle.read_bytes())

@@ -55,7 +55,7 @@ class PresenceRow:
 
 
 @dataclass(slots=True)
-class _Link:
+class _LinkState:
     token: int
     heard_s: float
     heard: datetime
@@ -72,7 +72,7 @@ class PresenceBoard:
 
     def __init__(self, clock: Clock, process: str, silence_s: float) -> None:
         self._clock, self._process, self._silence = clock, process, silence_s
-        self._links: dict[MemberId, _Link] = {}
+        self._links: dict[MemberId, _LinkState] = {}
         self._rows: dict[MemberId, PresenceRow] = {}
         self._written: dict[MemberId, PresenceRow] = {}
         self._concerns: dict[MemberId, tuple[str, Concern]] = {}  # the newest known, with its version
@@ -91,7 +91,7 @@ class PresenceBoard:
         """A link is up: a token for :meth:`heard` and :meth:`lost`, so that an older link of the member changes nothing."""
         self._tokens += 1
         report = self._last_report(member)
-        self._links[member] = _Link(self._tokens, self._clock.monotonic_s(), self._clock.now(), report)
+        self._links[member] = _LinkState(self._tokens, self._clock.monotonic_s(), self._clock.now(), report)
         self._look(member)
         return self._tokens
 
@@ -156,10 +156,10 @@ class PresenceBoard:
         now_s = self._clock.monotonic_s()
         return min((left for k in self._links.values() if (left := k.heard_s + self._silence - now_s) >= 0), default=float("inf"))
 
-    def _silent(self, link: _Link) -> bool:
+    def _silent(self, link: _LinkState) -> bool:
         return self._clock.monotonic_s() - link.heard_s > self._silence
 
-    def _row(self, member: MemberId, link: _Link, *, reachable: bool, since: datetime | None) -> PresenceRow:
+    def _row(self, member: MemberId, link: _LinkState, *, reachable: bool, since: datetime | None) -> PresenceRow:
         return PresenceRow(
             member=member, process=self._process, reachable=reachable, since=since, last_heard=link.heard, report=link.report
         )

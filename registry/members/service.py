@@ -1,4 +1,4 @@
-"""The members of the region: the in-memory directory that all rooms read, kept true to the database (D25), and who may be let in.
+"""The members of the region: the roster that all rooms read, kept true to the database (D25), and who is let in.
 
 Several processes and the command line change members in one database; each process looks at one counter every second, so
 that a suspension holds everywhere within five.
@@ -8,35 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
-from crosslight.runtime.audit import AuditEntry, AuditLog
-from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.credentials import OPERATOR
 from crosslight.runtime.db import Db
-from crosslight.runtime.files import Files
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.seams import Seams
 from crosslight.runtime.tls import Identity
 from crosslight.runtime.waiting import Wake
 from crosslight.standards.access import Principal
-from crosslight.standards.ids import MemberId, Oid, is_strict_uid
+from crosslight.standards.ids import Oid, is_strict_uid
 from crosslight.standards.membership import Invitation
-from crosslight.standards.problem import ConfigError, CrosslightError, Forbidden, Invalid, Unauthenticated
+from crosslight.standards.problem import ConfigError, CrosslightError, Invalid
 from crosslight.standards.region import Region
 from registry.keys import TokenKeys
+from registry.members.acts import MemberActs
 from registry.members.authorities import Authorities
 from registry.members.ca import CertificateAuthority
 from registry.members.config import MembersConfig
 from registry.members.directory import directory_document, sign_directory
-from registry.members.live import LiveConnections
-from registry.members.model import Member, Presence
-from registry.members.own import OwnCertificates, SystemFiles
-from registry.members.presence import PresenceBoard
+from registry.members.model import Member
+from registry.members.own import OwnCertificates, SystemCertificate
+from registry.members.roster import Roster
 from registry.members.sources import Sources
-from registry.members.store import MemberRow, MemberStore, NewMember
+from registry.members.store import MemberStore, NewMember
 
 log = get_logger("members")
 
@@ -45,13 +43,12 @@ _HOST = re.compile(r"[A-Za-z0-9.:-]{1,253}\Z")
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1")
 
 
-class MemberService:
-    """Implements :class:`registry.members.model.Directory`.
+class MemberService(Roster):
+    """The roster kept true to the database, what the registry signs, and what operators do.
 
     Args:
-        folder: The registry's own: ``ca/``, ``tls/`` are made in it.
-        keys: The region's token keys; they sign the directory.
-        audit: Where acts on members are noted; None only in tests.
+        folder: The registry's own: ``ca/``, ``keys/`` and ``tls/`` are made in it.
+        audit: Where acts on members are noted.
         open_mode: ``--open``: plain links on which members name themselves.
         public_host: By which nodes and clients reach this registry; its certificates name it beside the configured hosts.
     """
@@ -59,36 +56,29 @@ class MemberService:
     def __init__(
         self,
         db: Db,
+        seams: Seams,
         region: Region,
         folder: Path,
         config: MembersConfig,
-        clock: Clock,
-        ids: Ids,
-        files: Files,
-        keys: TokenKeys,
-        audit: AuditLog | None = None,
+        audit: AuditLog,
         *,
         open_mode: bool = False,
         public_host: str = "",
     ) -> None:
-        self.region, self.config, self.keys, self.open_mode = region, config, keys, open_mode
-        self._clock, self._ids, self._audit = clock, ids, audit
+        clock, ids, files = seams.clock, seams.ids, seams.files
         self.root_oid = Oid(config.root_oid or region.home_community_id)
-        self.store = MemberStore(db, clock, self.root_oid, region)
-        self.authorities = Authorities(db, clock, self)
-        self.sources = Sources(self)
+        super().__init__(MemberStore(db, clock, self.root_oid, region), region, config, clock, ids.uuid4().hex)
+        self.open_mode = open_mode
+        self._clock, self._ids = clock, ids
+        self.note = MemberActs(audit, ids).note
+        self.keys = TokenKeys(folder / "keys" / "token.json", files)
+        self.authorities = Authorities(db, clock, self, self.note)
+        self.sources = Sources(self, self.note, plain=open_mode)
         self.ca = CertificateAuthority(folder / "ca", region.home_community_id, region.name, clock, ids, files)
         hosts = tuple(dict.fromkeys(host for host in (public_host, *config.hosts) if host))
         self.own = OwnCertificates(self.ca, folder / "tls", region.home_community_id, hosts, config, clock, files)
-        self.live = LiveConnections()
-        self.board = PresenceBoard(clock, ids.uuid4().hex, config.silence_s)
         self._wake = Wake(clock)
         self.board.on_lost = self._wake.set
-        self._rows: dict[MemberId, MemberRow] = {}
-        self._codes: dict[str, Member] = {}
-        self._oids: dict[tuple[str, str], Member] = {}
-        self._version = -1
-        self._listeners: list[Callable[[], None]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._signed: tuple[int, int, str] = (-1, 0, "")  # version, renew at, JWS
 
@@ -162,113 +152,6 @@ class MemberService:
             if (concern := await self.store.concern(member)) is not None:
                 self.board.found(member, concern)
 
-    async def refresh(self) -> None:
-        """Read all members anew; cut those that were suspended meanwhile, and tell who listens."""
-        version, rows = await self.store.load()
-        if version < self._version:
-            return
-        before = {i: row.member.status for i, row in self._rows.items()}
-        self._version = version
-        self._rows = {row.member.id: row for row in rows}
-        members = [row.member for row in rows]
-        self._codes = {m.code: m for m in members}
-        self._oids = {}
-        for m in members:
-            for kind, oid in (("repo", m.repository_unique_id), ("loc", m.retrieve_location_uid), ("auth", m.authority)):
-                if oid:
-                    self._oids[kind, oid] = m
-        for m in members:
-            for oid in m.authorities:
-                self._oids.setdefault(("auth", oid), m)
-        for m in members:
-            if m.status == "suspended" and before.get(m.id) != "suspended":
-                if m.id in before:  # not at a start, and not in a command that only reads
-                    log.warning("member suspended", code=m.code)
-                self.live.cut(m.id)
-        for listener in self._listeners:
-            listener()
-
-    def on_change(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` after the copy changed."""
-        self._listeners.append(callback)
-
-    # --- Directory -------------------------------------------------------------------------------------------------
-
-    def all(self) -> tuple[Member, ...]:
-        """Every member that counts for coverage (active and suspended), by code."""
-        counted = [row.member for row in self._rows.values() if row.member.status in ("active", "suspended")]
-        return tuple(sorted(counted, key=lambda m: m.code))
-
-    def foreign(self) -> tuple[Member, ...]:
-        """Sources that are no members: repositories that registered something here, by code."""
-        return tuple(sorted((row.member for row in self._rows.values() if row.member.status == "foreign"), key=lambda m: m.code))
-
-    def everyone(self) -> tuple[Member, ...]:
-        """All entries, those invited and foreign ones too, in the order they came."""
-        return tuple(row.member for row in self._rows.values())
-
-    def by_id(self, member: MemberId) -> Member | None:
-        """Any member, foreign ones too."""
-        row = self._rows.get(member)
-        return row.member if row else None
-
-    def by_code(self, code: str) -> Member | None:
-        """The member that has this organisation code now."""
-        return self._codes.get(code)
-
-    def by_repository(self, oid: str) -> Member | None:
-        """The member with this repositoryUniqueId."""
-        return self._oids.get(("repo", oid))
-
-    def by_retrieve_location(self, oid: str) -> Member | None:
-        """The member with this retrieveLocationUID."""
-        return self._oids.get(("loc", oid))
-
-    def by_authority(self, oid: str) -> Member | None:
-        """The member whose local patient numbers are under this authority; of one that is shared, the first."""
-        return self._oids.get(("auth", oid))
-
-    def presence(self, member: MemberId) -> Presence:
-        """What is known of a member's link now."""
-        return self.board.presence(member, self.config.max_skew_s)
-
-    def row(self, member: MemberId) -> MemberRow | None:
-        """A member with its hosts and its database's id."""
-        return self._rows.get(member)
-
-    async def foreign_member(self, repository_unique_id: str) -> Member:
-        """The entry of a repository that is no member's (a foreign XDS source's); made at first sight."""
-        known = self.by_repository(repository_unique_id)
-        if known is not None:
-            return known
-        if not is_strict_uid(repository_unique_id):
-            raise Invalid("A repositoryUniqueId that is not an OID.", why="ITI TF-3 4.2.3.2.18.")
-        row = await self.store.foreign(repository_unique_id)
-        await self.refresh()
-        return row.member
-
-    # --- who is calling --------------------------------------------------------------------------------------------
-
-    def active(self, code: str) -> Member:
-        """The member that has ``code``, if it may be dealt with.
-
-        Raises:
-            Unauthenticated: if there is none.
-            Forbidden: if it is suspended.
-        """
-        member = self.by_code(code)
-        if member is None or member.status in ("invited", "foreign"):
-            raise Unauthenticated("No member of this region has this name.", todo="Join first.")
-        if member.status == "suspended":
-            raise Forbidden("This member is suspended.", why=member.status_reason, todo="Ask the region's operator.")
-        return member
-
-    def active_identity(self, identity: Identity) -> Member:
-        """The member that a certificate speaks for; raises as :meth:`active`, and for another region's certificate."""
-        if identity.kind != "member" or identity.community != self.region.home_community_id:
-            raise Unauthenticated("The certificate is not a member's of this region.")
-        return self.active(identity.name)
-
     # --- acts of operators -----------------------------------------------------------------------------------------
 
     async def invite(
@@ -337,7 +220,7 @@ class MemberService:
         await self.refresh()
         return row.member
 
-    async def issue_system(self, name: str, folder: Path, *, by: Principal = OPERATOR) -> SystemFiles:
+    async def issue_system(self, name: str, folder: Path, *, by: Principal = OPERATOR) -> SystemCertificate:
         """A certificate for an outside system (role integrator), as files in ``folder``.
 
         Raises:
@@ -352,22 +235,6 @@ class MemberService:
         await self.note(by, "certificate issued", f"system/{name}")
         return files
 
-    async def note(self, by: Principal, what: str, whom: str, reason: str = "", *, refused: str = "") -> None:
-        """Audit an act on a member: the pair at once, as the act is one transaction."""
-        if self._audit is None:
-            return
-        entry = AuditEntry(
-            principal=by,
-            face="admin",
-            action="operate",
-            decision="deny" if refused else "permit",
-            rule=refused or "operator of the region",
-            correlation=self._ids.uuid4().hex,
-            query={"act": what, "member": whom, **({"reason": reason} if reason else {})},
-        )
-        await self._audit.begin(entry)
-        await self._audit.end(entry, f"refused: {refused}" if refused else "ok")
-
     # --- the directory as the nodes see it -------------------------------------------------------------------------
 
     def signed_directory(self) -> tuple[int, str]:
@@ -381,8 +248,3 @@ class MemberService:
             token = sign_directory(document, self.keys)
             self._signed = (self._version, int(now.timestamp() + self.config.directory_hours * 900), token)
         return self._version, token
-
-    @property
-    def version(self) -> int:
-        """Counts changes of members."""
-        return self._version

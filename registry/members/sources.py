@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from crosslight.standards.access import Principal
 from crosslight.standards.problem import Conflict, Invalid
+from registry.members.acts import Note
 from registry.members.model import Member
-
-if TYPE_CHECKING:
-    from registry.members.service import MemberService
+from registry.members.roster import Roster
 
 
 class Sources:
-    """Describing sources. ``members`` is the members' room, whose copy is read anew after each change."""
+    """Describing sources.
 
-    def __init__(self, members: MemberService) -> None:
-        self._members = members
+    Args:
+        members: The copy that is read anew after each change.
+        note: Notes the act in the audit.
+        plain: Whether an address without TLS will do.
+    """
+
+    def __init__(self, members: Roster, note: Note, *, plain: bool) -> None:
+        self._members, self._note = members, note
+        self._schemes = ("https://", "http://") if plain else ("https://",)
 
     async def describe(
         self, repository_unique_id: str, *, name: str = "", repository_url: str = "", dicomweb: str = "", by: Principal
@@ -36,9 +41,8 @@ class Sources:
             Conflict: the repository is a member's.
         """
         members = self._members
-        schemes = ("https://", "http://") if members.open_mode else ("https://",)
         for address in (repository_url, dicomweb):
-            if address and not address.startswith(schemes):
+            if address and not address.startswith(self._schemes):
                 raise Invalid("That is no address of a source.", todo="Give an https:// address.", where=address)
         known = await members.foreign_member(repository_unique_id)
         if known.status != "foreign":
@@ -46,6 +50,6 @@ class Sources:
         at = known.endpoints
         endpoints = replace(at, xds_repository=repository_url or at.xds_repository, dicomweb=dicomweb.rstrip("/") or at.dicomweb)
         await members.store.set_source(known.id, name=name or known.name, endpoints=endpoints)
-        await members.note(by, "source", known.code, repository_unique_id)
+        await self._note(by, "source", known.code, repository_unique_id)
         await members.refresh()
         return members.by_repository(repository_unique_id) or known

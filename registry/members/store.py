@@ -17,7 +17,6 @@ from crosslight.standards.ids import MemberId, Oid
 from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import Conflict, Forbidden, Gone, NotFound, TooLarge, Unauthenticated
 from crosslight.standards.region import Region
-from registry.members.authorities import Held, held_tx
 from registry.members.model import Member
 from registry.members.presence import PresenceRow, Report
 
@@ -70,7 +69,26 @@ def _member(row: Row) -> MemberRow:
     return MemberRow(member=member, hosts=tuple(orjson.loads(row[12])), state_id=row[8])
 
 
-def _with(row: MemberRow, held: Held | None) -> MemberRow:
+@dataclass(frozen=True, slots=True)
+class OwnAuthorities:
+    """The authorities of one member beside its allotted one, in the order in which they came."""
+
+    agreed: tuple[Oid, ...] = ()
+    asked: tuple[Oid, ...] = ()
+
+
+def held_tx(tx: Tx) -> dict[MemberId, OwnAuthorities]:
+    """Of every member that has some."""
+    found: dict[MemberId, OwnAuthorities] = {}
+    for member, authority, agreed in tx.rows("SELECT member, authority, agreed FROM member_authority ORDER BY member, place"):
+        held = found.get(MemberId(int(member)), OwnAuthorities())
+        oid = Oid(authority)
+        changed = OwnAuthorities((*held.agreed, oid), held.asked) if agreed else OwnAuthorities(held.agreed, (*held.asked, oid))
+        found[MemberId(int(member))] = changed
+    return found
+
+
+def _with(row: MemberRow, held: OwnAuthorities | None) -> MemberRow:
     return replace(row, member=replace(row.member, authorities=held.agreed, asked=held.asked)) if held else row
 
 

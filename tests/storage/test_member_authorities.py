@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from members_region import CLOCK, FAST, FILES, IDS, REGION
+from members_region import CLOCK, FAST, REGION
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.credentials import OPERATOR
 from crosslight.runtime.db import Db
+from crosslight.runtime.seams import system_seams
 from crosslight.standards.ids import NHS_NUMBER_OID
 from crosslight.standards.membership import Invitation
 from crosslight.standards.problem import Conflict, Invalid, NotFound
-from registry.keys import TokenKeys
 from registry.members.service import MemberService
 
 URL = "https://registry.example"
@@ -23,7 +23,7 @@ OWN, OLD = "2.16.840.1.113883.2.1.3.2.4.18.24", "1.2.3.77"
 async def service(db: Db, folder: Path) -> MemberService:
     audit = AuditLog(db, CLOCK)
     await audit.open()
-    one = MemberService(db, REGION, folder, FAST, CLOCK, IDS, FILES, TokenKeys(folder / "keys.json", FILES), audit)
+    one = MemberService(db, system_seams(), REGION, folder, FAST, audit)
     await one.open()
     return one
 

@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from members_region import CLOCK, FAST, FILES, IDS, REGION, until
+from members_region import CLOCK, FAST, IDS, REGION, until
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.credentials import OPERATOR
 from crosslight.runtime.db import Db
+from crosslight.runtime.seams import system_seams
 from crosslight.standards.access import Principal
 from crosslight.standards.concern import Concern, concern_of
 from crosslight.standards.ids import Identifier, MemberId
@@ -21,7 +22,6 @@ from crosslight.standards.problem import Conflict, Invalid, NotFound, Unauthenti
 from registry.access.config import AccessConfig
 from registry.access.sessions import Sessions
 from registry.access.store import AccessStore, PendingSignIn
-from registry.keys import TokenKeys
 from registry.members.presence import PresenceRow, Report
 from registry.members.service import MemberService
 
@@ -32,7 +32,7 @@ NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 async def service(db: Db, folder: Path) -> MemberService:
     audit = AuditLog(db, CLOCK)
     await audit.open()
-    one = MemberService(db, REGION, folder, FAST, CLOCK, IDS, FILES, TokenKeys(folder / "keys.json", FILES), audit)
+    one = MemberService(db, system_seams(), REGION, folder, FAST, audit)
     await one.open()
     return one
 

@@ -1,0 +1,153 @@
+"""Who belongs to the region: the copy in memory that all rooms read as their Directory, and the check of who is calling (D25)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from crosslight.runtime.clock import Clock
+from crosslight.runtime.log import get_logger
+from crosslight.runtime.tls import Identity
+from crosslight.standards.ids import MemberId, is_strict_uid
+from crosslight.standards.problem import Forbidden, Invalid, Unauthenticated
+from crosslight.standards.region import Region
+from registry.members.config import MembersConfig
+from registry.members.live import LiveConnections
+from registry.members.model import Member, Presence
+from registry.members.presence import PresenceBoard
+from registry.members.store import MemberRow, MemberStore
+
+log = get_logger("members")
+
+
+class Roster:
+    """Implements :class:`registry.members.model.Directory`.
+
+    Args:
+        store: Where members are kept; :meth:`refresh` reads all of them anew.
+        region: Theirs.
+        config: ``[members]``.
+        clock: Time.
+        process: Names this process in what it writes of presence.
+    """
+
+    def __init__(self, store: MemberStore, region: Region, config: MembersConfig, clock: Clock, process: str) -> None:
+        self.store, self.region, self.config = store, region, config
+        self.live = LiveConnections()
+        self.board = PresenceBoard(clock, process, config.silence_s)
+        self._rows: dict[MemberId, MemberRow] = {}
+        self._codes: dict[str, Member] = {}
+        self._oids: dict[tuple[str, str], Member] = {}
+        self._version = -1
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def version(self) -> int:
+        """Counts changes of members."""
+        return self._version
+
+    async def refresh(self) -> None:
+        """Read all members anew; cut those that were suspended meanwhile, and tell who listens."""
+        version, rows = await self.store.load()
+        if version < self._version:
+            return
+        before = {i: row.member.status for i, row in self._rows.items()}
+        self._version = version
+        self._rows = {row.member.id: row for row in rows}
+        members = [row.member for row in rows]
+        self._codes = {m.code: m for m in members}
+        self._oids = {}
+        for m in members:
+            for kind, oid in (("repo", m.repository_unique_id), ("loc", m.retrieve_location_uid), ("auth", m.authority)):
+                if oid:
+                    self._oids[kind, oid] = m
+        for m in members:
+            for oid in m.authorities:
+                self._oids.setdefault(("auth", oid), m)
+        for m in members:
+            if m.status == "suspended" and before.get(m.id) != "suspended":
+                if m.id in before:  # not at a start, and not in a command that only reads
+                    log.warning("member suspended", code=m.code)
+                self.live.cut(m.id)
+        for listener in self._listeners:
+            listener()
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` after the copy changed."""
+        self._listeners.append(callback)
+
+    # --- Directory -------------------------------------------------------------------------------------------------
+
+    def all(self) -> tuple[Member, ...]:
+        """Every member that counts for coverage (active and suspended), by code."""
+        counted = [row.member for row in self._rows.values() if row.member.status in ("active", "suspended")]
+        return tuple(sorted(counted, key=lambda m: m.code))
+
+    def foreign(self) -> tuple[Member, ...]:
+        """Sources that are no members: repositories that registered something here, by code."""
+        return tuple(sorted((row.member for row in self._rows.values() if row.member.status == "foreign"), key=lambda m: m.code))
+
+    def everyone(self) -> tuple[Member, ...]:
+        """All entries, those invited and foreign ones too, in the order they came."""
+        return tuple(row.member for row in self._rows.values())
+
+    def by_id(self, member: MemberId) -> Member | None:
+        """Any member, foreign ones too."""
+        row = self._rows.get(member)
+        return row.member if row else None
+
+    def by_code(self, code: str) -> Member | None:
+        """The member that has this organisation code now."""
+        return self._codes.get(code)
+
+    def by_repository(self, oid: str) -> Member | None:
+        """The member with this repositoryUniqueId."""
+        return self._oids.get(("repo", oid))
+
+    def by_retrieve_location(self, oid: str) -> Member | None:
+        """The member with this retrieveLocationUID."""
+        return self._oids.get(("loc", oid))
+
+    def by_authority(self, oid: str) -> Member | None:
+        """The member whose local patient numbers are under this authority; of one that is shared, the first."""
+        return self._oids.get(("auth", oid))
+
+    def presence(self, member: MemberId) -> Presence:
+        """What is known of a member's link now."""
+        return self.board.presence(member, self.config.max_skew_s)
+
+    def row(self, member: MemberId) -> MemberRow | None:
+        """A member with its hosts and its database's id."""
+        return self._rows.get(member)
+
+    async def foreign_member(self, repository_unique_id: str) -> Member:
+        """The entry of a repository that is no member's (a foreign XDS source's); made at first sight."""
+        known = self.by_repository(repository_unique_id)
+        if known is not None:
+            return known
+        if not is_strict_uid(repository_unique_id):
+            raise Invalid("A repositoryUniqueId that is not an OID.", why="ITI TF-3 4.2.3.2.18.")
+        row = await self.store.foreign(repository_unique_id)
+        await self.refresh()
+        return row.member
+
+    # --- who is calling --------------------------------------------------------------------------------------------
+
+    def active(self, code: str) -> Member:
+        """The member that has ``code``, if it may be dealt with.
+
+        Raises:
+            Unauthenticated: if there is none.
+            Forbidden: if it is suspended.
+        """
+        member = self.by_code(code)
+        if member is None or member.status in ("invited", "foreign"):
+            raise Unauthenticated("No member of this region has this name.", todo="Join first.")
+        if member.status == "suspended":
+            raise Forbidden("This member is suspended.", why=member.status_reason, todo="Ask the region's operator.")
+        return member
+
+    def active_identity(self, identity: Identity) -> Member:
+        """The member that a certificate speaks for; raises as :meth:`active`, and for another region's certificate."""
+        if identity.kind != "member" or identity.community != self.region.home_community_id:
+            raise Unauthenticated("The certificate is not a member's of this region.")
+        return self.active(identity.name)
