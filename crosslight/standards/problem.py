@@ -21,7 +21,7 @@
         Forbidden                 known, and not allowed
         NotAcceptable             none of the asked representations can be given
         Unsupported               a part of the standard that is not built here
-        Refused                   another system refused what was passed on to it, with a status of its own
+        PeerRefused               another system refused what was passed on to it, with a status of its own
         BadGateway                another system's answer to us is none that can be used
         Unavailable               a peer or a part of us cannot answer now
           Busy                    too many ask at once
@@ -217,7 +217,7 @@ class Unsupported(PeerError):
     fhir_code = "not-supported"
 
 
-class Refused(PeerError):
+class PeerRefused(PeerError):
     """Another system refused what was passed on to it: passed back with the status that it gave.
 
     Args:

@@ -20,7 +20,7 @@ from crosslight.standards.dicom.web.json import MEDIA_TYPE, Attributes, attribut
 from crosslight.standards.dicom.web.matching import Match, matches_row
 from crosslight.standards.dicom.web.qido import Level, QidoQuery
 from crosslight.standards.ids import is_uid
-from crosslight.standards.problem import Invalid, MemberFailed, PeerError, Refused, TooLarge, Unavailable, Unsupported
+from crosslight.standards.problem import Invalid, MemberFailed, PeerError, PeerRefused, TooLarge, Unavailable, Unsupported
 from registry.ask.absence import beyond, proves_absence, reason, unlisted
 from registry.ask.ask import Ask
 from registry.ask.coverage import Coverage
@@ -344,7 +344,7 @@ def refused(status: int, holder: Holder) -> PeerError:
     """A holder's refusal as an error of ours: with the same status where the caller can do something about it."""
     what, why = f"{holder.member.name} ({holder.member.code}) refused.", f"HTTP status {status}."
     if 400 <= status < 500:
-        return Refused(what, http_status=status, why=why, where=holder.member.code)
+        return PeerRefused(what, http_status=status, why=why, where=holder.member.code)
     return MemberFailed(what, why=why, where=holder.member.code)
 
 

@@ -17,7 +17,7 @@ from crosslight.runtime.http import render_json
 from crosslight.runtime.problem_details import render_problem
 from crosslight.standards.fhir.outcome import error_outcome
 from crosslight.standards.hl7.ack import ack_for
-from crosslight.standards.problem import CrosslightError, Refused
+from crosslight.standards.problem import CrosslightError, PeerRefused
 from crosslight.standards.xds.wire.soap import fault_of
 from registry.link.feed import refused
 
@@ -50,7 +50,7 @@ WIRES = {
     "Forbidden": (403, None, "forbidden", "Sender", "Forbidden", "XDSRegistryError", "AR 204", "RETRY", 0xC000),
     "NotAcceptable": (406, None, "not-supported", "Sender", "", "XDSRegistryError", "AR 207", "REFUSED", 0xC000),
     "Unsupported": (501, None, "not-supported", "Sender", "", "XDSRegistryError", "AR 102", "REFUSED", 0xC000),
-    "Refused": (422, None, "invalid", "Sender", "", "XDSRegistryError", "AR 207", "REFUSED", 0xC000),
+    "PeerRefused": (422, None, "invalid", "Sender", "", "XDSRegistryError", "AR 207", "REFUSED", 0xC000),
     "BadGateway": (502, None, "invalid", "Sender", "", "XDSRegistryError", "AR 207", "REFUSED", 0xC000),
     "Unavailable": (503, 30, "transient", "Receiver", "Unavailable", "XDSRegistryNotAvailable", "AR 207", "RETRY", 0xC000),
     "Busy": (503, 30, "transient", "Receiver", "Unavailable", "XDSRegistryBusy", "AR 207", "RETRY", 0xC000),
@@ -62,7 +62,7 @@ WIRES = {
 def _made(name: str) -> CrosslightError:
     kind = getattr(tree, name)
     said = {"why": "A rule.", "todo": "Try."}
-    error = kind("What.", http_status=422, **said) if kind is Refused else kind("What.", **said)
+    error = kind("What.", http_status=422, **said) if kind is PeerRefused else kind("What.", **said)
     assert isinstance(error, CrosslightError)
     return error
 
@@ -109,7 +109,7 @@ def test_no_status_is_set_on_an_error_that_is_made() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             targets = node.targets if isinstance(node, ast.Assign) else []
             found += [str(path.relative_to(ROOT)) for t in targets if isinstance(t, ast.Attribute) and t.attr == "http_status"]
-    assert found == ["crosslight/standards/problem.py"]  # Refused
+    assert found == ["crosslight/standards/problem.py"]  # PeerRefused
 
 
 def test_what_is_raised_is_of_the_tree_or_private_for_a_reason() -> None:
