@@ -154,22 +154,20 @@ class TestNode:
         self.grants: list[Grant] = []
         self.reconciles: list[str] = []
         config = RegionConfig(heartbeat_s=heartbeat_s, reconnect_min_s=0.05, reconnect_max_s=0.5)
-        self.link = Link(
-            state, config, CLOCK, IDS, endpoints=Endpoints(base="https://127.0.0.1:1"), hello=self._hello, status=self._status,
-            on_welcome=self._welcome, on_reconcile=self._reconcile, open_mode=open_mode,
-        )  # fmt: skip
+        self.link = Link(state, config, system_seams(), endpoints=Endpoints(base="https://127.0.0.1:1"), open_mode=open_mode)
+        self.link.speaker = self
         self.renewal = Renewal(state, self.link, CLOCK, IDS)
 
-    async def _hello(self) -> HelloFacts:
+    async def hello(self) -> HelloFacts:
         return self.facts
 
-    async def _status(self) -> NodeStatus:
+    async def status(self) -> NodeStatus:
         return self.report
 
-    async def _welcome(self, grant: Grant) -> None:
+    async def welcomed(self, grant: Grant) -> None:
         self.grants.append(grant)
 
-    async def _reconcile(self, why: str) -> None:
+    async def reconcile(self, why: str) -> None:
         self.reconciles.append(why)
 
 

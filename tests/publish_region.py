@@ -26,11 +26,12 @@ from crosslight.runtime.db import Db, SqliteDb
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.http import ErrorRenderers, client_session, problems
 from crosslight.runtime.mllp import MllpClient, MllpServer
-from crosslight.runtime.seams import SystemHttp
+from crosslight.runtime.seams import SystemHttp, system_seams
 from crosslight.runtime.soap.client import SoapClient
 from crosslight.runtime.soap.endpoint import SoapEndpoint, add_faults
 from crosslight.runtime.soap.server import MAX_SUBMISSION_BYTES
 from crosslight.runtime.tokens import TokenSigner, TokenVerifier
+from crosslight.runtime.waiting import draw_from
 from crosslight.runtime.workers import Workers
 from crosslight.standards.access import OPEN
 from crosslight.standards.ids import MemberId
@@ -304,8 +305,9 @@ async def publishing_node(
         url = f"{core.base}/xds/registry"
         wire = XdsWire(SoapClient(session, ids), lambda: url, mllp, clock, ids, identity, timeout_s=5.0)
         chosen: Road = feed if road == "grpc" else SoapRoad(wire, identity, rows, own_authority)
+        seams = system_seams(clock=clock, ids=ids, workers=workers, draw=draw_from(ids))
         publisher = Publisher(
-            store, rows, archive, workers, clock, ids, replace(config, road=road),
+            store, rows, archive, seams, replace(config, road=road),
             identity=identity, retrieval=Retrieval(ae_title="RTK"), road=chosen, comparer=feed,
         )  # fmt: skip
         await publisher.open()

@@ -156,12 +156,18 @@ class GrpcLink:
 
 
 def system_seams(
-    *, clock: Clock | None = None, ids: Ids | None = None, files: Files | None = None, workers: Workers | None = None
+    *,
+    clock: Clock | None = None,
+    ids: Ids | None = None,
+    files: Files | None = None,
+    workers: Workers | None = None,
+    draw: Draw | None = None,
 ) -> Seams:
     """The real world, for one service. Threads and children start when they are first needed.
 
     Args:
-        clock: Another than the system's. ids: Another source. files: Others. workers: Others than :class:`Workers` makes.
+        clock: Another than the system's. ids: Another source. files: Others. workers: Others.
+        draw: Another jitter.
     """
     return Seams(
         clock=clock or SystemClock(),
@@ -171,5 +177,5 @@ def system_seams(
         databases=SystemDatabases(),
         http=SystemHttp(),
         link=GrpcLink(),
-        draw=random.SystemRandom().random,
+        draw=draw or random.SystemRandom().random,
     )

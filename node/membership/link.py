@@ -7,20 +7,18 @@ the old one ends. The node serves with or without it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
 
 from crosslight.pb import membership_pb2 as pb
 from crosslight.pb import membership_pb2_grpc as pb_grpc
-from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.log import get_logger
-from crosslight.runtime.tls import gateway_channel_options
-from crosslight.runtime.waiting import Backoff, Wake, draw_from
+from crosslight.runtime.seams import Seams
+from crosslight.runtime.waiting import Backoff, Subscribers, Wake
 from crosslight.standards.concern import Concern, packed
 from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import CrosslightError
@@ -35,16 +33,32 @@ WELCOME_TIMEOUT_S = 15.0
 RETIRE_GRACE_S = 10.0
 
 
+class Speaker(Protocol):
+    """Who answers for the node on its link."""
+
+    async def hello(self) -> HelloFacts:
+        """What the publisher remembers, asked at each beginning."""
+        ...
+
+    async def status(self) -> NodeStatus:
+        """For a heartbeat."""
+        ...
+
+    async def welcomed(self, grant: Grant) -> None:
+        """Told of each grant before anything else is read; the epoch is kept durably when it returns."""
+        ...
+
+    async def reconcile(self, why: str) -> None:
+        """The registry orders a comparison outside a welcome."""
+        ...
+
+
 class Link:
-    """Keeps the node linked.
+    """Keeps the node linked. ``speaker`` is set before :meth:`start`.
 
     Args:
         state: Who the node is; the directory goes into it.
         endpoints: Where this node's faces are.
-        hello: What the publisher remembers, asked at each beginning.
-        status: For heartbeats.
-        on_welcome: Told of each grant before anything else is read; must keep the epoch durably before it returns.
-        on_reconcile: Told when the registry orders a comparison outside a welcome.
         open_mode: Plain link, the node names itself (the open demo).
         software: Name and version of this program.
     """
@@ -53,25 +67,21 @@ class Link:
         self,
         state: RegionState,
         config: RegionConfig,
-        clock: Clock,
-        ids: Ids,
+        seams: Seams,
         *,
         endpoints: Endpoints,
-        hello: Callable[[], Awaitable[HelloFacts]],
-        status: Callable[[], Awaitable[NodeStatus]],
-        on_welcome: Callable[[Grant], Awaitable[None]],
-        on_reconcile: Callable[[str], Awaitable[None]] | None = None,
         open_mode: bool = False,
         software: str = "crosslight",
     ) -> None:
         self.state, self.config, self.open_mode = state, config, open_mode
-        self.clock = clock
-        self.endpoints, self.hello, self.node_status, self.software = endpoints, hello, status, software
-        self.on_welcome, self.on_reconcile = on_welcome, on_reconcile
-        self.status = LinkStatus(since=clock.now())
+        self.clock, self._link = seams.clock, seams.link
+        self.endpoints, self.software = endpoints, software
+        self.speaker: Speaker
+        self.status = LinkStatus(since=seams.clock.now())
+        self.changed: Subscribers[LinkStatus] = Subscribers()  # told of each new status
         self._channel: grpc.aio.Channel | None = None
-        self._changed = Wake(clock)
-        self._backoff = Backoff(config.reconnect_min_s, config.reconnect_max_s, draw_from(ids), least=0.5)
+        self._changed = Wake(seams.clock)
+        self._backoff = Backoff(config.reconnect_min_s, config.reconnect_max_s, seams.draw, least=0.5)
         self._task: asyncio.Task[None] | None = None
         self._waiters: list[asyncio.Event] = []
         self._retiring: set[asyncio.Task[None]] = set()
@@ -132,10 +142,7 @@ class Link:
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.enable_http_proxy", 0),
         ]
-        address = self.state.registry.grpc
-        if self.open_mode:
-            return grpc.aio.insecure_channel(address, options)
-        return grpc.aio.secure_channel(address, self.state.credentials.grpc_channel(), options + gateway_channel_options())
+        return self._link.channel(self.state.registry.grpc, None if self.open_mode else self.state.credentials, options)
 
     # --- the loop --------------------------------------------------------------------------------------------------
 
@@ -173,7 +180,7 @@ class Link:
     def _down(self, session: Session) -> None:
         was = self.status
         since = self.clock.now() if was.connected else was.since
-        self.status = replace(was, connected=False, since=since, refused=session.refused, suspended=session.suspended)
+        self._now(replace(was, connected=False, since=since, refused=session.refused, suspended=session.suspended))
         if was.connected or session.refused != was.refused or session.suspended != was.suspended:
             log.warning("link lost", reason=session.suspended or session.refused or session.why)
         self._changed.clear()
@@ -189,9 +196,12 @@ class Link:
 
     def up(self, grant: Grant) -> None:
         """A session was welcomed."""
-        self.status = LinkStatus(
-            connected=True, since=self.clock.now(), skew_ms=self.status.skew_ms, epoch=grant.epoch, incarnation=grant.incarnation
-        )
+        self._now(
+            LinkStatus(
+                connected=True, since=self.clock.now(), skew_ms=self.status.skew_ms, epoch=grant.epoch,
+                incarnation=grant.incarnation,
+            )
+        )  # fmt: skip
         log.info("link up", epoch=grant.epoch, incarnation=grant.incarnation, state="reconcile" if grant.reconcile else "agreed")
         waiters, self._waiters = self._waiters, []
         for event in waiters:
@@ -201,7 +211,11 @@ class Link:
         """The clocks were compared."""
         if abs(skew_ms) > self.config.max_skew_warn_s * 1000 >= abs(self.status.skew_ms):
             log.warning("the clock differs from the registry's", skew_s=skew_ms / 1000)
-        self.status = replace(self.status, skew_ms=skew_ms)
+        self._now(replace(self.status, skew_ms=skew_ms))
+
+    def _now(self, status: LinkStatus) -> None:
+        self.status = status
+        self.changed(status)
 
 
 class Session:
@@ -258,7 +272,7 @@ class Session:
     async def _hello(self, call: Any) -> None:
         link = self._link
         async with asyncio.timeout(WELCOME_TIMEOUT_S):
-            facts = await link.hello()
+            facts = await link.speaker.hello()
             hello = pb.Hello(
                 code=link.state.code, software=link.software, epoch=facts.epoch, acked_n=facts.acked_n, made_n=facts.made_n,
                 incarnation=facts.incarnation, state_id=facts.state_id, endpoints=pb.Endpoints(**link.endpoints.plain()),
@@ -270,7 +284,7 @@ class Session:
         welcome = message.welcome
         self._directory(welcome.directory)
         grant = Grant(epoch=welcome.epoch, reconcile=welcome.reconcile, incarnation=welcome.incarnation)
-        await link.on_welcome(grant)
+        await link.speaker.welcomed(grant)
         self._acked_s = link.clock.monotonic_s()
         link.up(grant)
         self.welcomed.set()
@@ -310,8 +324,8 @@ class Session:
             self._directory(message.directory)
         elif kind == "suspended":
             self.suspended = message.suspended.reason or "no reason given"
-        elif kind == "reconcile" and self._link.on_reconcile is not None:
-            await self._link.on_reconcile(message.reconcile.why)
+        elif kind == "reconcile":
+            await self._link.speaker.reconcile(message.reconcile.why)
 
     def _ack(self, ack: pb.HeartbeatAck) -> None:
         self._acked_s = self._link.clock.monotonic_s()
@@ -329,7 +343,7 @@ class Session:
         while True:
             try:
                 async with asyncio.timeout(link.config.heartbeat_s):
-                    status = await link.node_status()
+                    status = await link.speaker.status()
             except TimeoutError:
                 pass  # busy, not dead: say again what was said
             except Exception:

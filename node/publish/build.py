@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.clock import Ids
 from crosslight.runtime.db import SqliteDb
-from crosslight.runtime.files import Files
-from crosslight.runtime.http import client_session
 from crosslight.runtime.mllp import MllpClient
+from crosslight.runtime.seams import Seams
 from crosslight.runtime.soap.client import SoapClient
 from crosslight.runtime.tls import Identity as TlsIdentity
-from crosslight.runtime.workers import Workers
 from crosslight.standards.ids import Identifier
 from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import ConfigError
@@ -44,10 +42,7 @@ def build_publisher(
     config: PublishConfig,
     db: SqliteDb,
     archive: ArchivePort,
-    workers: Workers,
-    clock: Clock,
-    ids: Ids,
-    files: Files,
+    seams: Seams,
     *,
     state: RegionState,
     link: Link,
@@ -69,17 +64,17 @@ def build_publisher(
     if config.road == "soap":
         expected = TlsIdentity("gateway", "", state.region.home_community_id)
         tls = None if open_mode else state.credentials.client(expected)
-        session = client_session(tls, read_timeout_s=config.timeout_s)
+        session = seams.http.client(tls, read_timeout_s=config.timeout_s)
         host, port = host_port(state.registry.mllp, "the registry's MLLP address")
         mllp = MllpClient(host, port, tls=tls, ack_timeout_s=config.timeout_s)
         closers += [mllp.close, session.close]
         wire = XdsWire(
-            SoapClient(session, ids), lambda: state.registry.systems + REGISTRY_PATH, mllp, clock, ids, identity,
-            timeout_s=config.timeout_s,
+            SoapClient(session, seams.ids), lambda: state.registry.systems + REGISTRY_PATH, mllp,
+            seams.clock, seams.ids, identity, timeout_s=config.timeout_s,
         )  # fmt: skip
         road = SoapRoad(wire, identity, rows, own_authority, parallel=config.parallel)
     return Publisher(
-        PublishStore(db, ids, [DESTINATION]), rows, archive, workers, clock, ids, config,
+        PublishStore(db, seams.ids, [DESTINATION]), rows, archive, seams, config,
         identity=identity,
         retrieval=Retrieval(ae_title=endpoints.aet or state.code[:16], url=endpoints.dicomweb if config.retrieve_url else ""),
         road=road,
@@ -100,9 +95,7 @@ def build_foreign_publisher(
     config: PublishConfig,
     db: SqliteDb,
     archive: ArchivePort,
-    workers: Workers,
-    clock: Clock,
-    ids: Ids,
+    seams: Seams,
     *,
     state: Alone,
     secret: bytes,
@@ -123,14 +116,22 @@ def build_foreign_publisher(
 
     host, port = host_port(foreign.mllp, "publish.xds.mllp")
     tls = state.client_tls()
-    session = client_session(tls, read_timeout_s=config.timeout_s)
+    session = seams.http.client(tls, read_timeout_s=config.timeout_s)
     mllp = MllpClient(host, port, tls=tls, ack_timeout_s=config.timeout_s)
     rows = OutboxStore(db, FOREIGN)
-    wire = XdsWire(SoapClient(session, ids), lambda: foreign.registry_url, mllp, clock, ids, identity, timeout_s=config.timeout_s)
+    wire = XdsWire(
+        SoapClient(session, seams.ids),
+        lambda: foreign.registry_url,
+        mllp,
+        seams.clock,
+        seams.ids,
+        identity,
+        timeout_s=config.timeout_s,
+    )
     road = SoapRoad(wire, identity, rows, in_authority(foreign.patient_authority), parallel=config.parallel)
     comparer: Comparer = road
     return Publisher(
-        PublishStore(db, ids, [FOREIGN]), rows, archive, workers, clock, ids, config,
+        PublishStore(db, seams.ids, [FOREIGN]), rows, archive, seams, config,
         identity=identity,
         retrieval=Retrieval(ae_title=endpoints.aet or state.code[:16], url=""),
         road=road,

@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.clock import Clock
 from crosslight.runtime.log import get_logger
-from crosslight.runtime.waiting import Backoff, Wake, draw_from
+from crosslight.runtime.waiting import Backoff, Draw, Wake
 from crosslight.standards.problem import CrosslightError
 from node.publish.model import Anew, Disagreement, Done, Job, Later, Learnt, Refused, Result
 from node.publish.outbox_store import OutboxStore, Settled
@@ -38,7 +38,7 @@ class Outbox:
     Args:
         store: Its rows.
         road: How it is reached.
-        clock: Time; ids: where the jitter comes from.
+        clock: Time; draw: jitter.
         retry: Spacing of retries.
         on_disagreement: Called with a reason when the destination knows more than we remember; it should hold the outbox
             and compare.
@@ -50,14 +50,13 @@ class Outbox:
         store: OutboxStore,
         road: Road,
         clock: Clock,
-        ids: Ids,
+        draw: Draw,
         retry: Retry,
         *,
         on_disagreement: Callable[[str], None],
         on_anew: Callable[[], None],
     ) -> None:
         self._store, self._road, self._clock, self._retry = store, road, clock, retry
-        draw = draw_from(ids)
         self._backoff = Backoff(retry.first_s, retry.longest_s, draw)
         self._study_backoff = Backoff(retry.first_s, retry.study_longest_s, draw)
         self._on_disagreement, self._on_anew = on_disagreement, on_anew

@@ -10,10 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import suppress
 from typing import Protocol
 
-from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.log import get_logger
-from crosslight.runtime.waiting import Backoff, Wake, draw_from
-from crosslight.runtime.workers import Workers
+from crosslight.runtime.seams import Seams
+from crosslight.runtime.waiting import Backoff, Wake
 from crosslight.standards.concern import Concern
 from crosslight.standards.problem import CrosslightError
 from node.membership.model import Grant, HelloFacts
@@ -48,8 +47,7 @@ class Publisher:
     Args:
         store: Revisions. outbox_store: The destination's rows in the same database.
         archive: Where studies come from.
-        workers: For building manifests.
-        clock: Time; ids: jitter.
+        seams: Time, jitter, and threads for building manifests.
         config: ``[publish]``.
         identity: Asked whenever something is made: who publishes.
         retrieval: How manifests say that images can be had.
@@ -64,9 +62,7 @@ class Publisher:
         store: PublishStore,
         outbox_store: OutboxStore,
         archive: ArchivePort,
-        workers: Workers,
-        clock: Clock,
-        ids: Ids,
+        seams: Seams,
         config: PublishConfig,
         *,
         identity: Callable[[], Identity],
@@ -77,6 +73,7 @@ class Publisher:
         hello_again: Callable[[], None] = lambda: None,
         closers: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
+        clock = seams.clock
         self.store, self._rows, self._clock, self._config = store, outbox_store, clock, config
         self._comparer, self._granted, self._hello_again, self._closers = comparer, granted, hello_again, tuple(closers)
         pace = Pace(first_s=config.first_s, quiet_s=config.quiet_s, growing_s=config.growing_s)
@@ -85,16 +82,16 @@ class Publisher:
             park_after=config.park_after,
         )  # fmt: skip
         self.outbox = Outbox(
-            outbox_store, road, clock, ids, retry, on_disagreement=self._disagreement, on_anew=self._force_looked_for
+            outbox_store, road, clock, seams.draw, retry, on_disagreement=self._disagreement, on_anew=self._force_looked_for
         )
         self.reviser = Reviser(
-            store, archive, workers, clock, Schedule(pace),
+            store, archive, seams.workers, clock, Schedule(pace),
             identity=identity, retrieval=retrieval, on_revision=self.outbox.wake,
             on_used_up=self._used_up,
         )  # fmt: skip
         self._unlisted = Unlisted(outbox_store, archive, self.reviser.pending, lambda: identity().secret)
         self._compare_wake = Wake(clock)
-        self._backoff = Backoff(config.retry_first_s, config.retry_max_s, draw_from(ids))
+        self._backoff = Backoff(config.retry_first_s, config.retry_max_s, seams.draw)
         self._welcomed = not granted
         self._tasks: list[asyncio.Task[None]] = []
         self._owed: set[asyncio.Task[None]] = set()

@@ -167,6 +167,8 @@ class Release:
             act.begun = True
         if request.transport is not None and grant.kind in _REGIONAL and action in _OUT:
             self._going[act] = request.transport
+            if self._suspended():  # since it was decided
+                request.transport.abort()
         try:
             yield act
         except (ConnectionError, asyncio.CancelledError, GeneratorExit):

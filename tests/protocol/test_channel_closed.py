@@ -19,6 +19,7 @@ from crosslight.pb import feed_pb2 as pb
 from crosslight.pb import feed_pb2_grpc as pb_grpc
 from crosslight.pb import membership_pb2_grpc as members_grpc
 from crosslight.runtime.clock import SystemClock, SystemIds
+from crosslight.runtime.seams import system_seams
 from crosslight.standards.ids import Version
 from crosslight.standards.problem import Unavailable
 from node.membership.config import RegionConfig
@@ -106,8 +107,7 @@ async def test_who_is_told_to_stop_stops() -> None:
 
 async def test_a_link_that_cannot_read_its_certificate_now_tries_again() -> None:
     link = Link(
-        cast(Any, SimpleNamespace(code="RTK")), RegionConfig(), SystemClock(), SystemIds(), endpoints=cast(Any, None),
-        hello=cast(Any, None), status=cast(Any, None), on_welcome=cast(Any, None), open_mode=True,
+        cast(Any, SimpleNamespace(code="RTK")), RegionConfig(), system_seams(), endpoints=cast(Any, None), open_mode=True,
     )  # fmt: skip
     tried, again = 0, asyncio.Event()
 

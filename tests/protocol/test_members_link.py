@@ -128,7 +128,7 @@ async def test_lasting_drift_orders_a_reconciliation(tmp_path: Path) -> None:
         async def counting() -> NodeStatus:
             return NodeStatus(census=Census(studies=5, digest=b"y" * 32), census_at=CLOCK.now())
 
-        node.link.node_status = counting
+        node.status = counting  # type: ignore[method-assign]
         async with linked(node):
             await until(lambda: bool(node.reconciles))
             assert r.members.presence(r.members.active("RTK").id).census_equal is False

@@ -19,9 +19,10 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from registry_samples import NHS
 
-from crosslight.runtime.clock import SystemClock, SystemIds
+from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.db import Db, SqliteDb
 from crosslight.runtime.http import client_session
+from crosslight.runtime.seams import system_seams
 from crosslight.runtime.soap.client import SoapClient
 from crosslight.standards.access import OPEN
 from crosslight.standards.ids import Identifier
@@ -426,7 +427,7 @@ async def test_a_foreign_registry_gets_what_it_can_know(core: RegistryCore, tmp_
     )
     async with publishing_node(tmp_path / "node", core, "soap", start=False) as node:
         foreign = build_foreign_publisher(
-            config, node.archive._db, node.archive, node.publisher.reviser._workers, SystemClock(), SystemIds(),
+            config, node.archive._db, node.archive, system_seams(workers=node.publisher.reviser._workers),
             state=Alone(tmp_path, config.xds, ArchiveConfig(), open_mode=True), secret=member.secret,
             endpoints=Endpoints(aet="RTK"),
         )  # fmt: skip

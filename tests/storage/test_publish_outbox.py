@@ -23,6 +23,8 @@ from publish_fakes import IDENTITY, MemoryArchive, SeededIds, StrictRegistry, Vi
 from publish_records import make_patient, make_record
 
 from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.seams import system_seams
+from crosslight.runtime.waiting import draw_from
 from crosslight.runtime.workers import Workers
 from crosslight.standards.census import take_census
 from crosslight.standards.concern import Concern, patient_hash
@@ -125,10 +127,11 @@ async def node(
         archive._db = db
         await archive.open()
         ids = SeededIds(1)
+        seams = system_seams(clock=clock, ids=ids, workers=workers, draw=draw_from(ids))
         store, rows = PublishStore(db, ids, ["xds"]), OutboxStore(db, "xds")
         road = SoapRoad(port or registry, lambda: IDENTITY, rows, affinity or (lambda p: p.local), parallel=2)  # type: ignore[arg-type]
         publisher = Publisher(
-            store, rows, archive, workers, clock, ids, PublishConfig(kind="xds", park_after=20),
+            store, rows, archive, seams, PublishConfig(kind="xds", park_after=20),
             identity=lambda: IDENTITY, retrieval=Retrieval(ae_title="RTK"), road=road, comparer=road, granted=False,
         )  # fmt: skip
         await publisher.open()

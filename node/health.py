@@ -1,0 +1,79 @@
+"""What a running node says of itself: whether it is ready, and its metrics. No patient data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crosslight import __version__
+from crosslight.runtime.health import Gauge, Total
+from node.membership.link import Link
+from node.parts import Parts
+
+
+class Health:
+    """Asked by ``/health/ready`` and ``/metrics``."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._link, self._publisher = parts.publication.link, parts.publication.publisher
+
+    async def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Whether images are taken in and given out now; the link is told (None: there is no such thing), not required.
+
+        A clock that is off beyond the limit stops every retrieve (D22), so the node is not ready.
+        """
+        published, archived = await self._publisher.status(), await self._parts.archive.status()
+        link = self._link.status
+        skew_s, right = link.skew_ms / 1000, self._clock_right()
+        return archived.accepting and right, {
+            "code": self._parts.ground.state.code,
+            "version": __version__,
+            "accepting": archived.accepting,
+            "linked": link.connected if isinstance(self._link, Link) else None,
+            "suspended": link.suspended is not None,
+            "waiting": published.waiting,
+            "parked": published.parked,
+            "quarantined": archived.quarantined,
+            "held_up": published.held_up,
+            "clock": "ok" if right else f"wrong by {skew_s:+.0f} s: images are not given out",
+        }
+
+    def _clock_right(self) -> bool:
+        """Whether this clock agrees with the registry's within the limit; without a link nobody can say."""
+        link = self._link.status
+        return not link.connected or abs(link.skew_ms) <= self._parts.ground.config.serve.max_clock_skew_s * 1000
+
+    async def gauges(self) -> list[Gauge]:
+        """Metrics."""
+        return [*await self._of_holdings(), *self._of_standing()]
+
+    async def _of_holdings(self) -> list[Gauge]:
+        published, archived = await self._publisher.status(), await self._parts.archive.status()
+        unread, _ = await self._publisher.store.unread_numbers(0)
+        return [
+            Gauge("crosslight_node_studies", "Studies held.", archived.studies),
+            Gauge("crosslight_node_instances", "Instances held and visible.", archived.instances),
+            Gauge("crosslight_node_instances_hidden", "Instances hidden by rejection notes.", archived.hidden),
+            Gauge("crosslight_node_object_bytes", "Bytes of objects.", archived.object_bytes),
+            Gauge("crosslight_node_free_bytes", "Bytes free on the archive's disk.", archived.free_bytes),
+            Gauge("crosslight_node_quarantined", "Objects in quarantine.", archived.quarantined),
+            Gauge("crosslight_node_waiting", "Studies waiting to be acknowledged by the registry.", published.waiting),
+            Gauge("crosslight_node_parked", "Studies refused for good; an operator is needed.", published.parked),
+            Gauge("crosslight_node_numbers_unreadable", "Studies whose patient has a national number that is none.", unread),
+        ]
+
+    def _of_standing(self) -> list[Gauge]:
+        ground, found = self._parts.ground, list[Gauge]()
+        if isinstance(self._link, Link):
+            link = self._link.status
+            found += [
+                Gauge("crosslight_node_linked", "1 while linked to the registry.", float(link.connected)),
+                Gauge("crosslight_node_clock_skew_seconds", "This clock minus the registry's.", link.skew_ms / 1000),
+            ]
+        if not ground.open_mode:
+            left = (ground.state.credentials.expires() - ground.seams.clock.now()).total_seconds()
+            found.append(Gauge("crosslight_node_certificate_seconds", "Life left of the node's certificate.", left))
+        if (dimse := self._parts.dimse) is not None:
+            objects: dict[tuple[str, ...], float] = {(k,): float(v) for k, v in dimse.objects.items()}
+            found.append(Total("crosslight_node_dimse_objects", "Objects by C-STORE outcome.", objects, ("outcome",)))
+        return found

@@ -1,0 +1,67 @@
+"""Where a node listens, and what is served there."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from crosslight.runtime import health
+from crosslight.runtime.http import ErrorRenderers, problems
+from crosslight.runtime.life import Life
+from node.health import Health
+from node.membership.independent import Alone
+from node.parts import Parts
+from node.serve import cors, dicomweb, soap
+from node.serve.authenticate import ListenerKind
+
+MAX_BODY = 1 << 20
+KINDS: tuple[ListenerKind, ...] = ("people", "systems")
+
+
+async def listen(parts: Parts, told: Health, life: Life) -> None:
+    """Listen to people and systems until the end of ``life``, then to DICOM where it is wanted.
+
+    Raises:
+        ConfigError: when an address cannot be had.
+    """
+    ground, config = parts.ground, parts.ground.config.listen
+    credentials = None if ground.open_mode else ground.state.credentials
+    ports = {"people": config.people_port, "systems": config.systems_port}
+    listeners = []
+    for kind in KINDS:
+        tls = credentials.server(mutual=kind == "systems") if credentials is not None else None
+        app = web_application(parts, told, kind)
+        listeners.append(ground.seams.http.listener(app, config.host, ports[kind], tls, name=kind))
+    for listener in listeners:
+        life.stops(listener)
+        await listener.start()
+    if parts.dimse is not None:
+        life.stops(parts.dimse)
+        await parts.dimse.start()
+
+
+def web_application(parts: Parts, told: Health, kind: ListenerKind) -> web.Application:
+    """What is served to people, or to systems."""
+    ground, serve = parts.ground, parts.serve
+    renderers = soap.renderers(ErrorRenderers(), sender_400=ground.config.serve.soap_sender_faults_400)
+    app = web.Application(
+        middlewares=[
+            problems(renderers, ground.seams.ids, credentials=_credentials_from(parts, kind)),
+            parts.gate.middleware(kind),
+        ],
+        client_max_size=MAX_BODY,
+    )
+    app.add_routes(dicomweb.routes(serve))
+    cors.install(app, serve)
+    app.add_routes(health.routes(told.ready, told.gauges))
+    if kind == "systems" or ground.open_mode:
+        app.add_routes(soap.routes(serve, parts.publication.publisher))
+    return app
+
+
+def _credentials_from(parts: Parts, kind: ListenerKind) -> str:
+    """What a caller without credentials is told."""
+    if isinstance(parts.ground.state, Alone):
+        return "Nobody issues access tokens for this node; systems come with a client certificate to its systems listener."
+    if kind == "people":
+        return "The region's operator issues bearer tokens (crosslight-registry token)."
+    return "The region's operator issues client certificates (crosslight-registry system)."
