@@ -185,7 +185,7 @@ def make_serve(ground: Ground, archive: Archive, link: Link | NoLink) -> ServeCo
         max_skew_s=config.max_clock_skew_s,
     )
     return ServeContext(
-        archive=archive,
+        holdings=archive,
         release=release,
         workers=ground.seams.workers,
         ids=ground.seams.ids,

@@ -18,7 +18,7 @@ from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.workers import Workers
 from node.archive.archive import Archive
 from node.archive.config import ArchiveConfig
-from node.archive.model import IngestResult, Received
+from node.holdings import IngestResult, Received, StoredObject
 
 OWN = "2.16.840.1.113883.2.1.3.2.4.18.24"
 
@@ -39,6 +39,17 @@ class ShortDisk(SystemFiles):
 
     def free_bytes(self, path: Path) -> int:
         return self.free
+
+
+async def file_of(archive: Archive, found: StoredObject) -> Path:
+    """Where an object lies."""
+    return Path((await archive.open_object(found)).file)
+
+
+async def data_set_at(archive: Archive, found: StoredObject) -> bytes:
+    """An object's data set, as it lies there with all that follows it."""
+    assert found.size is not None
+    return (await file_of(archive, found)).read_bytes()[found.size - found.ref.size_bytes :]
 
 
 class Held:

@@ -31,7 +31,7 @@ from crosslight.standards.ids import Identifier
 from crosslight.standards.membership import Endpoints
 from node.archive.archive import Archive
 from node.archive.config import ArchiveConfig
-from node.archive.model import Received
+from node.holdings import Received
 from node.serve import dicomweb as node_dicomweb
 from node.serve import soap as node_soap
 from node.serve.authenticate import Authenticator
@@ -137,7 +137,7 @@ async def node(folder: Path, member: Member, key: ECKey) -> AsyncIterator[Node]:
     await archive.open()
     await audit.open()
     serve = ServeContext(
-        archive=archive, release=Release(audit, patients_of=PatientsOf(archive)), workers=workers, ids=IDS,
+        holdings=archive, release=Release(audit, patients_of=PatientsOf(archive)), workers=workers, ids=IDS,
         spool=folder / "spool", retrieve_location_uid=lambda: member.retrieve_location_uid,
         repository_unique_id=lambda: member.repository_unique_id,
     )  # fmt: skip

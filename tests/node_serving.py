@@ -33,7 +33,7 @@ from crosslight.standards.access import Decision, Principal
 from crosslight.standards.ids import Oid
 from node.archive.archive import Archive
 from node.archive.config import ArchiveConfig
-from node.archive.model import Received
+from node.holdings import Holdings, Received
 from node.serve import cors, dicomweb, soap
 from node.serve.authenticate import Authenticator, ListenerKind
 from node.serve.config import ServeConfig
@@ -113,21 +113,23 @@ async def serving(
     policy: Callable[..., Decision] | None = None,
     archive_config: ArchiveConfig | None = None,
     tls: ssl.SSLContext | None = None,
+    holdings: Holdings | None = None,
 ) -> AsyncIterator[Served]:
-    """Archive and faces on loopback, over plain HTTP or ``tls``."""
+    """Archive and faces on loopback, over plain HTTP or ``tls``; ``holdings`` are served instead of the archive."""
     state: dict[str, Any] = {"suspended": False, "skew": None}
     db, workers = SqliteDb(folder / "node.sqlite"), Workers(children=1)
     archive = Archive(db, folder / "archive", FILES, CLOCK, IDS, workers, archive_config or ArchiveConfig(min_free_bytes=0))
+    served = holdings if holdings is not None else archive
     audit = AuditLog(db, CLOCK)
     await archive.open()
     await audit.open()
     kwargs: dict[str, Any] = {"policy": policy} if policy else {}
     release = Release(
         audit, suspended=lambda: bool(state["suspended"]), skew_s=lambda: cast("float | None", state["skew"]),
-        patients_of=PatientsOf(archive), **kwargs,
+        patients_of=PatientsOf(served), **kwargs,
     )  # fmt: skip
     serve = ServeContext(
-        archive=archive, release=release, workers=workers, ids=IDS, spool=folder / "spool", config=config or ServeConfig(),
+        holdings=served, release=release, workers=workers, ids=IDS, spool=folder / "spool", config=config or ServeConfig(),
         retrieve_location_uid=lambda: LOCATION, repository_unique_id=lambda: REPOSITORY,
     )  # fmt: skip
     serve.open()

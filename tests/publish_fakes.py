@@ -19,7 +19,7 @@ from crosslight.standards.problem import Unavailable
 from crosslight.standards.study import Patient, StudyRecord
 from crosslight.standards.xds.model.publication import Publication, Source, Status
 from crosslight.standards.xds.rules.errors import RegistryRefusal, refusal
-from node.archive.model import StoredObject
+from node.holdings import StoredObject
 from node.publish.model import Identity
 from node.publish.soap_road import DocumentState, Link, StatusChange
 
@@ -153,10 +153,7 @@ class MemoryArchive:
         found = self.studies.get(study_uid)
         if found is None:
             return []
-        return [
-            StoredObject(ref=ref, file="/nowhere", dataset_offset=0, pixel_offset=0, pixel_length=0, received_unix=0.0)
-            for ref in make_instances(study_uid, found[1])
-        ]
+        return [StoredObject(ref=ref, size=None) for ref in make_instances(study_uid, found[1])]
 
 
 @dataclass

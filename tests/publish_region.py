@@ -40,7 +40,7 @@ from crosslight.standards.problem import Unavailable
 from crosslight.standards.xds.mapping.values import ValueSets
 from node.archive.archive import Archive
 from node.archive.config import ArchiveConfig
-from node.archive.model import Received
+from node.holdings import Received
 from node.membership.model import Grant
 from node.publish.build import DESTINATION, own_authority
 from node.publish.config import PublishConfig
@@ -338,7 +338,7 @@ def _node_faces(
 ) -> web.Application:
     member, home, ids = core.member, REGION.home_community_id, SeededIds(9)
     serve = ServeContext(
-        archive=archive, release=Release(audit, patients_of=PatientsOf(archive)), workers=workers, ids=ids,
+        holdings=archive, release=Release(audit, patients_of=PatientsOf(archive)), workers=workers, ids=ids,
         spool=folder / "spool", retrieve_location_uid=lambda: member.retrieve_location_uid,
         repository_unique_id=lambda: member.repository_unique_id,
     )  # fmt: skip

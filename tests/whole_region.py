@@ -28,8 +28,8 @@ from crosslight.standards.xds.model import vocabulary as v
 from crosslight.standards.xds.wire import adhoc
 from crosslight.standards.xds.wire.response import SUCCESS
 from node.app import NodeApp
-from node.archive.model import Received
 from node.config import read_config as read_node_config
+from node.holdings import Received
 from node.setup import init_node, join_region
 from registry.app import RegistryApp
 from registry.ask.question import ByObject

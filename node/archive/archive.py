@@ -1,4 +1,4 @@
-"""The archive of a node: the class that ``serve``, ``dimse`` and ``publish`` know. See ``model.py`` for the values.
+"""The archive of a node: what it holds on its own disk. Other rooms know it as :class:`~node.holdings.Holdings`.
 
 Everything blocking runs in the workers' threads or the database's; ``ingest`` itself is blocking, for callers in threads.
 """
@@ -32,21 +32,12 @@ from node.archive.config import ArchiveConfig
 from node.archive.importer import Importer, ImportProgress
 from node.archive.ingest import Ingestor
 from node.archive.layout import Layout
-from node.archive.model import (
-    ArchiveStatus,
-    BinEntry,
-    Fault,
-    ImportReport,
-    IngestResult,
-    Mark,
-    Received,
-    StoredObject,
-    VerifyReport,
-)
+from node.archive.model import ArchiveStatus, BinEntry, Fault, ImportReport, Mark, VerifyReport
 from node.archive.quarantine import Quarantine
 from node.archive.stage import Staged, StageFolder, file_meta
 from node.archive.store import SCHEMA, ArchiveStore, json_of
 from node.archive.vault import Vault
+from node.holdings import IngestResult, Local, Received, Staging, StoredObject
 
 log = get_logger("archive")
 
@@ -143,13 +134,15 @@ class Archive:
                 raise
         return staged
 
-    def ingest(self, staged: Staged, received: Received) -> IngestResult:
+    def ingest(self, staged: Staging, received: Received) -> IngestResult:
         """Take in what was staged; durable when this returns. Blocking: for threads."""
+        if not isinstance(staged, Staged):
+            raise TypeError("only what this archive staged can be taken in")
         return self._ingestor.ingest(staged, received)
 
-    async def ingest_async(self, staged: Staged, received: Received) -> IngestResult:
+    async def ingest_async(self, staged: Staging, received: Received) -> IngestResult:
         """As :meth:`ingest`, from the event loop."""
-        return await self._workers.run(self._ingestor.ingest, staged, received)
+        return await self._workers.run(self.ingest, staged, received)
 
     def on_change(self, callback: Callable[[str], None]) -> None:
         """Call ``callback`` with the study's UID after each commit that changed it; from any thread, so it must be quick."""
@@ -205,7 +198,12 @@ class Archive:
 
     async def objects(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[StoredObject]:
         """Visible objects of a study, a series or one instance, in a fixed order; [] when there are none."""
-        return await self._db.read_near("objects", lambda tx: reads.objects_tx(tx, self.layout, study_uid, series_uid, sop_uid))
+        return await self._db.read_near("objects", lambda tx: reads.objects_tx(tx, study_uid, series_uid, sop_uid))
+
+    async def open_object(self, found: StoredObject) -> Local:
+        """Its file: object files are named by their digests."""
+        assert found.size is not None  # noqa: S101 - of what lies here it is known
+        return Local(self.layout.object_file(found.ref.sha256), 0, found.size)
 
     async def was_here(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> bool:
         """Whether a study, series or instance was held and is deleted or rejected: 410 instead of 404."""

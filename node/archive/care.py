@@ -19,10 +19,11 @@ from crosslight.standards.dicom.file import gate
 from crosslight.standards.problem import NotFound
 from node.archive.ingest import Ingestor
 from node.archive.layout import Layout
-from node.archive.model import BinEntry, Fault, Received, VerifyReport
+from node.archive.model import BinEntry, Fault, VerifyReport
 from node.archive.reads import live_tx
 from node.archive.stage import StageFolder
 from node.archive.store import ArchiveStore
+from node.holdings import Received
 
 log = get_logger("archive")
 _CHUNK = 1 << 20

@@ -13,15 +13,15 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import BinaryIO, Literal
 
 from crosslight.runtime.db import SqliteDb, Tx
 from crosslight.standards.dicom.file import bare
 from crosslight.standards.dicom.file.gate import missing_head
 from crosslight.standards.dicom.file.syntaxes import EXPLICIT_BE, EXPLICIT_LE
 from crosslight.standards.problem import OutOfSpace, TooLarge
-from node.archive.model import ImportReport, IngestResult, Received
-from node.archive.stage import Staged
+from node.archive.model import ImportReport
+from node.holdings import Holdings, Received, Staging
 
 _CHUNK = 1 << 20
 _FIELD = {"stored": "stored", "duplicate": "duplicates", "conflict": "conflicts", "refused": "refused"}
@@ -30,18 +30,6 @@ _MAX_REMARKS = 1000
 
 #: Called after each file with what has been done so far.
 ImportProgress = Callable[[ImportReport], None]
-
-
-class WayIn(Protocol):
-    """The part of the archive that is needed."""
-
-    def stage(self, received: Received | None = None) -> Staged:
-        """A place for incoming bytes."""
-        ...
-
-    def ingest(self, staged: Staged, received: Received) -> IngestResult:
-        """Take in."""
-        ...
 
 
 def files_below(paths: Iterable[Path]) -> Iterator[Path]:
@@ -82,8 +70,8 @@ def look(head: bytes, name: str) -> Look:
 class Importer:
     """One run. Blocking; runs in a worker."""
 
-    def __init__(self, db: SqliteDb, way_in: WayIn) -> None:
-        self._db, self._way_in = db, way_in
+    def __init__(self, db: SqliteDb, holdings: Holdings) -> None:
+        self._db, self._holdings = db, holdings
         self._remarks: list[tuple[str, str]] = []
 
     def run(self, paths: Iterable[Path], progress: ImportProgress | None = None) -> ImportReport:
@@ -129,7 +117,7 @@ class Importer:
             return self._left(path, "refused", f"cannot be read: {error.strerror or type(error).__name__}")
         if isinstance(found, str):
             return found
-        result = self._way_in.ingest(*found)
+        result = self._holdings.ingest(*found)
         if result.state == "full":
             raise OutOfSpace(result.reason)
         if result.state in ("stored", "duplicate"):
@@ -138,7 +126,7 @@ class Importer:
             self._remark(path, f"{result.state}: {result.reason}")
         return _FIELD[result.state]
 
-    def _stage(self, path: Path, source: BinaryIO) -> tuple[Staged, Received] | str:
+    def _stage(self, path: Path, source: BinaryIO) -> tuple[Staging, Received] | str:
         """The file on its way in; or the count it belongs to, when it is left behind."""
         head = source.read(bare.HEAD_BYTES)
         found = look(head, path.name)
@@ -147,7 +135,7 @@ class Importer:
         received = Received(road="import", peer=path.name, transfer_syntax_uid=found.syntax)
         if found.syntax:
             self._remark(path, found.why)
-        staged = self._way_in.stage(received)
+        staged = self._holdings.stage(received)
         try:
             staged.write(missing_head(head) + head)
             while chunk := source.read(_CHUNK):

@@ -26,10 +26,10 @@ from crosslight.standards.problem import CrosslightError, OutOfSpace
 from crosslight.standards.study import InstanceRef
 from node.archive.config import ArchiveConfig
 from node.archive.layout import Layout
-from node.archive.model import IngestResult, Received
 from node.archive.quarantine import Quarantine
 from node.archive.stage import Staged
 from node.archive.store import ArchiveStore, Facts, Ingested, attribute_blobs, patient_attributes
+from node.holdings import IngestResult, Received
 
 log = get_logger("archive")
 

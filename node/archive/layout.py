@@ -57,10 +57,9 @@ class Layout:
         name = sha256.hex()
         return self.objects / name[:2] / f"{name}.dcm"
 
-    def object_file(self, sha256: bytes) -> str:
-        """As :meth:`object`, as text."""
-        name = sha256.hex()
-        return f"{self.root}/objects/{name[:2]}/{name}.dcm"
+    def object_file(self, sha256: str) -> str:
+        """As :meth:`object`, of a digest in hex and as text."""
+        return f"{self.root}/objects/{sha256[:2]}/{sha256}.dcm"
 
     def prefixes(self) -> list[str]:
         """The folders there are, two hex digits each."""

@@ -15,8 +15,8 @@ from crosslight.standards.dicom.file.header import Attributes
 from crosslight.standards.dicom.file.limits import Limits
 from crosslight.standards.problem import CrosslightError
 from node.archive.importer import files_below, look
-from node.archive.model import Received
 from node.archive.stage import file_meta
+from node.holdings import Received
 
 MAX_NAMED = 20  # refused files that are named
 

@@ -13,8 +13,9 @@ from crosslight.standards.dicom.file.gate import Reason
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import NotFound
 from node.archive.config import ArchiveConfig
-from node.archive.model import Quarantined, Received
+from node.archive.model import Quarantined
 from node.archive.stage import Staged
+from node.holdings import Received
 
 log = get_logger("archive")
 _COLUMNS = "id, received_unix, reason, detail, road, peer, sop_uid, study_uid, size_bytes"

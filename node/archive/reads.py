@@ -11,13 +11,12 @@ from crosslight.standards.dicom.file.header import Attributes
 from crosslight.standards.dicom.file.verdict import NOTES, Note, notes_of_bits
 from crosslight.standards.dicom.record.record import Instance
 from crosslight.standards.study import InstanceRef
-from node.archive.layout import Layout
-from node.archive.model import StoredObject
 from node.archive.store import ArchiveStore, json_of
+from node.holdings import StoredObject
 
 _OBJECT = (
     "SELECT study_uid, series_uid, sop_uid, sop_class_uid, transfer_syntax_uid, number, frames, sha256, size_bytes, "
-    "dataset_offset, pixel_offset, pixel_length, received_unix, tiff_preamble, notes, "
+    "dataset_offset, pixel_offset, pixel_length, tiff_preamble, notes, "
     "EXISTS (SELECT 1 FROM large_metadata l WHERE l.id = instance.id AND l.unmeasured) FROM instance"
 )
 
@@ -47,12 +46,12 @@ def _which(study_uid: str, series_uid: str, sop_uid: str, prefix: str = "") -> t
     return " AND ".join(f"{column} = ?" for column, _ in used), tuple(uid for _, uid in used)
 
 
-def objects_tx(tx: Tx, layout: Layout, study_uid: str, series_uid: str, sop_uid: str) -> list[StoredObject]:
+def objects_tx(tx: Tx, study_uid: str, series_uid: str, sop_uid: str) -> list[StoredObject]:
     """Visible objects in a fixed order: by series, number, UID."""
     where, params = _which(study_uid, series_uid, sop_uid)
     rows = tx.rows(f"{_OBJECT} WHERE visible = 1 AND {where}", params)
     rows.sort(key=lambda row: (row[1], _number(row[5]), row[2]))
-    return [_object(layout, row) for row in rows]
+    return [_object(row) for row in rows]
 
 
 def metadata_tx(tx: Tx, study_uid: str, series_uid: str, sop_uid: str, *, large: bool = True) -> list[bytes]:
@@ -117,16 +116,20 @@ def _number(text: str) -> int:
     return int(text) if text.isdecimal() and len(text) < 12 else 1 << 40
 
 
-def _object(layout: Layout, row: Row) -> StoredObject:
+def _object(row: Row) -> StoredObject:
     ref = InstanceRef(
         study_uid=row[0], series_uid=row[1], sop_uid=row[2], sop_class_uid=row[3], transfer_syntax_uid=row[4], number=row[5],
         frames=row[6], sha256=row[7].hex(), size_bytes=row[8],
     )  # fmt: skip
     return StoredObject(
-        ref=ref, file=layout.object_file(row[7]), dataset_offset=row[9], pixel_offset=row[10], pixel_length=row[11],
-        received_unix=row[12], preamble_is_tiff=bool(row[13]),
-        notes=row[14], unmeasured=bool(row[15]),
-    )  # fmt: skip
+        ref=ref,
+        size=row[9] + row[8],  # padding that came after the data set is only kept
+        pixel_offset=row[10],
+        pixel_length=row[11],
+        preamble_is_tiff=bool(row[12]),
+        notes=row[13],
+        unmeasured=bool(row[14]),
+    )
 
 
 _NOTED = "notes <> 0 AND visible = 1"

@@ -15,8 +15,9 @@ import orjson
 from crosslight.runtime.db import Row, Tx
 from crosslight.runtime.schema import SchemaVersion
 from crosslight.standards.dicom.file.header import Attributes, Header
-from node.archive.model import Mark, Received
+from node.archive.model import Mark
 from node.archive.study_rows import StudyRows
+from node.holdings import Received
 
 SCHEMA = SchemaVersion("archive", schema=6, compat=6)
 

@@ -14,6 +14,7 @@ from crosslight.standards.ids import Identifier
 from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import ConfigError
 from crosslight.standards.study import Patient
+from node.holdings import Holdings
 from node.membership.independent import Alone
 from node.membership.joined import RegionState
 from node.membership.link import Link
@@ -22,7 +23,7 @@ from node.publish.grpc_road import GrpcRoad
 from node.publish.model import Identity
 from node.publish.outbox_store import OutboxStore
 from node.publish.publisher import Comparer, Publisher
-from node.publish.revise import ArchivePort, Retrieval
+from node.publish.revise import Retrieval
 from node.publish.road import Road
 from node.publish.soap_road import SoapRoad
 from node.publish.store import PublishStore
@@ -41,7 +42,7 @@ def destination(config: PublishConfig) -> str:
 def build_publisher(
     config: PublishConfig,
     db: SqliteDb,
-    archive: ArchivePort,
+    holdings: Holdings,
     seams: Seams,
     *,
     state: RegionState,
@@ -74,7 +75,7 @@ def build_publisher(
         )  # fmt: skip
         road = SoapRoad(wire, identity, rows, own_authority, parallel=config.parallel)
     return Publisher(
-        PublishStore(db, seams.ids, [DESTINATION]), rows, archive, seams, config,
+        PublishStore(db, seams.ids, [DESTINATION]), rows, holdings, seams, config,
         identity=identity,
         retrieval=Retrieval(ae_title=endpoints.aet or state.code[:16], url=endpoints.dicomweb if config.retrieve_url else ""),
         road=road,
@@ -94,7 +95,7 @@ async def own_secret(db: SqliteDb, ids: Ids) -> bytes:
 def build_foreign_publisher(
     config: PublishConfig,
     db: SqliteDb,
-    archive: ArchivePort,
+    holdings: Holdings,
     seams: Seams,
     *,
     state: Alone,
@@ -131,7 +132,7 @@ def build_foreign_publisher(
     road = SoapRoad(wire, identity, rows, in_authority(foreign.patient_authority), parallel=config.parallel)
     comparer: Comparer = road
     return Publisher(
-        PublishStore(db, seams.ids, [FOREIGN]), rows, archive, seams, config,
+        PublishStore(db, seams.ids, [FOREIGN]), rows, holdings, seams, config,
         identity=identity,
         retrieval=Retrieval(ae_title=endpoints.aet or state.code[:16], url=""),
         road=road,

@@ -15,12 +15,13 @@ from crosslight.runtime.seams import Seams
 from crosslight.runtime.waiting import Backoff, Wake
 from crosslight.standards.concern import Concern
 from crosslight.standards.problem import CrosslightError
+from node.holdings import Holdings
 from node.membership.model import Grant, HelloFacts
 from node.publish.config import PublishConfig
 from node.publish.model import Acked, Identity, Parked, PublishStatus
 from node.publish.outbox import Outbox, Retry
 from node.publish.outbox_store import OutboxStore
-from node.publish.revise import ArchivePort, Retrieval, Reviser
+from node.publish.revise import Retrieval, Reviser
 from node.publish.road import Road
 from node.publish.schedule import Pace, Schedule
 from node.publish.store import MAX_N, PublishStore
@@ -46,7 +47,7 @@ class Publisher:
 
     Args:
         store: Revisions. outbox_store: The destination's rows in the same database.
-        archive: Where studies come from.
+        holdings: Where studies come from.
         seams: Time, jitter, and threads for building manifests.
         config: ``[publish]``.
         identity: Asked whenever something is made: who publishes.
@@ -61,7 +62,7 @@ class Publisher:
         self,
         store: PublishStore,
         outbox_store: OutboxStore,
-        archive: ArchivePort,
+        holdings: Holdings,
         seams: Seams,
         config: PublishConfig,
         *,
@@ -85,11 +86,11 @@ class Publisher:
             outbox_store, road, clock, seams.draw, retry, on_disagreement=self._disagreement, on_anew=self._force_looked_for
         )
         self.reviser = Reviser(
-            store, archive, seams.workers, clock, Schedule(pace),
+            store, holdings, seams.workers, clock, Schedule(pace),
             identity=identity, retrieval=retrieval, on_revision=self.outbox.wake,
             on_used_up=self._used_up,
         )  # fmt: skip
-        self._unlisted = Unlisted(outbox_store, archive, self.reviser.pending, lambda: identity().secret)
+        self._unlisted = Unlisted(outbox_store, holdings, self.reviser.pending, lambda: identity().secret)
         self._compare_wake = Wake(clock)
         self._backoff = Backoff(config.retry_first_s, config.retry_max_s, seams.draw)
         self._welcomed = not granted

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import Protocol
 
 import orjson
 
@@ -21,7 +20,8 @@ from crosslight.runtime.log import get_logger
 from crosslight.standards.dicom.record.record import number_of
 from crosslight.standards.dicom.record.rules import RecordRules
 from crosslight.standards.problem import CrosslightError
-from crosslight.standards.study import Patient, StudyRecord
+from crosslight.standards.study import Patient
+from node.holdings import Holdings
 from node.publish.store import PublishStore
 
 log = get_logger("reread")
@@ -29,22 +29,6 @@ log = get_logger("reread")
 PAGE = 100
 PAUSE_S = 0.05  # between pages: what arrives and what is asked for goes first
 AGAIN_S = 30.0  # after a page that failed
-
-
-class ReadArchive(Protocol):
-    """What is asked of the archive."""
-
-    async def record(self, study_uid: str) -> StudyRecord | None:
-        """The study under the rules of now; None when nothing of it is visible."""
-        ...
-
-    async def study_uids(self, after: str = "", limit: int = 1000) -> list[str]:
-        """A page of studies in the order of their UIDs."""
-        ...
-
-    async def touch(self, study_uids: list[str]) -> None:
-        """Mark as changed."""
-        ...
 
 
 @dataclass(slots=True)
@@ -92,7 +76,7 @@ def rules_key(rules: RecordRules) -> str:
 
 
 async def read_again(
-    archive: ReadArchive,
+    holdings: Holdings,
     store: PublishStore,
     nationals: tuple[str, ...],
     studies: AsyncIterator[str] | Iterable[str],
@@ -104,7 +88,7 @@ async def read_again(
     found = ReadAgain(Figures(nationals), Figures(nationals))
     done = 0
     async for study_uid in _each(studies):
-        record = await archive.record(study_uid)
+        record = await holdings.record(study_uid)
         done += 1
         if record is None:
             found.unknown.append(study_uid)
@@ -120,7 +104,7 @@ async def read_again(
             if replace(record, progress=row.progress).digest() != row.digest:
                 found.changed += 1
                 if not dry_run:
-                    await archive.touch([study_uid])
+                    await holdings.touch([study_uid])
         if progress is not None:
             progress(done)
     return found
@@ -135,10 +119,10 @@ async def _each(studies: AsyncIterator[str] | Iterable[str]) -> AsyncIterator[st
             yield one
 
 
-async def all_studies(archive: ReadArchive) -> AsyncIterator[str]:
+async def all_studies(holdings: Holdings) -> AsyncIterator[str]:
     """Every study with something visible."""
     after = ""
-    while page := await archive.study_uids(after, PAGE):
+    while page := await holdings.study_uids(after, PAGE):
         for study_uid in page:
             yield study_uid
         after = page[-1]
@@ -150,7 +134,7 @@ class Rereader:
     It goes on where it was after a restart.
 
     Args:
-        archive: Where studies come from.
+        holdings: Where studies come from.
         store: Remembers rules and place.
         rules: Asked at each beginning.
         clock: Time.
@@ -158,10 +142,10 @@ class Rereader:
     """
 
     def __init__(
-        self, archive: ReadArchive, store: PublishStore, rules: Callable[[], RecordRules], clock: Clock,
+        self, holdings: Holdings, store: PublishStore, rules: Callable[[], RecordRules], clock: Clock,
         on_begin: Callable[[], Awaitable[object]],
     ) -> None:  # fmt: skip
-        self._archive, self._store, self._rules, self._clock, self._on_begin = archive, store, rules, clock, on_begin
+        self._holdings, self._store, self._rules, self._clock, self._on_begin = holdings, store, rules, clock, on_begin
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.done = asyncio.Event()  # nothing is left to be read
@@ -210,10 +194,10 @@ class Rereader:
             return True
         if state.done:
             return False
-        page = await self._archive.study_uids(state.after, PAGE)
+        page = await self._holdings.study_uids(state.after, PAGE)
         changed = [study_uid for study_uid in page if await self._differs(study_uid)]
         if changed:
-            await self._archive.touch(changed)
+            await self._holdings.touch(changed)
             log.info("read again", count=len(changed))
         if rules_key(self._rules()) == key:
             await self._store.save_reread(key, page[-1] if page else state.after, done=len(page) < PAGE)
@@ -223,5 +207,5 @@ class Rereader:
         row, _ = await self._store.look(study_uid)
         if row is None or row.state != "live":
             return False
-        record = await self._archive.record(study_uid)
+        record = await self._holdings.record(study_uid)
         return record is not None and replace(record, progress=row.progress).digest() != row.digest

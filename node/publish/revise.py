@@ -6,17 +6,16 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from crosslight.runtime.clock import Clock, dtm
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.waiting import Wake
 from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.record.kos import build_manifest
-from crosslight.standards.ids import DerivedId, Identifier, Kind, Version, study_tag, was_unread
+from crosslight.standards.ids import DerivedId, Kind, Version, study_tag, was_unread
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.study import InstanceRef, ManifestFacts, StudyRecord
-from node.archive.model import StoredObject
+from node.holdings import Holdings
 from node.publish.model import Identity, Revision, Want
 from node.publish.schedule import Schedule
 from node.publish.store import EpochUsedUp, Mark, NoEpoch, PublishStore, StudyRow
@@ -27,30 +26,6 @@ PAGE = 500  # studies loaded at once after a start
 AT_ONCE = 16  # revisions made at once
 AGAIN_S = 30.0  # after a revision that failed
 LOOK_EVERY_S = 1.0  # for changes that another process made: import, delete and undelete from the command line
-
-
-class ArchivePort(Protocol):
-    """What publication asks of the archive (``node.archive``)."""
-
-    async def record(self, study_uid: str) -> StudyRecord | None:
-        """The study as its live instances make it; None when there are none."""
-        ...
-
-    async def objects(self, study_uid: str) -> list[StoredObject]:
-        """Its live instances."""
-        ...
-
-    async def concerned(self, study_uids: Sequence[str]) -> set[Identifier]:
-        """Every identifier of every header of these studies."""
-        ...
-
-    async def refused(self, limit: int) -> tuple[set[Identifier], bool]:
-        """Whose the objects in quarantine are; and whether some cannot be told."""
-        ...
-
-    def on_change(self, callback: Callable[[str], None]) -> None:
-        """Have ``callback`` told of every change after its commit, in any thread."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +41,7 @@ class Reviser:
 
     Args:
         store: Where they rest.
-        archive: Where studies come from.
+        holdings: Where studies come from.
         workers: Manifests are built off the event loop.
         clock: Time.
         schedule: The timing.
@@ -79,7 +54,7 @@ class Reviser:
     def __init__(
         self,
         store: PublishStore,
-        archive: ArchivePort,
+        holdings: Holdings,
         workers: Workers,
         clock: Clock,
         schedule: Schedule,
@@ -89,7 +64,7 @@ class Reviser:
         on_revision: Callable[[], None],
         on_used_up: Callable[[], None] = lambda: None,
     ) -> None:
-        self._store, self._archive, self._workers, self._clock, self._schedule = store, archive, workers, clock, schedule
+        self._store, self._holdings, self._workers, self._clock, self._schedule = store, holdings, workers, clock, schedule
         self._identity, self._retrieval, self._on_revision = identity, retrieval, on_revision
         self._on_used_up = on_used_up
         self._wake = Wake(clock)
@@ -102,9 +77,9 @@ class Reviser:
     # --- told by others ---------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Listen to the archive."""
+        """Listen to what is held."""
         self._loop = asyncio.get_running_loop()
-        self._archive.on_change(self._changed_in_any_thread)
+        self._holdings.on_change(self._changed_in_any_thread)
 
     def _changed_in_any_thread(self, study_uid: str) -> None:
         if self._loop is not None and not self._loop.is_closed():
@@ -211,8 +186,8 @@ class Reviser:
         if row is not None and self._schedule.know(study_uid) and self._schedule.due_at(study_uid) > now:
             return  # it was published before: the first-object rule is not for it
         progress = self._schedule.progress(study_uid, now)
-        record = await self._archive.record(study_uid)
-        instances = [stored.ref for stored in await self._archive.objects(study_uid)] if record is not None else []
+        record = await self._holdings.record(study_uid)
+        instances = [stored.ref for stored in await self._holdings.objects(study_uid)] if record is not None else []
         if record is None or not instances or (row is not None and row.state == "withdrawn"):
             progress = "complete"
             done = await self._gone(study_uid, row, mark)

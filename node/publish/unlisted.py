@@ -5,24 +5,12 @@ Only hashes leave the node (``crosslight.standards.concern``), and none of a stu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
 
 from crosslight.standards.concern import MAX_HASHES, Concern, concern_of
 from crosslight.standards.ids import Identifier
+from node.holdings import Holdings
 from node.publish.outbox_store import OutboxStore
-
-
-class Headers(Protocol):
-    """What is asked of the archive (``node.archive``)."""
-
-    async def concerned(self, study_uids: Sequence[str]) -> set[Identifier]:
-        """Every identifier of every header of these studies."""
-        ...
-
-    async def refused(self, limit: int) -> tuple[set[Identifier], bool]:
-        """Whose the objects in quarantine are; and whether some cannot be told."""
-        ...
 
 
 class Unlisted:
@@ -30,21 +18,21 @@ class Unlisted:
 
     Args:
         rows: What is waiting and refused.
-        headers: Whose studies are.
+        holdings: Whose studies are.
         pending: Studies that wait for a revision.
         secret: The member's (D9).
     """
 
     def __init__(
-        self, rows: OutboxStore, headers: Headers, pending: Callable[[], list[str]], secret: Callable[[], bytes]
+        self, rows: OutboxStore, holdings: Holdings, pending: Callable[[], list[str]], secret: Callable[[], bytes]
     ) -> None:
-        self._rows, self._headers, self._pending, self._secret = rows, headers, pending, secret
+        self._rows, self._holdings, self._pending, self._secret = rows, holdings, pending, secret
 
     async def concern(self, *, untold: bool) -> Concern:
         """As of now. ``untold``: more may be waiting than is known (while filling, or before all marks were looked at)."""
         waiting, refused = await self._rows.unlisted(self._pending(), MAX_HASHES + 1)
         many, many_refused = untold or len(waiting) > MAX_HASHES, len(refused) > MAX_HASHES
-        of_quarantine, unread = await self._headers.refused(MAX_HASHES)
+        of_quarantine, unread = await self._holdings.refused(MAX_HASHES)
         return concern_of(
             self._secret(),
             set() if many else await self._whose(waiting),
@@ -55,4 +43,4 @@ class Unlisted:
 
     async def _whose(self, studies: dict[str, set[Identifier]]) -> set[Identifier]:
         """What their headers say, and under whom the registry has them: one that moves concerns both."""
-        return (await self._headers.concerned(list(studies)) if studies else set()).union(*studies.values())
+        return (await self._holdings.concerned(list(studies)) if studies else set()).union(*studies.values())

@@ -7,18 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from aiohttp import web
 from yarl import URL
 
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.workers import Workers
-from crosslight.standards.dicom.web.qido import Level, QidoQuery
 from crosslight.standards.ids import Oid
 from crosslight.standards.problem import Gone, NotFound
-from crosslight.standards.study import StudyRecord
-from node.archive.model import IngestResult, Received, StoredObject
+from node.holdings import Holdings, StoredObject
 from node.serve.cache import ByteCache, LayoutCache
 from node.serve.config import ServeConfig
 from node.serve.release import Release
@@ -32,65 +30,17 @@ def _origin(scheme: str, host: str) -> str:
     return str(URL.build(scheme=scheme, authority=host).origin())
 
 
-class Staging(Protocol):
-    """Bytes on their way into the archive."""
-
-    def write(self, data: bytes, /) -> Any:
-        """Append."""
-        ...
-
-    def close(self) -> None:
-        """No more bytes."""
-        ...
-
-    def discard(self) -> None:
-        """Forget them."""
-        ...
-
-
-class Holdings(Protocol):
-    """The archive, as far as ``serve`` needs it; live instances only."""
-
-    def stage(self) -> Any:
-        """A :class:`Staging`."""
-        ...
-
-    async def ingest_async(self, staged: Any, received: Received) -> IngestResult:
-        """Durable, or refused with its reason, when this returns."""
-        ...
-
-    async def record(self, study_uid: str) -> StudyRecord | None:
-        """The study as a record."""
-        ...
-
-    async def objects(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[StoredObject]:
-        """What is on disk of a study, series or instance; [] when nothing is."""
-        ...
-
-    async def was_here(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> bool:
-        """Whether it was held and is deleted or rejected."""
-        ...
-
-    async def metadata(self, study_uid: str, series_uid: str = "", sop_uid: str = "", *, large: bool = True) -> list[bytes]:
-        """One DICOM JSON object for each instance."""
-        ...
-
-    async def search(self, level: Level, query: QidoQuery) -> list[dict[str, Any]]:
-        """Rows with all attributes that are indexed, from ``offset``, at most ``limit``."""
-        ...
-
-
 @dataclass(kw_only=True)
 class ServeContext:
     """The parts that handlers share.
 
     Args:
-        spool: Folder for instances on their way to another transfer syntax; emptied by :meth:`open`.
+        spool: Folder for instances on their way to another transfer syntax, or from elsewhere; emptied by :meth:`open`.
         retrieve_location_uid: This member's, for RAD-69 (D11); called at each request, as joining may come later.
         repository_unique_id: This member's, for ITI-43 (D11).
     """
 
-    archive: Holdings
+    holdings: Holdings
     release: Release
     workers: Workers
     ids: Ids
@@ -131,7 +81,7 @@ class ServeContext:
         Raises:
             NotFound, Gone: when nothing is live there.
         """
-        found = await self.archive.objects(study_uid, series_uid, sop_uid)
+        found = await self.holdings.objects(study_uid, series_uid, sop_uid)
         if not found:
             raise await self.missing(study_uid, series_uid, sop_uid)
         return found
@@ -139,6 +89,6 @@ class ServeContext:
     async def missing(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> NotFound:
         """404, or 410 for what was deleted or rejected here."""
         kind = "instance" if sop_uid else "series" if series_uid else "study"
-        if await self.archive.was_here(study_uid, series_uid, sop_uid):
+        if await self.holdings.was_here(study_uid, series_uid, sop_uid):
             return Gone(f"This {kind} is no longer held here.", todo="Search again.")
         return NotFound(f"No such {kind} is held here.", todo="Search for it.")

@@ -23,13 +23,14 @@ from crosslight.standards.dicom.web import accept, json
 from crosslight.standards.dicom.web.accept import EXPLICIT_LE, OCTETS, MediaRange, Offer
 from crosslight.standards.dicom.web.multipart import PartHead, RelatedWriter
 from crosslight.standards.problem import Invalid, NotAcceptable, NotFound, TooLarge
-from node.archive.model import StoredObject
-from node.serve.bounded import decode_file, layout_file
+from node.holdings import Local, StoredObject
+from node.serve.bounded import decode_object, is_plain, layout_object
 from node.serve.context import ServeContext
+from node.serve.objects import on_disk, read_span
 from node.serve.qido import ranges_of, uids_of
 from node.serve.release import Act
 from node.serve.sendfile import Piece
-from node.serve.stream import Held, read_at, send, send_pieces
+from node.serve.stream import Held, send, send_spans
 from node.serve.validators import headers_of, not_modified, of_objects
 
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -51,28 +52,30 @@ def frame_list(text: str, limit: int) -> list[int]:
     return [int(part) for part in parts]
 
 
-async def layout_of(serve: ServeContext, found: StoredObject) -> FrameLayout:
+async def layout_of(serve: ServeContext, found: StoredObject, local: Local) -> FrameLayout:
     """Where the frames are: for native pixels by the index alone, else by reading the item headers once."""
-    known = serve.layouts.get(found.ref.sha256)
+    ref = found.ref
+    known = serve.layouts.get(ref.sha256) if ref.sha256 else None
     if known is not None:
         return known
-    ref = found.ref
     if found.pixel_offset and not UID(ref.transfer_syntax_uid).is_encapsulated:
-        rows = await serve.archive.metadata(ref.study_uid, ref.series_uid, ref.sop_uid, large=False)
+        rows = await serve.holdings.metadata(ref.study_uid, ref.series_uid, ref.sop_uid, large=False)
         if not rows:
             raise await serve.missing(ref.study_uid, ref.series_uid, ref.sop_uid)
         row = orjson.loads(rows[0])
         values = {name: json.text_of(row, name) for name in IMAGE_PIXEL}
         layout = native_layout(values, offset=found.pixel_offset, length=found.pixel_length)
     else:
-        layout = await serve.bounded(layout_file, found)
-    serve.layouts.put(ref.sha256, layout)
+        layout = await serve.bounded(layout_object, local, is_plain(found))
+    if ref.sha256:
+        serve.layouts.put(ref.sha256, layout)
     return layout
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
     found: StoredObject
+    local: Local
     layout: FrameLayout
     offer: Offer
     decode: bool  # through a child
@@ -95,24 +98,27 @@ async def frames(serve: ServeContext, request: web.Request) -> web.StreamRespons
         if (same := not_modified(request, headers)) is not None:
             act.sent(0, "frames")
             return same
-        layout = await layout_of(serve, found)
-        if not layout.frames:
-            raise NotFound("This instance has no frames.", why="It has no Pixel Data.", where="frames")
-        beyond = [n for n in numbers if n > layout.frames]
-        if beyond:
-            raise NotFound(f"There is no frame {beyond[0]}.", why=f"The instance has {layout.frames}.", where="frames")
-        plan = _plan(ranges_of(request), found, layout, single=len(numbers) == 1)
-        response = await _send(serve, request, plan, numbers, act, headers)
+        async with on_disk(serve, found) as local:
+            plan = await _plan(serve, found, local, numbers, ranges_of(request))
+            response = await _send(serve, request, plan, numbers, act, headers)
         act.sent(len(numbers), "frames")
         return response
 
 
-def _plan(ranges: Sequence[MediaRange], found: StoredObject, layout: FrameLayout, *, single: bool) -> _Plan:
+async def _plan(
+    serve: ServeContext, found: StoredObject, local: Local, numbers: Sequence[int], ranges: Sequence[MediaRange]
+) -> _Plan:
+    layout = await layout_of(serve, found, local)
+    if not layout.frames:
+        raise NotFound("This instance has no frames.", why="It has no Pixel Data.", where="frames")
+    beyond = [n for n in numbers if n > layout.frames]
+    if beyond:
+        raise NotFound(f"There is no frame {beyond[0]}.", why=f"The instance has {layout.frames}.", where="frames")
     own = found.ref.transfer_syntax_uid
-    offer = _offer(tuple(ranges), own, layout.kind == "encapsulated", single)
+    offer = _offer(tuple(ranges), own, layout.kind == "encapsulated", len(numbers) == 1)
     decode = layout.kind == "deflated" or (layout.kind == "encapsulated" and offer.transfer_syntax == EXPLICIT_LE)
     whole = layout.kind == "native" and (layout.frame_bits % 8 != 0 or (own == BIG_ENDIAN and layout.word_bytes > 1))
-    return _Plan(found, layout, offer, decode, whole)
+    return _Plan(found, local, layout, offer, decode, whole)
 
 
 @lru_cache(maxsize=256)
@@ -140,7 +146,7 @@ async def _send(
     response = Held(headers=headers)
     heads = [PartHead(((hdrs.CONTENT_TYPE, content_type),), size or 0) for size in sizes]
     if not plan.decode and not plan.whole:
-        return await send_pieces(serve, request, response, _pieces(plan, numbers, writer, heads), act)
+        return await send_spans(serve, request, response, _pieces(plan, numbers, writer, heads), act)
     first = await _decoded(serve, plan, numbers[0]) if plan.decode else None  # what fails, fails before the first byte
     known = [size for size in sizes if size is not None]
     if writer is None:
@@ -157,7 +163,7 @@ def _pieces(plan: _Plan, numbers: Sequence[int], writer: RelatedWriter | None, h
     for i, (number, head) in enumerate(zip(numbers, heads, strict=True)):
         if writer is not None:
             pieces.append(Piece(before=writer.before(head, first=i == 0)))
-        pieces += [Piece(file=plan.found.file, offset=at, length=size) for at, size in plan.layout.spans_of(number)]
+        pieces += [Piece(span=plan.local.part(at, size)) for at, size in plan.layout.spans_of(number)]
     if writer is not None:
         pieces.append(Piece(before=writer.end()))
     return pieces
@@ -190,8 +196,8 @@ async def _frame(serve: ServeContext, plan: _Plan, number: int, ready: bytes | N
     elif plan.decode:
         yield await _decoded(serve, plan, number)
     else:
-        offset, length = plan.layout.spans_of(number)[0]
-        data = plan.layout.cut(number, await serve.workers.run(read_at, plan.found.file, offset, length))
+        span = plan.local.part(*plan.layout.spans_of(number)[0])
+        data = plan.layout.cut(number, await serve.workers.run(read_span, span))
         yield _little(data, plan) if plan.found.ref.transfer_syntax_uid == BIG_ENDIAN else data
 
 
@@ -201,7 +207,7 @@ def _little(data: bytes, plan: _Plan) -> bytes:
 
 
 async def _decoded(serve: ServeContext, plan: _Plan, number: int) -> bytes:
-    data = await serve.bounded(decode_file, plan.found, number, serve.config.max_frame_bytes)
+    data = await serve.bounded(decode_object, plan.local, is_plain(plan.found), number, serve.config.max_frame_bytes)
     if len(data) > serve.config.max_frame_bytes:
         raise NotAcceptable("The decoded frame is too large.", why=f"Limit here: {serve.config.max_frame_bytes} bytes.")
     return data

@@ -23,7 +23,7 @@ from node.serve.release import GRANT
 HELD_BYTES = 16 << 20  # of manifests in memory at once
 MIME_TYPE = "application/dicom"  # an XDS-I.b manifest is a DICOM Part 10 file
 #: What is sent: the request it answers, mime type, size, bytes.
-Found = tuple[DocumentRequest, str, int, AsyncIterator[bytes]]
+Found = tuple[DocumentRequest, str, int | None, AsyncIterator[bytes]]
 
 
 class ManifestStore(Protocol):

@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Protocol
 
 from crosslight.standards.ids import Identifier
+from node.holdings import Holdings
 
 _REMEMBERED = 4096
-
-
-class Records(Protocol):
-    """The part of the archive that is needed."""
-
-    async def patients_of(self, study_uid: str) -> tuple[Identifier, ...]:
-        """Whose it is now; () when nothing of it is held."""
-        ...
-
-    def on_change(self, callback: Callable[[str], None]) -> None:
-        """Tell of changes, from any thread."""
-        ...
 
 
 class PatientsOf:
     """Call it with a study's UID; () for one that is not held."""
 
-    def __init__(self, archive: Records) -> None:
-        self._archive = archive
+    def __init__(self, holdings: Holdings) -> None:
+        self._holdings = holdings
         self._known: OrderedDict[str, tuple[Identifier, ...]] = OrderedDict()
         self._changes = 0
         self._lock = threading.Lock()
-        archive.on_change(self._forget)
+        holdings.on_change(self._forget)
 
     def _forget(self, study_uid: str) -> None:
         with self._lock:
@@ -44,7 +31,7 @@ class PatientsOf:
             known, changes = self._known.get(study_uid), self._changes
         if known is not None:
             return known
-        patients = await self._archive.patients_of(study_uid)
+        patients = await self._holdings.patients_of(study_uid)
         with self._lock:
             if patients and self._changes == changes:  # nothing moved while it was read
                 self._known[study_uid] = patients

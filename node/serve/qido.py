@@ -59,7 +59,7 @@ async def search(serve: ServeContext, request: web.Request, level: Level) -> web
     query = query.within(StudyInstanceUID=study, SeriesInstanceUID=series)
     asked, named = dict(params), query.equal_to("StudyInstanceUID") or ()
     async with serve.release.act(request, "search", named, "dicomweb", query={"level": level, **asked}, deferred=True) as act:
-        rows = await serve.archive.search(level, query.one_more())
+        rows = await serve.holdings.search(level, query.one_more())
         more = len(rows) > query.limit
         rows = rows[: query.limit]
         studies = list(dict.fromkeys(json.text_of(row, "StudyInstanceUID") for row in rows))

@@ -14,11 +14,11 @@ from crosslight.standards.problem import NotAcceptable
 from crosslight.standards.xds.rules.errors import RegistryError, RegistryRefusal
 from crosslight.standards.xds.wire.rad69 import ACTION_REQUEST, ImagingRequest, parse_imaging_request
 from crosslight.standards.xds.wire.retrieve import ACTION_RESPONSE, DocumentRequest, render_retrieve_response
-from node.archive.model import StoredObject
+from node.holdings import StoredObject
 from node.serve.context import ServeContext
 from node.serve.iti43 import MIME_TYPE, multipart
+from node.serve.objects import chunks
 from node.serve.representations import prepare
-from node.serve.stream import chunks
 
 CANNOT_ENCODE = "The pixel data cannot be encoded in any of the requested transfer syntaxes."
 
@@ -58,7 +58,7 @@ class RetrieveImagingDocumentSet(Transaction):
                         text = CANNOT_ENCODE if isinstance(problem, NotAcceptable) else problem.what
                         errors.append(RegistryError("XDSRepositoryError", text, document.document_unique_id))
                 sent = [(d, sources[found.ref.sop_uid]) for d, found in wanted if found.ref.sop_uid in sources]
-                documents = [(d, MIME_TYPE, source.size, chunks(serve.workers, source)) for d, source in sent]
+                documents = [(d, MIME_TYPE, source.size, chunks(serve, source)) for d, source in sent]
                 act.sent(len(documents), f"instances of {asked.asked}")
                 yield multipart(documents, errors, asked.asked)
 
@@ -74,7 +74,7 @@ async def _find(
     """Instances that are held here, in the order asked for, and an error for each of the others."""
     held: dict[tuple[str, str, str], StoredObject] = {}
     for study in studies:
-        for found in await serve.archive.objects(study):
+        for found in await serve.holdings.objects(study):
             held[study, found.ref.series_uid, found.ref.sop_uid] = found
     own = str(serve.retrieve_location_uid())
     wanted: list[tuple[DocumentRequest, StoredObject]] = []

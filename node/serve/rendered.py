@@ -18,10 +18,11 @@ from crosslight.standards.dicom.web.accept import Offer
 from crosslight.standards.dicom.web.parameters import may_be_ignored
 from crosslight.standards.problem import CrosslightError, Invalid, NotAcceptable
 from crosslight.standards.study import whole_number
-from node.archive.model import StoredObject
-from node.serve.bounded import render_file
+from node.holdings import StoredObject
+from node.serve.bounded import is_plain, render_object
 from node.serve.context import ServeContext
 from node.serve.frames import frame_list
+from node.serve.objects import on_disk
 from node.serve.qido import ranges_of, uids_of
 from node.serve.validators import headers_of, not_modified, of_objects
 
@@ -95,8 +96,11 @@ async def _first_that_shows(
 
 async def _render(serve: ServeContext, found: StoredObject, frame: int, options: RenderOptions) -> bytes:
     key = (found.ref.sha256, frame, options)
-    body = serve.pictures.get(key)
+    body = serve.pictures.get(key) if found.ref.sha256 else None
     if body is None:
-        body = await serve.bounded(render_file, found, frame, options, serve.config.max_render_pixels)
-        serve.pictures.put(key, body)
+        async with on_disk(serve, found) as local:
+            limit = serve.config.max_render_pixels
+            body = await serve.bounded(render_object, local, is_plain(found), frame, options, limit)
+        if found.ref.sha256:
+            serve.pictures.put(key, body)
     return body

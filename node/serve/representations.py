@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from crosslight.standards.dicom.pixels.transcode import can_decode
 from crosslight.standards.dicom.web.accept import EXPLICIT_LE
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import NotAcceptable, PeerError, TooLarge
-from node.archive.model import StoredObject
-from node.serve.bounded import transcode_file
+from node.holdings import Local, StoredObject
+from node.serve.bounded import is_plain, transcode_object
 from node.serve.context import ServeContext
-from node.serve.stream import Source, stored
+from node.serve.objects import Source, on_disk, stored
 
 #: Given what an instance could be given in (its own syntax first), says which the client takes; None = none of them.
 Choice = Callable[[Sequence[str]], str | None]
@@ -35,6 +36,11 @@ def syntaxes_of(found: StoredObject) -> tuple[str, ...]:
     """The transfer syntaxes in which an instance can be given, its own first."""
     own = found.ref.transfer_syntax_uid
     return (own, EXPLICIT_LE) if own != EXPLICIT_LE and is_uid(own) and can_decode(own) else (own,)
+
+
+async def _transcode(serve: ServeContext, found: StoredObject, target: Path) -> int:
+    async with on_disk(serve, found) as local:
+        return await serve.bounded(transcode_object, local, is_plain(found), target, serve.config.max_decode_samples)
 
 
 @asynccontextmanager
@@ -60,7 +66,7 @@ async def prepare(serve: ServeContext, objects: Sequence[StoredObject], choose: 
                 target = serve.spool / f"{serve.ids.uuid4().hex}.spool"
                 spooled.append(target)
                 try:
-                    size = await serve.bounded(transcode_file, found, target, serve.config.max_decode_samples)
+                    size = await _transcode(serve, found, target)
                 except PeerError as error:
                     result.refused.append((found, error))
                     continue
@@ -68,7 +74,7 @@ async def prepare(serve: ServeContext, objects: Sequence[StoredObject], choose: 
                 if total > serve.config.max_transcode_bytes:
                     raise TooLarge("Too much would have to be re-encoded.", todo="Accept transfer-syntax=*, or retrieve less.")
                 result.sources.append(
-                    Source(object=found, file=str(target), size=size, transfer_syntax=chosen, zero_preamble=False)
+                    Source(object=found, size=size, transfer_syntax=chosen, spooled=Local(str(target), 0, size))
                 )
         yield result
     finally:

@@ -11,13 +11,13 @@ from crosslight.runtime.caching import tag_of
 from crosslight.standards.dicom.web import accept
 from crosslight.standards.dicom.web.accept import DICOM, MediaRange, Offer
 from crosslight.standards.dicom.web.multipart import PartHead, RelatedWriter
-from node.archive.model import StoredObject
+from node.holdings import StoredObject
 from node.serve.context import ServeContext
+from node.serve.objects import Source
 from node.serve.qido import JSON_OFFERS, json_response, ranges_of, uids_of
 from node.serve.release import Act
 from node.serve.representations import Prepared, prepare, syntaxes_of
-from node.serve.sendfile import Piece
-from node.serve.stream import Held, Source, piece_of, send_pieces
+from node.serve.stream import Held, Outgoing, send_objects
 from node.serve.validators import headers_of, not_modified, of_objects
 
 
@@ -26,7 +26,7 @@ async def metadata(serve: ServeContext, request: web.Request) -> web.Response:
     media = accept.require(ranges_of(request), JSON_OFFERS).media
     study, series, instance = uids_of(request)
     async with serve.release.act(request, "read", (study,), "dicomweb", deferred=True) as act:
-        objects = await serve.archive.metadata(study, series, instance)
+        objects = await serve.holdings.metadata(study, series, instance)
         if not objects:
             raise await serve.missing(study, series, instance)
         body = b"[" + b",".join(objects) + b"]"
@@ -81,7 +81,7 @@ async def _send_single(
 ) -> web.StreamResponse:
     headers[hdrs.CONTENT_TYPE], headers[hdrs.CONTENT_DISPOSITION] = part_type(source), "attachment"
     response = Held(headers=headers)
-    await send_pieces(serve, request, response, [piece_of(source)], act)
+    await send_objects(serve, request, response, [Outgoing(source=source)], act)
     act.sent(1, "instances")
     return response
 
@@ -95,20 +95,20 @@ async def _send_related(
     if prepared.refused:
         text = f"{len(prepared.refused)} instances cannot be given in a transfer syntax asked for."
         response.headers.add("Warning", f'299 {request.host}: "{text}"')
-    await send_pieces(serve, request, response, _pieces(writer, prepared.sources), act)
+    await send_objects(serve, request, response, _parts(writer, prepared.sources), act)
     act.sent(len(prepared.sources), "instances")
     return response
 
 
-def _pieces(writer: RelatedWriter, sources: Sequence[Source]) -> list[Piece]:
+def _parts(writer: RelatedWriter, sources: Sequence[Source]) -> list[Outgoing]:
     befores: dict[tuple[str, bool], bytes] = {}
-    pieces = []
+    parts = []
     for i, source in enumerate(sources):
         kind = (source.transfer_syntax, i == 0)
         before = befores.get(kind)
         if before is None:
-            head = PartHead(((hdrs.CONTENT_TYPE, part_type(source)),), source.size)
+            head = PartHead(((hdrs.CONTENT_TYPE, part_type(source)),), source.size or 0)
             before = befores[kind] = writer.before(head, first=i == 0)
-        pieces.append(piece_of(source, before))
-    pieces.append(Piece(before=writer.end()))
-    return pieces
+        parts.append(Outgoing(before=before, source=source))
+    parts.append(Outgoing(before=writer.end()))
+    return parts

@@ -21,6 +21,7 @@ from typing import Any
 
 from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import StorageError, kind_as_sentence
+from node.holdings import Local
 
 NEAR_BYTES = 1 << 20  # at most this much is sent by the event loop itself, when the page cache holds it
 PAGE = 4096
@@ -31,12 +32,20 @@ LOOK_S = 1.0  # how often a client that does not read is looked after: whether i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """Bytes, then a span of a file."""
+    """Bytes, then a span of a file of this machine."""
 
-    file: str = ""  # its path; '' = only ``before``
-    offset: int = 0
-    length: int = 0
     before: bytes = b""
+    span: Local | None = None  # None: only ``before``
+
+    @property
+    def length(self) -> int:
+        """Bytes of the span."""
+        return self.span.length if self.span is not None else 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of it."""
+        return len(self.before) + self.length
 
 
 def short() -> StorageError:
@@ -119,13 +128,13 @@ async def pour(
 
 def _send_near(sock: socket.socket, pieces: Sequence[Piece], buffer: memoryview) -> list[Piece]:
     """Everything in one call; what the socket would not take is left."""
-    first = next((piece for piece in pieces if piece.length), None)
-    start = end = (first.offset - len(first.before)) % PAGE if first is not None else 0
+    first = next(((piece.span, piece.before) for piece in pieces if piece.span is not None and piece.length), None)
+    start = end = (first[0].offset - len(first[1])) % PAGE if first is not None else 0
     for piece in pieces:
         buffer[end : end + len(piece.before)] = piece.before
         end += len(piece.before)
-        if piece.file and piece.length:
-            read_into(piece.file, piece.offset, buffer[end : end + piece.length])
+        if piece.span is not None and piece.length:
+            read_into(piece.span, buffer[end : end + piece.length])
             end += piece.length
     try:
         start += sock.send(buffer[start:end])
@@ -134,16 +143,16 @@ def _send_near(sock: socket.socket, pieces: Sequence[Piece], buffer: memoryview)
     return [Piece(before=bytes(buffer[start:end]))] if start < end else []
 
 
-def read_into(file: str, offset: int, buffer: memoryview) -> None:
-    """Fill ``buffer`` from a file.
+def read_into(span: Local, buffer: memoryview) -> None:
+    """Fill ``buffer``, which is as long as the span.
 
     Raises:
         StorageError: it is gone or short.
     """
     try:
-        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(span.file, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            count = os.preadv(fd, [buffer], offset)
+            count = os.preadv(fd, [buffer], span.offset)
         finally:
             os.close(fd)
     except OSError as error:
@@ -215,10 +224,11 @@ class _Pump:
         piece = next(self._pieces, None)
         if piece is None:
             return False
-        self._before, self._offset, self._left = memoryview(piece.before), piece.offset, piece.length
-        if piece.file and piece.length:
+        self._before, self._left = memoryview(piece.before), piece.length
+        if piece.span is not None and piece.length:
+            self._offset = piece.span.offset
             try:
-                self._fd = os.open(piece.file, os.O_RDONLY | os.O_CLOEXEC)
+                self._fd = os.open(piece.span.file, os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
                 raise unreadable(error) from None
         return True
@@ -258,15 +268,15 @@ def in_memory(pieces: Iterable[Piece]) -> bool:
     Raises:
         StorageError: a file is gone or short.
     """
-    return all(not piece.file or not piece.length or _cached(piece.file, piece.offset, piece.length) for piece in pieces)
+    return all(piece.span is None or not piece.length or _cached(piece.span) for piece in pieces)
 
 
-def _cached(file: str, offset: int, length: int) -> bool:
+def _cached(span: Local) -> bool:
     byte = bytearray(1)
     try:
-        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(span.file, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            for at in (offset, offset + length - 1):
+            for at in (span.offset, span.offset + span.length - 1):
                 if not os.preadv(fd, [byte], at, os.RWF_NOWAIT):
                     raise short()
         finally:

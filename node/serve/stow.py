@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import orjson
 from aiohttp import hdrs, web
@@ -27,9 +27,9 @@ from crosslight.standards.problem import (
     UnsupportedMediaType,
     kind_as_sentence,
 )
-from node.archive.model import IngestResult, Received
+from node.holdings import IngestResult, Received, Staging
 from node.serve.bounded import study_of_file
-from node.serve.context import ServeContext, Staging
+from node.serve.context import ServeContext
 from node.serve.qido import uids_of
 from node.serve.release import Act
 
@@ -146,7 +146,7 @@ class _Receiver:
             part.fate.reason = CANNOT_UNDERSTAND
             return
         try:
-            part.staged = cast(Staging, self._serve.archive.stage())
+            part.staged = self._serve.holdings.stage()
         except StorageError as error:
             part.drop(OUT_OF_RESOURCES, full=isinstance(error, OutOfSpace))
 
@@ -193,7 +193,7 @@ class _Receiver:
         try:
             if self._study and not await self._of_the_study(staged, fate):
                 return fate
-            result = await self._serve.archive.ingest_async(staged, self._received)
+            result = await self._serve.holdings.ingest_async(staged, self._received)
         except CrosslightError as error:
             fate.full = isinstance(error, OutOfSpace)
             fate.reason = OUT_OF_RESOURCES if isinstance(error, StorageError) else CANNOT_UNDERSTAND
@@ -205,7 +205,7 @@ class _Receiver:
     async def _of_the_study(self, staged: Staging, fate: Fate) -> bool:
         """Whether the instance belongs to the study of the URL (10.5.1: it shall)."""
         try:
-            found = await self._serve.bounded(study_of_file, cast(Any, staged).path)
+            found = await self._serve.bounded(study_of_file, staged.path)
         except PeerError:
             fate.reason = CANNOT_UNDERSTAND
             return False

@@ -1,9 +1,12 @@
-"""Bytes from disk to a socket in bounded memory (D26): at most 4 MiB in flight, nothing held of a study."""
+"""Bytes of objects to a socket in bounded memory (D26): at most 4 MiB in flight, nothing held of a study.
+
+Objects are opened at their turn (``node/holdings.py``). Those on this machine go by :func:`send_spans`, which the kernel helps;
+others pass through in chunks.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -16,81 +19,29 @@ from crosslight.runtime.http import CORRELATION, CORRELATION_HEADER
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import CrosslightError
-from node.archive.model import StoredObject
+from node.holdings import Fetched, Local, Passed
 from node.serve.context import ServeContext
+from node.serve.objects import Source, chunks, chunks_of, cut, let_go, opened_of, piece_of, read_span
 from node.serve.release import Act
-from node.serve.sendfile import NEAR_BYTES, Piece, corked, in_memory, plain_socket, pour, short, unreadable
+from node.serve.sendfile import NEAR_BYTES, Piece, corked, in_memory, plain_socket, pour
 
 log = get_logger("serve")
 
-CHUNK = 1 << 20
-PREAMBLE = b"\0" * 128
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """A Part 10 file that is going out: an object as stored, or re-encoded in the spool."""
+class Outgoing:
+    """Bytes, then an object."""
 
-    object: StoredObject
-    file: str
-    size: int
-    transfer_syntax: str
-    zero_preamble: bool  # D23: unless it is TIFF
+    before: bytes = b""
+    source: Source | None = None
 
 
-def stored(found: StoredObject) -> Source:
-    """An object as it was received."""
-    return Source(
-        object=found,
-        file=found.file,
-        size=found.end,
-        transfer_syntax=found.ref.transfer_syntax_uid,
-        zero_preamble=not found.preamble_is_tiff,
-    )
-
-
-def read_at(file: str, offset: int, length: int) -> bytes:
-    """Bytes of a file.
-
-    Raises:
-        StorageError: when they are not there: the file is shorter than the index says, or gone.
-    """
-    try:
-        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            data = os.pread(fd, length, offset)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise unreadable(error) from None
-    if len(data) != length:
-        raise short()
-    return data
-
-
-async def span(workers: Workers, file: str, offset: int, length: int) -> AsyncGenerator[bytes]:
-    """A span of a file in pieces of at most ``CHUNK``."""
-    end = offset + length
-    while offset < end:
-        data = await workers.run(read_at, file, offset, min(CHUNK, end - offset))
-        offset += len(data)
-        yield data
-
-
-def piece_of(source: Source, before: bytes = b"") -> Piece:
-    """A file with ``before`` in front of it, its preamble zeroed where it should be."""
-    skip = len(PREAMBLE) if source.zero_preamble and source.size >= len(PREAMBLE) else 0
-    return Piece(file=source.file, offset=skip, length=source.size - skip, before=before + PREAMBLE[:skip])
-
-
-def _spans(pieces: Iterable[Piece]) -> Iterator[bytes | tuple[str, int, int]]:
+def _spans(pieces: Iterable[Piece]) -> Iterator[bytes | Local]:
     for piece in pieces:
         if piece.before:
             yield piece.before
-        if piece.file:
-            end = piece.offset + piece.length
-            for offset in range(piece.offset, end, CHUNK):
-                yield piece.file, offset, min(CHUNK, end - offset)
+        if piece.span is not None:
+            yield from cut(piece.span)
 
 
 async def _read_ahead(workers: Workers, pieces: Iterable[Piece]) -> AsyncGenerator[bytes]:
@@ -102,7 +53,7 @@ async def _read_ahead(workers: Workers, pieces: Iterable[Piece]) -> AsyncGenerat
             if isinstance(found, bytes):
                 ready.append(found)
                 continue
-            ready.append(asyncio.create_task(workers.run(read_at, *found)))
+            ready.append(asyncio.create_task(workers.run(read_span, found)))
             reading += 1
             while reading == 2:
                 first = ready.popleft()
@@ -122,23 +73,7 @@ async def _read_ahead(workers: Workers, pieces: Iterable[Piece]) -> AsyncGenerat
 async def _read_here(pieces: Iterable[Piece]) -> AsyncGenerator[bytes]:
     """As :func:`_read_ahead`, for what is in memory."""
     for found in _spans(pieces):
-        yield found if isinstance(found, bytes) else read_at(*found)
-
-
-async def chunks(workers: Workers, source: Source) -> AsyncGenerator[bytes]:
-    """The file in pieces of at most ``CHUNK``, its preamble zeroed where it should be.
-
-    Raises:
-        StorageError: when the file is not as long as the index says.
-    """
-    first = True
-    async with aclosing(span(workers, source.file, 0, source.size)) as pieces:
-        async for data in pieces:
-            if first and source.zero_preamble and len(data) >= len(PREAMBLE):
-                yield PREAMBLE + data[len(PREAMBLE) :]
-            else:
-                yield data
-            first = False
+        yield found if isinstance(found, bytes) else read_span(found)
 
 
 class Held(web.StreamResponse):
@@ -187,15 +122,68 @@ async def send(
     return response
 
 
-async def send_pieces(
+async def send_objects(
+    serve: ServeContext, request: web.Request, response: Held, parts: Sequence[Outgoing], act: Act
+) -> web.StreamResponse:
+    """Send objects, and what stands between them: by :func:`send_spans` where all of them lie on this machine.
+
+    Of what comes from elsewhere one is open at a time. The first is opened before the headers, so that a holding that gives
+    nothing now is an error and not a broken answer.
+    """
+    pieces: list[Piece] = []
+    for at, part in enumerate(parts):
+        if part.source is None:
+            pieces.append(Piece(before=part.before))
+            continue
+        opened = await opened_of(serve, part.source)
+        if not isinstance(opened, Local):
+            try:
+                return await _send_passed(serve, request, response, parts, (at, opened), act)
+            finally:
+                await let_go(opened)
+        pieces.append(piece_of(part.before, part.source, opened))
+    return await send_spans(serve, request, response, pieces, act)
+
+
+async def _send_passed(
+    serve: ServeContext,
+    request: web.Request,
+    response: Held,
+    parts: Sequence[Outgoing],
+    first: tuple[int, Fetched | Passed],
+    act: Act,
+) -> web.StreamResponse:
+    sizes = [0 if part.source is None else part.source.size for part in parts]
+    if sizes[first[0]] is None:
+        opened = first[1]
+        sizes[first[0]] = opened.length if isinstance(opened, Passed) else opened.local.length
+    known = [size for size in sizes if size is not None]
+    if len(known) == len(sizes):
+        response.content_length = sum(known) + sum(len(part.before) for part in parts)
+
+    async def body() -> AsyncGenerator[bytes]:
+        for at, part in enumerate(parts):
+            if part.before:
+                yield part.before
+            if part.source is None:
+                continue
+            pieces = chunks_of(serve, part.source, first[1]) if at == first[0] else chunks(serve, part.source)
+            async with aclosing(pieces):
+                async for data in pieces:
+                    yield data
+
+    return await send(request, response, body(), act)
+
+
+async def send_spans(
     serve: ServeContext, request: web.Request, response: Held, pieces: Sequence[Piece], act: Act
 ) -> web.StreamResponse:
-    """Send spans of files, and what stands between them, as a body of exactly that length.
+    """Send spans of files of this machine, and what stands between them, as a body of exactly that length.
 
     The kernel moves the bytes on a plain connection; they go in bounded chunks over TLS (D26). What is little and in the page
     cache needs no thread.
     """
-    size = sum(len(piece.before) + piece.length for piece in pieces)
+    size = sum(piece.size for piece in pieces)
     near = size <= NEAR_BYTES and in_memory(pieces)
     response.content_length = size
     async with _begun(request, response, act) as wanted:

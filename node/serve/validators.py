@@ -10,21 +10,29 @@ from multidict import CIMultiDict
 from crosslight import __version__
 from crosslight.runtime.caching import is_current, tag_of, validated
 from crosslight.standards.dicom.web.parameters import ignored_warning
-from node.archive.model import StoredObject
+from node.holdings import StoredObject
 
 _VARY = ("Authorization", "Accept")
 
 
 def of_objects(request: web.Request, objects: Iterable[StoredObject]) -> str:
-    """The tag of an answer that ``objects``, the address and Accept decide; another version of this software may differ."""
+    """The tag of an answer that ``objects``, the address and Accept decide; another version of this software may differ.
+
+    '' where an object's digest is not known: such an answer is asked for again each time.
+    """
+    digests = [found.ref.sha256 for found in objects]
+    if not all(digests):
+        return ""
     asked = (request.path, request.query_string, *request.headers.getall(hdrs.ACCEPT, ()))
-    return tag_of(__version__, *(found.ref.sha256 for found in objects), "", *asked)
+    return tag_of(__version__, *digests, "", *asked)
 
 
 def headers_of(request: web.Request, tag: str, *, known: Sequence[str] = ()) -> CIMultiDict[str]:
     """Headers of an answer with patient data; a warning for parameters that were not used (PS3.18 8.3)."""
     headers: CIMultiDict[str] = CIMultiDict()
     validated(headers, tag, _VARY)
+    if not tag:
+        del headers[hdrs.ETAG]
     unused = [name for name in request.query if name not in ("accept", *known)]
     if unused:
         headers.add("Warning", f'299 {request.host}: "{ignored_warning(unused)}"')
@@ -33,4 +41,5 @@ def headers_of(request: web.Request, tag: str, *, known: Sequence[str] = ()) -> 
 
 def not_modified(request: web.Request, headers: CIMultiDict[str]) -> web.Response | None:
     """304 if the caller has what these headers name."""
-    return web.Response(status=304, headers=headers) if is_current(request, headers[hdrs.ETAG]) else None
+    tag = headers.get(hdrs.ETAG, "")
+    return web.Response(status=304, headers=headers) if tag and is_current(request, tag) else None

@@ -17,6 +17,7 @@ import dicom_objects as make
 import pydicom
 import pydicom.data
 import pytest
+from archive_fixture import data_set_at
 from dimse_node import CT, ECHO, Node, associate, node, run
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 from pynetdicom.dimse_primitives import C_STORE
@@ -108,7 +109,7 @@ async def test_dcmtk_storescu_is_kept_byte_for_byte(ct: Node, tmp_path: Path) ->
     assert len(kept) == 20
     for n, file in enumerate(files, 1):
         found = kept[f"{make.STUDY}.1.{n}"]
-        assert found.path.read_bytes()[found.dataset_offset :] == make.data_set_of(file.read_bytes())
+        assert await data_set_at(ct.held.archive, found) == make.data_set_of(file.read_bytes())
     (act,) = await _settled(ct, 1)
     assert (act["face"], act["action"], act["decision"], act["outcome"]) == ("dimse", "store", "permit", "ok 20 stored")
     assert (act["studies"], act["peer"], act["who"]["evidence"]) == ([make.STUDY], "127.0.0.1", "dimse")

@@ -18,6 +18,7 @@ from typing import Any
 import dicom_objects as make
 import pydicom
 import pytest
+from archive_fixture import file_of
 from dimse_node import ECHO, associate, node, run
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -46,6 +47,7 @@ from node.dimse.command import (
 from node.dimse.contexts import TRANSFER_SYNTAXES
 from node.dimse.services.echo import Echo
 from node.dimse.upper import UpperLayer
+from node.holdings import StoredObject
 
 N_GET_RQ = 0x0110
 PRIORITY, REMAINING, COMPLETED, FAILED, WARNED = 0x0700, 0x1020, 0x1021, 0x1022, 0x1023
@@ -118,7 +120,7 @@ class Giving:
         Offer(str(CTImageStorage), TRANSFER_SYNTAXES, asks=True),
     )
 
-    def __init__(self, objects: Sequence[Any], block: int = 7000) -> None:
+    def __init__(self, objects: Sequence[tuple[StoredObject, Path]], block: int = 7000) -> None:
         self._objects, self._block = objects, block
         self.statuses: list[int] = []
 
@@ -128,16 +130,17 @@ class Giving:
     def _answer(self, request: Request) -> None:
         contexts = request.association.contexts.values()
         context = next(c for c in contexts if c.sop_class_uid == CTImageStorage and c.we_may_ask)
-        for found in self._objects:
+        for found, path in self._objects:
             sop_uid = found.ref.sop_uid
             values = {FIELD: C_STORE_RQ, AFFECTED_CLASS: str(CTImageStorage), AFFECTED_INSTANCE: sop_uid, PRIORITY: 2}
-            self.statuses.append(request.association.ask(context.id, values, self._blocks(found)).command.status)
+            self.statuses.append(request.association.ask(context.id, values, self._blocks(found, path)).command.status)
         done = self.statuses.count(SUCCESS)
         request.answer(SUCCESS, more={COMPLETED: done, FAILED: len(self.statuses) - done, WARNED: 0})
 
-    def _blocks(self, found: Any) -> Iterator[bytes]:
-        with found.path.open("rb") as file:
-            file.seek(found.dataset_offset)
+    def _blocks(self, found: StoredObject, path: Path) -> Iterator[bytes]:
+        assert found.size is not None
+        with path.open("rb") as file:
+            file.seek(found.size - found.ref.size_bytes)  # past the file meta
             while block := file.read(self._block):
                 yield block
 
@@ -314,7 +317,7 @@ async def test_dcmtk_gets_on_its_own_association_what_was_stored_byte_for_byte(t
     async with node(tmp_path / "kept") as made:
         for data in sent:
             assert (await made.held.put(data)).status == 0
-        giving = Giving(await made.held.archive.objects(make.STUDY))
+        giving = Giving([(one, await file_of(made.held.archive, one)) for one in await made.held.archive.objects(make.STUDY)])
     out = tmp_path / "out"
     out.mkdir()
     async with node(tmp_path / "kept", more=[giving]) as made:
@@ -330,7 +333,7 @@ async def test_dcmtk_gets_on_its_own_association_what_was_stored_byte_for_byte(t
 async def test_pynetdicom_gets_too_and_a_role_that_was_not_agreed_is_not_taken(tmp_path: Path) -> None:
     async with node(tmp_path / "kept") as made:
         assert (await made.held.put(make.image(1))).status == 0
-        giving = Giving(await made.held.archive.objects(make.STUDY))
+        giving = Giving([(one, await file_of(made.held.archive, one)) for one in await made.held.archive.objects(make.STUDY)])
     async with node(tmp_path / "kept", more=[giving]) as made:
         got: list[bytes] = []
 

@@ -20,6 +20,7 @@ import aiohttp
 import orjson
 import pydicom
 import pytest
+from archive_fixture import file_of
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from node_serving import ct, dataset_bytes, part10
@@ -230,7 +231,7 @@ async def test_from_c_store_to_another_systems_retrieve(outside: Outside) -> Non
         await until(lambda: _quiet(node, waiting=1))  # the study is complete: its newest manifest is the registered one
         (entry,) = await outside.found(1)
         assert (entry.study_uid, entry.repository_unique_id, entry.status) == (STUDY, REPOSITORY, "Approved")
-        stored = (await node.archive.objects(STUDY))[0].path.read_bytes()
+        stored = (await file_of(node.archive, (await node.archive.objects(STUDY))[0])).read_bytes()
         assert dataset_bytes(stored) == sent
         documents: dict[str, bytes] = {}
         for caller in (outside.pacs, outside.viewer):

@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 import pydicom
 import pytest
+from archive_fixture import file_of
 from dicomweb_client.api import DICOMwebClient
 from node_serving import Served, ct, dataset_bytes, part10, related, serving
 from PIL import Image
@@ -25,10 +26,10 @@ from pydicom.sequence import Sequence
 
 from crosslight.runtime.clock import SystemIds
 from crosslight.standards.dicom.web.multipart import PartBegin, PartData, RelatedReader, boundary_of
-from node.archive.model import Received
+from node.holdings import Local, Received
 from node.serve.config import ServeConfig
+from node.serve.objects import read_span
 from node.serve.sendfile import _Pump
-from node.serve.stream import read_at
 
 ELE, ILE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 DICOM_PARTS = 'multipart/related; type="application/dicom"'
@@ -305,7 +306,7 @@ async def test_what_a_rejection_note_names_is_gone(node: Served, title: str) -> 
 
 async def test_a_file_that_is_gone_is_said_or_cuts_the_connection(node: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     await node.add(part10(ct()), part10(ct(sop="1.2.1.1.2", side=64)))
-    (await node.archive.objects("1.2.1"))[1].path.unlink()
+    (await file_of(node.archive, (await node.archive.objects("1.2.1"))[1])).unlink()
     status, _, body = await get(node, "/studies/1.2.1")
     assert (status, b"cannot be read" in body) == (503, True), "of a small study every file is looked at before the first byte"
     assert (await node.acts(study="1.2.1"))[0]["outcome"] == "failed: StorageError"
@@ -590,15 +591,15 @@ async def test_a_slow_reader_is_waited_for(node: Served, road: str, monkeypatch:
     reads: list[int] = []
     sendfile = os.sendfile
 
-    def counting_read(path: Path, offset: int, length: int) -> bytes:
-        reads.append(length)
-        return read_at(path, offset, length)
+    def counting_read(span: Local) -> bytes:
+        reads.append(span.length)
+        return read_span(span)
 
     def counting_send(*args: int) -> int:
         reads.append(sendfile(*args))
         return reads[-1]
 
-    monkeypatch.setattr("node.serve.stream.read_at", counting_read)
+    monkeypatch.setattr("node.serve.stream.read_span", counting_read)
     monkeypatch.setattr(os, "sendfile", counting_send)
     async with node.session.get(f"{node.url}/dicomweb/studies/1.2.1") as response:
         seen = -1

@@ -17,7 +17,7 @@ from typing import Any
 
 import dicom_objects as make
 import pytest
-from archive_fixture import Held, held
+from archive_fixture import Held, data_set_at, held
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
@@ -99,8 +99,8 @@ async def _check(here: Held, studies: list[str], acknowledged: dict[str, str]) -
         assert len(found) == record.n_instances == len(rows) == mark.change, "rows, counts, metadata and mark are one commit"
         kept |= {o.ref.sop_uid: o.ref.sha256 for o in found}
         for one in found:
-            data = one.path.read_bytes()
-            assert hashlib.sha256(data[one.dataset_offset :]).hexdigest() == one.ref.sha256
+            data_set = await data_set_at(here.archive, one)
+            assert hashlib.sha256(data_set).hexdigest() == one.ref.sha256
     lost = {uid for uid, digest in acknowledged.items() if kept.get(uid) != digest}
     assert not lost, f"{len(lost)} acknowledged objects are lost"
     assert {path.stem for path in here.object_files()} == set(kept.values()), "no file without its row"

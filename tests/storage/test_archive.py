@@ -14,7 +14,7 @@ import dicom_large
 import dicom_objects as make
 import orjson
 import pytest
-from archive_fixture import OWN, Held, held
+from archive_fixture import OWN, Held, data_set_at, file_of, held
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from crosslight.standards.dicom.file import header
@@ -23,10 +23,10 @@ from crosslight.standards.dicom.web.qido import QidoQuery
 from crosslight.standards.problem import NotFound, OutOfSpace, TooLarge
 from node.archive import backup
 from node.archive.config import ArchiveConfig
-from node.archive.model import Received
 from node.archive.preview import preview_paths
 from node.archive.vault import Vault
-from node.serve.bounded import layout_file
+from node.holdings import Received
+from node.serve.bounded import is_plain, layout_object
 
 
 @pytest.fixture
@@ -42,11 +42,12 @@ async def test_stored_byte_for_byte_under_the_digest_of_its_data_set(here: Held)
     result = await here.put(file)
     assert (result.state, result.status) == ("stored", 0)
     (found,) = await here.archive.objects(make.STUDY)
-    assert found.path.read_bytes() == file
+    path = await file_of(here.archive, found)
+    assert path.read_bytes() == file
     data_set = make.data_set_of(file)
-    assert file[found.dataset_offset :] == data_set
-    assert found.ref.sha256 == hashlib.sha256(data_set).hexdigest() == found.path.stem
-    assert found.path.parent.name == found.ref.sha256[:2]
+    assert await data_set_at(here.archive, found) == data_set
+    assert found.ref.sha256 == hashlib.sha256(data_set).hexdigest() == path.stem
+    assert path.parent.name == found.ref.sha256[:2]
     assert file[found.pixel_offset : found.pixel_offset + found.pixel_length] == make.image(1).PixelData
     assert found.ref == result.ref
     assert changes == [make.STUDY]
@@ -128,8 +129,8 @@ async def test_padding_is_kept_and_none_of_the_object(here: Held, tail: bytes) -
     more = await here.put(file + tail + bytes(3))
     assert [r.state for r in (first, again, more)] == ["stored", "duplicate", "duplicate"], "padding is never a conflict"
     (found,) = await here.archive.objects(make.STUDY)
-    assert found.path.read_bytes() == file + tail, "kept byte for byte"
-    assert (found.end, found.ref.sha256) == (len(file), hashlib.sha256(make.data_set_of(file)).hexdigest())
+    assert (await file_of(here.archive, found)).read_bytes() == file + tail, "kept byte for byte"
+    assert (found.size, found.ref.sha256) == (len(file), hashlib.sha256(make.data_set_of(file)).hexdigest())
     assert await here.archive.noted() == [(make.STUDY, ("padding",))]
     assert (await here.archive.verify()).ok
     assert (await here.put(file + b"\1" * 8)).state == "refused", "what is no padding is not passed over"
@@ -157,7 +158,8 @@ async def test_a_padded_object_that_no_row_names_is_taken_in_again(here: Held) -
     reconciled = await here.archive.reconcile()
     assert (reconciled.adopted, reconciled.removed) == (1, 0)
     assert await here.archive.objects(make.STUDY) != []
-    found.path.write_bytes(found.path.read_bytes()[:-20] + bytes(20))
+    path = await file_of(here.archive, found)
+    path.write_bytes(path.read_bytes()[:-20] + bytes(20))
     assert (await here.archive.verify()).damaged == (f"{make.STUDY}.1.1",)
 
 
@@ -209,7 +211,7 @@ async def test_frames_of_a_large_object_are_found_whether_its_sequences_say_thei
     assert (await here.put(data)).state == "stored"
     (found,) = await here.archive.objects(dicom_large.STUDY)
     assert found.unmeasured == (not measured)
-    layout = layout_file(found)
+    layout = layout_object(await here.archive.open_object(found), is_plain(found))
     assert layout.frames == 2_000
     for frame in (1, 2_000):
         ((at, length),) = layout.spans_of(frame)
@@ -313,7 +315,7 @@ async def test_bare_data_set_gets_its_file_meta(here: Held) -> None:
     result = await here.archive.ingest_async(staged, received)
     assert result.state == "stored"
     (found,) = await here.archive.objects(make.STUDY)
-    assert found.path.read_bytes()[found.dataset_offset :] == data_set
+    assert await data_set_at(here.archive, found) == data_set
     assert found.ref.sha256 == hashlib.sha256(data_set).hexdigest()
 
 
@@ -515,7 +517,7 @@ async def test_verify_finds_what_is_damaged_or_gone(here: Held) -> None:
     for n in (1, 2, 3):
         await here.put(make.image(n))
     assert (await here.archive.verify()).ok
-    objects = {o.ref.sop_uid: o.path for o in await here.archive.objects(make.STUDY)}
+    objects = {o.ref.sop_uid: await file_of(here.archive, o) for o in await here.archive.objects(make.STUDY)}
     damaged, missing = objects[f"{make.STUDY}.1.1"], objects[f"{make.STUDY}.1.2"]
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
     missing.unlink()
@@ -535,7 +537,7 @@ async def test_reconcile_takes_in_whole_files_and_removes_broken_ones(here: Held
         path.write_bytes(data)
     found = await here.archive.reconcile()
     assert (found.adopted, found.removed) == (1, 1)
-    assert [o.path for o in await here.archive.objects(make.STUDY)] == [whole]
+    assert [await file_of(here.archive, o) for o in await here.archive.objects(make.STUDY)] == [whole]
     assert whole.read_bytes() == file
     assert here.object_files() == [whole]
     assert here.left_in_tmp() == []

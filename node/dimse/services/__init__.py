@@ -9,9 +9,10 @@ from __future__ import annotations
 from node.dimse.association import Service
 from node.dimse.config import DimseConfig
 from node.dimse.services.echo import Echo
-from node.dimse.services.store import ObjectSink, Store
+from node.dimse.services.store import Store
+from node.holdings import Holdings
 
 
-def all_services(archive: ObjectSink, config: DimseConfig) -> tuple[Service, ...]:
+def all_services(holdings: Holdings, config: DimseConfig) -> tuple[Service, ...]:
     """Every service of a node."""
-    return (Echo(), Store(archive, config.more_sop_classes))
+    return (Echo(), Store(holdings, config.more_sop_classes))

@@ -7,52 +7,33 @@ before success is answered.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
 
 from crosslight.runtime.log import get_logger
-from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError, Malformed, OutOfSpace, StorageError, TooLarge
 from node.archive.ingest import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS
-from node.archive.model import IngestResult, Received
-from node.archive.stage import Staged
 from node.dimse.association import Exchange, Offer, Request
 from node.dimse.command import C_STORE_RQ
 from node.dimse.contexts import TRANSFER_SYNTAXES, storage_classes
+from node.holdings import Holdings, IngestResult, Received, Staging
 
 log = get_logger("dimse")
 
 SOMETHING_WRONG = CANNOT_UNDERSTAND | 0x211  # of the Cxxx range, which is ours to divide
 
 
-class ObjectSink(Protocol):
-    """The part of the archive that is needed."""
-
-    def stage(self, received: Received | None = None) -> Staged:
-        """A place for incoming bytes."""
-        ...
-
-    def ingest(self, staged: Staged, received: Received) -> IngestResult:
-        """Take in; durable when it returns."""
-        ...
-
-    def patients(self, study_uid: str) -> tuple[Identifier, ...]:
-        """Whose study it is."""
-        ...
-
-
 class Store:
     """Takes objects into the archive, in the upper layer's thread: its caller sends nothing more until it has the answer.
 
     Args:
-        archive: Where they go.
+        holdings: Where they go.
         more_sop_classes: Private Storage SOP Classes to accept beside the standard's.
     """
 
     fields = (C_STORE_RQ,)
     beside = False
 
-    def __init__(self, archive: ObjectSink, more_sop_classes: Iterable[str] = ()) -> None:
-        self._archive = archive
+    def __init__(self, holdings: Holdings, more_sop_classes: Iterable[str] = ()) -> None:
+        self._holdings = holdings
         self.offers = tuple(Offer(uid, TRANSFER_SYNTAXES) for uid in storage_classes(more_sop_classes))
 
     def begin(self, request: Request) -> Exchange:
@@ -64,19 +45,19 @@ class Store:
         command = request.command
         if not command.sop_instance_uid or not command.has_data_set:
             raise Malformed("A C-STORE without an instance or a data set.", why="PS3.7 Table 9.3-1.")
-        return _Arriving(request, self._archive)
+        return _Arriving(request, self._holdings)
 
 
 class _Arriving:
     """A data set on its way: staged, or drained when it can no longer be kept."""
 
-    def __init__(self, request: Request, archive: ObjectSink) -> None:
-        self._request, self._archive = request, archive
+    def __init__(self, request: Request, holdings: Holdings) -> None:
+        self._request, self._holdings = request, holdings
         self._problem: CrosslightError | None = None
-        self._staged: Staged | None = None
+        self._staged: Staging | None = None
         self._received = _received(request)
         try:
-            self._staged = archive.stage(self._received)
+            self._staged = holdings.stage(self._received)
         except CrosslightError as error:
             self._problem = error
 
@@ -111,7 +92,7 @@ class _Arriving:
     def _ingested(self) -> IngestResult:
         if self._problem is not None or self._staged is None:
             raise self._problem or StorageError("Nothing is staged.")
-        result = self._archive.ingest(self._staged, self._received)
+        result = self._holdings.ingest(self._staged, self._received)
         study_uid = result.ref.study_uid if result.ref is not None else ""
         if result.status != SUCCESS:
             self._request.account.note("store", study_uid, "refused")
