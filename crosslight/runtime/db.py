@@ -102,7 +102,7 @@ class _SqliteTx:
         for statement in split_statements(sql):
             self._c.execute(statement)
 
-    def take_turn(self, turn: int, *, alone: bool = True) -> None:
+    def advisory_lock(self, number: int, *, exclusive: bool = True) -> None:
         """There is one writer."""
 
     def table_bytes(self, table: str) -> tuple[int, int]:

@@ -134,8 +134,8 @@ class _PgTx:
         for statement in split_statements(sql):
             self._c.execute(statement)
 
-    def take_turn(self, turn: int, *, alone: bool = True) -> None:
-        self.rows(f"SELECT pg_advisory_xact_lock{'' if alone else '_shared'}(?)", (turn,))
+    def advisory_lock(self, number: int, *, exclusive: bool = True) -> None:
+        self.rows(f"SELECT pg_advisory_xact_lock{'' if exclusive else '_shared'}(?)", (number,))
 
     def table_bytes(self, table: str) -> tuple[int, int]:
         sql = "SELECT coalesce(pg_table_size(to_regclass(?)), 0), coalesce(pg_indexes_size(to_regclass(?)), 0)"

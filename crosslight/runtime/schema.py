@@ -14,7 +14,7 @@ from importlib import resources
 from crosslight.runtime.db import Db, Tx
 from crosslight.standards.problem import StorageError
 
-_TURN = 0x43524F53_53434845  # names our lock among those of the database
+_LOCK = 0x43524F53_53434845  # names our lock among those of the database
 _NAME = re.compile(r"(\d{4})_[a-z0-9_]+(?:\.(sqlite|postgres))?\.sql\Z")
 
 
@@ -49,7 +49,7 @@ async def migrate(db: Db, package: str, version: SchemaVersion) -> list[int]:
         return (int(row[0]), int(row[1])) if row else (0, 0)
 
     def prepare(tx: Tx) -> tuple[int, int]:
-        tx.take_turn(_TURN)  # processes that start at the same time upgrade one after the other
+        tx.advisory_lock(_LOCK)  # processes that start at the same time upgrade one after the other
         tx.execute(
             "CREATE TABLE IF NOT EXISTS schema_version (component TEXT PRIMARY KEY, schema INTEGER NOT NULL, "
             "compat INTEGER NOT NULL)"
@@ -69,7 +69,7 @@ async def migrate(db: Db, package: str, version: SchemaVersion) -> list[int]:
             continue
 
         def apply(tx: Tx, number: int = number, sql: str = sql) -> bool:
-            tx.take_turn(_TURN)
+            tx.advisory_lock(_LOCK)
             if known(tx)[0] >= number:  # another process was first
                 return False
             tx.script(sql)

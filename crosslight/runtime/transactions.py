@@ -119,9 +119,9 @@ class Tx(Protocol):
         """Several statements: schema deltas only."""
         ...
 
-    def take_turn(self, turn: int, *, alone: bool = True) -> None:
-        """Wait for the others who take this turn, to the end of the transaction: for all of them, or unless ``alone`` for one
-        that wants to be. Nothing to wait for where there is one writer anyway."""
+    def advisory_lock(self, number: int, *, exclusive: bool = True) -> None:
+        """Hold the lock of this number to the end of the transaction, after waiting for all who hold it; unless
+        ``exclusive`` only for one who does so exclusively. Nothing to wait for where there is one writer anyway."""
         ...
 
     def table_bytes(self, table: str) -> tuple[int, int]:

@@ -1,1 +1,13 @@
-"""Completing studies that were registered by their entry only: what is due, how a manifest is read, what it adds (D17)."""
+"""Completing studies that were registered by their entry only (D17).
+
+::
+
+    the change feed tells of what waits, a scan finds what waited before           enrich.py (Enricher.changed, _scan)
+    each member has an agenda: what is due when, later after each failure          agenda.py
+    a lease is taken, so that no other process does the same                       index/leases.py
+    the manifest is fetched by ITI-43, checked by hash and size, parsed apart      manifests.py
+    the series are asked for by QIDO-RS, where the holder can be asked             enrich.py (_fetch_series)
+    both become the record that the holder's own feed would have sent              intake/detail.py
+    the acceptor commits more detail, no new version; the feed tells of it         intake/accept.py, learned.py
+    the lease is given back
+"""

@@ -44,7 +44,7 @@ from registry.index.rows import (
 
 MAX_TEXTS = 30_000  # different patient texts of one record
 
-_TURN = 0x43524F53_4C494748  # names our lock among those of the database
+_WRITERS = 0x43524F53_4C494748  # names our lock among those of the database
 
 
 class Work:
@@ -63,12 +63,12 @@ class Work:
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
-    def take_turn(self, *, alone: bool) -> None:
-        """A batch goes alone, single acts beside each other; before anything else in a transaction.
+    def lock_writers(self, *, exclusive: bool) -> None:
+        """A large batch excludes all other writers, single acts exclude such batches; before anything else in a transaction.
 
         Batches of two members share patients in another order each; beside each other they would end in deadlocks.
         """
-        self.tx.take_turn(_TURN, alone=alone)
+        self.tx.advisory_lock(_WRITERS, exclusive=exclusive)
 
     def lock(self, members: Iterable[MemberId]) -> None:
         """Make other writers of these members wait; first of all in a transaction."""

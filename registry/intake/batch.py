@@ -1,7 +1,7 @@
-"""Turn: the rules of what becomes of acts, inside one transaction (D1, D2, D10, D16).
+"""Batch: the rules of what becomes of acts, inside one transaction (D1, D2, D10, D16).
 
 Every act is checked before it changes anything, so that one act of a batch can be refused and the others kept
-(:attr:`Turn.touched` tells). Strict doors (SOAP) refuse as the standard says; the gRPC feed is idempotent (D15).
+(:attr:`Batch.touched` tells). Strict doors (SOAP) refuse as the standard says; the gRPC feed is idempotent (D15).
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Ran(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-class Turn:
-    """Acts of one transaction.
+class Batch:
+    """The submissions of one transaction, one or many: :meth:`begin`, :meth:`run` for each, :meth:`finish`.
 
     Args:
         tx: The transaction.
@@ -68,14 +68,15 @@ class Turn:
         self._alarm = alarm
         self.work = index.work(tx, now)
         self._generic = Generic(tx, index, identity, self.work, region, now, new_id)
-        self.touched = False  # something was changed that only a roll-back takes back
+        self._touched = False
         self._feeds = identity.batch(tx, now)
         self._fed: dict[tuple[int, Patient], RecordKey] = {}
         self._newest: dict[RecordKey, int] = {}
         self._moments: dict[int, datetime] = {}
 
-    def begin(self, submissions: Sequence[Submission]) -> None:
-        """Lock the members and read what there is of their studies, in few statements."""
+    def begin(self, submissions: Sequence[Submission], *, exclusive: bool) -> None:
+        """Lock the members and read what there is of their studies, in few statements; ``exclusive``: beside no other writer."""
+        self.work.lock_writers(exclusive=exclusive)
         self.work.lock({submission.member.id for submission in submissions})
         self.work.prefetch([(one.member.id, uid) for one in submissions for act in one.acts if (uid := _study_of(act))])
         strict = [submission for submission in submissions if submission.strict]
@@ -85,12 +86,18 @@ class Turn:
         if len(acts) > 1:
             self._feeds.prefetch(act.patient for act in acts if isinstance(act, Publish) and act.patient is not None)
 
+    @property
+    def touched(self) -> bool:
+        """Whether the submission that ran last changed something, which only a roll-back takes back."""
+        return self._touched or self._generic.changed
+
     def run(self, submission: Submission, member: Member) -> Ran:
         """All acts of one submission.
 
         Raises:
-            CrosslightError: refused; the transaction is still good only if :attr:`touched` did not change.
+            CrosslightError: refused; the transaction is still good only if not :attr:`touched`.
         """
+        self._touched = self._generic.changed = False
         if not submission.strict:
             return Ran(tuple(self._act(submission, member, act) for act in submission.acts))
         caused = self._generic.by_the_standard(submission, member, self._alarm)
@@ -140,13 +147,13 @@ class Turn:
             patient = replace(patient, traced=False)  # a member's own word outranks nobody
         key = self._fed.get((member.id, patient))
         if key is None:
-            before, self.touched = self.touched, True
+            before, self._touched = self._touched, True
             try:
                 key = self._feeds.feed(patient, member.id, kind="study")
             except (
                 Invalid
             ):  # told before anything is changed; whatever else fails may have left half of a feed, or of earlier ones
-                self.touched = before
+                self._touched = before
                 raise
             self._fed[member.id, patient] = key
         return key
@@ -167,7 +174,7 @@ class Turn:
         elif not submission.strict:
             raise Invalid("An act without a version.", where="version")
         key = self._settled_key(self._record_key(submission, member, act), entry, act)
-        self.touched = True
+        self._touched = True
         old = entry.now
         if old is not None and old.holding.record_key != key:
             same = bool(publication.replaces_entry_uuid) and submission.strict
@@ -188,7 +195,7 @@ class Turn:
         entries = self.work.entries(member.id, publication.record.study_uid)
         held = {self._settled_key(key, entry, act) for entry in entries if entry.now is not None} - {key}
         key = min(held, default=key)
-        self.touched = True
+        self._touched = True
         entry = self.work.entry_under(member.id, publication.record.study_uid, key)
         self.work.add_entry(entry, key, publication.with_status("Approved"), act.digest)
         self._began(key, publication)
@@ -226,7 +233,7 @@ class Turn:
         facts, held = publication.manifest, old.holding.publication.manifest
         same_manifest = (facts.document_uid, facts.sha1, facts.size_bytes) == (held.document_uid, held.sha1, held.size_bytes)
         if same_manifest and not old.own_digest:  # it came by ITI-42 before, which says less (D17)
-            self.touched = True
+            self._touched = True
             self.work.replace_record(entry, with_detail(old.holding.publication, publication.record), act.digest)
             return "already"
         if not same_manifest or old.holding.digest != act.digest:
@@ -262,7 +269,7 @@ class Turn:
         if act.version is not None and not submission.strict:
             self._granted(member, act.version)
         if act.entry_uuid:
-            registry = self._generic.registry()
+            registry = self._generic.registered_now()
             thing = registry.stored(act.entry_uuid)
             if thing is not None:
                 self._generic.availability(member, act, thing)
@@ -289,7 +296,7 @@ class Turn:
             return "stale"
         if submission.strict and (current == act.status or act.original not in (None, current)):
             raise refusal("XDSMetadataVersionError", f"The entry is {current}.", act.entry_uuid)
-        self.touched = True
+        self._touched = True
         self.work.set_state(entry, deprecated=act.status == DEPRECATED, version=act.version)
         self.work.reached(member.id, act.version)
         return "accepted"
@@ -302,7 +309,7 @@ class Turn:
         replaced = (a for a in registry.associations(act.entry_uuid) if a.type in v.REPLACING and a.target == act.entry_uuid)
         if (by := next(replaced, None)) is not None:
             raise refusal("XDSMetadataVersionError", f"This entry was replaced by {by.source}.", act.entry_uuid)
-        self.touched = True
+        self._touched = True
         entry = self.work.entry_under(member.id, holding.study_uid, holding.record_key)
         self.work.set_entry_status(entry, act.entry_uuid, act.status)
         return "accepted"
@@ -339,7 +346,7 @@ class Turn:
             raise self._disagreement(member, entry, act.version)
         if new < newest:
             return "stale"
-        self.touched = True
+        self._touched = True
         self.work.withdraw(entry, act.version)
         self.work.reached(member.id, act.version)
         return "accepted"

@@ -48,11 +48,14 @@ class Generic:
         self._tx, self._index, self._identity, self._work = tx, index, identity, work
         self._region, self._now, self._new_id = region, now, new_id
         self._found: dict[Identifier, Addressed | None] = {}
-        self._seen = RegisteredObjects(tx, index, identity)  # as it was before this transaction
+        #: As it was before this transaction, looked up together (:meth:`prefetch`): what the rules of ITI-42 are asked of, for
+        #: the submissions of a batch do not see each other (``together.py``).
+        self._before = RegisteredObjects(tx, index, identity)
         self.changed = False
 
-    def registry(self) -> RegisteredObjects:
-        """What is registered, as the database has it."""
+    def registered_now(self) -> RegisteredObjects:
+        """What is registered, with the objects that this transaction has put: for what acts cause, and for ITI-57 and ITI-62.
+        Each is read anew, for these go alone or come after what they must see."""
         return RegisteredObjects(self._tx, self._index, self._identity)
 
     def prefetch(self, submissions: Iterable[Submission]) -> None:
@@ -67,7 +70,7 @@ class Generic:
                     uuids |= {p.entry_uuid, p.submission_uuid, p.has_member_uuid, p.replaces_uuid, p.replaces_entry_uuid}
                     unique_ids |= {p.manifest.document_uid, p.submission_uid}
                     patients.add(act.patient_cx)
-        self._seen.prefetch(uuids - {""}, unique_ids - {""})
+        self._before.prefetch(uuids - {""}, unique_ids - {""})
         self._found |= self._identity.addressed_tx(self._tx, _parsed(patients))
 
     def addressed(self, cx: str, member: Member) -> Addressed:
@@ -86,7 +89,7 @@ class Generic:
 
     def by_the_standard(self, submission: Submission, member: Member, alarm: Alarm) -> Effects:
         """What relations.py asks of the whole submission, before anything is changed."""
-        registry = self._seen
+        registry = self._before
         patients = {act.patient_cx for act in submission.acts if isinstance(act, Publish | StoreObjects)}
         found = submission.said if submission.said is not None else _objects_of(submission)
         if not len(found):
@@ -126,7 +129,7 @@ class Generic:
 
     def apply(self, caused: Effects, member: Member) -> None:
         """Deprecations beside the replaced study itself, folders' new members, folders' times."""
-        registry = self.registry()
+        registry = self.registered_now()
         things: list[XdsObject] = []
         for uuid in caused.deprecate:
             thing = registry.stored(uuid)
@@ -170,7 +173,7 @@ class Generic:
     def remove(self, member: Member, act: Withdraw) -> None:
         """ITI-62: a node's studies only as whole chains (D16), a foreign source's entries and other objects as the standard
         lets them go."""
-        registry = self.registry()
+        registry = self.registered_now()
         check_removal(act.entry_uuids, registry)
         named = set(act.entry_uuids)
         entries: dict[HoldingKey, set[str]] = {}
@@ -207,7 +210,7 @@ class Generic:
             key = addressed.record if addressed.record is not None else addressed.records[0].key
         things = [replace(t, record_key=t.record_key or key, member=member.id) for t in act.objects]
         for uuid in act.deprecate:
-            thing = self.registry().stored(uuid)
+            thing = self.registered_now().stored(uuid)
             if thing is not None:
                 things.append(replace(thing, status=DEPRECATED))
         self.put(member, things)

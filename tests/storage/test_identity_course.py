@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from callers import caller
 from identity_story import Story, asked, pending, sees
 from registry_room import Room, clinician, make_room
 from registry_samples import NHS, nhs, patient, study
@@ -99,7 +100,7 @@ async def test_an_open_page_is_told_of_a_new_study_of_a_part(room: Room) -> None
     await room.identity.decide(doubt.key, None, room.clock.now(), who="ig@x", why="two people")
 
     async def version() -> str:
-        return (await room.ask.glance(clinician("RA2"), face="portal", patient=asked(nhs(2)).patient)).version
+        return (await room.ask.glance(caller(clinician("RA2")), face="portal", patient=asked(nhs(2)).patient)).version
 
     before = await version()
     assert await version() == before
