@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from aiohttp import ClientSession, web
-from ask_double import NOW, AskDouble, World, served, service, unreachable
+from ask_double import served, service
 from joserfc.jwk import ECKey
 from node_serving import Manifests, part10
 from pydicom.dataset import Dataset
-from registry_samples import REGION, MemoryDirectory
+from registry_room import Room, make_room
+from registry_samples import NHS, REGION, MemoryDirectory
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.clock import SystemClock, SystemIds
@@ -29,6 +30,7 @@ from crosslight.runtime.workers import Workers
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import Identifier
 from crosslight.standards.membership import Endpoints
+from crosslight.standards.study import StudyRecord
 from node.archive.archive import Archive
 from node.archive.config import ArchiveConfig
 from node.holdings import Received
@@ -38,7 +40,6 @@ from node.serve.authenticate import Authenticator
 from node.serve.context import ServeContext
 from node.serve.patients import PatientsOf
 from node.serve.release import Release
-from registry.ask.ask import Ask
 from registry.dicomweb.config import DicomwebConfig
 from registry.dicomweb.face import DicomwebFace
 from registry.dicomweb.face import routes as dicomweb_routes
@@ -47,8 +48,9 @@ from registry.gateway.forward import Gateway
 from registry.ihe.iti43 import RetrieveDocumentSet
 from registry.ihe.rad69 import RetrieveImagingDocumentSet
 from registry.ihe.retrieve_merge import RetrieveMerge
+from registry.index.model import Holding
 from registry.members.live import LiveConnections
-from registry.members.model import Member, Presence
+from registry.members.model import Member
 from registry.reach.members import Reach
 from registry.reach.sessions import MemberSessions
 
@@ -76,25 +78,30 @@ class Node:
 class GatewayRegion:
     """Everything that a test turns or looks at."""
 
-    world: World
-    ask: Ask
+    room: Room
     reach: Reach
     live: LiveConnections
     base: str
     http: ClientSession
     nodes: dict[str, Node] = field(default_factory=dict)
+    revisions: int = 0
 
     @property
     def directory(self) -> MemoryDirectory:
-        return self.world.directory
+        return self.room.directory
+
+    async def acts(self) -> list[dict[str, Any]]:
+        """The registry's audit of what was asked here, oldest first."""
+        await self.room.audit.settle()
+        return [act for act in reversed(await self.room.audit.search()) if act["who"]["subject"] == CLINICIAN.subject]
 
     def member(self, code: str) -> Member:
         found = self.directory.by_code(code)
         assert found is not None
         return found
 
-    async def add(self, code: str, *files: Dataset, national: str = "") -> None:
-        """Store at a node and index what it then holds."""
+    async def add(self, code: str, *files: Dataset, national: str = "", local: str = "") -> None:
+        """Store at a node and index what it then holds; ``local`` is its own number where the images say another's."""
         node, member = self.nodes[code], self.member(code)
         for ds in files:
             staged = node.archive.stage()
@@ -104,26 +111,38 @@ class GatewayRegion:
         for study_uid in dict.fromkeys(str(ds.StudyInstanceUID) for ds in files):
             record = await node.archive.record(study_uid)
             assert record is not None
-            local = Identifier(record.patient.local.value, member.authority)
-            record = replace(record, patient=replace(record.patient, local=local))
-            self.world.holdings = [h for h in self.world.holdings if (h.member, h.study_uid) != (member.id, study_uid)]
-            self.world.person((member, record), number=national)
+            local = Identifier(local or record.patient.local.value, member.authority)
+            others = (Identifier(national, NHS),) if national else ()
+            await self.publish(code, replace(record, patient=replace(record.patient, local=local, others=others)))
 
-    def same_person(self) -> None:
-        """All that is held is one person's."""
-        first, *others = self.world.persons.values()
-        records = (*first.records, *(r for person in others for r in person.records))
-        self.world.persons = {first.key: replace(first, records=records)}
+    async def publish(self, code: str, record: StudyRecord) -> None:
+        """Index one study more, or one version more of it."""
+        self.revisions += 1
+        assert await self.room.publish(code, record, self.revisions) == "accepted"
+
+    async def held(self, code: str, study_uid: str) -> Holding:
+        """What the index has of a member's study."""
+        return next(h for h in await self.room.holdings(code) if h.study_uid == study_uid)
+
+    @property
+    def since(self) -> str:
+        """``since …`` of what happens now."""
+        return f"since {self.room.clock.now():%Y-%m-%dT%H:%M:%SZ}"
+
+    def linked(self, code: str) -> None:
+        """A member is linked, and all that it holds is indexed."""
+        self.room.live(code)
 
     def down(self, code: str) -> None:
-        """Presence and coverage say that a member cannot be reached."""
+        """A member cannot be reached."""
         member = self.member(code)
-        self.directory.presences[member.id] = Presence(member=member.id, reachable=False, since=NOW)
-        self.world.coverage[code] = unreachable(self.directory, code)
+        self.directory.presences[member.id] = replace(
+            self.directory.presence(member.id), reachable=False, since=self.room.clock.now()
+        )
 
     def suspend(self, code: str) -> None:
         """As the member service does it."""
-        member = self.directory.set(replace(self.member(code), status="suspended", status_since=NOW))
+        member = self.directory.set(replace(self.member(code), status="suspended", status_since=self.room.clock.now()))
         self.live.cut(member.id)
 
 
@@ -173,35 +192,38 @@ async def gateway_region(
 ) -> AsyncIterator[GatewayRegion]:
     """A registry's retrieve side, and real nodes for ``codes``."""
     key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
-    world, config = World(MemoryDirectory()), config or GatewayConfig(answer_timeout_s=5.0)
-    ask, live, sessions = AskDouble(world), LiveConnections(), MemberSessions(config, SystemHttp())
+    config, live = config or GatewayConfig(answer_timeout_s=5.0), LiveConnections()
+    db = SqliteDb(folder / "registry.sqlite")
+    room = await make_room(db)
+    sessions = MemberSessions(config, SystemHttp())
     signer = TokenSigner(key, REGION.home_community_id, CLOCK, IDS)
-    reach = Reach(world.directory, signer, sessions, config, IDS, live)
+    reach = Reach(room.directory, signer, sessions, config, IDS, live)
     renderers = ErrorRenderers()
     add_faults(renderers, "/xds", "/rad69")
     renderers.add("/dicomweb", render_problem)
-    face = DicomwebFace(ask, world.directory, Gateway(reach), DicomwebConfig(cors_origins=("https://viewer.example",)))
-    merge = RetrieveMerge(ask, reach, config.max_documents)
+    face = DicomwebFace(room.ask, room.directory, Gateway(reach), DicomwebConfig(cors_origins=("https://viewer.example",)))
+    merge = RetrieveMerge(room.ask, reach, config.max_documents)
     soap = SoapEndpoint((RetrieveDocumentSet(merge), RetrieveImagingDocumentSet(merge)), max_bytes=MAX_QUERY_BYTES)
     addresses = [*dicomweb_routes(face), *soap.routes("/xds/repository", "/rad69")]
     app = service(addresses, renderers, lambda request: CLINICIAN)
     async with AsyncExitStack() as stack:
         nodes = {}
         for code in codes:
-            member = world.directory.by_code(code)
-            assert member is not None
+            member = room.member(code)
             nodes[code] = await stack.enter_async_context(node(folder / code, member, key))
-            world.directory.set(replace(member, endpoints=endpoints(nodes[code].url, code)))
-            world.directory.presences[member.id] = Presence(member=member.id, reachable=True)
+            room.directory.set(replace(member, endpoints=endpoints(nodes[code].url, code)))
+            room.live(code)
         base = await stack.enter_async_context(served(app))
         http = await stack.enter_async_context(client_session())
-        yield GatewayRegion(world, ask, reach, live, base, http, nodes)
+        yield GatewayRegion(room, reach, live, base, http, nodes)
         await sessions.close()
+    await room.ask.close()
+    await db.close()
 
 
 @contextmanager
 def endless_member(region: GatewayRegion, code: str, url: str) -> Iterator[Member]:
     """A member whose addresses are another server's."""
     member = region.directory.set(replace(region.member(code), endpoints=endpoints(url, code)))
-    region.directory.presences[member.id] = Presence(member=member.id, reachable=True)
+    region.linked(code)
     yield member
