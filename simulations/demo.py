@@ -18,7 +18,9 @@ from rich.table import Table
 
 from crosslight.client.http import HttpClient, trusting
 from crosslight.standards.problem import CrosslightError
+from simulations.addresses import endpoints_of
 from simulations.claim import Folder, free
+from simulations.endpoints import write_endpoints
 from simulations.layout import CALLING_AET, HOST
 from simulations.plan import Chapter, make_chapter
 from simulations.region import TOKEN_RENEW_S, DemoRegion
@@ -176,7 +178,7 @@ class Demo:
 
     async def _rewrite(self) -> None:
         if self._told and self.options.json_path is not None:
-            self.region.write_endpoints(self.options.json_path)
+            write_endpoints(self.options.json_path, endpoints_of(self.region), self.region.files)
 
     async def _stay(self, stop: asyncio.Event, watch: Watch) -> None:
         while not stop.is_set():
@@ -233,7 +235,7 @@ def _addresses_table(region: DemoRegion) -> Table:
     table = Table(title="The registry", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
-    entry = region.endpoints()["registry"]
+    entry = endpoints_of(region)["registry"]
     for name, key in (
         ("The clinician's page", "portal"), ("FHIR R4", "fhir"), ("DICOMweb, region-wide", "dicomweb"),
         ("XDS registry (ITI-18, 42)", "xds_registry"), ("XDS repository (ITI-43)", "xds_repository"), ("RAD-69", "rad69"),

@@ -26,7 +26,7 @@ from registry import commands as registry_commands
 from registry.config import read_config as read_registry_config
 from registry.setup import init_registry
 from simulations.accounts import Account, make_accounts
-from simulations.endpoints import Ledger, write_endpoints
+from simulations.endpoints import Ledger
 from simulations.layout import CALLING_AET, HOST, NodePorts, node_values, registry_values
 from simulations.page import PageClient
 from simulations.supervisor import Supervisor
@@ -336,69 +336,6 @@ class DemoRegion:
             raise OurError(f"crosslight-node {arguments[0]} failed at {code}.", why=output.decode("utf-8", "replace")[-600:])
         return output.decode("utf-8", "replace")
 
-    # --- telling others --------------------------------------------------------------------------------------------
-
-    def endpoints(self) -> dict[str, Any]:
-        """The endpoints file's content."""
-        region = self.topology.region()
-        registry_oid = f"{region.home_community_id}.3"
-        tls = {"ca": self.ca, "client_cert": self.client_cert, "client_key": self.client_key}
-        return {
-            "registry": {
-                "base": self.base,
-                "pid": self.supervisor.child("registry").pid,
-                "data": str(self.registry_folder),
-                "fhir": f"{self.base}/fhir",
-                "xds_registry": self.xds_registry_url(),
-                "xds_repository": f"{self.systems}/xds/repository",
-                "rad69": f"{self.systems}/rad69",
-                "xds_gateway": None,
-                "dicomweb": f"{self.base}/dicomweb",
-                "portal": f"{self.base}/",
-                "grpc": f"{HOST}:{self.port_base + 1}",
-                "mllp": f"{HOST}:{self.port_base + 2}",
-                "metrics": f"{self.base}/metrics",
-                "repository_unique_id": registry_oid,
-            },
-            "nodes": [self._node_entry(code) for code in self.topology.codes],
-            "affinity_domain": {
-                "patient_authority": region.national_authority or region.authority,
-                "home_community_id": f"urn:oid:{region.home_community_id}",
-            },
-            "tls": {k: str(v) if v else None for k, v in tls.items()},
-            "tokens": {role: self.tokens.get(role) for role in ("integrator", "clinician")},
-            "accounts": [a.public() for a in self.accounts],
-            "patients": self.ledger.listed(),
-            "open": self.open_mode,
-        }
-
-    def _node_entry(self, code: str) -> dict[str, Any]:
-        state = RegionState(self.node_folder(code) / "region", self.files)
-        base, systems = self.node_base(code), f"{self.scheme}://{HOST}:{self.ports(code).systems}"
-        return {
-            "code": code,
-            "name": self.plan_of(code).name,
-            "pid": self.supervisor.child(code).pid,
-            "data": str(self.node_folder(code)),
-            "base": base,
-            "dicomweb": f"{base}/dicomweb",
-            "region_dicomweb": None,
-            "wado": None,
-            "rad69": f"{systems}/rad69",
-            "xds_repository": f"{systems}/xds/repository",
-            "fhir": None,
-            "aet": code,
-            "region_aet": None,
-            "dimse": f"{HOST}:{self.ports(code).dimse}",
-            "metrics": f"{base}/metrics",
-            "repository_unique_id": state.member.repository_unique_id,
-            "retrieve_location_uid": state.member.retrieve_location_uid,
-        }
-
     def save_ledger(self) -> None:
         """Keep what is where."""
         self.ledger.save(self.ledger_path, self.files)
-
-    def write_endpoints(self, path: Path) -> None:
-        """Write the endpoints file."""
-        write_endpoints(path, self.endpoints(), self.files)

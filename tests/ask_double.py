@@ -15,8 +15,9 @@ from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.http import ErrorRenderers, Handler, admit, problems
 from crosslight.standards.access import OPEN, Action, Face, Principal
-from crosslight.standards.ids import Identifier, MemberId, holding_fhir_id, plain_number
+from crosslight.standards.ids import Identifier, MemberId, holding_fhir_id
 from crosslight.standards.names import family_keys, search_key
+from crosslight.standards.national import plain_number
 from crosslight.standards.problem import Forbidden
 from crosslight.standards.region import Region
 from crosslight.standards.study import StudyRecord

@@ -12,7 +12,8 @@ from crosslight.runtime.log import get_logger
 from crosslight.runtime.waiting import Wake
 from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.record.kos import build_manifest
-from crosslight.standards.ids import DerivedId, Kind, Version, study_tag, was_unread
+from crosslight.standards.ids import DerivedId, Kind, Version, study_tag
+from crosslight.standards.national import was_unread
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.study import InstanceRef, ManifestFacts, StudyRecord
 from node.holdings import Holdings

@@ -19,15 +19,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from crosslight.standards.ids import (
-    CHI_OID,
-    NATIONAL_CHECKS,
-    NHS_NUMBER_OID,
-    Identifier,
-    is_mistyped,
-    national_number,
-    plain_number,
-)
+from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier
+from crosslight.standards.national import NATIONAL_CHECKS, is_mistyped, national_number, plain_number
 from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
 from registry.identity.model import Person

@@ -19,7 +19,8 @@ from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.log import get_logger
 from crosslight.standards.access import Action, Face, Principal, decide
-from crosslight.standards.ids import Identifier, national_number
+from crosslight.standards.ids import Identifier
+from crosslight.standards.national import national_number
 from crosslight.standards.problem import Forbidden
 from crosslight.standards.region import Region
 from registry.ask.answer import Answering, Found

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from crosslight.runtime.db import Tx
 from crosslight.standards.dicom.record.record import outside_range, unidentified_range
-from crosslight.standards.ids import Identifier, national_number
+from crosslight.standards.ids import Identifier
 from crosslight.standards.names import given_matches, search_key
+from crosslight.standards.national import national_number
 from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient

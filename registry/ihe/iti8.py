@@ -22,7 +22,8 @@ from crosslight.standards.dicom.record.record import number_of
 from crosslight.standards.hl7.ack import ack_for, render_ack
 from crosslight.standards.hl7.adt import NATIONAL_NAMESPACES, Adt, Header, header_of, parse_adt
 from crosslight.standards.hl7.message import parse_header, parse_message
-from crosslight.standards.ids import Identifier, MemberId, is_unread_number
+from crosslight.standards.ids import Identifier, MemberId
+from crosslight.standards.national import is_unread_number
 from crosslight.standards.problem import CrosslightError, Forbidden, Invalid, OurError, Unauthenticated
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient

@@ -24,7 +24,7 @@ from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.log import get_logger
 from crosslight.standards.access import decide
 from crosslight.standards.dicom.record.kos import Manifest
-from crosslight.standards.ids import is_unread_number
+from crosslight.standards.national import is_unread_number
 from crosslight.standards.problem import CrosslightError, Forbidden, NotFound, OurError
 from crosslight.standards.region import Region
 from crosslight.standards.study import StudyRecord

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from crosslight.standards.ids import NATIONAL_CHECKS, Identifier, national_number
+from crosslight.standards.ids import Identifier
+from crosslight.standards.national import NATIONAL_CHECKS, national_number
 from crosslight.standards.region import Region
 from registry.ask.question import Answer
 from registry.identity.model import PatientSelector, Person

@@ -26,7 +26,7 @@ from crosslight.runtime.http import ErrorRenderers, admit, problems
 from crosslight.runtime.soap.endpoint import Call, SoapEndpoint, Transaction, add_faults
 from crosslight.runtime.soap.server import MAX_SUBMISSION_BYTES, Part, read_soap, stream_mtom
 from crosslight.standards.access import OPEN
-from crosslight.standards.ids import Identifier, MemberId, Oid, OrgCode
+from crosslight.standards.ids import Identifier, MemberId, Oid
 from crosslight.standards.region import Region
 from crosslight.standards.study import ManifestFacts, Patient, PersonName, StudyRecord, StudyTime
 from crosslight.standards.xds.mapping import views
@@ -84,7 +84,7 @@ class OneStudy:
         domain_id = Identifier("9434765919", "2.16.840.1.113883.2.1.4.1")
         person = Person(key=PersonKey(6), fhir_id="p", domain_id=domain_id, records=(record,))
         member = MemberCoverage(
-            member=MemberId(1), code=OrgCode("RTK"), name="Ashford", list_state="live", reachable=False, since=now, as_of=now
+            member=MemberId(1), code="RTK", name="Ashford", list_state="live", reachable=False, since=now, as_of=now
         )
         yield Answer(
             holdings=(holding,), persons=(person,), objects=(), disputed=(), correlation="", incarnation="",

@@ -11,7 +11,8 @@ from registry_room import make_room
 from registry_samples import CODES, NHS, REGION, member, nhs, patient, study
 
 from crosslight.runtime.db import Db
-from crosslight.standards.ids import Identifier, MemberId, unread_number
+from crosslight.standards.ids import Identifier, MemberId
+from crosslight.standards.national import unread_number
 from crosslight.standards.study import StudyTime
 
 KNOWN, EMPTY, NOBODY = nhs(1), nhs(2), nhs(3)

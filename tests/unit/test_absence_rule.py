@@ -10,18 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from registry_samples import NHS, REGION, MemoryDirectory, nhs
 
-from crosslight.standards.ids import (
-    CHI_OID,
-    Identifier,
-    MemberId,
-    Oid,
-    chi_number,
-    is_mistyped,
-    national_number,
-    nhs_number,
-    plain_number,
-)
+from crosslight.standards.ids import CHI_OID, Identifier, MemberId, Oid
 from crosslight.standards.names import any_begins, family_begins, given_begins, pattern_matches
+from crosslight.standards.national import chi_number, is_mistyped, national_number, nhs_number, plain_number
 from crosslight.standards.study import PersonName
 from registry.ask import absence
 from registry.ask.absence import Naming, naming, proves_absence

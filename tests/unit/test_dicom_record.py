@@ -25,7 +25,8 @@ from crosslight.standards.dicom.record.record import (
     unidentified_range,
 )
 from crosslight.standards.dicom.record.rules import RecordRules
-from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier, is_unread_number, was_unread
+from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier
+from crosslight.standards.national import is_unread_number, was_unread
 from crosslight.standards.study import StudyRecord
 
 OWN = "2.16.840.1.113883.2.1.3.2.4.18.24"

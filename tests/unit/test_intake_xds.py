@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from crosslight.standards.ids import DerivedId, Identifier, Kind, MemberId, Oid, OrgCode, Version, study_tag
+from crosslight.standards.ids import DerivedId, Identifier, Kind, MemberId, Oid, Version, study_tag
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.region import Region
 from crosslight.standards.study import ManifestFacts, Patient, StudyRecord
@@ -38,7 +38,7 @@ from registry.members.model import Member
 SECRET = b"k" * 32
 REGION = Region(name="r", home_community_id=Oid("1.9"), authority=Oid("1.8"))
 MEMBER = Member(
-    id=MemberId(1), code=OrgCode("RTK"), name="Ashford", repository_unique_id=Oid("1.2.1"), retrieve_location_uid=Oid("1.2.2"),
+    id=MemberId(1), code="RTK", name="Ashford", repository_unique_id=Oid("1.2.1"), retrieve_location_uid=Oid("1.2.2"),
     authority=Oid("1.2.3"), status="active", secret=SECRET,
 )  # fmt: skip
 CX = "L1^^^&1.2.3&ISO"

@@ -10,7 +10,8 @@ import pytest
 
 from crosslight.client.dicomweb import dataset_bytes
 from crosslight.runtime.files import SystemFiles
-from crosslight.standards.ids import is_strict_uid, nhs_number
+from crosslight.standards.ids import is_strict_uid
+from crosslight.standards.national import nhs_number
 from crosslight.standards.problem import ConfigError
 from simulations.dicomfile import part10
 from simulations.endpoints import Ledger

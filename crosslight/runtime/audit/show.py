@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from crosslight.runtime.terminal import counted, printable
-from crosslight.standards.ids import Identifier, is_uid, plain_number
+from crosslight.standards.ids import Identifier, is_uid
+from crosslight.standards.national import plain_number
 from crosslight.standards.problem import Invalid, kind_in_words
 
 APART_MINUTES = 10

@@ -13,8 +13,9 @@ from crosslight.standards.fhir.imaging_study import status
 from crosslight.standards.fhir.search import Criterion, MissingValue, ReferenceValue, StringValue, TokenValue, Value
 from crosslight.standards.fhir.terms import DCM, DICOM_UID, SNOMED, Systems
 from crosslight.standards.fhir.times import DateValue, birth_date, parse_date, safe_interval
-from crosslight.standards.ids import Identifier, plain_number
+from crosslight.standards.ids import Identifier
 from crosslight.standards.names import any_begins, family_begins, given_begins, search_key
+from crosslight.standards.national import plain_number
 from crosslight.standards.study import PersonName, StudyRecord
 from crosslight.standards.tables.dicom_codes import BODY_SITES
 

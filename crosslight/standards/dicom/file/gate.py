@@ -20,7 +20,8 @@ from crosslight.standards.dicom.file.syntaxes import (
 )
 from crosslight.standards.dicom.file.verdict import Note, Reason, Refused
 from crosslight.standards.dicom.file.vr import LONG_VRS, PIXEL_DATA, SHORT_VRS
-from crosslight.standards.dicom.file.walk import Aside, Buffer, Element, Item, Parsed, walk
+from crosslight.standards.dicom.file.walk import Parsed, walk
+from crosslight.standards.dicom.file.walker import Aside, Buffer, Element, Item
 from crosslight.standards.ids import is_uid
 
 __all__ = [

@@ -14,7 +14,8 @@ from crosslight.standards.dicom.file.limits import Limits
 from crosslight.standards.dicom.file.syntaxes import IMPLICIT_LE
 from crosslight.standards.dicom.file.verdict import Note
 from crosslight.standards.dicom.file.vr import LONG_VRS, PIXEL_DATA, settled_vr
-from crosslight.standards.dicom.file.walk import UNDEFINED, Buffer, Element, Item, Parsed
+from crosslight.standards.dicom.file.walk import Parsed
+from crosslight.standards.dicom.file.walker import UNDEFINED, Buffer, Element, Item
 
 #: What other readers stumble over. The rest is in the file meta, behind the data set, or in values.
 STUMBLES: frozenset[Note] = frozenset({"delimiters", "vr", "doubled", "open-pixels"})

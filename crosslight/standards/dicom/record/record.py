@@ -17,7 +17,8 @@ from typing import Literal
 from crosslight.standards.birth_date import birth_date
 from crosslight.standards.dicom.file.header import Attributes, coded, first_text, items, patient_id, several_ids, values
 from crosslight.standards.dicom.record.rules import RecordRules
-from crosslight.standards.ids import Identifier, is_mistyped, is_uid, national_number, unread_number
+from crosslight.standards.ids import Identifier, is_uid
+from crosslight.standards.national import is_mistyped, national_number, unread_number
 from crosslight.standards.study import Coded, Patient, PersonName, SeriesRecord, StudyRecord, StudyTime
 
 _ZONE = re.compile(r"[+-](0[0-9]|1[0-4])[0-5][0-9]\Z")  # PS3.3 C.12.1.1.8
