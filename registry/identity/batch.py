@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import orjson
 
@@ -20,9 +20,7 @@ from registry.identity.model import RecordKey, Texts
 from registry.identity.numbers import canonicals, crowded, holders, lock_numbers, merged_into
 from registry.identity.relink import relink
 from registry.identity.rows import chunks, marks, to_micros
-
-if TYPE_CHECKING:
-    from registry.identity.store import IdentityStore
+from registry.identity.tables import IdentityTables
 
 _COLUMNS = (
     "record_key", "person_key", "authority", "local_id", "member", "fhir_id", "minted", "birth_date", "family_key", "family_alt",
@@ -47,7 +45,7 @@ class FeedBatch:
         now: The time of the change.
     """
 
-    def __init__(self, store: IdentityStore, tx: Tx, now: datetime) -> None:
+    def __init__(self, store: IdentityTables, tx: Tx, now: datetime) -> None:
         self._store, self._tx, self._now = store, tx, now
         self._known: dict[Identifier, tuple[int, str] | None] = {}  # local id -> record, digest of its last feed
         self._new: dict[Identifier, tuple[int, str]] = {}

@@ -7,9 +7,8 @@ their own header, and a person, or a feed, decides whose they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import orjson
 
@@ -18,17 +17,12 @@ from crosslight.standards.ids import Identifier
 from crosslight.standards.study import Patient, patient_to_json
 from registry.identity.crowd import Crowd, follows, former_headers
 from registry.identity.header import Header, agree, doubt
-from registry.identity.merges import BY_FEED, end_feeds_decision
+from registry.identity.merges import BY_FEED, decide_other, end_feeds_decision
 from registry.identity.model import RecordKey, Texts
 from registry.identity.parts import MAX_COMPARED, Seen, parts
 from registry.identity.relink import relink
 from registry.identity.rows import EMPTY, Stored, chunks, load_by, marks
-
-if TYPE_CHECKING:
-    from registry.identity.store import IdentityStore
-
-#: The headers of all studies under these records, each with when its newest study began; any order.
-HeadersOf = Callable[[Tx, Collection[RecordKey]], Mapping[RecordKey, Sequence[tuple[Patient, int]]]]
+from registry.identity.tables import IdentityTables
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +56,7 @@ class Comparison:
         who: Who caused it, for the history.
     """
 
-    def __init__(self, store: IdentityStore, tx: Tx, at: int, who: str) -> None:
+    def __init__(self, store: IdentityTables, tx: Tx, at: int, who: str) -> None:
         self._store, self._tx, self._at, self._who = store, tx, at, who
         self._known: dict[int, dict[int, tuple[int, int]]] = {}  # record -> header -> (part, order of arrival)
         self._parts: dict[int, list[Stored]] = {}  # record -> its parts
@@ -295,7 +289,7 @@ class Comparison:
             sql = f"UPDATE identity_decision SET {column} = ? WHERE {column} = ? AND ended_at IS NULL "
             self._tx.execute(sql + "AND kind IN ('same', 'apart')", (former, record.key))
         if plan.own:
-            self._store.decide_other(self._tx, former, int(record.key), self._at, self._who, BY_FEED)
+            decide_other(self._tx, self._store.new_decision(), former, int(record.key), self._at, self._who, BY_FEED)
 
 
 def _one_person(block: Collection[Header], other: Collection[Header]) -> bool:

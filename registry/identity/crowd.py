@@ -7,7 +7,6 @@ only what came is looked at.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import orjson
 
@@ -17,9 +16,7 @@ from registry.identity.header import Header, agree, doubt
 from registry.identity.model import Texts
 from registry.identity.parts import alike
 from registry.identity.rows import Stored, chunks, load_by, marks
-
-if TYPE_CHECKING:
-    from registry.identity.store import IdentityStore
+from registry.identity.tables import IdentityTables
 
 
 class Crowd:
@@ -32,7 +29,7 @@ class Crowd:
         stored: The record, which is locked.
     """
 
-    def __init__(self, store: IdentityStore, tx: Tx, at: int, stored: Stored) -> None:
+    def __init__(self, store: IdentityTables, tx: Tx, at: int, stored: Stored) -> None:
         self._store, self._tx, self._at, self._stored = store, tx, at, stored
         self.made: set[int] = set()  # the parts that were made
         self.numbers: set[Identifier] = set()  # that they claim

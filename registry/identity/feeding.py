@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier, MemberId
@@ -17,9 +17,7 @@ from registry.identity.model import RecordKey
 from registry.identity.parts import contradicts
 from registry.identity.relink import relink
 from registry.identity.rows import Stored, to_micros
-
-if TYPE_CHECKING:
-    from registry.identity.store import IdentityStore
+from registry.identity.tables import IdentityTables
 
 MAX_FORMER = 32  # former descriptions of one record that are remembered
 
@@ -28,7 +26,7 @@ MAX_FORMER = 32  # former descriptions of one record that are remembered
 class FeedOfOne:
     """See :meth:`registry.identity.batch.FeedBatch.feed`, whose arguments these are."""
 
-    store: IdentityStore
+    store: IdentityTables
     tx: Tx
     now: datetime
     patient: Patient

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Invalid, NotFound
 from registry.identity import rows
 from registry.identity.numbers import canonical
+from registry.identity.reads import CxTarget
 from registry.identity.relink import relink
-
-if TYPE_CHECKING:
-    from registry.identity.reads import CxTarget
-    from registry.identity.store import IdentityStore
-
+from registry.identity.tables import IdentityTables
 
 BY_FEED = "feed"  # the reason of what a feed decided; no person can give it
 
 
-def _known(tx: Tx, store: IdentityStore, cx: Identifier, where: str) -> CxTarget:
+def _known(tx: Tx, store: IdentityTables, cx: Identifier, where: str) -> CxTarget:
     if canonical(tx, cx) != cx:
         raise Invalid("An id that was merged away cannot be merged again.", why="ITI TF-2 3.8.4.2", where=where)
     target = store.find_cx_tx(tx, cx)
@@ -28,7 +23,7 @@ def _known(tx: Tx, store: IdentityStore, cx: Identifier, where: str) -> CxTarget
     return target
 
 
-def merge(tx: Tx, store: IdentityStore, into: Identifier, gone: Identifier, at: int, who: str, decision: str) -> None:
+def merge(tx: Tx, store: IdentityTables, into: Identifier, gone: Identifier, at: int, who: str, decision: str) -> None:
     """Make ``gone`` an id of ``into``'s person, and mark it subsumed. See :meth:`IdentityStore.merge_tx`."""
     if into == gone:
         raise Invalid("A merge of an id with itself.", why="ITI TF-2 3.8.4.2", where="MRG-1")
@@ -50,7 +45,7 @@ def merge(tx: Tx, store: IdentityStore, into: Identifier, gone: Identifier, at: 
     relink(tx, store, seeds, numbers, at=at, who=who, why="merge")
 
 
-def unmerge(tx: Tx, store: IdentityStore, gone: Identifier, at: int, who: str, why: str) -> None:
+def unmerge(tx: Tx, store: IdentityTables, gone: Identifier, at: int, who: str, why: str) -> None:
     """See :meth:`IdentityStore.unmerge_tx`."""
     row = tx.row(
         "SELECT s.into_authority, s.into_value, d.decision_id, d.record_key, d.other_key FROM subsumed_id s "
@@ -65,7 +60,7 @@ def unmerge(tx: Tx, store: IdentityStore, gone: Identifier, at: int, who: str, w
     relink(tx, store, {row[3], row[4]}, {gone, Identifier(row[1], row[0])}, at=at, who=who, why=why)
 
 
-def decide(tx: Tx, store: IdentityStore, decision: str, record: int, other: int | None, at: int, who: str, why: str) -> None:
+def decide(tx: Tx, store: IdentityTables, decision: str, record: int, other: int | None, at: int, who: str, why: str) -> None:
     """See :meth:`IdentityStore.decide_tx`."""
     wanted = {record} if other is None else {record, other}
     found = {int(s.record.key): s.record for s in rows.load_by(tx, "record_key", wanted)}
@@ -89,7 +84,7 @@ def decide(tx: Tx, store: IdentityStore, decision: str, record: int, other: int 
 
 
 def decide_other(tx: Tx, decision: str, part: int, of: int, at: int, who: str, why: str) -> None:
-    """See :meth:`IdentityStore.decide_other`."""
+    """``part`` of the record ``of`` is another person: it is in doubt no more. Linking is the caller's."""
     _insert_decision(tx, decision, "other", part, of, at, who, why)
     tx.execute("UPDATE patient_record SET in_doubt = 0 WHERE record_key = ?", (part,))
 
@@ -101,7 +96,7 @@ def _insert_decision(tx: Tx, decision: str, kind: str, record: int, other: int |
     )
 
 
-def end_decision(tx: Tx, store: IdentityStore, decision: str, at: int, who: str, why: str) -> int:
+def end_decision(tx: Tx, store: IdentityTables, decision: str, at: int, who: str, why: str) -> int:
     """See :meth:`IdentityStore.end_decision_tx`; the record that was decided on."""
     row = tx.row(
         "SELECT record_key, other_key, EXISTS (SELECT 1 FROM subsumed_id s WHERE s.decision_id = d.decision_id) "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier, MemberId
@@ -13,9 +12,7 @@ from registry.identity.linking import Claim, link
 from registry.identity.model import PatientRecord, RecordChange
 from registry.identity.numbers import canonicals, claimants, crowded, holders, lock_numbers
 from registry.identity.rows import Stored, chunks, load_by, marks
-
-if TYPE_CHECKING:
-    from registry.identity.store import IdentityStore
+from registry.identity.tables import IdentityTables
 
 #: A number that more records claim is a source's placeholder: its claimants are not looked at together any more, and of two that
 #: come together no more than so many join by it. Whoever holds it goes on holding it; whoever else claims it is disputed.
@@ -36,7 +33,7 @@ class _Cluster:
 
 
 def relink(
-    tx: Tx, store: IdentityStore, seeds: Collection[int], numbers: Collection[Identifier], *, at: int, who: str, why: str
+    tx: Tx, store: IdentityTables, seeds: Collection[int], numbers: Collection[Identifier], *, at: int, who: str, why: str
 ) -> None:
     """Group anew the records ``seeds``, the claimants of ``numbers``, and all that they share numbers or decisions with."""
     cluster = _gather(tx, set(seeds), set(numbers))
@@ -182,7 +179,7 @@ def _rooted(pairs: Iterable[tuple[int, int]], followers: dict[int, int]) -> set[
     return {(followers.get(a, a), followers.get(b, b)) for a, b in pairs}
 
 
-def _claims(cluster: _Cluster, followers: dict[int, int], store: IdentityStore) -> dict[int, Claim]:
+def _claims(cluster: _Cluster, followers: dict[int, int], store: IdentityTables) -> dict[int, Claim]:
     """What each surviving record claims: its own numbers, and those of its subsumed ones under authorities where it has none."""
     parts: dict[int, list[Stored]] = {key: [s] for key, s in cluster.records.items() if key not in followers}
     for key in sorted(followers):
