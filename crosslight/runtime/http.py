@@ -80,20 +80,20 @@ def admit(request: web.Request, principal: Principal, *, via: str = "", correlat
 
 
 class ErrorRenderers:
-    """Path prefix -> how errors look there; the longest prefix wins."""
+    """Path prefix -> how errors look there and below; the longest prefix wins. ``/fhirs`` is not below ``/fhir``."""
 
     def __init__(self) -> None:
         self._table: list[tuple[str, Renderer]] = []
 
     def add(self, prefix: str, renderer: Renderer) -> None:
-        """Use ``renderer`` below ``prefix``."""
-        self._table.append((prefix, renderer))
+        """Use ``renderer`` at ``prefix`` and below; ``/`` is everywhere else."""
+        self._table.append((prefix.rstrip("/"), renderer))
         self._table.sort(key=lambda row: -len(row[0]))
 
     def render(self, request: web.Request, error: CrosslightError) -> web.Response:
         """Render ``error`` for this request."""
         for prefix, renderer in self._table:
-            if request.path.startswith(prefix):
+            if request.path == prefix or request.path.startswith(f"{prefix}/"):
                 return renderer(request, error)
         return render_json(request, error)
 

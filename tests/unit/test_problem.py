@@ -8,24 +8,25 @@ from pathlib import Path
 
 import orjson
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
-from node.dimse.service import _status_of
 
 import crosslight.standards.problem as tree
 from crosslight.pb import feed_pb2
-from crosslight.runtime.http import render_json
+from crosslight.runtime.http import ErrorRenderers, render_json
 from crosslight.runtime.problem_details import render_problem
 from crosslight.standards.fhir.outcome import error_outcome
 from crosslight.standards.hl7.ack import ack_for
 from crosslight.standards.problem import CrosslightError, PeerRefused
 from crosslight.standards.xds.wire.soap import fault_of
+from node.dimse.services.store import _status_of
 from registry.link.feed import refused
 
 ROOT = Path(__file__).parents[2]
 OUTSIDE = {
     "crosslight/runtime/transactions.py:TooMuch",  # a reading begins again in a wider lane: nobody is told
     "registry/fhir/plan.py:Misunderstood",  # a search is answered, and says what it left out
-    "registry/intake/accept.py:_OneByOneError",  # a batch is taken apart: it never leaves the file
+    "registry/intake/accept.py:_HalfDoneError",  # a batch is taken apart: it never leaves the file
 }
 
 #: HTTP status, seconds of Retry-After; FHIR issue; SOAP fault's code and subcode of ours; XDS error; HL7 MSA-1 and condition;
@@ -95,6 +96,19 @@ def test_an_error_looks_on_each_wire_as_the_table_says(name: str) -> None:
     told = refused(feed_pb2.ActResult().version, error)
     assert (feed_pb2.ActResult.Outcome.Name(told.outcome), told.error_code) == (feed, xds)
     assert _status_of(error) == dimse
+
+
+def test_an_address_is_rendered_by_the_face_that_it_is_below_and_by_no_other() -> None:
+    renderers = ErrorRenderers()
+    for name in ("/", "/fhir", "/fhir/metadata"):
+        renderers.add(name, lambda request, error, name=name: web.Response(text=name))
+    error = tree.NotFound("Nothing here.")
+
+    def rendered(path: str) -> str | None:
+        return renderers.render(make_mocked_request("GET", path), error).text
+
+    paths = ("/fhir", "/fhir/Patient", "/fhir/metadata", "/fhirs", "/", "/other")
+    assert [rendered(path) for path in paths] == ["/fhir", "/fhir", "/fhir/metadata", "/", "/", "/"]
 
 
 def _body(body: object) -> bytes:
