@@ -81,7 +81,9 @@ def join(folder: Path, invitation: str, authorities: tuple[str, ...]) -> None:
     A patient authority of your own that the invitation does not name waits until the region's operator agrees.
     """
     text = sys.stdin.read() if invitation == "-" else invitation
-    state = run(join_region(folder, text, SystemFiles(), authorities))
+    from crosslight.runtime.seams import system_seams
+
+    state = run(join_region(folder, text, system_seams(), authorities))
     member = state.member
     console.print(f"Joined {state.region.name} as {member.code} {member.name}.", markup=False, soft_wrap=True)
     console.print(

@@ -12,6 +12,7 @@ from crosslight.standards.problem import ConfigError
 from node.config import FILE, NodeConfig, read_config
 
 if TYPE_CHECKING:
+    from crosslight.runtime.seams import Seams
     from node.membership.joined import RegionState
 
 
@@ -24,7 +25,7 @@ def init_node(folder: Path, files: Files, values: dict[str, Any] | None = None) 
     return make_folder(folder, FILE, NodeConfig, values or {}, files)
 
 
-async def join_region(folder: Path, invitation: str, files: Files, authorities: Sequence[str] = ()) -> RegionState:
+async def join_region(folder: Path, invitation: str, seams: Seams, authorities: Sequence[str] = ()) -> RegionState:
     """Join the region that invited this node; what it was given lies in ``folder/region``.
 
     ``authorities`` are OIDs under which this trust issues patient numbers.
@@ -38,4 +39,4 @@ async def join_region(folder: Path, invitation: str, files: Files, authorities: 
         )  # fmt: skip
     from node.membership.join import join  # with all of HTTP, which `init` need not wait for
 
-    return await join(invitation, folder / "region", files, authorities)
+    return await join(invitation, folder / "region", seams, authorities)

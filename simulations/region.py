@@ -19,6 +19,7 @@ from crosslight.client.http import HttpClient, read, trusting
 from crosslight.client.xds import XdsClient
 from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.files import SystemFiles
+from crosslight.runtime.seams import system_seams
 from crosslight.standards.problem import ConfigError, CrosslightError, OurError
 from node.membership.joined import RegionState
 from node.setup import init_node, join_region
@@ -178,7 +179,7 @@ class DemoRegion:
             init_node(
                 self.node_folder(member.code), self.files, node_values(member, self.ports(member.code), open_mode=self.open_mode)
             )
-            await join_region(self.node_folder(member.code), invitations[member.code], self.files)
+            await join_region(self.node_folder(member.code), invitations[member.code], system_seams())
 
     def _add_children(self) -> None:
         logs = self.data / "logs"

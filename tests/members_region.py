@@ -126,7 +126,7 @@ class TestRegistry:
 
     async def joined(self, code: str, folder: Path) -> RegionState:
         """A node's state after joining."""
-        return await join(await self.invite(code), folder, FILES)
+        return await join(await self.invite(code), folder, system_seams())
 
 
 @asynccontextmanager

@@ -259,7 +259,7 @@ async def _node(
     }
     init_node(folder, FILES, values)
     invitation = await registry.members.invite(code, registry.people_url, name=f"{code} Hospitals NHS Foundation Trust")
-    state = await join_region(folder, invitation, FILES)
+    state = await join_region(folder, invitation, system_seams())
     app = NodeApp(folder, read_node_config(folder), system_seams(clock=clock))
     if through is not None:
         told = through(state.registry)

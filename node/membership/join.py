@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
-from crosslight.runtime.files import Files
-from crosslight.runtime.http import client_session, limited_chunks
+from crosslight.runtime.http import limited_chunks
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.seams import Http, Seams
 from crosslight.runtime.tls import spki_pin
 from crosslight.runtime.trouble import reached_not
 from crosslight.standards.membership import Invitation, JoinReply
@@ -76,13 +76,13 @@ def pinned(bundle_pem: str, pin: str) -> str:
     )
 
 
-async def join(invitation: str, folder: Path, files: Files, authorities: Sequence[str] = ()) -> RegionState:
+async def join(invitation: str, folder: Path, seams: Seams, authorities: Sequence[str] = ()) -> RegionState:
     """Join, and write what was given into ``folder``. Joining again keeps OIDs and secret: the registry knows them.
 
     Args:
         invitation: As the region's operator gave it.
         folder: The node's ``region`` folder.
-        files: The seam for durable writes.
+        seams: HTTP, and durable writes.
         authorities: OIDs under which this trust issues patient numbers; those not agreed yet wait for the operator.
 
     Raises:
@@ -93,34 +93,34 @@ async def join(invitation: str, folder: Path, files: Files, authorities: Sequenc
         Unavailable: the registry cannot be reached.
     """
     invited = Invitation.parse(invitation)
-    if (folder / FACTS).exists() and (known := RegionState(folder, files).code) != invited.code:
+    if (folder / FACTS).exists() and (known := RegionState(folder, seams.files).code) != invited.code:
         raise ConfigError(f"This node is {known}; the invitation is for {invited.code}.", todo="Use a new folder.")
-    authority = pinned(await _bundle(invited.url), invited.pin)
+    authority = pinned(await _bundle(seams.http, invited.url), invited.pin)
     key_pem, csr_pem = new_request(invited.code)
-    reply = await _ask(invited, authority, csr_pem, authorities)
+    reply = await _ask(seams.http, invited, authority, csr_pem, authorities)
     _check(reply, invited, key_pem)
-    write_membership(folder, reply, key_pem, files)
+    write_membership(folder, reply, key_pem, seams.files)
     log.info("joined", code=reply.member.code, epoch=reply.member.epoch)
-    return RegionState(folder, files)
+    return RegionState(folder, seams.files)
 
 
-async def _bundle(url: str) -> str:
+async def _bundle(http: Http, url: str) -> str:
     """The trust bundle from someone not yet trusted; only its pin gives it weight."""
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
-    async with client_session(unverified, read_timeout_s=15) as session:
+    async with http.client(unverified, read_timeout_s=15) as session:
         answer = await _json(session, "GET", f"{url}/join", None)
     return str(answer.get("bundle_pem", ""))
 
 
-async def _ask(invited: Invitation, authority: str, csr_pem: bytes, authorities: Sequence[str]) -> JoinReply:
+async def _ask(http: Http, invited: Invitation, authority: str, csr_pem: bytes, authorities: Sequence[str]) -> JoinReply:
     verified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     verified.minimum_version = ssl.TLSVersion.TLSv1_2
     verified.load_verify_locations(cadata=authority)
     said = {"authorities": list(authorities)} if authorities else {}
     body = orjson.dumps({"secret": invited.secret, "csr_pem": csr_pem.decode(), **said})
-    async with client_session(verified, read_timeout_s=30) as session:
+    async with http.client(verified, read_timeout_s=30) as session:
         return JoinReply.from_plain(await _json(session, "POST", f"{invited.url}/join", body))
 
 

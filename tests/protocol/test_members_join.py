@@ -17,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from members_region import CLOCK, FAST, FILES, TestRegistry, registry
 
 from crosslight.runtime.credentials import OPERATOR
+from crosslight.runtime.seams import system_seams
 from crosslight.runtime.tls import client_context
 from crosslight.standards.ids import Version
 from crosslight.standards.membership import Invitation
@@ -50,10 +51,10 @@ async def test_wrong_pin_aborts_before_the_secret_is_sent(tmp_path: Path) -> Non
         invitation = Invitation.parse(await r.invite("RTK"))
         forged = replace(invitation, pin="0" * 64)
         with pytest.raises(Forbidden, match="pin"):
-            await join(forged.text(), tmp_path / "n", FILES)
+            await join(forged.text(), tmp_path / "n", system_seams())
         assert r.seen == ["GET"]
         assert not (tmp_path / "n").exists()
-        await join(invitation.text(), tmp_path / "n", FILES)  # it is still good
+        await join(invitation.text(), tmp_path / "n", system_seams())  # it is still good
 
 
 async def test_another_registry_with_the_right_bundle_cannot_take_the_secret(tmp_path: Path) -> None:
@@ -63,16 +64,16 @@ async def test_another_registry_with_the_right_bundle_cannot_take_the_secret(tmp
         rogue.members.ca.bundle.write_bytes(real.members.ca.bundle.read_bytes())
         aimed = replace(invitation, url=rogue.url)
         with pytest.raises(Exception, match="cannot be reached"):
-            await join(aimed.text(), tmp_path / "n", FILES)
+            await join(aimed.text(), tmp_path / "n", system_seams())
         assert rogue.seen == ["GET"]
 
 
 async def test_an_invitation_admits_once(tmp_path: Path) -> None:
     async with registry(tmp_path / "r") as r:
         invitation = await r.invite("RTK")
-        await join(invitation, tmp_path / "n", FILES)
+        await join(invitation, tmp_path / "n", system_seams())
         with pytest.raises(Conflict):
-            await join(invitation, tmp_path / "n", FILES)
+            await join(invitation, tmp_path / "n", system_seams())
         acts = [(e["query"]["act"], e["decision"]) for e in await r.audit.search()]
         assert ("join", "permit") in acts
         assert ("join", "deny") in acts
@@ -83,20 +84,20 @@ async def test_expired_and_superseded_invitations(tmp_path: Path) -> None:
         invitation = await r.invite("RTK")
         await CLOCK.sleep(0.5)
         with pytest.raises(Gone):
-            await join(invitation, tmp_path / "n", FILES)
+            await join(invitation, tmp_path / "n", system_seams())
     async with registry(tmp_path / "s") as r:
         older = await r.invite("RTK")
         newer = await r.invite("RTK")
         with pytest.raises(Conflict):
-            await join(older, tmp_path / "n", FILES)
-        await join(newer, tmp_path / "n", FILES)
+            await join(older, tmp_path / "n", system_seams())
+        await join(newer, tmp_path / "n", system_seams())
 
 
 async def test_unknown_secret(tmp_path: Path) -> None:
     async with registry(tmp_path / "r") as r:
         invitation = Invitation.parse(await r.invite("RTK"))
         with pytest.raises(Unauthenticated):
-            await join(replace(invitation, secret="f" * 64).text(), tmp_path / "n", FILES)
+            await join(replace(invitation, secret="f" * 64).text(), tmp_path / "n", system_seams())
 
 
 async def test_joining_again_keeps_oids_and_secret_and_takes_a_new_epoch(tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ async def test_a_node_does_not_become_another_member(tmp_path: Path) -> None:
     async with registry(tmp_path / "r") as r:
         await r.joined("RTK", tmp_path / "n")
         with pytest.raises(ConfigError, match="RTK"):
-            await join(await r.invite("RA2"), tmp_path / "n", FILES)
+            await join(await r.invite("RA2"), tmp_path / "n", system_seams())
 
 
 async def test_suspended_member_cannot_join(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ async def test_suspended_member_cannot_join(tmp_path: Path) -> None:
         invitation = await r.invite("RTK")
         await r.members.suspend("RTK", "test")
         with pytest.raises(Forbidden):
-            await join(invitation, tmp_path / "n", FILES)
+            await join(invitation, tmp_path / "n", system_seams())
         with pytest.raises(Conflict):
             await r.invite("RTK")
 
@@ -175,15 +176,15 @@ async def test_a_bad_request_does_not_cost_the_invitation(tmp_path: Path) -> Non
         for body in bodies:
             assert await _post(r, body) == 400
         assert await _post(r, {"secret": secret, "csr_pem": "x" * 70000}) == 413
-        await join(text, tmp_path / "n", FILES)
+        await join(text, tmp_path / "n", system_seams())
 
 
 async def test_open_mode_joins_on_plain_http_and_still_checks_the_pin(tmp_path: Path) -> None:
     async with registry(tmp_path / "r", open_mode=True) as r:
         invitation = Invitation.parse(await r.invite("RTK"))
         with pytest.raises(Forbidden):
-            await join(replace(invitation, pin="0" * 64).text(), tmp_path / "n", FILES)
-        state = await join(invitation.text(), tmp_path / "n", FILES)
+            await join(replace(invitation, pin="0" * 64).text(), tmp_path / "n", system_seams())
+        state = await join(invitation.text(), tmp_path / "n", system_seams())
         assert RegionState(tmp_path / "n", FILES).code == state.code == "RTK"
 
 
@@ -200,7 +201,7 @@ async def test_patient_authorities_are_agreed_at_joining(tmp_path: Path) -> None
     """Said in the invitation, or asked for by the node and agreed to by the operator: the node hears it by the directory."""
     async with registry(tmp_path / "r") as r:
         invitation = await r.members.invite("RTK", r.url, authorities=("1.2.3.77",))
-        state = await join(invitation, tmp_path / "n", FILES, ["1.2.3.77", "1.2.3.78"])
+        state = await join(invitation, tmp_path / "n", system_seams(), ["1.2.3.77", "1.2.3.78"])
         assert (state.member.authorities, state.member.asked) == (("1.2.3.77",), ("1.2.3.78",))
         again = RegionState(tmp_path / "n", FILES)
         assert again.member == state.member, "kept"
@@ -215,5 +216,5 @@ async def test_an_authority_that_cannot_be_the_trusts_own_costs_no_invitation(tm
     async with registry(tmp_path / "r") as r:
         invitation = await r.invite("RTK")
         with pytest.raises(Malformed):
-            await join(invitation, tmp_path / "n", FILES, [authority])
-        await join(invitation, tmp_path / "n", FILES)
+            await join(invitation, tmp_path / "n", system_seams(), [authority])
+        await join(invitation, tmp_path / "n", system_seams())

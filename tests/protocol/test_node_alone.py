@@ -33,6 +33,7 @@ from whole_region import FILES, HOST, IDS, PACE, ROOT, until
 from crosslight.client.dimse import DimseClient
 from crosslight.client.xds import XdsClient
 from crosslight.runtime.http import client_session
+from crosslight.runtime.seams import system_seams
 from crosslight.runtime.soap.client import SoapStream
 from crosslight.runtime.tls import client_context
 from crosslight.standards.ids import NHS_NUMBER_OID, Identifier, Oid
@@ -370,7 +371,7 @@ async def test_doctor(outside: Outside) -> None:
 async def test_there_is_nothing_to_join(outside: Outside) -> None:
     invitation = await outside.registry.members.invite("RTK", outside.registry.people_url)
     with pytest.raises(ConfigError, match="joined by nobody"):
-        await join_region(outside.folder, invitation, FILES)
+        await join_region(outside.folder, invitation, system_seams())
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from scenario_hand import slices
 from whole_region import FILES, HOST, NHS_SYSTEM, Whole, until, whole_region
 
 from crosslight.runtime.clock import SystemClock
+from crosslight.runtime.seams import system_seams
 from node.setup import init_node, join_region
 from registry.doctor import members_found
 from registry.members.show import members_table
@@ -107,7 +108,7 @@ async def test_a_member_that_never_linked_was_not_lost_when_it_joined(tmp_path: 
         registry = region.registry
         init_node(tmp_path / "n", FILES, {"listen": {"open": True, "host": HOST}})
         invitation = await registry.members.invite("RXC", registry.people_url, name="East Sussex Healthcare")
-        await join_region(tmp_path / "n", invitation, FILES)
+        await join_region(tmp_path / "n", invitation, system_seams())
         await until(lambda: _is(registry.members.by_code("RXC") in registry.members.all()))
         header = await coverage(region)
         assert "RXC;state=unreachable+unknown" in header

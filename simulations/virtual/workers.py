@@ -1,0 +1,37 @@
+"""Work that is done where it is asked for, bounded work too: for input that is known to be good."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from crosslight.runtime.workers import Workers
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class InlineWorkers(Workers):
+    """No threads and no children."""
+
+    def __init__(self) -> None:
+        super().__init__(threads=1, children=0)
+
+    async def run(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        await asyncio.sleep(0)  # as where a thread answers
+        return fn(*args, **kwargs)
+
+    async def warm(self) -> None:
+        """Nothing to start."""
+
+    def run_bounded_sync(self, fn: Callable[..., T], *args: Any) -> T:
+        with self._judged():
+            return fn(*args)
+
+    async def run_bounded(self, fn: Callable[..., T], *args: Any) -> T:
+        await asyncio.sleep(0)
+        return self.run_bounded_sync(fn, *args)
+
+    async def close(self) -> None:
+        """Nothing to stop."""
