@@ -33,6 +33,7 @@ from node.archive.model import ImportReport
 from node.archive.preview import preview_paths
 from node.archive.vault import Vault, identities_of, recipients_of
 from node.config import NodeConfig, read_config, warnings_of
+from node.marks import Mark
 from node.membership.seen import read_seen
 from node.membership.standing import Standing, has_standing, not_agreed, record_rules, standing
 from node.publish.build import destination
@@ -205,7 +206,12 @@ async def _outbox(node: Offline) -> OutboxStore:
 
 async def _unrevised(node: Offline) -> list[str]:
     """Studies whose change no revision has yet: of a node that does not run, or of this moment."""
-    marks = await PublishStore(node.db, SystemIds(), (destination(node.config.publish),)).unseen("", UNSEEN_SHOWN)
+    store = PublishStore(node.db, SystemIds(), (destination(node.config.publish),))
+    marks: list[tuple[Mark, bool]] = []
+    after: str | None = ""
+    while after is not None and len(marks) < UNSEEN_SHOWN:
+        found, after = await store.unseen(after, UNSEEN_SHOWN)
+        marks += found
     few = len(marks) <= UNSEEN_CHECKED  # what went before anything was published of it needs no revision
     return [m.study_uid for m, known in marks if known or not few or await node.archive.record(m.study_uid) is not None]
 

@@ -13,13 +13,14 @@ from random import Random
 
 from publish_records import make_instances
 
-from crosslight.runtime.db import SqliteDb, Tx
+from crosslight.runtime.db import SqliteDb
 from crosslight.standards.ids import Identifier, Oid
 from crosslight.standards.problem import Unavailable
 from crosslight.standards.study import Patient, StudyRecord
 from crosslight.standards.xds.model.publication import Publication, Source, Status
 from crosslight.standards.xds.rules.errors import RegistryRefusal, refusal
 from node.holdings import StoredObject
+from node.marks import Marks
 from node.publish.model import Identity
 from node.publish.soap_road import DocumentState, Link, StatusChange
 
@@ -127,14 +128,7 @@ class MemoryArchive:
     async def _changed(self, study_uid: str, *, tell: bool = True) -> None:
         now = self._clock.now().timestamp()
 
-        def mark(tx: Tx) -> None:
-            tx.execute(
-                "INSERT INTO mark VALUES (?, 1, (SELECT coalesce(max(serial), 0) + 1 FROM mark), ?, ?) ON CONFLICT (study_uid) "
-                "DO UPDATE SET change = change + 1, serial = excluded.serial, last_change_unix = excluded.last_change_unix",
-                (study_uid, now, now),
-            )
-
-        await self._db.write("mark", mark)
+        await self._db.write("mark", lambda tx: Marks().touch_tx(tx, study_uid, now))
         for listener in self._listeners if tell else ():
             listener(study_uid)
 

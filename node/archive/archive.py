@@ -32,12 +32,13 @@ from node.archive.config import ArchiveConfig
 from node.archive.importer import Importer, ImportProgress
 from node.archive.ingest import Ingestor
 from node.archive.layout import Layout
-from node.archive.model import ArchiveStatus, BinEntry, Fault, ImportReport, Mark, VerifyReport
+from node.archive.model import ArchiveStatus, BinEntry, Fault, ImportReport, VerifyReport
 from node.archive.quarantine import Quarantine
 from node.archive.stage import Staged, StageFolder, file_meta
 from node.archive.store import SCHEMA, ArchiveStore, json_of
 from node.archive.vault import Vault
 from node.holdings import IngestResult, Local, Received, Staging, StoredObject
+from node.marks import Mark
 
 log = get_logger("archive")
 
@@ -224,11 +225,11 @@ class Archive:
 
     async def marks(self, after_serial: int = 0, limit: int = 1000) -> list[Mark]:
         """Change marks that moved after ``after_serial``, in the order of their latest change (D14)."""
-        return await self._db.read("marks", lambda tx: self._store.marks_tx(tx, after_serial, limit))
+        return await self._db.read("marks", lambda tx: self._store.marks.moved_tx(tx, after_serial, limit))
 
     async def mark(self, study_uid: str) -> Mark | None:
         """The change mark of one study; None when it was never here."""
-        return await self._db.read("mark", lambda tx: self._store.mark_tx(tx, study_uid))
+        return await self._db.read("mark", lambda tx: self._store.marks.of_tx(tx, study_uid))
 
     async def touch(self, study_uids: Sequence[str]) -> None:
         """Mark studies as changed although no object came: what is made of them is made anew (D14)."""
@@ -236,7 +237,7 @@ class Archive:
 
         def write(tx: Tx) -> None:
             for study_uid in study_uids:
-                self._store.touch_tx(tx, study_uid, now)
+                self._store.marks.touch_tx(tx, study_uid, now)
 
         await self._db.write("touch", write)
         for study_uid in study_uids:

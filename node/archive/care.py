@@ -69,7 +69,7 @@ class Care:
             assert row is not None  # noqa: S101 - RETURNING always gives a row
             tx.execute("UPDATE instance SET binned = ?, visible = 0 WHERE study_uid = ? AND binned = 0", (row[0], study_uid))
             self._store.refresh_tx(tx, study_uid)
-            self._store.touch_tx(tx, study_uid, now)
+            self._store.marks.touch_tx(tx, study_uid, now)
             return int(held[0])
 
         count = self._db.submit_write("delete_study", work).result()
@@ -100,7 +100,7 @@ class Care:
             if left is None or not left[0]:
                 tx.execute("DELETE FROM bin WHERE id = ?", (row[0],))
             self._store.refresh_tx(tx, study_uid)
-            self._store.touch_tx(tx, study_uid, now)
+            self._store.marks.touch_tx(tx, study_uid, now)
             return count
 
         count = self._db.submit_write("restore_study", work).result()

@@ -25,17 +25,6 @@ class ArchiveStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
-    """How often a study has changed (D14). ``serial`` orders the latest changes of all studies."""
-
-    study_uid: str
-    change: int
-    serial: int
-    first_change_unix: float
-    last_change_unix: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
     """An object that was not let in, or that collides with one that is here; its file is kept for a while."""
 

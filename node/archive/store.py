@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 import orjson
 
-from crosslight.runtime.db import Row, Tx
+from crosslight.runtime.db import Tx
 from crosslight.runtime.schema import SchemaVersion
 from crosslight.standards.dicom.file.header import Attributes, Header
-from node.archive.model import Mark
 from node.archive.study_rows import StudyRows
 from node.holdings import Received
+from node.marks import Marks
 
 SCHEMA = SchemaVersion("archive", schema=6, compat=6)
 
@@ -67,10 +67,11 @@ def patient_attributes(study_json: bytes) -> bytes:
 
 
 class ArchiveStore:
-    """Rows of studies, series, instances, marks, rejections."""
+    """Rows of studies, series, instances, rejections; and the marks that move with them."""
 
     def __init__(self) -> None:
         self._rows = StudyRows()
+        self.marks = Marks()
 
     # --- ingest ----------------------------------------------------------------------------------------------------
 
@@ -87,7 +88,7 @@ class ArchiveStore:
                 tx.execute("UPDATE instance SET hidden = '', visible = (kind = 'content') WHERE id = ?", (known[0],))
                 tx.execute("DELETE FROM rejection WHERE sop_uid = ?", (header.sop_uid,))
                 self._appeared_tx(tx, header, known[0])
-                self.touch_tx(tx, header.study_uid, facts.received_unix)
+                self.marks.touch_tx(tx, header.study_uid, facts.received_unix)
                 return Ingested("restored", (header.study_uid,))
             return Ingested("duplicate")
         same = (facts.sha256, header.transfer_syntax_uid)
@@ -100,7 +101,7 @@ class ArchiveStore:
                 (hidden, hidden, facts.received_unix, facts.received.road, facts.received.peer, revived[0]),
             )
             self._appeared_tx(tx, header, revived[0])
-            self.touch_tx(tx, header.study_uid, facts.received_unix)
+            self.marks.touch_tx(tx, header.study_uid, facts.received_unix)
             return Ingested("stored", (header.study_uid,))
         return self._insert_tx(tx, header, facts, hidden)
 
@@ -130,7 +131,7 @@ class ArchiveStore:
         if not visible:
             return Ingested("stored")
         self._rows.add_tx(tx, header, study_variant, series_variant, facts.size_bytes)
-        self.touch_tx(tx, header.study_uid, facts.received_unix)
+        self.marks.touch_tx(tx, header.study_uid, facts.received_unix)
         return Ingested("stored", (header.study_uid,))
 
     def _appeared_tx(self, tx: Tx, header: Header, instance: int) -> None:
@@ -151,33 +152,6 @@ class ArchiveStore:
     def knows_content_tx(self, tx: Tx, sha256: bytes) -> bool:
         """Whether a row, live or in the bin, is kept in the file of this digest."""
         return tx.row("SELECT 1 FROM instance WHERE sha256 = ? LIMIT 1", (sha256,)) is not None
-
-    # --- marks -----------------------------------------------------------------------------------------------------
-
-    def touch_tx(self, tx: Tx, study_uid: str, now_unix: float) -> None:
-        """Increment the change mark."""
-        tx.execute(
-            "INSERT INTO mark (study_uid, change, serial, first_change_unix, last_change_unix) "
-            "VALUES (?, 1, (SELECT COALESCE(MAX(serial), 0) + 1 FROM mark), ?, ?) ON CONFLICT (study_uid) DO UPDATE SET "
-            "change = mark.change + 1, serial = excluded.serial, last_change_unix = excluded.last_change_unix",
-            (study_uid, now_unix, now_unix),
-        )
-
-    def marks_tx(self, tx: Tx, after_serial: int, limit: int) -> list[Mark]:
-        """Marks that moved after ``after_serial``, in the order of their latest change."""
-        rows = tx.rows(
-            "SELECT study_uid, change, serial, first_change_unix, last_change_unix FROM mark WHERE serial > ? "
-            "ORDER BY serial LIMIT ?",
-            (after_serial, limit),
-        )
-        return [_mark(row) for row in rows]
-
-    def mark_tx(self, tx: Tx, study_uid: str) -> Mark | None:
-        """The mark of one study."""
-        row = tx.row(
-            "SELECT study_uid, change, serial, first_change_unix, last_change_unix FROM mark WHERE study_uid = ?", (study_uid,)
-        )
-        return _mark(row) if row is not None else None
 
     # --- rejection notes (D16) -------------------------------------------------------------------------------------
 
@@ -210,7 +184,7 @@ class ArchiveStore:
                 changed.add(str(row[0]))
         for study_uid in sorted(changed):
             self.refresh_tx(tx, study_uid)
-            self.touch_tx(tx, study_uid, now_unix)
+            self.marks.touch_tx(tx, study_uid, now_unix)
         return sorted(changed)
 
     @staticmethod
@@ -228,10 +202,6 @@ class ArchiveStore:
     def variants_tx(self, tx: Tx, ids: Iterable[int]) -> dict[int, Attributes]:
         """Attribute sets by id."""
         return self._rows.variants_tx(tx, ids)
-
-
-def _mark(row: Row) -> Mark:
-    return Mark(study_uid=row[0], change=row[1], serial=row[2], first_change_unix=row[3], last_change_unix=row[4])
 
 
 def json_of(blob: Any) -> Attributes:

@@ -1,91 +1,58 @@
-"""OutboxStore: what one destination wants, may have been sent, and has acknowledged (D15)."""
+"""OutboxStore: what one destination wants, may have been sent, and has acknowledged (D15).
+
+A transaction here spans two rooms: the outbox's rows (``outbox_rows.py``) and the revisions that they are about
+(``revisions.py``). Each statement stands in the room of its table.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
-import orjson
-
-from crosslight.runtime.db import Db, Row, Tx
+from crosslight.runtime.db import Db, Tx
 from crosslight.standards.census import Census, census_item, take_census
-from crosslight.standards.ids import Identifier, Version
-from node.publish import rows
+from crosslight.standards.ids import Identifier
 from node.publish.decide import next_act
-from node.publish.model import Acked, Act, Job, Parked, Revision
+from node.publish.model import Acked, Job, Parked
+from node.publish.outbox_rows import DestinationRow, OutboxRows, Settled
+from node.publish.revisions import Revisions
 
+__all__ = ["DestinationRow", "OutboxStore", "Settled"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DestinationRow:
-    """What is known of a destination."""
-
-    incarnation: str
-    acked_epoch: int
-    acked_n: int
-    filling: bool
-    reconcile: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """What to write of one job. ``truth`` is set where ``acked`` says what is there now; ``keep`` leaves the act in flight."""
-
-    study_uid: str
-    truth: bool
-    acked: Acked | None = None
-    keep: bool = False
-    attempts: int = 0
-    next_unix: float = 0.0
-    parked_code: str = ""
-    parked_why: str = ""
-    acknowledged: Version | None = None  # of the act, for the cursor (D10)
-    anew: bool = False
+Patients = dict[str, set[Identifier]]  # study UID -> whose it is, was and is to be
+_PAGE = 400
 
 
 class OutboxStore:
     """The outbox of one destination. The census of what it acknowledged is kept in memory and counted at :meth:`open`."""
 
     def __init__(self, db: Db, destination: str) -> None:
-        self.db, self._d = db, destination
+        self.db = db
+        self._rows, self._revisions = OutboxRows(destination), Revisions()
         self.census = Census()
         self._counting = asyncio.Lock()  # the census follows one write at a time
 
     async def open(self) -> None:
         """Count the census. The tables are made by ``PublishStore.open``."""
-
-        def read(tx: Tx) -> list[Row]:
-            return tx.rows("SELECT study_uid, sha1 FROM publish_acked WHERE destination = ? AND status = 'Approved'", (self._d,))
-
-        self.census = take_census((row[0], row[1]) for row in await self.db.read("outbox_census", read))
+        found = await self.db.read("outbox_census", self._rows.approved_tx)
+        self.census = take_census((row[0], row[1]) for row in found)
 
     async def destination(self) -> DestinationRow:
         """What is known of the destination."""
-
-        def read(tx: Tx) -> DestinationRow:
-            row = tx.row(
-                "SELECT incarnation, acked_epoch, acked_n, filling, reconcile FROM publish_destination WHERE destination = ?",
-                (self._d,),
-            ) or ("", 0, 0, 1, "")
-            return DestinationRow(incarnation=row[0], acked_epoch=row[1], acked_n=row[2], filling=bool(row[3]), reconcile=row[4])
-
-        return await self.db.read("outbox_destination", read)
+        return await self.db.read("outbox_destination", self._rows.destination_tx)
 
     async def set_incarnation(self, incarnation: str) -> None:
         """The registry that acknowledges from now on."""
-        await self._set("incarnation = ?", incarnation)
+        await self.db.write("outbox_incarnation", lambda tx: self._rows.set_incarnation_tx(tx, incarnation))
 
     async def owe_reconciliation(self, why: str) -> None:
         """A comparison is owed; it survives a restart."""
-        await self._set("reconcile = ?, filling = 1", why)
+        await self.db.write("outbox_owe", lambda tx: self._rows.owe_reconciliation_tx(tx, why))
 
     async def filled(self) -> None:
         """All that was to be filled or compared is acknowledged."""
-        await self._set("filling = 0")
-
-    async def _set(self, what: str, *values: object) -> None:
-        sql = f"UPDATE publish_destination SET {what} WHERE destination = ?"
-        await self.db.write("outbox_set", lambda tx: tx.execute(sql, (*values, self._d)))
+        await self.db.write("outbox_filled", self._rows.filled_tx)
 
     # --- taking and settling ----------------------------------------------------------------------------------------
 
@@ -100,59 +67,30 @@ class OutboxStore:
         return await self.db.write("outbox_take", lambda tx: self._take(tx, now_unix, limit, busy))
 
     def _take(self, tx: Tx, now_unix: float, limit: int, busy: frozenset[str]) -> list[Job]:
-        due = tx.rows(
-            f"SELECT study_uid, attempts, {rows.WANT}, {rows.SENT} FROM publish_intent "
-            "WHERE destination = ? AND parked_code = '' AND next_unix <= ? ORDER BY epoch, n LIMIT ?",
-            (self._d, now_unix, limit + len(busy)),
-        )
         jobs: list[Job] = []
-        for study_uid, attempts, *columns in due:
-            if study_uid in busy or len(jobs) >= limit:
+        for due in self._rows.due_tx(tx, now_unix, limit + len(busy)):
+            if due.study_uid in busy or len(jobs) >= limit:
                 continue
-            want, sent = rows.want_of(tuple(columns[:5])), rows.sent_of(tuple(columns[5:]))
-            acked = self._acked(tx, study_uid)
-            act = sent or next_act(want, acked)
+            acked = self._rows.acked_tx(tx, due.study_uid)
+            act = due.sent or next_act(due.want, acked)
             if act is None:
-                self._delete(tx, study_uid)
+                self._rows.drop_tx(tx, due.study_uid)
                 continue
-            revision = self._revision(tx, act)
-            if act.kind in ("fresh", "replace") and (revision is None or revision.record is None):
+            publishes = act.kind in ("fresh", "replace")
+            revision = self._revisions.at_tx(tx, act.version) if publishes else None
+            if publishes and (revision is None or revision.record is None):
                 # Its revision was dropped: make another.
-                self._in_flight(tx, study_uid, None)
-                self._force(tx, study_uid)
+                self._rows.in_flight_tx(tx, due.study_uid, None)
+                self._revisions.force_tx(tx, due.study_uid)
                 continue
-            if sent is None:
-                self._in_flight(tx, study_uid, act)
-                tx.execute("UPDATE publish_revision SET sent = 1 WHERE epoch = ? AND n = ?", (act.version.epoch, act.version.n))
+            if due.sent is None:
+                self._rows.in_flight_tx(tx, due.study_uid, act)
+                self._revisions.sent_tx(tx, act.version)
+            unsettled = due.sent is not None
             jobs.append(
-                Job(study_uid=study_uid, act=act, acked=acked, unsettled=sent is not None, attempts=attempts, revision=revision)
+                Job(study_uid=due.study_uid, act=act, acked=acked, unsettled=unsettled, attempts=due.attempts, revision=revision)
             )
         return jobs
-
-    def _revision(self, tx: Tx, act: Act) -> Revision | None:
-        if act.kind not in ("fresh", "replace"):
-            return None
-        row = tx.row(
-            f"SELECT {rows.REVISION} FROM publish_revision WHERE epoch = ? AND n = ?", (act.version.epoch, act.version.n)
-        )
-        return rows.revision_of(row) if row else None
-
-    def _in_flight(self, tx: Tx, study_uid: str, act: Act | None) -> None:
-        tx.execute(
-            "UPDATE publish_intent SET sent = ?, sent_epoch = ?, sent_n = ?, sent_replaces = ? "
-            "WHERE destination = ? AND study_uid = ?",
-            (*rows.sent_values(act), self._d, study_uid),
-        )
-
-    def _delete(self, tx: Tx, study_uid: str) -> None:
-        tx.execute("DELETE FROM publish_intent WHERE destination = ? AND study_uid = ?", (self._d, study_uid))
-
-    def _force(self, tx: Tx, study_uid: str) -> None:
-        tx.execute("UPDATE publish_study SET forced = 1 WHERE study_uid = ?", (study_uid,))
-
-    def _acked(self, tx: Tx, study_uid: str) -> Acked | None:
-        row = tx.row(f"SELECT {rows.ACKED} FROM publish_acked WHERE destination = ? AND study_uid = ?", (self._d, study_uid))
-        return rows.acked_of(row) if row else None
 
     async def settle(self, settled: Sequence[Settled]) -> None:
         """Write what became of jobs, all in one transaction."""
@@ -160,97 +98,52 @@ class OutboxStore:
         def write(tx: Tx) -> Census:
             census = self.census
             for one in settled:
-                if one.truth:
-                    census = self._put_acked(tx, one.study_uid, one.acked, census)
-                if one.acknowledged is not None:
-                    self._advance(tx, one.acknowledged)
-                if not one.keep:
-                    self._in_flight(tx, one.study_uid, None)
-                tx.execute(
-                    "UPDATE publish_intent SET attempts = ?, next_unix = ?, parked_code = ?, parked_why = ?, parked_unix = ? "
-                    "WHERE destination = ? AND study_uid = ?",
-                    (
-                        one.attempts, one.next_unix, one.parked_code, one.parked_why, one.next_unix, self._d, one.study_uid,
-                    ),
-                )  # fmt: skip
-                if one.anew:
-                    self._force(tx, one.study_uid)
-                elif not one.keep and not one.parked_code:
-                    self._drop_when_done(tx, one.study_uid)
+                census = self._settle(tx, one, census)
             return census
 
         if settled:
             async with self._counting:
                 self.census = await self.db.write("outbox_settle", write)
 
-    def _drop_when_done(self, tx: Tx, study_uid: str) -> None:
-        row = tx.row(f"SELECT {rows.WANT} FROM publish_intent WHERE destination = ? AND study_uid = ?", (self._d, study_uid))
-        if row is not None and next_act(rows.want_of(row), self._acked(tx, study_uid)) is None:
-            self._delete(tx, study_uid)
-
-    def _advance(self, tx: Tx, version: Version) -> None:
-        tx.execute(
-            "UPDATE publish_destination SET acked_epoch = ?, acked_n = ? WHERE destination = ? "
-            "AND (acked_epoch < ? OR (acked_epoch = ? AND acked_n < ?))",
-            (version.epoch, version.n, self._d, version.epoch, version.epoch, version.n),
-        )
+    def _settle(self, tx: Tx, one: Settled, census: Census) -> Census:
+        if one.truth:
+            census = self._put_acked(tx, one.study_uid, one.acked, census)
+        if one.acknowledged is not None:
+            self._rows.advance_tx(tx, one.acknowledged)
+        if not one.keep:
+            self._rows.in_flight_tx(tx, one.study_uid, None)
+        self._rows.try_again_tx(tx, one)
+        if one.anew:
+            self._revisions.force_tx(tx, one.study_uid)
+        elif not one.keep and not one.parked_code:
+            want = self._rows.want_tx(tx, one.study_uid)
+            if want is not None and next_act(want, self._rows.acked_tx(tx, one.study_uid)) is None:
+                self._rows.drop_tx(tx, one.study_uid)
+        return census
 
     def _put_acked(self, tx: Tx, study_uid: str, acked: Acked | None, census: Census) -> Census:
-        before = self._acked(tx, study_uid)
+        before = self._rows.acked_tx(tx, study_uid)
         if before is not None and before.status == "Approved":
             census = census.without_item(census_item(study_uid, before.sha1))
         if acked is None:
-            tx.execute("DELETE FROM publish_acked WHERE destination = ? AND study_uid = ?", (self._d, study_uid))
-            self._forget_chain(tx, study_uid, before)
+            self._rows.forget_acked_tx(tx, study_uid)
+            if before is not None and not self._rows.is_anywhere_tx(tx, study_uid):
+                # A withdrawn chain can no longer be asked for.
+                self._revisions.forget_tx(tx, study_uid, set(before.chain) - self._rows.named_tx(tx, study_uid))
             return census
-        date_row = tx.row("SELECT record FROM publish_revision WHERE epoch = ? AND n = ?", (acked.version.epoch, acked.version.n))
-        known = tx.row("SELECT study_date FROM publish_acked WHERE destination = ? AND study_uid = ?", (self._d, study_uid))
-        date = _date_of(date_row) or (known[0] if known else "")
-        marks = ",".join("?" * 10)
-        tx.execute(
-            f"INSERT OR REPLACE INTO publish_acked (destination, study_uid, {rows.ACKED}, study_date) VALUES ({marks})",
-            (self._d, study_uid, *rows.acked_values(acked), date),
-        )
-        # The record of a superseded revision can no longer be needed; its manifest can.
-        tx.execute(
-            "UPDATE publish_revision SET record = NULL WHERE study_uid = ? AND sent = 1 AND record IS NOT NULL "
-            "AND (epoch < ? OR (epoch = ? AND n < ?))",
-            (study_uid, acked.version.epoch, acked.version.epoch, acked.version.n),
-        )
-        if acked.status == "Approved":
-            census = census.with_item(census_item(study_uid, acked.sha1))
-        return census
-
-    def _forget_chain(self, tx: Tx, study_uid: str, before: Acked | None) -> None:
-        """A withdrawn chain can no longer be asked for; its manifests go, unless another destination still has one."""
-        if before is None or tx.row("SELECT 1 FROM publish_acked WHERE study_uid = ?", (study_uid,)) is not None:
-            return
-        for version in before.chain:
-            tx.execute(
-                "DELETE FROM publish_revision WHERE epoch = ? AND n = ? AND study_uid = ? AND NOT EXISTS (SELECT 1 FROM "
-                "publish_intent i WHERE i.study_uid = publish_revision.study_uid AND ((i.epoch = publish_revision.epoch AND "
-                "i.n = publish_revision.n) OR (i.sent_epoch = publish_revision.epoch AND i.sent_n = publish_revision.n)))",
-                (version.epoch, version.n, study_uid),
-            )
+        self._rows.put_acked_tx(tx, study_uid, acked, self._revisions.day_tx(tx, acked.version))
+        self._revisions.superseded_tx(tx, study_uid, acked.version)
+        return census.with_item(census_item(study_uid, acked.sha1)) if acked.status == "Approved" else census
 
     # --- comparing --------------------------------------------------------------------------------------------------
 
     async def held_after(self, after: str, limit: int) -> list[tuple[str, Acked]]:
         """A page of what was acknowledged, in the order of study UIDs."""
-
-        def read(tx: Tx) -> list[tuple[str, Acked]]:
-            found = tx.rows(
-                f"SELECT study_uid, {rows.ACKED} FROM publish_acked WHERE destination = ? AND study_uid > ? "
-                "ORDER BY study_uid LIMIT ?",
-                (self._d, after, limit),
-            )
-            return [(row[0], rows.acked_of(row[1:])) for row in found]
-
-        return await self.db.read("outbox_held_after", read)
+        return await self.db.read("outbox_held_after", lambda tx: self._rows.held_after_tx(tx, after, limit))
 
     async def acked(self, study_uid: str) -> Acked | None:
         """What was acknowledged of one study."""
-        return await self.db.read("outbox_acked", lambda tx: self._acked(tx, study_uid))
+        return await self.db.read("outbox_acked", lambda tx: self._rows.acked_tx(tx, study_uid))
 
     async def learnt(self, differing: dict[str, Acked | None], *, all_compared: bool) -> None:
         """Write what a comparison found, and have all of these studies published again.
@@ -264,16 +157,10 @@ class OutboxStore:
             census = self.census
             for study_uid, acked in differing.items():
                 census = self._put_acked(tx, study_uid, self._with_known(tx, study_uid, acked), census)
-                self._in_flight(tx, study_uid, None)
-                self._force(tx, study_uid)
-                tx.execute(
-                    "INSERT OR IGNORE INTO publish_study (study_uid, state, epoch, n, digest, progress, patient, seen_change, "
-                    "forced) VALUES (?, 'deleted', 0, 0, '', 'complete', ?, 0, 1)",
-                    (study_uid, rows.identifier_text(acked.patient if acked else Identifier(""))),
-                )
+                self._rows.in_flight_tx(tx, study_uid, None)
+                self._revisions.force_learnt_tx(tx, study_uid, acked.patient if acked else Identifier(""))
             if all_compared:
-                tx.execute("UPDATE publish_intent SET sent = '', attempts = 0, next_unix = 0 WHERE destination = ?", (self._d,))
-                tx.execute("UPDATE publish_destination SET reconcile = '' WHERE destination = ?", (self._d,))
+                self._rows.compared_tx(tx)
             return census
 
         async with self._counting:
@@ -283,7 +170,7 @@ class OutboxStore:
         """What the other side has, with what we remember of its chain."""
         if acked is None:
             return None
-        before = self._acked(tx, study_uid)
+        before = self._rows.acked_tx(tx, study_uid)
         if before is None:
             return acked
         chain = tuple(dict.fromkeys((*(v for v in before.chain if v < acked.version), *acked.chain)))
@@ -300,21 +187,22 @@ class OutboxStore:
         asked = list(scheduled)
 
         def read(tx: Tx) -> tuple[int, int, str]:
-            counted = tx.row(
-                "SELECT count(*), coalesce(sum(parked_code <> ''), 0) FROM publish_intent WHERE destination = ?", (self._d,)
-            ) or (0, 0)
-            oldest = tx.row(
-                "SELECT study_date FROM publish_acked WHERE destination = ? AND study_date <> '' ORDER BY study_date LIMIT 1",
-                (self._d,),
-            )
-            unrevised = len(asked) - self._counted_elsewhere(tx, asked) + self._forced(tx)
-            return counted[0] - counted[1] + unrevised, counted[1], oldest[0] if oldest else ""
+            intents, parked = self._rows.counts_tx(tx)
+            elsewhere = self._rows.among_tx(tx, asked) | self._revisions.forced_among_tx(tx, asked)
+            unrevised = len(asked) - len(elsewhere) + self._forced(tx, intents)
+            return intents - parked + unrevised, parked, self._rows.oldest_day_tx(tx)
 
         return await self.db.read("outbox_counts", read)
 
-    async def unlisted(
-        self, scheduled: Iterable[str], limit: int
-    ) -> tuple[dict[str, set[Identifier]], dict[str, set[Identifier]]]:
+    def _forced(self, tx: Tx, intents: int) -> int:
+        """Studies to be published again, as a comparison found, that have no intent yet."""
+        forced, after = self._revisions.forced_count_tx(tx), ""
+        while forced and intents and (page := self._rows.studies_tx(tx, after, _PAGE)):
+            forced -= len(self._revisions.forced_among_tx(tx, page))
+            after = page[-1]
+        return forced
+
+    async def unlisted(self, scheduled: Iterable[str], limit: int) -> tuple[Patients, Patients]:
         """Studies that wait, and studies refused for good, each with the patients under whom it was and is to be published.
 
         Withdrawn studies (for safety, or sealed) are left out.
@@ -324,122 +212,66 @@ class OutboxStore:
             limit: Most of each.
         """
         asked = list(scheduled)[:limit]
-        known = (
-            "FROM publish_intent i LEFT JOIN publish_study s ON s.study_uid = i.study_uid "
-            "LEFT JOIN publish_acked a ON a.destination = i.destination AND a.study_uid = i.study_uid "
-            "WHERE i.destination = ? AND coalesce(s.state, '') <> 'withdrawn' AND i.want <> 'withdraw'"
-        )
 
-        def read(tx: Tx) -> tuple[dict[str, set[Identifier]], dict[str, set[Identifier]]]:
-            sql = f"SELECT i.study_uid, i.patient, s.patient, a.patient {known} AND i.parked_code {{}} '' LIMIT ?"
-            waiting, refused = (_patients(tx.rows(sql.format(sign), (self._d, limit))) for sign in ("=", "<>"))
-            forced = tx.rows(
-                "SELECT study_uid, patient FROM publish_study WHERE forced = 1 AND state <> 'withdrawn' LIMIT ?", (limit,)
-            )
-            for study_uid, whose in _patients(forced).items():
-                waiting.setdefault(study_uid, set()).update(whose)
+        def read(tx: Tx) -> tuple[Patients, Patients]:
+            waiting, refused = (self._with_intent(tx, limit, parked=parked) for parked in (False, True))
+            for study_uid, patient in self._revisions.forced_patients_tx(tx, limit).items():
+                waiting.setdefault(study_uid, set()).add(patient)
+            known = self._revisions.patients_tx(tx, asked)
             for study_uid in asked:
-                row = tx.row("SELECT state, patient FROM publish_study WHERE study_uid = ?", (study_uid,))
-                if row is None or row[0] != "withdrawn":
-                    waiting.setdefault(study_uid, set()).update(_patients([(study_uid, row[1] if row else None)])[study_uid])
-            return waiting, refused
+                state, patient = known.get(study_uid, ("live", Identifier("")))
+                if state != "withdrawn":
+                    waiting.setdefault(study_uid, set()).add(patient)
+            return _with_numbers(waiting), _with_numbers(refused)
 
         return await self.db.read("outbox_unlisted", read)
 
-    def _forced(self, tx: Tx) -> int:
-        """Studies to be published again, as a comparison found, that have no intent yet."""
-        sql = (
-            "SELECT count(*) FROM publish_study s WHERE s.forced = 1 AND NOT EXISTS "
-            "(SELECT 1 FROM publish_intent i WHERE i.destination = ? AND i.study_uid = s.study_uid)"
-        )
-        return int((tx.row(sql, (self._d,)) or (0,))[0])
-
-    def _counted_elsewhere(self, tx: Tx, study_uids: Sequence[str]) -> int:
-        """How many of these have an intent, or are to be published again."""
-        found = 0
-        for start in range(0, len(study_uids), 400):
-            part = study_uids[start : start + 400]
-            marks = ",".join("?" * len(part))
-            sql = (
-                f"SELECT study_uid FROM publish_intent WHERE destination = ? AND study_uid IN ({marks}) "
-                f"UNION SELECT study_uid FROM publish_study WHERE forced = 1 AND study_uid IN ({marks})"
-            )
-            found += len(tx.rows(sql, (self._d, *part, *part)))
+    def _with_intent(self, tx: Tx, limit: int, *, parked: bool) -> Patients:
+        found: Patients = {}
+        for study_uid, whose in self._intended(tx, parked=parked):
+            found[study_uid] = whose
+            if len(found) == limit:
+                break
         return found
+
+    def _intended(self, tx: Tx, *, parked: bool) -> Iterator[tuple[str, set[Identifier]]]:
+        """Studies with an intent and whose they are, but those that have been withdrawn since."""
+        after = ""
+        while page := self._rows.patients_tx(tx, after, _PAGE, parked=parked):
+            known = self._revisions.patients_tx(tx, [study_uid for study_uid, _ in page])
+            for study_uid, whose in page:
+                state, patient = known.get(study_uid, ("live", Identifier("")))
+                if state != "withdrawn":
+                    yield study_uid, whose | {patient}
+            after = page[-1][0]
 
     async def next_unix(self) -> float | None:
         """When the next job is due; None when nothing waits."""
-
-        def read(tx: Tx) -> float | None:
-            row = tx.row("SELECT min(next_unix) FROM publish_intent WHERE destination = ? AND parked_code = ''", (self._d,))
-            return row[0] if row else None
-
-        return await self.db.read("outbox_next", read)
+        return await self.db.read("outbox_next", self._rows.next_unix_tx)
 
     async def parked(self, limit: int = 1000) -> list[Parked]:
         """Intents that need an operator."""
-
-        def read(tx: Tx) -> list[Parked]:
-            found = tx.rows(
-                "SELECT study_uid, parked_code, parked_why, parked_unix FROM publish_intent "
-                "WHERE destination = ? AND parked_code <> '' ORDER BY parked_unix LIMIT ?",
-                (self._d, limit),
-            )
-            return [Parked(study_uid=r[0], code=r[1], why=r[2], since_unix=r[3]) for r in found]
-
-        return await self.db.read("outbox_parked", read)
+        return await self.db.read("outbox_parked", lambda tx: self._rows.parked_tx(tx, limit))
 
     async def held_back(self, limit: int = 1000) -> list[tuple[str, str]]:
         """Studies that the destination answered for and that wait all the same: (study UID, why)."""
-        sql = (
-            "SELECT study_uid, parked_why FROM publish_intent "
-            "WHERE destination = ? AND parked_code = '' AND parked_why <> '' ORDER BY epoch, n LIMIT ?"
-        )
-        return await self.db.read("outbox_held_back", lambda tx: [(r[0], r[1]) for r in tx.rows(sql, (self._d, limit))])
+        return await self.db.read("outbox_held_back", lambda tx: self._rows.held_back_tx(tx, limit))
 
     async def unpark(self, study_uid: str = "") -> int:
         """Try parked intents again: one study's, or all."""
-        return await self.db.write(
-            "outbox_unpark",
-            lambda tx: tx.execute(
-                "UPDATE publish_intent SET parked_code = '', parked_why = '', attempts = 0, next_unix = 0 "
-                "WHERE destination = ? AND parked_code <> '' AND (? = '' OR study_uid = ?)",
-                (self._d, study_uid, study_uid),
-            ),
-        )
+        return await self.db.write("outbox_unpark", lambda tx: self._rows.unpark_tx(tx, study_uid))
 
     # --- patients fed (ITI-8) -----------------------------------------------------------------------------------------
 
     async def fed(self, patient: Identifier) -> str:
         """The digest of the demographics that the destination has, '' = never fed."""
-
-        def read(tx: Tx) -> str:
-            row = tx.row(
-                "SELECT digest FROM publish_fed WHERE destination = ? AND authority = ? AND value = ?",
-                (self._d, patient.authority, patient.value),
-            )
-            return row[0] if row else ""
-
-        return await self.db.read("outbox_fed", read)
+        return await self.db.read("outbox_fed", lambda tx: self._rows.fed_tx(tx, patient))
 
     async def set_fed(self, patient: Identifier, digest: str) -> None:
         """The destination has these demographics; '' = it has forgotten the patient."""
-        await self.db.write(
-            "outbox_set_fed",
-            lambda tx: tx.execute(
-                "INSERT OR REPLACE INTO publish_fed VALUES (?,?,?,?)", (self._d, patient.authority, patient.value, digest)
-            ),
-        )
+        await self.db.write("outbox_set_fed", lambda tx: self._rows.set_fed_tx(tx, patient, digest))
 
 
-def _patients(found: Iterable[Row]) -> dict[str, set[Identifier]]:
-    """Rows of a study UID and patients (JSON, or None) as the patients of each study."""
-    known = [(row[0], {rows.identifier_of(text) for text in row[1:] if text}) for row in found]
-    return {study_uid: {patient for patient in whose if patient.value} for study_uid, whose in known}
-
-
-def _date_of(row: Row | None) -> str:
-    if row is None or row[0] is None:
-        return ""
-    date = str(orjson.loads(rows.unpack(row[0])).get("time", {}).get("date", "")).replace(".", "").replace("-", "")
-    return date if len(date) == 8 and date.isdecimal() else ""
+def _with_numbers(found: Patients) -> Patients:
+    """Without patients that have no number."""
+    return {study_uid: {patient for patient in whose if patient.value} for study_uid, whose in found.items()}

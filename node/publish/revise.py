@@ -17,9 +17,11 @@ from crosslight.standards.national import was_unread
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.study import InstanceRef, ManifestFacts, StudyRecord
 from node.holdings import Holdings
+from node.marks import Mark
 from node.publish.model import Identity, Revision, Want
+from node.publish.revisions import StudyRow
 from node.publish.schedule import Schedule
-from node.publish.store import EpochUsedUp, Mark, NoEpoch, PublishStore, StudyRow
+from node.publish.store import EpochUsedUp, NoEpoch, PublishStore
 
 log = get_logger("publish")
 
@@ -137,11 +139,10 @@ class Reviser:
                 self._schedule.at_once(study_uid, now)
             self._forced = found[-1] if len(found) == PAGE else None
         if self._unseen is not None and len(self._schedule) < PAGE:
-            marks = await self._store.unseen(self._unseen, PAGE)
+            marks, self._unseen = await self._store.unseen(self._unseen, PAGE)
             for mark, known in marks:
                 ago = max(0.0, unix - mark.last_change_unix)
                 self._schedule.changed(mark.study_uid, now, known=known, last=now - ago)
-            self._unseen = marks[-1][0].study_uid if len(marks) == PAGE else None
 
     async def _look_for_others(self, now: float, unix: float) -> None:
         """Changes that no callback told of: other processes write to the same archive (``crosslight-node import``)."""
@@ -150,11 +151,11 @@ class Reviser:
         if now < self._look_at:
             return
         self._look_at = now + LOOK_EVERY_S
-        for serial, mark, known, ahead in await self._store.changed_after(self._serial, PAGE):
+        for mark, known, ahead in await self._store.changed_after(self._serial, PAGE):
             if ahead:
                 ago = max(0.0, unix - mark.last_change_unix)
                 self._schedule.changed(mark.study_uid, now, known=known, last=now - ago)
-            self._serial = serial
+            self._serial = mark.serial
 
     async def revise_due(self) -> int:
         """Make the revisions whose time has come; how many studies were looked at."""

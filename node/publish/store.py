@@ -1,28 +1,34 @@
-"""PublishStore: the node's revisions and its version counter, in the archive's own database (D10, D14).
+"""PublishStore: the node's version counter, and its revisions as they are made (D10, D14). In the node's own database.
 
-An intent stands in the same transaction as the revision that it announces. The outbox's own rows are in ``outbox_store.py``.
+A revision and the intents that announce it are one transaction, which spans three rooms: revisions (``revisions.py``), the
+outbox (``outbox_rows.py``) and, where a study is looked at, its change mark (``node/marks.py``). Each statement stands in
+the room of its table; the counter's (``publish_node``) and the rereader's place (``publish_reread``) are here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
 
 from crosslight.runtime.clock import Ids
-from crosslight.runtime.db import Db, Row, Tx
+from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.schema import SchemaVersion, migrate
-from crosslight.standards.ids import DerivedId, Identifier, Kind, Version
+from crosslight.standards.ids import DerivedId, Kind, Version
 from crosslight.standards.problem import StorageError
 from crosslight.standards.study import Progress
+from node.marks import Mark, Marks
 from node.publish import rows
 from node.publish.decide import version_for
 from node.publish.model import Revision, Want
+from node.publish.outbox_rows import OutboxRows
+from node.publish.revisions import Revisions, StudyRow, StudyState
+
+__all__ = ["MAX_N", "EpochUsedUp", "NoEpoch", "NodeRow", "PublishStore", "RereadRow", "StudyRow", "StudyState"]
 
 SCHEMA = SchemaVersion("publish", schema=3, compat=1)
 MAX_N = (1 << 24) - 2
-
-StudyState = Literal["live", "deleted", "withdrawn"]
+_PAGE = 500  # marks, or intents, of one statement
+_PAGES = 20  # of one transaction
 
 
 class NoEpoch(StorageError):
@@ -31,30 +37,6 @@ class NoEpoch(StorageError):
 
 class EpochUsedUp(StorageError):
     """All 24 bits of the epoch's numbers have been given out (D9)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyRow:
-    """The newest revision of a study."""
-
-    study_uid: str
-    state: StudyState
-    version: Version
-    digest: str
-    progress: Progress
-    patient: Identifier
-    seen_change: int
-    forced: bool
-    unread: int = 0  # national numbers of its patient that fail their check
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
-    """The archive's change mark of a study."""
-
-    study_uid: str
-    change: int
-    last_change_unix: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,21 +58,19 @@ class RereadRow:
     done: bool
 
 
-_STUDY = "study_uid, state, epoch, n, digest, progress, patient, seen_change, forced, unread"
-
-
 class PublishStore:
     """Revisions and versions.
 
     Args:
-        db: The node's database, which the archive uses too.
+        db: The node's database: change marks are in it too.
         ids: Where the database's name comes from.
         destinations: Names of those that get an intent for every revision.
     """
 
     def __init__(self, db: Db, ids: Ids, destinations: Iterable[str]) -> None:
         self.db, self._ids = db, ids
-        self._destinations = tuple(destinations)
+        self._outboxes = [OutboxRows(name) for name in destinations]
+        self._revisions, self._marks = Revisions(), Marks()
 
     async def open(self) -> None:
         """Create or upgrade the tables."""
@@ -100,8 +80,8 @@ class PublishStore:
         def begin(tx: Tx) -> None:
             if tx.row("SELECT 1 FROM publish_node WHERE id = 1") is None:
                 tx.execute("INSERT INTO publish_node VALUES (1, ?, 0, 1, ?)", (state_id, secret))
-            for name in self._destinations:
-                tx.execute("INSERT OR IGNORE INTO publish_destination VALUES (?, '', 0, 0, 1, '')", (name,))
+            for outbox in self._outboxes:
+                outbox.begin_tx(tx)
 
         await self.db.write("publish_begin", begin)
 
@@ -130,10 +110,11 @@ class PublishStore:
         def take(tx: Tx) -> bool:
             if tx.execute("UPDATE publish_node SET epoch = ?, next_n = 1 WHERE id = 1 AND epoch < ?", (epoch, epoch)) == 0:
                 return False
-            tx.execute(
-                "UPDATE publish_study SET forced = 1 WHERE epoch <> ? AND study_uid IN (SELECT study_uid FROM publish_intent)",
-                (epoch,),
-            )
+            for outbox in OutboxRows.all_tx(tx):
+                after = ""
+                while page := outbox.studies_tx(tx, after, _PAGE):
+                    self._revisions.force_of_other_epochs_tx(tx, page, epoch)
+                    after = page[-1]
             return True
 
         return await self.db.write("publish_take_epoch", take)
@@ -148,7 +129,8 @@ class PublishStore:
 
         def write(tx: Tx) -> int:
             tx.execute("UPDATE publish_node SET state_id = ?", (state_id,))
-            tx.execute("UPDATE publish_destination SET reconcile = 'restored from backup', filling = 1")
+            for outbox in OutboxRows.all_tx(tx):
+                outbox.owe_reconciliation_tx(tx, "restored from backup")
             row = tx.row("SELECT epoch FROM publish_node WHERE id = 1")
             return int(row[0]) if row else 0
 
@@ -156,12 +138,9 @@ class PublishStore:
         if own_epochs and epoch:
             await self.take_epoch(epoch + 1)
 
-    async def set_state(self, study_uid: str, state: StudyState) -> None:
-        """Have a study published again as being in this state."""
-        await self.db.write(
-            "publish_set_state",
-            lambda tx: tx.execute("UPDATE publish_study SET state = ?, forced = 1 WHERE study_uid = ?", (state, study_uid)),
-        )
+    async def set_state(self, study_uid: str, state: StudyState) -> bool:
+        """Have a study published again as being in this state; False when nothing was ever published of it."""
+        return await self.db.write("publish_set_state", lambda tx: self._revisions.set_state_tx(tx, study_uid, state))
 
     async def reserve(self, study_uid: str) -> Version:
         """A version for a new revision of a study; a crash leaves a gap, which means nothing.
@@ -176,8 +155,7 @@ class PublishStore:
                 raise NoEpoch("No epoch was granted yet.", todo="Wait for the registry.")
             if node[1] > MAX_N:
                 raise EpochUsedUp("The epoch's numbers are used up.", why="They have 24 bits.", todo="A new epoch is asked for.")
-            last = tx.row("SELECT epoch, n FROM publish_study WHERE study_uid = ?", (study_uid,))
-            version = version_for(node[1], node[0], Version(*last) if last else None)
+            version = version_for(node[1], node[0], self._revisions.version_tx(tx, study_uid))
             tx.execute("UPDATE publish_node SET next_n = ? WHERE id = 1", (version.n + 1,))
             return version
 
@@ -186,96 +164,75 @@ class PublishStore:
     # --- studies ----------------------------------------------------------------------------------------------------
 
     async def look(self, study_uid: str) -> tuple[StudyRow | None, Mark | None]:
-        """The newest revision of a study, and the archive's change mark, as of one moment."""
+        """The newest revision of a study, and its change mark, as of one moment."""
 
         def read(tx: Tx) -> tuple[StudyRow | None, Mark | None]:
-            row = tx.row(f"SELECT {_STUDY} FROM publish_study WHERE study_uid = ?", (study_uid,))
-            mark = tx.row("SELECT study_uid, change, last_change_unix FROM mark WHERE study_uid = ?", (study_uid,))
-            return (
-                _study_of(row) if row else None,
-                Mark(study_uid=mark[0], change=mark[1], last_change_unix=mark[2]) if mark else None,
-            )
+            return self._revisions.study_tx(tx, study_uid), self._marks.of_tx(tx, study_uid)
 
         return await self.db.read("publish_look", read)
 
-    async def unseen(self, after: str, limit: int) -> list[tuple[Mark, bool]]:
+    async def unseen(self, after: str, limit: int) -> tuple[list[tuple[Mark, bool]], str | None]:
         """Marked studies, in the order of their UIDs, whose mark is ahead or whose last revision says that they arrive.
 
+        Args:
+            after: Studies from this one on.
+            limit: Of about so many.
+
         Returns:
-            With each mark, whether the study has a revision already.
+            With each mark, whether the study has a revision already; and where to go on, None at the end.
         """
 
-        def read(tx: Tx) -> list[tuple[Mark, bool]]:
-            found = tx.rows(
-                "SELECT m.study_uid, m.change, m.last_change_unix, s.study_uid IS NOT NULL FROM mark m "
-                "LEFT JOIN publish_study s ON s.study_uid = m.study_uid WHERE m.study_uid > ? "
-                "AND (s.study_uid IS NULL OR m.change > s.seen_change OR s.progress = 'arriving') ORDER BY m.study_uid LIMIT ?",
-                (after, limit),
-            )
-            return [(Mark(study_uid=r[0], change=r[1], last_change_unix=r[2]), bool(r[3])) for r in found]
+        def read(tx: Tx) -> tuple[list[tuple[Mark, bool]], str | None]:
+            found: list[tuple[Mark, bool]] = []
+            last = after
+            for _ in range(_PAGES):
+                marks = self._marks.page_tx(tx, last, min(limit, _PAGE))
+                seen = self._revisions.seen_tx(tx, [mark.study_uid for mark in marks])
+                for mark in marks:
+                    change, progress = seen.get(mark.study_uid, (-1, "arriving"))
+                    if mark.change > change or progress == "arriving":
+                        found.append((mark, mark.study_uid in seen))
+                if len(marks) < min(limit, _PAGE):
+                    return found, None
+                last = marks[-1].study_uid
+                if len(found) >= limit:
+                    break
+            return found, last
 
         return await self.db.read("publish_unseen", read)
 
     async def last_serial(self) -> int:
-        """The serial of the latest change in the archive; 0 = none."""
+        """The serial of the latest change of all studies; 0 = none."""
+        return await self.db.read("publish_last_serial", self._marks.last_serial_tx)
 
-        def read(tx: Tx) -> int:
-            row = tx.row("SELECT max(serial) FROM mark")
-            return int(row[0] or 0) if row else 0
-
-        return await self.db.read("publish_last_serial", read)
-
-    async def changed_after(self, serial: int, limit: int) -> list[tuple[int, Mark, bool, bool]]:
+    async def changed_after(self, serial: int, limit: int) -> list[tuple[Mark, bool, bool]]:
         """Marks that moved after ``serial``, in the order of their latest change, whichever process moved them.
 
         Returns:
-            Each mark's serial, the mark, whether the study has a revision already, and whether the mark is ahead of it.
+            Each mark, whether the study has a revision already, and whether the mark is ahead of it.
         """
 
-        def read(tx: Tx) -> list[tuple[int, Mark, bool, bool]]:
-            found = tx.rows(
-                "SELECT m.serial, m.study_uid, m.change, m.last_change_unix, s.study_uid IS NOT NULL, "
-                "s.study_uid IS NULL OR m.change > s.seen_change FROM mark m "
-                "LEFT JOIN publish_study s ON s.study_uid = m.study_uid WHERE m.serial > ? ORDER BY m.serial LIMIT ?",
-                (serial, limit),
-            )
-            return [(r[0], Mark(study_uid=r[1], change=r[2], last_change_unix=r[3]), bool(r[4]), bool(r[5])) for r in found]
+        def read(tx: Tx) -> list[tuple[Mark, bool, bool]]:
+            marks = self._marks.moved_tx(tx, serial, limit)
+            seen = self._revisions.seen_tx(tx, [mark.study_uid for mark in marks])
+            return [
+                (mark, mark.study_uid in seen, mark.study_uid not in seen or mark.change > seen[mark.study_uid][0])
+                for mark in marks
+            ]
 
         return await self.db.read("publish_changed_after", read)
 
     async def forced(self, after: str, limit: int) -> list[str]:
         """Studies that must be published again although nothing changed."""
-
-        def read(tx: Tx) -> list[str]:
-            found = tx.rows(
-                "SELECT study_uid FROM publish_study WHERE forced = 1 AND study_uid > ? ORDER BY study_uid LIMIT ?",
-                (after, limit),
-            )
-            return [row[0] for row in found]
-
-        return await self.db.read("publish_forced", read)
+        return await self.db.read("publish_forced", lambda tx: self._revisions.forced_tx(tx, after, limit))
 
     async def saw(self, study_uid: str, change: int, progress: Progress) -> None:
         """Nothing new up to ``change``."""
-        await self.db.write(
-            "publish_saw",
-            lambda tx: tx.execute(
-                "UPDATE publish_study SET seen_change = max(seen_change, ?), progress = ? WHERE study_uid = ?",
-                (change, progress, study_uid),
-            ),
-        )
+        await self.db.write("publish_saw", lambda tx: self._revisions.saw_tx(tx, study_uid, change, progress))
 
     async def unread_numbers(self, limit: int) -> tuple[int, list[str]]:
         """How many live studies give their patient a national number that fails its check, and the first of them."""
-
-        def read(tx: Tx) -> tuple[int, list[str]]:
-            where = "FROM publish_study WHERE unread > 0 AND state = 'live'"
-            count = tx.row(f"SELECT count(*) {where}")
-            return count[0] if count else 0, [
-                row[0] for row in tx.rows(f"SELECT study_uid {where} ORDER BY study_uid LIMIT ?", (limit,))
-            ]
-
-        return await self.db.read("publish_unread", read)
+        return await self.db.read("publish_unread", lambda tx: self._revisions.unread_tx(tx, limit))
 
     async def reread(self) -> RereadRow | None:
         """How far the studies have been read again; None before the first time."""
@@ -301,81 +258,34 @@ class PublishStore:
             node = tx.row("SELECT epoch FROM publish_node WHERE id = 1")
             if node is None or node[0] != row.version.epoch:
                 return False
-            tx.execute(
-                f"INSERT OR REPLACE INTO publish_study ({_STUDY}) VALUES (?,?,?,?,?,?,?,?,0,?)",
-                (
-                    row.study_uid, row.state, row.version.epoch, row.version.n, row.digest, row.progress,
-                    rows.identifier_text(row.patient), row.seen_change, row.unread,
-                ),
-            )  # fmt: skip
-            tx.execute("DELETE FROM publish_revision WHERE study_uid = ? AND sent = 0", (row.study_uid,))
-            if revision is not None:
-                marks = ",".join("?" * 12)
-                tx.execute(
-                    f"INSERT INTO publish_revision ({rows.REVISION}, manifest) VALUES ({marks})",
-                    (*rows.revision_values(revision), packed),
-                )
-            for destination in self._destinations:
-                _put_want(tx, destination, row.study_uid, want)
+            self._revisions.put_tx(tx, row, revision, packed)
+            for outbox in self._outboxes:
+                outbox.put_want_tx(tx, row.study_uid, want)
             return True
 
         return await self.db.write("publish_commit", write)
 
     async def revision(self, version: Version) -> Revision | None:
         """What was fixed at a version."""
-
-        def read(tx: Tx) -> Revision | None:
-            row = tx.row(f"SELECT {rows.REVISION} FROM publish_revision WHERE epoch = ? AND n = ?", (version.epoch, version.n))
-            return rows.revision_of(row) if row else None
-
-        return await self.db.read("publish_revision", read)
+        return await self.db.read("publish_revision", lambda tx: self._revisions.at_tx(tx, version))
 
     async def manifest(self, document_uid: str) -> bytes | None:
         """The bytes of a manifest of ours, as fixed at its revision."""
-        packed = await self._of_document("manifest", document_uid)
+        version = _version_of(document_uid)
+        if version is None:
+            return None
+        packed = await self.db.read("publish_manifest", lambda tx: self._revisions.manifest_tx(tx, version, document_uid))
         return rows.unpack(packed) if packed is not None else None
 
     async def study_of(self, document_uid: str) -> str | None:
         """The study of a manifest of ours."""
-        found: str | None = await self._of_document("study_uid", document_uid)
-        return found
-
-    async def _of_document(self, column: str, document_uid: str) -> Any:
-        derived = DerivedId.parse(document_uid)
-        if derived is None or derived.kind != Kind.DOCUMENT:
+        version = _version_of(document_uid)
+        if version is None:
             return None
-        version = derived.version
-
-        def read(tx: Tx) -> Any:
-            row = tx.row(
-                f"SELECT {column} FROM publish_revision WHERE epoch = ? AND n = ? AND document_uid = ?",
-                (version.epoch, version.n, document_uid),
-            )
-            return row[0] if row else None
-
-        return await self.db.read(f"publish_{column}", read)
+        return await self.db.read("publish_listed", lambda tx: self._revisions.listed_tx(tx, version, document_uid))
 
 
-def _put_want(tx: Tx, destination: str, study_uid: str, want: Want) -> None:
-    """A newer intent takes the place of an unsent one; what is in flight stays to be settled first (D15)."""
-    tx.execute(
-        f"INSERT INTO publish_intent (destination, study_uid, {rows.WANT}) VALUES (?,?,?,?,?,?,?) "
-        "ON CONFLICT (destination, study_uid) DO UPDATE SET want = excluded.want, epoch = excluded.epoch, n = excluded.n, "
-        "digest = excluded.digest, patient = excluded.patient, attempts = 0, next_unix = 0, parked_code = '', parked_why = ''",
-        (destination, study_uid, *rows.want_values(want)),
-    )
-
-
-def _study_of(row: Row) -> StudyRow:
-    study_uid, state, epoch, n, digest, progress, patient, seen_change, forced, unread = row
-    return StudyRow(
-        study_uid=str(study_uid),
-        state=state,
-        version=Version(epoch, n),
-        digest=str(digest),
-        progress=progress,
-        patient=rows.identifier_of(str(patient)),
-        seen_change=seen_change,
-        forced=bool(forced),
-        unread=unread,
-    )
+def _version_of(document_uid: str) -> Version | None:
+    """The version that one of our document ids names (D9)."""
+    derived = DerivedId.parse(document_uid)
+    return derived.version if derived is not None and derived.kind == Kind.DOCUMENT else None
