@@ -147,12 +147,14 @@ def make_waists(ground: Ground, directory: Directory) -> Waists:
     index = IndexStore(db, directory, clock, ids)
     identity = IdentityStore(db, region, ids, ground.config.identity.rules(), index.read.headers_of, index.moved)
     changed: Subscribers[Sequence[Change]] = Subscribers()
-    follower = Follower(index.changes, clock, ground.config.changes)
+    ask = Ask(db, index, identity, directory, ground.audit, clock, ids, region)
+    follower = Follower(index.changes, clock, ground.config.changes, identity.person_keys_tx)
+    follower.tell(ask.glances.changed, ask.glances.forget)
     changed.add(lambda changes: follower.wake())
     return Waists(
         index=index,
         identity=identity,
-        ask=Ask(db, index, identity, directory, ground.audit, clock, ids, region),
+        ask=ask,
         acceptor=Acceptor(db, index, identity, directory, clock, ids, region, on_change=changed),
         changed=changed,
         follower=follower,

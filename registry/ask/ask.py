@@ -25,6 +25,7 @@ from crosslight.standards.problem import Forbidden
 from crosslight.standards.region import Region
 from registry.ask.answer import Answering, Found
 from registry.ask.coverage import Coverage, compute
+from registry.ask.glances import Glances, Looked
 from registry.ask.question import Answer, ByPatient, ByPopulation, Patients, Question
 from registry.identity.model import PatientSelector, Person
 from registry.identity.store import IdentityStore
@@ -69,6 +70,7 @@ class Ask:
         self._db, self._index, self._identity, self._directory = db, index, identity, directory
         self._audit, self._clock, self._ids, self.region = audit, clock, ids, region
         self._outcomes: set[asyncio.Task[None]] = set()
+        self.glances = Glances(clock)
 
     @asynccontextmanager
     async def question(self, caller: Caller, *, face: Face, action: Action, question: Question) -> AsyncIterator[Answer]:
@@ -159,18 +161,29 @@ class Ask:
         decision = decide(caller.principal, face, "search")
         if not decision.permit:
             raise Forbidden("You may not ask this here.", why=decision.rule)
-        question = Patients(patient=patient)
+        question, key = Patients(patient=patient), (caller.principal, face, patient, study_uid)
+        looked = self.glances.get(key)
+        if looked is None:
+            ticket = self.glances.begin()
+            looked = await self._db.read_near("glance", lambda tx: self._look(tx, caller.principal, face, question, study_uid))
+            self.glances.keep(key, looked, ticket)
+        coverage = compute(self._directory, self._clock.now(), looked.doubts, concerned(question, looked.patients, self.region))
+        return Glance(version=looked.version, coverage=coverage)
 
-        def look(tx: Tx) -> tuple[Found, str]:
-            found = self._found(tx, caller.principal, face, question)
-            keys = [record.key for person in found.persons for record in person.records]
-            under = {record.part_of or record.key for person in found.persons for record in person.records}
-            marks = (self._index.read.marks(tx, under, study_uid), [] if study_uid else self._index.objects.marks(tx, keys))
-            return found, repr((self._index.incarnation, [_lasting(p) for p in found.persons], found.disputed, marks))
-
-        found, text = await self._db.read_near("glance", look)
-        version = hmac.new(self._index.region_key, text.encode(), "sha256").hexdigest()[:32]
-        return Glance(version=version, coverage=self._coverage(question, found))
+    def _look(self, tx: Tx, principal: Principal, face: Face, question: Patients, study_uid: str) -> Looked:
+        found = self._found(tx, principal, face, question)
+        records = [record for person in found.persons for record in person.records]
+        keys, under = [record.key for record in records], {record.part_of or record.key for record in records}
+        marks = (self._index.read.marks(tx, under, study_uid), [] if study_uid else self._index.objects.marks(tx, keys))
+        text = repr((self._index.incarnation, [_lasting(p) for p in found.persons], found.disputed, marks))
+        return Looked(
+            version=hmac.new(self._index.region_key, text.encode(), "sha256").hexdigest()[:32],
+            doubts=found.doubts,
+            patients=found.patients,
+            records=frozenset(under).union(keys),
+            persons=frozenset(person.key for person in found.persons),
+            studies=frozenset(mark[1] for mark in marks[0]),
+        )
 
     def coverage(self) -> Coverage:
         """Coverage now, without a patient in question."""

@@ -170,14 +170,17 @@ class IdentityReads:
 
     def persons_for_tx(self, tx: Tx, record_keys: Iterable[RecordKey]) -> dict[RecordKey, Person]:
         """The person of each record; unknown keys are left out."""
-        home: dict[RecordKey, int] = {}
-        for part in rows.chunks(set(record_keys)):
-            for record, person in tx.rows(
-                f"SELECT record_key, person_key FROM patient_record WHERE record_key IN ({rows.marks(part)})", part
-            ):
-                home[RecordKey(record)] = person
+        home = self.person_keys_tx(tx, record_keys)
         found = rows.persons(tx, self._region, set(home.values()))
         return {record: found[person] for record, person in home.items()}
+
+    def person_keys_tx(self, tx: Tx, record_keys: Iterable[RecordKey]) -> dict[RecordKey, PersonKey]:
+        """As :meth:`persons_for_tx`, their keys alone."""
+        home: dict[RecordKey, PersonKey] = {}
+        for part in rows.chunks(set(record_keys)):
+            sql = f"SELECT record_key, person_key FROM patient_record WHERE record_key IN ({rows.marks(part)})"
+            home |= {RecordKey(record): PersonKey(person) for record, person in tx.rows(sql, part)}
+        return home
 
     def select_tx(
         self,

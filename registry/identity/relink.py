@@ -59,9 +59,11 @@ def relink(
     moved = _write_moves(tx, cluster, person, disputed, at, who, why)
     kind: RecordChange = "merged" if why == "merge" else "linked"
     store.moved(tx, (cluster.records[key].record for key in moved if cluster.records[key].created != at), at, kind)
-    store.moved(tx, _claimed_from(cluster, before, disputed & set(moved)), at, "described")
     holding = dict.fromkeys(cluster.crowded) | {n: person[min(g)] if g else None for n, g in linked.holders.items()}
     _write_holders(tx, cluster, before, holding, at)
+    contested = any((key in disputed) != cluster.records[key].record.disputed for key in moved)
+    told = [r for r in _holding(cluster, before, holding, contested) if r.key not in moved]
+    store.moved(tx, (record for record in told if cluster.records[record.key].created != at), at, "described")
 
 
 def _held(
@@ -92,10 +94,12 @@ def _closed(
     return found
 
 
-def _claimed_from(cluster: _Cluster, before: dict[Identifier, int | None], disputed: set[int]) -> list[PatientRecord]:
-    """The records of those whose numbers others claim now: whoever looks at these persons is told of the claim."""
-    numbers = {cluster.canonical.get(n, n) for key in disputed for n in cluster.records[key].record.national}
-    persons = {before.get(number) for number in numbers} - {None}
+def _holding(
+    cluster: _Cluster, before: dict[Identifier, int | None], holding: dict[Identifier, int | None], contested: bool
+) -> list[PatientRecord]:
+    """The records of those who hold or held a number of which that is new; ``contested``: or that another claims, or no more."""
+    numbers = {n for n in cluster.numbers if contested or before.get(n) != holding.get(n)}
+    persons = {held.get(number) for number in numbers for held in (before, holding)} - {None}
     return [cluster.records[key].record for key in sorted(cluster.records) if key in persons]
 
 

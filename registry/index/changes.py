@@ -8,8 +8,8 @@ for each. Changes are kept for some days; who comes later than that is told so (
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, get_args
@@ -17,7 +17,7 @@ from typing import Any, get_args
 from crosslight.runtime.db import Db, Row, Tx
 from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import Gone
-from registry.identity.model import RecordChange, RecordKey
+from registry.identity.model import PersonKey, RecordChange, RecordKey
 from registry.index.model import Change, ChangeKind
 from registry.index.rows import to_ms
 
@@ -32,6 +32,10 @@ _NUMBERED = (
     "UPDATE person_stream SET changes = changes + ? WHERE stream = (SELECT stream FROM person_stream {}) "
     "RETURNING stream, changes"
 )
+
+
+#: Whose patient records are, as ``identity`` has it.
+Persons = Callable[[Tx, Collection[RecordKey]], Mapping[RecordKey, PersonKey]]
 
 
 class Behind(Gone):
@@ -88,13 +92,27 @@ class ChangeFeed:
         """Where the feed ends now. Who compares takes it before."""
         return await self._db.read("changes_head", _head)
 
-    async def after(self, cursor: Cursor, limit: int = PAGE) -> ChangePage:
+    async def after(self, cursor: Cursor, limit: int = PAGE, persons: Persons | None = None) -> ChangePage:
         """What was committed after ``cursor``: about ``limit`` changes, of each stream that has any some.
+
+        Args:
+            cursor: Where the reader stopped.
+            limit: How many.
+            persons: Says whose the records are now.
 
         Raises:
             Behind: there were changes that are not kept any more.
         """
-        return await self._db.read("changes_after", lambda tx: _after(tx, cursor, limit))
+
+        def read(tx: Tx) -> ChangePage:
+            page = _after(tx, cursor, limit)
+            if persons is None or not page.changes:
+                return page
+            found = persons(tx, {key for change in page.changes if (key := change.record_key) is not None})
+            changes = (replace(c, person=found.get(c.record_key)) if c.record_key else c for c in page.changes)
+            return replace(page, changes=tuple(changes))
+
+        return await self._db.read("changes_after", read)
 
     async def trim(self, before: datetime) -> int:
         """Remove changes older than ``before``, in small steps; how many."""

@@ -15,7 +15,7 @@ from datetime import timedelta
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.waiting import Wake
-from registry.index.changes import Behind, ChangeFeed, Cursor
+from registry.index.changes import Behind, ChangeFeed, Cursor, Persons
 from registry.index.config import ChangesConfig
 from registry.index.model import Change
 
@@ -28,10 +28,11 @@ class Follower:
 
     Args:
         feed: The feed. clock: Time. config: How often, and how long changes are kept.
+        persons: Says whose the records are, for those who are told.
     """
 
-    def __init__(self, feed: ChangeFeed, clock: Clock, config: ChangesConfig) -> None:
-        self._feed, self._clock, self._config = feed, clock, config
+    def __init__(self, feed: ChangeFeed, clock: Clock, config: ChangesConfig, persons: Persons | None = None) -> None:
+        self._feed, self._clock, self._config, self._persons = feed, clock, config, persons
         self._wake = Wake(clock)
         self._told: list[tuple[Callable[[Sequence[Change]], None], Callable[[], None]]] = []
         self._cursor: Cursor | None = None
@@ -65,7 +66,7 @@ class Follower:
             for _, behind in self._told:
                 behind()
         try:
-            page = await self._feed.after(self._cursor)
+            page = await self._feed.after(self._cursor, persons=self._persons)
         except Behind:
             self._cursor = None
             return True

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from crosslight.standards.ids import MemberId, Version
 from crosslight.standards.study import StudyRecord
 from crosslight.standards.xds.model.publication import Publication
-from registry.identity.model import RecordKey
+from registry.identity.model import PersonKey, RecordKey
 
 HoldingState = Literal["approved", "deprecated"]
 ChangeKind = Literal["new", "changed", "withdrawn", "moved", "described", "linked", "merged"]
@@ -42,6 +42,7 @@ class Change:
     entry_uuid: str = ""  # of an object that is no study
     revision: int = 0
     waits: bool = False  # for the Enricher (D17)
+    person: PersonKey | None = None  # whose record it is now, as a follower read it
 
     @property
     def key(self) -> HoldingKey | None:
