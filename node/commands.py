@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crosslight.runtime.audit import AuditLog
-from crosslight.runtime.audit.command import Asked, print_audit
+from crosslight.runtime.audit.command import AuditQuery, print_audit
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.files import SystemFiles
@@ -325,7 +325,7 @@ async def restore_node(source: Path, folder: Path, console: Console, identities:
         )
 
 
-async def audit(folder: Path, wanted: Asked, console: Console) -> None:
+async def audit(folder: Path, wanted: AuditQuery, console: Console) -> None:
     """Print who asked for images."""
     async with opened(folder) as node:
         await print_audit(node.audit, wanted, console)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 
 from crosslight.runtime.audit import AuditLog
-from crosslight.runtime.audit.command import Asked, print_audit
+from crosslight.runtime.audit.command import AuditQuery, print_audit
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.credentials import OPERATOR
 from crosslight.runtime.db import Db
@@ -170,7 +170,7 @@ async def issue_system(folder: Path, name: str, target: Path) -> SystemCertifica
         return await offline.members.issue_system(name, target)
 
 
-async def audit(folder: Path, wanted: Asked, console: Console) -> None:
+async def audit(folder: Path, wanted: AuditQuery, console: Console) -> None:
     """Print who asked for images."""
     async with opened(folder) as offline:
         await print_audit(offline.audit, wanted, console)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crosslight.runtime.terminal import counted, printable
-from registry.identity.cases import Case, Decision, LinkEvent, Queue, Side, StudyLine, compared, handle_of
+from registry.identity.cases import Case, LinkEvent, Queue, RecordDecision, Side, StudyLine, compared, handle_of
 from registry.portal import words
 
 MAX_LINES = 12  # studies of one side
@@ -35,7 +35,7 @@ def queue_table(queue: Queue) -> Table:
     return table
 
 
-def decision_lines(decisions: Iterable[Decision]) -> Iterator[Text | Padding]:
+def decision_lines(decisions: Iterable[RecordDecision]) -> Iterator[Text | Padding]:
     """Decisions with their ids, in force or ended."""
     for one in decisions:
         state = "in force" if one.in_force else "ended"

@@ -16,7 +16,7 @@ from simulations.story import StoryError
 WAIT_S = 10.0  # for the children of a demo that has just been killed
 
 
-class Folder:
+class FolderClaim:
     """A lock on a folder, for as long as this process lives."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from rich.table import Table
 from crosslight.client.http import HttpClient, trusting
 from crosslight.standards.problem import CrosslightError
 from simulations.addresses import endpoints_of
-from simulations.claim import Folder, free
+from simulations.claim import FolderClaim, free
 from simulations.endpoints import write_endpoints
 from simulations.layout import CALLING_AET, HOST
 from simulations.plan import Chapter, make_chapter
@@ -61,7 +61,7 @@ class Demo:
             restart_after_s=options.restart_after_s,
             on_change=self._rewrite,
         )
-        self._folder = Folder()
+        self._folder = FolderClaim()
         self._told = False  # the endpoints file is written only once the story is over
 
     async def run(self) -> int:

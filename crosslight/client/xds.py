@@ -30,7 +30,7 @@ UNIQUE_ID = "urn:uuid:2e82c1f6-a085-4c72-9da3-8640a32e42ab"  # XDSDocumentEntry.
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ListedDocument:
     """What a consumer needs of a DocumentEntry to go on."""
 
     entry_uuid: str
@@ -45,7 +45,7 @@ class Entry:
 class XdsAnswer:
     """An AdhocQueryResponse."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[ListedDocument, ...]
     status: str
     errors: tuple[RegistryError, ...]
     slots: dict[str, tuple[str, ...]]  # of the response itself: the coverage
@@ -110,7 +110,7 @@ class XdsClient(HttpClient):
             yield stream
 
 
-def _entry(element: etree._Element) -> Entry:
+def _entry(element: etree._Element) -> ListedDocument:
     def values(name: str) -> list[str]:
         return [
             v.text or ""
@@ -124,7 +124,7 @@ def _entry(element: etree._Element) -> Entry:
     ]
     studies = [v.split("^")[0] for v in values("urn:ihe:iti:xds:2013:referenceIdList") if v.endswith(CXI_STUDY_UID)]
     title = element.find("rim:Name/rim:LocalizedString", NS)
-    return Entry(
+    return ListedDocument(
         entry_uuid=str(element.get("id")),
         unique_id=str(unique[0]) if unique else "",
         repository_unique_id=next(iter(values("repositoryUniqueId")), ""),

@@ -135,7 +135,7 @@ def _title(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MemberFacts:
+class MembershipFacts:
     """What a member keeps of itself for good (D9, D11). ``id`` never changes; ``secret`` makes its derived ids."""
 
     id: int
@@ -203,7 +203,7 @@ class JoinReply:
 
     chain_pem: str
     bundle_pem: str
-    member: MemberFacts
+    member: MembershipFacts
     region: Region
     jwks: dict[str, Any]
     registry: RegistryAddresses
@@ -231,7 +231,7 @@ class JoinReply:
             return cls(
                 chain_pem=str(values["chain_pem"]),
                 bundle_pem=str(values["bundle_pem"]),
-                member=MemberFacts.from_plain(values["member"]),
+                member=MembershipFacts.from_plain(values["member"]),
                 region=region_from_plain(values["region"]),
                 jwks=dict(values["jwks"]),
                 registry=RegistryAddresses.from_plain(values["registry"]),

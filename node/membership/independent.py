@@ -16,7 +16,7 @@ from crosslight.runtime.clock import Clock
 from crosslight.runtime.document_codes import procedure_codes
 from crosslight.runtime.tls import Credentials, client_context
 from crosslight.standards.ids import Oid
-from crosslight.standards.membership import MemberFacts, RegistryAddresses
+from crosslight.standards.membership import MembershipFacts, RegistryAddresses
 from crosslight.standards.region import Region
 from crosslight.standards.xds.model.publication import Source
 from node.archive.config import ArchiveConfig
@@ -43,7 +43,7 @@ class Alone:
         self._credentials: Credentials | None = None
         self._client: Credentials | None = None
         self.registry = RegistryAddresses(systems=config.registry_url, mllp=config.mllp)
-        self.member = MemberFacts(
+        self.member = MembershipFacts(
             id=0, code=config.organisation_code, name=config.organisation_name or config.organisation_code,
             repository_unique_id=Oid(config.repository_unique_id), retrieve_location_uid=Oid(config.retrieve_location_uid),
             authority=Oid(config.member_authority), secret=b"", epoch=0,

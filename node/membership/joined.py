@@ -23,7 +23,7 @@ from crosslight.standards.membership import (
     DirectoryDocument,
     DirectoryMember,
     JoinReply,
-    MemberFacts,
+    MembershipFacts,
     RegistryAddresses,
     region_from_plain,
     region_plain,
@@ -53,7 +53,7 @@ class RegionState:
         self.directory: DirectoryDocument | None = None
         data = self._read()
         try:
-            self.member = MemberFacts.from_plain(data["member"])
+            self.member = MembershipFacts.from_plain(data["member"])
             self.region: Region = region_from_plain(data["region"])
             self.registry = RegistryAddresses.from_plain(data["registry"])
             self.jwks: dict[str, Any] = dict(data["jwks"])

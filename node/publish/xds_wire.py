@@ -8,7 +8,7 @@ from crosslight.runtime.clock import Clock, Ids, dtm
 from crosslight.runtime.mllp import MllpClient
 from crosslight.runtime.soap.client import SoapClient, SoapReply
 from crosslight.standards.hl7.ack import parse_ack
-from crosslight.standards.hl7.adt import Header, feed_message, render_adt
+from crosslight.standards.hl7.adt import MessageHeader, feed_message, render_adt
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Unavailable
 from crosslight.standards.study import Patient
@@ -64,7 +64,7 @@ class XdsWire:
     async def feed(self, patient: Patient, *, first: bool) -> None:
         """As ``XdsPort.feed``."""
         control_id = self._ids.uuid4().hex[:20]  # MSH-10: 20 characters (HL7 v2.3.1 2.24.1.10)
-        header = Header(
+        header = MessageHeader(
             control_id=control_id,
             time=dtm(self._clock.now()),
             sending_application="CROSSLIGHT",

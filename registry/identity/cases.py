@@ -82,7 +82,7 @@ class LinkEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class RecordDecision:
     """What a person, a feed or a merge decided of a record; never removed, but ended.
 
     ``kind``: ``same`` (two records are one human being), ``other`` (a part is another person than its record), ``apart`` (a
@@ -140,7 +140,7 @@ class Queue:
 
     waiting: tuple[Waiting, ...]
     total: int  # that wait, of which ``waiting`` may be the oldest only
-    decisions: tuple[Decision, ...]
+    decisions: tuple[RecordDecision, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +188,7 @@ class Case:
     subject: Side
     others: tuple[Side, ...]
     more: int  # others than are listed
-    decisions: tuple[Decision, ...]  # newest first
+    decisions: tuple[RecordDecision, ...]  # newest first
     moves: tuple[LinkEvent, ...]  # oldest first
 
     @property

@@ -16,7 +16,7 @@ from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import Patient, patient_to_json
 from registry.identity.crowd import Crowd, follows, former_headers
-from registry.identity.header import Header, agree, doubt
+from registry.identity.header import PatientHeader, agree, doubt
 from registry.identity.merges import BY_FEED, decide_other, end_feeds_decision
 from registry.identity.model import RecordKey, Texts
 from registry.identity.parts import MAX_COMPARED, Seen, parts
@@ -38,9 +38,9 @@ class _Plan:
     """What becomes of one record."""
 
     stored: Stored
-    texts: dict[Header, _Text]
-    own: frozenset[Header] = frozenset()
-    others: dict[int, frozenset[Header]] = field(default_factory=dict)  # by the part's key
+    texts: dict[PatientHeader, _Text]
+    own: frozenset[PatientHeader] = frozenset()
+    others: dict[int, frozenset[PatientHeader]] = field(default_factory=dict)  # by the part's key
     fresh: set[int] = field(default_factory=set)  # parts to be made
     emptied: dict[int, int | None] = field(default_factory=dict)  # part -> who took its headers; None: nobody, they are gone
     changed: set[int] = field(default_factory=set)  # the record and those of its parts that are to be linked anew
@@ -124,7 +124,7 @@ class Comparison:
     # --- deciding --------------------------------------------------------------------------------------------------
 
     def _planned(self, stored: Stored, seen: Sequence[tuple[Patient, int]]) -> _Plan:
-        texts: dict[Header, _Text] = {}
+        texts: dict[PatientHeader, _Text] = {}
         for patient, newest in sorted(seen, key=lambda s: (s[1], orjson.dumps(patient_to_json(s[0])))):
             texts[self._store.header(patient)] = _Text(patient, newest)
         plan, known = _Plan(stored, texts), self._known.get(stored.record.key, {})
@@ -146,7 +146,9 @@ class Comparison:
                 end_feeds_decision(self._tx, self._by_feed.pop(part), self._at, self._who)
                 self._decided.discard(part)
 
-    def _divided(self, plan: _Plan, headers: Sequence[Header], known: Mapping[int, tuple[int, int]]) -> list[frozenset[Header]]:
+    def _divided(
+        self, plan: _Plan, headers: Sequence[PatientHeader], known: Mapping[int, tuple[int, int]]
+    ) -> list[frozenset[PatientHeader]]:
         """Notes which headers are the record's own; the others, in parts."""
         stored, own = plan.stored, self._store.header(plan.stored.record.patient, plan.stored.record.national)
         if stored.fed or self._store.is_fed(self._tx, stored.record.patient.local.authority):
@@ -162,12 +164,12 @@ class Comparison:
         plan.own = next(block for block in blocks if senior in block) & plan.texts.keys()
         return [block for block in blocks if senior not in block]
 
-    def _named(self, plan: _Plan, loose: Sequence[frozenset[Header]], known: Mapping[int, tuple[int, int]]) -> None:
+    def _named(self, plan: _Plan, loose: Sequence[frozenset[PatientHeader]], known: Mapping[int, tuple[int, int]]) -> None:
         """Gives each loose part its key: of one that is decided and agrees, of the one its headers were in, or a new one."""
         decided = dict(plan.others)
         taken = set(decided)
 
-        def senior(block: frozenset[Header]) -> tuple[int, Header]:
+        def senior(block: frozenset[PatientHeader]) -> tuple[int, PatientHeader]:
             return min((known[h.key][1] if h.key in known else 1 << 30, h) for h in block)
 
         for block in sorted(loose, key=senior):
@@ -292,6 +294,6 @@ class Comparison:
             decide_other(self._tx, self._store.new_decision(), former, int(record.key), self._at, self._who, BY_FEED)
 
 
-def _one_person(block: Collection[Header], other: Collection[Header]) -> bool:
+def _one_person(block: Collection[PatientHeader], other: Collection[PatientHeader]) -> bool:
     """Whether a newcomer is of a part that was decided on: no doubt between them, and number or birth date is the same."""
     return any(not doubt(a, b) and agree(a, b) for a in block for b in other)

@@ -12,7 +12,7 @@ import orjson
 
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier
-from registry.identity.header import Header, agree, doubt
+from registry.identity.header import PatientHeader, agree, doubt
 from registry.identity.model import Texts
 from registry.identity.parts import alike
 from registry.identity.rows import Stored, chunks, load_by, marks
@@ -69,7 +69,7 @@ class Crowd:
         self._tx.execute(sql, (len(rows), len(self.made), key))
         return True
 
-    def _is_own(self, header: Header) -> bool:
+    def _is_own(self, header: PatientHeader) -> bool:
         """Whether it is the record's: as a feed described it, or all but the same."""
         record = self._stored.record
         own = self._store.header(record.patient, record.national)
@@ -79,20 +79,20 @@ class Crowd:
         return alike(header) == alike(own)
 
 
-def former_headers(text: str) -> list[Header]:
+def former_headers(text: str) -> list[PatientHeader]:
     """The inverse of :func:`former_text`."""
     return [
-        Header(tuple(Identifier(v, a) for a, v in numbers), born, sex, tuple(family), tuple(given))
+        PatientHeader(tuple(Identifier(v, a) for a, v in numbers), born, sex, tuple(family), tuple(given))
         for numbers, born, sex, family, given in (orjson.loads(text) if text else ())
     ]
 
 
-def former_text(headers: Sequence[Header]) -> str:
+def former_text(headers: Sequence[PatientHeader]) -> str:
     """Former headers of a record as JSON, the oldest first."""
     said = [([(n.authority, n.value) for n in h.numbers], h.birth_date, h.sex, h.family, h.given) for h in headers]
     return orjson.dumps(said).decode() if said else ""
 
 
-def follows(header: Header, record: Header, *, fed: bool) -> bool:
+def follows(header: PatientHeader, record: PatientHeader, *, fed: bool) -> bool:
     """Whether a study with ``header`` is of the person that the record describes; a feed's word joins what agrees with it."""
     return not doubt(header, record) or (fed and agree(header, record))

@@ -12,7 +12,7 @@ from crosslight.standards.study import Patient
 from registry.identity import rows
 from registry.identity.compare import Comparison
 from registry.identity.crowd import former_headers, former_text
-from registry.identity.header import Header, agree, doubt, merged
+from registry.identity.header import PatientHeader, agree, doubt, merged
 from registry.identity.model import RecordKey
 from registry.identity.parts import contradicts
 from registry.identity.relink import relink
@@ -53,7 +53,7 @@ class FeedOfOne:
         was, now = self._headers(before)
         return not doubt(was, now) and not contradicts(was, now)
 
-    def _headers(self, before: Stored) -> tuple[Header, Header]:
+    def _headers(self, before: Stored) -> tuple[PatientHeader, PatientHeader]:
         """The record as it was, and as this feed makes it, as they are compared."""
         patient, claims, _ = self._said_of(before)
         return self.store.header(before.record.patient, before.record.national), self.store.header(patient, claims)
@@ -88,7 +88,7 @@ class FeedOfOne:
         """A named source describes the record: studies follow where birth date or number agrees, others do not."""
         was, now = self._headers(before)
         follows = made or not doubt(was, now) or agree(was, now)
-        former: list[Header] = []
+        former: list[PatientHeader] = []
         if follows and not made:
             former = former_headers(before.former)
             former = [*former, was] if was != now and was not in former else former

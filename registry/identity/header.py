@@ -38,7 +38,7 @@ class Placeholders:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Header:
+class PatientHeader:
     """A patient as it is compared; '' and empty say nothing."""
 
     numbers: tuple[Identifier, ...] = ()  # valid national numbers, sorted
@@ -54,10 +54,10 @@ class Header:
         return hash8("\x1f".join(parts))
 
 
-def header_of(patient: Patient, numbers: Collection[Identifier], placeholders: Placeholders) -> Header:
+def header_of(patient: Patient, numbers: Collection[Identifier], placeholders: Placeholders) -> PatientHeader:
     """``patient`` as it is compared; ``numbers`` are the valid national ones among its ids."""
     family, given = _names(patient.name, placeholders)
-    return Header(
+    return PatientHeader(
         numbers=tuple(sorted(Identifier(n.value, n.authority) for n in numbers)),
         birth_date=placeholders.known_birth_date(patient.birth_date),
         sex=patient.sex if patient.sex in ("M", "F") else "",
@@ -84,24 +84,24 @@ def _words(text: str, placeholders: Placeholders) -> tuple[str, ...]:
 # --- comparing -----------------------------------------------------------------------------------------------------
 
 
-def other_number(a: Header, b: Header) -> bool:
+def other_number(a: PatientHeader, b: PatientHeader) -> bool:
     """Whether both give a number of one authority, and share none."""
     if set(a.numbers) & set(b.numbers):
         return False
     return bool({n.authority for n in a.numbers} & {n.authority for n in b.numbers})
 
 
-def other_birth_date(a: Header, b: Header) -> bool:
+def other_birth_date(a: PatientHeader, b: PatientHeader) -> bool:
     """Whether both dates of birth are known and differ."""
     return bool(a.birth_date and b.birth_date) and a.birth_date != b.birth_date
 
 
-def other_sex(a: Header, b: Header) -> bool:
+def other_sex(a: PatientHeader, b: PatientHeader) -> bool:
     """Whether both sexes are known and differ."""
     return bool(a.sex and b.sex) and a.sex != b.sex
 
 
-def shares_given(a: Header, b: Header) -> bool:
+def shares_given(a: PatientHeader, b: PatientHeader) -> bool:
     """Whether a given name, or its initial, is common to both; also where one gives none."""
     return not a.given or not b.given or shares_name(a.given, b.given)
 
@@ -111,18 +111,18 @@ def shares_name(a: Iterable[str], b: Collection[str]) -> bool:
     return any(x == y or (min(len(x), len(y)) == 1 and x[0] == y[0]) for x in a for y in b)
 
 
-def _other_family(a: Header, b: Header) -> bool:
+def _other_family(a: PatientHeader, b: PatientHeader) -> bool:
     return bool(a.family and b.family) and "".join(a.family) != "".join(b.family)
 
 
-def other_name(a: Header, b: Header) -> bool:
+def other_name(a: PatientHeader, b: PatientHeader) -> bool:
     """Whether family or given name is known on both sides and differs; the same words in another order are one name."""
     if sorted((*a.family, *a.given)) == sorted((*b.family, *b.given)):
         return False
     return _other_family(a, b) or not shares_given(a, b)
 
 
-def doubt(a: Header, b: Header) -> bool:
+def doubt(a: PatientHeader, b: PatientHeader) -> bool:
     """Whether one local id that comes with both may have been given to two people.
 
     So it is with another national number and another birth date, or another number and a name of which nothing is left, or
@@ -133,7 +133,7 @@ def doubt(a: Header, b: Header) -> bool:
     return other_name(a, b) + other_sex(a, b) + other_birth_date(a, b) >= 2
 
 
-def agree(a: Header, b: Header) -> bool:
+def agree(a: PatientHeader, b: PatientHeader) -> bool:
     """Whether birth date or a national number is the same: then a feed may say that they are one person."""
     return bool(set(a.numbers) & set(b.numbers)) or bool(a.birth_date and a.birth_date == b.birth_date)
 

@@ -22,7 +22,7 @@ from registry.identity.header import shares_name
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Claimant:
     """A patient record as linking sees it. ``source`` names the member (or, for a foreign one, the authority) it is from."""
 
     key: int
@@ -70,7 +70,7 @@ class _Union:
 
 
 def link(
-    claims: Collection[Claim],
+    claims: Collection[Claimant],
     *,
     same: Collection[tuple[int, int]] = (),
     apart: Collection[int] = (),
@@ -110,7 +110,7 @@ def link(
 
 def _contest(
     claimants: Mapping[Identifier, set[int]],
-    by_key: Mapping[int, Claim],
+    by_key: Mapping[int, Claimant],
     pairs: Collection[tuple[int, int]],
     apart: Collection[int],
     held: Mapping[Identifier, Collection[int]],
@@ -133,7 +133,7 @@ def _contest(
     return holders, disputed
 
 
-def _holder(claimants: list[Claim], same: Iterable[tuple[int, int]], held: Collection[int]) -> frozenset[int]:
+def _holder(claimants: list[Claimant], same: Iterable[tuple[int, int]], held: Collection[int]) -> frozenset[int]:
     """The group that holds a number, of the records that claim it; empty at a tie."""
     groups = _components(claimants, same)
     if len(groups) <= 1:
@@ -152,7 +152,7 @@ def _holder(claimants: list[Claim], same: Iterable[tuple[int, int]], held: Colle
     return widest[0] if len(widest) == 1 else frozenset()
 
 
-def _agree(a: Claim, b: Claim) -> bool:
+def _agree(a: Claimant, b: Claimant) -> bool:
     """Whether two records that claim one number are one person by themselves."""
     if _other_human(a, b):
         return False
@@ -161,12 +161,12 @@ def _agree(a: Claim, b: Claim) -> bool:
     return a.traced and b.traced
 
 
-def _other_human(a: Claim, b: Claim) -> bool:
+def _other_human(a: Claimant, b: Claimant) -> bool:
     """Another sex and no common given name: only a person may join them."""
     return bool(a.sex and b.sex and a.sex != b.sex and a.given and b.given and not shares_name(a.given, b.given))
 
 
-def _components(claimants: list[Claim], same: Iterable[tuple[int, int]]) -> list[frozenset[int]]:
+def _components(claimants: list[Claimant], same: Iterable[tuple[int, int]]) -> list[frozenset[int]]:
     """Groups of claimants that join; one in which two could not be one human being falls apart by sex."""
     found: list[frozenset[int]] = []
     by_key = {claim.key: claim for claim in claimants}
@@ -180,11 +180,11 @@ def _components(claimants: list[Claim], same: Iterable[tuple[int, int]]) -> list
 
 
 def _joined(
-    claimants: list[Claim], same: Iterable[tuple[int, int]], agree: Callable[[Claim, Claim], bool]
+    claimants: list[Claimant], same: Iterable[tuple[int, int]], agree: Callable[[Claimant, Claimant], bool]
 ) -> list[frozenset[int]]:
     union = _Union(claim.key for claim in claimants)
     for near in _near(claimants):
-        alike: dict[tuple[str, str, tuple[str, ...]], Claim] = {}
+        alike: dict[tuple[str, str, tuple[str, ...]], Claimant] = {}
         for claim in near:  # alike ones are compared once: thousands of records may claim one number
             first = alike.setdefault((claim.birth_date, claim.sex, claim.given), claim)
             union.join((first.key, claim.key))
@@ -200,9 +200,9 @@ def _joined(
     return union.groups()
 
 
-def _near(claimants: list[Claim]) -> Iterable[list[Claim]]:
+def _near(claimants: list[Claimant]) -> Iterable[list[Claimant]]:
     """Claims that may agree: of one date of birth, and traced ones where a date of birth is not known."""
-    by_birth: dict[str, list[Claim]] = defaultdict(list)
+    by_birth: dict[str, list[Claimant]] = defaultdict(list)
     for claim in claimants:
         if claim.birth_date:
             by_birth[claim.birth_date].append(claim)

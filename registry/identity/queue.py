@@ -7,7 +7,7 @@ from datetime import datetime
 
 from crosslight.runtime.db import Row, Tx
 from registry.identity import rows
-from registry.identity.cases import Decision
+from registry.identity.cases import RecordDecision
 from registry.identity.model import RecordKey
 from registry.identity.rows import Stored, chunks, from_micros, marks
 
@@ -51,29 +51,29 @@ def since(tx: Tx, waits: Iterable[Stored]) -> dict[RecordKey, datetime]:
     return {key: from_micros(at) for key, at in found.items()}
 
 
-def decisions(tx: Tx, limit: int) -> list[Decision]:
+def decisions(tx: Tx, limit: int) -> list[RecordDecision]:
     """Decisions in force and ended, newest first."""
     return [_decision(row) for row in tx.rows(f"{_DECISIONS} ORDER BY d.at DESC, d.decision_id LIMIT {int(limit)}")]
 
 
-def decisions_on(tx: Tx, records: Collection[RecordKey]) -> list[Decision]:
+def decisions_on(tx: Tx, records: Collection[RecordKey]) -> list[RecordDecision]:
     """Decisions on these records, in force and ended, newest first."""
-    found: dict[str, Decision] = {}
+    found: dict[str, RecordDecision] = {}
     for part in chunks(records):
         where = f"WHERE d.record_key IN ({marks(part)}) OR d.other_key IN ({marks(part)})"
         found |= {row[0]: _decision(row) for row in tx.rows(f"{_DECISIONS} {where}", (*part, *part))}
     return sorted(found.values(), key=lambda d: (d.at, d.id), reverse=True)
 
 
-def decisions_named(tx: Tx, begins: str) -> list[Decision]:
+def decisions_named(tx: Tx, begins: str) -> list[RecordDecision]:
     """Decisions whose id begins with these hexadecimal digits, three at most."""
     where = "WHERE d.decision_id LIKE ? ORDER BY d.decision_id LIMIT 3"
     return [_decision(row) for row in tx.rows(f"{_DECISIONS} {where}", (begins + "%",))]
 
 
-def _decision(row: Row) -> Decision:
+def _decision(row: Row) -> RecordDecision:
     key, kind, record, other, at, who, why, ended_at, ended_who, ended_why, merge = row
-    return Decision(
+    return RecordDecision(
         id=key, kind=kind, record=RecordKey(record), other=RecordKey(other) if other is not None else None, at=from_micros(at),
         who=who, why=why, ended_at=from_micros(ended_at) if ended_at is not None else None, ended_who=ended_who or "",
         ended_why=ended_why or "", merge=bool(merge) or kind == "merge",

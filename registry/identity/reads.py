@@ -15,7 +15,7 @@ from crosslight.standards.region import Region
 from crosslight.standards.study import Patient
 from registry.identity import rows
 from registry.identity.config import IdentityRules
-from registry.identity.header import Header, header_of
+from registry.identity.header import PatientHeader, header_of
 from registry.identity.model import PatientRecord, PatientSelector, Person, PersonKey, RecordKey
 from registry.identity.numbers import canonical, canonicals, holders
 from registry.identity.rows import RecordPlace
@@ -79,7 +79,7 @@ class IdentityReads:
     def __init__(self, region: Region, rules: IdentityRules | None = None) -> None:
         self._region, self.rules = region, rules or IdentityRules()
 
-    def header(self, patient: Patient, numbers: Collection[Identifier] | None = None) -> Header:
+    def header(self, patient: Patient, numbers: Collection[Identifier] | None = None) -> PatientHeader:
         """``patient`` as it is compared; ``numbers`` where they are known already."""
         return header_of(patient, self.claims(patient, frozenset()) if numbers is None else numbers, self.rules.placeholders)
 

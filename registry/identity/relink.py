@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import Conflict
-from registry.identity.linking import Claim, link
+from registry.identity.linking import Claimant, link
 from registry.identity.model import PatientRecord, RecordChange
 from registry.identity.numbers import canonicals, claimants, crowded, holders, lock_numbers
 from registry.identity.rows import Stored, chunks, load_by, marks
@@ -79,7 +79,7 @@ def _held(
 
 
 def _closed(
-    cluster: _Cluster, before: dict[Identifier, int | None], claims: dict[int, Claim]
+    cluster: _Cluster, before: dict[Identifier, int | None], claims: dict[int, Claimant]
 ) -> dict[Identifier, frozenset[int]]:
     """Crowded numbers that nobody joins any more, each with those who hold it."""
     found = {}
@@ -183,7 +183,7 @@ def _rooted(pairs: Iterable[tuple[int, int]], followers: dict[int, int]) -> set[
     return {(followers.get(a, a), followers.get(b, b)) for a, b in pairs}
 
 
-def _claims(cluster: _Cluster, followers: dict[int, int], store: IdentityTables) -> dict[int, Claim]:
+def _claims(cluster: _Cluster, followers: dict[int, int], store: IdentityTables) -> dict[int, Claimant]:
     """What each surviving record claims: its own numbers, and those of its subsumed ones under authorities where it has none."""
     parts: dict[int, list[Stored]] = {key: [s] for key, s in cluster.records.items() if key not in followers}
     for key in sorted(followers):
@@ -200,7 +200,7 @@ def _claims(cluster: _Cluster, followers: dict[int, int], store: IdentityTables)
             birth_date = birth_date or store.header(s.record.patient, ()).birth_date
         record = stored[0].record
         header = store.header(record.patient, ())
-        claims[key] = Claim(
+        claims[key] = Claimant(
             key,
             frozenset(numbers),
             birth_date,

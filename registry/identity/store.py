@@ -19,7 +19,7 @@ from crosslight.standards.region import Region
 from crosslight.standards.study import Patient
 from registry.identity import merges, queue
 from registry.identity.batch import FeedBatch, Kind
-from registry.identity.cases import Decision, LinkEvent
+from registry.identity.cases import LinkEvent, RecordDecision
 from registry.identity.compare import Comparison
 from registry.identity.config import IdentityRules
 from registry.identity.model import PatientRecord, PersonKey, RecordKey, Texts
@@ -153,7 +153,7 @@ class IdentityStore(IdentityTables):
         """How many there are that nobody has decided on."""
         return await self._db.read("identity_waiting_count", queue.count)
 
-    async def decisions(self, limit: int = 200) -> list[Decision]:
+    async def decisions(self, limit: int = 200) -> list[RecordDecision]:
         """What people, feeds and merges decided, in force and ended, newest first."""
         return await self._db.read("identity_decisions", lambda tx: queue.decisions(tx, limit))
 

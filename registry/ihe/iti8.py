@@ -20,7 +20,7 @@ from crosslight.runtime.tls import expires_at, peer_identity
 from crosslight.standards.access import OPEN, Principal, decide
 from crosslight.standards.dicom.record.record import number_of
 from crosslight.standards.hl7.ack import ack_for, render_ack
-from crosslight.standards.hl7.adt import NATIONAL_NAMESPACES, Adt, Header, header_of, parse_adt
+from crosslight.standards.hl7.adt import NATIONAL_NAMESPACES, Adt, MessageHeader, header_of, parse_adt
 from crosslight.standards.hl7.message import parse_header, parse_message
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.national import is_unread_number
@@ -109,7 +109,7 @@ class AdtFeed:
 
     async def handle(self, data: bytes, peer: Peer) -> bytes:
         """Answer one message: the handler of :class:`~crosslight.runtime.mllp.MllpServer`. Never raises."""
-        header: Header | None = None
+        header: MessageHeader | None = None
         problem: CrosslightError | None = None
         try:
             header = header_of(parse_header(data))

@@ -101,7 +101,7 @@ def _read_varint(blob: bytes, at: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
+class PublicationRow:
     """A publication as its row holds it: ``body``, ``extra`` (b'' for none) and the patient apart; the ids that are stated."""
 
     body: bytes
@@ -124,7 +124,7 @@ class Codec:
         version: Version | None,
         secret: bytes,
         united: StudyRecord | None = None,
-    ) -> Stored:
+    ) -> PublicationRow:
         """The blobs of a publication in a row whose version column says ``version``; ``united`` is what the row shows instead."""
         own, manifest = publication.version, publication.manifest
         body, raw, ids = publication_array(publication, digest, secret)
@@ -139,10 +139,10 @@ class Codec:
             extra["x"] = publication.extras
         if united is not None:
             extra["u"] = {name: held for name, held in record_to_json(united).items() if name != "patient"}
-        return Stored(body=self._zstd.pack(body, raw), extra=self._zstd.pack(extra) if extra else b"", ids=ids)
+        return PublicationRow(body=self._zstd.pack(body, raw), extra=self._zstd.pack(extra) if extra else b"", ids=ids)
 
     def decode(
-        self, stored: Stored, version: Version | None, patient: Patient, source: Source, secret: bytes, status: Status
+        self, stored: PublicationRow, version: Version | None, patient: Patient, source: Source, secret: bytes, status: Status
     ) -> tuple[Publication, str]:
         """The publication and its content digest."""
         body, data = self._zstd.unpack(stored.body)

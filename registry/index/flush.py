@@ -55,7 +55,7 @@ class FeedRow(NamedTuple):
 
 
 @dataclass(slots=True)
-class Entry:
+class HoldingEdit:
     """One study of one member in this transaction: as it was, and as it is now."""
 
     member: MemberId
@@ -105,7 +105,7 @@ class Entry:
 class Flush:
     """Writes the changed entries of one transaction, at ``at`` (Unix milliseconds)."""
 
-    def __init__(self, reader: Reader, tx: Tx, entries: list[Entry], at: int) -> None:
+    def __init__(self, reader: Reader, tx: Tx, entries: list[HoldingEdit], at: int) -> None:
         self._reader, self._tx, self._entries, self._at = reader, tx, entries, at
 
     def run(self, texts: list[Any], feeds: dict[MemberId, FeedRow], cursors: dict[MemberId, int], changes: list[Change]) -> None:
@@ -148,7 +148,7 @@ class Flush:
             self._reader.issuers |= there
             self._tx.insert_many("locator", ("hash", "record_key"), [(name, NO_RECORD) for name in sorted(new - there)])
 
-    def _write_rows(self, entries: list[tuple[Entry, Loaded]]) -> None:
+    def _write_rows(self, entries: list[tuple[HoldingEdit, Loaded]]) -> None:
         rows: list[tuple[Any, ...]] = [now.row for _, now in entries]
         if not names_in_row(self._tx):
             self._tx.insert_many("holding", HOLDING_COLUMNS, rows, _UPSERT)
@@ -161,7 +161,7 @@ class Flush:
         publication, secret = one.holding.publication, self._reader.source(one.holding.member)[1]
         return row_names(publication, one.holding.record, one.holding.fhir_id, fold_ids(publication, secret)[1], secret)
 
-    def _new_names(self, entry: Entry, now: Loaded) -> set[int]:
+    def _new_names(self, entry: HoldingEdit, now: Loaded) -> set[int]:
         before = entry.before
         if not entry.names or before is None or before.row.record_key != now.row.record_key or entry.left:
             return entry.names
@@ -174,7 +174,7 @@ class Flush:
         elif params:
             self._tx.executemany(sql, params)
 
-    def _write_left(self, entries: list[Entry]) -> None:
+    def _write_left(self, entries: list[HoldingEdit]) -> None:
         """Rows that went: their past, their own names, and their FHIR ids, which are gone now."""
         stored = [
             (e, e.before) for e in entries if e.before is not None and any(one.row.key == e.before.row.key for one in e.left)
@@ -200,7 +200,7 @@ class Flush:
         back |= {e.now.holding.fhir_id for e in entries if e.now is not None and e.left}
         self._many("DELETE FROM gone WHERE fhir_hash = ? AND fhir_id = ?", [(fhir_hash(i), i) for i in sorted(back)])
 
-    def _write_past(self, entries: list[Entry]) -> None:
+    def _write_past(self, entries: list[HoldingEdit]) -> None:
         inserts = []
         for e in entries:
             assert e.now is not None  # noqa: S101 - filtered by the caller
@@ -219,10 +219,10 @@ class Flush:
                 successor = state
         self._tx.insert_many("past_version", (*_KEY_COLUMNS, "seq", "body"), inserts)
 
-    def _secret(self, entry: Entry) -> bytes:
+    def _secret(self, entry: HoldingEdit) -> bytes:
         return self._reader.source(entry.member)[1]
 
-    def _write_pending(self, entries: list[Entry]) -> None:
+    def _write_pending(self, entries: list[HoldingEdit]) -> None:
         waiting, done = [], []
         for e in entries:
             assert e.now is not None  # noqa: S101 - filtered by the caller
@@ -235,11 +235,11 @@ class Flush:
         self._many(f"DELETE FROM enrich_pending WHERE {_KEY}", done)
 
     def _write_feeds(
-        self, entries: list[Entry], feeds: dict[MemberId, FeedRow], cursors: dict[MemberId, int], changes: list[Change]
+        self, entries: list[HoldingEdit], feeds: dict[MemberId, FeedRow], cursors: dict[MemberId, int], changes: list[Change]
     ) -> None:
         """Cursors, censuses and the changes themselves, under the locks of their members."""
         changed = []
-        by_member: dict[MemberId, list[Entry]] = {}
+        by_member: dict[MemberId, list[HoldingEdit]] = {}
         for e in entries:
             by_member.setdefault(e.member, []).append(e)
         last = {member: feed.changes for member, feed in feeds.items()}

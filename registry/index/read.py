@@ -16,7 +16,7 @@ from crosslight.standards.problem import StorageError
 from crosslight.standards.study import Patient, StudyRecord
 from crosslight.standards.xds.model.publication import Publication, Source
 from registry.identity.model import RecordKey
-from registry.index.codec import Codec, Stored, publication_ids
+from registry.index.codec import Codec, PublicationRow, publication_ids
 from registry.index.model import Holding, PastVersion
 from registry.index.past import State, publication_of, state_of, unpacked
 from registry.index.rows import (
@@ -80,7 +80,7 @@ class Reader:
         source, secret = self.source(member)
         deprecated = bool(row.flags & DEPRECATED)
         publication, digest = self.codec.decode(
-            Stored(body=row.body, extra=row.extra), version_of(row.version), patient, source, secret,
+            PublicationRow(body=row.body, extra=row.extra), version_of(row.version), patient, source, secret,
             "Deprecated" if deprecated else "Approved",
         )  # fmt: skip
         united = self.codec.united(row.extra, patient) if row.flags & UNITED else None

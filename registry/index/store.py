@@ -32,7 +32,7 @@ from registry.members.model import Directory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class HeldStudy:
     """What Compare needs of a holding (D10)."""
 
     study_uid: str
@@ -122,12 +122,12 @@ class IndexStore:
             if not cursor:
                 return census
 
-    async def held(self, member: MemberId, study_uids: Collection[str]) -> dict[str, Held]:
+    async def held(self, member: MemberId, study_uids: Collection[str]) -> dict[str, HeldStudy]:
         """What is held of these studies, for Compare."""
         found = await self._db.read("index_held", lambda tx: self.read.current(tx, member, study_uids))
         return {uid: _held(one) for uid, one in found.items()}
 
-    async def held_after(self, member: MemberId, cursor: str, limit: int) -> tuple[list[Held], str]:
+    async def held_after(self, member: MemberId, cursor: str, limit: int) -> tuple[list[HeldStudy], str]:
         """A page of all that ``member`` holds, in no order of meaning; '' starts, '' ends.
 
         Raises:
@@ -208,9 +208,9 @@ class IndexStore:
         return await self._db.read("index_sizes", sizes)
 
 
-def _held(one: Loaded) -> Held:
+def _held(one: Loaded) -> HeldStudy:
     publication = one.holding.publication
-    return Held(
+    return HeldStudy(
         study_uid=one.holding.study_uid,
         version=publication.version,
         newest=one.version,

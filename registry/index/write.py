@@ -18,7 +18,7 @@ from crosslight.standards.study import Patient, StudyRecord
 from crosslight.standards.xds.model.publication import Publication, Status
 from registry.identity.model import RecordKey, Texts
 from registry.index.entries import arranged, together, with_status
-from registry.index.flush import Entry, FeedRow, Flush
+from registry.index.flush import FeedRow, Flush, HoldingEdit
 from registry.index.imaging import imaging_document
 from registry.index.model import Change, ObjectChange, XdsObject
 from registry.index.past import State, publication_of, state_of
@@ -52,7 +52,7 @@ class Work:
 
     def __init__(self, reader: Reader, tx: Tx, now: datetime) -> None:
         self._reader, self.tx, self._now = reader, tx, now
-        self._entries: dict[tuple[MemberId, str], list[Entry]] = {}
+        self._entries: dict[tuple[MemberId, str], list[HoldingEdit]] = {}
         self._texts: dict[tuple[int, Patient], int] = {}
         self._new_texts: list[tuple[int, int, bytes]] = []
         self._cursors: dict[MemberId, int] = {}
@@ -98,29 +98,29 @@ class Work:
         stones = self._reader.tombstones(self.tx, members, uids)
         for place in wanted:
             found: list[Loaded | None] = [*held.get(place, ())]
-            self._entries[place] = [Entry(*place, one, one, list(stones.get(place, []))) for one in found or [None]]
+            self._entries[place] = [HoldingEdit(*place, one, one, list(stones.get(place, []))) for one in found or [None]]
 
-    def entries(self, member: MemberId, study_uid: str) -> list[Entry]:
+    def entries(self, member: MemberId, study_uid: str) -> list[HoldingEdit]:
         """What ``member`` has of a study, changes of this transaction included; never empty."""
         if (member, study_uid) not in self._entries:
             self.prefetch([(member, study_uid)])
         return self._entries[member, study_uid]
 
-    def entry(self, member: MemberId, study_uid: str) -> Entry:
+    def entry(self, member: MemberId, study_uid: str) -> HoldingEdit:
         """The one that a node of ours has (D1)."""
         return self.entries(member, study_uid)[0]
 
-    def entry_under(self, member: MemberId, study_uid: str, record_key: RecordKey) -> Entry:
+    def entry_under(self, member: MemberId, study_uid: str, record_key: RecordKey) -> HoldingEdit:
         """The one under a patient record; empty where there is none yet. A foreign source may name several patients."""
         entries = self.entries(member, study_uid)
         for entry in entries:
             place = entry.now or entry.before
             if place is None or place.row.record_key == record_key:
                 return entry
-        entries.append(Entry(member, study_uid, None, None, list(entries[0].stones)))
+        entries.append(HoldingEdit(member, study_uid, None, None, list(entries[0].stones)))
         return entries[-1]
 
-    def states(self, entry: Entry) -> list[State]:
+    def states(self, entry: HoldingEdit) -> list[State]:
         """The superseded versions, newest first, with those of this transaction; they may be changed and given back."""
         if entry.past is None:
             before = entry.before
@@ -131,7 +131,7 @@ class Work:
 
     def publish(
         self,
-        entry: Entry,
+        entry: HoldingEdit,
         record_key: RecordKey,
         publication: Publication,
         digest: str,
@@ -157,25 +157,25 @@ class Work:
         flags = 0 if own_digest else OTHER_DIGEST
         self._set(entry, record_key, publication, digest, newest, self._revision(entry, record_key), flags=flags)
 
-    def _revision(self, entry: Entry, record_key: RecordKey) -> int:
+    def _revision(self, entry: HoldingEdit, record_key: RecordKey) -> int:
         if entry.now is not None and entry.now.row.record_key == record_key:
             return entry.now.row.revision + 1
         return 1 + max((s.revision for s in entry.stones if s.record_hash == record_hash(record_key)), default=0)
 
     # --- a foreign source's entries, each by itself (D1) -------------------------------------------------------------
 
-    def add_entry(self, entry: Entry, record_key: RecordKey, publication: Publication, digest: str) -> None:
+    def add_entry(self, entry: HoldingEdit, record_key: RecordKey, publication: Publication, digest: str) -> None:
         """A further entry of a foreign source's study, beside those that are there."""
         own = state_of(publication, digest, self._text(record_key, publication.record.patient), self._secret(entry))
         self._arrange(entry, record_key, [own, *self._all_states(entry)])
 
-    def set_entry_status(self, entry: Entry, entry_uuid: str, status: Status) -> None:
+    def set_entry_status(self, entry: HoldingEdit, entry_uuid: str, status: Status) -> None:
         """Approve or deprecate one entry; the others stay as they are."""
         old = self._now_of(entry)
         states = with_status(self._all_states(entry), entry_uuid, status)
         self._arrange(entry, old.holding.record_key, states)
 
-    def describe_entry(self, entry: Entry, publication: Publication) -> None:
+    def describe_entry(self, entry: HoldingEdit, publication: Publication) -> None:
         """Say more of one entry (D17)."""
         old, uuid = self._now_of(entry), publication.entry_uuid
         states = [
@@ -184,7 +184,7 @@ class Work:
         ]
         self._arrange(entry, old.holding.record_key, states)
 
-    def remove_entries(self, entry: Entry, entry_uuids: Collection[str]) -> None:
+    def remove_entries(self, entry: HoldingEdit, entry_uuids: Collection[str]) -> None:
         """Remove entries from sight; with the last one the holding goes (ITI-62)."""
         old = self._now_of(entry)
         left = [state for state in self._all_states(entry) if _uuid(state) not in entry_uuids]
@@ -193,16 +193,16 @@ class Work:
         else:
             self.withdraw(entry, None)
 
-    def rearrange(self, entry: Entry) -> None:
+    def rearrange(self, entry: HoldingEdit) -> None:
         """Write the entries of a study anew, as an earlier release did not."""
         self._arrange(entry, self._now_of(entry).holding.record_key, self._all_states(entry))
 
-    def _all_states(self, entry: Entry) -> list[State]:
+    def _all_states(self, entry: HoldingEdit) -> list[State]:
         if entry.now is None:
             return []
         return [self._reader.state(entry.now), *self.states(entry)]
 
-    def _arrange(self, entry: Entry, record_key: RecordKey, states: list[State]) -> None:
+    def _arrange(self, entry: HoldingEdit, record_key: RecordKey, states: list[State]) -> None:
         """Write a study's entries: the row leads with an Approved one and shows what all Approved say."""
         lead, *others = arranged(states)
         texts = {n: text for (_, n), text in self._reader.patient_texts(self.tx, {record_key}).items()}
@@ -216,15 +216,15 @@ class Work:
         self._reset(entry, others)
         self._set(entry, record_key, publication, digest, -1, revision, flags=flags, united=united)
 
-    def _secret(self, entry: Entry) -> bytes:
+    def _secret(self, entry: HoldingEdit) -> bytes:
         return self._reader.source(entry.member)[1]
 
-    def _reset(self, entry: Entry, states: list[State]) -> None:
+    def _reset(self, entry: HoldingEdit, states: list[State]) -> None:
         """Write all superseded versions anew."""
         entry.past, entry.pushed = states, []
         entry.dirty = True
 
-    def set_state(self, entry: Entry, *, deprecated: bool, version: Version | None) -> None:
+    def set_state(self, entry: HoldingEdit, *, deprecated: bool, version: Version | None) -> None:
         """Approve or deprecate the current version (D16)."""
         old = self._now_of(entry)
         newest = max(old.row.version, version_int(version))
@@ -233,7 +233,7 @@ class Work:
         flags = (old.row.flags & ~DEPRECATED) | (DEPRECATED if deprecated else 0)
         self._set(entry, holding.record_key, publication, holding.digest, newest, old.row.revision + 1, flags=flags)
 
-    def replace_record(self, entry: Entry, publication: Publication, digest: str = "") -> None:
+    def replace_record(self, entry: HoldingEdit, publication: Publication, digest: str = "") -> None:
         """Say more of the current version without a new one (D17); superseded versions stay as they were submitted.
 
         ``digest`` is the holder's own, '' where it is still not known.
@@ -244,7 +244,7 @@ class Work:
         digest = digest or old.holding.digest
         self._set(entry, old.holding.record_key, publication, digest, old.row.version, old.row.revision + 1, flags=flags)
 
-    def move(self, entry: Entry, record_key: RecordKey, *, with_past: bool, version: Version | None) -> None:
+    def move(self, entry: HoldingEdit, record_key: RecordKey, *, with_past: bool, version: Version | None) -> None:
         """Take the holding out from under its patient record before it is published under another (D2).
 
         Without ``with_past`` (another patient's) nothing of the old chain stays.
@@ -261,21 +261,21 @@ class Work:
                 moved.append({**state, "patient": self._text(record_key, patient)})
             self._reset(entry, moved)
 
-    def withdraw(self, entry: Entry, version: Version | None) -> None:
+    def withdraw(self, entry: HoldingEdit, version: Version | None) -> None:
         """Remove the holding and its past from sight; hashes stay (D16)."""
         if entry.now is None:
             self._bury(entry, 0, version_int(version), 0)
             return
         self._leave(entry, version)
 
-    def _leave(self, entry: Entry, version: Version | None) -> None:
+    def _leave(self, entry: HoldingEdit, version: Version | None) -> None:
         old = self._now_of(entry)
         entry.left.append(old)
         newest = max(old.row.version, version_int(version))
         self._bury(entry, record_hash(old.row.record_key), newest, old.row.revision)
         entry.now, entry.past, entry.pushed, entry.names = None, [], [], set()
 
-    def _bury(self, entry: Entry, under: int, version: int, revision: int) -> None:
+    def _bury(self, entry: HoldingEdit, under: int, version: int, revision: int) -> None:
         stone = Tombstone(record_hash=under, version=version, revision=revision)
         entry.stones = [s for s in entry.stones if s.record_hash != under] + [stone]
         entry.fresh_stones.append((hash8(entry.study_uid), stone))
@@ -287,14 +287,14 @@ class Work:
 
     # --- a row -----------------------------------------------------------------------------------------------------
 
-    def _now_of(self, entry: Entry) -> Loaded:
+    def _now_of(self, entry: HoldingEdit) -> Loaded:
         if entry.now is None:
             raise StorageError("There is no holding to change.")
         return entry.now
 
     def _set(
         self,
-        entry: Entry,
+        entry: HoldingEdit,
         record_key: RecordKey,
         publication: Publication,
         digest: str,
@@ -327,7 +327,7 @@ class Work:
         entry.names |= entry.named.more if names_in_row(self.tx) else entry.named.all()
         entry.dirty = True
 
-    def _text_of(self, entry: Entry, record_key: int, patient: Patient) -> int:
+    def _text_of(self, entry: HoldingEdit, record_key: int, patient: Patient) -> int:
         """As :meth:`_text`; what the study itself was submitted with before needs no reading."""
         old = entry.now
         if old is not None and old.row.record_key == record_key and old.holding.record.patient == patient:

@@ -22,7 +22,7 @@ from crosslight.standards.xds.model.publication import Publication
 from crosslight.standards.xds.rules.errors import refusal
 from registry.identity.model import RecordKey
 from registry.identity.store import IdentityStore
-from registry.index.flush import Entry
+from registry.index.flush import HoldingEdit
 from registry.index.model import Change, Holding
 from registry.index.rows import started_of, version_int
 from registry.index.store import IndexStore
@@ -208,7 +208,9 @@ class Batch:
                 todo="Say Hello again and compare.", where="epoch",
             )  # fmt: skip
 
-    def _ordered(self, submission: Submission, member: Member, entry: Entry, act: Publish, version: Version) -> Outcome | None:
+    def _ordered(
+        self, submission: Submission, member: Member, entry: HoldingEdit, act: Publish, version: Version
+    ) -> Outcome | None:
         """What the order of versions says; None: newer than all that was there."""
         old, new = entry.now, version_int(version)
         if old is not None and old.holding.version == version:
@@ -224,7 +226,7 @@ class Batch:
             )
         return "stale"
 
-    def _same_version(self, submission: Submission, member: Member, entry: Entry, act: Publish) -> Outcome:
+    def _same_version(self, submission: Submission, member: Member, entry: HoldingEdit, act: Publish) -> Outcome:
         old, publication = entry.now, act.publication
         if old is None or publication.version is None:
             raise Invalid("Nothing to compare with.")
@@ -240,14 +242,14 @@ class Batch:
             raise self._disagreement(member, entry, publication.version)
         return "already"
 
-    def _disagreement(self, member: Member, entry: Entry, version: Version) -> Conflict:
+    def _disagreement(self, member: Member, entry: HoldingEdit, version: Version) -> Conflict:
         self._alarm("one version, two contents", member, entry.study_uid)
         return Conflict(
             f"Version {version} of this study is known with other content.", why="A version is given once.",
             todo="An operator must look at this node's database.", where="version",
         )  # fmt: skip
 
-    def _settled_key(self, key: RecordKey, entry: Entry, act: Publish) -> RecordKey:
+    def _settled_key(self, key: RecordKey, entry: HoldingEdit, act: Publish) -> RecordKey:
         """A merge (A40) moves no rows: what is under a subsumed record stays there (D2)."""
         if entry.now is None or entry.now.holding.record_key == key:
             return key
@@ -323,7 +325,7 @@ class Batch:
                     return holding, publication
         raise refusal("UnresolvedReferenceException", "This entry is not registered.", uuid)
 
-    def _entry_named(self, registry: RegisteredObjects, member: Member, uuid: str) -> Entry:
+    def _entry_named(self, registry: RegisteredObjects, member: Member, uuid: str) -> HoldingEdit:
         holding, publication = self._version_named(registry, member, uuid)
         if publication is not holding.publication:
             raise refusal("XDSMetadataVersionError", "This entry was replaced by a newer one.", uuid)
@@ -358,7 +360,7 @@ def _study_of(act: Any) -> str:
     return act.study_uid if isinstance(act, SetAvailability | Withdraw) else ""
 
 
-def _newest(entry: Entry) -> int:
+def _newest(entry: HoldingEdit) -> int:
     """The newest version of any act on this study, withdrawn or not."""
     held = entry.now.row.version if entry.now is not None else -1
     return max((held, *(stone.version for stone in entry.stones)))

@@ -37,7 +37,7 @@ class RegistrySays:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class EpochDecision:
     """The epoch to publish under; whether to compare and re-send first; and why, for the log."""
 
     epoch: int
@@ -45,7 +45,7 @@ class Decision:
     why: str
 
 
-def decide(node: NodeSays, registry: RegistrySays) -> Decision:
+def decide(node: NodeSays, registry: RegistrySays) -> EpochDecision:
     """Continue, or grant a new epoch above any that either side has seen (D10).
 
     Raises:
@@ -59,7 +59,7 @@ def decide(node: NodeSays, registry: RegistrySays) -> Decision:
         if used:
             return _grant(node, registry, "the node has forgotten its epoch")
         fresh = node.epoch == 0 and node.acked_n == 0 and registry.cursor is None
-        return Decision(registry.epoch, not fresh, "joined" if fresh else "takes the epoch granted before")
+        return EpochDecision(registry.epoch, not fresh, "joined" if fresh else "takes the epoch granted before")
     if node.epoch == 0:
         return _grant(node, registry, "no epoch granted yet")
     if registry.cursor is not None and registry.cursor.epoch > node.epoch:
@@ -70,15 +70,15 @@ def decide(node: NodeSays, registry: RegistrySays) -> Decision:
         if node.made_n < acked or lost > MAX_LOST:
             return _grant(node, registry, "the node has forgotten what was acknowledged")
         if node.incarnation in ("", registry.incarnation):
-            return Decision(node.epoch, False, "acknowledgements were lost on the way")
+            return EpochDecision(node.epoch, False, "acknowledgements were lost on the way")
     if node.incarnation and node.incarnation != registry.incarnation:
-        return Decision(node.epoch, True, "the registry's database is another one than before")
+        return EpochDecision(node.epoch, True, "the registry's database is another one than before")
     if node.acked_n > acked or node.epoch > registry.epoch:
-        return Decision(node.epoch, True, "the registry has forgotten what it acknowledged")
-    return Decision(node.epoch, False, "agreed")
+        return EpochDecision(node.epoch, True, "the registry has forgotten what it acknowledged")
+    return EpochDecision(node.epoch, False, "agreed")
 
 
-def _grant(node: NodeSays, registry: RegistrySays, why: str) -> Decision:
+def _grant(node: NodeSays, registry: RegistrySays, why: str) -> EpochDecision:
     seen = max(node.epoch, registry.epoch, registry.cursor.epoch if registry.cursor else 0)
     if seen >= MAX_EPOCH:
         raise Conflict(
@@ -86,4 +86,4 @@ def _grant(node: NodeSays, registry: RegistrySays, why: str) -> Decision:
             why="An epoch has eight bits and a new one is granted whenever a node lost its memory.",
             todo="Invite it under a new member entry; its old studies are withdrawn when the old entry is suspended.",
         )
-    return Decision(seen + 1, registry.cursor is not None or node.acked_n > 0, why)
+    return EpochDecision(seen + 1, registry.cursor is not None or node.acked_n > 0, why)

@@ -34,7 +34,7 @@ from crosslight.standards.access import decide
 from crosslight.standards.ids import Identifier, MemberId, Version, checked_uid, hash8
 from crosslight.standards.problem import CrosslightError, Forbidden, Invalid, OurError, TooLarge, Unavailable
 from crosslight.standards.xds.model.publication import Publication
-from registry.index.store import Held
+from registry.index.store import HeldStudy
 from registry.intake.acts import Acceptance, Act, Outcome, Publish, SetAvailability, Submission, Withdraw
 from registry.link.callers import grpc_caller
 from registry.members.model import Member
@@ -69,11 +69,11 @@ class ComparePort(Protocol):
         """The id of the registry's database (D8)."""
         ...
 
-    async def held(self, member: MemberId, study_uids: Sequence[str]) -> dict[str, Held]:
+    async def held(self, member: MemberId, study_uids: Sequence[str]) -> dict[str, HeldStudy]:
         """What is held of these studies."""
         ...
 
-    async def held_after(self, member: MemberId, cursor: str, limit: int) -> tuple[list[Held], str]:
+    async def held_after(self, member: MemberId, cursor: str, limit: int) -> tuple[list[HeldStudy], str]:
         """A page of all that a member holds."""
         ...
 
@@ -223,7 +223,7 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
             await context.abort(code, str(error))
 
     async def _differing(self, member: Member, said: dict[str, pb.HeldVersion]) -> pb.CompareReply:
-        here: dict[str, Held] = {}
+        here: dict[str, HeldStudy] = {}
         uids = list(said)
         for start in range(0, len(uids), PAGE):
             here |= await self._index.held(member.id, uids[start : start + PAGE])
@@ -280,7 +280,7 @@ def _audit_entry(caller: Caller, acts: Iterable[Act]) -> AuditEntry:
     )
 
 
-def _same(said: pb.HeldVersion, here: Held | None) -> bool:
+def _same(said: pb.HeldVersion, here: HeldStudy | None) -> bool:
     version = here.version if here is not None else None
     return (
         here is not None
@@ -290,7 +290,7 @@ def _same(said: pb.HeldVersion, here: Held | None) -> bool:
     )
 
 
-def _held_to_pb(held: Held) -> pb.HeldVersion:
+def _held_to_pb(held: HeldStudy) -> pb.HeldVersion:
     return pb.HeldVersion(
         study_uid=held.study_uid,
         version=version_to_pb(held.version or Version(0, 0)),

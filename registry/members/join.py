@@ -15,7 +15,7 @@ from crosslight.runtime.http import read_limited
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.tls import Identity
 from crosslight.standards.access import Principal
-from crosslight.standards.membership import JoinReply, MemberFacts, RegistryAddresses
+from crosslight.standards.membership import JoinReply, MembershipFacts, RegistryAddresses
 from crosslight.standards.problem import CrosslightError, Malformed, TooLarge
 from registry.members.authorities import MAX_AUTHORITIES
 from registry.members.ca import csr_public_key
@@ -86,7 +86,7 @@ class Join:
         return JoinReply(
             chain_pem=chain.decode(),
             bundle_pem=self._members.ca.bundle.read_text(),
-            member=MemberFacts(
+            member=MembershipFacts(
                 id=member.id,
                 code=member.code,
                 name=member.name,

@@ -9,7 +9,7 @@ from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import Conflict, NotFound
 from registry.identity import queue, rows
-from registry.identity.cases import Case, Decision, Kind, Queue, Relation, Side, StudyLine, Waiting, handle_of, keys_of
+from registry.identity.cases import Case, Kind, Queue, RecordDecision, Relation, Side, StudyLine, Waiting, handle_of, keys_of
 from registry.identity.model import PatientRecord, RecordKey
 from registry.identity.numbers import canonicals, claimants, holders
 from registry.identity.rows import Stored
@@ -152,7 +152,7 @@ class CaseBook:
         found = self._directory.by_id(MemberId(record.member)) if record.member is not None else None
         return (found.code, found.name) if found is not None else ("", "a source that is no member")
 
-    def decision(self, tx: Tx, decision: str) -> Decision:
+    def decision(self, tx: Tx, decision: str) -> RecordDecision:
         """A decision by its id, or by how it begins."""
         text = decision.strip().lower()
         found = queue.decisions_named(tx, text) if _BEGINS.fullmatch(text) else []

@@ -19,7 +19,7 @@ from crosslight.standards.access import Action, Face, Principal
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, Invalid, NotFound
 from registry.identity import rows
-from registry.identity.cases import Case, Decision, Queue, Verdict, checked_reason
+from registry.identity.cases import Case, Queue, RecordDecision, Verdict, checked_reason
 from registry.identity.model import RecordKey
 from registry.identity.store import IdentityStore
 from registry.index.store import IndexStore
@@ -97,7 +97,7 @@ class IdentityDecisions:
 
     async def decide(
         self, named: str, verdict: Verdict, by: Officer, why: str, *, other: str = "", version: str = ""
-    ) -> Decision:
+    ) -> RecordDecision:
         """Decide a case; the decision, with the id that takes it back.
 
         Args:
@@ -122,7 +122,7 @@ class IdentityDecisions:
                 "identity_decide", lambda tx: self._decided(tx, case.subject.record.key, verdict, by, reason, other, version)
             )
 
-    async def end(self, decision: str, by: Officer, why: str) -> Decision:
+    async def end(self, decision: str, by: Officer, why: str) -> RecordDecision:
         """Take a decision back; what it was, in force no more.
 
         Args:
@@ -142,7 +142,7 @@ class IdentityDecisions:
         patients = await self._db.read("identity_case", lambda tx: self._book.case(tx, found.record).patients)
         query = {"act": "identity end", "decision": found.id, "reason": reason}
 
-        def ended(tx: Tx) -> Decision:
+        def ended(tx: Tx) -> RecordDecision:
             rows.load_by(tx, "record_key", {found.record}, lock=True)  # who comes second finds it ended
             now = self._book.decision(tx, found.id)
             if not now.in_force:
@@ -212,7 +212,9 @@ class IdentityDecisions:
 
     # --- in a transaction --------------------------------------------------------------------------------------------
 
-    def _decided(self, tx: Tx, key: RecordKey, verdict: Verdict, by: Officer, why: str, other: str, version: str) -> Decision:
+    def _decided(
+        self, tx: Tx, key: RecordKey, verdict: Verdict, by: Officer, why: str, other: str, version: str
+    ) -> RecordDecision:
         rows.load_by(tx, "record_key", {key}, lock=True)  # who comes second finds it decided
         case = self._book.case(tx, key)
         if (again := _again(case, verdict)) is not None:
@@ -250,7 +252,7 @@ class IdentityDecisions:
         return next(iter(persons.values()))
 
 
-def _again(case: Case, verdict: Verdict) -> Decision | None:
+def _again(case: Case, verdict: Verdict) -> RecordDecision | None:
     """The decision in force that this one would repeat or contradict."""
     mine = case.subject.record.key
     for decision in case.decisions:

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from crosslight.runtime.caller import Caller
 from crosslight.standards.problem import Invalid
-from registry.identity.cases import MAX_REASON, Case, Decision, LinkEvent, Side, Verdict, compared, handle_of
+from registry.identity.cases import MAX_REASON, Case, LinkEvent, RecordDecision, Side, Verdict, compared, handle_of
 from registry.officer.decisions import IdentityDecisions, Officer
 from registry.portal import words
 
@@ -161,7 +161,7 @@ class OfficerPages:
     def _moment(self, when: datetime) -> str:
         return words.instant(when, self._zone)
 
-    def _decided(self, decision: Decision) -> dict[str, Any]:
+    def _decided(self, decision: RecordDecision) -> dict[str, Any]:
         ended = decision.ended_at
         return {
             "decision": decision,

@@ -31,7 +31,7 @@ from crosslight.standards.dicom.web.json import texts_of
 from crosslight.standards.fhir.imaging_study import imaging_study
 from crosslight.standards.fhir.people import patient as fhir_patient
 from crosslight.standards.fhir.terms import Systems
-from crosslight.standards.hl7.adt import Header, feed_message, parse_adt, render_adt
+from crosslight.standards.hl7.adt import MessageHeader, feed_message, parse_adt, render_adt
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import InstanceRef, Patient, PersonName, StudyRecord
 from crosslight.standards.xds.mapping import views
@@ -161,7 +161,7 @@ def test_names_of_other_character_sets(term: str) -> None:
 @example(pn="=山田^太郎", local='""x', postcode="GU2 7XX")
 def test_record_to_patient_feed(pn: str, local: str, postcode: str) -> None:
     who = replace(record_of(pn, "", local=local).patient, postcode=postcode)
-    sent = Header(control_id="1", time="20260101120000")
+    sent = MessageHeader(control_id="1", time="20260101120000")
     data = render_adt(feed_message(who, sent))
     read = parse_adt(data)
     assert data.count(b"\r") == 4, "no text makes a segment of its own"

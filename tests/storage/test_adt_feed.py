@@ -14,7 +14,7 @@ from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.mllp import MllpClient, MllpServer, Peer
 from crosslight.runtime.tls import Identity, client_context, peer_identity, server_context
 from crosslight.standards.hl7.ack import Ack, parse_ack
-from crosslight.standards.hl7.adt import Header, feed_message, render_adt
+from crosslight.standards.hl7.adt import MessageHeader, feed_message, render_adt
 from crosslight.standards.ids import NHS_NUMBER_OID, Identifier, MemberId, Oid
 from crosslight.standards.problem import Unavailable
 from crosslight.standards.region import Region
@@ -307,7 +307,7 @@ async def test_over_mutual_tls(door: Door, tmp_path: Path) -> None:
     await server.start()
     trusted = client_context(ca.bundle, tmp_path / "rtk.pem", tmp_path / "rtk.pem", expect=gateway)
     client = MllpClient("127.0.0.1", server.port, tls=trusted)
-    header = Header(control_id="9", time="20261122030000")
+    header = MessageHeader(control_id="9", time="20261122030000")
     for authority, accepted in ((RTK, True), (RXC, False)):
         patient = Patient(local=Identifier("t1", authority), name=PersonName("Ng^Ada"), birth_date="19500101")
         ack = parse_ack(await client.send(render_adt(feed_message(patient, header, "A04"))))

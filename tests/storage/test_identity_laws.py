@@ -17,7 +17,7 @@ from registry_room import Room, make_room
 from crosslight.runtime.db import Db, SqliteDb, Tx
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError
-from registry.identity.header import Header
+from registry.identity.header import PatientHeader
 from registry.identity.model import PatientRecord, Person, RecordKey
 from registry.identity.parts import contradicts
 
@@ -76,7 +76,9 @@ async def looked_at(room: Room, made: list[Made]) -> tuple[Filled, list[str]]:
     return filled, broken(room, {h.study_uid: room.identity.header(h.record.patient) for h in holdings}, whose, persons)
 
 
-def broken(room: Room, said: dict[str, Header], whose: dict[str, RecordKey], persons: dict[RecordKey, Person]) -> list[str]:
+def broken(
+    room: Room, said: dict[str, PatientHeader], whose: dict[str, RecordKey], persons: dict[RecordKey, Person]
+) -> list[str]:
     """Studies whose header has a number and a birth date that the record, under which they are shown, contradicts in both."""
     found = []
     for study, key in whose.items():

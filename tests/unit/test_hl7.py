@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crosslight.standards.hl7.ack import Ack, ack_for, parse_ack, render_ack
-from crosslight.standards.hl7.adt import Adt, Header, feed_message, header_of, parse_adt, render_adt
+from crosslight.standards.hl7.adt import Adt, MessageHeader, feed_message, header_of, parse_adt, render_adt
 from crosslight.standards.hl7.framing import Framer, frame
 from crosslight.standards.hl7.message import escape, parse_header, parse_message
 from crosslight.standards.ids import NHS_NUMBER_OID, Identifier
 from crosslight.standards.problem import Invalid, Malformed, NotFound, StorageError, TooLarge, Unsupported
 from crosslight.standards.study import Patient, PersonName
 
-HEADER = Header(control_id="7", time="20261122030000", sending_application="CROSSLIGHT", sending_facility="RTK")
+HEADER = MessageHeader(control_id="7", time="20261122030000", sending_application="CROSSLIGHT", sending_facility="RTK")
 LOCAL = Identifier("A1", "1.2.3")
 MSH = "MSH|^~\\&|A|F|R|G|20200101||ADT^A04|c1|P|2.3.1"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier
 from crosslight.standards.names import family_keys, given_matches, search_key
 from crosslight.standards.study import PersonName
-from registry.identity.linking import Claim, Linked, link
+from registry.identity.linking import Claimant, Linked, link
 
 N = Identifier("9990000018", NHS_NUMBER_OID)
 M = Identifier("9990000026", NHS_NUMBER_OID)
@@ -19,8 +19,8 @@ CHI = Identifier("9990000018", CHI_OID)
 
 def claim(
     key: int, birth: str = "19500101", *, traced: bool = False, source: str = "", numbers: tuple[Identifier, ...] = (N,)
-) -> Claim:
-    return Claim(key, frozenset(numbers), birth, traced, source or f"m{key}")
+) -> Claimant:
+    return Claimant(key, frozenset(numbers), birth, traced, source or f"m{key}")
 
 
 def groups(linked: Linked) -> set[tuple[int, ...]]:
@@ -99,7 +99,7 @@ def test_people_decide() -> None:
 
 CLAIMS = st.lists(
     st.builds(
-        Claim,
+        Claimant,
         key=st.just(0),
         numbers=st.frozensets(st.sampled_from([N, M, CHI]), max_size=2),
         birth_date=st.sampled_from(["", "19500101", "19660606", "19700707"]),
@@ -112,8 +112,8 @@ CLAIMS = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @given(CLAIMS, st.randoms(use_true_random=False), st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=2))
-def test_the_order_of_arrival_changes_nothing(made: list[Claim], random: Random, same: list[tuple[int, int]]) -> None:
-    claims = [Claim(i, c.numbers, c.birth_date, c.traced and bool(c.numbers), c.source) for i, c in enumerate(made)]
+def test_the_order_of_arrival_changes_nothing(made: list[Claimant], random: Random, same: list[tuple[int, int]]) -> None:
+    claims = [Claimant(i, c.numbers, c.birth_date, c.traced and bool(c.numbers), c.source) for i, c in enumerate(made)]
     before = link(claims, same=same)
     shuffled = list(claims)
     random.shuffle(shuffled)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from crosslight.standards.ids import Version
 from crosslight.standards.problem import Conflict
-from registry.link.epochs import MAX_EPOCH, Decision, NodeSays, RegistrySays, decide
+from registry.link.epochs import MAX_EPOCH, EpochDecision, NodeSays, RegistrySays, decide
 
 #           node: epoch acked made incarnation state | registry: epoch cursor incarnation state | epoch reconcile
 TABLE = {
@@ -64,7 +64,7 @@ numbers = st.integers(0, 40)
 )  # fmt: skip
 def test_no_version_is_ever_used_twice(node: NodeSays, registry: RegistrySays) -> None:
     """Whatever is said: nobody is sent back to an epoch below what either has seen, and forgetting never goes unnoticed."""
-    decision: Decision = decide(node, registry)
+    decision: EpochDecision = decide(node, registry)
     seen = max(node.epoch, registry.epoch)
     assert decision.epoch >= seen
     assert decision.epoch >= 1

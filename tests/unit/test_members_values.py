@@ -23,7 +23,7 @@ from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.tls import Identity, identity_of, peer_identity, pem_blocks, spki_pin
 from crosslight.standards.ids import MemberId, Oid
-from crosslight.standards.membership import DirectoryDocument, Invitation, JoinReply, MemberFacts, RegistryAddresses
+from crosslight.standards.membership import DirectoryDocument, Invitation, JoinReply, MembershipFacts, RegistryAddresses
 from crosslight.standards.problem import ConfigError, CrosslightError, Invalid, Malformed, TooLarge, Unauthenticated
 from crosslight.standards.region import Region
 from node.membership.directory import check_fresh, read_directory
@@ -245,7 +245,7 @@ def test_directory_rollback_and_freeze(tmp_path: Path) -> None:
 
 
 def _state(tmp_path: Path, keys: TokenKeys) -> RegionState:
-    member = MemberFacts(
+    member = MembershipFacts(
         id=1, code="RTK", name="R", repository_unique_id=Oid("1.1"), retrieve_location_uid=Oid("1.2"), authority=Oid("1.3"),
         secret=b"s", epoch=1,
     )  # fmt: skip

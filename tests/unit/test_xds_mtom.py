@@ -14,8 +14,8 @@ from crosslight.standards.xds.model.xml import XOP
 from crosslight.standards.xds.wire.mtom import (
     MtomFrame,
     MultipartParser,
-    PartBegin,
-    PartData,
+    XopPartBegin,
+    XopPartData,
     inline_parts,
     parse_content_type,
     parse_related,
@@ -33,9 +33,9 @@ def read(data: bytes, step: int, boundary: str = FRAME.boundary) -> list[bytes]:
     parser, found = MultipartParser(boundary), list[bytes]()
     for at in range(0, len(data), step):
         for event in parser.feed(data[at : at + step]):
-            if isinstance(event, PartBegin):
+            if isinstance(event, XopPartBegin):
                 found.append(b"")
-            elif isinstance(event, PartData):
+            elif isinstance(event, XopPartData):
                 found[-1] += event.data
     parser.close()
     return found

@@ -16,7 +16,7 @@ from crosslight.runtime.audit.show import audit_csv, audit_lines, audit_table, p
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AuditQuery:
     """What the command was asked for."""
 
     selection: Selection
@@ -52,7 +52,7 @@ def audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def asked(
     *, patient: str, user: str, organisation: str, study: str, since: str, until: str, decision: str | None, limit: int,
     before: int | None, as_json: bool, as_csv: bool,
-) -> Asked:  # fmt: skip
+) -> AuditQuery:  # fmt: skip
     """The options as values.
 
     Raises:
@@ -62,10 +62,10 @@ def asked(
         patient=parse_patient(patient) if patient else None, study=study, user=user, organisation=organisation,
         since=moment(since), until=moment(until, end=True), decision=decision or "", before=before or 0,
     )  # fmt: skip
-    return Asked(selection, "json" if as_json else "csv" if as_csv else "table", limit)
+    return AuditQuery(selection, "json" if as_json else "csv" if as_csv else "table", limit)
 
 
-async def print_audit(audit: AuditLog, wanted: Asked, console: Console) -> None:
+async def print_audit(audit: AuditLog, wanted: AuditQuery, console: Console) -> None:
     """Print what was asked for; a table that does not hold all says so, and how to go on."""
     if wanted.form == "table":
         await _table(audit, wanted, console)
@@ -83,7 +83,7 @@ async def print_audit(audit: AuditLog, wanted: Asked, console: Console) -> None:
     sys.stdout.flush()
 
 
-async def _table(audit: AuditLog, wanted: Asked, console: Console) -> None:
+async def _table(audit: AuditLog, wanted: AuditQuery, console: Console) -> None:
     total = await audit.count(replace(wanted.selection, before=0))
     acts = await audit.select(wanted.selection, wanted.limit)
     left = await audit.count(replace(wanted.selection, before=int(acts[-1]["seq"]))) if acts else 0

@@ -27,8 +27,8 @@ from crosslight.standards.xds.model.xml import Element, XmlLimits
 from crosslight.standards.xds.wire.mtom import (
     MtomFrame,
     MultipartParser,
-    PartBegin,
-    PartData,
+    XopPartBegin,
+    XopPartData,
     bare_id,
     includes,
     inline_parts,
@@ -82,7 +82,7 @@ class SoapReply:
 class StreamPart:
     """One part of a streamed answer: read its ``chunks`` before asking for the next part (what is unread is skipped)."""
 
-    def __init__(self, begin: PartBegin, stream: SoapStream) -> None:
+    def __init__(self, begin: XopPartBegin, stream: SoapStream) -> None:
         self.content_id, self.content_type, self._stream = begin.content_id, begin.content_type, stream
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -101,7 +101,7 @@ class SoapStream:
         self._response, self._max = response, max_total_bytes
         self._total = 0
         self._parser: MultipartParser | None = None
-        self._events: list[PartBegin | PartData | None] = []  # None = end of a part
+        self._events: list[XopPartBegin | XopPartData | None] = []  # None = end of a part
         self._wanted: set[str] = set()
         self.envelope: Envelope
 
@@ -119,7 +119,7 @@ class SoapStream:
         self._parser = MultipartParser(parameters.get("boundary", ""))
         first = await self._next()
         start = bare_id(parameters.get("start", ""))
-        if not isinstance(first, PartBegin) or (start and first.content_id != start):
+        if not isinstance(first, XopPartBegin) or (start and first.content_id != start):
             raise Malformed("The root part must come first.", why="A streamed answer is read in one pass.")
         pieces, size = [], 0
         async for piece in self._pieces():
@@ -131,7 +131,7 @@ class SoapStream:
         self.envelope = replace(parse_envelope(root, XmlLimits(max_bytes=MAX_ROOT_BYTES)), mtom=True)
         self._wanted = set(includes(self.envelope.body))
 
-    async def _next(self) -> PartBegin | PartData | None:
+    async def _next(self) -> XopPartBegin | XopPartData | None:
         """The next event; raises EOFError after the closing delimiter."""
         assert self._parser is not None  # noqa: S101 - only called in multipart mode
         while not self._events:
@@ -144,7 +144,7 @@ class SoapStream:
             self._total += len(data)
             if self._max is not None and self._total > self._max:
                 raise TooLarge("The answer is too large.", why=f"Limit here: {self._max} bytes.")
-            self._events = [e if isinstance(e, PartBegin | PartData) else None for e in self._parser.feed(data)]
+            self._events = [e if isinstance(e, XopPartBegin | XopPartData) else None for e in self._parser.feed(data)]
             self._events.reverse()
         return self._events.pop()
 
@@ -153,7 +153,7 @@ class SoapStream:
             event = await self._next()
             if event is None:
                 return
-            if isinstance(event, PartData):
+            if isinstance(event, XopPartData):
                 yield event.data
 
     async def parts(self) -> AsyncIterator[StreamPart]:
@@ -169,7 +169,7 @@ class SoapStream:
                 event = await self._next()
             except EOFError:
                 break
-            if not isinstance(event, PartBegin):
+            if not isinstance(event, XopPartBegin):
                 continue  # what a reader of the previous part left
             if event.content_id not in self._wanted:
                 raise Malformed("The answer has a part that nothing refers to.", why="XOP 4.1.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from crosslight.standards.hl7.adt import Header, header_fields
+from crosslight.standards.hl7.adt import MessageHeader, header_fields
 from crosslight.standards.hl7.message import escape, parse_message, render
 from crosslight.standards.problem import (
     Conflict,
@@ -85,9 +85,9 @@ def ack_for(error: CrosslightError | None, control_id: str) -> Ack:
     return Ack("AR", control_id, str(error), "207", error.where)
 
 
-def render_ack(ack: Ack, asked: Header | None, *, control_id: str, time: str) -> bytes:
+def render_ack(ack: Ack, asked: MessageHeader | None, *, control_id: str, time: str) -> bytes:
     """The answer to a message with header ``asked`` (None: unreadable), in its version; ``control_id`` and ``time`` are ours."""
-    h = Header(
+    h = MessageHeader(
         control_id=control_id,
         time=time,
         sending_application=asked.receiving_application if asked else "",

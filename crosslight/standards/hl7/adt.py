@@ -32,7 +32,7 @@ NATIONAL_NAMESPACES: Mapping[str, str] = {"NHS": NHS_NUMBER_OID, "CHI": CHI_OID}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class MessageHeader:
     """MSH as both directions need it."""
 
     control_id: str
@@ -52,7 +52,7 @@ class Adt:
     ``traced`` is None when the message does not say; ``erase`` names demographics that the sender blanked with ``""``.
     """
 
-    header: Header
+    header: MessageHeader
     event: str
     identifiers: tuple[Identifier, ...]
     name: PersonName = PersonName("")
@@ -82,10 +82,10 @@ class Adt:
         )
 
 
-def header_of(message: Message) -> Header:
+def header_of(message: Message) -> MessageHeader:
     """MSH, for an answer also to what cannot be read further."""
     msh = message.header
-    return Header(
+    return MessageHeader(
         control_id=msh.component(10),
         time=msh.component(7),
         sending_application=msh.field(3),
@@ -238,7 +238,7 @@ def render_adt(adt: Adt) -> bytes:
     return render([msh, *body])
 
 
-def header_fields(h: Header, message_type: str) -> list[str]:
+def header_fields(h: MessageHeader, message_type: str) -> list[str]:
     """MSH as a list of fields; applications and facilities are HD, given as they stand."""
     return [
         "MSH", "^~\\&", h.sending_application, h.sending_facility, h.receiving_application, h.receiving_facility, h.time, "",
@@ -263,7 +263,7 @@ def _xpn(name: PersonName) -> str:
     return "~".join(repetitions)
 
 
-def feed_message(patient: Patient, header: Header, event: str = "A08") -> Adt:
+def feed_message(patient: Patient, header: MessageHeader, event: str = "A08") -> Adt:
     """The feed of ``patient`` under its own authority, national numbers as further repetitions of PID-3 (D4)."""
     return Adt(
         header=header,

@@ -25,9 +25,31 @@ from crosslight.standards.dicom.file.walker import Aside, Buffer, Element, Item
 from crosslight.standards.ids import is_uid
 
 __all__ = [
-    "DEFLATED_LE", "ENCAPSULATED", "EXPLICIT_BE", "EXPLICIT_LE", "IMPLICIT_LE", "LIMITS", "TRANSFER_SYNTAXES", "Aside", "Buffer",
-    "Element", "Item", "Limits", "Note", "Parsed", "Reason", "Refused", "check", "examine", "has_tiff_preamble", "meta_text",
-    "missing_head", "native_pixel_bytes", "pixel_span", "read_meta", "walk",
+    "DEFLATED_LE",
+    "ENCAPSULATED",
+    "EXPLICIT_BE",
+    "EXPLICIT_LE",
+    "IMPLICIT_LE",
+    "LIMITS",
+    "TRANSFER_SYNTAXES",
+    "Aside",
+    "Buffer",
+    "Element",
+    "Item",
+    "Limits",
+    "Note",
+    "Parsed",
+    "Reason",
+    "Refused",
+    "check",
+    "examine",
+    "has_tiff_preamble",
+    "meta_text",
+    "missing_head",
+    "native_pixel_bytes",
+    "pixel_span",
+    "read_meta",
+    "walk",
 ]  # fmt: skip
 
 _META_EXPLICIT = struct.Struct("<HH2sH").unpack_from

@@ -37,7 +37,7 @@ def bare_id(content_id: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class PartBegin:
+class XopPartBegin:
     """A part's headers (lower-case names) were read."""
 
     headers: dict[str, str] = field(default_factory=dict)
@@ -54,18 +54,18 @@ class PartBegin:
 
 
 @dataclass(frozen=True, slots=True)
-class PartData:
+class XopPartData:
     """Some bytes of the part."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class PartEnd:
+class XopPartEnd:
     """The part is over."""
 
 
-Event = PartBegin | PartData | PartEnd
+Event = XopPartBegin | XopPartData | XopPartEnd
 
 
 class MultipartParser:
@@ -117,7 +117,7 @@ class MultipartParser:
                 self._skip -= skipped
                 self._length += len(piece) - skipped
                 if len(piece) > skipped:
-                    yield PartData(piece[skipped:] if skipped else piece)
+                    yield XopPartData(piece[skipped:] if skipped else piece)
             elif piece:
                 self._preamble += len(piece)
                 if self._preamble > MAX_HEAD_BYTES:
@@ -127,7 +127,7 @@ class MultipartParser:
                 return
             if in_data:
                 self._check_length()
-                yield PartEnd()
+                yield XopPartEnd()
             self._open_next(after)
 
     def close(self) -> None:
@@ -166,7 +166,7 @@ class MultipartParser:
         self._buffer = self._buffer[after:]  # begins with the CRLF that ends the delimiter line
         self._state, self._length = "head", 0
 
-    def _read_head(self) -> PartBegin | None:
+    def _read_head(self) -> XopPartBegin | None:
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0 or end > MAX_HEAD_BYTES:
             if len(self._buffer) > MAX_HEAD_BYTES:
@@ -185,7 +185,7 @@ class MultipartParser:
         self._announced = int(announced) if announced else None
         self._buffer = self._buffer[end + 2 :]  # keeps the empty line's CRLF: a part without body ends right there
         self._state, self._skip = "data", 2
-        return PartBegin(headers)
+        return XopPartBegin(headers)
 
     def _check_length(self) -> None:
         if self._announced is not None and self._announced != self._length:
@@ -196,7 +196,7 @@ class MultipartParser:
 class WholePart:
     """A part that was read whole."""
 
-    begin: PartBegin
+    begin: XopPartBegin
     data: bytes
 
 
@@ -210,11 +210,11 @@ def parse_related(content_type: str, data: bytes, *, max_parts: int = MAX_PARTS)
     parser = MultipartParser(parameters.get("boundary", ""), max_parts=max_parts)
     parts: list[WholePart] = []
     pieces: list[bytes] = []
-    begin = PartBegin()
+    begin = XopPartBegin()
     for event in parser.feed(data):
-        if isinstance(event, PartBegin):
+        if isinstance(event, XopPartBegin):
             begin, pieces = event, []
-        elif isinstance(event, PartData):
+        elif isinstance(event, XopPartData):
             pieces.append(event.data)
         else:
             parts.append(WholePart(begin, b"".join(pieces)))
