@@ -9,6 +9,7 @@ from joserfc.jwk import ECKey
 from registry_samples import REGION, MemoryDirectory
 
 from crosslight.runtime.clock import SystemClock, SystemIds
+from crosslight.runtime.seams import SystemHttp
 from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import MemberUnreachable, Unavailable
@@ -29,7 +30,7 @@ NODE = Endpoints(
 def _reach(directory: MemoryDirectory) -> Reach:
     key, ids, config = ECKey.generate_key("P-256", parameters={"kid": "k1"}), SystemIds(), ReachConfig()
     signer = TokenSigner(key, REGION.home_community_id, SystemClock(), ids)
-    return Reach(directory, signer, MemberSessions(config), config, ids)
+    return Reach(directory, signer, MemberSessions(config, SystemHttp()), config, ids)
 
 
 def _member(directory: MemoryDirectory, endpoints: Endpoints) -> Member:
