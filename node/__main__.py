@@ -14,8 +14,8 @@ import click
 from crosslight import __version__
 from crosslight.runtime.audit.command import asked, audit_options
 from crosslight.runtime.command import Commands, run, write_unit
-from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.log import setup_logging
+from crosslight.runtime.seams import system_seams
 from crosslight.runtime.serving import serve as serve_until_told
 from crosslight.runtime.terminal import counted, make_console
 from crosslight.standards.dicom.file.verdict import NOTES
@@ -53,7 +53,7 @@ def main(context: click.Context, folder: Path) -> None:
 @click.option("--systemd", is_flag=True, help="Also write a systemd unit into the folder.")
 def init(directory: Path, systemd: bool) -> None:
     """Make a node's folder with a commented node.toml."""
-    files = SystemFiles()
+    files = system_seams().files
     path = init_node(directory, files)
     console.print(
         f"Made {path}. Look through it; set listen.public_host and [[dimse.callers]] at least.", markup=False, soft_wrap=True
@@ -81,8 +81,6 @@ def join(folder: Path, invitation: str, authorities: tuple[str, ...]) -> None:
     A patient authority of your own that the invitation does not name waits until the region's operator agrees.
     """
     text = sys.stdin.read() if invitation == "-" else invitation
-    from crosslight.runtime.seams import system_seams
-
     state = run(join_region(folder, text, system_seams(), authorities))
     member = state.member
     console.print(f"Joined {state.region.name} as {member.code} {member.name}.", markup=False, soft_wrap=True)
@@ -268,7 +266,7 @@ def backup_key(file: Path) -> None:
     """
     from node.archive.vault import new_identity
 
-    print(new_identity(file, SystemFiles()))
+    print(new_identity(file, system_seams().files))
 
 
 @main.command()

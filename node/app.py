@@ -97,7 +97,7 @@ class NodeApp:
         audit = AuditLog(audit_db, seams.clock)
         await audit.open()
         ground = Ground(seams=seams, folder=folder, config=self.config, state=self.state, db=db, audit=audit)
-        archive = make_archive(ground)
+        archive = make_archive(seams, folder, self.config, self.state, db)
         life.closes(archive)
         await archive.open()
         publication = await make_publication(ground, archive)

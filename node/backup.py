@@ -7,12 +7,12 @@ ours it takes the next one itself (D18). It publishes nothing until it has compa
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 
-from crosslight.runtime.clock import Ids
 from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.seams import Seams
+from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import ConfigError
 from node.archive import backup as archive_backup
 from node.archive.archive import Archive
@@ -26,7 +26,13 @@ DATABASE, AUDIT = "node.db", "audit.db"
 
 
 async def backup(
-    folder: Path, archive: Archive, audit: SqliteDb, target: Path, vault: Vault, progress: Progress | None = None
+    folder: Path,
+    archive: Archive,
+    audit: SqliteDb,
+    target: Path,
+    vault: Vault,
+    workers: Workers,
+    progress: Progress | None = None,
 ) -> BackupReport:
     """Copy the node in ``folder`` to ``target``, also while it serves; a second run copies only new objects.
 
@@ -39,7 +45,7 @@ async def backup(
     fresh = (archive.layout.tmp if vault.sealed else target) / f"{AUDIT}.{os.getpid()}"  # nothing lies there in the clear
     try:
         await audit.backup_to(fresh)
-        await asyncio.to_thread(_put_files, folder, fresh, target, vault)
+        await workers.run(_put_files, folder, fresh, target, vault)
     finally:
         fresh.unlink(missing_ok=True)
     return await archive.backup(target, vault, progress)
@@ -52,7 +58,7 @@ def _put_files(folder: Path, audit: Path, target: Path, vault: Vault) -> None:
     vault.put(audit, target / AUDIT)
 
 
-async def restore(source: Path, folder: Path, vault: Vault, ids: Ids, progress: Progress | None = None) -> BackupReport:
+async def restore(source: Path, folder: Path, vault: Vault, seams: Seams, progress: Progress | None = None) -> BackupReport:
     """Make a node in ``folder`` from a backup; objects that are there already are kept and taken in.
 
     Raises:
@@ -65,10 +71,10 @@ async def restore(source: Path, folder: Path, vault: Vault, ids: Ids, progress: 
         )
     folder.mkdir(parents=True, exist_ok=True)
     os.chmod(folder, 0o700)
-    report = await asyncio.to_thread(_take_files, source, folder, vault, progress)
-    db = SqliteDb(folder / DATABASE)
+    report = await seams.workers.run(_take_files, source, folder, vault, progress)
+    db = seams.databases.embedded(folder / DATABASE)
     try:
-        store = PublishStore(db, ids, ())
+        store = PublishStore(db, seams.ids, ())
         await store.open()
         await store.restored(own_epochs=(folder / FILE).exists() and read_config(folder).publish.kind == "xds")
     finally:

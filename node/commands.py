@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,12 +15,10 @@ from rich.text import Text
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.audit.command import AuditQuery, print_audit
-from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import SqliteDb
-from crosslight.runtime.files import SystemFiles
+from crosslight.runtime.seams import Seams, system_seams
 from crosslight.runtime.serving import FolderLock
 from crosslight.runtime.terminal import counted, printable
-from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.record.record import patient_of
 from crosslight.standards.problem import ConfigError
 from node import backup as backups
@@ -36,6 +33,7 @@ from node.config import NodeConfig, read_config, warnings_of
 from node.marks import Mark
 from node.membership.seen import read_seen
 from node.membership.standing import Standing, has_standing, not_agreed, record_rules, standing
+from node.parts import make_archive
 from node.publish.build import destination
 from node.publish.outbox_store import OutboxStore
 from node.publish.reread import Figures, all_studies, read_again
@@ -62,6 +60,7 @@ UNSEEN_SHOWN, UNSEEN_CHECKED = 100_000, 500  # studies not yet looked at that `s
 class Offline:
     """The parts of a node that commands act on."""
 
+    seams: Seams
     folder: Path
     config: NodeConfig
     state: Standing | None
@@ -75,21 +74,18 @@ class Offline:
 async def opened(folder: Path) -> AsyncIterator[Offline]:
     """Open the folder's databases and archive, without serving."""
     config = read_config(folder)
-    files, clock, ids = SystemFiles(), SystemClock(), SystemIds()
-    state = standing(folder, config, files) if has_standing(folder, config) else None
-    db, audit_db = SqliteDb(folder / "node.db"), SqliteDb(folder / "audit.db")
-    workers = Workers(threads=4, children=1)
-    archive = Archive(db, folder / "archive", files, clock, ids, workers, config.archive)
-    if state is not None:
-        archive.rules = record_rules(config, state)
-    audit = AuditLog(audit_db, clock)
+    seams = system_seams()
+    state = standing(folder, config, seams.files) if has_standing(folder, config) else None
+    db, audit_db = (seams.databases.embedded(folder / name) for name in ("node.db", "audit.db"))
+    archive = make_archive(seams, folder, config, state, db)
+    audit = AuditLog(audit_db, seams.clock)
     try:
         await audit.open()
         await archive.open()
-        yield Offline(folder, config, state, db, archive, audit, audit_db)
+        yield Offline(seams, folder, config, state, db, archive, audit, audit_db)
     finally:
         await archive.close()
-        await workers.close()
+        await seams.workers.close()
         await db.close()
         await audit_db.close()
 
@@ -100,8 +96,8 @@ def _bar(console: Console) -> Progress:
 
 async def import_paths(folder: Path, paths: Sequence[Path], console: Console) -> ImportReport:
     """Import a pile of files."""
-    total = await asyncio.to_thread(lambda: sum(1 for _ in files_below(paths)))
     async with opened(folder) as node:
+        total = await node.seams.workers.run(lambda: sum(1 for _ in files_below(paths)))
         with _bar(console) as bar:
             task = bar.add_task("Importing", total=total)
             report = await node.archive.import_paths(paths, lambda so_far: bar.update(task, completed=so_far.files))
@@ -124,16 +120,18 @@ async def import_paths(folder: Path, paths: Sequence[Path], console: Console) ->
 async def preview(folder: Path, paths: Sequence[Path], console: Console) -> None:
     """Say what an import would publish."""
     config = read_config(folder)
-    state = standing(folder, config, SystemFiles()) if has_standing(folder, config) else None
+    seams = system_seams()
+    state = standing(folder, config, seams.files) if has_standing(folder, config) else None
     rules = record_rules(config, state) if state is not None else config.archive.rules()
-    total = await asyncio.to_thread(lambda: sum(1 for _ in files_below(paths)))
-    workers = Workers(threads=2, children=1)
     try:
+        total = await seams.workers.run(lambda: sum(1 for _ in files_below(paths)))
         with _bar(console) as bar:
             task = bar.add_task("Reading", total=total)
-            found = await workers.run(preview_paths, paths, config.archive.limits(), lambda n: bar.update(task, completed=n))
+            found = await seams.workers.run(
+                preview_paths, paths, config.archive.limits(), lambda n: bar.update(task, completed=n)
+            )
     finally:
-        await workers.close()
+        await seams.workers.close()
     figures = Figures(rules.nationals)
     for study_uid, attributes in found.patients():
         figures.add(patient_of(attributes, rules, study_uid))
@@ -152,7 +150,7 @@ async def reread(folder: Path, studies: Sequence[str], console: Console, *, dry_
     async with opened(folder) as node:
         if node.state is None:
             raise ConfigError("This node has not joined a region.", todo="Run join with an invitation.")
-        store = PublishStore(node.db, SystemIds(), (destination(node.config.publish),))
+        store = PublishStore(node.db, node.seams.ids, (destination(node.config.publish),))
         await store.open()
         total = len(studies) or (await node.archive.status()).studies
         with _bar(console) as bar:
@@ -198,7 +196,7 @@ async def retry(folder: Path, study_uid: str) -> int:
 
 async def _outbox(node: Offline) -> OutboxStore:
     name = destination(node.config.publish)
-    await PublishStore(node.db, SystemIds(), (name,)).open()
+    await PublishStore(node.db, node.seams.ids, (name,)).open()
     rows = OutboxStore(node.db, name)
     await rows.open()
     return rows
@@ -206,7 +204,7 @@ async def _outbox(node: Offline) -> OutboxStore:
 
 async def _unrevised(node: Offline) -> list[str]:
     """Studies whose change no revision has yet: of a node that does not run, or of this moment."""
-    store = PublishStore(node.db, SystemIds(), (destination(node.config.publish),))
+    store = PublishStore(node.db, node.seams.ids, (destination(node.config.publish),))
     marks: list[tuple[Mark, bool]] = []
     after: str | None = ""
     while after is not None and len(marks) < UNSEEN_SHOWN:
@@ -223,7 +221,7 @@ async def status(folder: Path, console: Console) -> None:
         rows = await _outbox(node)
         waiting, parked, indexed_from = await rows.counts(await _unrevised(node))
         refused, held_back = await rows.parked(SHOWN), await rows.held_back(SHOWN)
-        unread, unread_studies = await PublishStore(node.db, SystemIds(), ()).unread_numbers(SHOWN)
+        unread, unread_studies = await PublishStore(node.db, node.seams.ids, ()).unread_numbers(SHOWN)
         quarantined = await node.archive.quarantine.entries(SHOWN)
         binned = await node.archive.bin()
         why = not_agreed(node.config, node.state) if node.state is not None else ""
@@ -291,7 +289,7 @@ def vault_from(source: Path, identities: Sequence[Path]) -> Vault:
     Raises:
         NotFound: it is no finished backup. ConfigError: it is encrypted and no key was given.
     """
-    files = SystemFiles()
+    files = system_seams().files
     if not archive_backup.is_sealed(source):
         return Vault(files)
     if not identities:
@@ -301,7 +299,7 @@ def vault_from(source: Path, identities: Sequence[Path]) -> Vault:
 
 async def backup_node(folder: Path, target: Path, console: Console, recipients: Sequence[str]) -> BackupReport:
     """Back up."""
-    vault = Vault(SystemFiles(), recipients=recipients_of(recipients))
+    vault = Vault(system_seams().files, recipients=recipients_of(recipients))
     async with opened(folder) as node:
         with _bar(console) as bar:
             task = bar.add_task("Backing up", total=None)
@@ -311,6 +309,7 @@ async def backup_node(folder: Path, target: Path, console: Console, recipients: 
                 node.audit_db,
                 target,
                 vault,
+                node.seams.workers,
                 lambda done, total: bar.update(task, completed=done, total=total),
             )
 
@@ -321,7 +320,7 @@ async def restore_node(source: Path, folder: Path, console: Console, identities:
     with _bar(console) as bar:
         task = bar.add_task("Restoring", total=None)
         return await backups.restore(
-            source, folder, vault, SystemIds(), lambda done, total: bar.update(task, completed=done, total=total)
+            source, folder, vault, system_seams(), lambda done, total: bar.update(task, completed=done, total=total)
         )
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from crosslight.client.doctor import Finding, Target, examine
 from crosslight.client.report import show
-from crosslight.runtime.files import SystemFiles
+from crosslight.runtime.seams import system_seams
 from node.config import NodeConfig, read_config, warnings_of
 from node.membership.independent import Alone
 from node.membership.joined import BUNDLE, IDENTITY
@@ -18,7 +18,7 @@ from node.membership.standing import REGION, Standing, not_agreed, standing
 async def doctor(folder: Path, console: Console) -> int:
     """Examine the running node."""
     config = read_config(folder)
-    state = standing(folder, config, SystemFiles())
+    state = standing(folder, config, system_seams().files)
     listen, dimse = config.listen, config.dimse
     scheme = "http" if listen.open else "https"
     base = f"{scheme}://{listen.public_host}:{listen.people_port}"

@@ -106,13 +106,11 @@ def endpoints(config: NodeConfig, code: str) -> Endpoints:
     )
 
 
-def make_archive(ground: Ground) -> Archive:
-    """What is held, read by the rules of configuration and region."""
-    seams = ground.seams
-    archive = Archive(
-        ground.db, ground.folder / "archive", seams.files, seams.clock, seams.ids, seams.workers, ground.config.archive
-    )
-    archive.rules = record_rules(ground.config, ground.state)
+def make_archive(seams: Seams, folder: Path, config: NodeConfig, state: Standing | None, db: SqliteDb) -> Archive:
+    """What is held, read by the rules of configuration and region; ``state`` is None before the node has joined one."""
+    archive = Archive(db, folder / "archive", seams.files, seams.clock, seams.ids, seams.workers, config.archive)
+    if state is not None:
+        archive.rules = record_rules(config, state)
     return archive
 
 

@@ -13,10 +13,9 @@ import click
 
 from crosslight import __version__
 from crosslight.runtime.audit.command import asked, audit_options
-from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.command import Commands, run, write_unit
-from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.log import setup_logging
+from crosslight.runtime.seams import system_seams
 from crosslight.runtime.serving import serve as serve_until_told
 from crosslight.runtime.terminal import make_console
 from crosslight.standards.access import ROLES
@@ -48,15 +47,15 @@ def main(context: click.Context, folder: Path) -> None:
 @click.option("--systemd", is_flag=True, help="Also write a systemd unit into the folder.")
 def init(directory: Path, systemd: bool) -> None:
     """Make a registry's folder with a commented registry.toml."""
-    files = SystemFiles()
-    path = init_registry(directory, files, SystemIds())
+    seams = system_seams()
+    path = init_registry(directory, seams.files, seams.ids)
     console.print(
         f"Made {path}. Look through it: region.name, listen.public_host, members.hosts, access.oidc.",
         markup=False,
         soft_wrap=True,
     )
     if systemd:
-        unit = write_unit(directory, "registry", files)
+        unit = write_unit(directory, "registry", seams.files)
         console.print(
             f"Made {unit}: copy it to /etc/systemd/system, then: systemctl enable --now crosslight-registry",
             markup=False,
@@ -209,7 +208,7 @@ def backup(folder: Path, target: Path) -> None:
     """Copy the registry into the folder TARGET, also while it serves."""
     from registry import backup as backups
 
-    run(backups.backup(folder, target, SystemClock(), SystemFiles()))
+    run(backups.backup(folder, target, system_seams()))
     console.print(
         f"Backed up to {target}. It holds the region's keys: keep it as safe as the registry itself.",
         markup=False,
@@ -224,7 +223,7 @@ def restore(folder: Path, source: Path) -> None:
     """Make a registry in --dir from the backup SOURCE. The nodes then send again what came after it."""
     from registry import backup as backups
 
-    incarnation = run(backups.restore(source, folder, SystemClock(), SystemIds()))
+    incarnation = run(backups.restore(source, folder, system_seams()))
     console.print(
         f"Restored as incarnation {incarnation}. Next: crosslight-registry --dir {folder} serve", markup=False, soft_wrap=True
     )

@@ -17,12 +17,12 @@ from crosslight.runtime.workers import Workers
 from crosslight.standards.membership import RegistryAddresses
 from crosslight.standards.problem import CrosslightError
 from registry.ask.ask import Ask
-from registry.config import RegistryConfig
+from registry.config import RegistryConfig, addresses, people_url
 from registry.health import Health
 from registry.identity.review import Review
 from registry.identity.store import IdentityStore
 from registry.index.store import IndexStore
-from registry.listeners import Listeners, addresses, people_url
+from registry.listeners import Listeners
 from registry.members.service import MemberService
 from registry.parts import (
     Ground,

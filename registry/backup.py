@@ -6,15 +6,13 @@ this keeps. A restored registry is a new incarnation: nodes compare themselves w
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
-from crosslight.runtime.clock import Clock, Ids, instant
-from crosslight.runtime.db import SqliteDb
-from crosslight.runtime.files import Files
+from crosslight.runtime.clock import instant
+from crosslight.runtime.seams import Seams
 from crosslight.standards.problem import ConfigError, OurError
 from registry.access.store import AccessStore
 from registry.commands import opened
@@ -25,7 +23,7 @@ COMPLETE = "backup.txt"
 FOLDERS = ("ca", "tls", "keys", "systems")
 
 
-async def backup(folder: Path, target: Path, clock: Clock, files: Files) -> None:
+async def backup(folder: Path, target: Path, seams: Seams) -> None:
     """Copy the registry in ``folder`` to ``target``, also while it serves.
 
     Raises:
@@ -35,19 +33,19 @@ async def backup(folder: Path, target: Path, clock: Clock, files: Files) -> None
     target.mkdir(parents=True, exist_ok=True)
     os.chmod(target, 0o700)
     (target / COMPLETE).unlink(missing_ok=True)
-    await _dump(config.database.url, folder, target / "registry")
+    await _dump(seams, config.database.url, folder, target / "registry")
     if config.database.audit_url != config.database.url:
-        await _dump(config.database.audit_url, folder, target / "audit")
+        await _dump(seams, config.database.audit_url, folder, target / "audit")
     shutil.copy2(folder / FILE, target / FILE)
     for name in FOLDERS:
         if (folder / name).exists():
             shutil.copytree(folder / name, target / name, dirs_exist_ok=True)
     for path in (*folder.glob("*-keys.json"), *_secrets(folder, config)):
         shutil.copy2(path, target / path.name)
-    files.write_atomic(target / COMPLETE, f"Crosslight registry, {instant(clock.now())}\n".encode())
+    seams.files.write_atomic(target / COMPLETE, f"Crosslight registry, {instant(seams.clock.now())}\n".encode())
 
 
-async def restore(source: Path, folder: Path, clock: Clock, ids: Ids) -> str:
+async def restore(source: Path, folder: Path, seams: Seams) -> str:
     """Make a registry in ``folder`` from a backup; its new incarnation. A PostgreSQL database named by the backup's
     configuration must be there and empty.
 
@@ -69,7 +67,7 @@ async def restore(source: Path, folder: Path, clock: Clock, ids: Ids) -> str:
     for path in _secrets(source, read_config(source)):
         shutil.copy2(path, folder / path.name)
     try:
-        return await _filled(source, folder, clock, ids)
+        return await _filled(source, folder, seams)
     except BaseException:
         (folder / FILE).unlink(missing_ok=True)  # half a registry must not be served: it would be taken for the whole
         raise
@@ -81,24 +79,24 @@ def _secrets(folder: Path, config: RegistryConfig) -> list[Path]:
     return [folder / name] if name and Path(name).name == name and (folder / name).is_file() else []
 
 
-async def _filled(source: Path, folder: Path, clock: Clock, ids: Ids) -> str:
+async def _filled(source: Path, folder: Path, seams: Seams) -> str:
     config = read_config(folder)
-    await _load(config.database.url, folder, source / "registry")
+    await _load(seams, config.database.url, folder, source / "registry")
     if config.database.audit_url != config.database.url:
-        await _load(config.database.audit_url, folder, source / "audit")
+        await _load(seams, config.database.audit_url, folder, source / "audit")
     async with opened(folder) as offline:
-        access = AccessStore(offline.db, clock, ids)
+        access = AccessStore(offline.db, seams.clock, seams.ids)
         await access.open()
         await access.end_all()
         await offline.members.store.end_invitations()
-        index = IndexStore(offline.db, offline.members, clock, ids)
+        index = IndexStore(offline.db, offline.members, seams.clock, seams.ids)
         await index.open()
         return await index.new_incarnation()
 
 
-async def _dump(url: str, folder: Path, target: Path) -> None:
+async def _dump(seams: Seams, url: str, folder: Path, target: Path) -> None:
     if url.startswith("sqlite:"):
-        db = SqliteDb(folder / url.removeprefix("sqlite:"))
+        db = seams.databases.embedded(folder / url.removeprefix("sqlite:"))
         try:
             fresh = target.with_suffix(".new")
             fresh.unlink(missing_ok=True)
@@ -107,15 +105,16 @@ async def _dump(url: str, folder: Path, target: Path) -> None:
         finally:
             await db.close()
         return
-    await asyncio.to_thread(_postgres, "pg_dump", "--format=custom", f"--file={target.with_suffix('.pgdump')}", f"--dbname={url}")
+    file = f"--file={target.with_suffix('.pgdump')}"
+    await seams.workers.run(_postgres, "pg_dump", "--format=custom", file, f"--dbname={url}")
 
 
-async def _load(url: str, folder: Path, source: Path) -> None:
+async def _load(seams: Seams, url: str, folder: Path, source: Path) -> None:
     if url.startswith("sqlite:"):
         shutil.copy2(source.with_suffix(".sqlite"), folder / url.removeprefix("sqlite:"))
         return
     dump = str(source.with_suffix(".pgdump"))
-    await asyncio.to_thread(_postgres, "pg_restore", "--no-owner", "--exit-on-error", f"--dbname={url}", dump)
+    await seams.workers.run(_postgres, "pg_restore", "--no-owner", "--exit-on-error", f"--dbname={url}", dump)
 
 
 def _postgres(*command: str) -> None:

@@ -13,18 +13,18 @@ from rich.console import Console
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.audit.command import AuditQuery, print_audit
-from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.credentials import OPERATOR
 from crosslight.runtime.db import Db
 from crosslight.runtime.seams import system_seams
 from crosslight.standards.access import Principal
 from crosslight.standards.region import Region
 from registry.access.tokens import AccessTokens
-from registry.config import RegistryConfig, read_config
+from registry.config import RegistryConfig, people_url, read_config
 from registry.members.model import Member
 from registry.members.own import SystemCertificate
 from registry.members.service import LOOPBACK_HOSTS, MemberService
 from registry.members.show import identifiers_table, members_table
+from registry.parts import Ground, make_members
 
 TOKEN_HOURS = 12
 
@@ -34,39 +34,52 @@ class Offline:
     """The parts of a registry that commands act on."""
 
     folder: Path
-    config: RegistryConfig
-    region: Region
-    db: Db
-    audit: AuditLog
+    ground: Ground
     members: MemberService
+
+    @property
+    def config(self) -> RegistryConfig:
+        """What the file says."""
+        return self.ground.config
+
+    @property
+    def region(self) -> Region:
+        """The region and its names."""
+        return self.ground.region
+
+    @property
+    def db(self) -> Db:
+        """Of index, persons and members."""
+        return self.ground.db
+
+    @property
+    def audit(self) -> AuditLog:
+        """Who did what."""
+        return self.ground.audit
 
     @property
     def people_url(self) -> str:
         """Base of the people listener, as others reach it."""
-        listen = self.config.listen
-        return f"{'http' if listen.open else 'https'}://{listen.public_host}:{listen.people_port}"
+        return people_url(self.config)
 
 
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Offline]:
     """Open the folder's databases and the members' room, without serving."""
     config = read_config(folder)
-    region = config.region.region()
-    seams = system_seams()
+    seams, region = system_seams(), config.region.region()
     db = seams.databases.open(config.database.url, base=folder)
     audit_db = seams.databases.open(config.database.audit_url, base=folder)
-    audit = AuditLog(audit_db, seams.clock)
+    ground = Ground(seams=seams, config=config, region=region, db=db, audit=AuditLog(audit_db, seams.clock))
     try:
-        await audit.open()
-        members = MemberService(
-            db, seams, region, folder, config.members, audit,
-            open_mode=config.listen.open, public_host=config.listen.public_host,
-        )  # fmt: skip
+        await ground.audit.open()
+        members = make_members(ground, folder)
         await members.open()
-        yield Offline(folder, config, region, db, audit, members)
+        yield Offline(folder, ground, members)
     finally:
         await db.close()
         await audit_db.close()
+        await seams.workers.close()
 
 
 async def invite(folder: Path, code: str, *, name: str = "", hosts: tuple[str, ...] = ()) -> str:
@@ -96,7 +109,7 @@ async def invited(
         text = await offline.members.invite(
             code, offline.people_url, name=name, hosts=hosts, authorities=authorities, shared=shared
         )
-        expires = SystemClock().now() + timedelta(hours=offline.config.members.invitation_hours)
+        expires = offline.ground.seams.clock.now() + timedelta(hours=offline.config.members.invitation_hours)
         member = offline.members.by_code(code)
         row = offline.members.row(member.id) if member is not None else None
         url = offline.people_url
@@ -136,7 +149,9 @@ async def issue_token(folder: Path, *, role: str, user: str, organisation: str =
         Invalid: for a role that no token may carry.
     """
     async with opened(folder) as offline:
-        tokens = AccessTokens(offline.members.keys, offline.region, offline.config.access, SystemClock(), SystemIds())
+        tokens = AccessTokens(
+            offline.members.keys, offline.region, offline.config.access, offline.ground.seams.clock, offline.ground.seams.ids
+        )
         principal = Principal(subject=user, name=user, roles=frozenset({role}), organisation=organisation)
         token = tokens.issue_access_token(principal, hours=hours)
         await offline.members.note(OPERATOR, f"token issued: {role}", user)
@@ -147,7 +162,7 @@ async def show_members(folder: Path, console: Console) -> None:
     """Print every member: status, link, freshness."""
     async with opened(folder) as offline:
         ends = await offline.members.store.certificate_ends()
-        tables = members_table(offline.members, ends, SystemClock().now()), identifiers_table(offline.members)
+        tables = members_table(offline.members, ends, offline.ground.seams.clock.now()), identifiers_table(offline.members)
     for table in tables:
         console.print(table)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from crosslight.runtime.config import load, section, setting
 from crosslight.runtime.document_codes import ProcedureCodesSection, procedure_codes
 from crosslight.standards.ids import NHS_NUMBER_OID, NHS_NUMBER_SYSTEM, Oid, is_uid
+from crosslight.standards.membership import RegistryAddresses
 from crosslight.standards.problem import ConfigError
 from crosslight.standards.region import ODS_OID, Region
 from registry.access.config import AccessConfig
@@ -157,3 +158,21 @@ def read_config(folder: Path) -> RegistryConfig:
     if config.listen.open and config.listen.host not in LOOPBACK:
         raise ConfigError("An open registry listens on loopback only.", todo="Set host = 127.0.0.1.", where="listen.host")
     return config
+
+
+def people_url(config: RegistryConfig) -> str:
+    """Base of the people listener, as others reach it."""
+    listen = config.listen
+    return f"{'http' if listen.open else 'https'}://{listen.public_host}:{listen.people_port}"
+
+
+def addresses(config: RegistryConfig) -> RegistryAddresses:
+    """What members are told."""
+    listen = config.listen
+    scheme = "http" if listen.open else "https"
+    return RegistryAddresses(
+        people=people_url(config),
+        systems=f"{scheme}://{listen.public_host}:{listen.systems_port}",
+        grpc=f"{listen.public_host}:{listen.grpc_port}",
+        mllp=f"{listen.public_host}:{listen.mllp_port}",
+    )

@@ -29,25 +29,19 @@ REASON = "Why; kept with the decision, shown in its history, and in the audit. N
 async def _opened(folder: Path) -> AsyncIterator[tuple[IdentityDecisions, Officer]]:
     """The officer's room of the registry in ``folder``, and who is at the console."""
     from crosslight.runtime.caller import command_line
-    from crosslight.runtime.clock import SystemClock, SystemIds
     from crosslight.runtime.credentials import OPERATOR
     from registry.commands import opened
-    from registry.identity.store import IdentityStore
-    from registry.index.store import IndexStore
-    from registry.officer.decisions import IdentityDecisions, Officer
+    from registry.officer.decisions import Officer
+    from registry.parts import make_decisions, make_waists
 
-    clock, ids = SystemClock(), SystemIds()
     async with opened(folder) as offline:
-        index = IndexStore(offline.db, offline.members, clock, ids)
-        identity = IdentityStore(
-            offline.db, offline.region, ids, offline.config.identity.rules(), index.read.headers_of, index.moved
-        )
-        await identity.open()
-        await index.open()
+        ground = offline.ground
+        waists = make_waists(ground, offline.members)
+        await waists.open()
         who = f"{_person()} (command line)"
-        caller = command_line(ids, replace(OPERATOR, name=f"command line: {_person()}"))
+        caller = command_line(ground.seams.ids, replace(OPERATOR, name=f"command line: {_person()}"))
         officer = Officer(caller=caller, face="admin", who=who)
-        yield IdentityDecisions(offline.db, identity, index, offline.members, offline.audit, clock, ids), officer
+        yield make_decisions(ground, waists, offline.members), officer
 
 
 def _person() -> str:

@@ -14,10 +14,9 @@ from crosslight.runtime.mllp import MllpServer, Peer
 from crosslight.runtime.problem_details import render_problem
 from crosslight.runtime.soap.endpoint import add_faults
 from crosslight.runtime.tls import peer_identity
-from crosslight.standards.membership import RegistryAddresses
 from crosslight.standards.problem import CrosslightError
 from registry.access.authenticate import ListenerKind
-from registry.config import RegistryConfig
+from registry.config import addresses
 from registry.dicomweb import face as dicomweb
 from registry.fhir.errors import render_error as render_fhir_error
 from registry.fhir.routes import routes as fhir_routes
@@ -37,24 +36,6 @@ CREDENTIALS: dict[ListenerKind, str] = {
 }
 XDS_REGISTRY, XDS_REPOSITORY, RAD69 = "/xds/registry", "/xds/repository", "/rad69"
 MAX_BODY = 1 << 20
-
-
-def people_url(config: RegistryConfig) -> str:
-    """Base of the people listener, as others reach it."""
-    listen = config.listen
-    return f"{'http' if listen.open else 'https'}://{listen.public_host}:{listen.people_port}"
-
-
-def addresses(config: RegistryConfig) -> RegistryAddresses:
-    """What members are told."""
-    listen = config.listen
-    scheme = "http" if listen.open else "https"
-    return RegistryAddresses(
-        people=people_url(config),
-        systems=f"{scheme}://{listen.public_host}:{listen.systems_port}",
-        grpc=f"{listen.public_host}:{listen.grpc_port}",
-        mllp=f"{listen.public_host}:{listen.mllp_port}",
-    )
 
 
 def web_application(parts: Parts, told: Health, kind: ListenerKind) -> web.Application:

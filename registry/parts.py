@@ -189,7 +189,7 @@ def make_retrieves(
     """What calls members. The enricher follows what changes in the index."""
     seams, config = ground.seams, ground.config
     sessions = MemberSessions(config.gateway, seams.http, tls)
-    reach = Reach(directory, signer, sessions, config.gateway, seams.ids, live)
+    reach = Reach(directory, signer, sessions, config.gateway, seams.ids, live, seams.workers)
     enricher = Enricher(
         waists.index, waists.acceptor, directory, reach, ground.audit, seams.workers, seams.clock, seams.ids, ground.region,
         config.enrich,
@@ -236,16 +236,18 @@ def make_registry(ground: Ground, waists: Waists, directory: Directory, foreign:
     own_types = frozenset(type_code(row.type_code).key for row in region.procedure_codes if row.type_code)
     values = ValueSets(check=xds.check_codes and not ground.open_mode, type_codes=own_types)
     transactions = (
-        iti18.RegistryStoredQuery(waists.ask, region, warn=xds.warn, quiet=frozenset(xds.quiet_for)),
+        iti18.RegistryStoredQuery(
+            waists.ask, region, warn=xds.warn, quiet=frozenset(xds.quiet_for), workers=ground.seams.workers
+        ),
         iti42.RegisterDocumentSet(waists.acceptor, door, ids, region, values),
         iti57.UpdateDocumentSet(waists.acceptor, door),
         iti62.RemoveMetadata(waists.acceptor, door),
     )
-    return SoapEndpoint(transactions, max_bytes=MAX_SUBMISSION_BYTES)
+    return SoapEndpoint(transactions, max_bytes=MAX_SUBMISSION_BYTES, workers=ground.seams.workers)
 
 
 def make_retrieve(ground: Ground, waists: Waists, reach: Reach) -> SoapEndpoint:
     """ITI-43 and RAD-69 for all members."""
     merge = RetrieveMerge(waists.ask, reach, ground.config.gateway.max_documents)
     transactions = iti43.RetrieveDocumentSet(merge), rad69.RetrieveImagingDocumentSet(merge)
-    return SoapEndpoint(transactions, max_bytes=MAX_QUERY_BYTES)
+    return SoapEndpoint(transactions, max_bytes=MAX_QUERY_BYTES, workers=ground.seams.workers)

@@ -158,3 +158,8 @@ class Workers:
         """Stop threads and children."""
         self._drop_pool()
         await asyncio.to_thread(self._threads.shutdown)
+
+
+async def off_loop(workers: Workers | None, fn: Callable[[], T], *, large: bool) -> T:
+    """``fn()``, in a thread where it is ``large`` and there are ``workers``, so that other requests are answered meanwhile."""
+    return await workers.run(fn) if large and workers is not None else fn()

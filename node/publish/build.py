@@ -70,7 +70,7 @@ def build_publisher(
         mllp = MllpClient(host, port, tls=tls, ack_timeout_s=config.timeout_s)
         closers += [mllp.close, session.close]
         wire = XdsWire(
-            SoapClient(session, seams.ids), lambda: state.registry.systems + REGISTRY_PATH, mllp,
+            SoapClient(session, seams.ids, seams.workers), lambda: state.registry.systems + REGISTRY_PATH, mllp,
             seams.clock, seams.ids, identity, timeout_s=config.timeout_s,
         )  # fmt: skip
         road = SoapRoad(wire, identity, rows, own_authority, parallel=config.parallel)
@@ -121,7 +121,7 @@ def build_foreign_publisher(
     mllp = MllpClient(host, port, tls=tls, ack_timeout_s=config.timeout_s)
     rows = OutboxStore(db, FOREIGN)
     wire = XdsWire(
-        SoapClient(session, seams.ids),
+        SoapClient(session, seams.ids, seams.workers),
         lambda: foreign.registry_url,
         mllp,
         seams.clock,

@@ -18,7 +18,7 @@ REPOSITORY, RAD69 = "/xds/repository", "/rad69"
 def routes(serve: ServeContext, manifests: ManifestStore) -> list[web.RouteDef]:
     """Routes of the systems listener."""
     transactions = RetrieveDocumentSet(serve, manifests), RetrieveImagingDocumentSet(serve)
-    return SoapEndpoint(transactions, max_bytes=MAX_QUERY_BYTES).routes(REPOSITORY, RAD69)
+    return SoapEndpoint(transactions, max_bytes=MAX_QUERY_BYTES, workers=serve.workers).routes(REPOSITORY, RAD69)
 
 
 def renderers(table: ErrorRenderers, prefix: str = "/dicomweb", *, sender_400: bool = False) -> ErrorRenderers:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from crosslight.runtime.credentials import plain_subject
 from crosslight.runtime.soap.endpoint import Call, Transaction
-from crosslight.runtime.soap.server import off_loop
+from crosslight.runtime.workers import Workers, off_loop
 from crosslight.standards.region import Region
 from crosslight.standards.xds.mapping.views import registered_document, registered_objects
 from crosslight.standards.xds.model import vocabulary as v
@@ -47,12 +47,17 @@ class RegistryStoredQuery(Transaction):
         ask: The way to the index.
         region: Whose homeCommunityId answers carry.
         warn: Whether a degraded answer carries a Warning; coverage slots are always there.
+        workers: Where large answers are rendered; None: on the event loop.
         quiet: Principals (by subject) that get none, because their software takes a Warning for a failure.
     """
 
     action, response_action = ACTION_REQUEST, ACTION_RESPONSE
 
-    def __init__(self, ask: Ask, region: Region, *, warn: bool = True, quiet: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, ask: Ask, region: Region, *, warn: bool = True, quiet: frozenset[str] = frozenset(),
+        workers: Workers | None = None,
+    ) -> None:  # fmt: skip
+        self._workers = workers
         self._ask, self._home, self._warn = ask, f"urn:oid:{region.home_community_id}", warn
         self._quiet = frozenset(map(plain_subject, quiet))  # a configuration may name systems as older releases did
 
@@ -63,7 +68,7 @@ class RegistryStoredQuery(Transaction):
         async with asked as answer:
             warn = self._warn and call.caller.principal.subject not in self._quiet
             large = len(answer.holdings) + len(answer.objects) > LARGE
-            return await off_loop(lambda: render(query, answer, self._home, warn=warn), large=large)
+            return await off_loop(self._workers, lambda: render(query, answer, self._home, warn=warn), large=large)
 
     def refuse(self, errors: tuple[RegistryError, ...]) -> bytes:
         """An AdhocQueryResponse: Failure."""

@@ -20,6 +20,7 @@ from crosslight.runtime.http import CORRELATION_HEADER
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.soap.client import SoapClient, SoapReply, SoapStream
 from crosslight.runtime.tokens import TokenSigner
+from crosslight.runtime.workers import Workers
 from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import MemberUnreachable, Unavailable
 from registry.members.model import Directory, Member
@@ -47,6 +48,7 @@ class Reach:
         config: Bounds of each call.
         ids: Message ids of SOAP requests.
         live: Ends running streams of a member that is suspended.
+        workers: Where large SOAP answers are parsed.
     """
 
     def __init__(
@@ -57,9 +59,10 @@ class Reach:
         config: ReachConfig,
         ids: Ids,
         live: Tracker | None = None,
+        workers: Workers | None = None,
     ) -> None:
         self.directory, self._sessions, self._config = directory, sessions, config
-        self._signer, self._ids, self._live = signer, ids, live
+        self._signer, self._ids, self._live, self._workers = signer, ids, live, workers
 
     # --- whether ---------------------------------------------------------------------------------------------------
 
@@ -191,7 +194,7 @@ class Reach:
         )
 
     def _soap(self, member: Member) -> SoapClient:
-        return SoapClient(self._sessions(member), self._ids)
+        return SoapClient(self._sessions(member), self._ids, self._workers)
 
     @contextmanager
     def running(self, request: web.Request, members: Iterable[MemberId]) -> Iterator[None]:

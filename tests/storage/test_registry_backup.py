@@ -12,6 +12,7 @@ from registry_samples import NHS, member, nhs, patient
 
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.files import SystemFiles
+from crosslight.runtime.seams import system_seams
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.membership import Invitation
@@ -65,11 +66,11 @@ async def test_members_audit_and_authority_come_back(engine: str, tmp_path: Path
         invitation = await before.members.invite("RTK", "https://localhost", name="Ashford")
         pin = before.members.ca.pin
         session = await _signed_in(before, clock, ids)
-    await backup(folder, target, clock, files)
+    await backup(folder, target, system_seams())
 
     if engine == "postgres":
         _anew(dsn, "backup_test")
-    assert await restore(target, back, clock, ids)
+    assert await restore(target, back, system_seams())
     assert (back / "oidc.secret").read_text() == "s3"
     async with opened(back) as after:
         assert [m.code for m in after.members.everyone()] == ["RTK"]
@@ -79,7 +80,7 @@ async def test_members_audit_and_authority_come_back(engine: str, tmp_path: Path
             await after.members.store.use_invitation(Invitation.parse(invitation).secret, 0)
         assert await _sessions(after, clock, ids).find(session) is None, "a session that ended since would hold again"
     with pytest.raises(ConfigError, match="already"):
-        await restore(target, back, clock, ids)
+        await restore(target, back, system_seams())
 
 
 async def _who_holds(room: Offline, clock: SystemClock, ids: SystemIds, *fed: Patient) -> tuple[str, list[str], set[str]]:
@@ -120,10 +121,10 @@ async def test_who_holds_a_number_and_what_was_decided_come_back(
         identity = IdentityStore(before.db, before.region, ids)
         (waits,) = await identity.waiting()
         await identity.decide(waits.key, None, clock.now(), who="ig@x", why="mistyped there")
-    await backup(folder, target, clock, files)
+    await backup(folder, target, system_seams())
     if engine == "postgres":
         _anew(dsn, "backup_held")
-    assert await restore(target, back, clock, ids)
+    assert await restore(target, back, system_seams())
     async with opened(back) as after:
         identity = IdentityStore(after.db, after.region, ids)
         await identity.open()
@@ -136,16 +137,16 @@ async def test_who_holds_a_number_and_what_was_decided_come_back(
 async def test_a_restore_that_failed_leaves_nothing_that_would_be_served(tmp_path: Path) -> None:
     """Half a database under its old incarnation would be taken for the whole: nodes would not send again what it lacks."""
     folder, target, back = tmp_path / "registry", tmp_path / "backup", tmp_path / "restored"
-    clock, ids, files = SystemClock(), SystemIds(), SystemFiles()
+    ids, files = SystemIds(), SystemFiles()
     init_registry(folder, files, ids, {"listen": {"host": "127.0.0.1"}})
     async with opened(folder):
         pass
-    await backup(folder, target, clock, files)
+    await backup(folder, target, system_seams())
     audit = target / "audit.sqlite"
     kept = audit.read_bytes()
     audit.unlink()
     with pytest.raises(OSError, match="audit"):
-        await restore(target, back, clock, ids)
+        await restore(target, back, system_seams())
     assert not (back / FILE).exists()
     audit.write_bytes(kept)
-    assert await restore(target, back, clock, ids)
+    assert await restore(target, back, system_seams())

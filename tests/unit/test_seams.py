@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,3 +37,13 @@ async def test_a_seam_can_be_another_and_the_rest_stays() -> None:
     assert other.ids is seams.ids
     assert 0 <= seams.draw() < 1
     await seams.workers.close()
+
+
+def test_the_linter_refuses_other_ways_to_the_world(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    ways = ("import random", "from uuid import uuid4", "import time\ntime.time()", "import asyncio\nasyncio.to_thread(str)")
+    for way in ways:
+        for room, refused in (("node/serve/way.py", True), ("registry/ask/way.py", True), ("crosslight/runtime/clock.py", False)):
+            command = ["ruff", "check", "--select", "TID251", "--no-cache", "--stdin-filename", str(root / room), "-"]
+            done = subprocess.run(command, input=f"{way}\n", text=True, capture_output=True, cwd=root, check=False)
+            assert (done.returncode == 1) is refused, (way, room, done.stdout)

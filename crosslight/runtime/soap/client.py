@@ -14,6 +14,7 @@ from aiohttp import ClientError, ClientResponse, ClientSession, http_exceptions
 
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.trouble import reached_not
+from crosslight.runtime.workers import Workers, off_loop
 from crosslight.standards.problem import (
     BadGateway,
     Forbidden,
@@ -45,11 +46,9 @@ _CHARSETS = frozenset({"", "utf-8", "utf8", "utf-16", "us-ascii"})
 _TYPES = frozenset({"application/soap+xml", "application/xop+xml", "text/xml", "application/xml"})
 
 
-async def parsed(content_type: str, data: bytes, max_bytes: int) -> Envelope:
-    """The envelope of a message, plain or MTOM with its parts inlined; large ones are read in a thread."""
-    if len(data) > _THREAD_ABOVE:
-        return await asyncio.to_thread(_parse, content_type, data, max_bytes)
-    return _parse(content_type, data, max_bytes)
+async def parsed(content_type: str, data: bytes, max_bytes: int, workers: Workers | None) -> Envelope:
+    """The envelope of a message, plain or MTOM with its parts inlined; large ones are read in a thread of ``workers``."""
+    return await off_loop(workers, lambda: _parse(content_type, data, max_bytes), large=len(data) > _THREAD_ABOVE)
 
 
 def _parse(content_type: str, data: bytes, max_bytes: int) -> Envelope:
@@ -97,8 +96,8 @@ class SoapStream:
     In ``envelope.body`` each xop:Include stays in place (``retrieve.parse_retrieve_response`` gives their Content-IDs).
     """
 
-    def __init__(self, response: ClientResponse, max_total_bytes: int | None) -> None:
-        self._response, self._max = response, max_total_bytes
+    def __init__(self, response: ClientResponse, max_total_bytes: int | None, workers: Workers | None) -> None:
+        self._response, self._max, self._workers = response, max_total_bytes, workers
         self._total = 0
         self._parser: MultipartParser | None = None
         self._events: list[XopPartBegin | XopPartData | None] = []  # None = end of a part
@@ -114,7 +113,9 @@ class SoapStream:
         content_type = self._response.headers.get("Content-Type", "")
         kind, parameters = parse_content_type(content_type)
         if kind != "multipart/related":
-            self.envelope = await parsed(content_type, await _read_reply(self._response, MAX_REPLY_BYTES), MAX_REPLY_BYTES)
+            self.envelope = await parsed(
+                content_type, await _read_reply(self._response, MAX_REPLY_BYTES), MAX_REPLY_BYTES, self._workers
+            )
             return
         self._parser = MultipartParser(parameters.get("boundary", ""))
         first = await self._next()
@@ -182,6 +183,11 @@ class SoapStream:
 class SoapClient:
     """Asks SOAP peers.
 
+    Args:
+        session: By which.
+        ids: Message ids.
+        workers: Where large answers are parsed; None: on the event loop.
+
     Raises (from every call):
         Unavailable: no connection (``where="connect"``: nothing was sent) or no answer (``where="answer"``: unknown whether
             the peer acted).
@@ -189,8 +195,8 @@ class SoapClient:
         Unauthenticated, Forbidden: HTTP 401 and 403.
     """
 
-    def __init__(self, session: ClientSession, ids: Ids) -> None:
-        self._session, self._ids = session, ids
+    def __init__(self, session: ClientSession, ids: Ids, workers: Workers | None = None) -> None:
+        self._session, self._ids, self._workers = session, ids, workers
 
     async def call(
         self,
@@ -207,7 +213,7 @@ class SoapClient:
         try:
             async with asyncio.timeout(timeout_s), self._post(url, action, body, mtom, headers) as (response, message_id):
                 data = await _read_reply(response, max_bytes)
-                envelope = await parsed(response.headers.get("Content-Type", ""), data, max_bytes)
+                envelope = await parsed(response.headers.get("Content-Type", ""), data, max_bytes, self._workers)
         except TimeoutError:
             raise Unavailable("The peer did not answer in time.", where="answer", why=f"Waited {timeout_s:g} s.") from None
         return SoapReply(_related(envelope, message_id))
@@ -227,7 +233,7 @@ class SoapClient:
         """One exchange whose parts are streamed. ``timeout_s`` bounds the wait for the root part; later pieces the session's
         read timeout."""
         async with self._post(url, action, body, mtom, headers) as (response, message_id):
-            reply = SoapStream(response, max_total_bytes)
+            reply = SoapStream(response, max_total_bytes, self._workers)
             try:
                 async with asyncio.timeout(timeout_s):
                     await reply._open()

@@ -19,6 +19,7 @@ from crosslight.runtime.caller import Caller
 from crosslight.runtime.http import CALLER, ErrorRenderers
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.soap.server import Part, read_soap, render_soap_error, soap_response, stream_mtom
+from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import CrosslightError, Forbidden, OurError, Unauthenticated
 from crosslight.standards.xds.model.xml import Element
 from crosslight.standards.xds.rules.errors import RegistryError, registry_errors
@@ -76,11 +77,12 @@ class SoapEndpoint:
     Args:
         transactions: Those that are taken; each has its action for itself.
         max_bytes: Of a request's body.
+        workers: Where large requests are parsed; None: on the event loop.
     """
 
-    def __init__(self, transactions: Iterable[Transaction], *, max_bytes: int) -> None:
+    def __init__(self, transactions: Iterable[Transaction], *, max_bytes: int, workers: Workers | None = None) -> None:
         self._transactions = {transaction.action: transaction for transaction in transactions}
-        self._max_bytes = max_bytes
+        self._max_bytes, self._workers = max_bytes, workers
 
     def routes(self, *paths: str) -> list[web.RouteDef]:
         """POST at each of ``paths``; errors there are to be rendered as :func:`add_faults` has it."""
@@ -93,7 +95,7 @@ class SoapEndpoint:
             SoapFault, Malformed, TooLarge: the message cannot be processed. Unauthenticated, Forbidden: nor may it be.
             CrosslightError: what the transaction does not tell in its own form.
         """
-        envelope = await read_soap(request, self._max_bytes)
+        envelope = await read_soap(request, self._max_bytes, self._workers)
         transaction = self._transactions.get(envelope.action)
         if transaction is None:
             raise action_not_supported(envelope)

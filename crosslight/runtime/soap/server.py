@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from aiohttp import http_exceptions, web
 from crosslight.runtime.caching import PRIVATE
 from crosslight.runtime.http import CORRELATION, read_limited
 from crosslight.runtime.soap.client import SoapClient, SoapReply, SoapStream, StreamPart, parsed
+from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import CrosslightError, Malformed, kind_as_sentence
 from crosslight.standards.xds.wire.mtom import MtomFrame
 from crosslight.standards.xds.wire.soap import Envelope, SoapFault, fault_of, render_envelope, render_fault, require_request
@@ -29,7 +30,6 @@ __all__ = [
     "SoapReply",
     "SoapStream",
     "StreamPart",
-    "off_loop",
     "read_soap",
     "render_soap_error",
     "response_id",
@@ -58,8 +58,9 @@ class Part:
     chunks: AsyncIterator[bytes]
 
 
-async def read_soap(request: web.Request, max_bytes: int = MAX_SUBMISSION_BYTES) -> Envelope:
-    """The request's envelope, plain or MTOM; xop:Include is replaced by base64 text.
+async def read_soap(request: web.Request, max_bytes: int = MAX_SUBMISSION_BYTES, workers: Workers | None = None) -> Envelope:
+    """The request's envelope, plain or MTOM; xop:Include is replaced by base64 text; a large one is read in a thread of
+    ``workers``.
 
     Raises:
         SoapFault, Malformed, TooLarge: render with :func:`render_soap_error`; never a 500.
@@ -68,14 +69,9 @@ async def read_soap(request: web.Request, max_bytes: int = MAX_SUBMISSION_BYTES)
         data = await read_limited(request, max_bytes)
     except (web.RequestPayloadError, http_exceptions.HttpProcessingError) as error:
         raise Malformed("The request body is broken.", why=kind_as_sentence(error)) from None
-    envelope = await parsed(request.headers.get("Content-Type", ""), data, max_bytes)
+    envelope = await parsed(request.headers.get("Content-Type", ""), data, max_bytes, workers)
     request[ENVELOPE] = envelope
     return require_request(envelope)
-
-
-async def off_loop(fn: Callable[[], T], *, large: bool) -> T:
-    """``fn()``, in a thread when the message is ``large``, so that other requests are answered meanwhile."""
-    return await asyncio.to_thread(fn) if large else fn()
 
 
 def response_id(request: web.Request) -> str:
