@@ -26,7 +26,7 @@ from scenario_processes import until
 from xds_registry import CLOCK, IDS
 
 from crosslight.runtime.db import Db
-from crosslight.runtime.soap.server import read_soap
+from crosslight.runtime.soap.server import read_soap, stream_mtom
 from crosslight.runtime.workers import Workers
 from crosslight.standards.access import OPEN
 from crosslight.standards.dicom.record.kos import build_manifest
@@ -35,8 +35,8 @@ from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.study import Coded, InstanceRef, Patient, PersonName, StudyRecord, StudyTime
 from crosslight.standards.xds.rules.errors import RegistryError
-from crosslight.standards.xds.wire.retrieve import parse_retrieve_request
-from node.serve.iti43 import answer
+from crosslight.standards.xds.wire.retrieve import ACTION_RESPONSE, parse_retrieve_request
+from node.serve.iti43 import multipart
 from registry.ask.question import ByPatient
 from registry.enrich.config import EnrichConfig
 from registry.enrich.enrich import Enricher
@@ -107,7 +107,8 @@ class Repository:
         ]
         missing = [one.document_unique_id for one in wanted if one.document_unique_id not in self.documents]
         errors = [RegistryError("XDSDocumentUniqueIdError", "Not here.", uid) for uid in missing]
-        return await answer(request, envelope, found, errors, len(wanted))
+        answer = multipart(found, errors, len(wanted))
+        return await stream_mtom(request, envelope, answer.body, ACTION_RESPONSE, answer.parts)
 
     def holds(self, data: bytes, text: str, **how: object) -> Submitted:
         """A submission of a document that it holds."""
