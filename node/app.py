@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,7 @@ from node.archive.archive import Archive
 from node.config import NodeConfig, warnings_of
 from node.health import Health
 from node.listeners import listen
-from node.membership.independent import NoLink
-from node.membership.link import Link
-from node.membership.renewal import Renewal
-from node.membership.seen import SeenLink, write_seen
-from node.membership.standing import not_agreed, record_rules, standing
+from node.membership.membership import Connection, membership_of
 from node.parts import (
     Ground,
     Parts,
@@ -34,6 +29,7 @@ from node.parts import (
     make_publication,
     make_rereader,
     make_serve,
+    rules_of,
 )
 from node.publish.publisher import Publisher
 
@@ -48,7 +44,7 @@ PRELOAD = (
 
 
 class NodeApp:
-    """One node, a region's member or alone (D18). ``start`` and ``stop`` are its whole life; several fit into one process.
+    """One node, a region's member or independent (D18). ``start`` and ``stop`` are its whole life; several fit into a process.
 
     Args:
         folder: The node's, with ``node.toml`` and ``region``.
@@ -61,7 +57,9 @@ class NodeApp:
     def __init__(self, folder: Path, config: NodeConfig, seams: Seams | None = None) -> None:
         self.folder, self.config = folder, config
         self.seams = seams or system_seams(workers=Workers(threads=8, children=1, preload=PRELOAD))
-        self.state = standing(folder, config, self.seams.files)
+        self.membership = membership_of(
+            folder, self.seams.files, config.publish.foreign, config.archive, config.region, open_mode=config.listen.open
+        )
         self._life = Life()
 
     # --- life ------------------------------------------------------------------------------------------------------
@@ -76,7 +74,7 @@ class NodeApp:
                 log.warning(what, detail=todo)
             self.parts = parts = await self._open(life)
             self._check_authority()
-            self.state.on_change(self._region_changed)
+            self.membership.on_change(self._region_changed)
             self._health = Health(parts)
             await listen(parts, self._health, life)
             self._run(life)
@@ -96,14 +94,14 @@ class NodeApp:
         life.closes(seams.workers)
         audit = AuditLog(audit_db, seams.clock)
         await audit.open()
-        ground = Ground(seams=seams, folder=folder, config=self.config, state=self.state, db=db, audit=audit)
-        archive = make_archive(seams, folder, self.config, self.state, db)
+        ground = Ground(seams=seams, folder=folder, config=self.config, membership=self.membership, db=db, audit=audit)
+        archive = make_archive(seams, folder, self.config, self.membership, db)
         life.closes(archive)
         await archive.open()
         publication = await make_publication(ground, archive)
         life.closes(publication.publisher)
         await publication.publisher.open()
-        serve = make_serve(ground, archive, publication.link)
+        serve = make_serve(ground, archive, publication.connection)
         life.closes(serve.release)
         serve.open()
         return Parts(
@@ -120,28 +118,24 @@ class NodeApp:
         """All that goes on by itself."""
         publication, rereader = self.parts.publication, self.parts.rereader
         publication.publisher.start()
-        life.stops(publication.link)
-        publication.link.start()
+        life.stops(publication.connection)
+        publication.connection.start(publication.voice)
         life.stops(rereader)
         rereader.start()
-        if not (self.config.listen.open and isinstance(publication.renewal, Renewal)):
-            life.stops(publication.renewal)
-            publication.renewal.start()
         life.runs(self.seams.workers.warm())
         life.runs(self._tidy())
-        if isinstance(publication.link, Link):
-            life.runs(self._follow_link(publication.link))
+        life.runs(self._follow(publication.connection))
 
     # --- while it runs ---------------------------------------------------------------------------------------------
 
     def _region_changed(self) -> None:
         """The region agreed to another patient authority, or to one less, or says other national numbers."""
-        self.archive.rules = record_rules(self.config, self.state)
+        self.archive.rules = rules_of(self.config, self.membership)
         self._check_authority()
         self.parts.rereader.look()
 
     def _check_authority(self) -> None:
-        why = not_agreed(self.config, self.state)
+        why = self.membership.not_agreed(self.archive.rules.authority)
         if why:
             log.error("nothing is published", reason=why)
         self.publisher.hold("authority", why)
@@ -154,16 +148,13 @@ class NodeApp:
             except Exception:
                 log.exception("tidying failed")
 
-    async def _follow_link(self, link: Link) -> None:
+    async def _follow(self, connection: Connection) -> None:
         """What leaves is cut when the region suspends this node; what is known of the link is kept for ``status``."""
-        wake, suspended, seen = Wake(self.seams.clock), False, None
-        link.changed.add(lambda status: wake.set())
+        wake, suspended = Wake(self.seams.clock), False
+        connection.changed.add(lambda status: wake.set())
         while True:
-            status = link.status
-            if (current := SeenLink.of(status)) != seen:
-                seen = current
-                with suppress(OSError):  # only `status` reads it
-                    write_seen(self.folder, seen, self.seams.files)
+            connection.remember()
+            status = connection.status
             if (status.suspended is not None) != suspended:
                 suspended = not suspended
                 if suspended:
@@ -178,7 +169,7 @@ class NodeApp:
     @property
     def code(self) -> str:
         """Organisation code."""
-        return self.state.code
+        return self.membership.code
 
     @property
     def endpoints(self) -> Endpoints:
@@ -196,9 +187,9 @@ class NodeApp:
         return self.parts.publication.publisher
 
     @property
-    def link(self) -> Link | NoLink:
+    def connection(self) -> Connection:
         """To the registry."""
-        return self.parts.publication.link
+        return self.parts.publication.connection
 
     async def ready(self) -> tuple[bool, dict[str, Any]]:
         """As ``/health/ready``."""

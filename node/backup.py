@@ -19,7 +19,7 @@ from node.archive.archive import Archive
 from node.archive.backup import BackupReport, Progress
 from node.archive.vault import Vault
 from node.config import FILE, read_config
-from node.membership.standing import REGION
+from node.membership.state import REGION
 from node.publish.store import PublishStore
 
 DATABASE, AUDIT = "node.db", "audit.db"

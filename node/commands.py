@@ -31,9 +31,8 @@ from node.archive.preview import preview_paths
 from node.archive.vault import Vault, identities_of, recipients_of
 from node.config import NodeConfig, read_config, warnings_of
 from node.marks import Mark
-from node.membership.seen import read_seen
-from node.membership.standing import Standing, has_standing, not_agreed, record_rules, standing
-from node.parts import make_archive
+from node.membership.membership import Membership, is_member, membership_of
+from node.parts import make_archive, rules_of
 from node.publish.build import destination
 from node.publish.outbox_store import OutboxStore
 from node.publish.reread import Figures, all_studies, read_again
@@ -44,10 +43,10 @@ from node.show import (
     fault_lines,
     figure_lines,
     holding_rows,
+    membership_rows,
     note_lines,
     quarantine_lines,
     refused_lines,
-    standing_rows,
     waiting_lines,
 )
 
@@ -63,11 +62,21 @@ class Offline:
     seams: Seams
     folder: Path
     config: NodeConfig
-    state: Standing | None
+    membership: Membership | None
     db: SqliteDb
     archive: Archive
     audit: AuditLog
     audit_db: SqliteDb
+
+
+def _membership(folder: Path, config: NodeConfig, seams: Seams) -> Membership | None:
+    """To whom the node belongs; None when it has joined nobody yet."""
+    foreign = config.publish.foreign
+    if not is_member(folder, foreign):
+        return None
+    return membership_of(
+        folder, seams.files, foreign, config.archive, config.region, open_mode=config.listen.open
+    )  # fmt: skip
 
 
 @asynccontextmanager
@@ -75,14 +84,14 @@ async def opened(folder: Path) -> AsyncIterator[Offline]:
     """Open the folder's databases and archive, without serving."""
     config = read_config(folder)
     seams = system_seams()
-    state = standing(folder, config, seams.files) if has_standing(folder, config) else None
+    membership = _membership(folder, config, seams)
     db, audit_db = (seams.databases.embedded(folder / name) for name in ("node.db", "audit.db"))
-    archive = make_archive(seams, folder, config, state, db)
+    archive = make_archive(seams, folder, config, membership, db)
     audit = AuditLog(audit_db, seams.clock)
     try:
         await audit.open()
         await archive.open()
-        yield Offline(seams, folder, config, state, db, archive, audit, audit_db)
+        yield Offline(seams, folder, config, membership, db, archive, audit, audit_db)
     finally:
         await archive.close()
         await seams.workers.close()
@@ -121,8 +130,7 @@ async def preview(folder: Path, paths: Sequence[Path], console: Console) -> None
     """Say what an import would publish."""
     config = read_config(folder)
     seams = system_seams()
-    state = standing(folder, config, seams.files) if has_standing(folder, config) else None
-    rules = record_rules(config, state) if state is not None else config.archive.rules()
+    rules = rules_of(config, _membership(folder, config, seams))
     try:
         total = await seams.workers.run(lambda: sum(1 for _ in files_below(paths)))
         with _bar(console) as bar:
@@ -148,7 +156,7 @@ async def preview(folder: Path, paths: Sequence[Path], console: Console) -> None
 async def reread(folder: Path, studies: Sequence[str], console: Console, *, dry_run: bool) -> bool:
     """Make records anew; whether all that were named are here."""
     async with opened(folder) as node:
-        if node.state is None:
+        if node.membership is None:
             raise ConfigError("This node has not joined a region.", todo="Run join with an invitation.")
         store = PublishStore(node.db, node.seams.ids, (destination(node.config.publish),))
         await store.open()
@@ -159,7 +167,7 @@ async def reread(folder: Path, studies: Sequence[str], console: Console, *, dry_
                 node.archive, store, node.archive.rules.nationals, studies or all_studies(node.archive), dry_run=dry_run,
                 progress=lambda done: bar.update(task, completed=done),
             )  # fmt: skip
-        why = not_agreed(node.config, node.state)
+        why = node.membership.not_agreed(node.archive.rules.authority)
         rules = node.archive.rules
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     verb = "would be" if dry_run else "will be"
@@ -224,13 +232,13 @@ async def status(folder: Path, console: Console) -> None:
         unread, unread_studies = await PublishStore(node.db, node.seams.ids, ()).unread_numbers(SHOWN)
         quarantined = await node.archive.quarantine.entries(SHOWN)
         binned = await node.archive.bin()
-        why = not_agreed(node.config, node.state) if node.state is not None else ""
+        why = node.membership.not_agreed(node.archive.rules.authority) if node.membership is not None else ""
         noted = await node.archive.note_counts()
     table = Table(show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, text in (
-        *standing_rows(node.state, read_seen(folder), serving=FolderLock.is_held(folder)),
+        *membership_rows(node.membership, serving=FolderLock.is_held(folder)),
         *holding_rows(archived),
         ("Waiting for the registry", counted(waiting, "study", "studies")),
         ("Refused by the registry", counted(parked, "study", "studies")),

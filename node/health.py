@@ -6,7 +6,6 @@ from typing import Any
 
 from crosslight import __version__
 from crosslight.runtime.health import Gauge, Total
-from node.membership.link import Link
 from node.parts import Parts
 
 
@@ -15,7 +14,7 @@ class Health:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._link, self._publisher = parts.publication.link, parts.publication.publisher
+        self._connection, self._publisher = parts.publication.connection, parts.publication.publisher
 
     async def ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether images are taken in and given out now; the link is told (None: there is no such thing), not required.
@@ -23,13 +22,13 @@ class Health:
         A clock that is off beyond the limit stops every retrieve (D22), so the node is not ready.
         """
         published, archived = await self._publisher.status(), await self._parts.archive.status()
-        link = self._link.status
+        link = self._connection.status
         skew_s, right = link.skew_ms / 1000, self._clock_right()
         return archived.accepting and right, {
-            "code": self._parts.ground.state.code,
+            "code": self._parts.ground.membership.code,
             "version": __version__,
             "accepting": archived.accepting,
-            "linked": link.connected if isinstance(self._link, Link) else None,
+            "linked": self._connection.linked,
             "suspended": link.suspended is not None,
             "waiting": published.waiting,
             "parked": published.parked,
@@ -40,12 +39,12 @@ class Health:
 
     def _clock_right(self) -> bool:
         """Whether this clock agrees with the registry's within the limit; without a link nobody can say."""
-        link = self._link.status
+        link = self._connection.status
         return not link.connected or abs(link.skew_ms) <= self._parts.ground.config.serve.max_clock_skew_s * 1000
 
     async def gauges(self) -> list[Gauge]:
         """Metrics."""
-        return [*await self._of_holdings(), *self._of_standing()]
+        return [*await self._of_holdings(), *self._of_connections()]
 
     async def _of_holdings(self) -> list[Gauge]:
         published, archived = await self._publisher.status(), await self._parts.archive.status()
@@ -62,16 +61,10 @@ class Health:
             Gauge("crosslight_node_numbers_unreadable", "Studies whose patient has a national number that is none.", unread),
         ]
 
-    def _of_standing(self) -> list[Gauge]:
-        ground, found = self._parts.ground, list[Gauge]()
-        if isinstance(self._link, Link):
-            link = self._link.status
-            found += [
-                Gauge("crosslight_node_linked", "1 while linked to the registry.", float(link.connected)),
-                Gauge("crosslight_node_clock_skew_seconds", "This clock minus the registry's.", link.skew_ms / 1000),
-            ]
+    def _of_connections(self) -> list[Gauge]:
+        ground, found = self._parts.ground, list(self._connection.gauges())
         if not ground.open_mode:
-            left = (ground.state.credentials.expires() - ground.seams.clock.now()).total_seconds()
+            left = (ground.membership.credentials.expires() - ground.seams.clock.now()).total_seconds()
             found.append(Gauge("crosslight_node_certificate_seconds", "Life left of the node's certificate.", left))
         if (dimse := self._parts.dimse) is not None:
             objects: dict[tuple[str, ...], float] = {(k,): float(v) for k, v in dimse.objects.items()}

@@ -8,7 +8,6 @@ from crosslight.runtime import health
 from crosslight.runtime.http import ErrorRenderers, problems
 from crosslight.runtime.life import Life
 from node.health import Health
-from node.membership.independent import Alone
 from node.parts import Parts
 from node.serve import cors, dicomweb, soap
 from node.serve.authenticate import ListenerKind
@@ -24,7 +23,7 @@ async def listen(parts: Parts, told: Health, life: Life) -> None:
         ConfigError: when an address cannot be had.
     """
     ground, config = parts.ground, parts.ground.config.listen
-    credentials = None if ground.open_mode else ground.state.credentials
+    credentials = None if ground.open_mode else ground.membership.credentials
     ports = {"people": config.people_port, "systems": config.systems_port}
     listeners = []
     for kind in KINDS:
@@ -45,7 +44,7 @@ def web_application(parts: Parts, told: Health, kind: ListenerKind) -> web.Appli
     renderers = soap.renderers(ErrorRenderers(), sender_400=ground.config.serve.soap_sender_faults_400)
     app = web.Application(
         middlewares=[
-            problems(renderers, ground.seams.ids, credentials=_credentials_from(parts, kind)),
+            problems(renderers, ground.seams.ids, credentials=parts.gate.advice(kind)),
             parts.gate.middleware(kind),
         ],
         client_max_size=MAX_BODY,
@@ -56,12 +55,3 @@ def web_application(parts: Parts, told: Health, kind: ListenerKind) -> web.Appli
     if kind == "systems" or ground.open_mode:
         app.add_routes(soap.routes(serve, parts.publication.publisher))
     return app
-
-
-def _credentials_from(parts: Parts, kind: ListenerKind) -> str:
-    """What a caller without credentials is told."""
-    if isinstance(parts.ground.state, Alone):
-        return "Nobody issues access tokens for this node; systems come with a client certificate to its systems listener."
-    if kind == "people":
-        return "The region's operator issues bearer tokens (crosslight-registry token)."
-    return "The region's operator issues client certificates (crosslight-registry system)."

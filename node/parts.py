@@ -21,7 +21,7 @@ from crosslight import __version__
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.seams import Seams
-from crosslight.runtime.tokens import TokenVerifier
+from crosslight.standards.dicom.record.rules import RecordRules
 from crosslight.standards.membership import Endpoints
 from node.archive.archive import Archive
 from node.config import NodeConfig
@@ -29,21 +29,16 @@ from node.dimse.accounts import Accounts
 from node.dimse.callers import Callers
 from node.dimse.listener import DimseListener
 from node.dimse.services import all_services
-from node.membership.independent import Alone, CertificateWatch, NoLink
-from node.membership.joined import RegionState
-from node.membership.link import Link
+from node.membership.membership import Connection, Membership
 from node.membership.model import Grant, HelloFacts, NodeStatus
-from node.membership.renewal import Renewal
-from node.membership.standing import Standing, record_rules
-from node.publish.build import build_foreign_publisher, build_publisher, own_secret
+from node.publish.build import build_publisher
 from node.publish.publisher import Publisher
 from node.publish.reread import Rereader
 from node.serve import soap
-from node.serve.authenticate import Authenticator, Gate
+from node.serve.authenticate import Gate
 from node.serve.context import ServeContext
 from node.serve.patients import PatientsOf
 from node.serve.release import Release
-from node.serve.systems import SystemsGate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +48,7 @@ class Ground:
     seams: Seams
     folder: Path
     config: NodeConfig
-    state: Standing
+    membership: Membership
     db: SqliteDb
     audit: AuditLog
 
@@ -65,16 +60,16 @@ class Ground:
     @property
     def endpoints(self) -> Endpoints:
         """Where this node's faces are, as others reach them."""
-        return endpoints(self.config, self.state.code)
+        return endpoints(self.config, self.membership.code)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
-    """What tells the region: alone before a foreign registry there is no link, and certificates are renewed by others."""
+    """What tells the registry, and what the node says on its link."""
 
-    link: Link | NoLink
-    renewal: Renewal | CertificateWatch
+    connection: Connection
     publisher: Publisher
+    voice: Voice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,12 +101,18 @@ def endpoints(config: NodeConfig, code: str) -> Endpoints:
     )
 
 
-def make_archive(seams: Seams, folder: Path, config: NodeConfig, state: Standing | None, db: SqliteDb) -> Archive:
-    """What is held, read by the rules of configuration and region; ``state`` is None before the node has joined one."""
+def make_archive(seams: Seams, folder: Path, config: NodeConfig, membership: Membership | None, db: SqliteDb) -> Archive:
+    """What is held, read by the rules of configuration and region."""
     archive = Archive(db, folder / "archive", seams.files, seams.clock, seams.ids, seams.workers, config.archive)
-    if state is not None:
-        archive.rules = record_rules(config, state)
+    archive.rules = rules_of(config, membership)
     return archive
+
+
+def rules_of(config: NodeConfig, membership: Membership | None) -> RecordRules:
+    """How records of studies are made; ``membership`` is None before the node has joined a region."""
+    if membership is None:
+        return config.archive.rules()
+    return config.archive.rules(membership.member, membership.region)
 
 
 class Voice:
@@ -151,20 +152,14 @@ class Voice:
 
 
 async def make_publication(ground: Ground, archive: Archive) -> Publication:
-    """What tells the region."""
-    seams, config, state = ground.seams, ground.config, ground.state
-    rooms = (config.publish, ground.db, archive, seams)
-    if isinstance(state, Alone):
-        secret = await own_secret(ground.db, seams.ids)
-        publisher = build_foreign_publisher(*rooms, state=state, secret=secret, endpoints=ground.endpoints)
-        return Publication(link=NoLink(), renewal=CertificateWatch(state, seams.clock), publisher=publisher)
-    link = Link(
-        state, config.region, seams,
-        endpoints=ground.endpoints, open_mode=ground.open_mode, software=f"crosslight {__version__}",
+    """What tells the registry."""
+    membership, at = ground.membership, ground.endpoints
+    connection = membership.connection(at, ground.seams, f"crosslight {__version__}")
+    publisher = await build_publisher(
+        ground.config.publish, ground.db, archive, ground.seams,
+        membership=membership, roads=connection.roads, endpoints=at,
     )  # fmt: skip
-    publisher = build_publisher(*rooms, state=state, link=link, endpoints=ground.endpoints, open_mode=ground.open_mode)
-    link.speaker = Voice(ground, archive, publisher)
-    return Publication(link=link, renewal=Renewal(state, link, seams.clock, seams.ids), publisher=publisher)
+    return Publication(connection=connection, publisher=publisher, voice=Voice(ground, archive, publisher))
 
 
 def make_rereader(ground: Ground, archive: Archive, publisher: Publisher) -> Rereader:
@@ -172,13 +167,13 @@ def make_rereader(ground: Ground, archive: Archive, publisher: Publisher) -> Rer
     return Rereader(archive, publisher.store, lambda: archive.rules, ground.seams.clock, on_begin=publisher.unpark)
 
 
-def make_serve(ground: Ground, archive: Archive, link: Link | NoLink) -> ServeContext:
+def make_serve(ground: Ground, archive: Archive, connection: Connection) -> ServeContext:
     """What is given out, and who decides that."""
-    state, config = ground.state, ground.config.serve
+    membership, config = ground.membership, ground.config.serve
     release = Release(
         ground.audit,
-        suspended=lambda: link.status.suspended is not None or state.suspended(state.code),
-        skew_s=lambda: link.status.skew_ms / 1000 if link.status.connected else None,
+        suspended=lambda: connection.status.suspended is not None or membership.suspended,
+        skew_s=lambda: connection.status.skew_ms / 1000 if connection.status.connected else None,
         patients_of=PatientsOf(archive),
         max_skew_s=config.max_clock_skew_s,
     )
@@ -189,28 +184,14 @@ def make_serve(ground: Ground, archive: Archive, link: Link | NoLink) -> ServeCo
         ids=ground.seams.ids,
         spool=ground.folder / "spool",
         config=config,
-        retrieve_location_uid=lambda: state.member.retrieve_location_uid,
-        repository_unique_id=lambda: state.member.repository_unique_id,
+        retrieve_location_uid=lambda: membership.member.retrieve_location_uid,
+        repository_unique_id=lambda: membership.member.repository_unique_id,
     )
 
 
 def make_gate(ground: Ground) -> Gate:
-    """Who may ask: by the region's tokens and certificates, or by those of the configured authority."""
-    state = ground.state
-    if isinstance(state, Alone):
-        return SystemsGate(open_mode=ground.open_mode)
-    return _members_gate(ground, state)
-
-
-def _members_gate(ground: Ground, state: RegionState) -> Gate:
-    verifier = TokenVerifier(state.region.home_community_id, ground.seams.clock, state.jwks)
-    state.on_change(lambda: verifier.replace_keys(state.jwks))
-    return Authenticator(
-        verifier,
-        code=lambda: state.code,
-        home_community_id=lambda: state.region.home_community_id,
-        open_mode=ground.open_mode,
-    )
+    """Who may ask."""
+    return ground.membership.gate(ground.seams.clock)
 
 
 def make_dimse(ground: Ground, archive: Archive) -> DimseListener | None:
@@ -221,7 +202,7 @@ def make_dimse(ground: Ground, archive: Archive) -> DimseListener | None:
     return DimseListener(
         config,
         all_services(archive, config),
-        Callers(config, ground.state.code, anybody=ground.open_mode),
+        Callers(config, ground.membership.code, anybody=ground.open_mode),
         Accounts(ground.audit, seams.ids, archive.patients),
         seams.workers,
         base=ground.folder,

@@ -13,7 +13,7 @@ from node.config import FILE, NodeConfig, read_config
 
 if TYPE_CHECKING:
     from crosslight.runtime.seams import Seams
-    from node.membership.joined import RegionState
+    from node.membership.state import RegionState
 
 
 def init_node(folder: Path, files: Files, values: dict[str, Any] | None = None) -> Path:

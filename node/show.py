@@ -9,14 +9,11 @@ from crosslight.runtime.terminal import counted, printable
 from crosslight.standards.dicom.file.verdict import MEANINGS, Note
 from crosslight.standards.dicom.record.rules import RecordRules
 from node.archive.model import ArchiveStatus, BinEntry, Fault, Quarantined
-from node.membership.independent import Alone
-from node.membership.seen import SeenLink
-from node.membership.standing import Standing
+from node.membership.membership import Membership
 from node.publish.model import Parked
 from node.publish.reread import Figures
 
 MAX_ISSUERS = 8
-SKEW_WARN_S = 2  # D22
 
 
 #: What an operator can do about a refusal, by the registry's code (IHE ITI TF-3 Table 4.2.4.1-2).
@@ -41,40 +38,16 @@ def day(text: str) -> str:
     return f"{text[:4]}-{text[4:6]}-{text[6:]}" if len(text) == 8 and text.isdecimal() else text
 
 
-def standing_rows(state: Standing | None, seen: SeenLink | None, *, serving: bool) -> Iterator[tuple[str, str]]:
-    """Who the node is, and how it stands with its region: linked or not, suspended, since when."""
+def membership_rows(membership: Membership | None, *, serving: bool) -> Iterator[tuple[str, str]]:
+    """Who the node is, whether it runs, and how it stands with its region."""
     running = "yes" if serving else "NO: crosslight-node serve, or systemctl start crosslight-node"
-    if state is None:
+    if membership is None:
         yield "Member", "has not joined a region: crosslight-node join INVITATION"
         yield "Serving", running
         return
-    yield "Member", f"{state.code} {state.member.name}"
+    yield "Member", f"{membership.code} {membership.member.name}"
     yield "Serving", running
-    if isinstance(state, Alone):
-        yield "Registry", f"{state.registry.systems} (XDS; nothing is joined)"
-        return
-    yield "Region", f"{state.region.name}, {state.registry.grpc}"
-    yield "Link", link_text(seen, serving=serving)
-    if seen is not None and serving and abs(seen.skew_s) >= SKEW_WARN_S:
-        yield "Clock", f"{seen.skew_s:+d} s from the registry's: set up NTP; above 60 s nothing is released"
-    own = (*state.member.authorities, state.member.authority)
-    yield "Patient authorities", ", ".join(own) + "".join(f"; {one} (not agreed yet)" for one in state.member.asked)
-
-
-def link_text(seen: SeenLink | None, *, serving: bool) -> str:
-    """The link in one line."""
-    if seen is None:
-        return "never linked" + (", trying" if serving else "")
-    since = seen.since[:16].replace("T", " ") + " UTC" if seen.since else "an unknown time"
-    if seen.suspended is not None:
-        reason = f": {printable(seen.suspended)}" if seen.suspended else ""
-        return f"SUSPENDED by the region since {since}{reason}. Ask its operator."
-    if not serving:
-        return f"none: the node does not run (last known: {'linked' if seen.connected else 'not linked'} since {since})"
-    if seen.connected:
-        return f"linked since {since}"
-    why = f": {printable(seen.refused)}" if seen.refused else ""
-    return f"NOT linked since {since}{why}. See: crosslight-node doctor"
+    yield from membership.status_rows(serving=serving)
 
 
 def holding_rows(archived: ArchiveStatus) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from node.membership.joined import RegionState
+from node.membership.state import RegionState
 from simulations.layout import HOST
 from simulations.region import DemoRegion
 

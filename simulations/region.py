@@ -21,7 +21,7 @@ from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.seams import system_seams
 from crosslight.standards.problem import ConfigError, CrosslightError, OurError
-from node.membership.joined import RegionState
+from node.membership.state import RegionState
 from node.setup import init_node, join_region
 from registry import commands as registry_commands
 from registry.config import read_config as read_registry_config

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from members_region import FILES, TestNode
 
-from node.membership.joined import RegionState
+from node.membership.state import RegionState
 
 
 async def main() -> None:

@@ -23,10 +23,10 @@ from crosslight.standards.membership import Endpoints, RegistryAddresses
 from crosslight.standards.region import Region
 from node.membership.config import RegionConfig
 from node.membership.join import join
-from node.membership.joined import RegionState
 from node.membership.link import Link
 from node.membership.model import Grant, HelloFacts, NodeStatus
 from node.membership.renewal import Renewal
+from node.membership.state import RegionState
 from registry.link.link import MembershipServicer
 from registry.link.server import MemberServer
 from registry.members.config import MembersConfig

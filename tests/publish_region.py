@@ -41,8 +41,8 @@ from crosslight.standards.xds.mapping.values import ValueSets
 from node.archive.archive import Archive
 from node.archive.config import ArchiveConfig
 from node.holdings import Received
-from node.membership.model import Grant
-from node.publish.build import DESTINATION, own_authority
+from node.membership.model import Grant, own_authority
+from node.publish.build import DESTINATION
 from node.publish.config import PublishConfig
 from node.publish.grpc_road import GrpcRoad
 from node.publish.model import Identity

@@ -123,7 +123,7 @@ async def answers(region: Whole, patients: dict[str, str], study_uids: Iterable[
             "qido": await qido_answers(region, number),
             "page": await page_answers(region, number),
         }
-    names = Names({h.code: h.app.state.member.secret for h in region.homes.values()}, study_uids)
+    names = Names({h.code: h.app.membership.member.secret for h in region.homes.values()}, study_uids)
     text = json.dumps(said, sort_keys=True, ensure_ascii=False)
     names.see(text)
     plain: dict[str, Any] = json.loads(names.plain(text))

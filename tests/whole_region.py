@@ -69,7 +69,7 @@ class Home:
     @property
     def authority(self) -> str:
         """Of its local patient numbers."""
-        return str(self.app.state.member.authority)
+        return str(self.app.membership.member.authority)
 
     async def add(self, files: Iterable[Dataset | bytes], *, expect: tuple[str, ...] = ("stored",)) -> None:
         """Receive objects."""
@@ -260,9 +260,10 @@ async def _node(
     init_node(folder, FILES, values)
     invitation = await registry.members.invite(code, registry.people_url, name=f"{code} Hospitals NHS Foundation Trust")
     state = await join_region(folder, invitation, system_seams())
-    app = NodeApp(folder, read_node_config(folder), system_seams(clock=clock))
     if through is not None:
         told = through(state.registry)
-        app.state.registry = replace(app.state.registry, systems=told.systems, grpc=told.grpc, mllp=told.mllp)
+        state.registry = replace(state.registry, systems=told.systems, grpc=told.grpc, mllp=told.mllp)
+        state.save()
+    app = NodeApp(folder, read_node_config(folder), system_seams(clock=clock))
     await app.start()
     return Home(app, road)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from crosslight.runtime.config import setting
 from crosslight.standards.dicom.file.limits import Limits
 from crosslight.standards.dicom.record.rules import RecordRules
+from crosslight.standards.membership import MembershipFacts
+from crosslight.standards.region import Region
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,38 +62,26 @@ class ArchiveConfig:
         """The gate's bounds."""
         return Limits(max_elements=self.max_elements, max_inflated_bytes=self.max_inflated_bytes)
 
-    def rules(
-        self,
-        *,
-        authority: str = "",
-        authorities: tuple[str, ...] = (),
-        asked: tuple[str, ...] = (),
-        namespace: str = "",
-        nationals: tuple[str, ...] = (),
-        site_zone: str = "",
-        allow_test_numbers: bool = False,
-    ) -> RecordRules:
+    def rules(self, member: MembershipFacts | None = None, region: Region | None = None) -> RecordRules:
         """How records are made: these settings, and for those left empty what the region says.
 
         Args:
-            authority: The one that the region allotted.
-            authorities: Those agreed with the region beside it.
-            asked: Those that the region has not agreed to yet.
-            namespace: Name of the first one.
-            nationals: National authorities.
-            site_zone: IANA time zone.
-            allow_test_numbers: Whether 9xx numbers count.
+            member: This node as its region knows it; None: it has joined none.
+            region: The region.
         """
-        own = (*authorities, *((authority,) if authority else ()))
-        main = self.patient_authority or (*authorities, *asked, authority)[0]
+        nationals = tuple(region.nationals) if region is not None else ()
+        allotted = (member.authority,) if member is not None else ("",)
+        agreed = tuple(one for one in member.authorities if one not in nationals) if member is not None else ()
+        asked = member.asked if member is not None else ()
+        main = self.patient_authority or (*agreed, *asked, *allotted)[0]
         return RecordRules(
             authority=main,
-            authorities=tuple(one for one in own if one != main),
-            namespace=self.patient_namespace or namespace,
-            site_zone=self.site_zone or site_zone,
+            authorities=tuple(one for one in (*agreed, *allotted) if one not in ("", main)),
+            namespace=self.patient_namespace or (member.code if member is not None else ""),
+            site_zone=self.site_zone or (region.zone if region is not None else ""),
             nationals=self.national_authorities or nationals,
             issuers=dict(self.issuers),
             bare_patient_id=self.bare_patient_id,
-            allow_test_numbers=self.allow_test_numbers or allow_test_numbers,
+            allow_test_numbers=self.allow_test_numbers or (region is not None and region.allow_test_numbers),
             accession_authority=self.accession_authority,
         )

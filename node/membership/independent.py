@@ -1,4 +1,4 @@
-"""A node that has joined no region (``[publish] kind = "xds"``, D18): what stands in place of membership and link.
+"""A node that has joined no region and publishes to a registry that is not ours (``[publish] kind = "xds"``, D18).
 
 Who the node is comes from ``[publish.xds]``, certificates come from files that others renew. There is no directory, there are no
 access tokens, and nobody suspends it: whoever shows a certificate of the configured authority is a system.
@@ -8,24 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.document_codes import procedure_codes
+from crosslight.runtime.health import Gauge
+from crosslight.runtime.seams import Seams
 from crosslight.runtime.tls import Credentials, client_context
+from crosslight.runtime.waiting import Subscribers
 from crosslight.standards.ids import Oid
-from crosslight.standards.membership import MembershipFacts, RegistryAddresses
+from crosslight.standards.membership import Endpoints, MembershipFacts
 from crosslight.standards.region import Region
 from crosslight.standards.xds.model.publication import Source
 from node.archive.config import ArchiveConfig
-from node.membership.model import LinkStatus
-from node.publish.config import ForeignRegistryConfig
+from node.membership.config import ForeignRegistryConfig
+from node.membership.link import Speaker
+from node.membership.model import LinkStatus, RegistryRoads, in_authority
+
+if TYPE_CHECKING:
+    from crosslight.client.doctor import Target
+    from node.serve.authenticate import Gate
 
 
-class Alone:
-    """In place of :class:`node.membership.joined.RegionState`.
+class Independent:
+    """As :class:`node.membership.membership.Membership`.
 
     Args:
         folder: The node's; paths of certificates are seen from it.
@@ -39,10 +48,9 @@ class Alone:
 
     def __init__(self, folder: Path, config: ForeignRegistryConfig, archive: ArchiveConfig, *, open_mode: bool) -> None:
         config.check(secured=not open_mode)
-        self.folder, self._config = folder, config
+        self.folder, self._config, self._open = folder, config, open_mode
         self._credentials: Credentials | None = None
         self._client: Credentials | None = None
-        self.registry = RegistryAddresses(systems=config.registry_url, mllp=config.mllp)
         self.member = MembershipFacts(
             id=0, code=config.organisation_code, name=config.organisation_name or config.organisation_code,
             repository_unique_id=Oid(config.repository_unique_id), retrieve_location_uid=Oid(config.retrieve_location_uid),
@@ -76,14 +84,8 @@ class Alone:
     # --- certificates ----------------------------------------------------------------------------------------------
 
     @property
-    def ca(self) -> Path | None:
-        """Whom to trust; None when everything is plain."""
-        return self._path(self._config.ca)
-
-    @property
-    def client_files(self) -> tuple[Path | None, Path | None]:
-        """Certificate chain and key with which the registry is called."""
-        return self._path(self._config.certificate), self._path(self._config.key)
+    def authorities_file(self) -> Path | None:
+        return None if self._open else self._path(self._config.ca)
 
     @property
     def credentials(self) -> Credentials:
@@ -96,13 +98,14 @@ class Alone:
 
     def client_tls(self) -> ssl.SSLContext | None:
         """For calls to the registry, which is known by its host name; None for a plain one."""
-        cert, key = self.client_files
-        if self.ca is None:
+        config = self._config
+        ca, cert, key = (self._path(name) for name in (config.ca, config.certificate, config.key))
+        if ca is None:
             return None
         if cert is None or key is None:
-            return client_context(self.ca)
+            return client_context(ca)
         if self._client is None:
-            self._client = Credentials(cert, key, self.ca)
+            self._client = Credentials(cert, key, ca)
         return self._client.client()
 
     def in_use(self) -> tuple[Credentials, ...]:
@@ -114,39 +117,78 @@ class Alone:
 
     # --- what a region would say -----------------------------------------------------------------------------------
 
+    @property
+    def suspended(self) -> bool:
+        return False
+
     def on_change(self, callback: Callable[[], None]) -> None:
         """Nothing changes while the node runs: ``callback`` is never called."""
 
-    def suspended(self, code: str) -> bool:
-        """Nobody is."""
-        return False
+    def not_agreed(self, authority: str) -> str:
+        """There is nobody to agree with: what is published is in ``publish.xds.patient_authority``."""
+        return ""
+
+    # --- while it runs ---------------------------------------------------------------------------------------------
+
+    def gate(self, clock: Clock) -> Gate:
+        from node.serve.systems import SystemsGate  # with all of HTTP, which most commands need not wait for
+
+        return SystemsGate(open_mode=self._open)
+
+    def connection(self, endpoints: Endpoints, seams: Seams, software: str) -> NoConnection:
+        """There is nobody to be linked to."""
+        return NoConnection(self, seams.clock)
+
+    @property
+    def roads(self) -> RegistryRoads:
+        """SOAP and MLLP, to the registry that is known by its host name."""
+        config = self._config
+        return RegistryRoads(
+            url=lambda: config.registry_url, mllp=config.mllp, mllp_name="publish.xds.mllp", tls=self.client_tls,
+            patient=in_authority(config.patient_authority),
+        )  # fmt: skip
+
+    # --- in words --------------------------------------------------------------------------------------------------
+
+    def status_rows(self, *, serving: bool) -> Iterator[tuple[str, str]]:
+        yield "Registry", f"{self._config.registry_url} (XDS; nothing is joined)"
+
+    def registry_target(self) -> Target:
+        """Of one that is not ours only ITI-18 is known."""
+        from crosslight.client.doctor import Target
+
+        config = self._config
+        return Target(
+            name="Registry, as this node sees it", base="", xds_registry=config.registry_url, ca=self._path(config.ca),
+            cert=self._path(config.certificate), key=self._path(config.key),
+        )  # fmt: skip
 
 
-class NoLink:
-    """In place of :class:`node.membership.link.Link`: there is nobody to be linked to."""
+class NoConnection:
+    """As :class:`node.membership.membership.Connection`: no link; certificates that others renew are taken up."""
 
+    linked = None
     status = LinkStatus()
 
-    def start(self) -> None:
-        """Nothing to do."""
-
-    async def stop(self) -> None:
-        """Nothing to do."""
-
-
-class CertificateWatch:
-    """In place of :class:`node.membership.renewal.Renewal`: takes up files that an operator or a program has renewed."""
-
-    def __init__(self, state: Alone, clock: Clock) -> None:
-        self._state, self._clock = state, clock
+    def __init__(self, membership: Independent, clock: Clock) -> None:
+        self._membership, self._clock = membership, clock
+        self.changed: Subscribers[LinkStatus] = Subscribers()
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
-        """Begin to watch; the listeners and sessions have been made."""
-        self._tasks = [asyncio.create_task(one.watch(self._clock)) for one in self._state.in_use()]
+    @property
+    def roads(self) -> RegistryRoads:
+        return self._membership.roads
+
+    def gauges(self) -> Sequence[Gauge]:
+        return ()
+
+    def remember(self) -> None:
+        """There is nothing to be remembered."""
+
+    def start(self, speaker: Speaker) -> None:
+        self._tasks = [asyncio.create_task(one.watch(self._clock)) for one in self._membership.in_use()]
 
     async def stop(self) -> None:
-        """End."""
         for task in self._tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):

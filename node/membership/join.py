@@ -32,7 +32,7 @@ from crosslight.standards.problem import (
     Unauthenticated,
     Unavailable,
 )
-from node.membership.joined import FACTS, RegionState, write_membership
+from node.membership.state import FACTS, RegionState, write_membership
 
 log = get_logger("region")
 

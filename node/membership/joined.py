@@ -1,191 +1,200 @@
-"""What a node knows of its region, kept on disk so that it starts and serves without the registry.
-
-``identity.pem`` (0600) holds key and certificate in one, so that a renewal replaces both at once; ``bundle.pem`` whom to trust;
-``member.json`` (0600, written last: it is what says that joining succeeded) the rest.
-"""
+"""A member of a region (D18): tokens and certificates are the region's, and the link says who it is and is told."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from datetime import datetime
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import orjson
-
-from crosslight.runtime.files import Files
-from crosslight.runtime.log import get_logger
-from crosslight.runtime.tls import Credentials
-from crosslight.standards.ids import Oid
-from crosslight.standards.membership import (
-    DirectoryDocument,
-    DirectoryMember,
-    JoinReply,
-    MembershipFacts,
-    RegistryAddresses,
-    region_from_plain,
-    region_plain,
-)
-from crosslight.standards.problem import ConfigError, CrosslightError, kind_as_sentence
+from crosslight.runtime.clock import Clock
+from crosslight.runtime.health import Gauge
+from crosslight.runtime.seams import Seams
+from crosslight.runtime.tls import Credentials, Identity
+from crosslight.runtime.tokens import TokenVerifier
+from crosslight.runtime.waiting import Subscribers
+from crosslight.standards.membership import Endpoints, MembershipFacts
 from crosslight.standards.region import Region
 from crosslight.standards.xds.model.publication import Source
-from node.membership.directory import check_fresh, read_directory
+from node.membership.config import RegionConfig
+from node.membership.link import Link, Speaker
+from node.membership.model import Feed, LinkStatus, RegistryRoads, own_authority
+from node.membership.renewal import Renewal
+from node.membership.seen import SeenLink, link_text, read_seen, skew_text, write_seen
+from node.membership.state import BUNDLE, IDENTITY, RegionState
 
-log = get_logger("region")
+if TYPE_CHECKING:
+    from crosslight.client.doctor import Target
+    from node.serve.authenticate import Gate
 
-IDENTITY, BUNDLE, FACTS = "identity.pem", "bundle.pem", "member.json"
+REGISTRY_PATH = "/xds/registry"  # of our registry's SOAP transactions, below its systems listener
 
 
-class RegionState:
-    """A node's membership.
+class Joined:
+    """As :class:`node.membership.membership.Membership`.
 
     Args:
-        folder: The node's ``region`` folder, made by joining.
+        folder: The node's.
+        state: What is known of the region.
+        config: ``[region]``.
+        open_mode: No TLS, the node names itself (the open demo).
     """
 
-    def __init__(self, folder: Path, files: Files) -> None:
-        self.folder, self._files = folder, files
-        self._listeners: list[Callable[[], None]] = []
-        self._credentials: Credentials | None = None
-        self._directory_jws = ""
-        self.directory: DirectoryDocument | None = None
-        data = self._read()
-        try:
-            self.member = MembershipFacts.from_plain(data["member"])
-            self.region: Region = region_from_plain(data["region"])
-            self.registry = RegistryAddresses.from_plain(data["registry"])
-            self.jwks: dict[str, Any] = dict(data["jwks"])
-            self._restore_directory(str(data.get("directory", "")))
-        except (KeyError, TypeError, CrosslightError) as error:
-            raise ConfigError(f"{folder / FACTS} cannot be used.", why=kind_as_sentence(error), todo="Join again.") from None
+    def __init__(self, folder: Path, state: RegionState, config: RegionConfig, *, open_mode: bool) -> None:
+        self._folder, self.state, self._config, self._open = folder, state, config, open_mode
 
-    def _read(self) -> dict[str, Any]:
-        path = self.folder / FACTS
-        try:
-            data = orjson.loads(path.read_bytes())
-        except FileNotFoundError:
-            raise ConfigError("This node has not joined a region.", todo="Run join with an invitation.") from None
-        except (orjson.JSONDecodeError, OSError) as error:
-            raise ConfigError(f"{path} cannot be read.", why=kind_as_sentence(error), todo="Join again.") from None
-        if not isinstance(data, dict):
-            raise ConfigError(f"{path} cannot be read.", todo="Join again.")
-        return data
+    # --- who it is -------------------------------------------------------------------------------------------------
 
-    def _restore_directory(self, token: str) -> None:
-        if token:
-            self.directory = read_directory(token, self.jwks, self.region.home_community_id)
-            self._directory_jws = token
+    @property
+    def member(self) -> MembershipFacts:
+        return self.state.member
 
-    # --- who we are ------------------------------------------------------------------------------------------------
+    @property
+    def region(self) -> Region:
+        return self.state.region
 
     @property
     def code(self) -> str:
-        """This node's organisation code."""
-        return self.member.code
+        return self.state.code
 
     @property
     def source(self) -> Source:
-        """This node as its DocumentEntries name it."""
-        m = self.member
-        return Source(
-            code=m.code,
-            name=m.name,
-            repository_unique_id=Oid(m.repository_unique_id),
-            retrieve_location_uid=Oid(m.retrieve_location_uid),
-            authority=Oid(m.authority),
-            organisation_authority=self.region.organisation_authority,
-            procedure_codes=self.region.procedure_codes,
-        )
+        return self.state.source
 
     @property
     def credentials(self) -> Credentials:
-        """The node's certificate, key and bundle; one object for all listeners and sessions."""
-        if self._credentials is None:
-            identity = self.folder / IDENTITY
-            self._credentials = Credentials(identity, identity, self.folder / BUNDLE)
-        return self._credentials
-
-    # --- what the region says --------------------------------------------------------------------------------------
-
-    def on_change(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` after the directory, and with it keys and suspensions, changed."""
-        self._listeners.append(callback)
+        return self.state.credentials
 
     @property
-    def members(self) -> tuple[DirectoryMember, ...]:
-        """The members as last heard."""
-        return self.directory.members if self.directory else ()
+    def authorities_file(self) -> Path | None:
+        return None if self._open else self.state.folder / BUNDLE
 
-    def suspended(self, code: str) -> bool:
-        """Whether the member with this code is suspended, as far as is known here."""
-        return self.directory is not None and code in self.directory.suspended
+    @property
+    def suspended(self) -> bool:
+        return self.state.suspended(self.code)
 
-    def directory_expired(self, now: datetime) -> bool:
-        """Whether the directory is past its end: the node goes on with it, and says so in its health."""
-        return self.directory is not None and self.directory.expires < now.timestamp()
+    def on_change(self, callback: Callable[[], None]) -> None:
+        self.state.on_change(callback)
 
-    def accept_directory(self, token: str, now: datetime) -> DirectoryDocument:
-        """Verify and keep a directory that the registry sent.
+    def not_agreed(self, authority: str) -> str:
+        """Under one that is not agreed every study would be refused; under another, every patient would change later."""
+        member = self.state.member
+        if authority in (member.authority, *member.authorities):
+            return ""
+        agree = f"crosslight-registry authority {member.code} {authority} --agree"
+        if authority in member.asked:
+            return f"The patient authority {authority} waits for the region's operator: {agree}"
+        return (
+            f"The patient authority {authority} (archive.patient_authority) is not agreed with the region. "
+            f"Its operator does so with: {agree}"
+        )
 
-        Raises:
-            Unauthenticated: wrong signature or region, older than the known one, or expired.
-            Malformed: no directory.
-        """
-        if token == self._directory_jws and self.directory is not None:
-            return self.directory
-        document = read_directory(token, self.jwks, self.region.home_community_id)
-        check_fresh(document, self.directory, now)
-        self.directory, self._directory_jws = document, token
-        self.jwks, self.region = document.jwks, document.region
-        own = next((m for m in document.members if m.code == self.code), None)
-        if own is not None:
-            self.member = replace(self.member, authorities=own.authorities, asked=own.asked)
-        self.save()
-        log.info("directory", version=document.version, count=len(document.members))
-        for listener in self._listeners:
-            listener()
-        return document
+    # --- while it runs ---------------------------------------------------------------------------------------------
 
-    # --- on disk ---------------------------------------------------------------------------------------------------
+    def gate(self, clock: Clock) -> Gate:
+        from node.serve.authenticate import Authenticator  # with all of HTTP, which most commands need not wait for
 
-    def save(self) -> None:
-        """Write ``member.json``."""
-        data = {
-            "member": self.member.plain(),
-            "region": region_plain(self.region),
-            "registry": asdict(self.registry),
-            "jwks": self.jwks,
-            "directory": self._directory_jws,
-        }
-        write_facts(self.folder, data, self._files)
+        state = self.state
+        verifier = TokenVerifier(state.region.home_community_id, clock, state.jwks)
+        state.on_change(lambda: verifier.replace_keys(state.jwks))
+        return Authenticator(
+            verifier,
+            code=lambda: state.code,
+            home_community_id=lambda: state.region.home_community_id,
+            open_mode=self._open,
+        )
 
-    def replace_certificate(self, key_pem: bytes, chain_pem: bytes, bundle_pem: bytes) -> None:
-        """Use a renewed certificate from now on, without a restart."""
-        credentials = self.credentials
-        if bundle_pem.strip():
-            self._files.write_atomic(self.folder / BUNDLE, bundle_pem)
-        self._files.write_atomic(self.folder / IDENTITY, key_pem + chain_pem, mode=0o600)
-        credentials.reload()
+    def connection(self, endpoints: Endpoints, seams: Seams, software: str) -> RegionConnection:
+        state = self.state
+        link = Link(state, self._config, seams, endpoints=endpoints, open_mode=self._open, software=software)
+        return RegionConnection(self._folder, state, link, seams)
+
+    # --- in words --------------------------------------------------------------------------------------------------
+
+    def status_rows(self, *, serving: bool) -> Iterator[tuple[str, str]]:
+        state, seen = self.state, read_seen(self._folder)
+        yield "Region", f"{state.region.name}, {state.registry.grpc}"
+        yield "Link", link_text(seen, serving=serving)
+        if seen is not None and serving and (skew := skew_text(seen)):
+            yield "Clock", skew
+        own = (*state.member.authorities, state.member.authority)
+        yield "Patient authorities", ", ".join(own) + "".join(f"; {one} (not agreed yet)" for one in state.member.asked)
+
+    def registry_target(self) -> Target:
+        from crosslight.client.doctor import Target
+
+        registry = self.state.registry
+        own = None if self._open else self.state.folder / IDENTITY
+        return Target(
+            name=f"Registry of {self.state.region.name}, as this node sees it",
+            base=registry.people,
+            fhir=f"{registry.people}/fhir",
+            xds_registry=f"{registry.systems}{REGISTRY_PATH}",
+            ca=self.authorities_file,
+            cert=own,
+            key=own,
+        )
 
 
-def write_facts(folder: Path, data: dict[str, Any], files: Files) -> None:
-    """Replace ``member.json``, which holds the member's secret."""
-    files.write_atomic(folder / FACTS, orjson.dumps(data, option=orjson.OPT_INDENT_2), mode=0o600)
+class RegionConnection:
+    """The link, and the certificate's renewal over it; as :class:`node.membership.membership.Connection`."""
 
+    def __init__(self, folder: Path, state: RegionState, link: Link, seams: Seams) -> None:
+        self._folder, self._state, self._files = folder, state, seams.files
+        self.link = link
+        self._renewal = Renewal(state, link, seams.clock, seams.ids)
+        self._seen: SeenLink | None = None
 
-def write_membership(folder: Path, reply: JoinReply, key_pem: bytes, files: Files) -> None:
-    """Keep what joining gave; until the last file is there the node has not joined."""
-    folder.mkdir(parents=True, exist_ok=True)
-    os.chmod(folder, 0o700)
-    files.write_atomic(folder / BUNDLE, reply.bundle_pem.encode())
-    files.write_atomic(folder / IDENTITY, key_pem + reply.chain_pem.encode(), mode=0o600)
-    data = {
-        "member": reply.member.plain(),
-        "region": region_plain(reply.region),
-        "registry": asdict(reply.registry),
-        "jwks": reply.jwks,
-        "directory": "",
-    }
-    write_facts(folder, data, files)
+    @property
+    def status(self) -> LinkStatus:
+        return self.link.status
+
+    @property
+    def changed(self) -> Subscribers[LinkStatus]:
+        return self.link.changed
+
+    @property
+    def linked(self) -> bool | None:
+        return self.link.status.connected
+
+    @property
+    def roads(self) -> RegistryRoads:
+        """All three: the gRPC feed, and SOAP and MLLP where ``publish.road`` says so; our gateway's certificate is expected."""
+        state, link = self._state, self.link
+
+        def tls() -> ssl.SSLContext | None:
+            gateway = Identity("gateway", "", state.region.home_community_id)
+            return None if link.open_mode else state.credentials.client(gateway)
+
+        return RegistryRoads(
+            url=lambda: state.registry.systems + REGISTRY_PATH,
+            mllp=state.registry.mllp,
+            mllp_name="the registry's MLLP address",
+            tls=tls,
+            patient=own_authority,
+            feed=Feed(channel=link.channel, metadata=link.metadata, hello_again=link.certificate_changed),
+        )
+
+    def gauges(self) -> Sequence[Gauge]:
+        status = self.link.status
+        return (
+            Gauge("crosslight_node_linked", "1 while linked to the registry.", float(status.connected)),
+            Gauge("crosslight_node_clock_skew_seconds", "This clock minus the registry's.", status.skew_ms / 1000),
+        )
+
+    def remember(self) -> None:
+        if (current := SeenLink.of(self.link.status)) != self._seen:
+            self._seen = current
+            with suppress(OSError):  # only `status` reads it
+                write_seen(self._folder, current, self._files)
+
+    def start(self, speaker: Speaker) -> None:
+        self.link.speaker = speaker
+        self.link.start()
+        if not self.link.open_mode:
+            self._renewal.start()
+
+    async def stop(self) -> None:
+        await self._renewal.stop()
+        await self.link.stop()

@@ -23,8 +23,8 @@ from crosslight.standards.concern import Concern, packed
 from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import CrosslightError
 from node.membership.config import RegionConfig
-from node.membership.joined import RegionState
 from node.membership.model import Grant, HelloFacts, LinkStatus, NodeStatus
+from node.membership.state import RegionState
 
 log = get_logger("link")
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from crosslight.standards.census import Census
 from crosslight.standards.concern import Concern
+from crosslight.standards.ids import Identifier
+from crosslight.standards.study import Patient
+
+if TYPE_CHECKING:
+    import grpc.aio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,3 +64,52 @@ class LinkStatus:
     skew_ms: int = 0  # this node's clock minus the registry's
     epoch: int = 0
     incarnation: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feed:
+    """The gRPC feed to a registry of ours.
+
+    Attributes:
+        channel: To be asked anew for each call: a renewal of the certificate replaces it.
+        metadata: What every call carries.
+        hello_again: Greet the registry anew: what is remembered has changed.
+    """
+
+    channel: Callable[[], grpc.aio.Channel]
+    metadata: tuple[tuple[str, str], ...]
+    hello_again: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryRoads:
+    """How the registry is reached with what is published (D18).
+
+    Attributes:
+        url: Of its Registry actor (ITI-42 and its like).
+        mllp: host:port of its patient identity feed (ITI-8); ``mllp_name`` is what an error calls it.
+        tls: For both; None for plain connections.
+        patient: Under which id it knows a patient; None where there is none, and the study waits.
+        feed: Where it is ours: it takes studies by gRPC too, says what it holds, and grants epochs (D10).
+    """
+
+    url: Callable[[], str]
+    mllp: str
+    mllp_name: str
+    tls: Callable[[], ssl.SSLContext | None]
+    patient: Callable[[Patient], Identifier | None]
+    feed: Feed | None = None
+
+
+def own_authority(patient: Patient) -> Identifier:
+    """At our registry every member's own authority is one of the affinity domain's (D4)."""
+    return patient.local
+
+
+def in_authority(authority: str) -> Callable[[Patient], Identifier | None]:
+    """The patient's id in the one authority that a foreign registry knows; None where there is none, and the study waits."""
+
+    def find(patient: Patient) -> Identifier | None:
+        return next((i for i in (patient.local, *patient.others) if i.authority == authority), None)
+
+    return find

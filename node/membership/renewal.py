@@ -19,8 +19,8 @@ from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.log import get_logger
 from crosslight.standards.problem import CrosslightError, Malformed, Unavailable
 from node.membership.join import new_request
-from node.membership.joined import RegionState
 from node.membership.link import Link
+from node.membership.state import RegionState
 
 log = get_logger("region")
 

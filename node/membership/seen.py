@@ -9,9 +9,11 @@ from pathlib import Path
 import orjson
 
 from crosslight.runtime.files import Files
+from crosslight.runtime.terminal import printable
 from node.membership.model import LinkStatus
 
 FILE = "link.json"
+SKEW_WARN_S = 2  # D22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,3 +51,26 @@ def read_seen(folder: Path) -> SeenLink | None:
         return SeenLink(**{name: data[name] for name in SeenLink.__dataclass_fields__ if name in data})
     except (OSError, orjson.JSONDecodeError, TypeError):
         return None
+
+
+def link_text(seen: SeenLink | None, *, serving: bool) -> str:
+    """The link in one line."""
+    if seen is None:
+        return "never linked" + (", trying" if serving else "")
+    since = seen.since[:16].replace("T", " ") + " UTC" if seen.since else "an unknown time"
+    if seen.suspended is not None:
+        reason = f": {printable(seen.suspended)}" if seen.suspended else ""
+        return f"SUSPENDED by the region since {since}{reason}. Ask its operator."
+    if not serving:
+        return f"none: the node does not run (last known: {'linked' if seen.connected else 'not linked'} since {since})"
+    if seen.connected:
+        return f"linked since {since}"
+    why = f": {printable(seen.refused)}" if seen.refused else ""
+    return f"NOT linked since {since}{why}. See: crosslight-node doctor"
+
+
+def skew_text(seen: SeenLink) -> str:
+    """What there is to say of the clock; '' = it is right."""
+    if abs(seen.skew_s) < SKEW_WARN_S:
+        return ""
+    return f"{seen.skew_s:+d} s from the registry's: set up NTP; above 60 s nothing is released"

@@ -1,23 +1,18 @@
-"""Puts the parts of publication together for a node: to the registry it has joined, or to a foreign one (D18)."""
+"""Puts the parts of publication together for a node: to the registry it has joined, or to one that is not ours (D18)."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
-from crosslight.runtime.clock import Ids
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.mllp import MllpClient
 from crosslight.runtime.seams import Seams
 from crosslight.runtime.soap.client import SoapClient
-from crosslight.runtime.tls import Identity as TlsIdentity
-from crosslight.standards.ids import Identifier
 from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import ConfigError
-from crosslight.standards.study import Patient
 from node.holdings import Holdings
-from node.membership.independent import Alone
-from node.membership.joined import RegionState
-from node.membership.link import Link
+from node.membership.membership import Membership
+from node.membership.model import RegistryRoads
 from node.publish.config import PublishConfig
 from node.publish.grpc_road import GrpcRoad
 from node.publish.model import Identity
@@ -30,8 +25,9 @@ from node.publish.store import PublishStore
 from node.publish.xds_wire import XdsWire
 
 DESTINATION = "region"  # of the outbox: the registry joined
-FOREIGN = "xds"  # of the outbox: a foreign registry
-REGISTRY_PATH = "/xds/registry"  # of our registry's SOAP transactions, below its systems listener
+FOREIGN = "xds"  # of the outbox: one that is not ours
+
+Closers = Sequence[Callable[[], Awaitable[None]]]
 
 
 def destination(config: PublishConfig) -> str:
@@ -39,121 +35,72 @@ def destination(config: PublishConfig) -> str:
     return FOREIGN if config.kind == "xds" else DESTINATION
 
 
-def build_publisher(
+async def build_publisher(
     config: PublishConfig,
     db: SqliteDb,
     holdings: Holdings,
     seams: Seams,
     *,
-    state: RegionState,
-    link: Link,
+    membership: Membership,
+    roads: RegistryRoads,
     endpoints: Endpoints,
-    open_mode: bool,
 ) -> Publisher:
-    """The publisher of a node that has joined a region; ``config.road`` chooses how the index is fed.
+    """The publisher of a node. A registry of ours takes studies by gRPC or SOAP (``config.road``), another one by SOAP.
 
-    Comparisons go over gRPC on either road: the link is there always, and only our registry can say what it holds.
+    Comparisons with ours go over gRPC on either road: the link is there always, and only our registry can say what it holds.
+    Before another one the node grants itself epochs, and makes the secret of derived ids (D18).
+
+    Raises:
+        ConfigError: where the registry's addresses cannot be used.
     """
+    name, feed = destination(config), roads.feed
+    store, rows = PublishStore(db, seams.ids, [name]), OutboxStore(db, name)
+    secret = membership.member.secret or await _own_secret(store)
 
     def identity() -> Identity:
-        return Identity(source=state.source, secret=state.member.secret)
+        return Identity(source=membership.source, secret=secret)
 
-    rows = OutboxStore(db, DESTINATION)
-    grpc_road = GrpcRoad(link.channel, metadata=link.metadata, batch=config.batch, timeout_s=config.timeout_s)
-    closers: list[Callable[[], Awaitable[None]]] = []
-    road: Road = grpc_road
-    if config.road == "soap":
-        expected = TlsIdentity("gateway", "", state.region.home_community_id)
-        tls = None if open_mode else state.credentials.client(expected)
-        session = seams.http.client(tls, read_timeout_s=config.timeout_s)
-        host, port = host_port(state.registry.mllp, "the registry's MLLP address")
-        mllp = MllpClient(host, port, tls=tls, ack_timeout_s=config.timeout_s)
-        closers += [mllp.close, session.close]
-        wire = XdsWire(
-            SoapClient(session, seams.ids, seams.workers), lambda: state.registry.systems + REGISTRY_PATH, mllp,
-            seams.clock, seams.ids, identity, timeout_s=config.timeout_s,
-        )  # fmt: skip
-        road = SoapRoad(wire, identity, rows, own_authority, parallel=config.parallel)
+    road: Road
+    comparer: Comparer
+    closers: Closers = ()
+    if feed is None:
+        soap_road, closers = _soap_road(config, seams, roads, rows, identity)
+        road, comparer = soap_road, soap_road
+    else:
+        road = comparer = GrpcRoad(feed.channel, metadata=feed.metadata, batch=config.batch, timeout_s=config.timeout_s)
+        if config.road == "soap":
+            road, closers = _soap_road(config, seams, roads, rows, identity)
     return Publisher(
-        PublishStore(db, seams.ids, [DESTINATION]), rows, holdings, seams, config,
+        store, rows, holdings, seams, config,
         identity=identity,
-        retrieval=Retrieval(ae_title=endpoints.aet or state.code[:16], url=endpoints.dicomweb if config.retrieve_url else ""),
+        retrieval=Retrieval(
+            ae_title=endpoints.aet or membership.code[:16],
+            url=endpoints.dicomweb if config.retrieve_url and feed is not None else "",
+        ),
         road=road,
-        comparer=grpc_road,
-        hello_again=link.certificate_changed,
+        comparer=comparer,
+        granted=feed is not None,
+        hello_again=feed.hello_again if feed is not None else lambda: None,
         closers=closers,
     )  # fmt: skip
 
 
-async def own_secret(db: SqliteDb, ids: Ids) -> bytes:
+async def _own_secret(store: PublishStore) -> bytes:
     """The secret of derived ids that a node without a region made for itself; made at the first call."""
-    store = PublishStore(db, ids, [FOREIGN])
     await store.open()
     return (await store.node()).secret
 
 
-def build_foreign_publisher(
-    config: PublishConfig,
-    db: SqliteDb,
-    holdings: Holdings,
-    seams: Seams,
-    *,
-    state: Alone,
-    secret: bytes,
-    endpoints: Endpoints,
-) -> Publisher:
-    """The publisher of a node whose registry is not ours: no joining, own epochs, SOAP and MLLP only (D18).
-
-    Args:
-        secret: Of the derived ids, from :func:`own_secret`.
-
-    Raises:
-        ConfigError: for what ``[publish.xds]`` lacks.
-    """
-    foreign = config.xds
-
-    def identity() -> Identity:
-        return Identity(source=state.source, secret=secret)
-
-    host, port = host_port(foreign.mllp, "publish.xds.mllp")
-    tls = state.client_tls()
+def _soap_road(
+    config: PublishConfig, seams: Seams, roads: RegistryRoads, rows: OutboxStore, identity: Callable[[], Identity]
+) -> tuple[SoapRoad, Closers]:  # fmt: skip
+    host, port = host_port(roads.mllp, roads.mllp_name)
+    tls = roads.tls()
     session = seams.http.client(tls, read_timeout_s=config.timeout_s)
     mllp = MllpClient(host, port, tls=tls, ack_timeout_s=config.timeout_s)
-    rows = OutboxStore(db, FOREIGN)
-    wire = XdsWire(
-        SoapClient(session, seams.ids, seams.workers),
-        lambda: foreign.registry_url,
-        mllp,
-        seams.clock,
-        seams.ids,
-        identity,
-        timeout_s=config.timeout_s,
-    )
-    road = SoapRoad(wire, identity, rows, in_authority(foreign.patient_authority), parallel=config.parallel)
-    comparer: Comparer = road
-    return Publisher(
-        PublishStore(db, seams.ids, [FOREIGN]), rows, holdings, seams, config,
-        identity=identity,
-        retrieval=Retrieval(ae_title=endpoints.aet or state.code[:16], url=""),
-        road=road,
-        comparer=comparer,
-        granted=False,
-        closers=[mllp.close, session.close],
-    )  # fmt: skip
-
-
-def own_authority(patient: Patient) -> Identifier:
-    """At our registry every member's own authority is one of the affinity domain's (D4)."""
-    return patient.local
-
-
-def in_authority(authority: str) -> Callable[[Patient], Identifier | None]:
-    """The patient's id in the one authority that a foreign registry knows; None where there is none, and the study waits."""
-
-    def find(patient: Patient) -> Identifier | None:
-        return next((i for i in (patient.local, *patient.others) if i.authority == authority), None)
-
-    return find
+    soap = SoapClient(session, seams.ids, seams.workers)
+    wire = XdsWire(soap, roads.url, mllp, seams.clock, seams.ids, identity, timeout_s=config.timeout_s)
+    return SoapRoad(wire, identity, rows, roads.patient, parallel=config.parallel), (mllp.close, session.close)
 
 
 def host_port(address: str, where: str) -> tuple[str, int]:

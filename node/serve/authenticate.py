@@ -55,6 +55,10 @@ class Gate(ABC):
 
         return middleware
 
+    @abstractmethod
+    def advice(self, listener: ListenerKind) -> str:
+        """What a caller without credentials is told: where there are some."""
+
     def is_protected(self, request: web.Request) -> bool:
         """Whether credentials are needed; a CORS preflight has none by its nature."""
         if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
@@ -111,6 +115,12 @@ class Authenticator(Gate):
             raise Unauthenticated("This node has not joined its region yet.")
         claims = self._verifier.verify(token, kind="access", audience=home)
         return Grant(principal=claims.principal, kind="access", via=_via(identity))
+
+    def advice(self, listener: ListenerKind) -> str:
+        """As :meth:`Gate.advice`."""
+        if listener == "people":
+            return "The region's operator issues bearer tokens (crosslight-registry token)."
+        return "The region's operator issues client certificates (crosslight-registry system)."
 
     def _released(self, token: str, identity: Identity | None) -> Grant:
         code = self._code()

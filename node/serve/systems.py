@@ -1,4 +1,4 @@
-"""Who calls a node that stands alone before a registry that is not ours (D18): systems, by their client certificates.
+"""Who calls an independent node, before a registry that is not ours (D18): systems, by their client certificates.
 
 Nobody issues access tokens there, so the listener for people answers 401 to all that is protected. A system is whoever shows a
 certificate under the configured authority (IHE ATNA: ITI TF-1 9.1, node authentication); it needs no SPIFFE name.
@@ -24,7 +24,7 @@ MAX_NAME_CHARS = 256
 
 
 class SystemsGate(Gate):
-    """The gate of a node that stands alone: every certificate of the configured authority is a system's (integrator)."""
+    """The gate of an independent node: every certificate of the configured authority is a system's (integrator)."""
 
     def grant(self, request: web.Request, listener: ListenerKind) -> Grant:
         """As :meth:`Gate.grant`."""
@@ -37,6 +37,10 @@ class SystemsGate(Gate):
         subject, name = system_names(peer_certificate(request) or {})
         principal = outside_system(subject, name)
         return Grant(principal=principal, kind="certificate", via=principal.subject)
+
+    def advice(self, listener: ListenerKind) -> str:
+        """As :meth:`Gate.advice`."""
+        return "Nobody issues access tokens for this node; systems come with a client certificate to its systems listener."
 
 
 def system_names(certificate: dict[str, Any]) -> tuple[str, str]:

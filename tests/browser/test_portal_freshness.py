@@ -59,7 +59,7 @@ async def searches(region: Whole) -> int:
 async def test_a_new_a_changed_and_a_withdrawn_study_show_whatever_the_trusts_states(chromium: Browser, region: Whole) -> None:
     region.homes["RTK"].hold()
     await add(region, "RTK", 2)  # of this patient: it waits all the time
-    await region.homes["RXC"].app.link.stop()  # and another trust is away
+    await region.homes["RXC"].app.connection.stop()  # and another trust is away
     page = await opened(chromium, region)
     await expect(page.locator("[data-site=RTK]")).to_contain_text("studies of this patient waiting", timeout=15_000)
     await expect(page.locator("[data-site=RXC]")).to_contain_text("Not reachable since", timeout=15_000)

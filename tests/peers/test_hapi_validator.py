@@ -85,7 +85,7 @@ def _resources(bundle: bytes) -> list[dict[str, Any]]:
 
 async def _degraded(region: Whole) -> bytes:
     """An answer once a member cannot be reached."""
-    await region.homes["RPC"].app.link.stop()
+    await region.homes["RPC"].app.connection.stop()
     path = f"ImagingStudy?{WHO}"
 
     async def told() -> bool:

@@ -23,7 +23,7 @@ from crosslight.standards.ids import Version
 from crosslight.standards.membership import Invitation
 from crosslight.standards.problem import ConfigError, Conflict, Forbidden, Gone, Malformed, Unauthenticated
 from node.membership.join import join, new_request
-from node.membership.joined import RegionState
+from node.membership.state import RegionState
 
 
 async def test_join_gives_identity_and_files(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from crosslight.runtime.db import SqliteDb
 from crosslight.standards.census import Census
 from crosslight.standards.concern import Concern, concern_of
 from crosslight.standards.ids import Identifier, Version
-from node.membership.joined import RegionState
 from node.membership.model import HelloFacts, NodeStatus
+from node.membership.state import RegionState
 
 
 async def test_link_comes_up_with_epoch_and_directory(tmp_path: Path) -> None:

@@ -31,10 +31,10 @@ from crosslight.standards.problem import CrosslightError
 from crosslight.standards.study import StudyRecord
 from crosslight.standards.xds.wire import adhoc
 from node.archive.config import ArchiveConfig
-from node.membership.independent import Alone
+from node.membership.config import ForeignRegistryConfig
+from node.membership.independent import Independent
 from node.membership.model import Grant
-from node.publish.build import build_foreign_publisher
-from node.publish.config import ForeignRegistryConfig
+from node.publish.build import build_publisher
 from node.publish.publisher import Publisher
 from registry.ask.question import ByObject, ByPatient
 from registry.identity.model import PatientSelector
@@ -426,10 +426,11 @@ async def test_a_foreign_registry_gets_what_it_can_know(core: RegistryCore, tmp_
         ),
     )
     async with publishing_node(tmp_path / "node", core, "soap", start=False) as node:
-        foreign = build_foreign_publisher(
+        independent = Independent(tmp_path, config.xds, ArchiveConfig(), open_mode=True)
+        independent.member = replace(independent.member, secret=member.secret)
+        foreign = await build_publisher(
             config, node.archive._db, node.archive, system_seams(workers=node.publisher.reviser._workers),
-            state=Alone(tmp_path, config.xds, ArchiveConfig(), open_mode=True), secret=member.secret,
-            endpoints=Endpoints(aet="RTK"),
+            membership=independent, roads=independent.roads, endpoints=Endpoints(aet="RTK"),
         )  # fmt: skip
         await foreign.open()
         foreign.start()

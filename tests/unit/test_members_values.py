@@ -28,8 +28,8 @@ from crosslight.standards.problem import ConfigError, CrosslightError, Invalid, 
 from crosslight.standards.region import Region
 from node.membership.directory import check_fresh, read_directory
 from node.membership.join import new_request, pinned
-from node.membership.joined import RegionState, write_membership
 from node.membership.renewal import renew_at
+from node.membership.state import RegionState, write_membership
 from registry.keys import TokenKeys
 from registry.members.ca import CertificateAuthority, csr_public_key, due
 from registry.members.directory import directory_document, sign_directory

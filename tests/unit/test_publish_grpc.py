@@ -12,8 +12,9 @@ from crosslight.pb import feed_pb2 as pb
 from crosslight.standards.ids import Identifier, Version
 from crosslight.standards.problem import ConfigError
 from crosslight.standards.study import ManifestFacts
-from node.publish.build import host_port, in_authority
-from node.publish.config import ForeignRegistryConfig
+from node.membership.config import ForeignRegistryConfig
+from node.membership.model import in_authority
+from node.publish.build import host_port
 from node.publish.grpc_road import act_to_pb, result_of
 from node.publish.model import Acked, Act, Disagreement, Done, Job, Later, Refused, Revision
 from registry.intake.acts import Publish

@@ -1,4 +1,4 @@
-"""A node that stands alone before an XDS registry that is not its own (kind = "xds", D18), with real TLS on every side.
+"""An independent node, before an XDS registry that is not its own (kind = "xds", D18), with real TLS on every side.
 
 The registry is ours, used as any XDS registry: the node has no membership there, only a system's certificate.
 """
