@@ -36,13 +36,20 @@ async def room(database: Db) -> Room:
 
 
 @pytest.fixture
-async def shared(postgres_dsn: str) -> AsyncIterator[Room]:
-    """A room on PostgreSQL, whose transactions overlap; SQLite has one writer."""
+async def processes(postgres_dsn: str) -> AsyncIterator[tuple[Room, Room]]:
+    """Two rooms over one PostgreSQL, each with its own connections, as two processes have them."""
     pg.create_schema(postgres_dsn, "changes_shared")
-    db = PostgresDb(postgres_dsn, connections=6, schema="changes_shared")
-    yield await make_room(db)
-    await db.close()
+    dbs = [PostgresDb(postgres_dsn, connections=6, schema="changes_shared") for _ in range(2)]
+    yield await make_room(dbs[0]), await make_room(dbs[1])
+    for db in dbs:
+        await db.close()
     pg.drop_schema(postgres_dsn, "changes_shared")
+
+
+@pytest.fixture
+def shared(processes: tuple[Room, Room]) -> Room:
+    """A room on PostgreSQL, whose transactions overlap; SQLite has one writer."""
+    return processes[0]
 
 
 def _study(room: Room, n: int, *, code: str = "RA2", local: str = "H1", number: str = "") -> StudyRecord:
@@ -270,6 +277,53 @@ async def test_a_follower_hears_at_once_of_what_its_own_process_committed(room: 
             await told.wait()
     finally:
         await follower.stop()
+
+
+async def test_a_process_hears_of_what_another_committed_at_its_next_look(processes: tuple[Room, Room]) -> None:
+    here, there = processes
+    told = asyncio.Event()
+    follower = Follower(there.index.changes, SystemClock(), ChangesConfig(poll_s=0.05))
+    follower.tell(lambda changes: told.set(), lambda: None)
+    await follower.look()
+    follower.start()
+    await here.publish("RA2", _study(here, 1), 1)
+    async with asyncio.timeout(WAIT_S):
+        await told.wait()
+    await follower.stop()
+
+
+async def test_many_writers_of_many_members_in_two_processes_and_a_reader_that_never_rests(
+    processes: tuple[Room, Room],
+) -> None:
+    """Whatever commits when: of each stream the reader gets every number, in its order."""
+    start = await processes[0].index.changes.head()
+    found: list[Change] = []
+    done = asyncio.Event()
+
+    async def write(room: Room, code: str, first: int) -> None:
+        for n in range(1, 13):
+            who = patient(room.member(code), f"{code}{n % 4}", number=nhs(n % 5 + 1))
+            await room.acceptor.accept(room.grpc(code, room.published(code, study(who, first + n), n)))
+
+    async def read() -> None:
+        cursor = start
+        while True:
+            last = done.is_set()
+            some, cursor = await _all(processes[1], cursor, 5)
+            found.extend(some)
+            if last:
+                return
+
+    reader = asyncio.create_task(read())
+    here, there = processes
+    async with asyncio.timeout(4 * WAIT_S):
+        await asyncio.gather(write(here, "RA2", 100), write(there, "RTK", 200), write(here, "RXC", 300), write(there, "RYR", 400))
+        done.set()
+        await reader
+    whole, _ = await _all(here, start)
+    assert len([change for change in whole if change.member is not None]) == 48
+    key = lambda change: (str(change.member), change.study_uid, change.kind, str(change.record_key))  # noqa: E731
+    assert sorted(found, key=key) == sorted(whole, key=key)
 
 
 async def test_the_feed_costs_a_batch_one_statement(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
