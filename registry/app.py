@@ -54,7 +54,7 @@ class RegistryApp:
 
     def __init__(self, folder: Path, config: RegistryConfig, seams: Seams | None = None) -> None:
         self.folder, self.config = folder, config
-        self.seams = seams or system_seams(workers=Workers(threads=4, children=1, preload=PRELOAD))
+        self.seams = seams or system_seams(workers=Workers(threads=8, children=1, preload=PRELOAD))
         self._life = Life()
 
     async def start(self) -> None:

@@ -207,14 +207,14 @@ def make_faces(ground: Ground, waists: Waists, retrieves: Retrieves, directory: 
     clock, ids, config, key = ground.seams.clock, ground.seams.ids, ground.config, waists.index.region_key
     return Faces(
         fhir=FhirFace(
-            waists.ask, directory, key=key, clock=clock, ids=ids, config=config.fhir, version=__version__,
+            waists.ask, directory, key=key, seams=ground.seams, config=config.fhir, version=__version__,
             secured=not ground.open_mode,
         ),
-        dicomweb=DicomwebFace(waists.ask, directory, retrieves.gateway, config.dicomweb),
+        dicomweb=DicomwebFace(waists.ask, directory, retrieves.gateway, config.dicomweb, ground.seams.workers),
         portal=Portal(
             PortalContext(
                 ask=waists.ask, directory=directory, key=key, clock=clock, ids=ids, config=config.portal,
-                open_mode=ground.open_mode, decisions=make_decisions(ground, waists, directory),
+                open_mode=ground.open_mode, decisions=make_decisions(ground, waists, directory), workers=ground.seams.workers,
             )
         ),
         registry=make_registry(ground, waists, directory, foreign),

@@ -17,7 +17,7 @@ from xds_registry import CLOCK, HOME, IDS, XdsRegistry, xds_registry
 
 from crosslight.runtime.db import Db
 from crosslight.runtime.http import ErrorRenderers
-from crosslight.runtime.seams import SystemHttp
+from crosslight.runtime.seams import SystemHttp, system_seams
 from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.ids import Identifier, Oid
 from crosslight.standards.study import Patient, PersonName, StudyTime
@@ -209,7 +209,9 @@ async def foreign_region(db: Db) -> AsyncIterator[ForeignRegion]:
         key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
         signer = TokenSigner(key, REGION.home_community_id, CLOCK, IDS)
         reach = Reach(xds.directory, signer, MemberSessions(ReachConfig(), SystemHttp()), ReachConfig(), IDS)
-        fhir = FhirFace(xds.ask, xds.directory, key=xds.index.region_key, clock=CLOCK, ids=IDS, config=FhirConfig())
+        fhir = FhirFace(
+            xds.ask, xds.directory, key=xds.index.region_key, seams=system_seams(clock=CLOCK, ids=IDS), config=FhirConfig()
+        )
         dicomweb = DicomwebFace(xds.ask, xds.directory, Gateway(reach), DicomwebConfig())
         renderers = ErrorRenderers()
         renderers.add("/fhir", render_error)

@@ -17,8 +17,9 @@ from soap_calls import call_of
 
 from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.http import ErrorRenderers
-from crosslight.runtime.seams import SystemHttp
+from crosslight.runtime.seams import SystemHttp, system_seams
 from crosslight.runtime.tokens import TokenSigner
+from crosslight.runtime.workers import Workers
 from crosslight.standards.fhir.terms import COMPLETENESS
 from crosslight.standards.ids import Identifier
 from crosslight.standards.xds.model.xml import parse_untrusted_xml
@@ -50,6 +51,7 @@ class Faces:
     room: Room
     base: str
     http: aiohttp.ClientSession
+    workers: Workers
     said: str = ""
     tags: tuple[str, ...] = ()
 
@@ -124,10 +126,13 @@ class Faces:
 
     async def documents(self, cx: str, *, warn: bool = True) -> adhoc.AdhocReply:
         """The reply to FindDocuments."""
+        return adhoc.parse_adhoc_response(parse_untrusted_xml(await self.found(cx, warn=warn)))
+
+    async def found(self, cx: str, *, warn: bool = True) -> bytes:
+        """The same as it is sent."""
         query = parse_untrusted_xml(adhoc.render_adhoc_request(find_documents(cx)))
-        iti18 = RegistryStoredQuery(self.room.ask, REGION, warn=warn)
-        answer = await iti18.answer(call_of(query))
-        return adhoc.parse_adhoc_response(parse_untrusted_xml(answer))
+        iti18 = RegistryStoredQuery(self.room.ask, REGION, warn=warn, workers=self.workers)
+        return await iti18.answer(call_of(query))
 
     async def page(self, value: str, issuer: str = "") -> str:
         """The search by number."""
@@ -156,11 +161,17 @@ async def four_faces(room: Room) -> AsyncIterator[Faces]:
     key, ids = b"k" * 32, SystemIds()
     signer = TokenSigner(ECKey.generate_key("P-256", parameters={"kid": "k1"}), REGION.home_community_id, room.clock, ids)
     gateway = Gateway(Reach(room.directory, signer, MemberSessions(ReachConfig(), SystemHttp()), ReachConfig(), ids))
-    fhir = FhirFace(room.ask, room.directory, key=key, clock=room.clock, ids=ids, config=FhirConfig())
-    dicomweb = DicomwebFace(room.ask, room.directory, gateway, DicomwebConfig())
-    portal = Portal(PortalContext(ask=room.ask, directory=room.directory, key=key, clock=room.clock, ids=ids, open_mode=True))
+    seams = system_seams(clock=room.clock, ids=ids)
+    fhir = FhirFace(room.ask, room.directory, key=key, seams=seams, config=FhirConfig())
+    dicomweb = DicomwebFace(room.ask, room.directory, gateway, DicomwebConfig(), seams.workers)
+    portal = Portal(
+        PortalContext(
+            ask=room.ask, directory=room.directory, key=key, clock=room.clock, ids=ids, open_mode=True, workers=seams.workers
+        )
+    )
     renderers = ErrorRenderers()
     renderers.add("/fhir", render_error)
     addresses: list[Any] = [*fhir_routes(fhir), *dicomweb_routes(dicomweb), *routes_of(portal)]
     async with served(service(addresses, renderers)) as base, aiohttp.ClientSession() as http:
-        yield Faces(room, base, http)
+        yield Faces(room, base, http, seams.workers)
+    await seams.workers.close()

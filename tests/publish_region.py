@@ -212,7 +212,9 @@ def _faces(core: RegistryCore, gateway: Gateway, ids: SeededIds) -> web.Applicat
         iti62.RemoveMetadata(core.acceptor, door),
     )
     soap = SoapEndpoint(transactions, max_bytes=MAX_SUBMISSION_BYTES)
-    fhir = FhirFace(core.ask, core.directory, key=core.index.region_key, clock=core.clock, ids=ids, config=FhirConfig())
+    fhir = FhirFace(
+        core.ask, core.directory, key=core.index.region_key, seams=system_seams(clock=core.clock, ids=ids), config=FhirConfig()
+    )
     face = DicomwebFace(core.ask, core.directory, gateway, DicomwebConfig())
     renderers = ErrorRenderers()
     renderers.add("/fhir", render_error)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
 from crosslight.runtime.http import Handler
 
 WORTH_BYTES = 4096
+LARGE_BYTES = 1 << 20  # beyond, a body is sent in pieces: encrypting it in one would hold up everybody else
 
 
 def takes_gzip(header: str) -> bool:
@@ -38,14 +41,22 @@ def compress(request: web.Request, response: web.Response) -> None:
         response.enable_compression(web.ContentCoding.gzip)
 
 
+def send_in_pieces(response: web.Response) -> None:
+    """Have a large body sent piece by piece, with others' turns between them; what is compressed is so already."""
+    body = response.body
+    if isinstance(body, bytes) and len(body) > LARGE_BYTES and not response.compression:
+        response.body = BytesIO(body)
+
+
 def compressed() -> Middleware:
-    """The middleware of a service whose JSON answers are made in memory."""
+    """The middleware of a service whose answers are made in memory: JSON compressed, what is large in pieces."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
         if isinstance(response, web.Response) and not response.prepared:
             compress(request, response)
+            send_in_pieces(response)
         return response
 
     return middleware

@@ -43,6 +43,7 @@ from crosslight.runtime.transactions import (
     translated,
 )
 from crosslight.runtime.trouble import database_trouble
+from crosslight.runtime.turns import in_steps, rest
 from crosslight.standards.problem import ConfigError, StorageError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ __all__ = ["LAZY_S", "Db", "Dialect", "Engine", "Row", "SqliteDb", "Tx", "open_d
 
 LAZY_S = 0.05  # longest wait of a lazy write for one that is not
 MAX_ROWS = 64  # of one INSERT
+FETCH = 250  # rows that a reader's thread fetches before it rests: SQLite lets go of the interpreter at each of them
 
 
 _DIALECT = Dialect(name="sqlite", for_update="", skip_locked="", lean_rows=True, remote=False, takes_nul=True)
@@ -60,8 +62,11 @@ _DIALECT = Dialect(name="sqlite", for_update="", skip_locked="", lean_rows=True,
 class _SqliteTx:
     dialect = _DIALECT
 
-    def __init__(self, connection: sqlite3.Connection, rows: int | None = None) -> None:
-        self._c, self.weigh = connection, Budget(rows).spend
+    def __init__(self, connection: sqlite3.Connection, rows: int | None = None, *, rests: bool = False) -> None:
+        self._c, self.weigh, self._rests = connection, Budget(rows).spend, rests
+
+    def steps(self, things: Iterable[T]) -> Iterator[T]:
+        return in_steps(things) if self._rests else iter(things)
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
         return self._c.execute(sql, params).rowcount
@@ -89,7 +94,15 @@ class _SqliteTx:
             self._c.executemany(f"UPDATE {table} SET {sets} WHERE {where}{more}", rows)
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
-        return self._c.execute(sql, params).fetchall()
+        cursor = self._c.execute(sql, params)
+        if not self._rests:
+            return cursor.fetchall()
+        found = part = cursor.fetchmany(FETCH)
+        while len(part) == FETCH:
+            rest()
+            part = cursor.fetchmany(FETCH)
+            found += part
+        return found
 
     def each(self, sql: str, params: Sequence[Any] = ()) -> Iterator[Row]:
         return iter(self._c.execute(sql, params))
@@ -224,7 +237,7 @@ class SqliteDb:
         connection = self._own()
         connection.execute("BEGIN")
         try:
-            return fn(_SqliteTx(connection, rows))
+            return fn(_SqliteTx(connection, rows, rests=True))
         except sqlite3.Error as error:
             raise translated(error) from error
         finally:

@@ -28,6 +28,7 @@ from crosslight.runtime.transactions import (
     timed,
     translated,
 )
+from crosslight.runtime.turns import in_steps
 from crosslight.standards.problem import Invalid, StorageError, Unavailable
 
 _RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
@@ -84,8 +85,11 @@ _DIALECT = Dialect(
 class _PgTx:
     dialect = _DIALECT
 
-    def __init__(self, cursor: psycopg.Cursor[Row], rows: int | None = None) -> None:
-        self._c, self.weigh = cursor, Budget(rows).spend
+    def __init__(self, cursor: psycopg.Cursor[Row], rows: int | None = None, *, rests: bool = False) -> None:
+        self._c, self.weigh, self._rests = cursor, Budget(rows).spend, rests
+
+    def steps(self, things: Iterable[T]) -> Iterator[T]:
+        return in_steps(things) if self._rests else iter(things)
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
         return self._run(sql, params).rowcount
@@ -183,7 +187,7 @@ class PostgresDb:
                         with connection.cursor() as cursor:
                             if wide:
                                 cursor.execute(f"SET LOCAL statement_timeout = '{WIDE_S}s'")
-                            result = fn(_PgTx(cursor, rows))
+                            result = fn(_PgTx(cursor, rows, rests=True))
                         connection.commit()  # never a rollback: psycopg then forgets every statement it has prepared
                         return result
                     with connection.transaction(), connection.cursor() as cursor:

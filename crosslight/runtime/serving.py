@@ -15,7 +15,7 @@ from crosslight.runtime.process import keep_freed_memory
 from crosslight.standards.problem import ConfigError
 
 log = get_logger("serve")
-GC_AFTER = 10_000  # more values made than gone before young ones are looked through; CPython's 700 is for short scripts
+GC_AFTER = 5_000  # more values made than gone before young ones are looked through; CPython's 700 is for short scripts
 
 
 class Service(Protocol):
@@ -54,7 +54,7 @@ def _settle() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GC_AFTER, 20, 20)
+    gc.set_threshold(GC_AFTER, 8, 100)  # the middle round too is short: whoever collects holds up the event loop
 
 
 class FolderLock:

@@ -111,6 +111,10 @@ class Tx(Protocol):
         """Say that something dear will be made of so many rows, before it is: near readings that find much go to a thread."""
         ...
 
+    def steps(self, things: Iterable[T]) -> Iterator[T]:
+        """The same things, of which something dear is made one by one; in a reader's thread with rests for others."""
+        ...
+
     def row(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
         """The first row, or None."""
         ...

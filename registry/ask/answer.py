@@ -3,47 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from crosslight.runtime.db import Tx
 from crosslight.standards.access import Face, Principal
-from crosslight.standards.ids import Identifier, MemberId
+from crosslight.standards.ids import MemberId, hash8
 from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient
 from registry.ask.absence import Naming, accession_naming, naming
-from registry.ask.filter import matches, same_accession, window
+from registry.ask.filter import matches, window
+from registry.ask.found import Found, audited, current_names, has_accession, newest_first
 from registry.ask.policy import Policy, doubtful_members
-from registry.ask.question import MANY, ByObject, ByPatient, ByPopulation, DirectoryQuestion, Patients, Question
+from registry.ask.question import (
+    MANY,
+    ByObject,
+    ByPatient,
+    ByPopulation,
+    DirectoryQuestion,
+    Patients,
+    Question,
+    StudyFilter,
+)
 from registry.ask.scan import OF_PATIENT, Scan, cursor_of, cursor_text, kind_of, place_of
 from registry.identity.header import doubt
-from registry.identity.model import DisputedNotice, PatientRecord, PatientSelector, Person, PersonKey, RecordKey
+from registry.identity.model import PatientRecord, PatientSelector, Person, PersonKey, RecordKey
 from registry.identity.store import IdentityStore
 from registry.index.model import Holding, PastVersion, XdsObject
 from registry.index.rows import DEPRECATED, Loaded
 from registry.index.store import IndexStore
+from registry.index.window import Window
 from registry.members.model import Directory
 
 MAX_PERSONS = 200  # of one question
 MAX_PAGE = 1000  # holdings of one page
 MAX_NAMES = 2000  # ids in one question
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What a question found, before coverage and audit."""
-
-    holdings: tuple[Holding, ...] = ()
-    persons: tuple[Person, ...] = ()
-    objects: tuple[XdsObject, ...] = ()
-    disputed: tuple[DisputedNotice, ...] = ()
-    doubts: frozenset[MemberId] = frozenset()
-    cursor: str = ""
-    gone: tuple[str, ...] = ()
-    unread: int = 0
-    patients: tuple[Identifier, ...] = field(default=())  # for the audit
-    naming: Naming = Naming()
-    total: int | None = None
+ANY = StudyFilter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +135,7 @@ class Answering:
         found = Found(
             disputed=notices,
             doubts=doubtful_members(allowed, notices),
-            patients=_audited(selector.identifiers, (*allowed, *extra)),
+            patients=audited(selector.identifiers, (*allowed, *extra)),
             naming=whom,
         )
         return [*allowed, *extra], found
@@ -176,10 +171,11 @@ class Answering:
         persons, found = self._select(question.patient, MAX_PERSONS)
         shown = {record.key for person in persons for record in person.records}
         keys = {record.part_of or record.key for person in persons for record in person.records}
-        if question.limit and not any(r.parts or r.part_of for p in persons for r in p.records) and len(keys) <= MAX_PERSONS:
+        divided = any(r.parts or r.part_of for p in persons for r in p.records)  # then only headers say whose studies are
+        if not divided and not question.versions and len(keys) <= MAX_PERSONS and (question.limit or question.filter != ANY):
             held = self._index.read.held(self._tx, keys)
-            if question.cursor or len(held) > MANY:
-                return self._page_of(question, persons, found, held)
+            if question.cursor or len(held) > MANY or question.filter.study_uids:
+                return self._of_many(question, persons, found, held)
         loaded = self._index.read.by_records(self._tx, keys, deprecated=question.versions)
         owners = self._owners((one.holding for one in loaded), persons)
         loaded = [one for one in owners.own(loaded) if one.holding.whose in shown]
@@ -189,23 +185,49 @@ class Answering:
         if question.versions:
             holdings = self._of_one_person(self._with_past(loaded, holdings), owners)
         objects = self._index.objects.by_records(self._tx, shown) if question.versions and shown else []
-        found = replace(found, holdings=tuple(_newest_first(holdings)), persons=tuple(persons), objects=tuple(objects))
+        found = replace(found, holdings=tuple(newest_first(holdings)), persons=tuple(persons), objects=tuple(objects))
         return replace(found, unread=unread)
 
-    def _page_of(self, question: ByPatient, persons: list[Person], found: Found, held: list[int]) -> Found:
-        """A page of very many studies of persons whose records have no parts; ``held``: hashes of them all."""
+    def _of_many(self, question: ByPatient, persons: list[Person], found: Found, held: list[int]) -> Found:
+        """Some of very many studies of persons whose records have no parts; ``held``: hashes of them all."""
         keys = sorted({record.key for person in persons for record in person.records})
+        unread = self._index.objects.imaging.unread(self._tx, keys, held) if keys else 0
+        found = replace(found, persons=tuple(persons), unread=unread)
+        if question.filter != ANY:
+            return replace(found, holdings=tuple(self._narrowed(question.filter, keys, persons)))
+        if question.offset is None:
+            return self._page_of(question, keys, found, len(held))
+        if len(persons) > 1:  # a study of two of them is two
+            loaded = self._index.read.by_records(self._tx, keys, deprecated=False)
+            return replace(found, holdings=tuple(newest_first(self._marked(loaded, self._owners_of(loaded, persons)))))
+        return self._page_of_studies(question, keys, found, len(set(held)))
+
+    def _narrowed(self, narrow: StudyFilter, keys: list[RecordKey], persons: list[Person]) -> list[Holding]:
+        """What a filter finds of them: the index rules out what it can, the filter decides."""
+        bounds = window(narrow, "started", 1, self._id)
+        studies = [hash8(uid) for uid in narrow.study_uids]
+        loaded = self._index.read.some_of(self._tx, keys, bounds, studies) if bounds is not None else []
+        holdings = self._marked(loaded, self._owners_of(loaded, persons))
+        return newest_first(h for h in holdings if matches(narrow, h, self._code))
+
+    def _owners_of(self, loaded: Iterable[Loaded], persons: list[Person]) -> _Owners:
+        return self._owners((one.holding for one in loaded), persons)
+
+    def _page_of(self, question: ByPatient, keys: list[RecordKey], found: Found, total: int) -> Found:
         limit = max(1, min(question.limit, MAX_PAGE))
         loaded = self._index.read.newest(self._tx, keys, cursor_of(question.cursor, OF_PATIENT), limit + 1) if keys else []
         page = loaded[:limit]
-        return replace(
-            found,
-            holdings=tuple(self._marked(page, self._owners((one.holding for one in page), persons))),
-            persons=tuple(persons),
-            cursor=cursor_text(place_of(page[-1], "started"), OF_PATIENT) if len(loaded) > limit else "",
-            unread=self._index.objects.imaging.unread(self._tx, keys, held) if keys else 0,
-            total=len(held),
-        )
+        holdings = tuple(self._marked(page, self._owners_of(page, list(found.persons))))
+        cursor = cursor_text(place_of(page[-1], "started"), OF_PATIENT) if len(loaded) > limit else ""
+        return replace(found, holdings=holdings, cursor=cursor, total=total)
+
+    def _page_of_studies(self, question: ByPatient, keys: list[RecordKey], found: Found, total: int) -> Found:
+        read = self._index.read
+        studies = read.newest_studies(self._tx, keys, question.offset or 0, question.limit)
+        loaded = read.some_of(self._tx, keys, Window(), studies) if studies else []
+        holdings = newest_first(self._marked(loaded, self._owners_of(loaded, list(found.persons))))
+        place = {study: n for n, study in enumerate(studies)}
+        return replace(found, holdings=tuple(sorted(holdings, key=lambda h: place[hash8(h.study_uid)])), total=total)
 
     def _marked(self, loaded: list[Loaded], owners: _Owners) -> list[Holding]:
         """Holdings, those in conflict marked (D1)."""
@@ -259,7 +281,7 @@ class Answering:
             whom = accession_naming(
                 question.accessions, numbers, self._region, self._directory, lambda oid: read.issues_accessions(tx, oid)
             )
-            loaded |= {one.row.key: one for one in found if _has_accession(one.holding, question.accessions)}
+            loaded |= {one.row.key: one for one in found if has_accession(one.holding, question.accessions)}
         gone = self._gone(question, loaded.values())
         kept = [one for one in loaded.values() if question.versions or not one.row.flags & DEPRECATED]
         owners = self._owners(one.holding for one in kept)
@@ -276,13 +298,13 @@ class Answering:
         persons = self._policy.shown({more.person(h).key: more.person(h) for h in holdings}.values())
         persons += [p for p in self._objects_of(objects) if p.key not in {shown.key for shown in persons}]
         return Found(
-            holdings=tuple(_newest_first(holdings)),
+            holdings=tuple(newest_first(holdings)),
             persons=tuple(persons),
             objects=tuple(objects),
             gone=gone,
             doubts=doubtful_members(persons),
             unread=0 if holdings else self._of_no_study(),
-            patients=_audited((), persons),
+            patients=audited((), persons),
             naming=whom,
         )
 
@@ -303,7 +325,7 @@ class Answering:
         if question.versions:
             return found
         current = [replace(h, past=()) for h in found if h.state == "approved"]
-        return [h for h in current if names & _current_names(h)]
+        return [h for h in current if names & current_names(h)]
 
     def _objects(self, question: ByObject) -> list[XdsObject]:
         """Stored objects of these names, associations that touch them, and what is at those associations' other ends."""
@@ -346,7 +368,7 @@ class Answering:
         cursor = cursor_text(after, kind_of(question)) if more and after is not None else ""
         unread = 0 if holdings or cursor else self._of_no_study()
         return Found(
-            holdings=tuple(holdings), persons=tuple(persons), cursor=cursor, unread=unread, patients=_audited((), persons)
+            holdings=tuple(holdings), persons=tuple(persons), cursor=cursor, unread=unread, patients=audited((), persons)
         )
 
     def _of_no_study(self) -> int:
@@ -362,32 +384,3 @@ class Answering:
     def _id(self, code: str) -> MemberId | None:
         found = self._directory.by_code(code)
         return found.id if found is not None else None
-
-
-def _has_accession(holding: Holding, asked: Collection[Identifier]) -> bool:
-    return any(same_accession(a, own) for a in asked for own in holding.record.accessions)
-
-
-def _current_names(holding: Holding) -> set[str]:
-    current = (holding.publication, *holding.siblings)
-    names = ((p.entry_uuid, p.submission_uuid, p.submission_uid, p.has_member_uuid, p.replaces_uuid) for p in current)
-    return {name for some in names for name in some} | {p.manifest.document_uid for p in current} - {""}
-
-
-def _newest_first(holdings: Iterable[Holding]) -> list[Holding]:
-    """By when the study began, undated last; then by its names, so that the order is always the same."""
-
-    def order(holding: Holding) -> tuple[bool, float, str, int]:
-        interval = holding.record.time.interval()
-        return (interval is None, -interval[0].timestamp() if interval else 0.0, holding.study_uid, int(holding.member))
-
-    return sorted(holdings, key=order)
-
-
-def _audited(asked: Iterable[Identifier], persons: Iterable[Person]) -> tuple[Identifier, ...]:
-    """Under which numbers the act is found again: those asked for, each person's id, national and local numbers."""
-    found = dict.fromkeys(Identifier(i.value, i.authority) for i in asked)
-    for person in persons:
-        found[Identifier(person.domain_id.value, person.domain_id.authority)] = None
-        found.update((Identifier(n.value, n.authority), None) for r in person.records for n in (*r.national, r.patient.local))
-    return tuple(found)

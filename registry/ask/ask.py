@@ -23,8 +23,9 @@ from crosslight.standards.ids import Identifier
 from crosslight.standards.national import national_number
 from crosslight.standards.problem import Forbidden
 from crosslight.standards.region import Region
-from registry.ask.answer import Answering, Found
+from registry.ask.answer import Answering
 from registry.ask.coverage import Coverage, compute
+from registry.ask.found import Found
 from registry.ask.glances import Glances, Looked
 from registry.ask.question import Answer, ByPatient, ByPopulation, Patients, Question
 from registry.identity.model import PatientSelector, Person
@@ -97,8 +98,7 @@ class Ask:
             await self._audit.end(entry, "denied")
             raise Forbidden("You may not ask this here.", why=decision.rule)
         read = self._db.read_wide if isinstance(question, ByPopulation) else self._db.read_near
-        found = await read("ask", lambda tx: self._found(tx, principal, face, question))
-        entry = _with_objects(entry, found)
+        found, entry = await read("ask", lambda tx: self._act(tx, entry, question))
         await self._audit.begin(entry)
         answer = self._answer(question, found, correlation)
         try:
@@ -109,6 +109,10 @@ class Ask:
             self._ended(entry, f"failed: {type(error).__name__}")
             raise
         self._ended(entry, f"ok {len(answer.holdings) + len(answer.objects) or len(answer.persons)}")
+
+    def _act(self, tx: Tx, asked: AuditEntry, question: Question) -> tuple[Found, AuditEntry]:
+        found = self._found(tx, asked.principal, asked.face, question)
+        return found, _with_objects(asked, found)
 
     def _found(self, tx: Tx, principal: Principal, face: Face, question: Question) -> Found:
         answering = Answering(tx, self._index, self._identity, self._directory, self.region, principal, face)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 from crosslight.standards.ids import Identifier
 from registry.ask.absence import Naming
 from registry.ask.coverage import Coverage
-from registry.identity.model import DisputedNotice, PatientSelector, Person
+from registry.identity.model import DisputedNotice, PatientSelector, Person, RecordKey
 from registry.index.model import Holding, XdsObject
 
 MANY = 200  # holdings of one person, beyond which pages are read
@@ -34,8 +34,9 @@ class StudyFilter:
 class ByPatient:
     """Studies of one person: all of them, or by pages where there are very many.
 
-    With a ``limit`` a person of more than :data:`MANY` holdings is answered newest first and page by page, resumable by
-    ``cursor``; then ``Answer.total`` says how many there are. ``filter`` and ``versions`` are not for pages.
+    With a ``limit`` a person of more than :data:`MANY` holdings is answered newest first and page by page; then
+    ``Answer.total`` says how many there are. Pages are of holdings, resumable by ``cursor``; or, with an
+    ``offset``, of studies with all their holdings. ``filter`` and ``versions`` are not for pages.
     """
 
     patient: PatientSelector
@@ -43,6 +44,7 @@ class ByPatient:
     versions: bool = False  # with superseded versions and deprecated holdings (XDS)
     limit: int = 0  # 0: all
     cursor: str = ""
+    offset: int | None = None  # how many studies come before the page; None: it is a page of holdings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,18 @@ class Answer:
     gone: tuple[str, ...] = ()
     unread: int = 0
     naming: Naming = Naming()
-    total: int | None = None  # of all pages of a person's holdings; None: this is no page of them
+    total: int | None = None  # of a person's holdings, or studies, on all pages; None: this is no page of them
+    _whose: dict[RecordKey, Person] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Where two have a record, the first has it.
+        whose = {record.key: person for person in reversed(self.persons) for record in person.records}
+        object.__setattr__(self, "_whose", whose)
+
+    @property
+    def size(self) -> int:
+        """How many records a face makes something of: entries, past ones too, and stored objects."""
+        return len(self.objects) + sum(1 + len(h.siblings) + len(h.past) for h in self.holdings)
 
     @property
     def held(self) -> bool:
@@ -116,7 +129,4 @@ class Answer:
 
     def person_of(self, holding: Holding) -> Person | None:
         """The person whose record the holding is under."""
-        for person in self.persons:
-            if any(r.key == holding.whose for r in person.records):
-                return person
-        return None
+        return self._whose.get(holding.whose)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
+from itertools import compress, groupby
 from typing import Any
 
 import orjson
@@ -14,6 +14,8 @@ from multidict import CIMultiDict
 
 from crosslight.runtime.caching import is_current, tag_of, validated
 from crosslight.runtime.http import CALLER
+from crosslight.runtime.turns import Apart, in_steps
+from crosslight.runtime.workers import Workers
 from crosslight.standards.access import Action
 from crosslight.standards.dicom.web.accept import Offer, parse_accept, require
 from crosslight.standards.dicom.web.json import MEDIA_TYPE, Attributes, attributes, dumps, text_of
@@ -21,7 +23,7 @@ from crosslight.standards.dicom.web.matching import Match, matches_row
 from crosslight.standards.dicom.web.qido import Level, QidoQuery
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import Invalid, MemberFailed, PeerError, PeerRefused, TooLarge, Unavailable, Unsupported
-from registry.ask.absence import beyond, proves_absence, reason, unlisted
+from crosslight.standards.study import SeriesRecord
 from registry.ask.ask import Ask
 from registry.ask.coverage import Coverage
 from registry.ask.question import Answer, ByObject, ByPatient, ByPopulation, Question
@@ -29,6 +31,7 @@ from registry.dicomweb.config import DicomwebConfig
 from registry.dicomweb.plan import QidoPlanner, decided, known_to_holders, person_matches, understood
 from registry.dicomweb.resources import check_resource, no_such, plain_uid
 from registry.dicomweb.rows import Held, all_series, cut, group, root_of, series_row, study_row
+from registry.dicomweb.warnings import degraded, passed_warnings, quotable, unsaid
 from registry.gateway.forward import HOLDER_HEADER, Gateway
 from registry.gateway.holders import Holder, holders_of
 from registry.members.model import Directory
@@ -47,11 +50,15 @@ class DicomwebFace:
         ask: The one way to answers.
         directory: Members.
         gateway: For what only holders have.
+        workers: Where large answers are made; None: on the event loop.
     """
 
-    def __init__(self, ask: Ask, directory: Directory, gateway: Gateway, config: DicomwebConfig) -> None:
+    def __init__(
+        self, ask: Ask, directory: Directory, gateway: Gateway, config: DicomwebConfig, workers: Workers | None = None
+    ) -> None:
         self._ask, self._directory, self._config = ask, directory, config
         self._gateway, self._reach = gateway, gateway.reach
+        self._apart = Apart(workers)
         self._planner = QidoPlanner(ask.region, directory)
 
     # --- searches ----------------------------------------------------------------------------------------------------
@@ -60,31 +67,40 @@ class DicomwebFace:
         """``/studies``: one row for each study UID (and patient), with its holders."""
         query = self._query(request, "study")
         question = self._bounded(query)
-        base, wanted = self._base(request), query.offset + query.limit
+        wanted = query.offset + query.limit
         async with AsyncExitStack() as stack:
             answers = [await stack.enter_async_context(self._question(request, "search", question))]
             understood(answers[0].naming.misread)
-            rows = self._studies(answers, query, question)
+            rows = await self._studies(answers, query, question)
             # Holdings are counted there, studies here: go on until the page is full and its last study has all its holders.
             while isinstance(question, ByPopulation) and answers[-1].cursor and len(rows) <= wanted and len(answers) < MAX_PAGES:
                 question = replace(question, cursor=answers[-1].cursor)
                 answers.append(await stack.enter_async_context(self._question(request, "search", question)))
-                rows = self._studies(answers, query, question)
-            page = rows[query.offset : wanted]
-            roots = _Roots(answers, base)
-            cuts = [cut(study_row(held, roots.of(held), self._reach.opens), query.returned()) for held in page]
-            left = max(0, len(rows) - query.offset - len(page))
-            nothing = unsaid(question, answers[0], empty=not rows)
-            return self._rows(request, cuts, answers[-1].coverage, query, left, answers[-1].cursor, nothing)
+                rows = await self._studies(answers, query, question)
+            first = answers[0]
+            page = rows[query.offset : wanted] if first.total is None else rows
+            left = max(0, (len(rows) if first.total is None else first.total) - query.offset - len(page))
+            nothing = unsaid(question, first, empty=not rows and not first.total)
 
-    def _studies(self, answers: Sequence[Answer], query: QidoQuery, question: Bounded) -> list[Held]:
+            def made() -> web.Response:
+                rows = self._shown(page, answers, request, query)
+                return self._rows(request, rows, answers[-1], query, left, nothing)
+
+            return await self._apart.make(made, len(page))
+
+    def _shown(self, page: Sequence[Held], answers: Sequence[Answer], request: web.Request, query: QidoQuery) -> list[Attributes]:
+        roots, returned = _Roots(answers, self._base(request)), query.returned()
+        return [cut(study_row(held, roots.of(held), self._reach.opens), returned) for held in in_steps(page)]
+
+    async def _studies(self, answers: Sequence[Answer], query: QidoQuery, question: Bounded) -> list[Held]:
         """The studies that match; a row of each is made only where a key has to be tried on it."""
         left = [match for match in decided(query, question) if match.kind != "any"]
-        return [
-            held
-            for held in self._held(answers)
-            if (not left or _meets(study_row(held, "", self._reach.opens), left, held)) and person_matches(query, held)
-        ]
+
+        def met(held: Held) -> bool:
+            return (not left or _meets(study_row(held, "", self._reach.opens), left, held)) and person_matches(query, held)
+
+        records = sum(answer.size for answer in answers)
+        return await self._apart.make(lambda: [held for held in in_steps(self._held(answers)) if met(held)], records)
 
     async def series(self, request: web.Request) -> web.StreamResponse:
         """``/studies/{study}/series`` and ``/series?StudyInstanceUID=…`` (or of a patient), from the index."""
@@ -98,24 +114,38 @@ class DicomwebFace:
             )
         async with self._question(request, "search", question) as answer:
             understood(answer.naming.misread)
-            base = self._base(request)
-            helds = self._held([answer])
             study = request.match_info.get("study", "")
+            helds = await self._apart.make(lambda: self._held([answer]), answer.size)
             if study and helds and not any(all_series(held) for held in helds):  # entry detail only (D17)
                 return await self._from_holder(request, answer, study, f"studies/{study}/series")
-            rows, roots = [], _Roots([answer], base)
-            for held in helds:
-                root = roots.of(held)
-                above = study_row(held, root, self._reach.opens)
-                for series in all_series(held):
-                    row = series_row(held, series, above, root)
-                    if _meets(row, decided(query, question), held) and person_matches(query, held):
-                        rows.append(row)
-            page = rows[query.offset : query.offset + query.limit]
-            left = max(0, len(rows) - query.offset - len(page))
-            always = () if study else ("00080056",)
-            cuts = [cut(row, query.returned(), always) for row in page]
-            return self._rows(request, cuts, answer.coverage, query, left, "", unsaid(question, answer, empty=not rows))
+            return await self._apart.make(lambda: self._series(request, answer, helds, query, question), answer.size)
+
+    def _series(
+        self, request: web.Request, answer: Answer, helds: Sequence[Held], query: QidoQuery, question: Bounded
+    ) -> web.Response:
+        """A page of the series that match; a row of each is made only where a key has to be tried on it."""
+        left = [match for match in decided(query, question) if match.kind != "any"]
+        roots = _Roots([answer], self._base(request))
+
+        def rows(held: Held, some: Iterable[SeriesRecord]) -> list[Attributes]:
+            root = roots.of(held)
+            above = study_row(held, root, self._reach.opens)
+            return [series_row(held, series, above, root) for series in some]
+
+        found: list[tuple[Held, SeriesRecord]] = []
+        for held in in_steps(helds):
+            if person_matches(query, held):
+                some = all_series(held)
+                met = [_meets(row, left, held) for row in rows(held, some)] if left else [True] * len(some)
+                found += [(held, series) for series in compress(some, met)]
+        page = found[query.offset : query.offset + query.limit]
+        over = max(0, len(found) - query.offset - len(page))
+        always, returned = () if "study" in request.match_info else ("00080056",), query.returned()
+        cuts = list[Attributes]()
+        for _, pairs in groupby(in_steps(page), key=lambda pair: id(pair[0])):
+            of_one = list(pairs)
+            cuts += [cut(row, returned, always) for row in rows(of_one[0][0], [series for _, series in of_one])]
+        return self._rows(request, cuts, answer, query, over, unsaid(question, answer, empty=not found))
 
     async def _series_of_holder(self, request: web.Request, query: QidoQuery) -> web.Response:
         """Series by what the index does not have: asked of the holder of one study."""
@@ -161,7 +191,7 @@ class DicomwebFace:
         rows = [
             (holding, answer.person_of(holding), self._directory.by_id(holding.member))
             for answer in answers
-            for holding in answer.holdings
+            for holding in in_steps(answer.holdings)
             if holding.state == "approved"
         ]
         return group(rows, self._reach.opens)
@@ -170,15 +200,15 @@ class DicomwebFace:
         self,
         request: web.Request,
         rows: Sequence[Attributes],
-        coverage: Coverage,
+        answer: Answer,
         query: QidoQuery,
         left: int,
-        cursor: str,
         nothing: Sequence[str],
     ) -> web.Response:
+        coverage, more = answer.coverage, bool(answer.cursor)
         warnings = [*query.warnings, *degraded(coverage), *nothing]
-        if left or cursor:  # PS3.18 8.3.4.4.1
-            warnings.append(f"There are {left} additional results that can be requested" if left and not cursor else
+        if left or more:  # PS3.18 8.3.4.4.1
+            warnings.append(f"There are {left} additional results that can be requested" if left and not more else
                             "There are additional results that can be requested")  # fmt: skip
         return self._answer(request, rows, coverage, warnings)
 
@@ -191,7 +221,7 @@ class DicomwebFace:
         if holder:
             headers[HOLDER_HEADER] = holder
         for text in warnings:
-            headers.add("Warning", f'299 crosslight "{_quotable(text)}"')
+            headers.add("Warning", f'299 crosslight "{quotable(text)}"')
         tag = tag_of(body, media, coverage.states_key(), *warnings, holder)
         validated(headers, tag, ("Authorization", "Cookie", "Accept", "Origin"))
         if is_current(request, tag):
@@ -222,7 +252,7 @@ class DicomwebFace:
             elif upstream.status != 200:
                 raise refused(upstream.status, holder)
             rows = _holder_rows(body, base, study, holder)
-        warnings = [*degraded(answer.coverage), *_passed_warnings(upstream.headers.getall("Warning", ()))]
+        warnings = [*degraded(answer.coverage), *passed_warnings(upstream.headers.getall("Warning", ()))]
         return self._answer(request, rows, answer.coverage, warnings, holder.member.code)
 
     async def retrieve(self, request: web.Request) -> web.StreamResponse:
@@ -291,43 +321,6 @@ def _meets(row: Attributes, criteria: Iterable[Match], held: Held) -> bool:
     """Whether a row meets what is left to decide. A study without a readable date is never hidden by one (D22)."""
     undated = held.lead.time.interval() is None
     return all((undated and match.keyword in ("StudyDate", "StudyTime")) or matches_row(match, row) for match in criteria)
-
-
-def degraded(coverage: Coverage) -> list[str]:
-    """One text for each member whose part is less than well."""
-    told = []
-    for member in coverage.members:
-        if not member.well:
-            states = list(member.states) if member.states != ("live",) else []
-            doubt = "a record there claims this number, or is in doubt: compare name and date of birth"
-            states += [doubt] if member.identity_doubt else []
-            since = f" since {member.since.strftime('%Y-%m-%dT%H:%M:%SZ')}" if member.since else ""
-            told.append(f"{member.code} {member.name}: {', '.join(states)}{since}")
-    return told
-
-
-def unsaid(question: Bounded, answer: Answer, *, empty: bool) -> list[str]:
-    """What a list does not say: nothing is left to be taken for a proof that is none."""
-    if not isinstance(question, ByPatient):
-        return [told] if (told := unlisted(answer)) else []  # of an empty list: any of them may be what was asked for
-    if not empty:
-        return [f"{told} This list may not be complete."] if (told := unlisted(answer)) else []
-    why = reason(answer)
-    if why:
-        return [f"Nothing is listed; this does not prove that there is none. {why}"]
-    sources = beyond(answer.coverage.sources)
-    return [f"None at the members. {sources}"] if sources and proves_absence(answer) else []
-
-
-def _quotable(text: str) -> str:
-    """Text for a quoted-string of a header field (RFC 9110 5.6.4)."""
-    plain = text.encode("ascii", "replace").decode()
-    return re.sub(r'["\\]', r"\\\g<0>", re.sub(r"[\x00-\x1f\x7f]", " ", plain))
-
-
-def _passed_warnings(headers: Iterable[str]) -> list[str]:
-    found = (re.match(r'299 \S+ "(.*)"\Z', header) for header in headers)
-    return [match.group(1) for match in found if match]
 
 
 async def _bounded_body(chunks: Any, limit: int) -> bytes:

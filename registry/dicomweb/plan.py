@@ -21,6 +21,8 @@ from registry.members.model import Directory
 
 #: Keys that a question answers itself: the row shows the person's current id and the newest name, not those asked by.
 _WHO = frozenset({"PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate"})
+#: Keys that name the person and nothing of their studies: then the index has the pages.
+_NUMBERS = frozenset({"PatientID", "IssuerOfPatientID"})
 #: Keys of which one, given whole, bounds a search.
 _WHOLE = ("PatientID", "StudyInstanceUID", "AccessionNumber")
 #: Keys by which the index narrows a search through the whole region.
@@ -44,7 +46,9 @@ class QidoPlanner:
         """
         patient = self._patient(query)
         if patient is not None:
-            return ByPatient(patient=patient, filter=self._filter(query))
+            found = ByPatient(patient=patient, filter=self._filter(query))
+            whole = query.level == "study" and all(m.kind == "any" or m.keyword in _NUMBERS for m in query.matches)
+            return replace(found, limit=query.limit, offset=query.offset) if whole else found
         uids = query.equal_to("StudyInstanceUID")
         if uids is not None:
             return ByObject(study_uids=uids)

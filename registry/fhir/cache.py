@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from threading import Lock
 
 from crosslight.standards.fhir.wire import Rendered
 
 
 class RenderCache:
-    """Least recently used go first.
+    """Least recently used go first. For any thread.
 
     Args:
         max_bytes: Of rendered resources together; 0 keeps nothing.
@@ -18,17 +19,21 @@ class RenderCache:
     def __init__(self, max_bytes: int) -> None:
         self._max, self._size = max_bytes, 0
         self._kept: OrderedDict[Hashable, Rendered] = OrderedDict()
+        self._lock = Lock()
 
     def get(self, key: Hashable, render: Callable[[], Rendered]) -> Rendered:
         """What is kept under ``key``, else what ``render`` makes."""
-        found = self._kept.get(key)
-        if found is not None:
-            self._kept.move_to_end(key)
-            return found
-        found = render()
-        self._kept[key] = found
-        self._size += len(found.data)
-        while self._size > self._max and self._kept:
-            _, gone = self._kept.popitem(last=False)
-            self._size -= len(gone.data)
-        return found
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+                return found
+        made = render()
+        with self._lock:
+            before = self._kept.pop(key, None)  # made by another thread meanwhile
+            self._kept[key] = made
+            self._size += len(made.data) - (len(before.data) if before is not None else 0)
+            while self._size > self._max and self._kept:
+                _, gone = self._kept.popitem(last=False)
+                self._size -= len(gone.data)
+        return made

@@ -12,8 +12,9 @@ from urllib.parse import parse_qsl, urlencode
 from aiohttp import web
 
 from crosslight.runtime.caching import PRIVATE, is_current
-from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.http import CALLER, CORRELATION, read_limited
+from crosslight.runtime.seams import Seams
+from crosslight.runtime.turns import Apart
 from crosslight.standards.access import Action
 from crosslight.standards.fhir.bundle import Entry, outcome_entry, searchset
 from crosslight.standards.fhir.outcome import Issue, of_parameter, operation_outcome
@@ -66,8 +67,7 @@ class FhirFace:
         directory: Directory,
         *,
         key: bytes,
-        clock: Clock,
-        ids: Ids,
+        seams: Seams,
         config: FhirConfig,
         version: str = "",
         secured: bool = True,
@@ -76,8 +76,8 @@ class FhirFace:
         self.region = ask.region
         self.systems = Systems(ask.region)
         self.planner = StudyPlanner(self.systems, self._holder)
-        self.started = clock.now()
-        self._tokens = PageTokens(key, clock, ids, config.page_token_ttl_s)
+        self.started, self.apart = seams.clock.now(), Apart(seams.workers)
+        self._tokens = PageTokens(key, seams.clock, seams.ids, config.page_token_ttl_s)
 
     def _holder(self, text: str) -> str | None:
         """The code of a member or source, by its code, its Organization's id or its repository's OID."""

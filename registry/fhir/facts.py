@@ -7,6 +7,7 @@ import re
 
 import orjson
 
+from crosslight.runtime.turns import in_steps
 from crosslight.standards.fhir.facts import HoldingFacts, MemberFacts, PersonFacts, RecordFacts, RegionFacts
 from crosslight.standards.ids import MemberId
 from crosslight.standards.region import Region
@@ -107,7 +108,7 @@ class Facts:
 
     def holdings(self, answer: Answer) -> list[HoldingFacts]:
         """Every holding that is approved."""
-        return [self.holding(answer, holding) for holding in answer.holdings if holding.state == "approved"]
+        return [self.holding(answer, holding) for holding in in_steps(answer.holdings) if holding.state == "approved"]
 
 
 def _people_root(member: Member) -> str:

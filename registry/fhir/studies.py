@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from crosslight.runtime.turns import in_steps
 from crosslight.standards.fhir.bundle import Entry, entry
 from crosslight.standards.fhir.directory import member_endpoint, organization, region_endpoint
 from crosslight.standards.fhir.facts import HoldingFacts
@@ -80,15 +81,20 @@ class StudyHandlers:
         async with face.question(request, "search", plan.question) as answer:
             if answer.naming.misread:
                 return face.misread(request, asked, answer, answer.naming.misread[0], IMAGING_STUDY, plan.about)
-            facts = face.facts(request)
-            matcher = StudyMatcher(facts.region, face.systems)
-            left = [c for c in asked.search.criteria if c not in plan.decided]
-            rows = [h for h in facts.holdings(answer) if matcher.matches(h, left)]
-            after: Any = answer.cursor or None
-            total = answer.total
-            if plan.bounded and total is None:
-                rows, total, after = _page(rows, asked)
-            return self._answer(request, asked, answer, facts, rows, total, after, plan)
+            return await face.apart.make(lambda: self._found(request, asked, answer, plan), answer.size)
+
+    def _found(self, request: web.Request, asked: Asked, answer: Answer, plan: Plan) -> web.Response:
+        """What an answer shows of a search: its matches, or a page of them."""
+        face = self._face
+        facts = face.facts(request)
+        matcher = StudyMatcher(facts.region, face.systems)
+        left = [c for c in asked.search.criteria if c not in plan.decided]
+        rows = [h for h in in_steps(facts.holdings(answer)) if matcher.matches(h, left)]
+        after: Any = answer.cursor or None
+        total = answer.total
+        if plan.bounded and total is None:
+            rows, total, after = _page(rows, asked)
+        return self._answer(request, asked, answer, facts, rows, total, after, plan)
 
     def _answer(
         self,
@@ -124,10 +130,11 @@ class StudyHandlers:
     def _entries(self, answer: Answer, asked: Asked, facts: Facts, rows: list[HoldingFacts]) -> list[Entry]:
         face, search = self._face, asked.search
         if search.elements or search.summary == "text":
-            studies = [render(face.cut(IMAGING_STUDY, search, imaging_study(r, facts.region, face.systems))) for r in rows]
+            whole = (imaging_study(r, facts.region, face.systems) for r in in_steps(rows))
+            studies = [render(face.cut(IMAGING_STUDY, search, study)) for study in whole]
         else:
             writer = StudyWriter(facts.region, face.systems)
-            studies = [self._rendered(row, facts, writer) for row in rows]
+            studies = [self._rendered(row, facts, writer) for row in in_steps(rows)]
         entries = [entry(study, asked.base, "match") for study in studies]
         included = _included(search.includes, rows, facts, face, id_part(answer.incarnation))
         return entries + [entry(resource, asked.base, "include") for resource in included]
@@ -139,14 +146,15 @@ def _page(rows: list[HoldingFacts], asked: Asked) -> tuple[list[HoldingFacts], i
     Keys, not offsets: rows that come or go between pages neither repeat nor hide others.
     """
     search, total = asked.search, len(rows)
-    rows = sorted(rows, key=lambda row: sort_key(row, search.sort))
+    keyed = [(sort_key(row, search.sort), row) for row in in_steps(rows)]
     if asked.after is not None:
         if not isinstance(asked.after, list) or len(asked.after) != len(search.sort) + 1:
             raise Invalid("The page link belongs to another search.", where="_page", fhir_code="value")
-        rows = [row for row in rows if sort_key(row, search.sort) > asked.after]
-    page = rows[: search.count]
-    after = sort_key(page[-1], search.sort) if page and len(rows) > len(page) else None
-    return page, total, after
+        keyed = [pair for pair in keyed if pair[0] > asked.after]
+    keyed.sort(key=lambda pair: pair[0])
+    page = keyed[: search.count]
+    after = page[-1][0] if page and len(keyed) > len(page) else None
+    return [row for _, row in page], total, after
 
 
 def _total_issue(search: SearchRequest, total: int | None) -> list[Issue]:

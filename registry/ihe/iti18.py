@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from crosslight.runtime.credentials import plain_subject
 from crosslight.runtime.soap.endpoint import Call, Transaction
-from crosslight.runtime.workers import Workers, off_loop
+from crosslight.runtime.turns import Apart, in_steps
+from crosslight.runtime.workers import Workers
 from crosslight.standards.region import Region
 from crosslight.standards.xds.mapping.views import registered_document, registered_objects
 from crosslight.standards.xds.model import vocabulary as v
@@ -36,7 +37,6 @@ from registry.identity.model import PatientSelector, RecordKey
 from registry.ihe.coverage import coverage_slots, warning_of
 from registry.index.model import Holding, XdsObject
 
-LARGE = 200  # objects; a larger answer is rendered off the event loop
 MAX_NAMES = 1000  # ids in one query
 
 
@@ -57,9 +57,9 @@ class RegistryStoredQuery(Transaction):
         self, ask: Ask, region: Region, *, warn: bool = True, quiet: frozenset[str] = frozenset(),
         workers: Workers | None = None,
     ) -> None:  # fmt: skip
-        self._workers = workers
         self._ask, self._home, self._warn = ask, f"urn:oid:{region.home_community_id}", warn
         self._quiet = frozenset(map(plain_subject, quiet))  # a configuration may name systems as older releases did
+        self._apart = Apart(workers)
 
     async def answer(self, call: Call) -> bytes:
         """An AdhocQueryResponse: Success, with what was found."""
@@ -67,8 +67,7 @@ class RegistryStoredQuery(Transaction):
         asked = self._ask.question(call.caller, face="xds", action="search", question=question_of(query))
         async with asked as answer:
             warn = self._warn and call.caller.principal.subject not in self._quiet
-            large = len(answer.holdings) + len(answer.objects) > LARGE
-            return await off_loop(self._workers, lambda: render(query, answer, self._home, warn=warn), large=large)
+            return await self._apart.make(lambda: render(query, answer, self._home, warn=warn), answer.size)
 
     def refuse(self, errors: tuple[RegistryError, ...]) -> bytes:
         """An AdhocQueryResponse: Failure."""
@@ -82,7 +81,7 @@ def render(query: StoredQuery, answer: Answer, home: str, *, warn: bool) -> byte
     leaves = query.return_type == "LeafClass"
     return render_adhoc_response(
         SUCCESS,
-        objects=found if leaves else (),
+        objects=in_steps(found) if leaves else (),
         refs=() if leaves else ((thing.entry_uuid, home) for thing in found),
         errors=(warning,) if warning is not None else (),
         slots=coverage_slots(answer.coverage),
@@ -106,10 +105,10 @@ def objects_of(answer: Answer, home: str, *, documents_only: bool = False) -> Re
     """The metadata objects of an answer: holdings with their past as views, other objects as stored; each once."""
     patients = {record.key: person.domain_id.cx() for person in answer.persons for record in person.records}
     found: dict[str, RegistryObject] = {}
-    for holding in answer.holdings:
+    for holding in in_steps(answer.holdings):
         for thing in _of_holding(holding, patients.get(holding.whose, ""), home, documents_only):
             found.setdefault(thing.entry_uuid, thing)
-    for stored in answer.objects:
+    for stored in in_steps(answer.objects):
         if stored.kind == "document" or not documents_only:
             found.setdefault(stored.entry_uuid, _of_stored(stored, patients, home))
     return RegistryObjects.of(found.values())

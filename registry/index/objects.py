@@ -126,7 +126,9 @@ class Objects:
 
     def _select(self, tx: Tx, where: str, params: Sequence[Any], order: str = "record_key, entry_uuid") -> list[XdsObject]:
         found = []
-        for row in tx.rows(f"SELECT {_COLUMNS} FROM xds_object WHERE {where} ORDER BY {order}", params):
+        rows = tx.rows(f"SELECT {_COLUMNS} FROM xds_object WHERE {where} ORDER BY {order}", params)
+        tx.weigh(len(rows))
+        for row in tx.steps(rows):
             key, kind, entry_uuid, unique_id, logical_id, status, member, blob = row
             body, links = self._codec.decode_plain(bytes(blob))
             found.append(

@@ -25,7 +25,6 @@ from registry.index.rows import (
     HOLDING_COLUMNS,
     NAME_COLUMNS,
     NO_RECORD,
-    UNDATED,
     UNITED,
     HoldingRow,
     Loaded,
@@ -41,7 +40,7 @@ from registry.index.rows import (
     names_in_row,
     version_of,
 )  # fmt: skip
-from registry.index.window import Place, Window, order_by, stretch
+from registry.index.window import Place, Window, narrowed, order_by, stretch
 from registry.members.model import Directory
 
 _COLUMNS = ", ".join(f"h.{c}" for c in HOLDING_COLUMNS) + ", p.body"
@@ -107,7 +106,7 @@ class Reader:
         rows = tx.rows(f"SELECT {_COLUMNS} FROM {_FROM} WHERE {where} {tail}", params)
         tx.weigh(len(rows))
         texts = {row[12]: self.codec.decode_patient(bytes(row[12])) for row in {row[12]: row for row in rows}.values()}
-        return [self.load(holding_row(row), texts[row[12]]) for row in rows]
+        return [self.load(holding_row(row), texts[row[12]]) for row in tx.steps(rows)]
 
     # --- by patient record -----------------------------------------------------------------------------------------
 
@@ -118,6 +117,28 @@ class Reader:
             state = "" if deprecated else f" AND h.flags & {DEPRECATED} = 0"
             found += self.select(tx, f"h.record_key IN ({marks(part)}){state}", part)
         return found
+
+    def some_of(self, tx: Tx, keys: Collection[RecordKey], w: Window, studies: Collection[int] = ()) -> list[Loaded]:
+        """Those approved holdings under these patient records that a window's bounds do not rule out.
+
+        Args:
+            studies: Of these studies alone (hashes of their UIDs); none given: of any.
+        """
+        more, its = narrowed(w, "started", "updated")
+        found: list[Loaded] = []
+        for part in chunks(keys):
+            for some in chunks(studies) if studies else [()]:
+                of = [f"h.study_hash IN ({marks(some)})"] if some else []
+                where = [f"h.record_key IN ({marks(part)})", *of, *more]
+                found += self.select(tx, " AND ".join(where), [*part, *some, *its])
+        return found
+
+    def newest_studies(self, tx: Tx, keys: Sequence[RecordKey], offset: int, limit: int) -> list[int]:
+        """A page of the studies that these patient records hold, as hashes of their UIDs: newest first, undated last."""
+        where = f"record_key IN ({marks(keys)}) AND flags & {DEPRECATED} = 0"
+        order = "GROUP BY study_hash ORDER BY max(started) DESC, study_hash"
+        sql = f"SELECT study_hash FROM holding WHERE {where} {order} LIMIT {int(limit)} OFFSET {int(offset)}"
+        return [int(row[0]) for row in tx.rows(sql, list(keys))]
 
     def held(self, tx: Tx, keys: Collection[RecordKey]) -> list[int]:
         """The study hash of every approved holding under these patient records."""
@@ -255,22 +276,9 @@ class Reader:
     def window(self, tx: Tx, w: Window) -> list[Loaded]:
         """One page of approved holdings in the window's order; ties by key, so that a cursor resumes exactly."""
         where, params = stretch(w)
-        where.append(f"h.flags & {DEPRECATED} = 0")
-        if w.members:
-            where.append(f"h.member_id IN ({marks(w.members)})")
-            params += [int(m) for m in w.members]
-        if w.modalities:
-            where.append("h.modalities & ? <> 0")
-            params.append(w.modalities)
-        for value, sign in ((w.low, ">="), (w.high, "<=")):
-            if value is not None and w.order != "started":
-                where.append(f"(h.started {sign} ? OR h.started = {UNDATED})")
-                params.append(value)
-        for value, sign in ((w.updated_low, ">="), (w.updated_high, "<=")):
-            if value is not None and w.order == "started":
-                where.append(f"h.updated {sign} ?")
-                params.append(value)
-        return self.select(tx, " AND ".join(where), params, f"ORDER BY {order_by(w)} LIMIT {int(w.limit)}")
+        more, its = narrowed(w, "updated" if w.order == "started" else "started")
+        tail = f"ORDER BY {order_by(w)} LIMIT {int(w.limit)}"
+        return self.select(tx, " AND ".join([*where, *more]), [*params, *its], tail)
 
     def ahead(self, tx: Tx, w: Window, rows: int) -> Place | None:
         """The place of the last of the next ``rows`` rows of a window, whatever else is asked of them; None: there are fewer.
@@ -293,9 +301,9 @@ class Reader:
             sql = f"SELECT record_key, study_hash, member_id, body FROM past_version WHERE {where}"
             for key, study, member, body in tx.rows(sql, part):
                 deltas.setdefault((key, study, member), []).append(bytes(body))
-        for one in loaded:
-            if one.row.key not in deltas:
-                continue
+        past = [one for one in loaded if one.row.key in deltas]
+        tx.weigh(sum(len(deltas[one.row.key]) for one in past))
+        for one in tx.steps(past):
             state = self.state(one)
             for body in deltas[one.row.key]:
                 state = unpacked(state, self.codec.decode_plain(body))
@@ -311,7 +319,7 @@ class Reader:
         """The same holdings with their superseded versions."""
         states = self.states(tx, loaded)
         texts = self.patient_texts(tx, {one.row.record_key for one in loaded if states[one.row.key]})
-        return [self._with_past(one, states[one.row.key], texts) for one in loaded]
+        return [self._with_past(one, states[one.row.key], texts) for one in tx.steps(loaded)]
 
     def _with_past(self, one: Loaded, states: list[State], texts: dict[tuple[int, int], Patient]) -> Holding:
         if not states:
@@ -363,7 +371,8 @@ class Reader:
             sql = f"SELECT record_key, study_hash, member_id FROM holding WHERE study_hash IN ({marks(part)}) AND flags & 1 = 0"
             for row in tx.rows(sql, part):
                 places.setdefault(row[1], set()).add((row[0], row[1], row[2]))
-        for part in chunks([study for study, keys in places.items() if keys - known.keys()]):
+        elsewhere = [study for study, keys in places.items() if any(key not in known for key in keys)]
+        for part in chunks(elsewhere):
             for one in self.select(tx, f"h.study_hash IN ({marks(part)}) AND h.flags & {DEPRECATED} = 0", part):
                 known.setdefault(one.row.key, one)
         studies: dict[str, list[Loaded]] = {}

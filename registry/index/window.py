@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from crosslight.standards.ids import MemberId
-from registry.index.rows import DAY_S, UNDATED
+from registry.index.rows import DAY_S, DEPRECATED, UNDATED, marks
 
 _LEAST = -(1 << 62)
 Place = tuple[int, int, int, int]  # in a window's order: order value, record key, study hash, member
@@ -72,6 +72,25 @@ def stretch(w: Window) -> tuple[list[str], list[Any]]:
     if highs:
         where.append(f"{bucket} <= ?")
         params.append(min(highs))
+    return where, params
+
+
+def narrowed(w: Window, *dates: Literal["started", "updated"]) -> tuple[list[str], list[Any]]:
+    """What else a window's holdings must be: approved, of its members and modalities, within its bounds of ``dates``."""
+    where, params = [f"h.flags & {DEPRECATED} = 0"], list[Any]()
+    if w.members:
+        where.append(f"h.member_id IN ({marks(w.members)})")
+        params += [int(m) for m in w.members]
+    if w.modalities:
+        where.append("h.modalities & ? <> 0")
+        params.append(w.modalities)
+    bounds = {"started": (w.low, w.high), "updated": (w.updated_low, w.updated_high)}
+    for date in dates:
+        or_undated = f" OR h.started = {UNDATED}" if date == "started" else ""  # which match any date (D22)
+        for value, sign in zip(bounds[date], (">=", "<="), strict=True):
+            if value is not None:
+                where.append(f"(h.{date} {sign} ?{or_undated})")
+                params.append(value)
     return where, params
 
 

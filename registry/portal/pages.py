@@ -20,6 +20,8 @@ from aiohttp import web
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.http import CALLER, CORRELATION, Renderer, render_json
+from crosslight.runtime.turns import Apart
+from crosslight.runtime.workers import Workers
 from crosslight.standards.access import Action, Principal, decide
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, NotFound, OurError, Unauthenticated
@@ -58,6 +60,7 @@ class PortalContext:
         decisions: The identity officer's room; None leaves its pages out.
         key: A secret of the region that every process shares; handles are sealed with a key derived from it.
         open_mode: Whether the open demo's banner is shown and no sign-in offered.
+        workers: Where large pages are made; None: on the event loop.
     """
 
     ask: Ask
@@ -68,6 +71,7 @@ class PortalContext:
     decisions: IdentityDecisions | None = None
     config: PortalConfig = PortalConfig()
     open_mode: bool = False
+    workers: Workers | None = None
 
 
 class Portal:
@@ -75,7 +79,7 @@ class Portal:
 
     def __init__(self, context: PortalContext) -> None:
         self.context, self.config, self.region = context, context.config, context.ask.region
-        self.pages = Pages()
+        self.pages, self._apart = Pages(), Apart(context.workers)
         self._handles = Handles(context.key, context.clock, context.ids, context.config.handle_ttl_s)
 
     # --- pages -------------------------------------------------------------------------------------------------------
@@ -106,26 +110,24 @@ class Portal:
         glance = await self._glance(request, selector)  # before the list: a change in between shows as one more
         async with self._ask(request, "search", ByPatient(patient=selector)) as answer:
             person = _only(answer.persons)
-            answer = _of(answer, person)
-            values = self._sites(answer.coverage) | _followed(request.path, glance)
-            rows = rows_of(answer, self.context.directory, values["sites"])
-            held = Counter(code for row in rows for code in {copy.code for copy in row.copies})
-            return self._html(
-                request,
-                "patient.html",
-                values
-                | {
-                    "banner": banner_of(person, self.context.directory, self.region, self._today().date()),
-                    "disputed": answer.disputed,
-                    "rows": rows,
-                    "years": by_year(rows),
-                    "trusts": len(held),
-                    "held": held,
-                    "first_open": next((row for row in rows if row.opens), None),
-                    "unread": words.unread(answer),
-                    "here": request.path,
-                },
-            )
+            return await self._apart.make(lambda: self._timeline(request, person, answer, glance), answer.size)
+
+    def _timeline(self, request: web.Request, person: Person, answer: Answer, glance: Glance) -> web.Response:
+        values = self._sites(answer.coverage) | _followed(request.path, glance)
+        rows = rows_of(_of(answer, person), self.context.directory, values["sites"])
+        held = Counter(code for row in rows for code in {copy.code for copy in row.copies})
+        values |= {
+            "banner": banner_of(person, self.context.directory, self.region, self._today().date()),
+            "disputed": answer.disputed,
+            "rows": rows,
+            "years": by_year(rows),
+            "trusts": len(held),
+            "held": held,
+            "first_open": next((row for row in rows if row.opens), None),
+            "unread": words.unread(answer),
+            "here": request.path,
+        }
+        return self._html(request, "patient.html", values)
 
     async def study(self, request: web.Request) -> web.Response:
         """The preview of one study."""

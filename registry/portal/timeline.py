@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
+from crosslight.runtime.turns import in_steps
 from crosslight.standards.region import Region
 from crosslight.standards.study import SeriesRecord, StudyRecord
 from registry.ask.question import Answer
@@ -215,7 +216,7 @@ def _trust(directory: Directory, member: int | None, authority: str) -> str:
 def rows_of(answer: Answer, directory: Directory, sites: Sites) -> list[Row]:
     """One row for each study, newest first, undated last; copies in the order of their trusts' codes."""
     studies: dict[str, list[Holding]] = defaultdict(list)
-    for holding in answer.holdings:
+    for holding in in_steps(answer.holdings):
         if holding.state == "approved":
             studies[holding.study_uid].append(holding)
     doubts = {
@@ -224,7 +225,7 @@ def rows_of(answer: Answer, directory: Directory, sites: Sites) -> list[Row]:
         for r in person.records
         if r.in_doubt
     }
-    made = [(_newest(held), _row(held, directory, sites, doubts)) for held in studies.values()]
+    made = [(_newest(held), _row(held, directory, sites, doubts)) for held in in_steps(studies.values())]
     made.sort(key=lambda pair: (pair[0], pair[1].uid), reverse=True)
     return [row for _, row in made]
 

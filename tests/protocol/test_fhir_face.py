@@ -18,8 +18,8 @@ from fhir.resources.R4B.operationoutcome import OperationOutcome
 from fhirpy import AsyncFHIRClient
 from registry_samples import MemoryDirectory, nhs, patient, study
 
-from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.http import ErrorRenderers
+from crosslight.runtime.seams import system_seams
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.ids import MemberId
 from crosslight.standards.membership import Endpoints
@@ -78,8 +78,7 @@ async def region() -> AsyncIterator[Region]:
         AskDouble(found),
         found.directory,
         key=b"k" * 32,
-        clock=SystemClock(),
-        ids=SystemIds(),
+        seams=system_seams(),
         config=FhirConfig(),
         version="0.1.0",
     )

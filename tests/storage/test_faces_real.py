@@ -19,7 +19,7 @@ from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import Db
 from crosslight.runtime.http import ErrorRenderers
-from crosslight.runtime.seams import SystemHttp
+from crosslight.runtime.seams import SystemHttp, system_seams
 from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.ids import MemberId, Version
@@ -104,7 +104,7 @@ async def registry(database: Db) -> AsyncIterator[Registry]:
     key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
     signer = TokenSigner(key, REGION.home_community_id, clock, ids)
     gateway = Gateway(Reach(directory, signer, MemberSessions(ReachConfig(), SystemHttp()), ReachConfig(), ids))
-    fhir = FhirFace(ask, directory, key=index.region_key, clock=clock, ids=ids, config=FhirConfig())
+    fhir = FhirFace(ask, directory, key=index.region_key, seams=system_seams(clock=clock, ids=ids), config=FhirConfig())
     dicomweb = DicomwebFace(ask, directory, gateway, DicomwebConfig())
     renderers = ErrorRenderers()
     renderers.add("/fhir", render_error)

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from ask_double import served
 
-from crosslight.runtime.compression import compressed, takes_gzip
+from crosslight.runtime.compression import LARGE_BYTES, compressed, takes_gzip
 
 LONG = {"text": "crosslight " * 1000}
 
@@ -64,3 +64,21 @@ async def test_what_is_known_varies_as_what_it_stands_for() -> None:
     async with served(app) as base, aiohttp.ClientSession() as http, http.get(f"{base}/?known") as response:
         assert (response.status, response.headers["Vary"]) == (304, "Accept, Accept-Encoding")
         assert (await response.read(), response.headers.get("Content-Encoding")) == (b"", None)
+
+
+async def test_a_large_body_is_sent_in_pieces_whole_and_with_its_length() -> None:
+    body = bytes(range(256)) * (LARGE_BYTES // 128)
+    made: list[web.Response] = []
+
+    async def answer(_: web.Request) -> web.Response:
+        made.append(web.Response(body=body, content_type="application/soap+xml"))
+        return made[-1]
+
+    app = web.Application(middlewares=[cast(Any, compressed())])
+    app.add_routes([web.get("/", answer)])
+    async with served(app) as base, aiohttp.ClientSession() as http:
+        for ask in (http.get, http.head):
+            async with ask(f"{base}/") as response:
+                assert response.headers["Content-Length"] == str(len(body))
+                assert await response.read() == (body if ask == http.get else b"")
+    assert not any(isinstance(response.body, bytes) for response in made)

@@ -9,7 +9,6 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from aiohttp import http_exceptions, web
 
@@ -37,7 +36,6 @@ __all__ = [
     "stream_mtom",
 ]
 
-T = TypeVar("T")
 #: Bounds of security.md 2.4.
 MAX_QUERY_BYTES = 1 << 20  # ITI-18, ITI-43 and RAD-69 requests
 MAX_SUBMISSION_BYTES = 8 << 20  # ITI-42, 57, 62

@@ -104,12 +104,15 @@ def render_adhoc_response(
         for name, values in slots
     )
     listed = f"<rs:ResponseSlotList>{slot_rows}</rs:ResponseSlotList>" if slot_rows else ""
-    inner = "".join([render_object_ref(i, h) for i, h in refs] + [render_object(o) for o in objects])
-    return (
+    head = (
         f'<query:AdhocQueryResponse xmlns:query="{QUERY}" xmlns:rim="{RIM}" xmlns:rs="{RS}" status="{status}">'
-        f"{listed}{render_error_list(errors)}<rim:RegistryObjectList>{inner}</rim:RegistryObjectList>"
-        "</query:AdhocQueryResponse>"
-    ).encode()
+        f"{listed}{render_error_list(errors)}<rim:RegistryObjectList>"
+    )
+    parts = [head.encode()]  # bytes one by one: of a large answer the whole is put together once
+    parts += [render_object_ref(i, h).encode() for i, h in refs]
+    parts += [render_object(o).encode() for o in objects]
+    parts.append(b"</rim:RegistryObjectList></query:AdhocQueryResponse>")
+    return b"".join(parts)
 
 
 def parse_adhoc_response(element: Element) -> AdhocReply:
