@@ -24,6 +24,8 @@ from crosslight.standards.ids import Identifier
 from crosslight.standards.study import InstanceRef, StudyRecord
 
 IngestState = Literal["stored", "duplicate", "conflict", "refused", "full"]
+# What a sender is answered: C-STORE's statuses, and by table STOW-RS' failure reasons (PS3.4 Table B.2-1, PS3.18 10.5.3)
+SUCCESS, OUT_OF_RESOURCES, MISMATCH, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000
 
 # --- in ----------------------------------------------------------------------------------------------------------------
 

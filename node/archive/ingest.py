@@ -29,11 +29,10 @@ from node.archive.layout import Layout
 from node.archive.quarantine import Quarantine
 from node.archive.stage import Staged
 from node.archive.store import ArchiveStore, Facts, Ingested, attribute_blobs, patient_attributes
-from node.holdings import IngestResult, Received
+from node.holdings import CANNOT_UNDERSTAND, MISMATCH, OUT_OF_RESOURCES, SUCCESS, IngestResult, Received
 
 log = get_logger("archive")
 
-SUCCESS, OUT_OF_RESOURCES, MISMATCH, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000  # PS3.4 Table B.2-1
 CONFLICT = 0xC111  # of the Cxxx range, which is ours to divide: another object is kept under this UID
 #: Reason of a refusal -> C-STORE status, where it is not Cannot Understand.
 STATUS: dict[str, int] = {"sop-class": MISMATCH, "meta-mismatch": MISMATCH, "conflict": CONFLICT}

@@ -15,11 +15,9 @@ from typing import BinaryIO, Literal
 
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.files import Files
+from crosslight.standards.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from crosslight.standards.problem import OutOfSpace, StorageError, TooLarge
 from node.holdings import Received
-
-IMPLEMENTATION_CLASS_UID = "2.25.244957265117311826393471239421057226793"  # PS3.7 D.3.3.2: ours, from a UUID
-IMPLEMENTATION_VERSION = "CROSSLIGHT"
 
 _MEMORY_BYTES = 4 << 20
 _LARGE = 4096

@@ -19,7 +19,7 @@ from crosslight.runtime.log import get_logger
 from crosslight.runtime.tls import server_context
 from crosslight.runtime.trouble import cannot_listen
 from crosslight.runtime.workers import Workers
-from node.archive.stage import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from crosslight.standards.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from node.dimse.accounts import Accounts
 from node.dimse.association import Association, Service, by_field
 from node.dimse.callers import Callers

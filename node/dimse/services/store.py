@@ -10,11 +10,10 @@ from collections.abc import Iterable
 
 from crosslight.runtime.log import get_logger
 from crosslight.standards.problem import CrosslightError, Malformed, OutOfSpace, StorageError, TooLarge
-from node.archive.ingest import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS
 from node.dimse.association import Exchange, Offer, Request
 from node.dimse.command import C_STORE_RQ
 from node.dimse.contexts import TRANSFER_SYNTAXES, storage_classes
-from node.holdings import Holdings, IngestResult, Received, Staging
+from node.holdings import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS, Holdings, IngestResult, Received, Staging
 
 log = get_logger("dimse")
 
