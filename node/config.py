@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from crosslight.runtime.config import load, section, setting
+from crosslight.runtime.config import LOOPBACK, load, section, setting
+from crosslight.runtime.log import LogConfig
 from crosslight.standards.problem import ConfigError
 from node.archive.config import ArchiveConfig
 from node.dimse.config import DimseConfig
@@ -14,7 +15,6 @@ from node.publish.config import PublishConfig
 from node.serve.config import ServeConfig
 
 FILE = "node.toml"
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,6 @@ class ListenConfig:
     open: bool = setting(
         False, "No authentication and no TLS, for trying ordinary tools. Only with host = 127.0.0.1; never with real patients."
     )
-
-
-@dataclass(frozen=True, slots=True)
-class LogConfig:
-    """[log]: what is written to stderr. Patient data never is."""
-
-    level: str = setting("info", "How much.", choices=("debug", "info", "warning", "error"))
-    json: bool = setting(True, "One JSON object a line; false for lines that people read.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from crosslight.runtime.config import load, section, setting
-from crosslight.runtime.document_codes import ProcedureCodesSection, procedure_codes
+from crosslight.runtime.config import LOOPBACK, load, section, setting
+from crosslight.runtime.document_codes import ProcedureCodesConfig, procedure_codes
+from crosslight.runtime.log import LogConfig
 from crosslight.standards.ids import NHS_NUMBER_OID, NHS_NUMBER_SYSTEM, Oid, is_uid
 from crosslight.standards.membership import RegistryAddresses
 from crosslight.standards.problem import ConfigError
@@ -22,11 +23,10 @@ from registry.members.config import MembersConfig
 from registry.portal.config import PortalConfig
 
 FILE = "registry.toml"
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
-class RegionSection:
+class RegionConfig:
     """[region]: the affinity domain and its names. They are for good: identifiers are made from them."""
 
     name: str = setting(help="The region's name, as people say it.")
@@ -45,7 +45,7 @@ class RegionSection:
     repository_unique_id: str = setting(
         "", "OID of the registry's own document repository, under which it holds nothing yet; empty: home_community_id + .3."
     )
-    procedure_codes: tuple[ProcedureCodesSection, ...] = setting(
+    procedure_codes: tuple[ProcedureCodesConfig, ...] = setting(
         [], "Each: what a DocumentEntry says by its study's procedure. Nodes are told; without any, 18748-4 and N."
     )
 
@@ -81,7 +81,7 @@ class RegionSection:
 
 
 @dataclass(frozen=True, slots=True)
-class ListenSection:
+class ListenConfig:
     """[listen]: where this registry can be reached."""
 
     host: str = setting("0.0.0.0", "Address to bind; 127.0.0.1 for this machine only.")  # noqa: S104 - a server's default
@@ -96,7 +96,7 @@ class ListenSection:
 
 
 @dataclass(frozen=True, slots=True)
-class DatabaseSection:
+class DatabaseConfig:
     """[database]: where the index is."""
 
     url: str = setting("sqlite:registry.db", "sqlite:FILE (in this folder), or postgresql://user@host/name.")
@@ -104,7 +104,7 @@ class DatabaseSection:
 
 
 @dataclass(frozen=True, slots=True)
-class XdsSection:
+class XdsConfig:
     """[xds]: the XDS registry face."""
 
     check_codes: bool = setting(True, "Refuse codes and mime types outside the region's value sets at ITI-42.")
@@ -120,20 +120,12 @@ class XdsSection:
 
 
 @dataclass(frozen=True, slots=True)
-class LogSection:
-    """[log]: what is written to stderr. Patient data never is."""
-
-    level: str = setting("info", "How much.", choices=("debug", "info", "warning", "error"))
-    json: bool = setting(True, "One JSON object a line; false for lines that people read.")
-
-
-@dataclass(frozen=True, slots=True)
 class RegistryConfig:
     """The whole file."""
 
-    region: RegionSection = section(RegionSection, "The region and its names.")
-    listen: ListenSection = section(ListenSection, "Where this registry can be reached.")
-    database: DatabaseSection = section(DatabaseSection, "Where the index and the audit are.")
+    region: RegionConfig = section(RegionConfig, "The region and its names.")
+    listen: ListenConfig = section(ListenConfig, "Where this registry can be reached.")
+    database: DatabaseConfig = section(DatabaseConfig, "Where the index and the audit are.")
     identity: IdentityConfig = section(IdentityConfig, "Who says who is who.")
     members: MembersConfig = section(MembersConfig, "Invitations, certificates, heartbeats.")
     access: AccessConfig = section(AccessConfig, "Who gets in, and for how long.")
@@ -141,10 +133,10 @@ class RegistryConfig:
     fhir: FhirConfig = section(FhirConfig, "The FHIR face.")
     dicomweb: DicomwebConfig = section(DicomwebConfig, "The region-wide DICOMweb root.")
     gateway: GatewayConfig = section(GatewayConfig, "Retrieves from the members that hold images.")
-    xds: XdsSection = section(XdsSection, "The XDS registry face.")
+    xds: XdsConfig = section(XdsConfig, "The XDS registry face.")
     enrich: EnrichConfig = section(EnrichConfig, "Completing what was registered by its entry only.")
     changes: ChangesConfig = section(ChangesConfig, "The feed of what changed.")
-    log: LogSection = section(LogSection, "Logs.")
+    log: LogConfig = section(LogConfig, "Logs.")
 
 
 def read_config(folder: Path) -> RegistryConfig:

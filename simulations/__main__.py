@@ -9,14 +9,13 @@ from pathlib import Path
 import click
 
 from crosslight import __version__
+from crosslight.runtime.config import LOOPBACK
 from crosslight.runtime.log import setup_logging
 from crosslight.runtime.terminal import make_console
 from crosslight.standards.problem import CrosslightError
 from simulations.demo import Demo, DemoOptions
 from simulations.doctor import doctor
 from simulations.topology import read_topology
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from node.membership.state import RegionState
+from registry.config import read_config
 from simulations.layout import HOST
 from simulations.region import DemoRegion
 
@@ -12,7 +13,7 @@ from simulations.region import DemoRegion
 def endpoints_of(region: DemoRegion) -> dict[str, Any]:
     """The endpoints file's content."""
     affinity = region.topology.region()
-    registry_oid = f"{affinity.home_community_id}.3"
+    registry_oid = read_config(region.registry_folder).region.own_repository
     tls = {"ca": region.ca, "client_cert": region.client_cert, "client_key": region.client_key}
     return {
         "registry": {

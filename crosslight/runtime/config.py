@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from crosslight.standards.problem import ConfigError
 
 C = TypeVar("C")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")  # the only addresses of a service without TLS and authentication
 
 
 def setting(

@@ -11,7 +11,7 @@ from crosslight.standards.region import ProcedureCodes
 
 
 @dataclass(frozen=True, slots=True)
-class ProcedureCodesSection:
+class ProcedureCodesConfig:
     """One ``[[…procedure_codes]]``: of several that fit a study, the first that says an attribute decides it."""
 
     procedure: str = setting(
@@ -28,7 +28,7 @@ class ProcedureCodesSection:
     confidentiality: str = setting("", "confidentialityCode of HL7's table: N, R, V or U; empty: not decided here.", example="R")
 
 
-def procedure_codes(sections: Iterable[ProcedureCodesSection], where: str) -> tuple[ProcedureCodes, ...]:
+def procedure_codes(sections: Iterable[ProcedureCodesConfig], where: str) -> tuple[ProcedureCodes, ...]:
     """The table as a value.
 
     Raises:

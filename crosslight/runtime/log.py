@@ -10,9 +10,12 @@ import logging
 import sys
 import time
 import traceback
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
+
+from crosslight.runtime.config import setting
 
 #: What may be logged. UIDs of studies are pseudonymous and needed to operate; names, numbers and dates of birth are not here.
 SAFE_FIELDS = frozenset({
@@ -22,6 +25,14 @@ SAFE_FIELDS = frozenset({
     "port", "query", "reason", "road", "role", "seconds", "serial", "series", "service", "signal", "since", "size", "skew_ms",
     "skew_s", "state", "status", "study", "transaction", "url", "version", "waiting", "what",
 })  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """[log]: what is written to stderr. Patient data never is."""
+
+    level: str = setting("info", "How much.", choices=("debug", "info", "warning", "error"))
+    json: bool = setting(True, "One JSON object a line; false for lines that people read.")
 
 
 class Logger:

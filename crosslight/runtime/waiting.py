@@ -102,3 +102,12 @@ class Subscribers(Generic[T]):
     def __call__(self, what: T) -> None:
         for told in self._told:
             told(what)
+
+
+def call_given_up() -> bool:
+    """Asked while a CancelledError is handled: whether the call was given up, and nobody has told this task to end.
+
+    For gRPC cancels whoever waits for a call whose channel is closed.
+    """
+    task = asyncio.current_task()
+    return task is not None and not task.cancelling()

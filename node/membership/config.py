@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crosslight.runtime.config import setting
-from crosslight.runtime.document_codes import ProcedureCodesSection
+from crosslight.runtime.document_codes import ProcedureCodesConfig
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import ConfigError
 from crosslight.standards.region import ODS_OID
@@ -53,7 +53,7 @@ class ForeignRegistryConfig:
     key: str = setting("", "File of its key.")
     server_certificate: str = setting("", "File of the certificate chain of this node's listeners. Empty: the same one.")
     server_key: str = setting("", "File of its key.")
-    procedure_codes: tuple[ProcedureCodesSection, ...] = setting(
+    procedure_codes: tuple[ProcedureCodesConfig, ...] = setting(
         [],
         "Each: what a DocumentEntry says by its study's procedure; without any, 18748-4 and N..",
     )

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from crosslight.pb import membership_pb2 as pb
 from crosslight.pb import membership_pb2_grpc as pb_grpc
-from crosslight.runtime.calls import call_given_up
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.waiting import call_given_up
 from crosslight.standards.problem import CrosslightError, Malformed, Unavailable
 from node.membership.join import new_request
 from node.membership.link import Link

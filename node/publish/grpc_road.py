@@ -13,7 +13,7 @@ import grpc
 
 from crosslight.pb import feed_pb2 as pb
 from crosslight.pb import feed_pb2_grpc as pb_grpc
-from crosslight.runtime.calls import call_given_up
+from crosslight.runtime.waiting import call_given_up
 from crosslight.runtime.wire import identifier_from_pb, manifest_to_pb, study_to_pb, version_from_pb, version_to_pb
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError

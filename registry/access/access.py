@@ -16,9 +16,8 @@ from crosslight.standards.problem import ConfigError
 from registry.access.authenticate import Authenticator
 from registry.access.config import AccessConfig, OidcConfig
 from registry.access.demo_idp import BANNER, PREFIX, DemoProvider
-from registry.access.oidc import OidcClient
+from registry.access.oidc import OidcClient, provider_context
 from registry.access.pages import page
-from registry.access.provider_tls import provider_context
 from registry.access.sessions import Sessions
 from registry.access.signin import SignIn, SignInAudit
 from registry.access.store import AccessStore

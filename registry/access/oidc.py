@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -235,3 +237,12 @@ class OidcClient:
         keys = KeySet.import_key_set({"keys": usable})
         self._keys = (now, keys)
         return keys
+
+
+def provider_context(bundle: Path | None) -> ssl.SSLContext:
+    """TLS towards a provider: the system's authorities, and the region's own (``bundle``) where the provider is ours."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if bundle is not None:
+        context.load_verify_locations(bundle)
+    return context

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import Db, Row, Tx
-from crosslight.runtime.schema import migrate
+from crosslight.runtime.schema import SchemaVersion, migrate
 from crosslight.standards.census import Census, census_item
 from crosslight.standards.ids import Identifier, MemberId, Version, hash8
 from crosslight.standards.problem import Invalid
@@ -24,11 +24,13 @@ from registry.index.model import Holding, HoldingKey, XdsObject
 from registry.index.objects import Objects
 from registry.index.read import Reader
 from registry.index.rows import DEPRECATED, Loaded, chunks, marks, to_ms, version_of
-from registry.index.schema import PACKAGE, SCHEMA
 from registry.index.sizes import sizes
 from registry.index.upgrade import upgrade
 from registry.index.write import Work
 from registry.members.model import Directory
+
+PACKAGE = "registry.index"
+SCHEMA = SchemaVersion("index", schema=5, compat=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

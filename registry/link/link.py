@@ -24,8 +24,8 @@ from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, Invalid, Unauthenticated
 from registry.link.callers import REFUSALS, Callers
 from registry.link.epochs import NodeSays, RegistrySays, decide
-from registry.members.index import IndexFacts
 from registry.members.join import issue_member
+from registry.members.model import IndexFacts
 from registry.members.presence import Report
 from registry.members.service import MemberService
 

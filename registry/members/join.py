@@ -19,7 +19,7 @@ from crosslight.standards.membership import JoinReply, MembershipFacts, Registry
 from crosslight.standards.problem import CrosslightError, Malformed, TooLarge
 from registry.members.authorities import MAX_AUTHORITIES
 from registry.members.ca import csr_public_key
-from registry.members.index import IndexFacts
+from registry.members.model import IndexFacts
 from registry.members.service import MemberService
 from registry.members.store import MemberRow
 

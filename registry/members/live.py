@@ -1,4 +1,4 @@
-"""What is open for a member right now, so that suspension can end it: tasks, streams, keep-alive connections (D21)."""
+"""What is open for a member right now, so that suspension can end it: streams and keep-alive connections (D21)."""
 
 from __future__ import annotations
 
@@ -12,20 +12,11 @@ log = get_logger("members")
 
 
 class LiveConnections:
-    """Tasks and connections by member. TLS is checked only at a handshake, so a suspended member's must be closed."""
+    """Connections and streams by member. TLS is checked only at a handshake, so a suspended member's must be closed."""
 
     def __init__(self) -> None:
-        self._tasks: dict[MemberId, set[asyncio.Task[object]]] = {}
         self._transports: dict[MemberId, dict[int, asyncio.BaseTransport]] = {}
         self._closers: dict[MemberId, list[Callable[[], None]]] = {}
-
-    def track(self, member: MemberId, task: asyncio.Task[object] | None = None) -> None:
-        """Cancel ``task`` (the current one by default) when the member is cut off; forgotten when it is done."""
-        task = task or asyncio.current_task()
-        if task is None or task in self._tasks.get(member, ()):
-            return
-        self._tasks.setdefault(member, set()).add(task)
-        task.add_done_callback(lambda done: self._tasks.get(member, set()).discard(done))
 
     def connection(self, member: MemberId, transport: asyncio.BaseTransport | None) -> None:
         """Abort ``transport`` when the member is cut off; forgotten some time after it closed."""
@@ -51,15 +42,13 @@ class LiveConnections:
     def count(self, member: MemberId) -> int:
         """How much is open."""
         open_transports = [t for t in self._transports.get(member, {}).values() if not t.is_closing()]
-        return len(self._tasks.get(member, ())) + len(open_transports) + len(self._closers.get(member, ()))
+        return len(open_transports) + len(self._closers.get(member, ()))
 
     def cut(self, member: MemberId) -> int:
         """End all that is open for the member; how much there was."""
         found = self.count(member)
         for close in list(self._closers.pop(member, ())):
             close()
-        for task in list(self._tasks.pop(member, ())):
-            task.cancel()
         for transport in self._transports.pop(member, {}).values():
             if isinstance(transport, asyncio.WriteTransport):
                 transport.abort()

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Literal, Protocol
 
+from crosslight.standards.census import Census
 from crosslight.standards.concern import Concern
 from crosslight.standards.ids import MemberId, Oid, Version
 from crosslight.standards.membership import Endpoints
@@ -132,4 +133,21 @@ class Directory(Protocol):
 
     def presence(self, member: MemberId) -> Presence:
         """What is known of a member's link now."""
+        ...
+
+
+class IndexFacts(Protocol):
+    """The little that membership asks of the index: ``registry.index.store.IndexStore`` answers it."""
+
+    @property
+    def incarnation(self) -> str:
+        """The id of the registry's database (D8)."""
+        ...
+
+    async def cursor(self, member: MemberId) -> Version | None:
+        """The newest version of ``member`` that was acknowledged (D10)."""
+        ...
+
+    async def census(self, member: MemberId) -> Census:
+        """Approved holdings of ``member``."""
         ...

@@ -17,7 +17,7 @@ from crosslight.runtime.db import LAZY_S, Db, SqliteDb, Tx
 from crosslight.runtime.postgres import PostgresDb
 from crosslight.runtime.schema import migrate
 from crosslight.standards.problem import Invalid
-from registry.index.schema import PACKAGE, SCHEMA
+from registry.index.store import PACKAGE, SCHEMA
 
 
 async def _count(db: Db) -> int:

@@ -19,7 +19,7 @@ from registry.ask.question import ByObject, ByPatient
 from registry.identity.model import PatientSelector
 from registry.index.codec import Codec
 from registry.index.rows import HOLDING_COLUMNS, NAME_COLUMNS, UNITED
-from registry.index.schema import PACKAGE
+from registry.index.store import PACKAGE
 
 _TABLES = {
     "registry_meta": "*",

@@ -109,13 +109,13 @@ async def test_suspension_by_another_process(database: Db, tmp_path: Path) -> No
     await command.refresh()
     server.start()
     member = server.active("RTK").id
-    task = asyncio.create_task(asyncio.sleep(60))
-    server.live.track(member, task)
+    cut = asyncio.Event()
+    server.live.closer(member, cut.set)
     heard: list[int] = []
     server.on_change(lambda: heard.append(1))
     version, before = server.signed_directory()
     await command.suspend("RTK", "stolen")
-    await until(lambda: task.cancelled(), 5)
+    await asyncio.wait_for(cut.wait(), 5)
     suspended = server.by_code("RTK")
     assert suspended is not None
     assert (suspended.status, suspended.status_reason) == ("suspended", "stolen")
