@@ -13,7 +13,7 @@ from rich.console import Console
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.audit.command import AuditQuery, print_audit
-from crosslight.runtime.credentials import OPERATOR
+from crosslight.runtime.caller import command_line
 from crosslight.runtime.db import Db
 from crosslight.runtime.seams import system_seams
 from crosslight.standards.access import Principal
@@ -130,15 +130,15 @@ async def authority(folder: Path, code: str, oid: str, *, agree: bool, shared: b
     """Agree to a patient authority of a member, or withdraw it; the member as it is then."""
     async with opened(folder) as offline:
         if agree:
-            return await offline.members.authorities.agree(code, (oid,), shared=shared, by=OPERATOR)
-        return await offline.members.authorities.withdraw(code, oid, by=OPERATOR)
+            return await offline.members.authorities.agree(code, (oid,), shared=shared, by=command_line(offline.ground.seams.ids))
+        return await offline.members.authorities.withdraw(code, oid, by=command_line(offline.ground.seams.ids))
 
 
 async def source(folder: Path, oid: str, *, name: str, repository_url: str, dicomweb: str) -> Member:
     """Say what a source that is no member is called and where it answers; the source as it is then."""
     async with opened(folder) as offline:
         return await offline.members.sources.describe(
-            oid, name=name, repository_url=repository_url, dicomweb=dicomweb, by=OPERATOR
+            oid, name=name, repository_url=repository_url, dicomweb=dicomweb, by=command_line(offline.ground.seams.ids)
         )
 
 
@@ -153,9 +153,8 @@ async def issue_token(folder: Path, *, role: str, user: str, organisation: str =
             offline.members.keys, offline.region, offline.config.access, offline.ground.seams.clock, offline.ground.seams.ids
         )
         principal = Principal(subject=user, name=user, roles=frozenset({role}), organisation=organisation)
-        token = tokens.issue_access_token(principal, hours=hours)
-        await offline.members.note(OPERATOR, f"token issued: {role}", user)
-        return token
+        async with offline.members.acts.act(None, "issue-token", user, role=role):
+            return tokens.issue_access_token(principal, hours=hours)
 
 
 async def show_members(folder: Path, console: Console) -> None:

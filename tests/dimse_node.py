@@ -16,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, Verification
 
-from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.audit import Audited, AuditLog
 from crosslight.runtime.clock import SystemIds
 from node.dimse.accounts import Accounts
 from node.dimse.association import Service
@@ -34,7 +34,7 @@ class Node:
     def __init__(self, held: Held, service: DimseListener, audit: AuditLog) -> None:
         self.held, self.service, self.audit = held, service, audit
 
-    async def acts(self) -> list[dict[str, Any]]:
+    async def acts(self) -> list[Audited]:
         """Audited acts that are over, oldest first."""
         return list(reversed(await self.audit.search()))
 

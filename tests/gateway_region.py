@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from registry_room import Room, make_room
 from registry_samples import NHS, REGION, MemoryDirectory
 
-from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.audit import Audited, AuditLog
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.files import SystemFiles
@@ -90,10 +90,10 @@ class GatewayRegion:
     def directory(self) -> MemoryDirectory:
         return self.room.directory
 
-    async def acts(self) -> list[dict[str, Any]]:
+    async def acts(self) -> list[Audited]:
         """The registry's audit of what was asked here, oldest first."""
         await self.room.audit.settle()
-        return [act for act in reversed(await self.room.audit.search()) if act["who"]["subject"] == CLINICIAN.subject]
+        return [act for act in reversed(await self.room.audit.search()) if act.who.subject == CLINICIAN.subject]
 
     def member(self, code: str) -> Member:
         found = self.directory.by_code(code)

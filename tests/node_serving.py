@@ -22,7 +22,7 @@ from pydicom.data import get_testdata_files
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.audit import Audited, AuditLog
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.files import SystemFiles
@@ -82,12 +82,12 @@ class Served:
             result = await self.archive.ingest_async(staged, Received(road="import", peer="test"))
             assert result.state in ("stored", "duplicate"), result
 
-    async def acts(self, **which: Any) -> list[dict[str, Any]]:
+    async def acts(self, **which: Any) -> list[Audited]:
         """Audited acts, newest first, once each has its outcome: that is committed after the client has its last byte."""
         async with asyncio.timeout(10):
             while True:
                 found = await self.audit.search(**which)
-                if all(act["outcome"] for act in found):
+                if all(act.text for act in found):
                     return found
                 await asyncio.sleep(0.01)
 

@@ -6,15 +6,30 @@ it releases a byte.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 #: Faces, as they stand in audit entries and in the table.
-Face = Literal["fhir", "xds", "dicomweb", "portal", "gateway", "rad69", "iti43", "dimse", "feed", "admin", "hl7"]
+Face = Literal["fhir", "xds", "dicomweb", "portal", "gateway", "rad69", "iti43", "dimse", "feed", "admin", "hl7", "join"]
 #: Actions. ``search``/``read`` concern metadata, ``retrieve`` images and manifests, ``store`` objects into an archive,
-#: ``publish`` entries into the index, ``feed`` patient identities, ``operate`` membership and configuration,
-#: ``decide`` who is one person.
-Action = Literal["search", "read", "retrieve", "store", "publish", "feed", "delete", "operate", "audit", "decide"]
+#: ``publish`` entries into the index, ``feed`` patient identities, ``operate`` the service, ``decide`` who is one person
+#: (``end-decision`` and ``unmerge`` take back). Releases before 0.3 wrote sign-ins as ``read`` and what changes members as
+#: ``operate``, with the act in the query.
+Action = Literal[
+    "search", "read", "retrieve", "store", "publish", "feed", "delete", "operate", "audit",
+    "decide", "end-decision", "unmerge",
+    "sign-in", "sign-out",
+    "join", "invite", "suspend", "readmit", "agree-authority", "ask-authority", "withdraw-authority", "describe-source",
+    "issue-certificate", "issue-token",
+]  # fmt: skip
+
+#: What a person does about records, and what an operator does about members.
+DECIDING: frozenset[Action] = frozenset({"decide", "end-decision", "unmerge"})
+MEMBERSHIP: frozenset[Action] = frozenset({
+    "invite", "suspend", "readmit", "agree-authority", "withdraw-authority", "describe-source", "issue-certificate",
+    "issue-token",
+})  # fmt: skip
 
 #: HL7 v3 PurposeOfUse (2.16.840.1.113883.5.8) that this release knows.
 PURPOSES = {"TREAT": "treatment", "ETREAT": "emergency treatment", "HOPERAT": "healthcare operations"}
@@ -51,8 +66,8 @@ TABLE: dict[str, dict[str, frozenset[str]]] = {
         "rad69": frozenset({"retrieve"}),
         "hl7": frozenset({"feed"}),
     },
-    "identity": {"portal": frozenset({"search", "read", "decide"}), "fhir": frozenset({"search", "read"})},
-    "operator": {"admin": frozenset({"operate"})},
+    "identity": {"portal": frozenset({"search", "read"}) | DECIDING, "fhir": frozenset({"search", "read"})},
+    "operator": {"admin": frozenset({"operate", "search", "read"}) | DECIDING | MEMBERSHIP},
     "ig": {"admin": frozenset({"audit"})},
     "porter": {},
     "member": {
@@ -99,6 +114,18 @@ class Principal:
             "purpose": self.purpose,
             "evidence": self.evidence,
         }
+
+    @classmethod
+    def described(cls, said: Mapping[str, Any]) -> Self:
+        """From :meth:`describe`, as far as it says."""
+        return cls(
+            subject=str(said.get("subject", "")),
+            name=str(said.get("name", "")),
+            roles=frozenset(map(str, said.get("roles", ()))),
+            organisation=str(said.get("organisation", "")),
+            purpose=str(said.get("purpose", "")),
+            evidence=str(said.get("evidence", "")),
+        )
 
 
 #: The caller without credentials under ``--open``: every role, purpose treatment, audited as such.

@@ -6,13 +6,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
-from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.audit import About, Act, AuditLog, OutcomeKind
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.log import get_logger
-from crosslight.standards.access import Action
+from crosslight.standards.access import Action, Decision
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import StorageError
 from node.dimse.callers import Calling
@@ -24,16 +24,17 @@ Done = Literal["stored", "duplicate", "refused"]
 
 @dataclass(slots=True)
 class _Act:
-    """One audited act of an association."""
+    """One audited act of an association, and what was done in it."""
 
-    entry: AuditEntry
+    audited: Act
     done: Counter[Done] = field(default_factory=Counter)
 
-    def outcome(self) -> str:
-        parts = [f"{self.done['stored']} stored"]
-        parts += [f"{self.done[kind]} {kind}" for kind in ("duplicate", "refused") if self.done[kind]]
-        failed = self.done["refused"] and not self.done["stored"] and not self.done["duplicate"]
-        return ("failed: " if failed else "ok ") + ", ".join(parts)
+    def settle(self) -> None:
+        """Commit its outcome."""
+        stored, duplicate, refused = (self.done[kind] for kind in get_args(Done))
+        kind: OutcomeKind = "ok" if not refused else "partial" if stored or duplicate else "refused"
+        self.audited.done(kind, stored=stored, duplicate=duplicate, refused=refused)
+        self.audited.end_sync()
 
 
 class Account:
@@ -65,7 +66,7 @@ class Account:
         """The association is over: the outcome of each act."""
         acts, self._acts = list(self._acts.values()), {}
         for act in acts:
-            self._accounts.end(act)
+            act.settle()
 
 
 class Accounts:
@@ -92,34 +93,22 @@ class Accounts:
 
     def deny(self, calling: Calling) -> None:
         """Note that a caller was refused."""
-        entry = self._entry(self._caller(calling), calling.rule, "store", "", decision="deny")
+        act = self._audit.act(self._caller(calling), "dimse", "store", decision=Decision(False, calling.rule))
         try:
-            self._audit.begin_sync(entry)
-            self._audit.end_sync(entry, "denied")
+            act.begin_sync()
+            act.done("denied")
+            act.end_sync()
         except StorageError:
             log.error("audit failed", peer=calling.address)
 
     def begin(self, caller: Caller, rule: str, action: Action, study_uid: str) -> _Act:
         """Commit an act's first entry."""
-        act = _Act(self._entry(caller, rule, action, study_uid))
-        self._audit.begin_sync(act.entry)
-        return act
-
-    def end(self, act: _Act) -> None:
-        """Commit its outcome."""
-        try:
-            self._audit.end_sync(act.entry, act.outcome())
-        except StorageError:
-            log.error("audit failed", correlation=act.entry.correlation)
+        about = About(patients=self._patients(study_uid), studies=(study_uid,)) if study_uid else About()
+        act = self._audit.act(caller, "dimse", action, about, decision=Decision(True, rule))
+        act.begin_sync()
+        return _Act(act)
 
     def count(self, what: str) -> None:
         """Count an object."""
         with self._lock:
             self.objects[what] += 1
-
-    def _entry(self, caller: Caller, rule: str, action: Action, study_uid: str, *, decision: str = "permit") -> AuditEntry:
-        return AuditEntry(
-            principal=caller.principal, face="dimse", action=action, decision=decision, rule=rule,
-            correlation=caller.correlation, patients=self._patients(study_uid) if study_uid else (),
-            studies=[study_uid] if study_uid else [], peer=caller.peer,
-        )  # fmt: skip

@@ -17,6 +17,7 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 from pydicom.uid import UID
 
+from crosslight.runtime.audit import Act
 from crosslight.standards.dicom.pixels.frames import IMAGE_PIXEL, FrameLayout, native_layout
 from crosslight.standards.dicom.pixels.transcode import can_decode
 from crosslight.standards.dicom.web import accept, json
@@ -28,7 +29,6 @@ from node.serve.bounded import decode_object, is_plain, layout_object
 from node.serve.context import ServeContext
 from node.serve.objects import on_disk, read_span
 from node.serve.qido import ranges_of, uids_of
-from node.serve.release import Act
 from node.serve.sendfile import Piece
 from node.serve.stream import Held, send, send_spans
 from node.serve.validators import headers_of, not_modified, of_objects
@@ -96,12 +96,12 @@ async def frames(serve: ServeContext, request: web.Request) -> web.StreamRespons
         found = (await serve.held(study, series, instance))[0]
         headers = headers_of(request, of_objects(request, (found,)))
         if (same := not_modified(request, headers)) is not None:
-            act.sent(0, "frames")
+            act.gave(0, "frames")
             return same
         async with on_disk(serve, found) as local:
             plan = await _plan(serve, found, local, numbers, ranges_of(request))
             response = await _send(serve, request, plan, numbers, act, headers)
-        act.sent(len(numbers), "frames")
+        act.gave(len(numbers), "frames")
         return response
 
 

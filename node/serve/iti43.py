@@ -81,7 +81,7 @@ class RetrieveDocumentSet(Transaction):
                     held += len(data)
                     chunks = _once(data) if held <= HELD_BYTES else _again(manifests, uid)
                     found.append((document, MIME_TYPE, len(data), chunks))
-            act.sent(len(found), f"documents of {len(asked)}")
+            act.gave(len(found), "documents", of=len(asked))
             yield multipart(found, errors, len(asked))
 
 

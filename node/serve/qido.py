@@ -14,6 +14,7 @@ from crosslight.standards.dicom.web import accept, json
 from crosslight.standards.dicom.web.qido import Level, QidoQuery
 from crosslight.standards.ids import Identifier, checked_uid
 from node.serve.context import ServeContext
+from node.serve.release import MAX_AUDITED_STUDIES
 from node.serve.validators import not_modified
 
 JSON_OFFERS = (accept.Offer(json.MEDIA_TYPE), accept.Offer("application/json"))
@@ -63,8 +64,9 @@ async def search(serve: ServeContext, request: web.Request, level: Level) -> web
         more = len(rows) > query.limit
         rows = rows[: query.limit]
         studies = list(dict.fromkeys(json.text_of(row, "StudyInstanceUID") for row in rows))
-        act.found(studies, await _patients(serve, rows, studies))
-        act.sent(len(rows), "rows")
+        patients = await _patients(serve, rows, studies)
+        act.found(studies[:MAX_AUDITED_STUDIES], patients[:MAX_AUDITED_STUDIES])
+        act.gave(len(rows), "rows")
         base = serve.base_url(request)
         keep = query.returned()
         body = json.dumps(_rendered(query.level, keep, row, base) for row in rows)

@@ -59,7 +59,7 @@ class RetrieveImagingDocumentSet(Transaction):
                         errors.append(RegistryError("XDSRepositoryError", text, document.document_unique_id))
                 sent = [(d, sources[found.ref.sop_uid]) for d, found in wanted if found.ref.sop_uid in sources]
                 documents = [(d, MIME_TYPE, source.size, chunks(serve, source)) for d, source in sent]
-                act.sent(len(documents), f"instances of {asked.asked}")
+                act.gave(len(documents), "instances", of=asked.asked)
                 yield multipart(documents, errors, asked.asked)
 
 

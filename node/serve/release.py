@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from aiohttp import web
 
-from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.audit import DENIED, About, Act, AuditLog
 from crosslight.runtime.http import CALLER
 from crosslight.runtime.log import get_logger
 from crosslight.standards.access import Action, Decision, Face, Principal, decide
@@ -53,41 +53,6 @@ _OUT = frozenset({"search", "read", "retrieve"})  # actions by which something l
 def no_policy(principal: Principal, face: Face, action: Action, studies: Sequence[str]) -> Decision:
     """The policy of a trust that has none of its own: what the table allows is allowed."""
     return Decision(True, "")
-
-
-@dataclass(slots=True, eq=False)
-class Act:
-    """One act while it happens: the handler says what it found and what it sent."""
-
-    entry: AuditEntry
-    begun: bool = False
-    outcome: str = "ok"
-    _begin: Callable[[AuditEntry], Awaitable[None]] | None = None
-    _found: tuple[Sequence[str], Sequence[Identifier]] | None = field(default=None)
-
-    def found(self, studies: Sequence[str], patients: Sequence[Identifier] = ()) -> None:
-        """What a search found: it is part of the audit entry."""
-        self._found = (studies[:MAX_AUDITED_STUDIES], patients[:MAX_AUDITED_STUDIES])
-
-    def sent(self, count: int, what: str = "") -> None:
-        """How much was sent."""
-        self.outcome = f"ok {count}{' ' + what if what else ''}"
-
-    async def committed(self) -> None:
-        """Have its beginning in the audit, before the first byte leaves.
-
-        Raises:
-            StorageError: it cannot be written: no audit, no data.
-        """
-        if not self.begun and self._begin is not None:
-            await self._begin(self.complete())
-            self.begun = True
-
-    def complete(self) -> AuditEntry:
-        """The entry with what was found."""
-        if self._found is not None:
-            self.entry = replace(self.entry, studies=self._found[0], patients=(*self.entry.patients, *self._found[1]))
-        return self.entry
 
 
 async def _nobody(study_uid: str) -> Sequence[Identifier]:
@@ -140,7 +105,7 @@ class Release:
             face: The way it came.
             query: What was asked, for the audit.
             deferred: Enter the block before the beginning is committed, to read what will be sent. The block calls
-                :meth:`Act.committed` before it sends; an answer that is held back until the block is left need not: then
+                :meth:`Act.begin` before it sends; an answer that is held back until the block is left need not: then
                 beginning and outcome are one commit.
 
         Raises:
@@ -151,36 +116,19 @@ class Release:
         if grant is None or caller is None:
             raise Unauthenticated("Sign in first.", todo="Send a bearer token.")
         decision, refusal = self._decide(grant, action, studies, face)
-        entry = AuditEntry(
-            principal=caller.principal, face=face, action=action, decision="permit" if decision.permit else "deny",
-            rule=decision.rule, correlation=caller.correlation, studies=tuple(studies),
-            patients=await self._patients(studies), peer=caller.origin,
-            query=query or {},
-        )  # fmt: skip
-        if refusal is not None:
-            await self._audit.begin(entry)
-            await self._audit.end(entry, "denied")
-            raise refusal
-        act = Act(entry, _begin=self._audit.begin)
-        if not deferred:
-            await self._audit.begin(entry)
-            act.begun = True
-        if request.transport is not None and grant.kind in _REGIONAL and action in _OUT:
-            self._going[act] = request.transport
-            if self._suspended():  # since it was decided
-                request.transport.abort()
-        try:
-            yield act
-        except (ConnectionError, asyncio.CancelledError, GeneratorExit):
-            if not act.begun:
-                self._audit.begin_later(act.complete())
-            raise  # cut off: an act without an outcome says so (D20)
-        except Exception as error:
-            await self._end(act, f"failed: {type(error).__name__ if isinstance(error, CrosslightError) else 'internal'}")
-            raise
-        finally:
-            self._going.pop(act, None)
-        await self._end(act, act.outcome)
+        about = About(studies=tuple(studies), patients=await self._patients(studies), query=query or {})
+        act = self._audit.act(
+            caller, face, action, about, decision=decision, refusal=refusal or DENIED, deferred=deferred, lazy=True
+        )
+        async with act:
+            if request.transport is not None and grant.kind in _REGIONAL and action in _OUT:
+                self._going[act] = request.transport
+                if self._suspended():  # since it was decided
+                    request.transport.abort()
+            try:
+                yield act
+            finally:
+                self._going.pop(act, None)
 
     def cut(self) -> int:
         """The region has suspended this node: end what is leaving on its credentials; how much that was."""
@@ -190,13 +138,6 @@ class Release:
         if going:
             log.warning("connections cut", count=len(going))
         return len(going)
-
-    async def _end(self, act: Act, outcome: str) -> None:
-        if not act.begun:  # the answer is still held back: act and outcome in one commit
-            await self._audit.whole(act.complete(), outcome)
-            act.begun = True
-            return
-        self._audit.end_later(act.entry, outcome)
 
     async def close(self) -> None:
         """Wait until the outcomes still to be written are committed."""

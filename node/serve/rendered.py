@@ -59,10 +59,10 @@ async def _picture(serve: ServeContext, request: web.Request, *, thumbnail: bool
         objects = await serve.held(study, series, instance)
         headers = headers_of(request, of_objects(request, objects), known=tuple(_USED))
         if (same := not_modified(request, headers)) is not None:
-            act.sent(0, "pictures")
+            act.gave(0, "pictures")
             return same
         body = await _first_that_shows(serve, objects if instance else _candidates(objects), asked, options, middle=thumbnail)
-        act.sent(1, "thumbnail" if thumbnail else "picture")
+        act.gave(1, "thumbnail" if thumbnail else "picture")
         return web.Response(body=body, content_type=media, headers=headers)
 
 

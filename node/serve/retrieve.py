@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
+from crosslight.runtime.audit import Act
 from crosslight.runtime.caching import tag_of
 from crosslight.standards.dicom.web import accept
 from crosslight.standards.dicom.web.accept import DICOM, MediaRange, Offer
@@ -15,7 +16,6 @@ from node.holdings import StoredObject
 from node.serve.context import ServeContext
 from node.serve.objects import Source
 from node.serve.qido import JSON_OFFERS, json_response, ranges_of, uids_of
-from node.serve.release import Act
 from node.serve.representations import Prepared, prepare, syntaxes_of
 from node.serve.stream import Held, Outgoing, send_objects
 from node.serve.validators import headers_of, not_modified, of_objects
@@ -32,9 +32,9 @@ async def metadata(serve: ServeContext, request: web.Request) -> web.Response:
         body = b"[" + b",".join(objects) + b"]"
         headers = headers_of(request, tag_of(body))
         if (same := not_modified(request, headers)) is not None:
-            act.sent(0, "objects")
+            act.gave(0, "objects")
             return same
-        act.sent(len(objects), "objects")
+        act.gave(len(objects), "objects")
         return json_response(request, body, media, headers)
 
 
@@ -46,7 +46,7 @@ async def instances(serve: ServeContext, request: web.Request) -> web.StreamResp
         objects = await serve.held(study, series, instance)
         headers = headers_of(request, of_objects(request, objects))
         if (same := not_modified(request, headers)) is not None:
-            act.sent(0, "instances")
+            act.gave(0, "instances")
             return same
         related = _form(ranges, objects)
         async with prepare(serve, objects, lambda syntaxes: _syntax(ranges, syntaxes, related)) as prepared:
@@ -82,7 +82,7 @@ async def _send_single(
     headers[hdrs.CONTENT_TYPE], headers[hdrs.CONTENT_DISPOSITION] = part_type(source), "attachment"
     response = Held(headers=headers)
     await send_objects(serve, request, response, [Outgoing(source=source)], act)
-    act.sent(1, "instances")
+    act.gave(1, "instances")
     return response
 
 
@@ -96,7 +96,7 @@ async def _send_related(
         text = f"{len(prepared.refused)} instances cannot be given in a transfer syntax asked for."
         response.headers.add("Warning", f'299 {request.host}: "{text}"')
     await send_objects(serve, request, response, _parts(writer, prepared.sources), act)
-    act.sent(len(prepared.sources), "instances")
+    act.gave(len(prepared.sources), "instances")
     return response
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from aiohttp import hdrs, web
 
+from crosslight.runtime.audit import Act
 from crosslight.runtime.http import CALLER, timely_chunks
 from crosslight.standards.dicom.file.gate import meta_text, missing_head, read_meta
 from crosslight.standards.dicom.web import json
@@ -31,7 +32,6 @@ from node.holdings import IngestResult, Received, Staging
 from node.serve.bounded import study_of_file
 from node.serve.context import ServeContext
 from node.serve.qido import uids_of
-from node.serve.release import Act
 
 #: Failure Reason (0008,1197) of PS3.18 Table I.2-2 where the archive's own status says nothing better.
 OUT_OF_RESOURCES = 0xA700
@@ -251,7 +251,7 @@ def _answer(
 ) -> web.Response:
     """The Store Instances Response Module (PS3.18 Table 10.5.3-1, Annex I)."""
     kept = [fate for fate in fates if fate.stored]
-    act.sent(len(kept), f"stored of {len(fates)}")
+    act.gave(len(kept), "stored", of=len(fates))
     base = serve.base_url(request)
     row: json.Attributes = {}
     studies = {fate.study_uid for fate in kept}

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from aiohttp import hdrs, web
 from aiohttp.http_writer import StreamWriter
 
+from crosslight.runtime.audit import Act
 from crosslight.runtime.http import CORRELATION, CORRELATION_HEADER
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.workers import Workers
@@ -22,7 +23,6 @@ from crosslight.standards.problem import CrosslightError
 from node.holdings import Fetched, Local, Passed
 from node.serve.context import ServeContext
 from node.serve.objects import Source, chunks, chunks_of, cut, let_go, opened_of, piece_of, read_span
-from node.serve.release import Act
 from node.serve.sendfile import NEAR_BYTES, Piece, corked, in_memory, plain_socket, pour
 
 log = get_logger("serve")
@@ -95,7 +95,7 @@ async def _begun(request: web.Request, response: web.StreamResponse, act: Act) -
     """
     response.headers[CORRELATION_HEADER] = request.get(CORRELATION, "")
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    await act.committed()
+    await act.begin()
     await response.prepare(request)
     try:
         wanted = request.method != hdrs.METH_HEAD

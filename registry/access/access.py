@@ -53,7 +53,8 @@ class Access:
         self._name = name
         self._folder, self._config, self._members = folder, config, members
         clock, ids = seams.clock, seams.ids
-        self._clock, self._ids, self._audit, self._client = clock, ids, SignInAudit(audit, ids), seams.http.client
+        self._clock, self._ids, self._client = clock, ids, seams.http.client
+        self._audit, self._demo_audit = SignInAudit(audit), SignInAudit(audit, "demo provider")
         self._base, self._redirect_uri = base.rstrip("/"), base.rstrip("/") + "/signin/callback"
         self._http: aiohttp.ClientSession | None = None
         self._demo_keys = TokenKeys(folder / "demo-idp-keys.json", seams.files)
@@ -126,7 +127,7 @@ class Access:
         routes += SignIn(client, self.sessions, self.store, self._audit, self._ids, name=self._name).routes()
         if self.demo:
             demo = DemoProvider(
-                self._config, self._base, oidc.client_id, self._redirect_uri, self.store, self._demo_keys, self._audit,
+                self._config, self._base, oidc.client_id, self._redirect_uri, self.store, self._demo_keys, self._demo_audit,
                 self._clock, self._ids, name=self._name,
             )  # fmt: skip
             routes += demo.routes()

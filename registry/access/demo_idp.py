@@ -143,13 +143,13 @@ class DemoProvider:
         window_s = self._config.failure_window_minutes * 60
         by_user, by_address = await self._store.failures(subjects, window_s)
         if by_user >= self._config.failures_per_account or by_address >= self._config.failures_per_address:
-            await self._audit.note(request, STRANGER, "demo sign-in", refused="too many attempts")
+            await self._audit.refused(request, STRANGER, "too many attempts")
             return self._form(ticket, _WAIT, 429)
         account = self._check(user, password)
         if account is None:
             await self._store.add_failures(subjects, window_s)
             who = Principal(subject=f"person:{user}", evidence="none") if user in self._accounts else STRANGER
-            await self._audit.note(request, who, "demo sign-in", refused="wrong name or password")
+            await self._audit.refused(request, who, "wrong name or password")
             return self._form(ticket, _WRONG, 401)
         return await self._send_code(ticket, grant, account)
 

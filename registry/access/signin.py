@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import base64
 import re
+from contextlib import suppress
 from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
 
-from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.audit import About, Act, AuditLog
 from crosslight.runtime.clock import Ids
-from crosslight.runtime.http import CORRELATION
+from crosslight.runtime.http import admit
 from crosslight.runtime.log import get_logger
-from crosslight.standards.access import Principal
-from crosslight.standards.problem import CrosslightError, Unauthenticated
+from crosslight.standards.access import Action, Decision, Principal
+from crosslight.standards.problem import CrosslightError, Forbidden, Unauthenticated
 from registry.access.oidc import OidcClient
 from registry.access.pages import problem_page, signed_out_page
 from registry.access.sessions import COOKIE, SESSION, Sessions, drop_cookie, set_cookie
@@ -28,25 +29,23 @@ STRANGER = Principal(subject="stranger", evidence="none")
 
 
 class SignInAudit:
-    """Writes sign-ins, sign-outs and failures into the audit."""
+    """Audits sign-ins, sign-outs and failures. ``where`` is said of the demo's own provider."""
 
-    def __init__(self, audit: AuditLog, ids: Ids) -> None:
-        self._audit, self._ids = audit, ids
+    def __init__(self, audit: AuditLog, where: str = "") -> None:
+        self._audit, self._query = audit, {"at": where} if where else {}
 
-    async def note(self, request: web.Request, principal: Principal, act: str, *, refused: str = "") -> None:
-        """One act and its outcome."""
-        entry = AuditEntry(
-            principal=principal,
-            face="portal",
-            action="read",
-            decision="deny" if refused else "permit",
-            rule=refused or act,
-            correlation=request.get(CORRELATION) or self._ids.uuid4().hex,
-            peer=request.remote or "",
-            query={"act": act},
-        )
-        await self._audit.begin(entry)
-        await self._audit.end(entry, f"refused: {refused}" if refused else "ok")
+    def act(self, request: web.Request, principal: Principal, action: Action) -> Act:
+        """A sign-in that its provider vouches for, or a sign-out: to be done in its block."""
+        caller = admit(request, principal)
+        return self._audit.act(caller, "portal", action, About(query=self._query), decision=Decision(True, action))
+
+    async def refused(self, request: web.Request, principal: Principal, why: str) -> None:
+        """A sign-in that was none."""
+        caller, decision = admit(request, principal), Decision(False, why)
+        act = self._audit.act(caller, "portal", "sign-in", About(query=self._query), decision=decision)
+        with suppress(Forbidden):  # who tries it is told so on a page
+            async with act:
+                pass
 
 
 _HERE = re.compile(r"/[A-Za-z0-9/._~-]*")
@@ -112,7 +111,7 @@ class SignIn:
             pending = await self._pending(request)
             principal = await self._finish(request, pending)
         except CrosslightError as error:
-            await self._audit.note(request, STRANGER, "sign-in", refused=f"{type(error).__name__} {error.where}".strip())
+            await self._audit.refused(request, STRANGER, f"{type(error).__name__} {error.where}".strip())
             log.warning("sign-in refused", kind=type(error).__name__, reason=error.what, detail=error.where)
             response: web.StreamResponse = problem_page(
                 error.what, status=error.http_status, return_to=pending.return_to if pending else "/", name=self._name
@@ -120,8 +119,8 @@ class SignIn:
             drop_cookie(response, BROWSER_COOKIE)
             return response
         await self._sessions.end(request.cookies.get(COOKIE, ""))
-        await self._audit.note(request, principal, "sign-in")
-        session = await self._sessions.begin(principal)
+        async with self._audit.act(request, principal, "sign-in"):
+            session = await self._sessions.begin(principal)
         response = web.Response(status=303, headers={hdrs.LOCATION: pending.return_to, hdrs.CACHE_CONTROL: "no-store"})
         set_cookie(response, COOKIE, session.id, self._sessions.cookie_life_s)
         drop_cookie(response, BROWSER_COOKIE)
@@ -152,8 +151,8 @@ class SignIn:
         """End the session; the middleware has checked the CSRF token."""
         session = request.get(SESSION)
         if session is not None:
-            await self._sessions.end(session.id)
-            await self._audit.note(request, session.principal, "sign-out")
+            async with self._audit.act(request, session.principal, "sign-out"):
+                await self._sessions.end(session.id)
         response = web.Response(status=303, headers={hdrs.LOCATION: "/signed-out", hdrs.CACHE_CONTROL: "no-store"})
         drop_cookie(response, COOKIE)
         return response

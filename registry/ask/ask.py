@@ -6,18 +6,16 @@ the answer leaves.
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.audit import About, AuditLog
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import Db, Tx
-from crosslight.runtime.log import get_logger
 from crosslight.standards.access import Action, Face, Principal, decide
 from crosslight.standards.ids import Identifier
 from crosslight.standards.national import national_number
@@ -34,7 +32,7 @@ from registry.index.store import IndexStore
 from registry.members.model import Directory
 
 MAX_AUDITED = 2000  # numbers of patients, or studies, of one act that are named one by one
-log = get_logger("ask")
+REFUSED = "You may not ask this here."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +68,6 @@ class Ask:
     ) -> None:
         self._db, self._index, self._identity, self._directory = db, index, identity, directory
         self._audit, self._clock, self._ids, self.region = audit, clock, ids, region
-        self._outcomes: set[asyncio.Task[None]] = set()
         self.glances = Glances(clock)
 
     @asynccontextmanager
@@ -81,38 +78,21 @@ class Ask:
             Forbidden: policy says no (audited).
             Invalid: a selector that names nobody, a cursor that is none of ours.
         """
-        principal, correlation = caller.principal, caller.correlation or self._ids.uuid4().hex
-        decision = decide(principal, face, action)
-        entry = AuditEntry(
-            principal=principal,
-            face=face,
-            action=action,
-            decision="permit" if decision.permit else "deny",
-            rule=decision.rule,
-            correlation=correlation,
-            peer=caller.origin,
-            query={type(question).__name__: _plain(asdict(question))},
-        )
-        if not decision.permit:
-            await self._audit.begin(entry)
-            await self._audit.end(entry, "denied")
-            raise Forbidden("You may not ask this here.", why=decision.rule)
-        read = self._db.read_wide if isinstance(question, ByPopulation) else self._db.read_near
-        found, entry = await read("ask", lambda tx: self._act(tx, entry, question))
-        await self._audit.begin(entry)
-        answer = self._answer(question, found, correlation)
-        try:
+        principal, decision = caller.principal, decide(caller.principal, face, action)
+        asked = {type(question).__name__: _plain(asdict(question))}
+        found, about = Found(), About(query=asked)
+        if decision.permit:
+            read = self._db.read_wide if isinstance(question, ByPopulation) else self._db.read_near
+            found, about = await read("ask", lambda tx: self._read(tx, principal, face, question, asked))
+        async with self._audit.act(caller, face, action, about, refusal=REFUSED, lazy=True) as act:
+            answer = self._answer(question, found, caller.correlation)
             yield answer
-        except (ConnectionError, asyncio.CancelledError, GeneratorExit):
-            raise  # cut off: an act without an outcome says so (D20)
-        except BaseException as error:
-            self._ended(entry, f"failed: {type(error).__name__}")
-            raise
-        self._ended(entry, f"ok {len(answer.holdings) + len(answer.objects) or len(answer.persons)}")
+            act.done(given=len(answer.holdings) + len(answer.objects) or len(answer.persons))
 
-    def _act(self, tx: Tx, asked: AuditEntry, question: Question) -> tuple[Found, AuditEntry]:
-        found = self._found(tx, asked.principal, asked.face, question)
-        return found, _with_objects(asked, found)
+    def _read(self, tx: Tx, principal: Principal, face: Face, question: Question, asked: dict[str, Any]) -> tuple[Found, About]:
+        """What is found, and whose data that is, for the audit."""
+        found = self._found(tx, principal, face, question)
+        return found, _about(asked, found)
 
     def _found(self, tx: Tx, principal: Principal, face: Face, question: Question) -> Found:
         answering = Answering(tx, self._index, self._identity, self._directory, self.region, principal, face)
@@ -137,17 +117,6 @@ class Ask:
     def _coverage(self, question: Question, found: Found) -> Coverage:
         return compute(self._directory, self._clock.now(), found.doubts, concerned(question, found.patients, self.region))
 
-    def _ended(self, entry: AuditEntry, outcome: str) -> None:
-        task = asyncio.get_running_loop().create_task(self._end(entry, outcome))
-        self._outcomes.add(task)
-        task.add_done_callback(self._outcomes.discard)
-
-    async def _end(self, entry: AuditEntry, outcome: str) -> None:
-        try:
-            await self._audit.end(entry, outcome, lazy=True)
-        except Exception:
-            log.exception("an outcome could not be audited", correlation=entry.correlation)
-
     async def glance(self, caller: Caller, *, face: Face, patient: PatientSelector, study_uid: str = "") -> Glance:
         """Whether what an open page shows of this patient is still so, and how complete it is now.
 
@@ -164,7 +133,7 @@ class Ask:
         """
         decision = decide(caller.principal, face, "search")
         if not decision.permit:
-            raise Forbidden("You may not ask this here.", why=decision.rule)
+            raise Forbidden(REFUSED, why=decision.rule)
         question, key = Patients(patient=patient), (caller.principal, face, patient, study_uid)
         looked = self.glances.get(key)
         if looked is None:
@@ -195,8 +164,7 @@ class Ask:
 
     async def close(self) -> None:
         """Wait until the outcomes still being written are committed."""
-        while self._outcomes:
-            await asyncio.gather(*self._outcomes)
+        await self._audit.settle()
 
 
 def concerned(question: Question, patients: Collection[Identifier], region: Region) -> Collection[Identifier] | None:
@@ -235,13 +203,12 @@ def _lasting(person: Person) -> Person:
     return replace(person, records=tuple(replace(record, updated=None) for record in person.records))
 
 
-def _with_objects(entry: AuditEntry, found: Found) -> AuditEntry:
-    """The act with whose data it shows; an export names no more than :data:`MAX_AUDITED`, and says how many there were."""
+def _about(asked: dict[str, Any], found: Found) -> About:
+    """What is asked, and whose data the answer shows; an export names no more than :data:`MAX_AUDITED`, and how many there
+    were."""
     studies = tuple(dict.fromkeys(h.study_uid for h in found.holdings))
     counts = {"patients": len(found.persons), "studies": len(studies)}
-    return replace(
-        entry, patients=found.patients[:MAX_AUDITED], studies=studies[:MAX_AUDITED], query={**entry.query, "found": counts}
-    )
+    return About(patients=found.patients[:MAX_AUDITED], studies=studies[:MAX_AUDITED], query={**asked, "found": counts})
 
 
 def _plain(value: Any) -> Any:

@@ -16,13 +16,13 @@ from urllib.parse import quote
 
 import orjson
 
-from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.audit import About, Act, AuditLog
 from crosslight.runtime.caller import Caller, background
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.waiting import Backoff, Wake, draw_from
 from crosslight.runtime.workers import Workers
-from crosslight.standards.access import Principal
+from crosslight.standards.access import Decision, Principal
 from crosslight.standards.dicom.record.kos import Manifest
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import Conflict, CrosslightError, Malformed, TooLarge, Unavailable
@@ -291,16 +291,11 @@ class Enricher:
         current = (holding.publication, *holding.siblings)
         patient = holding.record.patient
         caller = background(PRINCIPAL, self._ids, peer=member.code)
-        entry = self._act(caller, (patient.local, *patient.others), (key.study_uid,))
-        await self._audit.begin(entry)
         done = False
-        try:
+        async with self._act(caller, (patient.local, *patient.others), (key.study_uid,)) as act:
             for publication in (p for p in current if p.record.detail == "entry"):
                 done |= await self._complete(key, publication, member, caller)
-        except Exception as error:
-            await self._audit.end(entry, f"failed: {type(error).__name__}")
-            raise
-        await self._audit.end(entry, f"ok {len(current)}")
+            act.done(read=len(current))
         return done
 
     async def _complete(self, key: HoldingKey, publication: Publication, member: Member, caller: Caller) -> bool:
@@ -332,33 +327,19 @@ class Enricher:
             return False
         patient = Identifier.parse_cx(said.patient_id)
         caller = background(PRINCIPAL, self._ids, peer=member.code)
-        entry = self._act(caller, (patient,), ())
-        await self._audit.begin(entry)
-        try:
+        async with self._act(caller, (patient,), ()) as act:
             facts = ManifestFacts(
                 document_uid=said.unique_id, sha1=said.hash, size_bytes=int(said.size), creation_time=said.creation_time
             )
             token = self._token(caller, member, (), patient)
             manifest = await self._manifests.read(member, facts, token, caller.correlation)
             done = await self._acceptor.document_read(key, member, manifest)
-        except Exception as error:
-            await self._audit.end(entry, f"failed: {type(error).__name__}")
-            raise
-        await self._audit.end(entry, "ok 1")
+            act.done(read=1)
         return done
 
-    def _act(self, caller: Caller, patients: tuple[Identifier, ...], studies: tuple[str, ...]) -> AuditEntry:
-        return AuditEntry(
-            principal=caller.principal,
-            face="iti43",
-            action="retrieve",
-            decision="permit",
-            rule="enrichment (D17)",
-            correlation=caller.correlation,
-            patients=patients,
-            studies=studies,
-            peer=caller.origin,
-        )
+    def _act(self, caller: Caller, patients: tuple[Identifier, ...], studies: tuple[str, ...]) -> Act:
+        about = About(patients=patients, studies=studies)
+        return self._audit.act(caller, "iti43", "retrieve", about, decision=Decision(True, "enrichment (D17)"))
 
     def _token(self, caller: Caller, member: Member, studies: tuple[str, ...], patient: Identifier) -> str:
         """For a node of ours; a foreign source knows none."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 
-from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.audit import About, Act, AuditLog
 from crosslight.runtime.soap.endpoint import Call
-from crosslight.standards.access import Action, Principal, decide
+from crosslight.standards.access import Action, Principal
 from crosslight.standards.ids import Identifier, MemberId
-from crosslight.standards.problem import CrosslightError, Forbidden, Invalid, OurError
+from crosslight.standards.problem import Forbidden, Invalid
 from registry.ask.ask import Ask
 from registry.ask.question import ByObject
 from registry.index.model import Holding
@@ -33,8 +31,7 @@ class Door:
     def __init__(self, directory: Directory, foreign: ForeignMember, audit: AuditLog, ask: Ask) -> None:
         self._directory, self._foreign, self._audit, self._ask = directory, foreign, audit, ask
 
-    @asynccontextmanager
-    async def act(
+    def act(
         self,
         call: Call,
         action: Action,
@@ -42,40 +39,14 @@ class Door:
         patients: Sequence[Identifier] = (),
         studies: Sequence[str] = (),
         objects: Sequence[str] = (),
-    ) -> AsyncIterator[None]:
-        """Audit an act, its outcome at exit. ``objects``: entryUUIDs, where those are all that the request names.
+    ) -> Act:
+        """An act, to be done in its block. ``objects``: entryUUIDs, where those are all that the request names.
 
         Raises:
             Forbidden: the principal's role does not allow it (audited).
         """
-        decision = decide(call.caller.principal, "xds", action)
-        entry = AuditEntry(
-            principal=call.caller.principal,
-            face="xds",
-            action=action,
-            decision="permit" if decision.permit else "deny",
-            rule=decision.rule,
-            correlation=call.caller.correlation,
-            patients=patients,
-            studies=studies,
-            peer=call.caller.origin,
-            query={"objects": list(objects[:SOME])} if objects else {},
-        )
-        await self._audit.begin(entry)
-        if not decision.permit:
-            self._audit.end_later(entry, "denied")
-            raise Forbidden("You may not do this here.", why=decision.rule)
-        try:
-            yield
-        except CrosslightError as error:
-            self._audit.end_later(entry, "failed: ours" if isinstance(error, OurError) else f"refused: {error.xds_code}")
-            raise
-        except (ConnectionError, asyncio.CancelledError, GeneratorExit):
-            raise  # cut off; what was submitted may have been accepted all the same
-        except BaseException:
-            self._audit.end_later(entry, "failed: unexpected")
-            raise
-        self._audit.end_later(entry, "ok")
+        about = About(patients=patients, studies=studies, query={"objects": list(objects[:SOME])} if objects else {})
+        return self._audit.act(call.caller, "xds", action, about, code=lambda error: error.xds_code, lazy=True)
 
     async def member_for(self, principal: Principal, repository: str) -> Member:
         """For whom ``principal`` may submit what is in ``repository`` (a repositoryUniqueId, or a sourceId).

@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.audit import About, AuditLog
+from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Clock, Ids, dtm
 from crosslight.runtime.credentials import principal_of
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.mllp import Peer
 from crosslight.runtime.tls import expires_at, peer_identity
-from crosslight.standards.access import OPEN, Principal, decide
+from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.dicom.record.record import number_of
 from crosslight.standards.hl7.ack import ack_for, render_ack
 from crosslight.standards.hl7.adt import NATIONAL_NAMESPACES, Adt, MessageHeader, header_of, parse_adt
@@ -114,9 +115,9 @@ class AdtFeed:
         try:
             header = header_of(parse_header(data))
             message = parse_message(data)
-            principal = self._principal(peer)
-            adt = parse_adt(message, namespaces=self._namespaces(), default_authority=self._own_authority(principal))
-            await self.accept(adt, principal, correlation=self._ids.uuid4().hex, peer=peer.address)
+            caller = self._caller(peer)
+            own = self._own_authority(caller.principal)
+            await self.accept(parse_adt(message, namespaces=self._namespaces(), default_authority=own), caller)
         except CrosslightError as error:
             problem = error
             level = log.error if isinstance(error, OurError) else log.warning
@@ -127,7 +128,7 @@ class AdtFeed:
         answer = ack_for(problem, header.control_id if header else "")
         return render_ack(answer, header, control_id=self._ids.uuid4().hex[:20], time=dtm(self._clock.now()))
 
-    async def accept(self, adt: Adt, principal: Principal, *, correlation: str, peer: str = "") -> None:
+    async def accept(self, adt: Adt, caller: Caller) -> None:
         """Check, audit and commit one message; committed when it returns.
 
         Raises:
@@ -135,34 +136,17 @@ class AdtFeed:
             Invalid: for an id outside the affinity domain, or one merged away.
             NotFound: for an unknown id of a merge.
         """
-        decision = decide(principal, "hl7", "feed")
+        principal = caller.principal
         named = [i for i in (*adt.identifiers, *((adt.subsumed,) if adt.subsumed else ())) if i.value]
-        entry = AuditEntry(
-            principal=principal,
-            face="hl7",
-            action="feed",
-            decision="permit" if decision.permit else "deny",
-            rule=decision.rule,
-            correlation=correlation,
-            patients=named,
-            peer=peer,
-            query={"event": adt.event},
-        )
-        await self._audit.begin(entry)
         self._note_unread(adt, principal)
-        try:
-            if not decision.permit:
-                raise Forbidden("This sender may not feed patients.", why=decision.rule)
+        about = About(patients=named, query={"event": adt.event})
+        async with self._audit.act(caller, "hl7", "feed", about, refusal="This sender may not feed patients.") as act:
             domain = _Domain(self._region, self._directory, MemberId(principal.member) if principal.member is not None else None)
             if adt.subsumed is not None:
                 await self._merge(adt, domain, principal)
             else:
                 await self._feed(adt, domain, principal)
-        except Exception as error:
-            outcome = "denied" if isinstance(error, Forbidden) else f"failed: {type(error).__name__}"
-            await self._audit.end(entry, outcome)
-            raise
-        await self._audit.end(entry, "ok 1")
+            act.done(fed=1)
         self._changed()
 
     def _note_unread(self, adt: Adt, principal: Principal) -> None:
@@ -210,10 +194,13 @@ class AdtFeed:
             await self._store.feed_all([(patient, owner)], self._clock.now(), kind="header", who=principal.subject)
         await self._store.merge(adt.survivor, adt.subsumed, self._clock.now(), who=f"{principal.subject} {adt.event}")
 
-    def _principal(self, peer: Peer) -> Principal:
+    def _caller(self, peer: Peer) -> Caller:
+        """Who sent a message: the one maker of the MLLP listener's callers."""
         if self._open and not peer.certificate:
-            return OPEN
-        return certificate_principal(peer, self._directory, self._region, self._clock)
+            principal = OPEN
+        else:
+            principal = certificate_principal(peer, self._directory, self._region, self._clock)
+        return Caller(principal=principal, correlation=self._ids.uuid4().hex, peer=peer.address)
 
     def _own_authority(self, principal: Principal) -> str:
         member = self._directory.by_id(MemberId(principal.member)) if principal.member is not None else None

@@ -17,7 +17,7 @@ import numpy as np
 
 from crosslight.pb import feed_pb2 as pb
 from crosslight.pb import feed_pb2_grpc as pb_grpc
-from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.audit import About, AuditLog, OutcomeKind
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.log import get_logger
@@ -30,7 +30,6 @@ from crosslight.runtime.wire import (
     version_from_pb,
     version_to_pb,
 )
-from crosslight.standards.access import decide
 from crosslight.standards.ids import Identifier, MemberId, Version, checked_uid, hash8
 from crosslight.standards.problem import CrosslightError, Forbidden, Invalid, OurError, TooLarge, Unavailable
 from crosslight.standards.xds.model.publication import Publication
@@ -181,23 +180,26 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
             await asyncio.sleep(0)  # others are answered in between
         good = [(i, act) for i, act in enumerate(read) if not isinstance(act, CrosslightError)]
         submissions = [Submission(member=member, caller=caller, acts=(act,), road="grpc", strict=False) for _, act in good]
-        entry = _audit_entry(caller, [act for _, act in good])
-        if submissions:
-            await self._audit.begin(entry)
-        outcomes = await self._acceptor.accept_many(submissions) if submissions else []
+        outcomes = await self._accepted(caller, submissions) if submissions else []
         results = [
             refused(m.version, act) if isinstance(act, CrosslightError) else None for m, act in zip(messages, read, strict=True)
         ]
-        failed = 0
         for (i, _), outcome in zip(good, outcomes, strict=True):
             if isinstance(outcome, CrosslightError):
-                failed += 1
                 results[i] = refused(messages[i].version, outcome)
             else:
                 results[i] = pb.ActResult(version=messages[i].version, outcome=_OUTCOMES[outcome.outcomes[0]])
-        if submissions:
-            self._audit.end_later(entry, f"ok {len(submissions) - failed}" + (f", refused {failed}" if failed else ""))
         return [result for result in results if result is not None]
+
+    async def _accepted(self, caller: Caller, submissions: Sequence[Submission]) -> list[Acceptance | CrosslightError]:
+        """One act of the audit for the whole batch; each submission is accepted or refused by itself."""
+        about = _about(act for submission in submissions for act in submission.acts)
+        async with self._audit.act(caller, "feed", "publish", about, lazy=True) as act:
+            outcomes = await self._acceptor.accept_many(submissions)
+            refused = sum(isinstance(outcome, CrosslightError) for outcome in outcomes)
+            kind: OutcomeKind = "ok" if not refused else "partial" if refused < len(outcomes) else "refused"
+            act.done(kind, accepted=len(outcomes) - refused, refused=refused)
+            return outcomes
 
     # --- Compare ----------------------------------------------------------------------------------------------------
 
@@ -257,8 +259,7 @@ def _read(message: pb.Act, member: Member) -> Act | CrosslightError:
         return error
 
 
-def _audit_entry(caller: Caller, acts: Iterable[Act]) -> AuditEntry:
-    decision = decide(caller.principal, "feed", "publish")
+def _about(acts: Iterable[Act]) -> About:
     patients: dict[Identifier, None] = {}
     studies: list[str] = []
     for act in acts:
@@ -267,17 +268,7 @@ def _audit_entry(caller: Caller, acts: Iterable[Act]) -> AuditEntry:
             patients |= dict.fromkeys((act.publication.record.patient.local, *act.publication.record.patient.others))
         elif isinstance(act, SetAvailability | Withdraw):
             studies.append(act.study_uid)
-    return AuditEntry(
-        principal=caller.principal,
-        face="feed",
-        action="publish",
-        decision="permit" if decision.permit else "deny",
-        rule=decision.rule,
-        correlation=caller.correlation,
-        peer=caller.origin,
-        patients=tuple(patients),
-        studies=tuple(studies),
-    )
+    return About(patients=tuple(patients), studies=tuple(studies))
 
 
 def _same(said: pb.HeldVersion, here: HeldStudy | None) -> bool:

@@ -1,38 +1,39 @@
-"""Acts on members in the audit: the pair at once, as each act is one transaction."""
+"""What is done to members, in the audit: each act is committed before it is done (D20)."""
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.audit import About, Act, AuditLog
+from crosslight.runtime.audit.act import DENIED
+from crosslight.runtime.caller import Caller, command_line
 from crosslight.runtime.clock import Ids
-from crosslight.standards.access import Principal
+from crosslight.standards.access import Action, Decision, Face
+from crosslight.standards.problem import CrosslightError
 
-
-class Note(Protocol):
-    """Notes one act on a member."""
-
-    async def __call__(self, by: Principal, what: str, whom: str, reason: str = "", *, refused: str = "") -> None:
-        """``by`` did ``what`` to the member ``whom``, or was ``refused`` (why)."""
-        ...
+BY_OPERATOR = Decision(True, "operator of the region")
 
 
 class MemberActs:
-    """Notes acts on members."""
+    """Makes acts on members."""
 
     def __init__(self, audit: AuditLog, ids: Ids) -> None:
         self._audit, self._ids = audit, ids
 
-    async def note(self, by: Principal, what: str, whom: str, reason: str = "", *, refused: str = "") -> None:
-        """Audit an act on a member: the pair at once, as the act is one transaction."""
-        entry = AuditEntry(
-            principal=by,
-            face="admin",
-            action="operate",
-            decision="deny" if refused else "permit",
-            rule=refused or "operator of the region",
-            correlation=self._ids.uuid4().hex,
-            query={"act": what, "member": whom, **({"reason": reason} if reason else {})},
-        )
-        await self._audit.begin(entry)
-        await self._audit.end(entry, f"refused: {refused}" if refused else "ok")
+    def operator(self, by: Caller | None) -> Caller:
+        """Who was said to act, or whoever runs a command here."""
+        return by or command_line(self._ids)
+
+    def act(
+        self, by: Caller | None, action: Action, member: str, *, face: Face = "admin", decision: Decision = BY_OPERATOR,
+        refusal: CrosslightError | str = DENIED, **query: str,
+    ) -> Act:  # fmt: skip
+        """An act on a member, to be done in its block.
+
+        Args:
+            by: Who does it; None: whoever runs a command here.
+            action: What is done.
+            member: The code of whom it is done to.
+            face, decision, refusal: Where it is no command of the operator's.
+            query: What else is said of it.
+        """
+        about = About(query={"member": member, **{name: value for name, value in query.items() if value}})
+        return self._audit.act(self.operator(by), face, action, about, decision=decision, refusal=refusal)

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from functools import partial
 
+from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.db import Db, Tx
-from crosslight.standards.access import Principal
+from crosslight.standards.access import Decision
 from crosslight.standards.ids import MemberId, Oid, is_strict_uid
 from crosslight.standards.problem import Conflict, Invalid, NotFound, TooLarge
-from registry.members.acts import Note
+from registry.members.acts import MemberActs
 from registry.members.model import Member
 from registry.members.roster import Roster
 
@@ -26,11 +27,11 @@ class Authorities:
 
     Args:
         members: The copy that is read anew after each change.
-        note: Notes each act in the audit.
+        acts: Makes each act in the audit.
     """
 
-    def __init__(self, db: Db, clock: Clock, members: Roster, note: Note) -> None:
-        self._db, self._clock, self._members, self._note = db, clock, members, note
+    def __init__(self, db: Db, clock: Clock, members: Roster, acts: MemberActs) -> None:
+        self._db, self._clock, self._members, self._acts = db, clock, members, acts
 
     def check(self, authority: str, code: str = "") -> Oid:
         """``authority`` as an OID that may be a member's own.
@@ -54,7 +55,7 @@ class Authorities:
                 raise Invalid(f"{authority} was allotted to {other.code}.", todo="Give the trust's own authority.")
         return Oid(authority)
 
-    async def agree(self, code: str, authorities: Collection[str], *, shared: bool, by: Principal) -> Member:
+    async def agree(self, code: str, authorities: Collection[str], *, shared: bool, by: Caller) -> Member:
         """These are the member's own from now on.
 
         Args:
@@ -71,19 +72,14 @@ class Authorities:
             oid = self.check(authority, code)
             if oid == member.authority:
                 continue
-            others = await self._db.write("authority_agree", partial(self._agree_tx, member.id, oid, shared))
-            if others:
-                codes = ", ".join(sorted(m.code for m in self._members.everyone() if m.id in others))
-                raise Conflict(
-                    f"{oid} is an authority of {codes} already.",
-                    why="Two members with one authority share one set of patient numbers.",
-                    todo="If they do, say so with --shared.",
-                )
-            await self._note(by, "authority agreed", code, oid)
+            async with self._acts.act(by, "agree-authority", code, authority=oid):
+                others = await self._db.write("authority_agree", partial(self._agree_tx, member.id, oid, shared))
+                if others:
+                    raise self._taken(oid, others)
         await self._members.refresh()
         return self._member(code)
 
-    async def ask(self, member: MemberId, authorities: Sequence[str], *, by: Principal) -> None:
+    async def ask(self, member: MemberId, authorities: Sequence[str], *, by: Caller) -> None:
         """A node that joins says that these are its own: those that are not agreed wait for the operator.
 
         Raises:
@@ -97,23 +93,31 @@ class Authorities:
         wanted = [self.check(authority, known.code) for authority in dict.fromkeys(authorities)]
         new = [oid for oid in wanted if not known.owns(oid) and oid not in known.asked]
         for oid in new:
-            await self._db.write("authority_ask", partial(self._ask_tx, member, oid))
-            await self._note(by, "authority asked for", known.code, oid)
+            rule = Decision(True, "invitation")
+            async with self._acts.act(by, "ask-authority", known.code, face="join", decision=rule, authority=oid):
+                await self._db.write("authority_ask", partial(self._ask_tx, member, oid))
         await self._members.refresh()
 
-    async def withdraw(self, code: str, authority: str, *, by: Principal) -> Member:
+    async def withdraw(self, code: str, authority: str, *, by: Caller) -> Member:
         """It is not the member's, or no longer. What was published under it stays until the node has read its studies again.
 
         Raises:
             NotFound: no such member, or it has not this authority.
         """
         member = self._member(code)
-        sql = "DELETE FROM member_authority WHERE member = ? AND authority = ?"
-        if not await self._db.write("authority_withdraw", lambda tx: self._counted(tx, tx.execute(sql, (member.id, authority)))):
-            raise NotFound(f"{authority} is no authority of {code}.", todo="See: crosslight-registry members.")
-        await self._note(by, "authority withdrawn", code, authority)
+        async with self._acts.act(by, "withdraw-authority", code, authority=authority):
+            if not await self._db.write("authority_withdraw", partial(self._withdraw_tx, member.id, authority)):
+                raise NotFound(f"{authority} is no authority of {code}.", todo="See: crosslight-registry members.")
         await self._members.refresh()
         return self._member(code)
+
+    def _taken(self, oid: Oid, others: Collection[MemberId]) -> Conflict:
+        codes = ", ".join(sorted(m.code for m in self._members.everyone() if m.id in others))
+        return Conflict(
+            f"{oid} is an authority of {codes} already.",
+            why="Two members with one authority share one set of patient numbers.",
+            todo="If they do, say so with --shared.",
+        )
 
     # --- in the transaction ----------------------------------------------------------------------------------------
 
@@ -138,6 +142,10 @@ class Authorities:
         sql = "INSERT INTO member_authority VALUES (?, ?, ?, ?, NULL) ON CONFLICT (member, authority) DO NOTHING"
         now = self._clock.now().isoformat()
         self._counted(tx, tx.execute(sql, (member, oid, self._place_tx(tx, member), now)))
+
+    def _withdraw_tx(self, member: MemberId, authority: str, tx: Tx) -> int:
+        sql = "DELETE FROM member_authority WHERE member = ? AND authority = ?"
+        return self._counted(tx, tx.execute(sql, (member, authority)))
 
     @staticmethod
     def _place_tx(tx: Tx, member: MemberId) -> int:

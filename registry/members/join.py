@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import NoReturn
 
 import orjson
 from aiohttp import web
 
 from crosslight.runtime.credentials import principal_of
-from crosslight.runtime.http import read_limited
+from crosslight.runtime.http import admit, read_limited
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.tls import Identity
-from crosslight.standards.access import Principal
+from crosslight.standards.access import Decision, Principal
 from crosslight.standards.membership import JoinReply, MembershipFacts, RegistryAddresses
 from crosslight.standards.problem import CrosslightError, Malformed, TooLarge
 from registry.members.authorities import MAX_AUTHORITIES
@@ -24,6 +25,7 @@ from registry.members.service import MemberService
 from registry.members.store import MemberRow
 
 log = get_logger("members")
+INVITED = Decision(True, "invitation")
 MAX_JOIN_BYTES = 65536
 
 
@@ -61,17 +63,23 @@ class Join:
             invited = await self._members.store.invited_member(secret)
             for authority in authorities:
                 self._members.authorities.check(authority, invited.member.code)
-            row = await self._admit(secret)
         except CrosslightError as error:
-            await self._members.note(_stranger(request), "join", "", refused=type(error).__name__)
-            raise
-        await self._members.authorities.ask(row.member.id, authorities, by=_node(row))
-        reply = await self._reply(row, csr)
-        await self._members.note(_node(row), "join", row.member.code)
+            await self._refused(request, error)
+        caller = admit(request, _node(invited))
+        async with self._members.acts.act(caller, "join", invited.member.code, face="join", decision=INVITED):
+            row = await self._admit(secret)
+            await self._members.authorities.ask(row.member.id, authorities, by=caller)
+            reply = await self._reply(row, csr)
         log.info("member joined", code=row.member.code, epoch=row.member.epoch)
         return web.Response(
             body=orjson.dumps(reply.plain()), content_type="application/json", headers={"Cache-Control": "no-store"}
         )
+
+    async def _refused(self, request: web.Request, error: CrosslightError) -> NoReturn:
+        """Audit that nobody was let in, and say so."""
+        caller, decision = admit(request, _stranger(request)), Decision(False, type(error).__name__)
+        async with self._members.acts.act(caller, "join", "", face="join", decision=decision, refusal=error):
+            raise error
 
     async def _admit(self, secret: str) -> MemberRow:
         invited = await self._members.store.invited_member(secret)

@@ -13,13 +13,12 @@ from datetime import timedelta
 from pathlib import Path
 
 from crosslight.runtime.audit import AuditLog
-from crosslight.runtime.credentials import OPERATOR
+from crosslight.runtime.caller import Caller
 from crosslight.runtime.db import Db
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.seams import Seams
 from crosslight.runtime.tls import Identity
 from crosslight.runtime.waiting import Wake
-from crosslight.standards.access import Principal
 from crosslight.standards.ids import Oid, is_strict_uid
 from crosslight.standards.membership import Invitation
 from crosslight.standards.problem import ConfigError, CrosslightError, Invalid
@@ -70,10 +69,10 @@ class MemberService(Roster):
         super().__init__(MemberStore(db, clock, self.root_oid, region), region, config, clock, ids.uuid4().hex)
         self.open_mode = open_mode
         self._clock, self._ids = clock, ids
-        self.note = MemberActs(audit, ids).note
+        self.acts = MemberActs(audit, ids)
         self.keys = TokenKeys(folder / "keys" / "token.json", files)
-        self.authorities = Authorities(db, clock, self, self.note)
-        self.sources = Sources(self, self.note, plain=open_mode)
+        self.authorities = Authorities(db, clock, self, self.acts)
+        self.sources = Sources(self, self.acts, plain=open_mode)
         self.ca = CertificateAuthority(folder / "ca", region.home_community_id, region.name, clock, ids, files)
         hosts = tuple(dict.fromkeys(host for host in (public_host, *config.hosts) if host))
         self.own = OwnCertificates(self.ca, folder / "tls", region.home_community_id, hosts, config, clock, files)
@@ -156,7 +155,7 @@ class MemberService(Roster):
 
     async def invite(
         self, code: str, url: str, *, name: str = "", hosts: tuple[str, ...] = (), authorities: tuple[str, ...] = (),
-        shared: bool = False, by: Principal = OPERATOR,
+        shared: bool = False, by: Caller | None = None,
     ) -> str:  # fmt: skip
         """An invitation for the organisation ``code`` as one string; OIDs are allocated at the first one (D11).
 
@@ -188,25 +187,26 @@ class MemberService(Roster):
             hosts=hosts or (known.hosts if known else LOOPBACK_HOSTS),
         )
         expires = self._clock.now() + timedelta(hours=self.config.invitation_hours)
-        await self.store.invite(new, secret, expires)
-        await self.note(by, "invited", code)
+        by = self.acts.operator(by)
+        async with self.acts.act(by, "invite", code):
+            await self.store.invite(new, secret, expires)
         await self.refresh()
         if authorities:
             await self.authorities.agree(code, authorities, shared=shared, by=by)
         return Invitation(url=url.rstrip("/"), pin=self.ca.pin, code=code, secret=secret).text()
 
-    async def suspend(self, code: str, reason: str, *, by: Principal = OPERATOR) -> Member:
+    async def suspend(self, code: str, reason: str, *, by: Caller | None = None) -> Member:
         """Cut a member off, everywhere within five seconds.
 
         Raises:
             NotFound: if there is no such member.
         """
-        row = await self.store.set_status(code, "suspended", reason)
-        await self.note(by, "suspended", code, reason)
+        async with self.acts.act(by, "suspend", code, reason=reason):
+            row = await self.store.set_status(code, "suspended", reason)
         await self.refresh()
         return row.member
 
-    async def readmit(self, code: str, *, by: Principal = OPERATOR) -> Member:
+    async def readmit(self, code: str, *, by: Caller | None = None) -> Member:
         """Let a suspended member in again. A certificate that ended meanwhile needs a new invitation.
 
         Raises:
@@ -215,12 +215,12 @@ class MemberService(Roster):
         known = await self.store.by_code(code)
         if known is not None and known.member.status != "suspended":
             return known.member
-        row = await self.store.set_status(code, "active", "")
-        await self.note(by, "readmitted", code)
+        async with self.acts.act(by, "readmit", code):
+            row = await self.store.set_status(code, "active", "")
         await self.refresh()
         return row.member
 
-    async def issue_system(self, name: str, folder: Path, *, by: Principal = OPERATOR) -> SystemCertificate:
+    async def issue_system(self, name: str, folder: Path, *, by: Caller | None = None) -> SystemCertificate:
         """A certificate for an outside system (role integrator), as files in ``folder``.
 
         Raises:
@@ -228,11 +228,11 @@ class MemberService(Roster):
         """
         if not _CODE.match(name):
             raise Invalid("That is no name for a system.", why="Letters, digits, dot, hyphen and underscore; at most 32.")
-        files, serial = self.own.issue_system(name, folder)
-        identity = Identity("system", name, self.region.home_community_id)
-        expires = self._clock.now() + timedelta(days=self.config.system_certificate_days)
-        await self.store.certificate(serial, identity.uri, None, expires)
-        await self.note(by, "certificate issued", f"system/{name}")
+        async with self.acts.act(by, "issue-certificate", f"system/{name}"):
+            files, serial = self.own.issue_system(name, folder)
+            identity = Identity("system", name, self.region.home_community_id)
+            expires = self._clock.now() + timedelta(days=self.config.system_certificate_days)
+            await self.store.certificate(serial, identity.uri, None, expires)
         return files
 
     # --- the directory as the nodes see it -------------------------------------------------------------------------

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from crosslight.standards.access import Principal
+from crosslight.runtime.caller import Caller
 from crosslight.standards.problem import Conflict, Invalid
-from registry.members.acts import Note
+from registry.members.acts import MemberActs
 from registry.members.model import Member
 from registry.members.roster import Roster
 
@@ -16,16 +16,16 @@ class Sources:
 
     Args:
         members: The copy that is read anew after each change.
-        note: Notes the act in the audit.
+        acts: Makes the act in the audit.
         plain: Whether an address without TLS will do.
     """
 
-    def __init__(self, members: Roster, note: Note, *, plain: bool) -> None:
-        self._members, self._note = members, note
+    def __init__(self, members: Roster, acts: MemberActs, *, plain: bool) -> None:
+        self._members, self._acts = members, acts
         self._schemes = ("https://", "http://") if plain else ("https://",)
 
     async def describe(
-        self, repository_unique_id: str, *, name: str = "", repository_url: str = "", dicomweb: str = "", by: Principal
+        self, repository_unique_id: str, *, name: str = "", repository_url: str = "", dicomweb: str = "", by: Caller
     ) -> Member:
         """Say of a source what it is called and where it answers; what is '' stays as it is.
 
@@ -49,7 +49,7 @@ class Sources:
             raise Conflict(f"This repository is {known.code}'s, a member's.", todo="A member says its addresses itself.")
         at = known.endpoints
         endpoints = replace(at, xds_repository=repository_url or at.xds_repository, dicomweb=dicomweb.rstrip("/") or at.dicomweb)
-        await members.store.set_source(known.id, name=name or known.name, endpoints=endpoints)
-        await self._note(by, "source", known.code, repository_unique_id)
+        async with self._acts.act(by, "describe-source", known.code, repository=repository_unique_id):
+            await members.store.set_source(known.id, name=name or known.name, endpoints=endpoints)
         await members.refresh()
         return members.by_repository(repository_unique_id) or known

@@ -5,19 +5,18 @@ The page and the command line come in by this door; neither touches the tables.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.audit import About, Act, AuditLog
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import Db, Tx
 from crosslight.standards import access
 from crosslight.standards.access import Action, Face, Principal
 from crosslight.standards.ids import Identifier
-from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, Invalid, NotFound
+from crosslight.standards.problem import Conflict, Invalid, NotFound
 from registry.identity import rows
 from registry.identity.cases import Case, Queue, RecordDecision, Verdict, checked_reason
 from registry.identity.model import RecordKey
@@ -72,7 +71,7 @@ class IdentityDecisions:
         Raises:
             Forbidden: to whom is no identity officer.
         """
-        async with self._act(by, "search", {"act": "identity queue"}):
+        async with self._act(by, "search", {}):
             return await self._db.read("identity_queue", self._book.queue)
 
     async def case(self, named: str, by: Officer) -> Case:
@@ -89,7 +88,7 @@ class IdentityDecisions:
         await self._admit(by, "read")
         case = await self._db.read("identity_case", lambda tx: self._book.case(tx, self._book.resolved(tx, named)))
         studies = tuple(s for side in (case.subject, *case.others) for s in side.studies)
-        query = {"act": "identity case", "handle": case.handle, "found": {"studies": len(studies)}}
+        query = {"handle": case.handle, "found": {"studies": len(studies)}}
         async with self._act(by, "read", query, case.patients):
             return case
 
@@ -116,7 +115,7 @@ class IdentityDecisions:
         await self._admit(by, "decide")
         reason = checked_reason(why)
         case = await self._db.read("identity_case", lambda tx: self._book.case(tx, self._book.resolved(tx, named)))
-        query = {"act": f"identity decide: {verdict}", "handle": case.handle, "other": other, "reason": reason}
+        query = {"verdict": verdict, "handle": case.handle, "other": other, "reason": reason}
         async with self._act(by, "decide", query, case.patients):
             return await self._db.write(
                 "identity_decide", lambda tx: self._decided(tx, case.subject.record.key, verdict, by, reason, other, version)
@@ -136,11 +135,11 @@ class IdentityDecisions:
             Conflict: it was ended before.
             Invalid: no reason, or it is a merge.
         """
-        await self._admit(by, "decide")
+        await self._admit(by, "end-decision")
         reason = checked_reason(why)
         found = await self._db.read("identity_decision", lambda tx: self._book.decision(tx, decision))
         patients = await self._db.read("identity_case", lambda tx: self._book.case(tx, found.record).patients)
-        query = {"act": "identity end", "decision": found.id, "reason": reason}
+        query = {"decision": found.id, "reason": reason}
 
         def ended(tx: Tx) -> RecordDecision:
             rows.load_by(tx, "record_key", {found.record}, lock=True)  # who comes second finds it ended
@@ -153,7 +152,7 @@ class IdentityDecisions:
             self._identity.end_decision_tx(tx, now.id, self._clock.now(), who=by.who, why=reason)
             return self._book.decision(tx, now.id)
 
-        async with self._act(by, "decide", query, patients):
+        async with self._act(by, "end-decision", query, patients):
             return await self._db.write("identity_end", ended)
 
     async def unmerge(self, number: Identifier, by: Officer, why: str) -> None:
@@ -164,11 +163,11 @@ class IdentityDecisions:
             NotFound: that number was not merged away.
             Invalid: no reason, or a number without its authority.
         """
-        await self._admit(by, "decide")
+        await self._admit(by, "unmerge")
         reason = checked_reason(why)
         if not number.authority:
             raise Invalid("A number alone may be several people's.", todo="Give AUTHORITY|NUMBER, the authority as an OID.")
-        async with self._act(by, "decide", {"act": "identity unmerge", "reason": reason}, (number,)):
+        async with self._act(by, "unmerge", {"reason": reason}, (number,)):
             try:
                 await self._identity.unmerge(number, self._clock.now(), who=by.who, why=reason)
             except NotFound as error:
@@ -180,35 +179,19 @@ class IdentityDecisions:
     async def _admit(self, by: Officer, action: Action) -> None:
         """Refuse, and audit the refusal, before anything is looked up: whoever may not look learns nothing of what there is."""
         if not self._permitted(by).permit:
-            async with self._act(by, action, {"act": "identity"}):
+            async with self._act(by, action, {}):
                 pass
 
     @staticmethod
     def _permitted(by: Officer) -> access.Decision:
-        return access.decide(by.caller.principal, by.face, "operate" if by.face == "admin" else "decide")
+        return access.decide(by.caller.principal, by.face, "decide")
 
-    @asynccontextmanager
-    async def _act(
-        self, by: Officer, action: Action, query: dict[str, Any], patients: Collection[Identifier] = ()
-    ) -> AsyncIterator[None]:
-        """Audit an act before it is done, and its outcome after."""
-        decision = self._permitted(by)
-        entry = AuditEntry(
-            principal=by.caller.principal, face=by.face, action="operate" if by.face == "admin" else action,
-            decision="permit" if decision.permit else "deny", rule=decision.rule,
-            correlation=by.caller.correlation, patients=tuple(patients), peer=by.caller.origin,
-            query={name: value for name, value in query.items() if value},
-        )  # fmt: skip
-        if not decision.permit:
-            await self._audit.whole(entry, "denied")
-            raise Forbidden("Only an identity officer may see this.", why=decision.rule)
-        await self._audit.begin(entry)
-        try:
-            yield
-        except CrosslightError as error:
-            await self._audit.end(entry, f"failed: {type(error).__name__}")
-            raise
-        await self._audit.end(entry, "ok")
+    def _act(self, by: Officer, action: Action, query: dict[str, Any], patients: Collection[Identifier] = ()) -> Act:
+        """An act, to be done in its block: whoever may decide may look."""
+        about = About(patients=tuple(patients), query={name: value for name, value in query.items() if value})
+        return self._audit.act(
+            by.caller, by.face, action, about, decision=self._permitted(by), refusal="Only an identity officer may see this."
+        )
 
     # --- in a transaction --------------------------------------------------------------------------------------------
 

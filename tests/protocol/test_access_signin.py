@@ -61,7 +61,7 @@ async def test_a_browser_signs_in_and_out(tmp_path: Path) -> None:
             assert response.url.path == "/signed-out"
         async with session.get(f"{a.people}/") as response:
             assert response.status == 401
-        acts = {(e["query"].get("act"), e["outcome"], e["who"]["subject"]) for e in await a.audit.search()}
+        acts = {(e.action, e.text, e.who.subject) for e in await a.audit.search()}
         assert ("sign-in", "ok", "person:dr.amos") in acts
         assert ("sign-out", "ok", "person:dr.amos") in acts
 
@@ -168,8 +168,8 @@ async def test_failures_are_alike_limited_and_audited(tmp_path: Path) -> None:
         assert [status for status, _ in answers["nobody"]] == [401, 401, 401, 429]
         response = await sign_in(a, session, "dr.amos", "light-box")
         assert response.status == 429  # the right password has to wait too
-        refused = [e for e in await a.audit.search() if e["decision"] == "deny"]
-        assert {e["who"]["subject"] for e in refused} == {"person:dr.amos", "stranger"}
+        refused = [e for e in await a.audit.search() if e.decision == "deny"]
+        assert {e.who.subject for e in refused} == {"person:dr.amos", "stranger"}
         assert "nobody" not in str(refused)
 
 

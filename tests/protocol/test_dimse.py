@@ -44,7 +44,7 @@ async def _until(condition: Callable[[], Any], seconds: float = 10) -> None:
 
 async def _settled(made: Node, acts: int) -> list[dict[str, Any]]:
     async with asyncio.timeout(10):
-        while len(found := [a for a in await made.acts() if a["outcome"]]) < acts:  # noqa: ASYNC110
+        while len(found := [a for a in await made.acts() if a.text]) < acts:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     return found
 
@@ -111,9 +111,9 @@ async def test_dcmtk_storescu_is_kept_byte_for_byte(ct: Node, tmp_path: Path) ->
         found = kept[f"{make.STUDY}.1.{n}"]
         assert await data_set_at(ct.held.archive, found) == make.data_set_of(file.read_bytes())
     (act,) = await _settled(ct, 1)
-    assert (act["face"], act["action"], act["decision"], act["outcome"]) == ("dimse", "store", "permit", "ok 20 stored")
-    assert (act["studies"], act["peer"], act["who"]["evidence"]) == ([make.STUDY], "127.0.0.1", "dimse")
-    assert [p.split("|")[1] for p in act["patients"]] == ["L001"]
+    assert (act.face, act.action, act.decision, act.text) == ("dimse", "store", "permit", "ok 20 stored")
+    assert (act.studies, act.peer, act.who.evidence) == ((make.STUDY,), "127.0.0.1", "dimse")
+    assert [p.split("|")[1] for p in act.patients] == ["L001"]
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
@@ -163,8 +163,8 @@ async def test_statuses(ct: Node) -> None:
     ct.held.files.free = 1 << 40
     assert await asyncio.to_thread(_store, port, make.image(3)) == [0], "it recovers by itself"
     assert {e.reason for e in await ct.held.archive.quarantine.entries()} == {"conflict", "pixel-data"}
-    outcomes = [a["outcome"] for a in await _settled(ct, 4)]
-    assert outcomes == ["ok 1 stored, 1 duplicate", "failed: 0 stored, 1 refused", "failed: 0 stored, 1 refused", "ok 1 stored"]
+    outcomes = [a.text for a in await _settled(ct, 4)]
+    assert outcomes == ["ok 1 stored, 1 duplicate", "refused 0 stored, 1 refused", "refused 0 stored, 1 refused", "ok 1 stored"]
 
 
 async def test_class_that_is_not_the_contexts_and_data_that_is_not_the_class(ct: Node) -> None:
@@ -202,7 +202,7 @@ async def test_unknown_callers_are_refused_and_audited(tmp_path: Path) -> None:
             if accepted:
                 await asyncio.to_thread(assoc.release)
         acts = await _settled(made, 2)
-        assert [(a["who"]["subject"], a["decision"], a["outcome"]) for a in acts] == [
+        assert [(a.who.subject, a.decision, a.text) for a in acts] == [
             ("aet:CT1", "deny", "denied"), ("aet:NOBODY", "deny", "denied"),
         ]  # fmt: skip
         assert made.service.associations["refused"] == 2

@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from callers import operator
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -16,7 +17,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from members_region import CLOCK, FAST, FILES, TestRegistry, registry
 
-from crosslight.runtime.credentials import OPERATOR
 from crosslight.runtime.seams import system_seams
 from crosslight.runtime.tls import client_context
 from crosslight.standards.ids import Version
@@ -74,7 +74,7 @@ async def test_an_invitation_admits_once(tmp_path: Path) -> None:
         await join(invitation, tmp_path / "n", system_seams())
         with pytest.raises(Conflict):
             await join(invitation, tmp_path / "n", system_seams())
-        acts = [(e["query"]["act"], e["decision"]) for e in await r.audit.search()]
+        acts = [(e.action, e.decision) for e in await r.audit.search()]
         assert ("join", "permit") in acts
         assert ("join", "deny") in acts
 
@@ -205,7 +205,7 @@ async def test_patient_authorities_are_agreed_at_joining(tmp_path: Path) -> None
         assert (state.member.authorities, state.member.asked) == (("1.2.3.77",), ("1.2.3.78",))
         again = RegionState(tmp_path / "n", FILES)
         assert again.member == state.member, "kept"
-        await r.members.authorities.agree("RTK", ["1.2.3.78"], shared=False, by=OPERATOR)
+        await r.members.authorities.agree("RTK", ["1.2.3.78"], shared=False, by=operator())
         state.accept_directory(r.members.signed_directory()[1], CLOCK.now())
         assert (state.member.authorities, state.member.asked) == (("1.2.3.77", "1.2.3.78"), ())
         assert RegionState(tmp_path / "n", FILES).member == state.member

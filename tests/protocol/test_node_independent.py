@@ -280,8 +280,8 @@ async def _waits_and_is_shown(outside: Outside) -> None:
 
 
 async def _is_audited(node: NodeApp) -> None:
-    acts = [a for a in await node.parts.ground.audit.search(study=STUDY) if a["face"] in ("iti43", "rad69")]
-    who = {(a["face"], a["who"]["name"], a["who"]["evidence"], tuple(a["who"]["roles"])) for a in acts}
+    acts = [a for a in await node.parts.ground.audit.search(study=STUDY) if a.face in ("iti43", "rad69")]
+    who = {(a.face, a.who.name, a.who.evidence, tuple(a.who.roles)) for a in acts}
     assert who == {
         (face, name, "certificate", ("integrator",)) for face in ("iti43", "rad69") for name in ("PACS2", "viewer.trust.example")
     }

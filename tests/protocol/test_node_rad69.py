@@ -76,7 +76,7 @@ async def test_instances_as_stored(node: Served) -> None:
     assert {d.request.home_community_id for d in reply.documents} == {"urn:oid:1.2.3.4"}  # echoed
     assert {d.request.repository_unique_id for d in reply.documents} == {LOCATION}
     (act,) = await node.acts(study=STUDY)
-    assert (act["face"], act["action"], act["outcome"]) == ("rad69", "retrieve", "ok 2 instances of 2")
+    assert (act.face, act.action, act.text) == ("rad69", "retrieve", "ok 2 instances, 2 in all")
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ async def test_manifests(node: Served) -> None:
         ("XDSUnknownRepositoryId", "9.1"),
     ]
     act = (await node.acts(study=STUDY))[0]
-    assert (act["face"], act["outcome"]) == ("iti43", "ok 1 documents of 3")
+    assert (act.face, act.text) == ("iti43", "partial 1 documents, 3 in all")
 
 
 async def test_manifests_pass_the_same_way_out(node: Served) -> None:

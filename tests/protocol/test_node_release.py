@@ -17,7 +17,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 from node_serving import CLINICIAN, CLOCK, CODE, FILES, HOME, IDS, INTEGRATOR, Served, ct, part10, related, serving
 
-from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.audit import AuditEntry, AuditLog, Outcome
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.http import CORRELATION, admit, client_session
 from crosslight.runtime.tls import Identity, client_context, server_context
@@ -176,7 +176,7 @@ async def test_a_suspended_node_releases_nothing_to_its_region(systems: Served) 
     for path in WAYS_OUT:
         assert await status(systems, path, systems.release(STUDY)) == 403, path
         assert await status(systems, path, systems.access()) == 403, path
-    assert (await systems.acts(limit=1))[0]["rule"] == "node suspended"
+    assert (await systems.acts(limit=1))[0].rule == "node suspended"
     systems.state["suspended"] = False
     assert await status(systems, f"/studies/{STUDY}", systems.release(STUDY)) == 200
 
@@ -207,20 +207,20 @@ async def test_every_act_is_a_pair_under_the_tokens_correlation(systems: Served)
     await status(systems, ONE + "/frames/9", systems.release(STUDY, correlation="corr-43"))
     await status(systems, f"/studies/{STUDY}", systems.release(OTHER, correlation="corr-44"))
     (act,) = await systems.acts(correlation="corr-42")
-    assert (act["face"], act["action"], act["decision"], act["outcome"]) == ("dicomweb", "retrieve", "permit", "ok 1 instances")
-    assert (act["who"]["subject"], act["who"]["organisation"], act["who"]["purpose"]) == ("dr.who", "RA2", "TREAT")
-    assert (act["studies"], [p.rpartition("|")[2] for p in act["patients"]]) == ([STUDY], ["L-1"])
-    assert (await systems.acts(correlation="corr-43"))[0]["outcome"] == "failed: NotFound"
+    assert (act.face, act.action, act.decision, act.text) == ("dicomweb", "retrieve", "permit", "ok 1 instances")
+    assert (act.who.subject, act.who.organisation, act.who.purpose) == ("dr.who", "RA2", "TREAT")
+    assert (act.studies, [p.rpartition("|")[2] for p in act.patients]) == ((STUDY,), ["L-1"])
+    assert (await systems.acts(correlation="corr-43"))[0].text == "refused: NotFound"
     (denied,) = await systems.acts(correlation="corr-44")
-    assert (denied["decision"], denied["outcome"]) == ("deny", "denied")
+    assert (denied.decision, denied.text) == ("deny", "denied")
 
 
 async def test_what_a_search_found_is_in_the_audit(people: Served) -> None:
     await status(people, "/studies?PatientName=smith*", people.access())
     (act,) = await people.acts(study=STUDY)
-    assert (act["action"], act["outcome"], sorted(act["studies"])) == ("search", "ok 2 rows", [STUDY, OTHER])
-    assert act["query"] == {"level": "study", "PatientName": "smith*"}
-    assert [p.rpartition("|")[2] for p in act["patients"]] == ["L-1"]
+    assert (act.action, act.text, sorted(act.studies)) == ("search", "ok 2 rows", [STUDY, OTHER])
+    assert act.query == {"level": "study", "PatientName": "smith*"}
+    assert [p.rpartition("|")[2] for p in act.patients] == ["L-1"]
 
 
 async def test_a_corrected_patient_is_audited_as_such(systems: Served) -> None:
@@ -229,7 +229,7 @@ async def test_a_corrected_patient_is_audited_as_such(systems: Served) -> None:
     await systems.add(part10(ct(PatientID="L-9", sop="1.2.1.1.5")))
     await status(systems, f"/studies/{STUDY}", systems.release(STUDY, correlation="again"))
     (act,) = await systems.acts(correlation="again")
-    assert [p.rpartition("|")[2] for p in act["patients"]] == ["L-9"]
+    assert [p.rpartition("|")[2] for p in act.patients] == ["L-9"]
 
 
 # --- the systems listener with certificates ------------------------------------------------------------------------
@@ -278,8 +278,8 @@ async def test_certificates_and_what_each_opens(tmp_path: Path) -> None:
         for name, context, headers, expected in table:
             assert await over_tls(node, context, headers) == expected, name
         acts = await node.acts(study=STUDY)
-        assert {act["who"]["evidence"] for act in acts} == {"certificate", "gateway-token", "bearer"}
-        assert any("gateway" in act["peer"] for act in acts)
+        assert {act.who.evidence for act in acts} == {"certificate", "gateway-token", "bearer"}
+        assert any("gateway" in act.peer for act in acts)
         for context in (stranger.client("gateway", trust=region.ca.bundle), client_context(region.ca.bundle)):
             with pytest.raises((ClientConnectorError, ClientError, ServerDisconnectedError, ConnectionError, ssl.SSLError)):
                 await over_tls(node, context, node.release(STUDY))
@@ -304,14 +304,14 @@ async def test_a_client_that_hangs_up_after_the_last_byte_is_no_cut_off(tmp_path
 
     async def handler() -> None:
         async with release.act(request, "retrieve", [STUDY], "dicomweb") as act:
-            act.sent(1, "instances")
+            act.gave(1, "instances")
 
     try:
         task = asyncio.create_task(handler())
         await task
         assert not task.cancel()
         await release.close()
-        assert [e["outcome"] for e in await audit.search()] == ["ok 1 instances"]
+        assert [e.text for e in await audit.search()] == ["ok 1 instances"]
     finally:
         await db.close()
 
@@ -322,7 +322,7 @@ async def test_an_outcome_is_committed_by_itself_when_no_act_follows(tmp_path: P
         for _ in range(3):
             async with node.session.get(f"{node.url}/dicomweb/studies/1.2.1/metadata") as response:
                 assert response.status == 200
-        assert [act["outcome"] for act in await node.acts()] == ["ok 1 objects"] * 3
+        assert [act.text for act in await node.acts()] == ["ok 1 objects"] * 3
 
 
 class _HeldAudit(AuditLog):
@@ -333,11 +333,11 @@ class _HeldAudit(AuditLog):
         self.asked, self.go, self.refuses = asyncio.Event(), asyncio.Event(), refuses
         node.serve.release._audit = self
 
-    async def begin(self, entry: AuditEntry) -> None:
+    async def begin(self, entry: AuditEntry) -> int:
         await self._hold()
-        await super().begin(entry)
+        return await super().begin(entry)
 
-    async def whole(self, entry: AuditEntry, outcome: str) -> None:
+    async def whole(self, entry: AuditEntry, outcome: Outcome) -> None:
         await self._hold()
         await super().whole(entry, outcome)
 

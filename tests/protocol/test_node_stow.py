@@ -78,7 +78,7 @@ async def test_all_stored(node: Served) -> None:
     assert pydicom.Dataset.from_json(answer).ReferencedSOPSequence[11].ReferencedSOPInstanceUID == "1.2.1.1.12"
     assert await stow(node, files[0]) == (200, {**answer, "00081199": {"vr": "SQ", "Value": [item]}})  # again: no harm
     acts = await node.acts(limit=10)
-    assert [(act["action"], act["outcome"]) for act in acts if act["action"] == "store"][-1] == ("store", "ok 12 stored of 12")
+    assert [(act.action, act.text) for act in acts if act.action == "store"][-1] == ("store", "ok 12 stored, 12 in all")
 
 
 async def test_some_stored(node: Served) -> None:

@@ -280,9 +280,7 @@ async def test_the_feed_is_audited(core: RegistryCore, tmp_path: Path) -> None:
         await core.audit.settle()  # outcomes follow the answer
         acts = await core.audit.search(study="1.2.1")
         assert acts
-        assert {(a["face"], a["action"], a["who"]["organisation"], a["outcome"]) for a in acts} == {
-            ("feed", "publish", "RTK", "ok 1")
-        }
+        assert {(a.face, a.action, a.who.organisation, a.text) for a in acts} == {("feed", "publish", "RTK", "ok 1 accepted")}
 
 
 # --- equivalence (D17) -------------------------------------------------------------------------------------------------
@@ -377,9 +375,9 @@ async def test_enrichment_survives_a_restart_and_waits_for_the_member(tmp_path: 
             await enriched(core, "1.2.1")
             assert await core.index.unenriched([core.member.id], 10) == []
             acts = await core.audit.search(study="1.2.1")
-            assert any(a["who"]["subject"] == "registry:enrichment" and a["outcome"] == "ok 1" for a in acts)
+            assert any(a.who.subject == "registry:enrichment" and a.text == "ok 1 read" for a in acts)
             seen_there = await node.audit.search(study="1.2.1")
-            assert any(a["who"]["subject"] == "registry:enrichment" for a in seen_there)
+            assert any(a.who.subject == "registry:enrichment" for a in seen_there)
 
 
 async def _seen(core: RegistryCore) -> bool:

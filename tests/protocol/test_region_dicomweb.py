@@ -291,9 +291,9 @@ async def test_images_come_byte_for_byte_and_are_audited_at_both_ends(region: Ga
     sent = part10(ct("1.2.2", "1.2.2.1", "1.2.2.1.1", PatientID="L-RTK", Modality="MR"))
     assert body[-500:] == sent[-500:]
     (act,) = await node.audit.search(study="1.2.2")
-    assert (act["correlation"], act["who"]["subject"], act["action"]) == ("corr-1", "dr.who", "retrieve")
+    assert (act.correlation, act.who.subject, act.action) == ("corr-1", "dr.who", "retrieve")
     act = (await region.acts())[-1]
-    assert (act["face"], act["action"]) == ("dicomweb", "retrieve")
+    assert (act.face, act.action) == ("dicomweb", "retrieve")
 
 
 @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ async def test_another_holder_steps_in_before_the_first_byte(region: GatewayRegi
         assert response.status == 504
         problem = await response.json(content_type="application/problem+json")
     assert sorted(problem["where"].split(",")) == ["RA2", "RTK"]
-    assert (await region.acts())[-1]["outcome"] == "failed: MemberUnreachable"
+    assert (await region.acts())[-1].text == "failed: MemberUnreachable"
 
 
 async def test_a_holder_that_lost_it_is_passed_over(region: GatewayRegion) -> None:
@@ -530,7 +530,7 @@ async def test_a_slow_reader_holds_the_holder_back_and_leaving_ends_it(region: G
                 assert fountain.sent < 64 << 20  # what sockets and buffers between hold, not a study
                 response.close()
             await asyncio.wait_for(fountain.cut.wait(), 5)
-    assert not (await region.acts())[-1]["outcome"].startswith("ok")
+    assert not (await region.acts())[-1].text.startswith("ok")
 
 
 async def test_suspension_cuts_a_running_stream(region: GatewayRegion) -> None:

@@ -88,10 +88,10 @@ async def test_manifests_of_two_members_in_one_answer(region: GatewayRegion) -> 
     assert {d.request for d in reply.documents} == {first, second}  # the home community comes back to who said it
     assert {d.mime_type for d in reply.documents} == {"application/dicom"}
     (act,) = await region.acts()
-    assert (act["face"], act["action"], act["outcome"]) == ("iti43", "retrieve", "ok 2")
+    assert (act.face, act.action, act.text) == ("iti43", "retrieve", "ok 2 given")
     for code in ("RA2", "RTK"):
         (entry,) = await region.nodes[code].audit.search()
-        assert (entry["who"]["subject"], entry["face"]) == ("dr.who", "iti43")
+        assert (entry.who.subject, entry.face) == ("dr.who", "iti43")
 
 
 async def test_each_document_that_is_missing_has_its_error(region: GatewayRegion) -> None:
@@ -209,7 +209,7 @@ async def test_images_of_two_members_in_one_answer(region: GatewayRegion) -> Non
     sent = part10(ct("1.2.2", "1.2.2.1", "1.2.2.1.2", number=2))
     assert found["1.2.2.1.2"][-400:] == sent[-400:]
     act = (await region.acts())[-1]
-    assert (act["face"], act["action"]) == ("rad69", "retrieve")
+    assert (act.face, act.action) == ("rad69", "retrieve")
 
 
 async def test_errors_of_rad69(region: GatewayRegion) -> None:
@@ -304,4 +304,4 @@ async def test_suspension_cuts_a_running_relay(region: GatewayRegion) -> None:
 
             with pytest.raises(Unavailable):
                 await asyncio.wait_for(read(), 5)
-            assert not (await region.acts())[-1]["outcome"].startswith("ok")
+            assert not (await region.acts())[-1].text.startswith("ok")

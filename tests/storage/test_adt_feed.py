@@ -119,14 +119,14 @@ async def test_a_member_feeds_its_own_authority_with_national_numbers(door: Door
     assert {(r.patient.local.value, r.member) for r in person.records} == {("a1", 1), ("b1", 2)}
     assert {i for r in person.records for i in r.patient.others} == {Identifier(NHS, NHS_NUMBER_OID)}
     [act] = await door.audit.search(patient=Identifier("b1", RXC))
-    assert (act["face"], act["action"], act["decision"], act["outcome"], act["query"]) == (
+    assert (act.face, act.action, act.decision, act.text, act.query) == (
         "hl7",
         "feed",
         "permit",
-        "ok 1",
+        "ok 1 fed",
         {"event": "A04"},
     )
-    assert act["who"]["organisation"] == "RXC"
+    assert act.who.organisation == "RXC"
 
 
 @pytest.mark.parametrize(("adds", "changes"), [("A04", "A08"), ("A28", "A31"), ("A01", "A31"), ("A28", "A08"), ("A31", "A05")])
@@ -140,7 +140,7 @@ async def test_a_person_is_added_and_changed_with_or_without_a_visit(door: Door,
     [record] = person.records
     assert (record.patient.name.pn, record.patient.birth_date) == ("DOE^Anne", "19500102")
     acts = await door.audit.search(patient=Identifier("a1", RTK))
-    assert sorted(act["query"]["event"] for act in acts) == sorted((adds, changes))
+    assert sorted(act.query["event"] for act in acts) == sorted((adds, changes))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ async def test_a_national_number_is_read_as_people_write_it_or_passed_over_and_c
     assert [n.value for r in found.records for n in r.national] == ([NHS] if read else [])
     assert dict(door.feed.unread) == ({} if read else {"RTK": 1})
     [act] = await door.audit.search(patient=Identifier("a1", RTK))
-    assert {text.rpartition("|")[2] for text in act["patients"]} == {"a1", given}, "kept as received"
+    assert {text.rpartition("|")[2] for text in act.patients} == {"a1", given}, "kept as received"
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ async def test_strangers_are_refused(door: Door, database: Db) -> None:
     opened = Door(database, open_mode=True)
     assert (await opened.send(pid3, Peer("127.0.0.1"))).accepted
     [act] = await door.audit.search(patient=Identifier("a1", RTK))
-    assert act["who"]["roles"] == ["open"]
+    assert act.who.roles == {"open"}
 
 
 async def test_a_system_feeds_every_authority_of_the_domain(door: Door) -> None:

@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
 
 import pytest
+from callers import caller
 
-from crosslight.runtime.audit import SCHEMA, AuditEntry, AuditLog
+from crosslight.runtime.audit import SCHEMA, About, Audited, AuditEntry, AuditLog, Outcome
+from crosslight.runtime.audit.outcome import counted
 from crosslight.runtime.clock import SystemClock
 from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.schema import SchemaVersion, migrate
-from crosslight.standards.access import Principal
+from crosslight.standards.access import Decision, Principal
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import StorageError
 
@@ -24,25 +25,27 @@ ODD = 'A%_\\ "|9'  # a local number that a careless query would read as a patter
 
 
 def act(correlation: str, *patients: Identifier, studies: tuple[str, ...] = ()) -> AuditEntry:
-    return AuditEntry(
-        principal=ANN, face="fhir", action="search", decision="permit", rule="r", correlation=correlation, patients=patients,
-        studies=studies,
-    )  # fmt: skip
+    about = About(patients=patients, studies=studies)
+    who = caller(ANN, correlation)
+    return AuditEntry(caller=who, face="fhir", action="search", decision=Decision(True, "r"), about=about)
+
+
+def ok(**counts: int) -> Outcome:
+    return counted("ok", **counts)
 
 
 async def test_an_act_is_found_by_each_patient_and_study_it_showed(database: Db) -> None:
     audit = AuditLog(database, SystemClock())
     await audit.open()
     first = act("one", Identifier("9990000018", NHS), Identifier(ODD, "1.2.3"), studies=("1.2.5", "1.2.4", "1.2.5"))
-    await audit.begin(first)
-    await audit.end(first, "ok 2")
+    await audit.end(first, ok(given=2), await audit.begin(first))
     await audit.begin(act("two", Identifier("9990000018", "1.2.3")))
     found = await audit.search(patient=Identifier("9990000018"))
-    assert [(e["correlation"], e["outcome"]) for e in found] == [("two", ""), ("one", "ok 2")]
-    assert [e["correlation"] for e in await audit.search(patient=Identifier("9990000018", NHS))] == ["one"]
+    assert [(e.correlation, e.text) for e in found] == [("two", ""), ("one", "ok 2 given")]
+    assert [e.correlation for e in await audit.search(patient=Identifier("9990000018", NHS))] == ["one"]
     (one,) = await audit.search(patient=Identifier(ODD))
-    assert (one["patients"], one["studies"]) == ([f"{NHS}|9990000018", f"1.2.3|{ODD}"], ["1.2.4", "1.2.5"])
-    assert [e["correlation"] for e in await audit.search(study="1.2.4")] == ["one"]
+    assert (one.patients, one.studies) == ((f"{NHS}|9990000018", f"1.2.3|{ODD}"), ("1.2.4", "1.2.5"))
+    assert [e.correlation for e in await audit.search(study="1.2.4")] == ["one"]
     assert await audit.search(study="1.2") == []
     assert await audit.search(patient=Identifier("A%")) == []
 
@@ -53,7 +56,7 @@ async def test_a_number_with_a_character_that_no_database_holds_is_noted_all_the
     await audit.begin(act("one", Identifier("12\0003", "1.2.3"), Identifier("456", "1.2.3")))
     await audit.begin(act("two\0", Identifier("456", "1.2.3")))
     found = await audit.search(patient=Identifier("456"))
-    assert [e["correlation"][:3] for e in found] == ["two", "one"]
+    assert [e.correlation[:3] for e in found] == ["two", "one"]
 
 
 @pytest.mark.parametrize("statement", [
@@ -76,11 +79,11 @@ async def test_a_database_of_the_first_schema_keeps_every_act(database: Db) -> N
     audit = AuditLog(database, SystemClock())
     await audit.open()
     (entry,) = await audit.search(patient=Identifier(ODD, "1.2.3"))
-    assert entry["correlation"] == "old"
-    assert sorted(entry["studies"]) == ["1.2.4", "1.2.5"]
-    assert sorted(entry["patients"]) == sorted([f"{NHS}|9990000018", f"1.2.3|{ODD}"])
+    assert entry.correlation == "old"
+    assert sorted(entry.studies) == ["1.2.4", "1.2.5"]
+    assert sorted(entry.patients) == sorted([f"{NHS}|9990000018", f"1.2.3|{ODD}"])
     (bare,) = await audit.search(correlation="bare")
-    assert (bare["patients"], bare["studies"]) == ([], [])
+    assert (bare.patients, bare.studies) == ((), ())
     assert await migrate(database, "crosslight.runtime.audit", SCHEMA) == []
 
 
@@ -101,31 +104,32 @@ async def test_acts_that_wait_are_committed_together_and_refused_together(databa
     await audit.open()
     commits, write = 0, database.submit_write
 
-    def counted(name: str, fn: Callable[[Tx], None]) -> Future[None]:
+    def counting(name: str, fn: Callable[[Tx], list[int]]) -> Future[list[int]]:
         nonlocal commits
         commits += 1
         return write(name, fn)
 
-    monkeypatch.setattr(database, "submit_write", counted)
+    monkeypatch.setattr(database, "submit_write", counting)
     acts = [act(f"c{n}", Identifier(f"P{n}", "1.2.3")) for n in range(100)]
-    await asyncio.gather(*(audit.begin(one) for one in acts), audit.end(acts[0], "ok 1", lazy=True))
+    await asyncio.gather(*(audit.begin(one) for one in acts), audit.end(acts[0], ok(given=1), 1, lazy=True))
     assert commits <= 4
     assert len(await audit.search(limit=1000)) == 100
-    assert (await audit.search(patient=Identifier("P0")))[0]["outcome"] == "ok 1"
-    await audit.end(acts[1], "ok 2", lazy=True)  # alone: soon
-    assert (await audit.search(patient=Identifier("P1")))[0]["outcome"] == "ok 2"
+    assert (await audit.search(patient=Identifier("P0")))[0].text == "ok 1 given"
+    (second,) = await audit.search(patient=Identifier("P1"))
+    await audit.end(acts[1], ok(given=2), second.seq, lazy=True)  # alone: soon
+    assert (await audit.search(patient=Identifier("P1")))[0].text == "ok 2 given"
 
-    def full(name: str, fn: Callable[[Tx], None]) -> Future[None]:
-        refusal: Future[None] = Future()
+    def full(name: str, fn: Callable[[Tx], list[int]]) -> Future[list[int]]:
+        refusal: Future[list[int]] = Future()
         refusal.set_exception(StorageError("The disk is full."))
         return refusal
 
     monkeypatch.setattr(database, "submit_write", full)
-    refused = await asyncio.gather(audit.begin(act("x")), audit.whole(act("y"), "ok"), return_exceptions=True)
+    refused = await asyncio.gather(audit.begin(act("x")), audit.whole(act("y"), ok()), return_exceptions=True)
     assert [type(r) for r in refused] == [StorageError, StorageError]
     monkeypatch.setattr(database, "submit_write", write)
     await audit.begin(act("z"))
-    assert [e["correlation"] for e in await audit.search(limit=1)] == ["z"]
+    assert [e.correlation for e in await audit.search(limit=1)] == ["z"]
 
 
 async def test_an_act_whose_asker_has_gone_is_kept(database: Db) -> None:
@@ -135,7 +139,7 @@ async def test_an_act_whose_asker_has_gone_is_kept(database: Db) -> None:
     await asyncio.sleep(0)
     gone.cancel()
     await audit.begin(act("next"))
-    assert {e["correlation"] for e in await audit.search()} == {"gone", "next"}
+    assert {e.correlation for e in await audit.search()} == {"gone", "next"}
 
 
 async def test_what_nobody_waits_for_comes_with_the_next_act_or_by_itself(database: Db) -> None:
@@ -143,16 +147,16 @@ async def test_what_nobody_waits_for_comes_with_the_next_act_or_by_itself(databa
     await audit.open()
     for n in range(3):
         one = act(f"c{n}")
-        await audit.begin(one)
-        audit.end_later(one, f"ok {n}")
-    assert [e["outcome"] for e in await audit.search()] == ["", "ok 1", "ok 0"]
-    audit.begin_later(act("c3"))
-    found: list[dict[str, Any]] = []
+        audit.end_later(one, ok(given=n), await audit.begin(one))
+    assert [e.text for e in await audit.search()] == ["", "ok 1 given", "ok 0 given"]
+    audit.whole_later(act("c3"), Outcome("cut"))
+    found: list[Audited] = []
     async with asyncio.timeout(10):
         while len(found) < 4:
             found = await audit.search()
-    assert [e["outcome"] for e in found] == ["", "ok 2", "ok 1", "ok 0"]
-    audit.end_later(act("c3"), "ok 3")
+    assert [e.text for e in found] == ["cut", "ok 2 given", "ok 1 given", "ok 0 given"]
+    last = act("c4")
+    audit.end_later(last, ok(given=3), await audit.begin(last))
     await audit.settle()
-    assert (await audit.search())[0]["outcome"] == "ok 3"
+    assert (await audit.search())[0].text == "ok 3 given"
     await audit.settle()

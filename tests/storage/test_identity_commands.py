@@ -127,7 +127,9 @@ def test_from_the_queue_to_a_decision_and_back(typed: Typed) -> None:
     assert f"{made[1]} ended" in told
     assert "1 record waiting" in typed("identity", "list").output
     acts = typed("audit", "--patient", nhs(2), "--json").output
-    assert '"identity decide: another"' in acts
+    assert '"verdict":"another"' in acts
+    decided = typed("audit", "--action", "decide", "--json").output.splitlines()
+    assert len(decided) == 2, "not what was taken back"
     assert '"command line: jo"' in acts
 
 

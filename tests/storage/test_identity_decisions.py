@@ -249,7 +249,7 @@ async def test_who_is_no_officer_learns_nothing_and_it_is_audited(room: Room, wh
             await refused
     acts = await room.audit.search()
     assert len(acts) == before + 6
-    assert {act["decision"] for act in acts[:6]} == {"deny"}
+    assert {act.decision for act in acts[:6]} == {"deny"}
     assert len((await door.queue(JO)).waiting) == 1
 
 
@@ -259,9 +259,9 @@ async def test_acts_are_found_by_the_numbers_of_both(room: Room) -> None:
     await officers(room).decide(case.handle, "alone", replace(JO, face="admin", caller=operator()), "a typing error")
     for number in (Identifier(nhs(1), NHS), Identifier("A1", room.member("RTK").authority)):
         acts = await room.audit.search(patient=number)
-        assert {(a["face"], a["action"], a["outcome"]) for a in acts} >= {("portal", "read", "ok"), ("admin", "operate", "ok")}
-        [act] = [a for a in acts if a["face"] == "admin"]
-        assert (act["query"]["act"], act["query"]["reason"]) == ("identity decide: alone", "a typing error")
+        assert {(a.face, a.action, a.text) for a in acts} >= {("portal", "read", "ok"), ("admin", "decide", "ok")}
+        [act] = [a for a in acts if a.face == "admin"]
+        assert (act.query["verdict"], act.query["reason"]) == ("alone", "a typing error")
 
 
 @pytest.mark.parametrize("key", [1, 63, (1 << 63) - 1, 0x1234_5678_9ABC_DEF0])

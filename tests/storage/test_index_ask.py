@@ -284,7 +284,7 @@ async def test_every_question_is_a_pair_in_the_audit(room: Room) -> None:
         caller(clinician(), "abc", "10.0.0.1"), face="portal", action="search", question=_by(nhs(1))
     ) as answer:
         (act,) = await room.audit.search(correlation="abc")
-        assert act["outcome"] == "", "the act is on record before the answer leaves"
+        assert act.text == "", "the act is on record before the answer leaves"
         assert len(answer.holdings) == 3
     await room.ask.close()
     for found in (
@@ -294,8 +294,8 @@ async def test_every_question_is_a_pair_in_the_audit(room: Room) -> None:
         await room.audit.search(patient=records[1].patient.local),
         await room.audit.search(study=records[0].study_uid),
     ):
-        assert [(a["outcome"], a["decision"], a["face"], a["peer"]) for a in found] == [("ok 3", "permit", "portal", "10.0.0.1")]
-        assert set(found[0]["studies"]) == {r.study_uid for r in records}
+        assert [(a.text, a.decision, a.face, a.peer) for a in found] == [("ok 3 given", "permit", "portal", "10.0.0.1")]
+        assert set(found[0].studies) == {r.study_uid for r in records}
     with pytest.raises(Forbidden):
         await room.asked(_by(nhs(1)), clinician("RA2", "porter"))
     with pytest.raises(ZeroDivisionError):
@@ -305,9 +305,9 @@ async def test_every_question_is_a_pair_in_the_audit(room: Room) -> None:
         async with room.ask.question(caller(clinician(), "gone"), face="fhir", action="search", question=_by(nhs(1))):
             raise asyncio.CancelledError  # who asked has hung up
     await room.ask.close()
-    assert [a["outcome"] for a in await room.audit.search(correlation="gone")] == [""], "cut off (D20)"
+    assert [a.text for a in await room.audit.search(correlation="gone")] == ["cut"], "cut off (D20)"
     acts = (await room.audit.search())[1:]
-    assert [(a["decision"], a["outcome"]) for a in acts[:2]] == [("permit", "failed: ZeroDivisionError"), ("deny", "denied")]
+    assert [(a.decision, a.text) for a in acts[:2]] == [("permit", "failed: ZeroDivisionError"), ("deny", "denied")]
 
 
 async def test_a_patients_answer_costs_one_reading_transaction_and_one_write(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:

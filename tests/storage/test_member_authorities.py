@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from callers import operator
 from members_region import CLOCK, FAST, REGION
 
 from crosslight.runtime.audit import AuditLog
-from crosslight.runtime.credentials import OPERATOR
 from crosslight.runtime.db import Db
 from crosslight.runtime.seams import system_seams
 from crosslight.standards.ids import NHS_NUMBER_OID
@@ -44,7 +44,7 @@ async def test_agreed_in_the_invitation_and_seen_by_every_process(database: Db, 
     other = await service(database, tmp_path)
     assert other.active("RTK").authorities == (OWN, OLD)
     _, token = members.signed_directory()
-    await members.authorities.withdraw("RTK", OLD, by=OPERATOR)
+    await members.authorities.withdraw("RTK", OLD, by=operator())
     assert members.active("RTK").authorities == (OWN,)
     assert members.by_authority(OLD) is None
     assert members.signed_directory()[1] != token, "the nodes hear of it"
@@ -56,23 +56,23 @@ async def test_what_a_node_asks_for_waits_for_the_operator(database: Db, tmp_pat
     members = await service(database, tmp_path)
     await admit(members, "RTK")
     rtk = members.active("RTK")
-    await members.authorities.ask(rtk.id, [OWN, OLD, OWN], by=OPERATOR)
-    await members.authorities.ask(rtk.id, [OWN], by=OPERATOR)
+    await members.authorities.ask(rtk.id, [OWN, OLD, OWN], by=operator())
+    await members.authorities.ask(rtk.id, [OWN], by=operator())
     rtk = members.active("RTK")
     assert (rtk.authorities, rtk.asked) == ((), (OWN, OLD))
     assert not rtk.owns(OWN)
     assert members.by_authority(OWN) is None
-    await members.authorities.agree("RTK", [OLD], shared=False, by=OPERATOR)
+    await members.authorities.agree("RTK", [OLD], shared=False, by=operator())
     rtk = members.active("RTK")
     assert (rtk.authorities, rtk.asked) == ((OLD,), (OWN,))
-    await members.authorities.withdraw("RTK", OWN, by=OPERATOR)
+    await members.authorities.withdraw("RTK", OWN, by=operator())
     assert members.active("RTK").asked == ()
     with pytest.raises(NotFound):
-        await members.authorities.withdraw("RTK", OWN, by=OPERATOR)
-    acts = [(e["query"]["act"], e["query"].get("reason")) for e in await AuditLog(database, CLOCK).search()]
-    assert acts.count(("authority agreed", OLD)) == 1
-    assert acts.count(("authority asked for", OWN)) == 1
-    assert acts.count(("authority withdrawn", OWN)) == 1
+        await members.authorities.withdraw("RTK", OWN, by=operator())
+    acts = [(e.action, e.query.get("authority")) for e in await AuditLog(database, CLOCK).search()]
+    assert acts.count(("agree-authority", OLD)) == 1
+    assert acts.count(("ask-authority", OWN)) == 1
+    assert acts.count(("withdraw-authority", OWN)) == 2, "once in vain"
 
 
 async def test_shared_only_by_the_operators_word(database: Db, tmp_path: Path) -> None:
@@ -80,13 +80,13 @@ async def test_shared_only_by_the_operators_word(database: Db, tmp_path: Path) -
     await admit(members, "RTK", OWN)
     await admit(members, "RXC")
     rtk, rxc = members.active("RTK"), members.active("RXC")
-    await members.authorities.ask(rxc.id, [OWN], by=OPERATOR)
+    await members.authorities.ask(rxc.id, [OWN], by=operator())
     with pytest.raises(Conflict, match="RTK already"):
-        await members.authorities.agree("RXC", [OWN], shared=False, by=OPERATOR)
+        await members.authorities.agree("RXC", [OWN], shared=False, by=operator())
     with pytest.raises(Conflict):
         await members.invite("RA2", URL, authorities=(OWN,))
     assert not members.active("RXC").owns(OWN)
-    await members.authorities.agree("RXC", [OWN], shared=True, by=OPERATOR)
+    await members.authorities.agree("RXC", [OWN], shared=True, by=operator())
     assert members.active("RXC").owns(OWN)
     assert members.active("RTK").owns(OWN)
     assert members.by_authority(OWN) == members.active("RTK"), "the first"
@@ -105,10 +105,10 @@ async def test_authorities_that_are_nobodys_own(database: Db, tmp_path: Path, au
     await admit(members, "RTK")  # member 1
     await admit(members, "RXC")
     with pytest.raises(Invalid):
-        await members.authorities.agree("RXC", [authority], shared=True, by=OPERATOR)
+        await members.authorities.agree("RXC", [authority], shared=True, by=operator())
     with pytest.raises(Invalid):
         await members.invite("RA2", URL, authorities=(authority,))
     with pytest.raises(Invalid):
-        await members.authorities.ask(members.active("RXC").id, [authority], by=OPERATOR)
+        await members.authorities.ask(members.active("RXC").id, [authority], by=operator())
     assert members.by_code("RA2") is None, "nothing was made"
     assert members.active("RXC").asked == ()

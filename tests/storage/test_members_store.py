@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from callers import operator
 from members_region import CLOCK, FAST, IDS, REGION, until
 
 from crosslight.runtime.audit import AuditLog
-from crosslight.runtime.credentials import OPERATOR
 from crosslight.runtime.db import Db
 from crosslight.runtime.seams import system_seams
 from crosslight.standards.access import Principal
@@ -128,8 +128,9 @@ async def test_suspension_by_another_process(database: Db, tmp_path: Path) -> No
     await until(lambda: (m := server.by_code("RTK")) is not None and m.status == "active", 5)
     with pytest.raises(NotFound):
         await command.suspend("NONE", "x")
-    acts = [e["query"] for e in await AuditLog(database, CLOCK).search()]
-    assert {"act": "suspended", "member": "RTK", "reason": "stolen"} in acts
+    acts = [(e.action, e.query, e.text) for e in await AuditLog(database, CLOCK).search()]
+    assert ("suspend", {"member": "RTK", "reason": "stolen"}, "ok") in acts
+    assert ("suspend", {"member": "NONE", "reason": "x"}, "refused: NotFound") in acts
     await server.close()
 
 
@@ -154,15 +155,16 @@ async def test_a_source_is_described_by_the_operator(database: Db, tmp_path: Pat
     known = await members.foreign_member("1.2.3.4")
     for address in ("ftp://x", "images.example"):
         with pytest.raises(Invalid):
-            await members.sources.describe("1.2.3.4", dicomweb=address, by=OPERATOR)
+            await members.sources.describe("1.2.3.4", dicomweb=address, by=operator())
     own = members.by_code("RTK")
     assert own is not None
     with pytest.raises(Conflict):
-        await members.sources.describe(own.repository_unique_id, name="not theirs", by=OPERATOR)
-    found = await members.sources.describe("1.2.3.4", name="St Elsewhere", repository_url="https://x.example/iti43", by=OPERATOR)
+        await members.sources.describe(own.repository_unique_id, name="not theirs", by=operator())
+    url = "https://x.example/iti43"
+    found = await members.sources.describe("1.2.3.4", name="St Elsewhere", repository_url=url, by=operator())
     assert (found.id, found.name, found.endpoints.xds_repository) == (known.id, "St Elsewhere", "https://x.example/iti43")
     assert not found.shows_images
-    more = await members.sources.describe("1.2.3.4", dicomweb="https://x.example/dicomweb/", by=OPERATOR)
+    more = await members.sources.describe("1.2.3.4", dicomweb="https://x.example/dicomweb/", by=operator())
     assert (more.name, more.endpoints.xds_repository, more.endpoints.dicomweb) == (
         "St Elsewhere",
         "https://x.example/iti43",
@@ -170,7 +172,7 @@ async def test_a_source_is_described_by_the_operator(database: Db, tmp_path: Pat
     )
     assert more.shows_images
     assert [m.code for m in members.foreign()] == [known.code]
-    assert (await members.sources.describe("1.2.3.9", name="before it registers", by=OPERATOR)).status == "foreign"
+    assert (await members.sources.describe("1.2.3.9", name="before it registers", by=operator())).status == "foreign"
 
 
 async def test_hello_is_kept_and_counts_only_when_it_changes(database: Db, tmp_path: Path) -> None:

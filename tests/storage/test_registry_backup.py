@@ -75,7 +75,7 @@ async def test_members_audit_and_authority_come_back(engine: str, tmp_path: Path
     async with opened(back) as after:
         assert [m.code for m in after.members.everyone()] == ["RTK"]
         assert after.members.ca.pin == pin
-        assert [act["query"]["member"] for act in await after.audit.search()] == ["RTK"]
+        assert [act.query["member"] for act in await after.audit.search()] == ["RTK"]
         with pytest.raises(Conflict):  # it may have been used since
             await after.members.store.use_invitation(Invitation.parse(invitation).secret, 0)
         assert await _sessions(after, clock, ids).find(session) is None, "a session that ended since would hold again"

@@ -5,27 +5,30 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
 import pytest
+from callers import caller
 from members_region import CLOCK, registry
 from rich.console import Console
 
-from crosslight.runtime.audit import AuditEntry, AuditLog
+from crosslight.runtime.audit import About, Audited, AuditLog
 from crosslight.runtime.audit.command import asked, print_audit
 from crosslight.runtime.audit.select import Selection, moment
 from crosslight.runtime.audit.show import audit_csv, audit_lines, audit_table, parse_patient
 from crosslight.runtime.db import Db, SqliteDb
 from crosslight.runtime.terminal import WIDTH, make_console
-from crosslight.standards.access import Principal
+from crosslight.standards.access import Decision, Principal
 from crosslight.standards.ids import Identifier, MemberId
-from crosslight.standards.problem import Invalid
+from crosslight.standards.problem import Forbidden, Invalid, MemberUnreachable
 from registry.members.model import Presence
 from registry.members.show import certificate_text, identifiers_table, index_lines, link_text, members_table
 
 ANN = Principal(subject="person:ann", name="Dr Ann", roles=frozenset({"clinician"}), organisation="RA2")
+ALLOWED = Decision(True, "r")
 PATIENT = Identifier("9990000018", "2.16.840.1.113883.2.1.4.1")
 
 
@@ -57,26 +60,16 @@ async def test_a_patients_audit_names_who_why_and_how_it_ended(tmp_path: Path) -
     db = SqliteDb(tmp_path / "a.sqlite")
     audit = AuditLog(db, CLOCK)
     await audit.open()
-    seen = AuditEntry(
-        principal=ANN,
-        face="portal",
-        action="search",
-        decision="permit",
-        rule="r",
-        correlation="c-1",
-        patients=(PATIENT,),
-        studies=("1.2",),
-    )
-    cut = AuditEntry(
-        principal=ANN, face="gateway", action="retrieve", decision="permit", rule="r", correlation="c-2", patients=(PATIENT,)
-    )
-    denied = AuditEntry(
-        principal=ANN, face="xds", action="publish", decision="deny", rule="no role", correlation="c-3", patients=(PATIENT,)
-    )
-    for entry in (seen, cut, denied):
-        await audit.begin(entry)
-    await audit.end(seen, "ok 1")
-    await audit.end(denied, "denied")
+    about = About(patients=(PATIENT,), studies=("1.2",))
+    async with audit.act(caller(ANN, "c-1"), "portal", "search", about, decision=ALLOWED) as act:
+        act.done(given=1)
+    cut = audit.act(caller(ANN, "c-2"), "gateway", "retrieve", About(patients=(PATIENT,)), decision=ALLOWED)
+    await cut.begin()
+    with pytest.raises(Forbidden):
+        async with audit.act(
+            caller(ANN, "c-3"), "xds", "publish", About(patients=(PATIENT,)), decision=Decision(False, "no role")
+        ):
+            pass
     entries = await audit.search(patient=parse_patient("999 000 0018"))
     text = shown(audit_table(entries))
     for part in ("Dr Ann", "person:ann", "RA2", "TREAT", "done: 1 given", "cut off", "REFUSED: no role", "c-2"):
@@ -90,17 +83,14 @@ async def _filled(audit: AuditLog) -> None:
     """One opening of 30 pictures by Ann, and acts of others."""
     bob = Principal(subject="person:bob", name="[bold]Bob[/bold]\x1b[2J\nroot", organisation="RTK")
     for number in range(30):
-        one = AuditEntry(
-            principal=ANN, face="portal", action="retrieve", decision="permit", rule="r", correlation=f"a-{number}",
-            patients=(PATIENT,), studies=("1.2",),
-        )  # fmt: skip
-        await audit.whole(one, "ok 1")
+        about = About(patients=(PATIENT,), studies=("1.2",))
+        async with audit.act(caller(ANN, f"a-{number}"), "portal", "retrieve", about, decision=ALLOWED) as act:
+            act.done(given=1)
     for number in range(5):
-        other = AuditEntry(
-            principal=bob, face="fhir", action="search", decision="deny" if number == 0 else "permit", rule="no role",
-            correlation=f"b-{number}", patients=(PATIENT,),
-        )  # fmt: skip
-        await audit.whole(other, "denied" if number == 0 else "failed: MemberUnreachable")
+        with suppress(Forbidden, MemberUnreachable):
+            decision = Decision(number != 0, "no role")
+            async with audit.act(caller(bob, f"b-{number}"), "fhir", "search", About(patients=(PATIENT,)), decision=decision):
+                raise MemberUnreachable("x")
 
 
 @pytest.fixture
@@ -115,20 +105,12 @@ async def audit(database: Db) -> AuditLog:
 async def test_acts_are_found_by_the_name_of_any_release(database: Db, asked_for: str) -> None:
     log = AuditLog(database, CLOCK)
     await log.open()
-    for subject in (
-        "member:RTK",
-        "spiffe://1.2.3/member/RTK",
-        "member:RTK2",
-        "spiffe://1.2.3/system/RTK",
-        "spiffe://x/member/Q",
-        "",
-    ):
+    for subject in ("member:RTK", "spiffe://1.2.3/member/RTK", "member:RTK2", "spiffe://1.2.3/system/RTK", ""):
         who = Principal(subject=subject, roles=frozenset({"member"}))
-        await log.whole(
-            AuditEntry(principal=who, face="hl7", action="feed", decision="permit", rule="r", correlation=f"of {subject}"), "ok 1"
-        )
+        async with log.act(caller(who, f"of {subject}"), "hl7", "feed"):
+            pass
     found = await log.select(Selection(user=asked_for), 10)
-    assert {entry["who"]["subject"] for entry in found} == {"member:RTK", "spiffe://1.2.3/member/RTK"}
+    assert {entry.who.subject for entry in found} == {"member:RTK", "spiffe://1.2.3/member/RTK"}
     assert await log.count(Selection(user="person:ann")) == 0
 
 
@@ -146,7 +128,7 @@ async def test_acts_are_selected_and_counted(audit: AuditLog, selection: Selecti
     assert await audit.count(selection) == count
     assert len(await audit.select(selection, 100)) == count
     pages = [page async for page in audit.pages(selection, 7)]
-    seqs = [entry["seq"] for page in pages for entry in page]
+    seqs = [entry.seq for page in pages for entry in page]
     assert len(seqs) == count
     assert seqs == sorted(seqs, reverse=True), "each once, newest first"
 
@@ -156,7 +138,8 @@ async def test_a_table_that_is_not_whole_says_so(audit: AuditLog, capsys: pytest
         return Console(file=sys.stdout, width=width, color_system=None)
 
     options = {
-        "patient": "", "user": "", "organisation": "", "study": "", "since": "", "until": "", "decision": None, "limit": 10,
+        "patient": "", "user": "", "organisation": "", "study": "", "since": "", "until": "", "action": None, "decision": None,
+        "limit": 10,
         "before": None, "as_json": False, "as_csv": False,
     }  # fmt: skip
     await print_audit(audit, asked(**options), printed())  # type: ignore[arg-type]
@@ -202,10 +185,10 @@ def test_days_that_are_none(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x"])
 def test_no_cell_is_a_formula(text: str) -> None:
-    entry = {
-        "seq": 1, "at": "x", "who": {"subject": text, "name": "", "organisation": "", "purpose": ""}, "face": "f", "action": "a",
-        "decision": "permit", "rule": "", "outcome": "ok", "peer": "", "patients": [], "studies": [], "correlation": "c",
-    }  # fmt: skip
+    entry = Audited(
+        seq=1, at="x", who=Principal(subject=text), face="f", action="a", decision="permit", rule="", text="ok", peer="",
+        query={}, correlation="c",
+    )  # fmt: skip
     assert f"'{text}" in audit_csv([entry])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import click
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.console import Console
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.audit.select import Selection, moment
 from crosslight.runtime.audit.show import audit_csv, audit_lines, audit_table, parse_patient
+from crosslight.standards.access import Action
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,13 @@ def audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--until", default="", metavar="DAY", help="Up to the end of this day, or before this minute."),
             click.option(
+                "--action",
+                type=click.Choice(sorted(get_args(Action))),
+                metavar="ACTION",
+                default=None,
+                help="What was done: retrieve, publish, sign-in, suspend, decide and so on.",
+            ),
+            click.option(
                 "--decision", type=click.Choice(["permit", "deny"]), default=None, help="Only acts allowed, or refused."
             ),
             click.option("--limit", type=click.IntRange(1, 100_000), default=200, show_default=True, help="Acts in one table."),
@@ -50,8 +58,8 @@ def audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def asked(
-    *, patient: str, user: str, organisation: str, study: str, since: str, until: str, decision: str | None, limit: int,
-    before: int | None, as_json: bool, as_csv: bool,
+    *, patient: str, user: str, organisation: str, study: str, since: str, until: str, action: str | None, decision: str | None,
+    limit: int, before: int | None, as_json: bool, as_csv: bool,
 ) -> AuditQuery:  # fmt: skip
     """The options as values.
 
@@ -60,7 +68,7 @@ def asked(
     """
     selection = Selection(
         patient=parse_patient(patient) if patient else None, study=study, user=user, organisation=organisation,
-        since=moment(since), until=moment(until, end=True), decision=decision or "", before=before or 0,
+        since=moment(since), until=moment(until, end=True), action=action or "", decision=decision or "", before=before or 0,
     )  # fmt: skip
     return AuditQuery(selection, "json" if as_json else "csv" if as_csv else "table", limit)
 
@@ -86,12 +94,12 @@ async def print_audit(audit: AuditLog, wanted: AuditQuery, console: Console) -> 
 async def _table(audit: AuditLog, wanted: AuditQuery, console: Console) -> None:
     total = await audit.count(replace(wanted.selection, before=0))
     acts = await audit.select(wanted.selection, wanted.limit)
-    left = await audit.count(replace(wanted.selection, before=int(acts[-1]["seq"]))) if acts else 0
+    left = await audit.count(replace(wanted.selection, before=acts[-1].seq)) if acts else 0
     whole = not left and not wanted.selection.before
     title = f"{total:,} acts" if whole else f"{len(acts):,} of {total:,} acts"
     console.print(audit_table(acts, title))
     if left:
         console.print(
-            f"{left:,} older acts are not shown: --before {acts[-1]['seq']} for the next page, --csv or --json for all.",
+            f"{left:,} older acts are not shown: --before {acts[-1].seq} for the next page, --csv or --json for all.",
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip

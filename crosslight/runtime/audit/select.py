@@ -9,11 +9,32 @@ from datetime import date, timedelta
 import orjson
 
 from crosslight.runtime.credentials import plain_subject, uri_of
+from crosslight.standards.access import Action
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Invalid
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}\Z")
+
+
+#: Action -> how releases before 0.3 wrote it into the query, under ``act``; what ends in ': ' went on.
+OLDER_ACTS: dict[Action, tuple[str, ...]] = {
+    "sign-in": ("sign-in", "demo sign-in"),
+    "sign-out": ("sign-out",),
+    "join": ("join",),
+    "invite": ("invited",),
+    "suspend": ("suspended",),
+    "readmit": ("readmitted",),
+    "agree-authority": ("authority agreed",),
+    "ask-authority": ("authority asked for",),
+    "withdraw-authority": ("authority withdrawn",),
+    "describe-source": ("source",),
+    "issue-certificate": ("certificate issued",),
+    "issue-token": ("token issued: ",),
+    "decide": ("identity decide: ",),
+    "end-decision": ("identity end",),
+    "unmerge": ("identity unmerge",),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +52,7 @@ class Selection:
     organisation: str = ""
     since: str = ""  # ISO 8601, UTC; from this moment on
     until: str = ""  # before this moment
+    action: str = ""  # as it is named now
     decision: str = ""  # permit | deny
     before: int = 0  # seq: older acts only
 
@@ -50,6 +72,8 @@ class Selection:
             older = f"{_like(before)}%{_like(after)}" if before else _like(exact)
             subjects = "a.subject IN (?, ?) OR a.subject LIKE ? ESCAPE '\\'"
             parts.append((f"({subjects} OR a.who LIKE ? ESCAPE '\\')", (self.user, exact, older, name)))
+        if self.action:
+            parts.append(_acted(self.action))
         for condition, value in (
             ("a.correlation = ?", self.correlation),
             ("a.organisation = ?", self.organisation),
@@ -61,6 +85,14 @@ class Selection:
             if value:
                 parts.append((condition, (value,)))
         return " AND ".join(part for part, _ in parts), [value for _, values in parts for value in values]
+
+
+def _acted(action: str) -> tuple[str, tuple[str, ...]]:
+    """Acts of this name, and those that older releases wrote under another."""
+    older = next((texts for name, texts in OLDER_ACTS.items() if name == action), ())
+    ends = [text if text.endswith(": ") else f'{text}"' for text in older]
+    condition = " OR ".join(["a.action = ?", *["a.query LIKE ? ESCAPE '\\'"] * len(older)])
+    return f"({condition})", (action, *(f'%"act":"{_like(text)}%' for text in ends))
 
 
 def moment(text: str, *, end: bool = False) -> str:

@@ -8,16 +8,17 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import orjson
 from rich.table import Table
 from rich.text import Text
 
+from crosslight.runtime.audit.log import Audited
+from crosslight.runtime.audit.select import OLDER_ACTS
 from crosslight.runtime.terminal import counted, printable
 from crosslight.standards.ids import Identifier, is_uid
 from crosslight.standards.national import plain_number
-from crosslight.standards.problem import Invalid, kind_in_words
+from crosslight.standards.problem import Invalid
 
 APART_MINUTES = 10
 
@@ -45,29 +46,29 @@ def parse_patient(text: str) -> Identifier:
 class Opening:
     """Acts that are one to a person: the pictures of one opening are fetched one by one."""
 
-    newest: dict[str, Any]
+    newest: Audited
     oldest: str  # when the first of them was
     count: int = 1
     outcomes: Counter[str] = field(default_factory=Counter)
 
 
-def openings(entries: Iterable[dict[str, Any]]) -> list[Opening]:
+def openings(entries: Iterable[Audited]) -> list[Opening]:
     """Newest first: acts of one person, face, kind and decision on the same patients and studies, none :data:`APART_MINUTES`
     after the one before."""
     found: list[Opening] = []
     current: dict[tuple[str, ...], Opening] = {}
     for entry in entries:
-        who = entry["who"]
-        parts = (who["subject"], who["organisation"], who["purpose"], entry["face"], entry["action"], entry["decision"])
-        key = (*parts, entry["rule"], *entry["patients"], "|", *entry["studies"])
+        who = entry.who
+        parts = (who.subject, who.organisation, who.purpose, entry.face, acted(entry), entry.decision)
+        key = (*parts, entry.rule, *entry.patients, "|", *entry.studies)
         known = current.get(key)
-        together = known is not None and entry["studies"] and _minutes(entry["at"], known.oldest) <= APART_MINUTES
+        together = known is not None and entry.studies and _minutes(entry.at, known.oldest) <= APART_MINUTES
         if known is None or not together:
-            known = current[key] = Opening(entry, entry["at"], 0)
+            known = current[key] = Opening(entry, entry.at, 0)
             found.append(known)
         known.count += 1
-        known.oldest = entry["at"]
-        known.outcomes[outcome_in_words(entry["outcome"])] += 1
+        known.oldest = entry.at
+        known.outcomes[entry.outcome.in_words()] += 1
     return found
 
 
@@ -78,19 +79,16 @@ def _minutes(earlier: str, later: str) -> float:
         return float("inf")
 
 
-def outcome_in_words(outcome: str) -> str:
-    """What became of an act: ``ok 3`` is *done: 3 given*; '' that an answer was begun and did not end."""
-    if not outcome:
-        return "cut off: an answer was begun and did not end"
-    word, _, rest = outcome.partition(" ")
-    if word == "ok":
-        return f"done: {rest} given" if rest[:1].isdecimal() else "done"
-    if word == "failed:":
-        return f"failed: {kind_in_words(rest) or rest}"
-    return outcome
+def acted(entry: Audited) -> str:
+    """The action of an act by its present name: older releases wrote some in the query."""
+    said = entry.query.get("act", "") if entry.action in ("read", "operate", "decide", "search") else ""
+    for action, older in OLDER_ACTS.items():
+        if said and any(said == text or (text.endswith(": ") and said.startswith(text)) for text in older):
+            return action
+    return entry.action
 
 
-def audit_table(entries: Iterable[dict[str, Any]], title: str = "") -> Table:
+def audit_table(entries: Iterable[Audited], title: str = "") -> Table:
     """Entries of :meth:`AuditLog.select` for people: who, why, what and how it ended, newest first, times in UTC.
 
     Three columns, so that it can be read in 80; names from outside are text, never markup.
@@ -101,21 +99,21 @@ def audit_table(entries: Iterable[dict[str, Any]], title: str = "") -> Table:
         table.add_column(column, overflow="fold")
     for one in openings(entries):
         entry = one.newest
-        style = "red" if entry["decision"] != "permit" else "yellow" if not entry["outcome"] else ""
+        style = "red" if entry.decision != "permit" else "yellow" if entry.outcome.kind == "cut" else ""
         table.add_row(*(Text(cell) for cell in _cells(one)), style=style)
     return table
 
 
 def _cells(one: Opening) -> tuple[str, str, str]:
-    entry, who = one.newest, one.newest["who"]
-    when = _time(entry["at"])
-    if one.count > 1 and one.oldest[:19] != entry["at"][:19]:
-        when = f"{_time(one.oldest)}\nto {_time(entry['at'])[11:]}"
-    name = " ".join(part for part in (who["name"], f"({who['subject']})") if part)
-    what = f"{entry['face']} {entry['action']}"
+    entry, who = one.newest, one.newest.who
+    when = _time(entry.at)
+    if one.count > 1 and one.oldest[:19] != entry.at[:19]:
+        when = f"{_time(one.oldest)}\nto {_time(entry.at)[11:]}"
+    name = " ".join(part for part in (who.name, f"({who.subject})") if part)
+    what = f"{entry.face} {acted(entry)}"
     much = [f"{one.count} times"] if one.count > 1 else []
-    much += [counted(len(entry["studies"]), "study", "studies")] if entry["studies"] else []
-    allowed = "" if entry["decision"] == "permit" else f"REFUSED: {entry['rule']}"
+    much += [counted(len(entry.studies), "study", "studies")] if entry.studies else []
+    allowed = "" if entry.decision == "permit" else f"REFUSED: {entry.rule}"
     if one.count == 1:
         result = next(iter(one.outcomes))
     else:
@@ -123,8 +121,8 @@ def _cells(one: Opening) -> tuple[str, str, str]:
         for words, count in one.outcomes.items():
             kinds[words.partition(":")[0]] += count
         result = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
-    who_lines = (name, f"{who['organisation']} {who['purpose']}".rstrip())
-    what_lines = (what, ", ".join(much), allowed, result, entry["correlation"])
+    who_lines = (name, f"{who.organisation} {who.purpose}".rstrip())
+    what_lines = (what, ", ".join(much), allowed, result, entry.correlation)
     return when, _lines(who_lines), _lines(what_lines)
 
 
@@ -142,16 +140,15 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
-def audit_csv(entries: Iterable[dict[str, Any]], *, head: bool = False) -> str:
+def audit_csv(entries: Iterable[Audited], *, head: bool = False) -> str:
     """The same as CSV (RFC 4180), one act a row. A cell that a spreadsheet would take for a formula gets an apostrophe."""
     out = io.StringIO()
     writer = csv.writer(out)
     if head:
         writer.writerow(CSV_COLUMNS)
     for entry in entries:
-        who = entry["who"]
-        row = {**entry, **{k: who[k] for k in ("subject", "name", "organisation", "purpose")}}
-        row |= {"patients": " ".join(entry["patients"]), "studies": " ".join(entry["studies"])}
+        row = entry.plain()
+        row |= row["who"] | {"patients": " ".join(entry.patients), "studies": " ".join(entry.studies)}
         writer.writerow([_safe(str(row[column])) for column in CSV_COLUMNS])
     return out.getvalue()
 
@@ -160,7 +157,7 @@ def _safe(text: str) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
-def audit_lines(entries: Iterable[dict[str, Any]]) -> Iterable[bytes]:
+def audit_lines(entries: Iterable[Audited]) -> Iterable[bytes]:
     """The same as one JSON object a line, whole."""
     for entry in entries:
-        yield orjson.dumps(entry) + b"\n"
+        yield orjson.dumps(entry.plain()) + b"\n"
