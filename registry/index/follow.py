@@ -70,10 +70,11 @@ class Follower:
         except Behind:
             self._cursor = None
             return True
-        self._cursor = page.cursor
+        self._cursor = None  # should one who is told fail, all look at everything
         if page.changes:
             for changed, _ in self._told:
                 changed(page.changes)
+        self._cursor = page.cursor
         return page.more
 
     async def _run(self) -> None:

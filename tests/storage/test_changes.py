@@ -279,6 +279,19 @@ async def test_a_follower_hears_at_once_of_what_its_own_process_committed(room: 
         await follower.stop()
 
 
+async def test_where_one_who_is_told_fails_all_look_at_everything(room: Room) -> None:
+    behind: list[str] = []
+    follower = Follower(room.index.changes, room.clock, ChangesConfig())
+    follower.tell(lambda changes: changes[len(changes)], lambda: behind.append("fails"))
+    follower.tell(lambda changes: None, lambda: behind.append("hears"))
+    await follower.look()
+    await room.publish("RA2", _study(room, 1), 1)
+    with pytest.raises(IndexError):
+        await follower.look()
+    await follower.look()
+    assert behind == ["fails", "hears"] * 2
+
+
 async def test_a_process_hears_of_what_another_committed_at_its_next_look(processes: tuple[Room, Room]) -> None:
     here, there = processes
     told = asyncio.Event()
