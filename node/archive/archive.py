@@ -35,7 +35,7 @@ from node.archive.layout import Layout
 from node.archive.model import ArchiveStatus, BinEntry, Fault, ImportReport, VerifyReport
 from node.archive.quarantine import Quarantine
 from node.archive.stage import Staged, StageFolder, file_meta
-from node.archive.store import SCHEMA, ArchiveStore, json_of
+from node.archive.store import SCHEMA, ArchiveStore, Storage, json_of
 from node.archive.vault import Vault
 from node.holdings import IngestResult, Local, Received, Staging, StoredObject
 from node.marks import Mark
@@ -69,10 +69,9 @@ class Archive:
         self._stage = StageFolder(self.layout.tmp, files, ids)
         self._store = ArchiveStore()
         self.quarantine = Quarantine(db, self.layout.quarantine, files, clock, ids, config)
-        self._ingestor = Ingestor(db, self.layout, self._store, self.quarantine, files, clock, workers, config, self._tell)
-        self._care = Care(
-            db, self.layout, self._store, self._ingestor, self._stage, clock, config.bin_days, config.max_object_bytes, self._tell
-        )
+        storage = Storage(db=db, layout=self.layout, store=self._store, files=files, clock=clock)
+        self._ingestor = Ingestor(storage, self.quarantine, workers, config, self._tell)
+        self._care = Care(storage, self._ingestor, self._stage, config.bin_days, self._tell)
         self._lock = threading.Lock()
         self._purging = asyncio.Lock()
         self._refused: tuple[list[tuple[str, bytes]], RecordRules | None, set[Identifier]] = ([], None, set())

@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from crosslight.runtime.clock import Clock
-from crosslight.runtime.db import SqliteDb, Tx
+from crosslight.runtime.db import Tx
 from crosslight.runtime.log import get_logger
 from crosslight.standards.dicom.file import gate
 from crosslight.standards.problem import NotFound
 from node.archive.ingest import Ingestor
-from node.archive.layout import Layout
 from node.archive.model import BinEntry, Fault, VerifyReport
 from node.archive.reads import live_tx
 from node.archive.stage import StageFolder
-from node.archive.store import ArchiveStore
+from node.archive.store import Storage
 from node.holdings import Received
 
 log = get_logger("archive")
@@ -42,12 +40,10 @@ class Care:
     """For one archive."""
 
     def __init__(
-        self, db: SqliteDb, layout: Layout, store: ArchiveStore, ingestor: Ingestor, stage: StageFolder, clock: Clock,
-        bin_days: float, max_object_bytes: int, changed: Callable[[str], None],
-    ) -> None:  # fmt: skip
-        self._db, self._layout, self._store, self._ingestor = db, layout, store, ingestor
-        self._stage, self._clock, self._bin_days, self._max_object = stage, clock, bin_days, max_object_bytes
-        self._changed = changed
+        self, storage: Storage, ingestor: Ingestor, stage: StageFolder, bin_days: float, changed: Callable[[str], None]
+    ) -> None:
+        self._db, self._layout, self._store, self._clock = storage.db, storage.layout, storage.store, storage.clock
+        self._ingestor, self._stage, self._bin_days, self._changed = ingestor, stage, bin_days, changed
 
     # --- the bin ---------------------------------------------------------------------------------------------------
 

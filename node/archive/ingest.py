@@ -14,9 +14,6 @@ from pathlib import Path
 
 import zstandard
 
-from crosslight.runtime.clock import Clock
-from crosslight.runtime.db import SqliteDb
-from crosslight.runtime.files import Files
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.file import gate, header
@@ -25,10 +22,9 @@ from crosslight.standards.dicom.file.verdict import notes_to_bits
 from crosslight.standards.problem import CrosslightError, OutOfSpace
 from crosslight.standards.study import InstanceRef
 from node.archive.config import ArchiveConfig
-from node.archive.layout import Layout
 from node.archive.quarantine import Quarantine
 from node.archive.stage import Staged
-from node.archive.store import ArchiveStore, Facts, Ingested, attribute_blobs, patient_attributes
+from node.archive.store import Facts, Ingested, Storage, attribute_blobs, patient_attributes
 from node.holdings import CANNOT_UNDERSTAND, MISMATCH, OUT_OF_RESOURCES, SUCCESS, IngestResult, Received
 
 log = get_logger("archive")
@@ -69,12 +65,16 @@ class Ingestor:
     """Gate to commit for one archive."""
 
     def __init__(
-        self, db: SqliteDb, layout: Layout, store: ArchiveStore, quarantine: Quarantine, files: Files, clock: Clock,
-        workers: Workers, config: ArchiveConfig, changed: Callable[[str], None],
-    ) -> None:  # fmt: skip
-        self._db, self._layout, self._store, self._quarantine = db, layout, store, quarantine
-        self._files, self._clock, self._workers, self._config = files, clock, workers, config
-        self._changed = changed
+        self,
+        storage: Storage,
+        quarantine: Quarantine,
+        workers: Workers,
+        config: ArchiveConfig,
+        changed: Callable[[str], None],
+    ) -> None:
+        self._db, self._layout, self._store = storage.db, storage.layout, storage.store
+        self._files, self._clock = storage.files, storage.clock
+        self._quarantine, self._workers, self._config, self._changed = quarantine, workers, config, changed
         self._limits = config.limits()
         self._local = threading.local()
         self.pending = Pending()
@@ -184,16 +184,18 @@ class Ingestor:
         final = self._layout.object(facts.sha256)
         self.pending.add(facts.sha256)
         try:
-            published = self._publish(staged, final, facts.sha256)
+            named = self._give_name(staged, final, facts.sha256)
             outcome = self._db.submit_write("ingest", lambda tx: self._store.ingest_tx(tx, found, facts)).result()
             if outcome.outcome == "conflict":
-                return self._conflict(final if published else staged, received, found, facts)
+                return self._conflict(final if named else staged, received, found, facts)
         finally:
             self.pending.remove(facts.sha256)
-        return self._answer(outcome, found, facts)
+        for study_uid in outcome.changed:
+            self._changed(study_uid)
+        return _result(outcome, found, facts)
 
-    def _publish(self, staged: Staged, final: Path, sha256: bytes) -> bool:
-        """Make the file durable in its place; False when a file that is known is already there."""
+    def _give_name(self, staged: Staged, final: Path, sha256: bytes) -> bool:
+        """Make the file durable under its object's name; False when a file that is known already has it."""
         if final.exists() and self._db.submit_read("known", lambda tx: self._store.knows_content_tx(tx, sha256)).result():
             return False
         staged.place(final)
@@ -209,15 +211,14 @@ class Ingestor:
         )  # fmt: skip
         return IngestResult(state="conflict", status=CONFLICT, reason=what, quarantine_id=name)
 
-    def _answer(self, outcome: Ingested, found: Header, facts: Facts) -> IngestResult:
-        for study_uid in outcome.changed:
-            self._changed(study_uid)
-        ref = InstanceRef(
-            study_uid=found.study_uid, series_uid=found.series_uid, sop_uid=found.sop_uid, sop_class_uid=found.sop_class_uid,
-            transfer_syntax_uid=found.transfer_syntax_uid, number=found.number, frames=found.frames, sha256=facts.sha256.hex(),
-            size_bytes=facts.size_bytes,
-        )  # fmt: skip
-        return IngestResult(state="duplicate" if outcome.outcome == "duplicate" else "stored", status=SUCCESS, ref=ref)
+
+def _result(outcome: Ingested, found: Header, facts: Facts) -> IngestResult:
+    ref = InstanceRef(
+        study_uid=found.study_uid, series_uid=found.series_uid, sop_uid=found.sop_uid, sop_class_uid=found.sop_class_uid,
+        transfer_syntax_uid=found.transfer_syntax_uid, number=found.number, frames=found.frames, sha256=facts.sha256.hex(),
+        size_bytes=facts.size_bytes,
+    )  # fmt: skip
+    return IngestResult(state="duplicate" if outcome.outcome == "duplicate" else "stored", status=SUCCESS, ref=ref)
 
 
 def _check_announced(parsed: gate.Parsed, received: Received) -> None:

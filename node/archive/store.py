@@ -12,9 +12,12 @@ from typing import Any, Literal
 
 import orjson
 
-from crosslight.runtime.db import Tx
+from crosslight.runtime.clock import Clock
+from crosslight.runtime.db import SqliteDb, Tx
+from crosslight.runtime.files import Files
 from crosslight.runtime.schema import SchemaVersion
 from crosslight.standards.dicom.file.header import Attributes, Header
+from node.archive.layout import Layout
 from node.archive.study_rows import StudyRows
 from node.holdings import Received
 from node.marks import Marks
@@ -23,6 +26,18 @@ SCHEMA = SchemaVersion("archive", schema=6, compat=6)
 
 #: Rejection after which a new receipt of the instance makes it visible again (IHE RAD TF-3 4.66: retention expired).
 RESTORABLE = frozenset({"113039"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """Where one archive rests, for all that works on it: database, folders, rows; and what they are written and dated by."""
+
+    db: SqliteDb
+    layout: Layout
+    store: ArchiveStore
+    files: Files
+    clock: Clock
+
 
 Outcome = Literal["stored", "duplicate", "restored", "conflict"]
 _SOP_CLASS = "00080016"

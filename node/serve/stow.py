@@ -243,10 +243,10 @@ async def store(serve: ServeContext, request: web.Request) -> web.Response:
         fates, problem = await _Receiver(serve, request, study).run()
         if not fates:
             raise problem or Malformed("The request holds no instance.", why="PS3.18 10.5.1.")
-        return _answer(serve, request, study, fates, problem, act)
+        return _response(serve, request, study, fates, problem, act)
 
 
-def _answer(
+def _response(
     serve: ServeContext, request: web.Request, study: str, fates: list[Fate], problem: CrosslightError | None, act: Act
 ) -> web.Response:
     """The Store Instances Response Module (PS3.18 Table 10.5.3-1, Annex I)."""
