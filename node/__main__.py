@@ -179,6 +179,30 @@ def undelete(folder: Path, study_uid: str) -> None:
 
 
 @main.command()
+@click.argument("studies", nargs=-1, required=True)
+@click.option("--reason", required=True, help="Why; kept with the study and in the audit. No patient's name in it.")
+@click.pass_obj
+def withdraw(folder: Path, studies: tuple[str, ...], reason: str) -> None:
+    """Take STUDIES out of the index, with all that was ever published of them: for safety, or because they are sealed.
+
+    The registry hides them and their past from everybody, and nothing follows until `publish`. Their objects stay here.
+    """
+    from node import withdraw as withdrawal
+
+    sys.exit(0 if run(withdrawal.withdraw(folder, studies, reason, console)) else 1)
+
+
+@main.command()
+@click.argument("studies", nargs=-1, required=True)
+@click.pass_obj
+def publish(folder: Path, studies: tuple[str, ...]) -> None:
+    """Publish STUDIES again that were withdrawn."""
+    from node import withdraw as withdrawal
+
+    sys.exit(0 if run(withdrawal.publish(folder, studies, console)) else 1)
+
+
+@main.command()
 @click.pass_obj
 def status(folder: Path) -> None:
     """What is held, waiting, refused, in the bin and in quarantine."""

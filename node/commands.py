@@ -48,6 +48,7 @@ from node.show import (
     quarantine_lines,
     refused_lines,
     waiting_lines,
+    withdrawn_lines,
 )
 
 UNREAD_NUMBER = "With a national number that is none"
@@ -202,10 +203,16 @@ async def retry(folder: Path, study_uid: str) -> int:
         return await rows.unpark(study_uid)
 
 
+async def publications(node: Offline) -> PublishStore:
+    """The revisions of the node, for the registry that it publishes to."""
+    store = PublishStore(node.db, node.seams.ids, (destination(node.config.publish),))
+    await store.open()
+    return store
+
+
 async def _outbox(node: Offline) -> OutboxStore:
-    name = destination(node.config.publish)
-    await PublishStore(node.db, node.seams.ids, (name,)).open()
-    rows = OutboxStore(node.db, name)
+    await publications(node)
+    rows = OutboxStore(node.db, destination(node.config.publish))
     await rows.open()
     return rows
 
@@ -229,7 +236,9 @@ async def status(folder: Path, console: Console) -> None:
         rows = await _outbox(node)
         waiting, parked, indexed_from = await rows.counts(await _unrevised(node))
         refused, held_back = await rows.parked(SHOWN), await rows.held_back(SHOWN)
-        unread, unread_studies = await PublishStore(node.db, node.seams.ids, ()).unread_numbers(SHOWN)
+        store = PublishStore(node.db, node.seams.ids, ())
+        unread, unread_studies = await store.unread_numbers(SHOWN)
+        withdrawn, withdrawn_last = await store.withdrawn(SHOWN)
         quarantined = await node.archive.quarantine.entries(SHOWN)
         binned = await node.archive.bin()
         why = node.membership.not_agreed(node.archive.rules.authority) if node.membership is not None else ""
@@ -242,6 +251,7 @@ async def status(folder: Path, console: Console) -> None:
         *holding_rows(archived),
         ("Waiting for the registry", counted(waiting, "study", "studies")),
         ("Refused by the registry", counted(parked, "study", "studies")),
+        ("Withdrawn", counted(withdrawn, "study", "studies")),
         (UNREAD_NUMBER, f"{counted(unread, 'study', 'studies')}: published without it" if unread else "no study"),
         ("Indexed from", day(indexed_from) or "nothing yet"),
     ):
@@ -252,7 +262,9 @@ async def status(folder: Path, console: Console) -> None:
         say(f"Nothing is published: {why}")
     for what, todo in warnings_of(node.config):
         say(f"{what} {todo}")
-    for line in (*refused_lines(refused, parked), *waiting_lines(held_back), *note_lines(noted)):
+    for line in (*refused_lines(refused, parked), *waiting_lines(held_back), *withdrawn_lines(withdrawn_last, withdrawn)):
+        say(line)
+    for line in note_lines(noted):
         say(line)
     for study_uid in unread_studies:
         say(f"number: {study_uid}: a national number of its patient fails its check; mend it in the PACS, and send again")

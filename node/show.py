@@ -12,6 +12,7 @@ from node.archive.model import ArchiveStatus, BinEntry, Fault, Quarantined
 from node.membership.membership import Membership
 from node.publish.model import Parked
 from node.publish.reread import Figures
+from node.publish.revisions import Withdrawn
 
 MAX_ISSUERS = 8
 
@@ -74,6 +75,16 @@ def waiting_lines(held_back: Sequence[tuple[str, str]]) -> Iterator[str]:
     """Studies that the registry answered for and that wait all the same."""
     for study_uid, why in held_back:
         yield f"waiting: {study_uid}: {printable(why)}"
+
+
+def withdrawn_lines(withdrawn: Sequence[Withdrawn], total: int) -> Iterator[str]:
+    """Studies that are here and of which nothing is in the index, why and since when."""
+    for one in withdrawn:
+        yield f"withdrawn: {one.study_uid} since {moment(one.since_unix)}: {printable(one.reason)}"
+    if withdrawn:
+        yield "  Back into the index: crosslight-node publish STUDY"
+    if total > len(withdrawn):
+        yield f"and {counted(total - len(withdrawn), 'more study', 'more studies')} withdrawn."
 
 
 def note_lines(noted: Sequence[tuple[Note, int]]) -> Iterator[str]:

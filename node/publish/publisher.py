@@ -296,13 +296,3 @@ class Publisher:
         count = await self._rows.unpark(study_uid)
         self.outbox.wake()
         return count
-
-    async def withdraw(self, study_uid: str) -> None:
-        """Withdraw a study for safety, or because it is sealed: its whole chain, and nothing after it (D16)."""
-        await self.store.set_state(study_uid, "withdrawn")
-        self._force_looked_for()
-
-    async def publish_again(self, study_uid: str) -> None:
-        """Undo :meth:`withdraw`, or publish a study anew although nothing changed."""
-        await self.store.set_state(study_uid, "live")
-        self._force_looked_for()

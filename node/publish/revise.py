@@ -151,10 +151,12 @@ class Reviser:
         if now < self._look_at:
             return
         self._look_at = now + LOOK_EVERY_S
-        for mark, known, ahead in await self._store.changed_after(self._serial, PAGE):
-            if ahead:
+        for mark, seen in await self._store.changed_after(self._serial, PAGE):
+            if seen is not None and seen.forced:  # an operator's order, or what a comparison found
+                self._schedule.at_once(mark.study_uid, now)
+            elif seen is None or mark.change > seen.change:
                 ago = max(0.0, unix - mark.last_change_unix)
-                self._schedule.changed(mark.study_uid, now, known=known, last=now - ago)
+                self._schedule.changed(mark.study_uid, now, known=seen is not None, last=now - ago)
             self._serial = mark.serial
 
     async def revise_due(self) -> int:

@@ -1,4 +1,4 @@
-"""Rows of studies and their revisions: the only hand on ``publish_study`` and ``publish_revision`` (D10, D14).
+"""Rows of studies and their revisions: the only hand on ``publish_{study,revision,withdrawn}`` (D10, D14).
 
 ``PublishStore`` makes revisions by these methods; ``OutboxStore`` asks by them what a version says, and has studies made anew.
 They take a transaction, so that a revision and its intents, or an acknowledgement and what it makes superfluous, are one commit.
@@ -37,6 +37,24 @@ class StudyRow:
     unread: int = 0  # national numbers of its patient that fail their check
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the newest revision of a study has seen: up to which change, and whether it is to be made anew."""
+
+    change: int
+    progress: Progress
+    forced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A study that was withdrawn for safety, or is sealed."""
+
+    study_uid: str
+    reason: str
+    since_unix: float
+
+
 _STUDY = "study_uid, state, epoch, n, digest, progress, patient, seen_change, forced, unread"
 
 
@@ -55,10 +73,10 @@ class Revisions:
         row = tx.row("SELECT epoch, n FROM publish_study WHERE study_uid = ?", (study_uid,))
         return Version(*row) if row else None
 
-    def seen_tx(self, tx: Tx, study_uids: Sequence[str]) -> dict[str, tuple[int, Progress]]:
-        """Of those that have a revision, up to which change it saw, and what it says of its progress."""
-        sql = "SELECT study_uid, seen_change, progress FROM publish_study WHERE study_uid IN ({})"
-        return {row[0]: (row[1], row[2]) for row in _each(tx, sql, study_uids)}
+    def seen_tx(self, tx: Tx, study_uids: Sequence[str]) -> dict[str, Seen]:
+        """Of those that have a revision, what it has seen."""
+        sql = "SELECT study_uid, seen_change, progress, forced FROM publish_study WHERE study_uid IN ({})"
+        return {row[0]: Seen(row[1], row[2], bool(row[3])) for row in _each(tx, sql, study_uids)}
 
     def saw_tx(self, tx: Tx, study_uid: str, change: int, progress: Progress) -> None:
         """Nothing new up to ``change``."""
@@ -67,15 +85,33 @@ class Revisions:
             (change, progress, study_uid),
         )
 
-    def set_state_tx(self, tx: Tx, study_uid: str, state: StudyState) -> bool:
-        """Have it made anew as being in this state; False when there is no revision of it."""
-        sql = "UPDATE publish_study SET state = ?, forced = 1 WHERE study_uid = ?"
-        return tx.execute(sql, (state, study_uid)) > 0
+    def withdraw_tx(self, tx: Tx, study_uid: str, reason: str, now_unix: float) -> None:
+        """From now on nothing of it is to be at any destination, whether something was ever published of it or not (D16)."""
+        self._put_state_tx(tx, study_uid, "withdrawn")
+        sql = "INSERT INTO publish_withdrawn VALUES (?,?,?) ON CONFLICT (study_uid) DO UPDATE SET reason = excluded.reason"
+        tx.execute(sql, (study_uid, reason, now_unix))
 
-    def withdrawn_tx(self, tx: Tx, limit: int) -> list[str]:
-        """Studies that were withdrawn for safety, or are sealed, in the order of their UIDs."""
-        sql = "SELECT study_uid FROM publish_study WHERE state = 'withdrawn' ORDER BY study_uid LIMIT ?"
-        return [row[0] for row in tx.rows(sql, (limit,))]
+    def publish_again_tx(self, tx: Tx, study_uid: str) -> bool:
+        """The end of :meth:`withdraw_tx`; False when it is not withdrawn."""
+        if not tx.execute("DELETE FROM publish_withdrawn WHERE study_uid = ?", (study_uid,)):
+            return False
+        self._put_state_tx(tx, study_uid, "live")
+        return True
+
+    @staticmethod
+    def _put_state_tx(tx: Tx, study_uid: str, state: StudyState) -> None:
+        tx.execute(
+            "INSERT INTO publish_study (study_uid, state, epoch, n, digest, progress, patient, seen_change, forced) "
+            "VALUES (?, ?, 0, 0, '', 'complete', ?, 0, 1) "
+            "ON CONFLICT (study_uid) DO UPDATE SET state = excluded.state, forced = 1",
+            (study_uid, state, rows.identifier_text(Identifier(""))),
+        )
+
+    def withdrawn_tx(self, tx: Tx, limit: int) -> tuple[int, list[Withdrawn]]:
+        """How many studies are withdrawn, and those withdrawn last."""
+        count = tx.row("SELECT count(*) FROM publish_withdrawn")
+        sql = "SELECT study_uid, reason, since_unix FROM publish_withdrawn ORDER BY since_unix DESC, study_uid LIMIT ?"
+        return count[0] if count else 0, [Withdrawn(*row) for row in tx.rows(sql, (limit,))]
 
     def unread_tx(self, tx: Tx, limit: int) -> tuple[int, list[str]]:
         """How many live studies give their patient a national number that fails its check, and the first of them."""
@@ -133,15 +169,24 @@ class Revisions:
 
     # --- revisions --------------------------------------------------------------------------------------------------
 
-    def put_tx(self, tx: Tx, row: StudyRow, revision: Revision | None, manifest: bytes) -> None:
-        """A new version of a study, ``manifest`` packed; an older one that no destination can have seen goes."""
-        tx.execute(
-            f"INSERT OR REPLACE INTO publish_study ({_STUDY}) VALUES (?,?,?,?,?,?,?,?,0,?)",
+    def put_tx(self, tx: Tx, row: StudyRow, revision: Revision | None, manifest: bytes) -> bool:
+        """A new version of a study, ``manifest`` packed; an older one that no destination can have seen goes.
+
+        Returns:
+            False, and nothing is stored, when the study was withdrawn while its version was made, or published again.
+        """
+        stored = tx.execute(
+            f"INSERT INTO publish_study ({_STUDY}) VALUES (?,?,?,?,?,?,?,?,0,?) ON CONFLICT (study_uid) DO UPDATE SET "
+            "state = excluded.state, epoch = excluded.epoch, n = excluded.n, digest = excluded.digest, "
+            "progress = excluded.progress, patient = excluded.patient, seen_change = excluded.seen_change, forced = 0, "
+            "unread = excluded.unread WHERE (publish_study.state = 'withdrawn') = (excluded.state = 'withdrawn')",
             (
                 row.study_uid, row.state, row.version.epoch, row.version.n, row.digest, row.progress,
                 rows.identifier_text(row.patient), row.seen_change, row.unread,
             ),
         )  # fmt: skip
+        if not stored:
+            return False
         tx.execute("DELETE FROM publish_revision WHERE study_uid = ? AND sent = 0", (row.study_uid,))
         if revision is not None:
             marks = ",".join("?" * 12)
@@ -149,6 +194,7 @@ class Revisions:
                 f"INSERT INTO publish_revision ({rows.REVISION}, manifest) VALUES ({marks})",
                 (*rows.revision_values(revision), manifest),
             )
+        return True
 
     def at_tx(self, tx: Tx, version: Version) -> Revision | None:
         """What was fixed at a version."""

@@ -21,11 +21,11 @@ from node.publish import rows
 from node.publish.decide import version_for
 from node.publish.model import Revision, Want
 from node.publish.outbox_rows import OutboxRows
-from node.publish.revisions import Revisions, StudyRow, StudyState
+from node.publish.revisions import Revisions, Seen, StudyRow, Withdrawn
 
-__all__ = ["MAX_N", "EpochUsedUp", "NoEpoch", "NodeRow", "PublishStore", "RereadRow", "StudyRow", "StudyState"]
+__all__ = ["MAX_N", "EpochUsedUp", "NoEpoch", "NodeRow", "PublishStore", "RereadRow", "StudyRow", "Withdrawn"]
 
-SCHEMA = SchemaVersion("publish", schema=3, compat=1)
+SCHEMA = SchemaVersion("publish", schema=4, compat=1)
 MAX_N = (1 << 24) - 2
 _PAGE = 500  # marks, or intents, of one statement
 _PAGES = 20  # of one transaction
@@ -138,9 +138,32 @@ class PublishStore:
         if own_epochs and epoch:
             await self.take_epoch(epoch + 1)
 
-    async def set_state(self, study_uid: str, state: StudyState) -> bool:
-        """Have a study published again as being in this state; False when nothing was ever published of it."""
-        return await self.db.write("publish_set_state", lambda tx: self._revisions.set_state_tx(tx, study_uid, state))
+    async def withdraw(self, study_uid: str, reason: str, now_unix: float) -> None:
+        """Withdraw a study for safety, or because it is sealed: its whole chain, and nothing after it (D16).
+
+        Its mark moves too: by that a running node sees it, whichever process withdraws.
+        """
+
+        def write(tx: Tx) -> None:
+            self._revisions.withdraw_tx(tx, study_uid, reason, now_unix)
+            self._marks.touch_tx(tx, study_uid, now_unix)
+
+        await self.db.write("publish_withdraw", write)
+
+    async def publish_again(self, study_uid: str, now_unix: float) -> bool:
+        """Undo :meth:`withdraw`; False when the study is not withdrawn."""
+
+        def write(tx: Tx) -> bool:
+            if not self._revisions.publish_again_tx(tx, study_uid):
+                return False
+            self._marks.touch_tx(tx, study_uid, now_unix)
+            return True
+
+        return await self.db.write("publish_again", write)
+
+    async def withdrawn(self, limit: int) -> tuple[int, list[Withdrawn]]:
+        """How many studies are withdrawn, and those withdrawn last."""
+        return await self.db.read("publish_withdrawn", lambda tx: self._revisions.withdrawn_tx(tx, limit))
 
     async def reserve(self, study_uid: str) -> Version:
         """A version for a new revision of a study; a crash leaves a gap, which means nothing.
@@ -189,9 +212,9 @@ class PublishStore:
                 marks = self._marks.page_tx(tx, last, min(limit, _PAGE))
                 seen = self._revisions.seen_tx(tx, [mark.study_uid for mark in marks])
                 for mark in marks:
-                    change, progress = seen.get(mark.study_uid, (-1, "arriving"))
-                    if mark.change > change or progress == "arriving":
-                        found.append((mark, mark.study_uid in seen))
+                    known = seen.get(mark.study_uid)
+                    if known is None or mark.change > known.change or known.progress == "arriving":
+                        found.append((mark, known is not None))
                 if len(marks) < min(limit, _PAGE):
                     return found, None
                 last = marks[-1].study_uid
@@ -205,20 +228,17 @@ class PublishStore:
         """The serial of the latest change of all studies; 0 = none."""
         return await self.db.read("publish_last_serial", self._marks.last_serial_tx)
 
-    async def changed_after(self, serial: int, limit: int) -> list[tuple[Mark, bool, bool]]:
+    async def changed_after(self, serial: int, limit: int) -> list[tuple[Mark, Seen | None]]:
         """Marks that moved after ``serial``, in the order of their latest change, whichever process moved them.
 
         Returns:
-            Each mark, whether the study has a revision already, and whether the mark is ahead of it.
+            Each mark, and what the study's newest revision has seen, where there is one.
         """
 
-        def read(tx: Tx) -> list[tuple[Mark, bool, bool]]:
+        def read(tx: Tx) -> list[tuple[Mark, Seen | None]]:
             marks = self._marks.moved_tx(tx, serial, limit)
             seen = self._revisions.seen_tx(tx, [mark.study_uid for mark in marks])
-            return [
-                (mark, mark.study_uid in seen, mark.study_uid not in seen or mark.change > seen[mark.study_uid][0])
-                for mark in marks
-            ]
+            return [(mark, seen.get(mark.study_uid)) for mark in marks]
 
         return await self.db.read("publish_changed_after", read)
 
@@ -250,7 +270,8 @@ class PublishStore:
         """A new version of a study and its intents, in one transaction.
 
         Returns:
-            False, and nothing is stored, when another epoch has been taken since the version was reserved.
+            False, and nothing is stored, when another epoch has been taken since the version was reserved, or the study was
+            withdrawn meanwhile, or published again.
         """
         packed = rows.pack(manifest) if revision is not None else b""
 
@@ -258,7 +279,8 @@ class PublishStore:
             node = tx.row("SELECT epoch FROM publish_node WHERE id = 1")
             if node is None or node[0] != row.version.epoch:
                 return False
-            self._revisions.put_tx(tx, row, revision, packed)
+            if not self._revisions.put_tx(tx, row, revision, packed):
+                return False
             for outbox in self._outboxes:
                 outbox.put_want_tx(tx, row.study_uid, want)
             return True

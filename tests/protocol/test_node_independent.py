@@ -42,6 +42,7 @@ from crosslight.standards.xds.wire.rad69 import ImagingRequest, SeriesRequest, S
 from crosslight.standards.xds.wire.response import FAILURE, SUCCESS
 from crosslight.standards.xds.wire.retrieve import DocumentRequest, parse_retrieve_response
 from node import commands, doctor
+from node import withdraw as withdrawal
 from node.app import NodeApp
 from node.config import read_config as read_node_config
 from node.serve.systems import system_names
@@ -285,6 +286,31 @@ async def _is_audited(node: NodeApp) -> None:
     assert who == {
         (face, name, "certificate", ("integrator",)) for face in ("iti43", "rad69") for name in ("PACS2", "viewer.trust.example")
     }
+
+
+async def test_a_study_is_withdrawn_and_published_again_by_command(outside: Outside) -> None:
+    async with serving(outside.folder) as node:
+        await outside.send(numbered(ct()))
+        await until(lambda: _quiet(node, waiting=0))
+        await outside.found(1)
+        out = StringIO()
+        console = Console(file=out, width=200)
+        assert not await withdrawal.withdraw(outside.folder, [STUDY, "1.2.99"], "wrong side marked", console)
+        assert "1 study is withdrawn." in out.getvalue()
+        assert "1.2.99 was never here." in out.getvalue()
+        await outside.found(0)
+        shown = await outside.status()
+        assert f"withdrawn: {STUDY} since" in shown
+        assert "wrong side marked" in shown
+        assert await withdrawal.publish(outside.folder, [STUDY], console)
+        await outside.found(1)
+        assert not await withdrawal.publish(outside.folder, [STUDY], console)
+        assert f"{STUDY} is not withdrawn." in out.getvalue()
+        acts = [act for act in await node.parts.ground.audit.search(study=STUDY) if act["face"] == "admin"]
+        assert [(act["action"], act["query"], act["who"]["name"]) for act in acts] == [
+            ("publish", {}, "command line"), ("withdraw", {"reason": "wrong side marked"}, "command line"),
+        ]  # fmt: skip
+        assert all(act["patients"] for act in acts)
 
 
 async def test_who_is_not_let_in(outside: Outside, tmp_path: Path) -> None:

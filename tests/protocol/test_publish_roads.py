@@ -136,6 +136,36 @@ async def test_a_studys_life(core: RegistryCore, tmp_path: Path, road: str) -> N
         assert holding.past == ()
 
 
+@pytest.mark.parametrize("road", ROADS)
+async def test_a_study_withdrawn_for_safety_is_gone_with_its_past(core: RegistryCore, tmp_path: Path, road: str) -> None:
+    async with publishing_node(tmp_path / "node", core, road) as node:
+        await node.add(with_number(ct()), with_number(ct("1.2.2", "1.2.2.1", "1.2.2.1.1")))
+        await node.settled()
+        await node.add(with_number(ct(sop="1.2.1.1.2", number=2)))
+        await node.settled()
+
+        async def hidden() -> bool:
+            return set(await core.studies()) == {"1.2.2"} and await holdings(core, "1.2.1") == ()
+
+        # as the command does, in another process: only the study's mark tells the node that runs
+        await node.store.withdraw("1.2.1", "wrong side marked", 0.0)
+        await until(hidden)
+        await node.settled()
+        await check(core, node, "1.2.2")
+        await node.add(with_number(ct(sop="1.2.1.1.3", number=3)))
+        await node.settled()
+        assert await hidden(), "nothing follows"
+        assert await node.store.publish_again("1.2.1", 0.0)
+        await until(lambda: _held(core, "1.2.1"))
+        await node.settled()
+        await enriched(core, "1.2.1")
+        assert (await check(core, node, "1.2.1", "1.2.2"))["1.2.1"].n_instances == 3
+
+
+async def _held(core: RegistryCore, uid: str) -> bool:
+    return uid in await core.studies()
+
+
 @pytest.mark.parametrize("fates", [["request"], ["answer"], ["answer", "answer"], ["answer", "request", "answer"]], ids="-".join)
 async def test_lost_soap_messages_end_right_at_our_own_registry(core: RegistryCore, tmp_path: Path, fates: list[str]) -> None:
     async with publishing_node(tmp_path / "node", core, "soap") as node:

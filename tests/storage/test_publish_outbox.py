@@ -22,6 +22,7 @@ from publish_records import make_patient, make_record
 
 from crosslight.standards.concern import Concern, patient_hash
 from crosslight.standards.ids import DerivedId, Kind, study_tag
+from node.publish.revisions import Withdrawn
 from node.publish.store import MAX_N
 
 _CHANGES = st.one_of(
@@ -140,7 +141,8 @@ async def test_withdrawn_for_safety_nothing_follows(tmp_path: Path) -> None:
     async with node(tmp_path, StrictRegistry()) as here:
         await here.archive.put(make_record("1.2.1", 1), 1)
         await here.drain()
-        await here.publisher.withdraw("1.2.1")
+        first = here.clock.now().timestamp()
+        await here.store.withdraw("1.2.1", "wrong side marked", first)
         assert not (await here.concern()).waiting, "nothing is said of whom a sealed study concerns"
         await here.revise()
         assert not (await here.concern()).waiting
@@ -149,7 +151,39 @@ async def test_withdrawn_for_safety_nothing_follows(tmp_path: Path) -> None:
         await here.archive.put(make_record("1.2.1", 2), 2)  # more objects do not bring it back
         await here.drain()
         assert here.registry.entries == {}
-        await here.publisher.publish_again("1.2.1")
+        assert await here.store.withdrawn(5) == (1, [Withdrawn("1.2.1", "wrong side marked", first)])
+        assert await here.store.publish_again("1.2.1", here.clock.now().timestamp())
+        await here.drain()
+        await here.check()
+        assert await here.store.withdrawn(5) == (0, [])
+        assert not await here.store.publish_again("1.2.1", here.clock.now().timestamp()), "it is not withdrawn"
+
+
+async def test_a_study_withdrawn_while_its_revision_is_made_is_not_published(tmp_path: Path) -> None:
+    async with node(tmp_path, StrictRegistry()) as here:
+        await here.archive.put(make_record("1.2.1", 1), 1)
+        await here.drain()
+        reading = here.archive.objects
+
+        async def objects(study_uid: str) -> Any:
+            await here.store.withdraw("1.2.1", "sealed", here.clock.now().timestamp())
+            here.archive.objects = reading  # type: ignore[method-assign]
+            return await reading(study_uid)
+
+        here.archive.objects = objects  # type: ignore[method-assign]
+        await here.archive.put(make_record("1.2.1", 2), 2)
+        await here.drain()
+        row, _ = await here.store.look("1.2.1")
+        assert (row.state, here.registry.entries) == ("withdrawn", {})  # type: ignore[union-attr]
+
+
+async def test_a_study_withdrawn_before_anything_of_it_was_published_is_not(tmp_path: Path) -> None:
+    async with node(tmp_path, StrictRegistry()) as here:
+        await here.archive.put(make_record("1.2.1", 1), 1)
+        await here.store.withdraw("1.2.1", "sealed", here.clock.now().timestamp())
+        await here.drain()
+        assert here.registry.log == []
+        await here.store.publish_again("1.2.1", here.clock.now().timestamp())
         await here.drain()
         await here.check()
 

@@ -21,7 +21,7 @@ ROOMS = {
 }
 OWNED = {
     "marks": {"mark"},
-    "revisions": {"publish_study", "publish_revision"},
+    "revisions": {"publish_study", "publish_revision", "publish_withdrawn"},
     "outbox": {"publish_destination", "publish_intent", "publish_acked", "publish_fed"},
     "publication": {"publish_node", "publish_reread"},
 }

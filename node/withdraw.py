@@ -1,0 +1,73 @@
+"""What the commands ``withdraw`` and ``publish`` do: take studies out of the index for safety, or sealed, and back (D16).
+
+They write into the node's database; a node that runs sees it by the studies' change marks, within seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from crosslight.runtime.audit import About, Act
+from crosslight.runtime.caller import command_line
+from crosslight.runtime.terminal import counted, printable
+from crosslight.standards.access import Action, Decision
+from crosslight.standards.ids import checked_uid
+from node.commands import Offline, opened, publications
+
+AT_THE_MACHINE = Decision(True, "operator of the node")
+MAX_REASON_CHARS = 500
+
+
+async def withdraw(folder: Path, studies: Sequence[str], reason: str, console: Console) -> bool:
+    """Take studies out of the index with all that was ever published of them; whether all of them are known here.
+
+    One that was never published, or whose objects are still coming in, is withdrawn before anything of it is.
+    """
+    done, unknown = 0, []
+    async with opened(folder) as node:
+        store = await publications(node)
+        for study_uid in dict.fromkeys(checked_uid(one, "STUDY") for one in studies):
+            row, mark = await store.look(study_uid)
+            if row is None and mark is None:
+                unknown.append(study_uid)
+                continue
+            async with await _act(node, "withdraw", study_uid, reason):
+                await store.withdraw(study_uid, reason[:MAX_REASON_CHARS], node.seams.clock.now().timestamp())
+            done += 1
+    _say(console, done, "withdrawn", "was never here", unknown)
+    if done:
+        console.print("Their objects stay here, and this node gives them out: crosslight-node delete puts them into the bin.")
+    return not unknown
+
+
+async def publish(folder: Path, studies: Sequence[str], console: Console) -> bool:
+    """Publish studies again that were withdrawn; whether all of these were."""
+    done, unknown = 0, []
+    async with opened(folder) as node:
+        store = await publications(node)
+        for study_uid in dict.fromkeys(checked_uid(one, "STUDY") for one in studies):
+            row, _ = await store.look(study_uid)
+            if row is None or row.state != "withdrawn":
+                unknown.append(study_uid)
+                continue
+            async with await _act(node, "publish", study_uid):
+                await store.publish_again(study_uid, node.seams.clock.now().timestamp())
+            done += 1
+    _say(console, done, "published again", "is not withdrawn", unknown)
+    return not unknown
+
+
+async def _act(node: Offline, action: Action, study_uid: str, reason: str = "") -> Act:
+    """The act of whoever is at this machine."""
+    patients = await node.archive.patients_of(study_uid)
+    about = About(patients=patients, studies=(study_uid,), query={"reason": reason} if reason else {})
+    return node.audit.act(command_line(node.seams.ids), "admin", action, about, decision=AT_THE_MACHINE)
+
+
+def _say(console: Console, done: int, what: str, why_not: str, unknown: Sequence[str]) -> None:
+    console.print(f"{counted(done, 'study is', 'studies are')} {what}.", highlight=False)
+    for study_uid in unknown:
+        console.print(f"{printable(study_uid)} {why_not}.", markup=False, highlight=False, soft_wrap=True)
