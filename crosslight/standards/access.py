@@ -13,9 +13,9 @@ from typing import Any, Literal, Self
 #: Faces, as they stand in audit entries and in the table.
 Face = Literal["fhir", "xds", "dicomweb", "portal", "gateway", "rad69", "iti43", "dimse", "feed", "admin", "hl7", "join"]
 #: Actions. ``search``/``read`` concern metadata, ``retrieve`` images and manifests, ``store`` objects into an archive,
-#: ``publish`` entries into the index and ``withdraw`` them, ``feed`` patient identities, ``operate`` the service, ``decide`` who is one person
-#: (``end-decision`` and ``unmerge`` take back). Releases before 0.3 wrote sign-ins as ``read`` and what changes members as
-#: ``operate``, with the act in the query.
+#: ``publish`` entries into the index and ``withdraw`` them, ``feed`` patient identities, ``operate`` the service,
+#: ``decide`` who is one person (``end-decision`` and ``unmerge`` take back). Releases before 0.3 wrote sign-ins as ``read``
+#: and what changes members as ``operate``, with the act in the query.
 Action = Literal[
     "search", "read", "retrieve", "store", "publish", "feed", "delete", "withdraw", "operate", "audit",
     "decide", "end-decision", "unmerge",

@@ -306,11 +306,11 @@ async def test_a_study_is_withdrawn_and_published_again_by_command(outside: Outs
         await outside.found(1)
         assert not await withdrawal.publish(outside.folder, [STUDY], console)
         assert f"{STUDY} is not withdrawn." in out.getvalue()
-        acts = [act for act in await node.parts.ground.audit.search(study=STUDY) if act["face"] == "admin"]
-        assert [(act["action"], act["query"], act["who"]["name"]) for act in acts] == [
+        acts = [act for act in await node.parts.ground.audit.search(study=STUDY) if act.face == "admin"]
+        assert [(act.action, act.query, act.who.name) for act in acts] == [
             ("publish", {}, "command line"), ("withdraw", {"reason": "wrong side marked"}, "command line"),
         ]  # fmt: skip
-        assert all(act["patients"] for act in acts)
+        assert all(act.patients for act in acts)
 
 
 async def test_who_is_not_let_in(outside: Outside, tmp_path: Path) -> None:
