@@ -12,8 +12,9 @@ from pynetdicom import build_context
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from crosslight.runtime.log import get_logger
-from node.dimse.association import Context, Offer
-from node.dimse.upper import NodeSocket, UpperLayer
+from node.dimse.exchange import Context, Offer
+from node.dimse.sockets import NodeSocket
+from node.dimse.upper import UpperLayer
 
 log = get_logger("dimse")
 _SPARE = 16  # connections beyond the associations, still negotiating or being refused

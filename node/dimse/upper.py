@@ -1,9 +1,10 @@
 """The upper layer (PS3.8): pynetdicom's association, state machine and negotiation, as this node needs them.
 
-Everything that reaches into pynetdicom, its private names included, is here and in :mod:`node.dimse.server`; messages and
-services (:mod:`node.dimse.association`) know nothing of it. Differences, per association and none in pynetdicom's globals: the
-threads wait for events where pynetdicom polls (1 ms at each of four hand-overs of an object); PDUs are bounded; P-DATA is neither
-copied nor decoded here; a peer that stalls inside a PDU is cut off. Who runs in which thread::
+Everything that reaches into pynetdicom, its private names included, is here, in :mod:`node.dimse.sockets` and in
+:mod:`node.dimse.server`; messages and services (:mod:`node.dimse.association`) know nothing of it. Differences, per association
+and none in pynetdicom's globals: the threads wait for events where pynetdicom polls (1 ms at each of four hand-overs of an
+object); PDUs are bounded; P-DATA is neither copied nor decoded here; a peer that stalls inside a PDU is cut off.
+Who runs in which thread::
 
     listening thread            accepts connections, starts a connection's thread
     a connection's thread       TLS handshake, then makes an UpperLayer and starts it
@@ -18,9 +19,7 @@ So the socket has one reader and writer, and no lock; jobs hand their PDUs to No
 
 from __future__ import annotations
 
-import os
 import queue
-import select
 import threading
 import time
 from collections.abc import Callable
@@ -31,123 +30,21 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.events import _INTERVENTION_EVENTS, get_default_handler
 from pynetdicom.pdu import A_RELEASE_RP
-from pynetdicom.transport import AssociationSocket
 
 from crosslight.runtime.log import get_logger
 from crosslight.standards.problem import Malformed, Unavailable
+from node.dimse import sockets
 from node.dimse.accounts import Account
 from node.dimse.association import Association
 from node.dimse.pdata import P_DATA_TF, fragments_of
+from node.dimse.sockets import NodeSocket
 
 log = get_logger("dimse")
 
-_IDLE_S = 0.05  # how long a thread waits before it looks at timers
-_CLOSED_S = 0.002
 _OPENING_S = 10.0
-MAX_PDU_BYTES = 2 << 20  # any PDU, A-ASSOCIATE-RQ included
 _SETTLE_STEPS = 100  # of 10 ms
 MAX_ON_THEIR_WAY = 4  # batches of PDUs that a job has handed over and that are not sent
 _INVALID = "Evt19"  # PS3.8 Table 9-10: an invalid PDU; the state machine aborts
-
-
-class _Waking(queue.Queue[Any]):
-    """A queue that wakes somebody at each put."""
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        super().__init__()
-        self._wake = wake
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        super().put(item, block, timeout)
-        self._wake()
-
-
-class NodeSocket(AssociationSocket):  # type: ignore[misc]
-    """Waits in poll for data or a wake-up, reads a PDU in few calls and within bounds."""
-
-    def __init__(self, assoc: UpperLayer, client_socket: Any) -> None:
-        super().__init__(assoc, client_socket=client_socket)
-        client_socket.settimeout(assoc.network_timeout)
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._wake_lock = threading.Lock()
-        self._wake_open = True
-        self._gone = self._ending = False
-        self._poll = select.poll()
-        self._poll.register(client_socket, select.POLLIN)
-        self._poll.register(self._wake_read, select.POLLIN)
-
-    def wake(self) -> None:
-        """Let the waiting thread look at its queues."""
-        with self._wake_lock:
-            if self._wake_open:
-                try:
-                    os.write(self._wake_write, b"\0")
-                except BlockingIOError:  # it is awake enough
-                    pass
-
-    def end(self) -> None:
-        """Close everything; the upper layer's thread, if it is still waiting, sees it closed."""
-        self._shutdown_socket()
-        with self._wake_lock:
-            if self._wake_open:
-                self._wake_open = False
-                os.close(self._wake_read)
-                os.close(self._wake_write)
-
-    def released(self) -> None:
-        """The peer has been told that the association is released: nothing more of it is worth waiting for."""
-        self._ending = True
-
-    def close(self) -> None:
-        """Close the connection, as the state machine says."""
-        super().close()
-        self.assoc.give_up()
-        self.assoc.lose_line()
-
-    @property
-    def ready(self) -> bool:
-        """Whether there is something to read; waits a moment for it."""
-        sock = self.socket
-        if sock is None or not self._is_connected or self._gone:
-            time.sleep(_CLOSED_S)
-            return False
-        pending = getattr(sock, "pending", None)
-        if pending is not None and pending():
-            return True
-        try:
-            # pynetdicom's loop asks the socket before its events: with one at hand there is nothing to wait for.
-            at_once = self._ending or not self.event_queue.empty() or self.assoc.dul.has_to_send
-            found = self._poll.poll(0 if at_once else _IDLE_S * 1000)
-        except (OSError, ValueError):
-            self.event_queue.put("Evt17")
-            return False
-        readable = False
-        for fd, _ in found:
-            if fd == self._wake_read:
-                os.read(self._wake_read, 4096)
-            else:
-                readable = True
-        return readable
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Exactly ``nr_bytes``, or fewer when the peer has gone.
-
-        Raises:
-            OSError: for a PDU over the bound, or a peer that stalls.
-        """
-        if nr_bytes > MAX_PDU_BYTES:
-            raise OSError("PDU over the bound")
-        data = bytearray(nr_bytes)
-        view, got = memoryview(data), 0
-        while got < nr_bytes:
-            count = self.socket.recv_into(view[got:])
-            if not count:
-                self._gone = True
-                self.assoc.give_up()
-                break
-            got += count
-        view.release()
-        return data if got == nr_bytes else data[:got]
 
 
 class _Fragments:
@@ -176,13 +73,8 @@ class NodeDul(DULServiceProvider):  # type: ignore[misc]
         self.daemon = True
         self._run_loop_delay = 0
         self._sent_last = False
-        self.to_provider_queue = _Waking(self._wake_socket)
-        self.to_user_queue = _Waking(assoc.wake)
-
-    @property
-    def has_to_send(self) -> bool:
-        """Whether a job's PDUs are waiting."""
-        return not self.to_provider_queue.empty()
+        self.to_provider_queue = sockets.WakingQueue(self._wake_socket)
+        self.to_user_queue = sockets.WakingQueue(assoc.wake)
 
     def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
         if bytestream[0] == P_DATA_TF:
@@ -225,7 +117,7 @@ class NodeDimse(DIMSEServiceProvider):  # type: ignore[misc]
     def get_msg(self, block: bool = False) -> Any:
         """Waits a moment for a job or a wake-up, in the association's thread; never returns a message."""
         try:
-            job = self._jobs.get(timeout=_IDLE_S)
+            job = self._jobs.get(timeout=sockets.IDLE_S)
         except queue.Empty:
             return None, None
         if job is not None:
@@ -314,8 +206,8 @@ class UpperLayer(PynetdicomAssociation):  # type: ignore[misc]
     def wait_until_open(self) -> None:
         """Wait until the association's thread has ended the negotiation: the peer may send as soon as it has the acceptance."""
         waited_s = 0.0
-        while not self._opened.wait(_IDLE_S) and not self._kill and waited_s < _OPENING_S:
-            waited_s += _IDLE_S
+        while not self._opened.wait(sockets.IDLE_S) and not self._kill and waited_s < _OPENING_S:
+            waited_s += sockets.IDLE_S
 
     @property
     def address(self) -> str:
@@ -327,7 +219,7 @@ class UpperLayer(PynetdicomAssociation):  # type: ignore[misc]
         """AE title and address of an association request."""
         return str(self.requestor.primitive.calling_ae_title).strip(), self.address
 
-    # --- the line (:class:`node.dimse.association.Line`) -----------------------------------------------------------
+    # --- the line (:class:`node.dimse.exchange.Line`) -----------------------------------------------------------
 
     @property
     def longest_pdu(self) -> int:
@@ -351,10 +243,15 @@ class UpperLayer(PynetdicomAssociation):  # type: ignore[misc]
                 self.dul.socket.send(pdus)
             return
         while not self.over:
-            if self._on_their_way.acquire(timeout=_IDLE_S):
+            if self._on_their_way.acquire(timeout=sockets.IDLE_S):
                 self.dul.to_provider_queue.put(_Outgoing(pdus))
                 return
         raise Unavailable("The association is over.")
+
+    @property
+    def has_to_send(self) -> bool:
+        """Whether PDUs of a job, or the state machine's, are waiting."""
+        return not self.dul.to_provider_queue.empty()
 
     def write(self, pdus: bytes) -> None:
         """Send what a job handed over, in the upper layer's thread."""

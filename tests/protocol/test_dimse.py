@@ -69,7 +69,7 @@ async def test_dcmtk_echo(ct: Node) -> None:
 
 async def test_an_association_for_each_object_waits_for_no_timer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what a thread waits when idle beyond the caller's own patience, whatever stands in for "nothing to do" is seen."""
-    monkeypatch.setattr("node.dimse.upper._IDLE_S", 3600.0)
+    monkeypatch.setattr("node.dimse.sockets.IDLE_S", 3600.0)
 
     def caller(port: int) -> list[tuple[bytes, bytes]]:
         ends = []

@@ -32,7 +32,7 @@ from pynetdicom.sop_class import (
 )
 
 from crosslight.standards.problem import ConfigError
-from node.dimse.association import Exchange, Gathered, Offer, Request, by_field
+from node.dimse.association import Request, by_field
 from node.dimse.command import (
     AFFECTED_CLASS,
     AFFECTED_INSTANCE,
@@ -45,6 +45,7 @@ from node.dimse.command import (
     SUCCESS,
 )
 from node.dimse.contexts import TRANSFER_SYNTAXES
+from node.dimse.exchange import Exchange, Gathered, Offer
 from node.dimse.services.echo import Echo
 from node.dimse.upper import UpperLayer
 from node.holdings import StoredObject

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pynetdicom.sop_class import Verification
 
 from crosslight.standards.dicom.file import gate
-from node.dimse.association import Exchange, Gathered, Offer, Request
+from node.dimse.association import Request
 from node.dimse.command import C_ECHO_RQ, SUCCESS
+from node.dimse.exchange import Exchange, Gathered, Offer
 
 
 class Echo:

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 
 from crosslight.runtime.log import get_logger
 from crosslight.standards.problem import CrosslightError, Malformed, OutOfSpace, StorageError, TooLarge
-from node.dimse.association import Exchange, Offer, Request
+from node.dimse.association import Request
 from node.dimse.command import C_STORE_RQ
 from node.dimse.contexts import TRANSFER_SYNTAXES, storage_classes
+from node.dimse.exchange import Exchange, Offer
 from node.holdings import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS, Holdings, IngestResult, Received, Staging
 
 log = get_logger("dimse")
