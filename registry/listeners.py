@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from crosslight.runtime import health
 from crosslight.runtime.compression import compressed
@@ -26,7 +27,7 @@ from registry.link.feed import FeedServicer
 from registry.link.link import MembershipServicer
 from registry.link.server import MemberServer
 from registry.members.join import Join
-from registry.parts import Parts
+from registry.parts import Faces, Ground, Parts
 from registry.portal import pages as portal_pages
 
 #: Where credentials come from, as a 401 of each listener says it.
@@ -40,19 +41,27 @@ MAX_BODY = 1 << 20
 
 def web_application(parts: Parts, told: Health, kind: ListenerKind) -> web.Application:
     """What is served to people, or to systems."""
-    ground, faces, access = parts.ground, parts.faces, parts.access
-    config = ground.config
+    access, config = parts.access, parts.ground.config
+    app = face_application(parts.ground, parts.faces, kind, access.authenticator.middleware(kind))
+    app.add_routes(health.routes(told.ready, told.gauges))
+    if kind == "people":
+        app.add_routes(access.routes())
+        app.add_routes(Join(parts.members, parts.waists.index, addresses(config)).routes())
+    return app
+
+
+def face_application(ground: Ground, faces: Faces, kind: ListenerKind, signed_in: Middleware) -> web.Application:
+    """The faces that people, or systems, meet, and how errors look on each.
+
+    Args:
+        signed_in: Says of each request who makes it.
+    """
     renderers = ErrorRenderers()
     renderers.add("/fhir", render_fhir_error)
     renderers.add("/dicomweb", render_problem)
-    add_faults(renderers, XDS_REGISTRY, XDS_REPOSITORY, RAD69, sender_400=config.xds.sender_faults_400)
-    middlewares = [
-        compressed(),
-        problems(renderers, ground.seams.ids, credentials=CREDENTIALS[kind]),
-        access.authenticator.middleware(kind),
-    ]
+    add_faults(renderers, XDS_REGISTRY, XDS_REPOSITORY, RAD69, sender_400=ground.config.xds.sender_faults_400)
+    middlewares = [compressed(), problems(renderers, ground.seams.ids, credentials=CREDENTIALS[kind]), signed_in]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
-    app.add_routes(health.routes(told.ready, told.gauges))
     app.add_routes(fhir_routes(faces.fhir))
     app.add_routes(dicomweb.routes(faces.dicomweb))
     if kind == "people":
@@ -60,8 +69,6 @@ def web_application(parts: Parts, told: Health, kind: ListenerKind) -> web.Appli
             renderers.add(prefix, portal_pages.renderer(faces.portal))
         renderers.add("/", portal_pages.elsewhere(faces.portal))
         app.add_routes(portal_pages.routes_of(faces.portal))
-        app.add_routes(access.routes())
-        app.add_routes(Join(parts.members, parts.waists.index, addresses(config)).routes())
     if kind == "systems" or ground.open_mode:
         app.add_routes(faces.registry.routes(XDS_REGISTRY))
         app.add_routes(faces.retrieve.routes(XDS_REPOSITORY, RAD69))

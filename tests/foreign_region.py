@@ -10,19 +10,13 @@ from itertools import count
 from typing import Any
 
 import aiohttp
-from ask_double import served, service
-from joserfc.jwk import ECKey
-from registry_samples import NHS, REGION, member, nhs, published, study
-from xds_registry import CLOCK, HOME, IDS, XdsRegistry, xds_registry
+from registry_samples import NHS, member, nhs, published, study
+from xds_registry import HOME, IDS, XdsRegistry, xds_registry
 
 from crosslight.runtime.db import Db
-from crosslight.runtime.http import ErrorRenderers
-from crosslight.runtime.seams import SystemHttp, system_seams
-from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.ids import Identifier, Oid
 from crosslight.standards.study import Patient, PersonName, StudyTime
 from crosslight.standards.xds.mapping import values, views
-from crosslight.standards.xds.mapping.values import ValueSets
 from crosslight.standards.xds.model import vocabulary as v
 from crosslight.standards.xds.model.metadata import (
     Association,
@@ -34,17 +28,7 @@ from crosslight.standards.xds.model.metadata import (
 )
 from crosslight.standards.xds.rules import stored_query as q
 from crosslight.standards.xds.wire.adhoc import AdhocQuery
-from registry.dicomweb.config import DicomwebConfig
-from registry.dicomweb.face import DicomwebFace
-from registry.dicomweb.face import routes as dicomweb_routes
-from registry.fhir.config import FhirConfig
-from registry.fhir.errors import render_error
-from registry.fhir.face import FhirFace
-from registry.fhir.routes import routes as fhir_routes
-from registry.gateway.forward import Gateway
-from registry.reach.config import ReachConfig
 from registry.reach.members import Reach
-from registry.reach.sessions import MemberSessions
 
 REPOSITORY = "1.2.826.0.1.3680043.10.9999.77"
 NUMBER = nhs(7)
@@ -204,17 +188,7 @@ class ForeignRegion:
 @asynccontextmanager
 async def foreign_region(db: Db) -> AsyncIterator[ForeignRegion]:
     """A registry whose patient NUMBER was fed, and that takes any code."""
-    async with xds_registry(db, values=ValueSets(check=False)) as xds:
+    async with xds_registry(db, check_codes=False) as xds:
         await xds.feed(Patient(local=Identifier(NUMBER, NHS), name=PersonName("Strange^Zoe"), birth_date="19610203", sex="F"))
-        key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
-        signer = TokenSigner(key, REGION.home_community_id, CLOCK, IDS)
-        reach = Reach(xds.directory, signer, MemberSessions(ReachConfig(), SystemHttp()), ReachConfig(), IDS)
-        fhir = FhirFace(
-            xds.ask, xds.directory, key=xds.index.region_key, seams=system_seams(clock=CLOCK, ids=IDS), config=FhirConfig()
-        )
-        dicomweb = DicomwebFace(xds.ask, xds.directory, Gateway(reach), DicomwebConfig())
-        renderers = ErrorRenderers()
-        renderers.add("/fhir", render_error)
-        app = service([*fhir_routes(fhir), *dicomweb_routes(dicomweb)], renderers)
-        async with served(app) as base, aiohttp.ClientSession() as http:
-            yield ForeignRegion(xds, base, http, reach)
+        async with aiohttp.ClientSession() as http:
+            yield ForeignRegion(xds, xds.there.base, http, xds.there.retrieves.reach)

@@ -6,38 +6,20 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import aiohttp
-from ask_double import served, service
-from joserfc.jwk import ECKey
 from registry_room import Room
 from registry_samples import REGION
+from room_faces import room_faces
 from soap_calls import call_of
 
-from crosslight.runtime.clock import SystemIds
-from crosslight.runtime.http import ErrorRenderers
-from crosslight.runtime.seams import SystemHttp, system_seams
-from crosslight.runtime.tokens import TokenSigner
 from crosslight.runtime.workers import Workers
 from crosslight.standards.fhir.terms import COMPLETENESS
 from crosslight.standards.ids import Identifier
 from crosslight.standards.xds.model.xml import parse_untrusted_xml
 from crosslight.standards.xds.rules.stored_query import find_documents
 from crosslight.standards.xds.wire import adhoc
-from registry.dicomweb.config import DicomwebConfig
-from registry.dicomweb.face import DicomwebFace
-from registry.dicomweb.face import routes as dicomweb_routes
-from registry.fhir.config import FhirConfig
-from registry.fhir.errors import render_error
-from registry.fhir.face import FhirFace
-from registry.fhir.routes import routes as fhir_routes
-from registry.gateway.forward import Gateway
 from registry.ihe.iti18 import RegistryStoredQuery
-from registry.portal.pages import Portal, PortalContext, routes_of
-from registry.reach.config import ReachConfig
-from registry.reach.members import Reach
-from registry.reach.sessions import MemberSessions
 
 #: What an answer says: studies; that there are none; nothing (an empty list that proves nothing); that it was not understood.
 LISTED, NONE, UNPROVEN, MISREAD = "listed", "none", "unproven", "not understood"
@@ -51,7 +33,6 @@ class Faces:
     room: Room
     base: str
     http: aiohttp.ClientSession
-    workers: Workers
     said: str = ""
     tags: tuple[str, ...] = ()
 
@@ -134,6 +115,11 @@ class Faces:
         iti18 = RegistryStoredQuery(self.room.ask, REGION, warn=warn, workers=self.workers)
         return await iti18.answer(call_of(query))
 
+    @property
+    def workers(self) -> Workers:
+        """Those of the faces."""
+        return self.room.ground.seams.workers
+
     async def page(self, value: str, issuer: str = "") -> str:
         """The search by number."""
         assert not issuer, "nobody types an issuer"
@@ -158,20 +144,5 @@ class Faces:
 @asynccontextmanager
 async def four_faces(room: Room) -> AsyncIterator[Faces]:
     """The faces over a room."""
-    key, ids = b"k" * 32, SystemIds()
-    signer = TokenSigner(ECKey.generate_key("P-256", parameters={"kid": "k1"}), REGION.home_community_id, room.clock, ids)
-    gateway = Gateway(Reach(room.directory, signer, MemberSessions(ReachConfig(), SystemHttp()), ReachConfig(), ids))
-    seams = system_seams(clock=room.clock, ids=ids)
-    fhir = FhirFace(room.ask, room.directory, key=key, seams=seams, config=FhirConfig())
-    dicomweb = DicomwebFace(room.ask, room.directory, gateway, DicomwebConfig(), seams.workers)
-    portal = Portal(
-        PortalContext(
-            ask=room.ask, directory=room.directory, key=key, clock=room.clock, ids=ids, open_mode=True, workers=seams.workers
-        )
-    )
-    renderers = ErrorRenderers()
-    renderers.add("/fhir", render_error)
-    addresses: list[Any] = [*fhir_routes(fhir), *dicomweb_routes(dicomweb), *routes_of(portal)]
-    async with served(service(addresses, renderers)) as base, aiohttp.ClientSession() as http:
-        yield Faces(room, base, http, seams.workers)
-    await seams.workers.close()
+    async with room_faces(room) as there, aiohttp.ClientSession() as http:
+        yield Faces(room, there.base, http)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any, cast
 
 from callers import caller
 from registry_samples import REGION, MemoryDirectory, published
 
 from crosslight.runtime.audit import AuditLog
-from crosslight.runtime.clock import SystemIds
+from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import Db, Tx
+from crosslight.runtime.seams import system_seams
 from crosslight.standards.access import Action, Face, Principal
 from crosslight.standards.ids import Version
 from crosslight.standards.study import Patient, StudyRecord
 from crosslight.standards.xds.model.publication import Publication, Status
 from registry.ask.ask import Ask
 from registry.ask.question import Answer, Question
+from registry.config import RegionSection, RegistryConfig
 from registry.identity.batch import Kind
 from registry.identity.model import RecordKey
 from registry.identity.store import IdentityStore
@@ -28,6 +30,7 @@ from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
 from registry.intake.acts import Acceptance, Act, Publish, SetAvailability, Submission, Withdraw
 from registry.members.model import Member, Presence
+from registry.parts import Ground, Waists, make_waists
 
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 
@@ -57,22 +60,40 @@ def clinician(organisation: str = "RA2", *roles: str) -> Principal:
 
 @dataclass
 class Room:
-    """What a test works with."""
+    """What a test works with: production's ground and waists, among members that the test sets."""
 
-    db: Db
+    ground: Ground
+    waists: Waists
     directory: MemoryDirectory
-    clock: TestClock
-    index: IndexStore
-    identity: IdentityStore
-    audit: AuditLog
-    acceptor: Acceptor
-    ask: Ask
     changes: list[Change] = field(default_factory=list)
 
     @property
-    def thin(self) -> list[HoldingKey]:
-        """Holdings that the feed said wait for the Enricher, as often as it said so."""
-        return [change.key for change in self.changes if change.waits and change.key is not None]
+    def db(self) -> Db:
+        return self.ground.db
+
+    @property
+    def audit(self) -> AuditLog:
+        return self.ground.audit
+
+    @property
+    def clock(self) -> TestClock:
+        return cast(TestClock, self.ground.seams.clock)
+
+    @property
+    def index(self) -> IndexStore:
+        return self.waists.index
+
+    @property
+    def identity(self) -> IdentityStore:
+        return self.waists.identity
+
+    @property
+    def acceptor(self) -> Acceptor:
+        return self.waists.acceptor
+
+    @property
+    def ask(self) -> Ask:
+        return self.waists.ask
 
     def member(self, code: str) -> Member:
         found = self.directory.by_code(code)
@@ -160,20 +181,20 @@ class Room:
             )
 
 
-async def make_room(db: Db) -> Room:
-    """A room over an empty database."""
-    directory, clock, ids = MemoryDirectory(), TestClock(), SystemIds()
-    index = IndexStore(db, directory, clock, ids)
-    identity = IdentityStore(db, REGION, ids, headers=index.read.headers_of, moved=index.moved)
-    audit = AuditLog(db, clock)
-    await index.open()
-    await identity.open()
-    await audit.open()
-    changes: list[Change] = []
+def room_config(**sections: Any) -> RegistryConfig:
+    """A registry's configuration for the region of the samples; ``sections`` replace the defaults."""
+    home, authority = REGION.home_community_id, REGION.authority
+    region = RegionSection(name=REGION.name, home_community_id=home, authority=authority, allow_test_numbers=True)
+    return RegistryConfig(region=region, **sections)
 
-    def on_change(some: Sequence[Change]) -> None:
-        changes.extend(some)
 
-    acceptor = Acceptor(db, index, identity, directory, clock, ids, REGION, on_change)
-    ask = Ask(db, index, identity, directory, audit, clock, ids, REGION)
-    return Room(db, directory, clock, index, identity, audit, acceptor, ask, changes)
+async def make_room(db: Db, *, clock: Clock | None = None, ids: Ids | None = None, config: RegistryConfig | None = None) -> Room:
+    """A room over an empty database; its clock is a :class:`TestClock` unless another is given."""
+    seams, directory = system_seams(clock=clock or TestClock(), ids=ids), MemoryDirectory()
+    config = config or room_config()
+    ground = Ground(seams=seams, config=config, region=REGION, db=db, audit=AuditLog(db, seams.clock))
+    room = Room(ground, make_waists(ground, directory), directory)
+    await room.audit.open()
+    await room.waists.open()
+    room.waists.changed.add(room.changes.extend)
+    return room

@@ -5,32 +5,27 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
 
-from aiohttp import web
-from aiohttp.test_utils import TestServer
+from registry_room import Room, make_room, room_config
 from registry_samples import REGION, MemoryDirectory, member
+from room_faces import RoomFaces, room_faces
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.db import Db
-from crosslight.runtime.http import ErrorRenderers, admit, client_session, problems
+from crosslight.runtime.http import client_session
 from crosslight.runtime.soap.client import SoapClient
-from crosslight.runtime.soap.endpoint import SoapEndpoint, add_faults
-from crosslight.runtime.soap.server import MAX_SUBMISSION_BYTES
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.ids import Identifier, MemberId, Oid
 from crosslight.standards.study import Patient
-from crosslight.standards.xds.mapping.values import ValueSets
 from crosslight.standards.xds.model.metadata import RegistryObject
 from crosslight.standards.xds.wire import adhoc
 from crosslight.standards.xds.wire.ebrim_write import render_remove_objects, render_submit_objects
 from crosslight.standards.xds.wire.response import RegistryReply, parse_registry_response
 from registry.ask.ask import Ask
+from registry.config import XdsSection
 from registry.identity.store import IdentityStore
 from registry.ihe import iti42, iti57, iti62
-from registry.ihe.admission import Door
-from registry.ihe.iti18 import RegistryStoredQuery
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
 from registry.members.model import Member
@@ -50,16 +45,39 @@ def node_of(sender: Member) -> Principal:
 class XdsRegistry:
     """The face at ``url``; ``principal`` is who the next requests come from."""
 
-    db: Db
-    directory: MemoryDirectory
-    identity: IdentityStore
-    audit: AuditLog
-    index: IndexStore
-    ask: Ask
-    acceptor: Acceptor
+    room: Room
     url: str = ""
     soap: SoapClient = field(init=False)
+    there: RoomFaces = field(init=False)
     principal: Principal = OPEN
+
+    @property
+    def db(self) -> Db:
+        return self.room.db
+
+    @property
+    def directory(self) -> MemoryDirectory:
+        return self.room.directory
+
+    @property
+    def identity(self) -> IdentityStore:
+        return self.room.identity
+
+    @property
+    def audit(self) -> AuditLog:
+        return self.room.audit
+
+    @property
+    def index(self) -> IndexStore:
+        return self.room.index
+
+    @property
+    def ask(self) -> Ask:
+        return self.room.ask
+
+    @property
+    def acceptor(self) -> Acceptor:
+        return self.room.acceptor
 
     async def foreign(self, repository: str) -> Member:
         """As ``MemberService.foreign_member``."""
@@ -101,36 +119,10 @@ class XdsRegistry:
 
 
 @asynccontextmanager
-async def xds_registry(db: Db, *, values: ValueSets | None = None) -> AsyncIterator[XdsRegistry]:
+async def xds_registry(db: Db, *, check_codes: bool = True) -> AsyncIterator[XdsRegistry]:
     """A registry with the five members of ``registry_samples``, over ``db``."""
-    directory = MemoryDirectory()
-    index = IndexStore(db, directory, CLOCK, IDS)
-    identity = IdentityStore(db, REGION, IDS, headers=index.read.headers_of, moved=index.moved)
-    audit = AuditLog(db, CLOCK)
-    await audit.open()
-    await identity.open()
-    await index.open()
-    ask = Ask(db, index, identity, directory, audit, CLOCK, IDS, REGION)
-    acceptor = Acceptor(db, index, identity, directory, CLOCK, IDS, REGION)
-    made = XdsRegistry(db, directory, identity, audit, index, ask, acceptor)
-    door = Door(directory, made.foreign, audit, ask)
-    transactions = (
-        RegistryStoredQuery(ask, REGION),
-        iti42.RegisterDocumentSet(acceptor, door, IDS, REGION, values or ValueSets()),
-        iti57.UpdateDocumentSet(acceptor, door),
-        iti62.RemoveMetadata(acceptor, door),
-    )
-    renderers = ErrorRenderers()
-    add_faults(renderers, "/")
-
-    @web.middleware
-    async def signed_in(request: web.Request, handler: Any) -> web.StreamResponse:
-        admit(request, made.principal)
-        return cast(web.StreamResponse, await handler(request))
-
-    app = web.Application(middlewares=[cast(Any, problems(renderers, IDS)), signed_in])
-    app.router.add_routes(SoapEndpoint(transactions, max_bytes=MAX_SUBMISSION_BYTES).routes("/xds/registry"))
-    async with TestServer(app) as server, client_session() as session:
-        made.url, made.soap = str(server.make_url("/xds/registry")), SoapClient(session, IDS)
+    made = XdsRegistry(await make_room(db, clock=CLOCK, config=room_config(xds=XdsSection(check_codes=check_codes))))
+    serving = room_faces(made.room, lambda request: made.principal, kind="systems", foreign=made.foreign)
+    async with serving as made.there, client_session() as session:
+        made.url, made.soap = f"{made.there.base}/xds/registry", SoapClient(session, IDS)
         yield made
-    await ask.close()

@@ -10,17 +10,14 @@ from typing import Any
 
 import aiohttp
 import pytest
-from ask_double import served, service
 from callers import caller
-from joserfc.jwk import ECKey
-from registry_samples import REGION, MemoryDirectory, grown, nhs, patient, published, study
+from registry_room import make_room
+from registry_samples import MemoryDirectory, grown, nhs, patient, published, study
+from room_faces import room_faces
 
 from crosslight.runtime.audit import AuditLog
-from crosslight.runtime.clock import SystemClock, SystemIds
+from crosslight.runtime.clock import SystemClock
 from crosslight.runtime.db import Db
-from crosslight.runtime.http import ErrorRenderers
-from crosslight.runtime.seams import SystemHttp, system_seams
-from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.ids import MemberId, Version
 from crosslight.standards.problem import Invalid
@@ -29,22 +26,9 @@ from registry.ask import answer
 from registry.ask.ask import Ask
 from registry.ask.question import ByPopulation, StudyFilter
 from registry.dicomweb import face
-from registry.dicomweb.config import DicomwebConfig
-from registry.dicomweb.face import DicomwebFace
-from registry.dicomweb.face import routes as dicomweb_routes
-from registry.fhir.config import FhirConfig
-from registry.fhir.errors import render_error
-from registry.fhir.face import FhirFace
-from registry.fhir.routes import routes
-from registry.gateway.forward import Gateway
-from registry.identity.store import IdentityStore
-from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
 from registry.intake.acts import Act, Publish, SetAvailability, Submission, Withdraw
 from registry.members.model import Member, Presence
-from registry.reach.config import ReachConfig
-from registry.reach.members import Reach
-from registry.reach.sessions import MemberSessions
 
 NUMBER, OTHER = nhs(1), nhs(2)
 SYSTEM = "https://fhir.nhs.uk/Id/nhs-number"
@@ -91,32 +75,16 @@ class Registry:
 
 @pytest.fixture
 async def registry(database: Db) -> AsyncIterator[Registry]:
-    clock, ids, directory = SystemClock(), SystemIds(), MemoryDirectory()
-    for member in directory.all():
-        directory.presences[member.id] = Presence(member=member.id, reachable=True)
-    index = IndexStore(database, directory, clock, ids)
-    identity = IdentityStore(database, REGION, ids, headers=index.read.headers_of, moved=index.moved)
-    audit = AuditLog(database, clock)
-    for part in (identity, index, audit):
-        await part.open()
-    ask = Ask(database, index, identity, directory, audit, clock, ids, REGION)
-    acceptor = Acceptor(database, index, identity, directory, clock, ids, REGION)
-    key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
-    signer = TokenSigner(key, REGION.home_community_id, clock, ids)
-    gateway = Gateway(Reach(directory, signer, MemberSessions(ReachConfig(), SystemHttp()), ReachConfig(), ids))
-    fhir = FhirFace(ask, directory, key=index.region_key, seams=system_seams(clock=clock, ids=ids), config=FhirConfig())
-    dicomweb = DicomwebFace(ask, directory, gateway, DicomwebConfig())
-    renderers = ErrorRenderers()
-    renderers.add("/fhir", render_error)
+    room = await make_room(database, clock=SystemClock())
+    for member in room.directory.all():
+        room.directory.presences[member.id] = Presence(member=member.id, reachable=True)
 
     def principal(request: Any) -> Principal:
         organisation = request.headers.get("Authorization", "")
         return replace(OPEN, subject=f"dr at {organisation}", organisation=organisation)
 
-    app = service([*routes(fhir), *dicomweb_routes(dicomweb)], renderers, principal)
-    async with served(app) as base, aiohttp.ClientSession() as http:
-        yield Registry(directory, acceptor, ask, audit, base, http)
-    await ask.close()
+    async with room_faces(room, principal) as there, aiohttp.ClientSession() as http:
+        yield Registry(room.directory, room.acceptor, room.ask, room.audit, there.base, http)
 
 
 def at(

@@ -20,7 +20,7 @@ from ask_double import served
 from callers import caller
 from foreign_region import NUMBER, REPOSITORY, ForeignRegion, Submitted, foreign_region, manifest
 from four_faces import LISTED, UNPROVEN, four_faces
-from registry_room import Room, TestClock
+from registry_room import TestClock
 from registry_samples import NHS, REGION
 from scenario_processes import until
 from xds_registry import CLOCK, IDS
@@ -186,7 +186,7 @@ async def _nobody_says_none(source: Source) -> None:
     for one in xds.directory.all():
         well = Presence(member=one.id, reachable=True, last_heard=CLOCK.now(), census_equal=True, census_at=CLOCK.now())
         xds.directory.presences[one.id] = well
-    async with four_faces(Room(xds.db, xds.directory, CLOCK, xds.index, xds.identity, xds.audit, xds.acceptor, xds.ask)) as faces:
+    async with four_faces(xds.room) as faces:
         assert await faces.fhir(NUMBER) == UNPROVEN
         assert "1 imaging document of this patient" in faces.said
         assert await faces.qido(NUMBER) == UNPROVEN
