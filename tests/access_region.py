@@ -6,6 +6,8 @@ import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -15,6 +17,7 @@ from ports import free_ports
 from yarl import URL
 
 from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.clock import SystemClock
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.http import CALLER, ErrorRenderers, Listener, problems
 from crosslight.runtime.seams import system_seams
@@ -35,6 +38,19 @@ DEMO = DemoConfig(
 CONFIG = AccessConfig(demo=DEMO, failures_per_account=3, failures_per_address=100)
 
 
+class MovedClock(SystemClock):
+    """The system's clock, some time later."""
+
+    def __init__(self) -> None:
+        self.later = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.later
+
+    def monotonic_s(self) -> float:
+        return super().monotonic_s() + self.later.total_seconds()
+
+
 class TestAccess:
     """The listeners and what is behind them."""
 
@@ -46,7 +62,7 @@ class TestAccess:
         self.audit = AuditLog(self.db, CLOCK)
         self.members = MemberService(self.db, system_seams(), REGION, folder, members, self.audit, open_mode=open_mode)
         self.people_port, self.systems_port = free_ports(2)
-        self.config = config
+        self.config, self.clock = config, MovedClock()  # of sign-in and sessions
 
     @property
     def people(self) -> str:
@@ -63,7 +79,8 @@ class TestAccess:
         await self.audit.open()
         await self.members.open()
         self.members.start()
-        self.access = Access(self.db, self.folder, self.people, self.config, self.members, self.audit, system_seams())
+        seams = replace(system_seams(), clock=self.clock)
+        self.access = Access(self.db, self.folder, self.people, self.config, self.members, self.audit, seams)
         await self.access.open()
         self.listeners = [
             Listener(self._app("people"), "127.0.0.1", self.people_port, self._tls("people")),

@@ -41,8 +41,8 @@ CLOCK, IDS, FILES = SystemClock(), SystemIds(), SystemFiles()
 FAST = MembersConfig(poll_s=0.1, heartbeat_s=0.2)
 
 
-async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
-    """Wait until ``condition`` holds."""
+async def until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
+    """Wait until ``condition`` holds; ``within_s`` ends a test that would wait for ever."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

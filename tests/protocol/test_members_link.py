@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import grpc
@@ -167,11 +167,9 @@ async def test_suspension_closes_the_live_link_and_reaches_every_node(tmp_path: 
             member = r.members.active("RTK").id
             other_process = r.service()  # as the command line does it: another process on the same database
             await other_process.open()
-            began = time.monotonic()
             await other_process.suspend("RTK", "lost a laptop")
-            await until(lambda: not node.link.status.connected and node.link.status.suspended is not None, 5)
-            await until(lambda: b.suspended("RTK"), 5)
-            assert time.monotonic() - began < 5
+            await until(lambda: not node.link.status.connected and node.link.status.suspended is not None)
+            await until(lambda: b.suspended("RTK"))
             assert "lost a laptop" in str(node.link.status.suspended) or "suspended" in str(node.link.status.suspended)
             presence = r.members.presence(member)
             assert not presence.reachable
@@ -238,18 +236,19 @@ async def test_renewal_without_restart(tmp_path: Path) -> None:
     config = replace(FAST, certificate_days=6 / 86400)
     async with registry(tmp_path / "r", config) as r:
         state = await r.joined("RTK", tmp_path / "n")
-        first = state.credentials.leaf().serial_number
+        first = state.credentials.leaf()
         async with linked(TestNode(state)) as node:
             node.renewal.start()
             member = r.members.active("RTK").id
-            serials = {first}
-            end, lost = time.monotonic() + 7, 0
-            while time.monotonic() < end:
-                serials.add(state.credentials.leaf().serial_number)
-                lost += not r.members.presence(member).reachable
-                await asyncio.sleep(0.02)
-            assert 2 <= len(serials) <= 3  # at two thirds of the life, not all the time
-            assert state.credentials.expires() > CLOCK.now()
+            begun, lost = {first.serial_number: first.not_valid_before_utc}, 0
+            async with asyncio.timeout(60):
+                while len(begun) < 3:
+                    leaf = state.credentials.leaf()
+                    begun[leaf.serial_number] = leaf.not_valid_before_utc
+                    lost += not r.members.presence(member).reachable
+                    await asyncio.sleep(0.02)
+            apart = [later - earlier for earlier, later in pairwise(begun.values())]
+            assert min(apart) >= timedelta(seconds=3), "at two thirds of the life of 6 s, not all the time"
             assert lost == 0  # the new stream begins before the old one ends
             assert node.link.status.connected
 
@@ -287,9 +286,7 @@ async def test_registry_restart(tmp_path: Path) -> None:
         await again.start()
         assert again.members.presence(gone).since == since
         assert not again.members.presence(gone).reachable
-        began = time.monotonic()
         await until(lambda: node.link.status.connected)
-        assert time.monotonic() - began < 5
         assert again.members.presence(again.members.active("RTK").id).reachable
         await again.stop()
     await db.close()

@@ -6,10 +6,9 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import members_node
@@ -42,20 +41,23 @@ async def test_a_stopped_and_a_killed_process_count_as_unreachable(tmp_path: Pat
         member = r.members.active("RTK").id
         async with node_process(tmp_path / "n") as process:
             await until(lambda: r.members.presence(member).reachable, 60)
-            began, stopped = time.monotonic(), datetime.now(UTC)
             process.send_signal(signal.SIGSTOP)
-            await until(lambda: not r.members.presence(member).reachable, 8)
-            since = r.members.presence(member).since
+            await until(lambda: not r.members.presence(member).reachable)
+            noticed, presence = datetime.now(UTC), r.members.presence(member)
+            since = presence.since
             assert since is not None
-            assert -2.5 < (since - stopped).total_seconds() < 1  # the last heartbeat before it was stopped
-            assert time.monotonic() - began > 3.5  # not because the link was lost: that still stands
-            async with asyncio.timeout(5):
+            assert since == presence.last_heard, "the last heartbeat before it was stopped"
+            silence = timedelta(seconds=r.config.silence_s)
+            assert noticed - since > silence, "not because the link was lost: that still stands"
+            async with asyncio.timeout(60):
                 while (await r.members.store.presence())[0].reachable:  # noqa: ASYNC110 - a restart must know it too
                     await asyncio.sleep(0.05)
             assert (await r.members.store.presence())[0].since == since
             process.send_signal(signal.SIGCONT)
-            await until(lambda: r.members.presence(member).reachable, 8)
-            began = time.monotonic()
+            await until(lambda: r.members.presence(member).reachable)
             process.kill()
-            await until(lambda: not r.members.presence(member).reachable, 8)
-            assert time.monotonic() - began < 2  # a lost link shows at once
+            await until(lambda: not r.members.presence(member).reachable)
+            presence = r.members.presence(member)
+            assert presence.since is not None
+            assert presence.last_heard is not None
+            assert presence.since > presence.last_heard, "a lost link shows at once: nobody waits for silence"
