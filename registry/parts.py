@@ -35,6 +35,7 @@ from registry.access.access import Access
 from registry.ask.ask import Ask
 from registry.config import RegistryConfig
 from registry.dicomweb.face import DicomwebFace
+from registry.enrich.completion import Completion
 from registry.enrich.enrich import Enricher
 from registry.fhir.face import FhirFace
 from registry.gateway.forward import Gateway
@@ -190,10 +191,10 @@ def make_retrieves(
     seams, config = ground.seams, ground.config
     sessions = MemberSessions(config.gateway, seams.http, tls)
     reach = Reach(directory, signer, sessions, config.gateway, seams.ids, live, seams.workers)
-    enricher = Enricher(
-        waists.index, waists.acceptor, directory, reach, ground.audit, seams.workers, seams.clock, seams.ids, ground.region,
-        config.enrich,
+    completion = Completion(
+        waists.index, waists.acceptor, reach, ground.audit, seams.workers, seams.ids, ground.region, config.enrich,
     )  # fmt: skip
+    enricher = Enricher(waists.index, directory, completion, seams.clock, seams.ids, config.enrich)
     waists.follower.tell(enricher.changed, enricher.members_changed)
     return Retrieves(sessions=sessions, reach=reach, gateway=Gateway(reach), enricher=enricher)
 

@@ -63,6 +63,7 @@ from registry.ask.ask import Ask
 from registry.dicomweb.config import DicomwebConfig
 from registry.dicomweb.face import DicomwebFace
 from registry.dicomweb.face import routes as dicomweb_routes
+from registry.enrich.completion import Completion
 from registry.enrich.config import EnrichConfig
 from registry.enrich.enrich import Enricher
 from registry.fhir.config import FhirConfig
@@ -130,6 +131,7 @@ class RegistryCore:
     ask: Ask
     audit: AuditLog
     enricher: Enricher
+    completion: Completion
     clock: Clock
     key: ECKey
     base: str = ""
@@ -177,7 +179,8 @@ async def registry_core(
         database, index, identity, directory, clock, ids, REGION, on_change=lambda changes: core.enricher.changed(changes)
     )
     config = EnrichConfig(scan_s=0.2, retry_first_s=0.05, retry_max_s=0.2, timeout_s=5.0)
-    enricher = Enricher(index, acceptor, directory, reach, audit, workers, clock, ids, REGION, config)
+    completion = Completion(index, acceptor, reach, audit, workers, ids, REGION, config)
+    enricher = Enricher(index, directory, completion, clock, ids, config)
     core = RegistryCore(database, directory, index, identity, acceptor, ask, audit, enricher, clock, key)
     async with AsyncExitStack() as stack:
         app = _faces(core, Gateway(reach), ids)

@@ -430,7 +430,7 @@ async def test_a_manifest_that_is_not_the_registered_one_is_not_taken(core: Regi
         await until(lambda: _failed(core))
         assert [h.record.detail for h in await holdings(core, "1.2.1")] == ["entry"]
         with pytest.raises(CrosslightError, match="not the one that was registered"):
-            await core.enricher.enrich((await core.index.unenriched([core.member.id], 1))[0], core.member)
+            await core.completion.complete((await core.index.unenriched([core.member.id], 1))[0], core.member)
 
 
 async def _failed(core: RegistryCore) -> bool:

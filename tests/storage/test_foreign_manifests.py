@@ -38,6 +38,7 @@ from crosslight.standards.xds.rules.errors import RegistryError
 from crosslight.standards.xds.wire.retrieve import ACTION_RESPONSE, parse_retrieve_request
 from node.serve.iti43 import multipart
 from registry.ask.question import ByPatient
+from registry.enrich.completion import Completion
 from registry.enrich.config import EnrichConfig
 from registry.enrich.enrich import Enricher
 from registry.identity.model import PatientSelector, RecordKey
@@ -127,12 +128,12 @@ class Source:
 
     region: ForeignRegion
     repository: Repository
-    workers: Workers
+    completion: Completion
     enricher: Enricher
 
     def another(self) -> Enricher:
         """Of another process over the same index."""
-        return _enricher(self.region, self.workers)
+        return _enricher(self.region, self.completion)
 
     async def known(self, url: str) -> None:
         """The source's address is known from now on."""
@@ -145,9 +146,9 @@ class Source:
         member = self.region.xds.directory.by_repository(REPOSITORY)
         assert member is not None
         for key in await index.unenriched([member.id], 100):
-            await self.enricher.enrich(key, member)
+            await self.completion.complete(key, member)
         for document in await index.unread_documents([member.id], 100):
-            await self.enricher.read_document(document, member)
+            await self.completion.read_document(document, member)
 
     async def unread(self) -> int:
         question = ByPatient(patient=PatientSelector(identifiers=(Identifier(NUMBER, NHS),)))
@@ -156,10 +157,14 @@ class Source:
             return found.unread
 
 
-def _enricher(region: ForeignRegion, workers: Workers) -> Enricher:
+def _completion(region: ForeignRegion, workers: Workers) -> Completion:
     xds = region.xds
+    return Completion(xds.index, xds.acceptor, region.reach, xds.audit, workers, IDS, REGION, EnrichConfig())
+
+
+def _enricher(region: ForeignRegion, completion: Completion) -> Enricher:
     config = EnrichConfig(scan_s=0.1, retry_first_s=0.01, retry_max_s=0.1)
-    return Enricher(xds.index, xds.acceptor, xds.directory, region.reach, xds.audit, workers, CLOCK, IDS, REGION, config)
+    return Enricher(region.xds.index, region.xds.directory, completion, CLOCK, IDS, config)
 
 
 @asynccontextmanager
@@ -168,7 +173,8 @@ async def _source(database: Db) -> AsyncIterator[Source]:
     app = web.Application()
     app.router.add_post("/xds/repository", repository.retrieve)
     async with foreign_region(database) as region, served(app) as base:
-        made = Source(region, repository, workers, _enricher(region, workers))
+        completion = _completion(region, workers)
+        made = Source(region, repository, completion, _enricher(region, completion))
         await made.known(f"{base}/xds/repository")
         yield made
         await workers.close()
@@ -280,7 +286,7 @@ async def test_what_is_not_given_or_differs_stays_unread(source: Source) -> None
     member = await source.region.xds.foreign(REPOSITORY)
     for key in await source.region.xds.index.unread_documents([member.id], 9):
         with pytest.raises(CrosslightError, match=r"manifest"):
-            await source.enricher.read_document(key, member)
+            await source.completion.read_document(key, member)
     assert await source.unread() == 2
 
 

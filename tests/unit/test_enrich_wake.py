@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from registry_room import Room, make_room
@@ -17,8 +17,10 @@ from crosslight.runtime.db import SqliteDb
 from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import TooLarge
 from registry.enrich.agenda import KEPT, Agenda
+from registry.enrich.completion import Completion
 from registry.enrich.config import EnrichConfig
 from registry.enrich.enrich import Enricher
+from registry.enrich.series import SeriesLists
 from registry.identity.model import RecordKey
 from registry.index.model import HoldingKey
 from registry.members.model import Member
@@ -35,21 +37,16 @@ def _keys(member: MemberId, count: int) -> list[HoldingKey]:
     return [HoldingKey(RecordKey(n), f"1.2.{n}", member) for n in range(count)]
 
 
-class Slow(Enricher):
+class Slow(Completion):
     """Counts runs; the first one lasts until it is let go."""
 
-    def __init__(self, room: Room, config: EnrichConfig | None = None) -> None:
-        anything: Any = SimpleNamespace()
-        reach = SimpleNamespace(reachable=lambda member: True)
-        super().__init__(
-            room.index, room.acceptor, room.directory, cast(Any, reach), room.audit, anything, SystemClock(), SystemIds(), REGION,
-            config or EnrichConfig(scan_s=3600),
-        )  # fmt: skip
+    def __init__(self, room: Room) -> None:
+        nothing: Any = SimpleNamespace(reachable=lambda member: True)
+        super().__init__(room.index, room.acceptor, nothing, room.audit, nothing, SystemIds(), REGION, EnrichConfig())
         self.runs = 0
         self.started, self.go_on, self.twice = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.key = _keys(room.member("RA2").id, 1)[0]
 
-    async def enrich(self, key: HoldingKey, member: Member) -> bool:
+    async def complete(self, key: HoldingKey, member: Member) -> bool:
         self.runs += 1
         self.started.set()
         if self.runs == 1:
@@ -59,16 +56,21 @@ class Slow(Enricher):
         return True
 
 
+def _enricher(room: Room, completion: Completion) -> Enricher:
+    return Enricher(room.index, room.directory, completion, SystemClock(), SystemIds(), EnrichConfig(scan_s=3600))
+
+
 async def test_a_wake_during_a_run_is_not_lost(room: Room) -> None:
-    enricher = Slow(room)
+    (key,), slow = _keys(room.member("RA2").id, 1), Slow(room)
+    enricher = _enricher(room, slow)
     enricher.start()
-    enricher.wake(enricher.key)
-    await asyncio.wait_for(enricher.started.wait(), 5)
-    enricher.wake(enricher.key)
-    enricher.go_on.set()
-    await asyncio.wait_for(enricher.twice.wait(), 5)
+    enricher.wake(key)
+    await asyncio.wait_for(slow.started.wait(), 5)
+    enricher.wake(key)
+    slow.go_on.set()
+    await asyncio.wait_for(slow.twice.wait(), 5)
     await enricher.stop()
-    assert enricher.runs == 2
+    assert slow.runs == 2
 
 
 def test_an_agenda_gives_each_key_when_it_is_due() -> None:
@@ -99,20 +101,22 @@ def test_an_agenda_is_bounded() -> None:
     assert len(agenda.tries) == KEPT
 
 
-class Endless(Slow):
+class Endless(SeriesLists):
     """Asks a member that never comes to an end."""
 
     async def _get(self, *asked: Any) -> list[dict[str, Any]]:
         return [{"00201206": {"vr": "IS", "Value": [1 << 30]}}] * 5000
 
 
-async def test_a_member_that_describes_series_without_end_is_not_listened_to(room: Room) -> None:
+async def test_a_member_that_describes_series_without_end_is_not_listened_to() -> None:
+    nobody: Any = None
     with pytest.raises(TooLarge):
-        await Endless(room)._fetch_series("1.2.3", cast(Any, None), "", "")
+        await Endless(nobody, EnrichConfig()).read(nobody, "1.2.3", "", "")
 
 
 async def test_what_nobody_foresaw_in_a_scan_does_not_end_enrichment(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    enricher, broken = Slow(room), asyncio.Event()
+    (key,), slow, broken = _keys(room.member("RA2").id, 1), Slow(room), asyncio.Event()
+    enricher = _enricher(room, slow)
 
     async def fails(members: object, limit: int) -> list[HoldingKey]:
         broken.set()
@@ -121,20 +125,20 @@ async def test_what_nobody_foresaw_in_a_scan_does_not_end_enrichment(room: Room,
     monkeypatch.setattr(room.index, "unenriched", fails)
     enricher.start()
     await asyncio.wait_for(broken.wait(), 5)
-    enricher.wake(enricher.key)
-    await asyncio.wait_for(enricher.started.wait(), 5)
+    enricher.wake(key)
+    await asyncio.wait_for(slow.started.wait(), 5)
     await enricher.stop()
 
 
 async def test_who_stops_gives_back_what_it_was_at(room: Room) -> None:
-    one, other = Slow(room), Slow(room)
-    other.runs = 1
+    (key,), slow = _keys(room.member("RA2").id, 1), Slow(room)
+    one, other = _enricher(room, slow), _enricher(room, slow)
     one.start()
-    one.wake(one.key)
-    await asyncio.wait_for(one.started.wait(), 5)
-    assert not await room.index.leases.take(one.key, "another", 60)
+    one.wake(key)
+    await asyncio.wait_for(slow.started.wait(), 5)
+    assert not await room.index.leases.take(key, "another", 60)
     await one.stop()
     other.start()
-    other.wake(one.key)
-    await asyncio.wait_for(other.twice.wait(), 5)
+    other.wake(key)
+    await asyncio.wait_for(slow.twice.wait(), 5)
     await other.stop()
