@@ -34,6 +34,8 @@ REFUSED = [
     ("node.dimse.association", "node.dimse.server"),
     ("node.publish.revise", "node.archive.store"),
     ("node.membership.joined", "node.publish.build"),
+    ("node.health", "node.membership.joined"),
+    ("node.publish.build", "node.membership.link"),
     ("node.membership.membership", "node.config"),
     ("node.membership.joined", "node.archive.archive"),
     ("node.archive.ingest", "node.serve.release"),
