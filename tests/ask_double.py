@@ -21,9 +21,10 @@ from crosslight.standards.national import plain_number
 from crosslight.standards.problem import Forbidden
 from crosslight.standards.region import Region
 from crosslight.standards.study import StudyRecord
-from registry.ask.absence import Naming, accession_naming, naming
+from registry.ask.absence import accession_naming, naming
 from registry.ask.ask import Ask
 from registry.ask.coverage import Coverage, MemberCoverage
+from registry.ask.naming import Naming
 from registry.ask.question import Answer, ByObject, ByPatient, ByPopulation, Patients, Question, StudyFilter
 from registry.identity.model import DisputedNotice, PatientRecord, PatientSelector, Person, PersonKey, RecordKey
 from registry.index.model import Holding, XdsObject

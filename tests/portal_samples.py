@@ -23,9 +23,10 @@ from crosslight.standards.problem import Forbidden
 from crosslight.standards.region import Region
 from crosslight.standards.study import ManifestFacts, Patient, PersonName, SeriesRecord, StudyRecord, StudyTime
 from crosslight.standards.xds.model.publication import Publication, Source
-from registry.ask.absence import Naming, naming
+from registry.ask.absence import naming
 from registry.ask.ask import Ask, Glance
 from registry.ask.coverage import Coverage, MemberCoverage
+from registry.ask.naming import Naming
 from registry.ask.question import Answer, ByPatient, Patients, Question
 from registry.identity.model import DisputedNotice, PatientRecord, PatientSelector, Person, PersonKey, RecordKey
 from registry.index.model import Holding

@@ -11,9 +11,10 @@ from crosslight.standards.ids import MemberId, hash8
 from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient
-from registry.ask.absence import Naming, accession_naming, naming
+from registry.ask.absence import accession_naming, naming
 from registry.ask.filter import matches, window
 from registry.ask.found import Found, audited, current_names, has_accession, newest_first
+from registry.ask.naming import Naming
 from registry.ask.policy import Policy, doubtful_members
 from registry.ask.question import (
     MANY,
@@ -29,6 +30,7 @@ from registry.ask.scan import OF_PATIENT, Scan, cursor_of, cursor_text, kind_of,
 from registry.identity.header import doubt
 from registry.identity.model import PatientRecord, PatientSelector, Person, PersonKey, RecordKey
 from registry.identity.store import IdentityStore
+from registry.index.conflicts import in_conflict
 from registry.index.model import Holding, PastVersion, XdsObject
 from registry.index.rows import DEPRECATED, Loaded
 from registry.index.store import IndexStore
@@ -236,7 +238,7 @@ class Answering:
             whose = self._owners((one.holding for one in rows), owners.persons.values())
             return {one.row.key: int(whose.person(one.holding).key) for one in rows}
 
-        conflicts = self._index.read.in_conflict(self._tx, loaded, persons) if loaded else set()
+        conflicts = in_conflict(self._index.read, self._tx, loaded, persons) if loaded else set()
         return [replace(one.holding, conflict=True) if one.row.key in conflicts else one.holding for one in loaded]
 
     def _with_past(self, loaded: list[Loaded], holdings: list[Holding]) -> list[Holding]:

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from crosslight.standards.ids import Identifier, MemberId
-from registry.ask.absence import Naming
 from registry.ask.filter import same_accession
+from registry.ask.naming import Naming
 from registry.identity.model import DisputedNotice, Person
 from registry.index.model import Holding, XdsObject
 

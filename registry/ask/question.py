@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Literal
 
 from crosslight.standards.ids import Identifier
-from registry.ask.absence import Naming
 from registry.ask.coverage import Coverage
+from registry.ask.naming import Naming
 from registry.identity.model import DisputedNotice, PatientSelector, Person, RecordKey
 from registry.index.model import Holding, XdsObject
 

@@ -13,7 +13,7 @@ from crosslight.standards.names import family_keys, pattern_matches, search_key
 from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
 from crosslight.standards.study import PersonName
-from registry.ask.absence import Misread
+from registry.ask.naming import Misread
 from registry.ask.question import ByObject, ByPatient, ByPopulation, StudyFilter
 from registry.dicomweb.rows import Held
 from registry.identity.model import NameTest, PatientSelector

@@ -22,9 +22,9 @@ from crosslight.standards.fhir.search import Grammar, ResourceSpec, SearchReques
 from crosslight.standards.fhir.terms import JSON_TYPE, SUBSETTED, Systems
 from crosslight.standards.fhir.wire import Resource, dumps, etag, subset
 from crosslight.standards.problem import Invalid, UnsupportedMediaType
-from registry.ask.absence import Misread
 from registry.ask.ask import Ask
 from registry.ask.coverage import Coverage
+from registry.ask.naming import Misread
 from registry.ask.question import Answer, Question
 from registry.fhir.complete import completeness, completeness_tags
 from registry.fhir.config import FhirConfig

@@ -15,7 +15,8 @@ from crosslight.standards.ids import Identifier, is_uid
 from crosslight.standards.names import search_key
 from crosslight.standards.problem import Invalid
 from crosslight.standards.tables.dicom_codes import MODALITIES
-from registry.ask.absence import Misread, not_an_id, unknown_holder, unknown_issuer
+from registry.ask.absence import not_an_id, unknown_holder, unknown_issuer
+from registry.ask.naming import Misread
 from registry.ask.question import ByObject, ByPatient, ByPopulation, StudyFilter
 from registry.identity.model import NameTest, PatientSelector
 

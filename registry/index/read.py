@@ -5,7 +5,7 @@ A locator says where to look; what is found is verified against what was asked (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -20,7 +20,6 @@ from registry.index.codec import Codec, PublicationRow, publication_ids
 from registry.index.model import Holding, PastVersion
 from registry.index.past import State, publication_of, state_of, unpacked
 from registry.index.rows import (
-    ARRIVING,
     DEPRECATED,
     HOLDING_COLUMNS,
     NAME_COLUMNS,
@@ -45,7 +44,6 @@ from registry.members.model import Directory
 
 _COLUMNS = ", ".join(f"h.{c}" for c in HOLDING_COLUMNS) + ", p.body"
 _FROM = "holding h JOIN patient_text p ON p.record_key = h.record_key AND p.n = h.patient_n"
-PersonsOf = Callable[[Collection[Loaded]], dict[tuple[int, int, int], int]]  # row -> whose study it is
 
 
 class Reader:
@@ -360,31 +358,6 @@ class Reader:
                 found.setdefault(RecordKey(key), []).append((self.codec.decode_patient(bytes(body)), started))
         return found
 
-    def in_conflict(self, tx: Tx, loaded: Iterable[Loaded], persons_of: PersonsOf) -> set[tuple[int, int, int]]:
-        """Keys of those holdings whose study is held elsewhere with another patient, count or digest (D1).
-
-        Decided when asked: links between patients change without any holding changing.
-        """
-        known = {one.row.key: one for one in loaded}
-        places: dict[int, set[tuple[int, int, int]]] = {}
-        for part in chunks({key[1] for key in known}):
-            sql = f"SELECT record_key, study_hash, member_id FROM holding WHERE study_hash IN ({marks(part)}) AND flags & 1 = 0"
-            for row in tx.rows(sql, part):
-                places.setdefault(row[1], set()).add((row[0], row[1], row[2]))
-        elsewhere = [study for study, keys in places.items() if any(key not in known for key in keys)]
-        for part in chunks(elsewhere):
-            for one in self.select(tx, f"h.study_hash IN ({marks(part)}) AND h.flags & {DEPRECATED} = 0", part):
-                known.setdefault(one.row.key, one)
-        studies: dict[str, list[Loaded]] = {}
-        for one in known.values():
-            if not one.row.flags & DEPRECATED:
-                studies.setdefault(one.holding.study_uid, []).append(one)
-        shared = [holdings for holdings in studies.values() if len(holdings) > 1]
-        if not shared:
-            return set()
-        persons = persons_of([one for holdings in shared for one in holdings])
-        return {one.row.key for holdings in shared if _differ(holdings, persons) for one in holdings}
-
 
 def names_of(holding: Holding) -> set[str]:
     """Every XDS name of a holding and its past versions: its own, not that of what the first one replaced."""
@@ -392,16 +365,3 @@ def names_of(holding: Holding) -> set[str]:
     for publication in holding.entries:
         names |= {value for name, value in publication_ids(publication).items() if name != "replaces_entry_uuid" and value}
     return names
-
-
-def _differ(holdings: Sequence[Loaded], persons: dict[tuple[int, int, int], int]) -> bool:
-    if len({persons.get(one.row.key) for one in holdings}) > 1:
-        return True
-    settled = [one.holding.record for one in holdings if not one.row.flags & ARRIVING]
-    counts = {record.n_instances for record in settled if record.n_instances}
-    described = {
-        frozenset((s.series_uid, s.digest) for s in record.series)
-        for record in settled
-        if record.detail == "full" and record.series and all(s.digest for s in record.series)
-    }
-    return len(counts) > 1 or len(described) > 1

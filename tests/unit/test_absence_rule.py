@@ -15,8 +15,9 @@ from crosslight.standards.names import any_begins, family_begins, given_begins, 
 from crosslight.standards.national import chi_number, is_mistyped, national_number, nhs_number, plain_number
 from crosslight.standards.study import PersonName
 from registry.ask import absence
-from registry.ask.absence import Naming, naming, proves_absence
+from registry.ask.absence import naming, proves_absence
 from registry.ask.coverage import Coverage, MemberCoverage
+from registry.ask.naming import Naming
 from registry.ask.question import Answer
 from registry.identity.model import DisputedNotice, PatientSelector
 
