@@ -24,6 +24,7 @@ class Health:
         published, archived = await self._publisher.status(), await self._parts.archive.status()
         link = self._connection.status
         skew_s, right = link.skew_ms / 1000, self._clock_right()
+        expired = self._parts.ground.membership.directory_expired(self._parts.ground.seams.clock.now())
         return archived.accepting and right, {
             "code": self._parts.ground.membership.code,
             "version": __version__,
@@ -34,6 +35,7 @@ class Health:
             "parked": published.parked,
             "quarantined": archived.quarantined,
             "held_up": published.held_up,
+            "directory": "past its end: members that were suspended since are not known here" if expired else "ok",
             "clock": "ok" if right else f"wrong by {skew_s:+.0f} s: images are not given out",
         }
 

@@ -250,6 +250,8 @@ async def _publication(target: Target, _: Clock) -> Finding:
         )
     if held := str(state.get("held_up") or ""):
         return Finding("publication", "warn", f"Nothing is sent: {held}", "`crosslight-node status` says more.")
+    if (directory := str(state.get("directory") or "ok")) != "ok":
+        return Finding("publication", "warn", f"The region's directory is {directory}.", "Is the link up, and the clock right?")
     if parked:
         refused = counted(parked, "study", "studies")
         return Finding("publication", "warn", f"{refused} refused for good.", "`crosslight-node status` shows why.")

@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,6 +124,10 @@ class Independent:
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Nothing changes while the node runs: ``callback`` is never called."""
+
+    def directory_expired(self, now: datetime) -> bool:
+        """There is no directory."""
+        return False
 
     def not_agreed(self, authority: str) -> str:
         """There is nobody to agree with: what is published is in ``publish.xds.patient_authority``."""

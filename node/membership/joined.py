@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,9 @@ class Joined:
 
     def on_change(self, callback: Callable[[], None]) -> None:
         self.state.on_change(callback)
+
+    def directory_expired(self, now: datetime) -> bool:
+        return self.state.directory_expired(now)
 
     def not_agreed(self, authority: str) -> str:
         """Under one that is not agreed every study would be refused; under another, every patient would change later."""

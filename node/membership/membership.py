@@ -8,6 +8,7 @@ membership, and of its connection while the node runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -109,6 +110,10 @@ class Membership(Protocol):
     @property
     def suspended(self) -> bool:
         """Whether the region has suspended this node, as far as is known here."""
+        ...
+
+    def directory_expired(self, now: datetime) -> bool:
+        """Whether what is known here of the region's members is past its end: who was suspended since is not known."""
         ...
 
     def not_agreed(self, authority: str) -> str:

@@ -15,7 +15,7 @@ from crosslight.runtime.seams import Seams
 from crosslight.standards.problem import ConfigError
 from registry.access.authenticate import Authenticator
 from registry.access.config import AccessConfig, OidcConfig
-from registry.access.demo_idp import BANNER, PREFIX, DemoProvider
+from registry.access.demo_idp import BANNER, PREFIX, DemoProvider, OwnClient
 from registry.access.oidc import OidcClient, provider_context
 from registry.access.pages import page
 from registry.access.sessions import Sessions
@@ -50,7 +50,7 @@ class Access:
         *,
         name: str = "Imaging network",
     ) -> None:
-        self._name = name
+        self._name, self._seams = name, seams
         self._folder, self._config, self._members = folder, config, members
         clock, ids = seams.clock, seams.ids
         self._clock, self._ids, self._client = clock, ids, seams.http.client
@@ -127,8 +127,8 @@ class Access:
         routes += SignIn(client, self.sessions, self.store, self._audit, self._ids, name=self._name).routes()
         if self.demo:
             demo = DemoProvider(
-                self._config, self._base, oidc.client_id, self._redirect_uri, self.store, self._demo_keys, self._demo_audit,
-                self._clock, self._ids, name=self._name,
+                self._config, self._base, OwnClient(oidc.client_id, self._redirect_uri), self.store, self._demo_keys,
+                self._demo_audit, self._seams, name=self._name,
             )  # fmt: skip
             routes += demo.routes()
         return routes

@@ -7,6 +7,7 @@ through the same client code as a region does.
 from __future__ import annotations
 
 import hmac
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 from urllib.parse import urlencode
@@ -15,8 +16,8 @@ import orjson
 from aiohttp import hdrs, web
 from joserfc import jwt
 
-from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.seams import Seams
 from crosslight.standards.access import Principal
 from registry.access.config import AccessConfig, DemoAccount
 from registry.access.oidc import challenge
@@ -36,13 +37,20 @@ _WRONG = "The name or the password is wrong."
 _WAIT = "Too many attempts. Wait a few minutes."
 
 
+@dataclass(frozen=True, slots=True)
+class OwnClient:
+    """The registry as the provider's client; ``redirect_uri`` is the only place a code is sent to."""
+
+    id: str
+    redirect_uri: str
+
+
 class DemoProvider:
     """The provider's endpoints under ``/demo-idp``.
 
     Args:
         base: Of the people listener; the issuer is below it.
-        client_id: The only client.
-        redirect_uri: The only place a code is sent to.
+        client: The only one.
         keys: Its own signing keys, not the region's.
     """
 
@@ -50,20 +58,18 @@ class DemoProvider:
         self,
         config: AccessConfig,
         base: str,
-        client_id: str,
-        redirect_uri: str,
+        client: OwnClient,
         store: AccessStore,
         keys: TokenKeys,
         audit: SignInAudit,
-        clock: Clock,
-        ids: Ids,
+        seams: Seams,
         *,
         name: str,
     ) -> None:
         self._name = name
-        self._config, self._client_id, self._redirect_uri = config, client_id, redirect_uri
+        self._config, self._client_id, self._redirect_uri = config, client.id, client.redirect_uri
         self.issuer = base.rstrip("/") + PREFIX
-        self._store, self._keys, self._audit, self._clock, self._ids = store, keys, audit, clock, ids
+        self._store, self._keys, self._audit, self._clock, self._ids = store, keys, audit, seams.clock, seams.ids
         self._accounts = {a.user: a for a in config.demo.accounts}
 
     def routes(self) -> list[web.RouteDef]:

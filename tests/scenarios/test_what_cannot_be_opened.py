@@ -50,6 +50,20 @@ async def coverage(region: Whole) -> str:
     return " / ".join(sorted(found))
 
 
+async def test_a_node_whose_directory_is_past_its_end_says_so(tmp_path: Path) -> None:
+    clock = WrongClock()
+    async with whole_region(tmp_path, {"RTK": "grpc"}, clocks={"RTK": clock}) as region:
+
+        async def directory() -> str:
+            async with region.http.get(f"{region.homes['RTK'].app.endpoints.base}/health/ready") as answer:
+                return str((await answer.json())["directory"])
+
+        await until(lambda: _is(region.homes["RTK"].app.parts.ground.membership.member.code == "RTK"))
+        assert await directory() == "ok"
+        clock.ahead = timedelta(hours=25)
+        assert (await directory()).startswith("past its end")
+
+
 async def test_a_node_whose_clock_is_off_opens_nothing_and_says_so(tmp_path: Path) -> None:
     clock = WrongClock()
     async with whole_region(tmp_path, {"RTK": "grpc", "RXC": "grpc"}, clocks={"RTK": clock}) as region:
