@@ -181,7 +181,7 @@ async def registry_core(
     config = EnrichConfig(scan_s=0.2, retry_first_s=0.05, retry_max_s=0.2, timeout_s=5.0)
     completion = Completion(index, acceptor, reach, audit, workers, ids, REGION, config)
     enricher = Enricher(index, directory, completion, clock, ids, config)
-    core = RegistryCore(database, directory, index, identity, acceptor, ask, audit, enricher, clock, key)
+    core = RegistryCore(database, directory, index, identity, acceptor, ask, audit, enricher, completion, clock, key)
     async with AsyncExitStack() as stack:
         app = _faces(core, Gateway(reach), ids)
         core.base = await stack.enter_async_context(served(app))
