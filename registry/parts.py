@@ -148,7 +148,7 @@ def make_waists(ground: Ground, directory: Directory) -> Waists:
     index = IndexStore(db, directory, clock, ids)
     identity = IdentityStore(db, region, ids, ground.config.identity.rules(), index.read.headers_of, index.moved)
     changed: Subscribers[Sequence[Change]] = Subscribers()
-    ask = Ask(db, index, identity, directory, ground.audit, clock, ids, region)
+    ask = Ask(db, index, identity, directory, ground.audit, clock, region)
     follower = Follower(index.changes, clock, ground.config.changes, identity.person_keys_tx)
     follower.tell(ask.glances.changed, ask.glances.forget)
     changed.add(lambda changes: follower.wake())
@@ -227,7 +227,7 @@ def make_faces(ground: Ground, waists: Waists, retrieves: Retrieves, directory: 
 def make_decisions(ground: Ground, waists: Waists, directory: Directory) -> IdentityDecisions:
     """The identity officer's room."""
     seams = ground.seams
-    return IdentityDecisions(ground.db, waists.identity, waists.index, directory, ground.audit, seams.clock, seams.ids)
+    return IdentityDecisions(ground.db, waists.identity, waists.index, directory, ground.audit, seams.clock)
 
 
 def make_registry(ground: Ground, waists: Waists, directory: Directory, foreign: ForeignMember) -> SoapEndpoint:

@@ -112,8 +112,9 @@ class TestAccess:
 
     async def who(self, request: web.Request) -> web.Response:
         """Who came."""
-        principal, session = request[CALLER].principal, request.get(SESSION)
-        return web.json_response({**principal.describe(), "member": principal.member, "csrf": session.csrf if session else ""})
+        caller, session = request[CALLER], request.get(SESSION)
+        said = {"member": caller.principal.member, "via": caller.via, "csrf": session.csrf if session else ""}
+        return web.json_response({**caller.principal.describe(), **said})
 
     async def slow(self, request: web.Request) -> web.StreamResponse:
         """A stream without end."""

@@ -169,7 +169,7 @@ async def registry_core(
     audit = AuditLog(database, clock)
     for part in (index, identity, audit):
         await part.open()
-    ask = Ask(database, index, identity, directory, audit, clock, ids, REGION)
+    ask = Ask(database, index, identity, directory, audit, clock, REGION)
     key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
     sessions = MemberSessions(ReachConfig(), SystemHttp())
     signer = TokenSigner(key, REGION.home_community_id, clock, ids)

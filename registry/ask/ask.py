@@ -14,7 +14,7 @@ from typing import Any
 
 from crosslight.runtime.audit import About, AuditLog
 from crosslight.runtime.caller import Caller
-from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.clock import Clock
 from crosslight.runtime.db import Db, Tx
 from crosslight.standards.access import Action, Face, Principal, decide
 from crosslight.standards.ids import Identifier
@@ -51,7 +51,7 @@ class Ask:
         index, identity: Their stores.
         directory: Members and their presence.
         audit: Where every act is noted before its answer is handed over.
-        clock, ids: The seam for time and randomness.
+        clock: Time.
         region: Whose numbers count.
     """
 
@@ -63,11 +63,10 @@ class Ask:
         directory: Directory,
         audit: AuditLog,
         clock: Clock,
-        ids: Ids,
         region: Region,
     ) -> None:
         self._db, self._index, self._identity, self._directory = db, index, identity, directory
-        self._audit, self._clock, self._ids, self.region = audit, clock, ids, region
+        self._audit, self._clock, self.region = audit, clock, region
         self.glances = Glances(clock)
 
     @asynccontextmanager

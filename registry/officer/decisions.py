@@ -11,7 +11,7 @@ from typing import Any
 
 from crosslight.runtime.audit import About, Act, AuditLog
 from crosslight.runtime.caller import Caller
-from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.clock import Clock
 from crosslight.runtime.db import Db, Tx
 from crosslight.standards import access
 from crosslight.standards.access import Action, Face, Principal
@@ -54,14 +54,14 @@ class IdentityDecisions:
         identity, index: Their stores.
         directory: Members, for their names.
         audit: Where every act is noted.
-        clock, ids: The seam for time and randomness.
+        clock: Time.
     """
 
     def __init__(
-        self, db: Db, identity: IdentityStore, index: IndexStore, directory: Directory, audit: AuditLog, clock: Clock, ids: Ids
+        self, db: Db, identity: IdentityStore, index: IndexStore, directory: Directory, audit: AuditLog, clock: Clock
     ) -> None:
         self._db, self._identity, self._book = db, identity, CaseBook(identity, index, directory)
-        self._audit, self._clock, self._ids = audit, clock, ids
+        self._audit, self._clock = audit, clock
 
     # --- looking -----------------------------------------------------------------------------------------------------
 

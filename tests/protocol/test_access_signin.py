@@ -388,7 +388,8 @@ async def test_systems_need_a_certificate(tmp_path: Path) -> None:
             assert (me["subject"], me["roles"], me["evidence"]) == ("system:workstation-1", ["integrator"], "certificate")
             bearer = {"Authorization": f"Bearer {a.access.tokens.issue_access_token(CLINICIAN)}"}
             async with system.get(f"{a.systems}/fhir/x", headers=bearer) as response:
-                assert (await response.json())["roles"] == ["clinician"]
+                me = await response.json()
+                assert (me["roles"], me["via"]) == (["clinician"], "system:workstation-1")
 
 
 async def test_suspension_closes_http_connections_and_refuses_new_ones(tmp_path: Path) -> None:

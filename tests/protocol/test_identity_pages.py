@@ -15,7 +15,6 @@ from aiohttp.test_utils import TestClient, TestServer
 from registry_room import Room, clinician, make_room
 from registry_samples import nhs, patient, study
 
-from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.db import Db
 from crosslight.standards.access import Principal
 from crosslight.standards.study import StudyTime
@@ -46,7 +45,7 @@ async def room(database: Db) -> Room:
 
 @asynccontextmanager
 async def browsing(room: Room, who: Principal | None = OFFICER) -> AsyncIterator[TestClient]:  # type: ignore[type-arg]
-    decisions = IdentityDecisions(room.db, room.identity, room.index, room.directory, room.audit, room.clock, SystemIds())
+    decisions = IdentityDecisions(room.db, room.identity, room.index, room.directory, room.audit, room.clock)
     app = samples.app_of(room.ask, principal=who, decisions=decisions, directory=room.directory)
     async with TestClient(TestServer(app)) as client:
         yield client

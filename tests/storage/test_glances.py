@@ -15,7 +15,6 @@ from identity_story import Story, pending
 from registry_room import Room, TestClock, clinician, make_room
 from registry_samples import REGION, nhs, patient, study
 
-from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.db import Db, Tx
 from crosslight.standards.problem import CrosslightError
 from registry.ask.ask import Ask
@@ -31,7 +30,7 @@ class Pages:
 
     def __init__(self, room: Room) -> None:
         self.room = room
-        self.fresh = Ask(room.db, room.index, room.identity, room.directory, room.audit, room.clock, SystemIds(), REGION)
+        self.fresh = Ask(room.db, room.index, room.identity, room.directory, room.audit, room.clock, REGION)
         self.follower = Follower(room.index.changes, room.clock, ChangesConfig(), room.identity.person_keys_tx)
         self.follower.tell(room.ask.glances.changed, room.ask.glances.forget)
         self.open: set[str] = set()

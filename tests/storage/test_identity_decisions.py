@@ -10,7 +10,6 @@ from callers import caller, operator
 from registry_room import Room, clinician, make_room
 from registry_samples import NHS, nhs, patient, study
 
-from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.credentials import OPERATOR
 from crosslight.runtime.db import Db
 from crosslight.standards.access import OPEN, Principal
@@ -31,7 +30,7 @@ async def room(database: Db) -> Room:
 
 
 def officers(room: Room) -> IdentityDecisions:
-    return IdentityDecisions(room.db, room.identity, room.index, room.directory, room.audit, room.clock, SystemIds())
+    return IdentityDecisions(room.db, room.identity, room.index, room.directory, room.audit, room.clock)
 
 
 async def publish(room: Room, code: str, who: Patient, n: int) -> str:
