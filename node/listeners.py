@@ -8,9 +8,11 @@ from crosslight.runtime import health
 from crosslight.runtime.http import ErrorRenderers, problems
 from crosslight.runtime.life import Life
 from node.health import Health
-from node.parts import Parts
+from node.parts import Ground, Parts
 from node.serve import cors, dicomweb, soap
-from node.serve.authenticate import ListenerKind
+from node.serve.authenticate import Gate, ListenerKind
+from node.serve.context import ServeContext
+from node.serve.iti43 import ManifestStore
 
 MAX_BODY = 1 << 20
 KINDS: tuple[ListenerKind, ...] = ("people", "systems")
@@ -40,18 +42,24 @@ async def listen(parts: Parts, told: Health, life: Life) -> None:
 
 def web_application(parts: Parts, told: Health, kind: ListenerKind) -> web.Application:
     """What is served to people, or to systems."""
-    ground, serve = parts.ground, parts.serve
+    app = face_application(parts.ground, parts.serve, parts.gate, parts.publication.publisher, kind)
+    app.add_routes(health.routes(told.ready, told.gauges))
+    return app
+
+
+def face_application(
+    ground: Ground, serve: ServeContext, gate: Gate, manifests: ManifestStore, kind: ListenerKind
+) -> web.Application:
+    """The faces that people, or systems, meet, and how errors look on each.
+
+    Args:
+        manifests: What ITI-43 gives out.
+    """
     renderers = soap.renderers(ErrorRenderers(), sender_400=ground.config.serve.soap_sender_faults_400)
-    app = web.Application(
-        middlewares=[
-            problems(renderers, ground.seams.ids, credentials=parts.gate.advice(kind)),
-            parts.gate.middleware(kind),
-        ],
-        client_max_size=MAX_BODY,
-    )
+    middlewares = [problems(renderers, ground.seams.ids, credentials=gate.advice(kind)), gate.middleware(kind)]
+    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     app.add_routes(dicomweb.routes(serve))
     cors.install(app, serve)
-    app.add_routes(health.routes(told.ready, told.gauges))
     if kind == "systems" or ground.open_mode:
-        app.add_routes(soap.routes(serve, parts.publication.publisher))
+        app.add_routes(soap.routes(serve, manifests))
     return app

@@ -29,6 +29,7 @@ from node.dimse.accounts import Accounts
 from node.dimse.callers import Callers
 from node.dimse.listener import DimseListener
 from node.dimse.services import all_services
+from node.holdings import Holdings
 from node.membership.membership import Connection, Membership
 from node.membership.model import Grant, HelloFacts, NodeStatus
 from node.publish.build import build_publisher
@@ -38,7 +39,7 @@ from node.serve import soap
 from node.serve.authenticate import Gate
 from node.serve.context import ServeContext
 from node.serve.patients import PatientsOf
-from node.serve.release import Release
+from node.serve.release import Policy, Release, no_policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,18 +168,19 @@ def make_rereader(ground: Ground, archive: Archive, publisher: Publisher) -> Rer
     return Rereader(archive, publisher.store, lambda: archive.rules, ground.seams.clock, on_begin=publisher.unpark)
 
 
-def make_serve(ground: Ground, archive: Archive, connection: Connection) -> ServeContext:
-    """What is given out, and who decides that."""
+def make_serve(ground: Ground, holdings: Holdings, connection: Connection, policy: Policy = no_policy) -> ServeContext:
+    """What is given out, and who decides that; ``policy`` is the trust's own rule."""
     membership, config = ground.membership, ground.config.serve
     release = Release(
         ground.audit,
+        policy=policy,
         suspended=lambda: connection.status.suspended is not None or membership.suspended,
         skew_s=lambda: connection.status.skew_ms / 1000 if connection.status.connected else None,
-        patients_of=PatientsOf(archive),
+        patients_of=PatientsOf(holdings),
         max_skew_s=config.max_clock_skew_s,
     )
     return ServeContext(
-        holdings=archive,
+        holdings=holdings,
         release=release,
         workers=ground.seams.workers,
         ids=ground.seams.ids,

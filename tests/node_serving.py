@@ -15,37 +15,48 @@ from typing import Any, cast
 
 import numpy as np
 import pydicom
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 from joserfc.jwk import ECKey
+from node_parts import StillConnection, node_ground
 from pydicom.data import get_testdata_files
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from crosslight.runtime.audit import Audited, AuditLog
 from crosslight.runtime.clock import SystemClock, SystemIds
-from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.files import SystemFiles
-from crosslight.runtime.http import ErrorRenderers, client_session, problems
-from crosslight.runtime.tokens import TokenSigner, TokenVerifier
-from crosslight.runtime.workers import Workers
+from crosslight.runtime.http import client_session
+from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.access import Decision, Principal
 from crosslight.standards.ids import Oid
+from crosslight.standards.membership import MembershipFacts
+from crosslight.standards.region import Region
 from node.archive.archive import Archive
 from node.archive.config import ArchiveConfig
+from node.config import ListenConfig, NodeConfig
 from node.holdings import Holdings, Received
-from node.serve import cors, dicomweb, soap
-from node.serve.authenticate import Authenticator, ListenerKind
+from node.listeners import face_application
+from node.membership.model import LinkStatus
+from node.parts import make_gate, make_serve
+from node.serve.authenticate import ListenerKind
 from node.serve.config import ServeConfig
 from node.serve.context import ServeContext
-from node.serve.patients import PatientsOf
-from node.serve.release import Release
+from node.serve.release import no_policy
 
 HOME, CODE = "1.2.3.4", "RTK"
 LOCATION, REPOSITORY = Oid("1.2.3.4.1"), Oid("1.2.3.4.2")
 CLOCK, IDS, FILES = SystemClock(), SystemIds(), SystemFiles()
 CLINICIAN = Principal(subject="dr.who", name="Dr Who", roles=frozenset({"clinician"}), organisation="RA2")
 INTEGRATOR = Principal(subject="pacs", roles=frozenset({"integrator"}), organisation="RA2")
+
+
+#: Who is served: a member whose patient numbers are under nobody's authority, as a file that names no issuer has them.
+MEMBER = MembershipFacts(
+    id=1, code=CODE, name=CODE, repository_unique_id=REPOSITORY, retrieve_location_uid=LOCATION, authority=Oid(""),
+    secret=b"s", epoch=1,
+)  # fmt: skip
+SERVED_REGION = Region(name="Test region", home_community_id=Oid(HOME), authority=Oid(""), national_authority=Oid(""))
 
 
 class Manifests:
@@ -117,41 +128,42 @@ async def serving(
 ) -> AsyncIterator[Served]:
     """Archive and faces on loopback, over plain HTTP or ``tls``; ``holdings`` are served instead of the archive."""
     state: dict[str, Any] = {"suspended": False, "skew": None}
-    db, workers = SqliteDb(folder / "node.sqlite"), Workers(children=1)
-    archive = Archive(db, folder / "archive", FILES, CLOCK, IDS, workers, archive_config or ArchiveConfig(min_free_bytes=0))
-    served = holdings if holdings is not None else archive
-    audit = AuditLog(db, CLOCK)
-    await archive.open()
-    await audit.open()
-    kwargs: dict[str, Any] = {"policy": policy} if policy else {}
-    release = Release(
-        audit, suspended=lambda: bool(state["suspended"]), skew_s=lambda: cast("float | None", state["skew"]),
-        patients_of=PatientsOf(served), **kwargs,
-    )  # fmt: skip
-    serve = ServeContext(
-        holdings=served, release=release, workers=workers, ids=IDS, spool=folder / "spool", config=config or ServeConfig(),
-        retrieve_location_uid=lambda: LOCATION, repository_unique_id=lambda: REPOSITORY,
-    )  # fmt: skip
-    serve.open()
     key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
-    verifier = TokenVerifier(HOME, CLOCK, {"keys": [key.as_dict(private=False)]})
-    gate = Authenticator(verifier, code=lambda: CODE, home_community_id=lambda: HOME, open_mode=open_mode)
-    manifests = Manifests()
-    renderers = soap.renderers(ErrorRenderers())
-    app = web.Application(middlewares=[cast(Any, problems(renderers, IDS)), cast(Any, gate.middleware(listener))])
-    app.add_routes(dicomweb.routes(serve))
-    app.add_routes(soap.routes(serve, manifests))
-    cors.install(app, serve)
-    server = TestServer(app, scheme="https" if tls else "http")
-    await server.start_server(ssl=tls)
-    async with server, client_session() as session:
-        yield Served(
-            archive, serve, audit, TokenSigner(key, HOME, CLOCK, IDS), session, str(server.make_url("")).rstrip("/"), manifests,
-            state,
-        )  # fmt: skip
-    await archive.close()
-    await workers.close()
-    await db.close()
+    whole = NodeConfig(
+        listen=ListenConfig(open=open_mode), archive=archive_config or ArchiveConfig(min_free_bytes=0),
+        serve=config or ServeConfig(),
+    )  # fmt: skip
+    async with node_ground(folder, MEMBER, SERVED_REGION, key, config=whole, clock=CLOCK, ids=IDS) as (ground, archive):
+        held = holdings if holdings is not None else archive
+        serve = make_serve(ground, held, cast(Any, _Told(state)), policy or no_policy)
+        serve.open()
+        manifests = Manifests()
+        app = face_application(ground, serve, make_gate(ground), manifests, listener)
+        server = TestServer(app, scheme="https" if tls else "http")
+        await server.start_server(ssl=tls)
+        async with server, client_session() as session:
+            signer, url = TokenSigner(key, HOME, CLOCK, IDS), str(server.make_url("")).rstrip("/")
+            yield Served(archive, serve, ground.audit, signer, session, url, manifests, state)
+        await serve.release.close()
+
+
+class _Told(StillConnection):
+    """The link as the knobs ``suspended`` and ``skew`` of a test say; without a skew it has not been measured."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        super().__init__()
+        self._state = state
+
+    @property
+    def status(self) -> LinkStatus:
+        skew = self._state["skew"]
+        return LinkStatus(
+            connected=skew is not None, skew_ms=int((skew or 0) * 1000), suspended="a test" if self._state["suspended"] else None
+        )
+
+    @status.setter
+    def status(self, status: LinkStatus) -> None:
+        """Said by the knobs only."""
 
 
 def ct(

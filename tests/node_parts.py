@@ -1,0 +1,92 @@
+"""A node's parts as production makes them, of a member whose registry is not there: what it would say the test says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from joserfc.jwk import ECKey
+
+from crosslight.runtime.audit import AuditLog
+from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.health import Gauge
+from crosslight.runtime.life import Life
+from crosslight.runtime.seams import system_seams
+from crosslight.runtime.waiting import Subscribers
+from crosslight.runtime.workers import Workers
+from crosslight.standards.membership import JoinReply, MembershipFacts, RegistryAddresses
+from crosslight.standards.region import Region
+from node.archive.archive import Archive
+from node.config import NodeConfig
+from node.membership.joined import Joined
+from node.membership.link import Speaker
+from node.membership.model import LinkStatus, RegistryRoads
+from node.membership.state import REGION, RegionState, write_membership
+from node.parts import Ground, make_archive
+
+
+@dataclass
+class StillConnection:
+    """A connection that is as the test says."""
+
+    status: LinkStatus = field(default_factory=LinkStatus)
+    changed: Subscribers[LinkStatus] = field(default_factory=Subscribers)
+
+    @property
+    def linked(self) -> bool:
+        return self.status.connected
+
+    @property
+    def roads(self) -> RegistryRoads:
+        raise AssertionError("nothing is published")
+
+    def gauges(self) -> Sequence[Gauge]:
+        return ()
+
+    def remember(self) -> None:
+        """Nobody asks."""
+
+    def start(self, speaker: Speaker) -> None:
+        """Nothing to do."""
+
+    async def stop(self) -> None:
+        """Nothing to do."""
+
+
+def joined(folder: Path, member: MembershipFacts, region: Region, key: ECKey, config: NodeConfig) -> Joined:
+    """The membership of ``member``, written as joining does; ``key`` signs the region's tokens."""
+    seams = system_seams()
+    jwks = {"keys": [key.as_dict(private=False)]}
+    reply = JoinReply(chain_pem="", bundle_pem="", member=member, region=region, jwks=jwks, registry=RegistryAddresses())
+    write_membership(folder / REGION, reply, b"", seams.files)
+    return Joined(folder, RegionState(folder / REGION, seams.files), config.region, open_mode=config.listen.open)
+
+
+@asynccontextmanager
+async def node_ground(
+    folder: Path,
+    member: MembershipFacts,
+    region: Region,
+    key: ECKey,
+    *,
+    config: NodeConfig | None = None,
+    clock: Clock | None = None,
+    ids: Ids | None = None,
+) -> AsyncIterator[tuple[Ground, Archive]]:
+    """What every part of a node stands on, and its archive, open; one database has both archive and audit."""
+    config = config or NodeConfig()
+    seams = system_seams(clock=clock, ids=ids, workers=Workers(children=1))
+    async with Life() as life:
+        db = seams.databases.embedded(folder / "node.sqlite")
+        life.closes(db)
+        life.closes(seams.workers)
+        audit = AuditLog(db, seams.clock)
+        await audit.open()
+        membership = joined(folder, member, region, key, config)
+        ground = Ground(seams=seams, folder=folder, config=config, membership=membership, db=db, audit=audit)
+        archive = make_archive(seams, folder, config, membership, db)
+        life.closes(archive)
+        await archive.open()
+        yield ground, archive
