@@ -20,7 +20,7 @@ from crosslight.standards.study import Patient, StudyRecord
 from crosslight.standards.xds.model.publication import Publication, Status
 from registry.ask.ask import Ask
 from registry.ask.question import Answer, Question
-from registry.config import RegionSection, RegistryConfig
+from registry.config import RegionConfig, RegistryConfig
 from registry.identity.batch import Kind
 from registry.identity.model import RecordKey
 from registry.identity.store import IdentityStore
@@ -184,7 +184,7 @@ class Room:
 def room_config(**sections: Any) -> RegistryConfig:
     """A registry's configuration for the region of the samples; ``sections`` replace the defaults."""
     home, authority = REGION.home_community_id, REGION.authority
-    region = RegionSection(name=REGION.name, home_community_id=home, authority=authority, allow_test_numbers=True)
+    region = RegionConfig(name=REGION.name, home_community_id=home, authority=authority, allow_test_numbers=True)
     return RegistryConfig(region=region, **sections)
 
 

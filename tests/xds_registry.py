@@ -23,7 +23,7 @@ from crosslight.standards.xds.wire import adhoc
 from crosslight.standards.xds.wire.ebrim_write import render_remove_objects, render_submit_objects
 from crosslight.standards.xds.wire.response import RegistryReply, parse_registry_response
 from registry.ask.ask import Ask
-from registry.config import XdsSection
+from registry.config import XdsConfig
 from registry.identity.store import IdentityStore
 from registry.ihe import iti42, iti57, iti62
 from registry.index.store import IndexStore
@@ -121,7 +121,7 @@ class XdsRegistry:
 @asynccontextmanager
 async def xds_registry(db: Db, *, check_codes: bool = True) -> AsyncIterator[XdsRegistry]:
     """A registry with the five members of ``registry_samples``, over ``db``."""
-    made = XdsRegistry(await make_room(db, clock=CLOCK, config=room_config(xds=XdsSection(check_codes=check_codes))))
+    made = XdsRegistry(await make_room(db, clock=CLOCK, config=room_config(xds=XdsConfig(check_codes=check_codes))))
     serving = room_faces(made.room, lambda request: made.principal, kind="systems", foreign=made.foreign)
     async with serving as made.there, client_session() as session:
         made.url, made.soap = f"{made.there.base}/xds/registry", SoapClient(session, IDS)
