@@ -192,7 +192,7 @@ async def gateway_region(
 ) -> AsyncIterator[GatewayRegion]:
     """A registry's retrieve side, and real nodes for ``codes``."""
     key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
-    config, live = config or GatewayConfig(answer_timeout_s=5.0), LiveConnections()
+    config, live = config or GatewayConfig(), LiveConnections()
     db = SqliteDb(folder / "registry.sqlite")
     room = await make_room(db)
     sessions = MemberSessions(config, SystemHttp())
