@@ -75,7 +75,7 @@ class Health:
         now = self._parts.ground.seams.clock.now()
         ages: dict[tuple[str, ...], float] = {(m.code,): (now - m.as_of).total_seconds() for m in members if m.as_of is not None}
         skew: dict[tuple[str, ...], float] = {(m.code,): m.skew_ms / 1000 for m in members}
-        unread = self._parts.waists.acceptor.unread + self._parts.faces.adt.unread
+        unread = self._parts.waists.acceptor.unread + self._parts.waists.patients.unread
         unreadable: dict[tuple[str, ...], float] = {(code,): float(n) for code, n in unread.items()}
         return [
             Gauge(

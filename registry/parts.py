@@ -41,13 +41,14 @@ from registry.fhir.face import FhirFace
 from registry.gateway.forward import Gateway
 from registry.identity.store import IdentityStore
 from registry.ihe import iti18, iti42, iti43, iti57, iti62, rad69
-from registry.ihe.admission import Door
+from registry.ihe.admission import Admission
 from registry.ihe.iti8 import AdtFeed
 from registry.ihe.retrieve_merge import RetrieveMerge
 from registry.index.follow import Follower
 from registry.index.model import Change
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
+from registry.intake.patients import PatientIntake
 from registry.members.live import LiveConnections
 from registry.members.model import Directory, Member
 from registry.members.service import MemberService
@@ -89,6 +90,7 @@ class Waists:
     identity: IdentityStore
     ask: Ask
     acceptor: Acceptor
+    patients: PatientIntake
     changed: Subscribers[Sequence[Change]]
     follower: Follower
 
@@ -157,6 +159,7 @@ def make_waists(ground: Ground, directory: Directory) -> Waists:
         identity=identity,
         ask=ask,
         acceptor=Acceptor(db, index, identity, directory, clock, ids, region, on_change=changed),
+        patients=PatientIntake(identity, ground.audit, directory, region, clock),
         changed=changed,
         follower=follower,
     )
@@ -220,7 +223,7 @@ def make_faces(ground: Ground, waists: Waists, retrieves: Retrieves, directory: 
         ),
         registry=make_registry(ground, waists, directory, foreign),
         retrieve=make_retrieve(ground, waists, retrieves.reach),
-        adt=AdtFeed(waists.identity, ground.audit, directory, ground.region, clock, ids, open_mode=ground.open_mode),
+        adt=AdtFeed(waists.patients, directory, ground.region, clock, ids, open_mode=ground.open_mode),
     )  # fmt: skip
 
 
@@ -233,16 +236,16 @@ def make_decisions(ground: Ground, waists: Waists, directory: Directory) -> Iden
 def make_registry(ground: Ground, waists: Waists, directory: Directory, foreign: ForeignMember) -> SoapEndpoint:
     """ITI-18, 42, 57 and 62."""
     xds, region, ids = ground.config.xds, ground.region, ground.seams.ids
-    door = Door(directory, foreign, ground.audit, waists.ask)
+    admission = Admission(directory, foreign, ground.audit, waists.ask)
     own_types = frozenset(type_code(row.type_code).key for row in region.procedure_codes if row.type_code)
     values = ValueSets(check=xds.check_codes and not ground.open_mode, type_codes=own_types)
     transactions = (
         iti18.RegistryStoredQuery(
             waists.ask, region, warn=xds.warn, quiet=frozenset(xds.quiet_for), workers=ground.seams.workers
         ),
-        iti42.RegisterDocumentSet(waists.acceptor, door, ids, region, values),
-        iti57.UpdateDocumentSet(waists.acceptor, door),
-        iti62.RemoveMetadata(waists.acceptor, door),
+        iti42.RegisterDocumentSet(waists.acceptor, admission, ids, region, values),
+        iti57.UpdateDocumentSet(waists.acceptor, admission),
+        iti62.RemoveMetadata(waists.acceptor, admission),
     )
     return SoapEndpoint(transactions, max_bytes=MAX_SUBMISSION_BYTES, workers=ground.seams.workers)
 

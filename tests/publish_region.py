@@ -73,10 +73,11 @@ from registry.fhir.routes import routes as fhir_routes
 from registry.gateway.forward import Gateway
 from registry.identity.store import IdentityStore
 from registry.ihe import iti18, iti42, iti57, iti62
-from registry.ihe.admission import Door
+from registry.ihe.admission import Admission
 from registry.ihe.iti8 import AdtFeed
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
+from registry.intake.patients import PatientIntake
 from registry.link.feed import FeedServicer
 from registry.members.model import Member, Presence
 from registry.reach.config import ReachConfig
@@ -185,7 +186,7 @@ async def registry_core(
     async with AsyncExitStack() as stack:
         app = _faces(core, Gateway(reach), ids)
         core.base = await stack.enter_async_context(served(app))
-        adt = AdtFeed(identity, audit, directory, REGION, clock, ids, open_mode=True)
+        adt = AdtFeed(PatientIntake(identity, audit, directory, REGION, clock), directory, REGION, clock, ids, open_mode=True)
         mllp = MllpServer(adt.handle, "127.0.0.1", 0)
         await mllp.start()
         stack.push_async_callback(mllp.stop)
@@ -207,12 +208,12 @@ async def registry_core(
 
 
 def _faces(core: RegistryCore, gateway: Gateway, ids: SeededIds) -> web.Application:
-    door = Door(core.directory, _no_foreign, core.audit, core.ask)
+    admission = Admission(core.directory, _no_foreign, core.audit, core.ask)
     transactions = (
         iti18.RegistryStoredQuery(core.ask, REGION),
-        iti42.RegisterDocumentSet(core.acceptor, door, ids, REGION, ValueSets()),
-        iti57.UpdateDocumentSet(core.acceptor, door),
-        iti62.RemoveMetadata(core.acceptor, door),
+        iti42.RegisterDocumentSet(core.acceptor, admission, ids, REGION, ValueSets()),
+        iti57.UpdateDocumentSet(core.acceptor, admission),
+        iti62.RemoveMetadata(core.acceptor, admission),
     )
     soap = SoapEndpoint(transactions, max_bytes=MAX_SUBMISSION_BYTES)
     fhir = FhirFace(

@@ -1,12 +1,12 @@
-"""What the SOAP doors of intake share: who may submit, for which member, and the audit pair of each act (D20)."""
+"""Admission: who may submit, for which member, by whatever face; each such act is in the audit (D20)."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
 from crosslight.runtime.audit import About, Act, AuditLog
-from crosslight.runtime.soap.endpoint import Call
-from crosslight.standards.access import Action, Principal
+from crosslight.runtime.caller import Caller
+from crosslight.standards.access import Action, Face, Principal
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import Forbidden, Invalid
 from registry.ask.ask import Ask
@@ -18,7 +18,7 @@ SOME = 1000  # ids by which the owner of a request's objects is found
 ForeignMember = Callable[[str], Awaitable[Member]]
 
 
-class Door:
+class Admission:
     """Admits submissions.
 
     Args:
@@ -33,7 +33,8 @@ class Door:
 
     def act(
         self,
-        call: Call,
+        caller: Caller,
+        face: Face,
         action: Action,
         *,
         patients: Sequence[Identifier] = (),
@@ -46,7 +47,7 @@ class Door:
             Forbidden: the principal's role does not allow it (audited).
         """
         about = About(patients=patients, studies=studies, query={"objects": list(objects[:SOME])} if objects else {})
-        return self._audit.act(call.caller, "xds", action, about, code=lambda error: error.xds_code, lazy=True)
+        return self._audit.act(caller, face, action, about, code=lambda error: error.xds_code, lazy=True)
 
     async def member_for(self, principal: Principal, repository: str) -> Member:
         """For whom ``principal`` may submit what is in ``repository`` (a repositoryUniqueId, or a sourceId).
@@ -71,17 +72,17 @@ class Door:
             raise Forbidden("These documents are in a member's repository.", why="Only that member may register them.")
         return _active(known)
 
-    async def member_of(self, call: Call, entry_uuids: Sequence[str]) -> Member:
+    async def member_of(self, caller: Caller, face: Face, entry_uuids: Sequence[str]) -> Member:
         """Whose the named objects are: the sender's own, or what the index says.
 
         Raises:
             Forbidden: they are another's. Invalid: of several members, or nobody's.
         """
-        principal = call.caller.principal
+        principal = caller.principal
         if principal.member is not None:
             return await self.member_for(principal, "")
         question = ByObject(entry_uuids=tuple(entry_uuids[:SOME]), versions=True)  # accept checks every one
-        asked = self._ask.question(call.caller, face="xds", action="search", question=question)
+        asked = self._ask.question(caller, face=face, action="search", question=question)
         async with asked as answer:
             named = set(question.entry_uuids)
             owners = {h.member for h in answer.holdings if _names(h) & named}

@@ -28,7 +28,7 @@ from crosslight.standards.xds.rules.errors import RegistryError
 from crosslight.standards.xds.rules.submission import assign_ids, check_submission
 from crosslight.standards.xds.wire.ebrim import parse_submit_objects
 from crosslight.standards.xds.wire.response import FAILURE, render_registry_response
-from registry.ihe.admission import Door
+from registry.ihe.admission import Admission
 from registry.index.model import XdsObject
 from registry.intake.accept import Acceptor
 from registry.intake.acts import Act, Publish, StoreObjects, Submission
@@ -43,8 +43,8 @@ class RegisterDocumentSet(Transaction):
 
     action, response_action = ACTION_REQUEST, ACTION_RESPONSE
 
-    def __init__(self, acceptor: Acceptor, door: Door, ids: Ids, region: Region, values: ValueSets) -> None:
-        self._acceptor, self._door, self._ids, self._region, self._values = acceptor, door, ids, region, values
+    def __init__(self, acceptor: Acceptor, admission: Admission, ids: Ids, region: Region, values: ValueSets) -> None:
+        self._acceptor, self._admission, self._ids, self._region, self._values = acceptor, admission, ids, region, values
 
     async def answer(self, call: Call) -> bytes:
         """RegistryResponse Success, once everything is committed."""
@@ -52,9 +52,9 @@ class RegisterDocumentSet(Transaction):
         check_submission(objects, self._values)
         patient = Identifier.parse_cx(objects.submissions[0].patient_id)
         studies = [uid for d in objects.documents if (uid := study_uid_of(d.reference_ids))]
-        async with self._door.act(call, "publish", patients=(patient,), studies=studies):
+        async with self._admission.act(call.caller, "xds", "publish", patients=(patient,), studies=studies):
             repository = next((d.repository_unique_id for d in objects.documents), objects.submissions[0].source_id)
-            member = await self._door.member_for(call.caller.principal, repository)
+            member = await self._admission.member_for(call.caller.principal, repository)
             acceptance = await self._acceptor.accept(
                 Submission(
                     member=member,

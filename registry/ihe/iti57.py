@@ -16,7 +16,7 @@ from crosslight.standards.xds.rules.errors import RegistryError, refusal
 from crosslight.standards.xds.rules.submission import is_uuid_urn
 from crosslight.standards.xds.wire.ebrim import parse_submit_objects
 from crosslight.standards.xds.wire.response import FAILURE, render_registry_response
-from registry.ihe.admission import Door
+from registry.ihe.admission import Admission
 from registry.intake.accept import Acceptor
 from registry.intake.acts import SetAvailability, Submission
 
@@ -30,15 +30,16 @@ class UpdateDocumentSet(Transaction):
 
     action, response_action = ACTION_REQUEST, ACTION_RESPONSE
 
-    def __init__(self, acceptor: Acceptor, door: Door) -> None:
-        self._acceptor, self._door = acceptor, door
+    def __init__(self, acceptor: Acceptor, admission: Admission) -> None:
+        self._acceptor, self._admission = acceptor, admission
 
     async def answer(self, call: Call) -> bytes:
         """RegistryResponse Success, once everything is committed."""
         objects = parse_submit_objects(call.body)
         acts = changes_of(objects)
-        async with self._door.act(call, "publish", patients=_patients(objects), objects=[act.entry_uuid for act in acts]):
-            member = await self._door.member_of(call, [act.entry_uuid for act in acts])
+        caller, named = call.caller, [act.entry_uuid for act in acts]
+        async with self._admission.act(caller, "xds", "publish", patients=_patients(objects), objects=named):
+            member = await self._admission.member_of(caller, "xds", named)
             await self._acceptor.accept(
                 Submission(
                     member=member,

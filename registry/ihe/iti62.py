@@ -7,7 +7,7 @@ from crosslight.standards.xds.rules.errors import RegistryError, refusal
 from crosslight.standards.xds.rules.submission import is_uuid_urn
 from crosslight.standards.xds.wire.ebrim import parse_remove_objects
 from crosslight.standards.xds.wire.response import FAILURE, render_registry_response
-from registry.ihe.admission import Door
+from registry.ihe.admission import Admission
 from registry.intake.accept import Acceptor
 from registry.intake.acts import Submission, Withdraw
 
@@ -21,8 +21,8 @@ class RemoveMetadata(Transaction):
 
     action, response_action = ACTION_REQUEST, ACTION_RESPONSE
 
-    def __init__(self, acceptor: Acceptor, door: Door) -> None:
-        self._acceptor, self._door = acceptor, door
+    def __init__(self, acceptor: Acceptor, admission: Admission) -> None:
+        self._acceptor, self._admission = acceptor, admission
 
     async def answer(self, call: Call) -> bytes:
         """RegistryResponse Success, once everything is committed."""
@@ -31,8 +31,8 @@ class RemoveMetadata(Transaction):
             raise refusal("XDSRegistryError", f"At most {MAX_OBJECTS} objects at once.")
         if not all(is_uuid_urn(uuid) for uuid in uuids):
             raise refusal("UnresolvedReferenceException", "An object is not named by its entryUUID.")
-        async with self._door.act(call, "delete", objects=uuids):
-            member = await self._door.member_of(call, uuids)
+        async with self._admission.act(call.caller, "xds", "delete", objects=uuids):
+            member = await self._admission.member_of(call.caller, "xds", uuids)
             await self._acceptor.accept(
                 Submission(
                     member=member,

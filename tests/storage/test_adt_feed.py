@@ -23,6 +23,7 @@ from registry.identity.config import IdentityRules
 from registry.identity.model import Person
 from registry.identity.store import IdentityStore
 from registry.ihe.iti8 import AdtFeed
+from registry.intake.patients import PatientIntake
 from registry.members.ca import CertificateAuthority
 from registry.members.model import Member, Presence
 
@@ -89,7 +90,8 @@ class Door:
     def __init__(self, db: Db, *, open_mode: bool = False) -> None:
         rules = IdentityRules(feeds=frozenset({"system:PAS"}), traced_from=frozenset({"member:RTK", "system:PAS"}))
         self.store, self.audit = IdentityStore(db, REGION, SystemIds(), rules), AuditLog(db, SystemClock())
-        self.feed = AdtFeed(self.store, self.audit, Members(), REGION, SystemClock(), SystemIds(), open_mode=open_mode)
+        self.patients = PatientIntake(self.store, self.audit, Members(), REGION, SystemClock())
+        self.feed = AdtFeed(self.patients, Members(), REGION, SystemClock(), SystemIds(), open_mode=open_mode)
 
     async def send(self, pid3: str, peer: Peer, *, event: str = "A04", more: str = "||DOE^Ann||19500101|F", mrg: str = "") -> Ack:
         text = f"MSH|^~\\&|A|F|R|G|20200101||ADT^{event}|c1|P|2.3.1||||||UNICODE UTF-8\rEVN|{event}\rPID|||{pid3}{more}\r"
@@ -161,7 +163,7 @@ async def test_a_national_number_is_read_as_people_write_it_or_passed_over_and_c
     found = await door.person("a1", RTK)
     assert found is not None
     assert [n.value for r in found.records for n in r.national] == ([NHS] if read else [])
-    assert dict(door.feed.unread) == ({} if read else {"RTK": 1})
+    assert dict(door.patients.unread) == ({} if read else {"RTK": 1})
     [act] = await door.audit.search(patient=Identifier("a1", RTK))
     assert {text.rpartition("|")[2] for text in act.patients} == {"a1", given}, "kept as received"
 

@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import pytest
 import pytest_asyncio
+from callers import caller
 from registry_samples import NHS, grown, nhs, patient, published, study
-from soap_calls import call_of
 from xds_nist import CONTRADICTORY, LOAD, expected, filled, index, new_uuid, oid, submission
 from xds_registry import HOME, XdsRegistry, node_of, xds_registry
 
@@ -25,7 +25,7 @@ from crosslight.standards.xds.model.metadata import Association, DocumentEntry, 
 from crosslight.standards.xds.rules import stored_query as q
 from crosslight.standards.xds.wire.adhoc import AdhocQuery, AdhocReply
 from crosslight.standards.xds.wire.response import FAILURE, SUCCESS
-from registry.ihe.admission import Door
+from registry.ihe.admission import Admission
 
 NUMBER = nhs(7)
 NATIONAL = Identifier(NUMBER, NHS)
@@ -389,10 +389,9 @@ async def test_get_documents_suite(registry: XdsRegistry, standards_folder: Path
 async def test_a_sender_who_hangs_up_is_cut_off_not_refused(database: Db) -> None:
     """What it sent may have been accepted: its act says so, rather than a wrong outcome (D20)."""
     async with xds_registry(database) as registry:
-        door = Door(registry.directory, registry.foreign, registry.audit, cast(Any, None))
-        call = call_of(cast(Any, None), registry.principal, correlation="gone")
+        admission = Admission(registry.directory, registry.foreign, registry.audit, cast(Any, None))
         with pytest.raises(asyncio.CancelledError):
-            async with door.act(call, "publish"):
+            async with admission.act(caller(registry.principal, "gone"), "xds", "publish"):
                 raise asyncio.CancelledError
         await registry.audit.settle()
         assert [act.text for act in await registry.audit.search(correlation="gone")] == ["cut"]
