@@ -12,12 +12,13 @@ _APART = {
     ),
     "superseded": ("past_version", "tombstone", "gone"),
     "objects": ("xds_object", "xds_locator", "imaging_document"),
+    "changes": ("index_change",),
 }  # fmt: skip
 
 
 def sizes(tx: Tx) -> dict[str, float]:
-    """``current`` is the mean of a current row with its indexes and locators; patients, extras, superseded versions and other
-    objects are apart. ``studies`` is their number; the rest are bytes per study.
+    """``current`` is the mean of a current row with its indexes and locators; patients, extras, superseded versions, other
+    objects and what changed lately are apart. ``studies`` is their number; the rest are bytes per study.
 
     PostgreSQL says what its files hold, free space included (VACUUM first for a fair figure); SQLite what its pages hold.
     """
