@@ -98,5 +98,5 @@ async def read(response: ClientResponse, max_bytes: int = MAX_ANSWER_BYTES) -> b
             raise TooLarge("The answer is larger than this client takes.", why=f"Limit {max_bytes} bytes.")
         parts.append(chunk)
     body = b"".join(parts)
-    response._crosslight_body = body  # type: ignore[attr-defined]
+    response._crosslight_body = body  # type: ignore[attr-defined]  # ours, kept with the answer
     return body

@@ -82,7 +82,7 @@ def load(cls: type[C], path: Path) -> C:
 def from_dict(cls: type[C], data: dict[str, Any], source: str = "", prefix: str = "") -> C:
     """Build ``cls`` from plain data; errors name ``source`` and the key."""
     hints = typing.get_type_hints(cls)
-    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]  # a section is a dataclass
     for name in data:
         if name not in known:
             near = ", ".join(sorted(known))

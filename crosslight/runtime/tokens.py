@@ -82,11 +82,7 @@ class TokenVerifier:
 
     def replace_keys(self, jwks: dict[str, Any]) -> None:
         """Use these public keys from now on."""
-        self._keys = KeySet.import_key_set(jwks)  # type: ignore[arg-type]
-
-    def set_issuer(self, issuer: str) -> None:
-        """The region's homeCommunityId, once it is known."""
-        self._issuer = issuer
+        self._keys = KeySet.import_key_set(jwks)  # type: ignore[arg-type]  # plain JSON, which it checks
 
     def verify(self, token: str, *, kind: Kind, audience: str) -> Claims:
         """The claims of a good token.

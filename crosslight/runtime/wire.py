@@ -195,7 +195,7 @@ def _time_from_pb(message: pb.StudyTime) -> StudyTime:
         date=date,
         time=time,
         zone=_zone(zone) if zone else "",
-        zone_source=source if source in _ZONE_SOURCES else "none",  # type: ignore[arg-type]
+        zone_source=source if source in _ZONE_SOURCES else "none",  # type: ignore[arg-type]  # one of them
     )
 
 
@@ -282,8 +282,8 @@ def study_from_pb(message: pb.Study) -> StudyRecord:
         series=tuple([_series_from_pb(s) for s in _bounded(message.series, "study.series", MAX_SERIES)]),
         n_series=message.n_series,
         n_instances=message.n_instances,
-        detail=detail,  # type: ignore[arg-type]
-        progress=progress,  # type: ignore[arg-type]
+        detail=detail,  # type: ignore[arg-type]  # looked up above
+        progress=progress,  # type: ignore[arg-type]  # looked up above
     )
 
 

@@ -181,7 +181,8 @@ class Version:
 def _pads(key: bytes) -> tuple[Any, Any]:
     """SHA-256 over the inner and the outer pad of a key (RFC 2104 2), to be copied."""
     block = (key if len(key) <= _BLOCK else hashlib.sha256(key).digest()).ljust(_BLOCK, b"\0")
-    return tuple(hashlib.sha256(bytes(byte ^ pad for byte in block)) for pad in (0x36, 0x5C))  # type: ignore[return-value]
+    inner, outer = (hashlib.sha256(bytes(byte ^ pad for byte in block)) for pad in (0x36, 0x5C))
+    return inner, outer
 
 
 def hmac_sha256(key: bytes, message: bytes) -> bytes:

@@ -29,7 +29,7 @@ def read_directory(token: str, jwks: dict[str, Any], community: str) -> Director
     if len(token) > MAX_DIRECTORY_BYTES:
         raise TooLarge("The directory is too large.")
     try:
-        signed = jws.deserialize_compact(token, KeySet.import_key_set(jwks), algorithms=ALGORITHMS)  # type: ignore[arg-type]
+        signed = jws.deserialize_compact(token, KeySet.import_key_set(jwks), algorithms=ALGORITHMS)  # type: ignore[arg-type]  # plain JSON, which it checks
         claims = orjson.loads(signed.payload)
     except (JoseError, ValueError, KeyError, TypeError) as error:
         raise Unauthenticated("The directory's signature does not hold.", why=kind_as_sentence(error)) from None

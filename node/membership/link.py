@@ -244,7 +244,7 @@ class Session:
             await self.task
 
     async def _run(self) -> None:
-        stub: Any = pb_grpc.MembershipStub(self._channel)  # type: ignore[no-untyped-call]
+        stub: Any = pb_grpc.MembershipStub(self._channel)  # type: ignore[no-untyped-call]  # generated
         call = stub.Link(metadata=self._link.metadata)
         beats: asyncio.Task[None] | None = None
         try:

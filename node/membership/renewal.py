@@ -75,7 +75,7 @@ class Renewal:
             Unavailable: if the link was lost meanwhile.
         """
         key_pem, csr_pem = new_request(self._state.code)
-        stub: Any = pb_grpc.MembershipStub(self._link.channel())  # type: ignore[no-untyped-call]
+        stub: Any = pb_grpc.MembershipStub(self._link.channel())  # type: ignore[no-untyped-call]  # generated
         try:
             reply = await stub.Renew(pb.RenewRequest(csr_pem=csr_pem), timeout=CALL_TIMEOUT_S, metadata=self._link.metadata)
         except asyncio.CancelledError:

@@ -85,7 +85,7 @@ class GrpcRoad:
         channel = self._channel()
         if channel is None:
             raise RoadDown("There is no link to the registry.")
-        return pb_grpc.IndexFeedStub(channel)  # type: ignore[no-untyped-call]
+        return pb_grpc.IndexFeedStub(channel)  # type: ignore[no-untyped-call]  # generated
 
     async def deliver(self, jobs: Sequence[Job]) -> list[Result]:
         """As ``Road.deliver``; a batch too large for one message goes in several."""

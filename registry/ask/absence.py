@@ -27,7 +27,7 @@ from registry.ask.question import Answer
 from registry.identity.model import PatientSelector, Person
 from registry.members.model import Directory
 
-_NATIONAL_NAMES = {NHS_NUMBER_OID: "NHS number", CHI_OID: "CHI number"}
+_NATIONAL_NAMES: dict[str, str] = {NHS_NUMBER_OID: "NHS number", CHI_OID: "CHI number"}
 _NO_PROOF = "An empty list would look as if there were no imaging."
 
 
@@ -71,7 +71,7 @@ def beyond(sources: Sequence[str]) -> str:
 def national_name(region: Region, authority: str = "") -> str:
     """What numbers of a national authority are called; without one, those of the region's."""
     asked = (authority,) if authority else region.nationals
-    names = dict.fromkeys(_NATIONAL_NAMES.get(one, "national number") for one in asked)  # type: ignore[call-overload]
+    names = dict.fromkeys(_NATIONAL_NAMES.get(one, "national number") for one in asked)
     return " or ".join(names) or "national number"
 
 

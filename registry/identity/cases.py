@@ -197,11 +197,6 @@ class Case:
         return self.subject.handle
 
     @property
-    def is_part(self) -> bool:
-        """Whether it is a part of a record: studies under its id whose headers say another."""
-        return self.subject.record.part_of is not None
-
-    @property
     def open_verdicts(self) -> tuple[Verdict, ...]:
         """What may be decided of it now."""
         if self.subject.record.in_doubt:

@@ -81,9 +81,12 @@ class Comparison:
         """
         records = [s for s in load_by(self._tx, "record_key", keys, lock=True) if s.record.part_of is None]
         numbers, seeds = set(changed), {int(key) for key in rehomed}
-        for stored in [s for s in records if s.headers > MAX_COMPARED and texts and s.record.key in texts]:
+        crowded = [(s, (texts or {}).get(s.record.key)) for s in records if s.headers > MAX_COMPARED]
+        for stored, came in crowded:
+            if came is None:
+                continue
             crowd = Crowd(self._store, self._tx, self._at, stored)
-            if crowd.add(texts[stored.record.key]):  # type: ignore[index]  # just asked
+            if crowd.add(came):
                 records.remove(stored)
                 numbers |= crowd.numbers
                 seeds |= crowd.made

@@ -164,10 +164,6 @@ class IdentityReads:
         found = rows.load_by(tx, "record_key", [key])
         return found[0].record if found else None
 
-    def person_tx(self, tx: Tx, key: PersonKey) -> Person | None:
-        """One person with all records."""
-        return rows.persons(tx, self._region, [key]).get(key)
-
     def persons_for_tx(self, tx: Tx, record_keys: Iterable[RecordKey]) -> dict[RecordKey, Person]:
         """The person of each record; unknown keys are left out."""
         home = self.person_keys_tx(tx, record_keys)

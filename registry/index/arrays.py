@@ -9,11 +9,11 @@ import re
 from typing import Any
 
 from crosslight.standards.ids import Identifier
-from crosslight.standards.study import Coded, Patient, SeriesRecord, StudyRecord, StudyTime
+from crosslight.standards.study import Coded, Detail, Patient, Progress, SeriesRecord, StudyRecord, StudyTime
 
 _PLAIN = re.compile(r"(?:0|[1-9][0-9]{0,11})\Z")  # a number that comes back as the same text
-_DETAILS = ("full", "manifest", "entry")
-_PROGRESS = ("complete", "arriving")
+_DETAILS: tuple[Detail, ...] = ("full", "manifest", "entry")
+_PROGRESS: tuple[Progress, ...] = ("complete", "arriving")
 _SOP_PREFIX = "1.2.840.10008.5.1.4.1.1."
 
 
@@ -91,8 +91,8 @@ def study_of(study_uid: str, body: list[Any], raw: Raw, patient: Patient) -> Stu
         series=series,
         n_series=n_series[0] if n_series else len(series),
         n_instances=n_instances[0] if n_instances else sum(s.n_instances for s in series),
-        detail=_DETAILS[detail],  # type: ignore[arg-type]
-        progress=_PROGRESS[progress],  # type: ignore[arg-type]
+        detail=_DETAILS[detail],
+        progress=_PROGRESS[progress],
     )
 
 
@@ -110,7 +110,7 @@ def _time_array(time: StudyTime) -> list[str]:
 
 
 def _time_of(array: list[str]) -> StudyTime:
-    return StudyTime(date=array[0], time=array[1], zone=array[2], zone_source=array[3])  # type: ignore[arg-type]
+    return StudyTime(date=array[0], time=array[1], zone=array[2], zone_source=array[3])  # type: ignore[arg-type]  # as _time_array wrote it
 
 
 def _series_arrays(record: StudyRecord, raw: Raw) -> list[Any]:

@@ -199,7 +199,7 @@ def row_names(publication: Publication, record: StudyRecord, fhir_id: str, state
 
 def chunks(values: Collection[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
     """Slices short enough for an IN list, in a stable order."""
-    ordered = sorted(set(values))  # type: ignore[type-var]
+    ordered = sorted(set(values))  # type: ignore[type-var]  # numbers, texts, or tuples of them
     for start in range(0, len(ordered), size):
         yield ordered[start : start + size]
 

@@ -228,8 +228,8 @@ class Work:
         """Approve or deprecate the current version (D16)."""
         old = self._now_of(entry)
         newest = max(old.row.version, version_int(version))
-        holding, status = old.holding, "Deprecated" if deprecated else "Approved"
-        publication = holding.publication.with_status(status)  # type: ignore[arg-type]
+        holding = old.holding
+        publication = holding.publication.with_status("Deprecated" if deprecated else "Approved")
         flags = (old.row.flags & ~DEPRECATED) | (DEPRECATED if deprecated else 0)
         self._set(entry, holding.record_key, publication, holding.digest, newest, old.row.revision + 1, flags=flags)
 

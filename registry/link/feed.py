@@ -32,7 +32,7 @@ from crosslight.runtime.wire import (
 )
 from crosslight.standards.ids import Identifier, MemberId, Version, checked_uid, hash8
 from crosslight.standards.problem import CrosslightError, Forbidden, Invalid, OurError, TooLarge, Unavailable
-from crosslight.standards.xds.model.publication import Publication
+from crosslight.standards.xds.model.publication import Publication, Status
 from registry.index.store import HeldStudy
 from registry.intake.acts import Acceptance, Act, Outcome, Publish, SetAvailability, Submission, Withdraw
 from registry.link.callers import grpc_caller
@@ -110,8 +110,8 @@ def act_from_pb(message: pb.Act, member: Member) -> Act:
         )
         return Publish(publication=publication, digest=checked_digest(message.publish.digest), patient=record.patient)
     if kind == "availability":
-        status = "Approved" if message.availability.approved else "Deprecated"
-        return SetAvailability(study_uid=study_uid, status=status, version=version)  # type: ignore[arg-type]
+        status: Status = "Approved" if message.availability.approved else "Deprecated"
+        return SetAvailability(study_uid=study_uid, status=status, version=version)
     if kind == "withdraw":
         return Withdraw(study_uid=study_uid, version=version, reason=message.withdraw.reason[:200])
     raise Invalid("An act that says nothing.", why="feed.proto: publish, availability or withdraw.", where="what")

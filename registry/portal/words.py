@@ -19,7 +19,7 @@ UNKNOWN = "Not known"
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _SEX = {"M": "Male", "F": "Female", "O": "Other"}
 _DIRECTION = {0x200E, 0x200F, 0x061C, *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
-_LABELS = {NHS_NUMBER_OID: "NHS No.", CHI_OID: "CHI No."}
+_LABELS: dict[str, str] = {NHS_NUMBER_OID: "NHS No.", CHI_OID: "CHI No."}
 
 #: BodyPartExamined (PS3.16 Annex L) in words where lower-casing does not do it.
 _BODY = {
@@ -107,7 +107,7 @@ def number_label(authority: str, region: Region) -> str:
     """The banner's label for numbers of ``authority``."""
     if authority == region.national_authority and region.national_label:
         return region.national_label
-    return _LABELS.get(authority, "National No.")  # type: ignore[call-overload, no-any-return]
+    return _LABELS.get(authority, "National No.")
 
 
 def number(identifier: Identifier) -> str:

@@ -329,8 +329,8 @@ class _Reader:
             criteria=tuple(self.criteria),
             count=min(count, self.grammar.max_count),
             sort=self._sort(),
-            summary="count" if count == 0 else summary,  # type: ignore[arg-type]
-            total=self._choice("_total", "none", ("none", "estimate", "accurate")),  # type: ignore[arg-type]
+            summary="count" if count == 0 else summary,  # type: ignore[arg-type]  # a choice of the grammar
+            total=self._choice("_total", "none", ("none", "estimate", "accurate")),  # type: ignore[arg-type]  # one of them
             includes=tuple(dict.fromkeys(self.includes)),
             elements=tuple(e.strip() for e in self.controls.get("_elements", "").split(",") if e.strip()),
             pretty=self._choice("_pretty", "false", ("true", "false")) == "true",

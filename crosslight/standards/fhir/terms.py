@@ -55,7 +55,7 @@ CODING_SCHEMES = {
 #: DICOM laterality (PS3.3 C.7.3.1) as SNOMED CT, by PS3.16 CID 244.
 LATERALITY = {"R": ("24028007", "Right"), "L": ("7771000", "Left"), "B": ("51440002", "Right and left")}
 
-_KNOWN = {NHS_NUMBER_OID: NHS_NUMBER_SYSTEM, CHI_OID: CHI_SYSTEM}
+_KNOWN: dict[str, str] = {NHS_NUMBER_OID: NHS_NUMBER_SYSTEM, CHI_OID: CHI_SYSTEM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Systems:
         if authority:
             if authority == self.region.national_authority and self.region.national_system:
                 return self.region.national_system
-            return _KNOWN.get(authority, f"urn:oid:{authority}")  # type: ignore[call-overload,no-any-return]
+            return _KNOWN.get(authority, f"urn:oid:{authority}")
         return NAMESPACE_SYSTEM + quote(namespace, safe="") if namespace else ""
 
     def issuer(self, system: str) -> tuple[str, str] | None:

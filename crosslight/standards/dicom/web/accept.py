@@ -181,11 +181,6 @@ def describe(offer: Offer) -> str:
     return f'multipart/related; type="{offer.media}"{syntax}' if offer.related else offer.media + syntax
 
 
-def wants_stored_only(ranges: Sequence[MediaRange]) -> bool:
-    """Whether no transfer syntax at all is named, so that what is stored is what is given."""
-    return all(entry.transfer_syntax in ("", "*") for entry in ranges)
-
-
 def frame_media_type(transfer_syntax: str) -> str:
     """The media type of one encapsulated frame; octets where the standard names none (video, deflated)."""
     return FRAME_MEDIA_TYPES.get(transfer_syntax, OCTETS)

@@ -149,8 +149,3 @@ def text_of(row: Mapping[str, Any], name: str) -> str:
 def dumps(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """Rows as the body of an ``application/dicom+json`` answer."""
     return orjson.dumps(list(rows))
-
-
-def is_binary(vr: str) -> bool:
-    """Whether values of ``vr`` are ``InlineBinary`` or ``BulkDataURI`` (F.2.6, F.2.7)."""
-    return vr in _BINARY

@@ -207,10 +207,3 @@ def _received_fault(element: Element, relates_to: str) -> PeerError:
     if subcode == "Forbidden":
         return Forbidden("The peer does not allow this.", why=told)
     return ReceivedFault("The peer answered with a SOAP fault.", code=code, subcode=subcode, why=told, relates_to=relates_to)
-
-
-def element_problem(element: Element, expected: str) -> Malformed | None:
-    """A problem if ``element`` is not ``{namespace}name`` as ``expected`` says."""
-    if element.tag == expected:
-        return None
-    return Malformed(f"The body is not {expected.rpartition('}')[2]}.", why=f"Found {str(element.tag)[:120]}.")
