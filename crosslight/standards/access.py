@@ -38,7 +38,7 @@ ROLES = {
     "clinician": "Finds and opens any patient's imaging for their care.",
     "integrator": "A system that queries, retrieves, stores and publishes for a member.",
     "identity": "Sees disputed identities and resolves them.",
-    "operator": "Runs the region: members, health; no patient data.",
+    "operator": "Runs the region from its command line: members, health, disputed identities; no face shows it a patient.",
     "ig": "Information governance: reads the audit.",
     "porter": "Signed in, and may see nothing.",
     "member": "A trust's own node.",

@@ -22,7 +22,7 @@ from functools import partial
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.log import get_logger
-from crosslight.standards.access import decide
+from crosslight.standards.access import Action, Face, decide
 from crosslight.standards.dicom.record.kos import Manifest
 from crosslight.standards.national import is_unread_number
 from crosslight.standards.problem import CrosslightError, Forbidden, NotFound, OurError
@@ -199,9 +199,10 @@ class Acceptor:
         principal = submission.caller.principal
         if principal.member is not None and principal.member != member.id:
             raise Forbidden("A member publishes for itself only.")
-        face = "feed" if submission.road == "grpc" else "xds"
-        for action in {"delete" if isinstance(act, Withdraw) else "publish" for act in submission.acts}:
-            decision = decide(principal, face, action)  # type: ignore[arg-type]
+        face: Face = "feed" if submission.road == "grpc" else "xds"
+        actions: set[Action] = {"delete" if isinstance(act, Withdraw) else "publish" for act in submission.acts}
+        for action in actions:
+            decision = decide(principal, face, action)
             if not decision.permit:
                 raise Forbidden("This is not allowed.", why=decision.rule)
         return member

@@ -9,8 +9,6 @@ from crosslight.runtime.clock import Ids
 from crosslight.standards.access import Action, Decision, Face
 from crosslight.standards.problem import CrosslightError
 
-BY_OPERATOR = Decision(True, "operator of the region")
-
 
 class MemberActs:
     """Makes acts on members."""
@@ -23,7 +21,7 @@ class MemberActs:
         return by or command_line(self._ids)
 
     def act(
-        self, by: Caller | None, action: Action, member: str, *, face: Face = "admin", decision: Decision = BY_OPERATOR,
+        self, by: Caller | None, action: Action, member: str, *, face: Face = "admin", decision: Decision | None = None,
         refusal: CrosslightError | str = DENIED, **query: str,
     ) -> Act:  # fmt: skip
         """An act on a member, to be done in its block.
@@ -32,7 +30,7 @@ class MemberActs:
             by: Who does it; None: whoever runs a command here.
             action: What is done.
             member: The code of whom it is done to.
-            face, decision, refusal: Where it is no command of the operator's.
+            face, decision, refusal: Where it is no command of the operator's, whom the table of access allows it.
             query: What else is said of it.
         """
         about = About(query={"member": member, **{name: value for name, value in query.items() if value}})

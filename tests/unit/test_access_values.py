@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
 
 from crosslight.runtime.config import from_dict, keys
-from crosslight.standards.access import TABLE
+from crosslight.runtime.credentials import OPERATOR
+from crosslight.standards.access import DECIDING, MEMBERSHIP, OPEN, TABLE, Action, Face, Principal, decide
 from crosslight.standards.problem import ConfigError, Unauthenticated
 from node.membership.config import RegionConfig
 from registry.access.config import AccessConfig, OidcConfig
@@ -23,6 +25,24 @@ NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
 def test_who_runs_the_region_sees_no_patient() -> None:
     for role in ("operator", "ig", "porter"):
         assert TABLE[role].keys() <= {"admin"}, role
+
+
+ACTIONS, FACES = frozenset(get_args(Action)), frozenset(get_args(Face))
+#: Allowed by other rules than the table: a provider's word, an invitation, being at the node's machine.
+ELSEWHERE = {"sign-in", "sign-out", "join", "ask-authority", "withdraw"}
+
+
+def test_the_table_speaks_of_every_face_and_action_and_of_no_other() -> None:
+    assert {action for row in TABLE.values() for actions in row.values() for action in actions} == ACTIONS - ELSEWHERE
+    assert {face for row in TABLE.values() for face in row} == FACES - {"dimse", "join"}, "callers by AE title, and invitations"
+
+
+@pytest.mark.parametrize("action", sorted(DECIDING | MEMBERSHIP))
+def test_nobody_without_a_name_decides_of_records_or_members(action: Action) -> None:
+    assert not decide(OPEN, "admin", action).permit
+    assert not decide(OPEN, "portal", action).permit
+    assert not decide(Principal(subject="x", roles=frozenset({"clinician", "integrator", "member"})), "portal", action).permit
+    assert decide(OPERATOR, "admin", action).permit
 
 
 @pytest.mark.parametrize(
