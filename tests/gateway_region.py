@@ -6,53 +6,38 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
 
-from aiohttp import ClientSession, web
-from ask_double import served, service
+from aiohttp import ClientSession
+from ask_double import served
 from joserfc.jwk import ECKey
+from node_parts import StillConnection, node_ground
 from node_serving import Manifests, part10
 from pydicom.dataset import Dataset
-from registry_room import Room, make_room
+from registry_room import Room, make_room, room_config
 from registry_samples import NHS, REGION, MemoryDirectory
+from room_faces import room_faces
 
 from crosslight.runtime.audit import Audited, AuditLog
-from crosslight.runtime.clock import SystemClock, SystemIds
+from crosslight.runtime.clock import Clock, SystemClock, SystemIds
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.files import SystemFiles
-from crosslight.runtime.http import ErrorRenderers, client_session, problems
-from crosslight.runtime.problem_details import render_problem
-from crosslight.runtime.seams import SystemHttp
-from crosslight.runtime.soap.endpoint import SoapEndpoint, add_faults
-from crosslight.runtime.soap.server import MAX_QUERY_BYTES
-from crosslight.runtime.tokens import TokenSigner, TokenVerifier
-from crosslight.runtime.workers import Workers
+from crosslight.runtime.http import client_session
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import Identifier
-from crosslight.standards.membership import Endpoints
+from crosslight.standards.membership import Endpoints, MembershipFacts
 from crosslight.standards.study import StudyRecord
 from node.archive.archive import Archive
 from node.archive.config import ArchiveConfig
+from node.config import ListenConfig, NodeConfig
 from node.holdings import Received
-from node.serve import dicomweb as node_dicomweb
-from node.serve import soap as node_soap
-from node.serve.authenticate import Authenticator
-from node.serve.context import ServeContext
-from node.serve.patients import PatientsOf
-from node.serve.release import Release
+from node.listeners import face_application
+from node.parts import make_gate, make_serve
 from registry.dicomweb.config import DicomwebConfig
-from registry.dicomweb.face import DicomwebFace
-from registry.dicomweb.face import routes as dicomweb_routes
 from registry.gateway.config import GatewayConfig
-from registry.gateway.forward import Gateway
-from registry.ihe.iti43 import RetrieveDocumentSet
-from registry.ihe.rad69 import RetrieveImagingDocumentSet
-from registry.ihe.retrieve_merge import RetrieveMerge
 from registry.index.model import Holding
 from registry.members.live import LiveConnections
 from registry.members.model import Member
 from registry.reach.members import Reach
-from registry.reach.sessions import MemberSessions
 
 CLOCK, IDS, FILES = SystemClock(), SystemIds(), SystemFiles()
 CLINICIAN = Principal(subject="dr.who", name="Dr Who", roles=frozenset({"clinician"}), organisation="RYR")
@@ -147,36 +132,23 @@ class GatewayRegion:
 
 
 @asynccontextmanager
-async def node(folder: Path, member: Member, key: ECKey) -> AsyncIterator[Node]:
-    """One node with real archive and serve, protected: it takes release tokens only."""
+async def node(folder: Path, member: Member, key: ECKey, clock: Clock) -> AsyncIterator[Node]:
+    """One node with real archive and faces; release tokens are verified, by the registry's clock."""
     folder.mkdir(parents=True)
-    db, workers = SqliteDb(folder / "node.sqlite"), Workers(children=1)
-    archive = Archive(db, folder / "archive", FILES, CLOCK, IDS, workers, ArchiveConfig(min_free_bytes=0))
-    audit = AuditLog(db, CLOCK)
-    await archive.open()
-    await audit.open()
-    serve = ServeContext(
-        holdings=archive, release=Release(audit, patients_of=PatientsOf(archive)), workers=workers, ids=IDS,
-        spool=folder / "spool", retrieve_location_uid=lambda: member.retrieve_location_uid,
-        repository_unique_id=lambda: member.repository_unique_id,
+    facts = MembershipFacts(
+        id=member.id, code=member.code, name=member.name, repository_unique_id=member.repository_unique_id,
+        retrieve_location_uid=member.retrieve_location_uid, authority=member.authority, secret=member.secret, epoch=1,
     )  # fmt: skip
-    serve.open()
-    home = REGION.home_community_id
-    verifier = TokenVerifier(home, CLOCK, {"keys": [key.as_dict(private=False)]})
-    gate = Authenticator(verifier, code=lambda: member.code, home_community_id=lambda: home, open_mode=True)
-    manifests, runner = Manifests(), AsyncExitStack()
-    renderers = node_soap.renderers(ErrorRenderers())
-    app = web.Application(middlewares=[cast(Any, problems(renderers, IDS)), cast(Any, gate.middleware("systems"))])
-    app.add_routes(node_dicomweb.routes(serve))
-    app.add_routes(node_soap.routes(serve, manifests))
-    url = await runner.enter_async_context(served(app))
-    try:
-        yield Node(member.code, archive, audit, manifests, runner, url)
-    finally:
-        await runner.aclose()
-        await archive.close()
-        await workers.close()
-        await db.close()
+    config = NodeConfig(listen=ListenConfig(open=True), archive=ArchiveConfig(min_free_bytes=0))
+    async with (
+        node_ground(folder, facts, REGION, key, config=config, clock=clock) as (ground, archive),
+        AsyncExitStack() as runner,
+    ):
+        serve = make_serve(ground, archive, StillConnection())
+        serve.open()
+        manifests = Manifests()
+        url = await runner.enter_async_context(served(face_application(ground, serve, make_gate(ground), manifests, "systems")))
+        yield Node(member.code, archive, ground.audit, manifests, runner, url)
 
 
 def endpoints(url: str, code: str) -> Endpoints:
@@ -190,35 +162,22 @@ def endpoints(url: str, code: str) -> Endpoints:
 async def gateway_region(
     folder: Path, codes: tuple[str, ...] = ("RA2", "RTK"), *, config: GatewayConfig | None = None
 ) -> AsyncIterator[GatewayRegion]:
-    """A registry's retrieve side, and real nodes for ``codes``."""
-    key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
-    config, live = config or GatewayConfig(), LiveConnections()
-    db = SqliteDb(folder / "registry.sqlite")
-    room = await make_room(db)
-    sessions = MemberSessions(config, SystemHttp())
-    signer = TokenSigner(key, REGION.home_community_id, CLOCK, IDS)
-    reach = Reach(room.directory, signer, sessions, config, IDS, live)
-    renderers = ErrorRenderers()
-    add_faults(renderers, "/xds", "/rad69")
-    renderers.add("/dicomweb", render_problem)
-    face = DicomwebFace(room.ask, room.directory, Gateway(reach), DicomwebConfig(cors_origins=("https://viewer.example",)))
-    merge = RetrieveMerge(room.ask, reach, config.max_documents)
-    soap = SoapEndpoint((RetrieveDocumentSet(merge), RetrieveImagingDocumentSet(merge)), max_bytes=MAX_QUERY_BYTES)
-    addresses = [*dicomweb_routes(face), *soap.routes("/xds/repository", "/rad69")]
-    app = service(addresses, renderers, lambda request: CLINICIAN)
+    """A registry's faces, and real nodes for ``codes``."""
+    dicomweb = DicomwebConfig(cors_origins=("https://viewer.example",))
+    whole = room_config(gateway=config or GatewayConfig(), dicomweb=dicomweb)
     async with AsyncExitStack() as stack:
+        db = SqliteDb(folder / "registry.sqlite")
+        stack.push_async_callback(db.close)
+        room = await make_room(db, config=whole)
+        there = await stack.enter_async_context(room_faces(room, lambda request: CLINICIAN, kind="systems"))
         nodes = {}
         for code in codes:
             member = room.member(code)
-            nodes[code] = await stack.enter_async_context(node(folder / code, member, key))
+            nodes[code] = await stack.enter_async_context(node(folder / code, member, there.key, room.clock))
             room.directory.set(replace(member, endpoints=endpoints(nodes[code].url, code)))
             room.live(code)
-        base = await stack.enter_async_context(served(app))
         http = await stack.enter_async_context(client_session())
-        yield GatewayRegion(room, reach, live, base, http, nodes)
-        await sessions.close()
-    await room.ask.close()
-    await db.close()
+        yield GatewayRegion(room, there.retrieves.reach, there.live, there.base, http, nodes)
 
 
 @contextmanager
