@@ -31,7 +31,7 @@ from node.dimse.listener import DimseListener
 from node.dimse.services import all_services
 from node.holdings import Holdings
 from node.membership.membership import Connection, Membership
-from node.membership.model import Grant, HelloFacts, NodeStatus
+from node.membership.model import EpochGrant, HelloFacts, NodeStatus
 from node.publish.build import build_publisher
 from node.publish.publisher import Publisher
 from node.publish.reread import Rereader
@@ -142,7 +142,7 @@ class Voice:
             concern=await self._publisher.concern(published),
         )
 
-    async def welcomed(self, grant: Grant) -> None:
+    async def welcomed(self, grant: EpochGrant) -> None:
         """An epoch was granted, and the link is up."""
         await self._publisher.on_welcome(grant)
         self._publisher.link_up()

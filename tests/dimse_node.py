@@ -19,7 +19,7 @@ from pynetdicom.sop_class import CTImageStorage, Verification
 from crosslight.runtime.audit import Audited, AuditLog
 from crosslight.runtime.clock import SystemIds
 from node.dimse.accounts import Accounts
-from node.dimse.association import Service
+from node.dimse.association import DimseService
 from node.dimse.callers import Callers
 from node.dimse.config import DimseConfig, KnownCaller
 from node.dimse.listener import DimseListener
@@ -41,7 +41,7 @@ class Node:
 
 @asynccontextmanager
 async def node(
-    folder: Path, code: str = "RTK", archive: dict[str, Any] | None = None, more: Sequence[Service] = (), **settings: Any
+    folder: Path, code: str = "RTK", archive: dict[str, Any] | None = None, more: Sequence[DimseService] = (), **settings: Any
 ) -> AsyncIterator[Node]:
     config = DimseConfig(
         **{"host": "127.0.0.1", "port": 0, "callers": (KnownCaller(ae_title="CT1", addresses=("127.0.0.0/8",)),), **settings}

@@ -24,7 +24,7 @@ from crosslight.standards.region import Region
 from node.membership.config import RegionConfig
 from node.membership.join import join
 from node.membership.link import Link
-from node.membership.model import Grant, HelloFacts, NodeStatus
+from node.membership.model import EpochGrant, HelloFacts, NodeStatus
 from node.membership.renewal import Renewal
 from node.membership.state import RegionState
 from registry.link.link import MembershipServicer
@@ -151,7 +151,7 @@ class TestNode:
         self.state = state
         self.facts = HelloFacts(state_id=state_id)
         self.report = NodeStatus()
-        self.grants: list[Grant] = []
+        self.grants: list[EpochGrant] = []
         self.reconciles: list[str] = []
         config = RegionConfig(heartbeat_s=heartbeat_s, reconnect_min_s=0.05, reconnect_max_s=0.5)
         self.link = Link(state, config, system_seams(), endpoints=Endpoints(base="https://127.0.0.1:1"), open_mode=open_mode)
@@ -164,7 +164,7 @@ class TestNode:
     async def status(self) -> NodeStatus:
         return self.report
 
-    async def welcomed(self, grant: Grant) -> None:
+    async def welcomed(self, grant: EpochGrant) -> None:
         self.grants.append(grant)
 
     async def reconcile(self, why: str) -> None:

@@ -41,7 +41,7 @@ from crosslight.standards.xds.mapping.values import ValueSets
 from node.archive.archive import Archive
 from node.archive.config import ArchiveConfig
 from node.holdings import Received
-from node.membership.model import Grant, own_authority
+from node.membership.model import EpochGrant, own_authority
 from node.publish.build import DESTINATION
 from node.publish.config import PublishConfig
 from node.publish.grpc_road import GrpcRoad
@@ -280,7 +280,7 @@ async def publishing_node(
     *,
     clock: Clock | None = None,
     config: PublishConfig = FAST,
-    grant: Grant | None = None,
+    grant: EpochGrant | None = None,
     start: bool = True,
 ) -> AsyncIterator[PublishingNode]:
     """Member RTK of ``core``; kept files in ``folder`` are used again."""
@@ -323,7 +323,7 @@ async def publishing_node(
         node = PublishingNode(archive, publisher, rows, store, audit, base)
         if start:
             publisher.start()
-            await publisher.on_welcome(grant or Grant(epoch=1, reconcile=False, incarnation=core.index.incarnation))
+            await publisher.on_welcome(grant or EpochGrant(epoch=1, reconcile=False, incarnation=core.index.incarnation))
         try:
             yield node
         finally:

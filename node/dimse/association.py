@@ -35,7 +35,7 @@ from node.dimse.command import (
     command_set,
     response,
 )
-from node.dimse.exchange import Answer, Context, Exchange, Gathered, Line, Offer
+from node.dimse.exchange import Answer, Context, Exchange, Gathered, Line, SupportedClass
 from node.dimse.pdata import COMMAND, LAST, Bytes, command_pdus, data_pdus
 
 log = get_logger("dimse")
@@ -45,7 +45,7 @@ MAX_ANSWER_BYTES = 1 << 20  # of the data set of a response that we get
 _BATCH_BYTES = 1 << 18  # PDUs are handed down together up to this
 
 
-class Service(Protocol):
+class DimseService(Protocol):
     """What a node does for its callers, by command field. One object for all associations; called in many threads."""
 
     @property
@@ -59,7 +59,7 @@ class Service(Protocol):
         ...
 
     @property
-    def offers(self) -> Sequence[Offer]:
+    def sop_classes(self) -> Sequence[SupportedClass]:
         """The SOP classes that callers may propose for it."""
         ...
 
@@ -116,13 +116,13 @@ class _Refusal:
         pass
 
 
-def by_field(services: Sequence[Service]) -> dict[int, Service]:
+def by_field(services: Sequence[DimseService]) -> dict[int, DimseService]:
     """Each service by the command fields that it answers.
 
     Raises:
         ConfigError: when two answer the same.
     """
-    found: dict[int, Service] = {}
+    found: dict[int, DimseService] = {}
     for service in services:
         for field in service.fields:
             if found.setdefault(field, service) is not service:
@@ -151,7 +151,9 @@ class Association:
         account: Who calls, and what is noted of it.
     """
 
-    def __init__(self, line: Line, services: Mapping[int, Service], contexts: Mapping[int, Context], account: Account) -> None:
+    def __init__(
+        self, line: Line, services: Mapping[int, DimseService], contexts: Mapping[int, Context], account: Account
+    ) -> None:
         self.contexts, self.account = contexts, account
         self._line, self._services = line, services
         self._command = bytearray()

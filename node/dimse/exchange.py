@@ -11,7 +11,7 @@ from node.dimse.command import Command
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class SupportedClass:
     """A SOP class that a service answers for.
 
     Attributes:

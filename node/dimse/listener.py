@@ -21,7 +21,7 @@ from crosslight.runtime.trouble import cannot_listen
 from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from node.dimse.accounts import Accounts
-from node.dimse.association import Association, Service, by_field
+from node.dimse.association import Association, DimseService, by_field
 from node.dimse.callers import Callers
 from node.dimse.config import DimseConfig
 from node.dimse.server import NodeServer, agreed_contexts
@@ -48,13 +48,13 @@ class DimseListener:
     """
 
     def __init__(
-        self, config: DimseConfig, services: Sequence[Service], callers: Callers, accounts: Accounts, workers: Workers,
+        self, config: DimseConfig, services: Sequence[DimseService], callers: Callers, accounts: Accounts, workers: Workers,
         *, base: Path = Path(),
     ) -> None:  # fmt: skip
         config.check()
         self._config, self._callers, self._accounts, self._workers = config, callers, accounts, workers
         self._services = by_field(services)
-        self._offers = [offer for service in services for offer in service.offers]
+        self._sop_classes = [one for service in services for one in service.sop_classes]
         self._tls = self._tls_context(base)
         self._server: NodeServer | None = None
         self._lock = threading.Lock()
@@ -79,7 +79,7 @@ class DimseListener:
         handlers = [(evt.EVT_REQUESTED, self._requested), (evt.EVT_ACCEPTED, self._accepted), (evt.EVT_REJECTED, self._rejected)]
         address = (self._config.host, self._config.port)
         try:
-            self._server = NodeServer(self._settings(), address, self._offers, handlers, self._ended, self._tls)
+            self._server = NodeServer(self._settings(), address, self._sop_classes, handlers, self._ended, self._tls)
         except OSError as error:
             raise cannot_listen(error, *address, "dimse.port") from error
         self._server.start()

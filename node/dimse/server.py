@@ -12,7 +12,7 @@ from pynetdicom import build_context
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from crosslight.runtime.log import get_logger
-from node.dimse.exchange import Context, Offer
+from node.dimse.exchange import Context, SupportedClass
 from node.dimse.sockets import NodeSocket
 from node.dimse.upper import UpperLayer
 
@@ -20,18 +20,18 @@ log = get_logger("dimse")
 _SPARE = 16  # connections beyond the associations, still negotiating or being refused
 
 
-def supported_contexts(offers: Iterable[Offer]) -> list[Any]:
-    """The services' offers for the negotiation; a SOP class of several services has the transfer syntaxes of all."""
-    merged: dict[str, Offer] = {}
-    for offer in offers:
-        known = merged.setdefault(offer.sop_class_uid, offer)
-        if known is not offer:
-            syntaxes = tuple(dict.fromkeys((*known.transfer_syntaxes, *offer.transfer_syntaxes)))
-            merged[offer.sop_class_uid] = Offer(offer.sop_class_uid, syntaxes, known.asks or offer.asks)
+def supported_contexts(sop_classes: Iterable[SupportedClass]) -> list[Any]:
+    """The services' SOP classes for the negotiation; a SOP class of several services has the transfer syntaxes of all."""
+    merged: dict[str, SupportedClass] = {}
+    for one in sop_classes:
+        known = merged.setdefault(one.sop_class_uid, one)
+        if known is not one:
+            syntaxes = tuple(dict.fromkeys((*known.transfer_syntaxes, *one.transfer_syntaxes)))
+            merged[one.sop_class_uid] = SupportedClass(one.sop_class_uid, syntaxes, known.asks or one.asks)
     found = []
-    for offer in merged.values():
-        context = build_context(offer.sop_class_uid, list(offer.transfer_syntaxes))
-        if offer.asks:  # PS3.7 D.3.3.4: the caller may be SCP of it, and we SCU
+    for one in merged.values():
+        context = build_context(one.sop_class_uid, list(one.transfer_syntaxes))
+        if one.asks:  # PS3.7 D.3.3.4: the caller may be SCP of it, and we SCU
             context.scu_role = context.scp_role = True
         found.append(context)
     return found
@@ -73,12 +73,12 @@ class NodeServer(ThreadedAssociationServer):  # type: ignore[misc]
     request_queue_size = 64
 
     def __init__(
-        self, ae: Any, address: tuple[str, int], offers: Iterable[Offer], own_handlers: list[tuple[Any, Any]],
+        self, ae: Any, address: tuple[str, int], sop_classes: Iterable[SupportedClass], own_handlers: list[tuple[Any, Any]],
         ended: Callable[[UpperLayer], None], tls: ssl.SSLContext | None,
     ) -> None:  # fmt: skip
         self.own_handlers, self.ended = own_handlers, ended
         self._tls = tls
-        super().__init__(ae, address, ae.ae_title, supported_contexts(offers), request_handler=NodeHandler)
+        super().__init__(ae, address, ae.ae_title, supported_contexts(sop_classes), request_handler=NodeHandler)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept, and answer at once rather than wait for more to send (Nagle costs 40 ms an object)."""

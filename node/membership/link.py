@@ -23,7 +23,7 @@ from crosslight.standards.concern import Concern, packed
 from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import CrosslightError
 from node.membership.config import RegionConfig
-from node.membership.model import Grant, HelloFacts, LinkStatus, NodeStatus
+from node.membership.model import EpochGrant, HelloFacts, LinkStatus, NodeStatus
 from node.membership.state import RegionState
 
 log = get_logger("link")
@@ -44,7 +44,7 @@ class Speaker(Protocol):
         """For a heartbeat."""
         ...
 
-    async def welcomed(self, grant: Grant) -> None:
+    async def welcomed(self, grant: EpochGrant) -> None:
         """Told of each grant before anything else is read; the epoch is kept durably when it returns."""
         ...
 
@@ -194,7 +194,7 @@ class Link:
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
 
-    def up(self, grant: Grant) -> None:
+    def up(self, grant: EpochGrant) -> None:
         """A session was welcomed."""
         self._now(
             LinkStatus(
@@ -283,7 +283,7 @@ class Session:
             raise TimeoutError
         welcome = message.welcome
         self._directory(welcome.directory)
-        grant = Grant(epoch=welcome.epoch, reconcile=welcome.reconcile, incarnation=welcome.incarnation)
+        grant = EpochGrant(epoch=welcome.epoch, reconcile=welcome.reconcile, incarnation=welcome.incarnation)
         await link.speaker.welcomed(grant)
         self._acked_s = link.clock.monotonic_s()
         link.up(grant)

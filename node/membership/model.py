@@ -45,7 +45,7 @@ class NodeStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class EpochGrant:
     """The registry's Welcome: publish under ``epoch``, after comparing and re-sending where ``reconcile`` says so."""
 
     epoch: int

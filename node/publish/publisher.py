@@ -16,7 +16,7 @@ from crosslight.runtime.waiting import Backoff, Wake
 from crosslight.standards.concern import Concern
 from crosslight.standards.problem import CrosslightError
 from node.holdings import Holdings
-from node.membership.model import Grant, HelloFacts
+from node.membership.model import EpochGrant, HelloFacts
 from node.publish.config import PublishConfig
 from node.publish.model import Acked, Identity, Parked, PublishStatus
 from node.publish.outbox import Outbox, Retry
@@ -143,7 +143,7 @@ class Publisher:
             state_id=state_id,
         )
 
-    async def on_welcome(self, grant: Grant) -> None:
+    async def on_welcome(self, grant: EpochGrant) -> None:
         """The registry says under which epoch to publish, and whether to compare first."""
         new_epoch = await self.store.take_epoch(grant.epoch)
         if grant.reconcile:

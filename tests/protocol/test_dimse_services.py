@@ -45,7 +45,7 @@ from node.dimse.command import (
     SUCCESS,
 )
 from node.dimse.contexts import TRANSFER_SYNTAXES
-from node.dimse.exchange import Exchange, Gathered, Offer
+from node.dimse.exchange import Exchange, Gathered, SupportedClass
 from node.dimse.services.echo import Echo
 from node.dimse.upper import UpperLayer
 from node.holdings import StoredObject
@@ -68,7 +68,7 @@ class Greeting:
     """An N-GET whose answer says hello."""
 
     fields = (N_GET_RQ,)
-    offers = (Offer(str(Printer), (str(ImplicitVRLittleEndian),)),)
+    sop_classes = (SupportedClass(str(Printer), (str(ImplicitVRLittleEndian),)),)
 
     def __init__(self, *, beside: bool = False, go: threading.Event | None = None) -> None:
         self.beside = beside
@@ -91,7 +91,7 @@ class Endless:
     """A C-FIND that has always one more answer, until it is cancelled."""
 
     fields, beside = (C_FIND_RQ,), True
-    offers = (Offer(STUDY_ROOT_FIND, (str(ImplicitVRLittleEndian),)),)
+    sop_classes = (SupportedClass(STUDY_ROOT_FIND, (str(ImplicitVRLittleEndian),)),)
 
     def __init__(self) -> None:
         self.asked: list[bytes] = []
@@ -116,9 +116,9 @@ class Giving:
     """A C-GET that sends files of the archive on the caller's own association."""
 
     fields, beside = (C_GET_RQ,), True
-    offers = (
-        Offer(STUDY_ROOT_GET, (str(ImplicitVRLittleEndian), str(ExplicitVRLittleEndian))),
-        Offer(str(CTImageStorage), TRANSFER_SYNTAXES, asks=True),
+    sop_classes = (
+        SupportedClass(STUDY_ROOT_GET, (str(ImplicitVRLittleEndian), str(ExplicitVRLittleEndian))),
+        SupportedClass(str(CTImageStorage), TRANSFER_SYNTAXES, asks=True),
     )
 
     def __init__(self, objects: Sequence[tuple[StoredObject, Path]], block: int = 7000) -> None:

@@ -33,7 +33,7 @@ from crosslight.standards.xds.wire import adhoc
 from node.archive.config import ArchiveConfig
 from node.membership.config import ForeignRegistryConfig
 from node.membership.independent import Independent
-from node.membership.model import Grant
+from node.membership.model import EpochGrant
 from node.publish.build import build_publisher
 from node.publish.publisher import Publisher
 from registry.ask.question import ByObject, ByPatient
@@ -196,7 +196,7 @@ async def test_a_registry_that_was_down_gets_everything_later(core: RegistryCore
         status = await node.publisher.status()
         assert status.waiting > 0
         core.down = False
-        await node.publisher.on_welcome(Grant(epoch=1, reconcile=False, incarnation=core.index.incarnation))
+        await node.publisher.on_welcome(EpochGrant(epoch=1, reconcile=False, incarnation=core.index.incarnation))
         node.publisher.link_up()
         await node.settled()
         await check(core, node, *(f"1.2.{n}" for n in range(1, 6)))
@@ -217,7 +217,7 @@ async def test_a_lost_registry_is_filled_again(tmp_path: Path, road: str) -> Non
     db = SqliteDb(tmp_path / "two.sqlite")
     async with registry_core(db, seed=8) as core:
         core.directory.set(replace(core.member, epoch=2))
-        grant = Grant(epoch=2, reconcile=True, incarnation=core.index.incarnation)
+        grant = EpochGrant(epoch=2, reconcile=True, incarnation=core.index.incarnation)
         async with publishing_node(tmp_path / "node", core, road, grant=grant) as node:
             await node.settled()
             await check(core, node, "1.2.1", "1.2.2")
@@ -244,7 +244,7 @@ async def test_a_node_restored_from_backup_converges(core: RegistryCore, tmp_pat
         leftover.unlink()
     (folder / "backup.sqlite").rename(folder / "node.sqlite")
     core.directory.set(replace(core.member, epoch=2))
-    grant = Grant(epoch=2, reconcile=True, incarnation=core.index.incarnation)
+    grant = EpochGrant(epoch=2, reconcile=True, incarnation=core.index.incarnation)
     async with publishing_node(folder, core, road, start=False) as node:
         await node.store.restored(own_epochs=False)
         node.publisher.start()
@@ -290,7 +290,7 @@ async def test_an_epoch_that_was_not_granted_is_not_used(core: RegistryCore, tmp
         core.directory.set(replace(core.member, epoch=3))  # granted, and the node has not heard of it
         await node.add(with_number(ct(sop="1.2.1.1.2", number=2)))
         await until(lambda: _held_up(node))
-        await node.publisher.on_welcome(Grant(epoch=3, reconcile=True, incarnation=core.index.incarnation))
+        await node.publisher.on_welcome(EpochGrant(epoch=3, reconcile=True, incarnation=core.index.incarnation))
         await node.settled()
         found = await check(core, node, "1.2.1")
         assert found["1.2.1"].n_instances == 2
@@ -373,7 +373,7 @@ async def test_both_roads_give_the_same_answers(tmp_path: Path) -> None:
             node = await stack.enter_async_context(publishing_node(tmp_path / road, core, road, clock=clock, start=False))
             await node.add(*rich_study())
             node.publisher.start()
-            await node.publisher.on_welcome(Grant(epoch=1, reconcile=False, incarnation=core.index.incarnation))
+            await node.publisher.on_welcome(EpochGrant(epoch=1, reconcile=False, incarnation=core.index.incarnation))
             await node.settled()
             await enriched(core, "1.2.1")
             question = ByPatient(patient=PatientSelector(identifiers=(Identifier(NUMBER, NHS),)))
@@ -425,7 +425,7 @@ async def test_a_manifest_that_is_not_the_registered_one_is_not_taken(core: Regi
         node.publisher.store.manifest = other  # type: ignore[method-assign]
         await node.add(with_number(ct()))
         node.publisher.start()
-        await node.publisher.on_welcome(Grant(epoch=1, reconcile=False, incarnation=core.index.incarnation))
+        await node.publisher.on_welcome(EpochGrant(epoch=1, reconcile=False, incarnation=core.index.incarnation))
         await node.settled()
         await until(lambda: _failed(core))
         assert [h.record.detail for h in await holdings(core, "1.2.1")] == ["entry"]

@@ -33,13 +33,10 @@ CIRCLES = {
 HOMONYMS = {
     ("node", "Act"),  # owed: a message to deliver; an act under way at the release
     ("node", "Association"),  # XDS's and DICOM's own word, each in its room
-    ("node", "Grant"),  # owed: of an epoch; of a release
     ("node", "Identity"),  # owed: of a certificate; of a publisher
     ("node", "Link"),  # owed: to the registry; of one study to another
-    ("node", "Offer"),  # owed
     ("node", "Publication"),  # owed: of a study; the parts that publish
     ("node", "Refused"),  # owed: an object; a publication
-    ("node", "Service"),  # owed: a program that serves; a DIMSE service
     ("simulations", "Ledger"),  # owed: what the demo loaded; where acts are noted
     ("node", "Source"),  # owed: whose documents they are; where bytes come from
 }

@@ -7,7 +7,7 @@ from pynetdicom.sop_class import Verification
 from crosslight.standards.dicom.file import gate
 from node.dimse.association import Request
 from node.dimse.command import C_ECHO_RQ, SUCCESS
-from node.dimse.exchange import Exchange, Gathered, Offer
+from node.dimse.exchange import Exchange, Gathered, SupportedClass
 
 
 class Echo:
@@ -15,8 +15,8 @@ class Echo:
 
     fields = (C_ECHO_RQ,)
     beside = False
-    offers = (Offer(str(Verification), (gate.EXPLICIT_LE, gate.IMPLICIT_LE, gate.EXPLICIT_BE)),)
+    sop_classes = (SupportedClass(str(Verification), (gate.EXPLICIT_LE, gate.IMPLICIT_LE, gate.EXPLICIT_BE)),)
 
     def begin(self, request: Request) -> Exchange:
-        """As :meth:`Service.begin`; a C-ECHO has no data set."""
+        """As :meth:`DimseService.begin`; a C-ECHO has no data set."""
         return Gathered(lambda _: request.answer(SUCCESS), 0)

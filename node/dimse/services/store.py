@@ -13,7 +13,7 @@ from crosslight.standards.problem import CrosslightError, Malformed, OutOfSpace,
 from node.dimse.association import Request
 from node.dimse.command import C_STORE_RQ
 from node.dimse.contexts import TRANSFER_SYNTAXES, storage_classes
-from node.dimse.exchange import Exchange, Offer
+from node.dimse.exchange import Exchange, SupportedClass
 from node.holdings import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS, Holdings, IngestResult, Received, Staging
 
 log = get_logger("dimse")
@@ -34,10 +34,10 @@ class Store:
 
     def __init__(self, holdings: Holdings, more_sop_classes: Iterable[str] = ()) -> None:
         self._holdings = holdings
-        self.offers = tuple(Offer(uid, TRANSFER_SYNTAXES) for uid in storage_classes(more_sop_classes))
+        self.sop_classes = tuple(SupportedClass(uid, TRANSFER_SYNTAXES) for uid in storage_classes(more_sop_classes))
 
     def begin(self, request: Request) -> Exchange:
-        """As :meth:`Service.begin`.
+        """As :meth:`DimseService.begin`.
 
         Raises:
             Malformed: without the elements that PS3.7 Table 9.3-1 requires.
