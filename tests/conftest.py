@@ -11,7 +11,7 @@ import pg
 import pytest
 
 from crosslight.runtime.db import Db, SqliteDb
-from crosslight.runtime.postgres import PostgresDb
+from crosslight.runtime.db.postgres import PostgresDb
 
 _schemas = count(1)
 

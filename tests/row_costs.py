@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from crosslight.runtime.db import Db, Row, _SqliteTx
-from crosslight.runtime.postgres import _PgTx
+from crosslight.runtime.db import Db, Row
+from crosslight.runtime.db.postgres import _PgTx
+from crosslight.runtime.db.sqlite import _SqliteTx
 
 
 class Costs:

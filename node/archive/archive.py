@@ -13,9 +13,9 @@ from pathlib import Path
 
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import SqliteDb, Tx
+from crosslight.runtime.db.schema import migrate
 from crosslight.runtime.files import Files
 from crosslight.runtime.log import get_logger
-from crosslight.runtime.schema import migrate
 from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.file.verdict import Note
 from crosslight.standards.dicom.record import record

@@ -14,8 +14,8 @@ import orjson
 
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.db import SqliteDb, Tx
+from crosslight.runtime.db.schema import SchemaVersion
 from crosslight.runtime.files import Files
-from crosslight.runtime.schema import SchemaVersion
 from crosslight.standards.dicom.file.header import Attributes, Header
 from node.archive.layout import Layout
 from node.archive.study_rows import StudyRows

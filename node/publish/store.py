@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.db import Db, Tx
-from crosslight.runtime.schema import SchemaVersion, migrate
+from crosslight.runtime.db.schema import SchemaVersion, migrate
 from crosslight.standards.ids import DerivedId, Kind, Version
 from crosslight.standards.problem import StorageError
 from crosslight.standards.study import Progress

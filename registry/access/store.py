@@ -11,7 +11,7 @@ import orjson
 
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import Db, Row, Tx
-from crosslight.runtime.schema import SchemaVersion, migrate
+from crosslight.runtime.db.schema import SchemaVersion, migrate
 from crosslight.standards.problem import Busy
 
 SCHEMA = SchemaVersion("access", schema=1, compat=1)

@@ -12,7 +12,7 @@ from typing import Any
 
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.db import Db, Tx
-from crosslight.runtime.schema import SchemaVersion, migrate
+from crosslight.runtime.db.schema import SchemaVersion, migrate
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import NotFound
 from crosslight.standards.region import Region

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import Db, Row, Tx
-from crosslight.runtime.schema import SchemaVersion, migrate
+from crosslight.runtime.db.schema import SchemaVersion, migrate
 from crosslight.standards.census import Census, census_item
 from crosslight.standards.ids import Identifier, MemberId, Version, hash8
 from crosslight.standards.problem import Invalid

@@ -11,7 +11,7 @@ import orjson
 
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.db import Db, Row, Tx
-from crosslight.runtime.schema import SchemaVersion, migrate
+from crosslight.runtime.db.schema import SchemaVersion, migrate
 from crosslight.standards.concern import Concern, packed, unpacked
 from crosslight.standards.ids import MemberId, Oid
 from crosslight.standards.membership import Endpoints

@@ -9,8 +9,9 @@ from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
 
-from crosslight.runtime.db import SqliteDb, _SqliteTx, _Write
-from crosslight.runtime.transactions import NEAR_STEPS, Db, T, Tx
+from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.db.seam import NEAR_STEPS, Db, T, Tx
+from crosslight.runtime.db.sqlite import _SqliteTx, _Write
 from crosslight.standards.problem import ConfigError, StorageError
 from simulations.virtual.trace import Trace
 

@@ -12,7 +12,7 @@ import pytest
 from archive_fixture import Held, held
 
 from crosslight.runtime.db import Row, Tx
-from crosslight.runtime.schema import migrate
+from crosslight.runtime.db.schema import migrate
 from crosslight.standards.dicom.web.qido import QidoQuery
 from crosslight.standards.problem import TooLarge
 from node.archive import search

@@ -14,7 +14,7 @@ from crosslight.runtime.audit import SCHEMA, About, Audited, AuditEntry, AuditLo
 from crosslight.runtime.audit.outcome import counted
 from crosslight.runtime.clock import SystemClock
 from crosslight.runtime.db import Db, Tx
-from crosslight.runtime.schema import SchemaVersion, migrate
+from crosslight.runtime.db.schema import SchemaVersion, migrate
 from crosslight.standards.access import Decision, Principal
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import StorageError

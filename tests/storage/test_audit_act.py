@@ -16,7 +16,7 @@ from crosslight.runtime.audit.select import OLDER_ACTS, Selection
 from crosslight.runtime.audit.show import audit_table
 from crosslight.runtime.clock import SystemClock
 from crosslight.runtime.db import Db, Tx
-from crosslight.runtime.schema import SchemaVersion, migrate
+from crosslight.runtime.db.schema import SchemaVersion, migrate
 from crosslight.standards.access import Action, Decision, Principal
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError, Forbidden, Invalid, MemberUnreachable, StorageError

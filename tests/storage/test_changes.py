@@ -15,8 +15,9 @@ from registry_room import Room, make_room
 from registry_samples import nhs, patient, study
 
 from crosslight.runtime.clock import SystemClock
-from crosslight.runtime.db import Db, Tx, _SqliteTx
-from crosslight.runtime.postgres import PostgresDb, _PgTx
+from crosslight.runtime.db import Db, Tx
+from crosslight.runtime.db.postgres import PostgresDb, _PgTx
+from crosslight.runtime.db.sqlite import _SqliteTx
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import StudyRecord
 from registry.ask.question import ByPatient

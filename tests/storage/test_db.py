@@ -12,10 +12,10 @@ from typing import Any
 import pg
 import pytest
 
-from crosslight.runtime import db as runtime_db
 from crosslight.runtime.db import LAZY_S, Db, SqliteDb, Tx
-from crosslight.runtime.postgres import PostgresDb
-from crosslight.runtime.schema import migrate
+from crosslight.runtime.db import sqlite as runtime_db
+from crosslight.runtime.db.postgres import PostgresDb
+from crosslight.runtime.db.schema import migrate
 from crosslight.standards.problem import Invalid
 from registry.index.store import PACKAGE, SCHEMA
 

@@ -14,9 +14,9 @@ from registry_room import Room, make_room
 from registry_samples import patient, study
 from row_costs import Costs, analyse
 
-from crosslight.runtime import db as runtime_db
-from crosslight.runtime import postgres as runtime_postgres
 from crosslight.runtime.db import Db, Tx
+from crosslight.runtime.db import postgres as runtime_postgres
+from crosslight.runtime.db import sqlite as runtime_db
 from crosslight.standards.fhir.search import Grammar, parse_search
 from crosslight.standards.fhir.terms import Systems
 from crosslight.standards.ids import Identifier, MemberId

@@ -11,8 +11,8 @@ from registry_room import make_room
 from registry_samples import NHS, nhs, patient, study
 
 from crosslight.runtime.db import Db, Tx
-from crosslight.runtime.postgres import PostgresDb
-from crosslight.runtime.schema import SchemaVersion, migrate
+from crosslight.runtime.db.postgres import PostgresDb
+from crosslight.runtime.db.schema import SchemaVersion, migrate
 from crosslight.standards.access import OPEN
 from crosslight.standards.ids import Identifier
 from registry.ask.question import ByObject, ByPatient

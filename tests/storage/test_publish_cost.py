@@ -11,7 +11,8 @@ from publish_fakes import MARK_TABLE, SeededIds, StrictRegistry
 from publish_node import Node, node
 from publish_records import make_patient, make_record
 
-from crosslight.runtime.db import SqliteDb, Tx, _SqliteTx
+from crosslight.runtime.db import SqliteDb, Tx
+from crosslight.runtime.db.sqlite import _SqliteTx
 from node.marks import Marks
 from node.publish.store import PublishStore
 

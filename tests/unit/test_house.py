@@ -79,7 +79,7 @@ def test_only_the_two_engines_know_which_they_are() -> None:
     """Stores ask ``tx.dialect`` for what they mean; ``name`` chooses the deltas and nothing else."""
     asks = re.compile(r"\.engine\b|dialect\.name|[\"']postgres[\"']")
     found = {_named(path) for path in _production() if asks.search(path.read_text("utf-8"))}
-    assert found == {"crosslight/runtime/postgres.py", "crosslight/runtime/schema.py", "crosslight/runtime/transactions.py"}
+    assert found == {"crosslight/runtime/db/postgres.py", "crosslight/runtime/db/schema.py", "crosslight/runtime/db/seam.py"}
 
 
 def test_no_file_is_longer_than_can_be_read_at_once() -> None:

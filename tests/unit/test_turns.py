@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from crosslight.runtime import db as db_module
 from crosslight.runtime import turns
 from crosslight.runtime.db import SqliteDb, Tx
+from crosslight.runtime.db import sqlite as db_module
 from crosslight.runtime.turns import STEP, Apart, in_steps
 from crosslight.runtime.workers import Workers
 

@@ -22,8 +22,8 @@ from crosslight.runtime.audit.select import Selection
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Clock, instant
 from crosslight.runtime.db import LAZY_S, Db, Row, Tx
+from crosslight.runtime.db.schema import SchemaVersion, migrate
 from crosslight.runtime.log import get_logger
-from crosslight.runtime.schema import SchemaVersion, migrate
 from crosslight.standards.access import Action, Decision, Face, Principal, decide
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError, StorageError

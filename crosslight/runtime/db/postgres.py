@@ -1,4 +1,4 @@
-"""PostgreSQL behind the database seam: see ``db.py``."""
+"""PostgreSQL behind the database seam: see the package."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import psycopg
 import psycopg.rows
 from psycopg_pool import ConnectionPool
 
-from crosslight.runtime.pg_columns import column, columns, register
-from crosslight.runtime.transactions import (
+from crosslight.runtime.db.pg_columns import column, columns, register
+from crosslight.runtime.db.seam import (
     NEAR_STEPS,
     READ_ROWS,
     WIDE_S,

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from importlib import resources
 
-from crosslight.runtime.db import Db, Tx
+from crosslight.runtime.db.seam import Db, Tx
 from crosslight.standards.problem import StorageError
 
 _LOCK = 0x43524F53_53434845  # names our lock among those of the database

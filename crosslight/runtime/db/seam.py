@@ -1,4 +1,4 @@
-"""What stores see of a database, and what both engines share: see ``db.py``."""
+"""What stores see of a database, and what both engines share: see the package."""
 
 from __future__ import annotations
 

@@ -1,15 +1,4 @@
-"""One database seam for SQLite and PostgreSQL (D24, ADR 0002).
-
-A store is a class whose methods hold named SQL. Each method gives the database a function that takes a :class:`Tx`; the
-function runs in a worker thread inside one transaction::
-
-    async def latest(self, uid: str) -> Row | None:
-        return await self.db.read("latest", lambda tx: tx.row("SELECT ... WHERE uid = ?", (uid,)))
-
-SQL is written once with ``?`` placeholders, in the subset both engines share. Where they differ a store asks
-``tx.dialect`` for what it means. The *name* gives metrics and slow-query logs. On PostgreSQL a serialization failure or
-deadlock runs the function again, so it must have no effect outside its transaction.
-"""
+"""SQLite in one file: one writer, a few readers, and short reads without a thread."""
 
 from __future__ import annotations
 
@@ -22,17 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from crosslight.runtime.transactions import (
+from crosslight.runtime.db.seam import (
     NEAR_ROWS,
     NEAR_STEPS,
     READ_ROWS,
     WIDE_STEPS,
     Budget,
-    Db,
     Dialect,
-    Engine,
     Row,
     T,
     TooMuch,
@@ -44,12 +31,7 @@ from crosslight.runtime.transactions import (
 )
 from crosslight.runtime.trouble import database_trouble
 from crosslight.runtime.turns import in_steps, rest
-from crosslight.standards.problem import ConfigError, StorageError
-
-if TYPE_CHECKING:
-    from crosslight.runtime.postgres import PostgresDb
-
-__all__ = ["LAZY_S", "Db", "Dialect", "Engine", "Row", "SqliteDb", "Tx", "open_db", "split_statements"]
+from crosslight.standards.problem import StorageError
 
 LAZY_S = 0.05  # longest wait of a lazy write for one that is not
 MAX_ROWS = 64  # of one INSERT
@@ -338,18 +320,3 @@ class _Near:
         finally:
             self._limit.left = steps
             self._c.execute("ROLLBACK")
-
-
-def open_db(url: str, *, base: Path = Path()) -> SqliteDb | PostgresDb:
-    """Open ``sqlite:PATH`` (relative to ``base``) or ``postgresql://...``.
-
-    Raises:
-        ConfigError: for any other scheme.
-    """
-    if url.startswith("sqlite:"):
-        return SqliteDb(base / url.removeprefix("sqlite:"))
-    if url.startswith(("postgresql://", "postgres://")):
-        from crosslight.runtime.postgres import PostgresDb  # not loaded where nobody uses it
-
-        return PostgresDb(url)
-    raise ConfigError(f"Unknown kind of database in {url.split(':', 1)[0]!r}.", todo="Use sqlite:FILE or postgresql://…")
