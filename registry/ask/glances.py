@@ -1,8 +1,8 @@
-"""What open pages were told last, kept until something changes that may concern it, or for a few seconds (ADR 0031).
+"""What open pages were told last, kept for seconds or until a change may concern it (ADR 0031).
 
-An open page asks every other second whether what it shows is still so. Of most patients nothing changes meanwhile, and the change
-feed says so: then no row is read. What is kept is bounded and short-lived, so that a page is never long behind, whatever the feed
-does not tell of.
+An open page asks every other second whether what it shows is still so. Of most patients nothing changes
+meanwhile, and the change feed says so: then no row is read. What is kept is bounded and short-lived, so that
+a page is never long behind, whatever the feed does not tell of.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REMEMBERED = 64  # readings of the feed, for looks under way
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What a look found, and what would make it another: a change of any of these records, persons, or studies, whoever's."""
+    """What a look found; a change of any of these records, persons or studies, whoever's, is news."""
 
     version: str
     doubts: frozenset[MemberId]
@@ -51,7 +51,7 @@ class _Told:
 
 
 class Glances:
-    """Keeps looks. Before it follows the feed (:meth:`forget` is called when that begins) it keeps nothing."""
+    """Keeps looks; nothing before it follows the feed, which begins with a call of :meth:`forget`."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

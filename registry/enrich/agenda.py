@@ -1,4 +1,4 @@
-"""What is to be done again when: one agenda for each member, so that one that cannot be reached costs a look. Pure."""
+"""What is to be done again when: an agenda for each member, so that an unreachable one costs a look. Pure."""
 
 from __future__ import annotations
 

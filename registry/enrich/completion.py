@@ -1,7 +1,8 @@
 """Completing one holding, or reading one document: its holder is asked as any consumer would ask it (D17).
 
-The manifest comes by ITI-43 and is checked against the entry's hash and size, then the series by QIDO-RS. A foreign source stays
-at what its manifests say: there every manifest of a study is read, and the documents that do not say of which study they are.
+The manifest comes by ITI-43 and is checked against the entry's hash and size, then the series by QIDO-RS. A
+foreign source stays at what its manifests say: there every manifest of a study is read, and the documents
+that do not say of which study they are.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Completion:
         )
 
     async def complete(self, key: HoldingKey, member: Member) -> bool:
-        """Complete one holding, each of its current entries that was not read; whether there was something to complete.
+        """Complete a holding, each of its current entries that was not read; whether there was any.
 
         Raises:
             CrosslightError: the member cannot be asked, or what it says does not fit the entry.

@@ -1,7 +1,7 @@
 """Enrichment: a study that came over SOAP says as much as one that came over gRPC (D17).
 
-What waits is in the index's own tables, so nothing is lost by a restart; a member that cannot be reached is asked when it can.
-Here is what is done when, and that no two processes do it; ``completion.py`` does it.
+What waits is in the index's own tables, so nothing is lost by a restart; a member that cannot be reached is
+asked when it can. Here is what is done when, and that no two processes do it; ``completion.py`` does it.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Enricher:
         with suppress(CrosslightError):
             await self._index.leases.give_back(leased, self._holder)
 
-    # --- what next --------------------------------------------------------------------------------------------------
+    # --- what next --------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Manifests read where they are: fetched by ITI-43, checked against what was registered, parsed in a bounded child (D17, D27)."""
+"""Manifests: fetched by ITI-43, checked against what was registered, parsed in a bounded child (D17, D27)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Manifests:
         self._reach, self._workers, self._config = reach, workers, config
 
     async def read(self, member: Member, facts: ManifestFacts, token: str, correlation: str) -> Manifest:
-        """The manifest that ``facts`` name, in the member's repository; ``token`` is '' for a foreign source, which knows none.
+        """The manifest that ``facts`` name; ``token`` is '' for a foreign source, which knows none.
 
         Raises:
             CrosslightError: it is not given, is not what was registered, or cannot be read.

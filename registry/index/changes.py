@@ -1,9 +1,10 @@
 """The change feed: what every commit changed, told to whoever asks again from where it stopped (ADR 0031).
 
-A change is written in the transaction that makes it, into a *stream*: its member's, or one of persons. Numbers of a stream have
-no gaps and are taken under a row lock that is held until the commit, so that they are seen in their order: a reader that has
-seen number n has seen all below, whatever commits late. There is no sequence over all streams; a reader's cursor has a number
-for each. Changes are kept for some days; who comes later than that is told so (:class:`Behind`), and compares.
+A change is written in the transaction that makes it, into a *stream*: its member's, or one of persons.
+Numbers of a stream have no gaps and are taken under a row lock that is held until the commit, so that they
+are seen in their order: a reader that has seen number n has seen all below, whatever commits late. There is
+no sequence over all streams; a reader's cursor has a number for each. Changes are kept for some days; who
+comes later than that is told so (:class:`Behind`), and compares.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ Persons = Callable[[Tx, Collection[RecordKey]], Mapping[RecordKey, PersonKey]]
 
 
 class Behind(Gone):
-    """The changes after a cursor are not kept any more, or are of another incarnation: the reader must compare."""
+    """Changes after a cursor are not kept any more, or of another incarnation: the reader must compare."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far a reader has read: of each stream the number of the last change; streams that are not named had none."""
+    """How far a reader has read: the number of each stream's last change; streams not named had none."""
 
     incarnation: str
     streams: tuple[tuple[int, int], ...] = ()
@@ -67,7 +68,8 @@ def write_changes(tx: Tx, changes: Iterable[tuple[int, int, Change]], at: int) -
 def note_persons(tx: Tx, records: Collection[RecordKey], kind: RecordChange, now: datetime) -> None:
     """Patient records are linked otherwise, or say something else.
 
-    Whoever writes this holds locks of persons, so it waits for nobody: it takes a stream that nobody else is writing to.
+    Whoever writes this holds locks of persons, so it waits for nobody: it takes a stream that nobody else is
+    writing to.
     """
     if not records:
         return
@@ -156,7 +158,7 @@ def _read(tx: Tx, stream: int, after: int, limit: int) -> list[Row]:
 
 
 def _trim(tx: Tx, *, stream: int, before: int) -> int:
-    """Only from the front: what is left has no gaps. Clocks of processes differ, so the first that is not old ends it."""
+    """Only from the front, so that what is left has no gaps; the first that is not old ends it."""
     rows = tx.rows("SELECT n, at FROM index_change WHERE stream = ? ORDER BY n LIMIT ?", (stream, TRIMMED))
     old = 0
     for n, at in rows:

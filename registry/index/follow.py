@@ -1,8 +1,9 @@
 """Follower: reads the change feed in this process and tells whoever has to know (ADR 0031).
 
-What was committed here is read at once; what other processes committed, and what changed of persons, at the next look: the heads
-of all streams in one small reading. That is rather a look each second than LISTEN and NOTIFY, whose commits PostgreSQL takes one
-at a time, which poolers of connections do not pass on, and which is lost with a connection, so that one must look all the same.
+What was committed here is read at once; what other processes committed, and what changed of persons, at the
+next look: the heads of all streams in one small reading. That is rather a look each second than LISTEN and
+NOTIFY, whose commits PostgreSQL takes one at a time, which poolers of connections do not pass on, and which
+is lost with a connection, so that one must look all the same.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class Follower:
         self._tasks: list[asyncio.Task[None]] = []
 
     def tell(self, changed: Callable[[Sequence[Change]], None], behind: Callable[[], None]) -> None:
-        """Call ``changed`` with what changes from now on, and ``behind`` when some of it may have been missed, as it is at the
-        start: then all that matters must be looked at. Both must return at once."""
+        """Call ``changed`` with what changes from now on, and ``behind`` when some may have been missed, as
+        at the start: then all that matters must be looked at. Both must return at once."""
         self._told.append((changed, behind))
 
     def wake(self) -> None:

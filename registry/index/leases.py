@@ -1,7 +1,7 @@
-"""Who is completing what (D17, ADR 0031): a row while somebody is at it, so that of several processes one does it.
+"""Who is completing what (D17, ADR 0031): a row while a process is at it, so that no other is.
 
-A lease ends by itself, so that what a killed process was at is taken up by another. Whoever takes one looks afterwards whether
-there is still something to do: a lease is given back after the commit that did it.
+A lease ends by itself, so that what a killed process was at is taken up by another. Whoever takes one looks
+afterwards whether there is still something to do: a lease is given back after the commit that did it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _KEY = "record_key = ? AND name_hash = ? AND member_id = ?"
 # One statement that waits for nobody but another taking the same lease; PostgreSQL and SQLite alike.
 _TAKE = (
     "INSERT INTO enrich_lease (record_key, name_hash, member_id, holder, ends) VALUES (?, ?, ?, ?, ?) "
-    "ON CONFLICT (record_key, name_hash, member_id) DO UPDATE SET holder = excluded.holder, ends = excluded.ends "
+    "ON CONFLICT (record_key, name_hash, member_id) "
+    "DO UPDATE SET holder = excluded.holder, ends = excluded.ends "
     "WHERE enrich_lease.ends <= ? OR enrich_lease.holder = excluded.holder"
 )
 Leased = HoldingKey | DocumentKey
@@ -30,7 +31,8 @@ class Leases:
     """The table ``enrich_lease``.
 
     Args:
-        db: The index's database. clock: Times, by which leases end; processes' clocks are held together (D22).
+        db: The index's database.
+        clock: By which leases end; clocks of processes are held together.
     """
 
     def __init__(self, db: Db, clock: Clock) -> None:

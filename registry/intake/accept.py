@@ -1,4 +1,4 @@
-"""The one way into the index: every submission is admitted, committed in a batch, told of; a single one is a batch of one.
+"""The one way into the index: submissions are admitted, committed, told of; one alone is a batch of one.
 
 ::
 
@@ -115,11 +115,11 @@ class Acceptor:
         self.unread: Counter[str] = Counter()  # studies whose national number is none, by member; for metrics
 
     async def accept(self, submission: Submission) -> Acceptance:
-        """Commit a submission, all its acts or none. Those that wait at the same time share a transaction where they can.
+        """Commit a submission, all its acts or none. Those that wait together may share a transaction.
 
         Raises:
-            CrosslightError: refused, with its ``xds_code``; nothing is stored then. An epoch that was not granted is a
-                ``Conflict`` with ``where="epoch"``.
+            CrosslightError: refused, with its ``xds_code``; nothing is stored then. An epoch that was not
+                granted is a ``Conflict`` with ``where="epoch"``.
         """
         waiting = _Waiting(submission, names_of(submission), asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
@@ -166,7 +166,7 @@ class Acceptor:
             return [result for submission in batch for result in await self._commit([submission])]
         return self._report(batch, done)
 
-    # --- in the transaction ----------------------------------------------------------------------------------------
+    # --- in the transaction -----------------------------------------------------------------------
 
     def _run(self, submissions: Sequence[Submission], tx: Tx) -> _Committed:
         batch = Batch(tx, self._index, self._identity, self._region, self._clock.now(), self._new_id, self._alarm)
@@ -214,7 +214,7 @@ class Acceptor:
         self.alarms[what] += 1
         log.error("alarm", what=what, code=member.code, study=study_uid)
 
-    # --- after the commit ------------------------------------------------------------------------------------------
+    # --- after the commit -------------------------------------------------------------------------
 
     def _report(self, batch: Sequence[Submission], done: _Committed) -> list[Result]:
         results: list[Result] = []
@@ -242,16 +242,16 @@ class Acceptor:
             if any(is_unread_number(one, region.nationals, allow_test=region.allow_test_numbers) for one in given):
                 self.unread[submission.member.code] += 1
 
-    # --- what enrichment learned (learned.py) ----------------------------------------------------------------------
+    # --- what enrichment learned (learned.py) -----------------------------------------------------
 
     async def update_detail(self, key: HoldingKey, record: StudyRecord, *, entry_uuid: str = "", digest: str = "") -> bool:
         """Replace what is known of a holding by more of it, without a new version (D17).
 
         Args:
             key: The holding.
-            record: With ``detail`` manifest or full, of the same study. The patient as submitted is kept; a name that a slot
-                cut is made whole.
-            entry_uuid: The version that ``record`` describes; another one now current is left alone. '' = whatever is.
+            record: With ``detail`` manifest or full, of the same study. The patient as submitted is kept; a
+                name that a slot cut is made whole.
+            entry_uuid: The version that ``record`` describes; another is left alone. '': whatever is current.
             digest: The content digest as the holder states it; '' keeps the one that was submitted.
 
         Returns:

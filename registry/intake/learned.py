@@ -28,7 +28,7 @@ from registry.members.model import Member
 
 
 class Lesson:
-    """What was learned, written in a caller's transaction; each method says what changed, nothing if it came too late.
+    """What was learned, in a caller's transaction; each method says what changed, if it was not too late.
 
     Args:
         tx: The transaction.
@@ -41,7 +41,7 @@ class Lesson:
         self._work = index.work(tx, now)
 
     def update_detail(self, key: HoldingKey, record: StudyRecord, entry_uuid: str, digest: str, *, foreign: bool) -> list[Change]:
-        """More is known of a holding (``Acceptor.update_detail``); ``foreign``: its entries stand by themselves (D1)."""
+        """More is known of a holding; ``foreign``: its entries stand by themselves (D1)."""
         self._work.lock([key.member])
         entry = self._work.entry_under(key.member, key.study_uid, key.record_key)
         if entry.now is None or entry.now.holding.record_key != key.record_key:
@@ -56,7 +56,7 @@ class Lesson:
         return self._flushed()
 
     def document_read(self, key: DocumentKey, member: Member, manifest: Manifest, region: Region) -> list[Change]:
-        """A document that did not say of which study it is was read: a foreign source's manifest of one study becomes its entry.
+        """A document that named no study was read: a foreign source's manifest of one study is its entry.
 
         Anything else stays a document, and of which studies it is is known from then on.
         """
@@ -81,7 +81,7 @@ class Lesson:
         return self._flushed()
 
     def no_manifest(self, key: HoldingKey, entry_uuid: str, studies: Sequence[str]) -> list[Change]:
-        """An entry that was taken for a study's manifest is another Key Object Selection: a document, and no study."""
+        """An entry taken for a study's manifest is another Key Object Selection: a document, and no study."""
         work, objects = self._work, self._index.objects
         work.lock([key.member])
         place = work.entry_under(key.member, key.study_uid, key.record_key)
@@ -99,7 +99,7 @@ class Lesson:
         return changes
 
     def _current(self, held: Loaded, entry_uuid: str) -> Publication | None:
-        """Which of a holding's current entries is meant, '' the one that leads; None where it is not current any more."""
+        """Which of a holding's current entries is meant, '' the one that leads; None: it is not current."""
         (holding,) = self._index.read.with_past(self._tx, [held])
         current = (holding.publication, *holding.siblings)
         return next((p for p in current if p.entry_uuid == entry_uuid or not entry_uuid), None)
