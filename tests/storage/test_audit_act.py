@@ -136,6 +136,20 @@ async def test_what_is_deferred_is_begun_by_hand_or_committed_whole(audit: Audit
     assert await texts(audit) == ["partial 1 rows, 2 in all", "ok 0 rows", "refused: Invalid", "cut"]
 
 
+async def test_who_hangs_up_while_a_deferred_act_is_being_committed_is_one_act(audit: AuditLog) -> None:
+    async def ask() -> None:
+        async with audit.act(caller(ANN), "fhir", "search", deferred=True) as act:
+            await act.begin()
+
+    task = asyncio.create_task(ask())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await audit.settle()
+    assert [seen.outcome.kind for seen in await audit.search()] == ["cut"]
+
+
 async def test_no_audit_no_act_but_what_is_done_stays_done(
     database: Db, audit: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,7 +109,8 @@ class Act:
         lazy: bool = False,
     ) -> None:
         self._ledger, self.entry, self._refusal, self._code = ledger, entry, refusal, code
-        self._deferred, self._lazy, self._number = deferred, lazy, 0
+        self._deferred, self._lazy = deferred, lazy
+        self._asked, self._number = False, 0  # whether its beginning was handed in; its number, once that is committed
         self.outcome = Outcome("ok")
 
     # --- for who acts ------------------------------------------------------------------------------------------------
@@ -136,6 +137,7 @@ class Act:
             StorageError: it cannot be written: no audit, no data.
         """
         if not self._number:
+            self._asked = True
             self._number = await self._ledger.begin(self.entry)
 
     # --- from a thread, over several calls (DIMSE) ---------------------------------------------------------------------
@@ -189,7 +191,7 @@ class Act:
     def _end_later(self) -> None:
         if self._number:
             self._ledger.end_later(self.entry, self.outcome, self._number)
-        else:
+        elif not self._asked:  # else it is committed without us, and reads as cut off
             self._ledger.whole_later(self.entry, self.outcome)
 
     async def _end(self) -> None:
