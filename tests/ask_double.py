@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
 
-from aiohttp import web
 from registry_samples import REGION, MemoryDirectory, published
 
 from crosslight.runtime.caller import Caller
-from crosslight.runtime.clock import SystemIds
-from crosslight.runtime.http import ErrorRenderers, Handler, admit, problems
-from crosslight.standards.access import OPEN, Action, Face, Principal
+from crosslight.standards.access import Action, Face
 from crosslight.standards.ids import Identifier, MemberId, holding_fhir_id
 from crosslight.standards.names import family_keys, search_key
 from crosslight.standards.national import plain_number
@@ -220,24 +216,6 @@ def _same(wanted: Identifier, own: Identifier, region: Region) -> bool:
     return (plain_number(wanted.value) if national else wanted.value) == own.value
 
 
-def service(
-    routes: Iterable[web.RouteDef],
-    renderers: ErrorRenderers | None = None,
-    principal: Callable[[web.Request], Principal] | None = None,
-) -> web.Application:
-    """An application around routes, as the composition root makes it: errors rendered once, a principal on each request."""
-
-    @web.middleware
-    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        admit(request, principal(request) if principal is not None else OPEN)
-        return await handler(request)
-
-    shell = cast(Any, problems(renderers or ErrorRenderers(), SystemIds()))
-    app = web.Application(middlewares=[shell, authenticate])
-    app.add_routes(routes)
-    return app
-
-
 def unreachable(directory: MemoryDirectory, code: str) -> MemberCoverage:
     """Coverage of a member that cannot be reached."""
     member = directory.by_code(code)
@@ -248,17 +226,4 @@ def unreachable(directory: MemoryDirectory, code: str) -> MemberCoverage:
     )  # fmt: skip
 
 
-@asynccontextmanager
-async def served(app: web.Application) -> AsyncIterator[str]:
-    """``app`` on a free port of loopback, as ``runtime.http.Listener`` runs it; its address."""
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.2)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}"
-    finally:
-        await runner.cleanup()
-
-
-__all__ = ["NOW", "Act", "AskDouble", "World", "replace", "served", "service", "unreachable"]
+__all__ = ["NOW", "Act", "AskDouble", "World", "replace", "unreachable"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from aiohttp import ClientSession
-from ask_double import served
 from joserfc.jwk import ECKey
+from loopback import served
 from node_parts import StillConnection, node_ground
 from node_serving import Manifests, part10
 from pydicom.dataset import Dataset

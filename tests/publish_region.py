@@ -13,8 +13,8 @@ from typing import Any, cast
 import grpc
 import grpc.aio
 from aiohttp import ClientSession, web
-from ask_double import served, service
 from joserfc.jwk import ECKey
+from loopback import served, service
 from node_serving import part10
 from publish_fakes import SeededIds
 from pydicom.dataset import Dataset

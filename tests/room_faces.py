@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from aiohttp import web
-from ask_double import served
 from joserfc.jwk import ECKey
+from loopback import served
 from registry_room import Room
 
 from crosslight.runtime.http import Handler, admit

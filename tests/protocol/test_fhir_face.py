@@ -11,11 +11,12 @@ from urllib.parse import urlparse
 
 import aiohttp
 import pytest
-from ask_double import NOW, AskDouble, World, served, service, unreachable
+from ask_double import NOW, AskDouble, World, unreachable
 from fhir.resources.R4B.bundle import Bundle
 from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 from fhirpy import AsyncFHIRClient
+from loopback import served, service
 from registry_samples import MemoryDirectory, nhs, patient, study
 
 from crosslight.runtime.http import ErrorRenderers

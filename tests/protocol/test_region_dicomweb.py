@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientError, web
-from ask_double import served
 from callers import caller
 from dicomweb_client.api import DICOMwebClient
 from gateway_region import CLINICIAN, GatewayRegion, endless_member, endpoints, gateway_region
+from loopback import served
 from node_serving import ct, part10
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from ask_double import served
 from gateway_region import IDS, GatewayRegion, endless_member, gateway_region
+from loopback import served
 from node_serving import ct, part10
 from registry_samples import REGION
 

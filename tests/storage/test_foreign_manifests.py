@@ -16,10 +16,10 @@ from typing import Any
 import pydicom
 import pytest
 from aiohttp import web
-from ask_double import served
 from callers import caller
 from foreign_region import NUMBER, REPOSITORY, ForeignRegion, Submitted, foreign_region, manifest
 from four_faces import LISTED, UNPROVEN, four_faces
+from loopback import served
 from registry_room import TestClock
 from registry_samples import NHS, REGION
 from scenario_processes import until

@@ -9,7 +9,7 @@ from typing import Any, cast
 import aiohttp
 import pytest
 from aiohttp import web
-from ask_double import served
+from loopback import served
 
 from crosslight.runtime.compression import LARGE_BYTES, compressed, takes_gzip
 
