@@ -6,7 +6,7 @@ object is either fetched into a spool or passed through as it comes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,7 +41,7 @@ class FarHoldings:
         url: str,
         spool: Path,
         how: Literal["fetched", "passed"],
-        touched: Callable[[Sequence[str]], Any] = lambda studies: None,
+        touched: Callable[[Sequence[str]], Awaitable[None]] | None = None,
     ) -> None:
         self._session, self._url, self._spool, self._how, self._touched = session, url, spool, how, touched
         self.rules = RecordRules()
@@ -145,7 +145,8 @@ class FarHoldings:
         return [study_uid for study_uid in found if study_uid > after][:limit]
 
     async def touch(self, study_uids: Sequence[str]) -> None:
-        self._touched(study_uids)
+        if self._touched is not None:
+            await self._touched(study_uids)
 
     def patients(self, study_uid: str) -> tuple[Identifier, ...]:
         return ()

@@ -42,6 +42,7 @@ from node.parts import make_gate, make_serve
 from node.serve.authenticate import ListenerKind
 from node.serve.config import ServeConfig
 from node.serve.context import ServeContext
+from node.serve.iti43 import ManifestStore
 from node.serve.release import no_policy
 
 HOME, CODE = "1.2.3.4", "RTK"
@@ -125,8 +126,10 @@ async def serving(
     archive_config: ArchiveConfig | None = None,
     tls: ssl.SSLContext | None = None,
     holdings: Holdings | None = None,
+    published: ManifestStore | None = None,
 ) -> AsyncIterator[Served]:
-    """Archive and faces on loopback, over plain HTTP or ``tls``; ``holdings`` are served instead of the archive."""
+    """Archive and faces on loopback, over plain HTTP or ``tls``; ``holdings`` are served instead of the archive, and manifests
+    that were ``published`` instead of those in memory."""
     state: dict[str, Any] = {"suspended": False, "skew": None}
     key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
     whole = NodeConfig(
@@ -138,7 +141,7 @@ async def serving(
         serve = make_serve(ground, held, cast(Any, _Told(state)), policy or no_policy)
         serve.open()
         manifests = Manifests()
-        app = face_application(ground, serve, make_gate(ground), manifests, listener)
+        app = face_application(ground, serve, make_gate(ground), published or manifests, listener)
         server = TestServer(app, scheme="https" if tls else "http")
         await server.start_server(ssl=tls)
         async with server, client_session() as session:

@@ -22,7 +22,8 @@ from crosslight.standards.study import Patient
 from node.publish.config import PublishConfig
 from node.publish.outbox_store import OutboxStore
 from node.publish.publisher import Publisher
-from node.publish.revise import Retrieval
+from node.publish.revise import Origin, Retrieval
+from node.publish.road import Destination
 from node.publish.soap_road import SoapRoad, XdsPort
 from node.publish.store import PublishStore
 
@@ -121,7 +122,8 @@ async def node(
         road = SoapRoad(port or registry, lambda: IDENTITY, rows, affinity or (lambda p: p.local), parallel=2)  # type: ignore[arg-type]
         publisher = Publisher(
             store, rows, archive, seams, PublishConfig(kind="xds", park_after=20),
-            identity=lambda: IDENTITY, retrieval=Retrieval(ae_title="RTK"), road=road, comparer=road, granted=False,
+            Origin(identity=lambda: IDENTITY, retrieval=Retrieval(ae_title="RTK")),
+            Destination(road=road, comparer=road, granted=False),
         )  # fmt: skip
         await publisher.open()
         publisher.reviser.start()

@@ -48,8 +48,8 @@ from node.publish.grpc_road import GrpcRoad
 from node.publish.model import Identity
 from node.publish.outbox_store import OutboxStore
 from node.publish.publisher import Publisher
-from node.publish.revise import Retrieval
-from node.publish.road import Road
+from node.publish.revise import Origin, Retrieval
+from node.publish.road import Destination, Road
 from node.publish.soap_road import SoapRoad
 from node.publish.store import PublishStore
 from node.publish.xds_wire import XdsWire
@@ -314,7 +314,7 @@ async def publishing_node(
         seams = system_seams(clock=clock, ids=ids, workers=workers, draw=draw_from(ids))
         publisher = Publisher(
             store, rows, archive, seams, replace(config, road=road),
-            identity=identity, retrieval=Retrieval(ae_title="RTK"), road=chosen, comparer=feed,
+            Origin(identity=identity, retrieval=Retrieval(ae_title="RTK")), Destination(road=chosen, comparer=feed),
         )  # fmt: skip
         await publisher.open()
         base = await stack.enter_async_context(served(_node_faces(folder, archive, publisher, audit, workers, core)))

@@ -17,9 +17,9 @@ from node.publish.config import PublishConfig
 from node.publish.grpc_road import GrpcRoad
 from node.publish.model import Identity
 from node.publish.outbox_store import OutboxStore
-from node.publish.publisher import Comparer, Publisher
-from node.publish.revise import Retrieval
-from node.publish.road import Road
+from node.publish.publisher import Publisher
+from node.publish.revise import Origin, Retrieval
+from node.publish.road import Destination
 from node.publish.soap_road import SoapRoad
 from node.publish.store import PublishStore
 from node.publish.xds_wire import XdsWire
@@ -60,29 +60,26 @@ async def build_publisher(
     def identity() -> Identity:
         return Identity(source=membership.source, secret=secret)
 
-    road: Road
-    comparer: Comparer
-    closers: Closers = ()
+    retrieval = Retrieval(
+        ae_title=endpoints.aet or membership.code[:16],
+        url=endpoints.dicomweb if config.retrieve_url and feed is not None else "",
+    )
+    origin = Origin(identity=identity, retrieval=retrieval)
+    return Publisher(store, rows, holdings, seams, config, origin, _destination(config, seams, roads, rows, identity))
+
+
+def _destination(
+    config: PublishConfig, seams: Seams, roads: RegistryRoads, rows: OutboxStore, identity: Callable[[], Identity]
+) -> Destination:
+    feed = roads.feed
     if feed is None:
-        soap_road, closers = _soap_road(config, seams, roads, rows, identity)
-        road, comparer = soap_road, soap_road
-    else:
-        road = comparer = GrpcRoad(feed.channel, metadata=feed.metadata, batch=config.batch, timeout_s=config.timeout_s)
-        if config.road == "soap":
-            road, closers = _soap_road(config, seams, roads, rows, identity)
-    return Publisher(
-        store, rows, holdings, seams, config,
-        identity=identity,
-        retrieval=Retrieval(
-            ae_title=endpoints.aet or membership.code[:16],
-            url=endpoints.dicomweb if config.retrieve_url and feed is not None else "",
-        ),
-        road=road,
-        comparer=comparer,
-        granted=feed is not None,
-        hello_again=feed.hello_again if feed is not None else lambda: None,
-        closers=closers,
-    )  # fmt: skip
+        soap, closers = _soap_road(config, seams, roads, rows, identity)
+        return Destination(road=soap, comparer=soap, granted=False, closers=closers)
+    grpc = GrpcRoad(feed.channel, metadata=feed.metadata, batch=config.batch, timeout_s=config.timeout_s)
+    if config.road != "soap":
+        return Destination(road=grpc, comparer=grpc, hello_again=feed.hello_again)
+    soap, closers = _soap_road(config, seams, roads, rows, identity)
+    return Destination(road=soap, comparer=grpc, hello_again=feed.hello_again, closers=closers)
 
 
 async def _own_secret(store: PublishStore) -> bytes:
@@ -93,7 +90,7 @@ async def _own_secret(store: PublishStore) -> bytes:
 
 def _soap_road(
     config: PublishConfig, seams: Seams, roads: RegistryRoads, rows: OutboxStore, identity: Callable[[], Identity]
-) -> tuple[SoapRoad, Closers]:  # fmt: skip
+) -> tuple[SoapRoad, Closers]:
     host, port = host_port(roads.mllp, roads.mllp_name)
     tls = roads.tls()
     session = seams.http.client(tls, read_timeout_s=config.timeout_s)

@@ -6,9 +6,8 @@ Knows no wire: the road and the comparison are given. ``build.py`` puts the part
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
-from typing import Protocol
 
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.seams import Seams
@@ -18,11 +17,11 @@ from crosslight.standards.problem import CrosslightError
 from node.holdings import Holdings
 from node.membership.model import EpochGrant, HelloFacts
 from node.publish.config import PublishConfig
-from node.publish.model import Acked, Identity, Parked, PublishStatus
+from node.publish.model import Acked, Parked, PublishStatus
 from node.publish.outbox import Outbox, Retry
 from node.publish.outbox_store import OutboxStore
-from node.publish.revise import Retrieval, Reviser
-from node.publish.road import Road
+from node.publish.revise import Origin, Reviser
+from node.publish.road import Destination
 from node.publish.schedule import Pace, Schedule
 from node.publish.store import MAX_N, PublishStore
 from node.publish.unlisted import Unlisted
@@ -30,16 +29,6 @@ from node.publish.unlisted import Unlisted
 log = get_logger("publish")
 
 COMPARE_PAGE = 1_000
-
-
-class Comparer(Protocol):
-    """Compares all that was acknowledged with what the destination has (``GrpcRoad``, ``SoapRoad``)."""
-
-    incarnation: str
-
-    async def compare(self, pages: AsyncIterator[list[tuple[str, Acked]]]) -> dict[str, Acked | None]:
-        """What the destination has differently, study by study. Raises RoadDown when it could not be finished."""
-        ...
 
 
 class Publisher:
@@ -50,12 +39,8 @@ class Publisher:
         holdings: Where studies come from.
         seams: Time, jitter, and threads for building manifests.
         config: ``[publish]``.
-        identity: Asked whenever something is made: who publishes.
-        retrieval: How manifests say that images can be had.
-        road: How the destination is reached. comparer: How it is compared with.
-        granted: Whether epochs are granted by a registry of ours; otherwise the node counts its own (D18).
-        hello_again: Called when the link should say Hello once more (another epoch is needed).
-        closers: Called at the end: sessions and connections of the road.
+        origin: Who publishes.
+        destination: To whom.
     """
 
     def __init__(
@@ -65,35 +50,33 @@ class Publisher:
         holdings: Holdings,
         seams: Seams,
         config: PublishConfig,
-        *,
-        identity: Callable[[], Identity],
-        retrieval: Retrieval,
-        road: Road,
-        comparer: Comparer,
-        granted: bool = True,
-        hello_again: Callable[[], None] = lambda: None,
-        closers: Sequence[Callable[[], Awaitable[None]]] = (),
+        origin: Origin,
+        destination: Destination,
     ) -> None:
         clock = seams.clock
         self.store, self._rows, self._clock, self._config = store, outbox_store, clock, config
-        self._comparer, self._granted, self._hello_again, self._closers = comparer, granted, hello_again, tuple(closers)
+        self._destination = destination
         pace = Pace(first_s=config.first_s, quiet_s=config.quiet_s, growing_s=config.growing_s)
         retry = Retry(
             first_s=config.retry_first_s, longest_s=config.retry_max_s, study_longest_s=config.study_retry_max_s,
             park_after=config.park_after,
         )  # fmt: skip
         self.outbox = Outbox(
-            outbox_store, road, clock, seams.draw, retry, on_disagreement=self._disagreement, on_anew=self._force_looked_for
+            outbox_store,
+            destination.road,
+            clock,
+            seams.draw,
+            retry,
+            on_disagreement=self._disagreement,
+            on_anew=self._force_looked_for,
         )
         self.reviser = Reviser(
-            store, holdings, seams.workers, clock, Schedule(pace),
-            identity=identity, retrieval=retrieval, on_revision=self.outbox.wake,
-            on_used_up=self._used_up,
-        )  # fmt: skip
-        self._unlisted = Unlisted(outbox_store, holdings, self.reviser.pending, lambda: identity().secret)
+            store, holdings, seams, Schedule(pace), origin, on_revision=self.outbox.wake, on_used_up=self._used_up
+        )
+        self._unlisted = Unlisted(outbox_store, holdings, self.reviser.pending, lambda: origin.identity().secret)
         self._compare_wake = Wake(clock)
         self._backoff = Backoff(config.retry_first_s, config.retry_max_s, seams.draw)
-        self._welcomed = not granted
+        self._welcomed = not destination.granted
         self._tasks: list[asyncio.Task[None]] = []
         self._owed: set[asyncio.Task[None]] = set()
 
@@ -104,9 +87,9 @@ class Publisher:
         await self.store.open()
         await self._rows.open()
         node = await self.store.node()
-        if not self._granted and node.epoch == 0:
+        if not self._destination.granted and node.epoch == 0:
             await self.store.take_epoch(1)
-        if self._granted:
+        if self._destination.granted:
             self.outbox.hold("epoch", "the registry has not been heard yet")
         if (await self._rows.destination()).reconcile:
             self.outbox.hold("reconcile", "a comparison with the registry is owed")
@@ -125,7 +108,7 @@ class Publisher:
             with suppress(asyncio.CancelledError):
                 await task
         self._tasks = []
-        for close in self._closers:
+        for close in self._destination.closers:
             await close()
 
     # --- the link (node.membership) -------------------------------------------------------------------------------------
@@ -191,12 +174,12 @@ class Publisher:
 
     async def _disagree(self, why: str) -> None:
         await self.on_reconcile(why)
-        self._hello_again()
+        self._destination.hello_again()
 
     def _used_up(self) -> None:
         """Another epoch: from the registry, which sees a database of another name; or the next of our own (D9, D18)."""
-        if self._granted:
-            self._hello_again()
+        if self._destination.granted:
+            self._destination.hello_again()
         else:
             self._later(self._next_epoch())
 
@@ -234,10 +217,10 @@ class Publisher:
     async def reconcile(self) -> int:
         """Compare now; how many studies differed. They are made anew and sent as the outbox goes on."""
         async with self.outbox.quiet:
-            differing = await self._comparer.compare(self._pages())
+            differing = await self._destination.comparer.compare(self._pages())
             await self._rows.learnt(differing, all_compared=True)
-            if self._comparer.incarnation:
-                await self._rows.set_incarnation(self._comparer.incarnation)
+            if self._destination.comparer.incarnation:
+                await self._rows.set_incarnation(self._destination.comparer.incarnation)
         log.info("compared with the registry", count=len(differing))
         self._force_looked_for()
         self.outbox.release("reconcile")

@@ -7,10 +7,10 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from crosslight.runtime.clock import Clock, dtm
+from crosslight.runtime.clock import dtm
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.seams import Seams
 from crosslight.runtime.waiting import Wake
-from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.record.kos import build_manifest
 from crosslight.standards.ids import DerivedId, Kind, Version, study_tag
 from crosslight.standards.national import was_unread
@@ -39,17 +39,23 @@ class Retrieval:
     url: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Who publishes: asked at each revision, as the region may say otherwise; and what its manifests say of retrieval."""
+
+    identity: Callable[[], Identity]
+    retrieval: Retrieval
+
+
 class Reviser:
     """Makes revisions as studies settle.
 
     Args:
         store: Where they rest.
         holdings: Where studies come from.
-        workers: Manifests are built off the event loop.
-        clock: Time.
+        seams: Time, and threads in which manifests are built.
         schedule: The timing.
-        identity: Asked at each revision: who publishes.
-        retrieval: For the manifests.
+        origin: Who publishes.
         on_revision: Called after each commit.
         on_used_up: Called when another epoch is needed.
     """
@@ -58,19 +64,17 @@ class Reviser:
         self,
         store: PublishStore,
         holdings: Holdings,
-        workers: Workers,
-        clock: Clock,
+        seams: Seams,
         schedule: Schedule,
+        origin: Origin,
         *,
-        identity: Callable[[], Identity],
-        retrieval: Retrieval,
         on_revision: Callable[[], None],
         on_used_up: Callable[[], None] = lambda: None,
     ) -> None:
-        self._store, self._holdings, self._workers, self._clock, self._schedule = store, holdings, workers, clock, schedule
-        self._identity, self._retrieval, self._on_revision = identity, retrieval, on_revision
-        self._on_used_up = on_used_up
-        self._wake = Wake(clock)
+        self._store, self._holdings, self._schedule, self._origin = store, holdings, schedule, origin
+        self._workers, self._clock = seams.workers, seams.clock
+        self._on_revision, self._on_used_up = on_revision, on_used_up
+        self._wake = Wake(seams.clock)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._unseen: str | None = ""  # cursor through the marks of before the start; None = done
         self._forced: str | None = ""  # cursor through studies to be published again; None = done
@@ -242,7 +246,7 @@ class Reviser:
         self, record: StudyRecord, instances: Sequence[InstanceRef], version: Version, digest: str
     ) -> tuple[bytes, Revision]:
         """Fix manifest, hash, size and times (D14). Runs in a worker."""
-        identity, created = self._identity(), self._clock.now()
+        identity, created = self._origin.identity(), self._clock.now()
         tag = study_tag(identity.secret, record.study_uid)
         document_uid = DerivedId(Kind.DOCUMENT, version, tag).uid()
         manifest = build_manifest(
@@ -250,9 +254,9 @@ class Reviser:
             instances,
             document_uid=document_uid,
             series_uid=DerivedId(Kind.MANIFEST_SERIES, version, tag).uid(),
-            retrieve_ae_title=self._retrieval.ae_title,
+            retrieve_ae_title=self._origin.retrieval.ae_title,
             retrieve_location_uid=identity.source.retrieve_location_uid,
-            retrieve_url=self._retrieval.url,
+            retrieve_url=self._origin.retrieval.url,
             created=created,
         )
         facts = ManifestFacts(

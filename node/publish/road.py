@@ -1,12 +1,13 @@
-"""The seam between the outbox and a road to a destination (D18)."""
+"""The seam between publication and a registry: how it is reached, and how it is compared with (D18)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from crosslight.standards.problem import Unavailable
-from node.publish.model import Job, Result
+from node.publish.model import Acked, Job, Result
 
 
 class RoadDown(Unavailable):
@@ -31,3 +32,32 @@ class Road(Protocol):
             RoadDown: nothing is known of what became of them.
         """
         ...
+
+
+class Comparer(Protocol):
+    """Compares all that was acknowledged with what the destination has (``GrpcRoad``, ``SoapRoad``)."""
+
+    incarnation: str
+
+    async def compare(self, pages: AsyncIterator[list[tuple[str, Acked]]]) -> dict[str, Acked | None]:
+        """What the destination has differently, study by study. Raises RoadDown when it could not be finished."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """One registry, as publication meets it.
+
+    Args:
+        road: How it is reached.
+        comparer: How it is compared with.
+        granted: Whether it grants epochs, as one of ours does; otherwise the node counts its own (D18).
+        hello_again: Called when the link should say Hello once more (another epoch is needed).
+        closers: Called at the end: sessions and connections of the road.
+    """
+
+    road: Road
+    comparer: Comparer
+    granted: bool = True
+    hello_again: Callable[[], None] = lambda: None
+    closers: Sequence[Callable[[], Awaitable[None]]] = ()

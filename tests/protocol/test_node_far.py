@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from io import BytesIO
@@ -13,15 +13,29 @@ import pydicom
 import pytest
 from aiohttp import ClientError, ClientSession
 from far_holdings import FarHoldings
-from node_serving import IDS, LOCATION, Served, ct, part10, sample_files, serving
+from node_serving import IDS, LOCATION, REPOSITORY, Served, ct, part10, sample_files, serving
+from publish_fakes import IDENTITY, MARK_TABLE
 
+from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.http import client_session
+from crosslight.runtime.seams import system_seams
 from crosslight.runtime.soap.client import SoapClient
+from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.web.multipart import PartBegin, PartData, RelatedReader, boundary_of
 from crosslight.standards.xds.wire import rad69
 from crosslight.standards.xds.wire.rad69 import ImagingRequest, SeriesRequest, StudyRequest, render_imaging_request
 from crosslight.standards.xds.wire.response import PARTIAL, SUCCESS
-from crosslight.standards.xds.wire.retrieve import DocumentRequest, RetrieveReply, parse_retrieve_response
+from crosslight.standards.xds.wire.retrieve import (
+    ACTION_REQUEST,
+    DocumentRequest,
+    RetrieveReply,
+    parse_retrieve_response,
+    render_retrieve_request,
+)
+from node.marks import Marks
+from node.publish.revise import Origin, Retrieval, Reviser
+from node.publish.schedule import Pace, Schedule
+from node.publish.store import PublishStore
 from node.serve.config import ServeConfig
 
 ELE = "1.2.840.10008.1.2.1"
@@ -143,6 +157,45 @@ async def test_rad69_passes_on_what_lies_elsewhere(beside: Beside) -> None:
     reply, found = await _images(beside.node, "1.2.1.1.2")
     assert (reply.registry.status, list(found)) == (SUCCESS, ["1.2.1.1.2"])
     beside.nothing_is_left()
+
+
+async def test_what_lies_elsewhere_is_published_and_its_manifest_given_by_iti43(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        pacs = await stack.enter_async_context(serving(tmp_path / "pacs"))
+        session: ClientSession = await stack.enter_async_context(client_session())
+        db, workers = SqliteDb(tmp_path / "publish.sqlite"), Workers(threads=1)
+        stack.push_async_callback(db.close)
+        stack.push_async_callback(workers.close)
+        marks, store = Marks(), PublishStore(db, IDS, ["region"])
+
+        async def touched(studies: Sequence[str]) -> None:
+            for study_uid in studies:
+                await db.write("mark", lambda tx, uid=study_uid: marks.touch_tx(tx, uid, 1.0))
+
+        far = FarHoldings(session, pacs.url + "/dicomweb", tmp_path / "far", "passed", touched)
+        node = await stack.enter_async_context(serving(tmp_path / "node", listener="systems", holdings=far, published=store))
+        await db.write("marks", lambda tx: tx.execute(MARK_TABLE))
+        await store.open()
+        await store.take_epoch(1)
+        reviser = Reviser(
+            store, far, system_seams(workers=workers), Schedule(Pace(first_s=0.0, quiet_s=0.0, growing_s=60.0)),
+            Origin(identity=lambda: IDENTITY, retrieval=Retrieval(ae_title="RTK")), on_revision=lambda: None,
+        )  # fmt: skip
+        await pacs.add(part10(ct()), part10(ct(sop="1.2.1.1.2", number=2)))
+        await far.touch([STUDY])
+        await reviser._refill()
+        assert await reviser.revise_due() == 1
+        row, _ = await store.look(STUDY)
+        assert row is not None
+        revision = await store.revision(row.version)
+        assert revision is not None
+        request = render_retrieve_request([DocumentRequest(REPOSITORY, revision.manifest.document_uid)])
+        async with SoapClient(node.session, IDS).stream(node.url + "/xds/repository", ACTION_REQUEST, request) as stream:
+            assert parse_retrieve_response(stream.body).registry.status == SUCCESS
+            (manifest,) = [b"".join([piece async for piece in part.chunks()]) async for part in stream.parts()]
+        listed = pydicom.dcmread(BytesIO(manifest)).CurrentRequestedProcedureEvidenceSequence[0]
+        instances = listed.ReferencedSeriesSequence[0].ReferencedSOPSequence
+        assert [one.ReferencedSOPInstanceUID for one in instances] == ["1.2.1.1.1", "1.2.1.1.2"]
 
 
 async def test_a_pacs_that_gives_nothing_is_an_error_before_the_first_byte(beside: Beside) -> None:

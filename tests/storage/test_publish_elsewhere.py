@@ -8,8 +8,9 @@ from publish_fakes import IDENTITY, MemoryArchive, SeededIds, VirtualClock
 from publish_records import make_patient, make_record
 
 from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.seams import system_seams
 from crosslight.runtime.workers import Workers
-from node.publish.revise import LOOK_EVERY_S, Retrieval, Reviser
+from node.publish.revise import LOOK_EVERY_S, Origin, Retrieval, Reviser
 from node.publish.schedule import Pace, Schedule
 from node.publish.store import PublishStore
 
@@ -25,8 +26,9 @@ async def test_a_change_that_no_callback_told_of_is_revised_within_seconds(tmp_p
         await store.open()
         await store.take_epoch(1)
         reviser = Reviser(
-            store, archive, workers, clock, Schedule(Pace(first_s=SECOND, quiet_s=5.0, growing_s=60.0)),
-            identity=lambda: IDENTITY, retrieval=Retrieval(ae_title="RTK"), on_revision=lambda: None,
+            store, archive, system_seams(clock=clock, workers=workers),
+            Schedule(Pace(first_s=SECOND, quiet_s=5.0, growing_s=60.0)),
+            Origin(identity=lambda: IDENTITY, retrieval=Retrieval(ae_title="RTK")), on_revision=lambda: None,
         )  # fmt: skip
         reviser.start()
         await reviser._refill()  # the first look: nothing is there

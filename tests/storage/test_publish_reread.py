@@ -14,11 +14,12 @@ from publish_fakes import IDENTITY, SeededIds
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from crosslight.runtime.seams import system_seams
 from crosslight.standards.dicom.record.rules import RecordRules
 from crosslight.standards.ids import NHS_NUMBER_OID, Identifier
 from node.publish import reread
 from node.publish.reread import Rereader, all_studies, read_again
-from node.publish.revise import Retrieval, Reviser
+from node.publish.revise import Origin, Retrieval, Reviser
 from node.publish.schedule import Pace, Schedule
 from node.publish.store import PublishStore
 
@@ -45,8 +46,9 @@ class Published:
         self.archive = node.archive
         self.store = PublishStore(node.db, SeededIds(), ["region"])
         self.reviser = Reviser(
-            self.store, node.archive, node.workers, node.clock, Schedule(Pace(first_s=0.0, quiet_s=0.0, growing_s=60.0)),
-            identity=lambda: IDENTITY, retrieval=Retrieval(ae_title="RTK"), on_revision=lambda: None,
+            self.store, node.archive, system_seams(clock=node.clock, workers=node.workers),
+            Schedule(Pace(first_s=0.0, quiet_s=0.0, growing_s=60.0)),
+            Origin(identity=lambda: IDENTITY, retrieval=Retrieval(ae_title="RTK")), on_revision=lambda: None,
         )  # fmt: skip
 
     async def revised(self) -> None:
