@@ -44,7 +44,6 @@ UNEXPLAINED = {
     "node/dimse/sockets.py",
     "node/dimse/upper.py",
     "registry/fhir/plan.py",
-    "registry/intake/accept.py",
     "registry/intake/learned.py",
     "registry/intake/registered.py",
     "registry/portal/timeline.py",
