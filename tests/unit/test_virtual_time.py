@@ -58,6 +58,7 @@ async def cut_and_mended(folder: Path, seed: int) -> None:
             return await found(region) == [f"urn:oid:{STUDY}"]
 
         await until(arrived)
+        await until(lambda: _linked(region))  # the feed may be there before the link is
         whole = await wado(region)
         network.cut("RTK", REGISTRY, after_bytes=len(whole) // 2)
         with pytest.raises(ClientError):
