@@ -12,6 +12,6 @@
     Batch.finish writes persons, rows and changes, then compares headers           identity/batch.py, index/flush.py
     after the commit: counts, and whoever waits for changes                        accept.py
 
-Feeds of patients have a way of their own, ``patients.py``. What enrichment learns comes in by ``Acceptor.update_detail``, ``document_read`` and ``no_manifest`` (``learned.py``, and
-``detail.py``, which is pure).
+Feeds of patients have a way of their own, ``patients.py``. What enrichment learns comes in by
+``Acceptor.update_detail``, ``document_read`` and ``no_manifest`` (``learned.py``, and ``detail.py``, which is pure).
 """
