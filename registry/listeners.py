@@ -28,7 +28,7 @@ from registry.link.link import MembershipServicer
 from registry.link.server import MemberServer
 from registry.members.join import Join
 from registry.parts import Faces, Ground, Parts
-from registry.portal import pages as portal_pages
+from registry.portal import face as portal
 
 #: Where credentials come from, as a 401 of each listener says it.
 CREDENTIALS: dict[ListenerKind, str] = {
@@ -65,10 +65,8 @@ def face_application(ground: Ground, faces: Faces, kind: ListenerKind, signed_in
     app.add_routes(fhir_routes(faces.fhir))
     app.add_routes(dicomweb.routes(faces.dicomweb))
     if kind == "people":
-        for prefix in ("/patients", "/search", "/identity"):
-            renderers.add(prefix, portal_pages.renderer(faces.portal))
-        renderers.add("/", portal_pages.elsewhere(faces.portal))
-        app.add_routes(portal_pages.routes_of(faces.portal))
+        portal.add_errors(renderers, faces.portal)
+        app.add_routes(portal.routes(faces.portal))
     if kind == "systems" or ground.open_mode:
         app.add_routes(faces.registry.routes(XDS_REGISTRY))
         app.add_routes(faces.retrieve.routes(XDS_REPOSITORY, RAD69))

@@ -53,7 +53,8 @@ from registry.members.live import LiveConnections
 from registry.members.model import Directory, Member
 from registry.members.service import MemberService
 from registry.officer.decisions import IdentityDecisions
-from registry.portal.pages import Portal, PortalContext
+from registry.portal.face import Portal
+from registry.portal.shell import PortalContext
 from registry.reach.members import Reach
 from registry.reach.sessions import MemberSessions
 

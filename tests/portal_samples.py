@@ -33,7 +33,8 @@ from registry.index.model import Holding
 from registry.members.model import Member, Presence
 from registry.officer.decisions import IdentityDecisions
 from registry.portal.config import PortalConfig
-from registry.portal.pages import Portal, PortalContext, elsewhere, routes_of
+from registry.portal.face import Portal, add_errors, routes
+from registry.portal.shell import PortalContext
 
 NOW = datetime(2026, 11, 22, 3, 12, 40, tzinfo=UTC)
 REGION = Region(
@@ -364,11 +365,9 @@ def app_of(
     )
     portal = Portal(context)
     renderers = ErrorRenderers()
-    for prefix in ("/patients", "/search", "/identity"):
-        renderers.add(prefix, portal.problem)
-    renderers.add("/", elsewhere(portal))
+    add_errors(renderers, portal)
     app = web.Application(middlewares=[problems(renderers, SystemIds()), sign_in])
-    app.add_routes([*routes_of(portal), *(pictures or Pictures()).routes()])
+    app.add_routes([*routes(portal), *(pictures or Pictures()).routes()])
     return app
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, fields
 from importlib import resources
-from typing import Any
+from typing import ClassVar
 
 import jinja2
 from aiohttp import web
 
+from crosslight.standards.access import Principal
+from crosslight.standards.region import Region
 from registry.portal import words
 
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -28,6 +31,32 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
+#: Of what the pages' own script asks.
+JSON_HEADERS = {name: value for name, value in HEADERS.items() if name != "Content-Security-Policy"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What one template shows: a subclass for each, whose fields are the names that the template uses beside the frame's."""
+
+    template: ClassVar[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """What stands around every page."""
+
+    service: str
+    word: str  # what a member is called
+    region: Region
+    principal: Principal | None
+    officer: bool  # whether the identity queue is offered
+    open_mode: bool
+    sign_in: str
+    sign_out: str
+    csrf: str
+    session_left: int  # seconds; 0 without a session
+    read_at: str
 
 
 class Pages:
@@ -48,7 +77,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._env.globals |= {"asset": self.asset, "count": words.count, "plain": words.plain}
+        self._env.globals |= {"asset": self.asset, "count": words.count, "plain": words.plain, "day": words.day}
 
     def asset(self, name: str) -> str:
         """The address of a static file: all are in a folder named by what is in them, so that modules find each other there."""
@@ -59,9 +88,9 @@ class Pages:
             raise KeyError(name)
         return name
 
-    def html(self, template: str, values: dict[str, Any], *, status: int = 200) -> web.Response:
+    def html(self, view: View, frame: Frame, *, status: int = 200) -> web.Response:
         """A page."""
-        text = self._env.get_template(template).render(values)
+        text = self._env.get_template(view.template).render(_values(frame) | _values(view))
         return web.Response(text=text, status=status, content_type="text/html", headers=HEADERS)
 
     async def static(self, request: web.Request) -> web.Response:
@@ -75,3 +104,7 @@ class Pages:
             "X-Content-Type-Options": "nosniff",
         }
         return web.Response(body=data, content_type=kind, charset="utf-8", headers=headers)
+
+
+def _values(shown: View | Frame) -> dict[str, object]:
+    return {one.name: getattr(shown, one.name) for one in fields(shown)}

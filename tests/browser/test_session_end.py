@@ -19,7 +19,8 @@ from crosslight.runtime.http import ErrorRenderers, problems
 from registry.access.config import AccessConfig
 from registry.ask.ask import Ask
 from registry.portal.config import PortalConfig
-from registry.portal.pages import Portal, PortalContext, elsewhere, routes_of
+from registry.portal.face import Portal, add_errors, routes
+from registry.portal.shell import PortalContext
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -39,11 +40,9 @@ class Pages(TestAccess):
             )
         )  # fmt: skip
         renderers = ErrorRenderers()
-        for prefix in ("/patients", "/search"):
-            renderers.add(prefix, portal.problem)
-        renderers.add("/", elsewhere(portal))
+        add_errors(renderers, portal)
         app = web.Application(middlewares=[problems(renderers, IDS), self.access.authenticator.middleware("people")])
-        app.add_routes([*routes_of(portal), *samples.Pictures().routes(), *self.access.routes()])
+        app.add_routes([*routes(portal), *samples.Pictures().routes(), *self.access.routes()])
         return app
 
 

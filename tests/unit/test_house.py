@@ -19,9 +19,7 @@ ROOMS = ("crosslight", "node", "registry", "simulations")
 MAX_LINES, MAX_PARAMETERS = 400, 8
 
 #: Still over their bound; each is owed.
-LONG_FILES = {
-    "registry/portal/pages.py",
-}
+LONG_FILES: set[str] = set()
 LONG_CONSTRUCTORS: set[str] = set()
 CIRCLES = {
     ("simulations.virtual.loop", "simulations.virtual.network"),  # owed

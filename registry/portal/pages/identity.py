@@ -9,15 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, cast
+from typing import ClassVar, cast
 
 from aiohttp import web
 
-from crosslight.runtime.caller import Caller
 from crosslight.standards.problem import Invalid
-from registry.identity.cases import MAX_REASON, Case, LinkEvent, RecordDecision, Side, Verdict, compared, handle_of
+from registry.identity.cases import (
+    MAX_REASON,
+    Case,
+    LinkEvent,
+    RecordDecision,
+    Side,
+    Verdict,
+    Waiting,
+    compared,
+    handle_of,
+)
 from registry.officer.decisions import IdentityDecisions, Officer
 from registry.portal import words
+from registry.portal.render import View
+from registry.portal.shell import Shell
 
 SHOWN_DECISIONS = 30
 
@@ -47,28 +58,63 @@ class Beside:
     candidate: bool  # it may be declared to be the same person
 
 
-class OfficerPages:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionLine:
+    """A decision in words; ``ended`` is '' while it is in force."""
+
+    decision: RecordDecision
+    case: str  # the handle of the record that it is about
+    says: str
+    at: str
+    ended: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveLine:
+    """What became of a record: when, in words, by whom and why."""
+
+    at: str
+    said: str
+    who: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueView(View):
+    """What waits, oldest first, and what was decided lately."""
+
+    template: ClassVar[str] = "identity.html"
+    waiting: tuple[tuple[Waiting, str], ...]  # with since when
+    total: int
+    decisions: tuple[DecisionLine, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseView(View):
+    """One case: this record, those beside it, and what was decided; with what is wrong with a form that was posted."""
+
+    template: ClassVar[str] = "identity_case.html"
+    case: Case
+    since: str
+    alone: tuple[Line, ...]  # of a record with none beside it
+    beside: tuple[Beside, ...]
+    decisions: tuple[DecisionLine, ...]
+    moves: tuple[MoveLine, ...]
+    errors: dict[str, str]
+    form: dict[str, str]
+    max_reason: int = MAX_REASON
+
+
+class IdentityPages:
     """The pages.
 
     Args:
+        shell: What all pages share.
         decisions: The officer's room.
-        html: Renders a page of the portal.
-        caller: Who asks; raises where nobody is signed in.
-        fields: A posted form, checked to come from our own page.
-        today: The region's now.
     """
 
-    def __init__(
-        self,
-        decisions: IdentityDecisions,
-        html: Callable[..., web.Response],
-        caller: Callable[[web.Request], Caller],
-        fields: Callable[[web.Request], Any],
-        today: Callable[[], datetime],
-        zone: str,
-    ) -> None:
-        self._room, self._html, self._caller, self._fields = decisions, html, caller, fields
-        self._today, self._zone = today, zone
+    def __init__(self, shell: Shell, decisions: IdentityDecisions) -> None:
+        self._shell, self._room = shell, decisions
 
     def routes(self) -> list[web.RouteDef]:
         """For the people's listener."""
@@ -84,13 +130,12 @@ class OfficerPages:
     async def queue(self, request: web.Request) -> web.Response:
         """What waits, oldest first, and what was decided."""
         found = await self._room.queue(self._officer(request))
-        values = {
-            "waiting": [(one, self._moment(one.since)) for one in found.waiting],
-            "total": found.total,
-            "decisions": [self._decided(d) for d in found.decisions[:SHOWN_DECISIONS]],
-            "handle_of": handle_of,
-        }
-        return self._html(request, "identity.html", values)
+        view = QueueView(
+            waiting=tuple((one, self._moment(one.since)) for one in found.waiting),
+            total=found.total,
+            decisions=tuple(self._decided(d) for d in found.decisions[:SHOWN_DECISIONS]),
+        )
+        return self._shell.html(request, view)
 
     async def case(self, request: web.Request) -> web.Response:
         """One case."""
@@ -99,7 +144,7 @@ class OfficerPages:
 
     async def decide(self, request: web.Request) -> web.Response:
         """A decision; back to the case, where it stands with its undoing."""
-        officer, form, handle = self._officer(request), await self._fields(request), request.match_info["handle"]
+        officer, form, handle = self._officer(request), await self._shell.fields(request), request.match_info["handle"]
         verdict, _, other = form.get("verdict", "").partition(" ")
         if verdict not in ("same", "another", "alone"):
             return await self._again(request, officer, {"verdict": "Choose what you decide"}, form)
@@ -117,7 +162,7 @@ class OfficerPages:
 
     async def end(self, request: web.Request) -> web.Response:
         """A decision taken back."""
-        officer, form, handle = self._officer(request), await self._fields(request), request.match_info["handle"]
+        officer, form, handle = self._officer(request), await self._shell.fields(request), request.match_info["handle"]
         if not form.get("reason", "").strip():
             return await self._again(request, officer, {"undo": "Give the reason for taking the decision back"}, form)
         await self._room.end(form.get("decision", ""), officer, form["reason"])
@@ -137,45 +182,44 @@ class OfficerPages:
         self, request: web.Request, case: Case, *, errors: dict[str, str] | None = None, form: dict[str, str] | None = None,
         status: int = 200,
     ) -> web.Response:  # fmt: skip
-        today = self._today().date()
-        values = {
-            "case": case,
-            "since": self._moment(case.since) if case.since is not None else "",
-            "alone": [] if case.others else _lines(case.subject, case.subject, today),
-            "beside": [_beside(case, other, today) for other in case.others],
-            "decisions": [self._decided(d) for d in case.decisions],
-            "moves": [self._moved(m) for m in case.moves],
-            "errors": errors or {},
-            "form": form or {},
-            "max_reason": MAX_REASON,
-            "day": words.day,
-        }
-        return self._html(request, "identity_case.html", values, status=status)
+        today = self._shell.today().date()
+        view = CaseView(
+            case=case,
+            since=self._moment(case.since) if case.since is not None else "",
+            alone=() if case.others else _lines(case.subject, case.subject, today),
+            beside=tuple(_beside(case, other, today) for other in case.others),
+            decisions=tuple(self._decided(d) for d in case.decisions),
+            moves=tuple(self._moved(m) for m in case.moves),
+            errors=errors or {},
+            form=form or {},
+        )
+        return self._shell.html(request, view, status=status)
 
     def _officer(self, request: web.Request) -> Officer:
-        caller = self._caller(request)
+        caller = self._shell.caller(request)
         principal = caller.principal
         who = f"{principal.name} ({principal.subject})" if principal.name else principal.subject
         return Officer(caller=caller, face="portal", who=who)
 
     def _moment(self, when: datetime) -> str:
-        return words.instant(when, self._zone)
+        return words.instant(when, self._shell.region.zone)
 
-    def _decided(self, decision: RecordDecision) -> dict[str, Any]:
+    def _decided(self, decision: RecordDecision) -> DecisionLine:
         ended = decision.ended_at
-        return {
-            "decision": decision,
-            "says": decision.says(),
-            "at": self._moment(decision.at),
-            "ended": self._moment(ended) if ended is not None else "",
-        }
+        return DecisionLine(
+            decision=decision,
+            case=handle_of(decision.record),
+            says=decision.says(),
+            at=self._moment(decision.at),
+            ended=self._moment(ended) if ended is not None else "",
+        )
 
-    def _moved(self, move: LinkEvent) -> dict[str, str]:
+    def _moved(self, move: LinkEvent) -> MoveLine:
         said = f"from person {handle_of(move.from_person)} to {handle_of(move.to_person)}"
         if move.from_person == move.to_person:
             said = f"stays with person {handle_of(move.to_person)}"
         said += ", disputed" if move.disputed else ""
-        return {"at": self._moment(move.at), "said": said, "who": move.who, "why": move.why}
+        return MoveLine(at=self._moment(move.at), said=said, who=move.who, why=move.why)
 
 
 def _see(address: str) -> web.Response:
@@ -186,18 +230,18 @@ def _beside(case: Case, other: Side, today: date) -> Beside:
     return Beside(
         side=other,
         relation=other.relation,
-        lines=tuple(_lines(case.subject, other, today)),
+        lines=_lines(case.subject, other, today),
         candidate=any(one.record.key == other.record.key for one in case.candidates),
     )
 
 
-def _lines(mine: Side, other: Side, today: date) -> list[Line]:
+def _lines(mine: Side, other: Side, today: date) -> tuple[Line, ...]:
     told = compared(mine, other)
 
     def line(label: str, said: Callable[[Side], str], word: str = "") -> Line:
         return Line(label=label, mine=said(mine), theirs=said(other), word=word)
 
-    return [
+    return (
         line("Name", lambda s: words.person_name(s.patient.name), told.name),
         line("Born", lambda s: words.born(s.patient.birth_date, today), told.birth_date),
         line("Gender", lambda s: words.sex(s.patient.sex), told.sex),
@@ -205,7 +249,7 @@ def _lines(mine: Side, other: Side, today: date) -> list[Line]:
         line("Postcode", lambda s: words.plain(s.patient.postcode) or words.UNKNOWN, told.postcode),
         line("Own number", lambda s: words.local_number(s.patient)),
         line("At", lambda s: s.member_name),
-    ]
+    )
 
 
 def _numbers(side: Side) -> str:
