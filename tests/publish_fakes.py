@@ -22,7 +22,7 @@ from crosslight.standards.xds.rules.errors import RegistryRefusal, refusal
 from node.holdings import StoredObject
 from node.marks import Marks
 from node.publish.model import Identity
-from node.publish.soap_road import DocumentState, Link, StatusChange
+from node.publish.soap_road import AssociationState, DocumentState, StatusChange
 
 IDENTITY = Identity(
     source=Source(
@@ -175,7 +175,7 @@ class StrictRegistry:
     patients: dict[Identifier, Patient] = field(default_factory=dict)
     entries: dict[str, Entry] = field(default_factory=dict)
     submissions: dict[str, str] = field(default_factory=dict)  # uniqueId -> entryUUID
-    links: dict[str, Link] = field(default_factory=dict)
+    links: dict[str, AssociationState] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     late: list[Callable[[], None]] = field(default_factory=list)
 
@@ -227,14 +227,14 @@ class StrictRegistry:
             if old.patient != patient:
                 raise refusal("XDSPatientIdDoesNotMatch", target)
             old.status = "Deprecated"
-            self.links[publication.replaces_uuid] = Link(publication.replaces_uuid, publication.entry_uuid, target)
+            self.links[publication.replaces_uuid] = AssociationState(publication.replaces_uuid, publication.entry_uuid, target)
         self.entries[publication.entry_uuid] = Entry(
             publication.record.study_uid, patient, "Approved", publication.manifest.sha1, publication.manifest.document_uid,
             publication.submission_uuid,
         )  # fmt: skip
         self.submissions[publication.submission_uid] = publication.submission_uuid
         member = publication.has_member_uuid
-        self.links[member] = Link(member, publication.submission_uuid, publication.entry_uuid)
+        self.links[member] = AssociationState(member, publication.submission_uuid, publication.entry_uuid)
 
     async def change_status(self, change: StatusChange, patient: Identifier) -> None:
         self._meet("iti57", lambda: self._change_status(change, patient))
@@ -249,7 +249,7 @@ class StrictRegistry:
             raise refusal("XDSMetadataVersionError", change.entry_uuid)
         entry.status = change.new
         self.submissions[change.submission_uid] = change.submission_uuid
-        self.links[change.association_uuid] = Link(change.association_uuid, change.submission_uuid, change.entry_uuid)
+        self.links[change.association_uuid] = AssociationState(change.association_uuid, change.submission_uuid, change.entry_uuid)
 
     async def remove(self, ids: Sequence[str]) -> None:
         self._meet("iti62", lambda: self._remove(ids))
@@ -270,7 +270,7 @@ class StrictRegistry:
         self._meet("iti18")
         return {u: DocumentState(self.entries[u].status, self.entries[u].sha1) for u in entry_uuids if u in self.entries}
 
-    async def associations(self, uuids: Sequence[str]) -> list[Link]:
+    async def associations(self, uuids: Sequence[str]) -> list[AssociationState]:
         self._meet("iti18")
         asked = set(uuids)
         return [link for link in self.links.values() if link.source in asked or link.target in asked]

@@ -49,7 +49,7 @@ class DocumentState:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class AssociationState:
     """An association as GetAssociations gives it."""
 
     id: str
@@ -97,7 +97,7 @@ class XdsPort(Protocol):
         """ITI-18 GetDocuments: those that exist, of any status."""
         ...
 
-    async def associations(self, uuids: Sequence[str]) -> list[Link]:
+    async def associations(self, uuids: Sequence[str]) -> list[AssociationState]:
         """ITI-18 GetAssociations: all that have one of these at an end."""
         ...
 

@@ -21,7 +21,7 @@ from crosslight.standards.xds.wire import adhoc
 from crosslight.standards.xds.wire.ebrim_write import render_remove_objects, render_submit_objects
 from crosslight.standards.xds.wire.response import FAILURE, SUCCESS, parse_registry_response
 from node.publish.model import Identity
-from node.publish.soap_road import DocumentState, Link, StatusChange
+from node.publish.soap_road import AssociationState, DocumentState, StatusChange
 
 # ITI TF-2 3.42, 3.57, 3.62
 ACTION_REGISTER = "urn:ihe:iti:2007:RegisterDocumentSet-b"
@@ -121,10 +121,12 @@ class XdsWire:
                 found[document.entry_uuid] = DocumentState(status, document.hash.lower())
         return found
 
-    async def associations(self, uuids: Sequence[str]) -> list[Link]:
+    async def associations(self, uuids: Sequence[str]) -> list[AssociationState]:
         """As ``XdsPort.associations``."""
         replies = await self._ask(GET_ASSOCIATIONS, "$uuid", uuids)
-        found = {a.entry_uuid: Link(a.entry_uuid, a.source, a.target) for r in replies for a in r.objects.associations}
+        found = {
+            a.entry_uuid: AssociationState(a.entry_uuid, a.source, a.target) for r in replies for a in r.objects.associations
+        }
         return list(found.values())
 
     async def _ask(self, query_id: str, parameter: str, uuids: Sequence[str]) -> list[adhoc.AdhocReply]:

@@ -20,7 +20,7 @@ PREAMBLE = b"\0" * 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Rendition:
     """A Part 10 file that is going out: an object as it is held, or re-encoded in the spool."""
 
     object: StoredObject
@@ -30,9 +30,9 @@ class Source:
     spooled: Local | None = None  # None: opened where it is held, when its turn comes
 
 
-def stored(found: StoredObject) -> Source:
+def stored(found: StoredObject) -> Rendition:
     """An object as it was received."""
-    return Source(
+    return Rendition(
         object=found,
         size=found.size,
         transfer_syntax=found.ref.transfer_syntax_uid,
@@ -40,7 +40,7 @@ def stored(found: StoredObject) -> Source:
     )
 
 
-async def opened_of(serve: ServeContext, source: Source) -> Opened:
+async def opened_of(serve: ServeContext, source: Rendition) -> Opened:
     """Its bytes; whoever asks lets go of them."""
     return source.spooled if source.spooled is not None else await serve.holdings.open_object(source.object)
 
@@ -123,7 +123,7 @@ def cut(local: Local) -> Iterator[Local]:
         yield local.part(offset, min(CHUNK, local.length - offset))
 
 
-async def chunks(serve: ServeContext, source: Source) -> AsyncGenerator[bytes]:
+async def chunks(serve: ServeContext, source: Rendition) -> AsyncGenerator[bytes]:
     """The object in pieces, opened when the first is asked for; its preamble zeroed where it should be.
 
     Raises:
@@ -138,7 +138,7 @@ async def chunks(serve: ServeContext, source: Source) -> AsyncGenerator[bytes]:
         await let_go(opened)
 
 
-async def chunks_of(serve: ServeContext, source: Source, opened: Opened) -> AsyncGenerator[bytes]:
+async def chunks_of(serve: ServeContext, source: Rendition, opened: Opened) -> AsyncGenerator[bytes]:
     """As :func:`chunks`, of one that is open."""
     zero, size = len(PREAMBLE) if source.zero_preamble else 0, 0
     async with aclosing(_raw(serve.workers, opened)) as pieces:
@@ -164,7 +164,7 @@ async def _raw(workers: Workers, opened: Opened) -> AsyncGenerator[bytes]:
         yield await workers.run(read_span, span)
 
 
-def piece_of(before: bytes, source: Source, local: Local) -> Piece:
+def piece_of(before: bytes, source: Rendition, local: Local) -> Piece:
     """A file of this machine with ``before`` in front of it, its preamble zeroed where it should be."""
     skip = len(PREAMBLE) if source.zero_preamble and local.length >= len(PREAMBLE) else 0
     return Piece(before=before + PREAMBLE[:skip], span=local.part(skip, local.length - skip) if skip else local)

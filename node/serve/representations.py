@@ -18,7 +18,7 @@ from crosslight.standards.problem import NotAcceptable, PeerError, TooLarge
 from node.holdings import Local, StoredObject
 from node.serve.bounded import is_plain, transcode_object
 from node.serve.context import ServeContext
-from node.serve.objects import Source, on_disk, stored
+from node.serve.objects import Rendition, on_disk, stored
 
 #: Given what an instance could be given in (its own syntax first), says which the client takes; None = none of them.
 Choice = Callable[[Sequence[str]], str | None]
@@ -28,7 +28,7 @@ Choice = Callable[[Sequence[str]], str | None]
 class Prepared:
     """What can be sent, in order, and what cannot, with the reason."""
 
-    sources: list[Source] = field(default_factory=list)
+    sources: list[Rendition] = field(default_factory=list)
     refused: list[tuple[StoredObject, PeerError]] = field(default_factory=list)
 
 
@@ -74,7 +74,7 @@ async def prepare(serve: ServeContext, objects: Sequence[StoredObject], choose: 
                 if total > serve.config.max_transcode_bytes:
                     raise TooLarge("Too much would have to be re-encoded.", todo="Accept transfer-syntax=*, or retrieve less.")
                 result.sources.append(
-                    Source(object=found, size=size, transfer_syntax=chosen, spooled=Local(str(target), 0, size))
+                    Rendition(object=found, size=size, transfer_syntax=chosen, spooled=Local(str(target), 0, size))
                 )
         yield result
     finally:

@@ -14,7 +14,7 @@ from crosslight.standards.dicom.web.accept import DICOM, MediaRange, Offer
 from crosslight.standards.dicom.web.multipart import PartHead, RelatedWriter
 from node.holdings import StoredObject
 from node.serve.context import ServeContext
-from node.serve.objects import Source
+from node.serve.objects import Rendition
 from node.serve.qido import JSON_OFFERS, json_response, ranges_of, uids_of
 from node.serve.representations import Prepared, prepare, syntaxes_of
 from node.serve.stream import Held, Outgoing, send_objects
@@ -71,13 +71,13 @@ def _syntax(ranges: Sequence[MediaRange], syntaxes: Sequence[str], related: bool
     return None if chosen is None else chosen.transfer_syntax
 
 
-def part_type(source: Source) -> str:
+def part_type(source: Rendition) -> str:
     """Content-Type of an instance."""
     return f"{DICOM}; transfer-syntax={source.transfer_syntax}"
 
 
 async def _send_single(
-    serve: ServeContext, request: web.Request, source: Source, act: Act, headers: CIMultiDict[str]
+    serve: ServeContext, request: web.Request, source: Rendition, act: Act, headers: CIMultiDict[str]
 ) -> web.StreamResponse:
     headers[hdrs.CONTENT_TYPE], headers[hdrs.CONTENT_DISPOSITION] = part_type(source), "attachment"
     response = Held(headers=headers)
@@ -100,7 +100,7 @@ async def _send_related(
     return response
 
 
-def _parts(writer: RelatedWriter, sources: Sequence[Source]) -> list[Outgoing]:
+def _parts(writer: RelatedWriter, sources: Sequence[Rendition]) -> list[Outgoing]:
     befores: dict[tuple[str, bool], bytes] = {}
     parts = []
     for i, source in enumerate(sources):

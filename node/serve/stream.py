@@ -22,7 +22,7 @@ from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import CrosslightError
 from node.holdings import Fetched, Local, Passed
 from node.serve.context import ServeContext
-from node.serve.objects import Source, chunks, chunks_of, cut, let_go, opened_of, piece_of, read_span
+from node.serve.objects import Rendition, chunks, chunks_of, cut, let_go, opened_of, piece_of, read_span
 from node.serve.sendfile import NEAR_BYTES, Piece, corked, in_memory, plain_socket, pour
 
 log = get_logger("serve")
@@ -33,7 +33,7 @@ class Outgoing:
     """Bytes, then an object."""
 
     before: bytes = b""
-    source: Source | None = None
+    source: Rendition | None = None
 
 
 def _spans(pieces: Iterable[Piece]) -> Iterator[bytes | Local]:

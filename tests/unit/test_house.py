@@ -29,11 +29,9 @@ HOMONYMS = {
     ("node", "Act"),  # owed: a message to deliver; an act under way at the release
     ("node", "Association"),  # XDS's and DICOM's own word, each in its room
     ("node", "Identity"),  # owed: of a certificate; of a publisher
-    ("node", "Link"),  # owed: to the registry; of one study to another
     ("node", "Publication"),  # owed: of a study; the parts that publish
     ("node", "Refused"),  # owed: an object; a publication
     ("simulations", "Ledger"),  # owed: what the demo loaded; where acts are noted
-    ("node", "Source"),  # owed: whose documents they are; where bytes come from
 }
 
 #: Files whose ``type: ignore`` do not all say why.
