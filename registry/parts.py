@@ -108,6 +108,7 @@ class Retrieves:
     sessions: MemberSessions
     reach: Reach
     gateway: Gateway
+    completion: Completion
     enricher: Enricher
 
 
@@ -200,7 +201,8 @@ def make_retrieves(
     )  # fmt: skip
     enricher = Enricher(waists.index, directory, completion, seams.clock, seams.ids, config.enrich)
     waists.follower.tell(enricher.changed, enricher.members_changed)
-    return Retrieves(sessions=sessions, reach=reach, gateway=Gateway(reach), enricher=enricher)
+    gateway = Gateway(reach)
+    return Retrieves(sessions=sessions, reach=reach, gateway=gateway, completion=completion, enricher=enricher)
 
 
 def make_faces(ground: Ground, waists: Waists, retrieves: Retrieves, directory: Directory, foreign: ForeignMember) -> Faces:

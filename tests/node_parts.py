@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from joserfc.jwk import ECKey
@@ -14,7 +14,7 @@ from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.health import Gauge
 from crosslight.runtime.life import Life
 from crosslight.runtime.seams import system_seams
-from crosslight.runtime.waiting import Subscribers
+from crosslight.runtime.waiting import Draw, Subscribers
 from crosslight.runtime.workers import Workers
 from crosslight.standards.membership import JoinReply, MembershipFacts, RegistryAddresses
 from crosslight.standards.region import Region
@@ -74,10 +74,16 @@ async def node_ground(
     config: NodeConfig | None = None,
     clock: Clock | None = None,
     ids: Ids | None = None,
+    draw: Draw | None = None,
+    archive_clock: Clock | None = None,
 ) -> AsyncIterator[tuple[Ground, Archive]]:
-    """What every part of a node stands on, and its archive, open; one database has both archive and audit."""
+    """What every part of a node stands on, and its archive, open; one database has both archive and audit.
+
+    Args:
+        archive_clock: By which objects are received, where that is not ``clock``.
+    """
     config = config or NodeConfig()
-    seams = system_seams(clock=clock, ids=ids, workers=Workers(children=1))
+    seams = system_seams(clock=clock, ids=ids, workers=Workers(children=1), draw=draw)
     async with Life() as life:
         db = seams.databases.embedded(folder / "node.sqlite")
         life.closes(db)
@@ -86,7 +92,8 @@ async def node_ground(
         await audit.open()
         membership = joined(folder, member, region, key, config)
         ground = Ground(seams=seams, folder=folder, config=config, membership=membership, db=db, audit=audit)
-        archive = make_archive(seams, folder, config, membership, db)
+        receiving = replace(seams, clock=archive_clock or seams.clock)
+        archive = make_archive(receiving, folder, config, membership, db)
         life.closes(archive)
         await archive.open()
         yield ground, archive

@@ -8,81 +8,49 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import grpc.aio
-from aiohttp import ClientSession, web
-from joserfc.jwk import ECKey
-from loopback import served, service
+from aiohttp import web
+from loopback import served
+from node_parts import StillConnection, node_ground
 from node_serving import part10
 from publish_fakes import SeededIds
 from pydicom.dataset import Dataset
+from registry_room import Room, make_room, room_config
 from registry_samples import REGION, MemoryDirectory
+from room_faces import RoomFaces, room_faces
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.clock import Clock, SystemClock
-from crosslight.runtime.db import Db, SqliteDb
+from crosslight.runtime.db import Db
 from crosslight.runtime.files import SystemFiles
-from crosslight.runtime.http import ErrorRenderers, client_session, problems
-from crosslight.runtime.mllp import MllpClient, MllpServer
-from crosslight.runtime.seams import SystemHttp, system_seams
-from crosslight.runtime.soap.client import SoapClient
-from crosslight.runtime.soap.endpoint import SoapEndpoint, add_faults
-from crosslight.runtime.soap.server import MAX_SUBMISSION_BYTES
-from crosslight.runtime.tokens import TokenSigner, TokenVerifier
+from crosslight.runtime.mllp import MllpServer
 from crosslight.runtime.waiting import draw_from
-from crosslight.runtime.workers import Workers
-from crosslight.standards.access import OPEN
 from crosslight.standards.ids import MemberId
-from crosslight.standards.membership import Endpoints
+from crosslight.standards.membership import Endpoints, MembershipFacts
 from crosslight.standards.problem import Unavailable
-from crosslight.standards.xds.mapping.values import ValueSets
 from node.archive.archive import Archive
 from node.archive.config import ArchiveConfig
+from node.config import ListenConfig, NodeConfig
 from node.holdings import Received
-from node.membership.model import EpochGrant, own_authority
-from node.publish.build import DESTINATION
+from node.listeners import face_application
+from node.membership.model import EpochGrant, Feed, RegistryRoads, own_authority
+from node.parts import make_gate, make_serve
+from node.publish.build import DESTINATION, build_publisher
 from node.publish.config import PublishConfig
-from node.publish.grpc_road import GrpcRoad
-from node.publish.model import Identity
 from node.publish.outbox_store import OutboxStore
 from node.publish.publisher import Publisher
-from node.publish.revise import Origin, Retrieval
-from node.publish.road import Destination, Road
-from node.publish.soap_road import SoapRoad
 from node.publish.store import PublishStore
-from node.publish.xds_wire import XdsWire
-from node.serve import dicomweb as node_dicomweb
-from node.serve import soap as node_soap
-from node.serve.authenticate import Authenticator
-from node.serve.context import ServeContext
-from node.serve.patients import PatientsOf
-from node.serve.release import Release
 from registry.ask.ask import Ask
-from registry.dicomweb.config import DicomwebConfig
-from registry.dicomweb.face import DicomwebFace
-from registry.dicomweb.face import routes as dicomweb_routes
 from registry.enrich.completion import Completion
 from registry.enrich.config import EnrichConfig
 from registry.enrich.enrich import Enricher
-from registry.fhir.config import FhirConfig
-from registry.fhir.errors import render_error
-from registry.fhir.face import FhirFace
-from registry.fhir.routes import routes as fhir_routes
-from registry.gateway.forward import Gateway
-from registry.identity.store import IdentityStore
-from registry.ihe import iti18, iti42, iti57, iti62
-from registry.ihe.admission import Admission
 from registry.ihe.iti8 import AdtFeed
 from registry.index.store import IndexStore
-from registry.intake.accept import Acceptor
-from registry.intake.patients import PatientIntake
 from registry.link.feed import FeedServicer
 from registry.members.model import Member, Presence
-from registry.reach.config import ReachConfig
-from registry.reach.members import Reach
-from registry.reach.sessions import MemberSessions
 
 FILES = SystemFiles()
 FAST = PublishConfig(first_s=0.05, quiet_s=0.3, retry_first_s=0.02, retry_max_s=0.2, timeout_s=5.0)
@@ -122,24 +90,53 @@ class Callers:
 
 @dataclass
 class RegistryCore:
-    """Index, identity, doors and faces of one registry."""
+    """A registry in a room, with its faces and the doors that a node knocks at."""
 
-    db: Db
-    directory: MemoryDirectory
-    index: IndexStore
-    identity: IdentityStore
-    acceptor: Acceptor
-    ask: Ask
-    audit: AuditLog
-    enricher: Enricher
-    completion: Completion
-    clock: Clock
-    key: ECKey
-    base: str = ""
+    room: Room
+    there: RoomFaces = field(init=False)
     grpc_port: int = 0
     mllp_port: int = 0
     down: bool = False
     lose: list[str] = field(default_factory=list)  # fates of the next SOAP messages: '', request, answer
+
+    @property
+    def base(self) -> str:
+        """Of the systems listener."""
+        return self.there.base
+
+    @property
+    def directory(self) -> MemoryDirectory:
+        return self.room.directory
+
+    @property
+    def index(self) -> IndexStore:
+        return self.room.index
+
+    @property
+    def ask(self) -> Ask:
+        return self.room.ask
+
+    @property
+    def audit(self) -> AuditLog:
+        return self.room.audit
+
+    @property
+    def enricher(self) -> Enricher:
+        return self.there.retrieves.enricher
+
+    @property
+    def completion(self) -> Completion:
+        return self.there.retrieves.completion
+
+    async def fate(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """The request or its answer is lost where the test says so."""
+        fate = "request" if self.down else self.lose.pop(0) if self.lose and request.path == "/xds/registry" else ""
+        if fate == "request":
+            raise Unavailable("lost")
+        answer: web.StreamResponse = await handler(request)
+        if fate == "answer":
+            raise Unavailable("lost")
+        return answer
 
     @property
     def member(self) -> Member:
@@ -164,83 +161,33 @@ async def registry_core(
     database: Db, *, clock: Clock | None = None, seed: int = 7, enrich: bool = True
 ) -> AsyncIterator[RegistryCore]:
     """A registry's core on ``database``, with its SOAP, MLLP and gRPC doors on loopback."""
-    clock, ids, directory = clock or SystemClock(), SeededIds(seed), MemoryDirectory()
-    index = IndexStore(database, directory, clock, ids)
-    identity = IdentityStore(database, REGION, ids, headers=index.read.headers_of, moved=index.moved)
-    audit = AuditLog(database, clock)
-    for part in (index, identity, audit):
-        await part.open()
-    ask = Ask(database, index, identity, directory, audit, clock, REGION)
-    key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
-    sessions = MemberSessions(ReachConfig(), SystemHttp())
-    signer = TokenSigner(key, REGION.home_community_id, clock, ids)
-    reach = Reach(directory, signer, sessions, ReachConfig(), ids)
-    workers = Workers(threads=1, children=1)
-    acceptor = Acceptor(
-        database, index, identity, directory, clock, ids, REGION, on_change=lambda changes: core.enricher.changed(changes)
-    )
-    config = EnrichConfig(scan_s=0.2, retry_first_s=0.05, retry_max_s=0.2, timeout_s=5.0)
-    completion = Completion(index, acceptor, reach, audit, workers, ids, REGION, config)
-    enricher = Enricher(index, directory, completion, clock, ids, config)
-    core = RegistryCore(database, directory, index, identity, acceptor, ask, audit, enricher, completion, clock, key)
+    clock, ids = clock or SystemClock(), SeededIds(seed)
+    config = room_config(enrich=EnrichConfig(scan_s=0.2, retry_first_s=0.05, retry_max_s=0.2, timeout_s=5.0))
+    room = await make_room(database, clock=clock, ids=ids, config=config)
+    core = RegistryCore(room)
+
+    @web.middleware
+    async def lossy(request: web.Request, handler: Any) -> web.StreamResponse:
+        return await core.fate(request, handler)
+
     async with AsyncExitStack() as stack:
-        app = _faces(core, Gateway(reach), ids)
-        core.base = await stack.enter_async_context(served(app))
-        adt = AdtFeed(PatientIntake(identity, audit, directory, REGION, clock), directory, REGION, clock, ids, open_mode=True)
+        serving = room_faces(room, kind="systems", outer=lambda app: app.middlewares.append(lossy))
+        core.there = await stack.enter_async_context(serving)
+        adt = AdtFeed(room.waists.patients, room.directory, REGION, clock, ids, open_mode=True)
         mllp = MllpServer(adt.handle, "127.0.0.1", 0)
         await mllp.start()
         stack.push_async_callback(mllp.stop)
         core.mllp_port = mllp.port
-        server = grpc.aio.server()
-        FeedServicer(acceptor, index, Callers(directory), audit, ids, open_mode=True).register(server)
+        server = room.ground.seams.link.server([])
+        FeedServicer(room.acceptor, room.index, Callers(room.directory), room.audit, ids, open_mode=True).register(server)
         core.grpc_port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         stack.push_async_callback(server.stop, 0.1)
+        room.waists.follower.start()
+        stack.push_async_callback(room.waists.follower.stop)
         if enrich:
-            enricher.start()
-        stack.push_async_callback(enricher.stop)
-        try:
-            yield core
-        finally:
-            await ask.close()
-            await sessions.close()
-            await workers.close()
-
-
-def _faces(core: RegistryCore, gateway: Gateway, ids: SeededIds) -> web.Application:
-    admission = Admission(core.directory, _no_foreign, core.audit, core.ask)
-    transactions = (
-        iti18.RegistryStoredQuery(core.ask, REGION),
-        iti42.RegisterDocumentSet(core.acceptor, admission, ids, REGION, ValueSets()),
-        iti57.UpdateDocumentSet(core.acceptor, admission),
-        iti62.RemoveMetadata(core.acceptor, admission),
-    )
-    soap = SoapEndpoint(transactions, max_bytes=MAX_SUBMISSION_BYTES)
-    fhir = FhirFace(
-        core.ask, core.directory, key=core.index.region_key, seams=system_seams(clock=core.clock, ids=ids), config=FhirConfig()
-    )
-    face = DicomwebFace(core.ask, core.directory, gateway, DicomwebConfig())
-    renderers = ErrorRenderers()
-    renderers.add("/fhir", render_error)
-    add_faults(renderers, "/xds")
-    app = service([*soap.routes("/xds/registry"), *fhir_routes(fhir), *dicomweb_routes(face)], renderers, lambda request: OPEN)
-
-    @web.middleware
-    async def lossy(request: web.Request, handler: Any) -> web.StreamResponse:
-        fate = "request" if core.down else core.lose.pop(0) if core.lose and request.path == "/xds/registry" else ""
-        if fate == "request":
-            raise Unavailable("lost")
-        answer: web.StreamResponse = await handler(request)
-        if fate == "answer":
-            raise Unavailable("lost")
-        return answer
-
-    app.middlewares.append(cast(Any, lossy))
-    return app
-
-
-async def _no_foreign(repository: str) -> Member:
-    raise AssertionError(f"no foreign member is expected: {repository}")
+            core.enricher.start()
+        yield core
 
 
 @dataclass
@@ -286,73 +233,45 @@ async def publishing_node(
     """Member RTK of ``core``; kept files in ``folder`` are used again."""
     clock, ids, member = clock or SystemClock(), SeededIds(3), core.member
     folder.mkdir(parents=True, exist_ok=True)
-    db, workers = SqliteDb(folder / "node.sqlite"), Workers(threads=2, children=1)
-    earlier = StoppedClock(clock.now() - timedelta(hours=1)) if isinstance(clock, StoppedClock) else clock
-    archive = Archive(db, folder / "archive", FILES, earlier, ids, workers, ArchiveConfig(min_free_bytes=0))
-    archive.rules = replace(
-        archive.rules, authority=member.authority, namespace=member.code, site_zone=REGION.zone, nationals=REGION.nationals,
-        allow_test_numbers=True,
+    facts = MembershipFacts(
+        id=member.id, code=member.code, name=member.name, repository_unique_id=member.repository_unique_id,
+        retrieve_location_uid=member.retrieve_location_uid, authority=member.authority, secret=member.secret, epoch=1,
     )  # fmt: skip
-    audit = AuditLog(db, clock)
-    await archive.open()
-    await audit.open()
-
-    def identity() -> Identity:
-        return Identity(source=member.source, secret=member.secret)
-
-    async with AsyncExitStack() as stack:
-        rows, store = OutboxStore(db, DESTINATION), PublishStore(db, ids, [DESTINATION])
-        channel = grpc.aio.insecure_channel(f"127.0.0.1:{core.grpc_port}")
+    whole = NodeConfig(
+        listen=ListenConfig(open=True), archive=ArchiveConfig(min_free_bytes=0), publish=replace(config, road=road)
+    )
+    earlier = StoppedClock(clock.now() - timedelta(hours=1)) if isinstance(clock, StoppedClock) else clock
+    making = node_ground(
+        folder, facts, REGION, core.there.key, config=whole, clock=clock, ids=ids, draw=draw_from(ids), archive_clock=earlier
+    )
+    async with making as (ground, archive), AsyncExitStack() as stack:
+        channel = ground.seams.link.channel(f"127.0.0.1:{core.grpc_port}", None, [])
         stack.push_async_callback(channel.close)
-        feed = GrpcRoad(lambda: channel, metadata=(("crosslight-member", "RTK"),), timeout_s=5.0)
-        session: ClientSession = await stack.enter_async_context(client_session())
-        mllp = MllpClient("127.0.0.1", core.mllp_port)
-        stack.push_async_callback(mllp.close)
-        url = f"{core.base}/xds/registry"
-        wire = XdsWire(SoapClient(session, ids), lambda: url, mllp, clock, ids, identity, timeout_s=5.0)
-        chosen: Road = feed if road == "grpc" else SoapRoad(wire, identity, rows, own_authority)
-        seams = system_seams(clock=clock, ids=ids, workers=workers, draw=draw_from(ids))
-        publisher = Publisher(
-            store, rows, archive, seams, replace(config, road=road),
-            Origin(identity=identity, retrieval=Retrieval(ae_title="RTK")), Destination(road=chosen, comparer=feed),
+        roads = RegistryRoads(
+            url=lambda: f"{core.base}/xds/registry", mllp=f"127.0.0.1:{core.mllp_port}", mllp_name="of a test",
+            tls=lambda: None, patient=own_authority,
+            feed=Feed(channel=lambda: channel, metadata=(("crosslight-member", "RTK"),), hello_again=lambda: None),
         )  # fmt: skip
+        publisher = await build_publisher(
+            whole.publish, ground.db, archive, ground.seams,
+            membership=ground.membership, roads=roads, endpoints=Endpoints(aet="RTK"),
+        )  # fmt: skip
+        stack.push_async_callback(publisher.close)
         await publisher.open()
-        base = await stack.enter_async_context(served(_node_faces(folder, archive, publisher, audit, workers, core)))
+        serve = make_serve(ground, archive, StillConnection())
+        serve.open()
+        base = await stack.enter_async_context(served(face_application(ground, serve, make_gate(ground), publisher, "systems")))
         core.directory.set(replace(member, endpoints=_endpoints(base)))
         core.directory.presences[MemberId(member.id)] = Presence(member=member.id, reachable=True)
-        node = PublishingNode(archive, publisher, rows, store, audit, base)
+        rows = OutboxStore(ground.db, DESTINATION)
+        node = PublishingNode(archive, publisher, rows, publisher.store, ground.audit, base)
         if start:
             publisher.start()
             await publisher.on_welcome(grant or EpochGrant(epoch=1, reconcile=False, incarnation=core.index.incarnation))
-        try:
-            yield node
-        finally:
-            await publisher.close()
-            await archive.close()
-            await workers.close()
-            await db.close()
+        yield node
 
 
 def _endpoints(url: str) -> Endpoints:
     return Endpoints(
         base=url, systems=url, dicomweb=f"{url}/dicomweb", rad69=f"{url}/rad69", xds_repository=f"{url}/xds/repository"
     )
-
-
-def _node_faces(
-    folder: Path, archive: Archive, publisher: Publisher, audit: AuditLog, workers: Workers, core: RegistryCore
-) -> web.Application:
-    member, home, ids = core.member, REGION.home_community_id, SeededIds(9)
-    serve = ServeContext(
-        holdings=archive, release=Release(audit, patients_of=PatientsOf(archive)), workers=workers, ids=ids,
-        spool=folder / "spool", retrieve_location_uid=lambda: member.retrieve_location_uid,
-        repository_unique_id=lambda: member.repository_unique_id,
-    )  # fmt: skip
-    serve.open()
-    verifier = TokenVerifier(home, core.clock, {"keys": [core.key.as_dict(private=False)]})
-    gate = Authenticator(verifier, code=lambda: "RTK", home_community_id=lambda: home, open_mode=True)
-    renderers = node_soap.renderers(ErrorRenderers())
-    app = web.Application(middlewares=[cast(Any, problems(renderers, ids)), cast(Any, gate.middleware("systems"))])
-    app.add_routes(node_dicomweb.routes(serve))
-    app.add_routes(node_soap.routes(serve, publisher))
-    return app
