@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 from callers import caller
 from registry_samples import REGION, MemoryDirectory, published
@@ -29,7 +29,7 @@ from registry.index.rows import Loaded
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
 from registry.intake.acts import Acceptance, Act, Publish, SetAvailability, Submission, Withdraw
-from registry.members.model import Member, Presence
+from registry.members.model import Directory, Member, Presence
 from registry.parts import Ground, Waists, make_waists
 
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
@@ -58,13 +58,16 @@ def clinician(organisation: str = "RA2", *roles: str) -> Principal:
     return Principal(subject=f"user@{organisation}", roles=frozenset(roles or ("clinician",)), organisation=organisation)
 
 
+D = TypeVar("D", bound=Directory)
+
+
 @dataclass
-class Room:
-    """What a test works with: production's ground and waists, among members that the test sets."""
+class AnyRoom(Generic[D]):
+    """What a test works with: production's ground and waists, among members of one kind."""
 
     ground: Ground
     waists: Waists
-    directory: MemoryDirectory
+    directory: D
     changes: list[Change] = field(default_factory=list)
 
     @property
@@ -171,6 +174,10 @@ class Room:
 
     def _current(self, code: str, uid: str, tx: Tx) -> dict[str, Loaded]:
         return self.index.read.current(tx, self.member(code).id, [uid])
+
+
+class Room(AnyRoom[MemoryDirectory]):
+    """Among members that the test sets."""
 
     def live(self, *codes: str) -> None:
         """Members that are well, as their links say now."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from joserfc.jwk import ECKey
 from loopback import served
-from registry_room import Room
+from registry_room import AnyRoom, D
 
 from crosslight.runtime.http import Handler, admit
 from crosslight.runtime.tokens import TokenSigner
@@ -44,7 +44,7 @@ def new_key() -> ECKey:
     return ECKey.generate_key("P-256", parameters={"kid": "k1"})
 
 
-def retrieves_of(room: Room, key: ECKey, live: LiveConnections | None = None) -> Retrieves:
+def retrieves_of(room: AnyRoom[D], key: ECKey, live: LiveConnections | None = None) -> Retrieves:
     """What calls members; ``key`` signs the tokens that they are shown."""
     seams, home = room.ground.seams, room.ground.region.home_community_id
     signer = TokenSigner(key, home, seams.clock, seams.ids)
@@ -53,7 +53,7 @@ def retrieves_of(room: Room, key: ECKey, live: LiveConnections | None = None) ->
 
 @asynccontextmanager
 async def room_faces(
-    room: Room,
+    room: AnyRoom[D],
     asking: Asking = lambda request: OPEN,
     *,
     kind: ListenerKind = "people",

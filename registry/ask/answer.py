@@ -133,7 +133,8 @@ class Answering:
         outside = {r.key: r for r in (*claiming, *under, *(r for p in persons for r in p.records)) if r.key not in shown}
         extra = [] if selector.fhir_id else self._own_disputed(outside.values())  # one person was chosen: nobody stands beside
         named_by = {r.key for r in claiming} | {r.key for p in persons for r in p.records}
-        notices = self._policy.notices(outside.values(), {r.key for r in under} - named_by)
+        beside = {r.key for p in extra for r in p.records}
+        notices = self._policy.notices(outside.values(), {r.key for r in under} - named_by, beside)
         found = Found(
             disputed=notices,
             doubts=doubtful_members(allowed, notices),

@@ -67,12 +67,15 @@ class Policy:
         """Those of these disputed records that the caller sees beside the person asked for."""
         return [r for r in records if self.tells_apart and self.belongs(r)]
 
-    def notices(self, records: Iterable[PatientRecord], under: Collection[RecordKey] = ()) -> tuple[DisputedNotice, ...]:
+    def notices(
+        self, records: Iterable[PatientRecord], under: Collection[RecordKey] = (), beside: Collection[RecordKey] = ()
+    ) -> tuple[DisputedNotice, ...]:
         """All that may be said of these records to anybody: that there is one, and at which member.
 
         Args:
-            records: Those that are not shown.
+            records: Those that are not the person's who was asked for.
             under: Those of them that claim no number of whom was asked for, and are in doubt under their local number.
+            beside: Those of them that this caller is shown as persons of their own.
         """
         found: dict[MemberId, DisputedNotice] = {}
         for record in records:
@@ -80,8 +83,9 @@ class Policy:
             if member is not None:
                 before = found.get(member.id)
                 claims = record.key not in under or (before is not None and before.claims)
+                shown = record.key in beside and (before is None or before.shown)
                 found[member.id] = DisputedNotice(
-                    member=member.id, member_code=member.code, member_name=member.name, claims=claims
+                    member=member.id, member_code=member.code, member_name=member.name, claims=claims, shown=shown
                 )
         return tuple(sorted(found.values(), key=lambda n: n.member_code))
 

@@ -65,9 +65,9 @@ def _member_issues(member: MemberCoverage, notice: DisputedNotice | None, held: 
                 diagnostics=machine + (f" since={instant(member.since)}" if member.since else ""),
             )
         )
-    if notice is not None:
+    if notice is not None and not notice.shown:
         issues.append(_disputed(notice, held=held))
-    elif member.identity_doubt:  # shown: under its own local number, or to those who may see it
+    elif notice is not None or member.identity_doubt:  # shown: under its own local number, or to those who may see it
         text = f"The record at {name} in this answer is disputed or in doubt: compare name and date of birth."
         issues.append(_conflict(member.code, text))
     return issues

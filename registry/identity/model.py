@@ -56,12 +56,14 @@ class DisputedNotice:
     """Somewhere a record claims the number that was asked for, and it is not this person's: only that may be said (D3).
 
     ``claims``: such a record; else only studies under this person's own local number there, whose headers say another person.
+    ``shown``: to this caller the answer shows all there is of that, as a person of its own.
     """
 
     member: MemberId
     member_code: str
     member_name: str
     claims: bool = True
+    shown: bool = False
 
 
 @dataclass(frozen=True, slots=True)

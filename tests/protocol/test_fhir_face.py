@@ -4,66 +4,46 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import aiohttp
 import pytest
-from ask_double import NOW, AskDouble, World, unreachable
+import pytest_asyncio
+from aiohttp import web
 from fhir.resources.R4B.bundle import Bundle
 from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 from fhirpy import AsyncFHIRClient
-from loopback import served, service
-from registry_samples import MemoryDirectory, nhs, patient, study
+from member_room import MemberRoom, member_room
+from registry_samples import nhs, patient, study
+from room_faces import room_faces
 
-from crosslight.runtime.http import ErrorRenderers
-from crosslight.runtime.seams import system_seams
+from crosslight.runtime.audit import Audited
 from crosslight.standards.access import OPEN, Principal
-from crosslight.standards.ids import MemberId
 from crosslight.standards.membership import Endpoints
-from crosslight.standards.study import StudyTime
-from registry.ask.coverage import MemberCoverage
-from registry.ask.question import ByObject, ByPatient
-from registry.fhir.config import FhirConfig
-from registry.fhir.errors import render_error
-from registry.fhir.face import FhirFace
-from registry.fhir.routes import routes
-from registry.identity.model import DisputedNotice
-from registry.members.model import Presence
+from crosslight.standards.study import StudyRecord, StudyTime
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 NUMBER = nhs(1)
 SYSTEM = "https://fhir.nhs.uk/Id/nhs-number"
 QUERY = {"patient.identifier": f"{SYSTEM}|{NUMBER}"}
-
-
-def world() -> World:
-    """One person at three members with seven studies, another person at one."""
-    directory = MemoryDirectory()
-    for member in list(directory.members.values()):
-        host = f"https://{member.code.lower()}.example"
-        endpoints = Endpoints(base=host, systems=f"{host}:8443", dicomweb=f"{host}:8443/dicomweb", aet=member.code)
-        directory.set(replace(member, endpoints=endpoints))
-        directory.presences[member.id] = Presence(member=member.id, reachable=True)
-    found = World(directory)
-    rows = []
-    for n in range(7):
-        member = directory.members[MemberId(1 + n % 3)]
-        record = study(patient(member, f"H{member.id}", number=NUMBER), n, modality="CT" if n % 2 else "MR")
-        rows.append((member, replace(record, time=StudyTime(date=f"2024070{n + 1}", time="120000", zone="Europe/London"))))
-    found.person(*rows, number=NUMBER)
-    other = directory.members[MemberId(4)]
-    found.person((other, study(patient(other, "X1", family="Zed"), 99, modality="CT")))
-    return found
+HOLDERS = ("RA2", "RPC", "RTK")
 
 
 @dataclass
 class Region:
-    world: World
+    """One person at three members with seven studies, another person at one."""
+
+    room: MemberRoom
     base: str
     http: aiohttp.ClientSession
+    held: list[tuple[str, StudyRecord]] = field(default_factory=list)  # of the person: by whom
+    versions: int = 0
 
     async def get(self, path: str, status: int = 200, **kwargs: Any) -> Any:
         async with self.http.get(f"{self.base}/fhir/{path}", **kwargs) as response:
@@ -71,27 +51,65 @@ class Region:
             assert response.status == status, body
             return json.loads(body) if body else None
 
+    async def publish(self, code: str, record: StudyRecord) -> None:
+        """One study more, or one version more of it; then every member is heard of."""
+        self.versions += 1
+        assert await self.room.publish(code, record, self.versions) == "accepted"
+        self.room.said()
 
-@pytest.fixture
-async def region() -> AsyncIterator[Region]:
-    found = world()
-    face = FhirFace(
-        AskDouble(found),
-        found.directory,
-        key=b"k" * 32,
-        seams=system_seams(),
-        config=FhirConfig(),
-        version="0.1.0",
-    )
-    renderers = ErrorRenderers()
-    renderers.add("/fhir", render_error)
+    async def acts(self) -> list[Audited]:
+        """What was asked here, oldest first."""
+        await self.room.audit.settle()
+        return [act for act in reversed(await self.room.audit.search()) if act.face == "fhir"]
 
-    def principal(request: Any) -> Principal:
-        who = request.headers.get("Authorization", "")
-        return replace(OPEN, subject=who) if who != "porter" else Principal(subject="p", roles=frozenset({"porter"}))
+    async def id_of(self, study_uid: str) -> str:
+        """A study's id, as a search gives it."""
+        found = resources(await self.get("ImagingStudy", params={"identifier": study_uid}))
+        return str(found[0]["id"])
 
-    async with served(service(routes(face), renderers, principal)) as base, aiohttp.ClientSession() as http:
-        yield Region(found, base, http)
+
+async def fill(region: Region) -> None:
+    room = region.room
+    for member in room.members.all():
+        host = f"https://{member.code.lower()}.example"
+        endpoints = Endpoints(base=host, systems=f"{host}:8443", dicomweb=f"{host}:8443/dicomweb", aet=member.code)
+        await room.reached_at(member.code, endpoints)
+    for n in range(7):
+        code = HOLDERS[n % 3]
+        record = study(patient(room.member(code), f"H{1 + n % 3}", number=NUMBER), n, modality="CT" if n % 2 else "MR")
+        record = replace(record, time=StudyTime(date=f"2024070{n + 1}", time="120000", zone="Europe/London"))
+        region.held.append((code, record))
+        await region.publish(code, record)
+    await region.publish("RXC", study(patient(room.member("RXC"), "X1", family="Zed"), 99, modality="CT"))
+
+
+def principal(request: web.Request) -> Principal:
+    who = request.headers.get("Authorization", "")
+    if who == "porter":
+        return Principal(subject="p", roles=frozenset({"porter"}))
+    return replace(OPEN, subject=who, organisation=who if who in HOLDERS else "")
+
+
+@asynccontextmanager
+async def filled(folder: Path) -> AsyncIterator[Region]:
+    async with member_room(folder) as room, room_faces(room, principal) as there, aiohttp.ClientSession() as http:
+        made = Region(room, there.base, http)
+        await fill(made)
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def region(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Region]:
+    """For tests that only read."""
+    async with filled(tmp_path_factory.mktemp("region")) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def changing(tmp_path: Path) -> AsyncIterator[Region]:
+    """For a test that changes what is held, or who is well."""
+    async with filled(tmp_path) as made:
+        yield made
 
 
 def resources(bundle: dict[str, Any], mode: str = "match") -> list[dict[str, Any]]:
@@ -112,9 +130,9 @@ async def test_search_by_national_number(region: Region) -> None:
     assert [s["started"][:10] for s in found] == [f"2024-07-0{n}" for n in range(7, 0, -1)]
     assert all(e["fullUrl"].startswith(f"{region.base}/fhir/") for e in bundle["entry"] if e["search"]["mode"] == "match")
     assert [(i["severity"], i["code"]) for i in issues(bundle)] == [("information", "informational")]
-    (act,) = region.world.acts
-    assert (act.face, act.action, act.outcome) == ("fhir", "search", "ok")
-    assert isinstance(act.question, ByPatient)
+    act = (await region.acts())[-1]
+    assert (act.action, act.text) == ("search", "ok 7 given")
+    assert "ByPatient" in act.query
 
 
 @pytest.mark.parametrize(
@@ -122,13 +140,15 @@ async def test_search_by_national_number(region: Region) -> None:
     [
         {"patient:identifier": f"{SYSTEM}|{NUMBER}"},
         {"subject:Patient.identifier": NUMBER},
-        {"patient": "Patient/00000000-0000-4000-8000-000000000001"},
-        {"patient.identifier": "urn:oid:1.2.826.0.1.3680043.10.9999.3.1.3|H1"},
+        {"patient": "{person}"},
+        {"patient.identifier": "urn:oid:{authority}|H1"},
     ],
 )
 async def test_every_way_of_naming_the_patient_gives_the_same(region: Region, pairs: dict[str, str]) -> None:
     expected = resources(await region.get("ImagingStudy", params=QUERY))
-    assert resources(await region.get("ImagingStudy", params=pairs)) == expected
+    person, authority = expected[0]["subject"]["reference"], region.room.member("RA2").authority
+    asked = {name: value.format(person=person, authority=authority) for name, value in pairs.items()}
+    assert resources(await region.get("ImagingStudy", params=asked)) == expected
 
 
 async def test_post_search_is_the_same(region: Region) -> None:
@@ -157,23 +177,21 @@ async def test_criteria_narrow(region: Region) -> None:
     assert (await region.get("ImagingStudy", params=pairs))["total"] == 2
 
 
-async def test_pages_are_whole_stable_and_hold_no_identifier(region: Region) -> None:
-    expected = [s["id"] for s in resources(await region.get("ImagingStudy", params=QUERY))]
+async def test_pages_are_whole_stable_and_hold_no_identifier(changing: Region) -> None:
+    expected = [s["id"] for s in resources(await changing.get("ImagingStudy", params=QUERY))]
     seen: list[str] = []
-    bundle = await region.get("ImagingStudy", params={**QUERY, "_count": "2"})
+    bundle = await changing.get("ImagingStudy", params={**QUERY, "_count": "2"})
     for page in range(4):
         assert bundle["total"] == 7 + (1 if page > 0 else 0)
         seen += [s["id"] for s in resources(bundle)]
         links = {link["relation"]: link["url"] for link in bundle["link"]}
         assert all(NUMBER not in url and "identifier" not in url for url in links.values())
         if page == 0:  # one that sorts before all comes in between: nothing is repeated or lost
-            member = region.world.directory.members[MemberId(1)]
-            newest = study(patient(member, "H1", number=NUMBER), 50)
-            key = region.world.persons[1].records[0].key
-            region.world.hold(member, replace(newest, time=StudyTime(date="20250101", time="120000", zone="+0000")), key)
+            newest = study(patient(changing.room.member("RA2"), "H1", number=NUMBER), 50)
+            await changing.publish("RA2", replace(newest, time=StudyTime(date="20250101", time="120000", zone="+0000")))
         if "next" not in links:
             break
-        async with region.http.get(links["next"]) as response:
+        async with changing.http.get(links["next"]) as response:
             bundle = await response.json(content_type=None)
     assert seen == expected
 
@@ -278,10 +296,10 @@ async def test_several_keys_have_no_index_over_the_region(region: Region) -> Non
     assert (outcome["issue"][0]["code"], outcome["issue"][0]["location"]) == ("too-costly", ["http._sort"])
 
 
-async def test_read_etag_and_head(region: Region) -> None:
-    one = resources(await region.get("ImagingStudy", params=QUERY))[0]
-    address = f"{region.base}/fhir/ImagingStudy/{one['id']}"
-    async with region.http.get(address) as response:
+async def test_read_etag_and_head(changing: Region) -> None:
+    one = resources(await changing.get("ImagingStudy", params=QUERY))[0]
+    address = f"{changing.base}/fhir/ImagingStudy/{one['id']}"
+    async with changing.http.get(address) as response:
         assert response.status == 200
         assert await response.json(content_type=None) == one
         tag = response.headers["ETag"]
@@ -289,78 +307,76 @@ async def test_read_etag_and_head(region: Region) -> None:
         assert response.headers["Cache-Control"] == "private, no-cache"
         assert "Authorization" in response.headers["Vary"]
         assert response.content_type == "application/fhir+json"
-    async with region.http.get(address, headers={"If-None-Match": f'"x", {tag}'}) as response:
+    async with changing.http.get(address, headers={"If-None-Match": f'"x", {tag}'}) as response:
         assert response.status == 304
-    async with region.http.head(address) as response:
+    async with changing.http.head(address) as response:
         assert response.status == 200
         assert int(response.headers["Content-Length"]) > 100
         assert await response.read() == b""
-    assert isinstance(region.world.acts[-1].question, ByObject)
-    region.world.change(0, lambda h: replace(h, revision=h.revision + 10))
-    first = region.world.holdings[0].fhir_id
-    changed = await region.get(f"ImagingStudy/{first}")
-    assert changed["meta"]["versionId"].startswith("inc1.11.")
+    assert "ByObject" in (await changing.acts())[-1].query
+    code, record = changing.held[-1]  # the newest, which is listed first
+    await changing.publish(code, replace(record, description="Described anew"))
+    changed = await changing.get(f"ImagingStudy/{one['id']}")
+    before, after = (found["meta"]["versionId"].rsplit(".", 2) for found in (one, changed))
+    assert (before[0], int(before[1]) < int(after[1])) == (after[0], True)
 
 
-async def test_search_etag_follows_states_not_times(region: Region) -> None:
+async def test_search_etag_follows_states_not_times(changing: Region) -> None:
     async def tag() -> str:
-        async with region.http.get(f"{region.base}/fhir/ImagingStudy", params=QUERY) as response:
+        async with changing.http.get(f"{changing.base}/fhir/ImagingStudy", params=QUERY) as response:
             return response.headers["ETag"]
 
     first = await tag()
-    async with region.http.get(f"{region.base}/fhir/ImagingStudy", params=QUERY, headers={"If-None-Match": first}) as response:
+    async with changing.http.get(
+        f"{changing.base}/fhir/ImagingStudy", params=QUERY, headers={"If-None-Match": first}
+    ) as response:
         assert response.status == 304
         assert "RTK;state=live" in response.headers["Crosslight-Coverage"]
-    region.world.coverage["RTK"] = replace(unreachable(region.world.directory, "RTK"))
+    changing.room.lost("RTK")
     down = await tag()
     assert down != first
-    later = unreachable(region.world.directory, "RTK")
-    region.world.coverage["RTK"] = replace(later, since=NOW - timedelta(hours=2))
+    changing.room.clock.moment += timedelta(seconds=5)
+    changing.room.said("RTK")
+    assert await tag() == first
+    changing.room.lost("RTK")  # since another moment
     assert await tag() == down
 
 
-async def test_gone_and_missing(region: Region) -> None:
-    kept = region.world.change(0, lambda h: replace(h, state="deprecated"))
-    outcome = await region.get(f"ImagingStudy/{kept.fhir_id}", 410)
+async def test_gone_and_missing(changing: Region) -> None:
+    (code, sealed), (other, withdrawn) = changing.held[:2]
+    ids = [await changing.id_of(record.study_uid) for record in (sealed, withdrawn)]
+    assert await changing.room.availability(code, sealed.study_uid, "Deprecated", changing.versions + 1) == "accepted"
+    outcome = await changing.get(f"ImagingStudy/{ids[0]}", 410)
     assert outcome["issue"][0]["code"] == "deleted"
-    region.world.gone.add("abc")
-    await region.get("ImagingStudy/abc", 410)
-    outcome = await region.get("ImagingStudy/def", 404)
+    assert await changing.room.withdraw(other, withdrawn.study_uid, changing.versions + 1) == "accepted"
+    await changing.get(f"ImagingStudy/{ids[1]}", 410)
+    outcome = await changing.get("ImagingStudy/def", 404)
     OperationOutcome.model_validate(outcome)
     assert outcome["issue"][0]["code"] == "not-found"
     assert outcome["issue"][0]["expression"] == ["ImagingStudy.id"]
     assert "search" in outcome["issue"][0]["diagnostics"].casefold(), "what to do"
-    assert len(resources(await region.get("ImagingStudy", params=QUERY))) == 6
-    nothing = (await region.get("Observation", 404))["issue"][0]
+    assert len(resources(await changing.get("ImagingStudy", params=QUERY))) == 5
+    nothing = (await changing.get("Observation", 404))["issue"][0]
     assert nothing["code"] == "not-found"
     assert "ImagingStudy" in nothing["diagnostics"], "what there is"
     assert "expression" not in nothing
-    async with region.http.delete(f"{region.base}/fhir/ImagingStudy/def") as response:
+    async with changing.http.delete(f"{changing.base}/fhir/ImagingStudy/def") as response:
         assert response.status == 405
         assert "GET" in response.headers["Allow"]
         OperationOutcome.model_validate(await response.json(content_type=None))
 
 
-async def test_degraded_members_are_named(region: Region) -> None:
-    directory = region.world.directory
-    region.world.coverage["RTK"] = unreachable(directory, "RTK")
-    behind = directory.by_code("RA2")
-    assert behind is not None
-    region.world.coverage["RA2"] = MemberCoverage(
-        member=behind.id,
-        code="RA2",
-        name=behind.name,
-        list_state="behind",
-        reachable=True,
-        waits="anybody",
-        waiting=7,
-        as_of=NOW,
-        identity_doubt=True,
-    )
-    ryr = directory.by_code("RYR")
-    assert ryr is not None
-    region.world.disputed = (DisputedNotice(member=ryr.id, member_code="RYR", member_name=ryr.name),)
-    async with region.http.get(f"{region.base}/fhir/ImagingStudy", params=QUERY) as response:
+async def test_degraded_members_are_named(changing: Region) -> None:
+    room = changing.room
+    for code in ("RA2", "RYR"):  # a record of somebody else that gives the same number
+        await room.feed(
+            code, patient(room.member(code), "C1", number=NUMBER, family="Zed", given="Zoe", born="19990909", sex="M")
+        )
+    room.said("RA2", waiting=7)
+    room.lost("RTK")
+    since = room.clock.now().strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    asked = changing.http.get(f"{changing.base}/fhir/ImagingStudy", params=QUERY, headers={"Authorization": "RA2"})
+    async with asked as response:
         header = response.headers["Crosslight-Coverage"]
         bundle = await response.json(content_type=None)
     assert "RTK;state=unreachable;" in header
@@ -368,24 +384,20 @@ async def test_degraded_members_are_named(region: Region) -> None:
     told = issues(bundle)
     assert {i["severity"] for i in told} == {"warning"}
     texts = [i["details"]["text"] for i in told]
-    assert any(
-        t.startswith("RTK Hospitals NHS Foundation Trust (RTK) is unreachable since 2026-11-02T11:55:00.000Z") for t in texts
-    )
+    assert any(t.startswith(f"RTK Hospitals NHS Foundation Trust (RTK) is unreachable since {since}") for t in texts)
     assert any("(RA2) is behind" in t and "7 waiting" in t for t in texts), texts
-    assert sum("(RA2) in this answer is disputed" in t for t in texts) == 1
+    assert sum("(RA2) in this answer is disputed" in t for t in texts) == 1, texts
     assert sum("(RYR), claims this number: compare name and date of birth." in t for t in texts) == 1
     assert len(resources(bundle)) == 7
     assert {i["code"] for i in told} == {"transient", "incomplete", "conflict"}
 
 
-async def test_an_empty_list_says_what_it_proves(region: Region) -> None:
+async def test_an_empty_list_says_what_it_proves(changing: Region) -> None:
     params = {**QUERY, "modality": "US"}
-    texts = [i["details"]["text"] for i in issues(await region.get("ImagingStudy", params=params))]
+    texts = [i["details"]["text"] for i in issues(await changing.get("ImagingStudy", params=params))]
     assert any("Nothing matches, at any member" in t for t in texts)
-    ra2 = region.world.directory.by_code("RA2")
-    assert ra2 is not None
-    region.world.coverage["RA2"] = MemberCoverage(member=ra2.id, code="RA2", name=ra2.name, list_state="live", reachable=True)
-    texts = [i["details"]["text"] for i in issues(await region.get("ImagingStudy", params=params))]
+    changing.room.said("RA2", census_equal=None, census_at="")
+    texts = [i["details"]["text"] for i in issues(await changing.get("ImagingStudy", params=params))]
     assert any("does not prove that there is none" in t for t in texts)
 
 
@@ -442,7 +454,8 @@ async def test_patient_search_and_read(region: Region) -> None:
         bundle = await region.get("Patient", params=params)
         Bundle.model_validate(bundle)
         (one,) = found = resources(bundle)
-        assert [i["value"] for i in one["identifier"]] == [NUMBER, "H1", "H2", "H3"]
+        assert one["identifier"][0]["value"] == NUMBER
+        assert sorted(i["value"] for i in one["identifier"][1:]) == ["H1", "H2", "H3"]
     assert await region.get(f"Patient/{found[0]['id']}") == found[0]
     await region.get("Patient/nobody", 404)
     for extra, count in (
@@ -454,28 +467,27 @@ async def test_patient_search_and_read(region: Region) -> None:
         assert len(resources(await region.get("Patient", params={"identifier": NUMBER, **extra}))) == count, extra
 
 
-async def test_directory(region: Region) -> None:
-    bundle = await region.get("Organization", params={"identifier": "RTK", "_include": "Organization:endpoint"})
+async def test_directory(changing: Region) -> None:
+    bundle = await changing.get("Organization", params={"identifier": "RTK", "_include": "Organization:endpoint"})
     (trust,) = resources(bundle)
     assert trust["name"].startswith("RTK")
-    assert {e["address"] for e in resources(bundle, "include")} == {f"{region.base}/dicomweb", "https://rtk.example/dicomweb"}
-    assert (await region.get(f"Organization/{trust['id']}"))["id"] == trust["id"]
-    bundle = await region.get("Endpoint", params={"organization": f"Organization/{trust['id']}"})
+    assert {e["address"] for e in resources(bundle, "include")} == {f"{changing.base}/dicomweb", "https://rtk.example/dicomweb"}
+    assert (await changing.get(f"Organization/{trust['id']}"))["id"] == trust["id"]
+    bundle = await changing.get("Endpoint", params={"organization": f"Organization/{trust['id']}"})
     assert [e["address"] for e in resources(bundle)] == ["https://rtk.example/dicomweb"]  # where apps need no certificate
     for chain in ("organization.identifier", "organization:identifier"):
-        assert resources(await region.get("Endpoint", params={chain: "RTK"})) == resources(bundle)
-        assert resources(await region.get("Endpoint", params={chain: "NOBODY"})) == []
+        assert resources(await changing.get("Endpoint", params={chain: "RTK"})) == resources(bundle)
+        assert resources(await changing.get("Endpoint", params={chain: "NOBODY"})) == []
     seen = []
-    bundle = await region.get("Organization", params={"_count": "4"})
+    bundle = await changing.get("Organization", params={"_count": "4"})
     seen += resources(bundle)
-    async with region.http.get(next(link["url"] for link in bundle["link"] if link["relation"] == "next")) as response:
+    async with changing.http.get(next(link["url"] for link in bundle["link"] if link["relation"] == "next")) as response:
         seen += resources(await response.json(content_type=None))
     assert len({o["id"] for o in seen}) == 6
-    await region.get("Endpoint/nothing", 404)
-    rtk = region.world.directory.by_code("RTK")
-    assert rtk is not None
-    region.world.directory.set(replace(rtk, endpoints=Endpoints()))  # one that lets nobody in: through the gateway
-    assert (await region.get(f"Endpoint/member-{rtk.id}-wado"))["address"] == f"{region.base}/dicomweb/members/RTK"
+    await changing.get("Endpoint/nothing", 404)
+    rtk = changing.room.member("RTK")
+    await changing.room.reached_at("RTK", Endpoints())  # one that lets nobody in: through the gateway
+    assert (await changing.get(f"Endpoint/member-{rtk.id}-wado"))["address"] == f"{changing.base}/dicomweb/members/RTK"
 
 
 async def test_fhirpy_follows_pages(region: Region) -> None:
@@ -510,10 +522,11 @@ async def test_pages_in_the_order_of_ids(region: Region) -> None:
     await region.get("ImagingStudy", 400, params={"modality": "CT", "_sort": "_id"})
 
 
-async def test_undated_studies_match_and_come_last(region: Region) -> None:
-    region.world.change(3, lambda h: replace(h, publication=replace(h.publication, record=replace(h.record, time=StudyTime()))))
+async def test_undated_studies_match_and_come_last(changing: Region) -> None:
+    code, record = changing.held[3]
+    await changing.publish(code, replace(record, time=StudyTime()))
     for sort in ("-started", "started"):
-        found = resources(await region.get("ImagingStudy", params={**QUERY, "started": "ge2024-07-01", "_sort": sort}))
+        found = resources(await changing.get("ImagingStudy", params={**QUERY, "started": "ge2024-07-01", "_sort": sort}))
         assert len(found) == 7
         assert "started" not in found[-1]
         assert found[-1]["_started"]["extension"][0]["valueCode"] == "unknown"

@@ -1,4 +1,4 @@
-"""FHIR and region QIDO over the real index, identity and ask, on both databases: the double of other tests kept honest."""
+"""FHIR and region QIDO over the real index, identity and ask, on both databases."""
 
 from __future__ import annotations
 
