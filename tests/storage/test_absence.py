@@ -9,11 +9,18 @@ import pytest
 from four_faces import LISTED, MISREAD, NHS_SYSTEM, NONE, UNPROVEN, Faces, four_faces
 from registry_room import make_room
 from registry_samples import CODES, NHS, REGION, member, nhs, patient, study
+from soap_calls import call_of
 
+from crosslight.runtime.credentials import principal_of
 from crosslight.runtime.db import Db
+from crosslight.runtime.tls import Identity
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.national import unread_number
 from crosslight.standards.study import StudyTime
+from crosslight.standards.xds.model.xml import parse_untrusted_xml
+from crosslight.standards.xds.rules.stored_query import find_documents
+from crosslight.standards.xds.wire import adhoc
+from registry.ihe.iti18 import RegistryStoredQuery
 
 KNOWN, EMPTY, NOBODY = nhs(1), nhs(2), nhs(3)
 WRONG = KNOWN[:9] + str((int(KNOWN[9]) + 1) % 10)
@@ -295,6 +302,18 @@ async def _tags(faces: Faces, number: str) -> tuple[str, ...]:
 async def test_a_consumer_that_takes_no_warnings_is_told_what_was_not_understood_all_the_same(faces: Faces) -> None:
     assert await faces.iti18("A99", AT_RA2, warn=False) == NONE, "as configured for it"
     assert await faces.iti18(WRONG, NHS, warn=False) == MISREAD
+
+
+@pytest.mark.parametrize("named", ["system:PAS", "spiffe://1.2.3/system/PAS"])
+async def test_a_system_that_takes_no_warnings_is_named_as_any_release_named_it(faces: Faces, named: str) -> None:
+    query = parse_untrusted_xml(adhoc.render_adhoc_request(find_documents(Identifier("A99", AT_RA2).cx())))
+    iti18 = RegistryStoredQuery(faces.room.ask, REGION, quiet=frozenset({named}), workers=faces.workers)
+    warned = {}
+    for name in ("PAS", "PACS"):
+        answer = await iti18.answer(call_of(query, principal_of(Identity("system", name))))
+        assert isinstance(answer, bytes)
+        warned[name] = bool(adhoc.parse_adhoc_response(parse_untrusted_xml(answer)).errors)
+    assert warned == {"PAS": False, "PACS": True}
 
 
 async def test_a_region_wide_search_of_text_finds_what_a_patients_does(faces: Faces) -> None:
