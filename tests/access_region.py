@@ -12,21 +12,19 @@ from pathlib import Path
 
 import aiohttp
 from aiohttp import web
-from members_region import CLOCK, FAST, IDS, REGION
+from members_region import CLOCK, FAST, HOST, IDS, members_config, members_ground
 from ports import free_ports
 from yarl import URL
 
-from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.clock import SystemClock
 from crosslight.runtime.db import SqliteDb
-from crosslight.runtime.http import CALLER, ErrorRenderers, Listener, problems
-from crosslight.runtime.seams import system_seams
+from crosslight.runtime.http import CALLER, ErrorRenderers, problems
 from crosslight.runtime.tls import client_context
-from registry.access.access import Access
 from registry.access.config import AccessConfig, DemoAccount, DemoConfig
 from registry.access.sessions import SESSION
+from registry.config import ListenConfig, addresses, people_url
 from registry.members.config import MembersConfig
-from registry.members.service import MemberService
+from registry.parts import make_access, make_members
 
 DEMO = DemoConfig(
     enabled=True,
@@ -58,33 +56,37 @@ class TestAccess:
 
     def __init__(self, folder: Path, config: AccessConfig, *, open_mode: bool, members: MembersConfig = FAST) -> None:
         self.folder, self.open_mode = folder, open_mode
-        self.db = SqliteDb(folder / "registry.sqlite")
-        self.audit = AuditLog(self.db, CLOCK)
-        self.members = MemberService(self.db, system_seams(), REGION, folder, members, self.audit, open_mode=open_mode)
         self.people_port, self.systems_port = free_ports(2)
-        self.config, self.clock = config, MovedClock()  # of sign-in and sessions
+        self.db = SqliteDb(folder / "registry.sqlite")
+        listen = ListenConfig(
+            host=HOST, public_host=HOST, people_port=self.people_port, systems_port=self.systems_port, open=open_mode
+        )
+        whole = members_config(members=members, access=config, listen=listen)
+        self.ground, self.clock = members_ground(self.db, whole), MovedClock()  # the clock of sign-in and sessions
+        self.audit = self.ground.audit
+        self.members = make_members(self.ground, folder)
 
     @property
     def people(self) -> str:
         """Base of the people listener."""
-        return f"{'http' if self.open_mode else 'https'}://127.0.0.1:{self.people_port}"
+        return people_url(self.ground.config)
 
     @property
     def systems(self) -> str:
         """Base of the systems listener."""
-        return f"{'http' if self.open_mode else 'https'}://127.0.0.1:{self.systems_port}"
+        return addresses(self.ground.config).systems
 
     async def start(self) -> None:
         """Bring them up."""
         await self.audit.open()
         await self.members.open()
         self.members.start()
-        seams = replace(system_seams(), clock=self.clock)
-        self.access = Access(self.db, self.folder, self.people, self.config, self.members, self.audit, seams)
+        ground = replace(self.ground, seams=replace(self.ground.seams, clock=self.clock))
+        self.access = make_access(ground, self.folder, self.people, self.members)
         await self.access.open()
         self.listeners = [
-            Listener(self._app("people"), "127.0.0.1", self.people_port, self._tls("people")),
-            Listener(self._app("systems"), "127.0.0.1", self.systems_port, self._tls("systems")),
+            self.ground.seams.http.listener(self._app("people"), HOST, self.people_port, self._tls("people")),
+            self.ground.seams.http.listener(self._app("systems"), HOST, self.systems_port, self._tls("systems")),
         ]
         for listener in self.listeners:
             await listener.start()

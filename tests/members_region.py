@@ -7,19 +7,20 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from ports import free_ports
 
 from crosslight.runtime.audit import AuditLog
-from crosslight.runtime.clock import SystemClock, SystemIds
+from crosslight.runtime.clock import Clock, SystemClock, SystemIds
 from crosslight.runtime.db import Db, SqliteDb
 from crosslight.runtime.files import SystemFiles
-from crosslight.runtime.http import ErrorRenderers, Handler, Listener, problems
-from crosslight.runtime.seams import GrpcLink, system_seams
+from crosslight.runtime.http import ErrorRenderers, Handler, problems
+from crosslight.runtime.seams import system_seams
 from crosslight.standards.census import Census
 from crosslight.standards.ids import NHS_NUMBER_OID, MemberId, Oid, Version
-from crosslight.standards.membership import Endpoints, RegistryAddresses
+from crosslight.standards.membership import Endpoints
 from crosslight.standards.region import Region
 from node.membership.config import RegionConfig
 from node.membership.join import join
@@ -27,17 +28,21 @@ from node.membership.link import Link
 from node.membership.model import EpochGrant, HelloFacts, NodeStatus
 from node.membership.renewal import Renewal
 from node.membership.state import RegionState
+from registry.config import ListenConfig, RegistryConfig, addresses, people_url
+from registry.config import RegionConfig as RegionSection
 from registry.link.link import MembershipServicer
 from registry.link.server import MemberServer
 from registry.members.config import MembersConfig
 from registry.members.join import Join
 from registry.members.service import MemberService
+from registry.parts import Ground, make_members
 
 REGION = Region(
     name="Test region", home_community_id=Oid("1.2.826.0.1.3680043.10.1"), authority=Oid("1.2.826.0.1.3680043.10.1.2"),
     national_authority=NHS_NUMBER_OID, allow_test_numbers=True,
 )  # fmt: skip
 CLOCK, IDS, FILES = SystemClock(), SystemIds(), SystemFiles()
+HOST = "127.0.0.1"
 FAST = MembersConfig(poll_s=0.1, heartbeat_s=0.2)
 
 
@@ -63,6 +68,18 @@ class FakeIndex:
         return self.counts.get(member, Census())
 
 
+def members_config(**sections: Any) -> RegistryConfig:
+    """The configuration of this region's registry; ``sections`` replace the defaults."""
+    home, authority = REGION.home_community_id, REGION.authority
+    region = RegionSection(name=REGION.name, home_community_id=home, authority=authority, allow_test_numbers=True)
+    return RegistryConfig(region=region, **sections)
+
+
+def members_ground(db: Db, config: RegistryConfig, clock: Clock = CLOCK) -> Ground:
+    """What its parts stand on; one database has members and audit."""
+    return Ground(seams=system_seams(clock=clock), config=config, region=REGION, db=db, audit=AuditLog(db, clock))
+
+
 class TestRegistry:
     """People's listener with /join, and the gRPC port."""
 
@@ -74,25 +91,29 @@ class TestRegistry:
         self._own_db = db is None
         self.index = FakeIndex()
         self.port, self.grpc_port = free_ports(2)
-        self.audit = AuditLog(self.db, CLOCK)
+        self.ground = members_ground(self.db, self._whole())
+        self.audit = self.ground.audit
         self.members = self.service()
         self.seen: list[str] = []  # methods asked of the people listener
 
     def service(self) -> MemberService:
         """Another process's view of the same registry."""
-        return MemberService(self.db, system_seams(), REGION, self.folder, self.config, self.audit, open_mode=self.open_mode)
+        return make_members(self.ground, self.folder)
+
+    def _whole(self) -> RegistryConfig:
+        listen = ListenConfig(host=HOST, public_host=HOST, people_port=self.port, grpc_port=self.grpc_port, open=self.open_mode)
+        return members_config(members=self.config, listen=listen)
 
     @property
     def url(self) -> str:
         """Of the people listener."""
-        return f"{'http' if self.open_mode else 'https'}://127.0.0.1:{self.port}"
+        return people_url(self.ground.config)
 
     async def start(self) -> None:
         """Bring it up."""
         await self.audit.open()
         await self.members.open()
         self.members.start()
-        addresses = RegistryAddresses(people=self.url, grpc=f"127.0.0.1:{self.grpc_port}")
 
         @web.middleware
         async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -100,15 +121,19 @@ class TestRegistry:
             return await handler(request)
 
         app = web.Application(middlewares=[problems(ErrorRenderers(), IDS), note])
-        app.add_routes(Join(self.members, self.index, addresses).routes())
+        app.add_routes(Join(self.members, self.index, addresses(self.ground.config)).routes())
         people = self.members.own.people
         assert people is not None
         tls = None if self.open_mode else people.server(mutual=False)
-        self.listener = Listener(app, "127.0.0.1", self.port, tls)
+        self.listener = self.ground.seams.http.listener(app, HOST, self.port, tls)
         await self.listener.start()
         self.servicer = MembershipServicer(self.members, self.index, CLOCK)
         self.grpc = MemberServer(
-            self.servicer, "127.0.0.1", self.grpc_port, None if self.open_mode else self.members.own.gateway, link=GrpcLink()
+            self.servicer,
+            HOST,
+            self.grpc_port,
+            None if self.open_mode else self.members.own.gateway,
+            link=self.ground.seams.link,
         )
         await self.grpc.start()
 
