@@ -199,7 +199,7 @@ def make_retrieves(
     completion = Completion(
         waists.index, waists.acceptor, reach, ground.audit, seams.workers, seams.ids, ground.region, config.enrich,
     )  # fmt: skip
-    enricher = Enricher(waists.index, directory, completion, seams.clock, seams.ids, config.enrich)
+    enricher = Enricher(waists.index, directory, completion, seams, config.enrich)
     waists.follower.tell(enricher.changed, enricher.members_changed)
     gateway = Gateway(reach)
     return Retrieves(sessions=sessions, reach=reach, gateway=gateway, completion=completion, enricher=enricher)

@@ -181,7 +181,7 @@ class TestNode:
         config = RegionConfig(heartbeat_s=heartbeat_s, reconnect_min_s=0.05, reconnect_max_s=0.5)
         self.link = Link(state, config, system_seams(), endpoints=Endpoints(base="https://127.0.0.1:1"), open_mode=open_mode)
         self.link.speaker = self
-        self.renewal = Renewal(state, self.link, CLOCK, IDS)
+        self.renewal = Renewal(state, self.link, system_seams())
 
     async def hello(self) -> HelloFacts:
         return self.facts

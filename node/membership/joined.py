@@ -147,7 +147,7 @@ class RegionConnection:
     def __init__(self, folder: Path, state: RegionState, link: Link, seams: Seams) -> None:
         self._folder, self._state, self._files = folder, state, seams.files
         self.link = link
-        self._renewal = Renewal(state, link, seams.clock, seams.ids)
+        self._renewal = Renewal(state, link, seams)
         self._seen: SeenLink | None = None
 
     @property

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from crosslight.pb import membership_pb2 as pb
 from crosslight.pb import membership_pb2_grpc as pb_grpc
-from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.seams import Seams
 from crosslight.runtime.waiting import call_given_up
 from crosslight.standards.problem import CrosslightError, Malformed, Unavailable
 from node.membership.join import new_request
@@ -36,8 +36,8 @@ def renew_at(certificate: x509.Certificate, jitter: float) -> datetime:
 class Renewal:
     """Keeps the certificate fresh and puts it into use without a restart."""
 
-    def __init__(self, state: RegionState, link: Link, clock: Clock, ids: Ids) -> None:
-        self._state, self._link, self._clock, self._ids = state, link, clock, ids
+    def __init__(self, state: RegionState, link: Link, seams: Seams) -> None:
+        self._state, self._link, self._clock, self._draw = state, link, seams.clock, seams.draw
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -55,7 +55,7 @@ class Renewal:
         while True:
             leaf = self._state.credentials.leaf()
             life_s = (leaf.not_valid_after_utc - leaf.not_valid_before_utc).total_seconds()
-            at = renew_at(leaf, self._ids.token_bytes(1)[0] / 255)
+            at = renew_at(leaf, self._draw())
             while (left_s := (at - self._clock.now()).total_seconds()) > 0:
                 await self._clock.sleep(min(left_s, 60.0))
             try:

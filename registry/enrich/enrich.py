@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TypeGuard
 
-from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.log import get_logger
-from crosslight.runtime.waiting import Backoff, Wake, draw_from
+from crosslight.runtime.seams import Seams
+from crosslight.runtime.waiting import Backoff, Wake
 from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import CrosslightError
 from registry.enrich.agenda import Agenda, Waiting
@@ -36,7 +36,7 @@ class Enricher:
         index: What waits, and which process is at what.
         directory: Members.
         completion: Does it.
-        clock: Time; ids: this process's name, jitter.
+        seams: Time, jitter, this process's name.
     """
 
     def __init__(
@@ -44,18 +44,17 @@ class Enricher:
         index: IndexStore,
         directory: Directory,
         completion: Completion,
-        clock: Clock,
-        ids: Ids,
+        seams: Seams,
         config: EnrichConfig,
     ) -> None:
         self._index, self._directory, self._completion = index, directory, completion
-        self._clock, self._config = clock, config
+        self._clock, self._config = seams.clock, config
         self._agendas: dict[MemberId, Agenda] = {}
         self._running: dict[Waiting, asyncio.Task[None]] = {}
         self._scan_at_s = 0.0
-        self._wake = Wake(clock)
-        self._backoff = Backoff(config.retry_first_s, config.retry_max_s, draw_from(ids))
-        self._holder = ids.uuid4().hex  # this process among those that share the index
+        self._wake = Wake(seams.clock)
+        self._backoff = Backoff(config.retry_first_s, config.retry_max_s, seams.draw)
+        self._holder = seams.ids.uuid4().hex  # this process among those that share the index
         self._leased: set[Waiting] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self.completed = 0  # for metrics

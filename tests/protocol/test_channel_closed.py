@@ -18,7 +18,6 @@ from publish_records import make_patient
 from crosslight.pb import feed_pb2 as pb
 from crosslight.pb import feed_pb2_grpc as pb_grpc
 from crosslight.pb import membership_pb2_grpc as members_grpc
-from crosslight.runtime.clock import SystemClock, SystemIds
 from crosslight.runtime.seams import system_seams
 from crosslight.standards.ids import Version
 from crosslight.standards.problem import Unavailable
@@ -92,7 +91,7 @@ async def test_a_comparison_under_way_finds_the_road_down() -> None:
 async def test_a_renewal_on_its_way_is_tried_again() -> None:
     def renew(channel: grpc.aio.Channel) -> Awaitable[None]:
         link = SimpleNamespace(channel=lambda: channel, metadata=(), open_mode=True)
-        return Renewal(cast(Any, SimpleNamespace(code="RTK")), cast(Any, link), SystemClock(), SystemIds()).renew()
+        return Renewal(cast(Any, SimpleNamespace(code="RTK")), cast(Any, link), system_seams()).renew()
 
     with pytest.raises(Unavailable):
         await _given_up(renew)

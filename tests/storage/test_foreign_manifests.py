@@ -26,6 +26,7 @@ from scenario_processes import until
 from xds_registry import CLOCK, IDS
 
 from crosslight.runtime.db import Db
+from crosslight.runtime.seams import system_seams
 from crosslight.runtime.soap.server import read_soap, stream_mtom
 from crosslight.runtime.workers import Workers
 from crosslight.standards.access import OPEN
@@ -164,7 +165,7 @@ def _completion(region: ForeignRegion, workers: Workers) -> Completion:
 
 def _enricher(region: ForeignRegion, completion: Completion) -> Enricher:
     config = EnrichConfig(scan_s=0.1, retry_first_s=0.01, retry_max_s=0.1)
-    return Enricher(region.xds.index, region.xds.directory, completion, CLOCK, IDS, config)
+    return Enricher(region.xds.index, region.xds.directory, completion, system_seams(clock=CLOCK, ids=IDS), config)
 
 
 @asynccontextmanager

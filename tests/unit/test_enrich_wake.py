@@ -12,8 +12,9 @@ import pytest
 from registry_room import Room, make_room
 from registry_samples import REGION
 
-from crosslight.runtime.clock import SystemClock, SystemIds
+from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.seams import system_seams
 from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import TooLarge
 from registry.enrich.agenda import KEPT, Agenda
@@ -57,7 +58,7 @@ class Slow(Completion):
 
 
 def _enricher(room: Room, completion: Completion) -> Enricher:
-    return Enricher(room.index, room.directory, completion, SystemClock(), SystemIds(), EnrichConfig(scan_s=3600))
+    return Enricher(room.index, room.directory, completion, system_seams(), EnrichConfig(scan_s=3600))
 
 
 async def test_a_wake_during_a_run_is_not_lost(room: Room) -> None:
