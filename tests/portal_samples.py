@@ -159,6 +159,7 @@ def holding(
         SeriesRecord(
             series_uid=f"1.2.826.0.1.{n}.{i}", modality=modality, number=str(i), n_instances=images,
             description=("Axial soft tissue", "Axial lung", "Coronal")[(i - 1) % 3],
+            digest=hashlib.sha256(f"{n} {i} {images}".encode()).hexdigest(),
         )
         for i in range(1, series + 1)
     ]  # fmt: skip

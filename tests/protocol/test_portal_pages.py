@@ -6,35 +6,61 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from html import unescape
+from pathlib import Path
+from typing import Any
 
 import portal_samples as samples
 import pytest
+import pytest_asyncio
 from aiohttp.test_utils import TestClient, TestServer
+from foreign_region import manifest
+from page_region import PageRegion, page_region
+from registry_samples import nhs
 
 from crosslight.standards.access import Principal
-from crosslight.standards.study import PersonName
-from registry.ask.question import ByPatient, Patients
-from registry.identity.model import RecordKey
+from crosslight.standards.ids import NHS_NUMBER_OID, Identifier
 
+Browsing = TestClient[Any, Any]
+Clients = list[Browsing]
 HOSTILE = "<b>X</b>\"'&^<script>alert(1)</script>"
 
 
-@pytest.fixture
-async def clients() -> AsyncIterator[list[TestClient]]:  # type: ignore[type-arg]
-    made: list[TestClient] = []  # type: ignore[type-arg]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PageRegion]:
+    """A patient with studies at all five trusts, for tests that only read."""
+    async with page_region(tmp_path_factory.mktemp("region"), *samples.STUDIES) as made:
+        rpc = made.room.member("RPC")
+        await made.feed(made.patient("RPC", local=Identifier("9990000026", rpc.authority)))  # as another's national number
+        made.heard()
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def own(tmp_path: Path) -> AsyncIterator[PageRegion]:
+    """The five trusts, which hold nothing yet."""
+    async with page_region(tmp_path) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def clients() -> AsyncIterator[Clients]:
+    made: Clients = []
     yield made
     for client in made:
         await client.close()
 
 
-async def browse(clients: list[TestClient], ask: samples.FakeAsk, **how: object) -> TestClient:  # type: ignore[type-arg]
-    client = TestClient(TestServer(samples.app_of(ask, **how)))  # type: ignore[arg-type]
+async def browse(clients: Clients, region: PageRegion, **how: Any) -> Browsing:
+    client = TestClient(TestServer(region.page(**how)))
     await client.start_server()
     clients.append(client)
     return client
 
 
-async def find(client: TestClient, **form: str) -> tuple[str, str]:  # type: ignore[type-arg]
+async def find(client: Browsing, **form: str) -> tuple[str, str]:
     """Post a search; the address it led to and its text."""
     async with client.post("/search", data=form or {"number": "999 000 0018"}) as answer:
         assert answer.status == 200
@@ -49,16 +75,17 @@ def opened_from(found: tuple[str, str]) -> str:
     return str(href)
 
 
-async def test_a_number_leads_to_the_patient_by_an_opaque_address(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    cover = samples.coverage(RXC=lambda p: replace(p, identity_doubt=True))
-    ask = samples.one_patient(disputed=(samples.notice("RXC"),), cover=cover)
-    client = await browse(clients, ask)
+async def test_a_number_leads_to_the_patient_by_an_opaque_address(clients: Clients, own: PageRegion) -> None:
+    await own.publish(*samples.STUDIES)
+    await own.feed(own.bob("RXC", 9))
+    client = await browse(clients, own)
     address, text = await find(client)
     assert re.fullmatch(r"/patients/[A-Za-z0-9_-]+", address)
     assert "999" not in address
-    assert samples.one_patient().persons[0].fhir_id not in address
-    assert [type(q) for _, q in ask.asked] == [Patients, ByPatient]
-    assert ask.asked[0][0] == "portal search"
+    acts = await own.acts()
+    assert [next(iter(act.query)) for act in acts] == ["Patients", "ByPatient"]
+    assert acts[0].action == "search"
+    assert acts[1].query["ByPatient"]["patient"]["fhir_id"] not in address
     shown = unescape(re.sub(r"<[^>]*>", " ", text))
     shown = re.sub(r"\s+", " ", shown)
     for expected in (
@@ -74,8 +101,8 @@ async def test_a_number_leads_to_the_patient_by_an_opaque_address(clients: list[
     assert 'loading="lazy"' in text
 
 
-async def test_headers_and_no_identifier_in_any_address(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    client = await browse(clients, samples.one_patient())
+async def test_headers_and_no_identifier_in_any_address(clients: Clients, shared: PageRegion) -> None:
+    client = await browse(clients, shared)
     address, text = await find(client)
     for url in re.findall(r'(?:href|src|action|data-src)="([^"]*)"', text):
         assert "999" not in url
@@ -92,24 +119,21 @@ async def test_headers_and_no_identifier_in_any_address(clients: list[TestClient
         assert answer.headers["X-Frame-Options"] == "DENY"
 
 
-async def test_members_are_called_what_the_region_calls_them(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    client = await browse(clients, samples.one_patient(), word="board")
+async def test_members_are_called_what_the_region_calls_them(clients: Clients, shared: PageRegion) -> None:
+    client = await browse(clients, shared, word="board")
     address, text = await find(client)
     for path in ("/", address, f"{address}/studies/1.2.826.0.1.1"):
         async with client.get(path) as answer:
             seen = re.sub(r"<[^>]*>", " ", await answer.text())
         assert "trust" not in re.sub(r"(?i)nhs (?:foundation )?trust", "", seen).lower(), path
     assert "6 studies at 5 boards" in text
-    nobody = await browse(clients, samples.FakeAsk(), word="board")
-    assert "none of the 5 boards holds any" in (await find(nobody))[1]
+    assert "none of the 5 boards holds any" in (await find(client, number=nhs(1)))[1]
 
 
-async def test_hostile_text_stays_text(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    bad = samples.record(1, "RTK")
-    bad = replace(bad, patient=replace(bad.patient, name=PersonName(HOSTILE)))
+async def test_hostile_text_stays_text(clients: Clients, own: PageRegion) -> None:
     study = samples.holding("RTK", 1, '"><img src=x onerror=alert(1)>')
-    ask = samples.FakeAsk(persons=(samples.person(bad),), holdings=(study,))
-    client = await browse(clients, ask)
+    await own.publish(study, whose=own.patient("RTK", pn=HOSTILE))
+    client = await browse(clients, own)
     address, text = await find(client)
     assert "<script>alert" not in text.lower()
     assert "<img src=x" not in text
@@ -123,17 +147,18 @@ async def test_hostile_text_stays_text(clients: list[TestClient]) -> None:  # ty
         assert '"><script>' not in await answer.text()
 
 
-async def test_the_title_names_no_patient(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    client = await browse(clients, samples.one_patient())
+async def test_the_title_names_no_patient(clients: Clients, shared: PageRegion) -> None:
+    client = await browse(clients, shared)
     _, text = await find(client)
     title = re.search(r"<title>(.*)</title>", text)
     assert title is not None
     assert "SMITH" not in title.group(1)
 
 
-async def test_several_patients_are_shown_to_choose_from(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    one, two = samples.person(samples.record(1, "RTK")), samples.person(samples.record(2, "RYR", birth="19550215"))
-    client = await browse(clients, samples.FakeAsk(persons=(one, replace(two, fhir_id="other")), holdings=()))
+async def test_several_patients_are_shown_to_choose_from(clients: Clients, own: PageRegion) -> None:
+    for code in ("RTK", "RYR"):  # no number says that they are one
+        await own.feed(own.patient(code, others=()))
+    client = await browse(clients, own)
     address, text = await find(client, family="Smith", day="14", month="2", year="1955")
     assert address == "/search"
     assert "2 patients with this name and date of birth" in text
@@ -143,22 +168,26 @@ async def test_several_patients_are_shown_to_choose_from(clients: list[TestClien
         assert answer.status == 200
 
 
-async def test_absence_is_not_overstated(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    whose = samples.person(samples.record(1, "RTK"))
-    client = await browse(clients, samples.FakeAsk(persons=(whose,)))
+async def test_absence_is_not_overstated(clients: Clients, own: PageRegion) -> None:
+    await own.feed(own.patient("RTK"))
+    client = await browse(clients, own)
     _, text = await find(client)
     assert ">No imaging</h1>" in text
-    client = await browse(clients, samples.FakeAsk(persons=(whose,), cover=samples.coverage(RYR=samples.away)))
+    own.away("RYR")
     _, text = await find(client)
     assert "No imaging" not in text
     assert ">None found so far</h1>" in text
     assert "University Hospitals Sussex NHS Foundation Trust has not answered since 01:12." in text
 
 
-async def test_documents_that_cannot_be_listed_are_told(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    whose = samples.person(samples.record(1, "RTK"))
-    for held in ((), samples.one_patient().holdings):
-        client = await browse(clients, samples.FakeAsk(persons=(whose,), holdings=held, unread=2))
+async def test_documents_that_cannot_be_listed_are_told(clients: Clients, own: PageRegion) -> None:
+    await own.feed(own.patient("RTK"))
+    for text in ("one", "two"):  # manifests that name no study, of a source that gives nothing out
+        await own.register(manifest(text, cx=samples.NUMBER.cx(), references=()))
+    own.heard()
+    client = await browse(clients, own)
+    for held in ((), samples.STUDIES):
+        await own.publish(*held)
         _, text = await find(client)
         assert "There are 2 imaging documents of this patient whose studies are not known here." in text
         assert "This list may not be complete." in text
@@ -168,8 +197,11 @@ async def test_documents_that_cannot_be_listed_are_told(clients: list[TestClient
         assert 'data-coverage="verdict"' not in text
 
 
-async def test_nobody(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    client = await browse(clients, samples.FakeAsk(disputed=(samples.notice("RA2"),), cover=samples.coverage(RYR=samples.away)))
+async def test_nobody(clients: Clients, own: PageRegion) -> None:
+    for record in await own.feed(own.patient("RA2"), own.bob("RXC")):  # an officer said that it is neither's
+        await own.room.identity.decide(record, None, samples.NOW, who="officer", why="The number was mistyped.")
+    own.away("RYR")
+    client = await browse(clients, own, principal=replace(samples.CLINICIAN, organisation="RTK"))
     address, text = await find(client)
     assert address == "/search"
     assert "No patient found with this number" in text
@@ -181,8 +213,8 @@ async def test_nobody(clients: list[TestClient]) -> None:  # type: ignore[type-a
     assert "A record in doubt with these details exists at Royal Surrey" in text
 
 
-async def test_an_address_that_leads_nowhere_is_a_page_in_a_browser(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    client = await browse(clients, samples.one_patient())
+async def test_an_address_that_leads_nowhere_is_a_page_in_a_browser(clients: Clients, shared: PageRegion) -> None:
+    client = await browse(clients, shared)
     async with client.get("/nothing/here", headers={"Accept": "text/html,*/*;q=0.8"}) as answer:
         assert (answer.status, answer.content_type) == (404, "text/html")
         assert "There is no such page." in await answer.text()
@@ -191,15 +223,15 @@ async def test_an_address_that_leads_nowhere_is_a_page_in_a_browser(clients: lis
 
 
 @pytest.mark.parametrize(("day", "told"), [("31", "Enter a date that exists"), ("", "Enter the day, month and year of birth")])
-async def test_a_date_of_birth_that_is_none(clients: list[TestClient], day: str, told: str) -> None:  # type: ignore[type-arg]
-    client = await browse(clients, samples.one_patient())
+async def test_a_date_of_birth_that_is_none(clients: Clients, shared: PageRegion, day: str, told: str) -> None:
+    client = await browse(clients, shared)
     async with client.post("/search", data={"family": "Smith", "day": day, "month": "2", "year": "1955"}) as answer:
         assert answer.status == 400
         assert told in await answer.text()
 
 
-async def test_form_errors_are_told_and_kept(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    client = await browse(clients, samples.FakeAsk())
+async def test_form_errors_are_told_and_kept(clients: Clients, shared: PageRegion) -> None:
+    client = await browse(clients, shared)
     async with client.post("/search", data={"number": "999 000 0019"}) as answer:
         text = await answer.text()
         assert answer.status == 400
@@ -209,10 +241,10 @@ async def test_form_errors_are_told_and_kept(clients: list[TestClient]) -> None:
     assert "none of the" not in text
 
 
-async def test_a_handle_is_for_one_person_and_a_time(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    client = await browse(clients, samples.one_patient())
+async def test_a_handle_is_for_one_person_and_a_time(clients: Clients, shared: PageRegion) -> None:
+    client = await browse(clients, shared)
     address, _ = await find(client)
-    other = await browse(clients, samples.one_patient(), principal=Principal(subject="bob", roles=frozenset({"clinician"})))
+    other = await browse(clients, shared, principal=Principal(subject="bob", roles=frozenset({"clinician"})))
     for path in (address, address[:-4] + "AAAA", "/patients/x", "/patients/" + "A" * 500):
         async with other.get(path) as answer:
             assert answer.status == 404
@@ -221,9 +253,8 @@ async def test_a_handle_is_for_one_person_and_a_time(clients: list[TestClient]) 
         assert answer.status == 404
 
 
-async def test_the_preview(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    ask = samples.one_patient()
-    client = await browse(clients, ask)
+async def test_the_preview(clients: Clients, shared: PageRegion) -> None:
+    client = await browse(clients, shared)
     address, _ = await find(client)
     async with client.get(f"{address}/studies/1.2.826.0.1.1?series=1.2.826.0.1.1.2") as answer:
         text = await answer.text()
@@ -232,13 +263,13 @@ async def test_the_preview(clients: list[TestClient]) -> None:  # type: ignore[t
     assert "SMITH, Ada (Mrs)" in text
     assert re.findall(r'data-series="([^"]+)"', text) == [f"1.2.826.0.1.1.{i}" for i in (1, 2, 3)]
     assert 'data-series="1.2.826.0.1.1.2" data-modality="CT" aria-current="true"' in text
-    assert ask.asked[-1][0] == "portal read"
-    assert isinstance(ask.asked[-1][1], ByPatient)
+    act = (await shared.acts())[-1]
+    assert (act.action, next(iter(act.query))) == ("read", "ByPatient")
     assert "<noscript><img" in text
 
 
-async def test_copies_that_do_not_agree_are_shown_one_by_one(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    client = await browse(clients, samples.one_patient())
+async def test_copies_that_do_not_agree_are_shown_one_by_one(clients: Clients, shared: PageRegion) -> None:
+    client = await browse(clients, shared)
     address, _ = await find(client)
     for copy, root in (("", "/dicomweb/members/RA2"), ("?copy=RYR", "/dicomweb/members/RYR")):
         async with client.get(f"{address}/studies/1.2.826.0.1.5{copy}") as answer:
@@ -248,25 +279,26 @@ async def test_copies_that_do_not_agree_are_shown_one_by_one(clients: list[TestC
         assert "Trusts do not agree on this study." in text
 
 
-async def test_two_records_of_one_number(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+async def test_two_records_of_one_number(clients: Clients, own: PageRegion) -> None:
     """The users of a disputed record's own trust see it beside the holder's."""
-    holder, loser = samples.person(samples.record(1, "RTK")), samples.person(samples.record(2, "RYR", disputed=True))
-    ask = samples.FakeAsk(persons=(holder, replace(loser, fhir_id="other")), disputed=(samples.notice("RYR"),))
-    client = await browse(clients, ask)
+    await own.feed(own.patient("RTK"))
+    await own.feed(own.bob("RYR"))
+    client = await browse(clients, own, principal=replace(samples.CLINICIAN, organisation="RYR"))
     _, text = await find(client)
     assert "1 patient with this number" in text
     assert "In doubt: 1 record that gives the same number" in text
-    _, by_local = await find(client, number="K563756")
+    _, by_local = await find(client, number="RTK-00001")
     assert "In doubt: 1 record that gives the same national number" in by_local, "not the local number that was asked for"
     assert "It is listed below under its own local number" in text
     assert "It is not shown here" not in text
     assert text.count("Disputed record") == 1
 
 
-async def test_a_page_never_mixes_two_people(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    ask = samples.one_patient()
-    ask.holdings = (*ask.holdings, samples.holding("RYR", 9, "Of somebody else", key=77))
-    client = await browse(clients, ask)
+async def test_a_page_never_mixes_two_people(clients: Clients, own: PageRegion) -> None:
+    await own.publish(*samples.STUDIES)
+    somebody = own.bob("RYR", 77)  # who is shown beside: they claim the number
+    await own.publish(samples.holding("RYR", 9, "Of somebody else"), whose=somebody)
+    client = await browse(clients, own)
     address, text = await find(client)
     assert "6 studies at 5 trusts" in re.sub(r"\s+", " ", text)
     assert "Of somebody else" not in text
@@ -274,21 +306,22 @@ async def test_a_page_never_mixes_two_people(clients: list[TestClient]) -> None:
         assert answer.status == 404
 
 
-async def test_the_strip_is_polled_without_a_patient(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    ask = samples.one_patient(cover=samples.coverage(RTK=samples.away))
-    client = await browse(clients, ask)
+async def test_the_strip_is_polled_without_a_patient(clients: Clients, own: PageRegion) -> None:
+    await own.publish(*samples.STUDIES)
+    own.away("RTK")
+    client = await browse(clients, own)
     async with client.get("/coverage.json?doubt=RXC") as answer:
         state = await answer.json()
         assert answer.headers["Cache-Control"] == "no-store"
-    assert not ask.asked
+    assert not await own.acts()
     by_code = {site["code"]: site for site in state["sites"]}
     assert (by_code["RTK"]["opens"], by_code["RXC"]["level"], by_code["RA2"]["level"]) == (False, "doubt", "well")
     assert state["lead"] == "This list may not be complete."
     assert state["sentence"] == "Ashford and St Peter’s Hospitals NHS Foundation Trust has not answered since 01:12."
 
 
-async def test_without_sign_in(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    client = await browse(clients, samples.one_patient(), principal=None)
+async def test_without_sign_in(clients: Clients, shared: PageRegion) -> None:
+    client = await browse(clients, shared, principal=None)
     for method, path in (("GET", "/"), ("POST", "/search"), ("GET", "/patients/x"), ("GET", "/patients/x/studies/1.2")):
         async with client.request(method, path, data={"number": "9990000018"} if method == "POST" else None) as answer:
             assert answer.status == 401
@@ -297,8 +330,8 @@ async def test_without_sign_in(clients: list[TestClient]) -> None:  # type: igno
         assert answer.status == 401
 
 
-async def test_the_open_demo_says_so_loudly(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    client = await browse(clients, samples.one_patient(), open_mode=True)
+async def test_the_open_demo_says_so_loudly(clients: Clients, shared: PageRegion) -> None:
+    client = await browse(clients, shared, open_mode=True)
     async with client.get("/") as answer:
         assert answer.status == 200
         text = await answer.text()
@@ -306,8 +339,8 @@ async def test_the_open_demo_says_so_loudly(clients: list[TestClient]) -> None: 
     assert "Sign out" not in text
 
 
-async def test_policy_says_no(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    client = await browse(clients, samples.one_patient(refuse=True))
+async def test_policy_says_no(clients: Clients, shared: PageRegion) -> None:
+    client = await browse(clients, shared, principal=replace(samples.CLINICIAN, roles=frozenset({"porter"})))
     async with client.post("/search", data={"number": "9990000018"}) as answer:
         text = await answer.text()
         assert answer.status == 403
@@ -315,9 +348,9 @@ async def test_policy_says_no(clients: list[TestClient]) -> None:  # type: ignor
     assert "9990000018" not in text
 
 
-async def test_a_role_that_may_not_search_is_not_shown_a_form(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+async def test_a_role_that_may_not_search_is_not_shown_a_form(clients: Clients, shared: PageRegion) -> None:
     porter = Principal(subject="p", name="Porter", roles=frozenset({"porter"}), organisation="RA2", evidence="session")
-    client = await browse(clients, samples.one_patient(), principal=porter)
+    client = await browse(clients, shared, principal=porter)
     async with client.get("/") as answer:
         text = await answer.text()
         assert answer.status == 403
@@ -327,16 +360,16 @@ async def test_a_role_that_may_not_search_is_not_shown_a_form(clients: list[Test
 
 
 @pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
-async def test_another_sites_form_is_refused(clients: list[TestClient], headers: dict[str, str]) -> None:  # type: ignore[type-arg]
-    ask = samples.one_patient()
-    client = await browse(clients, ask)
+async def test_another_sites_form_is_refused(clients: Clients, shared: PageRegion, headers: dict[str, str]) -> None:
+    asked = len(await shared.acts())
+    client = await browse(clients, shared)
     async with client.post("/search", data={"number": "9990000018"}, headers=headers) as answer:
         assert answer.status == 403
-    assert not ask.asked
+    assert len(await shared.acts()) == asked
 
 
-async def test_forms_are_bounded(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    client = await browse(clients, samples.one_patient())
+async def test_forms_are_bounded(clients: Clients, shared: PageRegion) -> None:
+    client = await browse(clients, shared)
     async with client.post("/search", data={"number": "9" * 10000}) as answer:
         assert answer.status == 413
     async with client.post("/search", json={"number": "9"}) as answer:
@@ -345,8 +378,8 @@ async def test_forms_are_bounded(clients: list[TestClient]) -> None:  # type: ig
         assert answer.headers["Location"] == "/"
 
 
-async def test_static_files_are_kept_by_their_hash(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    client = await browse(clients, samples.one_patient())
+async def test_static_files_are_kept_by_their_hash(clients: Clients, shared: PageRegion) -> None:
+    client = await browse(clients, shared)
     async with client.get("/") as answer:
         text = await answer.text()
     for url in re.findall(r'(?:href|src)="(/static/[^"]+)"', text):
@@ -360,12 +393,12 @@ async def test_static_files_are_kept_by_their_hash(clients: list[TestClient]) ->
         assert answer.status == 404
 
 
-async def test_the_preview_of_a_disputed_record_says_so(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
+async def test_the_preview_of_a_disputed_record_says_so(clients: Clients, own: PageRegion) -> None:
     """And its picture is signed with the number it has, not with the one it does not hold."""
-    record = samples.record(1, "RTK", disputed=True)
-    loser = replace(samples.person(record), domain_id=record.patient.local)
-    client = await browse(clients, samples.FakeAsk(persons=(loser,), holdings=samples.STUDIES[:1]))
-    address = opened_from(await find(client))
+    await own.feed(own.bob("RYR"))
+    await own.publish(samples.STUDIES[0])
+    client = await browse(clients, own)
+    address = opened_from(await find(client, number="RTK-00001"))
     where = "Ashford and St Peter’s Hospitals NHS Foundation Trust"
     for page in (address, f"{address}/studies/1.2.826.0.1.1"):
         async with client.get(page) as answer:
@@ -377,10 +410,14 @@ async def test_the_preview_of_a_disputed_record_says_so(clients: list[TestClient
     assert whose.group(1) == f"SMITH, Ada (Mrs), Local No. RTK-00001 at {where}, disputed"
 
 
-async def test_what_is_in_doubt_says_so_on_its_row_and_its_picture(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    sure, part = samples.record(1, "RTK"), samples.record(2, "RYR", pn="SMYTH^Ada", part_of=RecordKey(9), in_doubt=True)
-    studies = (samples.STUDIES[0], replace(samples.STUDIES[1], record_key=RecordKey(9), part=RecordKey(2)))
-    client = await browse(clients, samples.FakeAsk(persons=(samples.person(sure, part),), holdings=studies))
+async def test_what_is_in_doubt_says_so_on_its_row_and_its_picture(clients: Clients, own: PageRegion) -> None:
+    bob = own.bob("RYR", 2, others=(Identifier(nhs(1), NHS_NUMBER_OID),))  # two people under one number of the trust
+    await own.publish(samples.holding("RYR", 8, "Of somebody else"), whose=bob)
+    await own.publish(samples.STUDIES[1], whose=own.patient("RYR", 2, pn="SMYTH^Ada"))
+    client = await browse(clients, own, principal=replace(samples.CLINICIAN, organisation="RYR"))
+    async with client.get(opened_from(await find(client))) as answer:
+        assert "This record is in doubt." in await answer.text()
+    await own.publish(samples.STUDIES[0])
     address, text = await find(client)
     where = "University Hospitals Sussex NHS Foundation Trust"
     assert "Some studies here are in doubt." in text
@@ -390,15 +427,14 @@ async def test_what_is_in_doubt_says_so_on_its_row_and_its_picture(clients: list
             preview = await answer.text()
         assert ("This study is in doubt." in preview) is doubtful
         assert (f'id="whose">SMYTH, Ada, Local No. RYR-00002 at {where}, in doubt<' in preview) is doubtful
-    only = samples.FakeAsk(persons=(replace(samples.person(part), domain_id=part.patient.local),), holdings=studies[1:])
-    client = await browse(clients, only)
-    async with client.get(opened_from(await find(client))) as answer:
-        assert "This record is in doubt." in await answer.text()
 
 
-async def test_studies_in_doubt_under_a_patients_own_number_claim_nothing(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    told = replace(samples.notice("RXC"), claims=False)
-    client = await browse(clients, samples.one_patient(disputed=(told,)))
+async def test_studies_in_doubt_under_a_patients_own_number_claim_nothing(clients: Clients, own: PageRegion) -> None:
+    await own.publish(*samples.STUDIES)
+    await own.feed(own.patient("RXC"))
+    bob = own.bob("RXC", others=(Identifier(nhs(1), NHS_NUMBER_OID),))
+    await own.publish(samples.holding("RXC", 8, "Of somebody else"), whose=bob)
+    client = await browse(clients, own)
     _, text = await find(client)
     assert "Studies under this patient’s local number at East Sussex Healthcare NHS Trust are in doubt" in text
     assert "claims this number" not in text
@@ -408,7 +444,7 @@ async def test_studies_in_doubt_under_a_patients_own_number_claim_nothing(client
 TYPED = [
     ("999 000 0018", "", True, ["9990000018"]),
     ("rtk-00001", "", False, ["rtk-00001", "RTK-00001"]),
-    ("rtk-00001", "RTK", True, ["1.5.3|rtk-00001", "1.5.3|RTK-00001"]),
+    ("rtk-00001", "RTK", True, ["{rtk}|rtk-00001", "{rtk}|RTK-00001"]),
     ("rtk-00001", "XXX", False, ["rtk-00001", "RTK-00001"]),
     ("999 000 0026", "", False, ["9990000026"]),  # a national number that this patient does not hold: somebody's own, perhaps
 ]
@@ -416,25 +452,25 @@ TYPED = [
 
 @pytest.mark.parametrize(("number", "trust", "opens", "asked"), TYPED)
 async def test_a_trusts_own_number_asks_whose_it_is(
-    clients: list[TestClient],
+    clients: Clients,
+    shared: PageRegion,
     number: str,
     trust: str,
     opens: bool,
-    asked: list[str],  # type: ignore[type-arg]
+    asked: list[str],
 ) -> None:
-    ask = samples.one_patient()
-    client = await browse(clients, ask)
+    before = len(await shared.acts())
+    client = await browse(clients, shared)
     async with client.get("/") as answer:
         assert '<option value="RTK">Ashford and St Peter’s Hospitals NHS Foundation Trust</option>' in await answer.text()
     address, text = await find(client, number=number, trust=trust)
-    question = ask.asked[0][1]
-    assert isinstance(question, Patients)
-    own = [
-        f"{i.authority}|{i.value}".removeprefix("|")
-        for i in question.patient.identifiers
-        if i.authority != samples.NUMBER.authority
+    question = (await shared.acts())[before].query["Patients"]
+    local = [
+        f"{i.get('authority', '')}|{i['value']}".removeprefix("|")
+        for i in question["patient"]["identifiers"]
+        if i.get("authority") != samples.NUMBER.authority
     ]
-    assert own == asked
+    assert local == [one.format(rtk=shared.room.member("RTK").authority) for one in asked]
     assert address.startswith("/patients/") is opens
     assert ("Is this your patient?" in text) is not opens
     if not opens:
@@ -443,8 +479,8 @@ async def test_a_trusts_own_number_asks_whose_it_is(
             assert "6 studies at 5 trusts" in re.sub(r"\s+", " ", await answer.text())
 
 
-async def test_paper_says_when_and_by_whom(clients: list[TestClient]) -> None:  # type: ignore[type-arg]
-    client = await browse(clients, samples.one_patient())
+async def test_paper_says_when_and_by_whom(clients: Clients, shared: PageRegion) -> None:
+    client = await browse(clients, shared)
     address, text = await find(client)
     async with client.get(f"{address}/studies/1.2.826.0.1.1") as answer:
         preview = await answer.text()
