@@ -4,13 +4,23 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_DATA ?= demo-data
+LOCKS := requirements
+# Nothing is installed but what a lock names by version and hash; nothing is fetched to build: hatchling is in a lock too.
+LOCKED := install -q --disable-pip-version-check --require-hashes
+# make lock takes the newest versions that fit pyproject.toml; with UPGRADE= it keeps those that fit and adds what is new.
+UPGRADE ?= --upgrade
+COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile -q $(UPGRADE) --generate-hashes --allow-unsafe --strip-extras \
+  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --resolver backtracking
+GROUP = $(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"][sys.argv[1]], sep="\n")'
+SBOM := dist/crosslight.cdx.json
+SBOM_VENV := build/sbom-venv
 DEBIAN_PEERS := default-jdk-headless maven
 DEBIAN := postgresql dcmtk orthanc orthanc-dicomweb chromium dicom3tools
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 # Root may use apt-get as it is; anyone else is asked by sudo.
 APT := $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=400
 
-.PHONY: help demo demo-clean setup dev debian debian-peers check test peers soak bench proto format clean
+.PHONY: help demo demo-clean setup dev debian debian-peers check test peers soak bench proto lock sbom format clean
 
 help:
 	@echo "make demo        a whole region on this machine, with the story of what it can do (Ctrl-C ends it)"
@@ -21,21 +31,24 @@ help:
 	@echo "make soak        long tests: 200 kills, many seeds"
 	@echo "make bench       measure against peers on this machine; writes docs/benchmarks.md"
 	@echo "make proto       generate crosslight/pb from protos/"
+	@echo "make lock        renew requirements/*.txt: every dependency by version and hash"
+	@echo "make sbom        list what runs, as CycloneDX, in $(SBOM)"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed."; exit 1; }
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV); \
 	  echo "This Python cannot make virtual environments; installing python3-venv."; \
 	  $(APT) update && $(APT) install -y python3-venv && $(PYTHON) -m venv $(VENV); }
-	@$(BIN)/pip install -q --disable-pip-version-check --upgrade "pip>=25.1"
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.installed: pyproject.toml $(LOCKS)/build.txt $(LOCKS)/run.txt | $(BIN)/python
 	@echo "Installing Crosslight and its libraries into $(VENV) …"
-	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e .
+	@$(BIN)/pip $(LOCKED) -r $(LOCKS)/build.txt
+	@$(BIN)/pip $(LOCKED) -r $(LOCKS)/run.txt
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.installed
-	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e . --group dev
+$(VENV)/.dev: $(LOCKS)/dev.txt $(VENV)/.installed
+	@$(BIN)/pip $(LOCKED) -r $(LOCKS)/dev.txt
 	@touch $@
 
 setup: $(VENV)/.installed
@@ -56,6 +69,17 @@ demo-clean:
 
 proto: dev
 	@$(BIN)/python -m grpc_tools.protoc -I protos --python_out=. --pyi_out=. --grpc_python_out=. protos/crosslight/pb/*.proto
+
+lock: dev
+	@$(GROUP) build | $(COMPILE) -o $(LOCKS)/build.txt -
+	@$(COMPILE) -c $(LOCKS)/build.txt -o $(LOCKS)/run.txt pyproject.toml
+	@$(GROUP) dev | $(COMPILE) -c $(LOCKS)/build.txt -c $(LOCKS)/run.txt -o $(LOCKS)/dev.txt -
+
+sbom: dev
+	@rm -rf $(SBOM_VENV) && mkdir -p $(dir $(SBOM)) && $(PYTHON) -m venv --without-pip $(SBOM_VENV)
+	@$(BIN)/pip --python $(SBOM_VENV)/bin/python $(LOCKED) -r $(LOCKS)/run.txt
+	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --spec-version 1.6 -o $(SBOM) $(SBOM_VENV)
+	@rm -rf $(SBOM_VENV) && echo "$(SBOM)"
 
 format: dev
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -141,8 +141,8 @@ def files_named(page: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def files() -> frozenset[str]:
     """Every file of the project by each of its endings: ``node/app.py``, ``app.py``; and every folder."""
-    found = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "pyproject.toml", "constraints.txt"}
-    for room in ("crosslight", "node", "registry", "simulations", "tests", "docs", "benchmarks", "protos"):
+    found = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "pyproject.toml", "SECURITY.md"}
+    for room in ("crosslight", "node", "registry", "simulations", "tests", "docs", "benchmarks", "protos", "requirements"):
         for path in (ROOT / room).rglob("*"):
             parts = path.relative_to(ROOT).parts
             found |= {"/".join(parts[i:]) for i in range(len(parts))}
