@@ -92,6 +92,10 @@ class SeededIds:
     def token_bytes(self, n: int) -> bytes:
         return self._random.randbytes(n)
 
+    def draw(self) -> float:
+        """Jitter, as ``Seams.draw``."""
+        return self._random.random()
+
     def key63(self) -> int:
         return self._random.getrandbits(62) + 1
 

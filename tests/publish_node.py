@@ -14,7 +14,6 @@ from publish_records import make_patient
 
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.seams import system_seams
-from crosslight.runtime.waiting import draw_from
 from crosslight.runtime.workers import Workers
 from crosslight.standards.census import take_census
 from crosslight.standards.concern import Concern, patient_hash
@@ -117,7 +116,7 @@ async def node(
         archive._db = db
         await archive.open()
         ids = SeededIds(1)
-        seams = system_seams(clock=clock, ids=ids, workers=workers, draw=draw_from(ids))
+        seams = system_seams(clock=clock, ids=ids, workers=workers, draw=ids.draw)
         store, rows = PublishStore(db, ids, ["xds"]), OutboxStore(db, "xds")
         road = SoapRoad(port or registry, lambda: IDENTITY, rows, affinity or (lambda p: p.local), parallel=2)  # type: ignore[arg-type]
         publisher = Publisher(

@@ -27,7 +27,6 @@ from crosslight.runtime.clock import Clock, SystemClock
 from crosslight.runtime.db import Db
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.mllp import MllpServer
-from crosslight.runtime.waiting import draw_from
 from crosslight.standards.ids import MemberId
 from crosslight.standards.membership import Endpoints, MembershipFacts
 from crosslight.standards.problem import Unavailable
@@ -242,7 +241,7 @@ async def publishing_node(
     )
     earlier = StoppedClock(clock.now() - timedelta(hours=1)) if isinstance(clock, StoppedClock) else clock
     making = node_ground(
-        folder, facts, REGION, core.there.key, config=whole, clock=clock, ids=ids, draw=draw_from(ids), archive_clock=earlier
+        folder, facts, REGION, core.there.key, config=whole, clock=clock, ids=ids, draw=ids.draw, archive_clock=earlier
     )
     async with making as (ground, archive), AsyncExitStack() as stack:
         channel = ground.seams.link.channel(f"127.0.0.1:{core.grpc_port}", None, [])

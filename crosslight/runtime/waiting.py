@@ -7,18 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from crosslight.runtime.clock import Clock, Ids
+from crosslight.runtime.clock import Clock
 
 Draw = Callable[[], float]
 """A random number in [0, 1), anew at each call."""
 
 T = TypeVar("T")
 MOST_DOUBLINGS = 30  # 2.0 ** n stays a number whatever the count of attempts
-
-
-def draw_from(ids: Ids) -> Draw:
-    """Draws from the source of random ids."""
-    return lambda: int.from_bytes(ids.token_bytes(4), "big") / (1 << 32)
 
 
 class Wake:

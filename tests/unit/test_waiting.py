@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from publish_fakes import SeededIds, VirtualClock, quiet
+from publish_fakes import VirtualClock, quiet
 
-from crosslight.runtime.waiting import Backoff, Wake, draw_from
+from crosslight.runtime.waiting import Backoff, Wake
 
 
 def test_waits_double_up_to_their_bound() -> None:
@@ -19,14 +19,6 @@ def test_waits_double_up_to_their_bound() -> None:
 def test_a_part_of_the_wait_may_be_sure() -> None:
     assert Backoff(2.0, 5.0, lambda: 0.0, least=0.5).delay_s(0) == 1.0
     assert Backoff(2.0, 5.0, lambda: 1.0, least=0.5).delay_s(0) == 3.0
-
-
-def test_draws_lie_between_nought_and_one_and_are_reproducible() -> None:
-    draw, again = draw_from(SeededIds(7)), draw_from(SeededIds(7))
-    drawn = [draw() for _ in range(1000)]
-    assert all(0.0 <= number < 1.0 for number in drawn)
-    assert drawn == [again() for _ in range(1000)]
-    assert len(set(drawn)) > 990
 
 
 async def test_what_is_set_while_the_loop_is_busy_is_not_lost() -> None:
