@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import portal_samples as samples
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from foreign_region import Submitted
 from loopback import served
 from member_room import MemberRoom, member_room
@@ -22,7 +23,7 @@ from crosslight.runtime.http import ErrorRenderers, Handler, admit, client_sessi
 from crosslight.runtime.soap.client import SoapClient
 from crosslight.standards.access import OPEN, Principal
 from crosslight.standards.ids import Identifier
-from crosslight.standards.study import Patient, PersonName, StudyRecord
+from crosslight.standards.study import Patient, PersonName
 from crosslight.standards.xds.wire.ebrim_write import render_submit_objects
 from crosslight.standards.xds.wire.response import parse_registry_response
 from registry.config import ListenConfig
@@ -43,7 +44,6 @@ class PageRegion:
 
     room: MemberRoom
     versions: int = 0
-    records: dict[str, StudyRecord] = field(default_factory=dict)  # by code and study UID
 
     # --- what is held --------------------------------------------------------------------------------------------
 
@@ -76,7 +76,7 @@ class PageRegion:
         """ITI-42 by a source that is no member."""
         ground = replace(self.room.ground, config=replace(self.room.ground.config, listen=ListenConfig(open=True)))
         face = make_registry(ground, self.room.waists, self.room.directory, self.room.members.foreign_member)
-        async with served(application(OPEN, face.routes("/xds/registry"))) as base, client_session() as session:
+        async with served(application(always(OPEN), face.routes("/xds/registry"))) as base, client_session() as session:
             body = render_submit_objects(submitted.objects)
             reply = await SoapClient(session, SystemIds()).call(f"{base}/xds/registry", iti42.ACTION_REQUEST, body)
         answer = parse_registry_response(reply.body)
@@ -112,8 +112,15 @@ class PageRegion:
         poll_s: int = 4,
         word: str = "trust",
         pictures: samples.Pictures | None = None,
+        signed_in: Middleware | None = None,
+        more: Iterable[web.RouteDef] = (),
     ) -> web.Application:
-        """The page as production makes it, before the samples' pictures."""
+        """The page as production makes it, before the samples' pictures.
+
+        Args:
+            principal: Who reads it, or nobody.
+            signed_in: Says who reads it instead; ``more`` are addresses that it needs.
+        """
         config = replace(
             self.room.ground.config,
             portal=PortalConfig(poll_s=poll_s, member_word=word),
@@ -125,13 +132,12 @@ class PageRegion:
         renderers = ErrorRenderers()
         add_errors(renderers, faces.portal)
         who = OPEN if principal is not None and open_mode else principal
-        return application(who, [*routes(faces.portal), *(pictures or samples.Pictures()).routes()], renderers)
+        addresses = [*routes(faces.portal), *(pictures or samples.Pictures()).routes(), *more]
+        return application(signed_in or always(who), addresses, renderers)
 
 
-def application(
-    principal: Principal | None, addresses: list[web.RouteDef], renderers: ErrorRenderers | None = None
-) -> web.Application:
-    """With a principal on every request, or none."""
+def always(principal: Principal | None) -> Middleware:
+    """A principal on every request, or none."""
 
     @web.middleware
     async def sign_in(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -139,7 +145,14 @@ def application(
             admit(request, principal)
         return await handler(request)
 
-    app = web.Application(middlewares=[problems(renderers or ErrorRenderers(), SystemIds()), sign_in])
+    return sign_in
+
+
+def application(
+    signed_in: Middleware, addresses: Iterable[web.RouteDef], renderers: ErrorRenderers | None = None
+) -> web.Application:
+    """These addresses, with errors rendered once."""
+    app = web.Application(middlewares=[problems(renderers or ErrorRenderers(), SystemIds()), signed_in])
     app.add_routes(addresses)
     return app
 

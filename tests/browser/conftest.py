@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from browsing import Serve
+from page_region import PageRegion, page_region
 from playwright.async_api import Browser, async_playwright
 from secured_region import Secured, secured_region
 
@@ -43,13 +44,27 @@ async def chromium(one_chromium: Browser) -> AsyncIterator[Browser]:
         await context.close()
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PageRegion]:
+    """A patient with studies at all five trusts, for tests that only read."""
+    async with page_region(tmp_path_factory.mktemp("shared"), *samples.STUDIES) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def own(tmp_path: Path) -> AsyncIterator[PageRegion]:
+    """The five trusts, which hold nothing yet."""
+    async with page_region(tmp_path) as made:
+        yield made
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def serve() -> AsyncIterator[Serve]:
     """Serves the page on loopback; returns its address."""
     runners: list[web.AppRunner] = []
 
-    async def start(ask: samples.FakeAsk, **how: Any) -> str:
-        runner = web.AppRunner(samples.app_of(ask, **how))
+    async def start(region: PageRegion, **how: Any) -> str:
+        runner = web.AppRunner(region.page(**how))
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         runners.append(runner)

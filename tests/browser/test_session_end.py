@@ -6,21 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
-import portal_samples as samples
 import pytest
 from access_region import CONFIG, TestAccess
 from aiohttp import web
-from members_region import CLOCK, IDS
+from page_region import PageRegion
 from playwright.async_api import Browser, Page, expect
 
-from crosslight.runtime.http import ErrorRenderers, problems
 from registry.access.config import AccessConfig
-from registry.ask.ask import Ask
-from registry.portal.config import PortalConfig
-from registry.portal.face import Portal, add_errors, routes
-from registry.portal.shell import PortalContext
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -30,26 +23,22 @@ STUDY = "1.2.826.0.1.1"
 class Pages(TestAccess):
     """The people listener with the samples' pages behind the real sign-in."""
 
+    trusts: PageRegion
+
     def _app(self, name: str) -> web.Application:
         if name != "people":
             return super()._app(name)
-        portal = Portal(
-            PortalContext(
-                ask=cast(Ask, samples.one_patient()), directory=samples.DIRECTORY, key=b"k" * 32, clock=CLOCK, ids=IDS,
-                config=PortalConfig(poll_s=2),
-            )
-        )  # fmt: skip
-        renderers = ErrorRenderers()
-        add_errors(renderers, portal)
-        app = web.Application(middlewares=[problems(renderers, IDS), self.access.authenticator.middleware("people")])
-        app.add_routes([*routes(portal), *samples.Pictures().routes(), *self.access.routes()])
-        return app
+        gate = self.access.authenticator.middleware("people")
+        return self.trusts.page(signed_in=gate, more=self.access.routes(), poll_s=2)
 
 
 @asynccontextmanager
-async def signed_in(chromium: Browser, folder: Path, config: AccessConfig = CONFIG) -> AsyncIterator[tuple[Pages, Page]]:
+async def signed_in(
+    chromium: Browser, shared: PageRegion, folder: Path, config: AccessConfig = CONFIG
+) -> AsyncIterator[tuple[Pages, Page]]:
     """A page of the portal, its reader signed in and at the preview of a study."""
     pages = Pages(folder, config, open_mode=False)
+    pages.trusts = shared
     await pages.start()
     context = await chromium.new_context(ignore_https_errors=True)
     try:
@@ -81,9 +70,9 @@ async def nothing_of_a_patient(page: Page) -> None:
     assert await page.locator("canvas, img").count() == 0
 
 
-async def test_the_end_is_announced_and_can_be_put_off(chromium: Browser, tmp_path: Path) -> None:
+async def test_the_end_is_announced_and_can_be_put_off(chromium: Browser, shared: PageRegion, tmp_path: Path) -> None:
     short = replace(CONFIG, session_idle_minutes=12 / 60)
-    async with signed_in(chromium, tmp_path, short) as (_, page):
+    async with signed_in(chromium, shared, tmp_path, short) as (_, page):
         await page.evaluate("() => Object.defineProperty(document, 'hidden', {value: true})")  # a page that does not poll
         notice = page.locator("#session-notice")
         await expect(notice).to_be_visible(timeout=20_000)
@@ -95,8 +84,8 @@ async def test_the_end_is_announced_and_can_be_put_off(chromium: Browser, tmp_pa
         await nothing_of_a_patient(page)
 
 
-async def test_after_the_end_the_way_leads_back(chromium: Browser, tmp_path: Path) -> None:
-    async with signed_in(chromium, tmp_path) as (pages, page):
+async def test_after_the_end_the_way_leads_back(chromium: Browser, shared: PageRegion, tmp_path: Path) -> None:
+    async with signed_in(chromium, shared, tmp_path) as (pages, page):
         await page.click(f"[data-study-uid='{STUDY}'] [data-part=view]")
         await page.click(".series >> nth=1")
         await expect(page.locator("#position")).to_have_text("Frame 1 / 42")
@@ -109,8 +98,10 @@ async def test_after_the_end_the_way_leads_back(chromium: Browser, tmp_path: Pat
         assert page.url == where
 
 
-async def test_a_picture_refused_for_want_of_a_session_ends_the_page(chromium: Browser, tmp_path: Path) -> None:
-    async with signed_in(chromium, tmp_path) as (pages, page):
+async def test_a_picture_refused_for_want_of_a_session_ends_the_page(
+    chromium: Browser, shared: PageRegion, tmp_path: Path
+) -> None:
+    async with signed_in(chromium, shared, tmp_path) as (pages, page):
         await page.click(f"[data-study-uid='{STUDY}'] [data-part=view]")
         await expect(page.locator("#position")).to_have_text("Image 1 / 40")
         await page.evaluate("() => Object.defineProperty(document, 'hidden', {value: true})")
@@ -119,9 +110,9 @@ async def test_a_picture_refused_for_want_of_a_session_ends_the_page(chromium: B
         await nothing_of_a_patient(page)
 
 
-async def test_a_page_left_alone_is_blank_after_the_end(chromium: Browser, tmp_path: Path) -> None:
+async def test_a_page_left_alone_is_blank_after_the_end(chromium: Browser, shared: PageRegion, tmp_path: Path) -> None:
     """It asks nothing any more, for nobody uses it; its own clock ends it."""
-    async with signed_in(chromium, tmp_path) as (pages, page):
+    async with signed_in(chromium, shared, tmp_path) as (pages, page):
         await page.clock.install()
         await page.reload()
         await page.wait_for_selector("[data-study-uid]")
@@ -133,8 +124,8 @@ async def test_a_page_left_alone_is_blank_after_the_end(chromium: Browser, tmp_p
         await nothing_of_a_patient(page)
 
 
-async def test_a_page_whose_session_lives_on_elsewhere_stays(chromium: Browser, tmp_path: Path) -> None:
-    async with signed_in(chromium, tmp_path) as (_, page):
+async def test_a_page_whose_session_lives_on_elsewhere_stays(chromium: Browser, shared: PageRegion, tmp_path: Path) -> None:
+    async with signed_in(chromium, shared, tmp_path) as (_, page):
         await page.clock.install()
         await page.reload()
         await page.wait_for_selector("[data-study-uid]")
@@ -145,8 +136,8 @@ async def test_a_page_whose_session_lives_on_elsewhere_stays(chromium: Browser, 
         await expect(page.locator("#session-notice")).to_be_hidden()
 
 
-async def test_a_deep_link_without_a_session_leads_back(chromium: Browser, tmp_path: Path) -> None:
-    async with signed_in(chromium, tmp_path) as (pages, page):
+async def test_a_deep_link_without_a_session_leads_back(chromium: Browser, shared: PageRegion, tmp_path: Path) -> None:
+    async with signed_in(chromium, shared, tmp_path) as (pages, page):
         address = f"{page.url}/studies/{STUDY}?series={STUDY}.3"
         await page.context.clear_cookies()
         await page.goto(address)

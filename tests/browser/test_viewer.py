@@ -11,6 +11,7 @@ import portal_samples as samples
 import pytest
 from aiohttp import web
 from browsing import Series, Serve, Watch, find, painted, seen, slow, watch_pictures
+from page_region import PageRegion
 from playwright.async_api import Browser, Locator, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -39,10 +40,10 @@ def wrong(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return browsing.wrong(rows, SERIES, WINDOWS, "999 000 0018")
 
 
-async def test_at_every_tick_the_label_is_the_pictures(chromium: Browser, serve: Serve) -> None:
+async def test_at_every_tick_the_label_is_the_pictures(chromium: Browser, serve: Serve, shared: PageRegion) -> None:
     """A slow line, keys held down, the slider thrown, windows and series changed: whatever is painted is named truly."""
     pictures = samples.Pictures(images=120)
-    base = await serve(samples.one_patient(), pictures=pictures)
+    base = await serve(shared, pictures=pictures)
     page = await chromium.new_page(viewport={"width": 1200, "height": 900})
     await preview(page, base)
     await painted(page, [1, 1, 0])
@@ -73,8 +74,8 @@ async def test_at_every_tick_the_label_is_the_pictures(chromium: Browser, serve:
     assert wishes, "the slider ran ahead of the picture: the line was slow enough"
 
 
-async def test_the_watch_itself_sees_a_wrong_label(chromium: Browser, serve: Serve) -> None:
-    base = await serve(samples.one_patient())
+async def test_the_watch_itself_sees_a_wrong_label(chromium: Browser, serve: Serve, shared: PageRegion) -> None:
+    base = await serve(shared)
     page = await chromium.new_page()
     await preview(page, base)
     await painted(page, [1, 1, 0])
@@ -84,10 +85,10 @@ async def test_the_watch_itself_sees_a_wrong_label(chromium: Browser, serve: Ser
     assert len(wrong(await seen(page))) == 1
 
 
-async def test_what_is_passed_over_is_aborted(chromium: Browser, serve: Serve) -> None:
+async def test_what_is_passed_over_is_aborted(chromium: Browser, serve: Serve, shared: PageRegion) -> None:
     """On a slow line the reader's last wish is served next, not after all that was passed over."""
     pictures = samples.Pictures(images=120)
-    base = await serve(samples.one_patient(), pictures=pictures)
+    base = await serve(shared, pictures=pictures)
     page = await chromium.new_page(viewport={"width": 1200, "height": 900})
     await preview(page, base)
     await painted(page, [1, 1, 0])
@@ -105,8 +106,8 @@ async def test_what_is_passed_over_is_aborted(chromium: Browser, serve: Serve) -
 
 
 @pytest.mark.parametrize("pixels", [100, 120, 53, 125])
-async def test_one_notch_is_one_image(chromium: Browser, serve: Serve, pixels: int) -> None:
-    base = await serve(samples.one_patient())
+async def test_one_notch_is_one_image(chromium: Browser, serve: Serve, shared: PageRegion, pixels: int) -> None:
+    base = await serve(shared)
     page = await chromium.new_page(viewport={"width": 1200, "height": 900})
     await preview(page, base)
     await painted(page, [1, 1, 0])
@@ -143,8 +144,8 @@ TURNS = [
 ]
 
 
-async def test_turns_of_the_wheel(chromium: Browser, serve: Serve) -> None:
-    base = await serve(samples.one_patient())
+async def test_turns_of_the_wheel(chromium: Browser, serve: Serve, shared: PageRegion) -> None:
+    base = await serve(shared)
     page = await chromium.new_page()
     await preview(page, base)
     turns = await in_module(
@@ -200,8 +201,8 @@ VIEWPORTS: list[tuple[list[int] | None, list[int], float, str]] = [
 ]
 
 
-async def test_order_and_size(chromium: Browser, serve: Serve) -> None:
-    base = await serve(samples.one_patient())
+async def test_order_and_size(chromium: Browser, serve: Serve, shared: PageRegion) -> None:
+    base = await serve(shared)
     page = await chromium.new_page()
     await preview(page, base)
     orders = await in_module(
@@ -215,8 +216,8 @@ async def test_order_and_size(chromium: Browser, serve: Serve) -> None:
     assert sizes == [size for *_, size in VIEWPORTS]
 
 
-async def test_keys_slider_windows_series_and_reload(chromium: Browser, serve: Serve) -> None:
-    base = await serve(samples.one_patient())
+async def test_keys_slider_windows_series_and_reload(chromium: Browser, serve: Serve, shared: PageRegion) -> None:
+    base = await serve(shared)
     page = await chromium.new_page(viewport={"width": 1200, "height": 900})
     watch = Watch(page, base)
     await preview(page, base)
@@ -253,8 +254,10 @@ async def test_keys_slider_windows_series_and_reload(chromium: Browser, serve: S
     assert (watch.said, watch.outside) == ([], [])
 
 
-async def test_after_a_window_chosen_by_mouse_the_keys_are_the_images(chromium: Browser, serve: Serve) -> None:
-    base = await serve(samples.one_patient())
+async def test_after_a_window_chosen_by_mouse_the_keys_are_the_images(
+    chromium: Browser, serve: Serve, shared: PageRegion
+) -> None:
+    base = await serve(shared)
     page = await chromium.new_page(viewport={"width": 1200, "height": 900})
     await preview(page, base)
     await painted(page, [1, 1, 0])
@@ -269,8 +272,8 @@ async def test_after_a_window_chosen_by_mouse_the_keys_are_the_images(chromium: 
     assert await page.evaluate("document.activeElement.id") == "window"
 
 
-async def test_no_bright_ring_that_the_reader_did_not_ask_for(chromium: Browser, serve: Serve) -> None:
-    base = await serve(samples.one_patient())
+async def test_no_bright_ring_that_the_reader_did_not_ask_for(chromium: Browser, serve: Serve, shared: PageRegion) -> None:
+    base = await serve(shared)
     page = await chromium.new_page()
     await preview(page, base)
     await painted(page, [1, 1, 0])
@@ -283,9 +286,9 @@ async def test_no_bright_ring_that_the_reader_did_not_ask_for(chromium: Browser,
     assert await page.evaluate(ring) == bright
 
 
-async def test_native_size_and_going_back_fetch_nothing_twice(chromium: Browser, serve: Serve) -> None:
+async def test_native_size_and_going_back_fetch_nothing_twice(chromium: Browser, serve: Serve, shared: PageRegion) -> None:
     pictures = samples.Pictures(side=256)
-    base = await serve(samples.one_patient(), pictures=pictures)
+    base = await serve(shared, pictures=pictures)
     page = await chromium.new_page(viewport={"width": 1400, "height": 1000})
     await preview(page, base)
     await painted(page, [1, 1, 0])
@@ -325,8 +328,8 @@ async def box_of(stage: Locator) -> tuple[float, float]:
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
-async def test_drag_and_touch(chromium: Browser, serve: Serve) -> None:
-    base = await serve(samples.one_patient())
+async def test_drag_and_touch(chromium: Browser, serve: Serve, shared: PageRegion) -> None:
+    base = await serve(shared)
     context = await chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page = await context.new_page()
     await preview(page, base)
@@ -364,9 +367,9 @@ async def test_drag_and_touch(chromium: Browser, serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (700, 422)])
-async def test_the_picture_is_in_sight(chromium: Browser, serve: Serve, width: int, height: int) -> None:
+async def test_the_picture_is_in_sight(chromium: Browser, serve: Serve, shared: PageRegion, width: int, height: int) -> None:
     """On a telephone, and where everything is twice as large (1.4.4, 1.4.10)."""
-    base = await serve(samples.one_patient())
+    base = await serve(shared)
     page = await chromium.new_page(viewport={"width": width, "height": height})
     await preview(page, base)
     await painted(page, [1, 1, 0])
@@ -379,8 +382,8 @@ async def test_the_picture_is_in_sight(chromium: Browser, serve: Serve, width: i
     assert box["y"] + min(box["height"], 150) <= height
 
 
-async def test_portrait_thumbnails_are_whole(chromium: Browser, serve: Serve) -> None:
-    base = await serve(samples.one_patient())
+async def test_portrait_thumbnails_are_whole(chromium: Browser, serve: Serve, shared: PageRegion) -> None:
+    base = await serve(shared)
     page = await chromium.new_page(viewport={"width": 1400, "height": 900})
 
     async def tall(route: Any) -> None:
@@ -423,7 +426,7 @@ FAILURES = [
 
 @pytest.mark.parametrize(("answer", "words", "passing"), FAILURES)
 async def test_a_picture_that_fails_says_why_and_by_whom(
-    chromium: Browser, serve: Serve, answer: web.Response, words: str, passing: bool
+    chromium: Browser, serve: Serve, shared: PageRegion, answer: web.Response, words: str, passing: bool
 ) -> None:
     bad = True
 
@@ -433,7 +436,7 @@ async def test_a_picture_that_fails_says_why_and_by_whom(
         return web.Response(body=answer.body, status=answer.status, headers=answer.headers)
 
     pictures = samples.Pictures(refuse=refuse)
-    base = await serve(samples.one_patient(), pictures=pictures)
+    base = await serve(shared, pictures=pictures)
     page = await chromium.new_page()
     await preview(page, base)
     await painted(page, [1, 1, 0])
@@ -451,12 +454,12 @@ async def test_a_picture_that_fails_says_why_and_by_whom(
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["what is wanted", "what is fetched ahead"])
-async def test_what_fails_is_not_asked_for_without_end(chromium: Browser, serve: Serve, first: bool) -> None:
+async def test_what_fails_is_not_asked_for_without_end(chromium: Browser, serve: Serve, shared: PageRegion, first: bool) -> None:
     def refuse(path: str) -> web.Response | None:
         return samples.refusal(503, "Full.") if "/rendered" in path and (first or ".1.1/frames" not in path) else None
 
     pictures = samples.Pictures(refuse=refuse)
-    base = await serve(samples.one_patient(), pictures=pictures)
+    base = await serve(shared, pictures=pictures)
     page = await chromium.new_page()
     refused = page.wait_for_event("response", lambda answer: answer.status == 503)
     await asyncio.gather(refused, preview(page, base))
@@ -470,16 +473,16 @@ async def test_what_fails_is_not_asked_for_without_end(chromium: Browser, serve:
     assert len(asked) == len(set(asked)) <= 5
 
 
-async def test_a_holder_that_comes_back_brings_its_pictures(chromium: Browser, serve: Serve) -> None:
+async def test_a_holder_that_comes_back_brings_its_pictures(chromium: Browser, serve: Serve, own: PageRegion) -> None:
     """Opened while the holder is away: that is said, and since when; its return is enough, nobody touches the page."""
-    ask = samples.one_patient()
+    await own.publish(*samples.STUDIES)
     away = True
     pictures = samples.Pictures(refuse=lambda path: samples.refusal(504, "Away.", where="RTK") if away else None)
-    base = await serve(ask, pictures=pictures, poll_s=2)
+    base = await serve(own, pictures=pictures, poll_s=2)
     page = await chromium.new_page()
     await find(page, base)
     address = page.url
-    ask.cover = samples.coverage(RTK=samples.away)
+    own.away("RTK")
     await watch_pictures(page)
     await page.goto(f"{address}/studies/{STUDY}")
     message = page.locator("#message")
@@ -487,22 +490,25 @@ async def test_a_holder_that_comes_back_brings_its_pictures(chromium: Browser, s
     assert await page.locator(".series__thumb img").count() == 0
     lists = len(pictures.asked)
     away = False
-    ask.cover = samples.coverage()
+    own.heard()
     await painted(page, [1, 1, 0])
     await expect(page.locator(".series__thumb img")).to_have_count(3)
     await expect(page.locator("#trouble")).to_be_hidden()
     assert len([url for url in pictures.asked[:lists] if "instances" in url]) == 1, "its return was waited for"
-    away, ask.cover = True, samples.coverage(RTK=samples.away)
+    away = True
+    own.away("RTK")
     await page.keyboard.press("End")
     await expect(message).to_have_text(f"{TRUST}: Not reachable since 01:12. Trying again by itself.", timeout=10_000)
-    away, ask.cover = False, samples.coverage()
+    away = False
+    own.heard()
     await painted(page, [1, 40, 0])
     assert wrong(await seen(page)) == []
 
 
-async def test_objects_without_a_picture_say_so(chromium: Browser, serve: Serve) -> None:
+async def test_objects_without_a_picture_say_so(chromium: Browser, serve: Serve, own: PageRegion) -> None:
     study = samples.holding("RTK", 1, "Report", modality="SR", images=1, series=1)
-    base = await serve(samples.FakeAsk(persons=samples.one_patient().persons, holdings=(study,)))
+    await own.publish(study)
+    base = await serve(own)
     page = await chromium.new_page()
     watch = Watch(page, base)
     await find(page, base)
