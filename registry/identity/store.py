@@ -25,7 +25,7 @@ from registry.identity.config import IdentityRules
 from registry.identity.model import PatientRecord, PersonKey, RecordKey, Texts
 from registry.identity.reads import CxTarget
 from registry.identity.rows import from_micros, to_micros
-from registry.identity.tables import HeadersOf, IdentityTables, Moved
+from registry.identity.tables import HeadersOf, IdentityTables, Moved, lock_writers
 
 SCHEMA = SchemaVersion("identity", schema=3, compat=3)
 
@@ -181,6 +181,7 @@ class IdentityStore(IdentityTables):
         """Several records in one transaction: all, or none."""
 
         def fed(tx: Tx) -> list[RecordKey]:
+            lock_writers(tx)
             batch = self.batch(tx, now)
             batch.prefetch(patient for patient, _ in patients)
             keys = [batch.feed(patient, member, **{"kind": "feed", **how}) for patient, member in patients]
@@ -191,7 +192,12 @@ class IdentityStore(IdentityTables):
 
     async def merge(self, survivor: Identifier, subsumed: Identifier, now: datetime, *, who: str = "A40") -> None:
         """:meth:`merge_tx` in a transaction of its own."""
-        await self._db.write("identity_merge", lambda tx: self.merge_tx(tx, survivor, subsumed, now, who=who))
+
+        def merged(tx: Tx) -> None:
+            lock_writers(tx)
+            self.merge_tx(tx, survivor, subsumed, now, who=who)
+
+        await self._db.write("identity_merge", merged)
 
     async def find_cx(self, cx: Identifier) -> CxTarget | None:
         """:meth:`find_cx_tx` in a transaction of its own."""

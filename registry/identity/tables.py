@@ -29,7 +29,17 @@ HeadersOf = Callable[[Tx, Collection[RecordKey]], Mapping[RecordKey, Sequence[tu
 #: Told of records that were changed, how, and from when on.
 Moved = Callable[[Tx, Collection[RecordKey], RecordChange, datetime], None]
 MAX_ID = 255  # characters of a local id
+_WRITERS = 0x43524F53_4C494748  # names our lock among those of the database
 log = get_logger("identity")
+
+
+def lock_writers(tx: Tx, *, exclusive: bool = False) -> None:
+    """First of all in a transaction that writes persons or studies: beside the others, or ``exclusive``ly.
+
+    Two of them that share patients in another order can end in a deadlock; the one that is run again then waits for
+    all others here, so that it ends whatever they do.
+    """
+    tx.advisory_lock(_WRITERS, exclusive=exclusive)
 
 
 def _nothing_moved(_: Tx, __: Collection[RecordKey], ___: RecordChange, ____: datetime) -> None:

@@ -17,6 +17,7 @@ from crosslight.standards.problem import StorageError
 from crosslight.standards.study import Patient, StudyRecord
 from crosslight.standards.xds.model.publication import Publication, Status
 from registry.identity.model import RecordKey, Texts
+from registry.identity.tables import lock_writers
 from registry.index.entries import arranged, together, with_status
 from registry.index.flush import FeedRow, Flush, HoldingEdit
 from registry.index.imaging import imaging_document
@@ -44,8 +45,6 @@ from registry.index.rows import (
 
 MAX_TEXTS = 30_000  # different patient texts of one record
 
-_WRITERS = 0x43524F53_4C494748  # names our lock among those of the database
-
 
 class Work:
     """Changes of one transaction."""
@@ -68,7 +67,7 @@ class Work:
 
         Batches of two members share patients in another order each; beside each other they would end in deadlocks.
         """
-        self.tx.advisory_lock(_WRITERS, exclusive=exclusive)
+        lock_writers(self.tx, exclusive=exclusive)
 
     def lock(self, members: Iterable[MemberId]) -> None:
         """Make other writers of these members wait; first of all in a transaction."""

@@ -21,6 +21,7 @@ from registry.identity import rows
 from registry.identity.cases import Case, Queue, RecordDecision, Verdict, checked_reason
 from registry.identity.model import RecordKey
 from registry.identity.store import IdentityStore
+from registry.identity.tables import lock_writers
 from registry.index.store import IndexStore
 from registry.members.model import Directory
 from registry.officer.casebook import SEE_QUEUE, CaseBook
@@ -142,6 +143,7 @@ class IdentityDecisions:
         query = {"decision": found.id, "reason": reason}
 
         def ended(tx: Tx) -> RecordDecision:
+            lock_writers(tx)
             rows.load_by(tx, "record_key", {found.record}, lock=True)  # who comes second finds it ended
             now = self._book.decision(tx, found.id)
             if not now.in_force:
@@ -198,6 +200,7 @@ class IdentityDecisions:
     def _decided(
         self, tx: Tx, key: RecordKey, verdict: Verdict, by: Officer, why: str, other: str, version: str
     ) -> RecordDecision:
+        lock_writers(tx)
         rows.load_by(tx, "record_key", {key}, lock=True)  # who comes second finds it decided
         case = self._book.case(tx, key)
         if (again := _again(case, verdict)) is not None:

@@ -198,3 +198,29 @@ async def test_two_processes_that_upgrade_at_once_do_it_once(postgres_dsn: str, 
         assert applied[0] == 1
         for db in pair:
             await db.close()
+
+
+async def test_who_met_a_deadlock_is_run_again_alone(database: Db) -> None:
+    """Beside the others it would meet the same ones in the same order, until its tries are used up."""
+    if database.dialect.name == "sqlite":
+        return  # it has one writer
+    await database.write("make", lambda tx: tx.script("CREATE TABLE t (a INTEGER);\nINSERT INTO t VALUES (1), (2);\n"))
+    both, ran, alone = threading.Barrier(2, timeout=20), [0, 0], []
+
+    def crossing(who: int) -> Any:
+        def write(tx: Tx) -> None:
+            tx.advisory_lock(7, exclusive=False)
+            ran[who] += 1
+            mine = "SELECT mode FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+            alone.append((ran[who], [mode for (mode,) in tx.rows(mine)]))
+            for row in (1, 2) if who else (2, 1):
+                tx.execute("UPDATE t SET a = a WHERE a = ?", (row,))
+                if ran[who] == 1 and row == (1 if who else 2):
+                    both.wait()
+
+        return database.write("crossing", write)
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(crossing(0), crossing(1))
+    assert sorted(ran) == [1, 2]
+    assert sorted(alone) == [(1, ["ShareLock"]), (1, ["ShareLock"]), (2, ["ExclusiveLock"])]

@@ -85,8 +85,8 @@ _DIALECT = Dialect(
 class _PgTx:
     dialect = _DIALECT
 
-    def __init__(self, cursor: psycopg.Cursor[Row], rows: int | None = None, *, rests: bool = False) -> None:
-        self._c, self.weigh, self._rests = cursor, Budget(rows).spend, rests
+    def __init__(self, cursor: psycopg.Cursor[Row], rows: int | None = None, *, rests: bool = False, again: bool = False) -> None:
+        self._c, self.weigh, self._rests, self._again = cursor, Budget(rows).spend, rests, again
 
     def steps(self, things: Iterable[T]) -> Iterator[T]:
         return in_steps(things) if self._rests else iter(things)
@@ -139,7 +139,8 @@ class _PgTx:
             self._c.execute(statement)
 
     def advisory_lock(self, number: int, *, exclusive: bool = True) -> None:
-        self.rows(f"SELECT pg_advisory_xact_lock{'' if exclusive else '_shared'}(?)", (number,))
+        alone = exclusive or self._again  # beside the others it would only meet the same ones in the same order
+        self.rows(f"SELECT pg_advisory_xact_lock{'' if alone else '_shared'}(?)", (number,))
 
     def table_bytes(self, table: str) -> tuple[int, int]:
         sql = "SELECT coalesce(pg_table_size(to_regclass(?)), 0), coalesce(pg_indexes_size(to_regclass(?)), 0)"
@@ -191,7 +192,7 @@ class PostgresDb:
                         connection.commit()  # never a rollback: psycopg then forgets every statement it has prepared
                         return result
                     with connection.transaction(), connection.cursor() as cursor:
-                        return fn(_PgTx(cursor))
+                        return fn(_PgTx(cursor, again=attempt > 0))
             except _RETRYABLE as error:
                 if attempt == _MAX_TRIES - 1:
                     raise translated(error, psycopg.OperationalError) from error

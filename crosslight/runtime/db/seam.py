@@ -125,7 +125,9 @@ class Tx(Protocol):
 
     def advisory_lock(self, number: int, *, exclusive: bool = True) -> None:
         """Hold the lock of this number to the end of the transaction, after waiting for all who hold it; unless
-        ``exclusive`` only for one who does so exclusively. Nothing to wait for where there is one writer anyway."""
+        ``exclusive`` only for one who does so exclusively. Nothing to wait for where there is one writer anyway.
+
+        A transaction that is run again after a deadlock holds it exclusively whatever is asked, so that it ends."""
         ...
 
     def table_bytes(self, table: str) -> tuple[int, int]:
