@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from callers import caller
 from ports import free_ports
+from registry_samples import patient, published, study
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.clock import Clock, SystemClock, SystemIds
@@ -18,8 +19,7 @@ from crosslight.runtime.db import Db, SqliteDb
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.http import ErrorRenderers, Handler, problems
 from crosslight.runtime.seams import system_seams
-from crosslight.standards.census import Census
-from crosslight.standards.ids import NHS_NUMBER_OID, MemberId, Oid, Version
+from crosslight.standards.ids import NHS_NUMBER_OID, Oid
 from crosslight.standards.membership import Endpoints
 from crosslight.standards.region import Region
 from node.membership.config import RegionConfig
@@ -30,12 +30,14 @@ from node.membership.renewal import Renewal
 from node.membership.state import RegionState
 from registry.config import ListenConfig, RegistryConfig, addresses, people_url
 from registry.config import RegionConfig as RegionSection
+from registry.index.store import IndexStore
+from registry.intake.acts import Publish, Submission
 from registry.link.link import MembershipServicer
 from registry.link.server import MemberServer
 from registry.members.config import MembersConfig
 from registry.members.join import Join
 from registry.members.service import MemberService
-from registry.parts import Ground, make_members
+from registry.parts import Ground, make_members, make_waists
 
 REGION = Region(
     name="Test region", home_community_id=Oid("1.2.826.0.1.3680043.10.1"), authority=Oid("1.2.826.0.1.3680043.10.1.2"),
@@ -51,21 +53,6 @@ async def until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-
-
-@dataclass
-class FakeIndex:
-    """What membership asks of the index, to be set by a test."""
-
-    incarnation: str = "incarnation-1"
-    cursors: dict[MemberId, Version] = field(default_factory=dict)
-    counts: dict[MemberId, Census] = field(default_factory=dict)
-
-    async def cursor(self, member: MemberId) -> Version | None:
-        return self.cursors.get(member)
-
-    async def census(self, member: MemberId) -> Census:
-        return self.counts.get(member, Census())
 
 
 def members_config(**sections: Any) -> RegistryConfig:
@@ -89,12 +76,16 @@ class TestRegistry:
         self.folder, self.config, self.open_mode = folder, config, open_mode
         self.db = db or SqliteDb(folder / "registry.sqlite")
         self._own_db = db is None
-        self.index = FakeIndex()
         self.port, self.grpc_port = free_ports(2)
         self.ground = members_ground(self.db, self._whole())
         self.audit = self.ground.audit
         self.members = self.service()
+        self.waists = make_waists(self.ground, self.members)
         self.seen: list[str] = []  # methods asked of the people listener
+
+    @property
+    def index(self) -> IndexStore:
+        return self.waists.index
 
     def service(self) -> MemberService:
         """Another process's view of the same registry."""
@@ -113,6 +104,7 @@ class TestRegistry:
         """Bring it up."""
         await self.audit.open()
         await self.members.open()
+        await self.waists.open()
         self.members.start()
 
         @web.middleware
@@ -144,6 +136,16 @@ class TestRegistry:
         await self.members.close()
         if self._own_db:
             await self.db.close()
+
+    async def publish(self, code: str, n: int) -> tuple[str, str]:
+        """A member's version ``n`` of its first epoch, of a study more: study UID and SHA-1, as a census counts them."""
+        member = self.members.active(code)
+        record = study(patient(member), n)
+        publication = published(member, record, n)
+        act = Publish(publication=publication, digest=record.digest(), patient=record.patient)
+        submission = Submission(member=member, caller=caller(), acts=(act,), road="grpc", strict=False)
+        assert (await self.waists.acceptor.accept(submission)).outcomes == ("accepted",)
+        return record.study_uid, publication.manifest.sha1
 
     async def invite(self, code: str) -> str:
         """An invitation."""

@@ -19,7 +19,6 @@ from members_region import CLOCK, FAST, FILES, TestRegistry, registry
 
 from crosslight.runtime.seams import system_seams
 from crosslight.runtime.tls import client_context
-from crosslight.standards.ids import Version
 from crosslight.standards.membership import Invitation
 from crosslight.standards.problem import ConfigError, Conflict, Forbidden, Gone, Malformed, Unauthenticated
 from node.membership.join import join, new_request
@@ -103,7 +102,7 @@ async def test_unknown_secret(tmp_path: Path) -> None:
 async def test_joining_again_keeps_oids_and_secret_and_takes_a_new_epoch(tmp_path: Path) -> None:
     async with registry(tmp_path / "r") as r:
         first = await r.joined("RTK", tmp_path / "n")
-        r.index.cursors[r.members.active("RTK").id] = Version(1, 9)
+        await r.publish("RTK", 9)
         second = await r.joined("RTK", tmp_path / "elsewhere")
         assert second.member.repository_unique_id == first.member.repository_unique_id
         assert second.member.secret == first.member.secret

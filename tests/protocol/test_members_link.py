@@ -17,9 +17,9 @@ from crosslight.pb import membership_pb2 as pb
 from crosslight.pb import membership_pb2_grpc as pb_grpc
 from crosslight.runtime.clock import SystemClock
 from crosslight.runtime.db import SqliteDb
-from crosslight.standards.census import Census
+from crosslight.standards.census import Census, take_census
 from crosslight.standards.concern import Concern, concern_of
-from crosslight.standards.ids import Identifier, Version
+from crosslight.standards.ids import Identifier
 from node.membership.model import HelloFacts, NodeStatus
 from node.membership.state import RegionState
 
@@ -31,7 +31,7 @@ async def test_link_comes_up_with_epoch_and_directory(tmp_path: Path) -> None:
             member = r.members.active("RTK")
             assert node.grants[0].epoch == member.epoch == 1
             assert not node.grants[0].reconcile
-            assert node.grants[0].incarnation == "incarnation-1"
+            assert node.grants[0].incarnation == r.index.incarnation
             assert [m.code for m in state.members] == ["RTK"]
             await until(lambda: r.members.presence(member.id).reachable)
             assert member.endpoints.base == "" or member.endpoints.base == "https://127.0.0.1:1"
@@ -45,13 +45,13 @@ async def test_heartbeat_tells_waiting_and_census(tmp_path: Path) -> None:
         async with linked(TestNode(state)) as node:
             member = r.members.active("RTK").id
             taken = datetime(2026, 11, 22, 4, tzinfo=UTC)
-            r.index.counts[member] = Census(2, b"x" * 32)
+            census = take_census([await r.publish("RTK", n) for n in (1, 2)])
             node.report = NodeStatus(
                 waiting=3,
                 parked=1,
                 quarantined=2,
                 indexed_from="20200102",
-                census=Census(studies=2, digest=b"x" * 32),
+                census=census,
                 census_at=taken,
             )
             await until(lambda: r.members.presence(member).census_equal is True)
@@ -138,10 +138,9 @@ async def test_restored_node_gets_a_new_epoch_and_reconciles(tmp_path: Path) -> 
     async with registry(tmp_path / "r") as r:
         state = await r.joined("RTK", tmp_path / "n")
         async with linked(TestNode(state)):
-            member = r.members.active("RTK").id
-        r.index.cursors[member] = Version(1, 150)
+            await r.publish("RTK", 150)
         restored = TestNode(state, state_id="state-2")
-        restored.facts = replace(restored.facts, epoch=1, acked_n=100, made_n=120, incarnation="incarnation-1")
+        restored.facts = replace(restored.facts, epoch=1, acked_n=100, made_n=120, incarnation=r.index.incarnation)
         async with linked(restored):
             assert restored.grants[0].epoch == 2
             assert restored.grants[0].reconcile
@@ -152,10 +151,9 @@ async def test_lost_acknowledgement_keeps_the_epoch(tmp_path: Path) -> None:
     async with registry(tmp_path / "r") as r:
         state = await r.joined("RTK", tmp_path / "n")
         async with linked(TestNode(state)):
-            member = r.members.active("RTK").id
-        r.index.cursors[member] = Version(1, 150)
+            await r.publish("RTK", 150)
         node = TestNode(state)
-        node.facts = HelloFacts(epoch=1, acked_n=149, made_n=151, incarnation="incarnation-1", state_id="state-1")
+        node.facts = HelloFacts(epoch=1, acked_n=149, made_n=151, incarnation=r.index.incarnation, state_id="state-1")
         async with linked(node):
             assert (node.grants[0].epoch, node.grants[0].reconcile) == (1, False)
 
