@@ -15,6 +15,7 @@ from aiohttp.typedefs import Middleware
 from foreign_region import Submitted
 from loopback import served
 from member_room import MemberRoom, member_room
+from registry_room import AnyRoom, D
 from room_faces import new_key, no_foreign, retrieves_of
 
 from crosslight.runtime.audit import Audited
@@ -30,7 +31,7 @@ from registry.config import ListenConfig
 from registry.identity.model import RecordKey
 from registry.ihe import iti42
 from registry.index.model import Holding
-from registry.parts import Faces, make_faces, make_registry
+from registry.parts import make_faces, make_registry
 from registry.portal.config import PortalConfig
 from registry.portal.face import add_errors, routes
 
@@ -104,36 +105,36 @@ class PageRegion:
         await self.room.audit.settle()
         return [act for act in reversed(await self.room.audit.search(limit=1000)) if act.face == "portal"]
 
-    def page(
-        self,
-        *,
-        principal: Principal | None = samples.CLINICIAN,
-        open_mode: bool = False,
-        poll_s: int = 4,
-        word: str = "trust",
-        pictures: samples.Pictures | None = None,
-        signed_in: Middleware | None = None,
-        more: Iterable[web.RouteDef] = (),
-    ) -> web.Application:
-        """The page as production makes it, before the samples' pictures.
+    def page(self, **how: Any) -> web.Application:
+        """As :func:`page_of`."""
+        return page_of(self.room, **how)
 
-        Args:
-            principal: Who reads it, or nobody.
-            signed_in: Says who reads it instead; ``more`` are addresses that it needs.
-        """
-        config = replace(
-            self.room.ground.config,
-            portal=PortalConfig(poll_s=poll_s, member_word=word),
-            listen=ListenConfig(open=open_mode),
-        )
-        ground = replace(self.room.ground, config=config)
-        retrieves = retrieves_of(self.room, new_key())
-        faces: Faces = make_faces(ground, self.room.waists, retrieves, self.room.directory, no_foreign)
-        renderers = ErrorRenderers()
-        add_errors(renderers, faces.portal)
-        who = OPEN if principal is not None and open_mode else principal
-        addresses = [*routes(faces.portal), *(pictures or samples.Pictures()).routes(), *more]
-        return application(signed_in or always(who), addresses, renderers)
+
+def page_of(
+    room: AnyRoom[D],
+    *,
+    principal: Principal | None = samples.CLINICIAN,
+    open_mode: bool = False,
+    poll_s: int = 4,
+    word: str = "trust",
+    pictures: samples.Pictures | None = None,
+    signed_in: Middleware | None = None,
+    more: Iterable[web.RouteDef] = (),
+) -> web.Application:
+    """The page of a room as production makes it, before the samples' pictures.
+
+    Args:
+        principal: Who reads it, or nobody.
+        signed_in: Says who reads it instead; ``more`` are addresses that it needs.
+    """
+    portal, listen = PortalConfig(poll_s=poll_s, member_word=word), ListenConfig(open=open_mode)
+    ground = replace(room.ground, config=replace(room.ground.config, portal=portal, listen=listen))
+    faces = make_faces(ground, room.waists, retrieves_of(room, new_key()), room.directory, no_foreign)
+    renderers = ErrorRenderers()
+    add_errors(renderers, faces.portal)
+    who = OPEN if principal is not None and open_mode else principal
+    addresses = [*routes(faces.portal), *(pictures or samples.Pictures()).routes(), *more]
+    return application(signed_in or always(who), addresses, renderers)
 
 
 def always(principal: Principal | None) -> Middleware:

@@ -1,11 +1,10 @@
-"""A region for the page's tests: five trusts, a patient imaged at three, an ``ask`` that answers from memory."""
+"""A region for the page's tests: five trusts, a patient imaged at three, and pictures."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -14,27 +13,15 @@ import barcode
 from aiohttp import web
 from PIL import Image, ImageDraw
 
-from crosslight.runtime.caller import Caller
-from crosslight.runtime.clock import SystemIds
-from crosslight.runtime.http import ErrorRenderers, admit, problems
-from crosslight.standards.access import OPEN, Principal
+from crosslight.standards.access import Principal
 from crosslight.standards.ids import NHS_NUMBER_OID, Identifier, MemberId, Oid, Version
-from crosslight.standards.problem import Forbidden
 from crosslight.standards.region import Region
 from crosslight.standards.study import ManifestFacts, Patient, PersonName, SeriesRecord, StudyRecord, StudyTime
 from crosslight.standards.xds.model.publication import Publication, Source
-from registry.ask.absence import naming
-from registry.ask.ask import Ask, Glance
 from registry.ask.coverage import Coverage, MemberCoverage
-from registry.ask.naming import Naming
-from registry.ask.question import Answer, ByPatient, Patients, Question
-from registry.identity.model import DisputedNotice, PatientRecord, PatientSelector, Person, PersonKey, RecordKey
+from registry.identity.model import DisputedNotice, PatientRecord, Person, PersonKey, RecordKey
 from registry.index.model import Holding
 from registry.members.model import Member, Presence
-from registry.officer.decisions import IdentityDecisions
-from registry.portal.config import PortalConfig
-from registry.portal.face import Portal, add_errors, routes
-from registry.portal.shell import PortalContext
 
 NOW = datetime(2026, 11, 22, 3, 12, 40, tzinfo=UTC)
 REGION = Region(
@@ -50,22 +37,6 @@ TRUSTS = {
 }
 NUMBER = Identifier("9990000018", NHS_NUMBER_OID)
 CLINICIAN = Principal(subject="ada", name="Dr Ada Person", roles=frozenset({"clinician"}), organisation="RA2", evidence="session")
-
-
-class FixedClock:
-    """Stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.at = NOW
-
-    def now(self) -> datetime:
-        return self.at
-
-    def monotonic_s(self) -> float:
-        return self.at.timestamp()
-
-    async def sleep(self, seconds: float) -> None:
-        self.at += timedelta(seconds=seconds)
 
 
 class Directory:
@@ -200,53 +171,6 @@ STUDIES = (
 )
 
 
-@dataclass
-class FakeAsk:
-    """Answers every question alike, and remembers what was asked."""
-
-    persons: tuple[Person, ...] = ()
-    holdings: tuple[Holding, ...] = ()
-    disputed: tuple[DisputedNotice, ...] = ()
-    cover: Coverage = field(default_factory=coverage)
-    unread: int = 0
-    region: Region = REGION
-    asked: list[tuple[str, Question]] = field(default_factory=list)
-    refuse: bool = False
-
-    @asynccontextmanager
-    async def question(self, caller: Caller, *, face: str, action: str, question: Question) -> AsyncIterator[Answer]:
-        if self.refuse:
-            raise Forbidden("Your role may not search patients.")
-        self.asked.append((f"{face} {action}", question))
-        persons = self.persons
-        holdings = self.holdings
-        if isinstance(question, Patients):
-            holdings = ()
-            persons = persons[: question.limit]
-        elif isinstance(question, ByPatient):
-            persons = tuple(p for p in persons if p.fhir_id == question.patient.fhir_id)
-            wanted = question.filter.study_uids
-            holdings = tuple(h for h in holdings if persons and (not wanted or h.study_uid in wanted))
-        whom = Naming()
-        if isinstance(question, Patients | ByPatient):
-            whom = naming(question.patient, persons, self.region, Directory(), lambda _: False)
-        yield Answer(
-            holdings=holdings, persons=persons, objects=(), disputed=self.disputed, coverage=self.cover,
-            correlation=caller.correlation,
-            incarnation="i", naming=whom, unread=self.unread,
-        )  # fmt: skip
-
-    async def glance(self, caller: Caller, *, face: str, patient: PatientSelector, study_uid: str = "") -> Glance:
-        if self.refuse:
-            raise Forbidden("Your role may not search patients.")
-        held = [(h.study_uid, h.member, h.revision, h.state) for h in self.holdings if study_uid in ("", h.study_uid)]
-        shown = (self.persons, self.disputed, held)
-        return Glance(version=hashlib.sha256(repr(shown).encode()).hexdigest()[:32], coverage=self.cover)
-
-    def coverage(self) -> Coverage:
-        return self.cover
-
-
 WINDOWS = ("", "40,400,linear", "-600,1500,linear", "400,1800,linear")
 
 
@@ -332,47 +256,3 @@ class Pictures:
                 ("/series/{series}/instances/{instance}/frames/{frame}/rendered", self.rendered),
             )
         ]
-
-
-def app_of(
-    ask: FakeAsk | Ask,
-    *,
-    principal: Principal | None = CLINICIAN,
-    open_mode: bool = False,
-    poll_s: int = 4,
-    word: str = "trust",
-    pictures: Pictures | None = None,
-    decisions: IdentityDecisions | None = None,
-    directory: Any = DIRECTORY,
-) -> web.Application:
-    """The page as a service would run it, with a principal on every request."""
-
-    @web.middleware
-    async def sign_in(request: web.Request, handler: Any) -> web.StreamResponse:
-        if principal is not None:
-            admit(request, OPEN if open_mode else principal)
-        answer: web.StreamResponse = await handler(request)
-        return answer
-
-    context = PortalContext(
-        ask=cast(Ask, ask),
-        directory=directory,
-        decisions=decisions,
-        key=b"k" * 32,
-        clock=FixedClock(),
-        ids=SystemIds(),
-        open_mode=open_mode,
-        config=PortalConfig(poll_s=poll_s, member_word=word),
-    )
-    portal = Portal(context)
-    renderers = ErrorRenderers()
-    add_errors(renderers, portal)
-    app = web.Application(middlewares=[problems(renderers, SystemIds()), sign_in])
-    app.add_routes([*routes(portal), *(pictures or Pictures()).routes()])
-    return app
-
-
-def one_patient(**more: Any) -> FakeAsk:
-    """A patient with studies at all five trusts."""
-    whose = person(record(1, "RTK"), record(2, "RYR"), record(3, "RA2"))
-    return FakeAsk(persons=(whose,), holdings=STUDIES, **more)

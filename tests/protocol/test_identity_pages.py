@@ -8,17 +8,16 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from html import unescape
 
-import portal_samples as samples
 import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
+from page_region import page_of
 from registry_room import Room, clinician, make_room
 from registry_samples import nhs, patient, study
 
 from crosslight.runtime.db import Db
 from crosslight.standards.access import Principal
 from crosslight.standards.study import StudyTime
-from registry.officer.decisions import IdentityDecisions
 
 OFFICER = replace(clinician("RTK", "identity"), name="Jo Officer", evidence="session")
 
@@ -45,9 +44,7 @@ async def room(database: Db) -> Room:
 
 @asynccontextmanager
 async def browsing(room: Room, who: Principal | None = OFFICER) -> AsyncIterator[TestClient]:  # type: ignore[type-arg]
-    decisions = IdentityDecisions(room.db, room.identity, room.index, room.directory, room.audit, room.clock)
-    app = samples.app_of(room.ask, principal=who, decisions=decisions, directory=room.directory)
-    async with TestClient(TestServer(app)) as client:
+    async with TestClient(TestServer(page_of(room, principal=who))) as client:
         yield client
 
 

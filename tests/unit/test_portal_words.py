@@ -140,9 +140,9 @@ def test_unreachable_concerns_opening_and_behind_the_list() -> None:
 
 
 def answer(*holdings: object, **more: object) -> Answer:
-    made = samples.one_patient()
+    whose = samples.person(samples.record(1, "RTK"), samples.record(2, "RYR"), samples.record(3, "RA2"))
     return Answer(
-        holdings=holdings if holdings else made.holdings, persons=made.persons, objects=(), disputed=(),  # type: ignore[arg-type]
+        holdings=holdings if holdings else samples.STUDIES, persons=(whose,), objects=(), disputed=(),  # type: ignore[arg-type]
         coverage=samples.coverage(**more), correlation="c", incarnation="i",
     )  # fmt: skip
 
