@@ -34,6 +34,19 @@ HOMONYMS = {
     ("simulations", "Ledger"),  # owed: what the demo loaded; where acts are noted
 }
 
+#: Where what a test needs of a registry is real: its room is made by ``registry/parts.py`` (``tests/registry_room.py``,
+#: ``member_room.py``). Each with its file; a store is the classes that it is made of.
+REAL = {
+    "Ask": ("registry/ask/ask.py",),
+    "IndexStore": ("registry/index/store.py",),
+    "IdentityStore": ("registry/identity/store.py", "registry/identity/tables.py", "registry/identity/reads.py"),
+    "AuditLog": ("crosslight/runtime/audit/log.py",),
+}
+#: Classes of tests that stand in for one of them.
+DOUBLES = {
+    ("tests/protocol/test_node_release.py", "_HeldAudit"),  # the real log, on a disk that is slow or full when the test says so
+}
+
 #: Files whose ``type: ignore`` do not all say why.
 UNEXPLAINED = {
     "node/dimse/server.py",
@@ -142,3 +155,42 @@ def test_a_class_has_a_name_of_its_own(service: str) -> None:
 def test_what_the_type_checker_is_told_to_pass_over_says_why() -> None:
     bare = re.compile(r"# type: ignore\[[a-z, -]+\](?! +# \S)")
     assert {_named(path) for path in _production() if bare.search(path.read_text("utf-8"))} == UNEXPLAINED
+
+
+def _methods(made: ast.ClassDef) -> set[str]:
+    functions = (f for f in made.body if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef))
+    return {f.name for f in functions if f.name[0] != "_"} - {"open", "close", "feed", "merge"}  # which rooms have too
+
+
+def _stands_in(made: ast.ClassDef) -> bool:
+    """Whether it derives from one of :data:`REAL`, or answers two of its methods or more."""
+    if any(ast.unparse(base).rpartition(".")[2] in REAL for base in made.bases):
+        return True
+    real = (_parsed(ROOT / file) for files in REAL.values() for file in files)
+    classes = [n for module in real for n in module.body if isinstance(n, ast.ClassDef)]
+    return any(len(_methods(made) & _methods(one)) > 1 for one in classes)
+
+
+def test_no_test_stands_in_for_ask_or_a_store() -> None:
+    """Looked for: classes in ``tests/`` by their bases and methods, and casts to one of the names."""
+    found = set()
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        classes = (n for n in ast.walk(_parsed(path)) if isinstance(n, ast.ClassDef))
+        found |= {(_named(path), made.name) for made in classes if _stands_in(made)}
+        if re.search(rf"cast\([\"']?({'|'.join(REAL)})\b", path.read_text("utf-8")):
+            found.add((_named(path), "cast"))
+    assert found == DOUBLES
+
+
+@pytest.mark.parametrize(
+    ("text", "double"),
+    [
+        ("class FakeAsk(Ask): ...", True), ("class Mine(log.AuditLog): ...", True), ("class Asked(Asking): ...", False),
+        ("class A:\n async def question(self): ...\n def coverage(self): ...", True),
+        ("class B:\n def cursor(self): ...\n async def census(self): ...", True),
+        ("class C:\n def search(self): ...\n def open(self): ...", False),
+    ],
+)  # fmt: skip
+def test_a_double_is_found(text: str, double: bool) -> None:
+    (made,) = (n for n in ast.parse(text).body if isinstance(n, ast.ClassDef))
+    assert _stands_in(made) is double
