@@ -29,13 +29,22 @@ PARTS: dict[str, Callable[[Options], Awaitable[list[Section]]]] = {
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--quick", is_flag=True, help="Small and short: for a first look, not for publishing.")
-@click.option("--studies", type=click.IntRange(1000, 10_000_000), help="Studies in each registry (100,000; quick: 5,000).")
+@click.option(
+    "--studies",
+    type=click.IntRange(1000, 10_000_000),
+    help="Studies in each registry (100,000; quick: 5,000).",
+)
 @click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="Only these parts.")
 @click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Where the page goes (whole runs: docs/benchmarks.md)."
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where the page goes (whole runs: docs/benchmarks.md).",
 )
 def main(quick: bool, studies: int | None, only: tuple[str, ...], out: Path | None) -> None:
-    """Measure Crosslight beside Orthanc and above a floor, on this machine. Only ratios of one run mean something."""
+    """Measure Crosslight beside Orthanc and above a floor, on this machine.
+
+    Only ratios of one run mean something.
+    """
     setup_logging(level="error")
     console = Console(width=max(150, Console().width))
     facts, started = machine(), time.monotonic()

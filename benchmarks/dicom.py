@@ -29,10 +29,17 @@ FRAME = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
 JSON = "application/dicom+json"
 #: operation -> the ratio that dicom.md aims at
 GOALS = {
-    "C-STORE, 1 association": 1.2, "C-STORE, 4 associations": 1.1, "STOW-RS, 1 client": 2.0, "STOW-RS, 4 clients": 2.0,
-    "WADO-RS, whole study": 2.0, "WADO-RS, first byte of it": 2.8, "WADO-RS, series metadata": 20.0,
-    "WADO-RS, frames": 4.0, "WADO-RS, rendered": 1.0, "QIDO-RS, PatientID, 8 clients": 15.0,
-}  # fmt: skip
+    "C-STORE, 1 association": 1.2,
+    "C-STORE, 4 associations": 1.1,
+    "STOW-RS, 1 client": 2.0,
+    "STOW-RS, 4 clients": 2.0,
+    "WADO-RS, whole study": 2.0,
+    "WADO-RS, first byte of it": 2.8,
+    "WADO-RS, series metadata": 20.0,
+    "WADO-RS, frames": 4.0,
+    "WADO-RS, rendered": 1.0,
+    "QIDO-RS, PatientID, 8 clients": 15.0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +61,9 @@ class Target:
         """A request."""
         return get(self.host, self.root + path, accept)
 
-    async def load(self, requests: Sequence[bytes] | Iterator[bytes], clients: int = 1, seconds: float = float("inf")) -> Loaded:
+    async def load(
+        self, requests: Sequence[bytes] | Iterator[bytes], clients: int = 1, seconds: float = float("inf")
+    ) -> Loaded:
         """Send requests."""
         return await load(HOST, self.http, requests, clients=clients, seconds=seconds)
 
@@ -71,7 +80,9 @@ async def measure(options: Options) -> list[Section]:
         base = free_ports(100)
         made = await stack.enter_async_context(region(options.folder / "dicom", base, [CODE]))
         anchor = await stack.enter_async_context(orthanc(options.folder / "orthanc", base + 80))
-        node = Target(made.supervisor.child(CODE).pid, made.ports(CODE).base, made.ports(CODE).dimse, CODE, "/dicomweb")
+        node = Target(
+            made.supervisor.child(CODE).pid, made.ports(CODE).base, made.ports(CODE).dimse, CODE, "/dicomweb"
+        )
         targets = {"orthanc": Target(anchor, base + 80, base + 81, "ORTHANC", "/dicom-web"), "node": node}
         bench = DicomBench(options, targets)
         results = await bench.run()
@@ -111,7 +122,9 @@ class DicomBench:
         say(f"QIDO-RS: {self.tiny} studies to begin with")
         files, patients = tiny_studies(self.tiny, CODE)
         for target in self._targets.values():
-            await target.load([self._post(target, files[i : i + 100]) for i in range(0, len(files), 100)], clients=2)
+            await target.load(
+                [self._post(target, files[i : i + 100]) for i in range(0, len(files), 100)], clients=2
+            )
         await self._settle()
         results["QIDO-RS, PatientID, 8 clients"] = await self._each(lambda t, r: self._qido(t, patients))
         return results
@@ -119,8 +132,12 @@ class DicomBench:
     async def _settle(self) -> None:
         await settle(*(target.pid for target in self._targets.values()))
 
-    async def _each(self, work: Callable[[Target, int], Awaitable[Sample]], rounds: int = 0) -> dict[str, Result]:
-        return await interleaved(rounds or self.rounds, {name: partial(work, target) for name, target in self._targets.items()})
+    async def _each(
+        self, work: Callable[[Target, int], Awaitable[Sample]], rounds: int = 0
+    ) -> dict[str, Result]:
+        return await interleaved(
+            rounds or self.rounds, {name: partial(work, target) for name, target in self._targets.items()}
+        )
 
     async def _storing(self, work: Callable[[Target, int], Awaitable[Sample]]) -> dict[str, Result]:
         """Each round a new copy of the study, the same for every target."""
@@ -129,7 +146,7 @@ class DicomBench:
         self._kept = self.ct.names(self._copies)
         return await self._each(lambda t, r: work(t, first + r))
 
-    # --- in --------------------------------------------------------------------------------------------------------
+    # --- in -------------------------------------------------------------------------------------------------
 
     async def _cstore(self, target: Target, copy: int, associations: int) -> Sample:
         root = self._options.folder / "send"
@@ -144,7 +161,9 @@ class DicomBench:
     async def _storescu(self, target: Target, folders: Sequence[Path]) -> float:
         def send(folder: Path) -> None:
             command = ["storescu", "-R", "-aec", target.aet, "+sd", HOST, str(target.dimse), str(folder)]
-            done = subprocess.run(command, capture_output=True, text=True, env=NODELAY, timeout=300, check=False)
+            done = subprocess.run(
+                command, capture_output=True, text=True, env=NODELAY, timeout=300, check=False
+            )
             if done.returncode:
                 raise BadAnswerError(f"storescu to {target.aet}: {(done.stdout + done.stderr)[-600:]}")
 
@@ -165,7 +184,7 @@ class DicomBench:
 
         return await timed([target.pid], work())
 
-    # --- out -------------------------------------------------------------------------------------------------------
+    # --- out ------------------------------------------------------------------------------------------------
 
     async def _retrieves(self) -> dict[str, dict[str, Result]]:
         assert self._kept is not None
@@ -185,18 +204,25 @@ class DicomBench:
 
         results["WADO-RS, whole study"] = await self._each(study, self.rounds + 2)
         results["WADO-RS, first byte of it"] = {
-            name: Result(tuple(Sample(1, s, float("nan")) for s in firsts[target.pid])) for name, target in self._targets.items()
+            name: Result(tuple(Sample(1, s, float("nan")) for s in firsts[target.pid]))
+            for name, target in self._targets.items()
         }
         results["WADO-RS, series metadata"] = await self._each(
             lambda t, _: self._gets(t, [t.get(f"{series}/metadata", JSON)]), self.rounds
         )
         part = self.slices // self.rounds
         results["WADO-RS, frames"] = await self._each(
-            lambda t, r: self._gets(t, [t.get(f"{series}/instances/{i}/frames/1", FRAME) for i in _part(names, r, part)])
+            lambda t, r: self._gets(
+                t, [t.get(f"{series}/instances/{i}/frames/1", FRAME) for i in _part(names, r, part)]
+            )
         )
         results["WADO-RS, rendered"] = await self._each(
             lambda t, r: self._gets(
-                t, [t.get(f"{series}/instances/{i}/rendered", "image/jpeg") for i in _part(names, r, min(part, 40))]
+                t,
+                [
+                    t.get(f"{series}/instances/{i}/rendered", "image/jpeg")
+                    for i in _part(names, r, min(part, 40))
+                ],
             )
         )
         return results
@@ -232,18 +258,26 @@ def _section(bench: DicomBench, results: dict[str, dict[str, Result]]) -> Sectio
         theirs, ours, unit = found["orthanc"], found["node"], _UNITS.get(name, "/s")
         slow = [number(r.percentile_ms(0.99)) if r.samples[0].latencies else "–" for r in (theirs, ours)]
         rates = [number(1000 / r.rate if unit == "ms" else r.rate) for r in (theirs, ours)]
-        rows.append((
-            name, unit, *rates, times(ours.rate / theirs.rate), times(GOALS[name]), times(theirs.cpu_each_ms / ours.cpu_each_ms),
-            " / ".join(slow),
-        ))  # fmt: skip
+        rows.append(
+            (
+                name,
+                unit,
+                *rates,
+                times(ours.rate / theirs.rate),
+                times(GOALS[name]),
+                times(theirs.cpu_each_ms / ours.cpu_each_ms),
+                " / ".join(slow),
+            )
+        )
     return Section(
         name="dicom",
         title="DICOM: a node beside Orthanc",
         intro=(
-            f"One CT series of {bench.slices} slices of {bench.ct.bytes_each / 1e3:.0f} kB, new UIDs each time; {bench.tiny} more"
-            " studies for the searches. Orthanc runs with TCP_NODELAY=1, SyncStorageArea and its DICOMweb plugin (metadata Full);"
-            " the node runs open, audits every act, fsyncs before it acknowledges, and publishes to its registry on the same"
-            " cores. Ratios above 1 are in the node's favour."
+            f"One CT series of {bench.slices} slices of {bench.ct.bytes_each / 1e3:.0f} kB, new UIDs each"
+            f" time; {bench.tiny} more studies for the searches. Orthanc runs with TCP_NODELAY=1,"
+            " SyncStorageArea and its DICOMweb plugin (metadata Full); the node runs open, audits every act,"
+            " fsyncs before it acknowledges, and publishes to its registry on the same cores. Ratios above 1"
+            " are in the node's favour."
         ),
         columns=(
             "Operation",
@@ -257,8 +291,14 @@ def _section(bench: DicomBench, results: dict[str, dict[str, Result]]) -> Sectio
         ),
         rows=rows,
         notes=(
-            f"C-STORE is DCMTK's storescu with TCP_NODELAY=1; STOW-RS sends {PER_REQUEST} instances a request.",
+            (
+                f"C-STORE is DCMTK's storescu with TCP_NODELAY=1; STOW-RS sends {PER_REQUEST} instances a"
+                " request."
+            ),
             "Frames and rendered images are asked for one after the other over one connection, none twice.",
-            "Debian's Orthanc leaves Nagle's algorithm on unless TCP_NODELAY=1 is set; then its DIMSE is several times slower.",
+            (
+                "Debian's Orthanc leaves Nagle's algorithm on unless TCP_NODELAY=1 is set; then its DIMSE is"
+                " several times slower."
+            ),
         ),
     )

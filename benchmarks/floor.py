@@ -1,7 +1,8 @@
-"""The floor: what the transport, the parser and one transaction cost when nothing is decided. ``python -m benchmarks.floor``.
+"""The floor: what the transport, the parser and one transaction cost when nothing is decided. ``python -m
+benchmarks.floor``.
 
-An aiohttp server that sends prepared bytes (``/canned/NAME``) or parses XML and inserts one row (``/submit``), and a gRPC
-server that parses a batch and inserts its rows. One process, as the registry is.
+An aiohttp server that sends prepared bytes (``/canned/NAME``) or parses XML and inserts one row
+(``/submit``), and a gRPC server that parses a batch and inserts its rows. One process, as the registry is.
 """
 
 from __future__ import annotations
@@ -39,17 +40,22 @@ class Floor(pb_grpc.IndexFeedServicer):
 
     async def open(self) -> None:
         """Make the table."""
-        await self._db.write("make", lambda tx: tx.script(_TABLE.format(blob="BLOB" if tx.dialect.name == "sqlite" else "BYTEA")))
+        await self._db.write(
+            "make",
+            lambda tx: tx.script(_TABLE.format(blob="BLOB" if tx.dialect.name == "sqlite" else "BYTEA")),
+        )
 
     def app(self) -> web.Application:
         """The HTTP face."""
         app = web.Application(client_max_size=16 << 20)
-        app.add_routes([
-            web.put("/canned/{name}", self.keep),
-            web.get("/canned/{name}", self.send),
-            web.post("/canned/{name}", self.send),
-            web.post("/submit", self.submit),
-        ])  # fmt: skip
+        app.add_routes(
+            [
+                web.put("/canned/{name}", self.keep),
+                web.get("/canned/{name}", self.send),
+                web.post("/canned/{name}", self.send),
+                web.post("/submit", self.submit),
+            ]
+        )
         return app
 
     async def keep(self, request: web.Request) -> web.Response:
@@ -77,7 +83,8 @@ class Floor(pb_grpc.IndexFeedServicer):
     async def Publish(self, request: pb.PublishRequest, context: Any) -> pb.PublishReply:  # noqa: N802 - gRPC's name
         """Insert a batch as it came."""
         rows = [
-            (f"{a.version.n}-{a.study_uid}", a.publish.study.patient.local.value, a.SerializeToString()) for a in request.acts
+            (f"{a.version.n}-{a.study_uid}", a.publish.study.patient.local.value, a.SerializeToString())
+            for a in request.acts
         ]
         await self._db.write("publish", lambda tx: tx.executemany(_INSERT, rows))
         results = [pb.ActResult(version=act.version, outcome=pb.ActResult.ACCEPTED) for act in request.acts]

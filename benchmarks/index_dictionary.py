@@ -1,7 +1,9 @@
-"""Trains the index's compression dictionary: ``python -m benchmarks.index_dictionary OUT``, see registry/index/README.md.
+"""Trains the index's compression dictionary: ``python -m benchmarks.index_dictionary OUT``, see
+registry/index/README.md.
 
-The samples are made up: the words of ordinary imaging departments, vendors' UID roots, times and counts in ordinary
-proportions. Nothing of a patient goes in. The result is committed; a new one gets a new number and the old one stays.
+The samples are made up: the words of ordinary imaging departments, vendors' UID roots, times and counts in
+ordinary proportions. Nothing of a patient goes in. The result is committed; a new one gets a new number and
+the old one stays.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ ROOTS = (
     "2.25.",
     "1.3.6.1.4.1.",
 )
-#: modality, share, SOP Class suffixes, body sites, study words, series words, (fewest, most) series, (fewest, most) instances
+#: modality, share, SOP Class suffixes, body sites, study words, series words, (fewest, most) series, (fewest,
+#: most) instances
 MIX = (
     (
         "DX",
@@ -179,11 +182,25 @@ MIX = (
         (2, 14),
         (1, 3),
     ),
-    ("NM", 2, ("20",), "WHOLEBODY", ("NM Bone scan", "NM Renogram"), ("WB", "Static", "Dynamic"), (1, 3), (1, 4)),
+    (
+        "NM",
+        2,
+        ("20",),
+        "WHOLEBODY",
+        ("NM Bone scan", "NM Renogram"),
+        ("WB", "Static", "Dynamic"),
+        (1, 3),
+        (1, 4),
+    ),
     ("PT", 1, ("128",), "WHOLEBODY", ("PET CT whole body",), ("PET WB", "AC CT", "NAC"), (3, 6), (100, 400)),
     ("SR", 1, ("88.67", "88.33"), "", ("Dose report",), ("Dose Report", "Radiation dose"), (1, 1), (1, 1)),
 )
-ZONES = (("Europe/London", "site"),) * 8 + (("+0000", "tag"), ("+0100", "tag"), ("America/New_York", "site"), ("", "none"))
+ZONES = (("Europe/London", "site"),) * 8 + (
+    ("+0000", "tag"),
+    ("+0100", "tag"),
+    ("America/New_York", "site"),
+    ("", "none"),
+)
 NAMES = [
     "Smith",
     "Jones",
@@ -217,14 +234,21 @@ TRUSTS = (
 
 def uid(r: random.Random) -> str:
     """A UID of one of the roots with random arcs."""
-    return (r.choice(ROOTS) + ".".join(str(r.randrange(10 ** r.randrange(1, 15))) for _ in range(r.randrange(1, 4))))[:60]
+    return (
+        r.choice(ROOTS)
+        + ".".join(str(r.randrange(10 ** r.randrange(1, 15))) for _ in range(r.randrange(1, 4)))
+    )[:60]
 
 
 def sample(r: random.Random) -> tuple[Publication, bytes]:
     """One publication."""
-    modality, _, sops, sites, texts, words, (few, many), (least, most) = r.choices(MIX, [row[1] for row in MIX])[0]
+    modality, _, sops, sites, texts, words, (few, many), (least, most) = r.choices(
+        MIX, [row[1] for row in MIX]
+    )[0]
     study_uid, zone = uid(r), r.choice(ZONES)
-    date = f"{r.choice((19, 20, 20, 20))}{r.randrange(100):02d}{r.randrange(1, 13):02d}{r.randrange(1, 29):02d}"
+    date = (
+        f"{r.choice((19, 20, 20, 20))}{r.randrange(100):02d}{r.randrange(1, 13):02d}{r.randrange(1, 29):02d}"
+    )
     hour, minute, fraction = r.randrange(7, 20), r.randrange(60), r.choice(("", "", ".000", ".000000"))
     stem, series = study_uid.rsplit(".", 1)[0], []
     for number in range(1, r.randint(few, many) + 1):
@@ -232,7 +256,9 @@ def sample(r: random.Random) -> tuple[Publication, bytes]:
         tm = f"{hour:02d}{minute:02d}{r.randrange(60):02d}{fraction}"
         series.append(
             SeriesRecord(
-                series_uid=f"{stem}.{r.randrange(10 ** r.randrange(1, 15))}"[:64] if r.random() < 0.8 else uid(r),
+                series_uid=(
+                    f"{stem}.{r.randrange(10 ** r.randrange(1, 15))}"[:64] if r.random() < 0.8 else uid(r)
+                ),
                 modality=modality,
                 number=str(number if r.random() < 0.8 else 100 * number + 1),
                 description=r.choice(words),
@@ -245,16 +271,26 @@ def sample(r: random.Random) -> tuple[Publication, bytes]:
             )
         )
     source = Source(
-        code="X", name="X", repository_unique_id=Oid("1.2.3"), retrieve_location_uid=Oid("1.2.4"), authority=Oid("1.2.5")
+        code="X",
+        name="X",
+        repository_unique_id=Oid("1.2.3"),
+        retrieve_location_uid=Oid("1.2.4"),
+        authority=Oid("1.2.5"),
     )
     record = StudyRecord(
         study_uid=study_uid,
         patient=Patient(local=Identifier("1", source.authority)),
-        accessions=(Identifier(f"{r.choice(('', 'RA', 'E', 'X', 'ACC'))}{r.randrange(10**9)}", source.authority),),
+        accessions=(
+            Identifier(f"{r.choice(('', 'RA', 'E', 'X', 'ACC'))}{r.randrange(10**9)}", source.authority),
+        ),
         study_id=r.choice(("", str(r.randrange(10**6)))),
         description=r.choice(texts),
         procedure_codes=(
-            Coded(f"{modality[0]}{r.choice(texts)[3:6].upper()}", r.choice(("99LOCAL", "SNM3", "SCT", "L")), r.choice(texts)),
+            Coded(
+                f"{modality[0]}{r.choice(texts)[3:6].upper()}",
+                r.choice(("99LOCAL", "SNM3", "SCT", "L")),
+                r.choice(texts),
+            ),
         ),
         referrer=r.choice(
             (
@@ -265,16 +301,27 @@ def sample(r: random.Random) -> tuple[Publication, bytes]:
             )
         ),
         institution=" ".join(r.sample(TRUSTS, 3)),
-        time=StudyTime(date=date, time=f"{hour:02d}{minute:02d}00{fraction}", zone=zone[0], zone_source=zone[1]),  # type: ignore[arg-type]
+        time=StudyTime(
+            date=date, time=f"{hour:02d}{minute:02d}00{fraction}", zone=zone[0], zone_source=zone[1]
+        ),  # type: ignore[arg-type]
     ).with_series(series, detail=r.choice(("full", "full", "full", "manifest", "entry")))
     version = Version(r.randrange(1, 4), r.randrange(1, 10**6))
     replaces = Version(version.epoch, max(1, version.n - 1)) if r.random() < 0.4 else None
     ids: dict[str, Any] = {**derived_ids(version, replaces, b"0123456789")}
-    at = f"2026{r.randrange(1, 13):02d}{r.randrange(1, 29):02d}{r.randrange(24):02d}{r.randrange(60):02d}{r.randrange(60):02d}"
+    day = f"2026{r.randrange(1, 13):02d}{r.randrange(1, 29):02d}"
+    at = f"{day}{r.randrange(24):02d}{r.randrange(60):02d}{r.randrange(60):02d}"
     manifest = ManifestFacts(
-        document_uid=ids.pop("document_uid"), sha1=r.randbytes(20).hex(), size_bytes=r.randrange(2000, 90000), creation_time=at
+        document_uid=ids.pop("document_uid"),
+        sha1=r.randbytes(20).hex(),
+        size_bytes=r.randrange(2000, 90000),
+        creation_time=at,
     )
-    return Publication(source=source, record=record, manifest=manifest, version=version, submission_time=at, **ids), b"secret"
+    return (
+        Publication(
+            source=source, record=record, manifest=manifest, version=version, submission_time=at, **ids
+        ),
+        b"secret",
+    )
 
 
 def main(out: Path) -> None:
@@ -285,7 +332,10 @@ def main(out: Path) -> None:
         publication, secret = sample(r)
         arrays.append(orjson.dumps(publication_array(publication, r.randbytes(32).hex(), secret)[0]))
     out.write_bytes(zstandard.train_dictionary(SIZE, arrays).as_bytes())
-    print(f"{out}: {out.stat().st_size} bytes from {len(arrays)} samples, {sum(map(len, arrays)) // len(arrays)} bytes each")
+    print(
+        f"{out}: {out.stat().st_size} bytes from {len(arrays)} samples,"
+        f" {sum(map(len, arrays)) // len(arrays)} bytes each"
+    )
 
 
 if __name__ == "__main__":

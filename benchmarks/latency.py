@@ -1,4 +1,6 @@
-"""How long it takes from a scanner's first object to the list, and from its last object to "complete", on both roads."""
+"""How long it takes from a scanner's first object to the list, and from its last object to "complete", on
+both roads.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ def _send(made: DemoRegion, code: str, folder: Path) -> None:
 async def _watch(made: DemoRegion, watched: Watched) -> Watched:
     """Ask the registry for the study until it is there, and until it is available with all its instances."""
     host = f"{HOST}:{made.port_base}"
-    request = get(host, f"/fhir/ImagingStudy?study-instance-uid={watched.names.study}", "application/fhir+json")
+    request = get(
+        host, f"/fhir/ImagingStudy?study-instance-uid={watched.names.study}", "application/fhir+json"
+    )
     answers: list[bytes] = []
     until = time.monotonic() + WAIT_S
     while time.monotonic() < until:
@@ -103,16 +107,25 @@ def _section(results: Mapping[str, Sequence[Watched]], count: int) -> Section:
             ("first object to discoverable", [w.found - w.first for w in watched]),
             ("last object to complete", [w.complete - w.last for w in watched]),
         ):
-            rows.append((f"{what}, {road}", *(number(percentile(seconds, p)) for p in (0.5, 0.95)), number(max(seconds))))
+            rows.append(
+                (
+                    f"{what}, {road}",
+                    *(number(percentile(seconds, p)) for p in (0.5, 0.95)),
+                    number(max(seconds)),
+                )
+            )
     return Section(
         name="latency",
         title="From the scanner to the list",
         intro=(
-            f"{count} studies of {SLICES} slices on each road, sent by storescu to a node (C-STORE acknowledged = stored) and"
-            " looked for in the registry's FHIR face, seconds. A node first publishes a study 1 s after its first object, and as"
-            " complete after 5 s of quiet (`publish.first_s`, `publish.quiet_s`): these waits are within the figures."
+            f"{count} studies of {SLICES} slices on each road, sent by storescu to a node (C-STORE"
+            " acknowledged = stored) and looked for in the registry's FHIR face, seconds. A node first"
+            " publishes a study 1 s after its first object, and as complete after 5 s of quiet"
+            " (`publish.first_s`, `publish.quiet_s`): these waits are within the figures."
         ),
         columns=("From … to", "p50 s", "p95 s", "longest s"),
         rows=rows,
-        notes=(f"Polled every {POLL_S * 1000:.0f} ms until it is found, then every {4 * POLL_S * 1000:.0f} ms.",),
+        notes=(
+            f"Polled every {POLL_S * 1000:.0f} ms until it is found, then every {4 * POLL_S * 1000:.0f} ms.",
+        ),
     )

@@ -1,4 +1,6 @@
-"""A small HTTP/1.1 client that costs little beside the servers it loads: prepared bytes out, whole bodies in, keep-alive."""
+"""A small HTTP/1.1 client that costs little beside the servers it loads: prepared bytes out, whole bodies in,
+keep-alive.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class Loaded:
 
 
 class _Connection:
-    """A socket read into one buffer that is made once: what arrives is counted where it lies, and copied only to be kept."""
+    """A socket read into one buffer that is made once: what arrives is counted where it lies, and copied only
+    to be kept.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._address = (host, port)
@@ -170,7 +174,8 @@ async def load(
     check: Callable[[bytes], bool] | None = None,
     keep: list[bytes] | None = None,
 ) -> Loaded:
-    """Send ``requests`` over ``clients`` connections, each waiting for its answer, until they or the seconds run out.
+    """Send ``requests`` over ``clients`` connections, each waiting for its answer, until they or the seconds
+    run out.
 
     Args:
         check: Whether a body is as it should be.
@@ -181,5 +186,7 @@ async def load(
     """
     loaded, shared = Loaded(), iter(requests)
     until = time.perf_counter() + seconds
-    await asyncio.gather(*(_client(_Connection(host, port), shared, until, loaded, check, keep) for _ in range(clients)))
+    await asyncio.gather(
+        *(_client(_Connection(host, port), shared, until, loaded, check, keep) for _ in range(clients))
+    )
     return loaded

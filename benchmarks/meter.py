@@ -13,8 +13,8 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_s(*pids: int) -> float:
-    """Processor seconds of these processes and all below them (children of a fork server included), and of children of these
-    that have ended; 0 for what is gone."""
+    """Processor seconds of these processes and all below them (children of a fork server included), and of
+    children of these that have ended; 0 for what is gone."""
     used, ended, parents = dict[int, float](), dict[int, float](), dict[int, int]()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
@@ -88,7 +88,9 @@ async def timed(pids: Sequence[int], work: Awaitable[float | tuple[float, Sequen
     return Sample(count, seconds, cpu_s(*pids) - before, tuple(latencies))
 
 
-async def interleaved(rounds: int, targets: Mapping[str, Callable[[int], Awaitable[Sample]]]) -> dict[str, Result]:
+async def interleaved(
+    rounds: int, targets: Mapping[str, Callable[[int], Awaitable[Sample]]]
+) -> dict[str, Result]:
     """Each round measures every target once, in an order that alternates."""
     samples: dict[str, list[Sample]] = {name: [] for name in targets}
     for number in range(rounds):

@@ -13,7 +13,8 @@ from simulations.images import StudyPlan, make_study
 from simulations.people import SyntheticPatient, make_patients
 
 NATIONAL = "2.16.840.1.113883.2.1.4.1"
-_ROOT = "2.25.1"  # then six digits of the copy, two of the kind, twenty of the object: every copy has the same length
+# then six digits of the copy, two of the kind, twenty of the object: every copy has the same length
+_ROOT = "2.25.1"
 _PIXELS = 8  # different slices; the rest repeat them
 
 
@@ -43,16 +44,25 @@ class CtStudy:
         size: Rows and columns.
     """
 
-    def __init__(self, slices: int, code: str, *, size: int = 512, patient: SyntheticPatient | None = None) -> None:
+    def __init__(
+        self, slices: int, code: str, *, size: int = 512, patient: SyntheticPatient | None = None
+    ) -> None:
         self.slices, self._code, self._size = slices, code, size
         self._patient = patient or make_patients(1, (code,), seed=11, national=True)[0]
 
     @cached_property
     def _files(self) -> list[bytes]:
         plan = StudyPlan(
-            patient=self._patient, code=self._code, institution="Bench", modality="CT", when=datetime(2025, 6, 2, 9, 30), seed=7,
-            instances=min(_PIXELS, self.slices), national_authority=NATIONAL, size=self._size,
-        )  # fmt: skip
+            patient=self._patient,
+            code=self._code,
+            institution="Bench",
+            modality="CT",
+            when=datetime(2025, 6, 2, 9, 30),
+            seed=7,
+            instances=min(_PIXELS, self.slices),
+            national_authority=NATIONAL,
+            size=self._size,
+        )
         made = list(make_study(plan))
         files = []
         for number in range(self.slices):
@@ -80,7 +90,9 @@ class CtStudy:
         """The same study under UIDs of its own."""
         old, new = _marker(0), _marker(copy)
         accession = b"B%06d" % copy
-        return [data[:4096].replace(old, new).replace(b"B000000", accession) + data[4096:] for data in self._files]
+        return [
+            data[:4096].replace(old, new).replace(b"B000000", accession) + data[4096:] for data in self._files
+        ]
 
     def write(self, copy: int, folders: Sequence[Path]) -> None:
         """The copy's files, dealt out to ``folders``."""
@@ -99,5 +111,7 @@ def tiny_studies(count: int, code: str) -> tuple[list[bytes], list[str]]:
     for number in range(count):
         person = people[number % len(people)]
         data = template.copy(500_000 + number)[0]  # numbers of one organisation all have the same length
-        files.append(data.replace(local, person.local_ids[code].encode()).replace(national, person.national.encode()))
+        files.append(
+            data.replace(local, person.local_ids[code].encode()).replace(national, person.national.encode())
+        )
     return files, list(dict.fromkeys(person.local_ids[code] for person in people))

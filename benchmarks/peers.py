@@ -1,4 +1,6 @@
-"""The servers that are measured, as real processes on loopback: Orthanc, a region of ours, a registry alone, a floor."""
+"""The servers that are measured, as real processes on loopback: Orthanc, a region of ours, a registry alone,
+a floor.
+"""
 
 from __future__ import annotations
 
@@ -51,13 +53,20 @@ async def listening(port: int, process: subprocess.Popen[bytes], log: Path) -> N
 
 
 @asynccontextmanager
-async def child(command: Sequence[str], port: int, log: Path, env: dict[str, str] | None = None) -> AsyncIterator[int]:
+async def child(
+    command: Sequence[str], port: int, log: Path, env: dict[str, str] | None = None
+) -> AsyncIterator[int]:
     """A process that listens on ``port``, and its pid."""
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: ASYNC220 - starting is quick
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, preexec_fn=die_with_parent,
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
             env=env,
-        )  # fmt: skip
+        )
     try:
         await listening(port, process, log)
         yield process.pid
@@ -70,7 +79,7 @@ async def child(command: Sequence[str], port: int, log: Path, env: dict[str, str
             process.wait()
 
 
-# --- Orthanc -------------------------------------------------------------------------------------------------------
+# --- Orthanc ------------------------------------------------------------------------------------------------
 
 
 def orthanc_program() -> str:
@@ -81,23 +90,44 @@ def orthanc_program() -> str:
     """
     found = next((p for p in ORTHANC if Path(p).exists()), None) or shutil.which("Orthanc")
     if found is None or not DICOMWEB_PLUGIN.exists():
-        raise MissingError("Orthanc with its DICOMweb plugin is missing: apt-get install orthanc orthanc-dicomweb")
+        raise MissingError(
+            "Orthanc with its DICOMweb plugin is missing: apt-get install orthanc orthanc-dicomweb"
+        )
     return found
 
 
 @asynccontextmanager
 async def orthanc(folder: Path, port: int) -> AsyncIterator[int]:
-    """Orthanc on HTTP ``port`` and DICOM ``port + 1``: every file fsynced, TCP_NODELAY, DICOMweb at /dicom-web."""
+    """Orthanc on HTTP ``port`` and DICOM ``port + 1``: every file fsynced, TCP_NODELAY, DICOMweb at
+    /dicom-web.
+    """
     folder.mkdir(parents=True)
     storage = str(folder / "storage")
     config = {
-        "Name": "ANCHOR", "StorageDirectory": storage, "IndexDirectory": storage, "SyncStorageArea": True,
-        "HttpPort": port, "RemoteAccessAllowed": False, "AuthenticationEnabled": False, "HttpThreadsCount": 50,
-        "DicomAet": "ORTHANC", "DicomPort": port + 1, "DicomCheckCalledAet": False, "DicomAlwaysAllowStore": True,
-        "StorageCompression": False, "OverwriteInstances": True, "StableAge": 5, "LimitFindResults": 0,
+        "Name": "ANCHOR",
+        "StorageDirectory": storage,
+        "IndexDirectory": storage,
+        "SyncStorageArea": True,
+        "HttpPort": port,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "HttpThreadsCount": 50,
+        "DicomAet": "ORTHANC",
+        "DicomPort": port + 1,
+        "DicomCheckCalledAet": False,
+        "DicomAlwaysAllowStore": True,
+        "StorageCompression": False,
+        "OverwriteInstances": True,
+        "StableAge": 5,
+        "LimitFindResults": 0,
         "Plugins": [str(DICOMWEB_PLUGIN)],
-        "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "StudiesMetadata": "Full", "SeriesMetadata": "Full"},
-    }  # fmt: skip
+        "DicomWeb": {
+            "Enable": True,
+            "Root": "/dicom-web/",
+            "StudiesMetadata": "Full",
+            "SeriesMetadata": "Full",
+        },
+    }
     path, log = folder / "orthanc.json", folder / "log"
     path.write_bytes(orjson.dumps(config))
     async with child([orthanc_program(), str(path)], port, log, NODELAY) as pid:
@@ -105,7 +135,8 @@ async def orthanc(folder: Path, port: int) -> AsyncIterator[int]:
 
 
 async def settle(*pids: int, longest_s: float = 30.0) -> None:
-    """Wait until these processes rest: what they still do for what came before is no part of what comes now."""
+    """Wait until these processes rest: what they still do for what came before is no part of what comes
+    now."""
     for _ in range(int(longest_s)):
         before = cpu_s(*pids)
         await asyncio.sleep(1.0)
@@ -113,13 +144,17 @@ async def settle(*pids: int, longest_s: float = 30.0) -> None:
             return
 
 
-# --- ours ----------------------------------------------------------------------------------------------------------
+# --- ours ---------------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
-async def region(folder: Path, port: int, codes: Sequence[str], say: Callable[[str], None] = quiet) -> AsyncIterator[DemoRegion]:
+async def region(
+    folder: Path, port: int, codes: Sequence[str], say: Callable[[str], None] = quiet
+) -> AsyncIterator[DemoRegion]:
     """The demo's region without TLS, of which the registry and the nodes ``codes`` run."""
-    made = DemoRegion(topology=read_topology(), data=folder, port_base=port, open_mode=True, restart_after_s=0)
+    made = DemoRegion(
+        topology=read_topology(), data=folder, port_base=port, open_mode=True, restart_after_s=0
+    )
     try:
         await made.make(say)
         for code in codes:

@@ -1,4 +1,6 @@
-"""The registry on both databases beside a floor: submissions, queries, searches, the feed; and bytes per study."""
+"""The registry on both databases beside a floor: submissions, queries, searches, the feed; and bytes per
+study.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,12 @@ FEED_BOUND_S = 170.0  # of loading one registry: a run must end
 SOAP = "application/soap+xml; charset=UTF-8"
 FHIR = "application/fhir+json"
 HOME = "2.25.90210000000000000000000000000001"
-FEED, SUBMIT, QUERY, SEARCH = "gRPC feed, batches of 500", "ITI-42, single", "ITI-18 FindDocuments, 20", "FHIR ImagingStudy, 20"
+FEED, SUBMIT, QUERY, SEARCH = (
+    "gRPC feed, batches of 500",
+    "ITI-42, single",
+    "ITI-18 FindDocuments, 20",
+    "FHIR ImagingStudy, 20",
+)
 #: operation -> least operations per processor second (scale.md 10)
 GOALS = {FEED: 2500.0, SUBMIT: 300.0, QUERY: 300.0, SEARCH: 300.0}
 _PUBLISH = "/crosslight.pb.IndexFeed/Publish"
@@ -77,7 +84,9 @@ class Server:
 async def measure(options: Options) -> list[Section]:
     """Both sections."""
     async with AsyncExitStack() as stack:
-        dsn = stack.enter_context(pg.cluster(fsync="on", autovacuum="on", shared_buffers="512MB", max_wal_size="2GB"))
+        dsn = stack.enter_context(
+            pg.cluster(fsync="on", autovacuum="on", shared_buffers="512MB", max_wal_size="2GB")
+        )
         bench = RegistryBench(options, await _servers(options, stack, dsn))
         results = await bench.run()
         apart = await bench.sizes()
@@ -95,13 +104,17 @@ async def _servers(options: Options, stack: AsyncExitStack, dsn: str) -> dict[st
         url = "sqlite:registry.db" if engine == "SQLite" else dsn
         members = await _make(folder, port, url)
         log = folder / "log"
-        pid = await stack.enter_async_context(child(module("registry", "--dir", str(folder), "serve"), port, log))
+        pid = await stack.enter_async_context(
+            child(module("registry", "--dir", str(folder), "serve"), port, log)
+        )
         database = [postmaster] if engine == "PostgreSQL" else []
         servers[engine] = Server(engine, port, port + 1, [pid, *database], url, folder, members)
         floor_url = f"sqlite:{folder / 'floor.db'}" if engine == "SQLite" else dsn
         command = module("benchmarks.floor", str(port + 10), floor_url)
         floor = await stack.enter_async_context(child(command, port + 10, folder / "floor.log"))
-        servers[f"floor {engine}"] = Server(f"floor {engine}", port + 10, port + 11, [floor, *database], floor_url, folder)
+        servers[f"floor {engine}"] = Server(
+            f"floor {engine}", port + 10, port + 11, [floor, *database], floor_url, folder
+        )
     return servers
 
 
@@ -109,24 +122,37 @@ async def _make(folder: Path, port: int, url: str) -> tuple[Member, ...]:
     """A registry's folder with four members that have joined."""
     values = {
         "region": {
-            "name": "Bench", "home_community_id": f"{HOME}.1", "authority": f"{HOME}.2", "national_authority": samples.NHS,
+            "name": "Bench",
+            "home_community_id": f"{HOME}.1",
+            "authority": f"{HOME}.2",
+            "national_authority": samples.NHS,
             "allow_test_numbers": True,
         },
         "listen": {
-            "host": HOST, "public_host": HOST, "people_port": port, "grpc_port": port + 1, "mllp_port": port + 2,
-            "systems_port": port + 3, "open": True,
+            "host": HOST,
+            "public_host": HOST,
+            "people_port": port,
+            "grpc_port": port + 1,
+            "mllp_port": port + 2,
+            "systems_port": port + 3,
+            "open": True,
         },
         "database": {"url": url, "audit_url": url if url.startswith("postgres") else "sqlite:audit.db"},
         "members": {"root_oid": HOME},
         "log": {"json": False},
-    }  # fmt: skip
+    }
     init_registry(folder, SystemFiles(), SystemIds(), values)
     async with commands.opened(folder) as offline:
         found = []
         for code in CODES:
-            invitation = await offline.members.invite(code, offline.people_url, name=f"{code} Hospitals NHS Foundation Trust")
-            joined = (await offline.members.store.use_invitation(Invitation.parse(invitation).secret, 0)).member
-            secret = hashlib.sha256(code.encode())  # the same in both registries, so that the same feed suits both
+            invitation = await offline.members.invite(
+                code, offline.people_url, name=f"{code} Hospitals NHS Foundation Trust"
+            )
+            joined = (
+                await offline.members.store.use_invitation(Invitation.parse(invitation).secret, 0)
+            ).member
+            # the same in both registries, so that the same feed suits both
+            secret = hashlib.sha256(code.encode())
             await offline.db.write("secret", partial(_set_secret, joined.id, secret.hexdigest()))
             found.append(replace(joined, secret=secret.digest()))
     return tuple(found)
@@ -155,16 +181,20 @@ class RegistryBench:
         self._options.say("ITI-18 and FHIR")
         await self._learn()
         count = 150 if self._options.quick else 400
-        results[SEARCH] = await self._each(lambda s, _: self._ask(s, self._going_on(s, self._searches), count))
+        results[SEARCH] = await self._each(
+            lambda s, _: self._ask(s, self._going_on(s, self._searches), count)
+        )
         results[QUERY] = await self._each(lambda s, _: self._ask(s, self._going_on(s, self._queries), count))
         self._options.say("ITI-42")
         results[SUBMIT] = await self._each(lambda s, _: self._submit(s, 100 if self._options.quick else 250))
         return results
 
     async def _each(self, work: Callable[[Server, int], Awaitable[Sample]]) -> dict[str, Result]:
-        return await interleaved(self.rounds, {name: partial(work, server) for name, server in self._servers.items()})
+        return await interleaved(
+            self.rounds, {name: partial(work, server) for name, server in self._servers.items()}
+        )
 
-    # --- the feed ----------------------------------------------------------------------------------------------------
+    # --- the feed -------------------------------------------------------------------------------------------
 
     async def _feed(self) -> dict[str, Result]:
         """Load all studies; each chunk goes to every server in turn."""
@@ -190,7 +220,7 @@ class RegistryBench:
                 self._options.say(f"  {done} of {self.studies}")
         return {name: Result(tuple(found)) for name, found in samples_of.items()}
 
-    # --- asking ------------------------------------------------------------------------------------------------------
+    # --- asking ---------------------------------------------------------------------------------------------
 
     def _going_on(self, server: Server, make: Callable[[Server], Iterator[bytes]]) -> Iterator[bytes]:
         """Requests of the kind that ``make`` makes, from where the last round ended."""
@@ -201,7 +231,9 @@ class RegistryBench:
             return cycle([get(server.host, "/canned/search", FHIR)])
         system = quote("https://fhir.nhs.uk/Id/nhs-number", safe="")
         path = "/fhir/ImagingStudy?patient.identifier={}%7C{}"
-        return cycle([get(server.host, path.format(system, samples.nhs(person * 7)), FHIR) for person in self._whole])
+        return cycle(
+            [get(server.host, path.format(system, samples.nhs(person * 7)), FHIR) for person in self._whole]
+        )
 
     def _queries(self, server: Server) -> Iterator[bytes]:
         floor = server.name.startswith("floor")
@@ -240,7 +272,7 @@ class RegistryBench:
                 request = post(floor.host, f"/canned/{name}", kind, data).replace(b"POST", b"PUT", 1)
                 await load(HOST, floor.port, [request])
 
-    # --- submitting --------------------------------------------------------------------------------------------------
+    # --- submitting -----------------------------------------------------------------------------------------
 
     def _submissions(self, server: Server, count: int) -> Iterator[bytes]:
         members = server.members or self._servers["SQLite"].members
@@ -256,12 +288,18 @@ class RegistryBench:
         requests = list(self._submissions(server, count))
 
         async def work() -> tuple[float, Sequence[float]]:
-            loaded = await load(HOST, server.port, requests, clients=CLIENTS, check=lambda b: b"ResponseStatusType:Success" in b)
+            loaded = await load(
+                HOST,
+                server.port,
+                requests,
+                clients=CLIENTS,
+                check=lambda b: b"ResponseStatusType:Success" in b,
+            )
             return loaded.count, loaded.latencies
 
         return await timed(server.pids, work())
 
-    # --- sizes -------------------------------------------------------------------------------------------------------
+    # --- sizes ----------------------------------------------------------------------------------------------
 
     async def sizes(self) -> dict[str, dict[str, float]]:
         """Engine -> bytes per study."""
@@ -299,7 +337,9 @@ async def _publish(server: Server, chunk: Sequence[studies.Batch]) -> float:
     waiting = iter(chunk)
 
     async def sender(channel: grpc.aio.Channel) -> None:
-        call: Any = channel.unary_unary(_PUBLISH, request_serializer=None, response_deserializer=pb.PublishReply.FromString)
+        call: Any = channel.unary_unary(
+            _PUBLISH, request_serializer=None, response_deserializer=pb.PublishReply.FromString
+        )
         for batch in waiting:
             reply = await call(batch.data, metadata=((MEMBER_METADATA, batch.code),), timeout=120)
             bad = [r for r in reply.results if r.outcome != pb.ActResult.ACCEPTED]
@@ -311,7 +351,7 @@ async def _publish(server: Server, chunk: Sequence[studies.Batch]) -> float:
     return sum(batch.count for batch in chunk)
 
 
-# --- telling ---------------------------------------------------------------------------------------------------------
+# --- telling ------------------------------------------------------------------------------------------------
 
 
 def _section(bench: RegistryBench, results: dict[str, dict[str, Result]]) -> Section:
@@ -319,25 +359,37 @@ def _section(bench: RegistryBench, results: dict[str, dict[str, Result]]) -> Sec
     for name in (SEARCH, QUERY, SUBMIT, FEED):
         for engine in ("SQLite", "PostgreSQL"):
             ours, floor = results[name][engine], results[name][f"floor {engine}"]
-            rows.append((
-                f"{name}, {engine}", number(ours.rate), times(ours.rate / floor.rate),
-                number(ours.cpu_each_ms), times(ours.cpu_each_ms / floor.cpu_each_ms), number(1000 / ours.cpu_each_ms),
-                number(GOALS[name]), number(ours.percentile_ms(0.5)), number(ours.percentile_ms(0.99)),
-            ))  # fmt: skip
+            rows.append(
+                (
+                    f"{name}, {engine}",
+                    number(ours.rate),
+                    times(ours.rate / floor.rate),
+                    number(ours.cpu_each_ms),
+                    times(ours.cpu_each_ms / floor.cpu_each_ms),
+                    number(1000 / ours.cpu_each_ms),
+                    number(GOALS[name]),
+                    number(ours.percentile_ms(0.5)),
+                    number(ours.percentile_ms(0.99)),
+                )
+            )
     notes = [
-        f"{CLIENTS} clients at a time; with 100,000 studies no patient is asked for twice, so caches of renderings do not help."
+        f"{CLIENTS} clients at a time; with 100,000 studies no patient is asked for twice, so caches of"
+        " renderings do not help."
     ]
     if bench.cut:
-        notes.append(f"Loading was cut off after {FEED_BOUND_S:.0f} s ({', '.join(sorted(bench.cut))}): the sizes tell how far.")
+        notes.append(
+            f"Loading was cut off after {FEED_BOUND_S:.0f} s ({', '.join(sorted(bench.cut))}): the sizes tell"
+            " how far."
+        )
     sent = ", ".join(f"{name} {size / 1e3:.0f} kB" for name, size in bench.answer_bytes.items())
     return Section(
         name="registry",
         title="Registry: above a floor",
         intro=(
-            f"{bench.studies:,} studies loaded over the gRPC feed into each registry (real processes, open, audited, fsynced),"
-            f" then {CLIENTS} clients at a time. The floor is a bare aiohttp handler that sends the same bytes ({sent}), or"
-            " lxml's parse and one transaction of one row; for the feed protobuf's parse and one transaction of bare rows."
-            " Processor time includes PostgreSQL's."
+            f"{bench.studies:,} studies loaded over the gRPC feed into each registry (real processes, open,"
+            f" audited, fsynced), then {CLIENTS} clients at a time. The floor is a bare aiohttp handler that"
+            f" sends the same bytes ({sent}), or lxml's parse and one transaction of one row; for the feed"
+            " protobuf's parse and one transaction of bare rows. Processor time includes PostgreSQL's."
         ),
         columns=(
             "Operation",
@@ -361,7 +413,10 @@ def _sizes_section(bench: RegistryBench, found: dict[str, dict[str, float]]) -> 
     return Section(
         name="sizes",
         title="Registry: bytes per study",
-        intro=f"{bench.studies:,} studies; `current` is a row with its indexes and locators. Patients are apart.",
+        intro=(
+            f"{bench.studies:,} studies; `current` is a row with its indexes and locators. Patients are"
+            " apart."
+        ),
         columns=("Database", "studies", *names, "aim for current"),
         rows=[
             (engine, number(s["studies"]), *(number(s.get(name, 0.0)) for name in names), goals[engine])

@@ -72,8 +72,13 @@ def _debian(package: str) -> str:
 
 def machine() -> list[tuple[str, str]]:
     """What the machine is; nothing that names it."""
-    cpu = next((line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
-    memory = next((int(line.split()[1]) >> 20 for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
+    cpu = next(
+        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        "",
+    )
+    memory = next(
+        (int(line.split()[1]) >> 20 for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0
+    )
     libraries = ("aiohttp", "grpcio", "lxml", "orjson", "psycopg", "pydicom", "zstandard")
     return [
         ("Date", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"),
@@ -83,9 +88,18 @@ def machine() -> list[tuple[str, str]]:
         ("Crosslight", __version__),
         ("Python", f"{platform.python_version()} on Linux {platform.release().split('-')[0]}"),
         ("Libraries", ", ".join(f"{name} {version(name)}" for name in libraries)),
-        ("Orthanc", f"{_debian('orthanc')}, DICOMweb plugin {_debian('orthanc-dicomweb')} (Debian's; upstream is newer)"),
+        (
+            "Orthanc",
+            (
+                f"{_debian('orthanc')}, DICOMweb plugin {_debian('orthanc-dicomweb')} (Debian's; upstream is"
+                " newer)"
+            ),
+        ),
         ("DCMTK", _debian("dcmtk")),
-        ("PostgreSQL", (_output("sh", "-c", "ls -1 /usr/lib/postgresql 2>/dev/null").split() or ["none"])[-1]),
+        (
+            "PostgreSQL",
+            (_output("sh", "-c", "ls -1 /usr/lib/postgresql 2>/dev/null").split() or ["none"])[-1],
+        ),
     ]
 
 
@@ -99,11 +113,11 @@ def _lines(path: str) -> Sequence[str]:
 INTRO = """\
 # Benchmarks
 
-Made by `make bench` (`python -m benchmarks`); `--quick` is for a first look, `--only NAME` for one part. Everything runs on
-loopback on one machine: the servers as real processes, the clients beside them on the same cores, targets measured in turn
-within each round. **Only ratios of one run mean something**; rates of two runs, or of two machines, must not be compared.
-Rates are medians of the rounds. Processor time is the server's own, its children's and its database's included; it
-suffers less from what else the machine does.
+Made by `make bench` (`python -m benchmarks`); `--quick` is for a first look, `--only NAME` for one part.
+Everything runs on loopback on one machine: the servers as real processes, the clients beside them on the
+same cores, targets measured in turn within each round. **Only ratios of one run mean something**; rates of
+two runs, or of two machines, must not be compared. Rates are medians of the rounds. Processor time is the
+server's own, its children's and its database's included; it suffers less from what else the machine does.
 """
 
 

@@ -1,4 +1,6 @@
-"""Made-up studies for the registry: patients with twenty studies, who are searched for, and others with fewer."""
+"""Made-up studies for the registry: patients with twenty studies, who are searched for, and others with
+fewer.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,20 @@ from tests import registry_samples as samples
 
 WHOLE = 20  # studies of a patient that is searched for
 BATCH = 500
-NAMES = ("Smith", "Jones", "Taylor", "Brown", "Williams", "Patel", "Khan", "Okafor", "Nowak", "Begum", "O'Connor", "Müller")
+NAMES = (
+    "Smith",
+    "Jones",
+    "Taylor",
+    "Brown",
+    "Williams",
+    "Patel",
+    "Khan",
+    "Okafor",
+    "Nowak",
+    "Begum",
+    "O'Connor",
+    "Müller",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +57,20 @@ def patient(home: Member, person: int) -> Patient:
     """Person number ``person`` as ``home`` knows them."""
     r = random.Random(person)
     described = samples.patient(
-        home, f"{home.code[-1]}{person:07d}", number=samples.nhs(person * 7), family=r.choice(NAMES),
-        given=r.choice(NAMES), born=f"{r.randrange(1930, 2015)}{r.randrange(1, 13):02d}{r.randrange(1, 29):02d}",
-    )  # fmt: skip
+        home,
+        f"{home.code[-1]}{person:07d}",
+        number=samples.nhs(person * 7),
+        family=r.choice(NAMES),
+        given=r.choice(NAMES),
+        born=f"{r.randrange(1930, 2015)}{r.randrange(1, 13):02d}{r.randrange(1, 29):02d}",
+    )
     return replace(described, sex=r.choice("FM"))
 
 
 def plan(studies: int, members: int) -> tuple[list[Place], int]:
-    """Every study's place in the order of arrival, and how many persons have :data:`WHOLE` studies; those come first."""
+    """Every study's place in the order of arrival, and how many persons have :data:`WHOLE` studies; those
+    come first.
+    """
     r, whole = random.Random(5), max(20, studies * 2 // 5 // WHOLE)
     places = [Place(n % members, person, person * WHOLE + n) for person in range(whole) for n in range(WHOLE)]
     r.shuffle(places)
@@ -72,10 +93,11 @@ def facts(home: Member, study_uid: str, version: Version) -> ManifestFacts:
     """Of a manifest that nobody will fetch, named as our nodes name theirs (D9)."""
     r = random.Random(version.n)
     return ManifestFacts(
-        document_uid=DerivedId(Kind.DOCUMENT, version, study_tag(home.secret, study_uid)).uid(), sha1=r.randbytes(20).hex(),
+        document_uid=DerivedId(Kind.DOCUMENT, version, study_tag(home.secret, study_uid)).uid(),
+        sha1=r.randbytes(20).hex(),
         size_bytes=r.randrange(3000, 60000),
         creation_time="20260101120000",
-    )  # fmt: skip
+    )
 
 
 def batches(places: Sequence[Place], members: Sequence[Member], first: int) -> Iterator[Batch]:
@@ -88,7 +110,10 @@ def batches(places: Sequence[Place], members: Sequence[Member], first: int) -> I
         act.publish.study.CopyFrom(study_to_pb(study))
         manifest = facts(home, study.study_uid, version)
         act.publish.manifest.CopyFrom(manifest_to_pb(manifest))
-        act.publish.submission_time, act.publish.digest = "20260101120000", hashlib.sha256(study.study_uid.encode()).hexdigest()
+        act.publish.submission_time, act.publish.digest = (
+            "20260101120000",
+            hashlib.sha256(study.study_uid.encode()).hexdigest(),
+        )
         queue = waiting[place.member]
         queue.append(act)
         if len(queue) == BATCH:

@@ -1,6 +1,7 @@
 """The ``crosslight-node`` command.
 
-What a command needs is imported in it: the libraries take a second or two to load, and others need not wait for them.
+What a command needs is imported in it: the libraries take a second or two to load, and others need not wait
+for them.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def main(context: click.Context, folder: Path) -> None:
 
     Start with `init DIR`, then `join INVITATION` (the region's operator gives it to you), then `serve`.
 
-    Before a registry that is not Crosslight's, set publish.kind = "xds" in node.toml and fill in [publish.xds]; there is
-    nothing to join then.
+    Before a registry that is not Crosslight's, set publish.kind = "xds" in node.toml and fill in
+    [publish.xds]; there is nothing to join then.
     """
     context.obj = folder
     setup_logging(level="warning")
@@ -56,7 +57,9 @@ def init(directory: Path, systemd: bool) -> None:
     files = system_seams().files
     path = init_node(directory, files)
     console.print(
-        f"Made {path}. Look through it; set listen.public_host and [[dimse.callers]] at least.", markup=False, soft_wrap=True
+        f"Made {path}. Look through it; set listen.public_host and [[dimse.callers]] at least.",
+        markup=False,
+        soft_wrap=True,
     )
     if systemd:
         unit = write_unit(directory, "node", files)
@@ -71,21 +74,28 @@ def init(directory: Path, systemd: bool) -> None:
 @main.command()
 @click.argument("invitation")
 @click.option(
-    "--authority", "authorities", multiple=True, metavar="OID",
-    help="An OID under which this trust itself issues patient numbers; may be given again, the one of bare numbers first.",
-)  # fmt: skip
+    "--authority",
+    "authorities",
+    multiple=True,
+    metavar="OID",
+    help="An OID under which this trust itself issues patient numbers; may be given again, the one "
+    "of bare numbers first.",
+)
 @click.pass_obj
 def join(folder: Path, invitation: str, authorities: tuple[str, ...]) -> None:
     """Join the region that gave you INVITATION ('-' reads it from standard input).
 
-    A patient authority of your own that the invitation does not name waits until the region's operator agrees.
+    A patient authority of your own that the invitation does not name waits until the region's operator
+    agrees.
     """
     text = sys.stdin.read() if invitation == "-" else invitation
     state = run(join_region(folder, text, system_seams(), authorities))
     member = state.member
     console.print(f"Joined {state.region.name} as {member.code} {member.name}.", markup=False, soft_wrap=True)
     console.print(
-        f"repositoryUniqueId {member.repository_unique_id}, retrieveLocationUID {member.retrieve_location_uid}", soft_wrap=True
+        f"repositoryUniqueId {member.repository_unique_id}, retrieveLocationUID"
+        f" {member.retrieve_location_uid}",
+        soft_wrap=True,
     )
     for authority in member.authorities:
         console.print(f"Patient authority of your own: {authority}", markup=False, soft_wrap=True)
@@ -98,7 +108,9 @@ def join(folder: Path, invitation: str, authorities: tuple[str, ...]) -> None:
         )
     if not member.authorities and not member.asked:
         console.print(
-            f"Patient numbers that name no issuer are published under {member.authority}.", markup=False, soft_wrap=True
+            f"Patient numbers that name no issuer are published under {member.authority}.",
+            markup=False,
+            soft_wrap=True,
         )
     console.print(f"Next: crosslight-node --dir {folder} serve", markup=False, soft_wrap=True)
 
@@ -107,12 +119,16 @@ def join(folder: Path, invitation: str, authorities: tuple[str, ...]) -> None:
 @click.pass_obj
 def serve(folder: Path) -> None:
     """Run the node until SIGTERM or Ctrl-C."""
-    from node.app import NodeApp  # its libraries take a second to load; the other commands need not wait for them
+    # its libraries take a second to load; the other commands need not wait for them
+    from node.app import NodeApp
 
     config = read_config(folder)
     setup_logging(level=config.log.level, json=config.log.json)
     if config.listen.open:
-        console.print("[bold red]OPEN: no authentication and no TLS, on loopback only. Never with real patients.[/bold red]")
+        console.print(
+            "[bold red]OPEN: no authentication and no TLS, on loopback only. Never with real patients.[/bold"
+            " red]"
+        )
 
     async def work() -> None:
         await serve_until_told(NodeApp(folder, config), "node")
@@ -127,7 +143,8 @@ def serve(folder: Path) -> None:
 def import_(folder: Path, paths: tuple[Path, ...], dry_run: bool) -> None:
     """Take DICOM files into the archive: any pile of files and folders; can be interrupted and run again.
 
-    The node may be running or not. Names what it left behind; status 1 if anything among it seems to be DICOM.
+    The node may be running or not. Names what it left behind; status 1 if anything among it seems to be
+    DICOM.
     """
     from node import commands
 
@@ -144,9 +161,11 @@ def import_(folder: Path, paths: tuple[Path, ...], dry_run: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what would be found.")
 @click.pass_obj
 def reread(folder: Path, studies: tuple[str, ...], everything: bool, dry_run: bool) -> None:
-    """Make the records of STUDIES anew under the configuration of now, and publish those that come out otherwise.
+    """Make the records of STUDIES anew under the configuration of now, and publish those that come out
+    otherwise.
 
-    For when a rule of [archive] was set right. A node that is started with another configuration does it by itself.
+    For when a rule of [archive] was set right. A node that is started with another configuration does it by
+    itself.
     """
     from node import commands
 
@@ -180,12 +199,16 @@ def undelete(folder: Path, study_uid: str) -> None:
 
 @main.command()
 @click.argument("studies", nargs=-1, required=True)
-@click.option("--reason", required=True, help="Why; kept with the study and in the audit. No patient's name in it.")
+@click.option(
+    "--reason", required=True, help="Why; kept with the study and in the audit. No patient's name in it."
+)
 @click.pass_obj
 def withdraw(folder: Path, studies: tuple[str, ...], reason: str) -> None:
-    """Take STUDIES out of the index, with all that was ever published of them: for safety, or because they are sealed.
+    """Take STUDIES out of the index, with all that was ever published of them: for safety, or because they
+    are sealed.
 
-    The registry hides them and their past from everybody, and nothing follows until `publish`. Their objects stay here.
+    The registry hides them and their past from everybody, and nothing follows until `publish`. Their objects
+    stay here.
     """
     from node import withdraw as withdrawal
 
@@ -232,7 +255,9 @@ _IDENTITY = click.option(
 @click.option("--only", type=click.Choice(NOTES), default=None, help="Only studies with this note.")
 @click.pass_obj
 def notes(folder: Path, only: str | None) -> None:
-    """List the studies in which the reader tolerated something; `status` counts them and says what each note means."""
+    """List the studies in which the reader tolerated something; `status` counts them and says what each note
+    means.
+    """
     from node import commands
 
     run(commands.notes(folder, only or "", console))
@@ -262,20 +287,26 @@ def verify(folder: Path, source: Path | None, identities: tuple[Path, ...]) -> N
 def backup(folder: Path, target: Path, recipients: tuple[str, ...]) -> None:
     """Copy the node into the folder TARGET, also while it serves; running it again copies what is new.
 
-    Every object's digest is checked on the way; status 1 if one is missing or damaged: it is named, all else is in the backup.
+    Every object's digest is checked on the way; status 1 if one is missing or damaged: it is named, all else
+    is in the backup.
     """
     from node import commands
-    from node.show import fault_lines
+    from node.printing import fault_lines
 
     report = run(commands.backup_node(folder, target, console, recipients))
     how = "Backed up, encrypted," if recipients else "Backed up"
-    console.print(f"{how} to {target}: {report.objects} objects, {report.copied} of them new.", markup=False, soft_wrap=True)
+    console.print(
+        f"{how} to {target}: {report.objects} objects, {report.copied} of them new.",
+        markup=False,
+        soft_wrap=True,
+    )
     if report.faults:
         console.print(
             f"NOT in the backup: {report.missing} missing and {report.damaged} damaged objects of this node. "
             "Repair them from an older backup: crosslight-node verify --repair-from BACKUP",
-            markup=False, soft_wrap=True,
-        )  # fmt: skip
+            markup=False,
+            soft_wrap=True,
+        )
         for line in fault_lines(report.faults):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
@@ -288,7 +319,7 @@ def backup_key(file: Path) -> None:
 
     Keep FILE elsewhere than the backups and this machine: who has it reads them, and without it nobody does.
     """
-    from node.archive.vault import new_identity
+    from node.archive.backup_files import new_identity
 
     print(new_identity(file, system_seams().files))
 
@@ -303,13 +334,15 @@ def restore(folder: Path, source: Path, identities: tuple[Path, ...]) -> None:
     All that is whole is restored; status 1 if an object is missing in the backup or damaged: it is named.
     """
     from node import commands
-    from node.show import fault_lines
+    from node.printing import fault_lines
 
     report = run(commands.restore_node(source, folder, console, identities))
     whole = report.objects - len(report.faults)
     console.print(f"Restored {whole} of {report.objects} objects.", markup=False, soft_wrap=True)
     if report.faults:
-        console.print(f"{report.missing} are missing in the backup, {report.damaged} are damaged there:", markup=False)
+        console.print(
+            f"{report.missing} are missing in the backup, {report.damaged} are damaged there:", markup=False
+        )
         for line in fault_lines(report.faults):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"Next: crosslight-node --dir {folder} serve", markup=False, soft_wrap=True)
@@ -320,7 +353,8 @@ def restore(folder: Path, source: Path, identities: tuple[Path, ...]) -> None:
 @audit_options
 @click.pass_obj
 def audit(folder: Path, /, **options: Any) -> None:
-    """Who asked for images here, when, why, and what became of it: of a patient, by a person, an organisation, in a period.
+    """Who asked for images here, when, why, and what became of it: of a patient, by a person, an
+    organisation, in a period.
 
     Frames of one opening are one line with a count; --json and --csv have every act.
     """

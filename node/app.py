@@ -7,9 +7,9 @@ from typing import Any
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.health import Gauge
-from crosslight.runtime.life import Life
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.seams import Seams, system_seams
+from crosslight.runtime.service_life import Life
 from crosslight.runtime.serving import FolderLock
 from crosslight.runtime.waiting import Wake
 from crosslight.runtime.workers import Workers
@@ -44,12 +44,14 @@ PRELOAD = (
 
 
 class NodeApp:
-    """One node, a region's member or independent (D18). ``start`` and ``stop`` are its whole life; several fit into a process.
+    """One node, a region's member or independent (D18). ``start`` and ``stop`` are its whole life; several
+    fit into a process.
 
     Args:
         folder: The node's, with ``node.toml`` and ``region``.
         config: What the file says.
-        seams: The world outside; it is this node's alone, and its workers end with the node. None: the real one.
+        seams: The world outside; it is this node's alone, and its workers end with the node. None: the real
+            one.
     """
 
     parts: Parts
@@ -58,14 +60,21 @@ class NodeApp:
         self.folder, self.config = folder, config
         self.seams = seams or system_seams(workers=Workers(threads=8, children=1, preload=PRELOAD))
         self.membership = membership_of(
-            folder, self.seams.files, config.publish.foreign, config.archive, config.region, open_mode=config.listen.open
+            folder,
+            self.seams.files,
+            config.publish.foreign,
+            config.archive,
+            config.region,
+            open_mode=config.listen.open,
         )
         self._life = Life()
 
-    # --- life ------------------------------------------------------------------------------------------------------
+    # --- life -----------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Databases, archive, publisher, listeners, link: in this order, so that nothing is announced that is not there."""
+        """Databases, archive, publisher, listeners, link: in this order, so that nothing is announced that is
+        not there.
+        """
         async with Life() as life:
             lock = FolderLock(self.folder)
             lock.acquire()
@@ -94,7 +103,9 @@ class NodeApp:
         life.closes(seams.workers)
         audit = AuditLog(audit_db, seams.clock)
         await audit.open()
-        ground = Ground(seams=seams, folder=folder, config=self.config, membership=self.membership, db=db, audit=audit)
+        ground = Ground(
+            seams=seams, folder=folder, config=self.config, membership=self.membership, db=db, audit=audit
+        )
         archive = make_archive(seams, folder, self.config, self.membership, db)
         life.closes(archive)
         await archive.open()
@@ -126,7 +137,7 @@ class NodeApp:
         life.runs(self._tidy())
         life.runs(self._follow(publication.connection))
 
-    # --- while it runs ---------------------------------------------------------------------------------------------
+    # --- while it runs --------------------------------------------------------------------------------------
 
     def _region_changed(self) -> None:
         """The region agreed to another patient authority, or to one less, or says other national numbers."""
@@ -149,7 +160,9 @@ class NodeApp:
                 log.exception("tidying failed")
 
     async def _follow(self, connection: Connection) -> None:
-        """What leaves is cut when the region suspends this node; what is known of the link is kept for ``status``."""
+        """What leaves is cut when the region suspends this node; what is known of the link is kept for
+        ``status``.
+        """
         wake, suspended = Wake(self.seams.clock), False
         connection.changed.add(lambda status: wake.set())
         while True:
@@ -164,7 +177,7 @@ class NodeApp:
                     self.publisher.resume()
             await wake.wait()
 
-    # --- what others look at -----------------------------------------------------------------------------------------
+    # --- what others look at --------------------------------------------------------------------------------
 
     @property
     def code(self) -> str:

@@ -1,8 +1,9 @@
 """Backup and restore of a whole node (D8, D10): archive, membership, configuration and audit, in one folder.
 
-A restored node takes another name for its database, so that the registry grants it a new epoch; before a registry that is not
-ours it takes the next one itself (D18). It publishes nothing until it has compared itself with the registry. Certificates that
-``[publish.xds]`` and ``[dimse]`` name by path belong to the operator and are not copied.
+A restored node takes another name for its database, so that the registry grants it a new epoch; before a
+registry that is not ours it takes the next one itself (D18). It publishes nothing until it has compared
+itself with the registry. Certificates that ``[publish.xds]`` and ``[dimse]`` name by path belong to the
+operator and are not copied.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from crosslight.standards.problem import ConfigError
 from node.archive import backup as archive_backup
 from node.archive.archive import Archive
 from node.archive.backup import BackupReport, Progress
-from node.archive.vault import Vault
+from node.archive.backup_files import Vault
 from node.config import FILE, read_config
 from node.membership.state import REGION
 from node.publish.store import PublishStore
@@ -42,7 +43,8 @@ async def backup(
     target.mkdir(parents=True, exist_ok=True)
     os.chmod(target, 0o700)
     archive_backup.check_target(target, vault)
-    fresh = (archive.layout.tmp if vault.sealed else target) / f"{AUDIT}.{os.getpid()}"  # nothing lies there in the clear
+    # nothing lies there in the clear
+    fresh = (archive.layout.tmp if vault.sealed else target) / f"{AUDIT}.{os.getpid()}"
     try:
         await audit.backup_to(fresh)
         await workers.run(_put_files, folder, fresh, target, vault)
@@ -58,16 +60,20 @@ def _put_files(folder: Path, audit: Path, target: Path, vault: Vault) -> None:
     vault.put(audit, target / AUDIT)
 
 
-async def restore(source: Path, folder: Path, vault: Vault, seams: Seams, progress: Progress | None = None) -> BackupReport:
+async def restore(
+    source: Path, folder: Path, vault: Vault, seams: Seams, progress: Progress | None = None
+) -> BackupReport:
     """Make a node in ``folder`` from a backup; objects that are there already are kept and taken in.
 
     Raises:
-        ConfigError: if there is a node in ``folder`` already, or the backup is encrypted and no key, or another, was given.
-        NotFound, Invalid: if ``source`` is no finished backup, or its database is damaged.
+        ConfigError: if there is a node in ``folder`` already, or the backup is encrypted and no key, or
+            another, was given. NotFound, Invalid: if ``source`` is no finished backup, or its database is
+            damaged.
     """
     if (folder / DATABASE).exists() or (folder / FILE).exists():
         raise ConfigError(
-            f"There is a node in {folder} already.", todo="Move its node.toml and node.db away, or use a new folder."
+            f"There is a node in {folder} already.",
+            todo="Move its node.toml and node.db away, or use a new folder.",
         )
     folder.mkdir(parents=True, exist_ok=True)
     os.chmod(folder, 0o700)
@@ -76,7 +82,9 @@ async def restore(source: Path, folder: Path, vault: Vault, seams: Seams, progre
     try:
         store = PublishStore(db, seams.ids, ())
         await store.open()
-        await store.restored(own_epochs=(folder / FILE).exists() and read_config(folder).publish.kind == "xds")
+        await store.restored(
+            own_epochs=(folder / FILE).exists() and read_config(folder).publish.kind == "xds"
+        )
     finally:
         await db.close()
     return report

@@ -1,4 +1,6 @@
-"""What people do to a node's folder from the command line, whether the node runs or not: they meet in the database."""
+"""What people do to a node's folder from the command line, whether the node runs or not: they meet in the
+database.
+"""
 
 from __future__ import annotations
 
@@ -25,19 +27,15 @@ from node import backup as backups
 from node.archive import backup as archive_backup
 from node.archive.archive import Archive
 from node.archive.backup import BackupReport
+from node.archive.backup_files import Vault, identities_of, recipients_of
+from node.archive.import_preview import preview_paths
 from node.archive.importer import files_below
 from node.archive.model import ImportReport
-from node.archive.preview import preview_paths
-from node.archive.vault import Vault, identities_of, recipients_of
 from node.config import NodeConfig, read_config, warnings_of
 from node.marks import Mark
 from node.membership.membership import Membership, is_member, membership_of
 from node.parts import make_archive, rules_of
-from node.publish.build import destination
-from node.publish.outbox_store import OutboxStore
-from node.publish.reread import Figures, all_studies, read_again
-from node.publish.store import PublishStore
-from node.show import (
+from node.printing import (
     bin_lines,
     day,
     fault_lines,
@@ -50,6 +48,10 @@ from node.show import (
     waiting_lines,
     withdrawn_lines,
 )
+from node.publish.build import destination
+from node.publish.outbox_store import OutboxStore
+from node.publish.reread import Figures, all_studies, read_again
+from node.publish.store import PublishStore
 
 UNREAD_NUMBER = "With a national number that is none"
 SHOWN = 20  # entries of each list that `status` prints
@@ -77,7 +79,7 @@ def _membership(folder: Path, config: NodeConfig, seams: Seams) -> Membership | 
         return None
     return membership_of(
         folder, seams.files, foreign, config.archive, config.region, open_mode=config.listen.open
-    )  # fmt: skip
+    )
 
 
 @asynccontextmanager
@@ -101,7 +103,13 @@ async def opened(folder: Path) -> AsyncIterator[Offline]:
 
 
 def _bar(console: Console) -> Progress:
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
 
 
 async def import_paths(folder: Path, paths: Sequence[Path], console: Console) -> ImportReport:
@@ -110,20 +118,27 @@ async def import_paths(folder: Path, paths: Sequence[Path], console: Console) ->
         total = await node.seams.workers.run(lambda: sum(1 for _ in files_below(paths)))
         with _bar(console) as bar:
             task = bar.add_task("Importing", total=total)
-            report = await node.archive.import_paths(paths, lambda so_far: bar.update(task, completed=so_far.files))
+            report = await node.archive.import_paths(
+                paths, lambda so_far: bar.update(task, completed=so_far.files)
+            )
     for path, what in report.remarks:
         console.print(f"{printable(path)}: {what}", markup=False, highlight=False, soft_wrap=True)
     console.print(
-        f"{report.stored} stored, {report.duplicates} were here already, {report.known} known from an earlier run, "
-        f"{report.conflicts} in conflict, {report.refused} refused, {report.unread} could not be read, "
-        f"{report.skipped} are no DICOM objects.",
+        f"{report.stored} stored, {report.duplicates} were here already, {report.known} known from an earlier"
+        f" run, {report.conflicts} in conflict, {report.refused} refused, {report.unread} could not be read,"
+        f" {report.skipped} are no DICOM objects.",
         highlight=False,
         soft_wrap=True,
     )
     if report.conflicts or report.refused:
-        console.print("What was not kept is in quarantine with its reason: crosslight-node status", highlight=False)
+        console.print(
+            "What was not kept is in quarantine with its reason: crosslight-node status", highlight=False
+        )
     if report.full:
-        console.print("[bold red]Stopped: less than archive.min_free_bytes are free. Make room and run it again.[/bold red]")
+        console.print(
+            "[bold red]Stopped: less than archive.min_free_bytes are free. Make room and run it again.[/bold"
+            " red]"
+        )
     return report
 
 
@@ -145,7 +160,10 @@ async def preview(folder: Path, paths: Sequence[Path], console: Console) -> None
     for study_uid, attributes in found.patients():
         figures.add(patient_of(attributes, rules, study_uid))
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    say(f"{found.files} files: {found.objects} objects of {figures.studies} studies, {found.other} that are no DICOM.")
+    say(
+        f"{found.files} files: {found.objects} objects of {figures.studies} studies, {found.other} that are"
+        " no DICOM."
+    )
     for path, why in found.refused:
         say(f"would be refused: {printable(str(path))}: {why}")
     if found.more_refused:
@@ -165,9 +183,13 @@ async def reread(folder: Path, studies: Sequence[str], console: Console, *, dry_
         with _bar(console) as bar:
             task = bar.add_task("Reading again", total=total)
             found = await read_again(
-                node.archive, store, node.archive.rules.nationals, studies or all_studies(node.archive), dry_run=dry_run,
+                node.archive,
+                store,
+                node.archive.rules.nationals,
+                studies or all_studies(node.archive),
+                dry_run=dry_run,
                 progress=lambda done: bar.update(task, completed=done),
-            )  # fmt: skip
+            )
         why = node.membership.not_agreed(node.archive.rules.authority)
         rules = node.archive.rules
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
@@ -226,7 +248,11 @@ async def _unrevised(node: Offline) -> list[str]:
         found, after = await store.unseen(after, UNSEEN_SHOWN)
         marks += found
     few = len(marks) <= UNSEEN_CHECKED  # what went before anything was published of it needs no revision
-    return [m.study_uid for m, known in marks if known or not few or await node.archive.record(m.study_uid) is not None]
+    return [
+        m.study_uid
+        for m, known in marks
+        if known or not few or await node.archive.record(m.study_uid) is not None
+    ]
 
 
 async def status(folder: Path, console: Console) -> None:
@@ -252,7 +278,10 @@ async def status(folder: Path, console: Console) -> None:
         ("Waiting for the registry", counted(waiting, "study", "studies")),
         ("Refused by the registry", counted(parked, "study", "studies")),
         ("Withdrawn", counted(withdrawn, "study", "studies")),
-        (UNREAD_NUMBER, f"{counted(unread, 'study', 'studies')}: published without it" if unread else "no study"),
+        (
+            UNREAD_NUMBER,
+            f"{counted(unread, 'study', 'studies')}: published without it" if unread else "no study",
+        ),
         ("Indexed from", day(indexed_from) or "nothing yet"),
     ):
         table.add_row(name, Text(text))
@@ -262,12 +291,19 @@ async def status(folder: Path, console: Console) -> None:
         say(f"Nothing is published: {why}")
     for what, todo in warnings_of(node.config):
         say(f"{what} {todo}")
-    for line in (*refused_lines(refused, parked), *waiting_lines(held_back), *withdrawn_lines(withdrawn_last, withdrawn)):
+    for line in (
+        *refused_lines(refused, parked),
+        *waiting_lines(held_back),
+        *withdrawn_lines(withdrawn_last, withdrawn),
+    ):
         say(line)
     for line in note_lines(noted):
         say(line)
     for study_uid in unread_studies:
-        say(f"number: {study_uid}: a national number of its patient fails its check; mend it in the PACS, and send again")
+        say(
+            f"number: {study_uid}: a national number of its patient fails its check; mend it in the PACS, and"
+            " send again"
+        )
     for line in (*quarantine_lines(quarantined, archived.quarantined), *bin_lines(binned)):
         say(line)
 
@@ -279,27 +315,43 @@ async def notes(folder: Path, only: str, console: Console) -> None:
         while page := await node.archive.noted(after):
             for study_uid, found in page:
                 if not only or only in found:
-                    console.print(f"{study_uid} {', '.join(found)}", markup=False, highlight=False, soft_wrap=True)
+                    console.print(
+                        f"{study_uid} {', '.join(found)}", markup=False, highlight=False, soft_wrap=True
+                    )
             after = page[-1][0]
 
 
-async def verify(folder: Path, console: Console, *, source: Path | None = None, identities: Sequence[Path] = ()) -> bool:
-    """Re-hash every object, and repair from the backup ``source`` what is not whole; whether all are there and whole then."""
+async def verify(
+    folder: Path, console: Console, *, source: Path | None = None, identities: Sequence[Path] = ()
+) -> bool:
+    """Re-hash every object, and repair from the backup ``source`` what is not whole; whether all are there
+    and whole then.
+    """
     vault = vault_from(source, identities) if source is not None else None
     async with opened(folder) as node:
         with _bar(console) as bar:
             task = bar.add_task("Verifying", total=None)
-            report = await node.archive.verify(lambda done, total: bar.update(task, completed=done, total=total))
+            report = await node.archive.verify(
+                lambda done, total: bar.update(task, completed=done, total=total)
+            )
         left = report.faults
         if vault is not None and source is not None and left:
             left = await node.archive.repair(left, source, vault)
-    console.print(f"{report.checked} objects checked, {len(report.missing)} missing, {len(report.damaged)} damaged.")
+    console.print(
+        f"{report.checked} objects checked, {len(report.missing)} missing, {len(report.damaged)} damaged."
+    )
     if source is not None:
-        console.print(f"{len(report.faults) - len(left)} repaired from {source}.", markup=False, soft_wrap=True)
+        console.print(
+            f"{len(report.faults) - len(left)} repaired from {source}.", markup=False, soft_wrap=True
+        )
     for line in fault_lines(left):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if left and source is None:
-        console.print("Repair them from a backup: crosslight-node verify --repair-from BACKUP", markup=False, soft_wrap=True)
+        console.print(
+            "Repair them from a backup: crosslight-node verify --repair-from BACKUP",
+            markup=False,
+            soft_wrap=True,
+        )
     return not left
 
 
@@ -317,7 +369,9 @@ def vault_from(source: Path, identities: Sequence[Path]) -> Vault:
     return Vault(files, identities=identities_of(identities))
 
 
-async def backup_node(folder: Path, target: Path, console: Console, recipients: Sequence[str]) -> BackupReport:
+async def backup_node(
+    folder: Path, target: Path, console: Console, recipients: Sequence[str]
+) -> BackupReport:
     """Back up."""
     vault = Vault(system_seams().files, recipients=recipients_of(recipients))
     async with opened(folder) as node:
@@ -334,13 +388,19 @@ async def backup_node(folder: Path, target: Path, console: Console, recipients: 
             )
 
 
-async def restore_node(source: Path, folder: Path, console: Console, identities: Sequence[Path]) -> BackupReport:
+async def restore_node(
+    source: Path, folder: Path, console: Console, identities: Sequence[Path]
+) -> BackupReport:
     """Restore."""
     vault = vault_from(source, identities)
     with _bar(console) as bar:
         task = bar.add_task("Restoring", total=None)
         return await backups.restore(
-            source, folder, vault, system_seams(), lambda done, total: bar.update(task, completed=done, total=total)
+            source,
+            folder,
+            vault,
+            system_seams(),
+            lambda done, total: bar.update(task, completed=done, total=total),
         )
 
 

@@ -22,11 +22,19 @@ class ListenConfig:
     """[listen]: where this node can be reached."""
 
     host: str = setting("0.0.0.0", "Address to bind; 127.0.0.1 for this machine only.")  # noqa: S104 - a server's default
-    public_host: str = setting("localhost", "Name or address by which the registry and clients reach this node.")
-    people_port: int = setting(8443, "HTTPS for people and apps (DICOMweb with a bearer token).", low=1, high=65535)
-    systems_port: int = setting(8444, "HTTPS with mutual TLS: the gateway's retrieves, RAD-69, ITI-43.", low=1, high=65535)
+    public_host: str = setting(
+        "localhost", "Name or address by which the registry and clients reach this node."
+    )
+    people_port: int = setting(
+        8443, "HTTPS for people and apps (DICOMweb with a bearer token).", low=1, high=65535
+    )
+    systems_port: int = setting(
+        8444, "HTTPS with mutual TLS: the gateway's retrieves, RAD-69, ITI-43.", low=1, high=65535
+    )
     open: bool = setting(
-        False, "No authentication and no TLS, for trying ordinary tools. Only with host = 127.0.0.1; never with real patients."
+        False,
+        "No authentication and no TLS, for trying ordinary tools. Only with host = 127.0.0.1; never with real"
+        " patients.",
     )
 
 
@@ -51,7 +59,9 @@ def read_config(folder: Path) -> NodeConfig:
     """
     config = load(NodeConfig, folder / FILE)
     if config.listen.open and config.listen.host not in LOOPBACK:
-        raise ConfigError("An open node listens on loopback only.", todo="Set host = 127.0.0.1.", where="listen.host")
+        raise ConfigError(
+            "An open node listens on loopback only.", todo="Set host = 127.0.0.1.", where="listen.host"
+        )
     return config
 
 
@@ -59,10 +69,14 @@ def warnings_of(config: NodeConfig) -> list[tuple[str, str]]:
     """What the configuration allows and nobody means: (what is so, what to do)."""
     found = []
     if config.dimse.enabled and not config.dimse.callers and not config.listen.open:
-        found.append(("No system may send by DICOM.", "Name each in [[dimse.callers]], or set dimse.enabled = false."))
+        found.append(
+            ("No system may send by DICOM.", "Name each in [[dimse.callers]], or set dimse.enabled = false.")
+        )
     if config.listen.public_host in LOOPBACK and not config.listen.open:
-        found.append((
-            f"Others cannot reach this node: listen.public_host is {config.listen.public_host}.",
-            "Set it to a name in the node's certificate.",
-        ))  # fmt: skip
+        found.append(
+            (
+                f"Others cannot reach this node: listen.public_host is {config.listen.public_host}.",
+                "Set it to a name in the node's certificate.",
+            )
+        )
     return found

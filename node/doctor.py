@@ -25,7 +25,9 @@ async def doctor(folder: Path, console: Console) -> int:
         name=f"{membership.code} {membership.member.name}",
         base=base,
         dicomweb=f"{base}/dicomweb",
-        dimse=f"{listen.public_host}:{dimse.port}" if dimse.enabled and (dimse.callers or listen.open) else "",
+        dimse=(
+            f"{listen.public_host}:{dimse.port}" if dimse.enabled and (dimse.callers or listen.open) else ""
+        ),
         aet=(dimse.ae_title or membership.code)[:16],
         calling_aet=dimse.callers[0].ae_title if dimse.callers else "DOCTOR",
         ca=membership.authorities_file,

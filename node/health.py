@@ -17,7 +17,8 @@ class Health:
         self._connection, self._publisher = parts.publication.connection, parts.publication.publisher
 
     async def ready(self) -> tuple[bool, dict[str, Any]]:
-        """Whether images are taken in and given out now; the link is told (None: there is no such thing), not required.
+        """Whether images are taken in and given out now; the link is told (None: there is no such thing), not
+        required.
 
         A clock that is off beyond the limit stops every retrieve (D22), so the node is not ready.
         """
@@ -35,14 +36,18 @@ class Health:
             "parked": published.parked,
             "quarantined": archived.quarantined,
             "held_up": published.held_up,
-            "directory": "past its end: members that were suspended since are not known here" if expired else "ok",
+            "directory": (
+                "past its end: members that were suspended since are not known here" if expired else "ok"
+            ),
             "clock": "ok" if right else f"wrong by {skew_s:+.0f} s: images are not given out",
         }
 
     def _clock_right(self) -> bool:
         """Whether this clock agrees with the registry's within the limit; without a link nobody can say."""
         link = self._connection.status
-        return not link.connected or abs(link.skew_ms) <= self._parts.ground.config.serve.max_clock_skew_s * 1000
+        return (
+            not link.connected or abs(link.skew_ms) <= self._parts.ground.config.serve.max_clock_skew_s * 1000
+        )
 
     async def gauges(self) -> list[Gauge]:
         """Metrics."""
@@ -54,21 +59,37 @@ class Health:
         return [
             Gauge("crosslight_node_studies", "Studies held.", archived.studies),
             Gauge("crosslight_node_instances", "Instances held and visible.", archived.instances),
-            Gauge("crosslight_node_instances_hidden", "Instances hidden by rejection notes.", archived.hidden),
+            Gauge(
+                "crosslight_node_instances_hidden", "Instances hidden by rejection notes.", archived.hidden
+            ),
             Gauge("crosslight_node_object_bytes", "Bytes of objects.", archived.object_bytes),
             Gauge("crosslight_node_free_bytes", "Bytes free on the archive's disk.", archived.free_bytes),
             Gauge("crosslight_node_quarantined", "Objects in quarantine.", archived.quarantined),
-            Gauge("crosslight_node_waiting", "Studies waiting to be acknowledged by the registry.", published.waiting),
-            Gauge("crosslight_node_parked", "Studies refused for good; an operator is needed.", published.parked),
-            Gauge("crosslight_node_numbers_unreadable", "Studies whose patient has a national number that is none.", unread),
+            Gauge(
+                "crosslight_node_waiting",
+                "Studies waiting to be acknowledged by the registry.",
+                published.waiting,
+            ),
+            Gauge(
+                "crosslight_node_parked", "Studies refused for good; an operator is needed.", published.parked
+            ),
+            Gauge(
+                "crosslight_node_numbers_unreadable",
+                "Studies whose patient has a national number that is none.",
+                unread,
+            ),
         ]
 
     def _of_connections(self) -> list[Gauge]:
         ground, found = self._parts.ground, list(self._connection.gauges())
         if not ground.open_mode:
             left = (ground.membership.credentials.expires() - ground.seams.clock.now()).total_seconds()
-            found.append(Gauge("crosslight_node_certificate_seconds", "Life left of the node's certificate.", left))
+            found.append(
+                Gauge("crosslight_node_certificate_seconds", "Life left of the node's certificate.", left)
+            )
         if (dimse := self._parts.dimse) is not None:
             objects: dict[tuple[str, ...], float] = {(k,): float(v) for k, v in dimse.objects.items()}
-            found.append(Total("crosslight_node_dimse_objects", "Objects by C-STORE outcome.", objects, ("outcome",)))
+            found.append(
+                Total("crosslight_node_dimse_objects", "Objects by C-STORE outcome.", objects, ("outcome",))
+            )
         return found

@@ -1,11 +1,15 @@
-"""What a node holds, wherever it lies: the one seam between what takes in and gives out objects and where they rest.
+"""What a node holds, wherever it lies: the one seam between what takes in and gives out objects and where
+they rest.
 
-``node/archive`` is the holding that a node has of its own. One whose images stay in a PACS is another class with the same
-methods; nothing above this file learns where an object's bytes are, for it is opened here, as one of three:
+``node/archive`` is the holding that a node has of its own. One whose images stay in a PACS is another class
+with the same methods; nothing above this file learns where an object's bytes are, for it is opened here, as
+one of three:
 
-* :class:`Local`: a span of a file of this machine that stays. On a plain connection the kernel sends it (D26).
+* :class:`Local`: a span of a file of this machine that stays. On a plain connection the kernel sends it
+  (D26).
 * :class:`Fetched`: a copy that was made for whoever opened it, who lets go of it.
-* :class:`Passed`: bytes as another system sends them, once and in order; what must seek in them makes a copy first.
+* :class:`Passed`: bytes as another system sends them, once and in order; what must seek in them makes a copy
+  first.
 
 Values that say what is held, and what became of what was sent in, are here too. No SQL, no layout of a disk.
 """
@@ -24,10 +28,11 @@ from crosslight.standards.ids import Identifier
 from crosslight.standards.study import InstanceRef, StudyRecord
 
 IngestState = Literal["stored", "duplicate", "conflict", "refused", "full"]
-# What a sender is answered: C-STORE's statuses, and by table STOW-RS' failure reasons (PS3.4 Table B.2-1, PS3.18 10.5.3)
+# What a sender is answered: C-STORE's statuses, and by table STOW-RS' failure reasons (PS3.4 Table B.2-1,
+# PS3.18 10.5.3)
 SUCCESS, OUT_OF_RESOURCES, MISMATCH, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000
 
-# --- in ----------------------------------------------------------------------------------------------------------------
+# --- in -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +87,7 @@ class Staging(Protocol):
         ...
 
 
-# --- out ---------------------------------------------------------------------------------------------------------------
+# --- out ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +96,13 @@ class StoredObject:
 
     ref: InstanceRef  # without ``sha256`` where nobody has read it yet: then nothing of it is cached
     size: int | None  # bytes of its Part 10 file as it is given out; None: known once it is opened
-    pixel_offset: int = 0  # of Pixel Data's value in the file for native encodings; 0 = none, encapsulated, or not known
+    # of Pixel Data's value in the file for native encodings; 0 = none, encapsulated, or not known
+    pixel_offset: int = 0
     pixel_length: int = 0
     preamble_is_tiff: bool = False  # otherwise the preamble is given out zeroed (D23)
     notes: int = 0  # what was tolerated in it: bits of ``verdict.NOTES``
-    unmeasured: bool = False  # decoders need it tidied: it has large sequences that say no length, or nobody has looked
+    # decoders need it tidied: it has large sequences that say no length, or nobody has looked
+    unmeasured: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,10 @@ class Local:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A copy on this machine, for whoever opened it. ``release`` is called once, in any thread, when it is done with."""
+    """A copy on this machine, for whoever opened it.
+
+    ``release`` is called once, in any thread, when it is done with.
+    """
 
     local: Local
     release: Callable[[], None]
@@ -123,7 +133,8 @@ class Fetched:
 class Passed:
     """Bytes as they come from elsewhere: a Part 10 file, in order, once. Whoever opened it closes ``chunks``.
 
-    ``length`` is None where the other system does not say it. What fails on the way is raised as a CrosslightError.
+    ``length`` is None where the other system does not say it. What fails on the way is raised as a
+    CrosslightError.
     """
 
     chunks: AsyncGenerator[bytes]
@@ -136,8 +147,8 @@ Opened = Local | Fetched | Passed
 class Holdings(Protocol):
     """All that a node's other rooms ask of what it holds. Live instances only (D16).
 
-    A holding that takes nothing in refuses in :meth:`stage`. ``rules`` say how records are made; the application sets them
-    again when the region changes them.
+    A holding that takes nothing in refuses in :meth:`stage`. ``rules`` say how records are made; the
+    application sets them again when the region changes them.
     """
 
     rules: RecordRules
@@ -165,7 +176,9 @@ class Holdings(Protocol):
         ...
 
     def on_change(self, callback: Callable[[str], None]) -> None:
-        """Call ``callback`` with the study's UID after each change of it; from any thread, so it must be quick."""
+        """Call ``callback`` with the study's UID after each change of it; from any thread, so it must be
+        quick.
+        """
         ...
 
     # --- out ---
@@ -186,9 +199,11 @@ class Holdings(Protocol):
         """Whether a study, series or instance was held and is deleted or rejected: 410 instead of 404."""
         ...
 
-    async def metadata(self, study_uid: str, series_uid: str = "", sop_uid: str = "", *, large: bool = True) -> list[bytes]:
-        """One DICOM JSON object for each instance, in the order of :meth:`objects`, without bulk data; where ``large`` is
-        false, without sequences of very many items."""
+    async def metadata(
+        self, study_uid: str, series_uid: str = "", sop_uid: str = "", *, large: bool = True
+    ) -> list[bytes]:
+        """One DICOM JSON object for each instance, in the order of :meth:`objects`, without bulk data; where
+        ``large`` is false, without sequences of very many items."""
         ...
 
     async def search(self, level: Level, query: QidoQuery) -> list[Attributes]:
@@ -222,5 +237,7 @@ class Holdings(Protocol):
         ...
 
     async def refused(self, limit: int) -> tuple[set[Identifier], bool]:
-        """Whose the objects are that were not let in; and whether there are some of which that cannot be told, or too many."""
+        """Whose the objects are that were not let in; and whether there are some of which that cannot be
+        told, or too many.
+        """
         ...

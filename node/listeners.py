@@ -6,7 +6,7 @@ from aiohttp import web
 
 from crosslight.runtime import health
 from crosslight.runtime.http import ErrorRenderers, problems
-from crosslight.runtime.life import Life
+from crosslight.runtime.service_life import Life
 from node.health import Health
 from node.parts import Ground, Parts
 from node.serve import cors, dicomweb, soap
@@ -56,7 +56,10 @@ def face_application(
         manifests: What ITI-43 gives out.
     """
     renderers = soap.renderers(ErrorRenderers(), sender_400=ground.config.serve.soap_sender_faults_400)
-    middlewares = [problems(renderers, ground.seams.ids, credentials=gate.advice(kind)), gate.middleware(kind)]
+    middlewares = [
+        problems(renderers, ground.seams.ids, credentials=gate.advice(kind)),
+        gate.middleware(kind),
+    ]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     app.add_routes(dicomweb.routes(serve))
     cors.install(app, serve)

@@ -1,8 +1,9 @@
-"""Change marks: how often each study has changed, whoever changed it (D14). The only hand on the table ``mark``.
+"""Change marks: how often each study has changed, whoever changed it (D14). The only hand on the table
+``mark``.
 
-Whoever holds studies moves their marks, in the transaction of the change itself; publication reads them. So neither knows the
-other's rows, and a holding of another kind (``node/holdings.py``) moves the same marks. The table is in the node's database,
-made by the archive's first delta. Methods take a transaction.
+Whoever holds studies moves their marks, in the transaction of the change itself; publication reads them. So
+neither knows the other's rows, and a holding of another kind (``node/holdings.py``) moves the same marks. The
+table is in the node's database, made by the archive's first delta. Methods take a transaction.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ class Marks:
     def touch_tx(self, tx: Tx, study_uid: str, now_unix: float) -> None:
         """The study has changed."""
         tx.execute(
-            f"INSERT INTO mark ({_MARK}) "
-            "VALUES (?, 1, (SELECT COALESCE(MAX(serial), 0) + 1 FROM mark), ?, ?) ON CONFLICT (study_uid) DO UPDATE SET "
-            "change = mark.change + 1, serial = excluded.serial, last_change_unix = excluded.last_change_unix",
+            f"INSERT INTO mark ({_MARK}) VALUES (?, 1, (SELECT COALESCE(MAX(serial), 0) + 1 FROM mark), ?, ?)"
+            " ON CONFLICT (study_uid) DO UPDATE SET change = mark.change + 1, serial = excluded.serial,"
+            " last_change_unix = excluded.last_change_unix",
             (study_uid, now_unix, now_unix),
         )
 
@@ -47,14 +48,18 @@ class Marks:
         """Marks that moved after ``after_serial``, in the order of their latest change."""
         return [
             _mark(row)
-            for row in tx.rows(f"SELECT {_MARK} FROM mark WHERE serial > ? ORDER BY serial LIMIT ?", (after_serial, limit))
+            for row in tx.rows(
+                f"SELECT {_MARK} FROM mark WHERE serial > ? ORDER BY serial LIMIT ?", (after_serial, limit)
+            )
         ]
 
     def page_tx(self, tx: Tx, after: str, limit: int) -> list[Mark]:
         """The next marks after that of the study ``after``, in the order of the studies' UIDs."""
         return [
             _mark(row)
-            for row in tx.rows(f"SELECT {_MARK} FROM mark WHERE study_uid > ? ORDER BY study_uid LIMIT ?", (after, limit))
+            for row in tx.rows(
+                f"SELECT {_MARK} FROM mark WHERE study_uid > ? ORDER BY study_uid LIMIT ?", (after, limit)
+            )
         ]
 
     def last_serial_tx(self, tx: Tx) -> int:
@@ -64,4 +69,6 @@ class Marks:
 
 
 def _mark(row: Row) -> Mark:
-    return Mark(study_uid=row[0], change=row[1], serial=row[2], first_change_unix=row[3], last_change_unix=row[4])
+    return Mark(
+        study_uid=row[0], change=row[1], serial=row[2], first_change_unix=row[3], last_change_unix=row[4]
+    )

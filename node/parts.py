@@ -102,9 +102,13 @@ def endpoints(config: NodeConfig, code: str) -> Endpoints:
     )
 
 
-def make_archive(seams: Seams, folder: Path, config: NodeConfig, membership: Membership | None, db: SqliteDb) -> Archive:
+def make_archive(
+    seams: Seams, folder: Path, config: NodeConfig, membership: Membership | None, db: SqliteDb
+) -> Archive:
     """What is held, read by the rules of configuration and region."""
-    archive = Archive(db, folder / "archive", seams.files, seams.clock, seams.ids, seams.workers, config.archive)
+    archive = Archive(
+        db, folder / "archive", seams.files, seams.clock, seams.ids, seams.workers, config.archive
+    )
     archive.rules = rules_of(config, membership)
     return archive
 
@@ -157,18 +161,27 @@ async def make_publication(ground: Ground, archive: Archive) -> Publication:
     membership, at = ground.membership, ground.endpoints
     connection = membership.connection(at, ground.seams, f"crosslight {__version__}")
     publisher = await build_publisher(
-        ground.config.publish, ground.db, archive, ground.seams,
-        membership=membership, roads=connection.roads, endpoints=at,
-    )  # fmt: skip
+        ground.config.publish,
+        ground.db,
+        archive,
+        ground.seams,
+        membership=membership,
+        roads=connection.roads,
+        endpoints=at,
+    )
     return Publication(connection=connection, publisher=publisher, voice=Voice(ground, archive, publisher))
 
 
 def make_rereader(ground: Ground, archive: Archive, publisher: Publisher) -> Rereader:
     """Makes records anew when the rules have changed."""
-    return Rereader(archive, publisher.store, lambda: archive.rules, ground.seams.clock, on_begin=publisher.unpark)
+    return Rereader(
+        archive, publisher.store, lambda: archive.rules, ground.seams.clock, on_begin=publisher.unpark
+    )
 
 
-def make_serve(ground: Ground, holdings: Holdings, connection: Connection, policy: Policy = no_policy) -> ServeContext:
+def make_serve(
+    ground: Ground, holdings: Holdings, connection: Connection, policy: Policy = no_policy
+) -> ServeContext:
     """What is given out, and who decides that; ``policy`` is the trust's own rule."""
     membership, config = ground.membership, ground.config.serve
     release = Release(

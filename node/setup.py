@@ -1,4 +1,6 @@
-"""What the ``init`` and ``join`` commands do: make a node's folder and its configuration file, and let it into a region."""
+"""What the ``init`` and ``join`` commands do: make a node's folder and its configuration file, and let it
+into a region.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def init_node(folder: Path, files: Files, values: dict[str, Any] | None = None) 
     return make_folder(folder, FILE, NodeConfig, values or {}, files)
 
 
-async def join_region(folder: Path, invitation: str, seams: Seams, authorities: Sequence[str] = ()) -> RegionState:
+async def join_region(
+    folder: Path, invitation: str, seams: Seams, authorities: Sequence[str] = ()
+) -> RegionState:
     """Join the region that invited this node; what it was given lies in ``folder/region``.
 
     ``authorities`` are OIDs under which this trust issues patient numbers.
@@ -34,9 +38,11 @@ async def join_region(folder: Path, invitation: str, seams: Seams, authorities: 
         raise ConfigError(f"There is no node in {folder}.", todo="Run: crosslight-node init DIR")
     if read_config(folder).publish.kind == "xds":
         raise ConfigError(
-            "This node publishes to a registry that is joined by nobody.", why='publish.kind = "xds".', where="publish.kind",
+            "This node publishes to a registry that is joined by nobody.",
+            why='publish.kind = "xds".',
+            where="publish.kind",
             todo="Serve, or set publish.kind to crosslight.",
-        )  # fmt: skip
+        )
     from node.membership.join import join  # with all of HTTP, which `init` need not wait for
 
     return await join(invitation, folder / "region", seams, authorities)

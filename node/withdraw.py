@@ -1,4 +1,5 @@
-"""What the commands ``withdraw`` and ``publish`` do: take studies out of the index for safety, or sealed, and back (D16).
+"""What the commands ``withdraw`` and ``publish`` do: take studies out of the index for safety, or sealed, and
+back (D16).
 
 They write into the node's database; a node that runs sees it by the studies' change marks, within seconds.
 """
@@ -22,7 +23,8 @@ MAX_REASON_CHARS = 500
 
 
 async def withdraw(folder: Path, studies: Sequence[str], reason: str, console: Console) -> bool:
-    """Take studies out of the index with all that was ever published of them; whether all of them are known here.
+    """Take studies out of the index with all that was ever published of them; whether all of them are known
+    here.
 
     One that was never published, or whose objects are still coming in, is withdrawn before anything of it is.
     """
@@ -39,7 +41,10 @@ async def withdraw(folder: Path, studies: Sequence[str], reason: str, console: C
             done += 1
     _say(console, done, "withdrawn", "was never here", unknown)
     if done:
-        console.print("Their objects stay here, and this node gives them out: crosslight-node delete puts them into the bin.")
+        console.print(
+            "Their objects stay here, and this node gives them out: crosslight-node delete puts them into the"
+            " bin."
+        )
     return not unknown
 
 

@@ -1,6 +1,7 @@
 """The ``crosslight-registry`` command.
 
-What a command needs is imported in it: the libraries take a second or two to load, and others need not wait for them.
+What a command needs is imported in it: the libraries take a second or two to load, and others need not wait
+for them.
 """
 
 from __future__ import annotations
@@ -28,9 +29,13 @@ console = make_console()
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
-    "--dir", "folder", type=click.Path(path_type=Path, file_okay=False), default=Path(), envvar="CROSSLIGHT_REGISTRY_DIR",
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    envvar="CROSSLIGHT_REGISTRY_DIR",
     help="The registry's folder (default: here, or $CROSSLIGHT_REGISTRY_DIR).",
-)  # fmt: skip
+)
 @click.version_option(__version__)
 @click.pass_context
 def main(context: click.Context, folder: Path) -> None:
@@ -68,12 +73,16 @@ def init(directory: Path, systemd: bool) -> None:
 @click.pass_obj
 def serve(folder: Path) -> None:
     """Run the registry until SIGTERM or Ctrl-C."""
-    from registry.app import RegistryApp  # its libraries take a second to load; the other commands need not wait for them
+    # its libraries take a second to load; the other commands need not wait for them
+    from registry.app import RegistryApp
 
     config = read_config(folder)
     setup_logging(level=config.log.level, json=config.log.json)
     if config.listen.open:
-        console.print("[bold red]OPEN: no authentication and no TLS, on loopback only. Never with real patients.[/bold red]")
+        console.print(
+            "[bold red]OPEN: no authentication and no TLS, on loopback only. Never with real patients.[/bold"
+            " red]"
+        )
 
     async def work() -> None:
         await serve_until_told(RegistryApp(folder, config), "registry")
@@ -84,26 +93,41 @@ def serve(folder: Path) -> None:
 @main.command()
 @click.argument("ods_code")
 @click.option("--name", default="", help="The organisation's full name.")
-@click.option("--host", "hosts", multiple=True, help="Name or address under which its node is reached; may be given again.")
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    help="Name or address under which its node is reached; may be given again.",
+)
 @click.option(
     "--authority",
     "authorities",
     multiple=True,
     metavar="OID",
-    help="An OID under which the organisation itself issues patient numbers; may be given again, the one of bare numbers first.",
+    help=(
+        "An OID under which the organisation itself issues patient numbers; may be given again, the one of"
+        " bare numbers first."
+    ),
 )
-@click.option("--shared", is_flag=True, help="Such an authority may be another member's too: they share their patient numbers.")
+@click.option(
+    "--shared",
+    is_flag=True,
+    help="Such an authority may be another member's too: they share their patient numbers.",
+)
 @click.pass_obj
 def invite(
     folder: Path, ods_code: str, name: str, hosts: tuple[str, ...], authorities: tuple[str, ...], shared: bool
-) -> None:  # fmt: skip
+) -> None:
     """Print an invitation for ODS_CODE: single-use, it expires, and carries the pin of the region's CA.
 
-    Hand it over on a way you trust: whoever has it can join as that organisation. The invitation alone goes to standard output.
+    Hand it over on a way you trust: whoever has it can join as that organisation. The invitation alone goes
+    to standard output.
     """
     from registry import commands
 
-    invited = run(commands.invited(folder, ods_code, name=name, hosts=hosts, authorities=authorities, shared=shared))
+    invited = run(
+        commands.invited(folder, ods_code, name=name, hosts=hosts, authorities=authorities, shared=shared)
+    )
     for line in invited.notes:
         click.echo(line, err=True)
     print(invited.text)
@@ -112,7 +136,9 @@ def invite(
 @main.command()
 @click.argument("ods_code")
 @click.argument("oid")
-@click.option("--agree", "act", flag_value="agree", help="Patient numbers under OID are this member's own from now on.")
+@click.option(
+    "--agree", "act", flag_value="agree", help="Patient numbers under OID are this member's own from now on."
+)
 @click.option("--withdraw", "act", flag_value="withdraw", help="They are not, or no longer.")
 @click.option("--shared", is_flag=True, help="With --agree: although they are another member's too.")
 @click.pass_obj
@@ -131,14 +157,21 @@ def authority(folder: Path, ods_code: str, oid: str, act: str | None, shared: bo
 @click.argument("oid")
 @click.option("--name", default="", help="What it is called.")
 @click.option("--repository-url", default="", help="Where it answers ITI-43: its manifests are read there.")
-@click.option("--dicomweb", default="", help="Its DICOMweb root: its images are opened there, through the gateway.")
+@click.option(
+    "--dicomweb", default="", help="Its DICOMweb root: its images are opened there, through the gateway."
+)
 @click.pass_obj
 def source(folder: Path, oid: str, name: str, repository_url: str, dicomweb: str) -> None:
-    """Say of a source that is no member, by its repositoryUniqueId OID, what it is called and where it answers."""
+    """Say of a source that is no member, by its repositoryUniqueId OID, what it is called and where it
+    answers.
+    """
     from registry import commands
 
     found = run(commands.source(folder, oid, name=name, repository_url=repository_url, dicomweb=dicomweb))
-    told = f"manifests at {found.endpoints.xds_repository or 'no address'}, images at {found.endpoints.dicomweb or 'no address'}"
+    told = (
+        f"manifests at {found.endpoints.xds_repository or 'no address'}, images at"
+        f" {found.endpoints.dicomweb or 'no address'}"
+    )
     console.print(f"{found.name} ({found.code}): {told}", markup=False, soft_wrap=True)
 
 
@@ -153,7 +186,12 @@ def members(folder: Path) -> None:
 
 @main.command()
 @click.argument("ods_code")
-@click.option("--reason", default="No reason given.", show_default=True, help="Why; shown to the member, kept in the audit.")
+@click.option(
+    "--reason",
+    default="No reason given.",
+    show_default=True,
+    help="Why; shown to the member, kept in the audit.",
+)
 @click.pass_obj
 def suspend(folder: Path, ods_code: str, reason: str) -> None:
     """Cut a member off: everywhere within five seconds, open connections closed."""
@@ -176,11 +214,16 @@ def readmit(folder: Path, ods_code: str) -> None:
 
 @main.command()
 @click.option(
-    "--role", type=click.Choice(sorted(set(ROLES) - {"open", "gateway", "member"})), required=True, help="What it may do."
+    "--role",
+    type=click.Choice(sorted(set(ROLES) - {"open", "gateway", "member"})),
+    required=True,
+    help="What it may do.",
 )
 @click.option("--user", required=True, help="Whom or what it stands for, as the audit will show it.")
 @click.option("--organisation", default="", help="Organisation code.")
-@click.option("--hours", type=click.FloatRange(0.01, 48), default=12.0, show_default=True, help="How long it holds.")
+@click.option(
+    "--hours", type=click.FloatRange(0.01, 48), default=12.0, show_default=True, help="How long it holds."
+)
 @click.pass_obj
 def token(folder: Path, role: str, user: str, organisation: str, hours: float) -> None:
     """Print an access token for an app (FHIR, DICOMweb)."""
@@ -194,7 +237,9 @@ def token(folder: Path, role: str, user: str, organisation: str, hours: float) -
 @click.argument("target", type=click.Path(path_type=Path, file_okay=False))
 @click.pass_obj
 def system(folder: Path, name: str, target: Path) -> None:
-    """Make a client certificate for an outside system (an XDS consumer, say): NAME.pem, NAME.key and ca.pem in TARGET."""
+    """Make a client certificate for an outside system (an XDS consumer, say): NAME.pem, NAME.key and ca.pem
+    in TARGET.
+    """
     from registry import commands
 
     files = run(commands.issue_system(folder, name, target))
@@ -225,7 +270,9 @@ def restore(folder: Path, source: Path) -> None:
 
     incarnation = run(backups.restore(source, folder, system_seams()))
     console.print(
-        f"Restored as incarnation {incarnation}. Next: crosslight-registry --dir {folder} serve", markup=False, soft_wrap=True
+        f"Restored as incarnation {incarnation}. Next: crosslight-registry --dir {folder} serve",
+        markup=False,
+        soft_wrap=True,
     )
 
 
@@ -233,7 +280,8 @@ def restore(folder: Path, source: Path) -> None:
 @audit_options
 @click.pass_obj
 def audit(folder: Path, /, **options: Any) -> None:
-    """Who asked for imaging, when, why, and what became of it: of a patient, by a person, an organisation, in a period.
+    """Who asked for imaging, when, why, and what became of it: of a patient, by a person, an organisation, in
+    a period.
 
     Frames of one opening are one line with a count; --json and --csv have every act.
     """
@@ -248,7 +296,8 @@ main.add_command(identity)
 @main.command()
 @click.pass_obj
 def doctor(folder: Path) -> None:
-    """Check this registry, while it runs, from outside: health, TLS, clock, FHIR, DICOMweb, XDS, publication."""
+    """Check this registry, while it runs, from outside: health, TLS, clock, FHIR, DICOMweb, XDS,
+    publication."""
     from registry.doctor import doctor as check
 
     sys.exit(run(check(folder, console)))

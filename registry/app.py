@@ -8,9 +8,9 @@ from typing import Any
 
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.health import Gauge
-from crosslight.runtime.life import Life
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.seams import Seams, system_seams
+from crosslight.runtime.service_life import Life
 from crosslight.runtime.serving import FolderLock
 from crosslight.runtime.waiting import Wake
 from crosslight.runtime.workers import Workers
@@ -19,7 +19,7 @@ from crosslight.standards.problem import CrosslightError
 from registry.ask.ask import Ask
 from registry.config import RegistryConfig, addresses, people_url
 from registry.health import Health
-from registry.identity.review import Review
+from registry.identity.recomparison import Review
 from registry.identity.store import IdentityStore
 from registry.index.store import IndexStore
 from registry.listeners import Listeners
@@ -47,7 +47,8 @@ class RegistryApp:
     Args:
         folder: The registry's, with ``registry.toml``.
         config: What the file says.
-        seams: The world outside; it is this registry's alone, and its workers end with the registry. None: the real one.
+        seams: The world outside; it is this registry's alone, and its workers end with the registry. None:
+            the real one.
     """
 
     parts: Parts
@@ -103,7 +104,9 @@ class RegistryApp:
         access = make_access(ground, folder, self.people_url, members)
         life.closes(access)
         await access.open()
-        retrieves = make_retrieves(ground, waists, members, access.tokens.signer, member_tls(members), members.live)
+        retrieves = make_retrieves(
+            ground, waists, members, access.tokens.signer, member_tls(members), members.live
+        )
         life.closes(retrieves.sessions)
         life.push_async_callback(_settled, audit)
         life.stops(retrieves.enricher)
@@ -111,10 +114,16 @@ class RegistryApp:
         members.on_change(retrieves.enricher.members_changed)
         faces = make_faces(ground, waists, retrieves, members, members.foreign_member)
         return Parts(
-            ground=ground, members=members, waists=waists, access=access, retrieves=retrieves, faces=faces, audit_db=audit_db
-        )  # fmt: skip
+            ground=ground,
+            members=members,
+            waists=waists,
+            access=access,
+            retrieves=retrieves,
+            faces=faces,
+            audit_db=audit_db,
+        )
 
-    # --- while it runs ---------------------------------------------------------------------------------------------
+    # --- while it runs --------------------------------------------------------------------------------------
 
     async def _refresh_directories(self, listeners: Listeners) -> None:
         while True:
@@ -122,7 +131,9 @@ class RegistryApp:
             listeners.membership.refresh_directories()
 
     async def _follow_members(self) -> None:
-        """What waits for a member goes on as soon as its link is up; who holds a number is settled once all are full."""
+        """What waits for a member goes on as soon as its link is up; who holds a number is settled once all
+        are full.
+        """
         members, enricher, wake = self.members, self.parts.retrieves.enricher, Wake(self.seams.clock)
         members.on_change(wake.set)
         members.board.changed.add(lambda member: wake.set())
@@ -139,9 +150,11 @@ class RegistryApp:
     def _filled(self) -> bool:
         """Whether every member has been heard of and has filled the index with what it holds."""
         presences = [self.members.presence(m.id) for m in self.members.all()]
-        return bool(presences) and all(p.last_heard is not None and not p.filling and p.census_equal is True for p in presences)
+        return bool(presences) and all(
+            p.last_heard is not None and not p.filling and p.census_equal is True for p in presences
+        )
 
-    # --- what others look at -----------------------------------------------------------------------------------------
+    # --- what others look at --------------------------------------------------------------------------------
 
     @property
     def people_url(self) -> str:

@@ -1,7 +1,8 @@
 """Backup and restore of a registry (D8): database, audit, authority, keys and configuration, in one folder.
 
-What nodes published is derived and would come again by itself; what people and foreign systems put there would not: that is what
-this keeps. A restored registry is a new incarnation: nodes compare themselves with it and send again what came after the backup.
+What nodes published is derived and would come again by itself; what people and foreign systems put there
+would not: that is what this keeps. A restored registry is a new incarnation: nodes compare themselves with it
+and send again what came after the backup.
 """
 
 from __future__ import annotations
@@ -42,12 +43,14 @@ async def backup(folder: Path, target: Path, seams: Seams) -> None:
             shutil.copytree(folder / name, target / name, dirs_exist_ok=True)
     for path in (*folder.glob("*-keys.json"), *_secrets(folder, config)):
         shutil.copy2(path, target / path.name)
-    seams.files.write_atomic(target / COMPLETE, f"Crosslight registry, {instant(seams.clock.now())}\n".encode())
+    seams.files.write_atomic(
+        target / COMPLETE, f"Crosslight registry, {instant(seams.clock.now())}\n".encode()
+    )
 
 
 async def restore(source: Path, folder: Path, seams: Seams) -> str:
-    """Make a registry in ``folder`` from a backup; its new incarnation. A PostgreSQL database named by the backup's
-    configuration must be there and empty.
+    """Make a registry in ``folder`` from a backup; its new incarnation. A PostgreSQL database named by the
+    backup's configuration must be there and empty.
 
     Raises:
         ConfigError: if ``source`` is no finished backup, or ``folder`` holds a registry.
@@ -69,7 +72,8 @@ async def restore(source: Path, folder: Path, seams: Seams) -> str:
     try:
         return await _filled(source, folder, seams)
     except BaseException:
-        (folder / FILE).unlink(missing_ok=True)  # half a registry must not be served: it would be taken for the whole
+        # half a registry must not be served: it would be taken for the whole
+        (folder / FILE).unlink(missing_ok=True)
         raise
 
 
@@ -121,6 +125,8 @@ def _postgres(*command: str) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=6 * 3600, check=False)
     except FileNotFoundError:
-        raise OurError(f"{command[0]} is not installed.", todo="Install PostgreSQL's client programs.") from None
+        raise OurError(
+            f"{command[0]} is not installed.", todo="Install PostgreSQL's client programs."
+        ) from None
     if done.returncode != 0:
         raise OurError(f"{command[0]} failed.", why=done.stderr.strip()[-500:])

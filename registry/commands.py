@@ -1,4 +1,6 @@
-"""What operators do to a registry's folder from the command line, whether the service runs or not: they meet in the database."""
+"""What operators do to a registry's folder from the command line, whether the service runs or not: they meet
+in the database.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,10 @@ from crosslight.standards.access import Principal
 from crosslight.standards.region import Region
 from registry.access.tokens import AccessTokens
 from registry.config import RegistryConfig, people_url, read_config
+from registry.members.certificates import SystemCertificate
 from registry.members.model import Member
-from registry.members.own import SystemCertificate
+from registry.members.printing import identifiers_table, members_table
 from registry.members.service import LOOPBACK_HOSTS, MemberService
-from registry.members.show import identifiers_table, members_table
 from registry.parts import Ground, make_members
 
 TOKEN_HOURS = 12
@@ -116,10 +118,13 @@ async def invited(
     notes = [f"Joins {url}, once, until {expires:%Y-%m-%d %H:%M} UTC."]
     if urlsplit(url).hostname in LOOPBACK_HOSTS:
         notes.append(
-            "WARNING: other machines cannot reach that address. Set listen.public_host in registry.toml and invite again."
+            "WARNING: other machines cannot reach that address. Set listen.public_host in registry.toml and"
+            " invite again."
         )
     if row is not None and set(row.hosts) <= set(LOOPBACK_HOSTS):
-        notes.append("WARNING: its certificate will name localhost only. Give the names of the node: --host NAME.")
+        notes.append(
+            "WARNING: its certificate will name localhost only. Give the names of the node: --host NAME."
+        )
     if member is not None:
         own = ", ".join(member.authorities) or f"{member.authority} (allotted; its own: --authority OID)"
         notes.append(f"Its patient numbers are under {own}.")
@@ -130,19 +135,29 @@ async def authority(folder: Path, code: str, oid: str, *, agree: bool, shared: b
     """Agree to a patient authority of a member, or withdraw it; the member as it is then."""
     async with opened(folder) as offline:
         if agree:
-            return await offline.members.authorities.agree(code, (oid,), shared=shared, by=command_line(offline.ground.seams.ids))
-        return await offline.members.authorities.withdraw(code, oid, by=command_line(offline.ground.seams.ids))
+            return await offline.members.authorities.agree(
+                code, (oid,), shared=shared, by=command_line(offline.ground.seams.ids)
+            )
+        return await offline.members.authorities.withdraw(
+            code, oid, by=command_line(offline.ground.seams.ids)
+        )
 
 
 async def source(folder: Path, oid: str, *, name: str, repository_url: str, dicomweb: str) -> Member:
     """Say what a source that is no member is called and where it answers; the source as it is then."""
     async with opened(folder) as offline:
         return await offline.members.sources.describe(
-            oid, name=name, repository_url=repository_url, dicomweb=dicomweb, by=command_line(offline.ground.seams.ids)
+            oid,
+            name=name,
+            repository_url=repository_url,
+            dicomweb=dicomweb,
+            by=command_line(offline.ground.seams.ids),
         )
 
 
-async def issue_token(folder: Path, *, role: str, user: str, organisation: str = "", hours: float = TOKEN_HOURS) -> str:
+async def issue_token(
+    folder: Path, *, role: str, user: str, organisation: str = "", hours: float = TOKEN_HOURS
+) -> str:
     """An access token for an app or a person (D21), signed by the region's token key.
 
     Raises:
@@ -150,7 +165,11 @@ async def issue_token(folder: Path, *, role: str, user: str, organisation: str =
     """
     async with opened(folder) as offline:
         tokens = AccessTokens(
-            offline.members.keys, offline.region, offline.config.access, offline.ground.seams.clock, offline.ground.seams.ids
+            offline.members.keys,
+            offline.region,
+            offline.config.access,
+            offline.ground.seams.clock,
+            offline.ground.seams.ids,
         )
         principal = Principal(subject=user, name=user, roles=frozenset({role}), organisation=organisation)
         async with offline.members.acts.act(None, "issue-token", user, role=role):
@@ -161,7 +180,10 @@ async def show_members(folder: Path, console: Console) -> None:
     """Print every member: status, link, freshness."""
     async with opened(folder) as offline:
         ends = await offline.members.store.certificate_ends()
-        tables = members_table(offline.members, ends, offline.ground.seams.clock.now()), identifiers_table(offline.members)
+        tables = (
+            members_table(offline.members, ends, offline.ground.seams.clock.now()),
+            identifiers_table(offline.members),
+        )
     for table in tables:
         console.print(table)
 

@@ -31,22 +31,38 @@ class RegionConfig:
 
     name: str = setting(help="The region's name, as people say it.")
     home_community_id: str = setting(help="OID of the region (homeCommunityId), without urn:oid:.")
-    authority: str = setting(help="OID under which the region gives ids to patients who have no national number.")
-    national_authority: str = setting(NHS_NUMBER_OID, "OID of the national number; empty in a region without one.")
+    authority: str = setting(
+        help="OID under which the region gives ids to patients who have no national number."
+    )
+    national_authority: str = setting(
+        NHS_NUMBER_OID, "OID of the national number; empty in a region without one."
+    )
     national_system: str = setting(NHS_NUMBER_SYSTEM, "FHIR system URI of the national number.")
     national_label: str = setting("NHS No.", "As a patient banner writes it.")
     other_nationals: tuple[str, ...] = setting([], "OIDs of further national numbers that stand beside it.")
-    allow_test_numbers: bool = setting(False, "Accept NHS numbers of the test range 9xx. Never with real patients.")
-    zone: str = setting("Europe/London", "IANA time zone: local days in searches, and studies without a zone.")
-    organisation_system: str = setting("https://fhir.nhs.uk/Id/ods-organization-code", "FHIR system of organisation codes.")
+    allow_test_numbers: bool = setting(
+        False, "Accept NHS numbers of the test range 9xx. Never with real patients."
+    )
+    zone: str = setting(
+        "Europe/London", "IANA time zone: local days in searches, and studies without a zone."
+    )
+    organisation_system: str = setting(
+        "https://fhir.nhs.uk/Id/ods-organization-code", "FHIR system of organisation codes."
+    )
     organisation_authority: str = setting(
-        ODS_OID, "OID of the authority of organisation codes, as authorInstitution names it (XON.6); empty where they have none."
+        ODS_OID,
+        "OID of the authority of organisation codes, as authorInstitution names it (XON.6); empty where they"
+        " have none.",
     )
     repository_unique_id: str = setting(
-        "", "OID of the registry's own document repository, under which it holds nothing yet; empty: home_community_id + .3."
+        "",
+        "OID of the registry's own document repository, under which it holds nothing yet; empty:"
+        " home_community_id + .3.",
     )
     procedure_codes: tuple[ProcedureCodesConfig, ...] = setting(
-        [], "Each: what a DocumentEntry says by its study's procedure. Nodes are told; without any, 18748-4 and N."
+        [],
+        "Each: what a DocumentEntry says by its study's procedure. Nodes are told; without any, 18748-4"
+        " and N.",
     )
 
     @property
@@ -86,12 +102,18 @@ class ListenConfig:
 
     host: str = setting("0.0.0.0", "Address to bind; 127.0.0.1 for this machine only.")  # noqa: S104 - a server's default
     public_host: str = setting("localhost", "Name or address by which nodes and clients reach this registry.")
-    people_port: int = setting(8600, "HTTPS for people and apps: the page, FHIR, DICOMweb, joining.", low=1, high=65535)
-    grpc_port: int = setting(8601, "gRPC for nodes: the link and the index feed (mutual TLS).", low=1, high=65535)
+    people_port: int = setting(
+        8600, "HTTPS for people and apps: the page, FHIR, DICOMweb, joining.", low=1, high=65535
+    )
+    grpc_port: int = setting(
+        8601, "gRPC for nodes: the link and the index feed (mutual TLS).", low=1, high=65535
+    )
     mllp_port: int = setting(8602, "HL7 v2 patient feeds, ITI-8 (mutual TLS).", low=1, high=65535)
     systems_port: int = setting(8603, "HTTPS with mutual TLS: XDS, RAD-69.", low=1, high=65535)
     open: bool = setting(
-        False, "No authentication and no TLS, for trying ordinary tools. Only with host = 127.0.0.1; never with real patients."
+        False,
+        "No authentication and no TLS, for trying ordinary tools. Only with host = 127.0.0.1; never with real"
+        " patients.",
     )
 
 
@@ -100,22 +122,30 @@ class DatabaseConfig:
     """[database]: where the index is."""
 
     url: str = setting("sqlite:registry.db", "sqlite:FILE (in this folder), or postgresql://user@host/name.")
-    audit_url: str = setting("sqlite:audit.db", "Where the audit is; with PostgreSQL name its database here too.")
+    audit_url: str = setting(
+        "sqlite:audit.db", "Where the audit is; with PostgreSQL name its database here too."
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class XdsConfig:
     """[xds]: the XDS registry face."""
 
-    check_codes: bool = setting(True, "Refuse codes and mime types outside the region's value sets at ITI-42.")
-    warn: bool = setting(True, "Add a Warning to ITI-18 answers that are not complete; the coverage slots are always there.")
+    check_codes: bool = setting(
+        True, "Refuse codes and mime types outside the region's value sets at ITI-42."
+    )
+    warn: bool = setting(
+        True, "Add a Warning to ITI-18 answers that are not complete; the coverage slots are always there."
+    )
     quiet_for: tuple[str, ...] = setting(
-        [], "Systems (as the audit calls them, e.g. system:oldpacs) that get no Warning, because they take it for a failure."
+        [],
+        "Systems (as the audit calls them, e.g. system:oldpacs) that get no Warning, because they take it for"
+        " a failure.",
     )
     sender_faults_400: bool = setting(
         False,
-        "Answer a SOAP fault of the sender's making with HTTP 400 (SOAP 1.2 part 2, Table 20) instead of 500, "
-        "the only one whose fault many clients read.",
+        "Answer a SOAP fault of the sender's making with HTTP 400 (SOAP 1.2 part 2, Table 20) instead of 500,"
+        " the only one whose fault many clients read.",
     )
 
 
@@ -148,7 +178,9 @@ def read_config(folder: Path) -> RegistryConfig:
     config = load(RegistryConfig, folder / FILE)
     config.region.region()
     if config.listen.open and config.listen.host not in LOOPBACK:
-        raise ConfigError("An open registry listens on loopback only.", todo="Set host = 127.0.0.1.", where="listen.host")
+        raise ConfigError(
+            "An open registry listens on loopback only.", todo="Set host = 127.0.0.1.", where="listen.host"
+        )
     return config
 
 

@@ -1,4 +1,6 @@
-"""Checking a registry that runs, from outside; and what keeps its members from being well, as its database has it."""
+"""Checking a registry that runs, from outside; and what keeps its members from being well, as its database
+has it.
+"""
 
 from __future__ import annotations
 
@@ -44,13 +46,22 @@ def members_found(members: MemberService) -> list[Finding]:
 def _member(member: Member, presence: Presence) -> Finding | None:
     name, check = f"{member.name} ({member.code})", "members"
     if presence.never_linked:
-        return Finding(check, "warn", f"{name} has never linked.", "Is its node running, and may it reach the gRPC port?")
+        return Finding(
+            check, "warn", f"{name} has never linked.", "Is its node running, and may it reach the gRPC port?"
+        )
     if not presence.reachable:
         since = f" since {presence.since:%Y-%m-%d %H:%M:%S} UTC" if presence.since else ""
-        return Finding(check, "warn", f"{name} is not linked{since}.", "Ask there: is the node running, and its network?")
+        return Finding(
+            check, "warn", f"{name} is not linked{since}.", "Ask there: is the node running, and its network?"
+        )
     if presence.clock_wrong:
         off = f"{presence.skew_ms / 1000:+.0f} s"
-        return Finding(check, "fail", f"The clock of {name} is off by {off}: it gives out no images.", "NTP, there or here.")
+        return Finding(
+            check,
+            "fail",
+            f"The clock of {name} is off by {off}: it gives out no images.",
+            "NTP, there or here.",
+        )
     if presence.parked:
         told = f"{presence.parked} studies of {name} were refused for good."
         return Finding(check, "warn", told, "`crosslight-node status` there shows why; then `retry`.")

@@ -1,4 +1,7 @@
-"""What a running registry says of itself: whether it is ready, and its metrics. Of members only, never of patients."""
+"""What a running registry says of itself: whether it is ready, and its metrics.
+
+Of members only, never of patients.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,9 @@ class Health:
         waiting = float(await identity.waiting_count())
         return [
             *self._of_members(),
-            Gauge("crosslight_registry_identity_waiting", "Disputes and doubts that wait for a person.", waiting),
+            Gauge(
+                "crosslight_registry_identity_waiting", "Disputes and doubts that wait for a person.", waiting
+            ),
             Total(
                 "crosslight_registry_numbers_claimed_by_two",
                 "Members' records that claim a number held by another, since the start.",
@@ -73,7 +78,9 @@ class Health:
             return {(m.code,): float(getattr(m, value)) for m in members}
 
         now = self._parts.ground.seams.clock.now()
-        ages: dict[tuple[str, ...], float] = {(m.code,): (now - m.as_of).total_seconds() for m in members if m.as_of is not None}
+        ages: dict[tuple[str, ...], float] = {
+            (m.code,): (now - m.as_of).total_seconds() for m in members if m.as_of is not None
+        }
         skew: dict[tuple[str, ...], float] = {(m.code,): m.skew_ms / 1000 for m in members}
         unread = self._parts.waists.acceptor.unread + self._parts.waists.patients.unread
         unreadable: dict[tuple[str, ...], float] = {(code,): float(n) for code, n in unread.items()}
@@ -84,11 +91,28 @@ class Health:
                 unreadable,
                 label,
             ),
-            Gauge("crosslight_member_reachable", "1 while a member's node is linked.", each("reachable"), label),
+            Gauge(
+                "crosslight_member_reachable", "1 while a member's node is linked.", each("reachable"), label
+            ),
             Gauge("crosslight_member_suspended", "1 while a member is suspended.", each("suspended"), label),
-            Gauge("crosslight_member_waiting", "Studies that a member has yet to publish.", each("waiting"), label),
+            Gauge(
+                "crosslight_member_waiting",
+                "Studies that a member has yet to publish.",
+                each("waiting"),
+                label,
+            ),
             Gauge("crosslight_member_parked", "Studies of a member refused for good.", each("parked"), label),
-            Gauge("crosslight_member_quarantined", "Objects in a member's quarantine.", each("quarantined"), label),
-            Gauge("crosslight_member_index_age_seconds", "Since when the index of a member is current.", ages, label),
+            Gauge(
+                "crosslight_member_quarantined",
+                "Objects in a member's quarantine.",
+                each("quarantined"),
+                label,
+            ),
+            Gauge(
+                "crosslight_member_index_age_seconds",
+                "Since when the index of a member is current.",
+                ages,
+                label,
+            ),
             Gauge("crosslight_member_clock_skew_seconds", "A member's clock minus ours.", skew, label),
         ]

@@ -1,4 +1,5 @@
-"""``crosslight-registry identity``: what waits for an identity officer, deciding it, and taking decisions back.
+"""``crosslight-registry identity``: what waits for an identity officer, deciding it, and taking decisions
+back.
 
 Beside a running registry or without it, as the other commands: they meet in the database.
 """
@@ -73,7 +74,7 @@ def list_queue(folder: Path, everything: bool) -> None:
     """What waits for a decision, and what was decided. No patient is named."""
 
     async def work() -> None:
-        from registry.identity_show import decision_lines, queue_table
+        from registry.identity_printing import decision_lines, queue_table
 
         async with _opened(folder) as (room, officer):
             queue = await room.queue(officer)
@@ -90,7 +91,7 @@ def show(folder: Path, handle: str) -> None:
     """Both sides of a case side by side: who they are, their numbers, their studies."""
 
     async def work() -> None:
-        from registry.identity_show import case_lines
+        from registry.identity_printing import case_lines
 
         async with _opened(folder) as (room, officer):
             case = await room.case(handle, officer)
@@ -102,9 +103,18 @@ def show(folder: Path, handle: str) -> None:
 @identity.command()
 @click.argument("handle")
 @click.option("--same", "verdict", flag_value="same", help="They are one human being.")
-@click.option("--another", "verdict", flag_value="another", help="What is in doubt is another person than the record.")
-@click.option("--alone", "verdict", flag_value="alone", help="The record stands alone, and holds no number that another claims.")
-@click.option("--with", "other", metavar="HANDLE", default="", help="With --same: as whom, where there are several.")
+@click.option(
+    "--another", "verdict", flag_value="another", help="What is in doubt is another person than the record."
+)
+@click.option(
+    "--alone",
+    "verdict",
+    flag_value="alone",
+    help="The record stands alone, and holds no number that another claims.",
+)
+@click.option(
+    "--with", "other", metavar="HANDLE", default="", help="With --same: as whom, where there are several."
+)
 @click.option("--reason", required=True, help=REASON)
 @click.pass_obj
 def decide(folder: Path, handle: str, verdict: str | None, other: str, reason: str) -> None:
@@ -116,8 +126,15 @@ def decide(folder: Path, handle: str, verdict: str | None, other: str, reason: s
 
     async def work() -> None:
         async with _opened(folder) as (room, officer):
-            made = await room.decide(handle, cast(Literal["same", "another", "alone"], verdict), officer, reason, other=other)
-        _print([f"Decided: {made.says()}. To take it back: crosslight-registry identity end {made.short} --reason …"])
+            made = await room.decide(
+                handle, cast(Literal["same", "another", "alone"], verdict), officer, reason, other=other
+            )
+        _print(
+            [
+                f"Decided: {made.says()}. To take it back: crosslight-registry identity end {made.short}"
+                " --reason …"
+            ]
+        )
 
     run(work())
 
@@ -127,7 +144,10 @@ def decide(folder: Path, handle: str, verdict: str | None, other: str, reason: s
 @click.option("--reason", required=True, help=REASON)
 @click.pass_obj
 def end(folder: Path, decision: str, reason: str) -> None:
-    """Take a decision back: records are linked as if it had never been. DECISION is its id, as `list` shows it."""
+    """Take a decision back: records are linked as if it had never been.
+
+    DECISION is its id, as `list` shows it.
+    """
 
     async def work() -> None:
         async with _opened(folder) as (room, officer):
@@ -145,7 +165,7 @@ def unmerge(folder: Path, number: str, reason: str) -> None:
     """Undo a merge (A40) that was a mistake, by the number that was merged away."""
 
     async def work() -> None:
-        from crosslight.runtime.audit.show import parse_patient
+        from crosslight.runtime.audit.printing import parse_patient
 
         who = parse_patient(number)
         async with _opened(folder) as (room, officer):
@@ -162,7 +182,7 @@ def history(folder: Path, handle: str) -> None:
     """Every move of a record between persons, and every decision on it: when, who, why."""
 
     async def work() -> None:
-        from registry.identity_show import decision_lines, move_lines
+        from registry.identity_printing import decision_lines, move_lines
 
         async with _opened(folder) as (room, officer):
             case = await room.case(handle, officer)

@@ -1,4 +1,6 @@
-"""The region's token key: signs access and release tokens and the directory; its public half is published as JWKS."""
+"""The region's token key: signs access and release tokens and the directory; its public half is published as
+JWKS.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +42,13 @@ class TokenKeys:
             self._keys = [ECKey.import_key(one) for one in stored]
             for key in self._keys:
                 key.ensure_kid()
-            usable = bool(self._keys) and all(key.curve_name == "P-256" and key.is_private for key in self._keys)
+            usable = bool(self._keys) and all(
+                key.curve_name == "P-256" and key.is_private for key in self._keys
+            )
         except (orjson.JSONDecodeError, JoseError, KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"{self._path} holds no token keys.", why=kind_as_sentence(error), todo="Restore it.") from None
+            raise ConfigError(
+                f"{self._path} holds no token keys.", why=kind_as_sentence(error), todo="Restore it."
+            ) from None
         if not usable:
             raise ConfigError(f"{self._path} holds no P-256 private key.", todo="Restore it from backup.")
 

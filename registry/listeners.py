@@ -10,9 +10,9 @@ from aiohttp.typedefs import Middleware
 from crosslight.runtime import health
 from crosslight.runtime.compression import compressed
 from crosslight.runtime.http import ErrorRenderers, problems
-from crosslight.runtime.life import Life
 from crosslight.runtime.mllp import MllpServer, Peer
 from crosslight.runtime.problem_details import render_problem
+from crosslight.runtime.service_life import Life
 from crosslight.runtime.soap.endpoint import add_faults
 from crosslight.runtime.tls import peer_identity
 from crosslight.standards.problem import CrosslightError
@@ -32,7 +32,10 @@ from registry.portal import face as portal
 
 #: Where credentials come from, as a 401 of each listener says it.
 CREDENTIALS: dict[ListenerKind, str] = {
-    "people": "People sign in at /signin; the region's operator issues bearer tokens to apps (crosslight-registry token).",
+    "people": (
+        "People sign in at /signin; the region's operator issues bearer tokens to apps (crosslight-registry"
+        " token)."
+    ),
     "systems": "The region's operator issues client certificates (crosslight-registry system).",
 }
 XDS_REGISTRY, XDS_REPOSITORY, RAD69 = "/xds/registry", "/xds/repository", "/rad69"
@@ -50,7 +53,9 @@ def web_application(parts: Parts, told: Health, kind: ListenerKind) -> web.Appli
     return app
 
 
-def face_application(ground: Ground, faces: Faces, kind: ListenerKind, signed_in: Middleware) -> web.Application:
+def face_application(
+    ground: Ground, faces: Faces, kind: ListenerKind, signed_in: Middleware
+) -> web.Application:
     """The faces that people, or systems, meet, and how errors look on each.
 
     Args:
@@ -60,7 +65,11 @@ def face_application(ground: Ground, faces: Faces, kind: ListenerKind, signed_in
     renderers.add("/fhir", render_fhir_error)
     renderers.add("/dicomweb", render_problem)
     add_faults(renderers, XDS_REGISTRY, XDS_REPOSITORY, RAD69, sender_400=ground.config.xds.sender_faults_400)
-    middlewares = [compressed(), problems(renderers, ground.seams.ids, credentials=CREDENTIALS[kind]), signed_in]
+    middlewares = [
+        compressed(),
+        problems(renderers, ground.seams.ids, credentials=CREDENTIALS[kind]),
+        signed_in,
+    ]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     app.add_routes(fhir_routes(faces.fhir))
     app.add_routes(dicomweb.routes(faces.dicomweb))
@@ -82,19 +91,35 @@ class Listeners:
         self.membership = MembershipServicer(members, parts.waists.index, seams.clock)
         callers = Callers(members, seams.clock)
         self._feed = FeedServicer(
-            parts.waists.acceptor, parts.waists.index, callers, parts.ground.audit, seams.ids, open_mode=open_mode
+            parts.waists.acceptor,
+            parts.waists.index,
+            callers,
+            parts.ground.audit,
+            seams.ids,
+            open_mode=open_mode,
         )
 
     async def start(self, life: Life) -> None:
-        """Listen until the end of ``life``; certificates are those of the members' authority, or none where all is open.
+        """Listen until the end of ``life``; certificates are those of the members' authority, or none where
+        all is open.
 
         Raises:
             ConfigError: when an address cannot be had.
         """
         ground, own = self._parts.ground, self._parts.members.own
-        listen, http, people_tls, gateway_tls, gateway = ground.config.listen, ground.seams.http, None, None, None
+        listen, http, people_tls, gateway_tls, gateway = (
+            ground.config.listen,
+            ground.seams.http,
+            None,
+            None,
+            None,
+        )
         if not ground.open_mode and own.people is not None and own.gateway is not None:
-            people_tls, gateway_tls, gateway = own.people.server(mutual=False), own.gateway.server(mutual=True), own.gateway
+            people_tls, gateway_tls, gateway = (
+                own.people.server(mutual=False),
+                own.gateway.server(mutual=True),
+                own.gateway,
+            )
         people, systems = (web_application(self._parts, self._health, kind) for kind in ("people", "systems"))
         for listener in (
             http.listener(people, listen.host, listen.people_port, people_tls, name="people"),
@@ -103,9 +128,14 @@ class Listeners:
             life.stops(listener)
             await listener.start()
         server = MemberServer(
-            self.membership, listen.host, listen.grpc_port, gateway, link=ground.seams.link,
-            max_message_bytes=ground.config.members.max_message_bytes, register=(self._feed.register,),
-        )  # fmt: skip
+            self.membership,
+            listen.host,
+            listen.grpc_port,
+            gateway,
+            link=ground.seams.link,
+            max_message_bytes=ground.config.members.max_message_bytes,
+            register=(self._feed.register,),
+        )
         life.stops(server)
         await server.start()
         mllp = MllpServer(self._parts.faces.adt.handle, listen.host, listen.mllp_port, tls=gateway_tls)

@@ -4,13 +4,13 @@ The order of floors::
 
     open_ground    databases, audit                    ground
     make_members   who belongs to the region           members
-    make_waists    every submission, every question    waists      (opened before the faces are made: they share its key)
-    make_access    who may come in                     access
+    make_waists    every submission, every question    waists      (opened before the faces are made: they
+    share its key) make_access    who may come in                     access
     make_retrieves members called: images, detail      retrieves
     make_faces     what answers                        faces
 
-``app.py`` makes all of them and gives them life; a command or a test makes as many floors as it needs, and may put another
-``Directory`` in the place of the members.
+``app.py`` makes all of them and gives them life; a command or a test makes as many floors as it needs, and
+may put another ``Directory`` in the place of the members.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from registry.ask.ask import Ask
 from registry.config import RegistryConfig
 from registry.dicomweb.face import DicomwebFace
 from registry.enrich.completion import Completion
-from registry.enrich.enrich import Enricher
+from registry.enrich.enricher import Enricher
 from registry.fhir.face import FhirFace
 from registry.gateway.forward import Gateway
 from registry.identity.store import IdentityStore
@@ -44,12 +44,12 @@ from registry.ihe import iti18, iti42, iti43, iti57, iti62, rad69
 from registry.ihe.admission import Admission
 from registry.ihe.iti8 import AdtFeed
 from registry.ihe.retrieve_merge import RetrieveMerge
-from registry.index.follow import Follower
+from registry.index.change_follower import Follower
 from registry.index.model import Change
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
 from registry.intake.patients import PatientIntake
-from registry.members.live import LiveConnections
+from registry.members.connections import LiveConnections
 from registry.members.model import Directory, Member
 from registry.members.service import MemberService
 from registry.officer.decisions import IdentityDecisions
@@ -141,16 +141,24 @@ def make_members(ground: Ground, folder: Path) -> MemberService:
     """Who belongs to the region; keys and certificates are in ``folder``."""
     config = ground.config
     return MemberService(
-        ground.db, ground.seams, ground.region, folder, config.members, ground.audit,
-        open_mode=ground.open_mode, public_host=config.listen.public_host,
-    )  # fmt: skip
+        ground.db,
+        ground.seams,
+        ground.region,
+        folder,
+        config.members,
+        ground.audit,
+        open_mode=ground.open_mode,
+        public_host=config.listen.public_host,
+    )
 
 
 def make_waists(ground: Ground, directory: Directory) -> Waists:
     """Index, persons, and what stands before them."""
     db, clock, ids, region = ground.db, ground.seams.clock, ground.seams.ids, ground.region
     index = IndexStore(db, directory, clock, ids)
-    identity = IdentityStore(db, region, ids, ground.config.identity.rules(), index.read.headers_of, index.moved)
+    identity = IdentityStore(
+        db, region, ids, ground.config.identity.rules(), index.read.headers_of, index.moved
+    )
     changed: Subscribers[Sequence[Change]] = Subscribers()
     ask = Ask(db, index, identity, directory, ground.audit, clock, region)
     follower = Follower(index.changes, clock, ground.config.changes, identity.person_keys_tx)
@@ -171,13 +179,20 @@ def make_access(ground: Ground, folder: Path, people_url: str, members: MemberSe
     """Sign-in, sessions, tokens."""
     seams, config = ground.seams, ground.config
     return Access(
-        ground.db, folder, people_url, config.access, members, ground.audit, seams,
+        ground.db,
+        folder,
+        people_url,
+        config.access,
+        members,
+        ground.audit,
+        seams,
         name=config.portal.service_name,
-    )  # fmt: skip
+    )
 
 
 def member_tls(members: MemberService) -> MemberTls:
-    """How a member is called: by mutual TLS that expects the member's own certificate, or plain where all is."""
+    """How a member is called: by mutual TLS that expects the member's own certificate, or plain where all
+    is."""
 
     def tls(member: Member) -> ssl.SSLContext | None:
         if members.open_mode or members.own.gateway is None:
@@ -190,22 +205,38 @@ def member_tls(members: MemberService) -> MemberTls:
 
 
 def make_retrieves(
-    ground: Ground, waists: Waists, directory: Directory, signer: TokenSigner, tls: MemberTls, live: LiveConnections
+    ground: Ground,
+    waists: Waists,
+    directory: Directory,
+    signer: TokenSigner,
+    tls: MemberTls,
+    live: LiveConnections,
 ) -> Retrieves:
     """What calls members. The enricher follows what changes in the index."""
     seams, config = ground.seams, ground.config
     sessions = MemberSessions(config.gateway, seams.http, tls)
     reach = Reach(directory, signer, sessions, config.gateway, seams.ids, live, seams.workers)
     completion = Completion(
-        waists.index, waists.acceptor, reach, ground.audit, seams.workers, seams.ids, ground.region, config.enrich,
-    )  # fmt: skip
+        waists.index,
+        waists.acceptor,
+        reach,
+        ground.audit,
+        seams.workers,
+        seams.ids,
+        ground.region,
+        config.enrich,
+    )
     enricher = Enricher(waists.index, directory, completion, seams, config.enrich)
     waists.follower.tell(enricher.changed, enricher.members_changed)
     gateway = Gateway(reach)
-    return Retrieves(sessions=sessions, reach=reach, gateway=gateway, completion=completion, enricher=enricher)
+    return Retrieves(
+        sessions=sessions, reach=reach, gateway=gateway, completion=completion, enricher=enricher
+    )
 
 
-def make_faces(ground: Ground, waists: Waists, retrieves: Retrieves, directory: Directory, foreign: ForeignMember) -> Faces:
+def make_faces(
+    ground: Ground, waists: Waists, retrieves: Retrieves, directory: Directory, foreign: ForeignMember
+) -> Faces:
     """What answers. ``waists`` is open.
 
     Args:
@@ -214,20 +245,34 @@ def make_faces(ground: Ground, waists: Waists, retrieves: Retrieves, directory: 
     clock, ids, config, key = ground.seams.clock, ground.seams.ids, ground.config, waists.index.region_key
     return Faces(
         fhir=FhirFace(
-            waists.ask, directory, key=key, seams=ground.seams, config=config.fhir, version=__version__,
+            waists.ask,
+            directory,
+            key=key,
+            seams=ground.seams,
+            config=config.fhir,
+            version=__version__,
             secured=not ground.open_mode,
         ),
-        dicomweb=DicomwebFace(waists.ask, directory, retrieves.gateway, config.dicomweb, ground.seams.workers),
+        dicomweb=DicomwebFace(
+            waists.ask, directory, retrieves.gateway, config.dicomweb, ground.seams.workers
+        ),
         portal=Portal(
             PortalContext(
-                ask=waists.ask, directory=directory, key=key, clock=clock, ids=ids, config=config.portal,
-                open_mode=ground.open_mode, decisions=make_decisions(ground, waists, directory), workers=ground.seams.workers,
+                ask=waists.ask,
+                directory=directory,
+                key=key,
+                clock=clock,
+                ids=ids,
+                config=config.portal,
+                open_mode=ground.open_mode,
+                decisions=make_decisions(ground, waists, directory),
+                workers=ground.seams.workers,
             )
         ),
         registry=make_registry(ground, waists, directory, foreign),
         retrieve=make_retrieve(ground, waists, retrieves.reach),
         adt=AdtFeed(waists.patients, directory, ground.region, clock, ids, open_mode=ground.open_mode),
-    )  # fmt: skip
+    )
 
 
 def make_decisions(ground: Ground, waists: Waists, directory: Directory) -> IdentityDecisions:
@@ -236,7 +281,9 @@ def make_decisions(ground: Ground, waists: Waists, directory: Directory) -> Iden
     return IdentityDecisions(ground.db, waists.identity, waists.index, directory, ground.audit, seams.clock)
 
 
-def make_registry(ground: Ground, waists: Waists, directory: Directory, foreign: ForeignMember) -> SoapEndpoint:
+def make_registry(
+    ground: Ground, waists: Waists, directory: Directory, foreign: ForeignMember
+) -> SoapEndpoint:
     """ITI-18, 42, 57 and 62."""
     xds, region, ids = ground.config.xds, ground.region, ground.seams.ids
     admission = Admission(directory, foreign, ground.audit, waists.ask)

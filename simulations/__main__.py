@@ -23,7 +23,8 @@ from simulations.topology import read_topology
 def main() -> None:
     """Crosslight: a federated cross-site image discovery network.
 
-    `crosslight demo` brings up a whole region on this machine; `crosslight-registry` and `crosslight-node` are the two sides.
+    `crosslight demo` brings up a whole region on this machine; `crosslight-registry` and `crosslight-node`
+    are the two sides.
     """
     setup_logging(level="warning")
 
@@ -51,9 +52,17 @@ def main() -> None:
     help="A region description (TOML); Surrey and Sussex without one.",
 )
 @click.option(
-    "--open", "open_mode", is_flag=True, help="No authentication and no TLS, loopback only: for pointing ordinary tools at it."
+    "--open",
+    "open_mode",
+    is_flag=True,
+    help="No authentication and no TLS, loopback only: for pointing ordinary tools at it.",
 )
-@click.option("--bind", default="127.0.0.1", show_default=True, help="Address to listen on; the demo knows loopback only.")
+@click.option(
+    "--bind",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; the demo knows loopback only.",
+)
 @click.option(
     "--json",
     "json_path",
@@ -85,15 +94,21 @@ def demo(
     if bind not in LOOPBACK:
         why = "An open demo on the network would show everything to everyone. " if open_mode else ""
         raise click.UsageError(
-            f"{why}The demo listens on loopback only; use crosslight-registry and crosslight-node for a network."
+            f"{why}The demo listens on loopback only; use crosslight-registry and crosslight-node for a"
+            " network."
         )
     console = make_console()
     try:
         topology = read_topology(region_file)
         options = DemoOptions(
-            topology=topology, data=data, port_base=port_base, once=once, open_mode=open_mode,
-            json_path=json_path.resolve() if json_path else None, restart_after_s=restart_after_s,
-        )  # fmt: skip
+            topology=topology,
+            data=data,
+            port_base=port_base,
+            once=once,
+            open_mode=open_mode,
+            json_path=json_path.resolve() if json_path else None,
+            restart_after_s=restart_after_s,
+        )
         status = asyncio.run(Demo(options, console).run())
     except CrosslightError as error:
         console.print(f"[bold red]{error.what}[/bold red] {error.why} {error.todo}", markup=True)

@@ -1,4 +1,6 @@
-"""The demo's people: one clinician for each member, an operator, an information-governance lead, an identity clerk, a porter."""
+"""The demo's people: one clinician for each member, an operator, an information-governance lead, an identity
+clerk, a porter.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +33,19 @@ class Account:
 
     def public(self) -> dict[str, str]:
         """For the endpoints file and the table."""
-        return {"role": self.role, "user": self.user, "password": self.password, "organisation": self.organisation}
+        return {
+            "role": self.role,
+            "user": self.user,
+            "password": self.password,
+            "organisation": self.organisation,
+        }
 
 
 def make_accounts(topology: Topology, ids: Ids) -> list[Account]:
-    """Accounts with random passwords, new for each demo. The fourth member's clinician comes first: the story's."""
+    """Accounts with random passwords, new for each demo.
+
+    The fourth member's clinician comes first: the story's.
+    """
     codes = [topology.codes[3], *(c for i, c in enumerate(topology.codes) if i != 3)]
 
     def account(user: str, role: str, organisation: str, name: str) -> Account:

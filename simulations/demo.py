@@ -19,8 +19,8 @@ from rich.table import Table
 from crosslight.client.http import HttpClient, trusting
 from crosslight.standards.problem import CrosslightError
 from simulations.addresses import endpoints_of
-from simulations.claim import FolderClaim, free
 from simulations.endpoints import write_endpoints
+from simulations.folder_claim import FolderClaim, free
 from simulations.layout import CALLING_AET, HOST
 from simulations.plan import Chapter, make_chapter
 from simulations.region import TOKEN_RENEW_S, DemoRegion
@@ -94,7 +94,8 @@ class Demo:
                 self._folder.claim(self.options.data)
             await free(self.region.all_ports())
             if self.options.json_path is not None:
-                self.options.json_path.unlink(missing_ok=True)  # an earlier run's pids would mislead who waits for this one's
+                # an earlier run's pids would mislead who waits for this one's
+                self.options.json_path.unlink(missing_ok=True)
             await self._bring_up(fresh)
             if fresh or self.options.once or self.region.ledger.chapters == 0:
                 await self._tell()
@@ -117,10 +118,16 @@ class Demo:
     async def _bring_up(self, fresh: bool) -> None:
         if fresh and self.options.data.exists():
             if any(self.options.data.iterdir()) and not (self.options.data / "registry").exists():
-                raise StoryError(f"{self.options.data} is not empty and holds no demo.", todo="Give another --data.")
+                raise StoryError(
+                    f"{self.options.data} is not empty and holds no demo.", todo="Give another --data."
+                )
             shutil.rmtree(self.options.data)  # a demo that was cut off while it was made
         with Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=self.console, transient=True
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
         ) as bar:
             task = bar.add_task("Starting the region …")
 
@@ -134,7 +141,8 @@ class Demo:
             say("Starting the processes …")
             await self.region.start_all(say)
         self.console.print(
-            f"[green]✓[/green] {len(self.options.topology.codes) + 1} processes are up: {self.options.topology.name}"
+            f"[green]✓[/green] {len(self.options.topology.codes) + 1} processes are up:"
+            f" {self.options.topology.name}"
         )
 
     async def _tell(self) -> None:
@@ -150,7 +158,11 @@ class Demo:
         lines: list[str] = []
         started = time.monotonic()
         with Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=self.console, transient=True
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
         ) as bar:
             task = bar.add_task(title)
 
@@ -162,7 +174,9 @@ class Demo:
                 await step.play(self.region, chapter, say)
             except CrosslightError as error:
                 error.where = error.where or f"step {step.number}"
-                raise StoryError(f"Step {step.number} failed: {error.what}", why=error.why, todo=error.todo) from error
+                raise StoryError(
+                    f"Step {step.number} failed: {error.what}", why=error.why, todo=error.todo
+                ) from error
             finally:
                 self.region.save_ledger()
         self.console.print(f"[green]✓[/green] [bold]{title}[/bold] ({time.monotonic() - started:.1f} s)")
@@ -191,7 +205,7 @@ class Demo:
                 await self.region.renew_tokens()
                 await self._rewrite()
 
-    # --- the table -------------------------------------------------------------------------------------------------
+    # --- the table ------------------------------------------------------------------------------------------
 
     def _show(self) -> None:
         self.console.print(_members_table(self.region))
@@ -212,9 +226,14 @@ def _members_table(region: DemoRegion) -> Table:
         images = sum(s["instances"] for s in held)
         dimse = f"{HOST}:{region.ports(member.code).dimse}"
         table.add_row(
-            f"{member.code} {member.name}", member.code, dimse, f"{region.node_base(member.code)}/dicomweb", member.road,
-            str(len(held)), str(images),
-        )  # fmt: skip
+            f"{member.code} {member.name}",
+            member.code,
+            dimse,
+            f"{region.node_base(member.code)}/dicomweb",
+            member.road,
+            str(len(held)),
+            str(images),
+        )
     return table
 
 
@@ -224,9 +243,13 @@ def _patients_table(region: DemoRegion) -> Table:
     for name in ("Patient", "Born", label, "Studies at"):
         table.add_column(name)
     for patient in sorted(region.ledger.listed(), key=lambda p: (p["disputed"], -len(p["studies"])))[:8]:
-        numbers = [i["value"] for i in patient["identifiers"]] or [f"{v} ({c})" for c, v in patient["local_ids"].items()]
+        numbers = [i["value"] for i in patient["identifiers"]] or [
+            f"{v} ({c})" for c, v in patient["local_ids"].items()
+        ]
         where = ", ".join(f"{s['node']} {s['modality']}" for s in patient["studies"])
-        name = f"{patient['family'].upper()}, {patient['given']}" + (" (disputed)" if patient["disputed"] else "")
+        name = f"{patient['family'].upper()}, {patient['given']}" + (
+            " (disputed)" if patient["disputed"] else ""
+        )
         table.add_row(name, patient["birth_date"], ", ".join(numbers), where)
     return table
 
@@ -237,10 +260,16 @@ def _addresses_table(region: DemoRegion) -> Table:
     table.add_column(overflow="fold")
     entry = endpoints_of(region)["registry"]
     for name, key in (
-        ("The clinician's page", "portal"), ("FHIR R4", "fhir"), ("DICOMweb, region-wide", "dicomweb"),
-        ("XDS registry (ITI-18, 42)", "xds_registry"), ("XDS repository (ITI-43)", "xds_repository"), ("RAD-69", "rad69"),
-        ("HL7 v2 (ITI-8)", "mllp"), ("gRPC, for nodes", "grpc"), ("Metrics", "metrics"),
-    ):  # fmt: skip
+        ("The clinician's page", "portal"),
+        ("FHIR R4", "fhir"),
+        ("DICOMweb, region-wide", "dicomweb"),
+        ("XDS registry (ITI-18, 42)", "xds_registry"),
+        ("XDS repository (ITI-43)", "xds_repository"),
+        ("RAD-69", "rad69"),
+        ("HL7 v2 (ITI-8)", "mllp"),
+        ("gRPC, for nodes", "grpc"),
+        ("Metrics", "metrics"),
+    ):
         table.add_row(name, str(entry[key]))
     if region.ca is not None:
         table.add_row("CA to trust", str(region.ca))

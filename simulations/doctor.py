@@ -22,19 +22,28 @@ def targets(endpoints: dict[str, Any]) -> list[Target]:
     registry = endpoints["registry"]
     found = [
         Target(
-            name="registry", base=registry["base"], fhir=registry["fhir"], dicomweb=registry["dicomweb"],
+            name="registry",
+            base=registry["base"],
+            fhir=registry["fhir"],
+            dicomweb=registry["dicomweb"],
             xds_registry=registry["xds_registry"],
         )
-    ]  # fmt: skip
+    ]
     for node in endpoints["nodes"]:
         found.append(
             Target(
-                name=f"{node['code']} {node['name']}", base=node["base"], dicomweb=node["dicomweb"], dimse=node["dimse"],
-                aet=node["aet"], calling_aet="DEMO",
+                name=f"{node['code']} {node['name']}",
+                base=node["base"],
+                dicomweb=node["dicomweb"],
+                dimse=node["dimse"],
+                aet=node["aet"],
+                calling_aet="DEMO",
             )
-        )  # fmt: skip
+        )
     token = endpoints["tokens"]["integrator"] or ""
-    return [replace(t, ca=tls["ca"], cert=tls["client_cert"], key=tls["client_key"], token=token) for t in found]
+    return [
+        replace(t, ca=tls["ca"], cert=tls["client_cert"], key=tls["client_key"], token=token) for t in found
+    ]
 
 
 async def examine_all(wanted: list[Target]) -> list[tuple[str, list[Finding]]]:

@@ -1,4 +1,6 @@
-"""The endpoints file that clients and outside checks read: addresses, sign-ins, and the truth of what is where."""
+"""The endpoints file that clients and outside checks read: addresses, sign-ins, and the truth of what is
+where.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ from simulations.topology import Topology
 
 @dataclass(slots=True)
 class Ledger:
-    """What was loaded and is still there: the truth that answers are held against. Kept with the demo's data."""
+    """What was loaded and is still there: the truth that answers are held against.
+
+    Kept with the demo's data.
+    """
 
     studies: dict[str, dict[str, Any]] = field(default_factory=dict)  # study UID -> row
     patients: dict[str, dict[str, Any]] = field(default_factory=dict)  # key -> patient
@@ -24,11 +29,14 @@ class Ledger:
     def add(self, topology: Topology, plan: StudyPlan, instances: int, *, disputed: bool = False) -> None:
         """A study has been stored."""
         patient = plan.patient
-        key = f"{patient.family}|{patient.given}|{patient.birth_date.isoformat()}|{patient.index}|{patient.national}"
+        born = patient.birth_date.isoformat()
+        key = f"{patient.family}|{patient.given}|{born}|{patient.index}|{patient.national}"
         national = topology.national
         identifiers = []
         if patient.national and national.authority:
-            identifiers.append({"system": national.system, "oid": national.authority, "value": patient.national})
+            identifiers.append(
+                {"system": national.system, "oid": national.authority, "value": patient.national}
+            )
         is_nhs = national.system.endswith("/nhs-number")
         row = self.patients.setdefault(
             key,
@@ -61,7 +69,9 @@ class Ledger:
         self.studies.pop(study_uid, None)
 
     def listed_at(self, code: str) -> list[str]:
-        """Study UIDs that were loaded at a member and not deleted by the story; somebody else may have deleted them since."""
+        """Study UIDs that were loaded at a member and not deleted by the story; somebody else may have
+        deleted them since.
+        """
         return [uid for uid, study in self.studies.items() if study["node"] == code]
 
     def follow(self, code: str, held: dict[str, int]) -> bool:
@@ -83,7 +93,9 @@ class Ledger:
         """Patients with their studies, as the endpoints file shows them."""
         out = []
         for key, patient in self.patients.items():
-            studies = [{k: v for k, v in s.items() if k != "patient"} for s in self.held() if s["patient"] == key]
+            studies = [
+                {k: v for k, v in s.items() if k != "patient"} for s in self.held() if s["patient"] == key
+            ]
             out.append({**patient, "studies": studies})
         return out
 
@@ -102,5 +114,7 @@ class Ledger:
 
 
 def write_endpoints(path: Path, content: dict[str, Any], files: Files) -> None:
-    """Replace the file by rename, so that a reader never sees half of it; it holds passwords and tokens, so 0600."""
+    """Replace the file by rename, so that a reader never sees half of it; it holds passwords and tokens, so
+    0600.
+    """
     files.write_atomic(path, orjson.dumps(content, option=orjson.OPT_INDENT_2), mode=0o600)

@@ -1,7 +1,9 @@
-"""Believable synthetic images: CT, MR, CR, MG and US studies whose pixels look like something. Seeded, offline.
+"""Believable synthetic images: CT, MR, CR, MG and US studies whose pixels look like something. Seeded,
+offline.
 
-Pure numpy phantoms: a thorax of ellipses with lungs, spine and noise; a head with ventricles in two weightings; a hand-like
-radiograph; a breast with texture; an ultrasound sector as a colour cine. Not for teaching anatomy, only for telling apart.
+Pure numpy phantoms: a thorax of ellipses with lungs, spine and noise; a head with ventricles in two
+weightings; a hand-like radiograph; a breast with texture; an ultrasound sector as a colour cine. Not for
+teaching anatomy, only for telling apart.
 """
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ class StudyPlan:
     accession: str = ""
     national_authority: str = ""  # OID of the national number
     local_authority: str = ""  # OID of the trust's own numbers, '' = only the issuer's code
-    accession_authority: str = ""  # OID of the trust's accession numbers: another one than that of its patient numbers
+    # OID of the trust's accession numbers: another one than that of its patient numbers
+    accession_authority: str = ""
     zone: str = ""  # (0008,0201), '' = left out, as most modalities do
     compressed: bool = False  # JPEG-LS lossless, where the modality allows
     size: int = 0  # rows = columns of CT and MR; 0 = usual
@@ -74,7 +77,9 @@ class StudyPlan:
     @property
     def uid(self) -> str:
         """StudyInstanceUID."""
-        return self.study_uid or uid_of("study", self.code, self.patient.index, self.modality, self.when, self.seed)
+        return self.study_uid or uid_of(
+            "study", self.code, self.patient.index, self.modality, self.when, self.seed
+        )
 
 
 def _grid(n: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -82,7 +87,9 @@ def _grid(n: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return np.meshgrid(axis, axis)
 
 
-def _ellipse(x: NDArray[np.float32], y: NDArray[np.float32], cx: float, cy: float, rx: float, ry: float) -> NDArray[np.bool_]:
+def _ellipse(
+    x: NDArray[np.float32], y: NDArray[np.float32], cx: float, cy: float, rx: float, ry: float
+) -> NDArray[np.bool_]:
     inside: NDArray[np.bool_] = ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 < 1
     return inside
 
@@ -104,14 +111,18 @@ def ct_slice(index: int, count: int, rng: np.random.Generator, n: int = 512) -> 
     for angle in np.linspace(0.15, np.pi - 0.15, 9):
         for side in (-1, 1):
             shift = 0.03 * np.sin(12 * t + angle * 5)
-            image[_ellipse(x, y, side * 0.72 * np.sin(angle), 0.05 - 0.5 * np.cos(angle) + shift, 0.035, 0.03)] = 600
+            image[
+                _ellipse(x, y, side * 0.72 * np.sin(angle), 0.05 - 0.5 * np.cos(angle) + shift, 0.035, 0.03)
+            ] = 600
     if 0.4 < t < 0.55:
         image[_ellipse(x, y, -0.42, -0.1, 0.06, 0.06)] = 30  # the nodule that everyone looks for
     image += rng.normal(0, 14, image.shape).astype(np.float32)
     return image.astype(np.int16)
 
 
-def mr_slice(index: int, count: int, rng: np.random.Generator, weighting: str, n: int = 256) -> NDArray[np.uint16]:
+def mr_slice(
+    index: int, count: int, rng: np.random.Generator, weighting: str, n: int = 256
+) -> NDArray[np.uint16]:
     """A head slice, T1- or T2-weighted."""
     x, y = _grid(n)
     t = index / max(count - 1, 1)
@@ -129,7 +140,9 @@ def mr_slice(index: int, count: int, rng: np.random.Generator, weighting: str, n
     return np.clip(image, 0, 4095).astype(np.uint16)
 
 
-def radiograph(rng: np.random.Generator, body_part: str, rows: int = 1024, columns: int = 860) -> NDArray[np.uint16]:
+def radiograph(
+    rng: np.random.Generator, body_part: str, rows: int = 1024, columns: int = 860
+) -> NDArray[np.uint16]:
     """A chest- or hand-like projection, MONOCHROME1."""
     y, x = np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j].astype(np.float32)
     dense = np.zeros((rows, columns), np.float32)
@@ -151,7 +164,9 @@ def radiograph(rng: np.random.Generator, body_part: str, rows: int = 1024, colum
     return np.clip(3600 - dense, 0, 4095).astype(np.uint16)  # MONOCHROME1: low is bright
 
 
-def mammogram(rng: np.random.Generator, side: str, rows: int = 1024, columns: int = 800) -> NDArray[np.uint16]:
+def mammogram(
+    rng: np.random.Generator, side: str, rows: int = 1024, columns: int = 800
+) -> NDArray[np.uint16]:
     """A breast with glandular texture, MONOCHROME2."""
     y, x = np.mgrid[-1 : 1 : rows * 1j, 0 : 1 : columns * 1j].astype(np.float32)
     shape = (x / 0.85) ** 2 + (y / 0.9) ** 2 < 1
@@ -179,7 +194,9 @@ def ultrasound_cine(rng: np.random.Generator, frames: int = 12, n: int = 320) ->
     return out
 
 
-def _base(plan: StudyPlan, sop_class: str, series_uid: str, series_number: int, number: int, series_text: str) -> FileDataset:
+def _base(
+    plan: StudyPlan, sop_class: str, series_uid: str, series_number: int, number: int, series_text: str
+) -> FileDataset:
     sop_uid = uid_of("instance", series_uid, number)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = sop_class
@@ -285,10 +302,23 @@ def _mr(plan: StudyPlan) -> Iterator[FileDataset]:
             ds.PatientPosition, ds.ImageOrientationPatient = "HFS", [1, 0, 0, 0, 1, 0]
             ds.ImagePositionPatient = [-110.0, -110.0, float(index * 5)]
             ds.PixelSpacing, ds.SliceThickness = [220 / n, 220 / n], 5.0
-            ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions, ds.MRAcquisitionType = "SE", "NONE", "", "2D"
-            ds.RepetitionTime, ds.EchoTime, ds.EchoTrainLength = (500, 12, 1) if weighting == "T1" else (4000, 100, 1)
+            ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions, ds.MRAcquisitionType = (
+                "SE",
+                "NONE",
+                "",
+                "2D",
+            )
+            ds.RepetitionTime, ds.EchoTime, ds.EchoTrainLength = (
+                (500, 12, 1) if weighting == "T1" else (4000, 100, 1)
+            )
             ds.WindowCenter, ds.WindowWidth = 450, 900
-            _grey(ds, mr_slice(index, count, rng, weighting, n), bits=12, photometric="MONOCHROME2", signed=False)
+            _grey(
+                ds,
+                mr_slice(index, count, rng, weighting, n),
+                bits=12,
+                photometric="MONOCHROME2",
+                signed=False,
+            )
             yield ds
 
 
@@ -357,7 +387,9 @@ def make_study(plan: StudyPlan) -> Iterator[FileDataset]:
         yield ds
 
 
-def rejection_note(plan: StudyPlan, rejected: list[Dataset], *, code: str, meaning: str, seed: int) -> FileDataset:
+def rejection_note(
+    plan: StudyPlan, rejected: list[Dataset], *, code: str, meaning: str, seed: int
+) -> FileDataset:
     """A Key Object Selection that rejects ``rejected`` (IHE RAD IOCM; code in DCM, e.g. 113037)."""
     sop_class = "1.2.840.10008.5.1.4.1.1.88.59"
     series_uid = uid_of("reject", plan.uid, seed)

@@ -29,7 +29,9 @@ class NodePorts:
         return self.base + 3
 
 
-def registry_values(topology: Topology, port_base: int, accounts: list[Account], *, open_mode: bool) -> dict[str, Any]:
+def registry_values(
+    topology: Topology, port_base: int, accounts: list[Account], *, open_mode: bool
+) -> dict[str, Any]:
     """What the demo's ``registry.toml`` says."""
     region = topology.region()
     return {
@@ -71,7 +73,11 @@ def node_values(member: MemberPlan, ports: NodePorts, *, open_mode: bool) -> dic
             "systems_port": ports.systems,
             "open": open_mode,
         },
-        "dimse": {"host": HOST, "port": ports.dimse, "callers": [{"ae_title": CALLING_AET, "addresses": [HOST]}]},
+        "dimse": {
+            "host": HOST,
+            "port": ports.dimse,
+            "callers": [{"ae_title": CALLING_AET, "addresses": [HOST]}],
+        },
         "archive": {"min_free_bytes": 256 << 20},
         "publish": {"road": member.road},
         "log": {"json": False},

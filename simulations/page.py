@@ -49,18 +49,24 @@ class PageClient:
             await self._sign_in(*self._who)
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._session is not None:
             await self._session.close()
 
-    async def _go(self, method: str, url: str, data: dict[str, str] | None = None) -> tuple[str, html.HtmlElement]:
+    async def _go(
+        self, method: str, url: str, data: dict[str, str] | None = None
+    ) -> tuple[str, html.HtmlElement]:
         """Follow redirects, as a browser does; the address reached and the page there."""
         if self._session is None:
             raise RuntimeError("use the client as an async context manager")
         headers = {"Accept": "text/html", "Origin": self._base, "Sec-Fetch-Site": "same-origin"}
         for _ in range(MAX_HOPS):
             try:
-                async with self._session.request(method, url, data=data, allow_redirects=False, headers=headers) as response:
+                async with self._session.request(
+                    method, url, data=data, allow_redirects=False, headers=headers
+                ) as response:
                     body = await response.content.read(MAX_PAGE_BYTES)
                     if response.status in (301, 302, 303, 307, 308):
                         url = urljoin(url, response.headers["Location"])
@@ -74,7 +80,9 @@ class PageClient:
                 raise Unavailable("The page does not answer.", why=type(error).__name__) from error
         raise PeerError("The page redirects for ever.")
 
-    async def _submit(self, url: str, page: html.HtmlElement, needs: str, values: dict[str, str]) -> tuple[str, html.HtmlElement]:
+    async def _submit(
+        self, url: str, page: html.HtmlElement, needs: str, values: dict[str, str]
+    ) -> tuple[str, html.HtmlElement]:
         """Fill in the form that has the field ``needs``, and post it."""
         for form in page.forms:
             if needs in form.fields:
@@ -89,7 +97,10 @@ class PageClient:
             raise PeerError("Signing in failed.", why=_text(page)[:300])
 
     async def find(self, number: str, patient: SyntheticPatient | None = None) -> PageAnswer:
-        """Search by number. Where several patients come back, the one with ``patient``'s date of birth is chosen."""
+        """Search by number.
+
+        Where several patients come back, the one with ``patient``'s date of birth is chosen.
+        """
         url, page = await self._go("GET", f"{self._base}/")
         url, page = await self._submit(url, page, "number", {"number": number})
         for choice in page.find_class("person"):

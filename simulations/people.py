@@ -9,7 +9,8 @@ import random
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
-#: (family, given, sex): names that have broken systems before. PN characters that DICOM forbids (\ ^ =) are not names.
+#: (family, given, sex): names that have broken systems before. PN characters that DICOM forbids (\ ^ =) are
+#: not names.
 NAMES: tuple[tuple[str, str, str], ...] = (
     ("Okonkwo-Bright", "Adaeze", "F"),
     ("O'Connor", "Siobhán", "F"),
@@ -37,11 +38,24 @@ NAMES: tuple[tuple[str, str, str], ...] = (
     ("Hughes", "Dafydd", "M"),
 )
 
-POSTCODES = ("KT16 0PZ", "BN21 2UD", "RH19 3DZ", "GU2 7XX", "BN2 5BE", "NW3 2QG", "N19 5NF", "EH16 4SA", "G51 4TF", "AB25 2ZN")
+POSTCODES = (
+    "KT16 0PZ",
+    "BN21 2UD",
+    "RH19 3DZ",
+    "GU2 7XX",
+    "BN2 5BE",
+    "NW3 2QG",
+    "N19 5NF",
+    "EH16 4SA",
+    "G51 4TF",
+    "AB25 2ZN",
+)
 
 
 def test_number(seed: int) -> str:
-    """A number of the NHS test range (999 xxx xxxx) with a valid modulus 11 check digit (also for CHI: same arithmetic)."""
+    """A number of the NHS test range (999 xxx xxxx) with a valid modulus 11 check digit (also for CHI: same
+    arithmetic).
+    """
     rng = random.Random(f"number:{seed}")
     while True:
         body = f"999{rng.randrange(10**6):06d}"

@@ -1,7 +1,8 @@
-"""What the demo loads and what its story changes: who is imaged where. Each replay is a new chapter with new people.
+"""What the demo loads and what its story changes: who is imaged where. Each replay is a new chapter with new
+people.
 
-A chapter has a traveller (imaged at the first three members), a double (another person's record at the fifth member that
-claims the traveller's national number), and a few patients for each member.
+A chapter has a traveller (imaged at the first three members), a double (another person's record at the fifth
+member that claims the traveller's national number), and a few patients for each member.
 """
 
 from __future__ import annotations
@@ -39,8 +40,23 @@ class Chapter:
         return (*self.travelled, self.doubled, self.to_correct, self.to_delete, *self.background)
 
 
-def _study(topology: Topology, authorities: dict[str, str], patient: SyntheticPatient, member: int, modality: str, when: datetime, seed: int, pick: int = 0, instances: int = 0, *, compressed: bool = False) -> StudyPlan:  # fmt: skip  # noqa: E501
-    place, own = topology.members[member], authorities.get(topology.members[member].code, "") if member % 2 == 0 else ""
+def _study(
+    topology: Topology,
+    authorities: dict[str, str],
+    patient: SyntheticPatient,
+    member: int,
+    modality: str,
+    when: datetime,
+    seed: int,
+    pick: int = 0,
+    instances: int = 0,
+    *,
+    compressed: bool = False,
+) -> StudyPlan:
+    place, own = (
+        topology.members[member],
+        (authorities.get(topology.members[member].code, "") if member % 2 == 0 else ""),
+    )
     description, body_part = PROCEDURES[modality][pick % len(PROCEDURES[modality])]
     return StudyPlan(
         patient=patient,
@@ -89,9 +105,28 @@ def make_chapter(topology: Topology, authorities: dict[str, str], number: int, t
 
     seed = number * 1000
 
-    def study(patient: SyntheticPatient, member: int, modality: str, when: datetime, offset: int, pick: int = 0, instances: int = 0, *, compressed: bool = False) -> StudyPlan:  # fmt: skip  # noqa: E501
+    def study(
+        patient: SyntheticPatient,
+        member: int,
+        modality: str,
+        when: datetime,
+        offset: int,
+        pick: int = 0,
+        instances: int = 0,
+        *,
+        compressed: bool = False,
+    ) -> StudyPlan:
         return _study(
-            topology, authorities, patient, member, modality, when, seed + offset, pick, instances, compressed=compressed
+            topology,
+            authorities,
+            patient,
+            member,
+            modality,
+            when,
+            seed + offset,
+            pick,
+            instances,
+            compressed=compressed,
         )
 
     travelled = (
@@ -109,7 +144,8 @@ def make_chapter(topology: Topology, authorities: dict[str, str], number: int, t
                 background.append(study(people[index], member, modality, when, 100 + index, member + nth))
         shared = people[4]  # one more who has been to two places
         background.append(study(shared, 3, "US", at(12, 15), 90))
-        for member in (0, 1):  # a summer's night, which is another day in UTC: one with its offset, one without
+        # a summer's night, which is another day in UTC: one with its offset, one without
+        for member in (0, 1):
             background.append(study(people[5], member, "CR", _summer_night(today), 91 + member))
     return Chapter(
         number=number,

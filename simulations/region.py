@@ -65,7 +65,7 @@ class DemoRegion:
         if self.on_change is not None:
             await self.on_change()
 
-    # --- where things are ------------------------------------------------------------------------------------------
+    # --- where things are -----------------------------------------------------------------------------------
 
     @property
     def scheme(self) -> str:
@@ -97,7 +97,12 @@ class DemoRegion:
 
     def all_ports(self) -> list[int]:
         """Every port of the region."""
-        nodes = [p for code in self.topology.codes for n in (self.ports(code),) for p in (n.base, n.dimse, n.systems)]
+        nodes = [
+            p
+            for code in self.topology.codes
+            for n in (self.ports(code),)
+            for p in (n.base, n.dimse, n.systems)
+        ]
         return [*range(self.port_base, self.port_base + 4), *nodes]
 
     def plan_of(self, code: str) -> MemberPlan:
@@ -129,7 +134,7 @@ class DemoRegion:
         """Its key."""
         return None if self.open_mode else self.registry_folder / "systems" / "demo-integrator.key"
 
-    # --- making it -------------------------------------------------------------------------------------------------
+    # --- making it ------------------------------------------------------------------------------------------
 
     def kept(self) -> bool:
         """Whether there is a finished region in the data folder.
@@ -177,15 +182,21 @@ class DemoRegion:
         for member in self.topology.members:
             say(f"{member.code} joins: {member.name}")
             init_node(
-                self.node_folder(member.code), self.files, node_values(member, self.ports(member.code), open_mode=self.open_mode)
+                self.node_folder(member.code),
+                self.files,
+                node_values(member, self.ports(member.code), open_mode=self.open_mode),
             )
             await join_region(self.node_folder(member.code), invitations[member.code], system_seams())
 
     def _add_children(self) -> None:
         logs = self.data / "logs"
-        self.supervisor.add("registry", "registry", ["--dir", str(self.registry_folder), "serve"], logs / "registry.log")
+        self.supervisor.add(
+            "registry", "registry", ["--dir", str(self.registry_folder), "serve"], logs / "registry.log"
+        )
         for code in self.topology.codes:
-            self.supervisor.add(code, "node", ["--dir", str(self.node_folder(code)), "serve"], logs / f"{code}.log")
+            self.supervisor.add(
+                code, "node", ["--dir", str(self.node_folder(code)), "serve"], logs / f"{code}.log"
+            )
 
     async def start_all(self, say: Callable[[str], None]) -> None:
         """Start every process, and wait until every member is live."""
@@ -200,7 +211,9 @@ class DemoRegion:
         await self.renew_tokens()
         for code in self.topology.codes:
             await self._ready(code, self.node_base(code))
-            self.authorities[code] = RegionState(self.node_folder(code) / "region", self.files).member.authority
+            self.authorities[code] = RegionState(
+                self.node_folder(code) / "region", self.files
+            ).member.authority
         await self._all_live()
         say(f"{len(self.topology.codes)} nodes and the registry are up")
         self.files.write_atomic(self.data / "demo.json", orjson.dumps(self._marker()))
@@ -214,7 +227,10 @@ class DemoRegion:
 
     def _kept_accounts(self) -> list[Account]:
         config = read_registry_config(self.registry_folder)
-        return [Account(a.user, a.password, a.roles[0], a.organisation, a.name) for a in config.access.demo.accounts]
+        return [
+            Account(a.user, a.password, a.roles[0], a.organisation, a.name)
+            for a in config.access.demo.accounts
+        ]
 
     async def renew_tokens(self) -> None:
         """Tokens for an app and a clinician, for twelve hours."""
@@ -235,7 +251,10 @@ class DemoRegion:
         while True:
             self.supervisor.check_alive(name)
             try:
-                async with HttpClient(trusting(self.ca)) as client, client.request("GET", f"{base}/health/ready") as response:
+                async with (
+                    HttpClient(trusting(self.ca)) as client,
+                    client.request("GET", f"{base}/health/ready") as response,
+                ):
                     if response.status == 200:
                         return
                     last = (await read(response)).decode("utf-8", "replace")[:200]
@@ -262,7 +281,7 @@ class DemoRegion:
         """End every process."""
         await self.supervisor.stop()
 
-    # --- the story's hands -----------------------------------------------------------------------------------------
+    # --- the story's hands ----------------------------------------------------------------------------------
 
     def node_base(self, code: str) -> str:
         """A node's people listener."""
@@ -274,7 +293,9 @@ class DemoRegion:
 
     def node_dicomweb(self, code: str, role: str = "integrator") -> DicomwebClient:
         """DICOMweb of one node."""
-        return DicomwebClient(f"{self.node_base(code)}/dicomweb", tls=trusting(self.ca), token=self.tokens.get(role, ""))
+        return DicomwebClient(
+            f"{self.node_base(code)}/dicomweb", tls=trusting(self.ca), token=self.tokens.get(role, "")
+        )
 
     def region_dicomweb(self, role: str = "clinician") -> DicomwebClient:
         """DICOMweb of the region."""
@@ -330,11 +351,17 @@ class DemoRegion:
         """
         command = (sys.executable, "-m", "node", "--dir", str(self.node_folder(code)), *arguments)
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
         )
         output, _ = await asyncio.wait_for(process.communicate(), 120)
         if process.returncode != 0:
-            raise OurError(f"crosslight-node {arguments[0]} failed at {code}.", why=output.decode("utf-8", "replace")[-600:])
+            raise OurError(
+                f"crosslight-node {arguments[0]} failed at {code}.",
+                why=output.decode("utf-8", "replace")[-600:],
+            )
         return output.decode("utf-8", "replace")
 
     def save_ledger(self) -> None:

@@ -1,7 +1,8 @@
 """The story that the demo plays, and holds against the truth at every step.
 
-Each step is a coroutine that raises :class:`StoryError` when the region does not do what it promises. It acts only as people and
-systems outside would: DIMSE, DICOMweb, FHIR, XDS, the page, commands, and pulling the plug.
+Each step is a coroutine that raises :class:`StoryError` when the region does not do what it promises. It acts
+only as people and systems outside would: DIMSE, DICOMweb, FHIR, XDS, the page, commands, and pulling the
+plug.
 """
 
 from __future__ import annotations
@@ -95,11 +96,12 @@ async def until(what: str, check: Callable[[], Awaitable[bool]], *, within_s: fl
         await asyncio.sleep(0.25)
 
 
-# --- asking through every face -------------------------------------------------------------------------------------
+# --- asking through every face ------------------------------------------------------------------------------
 
 
 def national_id(world: World, chapter: Chapter) -> Identifier:
-    """What the traveller is searched by: the national number, or the first trust's own where there is none."""
+    """What the traveller is searched by: the national number, or the first trust's own where there is
+    none."""
     if chapter.traveller.national:
         return Identifier(chapter.traveller.national, world.topology.national.authority)
     code = world.topology.codes[0]
@@ -157,7 +159,7 @@ async def complete(world: World, plans: Iterable[StudyPlan]) -> bool:
     return True
 
 
-# --- loading ------------------------------------------------------------------------------------------------------
+# --- loading ------------------------------------------------------------------------------------------------
 
 
 async def send(world: World, plan: StudyPlan, *, disputed: bool = False) -> int:
@@ -188,19 +190,29 @@ async def step_1(world: World, chapter: Chapter, say: Say) -> None:
     by_stow = chapter.travelled[2]
     stored: dict[str, int] = {}
     for plan in chapter.opening:
-        count = await (stow(world, plan) if plan is by_stow else send(world, plan, disputed=plan is chapter.doubled))
+        count = await (
+            stow(world, plan) if plan is by_stow else send(world, plan, disputed=plan is chapter.doubled)
+        )
         stored[plan.code] = stored.get(plan.code, 0) + count
         say(f"{plan.code}: {_images(count, plan)} by {'STOW-RS' if plan is by_stow else 'C-STORE'}")
     if chapter.number == 1:
         expect(set(stored) == set(world.topology.codes), "Not every member received images.", sorted(stored))
     took = await until("all studies discoverable", lambda: complete(world, chapter.opening), within_s=120)
-    say(f"{sum(stored.values())} objects at {len(stored)} members; all complete in the index {took:.1f} s later")
+    say(
+        f"{sum(stored.values())} objects at {len(stored)} members; all complete in the index {took:.1f} s"
+        " later"
+    )
 
 
 async def step_2(world: World, chapter: Chapter, say: Say) -> None:
-    """One patient, three trusts, three local numbers: the same three studies through every face; a double is kept apart."""
+    """One patient, three trusts, three local numbers: the same three studies through every face; a double is
+    kept apart.
+    """
     who, wanted = national_id(world, chapter), expected_studies(world, chapter)
-    say(f"asked for {len(wanted)} studies of one patient by {'the national number' if who.authority else 'a local number'}")
+    say(
+        f"asked for {len(wanted)} studies of one patient by"
+        f" {'the national number' if who.authority else 'a local number'}"
+    )
     answer = await fhir_studies(world, who)
     faces = {
         "FHIR": set(answer.study_uids),
@@ -210,7 +222,9 @@ async def step_2(world: World, chapter: Chapter, say: Say) -> None:
     }
     for face, found in faces.items():
         expect(
-            found == wanted, f"{face} gives other studies.", f"{len(found)} found, {len(found & wanted)} of {len(wanted)} right"
+            found == wanted,
+            f"{face} gives other studies.",
+            f"{len(found)} found, {len(found & wanted)} of {len(wanted)} right",
         )
         say(f"{face}: the same {len(found)}")
     if chapter.traveller.national:
@@ -219,14 +233,25 @@ async def step_2(world: World, chapter: Chapter, say: Say) -> None:
 
 async def _double_is_apart(world: World, chapter: Chapter, answer: FhirAnswer, say: Say) -> None:
     code = chapter.doubled.code
-    expect(chapter.doubled.uid not in answer.study_uids, "The disputed record's study is among the patient's.")
-    expect(any(code in w for w in answer.warnings), "FHIR does not say where the disputed record is.", answer.warnings)
+    expect(
+        chapter.doubled.uid not in answer.study_uids, "The disputed record's study is among the patient's."
+    )
+    expect(
+        any(code in w for w in answer.warnings),
+        "FHIR does not say where the disputed record is.",
+        answer.warnings,
+    )
     page = await page_answer(world, chapter)
-    expect(code in page.notices or chapter.doubled.institution in page.notices, "The page does not show the dispute.")
+    expect(
+        code in page.notices or chapter.doubled.institution in page.notices,
+        "The page does not show the dispute.",
+    )
     local = Identifier(chapter.double.local_ids[code], "", code)
     async with world.fhir("integrator") as client:
         own = await client.search("ImagingStudy", patient_dot_identifier=local.value)
-    expect(chapter.doubled.uid in own.study_uids, "The disputed record is not found under its own local number.")
+    expect(
+        chapter.doubled.uid in own.study_uids, "The disputed record is not found under its own local number."
+    )
     say(f"a record at {code} with that number and another date of birth is kept apart and shown as disputed")
 
 
@@ -238,7 +263,9 @@ async def page_answer(world: World, chapter: Chapter) -> PageAnswer:
 
 
 async def step_3(world: World, chapter: Chapter, say: Say) -> None:
-    """A clinician at a fourth trust opens a CT that the first holds: byte for byte, and stored nowhere on the way."""
+    """A clinician at a fourth trust opens a CT that the first holds: byte for byte, and stored nowhere on the
+    way.
+    """
     plan = chapter.travelled[0]
     sent = {
         str(ds.SOPInstanceUID): hashlib.sha256(dataset_bytes(part10(ds))).hexdigest()
@@ -275,7 +302,9 @@ def _holders_of(folders: Sequence[Path], probe: bytes) -> list[str]:
 
 
 async def step_4(world: World, chapter: Chapter, say: Say) -> None:
-    """A node is killed: answers go on, say who is missing and since when; it comes back and catches up by itself."""
+    """A node is killed: answers go on, say who is missing and since when; it comes back and catches up by
+    itself.
+    """
     code = chapter.travelled[1].code
     who, wanted = national_id(world, chapter), expected_studies(world, chapter)
     world.kill(code)
@@ -294,13 +323,18 @@ async def step_4(world: World, chapter: Chapter, say: Say) -> None:
     expect("since" in since.lower(), "It does not say since when.", since)
     if chapter.traveller.national:
         marks = await qido_studies(world, who)
-        expect(marks[chapter.travelled[1].uid] != "ONLINE", "QIDO-RS calls the killed node's study ONLINE.", marks)
+        expect(
+            marks[chapter.travelled[1].uid] != "ONLINE",
+            "QIDO-RS calls the killed node's study ONLINE.",
+            marks,
+        )
     say(f"after {took:.1f} s every answer says: {since}")
     await _change_while_away(world, chapter, code, say)
     await world.start(code)
     took = await until(f"{code} caught up", lambda: _caught_up(world, chapter), within_s=90)
     say(
-        f"{code} is back; new, corrected and deleted studies were right everywhere {took:.1f} s later, with no one doing anything"
+        f"{code} is back; new, corrected and deleted studies were right everywhere {took:.1f} s later, with"
+        " no one doing anything"
     )
 
 
@@ -310,7 +344,11 @@ async def _change_while_away(world: World, chapter: Chapter, code: str, say: Say
     save(folder / "new", new)
     wrong = await asyncio.to_thread(lambda: list(make_study(chapter.to_correct)))
     note = rejection_note(
-        chapter.to_correct, list(wrong[-1:]), code="113037", meaning="Rejected for Patient Safety Reasons", seed=901
+        chapter.to_correct,
+        list(wrong[-1:]),
+        code="113037",
+        meaning="Rejected for Patient Safety Reasons",
+        seed=901,
     )
     save(folder / "corrected", [note])
     await world.node_command(code, "import", str(folder / "new"), str(folder / "corrected"))
@@ -325,7 +363,9 @@ async def _caught_up(world: World, chapter: Chapter) -> bool:
     if not await complete(world, [chapter.while_away, chapter.to_correct]):
         return False
     async with world.fhir("integrator") as client:
-        gone = await client.search("ImagingStudy", identifier=f"urn:dicom:uid|urn:oid:{chapter.to_delete.uid}")
+        gone = await client.search(
+            "ImagingStudy", identifier=f"urn:dicom:uid|urn:oid:{chapter.to_delete.uid}"
+        )
     if gone.matches:
         return False
     who, wanted = national_id(world, chapter), expected_studies(world, chapter)
@@ -336,16 +376,25 @@ async def _caught_up(world: World, chapter: Chapter) -> bool:
 
 
 async def step_5(world: World, chapter: Chapter, say: Say) -> None:
-    """The registry is killed and restarted while images keep arriving: nothing is lost, everything becomes discoverable."""
+    """The registry is killed and restarted while images keep arriving: nothing is lost, everything becomes
+    discoverable.
+    """
     world.kill_registry()
     say("the registry: pulled the plug")
     for plan in chapter.while_registry_down:
         count = await send(world, plan)
         say(f"{plan.code}: {_images(count, plan)} arrived meanwhile")
     await world.start_registry()
-    took = await until("all discoverable after the restart", lambda: complete(world, chapter.while_registry_down), within_s=90)
+    took = await until(
+        "all discoverable after the restart",
+        lambda: complete(world, chapter.while_registry_down),
+        within_s=90,
+    )
     who, wanted = national_id(world, chapter), expected_studies(world, chapter)
-    expect(set((await fhir_studies(world, who)).study_uids) == wanted, "The patient's list is not right after the restart.")
+    expect(
+        set((await fhir_studies(world, who)).study_uids) == wanted,
+        "The patient's list is not right after the restart.",
+    )
     expect(await complete(world, chapter.travelled), "Studies were lost with the registry.")
     say(f"everything discoverable {took:.1f} s after the registry was back")
 

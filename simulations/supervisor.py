@@ -130,7 +130,9 @@ class Supervisor:
     async def stop(self) -> None:
         """End every child: SIGTERM, and SIGKILL for those that do not go."""
         self._stopping = True
-        alive = [c.process for c in self._children.values() if c.process is not None and c.process.poll() is None]
+        alive = [
+            c.process for c in self._children.values() if c.process is not None and c.process.poll() is None
+        ]
         for process in alive:
             _signal_group(process, signal.SIGTERM)
             _signal_group(process, signal.SIGCONT)

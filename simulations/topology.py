@@ -41,15 +41,20 @@ class Topology:
     name: str = setting(help="The region's name.")
     slug: str = setting(help="Short name for folders and identifiers.")
     zone: str = setting("Europe/London", "IANA time zone of the region.")
-    organisation_system: str = setting("urn:crosslight:organisation-code", "FHIR system of organisation codes.")
-    organisation_authority: str = setting("", "OID of the authority of organisation codes, where they have one.")
+    organisation_system: str = setting(
+        "urn:crosslight:organisation-code", "FHIR system of organisation codes."
+    )
+    organisation_authority: str = setting(
+        "", "OID of the authority of organisation codes, where they have one."
+    )
     member_word: str = setting("trust", "What the page calls a member.")
     national: NationalAuthority = section(NationalAuthority, "The national number, if there is one.")
     members: tuple[MemberPlan, ...] = setting([], "The members.")
 
     @property
     def root(self) -> Oid:
-        """The arc under which the demo region names itself and its members (made from the slug; PS3.5 B.2)."""
+        """The arc under which the demo region names itself and its members (made from the slug; PS3.5
+        B.2)."""
         digest = hashlib.sha256(f"crosslight-region:{self.slug}".encode()).digest()
         return Oid(f"2.25.{uuid.UUID(bytes=digest[:16], version=4).int}")
 
@@ -91,5 +96,8 @@ def read_topology(path: Path | None = None) -> Topology:
     if len(codes) < 5:
         raise ConfigError(f"{path}: the story needs at least five members.", where="members")
     if len(set(codes)) != len(codes) or any(not c.isalnum() or len(c) > 16 for c in codes):
-        raise ConfigError(f"{path}: codes must be unique, letters and digits, at most 16 (an AE title).", where="members.code")
+        raise ConfigError(
+            f"{path}: codes must be unique, letters and digits, at most 16 (an AE title).",
+            where="members.code",
+        )
     return topology

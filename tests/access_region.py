@@ -1,4 +1,6 @@
-"""A registry's two HTTP listeners with real TLS, real sign-in and two handlers that say who came: for tests of room access."""
+"""A registry's two HTTP listeners with real TLS, real sign-in and two handlers that say who came: for tests
+of room access.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,12 @@ from registry.parts import make_access, make_members
 DEMO = DemoConfig(
     enabled=True,
     accounts=(
-        DemoAccount(user="dr.amos", password="light-box", name="Dr A. Amos", roles=("clinician",), organisation="RA2"),
-        DemoAccount(user="porter", password="trolley", name="P. Porter", roles=("nothing-of-ours", "gateway")),
+        DemoAccount(
+            user="dr.amos", password="light-box", name="Dr A. Amos", roles=("clinician",), organisation="RA2"
+        ),
+        DemoAccount(
+            user="porter", password="trolley", name="P. Porter", roles=("nothing-of-ours", "gateway")
+        ),
     ),
 )
 CONFIG = AccessConfig(demo=DEMO, failures_per_account=3, failures_per_address=100)
@@ -54,15 +60,22 @@ class TestAccess:
 
     __test__ = False
 
-    def __init__(self, folder: Path, config: AccessConfig, *, open_mode: bool, members: MembersConfig = FAST) -> None:
+    def __init__(
+        self, folder: Path, config: AccessConfig, *, open_mode: bool, members: MembersConfig = FAST
+    ) -> None:
         self.folder, self.open_mode = folder, open_mode
         self.people_port, self.systems_port = free_ports(2)
         self.db = SqliteDb(folder / "registry.sqlite")
         listen = ListenConfig(
-            host=HOST, public_host=HOST, people_port=self.people_port, systems_port=self.systems_port, open=open_mode
+            host=HOST,
+            public_host=HOST,
+            people_port=self.people_port,
+            systems_port=self.systems_port,
+            open=open_mode,
         )
         whole = members_config(members=members, access=config, listen=listen)
-        self.ground, self.clock = members_ground(self.db, whole), MovedClock()  # the clock of sign-in and sessions
+        # the clock of sign-in and sessions
+        self.ground, self.clock = members_ground(self.db, whole), MovedClock()
         self.audit = self.ground.audit
         self.members = make_members(self.ground, folder)
 
@@ -86,7 +99,9 @@ class TestAccess:
         await self.access.open()
         self.listeners = [
             self.ground.seams.http.listener(self._app("people"), HOST, self.people_port, self._tls("people")),
-            self.ground.seams.http.listener(self._app("systems"), HOST, self.systems_port, self._tls("systems")),
+            self.ground.seams.http.listener(
+                self._app("systems"), HOST, self.systems_port, self._tls("systems")
+            ),
         ]
         for listener in self.listeners:
             await listener.start()

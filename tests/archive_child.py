@@ -1,4 +1,6 @@
-"""A process with an archive that listens, for a scenario to kill: ``python archive_child.py FOLDER``; prints its port."""
+"""A process with an archive that listens, for a scenario to kill: ``python archive_child.py FOLDER``; prints
+its port.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,13 @@ from node.dimse.services import all_services
 async def _main(folder: Path) -> None:
     db, workers = SqliteDb(folder / "node.sqlite"), Workers(threads=4)
     archive = Archive(
-        db, folder / "archive", SystemFiles(), SystemClock(), SystemIds(), workers, ArchiveConfig(min_free_bytes=1 << 20)
+        db,
+        folder / "archive",
+        SystemFiles(),
+        SystemClock(),
+        SystemIds(),
+        workers,
+        ArchiveConfig(min_free_bytes=1 << 20),
     )
     audit = AuditLog(db, SystemClock())
     await audit.open()

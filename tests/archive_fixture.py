@@ -60,17 +60,27 @@ class Held:
         self.clock, self.files, self.workers = MovedClock(), ShortDisk(), Workers(threads=4)
         self.db = SqliteDb(folder / "node.sqlite")
         config = ArchiveConfig(**{"patient_authority": OWN, **settings})
-        self.archive = Archive(self.db, folder / "archive", self.files, self.clock, SystemIds(), self.workers, config)
+        self.archive = Archive(
+            self.db, folder / "archive", self.files, self.clock, SystemIds(), self.workers, config
+        )
 
-    async def put(self, dataset: Dataset | bytes, syntax: str = ExplicitVRLittleEndian, **received: Any) -> IngestResult:
+    async def put(
+        self, dataset: Dataset | bytes, syntax: str = ExplicitVRLittleEndian, **received: Any
+    ) -> IngestResult:
         """Take in one object as STOW does."""
         staged = self.archive.stage()
         staged.write(dataset if isinstance(dataset, bytes) else make.part10(dataset, syntax))
-        return await self.archive.ingest_async(staged, Received(**{"road": "stow", "peer": "test", **received}))
+        return await self.archive.ingest_async(
+            staged, Received(**{"road": "stow", "peer": "test", **received})
+        )
 
     def left_in_tmp(self) -> list[Path]:
         """Unfinished files."""
-        return [path for path in (self.folder / "archive" / "tmp").rglob("*") if path.is_file() and path.name != "lock"]
+        return [
+            path
+            for path in (self.folder / "archive" / "tmp").rglob("*")
+            if path.is_file() and path.name != "lock"
+        ]
 
     def object_files(self) -> list[Path]:
         """Every object file."""

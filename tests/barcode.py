@@ -1,5 +1,5 @@
-"""Pictures that say in their pixels which they are: a row of black and white fields along the upper edge, that JPEG and scaling
-leave readable, and the script that reads them back from what a browser has painted."""
+"""Pictures that say in their pixels which they are: a row of black and white fields along the upper edge,
+that JPEG and scaling leave readable, and the script that reads them back from what a browser has painted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def fields(series: int, number: int, window: int = 0) -> list[bool]:
     return [False, True, *(bit == "1" for bit in bits)]
 
 
-def stamp(pixels: npt.NDArray[Any], series: int, number: int, window: int = 0, *, black: int = 0, white: int = 255) -> None:
+def stamp(
+    pixels: npt.NDArray[Any], series: int, number: int, window: int = 0, *, black: int = 0, white: int = 255
+) -> None:
     """Write the fields over the upper sixteenth of a picture."""
     high, wide = pixels.shape[:2]
     for n, is_white in enumerate(fields(series, number, window)):
@@ -28,8 +30,8 @@ def stamp(pixels: npt.NDArray[Any], series: int, number: int, window: int = 0, *
 
 
 def stamp_slice(ds: Dataset, series: int, number: int) -> None:
-    """Write the fields into a CT slice, in Hounsfield units: black and white in every window, but the last two, by which the
-    windows of :data:`SLICE_WINDOWS` can be told apart."""
+    """Write the fields into a CT slice, in Hounsfield units: black and white in every window, but the last
+    two, by which the windows of :data:`SLICE_WINDOWS` can be told apart."""
     pixels = np.frombuffer(ds.PixelData, dtype="<i2").reshape(ds.Rows, ds.Columns).copy()
     stamp(pixels, series, number, black=-1400, white=2000)
     field = ds.Columns // FIELDS
@@ -47,8 +49,10 @@ def blank(side: int) -> npt.NDArray[np.uint8]:
     return np.full((side, side), 8, dtype=np.uint8)
 
 
-#: For ``page.evaluate``: from then on ``window.seen`` grows by what is painted and what is written, at every frame and tick.
-#: ``code`` is [series, number, window] from the pixels; null where there is no picture, [] where the fields cannot be read.
+#: For ``page.evaluate``: from then on ``window.seen`` grows by what is painted and what is written, at every
+#: frame and tick.
+#: ``code`` is [series, number, window] from the pixels; null where there is no picture, [] where the fields
+#: cannot be read.
 WATCH = """(() => {
   const look = document.createElement('canvas');
   look.width = 160; look.height = 1;
@@ -68,9 +72,11 @@ WATCH = """(() => {
   const note = () => {
     const image = document.querySelector('#picture canvas, #picture img');
     const row = {
-      code: image ? read(image) : null, position: text('position'), window: text('window-name'), series: text('series-name'),
+      code: image ? read(image) : null, position: text('position'),
+      window: text('window-name'), series: text('series-name'),
       whose: text('whose'), aria: image?.getAttribute('aria-label') ?? image?.alt ?? null,
-      current: [...document.querySelectorAll('.series[aria-current="true"]')].map((one) => one.dataset.series).join(),
+      current: [...document.querySelectorAll('.series[aria-current="true"]')]
+        .map((one) => one.dataset.series).join(),
       wanted: Number(document.getElementById('slider')?.value), at: performance.now(),
     };
     const before = window.seen.at(-1);

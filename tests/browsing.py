@@ -1,4 +1,6 @@
-"""What tests of pages share: an address served, what a page said and asked, how a patient is found, what cannot be read."""
+"""What tests of pages share: an address served, what a page said and asked, how a patient is found, what
+cannot be read.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,16 @@ class Watch:
         page.on("console", lambda message: self.said.append(message.text))
         page.on("pageerror", lambda error: self.said.append(str(error)))
         page.on("request", lambda request: self.asked.append(request.url))
-        page.on("request", lambda request: None if request.url.startswith(base) else self.outside.append(request.url))
-        page.on("response", lambda answer: self.said.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
+        page.on(
+            "request",
+            lambda request: None if request.url.startswith(base) else self.outside.append(request.url),
+        )
+        page.on(
+            "response",
+            lambda answer: (
+                self.said.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None
+            ),
+        )
 
 
 async def audit(page: Page) -> list[str]:
@@ -61,7 +71,9 @@ def wrong(
     return [row for row in rows if row["code"] is not None and not _true(row, series, windows, number)]
 
 
-def _true(row: dict[str, Any], all_series: Mapping[int, Series], windows: Mapping[int, str], number: str) -> bool:
+def _true(
+    row: dict[str, Any], all_series: Mapping[int, Series], windows: Mapping[int, str], number: str
+) -> bool:
     if not row["code"]:
         return False  # a picture without its fields
     of, image, window = row["code"]
@@ -71,9 +83,9 @@ def _true(row: dict[str, Any], all_series: Mapping[int, Series], windows: Mappin
     series = all_series[of]
     spoken = [f"Image {image} of {position[2]}", series.name, *([windows[window]] if windows[window] else [])]
     written = (int(position[1]), row["series"], row["current"], row["window"], row["aria"])
-    return written == (image, series.name, series.uid, windows[window], ", ".join(spoken)) and row["whose"].replace(
-        "\u00a0", " "
-    ).endswith(number)
+    return written == (image, series.name, series.uid, windows[window], ", ".join(spoken)) and row[
+        "whose"
+    ].replace("\u00a0", " ").endswith(number)
 
 
 async def slow(page: Page, bits_per_s: float, latency_ms: float = 40) -> None:
@@ -92,7 +104,9 @@ async def watch_pictures(page: Page) -> None:
 
 async def painted(page: Page, code: list[int]) -> None:
     """Wait until this is what is painted."""
-    await page.wait_for_function("(code) => JSON.stringify(window.seen?.at(-1)?.code) === JSON.stringify(code)", arg=code)
+    await page.wait_for_function(
+        "(code) => JSON.stringify(window.seen?.at(-1)?.code) === JSON.stringify(code)", arg=code
+    )
 
 
 async def seen(page: Page) -> list[dict[str, Any]]:

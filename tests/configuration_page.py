@@ -1,4 +1,6 @@
-"""Writes docs/configuration.md from the dataclasses that read the files: run ``python tests/configuration_page.py``."""
+"""Writes docs/configuration.md from the dataclasses that read the files: run ``python
+tests/configuration_page.py``.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,14 @@ PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 HEAD = """\
 # Configuration
 
-This page is generated from the code by `tests/configuration_page.py`; a test fails when it is out of step. Do not edit it.
+This page is generated from the code by `tests/configuration_page.py`; a test fails when it is out of step.
+Do not edit it.
 
-One TOML file for each service, in the service's own folder: `node.toml` and `registry.toml`. `init` writes it with every key
-explained and commented out at its default. It is read once, at the start: restart the service after a change. An unknown key, a
-wrong type or a value out of range is refused with the path of the key. Relative file names are taken from the service's folder.
-No key can be set from the environment; `CROSSLIGHT_NODE_DIR` and `CROSSLIGHT_REGISTRY_DIR` name the folders.
+One TOML file for each service, in the service's own folder: `node.toml` and `registry.toml`. `init` writes
+it with every key explained and commented out at its default. It is read once, at the start: restart the
+service after a change. An unknown key, a wrong type or a value out of range is refused with the path of the
+key. Relative file names are taken from the service's folder. No key can be set from the environment;
+`CROSSLIGHT_NODE_DIR` and `CROSSLIGHT_REGISTRY_DIR` name the folders.
 
 Units are in the names: `_s` seconds, `_bytes` bytes. **required** stands where there is no default.
 """
@@ -42,7 +46,11 @@ def value_of(key: Key) -> str:
     if key.required:
         return "**required**"
     text = f"`{toml_value(key.default)}`"
-    return f"{text}; for example `{toml_value(key.example)}`" if key.example is not None and not key.default else text
+    return (
+        f"{text}; for example `{toml_value(key.example)}`"
+        if key.example is not None and not key.default
+        else text
+    )
 
 
 def sections(cls: type[Any], prefix: str = "") -> list[tuple[str, type[Any], str]]:
@@ -67,12 +75,19 @@ def cell(text: str) -> str:
 def table(heading: str, cls: type[Any], explained: str) -> list[str]:
     """One section: its own keys, not those of sections inside it."""
     prefix = heading.strip("[]")
-    own = [key for key in keys(cls, f"{prefix}.") if key.path.count(".") == prefix.count(".") + 1 and "[]" not in key.path]
+    own = [
+        key
+        for key in keys(cls, f"{prefix}.")
+        if key.path.count(".") == prefix.count(".") + 1 and "[]" not in key.path
+    ]
     lines = [f"### `{heading}`", "", explained, ""]
     if not own:
         return lines
     lines += ["| Key | Kind | Default | Accepted | Meaning |", "|---|---|---|---|---|"]
-    lines += [f"| `{key.path}` | {kind_of(key)} | {cell(value_of(key))} | {cell(key.limits)} | {cell(key.help)} |" for key in own]
+    lines += [
+        f"| `{key.path}` | {kind_of(key)} | {cell(value_of(key))} | {cell(key.limits)} | {cell(key.help)} |"
+        for key in own
+    ]
     return [*lines, ""]
 
 
@@ -88,5 +103,7 @@ def page() -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--check"]:
-        sys.exit(0 if PAGE.read_text("utf-8") == page() else f"{PAGE} is out of step: run python {sys.argv[0]}")
+        sys.exit(
+            0 if PAGE.read_text("utf-8") == page() else f"{PAGE} is out of step: run python {sys.argv[0]}"
+        )
     PAGE.write_text(page(), "utf-8")

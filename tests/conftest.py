@@ -45,7 +45,10 @@ def standards_folder() -> Path:
     folder = os.environ.get("CROSSLIGHT_STANDARDS", "")
     if not folder:
         assert not os.environ.get("CI"), "CROSSLIGHT_STANDARDS must name the folder of schemas and samples"
-        pytest.skip("CROSSLIGHT_STANDARDS is not set: checks against the standards' own schemas and samples are left out")
+        pytest.skip(
+            "CROSSLIGHT_STANDARDS is not set: checks against the standards' own schemas and samples are"
+            " left out"
+        )
     found = Path(folder)
     assert found.is_dir(), f"CROSSLIGHT_STANDARDS names {folder}, which is no folder"
     return found

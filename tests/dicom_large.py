@@ -1,5 +1,6 @@
-"""Large ordinary objects as clinics have them, made in memory: many elements, few pixels. Shapes after PS3.3 A.51, A.19.3, A.36,
-A.32.8; the counts are those of a segmentation of 104 organs, a plan of 30 structures, a perfusion series, a slide."""
+"""Large ordinary objects as clinics have them, made in memory: many elements, few pixels. Shapes after PS3.3
+A.51, A.19.3, A.36, A.32.8; the counts are those of a segmentation of 104 organs, a plan of 30 structures, a
+perfusion series, a slide."""
 
 from __future__ import annotations
 
@@ -9,7 +10,11 @@ from collections.abc import Callable
 from dicom_objects import SEQUENCE_END, element, item, raw_part10, uid
 
 SEG, RTSTRUCT = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.481.3"
-ENHANCED_MR, WSI, CT = "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.77.1.6", "1.2.840.10008.5.1.4.1.1.2"
+ENHANCED_MR, WSI, CT = (
+    "1.2.840.10008.5.1.4.1.1.4.1",
+    "1.2.840.10008.5.1.4.1.1.77.1.6",
+    "1.2.840.10008.5.1.4.1.1.2",
+)
 STUDY = "1.2.826.0.1.3680043.10.2"
 _FUNCTIONAL_GROUPS = 0x52009230
 
@@ -46,7 +51,11 @@ def _image(frames: int, rows: int, columns: int, bits: int) -> bytes:
 
 
 def _code(value: bytes, meaning: bytes) -> bytes:
-    return element(0x00080100, "SH", value) + element(0x00080102, "SH", b"DCM ") + element(0x00080104, "LO", meaning)
+    return (
+        element(0x00080100, "SH", value)
+        + element(0x00080102, "SH", b"DCM ")
+        + element(0x00080104, "LO", meaning)
+    )
 
 
 def _sequence(tag: int, *items: bytes) -> bytes:
@@ -63,7 +72,11 @@ def segmentation(frames: int = 31_200, slices: int = 300) -> bytes:
     purpose = _sequence(0x0040A170, _code(b"121322", b"Source image"))
 
     def frame(n: int) -> bytes:
-        source = element(0x00081150, "UI", uid(CT)) + element(0x00081155, "UI", uid(f"{STUDY}.7.{n % slices}")) + purpose
+        source = (
+            element(0x00081150, "UI", uid(CT))
+            + element(0x00081155, "UI", uid(f"{STUDY}.7.{n % slices}"))
+            + purpose
+        )
         return (
             _sequence(0x00089124, _sequence(0x00082112, source) + derivation)
             + _sequence(0x00209111, element(0x00209157, "UL", _ul(1 + n // slices, 1 + n % slices)))
@@ -91,7 +104,8 @@ def structure_set(contours: int = 18_000, structures: int = 30) -> bytes:
 
     each = contours // structures
     rois = (
-        _sequence(0x30060040, *(contour(k * each + n) for n in range(each))) + element(0x30060084, "IS", b"%02d" % k)
+        _sequence(0x30060040, *(contour(k * each + n) for n in range(each)))
+        + element(0x30060084, "IS", b"%02d" % k)
         for k in range(structures)
     )
     return _file(RTSTRUCT, _sequence(0x30060039, *rois), b"RTSTRUCT")
@@ -111,7 +125,9 @@ def enhanced_mr(frames: int = 1_500, private: int = 120) -> bytes:
         )
 
     groups = element(_FUNCTIONAL_GROUPS, "SQ", b"".join(item(frame(n)) for n in range(frames)))
-    return _file(ENHANCED_MR, _image(frames, 4, 4, 16) + groups + element(0x7FE00010, "OW", bytes(frames * 32)), b"MR")
+    return _file(
+        ENHANCED_MR, _image(frames, 4, 4, 16) + groups + element(0x7FE00010, "OW", bytes(frames * 32)), b"MR"
+    )
 
 
 def slide(tiles: int = 40_000, *, measured: bool = True) -> bytes:
@@ -128,10 +144,17 @@ def slide(tiles: int = 40_000, *, measured: bool = True) -> bytes:
             + element(0x0048021E, "SL", _ul(1 + 256 * (n % 200)))
             + element(0x0048021F, "SL", _ul(1 + 256 * (n // 200)))
         )
-        return _sequence(0x00209111, element(0x00209157, "UL", _ul(1 + n % 200, 1 + n // 200))) + _sequence(0x0048021A, place)
+        return _sequence(0x00209111, element(0x00209157, "UL", _ul(1 + n % 200, 1 + n // 200))) + _sequence(
+            0x0048021A, place
+        )
 
     frames = b"".join(item(frame(n), open_ended=not measured) for n in range(tiles))
-    groups = element(_FUNCTIONAL_GROUPS, "SQ", frames if measured else frames + SEQUENCE_END, None if measured else 0xFFFFFFFF)
+    groups = element(
+        _FUNCTIONAL_GROUPS,
+        "SQ",
+        frames if measured else frames + SEQUENCE_END,
+        None if measured else 0xFFFFFFFF,
+    )
     fragments = item(b"") + item(b"\xff\xd8\xff\xd9") * tiles + b"\xfe\xff\xdd\xe0\0\0\0\0"
     pixels = element(0x7FE00010, "OB", fragments, 0xFFFFFFFF)
     return raw_part10(

@@ -18,7 +18,9 @@ SR = "1.2.840.10008.5.1.4.1.1.88.11"
 KOS = "1.2.840.10008.5.1.4.1.1.88.59"
 
 
-def image(number: int = 1, *, study: str = STUDY, series: str = "1", pixels: bytes | None = None, **attributes: Any) -> Dataset:
+def image(
+    number: int = 1, *, study: str = STUDY, series: str = "1", pixels: bytes | None = None, **attributes: Any
+) -> Dataset:
     """A CT slice of 8 x 8 pixels; ``attributes`` are set last, None removes one."""
     made = Dataset()
     made.SOPClassUID = CT
@@ -27,7 +29,12 @@ def image(number: int = 1, *, study: str = STUDY, series: str = "1", pixels: byt
     made.SeriesInstanceUID = f"{study}.{series}"
     made.StudyDate, made.StudyTime = "20260301", "101500"
     made.Modality, made.SeriesNumber, made.InstanceNumber = "CT", series, number
-    made.PatientName, made.PatientID, made.PatientBirthDate, made.PatientSex = "Miller^Ann", "L001", "19700102", "F"
+    made.PatientName, made.PatientID, made.PatientBirthDate, made.PatientSex = (
+        "Miller^Ann",
+        "L001",
+        "19700102",
+        "F",
+    )
     made.AccessionNumber, made.StudyDescription, made.StudyID = "A1", "CT Thorax", "S1"
     made.Rows = made.Columns = 8
     made.BitsAllocated = made.BitsStored = 16
@@ -52,7 +59,13 @@ def part10(dataset: Dataset, syntax: str = ExplicitVRLittleEndian) -> bytes:
     dataset.file_meta = meta
     out = BytesIO()
     little = syntax != "1.2.840.10008.1.2.2"
-    dcmwrite(out, dataset, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=little, enforce_file_format=True)
+    dcmwrite(
+        out,
+        dataset,
+        implicit_vr=syntax == ImplicitVRLittleEndian,
+        little_endian=little,
+        enforce_file_format=True,
+    )
     return out.getvalue()
 
 
@@ -74,7 +87,10 @@ def note(code: str, rejected: list[Dataset], *, number: int = 1, study: str = ST
     studies = []
     for one in rejected:
         item, series, instance = Dataset(), Dataset(), Dataset()
-        instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = one.SOPClassUID, one.SOPInstanceUID
+        instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = (
+            one.SOPClassUID,
+            one.SOPInstanceUID,
+        )
         series.SeriesInstanceUID, series.ReferencedSOPSequence = one.SeriesInstanceUID, Sequence([instance])
         item.StudyInstanceUID, item.ReferencedSeriesSequence = one.StudyInstanceUID, Sequence([series])
         studies.append(item)
@@ -82,7 +98,7 @@ def note(code: str, rejected: list[Dataset], *, number: int = 1, study: str = ST
     return made
 
 
-# --- raw elements, for what pydicom refuses to write ---------------------------------------------------------------
+# --- raw elements, for what pydicom refuses to write --------------------------------------------------------
 
 
 def element(tag: int, vr: str, value: bytes, length: int | None = None) -> bytes:
@@ -106,9 +122,13 @@ IDENTITY = b"".join((
 
 
 def raw_part10(
-    data_set: bytes, syntax: str = ExplicitVRLittleEndian, *, instance: str = "1.2.3.4", preamble: bytes = bytes(128),
+    data_set: bytes,
+    syntax: str = ExplicitVRLittleEndian,
+    *,
+    instance: str = "1.2.3.4",
+    preamble: bytes = bytes(128),
     sop_class: str = CT,
-) -> bytes:  # fmt: skip
+) -> bytes:
     """A Part 10 file around any bytes."""
     meta = element(0x00020001, "OB", b"\0\1") + element(0x00020002, "UI", uid(sop_class))
     meta += element(0x00020003, "UI", uid(instance)) + element(0x00020010, "UI", uid(syntax))
@@ -130,7 +150,11 @@ def nested(depth: int, *, open_ended: bool) -> bytes:
     inner = b""
     for _ in range(depth):
         one = item(inner, open_ended=open_ended)
-        inner = element(0x00081140, "SQ", one + SEQUENCE_END, 0xFFFFFFFF) if open_ended else element(0x00081140, "SQ", one)
+        inner = (
+            element(0x00081140, "SQ", one + SEQUENCE_END, 0xFFFFFFFF)
+            if open_ended
+            else element(0x00081140, "SQ", one)
+        )
     return inner
 
 

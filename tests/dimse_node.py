@@ -41,18 +41,31 @@ class Node:
 
 @asynccontextmanager
 async def node(
-    folder: Path, code: str = "RTK", archive: dict[str, Any] | None = None, more: Sequence[DimseService] = (), **settings: Any
+    folder: Path,
+    code: str = "RTK",
+    archive: dict[str, Any] | None = None,
+    more: Sequence[DimseService] = (),
+    **settings: Any,
 ) -> AsyncIterator[Node]:
     config = DimseConfig(
-        **{"host": "127.0.0.1", "port": 0, "callers": (KnownCaller(ae_title="CT1", addresses=("127.0.0.0/8",)),), **settings}
+        **{
+            "host": "127.0.0.1",
+            "port": 0,
+            "callers": (KnownCaller(ae_title="CT1", addresses=("127.0.0.0/8",)),),
+            **settings,
+        }
     )
     async with held(folder, **(archive or {})) as here:
         audit = AuditLog(here.db, here.clock)
         await audit.open()
         service = DimseListener(
-            config, (*all_services(here.archive, config), *more), Callers(config, code),
-            Accounts(audit, SystemIds(), here.archive.patients), here.workers, base=folder,
-        )  # fmt: skip
+            config,
+            (*all_services(here.archive, config), *more),
+            Callers(config, code),
+            Accounts(audit, SystemIds(), here.archive.patients),
+            here.workers,
+            base=folder,
+        )
         await service.start()
         try:
             yield Node(here, service, audit)
@@ -76,7 +89,11 @@ def associate(port: int, contexts: list[tuple[str, list[str]]], *, calling: str 
 async def run(*command: str, **extra: Any) -> int:
     """A program's exit status."""
     process = await asyncio.create_subprocess_exec(
-        _program(command[0]), *command[1:], env=_DCMTK, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        _program(command[0]),
+        *command[1:],
+        env=_DCMTK,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     async with asyncio.timeout(60):
         return await process.wait()

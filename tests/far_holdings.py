@@ -1,7 +1,8 @@
-"""Holdings whose objects lie at another DICOMweb server: the second implementation of ``node.holdings``, for tests of the seam.
+"""Holdings whose objects lie at another DICOMweb server: the second implementation of ``node.holdings``, for
+tests of the seam.
 
-What a node beside a PACS would be: nothing is taken in, digests and sizes are not known before an object is opened, and an
-object is either fetched into a spool or passed through as it comes.
+What a node beside a PACS would be: nothing is taken in, digests and sizes are not known before an object is
+opened, and an object is either fetched into a spool or passed through as it comes.
 """
 
 from __future__ import annotations
@@ -78,7 +79,9 @@ class FarHoldings:
 
     async def objects(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[StoredObject]:
         below = f"/series/{series_uid}" if series_uid else ""
-        rows = await self._rows(f"/studies/{study_uid}{below}/instances" + (f"?SOPInstanceUID={sop_uid}" if sop_uid else ""))
+        rows = await self._rows(
+            f"/studies/{study_uid}{below}/instances" + (f"?SOPInstanceUID={sop_uid}" if sop_uid else "")
+        )
         found = [StoredObject(ref=_ref(row), size=None, unmeasured=True) for row in rows]
         return sorted(found, key=lambda one: (one.ref.series_uid, int(one.ref.number or 0), one.ref.sop_uid))
 
@@ -119,7 +122,9 @@ class FarHoldings:
     async def was_here(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> bool:
         return False
 
-    async def metadata(self, study_uid: str, series_uid: str = "", sop_uid: str = "", *, large: bool = True) -> list[bytes]:
+    async def metadata(
+        self, study_uid: str, series_uid: str = "", sop_uid: str = "", *, large: bool = True
+    ) -> list[bytes]:
         path = f"/studies/{study_uid}" + (f"/series/{series_uid}" if series_uid else "")
         rows = await self._rows(path + (f"/instances/{sop_uid}" if sop_uid else "") + "/metadata")
         return [orjson.dumps(row) for row in rows]
@@ -133,11 +138,15 @@ class FarHoldings:
         rows = [orjson.loads(row) for row in await self.metadata(study_uid)]
         instances = [
             Instance(
-                series_uid=json.text_of(row, "SeriesInstanceUID"), sop_uid=json.text_of(row, "SOPInstanceUID"),
-                sop_class_uid=json.text_of(row, "SOPClassUID"), sha256="", study=row, series=row,
+                series_uid=json.text_of(row, "SeriesInstanceUID"),
+                sop_uid=json.text_of(row, "SOPInstanceUID"),
+                sop_class_uid=json.text_of(row, "SOPClassUID"),
+                sha256="",
+                study=row,
+                series=row,
             )
             for row in rows
-        ]  # fmt: skip
+        ]
         return record.build(study_uid, instances, self.rules)
 
     async def study_uids(self, after: str = "", limit: int = 1000) -> list[str]:

@@ -1,4 +1,6 @@
-"""A region with foreign sources, in one process: they register over SOAP, and FHIR and DICOMweb are asked over HTTP."""
+"""A region with foreign sources, in one process: they register over SOAP, and FHIR and DICOMweb are asked
+over HTTP.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def urn() -> str:
 
 @dataclass
 class Submitted:
-    """One document as a foreign source submits it: entry, SubmissionSet, link, and its RPLC where it replaces another."""
+    """One document as a foreign source submits it: entry, SubmissionSet, link, and its RPLC where it replaces
+    another.
+    """
 
     entry: DocumentEntry
     submission: SubmissionSet
@@ -75,32 +79,56 @@ def manifest(
 ) -> Submitted:
     """A manifest of a study; ``references`` in the place of the referenceIdList that names it."""
     n = next(_numbers)
-    who = Patient(local=Identifier.parse_cx(cx), name=PersonName("Strange^Zoe"), birth_date="19610203", sex="F")
+    who = Patient(
+        local=Identifier.parse_cx(cx), name=PersonName("Strange^Zoe"), birth_date="19610203", sex="F"
+    )
     record = replace(
-        study(who, 1, modality="CT"), study_uid=study_uid, accessions=(Identifier(f"ACC{n}", "1.2.3.9"),), description=text,
+        study(who, 1, modality="CT"),
+        study_uid=study_uid,
+        accessions=(Identifier(f"ACC{n}", "1.2.3.9"),),
+        description=text,
         time=StudyTime(date=date, time="101500", zone="UTC", zone_source="site"),
-        series=(), n_series=0, n_instances=0, detail="entry", modalities=(modality,),
-    )  # fmt: skip
+        series=(),
+        n_series=0,
+        n_instances=0,
+        detail="entry",
+        modalities=(modality,),
+    )
     home = member("RYR", 5)
     made = published(home, record, 1)
     made = replace(
-        made, version=None, entry_uuid=urn(), source=replace(home.source, repository_unique_id=Oid(repository)),
+        made,
+        version=None,
+        entry_uuid=urn(),
+        source=replace(home.source, repository_unique_id=Oid(repository)),
         manifest=replace(made.manifest, document_uid=f"1.2.5.{n}", size_bytes=size, sha1=sha1 or f"{n:040x}"),
-    )  # fmt: skip
+    )
     entry = views.document_entry(made, cx)
     if references is not None:
         entry = replace(entry, reference_ids=tuple(references))
     submission = SubmissionSet(
-        entry_uuid=urn(), unique_id=f"1.2.6.{n}", patient_id=cx, source_id="1.2.98", submission_time="20260301",
-        content_type=values.IMAGING, comments=as_text(f"set of {text}"),
-    )  # fmt: skip
+        entry_uuid=urn(),
+        unique_id=f"1.2.6.{n}",
+        patient_id=cx,
+        source_id="1.2.98",
+        submission_time="20260301",
+        content_type=values.IMAGING,
+        comments=as_text(f"set of {text}"),
+    )
     link = Association(
-        entry_uuid=urn(), type=v.HAS_MEMBER, source=submission.entry_uuid, target=entry.entry_uuid,
+        entry_uuid=urn(),
+        type=v.HAS_MEMBER,
+        source=submission.entry_uuid,
+        target=entry.entry_uuid,
         submission_set_status="Original",
-    )  # fmt: skip
+    )
     more: tuple[RegistryObject, ...] = ()
     if replaces is not None:
-        more = (Association(entry_uuid=urn(), type=v.RPLC, source=entry.entry_uuid, target=replaces.entry.entry_uuid),)
+        more = (
+            Association(
+                entry_uuid=urn(), type=v.RPLC, source=entry.entry_uuid, target=replaces.entry.entry_uuid
+            ),
+        )
     return Submitted(entry, submission, link, more)
 
 
@@ -119,7 +147,9 @@ class ForeignRegion:
         reply = None
         for one in submitted:
             reply = await self.xds.register(one.objects)
-            assert [e.code for e in reply.errors if e.severity == "Error"] == ([code] if code else []), reply.errors
+            assert [e.code for e in reply.errors if e.severity == "Error"] == ([code] if code else []), (
+                reply.errors
+            )
             if not code:
                 self.said.append(one)
         return reply
@@ -128,13 +158,21 @@ class ForeignRegion:
         """ITI-57 UpdateAvailabilityStatus to Approved or Deprecated."""
         original = {"Approved": v.DEPRECATED, "Deprecated": v.APPROVED}[new]
         submission = SubmissionSet(
-            entry_uuid=urn(), unique_id=f"1.2.7.{next(_numbers)}", patient_id=CX, source_id="1.2.98", submission_time="20260302",
+            entry_uuid=urn(),
+            unique_id=f"1.2.7.{next(_numbers)}",
+            patient_id=CX,
+            source_id="1.2.98",
+            submission_time="20260302",
             content_type=values.IMAGING,
-        )  # fmt: skip
+        )
         change = Association(
-            entry_uuid=urn(), type=v.UPDATE_AVAILABILITY, source=submission.entry_uuid, target=one.entry.entry_uuid,
-            original_status=original, new_status=v.STATUS + new,
-        )  # fmt: skip
+            entry_uuid=urn(),
+            type=v.UPDATE_AVAILABILITY,
+            source=submission.entry_uuid,
+            target=one.entry.entry_uuid,
+            original_status=original,
+            new_status=v.STATUS + new,
+        )
         reply = await self.xds.update([submission, change])
         assert [e.code for e in reply.errors] == ([code] if code else []), reply.errors
 
@@ -156,7 +194,9 @@ class ForeignRegion:
         every = q.quoted_list((v.APPROVED, v.DEPRECATED))
         statuses = ("$XDSDocumentEntryStatus", "$XDSSubmissionSetStatus", "$XDSFolderStatus")
         parameters = (("$patientId", (q.quoted(cx),)), *((name, every) for name in statuses))
-        reply = await self.xds.query(AdhocQuery(query_id=q.GET_ALL, return_type="LeafClass", parameters=parameters))
+        reply = await self.xds.query(
+            AdhocQuery(query_id=q.GET_ALL, return_type="LeafClass", parameters=parameters)
+        )
         return reply.objects
 
     async def assert_lossless(self, cx: str = CX) -> None:
@@ -189,6 +229,10 @@ class ForeignRegion:
 async def foreign_region(db: Db) -> AsyncIterator[ForeignRegion]:
     """A registry whose patient NUMBER was fed, and that takes any code."""
     async with xds_registry(db, check_codes=False) as xds:
-        await xds.feed(Patient(local=Identifier(NUMBER, NHS), name=PersonName("Strange^Zoe"), birth_date="19610203", sex="F"))
+        await xds.feed(
+            Patient(
+                local=Identifier(NUMBER, NHS), name=PersonName("Strange^Zoe"), birth_date="19610203", sex="F"
+            )
+        )
         async with aiohttp.ClientSession() as http:
             yield ForeignRegion(xds, xds.there.base, http, xds.there.retrieves.reach)

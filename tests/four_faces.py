@@ -1,4 +1,6 @@
-"""One question on every face over the real stores: FHIR, QIDO-RS, ITI-18 and the page, each answer as a verdict (absence)."""
+"""One question on every face over the real stores: FHIR, QIDO-RS, ITI-18 and the page, each answer as a
+verdict (absence).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from crosslight.standards.xds.rules.stored_query import find_documents
 from crosslight.standards.xds.wire import adhoc
 from registry.ihe.iti18 import RegistryStoredQuery
 
-#: What an answer says: studies; that there are none; nothing (an empty list that proves nothing); that it was not understood.
+#: What an answer says: studies; that there are none; nothing (an empty list that proves nothing); that it was
+#: not understood.
 LISTED, NONE, UNPROVEN, MISREAD = "listed", "none", "unproven", "not understood"
 NHS_SYSTEM = "https://fhir.nhs.uk/Id/nhs-number"
 
@@ -36,7 +39,7 @@ class Faces:
     said: str = ""
     tags: tuple[str, ...] = ()
 
-    # --- by number -------------------------------------------------------------------------------------------------
+    # --- by number ------------------------------------------------------------------------------------------
 
     def system(self, issuer: str) -> str:
         """The FHIR system of an issuer, with its bar."""
@@ -46,9 +49,13 @@ class Faces:
 
     async def fhir(self, value: str, issuer: str = "", *, lenient: bool = False, **more: str) -> str:
         """``ImagingStudy?patient.identifier=``."""
-        return await self.fhir_search({"patient.identifier": self.system(issuer) + value, **more}, lenient=lenient)
+        return await self.fhir_search(
+            {"patient.identifier": self.system(issuer) + value, **more}, lenient=lenient
+        )
 
-    async def fhir_search(self, params: dict[str, str], *, lenient: bool = False, kind: str = "ImagingStudy") -> str:
+    async def fhir_search(
+        self, params: dict[str, str], *, lenient: bool = False, kind: str = "ImagingStudy"
+    ) -> str:
         """Any search."""
         headers = {"Prefer": "handling=lenient"} if lenient else {}
         async with self.http.get(f"{self.base}/fhir/{kind}", params=params, headers=headers) as response:
@@ -77,7 +84,9 @@ class Faces:
 
     async def qido(self, value: str, issuer: str = "") -> str:
         """``/studies?PatientID=``."""
-        return await self.qido_search({"PatientID": value} | ({"IssuerOfPatientID": issuer} if issuer else {}))
+        return await self.qido_search(
+            {"PatientID": value} | ({"IssuerOfPatientID": issuer} if issuer else {})
+        )
 
     async def qido_search(self, params: dict[str, str]) -> str:
         """Any search of studies."""

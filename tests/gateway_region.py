@@ -1,4 +1,6 @@
-"""A region of real nodes (archive and serve, in this process) behind the registry's gateway, DICOMweb root, ITI-43 and RAD-69."""
+"""A region of real nodes (archive and serve, in this process) behind the registry's gateway, DICOMweb root,
+ITI-43 and RAD-69.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ from node.parts import make_gate, make_serve
 from registry.dicomweb.config import DicomwebConfig
 from registry.gateway.config import GatewayConfig
 from registry.index.model import Holding
-from registry.members.live import LiveConnections
+from registry.members.connections import LiveConnections
 from registry.members.model import Member
 from registry.reach.members import Reach
 
@@ -78,7 +80,9 @@ class GatewayRegion:
     async def acts(self) -> list[Audited]:
         """The registry's audit of what was asked here, oldest first."""
         await self.room.audit.settle()
-        return [act for act in reversed(await self.room.audit.search()) if act.who.subject == CLINICIAN.subject]
+        return [
+            act for act in reversed(await self.room.audit.search()) if act.who.subject == CLINICIAN.subject
+        ]
 
     def member(self, code: str) -> Member:
         found = self.directory.by_code(code)
@@ -86,7 +90,9 @@ class GatewayRegion:
         return found
 
     async def add(self, code: str, *files: Dataset, national: str = "", local: str = "") -> None:
-        """Store at a node and index what it then holds; ``local`` is its own number where the images say another's."""
+        """Store at a node and index what it then holds; ``local`` is its own number where the images say
+        another's.
+        """
         node, member = self.nodes[code], self.member(code)
         for ds in files:
             staged = node.archive.stage()
@@ -98,7 +104,9 @@ class GatewayRegion:
             assert record is not None
             local = Identifier(local or record.patient.local.value, member.authority)
             others = (Identifier(national, NHS),) if national else ()
-            await self.publish(code, replace(record, patient=replace(record.patient, local=local, others=others)))
+            await self.publish(
+                code, replace(record, patient=replace(record.patient, local=local, others=others))
+            )
 
     async def publish(self, code: str, record: StudyRecord) -> None:
         """Index one study more, or one version more of it."""
@@ -127,7 +135,9 @@ class GatewayRegion:
 
     def suspend(self, code: str) -> None:
         """As the member service does it."""
-        member = self.directory.set(replace(self.member(code), status="suspended", status_since=self.room.clock.now()))
+        member = self.directory.set(
+            replace(self.member(code), status="suspended", status_since=self.room.clock.now())
+        )
         self.live.cut(member.id)
 
 
@@ -136,9 +146,15 @@ async def node(folder: Path, member: Member, key: ECKey, clock: Clock) -> AsyncI
     """One node with real archive and faces; release tokens are verified, by the registry's clock."""
     folder.mkdir(parents=True)
     facts = MembershipFacts(
-        id=member.id, code=member.code, name=member.name, repository_unique_id=member.repository_unique_id,
-        retrieve_location_uid=member.retrieve_location_uid, authority=member.authority, secret=member.secret, epoch=1,
-    )  # fmt: skip
+        id=member.id,
+        code=member.code,
+        name=member.name,
+        repository_unique_id=member.repository_unique_id,
+        retrieve_location_uid=member.retrieve_location_uid,
+        authority=member.authority,
+        secret=member.secret,
+        epoch=1,
+    )
     config = NodeConfig(listen=ListenConfig(open=True), archive=ArchiveConfig(min_free_bytes=0))
     async with (
         node_ground(folder, facts, REGION, key, config=config, clock=clock) as (ground, archive),
@@ -147,14 +163,21 @@ async def node(folder: Path, member: Member, key: ECKey, clock: Clock) -> AsyncI
         serve = make_serve(ground, archive, StillConnection())
         serve.open()
         manifests = Manifests()
-        url = await runner.enter_async_context(served(face_application(ground, serve, make_gate(ground), manifests, "systems")))
+        url = await runner.enter_async_context(
+            served(face_application(ground, serve, make_gate(ground), manifests, "systems"))
+        )
         yield Node(member.code, archive, ground.audit, manifests, runner, url)
 
 
 def endpoints(url: str, code: str) -> Endpoints:
     """Addresses of a member at ``url``."""
     return Endpoints(
-        base=url, systems=url, dicomweb=f"{url}/dicomweb", rad69=f"{url}/rad69", xds_repository=f"{url}/xds/repository", aet=code
+        base=url,
+        systems=url,
+        dicomweb=f"{url}/dicomweb",
+        rad69=f"{url}/rad69",
+        xds_repository=f"{url}/xds/repository",
+        aet=code,
     )
 
 

@@ -1,4 +1,7 @@
-"""People whose records change as they do in life, and the studies that say so: for laws of identity. Seedable."""
+"""People whose records change as they do in life, and the studies that say so: for laws of identity.
+
+Seedable.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,19 @@ from crosslight.standards.ids import Identifier
 from crosslight.standards.study import Patient, PersonName, SeriesRecord, StudyRecord, StudyTime
 from registry.members.model import Member
 
-_FAMILIES = ("Baker", "Okonkwo", "O'Brien", "Singh", "Smith-Jones", "Nowak", "Yıldız", "Evans", "Khan", "Murphy", "Hughes")
+_FAMILIES = (
+    "Baker",
+    "Okonkwo",
+    "O'Brien",
+    "Singh",
+    "Smith-Jones",
+    "Nowak",
+    "Yıldız",
+    "Evans",
+    "Khan",
+    "Murphy",
+    "Hughes",
+)
 _WOMEN = ("Ann", "Beth", "Chloe", "Dina", "Eve", "Fatima", "Grace", "Hana")
 _MEN = ("Adam", "Ben", "Carl", "David", "Emeka", "Faisal", "Gareth", "Hugh")
 
@@ -90,8 +105,12 @@ class Generator:
     def _study(self, who: Patient, date: str) -> StudyRecord:
         self.studies += 1
         uid = f"1.2.826.0.1.9999.{self.studies}"
-        record = StudyRecord(study_uid=uid, patient=who, time=StudyTime(date=date, time="1015"), description="XR Chest")
-        series = SeriesRecord(series_uid=f"{uid}.1", modality="DX", n_instances=1, digest=f"{self.studies:064x}")
+        record = StudyRecord(
+            study_uid=uid, patient=who, time=StudyTime(date=date, time="1015"), description="XR Chest"
+        )
+        series = SeriesRecord(
+            series_uid=f"{uid}.1", modality="DX", n_instances=1, digest=f"{self.studies:064x}"
+        )
         return record.with_series([series], detail="full")
 
 
@@ -125,14 +144,26 @@ def _newborn(r: random.Random, times: list[Said], _: Generator) -> list[Said]:
 
 
 def _trauma(r: random.Random, times: list[Said], _: Generator) -> list[Said]:
-    unknown = {"family": "Unknown", "given": r.choice(("Male", "Female", "Alpha")), "number": "", "born": "19000101", "sex": ""}
+    unknown = {
+        "family": "Unknown",
+        "given": r.choice(("Male", "Female", "Alpha")),
+        "number": "",
+        "born": "19000101",
+        "sex": "",
+    }
     return _before_some_time(r, times, **unknown)
 
 
 def _used_again(r: random.Random, times: list[Said], made: Generator) -> list[Said]:
     """The local id is given to somebody else."""
     sex = r.choice("FM")
-    other = Said(nhs(2_000_000 + made.people), r.choice(_FAMILIES), r.choice(_WOMEN if sex == "F" else _MEN), "19440606", sex)
+    other = Said(
+        nhs(2_000_000 + made.people),
+        r.choice(_FAMILIES),
+        r.choice(_WOMEN if sex == "F" else _MEN),
+        "19440606",
+        sex,
+    )
     first = r.randrange(1, len(times) + 1)
     return [*times[:first], *[other] * len(times[first:])]
 

@@ -18,7 +18,9 @@ def service(
     renderers: ErrorRenderers | None = None,
     principal: Callable[[web.Request], Principal] | None = None,
 ) -> web.Application:
-    """An application around routes, as the composition root makes it: errors rendered once, a principal on each request."""
+    """An application around routes, as the composition root makes it: errors rendered once, a principal on
+    each request.
+    """
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:

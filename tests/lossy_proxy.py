@@ -1,4 +1,6 @@
-"""A TCP proxy that delivers a request whole and loses its answer: the connection ends when the answer would have begun."""
+"""A TCP proxy that delivers a request whole and loses its answer: the connection ends when the answer would
+have begun.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ HOST = "127.0.0.1"
 
 @dataclass
 class Loss:
-    """Requests that hold ``marker`` lose their answers, ``times`` times, once ``done`` says that the work was done."""
+    """Requests that hold ``marker`` lose their answers, ``times`` times, once ``done`` says that the work was
+    done.
+    """
 
     marker: bytes
     times: int
@@ -66,15 +70,29 @@ class LossyProxy:
 
 class _Connection:
     def __init__(
-        self, proxy: LossyProxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, up_reader: asyncio.StreamReader,
+        self,
+        proxy: LossyProxy,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        up_reader: asyncio.StreamReader,
         up_writer: asyncio.StreamWriter,
-    ) -> None:  # fmt: skip
-        self._proxy, self._reader, self._writer, self._up_reader, self._up_writer = proxy, reader, writer, up_reader, up_writer
+    ) -> None:
+        self._proxy, self._reader, self._writer, self._up_reader, self._up_writer = (
+            proxy,
+            reader,
+            writer,
+            up_reader,
+            up_writer,
+        )
         self._seen = b""
         self._doomed: Loss | None = None  # the request is on its way; its answer will not be
 
     async def run(self) -> None:
-        ends = {asyncio.create_task(self._requests()), asyncio.create_task(self._answers()), asyncio.create_task(self._reaper())}
+        ends = {
+            asyncio.create_task(self._requests()),
+            asyncio.create_task(self._answers()),
+            asyncio.create_task(self._reaper()),
+        }
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:

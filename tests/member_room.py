@@ -1,4 +1,6 @@
-"""A room among members that are truly so: invited, admitted, linked and suspended by the registry's own member service."""
+"""A room among members that are truly so: invited, admitted, linked and suspended by the registry's own
+member service.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,8 @@ class MemberRoom(AnyRoom[MemberService]):
         await self.members.refresh()
 
     def said(self, *codes: str, **what: Any) -> None:
-        """A heartbeat of each: of a member whose list is whole, but for ``what``; it is linked from now on."""
+        """A heartbeat of each: of a member whose list is whole, but for ``what``; it is linked from now
+        on."""
         now = self.clock.now().isoformat()
         for code in codes or tuple(m.code for m in self.members.all()):
             member = self.member(code).id
@@ -72,12 +75,18 @@ class MemberRoom(AnyRoom[MemberService]):
 
 @asynccontextmanager
 async def member_room(
-    folder: Path, names: Mapping[str, str] = NAMES, *, region: Region = REGION, config: RegistryConfig | None = None
+    folder: Path,
+    names: Mapping[str, str] = NAMES,
+    *,
+    region: Region = REGION,
+    config: RegistryConfig | None = None,
 ) -> AsyncIterator[MemberRoom]:
     """A room with a database of its own and these members, by code, of whom nothing was heard yet."""
     folder.mkdir(parents=True, exist_ok=True)
     db, seams = SqliteDb(folder / "registry.sqlite"), system_seams(clock=TestClock())
-    ground = Ground(seams=seams, config=config or room_config(), region=region, db=db, audit=AuditLog(db, seams.clock))
+    ground = Ground(
+        seams=seams, config=config or room_config(), region=region, db=db, audit=AuditLog(db, seams.clock)
+    )
     members = make_members(ground, folder)
     room = MemberRoom(ground, make_waists(ground, members), members)
     await room.audit.open()

@@ -1,4 +1,6 @@
-"""A node's link as a process of its own: ``python members_node.py FOLDER``; for tests that stop and kill processes."""
+"""A node's link as a process of its own: ``python members_node.py FOLDER``; for tests that stop and kill
+processes.
+"""
 
 from __future__ import annotations
 

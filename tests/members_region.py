@@ -1,4 +1,6 @@
-"""A registry's membership and nodes' ends of it, in one process with real TLS: for tests of rooms members and region."""
+"""A registry's membership and nodes' ends of it, in one process with real TLS: for tests of rooms members and
+region.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ from node.membership.state import RegionState
 from registry.config import ListenConfig, RegistryConfig, addresses, people_url
 from registry.config import RegionConfig as RegionSection
 from registry.index.store import IndexStore
-from registry.intake.acts import Publish, Submission
+from registry.intake.submission import Publish, Submission
 from registry.link.link import MembershipServicer
 from registry.link.server import MemberServer
 from registry.members.config import MembersConfig
@@ -40,9 +42,12 @@ from registry.members.service import MemberService
 from registry.parts import Ground, make_members, make_waists
 
 REGION = Region(
-    name="Test region", home_community_id=Oid("1.2.826.0.1.3680043.10.1"), authority=Oid("1.2.826.0.1.3680043.10.1.2"),
-    national_authority=NHS_NUMBER_OID, allow_test_numbers=True,
-)  # fmt: skip
+    name="Test region",
+    home_community_id=Oid("1.2.826.0.1.3680043.10.1"),
+    authority=Oid("1.2.826.0.1.3680043.10.1.2"),
+    national_authority=NHS_NUMBER_OID,
+    allow_test_numbers=True,
+)
 CLOCK, IDS, FILES = SystemClock(), SystemIds(), SystemFiles()
 HOST = "127.0.0.1"
 FAST = MembersConfig(poll_s=0.1, heartbeat_s=0.2)
@@ -58,13 +63,17 @@ async def until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
 def members_config(**sections: Any) -> RegistryConfig:
     """The configuration of this region's registry; ``sections`` replace the defaults."""
     home, authority = REGION.home_community_id, REGION.authority
-    region = RegionSection(name=REGION.name, home_community_id=home, authority=authority, allow_test_numbers=True)
+    region = RegionSection(
+        name=REGION.name, home_community_id=home, authority=authority, allow_test_numbers=True
+    )
     return RegistryConfig(region=region, **sections)
 
 
 def members_ground(db: Db, config: RegistryConfig, clock: Clock = CLOCK) -> Ground:
     """What its parts stand on; one database has members and audit."""
-    return Ground(seams=system_seams(clock=clock), config=config, region=REGION, db=db, audit=AuditLog(db, clock))
+    return Ground(
+        seams=system_seams(clock=clock), config=config, region=REGION, db=db, audit=AuditLog(db, clock)
+    )
 
 
 class TestRegistry:
@@ -72,7 +81,9 @@ class TestRegistry:
 
     __test__ = False
 
-    def __init__(self, folder: Path, config: MembersConfig = FAST, *, db: Db | None = None, open_mode: bool = False) -> None:
+    def __init__(
+        self, folder: Path, config: MembersConfig = FAST, *, db: Db | None = None, open_mode: bool = False
+    ) -> None:
         self.folder, self.config, self.open_mode = folder, config, open_mode
         self.db = db or SqliteDb(folder / "registry.sqlite")
         self._own_db = db is None
@@ -92,7 +103,9 @@ class TestRegistry:
         return make_members(self.ground, self.folder)
 
     def _whole(self) -> RegistryConfig:
-        listen = ListenConfig(host=HOST, public_host=HOST, people_port=self.port, grpc_port=self.grpc_port, open=self.open_mode)
+        listen = ListenConfig(
+            host=HOST, public_host=HOST, people_port=self.port, grpc_port=self.grpc_port, open=self.open_mode
+        )
         return members_config(members=self.config, listen=listen)
 
     @property
@@ -138,7 +151,9 @@ class TestRegistry:
             await self.db.close()
 
     async def publish(self, code: str, n: int) -> tuple[str, str]:
-        """A member's version ``n`` of its first epoch, of a study more: study UID and SHA-1, as a census counts them."""
+        """A member's version ``n`` of its first epoch, of a study more: study UID and SHA-1, as a census
+        counts them.
+        """
         member = self.members.active(code)
         record = study(patient(member), n)
         publication = published(member, record, n)
@@ -157,7 +172,9 @@ class TestRegistry:
 
 
 @asynccontextmanager
-async def registry(folder: Path, config: MembersConfig = FAST, *, open_mode: bool = False) -> AsyncIterator[TestRegistry]:
+async def registry(
+    folder: Path, config: MembersConfig = FAST, *, open_mode: bool = False
+) -> AsyncIterator[TestRegistry]:
     """A registry for one test."""
     one = TestRegistry(folder, config, open_mode=open_mode)
     await one.start()
@@ -173,7 +190,12 @@ class TestNode:
     __test__ = False
 
     def __init__(
-        self, state: RegionState, *, heartbeat_s: float = 0.2, open_mode: bool = False, state_id: str = "state-1"
+        self,
+        state: RegionState,
+        *,
+        heartbeat_s: float = 0.2,
+        open_mode: bool = False,
+        state_id: str = "state-1",
     ) -> None:
         self.state = state
         self.facts = HelloFacts(state_id=state_id)
@@ -181,7 +203,13 @@ class TestNode:
         self.grants: list[EpochGrant] = []
         self.reconciles: list[str] = []
         config = RegionConfig(heartbeat_s=heartbeat_s, reconnect_min_s=0.05, reconnect_max_s=0.5)
-        self.link = Link(state, config, system_seams(), endpoints=Endpoints(base="https://127.0.0.1:1"), open_mode=open_mode)
+        self.link = Link(
+            state,
+            config,
+            system_seams(),
+            endpoints=Endpoints(base="https://127.0.0.1:1"),
+            open_mode=open_mode,
+        )
         self.link.speaker = self
         self.renewal = Renewal(state, self.link, system_seams())
 

@@ -1,4 +1,6 @@
-"""A node's parts as production makes them, of a member whose registry is not there: what it would say the test says."""
+"""A node's parts as production makes them, of a member whose registry is not there: what it would say the
+test says.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from joserfc.jwk import ECKey
 from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.health import Gauge
-from crosslight.runtime.life import Life
 from crosslight.runtime.seams import system_seams
+from crosslight.runtime.service_life import Life
 from crosslight.runtime.waiting import Draw, Subscribers
 from crosslight.runtime.workers import Workers
 from crosslight.standards.membership import JoinReply, MembershipFacts, RegistryAddresses
@@ -59,9 +61,13 @@ def joined(folder: Path, member: MembershipFacts, region: Region, key: ECKey, co
     """The membership of ``member``, written as joining does; ``key`` signs the region's tokens."""
     seams = system_seams()
     jwks = {"keys": [key.as_dict(private=False)]}
-    reply = JoinReply(chain_pem="", bundle_pem="", member=member, region=region, jwks=jwks, registry=RegistryAddresses())
+    reply = JoinReply(
+        chain_pem="", bundle_pem="", member=member, region=region, jwks=jwks, registry=RegistryAddresses()
+    )
     write_membership(folder / REGION, reply, b"", seams.files)
-    return Joined(folder, RegionState(folder / REGION, seams.files), config.region, open_mode=config.listen.open)
+    return Joined(
+        folder, RegionState(folder / REGION, seams.files), config.region, open_mode=config.listen.open
+    )
 
 
 @asynccontextmanager

@@ -1,4 +1,6 @@
-"""One node's archive and its DICOMweb and SOAP faces on a loopback port, in this process: for tests of room serve."""
+"""One node's archive and its DICOMweb and SOAP faces on a loopback port, in this process: for tests of room
+serve.
+"""
 
 from __future__ import annotations
 
@@ -52,12 +54,21 @@ CLINICIAN = Principal(subject="dr.who", name="Dr Who", roles=frozenset({"clinici
 INTEGRATOR = Principal(subject="pacs", roles=frozenset({"integrator"}), organisation="RA2")
 
 
-#: Who is served: a member whose patient numbers are under nobody's authority, as a file that names no issuer has them.
+#: Who is served: a member whose patient numbers are under nobody's authority, as a file that names no issuer
+#: has them.
 MEMBER = MembershipFacts(
-    id=1, code=CODE, name=CODE, repository_unique_id=REPOSITORY, retrieve_location_uid=LOCATION, authority=Oid(""),
-    secret=b"s", epoch=1,
-)  # fmt: skip
-SERVED_REGION = Region(name="Test region", home_community_id=Oid(HOME), authority=Oid(""), national_authority=Oid(""))
+    id=1,
+    code=CODE,
+    name=CODE,
+    repository_unique_id=REPOSITORY,
+    retrieve_location_uid=LOCATION,
+    authority=Oid(""),
+    secret=b"s",
+    epoch=1,
+)
+SERVED_REGION = Region(
+    name="Test region", home_community_id=Oid(HOME), authority=Oid(""), national_authority=Oid("")
+)
 
 
 class Manifests:
@@ -95,7 +106,9 @@ class Served:
             assert result.state in ("stored", "duplicate"), result
 
     async def acts(self, **which: Any) -> list[Audited]:
-        """Audited acts, newest first, once each has its outcome: that is committed after the client has its last byte."""
+        """Audited acts, newest first, once each has its outcome: that is committed after the client has its
+        last byte.
+        """
         async with asyncio.timeout(10):
             while True:
                 found = await self.audit.search(**which)
@@ -103,15 +116,24 @@ class Served:
                     return found
                 await asyncio.sleep(0.01)
 
-    def access(self, principal: Principal = CLINICIAN, *, audience: str = HOME, ttl_s: int = 600) -> dict[str, str]:
+    def access(
+        self, principal: Principal = CLINICIAN, *, audience: str = HOME, ttl_s: int = 600
+    ) -> dict[str, str]:
         """Headers with an access token."""
         return {"Authorization": f"Bearer {self.signer.access(principal, audience=audience, ttl_s=ttl_s)}"}
 
     def release(
-        self, *studies: str, principal: Principal = CLINICIAN, holder: str = CODE, ttl_s: int = 300, correlation: str = "c-1"
+        self,
+        *studies: str,
+        principal: Principal = CLINICIAN,
+        holder: str = CODE,
+        ttl_s: int = 300,
+        correlation: str = "c-1",
     ) -> dict[str, str]:
         """Headers with a release token."""
-        token = self.signer.release(principal, holder=holder, patient="p", studies=studies, correlation=correlation, ttl_s=ttl_s)
+        token = self.signer.release(
+            principal, holder=holder, patient="p", studies=studies, correlation=correlation, ttl_s=ttl_s
+        )
         return {"Authorization": f"Bearer {token}"}
 
 
@@ -128,15 +150,19 @@ async def serving(
     holdings: Holdings | None = None,
     published: ManifestStore | None = None,
 ) -> AsyncIterator[Served]:
-    """Archive and faces on loopback, over plain HTTP or ``tls``; ``holdings`` are served instead of the archive, and manifests
-    that were ``published`` instead of those in memory."""
+    """Archive and faces on loopback, over plain HTTP or ``tls``; ``holdings`` are served instead of the
+    archive, and manifests that were ``published`` instead of those in memory."""
     state: dict[str, Any] = {"suspended": False, "skew": None}
     key = ECKey.generate_key("P-256", parameters={"kid": "k1"})
     whole = NodeConfig(
-        listen=ListenConfig(open=open_mode), archive=archive_config or ArchiveConfig(min_free_bytes=0),
+        listen=ListenConfig(open=open_mode),
+        archive=archive_config or ArchiveConfig(min_free_bytes=0),
         serve=config or ServeConfig(),
-    )  # fmt: skip
-    async with node_ground(folder, MEMBER, SERVED_REGION, key, config=whole, clock=CLOCK, ids=IDS) as (ground, archive):
+    )
+    async with node_ground(folder, MEMBER, SERVED_REGION, key, config=whole, clock=CLOCK, ids=IDS) as (
+        ground,
+        archive,
+    ):
         held = holdings if holdings is not None else archive
         serve = make_serve(ground, held, cast(Any, _Told(state)), policy or no_policy)
         serve.open()
@@ -151,7 +177,9 @@ async def serving(
 
 
 class _Told(StillConnection):
-    """The link as the knobs ``suspended`` and ``skew`` of a test say; without a skew it has not been measured."""
+    """The link as the knobs ``suspended`` and ``skew`` of a test say; without a skew it has not been
+    measured.
+    """
 
     def __init__(self, state: dict[str, Any]) -> None:
         super().__init__()
@@ -161,7 +189,9 @@ class _Told(StillConnection):
     def status(self) -> LinkStatus:
         skew = self._state["skew"]
         return LinkStatus(
-            connected=skew is not None, skew_ms=int((skew or 0) * 1000), suspended="a test" if self._state["suspended"] else None
+            connected=skew is not None,
+            skew_ms=int((skew or 0) * 1000),
+            suspended="a test" if self._state["suspended"] else None,
         )
 
     @status.setter
@@ -170,7 +200,13 @@ class _Told(StillConnection):
 
 
 def ct(
-    study: str = "1.2.1", series: str = "1.2.1.1", sop: str = "1.2.1.1.1", *, side: int = 16, number: int = 1, **more: Any
+    study: str = "1.2.1",
+    series: str = "1.2.1.1",
+    sop: str = "1.2.1.1.1",
+    *,
+    side: int = 16,
+    number: int = 1,
+    **more: Any,
 ) -> Dataset:
     """A small CT image."""
     ds = Dataset()
@@ -181,7 +217,12 @@ def ct(
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.InstanceNumber = study, series, number
     ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex = "Smith^Ada", "L-1", "19700101", "F"
-    ds.StudyDate, ds.StudyTime, ds.Modality, ds.StudyDescription = "20260102", "101112", "CT", "CT <head> & neck"
+    ds.StudyDate, ds.StudyTime, ds.Modality, ds.StudyDescription = (
+        "20260102",
+        "101112",
+        "CT",
+        "CT <head> & neck",
+    )
     ds.AccessionNumber, ds.StudyID, ds.SeriesNumber = "A-1", "S1", 1
     ds.Rows = ds.Columns = side
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
@@ -211,7 +252,9 @@ def sample_files() -> tuple[Path, ...]:
                 ds = pydicom.dcmread(path, stop_before_pixels=True)
         except Exception:
             continue
-        if path.is_file() and all(ds.get(k) for k in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")):
+        if path.is_file() and all(
+            ds.get(k) for k in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+        ):
             found.append(path)
     return tuple(found)
 
@@ -222,7 +265,11 @@ def dataset_bytes(part10_file: bytes) -> bytes:
     return part10_file[144 + length :]
 
 
-def related(parts: Iterable[tuple[str, bytes]], boundary: str = "b0", root: str = "application/dicom") -> tuple[bytes, str]:
+def related(
+    parts: Iterable[tuple[str, bytes]], boundary: str = "b0", root: str = "application/dicom"
+) -> tuple[bytes, str]:
     """A multipart/related body and its Content-Type."""
-    body = b"".join(b"--%s\r\nContent-Type: %s\r\n\r\n%s\r\n" % (boundary.encode(), t.encode(), d) for t, d in parts)
+    body = b"".join(
+        b"--%s\r\nContent-Type: %s\r\n\r\n%s\r\n" % (boundary.encode(), t.encode(), d) for t, d in parts
+    )
     return body + f"--{boundary}--\r\n".encode(), f'multipart/related; type="{root}"; boundary={boundary}'

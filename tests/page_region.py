@@ -1,4 +1,6 @@
-"""The page's patient in a real region: five trusts that are members, studies that were published, whoever reads the page."""
+"""The page's patient in a real region: five trusts that are members, studies that were published, whoever
+reads the page.
+"""
 
 from __future__ import annotations
 
@@ -46,12 +48,20 @@ class PageRegion:
     room: MemberRoom
     versions: int = 0
 
-    # --- what is held --------------------------------------------------------------------------------------------
+    # --- what is held ---------------------------------------------------------------------------------------
 
-    def patient(self, code: str, n: int = 1, *, pn: str = "SMITH^Ada^^Mrs", birth: str = "19550214", **more: Any) -> Patient:
+    def patient(
+        self, code: str, n: int = 1, *, pn: str = "SMITH^Ada^^Mrs", birth: str = "19550214", **more: Any
+    ) -> Patient:
         """The samples' patient, as a trust knows them."""
         local = Identifier(f"{code}-{n:05d}", self.room.member(code).authority)
-        known = {"local": local, "others": (samples.NUMBER,), "name": PersonName(pn), "birth_date": birth, "sex": "F"}
+        known = {
+            "local": local,
+            "others": (samples.NUMBER,),
+            "name": PersonName(pn),
+            "birth_date": birth,
+            "sex": "F",
+        }
         return Patient(**(known | more))
 
     def bob(self, code: str, n: int = 1, **more: Any) -> Patient:
@@ -65,7 +75,9 @@ class PageRegion:
         return await self.room.identity.feed_all(pairs, self.room.clock.now(), kind="feed")
 
     async def publish(self, *held: Holding, whose: Patient | None = None) -> None:
-        """The samples' studies by the index feed, each of its trust's first patient but for ``whose``; then all are heard of."""
+        """The samples' studies by the index feed, each of its trust's first patient but for ``whose``; then
+        all are heard of.
+        """
         for one in held:
             code = next(m.code for m in samples.DIRECTORY.all() if m.id == one.member)
             record = replace(one.record, patient=whose or self.patient(code))
@@ -75,15 +87,22 @@ class PageRegion:
 
     async def register(self, submitted: Submitted) -> None:
         """ITI-42 by a source that is no member."""
-        ground = replace(self.room.ground, config=replace(self.room.ground.config, listen=ListenConfig(open=True)))
+        ground = replace(
+            self.room.ground, config=replace(self.room.ground.config, listen=ListenConfig(open=True))
+        )
         face = make_registry(ground, self.room.waists, self.room.directory, self.room.members.foreign_member)
-        async with served(application(always(OPEN), face.routes("/xds/registry"))) as base, client_session() as session:
+        async with (
+            served(application(always(OPEN), face.routes("/xds/registry"))) as base,
+            client_session() as session,
+        ):
             body = render_submit_objects(submitted.objects)
-            reply = await SoapClient(session, SystemIds()).call(f"{base}/xds/registry", iti42.ACTION_REQUEST, body)
+            reply = await SoapClient(session, SystemIds()).call(
+                f"{base}/xds/registry", iti42.ACTION_REQUEST, body
+            )
         answer = parse_registry_response(reply.body)
         assert not [error for error in answer.errors if error.severity == "Error"], answer.errors
 
-    # --- who is well ---------------------------------------------------------------------------------------------
+    # --- who is well ----------------------------------------------------------------------------------------
 
     def heard(self) -> None:
         """Now every trust is reached, and its list is whole."""
@@ -98,7 +117,7 @@ class PageRegion:
         self.room.clock.moment = NOW
         self.room.said(*(m.code for m in self.room.members.all() if m.code not in codes))
 
-    # --- what was asked ------------------------------------------------------------------------------------------
+    # --- what was asked -------------------------------------------------------------------------------------
 
     async def acts(self) -> list[Audited]:
         """What was asked through the page, oldest first."""

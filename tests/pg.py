@@ -1,4 +1,5 @@
-"""A PostgreSQL of our own for tests: Debian's binaries, a cluster in a temporary folder, a unix socket only."""
+"""A PostgreSQL of our own for tests: Debian's binaries, a cluster in a temporary folder, a unix socket
+only."""
 
 from __future__ import annotations
 
@@ -15,7 +16,13 @@ import psycopg
 
 MISSING = "PostgreSQL 15 is missing: apt-get install postgresql"
 #: Lost data is no loss in a test; everything else as shipped.
-SETTINGS = {"fsync": "off", "listen_addresses": "''", "max_connections": "60", "shared_buffers": "128MB", "autovacuum": "off"}
+SETTINGS = {
+    "fsync": "off",
+    "listen_addresses": "''",
+    "max_connections": "60",
+    "shared_buffers": "128MB",
+    "autovacuum": "off",
+}
 
 
 def binaries() -> Path:
@@ -54,15 +61,43 @@ def cluster(**settings: str) -> Iterator[str]:
     data, log = folder / "data", folder / "log"
 
     def run(*command: str) -> None:
-        done = subprocess.run([*prefix, *command], cwd="/", capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            [*prefix, *command], cwd="/", capture_output=True, text=True, timeout=120, check=False
+        )
         if done.returncode:
             detail = log.read_text(errors="replace")[-2000:] if log.exists() else ""
             raise RuntimeError(f"{Path(command[0]).name} failed: {done.stderr[-2000:]} {detail}")
 
     try:
-        run(str(programs / "initdb"), "-D", str(data), "-U", "crosslight", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-        options = " ".join(f"-c {k}={v}" for k, v in {**SETTINGS, "unix_socket_directories": str(folder), **settings}.items())
-        run(str(programs / "pg_ctl"), "-D", str(data), "-l", str(log), "-o", options, "-w", "-t", "60", "start")
+        run(
+            str(programs / "initdb"),
+            "-D",
+            str(data),
+            "-U",
+            "crosslight",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
+        )
+        options = " ".join(
+            f"-c {k}={v}" for k, v in {**SETTINGS, "unix_socket_directories": str(folder), **settings}.items()
+        )
+        run(
+            str(programs / "pg_ctl"),
+            "-D",
+            str(data),
+            "-l",
+            str(log),
+            "-o",
+            options,
+            "-w",
+            "-t",
+            "60",
+            "start",
+        )
         try:
             yield f"postgresql:///postgres?host={folder}&user=crosslight"
         finally:

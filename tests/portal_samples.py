@@ -16,7 +16,14 @@ from PIL import Image, ImageDraw
 from crosslight.standards.access import Principal
 from crosslight.standards.ids import NHS_NUMBER_OID, Identifier, MemberId, Oid, Version
 from crosslight.standards.region import Region
-from crosslight.standards.study import ManifestFacts, Patient, PersonName, SeriesRecord, StudyRecord, StudyTime
+from crosslight.standards.study import (
+    ManifestFacts,
+    Patient,
+    PersonName,
+    SeriesRecord,
+    StudyRecord,
+    StudyTime,
+)
 from crosslight.standards.xds.model.publication import Publication, Source
 from registry.ask.coverage import Coverage, MemberCoverage
 from registry.identity.model import DisputedNotice, PatientRecord, Person, PersonKey, RecordKey
@@ -25,9 +32,13 @@ from registry.members.model import Member, Presence
 
 NOW = datetime(2026, 11, 22, 3, 12, 40, tzinfo=UTC)
 REGION = Region(
-    name="Surrey and Sussex", home_community_id=Oid("1.2.3"), authority=Oid("1.2.3.9"), national_authority=NHS_NUMBER_OID,
-    national_label="NHS No.", allow_test_numbers=True,
-)  # fmt: skip
+    name="Surrey and Sussex",
+    home_community_id=Oid("1.2.3"),
+    authority=Oid("1.2.3.9"),
+    national_authority=NHS_NUMBER_OID,
+    national_label="NHS No.",
+    allow_test_numbers=True,
+)
 TRUSTS = {
     "RA2": "Royal Surrey NHS Foundation Trust",
     "RPC": "Queen Victoria Hospital NHS Foundation Trust",
@@ -36,7 +47,13 @@ TRUSTS = {
     "RYR": "University Hospitals Sussex NHS Foundation Trust",
 }
 NUMBER = Identifier("9990000018", NHS_NUMBER_OID)
-CLINICIAN = Principal(subject="ada", name="Dr Ada Person", roles=frozenset({"clinician"}), organisation="RA2", evidence="session")
+CLINICIAN = Principal(
+    subject="ada",
+    name="Dr Ada Person",
+    roles=frozenset({"clinician"}),
+    organisation="RA2",
+    evidence="session",
+)
 
 
 class Directory:
@@ -45,11 +62,17 @@ class Directory:
     def __init__(self) -> None:
         self.members = tuple(
             Member(
-                id=MemberId(n), code=code, name=name, repository_unique_id=Oid(f"1.3.{n}"), retrieve_location_uid=Oid(f"1.4.{n}"),
-                authority=Oid(f"1.5.{n}"), status="active", secret=b"x" * 32,
+                id=MemberId(n),
+                code=code,
+                name=name,
+                repository_unique_id=Oid(f"1.3.{n}"),
+                retrieve_location_uid=Oid(f"1.4.{n}"),
+                authority=Oid(f"1.5.{n}"),
+                status="active",
+                secret=b"x" * 32,
             )
             for n, (code, name) in enumerate(TRUSTS.items(), 1)
-        )  # fmt: skip
+        )
 
     def all(self) -> tuple[Member, ...]:
         return self.members
@@ -82,14 +105,26 @@ DIRECTORY = Directory()
 def well(member: Member) -> MemberCoverage:
     """Everything current."""
     return MemberCoverage(
-        member=member.id, code=member.code, name=member.name, list_state="live", reachable=True,
-        as_of=NOW - timedelta(seconds=20), census_equal=True, census_at=NOW,
-    )  # fmt: skip
+        member=member.id,
+        code=member.code,
+        name=member.name,
+        list_state="live",
+        reachable=True,
+        as_of=NOW - timedelta(seconds=20),
+        census_equal=True,
+        census_at=NOW,
+    )
 
 
 def away(part: MemberCoverage) -> MemberCoverage:
     """Not reachable for two hours."""
-    return replace(part, reachable=False, since=NOW - timedelta(hours=2), list_state="behind", as_of=NOW - timedelta(hours=2))
+    return replace(
+        part,
+        reachable=False,
+        since=NOW - timedelta(hours=2),
+        list_state="behind",
+        as_of=NOW - timedelta(hours=2),
+    )
 
 
 def coverage(**changed: Any) -> Coverage:
@@ -98,58 +133,103 @@ def coverage(**changed: Any) -> Coverage:
     return Coverage(members=tuple(changed[p.code](p) if p.code in changed else p for p in parts), at=NOW)
 
 
-def record(key: int, code: str, *, pn: str = "SMITH^Ada^^Mrs", birth: str = "19550214", **more: Any) -> PatientRecord:
+def record(
+    key: int, code: str, *, pn: str = "SMITH^Ada^^Mrs", birth: str = "19550214", **more: Any
+) -> PatientRecord:
     """A patient's record at a trust."""
     member = DIRECTORY.by_code(code)
     assert member is not None
     local = Identifier(f"{code}-{key:05d}", member.authority)
     patient = Patient(local=local, others=(NUMBER,), name=PersonName(pn), birth_date=birth, sex="F")
-    return PatientRecord(key=RecordKey(key), patient=patient, member=member.id, person=PersonKey(1), national=(NUMBER,), **more)
+    return PatientRecord(
+        key=RecordKey(key), patient=patient, member=member.id, person=PersonKey(1), national=(NUMBER,), **more
+    )
 
 
 def person(*records: PatientRecord, differs: bool = False) -> Person:
     """A person of these records."""
     return Person(
-        key=PersonKey(1), fhir_id="5d1f1c9e-0000-4000-8000-000000000001", domain_id=NUMBER, records=records, differs=differs
+        key=PersonKey(1),
+        fhir_id="5d1f1c9e-0000-4000-8000-000000000001",
+        domain_id=NUMBER,
+        records=records,
+        differs=differs,
     )
 
 
 def holding(
-    code: str, n: int, description: str, *, modality: str = "CT", day: str = "20260312", time: str = "101530", images: int = 40,
-    series: int = 2, body: str = "CHEST", progress: str = "complete", conflict: bool = False, detail: str = "full", key: int = 1,
-) -> Holding:  # fmt: skip
+    code: str,
+    n: int,
+    description: str,
+    *,
+    modality: str = "CT",
+    day: str = "20260312",
+    time: str = "101530",
+    images: int = 40,
+    series: int = 2,
+    body: str = "CHEST",
+    progress: str = "complete",
+    conflict: bool = False,
+    detail: str = "full",
+    key: int = 1,
+) -> Holding:
     """A study at a trust."""
     member = DIRECTORY.by_code(code)
     assert member is not None
     made = StudyRecord(
-        study_uid=f"1.2.826.0.1.{n}", patient=record(key, code).patient, description=description,
-        time=StudyTime(date=day, time=time, zone="Europe/London", zone_source="site"), modalities=(modality,),
-        body_sites=(body,) if body else (), progress=cast(Any, progress), n_series=series, n_instances=images * series,
-    )  # fmt: skip
+        study_uid=f"1.2.826.0.1.{n}",
+        patient=record(key, code).patient,
+        description=description,
+        time=StudyTime(date=day, time=time, zone="Europe/London", zone_source="site"),
+        modalities=(modality,),
+        body_sites=(body,) if body else (),
+        progress=cast(Any, progress),
+        n_series=series,
+        n_instances=images * series,
+    )
     lines = [
         SeriesRecord(
-            series_uid=f"1.2.826.0.1.{n}.{i}", modality=modality, number=str(i), n_instances=images,
+            series_uid=f"1.2.826.0.1.{n}.{i}",
+            modality=modality,
+            number=str(i),
+            n_instances=images,
             description=("Axial soft tissue", "Axial lung", "Coronal")[(i - 1) % 3],
             digest=hashlib.sha256(f"{n} {i} {images}".encode()).hexdigest(),
         )
         for i in range(1, series + 1)
-    ]  # fmt: skip
+    ]
     if detail == "full":
         made = made.with_series(lines, detail="full")
     publication = Publication(
         source=Source(
-            code=member.code, name=member.name, repository_unique_id=member.repository_unique_id,
-            retrieve_location_uid=member.retrieve_location_uid, authority=member.authority,
+            code=member.code,
+            name=member.name,
+            repository_unique_id=member.repository_unique_id,
+            retrieve_location_uid=member.retrieve_location_uid,
+            authority=member.authority,
         ),
         record=replace(made, detail=cast(Any, detail)),
-        manifest=ManifestFacts(document_uid="2.25.1", sha1="0" * 40, size_bytes=10, creation_time="20260101000000"),
-        version=Version(1, n), entry_uuid="urn:uuid:1", submission_uuid="urn:uuid:2", submission_uid="2.25.2",
-        submission_time="20260101000000", has_member_uuid="urn:uuid:3",
-    )  # fmt: skip
+        manifest=ManifestFacts(
+            document_uid="2.25.1", sha1="0" * 40, size_bytes=10, creation_time="20260101000000"
+        ),
+        version=Version(1, n),
+        entry_uuid="urn:uuid:1",
+        submission_uuid="urn:uuid:2",
+        submission_uid="2.25.2",
+        submission_time="20260101000000",
+        has_member_uuid="urn:uuid:3",
+    )
     return Holding(
-        member=member.id, record_key=RecordKey(key), publication=publication, state="approved", digest="d", revision=1,
-        fhir_id=f"h{n}{code}", updated=NOW, conflict=conflict,
-    )  # fmt: skip
+        member=member.id,
+        record_key=RecordKey(key),
+        publication=publication,
+        state="approved",
+        digest="d",
+        revision=1,
+        fhir_id=f"h{n}{code}",
+        updated=NOW,
+        conflict=conflict,
+    )
 
 
 def notice(code: str) -> DisputedNotice:
@@ -163,10 +243,42 @@ STUDIES = (
     holding("RTK", 1, "CT thorax with contrast", images=96, series=3, day="20261121", time="221500"),
     holding("RYR", 2, "Chest X-ray PA", modality="DX", images=1, series=1, day="20260802", time="0931"),
     holding("RA2", 2, "Chest X-ray PA", modality="DX", images=1, series=1, day="20260802", time="0931"),
-    holding("RXC", 3, "MRI head with gadolinium", modality="MR", images=30, series=2, day="20251119", body="HEAD"),
-    holding("RYR", 4, "US abdomen", modality="US", images=12, series=1, day="20250807", body="ABDOMEN", progress="arriving"),
-    holding("RA2", 5, "Mammogram both breasts", modality="MG", images=2, series=2, day="20240130", body="BREAST", conflict=True),
-    holding("RYR", 5, "Mammogram both breasts", modality="MG", images=4, series=1, day="20240130", body="BREAST", conflict=True),
+    holding(
+        "RXC", 3, "MRI head with gadolinium", modality="MR", images=30, series=2, day="20251119", body="HEAD"
+    ),
+    holding(
+        "RYR",
+        4,
+        "US abdomen",
+        modality="US",
+        images=12,
+        series=1,
+        day="20250807",
+        body="ABDOMEN",
+        progress="arriving",
+    ),
+    holding(
+        "RA2",
+        5,
+        "Mammogram both breasts",
+        modality="MG",
+        images=2,
+        series=2,
+        day="20240130",
+        body="BREAST",
+        conflict=True,
+    ),
+    holding(
+        "RYR",
+        5,
+        "Mammogram both breasts",
+        modality="MG",
+        images=4,
+        series=1,
+        day="20240130",
+        body="BREAST",
+        conflict=True,
+    ),
     holding("RPC", 6, "", modality="OT", day="", time="", detail="entry", body=""),
 )
 
@@ -202,7 +314,8 @@ def refusal(status: int, what: str, where: str = "", holder: str = "") -> web.Re
 
 @dataclass
 class Pictures:
-    """As much of the region's DICOMweb root as the page uses; ``refuse`` is answered instead where it is set."""
+    """As much of the region's DICOMweb root as the page uses; ``refuse`` is answered instead where it is
+    set."""
 
     images: int = 40
     side: int = 512
@@ -226,7 +339,11 @@ class Pictures:
             }
             for i in range(self.images, int(request.query.get("offset", "0")), -1)
         ]
-        return web.json_response(rows, content_type="application/dicom+json") if rows else web.Response(status=204)
+        return (
+            web.json_response(rows, content_type="application/dicom+json")
+            if rows
+            else web.Response(status=204)
+        )
 
     async def rendered(self, request: web.Request) -> web.Response:
         """A picture, or a thumbnail."""

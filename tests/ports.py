@@ -1,4 +1,6 @@
-"""Ports on which nobody listens: below the range that the kernel gives to clients, each worker of a parallel run its own part."""
+"""Ports on which nobody listens: below the range that the kernel gives to clients, each worker of a parallel
+run its own part.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def free_ports(count: int) -> list[int]:
 
 
 def free_base(blocks: int) -> int:
-    """A port, divisible by ten, with the first four ports of ``blocks`` tens free: a region's registry and its nodes."""
+    """A port, divisible by ten, with the first four ports of ``blocks`` tens free: a region's registry and
+    its nodes.
+    """
     offsets = [10 * block + offset for block in range(blocks) for offset in range(4)]
     for _ in range(1_000):
         base = _share() + 10 * _DICE.randrange(_SHARE // 10 - blocks)

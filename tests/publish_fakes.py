@@ -1,4 +1,6 @@
-"""Twins of what publication stands on: a virtual clock, an archive in memory, and a registry that follows XDS to the letter."""
+"""Twins of what publication stands on: a virtual clock, an archive in memory, and a registry that follows XDS
+to the letter.
+"""
 
 from __future__ import annotations
 
@@ -101,8 +103,8 @@ class SeededIds:
 
 
 MARK_TABLE = (
-    "CREATE TABLE IF NOT EXISTS mark (study_uid TEXT PRIMARY KEY, change INTEGER NOT NULL, serial INTEGER NOT NULL DEFAULT 0, "
-    "first_change_unix REAL NOT NULL, last_change_unix REAL NOT NULL)"
+    "CREATE TABLE IF NOT EXISTS mark (study_uid TEXT PRIMARY KEY, change INTEGER NOT NULL, serial INTEGER NOT"
+    " NULL DEFAULT 0, first_change_unix REAL NOT NULL, last_change_unix REAL NOT NULL)"
 )
 
 
@@ -169,10 +171,11 @@ class Entry:
 
 @dataclass
 class StrictRegistry:
-    """XDS as the standard says, over values: refuses replays, unresolved and deprecated targets, unknown patients.
+    """XDS as the standard says, over values: refuses replays, unresolved and deprecated targets, unknown
+    patients.
 
-    ``lose`` decides for each message: '' delivers it, 'request' loses it, 'answer' loses its answer, and 'late' has the
-    sender wait in vain while the message arrives after the next ones.
+    ``lose`` decides for each message: '' delivers it, 'request' loses it, 'answer' loses its answer, and
+    'late' has the sender wait in vain while the message arrives after the next ones.
     """
 
     lose: Callable[[str], str] = lambda _transaction: ""
@@ -219,7 +222,10 @@ class StrictRegistry:
         if publication.entry_uuid in self.entries:
             raise refusal("XDSRegistryMetadataError", "entryUUID is used")
         for entry in self.entries.values():
-            if entry.unique_id == publication.manifest.document_uid and entry.sha1 != publication.manifest.sha1:
+            if (
+                entry.unique_id == publication.manifest.document_uid
+                and entry.sha1 != publication.manifest.sha1
+            ):
                 raise refusal("XDSNonIdenticalHash", entry.unique_id)
         target = publication.replaces_entry_uuid
         if target:
@@ -231,11 +237,17 @@ class StrictRegistry:
             if old.patient != patient:
                 raise refusal("XDSPatientIdDoesNotMatch", target)
             old.status = "Deprecated"
-            self.links[publication.replaces_uuid] = AssociationState(publication.replaces_uuid, publication.entry_uuid, target)
+            self.links[publication.replaces_uuid] = AssociationState(
+                publication.replaces_uuid, publication.entry_uuid, target
+            )
         self.entries[publication.entry_uuid] = Entry(
-            publication.record.study_uid, patient, "Approved", publication.manifest.sha1, publication.manifest.document_uid,
+            publication.record.study_uid,
+            patient,
+            "Approved",
+            publication.manifest.sha1,
+            publication.manifest.document_uid,
             publication.submission_uuid,
-        )  # fmt: skip
+        )
         self.submissions[publication.submission_uid] = publication.submission_uuid
         member = publication.has_member_uuid
         self.links[member] = AssociationState(member, publication.submission_uuid, publication.entry_uuid)
@@ -253,7 +265,9 @@ class StrictRegistry:
             raise refusal("XDSMetadataVersionError", change.entry_uuid)
         entry.status = change.new
         self.submissions[change.submission_uid] = change.submission_uuid
-        self.links[change.association_uuid] = AssociationState(change.association_uuid, change.submission_uuid, change.entry_uuid)
+        self.links[change.association_uuid] = AssociationState(
+            change.association_uuid, change.submission_uuid, change.entry_uuid
+        )
 
     async def remove(self, ids: Sequence[str]) -> None:
         self._meet("iti62", lambda: self._remove(ids))
@@ -272,7 +286,11 @@ class StrictRegistry:
 
     async def documents(self, entry_uuids: Sequence[str]) -> dict[str, DocumentState]:
         self._meet("iti18")
-        return {u: DocumentState(self.entries[u].status, self.entries[u].sha1) for u in entry_uuids if u in self.entries}
+        return {
+            u: DocumentState(self.entries[u].status, self.entries[u].sha1)
+            for u in entry_uuids
+            if u in self.entries
+        }
 
     async def associations(self, uuids: Sequence[str]) -> list[AssociationState]:
         self._meet("iti18")

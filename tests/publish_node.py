@@ -62,7 +62,9 @@ class Node:
             status = await self.publisher.status()
             if status.waiting == 0 and not self.publisher.reviser.pending():
                 return
-        raise AssertionError(f"never came to rest: {await self.publisher.status()}, {await self.rows.parked()}")
+        raise AssertionError(
+            f"never came to rest: {await self.publisher.status()}, {await self.rows.parked()}"
+        )
 
     async def concern(self) -> Concern:
         """What a heartbeat would say now."""
@@ -85,11 +87,14 @@ class Node:
                 assert acked is not None
                 assert acked.digest == row.digest
                 assert self.registry.patients[held[0].patient.local] == held[0].patient
-            for entry in entries.values():  # every version that can be asked for has the bytes that were promised
+            # every version that can be asked for has the bytes that were promised
+            for entry in entries.values():
                 manifest = await self.publisher.manifest(entry.unique_id)
                 assert manifest is not None
                 assert hashlib.sha1(manifest).hexdigest() == entry.sha1
-        truth = take_census((e.study_uid, e.sha1) for e in self.registry.entries.values() if e.status == "Approved")
+        truth = take_census(
+            (e.study_uid, e.sha1) for e in self.registry.entries.values() if e.status == "Approved"
+        )
         assert (await self.publisher.status()).census == truth
 
 
@@ -120,10 +125,14 @@ async def node(
         store, rows = PublishStore(db, ids, ["xds"]), OutboxStore(db, "xds")
         road = SoapRoad(port or registry, lambda: IDENTITY, rows, affinity or (lambda p: p.local), parallel=2)  # type: ignore[arg-type]
         publisher = Publisher(
-            store, rows, archive, seams, PublishConfig(kind="xds", park_after=20),
+            store,
+            rows,
+            archive,
+            seams,
+            PublishConfig(kind="xds", park_after=20),
             Origin(identity=lambda: IDENTITY, retrieval=Retrieval(ae_title="RTK")),
             Destination(road=road, comparer=road, granted=False),
-        )  # fmt: skip
+        )
         await publisher.open()
         publisher.reviser.start()
         yield Node(clock, archive, publisher, rows, store, registry)

@@ -21,7 +21,10 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 uids = st.lists(st.integers(0, 10**6), min_size=2, max_size=6).map(lambda parts: ".".join(map(str, parts)))
 identifiers = st.builds(
-    Identifier, value=texts.filter(bool), authority=st.one_of(st.just(""), uids), namespace=st.one_of(st.just(""), texts)
+    Identifier,
+    value=texts.filter(bool),
+    authority=st.one_of(st.just(""), uids),
+    namespace=st.one_of(st.just(""), texts),
 )
 times = st.builds(
     StudyTime,
@@ -87,7 +90,13 @@ versions = st.builds(Version, st.integers(0, 255), st.integers(0, 2**24 - 1))
 def make_patient(local: str = "A1", *, name: str = "Okafor^Ada", national: str = "9434765919") -> Patient:
     """A patient of authority 1.2.99."""
     others = (Identifier(national, NHS_NUMBER_OID),) if national else ()
-    return Patient(local=Identifier(local, "1.2.99"), others=others, name=PersonName(name), birth_date="19800101", sex="F")
+    return Patient(
+        local=Identifier(local, "1.2.99"),
+        others=others,
+        name=PersonName(name),
+        birth_date="19800101",
+        sex="F",
+    )
 
 
 def make_instances(study_uid: str, count: int, *, series_uid: str = "") -> list[InstanceRef]:
@@ -95,14 +104,22 @@ def make_instances(study_uid: str, count: int, *, series_uid: str = "") -> list[
     series_uid = series_uid or f"{study_uid}.1"
     return [
         InstanceRef(
-            study_uid=study_uid, series_uid=series_uid, sop_class_uid=CT, sop_uid=f"{series_uid}.{i}",
-            transfer_syntax_uid="1.2.840.10008.1.2.1", number=str(i), sha256=f"{i:064x}", size_bytes=1000,
+            study_uid=study_uid,
+            series_uid=series_uid,
+            sop_class_uid=CT,
+            sop_uid=f"{series_uid}.{i}",
+            transfer_syntax_uid="1.2.840.10008.1.2.1",
+            number=str(i),
+            sha256=f"{i:064x}",
+            size_bytes=1000,
         )
         for i in range(1, count + 1)
-    ]  # fmt: skip
+    ]
 
 
-def make_record(study_uid: str, count: int = 1, *, patient: Patient | None = None, description: str = "CT chest") -> StudyRecord:
+def make_record(
+    study_uid: str, count: int = 1, *, patient: Patient | None = None, description: str = "CT chest"
+) -> StudyRecord:
     """A study with one series of ``count`` slices."""
     one = SeriesRecord(
         series_uid=f"{study_uid}.1",

@@ -1,4 +1,6 @@
-"""One real node and one real registry core in this process, joined by either road: for tests of publication end to end."""
+"""One real node and one real registry core in this process, joined by either road: for tests of publication
+end to end.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,7 @@ from node.publish.store import PublishStore
 from registry.ask.ask import Ask
 from registry.enrich.completion import Completion
 from registry.enrich.config import EnrichConfig
-from registry.enrich.enrich import Enricher
+from registry.enrich.enricher import Enricher
 from registry.ihe.iti8 import AdtFeed
 from registry.index.store import IndexStore
 from registry.link.feed import FeedServicer
@@ -129,7 +131,13 @@ class RegistryCore:
 
     async def fate(self, request: web.Request, handler: Any) -> web.StreamResponse:
         """The request or its answer is lost where the test says so."""
-        fate = "request" if self.down else self.lose.pop(0) if self.lose and request.path == "/xds/registry" else ""
+        fate = (
+            "request"
+            if self.down
+            else self.lose.pop(0)
+            if self.lose and request.path == "/xds/registry"
+            else ""
+        )
         if fate == "request":
             raise Unavailable("lost")
         answer: web.StreamResponse = await handler(request)
@@ -178,7 +186,9 @@ async def registry_core(
         stack.push_async_callback(mllp.stop)
         core.mllp_port = mllp.port
         server = room.ground.seams.link.server([])
-        FeedServicer(room.acceptor, room.index, Callers(room.directory), room.audit, ids, open_mode=True).register(server)
+        FeedServicer(
+            room.acceptor, room.index, Callers(room.directory), room.audit, ids, open_mode=True
+        ).register(server)
         core.grpc_port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         stack.push_async_callback(server.stop, 0.1)
@@ -213,7 +223,12 @@ class PublishingNode:
 
         async def nothing_waits() -> bool:
             status = await self.publisher.status()
-            return status.waiting == 0 and status.parked == 0 and self.publisher.reviser.settled and not status.held_up
+            return (
+                status.waiting == 0
+                and status.parked == 0
+                and self.publisher.reviser.settled
+                and not status.held_up
+            )
 
         await until(nothing_waits)
 
@@ -233,44 +248,78 @@ async def publishing_node(
     clock, ids, member = clock or SystemClock(), SeededIds(3), core.member
     folder.mkdir(parents=True, exist_ok=True)
     facts = MembershipFacts(
-        id=member.id, code=member.code, name=member.name, repository_unique_id=member.repository_unique_id,
-        retrieve_location_uid=member.retrieve_location_uid, authority=member.authority, secret=member.secret, epoch=1,
-    )  # fmt: skip
+        id=member.id,
+        code=member.code,
+        name=member.name,
+        repository_unique_id=member.repository_unique_id,
+        retrieve_location_uid=member.retrieve_location_uid,
+        authority=member.authority,
+        secret=member.secret,
+        epoch=1,
+    )
     whole = NodeConfig(
-        listen=ListenConfig(open=True), archive=ArchiveConfig(min_free_bytes=0), publish=replace(config, road=road)
+        listen=ListenConfig(open=True),
+        archive=ArchiveConfig(min_free_bytes=0),
+        publish=replace(config, road=road),
     )
     earlier = StoppedClock(clock.now() - timedelta(hours=1)) if isinstance(clock, StoppedClock) else clock
     making = node_ground(
-        folder, facts, REGION, core.there.key, config=whole, clock=clock, ids=ids, draw=ids.draw, archive_clock=earlier
+        folder,
+        facts,
+        REGION,
+        core.there.key,
+        config=whole,
+        clock=clock,
+        ids=ids,
+        draw=ids.draw,
+        archive_clock=earlier,
     )
     async with making as (ground, archive), AsyncExitStack() as stack:
         channel = ground.seams.link.channel(f"127.0.0.1:{core.grpc_port}", None, [])
         stack.push_async_callback(channel.close)
         roads = RegistryRoads(
-            url=lambda: f"{core.base}/xds/registry", mllp=f"127.0.0.1:{core.mllp_port}", mllp_name="of a test",
-            tls=lambda: None, patient=own_authority,
-            feed=Feed(channel=lambda: channel, metadata=(("crosslight-member", "RTK"),), hello_again=lambda: None),
-        )  # fmt: skip
+            url=lambda: f"{core.base}/xds/registry",
+            mllp=f"127.0.0.1:{core.mllp_port}",
+            mllp_name="of a test",
+            tls=lambda: None,
+            patient=own_authority,
+            feed=Feed(
+                channel=lambda: channel, metadata=(("crosslight-member", "RTK"),), hello_again=lambda: None
+            ),
+        )
         publisher = await build_publisher(
-            whole.publish, ground.db, archive, ground.seams,
-            membership=ground.membership, roads=roads, endpoints=Endpoints(aet="RTK"),
-        )  # fmt: skip
+            whole.publish,
+            ground.db,
+            archive,
+            ground.seams,
+            membership=ground.membership,
+            roads=roads,
+            endpoints=Endpoints(aet="RTK"),
+        )
         stack.push_async_callback(publisher.close)
         await publisher.open()
         serve = make_serve(ground, archive, StillConnection())
         serve.open()
-        base = await stack.enter_async_context(served(face_application(ground, serve, make_gate(ground), publisher, "systems")))
+        base = await stack.enter_async_context(
+            served(face_application(ground, serve, make_gate(ground), publisher, "systems"))
+        )
         core.directory.set(replace(member, endpoints=_endpoints(base)))
         core.directory.presences[MemberId(member.id)] = Presence(member=member.id, reachable=True)
         rows = OutboxStore(ground.db, DESTINATION)
         node = PublishingNode(archive, publisher, rows, publisher.store, ground.audit, base)
         if start:
             publisher.start()
-            await publisher.on_welcome(grant or EpochGrant(epoch=1, reconcile=False, incarnation=core.index.incarnation))
+            await publisher.on_welcome(
+                grant or EpochGrant(epoch=1, reconcile=False, incarnation=core.index.incarnation)
+            )
         yield node
 
 
 def _endpoints(url: str) -> Endpoints:
     return Endpoints(
-        base=url, systems=url, dicomweb=f"{url}/dicomweb", rad69=f"{url}/rad69", xds_repository=f"{url}/xds/repository"
+        base=url,
+        systems=url,
+        dicomweb=f"{url}/dicomweb",
+        rad69=f"{url}/rad69",
+        xds_repository=f"{url}/xds/repository",
     )

@@ -1,4 +1,6 @@
-"""A registry without faces: database, identity, index, accept and ask together, with a clock that a test moves."""
+"""A registry without faces: database, identity, index, accept and ask together, with a clock that a test
+moves.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ from registry.index.model import Change, Holding, HoldingKey
 from registry.index.rows import Loaded
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
-from registry.intake.acts import Acceptance, Act, Publish, SetAvailability, Submission, Withdraw
+from registry.intake.submission import Acceptance, Act, Publish, SetAvailability, Submission, Withdraw
 from registry.members.model import Directory, Member, Presence
 from registry.parts import Ground, Waists, make_waists
 
@@ -55,7 +57,9 @@ class TestClock:
 
 def clinician(organisation: str = "RA2", *roles: str) -> Principal:
     """A person with these roles, clinician by default."""
-    return Principal(subject=f"user@{organisation}", roles=frozenset(roles or ("clinician",)), organisation=organisation)
+    return Principal(
+        subject=f"user@{organisation}", roles=frozenset(roles or ("clinician",)), organisation=organisation
+    )
 
 
 D = TypeVar("D", bound=Directory)
@@ -103,7 +107,7 @@ class AnyRoom(Generic[D]):
         assert found is not None
         return found
 
-    # --- intake ----------------------------------------------------------------------------------------------------
+    # --- intake ---------------------------------------------------------------------------------------------
 
     def grpc(self, code: str, *acts: Act) -> Submission:
         """Acts as the index feed brings them."""
@@ -125,7 +129,9 @@ class AnyRoom(Generic[D]):
     async def publish(self, code: str, record: StudyRecord, n: int, *, epoch: int = 1) -> str:
         """Publish over the feed; the outcome."""
         self.clock.moment += timedelta(seconds=1)
-        return (await self.acceptor.accept(self.grpc(code, self.published(code, record, n, epoch=epoch)))).outcomes[0]
+        return (
+            await self.acceptor.accept(self.grpc(code, self.published(code, record, n, epoch=epoch)))
+        ).outcomes[0]
 
     async def availability(self, code: str, study_uid: str, status: Status, n: int, epoch: int = 1) -> str:
         """Approve or deprecate over the feed."""
@@ -147,14 +153,21 @@ class AnyRoom(Generic[D]):
         """ITI-8; ``feed`` as of a source that the region names."""
         return await self.identity.feed(patient, self.member(code).id, self.clock.now(), kind=kind)
 
-    # --- asking ----------------------------------------------------------------------------------------------------
+    # --- asking ---------------------------------------------------------------------------------------------
 
     async def asked(
-        self, question: Question, who: Principal | None = None, *, face: Face = "fhir", action: Action = "search"
+        self,
+        question: Question,
+        who: Principal | None = None,
+        *,
+        face: Face = "fhir",
+        action: Action = "search",
     ) -> Answer:
         """One question, answered."""
         principal = who or clinician()
-        asked = self.ask.question(caller(principal, "c1", "test"), face=face, action=action, question=question)
+        asked = self.ask.question(
+            caller(principal, "c1", "test"), face=face, action=action, question=question
+        )
         async with asked as answer:
             return answer
 
@@ -166,7 +179,9 @@ class AnyRoom(Generic[D]):
             for one in page:
                 rows = await self.db.read("t", partial(self._current, code, one.study_uid))
                 loaded = rows[one.study_uid].holding
-                holding = await self.index.holding(HoldingKey(loaded.record_key, loaded.study_uid, loaded.member))
+                holding = await self.index.holding(
+                    HoldingKey(loaded.record_key, loaded.study_uid, loaded.member)
+                )
                 assert holding is not None
                 found.append(holding)
             if not cursor:
@@ -184,18 +199,26 @@ class Room(AnyRoom[MemoryDirectory]):
         for code in codes:
             member = self.member(code)
             self.directory.presences[member.id] = Presence(
-                member=member.id, reachable=True, last_heard=self.clock.now(), census_equal=True, census_at=self.clock.now()
+                member=member.id,
+                reachable=True,
+                last_heard=self.clock.now(),
+                census_equal=True,
+                census_at=self.clock.now(),
             )
 
 
 def room_config(**sections: Any) -> RegistryConfig:
     """A registry's configuration for the region of the samples; ``sections`` replace the defaults."""
     home, authority = REGION.home_community_id, REGION.authority
-    region = RegionConfig(name=REGION.name, home_community_id=home, authority=authority, allow_test_numbers=True)
+    region = RegionConfig(
+        name=REGION.name, home_community_id=home, authority=authority, allow_test_numbers=True
+    )
     return RegistryConfig(region=region, **sections)
 
 
-async def make_room(db: Db, *, clock: Clock | None = None, ids: Ids | None = None, config: RegistryConfig | None = None) -> Room:
+async def make_room(
+    db: Db, *, clock: Clock | None = None, ids: Ids | None = None, config: RegistryConfig | None = None
+) -> Room:
     """A room over an empty database; its clock is a :class:`TestClock` unless another is given."""
     seams, directory = system_seams(clock=clock or TestClock(), ids=ids), MemoryDirectory()
     config = config or room_config()

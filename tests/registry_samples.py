@@ -1,4 +1,6 @@
-"""Studies, members and a directory for tests of the registry: seedable, believable in size and text, no images."""
+"""Studies, members and a directory for tests of the registry: seedable, believable in size and text, no
+images.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,15 @@ from dataclasses import replace
 
 from crosslight.standards.ids import DerivedId, Identifier, Kind, MemberId, Oid, Version, study_tag
 from crosslight.standards.region import Region
-from crosslight.standards.study import Coded, ManifestFacts, Patient, PersonName, SeriesRecord, StudyRecord, StudyTime
+from crosslight.standards.study import (
+    Coded,
+    ManifestFacts,
+    Patient,
+    PersonName,
+    SeriesRecord,
+    StudyRecord,
+    StudyTime,
+)
 from crosslight.standards.xds.model.publication import Publication
 from registry.members.model import Member, MemberStatus, Presence
 
@@ -24,10 +34,18 @@ REGION = Region(
     allow_test_numbers=True,
 )
 
-#: modality -> (share, SOP class suffix, descriptions, body site, (fewest, most) series, (fewest, most) instances)
+#: modality -> (share, SOP class suffix, descriptions, body site, (fewest, most) series, (fewest, most)
+#: instances)
 _MIX: dict[str, tuple[int, str, tuple[str, ...], str, tuple[int, int], tuple[int, int]]] = {
     "DX": (46, "1.1", ("XR Chest PA", "XR Knee both", "XR Pelvis", "XR Hand left"), "CHEST", (1, 3), (1, 2)),
-    "CT": (18, "2", ("CT Head", "CT Thorax abdomen pelvis with contrast", "CT Pulmonary angiogram"), "CHEST", (3, 10), (20, 600)),
+    "CT": (
+        18,
+        "2",
+        ("CT Head", "CT Thorax abdomen pelvis with contrast", "CT Pulmonary angiogram"),
+        "CHEST",
+        (3, 10),
+        (20, 600),
+    ),
     "US": (16, "6.1", ("US Abdomen", "US Doppler leg veins left"), "ABDOMEN", (1, 2), (4, 60)),
     "MR": (9, "4", ("MRI Brain", "MRI Lumbar spine"), "BRAIN", (6, 14), (15, 120)),
     "MG": (4, "1.2", ("MG Mammogram bilateral",), "BREAST", (2, 4), (1, 1)),
@@ -124,7 +142,12 @@ def patient(
 
 
 def _uid(r: random.Random) -> str:
-    arcs = (r.randrange(100, 999), r.randrange(10**9, 10**10), r.randrange(10**8, 10**9), r.randrange(10**14, 10**15))
+    arcs = (
+        r.randrange(100, 999),
+        r.randrange(10**9, 10**10),
+        r.randrange(10**8, 10**9),
+        r.randrange(10**14, 10**15),
+    )
     return "1.2.840.113619.2." + ".".join(str(arc) for arc in arcs)
 
 
@@ -144,12 +167,17 @@ def study(who: Patient, seed: int, *, modality: str = "", instances: int | None 
                 series_uid=f"{study_uid.rsplit('.', 1)[0]}.{r.randrange(10**14, 10**15)}",
                 modality=modality,
                 number=str(number),
-                description=r.choice(("AX T2", "COR T1", "Lung 1.0", "Soft tissue 5.0", "PA", "Lateral", "Portal venous", "")),
+                description=r.choice(
+                    ("AX T2", "COR T1", "Lung 1.0", "Soft tissue 5.0", "PA", "Lateral", "Portal venous", "")
+                ),
                 body_site=site,
                 n_instances=n,
                 sop_classes=((f"1.2.840.10008.5.1.4.1.1.{sop}", n),),
                 time=StudyTime(
-                    date=date, time=f"{hour:02d}{minute:02d}{r.randrange(60):02d}", zone="Europe/London", zone_source="site"
+                    date=date,
+                    time=f"{hour:02d}{minute:02d}{r.randrange(60):02d}",
+                    zone="Europe/London",
+                    zone_source="site",
                 ),
                 digest=r.randbytes(32).hex(),
             )
@@ -168,7 +196,13 @@ def study(who: Patient, seed: int, *, modality: str = "", instances: int | None 
 
 
 def published(
-    home: Member, record: StudyRecord, n: int, *, replaces: int | None = None, epoch: int = 1, at: str = "20260101120000"
+    home: Member,
+    record: StudyRecord,
+    n: int,
+    *,
+    replaces: int | None = None,
+    epoch: int = 1,
+    at: str = "20260101120000",
 ) -> Publication:
     """Version ``n`` of ``record`` as our node publishes it."""
     version = Version(epoch, n)
@@ -194,5 +228,7 @@ def grown(record: StudyRecord, seed: int) -> StudyRecord:
     r = random.Random(seed)
     first = record.series[0]
     more = first.n_instances + 1
-    changed = replace(first, n_instances=more, sop_classes=((first.sop_classes[0][0], more),), digest=r.randbytes(32).hex())
+    changed = replace(
+        first, n_instances=more, sop_classes=((first.sop_classes[0][0], more),), digest=r.randbytes(32).hex()
+    )
     return record.with_series((changed, *record.series[1:]), detail=record.detail)

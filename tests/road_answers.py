@@ -1,4 +1,6 @@
-"""What every face says of some patients, with what may differ between two regions taken out, so that answers can be compared."""
+"""What every face says of some patients, with what may differ between two regions taken out, so that answers
+can be compared.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ def _without(value: Any, names: frozenset[str]) -> Any:
 
 
 def _ordered(value: Any) -> Any:
-    """Lists of things in one order: identifiers, names and registry objects come as the rows' random keys have them."""
+    """Lists of things in one order: identifiers, names and registry objects come as the rows' random keys
+    have them.
+    """
     if isinstance(value, dict):
         return {k: _ordered(x) for k, x in value.items()}
     if isinstance(value, list):
@@ -68,15 +72,25 @@ def _ordered(value: Any) -> Any:
 
 
 async def xds_answers(region: Whole, cx: str) -> dict[str, list[dict[str, Any]]]:
-    """ITI-18 GetAll, Approved and Deprecated: documents, submission sets, associations, attribute by attribute."""
+    """ITI-18 GetAll, Approved and Deprecated: documents, submission sets, associations, attribute by
+    attribute.
+    """
     reply = await region.all_of(cx, v.APPROVED, v.DEPRECATED)
-    groups = {"documents": reply.objects.documents, "submissions": reply.objects.submissions, "links": reply.objects.associations}
-    return {name: [_without(asdict(thing), VOLATILE_XDS) for thing in things] for name, things in groups.items()}
+    groups = {
+        "documents": reply.objects.documents,
+        "submissions": reply.objects.submissions,
+        "links": reply.objects.associations,
+    }
+    return {
+        name: [_without(asdict(thing), VOLATILE_XDS) for thing in things] for name, things in groups.items()
+    }
 
 
 async def fhir_answers(region: Whole, identifier: str) -> dict[str, Any]:
     """ImagingStudy and Patient of one patient, and the words that come with them."""
-    studies = await region.get("fhir/ImagingStudy", params={"patient.identifier": identifier, "_count": "100"})
+    studies = await region.get(
+        "fhir/ImagingStudy", params={"patient.identifier": identifier, "_count": "100"}
+    )
     people = await region.get("fhir/Patient", params={"identifier": identifier})
     found = {}
     for name, bundle in (("studies", studies), ("people", people)):
@@ -105,7 +119,12 @@ async def page_answers(region: Whole, number: str) -> dict[str, Any]:
     page: Any = html.fromstring(await region.page(number))
     rows = {str(row.get("data-study-uid")): _words(row) for row in page.xpath("//*[@data-study-uid]")}
     banner = [_words(b) for b in page.find_class("banner-bar")]
-    return {"order": " ".join(rows), "rows": rows, "banner": banner, "notices": [_words(n) for n in page.find_class("notice")]}
+    return {
+        "order": " ".join(rows),
+        "rows": rows,
+        "banner": banner,
+        "notices": [_words(n) for n in page.find_class("notice")],
+    }
 
 
 def _words(element: Any) -> str:
@@ -143,5 +162,9 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
                 found += differences(one[key], other[key], f"{path}/{key}")
         return found
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        return [d for n, (a, b) in enumerate(zip(one, other, strict=True)) for d in differences(a, b, f"{path}[{n}]")]
+        return [
+            d
+            for n, (a, b) in enumerate(zip(one, other, strict=True))
+            for d in differences(a, b, f"{path}[{n}]")
+        ]
     return [] if one == other else [f"{path}: {str(one)[:300]!r} is not {str(other)[:300]!r}"]

@@ -1,4 +1,6 @@
-"""Studies of every sort that two roads must say the same of: real compressed objects, difficult names, lives of all kinds."""
+"""Studies of every sort that two roads must say the same of: real compressed objects, difficult names, lives
+of all kinds.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def item(**attributes: Any) -> Dataset:
 def with_number(ds: Dataset, number: str = NUMBER) -> Dataset:
     """With a national number whose issuer is named."""
     qualifier = item(UniversalEntityID=NHS, UniversalEntityIDType="ISO")
-    other = item(PatientID=number, TypeOfPatientID="TEXT", IssuerOfPatientIDQualifiersSequence=Sequence([qualifier]))
+    other = item(
+        PatientID=number, TypeOfPatientID="TEXT", IssuerOfPatientIDQualifiersSequence=Sequence([qualifier])
+    )
     ds.OtherPatientIDsSequence = Sequence([other])
     return ds
 
@@ -47,7 +51,9 @@ def with_number(ds: Dataset, number: str = NUMBER) -> Dataset:
 def image(study: int, series: int = 1, number: int = 1, *, who: str = NUMBER, **more: Any) -> Dataset:
     """A small CT image of study ``1.2.9.<study>``."""
     uid = f"1.2.9.{study}"
-    ds = ct(uid, f"{uid}.{series}", f"{uid}.{series}.{number}", number=number, **{"SeriesNumber": series, **more})
+    ds = ct(
+        uid, f"{uid}.{series}", f"{uid}.{series}.{number}", number=number, **{"SeriesNumber": series, **more}
+    )
     return with_number(ds, who) if who else ds
 
 
@@ -80,12 +86,16 @@ def sample(name: str, study: int, series: int, **more: Any) -> Dataset:
 def orders() -> list[Dataset]:
     """Two series, several accessions and orders: with an OID, with a local name, with neither."""
     by_oid = item(UniversalEntityID="1.2.826.0.1.77.1", UniversalEntityIDType="ISO")
-    both = item(LocalNamespaceEntityID="RIS<2>", UniversalEntityID="1.2.826.0.1.77.2", UniversalEntityIDType="ISO")
+    both = item(
+        LocalNamespaceEntityID="RIS<2>", UniversalEntityID="1.2.826.0.1.77.2", UniversalEntityIDType="ISO"
+    )
     by_name = item(LocalNamespaceEntityID="OLD RIS")
     requests = [
         item(AccessionNumber="A-1", IssuerOfAccessionNumberSequence=Sequence([by_oid])),
         item(
-            AccessionNumber="A&2", IssuerOfAccessionNumberSequence=Sequence([both]), PlacerOrderNumberImagingServiceRequest="P^1"
+            AccessionNumber="A&2",
+            IssuerOfAccessionNumberSequence=Sequence([both]),
+            PlacerOrderNumberImagingServiceRequest="P^1",
         ),
         item(AccessionNumber="A 3", IssuerOfAccessionNumberSequence=Sequence([by_name])),
         item(
@@ -103,11 +113,19 @@ def orders() -> list[Dataset]:
     for series in (1, 2):
         for number in (1, 2, 3):
             ds = image(
-                1, series, number, AccessionNumber="A-1", SeriesDescription=f'thin "{series}" <mm> \\ ', SeriesDate="20260102",
-                SeriesTime="101500.25", BodyPartExamined=("HEAD", "NECK")[series - 1], Laterality="L" if series == 2 else "",
-                InstitutionName="St Peter's & Ashford", ReferringPhysicianName="Jones^Bé^^Dr",
-                StudyDescription="CT <head> & \"neck\"",
-            )  # fmt: skip
+                1,
+                series,
+                number,
+                AccessionNumber="A-1",
+                SeriesDescription=f'thin "{series}" <mm> \\ ',
+                SeriesDate="20260102",
+                SeriesTime="101500.25",
+                BodyPartExamined=("HEAD", "NECK")[series - 1],
+                Laterality="L" if series == 2 else "",
+                InstitutionName="St Peter's & Ashford",
+                ReferringPhysicianName="Jones^Bé^^Dr",
+                StudyDescription='CT <head> & "neck"',
+            )
             ds.IssuerOfAccessionNumberSequence = Sequence([by_oid])
             ds.RequestAttributesSequence, ds.ProcedureCodeSequence = Sequence(requests), Sequence(codes)
             files.append(ds)
@@ -127,7 +145,9 @@ def mixed_objects() -> list[Dataset]:
 
 
 def undated() -> list[Dataset]:
-    """No date; a date and no time; a time without a date; an hour only; a zone of its own; an unreadable date."""
+    """No date; a date and no time; a time without a date; an hour only; a zone of its own; an unreadable
+    date.
+    """
     return [
         image(10, StudyDate="", StudyTime=""),
         image(11, StudyDate="20251026", StudyTime=""),
@@ -162,7 +182,15 @@ def difficult() -> list[Dataset]:
 
 def empty() -> list[Dataset]:
     """As little as an object may say; and another person without a national number."""
-    bare = image(30, StudyDescription="", AccessionNumber="", StudyID="", PatientName="", PatientSex="", SeriesDescription="")
+    bare = image(
+        30,
+        StudyDescription="",
+        AccessionNumber="",
+        StudyID="",
+        PatientName="",
+        PatientSex="",
+        SeriesDescription="",
+    )
     local = image(31, who="", PatientID="NO-NHS", PatientName="Visitor^Vera", PatientBirthDate="1985")
     return [bare, local]
 
@@ -173,7 +201,10 @@ def rejection(code: str, rejected: list[Dataset], study: int, who: Dataset) -> b
     made.PatientID, made.PatientName = who.PatientID, who.PatientName
     made.file_meta = pydicom.dataset.FileMetaDataset()
     made.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
-    made.file_meta.MediaStorageSOPClassUID, made.file_meta.MediaStorageSOPInstanceUID = made.SOPClassUID, made.SOPInstanceUID
+    made.file_meta.MediaStorageSOPClassUID, made.file_meta.MediaStorageSOPInstanceUID = (
+        made.SOPClassUID,
+        made.SOPInstanceUID,
+    )
     return part10(made)
 
 

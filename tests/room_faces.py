@@ -16,7 +16,7 @@ from crosslight.runtime.tokens import TokenSigner
 from crosslight.standards.access import OPEN, Principal
 from registry.access.authenticate import ListenerKind
 from registry.listeners import face_application
-from registry.members.live import LiveConnections
+from registry.members.connections import LiveConnections
 from registry.members.model import Member
 from registry.parts import Faces, ForeignMember, Retrieves, make_faces, make_retrieves
 
@@ -48,7 +48,9 @@ def retrieves_of(room: AnyRoom[D], key: ECKey, live: LiveConnections | None = No
     """What calls members; ``key`` signs the tokens that they are shown."""
     seams, home = room.ground.seams, room.ground.region.home_community_id
     signer = TokenSigner(key, home, seams.clock, seams.ids)
-    return make_retrieves(room.ground, room.waists, room.directory, signer, lambda member: None, live or LiveConnections())
+    return make_retrieves(
+        room.ground, room.waists, room.directory, signer, lambda member: None, live or LiveConnections()
+    )
 
 
 @asynccontextmanager

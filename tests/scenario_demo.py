@@ -78,7 +78,11 @@ class Told:
 
     def traveller(self) -> dict[str, Any]:
         """The first patient with studies at three members or more who is not disputed."""
-        return next(p for p in self.content["patients"] if not p["disputed"] and len({s["node"] for s in p["studies"]}) >= 3)
+        return next(
+            p
+            for p in self.content["patients"]
+            if not p["disputed"] and len({s["node"] for s in p["studies"]}) >= 3
+        )
 
     async def http(
         self,
@@ -102,7 +106,9 @@ class Told:
 
     def dicomweb(self, base: str = "", role: str = "clinician") -> DicomwebClient:
         """The region's DICOMweb root, or the one given."""
-        return DicomwebClient(base or self.registry["dicomweb"], tls=trusting(self.path("ca")), token=self.token(role))
+        return DicomwebClient(
+            base or self.registry["dicomweb"], tls=trusting(self.path("ca")), token=self.token(role)
+        )
 
     def xds(self) -> XdsClient:
         """An XDS consumer with the client certificate."""
@@ -169,7 +175,10 @@ class Demo:
         return self.family.run("simulations", *self.arguments("--once"), within_s=STORY_S)
 
     def start(self, *, stale: bytes = b"") -> Running:
-        """Start it, without waiting for anything. ``stale`` is what an earlier run left in the endpoints file."""
+        """Start it, without waiting for anything.
+
+        ``stale`` is what an earlier run left in the endpoints file.
+        """
         self.json_path.unlink(missing_ok=True)
         if stale:
             self.json_path.write_bytes(stale)
@@ -188,7 +197,11 @@ class Demo:
         """Wait for the endpoints file."""
         running = self.running
         assert running is not None
-        wait_for(f"the endpoints file\n{running.output}", lambda: self.json_path.exists() or not running.alive, within_s)
+        wait_for(
+            f"the endpoints file\n{running.output}",
+            lambda: self.json_path.exists() or not running.alive,
+            within_s,
+        )
         assert self.json_path.exists(), f"the demo ended with {running.process.returncode}:\n{running.output}"
         return self.told()
 

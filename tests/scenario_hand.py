@@ -1,4 +1,6 @@
-"""A region made by hand, command by command, as docs/operations.md tells two people to; each side a process of its own."""
+"""A region made by hand, command by command, as docs/operations.md tells two people to; each side a process
+of its own.
+"""
 
 from __future__ import annotations
 
@@ -74,20 +76,27 @@ class Hand:
         self.base = free_base(len(self.roads) + 1)
         self.folders = {name: self.folder / name for name in ("registry", *self.roads)}
 
-    # --- commands --------------------------------------------------------------------------------------------------
+    # --- commands -------------------------------------------------------------------------------------------
 
     def command(self, name: str, *arguments: str, status: int | None = 0) -> Finished:
         """``crosslight-registry`` or ``crosslight-node`` on a side's folder; ``status`` None accepts any."""
         module = "registry" if name == "registry" else "node"
         done = self.family.run(module, "--dir", str(self.folders[name]), *arguments)
-        assert status is None or done.status == status, f"{module} {' '.join(arguments)}: {done.status}\n{done.output}"
+        assert status is None or done.status == status, (
+            f"{module} {' '.join(arguments)}: {done.status}\n{done.output}"
+        )
         return done
 
     def make_registry(self, **database: str) -> None:
         """``init`` and the editor."""
         assert self.family.run("registry", "init", str(self.folders["registry"])).status == 0
         path = self.folders["registry"] / "registry.toml"
-        ports = {"people_port": self.base, "grpc_port": self.base + 1, "mllp_port": self.base + 2, "systems_port": self.base + 3}
+        ports = {
+            "people_port": self.base,
+            "grpc_port": self.base + 1,
+            "mllp_port": self.base + 2,
+            "systems_port": self.base + 3,
+        }
         set_keys(path, "region", name="A region by hand", allow_test_numbers=True)
         set_keys(path, "listen", host=HOST, public_host=HOST, **ports)
         if database:
@@ -132,7 +141,7 @@ class Hand:
                 continue
         self.family.end()
 
-    # --- asking ----------------------------------------------------------------------------------------------------
+    # --- asking ---------------------------------------------------------------------------------------------
 
     def node_base(self, code: str) -> int:
         """A node's first port."""
@@ -149,24 +158,40 @@ class Hand:
             self.command("registry", "system", "consumer", str(client))
             words = {"integrator": ("app", ""), "clinician": ("dr-hand", next(iter(self.roads)))}
             tokens = {
-                role: self.command("registry", "token", "--role", role, "--user", user, "--organisation", organisation)
-                .output.strip().splitlines()[-1]
+                role: (
+                    self.command(
+                        "registry", "token", "--role", role, "--user", user, "--organisation", organisation
+                    )
+                    .output.strip()
+                    .splitlines()[-1]
+                )
                 for role, (user, organisation) in words.items()
-            }  # fmt: skip
+            }
             base, systems = self.url("registry"), f"https://{HOST}:{self.base + 3}"
             national = {"system": NHS_NUMBER_SYSTEM, "oid": NHS_NUMBER_OID, "value": ""}
-            self._told = Told({
-                "registry": {
-                    "base": base, "fhir": f"{base}/fhir", "dicomweb": f"{base}/dicomweb",
-                    "xds_registry": f"{systems}/xds/registry",
-                },
-                "nodes": [{"code": c, "base": self.url(c), "dicomweb": f"{self.url(c)}/dicomweb"} for c in self.roads],
-                "tls": {"ca": client / "ca.pem", "client_cert": client / "consumer.pem", "client_key": client / "consumer.key"},
-                "tokens": tokens,
-                "patients": [{"identifiers": [national], "disputed": False, "studies": []}],
-                "affinity_domain": {"patient_authority": NHS_NUMBER_OID},
-                "open": False,
-            })  # fmt: skip
+            self._told = Told(
+                {
+                    "registry": {
+                        "base": base,
+                        "fhir": f"{base}/fhir",
+                        "dicomweb": f"{base}/dicomweb",
+                        "xds_registry": f"{systems}/xds/registry",
+                    },
+                    "nodes": [
+                        {"code": c, "base": self.url(c), "dicomweb": f"{self.url(c)}/dicomweb"}
+                        for c in self.roads
+                    ],
+                    "tls": {
+                        "ca": client / "ca.pem",
+                        "client_cert": client / "consumer.pem",
+                        "client_key": client / "consumer.key",
+                    },
+                    "tokens": tokens,
+                    "patients": [{"identifiers": [national], "disputed": False, "studies": []}],
+                    "affinity_domain": {"patient_authority": NHS_NUMBER_OID},
+                    "open": False,
+                }
+            )
         return self._told
 
     async def up(self, *names: str, within_s: float = 60.0) -> None:
@@ -199,14 +224,19 @@ class Hand:
         return True
 
     async def counted(self) -> bool:
-        """Whether an empty answer is proof: every member's list was counted, at both ends alike, and nothing waits."""
+        """Whether an empty answer is proof: every member's list was counted, at both ends alike, and nothing
+        waits.
+        """
         async with self.told().fhir("integrator") as client:
-            answer = await client.search("ImagingStudy", patient_dot_identifier=f"{NHS_NUMBER_SYSTEM}|9990000018")
+            answer = await client.search(
+                "ImagingStudy", patient_dot_identifier=f"{NHS_NUMBER_SYSTEM}|9990000018"
+            )
         return any("every list is current and counted" in str(i) for i in answer.issues)
 
 
 async def decide_beside_it(region: Hand, root: str, first: str, second: str) -> None:
-    """One local id of RTK for two people: decided by the command while the registry serves, and taken back."""
+    """One local id of RTK for two people: decided by the command while the registry serves, and taken
+    back."""
     for study, national in ((f"{root}.1", first), (f"{root}.2", second)):
         pile = slices(study, 1, local="AGAIN", national=national)
         for ds in pile if national == second else ():
@@ -214,7 +244,9 @@ async def decide_beside_it(region: Hand, root: str, first: str, second: str) -> 
         region.command("RTK", "import", str(save(region.folder / study, pile)))
 
     def doubt() -> str:
-        found = re.search(r"([0-9A-Z]{4}-[0-9A-Z]{4})\s+in doubt", region.command("registry", "identity", "list").output)
+        found = re.search(
+            r"([0-9A-Z]{4}-[0-9A-Z]{4})\s+in doubt", region.command("registry", "identity", "list").output
+        )
         return found[1] if found else ""
 
     async def waits() -> bool:
@@ -236,4 +268,7 @@ async def decide_beside_it(region: Hand, root: str, first: str, second: str) -> 
     region.command("registry", "identity", "end", made[1], "--reason", "only tried")
     assert doubt() == case
     assert await shown() == []
-    assert "identity decide: another" in region.command("registry", "audit", "--patient", second, "--json").output
+    assert (
+        "identity decide: another"
+        in region.command("registry", "audit", "--patient", second, "--json").output
+    )

@@ -1,4 +1,6 @@
-"""Real processes for scenario tests: commands as a person types them, what they print, and proof that none of them is left."""
+"""Real processes for scenario tests: commands as a person types them, what they print, and proof that none of
+them is left.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ class Finished:
 
 @dataclass
 class Family:
-    """Processes that share a mark in their environment, so that each one and all its descendants can be found."""
+    """Processes that share a mark in their environment, so that each one and all its descendants can be
+    found.
+    """
 
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -40,9 +44,13 @@ class Family:
         """What a process is started with."""
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         return {
-            **os.environ, MARK: self.mark, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1",
-            "COLUMNS": "250", "LC_ALL": "C.UTF-8",
-        }  # fmt: skip
+            **os.environ,
+            MARK: self.mark,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONUNBUFFERED": "1",
+            "COLUMNS": "250",
+            "LC_ALL": "C.UTF-8",
+        }
 
     def alive(self) -> dict[int, str]:
         """Every living process of the family, zombies left out, and its command line."""
@@ -71,9 +79,14 @@ class Family:
         """Run ``python -m module arguments`` to its end."""
         started = time.monotonic()
         done = subprocess.run(
-            command(module, *arguments), env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, timeout=within_s, check=False,
-        )  # fmt: skip
+            command(module, *arguments),
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=within_s,
+            check=False,
+        )
         return Finished(done.returncode, done.stdout.decode("utf-8", "replace"), time.monotonic() - started)
 
     def start(self, log: Path, module: str, *arguments: str) -> Running:
@@ -81,7 +94,11 @@ class Family:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             process = subprocess.Popen(
-                command(module, *arguments), env=self.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                command(module, *arguments),
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
             )
         return Running(process, log)
 
@@ -128,7 +145,9 @@ def signal_to(pid: int, number: int) -> None:
         pass
 
 
-async def until(what: str, check: Callable[[], Awaitable[T]], within_s: float, *, every_s: float = 0.1) -> tuple[T, float]:
+async def until(
+    what: str, check: Callable[[], Awaitable[T]], within_s: float, *, every_s: float = 0.1
+) -> tuple[T, float]:
     """Ask ``check`` until it gives something true: that, and the seconds it took. An error counts as not yet.
 
     Raises:
@@ -143,7 +162,9 @@ async def until(what: str, check: Callable[[], Awaitable[T]], within_s: float, *
                 return found, time.monotonic() - started
         except Exception as error:
             last = f"{type(error).__name__}: {error}"
-        assert time.monotonic() - started < within_s, f"not within {within_s:.0f} s: {what} (last: {last!r:.2000})"
+        assert time.monotonic() - started < within_s, (
+            f"not within {within_s:.0f} s: {what} (last: {last!r:.2000})"
+        )
         await asyncio.sleep(every_s)
 
 
@@ -151,6 +172,8 @@ def wait_for(what: str, check: Callable[[], T], within_s: float, *, every_s: flo
     """As :func:`until`, without an event loop."""
     started = time.monotonic()
     while not (found := check()):
-        assert time.monotonic() - started < within_s, f"not within {within_s:.0f} s: {what} (last: {found!r:.2000})"
+        assert time.monotonic() - started < within_s, (
+            f"not within {within_s:.0f} s: {what} (last: {found!r:.2000})"
+        )
         time.sleep(every_s)
     return found, time.monotonic() - started

@@ -1,4 +1,6 @@
-"""A demo region with everything on (TLS, sign-in, processes of their own), small, without its story: for tests in a browser."""
+"""A demo region with everything on (TLS, sign-in, processes of their own), small, without its story: for
+tests in a browser.
+"""
 
 from __future__ import annotations
 
@@ -63,12 +65,23 @@ class Secured:
 def _plans(topology: Topology, who: SyntheticPatient, double: SyntheticPatient) -> tuple[StudyPlan, ...]:
     now = datetime.now().replace(microsecond=0, second=0)
 
-    def plan(patient: SyntheticPatient, place: MemberPlan, modality: str, text: str, part: str, days: int, n: int) -> StudyPlan:
+    def plan(
+        patient: SyntheticPatient, place: MemberPlan, modality: str, text: str, part: str, days: int, n: int
+    ) -> StudyPlan:
         return StudyPlan(
-            patient=patient, code=place.code, institution=place.name, modality=modality, when=now - timedelta(days=days),
-            seed=days, description=text, body_part=part, instances=n, national_authority=topology.national.authority,
-            size=128 if modality in ("CT", "MR") else 0, compressed=modality == "CR",
-        )  # fmt: skip
+            patient=patient,
+            code=place.code,
+            institution=place.name,
+            modality=modality,
+            when=now - timedelta(days=days),
+            seed=days,
+            description=text,
+            body_part=part,
+            instances=n,
+            national_authority=topology.national.authority,
+            size=128 if modality in ("CT", "MR") else 0,
+            compressed=modality == "CR",
+        )
 
     rtk, rxc, rpc, ra2 = topology.members
     return (
@@ -82,9 +95,18 @@ def _plans(topology: Topology, who: SyntheticPatient, double: SyntheticPatient) 
 def _numbered(topology: Topology, who: SyntheticPatient) -> StudyPlan:
     place = topology.members[0]
     return StudyPlan(
-        patient=who, code=place.code, institution=place.name, modality="CT", when=datetime(2026, 1, 5, 9, 30), seed=77,
-        description="CT Numbered", body_part="CHEST", instances=60, national_authority=topology.national.authority, size=256,
-    )  # fmt: skip
+        patient=who,
+        code=place.code,
+        institution=place.name,
+        modality="CT",
+        when=datetime(2026, 1, 5, 9, 30),
+        seed=77,
+        description="CT Numbered",
+        body_part="CHEST",
+        instances=60,
+        national_authority=topology.national.authority,
+        size=256,
+    )
 
 
 def _stamped(plan: StudyPlan) -> Iterator[FileDataset]:
@@ -128,7 +150,9 @@ def secured_region(folder: Path) -> Iterator[Secured]:
     whole = read_topology()
     topology = replace(whole, members=whole.members[:MEMBERS])
     who, other, third = make_patients(3, topology.codes, seed=7, national=True)
-    double = replace(other, family=who.family, national=who.national, birth_date=who.birth_date + timedelta(days=4000))
+    double = replace(
+        other, family=who.family, national=who.national, birth_date=who.birth_date + timedelta(days=4000)
+    )
     region = DemoRegion(topology=topology, data=folder, port_base=free_base(MEMBERS + 1), restart_after_s=0)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)

@@ -1,4 +1,6 @@
-"""A real registry and real nodes in this process, on loopback and open: for tests of the whole, by either road."""
+"""A real registry and real nodes in this process, on loopback and open: for tests of the whole, by either
+road.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,14 @@ from registry.setup import init_registry
 FILES, IDS = SystemFiles(), SystemIds()
 HOST, ROOT = "127.0.0.1", "1.2.826.0.1.3680043.10.777"
 NHS_SYSTEM = "https://fhir.nhs.uk/Id/nhs-number"
-PACE = {"first_s": 0.1, "quiet_s": 0.4, "retry_first_s": 0.05, "retry_max_s": 0.3, "study_retry_max_s": 1.0, "timeout_s": 3.0}
+PACE = {
+    "first_s": 0.1,
+    "quiet_s": 0.4,
+    "retry_first_s": 0.05,
+    "retry_max_s": 0.3,
+    "study_retry_max_s": 1.0,
+    "timeout_s": 3.0,
+}
 GET_ALL = "urn:uuid:10b545ea-725c-446d-9b95-8aeb444eddf3"  # ITI TF-2 3.18.4.1.2.4
 STATUSES = ("$XDSDocumentEntryStatus", "$XDSSubmissionSetStatus", "$XDSFolderStatus")
 
@@ -127,7 +136,9 @@ class Whole:
     async def holdings(self, *uids: str) -> list[Holding]:
         """As the index has them, with their past."""
         question = ByObject(study_uids=uids, versions=True)
-        asked = self.registry.ask.question(caller(OPEN, "test"), face="fhir", action="search", question=question)
+        asked = self.registry.ask.question(
+            caller(OPEN, "test"), face="fhir", action="search", question=question
+        )
         async with asked as answer:
             return list(answer.holdings)
 
@@ -145,7 +156,9 @@ class Whole:
         listed = tuple((name, tuple(values)) for name, values in parameters.items())
         soap = SoapClient(self.http, IDS)
         query = adhoc.render_adhoc_request(adhoc.AdhocQuery(query_id=query_id, parameters=listed))
-        reply = await soap.call(f"{self.registry.addresses.systems}/xds/registry", adhoc.ACTION_REQUEST, query)
+        reply = await soap.call(
+            f"{self.registry.addresses.systems}/xds/registry", adhoc.ACTION_REQUEST, query
+        )
         answer = adhoc.parse_adhoc_response(reply.body)
         assert answer.status == SUCCESS, answer
         return answer
@@ -153,7 +166,9 @@ class Whole:
     async def all_of(self, cx: str, *statuses: str) -> adhoc.AdhocReply:
         """GetAll of a patient."""
         wanted = "(" + ",".join(f"'{status}'" for status in statuses or (v.APPROVED,)) + ")"
-        return await self.stored_query(GET_ALL, {"$patientId": (f"'{cx}'",), **dict.fromkeys(STATUSES, (wanted,))})
+        return await self.stored_query(
+            GET_ALL, {"$patientId": (f"'{cx}'",), **dict.fromkeys(STATUSES, (wanted,))}
+        )
 
     async def studies_of(self, number: str, **more: str) -> list[dict[str, Any]]:
         """FHIR ImagingStudy by NHS number."""
@@ -163,7 +178,9 @@ class Whole:
 
     async def rows_of(self, level: str = "studies", **keys: str) -> list[dict[str, Any]]:
         """Region QIDO."""
-        found: list[dict[str, Any]] = await self.get(f"dicomweb/{level}", params={"includefield": "all", **keys})
+        found: list[dict[str, Any]] = await self.get(
+            f"dicomweb/{level}", params={"includefield": "all", **keys}
+        )
         return found
 
     async def page(self, number: str) -> str:
@@ -178,17 +195,26 @@ class Whole:
 def _registry_values(ports: list[int], database: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "region": {
-            "name": "Test region", "home_community_id": f"{ROOT}.1", "authority": f"{ROOT}.2",
-            "national_authority": NHS_NUMBER_OID, "allow_test_numbers": True, **facts,
+            "name": "Test region",
+            "home_community_id": f"{ROOT}.1",
+            "authority": f"{ROOT}.2",
+            "national_authority": NHS_NUMBER_OID,
+            "allow_test_numbers": True,
+            **facts,
         },
         "listen": {
-            "host": HOST, "public_host": HOST, "people_port": ports[0], "grpc_port": ports[1], "mllp_port": ports[2],
-            "systems_port": ports[3], "open": True,
+            "host": HOST,
+            "public_host": HOST,
+            "people_port": ports[0],
+            "grpc_port": ports[1],
+            "mllp_port": ports[2],
+            "systems_port": ports[3],
+            "open": True,
         },
         "database": {"url": database} if database else {},
         "members": {"root_oid": f"{ROOT}.3", "poll_s": 0.2, "heartbeat_s": 0.5},
         "enrich": {"scan_s": 0.3, "retry_first_s": 0.05, "retry_max_s": 0.3, "timeout_s": 10.0},
-    }  # fmt: skip
+    }
 
 
 @asynccontextmanager
@@ -216,7 +242,9 @@ async def whole_region(
     """
     init_registry(folder / "registry", FILES, IDS, _registry_values(free_ports(4), database, facts or {}))
     async with AsyncExitStack() as stack:
-        registry = RegistryApp(folder / "registry", read_registry_config(folder / "registry"), system_seams(clock=clock))
+        registry = RegistryApp(
+            folder / "registry", read_registry_config(folder / "registry"), system_seams(clock=clock)
+        )
         stack.push_async_callback(registry.stop)
         await registry.start()
         http = await stack.enter_async_context(client_session())
@@ -244,13 +272,26 @@ async def _all_live(registry: RegistryApp, count: int) -> bool:
 
 
 async def _node(
-    folder: Path, region: Whole, code: str, road: str, through: Through | None, zone: str, clock: Clock | None,
-    pace: Mapping[str, Any], serve: Mapping[str, Any] | None,
-) -> Home:  # fmt: skip
+    folder: Path,
+    region: Whole,
+    code: str,
+    road: str,
+    through: Through | None,
+    zone: str,
+    clock: Clock | None,
+    pace: Mapping[str, Any],
+    serve: Mapping[str, Any] | None,
+) -> Home:
     registry = region.registry
     people, systems = free_ports(2)
     values: dict[str, Any] = {
-        "listen": {"host": HOST, "public_host": HOST, "people_port": people, "systems_port": systems, "open": True},
+        "listen": {
+            "host": HOST,
+            "public_host": HOST,
+            "people_port": people,
+            "systems_port": systems,
+            "open": True,
+        },
         "dimse": {"enabled": False},
         "archive": {"min_free_bytes": 0, **({"site_zone": zone} if zone else {})},
         "publish": {"road": road, **pace},
@@ -258,7 +299,9 @@ async def _node(
         "region": {"heartbeat_s": 0.5, "reconnect_min_s": 0.05, "reconnect_max_s": 0.5},
     }
     init_node(folder, FILES, values)
-    invitation = await registry.members.invite(code, registry.people_url, name=f"{code} Hospitals NHS Foundation Trust")
+    invitation = await registry.members.invite(
+        code, registry.people_url, name=f"{code} Hospitals NHS Foundation Trust"
+    )
     state = await join_region(folder, invitation, system_seams())
     if through is not None:
         told = through(state.registry)

@@ -1,4 +1,6 @@
-"""The NIST toolkit's XDS submissions and queries as tests use them: placeholders filled, ids of their own (ihe.md 8)."""
+"""The NIST toolkit's XDS submissions and queries as tests use them: placeholders filled, ids of their own
+(ihe.md 8).
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,13 @@ def filled(folder: Path, name: str, *, patient: str = CX, replaced: str = "") ->
     """A NIST file with its placeholders filled, as its toolkit does before it sends."""
     text = (folder / "samples" / name).read_text(encoding="utf-8")
     cx = patient.replace("&", "&amp;")
-    for mark in ("$patientid$", "$patient_id$", "$altpatientid$", "$basePatientId$", "L$baseSourcePatientId$"):
+    for mark in (
+        "$patientid$",
+        "$patient_id$",
+        "$altpatientid$",
+        "$basePatientId$",
+        "L$baseSourcePatientId$",
+    ):
         text = text.replace(mark, cx)
     for mark in ("$rplc_doc_uuid$", "$apnd_doc_uuid$", "$orig_docentry_uuid$", "$Folder$"):
         text = text.replace(mark, replaced or new_uuid().urn)
@@ -39,8 +47,12 @@ def filled(folder: Path, name: str, *, patient: str = CX, replaced: str = "") ->
 
 
 def submission(folder: Path, name: str, *, patient: str = CX, replaced: str = "") -> RegistryObjects:
-    """The objects of a NIST submission with ids and OIDs of their own, and what a repository adds (ITI TF-2 3.41)."""
-    objects = parse_submit_objects(parse_untrusted_xml(filled(folder, name, patient=patient, replaced=replaced)))
+    """The objects of a NIST submission with ids and OIDs of their own, and what a repository adds (ITI TF-2
+    3.41).
+    """
+    objects = parse_submit_objects(
+        parse_untrusted_xml(filled(folder, name, patient=patient, replaced=replaced))
+    )
     return assign_ids(with_oids(objects, patient), new_uuid)
 
 
@@ -49,7 +61,11 @@ def with_oids(objects: RegistryObjects, patient: str = CX) -> RegistryObjects:
     return RegistryObjects(
         documents=tuple(
             replace(
-                d, unique_id=oid(), patient_id=patient, hash=d.hash or "a" * 40, size=d.size or "1",
+                d,
+                unique_id=oid(),
+                patient_id=patient,
+                hash=d.hash or "a" * 40,
+                size=d.size or "1",
                 repository_unique_id=REPOSITORY,
             )
             for d in objects.documents
@@ -59,7 +75,7 @@ def with_oids(objects: RegistryObjects, patient: str = CX) -> RegistryObjects:
         ),
         folders=tuple(replace(f, unique_id=oid(), patient_id=patient) for f in objects.folders),
         associations=objects.associations,
-    )  # fmt: skip
+    )
 
 
 def oid() -> str:
@@ -75,9 +91,12 @@ def index(folder: Path) -> dict[str, dict[str, str]]:
 
 #: What the suites 11897 to 11899 are asked over; the last one replaces the one before.
 LOAD = (
-    "12346__single_doc__single_doc", "12346__two_doc_w_fol__two_doc_w_fol", "12346__doc_w_fol__single_doc_w_fol",
-    "12346__doc_for_rplc__single_doc_for_rplc", "12346__rplc__rplc",
-)  # fmt: skip
+    "12346__single_doc__single_doc",
+    "12346__two_doc_w_fol__two_doc_w_fol",
+    "12346__doc_w_fol__single_doc_w_fol",
+    "12346__doc_for_rplc__single_doc_for_rplc",
+    "12346__rplc__rplc",
+)
 #: Its testplan says Failure, its readme "must return nothing": Success with nothing is right (ihe.md 8.2).
 CONTRADICTORY = "no_matching_classcode"
 

@@ -37,7 +37,11 @@ HOME = f"urn:oid:{REGION.home_community_id}"
 def node_of(sender: Member) -> Principal:
     """The principal of a member's own node."""
     return Principal(
-        subject=sender.code, roles=frozenset({"member"}), organisation=sender.code, evidence="certificate", member=sender.id
+        subject=sender.code,
+        roles=frozenset({"member"}),
+        organisation=sender.code,
+        evidence="certificate",
+        member=sender.id,
     )
 
 
@@ -85,13 +89,17 @@ class XdsRegistry:
         if known is None:
             number = len(self.directory.members) + 1
             known = replace(
-                member(f"foreign-{number}", number, status="foreign"), repository_unique_id=Oid(repository), secret=b""
+                member(f"foreign-{number}", number, status="foreign"),
+                repository_unique_id=Oid(repository),
+                secret=b"",
             )
         return self.directory.set(known)
 
     async def feed(self, patient: Patient, by: MemberId | None = None) -> None:
         """As ITI-8."""
-        await self.db.write("feed", lambda tx: self.identity.feed_tx(tx, patient, by, CLOCK.now(), kind="header"))
+        await self.db.write(
+            "feed", lambda tx: self.identity.feed_tx(tx, patient, by, CLOCK.now(), kind="header")
+        )
 
     async def merge(self, survivor: Identifier, subsumed: Identifier) -> None:
         """As A40."""
@@ -121,7 +129,9 @@ class XdsRegistry:
 @asynccontextmanager
 async def xds_registry(db: Db, *, check_codes: bool = True) -> AsyncIterator[XdsRegistry]:
     """A registry with the five members of ``registry_samples``, over ``db``."""
-    made = XdsRegistry(await make_room(db, clock=CLOCK, config=room_config(xds=XdsConfig(check_codes=check_codes))))
+    made = XdsRegistry(
+        await make_room(db, clock=CLOCK, config=room_config(xds=XdsConfig(check_codes=check_codes)))
+    )
     serving = room_faces(made.room, lambda request: made.principal, kind="systems", foreign=made.foreign)
     async with serving as made.there, client_session() as session:
         made.url, made.soap = f"{made.there.base}/xds/registry", SoapClient(session, IDS)

@@ -19,7 +19,8 @@ DICOM_MULTIPART = 'multipart/related; type="application/dicom"; transfer-syntax=
 
 
 def value(row: dict[str, Any], tag: str) -> str:
-    """The first value of ``tag`` (eight hex digits) as text, '' without one; PN gives its alphabetic group."""
+    """The first value of ``tag`` (eight hex digits) as text, '' without one; PN gives its alphabetic
+    group."""
     values = row.get(tag, {}).get("Value") or [""]
     first = values[0]
     return str(first.get("Alphabetic", "")) if isinstance(first, dict) else str(first)
@@ -32,13 +33,17 @@ class DicomwebClient(HttpClient):
         super().__init__(**kwargs)
         self.base = base.rstrip("/")
 
-    async def search(self, path: str = "studies", **query: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    async def search(
+        self, path: str = "studies", **query: str
+    ) -> tuple[list[dict[str, Any]], dict[str, str]]:
         """QIDO-RS rows and the answer's headers."""
         url = f"{self.base}/{path}" + (f"?{urlencode(query)}" if query else "")
         async with self.request("GET", url, headers={"Accept": DICOM_JSON}) as response:
             body = await read(response)
             if response.status not in (200, 204, 206):
-                raise PeerError(f"QIDO-RS refused: HTTP {response.status}.", why=body.decode("utf-8", "replace")[:500])
+                raise PeerError(
+                    f"QIDO-RS refused: HTTP {response.status}.", why=body.decode("utf-8", "replace")[:500]
+                )
             return (orjson.loads(body) if body else []), dict(response.headers)
 
     async def metadata(self, path: str) -> list[dict[str, Any]]:
@@ -68,11 +73,16 @@ class DicomwebClient(HttpClient):
                 yield f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode() + data + b"\r\n"
             yield f"--{boundary}--\r\n".encode()
 
-        headers = {"Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}', "Accept": DICOM_JSON}
+        headers = {
+            "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
+            "Accept": DICOM_JSON,
+        }
         async with self.request("POST", url, headers=headers, data=body()) as response:
             answer = await read(response)
             if response.status not in (200, 202):
-                raise PeerError(f"STOW-RS refused: HTTP {response.status}.", why=answer.decode("utf-8", "replace")[:500])
+                raise PeerError(
+                    f"STOW-RS refused: HTTP {response.status}.", why=answer.decode("utf-8", "replace")[:500]
+                )
             found: dict[str, Any] = orjson.loads(answer)
             return found
 

@@ -24,9 +24,9 @@ def _nodelay(event: Any) -> None:
 class _Paused(threading.Event):
     """Keeps pynetdicom's reactor thread waiting for a whole batch.
 
-    Between two messages the library lets that thread run and pauses it again, but looks at a flag that may be stale: the thread
-    then takes the answer that the sender waits for, and the sender waits until its timeout. So here it does not run at all
-    between the first message and the last.
+    Between two messages the library lets that thread run and pauses it again, but looks at a flag that may be
+    stale: the thread then takes the answer that the sender waits for, and the sender waits until its timeout.
+    So here it does not run at all between the first message and the last.
     """
 
     def __init__(self) -> None:
@@ -62,10 +62,14 @@ class DimseClient:
         for sop_class, transfer_syntax in dict.fromkeys(contexts):
             entity.add_requested_context(UID(sop_class), UID(transfer_syntax))
         handlers: Any = [(evt.EVT_CONN_OPEN, _nodelay)]
-        association = entity.associate(self._host, self._port, ae_title=self._called, max_pdu=131072, evt_handlers=handlers)
+        association = entity.associate(
+            self._host, self._port, ae_title=self._called, max_pdu=131072, evt_handlers=handlers
+        )
         if not association.is_established:
             why = "rejected" if association.is_rejected else "no answer"
-            raise Unavailable(f"{self._called} refused the association: {why}.", todo="Check AE titles, address and port.")
+            raise Unavailable(
+                f"{self._called} refused the association: {why}.", todo="Check AE titles, address and port."
+            )
         return association
 
     def echo(self) -> None:

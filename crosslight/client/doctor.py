@@ -1,7 +1,7 @@
 """Checks a running node or registry from outside and says what is wrong and what to do.
 
-Each check is a small coroutine that returns a :class:`Finding`; nothing here knows the inside of a service. A protected face
-that answers 401 is alive: credentials are checked only where the caller has some.
+Each check is a small coroutine that returns a :class:`Finding`; nothing here knows the inside of a service. A
+protected face that answers 401 is alive: credentials are checked only where the caller has some.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from cryptography import x509
 from crosslight.client.http import HttpClient, read, trusting
 from crosslight.client.xds import XdsClient
 from crosslight.runtime.clock import Clock, SystemClock
+from crosslight.runtime.machine_errors import connection_trouble
 from crosslight.runtime.terminal import counted
-from crosslight.runtime.trouble import connection_trouble
 from crosslight.standards.problem import CrosslightError, Forbidden, Unauthenticated
 
 Result = Literal["ok", "warn", "fail"]
@@ -47,7 +47,8 @@ class Finding:
 class Target:
     """What to examine; '' = not there, so not checked: without ``base`` only what is named.
 
-    ``cert`` and ``key`` are a client certificate for the systems listener, ``token`` a bearer token for the people listener.
+    ``cert`` and ``key`` are a client certificate for the systems listener, ``token`` a bearer token for the
+    people listener.
     """
 
     name: str
@@ -90,10 +91,17 @@ async def examine(target: Target, clock: Clock | None = None) -> list[Finding]:
             found.append(await asyncio.wait_for(check(target, clock), 20))
         except TimeoutError:
             found.append(
-                Finding(name, "fail", "No answer within 20 s.", "Is the service running, and may this machine reach it?")
+                Finding(
+                    name,
+                    "fail",
+                    "No answer within 20 s.",
+                    "Is the service running, and may this machine reach it?",
+                )
             )
         except CrosslightError as error:
-            found.append(Finding(name, "fail", " ".join(p for p in (error.what, error.why) if p), error.todo or _REACH))
+            found.append(
+                Finding(name, "fail", " ".join(p for p in (error.what, error.why) if p), error.todo or _REACH)
+            )
     return found
 
 
@@ -118,15 +126,27 @@ def _not_ready(status: int, body: bytes) -> Finding:
     except orjson.JSONDecodeError:
         said = None
     if not isinstance(said, dict) or "ready" not in said:
-        return Finding("health", "fail", f"/health/ready answers HTTP {status}, not as ours.", "Is it another program?")
+        return Finding(
+            "health", "fail", f"/health/ready answers HTTP {status}, not as ours.", "Is it another program?"
+        )
     if (wrong := str(said.get("clock", "ok"))) not in ("", "ok"):
-        return Finding("health", "fail", f"Its clock is {wrong}.", "Set up NTP there; images are given out again by themselves.")
+        return Finding(
+            "health",
+            "fail",
+            f"Its clock is {wrong}.",
+            "Set up NTP there; images are given out again by themselves.",
+        )
     if said.get("accepting") is False:
         return Finding(
-            "health", "fail", "Its disk is nearly full: nothing is taken in.", "Make room; archive.min_free_bytes is the reserve."
+            "health",
+            "fail",
+            "Its disk is nearly full: nothing is taken in.",
+            "Make room; archive.min_free_bytes is the reserve.",
         )
     if said.get("databases") is False:
-        return Finding("health", "fail", "Its database does not answer.", "See [database] in registry.toml, and its log.")
+        return Finding(
+            "health", "fail", "Its database does not answer.", "See [database] in registry.toml, and its log."
+        )
     return Finding("health", "fail", "It is not ready.", "See its log.")
 
 
@@ -134,7 +154,12 @@ async def _clock(target: Target, clock: Clock) -> Finding:
     async with _http(target) as client, client.request("GET", f"{target.base}/health/live") as response:
         stated = response.headers.get("Date", "")
     if not stated:
-        return Finding("clock", "warn", "It does not say its time.", "Put no proxy that strips the Date header before it.")
+        return Finding(
+            "clock",
+            "warn",
+            "It does not say its time.",
+            "Put no proxy that strips the Date header before it.",
+        )
     skew = (parsedate_to_datetime(stated) - clock.now()).total_seconds()
     skew = 0.0 if abs(skew) <= 1.0 else skew  # the header has whole seconds
     text = f"Its clock differs by {skew:+.0f} s from this machine's."
@@ -153,7 +178,9 @@ async def _tls(target: Target, clock: Clock) -> Finding:
     except ssl.SSLCertVerificationError as error:
         return await _mistrusted(address.hostname or "", address.port or 443, error)
     except OSError as error:
-        return Finding("TLS", "fail", f"No TLS connection to {address.netloc}: {connection_trouble(error)}.", _REACH)
+        return Finding(
+            "TLS", "fail", f"No TLS connection to {address.netloc}: {connection_trouble(error)}.", _REACH
+        )
     tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
     version, der = tls.version(), tls.getpeercert(True)
     writer.close()
@@ -161,7 +188,10 @@ async def _tls(target: Target, clock: Clock) -> Finding:
     left = (expires - clock.now()).total_seconds()
     if left < EXPIRY_WARN_S:
         return Finding(
-            "TLS", "warn", f"{version}; the certificate ends {expires:%Y-%m-%d %H:%M} UTC.", "It should have been renewed."
+            "TLS",
+            "warn",
+            f"{version}; the certificate ends {expires:%Y-%m-%d %H:%M} UTC.",
+            "It should have been renewed.",
         )
     return Finding("TLS", "ok", f"{version}; the certificate is good until {expires:%Y-%m-%d}.")
 
@@ -169,7 +199,11 @@ async def _tls(target: Target, clock: Clock) -> Finding:
 async def _mistrusted(host: str, port: int, error: ssl.SSLCertVerificationError) -> Finding:
     """What is wrong with the certificate; one for other names is looked at, unverified, to say which."""
     if error.verify_code not in (_WRONG_NAME, _WRONG_ADDRESS):
-        todo = "Set the clocks right, or renew it." if error.verify_code in (9, 10) else "Give the region's CA bundle."
+        todo = (
+            "Set the clocks right, or renew it."
+            if error.verify_code in (9, 10)
+            else "Give the region's CA bundle."
+        )
         return Finding("TLS", "fail", f"Not trusted: {connection_trouble(error)}.", todo)
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
@@ -178,23 +212,33 @@ async def _mistrusted(host: str, port: int, error: ssl.SSLCertVerificationError)
     writer.close()
     names = ", ".join(names_of(der or b"")) or "no name at all"
     return Finding(
-        "TLS", "fail", f"{host} is not a name in its certificate, which has: {names}.",
-        "Set listen.public_host to one of these; or have the certificate made for it: a registry's in members.hosts, a node's by "
-        "a new invitation with --host.",
-    )  # fmt: skip
+        "TLS",
+        "fail",
+        f"{host} is not a name in its certificate, which has: {names}.",
+        "Set listen.public_host to one of these; or have the certificate made for it: a registry's in"
+        " members.hosts, a node's by a new invitation with --host.",
+    )
 
 
 def names_of(der: bytes) -> list[str]:
     """The DNS names and addresses in a certificate."""
     try:
-        found = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        found = (
+            x509.load_der_x509_certificate(der)
+            .extensions.get_extension_for_class(x509.SubjectAlternativeName)
+            .value
+        )
     except (ValueError, x509.ExtensionNotFound):
         return []
-    return [*found.get_values_for_type(x509.DNSName), *(str(a) for a in found.get_values_for_type(x509.IPAddress))]
+    return [
+        *found.get_values_for_type(x509.DNSName),
+        *(str(a) for a in found.get_values_for_type(x509.IPAddress)),
+    ]
 
 
 async def _echo(target: Target, _: Clock) -> Finding:
-    from crosslight.client.dimse import DimseClient  # pynetdicom takes a second to load; only this check needs it
+    # pynetdicom takes a second to load; only this check needs it
+    from crosslight.client.dimse import DimseClient
 
     host, _colon, port = target.dimse.rpartition(":")
     client = DimseClient(host, int(port), called=target.aet, calling=target.calling_aet)
@@ -210,7 +254,9 @@ async def _dicomweb(target: Target, _: Clock) -> Finding:
                 return Finding("DICOMweb", "ok", "QIDO-RS answers.")
             if response.status == 401 and not target.token:
                 return Finding("DICOMweb", "ok", "Answers, and asks for credentials.")
-            return Finding("DICOMweb", "fail", f"QIDO-RS answers HTTP {response.status}.", "See the log for this moment.")
+            return Finding(
+                "DICOMweb", "fail", f"QIDO-RS answers HTTP {response.status}.", "See the log for this moment."
+            )
 
 
 async def _fhir(target: Target, _: Clock) -> Finding:
@@ -225,13 +271,20 @@ async def _fhir(target: Target, _: Clock) -> Finding:
 async def _xds(target: Target, _: Clock) -> Finding:
     if target.cert is None and target.xds_registry.startswith("https:"):
         return Finding(
-            "XDS", "warn", "Not asked: no client certificate given.", "Make one: crosslight-registry system NAME FOLDER."
+            "XDS",
+            "warn",
+            "Not asked: no client certificate given.",
+            "Make one: crosslight-registry system NAME FOLDER.",
         )
     try:
         async with XdsClient(tls=trusting(target.ca, target.cert, target.key)) as client:
-            await client.get_documents(target.xds_registry, entry_uuids=["urn:uuid:00000000-0000-4000-8000-000000000000"])
+            await client.get_documents(
+                target.xds_registry, entry_uuids=["urn:uuid:00000000-0000-4000-8000-000000000000"]
+            )
     except (Unauthenticated, Forbidden) as error:
-        return Finding("XDS", "fail", error.what, "Is the certificate of this region, current, and not suspended?")
+        return Finding(
+            "XDS", "fail", error.what, "Is the certificate of this region, current, and not suspended?"
+        )
     return Finding("XDS", "ok", "ITI-18 answers.")
 
 
@@ -243,18 +296,32 @@ async def _publication(target: Target, _: Clock) -> Finding:
             state = {}
     waiting, parked = int(state.get("waiting", 0)), int(state.get("parked", 0))
     if state.get("suspended") is True:
-        return Finding("publication", "fail", "This node is suspended in its region.", "Ask the region's operator.")
+        return Finding(
+            "publication", "fail", "This node is suspended in its region.", "Ask the region's operator."
+        )
     if state.get("linked") is False:
         return Finding(
-            "publication", "fail", "No link to the registry.", "Outbound gRPC to the registry must be allowed; is it up?"
+            "publication",
+            "fail",
+            "No link to the registry.",
+            "Outbound gRPC to the registry must be allowed; is it up?",
         )
     if held := str(state.get("held_up") or ""):
-        return Finding("publication", "warn", f"Nothing is sent: {held}", "`crosslight-node status` says more.")
+        return Finding(
+            "publication", "warn", f"Nothing is sent: {held}", "`crosslight-node status` says more."
+        )
     if (directory := str(state.get("directory") or "ok")) != "ok":
-        return Finding("publication", "warn", f"The region's directory is {directory}.", "Is the link up, and the clock right?")
+        return Finding(
+            "publication",
+            "warn",
+            f"The region's directory is {directory}.",
+            "Is the link up, and the clock right?",
+        )
     if parked:
         refused = counted(parked, "study", "studies")
-        return Finding("publication", "warn", f"{refused} refused for good.", "`crosslight-node status` shows why.")
+        return Finding(
+            "publication", "warn", f"{refused} refused for good.", "`crosslight-node status` shows why."
+        )
     if waiting > LAG_WARN:
         late = counted(waiting, "study", "studies")
         return Finding("publication", "warn", f"{late} not published yet.", "Watch it; it should fall.")

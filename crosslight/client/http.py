@@ -12,7 +12,7 @@ from typing import Self
 from aiohttp import ClientConnectionError, ClientResponse, ClientSession
 
 from crosslight.runtime.http import client_session
-from crosslight.runtime.trouble import reached_not
+from crosslight.runtime.machine_errors import reached_not
 from crosslight.standards.problem import PeerError, TooLarge, Unavailable
 
 MAX_ANSWER_BYTES = 64 << 20
@@ -36,7 +36,9 @@ class HttpClient:
         token: Bearer token, '' for none (open demo, or a client certificate).
     """
 
-    def __init__(self, tls: ssl.SSLContext | None = None, token: str = "", *, read_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, tls: ssl.SSLContext | None = None, token: str = "", *, read_timeout_s: float = 30.0
+    ) -> None:
         self._tls, self._token, self._timeout = tls, token, read_timeout_s
         self._session: ClientSession | None = None
 
@@ -44,7 +46,9 @@ class HttpClient:
         self._session = client_session(self._tls, read_timeout_s=self._timeout)
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._session is not None:
             await self._session.close()
 
@@ -64,12 +68,16 @@ class HttpClient:
         if self._token:
             sent["Authorization"] = f"Bearer {self._token}"
         try:
-            async with self.session.request(method, url, headers=sent, data=data, allow_redirects=False) as response:
+            async with self.session.request(
+                method, url, headers=sent, data=data, allow_redirects=False
+            ) as response:
                 yield response
         except (ClientConnectionError, TimeoutError, ssl.SSLError) as error:
             raise Unavailable(f"{url.split('?', 1)[0]} does not answer.", why=reached_not(error)) from error
 
-    async def get(self, url: str, *, accept: str, ok: tuple[int, ...] = (200,)) -> tuple[bytes, Mapping[str, str]]:
+    async def get(
+        self, url: str, *, accept: str, ok: tuple[int, ...] = (200,)
+    ) -> tuple[bytes, Mapping[str, str]]:
         """A bounded answer and its headers.
 
         Raises:

@@ -1,4 +1,5 @@
-"""An XDS consumer: ITI-18 FindDocuments and GetDocuments, ITI-43 and RAD-69 retrieves, as an outsider would."""
+"""An XDS consumer: ITI-18 FindDocuments and GetDocuments, ITI-43 and RAD-69 retrieves, as an outsider
+would."""
 
 from __future__ import annotations
 
@@ -19,7 +20,11 @@ from crosslight.standards.xds.wire.response import parse_error_list
 from crosslight.standards.xds.wire.retrieve import DocumentRequest, render_retrieve_request
 
 RIM = "urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0"
-NS = {"rim": RIM, "query": "urn:oasis:names:tc:ebxml-regrep:xsd:query:3.0", "rs": "urn:oasis:names:tc:ebxml-regrep:xsd:rs:3.0"}
+NS = {
+    "rim": RIM,
+    "query": "urn:oasis:names:tc:ebxml-regrep:xsd:query:3.0",
+    "rs": "urn:oasis:names:tc:ebxml-regrep:xsd:rs:3.0",
+}
 STORED_QUERY = "urn:ihe:iti:2007:RegistryStoredQuery"  # ihe.md 1.3
 RETRIEVE = "urn:ihe:iti:2007:RetrieveDocumentSet"
 RETRIEVE_IMAGING = "urn:ihe:rad:2009:RetrieveImagingDocumentSet"
@@ -120,9 +125,13 @@ def _entry(element: etree._Element) -> ListedDocument:
         ]
 
     unique = [
-        e.get("value") for e in element.iterfind("rim:ExternalIdentifier", NS) if e.get("identificationScheme") == UNIQUE_ID
+        e.get("value")
+        for e in element.iterfind("rim:ExternalIdentifier", NS)
+        if e.get("identificationScheme") == UNIQUE_ID
     ]
-    studies = [v.split("^")[0] for v in values("urn:ihe:iti:xds:2013:referenceIdList") if v.endswith(CXI_STUDY_UID)]
+    studies = [
+        v.split("^")[0] for v in values("urn:ihe:iti:xds:2013:referenceIdList") if v.endswith(CXI_STUDY_UID)
+    ]
     title = element.find("rim:Name/rim:LocalizedString", NS)
     return ListedDocument(
         entry_uuid=str(element.get("id")),

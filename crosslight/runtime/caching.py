@@ -1,4 +1,6 @@
-"""Validators of what holds patient data (RFC 9110 8.8, 13.1.2): kept by nobody but who asked, and asked for again each time."""
+"""Validators of what holds patient data (RFC 9110 8.8, 13.1.2): kept by nobody but who asked, and asked for
+again each time.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ PRIVATE = "private, no-cache"  # RFC 9111 5.2.2: no shared cache keeps it; a pri
 
 
 def tag_of(*parts: str | bytes) -> str:
-    """A weak ETag of all that decides an answer. Weak: boundaries and content codings differ between equal answers."""
+    """A weak ETag of all that decides an answer.
+
+    Weak: boundaries and content codings differ between equal answers.
+    """
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         data = part.encode() if isinstance(part, str) else part

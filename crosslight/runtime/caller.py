@@ -1,7 +1,9 @@
-"""Who calls, as one value: made once where a call comes in, and handed down to whatever decides, audits or asks on.
+"""Who calls, as one value: made once where a call comes in, and handed down to whatever decides, audits or
+asks on.
 
-Makers: :func:`crosslight.runtime.http.admit` for the HTTP listeners (called by each service's authentication), the gRPC,
-MLLP and DIMSE listeners for theirs, and here :func:`command_line` and :func:`background` for what nobody calls.
+Makers: :func:`crosslight.runtime.http.admit` for the HTTP listeners (called by each service's
+    authentication), the gRPC, MLLP and DIMSE listeners for theirs, and here :func:`command_line` and
+    :func:`background` for what nobody calls.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ class Caller:
         principal: In whose name.
         correlation: The id that joins all that is noted of one call, here and at other ends (D20).
         peer: The address at the other end; '' where there is none.
-        via: Who carried the call for the principal: the certificate beside a token, as a subject (``gateway``).
+        via: Who carried the call for the principal: the certificate beside a token, as a subject
+            (``gateway``).
     """
 
     principal: Principal

@@ -1,4 +1,6 @@
-"""What the commands of both services share: making a folder, a systemd unit, and ending with a problem's own words."""
+"""What the commands of both services share: making a folder, a systemd unit, and ending with a problem's own
+words.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ import click
 
 from crosslight.runtime.config import commented
 from crosslight.runtime.files import Files
-from crosslight.runtime.trouble import sentence
+from crosslight.runtime.machine_errors import sentence
 from crosslight.standards.problem import ConfigError
 
 T = TypeVar("T")
@@ -52,7 +54,9 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 @contextmanager
 def in_words() -> Iterator[None]:
-    """Turn what the machine or the other side refused into one sentence; a fault of the program keeps its stack."""
+    """Turn what the machine or the other side refused into one sentence; a fault of the program keeps its
+    stack.
+    """
     try:
         yield
     except Exception as error:
@@ -81,13 +85,17 @@ def make_folder(folder: Path, file: str, config: type[Any], values: dict[str, An
         raise ConfigError(f"{path} is there already.", todo="Edit it, or choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     os.chmod(folder, 0o700)
-    title = f"Crosslight {path.stem}. Every key is explained; those that are commented out have the value shown."
+    title = (
+        f"Crosslight {path.stem}. Every key is explained; those that are commented out have the value shown."
+    )
     files.write_atomic(path, commented(config, values, title).encode(), mode=0o600)
     return path
 
 
 def write_unit(folder: Path, service: str, files: Files) -> Path:
-    """A systemd unit for this folder, to be copied to where systemd looks; the service runs as the folder's owner."""
+    """A systemd unit for this folder, to be copied to where systemd looks; the service runs as the folder's
+    owner.
+    """
     path = folder / f"crosslight-{service}.service"
     user = pwd.getpwuid(folder.stat().st_uid).pw_name
     text = UNIT.format(python=sys.executable, folder=folder.resolve(), user=user, service=service)

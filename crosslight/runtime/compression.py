@@ -1,4 +1,6 @@
-"""Bodies compressed where the caller takes that and it is worth it (RFC 9110 8.4, 12.5.3): JSON, never images or streams."""
+"""Bodies compressed where the caller takes that and it is worth it (RFC 9110 8.4, 12.5.3): JSON, never images
+or streams.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +31,13 @@ def takes_gzip(header: str) -> bool:
 def compress(request: web.Request, response: web.Response) -> None:
     """Compress ``response`` if its body is JSON and long enough, and say on what that depends.
 
-    A 304 says so too: it has the Vary of the answer that it stands for (RFC 9110 15.4.5), whose body is not here to be looked at.
+    A 304 says so too: it has the Vary of the answer that it stands for (RFC 9110 15.4.5), whose body is not
+    here to be looked at.
     """
     body = response.body
-    long_json = isinstance(body, bytes) and len(body) >= WORTH_BYTES and response.content_type.endswith("json")
+    long_json = (
+        isinstance(body, bytes) and len(body) >= WORTH_BYTES and response.content_type.endswith("json")
+    )
     if not long_json and response.status != 304:
         return
     vary = response.headers.get(hdrs.VARY, "")
@@ -42,14 +47,17 @@ def compress(request: web.Request, response: web.Response) -> None:
 
 
 def send_in_pieces(response: web.Response) -> None:
-    """Have a large body sent piece by piece, with others' turns between them; what is compressed is so already."""
+    """Have a large body sent piece by piece, with others' turns between them; what is compressed is so
+    already.
+    """
     body = response.body
     if isinstance(body, bytes) and len(body) > LARGE_BYTES and not response.compression:
         response.body = BytesIO(body)
 
 
 def compressed() -> Middleware:
-    """The middleware of a service whose answers are made in memory: JSON compressed, what is large in pieces."""
+    """The middleware of a service whose answers are made in memory: JSON compressed, what is large in
+    pieces."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:

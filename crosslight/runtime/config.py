@@ -1,8 +1,8 @@
 """Configuration: one commented TOML file for each service, read once into frozen dataclasses.
 
-A section is a frozen dataclass whose fields are made with :func:`setting`; the name carries the unit. Unknown keys, wrong
-types and values out of range are refused with their path. The same table makes the commented file that ``init`` writes
-and the page in docs/ (a test holds them together).
+A section is a frozen dataclass whose fields are made with :func:`setting`; the name carries the unit. Unknown
+keys, wrong types and values out of range are refused with their path. The same table makes the commented file
+that ``init`` writes and the page in docs/ (a test holds them together).
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def setting(
     """
     meta = {"help": help, "low": low, "high": high, "choices": choices, "example": example}
     if isinstance(default, list | dict | tuple):
-        return field(default_factory=lambda: tuple(default) if isinstance(default, list) else default, metadata=meta)
+        return field(
+            default_factory=lambda: tuple(default) if isinstance(default, list) else default, metadata=meta
+        )
     return field(default=default, metadata=meta) if default is not MISSING else field(metadata=meta)
 
 
@@ -86,13 +88,19 @@ def from_dict(cls: type[C], data: dict[str, Any], source: str = "", prefix: str 
     for name in data:
         if name not in known:
             near = ", ".join(sorted(known))
-            raise ConfigError(f"{source}: unknown key {prefix}{name}.", todo=f"Known here: {near}.", where=prefix + name)
+            raise ConfigError(
+                f"{source}: unknown key {prefix}{name}.", todo=f"Known here: {near}.", where=prefix + name
+            )
     values = {}
     for name, item in known.items():
         if name in data:
             values[name] = _value(hints[name], data[name], source, prefix + name, item.metadata)
         elif item.default is MISSING and item.default_factory is MISSING:
-            raise ConfigError(f"{source}: {prefix}{name} is missing.", why=item.metadata.get("help", ""), where=prefix + name)
+            raise ConfigError(
+                f"{source}: {prefix}{name} is missing.",
+                why=item.metadata.get("help", ""),
+                where=prefix + name,
+            )
     return cls(**values)
 
 
@@ -123,7 +131,11 @@ def _value(hint: Any, raw: Any, source: str, path: str, meta: Any) -> Any:
             raise refuse("true or false")
         return raw
     if hint in (int, float):
-        if isinstance(raw, bool) or not isinstance(raw, int | float) or (hint is int and not isinstance(raw, int)):
+        if (
+            isinstance(raw, bool)
+            or not isinstance(raw, int | float)
+            or (hint is int and not isinstance(raw, int))
+        ):
             raise refuse("a number" if hint is float else "a whole number")
         low, high = meta.get("low"), meta.get("high")
         if (low is not None and raw < low) or (high is not None and raw > high):
@@ -163,7 +175,17 @@ def keys(cls: type[Any], prefix: str = "") -> list[Key]:
         default = None if required else _default(item)
         kind = getattr(hint, "__name__", str(hint)) if not typing.get_origin(hint) else str(hint)
         meta = item.metadata
-        own.append(Key(prefix + item.name, kind, default, meta.get("help", ""), required, _limits(meta), meta.get("example")))
+        own.append(
+            Key(
+                prefix + item.name,
+                kind,
+                default,
+                meta.get("help", ""),
+                required,
+                _limits(meta),
+                meta.get("example"),
+            )
+        )
     return own + nested
 
 
@@ -188,7 +210,11 @@ def toml_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(v) for v in value) + "]"
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{toml_value(str(k))} = {toml_value(v)}" for k, v in value.items()) + " }" if value else "{}"
+        return (
+            "{ " + ", ".join(f"{toml_value(str(k))} = {toml_value(v)}" for k, v in value.items()) + " }"
+            if value
+            else "{}"
+        )
     raise TypeError(type(value))
 
 
@@ -210,7 +236,14 @@ def _write_section(cls: type[Any], values: dict[str, Any], prefix: str, lines: l
         hint, args = hints[item.name], typing.get_args(hints[item.name])
         table_list = typing.get_origin(hint) is tuple and args and is_dataclass(args[0])
         if is_dataclass(hint) or table_list:
-            later.append((item.name, args[0] if table_list else hint, values.get(item.name), item.metadata.get("help", "")))
+            later.append(
+                (
+                    item.name,
+                    args[0] if table_list else hint,
+                    values.get(item.name),
+                    item.metadata.get("help", ""),
+                )
+            )
             continue
         lines.extend(f"# {part}" for part in _wrapped(item.metadata.get("help", "")))
         if item.name in values:

@@ -1,8 +1,8 @@
 """The only maker of principals from certificates and devices: a caller has one name on every road (D21).
 
-A name is ``KIND:NAME``: ``member:RTK``, ``system:pacs``, ``aet:CT1``; the gateway is ``gateway``. Releases before 0.3 wrote
-the certificate's URI for HL7 senders (``spiffe://COMMUNITY/member/RTK``): their rows stay as they are, and
-:func:`uri_of` leads to them.
+A name is ``KIND:NAME``: ``member:RTK``, ``system:pacs``, ``aet:CT1``; the gateway is ``gateway``. Releases
+before 0.3 wrote the certificate's URI for HL7 senders (``spiffe://COMMUNITY/member/RTK``): their rows stay as
+they are, and :func:`uri_of` leads to them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ _ROLES: Final = {"member": "member", "system": "integrator", "gateway": "gateway
 _NAMED = re.compile(r"(member|system):([A-Za-z0-9._-]{1,64})\Z")
 
 #: Whoever may run the registry's commands on its machine.
-OPERATOR = Principal(subject="operator", name="command line", roles=frozenset({"operator"}), purpose="HOPERAT", evidence="local")
+OPERATOR = Principal(
+    subject="operator",
+    name="command line",
+    roles=frozenset({"operator"}),
+    purpose="HOPERAT",
+    evidence="local",
+)
 
 
 def subject_of(identity: Identity) -> str:
@@ -26,7 +32,12 @@ def subject_of(identity: Identity) -> str:
 
 
 def principal_of(
-    identity: Identity, *, name: str = "", number: int | None = None, evidence: str = "certificate", purpose: str = "TREAT"
+    identity: Identity,
+    *,
+    name: str = "",
+    number: int | None = None,
+    evidence: str = "certificate",
+    purpose: str = "TREAT",
 ) -> Principal:
     """Whom a certificate of the region speaks for.
 
@@ -55,13 +66,19 @@ def outside_system(subject: str, name: str) -> Principal:
         subject: Of the certificate, whole.
         name: The short one.
     """
-    return Principal(subject=f"system:{subject}", name=name, roles=frozenset({"integrator"}), evidence="certificate")
+    return Principal(
+        subject=f"system:{subject}", name=name, roles=frozenset({"integrator"}), evidence="certificate"
+    )
 
 
 def device(title: str, organisation: str) -> Principal:
     """A DIMSE caller by its AE title: a device of the node's own organisation."""
     return Principal(
-        subject=f"aet:{title}", name=title, roles=frozenset({"integrator"}), organisation=organisation, evidence="dimse"
+        subject=f"aet:{title}",
+        name=title,
+        roles=frozenset({"integrator"}),
+        organisation=organisation,
+        evidence="dimse",
     )
 
 
@@ -72,7 +89,9 @@ def plain_subject(subject: str) -> str:
 
 
 def uri_of(subject: str) -> tuple[str, str]:
-    """How releases before 0.3 named an HL7 sender: what came before and after the community's OID; ('', '') for others."""
+    """How releases before 0.3 named an HL7 sender: what came before and after the community's OID; ('', '')
+    for others.
+    """
     if subject == "gateway":
         return "spiffe://", "/gateway"
     named = _NAMED.match(subject)

@@ -1,4 +1,6 @@
-"""Configuration of the codes of a study's DocumentEntry by its procedure; read by a registry, and by a node without one."""
+"""Configuration of the codes of a study's DocumentEntry by its procedure; read by a registry, and by a node
+without one.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from crosslight.standards.region import ProcedureCodes
 
 @dataclass(frozen=True, slots=True)
 class ProcedureCodesConfig:
-    """One ``[[…procedure_codes]]``: of several that fit a study, the first that says an attribute decides it."""
+    """One ``[[…procedure_codes]]``: of several that fit a study, the first that says an attribute decides
+    it."""
 
     procedure: str = setting(
         "*",
@@ -25,7 +28,9 @@ class ProcedureCodesConfig:
         "typeCode, as code^display^OID of its scheme; empty: not decided here.",
         example="18747-6^CT study^2.16.840.1.113883.6.1",
     )
-    confidentiality: str = setting("", "confidentialityCode of HL7's table: N, R, V or U; empty: not decided here.", example="R")
+    confidentiality: str = setting(
+        "", "confidentialityCode of HL7's table: N, R, V or U; empty: not decided here.", example="R"
+    )
 
 
 def procedure_codes(sections: Iterable[ProcedureCodesConfig], where: str) -> tuple[ProcedureCodes, ...]:
@@ -37,7 +42,9 @@ def procedure_codes(sections: Iterable[ProcedureCodesConfig], where: str) -> tup
     found = []
     for at, one in enumerate(sections):
         try:
-            row = ProcedureCodes(procedure=one.procedure, type_code=one.type_code, confidentiality=one.confidentiality)
+            row = ProcedureCodes(
+                procedure=one.procedure, type_code=one.type_code, confidentiality=one.confidentiality
+            )
             row.check()
         except Invalid as error:
             raise ConfigError(f"{where}[{at}]: {error.what}", why=error.why, where=f"{where}[{at}]") from None

@@ -28,10 +28,12 @@ class Files(Protocol):
         ...
 
     def place(self, handle: BinaryIO, tmp: Path, final: Path) -> bool:
-        """Give ``tmp`` the further name ``final`` and make bytes and name durable together; False when ``final`` is taken.
+        """Give ``tmp`` the further name ``final`` and make bytes and name durable together; False when
+        ``final`` is taken.
 
-        One commit of the file system's journal where ``sync`` and ``publish`` need two. Until it returns ``final`` may hold
-        a part after a power cut: only for names that nobody trusts before a database says so.
+        One commit of the file system's journal where ``sync`` and ``publish`` need two. Until it returns
+        ``final`` may hold a part after a power cut: only for names that nobody trusts before a database says
+        so.
         """
         ...
 

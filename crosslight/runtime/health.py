@@ -1,4 +1,6 @@
-"""``/health/live``, ``/health/ready`` and ``/metrics``, the same for both services: no patient data, no sign-in."""
+"""``/health/live``, ``/health/ready`` and ``/metrics``, the same for both services: no patient data, no
+sign-in.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ Gauges = Callable[[], Awaitable[list["Gauge"]]]
 class Gauge:
     """One metric's values now. ``values`` maps label values to numbers; no label may hold patient data."""
 
-    def __init__(self, name: str, help: str, values: dict[tuple[str, ...], float] | float, labels: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, name: str, help: str, values: dict[tuple[str, ...], float] | float, labels: tuple[str, ...] = ()
+    ) -> None:
         self.name, self.help, self.labels = name, help, labels
         self.values = values if isinstance(values, dict) else {(): float(values)}
 
@@ -62,6 +66,9 @@ def routes(ready: Ready, gauges: Gauges) -> list[web.RouteDef]:
     async def metrics(request: web.Request) -> web.Response:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Once(await gauges()))
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+        return web.Response(
+            body=generate_latest(registry),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
 
     return [web.get("/health/live", live), web.get("/health/ready", is_ready), web.get("/metrics", metrics)]

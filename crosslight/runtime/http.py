@@ -1,7 +1,8 @@
 """The HTTP shell: correlation ids, bounded bodies, errors rendered once, listeners that can cut a peer off.
 
-Faces raise :class:`~crosslight.standards.problem.CrosslightError`; the middleware of this module renders it unless a face
-has a wire format of its own (FHIR, SOAP), which it registers per path prefix with :class:`ErrorRenderers`.
+Faces raise :class:`~crosslight.standards.problem.CrosslightError`; the middleware of this module renders it
+unless a face has a wire format of its own (FHIR, SOAP), which it registers per path prefix with
+:class:`ErrorRenderers`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from aiohttp.typedefs import Middleware
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Ids
 from crosslight.runtime.log import get_logger
-from crosslight.runtime.trouble import cannot_listen
+from crosslight.runtime.machine_errors import cannot_listen
 from crosslight.standards.access import Principal
 from crosslight.standards.problem import (
     CrosslightError,
@@ -60,7 +61,9 @@ def render_json(request: web.Request, error: CrosslightError) -> web.Response:
             "correlation": request.get(CORRELATION, ""),
         }
     }
-    return web.Response(status=error.http_status, body=json.dumps(body).encode(), content_type="application/json")
+    return web.Response(
+        status=error.http_status, body=json.dumps(body).encode(), content_type="application/json"
+    )
 
 
 def admit(request: web.Request, principal: Principal, *, via: str = "", correlation: str = "") -> Caller:
@@ -74,13 +77,18 @@ def admit(request: web.Request, principal: Principal, *, via: str = "", correlat
     """
     if correlation:
         request[CORRELATION] = correlation
-    caller = Caller(principal=principal, correlation=request.get(CORRELATION, ""), peer=request.remote or "", via=via)
+    caller = Caller(
+        principal=principal, correlation=request.get(CORRELATION, ""), peer=request.remote or "", via=via
+    )
     request[CALLER] = caller
     return caller
 
 
 class ErrorRenderers:
-    """Path prefix -> how errors look there and below; the longest prefix wins. ``/fhirs`` is not below ``/fhir``."""
+    """Path prefix -> how errors look there and below; the longest prefix wins.
+
+    ``/fhirs`` is not below ``/fhir``.
+    """
 
     def __init__(self) -> None:
         self._table: list[tuple[str, Renderer]] = []
@@ -99,9 +107,11 @@ class ErrorRenderers:
 
 
 def problems(renderers: ErrorRenderers, ids: Ids, *, credentials: str = "") -> Middleware:
-    """The outermost middleware: correlation id in and out, every error rendered in the caller's own wire format.
+    """The outermost middleware: correlation id in and out, every error rendered in the caller's own wire
+    format.
 
-    ``credentials`` (ASCII, no quotes) says where they come from: every 401 repeats it in its text and its challenge.
+    ``credentials`` (ASCII, no quotes) says where they come from: every 401 repeats it in its text and its
+    challenge.
     """
 
     @web.middleware
@@ -133,10 +143,12 @@ def problems(renderers: ErrorRenderers, ids: Ids, *, credentials: str = "") -> M
         except Exception:
             log.exception("unexpected", correlation=correlation, method=request.method)
             response = renderers.render(
-                request, OurError("Something went wrong here.", todo=f"Tell the operator: correlation {correlation}.")
+                request,
+                OurError("Something went wrong here.", todo=f"Tell the operator: correlation {correlation}."),
             )
         if response.status == 401 and not response.prepared:
-            response.headers.setdefault("WWW-Authenticate", _challenge(request, credentials))  # RFC 9110 15.5.2
+            # RFC 9110 15.5.2
+            response.headers.setdefault("WWW-Authenticate", _challenge(request, credentials))
         if not response.prepared:
             response.headers[CORRELATION_HEADER] = correlation
             response.headers.setdefault("X-Content-Type-Options", "nosniff")
@@ -153,7 +165,9 @@ def _unrouted(request: web.Request, error: web.HTTPException) -> CrosslightError
     if error.status == 404:
         return NotFound("There is nothing at this address.", todo="Check it for a slip.", where=request.path)
     if error.status == 405:
-        return MethodNotAllowed("This method is not taken here.", todo=f"Taken: {error.headers.get('Allow', 'none')}.")
+        return MethodNotAllowed(
+            "This method is not taken here.", todo=f"Taken: {error.headers.get('Allow', 'none')}."
+        )
     return _BY_ROUTER.get(error.status, PeerError if error.status < 500 else OurError)(error.reason)
 
 
@@ -232,9 +246,13 @@ def peer_certificate(request: web.Request) -> dict[str, Any] | None:
 
 
 class Listener:
-    """One listening socket of a service; knows its open connections by peer so that one can be cut (suspension)."""
+    """One listening socket of a service; knows its open connections by peer so that one can be cut
+    (suspension).
+    """
 
-    def __init__(self, app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None, *, name: str = "") -> None:
+    def __init__(
+        self, app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None, *, name: str = ""
+    ) -> None:
         self.app, self.host, self.port, self.tls, self.name = app, host, port, tls, name
         self._runner: web.AppRunner | None = None
 
@@ -245,12 +263,19 @@ class Listener:
             ConfigError: when the port cannot be had.
         """
         self._runner = web.AppRunner(
-            self.app, access_log=None, keepalive_timeout=75.0, max_line_size=16384, max_field_size=16384, shutdown_timeout=3.0,
+            self.app,
+            access_log=None,
+            keepalive_timeout=75.0,
+            max_line_size=16384,
+            max_field_size=16384,
+            shutdown_timeout=3.0,
             handler_cancellation=True,
-        )  # fmt: skip
+        )
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self.host, self.port, ssl_context=self.tls, reuse_address=True).start()
+            await web.TCPSite(
+                self._runner, self.host, self.port, ssl_context=self.tls, reuse_address=True
+            ).start()
         except OSError as error:
             key = f"listen.{self.name}_port" if self.name else ""
             raise cannot_listen(error, self.host, self.port, key) from error
@@ -263,7 +288,11 @@ class Listener:
 
 
 def client_session(
-    tls: ssl.SSLContext | None = None, *, connect_timeout_s: float = 5.0, read_timeout_s: float = 60.0, limit: int = 64
+    tls: ssl.SSLContext | None = None,
+    *,
+    connect_timeout_s: float = 5.0,
+    read_timeout_s: float = 60.0,
+    limit: int = 64,
 ) -> ClientSession:
     """A client session with bounded waits, no cookies of others and no redirects followed by accident.
 
@@ -271,4 +300,6 @@ def client_session(
     """
     connector = TCPConnector(ssl=tls if tls is not None else True, limit=limit, keepalive_timeout=30)
     timeout = ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=read_timeout_s)
-    return ClientSession(connector=connector, timeout=timeout, auto_decompress=False, headers={"Accept-Encoding": "identity"})
+    return ClientSession(
+        connector=connector, timeout=timeout, auto_decompress=False, headers={"Accept-Encoding": "identity"}
+    )

@@ -1,7 +1,8 @@
-"""Structured logs: one JSON object a line on stderr, or plain lines for people. Never patient data, never secrets.
+"""Structured logs: one JSON object a line on stderr, or plain lines for people. Never patient data, never
+secrets.
 
-Values are given by name, and only names on :data:`SAFE_FIELDS` are written; any other is replaced by its type. So a name
-or number that slips in does not reach a log.
+Values are given by name, and only names on :data:`SAFE_FIELDS` are written; any other is replaced by its
+type. So a name or number that slips in does not reach a log.
 """
 
 from __future__ import annotations
@@ -17,14 +18,70 @@ import orjson
 
 from crosslight.runtime.config import setting
 
-#: What may be logged. UIDs of studies are pseudonymous and needed to operate; names, numbers and dates of birth are not here.
-SAFE_FIELDS = frozenset({
-    "act", "action", "address", "aet", "attempt", "bytes", "call", "code", "component", "correlation", "count", "delay_s",
-    "destination", "detail", "duration_s", "epoch", "error", "event", "expires", "face", "file", "held", "incarnation",
-    "instances", "kind", "lag_s", "level", "listener", "member", "method", "n", "name", "outcome", "path", "peer", "pid",
-    "port", "query", "reason", "road", "role", "seconds", "serial", "series", "service", "signal", "since", "size", "skew_ms",
-    "skew_s", "state", "status", "study", "transaction", "url", "version", "waiting", "what",
-})  # fmt: skip
+#: What may be logged. UIDs of studies are pseudonymous and needed to operate; names, numbers and dates of
+#: birth are not here.
+SAFE_FIELDS = frozenset(
+    {
+        "act",
+        "action",
+        "address",
+        "aet",
+        "attempt",
+        "bytes",
+        "call",
+        "code",
+        "component",
+        "correlation",
+        "count",
+        "delay_s",
+        "destination",
+        "detail",
+        "duration_s",
+        "epoch",
+        "error",
+        "event",
+        "expires",
+        "face",
+        "file",
+        "held",
+        "incarnation",
+        "instances",
+        "kind",
+        "lag_s",
+        "level",
+        "listener",
+        "member",
+        "method",
+        "n",
+        "name",
+        "outcome",
+        "path",
+        "peer",
+        "pid",
+        "port",
+        "query",
+        "reason",
+        "road",
+        "role",
+        "seconds",
+        "serial",
+        "series",
+        "service",
+        "signal",
+        "since",
+        "size",
+        "skew_ms",
+        "skew_s",
+        "state",
+        "status",
+        "study",
+        "transaction",
+        "url",
+        "version",
+        "waiting",
+        "what",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +100,7 @@ class Logger:
 
     def _write(self, level: int, event: str, values: dict[str, Any]) -> None:
         if self._log.isEnabledFor(level):
-            safe = {k: (v if k in SAFE_FIELDS else f"<{type(v).__name__}>") for k, v in values.items()}
+            safe = {k: v if k in SAFE_FIELDS else f"<{type(v).__name__}>" for k, v in values.items()}
             self._log.log(level, event, extra={"fields": safe})
 
     def debug(self, event: str, **values: Any) -> None:
@@ -78,7 +135,9 @@ def get_logger(name: str) -> Logger:
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
-            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z",
+            "time": (
+                f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z"
+            ),
             "level": record.levelname.lower(),
             "room": record.name.removeprefix("crosslight."),
             "event": record.getMessage() if record.name.startswith("crosslight") else record.msg,
@@ -95,7 +154,9 @@ class _TextFormatter(logging.Formatter):
         tail = " ".join(f"{k}={v}" for k, v in fields.items())
         room = record.name.removeprefix("crosslight.")
         event = record.getMessage() if record.name.startswith("crosslight") else str(record.msg)
-        return f"{self.formatTime(record, '%H:%M:%S%z')} {record.levelname[0]} {room}: {event} {tail}".rstrip()
+        return (
+            f"{self.formatTime(record, '%H:%M:%S%z')} {record.levelname[0]} {room}: {event} {tail}".rstrip()
+        )
 
 
 def setup_logging(*, level: str = "info", json: bool = False) -> None:

@@ -1,4 +1,5 @@
-"""MLLP over TCP, plain or mutual TLS: a server that answers each message in order, and a client that waits for its answer.
+"""MLLP over TCP, plain or mutual TLS: a server that answers each message in order, and a client that waits
+for its answer.
 
 Bounds: size of a message, time to receive one, idle time, connections. Knows no HL7: bytes in, bytes out.
 """
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crosslight.runtime.log import get_logger
-from crosslight.runtime.trouble import cannot_listen, reached_not
+from crosslight.runtime.machine_errors import cannot_listen, reached_not
 from crosslight.standards.hl7.framing import MAX_MESSAGE_BYTES, Framer, frame
 from crosslight.standards.problem import CrosslightError, Malformed, TooLarge, Unavailable
 
@@ -43,17 +44,27 @@ Handler = Callable[[bytes, Peer], Awaitable[bytes]]
 
 
 class Unanswered(Unavailable):
-    """A message was sent and no answer came: it may have been taken. ITI-8 may be repeated, a feed is idempotent."""
+    """A message was sent and no answer came: it may have been taken.
+
+    ITI-8 may be repeated, a feed is idempotent.
+    """
 
 
 class MllpServer:
-    """Listens, frames, and gives each message to ``handler``; its answer goes back before the next message is handled.
+    """Listens, frames, and gives each message to ``handler``; its answer goes back before the next message is
+    handled.
 
     ``handler`` answers every message itself, errors too; an exception from it closes the connection.
     """
 
     def __init__(
-        self, handler: Handler, host: str, port: int, *, tls: ssl.SSLContext | None = None, limits: MllpLimits | None = None
+        self,
+        handler: Handler,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        limits: MllpLimits | None = None,
     ) -> None:
         self._handler, self._host, self._port, self._tls = handler, host, port, tls
         self._limits = limits or MllpLimits()
@@ -63,12 +74,18 @@ class MllpServer:
     @property
     def port(self) -> int:
         """The port in use, once started (for port 0)."""
-        return int(self._server.sockets[0].getsockname()[1]) if self._server and self._server.sockets else self._port
+        return (
+            int(self._server.sockets[0].getsockname()[1])
+            if self._server and self._server.sockets
+            else self._port
+        )
 
     async def start(self) -> None:
         """Bind and serve."""
         try:
-            self._server = await asyncio.start_server(self._connected, self._host, self._port, ssl=self._tls, reuse_address=True)
+            self._server = await asyncio.start_server(
+                self._connected, self._host, self._port, ssl=self._tls, reuse_address=True
+            )
         except OSError as error:
             raise cannot_listen(error, self._host, self._port, "listen.mllp_port") from error
         log.info("listening", listener="mllp", address=self._host, port=self.port)
@@ -93,7 +110,9 @@ class MllpServer:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         peername, tls = writer.get_extra_info("peername"), writer.get_extra_info("ssl_object")
-        peer = Peer(str(peername[0]) if peername else "", (tls.getpeercert() or None) if tls is not None else None)
+        peer = Peer(
+            str(peername[0]) if peername else "", (tls.getpeercert() or None) if tls is not None else None
+        )
         if task is None or len(self._open) >= self._limits.max_connections:
             writer.close()
             return
@@ -194,7 +213,10 @@ class MllpClient:
             try:
                 async with asyncio.timeout(self._connect_timeout_s):
                     self._streams = await asyncio.open_connection(
-                        self._host, self._port, ssl=self._tls, server_hostname=self._name if self._tls else None
+                        self._host,
+                        self._port,
+                        ssl=self._tls,
+                        server_hostname=self._name if self._tls else None,
                     )
             except (OSError, TimeoutError) as error:
                 raise Unavailable("The HL7 receiver cannot be reached.", why=reached_not(error)) from None

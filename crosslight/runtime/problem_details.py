@@ -1,4 +1,6 @@
-"""How errors look on DICOMweb: RFC 9457 problem details, as PS3.18 8.5 leaves the form of a status report open."""
+"""How errors look on DICOMweb: RFC 9457 problem details, as PS3.18 8.5 leaves the form of a status report
+open.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from crosslight.standards.problem import CrosslightError
 
 
 def render_problem(request: web.Request, error: CrosslightError) -> web.Response:
-    """For :class:`~crosslight.runtime.http.ErrorRenderers` below ``/dicomweb``, of a node and of the region."""
+    """For :class:`~crosslight.runtime.http.ErrorRenderers` below ``/dicomweb``, of a node and of the
+    region."""
     body = {
         "type": "about:blank",
         "title": error.what,
@@ -21,7 +24,9 @@ def render_problem(request: web.Request, error: CrosslightError) -> web.Response
         "correlation": request.get(CORRELATION, ""),
     }
     response = web.Response(
-        status=error.http_status, body=orjson.dumps({k: v for k, v in body.items() if v}), content_type="application/problem+json"
+        status=error.http_status,
+        body=orjson.dumps({k: v for k, v in body.items() if v}),
+        content_type="application/problem+json",
     )
     response.headers[hdrs.CACHE_CONTROL] = "no-store"
     if error.retry_after_s is not None:

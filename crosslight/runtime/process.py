@@ -24,7 +24,8 @@ def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
 def die_with_owner() -> None:
     """In a child of a pool: end with the process that owns the pool, however that dies.
 
-    The kernel ends it with its parent only, and a forkserver between the two lives for as long as it has children.
+    The kernel ends it with its parent only, and a forkserver between the two lives for as long as it has
+    children.
     """
     owner = multiprocessing.parent_process()
     if owner is None:
@@ -41,8 +42,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep buffers of up to 32 MiB for the next one (at most 64 MiB that nobody uses) rather than give each
-    back to the kernel and have it faulted in anew, page by page: an object that passes through costs a fraction then."""
+    """Have the C library keep buffers of up to 32 MiB for the next one (at most 64 MiB that nobody uses)
+    rather than give each back to the kernel and have it faulted in anew, page by page: an object that passes
+    through costs a fraction then."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's; others have none
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)

@@ -1,8 +1,9 @@
 """All that a service asks of the world outside, as one value (D24, ADR 0032).
 
-A service is made from a folder, a configuration and :class:`Seams`; no part of it reaches for a clock, a random number, a
-durable file, a thread, a database, a socket or a channel in another way (ruff's ``banned-api`` holds that). So a whole
-region runs in one process on virtual time, with the same parts that production wires::
+A service is made from a folder, a configuration and :class:`Seams`; no part of it reaches for a clock, a
+random number, a durable file, a thread, a database, a socket or a channel in another way (ruff's
+``banned-api`` holds that). So a whole region runs in one process on virtual time, with the same parts that
+production wires::
 
     seams = system_seams()
     clock, ids = seams.clock, seams.ids
@@ -57,26 +58,40 @@ class Http(Protocol):
     """Both ends of HTTP."""
 
     def client(
-        self, tls: ssl.SSLContext | None = None, *, connect_timeout_s: float = 5.0, read_timeout_s: float = 60.0, limit: int = 64
+        self,
+        tls: ssl.SSLContext | None = None,
+        *,
+        connect_timeout_s: float = 5.0,
+        read_timeout_s: float = 60.0,
+        limit: int = 64,
     ) -> ClientSession:
-        """A session with bounded waits, at most ``limit`` connections, no cookies of others; whoever asks closes it."""
+        """A session with bounded waits, at most ``limit`` connections, no cookies of others; whoever asks
+        closes it.
+        """
         ...
 
     def listener(
         self, app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None, *, name: str = ""
     ) -> Listener:
-        """What will serve ``app`` at an address, once started; ``name`` is the configuration's (``listen.<name>_port``)."""
+        """What will serve ``app`` at an address, once started; ``name`` is the configuration's
+        (``listen.<name>_port``).
+        """
         ...
 
 
 class MemberLink(Protocol):
     """Both ends of what members and their registry say to each other by the services of ``protos/``.
 
-    The shapes are those of ``grpc.aio``: generated stubs are made of a channel, generated servicers are added to a server.
+    The shapes are those of ``grpc.aio``: generated stubs are made of a channel, generated servicers are added
+    to a server.
     """
 
-    def channel(self, address: str, credentials: Credentials | None, options: ChannelOptions) -> grpc.aio.Channel:
-        """A channel to ``address`` (host:port), mutual TLS with ``credentials`` or plain without; it connects when used."""
+    def channel(
+        self, address: str, credentials: Credentials | None, options: ChannelOptions
+    ) -> grpc.aio.Channel:
+        """A channel to ``address`` (host:port), mutual TLS with ``credentials`` or plain without; it connects
+        when used.
+        """
         ...
 
     def server(self, options: ChannelOptions) -> grpc.aio.Server:
@@ -123,11 +138,18 @@ class SystemHttp:
     """On the system's sockets."""
 
     def client(
-        self, tls: ssl.SSLContext | None = None, *, connect_timeout_s: float = 5.0, read_timeout_s: float = 60.0, limit: int = 64
+        self,
+        tls: ssl.SSLContext | None = None,
+        *,
+        connect_timeout_s: float = 5.0,
+        read_timeout_s: float = 60.0,
+        limit: int = 64,
     ) -> ClientSession:
         from crosslight.runtime.http import client_session
 
-        return client_session(tls, connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s, limit=limit)
+        return client_session(
+            tls, connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s, limit=limit
+        )
 
     def listener(
         self, app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None, *, name: str = ""
@@ -140,14 +162,18 @@ class SystemHttp:
 class GrpcLink:
     """By gRPC."""
 
-    def channel(self, address: str, credentials: Credentials | None, options: ChannelOptions) -> grpc.aio.Channel:
+    def channel(
+        self, address: str, credentials: Credentials | None, options: ChannelOptions
+    ) -> grpc.aio.Channel:
         import grpc.aio
 
         from crosslight.runtime.tls import gateway_channel_options
 
         if credentials is None:
             return grpc.aio.insecure_channel(address, options)
-        return grpc.aio.secure_channel(address, credentials.grpc_channel(), [*options, *gateway_channel_options()])
+        return grpc.aio.secure_channel(
+            address, credentials.grpc_channel(), [*options, *gateway_channel_options()]
+        )
 
     def server(self, options: ChannelOptions) -> grpc.aio.Server:
         import grpc.aio

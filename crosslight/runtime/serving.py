@@ -15,7 +15,8 @@ from crosslight.runtime.process import keep_freed_memory
 from crosslight.standards.problem import ConfigError
 
 log = get_logger("serve")
-GC_AFTER = 5_000  # more values made than gone before young ones are looked through; CPython's 700 is for short scripts
+# more values made than gone before young ones are looked through; CPython's 700 is for short scripts
+GC_AFTER = 5_000
 
 
 class Service(Protocol):
@@ -48,17 +49,22 @@ async def serve(service: Service, name: str) -> None:
 
 
 def _settle() -> None:
-    """What was loaded and made until now stays for good: the collector need not look through it again, nor so often.
+    """What was loaded and made until now stays for good: the collector need not look through it again, nor so
+    often.
 
     Messages make many values that live for a moment and go by their counts; cycles among them are few.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GC_AFTER, 8, 100)  # the middle round too is short: whoever collects holds up the event loop
+    # the middle round too is short: whoever collects holds up the event loop
+    gc.set_threshold(GC_AFTER, 8, 100)
 
 
 class FolderLock:
-    """One serving process per folder: a second one is refused instead of both writing (D25). Commands do not take it."""
+    """One serving process per folder: a second one is refused instead of both writing (D25).
+
+    Commands do not take it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "serve.lock"

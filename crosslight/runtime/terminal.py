@@ -11,14 +11,21 @@ WIDTH = 200  # of what is piped or kept: rich would fold it into 80 columns, and
 
 
 def make_console() -> Console:
-    """A console as wide as the terminal; into a pipe or a file wide enough that tables keep their words whole."""
+    """A console as wide as the terminal; into a pipe or a file wide enough that tables keep their words
+    whole.
+    """
     narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
     return Console(width=None if narrow else WIDTH)
 
 
 def printable(text: str) -> str:
-    """``text`` from outside as it may stand on a terminal: controls, which could move its cursor, and surrogates are shown."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in text)
+    """``text`` from outside as it may stand on a terminal: controls, which could move its cursor, and
+    surrogates are shown.
+    """
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
+        for char in text
+    )
 
 
 def counted(count: int, one: str, many: str = "") -> str:

@@ -1,8 +1,9 @@
 """TLS between our own ends and towards people: contexts, peer identities, and renewal without restart (D21).
 
-Who a peer is follows from the one SPIFFE URI in its certificate, never from a common name or a host name. Inner traffic
-(gateway to node, node to registry) therefore checks the expected identity inside the handshake, before a byte is sent;
-people's browsers check host names as usual. Knows nothing of who is a member: suspension is decided above.
+Who a peer is follows from the one SPIFFE URI in its certificate, never from a common name or a host name.
+Inner traffic (gateway to node, node to registry) therefore checks the expected identity inside the handshake,
+before a byte is sent; people's browsers check host names as usual. Knows nothing of who is a member:
+suspension is decided above.
 """
 
 from __future__ import annotations
@@ -124,7 +125,8 @@ def _load(context: ssl.SSLContext, cert: Path | None, key: Path | None, ca: Path
 
 
 def server_context(cert: Path, key: Path, *, client_ca: Path | None = None) -> ssl.SSLContext:
-    """For a listener: TLS 1.3 (1.2 for older systems); with ``client_ca`` a client certificate of it is required.
+    """For a listener: TLS 1.3 (1.2 for older systems); with ``client_ca`` a client certificate of it is
+    required.
 
     Sessions are not resumed on mutual listeners: each connection proves a certificate that holds now.
 
@@ -163,7 +165,8 @@ def client_context(
         ca: Trust anchors, PEM.
         cert: Own certificate chain, for mutual TLS.
         key: Its key; None when ``cert`` holds it too.
-        expect: The identity that the server must have; it is checked in the handshake, in place of the host name.
+        expect: The identity that the server must have; it is checked in the handshake, in place of the host
+            name.
 
     Raises:
         ConfigError: if a file cannot be read as what it should be.
@@ -179,7 +182,8 @@ def client_context(
 class Credentials:
     """One end's certificate, key and trust bundle as files, and every context made of them.
 
-    ``reload`` puts renewed files into the live contexts: new handshakes use them, listeners and sessions stay.
+    ``reload`` puts renewed files into the live contexts: new handshakes use them, listeners and sessions
+    stay.
 
     Args:
         cert: Own chain, PEM.
@@ -206,7 +210,9 @@ class Credentials:
         return context
 
     def client(self, expect: Identity | None = None) -> ssl.SSLContext:
-        """The context for calling ``expect`` (None: any server of the region, by host name); one for each, shared."""
+        """The context for calling ``expect`` (None: any server of the region, by host name); one for each,
+        shared.
+        """
         context = self._clients.get(expect)
         if context is None:
             context = self._clients[expect] = client_context(self.ca, self.cert, self.key, expect=expect)
@@ -248,7 +254,11 @@ class Credentials:
 
     def _pems(self) -> tuple[bytes, bytes, bytes]:
         """Key, chain, bundle."""
-        return pem_blocks(self.key.read_bytes())[0], pem_blocks(self.cert.read_bytes())[1], self.ca.read_bytes()
+        return (
+            pem_blocks(self.key.read_bytes())[0],
+            pem_blocks(self.cert.read_bytes())[1],
+            self.ca.read_bytes(),
+        )
 
     def grpc_server(self) -> grpc.ServerCredentials:
         """Credentials of a gRPC listener that requires client certificates and follows :meth:`reload`."""
@@ -275,7 +285,9 @@ class Credentials:
 
 
 def gateway_channel_options() -> list[tuple[str, Any]]:
-    """Channel options that make gRPC accept the gateway's certificate, and no other, whatever address was dialled."""
+    """Channel options that make gRPC accept the gateway's certificate, and no other, whatever address was
+    dialled.
+    """
     return [("grpc.ssl_target_name_override", GATEWAY_NAME)]
 
 

@@ -1,7 +1,9 @@
-"""Signed tokens between our own ends and for apps (D21): JWS ES256 by the region's token key, verified offline.
+"""Signed tokens between our own ends and for apps (D21): JWS ES256 by the region's token key, verified
+offline.
 
-Two kinds, told apart by ``typ``: ``access`` (a person or system, for hours, any member) and ``release`` (minutes, one holder,
-one patient, named studies). Algorithms are fixed; a token of one kind is never accepted as the other.
+Two kinds, told apart by ``typ``: ``access`` (a person or system, for hours, any member) and ``release``
+(minutes, one holder, one patient, named studies). Algorithms are fixed; a token of one kind is never accepted
+as the other.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ class TokenSigner:
     def __init__(self, key: ECKey, issuer: str, clock: Clock, ids: Ids) -> None:
         self._key, self._issuer, self._clock, self._ids = key, issuer, clock, ids
 
-    def _mint(self, kind: Kind, principal: Principal, audience: str, ttl_s: int, extra: dict[str, Any]) -> str:
+    def _mint(
+        self, kind: Kind, principal: Principal, audience: str, ttl_s: int, extra: dict[str, Any]
+    ) -> str:
         now = int(self._clock.now().timestamp())
         claims = {
             "iss": self._issuer,
@@ -65,14 +69,24 @@ class TokenSigner:
         return self._mint("access", principal, audience, ttl_s, {})
 
     def release(
-        self, principal: Principal, *, holder: str, patient: str, studies: tuple[str, ...], correlation: str, ttl_s: int = 300
+        self,
+        principal: Principal,
+        *,
+        holder: str,
+        patient: str,
+        studies: tuple[str, ...],
+        correlation: str,
+        ttl_s: int = 300,
     ) -> str:
         """A five-minute token that lets ``holder`` release ``studies`` to ``principal`` (D21)."""
-        return self._mint("release", principal, holder, ttl_s, {"pat": patient, "stu": list(studies), "cor": correlation})
+        return self._mint(
+            "release", principal, holder, ttl_s, {"pat": patient, "stu": list(studies), "cor": correlation}
+        )
 
 
 class TokenVerifier:
-    """Verifies tokens with public keys learnt from the directory; the key set can be replaced while running."""
+    """Verifies tokens with public keys learnt from the directory; the key set can be replaced while
+    running."""
 
     def __init__(self, issuer: str, clock: Clock, jwks: dict[str, Any] | None = None) -> None:
         self._issuer, self._clock = issuer, clock

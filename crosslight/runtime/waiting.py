@@ -34,7 +34,9 @@ class Wake:
         """Forget what was set: it is being seen to now."""
         self._event.clear()
 
-    async def wait(self, timeout_s: float | None = None, *, unless: asyncio.Future[None] | None = None) -> bool:
+    async def wait(
+        self, timeout_s: float | None = None, *, unless: asyncio.Future[None] | None = None
+    ) -> bool:
         """Until :meth:`set`, or ``timeout_s`` on the clock (None: no bound), or ``unless`` is done.
 
         Returns:
@@ -63,7 +65,8 @@ class Wake:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """A wait that doubles with each failure, with jitter so that many who failed together do not come back together.
+    """A wait that doubles with each failure, with jitter so that many who failed together do not come back
+    together.
 
     Attributes:
         first_s: Before the first new try. longest_s: It doubles no further.
@@ -78,11 +81,14 @@ class Backoff:
 
     def delay_s(self, attempt: int) -> float:
         """How long to wait after ``attempt`` failures before this one."""
-        return min(self.longest_s, self.first_s * 2.0 ** min(attempt, MOST_DOUBLINGS)) * (self.least + self.draw())
+        return min(self.longest_s, self.first_s * 2.0 ** min(attempt, MOST_DOUBLINGS)) * (
+            self.least + self.draw()
+        )
 
 
 class Subscribers(Generic[T]):
-    """Who is told when something has happened: call it with what it was. Those told return at once and raise nothing.
+    """Who is told when something has happened: call it with what it was. Those told return at once and raise
+    nothing.
 
     A part that tells need not know who listens, so parts are made in one order, each from those before it.
     """
@@ -100,7 +106,8 @@ class Subscribers(Generic[T]):
 
 
 def call_given_up() -> bool:
-    """Asked while a CancelledError is handled: whether the call was given up, and nobody has told this task to end.
+    """Asked while a CancelledError is handled: whether the call was given up, and nobody has told this task
+    to end.
 
     For gRPC cancels whoever waits for a call whose channel is closed.
     """

@@ -1,6 +1,7 @@
 """The index feed's messages and our values: protobuf <-> StudyRecord, Patient, ManifestFacts, Version.
 
-What comes from the wire is checked for shape and bounds here; whether it may be stored is ``registry/intake/accept.py``'s.
+What comes from the wire is checked for shape and bounds here; whether it may be stored is
+``registry/intake/accept.py``'s.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def _bounded(items: C, where: str, limit: int = MAX_LIST) -> C:
 
 def _check_texts(where: str, *texts: str) -> None:
     if max(map(len, texts), default=0) > MAX_TEXT:
-        raise TooLarge(f"A text of {where} is too long.", why=f"Limit here: {MAX_TEXT} characters.", where=where)
+        raise TooLarge(
+            f"A text of {where} is too long.", why=f"Limit here: {MAX_TEXT} characters.", where=where
+        )
 
 
 @lru_cache(maxsize=4096)
@@ -58,7 +61,7 @@ def _is_common_uid(text: str) -> bool:
     return is_uid(text)
 
 
-# --- to the wire ---------------------------------------------------------------------------------------------------
+# --- to the wire --------------------------------------------------------------------------------------------
 
 
 def version_to_pb(version: Version) -> pb.Version:
@@ -68,7 +71,9 @@ def version_to_pb(version: Version) -> pb.Version:
 
 def identifier_to_pb(identifier: Identifier) -> pb.Identifier:
     """An identifier."""
-    return pb.Identifier(value=identifier.value, authority=identifier.authority, namespace=identifier.namespace)
+    return pb.Identifier(
+        value=identifier.value, authority=identifier.authority, namespace=identifier.namespace
+    )
 
 
 def patient_to_pb(patient: Patient) -> pb.Patient:
@@ -112,7 +117,9 @@ def study_to_pb(record: StudyRecord) -> pb.Study:
         orders=[identifier_to_pb(i) for i in record.orders],
         study_id=record.study_id,
         description=record.description,
-        procedure_codes=[pb.Coded(value=c.value, scheme=c.scheme, meaning=c.meaning) for c in record.procedure_codes],
+        procedure_codes=[
+            pb.Coded(value=c.value, scheme=c.scheme, meaning=c.meaning) for c in record.procedure_codes
+        ],
         reason=record.reason,
         referrer=record.referrer,
         institution=record.institution,
@@ -130,11 +137,14 @@ def study_to_pb(record: StudyRecord) -> pb.Study:
 def manifest_to_pb(facts: ManifestFacts) -> pb.Manifest:
     """What a DocumentEntry says of a manifest."""
     return pb.Manifest(
-        document_uid=facts.document_uid, sha1=facts.sha1, size_bytes=facts.size_bytes, creation_time=facts.creation_time
+        document_uid=facts.document_uid,
+        sha1=facts.sha1,
+        size_bytes=facts.size_bytes,
+        creation_time=facts.creation_time,
     )
 
 
-# --- from the wire -------------------------------------------------------------------------------------------------
+# --- from the wire ------------------------------------------------------------------------------------------
 
 
 def version_from_pb(message: pb.Version) -> Version:
@@ -152,7 +162,8 @@ def identifier_from_pb(message: pb.Identifier, where: str) -> Identifier:
     """An identifier.
 
     Raises:
-        Invalid: without a value, or under an authority that is no OID. TooLarge: over the bounds of this module.
+        Invalid: without a value, or under an authority that is no OID. TooLarge: over the bounds of this
+            module.
     """
     value, authority, namespace = message.value, message.authority, message.namespace
     if not value:
@@ -165,7 +176,11 @@ def identifier_from_pb(message: pb.Identifier, where: str) -> Identifier:
 
 
 def _identifiers(messages: Collection[pb.Identifier], where: str) -> tuple[Identifier, ...]:
-    return tuple([identifier_from_pb(message, where) for message in _bounded(messages, where)]) if messages else ()
+    return (
+        tuple([identifier_from_pb(message, where) for message in _bounded(messages, where)])
+        if messages
+        else ()
+    )
 
 
 def patient_from_pb(message: pb.Patient) -> Patient:
@@ -201,13 +216,16 @@ def _time_from_pb(message: pb.StudyTime) -> StudyTime:
 
 @lru_cache(maxsize=1024)
 def _zone(text: str) -> str:
-    """An offset or an IANA name that we know; anything else would fail when the interval is asked for (D22)."""
+    """An offset or an IANA name that we know; anything else would fail when the interval is asked for
+    (D22)."""
     if _OFFSET.match(text):
         return text
     try:
         ZoneInfo(text)
     except (ValueError, OSError, KeyError):
-        raise Invalid("The time zone is not known.", why="It is +HHMM or an IANA name.", where="time.zone") from None
+        raise Invalid(
+            "The time zone is not known.", why="It is +HHMM or an IANA name.", where="time.zone"
+        ) from None
     return text
 
 
@@ -223,7 +241,12 @@ def _sop_classes(messages: Collection[pb.SopClassCount]) -> tuple[tuple[str, int
 
 
 def _series_from_pb(message: pb.Series) -> SeriesRecord:
-    modality, number, description, body_site = message.modality, message.number, message.description, message.body_site
+    modality, number, description, body_site = (
+        message.modality,
+        message.number,
+        message.description,
+        message.body_site,
+    )
     laterality, digest, sops = message.laterality, message.digest, message.sop_classes
     _check_texts("series", modality, number, description, body_site, laterality, digest)
     return SeriesRecord(
@@ -272,7 +295,9 @@ def study_from_pb(message: pb.Study) -> StudyRecord:
         orders=_identifiers(message.orders, "study.orders"),
         study_id=study_id,
         description=description,
-        procedure_codes=tuple([_coded(c) for c in _bounded(message.procedure_codes, "study.procedure_codes")]),
+        procedure_codes=tuple(
+            [_coded(c) for c in _bounded(message.procedure_codes, "study.procedure_codes")]
+        ),
         reason=reason,
         referrer=referrer,
         institution=institution,
@@ -294,7 +319,9 @@ def manifest_from_pb(message: pb.Manifest) -> ManifestFacts:
         Invalid: where the hash, the UID or the time is none.
     """
     if not _SHA1.match(message.sha1):
-        raise Invalid("The manifest's hash is not a SHA-1.", why="ITI TF-3 4.2.3.2.10.", where="manifest.sha1")
+        raise Invalid(
+            "The manifest's hash is not a SHA-1.", why="ITI TF-3 4.2.3.2.10.", where="manifest.sha1"
+        )
     return ManifestFacts(
         document_uid=checked_uid(message.document_uid, "manifest.document_uid"),
         sha1=message.sha1,
@@ -310,7 +337,9 @@ def checked_dtm(text: str, where: str) -> str:
         Invalid: for anything else.
     """
     if not _DTM.match(text):
-        raise Invalid(f"{where} is not a DTM.", why="ITI TF-3 4.2.3.1.7: YYYY[MM[DD[hh[mm[ss]]]]].", where=where)
+        raise Invalid(
+            f"{where} is not a DTM.", why="ITI TF-3 4.2.3.1.7: YYYY[MM[DD[hh[mm[ss]]]]].", where=where
+        )
     return text
 
 

@@ -1,4 +1,6 @@
-"""The seam for work off the event loop (D24, D27): threads for our own blocking calls, bounded children for hostile bytes."""
+"""The seam for work off the event loop (D24, D27): threads for our own blocking calls, bounded children for
+hostile bytes.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,8 @@ class Workers:
         children: Number of child processes for parsing and decoding untrusted DICOM.
         child_memory_bytes: Address space of a child (RLIMIT_AS).
         child_timeout_s: Wall time of one task in a child.
-        preload: Modules that children find imported; for a process that makes several pools the first one decides.
+        preload: Modules that children find imported; for a process that makes several pools the first one
+            decides.
     """
 
     def __init__(
@@ -91,7 +94,9 @@ class Workers:
                     pool.submit(_nothing).result(timeout=START_S)
                 except (TimeoutError, BrokenProcessPool):
                     _end(pool)
-                    raise StorageError("No child process can be started.", todo="See free memory and process limits.") from None
+                    raise StorageError(
+                        "No child process can be started.", todo="See free memory and process limits."
+                    ) from None
                 self._children = pool
             return self._children
 
@@ -105,7 +110,8 @@ class Workers:
             _end(pool)
 
     def run_bounded_sync(self, fn: Callable[..., T], *args: Any) -> T:
-        """Run ``fn`` on untrusted bytes in a bounded child; for callers in threads. Waiting for a free child is not counted.
+        """Run ``fn`` on untrusted bytes in a bounded child; for callers in threads. Waiting for a free child
+        is not counted.
 
         Raises:
             TooLarge: if it took too long, or died (out of memory).
@@ -124,11 +130,21 @@ class Workers:
             yield
         except TimeoutError:
             self._drop_pool()
-            raise TooLarge("The object took too long to read.", why=f"Limit {self._timeout:.0f} s of work.") from None
+            raise TooLarge(
+                "The object took too long to read.", why=f"Limit {self._timeout:.0f} s of work."
+            ) from None
         except (BrokenProcessPool, MemoryError):
             self._drop_pool()
             raise TooLarge("The object needs too much memory to read.") from None
-        except (ValueError, OSError, RecursionError, ArithmeticError, LookupError, AttributeError, TypeError) as error:
+        except (
+            ValueError,
+            OSError,
+            RecursionError,
+            ArithmeticError,
+            LookupError,
+            AttributeError,
+            TypeError,
+        ) as error:
             raise Malformed("The object cannot be read.", why=kind_as_sentence(error)) from None
 
     async def run_bounded(self, fn: Callable[..., T], *args: Any) -> T:
@@ -161,5 +177,7 @@ class Workers:
 
 
 async def off_loop(workers: Workers | None, fn: Callable[[], T], *, large: bool) -> T:
-    """``fn()``, in a thread where it is ``large`` and there are ``workers``, so that other requests are answered meanwhile."""
+    """``fn()``, in a thread where it is ``large`` and there are ``workers``, so that other requests are
+    answered meanwhile.
+    """
     return await workers.run(fn) if large and workers is not None else fn()

@@ -1,7 +1,7 @@
 """Who may do what: principals, purposes, and the table of role x face x action (thin but real; D20, D21).
 
-Pure: a decision is a function of its arguments. The registry asks it before it answers, the holder asks it again before
-it releases a byte.
+Pure: a decision is a function of its arguments. The registry asks it before it answers, the holder asks it
+    again before it releases a byte.
 """
 
 from __future__ import annotations
@@ -11,25 +11,58 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 #: Faces, as they stand in audit entries and in the table.
-Face = Literal["fhir", "xds", "dicomweb", "portal", "gateway", "rad69", "iti43", "dimse", "feed", "admin", "hl7", "join"]
-#: Actions. ``search``/``read`` concern metadata, ``retrieve`` images and manifests, ``store`` objects into an archive,
-#: ``publish`` entries into the index and ``withdraw`` them, ``feed`` patient identities, ``operate`` the service,
-#: ``decide`` who is one person (``end-decision`` and ``unmerge`` take back). Releases before 0.3 wrote sign-ins as ``read``
+Face = Literal[
+    "fhir", "xds", "dicomweb", "portal", "gateway", "rad69", "iti43", "dimse", "feed", "admin", "hl7", "join"
+]
+#: Actions. ``search``/``read`` concern metadata, ``retrieve`` images and manifests, ``store`` objects into an
+#: archive,
+#: ``publish`` entries into the index and ``withdraw`` them, ``feed`` patient identities, ``operate`` the
+#: service,
+#: ``decide`` who is one person (``end-decision`` and ``unmerge`` take back). Releases before 0.3 wrote
+#: sign-ins as ``read``
 #: and what changes members as ``operate``, with the act in the query.
 Action = Literal[
-    "search", "read", "retrieve", "store", "publish", "feed", "delete", "withdraw", "operate", "audit",
-    "decide", "end-decision", "unmerge",
-    "sign-in", "sign-out",
-    "join", "invite", "suspend", "readmit", "agree-authority", "ask-authority", "withdraw-authority", "describe-source",
-    "issue-certificate", "issue-token",
-]  # fmt: skip
+    "search",
+    "read",
+    "retrieve",
+    "store",
+    "publish",
+    "feed",
+    "delete",
+    "withdraw",
+    "operate",
+    "audit",
+    "decide",
+    "end-decision",
+    "unmerge",
+    "sign-in",
+    "sign-out",
+    "join",
+    "invite",
+    "suspend",
+    "readmit",
+    "agree-authority",
+    "ask-authority",
+    "withdraw-authority",
+    "describe-source",
+    "issue-certificate",
+    "issue-token",
+]
 
 #: What a person does about records, and what an operator does about members.
 DECIDING: frozenset[Action] = frozenset({"decide", "end-decision", "unmerge"})
-MEMBERSHIP: frozenset[Action] = frozenset({
-    "invite", "suspend", "readmit", "agree-authority", "withdraw-authority", "describe-source", "issue-certificate",
-    "issue-token",
-})  # fmt: skip
+MEMBERSHIP: frozenset[Action] = frozenset(
+    {
+        "invite",
+        "suspend",
+        "readmit",
+        "agree-authority",
+        "withdraw-authority",
+        "describe-source",
+        "issue-certificate",
+        "issue-token",
+    }
+)
 
 #: HL7 v3 PurposeOfUse (2.16.840.1.113883.5.8) that this release knows.
 PURPOSES = {"TREAT": "treatment", "ETREAT": "emergency treatment", "HOPERAT": "healthcare operations"}
@@ -38,7 +71,10 @@ ROLES = {
     "clinician": "Finds and opens any patient's imaging for their care.",
     "integrator": "A system that queries, retrieves, stores and publishes for a member.",
     "identity": "Sees disputed identities and resolves them.",
-    "operator": "Runs the region from its command line: members, health, disputed identities; no face shows it a patient.",
+    "operator": (
+        "Runs the region from its command line: members, health, disputed identities; no face shows it a"
+        " patient."
+    ),
     "ig": "Information governance: reads the audit.",
     "porter": "Signed in, and may see nothing.",
     "member": "A trust's own node.",
@@ -84,15 +120,17 @@ TABLE: dict[str, dict[str, frozenset[str]]] = {
 }
 
 #: Of the open demo's caller, who sees what a clinician sees and decides nothing.
-_EVERY_ACTION = frozenset({"search", "read", "retrieve", "store", "publish", "feed", "delete", "operate", "audit"})
+_EVERY_ACTION = frozenset(
+    {"search", "read", "retrieve", "store", "publish", "feed", "delete", "operate", "audit"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """Who asks, for whom, and on what evidence.
 
-    ``organisation`` is an ODS (or board) code; ``evidence`` says how we know (``session``, ``bearer``, ``certificate``,
-    ``gateway-token``, ``open``, ``dimse``). ``member`` is set for a member's own node.
+    ``organisation`` is an ODS (or board) code; ``evidence`` says how we know (``session``, ``bearer``,
+    ``certificate``, ``gateway-token``, ``open``, ``dimse``). ``member`` is set for a member's own node.
     """
 
     subject: str

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from datetime import date
 
-#: Calendar dates that sources write where none is known. They are shown, but agree with nothing; a region may name more.
+#: Calendar dates that sources write where none is known. They are shown, but agree with nothing; a region may
+#: name more.
 PLACEHOLDERS = ("19000101", "18000101", "11111111", "99991231")
 EARLIEST, LATEST = 1800, 9999  # years; before that nobody's birth date was kept in an information system
 
 
 def birth_date(text: str) -> str:
-    """``text`` as a date of birth: ``YYYYMMDD``, or ``YYYYMM`` or ``YYYY`` where that is all it says; '' where it is none.
+    """``text`` as a date of birth: ``YYYYMMDD``, or ``YYYYMM`` or ``YYYY`` where that is all it says; ''
+    where it is none.
 
-    A value that is no calendar date (``00000000``, ``19701301``, ``19700230``) is no date of birth. Dots and dashes between
-    the parts, which older objects have (PS3.5 6.2, DA), and a time after the date (HL7 v2 TS) are passed over.
+    A value that is no calendar date (``00000000``, ``19701301``, ``19700230``) is no date of birth. Dots and
+    dashes between the parts, which older objects have (PS3.5 6.2, DA), and a time after the date (HL7 v2 TS)
+    are passed over.
     """
     digits = text.strip().replace(".", "").replace("-", "")
     digits = digits[:8] if len(digits) > 8 else digits

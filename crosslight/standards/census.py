@@ -1,8 +1,9 @@
 """The census: how a member's list and the registry's copy of it are compared without sending either (D19).
 
-A node computes it over what it believes it has published, the registry over what it holds; where they differ something
-drifted and the node reconciles. The digest of an item is its manifest's SHA-1 in hex: both roads carry it (hash of the
-DocumentEntry), and it is another for every revision. XOR, so that either side keeps it up to date without a scan.
+A node computes it over what it believes it has published, the registry over what it holds; where they differ
+something drifted and the node reconciles. The digest of an item is its manifest's SHA-1 in hex: both roads
+carry it (hash of the DocumentEntry), and it is another for every revision. XOR, so that either side keeps it
+up to date without a scan.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""Whom a member's unlisted studies concern, without saying who: keyed hashes of patient identifiers (D19). Pure.
+"""Whom a member's unlisted studies concern, without saying who: keyed hashes of patient identifiers (D19).
+Pure.
 
-A member sends, for each study that waits for the registry or was refused, a hash of every identifier in its headers, under the
-secret that both ends know (D9). The registry hashes the identifiers of the person asked for in the same way: a list is not
-complete for that person only where a hash meets. Without the secret a hash tells nothing.
+A member sends, for each study that waits for the registry or was refused, a hash of every identifier in its
+headers, under the secret that both ends know (D9). The registry hashes the identifiers of the person asked
+for in the same way: a list is not complete for that person only where a hash meets. Without the secret a hash
+tells nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ def patient_hash(secret: bytes, identifier: Identifier) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Concern:
-    """Hashes of whom a member's unlisted studies concern. ``anybody_*``: there are some that cannot be told apart.
+    """Hashes of whom a member's unlisted studies concern. ``anybody_*``: there are some that cannot be told
+    apart.
 
     ``waiting`` will be listed by themselves; ``refused`` need an operator.
     """
@@ -44,7 +47,9 @@ class Concern:
         """A digest of the whole: equal sets have equal versions, on either end and after any restart."""
         flags = bytes([self.anybody_waiting, self.anybody_refused])
         parts = (packed(self.waiting), packed(self.refused))
-        return hashlib.sha256(flags + b"".join(len(p).to_bytes(4, "big") + p for p in parts)).digest()[:VERSION_BYTES]
+        return hashlib.sha256(flags + b"".join(len(p).to_bytes(4, "big") + p for p in parts)).digest()[
+            :VERSION_BYTES
+        ]
 
 
 def concern_of(
@@ -63,7 +68,10 @@ def concern_of(
     if len(hashed_waiting) + len(hashed_refused) > MAX_HASHES:
         hashed_waiting, anybody_waiting = frozenset(), True
     return Concern(
-        waiting=hashed_waiting, refused=hashed_refused, anybody_waiting=anybody_waiting, anybody_refused=anybody_refused
+        waiting=hashed_waiting,
+        refused=hashed_refused,
+        anybody_waiting=anybody_waiting,
+        anybody_refused=anybody_refused,
     )
 
 
@@ -79,5 +87,7 @@ def unpacked(data: bytes) -> frozenset[bytes]:
         Invalid: when it is no whole number of hashes, or more than :data:`MAX_HASHES`.
     """
     if len(data) % HASH_BYTES or len(data) > MAX_HASHES * HASH_BYTES:
-        raise Invalid("This is no set of patient hashes.", why=f"At most {MAX_HASHES} of {HASH_BYTES} bytes each.")
+        raise Invalid(
+            "This is no set of patient hashes.", why=f"At most {MAX_HASHES} of {HASH_BYTES} bytes each."
+        )
     return frozenset(data[i : i + HASH_BYTES] for i in range(0, len(data), HASH_BYTES))

@@ -65,9 +65,17 @@ def uuid_from_uid(uid: str) -> UUID | None:
     return UUID(int=number) if number < 1 << 128 else None
 
 
-# --- CX and CXi (ITI TF-3 Table 4.2.3.1.7-2) -----------------------------------------------------------------------
+# --- CX and CXi (ITI TF-3 Table 4.2.3.1.7-2) ----------------------------------------------------------------
 
-_HL7_ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\", "\r": "\\X0D\\", "\n": "\\X0A\\"}
+_HL7_ESCAPES = {
+    "\\": "\\E\\",
+    "|": "\\F\\",
+    "^": "\\S\\",
+    "&": "\\T\\",
+    "~": "\\R\\",
+    "\r": "\\X0D\\",
+    "\n": "\\X0A\\",
+}
 _HL7_UNESCAPES = {"E": "\\", "F": "|", "S": "^", "T": "&", "R": "~"}
 _HL7_SPECIAL = re.compile(r"[\\|^&~\r\n]")
 _HL7_SEQUENCE = re.compile(r"\\([^\\]*)\\")
@@ -101,8 +109,8 @@ def hl7_unescape(text: str) -> str:
 class Identifier:
     """A value under an authority: a patient id, an accession number, an order number.
 
-    ``authority`` is the OID of the issuer ('' when nobody said); ``namespace`` its local name (an ODS code, say).
-    Two identifiers are the same only when authority (or, lacking one, namespace) and value agree.
+    ``authority`` is the OID of the issuer ('' when nobody said); ``namespace`` its local name (an ODS code,
+    say). Two identifiers are the same only when authority (or, lacking one, namespace) and value agree.
     """
 
     value: str
@@ -114,7 +122,10 @@ class Identifier:
         return f"{hl7_escape(self.value)}^^^&{self.authority}&ISO"
 
     def cxi(self, kind: str) -> str:
-        """As CXi of type ``kind``, e.g. ``urn:ihe:iti:xds:2013:accession``; without authority only CXi.1 and CXi.5."""
+        """As CXi of type ``kind``, e.g.
+
+        ``urn:ihe:iti:xds:2013:accession``; without authority only CXi.1 and CXi.5.
+        """
         if not self.authority:
             return f"{hl7_escape(self.value)}^^^^{kind}"
         return f"{hl7_escape(self.value)}^^^&{self.authority}&ISO^{kind}"
@@ -134,7 +145,9 @@ class Identifier:
         if not value:
             raise Invalid("A CX without an id.", why="ITI TF-3 4.2.3.1.7: CX.1 is required.")
         if authority and not is_uid(authority):
-            raise Invalid("A CX whose assigning authority is not an OID.", why="ITI TF-3 4.2.3.1.7: CX.4 is &OID&ISO.")
+            raise Invalid(
+                "A CX whose assigning authority is not an OID.", why="ITI TF-3 4.2.3.1.7: CX.4 is &OID&ISO."
+            )
         return cls(value=value, authority=authority, namespace=namespace)
 
 
@@ -144,7 +157,7 @@ CXI_STUDY_UID = "urn:ihe:iti:xds:2016:studyInstanceUID"
 CXI_UNIQUE_ID = "urn:ihe:iti:xds:2013:uniqueId"
 
 
-# --- derived identifiers (D9) --------------------------------------------------------------------------------------
+# --- derived identifiers (D9) -------------------------------------------------------------------------------
 
 
 class Kind(IntEnum):
@@ -206,7 +219,9 @@ def study_tag(secret: bytes, study_uid: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class DerivedId:
-    """A UUID v8 (RFC 9562 5.8): kind 8, epoch 8, revision 24, study tag 80, two spare zero bits; 122 bits in all."""
+    """A UUID v8 (RFC 9562 5.8): kind 8, epoch 8, revision 24, study tag 80, two spare zero bits; 122 bits in
+    all.
+    """
 
     kind: int
     version: Version
@@ -289,10 +304,12 @@ class IdFamily:
 
 
 def holding_fhir_id(region_key: bytes, member: int, record: str, study_uid: str) -> str:
-    """The FHIR id of a holding: UUID v8 of HMAC-SHA-256(region's key; member, patient record, study) (D12)."""
+    """The FHIR id of a holding: UUID v8 of HMAC-SHA-256(region's key; member, patient record, study)
+    (D12)."""
     text = f"{member}\x1f{record}\x1f{study_uid}".encode()
     number = int.from_bytes(hmac_sha256(region_key, text)[:16], "big")
-    digits = f"{number & ~(0xF << 76) & ~(0b11 << 62) | 0x8 << 76 | 0b10 << 62:032x}"  # version and variant (RFC 9562 5.8)
+    # version and variant (RFC 9562 5.8)
+    digits = f"{number & ~(0xF << 76) & ~(0b11 << 62) | 0x8 << 76 | 0b10 << 62:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 

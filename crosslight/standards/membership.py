@@ -1,4 +1,5 @@
-"""What a registry and a joining node say to each other, as values: invitation, facts given at joining, the directory.
+"""What a registry and a joining node say to each other, as values: invitation, facts given at joining, the
+directory.
 
 Pure. Signing, pins and files are above; the link's messages are in protos/.
 """
@@ -26,7 +27,10 @@ MAX_TITLE_CHARS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invitation:
-    """One admission: where, to whom, and the shared secret. The pin makes the first contact safe in both directions."""
+    """One admission: where, to whom, and the shared secret.
+
+    The pin makes the first contact safe in both directions.
+    """
 
     url: str  # base of the registry's people listener
     pin: str  # SHA-256 of the CA's SubjectPublicKeyInfo, hex
@@ -35,7 +39,9 @@ class Invitation:
 
     def text(self) -> str:
         """As the one string that is handed over."""
-        body = json.dumps({"v": 1, "url": self.url, "pin": self.pin, "code": self.code, "secret": self.secret})
+        body = json.dumps(
+            {"v": 1, "url": self.url, "pin": self.pin, "code": self.code, "secret": self.secret}
+        )
         return INVITATION_PREFIX + base64.urlsafe_b64encode(body.encode()).decode().rstrip("=")
 
     @classmethod
@@ -48,13 +54,17 @@ class Invitation:
         text = "".join(text.split())
         body = text.removeprefix(INVITATION_PREFIX)
         if body == text or len(text) > MAX_INVITATION_CHARS:
-            raise Malformed("This is no invitation.", why=f"It starts with {INVITATION_PREFIX}", todo="Paste all of it.")
+            raise Malformed(
+                "This is no invitation.", why=f"It starts with {INVITATION_PREFIX}", todo="Paste all of it."
+            )
         try:
             data = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
             found = cls(url=data["url"], pin=data["pin"], code=data["code"], secret=data["secret"])
             version = data["v"]
         except (ValueError, binascii.Error, KeyError, TypeError):
-            raise Malformed("The invitation cannot be read.", todo="Paste all of it, or ask for a new one.") from None
+            raise Malformed(
+                "The invitation cannot be read.", todo="Paste all of it, or ask for a new one."
+            ) from None
         texts = (found.url, found.pin, found.code, found.secret)
         if version != 1 or not all(isinstance(t, str) for t in texts) or not _HEX_PIN.match(found.pin):
             raise Malformed("The invitation is of another kind.", todo="Use the same release on both sides.")
@@ -89,11 +99,12 @@ class RegistryAddresses:
 class Endpoints:
     """Where a member's faces are, as others reach them; '' = there is none, or nobody knows it.
 
-    The one definition: a node says it of itself (``Hello`` of membership.proto has the same fields), the registry keeps
-    it as JSON and gives it on in the directory. A new face is a field here and one there.
+    The one definition: a node says it of itself (``Hello`` of membership.proto has the same fields), the
+    registry keeps it as JSON and gives it on in the directory. A new face is a field here and one there.
     """
 
-    base: str = ""  # people and apps: HTTPS without client certificate; no trailing slash, as in all addresses
+    # people and apps: HTTPS without client certificate; no trailing slash, as in all addresses
+    base: str = ""
     systems: str = ""  # mutual TLS: the gateway's retrieves, RAD-69, ITI-43
     dicomweb: str = ""
     rad69: str = ""
@@ -120,9 +131,16 @@ class Endpoints:
 
     @classmethod
     def claimed(cls, said: Mapping[str, str]) -> Self:
-        """A node's own word about where it is: bounded, http(s) only; who answers there is checked at each call."""
+        """A node's own word about where it is: bounded, http(s) only; who answers there is checked at each
+        call.
+        """
         values = {f.name: said.get(f.name, "") for f in fields(cls)}
-        return cls(**{name: (_title if name in ("aet", "dimse") else _address)(text) for name, text in values.items()})
+        return cls(
+            **{
+                name: (_title if name in ("aet", "dimse") else _address)(text)
+                for name, text in values.items()
+            }
+        )
 
 
 def _address(text: str) -> str:
@@ -136,7 +154,10 @@ def _title(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MembershipFacts:
-    """What a member keeps of itself for good (D9, D11). ``id`` never changes; ``secret`` makes its derived ids."""
+    """What a member keeps of itself for good (D9, D11).
+
+    ``id`` never changes; ``secret`` makes its derived ids.
+    """
 
     id: int
     code: str
@@ -146,7 +167,8 @@ class MembershipFacts:
     authority: Oid
     secret: bytes = field(repr=False)
     epoch: int
-    authorities: tuple[Oid, ...] = ()  # patient authorities of its own beside the allotted one, as agreed (ADR 0023)
+    # patient authorities of its own beside the allotted one, as agreed (ADR 0023)
+    authorities: tuple[Oid, ...] = ()
     asked: tuple[Oid, ...] = ()  # those that it asked for and nobody has agreed to yet
 
     def plain(self) -> dict[str, Any]:
@@ -164,10 +186,13 @@ class MembershipFacts:
         try:
             return cls(
                 **{
-                    **values, **_oids(values), "secret": bytes.fromhex(values["secret"]), "id": int(values["id"]),
+                    **values,
+                    **_oids(values),
+                    "secret": bytes.fromhex(values["secret"]),
+                    "id": int(values["id"]),
                     "epoch": int(values["epoch"]),
                 }
-            )  # fmt: skip
+            )
         except (KeyError, TypeError, ValueError):
             raise Malformed("The member's facts are not complete.") from None
 

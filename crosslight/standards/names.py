@@ -16,7 +16,8 @@ _BASE = str.maketrans({
 
 
 def search_key(text: str) -> str:
-    """``text`` for comparing: casefolded, Latin, Greek and Cyrillic diacritics folded, only letters, digits and marks kept.
+    """``text`` for comparing: casefolded, Latin, Greek and Cyrillic diacritics folded, only letters, digits
+    and marks kept.
 
     Marks of other scripts (Devanagari, Thai, Arabic vowels) are letters to their readers and stay.
     """
@@ -26,7 +27,9 @@ def search_key(text: str) -> str:
 
 
 def family_keys(name: PersonName) -> tuple[str, str]:
-    """Search keys of the family name: of the alphabetic group (or what stands for it), and of the ideographic one."""
+    """Search keys of the family name: of the alphabetic group (or what stands for it), and of the ideographic
+    one.
+    """
     groups = name.pn.split("=")
     ideographic = groups[1].split("^")[0] if len(groups) > 1 else ""
     first, second = search_key(name.family), search_key(ideographic)
@@ -46,7 +49,9 @@ def given_matches(name: PersonName, asked: str) -> bool:
 
 
 def family_begins(name: PersonName, asked: str) -> bool:
-    """Whether ``asked`` begins the family name, or one of the names that it is made of, in any group (R4 3.1.1.4.8)."""
+    """Whether ``asked`` begins the family name, or one of the names that it is made of, in any group (R4
+    3.1.1.4.8).
+    """
     return _begins(asked, (family for family, _ in _groups(name)))
 
 
@@ -56,20 +61,29 @@ def given_begins(name: PersonName, asked: str) -> bool:
 
 
 def any_begins(name: PersonName, asked: str) -> bool:
-    """Whether ``asked`` begins any part of the name, or the whole of it in either order (R4 Patient: ``name``)."""
+    """Whether ``asked`` begins any part of the name, or the whole of it in either order (R4 Patient:
+    ``name``).
+    """
     if family_begins(name, asked) or given_begins(name, asked):
         return True
     whole = ((family, " ".join(given)) for family, given in _groups(name))
-    return _begins(asked, (text for family, given in whole for text in (f"{family}{given}", f"{given}{family}")))
+    return _begins(
+        asked, (text for family, given in whole for text in (f"{family}{given}", f"{given}{family}"))
+    )
 
 
 def pattern_matches(name: PersonName, pattern: str) -> bool:
-    """Whether a PN with wildcards matches any group of ``name``: ``*`` any run, ``?`` any one character (PS3.4 C.2.2.2.4).
+    """Whether a PN with wildcards matches any group of ``name``: ``*`` any run, ``?`` any one character
+    (PS3.4 C.2.2.2.4).
 
     Case, diacritics, blanks and punctuation do not count, as they need not for PN (PS3.4 C.2.2.2.1).
     """
     wanted = _keyed(pattern)
-    return any(wildcard_matches(wanted, _keyed(group, literal=True)) for group in name.pn.split("=") if group.strip("^ "))
+    return any(
+        wildcard_matches(wanted, _keyed(group, literal=True))
+        for group in name.pn.split("=")
+        if group.strip("^ ")
+    )
 
 
 def _keyed(group: str, *, literal: bool = False) -> str:
@@ -77,7 +91,9 @@ def _keyed(group: str, *, literal: bool = False) -> str:
     parts = group.rstrip("^ ").split("^")
     if literal:
         return "^".join(search_key(part) for part in parts)
-    return "^".join("".join(t if t in "*?" else search_key(t) for t in re.split(r"([*?])", part)) for part in parts)
+    return "^".join(
+        "".join(t if t in "*?" else search_key(t) for t in re.split(r"([*?])", part)) for part in parts
+    )
 
 
 def _groups(name: PersonName) -> Iterable[tuple[str, list[str]]]:
@@ -90,5 +106,7 @@ def _groups(name: PersonName) -> Iterable[tuple[str, list[str]]]:
 def _begins(asked: str, texts: Iterable[str]) -> bool:
     wanted = search_key(asked)
     return bool(wanted) and any(
-        search_key(part).startswith(wanted) for text in texts for part in (text, *(re.split(r"[\s\u2010-\u2015-]+", text)[1:]))
+        search_key(part).startswith(wanted)
+        for text in texts
+        for part in (text, *(re.split(r"[\s\u2010-\u2015-]+", text)[1:]))
     )

@@ -12,15 +12,18 @@ from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier, Oid
 
 MAX_NUMBER = 64  # characters of a number as typed; longer text is none
 #: What people and programs write before a number: "NHS No", "NHS Number:", "CHI no.", "No.".
-_PREFIX = re.compile(r"(?:(?:nhs|chi|h(?:&|and)?c|patient)?(?:numbers?|num|nr|no)|nhs|chi|h(?:&|and)?c)[.:#=]*", re.IGNORECASE)
+_PREFIX = re.compile(
+    r"(?:(?:nhs|chi|h(?:&|and)?c|patient)?(?:numbers?|num|nr|no)|nhs|chi|h(?:&|and)?c)[.:#=]*", re.IGNORECASE
+)
 
 
 def plain_number(text: str) -> str:
     """A number as compared everywhere: what typography and labels add is gone, what was written stays.
 
-    Out go blanks, dashes, format and control characters of any kind (so a zero width space, or a no-break space from a web
-    page), a label before it ("NHS No", "NHS Number:") and a full stop after it; decimal digits of any script become ASCII.
-    Text without a digit, or too long to be a number, comes back only trimmed.
+    Out go blanks, dashes, format and control characters of any kind (so a zero width space, or a no-break
+    space from a web page), a label before it ("NHS No", "NHS Number:") and a full stop after it; decimal
+    digits of any script become ASCII. Text without a digit, or too long to be a number, comes back only
+    trimmed.
     """
     if text.isdecimal() and text.isascii():
         return text
@@ -57,7 +60,8 @@ def nhs_number(text: str, *, allow_test: bool) -> str | None:
 
 
 def chi_number(text: str, *, allow_test: bool) -> str | None:
-    """The ten digits of a plausible CHI number (DDMMYY + 4, modulus 11), else None; 9xx only as test numbers."""
+    """The ten digits of a plausible CHI number (DDMMYY + 4, modulus 11), else None; 9xx only as test
+    numbers."""
     digits = _ten_digits(text)
     if digits is None:
         return None
@@ -72,7 +76,11 @@ def chi_number(text: str, *, allow_test: bool) -> str | None:
 
 def _ten_digits(text: str) -> str | None:
     digits = plain_number(text)
-    return digits if len(digits) == 10 and digits.isascii() and digits.isdecimal() and len(set(digits)) > 1 else None
+    return (
+        digits
+        if len(digits) == 10 and digits.isascii() and digits.isdecimal() and len(set(digits)) > 1
+        else None
+    )
 
 
 NATIONAL_CHECKS = {NHS_NUMBER_OID: nhs_number, CHI_OID: chi_number}
@@ -90,7 +98,9 @@ def national_number(authority: str, text: str, *, allow_test: bool) -> str | Non
 
 
 def unread_number(value: str, authority: str) -> Identifier:
-    """A national number that fails its check, as received: its issuer is only named, so that nothing takes it for a number."""
+    """A national number that fails its check, as received: its issuer is only named, so that nothing takes it
+    for a number.
+    """
     return Identifier(value, namespace=authority)
 
 
@@ -108,6 +118,8 @@ def is_unread_number(identifier: Identifier, nationals: Collection[str], *, allo
 
 
 def is_mistyped(text: str) -> bool:
-    """Whether ``text`` looks like a ten-digit national number that went wrong: 8 to 12 digits and nothing else."""
+    """Whether ``text`` looks like a ten-digit national number that went wrong: 8 to 12 digits and nothing
+    else.
+    """
     digits = plain_number(text)
     return 8 <= len(digits) <= 12 and digits.isascii() and digits.isdecimal()

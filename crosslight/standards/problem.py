@@ -28,23 +28,38 @@
           MemberFailed            the member that holds it answered with a failure
           MemberUnreachable       the member that holds it cannot be reached
 
-Every error says *what*, *why* and *what to do*, and never carries patient data or a stack trace to a peer. A face renders
-it once: HTTP status from ``http_status``, which the class says and nobody sets afterwards; when to come back from
-``retry_after_s``; XDS, FHIR and DICOM codes from the fields below where a face has better ones.
+Every error says *what*, *why* and *what to do*, and never carries patient data or a stack trace to a peer. A
+face renders it once: HTTP status from ``http_status``, which the class says and nobody sets afterwards; when
+to come back from ``retry_after_s``; XDS, FHIR and DICOM codes from the fields below where a face has better
+ones.
 """
 
 from __future__ import annotations
 
 import re
 
-_PLAIN = frozenset({
-    "Exception", "Decode", "Invalid", "Value", "Type", "Key", "Index", "Attribute", "OS", "Runtime", "Assertion", "Lookup",
-})  # fmt: skip
+_PLAIN = frozenset(
+    {
+        "Exception",
+        "Decode",
+        "Invalid",
+        "Value",
+        "Type",
+        "Key",
+        "Index",
+        "Attribute",
+        "OS",
+        "Runtime",
+        "Assertion",
+        "Lookup",
+    }
+)
 _WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z0-9]+|[A-Z]+")
 
 
 def kind_in_words(error: BaseException | str) -> str:
-    """What kind of error it is, for people: ``ExpiredTokenError`` is *expired token*. '' for kinds that say nothing.
+    """What kind of error it is, for people: ``ExpiredTokenError`` is *expired token*. '' for kinds that say
+    nothing.
 
     The text of an error of a library is not used: it may hold what it read.
     """
@@ -224,7 +239,9 @@ class PeerRefused(PeerError):
         http_status: That status, of 400 to 499.
     """
 
-    def __init__(self, what: str, *, http_status: int, why: str = "", todo: str = "", where: str = "") -> None:
+    def __init__(
+        self, what: str, *, http_status: int, why: str = "", todo: str = "", where: str = ""
+    ) -> None:
         super().__init__(what, why=why, todo=todo, where=where)
         self.http_status = http_status
 

@@ -12,7 +12,9 @@ ODS_OID = Oid("2.16.840.1.113883.2.1.3.2.4.19.1")  # organisation codes of the N
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcedureCodes:
-    """One row of the table by which a procedure decides codes of its study's DocumentEntry; '' decides nothing."""
+    """One row of the table by which a procedure decides codes of its study's DocumentEntry; '' decides
+    nothing.
+    """
 
     procedure: str  # pattern of a procedure code, of its meaning, or of the description
     type_code: str = ""  # code^display^OID of the scheme
@@ -27,7 +29,9 @@ class ProcedureCodes:
         if not self.procedure.strip() or not (self.type_code or self.confidentiality):
             raise Invalid("A row names a procedure and what follows from it.")
         parts = self.type_code.split("^")
-        if self.type_code and (len(parts) != 3 or not all(part.strip() for part in parts) or not is_uid(parts[2])):
+        if self.type_code and (
+            len(parts) != 3 or not all(part.strip() for part in parts) or not is_uid(parts[2])
+        ):
             raise Invalid("type_code is code^display^OID of the scheme.", why="ITI TF-3 4.2.3.2.25.")
         if self.confidentiality not in ("", "N", "R", "V", "U"):
             raise Invalid("confidentiality is N, R, V or U.", why="HL7 v3 Confidentiality.")
@@ -39,7 +43,8 @@ class Region:
 
     name: str
     home_community_id: Oid  # without urn:oid:
-    authority: Oid  # the region's own patient authority: ids minted for persons without a national number (D4)
+    # the region's own patient authority: ids minted for persons without a national number (D4)
+    authority: Oid
     national_authority: Oid = Oid("")  # '' in a region without a national number
     national_system: str = ""  # its FHIR system URI
     national_label: str = ""  # as a banner writes it: "NHS No.", "CHI No."

@@ -1,7 +1,8 @@
 """StudyRecord: the one model that every wire form maps to and from (ARCHITECTURE, "One index").
 
-A value object: no behaviour beyond reading and writing itself. Mappings live beside their standard (``dicom/``, ``xds/``,
-``fhir/``). Instances are known only to the node that holds them; a record has series (D5).
+A value object: no behaviour beyond reading and writing itself. Mappings live beside their standard
+(``dicom/``, ``xds/``, ``fhir/``). Instances are known only to the node that holds them; a record has series
+(D5).
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ Progress = Literal["arriving", "complete"]  # is it still growing? FHIR register
 ZoneSource = Literal["tag", "site", "none"]  # (0008,0201), the site's setting, or unknown (D22)
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,12}\Z")
-#: Modalities that are not acquisitions: kept on their series, left out of a study's headline list (fhir.md 5).
-SECONDARY_MODALITIES = frozenset({"SR", "KO", "PR", "SEG", "REG", "RTSTRUCT", "DOC", "FID", "PLAN", "RWV", "ANN"})
+#: Modalities that are not acquisitions: kept on their series, left out of a study's headline list (fhir.md
+#: 5).
+SECONDARY_MODALITIES = frozenset(
+    {"SR", "KO", "PR", "SEG", "REG", "RTSTRUCT", "DOC", "FID", "PLAN", "RWV", "ANN"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,9 @@ class PersonName:
 class Patient:
     """The patient as the submitting member describes them.
 
-    ``local`` is the id under the member's own authority: the patient record (D2). ``others`` are national numbers and
-    ids of other authorities. ``traced`` says the source calls the national number traced and verified (D3).
+    ``local`` is the id under the member's own authority: the patient record (D2). ``others`` are national
+    numbers and ids of other authorities. ``traced`` says the source calls the national number traced and
+    verified (D3).
     """
 
     local: Identifier
@@ -136,7 +141,9 @@ def utc_interval(da: str, tm: str, zone: str) -> tuple[datetime, datetime] | Non
             second = min(int(whole[4:6]), 59)  # TM allows 60 for a leap second
             micro = int((fraction + "000000")[:6]) if fraction.isdecimal() else 0
             low_local = datetime(day.year, day.month, day.day, int(whole[:2]), int(whole[2:4]), second, micro)
-            high_local = low_local + (_SECOND if not fraction else timedelta(microseconds=10 ** max(0, 6 - len(fraction))))
+            high_local = low_local + (
+                _SECOND if not fraction else timedelta(microseconds=10 ** max(0, 6 - len(fraction)))
+            )
         elif len(whole) == 4 and whole.isdecimal():
             low_local = datetime(day.year, day.month, day.day, int(whole[:2]), int(whole[2:4]))
             high_local = low_local + _MINUTE
@@ -185,8 +192,8 @@ class SeriesRecord:
 class StudyRecord:
     """One study as one member holds it.
 
-    ``description`` and the rest are text as received, any script, never trimmed inside. ``modalities`` is derived from the
-    series when there are any.
+    ``description`` and the rest are text as received, any script, never trimmed inside. ``modalities`` is
+    derived from the series when there are any.
     """
 
     study_uid: str
@@ -233,7 +240,9 @@ class StudyRecord:
 
 
 def whole_number(text: str, otherwise: int = 1 << 31) -> int:
-    """``text`` as a whole number of DICOM (PS3.5 6.2: IS); what is none, as objects sometimes say, counts as ``otherwise``."""
+    """``text`` as a whole number of DICOM (PS3.5 6.2: IS); what is none, as objects sometimes say, counts as
+    ``otherwise``.
+    """
     text = text.strip()
     return int(text) if _WHOLE.match(text) else otherwise
 
@@ -269,7 +278,7 @@ class ManifestFacts:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-# --- JSON: the form in which records travel and rest ---------------------------------------------------------------
+# --- JSON: the form in which records travel and rest --------------------------------------------------------
 
 
 def record_to_json(record: StudyRecord) -> dict[str, Any]:
@@ -280,7 +289,11 @@ def record_to_json(record: StudyRecord) -> dict[str, Any]:
 
 def _prune(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _prune(v) for k, v in value.items() if v not in ("", (), [], {}, None, 0, False) or k == "value"}
+        return {
+            k: _prune(v)
+            for k, v in value.items()
+            if v not in ("", (), [], {}, None, 0, False) or k == "value"
+        }
     if isinstance(value, list | tuple):
         return [_prune(v) for v in value]
     return value

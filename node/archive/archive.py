@@ -1,6 +1,8 @@
-"""The archive of a node: what it holds on its own disk. Other rooms know it as :class:`~node.holdings.Holdings`.
+"""The archive of a node: what it holds on its own disk. Other rooms know it as
+:class:`~node.holdings.Holdings`.
 
-Everything blocking runs in the workers' threads or the database's; ``ingest`` itself is blocking, for callers in threads.
+Everything blocking runs in the workers' threads or the database's; ``ingest`` itself is blocking, for callers
+in threads.
 """
 
 from __future__ import annotations
@@ -25,18 +27,19 @@ from crosslight.standards.dicom.web.qido import Level, QidoQuery
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import StorageError
 from crosslight.standards.study import StudyRecord
-from node.archive import backup, reads, search
+from node.archive import backup, search
+from node.archive import queries as reads
 from node.archive.backup import BackupReport
-from node.archive.care import Care, Progress, Reconciled
+from node.archive.backup_files import Vault
 from node.archive.config import ArchiveConfig
 from node.archive.importer import Importer, ImportProgress
 from node.archive.ingest import Ingestor
 from node.archive.layout import Layout
+from node.archive.maintenance import Maintenance, Progress, Reconciled
 from node.archive.model import ArchiveStatus, BinEntry, Fault, ImportReport, VerifyReport
 from node.archive.quarantine import Quarantine
-from node.archive.stage import Staged, StageFolder, file_meta
+from node.archive.staging import Staged, StageFolder, file_meta
 from node.archive.store import SCHEMA, ArchiveStore, Storage, json_of
-from node.archive.vault import Vault
 from node.holdings import IngestResult, Local, Received, Staging, StoredObject
 from node.marks import Mark
 
@@ -59,7 +62,14 @@ class Archive:
     """
 
     def __init__(
-        self, db: SqliteDb, folder: Path, files: Files, clock: Clock, ids: Ids, workers: Workers, config: ArchiveConfig
+        self,
+        db: SqliteDb,
+        folder: Path,
+        files: Files,
+        clock: Clock,
+        ids: Ids,
+        workers: Workers,
+        config: ArchiveConfig,
     ) -> None:
         self._db, self._files, self._clock, self._workers, self._config = db, files, clock, workers, config
         self.layout = Layout(folder)
@@ -71,14 +81,16 @@ class Archive:
         self.quarantine = Quarantine(db, self.layout.quarantine, files, clock, ids, config)
         storage = Storage(db=db, layout=self.layout, store=self._store, files=files, clock=clock)
         self._ingestor = Ingestor(storage, self.quarantine, workers, config, self._tell)
-        self._care = Care(storage, self._ingestor, self._stage, config.bin_days, self._tell)
+        self._maintenance = Maintenance(storage, self._ingestor, self._stage, config.bin_days, self._tell)
         self._lock = threading.Lock()
         self._purging = asyncio.Lock()
         self._refused: tuple[list[tuple[str, bytes]], RecordRules | None, set[Identifier]] = ([], None, set())
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Create or upgrade the tables, sweep what a crash left; after a crash, reconcile files and rows in the background."""
+        """Create or upgrade the tables, sweep what a crash left; after a crash, reconcile files and rows in
+        the background.
+        """
         await migrate(self._db, "node.archive", SCHEMA)
         await self._workers.run(self.layout.make, self._files)
         swept = await self._workers.run(self._stage.open)
@@ -93,7 +105,7 @@ class Archive:
     async def _settle(self, clean: bool) -> None:
         try:
             if not clean:
-                await self._workers.run(self._care.reconcile)
+                await self._workers.run(self._maintenance.reconcile)
             await self.tidy()
         except StorageError as error:
             log.warning("reconciling failed", reason=error.what)
@@ -111,7 +123,7 @@ class Archive:
         if alone:
             self.layout.clean.touch()
 
-    # --- in --------------------------------------------------------------------------------------------------------
+    # --- in -------------------------------------------------------------------------------------------------
 
     def stage(self, received: Received | None = None) -> Staged:
         """A place for incoming bytes.
@@ -145,7 +157,9 @@ class Archive:
         return await self._workers.run(self.ingest, staged, received)
 
     def on_change(self, callback: Callable[[str], None]) -> None:
-        """Call ``callback`` with the study's UID after each commit that changed it; from any thread, so it must be quick."""
+        """Call ``callback`` with the study's UID after each commit that changed it; from any thread, so it
+        must be quick.
+        """
         with self._lock:
             self._listeners.append(callback)
 
@@ -156,7 +170,7 @@ class Archive:
             except Exception:
                 log.exception("change listener")
 
-    # --- out -------------------------------------------------------------------------------------------------------
+    # --- out ------------------------------------------------------------------------------------------------
 
     async def record(self, study_uid: str) -> StudyRecord | None:
         """The study as it is now; None when nothing of it is visible."""
@@ -164,19 +178,26 @@ class Archive:
         return record.build(study_uid, found, self.rules)
 
     def patients(self, study_uid: str) -> tuple[Identifier, ...]:
-        """Whose study it is: local and other identifiers, () when nothing is visible. Blocking: for threads, for the audit."""
+        """Whose study it is: local and other identifiers, () when nothing is visible.
+
+        Blocking: for threads, for the audit.
+        """
         return self._identifiers(
-            study_uid, self._db.submit_read("patients", lambda tx: reads.study_attributes_tx(tx, study_uid)).result()
+            study_uid,
+            self._db.submit_read("patients", lambda tx: reads.study_attributes_tx(tx, study_uid)).result(),
         )
 
     async def patients_of(self, study_uid: str) -> tuple[Identifier, ...]:
         """As :meth:`patients`, from the event loop."""
         return self._identifiers(
-            study_uid, await self._db.read_near("patients", lambda tx: reads.study_attributes_tx(tx, study_uid))
+            study_uid,
+            await self._db.read_near("patients", lambda tx: reads.study_attributes_tx(tx, study_uid)),
         )
 
     async def concerned(self, study_uids: Sequence[str]) -> set[Identifier]:
-        """Every identifier of every header of these studies: an object whose header disagrees with the rest counts too."""
+        """Every identifier of every header of these studies: an object whose header disagrees with the rest
+        counts too.
+        """
 
         def read(tx: Tx) -> set[Identifier]:
             found = reads.variants_of_tx(tx, self._store, study_uids)
@@ -185,7 +206,9 @@ class Archive:
         return await self._db.read("concerned", read)
 
     async def refused(self, limit: int) -> tuple[set[Identifier], bool]:
-        """Whose the objects in quarantine are; and whether there are some whose header could not be read, or too many."""
+        """Whose the objects in quarantine are; and whether there are some whose header could not be read, or
+        too many.
+        """
         rows = await self.quarantine.patients(limit + 1)
         if (rows, self.rules) != self._refused[:2]:  # asked at every heartbeat, and seldom another
             known = {i for uid, patient in rows if patient for i in self._identifiers(uid, json_of(patient))}
@@ -198,7 +221,9 @@ class Archive:
 
     async def objects(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[StoredObject]:
         """Visible objects of a study, a series or one instance, in a fixed order; [] when there are none."""
-        return await self._db.read_near("objects", lambda tx: reads.objects_tx(tx, study_uid, series_uid, sop_uid))
+        return await self._db.read_near(
+            "objects", lambda tx: reads.objects_tx(tx, study_uid, series_uid, sop_uid)
+        )
 
     async def open_object(self, found: StoredObject) -> Local:
         """Its file: object files are named by their digests."""
@@ -207,16 +232,26 @@ class Archive:
 
     async def was_here(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> bool:
         """Whether a study, series or instance was held and is deleted or rejected: 410 instead of 404."""
-        return await self._db.read_near("was_here", lambda tx: reads.was_here_tx(tx, study_uid, series_uid, sop_uid))
+        return await self._db.read_near(
+            "was_here", lambda tx: reads.was_here_tx(tx, study_uid, series_uid, sop_uid)
+        )
 
-    async def metadata(self, study_uid: str, series_uid: str = "", sop_uid: str = "", *, large: bool = True) -> list[bytes]:
-        """One ready DICOM JSON object per visible instance, in the order of :meth:`objects`; without bulk data, and where
-        ``large`` is false without sequences of very many items."""
-        return await self._db.read_near("metadata", lambda tx: reads.metadata_tx(tx, study_uid, series_uid, sop_uid, large=large))
+    async def metadata(
+        self, study_uid: str, series_uid: str = "", sop_uid: str = "", *, large: bool = True
+    ) -> list[bytes]:
+        """One ready DICOM JSON object per visible instance, in the order of :meth:`objects`; without bulk
+        data, and where ``large`` is false without sequences of very many items."""
+        return await self._db.read_near(
+            "metadata", lambda tx: reads.metadata_tx(tx, study_uid, series_uid, sop_uid, large=large)
+        )
 
     async def search(self, level: Level, query: QidoQuery) -> list[Attributes]:
-        """The page of ``query``: full DICOM JSON rows of the level and those above; ``query.select`` cuts them down."""
-        return await self._db.read_near("search", lambda tx: search.search_tx(tx, level, query), steps=SEARCH_STEPS)
+        """The page of ``query``: full DICOM JSON rows of the level and those above; ``query.select`` cuts
+        them down.
+        """
+        return await self._db.read_near(
+            "search", lambda tx: search.search_tx(tx, level, query), steps=SEARCH_STEPS
+        )
 
     async def study_uids(self, after: str = "", limit: int = 1000) -> list[str]:
         """UIDs of visible studies in their order, after one of them: a census in pages."""
@@ -247,9 +282,18 @@ class Archive:
         row = await self._db.read("counts", reads.counts_tx)
         free = self._files.free_bytes(self.layout.root)
         return ArchiveStatus(
-            studies=row[0], series=row[1], instances=row[2], hidden=row[3], notes=row[4], binned=row[5], quarantined=row[6],
-            quarantined_bytes=row[7], object_bytes=row[8], free_bytes=free, accepting=free >= self._config.min_free_bytes,
-        )  # fmt: skip
+            studies=row[0],
+            series=row[1],
+            instances=row[2],
+            hidden=row[3],
+            notes=row[4],
+            binned=row[5],
+            quarantined=row[6],
+            quarantined_bytes=row[7],
+            object_bytes=row[8],
+            free_bytes=free,
+            accepting=free >= self._config.min_free_bytes,
+        )
 
     async def note_counts(self) -> list[tuple[Note, int]]:
         """What the reader tolerated (``verdict.MEANINGS``), and in how many studies each."""
@@ -259,24 +303,24 @@ class Archive:
         """The next studies, after one of them, in which the reader tolerated something, and what."""
         return await self._db.read("noted", lambda tx: reads.noted_tx(tx, after, limit))
 
-    # --- care ------------------------------------------------------------------------------------------------------
+    # --- care -----------------------------------------------------------------------------------------------
 
     async def delete(self, study_uid: str, reason: str) -> int:
         """Put a study into the bin for ``bin_days``; how many instances went. Raises NotFound."""
-        return await self._workers.run(self._care.delete, study_uid, reason)
+        return await self._workers.run(self._maintenance.delete, study_uid, reason)
 
     async def restore(self, study_uid: str) -> int:
         """Take a study back out of the bin; how many instances came back. Raises NotFound."""
-        return await self._workers.run(self._care.restore, study_uid)
+        return await self._workers.run(self._maintenance.restore, study_uid)
 
     async def bin(self) -> list[BinEntry]:
         """What can be restored, newest first."""
-        return await self._db.read("bin", self._care.bin_tx)
+        return await self._db.read("bin", self._maintenance.bin_tx)
 
     async def purge(self) -> int:
         """Remove for good what has been in the bin long enough."""
         async with self._purging:
-            return await self._workers.run(self._care.purge)
+            return await self._workers.run(self._maintenance.purge)
 
     async def tidy(self) -> None:
         """Purge the bin and bound the quarantine; the application calls it daily."""
@@ -285,18 +329,23 @@ class Archive:
 
     async def reconcile(self) -> Reconciled:
         """Take in or remove object files that no row names."""
-        return await self._workers.run(self._care.reconcile)
+        return await self._workers.run(self._maintenance.reconcile)
 
     async def verify(self, progress: Progress | None = None) -> VerifyReport:
         """Re-hash every object; ``progress(done, total)`` is called in a thread."""
-        return await self._workers.run(self._care.verify, progress)
+        return await self._workers.run(self._maintenance.verify, progress)
 
-    async def import_paths(self, paths: Sequence[Path], progress: ImportProgress | None = None) -> ImportReport:
+    async def import_paths(
+        self, paths: Sequence[Path], progress: ImportProgress | None = None
+    ) -> ImportReport:
         """Take in files and folders; ``progress(report)`` is called in a thread after each file."""
         return await self._workers.run(Importer(self._db, self).run, paths, progress)
 
-    async def backup(self, target: Path, vault: Vault | None = None, progress: Progress | None = None) -> BackupReport:
-        """Copy the node's database and all objects it names into ``target``; a second one copies only what is new.
+    async def backup(
+        self, target: Path, vault: Vault | None = None, progress: Progress | None = None
+    ) -> BackupReport:
+        """Copy the node's database and all objects it names into ``target``; a second one copies only what is
+        new.
 
         The bin is not purged meanwhile. Take it back with :func:`node.archive.backup.restore`.
         """
@@ -320,5 +369,7 @@ class Archive:
         return report
 
     async def repair(self, faults: tuple[Fault, ...], source: Path, vault: Vault) -> tuple[Fault, ...]:
-        """Put objects of the backup in ``source`` in the place of missing or damaged ones; those for which it has none."""
+        """Put objects of the backup in ``source`` in the place of missing or damaged ones; those for which it
+        has none.
+        """
         return await self._workers.run(backup.repair, faults, source, self.layout.root, vault)

@@ -1,10 +1,12 @@
-"""A consistent copy of the node's database and objects, and the way back (``crosslight-node backup`` / ``restore``).
+"""A consistent copy of the node's database and objects, and the way back (``crosslight-node backup`` /
+``restore``).
 
-The database is copied first, with SQLite's own backup; then the objects that the copy names. Objects never change and keep
-their names, so a second backup into the same folder copies only what is new. What arrives meanwhile is in the next one. Digests
-are checked while bytes are copied, both ways: what is damaged is named and left out, all else is copied. After a restore the
-archive takes in by itself (``Archive.reconcile``) whatever object files are there that the database does not know yet: an older
-database with newer objects loses nothing.
+The database is copied first, with SQLite's own backup; then the objects that the copy names. Objects never
+change and keep their names, so a second backup into the same folder copies only what is new. What arrives
+meanwhile is in the next one. Digests are checked while bytes are copied, both ways: what is damaged is named
+and left out, all else is copied. After a restore the archive takes in by itself (``Archive.reconcile``)
+whatever object files are there that the database does not know yet: an older database with newer objects
+loses nothing.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ import orjson
 from crosslight.runtime.clock import Clock, instant
 from crosslight.runtime.files import Files
 from crosslight.standards.problem import Conflict, Invalid, NotFound
-from node.archive.care import digest_of
+from node.archive.backup_files import SEALED, Damaged, Digest, Vault
 from node.archive.layout import Layout
+from node.archive.maintenance import digest_of
 from node.archive.model import Fault
-from node.archive.vault import SEALED, Damaged, Digest, Vault
 
 DATABASE, FACTS = "node.sqlite", "backup.json"
 Progress = Callable[[int, int], None]  # done, of how many
@@ -52,7 +54,10 @@ def _named(database: Path) -> Iterator[Fault]:
     """Every object that a database copy names, as the fault that it would be."""
     connection = sqlite3.connect(f"{database.absolute().as_uri()}?immutable=1", uri=True)
     try:
-        sql = "SELECT MIN(study_uid), MIN(sop_uid), sha256, MIN(dataset_offset), size_bytes FROM instance GROUP BY sha256"
+        sql = (
+            "SELECT MIN(study_uid), MIN(sop_uid), sha256, MIN(dataset_offset), size_bytes FROM instance GROUP"
+            " BY sha256"
+        )
         for row in connection.execute(sql):
             yield Fault("missing", *row)
     finally:
@@ -67,7 +72,9 @@ def _count(database: Path) -> int:
         connection.close()
 
 
-def copy_objects(source: Layout, target: Layout, database: Path, vault: Vault, progress: Progress | None = None) -> BackupReport:
+def copy_objects(
+    source: Layout, target: Layout, database: Path, vault: Vault, progress: Progress | None = None
+) -> BackupReport:
     """Copy what ``database`` names into a backup; files already there are kept."""
     return _copy_all(database, progress, lambda one: _put(one, source, target, vault))
 
@@ -76,7 +83,9 @@ def _put(one: Fault, source: Layout, target: Layout, vault: Vault) -> bool:
     there = target.object(one.sha256)
     if vault.name(there).exists():
         return False
-    vault.put(source.object(one.sha256), there, tmp=target.tmp, expected=Digest(one.sha256, one.offset, one.size))
+    vault.put(
+        source.object(one.sha256), there, tmp=target.tmp, expected=Digest(one.sha256, one.offset, one.size)
+    )
     return True
 
 
@@ -84,7 +93,9 @@ def _take(one: Fault, source: Layout, target: Layout, vault: Vault) -> bool:
     here = target.object(one.sha256)
     if here.exists() and digest_of(here, one.offset, one.size) == one.sha256:
         return False
-    vault.take(source.object(one.sha256), here, tmp=target.tmp, expected=Digest(one.sha256, one.offset, one.size))
+    vault.take(
+        source.object(one.sha256), here, tmp=target.tmp, expected=Digest(one.sha256, one.offset, one.size)
+    )
     return True
 
 
@@ -118,9 +129,12 @@ def check_target(target: Path, vault: Vault) -> None:
 def write_facts(target: Path, report: BackupReport, vault: Vault, clock: Clock, files: Files) -> None:
     """The last thing written: without it a folder is no backup."""
     facts = {
-        "made": instant(clock.now()), "objects": report.objects, "missing": report.missing, "damaged": report.damaged,
+        "made": instant(clock.now()),
+        "objects": report.objects,
+        "missing": report.missing,
+        "damaged": report.damaged,
         "encrypted": vault.sealed,
-    }  # fmt: skip
+    }
     files.write_atomic(target / FACTS, orjson.dumps(facts))
 
 
@@ -137,7 +151,9 @@ def is_sealed(source: Path) -> bool:
     return bool(isinstance(facts, dict) and facts.get("encrypted"))
 
 
-def restore(source: Path, database: Path, folder: Path, vault: Vault, *, progress: Progress | None = None) -> BackupReport:
+def restore(
+    source: Path, database: Path, folder: Path, vault: Vault, *, progress: Progress | None = None
+) -> BackupReport:
     """Make a node's database and archive folder from a backup: everything in it that is whole.
 
     Args:
@@ -170,9 +186,13 @@ def restore(source: Path, database: Path, folder: Path, vault: Vault, *, progres
     except (sqlite3.DatabaseError, Damaged, FileNotFoundError) as error:
         part.unlink(missing_ok=True)
         raise Invalid(
-            f"The database in {source} is damaged or missing.", why="Nothing was made of it.",
-            todo=f"Use another backup. The images of this one, if it is not encrypted, can be imported: {kept.objects}.",
-        ) from error  # fmt: skip
+            f"The database in {source} is damaged or missing.",
+            why="Nothing was made of it.",
+            todo=(
+                "Use another backup. The images of this one, if it is not encrypted, can be imported:"
+                f" {kept.objects}."
+            ),
+        ) from error
     vault.files.publish(part, database)
     return report
 

@@ -16,46 +16,73 @@ class ArchiveConfig:
     """Where and how objects are kept, and how patients, issuers and times in them are read."""
 
     min_free_bytes: int = setting(
-        1 << 30, "Below this many free bytes on the archive's disk new objects are refused (C-STORE 0xA700) until there is "
-        "space again.", low=0,
-    )  # fmt: skip
+        1 << 30,
+        "Below this many free bytes on the archive's disk new objects are refused (C-STORE 0xA700) "
+        "until there is "
+        "space again.",
+        low=0,
+    )
     max_object_bytes: int = setting(8 << 30, "Largest single object that is accepted.", low=1 << 20)
     max_inflated_bytes: int = setting(
-        512 << 20, "Largest deflated data set once inflated; it is held in memory while it is read.", low=1 << 20, high=2 << 30
+        512 << 20,
+        "Largest deflated data set once inflated; it is held in memory while it is read.",
+        low=1 << 20,
+        high=2 << 30,
     )
     max_elements: int = setting(
-        20_000_000, "Most data elements and items of one object; the time of reading it is linear in them. A segmentation of "
-        "100,000 frames has some three million.", low=10_000,
-    )  # fmt: skip
+        20_000_000,
+        "Most data elements and items of one object; the time of reading it is linear in them. A "
+        "segmentation of "
+        "100,000 frames has some three million.",
+        low=10_000,
+    )
     bin_days: float = setting(30.0, "Days for which a deleted study can be restored.", low=0)
-    quarantine_days: float = setting(30.0, "Days for which refused and conflicting objects are kept for inspection.", low=0)
-    quarantine_max_bytes: int = setting(10 << 30, "Most that the quarantine may hold; the oldest objects go first.", low=0)
+    quarantine_days: float = setting(
+        30.0, "Days for which refused and conflicting objects are kept for inspection.", low=0
+    )
+    quarantine_max_bytes: int = setting(
+        10 << 30, "Most that the quarantine may hold; the oldest objects go first.", low=0
+    )
     patient_authority: str = setting(
-        "", "OID under which this trust issues its patient numbers: that of numbers that name no issuer. It must be agreed with "
-        "the region (join --authority); nothing is published before. Empty: the first one agreed, else the one that the "
+        "",
+        "OID under which this trust issues its patient numbers: that of numbers that name no issuer. "
+        "It must be agreed with "
+        "the region (join --authority); nothing is published before. Empty: the first one agreed, "
+        "else the one that the "
         "region allotted when the node joined.",
         example="2.16.840.1.113883.2.1.3.2.4.18.24",
-    )  # fmt: skip
+    )
     patient_namespace: str = setting(
         "",
-        "Name of that authority as it stands in Issuer of Patient ID (0010,0021). Empty: the organisation code.",
+        "Name of that authority as it stands in Issuer of Patient ID (0010,0021). Empty: the organisation"
+        " code.",
         example="RTK",
     )
     national_authorities: tuple[str, ...] = setting(
-        (), "OIDs of national patient numbers. Empty: those of the region. Numbers are read only where their issuer is named.",
+        (),
+        "OIDs of national patient numbers. Empty: those of the region. Numbers are read only where "
+        "their issuer is named.",
         example=["2.16.840.1.113883.2.1.4.1"],
-    )  # fmt: skip
+    )
     issuers: dict[str, str] = setting(
-        {}, "Issuer names as they stand in (0010,0021), and the OID of each, e.g. { NHS = \"2.16.840.1.113883.2.1.4.1\" }."
-    )  # fmt: skip
+        {},
+        "Issuer names as they stand in (0010,0021), and the OID of each, e.g. { NHS = "
+        '"2.16.840.1.113883.2.1.4.1" }.',
+    )
     bare_patient_id: str = setting(
-        "", "OID of the national authority when this trust's Patient ID (0010,0020) is the national number itself and names no "
+        "",
+        "OID of the national authority when this trust's Patient ID (0010,0020) is the national "
+        "number itself and names no "
         "issuer. Empty: a bare Patient ID is never a national number.",
-    )  # fmt: skip
+    )
     allow_test_numbers: bool = setting(False, "Accept NHS and CHI numbers of the test range 9xx.")
-    accession_authority: str = setting("", "OID that issues accession numbers where the object names no issuer.")
+    accession_authority: str = setting(
+        "", "OID that issues accession numbers where the object names no issuer."
+    )
     site_zone: str = setting(
-        "", "IANA time zone of objects that do not say theirs (0008,0201). Empty: the region's.", example="Europe/London"
+        "",
+        "IANA time zone of objects that do not say theirs (0008,0201). Empty: the region's.",
+        example="Europe/London",
     )
 
     def limits(self) -> Limits:
@@ -71,7 +98,9 @@ class ArchiveConfig:
         """
         nationals = tuple(region.nationals) if region is not None else ()
         allotted = (member.authority,) if member is not None else ("",)
-        agreed = tuple(one for one in member.authorities if one not in nationals) if member is not None else ()
+        agreed = (
+            tuple(one for one in member.authorities if one not in nationals) if member is not None else ()
+        )
         asked = member.asked if member is not None else ()
         main = self.patient_authority or (*agreed, *asked, *allotted)[0]
         return RecordRules(

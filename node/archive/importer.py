@@ -1,9 +1,9 @@
 """Taking in a pile of files: folders of any depth, resumable, DICOM or not (``crosslight-node import``).
 
-Files stay where they are. What is no DICOM at all is skipped, not quarantined; what is DICOM and refused goes the way of all
-refused objects; both are named in the report. A data set without file meta is taken in when its first elements say how it is
-coded. A file that an earlier run took in is known by its path, size and time and is not read again; what was refused is tried
-again.
+Files stay where they are. What is no DICOM at all is skipped, not quarantined; what is DICOM and refused goes
+the way of all refused objects; both are named in the report. A data set without file meta is taken in when
+its first elements say how it is coded. A file that an earlier run took in is known by its path, size and time
+and is not read again; what was refused is tried again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from crosslight.runtime.db import SqliteDb, Tx
-from crosslight.standards.dicom.file import bare
+from crosslight.standards.dicom.file import bare_data_set as bare
 from crosslight.standards.dicom.file.gate import missing_head
 from crosslight.standards.dicom.file.syntaxes import EXPLICIT_BE, EXPLICIT_LE
 from crosslight.standards.problem import OutOfSpace, TooLarge
@@ -45,7 +45,9 @@ def files_below(paths: Iterable[Path]) -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a file is by its beginning: a Part 10 file, a data set (``syntax``), something that seems to be DICOM, none."""
+    """What a file is by its beginning: a Part 10 file, a data set (``syntax``), something that seems to be
+    DICOM, none.
+    """
 
     what: Literal["file", "data set", "unread", "other"]
     why: str = ""
@@ -61,7 +63,11 @@ def look(head: bytes, name: str) -> Look:
         return Look("unread", "seems to be a data set in Explicit VR Big Endian without file meta")
     if syntax:
         coded = "Explicit" if syntax == EXPLICIT_LE else "Implicit"
-        return Look("data set", f"has no file meta: read as {coded} VR Little Endian, as its first elements say", syntax)
+        return Look(
+            "data set",
+            f"has no file meta: read as {coded} VR Little Endian, as its first elements say",
+            syntax,
+        )
     if bare.looks_like_dicom(head, name):
         return Look("unread", "seems to be DICOM, and is neither a file (PS3.10 7.1) nor a data set")
     return Look("other", "no DICOM")
@@ -147,11 +153,17 @@ class Importer:
 
     def _seen(self, key: bytes, size: int, modified_ns: int) -> bool:
         sql = "SELECT 1 FROM imported WHERE path = ? AND size_bytes = ? AND modified_ns = ?"
-        return self._db.submit_read("imported", lambda tx: tx.row(sql, (key, size, modified_ns))).result() is not None
+        return (
+            self._db.submit_read("imported", lambda tx: tx.row(sql, (key, size, modified_ns))).result()
+            is not None
+        )
 
     def _remember(self, key: bytes, size: int, modified_ns: int) -> None:
         def write(tx: Tx) -> None:
             tx.execute("DELETE FROM imported WHERE path = ?", (key,))
-            tx.execute("INSERT INTO imported (path, size_bytes, modified_ns) VALUES (?, ?, ?)", (key, size, modified_ns))
+            tx.execute(
+                "INSERT INTO imported (path, size_bytes, modified_ns) VALUES (?, ?, ?)",
+                (key, size, modified_ns),
+            )
 
         self._db.submit_write("remember_import", write).result()

@@ -1,7 +1,9 @@
-"""The one way in (ARCHITECTURE, two narrow waists): gate, hash, fsync, rename, commit; only then is success answered.
+"""The one way in (ARCHITECTURE, two narrow waists): gate, hash, fsync, rename, commit; only then is success
+answered.
 
-Runs in the caller's thread: DIMSE has one for each association, HTTP goes through the workers. Untrusted bytes meet only our
-own bounded walk here (gate.py); what our reader cannot make sense of is read by pydicom in a bounded child (D27).
+Runs in the caller's thread: DIMSE has one for each association, HTTP goes through the workers. Untrusted
+bytes meet only our own bounded walk here (gate.py); what our reader cannot make sense of is read by pydicom
+in a bounded child (D27).
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from crosslight.standards.problem import CrosslightError, OutOfSpace
 from crosslight.standards.study import InstanceRef
 from node.archive.config import ArchiveConfig
 from node.archive.quarantine import Quarantine
-from node.archive.stage import Staged
+from node.archive.staging import Staged
 from node.archive.store import Facts, Ingested, Storage, attribute_blobs, patient_attributes
 from node.holdings import CANNOT_UNDERSTAND, MISMATCH, OUT_OF_RESOURCES, SUCCESS, IngestResult, Received
 
@@ -36,7 +38,9 @@ _FALLBACK_BYTES = 64 << 20
 
 
 class Pending:
-    """Digests between naming and commit in this process: one at a time each, and care must not touch their files."""
+    """Digests between naming and commit in this process: one at a time each, and care must not touch their
+    files.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -87,11 +91,14 @@ class Ingestor:
         """
         if self._files.free_bytes(self._layout.root) < self._config.min_free_bytes:
             raise OutOfSpace(
-                "The archive's disk is nearly full.", why="Less than min_free_bytes is free.", todo="Try again later."
+                "The archive's disk is nearly full.",
+                why="Less than min_free_bytes is free.",
+                todo="Try again later.",
             )
 
     def ingest(self, staged: Staged, received: Received) -> IngestResult:
-        """Take in one object; durable when it is answered as stored or duplicate. Never raises for what the object is.
+        """Take in one object; durable when it is answered as stored or duplicate. Never raises for what the
+        object is.
 
         Raises:
             StorageError: when the disk or the database refused; nothing was stored.
@@ -117,12 +124,14 @@ class Ingestor:
 
     def _refuse(self, staged: Staged, received: Received, refusal: gate.Refused) -> IngestResult:
         detail = f"{refusal} [{refusal.where}]" if refusal.where else str(refusal)
-        name = self._quarantine.put(staged, received, refusal.reason, detail, sop_uid=received.sop_instance_uid)
+        name = self._quarantine.put(
+            staged, received, refusal.reason, detail, sop_uid=received.sop_instance_uid
+        )
         staged.discard()
         status = STATUS.get(refusal.reason, CANNOT_UNDERSTAND)
         return IngestResult(state="refused", status=status, reason=str(refusal), quarantine_id=name)
 
-    # --- reading ---------------------------------------------------------------------------------------------------
+    # --- reading --------------------------------------------------------------------------------------------
 
     def _read(self, staged: Staged, received: Received) -> tuple[Header, Facts]:
         if not staged.size:
@@ -130,7 +139,10 @@ class Ingestor:
         content = staged.content()
         if content is not None:
             return self._parse(content, staged, received)
-        with staged.path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        with (
+            staged.path.open("rb") as handle,
+            mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        ):
             return self._parse(mapped, staged, received)
 
     def _parse(self, data: gate.Buffer, staged: Staged, received: Received) -> tuple[Header, Facts]:
@@ -148,14 +160,25 @@ class Ingestor:
             with memoryview(data) as whole, whole[parsed.dataset_offset : parsed.dataset_end] as dataset:
                 sha256 = hashlib.sha256(dataset).digest()
         size = parsed.dataset_end - parsed.dataset_offset
-        notes = found.notes | ({"no-meta"} if received.road == "import" and received.transfer_syntax_uid else set())
+        notes = found.notes | (
+            {"no-meta"} if received.road == "import" and received.transfer_syntax_uid else set()
+        )
         study_json, series_json = attribute_blobs(found)
         facts = Facts(
-            sha256=sha256, size_bytes=size, dataset_offset=parsed.dataset_offset, pixel_offset=offset, pixel_length=length,
-            tiff_preamble=parsed.tiff_preamble, received=received, received_unix=self._clock.now().timestamp(),
-            metadata_zstd=self._compress(found.metadata), study_json=study_json, series_json=series_json,
-            large_zstd=self._compress(found.large) if found.large else b"", notes=notes_to_bits(notes),
-        )  # fmt: skip
+            sha256=sha256,
+            size_bytes=size,
+            dataset_offset=parsed.dataset_offset,
+            pixel_offset=offset,
+            pixel_length=length,
+            tiff_preamble=parsed.tiff_preamble,
+            received=received,
+            received_unix=self._clock.now().timestamp(),
+            metadata_zstd=self._compress(found.metadata),
+            study_json=study_json,
+            series_json=series_json,
+            large_zstd=self._compress(found.large) if found.large else b"",
+            notes=notes_to_bits(notes),
+        )
         return found, facts
 
     def _fallback(self, data: gate.Buffer, parsed: gate.Parsed) -> Header:
@@ -178,14 +201,16 @@ class Ingestor:
             compressor = self._local.zstd = zstandard.ZstdCompressor(level=3)
         return compressor.compress(data)
 
-    # --- keeping ---------------------------------------------------------------------------------------------------
+    # --- keeping --------------------------------------------------------------------------------------------
 
     def _keep(self, staged: Staged, received: Received, found: Header, facts: Facts) -> IngestResult:
         final = self._layout.object(facts.sha256)
         self.pending.add(facts.sha256)
         try:
             named = self._give_name(staged, final, facts.sha256)
-            outcome = self._db.submit_write("ingest", lambda tx: self._store.ingest_tx(tx, found, facts)).result()
+            outcome = self._db.submit_write(
+                "ingest", lambda tx: self._store.ingest_tx(tx, found, facts)
+            ).result()
             if outcome.outcome == "conflict":
                 return self._conflict(final if named else staged, received, found, facts)
         finally:
@@ -196,34 +221,56 @@ class Ingestor:
 
     def _give_name(self, staged: Staged, final: Path, sha256: bytes) -> bool:
         """Make the file durable under its object's name; False when a file that is known already has it."""
-        if final.exists() and self._db.submit_read("known", lambda tx: self._store.knows_content_tx(tx, sha256)).result():
+        if (
+            final.exists()
+            and self._db.submit_read("known", lambda tx: self._store.knows_content_tx(tx, sha256)).result()
+        ):
             return False
         staged.place(final)
         return True
 
-    def _conflict(self, source: Staged | Path, received: Received, found: Header, facts: Facts) -> IngestResult:
+    def _conflict(
+        self, source: Staged | Path, received: Received, found: Header, facts: Facts
+    ) -> IngestResult:
         what = "Another object is kept under this SOP Instance UID; the first one stays."
         if isinstance(source, Path) and not source.exists():  # an equal one, at the same time, has moved it
             return IngestResult(state="conflict", status=CONFLICT, reason=what)
         name = self._quarantine.put(
-            source, received, "conflict", what,
-            sop_uid=found.sop_uid, study_uid=found.study_uid, patient=patient_attributes(facts.study_json),
-        )  # fmt: skip
+            source,
+            received,
+            "conflict",
+            what,
+            sop_uid=found.sop_uid,
+            study_uid=found.study_uid,
+            patient=patient_attributes(facts.study_json),
+        )
         return IngestResult(state="conflict", status=CONFLICT, reason=what, quarantine_id=name)
 
 
 def _result(outcome: Ingested, found: Header, facts: Facts) -> IngestResult:
     ref = InstanceRef(
-        study_uid=found.study_uid, series_uid=found.series_uid, sop_uid=found.sop_uid, sop_class_uid=found.sop_class_uid,
-        transfer_syntax_uid=found.transfer_syntax_uid, number=found.number, frames=found.frames, sha256=facts.sha256.hex(),
+        study_uid=found.study_uid,
+        series_uid=found.series_uid,
+        sop_uid=found.sop_uid,
+        sop_class_uid=found.sop_class_uid,
+        transfer_syntax_uid=found.transfer_syntax_uid,
+        number=found.number,
+        frames=found.frames,
+        sha256=facts.sha256.hex(),
         size_bytes=facts.size_bytes,
-    )  # fmt: skip
-    return IngestResult(state="duplicate" if outcome.outcome == "duplicate" else "stored", status=SUCCESS, ref=ref)
+    )
+    return IngestResult(
+        state="duplicate" if outcome.outcome == "duplicate" else "stored", status=SUCCESS, ref=ref
+    )
 
 
 def _check_announced(parsed: gate.Parsed, received: Received) -> None:
     """The data set must be what C-STORE said it is (PS3.4 B.2.3: Data Set does not match SOP Class)."""
     if received.sop_class_uid and received.sop_class_uid != parsed.text(0x00080016):
-        raise gate.Refused("sop-class", "The data set is of another SOP Class than was announced.", why="PS3.4 B.2.3.")
+        raise gate.Refused(
+            "sop-class", "The data set is of another SOP Class than was announced.", why="PS3.4 B.2.3."
+        )
     if received.sop_instance_uid and received.sop_instance_uid != parsed.text(0x00080018):
-        raise gate.Refused("meta-mismatch", "The data set is another instance than was announced.", why="PS3.4 B.2.3.")
+        raise gate.Refused(
+            "meta-mismatch", "The data set is another instance than was announced.", why="PS3.4 B.2.3."
+        )

@@ -16,8 +16,9 @@ FOLDER_MODE = 0o750
 class Layout:
     """``objects/aa/<sha256>.dcm``, ``tmp/``, ``quarantine/<id>``.
 
-    One level of 256 folders, made in advance: a folder that is made with an object in it would cost two more flushes of the
-    disk before the object can be acknowledged. Ten million objects are 40,000 entries a folder, which hashed directories carry.
+    One level of 256 folders, made in advance: a folder that is made with an object in it would cost two more
+    flushes of the disk before the object can be acknowledged. Ten million objects are 40,000 entries a
+    folder, which hashed directories carry.
     """
 
     root: Path
@@ -39,7 +40,9 @@ class Layout:
 
     @property
     def clean(self) -> Path:
-        """Stands there while the archive is closed after an orderly end: files and rows need not be reconciled."""
+        """Stands there while the archive is closed after an orderly end: files and rows need not be
+        reconciled.
+        """
         return self.root / "closed-cleanly"
 
     def make(self, files: Files) -> None:

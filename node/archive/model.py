@@ -1,4 +1,7 @@
-"""What the archive says of itself, as values. Those that other rooms know holdings by are in ``node/holdings.py``."""
+"""What the archive says of itself, as values.
+
+Those that other rooms know holdings by are in ``node/holdings.py``.
+"""
 
 from __future__ import annotations
 
@@ -94,8 +97,8 @@ class VerifyReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportReport:
-    """What became of the files of an import. ``remarks`` are (file, what to know of it): each that was left behind, and why,
-    and each that was read without file meta; the first thousand."""
+    """What became of the files of an import. ``remarks`` are (file, what to know of it): each that was left
+    behind, and why, and each that was read without file meta; the first thousand."""
 
     files: int = 0
     stored: int = 0

@@ -14,7 +14,7 @@ from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import NotFound
 from node.archive.config import ArchiveConfig
 from node.archive.model import Quarantined
-from node.archive.stage import Staged
+from node.archive.staging import Staged
 from node.holdings import Received
 
 log = get_logger("archive")
@@ -24,7 +24,9 @@ _COLUMNS = "id, received_unix, reason, detail, road, peer, sop_uid, study_uid, s
 class Quarantine:
     """Files under ``quarantine/`` with a row each."""
 
-    def __init__(self, db: SqliteDb, folder: Path, files: Files, clock: Clock, ids: Ids, config: ArchiveConfig) -> None:
+    def __init__(
+        self, db: SqliteDb, folder: Path, files: Files, clock: Clock, ids: Ids, config: ArchiveConfig
+    ) -> None:
         self._db, self._folder, self._files = db, folder, files
         self._clock, self._ids, self._config = clock, ids, config
 
@@ -41,8 +43,8 @@ class Quarantine:
     ) -> str:
         """Keep what is in ``source`` (which is moved); the id of the entry. Called in threads.
 
-        Where the file cannot be kept (a full disk) the entry is made without it. ``patient`` are the patient attributes of its
-        header (DICOM JSON), empty where it could not be read.
+        Where the file cannot be kept (a full disk) the entry is made without it. ``patient`` are the patient
+        attributes of its header (DICOM JSON), empty where it could not be read.
         """
         name = self._ids.uuid4().hex
         path = source if isinstance(source, Path) else source.path
@@ -58,9 +60,17 @@ class Quarantine:
         except OSError as error:
             log.warning("quarantine file lost", reason=reason, error=type(error).__name__)
         row = (
-            name, self._clock.now().timestamp(), reason, detail[:500], received.road, received.peer[:200],
-            sop_uid if is_uid(sop_uid) else "", study_uid if is_uid(study_uid) else "", size, patient,
-        )  # fmt: skip
+            name,
+            self._clock.now().timestamp(),
+            reason,
+            detail[:500],
+            received.road,
+            received.peer[:200],
+            sop_uid if is_uid(sop_uid) else "",
+            study_uid if is_uid(study_uid) else "",
+            size,
+            patient,
+        )
         gone = self._db.submit_write("quarantine_put", lambda tx: self._put_tx(tx, row)).result()
         self._forget(gone)
         log.warning("quarantined", reason=reason, road=received.road, bytes=size)
@@ -74,11 +84,15 @@ class Quarantine:
         """Drop entries over age, then the oldest over size; their ids."""
         oldest = (self._clock.now() - timedelta(days=self._config.quarantine_days)).timestamp()
         gone = [row[0] for row in tx.rows("SELECT id FROM quarantine WHERE received_unix < ?", (oldest,))]
-        total = tx.row("SELECT COALESCE(SUM(size_bytes), 0) FROM quarantine WHERE received_unix >= ?", (oldest,))
+        total = tx.row(
+            "SELECT COALESCE(SUM(size_bytes), 0) FROM quarantine WHERE received_unix >= ?", (oldest,)
+        )
         held = int(total[0]) if total is not None else 0
         while held > self._config.quarantine_max_bytes:
             page = tx.rows(
-                "SELECT id, size_bytes FROM quarantine WHERE received_unix >= ? ORDER BY received_unix, id LIMIT 100", (oldest,)
+                "SELECT id, size_bytes FROM quarantine WHERE received_unix >= ? ORDER BY received_unix, id"
+                " LIMIT 100",
+                (oldest,),
             )
             if not page:
                 break
@@ -99,7 +113,9 @@ class Quarantine:
         """Drop what is over age or size, and files that no entry knows; how many went. Called in threads."""
         gone = self._db.submit_write("quarantine_sweep", self._bound_tx).result()
         self._forget(gone)
-        known = self._db.submit_read("quarantine_ids", lambda tx: {r[0] for r in tx.rows("SELECT id FROM quarantine")}).result()
+        known = self._db.submit_read(
+            "quarantine_ids", lambda tx: {r[0] for r in tx.rows("SELECT id FROM quarantine")}
+        ).result()
         now = self._clock.now().timestamp()
         strays = [f for f in self._folder.iterdir() if f.name not in known and now - f.stat().st_mtime > 3600]
         for stray in strays:
@@ -110,18 +126,26 @@ class Quarantine:
         """The newest entries."""
 
         def read(tx: Tx) -> list[Quarantined]:
-            rows = tx.rows(f"SELECT {_COLUMNS} FROM quarantine ORDER BY received_unix DESC, id LIMIT ?", (limit,))
+            rows = tx.rows(
+                f"SELECT {_COLUMNS} FROM quarantine ORDER BY received_unix DESC, id LIMIT ?", (limit,)
+            )
             return [self._entry(row) for row in rows]
 
         return await self._db.read("quarantine_entries", read)
 
     async def patients(self, limit: int) -> list[tuple[str, bytes]]:
-        """(study UID, patient attributes) of what was not let in, each pair once; attributes are empty where no header was read.
+        """(study UID, patient attributes) of what was not let in, each pair once; attributes are empty where
+        no header was read.
 
         An empty file is nobody's. With more than ``limit`` the rest is left out.
         """
-        sql = "SELECT DISTINCT study_uid, patient FROM quarantine WHERE size_bytes > 0 ORDER BY patient, study_uid LIMIT ?"
-        return await self._db.read("quarantine_patients", lambda tx: [(r[0], bytes(r[1])) for r in tx.rows(sql, (limit,))])
+        sql = (
+            "SELECT DISTINCT study_uid, patient FROM quarantine WHERE size_bytes > 0 ORDER BY patient,"
+            " study_uid LIMIT ?"
+        )
+        return await self._db.read(
+            "quarantine_patients", lambda tx: [(r[0], bytes(r[1])) for r in tx.rows(sql, (limit,))]
+        )
 
     async def entry(self, name: str) -> Quarantined:
         """One entry.
@@ -138,6 +162,14 @@ class Quarantine:
 
     def _entry(self, row: Row) -> Quarantined:
         return Quarantined(
-            id=row[0], path=self._folder / row[0], received_unix=row[1], reason=row[2], detail=row[3], road=row[4], peer=row[5],
-            sop_uid=row[6], study_uid=row[7], size_bytes=row[8],
-        )  # fmt: skip
+            id=row[0],
+            path=self._folder / row[0],
+            received_unix=row[1],
+            reason=row[2],
+            detail=row[3],
+            road=row[4],
+            peer=row[5],
+            sop_uid=row[6],
+            study_uid=row[7],
+            size_bytes=row[8],
+        )

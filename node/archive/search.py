@@ -1,7 +1,8 @@
-"""QIDO searches over the archive's rows (PS3.18 10.6): SQL narrows by index, the standard's own matching decides.
+"""QIDO searches over the archive's rows (PS3.18 10.6): SQL narrows by index, the standard's own matching
+decides.
 
-Rows come as full DICOM JSON objects of their level and those above, newest study first; ``QidoQuery.select`` cuts them down
-and the face adds what it alone knows (Retrieve URL).
+Rows come as full DICOM JSON objects of their level and those above, newest study first; ``QidoQuery.select``
+cuts them down and the face adds what it alone knows (Retrieve URL).
 """
 
 from __future__ import annotations
@@ -24,19 +25,30 @@ _ONLINE = {"vr": "CS", "Value": ["ONLINE"]}
 
 #: keyword -> column on which equality is exact
 _EQUAL = {
-    "StudyInstanceUID": "s.study_uid", "PatientID": "s.patient_id", "AccessionNumber": "s.accession", "StudyID": "s.study_id",
-    "SeriesInstanceUID": "e.series_uid", "Modality": "e.modality", "SOPInstanceUID": "i.sop_uid",
-    "SOPClassUID": "i.sop_class_uid", "AvailableTransferSyntaxUID": "i.transfer_syntax_uid",
-}  # fmt: skip
+    "StudyInstanceUID": "s.study_uid",
+    "PatientID": "s.patient_id",
+    "AccessionNumber": "s.accession",
+    "StudyID": "s.study_id",
+    "SeriesInstanceUID": "e.series_uid",
+    "Modality": "e.modality",
+    "SOPInstanceUID": "i.sop_uid",
+    "SOPClassUID": "i.sop_class_uid",
+    "AvailableTransferSyntaxUID": "i.transfer_syntax_uid",
+}
 _LEVEL_OF = {"s": 0, "e": 1, "i": 2}
 _LEVELS = {"study": 0, "series": 1, "instance": 2}
 _FROM = {
     "study": "SELECT s.attributes, s.n_series, s.n_instances FROM study s",
-    "series": "SELECT s.attributes, s.n_series, s.n_instances, e.attributes, e.n_instances FROM study s "
-    "JOIN series e ON e.study_uid = s.study_uid",
-    "instance": "SELECT s.attributes, s.n_series, s.n_instances, e.attributes, e.n_instances, m.zstd, i.transfer_syntax_uid "
-    "FROM study s JOIN series e ON e.study_uid = s.study_uid JOIN instance i ON i.study_uid = s.study_uid "
-    "AND i.series_uid = e.series_uid AND i.visible = 1 JOIN metadata m ON m.id = i.id",
+    "series": (
+        "SELECT s.attributes, s.n_series, s.n_instances, e.attributes, e.n_instances FROM study s "
+        "JOIN series e ON e.study_uid = s.study_uid"
+    ),
+    "instance": (
+        "SELECT s.attributes, s.n_series, s.n_instances, e.attributes, e.n_instances, m.zstd,"
+        " i.transfer_syntax_uid FROM study s JOIN series e ON e.study_uid = s.study_uid JOIN instance i ON"
+        " i.study_uid = s.study_uid AND i.series_uid = e.series_uid AND i.visible = 1 JOIN metadata m ON m.id"
+        " = i.id"
+    ),
 }
 _ORDER = {
     "study": "s.study_date DESC, s.study_uid",
@@ -79,9 +91,13 @@ def search_tx(tx: Tx, level: str, query: QidoQuery) -> list[Attributes]:
             break
         if count >= MAX_LOOKED_AT:
             raise TooLarge(
-                "The search is too broad.", why=f"More than {MAX_LOOKED_AT} would have to be read one by one.",
-                todo="Add a StudyDate, PatientID, AccessionNumber, PatientBirthDate, or how the PatientName begins.",
-            )  # fmt: skip
+                "The search is too broad.",
+                why=f"More than {MAX_LOOKED_AT} would have to be read one by one.",
+                todo=(
+                    "Add a StudyDate, PatientID, AccessionNumber, PatientBirthDate, or how the PatientName"
+                    " begins."
+                ),
+            )
         attributes = _row(row, query)
         if not matches(query, attributes):
             continue
@@ -109,11 +125,13 @@ def _push(where: _Where, level: str, match: Match) -> bool:
         return True
     if keyword == "StudyDate":
         low, high = (match.low, match.high) if match.kind == "range" else (match.values[0], match.values[0])
-        where.add("(s.study_date BETWEEN ? AND ? OR s.study_date = '')", low, high or "99999999")  # undated ones match (D22)
+        # undated ones match (D22)
+        where.add("(s.study_date BETWEEN ? AND ? OR s.study_date = '')", low, high or "99999999")
         return True
     if keyword == "ModalitiesInStudy" and match.kind in ("single", "list"):
         where.add(
-            "(" + " OR ".join(["instr(s.modalities, ?) > 0"] * len(match.values)) + ")", *(f"\\{v}\\" for v in match.values)
+            "(" + " OR ".join(["instr(s.modalities, ?) > 0"] * len(match.values)) + ")",
+            *(f"\\{v}\\" for v in match.values),
         )
         return True
     if keyword == "PatientName":
@@ -131,7 +149,11 @@ def _push_prefix(where: _Where, match: Match, column: str) -> None:
     key = _prefix(match.values[0])
     if key:
         # As a list of studies: SQLite then never walks the days with the order of the answer in mind.
-        also = "" if column != "s.patient_id" else " UNION ALL SELECT study_uid FROM study WHERE instr(patient_id, '\\') > 0"
+        also = (
+            ""
+            if column != "s.patient_id"
+            else " UNION ALL SELECT study_uid FROM study WHERE instr(patient_id, '\\') > 0"
+        )
         name = column.removeprefix("s.")
         sql = f"s.study_uid IN (SELECT study_uid FROM study WHERE {name} >= ? AND {name} < ?{also})"
         where.add(sql, key, key + "\U0010ffff")
@@ -147,10 +169,17 @@ def _push_name(where: _Where, match: Match) -> None:
     if match.kind == "wildcard":
         key = _prefix(match.values[0].casefold())
         if key:
-            where.add("s.study_uid IN (SELECT study_uid FROM study_name WHERE name >= ? AND name < ?)", key, key + "\U0010ffff")
+            where.add(
+                "s.study_uid IN (SELECT study_uid FROM study_name WHERE name >= ? AND name < ?)",
+                key,
+                key + "\U0010ffff",
+            )
         return
     groups = [name_key(group) for group in match.values[0].split("=")]
-    where.add(f"s.study_uid IN (SELECT study_uid FROM study_name WHERE name IN ({','.join('?' * len(groups))}))", *groups)
+    where.add(
+        f"s.study_uid IN (SELECT study_uid FROM study_name WHERE name IN ({','.join('?' * len(groups))}))",
+        *groups,
+    )
 
 
 def _row(row: Row, query: QidoQuery) -> Attributes:

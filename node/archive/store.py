@@ -1,6 +1,8 @@
-"""The archive's rows: every SQL statement that writes them. Search is in ``search.py``, care in ``care.py``.
+"""The archive's rows: every SQL statement that writes them. Search is in ``search.py``, care in
+``maintenance.py``.
 
-Methods take a transaction, so that an ingest is one commit: instance, counts, metadata and change mark together (D14).
+Methods take a transaction, so that an ingest is one commit: instance, counts, metadata and change mark
+together (D14).
 """
 
 from __future__ import annotations
@@ -24,13 +26,16 @@ from node.marks import Marks
 
 SCHEMA = SchemaVersion("archive", schema=6, compat=6)
 
-#: Rejection after which a new receipt of the instance makes it visible again (IHE RAD TF-3 4.66: retention expired).
+#: Rejection after which a new receipt of the instance makes it visible again (IHE RAD TF-3 4.66: retention
+#: expired).
 RESTORABLE = frozenset({"113039"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
-    """Where one archive rests, for all that works on it: database, folders, rows; and what they are written and dated by."""
+    """Where one archive rests, for all that works on it: database, folders, rows; and what they are written
+    and dated by.
+    """
 
     db: SqliteDb
     layout: Layout
@@ -78,7 +83,9 @@ def attribute_blobs(header: Header) -> tuple[bytes, bytes]:
 
 def patient_attributes(study_json: bytes) -> bytes:
     """Of a study's attribute set, the patient's (group 0010)."""
-    return orjson.dumps({tag: body for tag, body in orjson.loads(study_json).items() if tag.startswith("0010")})
+    return orjson.dumps(
+        {tag: body for tag, body in orjson.loads(study_json).items() if tag.startswith("0010")}
+    )
 
 
 class ArchiveStore:
@@ -88,31 +95,38 @@ class ArchiveStore:
         self._rows = StudyRows()
         self.marks = Marks()
 
-    # --- ingest ----------------------------------------------------------------------------------------------------
+    # --- ingest ---------------------------------------------------------------------------------------------
 
     def ingest_tx(self, tx: Tx, header: Header, facts: Facts) -> Ingested:
-        """Add an instance; a repeat of the same bytes changes nothing, other bytes under its UID are a conflict (D23)."""
+        """Add an instance; a repeat of the same bytes changes nothing, other bytes under its UID are a
+        conflict (D23).
+        """
         held = tx.rows(
-            "SELECT id, sha256, transfer_syntax_uid, hidden, binned FROM instance WHERE sop_uid = ?", (header.sop_uid,)
+            "SELECT id, sha256, transfer_syntax_uid, hidden, binned FROM instance WHERE sop_uid = ?",
+            (header.sop_uid,),
         )
         known = next((row for row in held if not row[4]), None)
         if known is not None:
             if known[1] != facts.sha256 or known[2] != header.transfer_syntax_uid:
                 return Ingested("conflict")
             if known[3] in RESTORABLE:
-                tx.execute("UPDATE instance SET hidden = '', visible = (kind = 'content') WHERE id = ?", (known[0],))
+                tx.execute(
+                    "UPDATE instance SET hidden = '', visible = (kind = 'content') WHERE id = ?", (known[0],)
+                )
                 tx.execute("DELETE FROM rejection WHERE sop_uid = ?", (header.sop_uid,))
                 self._appeared_tx(tx, header, known[0])
                 self.marks.touch_tx(tx, header.study_uid, facts.received_unix)
                 return Ingested("restored", (header.study_uid,))
             return Ingested("duplicate")
         same = (facts.sha256, header.transfer_syntax_uid)
-        revived = max((row for row in held if (row[1], row[2]) == same), key=lambda row: int(row[4]), default=None)
+        revived = max(
+            (row for row in held if (row[1], row[2]) == same), key=lambda row: int(row[4]), default=None
+        )
         hidden = self._rejected_tx(tx, header.sop_uid)
         if revived is not None:
             tx.execute(
-                "UPDATE instance SET binned = 0, hidden = ?, visible = (kind = 'content' AND ? = ''), received_unix = ?, "
-                "road = ?, peer = ? WHERE id = ?",
+                "UPDATE instance SET binned = 0, hidden = ?, visible = (kind = 'content' AND ? = ''),"
+                " received_unix = ?, road = ?, peer = ? WHERE id = ?",
                 (hidden, hidden, facts.received_unix, facts.received.road, facts.received.peer, revived[0]),
             )
             self._appeared_tx(tx, header, revived[0])
@@ -126,16 +140,35 @@ class ArchiveStore:
         study_variant = self._variant_tx(tx, facts.study_json)
         series_variant = self._variant_tx(tx, facts.series_json)
         row = tx.row(
-            "INSERT INTO instance (sop_uid, study_uid, series_uid, sop_class_uid, transfer_syntax_uid, number, frames, sha256, "
-            "size_bytes, dataset_offset, pixel_offset, pixel_length, tiff_preamble, received_unix, road, peer, kind, hidden, "
-            "visible, study_variant, series_variant, notes) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) RETURNING id",
+            "INSERT INTO instance (sop_uid, study_uid, series_uid, sop_class_uid, transfer_syntax_uid,"
+            " number, frames, sha256, size_bytes, dataset_offset, pixel_offset, pixel_length, tiff_preamble,"
+            " received_unix, road, peer, kind, hidden, visible, study_variant, series_variant, notes) VALUES"
+            " (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) RETURNING id",
             (
-                header.sop_uid, header.study_uid, header.series_uid, header.sop_class_uid, header.transfer_syntax_uid,
-                header.number, header.frames, facts.sha256, facts.size_bytes, facts.dataset_offset, facts.pixel_offset,
-                facts.pixel_length, int(facts.tiff_preamble), facts.received_unix, facts.received.road, facts.received.peer,
-                kind, hidden, int(visible), study_variant, series_variant, facts.notes,
+                header.sop_uid,
+                header.study_uid,
+                header.series_uid,
+                header.sop_class_uid,
+                header.transfer_syntax_uid,
+                header.number,
+                header.frames,
+                facts.sha256,
+                facts.size_bytes,
+                facts.dataset_offset,
+                facts.pixel_offset,
+                facts.pixel_length,
+                int(facts.tiff_preamble),
+                facts.received_unix,
+                facts.received.road,
+                facts.received.peer,
+                kind,
+                hidden,
+                int(visible),
+                study_variant,
+                series_variant,
+                facts.notes,
             ),
-        )  # fmt: skip
+        )
         assert row is not None  # noqa: S101 - RETURNING always gives a row
         tx.execute("INSERT INTO metadata (id, zstd) VALUES (?, ?)", (row[0], facts.metadata_zstd))
         if facts.large_zstd:
@@ -160,7 +193,9 @@ class ArchiveStore:
         digest = hashlib.blake2b(attributes, digest_size=16).digest()
         row = tx.row("SELECT id FROM variant WHERE digest = ?", (digest,))
         if row is None:
-            row = tx.row("INSERT INTO variant (digest, attributes) VALUES (?, ?) RETURNING id", (digest, attributes))
+            row = tx.row(
+                "INSERT INTO variant (digest, attributes) VALUES (?, ?) RETURNING id", (digest, attributes)
+            )
         assert row is not None  # noqa: S101 - RETURNING always gives a row
         return int(row[0])
 
@@ -168,7 +203,7 @@ class ArchiveStore:
         """Whether a row, live or in the bin, is kept in the file of this digest."""
         return tx.row("SELECT 1 FROM instance WHERE sha256 = ? LIMIT 1", (sha256,)) is not None
 
-    # --- rejection notes (D16) -------------------------------------------------------------------------------------
+    # --- rejection notes (D16) ------------------------------------------------------------------------------
 
     def _rejected_tx(self, tx: Tx, sop_uid: str) -> str:
         """The code that hides an instance which arrives now, '' for none."""
@@ -187,14 +222,20 @@ class ArchiveStore:
             row = tx.row("SELECT study_uid FROM instance WHERE sop_uid = ? AND binned = 0", (sop_uid,))
             code = self._weightier_tx(tx, sop_uid, header.rejection)
             tx.execute(
-                "INSERT INTO rejection (sop_uid, study_uid, code, note_uid, here, received_unix) VALUES (?,?,?,?,?,?) "
-                "ON CONFLICT (sop_uid) DO UPDATE SET code = excluded.code, note_uid = excluded.note_uid, here = excluded.here",
+                "INSERT INTO rejection (sop_uid, study_uid, code, note_uid, here, received_unix) VALUES"
+                " (?,?,?,?,?,?) ON CONFLICT (sop_uid) DO UPDATE SET code = excluded.code, note_uid ="
+                " excluded.note_uid, here = excluded.here",
                 (sop_uid, study_uid, code, header.sop_uid, int(row is not None), now_unix),
             )
             hidden = tx.execute(
-                "UPDATE instance SET hidden = ?, visible = 0 WHERE sop_uid = ? AND binned = 0 AND visible = 1", (code, sop_uid)
+                "UPDATE instance SET hidden = ?, visible = 0 WHERE sop_uid = ? AND binned = 0 AND"
+                " visible = 1",
+                (code, sop_uid),
             )
-            tx.execute("UPDATE instance SET hidden = ? WHERE sop_uid = ? AND binned = 0 AND hidden <> ''", (code, sop_uid))
+            tx.execute(
+                "UPDATE instance SET hidden = ? WHERE sop_uid = ? AND binned = 0 AND hidden <> ''",
+                (code, sop_uid),
+            )
             if hidden and row is not None:
                 changed.add(str(row[0]))
         for study_uid in sorted(changed):
@@ -208,7 +249,7 @@ class ArchiveStore:
         row = tx.row("SELECT code FROM rejection WHERE sop_uid = ?", (sop_uid,))
         return str(row[0]) if row is not None and code in RESTORABLE else code
 
-    # --- study and series rows -------------------------------------------------------------------------------------
+    # --- study and series rows ------------------------------------------------------------------------------
 
     def refresh_tx(self, tx: Tx, study_uid: str) -> None:
         """Make the study's and its series' rows anew from the visible instances."""

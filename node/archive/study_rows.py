@@ -1,7 +1,9 @@
 """The rows of studies and series: what searches see, made from the attribute sets of the visible instances.
 
-An instance that comes costs the same whether its study has ten instances or ten thousand, and however their attributes are
-mixed: how often each set is used is counted, and a row is made anew only where the set that came may change it.
+An instance that comes costs the same whether its study has ten instances or ten thousand, and however their
+attributes are
+mixed: how often each set is used is counted, and a row is made anew only where the set that came may change
+    it.
 """
 
 from __future__ import annotations
@@ -22,10 +24,14 @@ _USED = "INSERT INTO variant_use (study_uid, series_uid, variant, n, least_uid)"
 class StudyRows:
     """Rows of ``study``, ``series``, ``study_name`` and ``variant_use``."""
 
-    def add_tx(self, tx: Tx, header: Header, study_variant: int, series_variant: int, size_bytes: int) -> None:
+    def add_tx(
+        self, tx: Tx, header: Header, study_variant: int, series_variant: int, size_bytes: int
+    ) -> None:
         """Count one more visible instance, whose sets these are."""
         study_uid, series_uid = header.study_uid, header.series_uid
-        known = tx.row("SELECT variant FROM series WHERE study_uid = ? AND series_uid = ?", (study_uid, series_uid))
+        known = tx.row(
+            "SELECT variant FROM series WHERE study_uid = ? AND series_uid = ?", (study_uid, series_uid)
+        )
         study = tx.row("SELECT variant FROM study WHERE study_uid = ?", (study_uid,))
         modality = ""
         same_series = self._used_tx(tx, header, series_uid, series_variant, known[0] if known else None)
@@ -37,13 +43,16 @@ class StudyRows:
             modality = self._series_tx(tx, study_uid, series_uid)
         counted = (int(known is None), size_bytes, study_uid)
         tx.execute(
-            "UPDATE study SET n_series = n_series + ?, n_instances = n_instances + 1, size_bytes = size_bytes + ? "
-            "WHERE study_uid = ?",
+            "UPDATE study SET n_series = n_series + ?, n_instances = n_instances + 1, size_bytes = size_bytes"
+            " + ? WHERE study_uid = ?",
             counted,
         )
         if same_series and same_study:
             return
-        row = tx.row("SELECT attributes, n_series, n_instances, size_bytes FROM study WHERE study_uid = ?", (study_uid,))
+        row = tx.row(
+            "SELECT attributes, n_series, n_instances, size_bytes FROM study WHERE study_uid = ?",
+            (study_uid,),
+        )
         held = orjson.loads(row[0]) if row is not None else {}
         classes = {*_texts(held, _SOP_CLASSES), header.sop_class_uid}
         if same_series:
@@ -53,7 +62,9 @@ class StudyRows:
         else:  # one may have gone
             modalities = self._modalities_tx(tx, study_uid)
         if not same_study:
-            self._study_tx(tx, study_uid, modalities, classes, row[1:] if row is not None else (1, 1, size_bytes))
+            self._study_tx(
+                tx, study_uid, modalities, classes, row[1:] if row is not None else (1, 1, size_bytes)
+            )
         elif modalities != _texts(held, _MODALITIES) or classes != set(_texts(held, _SOP_CLASSES)):
             sql = "UPDATE study SET attributes = ?, modalities = ? WHERE study_uid = ?"
             tx.execute(sql, (_with_contents(held, modalities, classes), _listed(modalities), study_uid))
@@ -69,8 +80,8 @@ class StudyRows:
                 (study_uid,),
             )
         rows = tx.rows(
-            "SELECT series_uid, sop_class_uid, COUNT(*), SUM(size_bytes) FROM instance WHERE study_uid = ? AND visible = 1 "
-            "GROUP BY series_uid, sop_class_uid",
+            "SELECT series_uid, sop_class_uid, COUNT(*), SUM(size_bytes) FROM instance WHERE study_uid = ?"
+            " AND visible = 1 GROUP BY series_uid, sop_class_uid",
             (study_uid,),
         )
         if not rows:
@@ -83,10 +94,12 @@ class StudyRows:
         counts = (len(series), sum(row[2] for row in rows), sum(row[3] for row in rows))
         self._study_tx(tx, study_uid, self._modalities_tx(tx, study_uid), {row[1] for row in rows}, counts)
 
-    # --- attribute sets --------------------------------------------------------------------------------------------
+    # --- attribute sets -------------------------------------------------------------------------------------
 
     def _used_tx(self, tx: Tx, header: Header, series_uid: str, variant: int, first: int | None) -> bool:
-        """Note that one more instance has ``variant``; whether the row, which began with ``first``, stays as it is."""
+        """Note that one more instance has ``variant``; whether the row, which began with ``first``, stays as
+        it is.
+        """
         tx.execute(
             f"{_USED} VALUES (?,?,?,1,?) ON CONFLICT (study_uid, series_uid, variant) DO UPDATE SET "
             "n = n + 1, least_uid = min(least_uid, excluded.least_uid)",
@@ -102,9 +115,12 @@ class StudyRows:
         return all(_adds_nothing(sets[first], tag, sets[variant]) for tag in sets[variant])
 
     def _ranked_tx(self, tx: Tx, study_uid: str, series_uid: str) -> tuple[int, Attributes, int]:
-        """The first variant in the order of :func:`crosslight.standards.dicom.record.rank`, the row's attributes, and how many
-        instances there are."""
-        sql = "SELECT variant, n FROM variant_use WHERE study_uid = ? AND series_uid = ? ORDER BY n DESC, least_uid"
+        """The first variant in the order of :func:`crosslight.standards.dicom.record.rank`, the row's
+        attributes, and how many instances there are."""
+        sql = (
+            "SELECT variant, n FROM variant_use WHERE study_uid = ? AND series_uid = ? ORDER BY n DESC,"
+            " least_uid"
+        )
         used = tx.rows(sql, (study_uid, series_uid))
         sets = self.variants_tx(tx, (row[0] for row in used))
         return used[0][0], dict(fill([sets[row[0]] for row in used])), sum(row[1] for row in used)
@@ -117,7 +133,7 @@ class StudyRows:
             found[variant] = orjson.loads(row[0]) if row is not None else {}
         return found
 
-    # --- rows ------------------------------------------------------------------------------------------------------
+    # --- rows -----------------------------------------------------------------------------------------------
 
     def _series_tx(self, tx: Tx, study_uid: str, series_uid: str) -> str:
         """A series' row, from its sets; its modality."""
@@ -125,9 +141,10 @@ class StudyRows:
         attributes.pop(_SOP_CLASS, None)
         modality = first_text(attributes, "00080060")
         tx.execute(
-            "INSERT INTO series (study_uid, series_uid, variant, attributes, modality, n_instances) VALUES (?,?,?,?,?,?) "
-            "ON CONFLICT (study_uid, series_uid) DO UPDATE SET variant = excluded.variant, attributes = excluded.attributes, "
-            "modality = excluded.modality, n_instances = excluded.n_instances",
+            "INSERT INTO series (study_uid, series_uid, variant, attributes, modality, n_instances) VALUES"
+            " (?,?,?,?,?,?) ON CONFLICT (study_uid, series_uid) DO UPDATE SET variant = excluded.variant,"
+            " attributes = excluded.attributes, modality = excluded.modality, n_instances ="
+            " excluded.n_instances",
             (study_uid, series_uid, variant, orjson.dumps(attributes), modality, count),
         )
         return modality
@@ -138,28 +155,44 @@ class StudyRows:
         return sorted(row[0] for row in rows if row[0])
 
     def _study_tx(
-        self, tx: Tx, study_uid: str, modalities: list[str], classes: Collection[str], counts: tuple[int, int, int]
+        self,
+        tx: Tx,
+        study_uid: str,
+        modalities: list[str],
+        classes: Collection[str],
+        counts: tuple[int, int, int],
     ) -> None:
         """A study's row and names, from its sets; ``counts`` of its series, instances and bytes."""
         variant, attributes, _ = self._ranked_tx(tx, study_uid, "")
         tx.execute("DELETE FROM study WHERE study_uid = ?", (study_uid,))
         tx.execute(
-            "INSERT INTO study (study_uid, variant, attributes, patient_id, accession, study_date, study_id, modalities, "
-            "n_series, n_instances, size_bytes, birth_date) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+            "INSERT INTO study (study_uid, variant, attributes, patient_id, accession, study_date, study_id,"
+            " modalities, n_series, n_instances, size_bytes, birth_date) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
             (
-                study_uid, variant, _with_contents(attributes, modalities, classes),
-                "\\".join(str(v or "") for v in values(attributes, PATIENT_ID)), first_text(attributes, "00080050"),
-                day_of(attributes), first_text(attributes, "00200010"), _listed(modalities), *counts,
+                study_uid,
+                variant,
+                _with_contents(attributes, modalities, classes),
+                "\\".join(str(v or "") for v in values(attributes, PATIENT_ID)),
+                first_text(attributes, "00080050"),
+                day_of(attributes),
+                first_text(attributes, "00200010"),
+                _listed(modalities),
+                *counts,
                 first_text(attributes, "00100030").replace(".", "").replace("-", "").strip(" \0"),
             ),
-        )  # fmt: skip
+        )
         tx.execute("DELETE FROM study_name WHERE study_uid = ?", (study_uid,))
         names = {name_key(group) for group in first_text(attributes, "00100010").split("=")}
-        tx.executemany("INSERT INTO study_name (name, study_uid) VALUES (?, ?)", [(name, study_uid) for name in names if name])
+        tx.executemany(
+            "INSERT INTO study_name (name, study_uid) VALUES (?, ?)",
+            [(name, study_uid) for name in names if name],
+        )
 
 
 def _adds_nothing(first: Attributes, tag: str, other: Attributes) -> bool:
-    """Whether what ``other`` says of ``tag`` is nothing to a row that begins with ``first``, whatever stands between them."""
+    """Whether what ``other`` says of ``tag`` is nothing to a row that begins with ``first``, whatever stands
+    between them.
+    """
     if tag == _SOP_CLASS:
         return bool(first.get(tag) == other[tag])
     if tag.startswith("0010") or values(first, tag):

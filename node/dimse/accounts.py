@@ -1,4 +1,6 @@
-"""What an association did, in the audit: an act for each study that it was about, begun before the first answer (D20)."""
+"""What an association did, in the audit: an act for each study that it was about, begun before the first
+answer (D20).
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ class Account:
         self._acts: dict[tuple[Action, str], _Act] = {}
 
     def note(self, action: Action, study_uid: str, done: Done) -> None:
-        """Count something done about a study ('' = none that is known); the act is committed before this returns.
+        """Count something done about a study ('' = none that is known); the act is committed before this
+        returns.
 
         Raises:
             StorageError: when it cannot be committed: then nothing may be answered as done.
@@ -54,7 +57,11 @@ class Account:
         act = self._acts.get((action, study_uid))
         if act is None:
             correlation = self.caller.correlation
-            caller = replace(self.caller, correlation=f"{correlation}-{len(self._acts)}") if study_uid else self.caller
+            caller = (
+                replace(self.caller, correlation=f"{correlation}-{len(self._acts)}")
+                if study_uid
+                else self.caller
+            )
             act = self._acts[action, study_uid] = self._accounts.begin(caller, self._rule, action, study_uid)
         act.done[done] += 1
 

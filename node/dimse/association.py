@@ -1,15 +1,18 @@
-"""One caller's association: its messages put together, given to the service of their command field, and answered.
+"""One caller's association: its messages put together, given to the service of their command field, and
+answered.
 
-No service is known here, and no socket: :mod:`node.dimse.upper` brings the fragments and takes the answers; its picture shows
-which thread runs what. A service is a file in ``services/`` and a line in its ``__init__``::
+No service is known here, and no socket: :mod:`node.dimse.upper` brings the fragments and takes the answers;
+its picture shows which thread runs what. A service is a file in ``services/`` and a line in its
+``__init__``::
 
     fragment -> command set -> service.begin(request) -> Exchange
     fragments of its data set -> exchange.write(…)
     the last one -> exchange.finish(): the service answers, by request.answer(…), once or (pending) often
 
-Requests are answered one after the other (asynchronous operations are not negotiated, PS3.7 D.3.3.3). A service that takes its
-time (``beside``) answers in the association's own thread, so that cancellations, and responses to what it asks on the caller's
-association (C-GET), are read meanwhile; whatever else comes then waits for its turn.
+Requests are answered one after the other (asynchronous operations are not negotiated, PS3.7 D.3.3.3). A
+service that takes its time (``beside``) answers in the association's own thread, so that cancellations, and
+responses to what it asks on the caller's association (C-GET), are read meanwhile; whatever else comes then
+waits for its turn.
 """
 
 from __future__ import annotations
@@ -46,7 +49,10 @@ _BATCH_BYTES = 1 << 18  # PDUs are handed down together up to this
 
 
 class DimseService(Protocol):
-    """What a node does for its callers, by command field. One object for all associations; called in many threads."""
+    """What a node does for its callers, by command field.
+
+    One object for all associations; called in many threads.
+    """
 
     @property
     def fields(self) -> Sequence[int]:
@@ -55,7 +61,9 @@ class DimseService(Protocol):
 
     @property
     def beside(self) -> bool:
-        """Whether it takes its time, and answers in the association's thread; otherwise in the upper layer's, at once."""
+        """Whether it takes its time, and answers in the association's thread; otherwise in the upper layer's,
+        at once.
+        """
         ...
 
     @property
@@ -90,7 +98,14 @@ class Request:
         """Whether the caller wants no more of it (C-CANCEL-RQ)."""
         return self.association.is_cancelled(self.command.message_id)
 
-    def answer(self, status: int, comment: str = "", *, more: Values | None = None, data: Iterable[Bytes] | None = None) -> None:
+    def answer(
+        self,
+        status: int,
+        comment: str = "",
+        *,
+        more: Values | None = None,
+        data: Iterable[Bytes] | None = None,
+    ) -> None:
         """Send a response, with a data set where ``data`` is given.
 
         Raises:
@@ -152,7 +167,11 @@ class Association:
     """
 
     def __init__(
-        self, line: Line, services: Mapping[int, DimseService], contexts: Mapping[int, Context], account: Account
+        self,
+        line: Line,
+        services: Mapping[int, DimseService],
+        contexts: Mapping[int, Context],
+        account: Account,
     ) -> None:
         self.contexts, self.account = contexts, account
         self._line, self._services = line, services
@@ -161,10 +180,11 @@ class Association:
         self._lock = threading.Lock()
         self._waiting: list[_Incoming] = []  # for the association's thread, the one it is at included
         self._cancelled: set[int] = set()  # message ids of these
-        self._asked = self._awaited = 0  # message ids of ours: the last one, and that whose answer is waited for
+        # message ids of ours: the last one, and that whose answer is waited for
+        self._asked = self._awaited = 0
         self._answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
 
-    # --- from the caller, in the upper layer's thread --------------------------------------------------------------
+    # --- from the caller, in the upper layer's thread -------------------------------------------------------
 
     def fragment(self, context_id: int, data: memoryview) -> None:
         """A presentation data value: its control header (PS3.8 E.2) and a piece of a message.
@@ -197,7 +217,9 @@ class Association:
         if command.field == C_CANCEL_RQ:
             self._cancel(command.responded_to)
             return
-        self._incoming = self._response(context, command) if command.field & RESPONSE else self._request(context, command)
+        self._incoming = (
+            self._response(context, command) if command.field & RESPONSE else self._request(context, command)
+        )
         if not command.has_data_set:
             self._complete()
 
@@ -244,7 +266,7 @@ class Association:
             if any(one.message_id == message_id for one in self._waiting):
                 self._cancelled.add(message_id)
 
-    # --- for services ----------------------------------------------------------------------------------------------
+    # --- for services ---------------------------------------------------------------------------------------
 
     @property
     def over(self) -> bool:
@@ -278,7 +300,8 @@ class Association:
             yield from data_pdus(context_id, data, longest)
 
     def ask(self, context_id: int, values: Values, data: Iterable[Bytes] | None = None) -> Answer:
-        """Ask the caller on its own association and wait for its answer, as C-GET does with its C-STOREs (PS3.4 C.4.3).
+        """Ask the caller on its own association and wait for its answer, as C-GET does with its C-STOREs
+        (PS3.4 C.4.3).
 
         Only for services ``beside``, whose thread may wait; the context must say that we may ask.
 
@@ -287,7 +310,9 @@ class Association:
         """
         self._asked = self._asked % 0xFFFF + 1
         self._awaited = self._asked
-        self.send(context_id, command_set({**values, MESSAGE_ID: self._asked}, data_set=data is not None), data)
+        self.send(
+            context_id, command_set({**values, MESSAGE_ID: self._asked}, data_set=data is not None), data
+        )
         try:
             answer = None if self.over else self._answers.get(timeout=self._line.patience_s)
         except queue.Empty:
@@ -296,7 +321,7 @@ class Association:
             raise Unavailable("The caller has gone, or does not answer.")
         return answer
 
-    # --- the association's thread ----------------------------------------------------------------------------------
+    # --- the association's thread ---------------------------------------------------------------------------
 
     def _answer_later(self, incoming: _Incoming) -> None:
         try:

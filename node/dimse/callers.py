@@ -1,6 +1,7 @@
 """Who may call: systems that the configuration names, by AE title and address. Pure.
 
-DICOM without TLS knows no other check; with ``tls_client_ca`` the caller's certificate was verified before this is asked.
+DICOM without TLS knows no other check; with ``tls_client_ca`` the caller's certificate was verified before
+this is asked.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Callers:
 
     def calling(self, ae_title: str, address: str) -> Calling:
         """The system that calls with this AE title from this address."""
-        return Calling(device(ae_title, self._organisation), address, self._rule(ae_title, address) or UNKNOWN)
+        return Calling(
+            device(ae_title, self._organisation), address, self._rule(ae_title, address) or UNKNOWN
+        )
 
     def _rule(self, ae_title: str, address: str) -> str:
         for known in self._config.callers:

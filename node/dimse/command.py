@@ -1,6 +1,7 @@
 """Command sets, read and written (PS3.7 6.3, 9, 10, Annex E). Pure.
 
-They are Implicit VR Little Endian with elements of group 0000 only; what each service needs of them it reads by number.
+They are Implicit VR Little Endian with elements of group 0000 only; what each service needs of them it reads
+by number.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ PROCESSING_FAILURE = 0x0110
 
 # Element numbers, group 0000
 AFFECTED_CLASS, REQUESTED_CLASS, FIELD, MESSAGE_ID, RESPONDED_TO = 0x0002, 0x0003, 0x0100, 0x0110, 0x0120
-DATA_SET_TYPE, STATUS, ERROR_COMMENT, AFFECTED_INSTANCE, REQUESTED_INSTANCE = 0x0800, 0x0900, 0x0902, 0x1000, 0x1001
+DATA_SET_TYPE, STATUS, ERROR_COMMENT, AFFECTED_INSTANCE, REQUESTED_INSTANCE = (
+    0x0800,
+    0x0900,
+    0x0902,
+    0x1000,
+    0x1001,
+)
 
 NO_DATA_SET, A_DATA_SET = 0x0101, 0x0001  # Command Data Set Type (0000,0800)
 MAX_COMMAND_BYTES = 65536
@@ -107,7 +114,9 @@ class Command:
         return self.number(STATUS)
 
 
-def response(request: Command, status: int, comment: str = "", *, more: Values | None = None, data_set: bool = False) -> bytes:
+def response(
+    request: Command, status: int, comment: str = "", *, more: Values | None = None, data_set: bool = False
+) -> bytes:
     """The command set of the response to ``request``.
 
     Args:
@@ -118,9 +127,11 @@ def response(request: Command, status: int, comment: str = "", *, more: Values |
         data_set: Whether one follows.
     """
     values: dict[int, int | str] = {
-        FIELD: request.field | RESPONSE, RESPONDED_TO: request.message_id, STATUS: status,
+        FIELD: request.field | RESPONSE,
+        RESPONDED_TO: request.message_id,
+        STATUS: status,
         AFFECTED_CLASS: request.sop_class_uid,
-    }  # fmt: skip
+    }
     if comment and status:
         values[ERROR_COMMENT] = comment[:_MAX_COMMENT]
     if request.sop_instance_uid:

@@ -40,18 +40,32 @@ class DimseConfig:
     ae_title: str = setting("", "AE title of this node. Empty: the organisation code.", example="RTK")
     require_called_ae_title: bool = setting(True, "Refuse calls to another AE title.")
     accept_any_caller: bool = setting(
-        False, "Accept every calling AE title from every address. Only for tests: DICOM without TLS knows no other check."
+        False,
+        "Accept every calling AE title from every address. Only for tests: DICOM without TLS knows no other"
+        " check.",
     )
     callers: tuple[KnownCaller, ...] = setting((), "Each system that may call, as a table [[dimse.callers]].")
-    more_sop_classes: tuple[str, ...] = setting((), "UIDs of private Storage SOP Classes to accept beside those of the standard.")
-    max_associations: int = setting(32, "Associations at a time; more are refused as transient.", low=1, high=1000)
-    max_pdu_bytes: int = setting(131072, "Largest PDU that is announced as acceptable.", low=16384, high=1 << 20)
-    acse_timeout_s: float = setting(30.0, "Longest wait for an association request, or a TLS handshake.", low=0.1)
+    more_sop_classes: tuple[str, ...] = setting(
+        (), "UIDs of private Storage SOP Classes to accept beside those of the standard."
+    )
+    max_associations: int = setting(
+        32, "Associations at a time; more are refused as transient.", low=1, high=1000
+    )
+    max_pdu_bytes: int = setting(
+        131072, "Largest PDU that is announced as acceptable.", low=16384, high=1 << 20
+    )
+    acse_timeout_s: float = setting(
+        30.0, "Longest wait for an association request, or a TLS handshake.", low=0.1
+    )
     network_timeout_s: float = setting(60.0, "An association that is silent for so long is aborted.", low=0.1)
-    tls_certificate: str = setting("", "PEM file of the certificate chain. Empty: DICOM in the clear.", example="dimse.crt")
+    tls_certificate: str = setting(
+        "", "PEM file of the certificate chain. Empty: DICOM in the clear.", example="dimse.crt"
+    )
     tls_key: str = setting("", "PEM file of its key.", example="dimse.key")
     tls_client_ca: str = setting(
-        "", "PEM file of the authorities whose client certificates are required. Empty: none is asked for.", example="clients.pem"
+        "",
+        "PEM file of the authorities whose client certificates are required. Empty: none is asked for.",
+        example="clients.pem",
     )
 
     def check(self) -> None:
@@ -63,12 +77,16 @@ class DimseConfig:
         titles = [self.ae_title] if self.ae_title else []
         for title in (*titles, *(caller.ae_title for caller in self.callers)):
             if not _AE_TITLE.match(title) or not title.strip():
-                raise ConfigError(f"{title!r} is no AE title.", why="PS3.5 6.2: 1 to 16 characters.", where="dimse.ae_title")
+                raise ConfigError(
+                    f"{title!r} is no AE title.", why="PS3.5 6.2: 1 to 16 characters.", where="dimse.ae_title"
+                )
         for caller in self.callers:
             for address in caller.addresses:
                 try:
                     ip_network(address, strict=False)
                 except ValueError:
-                    raise ConfigError(f"{address!r} is no address or network.", where="dimse.callers.addresses") from None
+                    raise ConfigError(
+                        f"{address!r} is no address or network.", where="dimse.callers.addresses"
+                    ) from None
         if bool(self.tls_certificate) != bool(self.tls_key):
             raise ConfigError("TLS needs both a certificate and a key.", where="dimse.tls_key")

@@ -1,4 +1,6 @@
-"""What an association, the line below it and the services above it say to each other, as values and small protocols."""
+"""What an association, the line below it and the services above it say to each other, as values and small
+protocols.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ class SupportedClass:
     Attributes:
         sop_class_uid: The abstract syntax.
         transfer_syntaxes: In the order of preference.
-        asks: We may ask it of the caller too, where the caller agrees to that role (C-GET's C-STORE; PS3.7 D.3.3.4).
+        asks: We may ask it of the caller too, where the caller agrees to that role (C-GET's C-STORE; PS3.7
+            D.3.3.4).
     """
 
     sop_class_uid: str

@@ -1,4 +1,5 @@
-"""A node's DICOM listener: the services of ``services/`` for callers that the configuration names (PS3.4, PS3.8).
+"""A node's DICOM listener: the services of ``services/`` for callers that the configuration names (PS3.4,
+PS3.8).
 
 Nothing here is shared between nodes: as many as you like fit in one process. It runs in threads of pynetdicom
 (:mod:`node.dimse.upper` says which); the archive's ``ingest`` is made for that.
@@ -16,8 +17,8 @@ from typing import Any
 from pynetdicom import AE, evt
 
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.machine_errors import cannot_listen
 from crosslight.runtime.tls import server_context
-from crosslight.runtime.trouble import cannot_listen
 from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from node.dimse.accounts import Accounts
@@ -48,9 +49,15 @@ class DimseListener:
     """
 
     def __init__(
-        self, config: DimseConfig, services: Sequence[DimseService], callers: Callers, accounts: Accounts, workers: Workers,
-        *, base: Path = Path(),
-    ) -> None:  # fmt: skip
+        self,
+        config: DimseConfig,
+        services: Sequence[DimseService],
+        callers: Callers,
+        accounts: Accounts,
+        workers: Workers,
+        *,
+        base: Path = Path(),
+    ) -> None:
         config.check()
         self._config, self._callers, self._accounts, self._workers = config, callers, accounts, workers
         self._services = by_field(services)
@@ -68,7 +75,7 @@ class DimseListener:
         clients = base / config.tls_client_ca if config.tls_client_ca else None
         return server_context(base / config.tls_certificate, base / config.tls_key, client_ca=clients)
 
-    # --- running ---------------------------------------------------------------------------------------------------
+    # --- running --------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Bind and listen.
@@ -76,10 +83,16 @@ class DimseListener:
         Raises:
             ConfigError: when the port cannot be had.
         """
-        handlers = [(evt.EVT_REQUESTED, self._requested), (evt.EVT_ACCEPTED, self._accepted), (evt.EVT_REJECTED, self._rejected)]
+        handlers = [
+            (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_ACCEPTED, self._accepted),
+            (evt.EVT_REJECTED, self._rejected),
+        ]
         address = (self._config.host, self._config.port)
         try:
-            self._server = NodeServer(self._settings(), address, self._sop_classes, handlers, self._ended, self._tls)
+            self._server = NodeServer(
+                self._settings(), address, self._sop_classes, handlers, self._ended, self._tls
+            )
         except OSError as error:
             raise cannot_listen(error, *address, "dimse.port") from error
         self._server.start()
@@ -114,7 +127,7 @@ class DimseListener:
         if server is not None and not await self._workers.run(server.stop):
             log.warning("an association did not end")
 
-    # --- an association, in its own thread -------------------------------------------------------------------------
+    # --- an association, in its own thread ------------------------------------------------------------------
 
     def _requested(self, event: Any) -> None:
         """An association request: may this caller call?"""

@@ -1,8 +1,8 @@
 """P-DATA-TF PDUs, read and written (PS3.8 9.3.5, Annex E): how a message travels in fragments. Pure.
 
-A PDU is a head of 6 bytes (type, reserved, length) and presentation data values: each its length (4 bytes), the context's id,
-a control header and a fragment of one message. The largest length that a peer takes is what it announced (PS3.8 D.1); a PDU's
-head does not count.
+A PDU is a head of 6 bytes (type, reserved, length) and presentation data values: each its length (4 bytes),
+the context's id, a control header and a fragment of one message. The largest length that a peer takes is what
+it announced (PS3.8 D.1); a PDU's head does not count.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ Bytes = bytes | bytearray | memoryview
 
 
 def fragments_of(pdu: bytes | bytearray) -> list[tuple[int, memoryview]]:
-    """The presentation data values of a whole P-DATA-TF PDU: context id, and fragment with its control header (PS3.8 9.3.5).
+    """The presentation data values of a whole P-DATA-TF PDU: context id, and fragment with its control header
+    (PS3.8 9.3.5).
 
     Raises:
         Malformed: when their lengths do not fill the PDU.
@@ -49,7 +50,8 @@ def data_pdus(context_id: int, blocks: Iterable[Bytes], longest: int) -> Iterato
 
     Args:
         context_id: Of the message's presentation context.
-        blocks: The data set in order, in pieces of any size, as they are read from a file; no more than one is held.
+        blocks: The data set in order, in pieces of any size, as they are read from a file; no more than one
+            is held.
         longest: The peer's Maximum Length Received; 0 = any.
     """
     return _pdus(context_id, 0, blocks, longest)

@@ -1,4 +1,6 @@
-"""The listening socket: connections are bounded, unbuffered, and take their TLS handshake in a thread of their own."""
+"""The listening socket: connections are bounded, unbuffered, and take their TLS handshake in a thread of
+their own.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ _SPARE = 16  # connections beyond the associations, still negotiating or being r
 
 
 def supported_contexts(sop_classes: Iterable[SupportedClass]) -> list[Any]:
-    """The services' SOP classes for the negotiation; a SOP class of several services has the transfer syntaxes of all."""
+    """The services' SOP classes for the negotiation; a SOP class of several services has the transfer
+    syntaxes of all.
+    """
     merged: dict[str, SupportedClass] = {}
     for one in sop_classes:
         known = merged.setdefault(one.sop_class_uid, one)
@@ -73,12 +77,19 @@ class NodeServer(ThreadedAssociationServer):  # type: ignore[misc]
     request_queue_size = 64
 
     def __init__(
-        self, ae: Any, address: tuple[str, int], sop_classes: Iterable[SupportedClass], own_handlers: list[tuple[Any, Any]],
-        ended: Callable[[UpperLayer], None], tls: ssl.SSLContext | None,
-    ) -> None:  # fmt: skip
+        self,
+        ae: Any,
+        address: tuple[str, int],
+        sop_classes: Iterable[SupportedClass],
+        own_handlers: list[tuple[Any, Any]],
+        ended: Callable[[UpperLayer], None],
+        tls: ssl.SSLContext | None,
+    ) -> None:
         self.own_handlers, self.ended = own_handlers, ended
         self._tls = tls
-        super().__init__(ae, address, ae.ae_title, supported_contexts(sop_classes), request_handler=NodeHandler)
+        super().__init__(
+            ae, address, ae.ae_title, supported_contexts(sop_classes), request_handler=NodeHandler
+        )
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept, and answer at once rather than wait for more to send (Nagle costs 40 ms an object)."""
@@ -115,7 +126,9 @@ class NodeServer(ThreadedAssociationServer):  # type: ignore[misc]
         """Serve in a thread."""
         self.ae._servers.append(self)
         self._thread = threading.Thread(
-            target=lambda: self.serve_forever(poll_interval=0.1), name=f"dimse@{self.server_address[1]}", daemon=True
+            target=lambda: self.serve_forever(poll_interval=0.1),
+            name=f"dimse@{self.server_address[1]}",
+            daemon=True,
         )
         self._thread.start()
 

@@ -1,4 +1,6 @@
-"""What the threads of :mod:`node.dimse.upper` wait on: a connection that can be woken, and queues that wake it."""
+"""What the threads of :mod:`node.dimse.upper` wait on: a connection that can be woken, and queues that wake
+it.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,8 @@ class NodeSocket(AssociationSocket):  # type: ignore[misc]
                 os.close(self._wake_write)
 
     def released(self) -> None:
-        """The peer has been told that the association is released: nothing more of it is worth waiting for."""
+        """The peer has been told that the association is released: nothing more of it is worth waiting
+        for."""
         self._ending = True
 
     def close(self) -> None:
@@ -101,7 +104,8 @@ class NodeSocket(AssociationSocket):  # type: ignore[misc]
         if pending is not None and pending():
             return True
         try:
-            # pynetdicom's loop asks the socket before its events: with one at hand there is nothing to wait for.
+            # pynetdicom's loop asks the socket before its events: with one at hand there is nothing to wait
+            # for.
             at_once = self._ending or not self.event_queue.empty() or self.assoc.has_to_send
             found = self._poll.poll(0 if at_once else IDLE_S * 1000)
         except (OSError, ValueError):

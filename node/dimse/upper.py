@@ -1,20 +1,23 @@
 """The upper layer (PS3.8): pynetdicom's association, state machine and negotiation, as this node needs them.
 
-Everything that reaches into pynetdicom, its private names included, is here, in :mod:`node.dimse.sockets` and in
-:mod:`node.dimse.server`; messages and services (:mod:`node.dimse.association`) know nothing of it. Differences, per association
-and none in pynetdicom's globals: the threads wait for events where pynetdicom polls (1 ms at each of four hand-overs of an
-object); PDUs are bounded; P-DATA is neither copied nor decoded here; a peer that stalls inside a PDU is cut off.
-Who runs in which thread::
+Everything that reaches into pynetdicom, its private names included, is here, in :mod:`node.dimse.sockets` and
+in :mod:`node.dimse.server`; messages and services (:mod:`node.dimse.association`) know nothing of it.
+Differences, per association and none in pynetdicom's globals: the threads wait for events where pynetdicom
+polls (1 ms at each of four hand-overs of an object); PDUs are bounded; P-DATA is neither copied nor decoded
+here; a peer that stalls inside a PDU is cut off. Who runs in which thread::
 
     listening thread            accepts connections, starts a connection's thread
     a connection's thread       TLS handshake, then makes an UpperLayer and starts it
-    an UpperLayer's own thread  the association request (who may call), negotiation, release and abort, idle timer;
+    an UpperLayer's own thread  the association request (who may call), negotiation, release and abort, idle
+    timer;
       ("AcceptorThread@…")      and what a service does beside: NodeDimse.get_msg runs the jobs of Association
-    its NodeDul's thread        all that is read from the socket and all that is written to it: the state machine, fragments
+    its NodeDul's thread        all that is read from the socket and all that is written to it: the state
+    machine, fragments
                                 -> Association.fragment -> a service that answers at once (C-STORE, C-ECHO)
     any other thread            UpperLayer.cut (a stop, a suspension)
 
-So the socket has one reader and writer, and no lock; jobs hand their PDUs to NodeDul and wait while too many are on their way.
+So the socket has one reader and writer, and no lock; jobs hand their PDUs to NodeDul and wait while too many
+are on their way.
 """
 
 from __future__ import annotations
@@ -83,7 +86,9 @@ class NodeDul(DULServiceProvider):  # type: ignore[misc]
         return decoded
 
     def _process_recv_primitive(self) -> bool:
-        """What this side wants to send; between a job's PDUs the socket is looked at, for a cancellation or an abort."""
+        """What this side wants to send; between a job's PDUs the socket is looked at, for a cancellation or
+        an abort.
+        """
         waiting = self.to_provider_queue.queue
         if not waiting or not isinstance(waiting[0], _Outgoing):
             found: bool = super()._process_recv_primitive()
@@ -150,7 +155,8 @@ class NodeDimse(DIMSEServiceProvider):  # type: ignore[misc]
 
 
 class UpperLayer(PynetdicomAssociation):  # type: ignore[misc]
-    """One connection: the line of an :class:`~node.dimse.association.Association`, which it makes when it is accepted.
+    """One connection: the line of an :class:`~node.dimse.association.Association`, which it makes when it is
+    accepted.
 
     Args:
         ae: pynetdicom's settings.
@@ -168,14 +174,15 @@ class UpperLayer(PynetdicomAssociation):  # type: ignore[misc]
         super().__init__(ae, "acceptor")
         self.dul = NodeDul(self)
         self.dimse = NodeDimse(self)
-        self.acse_timeout, self.dimse_timeout = ae.acse_timeout, ae.dimse_timeout  # setters that reach into the dul
+        # setters that reach into the dul
+        self.acse_timeout, self.dimse_timeout = ae.acse_timeout, ae.dimse_timeout
         self.network_timeout = ae.network_timeout
 
     def _bind_defaults(self) -> None:
         for event in _INTERVENTION_EVENTS:
             self.bind(event, get_default_handler(event))
 
-    # --- its association -------------------------------------------------------------------------------------------
+    # --- its association ------------------------------------------------------------------------------------
 
     @property
     def association(self) -> Association:
@@ -204,7 +211,9 @@ class UpperLayer(PynetdicomAssociation):  # type: ignore[misc]
             self._opened.set()
 
     def wait_until_open(self) -> None:
-        """Wait until the association's thread has ended the negotiation: the peer may send as soon as it has the acceptance."""
+        """Wait until the association's thread has ended the negotiation: the peer may send as soon as it has
+        the acceptance.
+        """
         waited_s = 0.0
         while not self._opened.wait(sockets.IDLE_S) and not self._kill and waited_s < _OPENING_S:
             waited_s += sockets.IDLE_S
@@ -219,7 +228,7 @@ class UpperLayer(PynetdicomAssociation):  # type: ignore[misc]
         """AE title and address of an association request."""
         return str(self.requestor.primitive.calling_ae_title).strip(), self.address
 
-    # --- the line (:class:`node.dimse.exchange.Line`) -----------------------------------------------------------
+    # --- the line (:class:`node.dimse.exchange.Line`) -------------------------------------------------------
 
     @property
     def longest_pdu(self) -> int:
@@ -272,7 +281,7 @@ class UpperLayer(PynetdicomAssociation):  # type: ignore[misc]
         """Let the state machine abort, as for an invalid PDU."""
         self.dul.event_queue.put(_INVALID)
 
-    # --- its end ---------------------------------------------------------------------------------------------------
+    # --- its end --------------------------------------------------------------------------------------------
 
     def wake(self) -> None:
         """Let the association's thread look for a release or an abort."""
@@ -305,7 +314,9 @@ class UpperLayer(PynetdicomAssociation):  # type: ignore[misc]
             self._association.line_lost()
 
     def cut(self) -> None:
-        """Abort now, from any thread, without waiting; an object that is being committed still is, unanswered."""
+        """Abort now, from any thread, without waiting; an object that is being committed still is,
+        unanswered.
+        """
         if self.is_established:
             self.is_established = False
             self.acse.send_abort(0x00)

@@ -1,4 +1,6 @@
-"""Configuration of a node's membership: its link to the region's registry, or what it is before one that is not ours."""
+"""Configuration of a node's membership: its link to the region's registry, or what it is before one that is
+not ours.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,27 @@ from crosslight.standards.region import ODS_OID
 class RegionConfig:
     """[region]: the link to the registry. Who the node is and where the registry is, it learns by joining."""
 
-    heartbeat_s: float = setting(2.0, "How often the node tells the registry that it lives.", low=0.05, high=60)
-    missed_acks: int = setting(4, "After so many heartbeats without an answer the link is made anew.", low=2, high=100)
-    reconnect_min_s: float = setting(0.2, "First pause before a lost link is tried again; it doubles.", low=0.01, high=60)
-    reconnect_max_s: float = setting(3.0, "Longest pause before a lost link is tried again.", low=0.05, high=300)
-    connect_timeout_s: float = setting(5.0, "How long one attempt to reach the registry may take.", low=0.2, high=60)
-    max_message_bytes: int = setting(8 << 20, "Largest gRPC message from the registry.", low=65536, high=256 << 20)
-    max_skew_warn_s: float = setting(2.0, "Clock difference to the registry from which on a warning is logged.", low=0.1)
+    heartbeat_s: float = setting(
+        2.0, "How often the node tells the registry that it lives.", low=0.05, high=60
+    )
+    missed_acks: int = setting(
+        4, "After so many heartbeats without an answer the link is made anew.", low=2, high=100
+    )
+    reconnect_min_s: float = setting(
+        0.2, "First pause before a lost link is tried again; it doubles.", low=0.01, high=60
+    )
+    reconnect_max_s: float = setting(
+        3.0, "Longest pause before a lost link is tried again.", low=0.05, high=300
+    )
+    connect_timeout_s: float = setting(
+        5.0, "How long one attempt to reach the registry may take.", low=0.2, high=60
+    )
+    max_message_bytes: int = setting(
+        8 << 20, "Largest gRPC message from the registry.", low=65536, high=256 << 20
+    )
+    max_skew_warn_s: float = setting(
+        2.0, "Clock difference to the registry from which on a warning is logged.", low=0.1
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +52,34 @@ class ForeignRegistryConfig:
     patient_authority: str = setting(
         "", "OID under which it knows patients. A patient without an id there waits, and is shown as waiting."
     )
-    repository_unique_id: str = setting("", "This node's repositoryUniqueId there: manifests are fetched under it.")
-    retrieve_location_uid: str = setting("", "This node's retrieveLocationUID there: images are fetched under it (RAD-69).")
+    repository_unique_id: str = setting(
+        "", "This node's repositoryUniqueId there: manifests are fetched under it."
+    )
+    retrieve_location_uid: str = setting(
+        "", "This node's retrieveLocationUID there: images are fetched under it (RAD-69)."
+    )
     member_authority: str = setting("", "OID of this trust's own patient numbers.")
     organisation_code: str = setting("", "This trust's organisation code.")
     organisation_name: str = setting("", "This trust's name.")
     organisation_authority: str = setting(
-        "", "OID of the authority of that code, for authorInstitution (XON.6); empty: a name alone.", example=ODS_OID
+        "",
+        "OID of the authority of that code, for authorInstitution (XON.6); empty: a name alone.",
+        example=ODS_OID,
     )
     home_community_id: str = setting("", "OID of the affinity domain's community.")
     ca: str = setting(
-        "", "File of the certificates to trust. Whoever shows this node's systems listener a certificate under them is a system "
-        "and may retrieve. Empty: plain http and MLLP; only with listen.open."
-    )  # fmt: skip
-    certificate: str = setting("", "File of this node's certificate chain, with which it calls the registry (mutual TLS).")
+        "",
+        "File of the certificates to trust. Whoever shows this node's systems listener a certificate "
+        "under them is a system "
+        "and may retrieve. Empty: plain http and MLLP; only with listen.open.",
+    )
+    certificate: str = setting(
+        "", "File of this node's certificate chain, with which it calls the registry (mutual TLS)."
+    )
     key: str = setting("", "File of its key.")
-    server_certificate: str = setting("", "File of the certificate chain of this node's listeners. Empty: the same one.")
+    server_certificate: str = setting(
+        "", "File of the certificate chain of this node's listeners. Empty: the same one."
+    )
     server_key: str = setting("", "File of its key.")
     procedure_codes: tuple[ProcedureCodesConfig, ...] = setting(
         [],
@@ -67,17 +95,32 @@ class ForeignRegistryConfig:
         Raises:
             ConfigError: naming the key.
         """
-        for name in ("patient_authority", "repository_unique_id", "retrieve_location_uid", "member_authority"):
+        for name in (
+            "patient_authority",
+            "repository_unique_id",
+            "retrieve_location_uid",
+            "member_authority",
+        ):
             if not is_uid(getattr(self, name)):
                 raise ConfigError(f"publish.xds.{name} must be an OID.", where=f"publish.xds.{name}")
         for name in ("registry_url", "mllp", "organisation_code", *(("certificate",) if secured else ())):
             if not getattr(self, name):
                 raise ConfigError(f"publish.xds.{name} is missing.", where=f"publish.xds.{name}")
         if self.organisation_authority and not is_uid(self.organisation_authority):
-            raise ConfigError("publish.xds.organisation_authority must be an OID.", where="publish.xds.organisation_authority")
+            raise ConfigError(
+                "publish.xds.organisation_authority must be an OID.",
+                where="publish.xds.organisation_authority",
+            )
         if self.home_community_id and not is_uid(self.home_community_id):
-            raise ConfigError("publish.xds.home_community_id must be an OID.", where="publish.xds.home_community_id")
+            raise ConfigError(
+                "publish.xds.home_community_id must be an OID.", where="publish.xds.home_community_id"
+            )
         if bool(self.certificate) != bool(self.key) or (self.certificate and not self.ca):
-            raise ConfigError("publish.xds needs ca, certificate and key together.", where="publish.xds.certificate")
+            raise ConfigError(
+                "publish.xds needs ca, certificate and key together.", where="publish.xds.certificate"
+            )
         if bool(self.server_certificate) != bool(self.server_key):
-            raise ConfigError("publish.xds needs server_certificate and server_key together.", where="publish.xds.server_key")
+            raise ConfigError(
+                "publish.xds needs server_certificate and server_key together.",
+                where="publish.xds.server_key",
+            )

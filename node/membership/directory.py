@@ -1,4 +1,6 @@
-"""The region's signed directory at the node: verified, never older than what is known, never past its end (security.md 1.1)."""
+"""The region's signed directory at the node: verified, never older than what is known, never past its end
+(security.md 1.1).
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def read_directory(token: str, jwks: dict[str, Any], community: str) -> Director
         signed = jws.deserialize_compact(token, KeySet.import_key_set(jwks), algorithms=ALGORITHMS)  # type: ignore[arg-type]  # plain JSON, which it checks
         claims = orjson.loads(signed.payload)
     except (JoseError, ValueError, KeyError, TypeError) as error:
-        raise Unauthenticated("The directory's signature does not hold.", why=kind_as_sentence(error)) from None
+        raise Unauthenticated(
+            "The directory's signature does not hold.", why=kind_as_sentence(error)
+        ) from None
     if not isinstance(claims, dict):
         raise Malformed("The directory is no object.")
     document = DirectoryDocument.from_claims(claims)
@@ -44,12 +48,15 @@ def read_directory(token: str, jwks: dict[str, Any], community: str) -> Director
 def check_fresh(document: DirectoryDocument, known: DirectoryDocument | None, now: datetime) -> None:
     """Whether ``document`` may take the place of ``known``.
 
-    Order is by time of signing, then version: a registry restored from backup starts with a lower version, and must be heard.
+    Order is by time of signing, then version: a registry restored from backup starts with a lower version,
+    and must be heard.
 
     Raises:
         Unauthenticated: if it is older than what is known (rollback), or at its end (freeze).
     """
     if known is not None and (document.issued, document.version) < (known.issued, known.version):
-        raise Unauthenticated("The directory is older than the one known.", why="A directory is never taken back.")
+        raise Unauthenticated(
+            "The directory is older than the one known.", why="A directory is never taken back."
+        )
     if document.expires + LEEWAY_S < now.timestamp():
         raise Unauthenticated("The directory has expired.", todo="Check the clocks.")

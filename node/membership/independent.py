@@ -1,7 +1,9 @@
-"""A node that has joined no region and publishes to a registry that is not ours (``[publish] kind = "xds"``, D18).
+"""A node that has joined no region and publishes to a registry that is not ours (``[publish] kind = "xds"``,
+D18).
 
-Who the node is comes from ``[publish.xds]``, certificates come from files that others renew. There is no directory, there are no
-access tokens, and nobody suspends it: whoever shows a certificate of the configured authority is a system.
+Who the node is comes from ``[publish.xds]``, certificates come from files that others renew. There is no
+directory, there are no access tokens, and nobody suspends it: whoever shows a certificate of the configured
+authority is a system.
 """
 
 from __future__ import annotations
@@ -47,25 +49,36 @@ class Independent:
         ConfigError: for what ``[publish.xds]`` lacks.
     """
 
-    def __init__(self, folder: Path, config: ForeignRegistryConfig, archive: ArchiveConfig, *, open_mode: bool) -> None:
+    def __init__(
+        self, folder: Path, config: ForeignRegistryConfig, archive: ArchiveConfig, *, open_mode: bool
+    ) -> None:
         config.check(secured=not open_mode)
         self.folder, self._config, self._open = folder, config, open_mode
         self._credentials: Credentials | None = None
         self._client: Credentials | None = None
         self.member = MembershipFacts(
-            id=0, code=config.organisation_code, name=config.organisation_name or config.organisation_code,
-            repository_unique_id=Oid(config.repository_unique_id), retrieve_location_uid=Oid(config.retrieve_location_uid),
-            authority=Oid(config.member_authority), secret=b"", epoch=0,
+            id=0,
+            code=config.organisation_code,
+            name=config.organisation_name or config.organisation_code,
+            repository_unique_id=Oid(config.repository_unique_id),
+            retrieve_location_uid=Oid(config.retrieve_location_uid),
+            authority=Oid(config.member_authority),
+            secret=b"",
+            epoch=0,
             authorities=(Oid(config.member_authority), Oid(config.patient_authority)),
-        )  # fmt: skip
+        )
         nationals = tuple(Oid(authority) for authority in archive.national_authorities)
         self.region = Region(
-            name="", home_community_id=Oid(config.home_community_id), authority=Oid(config.patient_authority),
-            national_authority=nationals[0] if nationals else Oid(""), other_nationals=nationals[1:],
-            allow_test_numbers=archive.allow_test_numbers, zone=archive.site_zone or "Europe/London",
+            name="",
+            home_community_id=Oid(config.home_community_id),
+            authority=Oid(config.patient_authority),
+            national_authority=nationals[0] if nationals else Oid(""),
+            other_nationals=nationals[1:],
+            allow_test_numbers=archive.allow_test_numbers,
+            zone=archive.site_zone or "Europe/London",
             organisation_authority=Oid(config.organisation_authority),
             procedure_codes=procedure_codes(config.procedure_codes, "publish.xds.procedure_codes"),
-        )  # fmt: skip
+        )
 
     @property
     def code(self) -> str:
@@ -77,12 +90,16 @@ class Independent:
         """This node as its DocumentEntries name it."""
         m = self.member
         return Source(
-            code=m.code, name=m.name, repository_unique_id=m.repository_unique_id,
-            retrieve_location_uid=m.retrieve_location_uid, authority=m.authority,
-            organisation_authority=self.region.organisation_authority, procedure_codes=self.region.procedure_codes,
-        )  # fmt: skip
+            code=m.code,
+            name=m.name,
+            repository_unique_id=m.repository_unique_id,
+            retrieve_location_uid=m.retrieve_location_uid,
+            authority=m.authority,
+            organisation_authority=self.region.organisation_authority,
+            procedure_codes=self.region.procedure_codes,
+        )
 
-    # --- certificates ----------------------------------------------------------------------------------------------
+    # --- certificates ---------------------------------------------------------------------------------------
 
     @property
     def authorities_file(self) -> Path | None:
@@ -116,7 +133,7 @@ class Independent:
     def _path(self, value: str) -> Path | None:
         return self.folder / value if value else None
 
-    # --- what a region would say -----------------------------------------------------------------------------------
+    # --- what a region would say ----------------------------------------------------------------------------
 
     @property
     def suspended(self) -> bool:
@@ -133,7 +150,7 @@ class Independent:
         """There is nobody to agree with: what is published is in ``publish.xds.patient_authority``."""
         return ""
 
-    # --- while it runs ---------------------------------------------------------------------------------------------
+    # --- while it runs --------------------------------------------------------------------------------------
 
     def gate(self, clock: Clock) -> Gate:
         from node.serve.systems import SystemsGate  # with all of HTTP, which most commands need not wait for
@@ -149,11 +166,14 @@ class Independent:
         """SOAP and MLLP, to the registry that is known by its host name."""
         config = self._config
         return RegistryRoads(
-            url=lambda: config.registry_url, mllp=config.mllp, mllp_name="publish.xds.mllp", tls=self.client_tls,
+            url=lambda: config.registry_url,
+            mllp=config.mllp,
+            mllp_name="publish.xds.mllp",
+            tls=self.client_tls,
             patient=in_authority(config.patient_authority),
-        )  # fmt: skip
+        )
 
-    # --- in words --------------------------------------------------------------------------------------------------
+    # --- in words -------------------------------------------------------------------------------------------
 
     def status_rows(self, *, serving: bool) -> Iterator[tuple[str, str]]:
         yield "Registry", f"{self._config.registry_url} (XDS; nothing is joined)"
@@ -164,13 +184,19 @@ class Independent:
 
         config = self._config
         return Target(
-            name="Registry, as this node sees it", base="", xds_registry=config.registry_url, ca=self._path(config.ca),
-            cert=self._path(config.certificate), key=self._path(config.key),
-        )  # fmt: skip
+            name="Registry, as this node sees it",
+            base="",
+            xds_registry=config.registry_url,
+            ca=self._path(config.ca),
+            cert=self._path(config.certificate),
+            key=self._path(config.key),
+        )
 
 
 class NoConnection:
-    """As :class:`node.membership.membership.Connection`: no link; certificates that others renew are taken up."""
+    """As :class:`node.membership.membership.Connection`: no link; certificates that others renew are taken
+    up.
+    """
 
     linked = None
     status = LinkStatus()

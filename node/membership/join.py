@@ -1,4 +1,5 @@
-"""Joining a region with an invitation: the pin first, then the secret, then the files (D18, security.md 1.1)."""
+"""Joining a region with an invitation: the pin first, then the secret, then the files (D18, security.md
+1.1)."""
 
 from __future__ import annotations
 
@@ -12,14 +13,19 @@ import orjson
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import NameOID
 
 from crosslight.runtime.http import limited_chunks
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.machine_errors import reached_not
 from crosslight.runtime.seams import Http, Seams
 from crosslight.runtime.tls import spki_pin
-from crosslight.runtime.trouble import reached_not
 from crosslight.standards.membership import Invitation, JoinReply
 from crosslight.standards.problem import (
     ConfigError,
@@ -48,7 +54,9 @@ _REFUSALS: dict[int, type[CrosslightError]] = {
 
 
 def new_request(code: str) -> tuple[bytes, bytes]:
-    """A fresh P-256 key, which never leaves this machine, and a PKCS#10 request for it: (key PEM, request PEM)."""
+    """A fresh P-256 key, which never leaves this machine, and a PKCS#10 request for it: (key PEM, request
+    PEM).
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, code[:64])])
     csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
@@ -70,31 +78,38 @@ def pinned(bundle_pem: str, pin: str) -> str:
         if spki_pin(certificate) == pin:
             return certificate.public_bytes(Encoding.PEM).decode()
     raise Forbidden(
-        "This is not the registry that invited you: its certificate authority does not match the invitation's pin.",
+        "This is not the registry that invited you: its certificate authority does not match the invitation's"
+        " pin.",
         why="Nothing secret was sent.",
         todo="Check the address with the region's operator, and that nobody intercepts the connection.",
     )
 
 
 async def join(invitation: str, folder: Path, seams: Seams, authorities: Sequence[str] = ()) -> RegionState:
-    """Join, and write what was given into ``folder``. Joining again keeps OIDs and secret: the registry knows them.
+    """Join, and write what was given into ``folder``. Joining again keeps OIDs and secret: the registry knows
+    them.
 
     Args:
         invitation: As the region's operator gave it.
         folder: The node's ``region`` folder.
         seams: HTTP, and durable writes.
-        authorities: OIDs under which this trust issues patient numbers; those not agreed yet wait for the operator.
+        authorities: OIDs under which this trust issues patient numbers; those not agreed yet wait for the
+            operator.
 
     Raises:
-        Malformed: the invitation, or the registry's answer, cannot be read; an authority cannot be the trust's own.
+        Malformed: the invitation, or the registry's answer, cannot be read; an authority cannot be the
+            trust's own.
         ConfigError: this node is another member already.
         Forbidden: the pin does not match (nothing secret was sent), or the member is suspended.
-        Unauthenticated: the registry does not know the invitation. Conflict: it was used. Gone: it has expired.
+        Unauthenticated: the registry does not know the invitation. Conflict: it was used. Gone: it has
+            expired.
         Unavailable: the registry cannot be reached.
     """
     invited = Invitation.parse(invitation)
     if (folder / FACTS).exists() and (known := RegionState(folder, seams.files).code) != invited.code:
-        raise ConfigError(f"This node is {known}; the invitation is for {invited.code}.", todo="Use a new folder.")
+        raise ConfigError(
+            f"This node is {known}; the invitation is for {invited.code}.", todo="Use a new folder."
+        )
     authority = pinned(await _bundle(seams.http, invited.url), invited.pin)
     key_pem, csr_pem = new_request(invited.code)
     reply = await _ask(seams.http, invited, authority, csr_pem, authorities)
@@ -114,7 +129,9 @@ async def _bundle(http: Http, url: str) -> str:
     return str(answer.get("bundle_pem", ""))
 
 
-async def _ask(http: Http, invited: Invitation, authority: str, csr_pem: bytes, authorities: Sequence[str]) -> JoinReply:
+async def _ask(
+    http: Http, invited: Invitation, authority: str, csr_pem: bytes, authorities: Sequence[str]
+) -> JoinReply:
     verified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     verified.minimum_version = ssl.TLSVersion.TLSv1_2
     verified.load_verify_locations(cadata=authority)
@@ -127,7 +144,9 @@ async def _ask(http: Http, invited: Invitation, authority: str, csr_pem: bytes, 
 async def _json(session: aiohttp.ClientSession, method: str, url: str, body: bytes | None) -> dict[str, Any]:
     headers = {"Content-Type": "application/json"} if body else {}
     try:
-        async with session.request(method, url, data=body, headers=headers, allow_redirects=False) as response:
+        async with session.request(
+            method, url, data=body, headers=headers, allow_redirects=False
+        ) as response:
             chunks = limited_chunks(response.content.iter_chunked(1 << 16), MAX_REPLY_BYTES)
             data = b"".join([chunk async for chunk in chunks])
             status = response.status
@@ -158,5 +177,8 @@ def _check(reply: JoinReply, invited: Invitation, key_pem: bytes) -> None:
         leaf = x509.load_pem_x509_certificates(reply.chain_pem.encode())[0]
     except (ValueError, IndexError):
         raise Malformed("The registry's answer holds no certificate.") from None
-    if leaf.public_key() != load_pem_private_key(key_pem, None).public_key() or reply.member.code != invited.code:
+    if (
+        leaf.public_key() != load_pem_private_key(key_pem, None).public_key()
+        or reply.member.code != invited.code
+    ):
         raise Malformed("The registry's answer is for another member.")

@@ -1,4 +1,6 @@
-"""A member of a region (D18): tokens and certificates are the region's, and the link says who it is and is told."""
+"""A member of a region (D18): tokens and certificates are the region's, and the link says who it is and is
+told.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,9 @@ from crosslight.standards.region import Region
 from crosslight.standards.xds.model.publication import Source
 from node.membership.config import RegionConfig
 from node.membership.link import Link, Speaker
+from node.membership.link_record import SeenLink, link_text, read_seen, skew_text, write_seen
 from node.membership.model import Feed, LinkStatus, RegistryRoads, own_authority
 from node.membership.renewal import Renewal
-from node.membership.seen import SeenLink, link_text, read_seen, skew_text, write_seen
 from node.membership.state import BUNDLE, IDENTITY, RegionState
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class Joined:
     def __init__(self, folder: Path, state: RegionState, config: RegionConfig, *, open_mode: bool) -> None:
         self._folder, self.state, self._config, self._open = folder, state, config, open_mode
 
-    # --- who it is -------------------------------------------------------------------------------------------------
+    # --- who it is ------------------------------------------------------------------------------------------
 
     @property
     def member(self) -> MembershipFacts:
@@ -82,7 +84,9 @@ class Joined:
         return self.state.directory_expired(now)
 
     def not_agreed(self, authority: str) -> str:
-        """Under one that is not agreed every study would be refused; under another, every patient would change later."""
+        """Under one that is not agreed every study would be refused; under another, every patient would
+        change later.
+        """
         member = self.state.member
         if authority in (member.authority, *member.authorities):
             return ""
@@ -94,10 +98,11 @@ class Joined:
             f"Its operator does so with: {agree}"
         )
 
-    # --- while it runs ---------------------------------------------------------------------------------------------
+    # --- while it runs --------------------------------------------------------------------------------------
 
     def gate(self, clock: Clock) -> Gate:
-        from node.serve.authenticate import Authenticator  # with all of HTTP, which most commands need not wait for
+        # with all of HTTP, which most commands need not wait for
+        from node.serve.authenticate import Authenticator
 
         state = self.state
         verifier = TokenVerifier(state.region.home_community_id, clock, state.jwks)
@@ -114,7 +119,7 @@ class Joined:
         link = Link(state, self._config, seams, endpoints=endpoints, open_mode=self._open, software=software)
         return RegionConnection(self._folder, state, link, seams)
 
-    # --- in words --------------------------------------------------------------------------------------------------
+    # --- in words -------------------------------------------------------------------------------------------
 
     def status_rows(self, *, serving: bool) -> Iterator[tuple[str, str]]:
         state, seen = self.state, read_seen(self._folder)
@@ -123,7 +128,10 @@ class Joined:
         if seen is not None and serving and (skew := skew_text(seen)):
             yield "Clock", skew
         own = (*state.member.authorities, state.member.authority)
-        yield "Patient authorities", ", ".join(own) + "".join(f"; {one} (not agreed yet)" for one in state.member.asked)
+        yield (
+            "Patient authorities",
+            ", ".join(own) + "".join(f"; {one} (not agreed yet)" for one in state.member.asked),
+        )
 
     def registry_target(self) -> Target:
         from crosslight.client.doctor import Target
@@ -164,7 +172,9 @@ class RegionConnection:
 
     @property
     def roads(self) -> RegistryRoads:
-        """All three: the gRPC feed, and SOAP and MLLP where ``publish.road`` says so; our gateway's certificate is expected."""
+        """All three: the gRPC feed, and SOAP and MLLP where ``publish.road`` says so; our gateway's
+        certificate is expected.
+        """
         state, link = self._state, self.link
 
         def tls() -> ssl.SSLContext | None:
@@ -184,7 +194,11 @@ class RegionConnection:
         status = self.link.status
         return (
             Gauge("crosslight_node_linked", "1 while linked to the registry.", float(status.connected)),
-            Gauge("crosslight_node_clock_skew_seconds", "This clock minus the registry's.", status.skew_ms / 1000),
+            Gauge(
+                "crosslight_node_clock_skew_seconds",
+                "This clock minus the registry's.",
+                status.skew_ms / 1000,
+            ),
         )
 
     def remember(self) -> None:

@@ -1,7 +1,7 @@
 """The node's end of the link: one outbound stream to the registry for as long as the node lives (D10, D18).
 
-Reconnects by itself with jittered pauses of at most a few seconds; a renewed certificate is taken up by a new stream before
-the old one ends. The node serves with or without it.
+Reconnects by itself with jittered pauses of at most a few seconds; a renewed certificate is taken up by a new
+stream before the old one ends. The node serves with or without it.
 """
 
 from __future__ import annotations
@@ -86,15 +86,19 @@ class Link:
         self._waiters: list[asyncio.Event] = []
         self._retiring: set[asyncio.Task[None]] = set()
 
-    # --- for other rooms -------------------------------------------------------------------------------------------
+    # --- for other rooms ------------------------------------------------------------------------------------
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What every call on :meth:`channel` carries: the node's name on a plain link, nothing on mutual TLS."""
+        """What every call on :meth:`channel` carries: the node's name on a plain link, nothing on mutual
+        TLS."""
         return ((MEMBER_METADATA, self.state.code),) if self.open_mode else ()
 
     def channel(self) -> grpc.aio.Channel:
-        """The channel to the registry, for the index feed too. Ask anew for each call: renewal replaces it."""
+        """The channel to the registry, for the index feed too.
+
+        Ask anew for each call: renewal replaces it.
+        """
         if self._channel is None:
             self._channel = self._new_channel()
         return self._channel
@@ -126,7 +130,7 @@ class Link:
         """A renewed certificate is in place: take it up by a new stream, then end the old one."""
         self._changed.set()
 
-    # --- channels --------------------------------------------------------------------------------------------------
+    # --- channels -------------------------------------------------------------------------------------------
 
     def _new_channel(self) -> grpc.aio.Channel:
         timeout_ms = int(self.config.connect_timeout_s * 1000)
@@ -142,9 +146,11 @@ class Link:
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.enable_http_proxy", 0),
         ]
-        return self._link.channel(self.state.registry.grpc, None if self.open_mode else self.state.credentials, options)
+        return self._link.channel(
+            self.state.registry.grpc, None if self.open_mode else self.state.credentials, options
+        )
 
-    # --- the loop --------------------------------------------------------------------------------------------------
+    # --- the loop -------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         attempt = 0
@@ -164,7 +170,8 @@ class Link:
                     older = None
                 if session.welcomed.is_set():
                     attempt = 0
-                if await self._changed.wait(unless=session.task):  # renewed: the next session first, then this one ends
+                # renewed: the next session first, then this one ends
+                if await self._changed.wait(unless=session.task):
                     older = session
                     self._retire()
                     continue
@@ -180,11 +187,14 @@ class Link:
     def _down(self, session: Session) -> None:
         was = self.status
         since = self.clock.now() if was.connected else was.since
-        self._now(replace(was, connected=False, since=since, refused=session.refused, suspended=session.suspended))
+        self._now(
+            replace(was, connected=False, since=since, refused=session.refused, suspended=session.suspended)
+        )
         if was.connected or session.refused != was.refused or session.suspended != was.suspended:
             log.warning("link lost", reason=session.suspended or session.refused or session.why)
         self._changed.clear()
-        self._retire()  # a new channel tries at once, where this one may be waiting; and takes a new certificate up
+        # a new channel tries at once, where this one may be waiting; and takes a new certificate up
+        self._retire()
 
     def _retire(self) -> None:
         """Let calls under way on the channel finish, and make another for what comes."""
@@ -198,11 +208,19 @@ class Link:
         """A session was welcomed."""
         self._now(
             LinkStatus(
-                connected=True, since=self.clock.now(), skew_ms=self.status.skew_ms, epoch=grant.epoch,
+                connected=True,
+                since=self.clock.now(),
+                skew_ms=self.status.skew_ms,
+                epoch=grant.epoch,
                 incarnation=grant.incarnation,
             )
-        )  # fmt: skip
-        log.info("link up", epoch=grant.epoch, incarnation=grant.incarnation, state="reconcile" if grant.reconcile else "agreed")
+        )
+        log.info(
+            "link up",
+            epoch=grant.epoch,
+            incarnation=grant.incarnation,
+            state="reconcile" if grant.reconcile else "agreed",
+        )
         waiters, self._waiters = self._waiters, []
         for event in waiters:
             event.set()
@@ -274,9 +292,15 @@ class Session:
         async with asyncio.timeout(WELCOME_TIMEOUT_S):
             facts = await link.speaker.hello()
             hello = pb.Hello(
-                code=link.state.code, software=link.software, epoch=facts.epoch, acked_n=facts.acked_n, made_n=facts.made_n,
-                incarnation=facts.incarnation, state_id=facts.state_id, endpoints=pb.Endpoints(**link.endpoints.plain()),
-            )  # fmt: skip
+                code=link.state.code,
+                software=link.software,
+                epoch=facts.epoch,
+                acked_n=facts.acked_n,
+                made_n=facts.made_n,
+                incarnation=facts.incarnation,
+                state_id=facts.state_id,
+                endpoints=pb.Endpoints(**link.endpoints.plain()),
+            )
             await self._write(call, pb.NodeMessage(hello=hello))
             message = await call.read()
         if message is grpc.aio.EOF or message.WhichOneof("body") != "welcome":
@@ -335,7 +359,9 @@ class Session:
         try:
             self._link.state.accept_directory(directory.jws, self._link.clock.now())
         except CrosslightError as error:
-            log.error("directory refused", kind=type(error).__name__, reason=error.what, version=directory.version)
+            log.error(
+                "directory refused", kind=type(error).__name__, reason=error.what, version=directory.version
+            )
 
     async def _beat(self, call: Any) -> None:
         link = self._link
@@ -358,18 +384,29 @@ class Session:
 
 def _heartbeat(status: NodeStatus, now_ms: int) -> pb.Heartbeat:
     beat = pb.Heartbeat(
-        sent_unix_ms=now_ms, epoch=status.epoch, acked_n=status.acked_n, waiting=status.waiting, parked=status.parked,
-        quarantined=status.quarantined, filling=status.filling, indexed_from=status.indexed_from,
+        sent_unix_ms=now_ms,
+        epoch=status.epoch,
+        acked_n=status.acked_n,
+        waiting=status.waiting,
+        parked=status.parked,
+        quarantined=status.quarantined,
+        filling=status.filling,
+        indexed_from=status.indexed_from,
         concern_version=status.concern.version if status.concern is not None else b"",
-    )  # fmt: skip
+    )
     if status.census is not None and status.census_at is not None:
         taken_ms = int(status.census_at.timestamp() * 1000)
-        beat.census.CopyFrom(pb.Census(studies=status.census.studies, digest=status.census.digest, taken_unix_ms=taken_ms))
+        beat.census.CopyFrom(
+            pb.Census(studies=status.census.studies, digest=status.census.digest, taken_unix_ms=taken_ms)
+        )
     return beat
 
 
 def _concern(concern: Concern) -> pb.Concern:
     return pb.Concern(
-        version=concern.version, waiting=packed(concern.waiting), refused=packed(concern.refused),
-        anybody_waiting=concern.anybody_waiting, anybody_refused=concern.anybody_refused,
-    )  # fmt: skip
+        version=concern.version,
+        waiting=packed(concern.waiting),
+        refused=packed(concern.refused),
+        anybody_waiting=concern.anybody_waiting,
+        anybody_refused=concern.anybody_refused,
+    )

@@ -1,8 +1,9 @@
 """To whom a node belongs (D18): the one seam, and which of the two it is.
 
-:class:`~node.membership.joined.Joined` is a member of a region; :class:`~node.membership.independent.Independent` publishes to
-a registry that is not ours and has joined nothing. Nothing outside this room asks which: whatever differs is asked of the
-membership, and of its connection while the node runs.
+:class:`~node.membership.joined.Joined` is a member of a region;
+:class:`~node.membership.independent.Independent` publishes to a registry that is not ours and has joined
+nothing. Nothing outside this room asks which: whatever differs is asked of the membership, and of its
+connection while the node runs.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 
 
 class Connection(Protocol):
-    """What ties a running node to its registry: the link where there is one, and the care of its certificates."""
+    """What ties a running node to its registry: the link where there is one, and the care of its
+    certificates.
+    """
 
     @property
     def status(self) -> LinkStatus:
@@ -66,7 +69,10 @@ class Connection(Protocol):
         ...
 
     def start(self, speaker: Speaker) -> None:
-        """Begin; listeners and sessions have been made. ``speaker`` answers for the node where there is a link."""
+        """Begin; listeners and sessions have been made.
+
+        ``speaker`` answers for the node where there is a link.
+        """
         ...
 
     async def stop(self) -> None:
@@ -113,11 +119,14 @@ class Membership(Protocol):
         ...
 
     def directory_expired(self, now: datetime) -> bool:
-        """Whether what is known here of the region's members is past its end: who was suspended since is not known."""
+        """Whether what is known here of the region's members is past its end: who was suspended since is not
+        known.
+        """
         ...
 
     def not_agreed(self, authority: str) -> str:
-        """Why nothing may be published while ``authority`` issues this trust's patient numbers; '' = it may."""
+        """Why nothing may be published while ``authority`` issues this trust's patient numbers; '' = it
+        may."""
         ...
 
     def on_change(self, callback: Callable[[], None]) -> None:
@@ -153,9 +162,14 @@ def is_member(folder: Path, foreign: ForeignRegistryConfig | None) -> bool:
 
 
 def membership_of(
-    folder: Path, files: Files, foreign: ForeignRegistryConfig | None, archive: ArchiveConfig, region: RegionConfig,
-    *, open_mode: bool,
-) -> Membership:  # fmt: skip
+    folder: Path,
+    files: Files,
+    foreign: ForeignRegistryConfig | None,
+    archive: ArchiveConfig,
+    region: RegionConfig,
+    *,
+    open_mode: bool,
+) -> Membership:
     """To whom the node in ``folder`` belongs.
 
     Args:

@@ -46,7 +46,9 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochGrant:
-    """The registry's Welcome: publish under ``epoch``, after comparing and re-sending where ``reconcile`` says so."""
+    """The registry's Welcome: publish under ``epoch``, after comparing and re-sending where ``reconcile``
+    says so.
+    """
 
     epoch: int
     reconcile: bool
@@ -107,7 +109,9 @@ def own_authority(patient: Patient) -> Identifier:
 
 
 def in_authority(authority: str) -> Callable[[Patient], Identifier | None]:
-    """The patient's id in the one authority that a foreign registry knows; None where there is none, and the study waits."""
+    """The patient's id in the one authority that a foreign registry knows; None where there is none, and the
+    study waits.
+    """
 
     def find(patient: Patient) -> Identifier | None:
         return next((i for i in (patient.local, *patient.others) if i.authority == authority), None)

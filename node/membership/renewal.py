@@ -1,4 +1,6 @@
-"""The node's certificate renews itself: at two thirds of its life, a new key, over the old certificate's mutual TLS."""
+"""The node's certificate renews itself: at two thirds of its life, a new key, over the old certificate's
+mutual TLS.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ CALL_TIMEOUT_S = 20.0
 
 
 def renew_at(certificate: x509.Certificate, jitter: float) -> datetime:
-    """When to renew: two thirds of the life, and up to a twelfth later (``jitter`` 0 to 1), so that not all come at once."""
+    """When to renew: two thirds of the life, and up to a twelfth later (``jitter`` 0 to 1), so that not all
+    come at once.
+    """
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     return begin + (end - begin) * (2 / 3 + jitter / 12)
 
@@ -62,7 +66,9 @@ class Renewal:
                 await self.renew()
             except (CrosslightError, grpc.aio.AioRpcError, OSError) as error:
                 code = error.code().name if isinstance(error, grpc.aio.AioRpcError) else type(error).__name__
-                log.error("certificate not renewed", reason=code, expires=leaf.not_valid_after_utc.isoformat())
+                log.error(
+                    "certificate not renewed", reason=code, expires=leaf.not_valid_after_utc.isoformat()
+                )
             # After a success too: with a clock far ahead every certificate looks due at once.
             await self._clock.sleep(min(600.0, max(0.2, life_s / 30)))
 
@@ -77,7 +83,9 @@ class Renewal:
         key_pem, csr_pem = new_request(self._state.code)
         stub: Any = pb_grpc.MembershipStub(self._link.channel())  # type: ignore[no-untyped-call]  # generated
         try:
-            reply = await stub.Renew(pb.RenewRequest(csr_pem=csr_pem), timeout=CALL_TIMEOUT_S, metadata=self._link.metadata)
+            reply = await stub.Renew(
+                pb.RenewRequest(csr_pem=csr_pem), timeout=CALL_TIMEOUT_S, metadata=self._link.metadata
+            )
         except asyncio.CancelledError:
             if call_given_up():
                 raise Unavailable("The link was lost while the certificate was waited for.") from None

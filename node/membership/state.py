@@ -1,7 +1,8 @@
 """What a node knows of its region, kept on disk so that it starts and serves without the registry.
 
-``identity.pem`` (0600) holds key and certificate in one, so that a renewal replaces both at once; ``bundle.pem`` whom to trust;
-``member.json`` (0600, written last: it is what says that joining succeeded) the rest.
+``identity.pem`` (0600) holds key and certificate in one, so that a renewal replaces both at once;
+``bundle.pem`` whom to trust; ``member.json`` (0600, written last: it is what says that joining succeeded) the
+rest.
 """
 
 from __future__ import annotations
@@ -60,16 +61,22 @@ class RegionState:
             self.jwks: dict[str, Any] = dict(data["jwks"])
             self._restore_directory(str(data.get("directory", "")))
         except (KeyError, TypeError, CrosslightError) as error:
-            raise ConfigError(f"{folder / FACTS} cannot be used.", why=kind_as_sentence(error), todo="Join again.") from None
+            raise ConfigError(
+                f"{folder / FACTS} cannot be used.", why=kind_as_sentence(error), todo="Join again."
+            ) from None
 
     def _read(self) -> dict[str, Any]:
         path = self.folder / FACTS
         try:
             data = orjson.loads(path.read_bytes())
         except FileNotFoundError:
-            raise ConfigError("This node has not joined a region.", todo="Run join with an invitation.") from None
+            raise ConfigError(
+                "This node has not joined a region.", todo="Run join with an invitation."
+            ) from None
         except (orjson.JSONDecodeError, OSError) as error:
-            raise ConfigError(f"{path} cannot be read.", why=kind_as_sentence(error), todo="Join again.") from None
+            raise ConfigError(
+                f"{path} cannot be read.", why=kind_as_sentence(error), todo="Join again."
+            ) from None
         if not isinstance(data, dict):
             raise ConfigError(f"{path} cannot be read.", todo="Join again.")
         return data
@@ -79,7 +86,7 @@ class RegionState:
             self.directory = read_directory(token, self.jwks, self.region.home_community_id)
             self._directory_jws = token
 
-    # --- who we are ------------------------------------------------------------------------------------------------
+    # --- who we are -----------------------------------------------------------------------------------------
 
     @property
     def code(self) -> str:
@@ -108,7 +115,7 @@ class RegionState:
             self._credentials = Credentials(identity, identity, self.folder / BUNDLE)
         return self._credentials
 
-    # --- what the region says --------------------------------------------------------------------------------------
+    # --- what the region says -------------------------------------------------------------------------------
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after the directory, and with it keys and suspensions, changed."""
@@ -149,7 +156,7 @@ class RegionState:
             listener()
         return document
 
-    # --- on disk ---------------------------------------------------------------------------------------------------
+    # --- on disk --------------------------------------------------------------------------------------------
 
     def save(self) -> None:
         """Write ``member.json``."""

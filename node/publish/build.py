@@ -1,4 +1,6 @@
-"""Puts the parts of publication together for a node: to the registry it has joined, or to one that is not ours (D18)."""
+"""Puts the parts of publication together for a node: to the registry it has joined, or to one that is not
+ours (D18).
+"""
 
 from __future__ import annotations
 
@@ -45,10 +47,12 @@ async def build_publisher(
     roads: RegistryRoads,
     endpoints: Endpoints,
 ) -> Publisher:
-    """The publisher of a node. A registry of ours takes studies by gRPC or SOAP (``config.road``), another one by SOAP.
+    """The publisher of a node. A registry of ours takes studies by gRPC or SOAP (``config.road``), another
+    one by SOAP.
 
-    Comparisons with ours go over gRPC on either road: the link is there always, and only our registry can say what it holds.
-    Before another one the node grants itself epochs, and makes the secret of derived ids (D18).
+    Comparisons with ours go over gRPC on either road: the link is there always, and only our registry can say
+    what it holds. Before another one the node grants itself epochs, and makes the secret of derived ids
+    (D18).
 
     Raises:
         ConfigError: where the registry's addresses cannot be used.
@@ -65,11 +69,17 @@ async def build_publisher(
         url=endpoints.dicomweb if config.retrieve_url and feed is not None else "",
     )
     origin = Origin(identity=identity, retrieval=retrieval)
-    return Publisher(store, rows, holdings, seams, config, origin, _destination(config, seams, roads, rows, identity))
+    return Publisher(
+        store, rows, holdings, seams, config, origin, _destination(config, seams, roads, rows, identity)
+    )
 
 
 def _destination(
-    config: PublishConfig, seams: Seams, roads: RegistryRoads, rows: OutboxStore, identity: Callable[[], Identity]
+    config: PublishConfig,
+    seams: Seams,
+    roads: RegistryRoads,
+    rows: OutboxStore,
+    identity: Callable[[], Identity],
 ) -> Destination:
     feed = roads.feed
     if feed is None:
@@ -89,7 +99,11 @@ async def _own_secret(store: PublishStore) -> bytes:
 
 
 def _soap_road(
-    config: PublishConfig, seams: Seams, roads: RegistryRoads, rows: OutboxStore, identity: Callable[[], Identity]
+    config: PublishConfig,
+    seams: Seams,
+    roads: RegistryRoads,
+    rows: OutboxStore,
+    identity: Callable[[], Identity],
 ) -> tuple[SoapRoad, Closers]:
     host, port = host_port(roads.mllp, roads.mllp_name)
     tls = roads.tls()
@@ -97,7 +111,10 @@ def _soap_road(
     mllp = MllpClient(host, port, tls=tls, ack_timeout_s=config.timeout_s)
     soap = SoapClient(session, seams.ids, seams.workers)
     wire = XdsWire(soap, roads.url, mllp, seams.clock, seams.ids, identity, timeout_s=config.timeout_s)
-    return SoapRoad(wire, identity, rows, roads.patient, parallel=config.parallel), (mllp.close, session.close)
+    return SoapRoad(wire, identity, rows, roads.patient, parallel=config.parallel), (
+        mllp.close,
+        session.close,
+    )
 
 
 def host_port(address: str, where: str) -> tuple[str, int]:

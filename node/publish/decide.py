@@ -1,7 +1,8 @@
 """What to send next: the life cycle on the wire (D16) as a pure function of what should be there and what is.
 
-A publish that cannot follow directly on what is there needs another act first; that act takes the version just below the
-publish's own. The reviser sees to it that this number was never used for the same study (:func:`version_for`).
+A publish that cannot follow directly on what is there needs another act first; that act takes the version
+just below the publish's own. The reviser sees to it that this number was never used for the same study
+(:func:`version_for`).
 """
 
 from __future__ import annotations

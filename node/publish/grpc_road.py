@@ -1,4 +1,5 @@
-"""The gRPC road: acts in batches to our registry's IndexFeed, and the comparison after a loss (feed.proto; D10, D15).
+"""The gRPC road: acts in batches to our registry's IndexFeed, and the comparison after a loss (feed.proto;
+D10, D15).
 
 The feed is idempotent: an act whose fate is unknown is sent again as it was.
 """
@@ -14,7 +15,13 @@ import grpc
 from crosslight.pb import feed_pb2 as pb
 from crosslight.pb import feed_pb2_grpc as pb_grpc
 from crosslight.runtime.waiting import call_given_up
-from crosslight.runtime.wire import identifier_from_pb, manifest_to_pb, study_to_pb, version_from_pb, version_to_pb
+from crosslight.runtime.wire import (
+    identifier_from_pb,
+    manifest_to_pb,
+    study_to_pb,
+    version_from_pb,
+    version_to_pb,
+)
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError
 from node.publish.decide import after
@@ -75,7 +82,12 @@ class GrpcRoad:
     parallel = 1
 
     def __init__(
-        self, channel: ChannelSource, *, metadata: Sequence[tuple[str, str]] = (), batch: int = 100, timeout_s: float = 30.0
+        self,
+        channel: ChannelSource,
+        *,
+        metadata: Sequence[tuple[str, str]] = (),
+        batch: int = 100,
+        timeout_s: float = 30.0,
     ) -> None:
         self._channel, self._metadata, self._timeout_s = channel, tuple(metadata), timeout_s
         self.together = batch
@@ -109,7 +121,9 @@ class GrpcRoad:
             reply = await self._stub().Publish(request, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and len(batch) == 1:
-                return [Refused("XDSRegistryOutOfResources", "The study is too large for the registry's feed.")]
+                return [
+                    Refused("XDSRegistryOutOfResources", "The study is too large for the registry's feed.")
+                ]
             raise RoadDown("The registry's feed does not answer.", why=error.code().name) from None
         except asyncio.CancelledError:
             if call_given_up():
@@ -133,7 +147,9 @@ class GrpcRoad:
         async def requests() -> AsyncIterator[pb.CompareRequest]:
             async for page in pages:
                 for start in range(0, len(page), COMPARE_PAGE):
-                    yield pb.CompareRequest(held=[_held(uid, acked) for uid, acked in page[start : start + COMPARE_PAGE]])
+                    yield pb.CompareRequest(
+                        held=[_held(uid, acked) for uid, acked in page[start : start + COMPARE_PAGE]]
+                    )
 
         differing: dict[str, Acked | None] = {}
         try:
@@ -157,7 +173,10 @@ class GrpcRoad:
 
 def _held(study_uid: str, acked: Acked) -> pb.HeldVersion:
     return pb.HeldVersion(
-        study_uid=study_uid, version=version_to_pb(acked.version), digest=acked.sha1, approved=acked.status == "Approved"
+        study_uid=study_uid,
+        version=version_to_pb(acked.version),
+        digest=acked.sha1,
+        approved=acked.status == "Approved",
     )
 
 

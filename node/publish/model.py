@@ -1,4 +1,6 @@
-"""Publication as values: what should be at a destination, what is there, what was sent, and what became of it (D15)."""
+"""Publication as values: what should be at a destination, what is there, what was sent, and what became of it
+(D15).
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,11 @@ class Want:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acked:
-    """What a destination has acknowledged of a study: the current publication, and every version since the fresh one.
+    """What a destination has acknowledged of a study: the current publication, and every version since the
+    fresh one.
 
-    ``digest`` is the record's, '' where it is not known (learnt from the other side); ``sha1`` the manifest's.
+    ``digest`` is the record's, '' where it is not known (learnt from the other side); ``sha1`` the
+    manifest's.
     """
 
     version: Version
@@ -58,7 +62,10 @@ class Act:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """One published version, fixed when it was made (D14). ``record`` is None once nothing can need it any more."""
+    """One published version, fixed when it was made (D14).
+
+    ``record`` is None once nothing can need it any more.
+    """
 
     version: Version
     study_uid: str
@@ -84,12 +91,15 @@ class Job:
     revision: Revision | None = None
 
 
-# --- what became of a job --------------------------------------------------------------------------------------------
+# --- what became of a job -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Acknowledged, or found to have been applied. ``acked`` is the truth from now on (None: nothing is there)."""
+    """Acknowledged, or found to have been applied.
+
+    ``acked`` is the truth from now on (None: nothing is there).
+    """
 
     acked: Acked | None
 

@@ -1,6 +1,7 @@
 """The outbox of one destination: takes what is due, has it delivered, writes what became of it (D15).
 
-Every act is noted as in flight before it leaves; one whose fate is unknown is settled by the road before the next is built.
+Every act is noted as in flight before it leaves; one whose fate is unknown is settled by the road before the
+next is built.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class Outbox:
         road: How it is reached.
         clock: Time; draw: jitter.
         retry: Spacing of retries.
-        on_disagreement: Called with a reason when the destination knows more than we remember; it should hold the outbox
-            and compare.
+        on_disagreement: Called with a reason when the destination knows more than we remember; it should hold
+            the outbox and compare.
         on_anew: Called when studies need a new revision.
     """
 
@@ -66,10 +67,12 @@ class Outbox:
         self._down = ""
         self.quiet = asyncio.Lock()  # held by a pass; whoever compares takes it
 
-    # --- told by others ---------------------------------------------------------------------------------------------
+    # --- told by others -------------------------------------------------------------------------------------
 
     def wake(self, *, link_up: bool = False) -> None:
-        """There may be something to do; ``link_up``: the destination can be reached again, so do not wait out a retry."""
+        """There may be something to do; ``link_up``: the destination can be reached again, so do not wait out
+        a retry.
+        """
         if link_up:
             self._failures = 0
         self._wake.set()
@@ -88,7 +91,7 @@ class Outbox:
         """Why nothing is sent now; '' when nothing holds it up."""
         return next(iter(self._held.values()), "") or self._down
 
-    # --- the loop ---------------------------------------------------------------------------------------------------
+    # --- the loop -------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Deliver until cancelled."""
@@ -157,12 +160,14 @@ class Outbox:
         elif not known:
             await self._store.set_incarnation(told)
 
-    # --- what became of a job ---------------------------------------------------------------------------------------
+    # --- what became of a job -------------------------------------------------------------------------------
 
     def _settled(self, job: Job, result: Result) -> Settled:
         now = self._clock.now().timestamp()
         if isinstance(result, Done):
-            return Settled(study_uid=job.study_uid, truth=True, acked=result.acked, acknowledged=job.act.version)
+            return Settled(
+                study_uid=job.study_uid, truth=True, acked=result.acked, acknowledged=job.act.version
+            )
         if isinstance(result, Refused):
             return self._park(job, result.code, result.why, now)
         if isinstance(result, Disagreement):
@@ -176,9 +181,13 @@ class Outbox:
             if attempts >= self._retry.park_after and not result.patience and not result.sent:
                 return self._park(job, "XDSRegistryError", result.why, now)
             return Settled(
-                study_uid=job.study_uid, truth=False, keep=result.sent, attempts=attempts, next_unix=now + delay_s,
+                study_uid=job.study_uid,
+                truth=False,
+                keep=result.sent,
+                attempts=attempts,
+                next_unix=now + delay_s,
                 parked_why=result.why,
-            )  # fmt: skip
+            )
         if attempts >= self._retry.park_after:
             return self._park(job, "XDSRegistryError", result.why, now, result)
         # What is there was learnt: the next act is built from it at once, unless that keeps happening.
@@ -192,7 +201,9 @@ class Outbox:
             anew=isinstance(result, Anew),
         )
 
-    def _park(self, job: Job, code: str, why: str, now: float, learnt: Learnt | Anew | None = None) -> Settled:
+    def _park(
+        self, job: Job, code: str, why: str, now: float, learnt: Learnt | Anew | None = None
+    ) -> Settled:
         log.warning("publication needs an operator", study=job.study_uid, act=job.act.kind, code=code)
         return Settled(
             study_uid=job.study_uid,

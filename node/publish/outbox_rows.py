@@ -1,6 +1,8 @@
-"""Rows of the outbox: the only hand on ``publish_destination``, ``publish_intent``, ``publish_acked`` and ``publish_fed`` (D15).
+"""Rows of the outbox: the only hand on ``publish_destination``, ``publish_intent``, ``publish_acked`` and
+``publish_fed`` (D15).
 
-``OutboxStore`` works by these methods; ``PublishStore`` puts the intents of a new revision by them, in its own transaction.
+``OutboxStore`` works by these methods; ``PublishStore`` puts the intents of a new revision by them, in its
+own transaction.
 """
 
 from __future__ import annotations
@@ -40,7 +42,10 @@ class Due:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """What to write of one job. ``truth`` is set where ``acked`` says what is there now; ``keep`` leaves the act in flight."""
+    """What to write of one job.
+
+    ``truth`` is set where ``acked`` says what is there now; ``keep`` leaves the act in flight.
+    """
 
     study_uid: str
     truth: bool
@@ -60,7 +65,7 @@ class OutboxRows:
     def __init__(self, destination: str) -> None:
         self._d = destination
 
-    # --- the destination --------------------------------------------------------------------------------------------
+    # --- the destination ------------------------------------------------------------------------------------
 
     def begin_tx(self, tx: Tx) -> None:
         """Have a row for it: nothing is there yet, all is to be filled."""
@@ -69,15 +74,21 @@ class OutboxRows:
     @staticmethod
     def all_tx(tx: Tx) -> list[OutboxRows]:
         """Of every destination there is."""
-        return [OutboxRows(row[0]) for row in tx.rows("SELECT destination FROM publish_destination ORDER BY destination")]
+        return [
+            OutboxRows(row[0])
+            for row in tx.rows("SELECT destination FROM publish_destination ORDER BY destination")
+        ]
 
     def destination_tx(self, tx: Tx) -> DestinationRow:
         """What is known of it."""
         row = tx.row(
-            "SELECT incarnation, acked_epoch, acked_n, filling, reconcile FROM publish_destination WHERE destination = ?",
+            "SELECT incarnation, acked_epoch, acked_n, filling, reconcile FROM publish_destination WHERE"
+            " destination = ?",
             (self._d,),
         ) or ("", 0, 0, 1, "")
-        return DestinationRow(incarnation=row[0], acked_epoch=row[1], acked_n=row[2], filling=bool(row[3]), reconcile=row[4])
+        return DestinationRow(
+            incarnation=row[0], acked_epoch=row[1], acked_n=row[2], filling=bool(row[3]), reconcile=row[4]
+        )
 
     def set_incarnation_tx(self, tx: Tx, incarnation: str) -> None:
         """The registry that acknowledges from now on."""
@@ -93,7 +104,10 @@ class OutboxRows:
 
     def compared_tx(self, tx: Tx) -> None:
         """All was compared: no comparison is owed, and nothing is in flight any more."""
-        tx.execute("UPDATE publish_intent SET sent = '', attempts = 0, next_unix = 0 WHERE destination = ?", (self._d,))
+        tx.execute(
+            "UPDATE publish_intent SET sent = '', attempts = 0, next_unix = 0 WHERE destination = ?",
+            (self._d,),
+        )
         self._set(tx, "reconcile = ''")
 
     def advance_tx(self, tx: Tx, version: Version) -> None:
@@ -107,21 +121,25 @@ class OutboxRows:
     def _set(self, tx: Tx, what: str, *values: object) -> None:
         tx.execute(f"UPDATE publish_destination SET {what} WHERE destination = ?", (*values, self._d))
 
-    # --- intents ----------------------------------------------------------------------------------------------------
+    # --- intents --------------------------------------------------------------------------------------------
 
     def put_want_tx(self, tx: Tx, study_uid: str, want: Want) -> None:
-        """A newer intent takes the place of an unsent one; what is in flight stays to be settled first (D15)."""
+        """A newer intent takes the place of an unsent one; what is in flight stays to be settled first
+        (D15)."""
         tx.execute(
-            f"INSERT INTO publish_intent (destination, study_uid, {rows.WANT}) VALUES (?,?,?,?,?,?,?) "
-            "ON CONFLICT (destination, study_uid) DO UPDATE SET want = excluded.want, epoch = excluded.epoch, n = excluded.n, "
-            "digest = excluded.digest, patient = excluded.patient, attempts = 0, next_unix = 0, parked_code = '', "
-            "parked_why = ''",
+            f"INSERT INTO publish_intent (destination, study_uid, {rows.WANT}) VALUES (?,?,?,?,?,?,?) ON"
+            " CONFLICT (destination, study_uid) DO UPDATE SET want = excluded.want, epoch = excluded.epoch,"
+            " n = excluded.n, digest = excluded.digest, patient = excluded.patient, attempts = 0, next_unix"
+            " = 0, parked_code = '', parked_why = ''",
             (self._d, study_uid, *rows.want_values(want)),
         )
 
     def want_tx(self, tx: Tx, study_uid: str) -> Want | None:
         """What a study should be there."""
-        row = tx.row(f"SELECT {rows.WANT} FROM publish_intent WHERE destination = ? AND study_uid = ?", (self._d, study_uid))
+        row = tx.row(
+            f"SELECT {rows.WANT} FROM publish_intent WHERE destination = ? AND study_uid = ?",
+            (self._d, study_uid),
+        )
         return rows.want_of(row) if row else None
 
     def due_tx(self, tx: Tx, now_unix: float, limit: int) -> list[Due]:
@@ -131,7 +149,10 @@ class OutboxRows:
             "WHERE destination = ? AND parked_code = '' AND next_unix <= ? ORDER BY epoch, n LIMIT ?",
             (self._d, now_unix, limit),
         )
-        return [Due(study_uid=row[0], attempts=row[1], want=rows.want_of(row[2:7]), sent=rows.sent_of(row[7:])) for row in found]
+        return [
+            Due(study_uid=row[0], attempts=row[1], want=rows.want_of(row[2:7]), sent=rows.sent_of(row[7:]))
+            for row in found
+        ]
 
     def in_flight_tx(self, tx: Tx, study_uid: str, act: Act | None) -> None:
         """The act that may be on its way from now on; None: none is."""
@@ -144,9 +165,17 @@ class OutboxRows:
     def try_again_tx(self, tx: Tx, one: Settled) -> None:
         """When it is tried next, or why an operator is needed."""
         tx.execute(
-            "UPDATE publish_intent SET attempts = ?, next_unix = ?, parked_code = ?, parked_why = ?, parked_unix = ? "
-            "WHERE destination = ? AND study_uid = ?",
-            (one.attempts, one.next_unix, one.parked_code, one.parked_why, one.next_unix, self._d, one.study_uid),
+            "UPDATE publish_intent SET attempts = ?, next_unix = ?, parked_code = ?, parked_why = ?,"
+            " parked_unix = ? WHERE destination = ? AND study_uid = ?",
+            (
+                one.attempts,
+                one.next_unix,
+                one.parked_code,
+                one.parked_why,
+                one.next_unix,
+                self._d,
+                one.study_uid,
+            ),
         )
 
     def unpark_tx(self, tx: Tx, study_uid: str) -> int:
@@ -163,13 +192,20 @@ class OutboxRows:
 
     @staticmethod
     def named_tx(tx: Tx, study_uid: str) -> set[Version]:
-        """Versions that an intent of any destination names, as what is wanted or as what may be on its way."""
-        found = tx.rows(f"SELECT epoch, n, sent_epoch, sent_n FROM publish_intent WHERE {_ANY} AND study_uid = ?", (study_uid,))
+        """Versions that an intent of any destination names, as what is wanted or as what may be on its
+        way."""
+        found = tx.rows(
+            f"SELECT epoch, n, sent_epoch, sent_n FROM publish_intent WHERE {_ANY} AND study_uid = ?",
+            (study_uid,),
+        )
         return {version for row in found for version in (Version(row[0], row[1]), Version(row[2], row[3]))}
 
     def studies_tx(self, tx: Tx, after: str, limit: int) -> list[str]:
         """The next studies with an intent, in the order of their UIDs."""
-        sql = "SELECT study_uid FROM publish_intent WHERE destination = ? AND study_uid > ? ORDER BY study_uid LIMIT ?"
+        sql = (
+            "SELECT study_uid FROM publish_intent WHERE destination = ? AND study_uid > ? ORDER BY study_uid"
+            " LIMIT ?"
+        )
         return [row[0] for row in tx.rows(sql, (self._d, after, limit))]
 
     def among_tx(self, tx: Tx, study_uids: Sequence[str]) -> set[str]:
@@ -184,12 +220,17 @@ class OutboxRows:
 
     def counts_tx(self, tx: Tx) -> tuple[int, int]:
         """(intents, those of them that need an operator)."""
-        row = tx.row("SELECT count(*), coalesce(sum(parked_code <> ''), 0) FROM publish_intent WHERE destination = ?", (self._d,))
+        row = tx.row(
+            "SELECT count(*), coalesce(sum(parked_code <> ''), 0) FROM publish_intent WHERE destination = ?",
+            (self._d,),
+        )
         return (row[0], row[1]) if row else (0, 0)
 
     def next_unix_tx(self, tx: Tx) -> float | None:
         """When the next is due; None when nothing waits."""
-        row = tx.row("SELECT min(next_unix) FROM publish_intent WHERE destination = ? AND parked_code = ''", (self._d,))
+        row = tx.row(
+            "SELECT min(next_unix) FROM publish_intent WHERE destination = ? AND parked_code = ''", (self._d,)
+        )
         return row[0] if row else None
 
     def parked_tx(self, tx: Tx, limit: int) -> list[Parked]:
@@ -210,33 +251,41 @@ class OutboxRows:
         )
         return [(row[0], row[1]) for row in found]
 
-    def patients_tx(self, tx: Tx, after: str, limit: int, *, parked: bool) -> list[tuple[str, set[Identifier]]]:
-        """The next studies that wait, or that were refused for good, in the order of their UIDs: each with the patients under
-        whom it is to be and is published. Those that are to be withdrawn are left out."""
+    def patients_tx(
+        self, tx: Tx, after: str, limit: int, *, parked: bool
+    ) -> list[tuple[str, set[Identifier]]]:
+        """The next studies that wait, or that were refused for good, in the order of their UIDs: each with
+        the patients under whom it is to be and is published. Those that are to be withdrawn are left out."""
         found = tx.rows(
-            "SELECT i.study_uid, i.patient, a.patient FROM publish_intent i LEFT JOIN publish_acked a "
-            "ON a.destination = i.destination AND a.study_uid = i.study_uid WHERE i.destination = ? AND i.study_uid > ? "
-            f"AND i.want <> 'withdraw' AND i.parked_code {'<>' if parked else '='} '' ORDER BY i.study_uid LIMIT ?",
+            "SELECT i.study_uid, i.patient, a.patient FROM publish_intent i LEFT JOIN publish_acked a ON"
+            " a.destination = i.destination AND a.study_uid = i.study_uid WHERE i.destination = ? AND"
+            f" i.study_uid > ? AND i.want <> 'withdraw' AND i.parked_code {'<>' if parked else '='} '' ORDER"
+            " BY i.study_uid LIMIT ?",
             (self._d, after, limit),
         )
         return [(row[0], {rows.identifier_of(text) for text in row[1:] if text}) for row in found]
 
-    # --- what was acknowledged --------------------------------------------------------------------------------------
+    # --- what was acknowledged ------------------------------------------------------------------------------
 
     def acked_tx(self, tx: Tx, study_uid: str) -> Acked | None:
         """Of one study."""
-        row = tx.row(f"SELECT {rows.ACKED} FROM publish_acked WHERE destination = ? AND study_uid = ?", (self._d, study_uid))
+        row = tx.row(
+            f"SELECT {rows.ACKED} FROM publish_acked WHERE destination = ? AND study_uid = ?",
+            (self._d, study_uid),
+        )
         return rows.acked_of(row) if row else None
 
     def put_acked_tx(self, tx: Tx, study_uid: str, acked: Acked, day: str) -> None:
-        """The destination has this from now on; ``day`` is the study's date, '' where it is not known anew."""
+        """The destination has this from now on; ``day`` is the study's date, '' where it is not known
+        anew."""
         if not day:
             sql = "SELECT study_date FROM publish_acked WHERE destination = ? AND study_uid = ?"
             known = tx.row(sql, (self._d, study_uid))
             day = known[0] if known else ""
         marks = ",".join("?" * 10)
         tx.execute(
-            f"INSERT OR REPLACE INTO publish_acked (destination, study_uid, {rows.ACKED}, study_date) VALUES ({marks})",
+            f"INSERT OR REPLACE INTO publish_acked (destination, study_uid, {rows.ACKED}, study_date) VALUES"
+            f" ({marks})",
             (self._d, study_uid, *rows.acked_values(acked), day),
         )
 
@@ -260,17 +309,21 @@ class OutboxRows:
 
     def approved_tx(self, tx: Tx) -> list[Row]:
         """Study UID and SHA-1 of all that is Approved there: for the census."""
-        return tx.rows("SELECT study_uid, sha1 FROM publish_acked WHERE destination = ? AND status = 'Approved'", (self._d,))
+        return tx.rows(
+            "SELECT study_uid, sha1 FROM publish_acked WHERE destination = ? AND status = 'Approved'",
+            (self._d,),
+        )
 
     def oldest_day_tx(self, tx: Tx) -> str:
         """The oldest study date that was acknowledged; '' = none."""
         row = tx.row(
-            "SELECT study_date FROM publish_acked WHERE destination = ? AND study_date <> '' ORDER BY study_date LIMIT 1",
+            "SELECT study_date FROM publish_acked WHERE destination = ? AND study_date <> '' ORDER BY"
+            " study_date LIMIT 1",
             (self._d,),
         )
         return row[0] if row else ""
 
-    # --- patients fed (ITI-8) ---------------------------------------------------------------------------------------
+    # --- patients fed (ITI-8) -------------------------------------------------------------------------------
 
     def fed_tx(self, tx: Tx, patient: Identifier) -> str:
         """The digest of the demographics that the destination has, '' = never fed."""
@@ -282,4 +335,7 @@ class OutboxRows:
 
     def set_fed_tx(self, tx: Tx, patient: Identifier, digest: str) -> None:
         """The destination has these demographics; '' = it has forgotten the patient."""
-        tx.execute("INSERT OR REPLACE INTO publish_fed VALUES (?,?,?,?)", (self._d, patient.authority, patient.value, digest))
+        tx.execute(
+            "INSERT OR REPLACE INTO publish_fed VALUES (?,?,?,?)",
+            (self._d, patient.authority, patient.value, digest),
+        )

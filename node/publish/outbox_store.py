@@ -1,7 +1,7 @@
 """OutboxStore: what one destination wants, may have been sent, and has acknowledged (D15).
 
-A transaction here spans two rooms: the outbox's rows (``outbox_rows.py``) and the revisions that they are about
-(``revisions.py``). Each statement stands in the room of its table.
+A transaction here spans two rooms: the outbox's rows (``outbox_rows.py``) and the revisions that they are
+about (``revisions.py``). Each statement stands in the room of its table.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ _PAGE = 400
 
 
 class OutboxStore:
-    """The outbox of one destination. The census of what it acknowledged is kept in memory and counted at :meth:`open`."""
+    """The outbox of one destination.
+
+    The census of what it acknowledged is kept in memory and counted at :meth:`open`.
+    """
 
     def __init__(self, db: Db, destination: str) -> None:
         self.db = db
@@ -54,7 +57,7 @@ class OutboxStore:
         """All that was to be filled or compared is acknowledged."""
         await self.db.write("outbox_filled", self._rows.filled_tx)
 
-    # --- taking and settling ----------------------------------------------------------------------------------------
+    # --- taking and settling --------------------------------------------------------------------------------
 
     async def take(self, now_unix: float, limit: int, *, busy: frozenset[str] = frozenset()) -> list[Job]:
         """Jobs that are due, in the order of their versions, each noted as in flight before anything is sent.
@@ -88,7 +91,14 @@ class OutboxStore:
                 self._revisions.sent_tx(tx, act.version)
             unsettled = due.sent is not None
             jobs.append(
-                Job(study_uid=due.study_uid, act=act, acked=acked, unsettled=unsettled, attempts=due.attempts, revision=revision)
+                Job(
+                    study_uid=due.study_uid,
+                    act=act,
+                    acked=acked,
+                    unsettled=unsettled,
+                    attempts=due.attempts,
+                    revision=revision,
+                )
             )
         return jobs
 
@@ -129,13 +139,15 @@ class OutboxStore:
             self._rows.forget_acked_tx(tx, study_uid)
             if before is not None and not self._rows.is_anywhere_tx(tx, study_uid):
                 # A withdrawn chain can no longer be asked for.
-                self._revisions.forget_tx(tx, study_uid, set(before.chain) - self._rows.named_tx(tx, study_uid))
+                self._revisions.forget_tx(
+                    tx, study_uid, set(before.chain) - self._rows.named_tx(tx, study_uid)
+                )
             return census
         self._rows.put_acked_tx(tx, study_uid, acked, self._revisions.day_tx(tx, acked.version))
         self._revisions.superseded_tx(tx, study_uid, acked.version)
         return census.with_item(census_item(study_uid, acked.sha1)) if acked.status == "Approved" else census
 
-    # --- comparing --------------------------------------------------------------------------------------------------
+    # --- comparing ------------------------------------------------------------------------------------------
 
     async def held_after(self, after: str, limit: int) -> list[tuple[str, Acked]]:
         """A page of what was acknowledged, in the order of study UIDs."""
@@ -176,7 +188,7 @@ class OutboxStore:
         chain = tuple(dict.fromkeys((*(v for v in before.chain if v < acked.version), *acked.chain)))
         return replace(acked, chain=chain, patient=acked.patient if acked.patient.value else before.patient)
 
-    # --- for people -------------------------------------------------------------------------------------------------
+    # --- for people -----------------------------------------------------------------------------------------
 
     async def counts(self, scheduled: Iterable[str] = ()) -> tuple[int, int, str]:
         """(waiting, parked, oldest study date acknowledged as approved), as of one moment.
@@ -203,7 +215,8 @@ class OutboxStore:
         return forced
 
     async def unlisted(self, scheduled: Iterable[str], limit: int) -> tuple[Patients, Patients]:
-        """Studies that wait, and studies refused for good, each with the patients under whom it was and is to be published.
+        """Studies that wait, and studies refused for good, each with the patients under whom it was and is to
+        be published.
 
         Withdrawn studies (for safety, or sealed) are left out.
 
@@ -261,7 +274,7 @@ class OutboxStore:
         """Try parked intents again: one study's, or all."""
         return await self.db.write("outbox_unpark", lambda tx: self._rows.unpark_tx(tx, study_uid))
 
-    # --- patients fed (ITI-8) -----------------------------------------------------------------------------------------
+    # --- patients fed (ITI-8) -------------------------------------------------------------------------------
 
     async def fed(self, patient: Identifier) -> str:
         """The digest of the demographics that the destination has, '' = never fed."""

@@ -1,4 +1,5 @@
-"""Publication of one node to one registry: revisions, outbox, reconciliation, and what the link is told (D8, D10, D14-D16).
+"""Publication of one node to one registry: revisions, outbox, reconciliation, and what the link is told (D8,
+D10, D14-D16).
 
 Knows no wire: the road and the comparison are given. ``build.py`` puts the parts together.
 """
@@ -24,7 +25,7 @@ from node.publish.revise import Origin, Reviser
 from node.publish.road import Destination
 from node.publish.schedule import Pace, Schedule
 from node.publish.store import MAX_N, PublishStore
-from node.publish.unlisted import Unlisted
+from node.publish.unlisted_studies import Unlisted
 
 log = get_logger("publish")
 
@@ -58,9 +59,11 @@ class Publisher:
         self._destination = destination
         pace = Pace(first_s=config.first_s, quiet_s=config.quiet_s, growing_s=config.growing_s)
         retry = Retry(
-            first_s=config.retry_first_s, longest_s=config.retry_max_s, study_longest_s=config.study_retry_max_s,
+            first_s=config.retry_first_s,
+            longest_s=config.retry_max_s,
+            study_longest_s=config.study_retry_max_s,
             park_after=config.park_after,
-        )  # fmt: skip
+        )
         self.outbox = Outbox(
             outbox_store,
             destination.road,
@@ -71,16 +74,24 @@ class Publisher:
             on_anew=self._force_looked_for,
         )
         self.reviser = Reviser(
-            store, holdings, seams, Schedule(pace), origin, on_revision=self.outbox.wake, on_used_up=self._used_up
+            store,
+            holdings,
+            seams,
+            Schedule(pace),
+            origin,
+            on_revision=self.outbox.wake,
+            on_used_up=self._used_up,
         )
-        self._unlisted = Unlisted(outbox_store, holdings, self.reviser.pending, lambda: origin.identity().secret)
+        self._unlisted = Unlisted(
+            outbox_store, holdings, self.reviser.pending, lambda: origin.identity().secret
+        )
         self._compare_wake = Wake(clock)
         self._backoff = Backoff(config.retry_first_s, config.retry_max_s, seams.draw)
         self._welcomed = not destination.granted
         self._tasks: list[asyncio.Task[None]] = []
         self._owed: set[asyncio.Task[None]] = set()
 
-    # --- life -------------------------------------------------------------------------------------------------------
+    # --- life -----------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Create or upgrade the tables, and find out whether a comparison is owed."""
@@ -111,7 +122,7 @@ class Publisher:
         for close in self._destination.closers:
             await close()
 
-    # --- the link (node.membership) -------------------------------------------------------------------------------------
+    # --- the link (node.membership) -------------------------------------------------------------------------
 
     async def hello(self) -> HelloFacts:
         """What is remembered, for Hello (D10). A database whose numbers are used up takes another name."""
@@ -133,7 +144,8 @@ class Publisher:
             await self.on_reconcile("the registry asks for it at the beginning")
         else:
             if new_epoch:
-                await self._rows.learnt({}, all_compared=True)  # nothing of an older epoch is on its way any more
+                # nothing of an older epoch is on its way any more
+                await self._rows.learnt({}, all_compared=True)
             await self._rows.set_incarnation(grant.incarnation)
         if new_epoch:
             self._force_looked_for()
@@ -166,7 +178,7 @@ class Publisher:
         else:
             self.outbox.release(reason)
 
-    # --- comparing --------------------------------------------------------------------------------------------------
+    # --- comparing ------------------------------------------------------------------------------------------
 
     def _disagreement(self, why: str) -> None:
         self.outbox.hold("reconcile", why)
@@ -177,7 +189,9 @@ class Publisher:
         self._destination.hello_again()
 
     def _used_up(self) -> None:
-        """Another epoch: from the registry, which sees a database of another name; or the next of our own (D9, D18)."""
+        """Another epoch: from the registry, which sees a database of another name; or the next of our own
+        (D9, D18).
+        """
         if self._destination.granted:
             self._destination.hello_again()
         else:
@@ -236,7 +250,7 @@ class Publisher:
                 return
             after = page[-1][0]
 
-    # --- for serve, the command line and heartbeats -------------------------------------------------------------------
+    # --- for serve, the command line and heartbeats ---------------------------------------------------------
 
     async def manifest(self, document_uid: str) -> bytes | None:
         """The bytes of a manifest that can be asked for (ITI-43)."""

@@ -1,7 +1,9 @@
-"""Reading studies again after a rule changed: whose numbers are whose is decided each time a record is made, not at ingest.
+"""Reading studies again after a rule changed: whose numbers are whose is decided each time a record is made,
+not at ingest.
 
-Objects are not touched. A study whose record comes out otherwise than it was published is marked as changed, and published as
-any other change is (D14); one that was moved to another patient is deleted there and inserted here by the registry (D2).
+Objects are not touched. A study whose record comes out otherwise than it was published is marked as changed,
+and published as any other change is (D14); one that was moved to another patient is deleted there and
+inserted here by the registry (D2).
 """
 
 from __future__ import annotations
@@ -84,7 +86,9 @@ async def read_again(
     dry_run: bool,
     progress: Callable[[int], None] | None = None,
 ) -> ReadAgain:
-    """Read ``studies`` under the rules of now, and have those published whose record changed (but not in a ``dry_run``)."""
+    """Read ``studies`` under the rules of now, and have those published whose record changed (but not in a
+    ``dry_run``).
+    """
     found = ReadAgain(Figures(nationals), Figures(nationals))
     done = 0
     async for study_uid in _each(studies):
@@ -129,7 +133,8 @@ async def all_studies(holdings: Holdings) -> AsyncIterator[str]:
 
 
 class Rereader:
-    """Reads all studies again, in the background, when the rules are others than those they were last read under.
+    """Reads all studies again, in the background, when the rules are others than those they were last read
+    under.
 
     It goes on where it was after a restart.
 
@@ -142,10 +147,20 @@ class Rereader:
     """
 
     def __init__(
-        self, holdings: Holdings, store: PublishStore, rules: Callable[[], RecordRules], clock: Clock,
+        self,
+        holdings: Holdings,
+        store: PublishStore,
+        rules: Callable[[], RecordRules],
+        clock: Clock,
         on_begin: Callable[[], Awaitable[object]],
-    ) -> None:  # fmt: skip
-        self._holdings, self._store, self._rules, self._clock, self._on_begin = holdings, store, rules, clock, on_begin
+    ) -> None:
+        self._holdings, self._store, self._rules, self._clock, self._on_begin = (
+            holdings,
+            store,
+            rules,
+            clock,
+            on_begin,
+        )
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.done = asyncio.Event()  # nothing is left to be read

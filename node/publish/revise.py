@@ -1,4 +1,6 @@
-"""From a marked study to a revision: StudyRecord, manifest, digest, and the intent in the same transaction (D14)."""
+"""From a marked study to a revision: StudyRecord, manifest, digest, and the intent in the same transaction
+(D14).
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class Retrieval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Who publishes: asked at each revision, as the region may say otherwise; and what its manifests say of retrieval."""
+    """Who publishes: asked at each revision, as the region may say otherwise; and what its manifests say of
+    retrieval.
+    """
 
     identity: Callable[[], Identity]
     retrieval: Retrieval
@@ -81,7 +85,7 @@ class Reviser:
         self._serial: int | None = None  # of the last change looked at; None = before the first look
         self._look_at = 0.0
 
-    # --- told by others ---------------------------------------------------------------------------------------------
+    # --- told by others -------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Listen to what is held."""
@@ -112,7 +116,7 @@ class Reviser:
         """Studies that wait for a revision."""
         return self._schedule.studies()
 
-    # --- the loop ---------------------------------------------------------------------------------------------------
+    # --- the loop -------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Make revisions until cancelled."""
@@ -149,7 +153,9 @@ class Reviser:
                 self._schedule.changed(mark.study_uid, now, known=known, last=now - ago)
 
     async def _look_for_others(self, now: float, unix: float) -> None:
-        """Changes that no callback told of: other processes write to the same archive (``crosslight-node import``)."""
+        """Changes that no callback told of: other processes write to the same archive (``crosslight-node
+        import``).
+        """
         if self._serial is None:
             self._serial = await self._store.last_serial()
         if now < self._look_at:
@@ -186,7 +192,7 @@ class Reviser:
             log.exception("no revision", study=study_uid)
             self._schedule.postpone(study_uid, self._clock.monotonic_s() + AGAIN_S)
 
-    # --- one study --------------------------------------------------------------------------------------------------
+    # --- one study ------------------------------------------------------------------------------------------
 
     async def _revise(self, study_uid: str) -> None:
         now = self._clock.monotonic_s()
@@ -195,7 +201,9 @@ class Reviser:
             return  # it was published before: the first-object rule is not for it
         progress = self._schedule.progress(study_uid, now)
         record = await self._holdings.record(study_uid)
-        instances = [stored.ref for stored in await self._holdings.objects(study_uid)] if record is not None else []
+        instances = (
+            [stored.ref for stored in await self._holdings.objects(study_uid)] if record is not None else []
+        )
         if record is None or not instances or (row is not None and row.state == "withdrawn"):
             progress = "complete"
             done = await self._gone(study_uid, row, mark)
@@ -227,7 +235,9 @@ class Reviser:
         )
         return await self._commit(gone, want, None, b"")
 
-    async def _live(self, record: StudyRecord, instances: Sequence[InstanceRef], row: StudyRow | None, mark: Mark | None) -> bool:
+    async def _live(
+        self, record: StudyRecord, instances: Sequence[InstanceRef], row: StudyRow | None, mark: Mark | None
+    ) -> bool:
         digest, change = record.digest(), mark.change if mark else 0
         if row is not None and row.state == "live" and row.digest == digest and not row.forced:
             await self._store.saw(record.study_uid, change, record.progress)
@@ -236,10 +246,16 @@ class Reviser:
         manifest, revision = await self._workers.run(self._build, record, instances, version, digest)
         want = Want(kind="publish", version=version, digest=digest, patient=record.patient.local)
         fresh = StudyRow(
-            study_uid=record.study_uid, state="live", version=version, digest=digest, progress=record.progress,
-            patient=record.patient.local, seen_change=change, forced=False,
+            study_uid=record.study_uid,
+            state="live",
+            version=version,
+            digest=digest,
+            progress=record.progress,
+            patient=record.patient.local,
+            seen_change=change,
+            forced=False,
             unread=sum(was_unread(one) for one in record.patient.others),
-        )  # fmt: skip
+        )
         return await self._commit(fresh, want, revision, manifest)
 
     def _build(
@@ -266,9 +282,14 @@ class Reviser:
             creation_time=dtm(created),
         )
         revision = Revision(
-            version=version, study_uid=record.study_uid, manifest=facts, submission_time=dtm(created), digest=digest,
-            patient=record.patient.local, record=record,
-        )  # fmt: skip
+            version=version,
+            study_uid=record.study_uid,
+            manifest=facts,
+            submission_time=dtm(created),
+            digest=digest,
+            patient=record.patient.local,
+            record=record,
+        )
         return manifest, revision
 
     async def _commit(self, row: StudyRow, want: Want, revision: Revision | None, manifest: bytes) -> bool:

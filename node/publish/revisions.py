@@ -1,7 +1,8 @@
 """Rows of studies and their revisions: the only hand on ``publish_{study,revision,withdrawn}`` (D10, D14).
 
-``PublishStore`` makes revisions by these methods; ``OutboxStore`` asks by them what a version says, and has studies made anew.
-They take a transaction, so that a revision and its intents, or an acknowledgement and what it makes superfluous, are one commit.
+``PublishStore`` makes revisions by these methods; ``OutboxStore`` asks by them what a version says, and has
+studies made anew. They take a transaction, so that a revision and its intents, or an acknowledgement and what
+it makes superfluous, are one commit.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ _STUDY = "study_uid, state, epoch, n, digest, progress, patient, seen_change, fo
 class Revisions:
     """The newest revision of each study, and what was fixed at every version that can still be asked for."""
 
-    # --- studies ----------------------------------------------------------------------------------------------------
+    # --- studies --------------------------------------------------------------------------------------------
 
     def study_tx(self, tx: Tx, study_uid: str) -> StudyRow | None:
         """Its newest revision."""
@@ -86,9 +87,14 @@ class Revisions:
         )
 
     def withdraw_tx(self, tx: Tx, study_uid: str, reason: str, now_unix: float) -> None:
-        """From now on nothing of it is to be at any destination, whether something was ever published of it or not (D16)."""
+        """From now on nothing of it is to be at any destination, whether something was ever published of it
+        or not (D16).
+        """
         self._put_state_tx(tx, study_uid, "withdrawn")
-        sql = "INSERT INTO publish_withdrawn VALUES (?,?,?) ON CONFLICT (study_uid) DO UPDATE SET reason = excluded.reason"
+        sql = (
+            "INSERT INTO publish_withdrawn VALUES (?,?,?) ON CONFLICT (study_uid) DO UPDATE SET reason ="
+            " excluded.reason"
+        )
         tx.execute(sql, (study_uid, reason, now_unix))
 
     def publish_again_tx(self, tx: Tx, study_uid: str) -> bool:
@@ -101,26 +107,31 @@ class Revisions:
     @staticmethod
     def _put_state_tx(tx: Tx, study_uid: str, state: StudyState) -> None:
         tx.execute(
-            "INSERT INTO publish_study (study_uid, state, epoch, n, digest, progress, patient, seen_change, forced) "
-            "VALUES (?, ?, 0, 0, '', 'complete', ?, 0, 1) "
-            "ON CONFLICT (study_uid) DO UPDATE SET state = excluded.state, forced = 1",
+            "INSERT INTO publish_study (study_uid, state, epoch, n, digest, progress, patient, seen_change,"
+            " forced) VALUES (?, ?, 0, 0, '', 'complete', ?, 0, 1) ON CONFLICT (study_uid) DO UPDATE SET"
+            " state = excluded.state, forced = 1",
             (study_uid, state, rows.identifier_text(Identifier(""))),
         )
 
     def withdrawn_tx(self, tx: Tx, limit: int) -> tuple[int, list[Withdrawn]]:
         """How many studies are withdrawn, and those withdrawn last."""
         count = tx.row("SELECT count(*) FROM publish_withdrawn")
-        sql = "SELECT study_uid, reason, since_unix FROM publish_withdrawn ORDER BY since_unix DESC, study_uid LIMIT ?"
+        sql = (
+            "SELECT study_uid, reason, since_unix FROM publish_withdrawn ORDER BY since_unix DESC, study_uid"
+            " LIMIT ?"
+        )
         return count[0] if count else 0, [Withdrawn(*row) for row in tx.rows(sql, (limit,))]
 
     def unread_tx(self, tx: Tx, limit: int) -> tuple[int, list[str]]:
-        """How many live studies give their patient a national number that fails its check, and the first of them."""
+        """How many live studies give their patient a national number that fails its check, and the first of
+        them.
+        """
         where = "FROM publish_study WHERE unread > 0 AND state = 'live'"
         count = tx.row(f"SELECT count(*) {where}")
         first = tx.rows(f"SELECT study_uid {where} ORDER BY study_uid LIMIT ?", (limit,))
         return count[0] if count else 0, [row[0] for row in first]
 
-    # --- to be made anew --------------------------------------------------------------------------------------------
+    # --- to be made anew ------------------------------------------------------------------------------------
 
     def force_tx(self, tx: Tx, study_uid: str) -> None:
         """Have it made anew although nothing changed."""
@@ -137,14 +148,17 @@ class Revisions:
         """As :meth:`force_tx`; one of which nothing is known here is deleted, and was of ``patient``."""
         self.force_tx(tx, study_uid)
         tx.execute(
-            "INSERT OR IGNORE INTO publish_study (study_uid, state, epoch, n, digest, progress, patient, seen_change, forced) "
-            "VALUES (?, 'deleted', 0, 0, '', 'complete', ?, 0, 1)",
+            "INSERT OR IGNORE INTO publish_study (study_uid, state, epoch, n, digest, progress, patient,"
+            " seen_change, forced) VALUES (?, 'deleted', 0, 0, '', 'complete', ?, 0, 1)",
             (study_uid, rows.identifier_text(patient)),
         )
 
     def forced_tx(self, tx: Tx, after: str, limit: int) -> list[str]:
         """The next studies to be made anew, in the order of their UIDs."""
-        sql = "SELECT study_uid FROM publish_study WHERE forced = 1 AND study_uid > ? ORDER BY study_uid LIMIT ?"
+        sql = (
+            "SELECT study_uid FROM publish_study WHERE forced = 1 AND study_uid > ? ORDER BY study_uid"
+            " LIMIT ?"
+        )
         return [row[0] for row in tx.rows(sql, (after, limit))]
 
     def forced_count_tx(self, tx: Tx) -> int:
@@ -167,24 +181,33 @@ class Revisions:
         sql = "SELECT study_uid, state, patient FROM publish_study WHERE study_uid IN ({})"
         return {row[0]: (row[1], rows.identifier_of(row[2])) for row in _each(tx, sql, study_uids)}
 
-    # --- revisions --------------------------------------------------------------------------------------------------
+    # --- revisions ------------------------------------------------------------------------------------------
 
     def put_tx(self, tx: Tx, row: StudyRow, revision: Revision | None, manifest: bytes) -> bool:
         """A new version of a study, ``manifest`` packed; an older one that no destination can have seen goes.
 
         Returns:
-            False, and nothing is stored, when the study was withdrawn while its version was made, or published again.
+            False, and nothing is stored, when the study was withdrawn while its version was made, or
+            published again.
         """
         stored = tx.execute(
-            f"INSERT INTO publish_study ({_STUDY}) VALUES (?,?,?,?,?,?,?,?,0,?) ON CONFLICT (study_uid) DO UPDATE SET "
-            "state = excluded.state, epoch = excluded.epoch, n = excluded.n, digest = excluded.digest, "
-            "progress = excluded.progress, patient = excluded.patient, seen_change = excluded.seen_change, forced = 0, "
-            "unread = excluded.unread WHERE (publish_study.state = 'withdrawn') = (excluded.state = 'withdrawn')",
+            f"INSERT INTO publish_study ({_STUDY}) VALUES (?,?,?,?,?,?,?,?,0,?) ON CONFLICT (study_uid) DO"
+            " UPDATE SET state = excluded.state, epoch = excluded.epoch, n = excluded.n, digest ="
+            " excluded.digest, progress = excluded.progress, patient = excluded.patient, seen_change ="
+            " excluded.seen_change, forced = 0, unread = excluded.unread WHERE (publish_study.state ="
+            " 'withdrawn') = (excluded.state = 'withdrawn')",
             (
-                row.study_uid, row.state, row.version.epoch, row.version.n, row.digest, row.progress,
-                rows.identifier_text(row.patient), row.seen_change, row.unread,
+                row.study_uid,
+                row.state,
+                row.version.epoch,
+                row.version.n,
+                row.digest,
+                row.progress,
+                rows.identifier_text(row.patient),
+                row.seen_change,
+                row.unread,
             ),
-        )  # fmt: skip
+        )
         if not stored:
             return False
         tx.execute("DELETE FROM publish_revision WHERE study_uid = ? AND sent = 0", (row.study_uid,))
@@ -198,7 +221,10 @@ class Revisions:
 
     def at_tx(self, tx: Tx, version: Version) -> Revision | None:
         """What was fixed at a version."""
-        row = tx.row(f"SELECT {rows.REVISION} FROM publish_revision WHERE epoch = ? AND n = ?", (version.epoch, version.n))
+        row = tx.row(
+            f"SELECT {rows.REVISION} FROM publish_revision WHERE epoch = ? AND n = ?",
+            (version.epoch, version.n),
+        )
         return rows.revision_of(row) if row else None
 
     def manifest_tx(self, tx: Tx, version: Version, document_uid: str) -> bytes | None:
@@ -219,18 +245,24 @@ class Revisions:
 
     def sent_tx(self, tx: Tx, version: Version) -> None:
         """A destination may have seen it from now on."""
-        tx.execute("UPDATE publish_revision SET sent = 1 WHERE epoch = ? AND n = ?", (version.epoch, version.n))
+        tx.execute(
+            "UPDATE publish_revision SET sent = 1 WHERE epoch = ? AND n = ?", (version.epoch, version.n)
+        )
 
     def day_tx(self, tx: Tx, version: Version) -> str:
         """The study's date as a version says it (YYYYMMDD); '' when it says none, or is not kept whole."""
-        row = tx.row("SELECT record FROM publish_revision WHERE epoch = ? AND n = ?", (version.epoch, version.n))
+        row = tx.row(
+            "SELECT record FROM publish_revision WHERE epoch = ? AND n = ?", (version.epoch, version.n)
+        )
         return _day_of(row)
 
     def superseded_tx(self, tx: Tx, study_uid: str, version: Version) -> None:
-        """``version`` is acknowledged: the records of those before it can no longer be needed; their manifests can."""
+        """``version`` is acknowledged: the records of those before it can no longer be needed; their
+        manifests can.
+        """
         tx.execute(
-            "UPDATE publish_revision SET record = NULL WHERE study_uid = ? AND sent = 1 AND record IS NOT NULL "
-            "AND (epoch < ? OR (epoch = ? AND n < ?))",
+            "UPDATE publish_revision SET record = NULL WHERE study_uid = ? AND sent = 1 AND record IS NOT"
+            " NULL AND (epoch < ? OR (epoch = ? AND n < ?))",
             (study_uid, version.epoch, version.epoch, version.n),
         )
 

@@ -17,8 +17,8 @@ class RoadDown(Unavailable):
 class Road(Protocol):
     """Delivers acts to one destination.
 
-    ``together`` is the most jobs of one delivery, ``parallel`` the most deliveries at once. ``incarnation`` is what the
-    destination called its database in its last answer, '' where the road does not say.
+    ``together`` is the most jobs of one delivery, ``parallel`` the most deliveries at once. ``incarnation``
+    is what the destination called its database in its last answer, '' where the road does not say.
     """
 
     together: int
@@ -40,7 +40,10 @@ class Comparer(Protocol):
     incarnation: str
 
     async def compare(self, pages: AsyncIterator[list[tuple[str, Acked]]]) -> dict[str, Acked | None]:
-        """What the destination has differently, study by study. Raises RoadDown when it could not be finished."""
+        """What the destination has differently, study by study.
+
+        Raises RoadDown when it could not be finished.
+        """
         ...
 
 

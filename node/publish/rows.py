@@ -96,16 +96,33 @@ def acked_values(acked: Acked) -> tuple[Any, ...]:
     return (acked.version.epoch, acked.version.n, acked.digest, acked.sha1, acked.status, patient, chain)
 
 
-REVISION = "epoch, n, study_uid, document_uid, sha1, size_bytes, creation_time, submission_time, digest, patient, record"
+REVISION = (
+    "epoch, n, study_uid, document_uid, sha1, size_bytes, creation_time, submission_time, digest, patient,"
+    " record"
+)
 
 
 def revision_of(row: Row) -> Revision:
     """From the columns :data:`REVISION`."""
-    epoch, n, study_uid, document_uid, sha1, size_bytes, creation_time, submission_time, digest, patient, record = row
+    (
+        epoch,
+        n,
+        study_uid,
+        document_uid,
+        sha1,
+        size_bytes,
+        creation_time,
+        submission_time,
+        digest,
+        patient,
+        record,
+    ) = row
     return Revision(
         version=Version(epoch, n),
         study_uid=study_uid,
-        manifest=ManifestFacts(document_uid=document_uid, sha1=sha1, size_bytes=size_bytes, creation_time=creation_time),
+        manifest=ManifestFacts(
+            document_uid=document_uid, sha1=sha1, size_bytes=size_bytes, creation_time=creation_time
+        ),
         submission_time=submission_time,
         digest=digest,
         patient=identifier_of(patient),
@@ -117,7 +134,15 @@ def revision_values(revision: Revision) -> tuple[Any, ...]:
     """For the columns :data:`REVISION`."""
     facts = revision.manifest
     return (
-        revision.version.epoch, revision.version.n, revision.study_uid, facts.document_uid, facts.sha1, facts.size_bytes,
-        facts.creation_time, revision.submission_time, revision.digest, identifier_text(revision.patient),
+        revision.version.epoch,
+        revision.version.n,
+        revision.study_uid,
+        facts.document_uid,
+        facts.sha1,
+        facts.size_bytes,
+        facts.creation_time,
+        revision.submission_time,
+        revision.digest,
+        identifier_text(revision.patient),
         pack_record(revision.record) if revision.record is not None else None,
-    )  # fmt: skip
+    )

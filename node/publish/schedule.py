@@ -1,7 +1,7 @@
 """When a changed study is published: the timing of D14, pure, on any clock that never steps.
 
-First within seconds of the first object, then after a time of quiet, and at least every so often while it grows. A revision
-made before the quiet says ``arriving``; one made after it says ``complete``.
+First within seconds of the first object, then after a time of quiet, and at least every so often while it
+grows. A revision made before the quiet says ``arriving``; one made after it says ``complete``.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class Schedule:
         moment = now if last is None else last
         entry = self._entries.get(study_uid)
         if entry is None:
-            self._entries[study_uid] = _Entry(known=known, since=moment, last=moment, revised=moment, dirty=True)
+            self._entries[study_uid] = _Entry(
+                known=known, since=moment, last=moment, revised=moment, dirty=True
+            )
             return
         if not entry.dirty:
             entry.dirty, entry.since = True, moment
@@ -108,7 +110,10 @@ class Schedule:
         return min((self.due_at(uid) for uid in self._entries), default=None)
 
     def revised(self, study_uid: str, now: float, progress: Progress, *, changes_seen_until: float) -> None:
-        """A revision was made, or nothing new was found. Changes after ``changes_seen_until`` are not in it."""
+        """A revision was made, or nothing new was found.
+
+        Changes after ``changes_seen_until`` are not in it.
+        """
         entry = self._entries.get(study_uid)
         if entry is None:
             return

@@ -1,8 +1,11 @@
-"""The SOAP road: ITI-8, ITI-42, ITI-57 and ITI-62 to any XDS registry, and GetDocuments where a fate is unknown (D15, D16).
+"""The SOAP road: ITI-8, ITI-42, ITI-57 and ITI-62 to any XDS registry, and GetDocuments where a fate is
+unknown (D15, D16).
 
-A registry that follows the standard refuses a replay, so nothing is repeated blindly: whatever may have been sent is asked
-for by its entryUUID first, and what is then sent follows from the answer. The one exception is a fresh submission that is not
-found: the very same message goes again, so that one still on its way can never become a second entry beside another.
+A registry that follows the standard refuses a replay, so nothing is repeated blindly: whatever may have been
+sent is asked for by its entryUUID first, and what is then sent follows from the answer. The one exception is
+a fresh submission that is not
+found: the very same message goes again, so that one still on its way can never become a second entry beside
+    another.
 """
 
 from __future__ import annotations
@@ -28,13 +31,24 @@ from node.publish.road import RoadDown
 log = get_logger("publish")
 
 #: The registry cannot now; nothing is wrong with the message (ITI TF-3 Table 4.2.4.1-2).
-BUSY = frozenset({"XDSRegistryBusy", "XDSRegistryNotAvailable", "XDSRegistryOutOfResources", "XDSRepositoryBusy"})
+BUSY = frozenset(
+    {"XDSRegistryBusy", "XDSRegistryNotAvailable", "XDSRegistryOutOfResources", "XDSRepositoryBusy"}
+)
 #: The message did not fit what the registry has: ask, then acknowledge, re-target or submit anew (D15).
-ASK = frozenset({
-    "XDSDuplicateUniqueIdInRegistry", "XDSRegistryDeprecatedDocumentError", "UnresolvedReferenceException", "XDSReplaceFailed",
-    "XDSMetadataVersionError", "XDSMetadataUpdateError", "XDSMetadataUpdateOperationError", "ReferencesExistException",
-    "XDSUnreferencedObjectException", "XDSMetadataIdentifierError",
-})  # fmt: skip
+ASK = frozenset(
+    {
+        "XDSDuplicateUniqueIdInRegistry",
+        "XDSRegistryDeprecatedDocumentError",
+        "UnresolvedReferenceException",
+        "XDSReplaceFailed",
+        "XDSMetadataVersionError",
+        "XDSMetadataUpdateError",
+        "XDSMetadataUpdateOperationError",
+        "ReferencesExistException",
+        "XDSUnreferencedObjectException",
+        "XDSMetadataIdentifierError",
+    }
+)
 #: No better code: it may pass, so it is tried again for a while.
 VAGUE = frozenset({"XDSRegistryError", "XDSRepositoryError"})
 MAX_ROUNDS = 20  # of following associations
@@ -73,8 +87,8 @@ class StatusChange:
 class XdsPort(Protocol):
     """One registry, transaction by transaction.
 
-    Every method raises RegistryRefusal for a refusal in the registry's own words, and Unavailable when no answer came: its
-    ``where`` is ``connect`` when nothing can have been sent.
+    Every method raises RegistryRefusal for a refusal in the registry's own words, and Unavailable when no
+    answer came: its ``where`` is ``connect`` when nothing can have been sent.
     """
 
     async def feed(self, patient: Patient, *, first: bool) -> None:
@@ -121,7 +135,8 @@ class SoapRoad:
         port: The registry.
         identity: Asked for each act: who publishes.
         fed: Which patients were fed.
-        affinity_id: The id under which the registry knows a patient; None where it has none, and the study waits (D4).
+        affinity_id: The id under which the registry knows a patient; None where it has none, and the study
+            waits (D4).
         parallel: Most submissions at once.
     """
 
@@ -164,7 +179,7 @@ class SoapRoad:
         except PeerError as error:  # a fault, or an answer that cannot be read: it may have been done
             return Later(str(error), sent=job.attempts < 3)
 
-    # --- sending ----------------------------------------------------------------------------------------------------
+    # --- sending --------------------------------------------------------------------------------------------
 
     async def _send(self, job: Job) -> Result:
         act = job.act
@@ -201,7 +216,11 @@ class SoapRoad:
     def _affinity(self, job: Job) -> Identifier | None:
         if job.revision is not None and job.revision.record is not None:
             return self._affinity_id(job.revision.record.patient)
-        return self._affinity_id(Patient(local=job.acked.patient)) or job.acked.patient if job.acked is not None else None
+        return (
+            self._affinity_id(Patient(local=job.acked.patient)) or job.acked.patient
+            if job.acked is not None
+            else None
+        )
 
     def _status_change(self, job: Job, acked: Acked) -> StatusChange:
         tag = study_tag(self._identity().secret, job.study_uid)
@@ -220,7 +239,9 @@ class SoapRoad:
         """Feed a patient whose demographics the registry does not have yet."""
         if source != patient.local and source not in patient.others:
             patient = replace(patient, others=(*(o for o in patient.others if o != patient.local), source))
-        digest = hashlib.sha256(orjson.dumps(patient_to_json(patient), option=orjson.OPT_SORT_KEYS)).hexdigest()
+        digest = hashlib.sha256(
+            orjson.dumps(patient_to_json(patient), option=orjson.OPT_SORT_KEYS)
+        ).hexdigest()
         async with self._feeding:
             known = await self._fed.fed(patient.local)
             if known == digest:
@@ -229,13 +250,17 @@ class SoapRoad:
             await self._fed.set_fed(patient.local, digest)
 
     async def _chain_objects(self, job: Job) -> list[str]:
-        """Every object of the study's chain, as the registry has it: entries, their submission sets, all associations."""
+        """Every object of the study's chain, as the registry has it: entries, their submission sets, all
+        associations.
+        """
         entries, sets, links = await self._chain(job)
         there = await self._port.documents(sorted(entries))
         return [*sorted(there), *sorted(sets), *sorted(links)]
 
     async def _chain(self, job: Job) -> tuple[set[str], set[str], set[str]]:
-        """Entries, submission sets and associations that hang together with those known, by following associations."""
+        """Entries, submission sets and associations that hang together with those known, by following
+        associations.
+        """
         tag = study_tag(self._identity().secret, job.study_uid)
         versions = job.acked.chain if job.acked is not None else ()
         entries = {DerivedId(Kind.DOCUMENT_ENTRY, version, tag).urn() for version in versions}
@@ -247,8 +272,12 @@ class SoapRoad:
             links |= {link.id for link in found}
             ends = {end for link in found for end in (link.source, link.target)}
             ours = {end: DerivedId.parse(end) for end in ends}
-            more_entries = {e for e, d in ours.items() if d and d.tag == tag and d.kind == Kind.DOCUMENT_ENTRY} - entries
-            more_sets = {e for e, d in ours.items() if d and d.tag == tag and d.kind == Kind.SUBMISSION_SET} - sets
+            more_entries = {
+                e for e, d in ours.items() if d and d.tag == tag and d.kind == Kind.DOCUMENT_ENTRY
+            } - entries
+            more_sets = {
+                e for e, d in ours.items() if d and d.tag == tag and d.kind == Kind.SUBMISSION_SET
+            } - sets
             entries |= more_entries
             sets |= more_sets
             fresh = more_entries | more_sets
@@ -256,7 +285,7 @@ class SoapRoad:
                 break
         return entries, sets, links
 
-    # --- asking -----------------------------------------------------------------------------------------------------
+    # --- asking ---------------------------------------------------------------------------------------------
 
     async def truth(self, job: Job) -> Acked | None:
         """What the registry has of a study: GetDocuments over every version that may be there."""
@@ -271,12 +300,16 @@ class SoapRoad:
         return _acked_of({by_uuid[uuid]: state for uuid, state in found.items() if uuid in by_uuid}, job)
 
     async def _whole_truth(self, job: Job) -> Acked | None:
-        """As :meth:`truth`, and over versions that were forgotten here: a restored node meets its own newer entries (D10)."""
+        """As :meth:`truth`, and over versions that were forgotten here: a restored node meets its own newer
+        entries (D10).
+        """
         truth = await self.truth(job)
         if truth is None or truth.status == "Approved":
             return truth
         entries, _, _ = await self._chain(job)
-        by_uuid = {uuid: derived.version for uuid in entries if (derived := DerivedId.parse(uuid)) is not None}
+        by_uuid = {
+            uuid: derived.version for uuid in entries if (derived := DerivedId.parse(uuid)) is not None
+        }
         found = await self._port.documents(sorted(by_uuid))
         return _acked_of({by_uuid[uuid]: state for uuid, state in found.items() if uuid in by_uuid}, job)
 
@@ -291,9 +324,12 @@ class SoapRoad:
             async for page in pages:
                 for study_uid, acked in page:
                     job = Job(
-                        study_uid=study_uid, act=Act(kind="deprecate", version=acked.version), acked=acked, unsettled=True,
+                        study_uid=study_uid,
+                        act=Act(kind="deprecate", version=acked.version),
+                        acked=acked,
+                        unsettled=True,
                         attempts=0,
-                    )  # fmt: skip
+                    )
                     truth = await self._whole_truth(job)
                     if truth is None or (truth.version, truth.status) != (acked.version, acked.status):
                         differing[study_uid] = truth

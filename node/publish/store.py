@@ -1,8 +1,10 @@
-"""PublishStore: the node's version counter, and its revisions as they are made (D10, D14). In the node's own database.
+"""PublishStore: the node's version counter, and its revisions as they are made (D10, D14). In the node's own
+database.
 
-A revision and the intents that announce it are one transaction, which spans three rooms: revisions (``revisions.py``), the
-outbox (``outbox_rows.py``) and, where a study is looked at, its change mark (``node/marks.py``). Each statement stands in
-the room of its table; the counter's (``publish_node``) and the rereader's place (``publish_reread``) are here.
+A revision and the intents that announce it are one transaction, which spans three rooms: revisions
+(``revisions.py``), the outbox (``outbox_rows.py``) and, where a study is looked at, its change mark
+(``node/marks.py``). Each statement stands in the room of its table; the counter's (``publish_node``) and the
+rereader's place (``publish_reread``) are here.
 """
 
 from __future__ import annotations
@@ -85,7 +87,7 @@ class PublishStore:
 
         await self.db.write("publish_begin", begin)
 
-    # --- the node ---------------------------------------------------------------------------------------------------
+    # --- the node -------------------------------------------------------------------------------------------
 
     async def node(self) -> NodeRow:
         """The counter as it stands."""
@@ -93,7 +95,9 @@ class PublishStore:
         def read(tx: Tx) -> NodeRow:
             row = tx.row("SELECT state_id, epoch, next_n, secret FROM publish_node WHERE id = 1")
             if row is None:
-                raise StorageError("The publication tables are empty.", todo="Restore the node's database from backup.")
+                raise StorageError(
+                    "The publication tables are empty.", todo="Restore the node's database from backup."
+                )
             return NodeRow(state_id=row[0], epoch=row[1], next_n=row[2], secret=bytes.fromhex(row[3]))
 
         return await self.db.read("publish_node", read)
@@ -101,14 +105,24 @@ class PublishStore:
     async def rename(self) -> str:
         """Give the database a new name: after a restore, or when the epoch's numbers are used up."""
         state_id = self._ids.uuid4().hex
-        await self.db.write("publish_rename", lambda tx: tx.execute("UPDATE publish_node SET state_id = ?", (state_id,)))
+        await self.db.write(
+            "publish_rename", lambda tx: tx.execute("UPDATE publish_node SET state_id = ?", (state_id,))
+        )
         return state_id
 
     async def take_epoch(self, epoch: int) -> bool:
-        """Publish under ``epoch`` from now on; whether it is another one. What waits unsent is made again under it."""
+        """Publish under ``epoch`` from now on; whether it is another one.
+
+        What waits unsent is made again under it.
+        """
 
         def take(tx: Tx) -> bool:
-            if tx.execute("UPDATE publish_node SET epoch = ?, next_n = 1 WHERE id = 1 AND epoch < ?", (epoch, epoch)) == 0:
+            if (
+                tx.execute(
+                    "UPDATE publish_node SET epoch = ?, next_n = 1 WHERE id = 1 AND epoch < ?", (epoch, epoch)
+                )
+                == 0
+            ):
                 return False
             for outbox in OutboxRows.all_tx(tx):
                 after = ""
@@ -123,7 +137,8 @@ class PublishStore:
         """The database was restored from a backup: a new name, a comparison is owed, and a new epoch (D10).
 
         Args:
-            own_epochs: Nobody grants epochs (D18): take the next one here. A registry of ours sees the new name.
+            own_epochs: Nobody grants epochs (D18): take the next one here. A registry of ours sees the new
+                name.
         """
         state_id = self._ids.uuid4().hex
 
@@ -177,14 +192,18 @@ class PublishStore:
             if node is None or node[0] == 0:
                 raise NoEpoch("No epoch was granted yet.", todo="Wait for the registry.")
             if node[1] > MAX_N:
-                raise EpochUsedUp("The epoch's numbers are used up.", why="They have 24 bits.", todo="A new epoch is asked for.")
+                raise EpochUsedUp(
+                    "The epoch's numbers are used up.",
+                    why="They have 24 bits.",
+                    todo="A new epoch is asked for.",
+                )
             version = version_for(node[1], node[0], self._revisions.version_tx(tx, study_uid))
             tx.execute("UPDATE publish_node SET next_n = ? WHERE id = 1", (version.n + 1,))
             return version
 
         return await self.db.write("publish_reserve", take)
 
-    # --- studies ----------------------------------------------------------------------------------------------------
+    # --- studies --------------------------------------------------------------------------------------------
 
     async def look(self, study_uid: str) -> tuple[StudyRow | None, Mark | None]:
         """The newest revision of a study, and its change mark, as of one moment."""
@@ -195,7 +214,8 @@ class PublishStore:
         return await self.db.read("publish_look", read)
 
     async def unseen(self, after: str, limit: int) -> tuple[list[tuple[Mark, bool]], str | None]:
-        """Marked studies, in the order of their UIDs, whose mark is ahead or whose last revision says that they arrive.
+        """Marked studies, in the order of their UIDs, whose mark is ahead or whose last revision says that
+        they arrive.
 
         Args:
             after: Studies from this one on.
@@ -229,7 +249,8 @@ class PublishStore:
         return await self.db.read("publish_last_serial", self._marks.last_serial_tx)
 
     async def changed_after(self, serial: int, limit: int) -> list[tuple[Mark, Seen | None]]:
-        """Marks that moved after ``serial``, in the order of their latest change, whichever process moved them.
+        """Marks that moved after ``serial``, in the order of their latest change, whichever process moved
+        them.
 
         Returns:
             Each mark, and what the study's newest revision has seen, where there is one.
@@ -251,7 +272,9 @@ class PublishStore:
         await self.db.write("publish_saw", lambda tx: self._revisions.saw_tx(tx, study_uid, change, progress))
 
     async def unread_numbers(self, limit: int) -> tuple[int, list[str]]:
-        """How many live studies give their patient a national number that fails its check, and the first of them."""
+        """How many live studies give their patient a national number that fails its check, and the first of
+        them.
+        """
         return await self.db.read("publish_unread", lambda tx: self._revisions.unread_tx(tx, limit))
 
     async def reread(self) -> RereadRow | None:
@@ -270,8 +293,8 @@ class PublishStore:
         """A new version of a study and its intents, in one transaction.
 
         Returns:
-            False, and nothing is stored, when another epoch has been taken since the version was reserved, or the study was
-            withdrawn meanwhile, or published again.
+            False, and nothing is stored, when another epoch has been taken since the version was reserved, or
+            the study was withdrawn meanwhile, or published again.
         """
         packed = rows.pack(manifest) if revision is not None else b""
 
@@ -296,7 +319,9 @@ class PublishStore:
         version = _version_of(document_uid)
         if version is None:
             return None
-        packed = await self.db.read("publish_manifest", lambda tx: self._revisions.manifest_tx(tx, version, document_uid))
+        packed = await self.db.read(
+            "publish_manifest", lambda tx: self._revisions.manifest_tx(tx, version, document_uid)
+        )
         return rows.unpack(packed) if packed is not None else None
 
     async def study_of(self, document_uid: str) -> str | None:
@@ -304,7 +329,9 @@ class PublishStore:
         version = _version_of(document_uid)
         if version is None:
             return None
-        return await self.db.read("publish_listed", lambda tx: self._revisions.listed_tx(tx, version, document_uid))
+        return await self.db.read(
+            "publish_listed", lambda tx: self._revisions.listed_tx(tx, version, document_uid)
+        )
 
 
 def _version_of(document_uid: str) -> Version | None:

@@ -1,4 +1,6 @@
-"""An XDS registry over the wire: ITI-8 by MLLP, ITI-42, ITI-57, ITI-62 and ITI-18 by SOAP (the ``XdsPort`` of soap_road)."""
+"""An XDS registry over the wire: ITI-8 by MLLP, ITI-42, ITI-57, ITI-62 and ITI-18 by SOAP (the ``XdsPort`` of
+soap_road).
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,9 @@ class XdsWire:
             receiving_application="REGISTRY",
             receiving_facility="REGION",
         )
-        ack = parse_ack(await self._mllp.send(render_adt(feed_message(patient, header, "A04" if first else "A08"))))
+        ack = parse_ack(
+            await self._mllp.send(render_adt(feed_message(patient, header, "A04" if first else "A08")))
+        )
         if ack.control_id != control_id:
             raise Unavailable("The HL7 receiver answered another message.", where="answer")
         if ack.temporary:
@@ -125,7 +129,9 @@ class XdsWire:
         """As ``XdsPort.associations``."""
         replies = await self._ask(GET_ASSOCIATIONS, "$uuid", uuids)
         found = {
-            a.entry_uuid: AssociationState(a.entry_uuid, a.source, a.target) for r in replies for a in r.objects.associations
+            a.entry_uuid: AssociationState(a.entry_uuid, a.source, a.target)
+            for r in replies
+            for a in r.objects.associations
         }
         return list(found.values())
 
@@ -137,7 +143,9 @@ class XdsWire:
             answer = await self._call(adhoc.ACTION_REQUEST, adhoc.render_adhoc_request(query))
             reply = adhoc.parse_adhoc_response(answer.body)
             if reply.status == FAILURE:
-                raise RegistryRefusal(reply.errors or (RegistryError("XDSRegistryError", "the query failed without a reason"),))
+                raise RegistryRefusal(
+                    reply.errors or (RegistryError("XDSRegistryError", "the query failed without a reason"),)
+                )
             if reply.status != SUCCESS:
                 raise Unavailable("The registry answered a query in part only.", where="answer")
             replies.append(reply)
@@ -150,4 +158,6 @@ class XdsWire:
 def _accepted(answer: SoapReply) -> None:
     reply = parse_registry_response(answer.body)
     if not reply.success:
-        raise RegistryRefusal(reply.faults or (RegistryError("XDSRegistryError", "refused without a reason"),))
+        raise RegistryRefusal(
+            reply.faults or (RegistryError("XDSRegistryError", "refused without a reason"),)
+        )

@@ -1,8 +1,9 @@
 """Who calls a node: the middleware of its two listeners (D21).
 
-*people*: a bearer access token. *systems*: the identity of the client certificate; a gateway or member shows a release token
-for whoever stands behind it, a registered system acts as itself or for the person in an access token. In open mode
-certificates are not asked for, and a caller without a bearer token is the principal ``open``.
+*people*: a bearer access token. *systems*: the identity of the client certificate; a gateway or member shows
+    a release token for whoever stands behind it, a registered system acts as itself or for the person in an
+    access token. In open mode certificates are not asked for, and a caller without a bearer token is the
+    principal ``open``.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ class Gate(ABC):
         """Whether credentials are needed; a CORS preflight has none by its nature."""
         if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
             return False
-        return any(request.path == prefix or request.path.startswith(prefix + "/") for prefix in self._protected)
+        return any(
+            request.path == prefix or request.path.startswith(prefix + "/") for prefix in self._protected
+        )
 
     @abstractmethod
     def grant(self, request: web.Request, listener: ListenerKind) -> Grant:
@@ -106,10 +109,14 @@ class Authenticator(Gate):
         kind = _kind_of(token)
         if kind == "release":
             if listener != "systems" or (identity is not None and identity.kind == "system"):
-                raise Unauthenticated("A release token is not accepted here.", why="It is for the region's gateway.")
+                raise Unauthenticated(
+                    "A release token is not accepted here.", why="It is for the region's gateway."
+                )
             return self._released(token, identity)
         if identity is not None and identity.kind != "system":
-            raise Unauthenticated("An access token is not accepted here.", todo="Exchange it for a release token.")
+            raise Unauthenticated(
+                "An access token is not accepted here.", todo="Exchange it for a release token."
+            )
         home = self._home()
         if not home:
             raise Unauthenticated("This node has not joined its region yet.")
@@ -128,9 +135,12 @@ class Authenticator(Gate):
             raise Unauthenticated("This node has not joined its region yet.")
         claims = self._verifier.verify(token, kind="release", audience=code)
         return Grant(
-            principal=claims.principal, kind="release", studies=frozenset(claims.studies), correlation=claims.correlation,
+            principal=claims.principal,
+            kind="release",
+            studies=frozenset(claims.studies),
+            correlation=claims.correlation,
             via=_via(identity),
-        )  # fmt: skip
+        )
 
     def _identity(self, request: web.Request) -> Identity:
         identity = peer_identity(peer_certificate(request))

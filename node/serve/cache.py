@@ -1,4 +1,6 @@
-"""Bounded caches of what follows from immutable bytes, keyed by their digest; lookups come after the access check."""
+"""Bounded caches of what follows from immutable bytes, keyed by their digest; lookups come after the access
+check.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ class ByteCache:
 
 
 class LayoutCache:
-    """Frame layouts of the last ``count`` objects, of at most ``spans`` spans together (some 200 bytes each)."""
+    """Frame layouts of the last ``count`` objects, of at most ``spans`` spans together (some 200 bytes
+    each)."""
 
     def __init__(self, count: int, spans: int = 200_000) -> None:
         self._count, self._most, self._left = count, spans, spans

@@ -12,31 +12,52 @@ class ServeConfig:
     """Bounds and habits of the faces that serve what this trust holds."""
 
     public_base_url: str = setting(
-        "", "How clients reach /dicomweb of this node, for RetrieveURL; '' takes scheme and host of each request.", example="https://pacs.trust.example"
-    )  # fmt: skip
+        "",
+        "How clients reach /dicomweb of this node, for RetrieveURL; '' takes scheme and host of each "
+        "request.",
+        example="https://pacs.trust.example",
+    )
     max_stow_bytes: int = setting(4 << 30, "Largest STOW-RS request, in bytes.", low=1 << 20)
     max_instance_bytes: int = setting(2 << 30, "Largest instance that STOW-RS stores, in bytes.", low=1 << 20)
     max_stow_parts: int = setting(5000, "Most instances in one STOW-RS request.", low=1, high=100_000)
-    max_search_results: int = setting(5000, "Most rows of one QIDO-RS answer, and its default limit.", low=1, high=100_000)
-    max_frames_per_request: int = setting(1000, "Most frames that one retrieve may list.", low=1, high=100_000)
+    max_search_results: int = setting(
+        5000, "Most rows of one QIDO-RS answer, and its default limit.", low=1, high=100_000
+    )
+    max_frames_per_request: int = setting(
+        1000, "Most frames that one retrieve may list.", low=1, high=100_000
+    )
     max_frame_bytes: int = setting(256 << 20, "Largest single frame that is served, in bytes.", low=1 << 20)
     max_render_pixels: int = setting(100_000_000, "Largest frame that is rendered, in pixels.", low=1 << 16)
-    max_render_side: int = setting(8192, "Largest side of a rendered viewport, in pixels.", low=16, high=65535)
-    thumbnail_side: int = setting(160, "Side of a thumbnail, in pixels, where the request names none.", low=16, high=1024)
+    max_render_side: int = setting(
+        8192, "Largest side of a rendered viewport, in pixels.", low=16, high=65535
+    )
+    thumbnail_side: int = setting(
+        160, "Side of a thumbnail, in pixels, where the request names none.", low=16, high=1024
+    )
     render_cache_bytes: int = setting(64 << 20, "Memory for rendered pictures, in bytes.", low=0)
-    decoders: int = setting(1, "Pictures and instances that are decoded at once; at most the number of child processes.", low=1)
+    decoders: int = setting(
+        1, "Pictures and instances that are decoded at once; at most the number of child processes.", low=1
+    )
     max_decode_samples: int = setting(
-        500_000_000, "Most pixel samples of an instance that is given in another transfer syntax.", low=1 << 16
+        500_000_000,
+        "Most pixel samples of an instance that is given in another transfer syntax.",
+        low=1 << 16,
     )
     max_transcode_bytes: int = setting(
-        4 << 30, "Most bytes that one retrieve may need in another transfer syntax; they wait on disk meanwhile.", low=1 << 20
+        4 << 30,
+        "Most bytes that one retrieve may need in another transfer syntax; they wait on disk meanwhile.",
+        low=1 << 20,
     )
-    max_clock_skew_s: float = setting(60.0, "Clock difference to the region above which new retrieves are refused.", low=1)
+    max_clock_skew_s: float = setting(
+        60.0, "Clock difference to the region above which new retrieves are refused.", low=1
+    )
     soap_sender_faults_400: bool = setting(
         False,
-        "Answer a SOAP fault of the sender's making with HTTP 400 (SOAP 1.2 part 2, Table 20) instead of 500, "
-        "the only one whose fault many clients read.",
+        "Answer a SOAP fault of the sender's making with HTTP 400 (SOAP 1.2 part 2, Table 20) instead of 500,"
+        " the only one whose fault many clients read.",
     )
     cors_origins: tuple[str, ...] = setting(
-        (), "Web origins whose pages may read DICOMweb here ('*' for any); none by default.", example=["https://viewer.example"]
-    )  # fmt: skip
+        (),
+        "Web origins whose pages may read DICOMweb here ('*' for any); none by default.",
+        example=["https://viewer.example"],
+    )

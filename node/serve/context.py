@@ -1,4 +1,7 @@
-"""What the faces of ``serve`` are given: the holdings, the way out, and their bounds. One object a node, no module state."""
+"""What the faces of ``serve`` are given: the holdings, the way out, and their bounds.
+
+One object a node, no module state.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +38,10 @@ class ServeContext:
     """The parts that handlers share.
 
     Args:
-        spool: Folder for instances on their way to another transfer syntax, or from elsewhere; emptied by :meth:`open`.
-        retrieve_location_uid: This member's, for RAD-69 (D11); called at each request, as joining may come later.
+        spool: Folder for instances on their way to another transfer syntax, or from elsewhere; emptied by
+            :meth:`open`.
+        retrieve_location_uid: This member's, for RAD-69 (D11); called at each request, as joining may come
+            later.
         repository_unique_id: This member's, for ITI-43 (D11).
     """
 
@@ -61,7 +66,9 @@ class ServeContext:
         self._turn = asyncio.Semaphore(self.config.decoders)
 
     async def bounded(self, fn: Callable[..., T], *args: Any) -> T:
-        """Decode in a bounded child (D27); no more at once than there are children, as waiting would count as work."""
+        """Decode in a bounded child (D27); no more at once than there are children, as waiting would count as
+        work.
+        """
         async with self._turn:
             return await self.workers.run_bounded(fn, *args)
 
@@ -73,7 +80,9 @@ class ServeContext:
 
     def base_url(self, request: web.Request) -> str:
         """The DICOMweb root as this client reaches it."""
-        return (self.config.public_base_url.rstrip("/") or _origin(request.scheme, request.host)) + self.prefix
+        return (
+            self.config.public_base_url.rstrip("/") or _origin(request.scheme, request.host)
+        ) + self.prefix
 
     async def held(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[StoredObject]:
         """Objects of a resource.

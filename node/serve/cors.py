@@ -1,4 +1,5 @@
-"""Cross-origin reading by web viewers: off unless origins are configured (Fetch standard, 3.2 CORS protocol)."""
+"""Cross-origin reading by web viewers: off unless origins are configured (Fetch standard, 3.2 CORS
+protocol)."""
 
 from __future__ import annotations
 

@@ -50,7 +50,9 @@ def routes(serve: ServeContext) -> list[web.RouteDef]:
     found = []
     for method, path, handler in RESOURCES:
         bound = _bound(serve, handler)
-        found.append(web.get(serve.prefix + path, bound) if method == "GET" else web.post(serve.prefix + path, bound))
+        found.append(
+            web.get(serve.prefix + path, bound) if method == "GET" else web.post(serve.prefix + path, bound)
+        )
     for path in dict.fromkeys(path for _, path, _ in RESOURCES):
         found.append(web.options(serve.prefix + path, _bound(serve, cors.preflight)))
     return found

@@ -1,7 +1,9 @@
-"""WADO-RS ``/frames`` (PS3.18 10.4.1.1.6): frames by offset, without their neighbours and mostly without decoding.
+"""WADO-RS ``/frames`` (PS3.18 10.4.1.1.6): frames by offset, without their neighbours and mostly without
+decoding.
 
-Native frames go out as ``application/octet-stream`` in little endian; encapsulated ones as they are stored, with the media type
-of their transfer syntax or as octets, or decoded where only uncompressed pixels are taken.
+Native frames go out as ``application/octet-stream`` in little endian; encapsulated ones as they are stored,
+with the media type of their transfer syntax or as octets, or decoded where only uncompressed pixels are
+taken.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ from crosslight.standards.dicom.web.accept import EXPLICIT_LE, OCTETS, MediaRang
 from crosslight.standards.dicom.web.multipart import PartHead, RelatedWriter
 from crosslight.standards.problem import Invalid, NotAcceptable, NotFound, TooLarge
 from node.holdings import Local, StoredObject
-from node.serve.bounded import decode_object, is_plain, layout_object
+from node.serve.bounded_child import decode_object, is_plain, layout_object
 from node.serve.context import ServeContext
-from node.serve.objects import on_disk, read_span
+from node.serve.opened_objects import on_disk, read_span
 from node.serve.qido import ranges_of, uids_of
 from node.serve.sendfile import Piece
 from node.serve.stream import Held, send, send_spans
@@ -45,9 +47,13 @@ def frame_list(text: str, limit: int) -> list[int]:
     parts = text.split(",")
     if len(parts) > limit:
         raise TooLarge("Too many frames are asked for at once.", why=f"Limit here: {limit}.", where="frames")
-    if not all(part.isascii() and part.isdecimal() and len(part) <= 10 and 0 < int(part) < 1 << 31 for part in parts):
+    if not all(
+        part.isascii() and part.isdecimal() and len(part) <= 10 and 0 < int(part) < 1 << 31 for part in parts
+    ):
         raise Invalid(
-            "frames is not a list of frame numbers.", why="PS3.18 10.4.1.1.6: from 1, separated by commas.", where="frames"
+            "frames is not a list of frame numbers.",
+            why="PS3.18 10.4.1.1.6: from 1, separated by commas.",
+            where="frames",
         )
     return [int(part) for part in parts]
 
@@ -85,7 +91,11 @@ class _Plan:
         """Bytes of a frame; None when only decoding tells."""
         if self.decode:
             return None
-        return self.layout.frame_bytes if self.whole else sum(length for _, length in self.layout.spans_of(frame))
+        return (
+            self.layout.frame_bytes
+            if self.whole
+            else sum(length for _, length in self.layout.spans_of(frame))
+        )
 
 
 async def frames(serve: ServeContext, request: web.Request) -> web.StreamResponse:
@@ -106,18 +116,28 @@ async def frames(serve: ServeContext, request: web.Request) -> web.StreamRespons
 
 
 async def _plan(
-    serve: ServeContext, found: StoredObject, local: Local, numbers: Sequence[int], ranges: Sequence[MediaRange]
+    serve: ServeContext,
+    found: StoredObject,
+    local: Local,
+    numbers: Sequence[int],
+    ranges: Sequence[MediaRange],
 ) -> _Plan:
     layout = await layout_of(serve, found, local)
     if not layout.frames:
         raise NotFound("This instance has no frames.", why="It has no Pixel Data.", where="frames")
     beyond = [n for n in numbers if n > layout.frames]
     if beyond:
-        raise NotFound(f"There is no frame {beyond[0]}.", why=f"The instance has {layout.frames}.", where="frames")
+        raise NotFound(
+            f"There is no frame {beyond[0]}.", why=f"The instance has {layout.frames}.", where="frames"
+        )
     own = found.ref.transfer_syntax_uid
     offer = _offer(tuple(ranges), own, layout.kind == "encapsulated", len(numbers) == 1)
-    decode = layout.kind == "deflated" or (layout.kind == "encapsulated" and offer.transfer_syntax == EXPLICIT_LE)
-    whole = layout.kind == "native" and (layout.frame_bits % 8 != 0 or (own == BIG_ENDIAN and layout.word_bytes > 1))
+    decode = layout.kind == "deflated" or (
+        layout.kind == "encapsulated" and offer.transfer_syntax == EXPLICIT_LE
+    )
+    whole = layout.kind == "native" and (
+        layout.frame_bits % 8 != 0 or (own == BIG_ENDIAN and layout.word_bytes > 1)
+    )
     return _Plan(found, local, layout, offer, decode, whole)
 
 
@@ -129,13 +149,22 @@ def _offer(ranges: tuple[MediaRange, ...], own: str, encapsulated: bool, single:
         stored = [Offer(accept.frame_media_type(own), True, own), Offer(OCTETS, True, own)]
         bases = stored + bases if can_decode(own) else stored
     offers = [*bases, *(replace(offer, related=False) for offer in bases)] if single else bases
-    # octets of no named syntax are uncompressed (Table 8.7.3-5); where that cannot be, the stored ones are better than none
-    plain = [replace(r, transfer_syntax=EXPLICIT_LE) if r.media == OCTETS and not r.transfer_syntax else r for r in ranges]
+    # octets of no named syntax are uncompressed (Table 8.7.3-5); where that cannot be, the stored ones are
+    # better than none
+    plain = [
+        replace(r, transfer_syntax=EXPLICIT_LE) if r.media == OCTETS and not r.transfer_syntax else r
+        for r in ranges
+    ]
     return accept.choose(plain, offers) or accept.require(ranges, offers)
 
 
 async def _send(
-    serve: ServeContext, request: web.Request, plan: _Plan, numbers: Sequence[int], act: Act, headers: CIMultiDict[str]
+    serve: ServeContext,
+    request: web.Request,
+    plan: _Plan,
+    numbers: Sequence[int],
+    act: Act,
+    headers: CIMultiDict[str],
 ) -> web.StreamResponse:
     content_type = f"{plan.offer.media}; transfer-syntax={plan.offer.transfer_syntax}"
     sizes = [plan.size(number) for number in numbers]
@@ -147,7 +176,8 @@ async def _send(
     heads = [PartHead(((hdrs.CONTENT_TYPE, content_type),), size or 0) for size in sizes]
     if not plan.decode and not plan.whole:
         return await send_spans(serve, request, response, _pieces(plan, numbers, writer, heads), act)
-    first = await _decoded(serve, plan, numbers[0]) if plan.decode else None  # what fails, fails before the first byte
+    # what fails, fails before the first byte
+    first = await _decoded(serve, plan, numbers[0]) if plan.decode else None
     known = [size for size in sizes if size is not None]
     if writer is None:
         response.content_length = len(first) if first is not None else known[0]
@@ -157,7 +187,9 @@ async def _send(
     return await send(request, response, _parts(serve, plan, numbers, writer, heads, first), act)
 
 
-def _pieces(plan: _Plan, numbers: Sequence[int], writer: RelatedWriter | None, heads: Sequence[PartHead]) -> list[Piece]:
+def _pieces(
+    plan: _Plan, numbers: Sequence[int], writer: RelatedWriter | None, heads: Sequence[PartHead]
+) -> list[Piece]:
     """Frames that are sent as they lie in the file."""
     pieces = []
     for i, (number, head) in enumerate(zip(numbers, heads, strict=True)):
@@ -207,7 +239,11 @@ def _little(data: bytes, plan: _Plan) -> bytes:
 
 
 async def _decoded(serve: ServeContext, plan: _Plan, number: int) -> bytes:
-    data = await serve.bounded(decode_object, plan.local, is_plain(plan.found), number, serve.config.max_frame_bytes)
+    data = await serve.bounded(
+        decode_object, plan.local, is_plain(plan.found), number, serve.config.max_frame_bytes
+    )
     if len(data) > serve.config.max_frame_bytes:
-        raise NotAcceptable("The decoded frame is too large.", why=f"Limit here: {serve.config.max_frame_bytes} bytes.")
+        raise NotAcceptable(
+            "The decoded frame is too large.", why=f"Limit here: {serve.config.max_frame_bytes} bytes."
+        )
     return data

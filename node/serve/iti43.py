@@ -68,7 +68,8 @@ class RetrieveDocumentSet(Transaction):
         studies = {d: await manifests.study_of(d.document_unique_id) for d in known}
         listed = sorted({study for study in studies.values() if study is not None})
         if not listed and GRANT in call.request:
-            listed = sorted(call.request[GRANT].studies)  # nothing will leave: a token for whatever study may learn that
+            # nothing will leave: a token for whatever study may learn that
+            listed = sorted(call.request[GRANT].studies)
         found: list[Found] = []
         held, query = 0, {"documents": len(asked)}
         async with self._serve.release.act(call.request, "retrieve", listed, "iti43", query=query) as act:
@@ -76,7 +77,9 @@ class RetrieveDocumentSet(Transaction):
                 uid = document.document_unique_id
                 data = None if studies[document] is None else await manifests.manifest(uid)
                 if data is None:
-                    errors.append(RegistryError("XDSDocumentUniqueIdError", "There is no such document.", uid))
+                    errors.append(
+                        RegistryError("XDSDocumentUniqueIdError", "There is no such document.", uid)
+                    )
                 else:
                     held += len(data)
                     chunks = _once(data) if held <= HELD_BYTES else _again(manifests, uid)

@@ -20,7 +20,10 @@ from node.serve.validators import not_modified
 JSON_OFFERS = (accept.Offer(json.MEDIA_TYPE), accept.Offer("application/json"))
 _COMPRESSED_HERE = 1 << 18  # bytes of a body that the event loop compresses itself
 _MAX_RESOLVED_PATIENTS = 100
-_MORE = "The number of results exceeded the maximum supported by the server. Additional results can be requested."  # 8.3.4.4
+# 8.3.4.4
+_MORE = (
+    "The number of results exceeded the maximum supported by the server. Additional results can be requested."
+)
 _FURTHER = "There are additional results that can be requested"  # the caller's own limit was reached
 
 
@@ -43,7 +46,9 @@ def uids_of(request: web.Request) -> tuple[str, str, str]:
 
 def json_response(request: web.Request, body: bytes, media: str, headers: CIMultiDict[str]) -> web.Response:
     """A DICOM JSON answer, compressed where the client takes that and it is worth it."""
-    response = web.Response(body=body, content_type=media, headers=headers, zlib_executor_size=_COMPRESSED_HERE)
+    response = web.Response(
+        body=body, content_type=media, headers=headers, zlib_executor_size=_COMPRESSED_HERE
+    )
     compress(request, response)
     return response
 
@@ -59,7 +64,9 @@ async def search(serve: ServeContext, request: web.Request, level: Level) -> web
     query = QidoQuery.parse(level, params, max_results=serve.config.max_search_results)
     query = query.within(StudyInstanceUID=study, SeriesInstanceUID=series)
     asked, named = dict(params), query.equal_to("StudyInstanceUID") or ()
-    async with serve.release.act(request, "search", named, "dicomweb", query={"level": level, **asked}, deferred=True) as act:
+    async with serve.release.act(
+        request, "search", named, "dicomweb", query={"level": level, **asked}, deferred=True
+    ) as act:
         rows = await serve.holdings.search(level, query.one_more())
         more = len(rows) > query.limit
         rows = rows[: query.limit]

@@ -1,7 +1,8 @@
 """RAD-69 Retrieve Imaging Document Set (RAD TF-2 4.69): instances as MTOM parts, streamed from disk.
 
-An instance is found by its whole triple of study, series and instance. It is given as stored when its transfer syntax is among
-those asked for, re-encoded when Explicit VR Little Endian is, and has its own error otherwise.
+An instance is found by its whole triple of study, series and instance. It is given as stored when its
+transfer syntax is among those asked for, re-encoded when Explicit VR Little Endian is, and has its own error
+otherwise.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from crosslight.standards.xds.wire.retrieve import ACTION_RESPONSE, DocumentRequ
 from node.holdings import StoredObject
 from node.serve.context import ServeContext
 from node.serve.iti43 import MIME_TYPE, multipart
-from node.serve.objects import chunks
+from node.serve.opened_objects import chunks
 from node.serve.representations import prepare
 
 CANNOT_ENCODE = "The pixel data cannot be encoded in any of the requested transfer syntaxes."
 
 
 class RetrieveImagingDocumentSet(Transaction):
-    """The transaction: Success, PartialSuccess or Failure, with one RegistryError for each instance that is not sent."""
+    """The transaction: Success, PartialSuccess or Failure, with one RegistryError for each instance that is
+    not sent.
+    """
 
     action, response_action = ACTION_REQUEST, ACTION_RESPONSE
     told = RegistryRefusal
@@ -49,7 +52,9 @@ class RetrieveImagingDocumentSet(Transaction):
         async with serve.release.act(call.request, "retrieve", studies, "rad69", query=query) as act:
             wanted, errors = await _find(serve, asked, studies)
             objects = [found for _, found in wanted]
-            async with prepare(serve, objects, lambda syntaxes: _syntax(asked.transfer_syntaxes, syntaxes)) as prepared:
+            async with prepare(
+                serve, objects, lambda syntaxes: _syntax(asked.transfer_syntaxes, syntaxes)
+            ) as prepared:
                 refused = {found.ref.sop_uid: problem for found, problem in prepared.refused}
                 sources = {source.object.ref.sop_uid: source for source in prepared.sources}
                 for document, found in wanted:
@@ -57,7 +62,9 @@ class RetrieveImagingDocumentSet(Transaction):
                     if problem is not None:
                         text = CANNOT_ENCODE if isinstance(problem, NotAcceptable) else problem.what
                         errors.append(RegistryError("XDSRepositoryError", text, document.document_unique_id))
-                sent = [(d, sources[found.ref.sop_uid]) for d, found in wanted if found.ref.sop_uid in sources]
+                sent = [
+                    (d, sources[found.ref.sop_uid]) for d, found in wanted if found.ref.sop_uid in sources
+                ]
                 documents = [(d, MIME_TYPE, source.size, chunks(serve, source)) for d, source in sent]
                 act.gave(len(documents), "instances", of=asked.asked)
                 yield multipart(documents, errors, asked.asked)
@@ -85,7 +92,9 @@ async def _find(
         if document.repository_unique_id != own:
             errors.append(RegistryError("XDSUnknownRepositoryId", "This imaging source has another id.", uid))
         elif match is None:
-            errors.append(RegistryError("XDSDocumentUniqueIdError", "No such instance in this study and series.", uid))
+            errors.append(
+                RegistryError("XDSDocumentUniqueIdError", "No such instance in this study and series.", uid)
+            )
         else:
             wanted.append((document, match))
     return wanted, errors

@@ -1,9 +1,10 @@
 """The one way out of a node: everything that leaves passes :meth:`Release.act`.
 
-The holder decides (ARCHITECTURE 4). In this order, and offline: is the caller known, is this node suspended, is the clock
-good enough (D22), does a release token name this study, does the table of roles allow it, does the trust's own policy. Then
-who, why and what is committed to the audit before the first byte, and the outcome after the last (D20), under the
-correlation id of the token, so that the region's entries and ours join. A refusal is an audited act too.
+The holder decides (ARCHITECTURE 4). In this order, and offline: is the caller known, is this node suspended,
+is the clock good enough (D22), does a release token name this study, does the table of roles allow it, does
+the trust's own policy. Then who, why and what is committed to the audit before the first byte, and the
+outcome after the last (D20), under the correlation id of the token, so that the region's entries and ours
+join. A refusal is an audited act too.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class Release:
     Args:
         audit: Where acts are committed.
         policy: The trust's own rule, asked after the table.
-        suspended: Whether the region has suspended this node; then nothing is released on the region's credentials.
+        suspended: Whether the region has suspended this node; then nothing is released on the region's
+            credentials.
         skew_s: Measured clock difference to the region in seconds, None before the first measurement.
         patients_of: The patient's identifiers of a study held here, for the audit.
         max_skew_s: D22.
@@ -104,9 +106,9 @@ class Release:
             studies: What it is done to; for a search those that the resource itself names.
             face: The way it came.
             query: What was asked, for the audit.
-            deferred: Enter the block before the beginning is committed, to read what will be sent. The block calls
-                :meth:`Act.begin` before it sends; an answer that is held back until the block is left need not: then
-                beginning and outcome are one commit.
+            deferred: Enter the block before the beginning is committed, to read what will be sent. The block
+                calls :meth:`Act.begin` before it sends; an answer that is held back until the block is left
+                need not: then beginning and outcome are one commit.
 
         Raises:
             Unauthenticated, Forbidden, Unavailable: refused (and audited, where somebody is known).
@@ -118,7 +120,14 @@ class Release:
         decision, refusal = self._decide(grant, action, studies, face)
         about = About(studies=tuple(studies), patients=await self._patients(studies), query=query or {})
         act = self._audit.act(
-            caller, face, action, about, decision=decision, refusal=refusal or DENIED, deferred=deferred, lazy=True
+            caller,
+            face,
+            action,
+            about,
+            decision=decision,
+            refusal=refusal or DENIED,
+            deferred=deferred,
+            lazy=True,
         )
         async with act:
             if request.transport is not None and grant.kind in _REGIONAL and action in _OUT:
@@ -163,20 +172,31 @@ class Release:
 
         principal = grant.principal
         if grant.kind in _REGIONAL and action in _OUT and self._suspended():
-            return no("node suspended", Forbidden("This node is suspended in its region and releases nothing to it."))
+            return no(
+                "node suspended",
+                Forbidden("This node is suspended in its region and releases nothing to it."),
+            )
         skew = self._skew()
         if action == "retrieve" and skew is not None and abs(skew) > self._max_skew_s:
             return no(
                 "clock skew",
                 Unavailable(
                     "The clock of this node is wrong: nothing is released.",
-                    why=f"It differs by {skew:+.0f} s from the registry's; serve.max_clock_skew_s is {self._max_skew_s:g}.",
+                    why=(
+                        f"It differs by {skew:+.0f} s from the registry's; serve.max_clock_skew_s is"
+                        f" {self._max_skew_s:g}."
+                    ),
                     todo="Set the clock.",
                 ),
             )
         if grant.kind == "certificate" and "gateway" in principal.roles:
-            return no("gateway without a person", Forbidden("The gateway alone opens nothing.", todo="Send a release token."))
-        if grant.kind == "release" and (action not in _OUT or not studies or not set(studies) <= grant.studies):
+            return no(
+                "gateway without a person",
+                Forbidden("The gateway alone opens nothing.", todo="Send a release token."),
+            )
+        if grant.kind == "release" and (
+            action not in _OUT or not studies or not set(studies) <= grant.studies
+        ):
             return no("study not in the token", Forbidden("The release token is for other studies."))
         decision = decide(principal, face, action)
         if decision.permit:

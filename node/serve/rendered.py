@@ -1,7 +1,7 @@
 """WADO-RS ``/rendered`` and ``/thumbnail`` (PS3.18 10.4.1.1.3, 10.4.1.1.4): pictures that a browser shows.
 
-Decoded in bounded children (D27), kept in a bounded cache by the digest of the object. A thumbnail of a series is that of its
-middle image; of a study, that of its largest series of images.
+Decoded in bounded children (D27), kept in a bounded cache by the digest of the object. A thumbnail of a
+series is that of its middle image; of a study, that of its largest series of images.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from crosslight.standards.dicom.web.parameters import may_be_ignored
 from crosslight.standards.problem import CrosslightError, Invalid, NotAcceptable
 from crosslight.standards.study import whole_number
 from node.holdings import StoredObject
-from node.serve.bounded import is_plain, render_object
+from node.serve.bounded_child import is_plain, render_object
 from node.serve.context import ServeContext
 from node.serve.frames import frame_list
-from node.serve.objects import on_disk
+from node.serve.opened_objects import on_disk
 from node.serve.qido import ranges_of, uids_of
 from node.serve.validators import headers_of, not_modified, of_objects
 
@@ -44,16 +44,23 @@ async def thumbnail(serve: ServeContext, request: web.Request) -> web.Response:
 async def _picture(serve: ServeContext, request: web.Request, *, thumbnail: bool) -> web.Response:
     media = accept.require(ranges_of(request), OFFERS).media
     study, series, instance = uids_of(request)
-    # ``Window`` is no parameter of PS3.18, and whoever writes it does not want another picture with a warning.
-    unknown = sorted(name for name in set(request.query) - _USED if name.lower() in _USED or not may_be_ignored(name))
+    # ``Window`` is no parameter of PS3.18, and whoever writes it does not want another picture with a
+    # warning.
+    unknown = sorted(
+        name for name in set(request.query) - _USED if name.lower() in _USED or not may_be_ignored(name)
+    )
     if unknown:
         raise Invalid(
-            f"Unknown parameter {unknown[0][:64]!r}.", todo="Use viewport, window, quality, accept.", where=unknown[0][:64]
+            f"Unknown parameter {unknown[0][:64]!r}.",
+            todo="Use viewport, window, quality, accept.",
+            where=unknown[0][:64],
         )
     options = parse_options(
-        dict(request.query), media, max_side=serve.config.max_render_side,
+        dict(request.query),
+        media,
+        max_side=serve.config.max_render_side,
         thumbnail_side=serve.config.thumbnail_side if thumbnail else 0,
-    )  # fmt: skip
+    )
     asked = frame_list(request.match_info["frames"], 1)[0] if "frames" in request.match_info else 0
     async with serve.release.act(request, "retrieve", (study,), "dicomweb", deferred=True) as act:
         objects = await serve.held(study, series, instance)
@@ -61,7 +68,9 @@ async def _picture(serve: ServeContext, request: web.Request, *, thumbnail: bool
         if (same := not_modified(request, headers)) is not None:
             act.gave(0, "pictures")
             return same
-        body = await _first_that_shows(serve, objects if instance else _candidates(objects), asked, options, middle=thumbnail)
+        body = await _first_that_shows(
+            serve, objects if instance else _candidates(objects), asked, options, middle=thumbnail
+        )
         act.gave(1, "thumbnail" if thumbnail else "picture")
         return web.Response(body=body, content_type=media, headers=headers)
 
@@ -82,9 +91,16 @@ def _order(found: StoredObject) -> tuple[int, str]:
 
 
 async def _first_that_shows(
-    serve: ServeContext, candidates: Sequence[StoredObject], frame: int, options: RenderOptions, *, middle: bool
+    serve: ServeContext,
+    candidates: Sequence[StoredObject],
+    frame: int,
+    options: RenderOptions,
+    *,
+    middle: bool,
 ) -> bytes:
-    problem: CrosslightError = NotAcceptable("Nothing here can be shown as a picture.", todo="Retrieve the instances.")
+    problem: CrosslightError = NotAcceptable(
+        "Nothing here can be shown as a picture.", todo="Retrieve the instances."
+    )
     for found in candidates:
         number = frame or (max(1, (found.ref.frames + 1) // 2) if middle else 1)
         try:

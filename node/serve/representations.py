@@ -1,7 +1,7 @@
 """In which transfer syntax each instance goes out: as stored, or in Explicit VR Little Endian from a spool.
 
-Everything is prepared before the first byte, so that the length of the answer is exact and an instance that cannot be given
-is known to be one. Spool files live as long as the request.
+Everything is prepared before the first byte, so that the length of the answer is exact and an instance that
+cannot be given is known to be one. Spool files live as long as the request.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from crosslight.standards.dicom.web.accept import EXPLICIT_LE
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import NotAcceptable, PeerError, TooLarge
 from node.holdings import Local, StoredObject
-from node.serve.bounded import is_plain, transcode_object
+from node.serve.bounded_child import is_plain, transcode_object
 from node.serve.context import ServeContext
-from node.serve.objects import Rendition, on_disk, stored
+from node.serve.opened_objects import Rendition, on_disk, stored
 
-#: Given what an instance could be given in (its own syntax first), says which the client takes; None = none of them.
+#: Given what an instance could be given in (its own syntax first), says which the client takes; None = none
+#: of them.
 Choice = Callable[[Sequence[str]], str | None]
 
 
@@ -40,11 +41,15 @@ def syntaxes_of(found: StoredObject) -> tuple[str, ...]:
 
 async def _transcode(serve: ServeContext, found: StoredObject, target: Path) -> int:
     async with on_disk(serve, found) as local:
-        return await serve.bounded(transcode_object, local, is_plain(found), target, serve.config.max_decode_samples)
+        return await serve.bounded(
+            transcode_object, local, is_plain(found), target, serve.config.max_decode_samples
+        )
 
 
 @asynccontextmanager
-async def prepare(serve: ServeContext, objects: Sequence[StoredObject], choose: Choice) -> AsyncIterator[Prepared]:
+async def prepare(
+    serve: ServeContext, objects: Sequence[StoredObject], choose: Choice
+) -> AsyncIterator[Prepared]:
     """Decide for each instance, and re-encode where that is asked for."""
     result, spooled, total = Prepared(), [], 0
     choices: dict[str, str | None] = {}
@@ -57,8 +62,9 @@ async def prepare(serve: ServeContext, objects: Sequence[StoredObject], choose: 
             if chosen is None:
                 refused = NotAcceptable(
                     "The instance cannot be given in any transfer syntax asked for.",
-                    why=f"Stored in {own}.", todo="Accept transfer-syntax=*.",
-                )  # fmt: skip
+                    why=f"Stored in {own}.",
+                    todo="Accept transfer-syntax=*.",
+                )
                 result.refused.append((found, refused))
             elif chosen == own:
                 result.sources.append(stored(found))
@@ -72,9 +78,14 @@ async def prepare(serve: ServeContext, objects: Sequence[StoredObject], choose: 
                     continue
                 total += size
                 if total > serve.config.max_transcode_bytes:
-                    raise TooLarge("Too much would have to be re-encoded.", todo="Accept transfer-syntax=*, or retrieve less.")
+                    raise TooLarge(
+                        "Too much would have to be re-encoded.",
+                        todo="Accept transfer-syntax=*, or retrieve less.",
+                    )
                 result.sources.append(
-                    Rendition(object=found, size=size, transfer_syntax=chosen, spooled=Local(str(target), 0, size))
+                    Rendition(
+                        object=found, size=size, transfer_syntax=chosen, spooled=Local(str(target), 0, size)
+                    )
                 )
         yield result
     finally:

@@ -14,7 +14,7 @@ from crosslight.standards.dicom.web.accept import DICOM, MediaRange, Offer
 from crosslight.standards.dicom.web.multipart import PartHead, RelatedWriter
 from node.holdings import StoredObject
 from node.serve.context import ServeContext
-from node.serve.objects import Rendition
+from node.serve.opened_objects import Rendition
 from node.serve.qido import JSON_OFFERS, json_response, ranges_of, uids_of
 from node.serve.representations import Prepared, prepare, syntaxes_of
 from node.serve.stream import Held, Outgoing, send_objects

@@ -1,8 +1,9 @@
-"""File bytes to a plain socket that do not pass through this process (D26): ``sendfile``, in threads where a disk may be slow.
+"""File bytes to a plain socket that do not pass through this process (D26): ``sendfile``, in threads where a
+disk may be slow.
 
-``loop.sendfile`` is not relied upon (uvloop has none): a second handle of the connection's socket is written to directly, once
-the transport has nothing of its own left to send. A slow client holds no thread: whoever finds the socket full goes back to
-the event loop.
+``loop.sendfile`` is not relied upon (uvloop has none): a second handle of the connection's socket is written
+to directly, once the transport has nothing of its own left to send. A slow client holds no thread: whoever
+finds the socket full goes back to the event loop.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ NEAR_BYTES = 1 << 20  # at most this much is sent by the event loop itself, when
 PAGE = 4096
 TURN_BYTES = 32 << 20  # of one stay in a thread
 FULL_MS = 10  # how long a thread waits for a client that reads as fast as it can
-LOOK_S = 1.0  # how often a client that does not read is looked after: whether its connection is to be cut, too
+# how often a client that does not read is looked after: whether its connection is to be cut, too
+LOOK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +61,14 @@ def unreadable(error: OSError) -> StorageError:
 
 
 def plain_socket(transport: asyncio.BaseTransport | None) -> socket.socket | None:
-    """A second handle of the connection's socket; None for TLS, and while the transport itself has something to send."""
-    if not isinstance(transport, asyncio.Transport) or transport.is_closing() or transport.get_extra_info("sslcontext"):
+    """A second handle of the connection's socket; None for TLS, and while the transport itself has something
+    to send.
+    """
+    if (
+        not isinstance(transport, asyncio.Transport)
+        or transport.is_closing()
+        or transport.get_extra_info("sslcontext")
+    ):
         return None
     sock: Any = transport.get_extra_info("socket")
     if sock is None or sys.platform != "linux" or transport.get_write_buffer_size():
@@ -72,7 +80,9 @@ def plain_socket(transport: asyncio.BaseTransport | None) -> socket.socket | Non
 
 @contextmanager
 def corked(transport: asyncio.BaseTransport | None) -> Iterator[None]:
-    """Have the kernel send full packets only, until the end: headers and what follows them wake the client once."""
+    """Have the kernel send full packets only, until the end: headers and what follows them wake the client
+    once.
+    """
     sock: Any = transport.get_extra_info("socket") if transport is not None else None
     option = getattr(socket, "TCP_CORK", None)
     if sock is None or option is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
@@ -88,13 +98,17 @@ def corked(transport: asyncio.BaseTransport | None) -> Iterator[None]:
 
 
 def near_buffer() -> memoryview:
-    """A buffer of the event loop's own for what is little. Page-aligned: some processors copy ten times slower to an address a
-    few bytes beyond that of the source, within their pages."""
+    """A buffer of the event loop's own for what is little. Page-aligned: some processors copy ten times
+    slower to an address a few bytes beyond that of the source, within their pages."""
     return memoryview(mmap.mmap(-1, NEAR_BYTES + PAGE))
 
 
 async def pour(
-    workers: Workers, sock: socket.socket, gone: Callable[[], bool], pieces: Sequence[Piece], near: memoryview | None
+    workers: Workers,
+    sock: socket.socket,
+    gone: Callable[[], bool],
+    pieces: Sequence[Piece],
+    near: memoryview | None,
 ) -> None:
     """Send ``pieces`` and close ``sock``.
 
@@ -128,7 +142,9 @@ async def pour(
 
 def _send_near(sock: socket.socket, pieces: Sequence[Piece], buffer: memoryview) -> list[Piece]:
     """Everything in one call; what the socket would not take is left."""
-    first = next(((piece.span, piece.before) for piece in pieces if piece.span is not None and piece.length), None)
+    first = next(
+        ((piece.span, piece.before) for piece in pieces if piece.span is not None and piece.length), None
+    )
     start = end = (first[0].offset - len(first[1])) % PAGE if first is not None else 0
     for piece in pieces:
         buffer[end : end + len(piece.before)] = piece.before
@@ -185,7 +201,10 @@ class _Pump:
         self.full = False  # the socket would not take more
 
     def run(self, wait_ms: int) -> bool:
-        """Send what can be sent; True when that was all. May be told to :meth:`close` by another thread meanwhile."""
+        """Send what can be sent; True when that was all.
+
+        May be told to :meth:`close` by another thread meanwhile.
+        """
         try:
             with self._running:
                 return self._run(wait_ms)
@@ -263,7 +282,8 @@ def _room(sock: socket.socket, wait_ms: int) -> bool:
 
 
 def in_memory(pieces: Iterable[Piece]) -> bool:
-    """Whether the page cache seems to hold all of it: it is asked for the first and the last byte of each span.
+    """Whether the page cache seems to hold all of it: it is asked for the first and the last byte of each
+    span.
 
     Raises:
         StorageError: a file is gone or short.

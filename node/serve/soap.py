@@ -1,4 +1,6 @@
-"""The SOAP addresses of a node: ``/xds/repository`` (ITI-43) and ``/rad69``; each takes both, by ``wsa:Action``."""
+"""The SOAP addresses of a node: ``/xds/repository`` (ITI-43) and ``/rad69``; each takes both, by
+``wsa:Action``.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,16 @@ REPOSITORY, RAD69 = "/xds/repository", "/rad69"
 def routes(serve: ServeContext, manifests: ManifestStore) -> list[web.RouteDef]:
     """Routes of the systems listener."""
     transactions = RetrieveDocumentSet(serve, manifests), RetrieveImagingDocumentSet(serve)
-    return SoapEndpoint(transactions, max_bytes=MAX_QUERY_BYTES, workers=serve.workers).routes(REPOSITORY, RAD69)
+    return SoapEndpoint(transactions, max_bytes=MAX_QUERY_BYTES, workers=serve.workers).routes(
+        REPOSITORY, RAD69
+    )
 
 
-def renderers(table: ErrorRenderers, prefix: str = "/dicomweb", *, sender_400: bool = False) -> ErrorRenderers:
-    """Teach ``table`` how errors look on the faces of this room; ``sender_400`` as of ``render_soap_error``."""
+def renderers(
+    table: ErrorRenderers, prefix: str = "/dicomweb", *, sender_400: bool = False
+) -> ErrorRenderers:
+    """Teach ``table`` how errors look on the faces of this room; ``sender_400`` as of
+    ``render_soap_error``."""
     table.add(prefix, render_problem)
     add_faults(table, REPOSITORY, RAD69, sender_400=sender_400)
     return table

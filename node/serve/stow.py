@@ -1,6 +1,7 @@
 """STOW-RS (PS3.18 10.5): instances streamed part by part into the archive's staging, each with its own fate.
 
-An instance is answered as stored only after the archive says that it is durable. A part that fails does not stop the others.
+An instance is answered as stored only after the archive says that it is durable. A part that fails does not
+stop the others.
 """
 
 from __future__ import annotations
@@ -17,7 +18,13 @@ from crosslight.runtime.http import CALLER, timely_chunks
 from crosslight.standards.dicom.file.gate import meta_text, missing_head, read_meta
 from crosslight.standards.dicom.web import json
 from crosslight.standards.dicom.web.accept import DICOM
-from crosslight.standards.dicom.web.multipart import PartBegin, PartData, RelatedReader, boundary_of, parameters
+from crosslight.standards.dicom.web.multipart import (
+    PartBegin,
+    PartData,
+    RelatedReader,
+    boundary_of,
+    parameters,
+)
 from crosslight.standards.problem import (
     CrosslightError,
     Malformed,
@@ -29,7 +36,7 @@ from crosslight.standards.problem import (
     kind_as_sentence,
 )
 from node.holdings import IngestResult, Received, Staging
-from node.serve.bounded import study_of_file
+from node.serve.bounded_child import study_of_file
 from node.serve.context import ServeContext
 from node.serve.qido import uids_of
 
@@ -114,9 +121,11 @@ class _Receiver:
         media, said = parameters(content_type)
         if (media and media != "multipart/related") or said.get("type", DICOM).lower() != DICOM:
             raise UnsupportedMediaType(
-                "Only instances as files are stored here.", why="PS3.18 10.5.1.1: metadata and bulk data apart are not taken.",
-                todo='Send multipart/related; type="application/dicom".', where="Content-Type",
-            )  # fmt: skip
+                "Only instances as files are stored here.",
+                why="PS3.18 10.5.1.1: metadata and bulk data apart are not taken.",
+                todo='Send multipart/related; type="application/dicom".',
+                where="Content-Type",
+            )
         reader = RelatedReader(boundary_of(content_type), max_parts=self._serve.config.max_stow_parts)
         async for chunk in self._body(limit):
             for event in reader.feed(chunk):
@@ -214,7 +223,9 @@ class _Receiver:
 
 
 def _over(limit: int) -> TooLarge:
-    return TooLarge("The request is too large.", why=f"Limit here: {limit} bytes.", todo="Send fewer instances at once.")
+    return TooLarge(
+        "The request is too large.", why=f"Limit here: {limit} bytes.", todo="Send fewer instances at once."
+    )
 
 
 def _name(part: _Part) -> None:
@@ -247,7 +258,12 @@ async def store(serve: ServeContext, request: web.Request) -> web.Response:
 
 
 def _response(
-    serve: ServeContext, request: web.Request, study: str, fates: list[Fate], problem: CrosslightError | None, act: Act
+    serve: ServeContext,
+    request: web.Request,
+    study: str,
+    fates: list[Fate],
+    problem: CrosslightError | None,
+    act: Act,
 ) -> web.Response:
     """The Store Instances Response Module (PS3.18 Table 10.5.3-1, Annex I)."""
     kept = [fate for fate in fates if fate.stored]
@@ -258,7 +274,9 @@ def _response(
     if study or len(studies) == 1:
         json.put(row, "RetrieveURL", f"{base}/studies/{study or next(iter(studies))}")
     failed = [_failure(fate) for fate in fates if not fate.stored and fate.sop_uid]
-    others = [json.attributes(FailureReason=fate.reason) for fate in fates if not fate.stored and not fate.sop_uid]
+    others = [
+        json.attributes(FailureReason=fate.reason) for fate in fates if not fate.stored and not fate.sop_uid
+    ]
     if problem is not None:
         others.append(json.attributes(FailureReason=CANNOT_UNDERSTAND))
     if failed:
@@ -268,7 +286,9 @@ def _response(
     if others:
         json.put(row, "OtherFailuresSequence", *others)
     response = web.Response(
-        status=_status(fates, len(kept), problem), body=orjson.dumps(dict(sorted(row.items()))), content_type=json.MEDIA_TYPE
+        status=_status(fates, len(kept), problem),
+        body=orjson.dumps(dict(sorted(row.items()))),
+        content_type=json.MEDIA_TYPE,
     )
     if problem is not None:
         response.force_close()
@@ -295,5 +315,7 @@ def _success(fate: Fate, base: str) -> json.Attributes:
 
 def _failure(fate: Fate) -> json.Attributes:
     return json.attributes(
-        ReferencedSOPClassUID=fate.sop_class_uid, ReferencedSOPInstanceUID=fate.sop_uid, FailureReason=fate.reason
+        ReferencedSOPClassUID=fate.sop_class_uid,
+        ReferencedSOPInstanceUID=fate.sop_uid,
+        FailureReason=fate.reason,
     )

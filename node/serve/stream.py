@@ -1,7 +1,7 @@
 """Bytes of objects to a socket in bounded memory (D26): at most 4 MiB in flight, nothing held of a study.
 
-Objects are opened at their turn (``node/holdings.py``). Those on this machine go by :func:`send_spans`, which the kernel helps;
-others pass through in chunks.
+Objects are opened at their turn (``node/holdings.py``). Those on this machine go by :func:`send_spans`, which
+the kernel helps; others pass through in chunks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,16 @@ from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import CrosslightError
 from node.holdings import Fetched, Local, Passed
 from node.serve.context import ServeContext
-from node.serve.objects import Rendition, chunks, chunks_of, cut, let_go, opened_of, piece_of, read_span
+from node.serve.opened_objects import (
+    Rendition,
+    chunks,
+    chunks_of,
+    cut,
+    let_go,
+    opened_of,
+    piece_of,
+    read_span,
+)
 from node.serve.sendfile import NEAR_BYTES, Piece, corked, in_memory, plain_socket, pour
 
 log = get_logger("serve")
@@ -45,7 +54,10 @@ def _spans(pieces: Iterable[Piece]) -> Iterator[bytes | Local]:
 
 
 async def _read_ahead(workers: Workers, pieces: Iterable[Piece]) -> AsyncGenerator[bytes]:
-    """Pieces in their order, files in chunks; the next chunk is read while one is sent. Two are in memory at a time."""
+    """Pieces in their order, files in chunks; the next chunk is read while one is sent.
+
+    Two are in memory at a time.
+    """
     ready: deque[bytes | asyncio.Task[bytes]] = deque()
     reading = 0
     try:
@@ -112,7 +124,10 @@ async def _begun(request: web.Request, response: web.StreamResponse, act: Act) -
 
 
 async def send(
-    request: web.Request, response: web.StreamResponse, pieces: AsyncGenerator[bytes] | AsyncGenerator[bytearray], act: Act
+    request: web.Request,
+    response: web.StreamResponse,
+    pieces: AsyncGenerator[bytes] | AsyncGenerator[bytearray],
+    act: Act,
 ) -> web.StreamResponse:
     """Send a body whose headers are decided, as it is made."""
     async with aclosing(pieces), _begun(request, response, act) as wanted:
@@ -125,10 +140,11 @@ async def send(
 async def send_objects(
     serve: ServeContext, request: web.Request, response: Held, parts: Sequence[Outgoing], act: Act
 ) -> web.StreamResponse:
-    """Send objects, and what stands between them: by :func:`send_spans` where all of them lie on this machine.
+    """Send objects, and what stands between them: by :func:`send_spans` where all of them lie on this
+    machine.
 
-    Of what comes from elsewhere one is open at a time. The first is opened before the headers, so that a holding that gives
-    nothing now is an error and not a broken answer.
+    Of what comes from elsewhere one is open at a time. The first is opened before the headers, so that a
+    holding that gives nothing now is an error and not a broken answer.
     """
     pieces: list[Piece] = []
     for at, part in enumerate(parts):
@@ -180,8 +196,8 @@ async def send_spans(
 ) -> web.StreamResponse:
     """Send spans of files of this machine, and what stands between them, as a body of exactly that length.
 
-    The kernel moves the bytes on a plain connection; they go in bounded chunks over TLS (D26). What is little and in the page
-    cache needs no thread.
+    The kernel moves the bytes on a plain connection; they go in bounded chunks over TLS (D26). What is little
+    and in the page cache needs no thread.
     """
     size = sum(piece.size for piece in pieces)
     near = size <= NEAR_BYTES and in_memory(pieces)
@@ -197,7 +213,9 @@ async def send_spans(
                 response.send_headers()
             sock = plain_socket(request.transport)
             if sock is not None and request.transport is not None:
-                await pour(serve.workers, sock, request.transport.is_closing, rest, serve.near if near else None)
+                await pour(
+                    serve.workers, sock, request.transport.is_closing, rest, serve.near if near else None
+                )
                 return response
         async with aclosing(_read_here(rest) if near else _read_ahead(serve.workers, rest)) as chunked:
             async for chunk in chunked:

@@ -1,7 +1,9 @@
-"""Who calls an independent node, before a registry that is not ours (D18): systems, by their client certificates.
+"""Who calls an independent node, before a registry that is not ours (D18): systems, by their client
+certificates.
 
-Nobody issues access tokens there, so the listener for people answers 401 to all that is protected. A system is whoever shows a
-certificate under the configured authority (IHE ATNA: ITI TF-1 9.1, node authentication); it needs no SPIFFE name.
+Nobody issues access tokens there, so the listener for people answers 401 to all that is protected. A system
+is whoever shows a certificate under the configured authority (IHE ATNA: ITI TF-1 9.1, node authentication);
+it needs no SPIFFE name.
 """
 
 from __future__ import annotations
@@ -17,14 +19,24 @@ from crosslight.standards.problem import Unauthenticated
 from node.serve.authenticate import Gate, ListenerKind
 from node.serve.release import Grant
 
-_NO_TOKENS = "Access tokens are not accepted here: this node belongs to no Crosslight region, and nobody issues any."
+_NO_TOKENS = (
+    "Access tokens are not accepted here: this node belongs to no Crosslight region, and nobody issues any."
+)
 _TODO = "Call the systems listener with a client certificate."
-_SHORT = {"commonName": "CN", "organizationalUnitName": "OU", "organizationName": "O", "localityName": "L", "countryName": "C"}
+_SHORT = {
+    "commonName": "CN",
+    "organizationalUnitName": "OU",
+    "organizationName": "O",
+    "localityName": "L",
+    "countryName": "C",
+}
 MAX_NAME_CHARS = 256
 
 
 class SystemsGate(Gate):
-    """The gate of an independent node: every certificate of the configured authority is a system's (integrator)."""
+    """The gate of an independent node: every certificate of the configured authority is a system's
+    (integrator).
+    """
 
     def grant(self, request: web.Request, listener: ListenerKind) -> Grant:
         """As :meth:`Gate.grant`."""
@@ -40,20 +52,30 @@ class SystemsGate(Gate):
 
     def advice(self, listener: ListenerKind) -> str:
         """As :meth:`Gate.advice`."""
-        return "Nobody issues access tokens for this node; systems come with a client certificate to its systems listener."
+        return (
+            "Nobody issues access tokens for this node; systems come with a client certificate to its systems"
+            " listener."
+        )
 
 
 def system_names(certificate: dict[str, Any]) -> tuple[str, str]:
-    """Whole subject and short name of a system, from ``getpeercert()``; of its alternative names when it has no subject.
+    """Whole subject and short name of a system, from ``getpeercert()``; of its alternative names when it has
+    no subject.
 
     Raises:
         Unauthenticated: for a certificate that names nobody.
     """
     parts = [pair for relative in certificate.get("subject", ()) for pair in relative]
-    alternatives = [str(value) for kind, value in certificate.get("subjectAltName", ()) if kind in ("URI", "DNS", "email")]
-    subject = ",".join(f"{_SHORT.get(kind, kind)}={value}" for kind, value in parts) or next(iter(alternatives), "")
+    alternatives = [
+        str(value) for kind, value in certificate.get("subjectAltName", ()) if kind in ("URI", "DNS", "email")
+    ]
+    subject = ",".join(f"{_SHORT.get(kind, kind)}={value}" for kind, value in parts) or next(
+        iter(alternatives), ""
+    )
     if not subject:
-        raise Unauthenticated("The client certificate names nobody.", why="It has neither subject nor alternative name.")
+        raise Unauthenticated(
+            "The client certificate names nobody.", why="It has neither subject nor alternative name."
+        )
     common = [str(value) for kind, value in parts if kind == "commonName"]
     name = next(iter([*common, *alternatives]), subject)
     return subject[:MAX_NAME_CHARS], name[:MAX_NAME_CHARS]

@@ -1,4 +1,6 @@
-"""ETags of what a node gives out (RFC 9110 13.1.2): of the objects' digests and of what was asked, before any object is read."""
+"""ETags of what a node gives out (RFC 9110 13.1.2): of the objects' digests and of what was asked, before any
+object is read.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ _VARY = ("Authorization", "Accept")
 
 
 def of_objects(request: web.Request, objects: Iterable[StoredObject]) -> str:
-    """The tag of an answer that ``objects``, the address and Accept decide; another version of this software may differ.
+    """The tag of an answer that ``objects``, the address and Accept decide; another version of this software
+    may differ.
 
     '' where an object's digest is not known: such an answer is asked for again each time.
     """

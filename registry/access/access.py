@@ -1,4 +1,6 @@
-"""The room in one object: keys, tokens, sessions, sign-in and the middlewares, put together from the configuration."""
+"""The room in one object: keys, tokens, sessions, sign-in and the middlewares, put together from the
+configuration.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ class Access:
         folder: The registry's own, for keys and the client secret.
         base: Of the people listener, as browsers reach it.
         name: What the service is called on its pages (``portal.service_name``).
-        members: Open already: its token keys are used, and its authority is trusted where the provider is the demo's own.
+        members: Open already: its token keys are used, and its authority is trusted where the provider is the
+            demo's own.
     """
 
     def __init__(
@@ -61,7 +64,9 @@ class Access:
         self.store = AccessStore(db, clock, ids)
         self.sessions = Sessions(self.store, config, clock, ids)
         self.tokens = AccessTokens(members.keys, members.region, config, clock, ids)
-        self.authenticator = Authenticator(members, self.tokens, self.sessions, clock, open_mode=members.open_mode)
+        self.authenticator = Authenticator(
+            members, self.tokens, self.sessions, clock, open_mode=members.open_mode
+        )
 
     @property
     def demo(self) -> bool:
@@ -86,15 +91,23 @@ class Access:
 
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
-            self._http = self._client(provider_context(self._members.ca.bundle if self.demo else None), read_timeout_s=15)
+            self._http = self._client(
+                provider_context(self._members.ca.bundle if self.demo else None), read_timeout_s=15
+            )
         return self._http
 
     def _oidc(self) -> OidcConfig:
         if self.demo:
             return replace(
-                self._config.oidc, issuer=self._base + PREFIX, algorithms=("ES256",), role_map={}, roles_claim="roles",
-                organisation_claim="organisation", name_claim="name", subject_claim="sub",
-            )  # fmt: skip
+                self._config.oidc,
+                issuer=self._base + PREFIX,
+                algorithms=("ES256",),
+                role_map={},
+                roles_claim="roles",
+                organisation_claim="organisation",
+                name_claim="name",
+                subject_claim="sub",
+            )
         return self._config.oidc
 
     def _client_secret(self) -> str:
@@ -104,7 +117,9 @@ class Access:
         try:
             return (self._folder / name).read_text("utf-8").strip()
         except OSError:
-            raise ConfigError("The client secret cannot be read.", where="access.oidc.client_secret_file") from None
+            raise ConfigError(
+                "The client secret cannot be read.", where="access.oidc.client_secret_file"
+            ) from None
 
     async def _no_provider(self, request: web.Request) -> web.Response:
         """Where nobody can sign in."""
@@ -112,23 +127,33 @@ class Access:
         return page("Nobody can sign in here", what, status=503, name=self._name)
 
     def routes(self) -> list[web.RouteDef]:
-        """For the people listener: public keys, sign-in where there is a provider, the demo's provider where enabled.
+        """For the people listener: public keys, sign-in where there is a provider, the demo's provider where
+        enabled.
 
         Raises:
             ConfigError: if the client secret cannot be read.
         """
         routes = self.tokens.routes()
         oidc = self._oidc()
-        if self._members.open_mode:  # without TLS a browser keeps no __Host- cookie, and nobody needs to sign in
+        # without TLS a browser keeps no __Host- cookie, and nobody needs to sign in
+        if self._members.open_mode:
             return routes
         if not oidc.issuer:
             return [*routes, web.get("/signin", self._no_provider)]
-        client = OidcClient(oidc, self._session, self._redirect_uri, self._clock, secret=self._client_secret())
+        client = OidcClient(
+            oidc, self._session, self._redirect_uri, self._clock, secret=self._client_secret()
+        )
         routes += SignIn(client, self.sessions, self.store, self._audit, self._ids, name=self._name).routes()
         if self.demo:
             demo = DemoProvider(
-                self._config, self._base, OwnClient(oidc.client_id, self._redirect_uri), self.store, self._demo_keys,
-                self._demo_audit, self._seams, name=self._name,
-            )  # fmt: skip
+                self._config,
+                self._base,
+                OwnClient(oidc.client_id, self._redirect_uri),
+                self.store,
+                self._demo_keys,
+                self._demo_audit,
+                self._seams,
+                name=self._name,
+            )
             routes += demo.routes()
         return routes

@@ -1,7 +1,9 @@
-"""Who calls the registry: the middleware of its two listeners (D21). Every path is protected that is not named as public.
+"""Who calls the registry: the middleware of its two listeners (D21). Every path is protected that is not
+named as public.
 
-*people*: session cookie or bearer access token. *systems*: the identity of the client certificate; a registered system may also
-act for the person in an access token. In open mode a caller without credentials is the principal ``open``.
+*people*: session cookie or bearer access token. *systems*: the identity of the client certificate; a
+    registered system may also act for the person in an access token. In open mode a caller without
+    credentials is the principal ``open``.
 """
 
 from __future__ import annotations
@@ -26,9 +28,19 @@ ListenerKind = Literal["people", "systems"]
 
 #: Needs no sign-in: no patient data behind it. A trailing slash means all below it.
 PUBLIC = (
-    "/health", "/health/", "/metrics", "/join", "/signin", "/signin/", "/signed-out", "/demo-idp/", "/.well-known/", "/static/",
-    "/favicon.ico", "/fhir/metadata",
-)  # fmt: skip
+    "/health",
+    "/health/",
+    "/metrics",
+    "/join",
+    "/signin",
+    "/signin/",
+    "/signed-out",
+    "/demo-idp/",
+    "/.well-known/",
+    "/static/",
+    "/favicon.ico",
+    "/fhir/metadata",
+)
 #: Where a browser without a session gets an answer, not the sign-in page.
 SERVICES = ("/fhir", "/dicomweb", "/xds", "/rad69")
 MEMBER_HEADER = "Crosslight-Member"
@@ -109,13 +121,16 @@ class Authenticator:
         return session
 
     def _named(self, request: web.Request) -> Principal:
-        """Open mode: a node names itself by header, as it does on the plain link; anybody else is ``open``."""
+        """Open mode: a node names itself by header, as it does on the plain link; anybody else is
+        ``open``."""
         code = request.headers.get(MEMBER_HEADER)
         if code is None:
             return OPEN
         member = self._members.active(code)
         self._members.live.connection(member.id, request.transport)
-        return principal_of(Identity("member", member.code), name=member.name, number=member.id, evidence="open")
+        return principal_of(
+            Identity("member", member.code), name=member.name, number=member.id, evidence="open"
+        )
 
     def _system(self, request: web.Request, token: str | None) -> tuple[Principal, str]:
         certificate = peer_certificate(request)

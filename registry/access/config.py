@@ -12,19 +12,30 @@ class OidcConfig:
     """[access.oidc]: the identity provider of the people who use the page."""
 
     issuer: str = setting(
-        "", "Issuer URL of the OpenID provider; empty = the demo's provider where enabled, else nobody signs in."
+        "",
+        "Issuer URL of the OpenID provider; empty = the demo's provider where enabled, else nobody signs in.",
     )
     client_id: str = setting("crosslight", "Our client id there.")
-    client_secret_file: str = setting("", "File with our client secret, in this folder; empty = public client with PKCE.")
+    client_secret_file: str = setting(
+        "", "File with our client secret, in this folder; empty = public client with PKCE."
+    )
     scopes: str = setting("openid profile", "Scopes asked for, separated by spaces.")
-    algorithms: tuple[str, ...] = setting(["RS256", "PS256", "ES256", "ES384"], "Algorithms accepted on ID tokens.")
+    algorithms: tuple[str, ...] = setting(
+        ["RS256", "PS256", "ES256", "ES384"], "Algorithms accepted on ID tokens."
+    )
     subject_claim: str = setting("sub", "Claim with the person's lasting id.")
     name_claim: str = setting("name", "Claim with the person's name, as the audit shows it.")
-    roles_claim: str = setting("roles", "Claim with roles; a dotted path reaches into objects and lists of objects.")
-    organisation_claim: str = setting("organisation", "Claim with the organisation code; a dotted path may be used.")
+    roles_claim: str = setting(
+        "roles", "Claim with roles; a dotted path reaches into objects and lists of objects."
+    )
+    organisation_claim: str = setting(
+        "organisation", "Claim with the organisation code; a dotted path may be used."
+    )
     role_map: dict[str, str] = setting(
-        {}, "What the provider's role values mean here, e.g. { consultant = \"clinician\" }; empty = they are called as ours."
-    )  # fmt: skip
+        {},
+        'What the provider\'s role values mean here, e.g. { consultant = "clinician" }; '
+        "empty = they are called as ours.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +61,21 @@ class DemoConfig:
 class AccessConfig:
     """[access]: who gets in, and for how long."""
 
-    session_idle_minutes: float = setting(30.0, "A session ends after so long without use.", low=0.001, high=1440)
+    session_idle_minutes: float = setting(
+        30.0, "A session ends after so long without use.", low=0.001, high=1440
+    )
     session_hours: float = setting(10.0, "A session ends after so long in any case.", low=0.001, high=72)
     token_hours: float = setting(12.0, "Life of an access token for an app.", low=0.001, high=48)
-    failures_per_account: int = setting(5, "Failed sign-ins with one name before it must wait.", low=1, high=1000)
-    failures_per_address: int = setting(30, "Failed sign-ins from one address before it must wait.", low=1, high=10000)
-    failure_window_minutes: float = setting(5.0, "The window in which failures are counted.", low=0.01, high=1440)
-    oidc: OidcConfig = section(OidcConfig, "The identity provider (OpenID Connect, authorisation code with PKCE).")
+    failures_per_account: int = setting(
+        5, "Failed sign-ins with one name before it must wait.", low=1, high=1000
+    )
+    failures_per_address: int = setting(
+        30, "Failed sign-ins from one address before it must wait.", low=1, high=10000
+    )
+    failure_window_minutes: float = setting(
+        5.0, "The window in which failures are counted.", low=0.01, high=1440
+    )
+    oidc: OidcConfig = section(
+        OidcConfig, "The identity provider (OpenID Connect, authorisation code with PKCE)."
+    )
     demo: DemoConfig = section(DemoConfig, "A built-in provider for demonstrations only.")

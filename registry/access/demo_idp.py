@@ -1,7 +1,8 @@
-"""A built-in OpenID provider, for demonstrations only, with made-up people from the configuration; every page says so.
+"""A built-in OpenID provider, for demonstrations only, with made-up people from the configuration; every page
+says so.
 
-It is a provider like any other (discovery, authorisation code with PKCE, ES256 ID tokens), so that a demonstration signs in
-through the same client code as a region does.
+It is a provider like any other (discovery, authorisation code with PKCE, ES256 ID tokens), so that a
+demonstration signs in through the same client code as a region does.
 """
 
 from __future__ import annotations
@@ -69,7 +70,13 @@ class DemoProvider:
         self._name = name
         self._config, self._client_id, self._redirect_uri = config, client.id, client.redirect_uri
         self.issuer = base.rstrip("/") + PREFIX
-        self._store, self._keys, self._audit, self._clock, self._ids = store, keys, audit, seams.clock, seams.ids
+        self._store, self._keys, self._audit, self._clock, self._ids = (
+            store,
+            keys,
+            audit,
+            seams.clock,
+            seams.ids,
+        )
         self._accounts = {a.user: a for a in config.demo.accounts}
 
     def routes(self) -> list[web.RouteDef]:
@@ -120,18 +127,20 @@ class DemoProvider:
             return self._page("This request cannot be used", "<p>Begin again at the start page.</p>", 400)
         ticket = self._ids.token_bytes(32).hex()
         await self._store.add_grant(
-            ticket, {"kind": "ticket", **{n: asked[n] for n in ("state", "nonce", "code_challenge")}}, TICKET_LIFE_S
+            ticket,
+            {"kind": "ticket", **{n: asked[n] for n in ("state", "nonce", "code_challenge")}},
+            TICKET_LIFE_S,
         )
         return self._form(ticket)
 
     def _form(self, ticket: str, error: str = "", status: int = 200) -> web.Response:
         shown = f'<p class="error" role="alert">{escape(error)}</p>' if error else ""
         body = (
-            f'{shown}<form method="post" action="{PREFIX}/login"><input type="hidden" name="ticket" value="{escape(ticket)}">'
-            '<label for="user">Name</label><input type="text" id="user" name="user" autocomplete="username" autofocus required>'
-            '<label for="password">Password</label>'
-            '<input type="password" id="password" name="password" autocomplete="current-password" required>'
-            '<button type="submit">Sign in</button></form>'
+            f'{shown}<form method="post" action="{PREFIX}/login"><input type="hidden" name="ticket"'
+            f' value="{escape(ticket)}"><label for="user">Name</label><input type="text" id="user"'
+            ' name="user" autocomplete="username" autofocus required><label'
+            ' for="password">Password</label><input type="password" id="password" name="password"'
+            ' autocomplete="current-password" required><button type="submit">Sign in</button></form>'
         )
         return self._page("Sign in", body, status)
 
@@ -160,13 +169,17 @@ class DemoProvider:
         return await self._send_code(ticket, grant, account)
 
     def _check(self, user: str, password: str) -> DemoAccount | None:
-        """The account, if the password is its own; an unknown name costs and answers the same as a wrong password."""
+        """The account, if the password is its own; an unknown name costs and answers the same as a wrong
+        password.
+        """
         account = self._accounts.get(user)
         expected = account.password if account is not None else self._ids.token_bytes(16).hex()
         right = hmac.compare_digest(password.encode("utf-8", "replace"), expected.encode())
         return account if right else None
 
-    async def _send_code(self, ticket: str, grant: dict[str, Any], account: DemoAccount) -> web.StreamResponse:
+    async def _send_code(
+        self, ticket: str, grant: dict[str, Any], account: DemoAccount
+    ) -> web.StreamResponse:
         await self._store.grant(ticket, take=True)
         code = self._ids.token_bytes(32).hex()
         await self._store.add_grant(code, {**grant, "kind": "code", "user": account.user}, CODE_LIFE_S)
@@ -175,9 +188,14 @@ class DemoProvider:
         return web.Response(status=303, headers={hdrs.LOCATION: location, hdrs.CACHE_CONTROL: "no-store"})
 
     async def token(self, request: web.Request) -> web.Response:
-        """An ID token for a code and its PKCE verifier (RFC 6749 4.1.3, RFC 7636 4.6); a code is spent by the first try."""
+        """An ID token for a code and its PKCE verifier (RFC 6749 4.1.3, RFC 7636 4.6); a code is spent by the
+        first try.
+        """
         form = await request.post()
-        value = {n: str(form.get(n, ""))[:512] for n in ("grant_type", "code", "redirect_uri", "client_id", "code_verifier")}
+        value = {
+            n: str(form.get(n, ""))[:512]
+            for n in ("grant_type", "code", "redirect_uri", "client_id", "code_verifier")
+        }
         if value["grant_type"] != "authorization_code":
             return _json({"error": "unsupported_grant_type"}, 400)
         grant = await self._store.grant(value["code"], take=True)
@@ -187,14 +205,17 @@ class DemoProvider:
             and grant.get("kind") == "code"
             and value["client_id"] == self._client_id
             and value["redirect_uri"] == self._redirect_uri
-            and hmac.compare_digest(challenge(proof).encode(), str(grant["code_challenge"]).encode("ascii", "replace"))
+            and hmac.compare_digest(
+                challenge(proof).encode(), str(grant["code_challenge"]).encode("ascii", "replace")
+            )
         )
         account = self._accounts.get(str(grant["user"])) if good and grant else None
         if account is None or grant is None:
             return _json({"error": "invalid_grant"}, 400)
         return _json(
             {
-                "access_token": self._ids.token_bytes(16).hex(),  # good for nothing: there is no userinfo here
+                # good for nothing: there is no userinfo here
+                "access_token": self._ids.token_bytes(16).hex(),
                 "token_type": "Bearer",
                 "expires_in": TOKEN_LIFE_S,
                 "id_token": self._id_token(account, str(grant["nonce"])),
@@ -204,14 +225,22 @@ class DemoProvider:
     def _id_token(self, account: DemoAccount, nonce: str) -> str:
         now = int(self._clock.now().timestamp())
         claims = {
-            "iss": self.issuer, "sub": account.user, "aud": self._client_id, "iat": now, "exp": now + TOKEN_LIFE_S,
-            "nonce": nonce, "name": account.name or account.user, "roles": list(account.roles),
+            "iss": self.issuer,
+            "sub": account.user,
+            "aud": self._client_id,
+            "iat": now,
+            "exp": now + TOKEN_LIFE_S,
+            "nonce": nonce,
+            "name": account.name or account.user,
+            "roles": list(account.roles),
             "organisation": account.organisation,
-        }  # fmt: skip
+        }
         key = self._keys.signing
         return jwt.encode({"alg": "ES256", "kid": key.kid}, claims, key)
 
 
 def _json(data: dict[str, Any], status: int = 200) -> web.Response:
     headers = {hdrs.CACHE_CONTROL: "no-store"}
-    return web.Response(body=orjson.dumps(data), status=status, content_type="application/json", headers=headers)
+    return web.Response(
+        body=orjson.dumps(data), status=status, content_type="application/json", headers=headers
+    )

@@ -1,7 +1,7 @@
 """OpenID Connect as a relying party: authorisation code with PKCE (OIDC Core 3.1, RFC 7636), any issuer.
 
-Every check of OIDC Core 3.1.3.7 that applies to the code flow is made; keys are fetched again for an unknown ``kid`` at most once
-a minute, so that forged tokens cannot make us ask.
+Every check of OIDC Core 3.1.3.7 that applies to the code flow is made; keys are fetched again for an unknown
+``kid`` at most once a minute, so that forged tokens cannot make us ask.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def claim(claims: dict[str, Any], path: str) -> list[str]:
 
 
 def person(claims: dict[str, Any], config: OidcConfig) -> Principal:
-    """The principal that a verified ID token speaks of; somebody without a role of ours is a porter, who may see nothing.
+    """The principal that a verified ID token speaks of; somebody without a role of ours is a porter, who may
+    see nothing.
 
     Raises:
         Unauthenticated: without a subject.
@@ -111,14 +112,20 @@ class OidcClient:
 
     async def _get(self, method: str, url: str, **more: Any) -> dict[str, Any]:
         try:
-            more["headers"] = {"Accept": "application/json", "Accept-Encoding": "identity", **more.get("headers", {})}
+            more["headers"] = {
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                **more.get("headers", {}),
+            }
             async with self._session().request(method, url, allow_redirects=False, **more) as response:
                 chunks = limited_chunks(response.content.iter_chunked(1 << 16), MAX_ANSWER_BYTES)
                 data = orjson.loads(b"".join([chunk async for chunk in chunks]))
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError, TooLarge) as error:
             log.error("identity provider does not answer", error=type(error).__name__)
-            raise Unavailable("The identity provider does not answer.", todo="Try again in a moment.") from None
+            raise Unavailable(
+                "The identity provider does not answer.", todo="Try again in a moment."
+            ) from None
         if status != 200 or not isinstance(data, dict):
             code = data.get("error", "") if isinstance(data, dict) else ""
             log.error("identity provider refuses", status=status, reason=str(code)[:80])
@@ -148,7 +155,9 @@ class OidcClient:
             raise Unavailable("The identity provider's discovery is not complete.") from None
         if found.issuer != issuer:
             raise Unavailable(
-                "The identity provider names another issuer.", why="OIDC Discovery 4.3.", todo="Check access.oidc.issuer."
+                "The identity provider names another issuer.",
+                why="OIDC Discovery 4.3.",
+                todo="Check access.oidc.issuer.",
             )
         self._provider = (now, found)
         return found
@@ -178,10 +187,16 @@ class OidcClient:
         provider = await self.provider()
         if (iss or provider.iss_in_response) and iss != provider.issuer:
             raise Unauthenticated("The answer is of another identity provider.", why="RFC 9207.")
-        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": self._redirect_uri, "code_verifier": verifier}
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self._redirect_uri,
+            "code_verifier": verifier,
+        }
         headers = {}
         if self._secret:
-            pair = f"{quote(self._config.client_id, safe='')}:{quote(self._secret, safe='')}"  # RFC 6749 2.3.1
+            # RFC 6749 2.3.1
+            pair = f"{quote(self._config.client_id, safe='')}:{quote(self._secret, safe='')}"
             headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
         else:
             form["client_id"] = self._config.client_id
@@ -197,7 +212,9 @@ class OidcClient:
         try:
             decoded = await self._decode(id_token)
         except (JoseError, ValueError, KeyError, TypeError) as error:
-            raise Unauthenticated("The identity provider's token cannot be verified.", why=kind_as_sentence(error)) from None
+            raise Unauthenticated(
+                "The identity provider's token cannot be verified.", why=kind_as_sentence(error)
+            ) from None
         claims, now = decoded, self._clock.now().timestamp()
         audience = claims.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]
@@ -212,7 +229,9 @@ class OidcClient:
             "nonce": bool(nonce) and claims.get("nonce") == nonce,
         }
         if wrong := [name for name, good in checks.items() if not good]:
-            raise Unauthenticated("The identity provider's token is not for this sign-in.", where=", ".join(wrong))
+            raise Unauthenticated(
+                "The identity provider's token is not for this sign-in.", where=", ".join(wrong)
+            )
         return claims
 
     async def _decode(self, token: str) -> dict[str, Any]:
@@ -232,7 +251,9 @@ class OidcClient:
             return self._keys[1]
         data = await self._get("GET", (await self.provider()).jwks_uri)
         usable = [
-            k for k in data.get("keys", []) if isinstance(k, dict) and k.get("kty") in ("RSA", "EC") and k.get("use") != "enc"
+            k
+            for k in data.get("keys", [])
+            if isinstance(k, dict) and k.get("kty") in ("RSA", "EC") and k.get("use") != "enc"
         ]
         keys = KeySet.import_key_set({"keys": usable})
         self._keys = (now, keys)
@@ -240,7 +261,9 @@ class OidcClient:
 
 
 def provider_context(bundle: Path | None) -> ssl.SSLContext:
-    """TLS towards a provider: the system's authorities, and the region's own (``bundle``) where the provider is ours."""
+    """TLS towards a provider: the system's authorities, and the region's own (``bundle``) where the provider
+    is ours.
+    """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if bundle is not None:

@@ -1,4 +1,6 @@
-"""The few pages of sign-in: plain, without scripts, every value escaped, and a policy that lets nothing else in."""
+"""The few pages of sign-in: plain, without scripts, every value escaped, and a policy that lets nothing else
+in.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,11 @@ header{background:#005eb8;color:#fff;padding:12px 24px;font-size:22px;font-weigh
 main{max-width:520px;margin:32px auto;padding:24px 32px;background:#fff;border:1px solid #d8dde0}
 h1{font-size:28px;margin:0 0 16px}
 label{display:block;font-weight:bold;margin:16px 0 4px}
-input[type=text],input[type=password]{font:inherit;width:100%;box-sizing:border-box;padding:8px;border:2px solid #4c6272}
+input[type=text],input[type=password]{font:inherit;width:100%;box-sizing:border-box;
+  padding:8px;border:2px solid #4c6272}
 input:focus,button:focus,a:focus{outline:4px solid #ffeb3b;box-shadow:inset 0 0 0 4px #212b32}
-button,.button{font:inherit;font-weight:bold;margin-top:24px;padding:10px 20px;border:0;border-bottom:4px solid #00401e;
+button,.button{font:inherit;font-weight:bold;margin-top:24px;
+  padding:10px 20px;border:0;border-bottom:4px solid #00401e;
 background:#007f3b;color:#fff;cursor:pointer;display:inline-block;text-decoration:none}
 .error{border-left:8px solid #d5281b;padding:8px 16px;margin:0 0 16px;font-weight:bold;color:#b41f14}
 @media(prefers-color-scheme:dark){body{background:#12181c;color:#e8edf0}header{background:#0b4f93}
@@ -26,15 +30,23 @@ main{background:#1b2328;border-color:#3a464e}input[type=text],input[type=passwor
 .error{color:#ff9d94}}
 """
 _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+POLICY = (
+    f"default-src 'none'; style-src 'sha256-{_HASH}'; form-action 'self'; frame-ancestors 'none'; base-uri"
+    " 'none'"
+)
 
 
 def page(title: str, body: str, *, name: str, status: int = 200, banner: str = "") -> web.Response:
-    """A page; ``body`` is HTML made with :func:`escape`, the rest is text. ``name`` is what the service is called everywhere."""
+    """A page; ``body`` is HTML made with :func:`escape`, the rest is text.
+
+    ``name`` is what the service is called everywhere.
+    """
     loud = f'<p class="demo" role="alert">{escape(banner)}</p>' if banner else ""
     html = (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)} – {escape(name)}</title>'
-        '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="color-scheme" content="light dark">'
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)} –'
+        f" {escape(name)}</title>"
+        '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="color-scheme"'
+        ' content="light dark">'
         f"<style>{_STYLE}</style></head>"
         f"<body><header>{escape(name)}</header>{loud}<main><h1>{escape(title)}</h1>{body}</main></body></html>"
     )
@@ -50,7 +62,10 @@ def page(title: str, body: str, *, name: str, status: int = 200, banner: str = "
 def problem_page(what: str, *, status: int, return_to: str, name: str) -> web.Response:
     """Sign-in did not work; the way back."""
     again = "/signin" if return_to == "/" else f"/signin?{urlencode({'return': return_to})}"
-    body = f'<p class="error" role="alert">{escape(what)}</p><a class="button" href="{escape(again)}">Sign in again</a>'
+    body = (
+        f'<p class="error" role="alert">{escape(what)}</p><a class="button" href="{escape(again)}">Sign in'
+        " again</a>"
+    )
     return page("Sign-in did not work", body, status=status, name=name)
 
 

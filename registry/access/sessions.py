@@ -1,4 +1,6 @@
-"""Sessions of people: an opaque id in a cookie, everything else in the database; idle and absolute limits, a CSRF token."""
+"""Sessions of people: an opaque id in a cookie, everything else in the database; idle and absolute limits, a
+CSRF token.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from crosslight.standards.problem import Forbidden
 from registry.access.config import AccessConfig
 from registry.access.store import AccessStore, StoredSession
 
-COOKIE = "__Host-crosslight"  # Secure, Path=/, no Domain: the browser itself enforces it (RFC 6265bis 4.1.3.2)
+# Secure, Path=/, no Domain: the browser itself enforces it (RFC 6265bis 4.1.3.2)
+COOKIE = "__Host-crosslight"
 CSRF_HEADER = "X-CSRF-Token"
 CSRF_FIELD = "csrf"
 
@@ -68,7 +71,9 @@ class Sessions:
         """A new session with a new id, whatever the browser had before."""
         session_id, csrf = self._ids.token_bytes(32).hex(), self._ids.token_bytes(32).hex()
         now = self._clock.now()
-        stored = StoredSession(principal=principal_plain(principal), csrf=csrf, created=now, seen=now, ends=now + self._life)
+        stored = StoredSession(
+            principal=principal_plain(principal), csrf=csrf, created=now, seen=now, ends=now + self._life
+        )
         await self._store.add_session(session_id, stored)
         return Session(id=session_id, principal=principal, csrf=csrf, left_s=self._left_s(stored, now))
 
@@ -88,16 +93,22 @@ class Sessions:
             stored = replace(stored, seen=now)
         said = stored.principal
         principal = Principal(
-            subject=said["subject"], name=said["name"], roles=frozenset(said["roles"]), organisation=said["organisation"],
-            purpose=said["purpose"], evidence="session",
-        )  # fmt: skip
+            subject=said["subject"],
+            name=said["name"],
+            roles=frozenset(said["roles"]),
+            organisation=said["organisation"],
+            purpose=said["purpose"],
+            evidence="session",
+        )
         return Session(id=session_id, principal=principal, csrf=stored.csrf, left_s=self._left_s(stored, now))
 
     def _left_s(self, stored: StoredSession, now: datetime) -> int:
         return max(0, math.ceil((min(stored.ends, stored.seen + self._idle) - now).total_seconds()))
 
     async def left(self, session_id: str) -> tuple[int, bool]:
-        """Seconds until the session with this id ends, 0 for none, and whether no use can put that off: asking is no use."""
+        """Seconds until the session with this id ends, 0 for none, and whether no use can put that off:
+        asking is no use.
+        """
         stored = await self._store.session(session_id) if 0 < len(session_id) <= 128 else None
         if stored is None:
             return 0, True
@@ -109,7 +120,8 @@ class Sessions:
 
 
 async def check_csrf(request: web.Request, session: Session) -> None:
-    """Whether an unsafe request comes from our own page: header ``X-CSRF-Token``, or field ``csrf`` of a form.
+    """Whether an unsafe request comes from our own page: header ``X-CSRF-Token``, or field ``csrf`` of a
+    form.
 
     Raises:
         Forbidden: if not.
@@ -118,7 +130,11 @@ async def check_csrf(request: web.Request, session: Session) -> None:
     if not given and request.content_type == "application/x-www-form-urlencoded":
         given = str((await request.post()).get(CSRF_FIELD, ""))
     if not hmac.compare_digest(given.encode("utf-8", "replace"), session.csrf.encode()):
-        raise Forbidden("The page is too old to do this.", why="Its anti-forgery token does not match.", todo="Load it again.")
+        raise Forbidden(
+            "The page is too old to do this.",
+            why="Its anti-forgery token does not match.",
+            todo="Load it again.",
+        )
 
 
 def set_cookie(response: web.StreamResponse, name: str, value: str, max_age_s: int) -> None:

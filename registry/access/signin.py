@@ -1,4 +1,7 @@
-"""Sign-in and sign-out of people: leave for the provider, come back, get a session. Each outcome is audited."""
+"""Sign-in and sign-out of people: leave for the provider, come back, get a session.
+
+Each outcome is audited.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,9 @@ class SignInAudit:
     def act(self, request: web.Request, principal: Principal, action: Action) -> Act:
         """A sign-in that its provider vouches for, or a sign-out: to be done in its block."""
         caller = admit(request, principal)
-        return self._audit.act(caller, "portal", action, About(query=self._query), decision=Decision(True, action))
+        return self._audit.act(
+            caller, "portal", action, About(query=self._query), decision=Decision(True, action)
+        )
 
     async def refused(self, request: web.Request, principal: Principal, why: str) -> None:
         """A sign-in that was none."""
@@ -53,8 +58,8 @@ _QUERY = re.compile(r"(?:(?:series|copy)=[A-Za-z0-9.]{1,64}(?:&|\Z))*")
 
 
 def local_path(text: str) -> str:
-    """An address of this site to return to, else ``/``: never another site, and of a query only which series and which copy
-    were looked at (anything else may name a patient)."""
+    """An address of this site to return to, else ``/``: never another site, and of a query only which series
+    and which copy were looked at (anything else may name a patient)."""
     path, _, query = text.partition("?")
     plain = _HERE.fullmatch(path) and "//" not in path and not {".", ".."} & set(path.split("/"))
     good = len(text) <= MAX_RETURN_CHARS and plain and _QUERY.fullmatch(query)
@@ -73,13 +78,22 @@ class SignIn:
     """Routes of the people listener."""
 
     def __init__(
-        self, client: OidcClient, sessions: Sessions, store: AccessStore, audit: SignInAudit, ids: Ids, *, name: str
+        self,
+        client: OidcClient,
+        sessions: Sessions,
+        store: AccessStore,
+        audit: SignInAudit,
+        ids: Ids,
+        *,
+        name: str,
     ) -> None:
         self._client, self._sessions, self._store = client, sessions, store
         self._audit, self._ids, self._name = audit, ids, name
 
     def routes(self) -> list[web.RouteDef]:
-        """``/signin``, ``/signin/callback``, ``/signin/session``, ``/signout`` (POST with the CSRF token), ``/signed-out``."""
+        """``/signin``, ``/signin/callback``, ``/signin/session``, ``/signout`` (POST with the CSRF token),
+        ``/signed-out``.
+        """
         return [
             web.get("/signin/session", self.left, allow_head=False),
             web.get("/signin", self.leave, allow_head=False),
@@ -94,12 +108,16 @@ class SignIn:
     async def leave(self, request: web.Request) -> web.StreamResponse:
         """Send the browser to the provider."""
         state, browser, nonce, verifier = (self._secret() for _ in range(4))
-        pending = PendingSignIn(nonce=nonce, verifier=verifier, return_to=local_path(request.query.get("return", "/")))
+        pending = PendingSignIn(
+            nonce=nonce, verifier=verifier, return_to=local_path(request.query.get("return", "/"))
+        )
         try:
             url = await self._client.authorize_url(state, nonce, verifier)
             await self._store.begin_signin(state, browser, pending, SIGNIN_LIFE_S)
         except CrosslightError as error:
-            return problem_page(error.what, status=error.http_status, return_to=pending.return_to, name=self._name)
+            return problem_page(
+                error.what, status=error.http_status, return_to=pending.return_to, name=self._name
+            )
         response = web.Response(status=303, headers={hdrs.LOCATION: url, hdrs.CACHE_CONTROL: "no-store"})
         set_cookie(response, BROWSER_COOKIE, browser, SIGNIN_LIFE_S)
         return response
@@ -114,14 +132,19 @@ class SignIn:
             await self._audit.refused(request, STRANGER, f"{type(error).__name__} {error.where}".strip())
             log.warning("sign-in refused", kind=type(error).__name__, reason=error.what, detail=error.where)
             response: web.StreamResponse = problem_page(
-                error.what, status=error.http_status, return_to=pending.return_to if pending else "/", name=self._name
+                error.what,
+                status=error.http_status,
+                return_to=pending.return_to if pending else "/",
+                name=self._name,
             )
             drop_cookie(response, BROWSER_COOKIE)
             return response
         await self._sessions.end(request.cookies.get(COOKIE, ""))
         async with self._audit.act(request, principal, "sign-in"):
             session = await self._sessions.begin(principal)
-        response = web.Response(status=303, headers={hdrs.LOCATION: pending.return_to, hdrs.CACHE_CONTROL: "no-store"})
+        response = web.Response(
+            status=303, headers={hdrs.LOCATION: pending.return_to, hdrs.CACHE_CONTROL: "no-store"}
+        )
         set_cookie(response, COOKIE, session.id, self._sessions.cookie_life_s)
         drop_cookie(response, BROWSER_COOKIE)
         return response
@@ -131,19 +154,27 @@ class SignIn:
         query = request.query
         if any(len(value) > 4096 for value in query.values()):
             raise Unauthenticated("The answer of the identity provider is too long.")
-        pending = await self._store.take_signin(query.get("state", ""), request.cookies.get(BROWSER_COOKIE, ""))
+        pending = await self._store.take_signin(
+            query.get("state", ""), request.cookies.get(BROWSER_COOKIE, "")
+        )
         if pending is None:
-            raise Unauthenticated("This sign-in was not begun in this window, or took too long.", where="state")
+            raise Unauthenticated(
+                "This sign-in was not begun in this window, or took too long.", where="state"
+            )
         return pending
 
     async def _finish(self, request: web.Request, pending: PendingSignIn) -> Principal:
         query = request.query
         if "error" in query or not query.get("code"):
             raise Unauthenticated("The identity provider did not sign you in.", where="error")
-        return await self._client.sign_in(query["code"], pending.verifier, pending.nonce, query.get("iss", ""))
+        return await self._client.sign_in(
+            query["code"], pending.verifier, pending.nonce, query.get("iss", "")
+        )
 
     async def left(self, request: web.Request) -> web.Response:
-        """How many seconds the session of this browser lasts, for an open page; asking does not make it last longer."""
+        """How many seconds the session of this browser lasts, for an open page; asking does not make it last
+        longer.
+        """
         left_s, final = await self._sessions.left(request.cookies.get(COOKIE, ""))
         return web.json_response({"left_s": left_s, "final": final}, headers={hdrs.CACHE_CONTROL: "no-store"})
 
@@ -153,7 +184,9 @@ class SignIn:
         if session is not None:
             async with self._audit.act(request, session.principal, "sign-out"):
                 await self._sessions.end(session.id)
-        response = web.Response(status=303, headers={hdrs.LOCATION: "/signed-out", hdrs.CACHE_CONTROL: "no-store"})
+        response = web.Response(
+            status=303, headers={hdrs.LOCATION: "/signed-out", hdrs.CACHE_CONTROL: "no-store"}
+        )
         drop_cookie(response, COOKIE)
         return response
 

@@ -1,4 +1,7 @@
-"""The tables of sign-in: sessions, sign-ins under way, failures. SQL in named methods; ids are stored as hashes."""
+"""The tables of sign-in: sessions, sign-ins under way, failures.
+
+SQL in named methods; ids are stored as hashes.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,7 @@ class AccessStore:
     def _now(self) -> str:
         return self._clock.now().isoformat()
 
-    # --- sessions --------------------------------------------------------------------------------------------------
+    # --- sessions -------------------------------------------------------------------------------------------
 
     async def add_session(self, session_id: str, session: StoredSession) -> None:
         """Keep a new session; those that ended go at this occasion."""
@@ -73,7 +76,10 @@ class AccessStore:
 
         def write(tx: Tx) -> None:
             tx.execute("DELETE FROM session WHERE ends <= ?", (now,))
-            tx.execute("INSERT INTO session VALUES (?, ?, ?, ?, ?, ?)", (hashed(session_id), principal, session.csrf, *times))
+            tx.execute(
+                "INSERT INTO session VALUES (?, ?, ?, ?, ?, ?)",
+                (hashed(session_id), principal, session.csrf, *times),
+            )
 
         await self._db.write("session_add", write)
 
@@ -82,27 +88,36 @@ class AccessStore:
         row = await self._db.read(
             "session",
             lambda tx: tx.row(
-                "SELECT principal, csrf, created, seen, ends FROM session WHERE id_hash = ?", (hashed(session_id),)
+                "SELECT principal, csrf, created, seen, ends FROM session WHERE id_hash = ?",
+                (hashed(session_id),),
             ),
         )
         if row is None:
             return None
         created, seen, ends = (datetime.fromisoformat(text) for text in row[2:5])
-        return StoredSession(principal=orjson.loads(row[0]), csrf=row[1], created=created, seen=seen, ends=ends)
+        return StoredSession(
+            principal=orjson.loads(row[0]), csrf=row[1], created=created, seen=seen, ends=ends
+        )
 
     async def touch_session(self, session_id: str) -> None:
         """It was used now."""
         now = self._now()
         await self._db.write(
-            "session_touch", lambda tx: tx.execute("UPDATE session SET seen = ? WHERE id_hash = ?", (now, hashed(session_id)))
+            "session_touch",
+            lambda tx: tx.execute("UPDATE session SET seen = ? WHERE id_hash = ?", (now, hashed(session_id))),
         )
 
     async def end_session(self, session_id: str) -> None:
         """Forget it."""
-        await self._db.write("session_end", lambda tx: tx.execute("DELETE FROM session WHERE id_hash = ?", (hashed(session_id),)))
+        await self._db.write(
+            "session_end",
+            lambda tx: tx.execute("DELETE FROM session WHERE id_hash = ?", (hashed(session_id),)),
+        )
 
     async def end_all(self) -> None:
-        """Forget every session and every sign-in under way: of a restored database nobody knows which ended since."""
+        """Forget every session and every sign-in under way: of a restored database nobody knows which ended
+        since.
+        """
 
         def write(tx: Tx) -> None:
             for table in ("session", "signin", "demo_grant"):
@@ -110,7 +125,7 @@ class AccessStore:
 
         await self._db.write("sessions_end", write)
 
-    # --- sign-ins under way ----------------------------------------------------------------------------------------
+    # --- sign-ins under way ---------------------------------------------------------------------------------
 
     async def begin_signin(self, state: str, browser: str, pending: PendingSignIn, life_s: float) -> None:
         """Remember a sign-in that leaves for the provider."""
@@ -131,14 +146,15 @@ class AccessStore:
 
         def write(tx: Tx) -> Row | None:
             return tx.row(
-                "DELETE FROM signin WHERE state_hash = ? AND browser_hash = ? AND ends > ? RETURNING nonce, verifier, return_to",
+                "DELETE FROM signin WHERE state_hash = ? AND browser_hash = ? AND ends > ? RETURNING nonce,"
+                " verifier, return_to",
                 (hashed(state), hashed(browser), now),
             )
 
         row = await self._db.write("signin_take", write)
         return PendingSignIn(nonce=row[0], verifier=row[1], return_to=row[2]) if row else None
 
-    # --- failures --------------------------------------------------------------------------------------------------
+    # --- failures -------------------------------------------------------------------------------------------
 
     async def failures(self, subjects: tuple[str, ...], window_s: float) -> list[int]:
         """How often each of ``subjects`` failed in the last ``window_s`` seconds."""
@@ -161,7 +177,7 @@ class AccessStore:
 
         await self._db.write("signin_failed", write)
 
-    # --- the demo provider -----------------------------------------------------------------------------------------
+    # --- the demo provider ----------------------------------------------------------------------------------
 
     async def add_grant(self, grant_id: str, body: dict[str, Any], life_s: float) -> None:
         """Keep a ticket or code of the demo provider."""
@@ -181,8 +197,13 @@ class AccessStore:
 
         def run(tx: Tx) -> Row | None:
             if take:
-                return tx.row("DELETE FROM demo_grant WHERE id_hash = ? AND ends > ? RETURNING body", (hashed(grant_id), now))
-            return tx.row("SELECT body FROM demo_grant WHERE id_hash = ? AND ends > ?", (hashed(grant_id), now))
+                return tx.row(
+                    "DELETE FROM demo_grant WHERE id_hash = ? AND ends > ? RETURNING body",
+                    (hashed(grant_id), now),
+                )
+            return tx.row(
+                "SELECT body FROM demo_grant WHERE id_hash = ? AND ends > ?", (hashed(grant_id), now)
+            )
 
         row = await (self._db.write("demo_grant_take", run) if take else self._db.read("demo_grant", run))
         body: dict[str, Any] | None = orjson.loads(row[0]) if row else None

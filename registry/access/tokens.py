@@ -35,7 +35,9 @@ class AccessTokens:
         wrong = sorted(r for r in principal.roles if r not in ROLES or r in NOT_FOR_PEOPLE)
         if wrong or principal.purpose not in PURPOSES:
             raise Invalid("No token is given for this.", where=", ".join(wrong) or principal.purpose)
-        return self.signer.access(principal, audience=self._audience, ttl_s=int((hours or self._config.token_hours) * 3600))
+        return self.signer.access(
+            principal, audience=self._audience, ttl_s=int((hours or self._config.token_hours) * 3600)
+        )
 
     def principal(self, token: str) -> Principal:
         """Who an access token speaks for.
@@ -51,4 +53,6 @@ class AccessTokens:
 
     async def _jwks(self, request: web.Request) -> web.Response:
         headers = {"Cache-Control": "public, max-age=300"}
-        return web.Response(body=orjson.dumps(self._keys.jwks()), content_type="application/json", headers=headers)
+        return web.Response(
+            body=orjson.dumps(self._keys.jwks()), content_type="application/json", headers=headers
+        )

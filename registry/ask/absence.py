@@ -1,9 +1,10 @@
 """Absence is proven, or it is not said: the one rule for every face (D4, D13, D19). Pure.
 
-An empty answer says "there is none" only of somebody: a patient that is known here, or a national number that is valid, while
-every member is current and counted, no identity is in doubt and nothing that the index holds is unread. A name with a date of
-birth proves nothing, nor does a number that nobody can have, an issuer that nothing here is numbered by, or a free text that
-matches nothing. What was not understood is said as such, in each face's own form:
+An empty answer says "there is none" only of somebody: a patient that is known here, or a national number that
+is valid, while every member is current and counted, no identity is in doubt and nothing that the index holds
+is unread. A name with a date of birth proves nothing, nor does a number that nobody can have, an issuer that
+nothing here is numbered by, or a free text that matches nothing. What was not understood is said as such, in
+each face's own form:
 
 =========  ==========================================================================================
 FHIR       400; with ``Prefer: handling=lenient`` 200, no entry, and an outcome that says it proves nothing
@@ -33,11 +34,18 @@ _NO_PROOF = "An empty list would look as if there were no imaging."
 
 def proves_absence(answer: Answer) -> bool:
     """Whether an empty answer may be called "none": the whole rule."""
-    return answer.naming.certain and answer.unread == 0 and not answer.disputed and answer.coverage.proves_absence
+    return (
+        answer.naming.certain
+        and answer.unread == 0
+        and not answer.disputed
+        and answer.coverage.proves_absence
+    )
 
 
 def reason(answer: Answer) -> str:
-    """Why an empty answer proves nothing, where that lies in the question or in what the index cannot read; '' otherwise."""
+    """Why an empty answer proves nothing, where that lies in the question or in what the index cannot read;
+    '' otherwise.
+    """
     if answer.naming.misread:
         return answer.naming.misread[0].what
     if answer.naming.standing == "unknown":
@@ -57,15 +65,20 @@ def unlisted(answer: Answer) -> str:
 
 
 def beyond(sources: Sequence[str]) -> str:
-    """What is never known of sources that are no members, beside "none at the members"; '' where there are none."""
+    """What is never known of sources that are no members, beside "none at the members"; '' where there are
+    none.
+    """
     if not sources:
         return ""
     several = len(sources) > 1
     names = f"{', '.join(sources[:-1])} and {sources[-1]}" if several else sources[0]
-    return f"What {names} {'hold beyond what they' if several else 'holds beyond what it'} registered is not known."
+    return (
+        f"What {names} {'hold beyond what they' if several else 'holds beyond what it'} registered is not"
+        " known."
+    )
 
 
-# --- numbers and issuers -------------------------------------------------------------------------------------------
+# --- numbers and issuers ------------------------------------------------------------------------------------
 
 
 def national_name(region: Region, authority: str = "") -> str:
@@ -78,15 +91,22 @@ def national_name(region: Region, authority: str = "") -> str:
 def mistyped(region: Region, authority: str = "") -> Misread:
     """A number that cannot be a national one. The words are the same on every face."""
     return Misread(
-        "number", f"This is not a valid {national_name(region, authority)}.",
-        "Its length, its range or its check digit is wrong, so that nobody can have it.", "Check the digits.",
-    )  # fmt: skip
+        "number",
+        f"This is not a valid {national_name(region, authority)}.",
+        "Its length, its range or its check digit is wrong, so that nobody can have it.",
+        "Check the digits.",
+    )
 
 
 def unknown_issuer(part: Literal["issuer", "accession issuer"] = "issuer", known: str = "") -> Misread:
-    """An issuer, or a system, that nothing here is numbered by; ``known`` names one that there is, as the face writes it."""
+    """An issuer, or a system, that nothing here is numbered by; ``known`` names one that there is, as the
+    face writes it.
+    """
     if part == "accession issuer":
-        what, why = "That issuer of accession numbers is not known here.", "It is no member's, nor that of any study's number."
+        what, why = (
+            "That issuer of accession numbers is not known here.",
+            "It is no member's, nor that of any study's number.",
+        )
         return Misread(part, what, f"{why} {_NO_PROOF}", "Give a member's, or leave the issuer out.")
     what, why = (
         "That issuer of patients' numbers is not known here.",
@@ -103,7 +123,11 @@ def unknown_holder(part: Literal["custodian", "endpoint"]) -> Misread:
 
 
 def naming(
-    selector: PatientSelector, persons: Collection[Person], region: Region, directory: Directory, used: Callable[[str], bool]
+    selector: PatientSelector,
+    persons: Collection[Person],
+    region: Region,
+    directory: Directory,
+    used: Callable[[str], bool],
 ) -> Naming:
     """Whom ``selector`` names.
 
@@ -172,7 +196,8 @@ def accession_naming(
     directory: Directory,
     used: Callable[[str], bool],
 ) -> Naming:
-    """Of a question by accession numbers: issuers that are neither the region's nor a member's, nor of any study's number.
+    """Of a question by accession numbers: issuers that are neither the region's nor a member's, nor of any
+    study's number.
 
     ``used``: whether any study was held with an accession number of an issuer.
     """
@@ -181,8 +206,16 @@ def accession_naming(
     def known(one: Identifier) -> bool:
         if one.authority:
             own = (region.authority, *region.nationals)
-            return one.authority in own or directory.by_authority(one.authority) is not None or used(one.authority)
-        return not one.namespace or one.namespace.casefold() in names or directory.by_code(one.namespace) is not None
+            return (
+                one.authority in own
+                or directory.by_authority(one.authority) is not None
+                or used(one.authority)
+            )
+        return (
+            not one.namespace
+            or one.namespace.casefold() in names
+            or directory.by_code(one.namespace) is not None
+        )
 
     misread = () if all(known(one) for one in asked) else (unknown_issuer("accession issuer"),)
     return Naming("nobody", misread)
@@ -194,6 +227,8 @@ def not_an_id(text: str) -> Misread | None:
     if "|" not in text and not (6 <= len(digits) <= 12 and digits.isascii() and digits.isdecimal()):
         return None
     return Misread(
-        "patient", "A patient's number stands where the id of a Patient belongs.", _NO_PROOF,
+        "patient",
+        "A patient's number stands where the id of a Patient belongs.",
+        _NO_PROOF,
         "Ask with patient.identifier=SYSTEM|NUMBER.",
-    )  # fmt: skip
+    )

@@ -1,4 +1,6 @@
-"""Answering: what a question finds, in one reading transaction: persons, policy, rows, disputes (D2, D3, D20)."""
+"""Answering: what a question finds, in one reading transaction: persons, policy, rows, disputes (D2, D3,
+D20).
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,9 @@ from crosslight.standards.region import Region
 from crosslight.standards.study import Patient
 from registry.ask.absence import accession_naming, naming
 from registry.ask.filter import matches, window
-from registry.ask.found import Found, audited, current_names, has_accession, newest_first
 from registry.ask.naming import Naming
 from registry.ask.policy import Policy, doubtful_members
+from registry.ask.population_pages import OF_PATIENT, Scan, cursor_of, cursor_text, kind_of, place_of
 from registry.ask.question import (
     MANY,
     ByObject,
@@ -26,15 +28,15 @@ from registry.ask.question import (
     Question,
     StudyFilter,
 )
-from registry.ask.scan import OF_PATIENT, Scan, cursor_of, cursor_text, kind_of, place_of
+from registry.ask.results import Found, audited, current_names, has_accession, newest_first
 from registry.identity.header import doubt
 from registry.identity.model import PatientRecord, PatientSelector, Person, PersonKey, RecordKey
 from registry.identity.store import IdentityStore
 from registry.index.conflicts import in_conflict
 from registry.index.model import Holding, PastVersion, XdsObject
+from registry.index.population_window import Window
 from registry.index.rows import DEPRECATED, Loaded
 from registry.index.store import IndexStore
-from registry.index.window import Window
 from registry.members.model import Directory
 
 MAX_PERSONS = 200  # of one question
@@ -57,7 +59,9 @@ class _Owners:
 
     def owned(self, holding: Holding) -> Holding:
         """With the part that it is of, where it is not the record's own."""
-        part = self.parts.get((holding.record_key, holding.publication.record.patient)) if self.parts else None
+        part = (
+            self.parts.get((holding.record_key, holding.publication.record.patient)) if self.parts else None
+        )
         return holding if part is None else replace(holding, part=part)
 
     def own(self, rows: Iterable[Loaded]) -> list[Loaded]:
@@ -91,7 +95,13 @@ class Answering:
         principal: Principal,
         face: Face,
     ) -> None:
-        self._tx, self._index, self._identity, self._directory, self._region = tx, index, identity, directory, region
+        self._tx, self._index, self._identity, self._directory, self._region = (
+            tx,
+            index,
+            identity,
+            directory,
+            region,
+        )
         self._policy, self._merged = Policy(directory, principal, face), face != "xds"
 
     def answer(self, question: Question) -> Found:
@@ -112,26 +122,43 @@ class Answering:
             case DirectoryQuestion():
                 return Found()
 
-    # --- persons ---------------------------------------------------------------------------------------------------
+    # --- persons --------------------------------------------------------------------------------------------
 
     def _select(self, selector: PatientSelector, limit: int) -> tuple[list[Person], Found]:
         """The persons this principal may see of those named, and what may be said of disputes."""
         named = selector.birth_date and (selector.family or selector.names)
         if not selector.identifiers and not selector.fhir_id and not named:
-            raise Invalid("Nobody is named.", todo="Give an identifier, or family name and date of birth.", where="patient")
+            raise Invalid(
+                "Nobody is named.",
+                todo="Give an identifier, or family name and date of birth.",
+                where="patient",
+            )
         if len(selector.identifiers) > MAX_NAMES:
             raise Invalid("Too many identifiers at once.", where="patient")
         apart = self._policy.tells_apart
-        persons = self._identity.select_tx(self._tx, selector, limit, disputed=True, merged=self._merged, apart=apart)
-        whom = naming(selector, persons, self._region, self._directory, lambda oid: self._identity.used_tx(self._tx, oid))
+        persons = self._identity.select_tx(
+            self._tx, selector, limit, disputed=True, merged=self._merged, apart=apart
+        )
+        whom = naming(
+            selector,
+            persons,
+            self._region,
+            self._directory,
+            lambda oid: self._identity.used_tx(self._tx, oid),
+        )
         numbers = {*selector.identifiers, *(n for p in persons for r in p.records for n in r.national)}
         claiming = self._identity.disputed_for_tx(self._tx, numbers) if numbers else []
         divided = [r.key for p in persons for r in p.records if r.parts]
         under = self._identity.doubts_of_tx(self._tx, divided, MAX_PERSONS) if divided else []
         allowed = self._policy.shown(p for p in persons if self._policy.sees(p, selector))
         shown = {r.key for p in allowed for r in p.records}
-        outside = {r.key: r for r in (*claiming, *under, *(r for p in persons for r in p.records)) if r.key not in shown}
-        extra = [] if selector.fhir_id else self._own_disputed(outside.values())  # one person was chosen: nobody stands beside
+        outside = {
+            r.key: r
+            for r in (*claiming, *under, *(r for p in persons for r in p.records))
+            if r.key not in shown
+        }
+        # one person was chosen: nobody stands beside
+        extra = [] if selector.fhir_id else self._own_disputed(outside.values())
         named_by = {r.key for r in claiming} | {r.key for p in persons for r in p.records}
         beside = {r.key for p in extra for r in p.records}
         notices = self._policy.notices(outside.values(), {r.key for r in under} - named_by, beside)
@@ -144,7 +171,9 @@ class Answering:
         return [*allowed, *extra], found
 
     def _own_disputed(self, records: Iterable[PatientRecord]) -> list[Person]:
-        """Persons of disputed records that this principal sees beside the one asked for: no more than people can look through."""
+        """Persons of disputed records that this principal sees beside the one asked for: no more than people
+        can look through.
+        """
         keys = sorted(r.key for r in self._policy.beside(records))[:MAX_PERSONS]
         found = self._identity.persons_for_tx(self._tx, keys) if keys else {}
         return self._policy.shown({p.key: p for p in found.values()}.values())
@@ -168,14 +197,20 @@ class Answering:
         found = self._identity.persons_for_tx(self._tx, keys) if keys else {}
         return self._policy.shown({p.key: p for p in found.values()}.values())
 
-    # --- by patient ------------------------------------------------------------------------------------------------
+    # --- by patient -----------------------------------------------------------------------------------------
 
     def _by_patient(self, question: ByPatient) -> Found:
         persons, found = self._select(question.patient, MAX_PERSONS)
         shown = {record.key for person in persons for record in person.records}
         keys = {record.part_of or record.key for person in persons for record in person.records}
-        divided = any(r.parts or r.part_of for p in persons for r in p.records)  # then only headers say whose studies are
-        if not divided and not question.versions and len(keys) <= MAX_PERSONS and (question.limit or question.filter != ANY):
+        # then only headers say whose studies are
+        divided = any(r.parts or r.part_of for p in persons for r in p.records)
+        if (
+            not divided
+            and not question.versions
+            and len(keys) <= MAX_PERSONS
+            and (question.limit or question.filter != ANY)
+        ):
             held = self._index.read.held(self._tx, keys)
             if question.cursor or len(held) > MANY or question.filter.study_uids:
                 return self._of_many(question, persons, found, held)
@@ -188,7 +223,9 @@ class Answering:
         if question.versions:
             holdings = self._of_one_person(self._with_past(loaded, holdings), owners)
         objects = self._index.objects.by_records(self._tx, shown) if question.versions and shown else []
-        found = replace(found, holdings=tuple(newest_first(holdings)), persons=tuple(persons), objects=tuple(objects))
+        found = replace(
+            found, holdings=tuple(newest_first(holdings)), persons=tuple(persons), objects=tuple(objects)
+        )
         return replace(found, unread=unread)
 
     def _of_many(self, question: ByPatient, persons: list[Person], found: Found, held: list[int]) -> Found:
@@ -202,7 +239,9 @@ class Answering:
             return self._page_of(question, keys, found, len(held))
         if len(persons) > 1:  # a study of two of them is two
             loaded = self._index.read.by_records(self._tx, keys, deprecated=False)
-            return replace(found, holdings=tuple(newest_first(self._marked(loaded, self._owners_of(loaded, persons)))))
+            return replace(
+                found, holdings=tuple(newest_first(self._marked(loaded, self._owners_of(loaded, persons))))
+            )
         return self._page_of_studies(question, keys, found, len(set(held)))
 
     def _narrowed(self, narrow: StudyFilter, keys: list[RecordKey], persons: list[Person]) -> list[Holding]:
@@ -218,7 +257,11 @@ class Answering:
 
     def _page_of(self, question: ByPatient, keys: list[RecordKey], found: Found, total: int) -> Found:
         limit = max(1, min(question.limit, MAX_PAGE))
-        loaded = self._index.read.newest(self._tx, keys, cursor_of(question.cursor, OF_PATIENT), limit + 1) if keys else []
+        loaded = (
+            self._index.read.newest(self._tx, keys, cursor_of(question.cursor, OF_PATIENT), limit + 1)
+            if keys
+            else []
+        )
         page = loaded[:limit]
         holdings = tuple(self._marked(page, self._owners_of(page, list(found.persons))))
         cursor = cursor_text(place_of(page[-1], "started"), OF_PATIENT) if len(loaded) > limit else ""
@@ -230,7 +273,9 @@ class Answering:
         loaded = read.some_of(self._tx, keys, Window(), studies) if studies else []
         holdings = newest_first(self._marked(loaded, self._owners_of(loaded, list(found.persons))))
         place = {study: n for n, study in enumerate(studies)}
-        return replace(found, holdings=tuple(sorted(holdings, key=lambda h: place[hash8(h.study_uid)])), total=total)
+        return replace(
+            found, holdings=tuple(sorted(holdings, key=lambda h: place[hash8(h.study_uid)])), total=total
+        )
 
     def _marked(self, loaded: list[Loaded], owners: _Owners) -> list[Holding]:
         """Holdings, those in conflict marked (D1)."""
@@ -240,26 +285,38 @@ class Answering:
             return {one.row.key: int(whose.person(one.holding).key) for one in rows}
 
         conflicts = in_conflict(self._index.read, self._tx, loaded, persons) if loaded else set()
-        return [replace(one.holding, conflict=True) if one.row.key in conflicts else one.holding for one in loaded]
+        return [
+            replace(one.holding, conflict=True) if one.row.key in conflicts else one.holding for one in loaded
+        ]
 
     def _with_past(self, loaded: list[Loaded], holdings: list[Holding]) -> list[Holding]:
         wanted = {(h.record_key, h.study_uid, h.member) for h in holdings}
-        some = [one for one in loaded if (one.holding.record_key, one.holding.study_uid, one.holding.member) in wanted]
+        some = [
+            one
+            for one in loaded
+            if (one.holding.record_key, one.holding.study_uid, one.holding.member) in wanted
+        ]
         whole = {(h.record_key, h.study_uid, h.member): h for h in self._index.read.with_past(self._tx, some)}
         return [replace(whole[h.record_key, h.study_uid, h.member], conflict=h.conflict) for h in holdings]
 
     def _of_one_person(self, holdings: Iterable[Holding], owners: _Owners) -> list[Holding]:
-        """Without past versions that describe somebody else: a header that was corrected named another person (ADR 0016)."""
+        """Without past versions that describe somebody else: a header that was corrected named another person
+        (ADR 0016).
+        """
         records = owners.records
 
         def alike(holding: Holding, version: PastVersion) -> bool:
             header = self._identity.header
-            return not doubt(header(version.publication.record.patient), header(holding.publication.record.patient))
+            return not doubt(
+                header(version.publication.record.patient), header(holding.publication.record.patient)
+            )
 
         return [
-            replace(h, past=tuple(v for v in h.past if alike(h, v)))
-            if h.past and self._policy.withholds_past(records[h.whose])
-            else h
+            (
+                replace(h, past=tuple(v for v in h.past if alike(h, v)))
+                if h.past and self._policy.withholds_past(records[h.whose])
+                else h
+            )
             for h in holdings
         ]
 
@@ -267,14 +324,22 @@ class Answering:
         persons, found = self._select(question.patient, max(1, min(question.limit, MAX_PERSONS)))
         return replace(found, persons=tuple(persons))
 
-    # --- by object -------------------------------------------------------------------------------------------------
+    # --- by object ------------------------------------------------------------------------------------------
 
     def _by_object(self, question: ByObject) -> Found:
-        asked = (question.fhir_ids, question.study_uids, question.accessions, question.entry_uuids, question.unique_ids)
+        asked = (
+            question.fhir_ids,
+            question.study_uids,
+            question.accessions,
+            question.entry_uuids,
+            question.unique_ids,
+        )
         if sum(len(names) for names in asked) > MAX_NAMES:
             raise Invalid("Too many ids at once.", why=f"Limit here: {MAX_NAMES}.")
         read, tx = self._index.read, self._tx
-        loaded = {one.row.key: one for one in read.by_fhir_ids(tx, question.fhir_ids)} if question.fhir_ids else {}
+        loaded = (
+            {one.row.key: one for one in read.by_fhir_ids(tx, question.fhir_ids)} if question.fhir_ids else {}
+        )
         if question.study_uids:
             loaded |= {one.row.key: one for one in read.by_studies(tx, question.study_uids)}
         certain, whom = set(loaded), Naming()
@@ -282,20 +347,28 @@ class Answering:
             found = read.by_accessions(tx, {a.value for a in question.accessions})
             numbers = {a for one in found for a in one.holding.record.accessions}
             whom = accession_naming(
-                question.accessions, numbers, self._region, self._directory, lambda oid: read.issues_accessions(tx, oid)
+                question.accessions,
+                numbers,
+                self._region,
+                self._directory,
+                lambda oid: read.issues_accessions(tx, oid),
             )
             loaded |= {one.row.key: one for one in found if has_accession(one.holding, question.accessions)}
         gone = self._gone(question, loaded.values())
         kept = [one for one in loaded.values() if question.versions or not one.row.flags & DEPRECATED]
         owners = self._owners(one.holding for one in kept)
         # An accession number is easily guessed, a UID is not.
-        kept = self._policy.rows(owners.own(kept), owners.records, named={loaded[key].holding.fhir_id for key in certain})
+        kept = self._policy.rows(
+            owners.own(kept), owners.records, named={loaded[key].holding.fhir_id for key in certain}
+        )
         holdings = self._marked(kept, owners)
         if question.versions:
             holdings = self._with_past(kept, holdings)
         named = self._named(question, {(h.record_key, h.study_uid, h.member) for h in holdings})
         more = self._owners(named, owners.persons.values())
-        holdings += self._policy.holdings((more.owned(h) for h in named), more.records, named={h.fhir_id for h in named})
+        holdings += self._policy.holdings(
+            (more.owned(h) for h in named), more.records, named={h.fhir_id for h in named}
+        )
         holdings = self._of_one_person(holdings, more)
         objects = self._objects(question)
         persons = self._policy.shown({more.person(h).key: more.person(h) for h in holdings}.values())
@@ -312,12 +385,15 @@ class Answering:
         )
 
     def _gone(self, question: ByObject, loaded: Iterable[Loaded]) -> tuple[str, ...]:
-        """Ids that named something once: withdrawn, moved, or deprecated and held by nobody else (FHIR 410)."""
+        """Ids that named something once: withdrawn, moved, or deprecated and held by nobody else (FHIR
+        410)."""
         alive = [one for one in loaded if not one.row.flags & DEPRECATED]
         dead = [one for one in loaded if one.row.flags & DEPRECATED]
         gone = self._index.read.gone(self._tx, question.fhir_ids) if question.fhir_ids else set()
         gone |= {one.holding.fhir_id for one in dead} & set(question.fhir_ids)
-        gone |= ({one.holding.study_uid for one in dead} - {one.holding.study_uid for one in alive}) & set(question.study_uids)
+        gone |= ({one.holding.study_uid for one in dead} - {one.holding.study_uid for one in alive}) & set(
+            question.study_uids
+        )
         return tuple(sorted(gone - {one.holding.fhir_id for one in alive}))
 
     def _named(self, question: ByObject, have: set[tuple[RecordKey, str, MemberId]]) -> list[Holding]:
@@ -331,7 +407,9 @@ class Answering:
         return [h for h in current if names & current_names(h)]
 
     def _objects(self, question: ByObject) -> list[XdsObject]:
-        """Stored objects of these names, associations that touch them, and what is at those associations' other ends."""
+        """Stored objects of these names, associations that touch them, and what is at those associations'
+        other ends.
+        """
         objects, tx = self._index.objects, self._tx
         found: dict[str, XdsObject] = {}
         if question.unique_ids:
@@ -339,14 +417,18 @@ class Answering:
         uuids = {*question.entry_uuids, *found}
         if not uuids:
             return []
-        found |= {o.entry_uuid: o for o in objects.by_uuids(tx, question.entry_uuids)} if question.entry_uuids else {}
+        found |= (
+            {o.entry_uuid: o for o in objects.by_uuids(tx, question.entry_uuids)}
+            if question.entry_uuids
+            else {}
+        )
         linking = objects.linking(tx, uuids)
         found |= {o.entry_uuid: o for o in linking}
         ends = {end for o in linking for end in o.links} - found.keys()
         found |= {o.entry_uuid: o for o in objects.by_uuids(tx, ends)} if ends else {}
         return list(found.values())
 
-    # --- by population ---------------------------------------------------------------------------------------------
+    # --- by population --------------------------------------------------------------------------------------
 
     def _by_population(self, question: ByPopulation) -> Found:
         limit = max(1, min(question.limit, MAX_PAGE))
@@ -371,14 +453,19 @@ class Answering:
         cursor = cursor_text(after, kind_of(question)) if more and after is not None else ""
         unread = 0 if holdings or cursor else self._of_no_study()
         return Found(
-            holdings=tuple(holdings), persons=tuple(persons), cursor=cursor, unread=unread, patients=audited((), persons)
+            holdings=tuple(holdings),
+            persons=tuple(persons),
+            cursor=cursor,
+            unread=unread,
+            patients=audited((), persons),
         )
 
     def _of_no_study(self) -> int:
-        """Documents of which nobody knows the study: any of them may be of what was asked for and not found."""
+        """Documents of which nobody knows the study: any of them may be of what was asked for and not
+        found."""
         return self._index.objects.imaging.of_no_study(self._tx)
 
-    # --- members ---------------------------------------------------------------------------------------------------
+    # --- members --------------------------------------------------------------------------------------------
 
     def _code(self, member: MemberId) -> str:
         found = self._directory.by_id(member)

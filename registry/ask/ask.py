@@ -1,7 +1,7 @@
 """The one way to a question's answer: identity, access, index, coverage, audit (ARCHITECTURE, D20).
 
-A question costs one reading transaction and one audit write before the answer is handed over; its outcome is written while
-the answer leaves.
+A question costs one reading transaction and one audit write before the answer is handed over; its outcome is
+written while the answer leaves.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from crosslight.standards.problem import Forbidden
 from crosslight.standards.region import Region
 from registry.ask.answer import Answering
 from registry.ask.coverage import Coverage, compute
-from registry.ask.found import Found
-from registry.ask.glances import Glances, Looked
+from registry.ask.freshness import Glances, Looked
 from registry.ask.question import Answer, ByPatient, ByPopulation, Patients, Question
+from registry.ask.results import Found
 from registry.identity.model import PatientSelector, Person
 from registry.identity.store import IdentityStore
 from registry.index.store import IndexStore
@@ -70,7 +70,9 @@ class Ask:
         self.glances = Glances(clock)
 
     @asynccontextmanager
-    async def question(self, caller: Caller, *, face: Face, action: Action, question: Question) -> AsyncIterator[Answer]:
+    async def question(
+        self, caller: Caller, *, face: Face, action: Action, question: Question
+    ) -> AsyncIterator[Answer]:
         """Answer ``question``; its act is audited before the answer is handed over, its outcome at exit.
 
         Raises:
@@ -88,7 +90,9 @@ class Ask:
             yield answer
             act.done(given=len(answer.holdings) + len(answer.objects) or len(answer.persons))
 
-    def _read(self, tx: Tx, principal: Principal, face: Face, question: Question, asked: dict[str, Any]) -> tuple[Found, About]:
+    def _read(
+        self, tx: Tx, principal: Principal, face: Face, question: Question, asked: dict[str, Any]
+    ) -> tuple[Found, About]:
         """What is found, and whose data that is, for the audit."""
         found = self._found(tx, principal, face, question)
         return found, _about(asked, found)
@@ -114,13 +118,18 @@ class Ask:
         )
 
     def _coverage(self, question: Question, found: Found) -> Coverage:
-        return compute(self._directory, self._clock.now(), found.doubts, concerned(question, found.patients, self.region))
+        return compute(
+            self._directory, self._clock.now(), found.doubts, concerned(question, found.patients, self.region)
+        )
 
-    async def glance(self, caller: Caller, *, face: Face, patient: PatientSelector, study_uid: str = "") -> Glance:
+    async def glance(
+        self, caller: Caller, *, face: Face, patient: PatientSelector, study_uid: str = ""
+    ) -> Glance:
         """Whether what an open page shows of this patient is still so, and how complete it is now.
 
-        Shows nothing and is no audited act: the version is opaque, and only whoever may ask the question itself gets it. The
-        same version means the same answer; a list that is asked for again is an act of its own.
+        Shows nothing and is no audited act: the version is opaque, and only whoever may ask the question
+        itself gets it. The same version means the same answer; a list that is asked for again is an act of
+        its own.
 
         Args:
             caller, face: Who looks, and where.
@@ -137,16 +146,26 @@ class Ask:
         looked = self.glances.get(key)
         if looked is None:
             ticket = self.glances.begin()
-            looked = await self._db.read_near("glance", lambda tx: self._look(tx, caller.principal, face, question, study_uid))
+            looked = await self._db.read_near(
+                "glance", lambda tx: self._look(tx, caller.principal, face, question, study_uid)
+            )
             self.glances.keep(key, looked, ticket)
-        coverage = compute(self._directory, self._clock.now(), looked.doubts, concerned(question, looked.patients, self.region))
+        coverage = compute(
+            self._directory,
+            self._clock.now(),
+            looked.doubts,
+            concerned(question, looked.patients, self.region),
+        )
         return Glance(version=looked.version, coverage=coverage)
 
     def _look(self, tx: Tx, principal: Principal, face: Face, question: Patients, study_uid: str) -> Looked:
         found = self._found(tx, principal, face, question)
         records = [record for person in found.persons for record in person.records]
         keys, under = [record.key for record in records], {record.part_of or record.key for record in records}
-        marks = (self._index.read.marks(tx, under, study_uid), [] if study_uid else self._index.objects.marks(tx, keys))
+        marks = (
+            self._index.read.marks(tx, under, study_uid),
+            [] if study_uid else self._index.objects.marks(tx, keys),
+        )
         text = repr((self._index.incarnation, [_lasting(p) for p in found.persons], found.disputed, marks))
         return Looked(
             version=hmac.new(self._index.region_key, text.encode(), "sha256").hexdigest()[:32],
@@ -166,11 +185,13 @@ class Ask:
         await self._audit.settle()
 
 
-def concerned(question: Question, patients: Collection[Identifier], region: Region) -> Collection[Identifier] | None:
+def concerned(
+    question: Question, patients: Collection[Identifier], region: Region
+) -> Collection[Identifier] | None:
     """Every identifier of whom ``question`` is about, for its coverage (D19); None: it may be about anybody.
 
-    Anybody: a question by name, of a population, by an object's own name, or by a number without issuer that nobody here has
-    and that is no national one.
+    Anybody: a question by name, of a population, by an object's own name, or by a number without issuer that
+        nobody here has and that is no national one.
 
     Args:
         question: What was asked.
@@ -203,11 +224,13 @@ def _lasting(person: Person) -> Person:
 
 
 def _about(asked: dict[str, Any], found: Found) -> About:
-    """What is asked, and whose data the answer shows; an export names no more than :data:`MAX_AUDITED`, and how many there
-    were."""
+    """What is asked, and whose data the answer shows; an export names no more than :data:`MAX_AUDITED`, and
+    how many there were."""
     studies = tuple(dict.fromkeys(h.study_uid for h in found.holdings))
     counts = {"patients": len(found.persons), "studies": len(studies)}
-    return About(patients=found.patients[:MAX_AUDITED], studies=studies[:MAX_AUDITED], query={**asked, "found": counts})
+    return About(
+        patients=found.patients[:MAX_AUDITED], studies=studies[:MAX_AUDITED], query={**asked, "found": counts}
+    )
 
 
 def _plain(value: Any) -> Any:

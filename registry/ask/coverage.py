@@ -1,8 +1,8 @@
 """Coverage: how complete an answer is, as a value computed once per question (D19).
 
-*Unreachable* and *clock* concern opening; *behind*, *filling* and *unknown* concern the list: they are never one flag. A list is
-behind for the patient whose studies wait, and for nobody else. Pure: the members' presence comes in, a value goes out; each face
-renders it.
+*Unreachable* and *clock* concern opening; *behind*, *filling* and *unknown* concern the list: they are never
+one flag. A list is behind for the patient whose studies wait, and for nobody else. Pure: the members'
+presence comes in, a value goes out; each face renders it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from crosslight.standards.ids import Identifier, MemberId
 from registry.members.model import Directory, Member, Presence
 
 ListState = Literal["live", "behind", "filling", "unknown"]
-Whose = Literal["nobody", "patient", "anybody"]  # of an unlisted study, as far as a question goes: not its patient's, its, may be
+# of an unlisted study, as far as a question goes: not its patient's, its, may be
+Whose = Literal["nobody", "patient", "anybody"]
 CENSUS_FRESH = timedelta(hours=1)  # an older census proves nothing
 
 
@@ -76,7 +77,9 @@ class MemberCoverage:
 
     @property
     def proves_absence(self) -> bool:
-        """Whether what is not listed of it is not there: current, filled, recently censused, reached, no doubt (D19)."""
+        """Whether what is not listed of it is not there: current, filled, recently censused, reached, no
+        doubt (D19).
+        """
         return (
             self.list_state == "live"
             and self.reachable
@@ -93,7 +96,8 @@ class Coverage:
 
     members: tuple[MemberCoverage, ...]
     at: datetime
-    sources: tuple[str, ...] = ()  # names of sources that are no members: what they hold beyond what they registered is unknown
+    # names of sources that are no members: what they hold beyond what they registered is unknown
+    sources: tuple[str, ...] = ()
 
     @property
     def degraded(self) -> bool:
@@ -102,18 +106,27 @@ class Coverage:
 
     @property
     def proves_absence(self) -> bool:
-        """Whether an empty list may be called "no imaging": every member current, filled, recently censused, no doubt (D19)."""
+        """Whether an empty list may be called "no imaging": every member current, filled, recently censused,
+        no doubt (D19).
+        """
         return bool(self.members) and all(m.proves_absence for m in self.members)
 
     def states_key(self) -> str:
-        """States without times: part of a search's ETag (D19). All that an answer says of completeness follows from it."""
+        """States without times: part of a search's ETag (D19).
+
+        All that an answer says of completeness follows from it.
+        """
         return ";".join(
-            f"{m.code}={','.join(m.states)},{m.waits},{m.refused}{'!' * m.identity_doubt}{'+' * m.proves_absence}"
+            f"{m.code}={','.join(m.states)},{m.waits},{m.refused}"
+            f"{'!' * m.identity_doubt}{'+' * m.proves_absence}"
             for m in self.members
         )
 
     def header(self) -> str:
-        """The value of the ``Crosslight-Coverage`` header, e.g. ``RTK;state=live, RA2;state=unreachable;since=…``."""
+        """The value of the ``Crosslight-Coverage`` header, e.g.
+
+        ``RTK;state=live, RA2;state=unreachable;since=…``.
+        """
         parts = []
         for m in self.members:
             part = f"{m.code};state={'+'.join(m.states)}"
@@ -141,10 +154,12 @@ def compute(
         directory: Members and their presence.
         at: Now.
         doubts: Members where the identity of the patient in question is in doubt.
-        identifiers: Every identifier of whom the question is about; one without authority is tried as each member's own. None:
-            it may be about anybody, so that any unlisted study counts.
+        identifiers: Every identifier of whom the question is about; one without authority is tried as each
+            member's own. None: it may be about anybody, so that any unlisted study counts.
     """
-    members = tuple(_member(m, directory.presence(m.id), at, m.id in doubts, identifiers) for m in directory.all())
+    members = tuple(
+        _member(m, directory.presence(m.id), at, m.id in doubts, identifiers) for m in directory.all()
+    )
     return Coverage(members=members, at=at, sources=tuple(m.name or m.code for m in directory.foreign()))
 
 
@@ -177,10 +192,13 @@ def _member(
     )
 
 
-def _whose(member: Member, presence: Presence, identifiers: Collection[Identifier] | None) -> tuple[Whose, Whose]:
+def _whose(
+    member: Member, presence: Presence, identifiers: Collection[Identifier] | None
+) -> tuple[Whose, Whose]:
     """Whether what waits, and what was refused, concerns whom the question is about.
 
-    A node that does not say whose its studies are (an older one) leaves it at anybody's, and so does a question of anybody.
+    A node that does not say whose its studies are (an older one) leaves it at anybody's, and so does a
+    question of anybody.
     """
     concern = presence.concern
     if concern is None:
@@ -207,8 +225,9 @@ def _one(met: Collection[bytes], anybody: bool) -> Whose:
 def _list_state(presence: Presence, waits: Whose, refused: Whose) -> ListState:
     """What the list lacks; a member that cannot be reached leaves the list as of when it was last heard.
 
-    What was refused is listed when an operator has acted, which may take days: it makes the list of its own patient less than
-    current, and nobody else's; that the others' absence is not proven meanwhile is said where absence is at stake.
+    What was refused is listed when an operator has acted, which may take days: it makes the list of its own
+    patient less than current, and nobody else's; that the others' absence is not proven meanwhile is said
+    where absence is at stake.
     """
     if presence.last_heard is None:
         return "unknown"

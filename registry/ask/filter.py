@@ -13,8 +13,8 @@ from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.names import search_key
 from registry.ask.question import StudyFilter
 from registry.index.model import Holding
+from registry.index.population_window import Window
 from registry.index.rows import from_ms, modality_bits, to_ms, to_s
-from registry.index.window import Window
 
 _DAY_S = 86400
 CodeOf = Callable[[MemberId], str]
@@ -36,7 +36,8 @@ def matches(narrow: StudyFilter, holding: Holding, code_of: CodeOf) -> bool:
 
 
 def same_accession(asked: Identifier, own: Identifier) -> bool:
-    """Whether ``own`` is the number asked for: of that issuer, known by OID or else by its name, or of any."""
+    """Whether ``own`` is the number asked for: of that issuer, known by OID or else by its name, or of
+    any."""
     if asked.value != own.value:
         return False
     if asked.authority:
@@ -80,10 +81,14 @@ def _described(narrow: StudyFilter, holding: Holding) -> bool:
 
 
 def _may_fit(pattern: str, text: str) -> bool:
-    """Whether any face's own rule could find ``text`` by ``pattern``: case, diacritics, blanks and punctuation do not count."""
+    """Whether any face's own rule could find ``text`` by ``pattern``: case, diacritics, blanks and
+    punctuation do not count.
+    """
     if wildcard_matches(pattern.casefold(), text.casefold()):
         return True
-    return wildcard_matches("*".join(search_key(part) for part in re.split(r"[*?]+", pattern)), search_key(text))
+    return wildcard_matches(
+        "*".join(search_key(part) for part in re.split(r"[*?]+", pattern)), search_key(text)
+    )
 
 
 def window(
@@ -115,7 +120,10 @@ def _bounds(narrow: StudyFilter) -> tuple[int | None, int | None]:
         lows += [to_s(after) - _DAY_S - 7200] if after is not None else []
         highs += [to_s(before)] if before is not None else []
     if narrow.study_date is not None:
-        for text, bounds, margin in ((narrow.study_date[0], lows, -_DAY_S), (narrow.study_date[1], highs, 2 * _DAY_S)):
+        for text, bounds, margin in (
+            (narrow.study_date[0], lows, -_DAY_S),
+            (narrow.study_date[1], highs, 2 * _DAY_S),
+        ):
             day = _day(text)
             bounds += [to_s(day) + margin] if day is not None else []
     return max(lows, default=None), min(highs, default=None)

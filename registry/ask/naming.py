@@ -8,7 +8,8 @@ from typing import Literal
 from crosslight.standards.problem import Invalid
 
 Part = Literal["number", "issuer", "accession issuer", "custodian", "endpoint", "patient"]
-#: Whom a question is about: a patient known here; a valid national number that nobody has; one named in another way whom nobody
+#: Whom a question is about: a patient known here; a valid national number that nobody has; one named in
+#: another way whom nobody
 #: here knows, or by a name, which many may share; or no one patient at all.
 Standing = Literal["known", "valid", "unknown", "named", "nobody"]
 

@@ -1,4 +1,7 @@
-"""Policy: which patient records and which of their studies a caller may see (D3). Pure, run on rows; no face and no SQL here."""
+"""Policy: which patient records and which of their studies a caller may see (D3).
+
+Pure, run on rows; no face and no SQL here.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,8 @@ class Policy:
         return self.face in TELLS_APART
 
     def belongs(self, record: PatientRecord) -> bool:
-        """Whether the caller sees a disputed record beside others: its member's own users and the identity role do.
+        """Whether the caller sees a disputed record beside others: its member's own users and the identity
+        role do.
 
         The open demo does not: it shows what a clinician sees.
         """
@@ -55,12 +59,15 @@ class Policy:
         return names_own(person, selector) or all(self.belongs(record) for record in person.records)
 
     def shown(self, persons: Iterable[Person]) -> list[Person]:
-        """``persons`` as the caller may see them: without parts of records that are in doubt and another's."""
+        """``persons`` as the caller may see them: without parts of records that are in doubt and
+        another's."""
         found = []
         for person in persons:
             records = tuple(r for r in person.records if not r.in_doubt or self.belongs(r))
             if records:
-                found.append(person if len(records) == len(person.records) else replace(person, records=records))
+                found.append(
+                    person if len(records) == len(person.records) else replace(person, records=records)
+                )
         return found
 
     def beside(self, records: Iterable[PatientRecord]) -> list[PatientRecord]:
@@ -68,13 +75,17 @@ class Policy:
         return [r for r in records if self.tells_apart and self.belongs(r)]
 
     def notices(
-        self, records: Iterable[PatientRecord], under: Collection[RecordKey] = (), beside: Collection[RecordKey] = ()
+        self,
+        records: Iterable[PatientRecord],
+        under: Collection[RecordKey] = (),
+        beside: Collection[RecordKey] = (),
     ) -> tuple[DisputedNotice, ...]:
         """All that may be said of these records to anybody: that there is one, and at which member.
 
         Args:
             records: Those that are not the person's who was asked for.
-            under: Those of them that claim no number of whom was asked for, and are in doubt under their local number.
+            under: Those of them that claim no number of whom was asked for, and are in doubt under their
+                local number.
             beside: Those of them that this caller is shown as persons of their own.
         """
         found: dict[MemberId, DisputedNotice] = {}
@@ -85,21 +96,31 @@ class Policy:
                 claims = record.key not in under or (before is not None and before.claims)
                 shown = record.key in beside and (before is None or before.shown)
                 found[member.id] = DisputedNotice(
-                    member=member.id, member_code=member.code, member_name=member.name, claims=claims, shown=shown
+                    member=member.id,
+                    member_code=member.code,
+                    member_name=member.name,
+                    claims=claims,
+                    shown=shown,
                 )
         return tuple(sorted(found.values(), key=lambda n: n.member_code))
 
     def withholds_past(self, record: PatientRecord) -> bool:
         """Whether past versions of its studies may describe somebody whom the caller did not ask for.
 
-        A local id that was given to two people has them, where a study's header was corrected from the one to the other.
+        A local id that was given to two people has them, where a study's header was corrected from the one to
+        the other.
         """
         return bool(record.parts or record.part_of is not None) and not self.belongs(record)
 
     def rows(
-        self, rows: Collection[Loaded], records: Mapping[RecordKey, PatientRecord], *, named: Collection[str] = ()
+        self,
+        rows: Collection[Loaded],
+        records: Mapping[RecordKey, PatientRecord],
+        *,
+        named: Collection[str] = (),
     ) -> list[Loaded]:
-        """Those of ``rows`` that may be shown where what was asked could be guessed: none of another's disputed records.
+        """Those of ``rows`` that may be shown where what was asked could be guessed: none of another's
+        disputed records.
 
         Args:
             rows: Holdings.
@@ -110,12 +131,18 @@ class Policy:
         return [one for one in rows if one.holding.fhir_id in kept]
 
     def holdings(
-        self, holdings: Iterable[Holding], records: Mapping[RecordKey, PatientRecord], *, named: Collection[str] = ()
+        self,
+        holdings: Iterable[Holding],
+        records: Mapping[RecordKey, PatientRecord],
+        *,
+        named: Collection[str] = (),
     ) -> list[Holding]:
         """As :meth:`rows`. What is in doubt is not for others even by its name."""
         theirs = {key for key, r in records.items() if (r.disputed or r.in_doubt) and not self.belongs(r)}
         doubtful = {key for key in theirs if records[key].in_doubt}
-        return [h for h in holdings if h.whose not in theirs or (h.fhir_id in named and h.whose not in doubtful)]
+        return [
+            h for h in holdings if h.whose not in theirs or (h.fhir_id in named and h.whose not in doubtful)
+        ]
 
 
 def all_disputed(person: Person) -> bool:
@@ -128,10 +155,16 @@ def names_own(person: Person, selector: PatientSelector) -> bool:
     own = {(r.patient.local.authority, r.patient.local.value) for r in person.records}
     own.add((person.domain_id.authority, person.domain_id.value))
     values = {value for _, value in own}
-    return any((i.authority, i.value) in own or (not i.authority and i.value in values) for i in selector.identifiers)
+    return any(
+        (i.authority, i.value) in own or (not i.authority and i.value in values) for i in selector.identifiers
+    )
 
 
-def doubtful_members(persons: Iterable[Person], notices: Iterable[DisputedNotice] = ()) -> frozenset[MemberId]:
+def doubtful_members(
+    persons: Iterable[Person], notices: Iterable[DisputedNotice] = ()
+) -> frozenset[MemberId]:
     """Members where the identity of who was asked for is in doubt (D19)."""
-    shown = {r.member for p in persons for r in p.records if (r.disputed or r.in_doubt) and r.member is not None}
+    shown = {
+        r.member for p in persons for r in p.records if (r.disputed or r.in_doubt) and r.member is not None
+    }
     return frozenset(shown | {notice.member for notice in notices})

@@ -17,7 +17,10 @@ MANY = 200  # holdings of one person, beyond which pages are read
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyFilter:
-    """What a study question may narrow by; empty = not asked. All given parts must hold; values within a part are OR."""
+    """What a study question may narrow by; empty = not asked.
+
+    All given parts must hold; values within a part are OR.
+    """
 
     modalities: tuple[str, ...] = ()
     study_uids: tuple[str, ...] = ()
@@ -27,15 +30,16 @@ class StudyFilter:
     started: tuple[datetime | None, datetime | None] | None = None  # FHIR/XDS: UTC [low, high)
     descriptions: tuple[str, ...] = ()  # * and ? wildcards; finds no less than any face's own rule
     progress: tuple[str, ...] = ()
-    updated: tuple[datetime | None, datetime | None] | None = None  # when the index changed it: UTC [low, high)
+    # when the index changed it: UTC [low, high)
+    updated: tuple[datetime | None, datetime | None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByPatient:
     """Studies of one person: all of them, or by pages where there are very many.
 
-    With a ``limit`` a person of more than :data:`MANY` holdings is answered newest first and page by page; then
-    ``Answer.total`` says how many there are. Pages are of holdings, resumable by ``cursor``; or, with an
+    With a ``limit`` a person of more than :data:`MANY` holdings is answered newest first and page by page;
+    then ``Answer.total`` says how many there are. Pages are of holdings, resumable by ``cursor``; or, with an
     ``offset``, of studies with all their holdings. ``filter`` and ``versions`` are not for pages.
     """
 
@@ -63,7 +67,8 @@ class ByObject:
 class ByPopulation:
     """A bounded page over the region, newest first or ``ascending``, resumable by ``cursor``.
 
-    A row that changes while pages of ascending ``updated`` are read comes again, at its new place; none is passed over.
+    A row that changes while pages of ascending ``updated`` are read comes again, at its new place; none is
+    passed over.
     """
 
     filter: StudyFilter
@@ -91,11 +96,13 @@ Question = ByPatient | ByObject | ByPopulation | Patients | DirectoryQuestion
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a face renders: rows that policy allows, whose they are, what may be said of disputes, and how complete it is.
+    """What a face renders: rows that policy allows, whose they are, what may be said of disputes, and how
+    complete it is.
 
-    ``gone`` names objects that were here (FHIR 410). ``cursor`` is '' on the last page. ``unread`` counts imaging documents that
-    the index holds for these patients and whose study it does not know: with any, absence is not proven. ``naming`` is whom
-    the question named, as far as it was understood; what an empty answer then says is in ``registry.ask.absence``.
+    ``gone`` names objects that were here (FHIR 410). ``cursor`` is '' on the last page. ``unread`` counts
+    imaging documents that the index holds for these patients and whose study it does not know: with any,
+    absence is not proven. ``naming`` is whom the question named, as far as it was understood; what an empty
+    answer then says is in ``registry.ask.absence``.
     """
 
     holdings: tuple[Holding, ...]
@@ -109,7 +116,8 @@ class Answer:
     gone: tuple[str, ...] = ()
     unread: int = 0
     naming: Naming = Naming()
-    total: int | None = None  # of a person's holdings, or studies, on all pages; None: this is no page of them
+    # of a person's holdings, or studies, on all pages; None: this is no page of them
+    total: int | None = None
     _whose: dict[RecordKey, Person] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -124,7 +132,9 @@ class Answer:
 
     @property
     def held(self) -> bool:
-        """Whether somebody is found of whom something is beyond doubt: then a record that claims their number is another."""
+        """Whether somebody is found of whom something is beyond doubt: then a record that claims their number
+        is another.
+        """
         return any(not r.disputed and not r.in_doubt for p in self.persons for r in p.records)
 
     def person_of(self, holding: Holding) -> Person | None:

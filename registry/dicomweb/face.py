@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 
 from crosslight.runtime.caching import is_current, tag_of, validated
 from crosslight.runtime.http import CALLER
-from crosslight.runtime.turns import Apart, in_steps
+from crosslight.runtime.large_answers import LargeAnswers, in_steps
 from crosslight.runtime.workers import Workers
 from crosslight.standards.access import Action
 from crosslight.standards.dicom.web.accept import Offer, parse_accept, require
@@ -22,7 +22,15 @@ from crosslight.standards.dicom.web.json import MEDIA_TYPE, Attributes, attribut
 from crosslight.standards.dicom.web.matching import Match, matches_row
 from crosslight.standards.dicom.web.qido import Level, QidoQuery
 from crosslight.standards.ids import is_uid
-from crosslight.standards.problem import Invalid, MemberFailed, PeerError, PeerRefused, TooLarge, Unavailable, Unsupported
+from crosslight.standards.problem import (
+    Invalid,
+    MemberFailed,
+    PeerError,
+    PeerRefused,
+    TooLarge,
+    Unavailable,
+    Unsupported,
+)
 from crosslight.standards.study import SeriesRecord
 from registry.ask.ask import Ask
 from registry.ask.coverage import Coverage
@@ -54,14 +62,19 @@ class DicomwebFace:
     """
 
     def __init__(
-        self, ask: Ask, directory: Directory, gateway: Gateway, config: DicomwebConfig, workers: Workers | None = None
+        self,
+        ask: Ask,
+        directory: Directory,
+        gateway: Gateway,
+        config: DicomwebConfig,
+        workers: Workers | None = None,
     ) -> None:
         self._ask, self._directory, self._config = ask, directory, config
         self._gateway, self._reach = gateway, gateway.reach
-        self._apart = Apart(workers)
+        self._apart = LargeAnswers(workers)
         self._planner = QidoPlanner(ask.region, directory)
 
-    # --- searches ----------------------------------------------------------------------------------------------------
+    # --- searches -------------------------------------------------------------------------------------------
 
     async def studies(self, request: web.Request) -> web.Response:
         """``/studies``: one row for each study UID (and patient), with its holders."""
@@ -72,8 +85,14 @@ class DicomwebFace:
             answers = [await stack.enter_async_context(self._question(request, "search", question))]
             understood(answers[0].naming.misread)
             rows = await self._studies(answers, query, question)
-            # Holdings are counted there, studies here: go on until the page is full and its last study has all its holders.
-            while isinstance(question, ByPopulation) and answers[-1].cursor and len(rows) <= wanted and len(answers) < MAX_PAGES:
+            # Holdings are counted there, studies here: go on until the page is full and its last study has
+            # all its holders.
+            while (
+                isinstance(question, ByPopulation)
+                and answers[-1].cursor
+                and len(rows) <= wanted
+                and len(answers) < MAX_PAGES
+            ):
                 question = replace(question, cursor=answers[-1].cursor)
                 answers.append(await stack.enter_async_context(self._question(request, "search", question)))
                 rows = await self._studies(answers, query, question)
@@ -88,7 +107,9 @@ class DicomwebFace:
 
             return await self._apart.make(made, len(page))
 
-    def _shown(self, page: Sequence[Held], answers: Sequence[Answer], request: web.Request, query: QidoQuery) -> list[Attributes]:
+    def _shown(
+        self, page: Sequence[Held], answers: Sequence[Answer], request: web.Request, query: QidoQuery
+    ) -> list[Attributes]:
         roots, returned = _Roots(answers, self._base(request)), query.returned()
         return [cut(study_row(held, roots.of(held), self._reach.opens), returned) for held in in_steps(page)]
 
@@ -97,20 +118,27 @@ class DicomwebFace:
         left = [match for match in decided(query, question) if match.kind != "any"]
 
         def met(held: Held) -> bool:
-            return (not left or _meets(study_row(held, "", self._reach.opens), left, held)) and person_matches(query, held)
+            return (
+                not left or _meets(study_row(held, "", self._reach.opens), left, held)
+            ) and person_matches(query, held)
 
         records = sum(answer.size for answer in answers)
-        return await self._apart.make(lambda: [held for held in in_steps(self._held(answers)) if met(held)], records)
+        return await self._apart.make(
+            lambda: [held for held in in_steps(self._held(answers)) if met(held)], records
+        )
 
     async def series(self, request: web.Request) -> web.StreamResponse:
-        """``/studies/{study}/series`` and ``/series?StudyInstanceUID=…`` (or of a patient), from the index."""
+        """``/studies/{study}/series`` and ``/series?StudyInstanceUID=…`` (or of a patient), from the
+        index."""
         query = self._query(request, "series")
         if known_to_holders(query):
             return await self._series_of_holder(request, query)
         question = self._bounded(query)
         if isinstance(question, ByPopulation):
             raise Invalid(
-                "Series are searched within a study or a patient.", todo="Add StudyInstanceUID.", where="StudyInstanceUID"
+                "Series are searched within a study or a patient.",
+                todo="Add StudyInstanceUID.",
+                where="StudyInstanceUID",
             )
         async with self._question(request, "search", question) as answer:
             understood(answer.naming.misread)
@@ -118,7 +146,9 @@ class DicomwebFace:
             helds = await self._apart.make(lambda: self._held([answer]), answer.size)
             if study and helds and not any(all_series(held) for held in helds):  # entry detail only (D17)
                 return await self._from_holder(request, answer, study, f"studies/{study}/series")
-            return await self._apart.make(lambda: self._series(request, answer, helds, query, question), answer.size)
+            return await self._apart.make(
+                lambda: self._series(request, answer, helds, query, question), answer.size
+            )
 
     def _series(
         self, request: web.Request, answer: Answer, helds: Sequence[Held], query: QidoQuery, question: Bounded
@@ -144,7 +174,9 @@ class DicomwebFace:
         cuts = list[Attributes]()
         for _, pairs in groupby(in_steps(page), key=lambda pair: id(pair[0])):
             of_one = list(pairs)
-            cuts += [cut(row, returned, always) for row in rows(of_one[0][0], [series for _, series in of_one])]
+            cuts += [
+                cut(row, returned, always) for row in rows(of_one[0][0], [series for _, series in of_one])
+            ]
         return self._rows(request, cuts, answer, query, over, unsaid(question, answer, empty=not found))
 
     async def _series_of_holder(self, request: web.Request, query: QidoQuery) -> web.Response:
@@ -152,9 +184,11 @@ class DicomwebFace:
         studies = query.equal_to("StudyInstanceUID") or ()
         if len(studies) != 1:
             raise Invalid(
-                f"{', '.join(known_to_holders(query))} is known to the holders alone.", why="The index does not have it.",
-                todo="Add StudyInstanceUID, or ask at the member's own node.", where=known_to_holders(query)[0],
-            )  # fmt: skip
+                f"{', '.join(known_to_holders(query))} is known to the holders alone.",
+                why="The index does not have it.",
+                todo="Add StudyInstanceUID, or ask at the member's own node.",
+                where=known_to_holders(query)[0],
+            )
         async with self._question(request, "search", ByObject(study_uids=studies)) as answer:
             return await self._from_holder(request, answer, studies[0], f"studies/{studies[0]}/series")
 
@@ -162,7 +196,11 @@ class DicomwebFace:
         """``…/instances``: asked of a holder, for the registry has no instances (D5)."""
         study = request.match_info.get("study") or request.query.get("StudyInstanceUID", "")
         if not is_uid(study):
-            raise Invalid("Instances are searched within one study.", todo="Add StudyInstanceUID.", where="StudyInstanceUID")
+            raise Invalid(
+                "Instances are searched within one study.",
+                todo="Add StudyInstanceUID.",
+                where="StudyInstanceUID",
+            )
         self._query(request, "instance")
         series = request.match_info.get("series", "")
         path = f"studies/{study}/series/{series}/instances" if series else f"studies/{study}/instances"
@@ -175,16 +213,22 @@ class DicomwebFace:
         query = QidoQuery.parse(level, pairs, max_results=self._config.max_results)
         of = {"StudyInstanceUID": "study", "SeriesInstanceUID": "series"}
         return query.within(
-            **{key: plain_uid(request.match_info[name], name) for key, name in of.items() if name in request.match_info}
+            **{
+                key: plain_uid(request.match_info[name], name)
+                for key, name in of.items()
+                if name in request.match_info
+            }
         )
 
     def _bounded(self, query: QidoQuery) -> Bounded:
         question = self._planner.plan(query)
         if isinstance(question, ByPopulation) and question.limit > self._config.max_depth:
             raise Invalid(
-                "The offset is too far into the region.", why=f"At most {self._config.max_depth} rows deep.",
-                todo="Narrow by StudyDate, or ask for one patient.", where="offset",
-            )  # fmt: skip
+                "The offset is too far into the region.",
+                why=f"At most {self._config.max_depth} rows deep.",
+                todo="Narrow by StudyDate, or ask for one patient.",
+                where="offset",
+            )
         return question
 
     def _held(self, answers: Sequence[Answer]) -> list[Held]:
@@ -208,12 +252,20 @@ class DicomwebFace:
         coverage, more = answer.coverage, bool(answer.cursor)
         warnings = [*query.warnings, *degraded(coverage), *nothing]
         if left or more:  # PS3.18 8.3.4.4.1
-            warnings.append(f"There are {left} additional results that can be requested" if left and not more else
-                            "There are additional results that can be requested")  # fmt: skip
+            warnings.append(
+                f"There are {left} additional results that can be requested"
+                if left and not more
+                else "There are additional results that can be requested"
+            )
         return self._answer(request, rows, coverage, warnings)
 
     def _answer(
-        self, request: web.Request, rows: Sequence[Attributes], coverage: Coverage, warnings: Sequence[str], holder: str = ""
+        self,
+        request: web.Request,
+        rows: Sequence[Attributes],
+        coverage: Coverage,
+        warnings: Sequence[str],
+        holder: str = "",
     ) -> web.Response:
         """Rows, or 304: the tag is of the rows and of the states of coverage, not of its times (D19)."""
         body, media = dumps(rows), _media(request)
@@ -234,7 +286,7 @@ class DicomwebFace:
             headers |= {"Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true"}
         return headers
 
-    # --- what only holders have --------------------------------------------------------------------------------------
+    # --- what only holders have -----------------------------------------------------------------------------
 
     async def _from_holder(self, request: web.Request, answer: Answer, study: str, path: str) -> web.Response:
         """A holder's own rows, with the region's addresses in them."""
@@ -243,9 +295,13 @@ class DicomwebFace:
         if code := request.match_info.get("code", ""):
             base = f"{base}/members/{code}"
         async with self._gateway.first(
-            request, holders, path, caller=request[CALLER],
-            query=request.rel_url.raw_query_string, accept=MEDIA_TYPE,
-        ) as (holder, upstream):  # fmt: skip
+            request,
+            holders,
+            path,
+            caller=request[CALLER],
+            query=request.rel_url.raw_query_string,
+            accept=MEDIA_TYPE,
+        ) as (holder, upstream):
             body = await _bounded_body(upstream.content.iter_chunked(1 << 18), limit)
             if upstream.status == 204 or (upstream.status == 200 and not body):
                 body = b"[]"
@@ -263,9 +319,12 @@ class DicomwebFace:
             holders = holders_of(answer, study, self._reach, code=request.match_info.get("code", ""))
             path = f"studies/{study}/{tail}" if tail else f"studies/{study}"
             return await self._gateway.forward(
-                request, holders, path, caller=request[CALLER],
+                request,
+                holders,
+                path,
+                caller=request[CALLER],
                 extra=self._cors(request),
-            )  # fmt: skip
+            )
 
     async def nothing(self, request: web.Request) -> web.StreamResponse:
         """Any other address: without this, OPTIONS for all of them would make it 405."""
@@ -274,7 +333,9 @@ class DicomwebFace:
     async def store(self, request: web.Request) -> web.StreamResponse:
         """STOW-RS: a region has no archive."""
         raise Unsupported(
-            "The region stores no images.", why="Images are kept by the member that made them.", todo="Store at your own node."
+            "The region stores no images.",
+            why="Images are kept by the member that made them.",
+            todo="Store at your own node.",
         )
 
     async def preflight(self, request: web.Request) -> web.Response:
@@ -283,17 +344,21 @@ class DicomwebFace:
         if "Access-Control-Allow-Origin" in headers:
             headers |= {
                 "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
-                "Access-Control-Allow-Headers": "Authorization, Accept, Range, If-None-Match, X-Correlation-Id",
+                "Access-Control-Allow-Headers": (
+                    "Authorization, Accept, Range, If-None-Match, X-Correlation-Id"
+                ),
                 "Access-Control-Max-Age": "600",
             }
         return web.Response(status=204, headers=headers)
 
-    # --- shared ------------------------------------------------------------------------------------------------------
+    # --- shared ---------------------------------------------------------------------------------------------
 
     def _base(self, request: web.Request) -> str:
         return self._config.base_url.rstrip("/") or f"{request.scheme}://{request.host}/dicomweb"
 
-    def _question(self, request: web.Request, action: Action, question: Question) -> AbstractAsyncContextManager[Answer]:
+    def _question(
+        self, request: web.Request, action: Action, question: Question
+    ) -> AbstractAsyncContextManager[Answer]:
         return self._ask.question(request[CALLER], face="dicomweb", action=action, question=question)
 
 
@@ -305,7 +370,9 @@ class _Roots:
         for answer in answers:
             people = {record.key: person.key for person in answer.persons for record in person.records}
             for holding in answer.holdings:
-                self._whose.setdefault(holding.study_uid, set()).add(people.get(holding.whose, -holding.whose))
+                self._whose.setdefault(holding.study_uid, set()).add(
+                    people.get(holding.whose, -holding.whose)
+                )
 
     def of(self, held: Held) -> str:
         """The root under which ``held`` is."""
@@ -314,13 +381,21 @@ class _Roots:
 
 def _media(request: web.Request) -> str:
     """The media type of rows that is asked for; refuses what cannot be had."""
-    return require(parse_accept(request.headers.getall("Accept", ()), request.query.get("accept", "")), _OFFERS).media
+    return require(
+        parse_accept(request.headers.getall("Accept", ()), request.query.get("accept", "")), _OFFERS
+    ).media
 
 
 def _meets(row: Attributes, criteria: Iterable[Match], held: Held) -> bool:
-    """Whether a row meets what is left to decide. A study without a readable date is never hidden by one (D22)."""
+    """Whether a row meets what is left to decide.
+
+    A study without a readable date is never hidden by one (D22).
+    """
     undated = held.lead.time.interval() is None
-    return all((undated and match.keyword in ("StudyDate", "StudyTime")) or matches_row(match, row) for match in criteria)
+    return all(
+        (undated and match.keyword in ("StudyDate", "StudyTime")) or matches_row(match, row)
+        for match in criteria
+    )
 
 
 async def _bounded_body(chunks: Any, limit: int) -> bytes:
@@ -328,13 +403,19 @@ async def _bounded_body(chunks: Any, limit: int) -> bytes:
     async for chunk in chunks:
         total += len(chunk)
         if total > limit:
-            raise TooLarge("The member's answer is too large.", why=f"Limit here: {limit} bytes.", todo="Ask for one series.")
+            raise TooLarge(
+                "The member's answer is too large.",
+                why=f"Limit here: {limit} bytes.",
+                todo="Ask for one series.",
+            )
         parts.append(chunk)
     return b"".join(parts)
 
 
 def refused(status: int, holder: Holder) -> PeerError:
-    """A holder's refusal as an error of ours: with the same status where the caller can do something about it."""
+    """A holder's refusal as an error of ours: with the same status where the caller can do something about
+    it.
+    """
     what, why = f"{holder.member.name} ({holder.member.code}) refused.", f"HTTP status {status}."
     if 400 <= status < 500:
         return PeerRefused(what, http_status=status, why=why, where=holder.member.code)
@@ -351,9 +432,13 @@ def _holder_rows(body: bytes, base: str, study: str, holder: Holder) -> list[Att
     for row in rows:
         series, sop = text_of(row, "SeriesInstanceUID"), text_of(row, "SOPInstanceUID")
         url = (
-            f"{base}/studies/{study}" + (f"/series/{series}" if series else "") + (f"/instances/{sop}" if series and sop else "")
+            f"{base}/studies/{study}"
+            + (f"/series/{series}" if series else "")
+            + (f"/instances/{sop}" if series and sop else "")
         )
-        row |= attributes(RetrieveURL=url, InstanceAvailability="ONLINE", RetrieveAETitle=holder.member.endpoints.aet)
+        row |= attributes(
+            RetrieveURL=url, InstanceAvailability="ONLINE", RetrieveAETitle=holder.member.endpoints.aet
+        )
     return [dict(sorted(row.items())) for row in rows]
 
 

@@ -19,7 +19,8 @@ from registry.dicomweb.rows import Held
 from registry.identity.model import NameTest, PatientSelector
 from registry.members.model import Directory
 
-#: Keys that a question answers itself: the row shows the person's current id and the newest name, not those asked by.
+#: Keys that a question answers itself: the row shows the person's current id and the newest name, not those
+#: asked by.
 _WHO = frozenset({"PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate"})
 #: Keys that name the person and nothing of their studies: then the index has the pages.
 _NUMBERS = frozenset({"PatientID", "IssuerOfPatientID"})
@@ -47,7 +48,9 @@ class QidoPlanner:
         patient = self._patient(query)
         if patient is not None:
             found = ByPatient(patient=patient, filter=self._filter(query))
-            whole = query.level == "study" and all(m.kind == "any" or m.keyword in _NUMBERS for m in query.matches)
+            whole = query.level == "study" and all(
+                m.kind == "any" or m.keyword in _NUMBERS for m in query.matches
+            )
             return replace(found, limit=query.limit, offset=query.offset) if whole else found
         uids = query.equal_to("StudyInstanceUID")
         if uids is not None:
@@ -55,20 +58,27 @@ class QidoPlanner:
         accessions = query.equal_to("AccessionNumber")
         if accessions is not None:
             return ByObject(accessions=tuple(Identifier(value) for value in accessions))
-        over = sorted({keyword_of(m.tag) for m in query.matches if m.kind != "any" and not m.date} - _POPULATION)
+        over = sorted(
+            {keyword_of(m.tag) for m in query.matches if m.kind != "any" and not m.date} - _POPULATION
+        )
         if over:
             raise Invalid(
                 f"{', '.join(over)} cannot be searched through the whole region.",
                 why="No index bounds it.",
-                todo=_narrower(query), where=over[0],
-            )  # fmt: skip
+                todo=_narrower(query),
+                where=over[0],
+            )
         return ByPopulation(filter=self._filter(query), limit=query.offset + query.limit + SLACK)
 
     def _patient(self, query: QidoQuery) -> PatientSelector | None:
         number, name = query.of("PatientID"), query.of("PatientName")
         if number is not None:
             if number.kind != "single":
-                raise Invalid("PatientID must be one whole number.", why="Wildcards would list people.", where="PatientID")
+                raise Invalid(
+                    "PatientID must be one whole number.",
+                    why="Wildcards would list people.",
+                    where="PatientID",
+                )
             return PatientSelector(identifiers=self._identifiers(number.values[0], query))
         if name is None:
             return None
@@ -78,8 +88,9 @@ class QidoPlanner:
             raise Invalid(
                 "A name is searched with PatientBirthDate.",
                 why="Anything wider would list people.",
-                todo="Give the family name, or its beginning with *, and the date of birth; or PatientID.", where="PatientName",
-            )  # fmt: skip
+                todo="Give the family name, or its beginning with *, and the date of birth; or PatientID.",
+                where="PatientName",
+            )
         if any(char in pn.family for char in "*?"):
             return PatientSelector(names=(NameTest("pattern", name.values[0]),), birth_date=birth.values[0])
         return PatientSelector(family=pn.family, birth_date=birth.values[0])
@@ -95,7 +106,9 @@ class QidoPlanner:
         if is_uid(name):
             return (Identifier(value, name),)
         if member is not None:
-            return tuple(Identifier(value, authority) for authority in (member.authority, *member.authorities))
+            return tuple(
+                Identifier(value, authority) for authority in (member.authority, *member.authorities)
+            )
         national = NATIONAL_NAMESPACES.get(name.upper(), "")
         if national in self._region.nationals:
             return (Identifier(value, national),)
@@ -113,7 +126,11 @@ class QidoPlanner:
 
 
 #: The key that each part which was not understood stands in.
-_KEYS = {"number": "PatientID", "issuer": "IssuerOfPatientID", "accession issuer": "IssuerOfAccessionNumberSequence"}
+_KEYS = {
+    "number": "PatientID",
+    "issuer": "IssuerOfPatientID",
+    "accession issuer": "IssuerOfAccessionNumberSequence",
+}
 
 
 def understood(misread: tuple[Misread, ...]) -> None:
@@ -141,18 +158,26 @@ def known_to_holders(query: QidoQuery) -> list[str]:
 def decided(query: QidoQuery, question: ByPatient | ByObject | ByPopulation) -> tuple[Match, ...]:
     """The matches that rows must still meet."""
     by_person = isinstance(question, ByPatient)
-    return tuple(m for m in query.matches if not (by_person and len(m.path) == 1 and keyword_of(m.tag) in _WHO))
+    return tuple(
+        m for m in query.matches if not (by_person and len(m.path) == 1 and keyword_of(m.tag) in _WHO)
+    )
 
 
 def person_matches(query: QidoQuery, held: Held) -> bool:
     """Whether any record of the person bears the name and the date of birth asked for.
 
-    Names are compared in the one normal form (PS3.4 C.2.2.2.1 leaves case and diacritics to us), with wildcards as PS3.4
-    C.2.2.2.4 says. Of a name that found its person the family name alone is enough; beside a PatientID it is the whole name.
+    Names are compared in the one normal form (PS3.4 C.2.2.2.1 leaves case and diacritics to us), with
+    wildcards as PS3.4 C.2.2.2.4 says. Of a name that found its person the family name alone is enough; beside
+    a PatientID it is the whole name.
     """
     name, birth = query.of("PatientName"), query.of("PatientBirthDate")
-    patients = [held.lead.patient, *(record.patient for record in (held.person.records if held.person is not None else ()))]
-    if birth is not None and not any(matches_row(birth, attributes(PatientBirthDate=p.birth_date)) for p in patients):
+    patients = [
+        held.lead.patient,
+        *(record.patient for record in (held.person.records if held.person is not None else ())),
+    ]
+    if birth is not None and not any(
+        matches_row(birth, attributes(PatientBirthDate=p.birth_date)) for p in patients
+    ):
         return False
     if name is None or name.kind == "any" or any(pattern_matches(p.name, name.values[0]) for p in patients):
         return True
@@ -163,4 +188,7 @@ def person_matches(query: QidoQuery, held: Held) -> bool:
 def _written_alike(asked: PersonName, name: PersonName) -> bool:
     if search_key(asked.family) not in family_keys(name):
         return False
-    return all(search_key(part) in ("", search_key(of)) for part, of in ((asked.given, name.given), (asked.middle, name.middle)))
+    return all(
+        search_key(part) in ("", search_key(of))
+        for part, of in ((asked.given, name.given), (asked.middle, name.middle))
+    )

@@ -19,9 +19,11 @@ _FRAMES = re.compile(r"[0-9]{1,10}(,[0-9]{1,10}){0,999}\Z", re.ASCII)
 def no_such() -> NotFound:
     """The error for an address that nothing answers."""
     return NotFound(
-        "There is no such resource.", why="PS3.18 10.4.1, 10.6.1.",
-        todo="Here are studies, series and instances, to search and to retrieve.", where="path",
-    )  # fmt: skip
+        "There is no such resource.",
+        why="PS3.18 10.4.1, 10.6.1.",
+        todo="Here are studies, series and instances, to search and to retrieve.",
+        where="path",
+    )
 
 
 def plain_uid(text: str, where: str) -> str:
@@ -50,5 +52,7 @@ def check_resource(study: str, tail: str) -> None:
             plain_uid(text, name)
     if found["frames"] and not _FRAMES.match(found["frames"]):
         raise Invalid(
-            "frames is not a list of frame numbers.", why="PS3.18 10.4.1.1.6: from 1, separated by commas.", where="frames"
+            "frames is not a list of frame numbers.",
+            why="PS3.18 10.4.1.1.6: from 1, separated by commas.",
+            where="frames",
         )

@@ -30,7 +30,9 @@ class Held:
         return self.holdings[0][0].record
 
 
-def group(rows: Iterable[tuple[Holding, Person | None, Member | None]], reachable: Callable[[Member], bool]) -> list[Held]:
+def group(
+    rows: Iterable[tuple[Holding, Person | None, Member | None]], reachable: Callable[[Member], bool]
+) -> list[Held]:
     """Holdings by study and patient, in the order in which studies first come."""
     groups: dict[tuple[str, int], list[tuple[Holding, Person | None, Member | None]]] = {}
     for holding, person, member in rows:
@@ -40,9 +42,12 @@ def group(rows: Iterable[tuple[Holding, Person | None, Member | None]], reachabl
     for members in groups.values():
         members.sort(
             key=lambda row: (
-                row[2] is None or not reachable(row[2]), row[0].record.detail != "full", -row[0].record.n_instances, row[0].member
+                row[2] is None or not reachable(row[2]),
+                row[0].record.detail != "full",
+                -row[0].record.n_instances,
+                row[0].member,
             )
-        )  # fmt: skip
+        )
         found.append(Held(members[0][1], tuple((holding, member) for holding, _, member in members)))
     return found
 
@@ -64,7 +69,8 @@ def patient_ids(held: Held) -> list[Identifier]:
     found = {held.person.domain_id: None}
     for one in held.person.records:
         found |= dict.fromkeys(() if one.disputed else one.national)
-        if one.part_of is None:  # a part's number leads to the record that it is of, here where two persons are not told apart
+        # a part's number leads to the record that it is of, here where two persons are not told apart
+        if one.part_of is None:
             found[one.patient.local] = None
     return list(found)
 
@@ -97,7 +103,11 @@ def _accession(record: StudyRecord) -> Attributes:
 
 def _zone(time: StudyTime) -> str | None:
     """The offset that the objects state; one that follows from the site is no attribute of theirs (D22)."""
-    return time.zone if time.zone_source == "tag" and time.zone[:1] in ("+", "-") and len(time.zone) == 5 else None
+    return (
+        time.zone
+        if time.zone_source == "tag" and time.zone[:1] in ("+", "-") and len(time.zone) == 5
+        else None
+    )
 
 
 def _holders(held: Held, reachable: Callable[[Member], bool]) -> Attributes:
@@ -120,8 +130,8 @@ def _holders(held: Held, reachable: Callable[[Member], bool]) -> Attributes:
 
 
 def root_of(held: Held, base: str, *, ambiguous: bool) -> str:
-    """The root under which the study is opened; its holder's own where other patients have the same UID. '' where there is no
-    road to any holder: foreign sources that said none."""
+    """The root under which the study is opened; its holder's own where other patients have the same UID. ''
+    where there is no road to any holder: foreign sources that said none."""
     if not any(member is not None and member.shows_images for _, member in held.holdings):
         return ""
     member = held.holdings[0][1]
@@ -180,9 +190,19 @@ def all_series(held: Held) -> list[SeriesRecord]:
 
 #: What a row always keeps, beside what the query returns: who holds it and whose it is.
 ALWAYS = (
-    "00080052", "00080054", "00080056", "00080080", "00090010", HOLDER_CODES, HOLDER_NAMES, HOLDER_STATES, CONFLICT,
-    "00100021", "00100024", "00101002",
-)  # fmt: skip
+    "00080052",
+    "00080054",
+    "00080056",
+    "00080080",
+    "00090010",
+    HOLDER_CODES,
+    HOLDER_NAMES,
+    HOLDER_STATES,
+    CONFLICT,
+    "00100021",
+    "00100024",
+    "00101002",
+)
 
 
 def cut(row: Attributes, keep: frozenset[str] | None, always: Sequence[str] = ALWAYS) -> Attributes:

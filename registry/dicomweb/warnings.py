@@ -26,7 +26,8 @@ def degraded(coverage: Coverage) -> list[str]:
 def unsaid(question: Question, answer: Answer, *, empty: bool) -> list[str]:
     """What a list does not say: nothing is left to be taken for a proof that is none."""
     if not isinstance(question, ByPatient):
-        return [told] if (told := unlisted(answer)) else []  # of an empty list: any of them may be what was asked for
+        # of an empty list: any of them may be what was asked for
+        return [told] if (told := unlisted(answer)) else []
     if not empty:
         return [f"{told} This list may not be complete."] if (told := unlisted(answer)) else []
     why = reason(answer)

@@ -21,11 +21,11 @@ from crosslight.standards.xds.model.publication import Publication
 from registry.enrich.config import EnrichConfig
 from registry.enrich.manifests import Manifests
 from registry.enrich.series import SeriesLists
-from registry.index.imaging import DocumentKey
+from registry.index.imaging_documents import DocumentKey
 from registry.index.model import HoldingKey
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
-from registry.intake.detail import full_record, manifest_record, studies_of
+from registry.intake.manifest_records import full_record, manifest_record, studies_of
 from registry.members.model import Member
 from registry.reach.members import Reach
 
@@ -91,7 +91,9 @@ class Completion:
             act.done(read=len(current))
         return done
 
-    async def _complete_entry(self, key: HoldingKey, publication: Publication, member: Member, caller: Caller) -> bool:
+    async def _complete_entry(
+        self, key: HoldingKey, publication: Publication, member: Member, caller: Caller
+    ) -> bool:
         patient = publication.record.patient.local
         token = self._token(caller, member, (key.study_uid,), patient)
         manifest = await self._manifests.read(member, publication.manifest, token, caller.correlation)
@@ -122,7 +124,10 @@ class Completion:
         caller = background(PRINCIPAL, self._ids, peer=member.code)
         async with self._act(caller, (patient,), ()) as act:
             facts = ManifestFacts(
-                document_uid=said.unique_id, sha1=said.hash, size_bytes=int(said.size), creation_time=said.creation_time
+                document_uid=said.unique_id,
+                sha1=said.hash,
+                size_bytes=int(said.size),
+                creation_time=said.creation_time,
             )
             token = self._token(caller, member, (), patient)
             manifest = await self._manifests.read(member, facts, token, caller.correlation)
@@ -132,7 +137,9 @@ class Completion:
 
     def _act(self, caller: Caller, patients: tuple[Identifier, ...], studies: tuple[str, ...]) -> Act:
         about = About(patients=patients, studies=studies)
-        return self._audit.act(caller, "iti43", "retrieve", about, decision=Decision(True, "enrichment (D17)"))
+        return self._audit.act(
+            caller, "iti43", "retrieve", about, decision=Decision(True, "enrichment (D17)")
+        )
 
     def _token(self, caller: Caller, member: Member, studies: tuple[str, ...], patient: Identifier) -> str:
         """For a node of ours; a foreign source knows none."""

@@ -13,7 +13,9 @@ class EnrichConfig:
 
     parallel: int = setting(4, "Most studies being completed at once.", low=1, high=64)
     scan_s: float = setting(10.0, "How often those that still wait are looked for.", low=0.1, high=3600)
-    retry_first_s: float = setting(1.0, "Longest wait before a study is tried again; doubled each time.", low=0.01, high=600)
+    retry_first_s: float = setting(
+        1.0, "Longest wait before a study is tried again; doubled each time.", low=0.01, high=600
+    )
     retry_max_s: float = setting(300.0, "Longest wait before a study is tried again.", low=0.1, high=86400)
     lease_s: float = setting(
         60.0,

@@ -27,8 +27,13 @@ class Manifests:
             CrosslightError: it is not given, is not what was registered, or cannot be read.
         """
         data = await self._fetch(member, facts.document_uid, token, correlation)
-        if len(data) != facts.size_bytes or hashlib.sha1(data, usedforsecurity=False).hexdigest() != facts.sha1.lower():
-            raise Conflict("The manifest is not the one that was registered.", why="ITI TF-3 4.2.3.2.10: hash and size.")
+        if (
+            len(data) != facts.size_bytes
+            or hashlib.sha1(data, usedforsecurity=False).hexdigest() != facts.sha1.lower()
+        ):
+            raise Conflict(
+                "The manifest is not the one that was registered.", why="ITI TF-3 4.2.3.2.10: hash and size."
+            )
         manifest: Manifest = await self._workers.run_bounded(parse_manifest, data)
         return manifest
 

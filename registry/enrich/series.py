@@ -22,7 +22,9 @@ class SeriesLists:
     def __init__(self, reach: Reach, config: EnrichConfig) -> None:
         self._reach, self._config = reach, config
 
-    async def read(self, member: Member, study_uid: str, token: str, correlation: str) -> list[dict[str, Any]]:
+    async def read(
+        self, member: Member, study_uid: str, token: str, correlation: str
+    ) -> list[dict[str, Any]]:
         """Every series of the study, with all that the member indexes.
 
         Raises:
@@ -38,13 +40,19 @@ class SeriesLists:
             if len(found) > MAX_SERIES:
                 raise TooLarge("The member describes too many series.", why=f"Limit here: {MAX_SERIES}.")
 
-    async def _get(self, member: Member, path: str, query: str, token: str, correlation: str) -> list[dict[str, Any]]:
+    async def _get(
+        self, member: Member, path: str, query: str, token: str, correlation: str
+    ) -> list[dict[str, Any]]:
         headers = {"Accept": "application/dicom+json"}
-        async with self._reach.open(member, path, token, query=query, headers=headers, correlation=correlation) as response:
+        async with self._reach.open(
+            member, path, token, query=query, headers=headers, correlation=correlation
+        ) as response:
             if response.status == 204:
                 return []
             if response.status != 200:
-                raise Unavailable("The member does not describe its series.", why=f"HTTP status {response.status}.")
+                raise Unavailable(
+                    "The member does not describe its series.", why=f"HTTP status {response.status}."
+                )
             parts, size = [], 0
             async with asyncio.timeout(self._config.timeout_s):
                 async for chunk in response.content.iter_chunked(1 << 16):

@@ -1,4 +1,6 @@
-"""The FHIR face: R4 read and search of ImagingStudy, Patient, Endpoint and Organization, all through ``registry.ask``.
+"""The FHIR face: R4 read and search of ImagingStudy, Patient, Endpoint and Organization, all through
+``registry.ask``.
 
-Parses, asks, renders. Holds no rule and no SQL; the resources themselves are in ``crosslight.standards.fhir``.
+Parses, asks, renders. Holds no rule and no SQL; the resources themselves are in
+``crosslight.standards.fhir``.
 """

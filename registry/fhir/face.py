@@ -13,8 +13,8 @@ from aiohttp import web
 
 from crosslight.runtime.caching import PRIVATE, is_current
 from crosslight.runtime.http import CALLER, CORRELATION, read_limited
+from crosslight.runtime.large_answers import LargeAnswers
 from crosslight.runtime.seams import Seams
-from crosslight.runtime.turns import Apart
 from crosslight.standards.access import Action
 from crosslight.standards.fhir.bundle import Entry, outcome_entry, searchset
 from crosslight.standards.fhir.outcome import Issue, of_parameter, operation_outcome
@@ -26,7 +26,7 @@ from registry.ask.ask import Ask
 from registry.ask.coverage import Coverage
 from registry.ask.naming import Misread
 from registry.ask.question import Answer, Question
-from registry.fhir.complete import completeness, completeness_tags
+from registry.fhir.completeness import completeness, completeness_tags
 from registry.fhir.config import FhirConfig
 from registry.fhir.facts import Facts
 from registry.fhir.negotiate import is_lenient, require_json
@@ -56,7 +56,8 @@ class FhirFace:
     Args:
         ask: The one way to answers.
         directory: Members, for Endpoint and Organization.
-        key: A secret of the region that every process shares; page tokens are sealed with a key derived from it.
+        key: A secret of the region that every process shares; page tokens are sealed with a key derived from
+            it.
         version: Of the software, for the CapabilityStatement.
         secured: False in an open demo.
     """
@@ -72,11 +73,17 @@ class FhirFace:
         version: str = "",
         secured: bool = True,
     ) -> None:
-        self.ask, self.directory, self.config, self.version, self.secured = ask, directory, config, version, secured
+        self.ask, self.directory, self.config, self.version, self.secured = (
+            ask,
+            directory,
+            config,
+            version,
+            secured,
+        )
         self.region = ask.region
         self.systems = Systems(ask.region)
         self.planner = StudyPlanner(self.systems, self._holder)
-        self.started, self.apart = seams.clock.now(), Apart(seams.workers)
+        self.started, self.large = seams.clock.now(), LargeAnswers(seams.workers)
         self._tokens = PageTokens(key, seams.clock, seams.ids, config.page_token_ttl_s)
 
     def _holder(self, text: str) -> str | None:
@@ -87,7 +94,7 @@ class FhirFace:
                 return one.code
         return None
 
-    # --- in ----------------------------------------------------------------------------------------------------------
+    # --- in -------------------------------------------------------------------------------------------------
 
     def base(self, request: web.Request) -> str:
         """Our own address, without a trailing slash."""
@@ -98,7 +105,9 @@ class FhirFace:
         root = self.config.dicomweb_url.rstrip("/") or self.base(request).removesuffix("/fhir") + "/dicomweb"
         return Facts(self.directory, self.region, root)
 
-    def question(self, request: web.Request, action: Action, question: Question) -> AbstractAsyncContextManager[Answer]:
+    def question(
+        self, request: web.Request, action: Action, question: Question
+    ) -> AbstractAsyncContextManager[Answer]:
         """Ask on behalf of the request's principal."""
         return self.ask.question(request[CALLER], face="fhir", action=action, question=question)
 
@@ -114,13 +123,18 @@ class FhirFace:
         token = next((value for name, value in pairs if name == PARAMETER), None)
         if token is not None:
             if any(name not in (PARAMETER, "_format", "_pretty") for name, _ in pairs):
-                raise Invalid("A page link is used as it is.", todo="Follow it without adding to it.", where=PARAMETER)
+                raise Invalid(
+                    "A page link is used as it is.", todo="Follow it without adding to it.", where=PARAMETER
+                )
             page = self._tokens.read(token, resource=spec.type, subject=request[CALLER].principal.subject)
             pairs, after = page.pairs, page.after
         grammar = Grammar(
-            zone=self.region.zone, base=base, lenient=is_lenient(request) or token is not None,
-            default_count=min(self.config.default_count, self.config.max_count), max_count=self.config.max_count,
-        )  # fmt: skip
+            zone=self.region.zone,
+            base=base,
+            lenient=is_lenient(request) or token is not None,
+            default_count=min(self.config.default_count, self.config.max_count),
+            max_count=self.config.max_count,
+        )
         return Asked(search=parse_search(spec, pairs, grammar), after=after, base=base)
 
     def wanted(self, request: web.Request, spec: ResourceSpec) -> SearchRequest:
@@ -138,14 +152,20 @@ class FhirFace:
             return pairs
         body = await read_limited(request, self.config.max_form_bytes)
         if body and request.content_type != _FORM:
-            raise UnsupportedMediaType("A search body must be a form.", todo=f"Send Content-Type: {_FORM}.", where="Content-Type")
+            raise UnsupportedMediaType(
+                "A search body must be a form.", todo=f"Send Content-Type: {_FORM}.", where="Content-Type"
+            )
         return pairs + _form(body)
 
-    # --- out ---------------------------------------------------------------------------------------------------------
+    # --- out ------------------------------------------------------------------------------------------------
 
     def links(self, request: web.Request, spec: ResourceSpec, asked: Asked, after: Any) -> dict[str, str]:
         """``self`` and ``next`` (when ``after`` is given). None holds a patient identifier."""
-        address, pairs, subject = f"{asked.base}/{spec.type}", asked.search.pairs, request[CALLER].principal.subject
+        address, pairs, subject = (
+            f"{asked.base}/{spec.type}",
+            asked.search.pairs,
+            request[CALLER].principal.subject,
+        )
 
         def sealed(position: Any) -> str:
             return f"{address}?{PARAMETER}={self._tokens.make(spec.type, pairs, position, subject=subject)}"
@@ -159,12 +179,19 @@ class FhirFace:
         return outcome_entry(operation_outcome(issues), request[CORRELATION])
 
     def misread(
-        self, request: web.Request, asked: Asked, answer: Answer, misread: Misread, spec: ResourceSpec, where: str
+        self,
+        request: web.Request,
+        asked: Asked,
+        answer: Answer,
+        misread: Misread,
+        spec: ResourceSpec,
+        where: str,
     ) -> web.Response:
         """What is answered to a search that was not understood in one part.
 
         Raises:
-            Invalid: 400 naming the part, unless ``Prefer: handling=lenient`` takes an empty answer that proves nothing.
+            Invalid: 400 naming the part, unless ``Prefer: handling=lenient`` takes an empty answer that
+                proves nothing.
         """
         if not is_lenient(request):
             raise misread.refusal(where)
@@ -176,7 +203,9 @@ class FhirFace:
         ]
         entries = [self.outcome(request, issues)]
         answer = replace(answer, naming=replace(answer.naming, misread=(misread,)))
-        return self.bundle(request, asked, entries, links=self.links(request, spec, asked, None), total=0, answer=answer)
+        return self.bundle(
+            request, asked, entries, links=self.links(request, spec, asked, None), total=0, answer=answer
+        )
 
     def bundle(
         self,
@@ -193,7 +222,12 @@ class FhirFace:
         shown = [f"{one.resource.id}/{one.resource.version}" for one in entries if one.mode != "outcome"]
         disputed = ",".join(sorted(notice.member_code for notice in answer.disputed))
         tags = completeness_tags(answer, unproven=proven is False)
-        states = [answer.coverage.states_key(), disputed, ",".join(asked.search.ignored), *(one["code"] for one in tags)]
+        states = [
+            answer.coverage.states_key(),
+            disputed,
+            ",".join(asked.search.ignored),
+            *(one["code"] for one in tags),
+        ]
         text = "\x1f".join(
             [
                 *shown,
@@ -211,7 +245,13 @@ class FhirFace:
         return self.respond(request, body, tag=tag, coverage=answer.coverage, pretty=asked.search.pretty)
 
     def respond(
-        self, request: web.Request, body: Resource, *, tag: str, coverage: Coverage | None, pretty: bool = False
+        self,
+        request: web.Request,
+        body: Resource,
+        *,
+        tag: str,
+        coverage: Coverage | None,
+        pretty: bool = False,
     ) -> web.Response:
         """200 with the caching rules of patient data, or 304."""
         headers = {"ETag": tag, "Vary": "Authorization, Cookie, Accept, Prefer", "Cache-Control": PRIVATE}
@@ -219,11 +259,17 @@ class FhirFace:
             headers[COVERAGE_HEADER] = coverage.header()
         if is_current(request, tag):
             return web.Response(status=304, headers=headers)
-        return web.Response(body=dumps(body, pretty=pretty), content_type=JSON_TYPE, charset="utf-8", headers=headers)
+        return web.Response(
+            body=dumps(body, pretty=pretty), content_type=JSON_TYPE, charset="utf-8", headers=headers
+        )
 
-    def resource(self, request: web.Request, resource: Resource, coverage: Coverage, wanted: SearchRequest) -> web.Response:
+    def resource(
+        self, request: web.Request, resource: Resource, coverage: Coverage, wanted: SearchRequest
+    ) -> web.Response:
         """One resource as read."""
-        response = self.respond(request, resource, tag=etag(resource), coverage=coverage, pretty=wanted.pretty)
+        response = self.respond(
+            request, resource, tag=etag(resource), coverage=coverage, pretty=wanted.pretty
+        )
         updated = resource["meta"].get("lastUpdated")
         if updated:
             response.last_modified = updated_at(updated)
@@ -245,14 +291,20 @@ def search_issues(search: SearchRequest) -> list[Issue]:
     """What a search did not use."""
     words = "was not used: it narrows nothing, and totals are exact."
     noted = [
-        Issue(severity="information", code="not-supported", text=f"{name} {words}", location=of_parameter(name))
+        Issue(
+            severity="information", code="not-supported", text=f"{name} {words}", location=of_parameter(name)
+        )
         for name in search.noted
     ]
     return noted + [
-        Issue(severity="warning", code="not-supported", text=f"{name} was not used: this search is wider than was asked for.",
-              location=of_parameter(name))
+        Issue(
+            severity="warning",
+            code="not-supported",
+            text=f"{name} was not used: this search is wider than was asked for.",
+            location=of_parameter(name),
+        )
         for name in search.ignored
-    ]  # fmt: skip
+    ]
 
 
 def _form(body: bytes) -> Pairs:

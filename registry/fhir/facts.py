@@ -7,7 +7,7 @@ import re
 
 import orjson
 
-from crosslight.runtime.turns import in_steps
+from crosslight.runtime.large_answers import in_steps
 from crosslight.standards.fhir.facts import HoldingFacts, MemberFacts, PersonFacts, RecordFacts, RegionFacts
 from crosslight.standards.ids import MemberId
 from crosslight.standards.region import Region
@@ -61,7 +61,8 @@ class Facts:
             authority=member.authority,
             repository_unique_id=member.repository_unique_id,
             retrieve_location_uid=member.retrieve_location_uid,
-            dicomweb=_people_root(member) or (f"{self._dicomweb}/members/{member.code}" if member.status != "foreign" else ""),
+            dicomweb=_people_root(member)
+            or (f"{self._dicomweb}/members/{member.code}" if member.status != "foreign" else ""),
             active=member.status != "suspended",
             reachable=member.status == "foreign" or self._directory.presence(member.id).opens,
             foreign=member.status == "foreign",
@@ -108,9 +109,15 @@ class Facts:
 
     def holdings(self, answer: Answer) -> list[HoldingFacts]:
         """Every holding that is approved."""
-        return [self.holding(answer, holding) for holding in in_steps(answer.holdings) if holding.state == "approved"]
+        return [
+            self.holding(answer, holding)
+            for holding in in_steps(answer.holdings)
+            if holding.state == "approved"
+        ]
 
 
 def _people_root(member: Member) -> str:
-    """A member's DICOMweb root as apps reach it with a bearer token: at its own nodes the listener that asks no certificate."""
+    """A member's DICOMweb root as apps reach it with a bearer token: at its own nodes the listener that asks
+    no certificate.
+    """
     return f"{member.endpoints.base}/dicomweb" if member.endpoints.base else member.endpoints.dicomweb

@@ -8,14 +8,20 @@ from dataclasses import replace
 from aiohttp import web
 
 from crosslight.standards.fhir.bundle import entry
-from crosslight.standards.fhir.directory import WADO, member_endpoint, organization, region_endpoint, region_organization
+from crosslight.standards.fhir.directory import (
+    WADO,
+    member_endpoint,
+    organization,
+    region_endpoint,
+    region_organization,
+)
 from crosslight.standards.fhir.match import string_is, token_is
 from crosslight.standards.fhir.search import Criterion, MissingValue, ReferenceValue, ResourceSpec, Value
 from crosslight.standards.fhir.terms import CONNECTION_TYPE
 from crosslight.standards.fhir.wire import Resource
 from crosslight.standards.problem import NotFound
 from registry.ask.question import Answer, DirectoryQuestion
-from registry.fhir.complete import completeness
+from registry.fhir.completeness import completeness
 from registry.fhir.face import FIND_ID, FhirFace, search_issues
 from registry.fhir.facts import Facts, id_part
 from registry.fhir.table import ENDPOINT, ORGANIZATION
@@ -39,7 +45,10 @@ def _endpoint_is(resource: Resource, criterion: Criterion, value: Value) -> bool
     if criterion.name == "_id":
         return token_is(value, resource["id"], ())
     if criterion.name == "organization":
-        return isinstance(value, ReferenceValue) and resource["managingOrganization"]["reference"] == f"Organization/{value.id}"
+        return (
+            isinstance(value, ReferenceValue)
+            and resource["managingOrganization"]["reference"] == f"Organization/{value.id}"
+        )
     if criterion.name == "status":
         return token_is(value, resource["status"], (_STATUS,))
     return token_is(value, WADO, (CONNECTION_TYPE,))
@@ -55,7 +64,9 @@ def _organization_is(resource: Resource, criterion: Criterion, value: Value) -> 
     return string_is(value, resource["name"], criterion.modifier)
 
 
-def _holds(resource: Resource, criterion: Criterion, rule: Callable[[Resource, Criterion, Value], bool]) -> bool:
+def _holds(
+    resource: Resource, criterion: Criterion, rule: Callable[[Resource, Criterion, Value], bool]
+) -> bool:
     if criterion.modifier == "missing":  # nothing that can be asked for is ever missing here
         return any(isinstance(value, MissingValue) and not value.missing for value in criterion.values)
     return any(rule(resource, criterion, value) for value in criterion.values)
@@ -78,8 +89,12 @@ class DirectoryHandlers:
         async with face.question(request, "read", DirectoryQuestion()) as answer:
             for resource in self._all(face.facts(request), answer):
                 if resource["id"] == key:
-                    return face.resource(request, face.cut(self._spec, wanted, resource), answer.coverage, wanted)
-            raise NotFound(f"There is no {self._spec.type} with this id.", todo=FIND_ID, where=f"{self._spec.type}.id")
+                    return face.resource(
+                        request, face.cut(self._spec, wanted, resource), answer.coverage, wanted
+                    )
+            raise NotFound(
+                f"There is no {self._spec.type} with this id.", todo=FIND_ID, where=f"{self._spec.type}.id"
+            )
 
     async def search(self, request: web.Request) -> web.Response:
         """``GET /fhir/{type}?…`` and ``POST /fhir/{type}/_search``."""
@@ -92,7 +107,9 @@ class DirectoryHandlers:
             rows = [r for r in self._all(facts, answer) if all(_holds(r, c, self._rule) for c in criteria)]
             total, rows, after = _slice(rows, asked.after, search.count)
             entries = [entry(face.cut(self._spec, search, r), asked.base, "match") for r in rows]
-            entries += [entry(r, asked.base, "include") for r in self._included(rows, facts, answer, search.includes)]
+            entries += [
+                entry(r, asked.base, "include") for r in self._included(rows, facts, answer, search.includes)
+            ]
             entries = [] if search.summary == "count" else entries
             issues = completeness(answer) + search_issues(search)
             entries.append(face.outcome(request, issues))
@@ -111,7 +128,9 @@ class DirectoryHandlers:
         ]
         return replace(criterion, values=tuple(named), by_identifier=False)
 
-    def _included(self, rows: list[Resource], facts: Facts, answer: Answer, includes: tuple[str, ...]) -> list[Resource]:
+    def _included(
+        self, rows: list[Resource], facts: Facts, answer: Answer, includes: tuple[str, ...]
+    ) -> list[Resource]:
         if not includes:
             return []
         stem = id_part(answer.incarnation)

@@ -9,7 +9,15 @@ from aiohttp import web
 from crosslight.standards.problem import NotAcceptable
 
 _JSON = frozenset(
-    {"application/fhir+json", "application/json", "text/json", "json", "application/json+fhir", "*/*", "application/*"}
+    {
+        "application/fhir+json",
+        "application/json",
+        "text/json",
+        "json",
+        "application/json+fhir",
+        "*/*",
+        "application/*",
+    }
 )
 
 
@@ -53,5 +61,7 @@ def require_json(request: web.Request, pairs: Iterable[tuple[str, str]]) -> None
 def is_lenient(request: web.Request) -> bool:
     """Whether ``Prefer: handling=lenient`` was said; strict otherwise (R4 3.1.1.1)."""
     header = ",".join(request.headers.getall("Prefer", ()))
-    parts = [part.strip().lower().replace('"', "") for chunk in header.split(",") for part in chunk.split(";")]
+    parts = [
+        part.strip().lower().replace('"', "") for chunk in header.split(",") for part in chunk.split(";")
+    ]
     return "handling=lenient" in parts

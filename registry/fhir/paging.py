@@ -1,7 +1,8 @@
-"""Links to pages: opaque, encrypted tokens, so that no address which the server makes holds a patient identifier.
+"""Links to pages: opaque, encrypted tokens, so that no address which the server makes holds a patient
+identifier.
 
-A token holds the search and the place in it; it is bound to who asked, and ends after a while. No state is kept: any
-process of the registry that has the key can go on (D25).
+A token holds the search and the place in it; it is bound to who asked, and ends after a while. No state is
+kept: any process of the registry that has the key can go on (D25).
 """
 
 from __future__ import annotations
@@ -69,4 +70,6 @@ class PageTokens:
 
     @staticmethod
     def _refused(why: str) -> Invalid:
-        return Invalid("The page link cannot be used.", why=why, todo="Search again.", where=PARAMETER, fhir_code="value")
+        return Invalid(
+            "The page link cannot be used.", why=why, todo="Search again.", where=PARAMETER, fhir_code="value"
+        )

@@ -10,7 +10,7 @@ from crosslight.standards.fhir.outcome import Issue
 from crosslight.standards.fhir.people import patient
 from crosslight.standards.problem import NotFound
 from registry.ask.question import DirectoryQuestion, Patients
-from registry.fhir.complete import completeness, proven
+from registry.fhir.completeness import completeness, proven
 from registry.fhir.face import FIND_ID, FhirFace, search_issues
 from registry.fhir.facts import id_part
 from registry.fhir.plan import Misunderstood, patient_selector
@@ -34,7 +34,9 @@ class PatientHandlers:
             facts = face.facts(request)
             for person in answer.persons:
                 if person.fhir_id == key and person.records:
-                    body = patient(facts.person(person), face.systems, incarnation=id_part(answer.incarnation))
+                    body = patient(
+                        facts.person(person), face.systems, incarnation=id_part(answer.incarnation)
+                    )
                     return face.resource(request, face.cut(PATIENT, wanted, body), answer.coverage, wanted)
             raise NotFound("There is no Patient with this id.", todo=FIND_ID, where="Patient.id")
 
@@ -53,16 +55,31 @@ class PatientHandlers:
                 return face.misread(request, asked, answer, answer.naming.misread[0], PATIENT, "identifier")
             facts = face.facts(request)
             persons = [facts.person(p) for p in answer.persons if p.records]
-            persons = [p for p in persons if all(c in decided or patient_is(p, c, face.systems) for c in search.criteria)]
+            persons = [
+                p
+                for p in persons
+                if all(c in decided or patient_is(p, c, face.systems) for c in search.criteria)
+            ]
             stem = id_part(answer.incarnation)
             sure = proven(answer, found=len(persons), closed=all(c in decided for c in search.criteria))
             issues = completeness(answer, proven=sure) + search_issues(search)
             if len(answer.persons) >= MOST or len(persons) > search.count:
-                issues.append(Issue(severity="warning", code="incomplete", text="There are more people: say more of this one."))
+                issues.append(
+                    Issue(
+                        severity="warning",
+                        code="incomplete",
+                        text="There are more people: say more of this one.",
+                    )
+                )
             shown = [] if search.summary == "count" else persons[: search.count]
             entries = [
-                entry(face.cut(PATIENT, search, patient(p, face.systems, incarnation=stem)), asked.base, "match") for p in shown
+                entry(
+                    face.cut(PATIENT, search, patient(p, face.systems, incarnation=stem)), asked.base, "match"
+                )
+                for p in shown
             ]
             entries.append(face.outcome(request, issues))
             links = face.links(request, PATIENT, asked, None)
-            return face.bundle(request, asked, entries, links=links, total=len(persons), answer=answer, proven=sure)
+            return face.bundle(
+                request, asked, entries, links=links, total=len(persons), answer=answer, proven=sure
+            )

@@ -8,7 +8,14 @@ from datetime import datetime
 from typing import Any, Literal
 
 from crosslight.standards.fhir.match import STATUS_SYSTEM, bare_uid
-from crosslight.standards.fhir.search import Criterion, ReferenceValue, SearchRequest, StringValue, TokenValue, Value
+from crosslight.standards.fhir.search import (
+    Criterion,
+    ReferenceValue,
+    SearchRequest,
+    StringValue,
+    TokenValue,
+    Value,
+)
 from crosslight.standards.fhir.terms import DCM, DICOM_UID, RFC3986, Systems
 from crosslight.standards.fhir.times import DateValue
 from crosslight.standards.ids import Identifier, is_uid
@@ -21,7 +28,9 @@ from registry.ask.question import ByObject, ByPatient, ByPopulation, StudyFilter
 from registry.identity.model import NameTest, PatientSelector
 
 #: What names a person anywhere: a search with one of these never appears in an address that the server makes.
-SENSITIVE = frozenset({"patient", "subject", "identifier", "accession", "family", "given", "name", "birthdate"})
+SENSITIVE = frozenset(
+    {"patient", "subject", "identifier", "accession", "family", "given", "name", "birthdate"}
+)
 
 #: Date parameter -> the part of a filter that it narrows.
 _DATES = {"started": "started", "_lastUpdated": "updated"}
@@ -37,7 +46,8 @@ def is_sensitive(pairs: Iterable[tuple[str, str]]) -> bool:
 class Misunderstood(Exception):
     """Something that a search names is not understood here; ``where`` is the parameter.
 
-    Outside the tree of errors, for it is none to the client: the search is answered, and says what it left out.
+    Outside the tree of errors, for it is none to the client: the search is answered, and says what it left
+    out.
     """
 
     def __init__(self, misread: Misread, where: str) -> None:
@@ -59,17 +69,20 @@ class StudyPlanner:
     """Plans ImagingStudy searches.
 
     Args:
-        holder: The organisation code of a member or source, by its code, Organization id or OID; None where it is nobody's.
+        holder: The organisation code of a member or source, by its code, Organization id or OID; None where
+            it is nobody's.
     """
 
     def __init__(self, systems: Systems, holder: Callable[[str], str | None]) -> None:
         self._systems, self._holder = systems, holder
 
     def plan(self, search: SearchRequest, after: Any = None) -> Plan:
-        """The question of ``search``, ``after`` the page before: a cursor of the index, or a key of rows sorted here (a list).
+        """The question of ``search``, ``after`` the page before: a cursor of the index, or a key of rows
+        sorted here (a list).
 
         Raises:
-            Misunderstood: for a system, a custodian or an endpoint that nothing in the region uses, a number where an id belongs.
+            Misunderstood: for a system, a custodian or an endpoint that nothing in the region uses, a number
+                where an id belongs.
             Invalid: a search that nothing bounds and that no index can narrow (too-costly).
         """
         cursor = after if isinstance(after, str) else ""
@@ -77,9 +90,13 @@ class StudyPlanner:
         person = next((c for c in positive if c.name in ("patient", "subject")), None)
         if person is not None:
             narrowed, _ = self._filter(search, text=False)
-            whole = search.criteria == (person,) and search.sort == ("-started",)  # the order of the index's own pages
-            limit = search.count if whole and not isinstance(after, list) else 0  # pages go on as they were begun
-            question = ByPatient(patient=self.selector(person), filter=narrowed, limit=limit, cursor=cursor if limit else "")
+            # the order of the index's own pages
+            whole = search.criteria == (person,) and search.sort == ("-started",)
+            # pages go on as they were begun
+            limit = search.count if whole and not isinstance(after, list) else 0
+            question = ByPatient(
+                patient=self.selector(person), filter=narrowed, limit=limit, cursor=cursor if limit else ""
+            )
             return Plan(question, True, (person,), person.name)
         for name in _OBJECTS:
             found = next((c for c in positive if c.name == name), None)
@@ -93,9 +110,12 @@ class StudyPlanner:
         if references:
             if len(criterion.values) > 1:
                 raise Invalid(
-                    "One patient at a time.", why="Each search is audited for the patient it is about.",
-                    todo="Ask once for each.", where=criterion.name, fhir_code="not-supported",
-                )  # fmt: skip
+                    "One patient at a time.",
+                    why="Each search is audited for the patient it is about.",
+                    todo="Ask once for each.",
+                    where=criterion.name,
+                    fhir_code="not-supported",
+                )
             if (wrong := not_an_id(references[0].id)) is not None:
                 raise Misunderstood(wrong, criterion.name)
             return PatientSelector(fhir_id=references[0].id)
@@ -112,8 +132,11 @@ class StudyPlanner:
             if not isinstance(value, TokenValue) or not value.code:
                 raise Invalid(f"{where} needs a value after the system.", where=where, fhir_code="value")
             issuer = self._systems.issuer(value.system) if value.system else ("", "")
-            if issuer is None or (not value.system and "%7C" in value.code):  # encoded twice: the system is in the value
-                part: Literal["issuer", "accession issuer"] = "accession issuer" if where == "accession" else "issuer"
+            # encoded twice: the system is in the value
+            if issuer is None or (not value.system and "%7C" in value.code):
+                part: Literal["issuer", "accession issuer"] = (
+                    "accession issuer" if where == "accession" else "issuer"
+                )
                 raise Misunderstood(unknown_issuer(part, self._systems.region.national_system), where)
             found.append(Identifier(value.code.strip(), *issuer))
         return tuple(dict.fromkeys(found))
@@ -152,8 +175,9 @@ class StudyPlanner:
                 f"{', '.join(sorted(set(over)))} cannot be searched through the whole region.",
                 why="No index bounds it; an answer would be slow, or cut short without a word.",
                 todo="Add a patient, an accession number or a study UID.",
-                where=over[0].partition("=")[0], fhir_code="too-costly",
-            )  # fmt: skip
+                where=over[0].partition("=")[0],
+                fhir_code="too-costly",
+            )
         ascending = not search.sort[0].startswith("-")
         order: Any = "started" if key == "started" else "updated"
         changed = narrowed.updated is not None and narrowed.updated[0] is not None
@@ -162,7 +186,9 @@ class StudyPlanner:
                 "updated",
                 True,
             )  # what bounds it: any other order would read and sort all that changed for each page
-        return ByPopulation(filter=narrowed, limit=search.count, cursor=cursor, order=order, ascending=ascending)
+        return ByPopulation(
+            filter=narrowed, limit=search.count, cursor=cursor, order=order, ascending=ascending
+        )
 
     def _filter(self, search: SearchRequest, *, text: bool) -> tuple[StudyFilter, set[int]]:
         """What the index can narrow by, never less than matches; and the criteria (by id) that are in it."""
@@ -182,7 +208,9 @@ class StudyPlanner:
         if criterion.name == "modality" and tokens and "modalities" not in parts:
             return {"modalities": tuple(code.upper() for code in tokens)}
         if criterion.name == "custodian" and tokens:
-            codes = tuple(self._custodian(v) for v in criterion.values if isinstance(v, TokenValue) and v.code)
+            codes = tuple(
+                self._custodian(v) for v in criterion.values if isinstance(v, TokenValue) and v.code
+            )
             return {"members": codes} if "members" not in parts else {}
         if criterion.name == "endpoint" and not _is_everywhere(criterion):
             named = [v.id for v in criterion.values if isinstance(v, ReferenceValue)]
@@ -199,7 +227,9 @@ class StudyPlanner:
         if criterion.name == "description" and text and "descriptions" not in parts:
             return {
                 "descriptions": tuple(
-                    _pattern(v.text, criterion.modifier) for v in criterion.values if isinstance(v, StringValue)
+                    _pattern(v.text, criterion.modifier)
+                    for v in criterion.values
+                    if isinstance(v, StringValue)
                 )
             }
         return {}
@@ -217,17 +247,21 @@ class StudyPlanner:
 
 
 def is_closed(search: SearchRequest, decided: Sequence[Criterion]) -> bool:
-    """Whether every criterion has a meaning of its own, so that what it does not find is not there: no free text, no code that
-    nobody uses, no second name for the patient."""
+    """Whether every criterion has a meaning of its own, so that what it does not find is not there: no free
+    text, no code that nobody uses, no second name for the patient."""
     return all(c in decided or _closed(c) for c in search.criteria)
 
 
 def _closed(criterion: Criterion) -> bool:
-    if criterion.name in ("started", "_lastUpdated", "custodian", "endpoint") or criterion.modifier == "missing":
+    if (
+        criterion.name in ("started", "_lastUpdated", "custodian", "endpoint")
+        or criterion.modifier == "missing"
+    ):
         return True
     known = {"modality": (MODALITIES, DCM), "status": (_PROGRESS, STATUS_SYSTEM)}.get(criterion.name)
     return known is not None and all(
-        isinstance(v, TokenValue) and v.code.upper() in known[0] and v.system in (None, known[1]) for v in criterion.values
+        isinstance(v, TokenValue) and v.code.upper() in known[0] and v.system in (None, known[1])
+        for v in criterion.values
     )
 
 
@@ -260,8 +294,11 @@ def _bounded(criterion: Criterion, now: _Bounds) -> _Bounds:
     return both_low, both_high
 
 
-def patient_selector(search: SearchRequest, planner: StudyPlanner) -> tuple[PatientSelector, tuple[Criterion, ...]]:
-    """The selector of a Patient search, and the criteria that it decides: an identifier, an id, or a name with a date of birth.
+def patient_selector(
+    search: SearchRequest, planner: StudyPlanner
+) -> tuple[PatientSelector, tuple[Criterion, ...]]:
+    """The selector of a Patient search, and the criteria that it decides: an identifier, an id, or a name
+    with a date of birth.
 
     Raises:
         Misunderstood: as :meth:`StudyPlanner.identifiers`.
@@ -283,8 +320,9 @@ def patient_selector(search: SearchRequest, planner: StudyPlanner) -> tuple[Pati
             "A person is found by an identifier, or by a name and a date of birth together.",
             why="Anything wider would list people.",
             todo="Use identifier, or family and birthdate.",
-            where="birthdate" if names else "identifier", fhir_code="too-costly",
-        )  # fmt: skip
+            where="birthdate" if names else "identifier",
+            fhir_code="too-costly",
+        )
     whole = next((c for c in names if c.name == "family" and c.modifier == "exact"), None)
     tests = tuple(NameTest(_NAMES[c.name], _one_text(c)) for c in names)  # type: ignore[arg-type]
     family = _one_text(whole) if whole is not None else ""
@@ -309,6 +347,9 @@ def _one_day(criterion: Criterion) -> str:
     day = value.text.replace("-", "") if isinstance(value, DateValue) and value.prefix == "eq" else ""
     if len(criterion.values) > 1 or len(day) != 8:
         raise Invalid(
-            "birthdate must be one whole date.", todo="birthdate=YYYY-MM-DD.", where="birthdate", fhir_code="not-supported"
+            "birthdate must be one whole date.",
+            todo="birthdate=YYYY-MM-DD.",
+            where="birthdate",
+            fhir_code="not-supported",
         )
     return day

@@ -38,14 +38,21 @@ def handlers_for(face: FhirFace, spec: ResourceSpec) -> Handlers:
 
 
 def routes(face: FhirFace, prefix: str = "/fhir") -> list[web.RouteDef]:
-    """Every route; GET ones answer HEAD too. ``/fhir/metadata`` needs no sign-in: it holds nothing of anybody."""
+    """Every route; GET ones answer HEAD too.
+
+    ``/fhir/metadata`` needs no sign-in: it holds nothing of anybody.
+    """
 
     async def metadata(request: web.Request) -> web.Response:
         require_json(request, request.query.items())
         body = capability_statement(
-            SPECS, name=face.region.name, version=face.version, date=instant(face.started), base=face.base(request),
+            SPECS,
+            name=face.region.name,
+            version=face.version,
+            date=instant(face.started),
+            base=face.base(request),
             secured=face.secured,
-        )  # fmt: skip
+        )
         pretty = request.query.get("_pretty") == "true"
         return web.Response(body=dumps(body, pretty=pretty), content_type=JSON_TYPE, charset="utf-8")
 

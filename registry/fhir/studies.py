@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from crosslight.runtime.turns import in_steps
+from crosslight.runtime.large_answers import in_steps
 from crosslight.standards.fhir.bundle import Entry, entry
 from crosslight.standards.fhir.directory import member_endpoint, organization, region_endpoint
 from crosslight.standards.fhir.facts import HoldingFacts
@@ -22,22 +22,27 @@ from crosslight.standards.fhir.wire import Rendered, Resource, render
 from crosslight.standards.problem import Gone, Invalid, NotFound
 from registry.ask.question import Answer, ByObject, ByPopulation, DirectoryQuestion
 from registry.fhir.cache import RenderCache
-from registry.fhir.complete import completeness, proven
+from registry.fhir.completeness import completeness, proven
 from registry.fhir.face import FIND_ID, Asked, FhirFace, search_issues
 from registry.fhir.facts import Facts, id_part
 from registry.fhir.plan import Misunderstood, Plan, is_closed
 from registry.fhir.table import IMAGING_STUDY
 
 _LATE = (
-    "Changes are listed once they are committed, which may be seconds after their time: begin the next window a minute before "
-    "this one ends."
+    "Changes are listed once they are committed, which may be seconds after their time: begin the next window"
+    " a minute before this one ends."
 )
 _UNDATED = datetime(1, 1, 1, tzinfo=UTC)
 
 
 def sort_key(holding: HoldingFacts, sort: tuple[str, ...]) -> list[Any]:
-    """Ascending order of rows for ``_sort``, as JSON keeps it: undated last either way (D22), the id to break ties."""
-    return [*(_sort_part(holding, key.removeprefix("-"), -1 if key.startswith("-") else 1) for key in sort), holding.fhir_id]
+    """Ascending order of rows for ``_sort``, as JSON keeps it: undated last either way (D22), the id to break
+    ties.
+    """
+    return [
+        *(_sort_part(holding, key.removeprefix("-"), -1 if key.startswith("-") else 1) for key in sort),
+        holding.fhir_id,
+    ]
 
 
 def _sort_part(holding: HoldingFacts, key: str, sign: int) -> list[Any]:
@@ -46,7 +51,11 @@ def _sort_part(holding: HoldingFacts, key: str, sign: int) -> list[Any]:
     if key == "_lastUpdated":
         return [0, sign * round(holding.updated.timestamp() * 1_000_000)]
     interval = safe_interval(holding.record.time)
-    return [1, 0] if interval is None else [0, sign * round((interval[0] - _UNDATED).total_seconds() * 1_000_000)]
+    return (
+        [1, 0]
+        if interval is None
+        else [0, sign * round((interval[0] - _UNDATED).total_seconds() * 1_000_000)]
+    )
 
 
 class StudyHandlers:
@@ -64,7 +73,9 @@ class StudyHandlers:
             for holding in answer.holdings:
                 if holding.fhir_id == key and holding.state == "approved":
                     body = imaging_study(facts.holding(answer, holding), facts.region, face.systems)
-                    return face.resource(request, face.cut(IMAGING_STUDY, wanted, body), answer.coverage, wanted)
+                    return face.resource(
+                        request, face.cut(IMAGING_STUDY, wanted, body), answer.coverage, wanted
+                    )
             if key in answer.gone or any(h.fhir_id == key for h in answer.holdings):
                 raise Gone("This study is no longer held here.", where="ImagingStudy.id")
             raise NotFound("There is no ImagingStudy with this id.", todo=FIND_ID, where="ImagingStudy.id")
@@ -80,8 +91,10 @@ class StudyHandlers:
                 return face.misread(request, asked, answer, wrong.misread, IMAGING_STUDY, wrong.where)
         async with face.question(request, "search", plan.question) as answer:
             if answer.naming.misread:
-                return face.misread(request, asked, answer, answer.naming.misread[0], IMAGING_STUDY, plan.about)
-            return await face.apart.make(lambda: self._found(request, asked, answer, plan), answer.size)
+                return face.misread(
+                    request, asked, answer, answer.naming.misread[0], IMAGING_STUDY, plan.about
+                )
+            return await face.large.make(lambda: self._found(request, asked, answer, plan), answer.size)
 
     def _found(self, request: web.Request, asked: Asked, answer: Answer, plan: Plan) -> web.Response:
         """What an answer shows of a search: its matches, or a page of them."""
@@ -111,7 +124,11 @@ class StudyHandlers:
         found = total if total is not None else (None if rows or after else 0)
         sure = proven(answer, found=found, closed=is_closed(search, plan.decided))
         issues = completeness(answer, proven=sure) + search_issues(search) + _total_issue(search, total)
-        if isinstance(plan.question, ByPopulation) and plan.question.order == "updated" and plan.question.ascending:
+        if (
+            isinstance(plan.question, ByPopulation)
+            and plan.question.order == "updated"
+            and plan.question.ascending
+        ):
             issues.append(Issue(severity="information", code="informational", text=_LATE))
         entries = [] if search.summary == "count" else self._entries(answer, asked, facts, rows)
         entries.append(face.outcome(request, issues))
@@ -122,9 +139,16 @@ class StudyHandlers:
         """A study's bytes, made once for each thing that they show."""
         patient = holding.record.patient if holding.person is None else None
         shown = (
-            holding.fhir_id, holding.incarnation, holding.revision, holding.updated, holding.conflict, patient,
-            facts.fingerprint(holding.member), facts.fingerprint(holding.person), facts.fingerprint(facts.region),
-        )  # fmt: skip
+            holding.fhir_id,
+            holding.incarnation,
+            holding.revision,
+            holding.updated,
+            holding.conflict,
+            patient,
+            facts.fingerprint(holding.member),
+            facts.fingerprint(holding.person),
+            facts.fingerprint(facts.region),
+        )
         return self._cache.get(shown, lambda: writer.write(holding))
 
     def _entries(self, answer: Answer, asked: Asked, facts: Facts, rows: list[HoldingFacts]) -> list[Entry]:
@@ -141,7 +165,8 @@ class StudyHandlers:
 
 
 def _page(rows: list[HoldingFacts], asked: Asked) -> tuple[list[HoldingFacts], int, Any]:
-    """This page's rows, how many there are in all, and the key after which the next page begins (None: no more).
+    """This page's rows, how many there are in all, and the key after which the next page begins (None: no
+    more).
 
     Keys, not offsets: rows that come or go between pages neither repeat nor hide others.
     """
@@ -174,9 +199,15 @@ def _included(
             found["Patient", row.person.fhir_id] = patient(row.person, face.systems, incarnation=incarnation)
         if "ImagingStudy:endpoint" in wanted:
             if row.member is None or row.member.shows_images:
-                found["Endpoint", facts.region.endpoint_id] = region_endpoint(facts.region, incarnation=incarnation)
+                found["Endpoint", facts.region.endpoint_id] = region_endpoint(
+                    facts.region, incarnation=incarnation
+                )
             if row.member is not None and row.member.dicomweb:
-                found["Endpoint", row.member.endpoint_id] = member_endpoint(row.member, incarnation=incarnation)
+                found["Endpoint", row.member.endpoint_id] = member_endpoint(
+                    row.member, incarnation=incarnation
+                )
         if row.member is not None and "ImagingStudy:custodian" in wanted:
-            found["Organization", row.member.organization_id] = organization(row.member, facts.region, incarnation=incarnation)
+            found["Organization", row.member.organization_id] = organization(
+                row.member, facts.region, incarnation=incarnation
+            )
     return list(found.values())

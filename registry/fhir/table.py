@@ -11,7 +11,10 @@ _PERSON = ("Patient",)
 
 IMAGING_STUDY = ResourceSpec(
     type="ImagingStudy",
-    doc="One for each member that holds the study, with that member's Endpoint and custodian. Series, never instances.",
+    doc=(
+        "One for each member that holds the study, with that member's Endpoint and custodian. Series, never"
+        " instances."
+    ),
     sorts=("started", "_lastUpdated", "_id"),
     default_sort=("-started",),
     includes={
@@ -25,21 +28,48 @@ IMAGING_STUDY = ResourceSpec(
         ParamSpec(name="_id", type="token", doc="Logical id."),
         ParamSpec(name="_lastUpdated", type="date", doc="When the index last changed it."),
         ParamSpec(
-            name="identifier", type="token", doc="Study Instance UID (urn:dicom:uid, with or without urn:oid:) or accession."
+            name="identifier",
+            type="token",
+            doc="Study Instance UID (urn:dicom:uid, with or without urn:oid:) or accession.",
         ),
         ParamSpec(name="patient", type="reference", targets=_PERSON, doc="The patient: one at a time."),
         ParamSpec(name="subject", type="reference", targets=_PERSON, doc="Same as patient."),
         ParamSpec(
-            name="started", type="date", doc="When the study began; days are the region's. Undated studies match always, last."
+            name="started",
+            type="date",
+            doc="When the study began; days are the region's. Undated studies match always, last.",
         ),
-        ParamSpec(name="modality", type="token", modifiers=_NOT, doc="Modality of the study or of any series."),
-        ParamSpec(name="status", type="token", modifiers=_NOT, doc="registered while it is arriving, then available."),
-        ParamSpec(name="endpoint", type="reference", targets=("Endpoint",), doc="Where its images are opened."),
-        ParamSpec(name="series", type="token", doc="Series Instance UID."),
-        ParamSpec(name="description", type="string", modifiers=_TEXT, own=True, doc="Study description; begins with."),
-        ParamSpec(name="accession", type="token", own=True, doc="Accession number, with its issuer's system or of any issuer."),
         ParamSpec(
-            name="custodian", type="token", own=True, doc="Who holds it: organisation code, Organization id or repository OID."
+            name="modality", type="token", modifiers=_NOT, doc="Modality of the study or of any series."
+        ),
+        ParamSpec(
+            name="status",
+            type="token",
+            modifiers=_NOT,
+            doc="registered while it is arriving, then available.",
+        ),
+        ParamSpec(
+            name="endpoint", type="reference", targets=("Endpoint",), doc="Where its images are opened."
+        ),
+        ParamSpec(name="series", type="token", doc="Series Instance UID."),
+        ParamSpec(
+            name="description",
+            type="string",
+            modifiers=_TEXT,
+            own=True,
+            doc="Study description; begins with.",
+        ),
+        ParamSpec(
+            name="accession",
+            type="token",
+            own=True,
+            doc="Accession number, with its issuer's system or of any issuer.",
+        ),
+        ParamSpec(
+            name="custodian",
+            type="token",
+            own=True,
+            doc="Who holds it: organisation code, Organization id or repository OID.",
         ),
         ParamSpec(name="study-instance-uid", type="token", own=True, doc="Study Instance UID."),
         ParamSpec(
@@ -53,13 +83,31 @@ IMAGING_STUDY = ResourceSpec(
 
 PATIENT = ResourceSpec(
     type="Patient",
-    doc="A person as the region knows them: every linked record's identifiers. Names are searched only with a date of birth.",
+    doc=(
+        "A person as the region knows them: every linked record's identifiers. Names are searched only with a"
+        " date of birth."
+    ),
     params=(
         ParamSpec(name="_id", type="token", doc="Logical id."),
         ParamSpec(name="identifier", type="token", doc="National number or a member's local number."),
-        ParamSpec(name="family", type="string", modifiers=frozenset({"exact"}), doc="Begins a family name; with birthdate only."),
-        ParamSpec(name="given", type="string", modifiers=frozenset({"exact"}), doc="Begins a given name; with birthdate only."),
-        ParamSpec(name="name", type="string", modifiers=frozenset({"exact"}), doc="Begins any part; with birthdate only."),
+        ParamSpec(
+            name="family",
+            type="string",
+            modifiers=frozenset({"exact"}),
+            doc="Begins a family name; with birthdate only.",
+        ),
+        ParamSpec(
+            name="given",
+            type="string",
+            modifiers=frozenset({"exact"}),
+            doc="Begins a given name; with birthdate only.",
+        ),
+        ParamSpec(
+            name="name",
+            type="string",
+            modifiers=frozenset({"exact"}),
+            doc="Begins any part; with birthdate only.",
+        ),
         ParamSpec(name="birthdate", type="date", doc="A whole date; with family, given or name."),
         ParamSpec(name="gender", type="token", modifiers=_NOT, doc="Narrows another search."),
     ),

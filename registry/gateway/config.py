@@ -12,4 +12,6 @@ from registry.reach.config import ReachConfig
 class GatewayConfig(ReachConfig):
     """``[gateway]``: bounds of retrieves through the registry."""
 
-    max_documents: int = setting(5000, "Most documents in one ITI-43 or RAD-69 request through the relay.", low=1, high=10000)
+    max_documents: int = setting(
+        5000, "Most documents in one ITI-43 or RAD-69 request through the relay.", low=1, high=10000
+    )

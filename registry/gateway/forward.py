@@ -1,7 +1,7 @@
 """Gateway: the answer of the first holder that gives a good one, on to who asked, in constant memory.
 
-Failing over ends with the first byte: an answer that was begun is given whole or cut off. The act is audited by ``ask`` before
-any of this; who may be called, and how, is ``reach``'s.
+Failing over ends with the first byte: an answer that was begun is given whole or cut off. The act is audited
+by ``ask`` before any of this; who may be called, and how, is ``reach``'s.
 """
 
 from __future__ import annotations
@@ -25,13 +25,29 @@ log = get_logger("gateway")
 TRY_NEXT = frozenset({404, 410, 500, 502, 503, 504, 507})
 #: Request headers that a holder needs to answer as it would to a direct client.
 FORWARDED = (
-    "Accept", "Accept-Charset", "Accept-Encoding", "Range", "If-Range", "If-None-Match", "If-Modified-Since", "If-Match",
-)  # fmt: skip
+    "Accept",
+    "Accept-Charset",
+    "Accept-Encoding",
+    "Range",
+    "If-Range",
+    "If-None-Match",
+    "If-Modified-Since",
+    "If-Match",
+)
 #: Response headers that belong to the content; connection headers and a node's own addresses stay behind.
 PASSED = (
-    "Content-Type", "Content-Encoding", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified", "Cache-Control", "Vary",
-    "Warning", "Retry-After", "Content-Disposition",
-)  # fmt: skip
+    "Content-Type",
+    "Content-Encoding",
+    "Content-Range",
+    "Accept-Ranges",
+    "ETag",
+    "Last-Modified",
+    "Cache-Control",
+    "Vary",
+    "Warning",
+    "Retry-After",
+    "Content-Disposition",
+)
 HOLDER_HEADER = "Crosslight-Holder"
 
 
@@ -71,9 +87,17 @@ class Gateway:
             method = request.method
             headers = {name: request.headers[name] for name in FORWARDED if name in request.headers}
         for at, holder in enumerate(tries):
-            token = self.reach.mint(caller, holder.member, studies=(holder.holding.study_uid,), patient=holder.patient)
+            token = self.reach.mint(
+                caller, holder.member, studies=(holder.holding.study_uid,), patient=holder.patient
+            )
             opened = self.reach.open(
-                holder.member, path, token, method=method, headers=headers, query=query, correlation=caller.correlation
+                holder.member,
+                path,
+                token,
+                method=method,
+                headers=headers,
+                query=query,
+                correlation=caller.correlation,
             )
             async with AsyncExitStack() as stack:
                 try:
@@ -96,11 +120,14 @@ class Gateway:
         caller: Caller,
         extra: Mapping[str, str] | None = None,
     ) -> web.StreamResponse:
-        """Stream a holder's answer to ``request``: status, content headers and Content-Length kept, constant memory.
+        """Stream a holder's answer to ``request``: status, content headers and Content-Length kept, constant
+        memory.
 
         ``extra`` are further headers of ours.
         """
-        async with self.first(request, holders, path, caller=caller, query=request.rel_url.raw_query_string) as (
+        async with self.first(
+            request, holders, path, caller=caller, query=request.rel_url.raw_query_string
+        ) as (
             holder,
             upstream,
         ):
@@ -117,7 +144,9 @@ class Gateway:
                 await self._copy(request, response, upstream, holder.member.id)
             return response
 
-    async def _copy(self, request: web.Request, response: web.StreamResponse, upstream: ClientResponse, member: MemberId) -> None:
+    async def _copy(
+        self, request: web.Request, response: web.StreamResponse, upstream: ClientResponse, member: MemberId
+    ) -> None:
         await response.prepare(request)
         try:
             while chunk := await upstream.content.readany():

@@ -59,12 +59,19 @@ def holders_of(answer: Answer, study_uid: str, reach: Reach, *, code: str = "") 
             todo="Open it at /dicomweb/members/CODE/studies/… of the one you mean.",
             where=study_uid,
         )
-    return sorted(found, key=lambda h: (not reach.opens(h.member), -h.holding.record.n_instances, h.member.code))
+    return sorted(
+        found, key=lambda h: (not reach.opens(h.member), -h.holding.record.n_instances, h.member.code)
+    )
 
 
 def alternatives(holders: Sequence[Holder]) -> list[Holder]:
-    """The first holder, and others that hold the very same: a conflicting copy is never given in place of another (D1)."""
+    """The first holder, and others that hold the very same: a conflicting copy is never given in place of
+    another (D1).
+    """
     if not holders:
         return []
     first = holders[0]
-    return [first, *(h for h in holders[1:] if h.holding.digest == first.holding.digest or not first.holding.conflict)]
+    return [
+        first,
+        *(h for h in holders[1:] if h.holding.digest == first.holding.digest or not first.holding.conflict),
+    ]

@@ -1,4 +1,6 @@
-"""The one road of patients: known ones are looked up together, new ones written together; what changes, one by one (D2-D4)."""
+"""The one road of patients: known ones are looked up together, new ones written together; what changes, one
+by one (D2-D4).
+"""
 
 from __future__ import annotations
 
@@ -15,17 +17,31 @@ from crosslight.standards.names import family_keys
 from crosslight.standards.problem import Conflict
 from crosslight.standards.study import Patient, patient_from_json, patient_to_json
 from registry.identity.compare import Comparison
-from registry.identity.feeding import FeedOfOne
 from registry.identity.model import RecordKey, Texts
 from registry.identity.numbers import canonicals, crowded, holders, lock_numbers, merged_into
+from registry.identity.patient_feed import FeedOfOne
 from registry.identity.relink import relink
 from registry.identity.rows import chunks, marks, to_micros
 from registry.identity.tables import IdentityTables
 
 _COLUMNS = (
-    "record_key", "person_key", "authority", "local_id", "member", "fhir_id", "minted", "birth_date", "family_key", "family_alt",
-    "traced", "disputed", "created", "updated", "digest", "patient",
-)  # fmt: skip
+    "record_key",
+    "person_key",
+    "authority",
+    "local_id",
+    "member",
+    "fhir_id",
+    "minted",
+    "birth_date",
+    "family_key",
+    "family_alt",
+    "traced",
+    "disputed",
+    "created",
+    "updated",
+    "digest",
+    "patient",
+)
 _TOGETHER = 200  # records linked at once
 
 
@@ -35,9 +51,10 @@ Kind = Literal["study", "header", "feed"]
 class FeedBatch:
     """Patients in a caller's transaction, one or many. New records are there after :meth:`settle`.
 
-    There are three kinds. A *study* brings its header: it makes a record where there is none, and :meth:`compare` looks at it
-    once the study itself is written. A *header* is what a source that the region does not name says in a feed: it makes a
-    record, or changes one in what leaves no doubt. A *feed* of a named source describes the record (D3).
+    There are three kinds. A *study* brings its header: it makes a record where there is none, and
+    :meth:`compare` looks at it once the study itself is written. A *header* is what a source that the region
+    does not name says in a feed: it makes a record, or changes one in what leaves no doubt. A *feed* of a
+    named source describes the record (D3).
 
     Args:
         store: The tables.
@@ -47,7 +64,8 @@ class FeedBatch:
 
     def __init__(self, store: IdentityTables, tx: Tx, now: datetime) -> None:
         self._store, self._tx, self._now = store, tx, now
-        self._known: dict[Identifier, tuple[int, str] | None] = {}  # local id -> record, digest of its last feed
+        # local id -> record, digest of its last feed
+        self._known: dict[Identifier, tuple[int, str] | None] = {}
         self._new: dict[Identifier, tuple[int, str]] = {}
         self._rows: list[tuple[Any, ...]] = []
         self._claims: dict[int, frozenset[Identifier]] = {}
@@ -78,25 +96,30 @@ class FeedBatch:
         traced: bool | None = None,
         erase: frozenset[str] = frozenset(),
     ) -> RecordKey:
-        """The record of ``patient``, as it will be once the batch is settled. Repeating a feed changes nothing.
+        """The record of ``patient``, as it will be once the batch is settled. Repeating a feed changes
+        nothing.
 
-        What a feed leaves out stays as it is: a blank does not erase, and a national number that is not mentioned is not
-        withdrawn. An identifier with an empty value withdraws the number of its authority; a new one replaces it.
+        What a feed leaves out stays as it is: a blank does not erase, and a national number that is not
+        mentioned is not withdrawn. An identifier with an empty value withdraws the number of its authority; a
+        new one replaces it.
 
         Args:
             patient: As the source describes them; ``local`` is the record.
             member: Whose authority it is, None for a foreign one.
             kind: Whose word it is, see above.
             who: Who says so, for the history.
-            traced: Whether the numbers are traced, where the source is the authority on that; None takes ``patient.traced`` and
-                never takes back what was said of the same number before.
+            traced: Whether the numbers are traced, where the source is the authority on that; None takes
+                ``patient.traced`` and never takes back what was said of the same number before.
             erase: Demographic fields that a feed blanks (``birth_date``, ``sex``, ``postcode``).
 
         Raises:
             Invalid: without authority or id, or for an invalid national number as the id.
         """
         local = self._store.checked_local(patient)
-        place, digest = Identifier(local.value, local.authority), self._store.said(patient, member, traced, erase)
+        place, digest = (
+            Identifier(local.value, local.authority),
+            self._store.said(patient, member, traced, erase),
+        )
         if place not in self._known and place not in self._new:
             self.prefetch([replace(patient, local=local)])
         found = self._new.get(place) or self._known.get(place)
@@ -107,18 +130,37 @@ class FeedBatch:
             return self._add(patient, local, place, member, digest)
         self.settle()
         self._known.pop(place, None)  # what is in the tables is read again
-        change = FeedOfOne(self._store, self._tx, self._now, patient, local, who=who, traced=traced, erase=erase)
+        change = FeedOfOne(
+            self._store, self._tx, self._now, patient, local, who=who, traced=traced, erase=erase
+        )
         return change.apply(member, kind, digest)
 
-    def _add(self, patient: Patient, local: Identifier, place: Identifier, member: MemberId, digest: str) -> RecordKey:
+    def _add(
+        self, patient: Patient, local: Identifier, place: Identifier, member: MemberId, digest: str
+    ) -> RecordKey:
         key, at = self._store.new_key(), to_micros(self._now)
         described, claims, traced = self._store.described(local, [patient])
         family, alternative = family_keys(described.name)
-        self._rows.append((
-            key, key, local.authority, local.value, int(member), self._store.new_fhir_id(), self._store.minted(local),
-            described.birth_date, family, alternative, int(traced), 0, at, at, digest,
-            orjson.dumps(patient_to_json(described)).decode(),
-        ))  # fmt: skip
+        self._rows.append(
+            (
+                key,
+                key,
+                local.authority,
+                local.value,
+                int(member),
+                self._store.new_fhir_id(),
+                self._store.minted(local),
+                described.birth_date,
+                family,
+                alternative,
+                int(traced),
+                0,
+                at,
+                at,
+                digest,
+                orjson.dumps(patient_to_json(described)).decode(),
+            )
+        )
         self._new[place] = (key, digest)
         self._made.add(key)
         if claims:
@@ -136,13 +178,17 @@ class FeedBatch:
         self._rows, self._claims, self._new = [], {}, {}
         if not rows:
             return
-        written = self._tx.insert_many("patient_record", _COLUMNS, rows, "ON CONFLICT (authority, local_id, part) DO NOTHING")
+        written = self._tx.insert_many(
+            "patient_record", _COLUMNS, rows, "ON CONFLICT (authority, local_id, part) DO NOTHING"
+        )
         if written != len(rows):
             raise Conflict("A patient came from elsewhere at the same time.", todo="Try again.")
         self._link(claims)
 
     def _link(self, claims: dict[int, frozenset[Identifier]]) -> None:
-        claimed = [(n.authority, n.value, key) for key, numbers in sorted(claims.items()) for n in sorted(numbers)]
+        claimed = [
+            (n.authority, n.value, key) for key, numbers in sorted(claims.items()) for n in sorted(numbers)
+        ]
         self._tx.insert_many("national_claim", ("authority", "value", "record_key"), claimed)
         numbers = {n for held in claims.values() for n in held}
         lock_numbers(self._tx, numbers)
@@ -161,14 +207,27 @@ class FeedBatch:
 
     def _relink(self, claims: dict[int, frozenset[Identifier]]) -> None:
         by_source: dict[str, list[int]] = {}
-        sources = {key: place.authority for place, found in self._known.items() if found is not None for key in found[:1]}
+        sources = {
+            key: place.authority
+            for place, found in self._known.items()
+            if found is not None
+            for key in found[:1]
+        }
         for key in claims:
             by_source.setdefault(sources.get(key, ""), []).append(key)
         for source, keys in sorted(by_source.items()):
             for start in range(0, len(keys), _TOGETHER):
                 part = keys[start : start + _TOGETHER]
                 numbers = frozenset[Identifier]().union(*(claims[key] for key in part))
-                relink(self._tx, self._store, part, numbers, at=to_micros(self._now), who=f"feed of {source}", why="feed")
+                relink(
+                    self._tx,
+                    self._store,
+                    part,
+                    numbers,
+                    at=to_micros(self._now),
+                    who=f"feed of {source}",
+                    why="feed",
+                )
 
     def touch(self, newest: dict[RecordKey, datetime]) -> None:
         """As ``IdentityStore.touch_tx``, of many records; after :meth:`settle`."""
@@ -176,7 +235,9 @@ class FeedBatch:
         self._store.touch_all(self._tx, rows)
 
     def _says_another(self, body: str, texts: Texts) -> bool:
-        """Whether what came says anything but what the record says; a text that was there before may be of a study that went."""
+        """Whether what came says anything but what the record says; a text that was there before may be of a
+        study that went.
+        """
         own = self._store.header(patient_from_json(orjson.loads(body)))
         return any(self._store.header(patient) != own for patient in texts.came)
 
@@ -184,12 +245,15 @@ class FeedBatch:
         """Look at the headers that studies brought, once they are written.
 
         Args:
-            described: Records under which studies came with patient texts that were not there before, and how many.
+            described: Records under which studies came with patient texts that were not there before, and how
+                many.
             touched: Records under which anything changed, and the patients of what came and went.
         """
         keys = {int(key) for key, texts in described.items() if key not in self._made or texts > 1}
         for part in chunks({int(key) for key in touched} - keys - self._made):
-            sql = f"SELECT record_key, headers, patient FROM patient_record WHERE record_key IN ({marks(part)})"
+            sql = (
+                f"SELECT record_key, headers, patient FROM patient_record WHERE record_key IN ({marks(part)})"
+            )
             for key, headers, body in self._tx.rows(sql, part):
                 if headers > 1 or self._says_another(body, touched[RecordKey(key)]):
                     keys.add(key)

@@ -1,7 +1,8 @@
-"""What an identity officer looks at: records that wait for a decision, both sides of each, and what was decided. Pure.
+"""What an identity officer looks at: records that wait for a decision, both sides of each, and what was
+decided. Pure.
 
-A case is named by a handle: the beginning of a record's random key, in letters and digits that are read out without mistakes.
-It says nothing of a patient, and is the same on the page and on the command line.
+A case is named by a handle: the beginning of a record's random key, in letters and digits that are read out
+without mistakes. It says nothing of a patient, and is the same on the page and on the command line.
 """
 
 from __future__ import annotations
@@ -21,9 +22,14 @@ from registry.identity.model import PatientRecord, PersonKey, RecordKey
 
 Kind = Literal["in doubt", "claims a number held by another", "claims a number that others claim", ""]
 Relation = Literal[
-    "itself", "the record that it came under", "in doubt under its number", "holds the number", "is one person with it",
-    "claims the number too", "",
-]  # fmt: skip
+    "itself",
+    "the record that it came under",
+    "in doubt under its number",
+    "holds the number",
+    "is one person with it",
+    "claims the number too",
+    "",
+]
 Verdict = Literal["same", "another", "alone"]
 Agreement = Literal["same", "differs", "not known"]
 
@@ -48,7 +54,11 @@ def keys_of(handle: str) -> tuple[int, int]:
     """
     text = handle.strip().upper().translate(_LIKE)
     if not _LEAST <= len(text) <= _WHOLE or set(text) - set(_ALPHABET):
-        raise Invalid("That is no handle.", todo="Give one of the queue's, like K7QX-1B2C, or AUTHORITY|NUMBER.", where="handle")
+        raise Invalid(
+            "That is no handle.",
+            todo="Give one of the queue's, like K7QX-1B2C, or AUTHORITY|NUMBER.",
+            where="handle",
+        )
     free = 5 * (_WHOLE - len(text))
     least = sum(_ALPHABET.index(char) << shift for char, shift in zip(text, range(60, -1, -5), strict=False))
     return least, least | (1 << free) - 1
@@ -64,7 +74,11 @@ def checked_reason(text: str) -> str:
     if not reason or reason == "feed":  # the word by which what feeds decided is known
         raise Invalid("A decision needs a reason.", todo="Say what you compared, and where.", where="reason")
     if len(reason) > MAX_REASON:
-        raise Invalid(f"The reason is longer than {MAX_REASON} characters.", todo="Say it in fewer words.", where="reason")
+        raise Invalid(
+            f"The reason is longer than {MAX_REASON} characters.",
+            todo="Say it in fewer words.",
+            where="reason",
+        )
     return reason
 
 
@@ -85,8 +99,8 @@ class LinkEvent:
 class RecordDecision:
     """What a person, a feed or a merge decided of a record; never removed, but ended.
 
-    ``kind``: ``same`` (two records are one human being), ``other`` (a part is another person than its record), ``apart`` (a
-    record stands alone), ``merge`` (an A40 of two records).
+    ``kind``: ``same`` (two records are one human being), ``other`` (a part is another person than its
+    record), ``apart`` (a record stands alone), ``merge`` (an A40 of two records).
     """
 
     id: str
@@ -201,7 +215,9 @@ class Case:
         """What may be decided of it now."""
         if self.subject.record.in_doubt:
             return ("same", "another")
-        if any(d.in_force and d.kind == "apart" and d.record == self.subject.record.key for d in self.decisions):
+        if any(
+            d.in_force and d.kind == "apart" and d.record == self.subject.record.key for d in self.decisions
+        ):
             return ()
         return ("same", "alone") if self.candidates else ("alone",)
 
@@ -210,7 +226,9 @@ class Case:
         """Those with whom it may be declared to be the same person."""
         if self.subject.record.in_doubt:
             return tuple(o for o in self.others if o.record.key == self.subject.record.part_of)
-        return tuple(o for o in self.others if o.record.person != self.subject.record.person and not o.record.in_doubt)
+        return tuple(
+            o for o in self.others if o.record.person != self.subject.record.person and not o.record.in_doubt
+        )
 
     @property
     def patients(self) -> tuple[Identifier, ...]:
@@ -222,7 +240,17 @@ class Case:
     def version(self) -> str:
         """Opaque: the same while everything that was compared is the same."""
         sides = [
-            (s.handle, s.relation, s.patient, s.numbers, s.holds, s.record.disputed, s.record.in_doubt, s.studies, s.more_studies)
+            (
+                s.handle,
+                s.relation,
+                s.patient,
+                s.numbers,
+                s.holds,
+                s.record.disputed,
+                s.record.in_doubt,
+                s.studies,
+                s.more_studies,
+            )
             for s in (self.subject, *self.others)
         ]
         text = repr((sides, self.more, [(d.id, d.in_force) for d in self.decisions]))
@@ -241,12 +269,20 @@ class Compared:
 
 
 def compared(a: Side, b: Side) -> Compared:
-    """How the demographics of two records stand to each other; what one leaves out is not known, and no difference."""
+    """How the demographics of two records stand to each other; what one leaves out is not known, and no
+    difference.
+    """
     return Compared(
         name=_agreement(_name(a.patient), _name(b.patient)),
         birth_date=_agreement(a.patient.birth_date, b.patient.birth_date),
         sex=_agreement(a.patient.sex, b.patient.sex),
-        numbers="not known" if not a.numbers or not b.numbers else "same" if {*a.numbers} & {*b.numbers} else "differs",
+        numbers=(
+            "not known"
+            if not a.numbers or not b.numbers
+            else "same"
+            if {*a.numbers} & {*b.numbers}
+            else "differs"
+        ),
         postcode=_agreement(_bare(a.patient.postcode), _bare(b.patient.postcode)),
     )
 

@@ -1,8 +1,9 @@
-"""Comparing the headers of studies with the record that they came under, and keeping in parts what is not the record's.
+"""Comparing the headers of studies with the record that they came under, and keeping in parts what is not the
+record's.
 
-A record of images alone is what its headers say together, the newest study last. A record that a named feed describes is never
-changed by a header: it is compared with it. What is in doubt becomes a part of the record: studies stay under their key with
-their own header, and a person, or a feed, decides whose they are.
+A record of images alone is what its headers say together, the newest study last. A record that a named feed
+describes is never changed by a header: it is compared with it. What is in doubt becomes a part of the record:
+studies stay under their key with their own header, and a person, or a feed, decides whose they are.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import orjson
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import Patient, patient_to_json
-from registry.identity.crowd import Crowd, follows, former_headers
+from registry.identity.crowded_records import Crowd, follows, former_headers
 from registry.identity.header import PatientHeader, agree, doubt
 from registry.identity.merges import BY_FEED, decide_other, end_feeds_decision
 from registry.identity.model import RecordKey, Texts
-from registry.identity.parts import MAX_COMPARED, Seen, parts
+from registry.identity.record_parts import MAX_COMPARED, Seen, parts
 from registry.identity.relink import relink
 from registry.identity.rows import EMPTY, Stored, chunks, load_by, marks
 from registry.identity.tables import IdentityTables
@@ -42,8 +43,10 @@ class _Plan:
     own: frozenset[PatientHeader] = frozenset()
     others: dict[int, frozenset[PatientHeader]] = field(default_factory=dict)  # by the part's key
     fresh: set[int] = field(default_factory=set)  # parts to be made
-    emptied: dict[int, int | None] = field(default_factory=dict)  # part -> who took its headers; None: nobody, they are gone
-    changed: set[int] = field(default_factory=set)  # the record and those of its parts that are to be linked anew
+    # part -> who took its headers; None: nobody, they are gone
+    emptied: dict[int, int | None] = field(default_factory=dict)
+    # the record and those of its parts that are to be linked anew
+    changed: set[int] = field(default_factory=set)
 
 
 class Comparison:
@@ -58,7 +61,8 @@ class Comparison:
 
     def __init__(self, store: IdentityTables, tx: Tx, at: int, who: str) -> None:
         self._store, self._tx, self._at, self._who = store, tx, at, who
-        self._known: dict[int, dict[int, tuple[int, int]]] = {}  # record -> header -> (part, order of arrival)
+        # record -> header -> (part, order of arrival)
+        self._known: dict[int, dict[int, tuple[int, int]]] = {}
         self._parts: dict[int, list[Stored]] = {}  # record -> its parts
         self._decided: set[int] = set()  # parts that a person or a feed decided on
         self._by_feed: dict[int, str] = {}  # those on which a feed alone did -> its decision
@@ -75,9 +79,11 @@ class Comparison:
 
         Args:
             keys: Records, no parts.
-            rehomed: Those that a feed gave to another person: who it was before keeps their FHIR id and their own.
+            rehomed: Those that a feed gave to another person: who it was before keeps their FHIR id and their
+                own.
             changed: Numbers whose claims changed before.
-            texts: What came and went, where only that has to be looked at under a record that has very many headers.
+            texts: What came and went, where only that has to be looked at under a record that has very many
+                headers.
         """
         records = [s for s in load_by(self._tx, "record_key", keys, lock=True) if s.record.part_of is None]
         numbers, seeds = set(changed), {int(key) for key in rehomed}
@@ -101,13 +107,21 @@ class Comparison:
             relink(self._tx, self._store, seeds, numbers, at=self._at, who=self._who, why="headers")
 
     def _says_the_same(self, stored: Stored, seen: Sequence[tuple[Patient, int]]) -> bool:
-        """Whether all studies say just what the record says, which has no other header and no part: most do."""
+        """Whether all studies say just what the record says, which has no other header and no part: most
+        do."""
         own = self._store.header(stored.record.patient, stored.record.national)
-        return stored.headers == 1 and not stored.parts and all(self._store.header(patient) == own for patient, _ in seen)
+        return (
+            stored.headers == 1
+            and not stored.parts
+            and all(self._store.header(patient) == own for patient, _ in seen)
+        )
 
     def _load(self, keys: Collection[int]) -> None:
         for part in chunks(keys):
-            sql = f"SELECT record_key, header_key, part_key, seq FROM record_header WHERE record_key IN ({marks(part)})"
+            sql = (
+                "SELECT record_key, header_key, part_key, seq FROM record_header WHERE record_key IN"
+                f" ({marks(part)})"
+            )
             for record, header, of, seq in self._tx.rows(sql, part):
                 self._known.setdefault(record, {})[header] = (of, seq)
         for stored in load_by(self._tx, "part_of", keys, lock=True):
@@ -124,7 +138,7 @@ class Comparison:
                     self._by_feed.pop(key, None)
                 self._decided.add(key)
 
-    # --- deciding --------------------------------------------------------------------------------------------------
+    # --- deciding -------------------------------------------------------------------------------------------
 
     def _planned(self, stored: Stored, seen: Sequence[tuple[Patient, int]]) -> _Plan:
         texts: dict[PatientHeader, _Text] = {}
@@ -141,7 +155,9 @@ class Comparison:
         return plan
 
     def _taken_back(self, plan: _Plan, known: Mapping[int, tuple[int, int]]) -> None:
-        """A feed that says again what it said before ends its own decision: studies that agree with it are the record's again."""
+        """A feed that says again what it said before ends its own decision: studies that agree with it are
+        the record's again.
+        """
         stored, of = plan.stored, {part for part, _ in known.values()} & self._by_feed.keys()
         own = self._store.header(stored.record.patient, stored.record.national)
         for part in sorted(of if stored.fed else ()):
@@ -158,17 +174,24 @@ class Comparison:
             before = [own, *(former_headers(stored.former) if stored.fed else ())]
             plan.own = frozenset(h for h in headers if any(follows(h, one, fed=stored.fed) for one in before))
             return parts([Seen(h, plan.texts[h].newest) for h in headers if h not in plan.own])
-        first = {h for h in headers if known.get(h.key, (0, 0))[0] == stored.record.key} or ({own} & set(headers))
+        first = {h for h in headers if known.get(h.key, (0, 0))[0] == stored.record.key} or (
+            {own} & set(headers)
+        )
         pool = [Seen(h, plan.texts[h].newest) for h in headers]
-        if not first:  # no study says any more what the record says: newcomers are compared with the record itself
+        # no study says any more what the record says: newcomers are compared with the record itself
+        if not first:
             first, pool = {own}, [*pool, Seen(own)]
         senior = min(first, key=lambda h: (known.get(h.key, (0, -1))[1], h))
         blocks = parts(pool)
         plan.own = next(block for block in blocks if senior in block) & plan.texts.keys()
         return [block for block in blocks if senior not in block]
 
-    def _named(self, plan: _Plan, loose: Sequence[frozenset[PatientHeader]], known: Mapping[int, tuple[int, int]]) -> None:
-        """Gives each loose part its key: of one that is decided and agrees, of the one its headers were in, or a new one."""
+    def _named(
+        self, plan: _Plan, loose: Sequence[frozenset[PatientHeader]], known: Mapping[int, tuple[int, int]]
+    ) -> None:
+        """Gives each loose part its key: of one that is decided and agrees, of the one its headers were in,
+        or a new one.
+        """
         decided = dict(plan.others)
         taken = set(decided)
 
@@ -191,7 +214,7 @@ class Comparison:
                 old = [header for header, (part, _) in known.items() if part == stored.record.key]
                 plan.emptied[stored.record.key] = next((where[h] for h in old if h in where), None)
 
-    # --- writing ---------------------------------------------------------------------------------------------------
+    # --- writing --------------------------------------------------------------------------------------------
 
     def _write(self, plan: _Plan, *, rehomed: bool) -> set[Identifier]:
         """Writes the record and its parts; the numbers whose claims changed."""
@@ -235,13 +258,18 @@ class Comparison:
     def _write_headers(self, plan: _Plan) -> None:
         key, known = plan.stored.record.key, self._known.get(plan.stored.record.key, {})
         rows: list[tuple[int, int, int, int]] = []
-        kept = {header: place for header, place in known.items() if place[0] in self._decided}  # what was decided comes back
+        # what was decided comes back
+        kept = {header: place for header, place in known.items() if place[0] in self._decided}
         if len(plan.texts) > 1 or plan.others or kept:
-            of = {h: int(key) for h in plan.own} | {h: p for p, headers in plan.others.items() for h in headers}
+            of = {h: int(key) for h in plan.own} | {
+                h: p for p, headers in plan.others.items() for h in headers
+            }
             fresh = max((seq for _, seq in known.values()), default=0) + 1
             rows = [(int(key), h.key, of[h], known.get(h.key, (0, fresh))[1]) for h in sorted(of)]
             there = {h.key for h in of}
-            rows += [(int(key), header, *place) for header, place in sorted(kept.items()) if header not in there]
+            rows += [
+                (int(key), header, *place) for header, place in sorted(kept.items()) if header not in there
+            ]
         if any(known.get(header, (part, 0))[0] != part for _, header, part, _ in rows):
             self._store.moved(self._tx, [plan.stored.record], self._at)
         if {r[1]: (r[2], r[3]) for r in rows} != known:
@@ -249,7 +277,9 @@ class Comparison:
             self._tx.insert_many("record_header", ("record_key", "header_key", "part_key", "seq"), rows)
 
     def _describe(self, stored: Stored, texts: Sequence[_Text], changed: set[int]) -> set[Identifier]:
-        """Makes a record or a part what these headers say, and notes it where that is new; the numbers whose claims changed."""
+        """Makes a record or a part what these headers say, and notes it where that is new; the numbers whose
+        claims changed.
+        """
         local, before = stored.record.patient.local, stored.record
         ordered = sorted(texts, key=lambda t: (t.newest, self._store.header(t.patient)))
         patient, claims, traced = self._store.described(local, [t.patient for t in ordered])
@@ -260,11 +290,16 @@ class Comparison:
         return self._store.claim(self._tx, stored, claims)
 
     def _rename(self, plan: _Plan, former: int | None) -> None:
-        """Who was known by an id goes on being known by it: the record gets that of whom it is again, or a new one; who it was,
-        where studies of theirs are left, keeps the record's."""
-        record, sql = plan.stored.record, "UPDATE patient_record SET fhir_id = ?, minted = ? WHERE record_key = ?"
+        """Who was known by an id goes on being known by it: the record gets that of whom it is again, or a
+        new one; who it was, where studies of theirs are left, keeps the record's."""
+        record, sql = (
+            plan.stored.record,
+            "UPDATE patient_record SET fhir_id = ?, minted = ? WHERE record_key = ?",
+        )
         back = {key for key, taker in plan.emptied.items() if taker == record.key}
-        again = next((s for s in self._parts.get(record.key, ()) if s.record.key in back and s.record.active), None)
+        again = next(
+            (s for s in self._parts.get(record.key, ()) if s.record.key in back and s.record.active), None
+        )
         names = (self._store.new_fhir_id(), self._store.minted(record.patient.local))
         if again is not None:
             self._tx.execute(sql, (*names, again.record.key))
@@ -274,9 +309,11 @@ class Comparison:
             self._tx.execute(sql, (plan.stored.fhir_id, plan.stored.minted, former))
 
     def _left_behind(self, plan: _Plan) -> None:
-        """A feed gave this local id to another person: who it was before keeps the ids that others know them by.
+        """A feed gave this local id to another person: who it was before keeps the ids that others know them
+        by.
 
-        Where the feed agrees with studies under the id, the others are another person's by its word; else they are in doubt.
+        Where the feed agrees with studies under the id, the others are another person's by its word; else
+        they are in doubt.
         """
         record = plan.stored.record
         known = self._known.get(record.key, {})
@@ -294,9 +331,13 @@ class Comparison:
             sql = f"UPDATE identity_decision SET {column} = ? WHERE {column} = ? AND ended_at IS NULL "
             self._tx.execute(sql + "AND kind IN ('same', 'apart')", (former, record.key))
         if plan.own:
-            decide_other(self._tx, self._store.new_decision(), former, int(record.key), self._at, self._who, BY_FEED)
+            decide_other(
+                self._tx, self._store.new_decision(), former, int(record.key), self._at, self._who, BY_FEED
+            )
 
 
 def _one_person(block: Collection[PatientHeader], other: Collection[PatientHeader]) -> bool:
-    """Whether a newcomer is of a part that was decided on: no doubt between them, and number or birth date is the same."""
+    """Whether a newcomer is of a part that was decided on: no doubt between them, and number or birth date is
+    the same.
+    """
     return any(not doubt(a, b) and agree(a, b) for a in block for b in other)

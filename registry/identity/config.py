@@ -19,18 +19,24 @@ class IdentityConfig:
 
     feeds: tuple[str, ...] = setting(
         [],
-        "Sources whose patient feeds (ITI-8) describe patients: system:NAME, member:CODE; open in an open demo. Headers of "
-        "images never change what such a source feeds. What any other source feeds is taken as a header is.",
+        "Sources whose patient feeds (ITI-8) describe patients: system:NAME, member:CODE; open in an open"
+        " demo. Headers of images never change what such a source feeds. What any other source feeds is taken"
+        " as a header is.",
     )
     traced_from: tuple[str, ...] = setting(
-        [], "Sources whose word counts that a national number is traced and verified: system:NAME, member:CODE, open."
+        [],
+        "Sources whose word counts that a national number is traced and verified: system:NAME, member:CODE,"
+        " open.",
     )
     placeholder_birth_dates: tuple[str, ...] = setting(
-        [], "Dates (YYYYMMDD) that sources write where no date of birth is known, besides 19000101, 18000101, 11111111, 99991231."
+        [],
+        "Dates (YYYYMMDD) that sources write where no date of birth is known, besides 19000101, 18000101,"
+        " 11111111, 99991231.",
     )
     placeholder_names: tuple[str, ...] = setting(
         [],
-        "Words that sources write where a name is not known, besides the usual ones (unknown, trauma, baby, newborn).",
+        "Words that sources write where a name is not known, besides the usual ones (unknown, trauma, baby,"
+        " newborn).",
     )
 
     def rules(self) -> IdentityRules:
@@ -41,10 +47,15 @@ class IdentityConfig:
         """
         for text in self.placeholder_birth_dates:
             if len(birth_date(text)) != 8:
-                raise ConfigError(f"{text!r} is no date.", todo="Write YYYYMMDD.", where="identity.placeholder_birth_dates")
+                raise ConfigError(
+                    f"{text!r} is no date.", todo="Write YYYYMMDD.", where="identity.placeholder_birth_dates"
+                )
         placeholders = Placeholders(
-            birth_dates=frozenset((*PLACEHOLDERS, *(birth_date(text) for text in self.placeholder_birth_dates))),
-            names=frozenset((*PLACEHOLDER_NAMES, *(search_key(name) for name in self.placeholder_names))) - {""},
+            birth_dates=frozenset(
+                (*PLACEHOLDERS, *(birth_date(text) for text in self.placeholder_birth_dates))
+            ),
+            names=frozenset((*PLACEHOLDER_NAMES, *(search_key(name) for name in self.placeholder_names)))
+            - {""},
         )
         return IdentityRules(frozenset(self.feeds), frozenset(self.traced_from), placeholders)
 

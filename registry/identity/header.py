@@ -1,8 +1,8 @@
 """Header: a patient as records and studies are compared by it. Pure.
 
-A header is what one study (or one record) says of its patient, in a form in which equal things are equal: names without case
-and accents, national numbers that are valid, a date of birth that is a calendar date and no placeholder. What is blank or a
-placeholder says nothing, and agrees and disagrees with nothing.
+A header is what one study (or one record) says of its patient, in a form in which equal things are equal:
+names without case and accents, national numbers that are valid, a date of birth that is a calendar date and
+no placeholder. What is blank or a placeholder says nothing, and agrees and disagrees with nothing.
 """
 
 from __future__ import annotations
@@ -18,9 +18,31 @@ from crosslight.standards.study import Patient, PersonName
 
 #: Words that stand where a name is not known: unknown and trauma patients, newborns.
 PLACEHOLDER_NAMES = (
-    "unknown", "unk", "notknown", "unidentified", "anonymous", "trauma", "zztrauma", "baby", "babyboy", "babygirl", "boy", "girl",
-    "infant", "newborn", "neonate", "male", "female", "twin", "twin1", "twin2", "twina", "twinb", "xxx", "zzz",
-)  # fmt: skip
+    "unknown",
+    "unk",
+    "notknown",
+    "unidentified",
+    "anonymous",
+    "trauma",
+    "zztrauma",
+    "baby",
+    "babyboy",
+    "babygirl",
+    "boy",
+    "girl",
+    "infant",
+    "newborn",
+    "neonate",
+    "male",
+    "female",
+    "twin",
+    "twin1",
+    "twin2",
+    "twina",
+    "twinb",
+    "xxx",
+    "zzz",
+)
 _WORDS = re.compile(r"[\s\-_.,']+")
 
 
@@ -50,7 +72,14 @@ class PatientHeader:
     @property
     def key(self) -> int:
         """64 bits that stand for the whole."""
-        parts = [*(f"{n.authority}|{n.value}" for n in self.numbers), self.birth_date, self.sex, *self.family, "^", *self.given]
+        parts = [
+            *(f"{n.authority}|{n.value}" for n in self.numbers),
+            self.birth_date,
+            self.sex,
+            *self.family,
+            "^",
+            *self.given,
+        ]
         return hash8("\x1f".join(parts))
 
 
@@ -67,7 +96,8 @@ def header_of(patient: Patient, numbers: Collection[Identifier], placeholders: P
 
 
 def _names(name: PersonName, placeholders: Placeholders) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Family and given names in words; beside a placeholder ("Trauma^Whiskey") a given name is none either."""
+    """Family and given names in words; beside a placeholder ("Trauma^Whiskey") a given name is none
+    either."""
     family = _words(name.family, placeholders)
     if name.family.strip() and not family:
         return (), ()
@@ -81,7 +111,7 @@ def _words(text: str, placeholders: Placeholders) -> tuple[str, ...]:
     return tuple(words)
 
 
-# --- comparing -----------------------------------------------------------------------------------------------------
+# --- comparing ----------------------------------------------------------------------------------------------
 
 
 def other_number(a: PatientHeader, b: PatientHeader) -> bool:
@@ -116,7 +146,9 @@ def _other_family(a: PatientHeader, b: PatientHeader) -> bool:
 
 
 def other_name(a: PatientHeader, b: PatientHeader) -> bool:
-    """Whether family or given name is known on both sides and differs; the same words in another order are one name."""
+    """Whether family or given name is known on both sides and differs; the same words in another order are
+    one name.
+    """
     if sorted((*a.family, *a.given)) == sorted((*b.family, *b.given)):
         return False
     return _other_family(a, b) or not shares_given(a, b)
@@ -125,8 +157,9 @@ def other_name(a: PatientHeader, b: PatientHeader) -> bool:
 def doubt(a: PatientHeader, b: PatientHeader) -> bool:
     """Whether one local id that comes with both may have been given to two people.
 
-    So it is with another national number and another birth date, or another number and a name of which nothing is left, or
-    two of name, sex and birth date changed. A single field corrected, or what was blank and becomes known, is no doubt.
+    So it is with another national number and another birth date, or another number and a name of which
+    nothing is left, or two of name, sex and birth date changed. A single field corrected, or what was blank
+    and becomes known, is no doubt.
     """
     if other_number(a, b) and (other_birth_date(a, b) or (_other_family(a, b) and not shares_given(a, b))):
         return True
@@ -138,7 +171,7 @@ def agree(a: PatientHeader, b: PatientHeader) -> bool:
     return bool(set(a.numbers) & set(b.numbers)) or bool(a.birth_date and a.birth_date == b.birth_date)
 
 
-# --- saying --------------------------------------------------------------------------------------------------------
+# --- saying -------------------------------------------------------------------------------------------------
 
 
 def merged(before: Patient, said: Patient, erase: Collection[str], traced: bool) -> Patient:
@@ -147,7 +180,8 @@ def merged(before: Patient, said: Patient, erase: Collection[str], traced: bool)
     told = {(i.authority, i.namespace) for i in said.others}
     others += [i for i in before.others if (i.authority, i.namespace) not in told]
     values = {
-        name: "" if name in erase else getattr(said, name) or getattr(before, name) for name in ("birth_date", "sex", "postcode")
+        name: "" if name in erase else getattr(said, name) or getattr(before, name)
+        for name in ("birth_date", "sex", "postcode")
     }
     name = said.name if said.name.pn.strip("^= ") else before.name
     return Patient(local=said.local, others=tuple(others), name=PersonName(name.pn), traced=traced, **values)

@@ -1,10 +1,12 @@
-"""Which patient records are one person: D3 as a pure function of the records, and of who holds a number already.
+"""Which patient records are one person: D3 as a pure function of the records, and of who holds a number
+already.
 
-Two records that carry the same national number join when their dates of birth agree, when both are called traced by sources that
-the region trusts with it and their dates of birth do not differ, or when a person said that they are the same; another sex and no
-common given name keep them apart all the same. Where groups that do not join claim one number, whoever holds it goes on holding
-it. Where nobody holds it yet, it belongs to the group with a traced record, else to the one from most members, at a tie to none.
-Records that claim a number and do not hold it are disputed and stay alone. Local numbers never join anything.
+Two records that carry the same national number join when their dates of birth agree, when both are called
+traced by sources that the region trusts with it and their dates of birth do not differ, or when a person said
+that they are the same; another sex and no common given name keep them apart all the same. Where groups that
+do not join claim one number, whoever holds it goes on holding it. Where nobody holds it yet, it belongs to
+the group with a traced record, else to the one from most members, at a tie to none. Records that claim a
+number and do not hold it are disputed and stay alone. Local numbers never join anything.
 
 A part of a record that is in doubt joins those whom it agrees with, but holds nothing and disputes nothing.
 
@@ -23,7 +25,10 @@ from registry.identity.header import shares_name
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """A patient record as linking sees it. ``source`` names the member (or, for a foreign one, the authority) it is from."""
+    """A patient record as linking sees it.
+
+    ``source`` names the member (or, for a foreign one, the authority) it is from.
+    """
 
     key: int
     numbers: frozenset[Identifier]
@@ -37,7 +42,9 @@ class Claimant:
 
 @dataclass(frozen=True, slots=True)
 class Linked:
-    """The outcome: every record is in exactly one group; ``holders`` has each number's group, empty where nobody holds it."""
+    """The outcome: every record is in exactly one group; ``holders`` has each number's group, empty where
+    nobody holds it.
+    """
 
     groups: frozenset[frozenset[int]]
     holders: Mapping[Identifier, frozenset[int]]
@@ -83,9 +90,10 @@ def link(
         claims: Every record that shares, directly or through others, a number with the ones of interest.
         same: Pairs that a person declared to be one.
         apart: Records that a person set apart: they hold nothing that another claims, and stay alone.
-        held: The records of the person who holds each number now, those first that go on holding it where they part; a number
-            that nobody holds is left out.
-        closed: Numbers that nobody joins any more, for too many claim them, each with the records that hold it.
+        held: The records of the person who holds each number now, those first that go on holding it where
+            they part; a number that nobody holds is left out.
+        closed: Numbers that nobody joins any more, for too many claim them, each with the records that hold
+            it.
     """
     by_key = {claim.key: claim for claim in claims}
     firm = {key for key, claim in by_key.items() if not claim.in_doubt}
@@ -117,11 +125,16 @@ def _contest(
     closed: Mapping[Identifier, Collection[int]],
 ) -> tuple[dict[Identifier, frozenset[int]], set[int]]:
     """Who holds each number, and which records are disputed."""
-    disputed = {key for key in apart if key in by_key and any(len(claimants[n]) > 1 for n in by_key[key].numbers)}
-    disputed |= {key for number, holding in closed.items() for key in claimants.get(number, ()) if key not in holding}
+    disputed = {
+        key for key in apart if key in by_key and any(len(claimants[n]) > 1 for n in by_key[key].numbers)
+    }
+    disputed |= {
+        key for number, holding in closed.items() for key in claimants.get(number, ()) if key not in holding
+    }
     while True:  # a record that loses one number supports no other: repeat until nothing more falls out
         holders = {
-            n: _holder([by_key[k] for k in sorted(keys - disputed)], pairs, held.get(n, ())) for n, keys in claimants.items()
+            n: _holder([by_key[k] for k in sorted(keys - disputed)], pairs, held.get(n, ()))
+            for n, keys in claimants.items()
         }
         losers = {key for n, keys in claimants.items() for key in keys - disputed - holders[n]}
         if not losers:
@@ -133,7 +146,9 @@ def _contest(
     return holders, disputed
 
 
-def _holder(claimants: list[Claimant], same: Iterable[tuple[int, int]], held: Collection[int]) -> frozenset[int]:
+def _holder(
+    claimants: list[Claimant], same: Iterable[tuple[int, int]], held: Collection[int]
+) -> frozenset[int]:
     """The group that holds a number, of the records that claim it; empty at a tie."""
     groups = _components(claimants, same)
     if len(groups) <= 1:
@@ -163,7 +178,9 @@ def _agree(a: Claimant, b: Claimant) -> bool:
 
 def _other_human(a: Claimant, b: Claimant) -> bool:
     """Another sex and no common given name: only a person may join them."""
-    return bool(a.sex and b.sex and a.sex != b.sex and a.given and b.given and not shares_name(a.given, b.given))
+    return bool(
+        a.sex and b.sex and a.sex != b.sex and a.given and b.given and not shares_name(a.given, b.given)
+    )
 
 
 def _components(claimants: list[Claimant], same: Iterable[tuple[int, int]]) -> list[frozenset[int]]:

@@ -7,7 +7,7 @@ from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Invalid, NotFound
 from registry.identity import rows
 from registry.identity.numbers import canonical
-from registry.identity.reads import CxTarget
+from registry.identity.queries import CxTarget
 from registry.identity.relink import relink
 from registry.identity.tables import IdentityTables
 
@@ -16,26 +16,34 @@ BY_FEED = "feed"  # the reason of what a feed decided; no person can give it
 
 def _known(tx: Tx, store: IdentityTables, cx: Identifier, where: str) -> CxTarget:
     if canonical(tx, cx) != cx:
-        raise Invalid("An id that was merged away cannot be merged again.", why="ITI TF-2 3.8.4.2", where=where)
+        raise Invalid(
+            "An id that was merged away cannot be merged again.", why="ITI TF-2 3.8.4.2", where=where
+        )
     target = store.find_cx_tx(tx, cx)
     if target is None:
-        raise NotFound("An id of the merge is not known, or nobody holds it.", why="ITI TF-2 3.8.4.2", where=where)
+        raise NotFound(
+            "An id of the merge is not known, or nobody holds it.", why="ITI TF-2 3.8.4.2", where=where
+        )
     return target
 
 
-def merge(tx: Tx, store: IdentityTables, into: Identifier, gone: Identifier, at: int, who: str, decision: str) -> None:
+def merge(
+    tx: Tx, store: IdentityTables, into: Identifier, gone: Identifier, at: int, who: str, decision: str
+) -> None:
     """Make ``gone`` an id of ``into``'s person, and mark it subsumed. See :meth:`IdentityStore.merge_tx`."""
     if into == gone:
         raise Invalid("A merge of an id with itself.", why="ITI TF-2 3.8.4.2", where="MRG-1")
     kept, lost = _known(tx, store, into, "PID-3"), _known(tx, store, gone, "MRG-1")
     tx.execute(
-        "INSERT INTO subsumed_id (authority, value, into_authority, into_value, decision_id) VALUES (?,?,?,?,?)",
+        "INSERT INTO subsumed_id (authority, value, into_authority, into_value, decision_id) VALUES"
+        " (?,?,?,?,?)",
         (gone.authority, gone.value, into.authority, into.value, decision),
     )
     records = lost.record is not None and kept.record is not None
     first = kept.record.key if kept.record else kept.person.key
     second = lost.record.key if lost.record else lost.person.key
-    # 'merge': the record follows its survivor. Ids of persons (national, minted) are merged by joining the persons.
+    # 'merge': the record follows its survivor. Ids of persons (national, minted) are merged by joining the
+    # persons.
     _insert_decision(tx, decision, "merge" if records else "same", first, second, at, who, "A40")
     if records:
         tx.execute("UPDATE patient_record SET subsumed_by = ? WHERE record_key = ?", (first, second))
@@ -55,12 +63,17 @@ def unmerge(tx: Tx, store: IdentityTables, gone: Identifier, at: int, who: str, 
     if row is None:
         raise NotFound("That id is not subsumed.")
     tx.execute("DELETE FROM subsumed_id WHERE authority = ? AND value = ?", (gone.authority, gone.value))
-    tx.execute("UPDATE patient_record SET subsumed_by = NULL WHERE record_key = ? AND subsumed_by = ?", (row[4], row[3]))
+    tx.execute(
+        "UPDATE patient_record SET subsumed_by = NULL WHERE record_key = ? AND subsumed_by = ?",
+        (row[4], row[3]),
+    )
     _end(tx, row[2], at, who, why)
     relink(tx, store, {row[3], row[4]}, {gone, Identifier(row[1], row[0])}, at=at, who=who, why=why)
 
 
-def decide(tx: Tx, store: IdentityTables, decision: str, record: int, other: int | None, at: int, who: str, why: str) -> None:
+def decide(
+    tx: Tx, store: IdentityTables, decision: str, record: int, other: int | None, at: int, who: str, why: str
+) -> None:
     """See :meth:`IdentityStore.decide_tx`."""
     wanted = {record} if other is None else {record, other}
     found = {int(s.record.key): s.record for s in rows.load_by(tx, "record_key", wanted)}
@@ -89,9 +102,12 @@ def decide_other(tx: Tx, decision: str, part: int, of: int, at: int, who: str, w
     tx.execute("UPDATE patient_record SET in_doubt = 0 WHERE record_key = ?", (part,))
 
 
-def _insert_decision(tx: Tx, decision: str, kind: str, record: int, other: int | None, at: int, who: str, why: str) -> None:
+def _insert_decision(
+    tx: Tx, decision: str, kind: str, record: int, other: int | None, at: int, who: str, why: str
+) -> None:
     tx.execute(
-        "INSERT INTO identity_decision (decision_id, kind, record_key, other_key, at, who, why) VALUES (?,?,?,?,?,?,?)",
+        "INSERT INTO identity_decision (decision_id, kind, record_key, other_key, at, who, why) VALUES"
+        " (?,?,?,?,?,?,?)",
         (decision, kind, record, other, at, who, why),
     )
 
@@ -99,20 +115,22 @@ def _insert_decision(tx: Tx, decision: str, kind: str, record: int, other: int |
 def end_decision(tx: Tx, store: IdentityTables, decision: str, at: int, who: str, why: str) -> int:
     """See :meth:`IdentityStore.end_decision_tx`; the record that was decided on."""
     row = tx.row(
-        "SELECT record_key, other_key, EXISTS (SELECT 1 FROM subsumed_id s WHERE s.decision_id = d.decision_id) "
-        "FROM identity_decision d WHERE decision_id = ? AND ended_at IS NULL",
+        "SELECT record_key, other_key, EXISTS (SELECT 1 FROM subsumed_id s WHERE s.decision_id ="
+        " d.decision_id) FROM identity_decision d WHERE decision_id = ? AND ended_at IS NULL",
         (decision,),
     )
     if row is None:
         raise NotFound("There is no such decision in force.")
     if row[2]:
-        raise Invalid("That is a merge, and no decision of a person.", todo="Undo the merge, by the id that was merged away.")
+        raise Invalid(
+            "That is a merge, and no decision of a person.",
+            todo="Undo the merge, by the id that was merged away.",
+        )
     _end(tx, decision, at, who, why)
     tx.execute(
-        "UPDATE patient_record SET in_doubt = 1 WHERE record_key = ? AND part_of IS NOT NULL AND in_doubt = 0 "
-        "AND subsumed_by IS NULL "
-        "AND NOT EXISTS (SELECT 1 FROM identity_decision d WHERE d.record_key = patient_record.record_key AND d.ended_at IS NULL "
-        "AND d.kind IN ('same', 'other'))",
+        "UPDATE patient_record SET in_doubt = 1 WHERE record_key = ? AND part_of IS NOT NULL AND in_doubt = 0"
+        " AND subsumed_by IS NULL AND NOT EXISTS (SELECT 1 FROM identity_decision d WHERE d.record_key ="
+        " patient_record.record_key AND d.ended_at IS NULL AND d.kind IN ('same', 'other'))",
         (row[0],),
     )
     store.moved(tx, (s.record for s in rows.load_by(tx, "record_key", [row[0]]) if s.record.in_doubt), at)
@@ -127,5 +145,6 @@ def end_feeds_decision(tx: Tx, decision: str, at: int, who: str) -> None:
 
 def _end(tx: Tx, decision: str, at: int, who: str, why: str) -> None:
     tx.execute(
-        "UPDATE identity_decision SET ended_at = ?, ended_who = ?, ended_why = ? WHERE decision_id = ?", (at, who, why, decision)
+        "UPDATE identity_decision SET ended_at = ?, ended_who = ?, ended_why = ? WHERE decision_id = ?",
+        (at, who, why, decision),
     )

@@ -1,4 +1,6 @@
-"""Whose studies: patient records, persons, how a person is named in a question, and what may be said of disputes."""
+"""Whose studies: patient records, persons, how a person is named in a question, and what may be said of
+disputes.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from crosslight.standards.study import Patient, PersonName
 
 RecordKey = NewType("RecordKey", int)  # a patient record: (assigning authority, local id); random (D7)
 PersonKey = NewType("PersonKey", int)
-#: What became of a record, as it is told to whoever keeps its studies: they are told apart anew, or shown to others; it is
+#: What became of a record, as it is told to whoever keeps its studies: they are told apart anew, or shown to
+#: others; it is
 #: described otherwise, or its number is claimed by another; it is another person's; the same by A40.
 RecordChange = Literal["moved", "described", "linked", "merged"]
 
@@ -30,7 +33,8 @@ class PatientRecord:
     subsumed_by: RecordKey | None = None  # by A40
     active: bool = True
     updated: datetime | None = None
-    part_of: RecordKey | None = None  # a part of that record: studies under its id whose headers are not the record's
+    # a part of that record: studies under its id whose headers are not the record's
+    part_of: RecordKey | None = None
     in_doubt: bool = False  # such a part, on which nobody decided yet
     parts: int = 0  # of a record: how many such parts there are
 
@@ -53,10 +57,11 @@ class Person:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisputedNotice:
-    """Somewhere a record claims the number that was asked for, and it is not this person's: only that may be said (D3).
+    """Somewhere a record claims the number that was asked for, and it is not this person's: only that may be
+    said (D3).
 
-    ``claims``: such a record; else only studies under this person's own local number there, whose headers say another person.
-    ``shown``: to this caller the answer shows all there is of that, as a person of its own.
+    ``claims``: such a record; else only studies under this person's own local number there, whose headers say
+    another person. ``shown``: to this caller the answer shows all there is of that, as a person of its own.
     """
 
     member: MemberId
@@ -68,14 +73,21 @@ class DisputedNotice:
 
 @dataclass(frozen=True, slots=True)
 class NameTest:
-    """One thing asked of a name: what its family, given or any part begins with (R4), or a PN with wildcards (PS3.4)."""
+    """One thing asked of a name: what its family, given or any part begins with (R4), or a PN with wildcards
+    (PS3.4).
+    """
 
     part: Literal["family", "given", "any", "pattern"]
     text: str
 
     def holds(self, name: PersonName) -> bool:
         """Whether ``name`` passes."""
-        test = {"family": family_begins, "given": given_begins, "any": any_begins, "pattern": pattern_matches}[self.part]
+        test = {
+            "family": family_begins,
+            "given": given_begins,
+            "any": any_begins,
+            "pattern": pattern_matches,
+        }[self.part]
         return test(name, self.text)
 
 
@@ -93,7 +105,9 @@ class PatientSelector:
 
 @dataclass(slots=True)
 class Texts:
-    """The patients, as submitted, of a record's studies that one transaction wrote, and of those that it replaced or removed."""
+    """The patients, as submitted, of a record's studies that one transaction wrote, and of those that it
+    replaced or removed.
+    """
 
     came: set[Patient] = field(default_factory=set)
     went: set[Patient] = field(default_factory=set)

@@ -1,4 +1,7 @@
-"""National numbers in the tables of identity: who claims them, who holds them, what they were merged into. Many at a time."""
+"""National numbers in the tables of identity: who claims them, who holds them, what they were merged into.
+
+Many at a time.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ def canonicals(tx: Tx, numbers: Collection[Identifier]) -> dict[Identifier, Iden
     found = {number: number for number in numbers}
     todo: set[Identifier] = set(numbers)
     for _ in range(MAX_MERGES):
-        sql = "SELECT authority, value, into_authority, into_value FROM subsumed_id WHERE authority = ? AND value IN"
+        sql = (
+            "SELECT authority, value, into_authority, into_value FROM subsumed_id WHERE authority = ? AND"
+            " value IN"
+        )
         into = {Identifier(row[1], row[0]): Identifier(row[3], row[2]) for row in _in(tx, sql, todo)}
         if not into:
             return found
@@ -61,10 +67,14 @@ def claims_on(tx: Tx, numbers: Collection[Identifier]) -> dict[Identifier, set[i
 
 
 def crowded(tx: Tx, numbers: Collection[Identifier], limit: int) -> set[Identifier]:
-    """Those of ``numbers`` that more than ``limit`` records claim; looks at no more of them. Their rows must be there."""
+    """Those of ``numbers`` that more than ``limit`` records claim; looks at no more of them.
+
+    Their rows must be there.
+    """
     sql = (
-        "SELECT n.authority, n.value FROM national_number n WHERE EXISTS (SELECT 1 FROM national_claim c "
-        f"WHERE c.authority = n.authority AND c.value = n.value LIMIT 1 OFFSET {int(limit)}) AND n.authority = ? AND n.value IN"
+        "SELECT n.authority, n.value FROM national_number n WHERE EXISTS (SELECT 1 FROM national_claim c"
+        f" WHERE c.authority = n.authority AND c.value = n.value LIMIT 1 OFFSET {int(limit)}) AND n.authority"
+        " = ? AND n.value IN"
     )
     return {Identifier(value, authority) for authority, value in _in(tx, sql, numbers)}
 
@@ -72,7 +82,10 @@ def crowded(tx: Tx, numbers: Collection[Identifier], limit: int) -> set[Identifi
 def merged_into(tx: Tx, numbers: Collection[Identifier]) -> dict[Identifier, set[Identifier]]:
     """The ids that were merged into each of ``numbers``; one that has none is left out."""
     found: dict[Identifier, set[Identifier]] = {}
-    sql = "SELECT into_authority, into_value, authority, value FROM subsumed_id WHERE into_authority = ? AND into_value IN"
+    sql = (
+        "SELECT into_authority, into_value, authority, value FROM subsumed_id WHERE into_authority = ? AND"
+        " into_value IN"
+    )
     for row in _in(tx, sql, numbers):
         found.setdefault(Identifier(row[1], row[0]), set()).add(Identifier(row[3], row[2]))
     return found

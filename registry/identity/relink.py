@@ -1,4 +1,6 @@
-"""Applying D3 to the tables: load everything that a change can touch, group it, write what moved, with history (D2)."""
+"""Applying D3 to the tables: load everything that a change can touch, group it, write what moved, with
+history (D2).
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,10 @@ from registry.identity.numbers import canonicals, claimants, crowded, holders, l
 from registry.identity.rows import Stored, chunks, load_by, marks
 from registry.identity.tables import IdentityTables
 
-#: A number that more records claim is a source's placeholder: its claimants are not looked at together any more, and of two that
-#: come together no more than so many join by it. Whoever holds it goes on holding it; whoever else claims it is disputed.
+#: A number that more records claim is a source's placeholder: its claimants are not looked at together any
+#: more, and of two that
+#: come together no more than so many join by it. Whoever holds it goes on holding it; whoever else claims it
+#: is disputed.
 CROWD = 200
 MAX_CLUSTER = 5000  # records in one change: more are a fault of ours
 
@@ -26,18 +30,31 @@ class _Cluster:
 
     records: dict[int, Stored] = field(default_factory=dict)
     numbers: set[Identifier] = field(default_factory=set)
-    canonical: dict[Identifier, Identifier] = field(default_factory=dict)  # of every number that a record claims
-    crowded: set[Identifier] = field(default_factory=set)  # numbers of which only who holds them, and who changed, is here
+    # of every number that a record claims
+    canonical: dict[Identifier, Identifier] = field(default_factory=dict)
+    # numbers of which only who holds them, and who changed, is here
+    crowded: set[Identifier] = field(default_factory=set)
     same: set[tuple[int, int]] = field(default_factory=set)
     apart: set[int] = field(default_factory=set)
 
 
 def relink(
-    tx: Tx, store: IdentityTables, seeds: Collection[int], numbers: Collection[Identifier], *, at: int, who: str, why: str
+    tx: Tx,
+    store: IdentityTables,
+    seeds: Collection[int],
+    numbers: Collection[Identifier],
+    *,
+    at: int,
+    who: str,
+    why: str,
 ) -> None:
-    """Group anew the records ``seeds``, the claimants of ``numbers``, and all that they share numbers or decisions with."""
+    """Group anew the records ``seeds``, the claimants of ``numbers``, and all that they share numbers or
+    decisions with.
+    """
     cluster = _gather(tx, set(seeds), set(numbers))
-    followers = {key: _root(cluster, key) for key, s in cluster.records.items() if s.record.subsumed_by is not None}
+    followers = {
+        key: _root(cluster, key) for key, s in cluster.records.items() if s.record.subsumed_by is not None
+    }
     claims = _claims(cluster, followers, store)
     before = holders(tx, cluster.numbers)
     linked = link(
@@ -58,8 +75,12 @@ def relink(
         store.alarm(member)
     moved = _write_moves(tx, cluster, person, disputed, at, who, why)
     kind: RecordChange = "merged" if why == "merge" else "linked"
-    store.moved(tx, (cluster.records[key].record for key in moved if cluster.records[key].created != at), at, kind)
-    holding = dict.fromkeys(cluster.crowded) | {n: person[min(g)] if g else None for n, g in linked.holders.items()}
+    store.moved(
+        tx, (cluster.records[key].record for key in moved if cluster.records[key].created != at), at, kind
+    )
+    holding = dict.fromkeys(cluster.crowded) | {
+        n: person[min(g)] if g else None for n, g in linked.holders.items()
+    }
     _write_holders(tx, cluster, before, holding, at)
     contested = any((key in disputed) != cluster.records[key].record.disputed for key in moved)
     told = [r for r in _holding(cluster, before, holding, contested) if r.key not in moved]
@@ -67,12 +88,18 @@ def relink(
 
 
 def _held(
-    cluster: _Cluster, before: dict[Identifier, int | None], followers: dict[int, int], changed: Collection[int]
+    cluster: _Cluster,
+    before: dict[Identifier, int | None],
+    followers: dict[int, int],
+    changed: Collection[int],
 ) -> dict[Identifier, list[int]]:
-    """The records of the person who holds each number now: where they part, those that stayed as they were go on holding it,
-    and the ``changed`` ones, which no longer agree, wait for a person. Else the most senior first."""
+    """The records of the person who holds each number now: where they part, those that stayed as they were go
+    on holding it, and the ``changed`` ones, which no longer agree, wait for a person. Else the most senior
+    first."""
     of: dict[int, list[int]] = {}
-    for key, stored in sorted(cluster.records.items(), key=lambda item: (item[0] in changed, item[1].seniority)):
+    for key, stored in sorted(
+        cluster.records.items(), key=lambda item: (item[0] in changed, item[1].seniority)
+    ):
         if not stored.record.in_doubt:
             of.setdefault(stored.record.person, []).append(followers.get(key, key))
     return {number: of.get(person, []) for number, person in before.items() if person is not None}
@@ -87,7 +114,9 @@ def _closed(
         holding = frozenset(
             key
             for key, claim in claims.items()
-            if number in claim.numbers and not claim.in_doubt and cluster.records[key].record.person == before.get(number)
+            if number in claim.numbers
+            and not claim.in_doubt
+            and cluster.records[key].record.person == before.get(number)
         )
         if not 0 < len(holding) < CROWD:
             found[number] = holding
@@ -95,9 +124,14 @@ def _closed(
 
 
 def _holding(
-    cluster: _Cluster, before: dict[Identifier, int | None], holding: dict[Identifier, int | None], contested: bool
+    cluster: _Cluster,
+    before: dict[Identifier, int | None],
+    holding: dict[Identifier, int | None],
+    contested: bool,
 ) -> list[PatientRecord]:
-    """The records of those who hold or held a number of which that is new; ``contested``: or that another claims, or no more."""
+    """The records of those who hold or held a number of which that is new; ``contested``: or that another
+    claims, or no more.
+    """
     numbers = {n for n in cluster.numbers if contested or before.get(n) != holding.get(n)}
     persons = {held.get(number) for number in numbers for held in (before, holding)} - {None}
     return [cluster.records[key].record for key in sorted(cluster.records) if key in persons]
@@ -131,11 +165,15 @@ def _gather(tx: Tx, keys: set[int], numbers: set[Identifier]) -> _Cluster:
         lock_numbers(tx, numbers)
         cluster.numbers |= numbers
         cluster.crowded |= crowded(tx, numbers, CROWD)
-        keys |= claimants(tx, numbers - cluster.crowded) | _of_persons(tx, holders(tx, numbers & cluster.crowded).values())
+        keys |= claimants(tx, numbers - cluster.crowded) | _of_persons(
+            tx, holders(tx, numbers & cluster.crowded).values()
+        )
         fresh = load_by(tx, "record_key", keys - cluster.records.keys(), lock=True)
         cluster.records |= {s.record.key: s for s in fresh}
         if len(cluster.records) > MAX_CLUSTER:
-            raise Conflict("Too many patient records change together.", todo="Look for numbers that many records claim.")
+            raise Conflict(
+                "Too many patient records change together.", todo="Look for numbers that many records claim."
+            )
         keys = _neighbours(tx, cluster, fresh)
         claimed = {n for s in fresh for n in s.record.national} - cluster.canonical.keys()
         cluster.canonical |= canonicals(tx, claimed)
@@ -169,7 +207,12 @@ def _of_persons(tx: Tx, persons: Iterable[int | None]) -> set[int]:
     """The records of these persons."""
     found: set[int] = set()
     for part in chunks({person for person in persons if person is not None}):
-        found |= {r[0] for r in tx.rows(f"SELECT record_key FROM patient_record WHERE person_key IN ({marks(part)})", part)}
+        found |= {
+            r[0]
+            for r in tx.rows(
+                f"SELECT record_key FROM patient_record WHERE person_key IN ({marks(part)})", part
+            )
+        }
     return found
 
 
@@ -184,7 +227,9 @@ def _rooted(pairs: Iterable[tuple[int, int]], followers: dict[int, int]) -> set[
 
 
 def _claims(cluster: _Cluster, followers: dict[int, int], store: IdentityTables) -> dict[int, Claimant]:
-    """What each surviving record claims: its own numbers, and those of its subsumed ones under authorities where it has none."""
+    """What each surviving record claims: its own numbers, and those of its subsumed ones under authorities
+    where it has none.
+    """
     parts: dict[int, list[Stored]] = {key: [s] for key, s in cluster.records.items() if key not in followers}
     for key in sorted(followers):
         parts[followers[key]].append(cluster.records[key])
@@ -213,7 +258,9 @@ def _claims(cluster: _Cluster, followers: dict[int, int], store: IdentityTables)
     return claims
 
 
-def _write_moves(tx: Tx, cluster: _Cluster, person: dict[int, int], disputed: set[int], at: int, who: str, why: str) -> list[int]:
+def _write_moves(
+    tx: Tx, cluster: _Cluster, person: dict[int, int], disputed: set[int], at: int, who: str, why: str
+) -> list[int]:
     """Writes which records are of another person now, or disputed or no more; their keys."""
     moved = []
     for key in sorted(cluster.records):
@@ -225,20 +272,32 @@ def _write_moves(tx: Tx, cluster: _Cluster, person: dict[int, int], disputed: se
     tx.update_many("patient_record", ("record_key",), ("person_key", "disputed"), [row[:3] for row in moved])
     last: dict[int, int] = {}
     for part in chunks([row[0] for row in moved]):
-        sql = f"SELECT record_key, max(n) FROM person_link WHERE record_key IN ({marks(part)}) GROUP BY record_key"
+        sql = (
+            f"SELECT record_key, max(n) FROM person_link WHERE record_key IN ({marks(part)}) GROUP BY"
+            " record_key"
+        )
         last |= {row[0]: row[1] for row in tx.rows(sql, part)}
     tx.insert_many(
         "person_link",
         ("record_key", "n", "from_person", "to_person", "disputed", "at", "who", "why"),
-        [(key, last.get(key, 0) + 1, before, to, in_doubt, at, who, why) for key, to, in_doubt, before in moved],
+        [
+            (key, last.get(key, 0) + 1, before, to, in_doubt, at, who, why)
+            for key, to, in_doubt, before in moved
+        ],
     )
     return [row[0] for row in moved]
 
 
 def _write_holders(
-    tx: Tx, cluster: _Cluster, before: dict[Identifier, int | None], holding: dict[Identifier, int | None], at: int
+    tx: Tx,
+    cluster: _Cluster,
+    before: dict[Identifier, int | None],
+    holding: dict[Identifier, int | None],
+    at: int,
 ) -> None:
-    """Write who holds each number; one that nobody claims any more stays as an alias of its last holder's anchor (D4)."""
+    """Write who holds each number; one that nobody claims any more stays as an alias of its last holder's
+    anchor (D4).
+    """
     unclaimed = sorted(cluster.numbers - holding.keys())
     tx.insert_many(
         "former_id",
@@ -247,7 +306,9 @@ def _write_holders(
         "ON CONFLICT (authority, value, record_key) DO UPDATE SET until = excluded.until",
     )
     for number in unclaimed:
-        tx.execute("DELETE FROM national_number WHERE authority = ? AND value = ?", (number.authority, number.value))
+        tx.execute(
+            "DELETE FROM national_number WHERE authority = ? AND value = ?", (number.authority, number.value)
+        )
     changed = [n for n in sorted(cluster.numbers & holding.keys()) if before.get(n) != holding[n]]
     rows = [(n.authority, n.value, holding[n]) for n in changed]
     tx.update_many("national_number", ("authority", "value"), ("person_key",), rows)

@@ -21,8 +21,8 @@ _CHUNK = 500  # values in one IN list
 EMPTY = 2  # in_doubt of a part of which no study is here any more: nobody's, and nothing waits for a decision
 
 COLUMNS = (
-    "record_key, person_key, member, fhir_id, minted, traced, disputed, subsumed_by, newest_study, created, updated, digest, "
-    "patient, part, part_of, in_doubt, headers, parts, fed, former"
+    "record_key, person_key, member, fhir_id, minted, traced, disputed, subsumed_by, newest_study, created,"
+    " updated, digest, patient, part, part_of, in_doubt, headers, parts, fed, former"
 )
 
 
@@ -66,7 +66,9 @@ class Stored:
 
     @property
     def seniority(self) -> tuple[bool, int, int]:
-        """Order of birth: a person's anchor is its most senior record, and none in doubt where there is another."""
+        """Order of birth: a person's anchor is its most senior record, and none in doubt where there is
+        another.
+        """
         return (self.record.in_doubt, self.created, self.record.key)
 
 
@@ -82,8 +84,13 @@ def marks(values: Sequence[Any]) -> str:
     return ",".join("?" * len(values))
 
 
-def load(tx: Tx, where: str, params: Sequence[Any], *, limit: int = 100_000, lock: bool = False) -> list[Stored]:
-    """Records by a condition of ours, with their claims. ``lock`` keeps them as they are (SQLite has one writer anyway)."""
+def load(
+    tx: Tx, where: str, params: Sequence[Any], *, limit: int = 100_000, lock: bool = False
+) -> list[Stored]:
+    """Records by a condition of ours, with their claims.
+
+    ``lock`` keeps them as they are (SQLite has one writer anyway).
+    """
     found = _rows(tx, where, params, limit=limit, lock=lock)
     claims: dict[int, list[Identifier]] = {}
     for keys in chunks([row[0] for row in found]):
@@ -92,9 +99,14 @@ def load(tx: Tx, where: str, params: Sequence[Any], *, limit: int = 100_000, loc
     return [_stored(row, claims.get(row[0], ())) for row in found]
 
 
-def _rows(tx: Tx, where: str, params: Sequence[Any], *, limit: int = 100_000, lock: bool = False) -> list[Row]:
+def _rows(
+    tx: Tx, where: str, params: Sequence[Any], *, limit: int = 100_000, lock: bool = False
+) -> list[Row]:
     suffix = tx.dialect.for_update if lock else ""
-    return tx.rows(f"SELECT {COLUMNS} FROM patient_record WHERE {where} ORDER BY record_key LIMIT {int(limit)}{suffix}", params)
+    return tx.rows(
+        f"SELECT {COLUMNS} FROM patient_record WHERE {where} ORDER BY record_key LIMIT {int(limit)}{suffix}",
+        params,
+    )
 
 
 def load_by(tx: Tx, column: str, values: Collection[Any], *, lock: bool = False) -> list[Stored]:
@@ -107,9 +119,27 @@ def load_by(tx: Tx, column: str, values: Collection[Any], *, lock: bool = False)
 
 def _stored(row: Row, claims: Collection[Identifier]) -> Stored:
     (
-        key, person, member, fhir_id, minted, traced, disputed, subsumed, newest, created, updated, digest, body, part, part_of,
-        in_doubt, headers, parts, fed, former,
-    ) = row  # fmt: skip
+        key,
+        person,
+        member,
+        fhir_id,
+        minted,
+        traced,
+        disputed,
+        subsumed,
+        newest,
+        created,
+        updated,
+        digest,
+        body,
+        part,
+        part_of,
+        in_doubt,
+        headers,
+        parts,
+        fed,
+        former,
+    ) = row
     record = PatientRecord(
         key=RecordKey(key),
         patient=patient_from_json(orjson.loads(body)),
@@ -150,7 +180,11 @@ def persons(tx: Tx, region: Region, keys: Collection[int]) -> dict[int, Person]:
         found = _rows(tx, f"person_key IN ({marks(part)})", part)
         claims: dict[int, list[Identifier]] = {}
         records = [row[0] for row in found]
-        sql = f"{_SHOWN} ({marks(records)}) UNION ALL {_HELD} ({marks(part)})" if records else f"{_HELD} ({marks(part)})"
+        sql = (
+            f"{_SHOWN} ({marks(records)}) UNION ALL {_HELD} ({marks(part)})"
+            if records
+            else f"{_HELD} ({marks(part)})"
+        )
         for key, authority, value, holds in tx.rows(sql, (*records, *part)):
             (held if holds else claims).setdefault(key, []).append(Identifier(value, authority))
         for row in found:
@@ -173,22 +207,35 @@ def places(tx: Tx, persons: Collection[int]) -> dict[int, list[RecordPlace]]:
     found: dict[int, list[tuple[Any, RecordPlace]]] = {}
     columns = "person_key, record_key, authority, local_id, member, subsumed_by, newest_study, updated"
     for part in chunks(persons):
-        for row in tx.rows(f"SELECT {columns} FROM patient_record WHERE part = 0 AND person_key IN ({marks(part)})", part):
+        for row in tx.rows(
+            f"SELECT {columns} FROM patient_record WHERE part = 0 AND person_key IN ({marks(part)})", part
+        ):
             person, key, authority, local, member, subsumed, newest, updated = row
             order = (subsumed is not None, newest is None, -(newest or 0), -updated, key)
             member = MemberId(member) if member is not None else None
             place = RecordPlace(RecordKey(key), Identifier(local, authority), member, subsumed is None)
             found.setdefault(person, []).append((order, place))
-    return {person: [place for _, place in sorted(records, key=lambda r: r[0])] for person, records in found.items()}
+    return {
+        person: [place for _, place in sorted(records, key=lambda r: r[0])]
+        for person, records in found.items()
+    }
 
 
 def _person(region: Region, key: int, members: list[Stored], held: Collection[Identifier]) -> Person:
     anchor = next((s for s in members if s.record.key == key), members[0])
-    members = [s for s in members if s.record.part_of is None or s.record.active]  # an empty part is nobody's any more
+    # an empty part is nobody's any more
+    members = [s for s in members if s.record.part_of is None or s.record.active]
 
     def order(s: Stored) -> tuple[bool, bool, bool, int, int, int]:
         newest = s.newest_study
-        return (s.record.in_doubt, not s.record.active, newest is None, -(newest or 0), -s.updated, s.record.key)
+        return (
+            s.record.in_doubt,
+            not s.record.active,
+            newest is None,
+            -(newest or 0),
+            -s.updated,
+            s.record.key,
+        )
 
     members.sort(key=order)
     return Person(
@@ -201,7 +248,9 @@ def _person(region: Region, key: int, members: list[Stored], held: Collection[Id
 
 
 def domain_id(region: Region, anchor: Stored, held: Collection[Identifier]) -> Identifier:
-    """The person's current affinity-domain id (D4): the first national number it holds, else the one minted for its anchor."""
+    """The person's current affinity-domain id (D4): the first national number it holds, else the one minted
+    for its anchor.
+    """
     order: dict[str, int] = {authority: i for i, authority in enumerate(region.nationals)}
     national = sorted((n for n in held if n.authority in order), key=lambda n: (order[n.authority], n.value))
     return national[0] if national else Identifier(anchor.minted, region.authority)

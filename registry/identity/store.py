@@ -1,7 +1,7 @@
 """IdentityStore: patient records, the persons they make up, and their affinity-domain ids (D2-D4).
 
-The ``_tx`` methods run inside a caller's transaction (the index commits a study and its patient together); the async ones
-open their own. Errors name no patient.
+The ``_tx`` methods run inside a caller's transaction (the index commits a study and its patient together);
+the async ones open their own. Errors name no patient.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import NotFound
 from crosslight.standards.region import Region
 from crosslight.standards.study import Patient
-from registry.identity import merges, queue
+from registry.identity import merges
+from registry.identity import officer_queue as queue
 from registry.identity.batch import FeedBatch, Kind
 from registry.identity.cases import LinkEvent, RecordDecision
 from registry.identity.compare import Comparison
 from registry.identity.config import IdentityRules
 from registry.identity.model import PatientRecord, PersonKey, RecordKey, Texts
-from registry.identity.reads import CxTarget
+from registry.identity.queries import CxTarget
 from registry.identity.rows import from_micros, to_micros
 from registry.identity.tables import HeadersOf, IdentityTables, Moved, lock_writers
 
@@ -51,14 +52,21 @@ class IdentityStore(IdentityTables):
         sql = "SELECT 1 FROM identity_meta WHERE name = 'holders' AND value = 'settled'"
         self.settled = await self._db.read("identity_meta", lambda tx: tx.row(sql)) is not None
 
-    # --- feeding ---------------------------------------------------------------------------------------------------
+    # --- feeding --------------------------------------------------------------------------------------------
 
     def batch(self, tx: Tx, now: datetime) -> FeedBatch:
         """The one road of feeds and headers: patients in ``tx``, one or many."""
         return FeedBatch(self, tx, now)
 
     def feed_tx(
-        self, tx: Tx, patient: Patient, member: MemberId | None, now: datetime, *, kind: Kind = "feed", **how: Any
+        self,
+        tx: Tx,
+        patient: Patient,
+        member: MemberId | None,
+        now: datetime,
+        *,
+        kind: Kind = "feed",
+        **how: Any,
     ) -> RecordKey:
         """A batch of one; see :meth:`FeedBatch.feed`."""
         batch = self.batch(tx, now)
@@ -67,33 +75,43 @@ class IdentityStore(IdentityTables):
         batch.settle()
         return key
 
-    def compare_tx(self, tx: Tx, described: Mapping[RecordKey, int], touched: Mapping[RecordKey, Texts], now: datetime) -> None:
+    def compare_tx(
+        self, tx: Tx, described: Mapping[RecordKey, int], touched: Mapping[RecordKey, Texts], now: datetime
+    ) -> None:
         """Look at the headers of studies that were written outside a batch; see :meth:`FeedBatch.compare`."""
         self.batch(tx, now).compare(described, touched)
 
     def touch_tx(self, tx: Tx, key: RecordKey, started: datetime | None) -> None:
-        """A study of this record that began at ``started`` was published: the banner follows the newest (D3)."""
+        """A study of this record that began at ``started`` was published: the banner follows the newest
+        (D3)."""
         if started is not None:
             self.touch_all(tx, [(int(key), to_micros(started))])
 
-    # --- who holds numbers ---------------------------------------------------------------------------------------------
+    # --- who holds numbers ----------------------------------------------------------------------------------
 
     async def settle_holders(self) -> None:
         """From now on whoever holds a number goes on holding it: every member has filled the index once."""
-        sql = "INSERT INTO identity_meta (name, value) VALUES ('holders', 'settled') ON CONFLICT (name) DO NOTHING"
+        sql = (
+            "INSERT INTO identity_meta (name, value) VALUES ('holders', 'settled') ON CONFLICT (name) DO"
+            " NOTHING"
+        )
         await self._db.write("identity_settle", lambda tx: tx.execute(sql))
         self.settled = True
 
-    # --- merges, decisions, history --------------------------------------------------------------------------------
+    # --- merges, decisions, history -------------------------------------------------------------------------
 
-    def merge_tx(self, tx: Tx, survivor: Identifier, subsumed: Identifier, now: datetime, *, who: str = "A40") -> None:
+    def merge_tx(
+        self, tx: Tx, survivor: Identifier, subsumed: Identifier, now: datetime, *, who: str = "A40"
+    ) -> None:
         """A40: ``subsumed`` is from now on ``survivor`` (ITI TF-2 3.8.4.2). Nothing changes when it raises.
 
         Raises:
             Invalid: the same id twice, or one that is already subsumed.
             NotFound: an id that is not known or not current here.
         """
-        merges.merge(tx, self, self._normal(survivor), self._normal(subsumed), to_micros(now), who, self.new_decision())
+        merges.merge(
+            tx, self, self._normal(survivor), self._normal(subsumed), to_micros(now), who, self.new_decision()
+        )
 
     def unmerge_tx(self, tx: Tx, subsumed: Identifier, now: datetime, *, who: str, why: str) -> None:
         """Undo a merge that was a mistake (D2); the wire has no such message, an identity officer does it.
@@ -103,11 +121,13 @@ class IdentityStore(IdentityTables):
         """
         merges.unmerge(tx, self, self._normal(subsumed), to_micros(now), who, why)
 
-    def decide_tx(self, tx: Tx, record: RecordKey, other: RecordKey | None, now: datetime, *, who: str, why: str) -> str:
+    def decide_tx(
+        self, tx: Tx, record: RecordKey, other: RecordKey | None, now: datetime, *, who: str, why: str
+    ) -> str:
         """A person's decision on a record, or on a part of one that is in doubt.
 
-        With ``other``: they are the same human being. Without: a part is another person than its record, and a record stands
-        alone and holds no number that another claims.
+        With ``other``: they are the same human being. Without: a part is another person than its record, and
+        a record stands alone and holds no number that another claims.
 
         Returns:
             The decision's id, with which :meth:`end_decision_tx` takes it back.
@@ -121,7 +141,8 @@ class IdentityStore(IdentityTables):
         return decision
 
     def end_decision_tx(self, tx: Tx, decision: str, now: datetime, *, who: str, why: str) -> None:
-        """Take a decision back; records are linked as if it had never been, and what was in doubt is so again.
+        """Take a decision back; records are linked as if it had never been, and what was in doubt is so
+        again.
 
         Raises:
             NotFound: if there is no such decision in force.
@@ -135,17 +156,25 @@ class IdentityStore(IdentityTables):
         """Every move of ``record`` between persons, oldest first."""
         return [
             LinkEvent(
-                record_key=record, from_person=PersonKey(r[0]), to_person=PersonKey(r[1]), disputed=bool(r[2]),
-                at=from_micros(r[3]), who=r[4], why=r[5],
+                record_key=record,
+                from_person=PersonKey(r[0]),
+                to_person=PersonKey(r[1]),
+                disputed=bool(r[2]),
+                at=from_micros(r[3]),
+                who=r[4],
+                why=r[5],
             )
             for r in tx.rows(
-                "SELECT from_person, to_person, disputed, at, who, why FROM person_link WHERE record_key = ? ORDER BY n",
+                "SELECT from_person, to_person, disputed, at, who, why FROM person_link WHERE record_key = ?"
+                " ORDER BY n",
                 (record,),
             )
-        ]  # fmt: skip
+        ]
 
     async def waiting(self, limit: int = 200) -> list[PatientRecord]:
-        """The queue for an identity officer: disputed records that nobody set apart, parts in doubt; the latest changed first."""
+        """The queue for an identity officer: disputed records that nobody set apart, parts in doubt; the
+        latest changed first.
+        """
         found = await self._db.read("identity_waiting", queue.waiting)
         return [s.record for s in sorted(found, key=lambda s: (-s.updated, s.record.key))[:limit]]
 
@@ -157,17 +186,25 @@ class IdentityStore(IdentityTables):
         """What people, feeds and merges decided, in force and ended, newest first."""
         return await self._db.read("identity_decisions", lambda tx: queue.decisions(tx, limit))
 
-    async def decide(self, record: RecordKey, other: RecordKey | None, now: datetime, *, who: str, why: str) -> str:
+    async def decide(
+        self, record: RecordKey, other: RecordKey | None, now: datetime, *, who: str, why: str
+    ) -> str:
         """:meth:`decide_tx` in a transaction of its own."""
-        return await self._db.write("identity_decide", lambda tx: self.decide_tx(tx, record, other, now, who=who, why=why))
+        return await self._db.write(
+            "identity_decide", lambda tx: self.decide_tx(tx, record, other, now, who=who, why=why)
+        )
 
     async def end_decision(self, decision: str, now: datetime, *, who: str, why: str) -> None:
         """:meth:`end_decision_tx` in a transaction of its own."""
-        await self._db.write("identity_end", lambda tx: self.end_decision_tx(tx, decision, now, who=who, why=why))
+        await self._db.write(
+            "identity_end", lambda tx: self.end_decision_tx(tx, decision, now, who=who, why=why)
+        )
 
     async def unmerge(self, subsumed: Identifier, now: datetime, *, who: str, why: str) -> None:
         """:meth:`unmerge_tx` in a transaction of its own."""
-        await self._db.write("identity_unmerge", lambda tx: self.unmerge_tx(tx, subsumed, now, who=who, why=why))
+        await self._db.write(
+            "identity_unmerge", lambda tx: self.unmerge_tx(tx, subsumed, now, who=who, why=why)
+        )
 
     async def history(self, record: RecordKey) -> list[LinkEvent]:
         """:meth:`history_tx` in a transaction of its own."""
@@ -177,7 +214,9 @@ class IdentityStore(IdentityTables):
         """:meth:`feed_tx` in a transaction of its own; committed when it returns."""
         return (await self.feed_all([(patient, member)], now, **how))[0]
 
-    async def feed_all(self, patients: Sequence[tuple[Patient, MemberId | None]], now: datetime, **how: Any) -> list[RecordKey]:
+    async def feed_all(
+        self, patients: Sequence[tuple[Patient, MemberId | None]], now: datetime, **how: Any
+    ) -> list[RecordKey]:
         """Several records in one transaction: all, or none."""
 
         def fed(tx: Tx) -> list[RecordKey]:
@@ -190,7 +229,9 @@ class IdentityStore(IdentityTables):
 
         return await self._db.write("identity_feed", fed)
 
-    async def merge(self, survivor: Identifier, subsumed: Identifier, now: datetime, *, who: str = "A40") -> None:
+    async def merge(
+        self, survivor: Identifier, subsumed: Identifier, now: datetime, *, who: str = "A40"
+    ) -> None:
         """:meth:`merge_tx` in a transaction of its own."""
 
         def merged(tx: Tx) -> None:

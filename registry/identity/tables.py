@@ -1,4 +1,5 @@
-"""The rows of identity as feeding, comparing, merging and linking write them, each in a caller's transaction."""
+"""The rows of identity as feeding, comparing, merging and linking write them, each in a caller's
+transaction."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from crosslight.standards.study import Patient, patient_to_json
 from registry.identity.config import IdentityRules
 from registry.identity.header import merged
 from registry.identity.model import PatientRecord, RecordChange, RecordKey
-from registry.identity.reads import IdentityReads
+from registry.identity.queries import IdentityReads
 from registry.identity.rows import Stored, from_micros
 
 #: The headers of all studies under these records, each with when its newest study began; any order.
@@ -36,8 +37,8 @@ log = get_logger("identity")
 def lock_writers(tx: Tx, *, exclusive: bool = False) -> None:
     """First of all in a transaction that writes persons or studies: beside the others, or ``exclusive``ly.
 
-    Two of them that share patients in another order can end in a deadlock; the one that is run again then waits for
-    all others here, so that it ends whatever they do.
+    Two of them that share patients in another order can end in a deadlock; the one that is run again then
+    waits for all others here, so that it ends whatever they do.
     """
     tx.advisory_lock(_WRITERS, exclusive=exclusive)
 
@@ -67,18 +68,25 @@ class IdentityTables(IdentityReads):
         self.settled = False  # whether whoever holds a number goes on holding it
         self.alarms: Counter[str] = Counter()  # for metrics
 
-    # --- what a record says ----------------------------------------------------------------------------------------
+    # --- what a record says ---------------------------------------------------------------------------------
 
     def said(
-        self, patient: Patient, member: MemberId | None, traced: bool | None = None, erase: Collection[str] = frozenset()
+        self,
+        patient: Patient,
+        member: MemberId | None,
+        traced: bool | None = None,
+        erase: Collection[str] = frozenset(),
     ) -> str:
         """What tells whether a feed says the same as the last one."""
         said = [patient_to_json(patient), member, traced, sorted(erase)]
         return hashlib.blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
-    def described(self, local: Identifier, patients: Sequence[Patient]) -> tuple[Patient, frozenset[Identifier], bool]:
-        """What ``patients`` say together of the record ``local``, later ones over earlier; the numbers it claims, and whether
-        they are traced. Blanks do not erase, and a number that is not mentioned is not withdrawn."""
+    def described(
+        self, local: Identifier, patients: Sequence[Patient]
+    ) -> tuple[Patient, frozenset[Identifier], bool]:
+        """What ``patients`` say together of the record ``local``, later ones over earlier; the numbers it
+        claims, and whether they are traced. Blanks do not erase, and a number that is not mentioned is not
+        withdrawn."""
         whole, claims, traced = Patient(local=local), frozenset[Identifier](), False
         for patient in patients:
             before, claims = claims, self.claims(replace(patient, local=local), claims)
@@ -86,20 +94,26 @@ class IdentityTables(IdentityReads):
             whole = merged(whole, self.cleaned(patient, local, claims), (), traced)
         return whole, claims, traced
 
-    def headers_of(self, tx: Tx, keys: Collection[RecordKey]) -> Mapping[RecordKey, Sequence[tuple[Patient, int]]]:
+    def headers_of(
+        self, tx: Tx, keys: Collection[RecordKey]
+    ) -> Mapping[RecordKey, Sequence[tuple[Patient, int]]]:
         """The headers of all studies under these records, and when the newest study with each began."""
         return self._headers_of(tx, keys) if keys else {}
 
     def moved(self, tx: Tx, records: Iterable[PatientRecord], at: int, kind: RecordChange = "moved") -> None:
-        """Studies under these records, or under those that these are parts of, are somebody else's from now on, or in doubt or
-        no more: whoever reads what changed reads them again. ``described``: only what is said of these persons is new."""
+        """Studies under these records, or under those that these are parts of, are somebody else's from now
+        on, or in doubt or no more: whoever reads what changed reads them again. ``described``: only what is
+        said of these persons is new."""
         keys = {record.part_of or record.key for record in records}
         if keys:
             self._moved(tx, keys, kind, from_micros(at))
 
     def is_fed(self, tx: Tx, authority: str) -> bool:
         """Whether a named feed describes records of ``authority``: then headers change none of them."""
-        return tx.row("SELECT 1 FROM patient_record WHERE authority = ? AND fed = 1 LIMIT 1", (authority,)) is not None
+        return (
+            tx.row("SELECT 1 FROM patient_record WHERE authority = ? AND fed = 1 LIMIT 1", (authority,))
+            is not None
+        )
 
     def checked_local(self, patient: Patient) -> Identifier:
         """The record's id in its normal form. Raises as :meth:`feed_tx`."""
@@ -114,7 +128,11 @@ class IdentityTables(IdentityReads):
             return Identifier(local.value.strip(), local.authority, local.namespace)
         number = self._national(local)
         if number is None:
-            raise Invalid("A national number that is not valid.", why="Check digit, range or test numbers.", where="PID-3.1")
+            raise Invalid(
+                "A national number that is not valid.",
+                why="Check digit, range or test numbers.",
+                where="PID-3.1",
+            )
         return number
 
     def cleaned(self, patient: Patient, local: Identifier, claims: frozenset[Identifier]) -> Patient:
@@ -123,20 +141,28 @@ class IdentityTables(IdentityReads):
         gone = [Identifier("", authority) for authority in self._region.nationals]
         return replace(patient, local=local, others=(*others, *sorted(claims - {local}), *gone))
 
-    # --- rows ------------------------------------------------------------------------------------------------------
+    # --- rows -----------------------------------------------------------------------------------------------
 
     def insert(self, tx: Tx, local: Identifier, at: int) -> int:
         """The key of the record ``local``, made where there is none."""
         key = self.new_key()
         row = tx.row(
-            "INSERT INTO patient_record (record_key, person_key, authority, local_id, fhir_id, minted, birth_date, family_key, "
-            "family_alt, traced, disputed, created, updated, digest, patient) VALUES (?,?,?,?,?,?,'','','',0,0,?,?,'',?) "
-            "ON CONFLICT (authority, local_id, part) DO NOTHING RETURNING record_key",
+            "INSERT INTO patient_record (record_key, person_key, authority, local_id, fhir_id, minted,"
+            " birth_date, family_key, family_alt, traced, disputed, created, updated, digest, patient) VALUES"
+            " (?,?,?,?,?,?,'','','',0,0,?,?,'',?) ON CONFLICT (authority, local_id, part) DO NOTHING"
+            " RETURNING record_key",
             (
-                key, key, local.authority, local.value, self.new_fhir_id(), self.minted(local), at, at,
+                key,
+                key,
+                local.authority,
+                local.value,
+                self.new_fhir_id(),
+                self.minted(local),
+                at,
+                at,
                 orjson.dumps(patient_to_json(Patient(local=local))).decode(),
             ),
-        )  # fmt: skip
+        )
         if row is None:  # another transaction was first
             row = tx.row(
                 "SELECT record_key FROM patient_record WHERE authority = ? AND local_id = ? AND part = 0",
@@ -149,15 +175,24 @@ class IdentityTables(IdentityReads):
         """Make part ``n`` of a record, in doubt and empty."""
         local = of.record.patient.local
         tx.execute(
-            "INSERT INTO patient_record (record_key, person_key, authority, local_id, part, part_of, in_doubt, member, fhir_id, "
-            "minted, birth_date, family_key, family_alt, traced, disputed, created, updated, digest, patient) "
-            "VALUES (?,?,?,?,?,?,1,?,?,?,'','','',0,0,?,?,'',?)",
+            "INSERT INTO patient_record (record_key, person_key, authority, local_id, part, part_of,"
+            " in_doubt, member, fhir_id, minted, birth_date, family_key, family_alt, traced, disputed,"
+            " created, updated, digest, patient) VALUES (?,?,?,?,?,?,1,?,?,?,'','','',0,0,?,?,'',?)",
             (
-                key, key, local.authority, local.value, n, int(of.record.key), of.record.member, self.new_fhir_id(),
-                "CL" + self._ids.token_bytes(10).hex().upper(), at, at,
+                key,
+                key,
+                local.authority,
+                local.value,
+                n,
+                int(of.record.key),
+                of.record.member,
+                self.new_fhir_id(),
+                "CL" + self._ids.token_bytes(10).hex().upper(),
+                at,
+                at,
                 orjson.dumps(patient_to_json(Patient(local=local))).decode(),
             ),
-        )  # fmt: skip
+        )
 
     def new_key(self) -> int:
         """A random record key (D7)."""
@@ -173,19 +208,40 @@ class IdentityTables(IdentityReads):
 
     def minted(self, local: Identifier) -> str:
         """The affinity-domain id of a record for when it holds no national number (D4)."""
-        return local.value if local.authority == self._region.authority else "CL" + self._ids.token_bytes(10).hex().upper()
+        return (
+            local.value
+            if local.authority == self._region.authority
+            else "CL" + self._ids.token_bytes(10).hex().upper()
+        )
 
-    def update(self, tx: Tx, key: int, patient: Patient, member: MemberId | None, traced: bool, at: int, *, digest: str) -> None:
+    def update(
+        self,
+        tx: Tx,
+        key: int,
+        patient: Patient,
+        member: MemberId | None,
+        traced: bool,
+        at: int,
+        *,
+        digest: str,
+    ) -> None:
         """Write what a record says."""
         family, alternative = family_keys(patient.name)
         tx.execute(
-            "UPDATE patient_record SET member = ?, birth_date = ?, family_key = ?, family_alt = ?, traced = ?, updated = ?, "
-            "digest = ?, patient = ? WHERE record_key = ?",
+            "UPDATE patient_record SET member = ?, birth_date = ?, family_key = ?, family_alt = ?, traced ="
+            " ?, updated = ?, digest = ?, patient = ? WHERE record_key = ?",
             (
-                member, patient.birth_date, family, alternative, int(traced), at, digest,
-                orjson.dumps(patient_to_json(patient)).decode(), key,
+                member,
+                patient.birth_date,
+                family,
+                alternative,
+                int(traced),
+                at,
+                digest,
+                orjson.dumps(patient_to_json(patient)).decode(),
+                key,
             ),
-        )  # fmt: skip
+        )
         self._moved(tx, [RecordKey(key)], "described", from_micros(at))
 
     def claim(self, tx: Tx, stored: Stored, claims: frozenset[Identifier]) -> set[Identifier]:
@@ -201,10 +257,14 @@ class IdentityTables(IdentityReads):
         return set(old ^ claims)
 
     def touch_all(self, tx: Tx, rows: Sequence[tuple[int, int]]) -> None:
-        """Studies of these records began then, as (record key, microseconds), each once: the banner follows the newest (D3)."""
+        """Studies of these records began then, as (record key, microseconds), each once: the banner follows
+        the newest (D3).
+        """
         tx.update_many("patient_record", ("record_key",), ("newest_study",), rows, rising="newest_study")
 
     def alarm(self, member: MemberId | None) -> None:
-        """A member's record claims a number that another holds: an operator must know, and a person must decide."""
+        """A member's record claims a number that another holds: an operator must know, and a person must
+        decide.
+        """
         self.alarms["number claimed by two"] += 1
         log.error("alarm", what="a record claims a number that another person holds", member=member)

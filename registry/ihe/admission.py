@@ -41,18 +41,22 @@ class Admission:
         studies: Sequence[str] = (),
         objects: Sequence[str] = (),
     ) -> Act:
-        """An act, to be done in its block. ``objects``: entryUUIDs, where those are all that the request names.
+        """An act, to be done in its block. ``objects``: entryUUIDs, where those are all that the request
+        names.
 
         Raises:
             Forbidden: the principal's role does not allow it (audited).
         """
-        about = About(patients=patients, studies=studies, query={"objects": list(objects[:SOME])} if objects else {})
+        about = About(
+            patients=patients, studies=studies, query={"objects": list(objects[:SOME])} if objects else {}
+        )
         return self._audit.act(caller, face, action, about, code=lambda error: error.xds_code, lazy=True)
 
     async def member_for(self, principal: Principal, repository: str) -> Member:
         """For whom ``principal`` may submit what is in ``repository`` (a repositoryUniqueId, or a sourceId).
 
-        A member's node submits for itself; an integrator for its own organisation and for repositories that are no member's.
+        A member's node submits for itself; an integrator for its own organisation and for repositories that
+        are no member's.
 
         Raises:
             Forbidden: the repository is another's, or the member is suspended.
@@ -63,13 +67,18 @@ class Admission:
             if own is None:
                 raise Forbidden("This member is not known here.")
             if repository and repository != own.repository_unique_id:
-                raise Forbidden("These documents are in another's repository.", why="repositoryUniqueId is not the sender's.")
+                raise Forbidden(
+                    "These documents are in another's repository.",
+                    why="repositoryUniqueId is not the sender's.",
+                )
             return _active(own)
         known = self._directory.by_repository(repository)
         if known is None:
             return await self._foreign(repository)
         if known.status != "foreign" and not _speaks_for(principal, known):
-            raise Forbidden("These documents are in a member's repository.", why="Only that member may register them.")
+            raise Forbidden(
+                "These documents are in a member's repository.", why="Only that member may register them."
+            )
         return _active(known)
 
     async def member_of(self, caller: Caller, face: Face, entry_uuids: Sequence[str]) -> Member:
@@ -88,17 +97,24 @@ class Admission:
             owners = {h.member for h in answer.holdings if _names(h) & named}
             owners |= {o.member for o in answer.objects if o.entry_uuid in named and o.member is not None}
         if len(owners) != 1:
-            what = "These objects are not registered." if not owners else "These objects are of several members."
+            what = (
+                "These objects are not registered." if not owners else "These objects are of several members."
+            )
             raise Invalid(what, xds_code="UnresolvedReferenceException", where=next(iter(entry_uuids), ""))
         member = self._directory.by_id(owners.pop())
         if member is None or (member.status != "foreign" and not _speaks_for(principal, member)):
-            raise Forbidden("These objects are another's.", why="Only the member that registered them may change them.")
+            raise Forbidden(
+                "These objects are another's.", why="Only the member that registered them may change them."
+            )
         return _active(member)
 
 
 def _names(holding: Holding) -> set[str]:
     return {
-        uuid for p in holding.entries for uuid in (p.entry_uuid, p.submission_uuid, p.has_member_uuid, p.replaces_uuid) if uuid
+        uuid
+        for p in holding.entries
+        for uuid in (p.entry_uuid, p.submission_uuid, p.has_member_uuid, p.replaces_uuid)
+        if uuid
     }
 
 
@@ -108,5 +124,7 @@ def _speaks_for(principal: Principal, member: Member) -> bool:
 
 def _active(member: Member) -> Member:
     if member.status == "suspended":
-        raise Forbidden("This member is suspended.", why=member.status_reason, todo="Ask the region's operator.")
+        raise Forbidden(
+            "This member is suspended.", why=member.status_reason, todo="Ask the region's operator."
+        )
     return member

@@ -1,4 +1,6 @@
-"""Coverage in an AdhocQueryResponse: a slot for each member always, one Warning when an answer says less than it seems (D19)."""
+"""Coverage in an AdhocQueryResponse: a slot for each member always, one Warning when an answer says less than
+it seems (D19).
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ SLOT = "urn:crosslight:coverage:"
 
 
 def coverage_slots(coverage: Coverage) -> list[tuple[str, tuple[str, ...]]]:
-    """rs:ResponseSlotList: ``urn:crosslight:coverage:CODE``, its values ``state=``, ``as-of=``, ``since=``, ``refused=``,
-    ``identity=``."""
+    """rs:ResponseSlotList: ``urn:crosslight:coverage:CODE``, its values ``state=``, ``as-of=``, ``since=``,
+    ``refused=``, ``identity=``."""
     return [(SLOT + member.code, _values(member)) for member in coverage.members]
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from crosslight.runtime.credentials import plain_subject
+from crosslight.runtime.large_answers import LargeAnswers, in_steps
 from crosslight.runtime.soap.endpoint import Call, Transaction
-from crosslight.runtime.turns import Apart, in_steps
 from crosslight.runtime.workers import Workers
 from crosslight.standards.region import Region
 from crosslight.standards.xds.mapping.views import registered_document, registered_objects
@@ -29,7 +29,12 @@ from crosslight.standards.xds.rules.stored_query import (
     StoredQuery,
     parse_stored_query,
 )
-from crosslight.standards.xds.wire.adhoc import ACTION_REQUEST, ACTION_RESPONSE, parse_adhoc_request, render_adhoc_response
+from crosslight.standards.xds.wire.adhoc import (
+    ACTION_REQUEST,
+    ACTION_RESPONSE,
+    parse_adhoc_request,
+    render_adhoc_response,
+)
 from crosslight.standards.xds.wire.response import FAILURE, SUCCESS
 from registry.ask.ask import Ask
 from registry.ask.question import Answer, ByObject, ByPatient, Question
@@ -54,12 +59,18 @@ class RegistryStoredQuery(Transaction):
     action, response_action = ACTION_REQUEST, ACTION_RESPONSE
 
     def __init__(
-        self, ask: Ask, region: Region, *, warn: bool = True, quiet: frozenset[str] = frozenset(),
+        self,
+        ask: Ask,
+        region: Region,
+        *,
+        warn: bool = True,
+        quiet: frozenset[str] = frozenset(),
         workers: Workers | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._ask, self._home, self._warn = ask, f"urn:oid:{region.home_community_id}", warn
-        self._quiet = frozenset(map(plain_subject, quiet))  # a configuration may name systems as older releases did
-        self._apart = Apart(workers)
+        # a configuration may name systems as older releases did
+        self._quiet = frozenset(map(plain_subject, quiet))
+        self._apart = LargeAnswers(workers)
 
     async def answer(self, call: Call) -> bytes:
         """An AdhocQueryResponse: Success, with what was found."""
@@ -102,7 +113,9 @@ _DOCUMENTS_ONLY = frozenset({FIND_DOCUMENTS, FIND_BY_REFERENCE, GET_DOCUMENTS})
 
 
 def objects_of(answer: Answer, home: str, *, documents_only: bool = False) -> RegistryObjects:
-    """The metadata objects of an answer: holdings with their past as views, other objects as stored; each once."""
+    """The metadata objects of an answer: holdings with their past as views, other objects as stored; each
+    once.
+    """
     patients = {record.key: person.domain_id.cx() for person in answer.persons for record in person.records}
     found: dict[str, RegistryObject] = {}
     for holding in in_steps(answer.holdings):
@@ -114,7 +127,9 @@ def objects_of(answer: Answer, home: str, *, documents_only: bool = False) -> Re
     return RegistryObjects.of(found.values())
 
 
-def _of_holding(holding: Holding, patient_cx: str, home: str, documents_only: bool) -> Iterable[RegistryObject]:
+def _of_holding(
+    holding: Holding, patient_cx: str, home: str, documents_only: bool
+) -> Iterable[RegistryObject]:
     for publication in holding.entries:
         if documents_only:
             yield registered_document(publication, patient_cx, home)

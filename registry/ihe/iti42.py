@@ -1,8 +1,8 @@
 """ITI-42 Register Document Set-b: the standard strictly, then acts for ``accept`` (ITI TF-2 3.42; D6, D15).
 
-A study's manifest becomes a :class:`Publish`; everything else is stored whole. A submission that brings one manifest and
-nothing else is part of that study's version; of any other the SubmissionSet and the remaining associations stand by
-themselves.
+A study's manifest becomes a :class:`Publish`; everything else is stored whole. A submission that brings one
+manifest and nothing else is part of that study's version; of any other the SubmissionSet and the remaining
+associations stand by themselves.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from crosslight.standards.xds.wire.response import FAILURE, render_registry_resp
 from registry.ihe.admission import Admission
 from registry.index.model import XdsObject
 from registry.intake.accept import Acceptor
-from registry.intake.acts import Act, Publish, StoreObjects, Submission
+from registry.intake.submission import Act, Publish, StoreObjects, Submission
 from registry.members.model import Member
 
 ACTION_REQUEST = "urn:ihe:iti:2007:RegisterDocumentSet-b"
@@ -43,8 +43,16 @@ class RegisterDocumentSet(Transaction):
 
     action, response_action = ACTION_REQUEST, ACTION_RESPONSE
 
-    def __init__(self, acceptor: Acceptor, admission: Admission, ids: Ids, region: Region, values: ValueSets) -> None:
-        self._acceptor, self._admission, self._ids, self._region, self._values = acceptor, admission, ids, region, values
+    def __init__(
+        self, acceptor: Acceptor, admission: Admission, ids: Ids, region: Region, values: ValueSets
+    ) -> None:
+        self._acceptor, self._admission, self._ids, self._region, self._values = (
+            acceptor,
+            admission,
+            ids,
+            region,
+            values,
+        )
 
     async def answer(self, call: Call) -> bytes:
         """RegistryResponse Success, once everything is committed."""
@@ -53,7 +61,9 @@ class RegisterDocumentSet(Transaction):
         patient = Identifier.parse_cx(objects.submissions[0].patient_id)
         studies = [uid for d in objects.documents if (uid := study_uid_of(d.reference_ids))]
         async with self._admission.act(call.caller, "xds", "publish", patients=(patient,), studies=studies):
-            repository = next((d.repository_unique_id for d in objects.documents), objects.submissions[0].source_id)
+            repository = next(
+                (d.repository_unique_id for d in objects.documents), objects.submissions[0].source_id
+            )
             member = await self._admission.member_for(call.caller.principal, repository)
             acceptance = await self._acceptor.accept(
                 Submission(
@@ -65,7 +75,9 @@ class RegisterDocumentSet(Transaction):
                     said=objects,
                 )
             )
-        warnings = [RegistryError("XDSRegistryError", text, severity="Warning") for text in acceptance.warnings]
+        warnings = [
+            RegistryError("XDSRegistryError", text, severity="Warning") for text in acceptance.warnings
+        ]
         return render_registry_response(warnings)
 
     def refuse(self, errors: tuple[RegistryError, ...]) -> bytes:
@@ -76,7 +88,11 @@ class RegisterDocumentSet(Transaction):
 def acts_of(objects: RegistryObjects, member: Member, region: Region) -> tuple[Act, ...]:
     """The acts of a checked submission: first studies, then the rest."""
     submission = objects.submissions[0]
-    manifests = [d for d in objects.documents if is_manifest(d) and d.repository_unique_id == member.repository_unique_id]
+    manifests = [
+        d
+        for d in objects.documents
+        if is_manifest(d) and d.repository_unique_id == member.repository_unique_id
+    ]
     whole = _of_one_study(objects, manifests)
     acts: list[Act] = []
     used: set[str] = set()
@@ -108,7 +124,9 @@ def _of_one_study(objects: RegistryObjects, manifests: list[DocumentEntry]) -> b
         return False
     entry = manifests[0]
     expected = {
-        a.entry_uuid for a in (_link(objects.submissions[0], entry, objects), _replacing(entry, objects)) if a is not None
+        a.entry_uuid
+        for a in (_link(objects.submissions[0], entry, objects), _replacing(entry, objects))
+        if a is not None
     }
     return {a.entry_uuid for a in objects.associations} == expected
 

@@ -1,4 +1,6 @@
-"""ITI-43 Retrieve Document Set for the whole region: manifests, and documents that are no study (ITI TF-2 3.43; D11)."""
+"""ITI-43 Retrieve Document Set for the whole region: manifests, and documents that are no study (ITI TF-2
+3.43; D11).
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class RetrieveDocumentSet(Transaction):
 
     @asynccontextmanager
     async def _documents(self, call: Call, asked: Sequence[DocumentRequest]) -> AsyncIterator[Multipart]:
-        question = ByObject(unique_ids=tuple(dict.fromkeys(d.document_unique_id for d in asked)), versions=True)
+        question = ByObject(
+            unique_ids=tuple(dict.fromkeys(d.document_unique_id for d in asked)), versions=True
+        )
         async with self._merge.question(call, "iti43", question) as answer:
             known, merged, errands = _given(answer), Merged(len(asked)), Errands()
             for document in asked:
@@ -59,7 +63,9 @@ class RetrieveDocumentSet(Transaction):
 def _given(answer: Answer) -> dict[tuple[int, str], Holding | None]:
     """(member, uniqueId) of every document that may be given; None for one that is no study."""
     found: dict[tuple[int, str], Holding | None] = {
-        (one.member, one.unique_id): None for one in answer.objects if one.kind == "document" and one.member is not None
+        (one.member, one.unique_id): None
+        for one in answer.objects
+        if one.kind == "document" and one.member is not None
     }
     for holding in answer.holdings:
         for publication in holding.entries:

@@ -1,7 +1,7 @@
 """ITI-57 Update Document Set: UpdateAvailabilityStatus of one DocumentEntry, both ways (ITI TF-2 3.57; D16).
 
-The other updates of the transaction are answered XDSMetadataUpdateOperationError. The SubmissionSet that carries the change is
-not registered: nothing would refer to it.
+The other updates of the transaction are answered XDSMetadataUpdateOperationError. The SubmissionSet that
+carries the change is not registered: nothing would refer to it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from crosslight.standards.xds.wire.ebrim import parse_submit_objects
 from crosslight.standards.xds.wire.response import FAILURE, render_registry_response
 from registry.ihe.admission import Admission
 from registry.intake.accept import Acceptor
-from registry.intake.acts import SetAvailability, Submission
+from registry.intake.submission import SetAvailability, Submission
 
 ACTION_REQUEST = "urn:ihe:iti:2010:UpdateDocumentSet"
 ACTION_RESPONSE = "urn:ihe:iti:2010:UpdateDocumentSetResponse"
@@ -60,8 +60,8 @@ def changes_of(objects: RegistryObjects) -> tuple[SetAvailability, ...]:
     """The status changes that a request asks for.
 
     Raises:
-        RegistryRefusal: XDSRegistryMetadataError (no SubmissionSet, no slots), XDSMetadataUpdateOperationError (anything but
-            a change of status).
+        RegistryRefusal: XDSRegistryMetadataError (no SubmissionSet, no slots),
+            XDSMetadataUpdateOperationError (anything but a change of status).
     """
     if len(objects.submissions) != 1 or not objects.submissions[0].unique_id:
         raise refusal("XDSRegistryMetadataError", "There must be one SubmissionSet with a uniqueId.")
@@ -83,9 +83,10 @@ def _change(association: Association, submission: str, version: Version | None) 
     original, new = _STATUSES.get(association.original_status), _STATUSES.get(association.new_status)
     if original is None or new is None or original == new:
         raise refusal(
-            "XDSRegistryMetadataError", "OriginalStatus and NewStatus must be Approved and Deprecated, or the reverse.",
+            "XDSRegistryMetadataError",
+            "OriginalStatus and NewStatus must be Approved and Deprecated, or the reverse.",
             association.target,
-        )  # fmt: skip
+        )
     return SetAvailability(entry_uuid=association.target, status=new, original=original, version=version)
 
 

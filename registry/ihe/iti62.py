@@ -9,7 +9,7 @@ from crosslight.standards.xds.wire.ebrim import parse_remove_objects
 from crosslight.standards.xds.wire.response import FAILURE, render_registry_response
 from registry.ihe.admission import Admission
 from registry.intake.accept import Acceptor
-from registry.intake.acts import Submission, Withdraw
+from registry.intake.submission import Submission, Withdraw
 
 ACTION_REQUEST = "urn:ihe:iti:2010:DeleteDocumentSet"
 ACTION_RESPONSE = "urn:ihe:iti:2010:DeleteDocumentSetResponse"
@@ -17,7 +17,10 @@ MAX_OBJECTS = 20_000
 
 
 class RemoveMetadata(Transaction):
-    """The transaction. Which objects there are and what refers to them is checked by ``relations.check_removal``."""
+    """The transaction.
+
+    Which objects there are and what refers to them is checked by ``relations.check_removal``.
+    """
 
     action, response_action = ACTION_REQUEST, ACTION_RESPONSE
 

@@ -1,4 +1,5 @@
-"""ITI-8 Patient Identity Feed over MLLP (ITI TF-2 3.8): parse, have it taken in, answer AA, or AE and AR with the reason.
+"""ITI-8 Patient Identity Feed over MLLP (ITI TF-2 3.8): parse, have it taken in, answer AA, or AE and AR with
+the reason.
 
 What a message does to persons is ``registry.intake.patients``; it is answered when that has committed.
 """
@@ -32,8 +33,14 @@ def certificate_principal(peer: Peer, directory: Directory, region: Region, cloc
         Forbidden: for a member that is not active.
     """
     identity = peer_identity(peer.certificate)
-    if identity.community != region.home_community_id or peer.certificate is None or expires_at(peer.certificate) < clock.now():
-        raise Unauthenticated("The client certificate is not of this region, or has ended.", todo="Renew it, or join again.")
+    if (
+        identity.community != region.home_community_id
+        or peer.certificate is None
+        or expires_at(peer.certificate) < clock.now()
+    ):
+        raise Unauthenticated(
+            "The client certificate is not of this region, or has ended.", todo="Renew it, or join again."
+        )
     if identity.kind != "member":
         return principal_of(identity)
     member = directory.by_code(identity.name)

@@ -1,4 +1,6 @@
-"""RAD-69 Retrieve Imaging Document Set for the whole region: instances, by retrieveLocationUID (RAD TF-2 4.69; D11)."""
+"""RAD-69 Retrieve Imaging Document Set for the whole region: instances, by retrieveLocationUID (RAD TF-2
+4.69; D11).
+"""
 
 from __future__ import annotations
 
@@ -66,6 +68,7 @@ def _request(syntaxes: tuple[str, ...], errand: Errand) -> bytes:
     for study_uid, series_uid, document in errand.instances:
         studies.setdefault(study_uid, {}).setdefault(series_uid, []).append(document)
     rows = tuple(
-        StudyRequest(uid, tuple(SeriesRequest(s, tuple(d)) for s, d in series.items())) for uid, series in studies.items()
+        StudyRequest(uid, tuple(SeriesRequest(s, tuple(d)) for s, d in series.items()))
+        for uid, series in studies.items()
     )
     return render_imaging_request(ImagingRequest(rows, syntaxes))

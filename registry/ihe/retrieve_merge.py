@@ -1,8 +1,10 @@
-"""What ITI-43 and RAD-69 share for the whole region (D11): split by OID, members asked at once, merged part by part.
+"""What ITI-43 and RAD-69 share for the whole region (D11): split by OID, members asked at once, merged part
+by part.
 
-So a foreign consumer needs to reach only the region, also where members let nobody in. The order of calls: a transaction asks
-``ask`` what may be given, makes an :class:`Errand` for each member that holds some of it, and has :class:`RetrieveMerge` fetch
-them. Nothing is kept on the way: each member's stream waits until its turn comes.
+So a foreign consumer needs to reach only the region, also where members let nobody in. The order of calls: a
+transaction asks ``ask`` what may be given, makes an :class:`Errand` for each member that holds some of it,
+and has :class:`RetrieveMerge` fetch them. Nothing is kept on the way: each member's stream waits until its
+turn comes.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ class Errand:
 
     member: Member
     documents: list[DocumentRequest] = field(default_factory=list)
-    instances: list[tuple[str, str, DocumentRequest]] = field(default_factory=list)  # RAD-69: with study and series
+    # RAD-69: with study and series
+    instances: list[tuple[str, str, DocumentRequest]] = field(default_factory=list)
     studies: set[str] = field(default_factory=set)
     patients: set[str] = field(default_factory=set)
 
@@ -118,7 +121,9 @@ class RetrieveMerge:
         if count > limit:
             raise refusal("XDSRepositoryError", f"More than {limit} documents are asked for at once.")
 
-    def question(self, call: Call, service: Service, question: ByObject) -> AbstractAsyncContextManager[Answer]:
+    def question(
+        self, call: Call, service: Service, question: ByObject
+    ) -> AbstractAsyncContextManager[Answer]:
         """What of it may be given to the caller; audited as the act of the face ``service``."""
         return self._ask.question(call.caller, face=service, action="retrieve", question=question)
 
@@ -145,7 +150,9 @@ class RetrieveMerge:
         members = {errand.member.id for errand in errands.all}
         async with AsyncExitStack() as stack:
             with self._reach.running(call.request, members):
-                opened = await asyncio.gather(*(self._open(stack, call, errand, service, body(errand)) for errand in errands.all))
+                opened = await asyncio.gather(
+                    *(self._open(stack, call, errand, service, body(errand)) for errand in errands.all)
+                )
                 for at, (errand, stream) in enumerate(zip(errands.all, opened, strict=True)):
                     if isinstance(stream, SoapStream):
                         _merge(merged, at, errand, stream)
@@ -154,7 +161,9 @@ class RetrieveMerge:
                 rendered = retrieve.render_retrieve_response(merged.documents, merged.errors, merged.asked)
                 yield Multipart(rendered, _parts(merged))
 
-    async def _open(self, stack: AsyncExitStack, call: Call, errand: Errand, service: Service, body: bytes) -> SoapStream | str:
+    async def _open(
+        self, stack: AsyncExitStack, call: Call, errand: Errand, service: Service, body: bytes
+    ) -> SoapStream | str:
         """A member's answer as far as its root part, or in words why there is none."""
         member, caller = errand.member, call.caller
         if not self._reach.offers(member, service):
@@ -174,22 +183,30 @@ class RetrieveMerge:
 def not_available(document: DocumentRequest) -> RegistryError:
     """The member has no such document, or none for this caller."""
     return RegistryError(
-        "XDSDocumentUniqueIdError", "There is no such document there, or none that you may have.", document.document_unique_id
+        "XDSDocumentUniqueIdError",
+        "There is no such document there, or none that you may have.",
+        document.document_unique_id,
     )
 
 
 def _merge(merged: Merged, at: int, errand: Errand, stream: SoapStream) -> None:
-    """Take a member's answer into the one answer; an answer that does not fit what was asked is not taken at all."""
+    """Take a member's answer into the one answer; an answer that does not fit what was asked is not taken at
+    all.
+    """
     member = errand.member
     try:
         reply = retrieve.parse_retrieve_response(stream.body)
     except CrosslightError as error:
-        merged.errors += errand.failed("XDSRepositoryError", f"{member.name} ({member.code}) answered wrongly: {error.what}")
+        merged.errors += errand.failed(
+            "XDSRepositoryError", f"{member.name} ({member.code}) answered wrongly: {error.what}"
+        )
         return
     asked = {key_of(document): document for document in errand.documents}
     given = [key_of(document.request) for document in reply.documents]
     if len(set(given)) != len(given) or not set(given) <= set(asked):
-        merged.errors += errand.failed("XDSRepositoryError", f"{member.name} ({member.code}) sent what was not asked for.")
+        merged.errors += errand.failed(
+            "XDSRepositoryError", f"{member.name} ({member.code}) sent what was not asked for."
+        )
         return
     for n, document in enumerate(reply.documents):
         cid = f"{at}.{document.content_id}" if document.content_id else f"{at}.inline.{n}@crosslight"
@@ -209,11 +226,18 @@ async def _parts(merged: Merged) -> AsyncIterator[Part]:
     """Every part in the order of the answer's streams; the next is begun when the one before is done."""
     types = {document.content_id: document.mime_type for document in merged.documents}
     for cid, document in merged.inline:
-        yield Part(content_id=cid, content_type=document.mime_type, size=None, chunks=_once(document.data or b""))
+        yield Part(
+            content_id=cid, content_type=document.mime_type, size=None, chunks=_once(document.data or b"")
+        )
     for at, stream in merged.streams:
         async for part in stream.parts():
             cid = f"{at}.{part.content_id}"
-            yield Part(content_id=cid, content_type=types.get(cid, part.content_type), size=None, chunks=part.chunks())
+            yield Part(
+                content_id=cid,
+                content_type=types.get(cid, part.content_type),
+                size=None,
+                chunks=part.chunks(),
+            )
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -22,13 +22,16 @@ from registry.identity.model import PersonKey, RecordChange, RecordKey
 from registry.index.model import Change, ChangeKind
 from registry.index.rows import to_ms
 
-KINDS: tuple[ChangeKind, ...] = get_args(ChangeKind)  # the number in the table is the place here: add at the end only
+# the number in the table is the place here: add at the end only
+KINDS: tuple[ChangeKind, ...] = get_args(ChangeKind)
 PAGE = 500  # changes of one reading
 TRIMMED = 1000  # changes removed in one transaction
 _COLUMNS = (
     "stream", "n", "kind", "waits", "revision", "record_key", "former_key", "at", "study_uid", "entry_uuid",
 )  # fmt: skip
-_STREAMS = "SELECT member_id AS stream, changes FROM member_feed UNION ALL SELECT stream, changes FROM person_stream"
+_STREAMS = (
+    "SELECT member_id AS stream, changes FROM member_feed UNION ALL SELECT stream, changes FROM person_stream"
+)
 _NUMBERED = (
     "UPDATE person_stream SET changes = changes + ? WHERE stream = (SELECT stream FROM person_stream {}) "
     "RETURNING stream, changes"
@@ -111,7 +114,9 @@ class ChangeFeed:
             if persons is None or not page.changes:
                 return page
             found = persons(tx, {key for change in page.changes if (key := change.record_key) is not None})
-            changes = (replace(c, person=found.get(c.record_key)) if c.record_key else c for c in page.changes)
+            changes = (
+                replace(c, person=found.get(c.record_key)) if c.record_key else c for c in page.changes
+            )
             return replace(page, changes=tuple(changes))
 
         return await self._db.read("changes_after", read)
@@ -122,7 +127,9 @@ class ChangeFeed:
         for stream, _ in (await self.head()).streams:
             step = TRIMMED
             while step == TRIMMED:
-                step = await self._db.write("changes_trim", partial(_trim, stream=stream, before=to_ms(before)))
+                step = await self._db.write(
+                    "changes_trim", partial(_trim, stream=stream, before=to_ms(before))
+                )
                 removed += step
         return removed
 
@@ -136,7 +143,10 @@ def _head(tx: Tx) -> Cursor:
 def _after(tx: Tx, cursor: Cursor, limit: int) -> ChangePage:
     head = _head(tx)
     if head.incarnation != cursor.incarnation:
-        raise Behind("The changes after this cursor are of another incarnation.", todo="Compare, then read on from the head.")
+        raise Behind(
+            "The changes after this cursor are of another incarnation.",
+            todo="Compare, then read on from the head.",
+        )
     read = dict(cursor.streams)
     ahead = [(stream, last) for stream, last in head.streams if last != read.get(stream, 0)]
     each = max(1, limit // max(1, len(ahead)))
@@ -145,7 +155,10 @@ def _after(tx: Tx, cursor: Cursor, limit: int) -> ChangePage:
     for stream, last in ahead:
         rows = _read(tx, stream, read.get(stream, 0), each)
         if last < read.get(stream, 0) or not rows or rows[0][1] != read.get(stream, 0) + 1:
-            raise Behind("The changes after this cursor are not kept any more.", todo="Compare, then read on from the head.")
+            raise Behind(
+                "The changes after this cursor are not kept any more.",
+                todo="Compare, then read on from the head.",
+            )
         changes += [_change(row) for row in rows]
         read[stream] = int(rows[-1][1])
         more = more or read[stream] < last

@@ -1,8 +1,9 @@
 """How a publication rests in a row: a compact array, compressed with a versioned dictionary (D5, scale.md 1).
 
-Digests do not compress and lie before the compressed part as they are. Ids that follow from the member's secret, the study
-and the version (D9) are not stored. What our templates do not say (D6) goes into a second blob, empty for our own nodes.
-Formats are numbered and never dropped. Pure but for the compressors, one set per thread.
+Digests do not compress and lie before the compressed part as they are. Ids that follow from the member's
+secret, the study and the version (D9) are not stored. What our templates do not say (D6) goes into a second
+blob, empty for our own nodes. Formats are numbered and never dropped. Pure but for the compressors, one set
+per thread.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from crosslight.standards.study import (
     record_to_json,
 )
 from crosslight.standards.xds.model.publication import Publication, Source, Status
-from registry.index.arrays import Raw, study_array, study_of
+from registry.index.study_arrays import Raw, study_array, study_of
 
 FORMAT = 1
 LEVEL = 3  # 9 takes 11 bytes of a mean study off and 25 us more
@@ -39,7 +40,11 @@ _ID_KINDS = (
     ("has_member_uuid", Kind.HAS_MEMBER, False),
     ("document_uid", Kind.DOCUMENT, True),
 )
-_STATED = (*(name for name, _, _ in _ID_KINDS if name != "document_uid"), "replaces_entry_uuid", "replaces_uuid")
+_STATED = (
+    *(name for name, _, _ in _ID_KINDS if name != "document_uid"),
+    "replaces_entry_uuid",
+    "replaces_uuid",
+)
 
 
 class Compressor:
@@ -49,17 +54,25 @@ class Compressor:
         trained = resources.files("registry.index").joinpath(f"dictionary_{FORMAT}.zdict").read_bytes()
         self._dictionary = zstandard.ZstdCompressionDict(trained)
         self._parameters = zstandard.ZstdCompressionParameters.from_level(
-            LEVEL, format=zstandard.FORMAT_ZSTD1_MAGICLESS, write_content_size=True, write_checksum=False, write_dict_id=False
+            LEVEL,
+            format=zstandard.FORMAT_ZSTD1_MAGICLESS,
+            write_content_size=True,
+            write_checksum=False,
+            write_dict_id=False,
         )
         self._dictionary.precompute_compress(compression_params=self._parameters)
         self._local = threading.local()
 
     def _pair(self) -> tuple[zstandard.ZstdCompressor, zstandard.ZstdDecompressor]:
-        pair: tuple[zstandard.ZstdCompressor, zstandard.ZstdDecompressor] | None = getattr(self._local, "pair", None)
+        pair: tuple[zstandard.ZstdCompressor, zstandard.ZstdDecompressor] | None = getattr(
+            self._local, "pair", None
+        )
         if pair is None:
             pair = self._local.pair = (
                 zstandard.ZstdCompressor(dict_data=self._dictionary, compression_params=self._parameters),
-                zstandard.ZstdDecompressor(dict_data=self._dictionary, format=zstandard.FORMAT_ZSTD1_MAGICLESS),
+                zstandard.ZstdDecompressor(
+                    dict_data=self._dictionary, format=zstandard.FORMAT_ZSTD1_MAGICLESS
+                ),
             )
         return pair
 
@@ -74,7 +87,9 @@ class Compressor:
             StorageError: for a format of a later release.
         """
         if blob[0] != FORMAT:
-            raise StorageError("A row of the index is in a format of a later release.", todo="Run the newer release.")
+            raise StorageError(
+                "A row of the index is in a format of a later release.", todo="Run the newer release."
+            )
         length, start = _read_varint(blob, 1)
         body = self._pair()[1].decompress(blob[start + length :], max_output_size=MAX_UNPACKED)
         return orjson.loads(body), blob[start : start + length]
@@ -102,7 +117,9 @@ def _read_varint(blob: bytes, at: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicationRow:
-    """A publication as its row holds it: ``body``, ``extra`` (b'' for none) and the patient apart; the ids that are stated."""
+    """A publication as its row holds it: ``body``, ``extra`` (b'' for none) and the patient apart; the ids
+    that are stated.
+    """
 
     body: bytes
     extra: bytes
@@ -115,7 +132,7 @@ class Codec:
     def __init__(self) -> None:
         self._zstd = Compressor()
 
-    # --- publications ----------------------------------------------------------------------------------------------
+    # --- publications ---------------------------------------------------------------------------------------
 
     def encode(
         self,
@@ -125,7 +142,9 @@ class Codec:
         secret: bytes,
         united: StudyRecord | None = None,
     ) -> PublicationRow:
-        """The blobs of a publication in a row whose version column says ``version``; ``united`` is what the row shows instead."""
+        """The blobs of a publication in a row whose version column says ``version``; ``united`` is what the
+        row shows instead.
+        """
         own, manifest = publication.version, publication.manifest
         body, raw, ids = publication_array(publication, digest, secret)
         extra: dict[str, Any] = {}
@@ -139,10 +158,18 @@ class Codec:
             extra["x"] = publication.extras
         if united is not None:
             extra["u"] = {name: held for name, held in record_to_json(united).items() if name != "patient"}
-        return PublicationRow(body=self._zstd.pack(body, raw), extra=self._zstd.pack(extra) if extra else b"", ids=ids)
+        return PublicationRow(
+            body=self._zstd.pack(body, raw), extra=self._zstd.pack(extra) if extra else b"", ids=ids
+        )
 
     def decode(
-        self, stored: PublicationRow, version: Version | None, patient: Patient, source: Source, secret: bytes, status: Status
+        self,
+        stored: PublicationRow,
+        version: Version | None,
+        patient: Patient,
+        source: Source,
+        secret: bytes,
+        status: Status,
     ) -> tuple[Publication, str]:
         """The publication and its content digest."""
         body, data = self._zstd.unpack(stored.body)
@@ -154,9 +181,12 @@ class Codec:
             version = Version.parse(extra["v"]) if extra["v"] else None
         ids = unfold_ids(extra.get("i", {}), version, replaces, secret, study_uid)
         manifest = ManifestFacts(
-            document_uid=ids.pop("document_uid"), sha1=sha1, size_bytes=size, creation_time=created or submitted,
+            document_uid=ids.pop("document_uid"),
+            sha1=sha1,
+            size_bytes=size,
+            creation_time=created or submitted,
             extra=extra.get("m", {}),
-        )  # fmt: skip
+        )
         publication = Publication(
             source=source,
             record=study_of(study_uid, body[7:], raw, patient),
@@ -178,7 +208,7 @@ class Codec:
         uid: str = self._zstd.unpack(body)[0][0]
         return uid
 
-    # --- patients as submitted, and other plain data ------------------------------------------------------------------
+    # --- patients as submitted, and other plain data --------------------------------------------------------
 
     def encode_patient(self, patient: Patient) -> bytes:
         """A patient as submitted."""
@@ -197,7 +227,9 @@ class Codec:
         return self._zstd.unpack(blob)[0]
 
 
-def publication_array(publication: Publication, digest: str, secret: bytes) -> tuple[list[Any], bytes, dict[str, str]]:
+def publication_array(
+    publication: Publication, digest: str, secret: bytes
+) -> tuple[list[Any], bytes, dict[str, str]]:
     """What is compressed, what lies raw before it, and the ids that must be stated."""
     raw, manifest = Raw(), publication.manifest
     replaces, ids = fold_ids(publication, secret)
@@ -214,7 +246,7 @@ def publication_array(publication: Publication, digest: str, secret: bytes) -> t
     return body, bytes(raw.data), ids
 
 
-# --- ids (D9) ------------------------------------------------------------------------------------------------------
+# --- ids (D9) -----------------------------------------------------------------------------------------------
 
 
 def derived_ids(version: Version, replaces: Version | None, tag: bytes) -> dict[str, str]:
@@ -228,7 +260,10 @@ def derived_ids(version: Version, replaces: Version | None, tag: bytes) -> dict[
 
 def publication_ids(publication: Publication) -> dict[str, str]:
     """The ids as the publication states them."""
-    return {"document_uid": publication.manifest.document_uid, **{name: getattr(publication, name) for name in _STATED}}
+    return {
+        "document_uid": publication.manifest.document_uid,
+        **{name: getattr(publication, name) for name in _STATED},
+    }
 
 
 def fold_ids(publication: Publication, secret: bytes) -> tuple[Any, dict[str, str]]:
@@ -249,7 +284,9 @@ def fold_ids(publication: Publication, secret: bytes) -> tuple[Any, dict[str, st
     return [replaced.epoch, replaced.n] if replaced else 0, different
 
 
-def unfold_ids(folded: dict[str, str], version: Version | None, replaces: Any, secret: bytes, study_uid: str) -> dict[str, str]:
+def unfold_ids(
+    folded: dict[str, str], version: Version | None, replaces: Any, secret: bytes, study_uid: str
+) -> dict[str, str]:
     """Every id again: fields of Publication, and ``document_uid``."""
     if version is None:
         return dict(folded)

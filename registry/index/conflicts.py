@@ -11,7 +11,9 @@ from registry.index.rows import ARRIVING, DEPRECATED, Loaded, chunks, marks
 PersonsOf = Callable[[Collection[Loaded]], dict[tuple[int, int, int], int]]  # row -> whose study it is
 
 
-def in_conflict(reader: Reader, tx: Tx, loaded: Iterable[Loaded], persons_of: PersonsOf) -> set[tuple[int, int, int]]:
+def in_conflict(
+    reader: Reader, tx: Tx, loaded: Iterable[Loaded], persons_of: PersonsOf
+) -> set[tuple[int, int, int]]:
     """Keys of those holdings whose study is held elsewhere with another patient, count or digest (D1).
 
     Decided when asked: links between patients change without any holding changing.
@@ -19,7 +21,10 @@ def in_conflict(reader: Reader, tx: Tx, loaded: Iterable[Loaded], persons_of: Pe
     known = {one.row.key: one for one in loaded}
     places: dict[int, set[tuple[int, int, int]]] = {}
     for part in chunks({key[1] for key in known}):
-        sql = f"SELECT record_key, study_hash, member_id FROM holding WHERE study_hash IN ({marks(part)}) AND flags & 1 = 0"
+        sql = (
+            f"SELECT record_key, study_hash, member_id FROM holding WHERE study_hash IN ({marks(part)}) AND"
+            " flags & 1 = 0"
+        )
         for row in tx.rows(sql, part):
             places.setdefault(row[1], set()).add((row[0], row[1], row[2]))
     elsewhere = [study for study, keys in places.items() if any(key not in known for key in keys)]

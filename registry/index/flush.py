@@ -13,7 +13,7 @@ from registry.identity.model import RecordKey
 from registry.index.changes import write_changes
 from registry.index.codec import fold_ids
 from registry.index.model import Change, ChangeKind
-from registry.index.past import State, packed, state_of
+from registry.index.past_versions import State, packed, state_of
 from registry.index.read import Reader
 from registry.index.rows import (
     DEPRECATED,
@@ -30,14 +30,17 @@ from registry.index.rows import (
     marks,
     names_in_row,
     row_names,
-)  # fmt: skip
+)
 
 _KEY_COLUMNS = ("record_key", "study_hash", "member_id")
 
 
 def _upsert(columns: tuple[str, ...]) -> str:
     sets = ", ".join(f"{c} = excluded.{c}" for c in columns if c not in _KEY_COLUMNS)
-    return f"ON CONFLICT (record_key, study_hash, member_id) DO UPDATE SET {sets} WHERE holding.revision < excluded.revision"
+    return (
+        f"ON CONFLICT (record_key, study_hash, member_id) DO UPDATE SET {sets} WHERE holding.revision <"
+        " excluded.revision"
+    )
 
 
 _NAMED_COLUMNS = (*HOLDING_COLUMNS, *NAME_COLUMNS)
@@ -80,7 +83,9 @@ class HoldingEdit:
         if before is None:
             return self._change("new", now)
         moved = before.row.record_key != now.row.record_key
-        return self._change("moved" if moved else "changed", now, before.holding.record_key if moved else None)
+        return self._change(
+            "moved" if moved else "changed", now, before.holding.record_key if moved else None
+        )
 
     def _change(self, kind: ChangeKind, one: Loaded, former: RecordKey | None = None) -> Change:
         return Change(
@@ -96,7 +101,9 @@ class HoldingEdit:
     def settle(self, numbers: dict[int, int]) -> None:
         """Put the numbers of patient texts in the place of stand-ins."""
         if self.now is not None and self.now.row.patient_n in numbers:
-            self.now = Loaded(self.now.row._replace(patient_n=numbers[self.now.row.patient_n]), self.now.holding)
+            self.now = Loaded(
+                self.now.row._replace(patient_n=numbers[self.now.row.patient_n]), self.now.holding
+            )
         for states in (self.pushed, self.past or []):
             for i, state in enumerate(states):
                 states[i] = {**state, "patient": numbers.get(state["patient"], state["patient"])}
@@ -108,14 +115,25 @@ class Flush:
     def __init__(self, reader: Reader, tx: Tx, entries: list[HoldingEdit], at: int) -> None:
         self._reader, self._tx, self._entries, self._at = reader, tx, entries, at
 
-    def run(self, texts: list[Any], feeds: dict[MemberId, FeedRow], cursors: dict[MemberId, int], changes: list[Change]) -> None:
+    def run(
+        self,
+        texts: list[Any],
+        feeds: dict[MemberId, FeedRow],
+        cursors: dict[MemberId, int],
+        changes: list[Change],
+    ) -> None:
         """Locators first, then rows, then what hangs on them."""
         entries = self._entries
         self._write_left(entries)
         self._tx.insert_many(
             "locator",
             ("hash", "record_key"),
-            sorted((name, e.now.row.record_key) for e in entries if e.now is not None for name in self._new_names(e, e.now)),
+            sorted(
+                (name, e.now.row.record_key)
+                for e in entries
+                if e.now is not None
+                for name in self._new_names(e, e.now)
+            ),
             "ON CONFLICT DO NOTHING",
         )
         self._note_issuers([e.now for e in entries if e.now is not None])
@@ -124,9 +142,9 @@ class Flush:
         self._write_past([e for e in entries if e.now is not None])
         self._write_pending([e for e in entries if e.now is not None])
         self._many(
-            "INSERT INTO tombstone (study_hash, member_id, record_hash, version, revision, at) VALUES (?,?,?,?,?,?) "
-            "ON CONFLICT (study_hash, member_id, record_hash) DO UPDATE SET version = excluded.version, "
-            "revision = excluded.revision, at = excluded.at",
+            "INSERT INTO tombstone (study_hash, member_id, record_hash, version, revision, at) VALUES"
+            " (?,?,?,?,?,?) ON CONFLICT (study_hash, member_id, record_hash) DO UPDATE SET version ="
+            " excluded.version, revision = excluded.revision, at = excluded.at",
             [
                 (study, int(e.member), stone.record_hash, stone.version, stone.revision, self._at)
                 for e in entries
@@ -136,8 +154,12 @@ class Flush:
         self._write_feeds(entries, feeds, cursors, changes)
 
     def _note_issuers(self, loaded: list[Loaded]) -> None:
-        """Remember who issues accession numbers here; each is written once, and looked for until it is known to be there."""
-        issuers = {issuer_hash(a.authority) for one in loaded for a in one.holding.record.accessions if a.authority}
+        """Remember who issues accession numbers here; each is written once, and looked for until it is known
+        to be there.
+        """
+        issuers = {
+            issuer_hash(a.authority) for one in loaded for a in one.holding.record.accessions if a.authority
+        }
         new = issuers - self._reader.issuers
         if new:
             there = {
@@ -146,7 +168,9 @@ class Flush:
                 for row in self._tx.rows(f"SELECT hash FROM locator WHERE hash IN ({marks(part)})", part)
             }
             self._reader.issuers |= there
-            self._tx.insert_many("locator", ("hash", "record_key"), [(name, NO_RECORD) for name in sorted(new - there)])
+            self._tx.insert_many(
+                "locator", ("hash", "record_key"), [(name, NO_RECORD) for name in sorted(new - there)]
+            )
 
     def _write_rows(self, entries: list[tuple[HoldingEdit, Loaded]]) -> None:
         rows: list[tuple[Any, ...]] = [now.row for _, now in entries]
@@ -159,7 +183,9 @@ class Flush:
 
     def _names(self, one: Loaded) -> Names:
         publication, secret = one.holding.publication, self._reader.source(one.holding.member)[1]
-        return row_names(publication, one.holding.record, one.holding.fhir_id, fold_ids(publication, secret)[1], secret)
+        return row_names(
+            publication, one.holding.record, one.holding.fhir_id, fold_ids(publication, secret)[1], secret
+        )
 
     def _new_names(self, entry: HoldingEdit, now: Loaded) -> set[int]:
         before = entry.before
@@ -177,7 +203,9 @@ class Flush:
     def _write_left(self, entries: list[HoldingEdit]) -> None:
         """Rows that went: their past, their own names, and their FHIR ids, which are gone now."""
         stored = [
-            (e, e.before) for e in entries if e.before is not None and any(one.row.key == e.before.row.key for one in e.left)
+            (e, e.before)
+            for e in entries
+            if e.before is not None and any(one.row.key == e.before.row.key for one in e.left)
         ]
         keys = [before.row.key for _, before in stored]
         for table in ("holding", "past_version", "enrich_pending"):
@@ -186,7 +214,9 @@ class Flush:
             (name, one.row.record_key)
             for e in entries
             for one in e.left
-            for name in sorted(self._names(one).all() - {accession_hash(a.value) for a in one.holding.record.accessions})
+            for name in sorted(
+                self._names(one).all() - {accession_hash(a.value) for a in one.holding.record.accessions}
+            )
         ]
         self._many("DELETE FROM locator WHERE hash = ? AND record_key = ?", names)
         gone = {one.holding.fhir_id for e in entries for one in e.left}
@@ -198,7 +228,9 @@ class Flush:
         )
         back = {e.now.holding.fhir_id for e in entries if e.now is not None and e.before is None and e.stones}
         back |= {e.now.holding.fhir_id for e in entries if e.now is not None and e.left}
-        self._many("DELETE FROM gone WHERE fhir_hash = ? AND fhir_id = ?", [(fhir_hash(i), i) for i in sorted(back)])
+        self._many(
+            "DELETE FROM gone WHERE fhir_hash = ? AND fhir_id = ?", [(fhir_hash(i), i) for i in sorted(back)]
+        )
 
     def _write_past(self, entries: list[HoldingEdit]) -> None:
         inserts = []
@@ -212,10 +244,14 @@ class Flush:
             if e.past is None and e.pushed and e.before is not None:
                 row = self._tx.row(f"SELECT max(seq) FROM past_version WHERE {_KEY}", e.now.row.key)
                 kept = int(row[0] or 0) if row else 0
-            successor = state_of(e.now.holding.publication, e.now.holding.digest, e.now.row.patient_n, self._secret(e))
+            successor = state_of(
+                e.now.holding.publication, e.now.holding.digest, e.now.row.patient_n, self._secret(e)
+            )
             chain = [*reversed(e.pushed), *(e.past or [])]
             for seq, state in zip(range(kept + len(chain), kept, -1), chain, strict=True):
-                inserts.append((*e.now.row.key, seq, self._reader.codec.encode_plain(packed(successor, state))))
+                inserts.append(
+                    (*e.now.row.key, seq, self._reader.codec.encode_plain(packed(successor, state)))
+                )
                 successor = state
         self._tx.insert_many("past_version", (*_KEY_COLUMNS, "seq", "body"), inserts)
 
@@ -235,7 +271,11 @@ class Flush:
         self._many(f"DELETE FROM enrich_pending WHERE {_KEY}", done)
 
     def _write_feeds(
-        self, entries: list[HoldingEdit], feeds: dict[MemberId, FeedRow], cursors: dict[MemberId, int], changes: list[Change]
+        self,
+        entries: list[HoldingEdit],
+        feeds: dict[MemberId, FeedRow],
+        cursors: dict[MemberId, int],
+        changes: list[Change],
     ) -> None:
         """Cursors, censuses and the changes themselves, under the locks of their members."""
         changed = []

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.db import Db, Tx
 from crosslight.standards.ids import hash8
-from registry.index.imaging import DocumentKey, entry_hash
+from registry.index.imaging_documents import DocumentKey, entry_hash
 from registry.index.model import HoldingKey
 from registry.index.rows import to_ms
 

@@ -27,11 +27,13 @@ class HoldingKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One committed change (ADR 0031). It says where to look, and not what is there: that is read from the index.
+    """One committed change (ADR 0031). It says where to look, and not what is there: that is read from the
+    index.
 
-    Of a study: ``new``, ``changed`` (its version, availability or detail), ``withdrawn``, ``moved`` to another patient record.
-    Of another XDS object: ``changed`` or ``withdrawn``. Of a patient record: ``described`` (what is said of it, or who claims its
-    numbers), ``linked`` (it is another person's), ``merged`` (the same, by A40), ``moved`` (its studies are told apart anew).
+    Of a study: ``new``, ``changed`` (its version, availability or detail), ``withdrawn``, ``moved`` to
+    another patient record. Of another XDS object: ``changed`` or ``withdrawn``. Of a patient record:
+    ``described`` (what is said of it, or who claims its numbers), ``linked`` (it is another person's),
+    ``merged`` (the same, by A40), ``moved`` (its studies are told apart anew).
     """
 
     kind: ChangeKind
@@ -74,8 +76,10 @@ class Holding:
     updated: datetime
     conflict: bool = False  # this UID is held elsewhere with another patient, count or digest (D1)
     past: tuple[PastVersion, ...] = ()  # newest first; filled only when a question asks for versions
-    siblings: tuple[Publication, ...] = ()  # Approved beside ``publication``, of a foreign source only; filled as ``past``
-    united: StudyRecord | None = None  # what several Approved entries say together; None: what ``publication`` says
+    # Approved beside ``publication``, of a foreign source only; filled as ``past``
+    siblings: tuple[Publication, ...] = ()
+    # what several Approved entries say together; None: what ``publication`` says
+    united: StudyRecord | None = None
     part: RecordKey | None = None  # the part of the record that it is of, where it is not the record's own
 
     @property

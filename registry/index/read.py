@@ -1,4 +1,5 @@
-"""Reading holdings in a caller's transaction: by patient record, by name, by population; past versions; conflicts (D1).
+"""Reading holdings in a caller's transaction: by patient record, by name, by population; past versions;
+conflicts (D1).
 
 A locator says where to look; what is found is verified against what was asked (D13).
 """
@@ -18,7 +19,8 @@ from crosslight.standards.xds.model.publication import Publication, Source
 from registry.identity.model import RecordKey
 from registry.index.codec import Codec, PublicationRow, publication_ids
 from registry.index.model import Holding, PastVersion
-from registry.index.past import State, publication_of, state_of, unpacked
+from registry.index.past_versions import State, publication_of, state_of, unpacked
+from registry.index.population_window import Place, Window, narrowed, order_by, stretch
 from registry.index.rows import (
     DEPRECATED,
     HOLDING_COLUMNS,
@@ -38,8 +40,7 @@ from registry.index.rows import (
     name_hash,
     names_in_row,
     version_of,
-)  # fmt: skip
-from registry.index.window import Place, Window, narrowed, order_by, stretch
+)
 from registry.members.model import Directory
 
 _COLUMNS = ", ".join(f"h.{c}" for c in HOLDING_COLUMNS) + ", p.body"
@@ -53,9 +54,10 @@ class Reader:
 
     def __init__(self, directory: Directory) -> None:
         self.directory, self.codec = directory, Codec()
-        self.issuers: set[int] = set()  # hashes of issuers of accession numbers that are known to be in the table
+        # hashes of issuers of accession numbers that are known to be in the table
+        self.issuers: set[int] = set()
 
-    # --- rows ------------------------------------------------------------------------------------------------------
+    # --- rows -----------------------------------------------------------------------------------------------
 
     def source(self, member: MemberId) -> tuple[Source, bytes]:
         """How a member's entries name it, and the secret of its ids."""
@@ -63,9 +65,16 @@ class Reader:
         if found is not None:
             return found.source, found.secret
         none = Oid("")
-        return Source(
-            code=f"member-{member}", name="", repository_unique_id=none, retrieve_location_uid=none, authority=none
-        ), b""
+        return (
+            Source(
+                code=f"member-{member}",
+                name="",
+                repository_unique_id=none,
+                retrieve_location_uid=none,
+                authority=none,
+            ),
+            b"",
+        )
 
     def fhir_id(self, member: MemberId, record_key: int, study_uid: str) -> str:
         """The FHIR id of a holding (D12)."""
@@ -77,13 +86,19 @@ class Reader:
         source, secret = self.source(member)
         deprecated = bool(row.flags & DEPRECATED)
         publication, digest = self.codec.decode(
-            PublicationRow(body=row.body, extra=row.extra), version_of(row.version), patient, source, secret,
+            PublicationRow(body=row.body, extra=row.extra),
+            version_of(row.version),
+            patient,
+            source,
+            secret,
             "Deprecated" if deprecated else "Approved",
-        )  # fmt: skip
+        )
         united = self.codec.united(row.extra, patient) if row.flags & UNITED else None
         return self.loaded(row, publication, digest, united)
 
-    def loaded(self, row: HoldingRow, publication: Publication, digest: str, united: StudyRecord | None = None) -> Loaded:
+    def loaded(
+        self, row: HoldingRow, publication: Publication, digest: str, united: StudyRecord | None = None
+    ) -> Loaded:
         """A row with a publication that is known already."""
         member = MemberId(row.member_id)
         holding = Holding(
@@ -103,10 +118,13 @@ class Reader:
         """Holdings by a condition of ours."""
         rows = tx.rows(f"SELECT {_COLUMNS} FROM {_FROM} WHERE {where} {tail}", params)
         tx.weigh(len(rows))
-        texts = {row[12]: self.codec.decode_patient(bytes(row[12])) for row in {row[12]: row for row in rows}.values()}
+        texts = {
+            row[12]: self.codec.decode_patient(bytes(row[12]))
+            for row in {row[12]: row for row in rows}.values()
+        }
         return [self.load(holding_row(row), texts[row[12]]) for row in tx.steps(rows)]
 
-    # --- by patient record -----------------------------------------------------------------------------------------
+    # --- by patient record ----------------------------------------------------------------------------------
 
     def by_records(self, tx: Tx, keys: Collection[RecordKey], *, deprecated: bool) -> list[Loaded]:
         """All holdings under these patient records."""
@@ -116,7 +134,9 @@ class Reader:
             found += self.select(tx, f"h.record_key IN ({marks(part)}){state}", part)
         return found
 
-    def some_of(self, tx: Tx, keys: Collection[RecordKey], w: Window, studies: Collection[int] = ()) -> list[Loaded]:
+    def some_of(
+        self, tx: Tx, keys: Collection[RecordKey], w: Window, studies: Collection[int] = ()
+    ) -> list[Loaded]:
         """Those approved holdings under these patient records that a window's bounds do not rule out.
 
         Args:
@@ -132,7 +152,9 @@ class Reader:
         return found
 
     def newest_studies(self, tx: Tx, keys: Sequence[RecordKey], offset: int, limit: int) -> list[int]:
-        """A page of the studies that these patient records hold, as hashes of their UIDs: newest first, undated last."""
+        """A page of the studies that these patient records hold, as hashes of their UIDs: newest first,
+        undated last.
+        """
         where = f"record_key IN ({marks(keys)}) AND flags & {DEPRECATED} = 0"
         order = "GROUP BY study_hash ORDER BY max(started) DESC, study_hash"
         sql = f"SELECT study_hash FROM holding WHERE {where} {order} LIMIT {int(limit)} OFFSET {int(offset)}"
@@ -142,12 +164,17 @@ class Reader:
         """The study hash of every approved holding under these patient records."""
         found: list[int] = []
         for part in chunks(keys):
-            sql = f"SELECT study_hash FROM holding WHERE record_key IN ({marks(part)}) AND flags & {DEPRECATED} = 0"
+            sql = (
+                f"SELECT study_hash FROM holding WHERE record_key IN ({marks(part)}) AND flags &"
+                f" {DEPRECATED} = 0"
+            )
             found += [int(row[0]) for row in tx.rows(sql, part)]
         return found
 
     def newest(self, tx: Tx, keys: Sequence[RecordKey], after: Place | None, limit: int) -> list[Loaded]:
-        """A page of the approved holdings under these patient records, newest first, undated last; ties by key."""
+        """A page of the approved holdings under these patient records, newest first, undated last; ties by
+        key.
+        """
         names = "h.started, h.record_key, h.study_hash, h.member_id"
         where, params = f"h.record_key IN ({marks(keys)}) AND h.flags & {DEPRECATED} = 0", list[int](keys)
         if after is not None:
@@ -156,8 +183,9 @@ class Reader:
         return self.select(tx, where, params, f"ORDER BY {order} LIMIT {int(limit)}")
 
     def marks(self, tx: Tx, keys: Collection[RecordKey], study_uid: str = "") -> list[tuple[int, ...]]:
-        """(record, study, member, revision, flags) of every holding of a study that these patient records have, whoever's it is
-        besides (D1): what changes when an answer about them would. With ``study_uid``, of that study alone."""
+        """(record, study, member, revision, flags) of every holding of a study that these patient records
+        have, whoever's it is besides (D1): what changes when an answer about them would. With ``study_uid``,
+        of that study alone."""
         found: list[tuple[int, ...]] = []
         only = " AND study_hash = ?" if study_uid else ""
         for part in chunks(keys):
@@ -165,10 +193,12 @@ class Reader:
                 "SELECT record_key, study_hash, member_id, revision, flags FROM holding WHERE study_hash IN "
                 f"(SELECT study_hash FROM holding WHERE record_key IN ({marks(part)}){only})"
             )
-            found += [tuple(map(int, row)) for row in tx.rows(sql, [*part, hash8(study_uid)] if study_uid else part)]
+            found += [
+                tuple(map(int, row)) for row in tx.rows(sql, [*part, hash8(study_uid)] if study_uid else part)
+            ]
         return sorted(set(found))
 
-    # --- by name ---------------------------------------------------------------------------------------------------
+    # --- by name --------------------------------------------------------------------------------------------
 
     def records_of(self, tx: Tx, hashes: Collection[int]) -> dict[int, set[int]]:
         """Hash of a name -> patient records that may have it (D13).
@@ -180,7 +210,10 @@ class Reader:
             sql, params = f"SELECT hash, record_key FROM locator WHERE hash IN ({marks(part)})", list(part)
             if names_in_row(tx):
                 for column in NAME_COLUMNS:
-                    sql += f" UNION ALL SELECT {column}, record_key FROM holding WHERE {column} IN ({marks(part)})"
+                    sql += (
+                        f" UNION ALL SELECT {column}, record_key FROM holding WHERE {column} IN"
+                        f" ({marks(part)})"
+                    )
                     params += part
             for value, key in tx.rows(sql, params):
                 found.setdefault(value, set()).add(key)
@@ -205,7 +238,8 @@ class Reader:
     def held_by(
         self, tx: Tx, members: Collection[MemberId], study_uids: Collection[str]
     ) -> dict[tuple[MemberId, str], list[Loaded]]:
-        """What each of these members holds of each of these studies: one, or one for each patient that a foreign source names.
+        """What each of these members holds of each of these studies: one, or one for each patient that a
+        foreign source names.
 
         Raises as :meth:`current`.
         """
@@ -226,7 +260,11 @@ class Reader:
     def by_fhir_ids(self, tx: Tx, fhir_ids: Collection[str]) -> list[Loaded]:
         """Holdings with these FHIR ids, deprecated ones too."""
         wanted = set(fhir_ids)
-        return [one for one in self._by_hashes(tx, [fhir_hash(i) for i in wanted]) if one.holding.fhir_id in wanted]
+        return [
+            one
+            for one in self._by_hashes(tx, [fhir_hash(i) for i in wanted])
+            if one.holding.fhir_id in wanted
+        ]
 
     def by_accessions(self, tx: Tx, values: Collection[str]) -> list[Loaded]:
         """Holdings with one of these accession numbers, whatever its issuer."""
@@ -236,10 +274,17 @@ class Reader:
 
     def issues_accessions(self, tx: Tx, authority: str) -> bool:
         """Whether any study was ever held here with an accession number of this issuer."""
-        return tx.row("SELECT 1 FROM locator WHERE hash = ? AND record_key = ?", (issuer_hash(authority), NO_RECORD)) is not None
+        return (
+            tx.row(
+                "SELECT 1 FROM locator WHERE hash = ? AND record_key = ?", (issuer_hash(authority), NO_RECORD)
+            )
+            is not None
+        )
 
     def by_names(self, tx: Tx, names: Collection[str]) -> list[Holding]:
-        """Holdings one of whose versions, past ones too, has one of these entry UUIDs or unique ids; with their past."""
+        """Holdings one of whose versions, past ones too, has one of these entry UUIDs or unique ids; with
+        their past.
+        """
         wanted = set(names)
         found = self.with_past(tx, self._by_hashes(tx, [name_hash(n) for n in wanted]))
         return [one for one in found if wanted & names_of(one)]
@@ -252,7 +297,10 @@ class Reader:
         """Which of these FHIR ids were holdings once and are withdrawn or moved."""
         wanted, found = set(fhir_ids), set()
         for part in chunks([fhir_hash(i) for i in wanted]):
-            found |= {row[0] for row in tx.rows(f"SELECT fhir_id FROM gone WHERE fhir_hash IN ({marks(part)})", part)}
+            found |= {
+                row[0]
+                for row in tx.rows(f"SELECT fhir_id FROM gone WHERE fhir_hash IN ({marks(part)})", part)
+            }
         return found & wanted
 
     def tombstones(
@@ -261,34 +309,46 @@ class Reader:
         """What is left of holdings of these studies that these members withdrew or moved."""
         wanted = {hash8(uid): uid for uid in study_uids}
         found: dict[tuple[MemberId, str], list[Tombstone]] = {}
-        columns, of = "member_id, study_hash, record_hash, version, revision", [int(member) for member in members]
+        columns, of = (
+            "member_id, study_hash, record_hash, version, revision",
+            [int(member) for member in members],
+        )
         for part in chunks(wanted):
-            sql = f"SELECT {columns} FROM tombstone WHERE member_id IN ({marks(of)}) AND study_hash IN ({marks(part)})"
+            sql = (
+                f"SELECT {columns} FROM tombstone WHERE member_id IN ({marks(of)}) AND study_hash IN"
+                f" ({marks(part)})"
+            )
             for row in tx.rows(sql, [*of, *part]):
                 stone = Tombstone(record_hash=row[2], version=row[3], revision=row[4])
                 found.setdefault((MemberId(row[0]), wanted[row[1]]), []).append(stone)
         return found
 
-    # --- by population ---------------------------------------------------------------------------------------------
+    # --- by population --------------------------------------------------------------------------------------
 
     def window(self, tx: Tx, w: Window) -> list[Loaded]:
-        """One page of approved holdings in the window's order; ties by key, so that a cursor resumes exactly."""
+        """One page of approved holdings in the window's order; ties by key, so that a cursor resumes
+        exactly."""
         where, params = stretch(w)
         more, its = narrowed(w, "updated" if w.order == "started" else "started")
         tail = f"ORDER BY {order_by(w)} LIMIT {int(w.limit)}"
         return self.select(tx, " AND ".join([*where, *more]), [*params, *its], tail)
 
     def ahead(self, tx: Tx, w: Window, rows: int) -> Place | None:
-        """The place of the last of the next ``rows`` rows of a window, whatever else is asked of them; None: there are fewer.
+        """The place of the last of the next ``rows`` rows of a window, whatever else is asked of them; None:
+        there are fewer.
 
-        As ``until`` it bounds what a page reads: what is rare would else be looked for through the whole index.
+        As ``until`` it bounds what a page reads: what is rare would else be looked for through the whole
+        index.
         """
         where, params = stretch(w)
-        sql = f"SELECT h.{w.order}, h.record_key, h.study_hash, h.member_id FROM holding h WHERE {' AND '.join(where)}"
+        sql = (
+            f"SELECT h.{w.order}, h.record_key, h.study_hash, h.member_id FROM holding h WHERE"
+            f" {' AND '.join(where)}"
+        )
         row = tx.row(f"{sql} ORDER BY {order_by(w)} LIMIT 1 OFFSET {int(rows) - 1}", params)
         return (row[0], row[1], row[2], row[3]) if row is not None else None
 
-    # --- versions and conflicts --------------------------------------------------------------------------------------
+    # --- versions and conflicts -----------------------------------------------------------------------------
 
     def states(self, tx: Tx, loaded: Collection[Loaded]) -> dict[tuple[int, int, int], list[State]]:
         """Past versions of these holdings as plain data, newest first, by the holding's key."""
@@ -324,14 +384,17 @@ class Reader:
             return one.holding
         source, secret = self.source(one.holding.member)
         versions = [one.holding.publication]
-        versions += [publication_of(s, texts[one.row.record_key, s["patient"]], source, secret)[0] for s in states]
+        versions += [
+            publication_of(s, texts[one.row.record_key, s["patient"]], source, secret)[0] for s in states
+        ]
         successors = {p.replaces_entry_uuid: p.entry_uuid for p in versions if p.replaces_entry_uuid}
         past, siblings = [], []
         for newer, p in pairwise(versions):
             if p.status == "Approved":
                 siblings.append(p)
                 continue
-            after = newer.entry_uuid if p.version is not None else ""  # a node's versions follow each other (D10)
+            # a node's versions follow each other (D10)
+            after = newer.entry_uuid if p.version is not None else ""
             past.append(PastVersion(publication=p, succeeded_by=successors.get(p.entry_uuid, after)))
         return replace(one.holding, past=tuple(past), siblings=tuple(siblings))
 
@@ -346,13 +409,16 @@ class Reader:
         return found
 
     def headers_of(self, tx: Tx, keys: Collection[RecordKey]) -> dict[RecordKey, list[tuple[Patient, int]]]:
-        """The patient texts of all studies under these records, and when the newest study with each began (Unix seconds)."""
+        """The patient texts of all studies under these records, and when the newest study with each began
+        (Unix seconds).
+        """
         found: dict[RecordKey, list[tuple[Patient, int]]] = {}
         for part in chunks(keys):
             sql = (
-                "SELECT u.record_key, u.started, p.body FROM (SELECT record_key, patient_n, max(started) AS started FROM holding "
-                f"WHERE record_key IN ({marks(part)}) GROUP BY record_key, patient_n) u "
-                "JOIN patient_text p ON p.record_key = u.record_key AND p.n = u.patient_n ORDER BY u.record_key, p.n"
+                "SELECT u.record_key, u.started, p.body FROM (SELECT record_key, patient_n, max(started) AS"
+                f" started FROM holding WHERE record_key IN ({marks(part)}) GROUP BY record_key, patient_n) u"
+                " JOIN patient_text p ON p.record_key = u.record_key AND p.n = u.patient_n ORDER BY"
+                " u.record_key, p.n"
             )
             for key, started, body in tx.rows(sql, part):
                 found.setdefault(RecordKey(key), []).append((self.codec.decode_patient(bytes(body)), started))
@@ -363,5 +429,9 @@ def names_of(holding: Holding) -> set[str]:
     """Every XDS name of a holding and its past versions: its own, not that of what the first one replaced."""
     names: set[str] = set()
     for publication in holding.entries:
-        names |= {value for name, value in publication_ids(publication).items() if name != "replaces_entry_uuid" and value}
+        names |= {
+            value
+            for name, value in publication_ids(publication).items()
+            if name != "replaces_entry_uuid" and value
+        }
     return names

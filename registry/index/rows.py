@@ -28,21 +28,60 @@ _CHUNK = 500  # values in one IN list
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Bits of holding.modalities; any other modality is OTHER. Never renumber.
 _MODALITIES = (
-    "CR", "CT", "DX", "MG", "MR", "NM", "OT", "PT", "US", "XA", "RF", "SR", "PR", "KO", "SEG", "ECG", "ES", "IO", "PX", "RTIMAGE",
-    "RTSTRUCT", "RTPLAN", "RTDOSE", "SC", "XC", "OP", "OPT", "DOC", "BMD",
-)  # fmt: skip
+    "CR",
+    "CT",
+    "DX",
+    "MG",
+    "MR",
+    "NM",
+    "OT",
+    "PT",
+    "US",
+    "XA",
+    "RF",
+    "SR",
+    "PR",
+    "KO",
+    "SEG",
+    "ECG",
+    "ES",
+    "IO",
+    "PX",
+    "RTIMAGE",
+    "RTSTRUCT",
+    "RTPLAN",
+    "RTDOSE",
+    "SC",
+    "XC",
+    "OP",
+    "OPT",
+    "DOC",
+    "BMD",
+)
 _BITS = {name: 1 << i for i, name in enumerate(_MODALITIES)}
 _OTHER = 1 << len(_MODALITIES)
 
 HOLDING_COLUMNS = (
-    "record_key", "study_hash", "started", "updated", "version", "revision", "member_id", "modalities", "patient_n", "flags",
-    "body", "extra",
-)  # fmt: skip
+    "record_key",
+    "study_hash",
+    "started",
+    "updated",
+    "version",
+    "revision",
+    "member_id",
+    "modalities",
+    "patient_n",
+    "flags",
+    "body",
+    "extra",
+)
 NAME_COLUMNS = ("tag_hash", "fhir_hash", "accession_hash")
 
 
 def names_in_row(tx: Tx) -> bool:
-    """Whether the names that every study has are columns of ``holding``, each with an index; else all names are locators."""
+    """Whether the names that every study has are columns of ``holding``, each with an index; else all names
+    are locators.
+    """
     return not tx.dialect.lean_rows
 
 
@@ -134,7 +173,7 @@ def modality_bits(modalities: Iterable[str]) -> int:
     return bits
 
 
-# --- locators (D13) --------------------------------------------------------------------------------------------------
+# --- locators (D13) -----------------------------------------------------------------------------------------
 
 
 def tag_hash(tag: bytes) -> int:
@@ -151,7 +190,9 @@ NO_RECORD = 0  # keys of records are positive
 
 
 def issuer_hash(authority: str) -> int:
-    """Of an issuer of accession numbers; its locator is under no record (0) and says that there is a number of it."""
+    """Of an issuer of accession numbers; its locator is under no record (0) and says that there is a number
+    of it.
+    """
     return hash8("i" + authority)
 
 
@@ -180,21 +221,30 @@ class Names:
         return ({self.tag, self.fhir, self.accession} | self.more) - {0}
 
 
-def row_names(publication: Publication, record: StudyRecord, fhir_id: str, stated: dict[str, str], secret: bytes) -> Names:
+def row_names(
+    publication: Publication, record: StudyRecord, fhir_id: str, stated: dict[str, str], secret: bytes
+) -> Names:
     """The names of a holding that shows ``record``.
 
-    ``stated`` are the ids that do not follow from version and tag (``codec.fold_ids``): each is a name of its own.
+    ``stated`` are the ids that do not follow from version and tag (``codec.fold_ids``): each is a name of its
+    own.
     """
     tag = 0
     if publication.version is not None:
-        tag = tag_hash(bytes.fromhex(stated["tag"]) if "tag" in stated else study_tag(secret, record.study_uid))
+        tag = tag_hash(
+            bytes.fromhex(stated["tag"]) if "tag" in stated else study_tag(secret, record.study_uid)
+        )
     accessions = [accession_hash(a.value) for a in record.accessions]
     more = set(accessions[1:])
-    more |= {name_hash(value) for name, value in stated.items() if value and name not in ("replaces_entry_uuid", "tag")}
+    more |= {
+        name_hash(value)
+        for name, value in stated.items()
+        if value and name not in ("replaces_entry_uuid", "tag")
+    }
     return Names(tag, fhir_hash(fhir_id), accessions[0] if accessions else 0, frozenset(more))
 
 
-# --- IN lists --------------------------------------------------------------------------------------------------------
+# --- IN lists -----------------------------------------------------------------------------------------------
 
 
 def chunks(values: Collection[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:

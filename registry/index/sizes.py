@@ -7,26 +7,37 @@ from crosslight.runtime.db import Tx
 _CURRENT = ("holding", "locator")
 _APART = {
     "patients": (
-        "patient_text", "patient_record", "national_claim", "national_number", "former_id", "subsumed_id", "identity_decision",
+        "patient_text",
+        "patient_record",
+        "national_claim",
+        "national_number",
+        "former_id",
+        "subsumed_id",
+        "identity_decision",
         "person_link",
     ),
     "superseded": ("past_version", "tombstone", "gone"),
     "objects": ("xds_object", "xds_locator", "imaging_document"),
     "changes": ("index_change",),
-}  # fmt: skip
+}
 
 
 def sizes(tx: Tx) -> dict[str, float]:
-    """``current`` is the mean of a current row with its indexes and locators; patients, extras, superseded versions, other
-    objects and what changed lately are apart. ``studies`` is their number; the rest are bytes per study.
+    """``current`` is the mean of a current row with its indexes and locators; patients, extras, superseded
+    versions, other objects and what changed lately are apart. ``studies`` is their number; the rest are bytes
+    per study.
 
-    PostgreSQL says what its files hold, free space included (VACUUM first for a fair figure); SQLite what its pages hold.
+    PostgreSQL says what its files hold, free space included (VACUUM first for a fair figure); SQLite what its
+    pages hold.
     """
-    row = tx.row("SELECT count(*), coalesce(sum(length(extra)), 0), coalesce(sum(length(body)), 0) FROM holding")
+    row = tx.row(
+        "SELECT count(*), coalesce(sum(length(extra)), 0), coalesce(sum(length(body)), 0) FROM holding"
+    )
     assert row is not None  # noqa: S101 - count always gives a row
     studies = max(int(row[0]), 1)
     rows, indexes = zip(*(tx.table_bytes(table) for table in _CURRENT), strict=True)
-    named = tx.index_bytes(("holding_tag", "holding_fhir", "holding_accession"))  # over the names that stand in the row
+    # over the names that stand in the row
+    named = tx.index_bytes(("holding_tag", "holding_fhir", "holding_accession"))
     found = {
         "studies": float(row[0]),
         "body": int(row[2]) / studies,

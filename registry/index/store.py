@@ -1,7 +1,7 @@
 """IndexStore: THE index on SQLite or PostgreSQL (D1, D5, D6, D13).
 
-``read`` (``read.py``) and ``objects`` (``objects.py``) work in a caller's transaction; changes go through ``write.Work``, by
-``registry/intake/accept.py`` alone. The async methods here open transactions of their own.
+``read`` (``read.py``) and ``objects`` (``xds_objects.py``) work in a caller's transaction; changes go through
+``write.Work``, by ``registry/intake/accept.py`` alone. The async methods here open transactions of their own.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from crosslight.standards.ids import Identifier, MemberId, Version, hash8
 from crosslight.standards.problem import Invalid
 from registry.identity.model import RecordChange, RecordKey
 from registry.index.changes import ChangeFeed, note_persons
-from registry.index.imaging import DocumentKey
+from registry.index.imaging_documents import DocumentKey
 from registry.index.leases import Leases
 from registry.index.model import Holding, HoldingKey, XdsObject
-from registry.index.objects import Objects
 from registry.index.read import Reader
 from registry.index.rows import DEPRECATED, Loaded, chunks, marks, to_ms, version_of
 from registry.index.sizes import sizes
 from registry.index.upgrade import upgrade
 from registry.index.write import Work
+from registry.index.xds_objects import Objects
 from registry.members.model import Directory
 
 PACKAGE = "registry.index"
@@ -67,13 +67,21 @@ class IndexStore:
         await migrate(self._db, PACKAGE, SCHEMA)
 
         def meta(tx: Tx) -> dict[str, str]:
-            for name, value in (("region_key", self._ids.token_bytes(32).hex()), ("incarnation", str(self._ids.uuid4()))):
-                tx.execute("INSERT INTO registry_meta (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING", (name, value))
+            for name, value in (
+                ("region_key", self._ids.token_bytes(32).hex()),
+                ("incarnation", str(self._ids.uuid4())),
+            ):
+                tx.execute(
+                    "INSERT INTO registry_meta (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                    (name, value),
+                )
             return {row[0]: row[1] for row in tx.rows("SELECT name, value FROM registry_meta")}
 
         found = await self._db.write("index_meta", meta)
         self.read.region_key, self.incarnation = bytes.fromhex(found["region_key"]), found["incarnation"]
-        await self._db.write("index_upgrade", lambda tx: upgrade(tx, self.read, self.objects, self._clock.now()))
+        await self._db.write(
+            "index_upgrade", lambda tx: upgrade(tx, self.read, self.objects, self._clock.now())
+        )
 
     async def new_incarnation(self) -> str:
         """After a restore: nodes then compare, and send again what was lost (D8)."""
@@ -84,9 +92,11 @@ class IndexStore:
         return fresh
 
     def moved(self, tx: Tx, records: Collection[RecordKey], kind: RecordChange, now: datetime) -> None:
-        """Studies under these records are another patient's, or shown to others than before: they count as changed ``now``.
+        """Studies under these records are another patient's, or shown to others than before: they count as
+        changed ``now``.
 
-        ``described``: only what is said of the patient is other than it was; the feed tells, the studies stay as they are.
+        ``described``: only what is said of the patient is other than it was; the feed tells, the studies stay
+        as they are.
         """
         note_persons(tx, records, kind, now)
         for part in chunks(records if kind != "described" else ()):
@@ -99,7 +109,7 @@ class IndexStore:
         """Changes within a transaction."""
         return Work(self.read, tx, now)
 
-    # --- a member's feed -------------------------------------------------------------------------------------------
+    # --- a member's feed ------------------------------------------------------------------------------------
 
     async def cursor(self, member: MemberId) -> Version | None:
         """The newest version of ``member`` that was acknowledged (D10)."""
@@ -143,11 +153,13 @@ class IndexStore:
             raise Invalid("This is no cursor.", where="cursor") from None
         where = "h.member_id = ? AND (h.record_key, h.study_hash) > (?, ?)"
         order = f"ORDER BY h.record_key, h.study_hash LIMIT {int(limit)}"
-        page = await self._db.read("index_held_after", lambda tx: self.read.select(tx, where, (int(member), *after), order))
+        page = await self._db.read(
+            "index_held_after", lambda tx: self.read.select(tx, where, (int(member), *after), order)
+        )
         more = f"{page[-1].row.record_key}.{page[-1].row.study_hash}" if len(page) == limit else ""
         return [_held(one) for one in page], more
 
-    # --- holdings --------------------------------------------------------------------------------------------------
+    # --- holdings -------------------------------------------------------------------------------------------
 
     async def holding(self, key: HoldingKey) -> Holding | None:
         """One holding, deprecated ones too, with its past."""
@@ -161,15 +173,23 @@ class IndexStore:
         return await self._db.read("index_holding", read)
 
     async def unenriched(self, members: Collection[MemberId], limit: int) -> list[HoldingKey]:
-        """Holdings of these members of detail ``entry`` that wait for the Enricher (D17), longest waiting first.
+        """Holdings of these members of detail ``entry`` that wait for the Enricher (D17), longest waiting
+        first.
 
         Deprecated ones are left out.
         """
 
         def read(tx: Tx) -> list[HoldingKey]:
-            found = [(*row, int(member)) for member in sorted(members) for row in self._unenriched(tx, member, limit)]
+            found = [
+                (*row, int(member))
+                for member in sorted(members)
+                for row in self._unenriched(tx, member, limit)
+            ]
             codec, first = self.read.codec, sorted(found, key=lambda row: row[:2])[:limit]
-            return [HoldingKey(RecordKey(key), codec.study_uid(bytes(body)), MemberId(of)) for _, key, _, body, of in first]
+            return [
+                HoldingKey(RecordKey(key), codec.study_uid(bytes(body)), MemberId(of))
+                for _, key, _, body, of in first
+            ]
 
         return await self._db.read("index_unenriched", read)
 
@@ -177,10 +197,11 @@ class IndexStore:
     def _unenriched(tx: Tx, member: MemberId, limit: int) -> list[Row]:
         """(since, record key, study hash, body) of one member's, read by turn and no further than needed."""
         sql = (
-            "SELECT e.since, e.record_key, e.study_hash, h.body, h.flags FROM (SELECT since, record_key, study_hash, member_id "
-            "FROM enrich_pending WHERE member_id = ? AND (since, record_key, study_hash) > (?, ?, ?) "
-            "ORDER BY since, record_key, study_hash LIMIT ?) e LEFT JOIN holding h ON h.record_key = e.record_key "
-            "AND h.study_hash = e.study_hash AND h.member_id = e.member_id ORDER BY e.since, e.record_key, e.study_hash"
+            "SELECT e.since, e.record_key, e.study_hash, h.body, h.flags FROM (SELECT since, record_key,"
+            " study_hash, member_id FROM enrich_pending WHERE member_id = ? AND (since, record_key,"
+            " study_hash) > (?, ?, ?) ORDER BY since, record_key, study_hash LIMIT ?) e LEFT JOIN holding h"
+            " ON h.record_key = e.record_key AND h.study_hash = e.study_hash AND h.member_id = e.member_id"
+            " ORDER BY e.since, e.record_key, e.study_hash"
         )
         found: list[Row] = []
         after: tuple[int, ...] = (-1, 0, 0)
@@ -193,7 +214,8 @@ class IndexStore:
         return found[:limit]
 
     async def unread_documents(self, members: Collection[MemberId], limit: int) -> list[DocumentKey]:
-        """Documents of these members that may be manifests and wait to be read (D17), longest waiting first."""
+        """Documents of these members that may be manifests and wait to be read (D17), longest waiting
+        first."""
         waiting = self.objects.imaging.waiting
         return await self._db.read("index_unread", lambda tx: waiting(tx, members, limit))
 

@@ -1,7 +1,7 @@
 """Work: one transaction's changes of holdings, gathered and written together (D2, D6, D10, D13).
 
-Rules are in ``registry/intake``; here is how a change rests in the tables. A batch reads what it needs once, changes it in
-memory, and :meth:`Work.flush` writes it: locators first, then rows.
+Rules are in ``registry/intake``; here is how a change rests in the tables. A batch reads what it needs once,
+changes it in memory, and :meth:`Work.flush` writes it: locators first, then rows.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from crosslight.standards.study import Patient, StudyRecord
 from crosslight.standards.xds.model.publication import Publication, Status
 from registry.identity.model import RecordKey, Texts
 from registry.identity.tables import lock_writers
-from registry.index.entries import arranged, together, with_status
 from registry.index.flush import FeedRow, Flush, HoldingEdit
-from registry.index.imaging import imaging_document
+from registry.index.foreign_entries import arranged, together, with_status
+from registry.index.imaging_documents import imaging_document
 from registry.index.model import Change, ObjectChange, XdsObject
-from registry.index.past import State, publication_of, state_of
+from registry.index.past_versions import State, publication_of, state_of
 from registry.index.read import Reader
 from registry.index.rows import (
     ARRIVING,
@@ -57,15 +57,19 @@ class Work:
         self._cursors: dict[MemberId, int] = {}
         self._feeds: dict[MemberId, FeedRow] = {}
         self.changes: list[Change] = []  # after a flush: all that was changed; before: of other objects
-        self.described: dict[RecordKey, int] = {}  # after a flush: records, and how many patient texts came that are new to them
-        self.touched: dict[RecordKey, Texts] = {}  # after a flush: records under which anything changed, and whose studies
+        # after a flush: records, and how many patient texts came that are new to them
+        self.described: dict[RecordKey, int] = {}
+        # after a flush: records under which anything changed, and whose studies
+        self.touched: dict[RecordKey, Texts] = {}
 
-    # --- reading ---------------------------------------------------------------------------------------------------
+    # --- reading --------------------------------------------------------------------------------------------
 
     def lock_writers(self, *, exclusive: bool) -> None:
-        """A large batch excludes all other writers, single acts exclude such batches; before anything else in a transaction.
+        """A large batch excludes all other writers, single acts exclude such batches; before anything else in
+        a transaction.
 
-        Batches of two members share patients in another order each; beside each other they would end in deadlocks.
+        Batches of two members share patients in another order each; beside each other they would end in
+        deadlocks.
         """
         lock_writers(self.tx, exclusive=exclusive)
 
@@ -97,7 +101,9 @@ class Work:
         stones = self._reader.tombstones(self.tx, members, uids)
         for place in wanted:
             found: list[Loaded | None] = [*held.get(place, ())]
-            self._entries[place] = [HoldingEdit(*place, one, one, list(stones.get(place, []))) for one in found or [None]]
+            self._entries[place] = [
+                HoldingEdit(*place, one, one, list(stones.get(place, []))) for one in found or [None]
+            ]
 
     def entries(self, member: MemberId, study_uid: str) -> list[HoldingEdit]:
         """What ``member`` has of a study, changes of this transaction included; never empty."""
@@ -110,7 +116,10 @@ class Work:
         return self.entries(member, study_uid)[0]
 
     def entry_under(self, member: MemberId, study_uid: str, record_key: RecordKey) -> HoldingEdit:
-        """The one under a patient record; empty where there is none yet. A foreign source may name several patients."""
+        """The one under a patient record; empty where there is none yet.
+
+        A foreign source may name several patients.
+        """
         entries = self.entries(member, study_uid)
         for entry in entries:
             place = entry.now or entry.before
@@ -120,13 +129,15 @@ class Work:
         return entries[-1]
 
     def states(self, entry: HoldingEdit) -> list[State]:
-        """The superseded versions, newest first, with those of this transaction; they may be changed and given back."""
+        """The superseded versions, newest first, with those of this transaction; they may be changed and
+        given back.
+        """
         if entry.past is None:
             before = entry.before
             entry.past = self._reader.states(self.tx, [before])[before.row.key] if before is not None else []
         return [*reversed(entry.pushed), *entry.past]
 
-    # --- changing --------------------------------------------------------------------------------------------------
+    # --- changing -------------------------------------------------------------------------------------------
 
     def publish(
         self,
@@ -145,8 +156,8 @@ class Work:
             record_key: Under which patient record; another one than before moves the holding (D2).
             publication: Approved, with its ids.
             digest: Content digest.
-            version: Of this act; None for an entry whose ids are not the node's own: it is current until the node, which
-                finds it when it compares (D10), replaces it.
+            version: Of this act; None for an entry whose ids are not the node's own: it is current until the
+                node, which finds it when it compares (D10), replaces it.
             own_digest: Whether ``digest`` is the holder's own; ITI-42 carries none.
         """
         old, newest = entry.now, version_int(version)
@@ -154,18 +165,26 @@ class Work:
             entry.pushed.append({**self._reader.state(old), "status": "Deprecated"})
             newest = max(newest, old.row.version)
         flags = 0 if own_digest else OTHER_DIGEST
-        self._set(entry, record_key, publication, digest, newest, self._revision(entry, record_key), flags=flags)
+        self._set(
+            entry, record_key, publication, digest, newest, self._revision(entry, record_key), flags=flags
+        )
 
     def _revision(self, entry: HoldingEdit, record_key: RecordKey) -> int:
         if entry.now is not None and entry.now.row.record_key == record_key:
             return entry.now.row.revision + 1
-        return 1 + max((s.revision for s in entry.stones if s.record_hash == record_hash(record_key)), default=0)
+        return 1 + max(
+            (s.revision for s in entry.stones if s.record_hash == record_hash(record_key)), default=0
+        )
 
-    # --- a foreign source's entries, each by itself (D1) -------------------------------------------------------------
+    # --- a foreign source's entries, each by itself (D1) ----------------------------------------------------
 
-    def add_entry(self, entry: HoldingEdit, record_key: RecordKey, publication: Publication, digest: str) -> None:
+    def add_entry(
+        self, entry: HoldingEdit, record_key: RecordKey, publication: Publication, digest: str
+    ) -> None:
         """A further entry of a foreign source's study, beside those that are there."""
-        own = state_of(publication, digest, self._text(record_key, publication.record.patient), self._secret(entry))
+        own = state_of(
+            publication, digest, self._text(record_key, publication.record.patient), self._secret(entry)
+        )
         self._arrange(entry, record_key, [own, *self._all_states(entry)])
 
     def set_entry_status(self, entry: HoldingEdit, entry_uuid: str, status: Status) -> None:
@@ -178,7 +197,11 @@ class Work:
         """Say more of one entry (D17)."""
         old, uuid = self._now_of(entry), publication.entry_uuid
         states = [
-            state_of(publication, state["digest"], state["patient"], self._secret(entry)) if _uuid(state) == uuid else state
+            (
+                state_of(publication, state["digest"], state["patient"], self._secret(entry))
+                if _uuid(state) == uuid
+                else state
+            )
             for state in self._all_states(entry)
         ]
         self._arrange(entry, old.holding.record_key, states)
@@ -210,7 +233,11 @@ class Work:
         made = [publication_of(state, texts[state["patient"]], source, secret) for state in (lead, *others)]
         publication, digest = made[0]
         united = together([p for p, _ in made])
-        flags = OTHER_DIGEST | (DEPRECATED if publication.status == "Deprecated" else 0) | (UNITED if united is not None else 0)
+        flags = (
+            OTHER_DIGEST
+            | (DEPRECATED if publication.status == "Deprecated" else 0)
+            | (UNITED if united is not None else 0)
+        )
         revision = self._revision(entry, record_key)
         self._reset(entry, others)
         self._set(entry, record_key, publication, digest, -1, revision, flags=flags, united=united)
@@ -230,10 +257,13 @@ class Work:
         holding = old.holding
         publication = holding.publication.with_status("Deprecated" if deprecated else "Approved")
         flags = (old.row.flags & ~DEPRECATED) | (DEPRECATED if deprecated else 0)
-        self._set(entry, holding.record_key, publication, holding.digest, newest, old.row.revision + 1, flags=flags)
+        self._set(
+            entry, holding.record_key, publication, holding.digest, newest, old.row.revision + 1, flags=flags
+        )
 
     def replace_record(self, entry: HoldingEdit, publication: Publication, digest: str = "") -> None:
-        """Say more of the current version without a new one (D17); superseded versions stay as they were submitted.
+        """Say more of the current version without a new one (D17); superseded versions stay as they were
+        submitted.
 
         ``digest`` is the holder's own, '' where it is still not known.
         """
@@ -241,9 +271,19 @@ class Work:
         self._reset(entry, self.states(entry))
         flags = old.row.flags & ~OTHER_DIGEST if digest else old.row.flags
         digest = digest or old.holding.digest
-        self._set(entry, old.holding.record_key, publication, digest, old.row.version, old.row.revision + 1, flags=flags)
+        self._set(
+            entry,
+            old.holding.record_key,
+            publication,
+            digest,
+            old.row.version,
+            old.row.revision + 1,
+            flags=flags,
+        )
 
-    def move(self, entry: HoldingEdit, record_key: RecordKey, *, with_past: bool, version: Version | None) -> None:
+    def move(
+        self, entry: HoldingEdit, record_key: RecordKey, *, with_past: bool, version: Version | None
+    ) -> None:
         """Take the holding out from under its patient record before it is published under another (D2).
 
         Without ``with_past`` (another patient's) nothing of the old chain stays.
@@ -284,7 +324,7 @@ class Work:
         """An act of this version was accepted: the cursor moves (D10)."""
         self._cursors[member] = max(self._cursors[member], version_int(version))
 
-    # --- a row -----------------------------------------------------------------------------------------------------
+    # --- a row ----------------------------------------------------------------------------------------------
 
     def _now_of(self, entry: HoldingEdit) -> Loaded:
         if entry.now is None:
@@ -334,7 +374,9 @@ class Work:
         return self._text(record_key, patient)
 
     def _text(self, record_key: int, patient: Patient) -> int:
-        """The number of a patient's text among the record's; a negative stand-in until :meth:`flush` has read what there is."""
+        """The number of a patient's text among the record's; a negative stand-in until :meth:`flush` has read
+        what there is.
+        """
         return self._texts.setdefault((record_key, patient), -1 - len(self._texts))
 
     def _settle_texts(self) -> dict[int, int]:
@@ -350,20 +392,30 @@ class Work:
             if number is None:
                 number = highest[key] = highest.get(key, 0) + 1
                 if number > MAX_TEXTS:
-                    raise StorageError("One patient record has too many different texts.", todo="Look at what feeds it.")
+                    raise StorageError(
+                        "One patient record has too many different texts.", todo="Look at what feeds it."
+                    )
                 self._new_texts.append((key, number, self._reader.codec.encode_patient(patient)))
             settled[stand_in] = number
         return settled
 
-    def note(self, things: Collection[XdsObject], member: MemberId, kind: ObjectChange, *, waits: bool = True) -> None:
+    def note(
+        self, things: Collection[XdsObject], member: MemberId, kind: ObjectChange, *, waits: bool = True
+    ) -> None:
         """Objects that are no studies were written or removed, by an act of ``member``, which is locked.
 
         ``waits``: documents that may be manifests are to be read (D17).
         """
         for thing in things:
-            said = imaging_document(thing) if waits and kind == "changed" and thing.status.endswith("Approved") else None
+            said = (
+                imaging_document(thing)
+                if waits and kind == "changed" and thing.status.endswith("Approved")
+                else None
+            )
             read = said is not None and said.readable and thing.record_key is not None
-            change = Change(kind=kind, member=member, record_key=thing.record_key, entry_uuid=thing.entry_uuid, waits=read)
+            change = Change(
+                kind=kind, member=member, record_key=thing.record_key, entry_uuid=thing.entry_uuid, waits=read
+            )
             self.changes.append(change)
 
     def flush(self) -> None:
@@ -373,12 +425,18 @@ class Work:
         for entry in dirty:
             entry.settle(settled)
         self.changes += [change for entry in dirty if (change := entry.change) is not None]
-        Flush(self._reader, self.tx, dirty, to_ms(self._now)).run(self._new_texts, self._feeds, self._cursors, self.changes)
+        Flush(self._reader, self.tx, dirty, to_ms(self._now)).run(
+            self._new_texts, self._feeds, self._cursors, self.changes
+        )
         self.described = dict(Counter(RecordKey(key) for key, _, _ in self._new_texts))
         for one in (one for entry in dirty for one in (entry.before, *entry.left) if one is not None):
-            self.touched.setdefault(one.holding.record_key, Texts()).went.add(one.holding.publication.record.patient)
+            self.touched.setdefault(one.holding.record_key, Texts()).went.add(
+                one.holding.publication.record.patient
+            )
         for now in (entry.now for entry in dirty if entry.now is not None):
-            self.touched.setdefault(now.holding.record_key, Texts()).came.add(now.holding.publication.record.patient)
+            self.touched.setdefault(now.holding.record_key, Texts()).came.add(
+                now.holding.publication.record.patient
+            )
 
 
 def _uuid(state: State) -> str:

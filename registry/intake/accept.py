@@ -29,13 +29,13 @@ from crosslight.standards.problem import CrosslightError, Forbidden, NotFound, O
 from crosslight.standards.region import Region
 from crosslight.standards.study import StudyRecord
 from registry.identity.store import IdentityStore
-from registry.index.imaging import DocumentKey
+from registry.index.imaging_documents import DocumentKey
 from registry.index.model import Change, HoldingKey
 from registry.index.store import IndexStore
-from registry.intake import learned
-from registry.intake.acts import Acceptance, Publish, Submission, Withdraw
+from registry.intake import holder_answers as learned
 from registry.intake.batch import Batch, Ran
-from registry.intake.together import first_group, names_of
+from registry.intake.grouping import first_group, names_of
+from registry.intake.submission import Acceptance, Publish, Submission, Withdraw
 from registry.members.model import Directory, Member
 
 MOST_OF_A_FEED = 500  # submissions in one transaction
@@ -169,7 +169,9 @@ class Acceptor:
     # --- in the transaction -----------------------------------------------------------------------
 
     def _run(self, submissions: Sequence[Submission], tx: Tx) -> _Committed:
-        batch = Batch(tx, self._index, self._identity, self._region, self._clock.now(), self._new_id, self._alarm)
+        batch = Batch(
+            tx, self._index, self._identity, self._region, self._clock.now(), self._new_id, self._alarm
+        )
         batch.begin(submissions, exclusive=len(submissions) > FEW and not submissions[0].strict)
         results = [self._ran(batch, submission) for submission in submissions]
         return _Committed(results=results, changes=batch.finish())
@@ -195,12 +197,16 @@ class Acceptor:
         """
         member = self._directory.by_id(submission.member.id) or submission.member
         if member.status not in ("active", "foreign"):
-            raise Forbidden(f"{member.code} may not publish: it is {member.status}.", todo="Ask the region's operator.")
+            raise Forbidden(
+                f"{member.code} may not publish: it is {member.status}.", todo="Ask the region's operator."
+            )
         principal = submission.caller.principal
         if principal.member is not None and principal.member != member.id:
             raise Forbidden("A member publishes for itself only.")
         face: Face = "feed" if submission.road == "grpc" else "xds"
-        actions: set[Action] = {"delete" if isinstance(act, Withdraw) else "publish" for act in submission.acts}
+        actions: set[Action] = {
+            "delete" if isinstance(act, Withdraw) else "publish" for act in submission.acts
+        }
         for action in actions:
             decision = decide(principal, face, action)
             if not decision.permit:
@@ -225,7 +231,9 @@ class Acceptor:
                 continue
             self.outcomes.update(ran.outcomes)
             self._count_unread(submission, ran.outcomes)
-            results.append(Acceptance(outcomes=ran.outcomes, incarnation=self._index.incarnation, warnings=ran.warnings))
+            results.append(
+                Acceptance(outcomes=ran.outcomes, incarnation=self._index.incarnation, warnings=ran.warnings)
+            )
         self._tell(done.changes)
         return results
 
@@ -238,13 +246,21 @@ class Acceptor:
     def _count_unread(self, submission: Submission, outcomes: Sequence[str]) -> None:
         region = self._region
         for act, outcome in zip(submission.acts, outcomes, strict=False):
-            given = act.publication.record.patient.others if isinstance(act, Publish) and outcome == "accepted" else ()
-            if any(is_unread_number(one, region.nationals, allow_test=region.allow_test_numbers) for one in given):
+            given = (
+                act.publication.record.patient.others
+                if isinstance(act, Publish) and outcome == "accepted"
+                else ()
+            )
+            if any(
+                is_unread_number(one, region.nationals, allow_test=region.allow_test_numbers) for one in given
+            ):
                 self.unread[submission.member.code] += 1
 
     # --- what enrichment learned (learned.py) -----------------------------------------------------
 
-    async def update_detail(self, key: HoldingKey, record: StudyRecord, *, entry_uuid: str = "", digest: str = "") -> bool:
+    async def update_detail(
+        self, key: HoldingKey, record: StudyRecord, *, entry_uuid: str = "", digest: str = ""
+    ) -> bool:
         """Replace what is known of a holding by more of it, without a new version (D17).
 
         Args:
@@ -265,12 +281,15 @@ class Acceptor:
         member = self._directory.by_id(key.member)
         foreign = member is not None and member.status == "foreign"
         return await self._learn(
-            "update_detail", lambda lesson: lesson.update_detail(key, record, entry_uuid, digest, foreign=foreign)
+            "update_detail",
+            lambda lesson: lesson.update_detail(key, record, entry_uuid, digest, foreign=foreign),
         )
 
     async def document_read(self, key: DocumentKey, member: Member, manifest: Manifest) -> bool:
         """A document that did not say of which study it is was read; whether it still waited."""
-        return await self._learn("document_read", lambda lesson: lesson.document_read(key, member, manifest, self._region))
+        return await self._learn(
+            "document_read", lambda lesson: lesson.document_read(key, member, manifest, self._region)
+        )
 
     async def no_manifest(self, key: HoldingKey, entry_uuid: str, studies: Sequence[str]) -> bool:
         """An entry that was taken for a manifest is another document; whether it was there."""

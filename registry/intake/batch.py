@@ -1,7 +1,8 @@
 """Batch: the rules of what becomes of acts, inside one transaction (D1, D2, D10, D16).
 
 Every act is checked before it changes anything, so that one act of a batch can be refused and the others kept
-(:attr:`Batch.touched` tells). Strict doors (SOAP) refuse as the standard says; the gRPC feed is idempotent (D15).
+(:attr:`Batch.touched` tells). Strict doors (SOAP) refuse as the standard says; the gRPC feed is idempotent
+(D15).
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from registry.index.flush import HoldingEdit
 from registry.index.model import Change, Holding
 from registry.index.rows import started_of, version_int
 from registry.index.store import IndexStore
-from registry.intake.acts import Outcome, Publish, SetAvailability, StoreObjects, Submission, Withdraw
 from registry.intake.checks import check_publication, following, with_detail
-from registry.intake.generic import Generic, unread_in
-from registry.intake.registered import APPROVED, DEPRECATED, RegisteredObjects
+from registry.intake.generic_objects import GenericObjects, unread_in
+from registry.intake.registered_objects import APPROVED, DEPRECATED, RegisteredObjects
+from registry.intake.submission import Outcome, Publish, SetAvailability, StoreObjects, Submission, Withdraw
 from registry.members.model import Member
 
 log = get_logger("accept")
@@ -67,7 +68,7 @@ class Batch:
         self.tx, self._index, self._identity, self._region, self._now = tx, index, identity, region, now
         self._alarm = alarm
         self.work = index.work(tx, now)
-        self._generic = Generic(tx, index, identity, self.work, region, now, new_id)
+        self._generic = GenericObjects(tx, index, identity, self.work, region, now, new_id)
         self._touched = False
         self._feeds = identity.batch(tx, now)
         self._fed: dict[tuple[int, Patient], RecordKey] = {}
@@ -75,16 +76,22 @@ class Batch:
         self._moments: dict[int, datetime] = {}
 
     def begin(self, submissions: Sequence[Submission], *, exclusive: bool) -> None:
-        """Lock the members and read what there is of their studies, in few statements; ``exclusive``: beside no other writer."""
+        """Lock the members and read what there is of their studies, in few statements; ``exclusive``: beside
+        no other writer.
+        """
         self.work.lock_writers(exclusive=exclusive)
         self.work.lock({submission.member.id for submission in submissions})
-        self.work.prefetch([(one.member.id, uid) for one in submissions for act in one.acts if (uid := _study_of(act))])
+        self.work.prefetch(
+            [(one.member.id, uid) for one in submissions for act in one.acts if (uid := _study_of(act))]
+        )
         strict = [submission for submission in submissions if submission.strict]
         if strict:
             self._generic.prefetch(strict)
         acts = [act for submission in submissions for act in submission.acts]
         if len(acts) > 1:
-            self._feeds.prefetch(act.patient for act in acts if isinstance(act, Publish) and act.patient is not None)
+            self._feeds.prefetch(
+                act.patient for act in acts if isinstance(act, Publish) and act.patient is not None
+            )
 
     @property
     def touched(self) -> bool:
@@ -103,7 +110,12 @@ class Batch:
         caused = self._generic.by_the_standard(submission, member, self._alarm)
         outcomes = tuple(self._act(submission, member, act) for act in submission.acts)
         self._generic.apply(caused, member)
-        return Ran(outcomes, tuple(text for act in submission.acts if isinstance(act, StoreObjects) for text in unread_in(act)))
+        return Ran(
+            outcomes,
+            tuple(
+                text for act in submission.acts if isinstance(act, StoreObjects) for text in unread_in(act)
+            ),
+        )
 
     def finish(self) -> list[Change]:
         """Write everything; what was changed."""
@@ -126,7 +138,7 @@ class Batch:
                 return "accepted"
         raise Invalid("An act of an unknown kind.")
 
-    # --- patients --------------------------------------------------------------------------------------------------
+    # --- patients -------------------------------------------------------------------------------------------
 
     def _record_key(self, submission: Submission, member: Member, act: Publish) -> RecordKey:
         """Under which patient record a study comes (D2)."""
@@ -152,13 +164,16 @@ class Batch:
                 key = self._feeds.feed(patient, member.id, kind="study")
             except (
                 Invalid
-            ):  # told before anything is changed; whatever else fails may have left half of a feed, or of earlier ones
+                # told before anything is changed; whatever else fails may have left half of a feed, or of
+                # earlier
+                # ones
+            ):
                 self._touched = before
                 raise
             self._fed[member.id, patient] = key
         return key
 
-    # --- publish ---------------------------------------------------------------------------------------------------
+    # --- publish --------------------------------------------------------------------------------------------
 
     def _publish(self, submission: Submission, member: Member, act: Publish) -> Outcome:
         publication, version = act.publication, act.publication.version
@@ -181,13 +196,22 @@ class Batch:
             self.work.move(entry, key, with_past=same, version=version)
         if not submission.strict:
             publication = following(publication, entry.now, member)
-        self.work.publish(entry, key, publication.with_status("Approved"), act.digest, version, own_digest=not submission.strict)
+        self.work.publish(
+            entry,
+            key,
+            publication.with_status("Approved"),
+            act.digest,
+            version,
+            own_digest=not submission.strict,
+        )
         self.work.reached(member.id, version)
         self._began(key, publication)
         return "accepted"
 
     def _publish_beside(self, submission: Submission, member: Member, act: Publish) -> Outcome:
-        """A foreign source's manifest: an entry beside the others of its study; what it replaces is told by its RPLC (D1)."""
+        """A foreign source's manifest: an entry beside the others of its study; what it replaces is told by
+        its RPLC (D1).
+        """
         publication = act.publication
         if not submission.strict:
             raise Invalid("A foreign source registers by ITI-42.")
@@ -204,9 +228,11 @@ class Batch:
     def _granted(self, member: Member, version: Version) -> None:
         if member.status != "foreign" and version.epoch != member.epoch:
             raise Conflict(
-                f"Epoch {version.epoch} is not the one granted.", why=f"Granted is {member.epoch}.",
-                todo="Say Hello again and compare.", where="epoch",
-            )  # fmt: skip
+                f"Epoch {version.epoch} is not the one granted.",
+                why=f"Granted is {member.epoch}.",
+                todo="Say Hello again and compare.",
+                where="epoch",
+            )
 
     def _ordered(
         self, submission: Submission, member: Member, entry: HoldingEdit, act: Publish, version: Version
@@ -222,21 +248,35 @@ class Batch:
             return None
         if submission.strict:
             raise refusal(
-                "XDSDuplicateUniqueIdInRegistry", "A newer version of this study was registered.", act.publication.entry_uuid
+                "XDSDuplicateUniqueIdInRegistry",
+                "A newer version of this study was registered.",
+                act.publication.entry_uuid,
             )
         return "stale"
 
-    def _same_version(self, submission: Submission, member: Member, entry: HoldingEdit, act: Publish) -> Outcome:
+    def _same_version(
+        self, submission: Submission, member: Member, entry: HoldingEdit, act: Publish
+    ) -> Outcome:
         old, publication = entry.now, act.publication
         if old is None or publication.version is None:
             raise Invalid("Nothing to compare with.")
         if submission.strict:
-            raise refusal("XDSDuplicateUniqueIdInRegistry", "This version is registered already.", publication.entry_uuid)
+            raise refusal(
+                "XDSDuplicateUniqueIdInRegistry",
+                "This version is registered already.",
+                publication.entry_uuid,
+            )
         facts, held = publication.manifest, old.holding.publication.manifest
-        same_manifest = (facts.document_uid, facts.sha1, facts.size_bytes) == (held.document_uid, held.sha1, held.size_bytes)
+        same_manifest = (facts.document_uid, facts.sha1, facts.size_bytes) == (
+            held.document_uid,
+            held.sha1,
+            held.size_bytes,
+        )
         if same_manifest and not old.own_digest:  # it came by ITI-42 before, which says less (D17)
             self._touched = True
-            self.work.replace_record(entry, with_detail(old.holding.publication, publication.record), act.digest)
+            self.work.replace_record(
+                entry, with_detail(old.holding.publication, publication.record), act.digest
+            )
             return "already"
         if not same_manifest or old.holding.digest != act.digest:
             raise self._disagreement(member, entry, publication.version)
@@ -245,9 +285,11 @@ class Batch:
     def _disagreement(self, member: Member, entry: HoldingEdit, version: Version) -> Conflict:
         self._alarm("one version, two contents", member, entry.study_uid)
         return Conflict(
-            f"Version {version} of this study is known with other content.", why="A version is given once.",
-            todo="An operator must look at this node's database.", where="version",
-        )  # fmt: skip
+            f"Version {version} of this study is known with other content.",
+            why="A version is given once.",
+            todo="An operator must look at this node's database.",
+            where="version",
+        )
 
     def _settled_key(self, key: RecordKey, entry: HoldingEdit, act: Publish) -> RecordKey:
         """A merge (A40) moves no rows: what is under a subsumed record stays there (D2)."""
@@ -265,7 +307,7 @@ class Batch:
         self._moments[started] = interval[0]
         self._newest[key] = max(started, self._newest.get(key, started))
 
-    # --- availability ----------------------------------------------------------------------------------------------
+    # --- availability ---------------------------------------------------------------------------------------
 
     def _availability(self, submission: Submission, member: Member, act: SetAvailability) -> Outcome:
         if act.version is not None and not submission.strict:
@@ -294,7 +336,9 @@ class Batch:
             if same and current != act.status:
                 raise self._disagreement(member, entry, act.version)
             if submission.strict:
-                raise refusal("XDSMetadataVersionError", "A newer act on this study was accepted.", act.entry_uuid)
+                raise refusal(
+                    "XDSMetadataVersionError", "A newer act on this study was accepted.", act.entry_uuid
+                )
             return "stale"
         if submission.strict and (current == act.status or act.original not in (None, current)):
             raise refusal("XDSMetadataVersionError", f"The entry is {current}.", act.entry_uuid)
@@ -303,20 +347,30 @@ class Batch:
         self.work.reached(member.id, act.version)
         return "accepted"
 
-    def _availability_of_entry(self, registry: RegisteredObjects, member: Member, act: SetAvailability) -> Outcome:
+    def _availability_of_entry(
+        self, registry: RegisteredObjects, member: Member, act: SetAvailability
+    ) -> Outcome:
         """Of one of a foreign source's entries, which stand by themselves (D1)."""
         holding, named = self._version_named(registry, member, act.entry_uuid)
         if named.status == act.status or act.original not in (None, named.status):
             raise refusal("XDSMetadataVersionError", f"The entry is {named.status}.", act.entry_uuid)
-        replaced = (a for a in registry.associations(act.entry_uuid) if a.type in v.REPLACING and a.target == act.entry_uuid)
+        replaced = (
+            a
+            for a in registry.associations(act.entry_uuid)
+            if a.type in v.REPLACING and a.target == act.entry_uuid
+        )
         if (by := next(replaced, None)) is not None:
-            raise refusal("XDSMetadataVersionError", f"This entry was replaced by {by.source}.", act.entry_uuid)
+            raise refusal(
+                "XDSMetadataVersionError", f"This entry was replaced by {by.source}.", act.entry_uuid
+            )
         self._touched = True
         entry = self.work.entry_under(member.id, holding.study_uid, holding.record_key)
         self.work.set_entry_status(entry, act.entry_uuid, act.status)
         return "accepted"
 
-    def _version_named(self, registry: RegisteredObjects, member: Member, uuid: str) -> tuple[Holding, Publication]:
+    def _version_named(
+        self, registry: RegisteredObjects, member: Member, uuid: str
+    ) -> tuple[Holding, Publication]:
         for holding in registry.holdings(uuid):
             if holding.member != member.id:
                 raise Forbidden("This study is another member's.", where=uuid)
@@ -331,7 +385,7 @@ class Batch:
             raise refusal("XDSMetadataVersionError", "This entry was replaced by a newer one.", uuid)
         return self.work.entry(member.id, holding.study_uid)
 
-    # --- withdraw --------------------------------------------------------------------------------------------------
+    # --- withdraw -------------------------------------------------------------------------------------------
 
     def _withdraw(self, submission: Submission, member: Member, act: Withdraw) -> Outcome:
         if act.entry_uuids:

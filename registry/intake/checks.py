@@ -30,7 +30,14 @@ def check_publication(publication: Publication, patient: Patient | None, member:
         raise TooLarge("The study has too many series.", why=f"Limit here: {MAX_SERIES}.", where="series")
     if len({s.series_uid for s in record.series}) != len(record.series):
         raise Invalid("A series stands twice in the study.", where="series")
-    texts = (record.description, record.reason, record.referrer, record.institution, record.study_id, record.patient.name.pn)
+    texts = (
+        record.description,
+        record.reason,
+        record.referrer,
+        record.institution,
+        record.study_id,
+        record.patient.name.pn,
+    )
     if any(len(text) > MAX_TEXT for text in texts):
         raise TooLarge("A text of the study is too long.", why=f"Limit here: {MAX_TEXT} characters.")
     if member.status == "foreign":
@@ -41,13 +48,18 @@ def check_publication(publication: Publication, patient: Patient | None, member:
         raise Invalid(
             "The patient's local id is not under an authority of the member's own.",
             why=f"Own are {', '.join((member.authority, *member.authorities))}.",
-            todo=f"Agree {patient.local.authority or 'it'} with the region's operator, then let the node read its studies again.",
+            todo=(
+                f"Agree {patient.local.authority or 'it'} with the region's operator, then let the node read"
+                " its studies again."
+            ),
             where="patient.local",
         )
 
 
 def following(publication: Publication, old: Loaded | None, member: Member) -> Publication:
-    """With its place in the chain: the feed does not say what it replaces, for that is what is current here (D16)."""
+    """With its place in the chain: the feed does not say what it replaces, for that is what is current here
+    (D16).
+    """
     bare = publication
     if bare.replaces_entry_uuid or bare.replaces_uuid:
         bare = replace(publication, replaces_entry_uuid="", replaces_uuid="")

@@ -1,9 +1,9 @@
 """PatientIntake: the one way of patient feeds to persons; the twin of ``accept.py``.
 
-The order of calls: a face parses a message and says who sent it; here the sender and the authorities of its ids are checked,
-the act is audited, the records are committed, and only then the face answers. A member feeds its own authority and gives
-national numbers beside it; systems and the open demo feed the whole affinity domain. Ids of authorities outside the domain
-are passed over (ITI TF-2 3.8.4.1.3).
+The order of calls: a face parses a message and says who sent it; here the sender and the authorities of its
+ids are checked, the act is audited, the records are committed, and only then the face answers. A member feeds
+its own authority and gives national numbers beside it; systems and the open demo feed the whole affinity
+domain. Ids of authorities outside the domain are passed over (ITI TF-2 3.8.4.1.3).
 """
 
 from __future__ import annotations
@@ -67,10 +67,13 @@ class PatientIntake:
         clock: Time.
     """
 
-    def __init__(self, store: IdentityStore, audit: AuditLog, directory: Directory, region: Region, clock: Clock) -> None:
+    def __init__(
+        self, store: IdentityStore, audit: AuditLog, directory: Directory, region: Region, clock: Clock
+    ) -> None:
         self._store, self._audit, self._directory, self._region = store, audit, directory, region
         self._clock = clock
-        self.unread: Counter[str] = Counter()  # messages with a national number that is none, by organisation; for metrics
+        # messages with a national number that is none, by organisation; for metrics
+        self.unread: Counter[str] = Counter()
 
     async def accept(self, adt: Adt, caller: Caller, face: Face) -> None:
         """Check, audit and commit one message that came by ``face``; committed when it returns.
@@ -84,8 +87,14 @@ class PatientIntake:
         named = [i for i in (*adt.identifiers, *((adt.subsumed,) if adt.subsumed else ())) if i.value]
         self._note_unread(adt, principal)
         about = About(patients=named, query={"event": adt.event})
-        async with self._audit.act(caller, face, "feed", about, refusal="This sender may not feed patients.") as act:
-            domain = _Domain(self._region, self._directory, MemberId(principal.member) if principal.member is not None else None)
+        async with self._audit.act(
+            caller, face, "feed", about, refusal="This sender may not feed patients."
+        ) as act:
+            domain = _Domain(
+                self._region,
+                self._directory,
+                MemberId(principal.member) if principal.member is not None else None,
+            )
             if adt.subsumed is not None:
                 await self._merge(adt, domain, principal)
             else:
@@ -93,9 +102,14 @@ class PatientIntake:
             act.done(fed=1)
 
     def _note_unread(self, adt: Adt, principal: Principal) -> None:
-        """A national number that is none is passed over, audited as received, and counted: PID-3 may hold others."""
+        """A national number that is none is passed over, audited as received, and counted: PID-3 may hold
+        others.
+        """
         region = self._region
-        if any(is_unread_number(one, region.nationals, allow_test=region.allow_test_numbers) for one in adt.identifiers):
+        if any(
+            is_unread_number(one, region.nationals, allow_test=region.allow_test_numbers)
+            for one in adt.identifiers
+        ):
             self.unread[principal.organisation or "-"] += 1
             log.warning("a national number that is none", code=principal.organisation)
 
@@ -105,13 +119,22 @@ class PatientIntake:
         records = locals_ or [i for i in nationals if i.value][:1]
         if not records:
             if any(i.value and self._directory.by_authority(i.authority) for i in adt.identifiers):
-                raise Forbidden("This sender may not feed that authority.", why="A member feeds its own.", where="PID-3.4")
-            raise Invalid("No id is of an authority of this affinity domain.", why="ITI TF-2 3.8.4.1.3", where="PID-3.4")
+                raise Forbidden(
+                    "This sender may not feed that authority.", why="A member feeds its own.", where="PID-3.4"
+                )
+            raise Invalid(
+                "No id is of an authority of this affinity domain.", why="ITI TF-2 3.8.4.1.3", where="PID-3.4"
+            )
         for identifier in records:
             found = await self._store.find_cx(identifier)
             if found is not None and found.subsumed:
-                raise Invalid("That id was merged away.", why="ITI TF-2 3.8.4.2: feed the surviving one.", where="PID-3")
-        patients = [(_narrowed(adt, identifier, nationals), domain.owner(identifier.authority)) for identifier in records]
+                raise Invalid(
+                    "That id was merged away.", why="ITI TF-2 3.8.4.2: feed the surviving one.", where="PID-3"
+                )
+        patients = [
+            (_narrowed(adt, identifier, nationals), domain.owner(identifier.authority))
+            for identifier in records
+        ]
         rules = self._store.rules
         await self._store.feed_all(
             patients,
@@ -129,18 +152,33 @@ class PatientIntake:
             if domain.local(identifier.authority) or (national and domain.member is None):
                 continue
             if national or self._directory.by_authority(identifier.authority):
-                raise Forbidden("This sender may not merge that authority's ids.", why="A member merges its own.", where=where)
-            raise Invalid("An id of the merge is outside the affinity domain.", why="ITI TF-2 3.8.4.2", where=where)
-        if adt.event == "A47" and await self._store.find_cx(adt.survivor) is None:  # a new number: its record is made first
-            patient = _narrowed(adt, adt.survivor, tuple(i for i in adt.identifiers if domain.national(i.authority)))
+                raise Forbidden(
+                    "This sender may not merge that authority's ids.",
+                    why="A member merges its own.",
+                    where=where,
+                )
+            raise Invalid(
+                "An id of the merge is outside the affinity domain.", why="ITI TF-2 3.8.4.2", where=where
+            )
+        # a new number: its record is made first
+        if adt.event == "A47" and await self._store.find_cx(adt.survivor) is None:
+            patient = _narrowed(
+                adt, adt.survivor, tuple(i for i in adt.identifiers if domain.national(i.authority))
+            )
             owner = domain.owner(adt.survivor.authority)
-            await self._store.feed_all([(patient, owner)], self._clock.now(), kind="header", who=principal.subject)
-        await self._store.merge(adt.survivor, adt.subsumed, self._clock.now(), who=f"{principal.subject} {adt.event}")
+            await self._store.feed_all(
+                [(patient, owner)], self._clock.now(), kind="header", who=principal.subject
+            )
+        await self._store.merge(
+            adt.survivor, adt.subsumed, self._clock.now(), who=f"{principal.subject} {adt.event}"
+        )
 
 
 def _narrowed(adt: Adt, local: Identifier, nationals: tuple[Identifier, ...]) -> Patient:
-    """The patient under ``local`` with national numbers only: other local numbers never join anything (D3). An outside study
-    keeps the number it came with."""
+    """The patient under ``local`` with national numbers only: other local numbers never join anything (D3).
+    An outside study keeps the number it came with."""
     patient = adt.patient(local)
     original = number_of(patient)[1]
-    return replace(patient, others=tuple(i for i in (*nationals, *((original,) if original else ())) if i != local))
+    return replace(
+        patient, others=tuple(i for i in (*nationals, *((original,) if original else ())) if i != local)
+    )

@@ -1,8 +1,9 @@
-"""What ITI-42 asks of a submission against what is registered, and what it causes (ITI TF-2 3.42.4.1.3). Pure.
+"""What ITI-42 asks of a submission against what is registered, and what it causes (ITI TF-2 3.42.4.1.3).
+Pure.
 
-``accept.py`` calls :func:`check` and :func:`effects` inside its transaction, over the objects of all acts of a submission
-(``views.objects_of`` for a study, ``StoreObjects.objects`` as they are), and applies what comes back. Rules of the message
-alone are in ``crosslight/standards/xds/rules/submission.py`` and ran before.
+``accept.py`` calls :func:`check` and :func:`effects` inside its transaction, over the objects of all acts of
+a submission (``views.objects_of`` for a study, ``StoreObjects.objects`` as they are), and applies what comes
+back. Rules of the message alone are in ``crosslight/standards/xds/rules/submission.py`` and ran before.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from crosslight.standards.xds.rules.errors import refusal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
-    """An object that the registry holds, study or not. ``patient`` is any number that is equal for one person's records."""
+    """An object that the registry holds, study or not.
+
+    ``patient`` is any number that is equal for one person's records.
+    """
 
     kind: ObjectKind
     entry_uuid: str
@@ -38,7 +42,9 @@ class Registered:
 
 
 class Registry(Protocol):
-    """What the rules read of the index, inside the transaction; holdings, past versions and stored objects alike."""
+    """What the rules read of the index, inside the transaction; holdings, past versions and stored objects
+    alike.
+    """
 
     def object(self, entry_uuid: str) -> Registered | None:
         """The object of this entryUUID."""
@@ -80,16 +86,24 @@ def _check_identity(thing: RegistryObject, registry: Registry) -> None:
         for held in registry.with_unique_id(thing.unique_id):
             _check_unique_id(thing, held)
     if registry.object(thing.entry_uuid) is not None:
-        raise refusal("XDSDuplicateUniqueIdInRegistry", f"{thing.entry_uuid} is registered already.", thing.entry_uuid)
+        raise refusal(
+            "XDSDuplicateUniqueIdInRegistry", f"{thing.entry_uuid} is registered already.", thing.entry_uuid
+        )
 
 
 def _check_unique_id(thing: DocumentEntry | SubmissionSet | Folder, held: Registered) -> None:
     if not isinstance(thing, DocumentEntry) or held.kind != "document":
-        raise refusal("XDSDuplicateUniqueIdInRegistry", f"{thing.unique_id} is used already.", thing.entry_uuid)
+        raise refusal(
+            "XDSDuplicateUniqueIdInRegistry", f"{thing.unique_id} is used already.", thing.entry_uuid
+        )
     if held.hash.lower() != thing.hash.lower():
-        raise refusal("XDSNonIdenticalHash", f"{thing.unique_id} is registered with another hash.", thing.entry_uuid)
+        raise refusal(
+            "XDSNonIdenticalHash", f"{thing.unique_id} is registered with another hash.", thing.entry_uuid
+        )
     if held.size != thing.size:
-        raise refusal("XDSNonIdenticalSize", f"{thing.unique_id} is registered with another size.", thing.entry_uuid)
+        raise refusal(
+            "XDSNonIdenticalSize", f"{thing.unique_id} is registered with another size.", thing.entry_uuid
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +119,9 @@ def _end(uuid: str, own: dict[str, RegistryObject], registry: Registry, patient:
         return _End(own[uuid].kind, True, patient, False)
     held = registry.object(uuid)
     if held is None:
-        raise refusal("UnresolvedReferenceException", f"{uuid} is neither registered nor in the submission.", where)
+        raise refusal(
+            "UnresolvedReferenceException", f"{uuid} is neither registered nor in the submission.", where
+        )
     return _End(held.kind, held.approved, held.patient, True)
 
 
@@ -117,7 +133,9 @@ def _check_ends(a: Association, own: dict[str, RegistryObject], registry: Regist
             _same_patient(a, source, target)
             for end, uuid in ((source, a.source), (target, a.target)):
                 if not end.approved:
-                    raise refusal("XDSRegistryDeprecatedDocumentError", f"{uuid} is Deprecated.", a.entry_uuid)
+                    raise refusal(
+                        "XDSRegistryDeprecatedDocumentError", f"{uuid} is Deprecated.", a.entry_uuid
+                    )
         elif source.registered:
             raise refusal("XDSRegistryMetadataError", f"{a.source} is another submission's.", a.entry_uuid)
         elif target.kind != "document" or a.submission_set_status != "Reference":
@@ -134,14 +152,22 @@ def _check_ends(a: Association, own: dict[str, RegistryObject], registry: Regist
 
 def _same_patient(a: Association, source: _End, target: _End) -> None:
     if None not in (source.patient, target.patient) and source.patient != target.patient:
-        raise refusal("XDSPatientIdDoesNotMatch", f"{a.source} and {a.target} are of different patients.", a.entry_uuid)
+        raise refusal(
+            "XDSPatientIdDoesNotMatch", f"{a.source} and {a.target} are of different patients.", a.entry_uuid
+        )
 
 
 def effects(objects: RegistryObjects, registry: Registry, new_id: Callable[[], str]) -> Effects:
-    """What registering ``objects`` causes; ``new_id`` gives ``urn:uuid:`` ids for associations that the registry makes."""
+    """What registering ``objects`` causes; ``new_id`` gives ``urn:uuid:`` ids for associations that the
+    registry makes.
+    """
     deprecate: dict[str, None] = {}
     add: list[Association] = []
-    touch = {a.source: None for a in objects.associations if a.type == v.HAS_MEMBER and _is_folder(a.source, objects, registry)}
+    touch = {
+        a.source: None
+        for a in objects.associations
+        if a.type == v.HAS_MEMBER and _is_folder(a.source, objects, registry)
+    }
     touch.update((f.entry_uuid, None) for f in objects.folders)
     submission = objects.submissions[0].entry_uuid if objects.submissions else ""
     for association in objects.associations:
@@ -150,10 +176,16 @@ def effects(objects: RegistryObjects, registry: Registry, new_id: Callable[[], s
         _deprecate(association.target, registry, deprecate)
         for folder in _folders_of(association.target, registry):
             touch[folder] = None
-            member = Association(entry_uuid=new_id(), type=v.HAS_MEMBER, source=folder, target=association.source)
+            member = Association(
+                entry_uuid=new_id(), type=v.HAS_MEMBER, source=folder, target=association.source
+            )
             add.append(member)
             if submission:
-                add.append(Association(entry_uuid=new_id(), type=v.HAS_MEMBER, source=submission, target=member.entry_uuid))
+                add.append(
+                    Association(
+                        entry_uuid=new_id(), type=v.HAS_MEMBER, source=submission, target=member.entry_uuid
+                    )
+                )
     return Effects(deprecate=tuple(deprecate), add=tuple(add), touch=tuple(touch))
 
 
@@ -165,7 +197,11 @@ def _deprecate(entry_uuid: str, registry: Registry, into: dict[str, None]) -> No
         if current in into:
             continue
         into[current] = None
-        pending += [a.source for a in registry.associations(current) if a.type in (v.APND, v.XFRM) and a.target == current]
+        pending += [
+            a.source
+            for a in registry.associations(current)
+            if a.type in (v.APND, v.XFRM) and a.target == current
+        ]
 
 
 def _folders_of(entry_uuid: str, registry: Registry) -> Iterable[str]:
@@ -187,9 +223,9 @@ def check_removal(entry_uuids: Sequence[str], registry: Registry) -> tuple[Regis
     """The objects that one ITI-62 request removes, if what stays is whole (ITI TF-2 3.62.4.1.3).
 
     Raises:
-        RegistryRefusal: UnresolvedReferenceException (no such object), ReferencesExistException (an association that stays
-            refers to one that goes), XDSUnreferencedObjectException (a document or folder that stays would lose its
-            SubmissionSet, an association its SubmissionSet's link).
+        RegistryRefusal: UnresolvedReferenceException (no such object), ReferencesExistException (an
+            association that stays refers to one that goes), XDSUnreferencedObjectException (a document or
+            folder that stays would lose its SubmissionSet, an association its SubmissionSet's link).
     """
     named = dict.fromkeys(entry_uuids)
     found = []
@@ -201,12 +237,16 @@ def check_removal(entry_uuids: Sequence[str], registry: Registry) -> tuple[Regis
     for held in found:
         for association in registry.associations(held.entry_uuid):
             if association.entry_uuid not in named:
-                raise refusal("ReferencesExistException", f"{association.entry_uuid} refers to it.", held.entry_uuid)
+                raise refusal(
+                    "ReferencesExistException", f"{association.entry_uuid} refers to it.", held.entry_uuid
+                )
             _check_not_orphaned(association, held, named, registry)
     return tuple(found)
 
 
-def _check_not_orphaned(association: Association, held: Registered, named: dict[str, None], registry: Registry) -> None:
+def _check_not_orphaned(
+    association: Association, held: Registered, named: dict[str, None], registry: Registry
+) -> None:
     """A SubmissionSet that goes takes with it what it alone submitted."""
     if held.kind != "submission" or association.type != v.HAS_MEMBER or association.source != held.entry_uuid:
         return
@@ -215,4 +255,8 @@ def _check_not_orphaned(association: Association, held: Registered, named: dict[
         and association.target not in named
         and registry.object(association.target)
     ):
-        raise refusal("XDSUnreferencedObjectException", f"{association.target} would have no SubmissionSet.", held.entry_uuid)
+        raise refusal(
+            "XDSUnreferencedObjectException",
+            f"{association.target} would have no SubmissionSet.",
+            held.entry_uuid,
+        )

@@ -1,1 +1,2 @@
-"""The members' link over gRPC: calls by certificate, epochs, the session, and the feed of publications on it."""
+"""The members' link over gRPC: calls by certificate, epochs, the session, and the feed of publications on
+it."""

@@ -1,6 +1,7 @@
 """Who calls a gRPC method on the members' port, and how a call under way ends when its member is suspended.
 
-The peer's certificate says who it is; on the plain links of the open demo the metadata ``crosslight-member`` does.
+The peer's certificate says who it is; on the plain links of the open demo the metadata ``crosslight-member``
+does.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def grpc_caller(context: Any, member: Member, ids: Ids, *, open_mode: bool) -> C
 
 
 def _address(peer: str) -> str:
-    """Of ``ipv4:10.0.0.1:50000`` or ``ipv6:%5B::1%5D:50000`` (gRPC's naming of peers) the address; '' of any other."""
+    """Of ``ipv4:10.0.0.1:50000`` or ``ipv6:%5B::1%5D:50000`` (gRPC's naming of peers) the address; '' of any
+    other.
+    """
     kind, _, rest = peer.partition(":")
     return unquote(rest).rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else ""
 
@@ -71,7 +74,9 @@ class Callers:
         return member
 
     async def member(self, context: Any) -> Member:
-        """As :meth:`identify`, but ends the call when it is refused; the call is cancelled when the member is suspended."""
+        """As :meth:`identify`, but ends the call when it is refused; the call is cancelled when the member is
+        suspended.
+        """
         try:
             member = self.identify(context)
         except (Unauthenticated, Forbidden) as error:
@@ -81,7 +86,9 @@ class Callers:
         return member
 
     def _cut_with(self, member: MemberId, context: Any) -> None:
-        """End the current call with a status when the member is suspended: cancelling its task alone would send none."""
+        """End the current call with a status when the member is suspended: cancelling its task alone would
+        send none.
+        """
         task = asyncio.current_task()
         if task is None:
             return

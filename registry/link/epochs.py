@@ -1,7 +1,8 @@
 """Which epoch a node publishes under, and whether it must compare first: D10 as a pure function.
 
-The registry's *cursor* is the newest version of the member that it has acknowledged; the node says what it remembers as
-acknowledged. Where the two disagree one of them has lost its memory, and version numbers of before must not be used again.
+The registry's *cursor* is the newest version of the member that it has acknowledged; the node says what it
+remembers as acknowledged. Where the two disagree one of them has lost its memory, and version numbers of
+before must not be used again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ MAX_LOST = 4096  # acknowledgements that one broken link can have lost
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSays:
-    """A node's Hello: its epoch (0 = none), highest n acknowledged and made in it, by which registry, from which database."""
+    """A node's Hello: its epoch (0 = none), highest n acknowledged and made in it, by which registry, from
+    which database.
+    """
 
     epoch: int
     acked_n: int
@@ -59,7 +62,9 @@ def decide(node: NodeSays, registry: RegistrySays) -> EpochDecision:
         if used:
             return _grant(node, registry, "the node has forgotten its epoch")
         fresh = node.epoch == 0 and node.acked_n == 0 and registry.cursor is None
-        return EpochDecision(registry.epoch, not fresh, "joined" if fresh else "takes the epoch granted before")
+        return EpochDecision(
+            registry.epoch, not fresh, "joined" if fresh else "takes the epoch granted before"
+        )
     if node.epoch == 0:
         return _grant(node, registry, "no epoch granted yet")
     if registry.cursor is not None and registry.cursor.epoch > node.epoch:
@@ -84,6 +89,9 @@ def _grant(node: NodeSays, registry: RegistrySays, why: str) -> EpochDecision:
         raise Conflict(
             "This member has used up its epochs.",
             why="An epoch has eight bits and a new one is granted whenever a node lost its memory.",
-            todo="Invite it under a new member entry; its old studies are withdrawn when the old entry is suspended.",
+            todo=(
+                "Invite it under a new member entry; its old studies are withdrawn when the old entry is"
+                " suspended."
+            ),
         )
     return EpochDecision(seen + 1, registry.cursor is not None or node.acked_n > 0, why)

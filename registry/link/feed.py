@@ -1,7 +1,7 @@
 """The gRPC door: IndexFeed, by which our own nodes publish in batches and compare (feed.proto; D10, D15).
 
-Every act is a submission of its own: one that is refused does not hold up the others. It parses and answers; what may be
-stored is ``accept.py``'s.
+Every act is a submission of its own: one that is refused does not hold up the others. It parses and answers;
+what may be stored is ``accept.py``'s.
 """
 
 from __future__ import annotations
@@ -34,7 +34,15 @@ from crosslight.standards.ids import Identifier, MemberId, Version, checked_uid,
 from crosslight.standards.problem import CrosslightError, Forbidden, Invalid, OurError, TooLarge, Unavailable
 from crosslight.standards.xds.model.publication import Publication, Status
 from registry.index.store import HeldStudy
-from registry.intake.acts import Acceptance, Act, Outcome, Publish, SetAvailability, Submission, Withdraw
+from registry.intake.submission import (
+    Acceptance,
+    Act,
+    Outcome,
+    Publish,
+    SetAvailability,
+    Submission,
+    Withdraw,
+)
 from registry.link.callers import grpc_caller
 from registry.members.model import Member
 
@@ -108,13 +116,17 @@ def act_from_pb(message: pb.Act, member: Member) -> Act:
             manifest=manifest_from_pb(message.publish.manifest),
             submission_time=checked_dtm(message.publish.submission_time, "submission_time"),
         )
-        return Publish(publication=publication, digest=checked_digest(message.publish.digest), patient=record.patient)
+        return Publish(
+            publication=publication, digest=checked_digest(message.publish.digest), patient=record.patient
+        )
     if kind == "availability":
         status: Status = "Approved" if message.availability.approved else "Deprecated"
         return SetAvailability(study_uid=study_uid, status=status, version=version)
     if kind == "withdraw":
         return Withdraw(study_uid=study_uid, version=version, reason=message.withdraw.reason[:200])
-    raise Invalid("An act that says nothing.", why="feed.proto: publish, availability or withdraw.", where="what")
+    raise Invalid(
+        "An act that says nothing.", why="feed.proto: publish, availability or withdraw.", where="what"
+    )
 
 
 def refused(version: pb.Version, error: CrosslightError) -> pb.ActResult:
@@ -158,13 +170,15 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
         add: Any = pb_grpc.add_IndexFeedServicer_to_server
         add(self, server)
 
-    # --- Publish ----------------------------------------------------------------------------------------------------
+    # --- Publish --------------------------------------------------------------------------------------------
 
     async def Publish(self, request: pb.PublishRequest, context: Any) -> pb.PublishReply:  # noqa: N802 - gRPC's name
         """A batch of acts, each with its own outcome, in their order."""
         member = await self._callers.member(context)
         if len(request.acts) > MAX_ACTS:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"At most {MAX_ACTS} acts in one request.")
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"At most {MAX_ACTS} acts in one request."
+            )
         try:
             caller = grpc_caller(context, member, self._ids, open_mode=self._open)
             results = await self._publish(caller, member, request.acts)
@@ -173,16 +187,22 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
             results = [refused(message.version, error) for message in request.acts]
         return pb.PublishReply(incarnation=self._index.incarnation, results=results)
 
-    async def _publish(self, caller: Caller, member: Member, messages: Sequence[pb.Act]) -> list[pb.ActResult]:
+    async def _publish(
+        self, caller: Caller, member: Member, messages: Sequence[pb.Act]
+    ) -> list[pb.ActResult]:
         read: list[Act | CrosslightError] = []
         for start in range(0, len(messages), AT_ONCE):
             read += [_read(message, member) for message in messages[start : start + AT_ONCE]]
             await asyncio.sleep(0)  # others are answered in between
         good = [(i, act) for i, act in enumerate(read) if not isinstance(act, CrosslightError)]
-        submissions = [Submission(member=member, caller=caller, acts=(act,), road="grpc", strict=False) for _, act in good]
+        submissions = [
+            Submission(member=member, caller=caller, acts=(act,), road="grpc", strict=False)
+            for _, act in good
+        ]
         outcomes = await self._accepted(caller, submissions) if submissions else []
         results = [
-            refused(m.version, act) if isinstance(act, CrosslightError) else None for m, act in zip(messages, read, strict=True)
+            refused(m.version, act) if isinstance(act, CrosslightError) else None
+            for m, act in zip(messages, read, strict=True)
         ]
         for (i, _), outcome in zip(good, outcomes, strict=True):
             if isinstance(outcome, CrosslightError):
@@ -191,7 +211,9 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
                 results[i] = pb.ActResult(version=messages[i].version, outcome=_OUTCOMES[outcome.outcomes[0]])
         return [result for result in results if result is not None]
 
-    async def _accepted(self, caller: Caller, submissions: Sequence[Submission]) -> list[Acceptance | CrosslightError]:
+    async def _accepted(
+        self, caller: Caller, submissions: Sequence[Submission]
+    ) -> list[Acceptance | CrosslightError]:
         """One act of the audit for the whole batch; each submission is accepted or refused by itself."""
         about = _about(act for submission in submissions for act in submission.acts)
         async with self._audit.act(caller, "feed", "publish", about, lazy=True) as act:
@@ -201,7 +223,7 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
             act.done(kind, accepted=len(outcomes) - refused, refused=refused)
             return outcomes
 
-    # --- Compare ----------------------------------------------------------------------------------------------------
+    # --- Compare --------------------------------------------------------------------------------------------
 
     async def Compare(  # noqa: N802 - gRPC's name
         self, request_iterator: AsyncIterator[pb.CompareRequest], context: Any
@@ -221,7 +243,11 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
             async for reply in self._unnamed(member, named):
                 yield reply
         except CrosslightError as error:
-            code = grpc.StatusCode.INVALID_ARGUMENT if isinstance(error, Invalid | TooLarge) else grpc.StatusCode.UNAVAILABLE
+            code = (
+                grpc.StatusCode.INVALID_ARGUMENT
+                if isinstance(error, Invalid | TooLarge)
+                else grpc.StatusCode.UNAVAILABLE
+            )
             await context.abort(code, str(error))
 
     async def _differing(self, member: Member, said: dict[str, pb.HeldVersion]) -> pb.CompareReply:
@@ -231,11 +257,15 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
             here |= await self._index.held(member.id, uids[start : start + PAGE])
         differing = [uid for uid, held in said.items() if not _same(held, here.get(uid))]
         return pb.CompareReply(
-            incarnation=self._index.incarnation, send=differing, have=[_held_to_pb(here[uid]) for uid in differing if uid in here]
+            incarnation=self._index.incarnation,
+            send=differing,
+            have=[_held_to_pb(here[uid]) for uid in differing if uid in here],
         )
 
     async def _unnamed(self, member: Member, named: array[int]) -> AsyncIterator[pb.CompareReply]:
-        """All that the member holds here and did not name, in pages; at least one reply, with the incarnation."""
+        """All that the member holds here and did not name, in pages; at least one reply, with the
+        incarnation.
+        """
         known = np.sort(np.frombuffer(named, dtype=np.int64)) if named else np.empty(0, dtype=np.int64)
         cursor, told = "", False
         while True:
@@ -265,7 +295,9 @@ def _about(acts: Iterable[Act]) -> About:
     for act in acts:
         if isinstance(act, Publish):
             studies.append(act.publication.record.study_uid)
-            patients |= dict.fromkeys((act.publication.record.patient.local, *act.publication.record.patient.others))
+            patients |= dict.fromkeys(
+                (act.publication.record.patient.local, *act.publication.record.patient.others)
+            )
         elif isinstance(act, SetAvailability | Withdraw):
             studies.append(act.study_uid)
     return About(patients=tuple(patients), studies=tuple(studies))

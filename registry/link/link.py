@@ -1,6 +1,8 @@
-"""The registry's end of the link: one gRPC stream for each node, heartbeats in, grants and orders out (D10, D19).
+"""The registry's end of the link: one gRPC stream for each node, heartbeats in, grants and orders out (D10,
+D19).
 
-The peer's certificate says who it is; on the plain links of the open demo the metadata ``crosslight-member`` does.
+The peer's certificate says who it is; on the plain links of the open demo the metadata ``crosslight-member``
+does.
 """
 
 from __future__ import annotations
@@ -90,7 +92,13 @@ class _Link:
     """One node's stream."""
 
     def __init__(
-        self, members: MemberService, index: IndexFacts, clock: Clock, callers: Callers, member: MemberId, context: Any
+        self,
+        members: MemberService,
+        index: IndexFacts,
+        clock: Clock,
+        callers: Callers,
+        member: MemberId,
+        context: Any,
     ) -> None:
         self._members, self._index, self._clock, self._callers = members, index, clock, callers
         self._member, self._context = member, context
@@ -176,22 +184,38 @@ class _Link:
             raise Conflict("This member is not known any more.")
         cursor = await self._index.cursor(self._member)
         node = NodeSays(
-            epoch=hello.epoch, acked_n=hello.acked_n, made_n=hello.made_n, incarnation=hello.incarnation[:64],
+            epoch=hello.epoch,
+            acked_n=hello.acked_n,
+            made_n=hello.made_n,
+            incarnation=hello.incarnation[:64],
             state_id=hello.state_id[:64],
-        )  # fmt: skip
-        known = RegistrySays(epoch=row.member.epoch, cursor=cursor, incarnation=self._index.incarnation, state_id=row.state_id)
+        )
+        known = RegistrySays(
+            epoch=row.member.epoch, cursor=cursor, incarnation=self._index.incarnation, state_id=row.state_id
+        )
         decision = decide(node, known)
         self._software = "".join(char for char in hello.software[:40] if char.isprintable())
         endpoints = _endpoints(hello.endpoints)
-        await self._members.store.hello(self._member, epoch=decision.epoch, state_id=node.state_id, endpoints=endpoints)
+        await self._members.store.hello(
+            self._member, epoch=decision.epoch, state_id=node.state_id, endpoints=endpoints
+        )
         await self._members.refresh()
         version, jws = self._members.signed_directory()
         self._directory_sent = jws
-        log.info("link begins", code=row.member.code, epoch=decision.epoch, reason=decision.why, version=hello.software[:40])
+        log.info(
+            "link begins",
+            code=row.member.code,
+            epoch=decision.epoch,
+            reason=decision.why,
+            version=hello.software[:40],
+        )
         welcome = pb.Welcome(
-            registry_unix_ms=_unix_ms(self._clock.now()), incarnation=self._index.incarnation, epoch=decision.epoch,
-            reconcile=decision.reconcile, directory=pb.Directory(version=version, jws=jws),
-        )  # fmt: skip
+            registry_unix_ms=_unix_ms(self._clock.now()),
+            incarnation=self._index.incarnation,
+            epoch=decision.epoch,
+            reconcile=decision.reconcile,
+            directory=pb.Directory(version=version, jws=jws),
+        )
         await self._context.write(pb.RegistryMessage(welcome=welcome))
 
     async def _write(self) -> None:
@@ -203,7 +227,8 @@ class _Link:
             if message.WhichOneof("body") != "heartbeat":
                 continue
             try:
-                self._callers.identify(self._context)  # a certificate may end, a suspension may come, while a stream lives
+                # a certificate may end, a suspension may come, while a stream lives
+                self._callers.identify(self._context)
             except (Unauthenticated, Forbidden) as error:
                 self.end(str(error), REFUSALS[type(error)])
                 return
@@ -231,7 +256,9 @@ class _Link:
             parked=min(beat.parked, 1 << 62),
             quarantined=min(beat.quarantined, 1 << 62),
             filling=beat.filling,
-            indexed_from=beat.indexed_from if beat.indexed_from.isdecimal() and len(beat.indexed_from) == 8 else "",
+            indexed_from=(
+                beat.indexed_from if beat.indexed_from.isdecimal() and len(beat.indexed_from) == 8 else ""
+            ),
             census_equal=equal if at else earlier.census_equal,
             census_at=at or earlier.census_at,
             skew_ms=max(-(1 << 62), min(skew_ms, 1 << 62)),
@@ -247,11 +274,14 @@ class _Link:
         if census.taken_unix_ms == self._census_ms and equal:
             return
         ours = await self._index.census(self._member)
-        equal = ours.studies == census.studies and (ours.digest == census.digest or not (ours.studies or census.studies))
+        equal = ours.studies == census.studies and (
+            ours.digest == census.digest or not (ours.studies or census.studies)
+        )
         new = census.taken_unix_ms != self._census_ms
         self._census_ms = census.taken_unix_ms
         now = self._clock.now()
-        taken = _moment(census.taken_unix_ms - skew_ms) or now  # by our clock: a wrong one must not make it look fresh
+        # by our clock: a wrong one must not make it look fresh
+        taken = _moment(census.taken_unix_ms - skew_ms) or now
         self._census = (equal, min(taken, now).isoformat())
         settled = beat.waiting == 0 and not beat.filling
         self._drifts = 0 if equal or not settled else self._drifts + new
@@ -274,12 +304,20 @@ def _moment(unix_ms: int) -> datetime | None:
 
 
 def _concern(said: pb.Concern) -> Concern:
-    """What the node says; a set that is none of ours may be anybody's. Its version is counted here, never believed."""
+    """What the node says; a set that is none of ours may be anybody's.
+
+    Its version is counted here, never believed.
+    """
     try:
         waiting, refused = unpacked(said.waiting), unpacked(said.refused)
     except Invalid:
         return Concern(anybody_waiting=True, anybody_refused=True)
-    return Concern(waiting=waiting, refused=refused, anybody_waiting=said.anybody_waiting, anybody_refused=said.anybody_refused)
+    return Concern(
+        waiting=waiting,
+        refused=refused,
+        anybody_waiting=said.anybody_waiting,
+        anybody_refused=said.anybody_refused,
+    )
 
 
 def _endpoints(said: pb.Endpoints) -> Endpoints:

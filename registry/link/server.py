@@ -1,4 +1,6 @@
-"""The gRPC listener for nodes: mutual TLS, or plain in the open demo; messages, streams and pings are bounded."""
+"""The gRPC listener for nodes: mutual TLS, or plain in the open demo; messages, streams and pings are
+bounded.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ import grpc.aio
 
 from crosslight.pb import membership_pb2_grpc as pb_grpc
 from crosslight.runtime.log import get_logger
+from crosslight.runtime.machine_errors import cannot_listen
 from crosslight.runtime.seams import MemberLink
 from crosslight.runtime.tls import Credentials
-from crosslight.runtime.trouble import cannot_listen
 from registry.link.link import MembershipServicer
 
 log = get_logger("link")
@@ -71,7 +73,9 @@ class MemberServer:
             else:
                 self.port = server.add_secure_port(self._address, self._credentials.grpc_server())
         except RuntimeError as error:  # gRPC says no more
-            raise cannot_listen(error, self._address.rpartition(":")[0], self.port, "listen.grpc_port") from error
+            raise cannot_listen(
+                error, self._address.rpartition(":")[0], self.port, "listen.grpc_port"
+            ) from error
         await server.start()
         self._server = server
         log.info("listening", name="members", address=self._address)

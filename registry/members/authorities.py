@@ -1,7 +1,8 @@
-"""Patient authorities that are a member's own: agreed by the region's operator, or asked for by a node that joins (ADR 0023).
+"""Patient authorities that are a member's own: agreed by the region's operator, or asked for by a node that
+joins (ADR 0023).
 
-Whoever may publish under an authority says who its patients are, so no OID becomes a member's own by the member's word alone,
-and none is shared by members but by the operator's.
+Whoever may publish under an authority says who its patients are, so no OID becomes a member's own by the
+member's word alone, and none is shared by members but by the operator's.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from crosslight.runtime.db import Db, Tx
 from crosslight.standards.access import Decision
 from crosslight.standards.ids import MemberId, Oid, is_strict_uid
 from crosslight.standards.problem import Conflict, Invalid, NotFound, TooLarge
-from registry.members.acts import MemberActs
+from registry.members.audited_acts import MemberActs
 from registry.members.model import Member
 from registry.members.roster import Roster
 
@@ -45,14 +46,28 @@ class Authorities:
         """
         region = self._members.region
         if not is_strict_uid(authority) or "." not in authority:
-            raise Invalid(f"{authority[:70]!r} is no OID.", todo="Write it in dots, as 2.16.840.1.113883.2.1.3.2.4.18.24.")
+            raise Invalid(
+                f"{authority[:70]!r} is no OID.",
+                todo="Write it in dots, as 2.16.840.1.113883.2.1.3.2.4.18.24.",
+            )
         if authority in region.nationals:
-            raise Invalid(f"{authority} issues national numbers.", why="No member's own.", todo="Leave it out; it is known.")
+            raise Invalid(
+                f"{authority} issues national numbers.",
+                why="No member's own.",
+                todo="Leave it out; it is known.",
+            )
         if authority in (region.authority, region.home_community_id):
-            raise Invalid(f"{authority} is the region's own.", todo="Give the authority of the trust's patient numbers.")
+            raise Invalid(
+                f"{authority} is the region's own.", todo="Give the authority of the trust's patient numbers."
+            )
         for other in self._members.everyone():
-            if authority in (other.authority, other.repository_unique_id, other.retrieve_location_uid) and other.code != code:
-                raise Invalid(f"{authority} was allotted to {other.code}.", todo="Give the trust's own authority.")
+            if (
+                authority in (other.authority, other.repository_unique_id, other.retrieve_location_uid)
+                and other.code != code
+            ):
+                raise Invalid(
+                    f"{authority} was allotted to {other.code}.", todo="Give the trust's own authority."
+                )
         return Oid(authority)
 
     async def agree(self, code: str, authorities: Collection[str], *, shared: bool, by: Caller) -> Member:
@@ -65,7 +80,8 @@ class Authorities:
             by: The operator, for the audit.
 
         Raises:
-            NotFound: no such member. Invalid: see :meth:`check`. Conflict: it is another member's and not said to be shared.
+            NotFound: no such member. Invalid: see :meth:`check`. Conflict: it is another member's and not
+                said to be shared.
         """
         member = self._member(code)
         for authority in authorities:
@@ -73,7 +89,9 @@ class Authorities:
             if oid == member.authority:
                 continue
             async with self._acts.act(by, "agree-authority", code, authority=oid):
-                others = await self._db.write("authority_agree", partial(self._agree_tx, member.id, oid, shared))
+                others = await self._db.write(
+                    "authority_agree", partial(self._agree_tx, member.id, oid, shared)
+                )
                 if others:
                     raise self._taken(oid, others)
         await self._members.refresh()
@@ -94,20 +112,27 @@ class Authorities:
         new = [oid for oid in wanted if not known.owns(oid) and oid not in known.asked]
         for oid in new:
             rule = Decision(True, "invitation")
-            async with self._acts.act(by, "ask-authority", known.code, face="join", decision=rule, authority=oid):
+            async with self._acts.act(
+                by, "ask-authority", known.code, face="join", decision=rule, authority=oid
+            ):
                 await self._db.write("authority_ask", partial(self._ask_tx, member, oid))
         await self._members.refresh()
 
     async def withdraw(self, code: str, authority: str, *, by: Caller) -> Member:
-        """It is not the member's, or no longer. What was published under it stays until the node has read its studies again.
+        """It is not the member's, or no longer. What was published under it stays until the node has read its
+        studies again.
 
         Raises:
             NotFound: no such member, or it has not this authority.
         """
         member = self._member(code)
         async with self._acts.act(by, "withdraw-authority", code, authority=authority):
-            if not await self._db.write("authority_withdraw", partial(self._withdraw_tx, member.id, authority)):
-                raise NotFound(f"{authority} is no authority of {code}.", todo="See: crosslight-registry members.")
+            if not await self._db.write(
+                "authority_withdraw", partial(self._withdraw_tx, member.id, authority)
+            ):
+                raise NotFound(
+                    f"{authority} is no authority of {code}.", todo="See: crosslight-registry members."
+                )
         await self._members.refresh()
         return self._member(code)
 
@@ -119,7 +144,7 @@ class Authorities:
             todo="If they do, say so with --shared.",
         )
 
-    # --- in the transaction ----------------------------------------------------------------------------------------
+    # --- in the transaction ---------------------------------------------------------------------------------
 
     def _agree_tx(self, member: MemberId, oid: Oid, shared: bool, tx: Tx) -> set[MemberId]:
         """Agree it; whose it is already when it may not be."""
@@ -129,7 +154,8 @@ class Authorities:
             return others
         now = self._clock.now().isoformat()
         changed = tx.execute(
-            "UPDATE member_authority SET agreed = ? WHERE member = ? AND authority = ? AND agreed IS NULL", (now, member, oid)
+            "UPDATE member_authority SET agreed = ? WHERE member = ? AND authority = ? AND agreed IS NULL",
+            (now, member, oid),
         )
         row = tx.row("SELECT 1 FROM member_authority WHERE member = ? AND authority = ?", (member, oid))
         if row is None:
@@ -139,7 +165,10 @@ class Authorities:
         return set()
 
     def _ask_tx(self, member: MemberId, oid: Oid, tx: Tx) -> None:
-        sql = "INSERT INTO member_authority VALUES (?, ?, ?, ?, NULL) ON CONFLICT (member, authority) DO NOTHING"
+        sql = (
+            "INSERT INTO member_authority VALUES (?, ?, ?, ?, NULL) ON CONFLICT (member, authority) DO"
+            " NOTHING"
+        )
         now = self._clock.now().isoformat()
         self._counted(tx, tx.execute(sql, (member, oid, self._place_tx(tx, member), now)))
 

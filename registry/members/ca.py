@@ -1,7 +1,8 @@
-"""The region's certificate authority: one P-256 key in the registry's folder, short-lived certificates, no revocation lists.
+"""The region's certificate authority: one P-256 key in the registry's folder, short-lived certificates, no
+revocation lists.
 
-A certificate says who its holder is, never what it may do: suspension and status are asked of the directory at each use
-(D21). Nothing in a request but its public key is believed.
+A certificate says who its holder is, never what it may do: suspension and status are asked of the directory
+at each use (D21). Nothing in a request but its public key is believed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from crosslight.runtime.clock import Clock, Ids
@@ -26,7 +32,8 @@ from crosslight.standards.ids import Oid
 from crosslight.standards.problem import ConfigError, Invalid, Malformed, TooLarge
 
 CA_LIFE = timedelta(days=3650)
-BACKDATE = timedelta(minutes=5)  # for clocks that are a little behind ours; never more than a tenth of the life
+# for clocks that are a little behind ours; never more than a tenth of the life
+BACKDATE = timedelta(minutes=5)
 MAX_CSR_BYTES = 16384
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
@@ -48,7 +55,8 @@ def new_key_pem() -> tuple[ec.EllipticCurvePrivateKey, bytes]:
 
 
 def csr_public_key(csr_pem: bytes) -> PublicKey:
-    """The public key of a PKCS#10 request that proves possession of its private key. All else in it is ignored.
+    """The public key of a PKCS#10 request that proves possession of its private key. All else in it is
+    ignored.
 
     Raises:
         TooLarge: over 16 KiB.
@@ -69,11 +77,15 @@ def csr_public_key(csr_pem: bytes) -> PublicKey:
         return key
     if isinstance(key, rsa.RSAPublicKey) and 3072 <= key.key_size <= 8192:
         return key
-    raise Invalid("The key of the certificate request is too weak.", todo="Use EC P-256 or stronger, or RSA from 3072 bits.")
+    raise Invalid(
+        "The key of the certificate request is too weak.",
+        todo="Use EC P-256 or stronger, or RSA from 3072 bits.",
+    )
 
 
 def general_names(identity: Identity | None, hosts: tuple[str, ...]) -> list[x509.GeneralName]:
-    """The names of a certificate: exactly one URI (X509-SVID 2) where it is for our own ends, and the hosts."""
+    """The names of a certificate: exactly one URI (X509-SVID 2) where it is for our own ends, and the
+    hosts."""
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(identity.uri)] if identity else []
     for host in hosts:
         try:
@@ -92,7 +104,9 @@ class CertificateAuthority:
         region_name: For the certificate's own name.
     """
 
-    def __init__(self, folder: Path, community: Oid, region_name: str, clock: Clock, ids: Ids, files: Files) -> None:
+    def __init__(
+        self, folder: Path, community: Oid, region_name: str, clock: Clock, ids: Ids, files: Files
+    ) -> None:
         self._folder, self._community, self._name = folder, community, region_name
         self._clock, self._ids, self._files = clock, ids, files
         self._key: ec.EllipticCurvePrivateKey | None = None
@@ -119,21 +133,27 @@ class CertificateAuthority:
         """Load the key and certificate, or make them in a new folder.
 
         Raises:
-            ConfigError: if only one of them is there, they do not belong together, or the key can be read by others.
+            ConfigError: if only one of them is there, they do not belong together, or the key can be read by
+                others.
         """
         key_path = self._folder / "ca.key"
         if not key_path.exists() and not self.bundle.exists():
             self._create(key_path)
         if not key_path.exists() or not self.bundle.exists():
             raise ConfigError(
-                f"{self._folder} holds half a certificate authority.", todo="Restore ca.key and ca.pem from backup."
+                f"{self._folder} holds half a certificate authority.",
+                todo="Restore ca.key and ca.pem from backup.",
             )
         if key_path.stat().st_mode & 0o077:
-            raise ConfigError(f"{key_path} can be read by others.", todo="chmod 600, and ask who has read it.")
+            raise ConfigError(
+                f"{key_path} can be read by others.", todo="chmod 600, and ask who has read it."
+            )
         key = load_pem_private_key(key_path.read_bytes(), None)
         certificate = x509.load_pem_x509_certificate(self.bundle.read_bytes())
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-            raise ConfigError(f"{key_path} and {self.bundle} do not belong together.", todo="Restore both from one backup.")
+            raise ConfigError(
+                f"{key_path} and {self.bundle} do not belong together.", todo="Restore both from one backup."
+            )
         self._key, self._certificate = key, certificate
 
     def _create(self, key_path: Path) -> None:
@@ -201,11 +221,15 @@ class CertificateAuthority:
             .not_valid_before(now - min(BACKDATE, life / 10))
             .not_valid_after(now + life)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.KeyUsage(True, False, False, False, False, False, False, False, False), critical=True)
+            .add_extension(
+                x509.KeyUsage(True, False, False, False, False, False, False, False, False), critical=True
+            )
             .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
             .add_extension(x509.SubjectAlternativeName(general_names(identity, hosts)), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False
+            )
             .sign(key, hashes.SHA256())
         )
         pem = certificate.public_bytes(Encoding.PEM)
@@ -214,15 +238,26 @@ class CertificateAuthority:
     def member(self, csr_pem: bytes, code: str, hosts: tuple[str, ...], life: timedelta) -> Issued:
         """The certificate of a member's node, client and server in one."""
         identity = Identity("member", code, self._community)
-        return self.issue(csr_public_key(csr_pem), identity=identity, hosts=hosts, life=life, server=True, client=True)
+        return self.issue(
+            csr_public_key(csr_pem), identity=identity, hosts=hosts, life=life, server=True, client=True
+        )
 
-    def write_pair(self, path: Path, identity: Identity | None, hosts: tuple[str, ...], life: timedelta) -> Issued:
-        """A new key and certificate of our own, replaced as one file (0600): gateway, people's listener, or a system."""
+    def write_pair(
+        self, path: Path, identity: Identity | None, hosts: tuple[str, ...], life: timedelta
+    ) -> Issued:
+        """A new key and certificate of our own, replaced as one file (0600): gateway, people's listener, or a
+        system.
+        """
         key, key_pem = new_key_pem()
         ours = hosts if identity is None or identity.kind != "gateway" else (*hosts, GATEWAY_NAME)
         server = identity is None or identity.kind == "gateway"
         issued = self.issue(
-            key.public_key(), identity=identity, hosts=ours, life=life, server=server, client=identity is not None
+            key.public_key(),
+            identity=identity,
+            hosts=ours,
+            life=life,
+            server=server,
+            client=identity is not None,
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         self._files.write_atomic(path, key_pem + issued.chain_pem, mode=0o600)

@@ -12,7 +12,9 @@ class MembersConfig:
     """[members]: who belongs to the region, and for how long a certificate says so."""
 
     root_oid: str = setting(
-        "", "OID under which members' OIDs are allocated, as ROOT.10.MEMBER.n; empty = the region's homeCommunityId."
+        "",
+        "OID under which members' OIDs are allocated, as ROOT.10.MEMBER.n; empty = the region's"
+        " homeCommunityId.",
     )
     invitation_hours: float = setting(72.0, "How long an invitation holds.", low=0.0001, high=720)
     certificate_days: float = setting(
@@ -22,17 +24,28 @@ class MembersConfig:
         high=397,
     )
     system_certificate_days: float = setting(
-        90.0, "Life of an outside system's certificate, which an operator renews by hand.", low=0.00002, high=397
+        90.0,
+        "Life of an outside system's certificate, which an operator renews by hand.",
+        low=0.00002,
+        high=397,
     )
     hosts: tuple[str, ...] = setting(
-        ["localhost", "127.0.0.1"], "Names and addresses by which others reach this registry; they go into its certificates."
+        ["localhost", "127.0.0.1"],
+        "Names and addresses by which others reach this registry; they go into its certificates.",
     )
     heartbeat_s: float = setting(2.0, "How often nodes say that they live.", low=0.05, high=60)
-    missed_heartbeats: int = setting(3, "A member that misses so many heartbeats is unreachable.", low=2, high=100)
-    poll_s: float = setting(
-        1.0, "How often every process looks for changes of members that another made (suspension).", low=0.02, high=5
+    missed_heartbeats: int = setting(
+        3, "A member that misses so many heartbeats is unreachable.", low=2, high=100
     )
-    directory_hours: float = setting(24.0, "How long a signed directory holds at the nodes.", low=0.001, high=720)
+    poll_s: float = setting(
+        1.0,
+        "How often every process looks for changes of members that another made (suspension).",
+        low=0.02,
+        high=5,
+    )
+    directory_hours: float = setting(
+        24.0, "How long a signed directory holds at the nodes.", low=0.001, high=720
+    )
     max_message_bytes: int = setting(8 << 20, "Largest gRPC message from a node.", low=65536, high=256 << 20)
     max_skew_s: float = setting(
         60.0,

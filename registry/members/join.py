@@ -1,6 +1,8 @@
-"""Joining: one HTTPS request under the invitation's pin, before the node has a certificate (D18, security.md 1.1).
+"""Joining: one HTTPS request under the invitation's pin, before the node has a certificate (D18, security.md
+1.1).
 
-``GET /join`` gives the trust bundle, which the node holds against the pin; ``POST /join`` spends the invitation.
+``GET /join`` gives the trust bundle, which the node holds against the pin; ``POST /join`` spends the
+invitation.
 """
 
 from __future__ import annotations
@@ -46,15 +48,19 @@ class Join:
         return [web.get("/join", self.bundle), web.post("/join", self.join)]
 
     async def bundle(self, request: web.Request) -> web.Response:
-        """The trust bundle: not secret, and nothing is trusted about it but that its pin is the invitation's."""
+        """The trust bundle: not secret, and nothing is trusted about it but that its pin is the
+        invitation's."""
         body = {"region": self._members.region.name, "bundle_pem": self._members.ca.bundle.read_text()}
-        return web.Response(body=orjson.dumps(body), content_type="application/json", headers={"Cache-Control": "no-store"})
+        return web.Response(
+            body=orjson.dumps(body), content_type="application/json", headers={"Cache-Control": "no-store"}
+        )
 
     async def join(self, request: web.Request) -> web.Response:
         """Spend an invitation.
 
         Raises:
-            Malformed: a body or request that cannot be read. Invalid: an authority that cannot be a member's own.
+            Malformed: a body or request that cannot be read. Invalid: an authority that cannot be a member's
+                own.
             Unauthenticated: no such invitation. Conflict: used. Gone: expired. Forbidden: suspended.
         """
         secret, csr, authorities = _read(await read_limited(request, MAX_JOIN_BYTES))
@@ -72,7 +78,9 @@ class Join:
             reply = await self._reply(row, csr)
         log.info("member joined", code=row.member.code, epoch=row.member.epoch)
         return web.Response(
-            body=orjson.dumps(reply.plain()), content_type="application/json", headers={"Cache-Control": "no-store"}
+            body=orjson.dumps(reply.plain()),
+            content_type="application/json",
+            headers={"Cache-Control": "no-store"},
         )
 
     async def _refused(self, request: web.Request, error: CrosslightError) -> NoReturn:
@@ -144,4 +152,6 @@ def _stranger(request: web.Request) -> Principal:
 
 def _node(row: MemberRow) -> Principal:
     identity, member = Identity("member", row.member.code), row.member
-    return principal_of(identity, name=member.name, number=member.id, evidence="invitation", purpose="HOPERAT")
+    return principal_of(
+        identity, name=member.name, number=member.id, evidence="invitation", purpose="HOPERAT"
+    )

@@ -34,7 +34,8 @@ class Member:
     status_since: datetime | None = None
     status_reason: str = ""
     endpoints: Endpoints = Endpoints()
-    authorities: tuple[Oid, ...] = ()  # its own as well, as agreed (ADR 0023); the first is that of its bare numbers
+    # its own as well, as agreed (ADR 0023); the first is that of its bare numbers
+    authorities: tuple[Oid, ...] = ()
     asked: tuple[Oid, ...] = ()  # those that it says are its own and nobody has agreed to yet
     organisation_authority: Oid = Oid("")  # of its code; '' for one that is not of the region's
     procedure_codes: tuple[ProcedureCodes, ...] = ()
@@ -45,26 +46,43 @@ class Member:
 
     @property
     def shows_images(self) -> bool:
-        """Whether there is any road to its images: a foreign source may have registered without saying one."""
+        """Whether there is any road to its images: a foreign source may have registered without saying
+        one."""
         return self.status != "foreign" or bool(self.endpoints.systems or self.endpoints.dicomweb)
 
     @property
     def source(self) -> Source:
         """As its DocumentEntries name it."""
         return _source(
-            self.code, self.name, self.repository_unique_id, self.retrieve_location_uid, self.authority,
-            self.organisation_authority, self.procedure_codes,
-        )  # fmt: skip
+            self.code,
+            self.name,
+            self.repository_unique_id,
+            self.retrieve_location_uid,
+            self.authority,
+            self.organisation_authority,
+            self.procedure_codes,
+        )
 
 
 @lru_cache(maxsize=1024)
 def _source(
-    code: str, name: str, repository: Oid, location: Oid, authority: Oid, organisations: Oid, codes: tuple[ProcedureCodes, ...]
+    code: str,
+    name: str,
+    repository: Oid,
+    location: Oid,
+    authority: Oid,
+    organisations: Oid,
+    codes: tuple[ProcedureCodes, ...],
 ) -> Source:
     return Source(
-        code=code, name=name, repository_unique_id=repository, retrieve_location_uid=location, authority=authority,
-        organisation_authority=organisations, procedure_codes=codes,
-    )  # fmt: skip
+        code=code,
+        name=name,
+        repository_unique_id=repository,
+        retrieve_location_uid=location,
+        authority=authority,
+        organisation_authority=organisations,
+        procedure_codes=codes,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +109,9 @@ class Presence:
 
     @property
     def opens(self) -> bool:
-        """Whether images can be had from it now, as far as the link tells: reachable, and with a clock that is right (D22)."""
+        """Whether images can be had from it now, as far as the link tells: reachable, and with a clock that
+        is right (D22).
+        """
         return self.reachable and not self.clock_wrong
 
     @property

@@ -1,6 +1,8 @@
-"""Who can be reached now: heartbeats in memory, shared between processes and restarts through the database (D25).
+"""Who can be reached now: heartbeats in memory, shared between processes and restarts through the database
+(D25).
 
-A member is unreachable when its link is lost or three heartbeats are missed; *since when* is when it was lost or last heard.
+A member is unreachable when its link is lost or three heartbeats are missed; *since when* is when it was lost
+or last heard.
 """
 
 from __future__ import annotations
@@ -81,14 +83,19 @@ class PresenceBoard:
         self._started_s = float("-inf")
         self.on_lost: Callable[[], None] = lambda: None
         self._standing: dict[MemberId, tuple[bool, bool]] = {}
-        self.changed: Subscribers[MemberId] = Subscribers()  # told when a member can be reached, is full, or no longer so
+        # told when a member can be reached, is full, or no longer so
+        self.changed: Subscribers[MemberId] = Subscribers()
 
     def serve(self) -> None:
-        """This process takes links from now on: members that were reachable get one silence to link anew before they are not."""
+        """This process takes links from now on: members that were reachable get one silence to link anew
+        before they are not.
+        """
         self._started_s = self._clock.monotonic_s()
 
     def opened(self, member: MemberId) -> int:
-        """A link is up: a token for :meth:`heard` and :meth:`lost`, so that an older link of the member changes nothing."""
+        """A link is up: a token for :meth:`heard` and :meth:`lost`, so that an older link of the member
+        changes nothing.
+        """
         self._tokens += 1
         report = self._last_report(member)
         self._links[member] = _LinkState(self._tokens, self._clock.monotonic_s(), self._clock.now(), report)
@@ -127,9 +134,17 @@ class PresenceBoard:
         self._unwritten.update(members)
 
     def missing(self) -> list[MemberId]:
-        """Members whose newest report names a set that is not here: another process has it, or had it before a restart."""
-        named = {m: row.report.concern for m in {*self._links, *self._rows} if (row := self._current(m)) is not None}
-        return [m for m, version in named.items() if version and self._concerns.get(m, ("", None))[0] != version]
+        """Members whose newest report names a set that is not here: another process has it, or had it before
+        a restart.
+        """
+        named = {
+            m: row.report.concern
+            for m in {*self._links, *self._rows}
+            if (row := self._current(m)) is not None
+        }
+        return [
+            m for m, version in named.items() if version and self._concerns.get(m, ("", None))[0] != version
+        ]
 
     def found(self, member: MemberId, concern: Concern) -> None:
         """The database's set of a member."""
@@ -152,20 +167,33 @@ class PresenceBoard:
         self.on_lost()
 
     def due_s(self) -> float:
-        """How long until the next of our links is silent: a restart must find in the database what faces have said."""
+        """How long until the next of our links is silent: a restart must find in the database what faces have
+        said.
+        """
         now_s = self._clock.monotonic_s()
-        return min((left for k in self._links.values() if (left := k.heard_s + self._silence - now_s) >= 0), default=float("inf"))
+        return min(
+            (left for k in self._links.values() if (left := k.heard_s + self._silence - now_s) >= 0),
+            default=float("inf"),
+        )
 
     def _silent(self, link: _LinkState) -> bool:
         return self._clock.monotonic_s() - link.heard_s > self._silence
 
-    def _row(self, member: MemberId, link: _LinkState, *, reachable: bool, since: datetime | None) -> PresenceRow:
+    def _row(
+        self, member: MemberId, link: _LinkState, *, reachable: bool, since: datetime | None
+    ) -> PresenceRow:
         return PresenceRow(
-            member=member, process=self._process, reachable=reachable, since=since, last_heard=link.heard, report=link.report
+            member=member,
+            process=self._process,
+            reachable=reachable,
+            since=since,
+            last_heard=link.heard,
+            report=link.report,
         )
 
     def presence(self, member: MemberId, max_skew_s: float) -> Presence:
-        """The member's presence now; one that never linked is unreachable since no moment that anybody could name.
+        """The member's presence now; one that never linked is unreachable since no moment that anybody could
+        name.
 
         ``max_skew_s``: from which on its clock is wrong (D22).
         """
@@ -196,7 +224,9 @@ class PresenceBoard:
     def _current(self, member: MemberId) -> PresenceRow | None:
         link, row = self._links.get(member), self._rows.get(member)
         elsewhere = row is not None and row.process != self._process
-        if link is not None and not (elsewhere and row is not None and row.last_heard and row.last_heard > link.heard):
+        if link is not None and not (
+            elsewhere and row is not None and row.last_heard and row.last_heard > link.heard
+        ):
             silent = self._silent(link)
             return self._row(member, link, reachable=not silent, since=link.heard if silent else None)
         if row is None or not row.reachable or row.last_heard is None:
@@ -210,7 +240,11 @@ class PresenceBoard:
     def unwritten(self) -> list[PresenceRow]:
         """Rows of our links that the database does not have yet."""
         mine = [m for m, row in self._rows.items() if row.process == self._process]
-        rows = [row for m in {*self._links, *mine} if (row := self._current(m)) is not None and row.process == self._process]
+        rows = [
+            row
+            for m in {*self._links, *mine}
+            if (row := self._current(m)) is not None and row.process == self._process
+        ]
         return [row for row in rows if self._written.get(row.member) != row]
 
     def written(self, rows: list[PresenceRow]) -> None:
@@ -221,7 +255,9 @@ class PresenceBoard:
         """The database's copy, read after ours was written."""
         for row in rows:
             ours = self._rows.get(row.member)
-            unsaved = ours is not None and ours.process == self._process and self._written.get(row.member) != ours
+            unsaved = (
+                ours is not None and ours.process == self._process and self._written.get(row.member) != ours
+            )
             if not unsaved:
                 self._rows[row.member] = row
         for member in sorted({*self._links, *self._rows}):  # silence too is seen here: nobody tells of it
@@ -230,7 +266,9 @@ class PresenceBoard:
     def _look(self, member: MemberId) -> None:
         row = self._current(member)
         said = row.report if row is not None else Report()
-        full = row is not None and row.last_heard is not None and not said.filling and said.census_equal is True
+        full = (
+            row is not None and row.last_heard is not None and not said.filling and said.census_equal is True
+        )
         standing = (row is not None and row.reachable, full)
         if self._standing.get(member, (False, False)) != standing:
             self._standing[member] = standing

@@ -1,4 +1,6 @@
-"""Who belongs to the region: the copy in memory that all rooms read as their Directory, and the check of who is calling (D25)."""
+"""Who belongs to the region: the copy in memory that all rooms read as their Directory, and the check of who
+is calling (D25).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from crosslight.standards.ids import MemberId, is_strict_uid
 from crosslight.standards.problem import Forbidden, Invalid, Unauthenticated
 from crosslight.standards.region import Region
 from registry.members.config import MembersConfig
-from registry.members.live import LiveConnections
+from registry.members.connections import LiveConnections
 from registry.members.model import Member, Presence
 from registry.members.presence import PresenceBoard
 from registry.members.store import MemberRow, MemberStore
@@ -30,7 +32,9 @@ class Roster:
         process: Names this process in what it writes of presence.
     """
 
-    def __init__(self, store: MemberStore, region: Region, config: MembersConfig, clock: Clock, process: str) -> None:
+    def __init__(
+        self, store: MemberStore, region: Region, config: MembersConfig, clock: Clock, process: str
+    ) -> None:
         self.store, self.region, self.config = store, region, config
         self.live = LiveConnections()
         self.board = PresenceBoard(clock, process, config.silence_s)
@@ -57,7 +61,11 @@ class Roster:
         self._codes = {m.code: m for m in members}
         self._oids = {}
         for m in members:
-            for kind, oid in (("repo", m.repository_unique_id), ("loc", m.retrieve_location_uid), ("auth", m.authority)):
+            for kind, oid in (
+                ("repo", m.repository_unique_id),
+                ("loc", m.retrieve_location_uid),
+                ("auth", m.authority),
+            ):
                 if oid:
                     self._oids[kind, oid] = m
         for m in members:
@@ -75,7 +83,7 @@ class Roster:
         """Call ``callback`` after the copy changed."""
         self._listeners.append(callback)
 
-    # --- Directory -------------------------------------------------------------------------------------------------
+    # --- Directory ------------------------------------------------------------------------------------------
 
     def all(self) -> tuple[Member, ...]:
         """Every member that counts for coverage (active and suspended), by code."""
@@ -84,7 +92,12 @@ class Roster:
 
     def foreign(self) -> tuple[Member, ...]:
         """Sources that are no members: repositories that registered something here, by code."""
-        return tuple(sorted((row.member for row in self._rows.values() if row.member.status == "foreign"), key=lambda m: m.code))
+        return tuple(
+            sorted(
+                (row.member for row in self._rows.values() if row.member.status == "foreign"),
+                key=lambda m: m.code,
+            )
+        )
 
     def everyone(self) -> tuple[Member, ...]:
         """All entries, those invited and foreign ones too, in the order they came."""
@@ -108,7 +121,8 @@ class Roster:
         return self._oids.get(("loc", oid))
 
     def by_authority(self, oid: str) -> Member | None:
-        """The member whose local patient numbers are under this authority; of one that is shared, the first."""
+        """The member whose local patient numbers are under this authority; of one that is shared, the
+        first."""
         return self._oids.get(("auth", oid))
 
     def presence(self, member: MemberId) -> Presence:
@@ -130,7 +144,7 @@ class Roster:
         await self.refresh()
         return row.member
 
-    # --- who is calling --------------------------------------------------------------------------------------------
+    # --- who is calling -------------------------------------------------------------------------------------
 
     def active(self, code: str) -> Member:
         """The member that has ``code``, if it may be dealt with.
@@ -143,11 +157,15 @@ class Roster:
         if member is None or member.status in ("invited", "foreign"):
             raise Unauthenticated("No member of this region has this name.", todo="Join first.")
         if member.status == "suspended":
-            raise Forbidden("This member is suspended.", why=member.status_reason, todo="Ask the region's operator.")
+            raise Forbidden(
+                "This member is suspended.", why=member.status_reason, todo="Ask the region's operator."
+            )
         return member
 
     def active_identity(self, identity: Identity) -> Member:
-        """The member that a certificate speaks for; raises as :meth:`active`, and for another region's certificate."""
+        """The member that a certificate speaks for; raises as :meth:`active`, and for another region's
+        certificate.
+        """
         if identity.kind != "member" or identity.community != self.region.home_community_id:
             raise Unauthenticated("The certificate is not a member's of this region.")
         return self.active(identity.name)

@@ -1,7 +1,8 @@
-"""The members of the region: the roster that all rooms read, kept true to the database (D25), and who is let in.
+"""The members of the region: the roster that all rooms read, kept true to the database (D25), and who is let
+in.
 
-Several processes and the command line change members in one database; each process looks at one counter every second, so
-that a suspension holds everywhere within five.
+Several processes and the command line change members in one database; each process looks at one counter every
+second, so that a suspension holds everywhere within five.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from crosslight.standards.membership import Invitation
 from crosslight.standards.problem import ConfigError, CrosslightError, Invalid
 from crosslight.standards.region import Region
 from registry.keys import TokenKeys
-from registry.members.acts import MemberActs
+from registry.members.audited_acts import MemberActs
 from registry.members.authorities import Authorities
 from registry.members.ca import CertificateAuthority
+from registry.members.certificates import OwnCertificates, SystemCertificate
 from registry.members.config import MembersConfig
 from registry.members.directory import directory_document, sign_directory
 from registry.members.model import Member
-from registry.members.own import OwnCertificates, SystemCertificate
 from registry.members.roster import Roster
 from registry.members.sources import Sources
 from registry.members.store import MemberStore, NewMember
@@ -49,7 +50,8 @@ class MemberService(Roster):
         folder: The registry's own: ``ca/``, ``keys/`` and ``tls/`` are made in it.
         audit: Where acts on members are noted.
         open_mode: ``--open``: plain links on which members name themselves.
-        public_host: By which nodes and clients reach this registry; its certificates name it beside the configured hosts.
+        public_host: By which nodes and clients reach this registry; its certificates name it beside the
+            configured hosts.
     """
 
     def __init__(
@@ -66,22 +68,28 @@ class MemberService(Roster):
     ) -> None:
         clock, ids, files = seams.clock, seams.ids, seams.files
         self.root_oid = Oid(config.root_oid or region.home_community_id)
-        super().__init__(MemberStore(db, clock, self.root_oid, region), region, config, clock, ids.uuid4().hex)
+        super().__init__(
+            MemberStore(db, clock, self.root_oid, region), region, config, clock, ids.uuid4().hex
+        )
         self.open_mode = open_mode
         self._clock, self._ids = clock, ids
         self.acts = MemberActs(audit, ids)
         self.keys = TokenKeys(folder / "keys" / "token.json", files)
         self.authorities = Authorities(db, clock, self, self.acts)
         self.sources = Sources(self, self.acts, plain=open_mode)
-        self.ca = CertificateAuthority(folder / "ca", region.home_community_id, region.name, clock, ids, files)
+        self.ca = CertificateAuthority(
+            folder / "ca", region.home_community_id, region.name, clock, ids, files
+        )
         hosts = tuple(dict.fromkeys(host for host in (public_host, *config.hosts) if host))
-        self.own = OwnCertificates(self.ca, folder / "tls", region.home_community_id, hosts, config, clock, files)
+        self.own = OwnCertificates(
+            self.ca, folder / "tls", region.home_community_id, hosts, config, clock, files
+        )
         self._wake = Wake(clock)
         self.board.on_lost = self._wake.set
         self._tasks: list[asyncio.Task[None]] = []
         self._signed: tuple[int, int, str] = (-1, 0, "")  # version, renew at, JWS
 
-    # --- life ------------------------------------------------------------------------------------------------------
+    # --- life -----------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Tables, authority, own certificates and the first copy: enough for a command.
@@ -118,7 +126,8 @@ class MemberService(Roster):
 
     async def _follow(self) -> None:
         while True:
-            await self._wake.wait(min(self.config.poll_s, self.board.due_s() + 0.01))  # sooner when a link is lost
+            # sooner when a link is lost
+            await self._wake.wait(min(self.config.poll_s, self.board.due_s() + 0.01))
             try:
                 if await self.store.version() != self._version:
                     await self.refresh()
@@ -151,20 +160,29 @@ class MemberService(Roster):
             if (concern := await self.store.concern(member)) is not None:
                 self.board.found(member, concern)
 
-    # --- acts of operators -----------------------------------------------------------------------------------------
+    # --- acts of operators ----------------------------------------------------------------------------------
 
     async def invite(
-        self, code: str, url: str, *, name: str = "", hosts: tuple[str, ...] = (), authorities: tuple[str, ...] = (),
-        shared: bool = False, by: Caller | None = None,
-    ) -> str:  # fmt: skip
-        """An invitation for the organisation ``code`` as one string; OIDs are allocated at the first one (D11).
+        self,
+        code: str,
+        url: str,
+        *,
+        name: str = "",
+        hosts: tuple[str, ...] = (),
+        authorities: tuple[str, ...] = (),
+        shared: bool = False,
+        by: Caller | None = None,
+    ) -> str:
+        """An invitation for the organisation ``code`` as one string; OIDs are allocated at the first one
+        (D11).
 
         Args:
             code: Organisation code.
             url: Base of the registry's people listener, as the node reaches it.
             name: The organisation's; kept as it was when ''.
-            hosts: Names and addresses under which the member's node will be reached; they go into its certificate.
-                Without any it is reached on its own machine only (the demo), or through the gateway.
+            hosts: Names and addresses under which the member's node will be reached; they go into its
+                certificate. Without any it is reached on its own machine only (the demo), or through the
+                gateway.
             authorities: OIDs under which the organisation itself issues patient numbers (ADR 0023).
             shared: Another member's authority may be among them.
 
@@ -173,7 +191,10 @@ class MemberService(Roster):
             Conflict: if the member is suspended, or an authority is another's and not shared.
         """
         if not _CODE.match(code):
-            raise Invalid("That is no organisation code.", why="Letters, digits, dot, hyphen and underscore; at most 32.")
+            raise Invalid(
+                "That is no organisation code.",
+                why="Letters, digits, dot, hyphen and underscore; at most 32.",
+            )
         if bad := [h for h in hosts if not _HOST.match(h) or h.endswith(".internal")]:
             raise Invalid("That is no host name or address.", where=bad[0])
         for authority in authorities:
@@ -227,7 +248,10 @@ class MemberService(Roster):
             Invalid: if ``name`` is none.
         """
         if not _CODE.match(name):
-            raise Invalid("That is no name for a system.", why="Letters, digits, dot, hyphen and underscore; at most 32.")
+            raise Invalid(
+                "That is no name for a system.",
+                why="Letters, digits, dot, hyphen and underscore; at most 32.",
+            )
         async with self.acts.act(by, "issue-certificate", f"system/{name}"):
             files, serial = self.own.issue_system(name, folder)
             identity = Identity("system", name, self.region.home_community_id)
@@ -235,7 +259,7 @@ class MemberService(Roster):
             await self.store.certificate(serial, identity.uri, None, expires)
         return files
 
-    # --- the directory as the nodes see it -------------------------------------------------------------------------
+    # --- the directory as the nodes see it ------------------------------------------------------------------
 
     def signed_directory(self) -> tuple[int, str]:
         """Version and JWS; signed anew when members changed or a quarter of its life is over."""
@@ -243,7 +267,12 @@ class MemberService(Roster):
         version, renew_at, token = self._signed
         if version != self._version or now.timestamp() >= renew_at:
             document = directory_document(
-                self.all(), self.region, self.keys, version=self._version, now=now, hours=self.config.directory_hours
+                self.all(),
+                self.region,
+                self.keys,
+                version=self._version,
+                now=now,
+                hours=self.config.directory_hours,
             )
             token = sign_directory(document, self.keys)
             self._signed = (self._version, int(now.timestamp() + self.config.directory_hours * 900), token)

@@ -1,4 +1,6 @@
-"""Sources that are no members: what they are called and where they answer, as the region's operator says (D17, ADR 0020)."""
+"""Sources that are no members: what they are called and where they answer, as the region's operator says
+(D17, ADR 0020).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from dataclasses import replace
 
 from crosslight.runtime.caller import Caller
 from crosslight.standards.problem import Conflict, Invalid
-from registry.members.acts import MemberActs
+from registry.members.audited_acts import MemberActs
 from registry.members.model import Member
 from registry.members.roster import Roster
 
@@ -25,7 +27,13 @@ class Sources:
         self._schemes = ("https://", "http://") if plain else ("https://",)
 
     async def describe(
-        self, repository_unique_id: str, *, name: str = "", repository_url: str = "", dicomweb: str = "", by: Caller
+        self,
+        repository_unique_id: str,
+        *,
+        name: str = "",
+        repository_url: str = "",
+        dicomweb: str = "",
+        by: Caller,
     ) -> Member:
         """Say of a source what it is called and where it answers; what is '' stays as it is.
 
@@ -43,12 +51,20 @@ class Sources:
         members = self._members
         for address in (repository_url, dicomweb):
             if address and not address.startswith(self._schemes):
-                raise Invalid("That is no address of a source.", todo="Give an https:// address.", where=address)
+                raise Invalid(
+                    "That is no address of a source.", todo="Give an https:// address.", where=address
+                )
         known = await members.foreign_member(repository_unique_id)
         if known.status != "foreign":
-            raise Conflict(f"This repository is {known.code}'s, a member's.", todo="A member says its addresses itself.")
+            raise Conflict(
+                f"This repository is {known.code}'s, a member's.", todo="A member says its addresses itself."
+            )
         at = known.endpoints
-        endpoints = replace(at, xds_repository=repository_url or at.xds_repository, dicomweb=dicomweb.rstrip("/") or at.dicomweb)
+        endpoints = replace(
+            at,
+            xds_repository=repository_url or at.xds_repository,
+            dicomweb=dicomweb.rstrip("/") or at.dicomweb,
+        )
         async with self._acts.act(by, "describe-source", known.code, repository=repository_unique_id):
             await members.store.set_source(known.id, name=name or known.name, endpoints=endpoints)
         await members.refresh()

@@ -53,19 +53,27 @@ def _moment(text: str | None) -> datetime | None:
 
 
 _MEMBER = (
-    "SELECT m.id, c.code, m.name, m.repository_unique_id, m.retrieve_location_uid, m.authority, m.secret, m.epoch, m.state_id, "
-    "m.status, m.status_since, m.status_reason, m.hosts, m.endpoints FROM member m LEFT JOIN member_code c "
-    "ON c.member = m.id AND c.valid_until IS NULL"
+    "SELECT m.id, c.code, m.name, m.repository_unique_id, m.retrieve_location_uid, m.authority, m.secret,"
+    " m.epoch, m.state_id, m.status, m.status_since, m.status_reason, m.hosts, m.endpoints FROM member m LEFT"
+    " JOIN member_code c ON c.member = m.id AND c.valid_until IS NULL"
 )
 
 
 def _member(row: Row) -> MemberRow:
     member = Member(
-        id=MemberId(int(row[0])), code=row[1] or f"foreign-{row[0]}", name=row[2], repository_unique_id=Oid(row[3]),
-        retrieve_location_uid=Oid(row[4]), authority=Oid(row[5]), secret=bytes.fromhex(row[6]), epoch=int(row[7]),
-        status=row[9], status_since=_moment(row[10]), status_reason=row[11],
+        id=MemberId(int(row[0])),
+        code=row[1] or f"foreign-{row[0]}",
+        name=row[2],
+        repository_unique_id=Oid(row[3]),
+        retrieve_location_uid=Oid(row[4]),
+        authority=Oid(row[5]),
+        secret=bytes.fromhex(row[6]),
+        epoch=int(row[7]),
+        status=row[9],
+        status_since=_moment(row[10]),
+        status_reason=row[11],
         endpoints=Endpoints.from_plain(orjson.loads(row[13])),
-    )  # fmt: skip
+    )
     return MemberRow(member=member, hosts=tuple(orjson.loads(row[12])), state_id=row[8])
 
 
@@ -80,16 +88,24 @@ class OwnAuthorities:
 def held_tx(tx: Tx) -> dict[MemberId, OwnAuthorities]:
     """Of every member that has some."""
     found: dict[MemberId, OwnAuthorities] = {}
-    for member, authority, agreed in tx.rows("SELECT member, authority, agreed FROM member_authority ORDER BY member, place"):
+    for member, authority, agreed in tx.rows(
+        "SELECT member, authority, agreed FROM member_authority ORDER BY member, place"
+    ):
         held = found.get(MemberId(int(member)), OwnAuthorities())
         oid = Oid(authority)
-        changed = OwnAuthorities((*held.agreed, oid), held.asked) if agreed else OwnAuthorities(held.agreed, (*held.asked, oid))
+        changed = (
+            OwnAuthorities((*held.agreed, oid), held.asked)
+            if agreed
+            else OwnAuthorities(held.agreed, (*held.asked, oid))
+        )
         found[MemberId(int(member))] = changed
     return found
 
 
 def _with(row: MemberRow, held: OwnAuthorities | None) -> MemberRow:
-    return replace(row, member=replace(row.member, authorities=held.agreed, asked=held.asked)) if held else row
+    return (
+        replace(row, member=replace(row.member, authorities=held.agreed, asked=held.asked)) if held else row
+    )
 
 
 class MemberStore:
@@ -108,16 +124,19 @@ class MemberStore:
     @staticmethod
     def _bump(tx: Tx, name: str = "version") -> int:
         """Count one up; the row lock serialises concurrent writers on PostgreSQL."""
-        row = tx.row("UPDATE membership_counter SET value = value + 1 WHERE name = ? RETURNING value", (name,))
+        row = tx.row(
+            "UPDATE membership_counter SET value = value + 1 WHERE name = ? RETURNING value", (name,)
+        )
         assert row is not None  # noqa: S101 - made by the delta
         return int(row[0])
 
-    # --- members ---------------------------------------------------------------------------------------------------
+    # --- members --------------------------------------------------------------------------------------------
 
     async def version(self) -> int:
         """Counts every change of a member: what caches and the directory carry (D25)."""
         row = await self._db.read(
-            "membership_version", lambda tx: tx.row("SELECT value FROM membership_counter WHERE name = 'version'")
+            "membership_version",
+            lambda tx: tx.row("SELECT value FROM membership_counter WHERE name = 'version'"),
         )
         return int(row[0]) if row else 0
 
@@ -126,7 +145,9 @@ class MemberStore:
         if self._region is None or row.member.status == "foreign":
             return row
         own = self._region
-        named = replace(row.member, organisation_authority=own.organisation_authority, procedure_codes=own.procedure_codes)
+        named = replace(
+            row.member, organisation_authority=own.organisation_authority, procedure_codes=own.procedure_codes
+        )
         return replace(row, member=named)
 
     async def load(self) -> tuple[int, list[MemberRow]]:
@@ -145,15 +166,28 @@ class MemberStore:
         row = await self._db.read("member_by_code", lambda tx: tx.row(_MEMBER + " WHERE c.code = ?", (code,)))
         return _member(row) if row else None
 
-    def _insert_tx(self, tx: Tx, new: NewMember, status: str, oids: tuple[str, str, str] | None = None) -> MemberRow:
+    def _insert_tx(
+        self, tx: Tx, new: NewMember, status: str, oids: tuple[str, str, str] | None = None
+    ) -> MemberRow:
         number = self._bump(tx, "member")
         arc = f"{self._root}.10.{number}"
         repository, location, authority = oids or (f"{arc}.1", f"{arc}.2", f"{arc}.3")
         now = self._now()
         tx.execute(
-            "INSERT INTO member (id, name, repository_unique_id, retrieve_location_uid, authority, secret, epoch, state_id, "
-            "status, status_since, status_reason, hosts, endpoints) VALUES (?,?,?,?,?,?,0,'',?,?,'',?,'{}')",
-            (number, new.name, repository, location, authority, new.secret.hex(), status, now, orjson.dumps(new.hosts).decode()),
+            "INSERT INTO member (id, name, repository_unique_id, retrieve_location_uid, authority, secret,"
+            " epoch, state_id, status, status_since, status_reason, hosts, endpoints) VALUES"
+            " (?,?,?,?,?,?,0,'',?,?,'',?,'{}')",
+            (
+                number,
+                new.name,
+                repository,
+                location,
+                authority,
+                new.secret.hex(),
+                status,
+                now,
+                orjson.dumps(new.hosts).decode(),
+            ),
         )
         if new.code:
             tx.execute("INSERT INTO member_code VALUES (?, ?, NULL, ?)", (new.code, now, number))
@@ -163,7 +197,8 @@ class MemberStore:
         return _member(row)
 
     async def invite(self, new: NewMember, secret: str, expires: datetime) -> MemberRow:
-        """An invitation for ``new``; a member that exists keeps its OIDs and secret, and older invitations end.
+        """An invitation for ``new``; a member that exists keeps its OIDs and secret, and older invitations
+        end.
 
         Raises:
             Conflict: if the member is suspended.
@@ -174,27 +209,37 @@ class MemberStore:
             row = _member(found) if found else self._insert_tx(tx, new, "invited")
             member = row.member
             if member.status == "suspended":
-                raise Conflict(f"{new.code} is suspended.", why=member.status_reason, todo="Readmit it first.")
+                raise Conflict(
+                    f"{new.code} is suspended.", why=member.status_reason, todo="Readmit it first."
+                )
             if found and (new.name != member.name or new.hosts != row.hosts):
                 hosts = orjson.dumps(new.hosts or row.hosts).decode()
-                tx.execute("UPDATE member SET name = ?, hosts = ? WHERE id = ?", (new.name or member.name, hosts, member.id))
+                tx.execute(
+                    "UPDATE member SET name = ?, hosts = ? WHERE id = ?",
+                    (new.name or member.name, hosts, member.id),
+                )
                 self._bump(tx)
             now = self._now()
-            tx.execute("UPDATE invitation SET used = ? WHERE member = ? AND used IS NULL", ("superseded", member.id))
             tx.execute(
-                "INSERT INTO invitation VALUES (?, ?, ?, ?, NULL)", (secret_hash(secret), member.id, now, expires.isoformat())
+                "UPDATE invitation SET used = ? WHERE member = ? AND used IS NULL", ("superseded", member.id)
+            )
+            tx.execute(
+                "INSERT INTO invitation VALUES (?, ?, ?, ?, NULL)",
+                (secret_hash(secret), member.id, now, expires.isoformat()),
             )
             return row
 
         return await self._db.write("member_invite", write)
 
     async def end_invitations(self) -> None:
-        """End every open invitation: in a restored database one looks unused that was used since the backup."""
+        """End every open invitation: in a restored database one looks unused that was used since the
+        backup."""
         sql = "UPDATE invitation SET used = ? WHERE used IS NULL"
         await self._db.write("invitations_end", lambda tx: tx.execute(sql, ("restored",)))
 
     async def use_invitation(self, secret: str, epoch_above: int) -> MemberRow:
-        """Spend an invitation: its member becomes active with an epoch above ``epoch_above`` and any granted before (D10).
+        """Spend an invitation: its member becomes active with an epoch above ``epoch_above`` and any granted
+        before (D10).
 
         Raises:
             Unauthenticated: if there is no such invitation.
@@ -206,12 +251,16 @@ class MemberStore:
         def write(tx: Tx) -> MemberRow:
             row = self._invitation_tx(tx, secret, spend=True)
             now = self._now()
-            tx.execute("UPDATE invitation SET used = ? WHERE secret_hash = ? AND used IS NULL", (now, secret_hash(secret)))
+            tx.execute(
+                "UPDATE invitation SET used = ? WHERE secret_hash = ? AND used IS NULL",
+                (now, secret_hash(secret)),
+            )
             epoch = max(row.member.epoch, epoch_above) + 1
             tx.execute("UPDATE member SET epoch = ?, state_id = '' WHERE id = ?", (epoch, row.member.id))
             if row.member.status != "active":
                 tx.execute(
-                    "UPDATE member SET status = 'active', status_since = ?, status_reason = '' WHERE id = ?", (now, row.member.id)
+                    "UPDATE member SET status = 'active', status_since = ?, status_reason = '' WHERE id = ?",
+                    (now, row.member.id),
                 )
             self._bump(tx)
             found = tx.row(_MEMBER + " WHERE m.id = ?", (row.member.id,))
@@ -222,11 +271,18 @@ class MemberStore:
 
     def _invitation_tx(self, tx: Tx, secret: str, *, spend: bool) -> MemberRow:
         lock = tx.dialect.for_update if spend else ""
-        found = tx.row(f"SELECT member, expires, used FROM invitation WHERE secret_hash = ?{lock}", (secret_hash(secret),))
+        found = tx.row(
+            f"SELECT member, expires, used FROM invitation WHERE secret_hash = ?{lock}",
+            (secret_hash(secret),),
+        )
         if found is None:
-            raise Unauthenticated("This invitation is not known here.", todo="Ask the region's operator for a new one.")
+            raise Unauthenticated(
+                "This invitation is not known here.", todo="Ask the region's operator for a new one."
+            )
         if found[2]:
-            raise Conflict("This invitation was used.", why="An invitation admits once.", todo="Ask for a new one.")
+            raise Conflict(
+                "This invitation was used.", why="An invitation admits once.", todo="Ask for a new one."
+            )
         if datetime.fromisoformat(found[1]) <= self._clock.now():
             raise Gone("This invitation has expired.", todo="Ask for a new one.")
         row = tx.row(_MEMBER + " WHERE m.id = ?", (found[0],))
@@ -238,7 +294,9 @@ class MemberStore:
 
     async def invited_member(self, secret: str) -> MemberRow:
         """Whom an invitation would admit, without spending it; raises as :meth:`use_invitation`."""
-        return await self._db.read("invitation_check", lambda tx: self._invitation_tx(tx, secret, spend=False))
+        return await self._db.read(
+            "invitation_check", lambda tx: self._invitation_tx(tx, secret, spend=False)
+        )
 
     async def set_status(self, code: str, status: str, reason: str) -> MemberRow:
         """Suspend or readmit.
@@ -269,9 +327,15 @@ class MemberStore:
 
         def write(tx: Tx) -> bool:
             text = orjson.dumps(endpoints.plain(), option=orjson.OPT_SORT_KEYS).decode()
-            tx.execute("UPDATE member SET state_id = ? WHERE id = ? AND state_id <> ?", (state_id, member, state_id))
-            changed = tx.execute("UPDATE member SET epoch = ? WHERE id = ? AND epoch < ?", (epoch, member, epoch))
-            changed += tx.execute("UPDATE member SET endpoints = ? WHERE id = ? AND endpoints <> ?", (text, member, text))
+            tx.execute(
+                "UPDATE member SET state_id = ? WHERE id = ? AND state_id <> ?", (state_id, member, state_id)
+            )
+            changed = tx.execute(
+                "UPDATE member SET epoch = ? WHERE id = ? AND epoch < ?", (epoch, member, epoch)
+            )
+            changed += tx.execute(
+                "UPDATE member SET endpoints = ? WHERE id = ? AND endpoints <> ?", (text, member, text)
+            )
             if changed:
                 self._bump(tx)
             return changed > 0
@@ -302,17 +366,24 @@ class MemberStore:
         text = orjson.dumps(endpoints.plain(), option=orjson.OPT_SORT_KEYS).decode()
 
         def write(tx: Tx) -> None:
-            tx.execute("UPDATE member SET name = ?, endpoints = ? WHERE id = ? AND status = 'foreign'", (name, text, member))
+            tx.execute(
+                "UPDATE member SET name = ?, endpoints = ? WHERE id = ? AND status = 'foreign'",
+                (name, text, member),
+            )
             self._bump(tx)
 
         await self._db.write("member_source", write)
 
-    # --- certificates and presence ---------------------------------------------------------------------------------
+    # --- certificates and presence --------------------------------------------------------------------------
 
-    async def certificate(self, serial: str, identity: str, member: MemberId | None, expires: datetime) -> None:
+    async def certificate(
+        self, serial: str, identity: str, member: MemberId | None, expires: datetime
+    ) -> None:
         """Note a certificate that was issued."""
         row = (serial, identity, member, self._now(), expires.isoformat())
-        await self._db.write("certificate_note", lambda tx: tx.execute("INSERT INTO certificate VALUES (?, ?, ?, ?, ?)", row))
+        await self._db.write(
+            "certificate_note", lambda tx: tx.execute("INSERT INTO certificate VALUES (?, ?, ?, ?, ?)", row)
+        )
 
     async def certificate_ends(self) -> dict[MemberId, datetime]:
         """When the newest certificate of each member ends."""
@@ -329,9 +400,10 @@ class MemberStore:
                 since, heard = (t.isoformat() if t else None for t in (row.since, row.last_heard))
                 guard = "" if row.reachable else " WHERE member_presence.process = excluded.process"
                 tx.execute(
-                    "INSERT INTO member_presence (member, process, reachable, since, last_heard, report) VALUES (?,?,?,?,?,?) "
-                    "ON CONFLICT (member) DO UPDATE SET process = excluded.process, reachable = excluded.reachable, "
-                    f"since = excluded.since, last_heard = excluded.last_heard, report = excluded.report{guard}",
+                    "INSERT INTO member_presence (member, process, reachable, since, last_heard, report)"
+                    " VALUES (?,?,?,?,?,?) ON CONFLICT (member) DO UPDATE SET process = excluded.process,"
+                    " reachable = excluded.reachable, since = excluded.since, last_heard ="
+                    f" excluded.last_heard, report = excluded.report{guard}",
                     (row.member, row.process, int(row.reachable), since, heard, report),
                 )
 
@@ -340,16 +412,20 @@ class MemberStore:
     async def write_concern(self, member: MemberId, concern: Concern) -> None:
         """Keep whom a member's unlisted studies concern."""
         row = (
-            member, concern.version.hex(), packed(concern.waiting).hex(), packed(concern.refused).hex(),
-            int(concern.anybody_waiting), int(concern.anybody_refused),
-        )  # fmt: skip
+            member,
+            concern.version.hex(),
+            packed(concern.waiting).hex(),
+            packed(concern.refused).hex(),
+            int(concern.anybody_waiting),
+            int(concern.anybody_refused),
+        )
         await self._db.write(
             "concern_write",
             lambda tx: tx.execute(
-                "INSERT INTO member_concern (member, version, waiting, refused, anybody_waiting, anybody_refused) "
-                "VALUES (?,?,?,?,?,?) ON CONFLICT (member) DO UPDATE SET version = excluded.version, waiting = excluded.waiting, "
-                "refused = excluded.refused, anybody_waiting = excluded.anybody_waiting, "
-                "anybody_refused = excluded.anybody_refused",
+                "INSERT INTO member_concern (member, version, waiting, refused, anybody_waiting,"
+                " anybody_refused) VALUES (?,?,?,?,?,?) ON CONFLICT (member) DO UPDATE SET version ="
+                " excluded.version, waiting = excluded.waiting, refused = excluded.refused, anybody_waiting ="
+                " excluded.anybody_waiting, anybody_refused = excluded.anybody_refused",
                 row,
             ),
         )
@@ -361,18 +437,26 @@ class MemberStore:
         if row is None:
             return None
         waiting, refused = (unpacked(bytes.fromhex(text)) for text in row[:2])
-        return Concern(waiting=waiting, refused=refused, anybody_waiting=bool(row[2]), anybody_refused=bool(row[3]))
+        return Concern(
+            waiting=waiting, refused=refused, anybody_waiting=bool(row[2]), anybody_refused=bool(row[3])
+        )
 
     async def presence(self) -> list[PresenceRow]:
         """All presence rows."""
         rows = await self._db.read(
             "presence_read",
-            lambda tx: tx.rows("SELECT member, process, reachable, since, last_heard, report FROM member_presence"),
+            lambda tx: tx.rows(
+                "SELECT member, process, reachable, since, last_heard, report FROM member_presence"
+            ),
         )
         return [
             PresenceRow(
-                member=MemberId(int(r[0])), process=r[1], reachable=bool(r[2]), since=_moment(r[3]), last_heard=_moment(r[4]),
+                member=MemberId(int(r[0])),
+                process=r[1],
+                reachable=bool(r[2]),
+                since=_moment(r[3]),
+                last_heard=_moment(r[4]),
                 report=Report.from_plain(orjson.loads(r[5])),
             )
             for r in rows
-        ]  # fmt: skip
+        ]

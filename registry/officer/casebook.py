@@ -1,4 +1,6 @@
-"""Making cases of the tables: what waits, both sides of each, and what was decided; in a caller's transaction."""
+"""Making cases of the tables: what waits, both sides of each, and what was decided; in a caller's
+transaction.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,20 @@ from collections.abc import Iterable
 from crosslight.runtime.db import Tx
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import Conflict, NotFound
-from registry.identity import queue, rows
-from registry.identity.cases import Case, Kind, Queue, RecordDecision, Relation, Side, StudyLine, Waiting, handle_of, keys_of
+from registry.identity import officer_queue as queue
+from registry.identity import rows
+from registry.identity.cases import (
+    Case,
+    Kind,
+    Queue,
+    RecordDecision,
+    Relation,
+    Side,
+    StudyLine,
+    Waiting,
+    handle_of,
+    keys_of,
+)
 from registry.identity.model import PatientRecord, RecordKey
 from registry.identity.numbers import canonicals, claimants, holders
 from registry.identity.rows import Stored
@@ -57,14 +71,26 @@ class CaseBook:
         lines = []
         for s in shown:
             record, code = s.record, self._member(s.record)
-            by_others = {p for n in record.national if (p := held.get(into[n])) is not None and p != record.person}
-            others = {code[0]} if record.in_doubt else set[str]().union(*(members.get(p, set()) for p in by_others))
+            by_others = {
+                p for n in record.national if (p := held.get(into[n])) is not None and p != record.person
+            }
+            others = (
+                {code[0]}
+                if record.in_doubt
+                else set[str]().union(*(members.get(p, set()) for p in by_others))
+            )
             line = Waiting(
-                handle=handle_of(record.key), kind=_kind(record, bool(by_others)), member=code[0], member_name=code[1],
-                others=tuple(sorted(others)), since=since[record.key],
-            )  # fmt: skip
+                handle=handle_of(record.key),
+                kind=_kind(record, bool(by_others)),
+                member=code[0],
+                member_name=code[1],
+                others=tuple(sorted(others)),
+                since=since[record.key],
+            )
             lines.append(line)
-        return Queue(waiting=tuple(lines), total=len(waits), decisions=tuple(queue.decisions(tx, MAX_DECISIONS)))
+        return Queue(
+            waiting=tuple(lines), total=len(waits), decisions=tuple(queue.decisions(tx, MAX_DECISIONS))
+        )
 
     def resolved(self, tx: Tx, named: str) -> RecordKey:
         """The record of a handle, or of ``AUTHORITY|NUMBER``."""
@@ -97,7 +123,8 @@ class CaseBook:
         studies = self._studies(tx, [record, *(s.record for _, s in shown)])
         decisions = queue.decisions_on(tx, [key])
         waits = record.in_doubt or (
-            record.disputed and not any(d.kind == "apart" and d.in_force and d.record == key for d in decisions)
+            record.disputed
+            and not any(d.kind == "apart" and d.in_force and d.record == key for d in decisions)
         )
         return Case(
             kind=_kind(record, bool(held - {record.person})) if waits else "",
@@ -132,21 +159,32 @@ class CaseBook:
             held.sort(key=lambda h: (h.record.time.date, h.record.time.time, h.study_uid), reverse=True)
         return found
 
-    def _side(self, relation: Relation, stored: Stored, held: set[int], studies: dict[RecordKey, list[Holding]]) -> Side:
+    def _side(
+        self, relation: Relation, stored: Stored, held: set[int], studies: dict[RecordKey, list[Holding]]
+    ) -> Side:
         record, (code, name) = stored.record, self._member(stored.record)
         lines = [self._line(h) for h in studies.get(record.key, ())]
         return Side(
-            handle=handle_of(record.key), relation=relation, record=record, member=code, member_name=name,
-            holds=record.person in held and not record.in_doubt, traced=stored.traced, studies=tuple(lines[:MAX_STUDIES]),
+            handle=handle_of(record.key),
+            relation=relation,
+            record=record,
+            member=code,
+            member_name=name,
+            holds=record.person in held and not record.in_doubt,
+            traced=stored.traced,
+            studies=tuple(lines[:MAX_STUDIES]),
             more_studies=max(0, len(lines) - MAX_STUDIES),
-        )  # fmt: skip
+        )
 
     def _line(self, holding: Holding) -> StudyLine:
         record, member = holding.record, self._directory.by_id(holding.member)
         return StudyLine(
-            date=record.time.date, modalities=record.headline_modalities, description=record.description,
-            member=member.code if member is not None else holding.publication.source.code, images=record.n_instances,
-        )  # fmt: skip
+            date=record.time.date,
+            modalities=record.headline_modalities,
+            description=record.description,
+            member=member.code if member is not None else holding.publication.source.code,
+            images=record.n_instances,
+        )
 
     def _member(self, record: PatientRecord) -> tuple[str, str]:
         found = self._directory.by_id(MemberId(record.member)) if record.member is not None else None
@@ -157,9 +195,14 @@ class CaseBook:
         text = decision.strip().lower()
         found = queue.decisions_named(tx, text) if _BEGINS.fullmatch(text) else []
         if not found:
-            raise NotFound("There is no such decision.", todo="Give the id of one in the list, or its first eight characters.")
+            raise NotFound(
+                "There is no such decision.",
+                todo="Give the id of one in the list, or its first eight characters.",
+            )
         if len(found) > 1:
-            raise Conflict("Several decisions begin so.", todo=f"Give all of it: {' or '.join(d.id for d in found)}.")
+            raise Conflict(
+                "Several decisions begin so.", todo=f"Give all of it: {' or '.join(d.id for d in found)}."
+            )
         return found[0]
 
 

@@ -1,4 +1,5 @@
-"""The identity officer's room: the queue, one case, deciding, and taking back. Every act is audited before it is seen or done.
+"""The identity officer's room: the queue, one case, deciding, and taking back. Every act is audited before it
+is seen or done.
 
 The page and the command line come in by this door; neither touches the tables.
 """
@@ -59,12 +60,18 @@ class IdentityDecisions:
     """
 
     def __init__(
-        self, db: Db, identity: IdentityStore, index: IndexStore, directory: Directory, audit: AuditLog, clock: Clock
+        self,
+        db: Db,
+        identity: IdentityStore,
+        index: IndexStore,
+        directory: Directory,
+        audit: AuditLog,
+        clock: Clock,
     ) -> None:
         self._db, self._identity, self._book = db, identity, CaseBook(identity, index, directory)
         self._audit, self._clock = audit, clock
 
-    # --- looking -----------------------------------------------------------------------------------------------------
+    # --- looking --------------------------------------------------------------------------------------------
 
     async def queue(self, by: Officer) -> Queue:
         """What waits, and what was decided lately.
@@ -87,13 +94,15 @@ class IdentityDecisions:
             Invalid, NotFound, Conflict: for a name that is none, leads nowhere, or to several.
         """
         await self._admit(by, "read")
-        case = await self._db.read("identity_case", lambda tx: self._book.case(tx, self._book.resolved(tx, named)))
+        case = await self._db.read(
+            "identity_case", lambda tx: self._book.case(tx, self._book.resolved(tx, named))
+        )
         studies = tuple(s for side in (case.subject, *case.others) for s in side.studies)
         query = {"handle": case.handle, "found": {"studies": len(studies)}}
         async with self._act(by, "read", query, case.patients):
             return case
 
-    # --- acting ------------------------------------------------------------------------------------------------------
+    # --- acting ---------------------------------------------------------------------------------------------
 
     async def decide(
         self, named: str, verdict: Verdict, by: Officer, why: str, *, other: str = "", version: str = ""
@@ -115,11 +124,14 @@ class IdentityDecisions:
         """
         await self._admit(by, "decide")
         reason = checked_reason(why)
-        case = await self._db.read("identity_case", lambda tx: self._book.case(tx, self._book.resolved(tx, named)))
+        case = await self._db.read(
+            "identity_case", lambda tx: self._book.case(tx, self._book.resolved(tx, named))
+        )
         query = {"verdict": verdict, "handle": case.handle, "other": other, "reason": reason}
         async with self._act(by, "decide", query, case.patients):
             return await self._db.write(
-                "identity_decide", lambda tx: self._decided(tx, case.subject.record.key, verdict, by, reason, other, version)
+                "identity_decide",
+                lambda tx: self._decided(tx, case.subject.record.key, verdict, by, reason, other, version),
             )
 
     async def end(self, decision: str, by: Officer, why: str) -> RecordDecision:
@@ -147,7 +159,9 @@ class IdentityDecisions:
             rows.load_by(tx, "record_key", {found.record}, lock=True)  # who comes second finds it ended
             now = self._book.decision(tx, found.id)
             if not now.in_force:
-                raise Conflict(f"Decision {now.short} was ended before.", why=f"By {now.ended_who}.", todo=SEE_QUEUE)
+                raise Conflict(
+                    f"Decision {now.short} was ended before.", why=f"By {now.ended_who}.", todo=SEE_QUEUE
+                )
             if now.merge:
                 todo = "Undo it with `unmerge AUTHORITY|NUMBER`, of the number that was merged away."
                 raise Invalid(f"Decision {now.short} is a merge that a feed sent.", todo=todo)
@@ -168,7 +182,10 @@ class IdentityDecisions:
         await self._admit(by, "unmerge")
         reason = checked_reason(why)
         if not number.authority:
-            raise Invalid("A number alone may be several people's.", todo="Give AUTHORITY|NUMBER, the authority as an OID.")
+            raise Invalid(
+                "A number alone may be several people's.",
+                todo="Give AUTHORITY|NUMBER, the authority as an OID.",
+            )
         async with self._act(by, "unmerge", {"reason": reason}, (number,)):
             try:
                 await self._identity.unmerge(number, self._clock.now(), who=by.who, why=reason)
@@ -176,10 +193,12 @@ class IdentityDecisions:
                 todo = "Give the number that was merged away; the history of its record names the merge."
                 raise NotFound("That number was not merged into another.", todo=todo) from error
 
-    # --- access and audit --------------------------------------------------------------------------------------------
+    # --- access and audit -----------------------------------------------------------------------------------
 
     async def _admit(self, by: Officer, action: Action) -> None:
-        """Refuse, and audit the refusal, before anything is looked up: whoever may not look learns nothing of what there is."""
+        """Refuse, and audit the refusal, before anything is looked up: whoever may not look learns nothing of
+        what there is.
+        """
         if not self._permitted(by).permit:
             async with self._act(by, action, {}):
                 pass
@@ -188,14 +207,21 @@ class IdentityDecisions:
     def _permitted(by: Officer) -> access.Decision:
         return access.decide(by.caller.principal, by.face, "decide")
 
-    def _act(self, by: Officer, action: Action, query: dict[str, Any], patients: Collection[Identifier] = ()) -> Act:
+    def _act(
+        self, by: Officer, action: Action, query: dict[str, Any], patients: Collection[Identifier] = ()
+    ) -> Act:
         """An act, to be done in its block: whoever may decide may look."""
         about = About(patients=tuple(patients), query={name: value for name, value in query.items() if value})
         return self._audit.act(
-            by.caller, by.face, action, about, decision=self._permitted(by), refusal="Only an identity officer may see this."
+            by.caller,
+            by.face,
+            action,
+            about,
+            decision=self._permitted(by),
+            refusal="Only an identity officer may see this.",
         )
 
-    # --- in a transaction --------------------------------------------------------------------------------------------
+    # --- in a transaction -----------------------------------------------------------------------------------
 
     def _decided(
         self, tx: Tx, key: RecordKey, verdict: Verdict, by: Officer, why: str, other: str, version: str
@@ -209,10 +235,14 @@ class IdentityDecisions:
                 todo="End that decision first, if it was wrong.",
             )
         if version and version != case.version:
-            raise Conflict("This has changed since it was opened here.", todo="Compare once more, then decide.")
+            raise Conflict(
+                "This has changed since it was opened here.", todo="Compare once more, then decide."
+            )
         if verdict not in case.open_verdicts:
             can = " or ".join(f"“{one}”" for one in case.open_verdicts)
-            raise Invalid(f"“{verdict}” cannot be said of this record.", todo=f"Say {can}." if can else SEE_QUEUE)
+            raise Invalid(
+                f"“{verdict}” cannot be said of this record.", todo=f"Say {can}." if can else SEE_QUEUE
+            )
         partner = self._partner(tx, case, other) if verdict == "same" else None
         made = self._identity.decide_tx(tx, key, partner, self._clock.now(), who=by.who, why=why)
         return self._book.decision(tx, made)
@@ -226,15 +256,21 @@ class IdentityDecisions:
                 raise Invalid(
                     "That record is not one that this one could be.",
                     why="It shares no number with it, or is one person with it already.",
-                    todo=f"Give one of {', '.join(s.handle for s in candidates.values())}." if candidates else SEE_QUEUE,
-                )  # fmt: skip
+                    todo=(
+                        f"Give one of {', '.join(s.handle for s in candidates.values())}."
+                        if candidates
+                        else SEE_QUEUE
+                    ),
+                )
             return key
         persons = {side.record.person: key for key, side in reversed(candidates.items())}
         if not persons:
             raise Invalid("There is nobody with whom it could be the same person.", todo=SEE_QUEUE)
         if len(persons) > 1:
             handles = " or ".join(side.handle for side in candidates.values())
-            raise Invalid("There are several with whom it could be the same person.", todo=f"Say which: {handles}.")
+            raise Invalid(
+                "There are several with whom it could be the same person.", todo=f"Say which: {handles}."
+            )
         return next(iter(persons.values()))
 
 

@@ -15,11 +15,14 @@ class PortalConfig:
     member_word: str = setting("trust", "What the page calls a member: trust, board, hospital.")
     poll_s: int = setting(
         2,
-        "How often, in seconds, an open page asks whether its list is still so; a change shows one second later.",
+        "How often, in seconds, an open page asks whether its list is still so; a change shows one second"
+        " later.",
         low=1,
         high=4,
     )
-    handle_ttl_s: int = setting(12 * 3600, "How long the address of a patient's page holds.", low=300, high=7 * 86400)
+    handle_ttl_s: int = setting(
+        12 * 3600, "How long the address of a patient's page holds.", low=300, high=7 * 86400
+    )
     max_matches: int = setting(20, "Patients shown at most for a name and date of birth.", low=1, high=100)
     sign_in: str = setting("/signin", "Where the page's sign-in link leads.")
     sign_out: str = setting("/signout", "Where the page's sign-out button posts.")

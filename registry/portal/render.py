@@ -1,4 +1,7 @@
-"""Templates, static files and the headers of every page. Autoescape is on for all templates; nothing is marked safe."""
+"""Templates, static files and the headers of every page.
+
+Autoescape is on for all templates; nothing is marked safe.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,14 @@ from aiohttp import web
 
 from crosslight.standards.access import Principal
 from crosslight.standards.region import Region
-from registry.portal import words
+from registry.portal import wording as words
 
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 #: No script, style, picture, frame or address from anywhere but this server.
 CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action"
+    " 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
     "Content-Security-Policy": CSP,
@@ -37,7 +40,9 @@ JSON_HEADERS = {name: value for name, value in HEADERS.items() if name != "Conte
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What one template shows: a subclass for each, whose fields are the names that the template uses beside the frame's."""
+    """What one template shows: a subclass for each, whose fields are the names that the template uses beside
+    the frame's.
+    """
 
     template: ClassVar[str]
 
@@ -68,7 +73,9 @@ class Pages:
             kind = _TYPES.get(entry.name.rpartition(".")[2])
             if kind is not None:
                 self._files[entry.name] = (entry.read_bytes(), kind)
-        whole = hashlib.sha256(b"".join(name.encode() + data for name, (data, _) in sorted(self._files.items())))
+        whole = hashlib.sha256(
+            b"".join(name.encode() + data for name, (data, _) in sorted(self._files.items()))
+        )
         self._tag = whole.hexdigest()[:12]
         self._env = jinja2.Environment(
             loader=jinja2.PackageLoader("registry.portal"),
@@ -77,10 +84,17 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._env.globals |= {"asset": self.asset, "count": words.count, "plain": words.plain, "day": words.day}
+        self._env.globals |= {
+            "asset": self.asset,
+            "count": words.count,
+            "plain": words.plain,
+            "day": words.day,
+        }
 
     def asset(self, name: str) -> str:
-        """The address of a static file: all are in a folder named by what is in them, so that modules find each other there."""
+        """The address of a static file: all are in a folder named by what is in them, so that modules find
+        each other there.
+        """
         return f"/static/{self._tag}/{self._known(name)}"
 
     def _known(self, name: str) -> str:
@@ -94,13 +108,19 @@ class Pages:
         return web.Response(text=text, status=status, content_type="text/html", headers=HEADERS)
 
     async def static(self, request: web.Request) -> web.Response:
-        """A static file: public, kept for ever in the folder of the present ones; a page of before gets the present one too."""
+        """A static file: public, kept for ever in the folder of the present ones; a page of before gets the
+        present one too.
+        """
         name = request.match_info["name"]
         if name not in self._files:
             raise web.HTTPNotFound
         data, kind = self._files[name]
         headers = {
-            "Cache-Control": "public, max-age=31536000, immutable" if request.match_info["tag"] == self._tag else "no-cache",
+            "Cache-Control": (
+                "public, max-age=31536000, immutable"
+                if request.match_info["tag"] == self._tag
+                else "no-cache"
+            ),
             "X-Content-Type-Options": "nosniff",
         }
         return web.Response(body=data, content_type=kind, charset="utf-8", headers=headers)

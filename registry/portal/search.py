@@ -12,7 +12,7 @@ from crosslight.standards.region import Region
 from registry.ask.question import Answer
 from registry.identity.model import PatientSelector, Person
 from registry.members.model import Member
-from registry.portal import words
+from registry.portal import wording as words
 
 FIELDS = ("number", "family", "given", "day", "month", "year")
 MAX_FIELD = 128
@@ -31,10 +31,14 @@ class Search:
     def names(self, person: Person) -> bool:
         """Whether it is certain enough that ``person`` was meant to open their record at once.
 
-        By a name and a date of birth, by a national number that they hold, or by a number whose trust was said. A trust's own
-        number alone is not: another trust may have given it to somebody else.
+        By a name and a date of birth, by a national number that they hold, or by a number whose trust was
+        said. A trust's own number alone is not: another trust may have given it to somebody else.
         """
-        return not self.by_number or bool(self.trust) or (self.national is not None and person.domain_id == self.national)
+        return (
+            not self.by_number
+            or bool(self.trust)
+            or (self.national is not None and person.domain_id == self.national)
+        )
 
     @property
     def by_number(self) -> bool:
@@ -54,17 +58,25 @@ def number_label(region: Region) -> str:
 
 def number_hint(region: Region, word: str = "trust") -> str:
     """What may be typed there."""
-    return f"10 digits, or a {word}’s own patient number" if region.national_authority else f"The number at any {word}"
+    return (
+        f"10 digits, or a {word}’s own patient number"
+        if region.national_authority
+        else f"The number at any {word}"
+    )
 
 
-def read_search(given: Mapping[str, str], region: Region, today: date, members: Sequence[Member] = ()) -> Search:
+def read_search(
+    given: Mapping[str, str], region: Region, today: date, members: Sequence[Member] = ()
+) -> Search:
     """Read a posted form; the number comes first where both are filled."""
     form = {name: words.plain(given.get(name, ""))[:MAX_FIELD] for name in (*FIELDS, "trust")}
     if form["number"]:
         return _by_number(form, region, next((m for m in members if m.code == form["trust"]), None))
     if any(form[name] for name in FIELDS[1:]):
         return _by_name(form, today)
-    return Search(form, errors={"number": f"Enter {_article(number_label(region))}, or a name and date of birth"})
+    return Search(
+        form, errors={"number": f"Enter {_article(number_label(region))}, or a name and date of birth"}
+    )
 
 
 def _article(label: str) -> str:
@@ -72,9 +84,15 @@ def _article(label: str) -> str:
 
 
 def _by_number(form: dict[str, str], region: Region, trust: Member | None) -> Search:
-    """A number of the region's national authority where it is one; and anybody's own, or a trust's, as typed and in capitals."""
+    """A number of the region's national authority where it is one; and anybody's own, or a trust's, as typed
+    and in capitals.
+    """
     text, authority = form["number"], region.national_authority
-    valid = national_number(authority, text, allow_test=region.allow_test_numbers) if authority in NATIONAL_CHECKS else None
+    valid = (
+        national_number(authority, text, allow_test=region.allow_test_numbers)
+        if authority in NATIONAL_CHECKS
+        else None
+    )
     national = Identifier(valid, authority) if valid else None
     typed = dict.fromkeys((valid,) if valid and trust is None else (text, text.upper()))
     issuers = ("",) if trust is None else tuple(dict.fromkeys((*trust.authorities, trust.authority)))
@@ -104,7 +122,9 @@ def _by_name(form: dict[str, str], today: date) -> Search:
         errors["day"] = "The date of birth must be in the past"
     if errors or birth is None:
         return Search(form, errors=errors)
-    return Search(form, PatientSelector(family=form["family"], given=form["given"], birth_date=birth.strftime("%Y%m%d")))
+    return Search(
+        form, PatientSelector(family=form["family"], given=form["given"], birth_date=birth.strftime("%Y%m%d"))
+    )
 
 
 def _birth(form: dict[str, str]) -> date | None:

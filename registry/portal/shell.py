@@ -1,7 +1,9 @@
-"""What all pages share: who asks, the question on their behalf, the region's now, the strip of members, the frame of a page.
+"""What all pages share: who asks, the question on their behalf, the region's now, the strip of members, the
+frame of a page.
 
-Every answer comes through ``ask``; no identifier stands in an address. ``/static/`` needs no sign-in; everything else is
-protected by the service's middleware, which puts the caller on the request and sends a browser without one to sign in.
+Every answer comes through ``ask``; no identifier stands in an address. ``/static/`` needs no sign-in;
+everything else is protected by the service's middleware, which puts the caller on the request and sends a
+browser without one to sign in.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from aiohttp import web
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.http import CALLER
-from crosslight.runtime.turns import Apart
+from crosslight.runtime.large_answers import LargeAnswers
 from crosslight.runtime.workers import Workers
 from crosslight.standards.access import Action, Principal, decide
 from crosslight.standards.problem import Forbidden, Unauthenticated
@@ -29,11 +31,11 @@ from registry.ask.question import Answer, Question
 from registry.identity.model import PatientSelector, Person
 from registry.members.model import Directory
 from registry.officer.decisions import IdentityDecisions, may_decide
-from registry.portal import words
+from registry.portal import wording as words
 from registry.portal.config import PortalConfig
-from registry.portal.handles import Handles
+from registry.portal.coverage_wording import Sites, sites_of
+from registry.portal.patient_handles import Handles
 from registry.portal.render import Frame, Pages, View
-from registry.portal.sites import Sites, sites_of
 
 MAX_FORM_BYTES = 8192
 
@@ -81,10 +83,10 @@ class Shell:
         self._context = context
         self.config, self.region, self.directory = context.config, context.ask.region, context.directory
         self.open_mode = context.open_mode
-        self.pages, self.apart = Pages(), Apart(context.workers)
+        self.pages, self.large = Pages(), LargeAnswers(context.workers)
         self._handles = Handles(context.key, context.clock, context.ids, context.config.handle_ttl_s)
 
-    # --- who asks ----------------------------------------------------------------------------------------------------
+    # --- who asks -------------------------------------------------------------------------------------------
 
     def caller(self, request: web.Request) -> Caller:
         """Who asks.
@@ -106,11 +108,15 @@ class Shell:
         principal = principal_of(request)
         return self._context.decisions is not None and principal is not None and may_decide(principal)
 
-    # --- asking ------------------------------------------------------------------------------------------------------
+    # --- asking ---------------------------------------------------------------------------------------------
 
-    def ask(self, request: web.Request, action: Action, question: Question) -> AbstractAsyncContextManager[Answer]:
+    def ask(
+        self, request: web.Request, action: Action, question: Question
+    ) -> AbstractAsyncContextManager[Answer]:
         """Ask on behalf of who asks."""
-        return self._context.ask.question(self.caller(request), face="portal", action=action, question=question)
+        return self._context.ask.question(
+            self.caller(request), face="portal", action=action, question=question
+        )
 
     async def glance(self, request: web.Request, patient: PatientSelector, study_uid: str = "") -> Glance:
         """Whether an answer is still so; no audited act."""
@@ -127,7 +133,9 @@ class Shell:
         Raises:
             NotFound, Gone: nobody, or it has ended, or it is another reader's.
         """
-        return PatientSelector(fhir_id=self._handles.open(request.match_info["handle"], self.principal(request)))
+        return PatientSelector(
+            fhir_id=self._handles.open(request.match_info["handle"], self.principal(request))
+        )
 
     def href(self, request: web.Request, person: Person) -> str:
         """A patient's address, for this reader only."""
@@ -150,7 +158,7 @@ class Shell:
             raise web.HTTPUnsupportedMediaType
         return {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
 
-    # --- showing -----------------------------------------------------------------------------------------------------
+    # --- showing --------------------------------------------------------------------------------------------
 
     def sites(self, coverage: Coverage) -> Sites:
         """Coverage in words."""

@@ -1,4 +1,6 @@
-"""From an answer to what the page shows: the banner, and one row for each study with its holders, newest first. Pure."""
+"""From an answer to what the page shows: the banner, and one row for each study with its holders, newest
+first. Pure.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +9,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from crosslight.runtime.turns import in_steps
+from crosslight.runtime.large_answers import in_steps
 from crosslight.standards.region import Region
 from crosslight.standards.study import SeriesRecord, StudyRecord
 from registry.ask.question import Answer
 from registry.identity.model import PatientRecord, Person, RecordKey
 from registry.index.model import Holding
 from registry.members.model import Directory
-from registry.portal import contents, words
-from registry.portal.sites import Sites
+from registry.portal import series_contents as contents
+from registry.portal import wording as words
+from registry.portal.coverage_wording import Sites
 
 _NEVER = datetime(1, 1, 1, tzinfo=UTC)
 
@@ -62,7 +65,9 @@ class Banner:
     def whose(self) -> str:
         """For a picture: the name, and the first number that is known."""
         number = next((n for n in self.numbers if n.value != words.UNKNOWN), self.numbers[0])
-        return f"{self.name}, {number}{', disputed' if self.disputed else ', in doubt' if self.wholly else ''}"
+        return (
+            f"{self.name}, {number}{', disputed' if self.disputed else ', in doubt' if self.wholly else ''}"
+        )
 
     @property
     def doubtful(self) -> bool:
@@ -135,7 +140,9 @@ class Row:
         return next((c for c in self.copies if c.code == code), self.best)
 
     def root(self, copy: Copy) -> str:
-        """The DICOMweb root to open it at: where copies do not agree, the one trust's own, never another's (D1)."""
+        """The DICOMweb root to open it at: where copies do not agree, the one trust's own, never another's
+        (D1).
+        """
         return f"/dicomweb/members/{copy.code}" if self.conflict else "/dicomweb"
 
     @property
@@ -175,7 +182,9 @@ def banner_of(person: Person, directory: Directory, region: Region, today: date)
     numbers = [Number(label=words.number_label(n.authority, region), value=words.number(n)) for n in held]
     if not numbers:
         if region.national_authority:
-            numbers.append(Number(label=words.number_label(region.national_authority, region), value=words.UNKNOWN))
+            numbers.append(
+                Number(label=words.number_label(region.national_authority, region), value=words.UNKNOWN)
+            )
         numbers.append(_local(person.records[0], directory))
     records = tuple(
         RecordLine(
@@ -197,7 +206,9 @@ def banner_of(person: Person, directory: Directory, region: Region, today: date)
         differs=person.differs,
         records=records,
         disputed=any(r.disputed for r in person.records),
-        in_doubt=next((_trust(directory, r.member, r.patient.local.authority) for r in person.records if r.in_doubt), ""),
+        in_doubt=next(
+            (_trust(directory, r.member, r.patient.local.authority) for r in person.records if r.in_doubt), ""
+        ),
         wholly=all(r.in_doubt for r in person.records),
     )
 
@@ -251,7 +262,9 @@ def _fullness(holding: Holding) -> tuple[int, int, int]:
 def _row(held: list[Holding], directory: Directory, sites: Sites, doubts: Mapping[RecordKey, str]) -> Row:
     best = max(held, key=_fullness).record
     copies = [_copy(h, directory, sites) for h in held]
-    description = words.plain(best.description) or next((words.plain(c.meaning) for c in best.procedure_codes if c.meaning), "")
+    description = words.plain(best.description) or next(
+        (words.plain(c.meaning) for c in best.procedure_codes if c.meaning), ""
+    )
     return Row(
         uid=best.study_uid,
         day=words.study_day(best.time),

@@ -7,7 +7,8 @@ from typing import Literal
 from crosslight.standards.xds.wire import rad69, retrieve
 from registry.members.model import Member
 
-#: What the registry asks of a member: WADO-RS and QIDO-RS below one root, manifests, instances as an XDS-I consumer does.
+#: What the registry asks of a member: WADO-RS and QIDO-RS below one root, manifests, instances as an XDS-I
+#: consumer does.
 Service = Literal["dicomweb", "iti43", "rad69"]
 
 #: The ``wsa:Action`` of those that are SOAP transactions.
@@ -17,8 +18,8 @@ ACTIONS: dict[Service, str] = {"iti43": retrieve.ACTION_REQUEST, "rad69": rad69.
 def address(member: Member, service: Service) -> str:
     """The service's URL without a trailing slash; '' when none is known.
 
-    A node's DICOMweb root is that of its listener for systems, which takes the gateway's certificate; a foreign source has
-    one root only.
+    A node's DICOMweb root is that of its listener for systems, which takes the gateway's certificate; a
+    foreign source has one root only.
     """
     at = member.endpoints
     if service == "dicomweb":

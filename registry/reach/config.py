@@ -13,7 +13,11 @@ class ReachConfig:
 
     connect_timeout_s: float = setting(4.0, "Wait for a connection to a member.", low=0.1, high=60)
     answer_timeout_s: float = setting(30.0, "Wait for a member's first byte.", low=1, high=600)
-    stall_timeout_s: float = setting(60.0, "Longest silence of a member in the middle of an answer.", low=1, high=3600)
-    buffer_bytes: int = setting(262144, "Read ahead of each stream; at most twice this is held.", low=16384, high=2097152)
+    stall_timeout_s: float = setting(
+        60.0, "Longest silence of a member in the middle of an answer.", low=1, high=3600
+    )
+    buffer_bytes: int = setting(
+        262144, "Read ahead of each stream; at most twice this is held.", low=16384, high=2097152
+    )
     connections_per_member: int = setting(64, "Most connections to one member at a time.", low=1, high=1024)
     token_ttl_s: int = setting(300, "How long a holder accepts the token of a retrieve.", low=30, high=900)

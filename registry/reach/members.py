@@ -1,7 +1,8 @@
 """Reach: which members may be asked now, with what token, and the exchange with one of them.
 
-Credentials are exchanged here (D21): who asked is known by session, bearer or certificate; the member gets a token of a few
-minutes that names them, the patient, the studies and the member. The act is audited before any of this.
+Credentials are exchanged here (D21): who asked is known by session, bearer or certificate; the member gets a
+token of a few minutes that names them, the patient, the studies and the member. The act is audited before any
+of this.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ log = get_logger("reach")
 
 
 class Tracker(Protocol):
-    """What ends when a member is suspended (``registry.members.live.LiveConnections``)."""
+    """What ends when a member is suspended (``registry.members.connections.LiveConnections``)."""
 
     def closer(self, member: MemberId, close: Callable[[], None]) -> Callable[[], None]:
         """Call ``close`` when the member is cut off; returns how to forget it."""
@@ -64,10 +65,13 @@ class Reach:
         self.directory, self._sessions, self._config = directory, sessions, config
         self._signer, self._ids, self._live, self._workers = signer, ids, live, workers
 
-    # --- whether ---------------------------------------------------------------------------------------------------
+    # --- whether --------------------------------------------------------------------------------------------
 
     def reachable(self, member: Member) -> bool:
-        """Whether a member may be asked now. Foreign members have no link: they are tried, where an address is known."""
+        """Whether a member may be asked now.
+
+        Foreign members have no link: they are tried, where an address is known.
+        """
         if member.status == "foreign":
             return any(self.offers(member, service) for service in ("dicomweb", "rad69", "iti43"))
         return member.status == "active" and self.directory.presence(member.id).opens
@@ -110,10 +114,12 @@ class Reach:
             where=",".join(member.code for member in each),
         )
 
-    # --- the exchange ----------------------------------------------------------------------------------------------
+    # --- the exchange ---------------------------------------------------------------------------------------
 
     def mint(self, caller: Caller, member: Member, *, studies: Iterable[str], patient: str) -> str:
-        """A token that lets ``member`` release ``studies`` to who called, under the call's correlation id (D21)."""
+        """A token that lets ``member`` release ``studies`` to who called, under the call's correlation id
+        (D21).
+        """
         return self._signer.release(
             caller.principal,
             holder=member.code,
@@ -138,7 +144,8 @@ class Reach:
         """A member's answer, its body not yet read. ``path`` is below its DICOMweb root.
 
         Raises:
-            MemberUnreachable: no connection, or no status line in time; nothing of it has been passed on. Nothing else is
+            MemberUnreachable: no connection, or no status line in time; nothing of it has been passed on.
+                Nothing else is
                 caught: what fails later is a cut stream.
         """
         root = address(member, "dicomweb")
@@ -176,7 +183,15 @@ class Reach:
         )
 
     async def call(
-        self, member: Member, service: Service, body: bytes, token: str, *, correlation: str, timeout_s: float, max_bytes: int
+        self,
+        member: Member,
+        service: Service,
+        body: bytes,
+        token: str,
+        *,
+        correlation: str,
+        timeout_s: float,
+        max_bytes: int,
     ) -> SoapReply:
         """A member's answer, whole, its parts inlined; within ``timeout_s`` and ``max_bytes``.
 
@@ -198,7 +213,9 @@ class Reach:
 
     @contextmanager
     def running(self, request: web.Request, members: Iterable[MemberId]) -> Iterator[None]:
-        """While inside, suspension of any of ``members`` cuts the answer to ``request`` and all that feeds it."""
+        """While inside, suspension of any of ``members`` cuts the answer to ``request`` and all that feeds
+        it.
+        """
         task, transport = asyncio.current_task(), request.transport
 
         def cut() -> None:

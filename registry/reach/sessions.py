@@ -1,4 +1,6 @@
-"""HTTP sessions to members, one for each: pooled, mutual TLS, and the member's own identity expected in the handshake."""
+"""HTTP sessions to members, one for each: pooled, mutual TLS, and the member's own identity expected in the
+handshake.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ class MemberSessions:
     """
 
     def __init__(
-        self, config: ReachConfig, http: Http, tls: Callable[[Member], ssl.SSLContext | None] = lambda member: None
+        self,
+        config: ReachConfig,
+        http: Http,
+        tls: Callable[[Member], ssl.SSLContext | None] = lambda member: None,
     ) -> None:
         self._config, self._http, self._tls = config, http, tls
         self._sessions: dict[MemberId, tuple[str, ClientSession]] = {}

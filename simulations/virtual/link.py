@@ -1,7 +1,9 @@
-"""The members' link without gRPC: its stubs and servicers over connections in memory, one connection for each call.
+"""The members' link without gRPC: its stubs and servicers over connections in memory, one connection for each
+call.
 
-The shapes are those of ``grpc.aio`` (that is the seam); what passes is protobuf's bytes in frames of our own: a length of four
-bytes, then a kind (``h`` method and metadata, ``m`` message, ``e`` no more messages, ``s`` status) and the content.
+The shapes are those of ``grpc.aio`` (that is the seam); what passes is protobuf's bytes in frames of our own:
+a length of four bytes, then a kind (``h`` method and metadata, ``m`` message, ``e`` no more messages, ``s``
+status) and the content.
 """
 
 from __future__ import annotations
@@ -56,16 +58,20 @@ def _error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
     return grpc.aio.AioRpcError(code, _EMPTY, _EMPTY, details)
 
 
-# --- the calling end ------------------------------------------------------------------------------------------------------
+# --- the calling end ----------------------------------------------------------------------------------------
 
 
 class _Call:
     """A call under way, as ``grpc.aio`` shows it."""
 
     def __init__(
-        self, channel: MemoryChannel, method: str, serialise: Callable[[Any], bytes], parse: Callable[[bytes], Any],
+        self,
+        channel: MemoryChannel,
+        method: str,
+        serialise: Callable[[Any], bytes],
+        parse: Callable[[bytes], Any],
         metadata: Metadata,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._channel, self._method, self._metadata = channel, method, list(metadata)
         self._serialise, self._parse = serialise, parse
         self._opened: asyncio.Task[_Frames] = asyncio.create_task(self._open())
@@ -165,7 +171,11 @@ class MemoryChannel:
         return _Frames(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
 
     def unary_unary(
-        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, _registered_method: bool = False
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool = False,
     ) -> Callable[..., Any]:
         """One message, one answer."""
 
@@ -188,11 +198,17 @@ class MemoryChannel:
         return call
 
     def stream_stream(
-        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, _registered_method: bool = False
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool = False,
     ) -> Callable[..., Any]:
         """Messages both ways."""
 
-        def call(request_iterator: AsyncIterator[Any] | None = None, *, metadata: Metadata = (), **more: Any) -> _Call:
+        def call(
+            request_iterator: AsyncIterator[Any] | None = None, *, metadata: Metadata = (), **more: Any
+        ) -> _Call:
             self._network.trace.note(self._who, f"calls {method}")
             under_way = _Call(self, method, request_serializer, response_deserializer, metadata)
             if request_iterator is not None:
@@ -218,7 +234,7 @@ async def _pour(messages: AsyncIterator[Any], call: _Call) -> None:
         await call.done_writing()
 
 
-# --- the answering end ------------------------------------------------------------------------------------------------------
+# --- the answering end --------------------------------------------------------------------------------------
 
 
 class _Context:

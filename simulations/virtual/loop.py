@@ -42,7 +42,9 @@ class _Jump:
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """Single-threaded, without sockets; connections are those of its :class:`~simulations.virtual.network.Network`."""
+    """Single-threaded, without sockets; connections are those of its
+    :class:`~simulations.virtual.network.Network`.
+    """
 
     network: Network
 
@@ -86,7 +88,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """
         raise OutsideError(f"a thread for {getattr(func, '__qualname__', func)}")
 
-    async def create_server(self, protocol_factory: Callable[[], Any], host: Any = None, port: Any = None, **how: Any) -> Any:
+    async def create_server(
+        self, protocol_factory: Callable[[], Any], host: Any = None, port: Any = None, **how: Any
+    ) -> Any:
         """Listen in memory."""
         if how.get("ssl") is not None:
             raise OutsideError("TLS")

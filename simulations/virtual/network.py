@@ -1,4 +1,6 @@
-"""Connections in memory: ordered bytes between two protocols, with a delay, back pressure, and cuts at any byte."""
+"""Connections in memory: ordered bytes between two protocols, with a delay, back pressure, and cuts at any
+byte.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ class MemoryTransport(asyncio.Transport):
         self._delivering: asyncio.TimerHandle | None = None
         self._eof = self._closing = self._lost = self._full = self._reading_paused = False
 
-    # --- what the protocol may do ------------------------------------------------------------------------------------
+    # --- what the protocol may do ---------------------------------------------------------------------------
 
     def get_protocol(self) -> Any:
         return self._protocol
@@ -95,7 +97,7 @@ class MemoryTransport(asyncio.Transport):
         self.lose(None)
         self.peer.lose(ConnectionResetError("connection reset"))
 
-    # --- the wire -----------------------------------------------------------------------------------------------------
+    # --- the wire -------------------------------------------------------------------------------------------
 
     def _deliver_soon(self) -> None:
         if self._delivering is None and not self._lost:
@@ -222,7 +224,9 @@ class Network:
         """Whether it listens."""
         return self._servers.get(server.port) is server
 
-    async def connect(self, factory: Callable[[], Any], who: str, host: str, port: int) -> tuple[MemoryTransport, Any]:
+    async def connect(
+        self, factory: Callable[[], Any], who: str, host: str, port: int
+    ) -> tuple[MemoryTransport, Any]:
         """A connection of ``who`` to a port.
 
         Raises:
@@ -243,7 +247,7 @@ class Network:
         ours.connection_made(here)
         return here, ours
 
-    # --- faults ---------------------------------------------------------------------------------------------------------
+    # --- faults ---------------------------------------------------------------------------------------------
 
     def cut(self, one: str, other: str, *, after_bytes: int = 0) -> None:
         """Cut the line between two places, now or as soon as so many more bytes have passed."""

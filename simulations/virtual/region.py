@@ -69,7 +69,10 @@ def network_here() -> Network:
 
 @asynccontextmanager
 async def virtual_region(folder: Path, codes: Sequence[str], seed: int) -> AsyncIterator[VirtualRegion]:
-    """A registry and a node for each of ``codes``, joined, linked and at rest. Everything ends with the block."""
+    """A registry and a node for each of ``codes``, joined, linked and at rest.
+
+    Everything ends with the block.
+    """
     network = network_here()
     seams = virtual_seams(network, REGISTRY, seed)
     home = folder / REGISTRY
@@ -97,7 +100,9 @@ async def virtual_region(folder: Path, codes: Sequence[str], seed: int) -> Async
 async def _node(folder: Path, network: Network, registry: RegistryApp, code: str, seed: int) -> NodeApp:
     seams = virtual_seams(network, code, seed)
     init_node(folder, seams.files, _node_values(network))
-    invitation = await registry.members.invite(code, registry.people_url, name=f"{code} Hospitals NHS Foundation Trust")
+    invitation = await registry.members.invite(
+        code, registry.people_url, name=f"{code} Hospitals NHS Foundation Trust"
+    )
     await join_region(folder, invitation, seams)
     return NodeApp(folder, read_node_config(folder), seams)
 
@@ -105,23 +110,34 @@ async def _node(folder: Path, network: Network, registry: RegistryApp, code: str
 def _registry_values(network: Network) -> dict[str, Any]:
     return {
         "region": {
-            "name": "Virtual region", "home_community_id": f"{ROOT}.1", "authority": f"{ROOT}.2",
-            "national_authority": NHS_NUMBER_OID, "allow_test_numbers": True,
+            "name": "Virtual region",
+            "home_community_id": f"{ROOT}.1",
+            "authority": f"{ROOT}.2",
+            "national_authority": NHS_NUMBER_OID,
+            "allow_test_numbers": True,
         },
         "listen": {
-            "host": HOST, "public_host": HOST, "people_port": network.new_port(), "grpc_port": network.new_port(),
-            "mllp_port": network.new_port(), "systems_port": network.new_port(), "open": True,
+            "host": HOST,
+            "public_host": HOST,
+            "people_port": network.new_port(),
+            "grpc_port": network.new_port(),
+            "mllp_port": network.new_port(),
+            "systems_port": network.new_port(),
+            "open": True,
         },
         "members": {"root_oid": f"{ROOT}.3"},
-    }  # fmt: skip
+    }
 
 
 def _node_values(network: Network) -> dict[str, Any]:
     return {
         "listen": {
-            "host": HOST, "public_host": HOST, "people_port": network.new_port(), "systems_port": network.new_port(),
+            "host": HOST,
+            "public_host": HOST,
+            "people_port": network.new_port(),
+            "systems_port": network.new_port(),
             "open": True,
         },
         "dimse": {"enabled": False},
         "archive": {"min_free_bytes": 0},
-    }  # fmt: skip
+    }

@@ -80,12 +80,16 @@ class _MemoryConnector(BaseConnector):
         super().__init__(limit=limit, keepalive_timeout=30)
         self._network, self._who = network, who
 
-    async def _create_connection(self, req: ClientRequest, traces: list[Any], timeout: ClientTimeout) -> ResponseHandler:
+    async def _create_connection(
+        self, req: ClientRequest, traces: list[Any], timeout: ClientTimeout
+    ) -> ResponseHandler:
         if req.is_ssl():
             raise OutsideError("TLS")
         try:
             async with asyncio.timeout(timeout.sock_connect):
-                _, protocol = await self._network.connect(self._factory, self._who, req.url.host or "", req.url.port or 80)
+                _, protocol = await self._network.connect(
+                    self._factory, self._who, req.url.host or "", req.url.port or 80
+                )
         except OSError as error:
             raise ClientConnectorError(req.connection_key, error) from error
         handler: ResponseHandler = protocol
@@ -99,14 +103,26 @@ class MemoryHttp:
         self._network, self._who = network, who
 
     def client(
-        self, tls: Any = None, *, connect_timeout_s: float = 5.0, read_timeout_s: float = 60.0, limit: int = 64
+        self,
+        tls: Any = None,
+        *,
+        connect_timeout_s: float = 5.0,
+        read_timeout_s: float = 60.0,
+        limit: int = 64,
     ) -> ClientSession:
         """A session; what is asked of others is in the trace."""
         timeout = ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=read_timeout_s)
         connector = _MemoryConnector(self._network, self._who, limit)
-        return ClientSession(connector=connector, timeout=timeout, auto_decompress=False, headers={"Accept-Encoding": "identity"})
+        return ClientSession(
+            connector=connector,
+            timeout=timeout,
+            auto_decompress=False,
+            headers={"Accept-Encoding": "identity"},
+        )
 
-    def listener(self, app: web.Application, host: str, port: int, tls: Any = None, *, name: str = "") -> Listener:
+    def listener(
+        self, app: web.Application, host: str, port: int, tls: Any = None, *, name: str = ""
+    ) -> Listener:
         """What is answered is in the trace, by method, path and status."""
         if tls is not None:
             raise OutsideError("TLS")

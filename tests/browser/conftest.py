@@ -1,4 +1,6 @@
-"""A real Chromium for the tests of pages; each test has its own contexts, so that nothing is kept between them."""
+"""A real Chromium for the tests of pages; each test has its own contexts, so that nothing is kept between
+them.
+"""
 
 from __future__ import annotations
 

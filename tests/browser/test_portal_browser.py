@@ -18,14 +18,20 @@ async def mixed(own: PageRegion) -> None:
     """A patient whose page shows everything at once."""
     for one in samples.STUDIES:
         rtk = one is samples.STUDIES[0]
-        await own.publish(one, whose=own.patient("RTK", pn="Yamada-O'Brien^Ada^^Mrs=山田^花子") if rtk else None)
+        await own.publish(
+            one, whose=own.patient("RTK", pn="Yamada-O'Brien^Ada^^Mrs=山田^花子") if rtk else None
+        )
     await own.feed(own.bob("RXC", 9))
     own.away("RTK")
     own.room.said("RXC", filling=True, waiting=4)
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (1024, "light"), (390, "light"), (1400, "dark")])
-async def test_every_page_can_be_read(chromium: Browser, serve: Serve, own: PageRegion, width: int, scheme: Any) -> None:
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1400, "light"), (1024, "light"), (390, "light"), (1400, "dark")]
+)
+async def test_every_page_can_be_read(
+    chromium: Browser, serve: Serve, own: PageRegion, width: int, scheme: Any
+) -> None:
     await mixed(own)
     base = await serve(own, open_mode=width == 1024)
     page = await chromium.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
@@ -65,7 +71,9 @@ async def test_the_page_follows_the_trusts(chromium: Browser, serve: Serve, own:
     await find(page, base)
     row = page.locator("[data-study-uid='1.2.826.0.1.1']")
     await expect(row.locator("[data-part=words]")).to_have_text("Open now")
-    await expect(page.locator("#complete")).to_have_text("Complete at 03:12: every trust’s list was up to date.")
+    await expect(page.locator("#complete")).to_have_text(
+        "Complete at 03:12: every trust’s list was up to date."
+    )
     own.away("RTK")
     await expect(row.locator("[data-part=words]")).to_have_text("Not reachable since 01:12", timeout=10_000)
     await expect(row.locator("[data-part=view]")).to_be_hidden()
@@ -79,7 +87,9 @@ async def test_the_page_follows_the_trusts(chromium: Browser, serve: Serve, own:
     assert len(await own.acts()) == questions + 1, "the list was asked for again, once"
 
 
-async def test_a_page_that_nobody_looks_at_claims_nothing(chromium: Browser, serve: Serve, shared: PageRegion) -> None:
+async def test_a_page_that_nobody_looks_at_claims_nothing(
+    chromium: Browser, serve: Serve, shared: PageRegion
+) -> None:
     page = await chromium.new_page()
     await page.clock.install()
     base = await serve(shared, poll_s=2)
@@ -109,7 +119,9 @@ async def test_one_fact_has_one_box(chromium: Browser, serve: Serve, own: PageRe
     assert "in doubt" not in await boxes.nth(1).inner_text()
 
 
-async def test_no_imaging_is_taken_back_when_it_is_no_longer_proven(chromium: Browser, serve: Serve, own: PageRegion) -> None:
+async def test_no_imaging_is_taken_back_when_it_is_no_longer_proven(
+    chromium: Browser, serve: Serve, own: PageRegion
+) -> None:
     await own.feed(own.patient("RTK"))
     base = await serve(own, poll_s=2)
     page = await chromium.new_page()
@@ -163,7 +175,9 @@ async def test_by_keyboard_alone(chromium: Browser, serve: Serve, shared: PageRe
 
 async def test_hostile_names_do_nothing(chromium: Browser, serve: Serve, own: PageRegion) -> None:
     study = samples.holding("RTK", 1, "</h3><script>alert(3)</script>")
-    await own.publish(study, whose=own.patient("RTK", pn="<img src=x onerror=alert(1)>^\"'><script>alert(2)</script>"))
+    await own.publish(
+        study, whose=own.patient("RTK", pn="<img src=x onerror=alert(1)>^\"'><script>alert(2)</script>")
+    )
     base = await serve(own)
     page = await chromium.new_page()
     watch = Watch(page, base)

@@ -1,4 +1,6 @@
-"""An open page against a real registry and nodes: it follows its patient's answer, and claims nothing that nobody can know."""
+"""An open page against a real registry and nodes: it follows its patient's answer, and claims nothing that
+nobody can know.
+"""
 
 from __future__ import annotations
 
@@ -53,15 +55,23 @@ def row(page: Page, study: int) -> str:
 
 async def searches(region: Whole) -> int:
     """Acts on record of the patient."""
-    return len(await region.registry.parts.ground.audit.search(patient=Identifier(NUMBER, NHS_NUMBER_OID), limit=1000))
+    return len(
+        await region.registry.parts.ground.audit.search(
+            patient=Identifier(NUMBER, NHS_NUMBER_OID), limit=1000
+        )
+    )
 
 
-async def test_a_new_a_changed_and_a_withdrawn_study_show_whatever_the_trusts_states(chromium: Browser, region: Whole) -> None:
+async def test_a_new_a_changed_and_a_withdrawn_study_show_whatever_the_trusts_states(
+    chromium: Browser, region: Whole
+) -> None:
     region.homes["RTK"].hold()
     await add(region, "RTK", 2)  # of this patient: it waits all the time
     await region.homes["RXC"].app.connection.stop()  # and another trust is away
     page = await opened(chromium, region)
-    await expect(page.locator("[data-site=RTK]")).to_contain_text("studies of this patient waiting", timeout=15_000)
+    await expect(page.locator("[data-site=RTK]")).to_contain_text(
+        "studies of this patient waiting", timeout=15_000
+    )
     await expect(page.locator("[data-site=RXC]")).to_contain_text("Not reachable since", timeout=15_000)
     await expect(page.locator("#complete")).to_contain_text("This list may not be complete.")
     read = page.locator("[data-part=read]")
@@ -95,14 +105,18 @@ async def test_others_studies_leave_an_open_page_as_it_is(chromium: Browser, reg
     await page.expose_function("seen", lambda text: seen.append(text))
     await page.evaluate(
         """new MutationObserver(() => {
-            seen(document.querySelector(".sites__list").textContent + document.getElementById("complete").className);
-        }).observe(document.body, { subtree: true, childList: true, characterData: true, attributes: true })"""
+            seen(document.querySelector(".sites__list").textContent
+                + document.getElementById("complete").className);
+        }).observe(document.body, {
+            subtree: true, childList: true, characterData: true, attributes: true })"""
     )
     region.homes["RTK"].hold()
     for study in range(10, 14):
         await add(region, "RTK", study, number=OTHER)
     other = await opened(chromium, region, OTHER)
-    await expect(other.locator("[data-site=RTK]")).to_contain_text("studies of this patient waiting", timeout=15_000)
+    await expect(other.locator("[data-site=RTK]")).to_contain_text(
+        "studies of this patient waiting", timeout=15_000
+    )
     for _ in range(3):
         async with page.expect_response(lambda answer: "/state.json" in answer.url):
             pass

@@ -1,4 +1,6 @@
-"""A session's end in Chromium, with the real sign-in over TLS: announced, then blank, then back to where one was."""
+"""A session's end in Chromium, with the real sign-in over TLS: announced, then blank, then back to where one
+was.
+"""
 
 from __future__ import annotations
 
@@ -70,10 +72,13 @@ async def nothing_of_a_patient(page: Page) -> None:
     assert await page.locator("canvas, img").count() == 0
 
 
-async def test_the_end_is_announced_and_can_be_put_off(chromium: Browser, shared: PageRegion, tmp_path: Path) -> None:
+async def test_the_end_is_announced_and_can_be_put_off(
+    chromium: Browser, shared: PageRegion, tmp_path: Path
+) -> None:
     short = replace(CONFIG, session_idle_minutes=12 / 60)
     async with signed_in(chromium, shared, tmp_path, short) as (_, page):
-        await page.evaluate("() => Object.defineProperty(document, 'hidden', {value: true})")  # a page that does not poll
+        # a page that does not poll
+        await page.evaluate("() => Object.defineProperty(document, 'hidden', {value: true})")
         notice = page.locator("#session-notice")
         await expect(notice).to_be_visible(timeout=20_000)
         assert (await notice.locator("[role=timer]").inner_text()).startswith("0:0")
@@ -84,7 +89,9 @@ async def test_the_end_is_announced_and_can_be_put_off(chromium: Browser, shared
         await nothing_of_a_patient(page)
 
 
-async def test_after_the_end_the_way_leads_back(chromium: Browser, shared: PageRegion, tmp_path: Path) -> None:
+async def test_after_the_end_the_way_leads_back(
+    chromium: Browser, shared: PageRegion, tmp_path: Path
+) -> None:
     async with signed_in(chromium, shared, tmp_path) as (pages, page):
         await page.click(f"[data-study-uid='{STUDY}'] [data-part=view]")
         await page.click(".series >> nth=1")
@@ -110,7 +117,9 @@ async def test_a_picture_refused_for_want_of_a_session_ends_the_page(
         await nothing_of_a_patient(page)
 
 
-async def test_a_page_left_alone_is_blank_after_the_end(chromium: Browser, shared: PageRegion, tmp_path: Path) -> None:
+async def test_a_page_left_alone_is_blank_after_the_end(
+    chromium: Browser, shared: PageRegion, tmp_path: Path
+) -> None:
     """It asks nothing any more, for nobody uses it; its own clock ends it."""
     async with signed_in(chromium, shared, tmp_path) as (pages, page):
         await page.clock.install()
@@ -124,7 +133,9 @@ async def test_a_page_left_alone_is_blank_after_the_end(chromium: Browser, share
         await nothing_of_a_patient(page)
 
 
-async def test_a_page_whose_session_lives_on_elsewhere_stays(chromium: Browser, shared: PageRegion, tmp_path: Path) -> None:
+async def test_a_page_whose_session_lives_on_elsewhere_stays(
+    chromium: Browser, shared: PageRegion, tmp_path: Path
+) -> None:
     async with signed_in(chromium, shared, tmp_path) as (_, page):
         await page.clock.install()
         await page.reload()
@@ -136,7 +147,9 @@ async def test_a_page_whose_session_lives_on_elsewhere_stays(chromium: Browser, 
         await expect(page.locator("#session-notice")).to_be_hidden()
 
 
-async def test_a_deep_link_without_a_session_leads_back(chromium: Browser, shared: PageRegion, tmp_path: Path) -> None:
+async def test_a_deep_link_without_a_session_leads_back(
+    chromium: Browser, shared: PageRegion, tmp_path: Path
+) -> None:
     async with signed_in(chromium, shared, tmp_path) as (pages, page):
         address = f"{page.url}/studies/{STUDY}?series={STUDY}.3"
         await page.context.clear_cookies()

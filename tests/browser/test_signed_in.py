@@ -1,4 +1,6 @@
-"""The page as a clinician meets it: a secured region of real processes, real images, sign-in through the demo's provider."""
+"""The page as a clinician meets it: a secured region of real processes, real images, sign-in through the
+demo's provider.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 #: How bright a picture is, and how much of it differs: a blank one has no contrast.
 PIXELS = (
-    "(image) => { const c = document.createElement('canvas'); c.width = c.height = 64; const g = c.getContext('2d');"
-    " g.drawImage(image, 0, 0, 64, 64); const d = g.getImageData(0, 0, 64, 64).data; const v = [];"
-    " for (let i = 0; i < d.length; i += 4) v.push(d[i] + d[i + 1] + d[i + 2]);"
-    " return [Math.max(...v) - Math.min(...v), new Set(v).size, image.naturalWidth ?? image.width] }"
+    "(image) => { const c = document.createElement('canvas'); c.width = c.height = 64; const g ="
+    " c.getContext('2d'); g.drawImage(image, 0, 0, 64, 64); const d = g.getImageData(0, 0, 64, 64).data;"
+    " const v = []; for (let i = 0; i < d.length; i += 4) v.push(d[i] + d[i + 1] + d[i + 2]); return"
+    " [Math.max(...v) - Math.min(...v), new Set(v).size, image.naturalWidth ?? image.width] }"
 )
 FOLLOWS_MS = 12_000  # the page and its strip follow a member's state within this
 
@@ -42,7 +44,12 @@ class Watched:
         assert not [url for url in self.asked if not url.startswith(self.base + "/")]
         assert len(self.refused) == refused, self.refused
         assert len(self.said) == refused, self.said  # the browser says one line for each
-        names = {secured.patient.national, secured.patient.family, secured.double.family, *secured.patient.local_ids.values()}
+        names = {
+            secured.patient.national,
+            secured.patient.family,
+            secured.double.family,
+            *secured.patient.local_ids.values(),
+        }
         for url in self.asked:
             assert not [name for name in names if name.casefold() in url.casefold()], url
             assert not re.search(r"[0-9]{3}(%20|\+)[0-9]{3}(%20|\+)[0-9]{4}", url)
@@ -62,7 +69,12 @@ async def opened(chromium: Browser, secured: Secured, width: int = 1400) -> Asyn
     page.on("console", lambda message: watched.said.append(message.text))
     page.on("pageerror", lambda error: watched.said.append(str(error)))
     page.on("request", lambda request: watched.asked.append(request.url))
-    page.on("response", lambda answer: watched.refused.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
+    page.on(
+        "response",
+        lambda answer: (
+            watched.refused.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None
+        ),
+    )
     try:
         yield watched
     finally:
@@ -106,7 +118,11 @@ async def test_a_night_on_call(chromium: Browser, secured: Secured) -> None:
         await by_number(page, secured.patient.national)
         rows = page.locator("[data-study-uid]")
         await expect(rows).to_have_count(3)
-        assert [await rows.nth(n).get_attribute("data-study-uid") for n in range(3)] == [ct.uid, cr.uid, mr.uid]
+        assert [await rows.nth(n).get_attribute("data-study-uid") for n in range(3)] == [
+            ct.uid,
+            cr.uid,
+            mr.uid,
+        ]
         await expect(page.locator("h1")).to_have_text("3 studies at 3 trusts")
         await expect(rows.nth(0).locator("h3")).to_contain_text(ct.description)
         notice = page.locator(".notice--alert")
@@ -152,7 +168,9 @@ async def _lose(watched: Watched, secured: Secured, code: str, lost: str, other:
     page = watched.page
     row = page.locator(f"[data-study-uid='{lost}']")
     secured.kill(code)
-    await expect(page.locator(f"[data-site={code}]")).to_contain_text("Not reachable since", timeout=FOLLOWS_MS)
+    await expect(page.locator(f"[data-site={code}]")).to_contain_text(
+        "Not reachable since", timeout=FOLLOWS_MS
+    )
     await expect(row.locator("[data-part=words]")).to_contain_text("Not reachable since", timeout=1000)
     await expect(row.locator("[data-part=view]")).to_be_hidden()
     await expect(page.locator("#complete")).to_contain_text("This list may not be complete.")
@@ -216,16 +234,24 @@ async def test_by_name_and_date_of_birth(chromium: Browser, secured: Secured) ->
         page = watched.page
         await sign_in(page, secured, "clinician", own.code)
         await page.fill("#family", who.family.upper())
-        for name, value in (("day", who.birth_date.day), ("month", who.birth_date.month), ("year", who.birth_date.year)):
+        for name, value in (
+            ("day", who.birth_date.day),
+            ("month", who.birth_date.month),
+            ("year", who.birth_date.year),
+        ):
             await page.fill(f"#{name}", str(value))
         await page.press("#year", "Enter")
         # The member that holds the disputed record sees both, and is told which is which.
         await expect(page.locator("h1")).to_have_text("1 patient with this name and date of birth")
-        await expect(page.locator(".notice--alert")).to_contain_text("It is listed below under its own local number")
+        await expect(page.locator(".notice--alert")).to_contain_text(
+            "It is listed below under its own local number"
+        )
         await expect(page.locator("h2", has_text="In doubt")).to_have_text(
             "In doubt: 1 record that gives the same national number"
         )
-        await expect(page.locator(".person", has_text="Disputed record")).to_contain_text(secured.double.given)
+        await expect(page.locator(".person", has_text="Disputed record")).to_contain_text(
+            secured.double.given
+        )
         assert await audit(page) == []
         await watched.shot("7-two-records")
         await page.locator(".person", has_not_text="Disputed record").locator("a.button").click()
@@ -242,7 +268,9 @@ async def by_other_number(page: Page, secured: Secured) -> None:
     await expect(page.locator("h1")).to_contain_text("No patient found with this number")
     wrong = secured.patient.national[:-1] + str((int(secured.patient.national[-1]) + 1) % 10)
     await by_number(page, wrong)  # answered 400: the form again
-    await expect(page.locator("#number-error, .error-summary").first).to_contain_text("not a valid NHS number")
+    await expect(page.locator("#number-error, .error-summary").first).to_contain_text(
+        "not a valid NHS number"
+    )
 
 
 async def test_a_porter_sees_nothing(chromium: Browser, secured: Secured) -> None:
@@ -254,10 +282,10 @@ async def test_a_porter_sees_nothing(chromium: Browser, secured: Secured) -> Non
         await watched.shot("8-porter")
         uid = secured.plans[0].uid
         found = await page.evaluate(
-            "async ([number, uid]) => Promise.all(["
-            "fetch('/search', {method: 'POST', body: new URLSearchParams({number})}),"
-            "fetch('/dicomweb/studies/' + uid + '/thumbnail'), fetch('/dicomweb/studies'), fetch('/fhir/ImagingStudy'),"
-            "fetch('/fhir/Patient/none')].map(async (p) => { const r = await p; return [r.status, await r.text()] }))",
+            "async ([number, uid]) => Promise.all([fetch('/search', {method: 'POST', body: new"
+            " URLSearchParams({number})}),fetch('/dicomweb/studies/' + uid + '/thumbnail'),"
+            " fetch('/dicomweb/studies'), fetch('/fhir/ImagingStudy'),fetch('/fhir/Patient/none')].map(async"
+            " (p) => { const r = await p; return [r.status, await r.text()] }))",
             [secured.patient.national, uid],
         )
         assert [status for status, _ in found] == [403] * 5
@@ -287,8 +315,12 @@ async def test_every_page_fits(chromium: Browser, secured: Secured, width: int) 
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-async def test_an_identity_officer_decides_and_takes_it_back(chromium: Browser, secured: Secured, width: int) -> None:
-    """From the header's link to a case, with keyboard and mouse, through the real sign-in and its anti-forgery token."""
+async def test_an_identity_officer_decides_and_takes_it_back(
+    chromium: Browser, secured: Secured, width: int
+) -> None:
+    """From the header's link to a case, with keyboard and mouse, through the real sign-in and its
+    anti-forgery token.
+    """
     async with opened(chromium, secured, width) as watched:
         page = watched.page
         await sign_in(page, secured, "identity")
@@ -301,7 +333,8 @@ async def test_an_identity_officer_decides_and_takes_it_back(chromium: Browser, 
         await expect(page.locator(".sides").first).to_contain_text("Differs")
         assert await audit(page) == []
         await watched.shot(f"8-identity-{width}")
-        await page.emulate_media(media="print")  # the comparison on paper, with who read it and nothing to press
+        # the comparison on paper, with who read it and nothing to press
+        await page.emulate_media(media="print")
         await expect(page.locator(".printed")).to_contain_text(" by Identity clerk, ")
         await expect(page.locator("button:visible")).to_have_count(0)
         await page.emulate_media(media="screen")

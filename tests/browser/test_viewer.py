@@ -1,4 +1,7 @@
-"""The preview in Chromium. Pictures carry their series, number and window in their pixels; what is painted is read back."""
+"""The preview in Chromium.
+
+Pictures carry their series, number and window in their pixels; what is painted is read back.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 TRUST = "Ashford and St Peter’s Hospitals NHS Foundation Trust"
 STUDY = "1.2.826.0.1.1"
 WINDOWS = dict(enumerate(("", "Soft tissue", "Lung", "Bone")))
-SERIES = {n: Series(f"{STUDY}.{n}", name) for n, name in ((1, "Axial soft tissue"), (2, "Axial lung"), (3, "Coronal"))}
+SERIES = {
+    n: Series(f"{STUDY}.{n}", name)
+    for n, name in ((1, "Axial soft tissue"), (2, "Axial lung"), (3, "Coronal"))
+}
 
 
 async def preview(page: Page, base: str, study: str = STUDY) -> None:
@@ -32,7 +38,9 @@ async def preview(page: Page, base: str, study: str = STUDY) -> None:
 async def in_module(page: Page, name: str, function: str, given: Any) -> Any:
     """What a function of one of the page's modules (``m``) makes of ``given``."""
     folder = "document.querySelector('script[src$=\"/viewer.js\"]').src.replace('viewer.js', '')"
-    return await page.evaluate(f"(given) => import({folder} + {name!r}).then((m) => ({function})(given))", given)
+    return await page.evaluate(
+        f"(given) => import({folder} + {name!r}).then((m) => ({function})(given))", given
+    )
 
 
 def wrong(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -40,8 +48,12 @@ def wrong(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return browsing.wrong(rows, SERIES, WINDOWS, "999 000 0018")
 
 
-async def test_at_every_tick_the_label_is_the_pictures(chromium: Browser, serve: Serve, shared: PageRegion) -> None:
-    """A slow line, keys held down, the slider thrown, windows and series changed: whatever is painted is named truly."""
+async def test_at_every_tick_the_label_is_the_pictures(
+    chromium: Browser, serve: Serve, shared: PageRegion
+) -> None:
+    """A slow line, keys held down, the slider thrown, windows and series changed: whatever is painted is
+    named truly.
+    """
     pictures = samples.Pictures(images=120)
     base = await serve(shared, pictures=pictures)
     page = await chromium.new_page(viewport={"width": 1200, "height": 900})
@@ -63,7 +75,9 @@ async def test_at_every_tick_the_label_is_the_pictures(chromium: Browser, serve:
     await page.focus("#stage")
     await page.keyboard.press("End")
     await page.keyboard.press("ArrowRight")  # another series while the last picture of this one is on its way
-    await page.wait_for_function("() => document.querySelector('.series--current').dataset.series.endsWith('.2')")
+    await page.wait_for_function(
+        "() => document.querySelector('.series--current').dataset.series.endsWith('.2')"
+    )
     await page.keyboard.press("ArrowRight")
     await painted(page, [3, 1, 0])
     await page.keyboard.press("PageDown")
@@ -74,7 +88,9 @@ async def test_at_every_tick_the_label_is_the_pictures(chromium: Browser, serve:
     assert wishes, "the slider ran ahead of the picture: the line was slow enough"
 
 
-async def test_the_watch_itself_sees_a_wrong_label(chromium: Browser, serve: Serve, shared: PageRegion) -> None:
+async def test_the_watch_itself_sees_a_wrong_label(
+    chromium: Browser, serve: Serve, shared: PageRegion
+) -> None:
     base = await serve(shared)
     page = await chromium.new_page()
     await preview(page, base)
@@ -106,7 +122,9 @@ async def test_what_is_passed_over_is_aborted(chromium: Browser, serve: Serve, s
 
 
 @pytest.mark.parametrize("pixels", [100, 120, 53, 125])
-async def test_one_notch_is_one_image(chromium: Browser, serve: Serve, shared: PageRegion, pixels: int) -> None:
+async def test_one_notch_is_one_image(
+    chromium: Browser, serve: Serve, shared: PageRegion, pixels: int
+) -> None:
     base = await serve(shared)
     page = await chromium.new_page(viewport={"width": 1200, "height": 900})
     await preview(page, base)
@@ -118,7 +136,15 @@ async def test_one_notch_is_one_image(chromium: Browser, serve: Serve, shared: P
     await page.mouse.wheel(0, -pixels)
     await painted(page, [1, 5, 0])
     numbers = [row["code"][1] for row in await seen(page) if row["code"]]
-    assert [n for n, before in zip(numbers, [0, *numbers], strict=False) if n != before] == [1, 2, 3, 4, 5, 6, 5]
+    assert [n for n, before in zip(numbers, [0, *numbers], strict=False) if n != before] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        5,
+    ]
     await page.keyboard.down("Shift")
     await page.mouse.wheel(0, pixels)
     await page.keyboard.up("Shift")
@@ -149,14 +175,18 @@ async def test_turns_of_the_wheel(chromium: Browser, serve: Serve, shared: PageR
     page = await chromium.new_page()
     await preview(page, base)
     turns = await in_module(
-        page, "viewer-input.js",
-        "(all) => all.map(([event, left]) => m.turnOf({deltaX: 0, deltaY: 0, deltaMode: 0, shiftKey: false, ...event}, left))",
+        page,
+        "viewer-input.js",
+        "(all) => all.map(([event, left]) => m.turnOf({deltaX: 0, deltaY: 0, deltaMode: 0, shiftKey: false,"
+        " ...event}, left))",
         [[event, left] for event, left, _, _ in TURNS],
-    )  # fmt: skip
+    )
     assert [(turn["steps"], turn["left"]) for turn in turns] == [(steps, left) for _, _, steps, left in TURNS]
 
 
-def row(number: int | None, uid: str, position: list[float] | None = None, plane: list[float] | None = None) -> dict[str, Any]:
+def row(
+    number: int | None, uid: str, position: list[float] | None = None, plane: list[float] | None = None
+) -> dict[str, Any]:
     """An instance as QIDO-RS tells it."""
     found: dict[str, Any] = {"00080018": {"vr": "UI", "Value": [uid]}}
     if number is not None:
@@ -176,15 +206,35 @@ ORDERS: list[tuple[list[dict[str, Any]], str]] = [
     ([row(10, "c"), row(9, "b"), row(1, "a")], "abc"),
     # by position, in the direction of the numbers
     ([row(1, "a", [0, 0, 50]), row(2, "c", [0, 0, 30]), row(3, "b", [0, 0, 40])], "abc"),
-    ([row(1, "a", [0, 0, 0]), row(2, "c", [0, 0, 20]), row(3, "b", [0, 0, 10]), row(4, "d", [0, 0, 30])], "abcd"),
+    (
+        [row(1, "a", [0, 0, 0]), row(2, "c", [0, 0, 20]), row(3, "b", [0, 0, 10]), row(4, "d", [0, 0, 30])],
+        "abcd",
+    ),
     ([row(None, "b", [0, 0, 10]), row(None, "a", [0, 0, -10])], "ab"),
-    ([row(1, "a", [9, 1, 1], SAGITTAL), row(2, "c", [3, 1, 1], SAGITTAL), row(3, "b", [6, 2, 2], SAGITTAL)], "abc"),
+    (
+        [
+            row(1, "a", [9, 1, 1], SAGITTAL),
+            row(2, "c", [3, 1, 1], SAGITTAL),
+            row(3, "b", [6, 2, 2], SAGITTAL),
+        ],
+        "abc",
+    ),
     # several at one place: by number there
-    ([row(3, "c", [0, 0, 10]), row(1, "a", [0, 0, 0]), row(2, "b", [0, 0, 0]), row(4, "d", [0, 0, 10])], "abcd"),
+    (
+        [row(3, "c", [0, 0, 10]), row(1, "a", [0, 0, 0]), row(2, "b", [0, 0, 0]), row(4, "d", [0, 0, 10])],
+        "abcd",
+    ),
     # not all placed, or not all parallel: by number
     ([row(1, "a", [0, 0, 50]), row(2, "b"), row(3, "c", [0, 0, 40])], "abc"),
     ([row(1, "a", [0, 0, 50]), row(2, "b", [0, 0, 20]), row(3, "c", [5, 0, 40], SAGITTAL)], "abc"),
-    ([row(1, "a", [0, 0, 50], [1, 0, 0, 0, 1]), row(2, "b", [0, 0, 20], [1, 0, 0, 0, 1]), row(3, "c", [0, 0, 40])], "abc"),
+    (
+        [
+            row(1, "a", [0, 0, 50], [1, 0, 0, 0, 1]),
+            row(2, "b", [0, 0, 20], [1, 0, 0, 0, 1]),
+            row(3, "c", [0, 0, 40]),
+        ],
+        "abc",
+    ),
 ]
 #: Sides of the picture, of the stage, pixels of a CSS pixel -> viewport asked for.
 VIEWPORTS: list[tuple[list[int] | None, list[int], float, str]] = [
@@ -206,24 +256,38 @@ async def test_order_and_size(chromium: Browser, serve: Serve, shared: PageRegio
     page = await chromium.new_page()
     await preview(page, base)
     orders = await in_module(
-        page, "viewer-state.js", "(all) => all.map((rows) => m.ordered(rows).map((row) => row['00080018'].Value[0]).join(''))",
+        page,
+        "viewer-state.js",
+        "(all) => all.map((rows) => m.ordered(rows).map((row) => row['00080018'].Value[0]).join(''))",
         [rows for rows, _ in ORDERS],
-    )  # fmt: skip
+    )
     sizes = await in_module(
-        page, "viewer-state.js", "(sizes) => sizes.map((size) => m.viewportOf(...size))", [list(size[:3]) for size in VIEWPORTS]
+        page,
+        "viewer-state.js",
+        "(sizes) => sizes.map((size) => m.viewportOf(...size))",
+        [list(size[:3]) for size in VIEWPORTS],
     )
     assert orders == [order for _, order in ORDERS]
     assert sizes == [size for *_, size in VIEWPORTS]
 
 
-async def test_keys_slider_windows_series_and_reload(chromium: Browser, serve: Serve, shared: PageRegion) -> None:
+async def test_keys_slider_windows_series_and_reload(
+    chromium: Browser, serve: Serve, shared: PageRegion
+) -> None:
     base = await serve(shared)
     page = await chromium.new_page(viewport={"width": 1200, "height": 900})
     watch = Watch(page, base)
     await preview(page, base)
     shown = page.locator("#position")
     await painted(page, [1, 1, 0])
-    for key, position in (("ArrowDown", 2), ("PageDown", 12), ("End", 40), ("ArrowDown", 40), ("ArrowUp", 39), ("Home", 1)):
+    for key, position in (
+        ("ArrowDown", 2),
+        ("PageDown", 12),
+        ("End", 40),
+        ("ArrowDown", 40),
+        ("ArrowUp", 39),
+        ("Home", 1),
+    ):
         await page.keyboard.press(key)
         await painted(page, [1, position, 0])
     await page.locator("#slider").fill("20")
@@ -272,7 +336,9 @@ async def test_after_a_window_chosen_by_mouse_the_keys_are_the_images(
     assert await page.evaluate("document.activeElement.id") == "window"
 
 
-async def test_no_bright_ring_that_the_reader_did_not_ask_for(chromium: Browser, serve: Serve, shared: PageRegion) -> None:
+async def test_no_bright_ring_that_the_reader_did_not_ask_for(
+    chromium: Browser, serve: Serve, shared: PageRegion
+) -> None:
     base = await serve(shared)
     page = await chromium.new_page()
     await preview(page, base)
@@ -286,7 +352,9 @@ async def test_no_bright_ring_that_the_reader_did_not_ask_for(chromium: Browser,
     assert await page.evaluate(ring) == bright
 
 
-async def test_native_size_and_going_back_fetch_nothing_twice(chromium: Browser, serve: Serve, shared: PageRegion) -> None:
+async def test_native_size_and_going_back_fetch_nothing_twice(
+    chromium: Browser, serve: Serve, shared: PageRegion
+) -> None:
     pictures = samples.Pictures(side=256)
     base = await serve(shared, pictures=pictures)
     page = await chromium.new_page(viewport={"width": 1400, "height": 1000})
@@ -295,9 +363,9 @@ async def test_native_size_and_going_back_fetch_nothing_twice(chromium: Browser,
     await page.keyboard.press("End")
     await painted(page, [1, 40, 0])
     there = (
-        "([from, to]) => { const got = new Set(performance.getEntriesByType('resource')"
-        ".filter((e) => [200, 304].includes(e.responseStatus)).map((e) => Number(/\\.(\\d+)\\/frames/.exec(e.name)?.[1])));"
-        " for (let n = from; n <= to; n += 1) if (!got.has(n)) return false; return true; }"
+        "([from, to]) => { const got = new Set(performance.getEntriesByType('resource').filter((e) => [200,"
+        " 304].includes(e.responseStatus)).map((e) => Number(/\\.(\\d+)\\/frames/.exec(e.name)?.[1]))); for"
+        " (let n = from; n <= to; n += 1) if (!got.has(n)) return false; return true; }"
     )
     await page.wait_for_function(there, arg=[16, 40])
     await page.keyboard.press("Home")
@@ -309,10 +377,15 @@ async def test_native_size_and_going_back_fetch_nothing_twice(chromium: Browser,
         await painted(page, [1, number, 0])
     assert len(pictures.asked) == asked
     assert not [url for url in pictures.asked if "/rendered?" in url], "nothing larger than what is stored"
-    sides = await page.evaluate("(({width, height}) => [width, height])(document.querySelector('#picture canvas'))")
+    sides = await page.evaluate(
+        "(({width, height}) => [width, height])(document.querySelector('#picture canvas'))"
+    )
     assert sides == [256, 256]
     statuses: list[tuple[int, str]] = []
-    page.on("response", lambda answer: statuses.append((answer.status, answer.url)) if "rendered" in answer.url else None)
+    page.on(
+        "response",
+        lambda answer: statuses.append((answer.status, answer.url)) if "rendered" in answer.url else None,
+    )
     served = len(pictures.sent)
     await page.click("text=All studies")
     await page.click(f"[data-study-uid='{STUDY}'] [data-part=view]")
@@ -330,7 +403,9 @@ async def box_of(stage: Locator) -> tuple[float, float]:
 
 async def test_drag_and_touch(chromium: Browser, serve: Serve, shared: PageRegion) -> None:
     base = await serve(shared)
-    context = await chromium.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    context = await chromium.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
+    )
     page = await context.new_page()
     await preview(page, base)
     await painted(page, [1, 1, 0])
@@ -367,7 +442,9 @@ async def test_drag_and_touch(chromium: Browser, serve: Serve, shared: PageRegio
 
 
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (700, 422)])
-async def test_the_picture_is_in_sight(chromium: Browser, serve: Serve, shared: PageRegion, width: int, height: int) -> None:
+async def test_the_picture_is_in_sight(
+    chromium: Browser, serve: Serve, shared: PageRegion, width: int, height: int
+) -> None:
     """On a telephone, and where everything is twice as large (1.4.4, 1.4.10)."""
     base = await serve(shared)
     page = await chromium.new_page(viewport={"width": width, "height": height})
@@ -399,7 +476,10 @@ async def test_portrait_thumbnails_are_whole(chromium: Browser, serve: Serve, sh
         assert inner["y"] >= outer["y"]
 
 
-TALL = '<svg xmlns="http://www.w3.org/2000/svg" width="96" height="123"><rect width="96" height="123" fill="#888"/></svg>'
+TALL = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="96" height="123"><rect width="96" height="123"'
+    ' fill="#888"/></svg>'
+)
 
 #: What the region answers -> what the reader is told, and whether it is tried again by itself.
 FAILURES = [
@@ -413,7 +493,11 @@ FAILURES = [
         "Ashford and St Peter’s Hospitals NHS Foundation Trust does not have",
         False,
     ),
-    (samples.refusal(406, "This instance holds no picture.", holder="RTK"), "This instance holds no picture.", False),
+    (
+        samples.refusal(406, "This instance holds no picture.", holder="RTK"),
+        "This instance holds no picture.",
+        False,
+    ),
     (samples.refusal(413, "Limit here: 5.", holder="RTK"), "too large to be shown", False),
     (
         samples.refusal(504, "RTK cannot be reached.", where="RTK"),
@@ -454,9 +538,15 @@ async def test_a_picture_that_fails_says_why_and_by_whom(
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["what is wanted", "what is fetched ahead"])
-async def test_what_fails_is_not_asked_for_without_end(chromium: Browser, serve: Serve, shared: PageRegion, first: bool) -> None:
+async def test_what_fails_is_not_asked_for_without_end(
+    chromium: Browser, serve: Serve, shared: PageRegion, first: bool
+) -> None:
     def refuse(path: str) -> web.Response | None:
-        return samples.refusal(503, "Full.") if "/rendered" in path and (first or ".1.1/frames" not in path) else None
+        return (
+            samples.refusal(503, "Full.")
+            if "/rendered" in path and (first or ".1.1/frames" not in path)
+            else None
+        )
 
     pictures = samples.Pictures(refuse=refuse)
     base = await serve(shared, pictures=pictures)
@@ -464,7 +554,9 @@ async def test_what_fails_is_not_asked_for_without_end(chromium: Browser, serve:
     refused = page.wait_for_event("response", lambda answer: answer.status == 503)
     await asyncio.gather(refused, preview(page, base))
     if first:
-        await expect(page.locator("#message")).to_have_text("This service does not answer. Trying again by itself.")
+        await expect(page.locator("#message")).to_have_text(
+            "This service does not answer. Trying again by itself."
+        )
     else:
         await painted(page, [1, 1, 0])
         await expect(page.locator("#trouble")).to_be_hidden()
@@ -473,11 +565,17 @@ async def test_what_fails_is_not_asked_for_without_end(chromium: Browser, serve:
     assert len(asked) == len(set(asked)) <= 5
 
 
-async def test_a_holder_that_comes_back_brings_its_pictures(chromium: Browser, serve: Serve, own: PageRegion) -> None:
-    """Opened while the holder is away: that is said, and since when; its return is enough, nobody touches the page."""
+async def test_a_holder_that_comes_back_brings_its_pictures(
+    chromium: Browser, serve: Serve, own: PageRegion
+) -> None:
+    """Opened while the holder is away: that is said, and since when; its return is enough, nobody touches the
+    page.
+    """
     await own.publish(*samples.STUDIES)
     away = True
-    pictures = samples.Pictures(refuse=lambda path: samples.refusal(504, "Away.", where="RTK") if away else None)
+    pictures = samples.Pictures(
+        refuse=lambda path: samples.refusal(504, "Away.", where="RTK") if away else None
+    )
     base = await serve(own, pictures=pictures, poll_s=2)
     page = await chromium.new_page()
     await find(page, base)
@@ -494,11 +592,15 @@ async def test_a_holder_that_comes_back_brings_its_pictures(chromium: Browser, s
     await painted(page, [1, 1, 0])
     await expect(page.locator(".series__thumb img")).to_have_count(3)
     await expect(page.locator("#trouble")).to_be_hidden()
-    assert len([url for url in pictures.asked[:lists] if "instances" in url]) == 1, "its return was waited for"
+    assert len([url for url in pictures.asked[:lists] if "instances" in url]) == 1, (
+        "its return was waited for"
+    )
     away = True
     own.away("RTK")
     await page.keyboard.press("End")
-    await expect(message).to_have_text(f"{TRUST}: Not reachable since 01:12. Trying again by itself.", timeout=10_000)
+    await expect(message).to_have_text(
+        f"{TRUST}: Not reachable since 01:12. Trying again by itself.", timeout=10_000
+    )
     away = False
     own.heard()
     await painted(page, [1, 40, 0])

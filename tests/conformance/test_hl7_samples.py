@@ -37,7 +37,9 @@ def test_samples_are_read_and_written_again(standards_folder: Path) -> None:
             adt.postcode,
             adt.subsumed,
         )
-        assert [(i.value, i.authority) for i in again.identifiers] == [(i.value, i.authority) for i in adt.identifiers]
+        assert [(i.value, i.authority) for i in again.identifiers] == [
+            (i.value, i.authority) for i in adt.identifiers
+        ]
 
 
 def test_merge_sample_names_its_pair(standards_folder: Path) -> None:

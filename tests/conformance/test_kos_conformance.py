@@ -19,15 +19,26 @@ _CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.88.22", "1.2.8
 def _manifest(record: StudyRecord, url: str = "") -> bytes:
     instances = [
         InstanceRef(
-            study_uid=record.study_uid, series_uid=f"2.25.10{s}", sop_class_uid=c, sop_uid=f"2.25.10{s}{i}",
-            transfer_syntax_uid="1.2.840.10008.1.2.1", number=str(i),
+            study_uid=record.study_uid,
+            series_uid=f"2.25.10{s}",
+            sop_class_uid=c,
+            sop_uid=f"2.25.10{s}{i}",
+            transfer_syntax_uid="1.2.840.10008.1.2.1",
+            number=str(i),
         )
-        for s, c in enumerate(_CLASSES) for i in range(3)
-    ]  # fmt: skip
+        for s, c in enumerate(_CLASSES)
+        for i in range(3)
+    ]
     return build_manifest(
-        record, instances, document_uid="2.25.1", series_uid="2.25.2", retrieve_ae_title="RTK",
-        retrieve_location_uid="2.25.7", retrieve_url=url, created=datetime(2025, 7, 1, 12, tzinfo=UTC),
-    )  # fmt: skip
+        record,
+        instances,
+        document_uid="2.25.1",
+        series_uid="2.25.2",
+        retrieve_ae_title="RTK",
+        retrieve_location_uid="2.25.7",
+        retrieve_url=url,
+        created=datetime(2025, 7, 1, 12, tzinfo=UTC),
+    )
 
 
 _BARE = StudyRecord(study_uid="2.25.5", patient=Patient(local=Identifier("A1")))
@@ -64,7 +75,10 @@ def test_dciodvfy_finds_no_error(tmp_path: Path, record: StudyRecord, url: str) 
 
 @pytest.mark.standards
 def test_sample_manifests_are_read(standards_folder: Path) -> None:
-    found = {path.name: parse_manifest(path.read_bytes()) for path in (standards_folder / "samples" / "kos").glob("*.dcm")}
+    found = {
+        path.name: parse_manifest(path.read_bytes())
+        for path in (standards_folder / "samples" / "kos").glob("*.dcm")
+    }
     assert len(found) == 5
     assert all(m.role == "manifest" and m.instances and m.patient is not None for m in found.values())
     nist = found["nist-2018-4801a-kos-evaluate.dcm"]

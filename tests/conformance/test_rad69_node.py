@@ -1,4 +1,6 @@
-"""NIST's RAD-69 exception cases (ids_2018-4811) and home community case (4820), sent as they stand to a real node."""
+"""NIST's RAD-69 exception cases (ids_2018-4811) and home community case (4820), sent as they stand to a real
+node.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,24 @@ SOURCE = Oid("1.3.6.1.4.1.21367.13.80.110")  # NIST's imaging document source
 CT = "1.3.6.1.4.1.14519.5.2.1.2857.3273"  # stems of the UIDs in NIST's cases
 MR = "1.3.6.1.4.1.14519.5.2.1.7085.2626"
 HELD = (
-    (f"{CT}.184862055846930271614754681036", f"{CT}.181092492540572112241403328675", f"{CT}.393987221165344252190796851776"),
-    (f"{MR}.192997540292073877946622133586", f"{MR}.831285735928731782652048570955", f"{MR}.310894536700672302243471156028"),
-    (f"{MR}.192997540292073877946622133586", f"{MR}.999", f"{MR}.917173693042362721495240037775"),  # case 03: in another series
-    ("1.3.6.1.4.1.21367.201599.1.201604020954059", "1.3.6.1.4.1.21367.201599.2.201604020954059",
-     "1.3.6.1.4.1.21367.201599.3.201604020954059.1"),
-)  # fmt: skip
+    (
+        f"{CT}.184862055846930271614754681036",
+        f"{CT}.181092492540572112241403328675",
+        f"{CT}.393987221165344252190796851776",
+    ),
+    (
+        f"{MR}.192997540292073877946622133586",
+        f"{MR}.831285735928731782652048570955",
+        f"{MR}.310894536700672302243471156028",
+    ),
+    # case 03: in another series
+    (f"{MR}.192997540292073877946622133586", f"{MR}.999", f"{MR}.917173693042362721495240037775"),
+    (
+        "1.3.6.1.4.1.21367.201599.1.201604020954059",
+        "1.3.6.1.4.1.21367.201599.2.201604020954059",
+        "1.3.6.1.4.1.21367.201599.3.201604020954059.1",
+    ),
+)
 CASES = {
     "4811-case-00_Comparison_Transaction": "",
     "4811-case-01_Invalid_RepositoryUID": "XDSUnknownRepositoryId",
@@ -63,7 +77,13 @@ async def test_nist_case(node: Served, standards_folder: Path, case: str) -> Non
             series = study[0]
             sop = series.findtext(f".//{{{XDSB}}}DocumentUniqueId") or ""
             await node.add(
-                part10(ct(study=study.get("studyInstanceUID") or "", series=series.get("seriesInstanceUID") or "", sop=sop))
+                part10(
+                    ct(
+                        study=study.get("studyInstanceUID") or "",
+                        series=series.get("seriesInstanceUID") or "",
+                        sop=sop,
+                    )
+                )
             )
     client = SoapClient(node.session, IDS)
     async with client.stream(f"{node.url}/rad69", rad69.ACTION_REQUEST, etree.tostring(request)) as stream:

@@ -1,4 +1,6 @@
-"""ITI-42's rules on the NIST submissions, and the FindDocuments suite 11897 over them, without a registry's store."""
+"""ITI-42's rules on the NIST submissions, and the FindDocuments suite 11897 over them, without a registry's
+store.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +37,14 @@ NO_REGISTRATION = re.compile(r"update|deprecate|12319|__x\.xml$")
 def test_submissions_pass_the_rules(standards_folder: Path) -> None:
     passed = 0
     for name, row in index(standards_folder).items():
-        if not name.startswith(("iti42/nist", "iti42-converted")) or "expect Success" not in row["expectation"]:
+        if (
+            not name.startswith(("iti42/nist", "iti42-converted"))
+            or "expect Success" not in row["expectation"]
+        ):
             continue
-        if NO_REGISTRATION.search(name) or ("-converted-from-2.1/" in name and "__" not in name.rpartition("/")[2][6:]):
+        if NO_REGISTRATION.search(name) or (
+            "-converted-from-2.1/" in name and "__" not in name.rpartition("/")[2][6:]
+        ):
             continue
         objects = submission(standards_folder, name)
         try:
@@ -64,7 +71,13 @@ def refused(objects: RegistryObjects, values: ValueSets = ANY_CODES) -> set[str]
 def test_each_missing_attribute_is_refused(good: RegistryObjects, name: str) -> None:
     """NIST 11998a."""
     entry = good.documents[0]
-    empty = () if isinstance(getattr(entry, name), tuple) else None if name.endswith(("code", "type", "setting")) else ""
+    empty = (
+        ()
+        if isinstance(getattr(entry, name), tuple)
+        else None
+        if name.endswith(("code", "type", "setting"))
+        else ""
+    )
     changes: dict[str, Any] = {name: empty}
     broken = replace(entry, **changes)
     assert refused(replace(good, documents=(broken,))) == {"XDSRegistryMetadataError"}
@@ -109,7 +122,11 @@ def negatives(good: RegistryObjects) -> Iterator[tuple[str, RegistryObjects, str
     yield "association type", with_first(type="urn:x"), metadata
     yield "status", with_first(submission_set_status="Reference"), metadata
     yield "availability", with_first(type=v.UPDATE_AVAILABILITY), metadata
-    yield "relationship from elsewhere", with_first(type=v.RPLC, source=new_uuid().urn, target=new_uuid().urn), metadata
+    yield (
+        "relationship from elsewhere",
+        with_first(type=v.RPLC, source=new_uuid().urn, target=new_uuid().urn),
+        metadata,
+    )
 
 
 def test_negatives_get_their_error(good: RegistryObjects) -> None:
@@ -123,11 +140,12 @@ def test_negatives_get_their_error(good: RegistryObjects) -> None:
 
 
 def test_codes_are_checked_where_the_region_checks(good: RegistryObjects) -> None:
-    with pytest.raises(RegistryRefusal, match=r"outside its value set: \S+\^\^[0-9.]+"):  # what may stand there is said
+    # what may stand there is said
+    with pytest.raises(RegistryRefusal, match=r"outside its value set: \S+\^\^[0-9.]+"):
         check_submission(good, ValueSets())
 
 
-# --- 11897 ---------------------------------------------------------------------------------------------------------
+# --- 11897 --------------------------------------------------------------------------------------------------
 
 
 def loaded(folder: Path) -> RegistryObjects:
@@ -138,7 +156,9 @@ def loaded(folder: Path) -> RegistryObjects:
         held.append(submission(folder, f"iti42-converted-from-2.1/{name}.xml", replaced=replaced))
     old = held[-2].documents[0].entry_uuid
     return RegistryObjects.of(
-        replace(thing, status=v.DEPRECATED if thing.entry_uuid == old else v.APPROVED) for part in held for thing in part
+        replace(thing, status=v.DEPRECATED if thing.entry_uuid == old else v.APPROVED)
+        for part in held
+        for thing in part
     )
 
 
@@ -163,7 +183,7 @@ def test_find_suites(standards_folder: Path, suite: str) -> None:
     assert ran >= {"11897": 29, "11898": 10, "11899": 2}[suite]
 
 
-# --- deliberate negatives ------------------------------------------------------------------------------------------
+# --- deliberate negatives -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -187,7 +207,8 @@ def test_query_negatives(standards_folder: Path, name: str, code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["nist-mv-pnr-assoc-to-self", "nist-mv-pnr-bad-uplink", "nist-mv-pnr-limited", "nist-12375-limited"]
+    "name",
+    ["nist-mv-pnr-assoc-to-self", "nist-mv-pnr-bad-uplink", "nist-mv-pnr-limited", "nist-12375-limited"],
 )
 def test_submission_negatives(standards_folder: Path, name: str) -> None:
     """The metadata of ITI-41 messages that ITI-42 must refuse."""

@@ -1,4 +1,6 @@
-"""Every XDS sample of a transaction built here is read; what we render of it is schema-valid and reads back the same."""
+"""Every XDS sample of a transaction built here is read; what we render of it is schema-valid and reads back
+the same.
+"""
 
 from __future__ import annotations
 
@@ -74,12 +76,17 @@ def again_answer(schema: etree.XMLSchema, element: Element) -> None:
 
 def again_retrieve(schema: etree.XMLSchema, element: Element) -> None:
     requests = retrieve.parse_retrieve_request(element)
-    assert retrieve.parse_retrieve_request(assert_valid(schema, retrieve.render_retrieve_request(requests))) == requests
+    assert (
+        retrieve.parse_retrieve_request(assert_valid(schema, retrieve.render_retrieve_request(requests)))
+        == requests
+    )
 
 
 def again_retrieved(schema: etree.XMLSchema, element: Element) -> None:
     reply = retrieve.parse_retrieve_response(element)
-    documents = [retrieve.DocumentResponse(d.request, d.mime_type, f"{i}@x") for i, d in enumerate(reply.documents)]
+    documents = [
+        retrieve.DocumentResponse(d.request, d.mime_type, f"{i}@x") for i, d in enumerate(reply.documents)
+    ]
     written = retrieve.render_retrieve_response(documents, reply.registry.errors, len(documents))
     read = retrieve.parse_retrieve_response(assert_valid(schema, written))
     assert [d.request for d in read.documents] == [d.request for d in reply.documents]
@@ -155,5 +162,11 @@ def test_fault_envelope_is_schema_valid(standards_folder: Path) -> None:
     from crosslight.standards.xds.wire.soap import render_envelope, render_fault
 
     soap = etree.XMLSchema(etree.parse(str(standards_folder / "schemas" / "soap" / "soap-1.2-envelope.xsd")))
-    soap.assertValid(etree.fromstring(render_fault(SoapFault("x", subcode="ActionNotSupported", why="y<>"), relates_to="urn:1")))
-    soap.assertValid(etree.fromstring(render_envelope("urn:a", b"<x/>", message_id="urn:uuid:1", to="http://x/?a&b")))
+    soap.assertValid(
+        etree.fromstring(
+            render_fault(SoapFault("x", subcode="ActionNotSupported", why="y<>"), relates_to="urn:1")
+        )
+    )
+    soap.assertValid(
+        etree.fromstring(render_envelope("urn:a", b"<x/>", message_id="urn:uuid:1", to="http://x/?a&b"))
+    )

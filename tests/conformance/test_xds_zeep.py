@@ -1,7 +1,8 @@
-"""zeep, an independent SOAP stack, against our endpoints with IHE's own WSDLs: ITI-18, ITI-42, ITI-43, RAD-69.
+"""zeep, an independent SOAP stack, against our endpoints with IHE's own WSDLs: ITI-18, ITI-42, ITI-43,
+RAD-69.
 
-Where zeep cannot write or read ebRIM's substitution groups the objects are put in and taken out with lxml; envelope,
-WS-Addressing, MTOM and status stay zeep's.
+Where zeep cannot write or read ebRIM's substitution groups the objects are put in and taken out with lxml;
+envelope, WS-Addressing, MTOM and status stay zeep's.
 """
 
 from __future__ import annotations
@@ -50,23 +51,37 @@ pytestmark = pytest.mark.standards
 
 REGION = Region(name="r", home_community_id=Oid("1.9.1"), authority=Oid("1.9.2"))
 SOURCE = Source(
-    code="RTK", name="Ashford", repository_unique_id=Oid("1.2.1"), retrieve_location_uid=Oid("1.2.2"), authority=Oid("1.2.3")
+    code="RTK",
+    name="Ashford",
+    repository_unique_id=Oid("1.2.1"),
+    retrieve_location_uid=Oid("1.2.2"),
+    authority=Oid("1.2.3"),
 )
-PATIENT = Patient(local=Identifier("L1", "1.2.3"), name=PersonName("Straße^Zoë"), birth_date="19700101", sex="F")
+PATIENT = Patient(
+    local=Identifier("L1", "1.2.3"), name=PersonName("Straße^Zoë"), birth_date="19700101", sex="F"
+)
 RECORD = StudyRecord(
-    study_uid="1.2.840.1", patient=PATIENT, description="CT <Thorax> & more", modalities=("CT",), time=StudyTime(date="20240601")
+    study_uid="1.2.840.1",
+    patient=PATIENT,
+    description="CT <Thorax> & more",
+    modalities=("CT",),
+    time=StudyTime(date="20240601"),
 )
 CX = "9434765919^^^&2.16.840.1.113883.2.1.4.1&ISO"
 
 
 def publication() -> Publication:
     return Publication(
-        source=SOURCE, record=RECORD, version=None, submission_time="20240601", submission_uid="1.2.71",
+        source=SOURCE,
+        record=RECORD,
+        version=None,
+        submission_time="20240601",
+        submission_uid="1.2.71",
         manifest=ManifestFacts(document_uid="1.2.70", sha1="a" * 40, size_bytes=9, creation_time="20240601"),
         entry_uuid="urn:uuid:00000000-0000-4000-8000-000000000001",
         submission_uuid="urn:uuid:00000000-0000-4000-8000-000000000002",
         has_member_uuid="urn:uuid:00000000-0000-4000-8000-000000000003",
-    )  # fmt: skip
+    )
 
 
 class OneStudy:
@@ -77,19 +92,36 @@ class OneStudy:
         now = datetime.now(UTC)
         key = RecordKey(5)
         holding = Holding(
-            member=MemberId(1), record_key=key, publication=publication(), state="approved", digest="", revision=1, fhir_id="f",
+            member=MemberId(1),
+            record_key=key,
+            publication=publication(),
+            state="approved",
+            digest="",
+            revision=1,
+            fhir_id="f",
             updated=now,
-        )  # fmt: skip
+        )
         record = PatientRecord(key=key, patient=PATIENT, member=MemberId(1), person=PersonKey(6))
         domain_id = Identifier("9434765919", "2.16.840.1.113883.2.1.4.1")
         person = Person(key=PersonKey(6), fhir_id="p", domain_id=domain_id, records=(record,))
         member = MemberCoverage(
-            member=MemberId(1), code="RTK", name="Ashford", list_state="live", reachable=False, since=now, as_of=now
+            member=MemberId(1),
+            code="RTK",
+            name="Ashford",
+            list_state="live",
+            reachable=False,
+            since=now,
+            as_of=now,
         )
         yield Answer(
-            holdings=(holding,), persons=(person,), objects=(), disputed=(), correlation="", incarnation="",
+            holdings=(holding,),
+            persons=(person,),
+            objects=(),
+            disputed=(),
+            correlation="",
+            incarnation="",
             coverage=Coverage(members=(member,), at=now),
-        )  # fmt: skip
+        )
 
 
 class Registering(Transaction):
@@ -122,15 +154,24 @@ async def repository(request: web.Request) -> web.StreamResponse:
     else:
         wanted = [document for _, _, document in rad69.parse_imaging_request(envelope.body).instances()]
     there = [r for r in wanted if r.document_unique_id != "0"]
-    documents = [retrieve.DocumentResponse(r, "application/dicom", f"{i}%40@x.y") for i, r in enumerate(there)]
-    errors = [RegistryError("XDSDocumentUniqueIdError", "not here", r.document_unique_id) for r in wanted if r not in there]
+    documents = [
+        retrieve.DocumentResponse(r, "application/dicom", f"{i}%40@x.y") for i, r in enumerate(there)
+    ]
+    errors = [
+        RegistryError("XDSDocumentUniqueIdError", "not here", r.document_unique_id)
+        for r in wanted
+        if r not in there
+    ]
     body = retrieve.render_retrieve_response(documents, errors, len(wanted))
 
     async def chunks() -> AsyncIterator[bytes]:
         yield DATA[:100]
         yield DATA[100:]
 
-    parts = [Part(content_id=d.content_id, content_type=d.mime_type, size=len(DATA), chunks=chunks()) for d in documents]
+    parts = [
+        Part(content_id=d.content_id, content_type=d.mime_type, size=len(DATA), chunks=chunks())
+        for d in documents
+    ]
     return await stream_mtom(request, envelope, body, retrieve.ACTION_RESPONSE, parts)
 
 
@@ -157,7 +198,9 @@ class Zeep:
     """A client of one WSDL at our address; blocking, so it runs in a thread."""
 
     def __init__(self, folder: Path, name: str, address: str) -> None:
-        self.client = zeep.Client(str(folder / "schemas" / "ipf" / f"{name}.wsdl"), settings=zeep.Settings(strict=False))
+        self.client = zeep.Client(
+            str(folder / "schemas" / "ipf" / f"{name}.wsdl"), settings=zeep.Settings(strict=False)
+        )
         self.binding = next(b for b in self.client.wsdl.bindings if "Soap12" in b)
         self.address = address
 
@@ -179,13 +222,18 @@ class Zeep:
         envelope = self.client.create_message(service, operation, **arguments)
         body = envelope.find(f"{{{SOAP}}}Body")
         body[:] = [etree.fromstring(listed)]
-        reply = self.client.transport.post_xml(self.address, envelope, {"Content-Type": 'application/soap+xml; action="None"'})
+        reply = self.client.transport.post_xml(
+            self.address, envelope, {"Content-Type": 'application/soap+xml; action="None"'}
+        )
         binding = self.client.wsdl.bindings[self.binding]
         return binding.process_reply(self.client, binding.get(operation), reply)
 
 
 def slots(**parameters: tuple[str, ...]) -> list[dict[str, Any]]:
-    return [{"name": f"${n}", "ValueList": {"_value_1": [{"Value": x} for x in values]}} for n, values in parameters.items()]
+    return [
+        {"name": f"${n}", "ValueList": {"_value_1": [{"Value": x} for x in values]}}
+        for n, values in parameters.items()
+    ]
 
 
 async def test_iti18(standards_folder: Path) -> None:
@@ -195,7 +243,9 @@ async def test_iti18(standards_folder: Path) -> None:
             "ResponseOption": {"returnComposedObjects": True, "returnType": "LeafClass"},
             "AdhocQuery": {
                 "id": "urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d",
-                "Slot": slots(XDSDocumentEntryPatientId=(f"'{CX}'",), XDSDocumentEntryStatus=(f"('{v.APPROVED}')",)),
+                "Slot": slots(
+                    XDSDocumentEntryPatientId=(f"'{CX}'",), XDSDocumentEntryStatus=(f"('{v.APPROVED}')",)
+                ),
             },
         }
         operation = "DocumentRegistry_RegistryStoredQuery"
@@ -217,7 +267,10 @@ async def test_iti18(standards_folder: Path) -> None:
         asking["AdhocQuery"]["id"] = "urn:uuid:00000000-0000-4000-8000-000000000000"
         reply = await asyncio.to_thread(lambda: peer.call(operation, **asking))
         assert reply.status == FAILURE
-        asking["AdhocQuery"] = {"id": GET_DOCUMENTS, "Slot": slots(XDSDocumentEntryUniqueId=quoted_list(["none", "1.2.70"]))}
+        asking["AdhocQuery"] = {
+            "id": GET_DOCUMENTS,
+            "Slot": slots(XDSDocumentEntryUniqueId=quoted_list(["none", "1.2.70"])),
+        }
         asking["ResponseOption"]["returnType"] = "ObjectRef"
         envelope = await asyncio.to_thread(lambda: peer.raw(operation, **asking))
         refs = adhoc.parse_adhoc_response(envelope).refs
@@ -231,7 +284,9 @@ async def test_iti42(standards_folder: Path) -> None:
         operation = "DocumentRegistry_RegisterDocumentSet-b"
 
         def send(objects: RegistryObjects) -> Any:
-            return peer.with_objects(operation, ebrim_write.render_submit_objects(objects), RegistryObjectList={})
+            return peer.with_objects(
+                operation, ebrim_write.render_submit_objects(objects), RegistryObjectList={}
+            )
 
         reply = await asyncio.to_thread(send, said)
         assert reply.status == SUCCESS
@@ -246,7 +301,9 @@ async def test_iti43(standards_folder: Path) -> None:
     async with serving() as (base, _):
         peer = await asyncio.to_thread(Zeep, standards_folder, "iti43", f"{base}/repository")
         wanted = [{"RepositoryUniqueId": "1.2.1", "DocumentUniqueId": uid} for uid in ("5", "6", "0")]
-        reply = await asyncio.to_thread(lambda: peer.call("DocumentRepository_RetrieveDocumentSet", DocumentRequest=wanted))
+        reply = await asyncio.to_thread(
+            lambda: peer.call("DocumentRepository_RetrieveDocumentSet", DocumentRequest=wanted)
+        )
         assert reply.RegistryResponse.status.endswith("PartialSuccess")
         assert [(d.DocumentUniqueId, d.mimeType, d.Document) for d in reply.DocumentResponse] == [
             ("5", "application/dicom", DATA),
@@ -258,14 +315,23 @@ async def test_iti43(standards_folder: Path) -> None:
 async def test_rad69(standards_folder: Path) -> None:
     async with serving() as (base, _):
         peer = await asyncio.to_thread(Zeep, standards_folder, "rad69", f"{base}/repository")
-        document = {"RepositoryUniqueId": "1.2.2", "DocumentUniqueId": "7", "HomeCommunityId": "urn:oid:1.9.1"}
+        document = {
+            "RepositoryUniqueId": "1.2.2",
+            "DocumentUniqueId": "7",
+            "HomeCommunityId": "urn:oid:1.9.1",
+        }
         asking = {
             "StudyRequest": [
-                {"studyInstanceUID": "1.2.3", "SeriesRequest": [{"seriesInstanceUID": "1.2.4", "DocumentRequest": [document]}]}
+                {
+                    "studyInstanceUID": "1.2.3",
+                    "SeriesRequest": [{"seriesInstanceUID": "1.2.4", "DocumentRequest": [document]}],
+                }
             ],
             "TransferSyntaxUIDList": {"TransferSyntaxUID": ["1.2.840.10008.1.2.1"]},
         }
-        reply = await asyncio.to_thread(lambda: peer.call("DocumentRepository_RetrieveImagingDocumentSet", **asking))
+        reply = await asyncio.to_thread(
+            lambda: peer.call("DocumentRepository_RetrieveImagingDocumentSet", **asking)
+        )
         assert reply.RegistryResponse.status == SUCCESS
         (one,) = reply.DocumentResponse
         assert (one.HomeCommunityId, one.DocumentUniqueId, one.Document) == ("urn:oid:1.9.1", "7", DATA)
@@ -276,5 +342,7 @@ async def test_faults_are_faults_to_zeep(standards_folder: Path) -> None:
         peer = await asyncio.to_thread(Zeep, standards_folder, "iti43", f"{base}/xds/registry")
         wanted = [{"RepositoryUniqueId": "1.2.1", "DocumentUniqueId": "5"}]
         with pytest.raises(Fault) as caught:
-            await asyncio.to_thread(lambda: peer.call("DocumentRepository_RetrieveDocumentSet", DocumentRequest=wanted))
+            await asyncio.to_thread(
+                lambda: peer.call("DocumentRepository_RetrieveDocumentSet", DocumentRequest=wanted)
+            )
         assert "not supported" in str(caught.value.message)

@@ -1,4 +1,7 @@
-"""Peers written by others, built from their own packages. One that cannot be had fails the run: nothing here is skipped."""
+"""Peers written by others, built from their own packages.
+
+One that cannot be had fails the run: nothing here is skipped.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,9 @@ class FhirValidator:
 def fhir_validator() -> Iterator[FhirValidator]:
     """The validator, built by Maven."""
     folder = HERE / "validator"
-    built = subprocess.run(["mvn", "-q", "-B", "package"], cwd=folder, capture_output=True, text=True, timeout=BUILD_S)
+    built = subprocess.run(
+        ["mvn", "-q", "-B", "package"], cwd=folder, capture_output=True, text=True, timeout=BUILD_S
+    )
     assert built.returncode == 0, built.stdout + built.stderr
     validator = FhirValidator(folder / "target" / "validator.jar")
     yield validator

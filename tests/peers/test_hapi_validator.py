@@ -1,4 +1,6 @@
-"""Every FHIR answer of a running region, judged by HAPI's validator: base R4, the terminology that comes with it."""
+"""Every FHIR answer of a running region, judged by HAPI's validator: base R4, the terminology that comes with
+it.
+"""
 
 from __future__ import annotations
 
@@ -60,12 +62,22 @@ class Validator(Protocol):
 
 @pytest.fixture
 async def region(tmp_path: Path) -> AsyncIterator[Whole]:
-    """Three trusts: two hold studies of every sort of one person, the third another person's under the same number."""
-    here = [*studies.orders(), *studies.mixed_objects(), *studies.undated(), *studies.difficult(), *studies.empty()]
+    """Three trusts: two hold studies of every sort of one person, the third another person's under the same
+    number.
+    """
+    here = [
+        *studies.orders(),
+        *studies.mixed_objects(),
+        *studies.undated(),
+        *studies.difficult(),
+        *studies.empty(),
+    ]
     async with whole_region(tmp_path, {"RTK": "grpc", "RXC": "soap", "RPC": "grpc"}) as whole:
         await whole.homes["RTK"].add(here)
         await whole.homes["RXC"].add([image(50, PatientID="X-1"), image(1, 1, 9, PatientID="X-1")])
-        await whole.homes["RPC"].add([image(60, PatientID="P-1", PatientName="Else^Someone", PatientBirthDate="19991231")])
+        await whole.homes["RPC"].add(
+            [image(60, PatientID="P-1", PatientName="Else^Someone", PatientBirthDate="19991231")]
+        )
         for home in whole.homes.values():
             await home.settled()
         await whole.enriched("1.2.9.50")
@@ -80,7 +92,9 @@ async def _asked(region: Whole, path: str, status: int) -> bytes:
 
 
 def _resources(bundle: bytes) -> list[dict[str, Any]]:
-    return [entry["resource"] for entry in orjson.loads(bundle)["entry"] if entry["search"]["mode"] != "outcome"]
+    return [
+        entry["resource"] for entry in orjson.loads(bundle)["entry"] if entry["search"]["mode"] != "outcome"
+    ]
 
 
 async def _degraded(region: Whole) -> bytes:
@@ -104,7 +118,15 @@ async def test_every_answer_is_base_r4(region: Whole, fhir_validator: Validator)
         answers[path] = await _asked(region, path, 200)
     answers["degraded"] = await _degraded(region)
     kinds = {orjson.loads(answer)["resourceType"] for answer in answers.values()}
-    wanted = {"Bundle", "OperationOutcome", "CapabilityStatement", "ImagingStudy", "Patient", "Endpoint", "Organization"}
+    wanted = {
+        "Bundle",
+        "OperationOutcome",
+        "CapabilityStatement",
+        "ImagingStudy",
+        "Patient",
+        "Endpoint",
+        "Organization",
+    }
     assert kinds == wanted
     told = [f"{path}: {one}" for path, answer in answers.items() for one in fhir_validator.errors(answer)]
     assert not told, "\n".join(told)

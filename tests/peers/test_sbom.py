@@ -18,7 +18,9 @@ def sbom() -> str:
     path = ROOT / "dist" / "crosslight.cdx.json"
     path.unlink(missing_ok=True)
     environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-    subprocess.run(["make", "-s", "sbom"], cwd=ROOT, env=environment, check=True, timeout=600, stdout=subprocess.PIPE)
+    subprocess.run(
+        ["make", "-s", "sbom"], cwd=ROOT, env=environment, check=True, timeout=600, stdout=subprocess.PIPE
+    )
     return path.read_text("utf-8")
 
 

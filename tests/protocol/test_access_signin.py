@@ -1,4 +1,6 @@
-"""Sign-in by OpenID Connect as a browser does it, sessions, CSRF, limits; bearer tokens and certificates at both listeners."""
+"""Sign-in by OpenID Connect as a browser does it, sessions, CSRF, limits; bearer tokens and certificates at
+both listeners.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ CLINICIAN = Principal(subject="person:x", name="X", roles=frozenset({"clinician"
 
 async def test_a_browser_signs_in_and_out(tmp_path: Path) -> None:
     async with access(tmp_path) as a, browser(a) as session:
-        async with session.get(f"{a.people}/", headers={"Accept": "text/html"}, allow_redirects=False) as response:
+        async with session.get(
+            f"{a.people}/", headers={"Accept": "text/html"}, allow_redirects=False
+        ) as response:
             assert (response.status, response.headers["Location"]) == (303, "/signin")
         async with session.get(f"{a.people}/signin") as response:
             page = await response.text()
@@ -54,7 +58,12 @@ async def test_a_browser_signs_in_and_out(tmp_path: Path) -> None:
         async with session.get(f"{a.people}/") as response:
             me = await response.json()
         assert me["subject"] == "person:dr.amos"
-        assert (me["roles"], me["organisation"], me["evidence"], me["purpose"]) == (["clinician"], "RA2", "session", "TREAT")
+        assert (me["roles"], me["organisation"], me["evidence"], me["purpose"]) == (
+            ["clinician"],
+            "RA2",
+            "session",
+            "TREAT",
+        )
         async with session.post(f"{a.people}/signout") as response:
             assert response.status == 403  # no CSRF token
         async with session.post(f"{a.people}/signout", data={"csrf": me["csrf"]}) as response:
@@ -90,8 +99,16 @@ async def test_signing_in_leads_back_to_where_one_was(tmp_path: Path) -> None:
                 assert parse_qs(where.query).get("return") == (None if sent is None else [sent]), asked
         response = await sign_in(a, session, "dr.amos", "light-box", start=BACK)
         assert response.url.path_qs == PLACE
-        for evil in ("https://evil.example/", "//evil.example", "/\\evil.example", "/a//evil.example", "javascript:alert(1)"):
-            response = await sign_in(a, session, "dr.amos", "light-box", start=f"/signin?{urlencode({'return': evil})}")
+        for evil in (
+            "https://evil.example/",
+            "//evil.example",
+            "/\\evil.example",
+            "/a//evil.example",
+            "javascript:alert(1)",
+        ):
+            response = await sign_in(
+                a, session, "dr.amos", "light-box", start=f"/signin?{urlencode({'return': evil})}"
+            )
             assert str(response.url) == f"{a.people}/"
 
 
@@ -99,7 +116,9 @@ async def test_a_sign_in_that_failed_still_knows_where_to_go(tmp_path: Path) -> 
     async with access(tmp_path) as a, browser(a) as session:
         async with session.get(URL(a.people + BACK, encoded=True), allow_redirects=False) as response:
             state = parse_qs(urlsplit(response.headers["Location"]).query)["state"][0]
-        async with session.get(f"{a.people}/signin/callback", params={"state": state, "error": "access_denied"}) as response:
+        async with session.get(
+            f"{a.people}/signin/callback", params={"state": state, "error": "access_denied"}
+        ) as response:
             assert response.status == 401
             assert f'href="{BACK}"' in await response.text()
 
@@ -126,7 +145,10 @@ async def test_how_long_a_session_lasts_can_be_asked_without_making_it_last(tmp_
 
 async def test_the_end_that_no_use_puts_off_is_told_apart(tmp_path: Path) -> None:
     for hours, final in ((1.0, False), (0.4, True)):  # idle: half an hour
-        async with access(tmp_path / str(hours), replace(CONFIG, session_hours=hours)) as a, browser(a) as session:
+        async with (
+            access(tmp_path / str(hours), replace(CONFIG, session_hours=hours)) as a,
+            browser(a) as session,
+        ):
             await sign_in(a, session, "dr.amos", "light-box")
             async with session.get(f"{a.people}/signin/session") as response:
                 told = await response.json()
@@ -143,7 +165,9 @@ async def test_csrf_by_header_for_services(tmp_path: Path) -> None:
             assert response.status == 403
         async with session.post(f"{a.people}/fhir/x", json={}, headers={"X-CSRF-Token": csrf}) as response:
             assert response.status == 200
-        async with session.post(f"{a.people}/fhir/x", json={}, headers={"X-CSRF-Token": csrf[:-1] + "é"}) as response:
+        async with session.post(
+            f"{a.people}/fhir/x", json={}, headers={"X-CSRF-Token": csrf[:-1] + "é"}
+        ) as response:
             assert response.status == 403
 
 
@@ -187,7 +211,8 @@ async def test_the_callback_is_bound_to_browser_state_and_use(tmp_path: Path) ->
         form = {"ticket": ticket.group(1), "user": "dr.amos", "password": "light-box"}
         async with attacker.post(f"{a.people}/demo-idp/login", data=form, allow_redirects=False) as response:
             callback = response.headers["Location"]
-        async with victim.get(callback) as response:  # login CSRF: the attacker's code in the victim's browser
+        # login CSRF: the attacker's code in the victim's browser
+        async with victim.get(callback) as response:
             assert response.status == 401
         forged = callback.replace("state=", "state=x")
         async with attacker.get(forged) as response:
@@ -212,9 +237,12 @@ async def test_a_code_is_good_once_and_only_with_its_verifier(tmp_path: Path) ->
         async with session.post(f"{a.people}/demo-idp/login", data=form, allow_redirects=False) as response:
             code = parse_qs(urlsplit(response.headers["Location"]).query)["code"][0]
         token = {
-            "grant_type": "authorization_code", "code": code, "client_id": "crosslight",
-            "redirect_uri": f"{a.people}/signin/callback", "code_verifier": "guess" * 10,
-        }  # fmt: skip
+            "grant_type": "authorization_code",
+            "code": code,
+            "client_id": "crosslight",
+            "redirect_uri": f"{a.people}/signin/callback",
+            "code_verifier": "guess" * 10,
+        }
         for _ in range(2):
             async with session.post(f"{a.people}/demo-idp/token", data=token) as response:
                 assert (response.status, await response.json()) == (400, {"error": "invalid_grant"})
@@ -231,7 +259,9 @@ async def test_the_provider_refuses_other_requests(tmp_path: Path, change: dict[
     async with access(tmp_path) as a, browser(a) as session:
         async with session.get(f"{a.people}/signin", allow_redirects=False) as response:
             query = {k: v[0] for k, v in parse_qs(urlsplit(response.headers["Location"]).query).items()}
-        async with session.get(f"{a.people}/demo-idp/authorize", params=query | change, allow_redirects=False) as response:
+        async with session.get(
+            f"{a.people}/demo-idp/authorize", params=query | change, allow_redirects=False
+        ) as response:
             assert response.status == 400
             assert "Location" not in response.headers
 
@@ -246,14 +276,18 @@ async def test_session_limits(tmp_path: Path) -> None:
                 return response.status
 
         await sign_in(a, session, "dr.amos", "light-box")
-        assert [await after(25) for _ in range(4)] == [200] * 4, "used all the time: longer than the idle limit"
+        assert [await after(25) for _ in range(4)] == [200] * 4, (
+            "used all the time: longer than the idle limit"
+        )
         assert await after(25) == 401, "the absolute limit"
         await sign_in(a, session, "dr.amos", "light-box")
         assert [await after(25), await after(31)] == [200, 401], "the idle limit"
 
 
 async def test_another_provider_with_mapped_claims(tmp_path: Path) -> None:
-    """A provider of another make: RS256-less, nested roles, other names; and a nonce that is not ours is refused."""
+    """A provider of another make: RS256-less, nested roles, other names; and a nonce that is not ours is
+    refused.
+    """
     key = ECKey.generate_key("P-256")
     key.ensure_kid()
     state: dict[str, Any] = {"nonce": "", "base": ""}
@@ -261,26 +295,43 @@ async def test_another_provider_with_mapped_claims(tmp_path: Path) -> None:
     async def discovery(request: web.Request) -> web.Response:
         base = state["base"]
         return web.json_response(
-            {"issuer": base, "authorization_endpoint": f"{base}/a?x=1", "token_endpoint": f"{base}/t", "jwks_uri": f"{base}/k"}
+            {
+                "issuer": base,
+                "authorization_endpoint": f"{base}/a?x=1",
+                "token_endpoint": f"{base}/t",
+                "jwks_uri": f"{base}/k",
+            }
         )
 
     async def keys(request: web.Request) -> web.Response:
-        return web.json_response({"keys": [{**key.as_dict(private=False), "kid": key.kid}, {"kty": "oct", "k": "AAAA"}]})
+        return web.json_response(
+            {"keys": [{**key.as_dict(private=False), "kid": key.kid}, {"kty": "oct", "k": "AAAA"}]}
+        )
 
     async def token(request: web.Request) -> web.Response:
         assert request.headers["Authorization"].startswith("Basic ")
         now = int(time.time())
         claims = {
-            "iss": state["base"], "aud": ["crosslight", "b"], "azp": "crosslight", "exp": now + 60, "iat": now,
-            "nonce": state["nonce"], "uid": "555", "person": "Nurse N",
+            "iss": state["base"],
+            "aud": ["crosslight", "b"],
+            "azp": "crosslight",
+            "exp": now + 60,
+            "iat": now,
+            "nonce": state["nonce"],
+            "uid": "555",
+            "person": "Nurse N",
             "nrbac": [{"role": "R8000", "org": "RXC"}, {"role": "R1"}],
-        }  # fmt: skip
+        }
         return web.json_response({"id_token": jwt.encode({"alg": "ES256", "kid": key.kid}, claims, key)})
 
     app = web.Application()
-    app.add_routes([
-        web.get("/.well-known/openid-configuration", discovery), web.get("/k", keys), web.post("/t", token),
-    ])  # fmt: skip
+    app.add_routes(
+        [
+            web.get("/.well-known/openid-configuration", discovery),
+            web.get("/k", keys),
+            web.post("/t", token),
+        ]
+    )
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -288,24 +339,36 @@ async def test_another_provider_with_mapped_claims(tmp_path: Path) -> None:
     state["base"] = f"http://127.0.0.1:{runner.addresses[0][1]}"
     (tmp_path / "secret").write_text("s3cret")
     oidc = OidcConfig(
-        issuer=state["base"], client_secret_file="secret", subject_claim="uid", name_claim="person", roles_claim="nrbac.role",
-        organisation_claim="nrbac.org", role_map={"R8000": "clinician"},
-    )  # fmt: skip
+        issuer=state["base"],
+        client_secret_file="secret",
+        subject_claim="uid",
+        name_claim="person",
+        roles_claim="nrbac.role",
+        organisation_claim="nrbac.org",
+        role_map={"R8000": "clinician"},
+    )
     async with access(tmp_path, AccessConfig(oidc=oidc)) as a, browser(a) as session:
         for nonce_is_right in (False, True):
             async with session.get(f"{a.people}/signin", allow_redirects=False) as response:
                 asked = parse_qs(urlsplit(response.headers["Location"]).query)
             state["nonce"] = asked["nonce"][0] if nonce_is_right else "another"
             callback = {"code": "c", "state": asked["state"][0]}
-            async with session.get(f"{a.people}/signin/callback", params=callback, allow_redirects=False) as response:
+            async with session.get(
+                f"{a.people}/signin/callback", params=callback, allow_redirects=False
+            ) as response:
                 assert response.status == (303 if nonce_is_right else 401)
         async with session.get(f"{a.people}/") as response:
             me = await response.json()
-        assert (me["subject"], me["name"], me["roles"], me["organisation"]) == ("person:555", "Nurse N", ["clinician"], "RXC")
+        assert (me["subject"], me["name"], me["roles"], me["organisation"]) == (
+            "person:555",
+            "Nurse N",
+            ["clinician"],
+            "RXC",
+        )
     await runner.cleanup()
 
 
-# --- tokens ------------------------------------------------------------------------------------------------------
+# --- tokens -------------------------------------------------------------------------------------------------
 
 
 def _attacks(a: TestAccess) -> dict[str, str]:
@@ -323,15 +386,19 @@ def _attacks(a: TestAccess) -> dict[str, str]:
         "changed body": f"{head}.{body[:-2]}AA.{signature}",
         "alg none": "eyJhbGciOiJub25lIn0." + body + ".",
         "public key as secret": jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(public["x"])),
-        "another issuer": TokenSigner(keys.signing, "1.2.3", CLOCK, IDS).access(CLINICIAN, audience=issuer, ttl_s=60),
+        "another issuer": (
+            TokenSigner(keys.signing, "1.2.3", CLOCK, IDS).access(CLINICIAN, audience=issuer, ttl_s=60)
+        ),
         "another audience": tokens.signer.access(CLINICIAN, audience="RTK", ttl_s=60),
         "expired": tokens.signer.access(CLINICIAN, audience=issuer, ttl_s=-120),
-        "release token": tokens.signer.release(CLINICIAN, holder=issuer, patient="", studies=(), correlation="c"),
+        "release token": tokens.signer.release(
+            CLINICIAN, holder=issuer, patient="", studies=(), correlation="c"
+        ),
         "the directory": a.members.signed_directory()[1],
         "rubbish": "x.y.z",
         "empty parts": "..",
         "long": "a" * 20000,
-    }  # fmt: skip
+    }
 
 
 async def test_bearer_tokens_and_attacks(tmp_path: Path) -> None:
@@ -359,7 +426,7 @@ async def test_bearer_tokens_and_attacks(tmp_path: Path) -> None:
         assert "d" not in published["keys"][0]
 
 
-# --- systems -----------------------------------------------------------------------------------------------------
+# --- systems ------------------------------------------------------------------------------------------------
 
 
 async def _member_client(a: TestAccess, code: str, folder: Path) -> aiohttp.ClientSession:
@@ -385,7 +452,11 @@ async def test_systems_need_a_certificate(tmp_path: Path) -> None:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as system:
             async with system.get(f"{a.systems}/fhir/x") as response:
                 me = await response.json()
-            assert (me["subject"], me["roles"], me["evidence"]) == ("system:workstation-1", ["integrator"], "certificate")
+            assert (me["subject"], me["roles"], me["evidence"]) == (
+                "system:workstation-1",
+                ["integrator"],
+                "certificate",
+            )
             bearer = {"Authorization": f"Bearer {a.access.tokens.issue_access_token(CLINICIAN)}"}
             async with system.get(f"{a.systems}/fhir/x", headers=bearer) as response:
                 me = await response.json()
@@ -471,8 +542,17 @@ async def test_without_a_provider_nobody_signs_in(tmp_path: Path) -> None:
 
 async def test_what_is_public(tmp_path: Path) -> None:
     async with access(tmp_path) as a, browser(a) as session:
-        for path, expected in (("/health/live", 404), ("/metrics", 404), ("/join", 404), ("/fhir/x", 401), ("/healthy", 401),
-                               ("/", 401), ("/fhir/metadata", 404), ("/fhir/metadata/x", 401), ("/signinx", 401)):  # fmt: skip
+        for path, expected in (
+            ("/health/live", 404),
+            ("/metrics", 404),
+            ("/join", 404),
+            ("/fhir/x", 401),
+            ("/healthy", 401),
+            ("/", 401),
+            ("/fhir/metadata", 404),
+            ("/fhir/metadata/x", 401),
+            ("/signinx", 401),
+        ):
             async with session.get(f"{a.people}{path}") as response:
                 assert response.status == expected, path
         preflight = {"Origin": "https://x", "Access-Control-Request-Method": "GET"}

@@ -1,4 +1,6 @@
-"""A link that is given up while a call is on its way: gRPC then cancels whoever waits, which must end no loop of the node."""
+"""A link that is given up while a call is on its way: gRPC then cancels whoever waits, which must end no loop
+of the node.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,22 @@ from node.publish.grpc_road import GrpcRoad
 from node.publish.model import Acked, Act, Job
 from node.publish.road import RoadDown
 
-JOB = Job(study_uid="1.2.1", act=Act(kind="withdraw", version=Version(1, 1)), acked=None, unsettled=False, attempts=0)
-HELD = Acked(version=Version(1, 1), digest="", sha1="a" * 40, status="Approved", patient=make_patient().local, chain=())
+JOB = Job(
+    study_uid="1.2.1",
+    act=Act(kind="withdraw", version=Version(1, 1)),
+    acked=None,
+    unsettled=False,
+    attempts=0,
+)
+HELD = Acked(
+    version=Version(1, 1), digest="", sha1="a" * 40, status="Approved", patient=make_patient().local, chain=()
+)
 
 
 @dataclass
 class Silent:
-    """A registry that takes calls and never answers: stopped, or behind a network that swallows everything."""
+    """A registry that takes calls and never answers: stopped, or behind a network that swallows
+    everything."""
 
     called: asyncio.Event
 
@@ -51,7 +62,9 @@ class Silent:
 
 
 @asynccontextmanager
-async def _under_way(call: Callable[[grpc.aio.Channel], Awaitable[Any]]) -> AsyncIterator[tuple[grpc.aio.Channel, Any]]:
+async def _under_way(
+    call: Callable[[grpc.aio.Channel], Awaitable[Any]],
+) -> AsyncIterator[tuple[grpc.aio.Channel, Any]]:
     """``call`` as a task, once the registry has it, and its channel."""
     server, silent = grpc.aio.server(), Silent(asyncio.Event())
     add_feed: Any = pb_grpc.add_IndexFeedServicer_to_server
@@ -106,8 +119,12 @@ async def test_who_is_told_to_stop_stops() -> None:
 
 async def test_a_link_that_cannot_read_its_certificate_now_tries_again() -> None:
     link = Link(
-        cast(Any, SimpleNamespace(code="RTK")), RegionConfig(), system_seams(), endpoints=cast(Any, None), open_mode=True,
-    )  # fmt: skip
+        cast(Any, SimpleNamespace(code="RTK")),
+        RegionConfig(),
+        system_seams(),
+        endpoints=cast(Any, None),
+        open_mode=True,
+    )
     tried, again = 0, asyncio.Event()
 
     def channel() -> grpc.aio.Channel:

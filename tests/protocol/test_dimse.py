@@ -1,4 +1,6 @@
-"""DIMSE over real associations: pynetdicom's SCU, DCMTK's storescu and echoscu, and bytes that no library would send."""
+"""DIMSE over real associations: pynetdicom's SCU, DCMTK's storescu and echoscu, and bytes that no library
+would send.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ async def _settled(made: Node, acts: int) -> list[dict[str, Any]]:
 
 
 def _store(port: int, *datasets: Any, syntax: str = ExplicitVRLittleEndian) -> list[int]:
-    assoc = associate(port, [(str(d.SOPClassUID), [syntax]) for d in {str(d.SOPClassUID): d for d in datasets}.values()])
+    assoc = associate(
+        port, [(str(d.SOPClassUID), [syntax]) for d in {str(d.SOPClassUID): d for d in datasets}.values()]
+    )
     assert assoc.is_established
     statuses = []
     for dataset in datasets:
@@ -67,8 +71,12 @@ async def test_dcmtk_echo(ct: Node) -> None:
     assert await run("echoscu", "-aet", "OTHER", "-aec", "RTK", "127.0.0.1", port) != 0
 
 
-async def test_an_association_for_each_object_waits_for_no_timer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what a thread waits when idle beyond the caller's own patience, whatever stands in for "nothing to do" is seen."""
+async def test_an_association_for_each_object_waits_for_no_timer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what a thread waits when idle beyond the caller's own patience, whatever stands in for "nothing to
+    do" is seen.
+    """
     monkeypatch.setattr("node.dimse.sockets.IDLE_S", 3600.0)
 
     def caller(port: int) -> list[tuple[bytes, bytes]]:
@@ -103,7 +111,9 @@ async def test_dcmtk_storescu_is_kept_byte_for_byte(ct: Node, tmp_path: Path) ->
     for n in range(1, 21):
         files.append(tmp_path / f"{n}.dcm")
         files[-1].write_bytes(make.part10(make.image(n, Rows=64, Columns=64, pixels=bytes([n]) * 8192)))
-    code = await run("storescu", "-aet", "CT1", "-aec", "RTK", "127.0.0.1", str(ct.service.port), *map(str, files))
+    code = await run(
+        "storescu", "-aet", "CT1", "-aec", "RTK", "127.0.0.1", str(ct.service.port), *map(str, files)
+    )
     assert code == 0
     kept = {o.ref.sop_uid: o for o in await ct.held.archive.objects(make.STUDY)}
     assert len(kept) == 20
@@ -125,7 +135,13 @@ async def test_native_transfer_syntaxes(ct: Node, syntax: str) -> None:
 
 async def test_compressed_transfer_syntaxes(ct: Node) -> None:
     stored = 0
-    for name in ("JPEG2000.dcm", "MR_small_RLE.dcm", "JPEG-lossy.dcm", "SC_rgb_jpeg_dcmtk.dcm", "MR_small_jpeg_ls_lossless.dcm"):
+    for name in (
+        "JPEG2000.dcm",
+        "MR_small_RLE.dcm",
+        "JPEG-lossy.dcm",
+        "SC_rgb_jpeg_dcmtk.dcm",
+        "MR_small_jpeg_ls_lossless.dcm",
+    ):
         dataset = pydicom.dcmread(str(pydicom.data.get_testdata_file(name)))
         syntax = str(dataset.file_meta.TransferSyntaxUID)
         dataset.SOPInstanceUID = f"1.2.826.0.1.{stored}"  # some of pydicom's share theirs
@@ -134,7 +150,9 @@ async def test_compressed_transfer_syntaxes(ct: Node) -> None:
             return _store(ct.service.port, dataset, syntax=syntax)
 
         assert await asyncio.to_thread(send) == [0], name
-        (found,) = await ct.held.archive.objects(str(dataset.StudyInstanceUID), sop_uid=str(dataset.SOPInstanceUID))
+        (found,) = await ct.held.archive.objects(
+            str(dataset.StudyInstanceUID), sop_uid=str(dataset.SOPInstanceUID)
+        )
         assert found.ref.transfer_syntax_uid == syntax
         stored += 1
     assert ct.service.objects == {"stored": stored}
@@ -154,7 +172,10 @@ async def test_every_storage_class_and_syntax_is_offered(ct: Node) -> None:
 
 async def test_statuses(ct: Node) -> None:
     port = ct.service.port
-    assert await asyncio.to_thread(_store, port, make.image(1), make.image(1)) == [0, 0], "a duplicate is success"
+    assert await asyncio.to_thread(_store, port, make.image(1), make.image(1)) == [
+        0,
+        0,
+    ], "a duplicate is success"
     assert await asyncio.to_thread(_store, port, make.image(1, StudyID="other")) == [0xC111]
     short = make.image(2, pixels=bytes(100))
     assert await asyncio.to_thread(_store, port, short) == [0xC000]
@@ -164,7 +185,12 @@ async def test_statuses(ct: Node) -> None:
     assert await asyncio.to_thread(_store, port, make.image(3)) == [0], "it recovers by itself"
     assert {e.reason for e in await ct.held.archive.quarantine.entries()} == {"conflict", "pixel-data"}
     outcomes = [a.text for a in await _settled(ct, 4)]
-    assert outcomes == ["ok 1 stored, 1 duplicate", "refused 0 stored, 1 refused", "refused 0 stored, 1 refused", "ok 1 stored"]
+    assert outcomes == [
+        "ok 1 stored, 1 duplicate",
+        "refused 0 stored, 1 refused",
+        "refused 0 stored, 1 refused",
+        "ok 1 stored",
+    ]
 
 
 async def test_class_that_is_not_the_contexts_and_data_that_is_not_the_class(ct: Node) -> None:
@@ -203,8 +229,9 @@ async def test_unknown_callers_are_refused_and_audited(tmp_path: Path) -> None:
                 await asyncio.to_thread(assoc.release)
         acts = await _settled(made, 2)
         assert [(a.who.subject, a.decision, a.text) for a in acts] == [
-            ("aet:CT1", "deny", "denied"), ("aet:NOBODY", "deny", "denied"),
-        ]  # fmt: skip
+            ("aet:CT1", "deny", "denied"),
+            ("aet:NOBODY", "deny", "denied"),
+        ]
         assert made.service.associations["refused"] == 2
 
 
@@ -350,8 +377,11 @@ async def test_four_senders_at_once(ct: Node) -> None:
     assert (record.n_series, record.n_instances) == (4, 100)
 
 
-async def test_an_object_that_overtakes_the_end_of_the_negotiation_is_answered(ct: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller may send as soon as it has the acceptance; the association's own thread may still be at it."""
+async def test_an_object_that_overtakes_the_end_of_the_negotiation_is_answered(
+    ct: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller may send as soon as it has the acceptance; the association's own thread may still be at
+    it."""
     accepted = DimseListener._accepted
 
     def slowly(service: DimseListener, event: Any) -> None:
@@ -368,14 +398,35 @@ async def test_an_object_that_overtakes_the_end_of_the_negotiation_is_answered(c
 
 async def test_tls(tmp_path: Path) -> None:
     key, certificate = tmp_path / "dimse.key", tmp_path / "dimse.crt"
-    assert await run(
-        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-        "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate),
-    ) == 0  # fmt: skip
+    assert (
+        await run(
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            str(key),
+            "-out",
+            str(certificate),
+        )
+        == 0
+    )
     async with node(tmp_path, tls_certificate="dimse.crt", tls_key="dimse.key") as made:
         context = ssl.create_default_context(cafile=str(certificate))
         stalled = socket.create_connection(("127.0.0.1", made.service.port))  # never begins its handshake
-        assoc = await asyncio.to_thread(lambda: associate(made.service.port, ECHO, tls_args=(context, "127.0.0.1")))
+        assoc = await asyncio.to_thread(
+            lambda: associate(made.service.port, ECHO, tls_args=(context, "127.0.0.1"))
+        )
         assert assoc.is_established, "one that stalls does not hold up others"
         assert (await asyncio.to_thread(assoc.send_c_echo)).Status == 0
         await asyncio.to_thread(assoc.release)
@@ -384,9 +435,11 @@ async def test_tls(tmp_path: Path) -> None:
 
 def test_configuration_is_checked() -> None:
     for bad in (
-        DimseConfig(ae_title="SEVENTEEN LETTERS"), DimseConfig(callers=(KnownCaller(ae_title="A\\B"),)),
-        DimseConfig(callers=(KnownCaller(ae_title="A", addresses=("nowhere",)),)), DimseConfig(tls_certificate="only.crt"),
-    ):  # fmt: skip
+        DimseConfig(ae_title="SEVENTEEN LETTERS"),
+        DimseConfig(callers=(KnownCaller(ae_title="A\\B"),)),
+        DimseConfig(callers=(KnownCaller(ae_title="A", addresses=("nowhere",)),)),
+        DimseConfig(tls_certificate="only.crt"),
+    ):
         with pytest.raises(ConfigError):
             bad.check()
     assert KnownCaller(ae_title="A", addresses=("10.0.0.0/8",)).matches("A", "::ffff:10.1.2.3")
@@ -399,6 +452,11 @@ def test_command_sets_both_ways() -> None:
     request = Command.parse(bytes(one[1][1:]))
     assert (request.message_id, request.sop_class_uid, request.sop_instance_uid) == (7, make.CT, "1.2.3.4")
     answer = Command.parse(response(request, 0xA700, "The archive's disk is nearly full."))
-    assert (answer.field, answer.status, answer.responded_to, answer.has_data_set) == (0x8001, 0xA700, 7, False)
+    assert (answer.field, answer.status, answer.responded_to, answer.has_data_set) == (
+        0x8001,
+        0xA700,
+        7,
+        False,
+    )
     assert (answer.sop_class_uid, answer.sop_instance_uid) == (make.CT, "1.2.3.4")
     assert answer.elements[0x0902] == b"The archive's disk is nearly full."

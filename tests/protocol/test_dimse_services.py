@@ -1,7 +1,8 @@
-"""Services register by command field: ones that only these tests know, beside the node's own, over real associations.
+"""Services register by command field: ones that only these tests know, beside the node's own, over real
+associations.
 
-They are what C-FIND, C-MOVE, C-GET and storage commitment will ask of :mod:`node.dimse.association`: several answers with data
-sets, cancellation, requests on the caller's own association, N-services.
+They are what C-FIND, C-MOVE, C-GET and storage commitment will ask of :mod:`node.dimse.association`: several
+answers with data sets, cancellation, requests on the caller's own association, N-services.
 """
 
 from __future__ import annotations
@@ -133,8 +134,15 @@ class Giving:
         context = next(c for c in contexts if c.sop_class_uid == CTImageStorage and c.we_may_ask)
         for found, path in self._objects:
             sop_uid = found.ref.sop_uid
-            values = {FIELD: C_STORE_RQ, AFFECTED_CLASS: str(CTImageStorage), AFFECTED_INSTANCE: sop_uid, PRIORITY: 2}
-            self.statuses.append(request.association.ask(context.id, values, self._blocks(found, path)).command.status)
+            values = {
+                FIELD: C_STORE_RQ,
+                AFFECTED_CLASS: str(CTImageStorage),
+                AFFECTED_INSTANCE: sop_uid,
+                PRIORITY: 2,
+            }
+            self.statuses.append(
+                request.association.ask(context.id, values, self._blocks(found, path)).command.status
+            )
         done = self.statuses.count(SUCCESS)
         request.answer(SUCCESS, more={COMPLETED: done, FAILED: len(self.statuses) - done, WARNED: 0})
 
@@ -161,7 +169,9 @@ async def test_a_service_of_another_command_field_is_answered(tmp_path: Path) ->
         assert greeting.threads == {"NodeDul"}, "at once, in the upper layer's thread"
 
 
-async def test_a_request_that_no_service_answers_gets_a_status_and_the_association_lives(tmp_path: Path) -> None:
+async def test_a_request_that_no_service_answers_gets_a_status_and_the_association_lives(
+    tmp_path: Path,
+) -> None:
     class Silent(Greeting):
         fields = (0x0120,)  # N-SET
 
@@ -263,14 +273,20 @@ async def test_what_comes_while_a_request_is_answered_waits_for_its_turn(tmp_pat
             assoc.dul.join()
             with socket.socket(fileno=assoc.dul.socket.socket.detach()) as line:
                 line.settimeout(10)
-                line.sendall(_bare(printer, N_GET_RQ, 3, Printer, 1) + _bare(echo, 0x0030, 2, str(ECHO[0][0]), 2))
+                line.sendall(
+                    _bare(printer, N_GET_RQ, 3, Printer, 1) + _bare(echo, 0x0030, 2, str(ECHO[0][0]), 2)
+                )
                 until = threading.Event()
                 while len(slow.threads) == 0:
                     until.wait(0.01)
                 go.set()
                 return [_responded(line) for _ in range(3)]
 
-        assert await asyncio.to_thread(ask) == [1, -1, 2], "the first one's command and data set, then the second one"
+        assert await asyncio.to_thread(ask) == [
+            1,
+            -1,
+            2,
+        ], "the first one's command and data set, then the second one"
         assert slow.threads == {"UpperLayer"}, "in the association's own thread"
 
 
@@ -313,28 +329,57 @@ async def test_more_requests_than_can_wait_end_the_association(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("longest", [4096, 16384])
-async def test_dcmtk_gets_on_its_own_association_what_was_stored_byte_for_byte(tmp_path: Path, longest: int) -> None:
+async def test_dcmtk_gets_on_its_own_association_what_was_stored_byte_for_byte(
+    tmp_path: Path, longest: int
+) -> None:
     sent = [make.part10(make.image(n, Rows=64, Columns=64, pixels=bytes([n]) * 8192)) for n in range(1, 6)]
     async with node(tmp_path / "kept") as made:
         for data in sent:
             assert (await made.held.put(data)).status == 0
-        giving = Giving([(one, await file_of(made.held.archive, one)) for one in await made.held.archive.objects(make.STUDY)])
+        giving = Giving(
+            [
+                (one, await file_of(made.held.archive, one))
+                for one in await made.held.archive.objects(make.STUDY)
+            ]
+        )
     out = tmp_path / "out"
     out.mkdir()
     async with node(tmp_path / "kept", more=[giving]) as made:
         status = await run(
-            "getscu", "-aet", "CT1", "-aec", "RTK", "-pdu", str(longest), "-S", "+B", "-od", str(out),
-            "-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={make.STUDY}", "127.0.0.1", str(made.service.port),
-        )  # fmt: skip
+            "getscu",
+            "-aet",
+            "CT1",
+            "-aec",
+            "RTK",
+            "-pdu",
+            str(longest),
+            "-S",
+            "+B",
+            "-od",
+            str(out),
+            "-k",
+            "QueryRetrieveLevel=STUDY",
+            "-k",
+            f"StudyInstanceUID={make.STUDY}",
+            "127.0.0.1",
+            str(made.service.port),
+        )
     assert (status, giving.statuses) == (0, [0] * 5)
-    got = {pydicom.dcmread(path).SOPInstanceUID: make.data_set_of(path.read_bytes()) for path in out.iterdir()}
+    got = {
+        pydicom.dcmread(path).SOPInstanceUID: make.data_set_of(path.read_bytes()) for path in out.iterdir()
+    }
     assert got == {pydicom.dcmread(BytesIO(data)).SOPInstanceUID: make.data_set_of(data) for data in sent}
 
 
 async def test_pynetdicom_gets_too_and_a_role_that_was_not_agreed_is_not_taken(tmp_path: Path) -> None:
     async with node(tmp_path / "kept") as made:
         assert (await made.held.put(make.image(1))).status == 0
-        giving = Giving([(one, await file_of(made.held.archive, one)) for one in await made.held.archive.objects(make.STUDY)])
+        giving = Giving(
+            [
+                (one, await file_of(made.held.archive, one))
+                for one in await made.held.archive.objects(make.STUDY)
+            ]
+        )
     async with node(tmp_path / "kept", more=[giving]) as made:
         got: list[bytes] = []
 
@@ -343,12 +388,17 @@ async def test_pynetdicom_gets_too_and_a_role_that_was_not_agreed_is_not_taken(t
                 got.append(event.request.DataSet.getvalue())
                 return 0
 
-            contexts = [(STUDY_ROOT_GET, [str(ImplicitVRLittleEndian)]), (CTImageStorage, [ExplicitVRLittleEndian])]
+            contexts = [
+                (STUDY_ROOT_GET, [str(ImplicitVRLittleEndian)]),
+                (CTImageStorage, [ExplicitVRLittleEndian]),
+            ]
             handlers = [(evt.EVT_C_STORE, stored)]
             assoc = associate(made.service.port, contexts, ext_neg=list(roles), evt_handlers=handlers)
             wanted = Dataset()
             wanted.QueryRetrieveLevel, wanted.StudyInstanceUID = "STUDY", make.STUDY
-            statuses = [int(s.Status) if "Status" in s else -1 for s, _ in assoc.send_c_get(wanted, STUDY_ROOT_GET)]
+            statuses = [
+                int(s.Status) if "Status" in s else -1 for s, _ in assoc.send_c_get(wanted, STUDY_ROOT_GET)
+            ]
             assoc.abort()
             return statuses
 

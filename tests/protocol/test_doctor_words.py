@@ -1,4 +1,6 @@
-"""Doctor's hints: a certificate for other names names them, a full disk is a sentence, a stranger on the port is none of ours."""
+"""Doctor's hints: a certificate for other names names them, a full disk is a sentence, a stranger on the port
+is none of ours.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +27,20 @@ def _certificate(folder: Path, *, ended: bool = False) -> Path:
     if ended:
         names.append(x509.DNSName("localhost"))
     made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=9))
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=9))
         .not_valid_after(now + timedelta(days=-1 if ended else 9))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False).sign(key, hashes.SHA256())
-    )  # fmt: skip
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(key, hashes.SHA256())
+    )
     path = folder / "node.pem"
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )  # fmt: skip
+    )
     path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
     return path
 

@@ -72,11 +72,15 @@ async def fill(region: Region) -> None:
     room = region.room
     for member in room.members.all():
         host = f"https://{member.code.lower()}.example"
-        endpoints = Endpoints(base=host, systems=f"{host}:8443", dicomweb=f"{host}:8443/dicomweb", aet=member.code)
+        endpoints = Endpoints(
+            base=host, systems=f"{host}:8443", dicomweb=f"{host}:8443/dicomweb", aet=member.code
+        )
         await room.reached_at(member.code, endpoints)
     for n in range(7):
         code = HOLDERS[n % 3]
-        record = study(patient(room.member(code), f"H{1 + n % 3}", number=NUMBER), n, modality="CT" if n % 2 else "MR")
+        record = study(
+            patient(room.member(code), f"H{1 + n % 3}", number=NUMBER), n, modality="CT" if n % 2 else "MR"
+        )
         record = replace(record, time=StudyTime(date=f"2024070{n + 1}", time="120000", zone="Europe/London"))
         region.held.append((code, record))
         await region.publish(code, record)
@@ -92,7 +96,11 @@ def principal(request: web.Request) -> Principal:
 
 @asynccontextmanager
 async def filled(folder: Path) -> AsyncIterator[Region]:
-    async with member_room(folder) as room, room_faces(room, principal) as there, aiohttp.ClientSession() as http:
+    async with (
+        member_room(folder) as room,
+        room_faces(room, principal) as there,
+        aiohttp.ClientSession() as http,
+    ):
         made = Region(room, there.base, http)
         await fill(made)
         yield made
@@ -128,7 +136,11 @@ async def test_search_by_national_number(region: Region) -> None:
     found = resources(bundle)
     assert bundle["total"] == len(found) == 7
     assert [s["started"][:10] for s in found] == [f"2024-07-0{n}" for n in range(7, 0, -1)]
-    assert all(e["fullUrl"].startswith(f"{region.base}/fhir/") for e in bundle["entry"] if e["search"]["mode"] == "match")
+    assert all(
+        e["fullUrl"].startswith(f"{region.base}/fhir/")
+        for e in bundle["entry"]
+        if e["search"]["mode"] == "match"
+    )
     assert [(i["severity"], i["code"]) for i in issues(bundle)] == [("information", "informational")]
     act = (await region.acts())[-1]
     assert (act.action, act.text) == ("search", "ok 7 given")
@@ -188,7 +200,9 @@ async def test_pages_are_whole_stable_and_hold_no_identifier(changing: Region) -
         assert all(NUMBER not in url and "identifier" not in url for url in links.values())
         if page == 0:  # one that sorts before all comes in between: nothing is repeated or lost
             newest = study(patient(changing.room.member("RA2"), "H1", number=NUMBER), 50)
-            await changing.publish("RA2", replace(newest, time=StudyTime(date="20250101", time="120000", zone="+0000")))
+            await changing.publish(
+                "RA2", replace(newest, time=StudyTime(date="20250101", time="120000", zone="+0000"))
+            )
         if "next" not in links:
             break
         async with changing.http.get(links["next"]) as response:
@@ -222,7 +236,11 @@ async def test_region_wide_pages(region: Region) -> None:
 
 
 async def test_includes_never_count(region: Region) -> None:
-    params = [*QUERY.items(), ("_count", "3"), *[("_include", f"ImagingStudy:{x}") for x in ("patient", "endpoint", "custodian")]]
+    params = [
+        *QUERY.items(),
+        ("_count", "3"),
+        *[("_include", f"ImagingStudy:{x}") for x in ("patient", "endpoint", "custodian")],
+    ]
     bundle = await region.get("ImagingStudy", params=params)
     Bundle.model_validate(bundle)
     assert len(resources(bundle)) == 3
@@ -267,7 +285,9 @@ async def test_a_read_applies_its_parameters_or_refuses_them(region: Region, kin
         assert outcome["issue"][0]["location"] == [f"http.{name}"]
 
 
-@pytest.mark.parametrize("sort", ["-started,_id", "-started,-_lastUpdated", "_lastUpdated,-_id", "-_id", "started,_id"])
+@pytest.mark.parametrize(
+    "sort", ["-started,_id", "-started,-_lastUpdated", "_lastUpdated,-_id", "-_id", "started,_id"]
+)
 async def test_pages_in_the_order_of_several_keys(region: Region, sort: str) -> None:
     whole = resources(await region.get("ImagingStudy", params={**QUERY, "_sort": sort}))
     values = {
@@ -277,8 +297,13 @@ async def test_pages_in_the_order_of_several_keys(region: Region, sort: str) -> 
     }
     ordered = whole
     for key in reversed(sort.split(",")):
-        value, undated = values[key.removeprefix("-")], [s for s in ordered if key.endswith("started") and "started" not in s]
-        ordered = sorted((s for s in ordered if s not in undated), key=value, reverse=key.startswith("-")) + undated
+        value, undated = (
+            values[key.removeprefix("-")],
+            [s for s in ordered if key.endswith("started") and "started" not in s],
+        )
+        ordered = (
+            sorted((s for s in ordered if s not in undated), key=value, reverse=key.startswith("-")) + undated
+        )
     assert [s["id"] for s in whole] == [s["id"] for s in ordered]
     seen, bundle = [], await region.get("ImagingStudy", params={**QUERY, "_sort": sort, "_count": "2"})
     while True:
@@ -345,7 +370,10 @@ async def test_search_etag_follows_states_not_times(changing: Region) -> None:
 async def test_gone_and_missing(changing: Region) -> None:
     (code, sealed), (other, withdrawn) = changing.held[:2]
     ids = [await changing.id_of(record.study_uid) for record in (sealed, withdrawn)]
-    assert await changing.room.availability(code, sealed.study_uid, "Deprecated", changing.versions + 1) == "accepted"
+    assert (
+        await changing.room.availability(code, sealed.study_uid, "Deprecated", changing.versions + 1)
+        == "accepted"
+    )
     outcome = await changing.get(f"ImagingStudy/{ids[0]}", 410)
     assert outcome["issue"][0]["code"] == "deleted"
     assert await changing.room.withdraw(other, withdrawn.study_uid, changing.versions + 1) == "accepted"
@@ -370,12 +398,17 @@ async def test_degraded_members_are_named(changing: Region) -> None:
     room = changing.room
     for code in ("RA2", "RYR"):  # a record of somebody else that gives the same number
         await room.feed(
-            code, patient(room.member(code), "C1", number=NUMBER, family="Zed", given="Zoe", born="19990909", sex="M")
+            code,
+            patient(
+                room.member(code), "C1", number=NUMBER, family="Zed", given="Zoe", born="19990909", sex="M"
+            ),
         )
     room.said("RA2", waiting=7)
     room.lost("RTK")
     since = room.clock.now().strftime("%Y-%m-%dT%H:%M:%S.000Z")
-    asked = changing.http.get(f"{changing.base}/fhir/ImagingStudy", params=QUERY, headers={"Authorization": "RA2"})
+    asked = changing.http.get(
+        f"{changing.base}/fhir/ImagingStudy", params=QUERY, headers={"Authorization": "RA2"}
+    )
     async with asked as response:
         header = response.headers["Crosslight-Coverage"]
         bundle = await response.json(content_type=None)
@@ -384,7 +417,9 @@ async def test_degraded_members_are_named(changing: Region) -> None:
     told = issues(bundle)
     assert {i["severity"] for i in told} == {"warning"}
     texts = [i["details"]["text"] for i in told]
-    assert any(t.startswith(f"RTK Hospitals NHS Foundation Trust (RTK) is unreachable since {since}") for t in texts)
+    assert any(
+        t.startswith(f"RTK Hospitals NHS Foundation Trust (RTK) is unreachable since {since}") for t in texts
+    )
     assert any("(RA2) is behind" in t and "7 waiting" in t for t in texts), texts
     assert sum("(RA2) in this answer is disputed" in t for t in texts) == 1, texts
     assert sum("(RYR), claims this number: compare name and date of birth." in t for t in texts) == 1
@@ -404,11 +439,14 @@ async def test_an_empty_list_says_what_it_proves(changing: Region) -> None:
 @pytest.mark.parametrize(
     ("path", "parameter"),
     [
-        ("ImagingStudy?colour=red", "colour"), ("ImagingStudy?started=x", "started"), ("ImagingStudy?bodysite=CHEST", "bodysite"),
-        ("ImagingStudy?patient.identifier=http://wrong|1", "patient"), ("Patient?family=Baker", "birthdate"),
+        ("ImagingStudy?colour=red", "colour"),
+        ("ImagingStudy?started=x", "started"),
+        ("ImagingStudy?bodysite=CHEST", "bodysite"),
+        ("ImagingStudy?patient.identifier=http://wrong|1", "patient"),
+        ("Patient?family=Baker", "birthdate"),
         ("ImagingStudy?_page=abc", "_page"),
     ],
-)  # fmt: skip
+)
 async def test_strict_errors_name_the_parameter(region: Region, path: str, parameter: str) -> None:
     outcome = await region.get(path, 400)
     OperationOutcome.model_validate(outcome)
@@ -418,21 +456,30 @@ async def test_strict_errors_name_the_parameter(region: Region, path: str, param
 
 
 async def test_lenient_says_what_was_not_used(region: Region) -> None:
-    bundle = await region.get("ImagingStudy", params={**QUERY, "colour": "red"}, headers={"Prefer": "handling=lenient"})
+    bundle = await region.get(
+        "ImagingStudy", params={**QUERY, "colour": "red"}, headers={"Prefer": "handling=lenient"}
+    )
     assert bundle["total"] == 7
     (ignored,) = [i for i in issues(bundle) if i["severity"] == "warning"]
     assert "colour" in ignored["details"]["text"]
 
 
 async def test_formats(region: Region) -> None:
-    for accept in ("*/*", "application/fhir+json", "application/json;q=0.9, text/html", "application/fhir+xml, */*;q=0.1",
-                   "application/fhir+json; fhirVersion=4.0"):  # fmt: skip
+    for accept in (
+        "*/*",
+        "application/fhir+json",
+        "application/json;q=0.9, text/html",
+        "application/fhir+xml, */*;q=0.1",
+        "application/fhir+json; fhirVersion=4.0",
+    ):
         await region.get("ImagingStudy", params=QUERY, headers={"Accept": accept})
     for accept in ("application/fhir+xml", "text/html", "application/fhir+json; fhirVersion=5.0"):
         outcome = await region.get("ImagingStudy", 406, params=QUERY, headers={"Accept": accept})
         assert outcome["issue"][0]["code"] == "not-supported"
     await region.get("ImagingStudy", 406, params={**QUERY, "_format": "xml"})
-    await region.get("metadata", params={"_format": "application/fhir+json"}, headers={"Accept": "application/fhir+xml"})
+    await region.get(
+        "metadata", params={"_format": "application/fhir+json"}, headers={"Accept": "application/fhir+xml"}
+    )
 
 
 async def test_capability(region: Region) -> None:
@@ -449,8 +496,11 @@ async def test_policy_refuses_before_a_byte(region: Region) -> None:
 
 async def test_patient_search_and_read(region: Region) -> None:
     found: list[dict[str, Any]] = []
-    for params in ({"identifier": f"{SYSTEM}|{NUMBER}"}, {"family": "baker", "birthdate": "1961-02-03"},
-                   {"name": "Baker", "birthdate": "1961-02-03", "gender": "female"}):  # fmt: skip
+    for params in (
+        {"identifier": f"{SYSTEM}|{NUMBER}"},
+        {"family": "baker", "birthdate": "1961-02-03"},
+        {"name": "Baker", "birthdate": "1961-02-03", "gender": "female"},
+    ):
         bundle = await region.get("Patient", params=params)
         Bundle.model_validate(bundle)
         (one,) = found = resources(bundle)
@@ -464,35 +514,49 @@ async def test_patient_search_and_read(region: Region) -> None:
         ({"birthdate": "1961-02"}, 1),
         ({"given": "an"}, 1),
     ):
-        assert len(resources(await region.get("Patient", params={"identifier": NUMBER, **extra}))) == count, extra
+        assert len(resources(await region.get("Patient", params={"identifier": NUMBER, **extra}))) == count, (
+            extra
+        )
 
 
 async def test_directory(changing: Region) -> None:
-    bundle = await changing.get("Organization", params={"identifier": "RTK", "_include": "Organization:endpoint"})
+    bundle = await changing.get(
+        "Organization", params={"identifier": "RTK", "_include": "Organization:endpoint"}
+    )
     (trust,) = resources(bundle)
     assert trust["name"].startswith("RTK")
-    assert {e["address"] for e in resources(bundle, "include")} == {f"{changing.base}/dicomweb", "https://rtk.example/dicomweb"}
+    assert {e["address"] for e in resources(bundle, "include")} == {
+        f"{changing.base}/dicomweb",
+        "https://rtk.example/dicomweb",
+    }
     assert (await changing.get(f"Organization/{trust['id']}"))["id"] == trust["id"]
     bundle = await changing.get("Endpoint", params={"organization": f"Organization/{trust['id']}"})
-    assert [e["address"] for e in resources(bundle)] == ["https://rtk.example/dicomweb"]  # where apps need no certificate
+    # where apps need no certificate
+    assert [e["address"] for e in resources(bundle)] == ["https://rtk.example/dicomweb"]
     for chain in ("organization.identifier", "organization:identifier"):
         assert resources(await changing.get("Endpoint", params={chain: "RTK"})) == resources(bundle)
         assert resources(await changing.get("Endpoint", params={chain: "NOBODY"})) == []
     seen = []
     bundle = await changing.get("Organization", params={"_count": "4"})
     seen += resources(bundle)
-    async with changing.http.get(next(link["url"] for link in bundle["link"] if link["relation"] == "next")) as response:
+    async with changing.http.get(
+        next(link["url"] for link in bundle["link"] if link["relation"] == "next")
+    ) as response:
         seen += resources(await response.json(content_type=None))
     assert len({o["id"] for o in seen}) == 6
     await changing.get("Endpoint/nothing", 404)
     rtk = changing.room.member("RTK")
     await changing.room.reached_at("RTK", Endpoints())  # one that lets nobody in: through the gateway
-    assert (await changing.get(f"Endpoint/member-{rtk.id}-wado"))["address"] == f"{changing.base}/dicomweb/members/RTK"
+    assert (await changing.get(f"Endpoint/member-{rtk.id}-wado"))[
+        "address"
+    ] == f"{changing.base}/dicomweb/members/RTK"
 
 
 async def test_fhirpy_follows_pages(region: Region) -> None:
     client = AsyncFHIRClient(f"{region.base}/fhir", authorization="Bearer x")
-    search = client.resources("ImagingStudy").search(**{"patient.identifier": f"{SYSTEM}|{NUMBER}", "started__ge": "2024-07-02"})
+    search = client.resources("ImagingStudy").search(
+        **{"patient.identifier": f"{SYSTEM}|{NUMBER}", "started__ge": "2024-07-02"}
+    )
     found = await search.limit(2).fetch_all()
     assert sum(r.resource_type == "ImagingStudy" for r in found) == 6
     assert await search.count() == 6
@@ -503,7 +567,11 @@ async def test_fhirpy_follows_pages(region: Region) -> None:
 
 
 async def test_no_address_that_we_make_holds_a_number(region: Region) -> None:
-    for path, params in (("ImagingStudy", QUERY), ("Patient", {"identifier": NUMBER}), ("ImagingStudy", {"accession": "RA123"})):
+    for path, params in (
+        ("ImagingStudy", QUERY),
+        ("Patient", {"identifier": NUMBER}),
+        ("ImagingStudy", {"accession": "RA123"}),
+    ):
         bundle = await region.get(path, params=params)
         for link in bundle["link"]:
             assert urlparse(link["url"]).query.startswith("_page=")
@@ -526,7 +594,9 @@ async def test_undated_studies_match_and_come_last(changing: Region) -> None:
     code, record = changing.held[3]
     await changing.publish(code, replace(record, time=StudyTime()))
     for sort in ("-started", "started"):
-        found = resources(await changing.get("ImagingStudy", params={**QUERY, "started": "ge2024-07-01", "_sort": sort}))
+        found = resources(
+            await changing.get("ImagingStudy", params={**QUERY, "started": "ge2024-07-01", "_sort": sort})
+        )
         assert len(found) == 7
         assert "started" not in found[-1]
         assert found[-1]["_started"]["extension"][0]["valueCode"] == "unknown"

@@ -31,9 +31,15 @@ async def room(database: Db) -> Room:
     for n, (code, who) in enumerate(
         (
             ("RTK", patient(rtk, "A1", number=nhs(1), family="Alpha", given="Anna", born="19800101")),
-            ("RXC", patient(rxc, "B1", number=nhs(1), family="Gamma", given="Carl", born="19700303", sex="M")),
+            (
+                "RXC",
+                patient(rxc, "B1", number=nhs(1), family="Gamma", given="Carl", born="19700303", sex="M"),
+            ),
             ("RTK", patient(rtk, "U1", number=nhs(3), family="Delta", given="Dora", born="19600606")),
-            ("RTK", patient(rtk, "U1", number=nhs(2), family="Beta<b>", given="Boris", born="19900202", sex="M")),
+            (
+                "RTK",
+                patient(rtk, "U1", number=nhs(2), family="Beta<b>", given="Boris", born="19900202", sex="M"),
+            ),
         ),
         1,
     ):
@@ -80,24 +86,45 @@ async def test_the_queue_and_both_kinds_of_case(room: Room) -> None:
         async with client.get(cases["Claims a number held by another"]) as answer:
             page, text = await shown(answer), await answer.text()
         for said in (
-            "GAMMA, Carl", "ALPHA, Anna", "03-Mar-1970", "01-Jan-1980", ": holds the number", "Differs", "15-Feb-2020",
-            "15-Jan-2020", "The same person as", "Stands alone", "RXC Hospitals", "900 000 0017 (claimed, not held)",
-        ):  # fmt: skip
+            "GAMMA, Carl",
+            "ALPHA, Anna",
+            "03-Mar-1970",
+            "01-Jan-1980",
+            ": holds the number",
+            "Differs",
+            "15-Feb-2020",
+            "15-Jan-2020",
+            "The same person as",
+            "Stands alone",
+            "RXC Hospitals",
+            "900 000 0017 (claimed, not held)",
+        ):
             assert said in page, said
         assert "Another person" not in page
-        assert not [address for address in re.findall(r'(?:href|action)="([^"]*)"', text) if "900000" in address]
+        assert not [
+            address for address in re.findall(r'(?:href|action)="([^"]*)"', text) if "900000" in address
+        ]
         async with client.get(cases["In doubt"]) as answer:
             page, text = await shown(answer), await answer.text()
         assert "BETA<B>, Boris" in page
         assert "<b>" not in text.lower().replace("<bdi>", "")
-        for said in ("DELTA, Dora", "the record that it came under", "Another person", "only the users of RTK Hospitals"):
+        for said in (
+            "DELTA, Dora",
+            "the record that it came under",
+            "Another person",
+            "only the users of RTK Hospitals",
+        ):
             assert said in page, said
 
 
 async def test_deciding_and_taking_back_on_the_page(room: Room) -> None:
     async with browsing(room) as client:
         address = (await addresses(client))["In doubt"]
-        form = {"verdict": "another", "reason": "two people, by the file", "version": await version(client, address)}
+        form = {
+            "verdict": "another",
+            "reason": "two people, by the file",
+            "version": await version(client, address),
+        }
         async with client.post(f"{address}/decide", data=form) as answer:
             assert (answer.status, answer.url.path) == (200, address)
             page, text = await shown(answer), await answer.text()
@@ -116,7 +143,11 @@ async def test_deciding_and_taking_back_on_the_page(room: Room) -> None:
         assert "In doubt, since" in page
         assert re.search(r"Ended .*, Jo Officer \(user@RTK\): “unsure”", page)
         assert len(await addresses(client)) == 2
-    acts = [(a.action, a.query.get("verdict"), a.text) for a in await room.audit.search() if a.action not in ("read", "search")]
+    acts = [
+        (a.action, a.query.get("verdict"), a.text)
+        for a in await room.audit.search()
+        if a.action not in ("read", "search")
+    ]
     assert sorted(acts, key=str) == [
         ("decide", "another", "ok"),
         ("decide", "another", "refused: Conflict"),
@@ -145,7 +176,11 @@ async def test_what_is_not_done_says_why(room: Room) -> None:
             ({"verdict": "alone", "reason": "x" * 501, "version": seen}, 400, "longer than 500"),
             ({"verdict": "", "reason": "x", "version": seen}, 400, "Choose what you decide"),
             ({"verdict": "another", "reason": "x", "version": seen}, 400, "cannot be said of this record"),
-            ({"verdict": "alone", "reason": "x", "version": "0" * 24}, 409, "This has changed since it was opened here."),
+            (
+                {"verdict": "alone", "reason": "x", "version": "0" * 24},
+                409,
+                "This has changed since it was opened here.",
+            ),
         ):
             async with client.post(f"{address}/decide", data=form) as answer:
                 assert answer.status == status, form
@@ -172,7 +207,12 @@ async def test_for_others_there_is_no_such_page(room: Room, role: str) -> None:
         address = (await addresses(client))["In doubt"]
     who = replace(clinician("RTK", role), evidence="session") if role else None
     async with browsing(room, who) as client:
-        for method, path in (("GET", "/identity"), ("GET", address), ("POST", f"{address}/decide"), ("POST", f"{address}/end")):
+        for method, path in (
+            ("GET", "/identity"),
+            ("GET", address),
+            ("POST", f"{address}/decide"),
+            ("POST", f"{address}/end"),
+        ):
             data = {"verdict": "alone", "reason": "x", "decision": "00000000"} if method == "POST" else None
             async with client.request(method, path, data=data) as answer:
                 assert answer.status == (403 if role else 401), (method, path)

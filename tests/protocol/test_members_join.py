@@ -57,7 +57,9 @@ async def test_wrong_pin_aborts_before_the_secret_is_sent(tmp_path: Path) -> Non
 
 
 async def test_another_registry_with_the_right_bundle_cannot_take_the_secret(tmp_path: Path) -> None:
-    """Someone who shows the real bundle under a certificate of their own: the bundle is public, the key is not."""
+    """Someone who shows the real bundle under a certificate of their own: the bundle is public, the key is
+    not.
+    """
     async with registry(tmp_path / "r") as real, registry(tmp_path / "rogue") as rogue:
         invitation = Invitation.parse(await real.invite("RTK"))
         rogue.members.ca.bundle.write_bytes(real.members.ca.bundle.read_bytes())
@@ -130,7 +132,10 @@ async def test_suspended_member_cannot_join(tmp_path: Path) -> None:
 
 async def _post(r: TestRegistry, body: Any) -> int:
     context = client_context(r.members.ca.bundle)
-    async with aiohttp.ClientSession() as session, session.post(f"{r.url}/join", json=body, ssl=context) as response:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{r.url}/join", json=body, ssl=context) as response,
+    ):
         return response.status
 
 
@@ -155,11 +160,16 @@ async def test_csr_extensions_are_ignored(tmp_path: Path) -> None:
         invitation = Invitation.parse(await r.invite("RTK"))
         body = {"secret": invitation.secret, "csr_pem": forged.public_bytes(Encoding.PEM).decode()}
         context = client_context(r.members.ca.bundle)
-        async with aiohttp.ClientSession() as session, session.post(f"{r.url}/join", json=body, ssl=context) as response:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{r.url}/join", json=body, ssl=context) as response,
+        ):
             chain = (await response.json())["chain_pem"]
         leaf = x509.load_pem_x509_certificate(chain.encode())
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        assert names.get_values_for_type(x509.UniformResourceIdentifier) == ["spiffe://1.2.826.0.1.3680043.10.1/member/RTK"]
+        assert names.get_values_for_type(x509.UniformResourceIdentifier) == [
+            "spiffe://1.2.826.0.1.3680043.10.1/member/RTK"
+        ]
         assert names.get_values_for_type(x509.DNSName) == ["localhost"]
         assert not leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
         assert leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == "RTK"
@@ -197,7 +207,9 @@ async def test_invitation_expiry_is_seventy_two_hours_by_default(tmp_path: Path)
 
 
 async def test_patient_authorities_are_agreed_at_joining(tmp_path: Path) -> None:
-    """Said in the invitation, or asked for by the node and agreed to by the operator: the node hears it by the directory."""
+    """Said in the invitation, or asked for by the node and agreed to by the operator: the node hears it by
+    the directory.
+    """
     async with registry(tmp_path / "r") as r:
         invitation = await r.members.invite("RTK", r.url, authorities=("1.2.3.77",))
         state = await join(invitation, tmp_path / "n", system_seams(), ["1.2.3.77", "1.2.3.78"])
@@ -211,7 +223,9 @@ async def test_patient_authorities_are_agreed_at_joining(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("authority", ["PAS", "2.16.840.1.113883.2.1.4.1", "1.2.826.0.1.3680043.10.1.2"])
-async def test_an_authority_that_cannot_be_the_trusts_own_costs_no_invitation(tmp_path: Path, authority: str) -> None:
+async def test_an_authority_that_cannot_be_the_trusts_own_costs_no_invitation(
+    tmp_path: Path, authority: str
+) -> None:
     async with registry(tmp_path / "r") as r:
         invitation = await r.invite("RTK")
         with pytest.raises(Malformed):

@@ -63,7 +63,9 @@ async def test_heartbeat_tells_waiting_and_census(tmp_path: Path) -> None:
             assert abs(presence.skew_ms) < 2000
 
 
-async def test_a_heartbeat_says_whom_unlisted_studies_concern_and_only_when_it_changed(tmp_path: Path) -> None:
+async def test_a_heartbeat_says_whom_unlisted_studies_concern_and_only_when_it_changed(
+    tmp_path: Path,
+) -> None:
     async with registry(tmp_path / "r") as r:
         state = await r.joined("RTK", tmp_path / "n")
         sent: list[bool] = []
@@ -140,7 +142,9 @@ async def test_restored_node_gets_a_new_epoch_and_reconciles(tmp_path: Path) -> 
         async with linked(TestNode(state)):
             await r.publish("RTK", 150)
         restored = TestNode(state, state_id="state-2")
-        restored.facts = replace(restored.facts, epoch=1, acked_n=100, made_n=120, incarnation=r.index.incarnation)
+        restored.facts = replace(
+            restored.facts, epoch=1, acked_n=100, made_n=120, incarnation=r.index.incarnation
+        )
         async with linked(restored):
             assert restored.grants[0].epoch == 2
             assert restored.grants[0].reconcile
@@ -153,7 +157,9 @@ async def test_lost_acknowledgement_keeps_the_epoch(tmp_path: Path) -> None:
         async with linked(TestNode(state)):
             await r.publish("RTK", 150)
         node = TestNode(state)
-        node.facts = HelloFacts(epoch=1, acked_n=149, made_n=151, incarnation=r.index.incarnation, state_id="state-1")
+        node.facts = HelloFacts(
+            epoch=1, acked_n=149, made_n=151, incarnation=r.index.incarnation, state_id="state-1"
+        )
         async with linked(node):
             assert (node.grants[0].epoch, node.grants[0].reconcile) == (1, False)
 
@@ -168,7 +174,9 @@ async def test_suspension_closes_the_live_link_and_reaches_every_node(tmp_path: 
             await other_process.suspend("RTK", "lost a laptop")
             await until(lambda: not node.link.status.connected and node.link.status.suspended is not None)
             await until(lambda: b.suspended("RTK"))
-            assert "lost a laptop" in str(node.link.status.suspended) or "suspended" in str(node.link.status.suspended)
+            assert "lost a laptop" in str(node.link.status.suspended) or "suspended" in str(
+                node.link.status.suspended
+            )
             presence = r.members.presence(member)
             assert not presence.reachable
             assert presence.since is not None

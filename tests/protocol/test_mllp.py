@@ -36,7 +36,9 @@ async def start() -> AsyncIterator[Start]:
 async def test_many_messages_on_one_connection(start: Start) -> None:
     server = await start()
     client = MllpClient("127.0.0.1", server.port)
-    assert await asyncio.gather(*(client.send(b"%d" % i) for i in range(20))) == [b"ack:%d" % i for i in range(20)]
+    assert await asyncio.gather(*(client.send(b"%d" % i) for i in range(20))) == [
+        b"ack:%d" % i for i in range(20)
+    ]
     await client.close()
 
 

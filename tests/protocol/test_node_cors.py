@@ -1,4 +1,6 @@
-"""A web viewer at a node as it is composed for use: a page of a configured origin reads, any other does not (Fetch 3.2)."""
+"""A web viewer at a node as it is composed for use: a page of a configured origin reads, any other does not
+(Fetch 3.2).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,10 @@ async def test_a_viewer_of_a_configured_origin_reads(tmp_path: Path) -> None:
             "/studies/1.2.3/metadata",
         )
         for path in paths:  # the last is a 404, which a page reads too
-            asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "if-none-match"}
+            asked = {
+                "Access-Control-Request-Method": "GET",
+                "Access-Control-Request-Headers": "if-none-match",
+            }
             async with region.http.options(root + path, headers={"Origin": VIEWER, **asked}) as response:
                 assert response.status == 204, path
                 assert response.headers["Access-Control-Allow-Origin"] == VIEWER
@@ -35,7 +40,9 @@ async def test_a_viewer_of_a_configured_origin_reads(tmp_path: Path) -> None:
                     assert response.headers.get("Access-Control-Allow-Origin") == expected, (path, origin)
                     assert "Origin" in response.headers.getall("Vary")
             async with region.http.get(root + path, headers={"Origin": VIEWER}) as response:
-                assert {"ETag", "Warning"} <= set(response.headers["Access-Control-Expose-Headers"].split(", "))
+                assert {"ETag", "Warning"} <= set(
+                    response.headers["Access-Control-Expose-Headers"].split(", ")
+                )
 
 
 async def test_no_origin_is_let_in_by_default(tmp_path: Path) -> None:

@@ -28,12 +28,13 @@ from crosslight.runtime.clock import SystemIds
 from crosslight.standards.dicom.web.multipart import PartBegin, PartData, RelatedReader, boundary_of
 from node.holdings import Local, Received
 from node.serve.config import ServeConfig
-from node.serve.objects import read_span
+from node.serve.opened_objects import read_span
 from node.serve.sendfile import _Pump
 
 ELE, ILE = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 DICOM_PARTS = 'multipart/related; type="application/dicom"'
-#: Of pydicom's files: truncated, of unknown VR, or with another UID in group 0002 than in the data set. The gate refuses them.
+#: Of pydicom's files: truncated, of unknown VR, or with another UID in group 0002 than in the data set. The
+#: gate refuses them.
 NOT_CONTENT = {
     "MR_truncated.dcm", "SC_rgb_jpeg.dcm", "badVR.dcm", "rtdose.dcm", "rtdose_1frame.dcm", "rtdose_expb.dcm",
     "rtdose_expb_1frame.dcm", "rtplan.dcm", "rtplan_truncated.dcm",
@@ -47,7 +48,9 @@ async def node(tmp_path: Path) -> AsyncIterator[Served]:
         yield served
 
 
-async def get(node: Served, path: str, accept: str = "", **headers: str) -> tuple[int, Mapping[str, str], bytes]:
+async def get(
+    node: Served, path: str, accept: str = "", **headers: str
+) -> tuple[int, Mapping[str, str], bytes]:
     sent = {"Accept-Encoding": "identity", **({"Accept": accept} if accept else {}), **headers}
     async with node.session.get(f"{node.url}/dicomweb{path}", headers=sent) as response:
         body = await response.read()
@@ -75,20 +78,24 @@ def parts(headers: Mapping[str, str], body: bytes) -> list[tuple[str, bytes]]:
     return found
 
 
-# --- search --------------------------------------------------------------------------------------------------------
+# --- search -------------------------------------------------------------------------------------------------
 
 
 async def test_undated_studies_are_never_hidden(node: Served) -> None:
     """D22: one without a date, or with one that is none, matches any date and comes last."""
     await node.add(
-        part10(ct()), part10(ct(study="1.2.2", series="1.2.2.1", sop="1.2.2.1.1", StudyDate="", StudyTime="")),
+        part10(ct()),
+        part10(ct(study="1.2.2", series="1.2.2.1", sop="1.2.2.1.1", StudyDate="", StudyTime="")),
         part10(ct(study="1.2.3", series="1.2.3.1", sop="1.2.3.1.1", StudyDate="20261399")),
-    )  # fmt: skip
+    )
     for path, dated in {
-        "/studies?StudyDate=20260101-": ["1.2.1"], "/studies?StudyDate=19990101": [], "/studies?StudyDate=-19990101": [],
-        "/studies?StudyDate=19990101&StudyTime=0100": [], "/studies?StudyDate=20260101-&PatientName=Smith*": ["1.2.1"],
+        "/studies?StudyDate=20260101-": ["1.2.1"],
+        "/studies?StudyDate=19990101": [],
+        "/studies?StudyDate=-19990101": [],
+        "/studies?StudyDate=19990101&StudyTime=0100": [],
+        "/studies?StudyDate=20260101-&PatientName=Smith*": ["1.2.1"],
         "/series?StudyDate=19990101": [],
-    }.items():  # fmt: skip
+    }.items():
         found = [row["0020000D"]["Value"][0] for row in await rows(node, path)]
         assert found[: len(dated)] == dated, path
         assert sorted(found[len(dated) :]) == ["1.2.2", "1.2.3"], path
@@ -97,19 +104,46 @@ async def test_undated_studies_are_never_hidden(node: Served) -> None:
 
 async def test_searches_at_every_nesting(node: Served) -> None:
     await node.add(
-        part10(ct()), part10(ct(sop="1.2.1.1.2", number=2)), part10(ct(series="1.2.1.2", sop="1.2.1.2.1", Modality="SR")),
-        part10(ct(study="1.2.2", series="1.2.2.1", sop="1.2.2.1.1", PatientName="O'Connor^Zoë", PatientID="L-2",
-                   StudyDate="20250101")),
-    )  # fmt: skip
+        part10(ct()),
+        part10(ct(sop="1.2.1.1.2", number=2)),
+        part10(ct(series="1.2.1.2", sop="1.2.1.2.1", Modality="SR")),
+        part10(
+            ct(
+                study="1.2.2",
+                series="1.2.2.1",
+                sop="1.2.2.1.1",
+                PatientName="O'Connor^Zoë",
+                PatientID="L-2",
+                StudyDate="20250101",
+            )
+        ),
+    )
     expected = {
-        "/studies": 2, "/studies?PatientName=smith*": 1, "/studies?PatientName=O'Connor^Zoë": 1, "/studies?PatientID=L-2": 1,
-        "/studies?StudyDate=20260101-": 1, "/studies?ModalitiesInStudy=SR": 1, "/studies?ModalitiesInStudy=MR": 0,
-        "/studies?StudyInstanceUID=1.2.1,1.2.2": 2, "/studies?limit=1": 1, "/studies?offset=1": 1, "/studies?limit=0": 0,
-        "/series": 3, "/series?Modality=CT": 2, "/series?PatientID=L-1": 2, "/studies/1.2.1/series": 2,
-        "/studies/1.2.1/series?Modality=SR": 1, "/instances": 4, "/instances?SOPInstanceUID=1.2.1.1.2": 1,
-        "/studies/1.2.1/instances": 3, "/studies/1.2.1/series/1.2.1.1/instances": 2, "/studies/1.2.9/series": 0,
-        "/studies/1.2.1/series/1.2.1.1/instances?InstanceNumber=2": 1, "/studies?00100020=L-1": 1, "/studies?accept=*/*": 2,
-    }  # fmt: skip
+        "/studies": 2,
+        "/studies?PatientName=smith*": 1,
+        "/studies?PatientName=O'Connor^Zoë": 1,
+        "/studies?PatientID=L-2": 1,
+        "/studies?StudyDate=20260101-": 1,
+        "/studies?ModalitiesInStudy=SR": 1,
+        "/studies?ModalitiesInStudy=MR": 0,
+        "/studies?StudyInstanceUID=1.2.1,1.2.2": 2,
+        "/studies?limit=1": 1,
+        "/studies?offset=1": 1,
+        "/studies?limit=0": 0,
+        "/series": 3,
+        "/series?Modality=CT": 2,
+        "/series?PatientID=L-1": 2,
+        "/studies/1.2.1/series": 2,
+        "/studies/1.2.1/series?Modality=SR": 1,
+        "/instances": 4,
+        "/instances?SOPInstanceUID=1.2.1.1.2": 1,
+        "/studies/1.2.1/instances": 3,
+        "/studies/1.2.1/series/1.2.1.1/instances": 2,
+        "/studies/1.2.9/series": 0,
+        "/studies/1.2.1/series/1.2.1.1/instances?InstanceNumber=2": 1,
+        "/studies?00100020=L-1": 1,
+        "/studies?accept=*/*": 2,
+    }
     for path, count in expected.items():
         assert len(await rows(node, path)) == count, path
     study = next(row for row in await rows(node, "/studies") if row["0020000D"]["Value"] == ["1.2.1"])
@@ -162,7 +196,8 @@ async def test_more_than_the_limit_is_said(tmp_path: Path) -> None:
         (ONE + "/rendered?window=1", "", 400, "window"),
         (ONE + "/rendered?rotate=90", "", 400, "rotate"),
         (ONE + "/frames/2/rendered", "", 404, "frame 2"),
-        ("/studies/1.2.1", "application/dicom", 406, "multipart/related"),  # two instances do not fit one part
+        # two instances do not fit one part
+        ("/studies/1.2.1", "application/dicom", 406, "multipart/related"),
         ("/studies/1.2.1", DICOM_PARTS + "; transfer-syntax=1.2.840.10008.1.2.4.50", 406, "transfer-syntax"),
         ("/nothing", "", 404, "nothing at this address"),
     ],
@@ -176,12 +211,14 @@ async def test_refusals(node: Served, path: str, accept: str, status: int, word:
     assert "Smith" not in body.decode()
 
 
-# --- retrieve ------------------------------------------------------------------------------------------------------
+# --- retrieve -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", [pytest.param(p, id=p.name) for p in node_serving.sample_files()])
 async def test_the_data_set_comes_back_byte_for_byte(node: Served, path: Path) -> None:
-    """Every transfer syntax of pydicom's files; the preamble is zeroed, group 0002 and the data set are as received (D23)."""
+    """Every transfer syntax of pydicom's files; the preamble is zeroed, group 0002 and the data set are as
+    received (D23).
+    """
     data = path.read_bytes()
     staged = node.archive.stage()
     staged.write(data)
@@ -195,13 +232,19 @@ async def test_the_data_set_comes_back_byte_for_byte(node: Served, path: Path) -
     ref = result.ref
     url = f"/studies/{ref.study_uid}/series/{ref.series_uid}/instances/{ref.sop_uid}"
     status, headers, single = await get(node, url, "application/dicom; transfer-syntax=*")
-    assert (status, headers["Content-Type"]) == (200, f"application/dicom; transfer-syntax={ref.transfer_syntax_uid}")
+    assert (status, headers["Content-Type"]) == (
+        200,
+        f"application/dicom; transfer-syntax={ref.transfer_syntax_uid}",
+    )
     assert single[:128] in (b"\0" * 128, data[:128])
     assert single[128:] == data[128:]
     for where in (url, url.rpartition("/instances")[0], f"/studies/{ref.study_uid}"):
         status, headers, body = await get(node, where, DICOM_PARTS)
         ((content_type, part),) = parts(headers, body)
-        assert (status, content_type) == (200, f"application/dicom; transfer-syntax={ref.transfer_syntax_uid}")
+        assert (status, content_type) == (
+            200,
+            f"application/dicom; transfer-syntax={ref.transfer_syntax_uid}",
+        )
         assert dataset_bytes(part) == dataset_bytes(data)
 
 
@@ -217,7 +260,8 @@ async def test_explicit_little_endian_when_it_is_asked_for(node: Served) -> None
     files = {path.name: path for path in node_serving.sample_files()}
     await node.add(files["MR_small_implicit.dcm"].read_bytes(), files["SC_rgb_jpeg_gdcm.dcm"].read_bytes())
     before = pydicom.dcmread(files["MR_small_implicit.dcm"])
-    url = f"/studies/{before.StudyInstanceUID}/series/{before.SeriesInstanceUID}/instances/{before.SOPInstanceUID}"
+    series = f"/studies/{before.StudyInstanceUID}/series/{before.SeriesInstanceUID}"
+    url = f"{series}/instances/{before.SOPInstanceUID}"
     status, headers, body = await get(node, url, f"application/dicom; transfer-syntax={ELE}")
     assert (status, headers["Content-Type"]) == (200, f"application/dicom; transfer-syntax={ELE}")
     after = pydicom.dcmread(BytesIO(body))
@@ -256,11 +300,15 @@ async def test_metadata_is_what_pydicom_says(node: Served) -> None:
         expected = ct().to_json_dict()
         del expected["7FE00010"]
         assert {tag: body for tag, body in found[0].items() if tag in expected} == expected
-    async with node.session.get(f"{node.url}/dicomweb/studies/1.2.1/metadata", headers={"Accept-Encoding": "gzip"}) as response:
+    async with node.session.get(
+        f"{node.url}/dicomweb/studies/1.2.1/metadata", headers={"Accept-Encoding": "gzip"}
+    ) as response:
         assert len(await response.read()) < 4096  # too small to be worth it
         assert "Content-Encoding" not in response.headers
     await node.add(*(part10(ct(sop=f"1.2.1.1.{i}")) for i in range(3, 12)))
-    async with node.session.get(f"{node.url}/dicomweb/studies/1.2.1/metadata", headers={"Accept-Encoding": "gzip"}) as response:
+    async with node.session.get(
+        f"{node.url}/dicomweb/studies/1.2.1/metadata", headers={"Accept-Encoding": "gzip"}
+    ) as response:
         assert response.headers["Content-Encoding"] == "gzip"
         assert len(orjson.loads(gzip.decompress(await response.read()))) == 11
 
@@ -291,24 +339,41 @@ async def test_what_a_rejection_note_names_is_gone(node: Served, title: str) -> 
     series.SeriesInstanceUID, series.ReferencedSOPSequence = "1.2.1.1", [sop]
     study.StudyInstanceUID, study.ReferencedSeriesSequence = "1.2.1", [series]
     note = ct(
-        series="1.2.1.9", sop="1.2.1.9.1", Modality="KO", SOPClassUID="1.2.840.10008.5.1.4.1.1.88.59",
-        ConceptNameCodeSequence=[concept], CurrentRequestedProcedureEvidenceSequence=[study],
-    )  # fmt: skip
+        series="1.2.1.9",
+        sop="1.2.1.9.1",
+        Modality="KO",
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.88.59",
+        ConceptNameCodeSequence=[concept],
+        CurrentRequestedProcedureEvidenceSequence=[study],
+    )
     note.file_meta.MediaStorageSOPClassUID = note.SOPClassUID
     del note.PixelData, note.Rows, note.Columns
     body, content_type = related([("application/dicom", part10(note))])
-    async with node.session.post(f"{node.url}/dicomweb/studies", data=body, headers={"Content-Type": content_type}) as response:
+    async with node.session.post(
+        f"{node.url}/dicomweb/studies", data=body, headers={"Content-Type": content_type}
+    ) as response:
         assert response.status == 200
-    for path in (ONE, ONE + "/metadata", ONE + "/frames/1", ONE + "/rendered", "/studies/1.2.1/series/1.2.1.9"):
+    for path in (
+        ONE,
+        ONE + "/metadata",
+        ONE + "/frames/1",
+        ONE + "/rendered",
+        "/studies/1.2.1/series/1.2.1.9",
+    ):
         assert (await get(node, path))[0] in ((404, 410) if "1.2.1.9" in path else (410,)), path
     assert len(await rows(node, "/studies/1.2.1/instances")) == 1
 
 
-async def test_a_file_that_is_gone_is_said_or_cuts_the_connection(node: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_file_that_is_gone_is_said_or_cuts_the_connection(
+    node: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await node.add(part10(ct()), part10(ct(sop="1.2.1.1.2", side=64)))
     (await file_of(node.archive, (await node.archive.objects("1.2.1"))[1])).unlink()
     status, _, body = await get(node, "/studies/1.2.1")
-    assert (status, b"cannot be read" in body) == (503, True), "of a small study every file is looked at before the first byte"
+    assert (status, b"cannot be read" in body) == (
+        503,
+        True,
+    ), "of a small study every file is looked at before the first byte"
     assert (await node.acts(study="1.2.1"))[0].text == "failed: StorageError"
     monkeypatch.setattr("node.serve.stream.NEAR_BYTES", 0)
     with pytest.raises(Exception, match=r"(?i)payload|closed|disconnected|reset"):
@@ -317,10 +382,21 @@ async def test_a_file_that_is_gone_is_said_or_cuts_the_connection(node: Served, 
 
 
 @pytest.mark.parametrize(
-    "path", ["/studies", "/studies/1.2.1/series", "/studies/1.2.1", "/studies/1.2.1/metadata", "/studies/1.2.1/series/1.2.1.1",
-             ONE, f"{ONE}/metadata", f"{ONE}/frames/1", f"{ONE}/rendered", "/studies/1.2.1/thumbnail",
-             f"{ONE}/frames/1/rendered"],
-)  # fmt: skip
+    "path",
+    [
+        "/studies",
+        "/studies/1.2.1/series",
+        "/studies/1.2.1",
+        "/studies/1.2.1/metadata",
+        "/studies/1.2.1/series/1.2.1.1",
+        ONE,
+        f"{ONE}/metadata",
+        f"{ONE}/frames/1",
+        f"{ONE}/rendered",
+        "/studies/1.2.1/thumbnail",
+        f"{ONE}/frames/1/rendered",
+    ],
+)
 async def test_what_is_the_same_is_not_sent_again(node: Served, path: str) -> None:
     await node.add(part10(ct()))
     status, headers, _ = await get(node, path)
@@ -335,16 +411,25 @@ async def test_what_is_the_same_is_not_sent_again(node: Served, path: str) -> No
     status, headers, _ = await get(node, path, **{"If-None-Match": tag})
     assert (status == 304) is (ONE in path), "one more instance is no part of an instance"
     acts = await node.audit.search()
-    assert sum(act.text.startswith("ok 0") for act in acts) >= 0 < len(acts), "each is an act, also when nothing is sent"
+    assert sum(act.text.startswith("ok 0") for act in acts) >= 0 < len(acts), (
+        "each is an act, also when nothing is sent"
+    )
 
 
 async def test_another_representation_has_another_tag(node: Served) -> None:
     await node.add(part10(ct()))
     tags = {
         (await get(node, ONE + tail, accept))[1]["ETag"]
-        for tail, accept in (("", ""), ("", "application/dicom"), ("/rendered", ""), ("/rendered?viewport=8,8", ""),
-                             ("/rendered", "image/png"), ("/frames/1", ""), ("/metadata", ""))
-    }  # fmt: skip
+        for tail, accept in (
+            ("", ""),
+            ("", "application/dicom"),
+            ("/rendered", ""),
+            ("/rendered?viewport=8,8", ""),
+            ("/rendered", "image/png"),
+            ("/frames/1", ""),
+            ("/metadata", ""),
+        )
+    }
     assert len(tags) == 7
 
 
@@ -355,7 +440,13 @@ async def test_what_narrows_nothing_is_ignored_with_a_warning(node: Served) -> N
             status, headers, _ = await get(node, f"{ONE}{tail}?{query}", accept)
             assert status == 200, (tail, query)
             assert query.partition("=")[0] in headers["Warning"]
-    for query in ("emptyvaluematching=false", "_=17", "includefield=00091010", "includefield=PatientID,", "includefield="):
+    for query in (
+        "emptyvaluematching=false",
+        "_=17",
+        "includefield=00091010",
+        "includefield=PatientID,",
+        "includefield=",
+    ):
         status, headers, _ = await get(node, f"/studies?limit=1&{query}")
         assert status == 200, query
         assert ("Warning" in headers) is not query.startswith("includefield")
@@ -365,38 +456,60 @@ async def test_what_narrows_nothing_is_ignored_with_a_warning(node: Served) -> N
         assert name.encode() in body
     for tail in ("", "/frames/1", "/metadata"):
         status, headers, _ = await get(node, f"{ONE}{tail}?colour=red")
-        assert (status, "colour" in headers["Warning"]) == (200, True), "a retrieve names what it wants in its address"
+        assert (status, "colour" in headers["Warning"]) == (
+            200,
+            True,
+        ), "a retrieve names what it wants in its address"
 
 
 async def test_series_by_the_request_they_come_from(node: Served) -> None:
     request = Dataset()
     request.ScheduledProcedureStepID, request.RequestedProcedureID = "SPS1", "RP1"
-    await node.add(part10(ct(RequestAttributesSequence=Sequence([request]))), part10(ct(series="1.2.1.2", sop="1.2.1.2.1")))
+    await node.add(
+        part10(ct(RequestAttributesSequence=Sequence([request]))),
+        part10(ct(series="1.2.1.2", sop="1.2.1.2.1")),
+    )
     for query, count in (
-        ("RequestAttributesSequence.RequestedProcedureID=RP1", 1), ("00400275.00400009=SPS1", 1), ("00400275.00400009=none", 0),
-    ):  # fmt: skip
+        ("RequestAttributesSequence.RequestedProcedureID=RP1", 1),
+        ("00400275.00400009=SPS1", 1),
+        ("00400275.00400009=none", 0),
+    ):
         for path in ("/studies/1.2.1/series", "/series", "/instances"):
             assert len(await rows(node, f"{path}?{query}")) == count
 
 
 async def test_dates_and_times_over_midnight(node: Served) -> None:
-    for at, (day, time) in enumerate((("01", "0800"), ("01", "2300"), ("02", "0300"), ("02", "1500"), ("03", "0800"))):
+    for at, (day, time) in enumerate(
+        (("01", "0800"), ("01", "2300"), ("02", "0300"), ("02", "1500"), ("03", "0800"))
+    ):
         step = {"PerformedProcedureStepStartDate": f"202611{day}", "PerformedProcedureStepStartTime": time}
         ds = ct(f"1.2.{at}", f"1.2.{at}.1", f"1.2.{at}.1.1", StudyDate=f"202611{day}", StudyTime=time, **step)
         await node.add(part10(ds))
-    for path, begin in (("/studies", "Study"), ("/series", "Study"), ("/series", "PerformedProcedureStepStart")):
-        for days, times, count in (("01-20261102", "22-06", 2), ("01-20261103", "10-12", 4), ("01-20261102", "20-16", 3)):
+    for path, begin in (
+        ("/studies", "Study"),
+        ("/series", "Study"),
+        ("/series", "PerformedProcedureStepStart"),
+    ):
+        for days, times, count in (
+            ("01-20261102", "22-06", 2),
+            ("01-20261103", "10-12", 4),
+            ("01-20261102", "20-16", 3),
+        ):
             found = await rows(node, f"{path}?{begin}Date=202611{days}&{begin}Time={times}&limit=9")
             assert len(found) == count, (path, begin, days, times)
 
 
 async def test_head_and_options(node: Served) -> None:
     await node.add(part10(ct()))
-    async with node.session.head(f"{node.url}/dicomweb{ONE}", headers={"Accept": "application/dicom"}) as response:
+    async with node.session.head(
+        f"{node.url}/dicomweb{ONE}", headers={"Accept": "application/dicom"}
+    ) as response:
         assert (response.status, response.headers["Content-Length"]) == (200, str(len(part10(ct()))))
     async with node.session.delete(f"{node.url}/dicomweb{ONE}") as response:
         assert response.status == 405
-    async with node.session.options(f"{node.url}/dicomweb/studies", headers={"Origin": "https://viewer.example"}) as response:
+    async with node.session.options(
+        f"{node.url}/dicomweb/studies", headers={"Origin": "https://viewer.example"}
+    ) as response:
         assert "Access-Control-Allow-Origin" not in response.headers
 
 
@@ -422,11 +535,13 @@ async def test_cors_for_configured_origins_only(tmp_path: Path) -> None:
             assert "Access-Control-Allow-Origin" not in response.headers
 
 
-# --- frames and pictures -------------------------------------------------------------------------------------------
+# --- frames and pictures ------------------------------------------------------------------------------------
 
 
 async def test_frames_of_every_sample(node: Served) -> None:
-    """Native frames equal the pixel data's slices, encapsulated ones the fragments; decoded ones what pydicom decodes."""
+    """Native frames equal the pixel data's slices, encapsulated ones the fragments; decoded ones what pydicom
+    decodes.
+    """
     checked = 0
     for path in node_serving.sample_files():
         if path.name == "badVR.dcm":  # its number of frames is none
@@ -447,7 +562,10 @@ async def test_frames_of_every_sample(node: Served) -> None:
         ((content_type, frame),) = parts(headers, body)
         if ds.file_meta.TransferSyntaxUID.is_encapsulated:
             expected = list(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=ref.frames))[-1]
-            assert (content_type, frame) == (f"application/octet-stream; transfer-syntax={ref.transfer_syntax_uid}", expected)
+            assert (content_type, frame) == (
+                f"application/octet-stream; transfer-syntax={ref.transfer_syntax_uid}",
+                expected,
+            )
         else:
             assert content_type == f"application/octet-stream; transfer-syntax={ELE}"
         status, headers, body = await get(node, url, f"application/octet-stream; transfer-syntax={ELE}")
@@ -482,13 +600,28 @@ async def test_several_frames_in_the_order_asked_for(node: Served) -> None:
 
 async def test_pictures(node: Served) -> None:
     await node.add(*(part10(ct(sop=f"1.2.1.1.{i}", number=i, side=32)) for i in (1, 2, 3)))
-    await node.add(part10(ct(series="1.2.1.0", sop="1.2.1.0.1", Modality="SR", SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11",
-                             Rows=None, Columns=None)))  # fmt: skip
+    await node.add(
+        part10(
+            ct(
+                series="1.2.1.0",
+                sop="1.2.1.0.1",
+                Modality="SR",
+                SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11",
+                Rows=None,
+                Columns=None,
+            )
+        )
+    )
     for path, accept, kind, size in (
         (ONE + "/rendered", "", "JPEG", (32, 32)),
         (ONE + "/rendered", "*/*", "JPEG", (32, 32)),
         (ONE + "/rendered", "image/png", "PNG", (32, 32)),
-        (ONE + "/rendered?viewport=64,64&window=100,200,linear&quality=50&accept=image/png", "image/jpeg", "PNG", (64, 64)),
+        (
+            ONE + "/rendered?viewport=64,64&window=100,200,linear&quality=50&accept=image/png",
+            "image/jpeg",
+            "PNG",
+            (64, 64),
+        ),
         (ONE + "/frames/1/rendered", "image/*", "JPEG", (32, 32)),
         (ONE + "/thumbnail", "", "JPEG", (160, 160)),
         (ONE + "/frames/1/thumbnail", "", "JPEG", (160, 160)),
@@ -498,7 +631,11 @@ async def test_pictures(node: Served) -> None:
         status, headers, body = await get(node, path, accept)
         assert status == 200, (path, body)
         image = Image.open(BytesIO(body))
-        assert (image.format, image.size, headers["Content-Type"]) == (kind, size, f"image/{kind.lower()}"), path
+        assert (image.format, image.size, headers["Content-Type"]) == (
+            kind,
+            size,
+            f"image/{kind.lower()}",
+        ), path
         assert "private" in headers["Cache-Control"]
     assert node.serve.pictures.size_bytes > 0
     assert (await get(node, "/studies/1.2.1/series/1.2.1.0/thumbnail"))[0] == 406
@@ -512,13 +649,15 @@ async def test_pictures_come_from_a_bounded_cache(tmp_path: Path) -> None:
         assert 0 < node.serve.pictures.size_bytes <= 20_000
 
 
-# --- an outside client ---------------------------------------------------------------------------------------------
+# --- an outside client --------------------------------------------------------------------------------------
 
 
 async def test_dicomweb_client_finds_retrieves_and_shows(node: Served) -> None:
     files = {path.name: path for path in node_serving.sample_files()}
     jpeg = pydicom.dcmread(files["SC_rgb_jpeg_dcmtk.dcm"])
-    await node.add(part10(ct()), part10(ct(sop="1.2.1.1.2", number=2)), files["SC_rgb_jpeg_dcmtk.dcm"].read_bytes())
+    await node.add(
+        part10(ct()), part10(ct(sop="1.2.1.1.2", number=2)), files["SC_rgb_jpeg_dcmtk.dcm"].read_bytes()
+    )
     client = DICOMwebClient(url=f"{node.url}/dicomweb")
     run: Any = asyncio.to_thread
     found = await run(client.search_for_studies, search_filters={"PatientID": "L-1"})
@@ -538,17 +677,20 @@ async def test_dicomweb_client_finds_retrieves_and_shows(node: Served) -> None:
     uids = (jpeg.StudyInstanceUID, jpeg.SeriesInstanceUID, jpeg.SOPInstanceUID)
     compressed = await run(client.retrieve_instance_frames, *uids, [1], media_types=("image/jpeg",))
     assert compressed == list(pydicom.encaps.generate_frames(jpeg.PixelData, number_of_frames=1))
-    picture = await run(client.retrieve_instance_rendered, "1.2.1", "1.2.1.1", "1.2.1.1.1", media_types=("image/png",))
+    picture = await run(
+        client.retrieve_instance_rendered, "1.2.1", "1.2.1.1", "1.2.1.1.1", media_types=("image/png",)
+    )
     assert picture.startswith(b"\x89PNG")
     await run(client.store_instances, [pydicom.dcmread(BytesIO(part10(ct(study="1.2.7", sop="1.2.7.1"))))])
     assert len(await node.archive.objects("1.2.7")) == 1
-    made = ct(study="1.2.8", sop="1.2.8.1")  # never read from a file: the client sends it without preamble and prefix
+    # never read from a file: the client sends it without preamble and prefix
+    made = ct(study="1.2.8", sop="1.2.8.1")
     made.preamble = None
     await run(client.store_instances, [made])
     assert await run(client.retrieve_instance, "1.2.8", "1.2.1.1", "1.2.8.1") == made
 
 
-# --- size ----------------------------------------------------------------------------------------------------------
+# --- size ---------------------------------------------------------------------------------------------------
 
 
 ROADS = pytest.mark.parametrize("road", ["kernel", "chunks"])  # of a plain connection, and of one with TLS
@@ -560,16 +702,23 @@ def take(road: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @ROADS
-async def test_a_large_study_streams_in_constant_memory(node: Served, road: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """200 MB in instances of 8 MB: what Python holds stays within a few megabytes, and the length is exact."""
+async def test_a_large_study_streams_in_constant_memory(
+    node: Served, road: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200 MB in instances of 8 MB: what Python holds stays within a few megabytes, and the length is
+    exact."""
     take(road, monkeypatch)
     pixels = np.random.default_rng(1).integers(0, 4096, (2048, 2048), "<u2").tobytes()
     count = 25
     for i in range(count):
-        await node.add(part10(ct(sop=f"1.2.1.1.{i + 1}", Rows=2048, Columns=2048, PixelData=pixels, number=i)))
+        await node.add(
+            part10(ct(sop=f"1.2.1.1.{i + 1}", Rows=2048, Columns=2048, PixelData=pixels, number=i))
+        )
     total = 0
     tracemalloc.start()
-    async with node.session.get(f"{node.url}/dicomweb/studies/1.2.1", headers={"Accept": DICOM_PARTS}) as response:
+    async with node.session.get(
+        f"{node.url}/dicomweb/studies/1.2.1", headers={"Accept": DICOM_PARTS}
+    ) as response:
         assert response.status == 200
         tracemalloc.reset_peak()
         before = tracemalloc.get_traced_memory()[0]
@@ -584,10 +733,13 @@ async def test_a_large_study_streams_in_constant_memory(node: Served, road: str,
 
 @ROADS
 async def test_a_slow_reader_is_waited_for(node: Served, road: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Back-pressure: nothing is read from disk for a client that does not read, and no thread waits for it."""
+    """Back-pressure: nothing is read from disk for a client that does not read, and no thread waits for
+    it."""
     take(road, monkeypatch)
     pixels = b"\1\0" * (2048 * 2048)
-    await node.add(*(part10(ct(sop=f"1.2.1.1.{i}", Rows=2048, Columns=2048, PixelData=pixels)) for i in range(4)))
+    await node.add(
+        *(part10(ct(sop=f"1.2.1.1.{i}", Rows=2048, Columns=2048, PixelData=pixels)) for i in range(4))
+    )
     reads: list[int] = []
     sendfile = os.sendfile
 
@@ -614,10 +766,14 @@ async def test_a_slow_reader_is_waited_for(node: Served, road: str, monkeypatch:
 
 
 @ROADS
-async def test_a_client_that_goes_away_is_a_cut_off(node: Served, road: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_goes_away_is_a_cut_off(
+    node: Served, road: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     take(road, monkeypatch)
     pixels = b"\1\0" * (2048 * 2048)
-    await node.add(*(part10(ct(sop=f"1.2.1.1.{i}", Rows=2048, Columns=2048, PixelData=pixels)) for i in range(6)))
+    await node.add(
+        *(part10(ct(sop=f"1.2.1.1.{i}", Rows=2048, Columns=2048, PixelData=pixels)) for i in range(6))
+    )
     closed, loop = asyncio.Event(), asyncio.get_running_loop()
     close = _Pump.close
 
@@ -661,7 +817,10 @@ async def test_requests_sent_ahead_are_answered_in_their_order(node: Served) -> 
     reader, writer = await asyncio.open_connection(host, int(port))
     path = "/dicomweb/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.{}/frames/1"
     for number in (1, 2, 3, 1):
-        writer.write(f"GET {path.format(number)} HTTP/1.1\r\nHost: x\r\nAccept: application/octet-stream\r\n\r\n".encode())
+        writer.write(
+            f"GET {path.format(number)} HTTP/1.1\r\nHost: x\r\n"
+            "Accept: application/octet-stream\r\n\r\n".encode()
+        )
     for _ in range(4):
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200")

@@ -1,4 +1,6 @@
-"""A node whose images lie elsewhere gives what a node of its own gives: only the holdings differ (``node/holdings.py``)."""
+"""A node whose images lie elsewhere gives what a node of its own gives: only the holdings differ
+(``node/holdings.py``).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,12 @@ from crosslight.runtime.soap.client import SoapClient
 from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.web.multipart import PartBegin, PartData, RelatedReader, boundary_of
 from crosslight.standards.xds.wire import rad69
-from crosslight.standards.xds.wire.rad69 import ImagingRequest, SeriesRequest, StudyRequest, render_imaging_request
+from crosslight.standards.xds.wire.rad69 import (
+    ImagingRequest,
+    SeriesRequest,
+    StudyRequest,
+    render_imaging_request,
+)
 from crosslight.standards.xds.wire.response import PARTIAL, SUCCESS
 from crosslight.standards.xds.wire.retrieve import (
     ACTION_REQUEST,
@@ -105,7 +112,9 @@ def _parts(headers: Mapping[str, str], body: bytes) -> list[tuple[str, bytes]]:
         (f"/studies/{STUDY}/thumbnail", "image/jpeg"),
     ],
 )
-async def test_what_lies_elsewhere_is_given_out_as_what_lies_here(beside: Beside, path: str, accept: str) -> None:
+async def test_what_lies_elsewhere_is_given_out_as_what_lies_here(
+    beside: Beside, path: str, accept: str
+) -> None:
     there = await _get(beside.pacs, path, accept)
     here = await _get(beside.node, path, accept)
     assert (here[0], _parts(*here[1:])) == (200, _parts(*there[1:]))
@@ -138,10 +147,16 @@ async def test_compressed_objects_from_elsewhere_are_cut_decoded_and_re_encoded(
     beside.nothing_is_left()
 
 
-async def _images(node: Served, *sops: str, syntaxes: tuple[str, ...] = (ELE,)) -> tuple[RetrieveReply, dict[str, bytes]]:
+async def _images(
+    node: Served, *sops: str, syntaxes: tuple[str, ...] = (ELE,)
+) -> tuple[RetrieveReply, dict[str, bytes]]:
     documents = tuple(DocumentRequest(LOCATION, sop) for sop in sops)
-    body = render_imaging_request(ImagingRequest((StudyRequest(STUDY, (SeriesRequest(SERIES, documents),)),), syntaxes))
-    async with SoapClient(node.session, IDS).stream(node.url + "/rad69", rad69.ACTION_REQUEST, body) as stream:
+    body = render_imaging_request(
+        ImagingRequest((StudyRequest(STUDY, (SeriesRequest(SERIES, documents),)),), syntaxes)
+    )
+    async with SoapClient(node.session, IDS).stream(
+        node.url + "/rad69", rad69.ACTION_REQUEST, body
+    ) as stream:
         reply, found = parse_retrieve_response(stream.body), {}
         async for part in stream.parts():
             uid = reply.by_content_id[part.content_id].request.document_unique_id
@@ -173,14 +188,20 @@ async def test_what_lies_elsewhere_is_published_and_its_manifest_given_by_iti43(
                 await db.write("mark", lambda tx, uid=study_uid: marks.touch_tx(tx, uid, 1.0))
 
         far = FarHoldings(session, pacs.url + "/dicomweb", tmp_path / "far", "passed", touched)
-        node = await stack.enter_async_context(serving(tmp_path / "node", listener="systems", holdings=far, published=store))
+        node = await stack.enter_async_context(
+            serving(tmp_path / "node", listener="systems", holdings=far, published=store)
+        )
         await db.write("marks", lambda tx: tx.execute(MARK_TABLE))
         await store.open()
         await store.take_epoch(1)
         reviser = Reviser(
-            store, far, system_seams(workers=workers), Schedule(Pace(first_s=0.0, quiet_s=0.0, growing_s=60.0)),
-            Origin(identity=lambda: IDENTITY, retrieval=Retrieval(ae_title="RTK")), on_revision=lambda: None,
-        )  # fmt: skip
+            store,
+            far,
+            system_seams(workers=workers),
+            Schedule(Pace(first_s=0.0, quiet_s=0.0, growing_s=60.0)),
+            Origin(identity=lambda: IDENTITY, retrieval=Retrieval(ae_title="RTK")),
+            on_revision=lambda: None,
+        )
         await pacs.add(part10(ct()), part10(ct(sop="1.2.1.1.2", number=2)))
         await far.touch([STUDY])
         await reviser._refill()
@@ -190,9 +211,13 @@ async def test_what_lies_elsewhere_is_published_and_its_manifest_given_by_iti43(
         revision = await store.revision(row.version)
         assert revision is not None
         request = render_retrieve_request([DocumentRequest(REPOSITORY, revision.manifest.document_uid)])
-        async with SoapClient(node.session, IDS).stream(node.url + "/xds/repository", ACTION_REQUEST, request) as stream:
+        async with SoapClient(node.session, IDS).stream(
+            node.url + "/xds/repository", ACTION_REQUEST, request
+        ) as stream:
             assert parse_retrieve_response(stream.body).registry.status == SUCCESS
-            (manifest,) = [b"".join([piece async for piece in part.chunks()]) async for part in stream.parts()]
+            (manifest,) = [
+                b"".join([piece async for piece in part.chunks()]) async for part in stream.parts()
+            ]
         listed = pydicom.dcmread(BytesIO(manifest)).CurrentRequestedProcedureEvidenceSequence[0]
         instances = listed.ReferencedSeriesSequence[0].ReferencedSOPSequence
         assert [one.ReferencedSOPInstanceUID for one in instances] == ["1.2.1.1.1", "1.2.1.1.2"]
@@ -242,13 +267,18 @@ async def test_one_from_elsewhere_that_is_too_large_to_be_read_here_is_refused(t
         path = f"/studies/{STUDY}/series/{SERIES}/instances/1.2.1.1.3"
         assert (await _get(node, path + "/rendered", "image/png"))[0] == 413
         status, _, body = await _get(node, path, "application/dicom")
-        assert (status, pydicom.dcmread(BytesIO(body)).SOPInstanceUID) == (200, "1.2.1.1.3"), "but it is passed on"
+        assert (status, pydicom.dcmread(BytesIO(body)).SOPInstanceUID) == (
+            200,
+            "1.2.1.1.3",
+        ), "but it is passed on"
         Beside(pacs, node, far).nothing_is_left()
 
 
 async def test_a_node_that_takes_nothing_in_says_so(beside: Beside) -> None:
     async with beside.node.session.post(
-        f"{beside.node.url}/dicomweb/studies", data=part10(ct()), headers={"Content-Type": "application/dicom"}
+        f"{beside.node.url}/dicomweb/studies",
+        data=part10(ct()),
+        headers={"Content-Type": "application/dicom"},
     ) as response:
         assert response.status == 409
         assert "Failure" in await response.text() or b"00081197" in await response.read()

@@ -1,4 +1,5 @@
-"""An independent node, before an XDS registry that is not its own (kind = "xds", D18), with real TLS on every side.
+"""An independent node, before an XDS registry that is not its own (kind = "xds", D18), with real TLS on every
+side.
 
 The registry is ours, used as any XDS registry: the node has no membership there, only a system's certificate.
 """
@@ -130,7 +131,9 @@ def _host_pair(ca: CertificateAuthority, folder: Path, host: str, *, server: boo
     key = ec.generate_private_key(ec.SECP256R1())
     hosts = (host, "localhost") if server else (host,)
     life = timedelta(days=1)
-    issued = ca.issue(key.public_key(), identity=None, hosts=hosts, life=life, server=server, client=not server)
+    issued = ca.issue(
+        key.public_key(), identity=None, hosts=hosts, life=life, server=server, client=not server
+    )
     pair = Pair(ca.bundle, folder / f"{subject or host}.pem", folder / f"{subject or host}.key")
     pair.cert.write_bytes(issued.chain_pem)
     pair.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -142,15 +145,22 @@ async def registry_at(folder: Path) -> AsyncIterator[RegistryApp]:
     ports = free_ports(4)
     values = {
         "region": {
-            "name": "Another region", "home_community_id": f"{ROOT}.1", "authority": f"{ROOT}.2",
-            "national_authority": NHS_NUMBER_OID, "allow_test_numbers": True,
+            "name": "Another region",
+            "home_community_id": f"{ROOT}.1",
+            "authority": f"{ROOT}.2",
+            "national_authority": NHS_NUMBER_OID,
+            "allow_test_numbers": True,
         },
         "listen": {
-            "host": HOST, "public_host": HOST, "people_port": ports[0], "grpc_port": ports[1], "mllp_port": ports[2],
+            "host": HOST,
+            "public_host": HOST,
+            "people_port": ports[0],
+            "grpc_port": ports[1],
+            "mllp_port": ports[2],
             "systems_port": ports[3],
         },
         "members": {"root_oid": f"{ROOT}.3", "poll_s": 0.2, "heartbeat_s": 0.5},
-    }  # fmt: skip
+    }
     init_registry(folder, FILES, IDS, values)
     app = RegistryApp(folder, read_registry_config(folder))
     try:
@@ -165,18 +175,31 @@ def node_values(registry: RegistryApp, people: int, systems: int, dimse: int) ->
     return {
         "listen": {"host": HOST, "public_host": HOST, "people_port": people, "systems_port": systems},
         "dimse": {"host": HOST, "port": dimse, "callers": [{"ae_title": "CT1"}]},
-        "archive": {"min_free_bytes": 0, "national_authorities": [NHS_NUMBER_OID], "allow_test_numbers": True},
+        "archive": {
+            "min_free_bytes": 0,
+            "national_authorities": [NHS_NUMBER_OID],
+            "allow_test_numbers": True,
+        },
         "publish": {
-            "kind": "xds", **PACE,
+            "kind": "xds",
+            **PACE,
             "xds": {
-                "registry_url": f"{registry.addresses.systems}/xds/registry", "mllp": registry.addresses.mllp,
-                "patient_authority": NHS_NUMBER_OID, "repository_unique_id": REPOSITORY, "retrieve_location_uid": LOCATION,
-                "member_authority": AUTHORITY, "organisation_code": "RTK", "organisation_name": "RTK Hospitals",
-                "ca": "certs/ca.pem", "certificate": "certs/RTK-NODE.pem", "key": "certs/RTK-NODE.key",
-                "server_certificate": "certs/server.pem", "server_key": "certs/server.key",
+                "registry_url": f"{registry.addresses.systems}/xds/registry",
+                "mllp": registry.addresses.mllp,
+                "patient_authority": NHS_NUMBER_OID,
+                "repository_unique_id": REPOSITORY,
+                "retrieve_location_uid": LOCATION,
+                "member_authority": AUTHORITY,
+                "organisation_code": "RTK",
+                "organisation_name": "RTK Hospitals",
+                "ca": "certs/ca.pem",
+                "certificate": "certs/RTK-NODE.pem",
+                "key": "certs/RTK-NODE.key",
+                "server_certificate": "certs/server.pem",
+                "server_key": "certs/server.key",
             },
         },
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture
@@ -215,22 +238,33 @@ async def _documents(stream: SoapStream) -> tuple[str, dict[str, bytes]]:
 
 async def _ready(outside: Outside) -> dict[str, Any]:
     tls = client_context(outside.pacs.ca)
-    async with client_session(tls) as session, session.get(outside.at("/health/ready", people=True)) as response:
+    async with (
+        client_session(tls) as session,
+        session.get(outside.at("/health/ready", people=True)) as response,
+    ):
         assert response.status == 200
         body: dict[str, Any] = orjson.loads(await response.read())
         return body
 
 
-IMAGE = ImagingRequest((StudyRequest(STUDY, (SeriesRequest(SERIES, (DocumentRequest(LOCATION, SOP),)),)),), (ELE,))
+IMAGE = ImagingRequest(
+    (StudyRequest(STUDY, (SeriesRequest(SERIES, (DocumentRequest(LOCATION, SOP),)),)),), (ELE,)
+)
 
 
 async def test_from_c_store_to_another_systems_retrieve(outside: Outside) -> None:
-    """In by C-STORE, found by ITI-18, fetched by ITI-43 and RAD-69 with certificates that the node has never seen."""
+    """In by C-STORE, found by ITI-18, fetched by ITI-43 and RAD-69 with certificates that the node has never
+    seen.
+    """
     async with serving(outside.folder) as node:
-        image, bare = numbered(ct()), ct("1.2.2", "1.2.2.1", "1.2.2.1.1", PatientID="L-9", PatientName="Jones^Bob")
+        image, bare = (
+            numbered(ct()),
+            ct("1.2.2", "1.2.2.1", "1.2.2.1.1", PatientID="L-9", PatientName="Jones^Bob"),
+        )
         sent = dataset_bytes(part10(image))
         await outside.send(image, bare)
-        await until(lambda: _quiet(node, waiting=1))  # the study is complete: its newest manifest is the registered one
+        # the study is complete: its newest manifest is the registered one
+        await until(lambda: _quiet(node, waiting=1))
         (entry,) = await outside.found(1)
         assert (entry.study_uid, entry.repository_unique_id, entry.status) == (STUDY, REPOSITORY, "Approved")
         stored = (await file_of(node.archive, (await node.archive.objects(STUDY))[0])).read_bytes()
@@ -248,7 +282,10 @@ async def test_from_c_store_to_another_systems_retrieve(outside: Outside) -> Non
             assert set(documents) == {entry.unique_id}
         manifest = documents[entry.unique_id]
         assert hashlib.sha1(manifest).hexdigest() == await _registered_hash(outside)
-        assert pydicom.dcmread(BytesIO(manifest)).CurrentRequestedProcedureEvidenceSequence[0].StudyInstanceUID == STUDY
+        assert (
+            pydicom.dcmread(BytesIO(manifest)).CurrentRequestedProcedureEvidenceSequence[0].StudyInstanceUID
+            == STUDY
+        )
         await _waits_and_is_shown(outside)
         await _is_audited(node)
 
@@ -269,7 +306,11 @@ async def _held(outside: Outside) -> list[tuple[str, Any]]:
 async def _waits_and_is_shown(outside: Outside) -> None:
     async def waits() -> bool:
         shown = await outside.status()
-        rows = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in shown.splitlines() if line.count("│") == 3}
+        rows = {
+            line.split("│")[1].strip(): line.split("│")[2].strip()
+            for line in shown.splitlines()
+            if line.count("│") == 3
+        }
         assert (rows["Member"], rows["Refused by the registry"]) == ("RTK RTK Hospitals", "0 studies")
         why = "waiting: 1.2.2: The patient has no id in the registry's authority."
         return rows["Waiting for the registry"] == "1 study" and why in shown
@@ -284,7 +325,9 @@ async def _is_audited(node: NodeApp) -> None:
     acts = [a for a in await node.parts.ground.audit.search(study=STUDY) if a.face in ("iti43", "rad69")]
     who = {(a.face, a.who.name, a.who.evidence, tuple(a.who.roles)) for a in acts}
     assert who == {
-        (face, name, "certificate", ("integrator",)) for face in ("iti43", "rad69") for name in ("PACS2", "viewer.trust.example")
+        (face, name, "certificate", ("integrator",))
+        for face in ("iti43", "rad69")
+        for name in ("PACS2", "viewer.trust.example")
     }
 
 
@@ -308,8 +351,9 @@ async def test_a_study_is_withdrawn_and_published_again_by_command(outside: Outs
         assert f"{STUDY} is not withdrawn." in out.getvalue()
         acts = [act for act in await node.parts.ground.audit.search(study=STUDY) if act.face == "admin"]
         assert [(act.action, act.query, act.who.name) for act in acts] == [
-            ("publish", {}, "command line"), ("withdraw", {"reason": "wrong side marked"}, "command line"),
-        ]  # fmt: skip
+            ("publish", {}, "command line"),
+            ("withdraw", {"reason": "wrong side marked"}, "command line"),
+        ]
         assert all(act.patients for act in acts)
 
 
@@ -322,29 +366,44 @@ async def test_who_is_not_let_in(outside: Outside, tmp_path: Path) -> None:
         )
         stranger_ca.open()
         stranger = _host_pair(stranger_ca, tmp_path, "viewer.trust.example", server=False)
-        for tls in (client_context(outside.pacs.ca), client_context(outside.pacs.ca, stranger.cert, stranger.key)):
+        for tls in (
+            client_context(outside.pacs.ca),
+            client_context(outside.pacs.ca, stranger.cert, stranger.key),
+        ):
             async with XdsClient(tls) as client:
                 with pytest.raises((Unavailable, aiohttp.ClientError)):
                     async with client.retrieve_imaging(outside.at("/rad69"), IMAGE):
                         pass
         for headers in ({}, {"Authorization": "Bearer x"}):
             async with client_session(client_context(outside.pacs.ca)) as session:
-                async with session.get(outside.at("/dicomweb/studies", people=True), headers=headers) as response:
+                async with session.get(
+                    outside.at("/dicomweb/studies", people=True), headers=headers
+                ) as response:
                     assert response.status == 401
                     assert "nobody issues any" in str(orjson.loads(await response.read()))
         async with outside.viewer.client() as client:
             async with client.session.get(outside.at("/dicomweb/studies")) as response:
                 assert response.status == 200
                 assert [row["0020000D"]["Value"] for row in orjson.loads(await response.read())] == [[STUDY]]
-            async with client.session.get(outside.at("/dicomweb/studies"), headers={"Authorization": "Bearer x"}) as response:
+            async with client.session.get(
+                outside.at("/dicomweb/studies"), headers={"Authorization": "Bearer x"}
+            ) as response:
                 assert response.status == 401
-            async with client.retrieve(outside.at("/xds/repository"), [DocumentRequest(REPOSITORY, "1.2.3")]) as stream:
+            async with client.retrieve(
+                outside.at("/xds/repository"), [DocumentRequest(REPOSITORY, "1.2.3")]
+            ) as stream:
                 assert (await _documents(stream))[0] == FAILURE
 
 
 async def test_a_backup_goes_on_under_its_own_next_epoch(outside: Outside, tmp_path: Path) -> None:
-    """What was published after the backup is found again by its associations, and replaced; what is new comes into it."""
-    console, target, restored = Console(file=StringIO(), width=200), tmp_path / "backup", tmp_path / "restored"
+    """What was published after the backup is found again by its associations, and replaced; what is new comes
+    into it.
+    """
+    console, target, restored = (
+        Console(file=StringIO(), width=200),
+        tmp_path / "backup",
+        tmp_path / "restored",
+    )
     async with serving(outside.folder) as node:
         await outside.send(numbered(ct()))
         await outside.found(1)
@@ -402,7 +461,12 @@ async def test_there_is_nothing_to_join(outside: Outside) -> None:
 
 @pytest.mark.parametrize(
     ("missing", "named"),
-    [("certificate", "certificate"), ("ca", "ca, certificate and key"), ("server_key", "server_key"), ("mllp", "mllp")],
+    [
+        ("certificate", "certificate"),
+        ("ca", "ca, certificate and key"),
+        ("server_key", "server_key"),
+        ("mllp", "mllp"),
+    ],
 )
 async def test_what_is_missing_is_named(tmp_path: Path, missing: str, named: str) -> None:
     class Elsewhere:
@@ -422,6 +486,9 @@ def test_how_a_system_is_named() -> None:
     assert system_names({"subject": subject}) == ("C=GB,O=A Trust,CN=viewer", "viewer")
     both = {"subject": subject[:2], "subjectAltName": (("DNS", "v.example"),)}
     assert system_names(both) == ("C=GB,O=A Trust", "v.example")
-    assert system_names({"subjectAltName": (("IP Address", "10.0.0.1"), ("URI", "urn:x"))}) == ("urn:x", "urn:x")
+    assert system_names({"subjectAltName": (("IP Address", "10.0.0.1"), ("URI", "urn:x"))}) == (
+        "urn:x",
+        "urn:x",
+    )
     with pytest.raises(Unauthenticated, match="names nobody"):
         system_names({"subject": ()})

@@ -18,7 +18,12 @@ from crosslight.runtime.soap.client import SoapClient
 from crosslight.standards.access import Principal
 from crosslight.standards.problem import Forbidden, Unauthenticated
 from crosslight.standards.xds.wire import rad69
-from crosslight.standards.xds.wire.rad69 import ImagingRequest, SeriesRequest, StudyRequest, render_imaging_request
+from crosslight.standards.xds.wire.rad69 import (
+    ImagingRequest,
+    SeriesRequest,
+    StudyRequest,
+    render_imaging_request,
+)
 from crosslight.standards.xds.wire.response import FAILURE, PARTIAL, SUCCESS
 from crosslight.standards.xds.wire.retrieve import (
     ACTION_REQUEST,
@@ -42,7 +47,10 @@ async def node(tmp_path: Path) -> AsyncIterator[Served]:
 
 
 def imaging(
-    *documents: tuple[str, str, str], repository: str = LOCATION, syntaxes: tuple[str, ...] = (ELE,), home: str = ""
+    *documents: tuple[str, str, str],
+    repository: str = LOCATION,
+    syntaxes: tuple[str, ...] = (ELE,),
+    home: str = "",
 ) -> bytes:
     studies = tuple(
         StudyRequest(study, (SeriesRequest(series, (DocumentRequest(repository, sop, home),)),))
@@ -52,7 +60,12 @@ def imaging(
 
 
 async def ask(
-    node: Served, body: bytes, *, action: str = rad69.ACTION_REQUEST, path: str = "/rad69", headers: dict[str, str] | None = None
+    node: Served,
+    body: bytes,
+    *,
+    action: str = rad69.ACTION_REQUEST,
+    path: str = "/rad69",
+    headers: dict[str, str] | None = None,
 ) -> tuple[RetrieveReply, dict[str, bytes]]:
     """The reply and the bytes of each document by its unique id."""
     client = SoapClient(node.session, IDS)
@@ -69,7 +82,9 @@ async def ask(
 
 
 async def test_instances_as_stored(node: Served) -> None:
-    body = imaging((STUDY, SERIES, SOP), (STUDY, SERIES, "1.2.1.1.2"), syntaxes=(J2K, ELE), home="urn:oid:1.2.3.4")
+    body = imaging(
+        (STUDY, SERIES, SOP), (STUDY, SERIES, "1.2.1.1.2"), syntaxes=(J2K, ELE), home="urn:oid:1.2.3.4"
+    )
     reply, found = await ask(node, body)
     assert reply.registry.status == SUCCESS
     assert found == {SOP: part10(ct()), "1.2.1.1.2": part10(ct(sop="1.2.1.1.2", number=2))}
@@ -105,14 +120,18 @@ async def test_failures(node: Served, body: bytes, code: str, location: str) -> 
 
 
 async def test_some_and_some_not(node: Served) -> None:
-    reply, found = await ask(node, imaging((STUDY, SERIES, SOP), (STUDY, SERIES, "1.2.1.1.99"), ("1.2.8", SERIES, SOP)))
+    reply, found = await ask(
+        node, imaging((STUDY, SERIES, SOP), (STUDY, SERIES, "1.2.1.1.99"), ("1.2.8", SERIES, SOP))
+    )
     assert (reply.registry.status, list(found)) == (PARTIAL, [SOP])
     assert [error.location for error in reply.registry.errors] == ["1.2.1.1.99", SOP]
     assert {error.severity for error in reply.registry.errors} == {"Error"}
 
 
 async def test_transfer_syntaxes(node: Served) -> None:
-    """As stored when that is listed; Explicit VR Little Endian when only that is; else an error for that instance."""
+    """As stored when that is listed; Explicit VR Little Endian when only that is; else an error for that
+    instance.
+    """
     files = {path.name: path for path in node_serving.sample_files()}
     jpeg, odd = files["SC_rgb_jpeg_dcmtk.dcm"], pydicom.dcmread(files["SC_rgb_jpeg_gdcm.dcm"])
     odd.file_meta.TransferSyntaxUID = MPEG4HP41  # nothing here decodes video
@@ -147,7 +166,9 @@ async def test_access(tmp_path: Path) -> None:
         with pytest.raises(Forbidden):
             await ask(node, body, headers=node.release("1.2.2"))
         with pytest.raises(Forbidden):
-            await ask(node, imaging((STUDY, SERIES, SOP), ("1.2.2", SERIES, "1.2.2.1")), headers=node.release(STUDY))
+            await ask(
+                node, imaging((STUDY, SERIES, SOP), ("1.2.2", SERIES, "1.2.2.1")), headers=node.release(STUDY)
+            )
         with pytest.raises(Forbidden):
             await ask(node, body, headers=node.access(Principal(subject="p", roles=frozenset({"porter"}))))
         with pytest.raises(Unauthenticated):
@@ -159,8 +180,14 @@ async def test_access(tmp_path: Path) -> None:
 
 async def test_what_is_no_request_is_a_fault(node: Served) -> None:
     with pytest.raises(SoapFault):
-        await ask(node, imaging((STUDY, SERIES, SOP)), action="urn:ihe:rad:2011:CrossGatewayRetrieveImagingDocumentSet")
-    async with node.session.post(f"{node.url}/rad69", data=b"<x/>", headers={"Content-Type": "text/plain"}) as response:
+        await ask(
+            node,
+            imaging((STUDY, SERIES, SOP)),
+            action="urn:ihe:rad:2011:CrossGatewayRetrieveImagingDocumentSet",
+        )
+    async with node.session.post(
+        f"{node.url}/rad69", data=b"<x/>", headers={"Content-Type": "text/plain"}
+    ) as response:
         assert response.status == 500
         assert b"Fault" in await response.read()
 
@@ -185,7 +212,7 @@ async def test_constant_memory(node: Served) -> None:
     assert peak < 16 << 20, f"{peak >> 20} MiB"
 
 
-# --- ITI-43 --------------------------------------------------------------------------------------------------------
+# --- ITI-43 -------------------------------------------------------------------------------------------------
 
 
 async def documents(
@@ -198,12 +225,17 @@ async def documents(
 async def test_manifests(node: Served) -> None:
     manifest = part10(ct(sop="1.2.1.9"))
     node.manifests.known["9.1"] = (STUDY, manifest)
-    reply, found = await documents(node, DocumentRequest(REPOSITORY, "9.1", "urn:oid:1.2.3.4"), headers=node.release(STUDY))
+    reply, found = await documents(
+        node, DocumentRequest(REPOSITORY, "9.1", "urn:oid:1.2.3.4"), headers=node.release(STUDY)
+    )
     assert (reply.registry.status, found) == (SUCCESS, {"9.1": manifest})
     assert hashlib.sha1(found["9.1"]).hexdigest() == hashlib.sha1(manifest).hexdigest()
     assert reply.documents[0].request == DocumentRequest(REPOSITORY, "9.1", "urn:oid:1.2.3.4")
     reply, found = await documents(
-        node, DocumentRequest(REPOSITORY, "9.2"), DocumentRequest("1.2.9", "9.1"), DocumentRequest(REPOSITORY, "9.1")
+        node,
+        DocumentRequest(REPOSITORY, "9.2"),
+        DocumentRequest("1.2.9", "9.1"),
+        DocumentRequest(REPOSITORY, "9.1"),
     )
     assert (reply.registry.status, list(found)) == (PARTIAL, ["9.1"])
     assert sorted((e.code, e.location) for e in reply.registry.errors) == [
@@ -225,7 +257,9 @@ async def test_manifests_pass_the_same_way_out(node: Served) -> None:
         await documents(node, DocumentRequest(REPOSITORY, "9.1"), headers=node.release(STUDY))
 
 
-async def test_many_manifests_are_not_in_memory_at_once(node: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_manifests_are_not_in_memory_at_once(
+    node: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def made(document_uid: str) -> bytes:
         return bytes([int(document_uid[2:])]) * (4 << 20)
 

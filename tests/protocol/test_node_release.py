@@ -1,4 +1,6 @@
-"""The one way out of a node: who gets what, and what the audit says of it; both listeners, with real mutual TLS."""
+"""The one way out of a node: who gets what, and what the audit says of it; both listeners, with real mutual
+TLS.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,20 @@ from aiohttp import ClientConnectorError, ClientError, ServerDisconnectedError
 from aiohttp.test_utils import make_mocked_request
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
-from node_serving import CLINICIAN, CLOCK, CODE, FILES, HOME, IDS, INTEGRATOR, Served, ct, part10, related, serving
+from node_serving import (
+    CLINICIAN,
+    CLOCK,
+    CODE,
+    FILES,
+    HOME,
+    IDS,
+    INTEGRATOR,
+    Served,
+    ct,
+    part10,
+    related,
+    serving,
+)
 
 from crosslight.runtime.audit import AuditEntry, AuditLog, Outcome
 from crosslight.runtime.db import SqliteDb
@@ -32,12 +47,25 @@ STUDY, OTHER = "1.2.1", "1.2.2"
 ONE = f"/studies/{STUDY}/series/1.2.1.1/instances/1.2.1.1.1"
 #: Every road by which something leaves over DICOMweb.
 WAYS_OUT = (
-    "/studies", "/series", "/instances", f"/studies/{STUDY}/series", f"/studies/{STUDY}/instances",
-    f"/studies/{STUDY}/series/1.2.1.1/instances", f"/studies/{STUDY}", f"/studies/{STUDY}/series/1.2.1.1", ONE,
-    f"/studies/{STUDY}/metadata", f"/studies/{STUDY}/series/1.2.1.1/metadata", ONE + "/metadata", ONE + "/frames/1",
-    ONE + "/rendered", ONE + "/thumbnail", ONE + "/frames/1/rendered", f"/studies/{STUDY}/thumbnail",
+    "/studies",
+    "/series",
+    "/instances",
+    f"/studies/{STUDY}/series",
+    f"/studies/{STUDY}/instances",
+    f"/studies/{STUDY}/series/1.2.1.1/instances",
+    f"/studies/{STUDY}",
+    f"/studies/{STUDY}/series/1.2.1.1",
+    ONE,
+    f"/studies/{STUDY}/metadata",
+    f"/studies/{STUDY}/series/1.2.1.1/metadata",
+    ONE + "/metadata",
+    ONE + "/frames/1",
+    ONE + "/rendered",
+    ONE + "/thumbnail",
+    ONE + "/frames/1/rendered",
+    f"/studies/{STUDY}/thumbnail",
     f"/studies/{STUDY}/series/1.2.1.1/thumbnail",
-)  # fmt: skip
+)
 Headers = Callable[[Served], dict[str, str]]
 
 
@@ -49,7 +77,9 @@ async def status(node: Served, path: str, headers: dict[str, str] | None = None)
 
 @pytest.fixture
 async def systems(tmp_path: Path) -> AsyncIterator[Served]:
-    """The systems listener of an open-mode node: the same tokens over plain http, and nothing without one but OPEN."""
+    """The systems listener of an open-mode node: the same tokens over plain http, and nothing without one but
+    OPEN.
+    """
     async with serving(tmp_path, listener="systems") as node:
         await node.add(part10(ct()), part10(ct(study=OTHER, sop="1.2.2.1")))
         yield node
@@ -78,9 +108,18 @@ def unsigned(node: Served) -> dict[str, str]:
 
 
 def symmetric(node: Served) -> dict[str, str]:
-    claims: dict[str, Any] = {"iss": HOME, "aud": CODE, "typ": "release", "exp": 9999999999, "iat": 1, "stu": [STUDY]}
+    claims: dict[str, Any] = {
+        "iss": HOME,
+        "aud": CODE,
+        "typ": "release",
+        "exp": 9999999999,
+        "iat": 1,
+        "stu": [STUDY],
+    }
     claims |= {"roles": ["clinician"], "pou": "TREAT"}
-    token = jwt.encode({"alg": "HS256", "kid": "k1", "typ": "release+jwt"}, claims, OctKey.import_key("k" * 32))
+    token = jwt.encode(
+        {"alg": "HS256", "kid": "k1", "typ": "release+jwt"}, claims, OctKey.import_key("k" * 32)
+    )
     return bearer(token)
 
 
@@ -94,11 +133,14 @@ ATTACKS: dict[str, tuple[Headers, int]] = {
     "without signature": (unsigned, 401),
     "of another algorithm": (symmetric, 401),
     "an access token for this holder": (lambda n: n.access(audience=CODE), 401),
-    "for a porter": (lambda n: n.release(STUDY, principal=Principal(subject="p", roles=frozenset({"porter"}))), 403),
+    "for a porter": (
+        lambda n: n.release(STUDY, principal=Principal(subject="p", roles=frozenset({"porter"}))),
+        403,
+    ),
     "for the gateway itself": (lambda n: n.release(STUDY, principal=Principal(subject="g")), 403),
     "for an unknown purpose": (lambda n: n.release(STUDY, principal=replace(CLINICIAN, purpose="X")), 403),
     "not a bearer": (lambda n: {"Authorization": "Basic abc"}, 401),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -154,7 +196,9 @@ async def test_nothing_leaves_without_credentials(people: Served) -> None:
         (Principal(subject="x"), 403, 403),
     ],
 )  # fmt: skip
-async def test_access_tokens_open_what_the_table_says(people: Served, principal: Principal, search: int, retrieve: int) -> None:
+async def test_access_tokens_open_what_the_table_says(
+    people: Served, principal: Principal, search: int, retrieve: int
+) -> None:
     headers = people.access(principal)
     for path in WAYS_OUT:
         searching = path in ("/studies", "/series", "/instances") or path.endswith(("/series", "/instances"))
@@ -167,7 +211,9 @@ async def test_only_those_who_may_store_store(people: Served) -> None:
     body, content_type = related([("application/dicom", part10(ct(sop="1.2.1.1.8")))])
     for principal, expected in ((CLINICIAN, 403), (INTEGRATOR, 200)):
         headers = people.access(principal) | {"Content-Type": content_type}
-        async with people.session.post(f"{people.url}/dicomweb/studies", data=body, headers=headers) as response:
+        async with people.session.post(
+            f"{people.url}/dicomweb/studies", data=body, headers=headers
+        ) as response:
             assert response.status == expected
 
 
@@ -181,11 +227,14 @@ async def test_a_suspended_node_releases_nothing_to_its_region(systems: Served) 
     assert await status(systems, f"/studies/{STUDY}", systems.release(STUDY)) == 200
 
 
-@pytest.mark.parametrize(("skew", "expected"), [(None, 200), (59.0, 200), (-59.0, 200), (61.0, 503), (-61.0, 503)])
+@pytest.mark.parametrize(
+    ("skew", "expected"), [(None, 200), (59.0, 200), (-59.0, 200), (61.0, 503), (-61.0, 503)]
+)
 async def test_a_wrong_clock_stops_new_retrieves(systems: Served, skew: float | None, expected: int) -> None:
     systems.state["skew"] = skew
     assert await status(systems, f"/studies/{STUDY}", systems.release(STUDY)) == expected
-    assert await status(systems, f"/studies/{STUDY}/series", systems.release(STUDY)) == 200  # lists are still given
+    # lists are still given
+    assert await status(systems, f"/studies/{STUDY}/series", systems.release(STUDY)) == 200
 
 
 async def test_the_trust_has_the_last_word(tmp_path: Path) -> None:
@@ -199,7 +248,10 @@ async def test_the_trust_has_the_last_word(tmp_path: Path) -> None:
         await node.add(part10(ct()))
         assert await status(node, f"/studies/{STUDY}", node.release(STUDY)) == 403
         assert await status(node, f"/studies/{STUDY}/metadata", node.release(STUDY)) == 200
-        assert asked == [("dr.who", "dicomweb", "retrieve", (STUDY,)), ("dr.who", "dicomweb", "read", (STUDY,))]
+        assert asked == [
+            ("dr.who", "dicomweb", "retrieve", (STUDY,)),
+            ("dr.who", "dicomweb", "read", (STUDY,)),
+        ]
 
 
 async def test_every_act_is_a_pair_under_the_tokens_correlation(systems: Served) -> None:
@@ -207,7 +259,12 @@ async def test_every_act_is_a_pair_under_the_tokens_correlation(systems: Served)
     await status(systems, ONE + "/frames/9", systems.release(STUDY, correlation="corr-43"))
     await status(systems, f"/studies/{STUDY}", systems.release(OTHER, correlation="corr-44"))
     (act,) = await systems.acts(correlation="corr-42")
-    assert (act.face, act.action, act.decision, act.text) == ("dicomweb", "retrieve", "permit", "ok 1 instances")
+    assert (act.face, act.action, act.decision, act.text) == (
+        "dicomweb",
+        "retrieve",
+        "permit",
+        "ok 1 instances",
+    )
     assert (act.who.subject, act.who.organisation, act.who.purpose) == ("dr.who", "RA2", "TREAT")
     assert (act.studies, [p.rpartition("|")[2] for p in act.patients]) == ((STUDY,), ["L-1"])
     assert (await systems.acts(correlation="corr-43"))[0].text == "refused: NotFound"
@@ -232,7 +289,7 @@ async def test_a_corrected_patient_is_audited_as_such(systems: Served) -> None:
     assert [p.rpartition("|")[2] for p in act.patients] == ["L-9"]
 
 
-# --- the systems listener with certificates ------------------------------------------------------------------------
+# --- the systems listener with certificates -----------------------------------------------------------------
 
 
 class Authority:
@@ -254,8 +311,13 @@ class Authority:
         return client_context(trust or self.ca.bundle, pair)
 
 
-async def over_tls(node: Served, context: ssl.SSLContext, headers: dict[str, str], path: str = f"/studies/{STUDY}") -> int:
-    async with client_session(context) as session, session.get(f"{node.url}/dicomweb{path}", headers=headers) as response:
+async def over_tls(
+    node: Served, context: ssl.SSLContext, headers: dict[str, str], path: str = f"/studies/{STUDY}"
+) -> int:
+    async with (
+        client_session(context) as session,
+        session.get(f"{node.url}/dicomweb{path}", headers=headers) as response,
+    ):
         await response.read()
         return response.status
 
@@ -264,7 +326,11 @@ async def test_certificates_and_what_each_opens(tmp_path: Path) -> None:
     region, stranger = Authority(tmp_path / "region"), Authority(tmp_path / "stranger", "1.9.9")
     async with serving(tmp_path, open_mode=False, listener="systems", tls=region.server()) as node:
         await node.add(part10(ct()))
-        gateway, member, system = region.client("gateway"), region.client("member", "RXC"), region.client("system", "PACS")
+        gateway, member, system = (
+            region.client("gateway"),
+            region.client("member", "RXC"),
+            region.client("system", "PACS"),
+        )
         table: list[tuple[str, ssl.SSLContext, dict[str, str], int]] = [
             ("the gateway alone", gateway, {}, 403),
             ("the gateway for a person", gateway, node.release(STUDY), 200),
@@ -281,7 +347,9 @@ async def test_certificates_and_what_each_opens(tmp_path: Path) -> None:
         assert {act.who.evidence for act in acts} == {"certificate", "gateway-token", "bearer"}
         assert any("gateway" in act.peer for act in acts)
         for context in (stranger.client("gateway", trust=region.ca.bundle), client_context(region.ca.bundle)):
-            with pytest.raises((ClientConnectorError, ClientError, ServerDisconnectedError, ConnectionError, ssl.SSLError)):
+            with pytest.raises(
+                (ClientConnectorError, ClientError, ServerDisconnectedError, ConnectionError, ssl.SSLError)
+            ):
                 await over_tls(node, context, node.release(STUDY))
 
 
@@ -293,7 +361,9 @@ async def test_a_certificate_for_another_community_is_nobody(tmp_path: Path) -> 
 
 
 async def test_a_client_that_hangs_up_after_the_last_byte_is_no_cut_off(tmp_path: Path) -> None:
-    """Nobody waits for the outcome of an answer that was sent whole, so nobody can cancel it; the node's end waits for it."""
+    """Nobody waits for the outcome of an answer that was sent whole, so nobody can cancel it; the node's end
+    waits for it.
+    """
     db = SqliteDb(tmp_path / "audit.db")
     audit = AuditLog(db, CLOCK)
     await audit.open()
@@ -350,9 +420,13 @@ class _HeldAudit(AuditLog):
 
 IMAGE = "/dicomweb/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.1"
 OUT = (
-    "/dicomweb/studies/1.2.1", "/dicomweb/studies/1.2.1/metadata", IMAGE, f"{IMAGE}/frames/1", f"{IMAGE}/frames/1,1",
+    "/dicomweb/studies/1.2.1",
+    "/dicomweb/studies/1.2.1/metadata",
+    IMAGE,
+    f"{IMAGE}/frames/1",
+    f"{IMAGE}/frames/1,1",
     f"{IMAGE}/rendered",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("path", OUT)

@@ -33,7 +33,9 @@ async def node(tmp_path: Path) -> AsyncIterator[Served]:
         yield served
 
 
-async def post(node: Served, body: Any, content_type: str, path: str = "/studies", **headers: str) -> tuple[int, dict[str, Any]]:
+async def post(
+    node: Served, body: Any, content_type: str, path: str = "/studies", **headers: str
+) -> tuple[int, dict[str, Any]]:
     sent = {"Content-Type": content_type, **headers}
     async with node.session.post(f"{node.url}/dicomweb{path}", data=body, headers=sent) as response:
         return response.status, orjson.loads(await response.read())
@@ -59,7 +61,10 @@ def stored(answer: dict[str, Any]) -> list[str]:
 
 
 def failed(answer: dict[str, Any]) -> dict[str, int]:
-    return {item["00081155"]["Value"][0]: item["00081197"]["Value"][0] for item in answer.get("00081198", {}).get("Value", [])}
+    return {
+        item["00081155"]["Value"][0]: item["00081197"]["Value"][0]
+        for item in answer.get("00081198", {}).get("Value", [])
+    }
 
 
 def others(answer: dict[str, Any]) -> list[int]:
@@ -75,10 +80,16 @@ async def test_all_stored(node: Served) -> None:
     assert item["00081150"]["Value"] == ["1.2.840.10008.5.1.4.1.1.2"]
     async with node.session.get(item["00081190"]["Value"][0], headers={"Accept": DICOM}) as response:
         assert await response.read() == files[0]
-    assert pydicom.Dataset.from_json(answer).ReferencedSOPSequence[11].ReferencedSOPInstanceUID == "1.2.1.1.12"
-    assert await stow(node, files[0]) == (200, {**answer, "00081199": {"vr": "SQ", "Value": [item]}})  # again: no harm
+    assert (
+        pydicom.Dataset.from_json(answer).ReferencedSOPSequence[11].ReferencedSOPInstanceUID == "1.2.1.1.12"
+    )
+    # again: no harm
+    assert await stow(node, files[0]) == (200, {**answer, "00081199": {"vr": "SQ", "Value": [item]}})
     acts = await node.acts(limit=10)
-    assert [(act.action, act.text) for act in acts if act.action == "store"][-1] == ("store", "ok 12 stored, 12 in all")
+    assert [(act.action, act.text) for act in acts if act.action == "store"][-1] == (
+        "store",
+        "ok 12 stored, 12 in all",
+    )
 
 
 async def test_some_stored(node: Served) -> None:
@@ -102,7 +113,9 @@ async def test_a_conflicting_instance(node: Served) -> None:
 
 
 async def test_the_study_of_the_url_binds(node: Served) -> None:
-    status, answer = await stow(node, part10(ct()), part10(ct(study="1.2.2", sop="1.2.2.1")), path="/studies/1.2.1")
+    status, answer = await stow(
+        node, part10(ct()), part10(ct(study="1.2.2", sop="1.2.2.1")), path="/studies/1.2.1"
+    )
     assert (status, stored(answer), failed(answer)) == (202, ["1.2.1.1.1"], {"1.2.2.1": 0xA900})
     assert await node.archive.objects("1.2.2") == []
     assert (await stow(node, b"x" * 200, path="/studies/1.2.1"))[0] == 409
@@ -144,7 +157,11 @@ async def test_an_empty_line_before_the_delimiter_and_folded_heads(node: Served)
     instance = f"{node.url}/dicomweb/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.1"
     async with node.session.get(instance, headers={"Accept": DICOM}) as response:
         assert await response.read() == file
-    for path, accept in (("/frames/1", "*/*"), ("/rendered", "image/png"), ("/metadata", "application/dicom+json")):
+    for path, accept in (
+        ("/frames/1", "*/*"),
+        ("/rendered", "image/png"),
+        ("/metadata", "application/dicom+json"),
+    ):
         async with node.session.get(instance + path, headers={"Accept": accept}) as response:
             assert response.status == 200, path
 
@@ -156,7 +173,9 @@ async def test_a_padded_object_is_re_encoded_without_its_padding(node: Served) -
     pydicom.dcmwrite(buffer, ds, implicit_vr=True, little_endian=True, enforce_file_format=True)
     assert (await stow(node, buffer.getvalue() + bytes(33)))[0] == 200
     url = f"{node.url}/dicomweb/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.1"
-    async with node.session.get(url, headers={"Accept": f"{DICOM}; transfer-syntax=1.2.840.10008.1.2.1"}) as response:
+    async with node.session.get(
+        url, headers={"Accept": f"{DICOM}; transfer-syntax=1.2.840.10008.1.2.1"}
+    ) as response:
         made = pydicom.dcmread(BytesIO(await response.read()))
     assert made.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
     assert made.PixelData == ds.PixelData
@@ -177,15 +196,18 @@ async def test_what_is_tolerated_is_given_in_every_form(node: Served, kind: str)
     odd = {
         "double": plain[:at] + make.element(0x00290010, "LO", b"TEST") * 2 + plain[at:],
         "new VR": plain[:at] + make.element(0x00291010, "UV", b"ABCD").replace(b"UV", b"ZZ") + plain[at:],
-        "closed twice": plain[:at] + make.element(0x00400275, "SQ", make.item(b"")) + make.SEQUENCE_END + plain[at:],
+        "closed twice": (
+            plain[:at] + make.element(0x00400275, "SQ", make.item(b"")) + make.SEQUENCE_END + plain[at:]
+        ),
         "open JPEG": plain.removesuffix(make.SEQUENCE_END),
         "JPEG with an empty end": plain.removesuffix(make.SEQUENCE_END) + make.item(b"") + make.SEQUENCE_END,
     }[kind]
     assert odd != plain
     forms = {
-        "/rendered": "image/png", "/frames/1": 'multipart/related; type="application/octet-stream"; transfer-syntax=*',
+        "/rendered": "image/png",
+        "/frames/1": 'multipart/related; type="application/octet-stream"; transfer-syntax=*',
         **({"": f"{DICOM}; transfer-syntax=1.2.840.10008.1.2.1"} if "JPEG" in kind else {}),
-    }  # fmt: skip
+    }
     url = f"{node.url}/dicomweb/studies/1.2.1/series/1.2.1.1/instances/"
     given: dict[str, list[bytes]] = {form: [] for form in forms}
     for sop, data in (("1.2.1.1.1", plain), ("1.2.1.1.2", odd.replace(b"1.2.1.1.1\0", b"1.2.1.1.2\0"))):
@@ -213,7 +235,11 @@ async def test_other_parts_fail_alone(node: Served) -> None:
     [
         (b"", 'multipart/related; type="application/dicom"; boundary=b', 400),
         (b"--b--\r\n", 'multipart/related; type="application/dicom"; boundary=b', 400),
-        (b"--b\nContent-Type: application/dicom\n\nxx\n--b--\n", 'multipart/related; type="application/dicom"; boundary=b', 400),
+        (
+            b"--b\nContent-Type: application/dicom\n\nxx\n--b--\n",
+            'multipart/related; type="application/dicom"; boundary=b',
+            400,
+        ),
         (b"whatever", 'multipart/related; type="application/dicom"', 400),
         (b"{}", "application/json", 415),
         (b"--b\r\n\r\n[]\r\n--b--", 'multipart/related; type="application/dicom+json"; boundary=b', 415),
@@ -244,7 +270,11 @@ async def test_a_client_that_hangs_up_leaves_nothing_behind(node: Served, tmp_pa
     assert status == 200
     async with asyncio.timeout(10):
         while True:
-            if not [path for path in (tmp_path / "archive" / "tmp").rglob("*") if path.is_file() and path.name != "lock"]:
+            if not [
+                path
+                for path in (tmp_path / "archive" / "tmp").rglob("*")
+                if path.is_file() and path.name != "lock"
+            ]:
                 break
             await asyncio.sleep(0.01)
 
@@ -252,7 +282,8 @@ async def test_a_client_that_hangs_up_leaves_nothing_behind(node: Served, tmp_pa
 async def test_bounds(tmp_path: Path) -> None:
     config = ServeConfig(max_stow_bytes=1 << 20, max_instance_bytes=1 << 20, max_stow_parts=3)
     async with serving(tmp_path, config=config) as node:
-        assert (await stow(node, part10(ct(side=800))))[0] == 413  # said by Content-Length, before a byte is read
+        # said by Content-Length, before a byte is read
+        assert (await stow(node, part10(ct(side=800))))[0] == 413
 
         async def chunked() -> AsyncIterator[bytes]:
             body, _ = related([(DICOM, part10(ct())), (DICOM, part10(ct(sop="1.2.1.1.2", side=800)))])
@@ -265,8 +296,14 @@ async def test_bounds(tmp_path: Path) -> None:
         assert (status, len(stored(answer))) == (413, 3)
     config = ServeConfig(max_instance_bytes=1 << 20)
     async with serving(tmp_path / "two", config=config) as node:
-        status, answer = await stow(node, part10(ct()), part10(ct(sop="1.2.1.1.2", side=800)), part10(ct(sop="1.2.1.1.3")))
-        assert (status, stored(answer), failed(answer)) == (202, ["1.2.1.1.1", "1.2.1.1.3"], {"1.2.1.1.2": 0xA700})
+        status, answer = await stow(
+            node, part10(ct()), part10(ct(sop="1.2.1.1.2", side=800)), part10(ct(sop="1.2.1.1.3"))
+        )
+        assert (status, stored(answer), failed(answer)) == (
+            202,
+            ["1.2.1.1.1", "1.2.1.1.3"],
+            {"1.2.1.1.2": 0xA700},
+        )
 
 
 async def test_every_sample_by_stow_is_the_sample(node: Served) -> None:

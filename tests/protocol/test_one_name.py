@@ -18,7 +18,13 @@ from crosslight.pb import feed_pb2_grpc as pb_grpc
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.http import client_session
 from crosslight.runtime.mllp import MllpClient, MllpServer, Peer
-from crosslight.runtime.tls import Credentials, Identity, client_context, gateway_channel_options, server_context
+from crosslight.runtime.tls import (
+    Credentials,
+    Identity,
+    client_context,
+    gateway_channel_options,
+    server_context,
+)
 from crosslight.standards.ids import Oid
 from crosslight.standards.membership import Invitation
 from registry.ihe.iti8 import certificate_principal
@@ -49,7 +55,9 @@ async def over_mllp(a: TestAccess, pair: Path) -> str:
     server = MllpServer(handle, "127.0.0.1", 0, tls=a.members.own.gateway.server(mutual=True))
     await server.start()
     gateway = Identity("gateway", "", a.members.region.home_community_id)
-    client = MllpClient("127.0.0.1", server.port, tls=client_context(a.members.ca.bundle, pair, expect=gateway))
+    client = MllpClient(
+        "127.0.0.1", server.port, tls=client_context(a.members.ca.bundle, pair, expect=gateway)
+    )
     try:
         return (await client.send(b"who")).decode()
     finally:
@@ -105,11 +113,15 @@ async def over_a_nodes_http(folder: Path, identity: Identity) -> str:
 async def test_a_certificate_is_called_the_same_at_every_listener(tmp_path: Path, who: str) -> None:
     identity, subject = CALLERS[who]
     async with access(tmp_path / "registry") as a:
-        await a.members.store.use_invitation(Invitation.parse(await a.members.invite("RTK", a.people)).secret, 0)
+        await a.members.store.use_invitation(
+            Invitation.parse(await a.members.invite("RTK", a.people)).secret, 0
+        )
         await a.members.refresh()
         pair = tmp_path / "caller.pem"
         community = a.members.region.home_community_id
-        a.members.ca.write_pair(pair, Identity(identity.kind, identity.name, community), (), timedelta(days=1))
+        a.members.ca.write_pair(
+            pair, Identity(identity.kind, identity.name, community), (), timedelta(days=1)
+        )
         assert await over_http(a, pair) == subject
         assert await over_mllp(a, pair) == subject
         if identity.kind == "member":  # nobody else publishes there

@@ -33,7 +33,8 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Page
     """A patient with studies at all five trusts, for tests that only read."""
     async with page_region(tmp_path_factory.mktemp("region"), *samples.STUDIES) as made:
         rpc = made.room.member("RPC")
-        await made.feed(made.patient("RPC", local=Identifier("9990000026", rpc.authority)))  # as another's national number
+        # as another's national number
+        await made.feed(made.patient("RPC", local=Identifier("9990000026", rpc.authority)))
         made.heard()
         yield made
 
@@ -89,12 +90,26 @@ async def test_a_number_leads_to_the_patient_by_an_opaque_address(clients: Clien
     shown = unescape(re.sub(r"<[^>]*>", " ", text))
     shown = re.sub(r"\s+", " ", shown)
     for expected in (
-        "SMITH, Ada (Mrs)", "Born 14-Feb-1955 (71y)", "Gender Female", "NHS No. 999 000 0018", "6 studies at 5 trusts",
-        "Another record, at East Sussex Healthcare NHS Trust, claims this number: compare name and date of birth.",
+        "SMITH, Ada (Mrs)",
+        "Born 14-Feb-1955 (71y)",
+        "Gender Female",
+        "NHS No. 999 000 0018",
+        "6 studies at 5 trusts",
+        (
+            "Another record, at East Sussex Healthcare NHS Trust, claims this number: compare name and date"
+            " of birth."
+        ),
         "It is not shown here, so this list may not be complete.",
-        "CT thorax with contrast", "21-Nov-2026 22:15", "3 series, 288 images", "1 series, 1 image", "Open now", "Arriving",
-        "In conflict", "(2 copies)", "List read at 03:12",
-    ):  # fmt: skip
+        "CT thorax with contrast",
+        "21-Nov-2026 22:15",
+        "3 series, 288 images",
+        "1 series, 1 image",
+        "Open now",
+        "Arriving",
+        "In conflict",
+        "(2 copies)",
+        "List read at 03:12",
+    ):
         assert expected in shown, expected
     assert re.findall(r'data-study-uid="([^"]+)"', text) == [f"1.2.826.0.1.{n}" for n in (1, 2, 3, 4, 5, 6)]
     assert text.count('<h2 class="year">') == 4
@@ -199,7 +214,9 @@ async def test_documents_that_cannot_be_listed_are_told(clients: Clients, own: P
 
 async def test_nobody(clients: Clients, own: PageRegion) -> None:
     for record in await own.feed(own.patient("RA2"), own.bob("RXC")):  # an officer said that it is neither's
-        await own.room.identity.decide(record, None, samples.NOW, who="officer", why="The number was mistyped.")
+        await own.room.identity.decide(
+            record, None, samples.NOW, who="officer", why="The number was mistyped."
+        )
     own.away("RYR")
     client = await browse(clients, own, principal=replace(samples.CLINICIAN, organisation="RTK"))
     address, text = await find(client)
@@ -213,7 +230,9 @@ async def test_nobody(clients: Clients, own: PageRegion) -> None:
     assert "A record in doubt with these details exists at Royal Surrey" in text
 
 
-async def test_an_address_that_leads_nowhere_is_a_page_in_a_browser(clients: Clients, shared: PageRegion) -> None:
+async def test_an_address_that_leads_nowhere_is_a_page_in_a_browser(
+    clients: Clients, shared: PageRegion
+) -> None:
     client = await browse(clients, shared)
     async with client.get("/nothing/here", headers={"Accept": "text/html,*/*;q=0.8"}) as answer:
         assert (answer.status, answer.content_type) == (404, "text/html")
@@ -222,10 +241,16 @@ async def test_an_address_that_leads_nowhere_is_a_page_in_a_browser(clients: Cli
         assert (answer.status, answer.content_type) == (404, "application/json")
 
 
-@pytest.mark.parametrize(("day", "told"), [("31", "Enter a date that exists"), ("", "Enter the day, month and year of birth")])
-async def test_a_date_of_birth_that_is_none(clients: Clients, shared: PageRegion, day: str, told: str) -> None:
+@pytest.mark.parametrize(
+    ("day", "told"), [("31", "Enter a date that exists"), ("", "Enter the day, month and year of birth")]
+)
+async def test_a_date_of_birth_that_is_none(
+    clients: Clients, shared: PageRegion, day: str, told: str
+) -> None:
     client = await browse(clients, shared)
-    async with client.post("/search", data={"family": "Smith", "day": day, "month": "2", "year": "1955"}) as answer:
+    async with client.post(
+        "/search", data={"family": "Smith", "day": day, "month": "2", "year": "1955"}
+    ) as answer:
         assert answer.status == 400
         assert told in await answer.text()
 
@@ -288,7 +313,9 @@ async def test_two_records_of_one_number(clients: Clients, own: PageRegion) -> N
     assert "1 patient with this number" in text
     assert "In doubt: 1 record that gives the same number" in text
     _, by_local = await find(client, number="RTK-00001")
-    assert "In doubt: 1 record that gives the same national number" in by_local, "not the local number that was asked for"
+    assert "In doubt: 1 record that gives the same national number" in by_local, (
+        "not the local number that was asked for"
+    )
     assert "It is listed below under its own local number" in text
     assert "It is not shown here" not in text
     assert text.count("Disputed record") == 1
@@ -315,15 +342,29 @@ async def test_the_strip_is_polled_without_a_patient(clients: Clients, own: Page
         assert answer.headers["Cache-Control"] == "no-store"
     assert not await own.acts()
     by_code = {site["code"]: site for site in state["sites"]}
-    assert (by_code["RTK"]["opens"], by_code["RXC"]["level"], by_code["RA2"]["level"]) == (False, "doubt", "well")
+    assert (by_code["RTK"]["opens"], by_code["RXC"]["level"], by_code["RA2"]["level"]) == (
+        False,
+        "doubt",
+        "well",
+    )
     assert state["lead"] == "This list may not be complete."
-    assert state["sentence"] == "Ashford and St Peter’s Hospitals NHS Foundation Trust has not answered since 01:12."
+    assert (
+        state["sentence"]
+        == "Ashford and St Peter’s Hospitals NHS Foundation Trust has not answered since 01:12."
+    )
 
 
 async def test_without_sign_in(clients: Clients, shared: PageRegion) -> None:
     client = await browse(clients, shared, principal=None)
-    for method, path in (("GET", "/"), ("POST", "/search"), ("GET", "/patients/x"), ("GET", "/patients/x/studies/1.2")):
-        async with client.request(method, path, data={"number": "9990000018"} if method == "POST" else None) as answer:
+    for method, path in (
+        ("GET", "/"),
+        ("POST", "/search"),
+        ("GET", "/patients/x"),
+        ("GET", "/patients/x/studies/1.2"),
+    ):
+        async with client.request(
+            method, path, data={"number": "9990000018"} if method == "POST" else None
+        ) as answer:
             assert answer.status == 401
             assert 'href="/signin"' in await answer.text()
     async with client.get("/coverage.json", headers={"Accept": "application/json"}) as answer:
@@ -349,7 +390,9 @@ async def test_policy_says_no(clients: Clients, shared: PageRegion) -> None:
 
 
 async def test_a_role_that_may_not_search_is_not_shown_a_form(clients: Clients, shared: PageRegion) -> None:
-    porter = Principal(subject="p", name="Porter", roles=frozenset({"porter"}), organisation="RA2", evidence="session")
+    porter = Principal(
+        subject="p", name="Porter", roles=frozenset({"porter"}), organisation="RA2", evidence="session"
+    )
     client = await browse(clients, shared, principal=porter)
     async with client.get("/") as answer:
         text = await answer.text()
@@ -360,7 +403,9 @@ async def test_a_role_that_may_not_search_is_not_shown_a_form(clients: Clients, 
 
 
 @pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
-async def test_another_sites_form_is_refused(clients: Clients, shared: PageRegion, headers: dict[str, str]) -> None:
+async def test_another_sites_form_is_refused(
+    clients: Clients, shared: PageRegion, headers: dict[str, str]
+) -> None:
     asked = len(await shared.acts())
     client = await browse(clients, shared)
     async with client.post("/search", data={"number": "9990000018"}, headers=headers) as answer:
@@ -411,7 +456,8 @@ async def test_the_preview_of_a_disputed_record_says_so(clients: Clients, own: P
 
 
 async def test_what_is_in_doubt_says_so_on_its_row_and_its_picture(clients: Clients, own: PageRegion) -> None:
-    bob = own.bob("RYR", 2, others=(Identifier(nhs(1), NHS_NUMBER_OID),))  # two people under one number of the trust
+    # two people under one number of the trust
+    bob = own.bob("RYR", 2, others=(Identifier(nhs(1), NHS_NUMBER_OID),))
     await own.publish(samples.holding("RYR", 8, "Of somebody else"), whose=bob)
     await own.publish(samples.STUDIES[1], whose=own.patient("RYR", 2, pn="SMYTH^Ada"))
     client = await browse(clients, own, principal=replace(samples.CLINICIAN, organisation="RYR"))
@@ -429,14 +475,18 @@ async def test_what_is_in_doubt_says_so_on_its_row_and_its_picture(clients: Clie
         assert (f'id="whose">SMYTH, Ada, Local No. RYR-00002 at {where}, in doubt<' in preview) is doubtful
 
 
-async def test_studies_in_doubt_under_a_patients_own_number_claim_nothing(clients: Clients, own: PageRegion) -> None:
+async def test_studies_in_doubt_under_a_patients_own_number_claim_nothing(
+    clients: Clients, own: PageRegion
+) -> None:
     await own.publish(*samples.STUDIES)
     await own.feed(own.patient("RXC"))
     bob = own.bob("RXC", others=(Identifier(nhs(1), NHS_NUMBER_OID),))
     await own.publish(samples.holding("RXC", 8, "Of somebody else"), whose=bob)
     client = await browse(clients, own)
     _, text = await find(client)
-    assert "Studies under this patient’s local number at East Sussex Healthcare NHS Trust are in doubt" in text
+    assert (
+        "Studies under this patient’s local number at East Sussex Healthcare NHS Trust are in doubt" in text
+    )
     assert "claims this number" not in text
 
 
@@ -446,7 +496,8 @@ TYPED = [
     ("rtk-00001", "", False, ["rtk-00001", "RTK-00001"]),
     ("rtk-00001", "RTK", True, ["{rtk}|rtk-00001", "{rtk}|RTK-00001"]),
     ("rtk-00001", "XXX", False, ["rtk-00001", "RTK-00001"]),
-    ("999 000 0026", "", False, ["9990000026"]),  # a national number that this patient does not hold: somebody's own, perhaps
+    # a national number that this patient does not hold: somebody's own, perhaps
+    ("999 000 0026", "", False, ["9990000026"]),
 ]
 
 
@@ -462,7 +513,10 @@ async def test_a_trusts_own_number_asks_whose_it_is(
     before = len(await shared.acts())
     client = await browse(clients, shared)
     async with client.get("/") as answer:
-        assert '<option value="RTK">Ashford and St Peter’s Hospitals NHS Foundation Trust</option>' in await answer.text()
+        assert (
+            '<option value="RTK">Ashford and St Peter’s Hospitals NHS Foundation Trust</option>'
+            in await answer.text()
+        )
     address, text = await find(client, number=number, trust=trust)
     question = (await shared.acts())[before].query["Patients"]
     local = [

@@ -14,7 +14,15 @@ import aiohttp
 import pytest
 from callers import caller
 from node_serving import ct
-from publish_region import FAST, PublishingNode, RegistryCore, StoppedClock, publishing_node, registry_core, until
+from publish_region import (
+    FAST,
+    PublishingNode,
+    RegistryCore,
+    StoppedClock,
+    publishing_node,
+    registry_core,
+    until,
+)
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from registry_samples import NHS
@@ -64,7 +72,11 @@ def rich_study() -> list[Dataset]:
     for series in (1, 2):
         for n in (1, 2, 3):
             ds = with_number(ct("1.2.1", f"1.2.1.{series}", f"1.2.1.{series}.{n}", number=n))
-            ds.SeriesNumber, ds.SeriesDescription, ds.BodyPartExamined = series, f'thin "{series}" <mm>', "HEAD"
+            ds.SeriesNumber, ds.SeriesDescription, ds.BodyPartExamined = (
+                series,
+                f'thin "{series}" <mm>',
+                "HEAD",
+            )
             ds.SeriesDate, ds.SeriesTime, ds.InstitutionName = "20260102", "101500", "St Peter's"
             ds.ReferringPhysicianName, ds.ProcedureCodeSequence = "Jones^Bé", Sequence([code])
             ds.RequestAttributesSequence = Sequence([request])
@@ -82,17 +94,23 @@ async def core(tmp_path: Path) -> AsyncIterator[RegistryCore]:
 
 async def holdings(core: RegistryCore, *uids: str) -> tuple[Holding, ...]:
     question = ByObject(study_uids=uids, versions=True)
-    async with core.ask.question(caller(OPEN, "c"), face="fhir", action="search", question=question) as answer:
+    async with core.ask.question(
+        caller(OPEN, "c"), face="fhir", action="search", question=question
+    ) as answer:
         return answer.holdings
 
 
 async def check(core: RegistryCore, node: PublishingNode, *uids: str) -> dict[str, StudyRecord]:
-    """The registry has these studies and no others, the census agrees on both sides, nothing waits or is parked."""
+    """The registry has these studies and no others, the census agrees on both sides, nothing waits or is
+    parked.
+    """
     held = await core.studies()
     assert {uid for uid, one in held.items() if one.approved} == set(uids)
     status = await node.publisher.status()
     assert (status.waiting, status.parked) == (0, 0)
-    assert status.census == await core.index.census(core.member.id) == await core.index.counted(core.member.id)
+    assert (
+        status.census == await core.index.census(core.member.id) == await core.index.counted(core.member.id)
+    )
     found = {h.study_uid: h.record for h in await holdings(core, *uids) if h.state == "approved"}
     assert found.keys() == set(uids)
     return found
@@ -130,14 +148,18 @@ async def test_a_studys_life(core: RegistryCore, tmp_path: Path, road: str) -> N
         await node.add(with_number(ct(sop="1.2.1.1.3"), local="L-2"))
         await node.settled()
         found = await check(core, node, "1.2.1")
-        assert found["1.2.1"].patient.local == Identifier("L-2", core.member.authority, "RTK") or road == "soap"
+        assert (
+            found["1.2.1"].patient.local == Identifier("L-2", core.member.authority, "RTK") or road == "soap"
+        )
         assert found["1.2.1"].patient.local.value == "L-2"
         [holding] = await holdings(core, "1.2.1")
         assert holding.past == ()
 
 
 @pytest.mark.parametrize("road", ROADS)
-async def test_a_study_withdrawn_for_safety_is_gone_with_its_past(core: RegistryCore, tmp_path: Path, road: str) -> None:
+async def test_a_study_withdrawn_for_safety_is_gone_with_its_past(
+    core: RegistryCore, tmp_path: Path, road: str
+) -> None:
     async with publishing_node(tmp_path / "node", core, road) as node:
         await node.add(with_number(ct()), with_number(ct("1.2.2", "1.2.2.1", "1.2.2.1.1")))
         await node.settled()
@@ -166,8 +188,12 @@ async def _held(core: RegistryCore, uid: str) -> bool:
     return uid in await core.studies()
 
 
-@pytest.mark.parametrize("fates", [["request"], ["answer"], ["answer", "answer"], ["answer", "request", "answer"]], ids="-".join)
-async def test_lost_soap_messages_end_right_at_our_own_registry(core: RegistryCore, tmp_path: Path, fates: list[str]) -> None:
+@pytest.mark.parametrize(
+    "fates", [["request"], ["answer"], ["answer", "answer"], ["answer", "request", "answer"]], ids="-".join
+)
+async def test_lost_soap_messages_end_right_at_our_own_registry(
+    core: RegistryCore, tmp_path: Path, fates: list[str]
+) -> None:
     async with publishing_node(tmp_path / "node", core, "soap") as node:
         await node.add(with_number(ct()))
         core.lose[:] = fates
@@ -187,7 +213,9 @@ async def test_lost_soap_messages_end_right_at_our_own_registry(core: RegistryCo
 
 
 @pytest.mark.parametrize("road", ROADS)
-async def test_a_registry_that_was_down_gets_everything_later(core: RegistryCore, tmp_path: Path, road: str) -> None:
+async def test_a_registry_that_was_down_gets_everything_later(
+    core: RegistryCore, tmp_path: Path, road: str
+) -> None:
     async with publishing_node(tmp_path / "node", core, road, start=False) as node:
         core.down = True
         node.publisher.start()
@@ -196,7 +224,9 @@ async def test_a_registry_that_was_down_gets_everything_later(core: RegistryCore
         status = await node.publisher.status()
         assert status.waiting > 0
         core.down = False
-        await node.publisher.on_welcome(EpochGrant(epoch=1, reconcile=False, incarnation=core.index.incarnation))
+        await node.publisher.on_welcome(
+            EpochGrant(epoch=1, reconcile=False, incarnation=core.index.incarnation)
+        )
         node.publisher.link_up()
         await node.settled()
         await check(core, node, *(f"1.2.{n}" for n in range(1, 6)))
@@ -204,7 +234,8 @@ async def test_a_registry_that_was_down_gets_everything_later(core: RegistryCore
 
 @pytest.mark.parametrize("road", ROADS)
 async def test_a_lost_registry_is_filled_again(tmp_path: Path, road: str) -> None:
-    """Another incarnation, nothing in it: the comparison sends all again, and deleted studies stay deleted."""
+    """Another incarnation, nothing in it: the comparison sends all again, and deleted studies stay
+    deleted."""
     db = SqliteDb(tmp_path / "one.sqlite")
     async with registry_core(db) as core, publishing_node(tmp_path / "node", core, road) as node:
         for n in (1, 2, 3):
@@ -221,14 +252,18 @@ async def test_a_lost_registry_is_filled_again(tmp_path: Path, road: str) -> Non
         async with publishing_node(tmp_path / "node", core, road, grant=grant) as node:
             await node.settled()
             await check(core, node, "1.2.1", "1.2.2")
-            assert all(h.version is not None and h.version.epoch == 2 for h in await holdings(core, "1.2.1", "1.2.2"))
+            assert all(
+                h.version is not None and h.version.epoch == 2 for h in await holdings(core, "1.2.1", "1.2.2")
+            )
             assert not (await node.publisher.status()).filling
     await db.close()
 
 
 @pytest.mark.parametrize("road", ROADS)
 async def test_a_node_restored_from_backup_converges(core: RegistryCore, tmp_path: Path, road: str) -> None:
-    """A day is lost: the registry has newer versions, studies that are gone here, and one that was deleted since."""
+    """A day is lost: the registry has newer versions, studies that are gone here, and one that was deleted
+    since.
+    """
     folder = tmp_path / "node"
     async with publishing_node(folder, core, road) as node:
         for n in (1, 2, 3):
@@ -252,7 +287,11 @@ async def test_a_node_restored_from_backup_converges(core: RegistryCore, tmp_pat
         await node.settled()
 
         async def here() -> list[str]:
-            return [uid for uid in ("1.2.1", "1.2.2", "1.2.3", "1.2.4") if await node.archive.record(uid) is not None]
+            return [
+                uid
+                for uid in ("1.2.1", "1.2.2", "1.2.3", "1.2.4")
+                if await node.archive.record(uid) is not None
+            ]
 
         async def agreed() -> bool:
             await node.settled()
@@ -290,7 +329,9 @@ async def test_an_epoch_that_was_not_granted_is_not_used(core: RegistryCore, tmp
         core.directory.set(replace(core.member, epoch=3))  # granted, and the node has not heard of it
         await node.add(with_number(ct(sop="1.2.1.1.2", number=2)))
         await until(lambda: _held_up(node))
-        await node.publisher.on_welcome(EpochGrant(epoch=3, reconcile=True, incarnation=core.index.incarnation))
+        await node.publisher.on_welcome(
+            EpochGrant(epoch=3, reconcile=True, incarnation=core.index.incarnation)
+        )
         await node.settled()
         found = await check(core, node, "1.2.1")
         assert found["1.2.1"].n_instances == 2
@@ -310,31 +351,42 @@ async def test_the_feed_is_audited(core: RegistryCore, tmp_path: Path) -> None:
         await core.audit.settle()  # outcomes follow the answer
         acts = await core.audit.search(study="1.2.1")
         assert acts
-        assert {(a.face, a.action, a.who.organisation, a.text) for a in acts} == {("feed", "publish", "RTK", "ok 1 accepted")}
+        assert {(a.face, a.action, a.who.organisation, a.text) for a in acts} == {
+            ("feed", "publish", "RTK", "ok 1 accepted")
+        }
 
 
-# --- equivalence (D17) -------------------------------------------------------------------------------------------------
+# --- equivalence (D17) --------------------------------------------------------------------------------------
 
-_RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")  # patient and message ids
+# patient and message ids
+_RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 async def _answers(core: RegistryCore) -> dict[str, Any]:
     """What every face says of the patient, random ids and addresses taken out."""
     async with client_session() as session:
-        fhir = await _get(session, f"{core.base}/fhir/ImagingStudy?patient.identifier=https://fhir.nhs.uk/Id/nhs-number|{NUMBER}")
-        person = await _get(session, f"{core.base}/fhir/Patient?identifier=https://fhir.nhs.uk/Id/nhs-number|{NUMBER}")
+        fhir = await _get(
+            session,
+            f"{core.base}/fhir/ImagingStudy?patient.identifier=https://fhir.nhs.uk/Id/nhs-number|{NUMBER}",
+        )
+        person = await _get(
+            session, f"{core.base}/fhir/Patient?identifier=https://fhir.nhs.uk/Id/nhs-number|{NUMBER}"
+        )
         qido = await _get(session, f"{core.base}/dicomweb/studies?PatientID={NUMBER}&includefield=all")
         soap = SoapClient(session, SystemIds())
         query = adhoc.AdhocQuery(
             query_id="urn:uuid:10b545ea-725c-446d-9b95-8aeb444eddf3",  # GetAll
             parameters=(
                 ("$patientId", (f"'{NUMBER}^^^&{NHS}&ISO'",)),
-                *((name, ("('urn:oasis:names:tc:ebxml-regrep:StatusType:Approved')",)) for name in (
-                    "$XDSDocumentEntryStatus", "$XDSSubmissionSetStatus", "$XDSFolderStatus"
-                )),
+                *(
+                    (name, ("('urn:oasis:names:tc:ebxml-regrep:StatusType:Approved')",))
+                    for name in ("$XDSDocumentEntryStatus", "$XDSSubmissionSetStatus", "$XDSFolderStatus")
+                ),
             ),
-        )  # fmt: skip
-        reply = await soap.call(f"{core.base}/xds/registry", adhoc.ACTION_REQUEST, adhoc.render_adhoc_request(query))
+        )
+        reply = await soap.call(
+            f"{core.base}/xds/registry", adhoc.ACTION_REQUEST, adhoc.render_adhoc_request(query)
+        )
         xds = adhoc.parse_adhoc_response(reply.body)
     said = {"fhir": fhir, "patient": person, "qido": qido, "xds": repr(xds.objects)}
     text = json.dumps(said, sort_keys=True).replace(core.base, "http://registry")
@@ -355,7 +407,9 @@ async def _get(session: aiohttp.ClientSession, url: str) -> Any:
 
 
 def _comparable(record: StudyRecord) -> StudyRecord:
-    """Without what only the node knows: data set digests; and the local name of an authority, which a CX has no place for."""
+    """Without what only the node knows: data set digests; and the local name of an authority, which a CX has
+    no place for.
+    """
     local = replace(record.patient.local, namespace="")
     series = tuple(replace(s, digest="") for s in record.series)
     return replace(record, patient=replace(record.patient, local=local), series=series)
@@ -370,14 +424,20 @@ async def test_both_roads_give_the_same_answers(tmp_path: Path) -> None:
             db = SqliteDb(tmp_path / f"{road}.sqlite")
             stack.push_async_callback(db.close)
             core = await stack.enter_async_context(registry_core(db, clock=clock))
-            node = await stack.enter_async_context(publishing_node(tmp_path / road, core, road, clock=clock, start=False))
+            node = await stack.enter_async_context(
+                publishing_node(tmp_path / road, core, road, clock=clock, start=False)
+            )
             await node.add(*rich_study())
             node.publisher.start()
-            await node.publisher.on_welcome(EpochGrant(epoch=1, reconcile=False, incarnation=core.index.incarnation))
+            await node.publisher.on_welcome(
+                EpochGrant(epoch=1, reconcile=False, incarnation=core.index.incarnation)
+            )
             await node.settled()
             await enriched(core, "1.2.1")
             question = ByPatient(patient=PatientSelector(identifiers=(Identifier(NUMBER, NHS),)))
-            async with core.ask.question(caller(OPEN, "c"), face="fhir", action="search", question=question) as answer:
+            async with core.ask.question(
+                caller(OPEN, "c"), face="fhir", action="search", question=question
+            ) as answer:
                 [holding] = answer.holdings
                 records[road] = holding.record
             said[road] = await _answers(core)
@@ -396,11 +456,15 @@ async def test_enrichment_survives_a_restart_and_waits_for_the_member(tmp_path: 
             await node.add(with_number(ct()))
             await node.settled()
             assert [k.study_uid for k in await core.index.unenriched([core.member.id], 10)] == ["1.2.1"]
-            core.directory.presences[core.member.id] = replace(core.directory.presences[core.member.id], reachable=False)
+            core.directory.presences[core.member.id] = replace(
+                core.directory.presences[core.member.id], reachable=False
+            )
             core.enricher.start()
             await until(lambda: _seen(core))
             assert [h.record.detail for h in await holdings(core, "1.2.1")] == ["entry"]
-            core.directory.presences[core.member.id] = replace(core.directory.presences[core.member.id], reachable=True)
+            core.directory.presences[core.member.id] = replace(
+                core.directory.presences[core.member.id], reachable=True
+            )
             core.enricher.members_changed()
             await enriched(core, "1.2.1")
             assert await core.index.unenriched([core.member.id], 10) == []
@@ -414,7 +478,9 @@ async def _seen(core: RegistryCore) -> bool:
     return core.enricher.waiting > 0
 
 
-async def test_a_manifest_that_is_not_the_registered_one_is_not_taken(core: RegistryCore, tmp_path: Path) -> None:
+async def test_a_manifest_that_is_not_the_registered_one_is_not_taken(
+    core: RegistryCore, tmp_path: Path
+) -> None:
     async with publishing_node(tmp_path / "node", core, "soap", start=False) as node:
         manifest = node.publisher.store.manifest
 
@@ -425,7 +491,9 @@ async def test_a_manifest_that_is_not_the_registered_one_is_not_taken(core: Regi
         node.publisher.store.manifest = other  # type: ignore[method-assign]
         await node.add(with_number(ct()))
         node.publisher.start()
-        await node.publisher.on_welcome(EpochGrant(epoch=1, reconcile=False, incarnation=core.index.incarnation))
+        await node.publisher.on_welcome(
+            EpochGrant(epoch=1, reconcile=False, incarnation=core.index.incarnation)
+        )
         await node.settled()
         await until(lambda: _failed(core))
         assert [h.record.detail for h in await holdings(core, "1.2.1")] == ["entry"]
@@ -438,7 +506,9 @@ async def _failed(core: RegistryCore) -> bool:
 
 
 async def test_a_foreign_registry_gets_what_it_can_know(core: RegistryCore, tmp_path: Path) -> None:
-    """kind = "xds": own epochs, patients by the configured authority; one without an id there waits and is shown (D18)."""
+    """kind = "xds": own epochs, patients by the configured authority; one without an id there waits and is
+    shown (D18).
+    """
     member = core.member
     config = replace(
         FAST,
@@ -457,9 +527,14 @@ async def test_a_foreign_registry_gets_what_it_can_know(core: RegistryCore, tmp_
         independent = Independent(tmp_path, config.xds, ArchiveConfig(), open_mode=True)
         independent.member = replace(independent.member, secret=member.secret)
         foreign = await build_publisher(
-            config, node.archive._db, node.archive, system_seams(workers=node.publisher.reviser._workers),
-            membership=independent, roads=independent.roads, endpoints=Endpoints(aet="RTK"),
-        )  # fmt: skip
+            config,
+            node.archive._db,
+            node.archive,
+            system_seams(workers=node.publisher.reviser._workers),
+            membership=independent,
+            roads=independent.roads,
+            endpoints=Endpoints(aet="RTK"),
+        )
         await foreign.open()
         foreign.start()
         await node.add(with_number(ct()), ct("1.2.2", "1.2.2.1", "1.2.2.1.1", PatientID="L-9"))

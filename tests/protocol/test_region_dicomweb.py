@@ -1,4 +1,6 @@
-"""The region's DICOMweb root over real nodes: QIDO from the index, WADO through the gateway; dicomweb-client as an outsider."""
+"""The region's DICOMweb root over real nodes: QIDO from the index, WADO through the gateway; dicomweb-client
+as an outsider.
+"""
 
 from __future__ import annotations
 
@@ -55,12 +57,14 @@ async def two_holders(region: GatewayRegion) -> None:
     for code in ("RA2", "RTK"):
         await region.add(code, ct(), national=NUMBER, local=f"L-{code}")
     await region.add(
-        "RTK", ct("1.2.2", "1.2.2.1", "1.2.2.1.1", PatientID="L-RTK", Modality="MR"),
-        ct("1.2.2", "1.2.2.1", "1.2.2.1.2", PatientID="L-RTK", Modality="MR", number=2), national=NUMBER,
-    )  # fmt: skip
+        "RTK",
+        ct("1.2.2", "1.2.2.1", "1.2.2.1.1", PatientID="L-RTK", Modality="MR"),
+        ct("1.2.2", "1.2.2.1", "1.2.2.1.2", PatientID="L-RTK", Modality="MR", number=2),
+        national=NUMBER,
+    )
 
 
-# --- search ----------------------------------------------------------------------------------------------------------
+# --- search -------------------------------------------------------------------------------------------------
 
 
 async def test_one_row_for_each_study_with_its_holders(region: GatewayRegion) -> None:
@@ -85,19 +89,34 @@ async def test_one_row_for_each_study_with_its_holders(region: GatewayRegion) ->
 @pytest.mark.parametrize(
     ("query", "count"),
     [
-        ("PatientID=L-RTK", 2), ("PatientID=L-RA2&IssuerOfPatientID=RA2", 2), ("PatientID=L-RA2&IssuerOfPatientID=RTK", 0),
-        ("StudyInstanceUID=1.2.2", 1), ("AccessionNumber=A-1", 2), ("PatientID={n}&ModalitiesInStudy=MR", 1),
-        ("PatientID={n}&StudyDate=20260101-", 2), ("PatientID={n}&StudyDate=20270101-", 0),
-        ("PatientID={n}&StudyDescription=CT*neck", 2), ("PatientID={n}&StudyDescription=MR*", 0),
-        ("PatientName=Smith^Ada&PatientBirthDate=19700101", 2), ("PatientName=Smith^B*&PatientBirthDate=19700101", 0),
-        ("PatientName=smith&PatientBirthDate=19700101", 2), ("PatientName=Smith^ÁDA&PatientBirthDate=19700101", 2),
-        ("PatientName=Smith^A&PatientBirthDate=19700101", 0), ("PatientName=Smith&PatientBirthDate=19700102", 0),
-        ("PatientID={n}&PatientBirthDate=19700101", 2), ("PatientID={n}&PatientBirthDate=19700102", 0),
-        ("PatientID={n}&PatientName=Smith", 0), ("PatientID={n}&PatientName=S*", 2),
-        ("ModalitiesInStudy=CT", 1), ("", 2), ("limit=1", 1), ("limit=1&offset=1", 1), ("offset=2", 0),
+        ("PatientID=L-RTK", 2),
+        ("PatientID=L-RA2&IssuerOfPatientID=RA2", 2),
+        ("PatientID=L-RA2&IssuerOfPatientID=RTK", 0),
+        ("StudyInstanceUID=1.2.2", 1),
+        ("AccessionNumber=A-1", 2),
+        ("PatientID={n}&ModalitiesInStudy=MR", 1),
+        ("PatientID={n}&StudyDate=20260101-", 2),
+        ("PatientID={n}&StudyDate=20270101-", 0),
+        ("PatientID={n}&StudyDescription=CT*neck", 2),
+        ("PatientID={n}&StudyDescription=MR*", 0),
+        ("PatientName=Smith^Ada&PatientBirthDate=19700101", 2),
+        ("PatientName=Smith^B*&PatientBirthDate=19700101", 0),
+        ("PatientName=smith&PatientBirthDate=19700101", 2),
+        ("PatientName=Smith^ÁDA&PatientBirthDate=19700101", 2),
+        ("PatientName=Smith^A&PatientBirthDate=19700101", 0),
+        ("PatientName=Smith&PatientBirthDate=19700102", 0),
+        ("PatientID={n}&PatientBirthDate=19700101", 2),
+        ("PatientID={n}&PatientBirthDate=19700102", 0),
+        ("PatientID={n}&PatientName=Smith", 0),
+        ("PatientID={n}&PatientName=S*", 2),
+        ("ModalitiesInStudy=CT", 1),
+        ("", 2),
+        ("limit=1", 1),
+        ("limit=1&offset=1", 1),
+        ("offset=2", 0),
         ("00100020={n}&StudyID=S1", 2),
     ],
-)  # fmt: skip
+)
 async def test_searches(region: GatewayRegion, query: str, count: int) -> None:
     await two_holders(region)
     assert len(await rows(region, f"/studies?{query.format(n=NUMBER)}")) == count
@@ -105,22 +124,36 @@ async def test_searches(region: GatewayRegion, query: str, count: int) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["PatientID=9*", "PatientName=Smith", "PatientName=^A&PatientBirthDate=19700101", "StudyTime=10", "Colour=red",
-     "IssuerOfPatientID=nobody&PatientID=1", "offset=100000", "ReferringPhysicianName=X"],
-)  # fmt: skip
-async def test_what_would_list_people_or_cannot_be_bounded_is_refused(region: GatewayRegion, query: str) -> None:
+    [
+        "PatientID=9*",
+        "PatientName=Smith",
+        "PatientName=^A&PatientBirthDate=19700101",
+        "StudyTime=10",
+        "Colour=red",
+        "IssuerOfPatientID=nobody&PatientID=1",
+        "offset=100000",
+        "ReferringPhysicianName=X",
+    ],
+)
+async def test_what_would_list_people_or_cannot_be_bounded_is_refused(
+    region: GatewayRegion, query: str
+) -> None:
     await rows(region, f"/studies?{query}", 400)
 
 
 @pytest.mark.parametrize(
     ("path", "status", "word"),
     [
-        ("/nothing", 404, "Here are"), ("/studies/1.2.2/bogus", 404, "Here are"), ("", 404, "Check"), ("/studies/1.2.9", 404, ""),
+        ("/nothing", 404, "Here are"),
+        ("/studies/1.2.2/bogus", 404, "Here are"),
+        ("", 404, "Check"),
+        ("/studies/1.2.9", 404, ""),
         ("/studies?AccessionNumber=*X*", 400, "AccessionNumber whole"),
         ("/studies?ReferringPhysicianName=X", 400, "Add PatientID"),
-        ("/instances", 400, "StudyInstanceUID"), ("/studies?Colour=red", 400, "keyword"),
+        ("/instances", 400, "StudyInstanceUID"),
+        ("/studies?Colour=red", 400, "keyword"),
     ],
-)  # fmt: skip
+)
 async def test_errors_have_one_shape(region: GatewayRegion, path: str, status: int, word: str) -> None:
     """That of a node: RFC 9457, with what to do."""
     async with region.http.get(f"{region.base}/dicomweb{path}") as response:
@@ -133,14 +166,25 @@ async def test_errors_have_one_shape(region: GatewayRegion, path: str, status: i
 
 
 async def test_dates_and_times_over_midnight(region: GatewayRegion) -> None:
-    for at, (day, time) in enumerate((("01", "0800"), ("01", "2300"), ("02", "0300"), ("02", "1500"), ("03", "0800"))):
-        ds = ct(f"1.2.{at}", f"1.2.{at}.1", f"1.2.{at}.1.1", StudyDate=f"202611{day}", StudyTime=time, PatientID="L-RTK")
+    for at, (day, time) in enumerate(
+        (("01", "0800"), ("01", "2300"), ("02", "0300"), ("02", "1500"), ("03", "0800"))
+    ):
+        ds = ct(
+            f"1.2.{at}",
+            f"1.2.{at}.1",
+            f"1.2.{at}.1.1",
+            StudyDate=f"202611{day}",
+            StudyTime=time,
+            PatientID="L-RTK",
+        )
         await region.add("RTK", ds, national=NUMBER)
     for who in (f"PatientID={NUMBER}&", ""):  # of a patient, and through the whole region
         for query, count in (
-            ("StudyDate=20261101-20261102&StudyTime=220000-060000", 2), ("StudyDate=20261101-20261103&StudyTime=1000-1200", 4),
-            ("StudyDate=20261102-&StudyTime=1000-", 2), ("StudyDate=-20261101&StudyTime=-1200", 1),
-        ):  # fmt: skip
+            ("StudyDate=20261101-20261102&StudyTime=220000-060000", 2),
+            ("StudyDate=20261101-20261103&StudyTime=1000-1200", 4),
+            ("StudyDate=20261102-&StudyTime=1000-", 2),
+            ("StudyDate=-20261101&StudyTime=-1200", 1),
+        ):
             assert len(await rows(region, f"/studies?{who}{query}")) == count, (who, query)
         await rows(region, f"/studies?{who}StudyDate=20261101&StudyTime=220000-060000", 400)
 
@@ -148,7 +192,9 @@ async def test_dates_and_times_over_midnight(region: GatewayRegion) -> None:
 async def test_what_only_a_holder_has_is_asked_of_it(region: GatewayRegion) -> None:
     request = Dataset()
     request.ScheduledProcedureStepID, request.RequestedProcedureID = "SPS1", "RP1"
-    await region.add("RTK", ct(PatientID="L-RTK", RequestAttributesSequence=Sequence([request])), national=NUMBER)
+    await region.add(
+        "RTK", ct(PatientID="L-RTK", RequestAttributesSequence=Sequence([request])), national=NUMBER
+    )
     await region.add("RTK", ct(series="1.2.1.2", sop="1.2.1.2.1", PatientID="L-RTK"), national=NUMBER)
     for root in ("/studies/1.2.1/series?", "/series?StudyInstanceUID=1.2.1&"):
         for key in ("RequestAttributesSequence.RequestedProcedureID=RP1", "00400275.00400009=SPS1"):
@@ -167,7 +213,10 @@ async def test_what_narrows_nothing_is_ignored_with_a_warning(region: GatewayReg
         for query in ("emptyvaluematching=false", "_=1700000000", "charset=utf-8"):
             async with region.http.get(f"{region.base}/dicomweb{path}&{query}") as response:
                 assert response.status == 200, (path, query)
-                assert any(query.partition("=")[0] in text for text in response.headers.getall("Warning")), (path, query)
+                assert any(query.partition("=")[0] in text for text in response.headers.getall("Warning")), (
+                    path,
+                    query,
+                )
     query = f"/studies?PatientID={NUMBER}&00090010=CROSSLIGHT%201.0&includefield=00091001,"
     for row in await rows(region, query):
         assert value(row, "00090010") == "CROSSLIGHT 1.0"
@@ -198,7 +247,11 @@ async def test_what_is_the_same_is_not_sent_again(region: GatewayRegion, path: s
             assert response.headers["ETag"] == tag
             assert response.headers["Cache-Control"] == "private, no-cache"
             assert bool(await response.read()) is (status == 200)
-    await region.add("RTK", ct("1.2.2", "1.2.2.1", "1.2.2.1.3", PatientID="L-RTK", Modality="MR", number=3), national=NUMBER)
+    await region.add(
+        "RTK",
+        ct("1.2.2", "1.2.2.1", "1.2.2.1.3", PatientID="L-RTK", Modality="MR", number=3),
+        national=NUMBER,
+    )
     async with region.http.get(address, headers={"If-None-Match": tag}) as response:
         one = "instances/" in path  # what was added is no part of it
         assert (response.status == 304) is one or (await response.read()) != first
@@ -217,7 +270,11 @@ async def test_what_nobody_counted_has_no_count(region: GatewayRegion) -> None:
     await two_holders(region)
     bare = {"detail": "entry", "series": (), "n_series": 0, "n_instances": 0}
     await region.publish("RTK", replace((await region.held("RTK", "1.2.2")).record, **bare))  # type: ignore[arg-type]
-    found = [row for row in await rows(region, f"/studies?PatientID={NUMBER}&includefield=all") if "Value" not in row["00201208"]]
+    found = [
+        row
+        for row in await rows(region, f"/studies?PatientID={NUMBER}&includefield=all")
+        if "Value" not in row["00201208"]
+    ]
     assert [(row["00201206"], row["00201208"]) for row in found] == [({"vr": "IS"}, {"vr": "IS"})]
 
 
@@ -262,7 +319,9 @@ async def test_series_from_the_index_and_instances_from_the_holder(region: Gatew
     await rows(region, "/series", 400)
     instances = await rows(region, "/studies/1.2.2/instances")
     assert {value(i, "00080018") for i in instances} == {"1.2.2.1.1", "1.2.2.1.2"}
-    assert value(instances[0], "00081190").startswith(f"{region.base}/dicomweb/studies/1.2.2/series/1.2.2.1/instances/1.2.2.1.")
+    assert value(instances[0], "00081190").startswith(
+        f"{region.base}/dicomweb/studies/1.2.2/series/1.2.2.1/instances/1.2.2.1."
+    )
     assert len(await rows(region, "/studies/1.2.2/series/1.2.2.1/instances?InstanceNumber=2")) == 1
     assert len(await rows(region, "/instances?StudyInstanceUID=1.2.2&limit=1")) == 1
     await rows(region, "/instances", 400)
@@ -272,7 +331,7 @@ async def test_series_from_the_index_and_instances_from_the_holder(region: Gatew
     assert region.since in problem["title"]
 
 
-# --- retrieve --------------------------------------------------------------------------------------------------------
+# --- retrieve -----------------------------------------------------------------------------------------------
 
 
 async def test_images_come_byte_for_byte_and_are_audited_at_both_ends(region: GatewayRegion) -> None:
@@ -299,13 +358,15 @@ async def test_images_come_byte_for_byte_and_are_audited_at_both_ends(region: Ga
 @pytest.mark.parametrize(
     ("tail", "accept", "kind"),
     [
-        ("", DICOM_PARTS, "multipart/related"), ("/metadata", "application/dicom+json", "application/dicom+json"),
-        ("/series/1.2.2.1", DICOM_PARTS, "multipart/related"), ("/series/1.2.2.1/metadata", "*/*", "application/dicom+json"),
+        ("", DICOM_PARTS, "multipart/related"),
+        ("/metadata", "application/dicom+json", "application/dicom+json"),
+        ("/series/1.2.2.1", DICOM_PARTS, "multipart/related"),
+        ("/series/1.2.2.1/metadata", "*/*", "application/dicom+json"),
         ("/series/1.2.2.1/instances/1.2.2.1.1/rendered", "image/jpeg", "image/jpeg"),
         ("/series/1.2.2.1/instances/1.2.2.1.1/thumbnail", "image/jpeg", "image/jpeg"),
         ("/series/1.2.2.1/instances/1.2.2.1.1/frames/1", OCTET_PARTS, "multipart/related"),
     ],
-)  # fmt: skip
+)
 async def test_every_resource(region: GatewayRegion, tail: str, accept: str, kind: str) -> None:
     await two_holders(region)
     for root in ("", "/members/RTK"):
@@ -321,11 +382,17 @@ async def test_every_resource(region: GatewayRegion, tail: str, accept: str, kin
 
 async def test_instances_tell_where_they_lie_and_how_large_they_are(region: GatewayRegion) -> None:
     """What a viewer orders pictures by, and asks for their size by: from the holder, through the region."""
-    placed = {"ImagePositionPatient": [1.5, -2, 30], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelAspectRatio": [2, 1]}
+    placed = {
+        "ImagePositionPatient": [1.5, -2, 30],
+        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+        "PixelAspectRatio": [2, 1],
+    }
     await region.add("RTK", ct("1.2.7", "1.2.7.1", "1.2.7.1.1", PatientID="L-RTK", **placed), national=NUMBER)
     address = f"{region.base}/dicomweb/studies/1.2.7/series/1.2.7.1/instances"
     query = {"includefield": ",".join(placed), "limit": "1000", "offset": "0"}
-    async with region.http.get(address, params=query, headers={"Accept": "application/dicom+json"}) as response:
+    async with region.http.get(
+        address, params=query, headers={"Accept": "application/dicom+json"}
+    ) as response:
         (row,) = await response.json(content_type=None)
     told = {tag: row[tag]["Value"] for tag in ("00200032", "00200037", "00280034")}
     assert told == {"00200032": [1.5, -2, 30], "00200037": [1, 0, 0, 0, 1, 0], "00280034": [2, 1]}
@@ -342,7 +409,8 @@ async def test_a_picture_that_is_known_is_not_sent_again(region: GatewayRegion) 
     async with region.http.get(address, headers={"Accept": "image/jpeg", "If-None-Match": tag}) as response:
         assert (response.status, response.headers["ETag"], await response.read()) == (304, tag, b"")
         assert response.headers["Crosslight-Holder"] == "RTK"
-    async with region.http.get(address, headers={"Accept": "image/jpeg"}) as response:  # the connection is good for more
+    # the connection is good for more
+    async with region.http.get(address, headers={"Accept": "image/jpeg"}) as response:
         assert await response.read() == body
     assert len(await region.acts()) == asked + 2, "asked and audited all the same"
 
@@ -351,14 +419,23 @@ async def test_status_and_refusals_pass(region: GatewayRegion) -> None:
     await two_holders(region)
     base = f"{region.base}/dicomweb/studies"
     for path, accept, status in (
-        ("1.2.2/series/9.9", DICOM_PARTS, 404), ("1.2.2", "image/gif", 406), ("9.9.9", DICOM_PARTS, 404),
-        ("abc", "*/*", 400), ("1.2.2/other", "*/*", 404), ("1.2.2/series/1.2.2.1/instances/..%2f..", "*/*", 404),
-        ("1.2.2%20", "*/*", 400), ("1.2.2%20/series", "*/*", 400), ("1.2.2/series/1.2.2.1%00/instances", "*/*", 400),
-        ("1.2.2/series/1.2.2.1%20/metadata", "*/*", 400), ("1.2.2/series/1.2.2.1/instances/1.2.2.1.1/frames/1%20", "*/*", 400),
-        ("abc/series", "*/*", 400), ("1.2.2/series/abc/instances", "*/*", 400), ("1.2.2/series/x/metadata", "*/*", 400),
+        ("1.2.2/series/9.9", DICOM_PARTS, 404),
+        ("1.2.2", "image/gif", 406),
+        ("9.9.9", DICOM_PARTS, 404),
+        ("abc", "*/*", 400),
+        ("1.2.2/other", "*/*", 404),
+        ("1.2.2/series/1.2.2.1/instances/..%2f..", "*/*", 404),
+        ("1.2.2%20", "*/*", 400),
+        ("1.2.2%20/series", "*/*", 400),
+        ("1.2.2/series/1.2.2.1%00/instances", "*/*", 400),
+        ("1.2.2/series/1.2.2.1%20/metadata", "*/*", 400),
+        ("1.2.2/series/1.2.2.1/instances/1.2.2.1.1/frames/1%20", "*/*", 400),
+        ("abc/series", "*/*", 400),
+        ("1.2.2/series/abc/instances", "*/*", 400),
+        ("1.2.2/series/x/metadata", "*/*", 400),
         ("1.2.2/series/1.2.2.1/instances/1.2.2.1.1/frames/x", "*/*", 400),
         ("1.2.2/series/1.2.2.1/instances/1.2.2.1.1/frames/1,,2", "*/*", 400),
-    ):  # fmt: skip
+    ):
         async with region.http.get(f"{base}/{path}", headers={"Accept": accept}) as response:
             assert response.status == status, (path, await response.read())
             assert response.content_type == "application/problem+json"
@@ -401,7 +478,8 @@ async def test_a_holder_that_lost_it_is_passed_over(region: GatewayRegion) -> No
 
 async def test_a_conflicting_copy_is_never_given_in_place_of_another(region: GatewayRegion) -> None:
     await two_holders(region)
-    await region.add("RTK", ct(sop="1.2.1.1.9", number=9), national=NUMBER, local="L-RTK")  # and now they differ
+    # and now they differ
+    await region.add("RTK", ct(sop="1.2.1.1.9", number=9), national=NUMBER, local="L-RTK")
     first = holders_of(await _answer(region, "1.2.1"), "1.2.1", region.reach)[0].member.code
     await region.nodes[first].stop()
     async with region.http.get(f"{region.base}/dicomweb/studies/1.2.1") as response:
@@ -432,7 +510,11 @@ async def test_one_uid_of_two_patients_is_never_guessed(region: GatewayRegion) -
 
 async def test_a_foreign_source_without_an_address_is_not_online(region: GatewayRegion) -> None:
     await two_holders(region)
-    for status, known, expected in (("foreign", True, "ONLINE"), ("foreign", False, "UNAVAILABLE"), ("active", True, "ONLINE")):
+    for status, known, expected in (
+        ("foreign", True, "ONLINE"),
+        ("foreign", False, "UNAVAILABLE"),
+        ("active", True, "ONLINE"),
+    ):
         rtk = region.member("RTK")
         addresses = endpoints(region.nodes["RTK"].url, "RTK") if known else Endpoints()
         region.directory.set(replace(rtk, status=status, endpoints=addresses))
@@ -461,7 +543,7 @@ async def test_a_source_that_gave_no_address_is_not_called_away(region: GatewayR
     assert await region.nodes["RTK"].audit.search(study="1.2.2") == []
 
 
-# --- streams ---------------------------------------------------------------------------------------------------------
+# --- streams ------------------------------------------------------------------------------------------------
 
 
 class Fountain:
@@ -589,7 +671,7 @@ async def test_a_holder_that_hangs_is_given_up(tmp_path: Path) -> None:
                     assert response.status == 504
 
 
-# --- an outside client -------------------------------------------------------------------------------------------------
+# --- an outside client --------------------------------------------------------------------------------------
 
 
 async def test_dicomweb_client(region: GatewayRegion) -> None:

@@ -1,4 +1,6 @@
-"""ITI-43 and RAD-69 through the region (D11), over real nodes: routed, split, merged, streamed, honest about what is missing."""
+"""ITI-43 and RAD-69 through the region (D11), over real nodes: routed, split, merged, streamed, honest about
+what is missing.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ from crosslight.standards.xds.wire.response import FAILURE, PARTIAL, SUCCESS
 from crosslight.standards.xds.wire.retrieve import DocumentRequest, RetrieveReply
 from crosslight.standards.xds.wire.soap import SoapFault
 from registry.index.model import XdsObject
-from registry.intake.acts import StoreObjects
+from registry.intake.submission import StoreObjects
 from registry.members.model import Member
 
 ELE = "1.2.840.10008.1.2.1"
@@ -38,7 +40,10 @@ async def region(tmp_path: Path) -> AsyncIterator[GatewayRegion]:
         for code, study in (("RA2", "1.2.1"), ("RTK", "1.2.2")):
             await found.add(code, *(ct(study, f"{study}.1", f"{study}.1.{n}", number=n) for n in (1, 2, 3)))
             held = await found.held(code, study)
-            found.nodes[code].manifests.known[held.publication.manifest.document_uid] = (study, f"manifest of {code}".encode())
+            found.nodes[code].manifests.known[held.publication.manifest.document_uid] = (
+                study,
+                f"manifest of {code}".encode(),
+            )
         yield found
 
 
@@ -48,7 +53,9 @@ async def manifest_of(region: GatewayRegion, code: str) -> DocumentRequest:
     return DocumentRequest(member.repository_unique_id, holding.publication.manifest.document_uid)
 
 
-async def exchange(region: GatewayRegion, path: str, action: str, body: bytes) -> tuple[RetrieveReply, dict[str, bytes]]:
+async def exchange(
+    region: GatewayRegion, path: str, action: str, body: bytes
+) -> tuple[RetrieveReply, dict[str, bytes]]:
     """One exchange as a foreign consumer has it: the reply, and the bytes of each document."""
     client = SoapClient(region.http, IDS)
     async with client.stream(region.base + path, action, body) as stream:
@@ -56,36 +63,53 @@ async def exchange(region: GatewayRegion, path: str, action: str, body: bytes) -
         assert stream.envelope.action == "urn:ihe:iti:2007:RetrieveDocumentSetResponse"
         by_id, found = reply.by_content_id, {}
         async for part in stream.parts():
-            found[by_id[part.content_id].request.document_unique_id] = b"".join([piece async for piece in part.chunks()])
+            found[by_id[part.content_id].request.document_unique_id] = b"".join(
+                [piece async for piece in part.chunks()]
+            )
     return reply, found
 
 
 async def iti43(region: GatewayRegion, *documents: DocumentRequest) -> tuple[RetrieveReply, dict[str, bytes]]:
-    return await exchange(region, "/xds/repository", retrieve.ACTION_REQUEST, retrieve.render_retrieve_request(documents))
+    return await exchange(
+        region, "/xds/repository", retrieve.ACTION_REQUEST, retrieve.render_retrieve_request(documents)
+    )
 
 
 def imaging(member: Member, study: str, *numbers: int, syntax: str = ELE) -> rad69.ImagingRequest:
     documents = tuple(DocumentRequest(member.retrieve_location_uid, f"{study}.1.{n}") for n in numbers)
-    return rad69.ImagingRequest((rad69.StudyRequest(study, (rad69.SeriesRequest(f"{study}.1", documents),)),), (syntax,))
+    return rad69.ImagingRequest(
+        (rad69.StudyRequest(study, (rad69.SeriesRequest(f"{study}.1", documents),)),), (syntax,)
+    )
 
 
 def both(*requests: rad69.ImagingRequest) -> bytes:
-    return rad69.render_imaging_request(rad69.ImagingRequest(tuple(s for r in requests for s in r.studies), (ELE,)))
+    return rad69.render_imaging_request(
+        rad69.ImagingRequest(tuple(s for r in requests for s in r.studies), (ELE,))
+    )
 
 
-async def rad(region: GatewayRegion, *requests: rad69.ImagingRequest) -> tuple[RetrieveReply, dict[str, bytes]]:
+async def rad(
+    region: GatewayRegion, *requests: rad69.ImagingRequest
+) -> tuple[RetrieveReply, dict[str, bytes]]:
     return await exchange(region, "/rad69", rad69.ACTION_REQUEST, both(*requests))
 
 
-# --- ITI-43 ----------------------------------------------------------------------------------------------------------
+# --- ITI-43 -------------------------------------------------------------------------------------------------
 
 
 async def test_manifests_of_two_members_in_one_answer(region: GatewayRegion) -> None:
-    first, second = await manifest_of(region, "RA2"), replace(await manifest_of(region, "RTK"), home_community_id=HOME)
+    first, second = (
+        await manifest_of(region, "RA2"),
+        replace(await manifest_of(region, "RTK"), home_community_id=HOME),
+    )
     reply, found = await iti43(region, first, second)
     assert reply.registry.status == SUCCESS
-    assert found == {first.document_unique_id: b"manifest of RA2", second.document_unique_id: b"manifest of RTK"}
-    assert {d.request for d in reply.documents} == {first, second}  # the home community comes back to who said it
+    assert found == {
+        first.document_unique_id: b"manifest of RA2",
+        second.document_unique_id: b"manifest of RTK",
+    }
+    # the home community comes back to who said it
+    assert {d.request for d in reply.documents} == {first, second}
     assert {d.mime_type for d in reply.documents} == {"application/dicom"}
     (act,) = await region.acts()
     assert (act.face, act.action, act.text) == ("iti43", "retrieve", "ok 2 given")
@@ -99,14 +123,18 @@ async def test_each_document_that_is_missing_has_its_error(region: GatewayRegion
     unknown_repository = DocumentRequest("1.2.3.4.5", "9.1")
     unknown_document = DocumentRequest(good.repository_unique_id, "9.2")
     elsewhere = replace(await manifest_of(region, "RTK"), home_community_id="urn:oid:9.9")
-    crossed = DocumentRequest(good.repository_unique_id, (await manifest_of(region, "RTK")).document_unique_id)
+    crossed = DocumentRequest(
+        good.repository_unique_id, (await manifest_of(region, "RTK")).document_unique_id
+    )
     reply, found = await iti43(region, good, unknown_repository, unknown_document, elsewhere, crossed)
     assert reply.registry.status == PARTIAL
     assert list(found) == [good.document_unique_id]
     assert {(e.code, e.location) for e in reply.registry.errors} == {
-        ("XDSUnknownRepositoryId", "9.1"), ("XDSDocumentUniqueIdError", "9.2"),
-        ("XDSUnknownCommunity", elsewhere.document_unique_id), ("XDSDocumentUniqueIdError", crossed.document_unique_id),
-    }  # fmt: skip
+        ("XDSUnknownRepositoryId", "9.1"),
+        ("XDSDocumentUniqueIdError", "9.2"),
+        ("XDSUnknownCommunity", elsewhere.document_unique_id),
+        ("XDSDocumentUniqueIdError", crossed.document_unique_id),
+    }
     reply, found = await iti43(region, unknown_repository)
     assert (reply.registry.status, found) == (FAILURE, {})
 
@@ -133,7 +161,9 @@ async def test_a_member_that_lost_its_manifest_says_so_itself(region: GatewayReg
     document = await manifest_of(region, "RTK")
     region.nodes["RTK"].manifests.known.clear()
     reply, _ = await iti43(region, document)
-    assert [(e.code, e.location) for e in reply.registry.errors] == [("XDSDocumentUniqueIdError", document.document_unique_id)]
+    assert [(e.code, e.location) for e in reply.registry.errors] == [
+        ("XDSDocumentUniqueIdError", document.document_unique_id)
+    ]
 
 
 async def test_documents_that_are_no_studies_are_relayed_too(region: GatewayRegion) -> None:
@@ -147,14 +177,16 @@ async def test_documents_that_are_no_studies_are_relayed_too(region: GatewayRegi
         body=to_plain(DocumentEntry(entry_uuid=LETTER, unique_id="7.7")),
         member=member.id,
     )
-    (holding, *_) = await region.room.holdings("RTK")
+    holding, *_ = await region.room.holdings("RTK")
     store = StoreObjects(objects=(letter,), patient_cx=holding.record.patient.local.cx())
     await region.room.acceptor.accept(region.room.soap("RTK", store))
 
     async def repository(request: web.Request) -> web.StreamResponse:
         envelope = await read_soap(request)
         (asked,) = retrieve.parse_retrieve_request(envelope.body)
-        inline = retrieve.render_retrieve_response([retrieve.DocumentResponse(asked, "text/plain", "x@y")], [], 1)
+        inline = retrieve.render_retrieve_response(
+            [retrieve.DocumentResponse(asked, "text/plain", "x@y")], [], 1
+        )
 
         async def chunks() -> AsyncIterator[bytes]:
             yield b"letter"
@@ -198,7 +230,7 @@ async def test_other_actions_are_faults(region: GatewayRegion) -> None:
         await exchange(region, "/xds/repository", "urn:ihe:iti:2007:RegistryStoredQuery", body)
 
 
-# --- RAD-69 ----------------------------------------------------------------------------------------------------------
+# --- RAD-69 -------------------------------------------------------------------------------------------------
 
 
 async def test_images_of_two_members_in_one_answer(region: GatewayRegion) -> None:
@@ -214,15 +246,20 @@ async def test_images_of_two_members_in_one_answer(region: GatewayRegion) -> Non
 
 async def test_errors_of_rad69(region: GatewayRegion) -> None:
     ra2, rtk = region.member("RA2"), region.member("RTK")
-    reply, found = await rad(region, imaging(ra2, "1.2.1", 1, 9), imaging(rtk, "1.2.1", 2), imaging(rtk, "8.8", 1))
+    reply, found = await rad(
+        region, imaging(ra2, "1.2.1", 1, 9), imaging(rtk, "1.2.1", 2), imaging(rtk, "8.8", 1)
+    )
     assert reply.registry.status == PARTIAL
     assert list(found) == ["1.2.1.1.1"]
     assert {(e.code, e.location) for e in reply.registry.faults} == {
-        ("XDSDocumentUniqueIdError", "1.2.1.1.9"), ("XDSDocumentUniqueIdError", "1.2.1.1.2"),
+        ("XDSDocumentUniqueIdError", "1.2.1.1.9"),
+        ("XDSDocumentUniqueIdError", "1.2.1.1.2"),
         ("XDSDocumentUniqueIdError", "8.8.1.1"),
-    }  # fmt: skip
+    }
     documents = (DocumentRequest("5.5.5", "1.2.1.1.1"),)
-    stranger = rad69.ImagingRequest((rad69.StudyRequest("1.2.1", (rad69.SeriesRequest("1.2.1.1", documents),)),), (ELE,))
+    stranger = rad69.ImagingRequest(
+        (rad69.StudyRequest("1.2.1", (rad69.SeriesRequest("1.2.1.1", documents),)),), (ELE,)
+    )
     reply, _ = await rad(region, stranger)
     assert [e.code for e in reply.registry.errors] == ["XDSUnknownRepositoryId"]
     body = both(imaging(ra2, "1.2.1", 1)).replace(b'studyInstanceUID="1.2.1"', b'studyInstanceUID=""')
@@ -230,7 +267,7 @@ async def test_errors_of_rad69(region: GatewayRegion) -> None:
     assert (reply.registry.status, [e.code for e in reply.registry.errors]) == (FAILURE, ["XDSIRequestError"])
 
 
-# --- streams ---------------------------------------------------------------------------------------------------------
+# --- streams ------------------------------------------------------------------------------------------------
 
 
 def flood(total: int | None, sent: list[int], *, broken: bool = False) -> web.Application:
@@ -251,7 +288,8 @@ def flood(total: int | None, sent: list[int], *, broken: bool = False) -> web.Ap
 
         documents = [retrieve.DocumentResponse(d, "application/dicom", f"{n}@n") for n, d in enumerate(asked)]
         parts = [
-            Part(content_id=f"{n}@n", content_type="application/dicom", size=total, chunks=chunks()) for n in range(len(asked))
+            Part(content_id=f"{n}@n", content_type="application/dicom", size=total, chunks=chunks())
+            for n in range(len(asked))
         ]
         body = retrieve.render_retrieve_response(documents, [], len(asked))
         return await stream_mtom(request, envelope, body, retrieve.ACTION_RESPONSE, parts)

@@ -22,7 +22,9 @@ async def _in_chunks(request: web.Request) -> web.Response:
     return web.Response(text=str(sum([len(chunk) async for chunk in timely_chunks(request.content, 10)])))
 
 
-@pytest.mark.parametrize(("handler", "bound"), [(_whole, "STALL_S"), (_whole, "WHOLE_S"), (_in_chunks, "STALL_S")])
+@pytest.mark.parametrize(
+    ("handler", "bound"), [(_whole, "STALL_S"), (_whole, "WHOLE_S"), (_in_chunks, "STALL_S")]
+)
 async def test_a_body_that_stops_coming_is_given_up(
     handler: Callable[[web.Request], Awaitable[web.Response]], bound: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

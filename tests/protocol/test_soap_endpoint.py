@@ -16,7 +16,14 @@ from crosslight.runtime.soap.client import SoapClient, SoapReply
 from crosslight.runtime.soap.endpoint import Call, Multipart, Reply, SoapEndpoint, Transaction, add_faults
 from crosslight.runtime.soap.server import Part
 from crosslight.standards.access import OPEN
-from crosslight.standards.problem import CrosslightError, Forbidden, Invalid, StorageError, Unauthenticated, Unavailable
+from crosslight.standards.problem import (
+    CrosslightError,
+    Forbidden,
+    Invalid,
+    StorageError,
+    Unauthenticated,
+    Unavailable,
+)
 from crosslight.standards.xds.model.xml import XOP
 from crosslight.standards.xds.rules.errors import RegistryError, RegistryRefusal, refusal
 from crosslight.standards.xds.wire.response import FAILURE, parse_registry_response, render_registry_response
@@ -116,7 +123,11 @@ async def test_each_path_takes_every_action_and_answers_as_it_was_asked() -> Non
         for path in ("/one", "/two"):
             for mtom in (False, True):
                 reply = await soap.call(base + path, "urn:whole", b"<ask/>", mtom=mtom)
-                assert (reply.body.tag, reply.envelope.action, reply.envelope.mtom) == ("done", "urn:wholeResponse", mtom)
+                assert (reply.body.tag, reply.envelope.action, reply.envelope.mtom) == (
+                    "done",
+                    "urn:wholeResponse",
+                    mtom,
+                )
     assert [call.caller.principal for call in whole.calls] == [OPEN] * 4
 
 

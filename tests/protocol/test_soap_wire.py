@@ -1,4 +1,6 @@
-"""SOAP over real loopback sockets: plain, MTOM, streams in bounded memory, hostile requests, a peer that fails midway."""
+"""SOAP over real loopback sockets: plain, MTOM, streams in bounded memory, hostile requests, a peer that
+fails midway.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,13 @@ from crosslight.standards.xds.wire.retrieve import (
     render_retrieve_request,
     render_retrieve_response,
 )
-from crosslight.standards.xds.wire.soap import SOAP_1_1, SoapFault, action_not_supported, parse_envelope, render_envelope
+from crosslight.standards.xds.wire.soap import (
+    SOAP_1_1,
+    SoapFault,
+    action_not_supported,
+    parse_envelope,
+    render_envelope,
+)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MB = 1 << 20
@@ -73,7 +81,12 @@ def retrieving(size: int, *, fail_after: int | None = None, lie: int = 0, chunke
         documents = [DocumentResponse(r, "application/dicom", f"{i}@doc") for i, r in enumerate(wanted)]
         body = render_retrieve_response(documents, [], len(wanted))
         parts = [
-            Part(content_id=d.content_id, content_type=d.mime_type, size=size + lie, chunks=blocks(size, fail_after))
+            Part(
+                content_id=d.content_id,
+                content_type=d.mime_type,
+                size=size + lie,
+                chunks=blocks(size, fail_after),
+            )
             for d in documents
         ]
 
@@ -92,7 +105,9 @@ REQUESTS = [DocumentRequest("1.2", f"3.{i}", "urn:oid:1.9") for i in range(3)]
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_stream_both_ways(chunked: bool) -> None:
     async with serving(retrieving(3 * MB + 7, chunked=chunked)) as (url, session):
-        async with SoapClient(session, SystemIds()).stream(url, ACTION_REQUEST, render_retrieve_request(REQUESTS)) as reply:
+        async with SoapClient(session, SystemIds()).stream(
+            url, ACTION_REQUEST, render_retrieve_request(REQUESTS)
+        ) as reply:
             documents = parse_retrieve_response(reply.body)
             assert documents.registry.success
             assert [d.request for d in documents.documents] == REQUESTS
@@ -104,10 +119,14 @@ async def test_stream_both_ways(chunked: bool) -> None:
             assert sizes == {"0@doc": 3 * MB + 7, "2@doc": 3 * MB + 7}
 
 
-@pytest.mark.parametrize("handler", [retrieving(2 * MB, fail_after=MB), retrieving(MB, lie=5), retrieving(MB, lie=-5)])
+@pytest.mark.parametrize(
+    "handler", [retrieving(2 * MB, fail_after=MB), retrieving(MB, lie=5), retrieving(MB, lie=-5)]
+)
 async def test_a_part_that_fails_is_never_whole(handler: Handler) -> None:
     async def read(url: str, session: ClientSession) -> None:
-        async with SoapClient(session, SystemIds()).stream(url, ACTION_REQUEST, render_retrieve_request(REQUESTS[:1])) as reply:
+        async with SoapClient(session, SystemIds()).stream(
+            url, ACTION_REQUEST, render_retrieve_request(REQUESTS[:1])
+        ) as reply:
             async for part in reply.parts():
                 async for _ in part.chunks():
                     pass
@@ -123,7 +142,9 @@ async def test_call_plain_and_mtom_mirror() -> None:
         if envelope.action != "urn:ihe:iti:2007:RegisterDocumentSet-b":
             raise action_not_supported(envelope)
         errors = [RegistryError("XDSUnknownPatientId", 'no <such> "id" &', "x")]
-        return soap_response(request, envelope, render_registry_response(errors), envelope.action + "Response")
+        return soap_response(
+            request, envelope, render_registry_response(errors), envelope.action + "Response"
+        )
 
     async with serving(handler) as (url, session):
         client = SoapClient(session, SystemIds())
@@ -223,15 +244,23 @@ ROLE = "http://www.w3.org/2003/05/soap-envelope/role/"
 @pytest.mark.parametrize(
     ("said", "ours"),
     [
-        ('s:mustUnderstand="1"', True), ('s:mustUnderstand="true"', True), ('s:mustUnderstand="0"', False), ("", False),
-        (f's:mustUnderstand="1" s:role="{ROLE}next"', True), (f's:mustUnderstand="true" s:role="{ROLE}ultimateReceiver"', True),
-        (f's:mustUnderstand="1" s:role="{ROLE}none"', False), ('s:mustUnderstand="1" s:role="urn:somebody:else"', False),
-        (f's:role="{ROLE}next"', False), (f's:mustUnderstand="1" s:role=" {ROLE}next "', True),
+        ('s:mustUnderstand="1"', True),
+        ('s:mustUnderstand="true"', True),
+        ('s:mustUnderstand="0"', False),
+        ("", False),
+        (f's:mustUnderstand="1" s:role="{ROLE}next"', True),
+        (f's:mustUnderstand="true" s:role="{ROLE}ultimateReceiver"', True),
+        (f's:mustUnderstand="1" s:role="{ROLE}none"', False),
+        ('s:mustUnderstand="1" s:role="urn:somebody:else"', False),
+        (f's:role="{ROLE}next"', False),
+        (f's:mustUnderstand="1" s:role=" {ROLE}next "', True),
         ('s:mustUnderstand="1" s:role=""', True),
     ],
-)  # fmt: skip
+)
 def test_whose_header_must_be_understood(said: str, ours: bool) -> None:
-    data = GOOD.replace(b"</s:Header>", f'<c:Consent xmlns:c="urn:c" {said}>no</c:Consent></s:Header>'.encode())
+    data = GOOD.replace(
+        b"</s:Header>", f'<c:Consent xmlns:c="urn:c" {said}>no</c:Consent></s:Header>'.encode()
+    )
     if not ours:
         assert parse_envelope(data).action
         return

@@ -1,4 +1,6 @@
-"""TLS between our own ends: who may be called, who may call, and certificates replaced while listeners and sessions live."""
+"""TLS between our own ends: who may be called, who may call, and certificates replaced while listeners and
+sessions live.
+"""
 
 from __future__ import annotations
 
@@ -69,8 +71,11 @@ async def get(url: str, context: ssl.SSLContext) -> str:
 async def test_the_expected_member_is_checked_before_a_byte_is_sent(tmp_path: Path) -> None:
     ends, seen = Ends(tmp_path), list[str]()
     caller = ends.member("RA2")
-    async with serving(ends.member("RTK").server(mutual=True), seen) as url:  # its certificate does not name 127.0.0.1
-        assert await get(url, caller.client(Identity("member", "RTK", COMMUNITY))) == "spiffe://1.2.3/member/RA2"
+    # its certificate does not name 127.0.0.1
+    async with serving(ends.member("RTK").server(mutual=True), seen) as url:
+        assert (
+            await get(url, caller.client(Identity("member", "RTK", COMMUNITY))) == "spiffe://1.2.3/member/RA2"
+        )
         seen.clear()
         for other in (
             Identity("member", "RXC", COMMUNITY),

@@ -31,9 +31,17 @@ pytestmark = [pytest.mark.scenario, pytest.mark.timeout(60 + KILLS * 20)]
 class Sender(threading.Thread):
     """Sends slices, each as soon as the last was acknowledged, until the archive is gone."""
 
-    def __init__(self, port: int, study: str, first: int, acknowledged: dict[str, str], started: threading.Event) -> None:
+    def __init__(
+        self, port: int, study: str, first: int, acknowledged: dict[str, str], started: threading.Event
+    ) -> None:
         super().__init__(daemon=True)
-        self.port, self.study, self.number, self.acknowledged, self.started = port, study, first, acknowledged, started
+        self.port, self.study, self.number, self.acknowledged, self.started = (
+            port,
+            study,
+            first,
+            acknowledged,
+            started,
+        )
         self.refused: list[int] = []
 
     def run(self) -> None:
@@ -61,7 +69,11 @@ class Sender(threading.Thread):
     def _slice(self) -> Any:
         size = 64 << (self.number % 3)  # from 8 kB to 128 kB
         dataset = make.image(
-            self.number, study=self.study, Rows=size, Columns=size, pixels=bytes([self.number % 251]) * size * size * 2
+            self.number,
+            study=self.study,
+            Rows=size,
+            Columns=size,
+            pixels=bytes([self.number % 251]) * size * size * 2,
         )
         dataset.file_meta = FileMetaDataset()
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -70,7 +82,11 @@ class Sender(threading.Thread):
 
 async def _start(folder: Path) -> tuple[asyncio.subprocess.Process, int]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(CHILD), str(folder), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        sys.executable,
+        str(CHILD),
+        str(folder),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     assert process.stdout is not None
     async with asyncio.timeout(30):
@@ -96,7 +112,9 @@ async def _check(here: Held, studies: list[str], acknowledged: dict[str, str]) -
             continue
         assert record is not None
         assert mark is not None
-        assert len(found) == record.n_instances == len(rows) == mark.change, "rows, counts, metadata and mark are one commit"
+        assert len(found) == record.n_instances == len(rows) == mark.change, (
+            "rows, counts, metadata and mark are one commit"
+        )
         kept |= {o.ref.sop_uid: o.ref.sha256 for o in found}
         for one in found:
             data_set = await data_set_at(here.archive, one)

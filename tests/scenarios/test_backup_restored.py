@@ -1,4 +1,6 @@
-"""Yesterday's backup is all that is left of a side; restored, the region converges, nothing lost or doubled (D8, D10)."""
+"""Yesterday's backup is all that is left of a side; restored, the region converges, nothing lost or doubled
+(D8, D10).
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ def uid(code: str, number: int) -> str:
 
 @pytest.fixture
 def region(tmp_path: Path) -> Iterator[Hand]:
-    """A registry and a node on each road, with four studies each, and a backup of every side of that moment."""
+    """A registry and a node on each road, with four studies each, and a backup of every side of that
+    moment."""
     hand = Hand(tmp_path, ROADS)
     try:
         hand.make_registry()
@@ -56,7 +59,9 @@ async def fill(hand: Hand) -> dict[str, int]:
 
 
 def change(hand: Hand, expected: dict[str, int]) -> dict[str, int]:
-    """A day's work at both members: one study corrected, one deleted, one grown, one new; what is right from now on."""
+    """A day's work at both members: one study corrected, one deleted, one grown, one new; what is right from
+    now on.
+    """
     after = dict(expected)
     for code in ROADS:
         wrong = slices(uid(code, CORRECTED), 3, local=f"{code}1", national=PATIENT)[-1:]
@@ -83,7 +88,9 @@ async def assert_once_each(hand: Hand, expected: dict[str, int]) -> None:
         assert len(images) == expected[study], "what is listed can be opened"
     for code in ROADS:
         status = hand.command(code, "status").output
-        assert [line for line in status.splitlines() if "Refused by the registry" in line and " 0 " in f"{line} "], status
+        assert [
+            line for line in status.splitlines() if "Refused by the registry" in line and " 0 " in f"{line} "
+        ], status
 
 
 def restore(hand: Hand, name: str, backup: Path) -> None:
@@ -124,7 +131,9 @@ async def test_nodes_from_an_old_backup_make_the_registry_equal_to_them(region: 
         region.stop(code)
         restore(region, code, region.folder / "backups" / code)
     await region.up(*ROADS)
-    _, took = await until("the registry lists what the nodes hold now", lambda: region.holds(before | lost()), SETTLED_S)
+    _, took = await until(
+        "the registry lists what the nodes hold now", lambda: region.holds(before | lost()), SETTLED_S
+    )
     print(f"the registry was equal {took:.1f} s after the nodes were up")
     await until("both ends count alike", region.counted, SETTLED_S)
     await assert_once_each(region, before)

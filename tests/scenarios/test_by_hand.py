@@ -1,4 +1,6 @@
-"""Both sides by hand, as docs/operations.md says: init, invite, join, serve, import, look, delete, audit, doctor."""
+"""Both sides by hand, as docs/operations.md says: init, invite, join, serve, import, look, delete, audit,
+doctor.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def test_init_explains_and_refuses_a_second_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("module", "file"), [("registry", "registry.toml"), ("node", "node.toml")])
-def test_unknown_keys_and_wrong_values_are_refused_with_their_path(tmp_path: Path, module: str, file: str) -> None:
+def test_unknown_keys_and_wrong_values_are_refused_with_their_path(
+    tmp_path: Path, module: str, file: str
+) -> None:
     family, folder = Family(), tmp_path / "s"
     assert family.run(module, "init", str(folder)).status == 0
     good = (folder / file).read_text()
@@ -97,7 +101,9 @@ async def test_a_pile_of_files_is_imported_and_found(region: Hand, tmp_path: Pat
         study = f"{ROOT}.{number}"
         pile = save(tmp_path / code / "deep" / "er", slices(study, 3, local=f"L{number}", national=PATIENT))
         (tmp_path / code / "readme.txt").write_text("no image")
-        (tmp_path / code / "IMG").write_bytes(part10(slices(study, 1, local=f"L{number}", national=PATIENT, first=9)[0]))
+        (tmp_path / code / "IMG").write_bytes(
+            part10(slices(study, 1, local=f"L{number}", national=PATIENT, first=9)[0])
+        )
         done = region.command(code, "import", str(tmp_path / code))
         assert "4 stored, 0 were here already" in done.output
         assert "readme.txt: no DICOM" in done.output
@@ -123,8 +129,13 @@ async def test_an_identity_is_decided_beside_the_serving_registry(region: Hand) 
 
 async def test_a_damaged_object_is_told_by_verify(region: Hand, tmp_path: Path) -> None:
     study = f"{ROOT}.7"
-    region.command("RTK", "import", str(save(tmp_path, slices(study, 1, local="L7", national=nhs_number(9007)))))
-    newest = max((p for p in (region.folders["RTK"] / "archive").rglob("*") if p.is_file()), key=lambda p: p.stat().st_mtime_ns)
+    region.command(
+        "RTK", "import", str(save(tmp_path, slices(study, 1, local="L7", national=nhs_number(9007))))
+    )
+    newest = max(
+        (p for p in (region.folders["RTK"] / "archive").rglob("*") if p.is_file()),
+        key=lambda p: p.stat().st_mtime_ns,
+    )
     whole = newest.read_bytes()
     newest.chmod(0o600)
     newest.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -141,12 +152,19 @@ async def test_a_damaged_object_is_told_by_verify(region: Hand, tmp_path: Path) 
 async def test_delete_and_undelete(region: Hand, tmp_path: Path) -> None:
     for number, code in ((3, "RTK"), (4, "RXC")):
         study = f"{ROOT}.{number}"
-        region.command(code, "import", str(save(tmp_path / code, slices(study, 2, local=f"L{number}", national=PATIENT))))
+        region.command(
+            code, "import", str(save(tmp_path / code, slices(study, 2, local=f"L{number}", national=PATIENT)))
+        )
         await until("listed", lambda study=study: region.holds({study: 2}), 40)  # type: ignore[misc]
-        assert "2 instances are in the bin" in region.command(code, "delete", study, "--reason", "wrong patient").output
+        assert (
+            "2 instances are in the bin"
+            in region.command(code, "delete", study, "--reason", "wrong patient").output
+        )
         await until("not listed", lambda study=study: region.holds({study: 0}), 40)  # type: ignore[misc]
         opened = await region.told().http(
-            "GET", f"{region.url(code)}/dicomweb/studies/{study}/metadata", token=region.told().token("integrator")
+            "GET",
+            f"{region.url(code)}/dicomweb/studies/{study}/metadata",
+            token=region.told().token("integrator"),
         )
         assert opened.status in (404, 410)
         assert "wrong patient" in region.command(code, "status").output
@@ -168,7 +186,9 @@ async def test_the_audit_tells_who_opened_what_on_both_sides(region: Hand, tmp_p
     for name in ("registry", "RXC"):
 
         async def told(name: str = name) -> list[dict[str, object]]:
-            raw = region.command(name, "audit", "--patient", f"2.16.840.1.113883.2.1.4.1|{number}", "--json").output
+            raw = region.command(
+                name, "audit", "--patient", f"2.16.840.1.113883.2.1.4.1|{number}", "--json"
+            ).output
             acts = [json.loads(line) for line in raw.splitlines() if line.startswith("{")]
             return [a for a in acts if a["action"] == "retrieve" and str(a["outcome"]).startswith("ok ")]
 
@@ -180,7 +200,9 @@ async def test_the_audit_tells_who_opened_what_on_both_sides(region: Hand, tmp_p
     assert "dr-hand" in shown, shown
     assert "retrieve" in shown
     correlations = {name: {str(a["correlation"]) for a in acts} for name, acts in lines.items()}
-    assert correlations["registry"] & correlations["RXC"], "one act, found on both sides by its correlation id"
+    assert correlations["registry"] & correlations["RXC"], (
+        "one act, found on both sides by its correlation id"
+    )
     assert "0 acts" in region.command("RXC", "audit", "--patient", "9990000018").output
 
 
@@ -191,7 +213,9 @@ async def test_doctor(region: Hand) -> None:
         assert "Live and ready." in done.output
     region.stop("RTK")
     done = region.command("RTK", "doctor", status=1)
-    failed = [line for line in done.output.splitlines() if line.startswith("✗") or " ✗ " in line or "│✗" in line]
+    failed = [
+        line for line in done.output.splitlines() if line.startswith("✗") or " ✗ " in line or "│✗" in line
+    ]
     assert failed, done.output
     assert any("service runs" in line for line in done.output.splitlines()), "it says what to do"
     assert "Traceback" not in done.output

@@ -1,4 +1,5 @@
-"""What a command says when the machine refuses: one sentence with the thing and the key, status 1, no stack."""
+"""What a command says when the machine refuses: one sentence with the thing and the key, status 1, no
+stack."""
 
 from __future__ import annotations
 
@@ -29,11 +30,15 @@ def test_a_port_that_is_taken(tmp_path: Path, key: str) -> None:
 @pytest.mark.parametrize(
     ("module", "database", "arguments"),
     [
-        ("registry", "registry.db", ("members",)), ("registry", "registry.db", ("invite", "RTK")),
-        ("registry", "registry.db", ("serve",)), ("node", "node.db", ("status",)), ("node", "node.db", ("verify",)),
-        ("node", "node.db", ("backup", "elsewhere")), ("node", "audit.db", ("audit", "--patient", "9990000018")),
+        ("registry", "registry.db", ("members",)),
+        ("registry", "registry.db", ("invite", "RTK")),
+        ("registry", "registry.db", ("serve",)),
+        ("node", "node.db", ("status",)),
+        ("node", "node.db", ("verify",)),
+        ("node", "node.db", ("backup", "elsewhere")),
+        ("node", "audit.db", ("audit", "--patient", "9990000018")),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_database(tmp_path: Path, module: str, database: str, arguments: tuple[str, ...]) -> None:
     family, folder = Family(), tmp_path / module
     assert family.run(module, "init", str(folder)).status == 0
@@ -48,12 +53,13 @@ def test_a_damaged_database(tmp_path: Path, module: str, database: str, argument
 @pytest.mark.parametrize(
     ("module", "arguments", "words"),
     [
-        ("node", ("init", "/proc/nowhere/node"), "/proc/nowhere"), ("registry", ("init", "/proc/nowhere/r"), "/proc/nowhere"),
+        ("node", ("init", "/proc/nowhere/node"), "/proc/nowhere"),
+        ("registry", ("init", "/proc/nowhere/r"), "/proc/nowhere"),
         ("node", ("--dir", "FOLDER", "backup", "/proc/nowhere"), "/proc/nowhere is not there"),
         ("node", ("--dir", "FOLDER", "restore", "/tmp"), "is not a finished backup"),
         ("node", ("--dir", "FOLDER", "backup", "/tmp/x", "--recipient", "age1none"), "is no public key"),
     ],
-)  # fmt: skip
+)
 def test_folders_that_cannot_be(tmp_path: Path, module: str, arguments: tuple[str, ...], words: str) -> None:
     family, folder = Family(), tmp_path / "node"
     assert family.run("node", "init", str(folder)).status == 0

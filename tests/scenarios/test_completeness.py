@@ -1,4 +1,6 @@
-"""Completeness concerns the patient asked for: a registry and two nodes, others' studies arriving all the time (D19)."""
+"""Completeness concerns the patient asked for: a registry and two nodes, others' studies arriving all the
+time (D19).
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ PATIENT, REFUSED, NOBODY = nhs_number(9101), nhs_number(9102), nhs_number(9199)
 
 @pytest.fixture(scope="module")
 def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hand]:
-    """Two nodes; at RTK a study is published eight seconds after its objects, so that some wait all the time."""
+    """Two nodes; at RTK a study is published eight seconds after its objects, so that some wait all the
+    time."""
     hand = Hand(tmp_path_factory.mktemp("complete"), {"RTK": "grpc", "RXC": "grpc"})
     try:
         hand.make_registry()
@@ -102,7 +105,8 @@ async def test_others_studies_on_their_way_make_no_list_incomplete(region: Hand)
             return while_others_wait >= 8
 
         await until("it was looked at while others' studies waited", looked, 60)
-        await store(region, "RTK", slices(f"{ROOT}.2", 1, local="P2", national=PATIENT))  # under a number not known before
+        # under a number not known before
+        await store(region, "RTK", slices(f"{ROOT}.2", 1, local="P2", national=PATIENT))
 
         async def behind() -> bool:
             return (await states(region, studies(PATIENT)))["RTK"]["state"] == "behind"

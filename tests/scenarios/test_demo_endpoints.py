@@ -1,4 +1,6 @@
-"""The endpoints file: every key that outside checks depend on, written when all of it is true; every credential in it works."""
+"""The endpoints file: every key that outside checks depend on, written when all of it is true; every
+credential in it works.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,50 @@ from crosslight.standards.xds.wire.retrieve import DocumentRequest
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(2 * STORY_S)]
 
 REGISTRY_KEYS = (
-    "base", "pid", "data", "fhir", "xds_registry", "xds_repository", "rad69", "xds_gateway", "dicomweb", "portal", "grpc", "mllp",
-    "metrics", "repository_unique_id",
-)  # fmt: skip
+    "base",
+    "pid",
+    "data",
+    "fhir",
+    "xds_registry",
+    "xds_repository",
+    "rad69",
+    "xds_gateway",
+    "dicomweb",
+    "portal",
+    "grpc",
+    "mllp",
+    "metrics",
+    "repository_unique_id",
+)
 NODE_KEYS = (
-    "code", "name", "pid", "data", "base", "dicomweb", "region_dicomweb", "wado", "rad69", "xds_repository", "fhir", "aet",
-    "region_aet", "dimse", "metrics", "repository_unique_id", "retrieve_location_uid",
-)  # fmt: skip
-PATIENT_KEYS = ("disputed", "nhs_number", "identifiers", "family", "given", "birth_date", "local_ids", "studies")
+    "code",
+    "name",
+    "pid",
+    "data",
+    "base",
+    "dicomweb",
+    "region_dicomweb",
+    "wado",
+    "rad69",
+    "xds_repository",
+    "fhir",
+    "aet",
+    "region_aet",
+    "dimse",
+    "metrics",
+    "repository_unique_id",
+    "retrieve_location_uid",
+)
+PATIENT_KEYS = (
+    "disputed",
+    "nhs_number",
+    "identifiers",
+    "family",
+    "given",
+    "birth_date",
+    "local_ids",
+    "studies",
+)
 REGISTRY_NULL = {"xds_gateway"}  # faces that are not there yet
 NODE_NULL = {"region_dicomweb", "wado", "fhir", "region_aet"}
 NHS = "2.16.840.1.113883.2.1.4.1"
@@ -49,7 +87,16 @@ def _filled(entry: dict[str, Any], keys: tuple[str, ...], null: set[str]) -> Non
 
 def test_every_key_is_there(demo: Demo) -> None:
     told, opened = demo.told(), "--open" in demo.options
-    assert set(told.content) == {"registry", "nodes", "affinity_domain", "tls", "tokens", "accounts", "patients", "open"}
+    assert set(told.content) == {
+        "registry",
+        "nodes",
+        "affinity_domain",
+        "tls",
+        "tokens",
+        "accounts",
+        "patients",
+        "open",
+    }
     _filled(told.registry, REGISTRY_KEYS, REGISTRY_NULL)
     assert [n["code"] for n in told["nodes"]] == ["RTK", "RXC", "RPC", "RA2", "RYR"]
     for node in told["nodes"]:
@@ -61,7 +108,10 @@ def test_every_key_is_there(demo: Demo) -> None:
         assert addresses
         assert {v.partition("://")[0] for v in addresses.values()} == {scheme}
     assert told["open"] is opened
-    for part, names in (("tls", {"ca", "client_cert", "client_key"}), ("tokens", {"integrator", "clinician"})):
+    for part, names in (
+        ("tls", {"ca", "client_cert", "client_key"}),
+        ("tokens", {"integrator", "clinician"}),
+    ):
         assert set(told[part]) == names
         assert all((value is None) is opened for value in told[part].values())
     assert told["affinity_domain"]["patient_authority"] == NHS
@@ -106,7 +156,11 @@ async def test_the_lists_match_what_the_region_answers(demo: Demo) -> None:
 
 
 def _uid(study: dict[str, Any]) -> str:
-    return next(str(i["value"]).removeprefix("urn:oid:") for i in study["identifier"] if i["system"] == "urn:dicom:uid")
+    return next(
+        str(i["value"]).removeprefix("urn:oid:")
+        for i in study["identifier"]
+        if i["system"] == "urn:dicom:uid"
+    )
 
 
 async def test_every_face_answers_its_credentials(demo: Demo) -> None:
@@ -122,7 +176,9 @@ async def test_every_face_answers_its_credentials(demo: Demo) -> None:
             async with told.dicomweb(node["dicomweb"], role) as own:
                 rows, _ = await own.search("studies", StudyInstanceUID=study["study_uid"])
             assert len(rows) == 1, f"{role} at {node['code']}"
-    assert {e.study_uid for e in (await told.find_documents(number)).entries} == {s["study_uid"] for s in patient["studies"]}
+    assert {e.study_uid for e in (await told.find_documents(number)).entries} == {
+        s["study_uid"] for s in patient["studies"]
+    }
     assert (await told.page(number)).study_uids == {s["study_uid"] for s in patient["studies"]}
     for entry in (told.registry, *told["nodes"]):
         metrics = await told.http("GET", entry["metrics"])
@@ -146,7 +202,9 @@ async def test_manifest_and_images_by_the_relay_and_at_the_node(demo: Demo) -> N
     home = told["affinity_domain"]["home_community_id"]
     document = DocumentRequest(entry.repository_unique_id, entry.unique_id, home)
     image = DocumentRequest(node["retrieve_location_uid"], sop, home)
-    wanted = ImagingRequest((StudyRequest(entry.study_uid, (SeriesRequest(series, (image,)),)),), ("1.2.840.10008.1.2.1",))
+    wanted = ImagingRequest(
+        (StudyRequest(entry.study_uid, (SeriesRequest(series, (image,)),)),), ("1.2.840.10008.1.2.1",)
+    )
     for where in (told.registry, node):
         async with told.xds() as client:
             async with client.retrieve(where["xds_repository"], [document]) as stream:
@@ -161,7 +219,7 @@ async def _parts(stream: SoapStream) -> list[bytes]:
     return [b"".join([piece async for piece in part.chunks()]) async for part in stream.parts()]
 
 
-# --- without credentials -------------------------------------------------------------------------------------------
+# --- without credentials ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("token", ["", "not-a-token", "eyJhbGciOiJub25lIn0.e30."])
@@ -173,7 +231,10 @@ async def test_without_credentials_each_face_says_401_in_its_own_words(secured: 
     assert fhir.json()["resourceType"] == "OperationOutcome"
     assert fhir.json()["issue"][0]["code"] in ("login", "security", "expired", "unknown")
     answers = [fhir]
-    for url in (f"{told.registry['dicomweb']}/studies?PatientID=1", f"{told.node('RTK')['dicomweb']}/studies?PatientID=1"):
+    for url in (
+        f"{told.registry['dicomweb']}/studies?PatientID=1",
+        f"{told.node('RTK')['dicomweb']}/studies?PatientID=1",
+    ):
         refused = await told.http("GET", url, token=token)
         assert refused.status == 401, url
         assert "json" in refused.kind, url
@@ -203,12 +264,17 @@ async def test_a_wrong_token_beside_the_certificate_is_refused_in_soap(secured: 
     told = secured.up()
     headers = {"Content-Type": "application/soap+xml; charset=utf-8"}
     for where in (told.registry["xds_registry"], told.node("RXC")["xds_repository"]):
-        answer = await told.http("POST", where, certificate=True, token="not-a-token", headers=headers, data=b"<x/>")
+        answer = await told.http(
+            "POST", where, certificate=True, token="not-a-token", headers=headers, data=b"<x/>"
+        )
         assert (answer.status, answer.kind) == (401, "application/soap+xml"), where
-        assert etree.fromstring(answer.body).find(".//{http://www.w3.org/2003/05/soap-envelope}Fault") is not None
+        assert (
+            etree.fromstring(answer.body).find(".//{http://www.w3.org/2003/05/soap-envelope}Fault")
+            is not None
+        )
 
 
-# --- when it is written --------------------------------------------------------------------------------------------
+# --- when it is written -------------------------------------------------------------------------------------
 
 
 def test_it_is_written_after_the_story_and_not_before(opened: Demo) -> None:
@@ -216,7 +282,9 @@ def test_it_is_written_after_the_story_and_not_before(opened: Demo) -> None:
     output = opened.running.output
     assert "5. The registry goes down, and nothing is lost" in output
     folder = opened.data / "ledger.json"
-    assert opened.json_path.stat().st_ctime >= folder.stat().st_ctime, "the truth was known before it was told"
+    assert opened.json_path.stat().st_ctime >= folder.stat().st_ctime, (
+        "the truth was known before it was told"
+    )
 
 
 async def test_every_address_answers_when_the_file_appears(secured: Demo) -> None:
@@ -235,11 +303,18 @@ async def test_every_address_answers_when_the_file_appears(secured: Demo) -> Non
 
 def test_a_study_that_somebody_deletes_is_listed_no_more(opened: Demo) -> None:
     told = opened.told()
-    study = next(s for p in told["patients"] for s in p["studies"] if s["node"] == "RPC" and s not in told.traveller()["studies"])
+    study = next(
+        s
+        for p in told["patients"]
+        for s in p["studies"]
+        if s["node"] == "RPC" and s not in told.traveller()["studies"]
+    )
     folder = told.node("RPC")["data"]
 
     def listed() -> list[dict[str, Any]]:
-        return [s for p in opened.told()["patients"] for s in p["studies"] if s["study_uid"] == study["study_uid"]]
+        return [
+            s for p in opened.told()["patients"] for s in p["studies"] if s["study_uid"] == study["study_uid"]
+        ]
 
     def command(*arguments: str) -> None:
         done = opened.family.run("node", "--dir", folder, *arguments, within_s=30)

@@ -1,4 +1,6 @@
-"""A node stops answering: every face says so within 8 s and since when, also across a restart of the registry."""
+"""A node stops answering: every face says so within 8 s and since when, also across a restart of the
+registry.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,11 @@ SHOWN_S = 8.0
 async def issue_of(told: Told, number: str, code: str) -> dict[str, Any] | None:
     """The FHIR warning about a member's reachability."""
     answer = await told.by_number(number)
-    found = [i for i in answer.issues if f"member={code} " in i.get("diagnostics", "") and i["severity"] == "warning"]
+    found = [
+        i
+        for i in answer.issues
+        if f"member={code} " in i.get("diagnostics", "") and i["severity"] == "warning"
+    ]
     return found[0] if found and "unreachable" in found[0]["diagnostics"] else None
 
 
@@ -49,7 +55,9 @@ async def test_a_stopped_node_shows_everywhere_and_so_does_its_return(secured: D
         assert name in issue["details"]["text"]
         assert f"({HOLDER})" in issue["details"]["text"]
         since = since_of(issue)
-        assert timedelta(seconds=-3) < since - stopped < timedelta(seconds=1), "since the last that was heard of it"
+        assert timedelta(seconds=-3) < since - stopped < timedelta(seconds=1), (
+            "since the last that was heard of it"
+        )
         await everywhere(told, number, mine, theirs)
         assert time.monotonic() - began < SHOWN_S + 5
 
@@ -58,7 +66,9 @@ async def test_a_stopped_node_shows_everywhere_and_so_does_its_return(secured: D
         signal_to(before, signal.SIGKILL)
 
         async def again() -> bool:
-            return secured.told().registry["pid"] != before and await issue_of(told, number, HOLDER) is not None
+            return (
+                secured.told().registry["pid"] != before and await issue_of(told, number, HOLDER) is not None
+            )
 
         await until("the registry is back", again, 40)
         after = await issue_of(told, number, HOLDER)
@@ -79,7 +89,9 @@ async def test_a_stopped_node_shows_everywhere_and_so_does_its_return(secured: D
     assert {value(r, AVAILABILITY) for r in rows} == {"ONLINE"}
     assert "Not reachable" not in (await told.page(number)).coverage
     async with told.dicomweb() as region:
-        assert [data async for data in region.instances(f"studies/{theirs}")], "its images can be opened again"
+        assert [data async for data in region.instances(f"studies/{theirs}")], (
+            "its images can be opened again"
+        )
 
 
 async def everywhere(told: Told, number: str, mine: set[str], theirs: str) -> None:
@@ -87,7 +99,9 @@ async def everywhere(told: Told, number: str, mine: set[str], theirs: str) -> No
     assert set((await told.by_number(number)).study_uids) == mine, "its studies stay listed"
     async with told.dicomweb() as region:
         rows, headers = await region.search("studies", PatientID=number)
-    assert {value(r, STUDY_UID): value(r, AVAILABILITY) == "ONLINE" for r in rows} == {uid: uid != theirs for uid in mine}
+    assert {value(r, STUDY_UID): value(r, AVAILABILITY) == "ONLINE" for r in rows} == {
+        uid: uid != theirs for uid in mine
+    }
     assert headers["Warning"].startswith("299 ")
     assert f"{HOLDER};state=unreachable" in headers["Crosslight-Coverage"]
 
@@ -104,8 +118,10 @@ async def everywhere(told: Told, number: str, mine: set[str], theirs: str) -> No
     assert "Not reachable since" in page.coverage
 
     opened = await told.http(
-        "GET", f"{told.registry['dicomweb']}/studies/{theirs}", token=told.token("clinician"),
+        "GET",
+        f"{told.registry['dicomweb']}/studies/{theirs}",
+        token=told.token("clinician"),
         headers={"Accept": 'multipart/related; type="application/dicom"'},
-    )  # fmt: skip
+    )
     assert opened.status == 504, opened.body
     assert HOLDER.encode() in opened.body, "it says who is missing"

@@ -60,10 +60,16 @@ def test_a_demo_cut_off_while_it_is_made_is_made_anew(tmp_path: Path) -> None:
         half_made = (demo.data / "registry" / "registry.toml").read_bytes()
 
         running = demo.start(stale=b"of an earlier run")
-        wait_for(f"the region is up\n{running.output}", lambda: "processes are up" in running.output or not running.alive, 120)
+        wait_for(
+            f"the region is up\n{running.output}",
+            lambda: "processes are up" in running.output or not running.alive,
+            120,
+        )
         assert running.alive, running.output
         assert not demo.json_path.exists(), "what is told now would not be true"
-        assert (demo.data / "registry" / "registry.toml").read_bytes() != half_made, "new accounts: a new region"
+        assert (demo.data / "registry" / "registry.toml").read_bytes() != half_made, (
+            "new accounts: a new region"
+        )
         assert running.stop() == 130, "ended before its story was over"
         assert not demo.family.alive()
     finally:

@@ -1,4 +1,6 @@
-"""The demo looks after its processes: what is killed comes back, what is told to end ends, nothing outlives it."""
+"""The demo looks after its processes: what is killed comes back, what is told to end ends, nothing outlives
+it.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,10 @@ async def test_a_killed_child_comes_back_with_its_ports_and_data(secured: Demo) 
         except (ValueError, OSError):
             torn += 1
             raise
-        return bool(content["nodes"][[n["code"] for n in content["nodes"]].index(code)]["pid"] != before.node(code)["pid"])
+        return bool(
+            content["nodes"][[n["code"] for n in content["nodes"]].index(code)]["pid"]
+            != before.node(code)["pid"]
+        )
 
     _, took = await until("the file names another pid", replaced, 15, every_s=0.005)
     assert took >= 2 - 0.2, "restarted before --restart-after"
@@ -52,7 +57,10 @@ async def test_a_killed_child_comes_back_with_its_ports_and_data(secured: Demo) 
     await until("the node answers with its data", holds, 30)
     assert time.monotonic() - killed < 45
     unchanged = {**after.content, "nodes": [{**n, "pid": 0} for n in after["nodes"]]}
-    assert unchanged == {**before.content, "nodes": [{**n, "pid": 0} for n in before["nodes"]]}, "only one pid changed"
+    assert unchanged == {
+        **before.content,
+        "nodes": [{**n, "pid": 0} for n in before["nodes"]],
+    }, "only one pid changed"
     assert {c for c in before.pids if before.pids[c] != after.pids[c]} == {code}
 
     async def live() -> bool:
@@ -113,7 +121,9 @@ async def _with_workers(demo: Demo) -> dict[int, str]:
     async with told.dicomweb(told.node(study["node"])["dicomweb"]) as own:
         rows = await own.metadata(f"studies/{study['study_uid']}")
         series, sop = (rows[0][tag]["Value"][0] for tag in ("0020000E", "00080018"))
-        async with own.rendered(f"studies/{study['study_uid']}/series/{series}/instances/{sop}/rendered") as image:
+        async with own.rendered(
+            f"studies/{study['study_uid']}/series/{series}/instances/{sop}/rendered"
+        ) as image:
             assert image[:2] == b"\xff\xd8"
     family = demo.family.alive()
     assert len(family) > 2 + len(told["nodes"]), "a forkserver and a worker at least"
@@ -158,7 +168,10 @@ def test_children_of_a_pool_end_with_its_owner(tmp_path: Path) -> None:
     family = Family()
     (tmp_path / "owner.py").write_text(OWNER)
     process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "owner.py")], env=family.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, str(tmp_path / "owner.py")],
+        env=family.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
     try:
         assert process.stdout is not None
@@ -178,7 +191,9 @@ def test_a_second_start_shows_its_table_and_plays_nothing(secured: Demo) -> None
         secured.end()
     before = len(json.loads((secured.data / "ledger.json").read_bytes())["studies"])
     running = secured.start()
-    _, took = wait_for("the table", lambda: "The region stays up" in running.output or not running.alive, SECOND_START_S)
+    _, took = wait_for(
+        "the table", lambda: "The region stays up" in running.output or not running.alive, SECOND_START_S
+    )
     assert running.alive, running.output
     print(f"second start: {took:.1f} s")
     for title in ("What is where", "Patients to try", "The registry", "Sign-ins"):
@@ -189,7 +204,9 @@ def test_a_second_start_shows_its_table_and_plays_nothing(secured: Demo) -> None
 
 
 def test_another_demos_folder_is_not_taken(secured: Demo) -> None:
-    other = secured.family.run("simulations", "demo", "--once", "--data", str(secured.data), "--port-base", "9990", "--open")
+    other = secured.family.run(
+        "simulations", "demo", "--once", "--data", str(secured.data), "--port-base", "9990", "--open"
+    )
     assert other.status == 1
     assert "holds another demo" in other.output
     assert (secured.data / "demo.json").exists()
@@ -238,7 +255,11 @@ def test_make_demo_clean_removes_it(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     (kept / "registry").mkdir(parents=True)
     done = subprocess.run(
-        ["make", "-C", str(ROOT), "demo-clean", f"DEMO_DATA={kept}"], capture_output=True, text=True, timeout=30, check=False
+        ["make", "-C", str(ROOT), "demo-clean", f"DEMO_DATA={kept}"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert not kept.exists()

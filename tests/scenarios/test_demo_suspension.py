@@ -1,4 +1,6 @@
-"""``crosslight-registry suspend`` from another process: within 5 s nothing of the member's goes anywhere, not even what runs."""
+"""``crosslight-registry suspend`` from another process: within 5 s nothing of the member's goes anywhere, not
+even what runs.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ class Stream:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
         connection.setblocking(False)
         await asyncio.get_running_loop().sock_connect(connection, (address, int(port)))
-        reader, writer = await asyncio.open_connection(sock=connection, ssl=trusting(told.path("ca")), server_hostname=address)
+        reader, writer = await asyncio.open_connection(
+            sock=connection, ssl=trusting(told.path("ca")), server_hostname=address
+        )
         writer.write(
             f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {told.token('clinician')}\r\n"
             'Accept: multipart/related; type="application/dicom"; transfer-syntax=*\r\n\r\n'.encode()
@@ -90,7 +94,9 @@ class Member:
     async def feed(self) -> grpc.StatusCode:
         """An empty batch on a connection of its own."""
         credentials = Credentials(self.identity, self.identity, self.bundle).grpc_channel()
-        async with grpc.aio.secure_channel(self.told.registry["grpc"], credentials, options=gateway_channel_options()) as channel:
+        async with grpc.aio.secure_channel(
+            self.told.registry["grpc"], credentials, options=gateway_channel_options()
+        ) as channel:
             stub = pb_grpc.IndexFeedStub(channel)  # type: ignore[no-untyped-call]
             try:
                 await stub.Publish(pb.PublishRequest(), timeout=5)
@@ -102,7 +108,9 @@ class Member:
         """ITI-18 as the member; '' when it is answered."""
         async with XdsClient(tls=trusting(self.bundle, self.identity, self.identity)) as client:
             try:
-                await client.find_documents(self.told.registry["xds_registry"], Identifier("1", "2.16.840.1.113883.2.1.4.1"))
+                await client.find_documents(
+                    self.told.registry["xds_registry"], Identifier("1", "2.16.840.1.113883.2.1.4.1")
+                )
             except CrosslightError as error:
                 return str(error)
         return ""
@@ -116,12 +124,16 @@ async def status_of(told: Told, url: str) -> tuple[int, bytes]:
     return answer.status, answer.body
 
 
-async def test_suspension_cuts_everything_and_readmission_brings_it_back(secured: Demo, tmp_path: Path) -> None:
+async def test_suspension_cuts_everything_and_readmission_brings_it_back(
+    secured: Demo, tmp_path: Path
+) -> None:
     told = secured.up()
     stamp = time.time_ns()
     large, later = f"1.2.826.0.1.3680043.10.77.{stamp}", f"1.2.826.0.1.3680043.10.78.{stamp}"
     node, registry = told.node(CODE), ("--dir", told.registry["data"])
-    done = secured.family.run("node", "--dir", node["data"], "import", str(pile(tmp_path / "large", large, IMAGES, MEGABYTE)))
+    done = secured.family.run(
+        "node", "--dir", node["data"], "import", str(pile(tmp_path / "large", large, IMAGES, MEGABYTE))
+    )
     assert done.status == 0, done.output
 
     async def discoverable(uid: str, images: int) -> bool:
@@ -152,9 +164,12 @@ async def test_suspension_cuts_everything_and_readmission_brings_it_back(secured
 
         await until("every way is closed", refused, WITHIN_S)
         print(f"closed {time.monotonic() - suspended:.1f} s after the command")
-        await asyncio.sleep(max(0.0, suspended + WITHIN_S - time.monotonic()))  # until when streams may still end
+        # until when streams may still end
+        await asyncio.sleep(max(0.0, suspended + WITHIN_S - time.monotonic()))
         for stream, where in ((by_gateway, "gateway"), (direct, "node")):
-            assert await stream.rest(10) < IMAGES * MEGABYTE, f"the running stream through the {where} was not cut"
+            assert await stream.rest(10) < IMAGES * MEGABYTE, (
+                f"the running stream through the {where} was not cut"
+            )
         answer = await told.study(large)
         assert any(f"({CODE})" in w and "suspended" in w for w in answer.warnings), answer.warnings
         assert large in answer.study_uids, "what is known of it stays listed"
@@ -162,7 +177,9 @@ async def test_suspension_cuts_everything_and_readmission_brings_it_back(secured
         assert "suspended" in next(line for line in shown.splitlines() if CODE in line)
 
         # it goes on taking images in; they become known once it is a member again
-        done = secured.family.run("node", "--dir", node["data"], "import", str(pile(tmp_path / "later", later, 2, 1 << 18)))
+        done = secured.family.run(
+            "node", "--dir", node["data"], "import", str(pile(tmp_path / "later", later, 2, 1 << 18))
+        )
         assert done.status == 0, done.output
         assert not (await told.study(later)).matches
     finally:

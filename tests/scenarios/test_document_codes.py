@@ -1,4 +1,6 @@
-"""What a DocumentEntry is called by its procedure, in a region with a table of its own: the same on both roads."""
+"""What a DocumentEntry is called by its procedure, in a region with a table of its own: the same on both
+roads.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ TABLE = [
 
 @pytest.mark.scenario
 async def test_a_region_and_its_nodes_say_the_same(tmp_path: Path) -> None:
-    async with whole_region(tmp_path, {"RTK": "grpc", "RXC": "soap"}, facts={"procedure_codes": TABLE}) as region:
+    async with whole_region(
+        tmp_path, {"RTK": "grpc", "RXC": "soap"}, facts={"procedure_codes": TABLE}
+    ) as region:
         uids = []
         for at, home in enumerate(region.homes.values()):
             coded = image(70 + at, PatientID=f"L-{at}", StudyDescription="CT Sexual Health clinic")
@@ -35,11 +39,17 @@ async def test_a_region_and_its_nodes_say_the_same(tmp_path: Path) -> None:
         for home in region.homes.values():
             await home.settled()
         await region.enriched(*uids)
-        asked = {"$XDSDocumentEntryPatientId": (q.quoted(CX),), "$XDSDocumentEntryStatus": q.quoted_list((v.APPROVED,))}
+        asked = {
+            "$XDSDocumentEntryPatientId": (q.quoted(CX),),
+            "$XDSDocumentEntryStatus": q.quoted_list((v.APPROVED,)),
+        }
         for more, expected in (
             ({}, ["18747-6 R RTK", "18747-6 R RXC", "18748-4 N RTK", "18748-4 N RXC"]),
             ({"$XDSDocumentEntryTypeCode": (f"('{CT[0]}^^{CT[1]}')",)}, ["18747-6 R RTK", "18747-6 R RXC"]),
-            ({"$XDSDocumentEntryConfidentialityCode": ("('N^^2.16.840.1.113883.5.25')",)}, ["18748-4 N RTK", "18748-4 N RXC"]),
+            (
+                {"$XDSDocumentEntryConfidentialityCode": ("('N^^2.16.840.1.113883.5.25')",)},
+                ["18748-4 N RTK", "18748-4 N RXC"],
+            ),
         ):
             reply = await region.stored_query(q.FIND_DOCUMENTS, {**asked, **more})
             assert sorted(map(_said, reply.objects.documents)) == expected, more

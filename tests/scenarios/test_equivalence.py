@@ -1,4 +1,6 @@
-"""The equivalence of roads (D17): the same studies over gRPC and over SOAP give the same answers on every face."""
+"""The equivalence of roads (D17): the same studies over gRPC and over SOAP give the same answers on every
+face.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ async def records(region: Whole, *uids: str) -> dict[str, StudyRecord]:
 
 
 def comparable(record: StudyRecord) -> StudyRecord:
-    """Without what no SOAP message has a place for: data set digests, and the local name of the member's own authority."""
+    """Without what no SOAP message has a place for: data set digests, and the local name of the member's own
+    authority.
+    """
     local = replace(record.patient.local, namespace="")
     series = tuple(replace(s, digest="") for s in record.series)
     return replace(record, patient=replace(record.patient, local=local), series=series)
@@ -77,7 +81,12 @@ def uids_of(said: dict[str, Any]) -> set[str]:
     one = next(iter(said.values()))
     found = set(one["qido"])
     assert found == set(one["page"]["rows"])
-    ids = [i["value"] for s in one["fhir"]["studies"] for i in s["identifier"] if i.get("system") == "urn:dicom:uid"]
+    ids = [
+        i["value"]
+        for s in one["fhir"]["studies"]
+        for i in s["identifier"]
+        if i.get("system") == "urn:dicom:uid"
+    ]
     named = {value.removeprefix("urn:oid:") for value in ids}
     assert found == named
     return found
@@ -85,8 +94,16 @@ def uids_of(said: dict[str, Any]) -> set[str]:
 
 @pytest.mark.scenario
 async def test_studies_of_every_sort(tmp_path: Path) -> None:
-    """Orders and accessions, compressed and multi-frame, several series, dates of all precisions, difficult names."""
-    files = [*studies.orders(), *studies.mixed_objects(), *studies.undated(), *studies.difficult(), *studies.empty()]
+    """Orders and accessions, compressed and multi-frame, several series, dates of all precisions, difficult
+    names.
+    """
+    files = [
+        *studies.orders(),
+        *studies.mixed_objects(),
+        *studies.undated(),
+        *studies.difficult(),
+        *studies.empty(),
+    ]
     uids = sorted({str(ds.StudyInstanceUID) for ds in files})
     async with twins(tmp_path) as regions:
         await play(regions, lambda home: home.add(files))
@@ -95,7 +112,9 @@ async def test_studies_of_every_sort(tmp_path: Path) -> None:
         held = {road: await records(region, *uids) for road, region in regions.items()}
         for uid in uids:
             for name in StudyRecord.__slots__:
-                assert getattr(comparable(held["soap"][uid]), name) == getattr(comparable(held["grpc"][uid]), name), (uid, name)
+                assert getattr(comparable(held["soap"][uid]), name) == getattr(
+                    comparable(held["grpc"][uid]), name
+                ), (uid, name)
         here = held["grpc"]["1.2.9.2"]
         assert (here.n_series, here.n_instances) == (6, 6)
         shown = said[f"{NUMBER}^^^&{NHS}&ISO"]["page"]
@@ -104,7 +123,9 @@ async def test_studies_of_every_sort(tmp_path: Path) -> None:
 
 @pytest.mark.scenario
 async def test_lives_of_studies(tmp_path: Path) -> None:
-    """Updated twice, deleted, restored, deleted for good, rejected in part and whole, and moved to another patient."""
+    """Updated twice, deleted, restored, deleted for good, rejected in part and whole, and moved to another
+    patient.
+    """
     grown, gone, back, part, whole, moved = (f"1.2.9.{n}" for n in range(40, 46))
     uids = (grown, gone, back, part, whole, moved)
     first = [image(n, PatientID="L-1") for n in range(40, 46)] + [image(43, 1, 2)]
@@ -154,8 +175,17 @@ async def test_lives_of_studies(tmp_path: Path) -> None:
 
 @pytest.mark.scenario
 async def test_a_site_in_another_zone(tmp_path: Path) -> None:
-    """The site's zone is not the region's: both roads tell the same moments, dates and texts, on both sides of midnight UTC."""
-    times = (("20260108", "193000"), ("20260309", "0030"), ("20260308", "03"), ("20260701", ""), ("", ""), ("20251102", "013000"))
+    """The site's zone is not the region's: both roads tell the same moments, dates and texts, on both sides
+    of midnight UTC.
+    """
+    times = (
+        ("20260108", "193000"),
+        ("20260309", "0030"),
+        ("20260308", "03"),
+        ("20260701", ""),
+        ("", ""),
+        ("20251102", "013000"),
+    )
     files = [image(50 + n, StudyDate=day, StudyTime=clock) for n, (day, clock) in enumerate(times)]
     files.append(image(56, StudyDate="20260108", StudyTime="193000", TimezoneOffsetFromUTC="+0100"))
     uids = sorted({str(ds.StudyInstanceUID) for ds in files})

@@ -1,6 +1,8 @@
-"""A source that is no node of ours: it feeds a patient by MLLP (ITI-8), registers by ITI-42, and the region finds what it said.
+"""A source that is no node of ours: it feeds a patient by MLLP (ITI-8), registers by ITI-42, and the region
+finds what it said.
 
-What is sent is written out here, as the standards give it (ITI TF-2 3.8, 3.42; TF-3 4.2), not made by our own writers.
+What is sent is written out here, as the standards give it (ITI TF-2 3.8, 3.42; TF-3 4.2), not made by our own
+writers.
 """
 
 from __future__ import annotations
@@ -68,7 +70,9 @@ class Source:
     def a04(self) -> bytes:
         """ADT^A04 with a name that has what HL7 escapes."""
         segments = (
-            "MSH|^~\\&|FOREIGN|CLINIC|XDS|REGION|20260301101500||ADT^A04^ADT_A01|" + uuid.uuid4().hex[:20] + "|P|2.3.1",
+            "MSH|^~\\&|FOREIGN|CLINIC|XDS|REGION|20260301101500||ADT^A04^ADT_A01|"
+            + uuid.uuid4().hex[:20]
+            + "|P|2.3.1",
             "EVN||20260301101500",
             f"PID|||{self.number}^^^&{NHS}&ISO^NH||Strange\\T\\Foreign^Zoë||19610203|F",
             "PV1||O",
@@ -79,16 +83,25 @@ class Source:
         """A SubmitObjectsRequest with one document in one submission."""
         cx = f"{self.number}^^^&amp;{NHS}&amp;ISO"
         slots = {
-            "creationTime": "20260301101500", "languageCode": "en-GB", "serviceStartTime": "20260301101000",
-            "sourcePatientId": cx, "hash": self.sha1, "size": "1234",
+            "creationTime": "20260301101500",
+            "languageCode": "en-GB",
+            "serviceStartTime": "20260301101000",
+            "sourcePatientId": cx,
+            "hash": self.sha1,
+            "size": "1234",
             "repositoryUniqueId": self.repository,
             "urn:ihe:iti:xds:2013:referenceIdList": f"{self.study}^^^^urn:ihe:iti:xds:2016:studyInstanceUID",
-        }  # fmt: skip
+        }
         classified = "".join(_classified("doc", SCHEMES[name], code) for name, code in self.codes.items())
-        unique = _external("doc", "urn:uuid:2e82c1f6-a085-4c72-9da3-8640a32e42ab", self.document, "XDSDocumentEntry.uniqueId")
-        patient = _external("doc", "urn:uuid:58a6f841-87b3-4a3e-92fd-a8ffeff98427", cx, "XDSDocumentEntry.patientId")
+        unique = _external(
+            "doc", "urn:uuid:2e82c1f6-a085-4c72-9da3-8640a32e42ab", self.document, "XDSDocumentEntry.uniqueId"
+        )
+        patient = _external(
+            "doc", "urn:uuid:58a6f841-87b3-4a3e-92fd-a8ffeff98427", cx, "XDSDocumentEntry.patientId"
+        )
         entry = (
-            f'<rim:ExtrinsicObject id="doc" mimeType="{self.mime}" objectType="urn:uuid:7edca82f-054d-47f2-a032-9b2a5b5186c1">'
+            f'<rim:ExtrinsicObject id="doc" mimeType="{self.mime}"'
+            ' objectType="urn:uuid:7edca82f-054d-47f2-a032-9b2a5b5186c1">'
             + "".join(_slot(n, v) for n, v in slots.items())
             + '<rim:Name><rim:LocalizedString value="A foreign study"/></rim:Name>'
             + f"{classified}{patient}{unique}</rim:ExtrinsicObject>"
@@ -103,12 +116,13 @@ class Source:
             + _slot("submissionTime", "20260301102000")
             + _classified("set", "urn:uuid:aa543740-bdda-424e-8c96-df4873be8500", self.content)
             + "".join(_external("set", *one) for one in of_set)
-            + '</rim:RegistryPackage><rim:Classification id="node" classifiedObject="set" nodeRepresentation="" '
-            f'objectType="{OBJECT_TYPE}:Classification" '
-            'classificationNode="urn:uuid:a54d6aa5-d40d-43f9-88c5-b4633d873bdd"/>'
-            '<rim:Association id="link" associationType="urn:oasis:names:tc:ebxml-regrep:AssociationType:HasMember" '
-            'sourceObject="set" targetObject="doc" '
-            f'objectType="{OBJECT_TYPE}:Association">' + _slot("SubmissionSetStatus", "Original") + "</rim:Association>"
+            + '</rim:RegistryPackage><rim:Classification id="node" classifiedObject="set"'
+            f' nodeRepresentation="" objectType="{OBJECT_TYPE}:Classification"'
+            ' classificationNode="urn:uuid:a54d6aa5-d40d-43f9-88c5-b4633d873bdd"/><rim:Association'
+            ' id="link" associationType="urn:oasis:names:tc:ebxml-regrep:AssociationType:HasMember"'
+            f' sourceObject="set" targetObject="doc" objectType="{OBJECT_TYPE}:Association">'
+            + _slot("SubmissionSetStatus", "Original")
+            + "</rim:Association>"
         )
         return (
             '<lcm:SubmitObjectsRequest xmlns:lcm="urn:oasis:names:tc:ebxml-regrep:xsd:lcm:3.0" '
@@ -123,18 +137,19 @@ def _slot(name: str, value: str) -> str:
 
 def _classified(owner: str, scheme: str, code: Code) -> str:
     return (
-        f'<rim:Classification id="c{uuid.uuid4().hex}" classificationScheme="{scheme}" classifiedObject="{owner}" '
-        f'objectType="{OBJECT_TYPE}:Classification" '
-        f'nodeRepresentation="{code[0]}">{_slot("codingScheme", code[1])}'
-        f'<rim:Name><rim:LocalizedString value="{code[0]}"/></rim:Name></rim:Classification>'
+        f'<rim:Classification id="c{uuid.uuid4().hex}" classificationScheme="{scheme}"'
+        f' classifiedObject="{owner}" objectType="{OBJECT_TYPE}:Classification"'
+        f' nodeRepresentation="{code[0]}">{_slot("codingScheme", code[1])}<rim:Name><rim:LocalizedString'
+        f' value="{code[0]}"/></rim:Name></rim:Classification>'
     )
 
 
 def _external(owner: str, scheme: str, value: str, name: str) -> str:
     return (
-        f'<rim:ExternalIdentifier id="x{uuid.uuid4().hex}" identificationScheme="{scheme}" registryObject="{owner}" '
-        f'objectType="{OBJECT_TYPE}:ExternalIdentifier" '
-        f'value="{value}"><rim:Name><rim:LocalizedString value="{name}"/></rim:Name></rim:ExternalIdentifier>'
+        f'<rim:ExternalIdentifier id="x{uuid.uuid4().hex}" identificationScheme="{scheme}"'
+        f' registryObject="{owner}" objectType="{OBJECT_TYPE}:ExternalIdentifier"'
+        f' value="{value}"><rim:Name><rim:LocalizedString'
+        f' value="{name}"/></rim:Name></rim:ExternalIdentifier>'
     )
 
 
@@ -154,7 +169,9 @@ async def feed(told: Told, message: bytes) -> str:
 async def register(told: Told, body: bytes) -> tuple[str, list[str]]:
     """ITI-42: status and error codes."""
     async with told.xds() as client:
-        reply = await client.soap.call(told.registry["xds_registry"], "urn:ihe:iti:2007:RegisterDocumentSet-b", body)
+        reply = await client.soap.call(
+            told.registry["xds_registry"], "urn:ihe:iti:2007:RegisterDocumentSet-b", body
+        )
     assert etree.QName(reply.body).localname == "RegistryResponse"
     errors = [str(e.get("errorCode")) for e in reply.body.iter(f"{RS}RegistryError")]
     return str(reply.body.get("status")).rsplit(":", 1)[-1], errors

@@ -1,7 +1,8 @@
-"""Lost acknowledgements end to end (D15): every kind of message delivered, its answer lost, and nothing is doubled.
+"""Lost acknowledgements end to end (D15): every kind of message delivered, its answer lost, and nothing is
+doubled.
 
-The registry is the real one and follows the standard strictly on SOAP: it refuses replays. What it holds after each step of a
-study's life is compared with a life in which nothing was lost.
+The registry is the real one and follows the standard strictly on SOAP: it refuses replays. What it holds
+after each step of a study's life is compared with a life in which nothing was lost.
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ CX = f"{NUMBER}^^^&{NHS}&ISO"
 GET_DOCUMENTS = "urn:uuid:5c4f972b-d56b-40ac-a5fc-c8ca9b40b9d4"
 GET_ASSOCIATIONS = "urn:uuid:a7ae438b-4bc2-4642-93e9-be891f7bb155"
 GET_SUBMISSION_SETS = "urn:uuid:51224314-5390-4169-9b91-b1980040715a"
-REGISTER, UPDATE, REMOVE, FEED = b"RegisterDocumentSet-b", b":UpdateDocumentSet", b":DeleteDocumentSet", b"ADT^A0"
+REGISTER, UPDATE, REMOVE, FEED = (
+    b"RegisterDocumentSet-b",
+    b":UpdateDocumentSet",
+    b":DeleteDocumentSet",
+    b"ADT^A0",
+)
 
 
 @dataclass
@@ -42,19 +48,29 @@ class Line:
         """The registry's addresses as the node is told them."""
         for proxy, address in ((self.soap, told.systems), (self.mllp, told.mllp), (self.grpc, told.grpc)):
             proxy.port = int(address.rpartition(":")[2])
-        return replace(told, systems=f"http://{self.soap.address}", grpc=self.grpc.address, mllp=self.mllp.address)
+        return replace(
+            told, systems=f"http://{self.soap.address}", grpc=self.grpc.address, mllp=self.mllp.address
+        )
 
 
 async def held(region: Whole) -> dict[str, Any]:
-    """What the registry has: counts of objects by kind and status, asked by patient and again by id, and the faces' rows."""
+    """What the registry has: counts of objects by kind and status, asked by patient and again by id, and the
+    faces' rows.
+    """
     await region.enriched(*(h.study_uid for h in await region.holdings(UID) if h.state == "approved"))
     everything = (await region.all_of(CX, v.APPROVED, v.DEPRECATED)).objects
     documents = [d.entry_uuid for d in everything.documents]
     listed = ["(" + ",".join(f"'{uuid}'" for uuid in documents) + ")"]
-    by_id = (await region.stored_query(GET_DOCUMENTS, {"$XDSDocumentEntryEntryUUID": listed})).objects if documents else None
+    by_id = (
+        (await region.stored_query(GET_DOCUMENTS, {"$XDSDocumentEntryEntryUUID": listed})).objects
+        if documents
+        else None
+    )
     links = (await region.stored_query(GET_ASSOCIATIONS, {"$uuid": listed})).objects if documents else None
     sets = (await region.stored_query(GET_SUBMISSION_SETS, {"$uuid": listed})).objects if documents else None
-    names = Counter(o.entry_uuid for o in (*everything.documents, *everything.submissions, *everything.associations))
+    names = Counter(
+        o.entry_uuid for o in (*everything.documents, *everything.submissions, *everything.associations)
+    )
     assert set(names.values()) <= {1}, "an object stands twice"
     return {
         "documents": sorted(d.status for d in everything.documents),
@@ -96,7 +112,8 @@ async def life(folder: Path, road: str, times: int) -> dict[str, dict[str, Any]]
             if road == "grpc":
                 line.grpc.lose(UID.encode(), times, _changed_since_now(region))
             for marker in markers if road == "soap" else ():
-                # What was lost on SOAP is asked for, never sent again: the second time the answer to the question is lost.
+                # What was lost on SOAP is asked for, never sent again: the second time the answer to the
+                # question is lost.
                 line.mllp.lose(marker, times) if marker == FEED else line.soap.lose(marker, min(times, 1))
             if road == "soap" and times == 2:
                 line.soap.lose(GET_DOCUMENTS.encode(), 1)
@@ -104,7 +121,9 @@ async def life(folder: Path, road: str, times: int) -> dict[str, dict[str, Any]]
             await act()
             await home.release()
             for loss in (loss for proxy in proxies for loss in proxy.losses):
-                assert loss.lost == loss.times, f"{name}: the answer to {loss.marker!r} was lost {loss.lost} times"
+                assert loss.lost == loss.times, (
+                    f"{name}: the answer to {loss.marker!r} was lost {loss.lost} times"
+                )
             for proxy in proxies:
                 proxy.losses.clear()
             said[name] = await held(region)
@@ -112,7 +131,9 @@ async def life(folder: Path, road: str, times: int) -> dict[str, dict[str, Any]]
 
 
 def _changed_since_now(region: Whole) -> Callable[[], bool]:
-    """Whether the registry has accepted anything since; of an idempotent road, what is sent again changes nothing more."""
+    """Whether the registry has accepted anything since; of an idempotent road, what is sent again changes
+    nothing more.
+    """
     commits: list[int] = []
     region.registry.parts.waists.changed.add(lambda changes: commits.append(len(changes)))
     return lambda: any(commits)

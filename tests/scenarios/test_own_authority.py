@@ -1,4 +1,6 @@
-"""A trust with a patient authority of its own: agreed at joining, or later by the operator; and discs from elsewhere."""
+"""A trust with a patient authority of its own: agreed at joining, or later by the operator; and discs from
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,12 @@ from scenario_processes import until
 from simulations.people import test_number as nhs_number
 
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300)]
-ROOT, OWN, OLD, ELSEWHERE = "1.2.826.0.1.3680043.10.91", "2.16.840.1.113883.2.1.3.2.4.18.24", "1.2.3.77", "1.2.3.99"
+ROOT, OWN, OLD, ELSEWHERE = (
+    "1.2.826.0.1.3680043.10.91",
+    "2.16.840.1.113883.2.1.3.2.4.18.24",
+    "1.2.3.77",
+    "1.2.3.99",
+)
 
 
 def issued(datasets: list[Dataset], oid: str = "", name: str = "") -> list[Dataset]:
@@ -43,11 +50,19 @@ def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hand]:
         for code, at_invitation in (("RTK", ("--authority", OWN)), ("RXC", ())):
             assert hand.family.run("node", "init", str(hand.folders[code])).status == 0
             hand.edit_node(code)
-            done = hand.command("registry", "invite", code, "--name", NAMES[code], "--host", HOST, *at_invitation)
-            joined = hand.command(
-                code, "join", done.output.strip().splitlines()[-1], "--authority", OLD if code == "RXC" else OWN
+            done = hand.command(
+                "registry", "invite", code, "--name", NAMES[code], "--host", HOST, *at_invitation
             )
-            assert ("Patient authority of your own" if code == "RTK" else "Not agreed yet") in joined.output, joined.output
+            joined = hand.command(
+                code,
+                "join",
+                done.output.strip().splitlines()[-1],
+                "--authority",
+                OLD if code == "RXC" else OWN,
+            )
+            assert (
+                "Patient authority of your own" if code == "RTK" else "Not agreed yet"
+            ) in joined.output, joined.output
             hand.serve(code)
         asyncio.run(hand.up("RTK", "RXC"))
         yield hand
@@ -57,7 +72,9 @@ def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hand]:
 
 async def test_studies_under_the_trusts_own_authority_are_published(region: Hand, tmp_path: Path) -> None:
     number = nhs_number(9101)
-    pile = issued(slices(f"{ROOT}.1", 2, local="H1", national=number), OWN) + slices(f"{ROOT}.2", 1, local="H1", national=number)
+    pile = issued(slices(f"{ROOT}.1", 2, local="H1", national=number), OWN) + slices(
+        f"{ROOT}.2", 1, local="H1", national=number
+    )
     save(tmp_path, pile)
     dry = region.command("RTK", "import", "--dry-run", str(tmp_path)).output
     assert "3 objects of 2 studies" in dry
@@ -70,8 +87,14 @@ async def test_studies_under_the_trusts_own_authority_are_published(region: Hand
 
 
 async def test_a_disc_from_elsewhere_is_a_record_of_its_own(region: Hand, tmp_path: Path) -> None:
-    """One number, two discs, a trust's own patient with that number: three patients; the original number finds the two."""
-    pile = [ds for n in (3, 4) for ds in issued(slices(f"{ROOT}.{n}", 1, local="H9", national=nhs_number(9102 + n)), ELSEWHERE)]
+    """One number, two discs, a trust's own patient with that number: three patients; the original number
+    finds the two.
+    """
+    pile = [
+        ds
+        for n in (3, 4)
+        for ds in issued(slices(f"{ROOT}.{n}", 1, local="H9", national=nhs_number(9102 + n)), ELSEWHERE)
+    ]
     pile += slices(f"{ROOT}.5", 1, local="H9", national=nhs_number(9105 + 5))
     save(tmp_path, pile)
     dry = region.command("RTK", "import", "--dry-run", str(tmp_path)).output

@@ -1,4 +1,6 @@
-"""A registry in PostgreSQL: joined, published on both roads, searched, killed and restarted, restored from its backup."""
+"""A registry in PostgreSQL: joined, published on both roads, searched, killed and restarted, restored from
+its backup.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,11 @@ async def test_both_roads_lead_into_postgresql(region: Hand, postgres_dsn: str) 
         region.make_node(code)
         region.serve(code)
         study = f"{ROOT}.{number}"
-        region.command(code, "import", str(save(region.folder / code / "in", slices(study, 3, local=code, national=PATIENT))))
+        region.command(
+            code,
+            "import",
+            str(save(region.folder / code / "in", slices(study, 3, local=code, national=PATIENT))),
+        )
         expected[study] = 3
     await region.up(*ROADS)
     await until("all is listed", lambda: region.holds(expected), 60)
@@ -75,7 +81,9 @@ async def test_both_roads_lead_into_postgresql(region: Hand, postgres_dsn: str) 
     # the database is lost; the backup is a study behind
     region.command("registry", "backup", str(region.folder / "backup"))
     study = f"{ROOT}.9"
-    region.command("RTK", "import", str(save(region.folder / "later", slices(study, 2, local="RTK", national=PATIENT))))
+    region.command(
+        "RTK", "import", str(save(region.folder / "later", slices(study, 2, local="RTK", national=PATIENT)))
+    )
     expected[study] = 2
     await until("it is listed", lambda: region.holds(expected), 60)
     region.stop("registry")

@@ -1,4 +1,6 @@
-"""Text end to end: difficult names and descriptions through real nodes and a real registry, on both roads and every face."""
+"""Text end to end: difficult names and descriptions through real nodes and a real registry, on both roads and
+every face.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,11 @@ from crosslight.standards.dicom.web.json import texts_of
 from crosslight.standards.study import PersonName
 from crosslight.standards.xds.mapping.people import xpn
 from crosslight.standards.xds.model.metadata import plain_text
-from registry.portal import words
+from registry.portal import wording as words
 
 NUMBERS = ("9434765919", "9434765870", "9990000018", "9990000026", "9990000034")
-#: (PN, description): what DICOM allows in a PN and an LO, what some write all the same, and scripts of every direction.
+#: (PN, description): what DICOM allows in a PN and an LO, what some write all the same, and scripts of every
+#: direction.
 TEXTS = (
     ('O\'Brien-Smythe^Séan <b>&amp;</b>^"Pat"^Dr^Jr', "CT <head> & \"neck\" 'x' ^ ~ | {{7*7}} &lt;"),
     ("Yamada|~&^Tarou=山田^太郎=やまだ^たろう", "胸部X線 ]]> <!-- 100% \\E".replace("\\", "")),
@@ -60,7 +63,8 @@ async def test_text_is_the_same_on_every_face(tmp_path: Path) -> None:
         for n, (pn, _) in enumerate(TEXTS):
             page: Any = html.fromstring(await region.page(NUMBERS[n]))
             shown = {
-                row.get("data-study-uid"): row.xpath(".//h3/bdi")[0].text_content() for row in page.xpath("//li[@data-study-uid]")
+                row.get("data-study-uid"): row.xpath(".//h3/bdi")[0].text_content()
+                for row in page.xpath("//li[@data-study-uid]")
             }
             assert shown == {f"1.2.9.{base + n}": words.plain(TEXTS[n][1]) for base in (100, 200)}
             assert page.xpath("//dd/bdi")[0].text_content() == words.person_name(PersonName(pn))

@@ -1,4 +1,6 @@
-"""A node whose clock is off, and a member that never linked, are shown so wherever completeness is said (D19, D22)."""
+"""A node whose clock is off, and a member that never linked, are shown so wherever completeness is said (D19,
+D22).
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from crosslight.runtime.clock import SystemClock
 from crosslight.runtime.seams import system_seams
 from node.setup import init_node, join_region
 from registry.doctor import members_found
-from registry.members.show import members_table
+from registry.members.printing import members_table
 from simulations.people import test_number as nhs_number
 
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(120)]
@@ -131,7 +133,9 @@ async def test_a_member_that_never_linked_was_not_lost_when_it_joined(tmp_path: 
             text = unescape(await answer.text())
         assert "Never linked" in text
         assert "East Sussex Healthcare has never linked" in text
-        bundle = await region.get("fhir/ImagingStudy", params={"patient.identifier": f"{NHS_SYSTEM}|{NUMBER}"})
+        bundle = await region.get(
+            "fhir/ImagingStudy", params={"patient.identifier": f"{NHS_SYSTEM}|{NUMBER}"}
+        )
         assert "it has never linked" in str(bundle)
         shown = [str(cell) for column in members_table(registry.members).columns for cell in column.cells]
         assert any("never linked" in cell for cell in shown)

@@ -1,4 +1,6 @@
-"""Absence is proven, or it is not said: questions against faces against answers, over the real stores, on both databases."""
+"""Absence is proven, or it is not said: questions against faces against answers, over the real stores, on
+both databases.
+"""
 
 from __future__ import annotations
 
@@ -108,16 +110,23 @@ async def test_a_number_on_every_face(faces: Faces, name: str) -> None:
 @pytest.mark.parametrize(
     ("identifier", "expected"),
     [
-        (f"{NHS_SYSTEM}|{KNOWN}", LISTED), (f"{NHS_SYSTEM}|{SPACED}", LISTED), (f"{NHS_SYSTEM}|{NOBODY}", NONE),
+        (f"{NHS_SYSTEM}|{KNOWN}", LISTED),
+        (f"{NHS_SYSTEM}|{SPACED}", LISTED),
+        (f"{NHS_SYSTEM}|{NOBODY}", NONE),
         ("A99", UNPROVEN),
-        (f"{NHS_SYSTEM}|{WRONG}", MISREAD), (WRONG, MISREAD), ("urn:oid:1.2.3.4|A1", MISREAD),
+        (f"{NHS_SYSTEM}|{WRONG}", MISREAD),
+        (WRONG, MISREAD),
+        ("urn:oid:1.2.3.4|A1", MISREAD),
         ("http://wrong.example|A1", MISREAD),
-        (f"urn:oid:{AT_RA2}|A1", LISTED), (f"urn:oid:{AT_RA2}|A99", UNPROVEN),
+        (f"urn:oid:{AT_RA2}|A1", LISTED),
+        (f"urn:oid:{AT_RA2}|A99", UNPROVEN),
     ],
-)  # fmt: skip
+)
 async def test_people_are_found_or_not_by_the_same_rule(faces: Faces, identifier: str, expected: str) -> None:
     for lenient in (False, True):
-        assert await faces.fhir_search({"identifier": identifier}, kind="Patient", lenient=lenient) == expected, faces.said
+        assert (
+            await faces.fhir_search({"identifier": identifier}, kind="Patient", lenient=lenient) == expected
+        ), faces.said
 
 
 @pytest.mark.parametrize(
@@ -147,12 +156,19 @@ async def test_what_only_fhir_can_ask(faces: Faces, params: dict[str, str], expe
 
 
 ASKED_NAMES = {
-    "O'Brien-Łęska": True, "O’Brien–Leska": True, "obrien leska": True, "OBRIENLESKA": True, "Brien": False, "Smith": False,
-}  # fmt: skip
+    "O'Brien-Łęska": True,
+    "O’Brien–Leska": True,
+    "obrien leska": True,
+    "OBRIENLESKA": True,
+    "Brien": False,
+    "Smith": False,
+}
 
 
 @pytest.mark.parametrize("family", ASKED_NAMES)
-async def test_a_name_finds_the_same_people_on_every_face_and_proves_nothing(faces: Faces, family: str) -> None:
+async def test_a_name_finds_the_same_people_on_every_face_and_proves_nothing(
+    faces: Faces, family: str
+) -> None:
     expected = LISTED if ASKED_NAMES[family] else UNPROVEN
     born = {"day": "3", "month": "2", "year": "1961"}
     assert await faces.form({"family": family, **born}) == expected
@@ -167,12 +183,21 @@ async def test_a_name_finds_the_same_people_on_every_face_and_proves_nothing(fac
 @pytest.mark.parametrize(
     ("params", "found"),
     [
-        ({"family": "obr"}, True), ({"family": "lesk"}, True), ({"family": "brien"}, False), ({"given": "se"}, True),
-        ({"given": "ean"}, False), ({"name": "sean"}, True), ({"name": "sean o brien"}, True), ({"name": "leska"}, True),
-        ({"family": "obrien", "given": "S"}, True), ({"family": "obrien", "given": "T"}, False),
-        ({"family:exact": "O'Brien-Łęska"}, True), ({"family:exact": "O'Brien-Leska"}, False), ({"name:exact": "Seán"}, True),
+        ({"family": "obr"}, True),
+        ({"family": "lesk"}, True),
+        ({"family": "brien"}, False),
+        ({"given": "se"}, True),
+        ({"given": "ean"}, False),
+        ({"name": "sean"}, True),
+        ({"name": "sean o brien"}, True),
+        ({"name": "leska"}, True),
+        ({"family": "obrien", "given": "S"}, True),
+        ({"family": "obrien", "given": "T"}, False),
+        ({"family:exact": "O'Brien-Łęska"}, True),
+        ({"family:exact": "O'Brien-Leska"}, False),
+        ({"name:exact": "Seán"}, True),
     ],
-)  # fmt: skip
+)
 async def test_names_are_r4_strings(faces: Faces, params: dict[str, str], found: bool) -> None:
     answer = await faces.fhir_search({**params, "birthdate": "1961-02-03"}, kind="Patient")
     assert answer == (LISTED if found else UNPROVEN), faces.said
@@ -192,15 +217,23 @@ async def test_wildcards_of_names_are_those_of_dicom(faces: Faces, name: str, fo
     answer = await faces.qido_search({"PatientName": name, "PatientBirthDate": "19610203"})
     assert answer == (LISTED if found else UNPROVEN)
     if "*" in name or "?" in name:  # beside a number it narrows
-        assert await faces.qido_search({"PatientName": name, "PatientID": KNOWN}) == (LISTED if found else NONE)
+        assert await faces.qido_search({"PatientName": name, "PatientID": KNOWN}) == (
+            LISTED if found else NONE
+        )
 
 
 async def test_every_id_that_an_answer_shows_finds_the_same_patient_on_every_face(faces: Faces) -> None:
     room = faces.room
-    await room.publish("RA2", study(patient(room.member("RA2"), "A3", family="Double", born="19800101"), 20), 20)
-    await room.publish("RA2", study(patient(room.member("RA2"), "A4", family="Double", born="19800101"), 21), 21)
+    await room.publish(
+        "RA2", study(patient(room.member("RA2"), "A3", family="Double", born="19800101"), 20), 20
+    )
+    await room.publish(
+        "RA2", study(patient(room.member("RA2"), "A4", family="Double", born="19800101"), 21), 21
+    )
     await room.identity.merge(Identifier("A3", AT_RA2), Identifier("A4", AT_RA2), room.clock.now())
-    async with faces.http.get(f"{faces.base}/fhir/ImagingStudy", params={"_include": "ImagingStudy:patient"}) as response:
+    async with faces.http.get(
+        f"{faces.base}/fhir/ImagingStudy", params={"_include": "ImagingStudy:patient"}
+    ) as response:
         entries = (await response.json(content_type=None))["entry"]
     shown = [e["resource"] for e in entries if e["search"]["mode"] == "include"]
     assert len(shown) == 6
@@ -257,7 +290,9 @@ async def test_an_issuer_of_accession_numbers_is_known_from_its_first_on(faces: 
         record = replace(study(who, n), accessions=(Identifier(f"R{n}", ris),))
         await faces.room.publish("RA2", record, n)
     assert await faces.fhir_search({"accession": f"urn:oid:{ris}|R70"}) == LISTED
-    assert await faces.fhir_search({"accession": f"urn:oid:{ris}|R99"}) == UNPROVEN, "one that is not there yet can be asked for"
+    assert await faces.fhir_search({"accession": f"urn:oid:{ris}|R99"}) == UNPROVEN, (
+        "one that is not there yet can be asked for"
+    )
     await faces.room.withdraw("RA2", record.study_uid, 72)
     assert await faces.fhir_search({"accession": f"urn:oid:{ris}|R71"}) == UNPROVEN
     rows = await faces.room.db.read("t", lambda tx: tx.rows("SELECT hash FROM locator WHERE record_key = 0"))
@@ -280,7 +315,10 @@ async def test_what_a_source_that_is_no_member_holds_is_never_denied(faces: Face
         assert beyond in faces.said, face
         assert await getattr(faces, face)(KNOWN) == LISTED
         assert beyond not in faces.said, "only where absence is stated"
-    assert await faces.fhir_search({"custodian": "urn:oid:" + member("foreign-8", 8).repository_unique_id}) == UNPROVEN
+    assert (
+        await faces.fhir_search({"custodian": "urn:oid:" + member("foreign-8", 8).repository_unique_id})
+        == UNPROVEN
+    )
 
 
 async def test_nothing_is_proven_while_a_member_is_not_counted(faces: Faces) -> None:
@@ -299,13 +337,17 @@ async def _tags(faces: Faces, number: str) -> tuple[str, ...]:
     return faces.tags
 
 
-async def test_a_consumer_that_takes_no_warnings_is_told_what_was_not_understood_all_the_same(faces: Faces) -> None:
+async def test_a_consumer_that_takes_no_warnings_is_told_what_was_not_understood_all_the_same(
+    faces: Faces,
+) -> None:
     assert await faces.iti18("A99", AT_RA2, warn=False) == NONE, "as configured for it"
     assert await faces.iti18(WRONG, NHS, warn=False) == MISREAD
 
 
 @pytest.mark.parametrize("named", ["system:PAS", "spiffe://1.2.3/system/PAS"])
-async def test_a_system_that_takes_no_warnings_is_named_as_any_release_named_it(faces: Faces, named: str) -> None:
+async def test_a_system_that_takes_no_warnings_is_named_as_any_release_named_it(
+    faces: Faces, named: str
+) -> None:
     query = parse_untrusted_xml(adhoc.render_adhoc_request(find_documents(Identifier("A99", AT_RA2).cx())))
     iti18 = RegistryStoredQuery(faces.room.ask, REGION, quiet=frozenset({named}), workers=faces.workers)
     warned = {}
@@ -332,7 +374,9 @@ async def test_a_study_with_a_number_that_is_none_is_published_and_counted(faces
     who = replace(who, others=(unread_number(WRONG, NHS),))
     assert await room.publish("RTK", study(who, 60), 60) == "accepted"
     assert await room.publish("RTK", study(who, 60), 60) == "already"
-    assert await room.publish("RTK", study(replace(who, others=(Identifier(WRONG, NHS),)), 61), 61) == "accepted"
+    assert (
+        await room.publish("RTK", study(replace(who, others=(Identifier(WRONG, NHS),)), 61), 61) == "accepted"
+    )
     assert dict(room.acceptor.unread) == {"RTK": 2}
     assert await faces.qido("W1") == LISTED
     assert await faces.qido(WRONG) == MISREAD, "nobody's number"

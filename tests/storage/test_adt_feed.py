@@ -29,9 +29,12 @@ from registry.members.model import Member, Presence
 
 COMMUNITY = Oid("1.2.826.0.1.1")
 REGION = Region(
-    name="Test", home_community_id=COMMUNITY, authority=Oid("1.2.826.0.1.9"), national_authority=NHS_NUMBER_OID,
+    name="Test",
+    home_community_id=COMMUNITY,
+    authority=Oid("1.2.826.0.1.9"),
+    national_authority=NHS_NUMBER_OID,
     allow_test_numbers=True,
-)  # fmt: skip
+)
 RTK, RXC = Oid("1.2.826.0.1.2.1"), Oid("1.2.826.0.1.2.2")
 NHS = "9990000018"
 
@@ -53,7 +56,11 @@ class Members:
     """A directory of three."""
 
     def __init__(self) -> None:
-        self.members = (member(1, "RTK", RTK), member(2, "RXC", RXC), member(3, "OUT", Oid("1.5"), "suspended"))
+        self.members = (
+            member(1, "RTK", RTK),
+            member(2, "RXC", RXC),
+            member(3, "OUT", Oid("1.5"), "suspended"),
+        )
 
     def all(self) -> tuple[Member, ...]:
         return self.members
@@ -88,14 +95,23 @@ class Door:
     """A feed, and what it left behind."""
 
     def __init__(self, db: Db, *, open_mode: bool = False) -> None:
-        rules = IdentityRules(feeds=frozenset({"system:PAS"}), traced_from=frozenset({"member:RTK", "system:PAS"}))
+        rules = IdentityRules(
+            feeds=frozenset({"system:PAS"}), traced_from=frozenset({"member:RTK", "system:PAS"})
+        )
         self.store, self.audit = IdentityStore(db, REGION, SystemIds(), rules), AuditLog(db, SystemClock())
         self.patients = PatientIntake(self.store, self.audit, Members(), REGION, SystemClock())
         self.feed = AdtFeed(self.patients, Members(), REGION, SystemClock(), SystemIds(), open_mode=open_mode)
 
-    async def send(self, pid3: str, peer: Peer, *, event: str = "A04", more: str = "||DOE^Ann||19500101|F", mrg: str = "") -> Ack:
-        text = f"MSH|^~\\&|A|F|R|G|20200101||ADT^{event}|c1|P|2.3.1||||||UNICODE UTF-8\rEVN|{event}\rPID|||{pid3}{more}\r"
-        return parse_ack(await self.feed.handle((text + (f"MRG|{mrg}\r" if mrg else "") + "PV1||O\r").encode(), peer))
+    async def send(
+        self, pid3: str, peer: Peer, *, event: str = "A04", more: str = "||DOE^Ann||19500101|F", mrg: str = ""
+    ) -> Ack:
+        text = (
+            f"MSH|^~\\&|A|F|R|G|20200101||ADT^{event}|c1|P|2.3.1||||||UNICODE"
+            f" UTF-8\rEVN|{event}\rPID|||{pid3}{more}\r"
+        )
+        return parse_ack(
+            await self.feed.handle((text + (f"MRG|{mrg}\r" if mrg else "") + "PV1||O\r").encode(), peer)
+        )
 
     async def person(self, value: str, authority: str) -> Person | None:
         target = await self.store.find_cx(Identifier(value, authority))
@@ -111,8 +127,12 @@ async def door(database: Db) -> Door:
 
 
 async def test_a_member_feeds_its_own_authority_with_national_numbers(door: Door) -> None:
-    assert (await door.send(f"a1^^^&{RTK}&ISO~{NHS}^^^NHS~zz^^^&9.9&ISO~x^^^&{RXC}&ISO", certified("member/RTK"))).accepted
-    assert (await door.send(f"b1^^^&{RXC}&ISO~{NHS}^^^&{NHS_NUMBER_OID}&ISO", certified("member/RXC"))).accepted
+    assert (
+        await door.send(f"a1^^^&{RTK}&ISO~{NHS}^^^NHS~zz^^^&9.9&ISO~x^^^&{RXC}&ISO", certified("member/RTK"))
+    ).accepted
+    assert (
+        await door.send(f"b1^^^&{RXC}&ISO~{NHS}^^^&{NHS_NUMBER_OID}&ISO", certified("member/RXC"))
+    ).accepted
     assert (await door.send("a2", certified("member/RTK"))).accepted, "without authority: the sender's own"
     assert await door.person("a2", RTK) is not None
     assert await door.person("x", RXC) is None, "another member's id in the same message is no record"
@@ -131,8 +151,12 @@ async def test_a_member_feeds_its_own_authority_with_national_numbers(door: Door
     assert act.who.organisation == "RXC"
 
 
-@pytest.mark.parametrize(("adds", "changes"), [("A04", "A08"), ("A28", "A31"), ("A01", "A31"), ("A28", "A08"), ("A31", "A05")])
-async def test_a_person_is_added_and_changed_with_or_without_a_visit(door: Door, adds: str, changes: str) -> None:
+@pytest.mark.parametrize(
+    ("adds", "changes"), [("A04", "A08"), ("A28", "A31"), ("A01", "A31"), ("A28", "A08"), ("A31", "A05")]
+)
+async def test_a_person_is_added_and_changed_with_or_without_a_visit(
+    door: Door, adds: str, changes: str
+) -> None:
     """A28 and A31 do what A04 and A08 do (ITI-30's events, as patient administration systems send them)."""
     pid3, peer = f"a1^^^&{RTK}&ISO~{NHS}^^^NHS", certified("system/PAS")
     assert (await door.send(pid3, peer, event=adds)).accepted
@@ -191,7 +215,11 @@ async def test_who_may_not_feed_what(door: Door, path: str, pid3: str, code: str
 
 async def test_strangers_are_refused(door: Door, database: Db) -> None:
     pid3 = f"a1^^^&{RTK}&ISO"
-    for peer in (Peer("x"), certified("member/RTK", community="1.2"), certified("member/RTK", until="Jan  1 00:00:00 2020 GMT")):
+    for peer in (
+        Peer("x"),
+        certified("member/RTK", community="1.2"),
+        certified("member/RTK", until="Jan  1 00:00:00 2020 GMT"),
+    ):
         assert (await door.send(pid3, peer)).code == "AR"
     assert await door.person("a1", RTK) is None
     opened = Door(database, open_mode=True)
@@ -217,7 +245,9 @@ async def test_a_system_feeds_every_authority_of_the_domain(door: Door) -> None:
 async def test_traced_from_pid_32(door: Door) -> None:
     traced = "||DOE^Ann||19500101|F" + "|" * 24 + "01"
     assert (await door.send(f"a1^^^&{RTK}&ISO~{NHS}^^^NHS", certified("member/RTK"), more=traced)).accepted
-    assert (await door.send(f"b1^^^&{RXC}&ISO~{NHS}^^^NHS", certified("member/RXC"), more="||DOE^Ann||19660606|F")).accepted
+    assert (
+        await door.send(f"b1^^^&{RXC}&ISO~{NHS}^^^NHS", certified("member/RXC"), more="||DOE^Ann||19660606|F")
+    ).accepted
     holder, loser = await door.person(NHS, NHS_NUMBER_OID), await door.person("b1", RXC)
     assert holder is not None
     assert holder.records[0].patient.local.value == "a1"
@@ -297,7 +327,9 @@ async def test_no_audit_no_feed(database: Db) -> None:
 
 
 async def test_over_mutual_tls(door: Door, tmp_path: Path) -> None:
-    """The whole road: a node's client, certificates of the region's own authority, and the sender known by them."""
+    """The whole road: a node's client, certificates of the region's own authority, and the sender known by
+    them.
+    """
     ca = CertificateAuthority(tmp_path / "ca", COMMUNITY, "Test", SystemClock(), SystemIds(), SystemFiles())
     ca.open()
     life = timedelta(hours=1)

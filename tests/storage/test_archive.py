@@ -22,11 +22,11 @@ from crosslight.standards.dicom.record.record import unidentified
 from crosslight.standards.dicom.web.qido import QidoQuery
 from crosslight.standards.problem import NotFound, OutOfSpace, TooLarge
 from node.archive import backup
+from node.archive.backup_files import Vault
 from node.archive.config import ArchiveConfig
-from node.archive.preview import preview_paths
-from node.archive.vault import Vault
+from node.archive.import_preview import preview_paths
 from node.holdings import Received
-from node.serve.bounded import is_plain, layout_object
+from node.serve.bounded_child import is_plain, layout_object
 
 
 @pytest.fixture
@@ -69,7 +69,9 @@ async def test_other_bytes_under_the_same_uid_are_a_conflict(here: Held) -> None
     recoded = await here.put(make.image(1), ImplicitVRLittleEndian)
     assert {(r.state, r.status) for r in (other, recoded)} == {("conflict", 0xC111)}
     entries = await here.archive.quarantine.entries()
-    assert [(e.reason, e.sop_uid, e.study_uid) for e in entries] == [("conflict", f"{make.STUDY}.1.1", make.STUDY)] * 2
+    assert [(e.reason, e.sop_uid, e.study_uid) for e in entries] == [
+        ("conflict", f"{make.STUDY}.1.1", make.STUDY)
+    ] * 2
     assert all(e.path.exists() for e in entries)
     assert len(here.object_files()) == 1, "the first is kept"
     record = await here.archive.record(make.STUDY)
@@ -78,7 +80,9 @@ async def test_other_bytes_under_the_same_uid_are_a_conflict(here: Held) -> None
 
 
 async def test_whose_the_studies_and_the_refused_objects_are(here: Held) -> None:
-    """Every header counts: one that disagrees with the rest of its study too; what was never read may be anybody's."""
+    """Every header counts: one that disagrees with the rest of its study too; what was never read may be
+    anybody's.
+    """
     await here.put(make.image(1, PatientID="A1"))
     await here.put(make.image(2, PatientID="B2"))
     await here.put(make.image(3, PatientID=""))
@@ -127,7 +131,11 @@ async def test_padding_is_kept_and_none_of_the_object(here: Held, tail: bytes) -
     first = await here.put(file + tail)
     again = await here.put(file)
     more = await here.put(file + tail + bytes(3))
-    assert [r.state for r in (first, again, more)] == ["stored", "duplicate", "duplicate"], "padding is never a conflict"
+    assert [r.state for r in (first, again, more)] == [
+        "stored",
+        "duplicate",
+        "duplicate",
+    ], "padding is never a conflict"
     (found,) = await here.archive.objects(make.STUDY)
     assert (await file_of(here.archive, found)).read_bytes() == file + tail, "kept byte for byte"
     assert (found.size, found.ref.sha256) == (len(file), hashlib.sha256(make.data_set_of(file)).hexdigest())
@@ -139,8 +147,13 @@ async def test_padding_is_kept_and_none_of_the_object(here: Held, tail: bytes) -
 async def test_padding_that_comes_with_a_bare_data_set(here: Held) -> None:
     """As C-STORE brings it: hashed on its way in."""
     data_set = make.data_set_of(make.part10(make.image(1)))
-    received = Received(road="dimse", peer="test", sop_class_uid=make.CT, sop_instance_uid=f"{make.STUDY}.1.1",
-                        transfer_syntax_uid=str(ExplicitVRLittleEndian))  # fmt: skip
+    received = Received(
+        road="dimse",
+        peer="test",
+        sop_class_uid=make.CT,
+        sop_instance_uid=f"{make.STUDY}.1.1",
+        transfer_syntax_uid=str(ExplicitVRLittleEndian),
+    )
     states = []
     for sent in (data_set + bytes(2), data_set):
         staged = here.archive.stage(received)
@@ -168,8 +181,12 @@ async def test_what_the_reader_tolerated_is_noted_with_its_study(here: Held) -> 
     assert await here.archive.noted() == []
     twice = make.element(0x00090010, "LO", b"TEST") * 2
     await here.put(make.raw_part10(make.IDENTITY + twice, instance="9.9"))
-    await here.put(make.raw_part10(make.IDENTITY.replace(b"1.2.3.4\0", b"1.2.3.5\0") + make.element(0x00100020, "LO", b"X\\1 "),
-                                   instance="1.2.3.5"))  # fmt: skip
+    await here.put(
+        make.raw_part10(
+            make.IDENTITY.replace(b"1.2.3.4\0", b"1.2.3.5\0") + make.element(0x00100020, "LO", b"X\\1 "),
+            instance="1.2.3.5",
+        )
+    )
     assert await here.archive.noted() == [("1.2.3", ("doubled", "meta", "patient-id"))]
     assert await here.archive.note_counts() == [("doubled", 1), ("meta", 1), ("patient-id", 1)]
     assert await here.archive.noted("1.2.3") == [], "a page begins after a study"
@@ -192,7 +209,10 @@ async def test_large_sequences_are_given_and_not_searched(here: Held) -> None:
     (whole,) = await here.archive.metadata(dicom_large.STUDY)
     (small,) = await here.archive.metadata(dicom_large.STUDY, large=False)
     assert len(orjson.loads(whole)["52009230"]["Value"]) == 1_500
-    assert orjson.loads(small).items() == {k: v for k, v in orjson.loads(whole).items() if k != "52009230"}.items()
+    assert (
+        orjson.loads(small).items()
+        == {k: v for k, v in orjson.loads(whole).items() if k != "52009230"}.items()
+    )
     (row,) = await here.archive.search("instance", QidoQuery.parse("instance", [("includefield", "all")]))
     assert row["00280008"]["Value"] == [1_500]
     assert "52009230" not in row
@@ -206,7 +226,9 @@ async def test_large_sequences_are_given_and_not_searched(here: Held) -> None:
 
 
 @pytest.mark.parametrize("measured", [True, False])
-async def test_frames_of_a_large_object_are_found_whether_its_sequences_say_their_length(here: Held, measured: bool) -> None:
+async def test_frames_of_a_large_object_are_found_whether_its_sequences_say_their_length(
+    here: Held, measured: bool
+) -> None:
     data = dicom_large.slide(2_000, measured=measured)
     assert (await here.put(data)).state == "stored"
     (found,) = await here.archive.objects(dicom_large.STUDY)
@@ -252,7 +274,9 @@ async def test_below_the_reserve_it_refuses_and_recovers_by_itself(here: Held) -
     assert (await here.put(make.image(1))).state == "stored"
 
 
-async def test_a_disk_that_fills_while_an_object_becomes_durable(here: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disk_that_fills_while_an_object_becomes_durable(
+    here: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(handle: BinaryIO) -> None:
         raise OSError(errno.ENOSPC, "no space")
 
@@ -262,11 +286,15 @@ async def test_a_disk_that_fills_while_an_object_becomes_durable(here: Held, mon
     assert (result.state, result.status) == ("full", 0xA700)
     assert await here.archive.record(make.STUDY) is None
     assert here.left_in_tmp() == []
-    assert (await here.put(make.image(1))).state == "stored", "over the file without a row that the failure left"
+    assert (await here.put(make.image(1))).state == "stored", (
+        "over the file without a row that the failure left"
+    )
     assert (await here.archive.verify()).ok
 
 
-async def test_what_our_reader_cannot_read_is_read_by_pydicom_in_a_child(here: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_our_reader_cannot_read_is_read_by_pydicom_in_a_child(
+    here: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(parsed: object) -> None:
         raise KeyError("a mistake of ours")
 
@@ -307,9 +335,12 @@ async def test_objects_over_the_bound(tmp_path: Path) -> None:
 async def test_bare_data_set_gets_its_file_meta(here: Held) -> None:
     data_set = make.data_set_of(make.part10(make.image(4), str(ExplicitVRBigEndian)))
     received = Received(
-        road="dimse", peer="CT@10.0.0.1", sop_class_uid=make.CT, sop_instance_uid=f"{make.STUDY}.1.4",
+        road="dimse",
+        peer="CT@10.0.0.1",
+        sop_class_uid=make.CT,
+        sop_instance_uid=f"{make.STUDY}.1.4",
         transfer_syntax_uid=str(ExplicitVRBigEndian),
-    )  # fmt: skip
+    )
     staged = here.archive.stage(received)
     staged.write(data_set)
     result = await here.archive.ingest_async(staged, received)
@@ -334,7 +365,10 @@ async def test_record_counts_and_metadata_follow_the_instances(here: Held) -> No
         await here.put(make.image(n, series="1" if n < 3 else "2"))
     record = await here.archive.record(make.STUDY)
     assert record is not None
-    assert [(s.series_uid, s.n_instances) for s in record.series] == [(f"{make.STUDY}.1", 2), (f"{make.STUDY}.2", 1)]
+    assert [(s.series_uid, s.n_instances) for s in record.series] == [
+        (f"{make.STUDY}.1", 2),
+        (f"{make.STUDY}.2", 1),
+    ]
     assert (record.patient.local.value, record.patient.local.authority) == ("L001", OWN)
     assert [i.value for i in here.archive.patients(make.STUDY)] == ["L001"]
     rows = [orjson.loads(row) for row in await here.archive.metadata(make.STUDY, f"{make.STUDY}.1")]
@@ -343,7 +377,7 @@ async def test_record_counts_and_metadata_follow_the_instances(here: Held) -> No
     assert await here.archive.record("1.2.3") is None
 
 
-# --- search --------------------------------------------------------------------------------------------------------
+# --- search -------------------------------------------------------------------------------------------------
 
 
 async def _found(here: Held, level: str, **params: str) -> list[str]:
@@ -355,21 +389,42 @@ async def _found(here: Held, level: str, **params: str) -> list[str]:
 async def test_search_by_every_key(here: Held) -> None:
     await here.put(make.image(1))
     await here.put(make.image(2, series="2", Modality="SR"))
-    await here.put(make.image(
-        1, study="1.2.9", PatientName="Müller^Jörg=山田", SpecificCharacterSet="ISO_IR 192", PatientID="L002",
-        AccessionNumber="A9", StudyDate="20260402", StudyDescription="CT Head",
-    ))  # fmt: skip
+    await here.put(
+        make.image(
+            1,
+            study="1.2.9",
+            PatientName="Müller^Jörg=山田",
+            SpecificCharacterSet="ISO_IR 192",
+            PatientID="L002",
+            AccessionNumber="A9",
+            StudyDate="20260402",
+            StudyDescription="CT Head",
+        )
+    )
     a, b = make.STUDY, "1.2.9"
     for params, expected in [
-        ({}, [b, a]), ({"PatientID": "L001"}, [a]), ({"PatientID": "L00*"}, [b, a]), ({"AccessionNumber": "A9"}, [b]),
-        ({"StudyDate": "20260401-"}, [b]), ({"StudyDate": "20260301"}, [a]), ({"StudyDate": "-20260331"}, [a]),
-        ({"PatientName": "MILLER^ANN"}, [a]), ({"PatientName": "mül*"}, [b]), ({"PatientName": "*jörg*"}, [b]),
-        ({"PatientName": "山*"}, [b]), ({"StudyInstanceUID": f"{a},{b}"}, [b, a]), ({"StudyDescription": "CT H*"}, [b]),
-        ({"ModalitiesInStudy": "SR"}, [a]), ({"ModalitiesInStudy": "CT"}, [b, a]), ({"PatientID": "nobody"}, []),
-        ({"limit": "1"}, [b]), ({"limit": "1", "offset": "1"}, [a]), ({"PatientName": "*", "limit": "1", "offset": "1"}, [a]),
+        ({}, [b, a]),
+        ({"PatientID": "L001"}, [a]),
+        ({"PatientID": "L00*"}, [b, a]),
+        ({"AccessionNumber": "A9"}, [b]),
+        ({"StudyDate": "20260401-"}, [b]),
+        ({"StudyDate": "20260301"}, [a]),
+        ({"StudyDate": "-20260331"}, [a]),
+        ({"PatientName": "MILLER^ANN"}, [a]),
+        ({"PatientName": "mül*"}, [b]),
+        ({"PatientName": "*jörg*"}, [b]),
+        ({"PatientName": "山*"}, [b]),
+        ({"StudyInstanceUID": f"{a},{b}"}, [b, a]),
+        ({"StudyDescription": "CT H*"}, [b]),
+        ({"ModalitiesInStudy": "SR"}, [a]),
+        ({"ModalitiesInStudy": "CT"}, [b, a]),
+        ({"PatientID": "nobody"}, []),
+        ({"limit": "1"}, [b]),
+        ({"limit": "1", "offset": "1"}, [a]),
+        ({"PatientName": "*", "limit": "1", "offset": "1"}, [a]),
         ({"PatientName": "m*", "StudyDescription": "*T*", "limit": "1", "offset": "1"}, [a]),
         ({"PatientBirthDate": "19700102"}, [b, a]),
-    ]:  # fmt: skip
+    ]:
         assert await _found(here, "study", **params) == expected, params
     assert await _found(here, "series", Modality="SR") == [f"{a}.2"]
     assert await _found(here, "series", SeriesInstanceUID=f"{b}.1") == [f"{b}.1"]
@@ -383,14 +438,18 @@ async def test_search_rows_have_counts_and_modalities(here: Held) -> None:
     await here.put(make.image(2, series="2", Modality="SR"))
     await here.put(make.image(3))
     (row,) = await here.archive.search("study", QidoQuery.parse("study", []))
-    assert (row["00201206"]["Value"], row["00201208"]["Value"], row["00080061"]["Value"]) == ([2], [3], ["CT", "SR"])
+    assert (row["00201206"]["Value"], row["00201208"]["Value"], row["00080061"]["Value"]) == (
+        [2],
+        [3],
+        ["CT", "SR"],
+    )
     one, two = await here.archive.search("series", QidoQuery.parse("series", []))
     assert (one["00201209"]["Value"], two["00201209"]["Value"]) == ([2], [1])
     instances = await here.archive.search("instance", QidoQuery.parse("instance", []))
     assert [r["00280010"]["Value"] for r in instances] == [[8]] * 3
 
 
-# --- bin -----------------------------------------------------------------------------------------------------------
+# --- bin ----------------------------------------------------------------------------------------------------
 
 
 async def test_delete_restore_and_purge(here: Held) -> None:
@@ -424,7 +483,9 @@ async def test_a_deleted_study_comes_back_when_it_is_sent_again(here: Held) -> N
     await here.put(make.image(2))
     await here.archive.delete(make.STUDY, "test")
     assert (await here.put(make.image(1))).state == "stored"
-    assert (await here.put(make.image(2, StudyDescription="Corrected"))).state == "stored", "the deleted bytes are no conflict"
+    assert (await here.put(make.image(2, StudyDescription="Corrected"))).state == "stored", (
+        "the deleted bytes are no conflict"
+    )
     assert len(await here.archive.objects(make.STUDY)) == 2
     assert await here.archive.restore(make.STUDY) == 0, "what is here now stays"
     here.clock.ahead = timedelta(days=31)
@@ -433,7 +494,7 @@ async def test_a_deleted_study_comes_back_when_it_is_sent_again(here: Held) -> N
     assert (await here.archive.verify()).ok
 
 
-# --- rejection notes and manifests ---------------------------------------------------------------------------------
+# --- rejection notes and manifests --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("code", ["113001", "113037", "113038", "113039"])
@@ -470,7 +531,9 @@ async def test_note_before_its_instance_and_a_study_rejected_whole(here: Held) -
     assert len(await here.archive.objects(make.STUDY)) == 1
 
 
-@pytest.mark.parametrize("codes", [("113039", "113037"), ("113037", "113039"), ("113039", "113001", "113039")])
+@pytest.mark.parametrize(
+    "codes", [("113039", "113037"), ("113037", "113039"), ("113039", "113001", "113039")]
+)
 async def test_expired_retention_lifts_no_other_rejection(here: Held, codes: tuple[str, ...]) -> None:
     bad = make.image(1)
     await here.put(bad)
@@ -510,7 +573,7 @@ async def test_returning_manifest_is_kept_but_no_content(here: Held) -> None:
     assert len(await here.archive.objects(make.STUDY)) == 2, "any other key object is content"
 
 
-# --- care ----------------------------------------------------------------------------------------------------------
+# --- care ---------------------------------------------------------------------------------------------------
 
 
 async def test_verify_finds_what_is_damaged_or_gone(here: Held) -> None:
@@ -523,7 +586,11 @@ async def test_verify_finds_what_is_damaged_or_gone(here: Held) -> None:
     missing.unlink()
     seen: list[tuple[int, int]] = []
     report = await here.archive.verify(lambda done, total: seen.append((done, total)))
-    assert (report.checked, report.damaged, report.missing) == (3, (f"{make.STUDY}.1.1",), (f"{make.STUDY}.1.2",))
+    assert (report.checked, report.damaged, report.missing) == (
+        3,
+        (f"{make.STUDY}.1.1",),
+        (f"{make.STUDY}.1.2",),
+    )
     assert not report.ok
     assert seen[-1] == (3, 3)
 
@@ -560,7 +627,9 @@ async def test_unfinished_files_of_a_dead_process_are_swept_at_start(tmp_path: P
         staged.write(make.part10(make.image(1)))
         third = Held(tmp_path)
         await third.archive.open()
-        assert (await here.archive.ingest_async(staged, Received(road="stow", peer="t"))).state == "stored", "not swept: alive"
+        assert (await here.archive.ingest_async(staged, Received(road="stow", peer="t"))).state == "stored", (
+            "not swept: alive"
+        )
         for one in (third, second):
             await one.archive.close()
             await one.db.close()
@@ -599,10 +668,17 @@ async def test_import_names_what_it_left_behind(here: Held, tmp_path: Path) -> N
         for n, syntax in ((1, ExplicitVRLittleEndian), (2, ImplicitVRLittleEndian), (3, ExplicitVRBigEndian))
     )
     kinds = {
-        "AUTORUN.INF": b"[autorun]", "DICOMDIR": make.part10(make.image(9)), "big": big, "broken.dcm": b"not at all",
-        "cut": make.part10(make.image(3))[:-9], "explicit": explicit, "implicit": implicit, "whole": make.part10(make.image(4)),
-        "unfit": b"\x08\0\x05\0" + b"\xff" * 300, "uidless": explicit.replace(make.CT.encode(), b"x" * len(make.CT)),
-    }  # fmt: skip
+        "AUTORUN.INF": b"[autorun]",
+        "DICOMDIR": make.part10(make.image(9)),
+        "big": big,
+        "broken.dcm": b"not at all",
+        "cut": make.part10(make.image(3))[:-9],
+        "explicit": explicit,
+        "implicit": implicit,
+        "whole": make.part10(make.image(4)),
+        "unfit": b"\x08\0\x05\0" + b"\xff" * 300,
+        "uidless": explicit.replace(make.CT.encode(), b"x" * len(make.CT)),
+    }
     for name, data in kinds.items():
         (pile / name).write_bytes(data)
     before = preview_paths([pile], ArchiveConfig().limits())
@@ -632,7 +708,9 @@ async def test_backup_and_restore(here: Held, tmp_path: Path) -> None:
     second = await here.archive.backup(tmp_path / "backup")
     assert (second.objects, second.copied) == (2, 1), "only what is new"
     target = tmp_path / "new"
-    report = backup.restore(tmp_path / "backup", target / "node.sqlite", target / "archive", Vault(here.files))
+    report = backup.restore(
+        tmp_path / "backup", target / "node.sqlite", target / "archive", Vault(here.files)
+    )
     assert report.copied == 2
     async with held(target) as restored:
         assert await restored.archive.record(make.STUDY) == await here.archive.record(make.STUDY)
@@ -655,7 +733,9 @@ async def test_an_older_database_over_newer_objects_loses_nothing(here: Held, tm
 
 
 async def test_the_same_object_from_many_at_once(here: Held) -> None:
-    results = await asyncio.gather(*(here.put(make.image(1)) for _ in range(12)), *(here.put(make.image(2)) for _ in range(12)))
+    results = await asyncio.gather(
+        *(here.put(make.image(1)) for _ in range(12)), *(here.put(make.image(2)) for _ in range(12))
+    )
     assert sorted(r.state for r in results) == ["duplicate"] * 22 + ["stored"] * 2
     others = await asyncio.gather(*(here.put(make.image(1, StudyID=str(n % 2))) for n in range(8)))
     assert {r.state for r in others} == {"conflict"}

@@ -1,4 +1,6 @@
-"""Backups: digests checked both ways, all that is whole restored, repair from one, and encrypted to a public key."""
+"""Backups: digests checked both ways, all that is whole restored, repair from one, and encrypted to a public
+key.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from archive_fixture import Held, held
 from crosslight.runtime.files import SystemFiles
 from crosslight.standards.problem import ConfigError, Conflict, Invalid, NotFound
 from node.archive import backup
+from node.archive.backup_files import Vault, identities_of, new_identity, recipients_of
 from node.archive.layout import Layout
-from node.archive.vault import Vault, identities_of, new_identity, recipients_of
 
 PLAIN = Vault(SystemFiles())
 
@@ -60,7 +62,9 @@ async def test_what_is_damaged_here_is_named_and_left_out(here: Held, tmp_path: 
 
 
 @pytest.mark.parametrize("sealed", [False, True], ids=["plain", "encrypted"])
-async def test_all_that_is_whole_is_restored(here: Held, tmp_path: Path, keys: tuple[Vault, Vault], sealed: bool) -> None:
+async def test_all_that_is_whole_is_restored(
+    here: Held, tmp_path: Path, keys: tuple[Vault, Vault], sealed: bool
+) -> None:
     writing, reading = keys if sealed else (PLAIN, PLAIN)
     await here.archive.backup(tmp_path / "backup", writing)
     stored = sorted((tmp_path / "backup" / "archive" / "objects").rglob("*.dcm*"))
@@ -72,20 +76,31 @@ async def test_all_that_is_whole_is_restored(here: Held, tmp_path: Path, keys: t
     assert {one.path for one in report.faults} == {stored[0], stored[1]}
     async with held(target) as restored:
         found = await restored.archive.verify()
-        assert (found.checked, len(found.missing), len(found.damaged)) == (3, 2, 0), "nothing damaged was put in place"
+        assert (found.checked, len(found.missing), len(found.damaged)) == (
+            3,
+            2,
+            0,
+        ), "nothing damaged was put in place"
 
 
 @pytest.mark.parametrize("sealed", [False, True], ids=["plain", "encrypted"])
-async def test_repair_from_a_backup(here: Held, tmp_path: Path, keys: tuple[Vault, Vault], sealed: bool) -> None:
+async def test_repair_from_a_backup(
+    here: Held, tmp_path: Path, keys: tuple[Vault, Vault], sealed: bool
+) -> None:
     writing, reading = keys if sealed else (PLAIN, PLAIN)
     await here.archive.backup(tmp_path / "backup", writing)
     first, second, third = here.object_files()
     flip(first)
     second.unlink()
     flip(third)
-    flip(writing.name(Layout(tmp_path / "backup" / "archive").object(bytes.fromhex(third.stem))))  # of this one nothing is whole
+    # of this one nothing is whole
+    flip(writing.name(Layout(tmp_path / "backup" / "archive").object(bytes.fromhex(third.stem))))
     faults = (await here.archive.verify()).faults
-    assert {(one.kind, one.path) for one in faults} == {("damaged", first), ("missing", second), ("damaged", third)}
+    assert {(one.kind, one.path) for one in faults} == {
+        ("damaged", first),
+        ("missing", second),
+        ("damaged", third),
+    }
     left = await here.archive.repair(faults, tmp_path / "backup", reading)
     assert [one.path for one in left] == [third]
     assert {one.path for one in (await here.archive.verify()).faults} == {third}
@@ -93,7 +108,9 @@ async def test_repair_from_a_backup(here: Held, tmp_path: Path, keys: tuple[Vaul
         await here.archive.repair(faults, tmp_path, reading)
 
 
-async def test_an_encrypted_backup_holds_nothing_in_the_clear(here: Held, tmp_path: Path, keys: tuple[Vault, Vault]) -> None:
+async def test_an_encrypted_backup_holds_nothing_in_the_clear(
+    here: Held, tmp_path: Path, keys: tuple[Vault, Vault]
+) -> None:
     writing, reading = keys
     report = await here.archive.backup(tmp_path / "backup", writing)
     assert report.copied == 3
@@ -111,10 +128,14 @@ async def test_an_encrypted_backup_holds_nothing_in_the_clear(here: Held, tmp_pa
         for study in (f"{make.STUDY}.1", f"{make.STUDY}.2"):
             assert await restored.archive.record(study) == await here.archive.record(study)
         assert (await restored.archive.verify()).ok
-    assert not list((here.folder / "archive" / "tmp").glob("backup.*")), "the clear copy of the database is gone"
+    assert not list((here.folder / "archive" / "tmp").glob("backup.*")), (
+        "the clear copy of the database is gone"
+    )
 
 
-async def test_the_wrong_key_or_none_opens_nothing(here: Held, tmp_path: Path, keys: tuple[Vault, Vault]) -> None:
+async def test_the_wrong_key_or_none_opens_nothing(
+    here: Held, tmp_path: Path, keys: tuple[Vault, Vault]
+) -> None:
     await here.archive.backup(tmp_path / "backup", keys[0])
     new_identity(tmp_path / "other.key", SystemFiles())
     other = Vault(SystemFiles(), identities=identities_of([tmp_path / "other.key"]))

@@ -1,4 +1,6 @@
-"""What searches and receipts cost in an archive, in rows and in steps of SQLite: never more for what else is there."""
+"""What searches and receipts cost in an archive, in rows and in steps of SQLite: never more for what else is
+there.
+"""
 
 from __future__ import annotations
 
@@ -55,14 +57,24 @@ async def _many(here: Held, count: int) -> None:
         for n in range(count):
             uid = f"1.2.3.{n:06d}"
             row = {
-                "0020000D": {"vr": "UI", "Value": [uid]}, "00100020": {"vr": "LO", "Value": [f"P{n:05d}"]},
+                "0020000D": {"vr": "UI", "Value": [uid]},
+                "00100020": {"vr": "LO", "Value": [f"P{n:05d}"]},
                 "00080050": {"vr": "SH", "Value": [f"A{n:05d}"]},
-                "00100030": {"vr": "DA", "Value": [f"{1950 + n % 50}0101"]}, "00081030": {"vr": "LO", "Value": ["CT"]},
-            }  # fmt: skip
+                "00100030": {"vr": "DA", "Value": [f"{1950 + n % 50}0101"]},
+                "00081030": {"vr": "LO", "Value": ["CT"]},
+            }
             tx.execute(
-                "INSERT INTO study (study_uid, variant, attributes, patient_id, accession, study_date, study_id, modalities, "
-                "n_series, n_instances, size_bytes, birth_date) VALUES (?,1,?,?,?,?,'','',1,1,1,?)",
-                (uid, search.orjson.dumps(row), f"P{n:05d}", f"A{n:05d}", f"2026{n % 12 + 1:02d}01", f"{1950 + n % 50}0101"),
+                "INSERT INTO study (study_uid, variant, attributes, patient_id, accession, study_date,"
+                " study_id, modalities, n_series, n_instances, size_bytes, birth_date) VALUES"
+                " (?,1,?,?,?,?,'','',1,1,1,?)",
+                (
+                    uid,
+                    search.orjson.dumps(row),
+                    f"P{n:05d}",
+                    f"A{n:05d}",
+                    f"2026{n % 12 + 1:02d}01",
+                    f"{1950 + n % 50}0101",
+                ),
             )
 
     await here.db.write("fill", fill)
@@ -98,7 +110,9 @@ async def test_a_search_reads_a_row_once_and_only_what_its_key_leads_to(
     count, counted = await _search(here, **params)
     assert (count, counted.read) == (found, read)
     whole = [p for p in counted.plans if p.startswith("SCAN s ")]
-    assert all("USING INDEX study_day" in plan for plan in whole), "in the order of the answer, so that nothing is sorted whole"
+    assert all("USING INDEX study_day" in plan for plan in whole), (
+        "in the order of the answer, so that nothing is sorted whole"
+    )
     assert bool(whole) == ("StudyDescription" in params), counted.plans
 
 
@@ -110,21 +124,33 @@ async def test_a_search_that_no_index_narrows_is_refused_before_it_holds_a_reade
     with pytest.raises(TooLarge) as told:
         await _search(here, StudyDescription="none")
     assert "StudyDate" in told.value.todo
-    assert (await _search(here, StudyDescription="CT*", limit="1000"))[0] == 1000, "a full page is no reason to refuse"
+    assert (await _search(here, StudyDescription="CT*", limit="1000"))[0] == 1000, (
+        "a full page is no reason to refuse"
+    )
     assert (await _search(here, StudyDescription="none", StudyDate="20260101"))[0] == 0
 
 
 async def test_odd_identifiers_are_found_by_how_they_begin(here: Held) -> None:
-    for n, attributes in enumerate(({"PatientID": ["A1", "B1"]}, {"PatientBirthDate": "1970.01.02"}, {"PatientBirthDate": None})):
-        await here.put(make.image(1, study=f"1.2.{n}", **{"PatientID": f"C{n}", "PatientBirthDate": "19991231", **attributes}))
+    for n, attributes in enumerate(
+        ({"PatientID": ["A1", "B1"]}, {"PatientBirthDate": "1970.01.02"}, {"PatientBirthDate": None})
+    ):
+        await here.put(
+            make.image(
+                1, study=f"1.2.{n}", **{"PatientID": f"C{n}", "PatientBirthDate": "19991231", **attributes}
+            )
+        )
     for params, expected in [
-        ({"PatientID": "B*"}, 1), ({"PatientID": "A*"}, 1), ({"PatientID": "C*"}, 2), ({"PatientBirthDate": "19700102"}, 1),
-        ({"PatientBirthDate": "-19801231"}, 1), ({"PatientBirthDate": "19700102-"}, 2),
-    ]:  # fmt: skip
+        ({"PatientID": "B*"}, 1),
+        ({"PatientID": "A*"}, 1),
+        ({"PatientID": "C*"}, 2),
+        ({"PatientBirthDate": "19700102"}, 1),
+        ({"PatientBirthDate": "-19801231"}, 1),
+        ({"PatientBirthDate": "19700102-"}, 2),
+    ]:
         assert (await _search(here, **params))[0] == expected, params
 
 
-# --- receipts --------------------------------------------------------------------------------------------------------
+# --- receipts -----------------------------------------------------------------------------------------------
 
 
 async def _steps(here: Held, monkeypatch: pytest.MonkeyPatch, datasets: Sequence[Any]) -> list[int]:
@@ -161,7 +187,14 @@ async def _steps(here: Held, monkeypatch: pytest.MonkeyPatch, datasets: Sequence
         lambda n: {"StudyDescription": f"step {n}", "series": str(n)},
         lambda n: {"series": str(n)},
     ],
-    ids=["alike", "two descriptions", "each its own", "each its own of the series", "each its own series and own", "own series"],
+    ids=[
+        "alike",
+        "two descriptions",
+        "each its own",
+        "each its own of the series",
+        "each its own series and own",
+        "own series",
+    ],
 )
 async def test_a_receipt_costs_the_same_however_many_were_before_it(
     here: Held, monkeypatch: pytest.MonkeyPatch, what: Any
@@ -171,7 +204,9 @@ async def test_a_receipt_costs_the_same_however_many_were_before_it(
     assert late < 1.5 * early, steps
 
 
-async def test_a_study_that_comes_back_costs_each_receipt_the_same(here: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_study_that_comes_back_costs_each_receipt_the_same(
+    here: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slices = [make.image(n) for n in range(1, 121)]
     for one in slices:
         await here.put(one)
@@ -181,7 +216,9 @@ async def test_a_study_that_comes_back_costs_each_receipt_the_same(here: Held, m
 
 
 def _tables(tx: Tx) -> dict[str, list[Row]]:
-    return {t: sorted(tx.rows(f"SELECT * FROM {t}")) for t in ("study", "series", "study_name", "variant_use")}
+    return {
+        t: sorted(tx.rows(f"SELECT * FROM {t}")) for t in ("study", "series", "study_name", "variant_use")
+    }
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -212,7 +249,9 @@ async def test_rows_are_what_the_instances_make_of_them(here: Held, seed: int) -
 
 async def test_an_archive_of_before_is_counted_at_its_upgrade(here: Held) -> None:
     for n in range(6):
-        await here.put(make.image(n, StudyDescription=f"of {n % 2}", series=str(n % 2), PatientBirthDate="1970.01.02"))
+        await here.put(
+            make.image(n, StudyDescription=f"of {n % 2}", series=str(n % 2), PatientBirthDate="1970.01.02")
+        )
     await here.archive.delete(make.STUDY, "a mistake")
     await here.put(make.image(1))
     await here.put(make.image(1, study="1.2.4", PatientBirthDate=""))

@@ -1,4 +1,6 @@
-"""The audit's tables on both databases: what is found again, what cannot be changed, and a database of the first schema."""
+"""The audit's tables on both databases: what is found again, what cannot be changed, and a database of the
+first schema.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def ok(**counts: int) -> Outcome:
 async def test_an_act_is_found_by_each_patient_and_study_it_showed(database: Db) -> None:
     audit = AuditLog(database, SystemClock())
     await audit.open()
-    first = act("one", Identifier("9990000018", NHS), Identifier(ODD, "1.2.3"), studies=("1.2.5", "1.2.4", "1.2.5"))
+    first = act(
+        "one", Identifier("9990000018", NHS), Identifier(ODD, "1.2.3"), studies=("1.2.5", "1.2.4", "1.2.5")
+    )
     await audit.end(first, ok(given=2), await audit.begin(first))
     await audit.begin(act("two", Identifier("9990000018", "1.2.3")))
     found = await audit.search(patient=Identifier("9990000018"))
@@ -74,7 +78,9 @@ async def test_nothing_is_changed_or_removed(database: Db, statement: str) -> No
 
 async def test_a_database_of_the_first_schema_keeps_every_act(database: Db) -> None:
     await migrate(database, "crosslight.runtime.audit", SchemaVersion("audit", schema=1, compat=1))
-    await database.write("old", partial(_old_act, "old", ["1.2.4", "1.2.5"], [f"{NHS}|9990000018", f"1.2.3|{ODD}"]))
+    await database.write(
+        "old", partial(_old_act, "old", ["1.2.4", "1.2.5"], [f"{NHS}|9990000018", f"1.2.3|{ODD}"])
+    )
     await database.write("old", partial(_old_act, "bare", [], []))
     audit = AuditLog(database, SystemClock())
     await audit.open()
@@ -89,17 +95,21 @@ async def test_a_database_of_the_first_schema_keeps_every_act(database: Db) -> N
 
 def _old_act(correlation: str, studies: list[str], patients: list[str], tx: Tx) -> None:
     row = tx.row(
-        "INSERT INTO audit_entry (kind, correlation, at, face, action, subject, organisation, purpose, who, decision, rule, "
-        "peer, query, outcome) VALUES ('act', ?, '2026-01-01', 'fhir', 'search', 's', 'o', 'p', '{}', 'permit', 'r', '', '', '') "
-        "RETURNING seq",
+        "INSERT INTO audit_entry (kind, correlation, at, face, action, subject, organisation, purpose, who,"
+        " decision, rule, peer, query, outcome) VALUES ('act', ?, '2026-01-01', 'fhir', 'search', 's', 'o',"
+        " 'p', '{}', 'permit', 'r', '', '', '') RETURNING seq",
         (correlation,),
     )
     assert row is not None
     objects = [("study", s) for s in studies] + [("patient", p) for p in patients]
-    tx.executemany("INSERT INTO audit_object (seq, kind, value) VALUES (?,?,?)", [(row[0], *o) for o in objects])
+    tx.executemany(
+        "INSERT INTO audit_object (seq, kind, value) VALUES (?,?,?)", [(row[0], *o) for o in objects]
+    )
 
 
-async def test_acts_that_wait_are_committed_together_and_refused_together(database: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_acts_that_wait_are_committed_together_and_refused_together(
+    database: Db, monkeypatch: pytest.MonkeyPatch
+) -> None:
     audit = AuditLog(database, SystemClock())
     await audit.open()
     commits, write = 0, database.submit_write

@@ -1,4 +1,6 @@
-"""One audited act on both databases: durable before it is done, its own outcome after, and what older releases wrote."""
+"""One audited act on both databases: durable before it is done, its own outcome after, and what older
+releases wrote.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from callers import caller
 from rich.console import Console
 
 from crosslight.runtime.audit import About, AuditLog
-from crosslight.runtime.audit.select import OLDER_ACTS, Selection
-from crosslight.runtime.audit.show import audit_table
+from crosslight.runtime.audit.printing import audit_table
+from crosslight.runtime.audit.query import OLDER_ACTS, Selection
 from crosslight.runtime.clock import SystemClock
 from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.db.schema import SchemaVersion, migrate
@@ -57,10 +59,16 @@ async def test_a_denial_is_an_act_of_its_own_and_nothing_is_done(audit: AuditLog
     assert not done
     assert "may publish on xds" in denied.value.why
     [seen] = await audit.search()
-    assert (seen.decision, seen.text, seen.patients) == ("deny", "denied", (f"{PATIENT.authority}|{PATIENT.value}",))
+    assert (seen.decision, seen.text, seen.patients) == (
+        "deny",
+        "denied",
+        (f"{PATIENT.authority}|{PATIENT.value}",),
+    )
     refusal = Invalid("Something of the caller's own.")
     with pytest.raises(Invalid):
-        async with audit.act(caller(ANN), "fhir", "read", decision=Decision(False, "a rule"), refusal=refusal):
+        async with audit.act(
+            caller(ANN), "fhir", "read", decision=Decision(False, "a rule"), refusal=refusal
+        ):
             pass
     assert (await audit.search())[0].rule == "a rule"
 
@@ -186,24 +194,34 @@ async def test_two_acts_of_one_call_have_each_their_own_outcome(audit: AuditLog)
     cut = audit.act(who, "fhir", "search", About(studies=("1.4",)))
     await cut.begin()
     found = {act.studies: act.text for act in await audit.search(correlation="one")}
-    assert found == {("1.1",): "ok 9 given", ("1.2",): "ok 1 given", ("1.3",): "refused: Invalid", ("1.4",): ""}
+    assert found == {
+        ("1.1",): "ok 9 given",
+        ("1.2",): "ok 1 given",
+        ("1.3",): "refused: Invalid",
+        ("1.4",): "",
+    }
 
 
 def test_every_action_that_was_hidden_is_an_action_now() -> None:
     assert OLDER_ACTS.keys() <= set(Action.__args__)  # type: ignore[attr-defined]
 
 
-# --- rows of 0.2.0 -------------------------------------------------------------------------------------------------------
+# --- rows of 0.2.0 ------------------------------------------------------------------------------------------
 
 
 def _pair(correlation: str, action: str, query: dict[str, str], outcome: str, subject: str, tx: Tx) -> None:
     """An act and its outcome as 0.2.0 wrote them."""
-    who = orjson.dumps({"subject": subject, "name": "", "roles": [], "organisation": "", "purpose": "", "evidence": ""}).decode()
-    for kind, said, text in (("act", orjson.dumps(query).decode() if query else "", ""), ("outcome", "", outcome)):
+    who = orjson.dumps(
+        {"subject": subject, "name": "", "roles": [], "organisation": "", "purpose": "", "evidence": ""}
+    ).decode()
+    for kind, said, text in (
+        ("act", orjson.dumps(query).decode() if query else "", ""),
+        ("outcome", "", outcome),
+    ):
         tx.execute(
-            "INSERT INTO audit_entry (kind, correlation, at, face, action, subject, organisation, purpose, who, decision, rule, "
-            "peer, query, outcome, patients, studies) VALUES (?, ?, '2026-11-30T10:00:00', 'admin', ?, ?, '', '', ?, 'permit', "
-            "'r', '', ?, ?, '[]', '[]')",
+            "INSERT INTO audit_entry (kind, correlation, at, face, action, subject, organisation, purpose,"
+            " who, decision, rule, peer, query, outcome, patients, studies) VALUES (?, ?,"
+            " '2026-11-30T10:00:00', 'admin', ?, ?, '', '', ?, 'permit', 'r', '', ?, ?, '[]', '[]')",
             (kind, correlation, action, subject, who, said, text),
         )
 
@@ -233,12 +251,21 @@ async def older(database: Db) -> AuditLog:
 @pytest.mark.parametrize(
     ("action", "found"),
     [
-        ("sign-in", {"old-0", "old-1"}), ("sign-out", {"old-2"}), ("suspend", {"old-3"}), ("issue-token", {"old-4"}),
-        ("decide", {"old-5", "old-6"}), ("end-decision", {"old-6"}), ("unmerge", set()), ("search", {"old-7"}),
-        ("read", {"old-0", "old-1", "old-2"}), ("operate", {"old-3", "old-4", "old-5"}),
+        ("sign-in", {"old-0", "old-1"}),
+        ("sign-out", {"old-2"}),
+        ("suspend", {"old-3"}),
+        ("issue-token", {"old-4"}),
+        ("decide", {"old-5", "old-6"}),
+        ("end-decision", {"old-6"}),
+        ("unmerge", set()),
+        ("search", {"old-7"}),
+        ("read", {"old-0", "old-1", "old-2"}),
+        ("operate", {"old-3", "old-4", "old-5"}),
     ],
-)  # fmt: skip
-async def test_acts_of_older_releases_are_found_by_their_present_name(older: AuditLog, action: str, found: set[str]) -> None:
+)
+async def test_acts_of_older_releases_are_found_by_their_present_name(
+    older: AuditLog, action: str, found: set[str]
+) -> None:
     assert {act.correlation for act in await older.select(Selection(action=action), 100)} == found
 
 
@@ -250,11 +277,19 @@ async def test_rows_of_an_older_release_are_as_they_were_and_told_in_present_wor
     console = Console(width=100, color_system=None)
     with console.capture() as shown:
         console.print(audit_table(acts.values()))
-    for words in ("admin sign-in", "admin suspend", "admin issue-token", "admin end-decision", "done: 3 given"):
+    for words in (
+        "admin sign-in",
+        "admin suspend",
+        "admin issue-token",
+        "admin end-decision",
+        "done: 3 given",
+    ):
         assert words in shown.get()
 
 
-async def test_a_new_act_beside_old_ones_of_the_same_call_keeps_its_outcome(older: AuditLog, database: Db) -> None:
+async def test_a_new_act_beside_old_ones_of_the_same_call_keeps_its_outcome(
+    older: AuditLog, database: Db
+) -> None:
     async with older.act(caller(ANN, "old-7"), "fhir", "search") as act:
         act.done(given=1)
     assert [seen.text for seen in await older.search(correlation="old-7")] == ["ok 1 given", "ok 3"]

@@ -1,4 +1,6 @@
-"""The change feed: nothing that was committed is skipped, however late, and who comes too late is told (ADR 0031)."""
+"""The change feed: nothing that was committed is skipped, however late, and who comes too late is told (ADR
+0031).
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,9 @@ from crosslight.standards.study import StudyRecord
 from registry.ask.question import ByPatient
 from registry.identity.model import PatientSelector, RecordKey
 from registry.index import changes as feed_module
+from registry.index.change_follower import Follower
 from registry.index.changes import Behind, Cursor, note_persons
 from registry.index.config import ChangesConfig
-from registry.index.follow import Follower
 from registry.index.model import Change
 
 WAIT_S = 30
@@ -103,7 +105,9 @@ def _flushed(room: Room, tx: Tx, n: int) -> None:
     work.lock([member.id])
     key = room.identity.feed_tx(tx, record.patient, member.id, room.clock.now(), kind="study")
     act = room.published("RA2", record, n)
-    work.publish(work.entry(member.id, record.study_uid), key, act.publication, act.digest, act.publication.version)
+    work.publish(
+        work.entry(member.id, record.study_uid), key, act.publication, act.digest, act.publication.version
+    )
     work.flush()
 
 
@@ -129,14 +133,19 @@ class _Held:
 
 
 async def test_of_two_transactions_that_overlap_nothing_is_missed(shared: Room) -> None:
-    """One takes its number first and commits last; a reader looks in between, twice. Of one member and of two."""
+    """One takes its number first and commits last; a reader looks in between, twice.
+
+    Of one member and of two.
+    """
     room = shared
     await room.publish("RA2", _study(room, 1), 1)
     start = await room.index.changes.head()
     late = _Held(room.db, lambda tx: _flushed(room, tx, 2))
     await late.reached()
-    await room.publish("RTK", _study(room, 50, code="RTK", local="T1", number=nhs(7)), 1)  # another member commits before
-    same = asyncio.create_task(room.publish("RA2", _study(room, 3), 3))  # the same member has to wait for its turn
+    # another member commits before
+    await room.publish("RTK", _study(room, 50, code="RTK", local="T1", number=nhs(7)), 1)
+    # the same member has to wait for its turn
+    same = asyncio.create_task(room.publish("RA2", _study(room, 3), 3))
     between, cursor = await _all(room, start)
     assert [change.member for change in between] == [room.member("RTK").id]
     assert not same.done()
@@ -148,7 +157,9 @@ async def test_of_two_transactions_that_overlap_nothing_is_missed(shared: Room) 
 
 
 async def test_changes_of_persons_wait_for_nobody_and_are_not_missed(shared: Room) -> None:
-    """Two transactions note persons; the one that came first commits last, and the other does not wait for it."""
+    """Two transactions note persons; the one that came first commits last, and the other does not wait for
+    it.
+    """
     room = shared
     start = await room.index.changes.head()
     one, two, three = RecordKey(11), RecordKey(22), RecordKey(33)
@@ -170,19 +181,25 @@ async def test_more_persons_at_once_than_there_are_streams_wait_for_their_turn(s
     start = await room.index.changes.head()
     late = _Held(room.db, lambda tx: note_persons(tx, [RecordKey(1)], "linked", room.clock.now()))
     await late.reached()
-    other = asyncio.create_task(room.db.write("persons", lambda tx: note_persons(tx, [RecordKey(2)], "linked", room.clock.now())))
+    other = asyncio.create_task(
+        room.db.write("persons", lambda tx: note_persons(tx, [RecordKey(2)], "linked", room.clock.now()))
+    )
     await late.commit()
     await other
     assert {change.record_key for change in (await _all(room, start))[0]} == {1, 2}
 
 
 async def test_links_merges_and_claims_are_told(room: Room) -> None:
-    """Another trust's record joins a person, an A40 merges two, and a record claims a number that another holds."""
+    """Another trust's record joins a person, an A40 merges two, and a record claims a number that another
+    holds.
+    """
     await room.publish("RA2", _study(room, 1), 1)
     await room.identity.feed(patient(room.member("RTK"), "T1"), room.member("RTK").id, room.clock.now())
     start = await room.index.changes.head()
     room.clock.moment += timedelta(seconds=1)
-    await room.identity.feed(patient(room.member("RTK"), "T1", number=nhs(1)), room.member("RTK").id, room.clock.now())
+    await room.identity.feed(
+        patient(room.member("RTK"), "T1", number=nhs(1)), room.member("RTK").id, room.clock.now()
+    )
     found, start = await _all(room, start)
     assert {"linked", "described"} <= set(_kinds(found))
     await room.feed("RTK", patient(room.member("RTK"), "T2"))
@@ -205,7 +222,8 @@ async def test_pages_have_every_change_of_every_stream_once(room: Room) -> None:
     start = await room.index.changes.head()
     for code, first in (("RA2", 100), ("RTK", 200), ("RXC", 300)):
         acts = [
-            room.published(code, study(patient(room.member(code), f"{code}{n}"), first + n), n + 1) for n in range(len(code) * 4)
+            room.published(code, study(patient(room.member(code), f"{code}{n}"), first + n), n + 1)
+            for n in range(len(code) * 4)
         ]
         await room.acceptor.accept_many([room.grpc(code, act) for act in acts])
     whole, end = await _all(room, start)
@@ -217,7 +235,9 @@ async def test_pages_have_every_change_of_every_stream_once(room: Room) -> None:
         assert cursor == end
 
 
-async def test_who_comes_after_the_changes_were_removed_is_told_so(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_comes_after_the_changes_were_removed_is_told_so(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(feed_module, "TRIMMED", 2)
     feed = room.index.changes
     start = await feed.head()
@@ -247,7 +267,9 @@ async def test_a_restored_registry_knows_no_cursor_of_before(room: Room) -> None
         await room.index.changes.after(start)
 
 
-async def test_a_follower_tells_what_was_committed_and_looks_at_everything_where_it_was_behind(room: Room) -> None:
+async def test_a_follower_tells_what_was_committed_and_looks_at_everything_where_it_was_behind(
+    room: Room,
+) -> None:
     told: list[Change] = []
     behind: list[int] = []
     follower = Follower(room.index.changes, room.clock, ChangesConfig())
@@ -293,7 +315,9 @@ async def test_where_one_who_is_told_fails_all_look_at_everything(room: Room) ->
     assert behind == ["fails", "hears"] * 2
 
 
-async def test_a_process_hears_of_what_another_committed_at_its_next_look(processes: tuple[Room, Room]) -> None:
+async def test_a_process_hears_of_what_another_committed_at_its_next_look(
+    processes: tuple[Room, Room],
+) -> None:
     here, there = processes
     told = asyncio.Event()
     follower = Follower(there.index.changes, SystemClock(), ChangesConfig(poll_s=0.05))
@@ -331,12 +355,20 @@ async def test_many_writers_of_many_members_in_two_processes_and_a_reader_that_n
     reader = asyncio.create_task(read())
     here, there = processes
     async with asyncio.timeout(4 * WAIT_S):
-        await asyncio.gather(write(here, "RA2", 100), write(there, "RTK", 200), write(here, "RXC", 300), write(there, "RYR", 400))
+        await asyncio.gather(
+            write(here, "RA2", 100),
+            write(there, "RTK", 200),
+            write(here, "RXC", 300),
+            write(there, "RYR", 400),
+        )
         done.set()
         await reader
     whole, _ = await _all(here, start)
     assert len([change for change in whole if change.member is not None]) == 48
-    key = lambda change: (str(change.member), change.study_uid, change.kind, str(change.record_key))  # noqa: E731
+
+    def key(change: Change) -> tuple[str, ...]:
+        return str(change.member), change.study_uid, change.kind, str(change.record_key)
+
     assert sorted(found, key=key) == sorted(whole, key=key)
 
 
@@ -346,12 +378,17 @@ async def test_the_feed_costs_a_batch_one_statement(room: Room, monkeypatch: pyt
     seen: list[str] = []
     insert = kind.insert_many
 
-    def counted(tx: Any, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = "") -> int:
+    def counted(
+        tx: Any, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = ""
+    ) -> int:
         seen.extend([table] if rows else [])
         return insert(tx, table, names, rows, tail)
 
     monkeypatch.setattr(kind, "insert_many", counted)
-    acts = [room.grpc("RA2", room.published("RA2", _study(room, n, local=f"H{n}", number=nhs(n)), n)) for n in range(1, 41)]
+    acts = [
+        room.grpc("RA2", room.published("RA2", _study(room, n, local=f"H{n}", number=nhs(n)), n))
+        for n in range(1, 41)
+    ]
     await room.acceptor.accept_many(acts)
     assert seen.count("index_change") == 1
     await room.publish("RA2", _study(room, 50), 50)

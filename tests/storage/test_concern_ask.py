@@ -1,4 +1,6 @@
-"""Completeness concerns the patient asked for: studies of others that wait do not make a list less than complete (D19)."""
+"""Completeness concerns the patient asked for: studies of others that wait do not make a list less than
+complete (D19).
+"""
 
 from __future__ import annotations
 
@@ -29,18 +31,24 @@ async def room(database: Db) -> AsyncIterator[Room]:
     made = await make_room(database)
     made.live("RA2", "RPC", "RTK", "RXC", "RYR")
     for code, local in (("RA2", "A1"), ("RTK", "T9")):
-        await made.publish(code, study(patient(made.member(code), local, number=NUMBER), 1 if code == "RA2" else 2), 1)
+        await made.publish(
+            code, study(patient(made.member(code), local, number=NUMBER), 1 if code == "RA2" else 2), 1
+        )
     yield made
     await made.ask.close()
 
 
-def tell(room: Room, code: str, waiting: list[Identifier], refused: list[Identifier] | None = None, **more: Any) -> None:
+def tell(
+    room: Room, code: str, waiting: list[Identifier], refused: list[Identifier] | None = None, **more: Any
+) -> None:
     """What a member's heartbeat says."""
     member = room.member(code)
     known = room.directory.presences[member.id]
     refused = refused or []
     concern = concern_of(member.secret, waiting, refused, **more)
-    room.directory.presences[member.id] = replace(known, waiting=len(waiting), parked=len(refused), concern=concern)
+    room.directory.presences[member.id] = replace(
+        known, waiting=len(waiting), parked=len(refused), concern=concern
+    )
 
 
 async def part(room: Room, question: Question, code: str = "RTK") -> MemberCoverage:
@@ -56,17 +64,26 @@ async def test_a_list_is_behind_for_the_patient_whose_study_waits_and_for_nobody
     rtk, ra2 = room.member("RTK"), room.member("RA2")
     fhir_id = (await room.asked(by(NUMBER))).persons[0].fhir_id
     questions: list[Question] = [
-        by(NUMBER), by(NUMBER, ""), by(f"{NUMBER[:3]} {NUMBER[3:6]} {NUMBER[6:]}", ""), by("T9", rtk.authority),
-        by("A1", ra2.authority), by("A1", ""), Patients(patient=PatientSelector(fhir_id=fhir_id)),
+        by(NUMBER),
+        by(NUMBER, ""),
+        by(f"{NUMBER[:3]} {NUMBER[3:6]} {NUMBER[6:]}", ""),
+        by("T9", rtk.authority),
+        by("A1", ra2.authority),
+        by("A1", ""),
+        Patients(patient=PatientSelector(fhir_id=fhir_id)),
         ByPatient(patient=PatientSelector(fhir_id=fhir_id)),
-    ]  # fmt: skip
+    ]
     own = [
         Identifier(NUMBER, NHS),  # of a study under a local number that nobody here knows yet
         Identifier("T9", rtk.authority),  # of one without a national number
         Identifier("A1", ra2.authority),  # of one that came from another trust
     ]
     for question in questions:
-        tell(room, "RTK", [Identifier(OTHERS, NHS), Identifier("NOID-0F", rtk.authority), Identifier("T9", ra2.authority)])
+        tell(
+            room,
+            "RTK",
+            [Identifier(OTHERS, NHS), Identifier("NOID-0F", rtk.authority), Identifier("T9", ra2.authority)],
+        )
         known = await part(room, question)
         assert (known.states, known.waits, known.waiting) == (("live",), "nobody", 3), question
         assert (await room.asked(question)).coverage.proves_absence
@@ -99,7 +116,11 @@ async def test_a_refused_study_is_told_to_its_own_patient_alone(room: Room) -> N
     assert "RTK;state=behind;" in its.header()
     assert ";refused=patient" in its.header()
     known = next(m for m in room.ask.coverage().members if m.code == "RTK")
-    assert (known.states, known.refused, known.parked) == (("live",), "anybody", 1), "the operator's fact, nobody's list"
+    assert (known.states, known.refused, known.parked) == (
+        ("live",),
+        "anybody",
+        1,
+    ), "the operator's fact, nobody's list"
     assert not room.ask.coverage().proves_absence
 
 
@@ -115,7 +136,9 @@ async def test_a_refused_study_is_told_to_its_own_patient_alone(room: Room) -> N
     ],
     ids=["name", "no such name", "bare number", "no such person", "population", "object"],
 )
-async def test_a_question_that_may_be_about_anybody_counts_anybodys_studies(room: Room, question: Question) -> None:
+async def test_a_question_that_may_be_about_anybody_counts_anybodys_studies(
+    room: Room, question: Question
+) -> None:
     tell(room, "RTK", [Identifier(OTHERS, NHS)])
     known = await part(room, question)
     assert (known.states, known.waits) == (("behind",), "anybody")
@@ -130,8 +153,10 @@ async def test_who_does_not_say_whose_its_studies_are_is_behind_for_everybody(ro
         (replace(well, waiting=1), ("behind",), False),  # an older node
         (replace(well, concern=Concern(anybody_waiting=True)), ("behind",), False),  # more than a set holds
         (replace(well, concern=Concern(), filling=True), ("filling",), False),
-        (replace(well, concern=Concern(anybody_refused=True)), ("live",), False),  # an unreadable object in quarantine
-        (replace(well, concern=Concern(), waiting=2), ("live",), True),  # two withdrawals for safety, of whom nothing is said
+        # an unreadable object in quarantine
+        (replace(well, concern=Concern(anybody_refused=True)), ("live",), False),
+        # two withdrawals for safety, of whom nothing is said
+        (replace(well, concern=Concern(), waiting=2), ("live",), True),
     ):
         room.directory.presences[rtk] = presence
         answer = await room.asked(by(NUMBER))
@@ -145,14 +170,16 @@ async def test_the_etags_states_follow_all_that_is_said(room: Room) -> None:
         tell(room, "RTK", [Identifier(n, NHS) for n in waiting], [Identifier(n, NHS) for n in refused])
         keys.append((await room.asked(by(NUMBER))).coverage.states_key())
     rtk = room.member("RTK").id
-    room.directory.presences[rtk] = replace(room.directory.presences[rtk], concern=Concern(), parked=0, census_equal=None)
+    room.directory.presences[rtk] = replace(
+        room.directory.presences[rtk], concern=Concern(), parked=0, census_equal=None
+    )
     keys.append((await room.asked(by(NUMBER))).coverage.states_key())  # absence is proven no more
     assert len(set(keys)) == 5
     room.clock.moment += timedelta(seconds=5)
     assert (await room.asked(by(NUMBER))).coverage.states_key() == keys[-1], "no times in it"
 
 
-# --- what an open page looks at ----------------------------------------------------------------------------------------
+# --- what an open page looks at -----------------------------------------------------------------------------
 
 
 async def test_a_glance_changes_with_the_answer_and_is_no_audited_act(room: Room) -> None:
@@ -161,7 +188,9 @@ async def test_a_glance_changes_with_the_answer_and_is_no_audited_act(room: Room
     acts = len(await room.audit.search(limit=100))
 
     async def glance(study_uid: str = "") -> str:
-        return (await room.ask.glance(caller(clinician()), face="portal", patient=selector, study_uid=study_uid)).version
+        return (
+            await room.ask.glance(caller(clinician()), face="portal", patient=selector, study_uid=study_uid)
+        ).version
 
     versions = [await glance()]
     rtk = room.member("RTK")
@@ -189,4 +218,6 @@ async def test_a_glance_changes_with_the_answer_and_is_no_audited_act(room: Room
     assert await glance() == versions[-1], "nothing of another patient"
     assert len(await room.audit.search(limit=100)) == acts
     with pytest.raises(Forbidden):
-        await room.ask.glance(caller(Principal(subject="porter", roles=frozenset({"porter"}))), face="portal", patient=selector)
+        await room.ask.glance(
+            caller(Principal(subject="porter", roles=frozenset({"porter"}))), face="portal", patient=selector
+        )

@@ -19,7 +19,8 @@ async def _deadlocks(db: Db) -> int:
     if db.dialect.name == "sqlite":
         return 0
     row = await db.read(
-        "deadlocks", lambda tx: tx.row("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        "deadlocks",
+        lambda tx: tx.row("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"),
     )
     assert row is not None
     return int(row[0])
@@ -42,7 +43,8 @@ async def test_batches_of_the_same_patients_end_without_deadlock(database: Db) -
 
     async with asyncio.timeout(60):
         await asyncio.gather(*(feed(code, seed) for seed, code in enumerate(("RA2", "RPC", "RTK"), 1)))
-    await asyncio.sleep(0 if database.dialect.name == "sqlite" else 1.1)  # PostgreSQL's counters follow within a second
+    # PostgreSQL's counters follow within a second
+    await asyncio.sleep(0 if database.dialect.name == "sqlite" else 1.1)
     assert await _deadlocks(database) == before
     for code in ("RA2", "RPC", "RTK"):
         assert len(await room.holdings(code)) == STUDIES
@@ -64,7 +66,9 @@ async def test_people_decide_while_members_publish(database: Db) -> None:
 
     async def elsewhere() -> None:
         for n in range(1, 25):
-            who = patient(there, f"X{n}", number=nhs(n % 3 + 1), family="Beta", given="Boris", born="19900202", sex="M")
+            who = patient(
+                there, f"X{n}", number=nhs(n % 3 + 1), family="Beta", given="Boris", born="19900202", sex="M"
+            )
             assert await room.publish("RXC", study(who, 500 + n), n) == "accepted"
 
     async def decide() -> None:
@@ -72,7 +76,9 @@ async def test_people_decide_while_members_publish(database: Db) -> None:
             await asyncio.sleep(0)
             for doubt in await pending(room):
                 try:
-                    made = await room.identity.decide(doubt.key, None, room.clock.now(), who="ig@x", why="two people")
+                    made = await room.identity.decide(
+                        doubt.key, None, room.clock.now(), who="ig@x", why="two people"
+                    )
                     await room.identity.end_decision(made, room.clock.now(), who="ig@x", why="unsure")
                 except NotFound:  # another study ended the doubt meanwhile
                     pass

@@ -145,10 +145,14 @@ async def test_a_caller_who_leaves_while_the_disk_refuses_does_not_end_the_write
 
 
 @pytest.mark.parametrize("rows", [["a\0b"], ["a", "a\0b"]])
-async def test_a_text_that_postgres_cannot_hold_is_its_senders_fault(postgres_dsn: str, rows: list[str]) -> None:
+async def test_a_text_that_postgres_cannot_hold_is_its_senders_fault(
+    postgres_dsn: str, rows: list[str]
+) -> None:
     db = PostgresDb(postgres_dsn, connections=1)
     try:
-        await db.write("make", lambda tx: tx.script("DROP TABLE IF EXISTS held;\nCREATE TABLE held (t TEXT);\n"))
+        await db.write(
+            "make", lambda tx: tx.script("DROP TABLE IF EXISTS held;\nCREATE TABLE held (t TEXT);\n")
+        )
         with pytest.raises(Invalid):
             await db.write("fill", lambda tx: tx.insert_many("held", ("t",), [(row,) for row in rows]))
         with pytest.raises(Invalid):
@@ -162,7 +166,9 @@ async def test_postgres_keeps_what_it_has_prepared(postgres_dsn: str) -> None:
     db = PostgresDb(postgres_dsn, connections=1)
     try:
         for n in range(6):
-            assert await db.read("one", lambda tx, n=n: tx.row("SELECT CAST(? AS BIGINT) + 41", (n,))) == (n + 41,)
+            assert await db.read("one", lambda tx, n=n: tx.row("SELECT CAST(? AS BIGINT) + 41", (n,))) == (
+                n + 41,
+            )
         kept = await db.read("kept", lambda tx: tx.rows("SELECT statement FROM pg_prepared_statements"))
         assert any("+ 41" in statement for (statement,) in kept)
     finally:
@@ -204,7 +210,9 @@ async def test_who_met_a_deadlock_is_run_again_alone(database: Db) -> None:
     """Beside the others it would meet the same ones in the same order, until its tries are used up."""
     if database.dialect.name == "sqlite":
         return  # it has one writer
-    await database.write("make", lambda tx: tx.script("CREATE TABLE t (a INTEGER);\nINSERT INTO t VALUES (1), (2);\n"))
+    await database.write(
+        "make", lambda tx: tx.script("CREATE TABLE t (a INTEGER);\nINSERT INTO t VALUES (1), (2);\n")
+    )
     both, ran, alone = threading.Barrier(2, timeout=20), [0, 0], []
 
     def crossing(who: int) -> Any:

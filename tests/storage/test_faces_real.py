@@ -27,7 +27,7 @@ from registry.ask.ask import Ask
 from registry.ask.question import ByPopulation, StudyFilter
 from registry.dicomweb import face
 from registry.intake.accept import Acceptor
-from registry.intake.acts import Act, Publish, SetAvailability, Submission, Withdraw
+from registry.intake.submission import Act, Publish, SetAvailability, Submission, Withdraw
 from registry.members.model import Member, Presence
 
 NUMBER, OTHER = nhs(1), nhs(2)
@@ -46,12 +46,16 @@ class Registry:
     n: int = 0
 
     async def accept(self, home: Member, *acts: Act) -> None:
-        await self.acceptor.accept(Submission(member=home, caller=caller(), acts=acts, road="grpc", strict=False))
+        await self.acceptor.accept(
+            Submission(member=home, caller=caller(), acts=acts, road="grpc", strict=False)
+        )
 
     async def publish(self, home: Member, record: StudyRecord, *, replaces: int | None = None) -> int:
         self.n += 1
         publication = published(home, record, self.n, replaces=replaces)
-        await self.accept(home, Publish(publication=publication, digest=record.digest(), patient=record.patient))
+        await self.accept(
+            home, Publish(publication=publication, digest=record.digest(), patient=record.patient)
+        )
         return self.n
 
     def version(self) -> Version:
@@ -145,7 +149,14 @@ async def test_criteria_on_the_real_index(registry: Registry) -> None:
         "fhir/ImagingStudy", params={"modality": "CT", "description": "thörax", "started": "2024-07-01"}
     )
     assert sum(e["search"]["mode"] == "match" for e in region_wide["entry"]) == 1
-    assert len(await registry.get("dicomweb/studies", params={"StudyDate": "20240701", "ModalitiesInStudy": "CT"})) == 1
+    assert (
+        len(
+            await registry.get(
+                "dicomweb/studies", params={"StudyDate": "20240701", "ModalitiesInStudy": "CT"}
+            )
+        )
+        == 1
+    )
 
 
 async def pages(registry: Registry, **params: str) -> list[dict[str, Any]]:
@@ -169,7 +180,9 @@ async def several(registry: Registry) -> None:
     """Studies of three trusts and two people, one without a date."""
     for seed in range(1, 10):
         changes: dict[str, Any] = {"time": StudyTime()} if seed == 4 else {}
-        await registry.publish(*at(registry, 1 + seed % 3, seed, who=NUMBER if seed % 2 else OTHER, **changes))
+        await registry.publish(
+            *at(registry, 1 + seed % 3, seed, who=NUMBER if seed % 2 else OTHER, **changes)
+        )
 
 
 async def test_oldest_changes_first_and_every_window(registry: Registry) -> None:
@@ -182,11 +195,15 @@ async def test_oldest_changes_first_and_every_window(registry: Registry) -> None
         assert await pages(registry, _sort="-_lastUpdated", _count=count) == everything[::-1], count
     for at_ in sorted({changed(s) for s in everything}):
         expected = {
-            "lt": [s for s in everything if changed(s) < at_], "eb": [s for s in everything if changed(s) < at_],
-            "le": [s for s in everything if changed(s) <= at_], "ge": [s for s in everything if changed(s) >= at_],
-            "gt": [s for s in everything if changed(s) > at_], "sa": [s for s in everything if changed(s) > at_],
-            "eq": [s for s in everything if changed(s) == at_], "ne": [s for s in everything if changed(s) != at_],
-        }  # fmt: skip
+            "lt": [s for s in everything if changed(s) < at_],
+            "eb": [s for s in everything if changed(s) < at_],
+            "le": [s for s in everything if changed(s) <= at_],
+            "ge": [s for s in everything if changed(s) >= at_],
+            "gt": [s for s in everything if changed(s) > at_],
+            "sa": [s for s in everything if changed(s) > at_],
+            "eq": [s for s in everything if changed(s) == at_],
+            "ne": [s for s in everything if changed(s) != at_],
+        }
         for prefix, wanted in expected.items():
             for sort, order in (("_lastUpdated", wanted), ("-_lastUpdated", wanted[::-1])):
                 got = await pages(registry, _lastUpdated=f"{prefix}{at_}", _sort=sort, _count="2")
@@ -208,7 +225,9 @@ async def test_what_changes_while_pages_are_read_is_seen_again(registry: Registr
     home, unseen = at(registry, 1 + 8 % 3, 8, who=OTHER)
     await registry.publish(home, grown(unseen, 7), replaces=8)
     found = [e["resource"] for e in bundle["entry"] if e["search"]["mode"] == "match"]
-    async with registry.http.get(next(link["url"] for link in bundle["link"] if link["relation"] == "next")) as response:
+    async with registry.http.get(
+        next(link["url"] for link in bundle["link"] if link["relation"] == "next")
+    ) as response:
         bundle = json.loads(await response.read())
     found += [e["resource"] for e in bundle["entry"] if e["search"]["mode"] == "match"]
     while following := [link["url"] for link in bundle["link"] if link["relation"] == "next"]:
@@ -225,7 +244,10 @@ async def test_what_changes_while_pages_are_read_is_seen_again(registry: Registr
 async def test_by_start_either_way_with_the_undated_last(registry: Registry) -> None:
     await several(registry)
     for params in ({}, {"started": "ge2000"}, {"started": "lt2100"}):
-        up, down = await pages(registry, _sort="started", _count="2", **params), await pages(registry, _sort="-started", **params)
+        up, down = (
+            await pages(registry, _sort="started", _count="2", **params),
+            await pages(registry, _sort="-started", **params),
+        )
         assert "started" not in up[-1]
         assert "started" not in down[-1]
         assert [s["id"] for s in up[:-1]] == [s["id"] for s in down[:-1]][::-1]
@@ -236,7 +258,9 @@ async def test_by_start_either_way_with_the_undated_last(registry: Registry) -> 
 async def test_a_cursor_is_for_one_way_only(registry: Registry) -> None:
     await several(registry)
     question = ByPopulation(filter=StudyFilter(), limit=2, order="updated", ascending=True)
-    async with registry.ask.question(caller(OPEN, "c"), face="fhir", action="search", question=question) as answer:
+    async with registry.ask.question(
+        caller(OPEN, "c"), face="fhir", action="search", question=question
+    ) as answer:
         cursor = answer.cursor
     for other in (replace(question, ascending=False), replace(question, order="started")):
         with pytest.raises(Invalid):
@@ -258,12 +282,16 @@ async def test_life_of_a_study(registry: Registry) -> None:
     assert later["meta"]["versionId"] != shown["meta"]["versionId"]
     assert later["numberOfInstances"] == bigger.n_instances
     assert await registry.get(f"fhir/ImagingStudy/{shown['id']}") == later
-    await registry.accept(home, SetAvailability(study_uid=record.study_uid, status="Deprecated", version=registry.version()))
+    await registry.accept(
+        home, SetAvailability(study_uid=record.study_uid, status="Deprecated", version=registry.version())
+    )
     assert await registry.studies() == []
     await registry.get(f"fhir/ImagingStudy/{shown['id']}", 410)
     assert await registry.get("dicomweb/studies", params={"PatientID": NUMBER}) == []
     await registry.get(f"dicomweb/studies/{record.study_uid}", 410)
-    await registry.accept(home, SetAvailability(study_uid=record.study_uid, status="Approved", version=registry.version()))
+    await registry.accept(
+        home, SetAvailability(study_uid=record.study_uid, status="Approved", version=registry.version())
+    )
     assert len(await registry.studies()) == 1
     await registry.accept(home, Withdraw(study_uid=record.study_uid, version=registry.version()))
     await registry.get(f"fhir/ImagingStudy/{shown['id']}", 410)
@@ -273,25 +301,34 @@ async def test_a_disputed_record_is_told_and_not_shown(registry: Registry) -> No
     for number in (1, 2):
         await registry.publish(*at(registry, number, number))
     home = registry.directory.members[MemberId(3)]
-    claims = study(patient(home, "H9", number=NUMBER, born="19991231", family="Impostor"), 3, modality="CT", instances=1)
+    claims = study(
+        patient(home, "H9", number=NUMBER, born="19991231", family="Impostor"), 3, modality="CT", instances=1
+    )
     await registry.publish(home, claims)
     bundle = await registry.get("fhir/ImagingStudy", params=WHO)
     assert bundle["total"] == 2
     (outcome,) = [e["resource"] for e in bundle["entry"] if e["search"]["mode"] == "outcome"]
     warnings = [i["details"]["text"] for i in outcome["issue"] if i["code"] == "conflict"]
     (warning,) = warnings
-    assert warning.startswith(f"Another record, at {home.name} (RTK), claims this number: compare name and date of birth.")
+    assert warning.startswith(
+        f"Another record, at {home.name} (RTK), claims this number: compare name and date of birth."
+    )
     text = json.dumps(bundle)
     assert "Impostor" not in text
     assert claims.study_uid not in text
-    own = await registry.get("fhir/ImagingStudy", params={"patient.identifier": f"urn:oid:{home.authority}|H9"})
+    own = await registry.get(
+        "fhir/ImagingStudy", params={"patient.identifier": f"urn:oid:{home.authority}|H9"}
+    )
     assert own["total"] == 1
     (outcome,) = [e["resource"] for e in own["entry"] if e["search"]["mode"] == "outcome"]
     (told,) = [i["details"]["text"] for i in outcome["issue"] if i["code"] == "conflict"]
-    assert "in this answer is disputed" in told, "it is here: that it is not part of this answer would be untrue"
+    assert "in this answer is disputed" in told, (
+        "it is here: that it is not part of this answer would be untrue"
+    )
     people = await registry.get("fhir/Patient", params={"identifier": f"urn:oid:{home.authority}|H9"})
     (impostor,) = [e["resource"] for e in people["entry"] if e["search"]["mode"] == "match"]
-    assert NUMBER not in {i["value"] for i in impostor["identifier"]}  # it claims the number and does not hold it
+    # it claims the number and does not hold it
+    assert NUMBER not in {i["value"] for i in impostor["identifier"]}
 
 
 async def test_pages_through_the_whole_region(registry: Registry) -> None:
@@ -300,7 +337,11 @@ async def test_pages_through_the_whole_region(registry: Registry) -> None:
         home, record = at(registry, 1 + seed % 3, seed)
         await registry.publish(home, record)
         expected.add(record.study_uid)
-    for first in ({"_count": "4"}, {"_count": "4", "_sort": "-_lastUpdated"}, {**WHO, "_count": "4", "_sort": "_lastUpdated"}):
+    for first in (
+        {"_count": "4"},
+        {"_count": "4", "_sort": "-_lastUpdated"},
+        {**WHO, "_count": "4", "_sort": "_lastUpdated"},
+    ):
         seen: list[str] = []
         bundle = await registry.get("fhir/ImagingStudy", params=first)
         while True:
@@ -314,13 +355,17 @@ async def test_pages_through_the_whole_region(registry: Registry) -> None:
                 bundle = await response.json(content_type=None)
         assert len(seen) == 9
         assert set(seen) == expected
-    rows = [await registry.get("dicomweb/studies", params={"limit": "4", "offset": str(o)}) for o in (0, 4, 8)]
+    rows = [
+        await registry.get("dicomweb/studies", params={"limit": "4", "offset": str(o)}) for o in (0, 4, 8)
+    ]
     assert [len(r) for r in rows] == [4, 4, 1]
     assert {r["0020000D"]["Value"][0] for page in rows for r in page} == expected
 
 
 @pytest.mark.parametrize("many", [4, 11])
-async def test_pages_of_a_patient_with_very_many_studies(registry: Registry, monkeypatch: pytest.MonkeyPatch, many: int) -> None:
+async def test_pages_of_a_patient_with_very_many_studies(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
     """Read page by page in the index; also where the person grows past that number between two pages."""
     monkeypatch.setattr(answer, "MANY", many)
     for seed in range(11):
@@ -332,7 +377,9 @@ async def test_pages_of_a_patient_with_very_many_studies(registry: Registry, mon
         seen += [s["identifier"][0]["value"].removeprefix("urn:oid:") for s in matches]
         assert (len(matches) <= 4, bundle["total"] - len(expected) in (0, 1)) == (True, True)
         if len(seen) == 4:
-            await registry.publish(*at(registry, 4, 40, time=StudyTime(date="20991231", zone="UTC", zone_source="site")))
+            await registry.publish(
+                *at(registry, 4, 40, time=StudyTime(date="20991231", zone="UTC", zone_source="site"))
+            )
         following = [link["url"] for link in bundle["link"] if link["relation"] == "next"]
         assert NUMBER not in "".join(following)
         if not following:
@@ -342,7 +389,9 @@ async def test_pages_of_a_patient_with_very_many_studies(registry: Registry, mon
     assert (len(seen), set(seen), bundle["total"]) == (11, expected, 12)
     newest = await registry.studies(_count="1")
     assert newest[0]["started"].startswith("2099-12-31")
-    assert await registry.uids(_count="50") == expected | {newest[0]["identifier"][0]["value"].removeprefix("urn:oid:")}
+    assert await registry.uids(_count="50") == expected | {
+        newest[0]["identifier"][0]["value"].removeprefix("urn:oid:")
+    }
 
 
 async def test_rows_are_made_for_the_page_alone(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,8 +427,18 @@ async def test_the_same_study_at_two_trusts(registry: Registry) -> None:
 
 async def test_a_study_without_a_date_comes_once_in_any_window(registry: Registry) -> None:
     """Through both faces, over pages: it matches every date, and is one study (D22)."""
-    old = at(registry, 1, 1, time=StudyTime(date="20190301", time="101500", zone="Europe/London", zone_source="site"))
-    new = at(registry, 2, 2, time=StudyTime(date="20250301", time="101500", zone="Europe/London", zone_source="site"))
+    old = at(
+        registry,
+        1,
+        1,
+        time=StudyTime(date="20190301", time="101500", zone="Europe/London", zone_source="site"),
+    )
+    new = at(
+        registry,
+        2,
+        2,
+        time=StudyTime(date="20250301", time="101500", zone="Europe/London", zone_source="site"),
+    )
     undated = [at(registry, 1 + seed % 3, seed, time=StudyTime()) for seed in (3, 4, 5)]
     for home, record in (old, new, *undated):
         await registry.publish(home, record)
@@ -402,7 +461,11 @@ async def test_a_study_without_a_date_comes_once_in_any_window(registry: Registr
         paged = [
             row["0020000D"]["Value"][0]
             for offset in range(5)
-            for row in await registry.get("dicomweb/studies", params={"StudyDate": dates, "limit": "1", "offset": str(offset)})
-            or []
+            for row in (
+                await registry.get(
+                    "dicomweb/studies", params={"StudyDate": dates, "limit": "1", "offset": str(offset)}
+                )
+                or []
+            )
         ]
         assert sorted(paged) == sorted({expected[1].study_uid, *without})

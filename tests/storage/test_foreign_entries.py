@@ -1,4 +1,5 @@
-"""A foreign source's manifests of one study: each is an entry of its own, and the study is what they say together (D1, D6).
+"""A foreign source's manifests of one study: each is an entry of its own, and the study is what they say
+together (D1, D6).
 
 Over SOAP as the source sends it, asked by ITI-18, FHIR and QIDO-RS, on both databases.
 """
@@ -51,7 +52,11 @@ async def test_two_without_rplc_are_both_current_and_one_study(region: ForeignRe
     assert await region.statuses() == {"first": "Approved", "second": "Approved"}
     (shown,) = await region.studies()
     assert {m["code"] for m in shown["modality"]} == {"CT", "PT"}
-    accessions = {i["value"] for i in shown["identifier"] if i.get("type", {}).get("coding", [{}])[0].get("code") == "ACSN"}
+    accessions = {
+        i["value"]
+        for i in shown["identifier"]
+        if i.get("type", {}).get("coding", [{}])[0].get("code") == "ACSN"
+    }
     assert len(accessions) == 2, "each manifest's accession number"
     for accession in accessions:
         assert (await region.get("fhir/ImagingStudy", accession=accession))["total"] == 1
@@ -97,7 +102,9 @@ async def test_iti62_of_a_whole_submission_that_nothing_refers_to(region: Foreig
     await region.register(*both)
     one, other = both[which], both[1 - which]
     await region.remove(one, only=[one.entry.entry_uuid], code="ReferencesExistException")
-    await region.remove(one, only=[one.entry.entry_uuid, one.link.entry_uuid], code="ReferencesExistException")
+    await region.remove(
+        one, only=[one.entry.entry_uuid, one.link.entry_uuid], code="ReferencesExistException"
+    )
     await region.remove(one)
     assert await region.statuses() == {_title(other): "Approved"}
     assert await _seen(region) == (1, 1)
@@ -144,7 +151,9 @@ async def test_what_each_entry_names_leads_to_the_study(region: ForeignRegion) -
     for one in both:
         for names in ({"entry_uuids": (one.entry.entry_uuid,)}, {"unique_ids": (one.entry.unique_id,)}):
             question = ByObject(**names)  # type: ignore[arg-type]
-            asked = region.xds.ask.question(caller(OPEN, "c", "t"), face="xds", action="search", question=question)
+            asked = region.xds.ask.question(
+                caller(OPEN, "c", "t"), face="xds", action="search", question=question
+            )
             async with asked as answer:
                 assert [h.study_uid for h in answer.holdings] == [STUDY]
 
@@ -152,7 +161,9 @@ async def test_what_each_entry_names_leads_to_the_study(region: ForeignRegion) -
 async def test_one_study_under_two_patients_is_two_holdings(region: ForeignRegion) -> None:
     """No RPLC, another patient: neither takes the other's place (D1)."""
     number = nhs(8)
-    await region.xds.feed(Patient(local=Identifier(number, NHS), name=PersonName("Strange^Zoe"), birth_date="19610203", sex="F"))
+    await region.xds.feed(
+        Patient(local=Identifier(number, NHS), name=PersonName("Strange^Zoe"), birth_date="19610203", sex="F")
+    )
     cx = Identifier(number, NHS).cx()
     first, second = manifest("first"), manifest("second", cx=cx)
     await region.register(first, second)
@@ -176,7 +187,10 @@ async def test_counts_are_the_manifests_once_all_are_read(region: ForeignRegion)
 
     def told(entry: Submitted, *series: tuple[str, int]) -> object:
         publication = next(p for p in held.entries if p.entry_uuid == entry.entry.entry_uuid)
-        made = [SeriesRecord(series_uid=uid, n_instances=n, sop_classes=(("1.2.840.10008.5.1.4.1.1.2", n),)) for uid, n in series]
+        made = [
+            SeriesRecord(series_uid=uid, n_instances=n, sop_classes=(("1.2.840.10008.5.1.4.1.1.2", n),))
+            for uid, n in series
+        ]
         return publication.record.with_series(made, detail="manifest")
 
     assert await region.xds.acceptor.update_detail(
@@ -194,7 +208,11 @@ async def test_counts_are_the_manifests_once_all_are_read(region: ForeignRegion)
         entry_uuid=both[1].entry.entry_uuid,  # type: ignore[arg-type]
     )
     (shown,) = await region.studies()
-    assert {s["uid"]: s["numberOfInstances"] for s in shown["series"]} == {"1.9.1": 100, "1.9.2": 7, "1.9.3": 20}
+    assert {s["uid"]: s["numberOfInstances"] for s in shown["series"]} == {
+        "1.9.1": 100,
+        "1.9.2": 7,
+        "1.9.3": 20,
+    }
     assert (shown["numberOfSeries"], shown["numberOfInstances"]) == (3, 127)
     assert await region.xds.index.unenriched([foreign.id], 10) == []
     await region.assert_lossless()
@@ -205,9 +223,13 @@ async def test_counts_are_the_manifests_once_all_are_read(region: ForeignRegion)
 
 
 async def test_a_nodes_study_has_one_approved_entry(region: ForeignRegion) -> None:
-    """D1 stays law for our own: what comes beside it through the node's own repository is current until the node compares."""
+    """D1 stays law for our own: what comes beside it through the node's own repository is current until the
+    node compares.
+    """
     home = region.xds.directory.members[MemberId(1)]
-    who = Patient(local=Identifier(NUMBER, NHS), name=PersonName("Strange^Zoe"), birth_date="19610203", sex="F")
+    who = Patient(
+        local=Identifier(NUMBER, NHS), name=PersonName("Strange^Zoe"), birth_date="19610203", sex="F"
+    )
     record = study(who, 3)
     first = manifest("node's", study_uid=record.study_uid, repository=home.repository_unique_id)
     second = manifest("beside", study_uid=record.study_uid, repository=home.repository_unique_id)
@@ -217,13 +239,15 @@ async def test_a_nodes_study_has_one_approved_entry(region: ForeignRegion) -> No
     assert held[record.study_uid].version is None, "Compare finds no version of the node's: it is sent again"
 
 
-# --- known, not read (D17, D19) ------------------------------------------------------------------------------------------
+# --- known, not read (D17, D19) -----------------------------------------------------------------------------
 
 _UID = "^^^^urn:ihe:iti:xds:2016:studyInstanceUID"
 
 
 async def _unread(region: ForeignRegion, question: Any) -> int:
-    asked = region.xds.ask.question(caller(OPEN, "c", "test"), face="fhir", action="search", question=question)
+    asked = region.xds.ask.question(
+        caller(OPEN, "c", "test"), face="fhir", action="search", question=question
+    )
     async with asked as answer:
         return answer.unread
 
@@ -232,7 +256,9 @@ def _patient(number: str = NUMBER) -> ByPatient:
     return ByPatient(patient=PatientSelector(identifiers=(Identifier(number, NHS),)))
 
 
-@pytest.mark.parametrize("references", [(), (f"1.2.1{_UID}", f"1.2.2{_UID}")], ids=["no study", "two studies"])
+@pytest.mark.parametrize(
+    "references", [(), (f"1.2.1{_UID}", f"1.2.2{_UID}")], ids=["no study", "two studies"]
+)
 async def test_a_manifest_that_does_not_say_of_which_study_is_counted_and_warned_of(
     region: ForeignRegion, references: tuple[str, ...]
 ) -> None:
@@ -251,7 +277,9 @@ async def test_a_manifest_that_does_not_say_of_which_study_is_counted_and_warned
     await region.register(manifest("read", study_uid="1.2.1"))
     assert await _unread(region, _patient()) == 1
     await region.register(manifest("read too", study_uid="1.2.2"))
-    assert await _unread(region, _patient()) == (0 if references else 1), "of both studies there is a study here"
+    assert await _unread(region, _patient()) == (0 if references else 1), (
+        "of both studies there is a study here"
+    )
     await region.update(one, "Deprecated")
     assert await _unread(region, _patient()) == 0
     await region.update(one, "Approved")
@@ -262,7 +290,9 @@ async def test_a_manifest_that_does_not_say_of_which_study_is_counted_and_warned
 
 async def test_documents_that_are_not_imaging_do_not_count(region: ForeignRegion) -> None:
     letter = manifest("letter", references=())
-    letter.entry = replace(letter.entry, format_code=Code("urn:ihe:iti:xds:2017:mimeTypeSufficient", "x"), mime_type="text/plain")
+    letter.entry = replace(
+        letter.entry, format_code=Code("urn:ihe:iti:xds:2017:mimeTypeSufficient", "x"), mime_type="text/plain"
+    )
     reply = await region.register(letter)
     assert reply.errors == ()
     assert await _unread(region, _patient()) == 0
@@ -270,7 +300,9 @@ async def test_documents_that_are_not_imaging_do_not_count(region: ForeignRegion
 
 async def test_a_report_of_a_study_that_is_not_here_counts_until_it_is(region: ForeignRegion) -> None:
     report = manifest("report", references=(f"1.2.3{_UID}",))
-    report.entry = replace(report.entry, format_code=Code("urn:ihe:rad:PDF", "x"), mime_type="application/pdf")
+    report.entry = replace(
+        report.entry, format_code=Code("urn:ihe:rad:PDF", "x"), mime_type="application/pdf"
+    )
     assert (await region.register(report)).errors == ()
     assert await _unread(region, _patient()) == 1
     first = manifest("images", study_uid="1.2.3")
@@ -300,7 +332,9 @@ async def test_each_face_says_what_it_knows_and_cannot_list(region: ForeignRegio
     issues = await _outcome(region, **who)
     assert sum(KNOWN in issue["details"]["text"] for issue in issues) == 1
     assert not any("Nothing matches, at any member" in issue["details"]["text"] for issue in issues)
-    async with region.http.get(f"{region.base}/fhir/ImagingStudy", params=who, headers={"If-None-Match": before}) as response:
+    async with region.http.get(
+        f"{region.base}/fhir/ImagingStudy", params=who, headers={"If-None-Match": before}
+    ) as response:
         assert response.status == 200, "it is another answer"
     async with region.http.get(f"{region.base}/dicomweb/studies", params={"PatientID": NUMBER}) as response:
         warnings = response.headers.getall("Warning")
@@ -310,5 +344,7 @@ async def test_each_face_says_what_it_knows_and_cannot_list(region: ForeignRegio
         for params in ({"study-instance-uid": "1.2.99"}, {"modality": "CT"}):
             texts = [issue["details"]["text"] for issue in await _outcome(region, **params)]
             assert any(KNOWN in text for text in texts)
-        async with region.http.get(f"{region.base}/dicomweb/studies", params={"StudyInstanceUID": "1.2.99"}) as response:
+        async with region.http.get(
+            f"{region.base}/dicomweb/studies", params={"StudyInstanceUID": "1.2.99"}
+        ) as response:
             assert any(KNOWN in warning for warning in response.headers.getall("Warning"))

@@ -1,6 +1,8 @@
-"""A foreign source's manifests are read where its address for ITI-43 is known, over HTTP, on both databases (D17).
+"""A foreign source's manifests are read where its address for ITI-43 is known, over HTTP, on both databases
+(D17).
 
-The source answers with documents that were written by the standard's own structure; what it does not give stays unread.
+The source answers with documents that were written by the standard's own structure; what it does not give
+stays unread.
 """
 
 from __future__ import annotations
@@ -41,9 +43,9 @@ from node.serve.iti43 import multipart
 from registry.ask.question import ByPatient
 from registry.enrich.completion import Completion
 from registry.enrich.config import EnrichConfig
-from registry.enrich.enrich import Enricher
+from registry.enrich.enricher import Enricher
 from registry.identity.model import PatientSelector, RecordKey
-from registry.index.imaging import DocumentKey
+from registry.index.imaging_documents import DocumentKey
 from registry.index.leases import Leases
 from registry.index.model import HoldingKey
 from registry.members.model import Presence
@@ -52,11 +54,17 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 KEY_IMAGES = Coded("113000", "DCM", "Of Interest")
 
 
-def kos(study_uid: str, series: Sequence[tuple[str, int]], *, title: Coded | None = None, beside: str = "") -> bytes:
-    """A Key Object Selection of a study: ``series`` by UID and count; ``beside``: it references another study's series too."""
+def kos(
+    study_uid: str, series: Sequence[tuple[str, int]], *, title: Coded | None = None, beside: str = ""
+) -> bytes:
+    """A Key Object Selection of a study: ``series`` by UID and count; ``beside``: it references another
+    study's series too.
+    """
     record = StudyRecord(
         study_uid=study_uid,
-        patient=Patient(local=Identifier("A1", "1.2.99"), name=PersonName("Strange^Zoe"), birth_date="19610203", sex="F"),
+        patient=Patient(
+            local=Identifier("A1", "1.2.99"), name=PersonName("Strange^Zoe"), birth_date="19610203", sex="F"
+        ),
         time=StudyTime(date="20240301", time="101500", zone="UTC", zone_source="site"),
     )
     of = [(study_uid, uid, n) for uid, count in series for n in range(1, count + 1)]
@@ -64,20 +72,32 @@ def kos(study_uid: str, series: Sequence[tuple[str, int]], *, title: Coded | Non
         record,
         [
             InstanceRef(
-                study_uid=study, series_uid=uid, sop_class_uid=CT, sop_uid=f"{uid}.{n}", number=str(n),
+                study_uid=study,
+                series_uid=uid,
+                sop_class_uid=CT,
+                sop_uid=f"{uid}.{n}",
+                number=str(n),
                 transfer_syntax_uid="1.2.840.10008.1.2.1",
             )
             for study, uid, n in of
         ],
-        document_uid="2.25.77", series_uid="2.25.78", retrieve_ae_title="X", retrieve_location_uid="1.2.7",
-        retrieve_url="", created=datetime(2026, 3, 1, tzinfo=UTC),
-    )  # fmt: skip
+        document_uid="2.25.77",
+        series_uid="2.25.78",
+        retrieve_ae_title="X",
+        retrieve_location_uid="1.2.7",
+        retrieve_url="",
+        created=datetime(2026, 3, 1, tzinfo=UTC),
+    )
     if title is None and not beside:
         return data
     ds = pydicom.dcmread(BytesIO(data))
     if title is not None:
         code = ds.ConceptNameCodeSequence[0]
-        code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = title.value, title.scheme, title.meaning
+        code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = (
+            title.value,
+            title.scheme,
+            title.meaning,
+        )
     if beside:
         other = pydicom.dcmread(BytesIO(data)).CurrentRequestedProcedureEvidenceSequence[0]
         other.StudyInstanceUID = beside
@@ -153,7 +173,9 @@ class Source:
 
     async def unread(self) -> int:
         question = ByPatient(patient=PatientSelector(identifiers=(Identifier(NUMBER, NHS),)))
-        asked = self.region.xds.ask.question(caller(OPEN, "c", "t"), face="fhir", action="search", question=question)
+        asked = self.region.xds.ask.question(
+            caller(OPEN, "c", "t"), face="fhir", action="search", question=question
+        )
         async with asked as found:
             return found.unread
 
@@ -165,7 +187,9 @@ def _completion(region: ForeignRegion, workers: Workers) -> Completion:
 
 def _enricher(region: ForeignRegion, completion: Completion) -> Enricher:
     config = EnrichConfig(scan_s=0.1, retry_first_s=0.01, retry_max_s=0.1)
-    return Enricher(region.xds.index, region.xds.directory, completion, system_seams(clock=CLOCK, ids=IDS), config)
+    return Enricher(
+        region.xds.index, region.xds.directory, completion, system_seams(clock=CLOCK, ids=IDS), config
+    )
 
 
 @asynccontextmanager
@@ -188,10 +212,13 @@ async def source(database: Db) -> AsyncIterator[Source]:
 
 
 async def _nobody_says_none(source: Source) -> None:
-    """No face calls the list of a patient empty of whom a document is unread, though every member is counted."""
+    """No face calls the list of a patient empty of whom a document is unread, though every member is
+    counted."""
     xds = source.region.xds
     for one in xds.directory.all():
-        well = Presence(member=one.id, reachable=True, last_heard=CLOCK.now(), census_equal=True, census_at=CLOCK.now())
+        well = Presence(
+            member=one.id, reachable=True, last_heard=CLOCK.now(), census_equal=True, census_at=CLOCK.now()
+        )
         xds.directory.presences[one.id] = well
     async with four_faces(xds.room) as faces:
         assert await faces.fhir(NUMBER) == UNPROVEN
@@ -203,22 +230,34 @@ async def _nobody_says_none(source: Source) -> None:
 
 
 async def test_every_manifest_of_a_study_is_read_and_counted_once(source: Source) -> None:
-    first = source.repository.holds(kos("1.2.3", [("1.2.3.1", 3), ("1.2.3.2", 1)]), "whole", study_uid="1.2.3")
-    second = source.repository.holds(kos("1.2.3", [("1.2.3.1", 1), ("1.2.3.9", 2)]), "part", study_uid="1.2.3")
+    first = source.repository.holds(
+        kos("1.2.3", [("1.2.3.1", 3), ("1.2.3.2", 1)]), "whole", study_uid="1.2.3"
+    )
+    second = source.repository.holds(
+        kos("1.2.3", [("1.2.3.1", 1), ("1.2.3.9", 2)]), "part", study_uid="1.2.3"
+    )
     await source.region.register(first, second)
     await source.read_all()
     (shown,) = await source.region.studies()
-    assert {s["uid"]: s["numberOfInstances"] for s in shown["series"]} == {"1.2.3.1": 3, "1.2.3.2": 1, "1.2.3.9": 2}
+    assert {s["uid"]: s["numberOfInstances"] for s in shown["series"]} == {
+        "1.2.3.1": 3,
+        "1.2.3.2": 1,
+        "1.2.3.9": 2,
+    }
     assert (shown["numberOfSeries"], shown["numberOfInstances"]) == (3, 6)
     (row,) = await source.region.rows()
     assert row["00201208"]["Value"] == [6]
     assert {uid for uid, _ in source.repository.asked} == {first.entry.unique_id, second.entry.unique_id}
-    assert {token for _, token in source.repository.asked} == {""}, "a foreign source is shown no token of the region's"
+    assert {token for _, token in source.repository.asked} == {""}, (
+        "a foreign source is shown no token of the region's"
+    )
     await source.region.assert_lossless()
 
 
 async def test_series_of_another_study_in_a_manifest_are_not_this_ones(source: Source) -> None:
-    one = source.repository.holds(kos("1.2.3", [("1.2.3.1", 3)], beside="1.2.4"), "two in one", study_uid="1.2.3")
+    one = source.repository.holds(
+        kos("1.2.3", [("1.2.3.1", 3)], beside="1.2.4"), "two in one", study_uid="1.2.3"
+    )
     await source.region.register(one)
     await source.read_all()
     (shown,) = await source.region.studies()
@@ -256,7 +295,10 @@ async def test_a_manifest_of_two_studies_stays_a_document(source: Source) -> Non
     await source.region.register(one)
     await source.read_all()
     assert (await source.unread(), await source.region.studies()) == (1, [])
-    assert await source.region.xds.index.unread_documents([(await source.region.xds.foreign(REPOSITORY)).id], 9) == []
+    assert (
+        await source.region.xds.index.unread_documents([(await source.region.xds.foreign(REPOSITORY)).id], 9)
+        == []
+    )
     for uid in ("1.2.5", "1.2.6"):
         await source.region.register(source.repository.holds(kos(uid, [(f"{uid}.1", 1)]), uid, study_uid=uid))
     assert await source.unread() == 0, "both are studies here"
@@ -265,7 +307,9 @@ async def test_a_manifest_of_two_studies_stays_a_document(source: Source) -> Non
 @pytest.mark.parametrize("alone", [True, False])
 async def test_a_key_object_note_is_a_document_and_no_study(source: Source, alone: bool) -> None:
     """Only its bytes have its title (113030, DCM, "Manifest"): until then it is taken for one."""
-    note = source.repository.holds(kos("1.2.3", [("1.2.3.1", 1)], title=KEY_IMAGES), "key images", study_uid="1.2.3")
+    note = source.repository.holds(
+        kos("1.2.3", [("1.2.3.1", 1)], title=KEY_IMAGES), "key images", study_uid="1.2.3"
+    )
     images = source.repository.holds(kos("1.2.3", [("1.2.3.1", 3)]), "images", study_uid="1.2.3")
     await source.region.register(*([note] if alone else [images, note]))
     await source.read_all()
@@ -293,8 +337,12 @@ async def test_what_is_not_given_or_differs_stays_unread(source: Source) -> None
 
 async def test_the_enricher_finds_by_itself_what_waits(source: Source) -> None:
     """What was registered before the address was known, too."""
-    await source.region.register(source.repository.holds(kos("1.2.5", [("1.2.5.1", 4)]), "which?", references=()))
-    await source.region.register(source.repository.holds(kos("1.2.6", [("1.2.6.1", 2)]), "named", study_uid="1.2.6"))
+    await source.region.register(
+        source.repository.holds(kos("1.2.5", [("1.2.5.1", 4)]), "which?", references=())
+    )
+    await source.region.register(
+        source.repository.holds(kos("1.2.6", [("1.2.6.1", 2)]), "named", study_uid="1.2.6")
+    )
     source.enricher.start()
 
     async def both_are_counted() -> bool:
@@ -305,14 +353,17 @@ async def test_the_enricher_finds_by_itself_what_waits(source: Source) -> None:
     assert await source.unread() == 0
 
 
-# --- several processes over one index (ADR 0031) -------------------------------------------------------------------------
+# --- several processes over one index (ADR 0031) ------------------------------------------------------------
 
 
 async def _registered(source: Source, first: int, count: int) -> set[str]:
     """Register so many manifests, of which every other one names no study; their uniqueIds."""
     made = [
         source.repository.holds(
-            kos(f"1.2.{n}", [(f"1.2.{n}.1", 2)]), f"study {n}", study_uid=f"1.2.{n}", references=() if n % 2 else None
+            kos(f"1.2.{n}", [(f"1.2.{n}.1", 2)]),
+            f"study {n}",
+            study_uid=f"1.2.{n}",
+            references=() if n % 2 else None,
         )
         for n in range(first, first + count)
     ]

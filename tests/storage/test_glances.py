@@ -1,4 +1,6 @@
-"""What is kept of a look is what a fresh look would find: nothing that changes an open page is missed (ADR 0031)."""
+"""What is kept of a look is what a fresh look would find: nothing that changes an open page is missed (ADR
+0031).
+"""
 
 from __future__ import annotations
 
@@ -18,20 +20,24 @@ from registry_samples import REGION, nhs, patient, study
 from crosslight.runtime.db import Db, Tx
 from crosslight.standards.problem import CrosslightError
 from registry.ask.ask import Ask
-from registry.ask.glances import KEPT_S, MOST, Glances, Looked
+from registry.ask.freshness import KEPT_S, MOST, Glances, Looked
 from registry.identity.model import PatientSelector, PersonKey, RecordKey
+from registry.index.change_follower import Follower
 from registry.index.config import ChangesConfig
-from registry.index.follow import Follower
 from registry.index.model import Change
 
 
 class Pages:
-    """Every person's page, open all the time, at a registry that follows its feed; and another that keeps nothing."""
+    """Every person's page, open all the time, at a registry that follows its feed; and another that keeps
+    nothing.
+    """
 
     def __init__(self, room: Room) -> None:
         self.room = room
         self.fresh = Ask(room.db, room.index, room.identity, room.directory, room.audit, room.clock, REGION)
-        self.follower = Follower(room.index.changes, room.clock, ChangesConfig(), room.identity.person_keys_tx)
+        self.follower = Follower(
+            room.index.changes, room.clock, ChangesConfig(), room.identity.person_keys_tx
+        )
         self.follower.tell(room.ask.glances.changed, room.ask.glances.forget)
         self.open: set[str] = set()
         self.said: dict[str, str] = {}
@@ -45,7 +51,9 @@ class Pages:
         for fhir_id in sorted(self.open):
             asked: dict[str, Any] = {"face": "portal", "patient": PatientSelector(fhir_id=fhir_id)}
             who = caller(clinician())
-            self.kept += self.room.ask.glances.get((who.principal, "portal", asked["patient"], "")) is not None
+            self.kept += (
+                self.room.ask.glances.get((who.principal, "portal", asked["patient"], "")) is not None
+            )
             told, fresh = await self.room.ask.glance(who, **asked), await self.fresh.glance(who, **asked)
             assert told == fresh
             self.changed += self.said.get(fhir_id, told.version) != told.version
@@ -81,7 +89,9 @@ async def test_pages_are_told_what_a_fresh_look_would_find(room: Room, seed: int
     for record in (await room.identity.waiting())[:4]:
         other = r.choice([record.part_of, None])
         room.clock.moment += timedelta(seconds=1)
-        decisions.append(await room.identity.decide(record.key, other, room.clock.now(), who="ig@x", why="a reason"))
+        decisions.append(
+            await room.identity.decide(record.key, other, room.clock.now(), who="ig@x", why="a reason")
+        )
         await pages.look()
     locals_ = sorted({one.record.patient.local for one in made if one.code == "RTK"})[:6]
     for survivor, gone in zip(locals_[::2], locals_[1::2], strict=True):
@@ -113,7 +123,11 @@ async def test_a_claim_that_comes_and_goes_is_told_to_whoever_holds_the_number(r
     await room.publish("RTK", study(patient(home, "T1", number=nhs(1)), 1), 1)
     await pages.look()
     other = patient(there, "X1", number=nhs(1), family="Other", given="Body", born="19990909")
-    for told in (other, patient(there, "X1", number=nhs(2), family="Other", given="Body", born="19990909"), other):
+    for told in (
+        other,
+        patient(there, "X1", number=nhs(2), family="Other", given="Body", born="19990909"),
+        other,
+    ):
         room.clock.moment += timedelta(seconds=1)
         await room.feed("RXC", told, kind="feed")
         await pages.look()
@@ -133,7 +147,9 @@ async def test_a_claim_that_comes_and_goes_is_told_to_whoever_holds_the_number(r
     await pages.look()
 
 
-async def test_a_page_of_whom_nothing_changes_reads_no_row(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_of_whom_nothing_changes_reads_no_row(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pages = Pages(room)
     await room.publish("RA2", study(patient(room.member("RA2"), "H1", number=nhs(1)), 1), 1)
     await pages.look()
@@ -151,7 +167,9 @@ async def test_a_page_of_whom_nothing_changes_reads_no_row(room: Room, monkeypat
     assert reads == []
     room.live("RA2")
     live = await room.ask.glance(who, face="portal", patient=PatientSelector(fhir_id=fhir_id))
-    assert not {m.code for m in live.coverage.members if m.reachable} ^ {"RA2"}, "how the trusts are is always as of now"
+    assert not {m.code for m in live.coverage.members if m.reachable} ^ {"RA2"}, (
+        "how the trusts are is always as of now"
+    )
     await room.ask.glance(caller(clinician("RTK")), face="portal", patient=PatientSelector(fhir_id=fhir_id))
     assert reads == ["glance"], "what one may see is nobody else's answer"
     room.clock.moment += timedelta(seconds=KEPT_S)
@@ -159,7 +177,7 @@ async def test_a_page_of_whom_nothing_changes_reads_no_row(room: Room, monkeypat
     assert reads == ["glance", "glance"], "nothing is believed for long"
 
 
-# --- what is kept ------------------------------------------------------------------------------------------------------
+# --- what is kept -------------------------------------------------------------------------------------------
 
 ONE, TWO = RecordKey(1), RecordKey(2)
 
@@ -215,7 +233,9 @@ async def test_a_look_under_way_while_the_feed_tells_is_as_good_as_one_after(roo
     async def look() -> None:
         for _ in range(30):
             for fhir_id in pages.open:
-                await room.ask.glance(caller(clinician()), face="portal", patient=PatientSelector(fhir_id=fhir_id))
+                await room.ask.glance(
+                    caller(clinician()), face="portal", patient=PatientSelector(fhir_id=fhir_id)
+                )
             await asyncio.sleep(0)
 
     await asyncio.gather(publish(), look(), look())

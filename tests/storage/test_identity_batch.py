@@ -22,7 +22,9 @@ _TABLES = ("patient_record", "national_claim", "national_number", "person_link",
 
 
 def _people(seed: int, count: int) -> list[tuple[Patient, MemberId]]:
-    """Patients who share numbers, with dates of birth that agree or not; some say something else a second time."""
+    """Patients who share numbers, with dates of birth that agree or not; some say something else a second
+    time.
+    """
     r = random.Random(seed)
     found: list[tuple[Patient, MemberId]] = []
     for n in range(count):
@@ -38,18 +40,24 @@ def _people(seed: int, count: int) -> list[tuple[Patient, MemberId]]:
 
 def _state(tx: Tx) -> dict[str, Any]:
     """Who is one person with whom, who is disputed, and who holds which number, without random keys."""
-    local = {row[0]: (row[1], row[2]) for row in tx.rows("SELECT record_key, authority, local_id FROM patient_record")}
+    local = {
+        row[0]: (row[1], row[2])
+        for row in tx.rows("SELECT record_key, authority, local_id FROM patient_record")
+    }
     persons: dict[int, set[tuple[str, str]]] = {}
     for key, person in tx.rows("SELECT record_key, person_key FROM patient_record"):
         persons.setdefault(person, set()).add(local[key])
     held = tx.rows("SELECT value, person_key FROM national_number")
     described = (
-        "SELECT authority, local_id, member, birth_date, family_key, traced, disputed, digest, patient FROM patient_record"
+        "SELECT authority, local_id, member, birth_date, family_key, traced, disputed, digest, patient FROM"
+        " patient_record"
     )
     return {
         "persons": sorted(sorted(keys) for keys in persons.values()),
         "held": sorted((value, sorted(persons[key]) if key is not None else []) for value, key in held),
-        "claims": sorted((row[0], local[row[1]]) for row in tx.rows("SELECT value, record_key FROM national_claim")),
+        "claims": sorted(
+            (row[0], local[row[1]]) for row in tx.rows("SELECT value, record_key FROM national_claim")
+        ),
         "records": sorted(tx.rows(described)),
     }
 
@@ -63,7 +71,8 @@ async def test_together_as_one_by_one(database: Db, seed: int) -> None:
     await store.feed_all(before, START, kind="study")
     known = {who.local for who, _ in before}
     kinds: list[Kind] = []
-    for who, _ in rest:  # whoever is new comes with a study; what changes is told by a source that is not named
+    # whoever is new comes with a study; what changes is told by a source that is not named
+    for who, _ in rest:
         kinds.append("header" if who.local in known else "study")
         known.add(who.local)
 

@@ -1,4 +1,6 @@
-"""`crosslight-registry identity` as an operator types it, on each engine, beside another connection to the same registry."""
+"""`crosslight-registry identity` as an operator types it, on each engine, beside another connection to the
+same registry.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,16 @@ from registry.commands import Offline, opened
 from registry.identity.store import IdentityStore
 from registry.index.store import IndexStore
 from registry.intake.accept import Acceptor
-from registry.intake.acts import Publish, Submission
+from registry.intake.submission import Publish, Submission
 from registry.setup import init_registry
 
 Typed = Callable[..., Result]
 
 
 async def fill(offline: Offline) -> None:
-    """One local id of RTK for Anna and then Boris; a number that Anna holds and a record of RXC claims; a merge."""
+    """One local id of RTK for Anna and then Boris; a number that Anna holds and a record of RXC claims; a
+    merge.
+    """
     clock, ids = SystemClock(), SystemIds()
     for code, name in (("RTK", "Ashford"), ("RXC", "East Sussex")):
         await offline.members.invite(code, "https://localhost", name=name, hosts=("localhost",))
@@ -52,22 +56,31 @@ async def fill(offline: Offline) -> None:
         publication = published(member, record, n, epoch=member.epoch)
         principal = Principal(subject=code, roles=frozenset({"member"}), organisation=code, member=member.id)
         act = Publish(publication=publication, digest=record.digest(), patient=record.patient)
-        submission = Submission(member=member, caller=caller(principal), acts=(act,), road="grpc", strict=False)
+        submission = Submission(
+            member=member, caller=caller(principal), acts=(act,), road="grpc", strict=False
+        )
         assert (await acceptor.accept(submission)).outcomes == ("accepted",)
 
     home = offline.members.by_code("RTK")
     assert home is not None
     await publish("RTK", patient(home, "U1", number=nhs(1), family="Alpha", given="Anna", born="19800101"), 1)
-    await publish("RTK", patient(home, "U1", number=nhs(2), family="Beta", given="Boris", born="19900202", sex="M"), 2)
+    await publish(
+        "RTK", patient(home, "U1", number=nhs(2), family="Beta", given="Boris", born="19900202", sex="M"), 2
+    )
     await publish("RXC", patient(home, "B1", number=nhs(1), family="Gamma", given="Carl", born="19700303"), 3)
     for n, local in enumerate(("M1", "M2"), 4):
         await publish("RTK", patient(home, local, family="Merge"), n)
-    await identity.merge(Identifier("M1", home.authority), Identifier("M2", home.authority), clock.now(), who="A40")
+    await identity.merge(
+        Identifier("M1", home.authority), Identifier("M2", home.authority), clock.now(), who="A40"
+    )
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def typed(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
-    values: dict[str, dict[str, object]] = {"listen": {"host": "127.0.0.1"}, "region": {"allow_test_numbers": True}}
+    values: dict[str, dict[str, object]] = {
+        "listen": {"host": "127.0.0.1"},
+        "region": {"allow_test_numbers": True},
+    }
     if request.param == "postgres":
         dsn = request.getfixturevalue("postgres_dsn")
         with psycopg.connect(dsn, autocommit=True) as connection:
@@ -109,7 +122,16 @@ def test_from_the_queue_to_a_decision_and_back(typed: Typed) -> None:
     assert not {name for name in ("Alpha", "ALPHA", "BETA", "Boris", "GAMMA", nhs(1)) if name in shown}
     doubt, claim = handle(shown, "in doubt"), handle(shown, "claims a number held")
     both = typed("identity", "show", doubt).output
-    for said in ("BETA, Boris", "ALPHA, Anna", "02-Feb-1990", "01-Jan-1980", "DIFFERS", "15-Feb-2020", "15-Jan-2020", "(RTK)"):
+    for said in (
+        "BETA, Boris",
+        "ALPHA, Anna",
+        "02-Feb-1990",
+        "01-Jan-1980",
+        "DIFFERS",
+        "15-Feb-2020",
+        "15-Jan-2020",
+        "(RTK)",
+    ):
         assert said in both, both
     assert re.search(r"name\s+BETA, Boris\s+ALPHA, Anna\s+DIFFERS", both), both
     done = typed("identity", "decide", doubt, "--another", "--reason", "two people, by the paper file")
@@ -135,7 +157,11 @@ def test_from_the_queue_to_a_decision_and_back(typed: Typed) -> None:
 
 def authority_of(code: str, output: str) -> str:
     """A member's own patient authority in the table, which folds a long one."""
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in output.splitlines() if line.count("│") == 4]
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:-1]]
+        for line in output.splitlines()
+        if line.count("│") == 4
+    ]
     first = next(i for i, row in enumerate(rows) if row[0] == code and row[1].startswith("patient authority"))
     folded = [rows[first][2]]
     for row in rows[first + 1 :]:

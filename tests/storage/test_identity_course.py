@@ -1,4 +1,6 @@
-"""How doubts and claims go on: studies that go and come back, feeds that alternate, members that correct, ids of thousands."""
+"""How doubts and claims go on: studies that go and come back, feeds that alternate, members that correct, ids
+of thousands.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ from registry.ask.answer import MAX_PERSONS
 from registry.ask.question import ByObject, ByPatient, ByPopulation, StudyFilter
 from registry.identity.cases import checked_reason
 from registry.identity.model import PatientSelector
-from registry.identity.parts import MAX_COMPARED
+from registry.identity.record_parts import MAX_COMPARED
 from registry.identity.relink import CROWD
 
 DECIDED = ("", "same", "another")
@@ -38,7 +40,7 @@ async def local(room: Room, value: str = "UNKNOWN1") -> tuple[set[str], list[str
     return await sees(room, asked(value, room.member("RTK").authority))
 
 
-# --- studies that go and come back ---------------------------------------------------------------------------------
+# --- studies that go and come back --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("decided", DECIDED)
@@ -56,7 +58,11 @@ async def test_a_study_that_is_withdrawn_and_comes_back_is_whose_it_was(room: Ro
     assert await local(room) == await sees(room, asked(nhs(1))) == ({anna}, [], {"Alpha"})
     if decided != "same":  # by a person's word it was Anna's number, and leads to her as any former one does
         assert await sees(room, asked(nhs(2))) == (set(), [], set())
-    assert await sees(room, ByPatient(patient=PatientSelector(family="Beta", birth_date="19900202"))) == (set(), [], set())
+    assert await sees(room, ByPatient(patient=PatientSelector(family="Beta", birth_date="19900202"))) == (
+        set(),
+        [],
+        set(),
+    )
     assert await story.study(story.boris(nhs(2)), seed=2) == boris
     assert (await local(room), await sees(room, asked(nhs(1))), await sees(room, asked(nhs(2)))) == before
     assert len(await pending(room)) == (not decided)
@@ -79,10 +85,16 @@ async def test_a_decision_that_ends_after_its_studies_went_leaves_nothing_to_dec
 
 
 async def test_a_header_that_came_before_is_compared_with_what_the_record_says_now(room: Room) -> None:
-    """Each step is one field, no doubt; then a study comes with the first header, whose text the record knows."""
+    """Each step is one field, no doubt; then a study comes with the first header, whose text the record
+    knows.
+    """
     story = Story(room)
     record = study(story.header(), 1)
-    said = [story.header(), story.header(born="19810505"), story.header(born="19810505", family="Gamma", given="Gary")]
+    said = [
+        story.header(),
+        story.header(born="19810505"),
+        story.header(born="19810505", family="Gamma", given="Gary"),
+    ]
     for n, header in enumerate(said, 1):
         assert await room.publish("RTK", replace(record, patient=header), n) == "accepted"
     story.n = 10
@@ -100,7 +112,9 @@ async def test_an_open_page_is_told_of_a_new_study_of_a_part(room: Room) -> None
     await room.identity.decide(doubt.key, None, room.clock.now(), who="ig@x", why="two people")
 
     async def version() -> str:
-        return (await room.ask.glance(caller(clinician("RA2")), face="portal", patient=asked(nhs(2)).patient)).version
+        return (
+            await room.ask.glance(caller(clinician("RA2")), face="portal", patient=asked(nhs(2)).patient)
+        ).version
 
     before = await version()
     assert await version() == before
@@ -108,7 +122,7 @@ async def test_an_open_page_is_told_of_a_new_study_of_a_part(room: Room) -> None
     assert await version() != before
 
 
-# --- feeds that alternate ------------------------------------------------------------------------------------------
+# --- feeds that alternate -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("numbers", [("", ""), (nhs(1), nhs(2))])
@@ -125,10 +139,15 @@ async def test_a_feed_that_was_wrong_and_is_corrected_leaves_things_as_they_were
     before = (await room.asked(asked("UNKNOWN1", room.member("RTK").authority))).persons[0]
     for _ in range(3):
         await room.feed("RTK", wrong, kind="feed")
-        told_apart = ({anna, boris}, {"Alpha", "Beta"})  # by the feed's word they are two persons under that id
-        assert await local(room) == ((told_apart[0], [], told_apart[1]) if both else (set(), ["RTK"], {"Beta"}))
+        # by the feed's word they are two persons under that id
+        told_apart = ({anna, boris}, {"Alpha", "Beta"})
+        assert await local(room) == (
+            (told_apart[0], [], told_apart[1]) if both else (set(), ["RTK"], {"Beta"})
+        )
         known = (await room.asked(ByPatient(patient=PatientSelector(fhir_id=before.fhir_id)))).persons
-        assert {r.patient.name.family for p in known for r in p.records} <= {"Alpha"}, "an id never leads to another person"
+        assert {r.patient.name.family for p in known for r in p.records} <= {"Alpha"}, (
+            "an id never leads to another person"
+        )
         await room.feed("RTK", right, kind="feed")
         studies, _, families = await local(room)
         assert (studies, families) == (told_apart if both else ({anna}, {"Alpha"}))
@@ -156,7 +175,10 @@ async def test_a_corrected_header_does_not_show_whom_it_named_before(room: Room)
     named = ByObject(study_uids=(uid,), versions=True)
     for question in (versions, named):
         assert await families(question, clinician("RA2")) == {"Beta"}
-        assert await families(question, clinician("RTK")) == {"Alpha", "Beta"}, "its own users and its node see every version"
+        assert await families(question, clinician("RTK")) == {
+            "Alpha",
+            "Beta",
+        }, "its own users and its node see every version"
 
 
 async def test_what_a_person_decided_no_feed_takes_back(room: Room) -> None:
@@ -169,12 +191,14 @@ async def test_what_a_person_decided_no_feed_takes_back(room: Room) -> None:
     await room.feed("RTK", story.header(nhs(1)), kind="feed")
     await room.feed("RTK", story.boris(), kind="feed")
     assert boris in (await sees(room, asked(nhs(2))))[0]
-    assert [d.who for d in await room.identity.decisions() if d.record == doubt.key and d.in_force] == ["ig@x"]
+    assert [d.who for d in await room.identity.decisions() if d.record == doubt.key and d.in_force] == [
+        "ig@x"
+    ]
     with pytest.raises(Invalid):
         checked_reason("feed")
 
 
-# --- members that correct, and numbers of thousands ----------------------------------------------------------------
+# --- members that correct, and numbers of thousands ---------------------------------------------------------
 
 
 async def test_a_member_that_corrects_its_record_empties_nobody_elses_list(room: Room) -> None:
@@ -197,14 +221,22 @@ def stranger(room: Room, n: int, number: str, value: str = "UNKNOWN") -> Patient
     letters = "".join(chr(65 + n // 26**k % 26) for k in range(3))
     born = f"18{n % 90 + 10}{n // 90 % 12 + 1:02d}{n // 1080 % 28 + 1:02d}"
     return patient(
-        room.member("RTK"), value, number=number, family=f"Fam{letters}", given=f"G{letters}", born=born, sex="MF"[n % 2]
+        room.member("RTK"),
+        value,
+        number=number,
+        family=f"Fam{letters}",
+        given=f"G{letters}",
+        born=born,
+        sex="MF"[n % 2],
     )
 
 
 async def many(room: Room, people: Sequence[Patient], start: int) -> None:
     acts = [room.grpc("RTK", room.published("RTK", study(who, n), n)) for n, who in enumerate(people, start)]
     results = await room.acceptor.accept_many(acts)
-    assert not [one for one in results if isinstance(one, CrosslightError)], "no doubt and no claim holds up publication"
+    assert not [one for one in results if isinstance(one, CrosslightError)], (
+        "no doubt and no claim holds up publication"
+    )
 
 
 class Reading:
@@ -238,7 +270,9 @@ class _Counted:
         return self._tx.insert_many(table, columns, rows, *more)
 
 
-async def test_a_local_id_of_thousands_costs_each_study_the_same(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_local_id_of_thousands_costs_each_study_the_same(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await many(room, [stranger(room, n, nhs(n)) for n in range(MAX_COMPARED + 100)], 1)
     cost = []
     for n in (1000, 2000):
@@ -258,7 +292,9 @@ async def test_a_local_id_of_thousands_costs_each_study_the_same(room: Room, mon
     assert len((await local(room, "UNKNOWN"))[0]) == 1
 
 
-async def test_a_number_of_thousands_costs_each_study_the_same(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_number_of_thousands_costs_each_study_the_same(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await room.identity.settle_holders()
     mine = study(patient(room.member("RXC"), "X1", number=nhs(1)), 9999)
     await room.publish("RXC", mine, 1)
@@ -283,7 +319,8 @@ async def test_a_number_of_thousands_that_nobody_holds_is_nobodys(room: Room) ->
     await room.identity.settle_holders()
     await many(room, [stranger(room, 999, nhs(1), "L999")], 999)
     assert await sees(room, asked(nhs(1)), clinician("RPC")) == (set(), ["RTK"], set())
-    for n in range(CROWD + 100):  # corrected at their source, one after the other: the last one has the number to itself
+    # corrected at their source, one after the other: the last one has the number to itself
+    for n in range(CROWD + 100):
         await room.feed("RTK", replace(stranger(room, n, "", f"L{n}"), others=(Identifier("", NHS),)))
     assert len((await sees(room, asked(nhs(1)), clinician("RPC")))[0]) == 1
 
@@ -291,18 +328,24 @@ async def test_a_number_of_thousands_that_nobody_holds_is_nobodys(room: Room) ->
 async def test_test_patients_of_thousands_are_one_person_up_to_a_bound(room: Room) -> None:
     await room.identity.settle_holders()
     for start in (0, 150, 300, 550):
-        await many(room, [patient(room.member("RTK"), f"T{n}", number=nhs(1)) for n in range(start, start + 150)], start + 1)
+        await many(
+            room,
+            [patient(room.member("RTK"), f"T{n}", number=nhs(1)) for n in range(start, start + 150)],
+            start + 1,
+        )
     (person,) = (await room.asked(asked(nhs(1)), clinician("RPC"))).persons
     assert CROWD <= len(person.records) <= 2 * CROWD + 50
 
 
-# --- readers of what changed ---------------------------------------------------------------------------------------
+# --- readers of what changed --------------------------------------------------------------------------------
 
 
 async def changed(room: Room, since: datetime, who: Principal | None = None) -> set[str]:
     """What an incremental reader is told that has read all up to ``since``."""
     window = StudyFilter(updated=(since, None))
-    return {h.study_uid for h in (await room.asked(ByPopulation(filter=window, order="updated"), who)).holdings}
+    return {
+        h.study_uid for h in (await room.asked(ByPopulation(filter=window, order="updated"), who)).holdings
+    }
 
 
 async def test_who_reads_what_changed_is_told_when_a_study_becomes_somebodys(room: Room) -> None:

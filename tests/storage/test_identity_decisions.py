@@ -42,17 +42,39 @@ async def publish(room: Room, code: str, who: Patient, n: int) -> str:
 async def used_again(room: Room) -> None:
     """One local id of RTK for Anna and then Boris, who is known at RXC."""
     home = room.member("RTK")
-    await publish(room, "RTK", patient(home, "U1", number=nhs(1), family="Alpha", given="Anna", born="19800101"), 1)
-    await publish(room, "RTK", patient(home, "U1", number=nhs(2), family="Beta", given="Boris", born="19900202", sex="M"), 2)
+    await publish(
+        room, "RTK", patient(home, "U1", number=nhs(1), family="Alpha", given="Anna", born="19800101"), 1
+    )
+    await publish(
+        room,
+        "RTK",
+        patient(home, "U1", number=nhs(2), family="Beta", given="Boris", born="19900202", sex="M"),
+        2,
+    )
     there = room.member("RXC")
-    await publish(room, "RXC", patient(there, "X1", number=nhs(2), family="Beta", given="Boris", born="19900202", sex="M"), 3)
+    await publish(
+        room,
+        "RXC",
+        patient(there, "X1", number=nhs(2), family="Beta", given="Boris", born="19900202", sex="M"),
+        3,
+    )
 
 
 async def claimed_by_two(room: Room) -> None:
     """A number that RTK's patient holds and a record of RXC claims."""
     await room.identity.settle_holders()
-    await publish(room, "RTK", patient(room.member("RTK"), "A1", number=nhs(1), family="Alpha", given="Anna", born="19800101"), 1)
-    await publish(room, "RXC", patient(room.member("RXC"), "B1", number=nhs(1), family="Gamma", given="Carl", born="19700303"), 2)
+    await publish(
+        room,
+        "RTK",
+        patient(room.member("RTK"), "A1", number=nhs(1), family="Alpha", given="Anna", born="19800101"),
+        1,
+    )
+    await publish(
+        room,
+        "RXC",
+        patient(room.member("RXC"), "B1", number=nhs(1), family="Gamma", given="Carl", born="19700303"),
+        2,
+    )
 
 
 async def only(room: Room, who: Officer = JO) -> Case:
@@ -71,7 +93,9 @@ async def test_the_queue_names_members_and_no_patient(room: Room) -> None:
     [one] = (await officers(room).queue(JO)).waiting
     assert (one.kind, one.member, one.others) == ("in doubt", "RTK", ("RTK",))
     assert one.since <= room.clock.now()
-    assert not {"Beta", "Boris", "Anna", "U1", nhs(2)} & set(repr(one).replace("'", " ").replace('"', " ").split())
+    assert not {"Beta", "Boris", "Anna", "U1", nhs(2)} & set(
+        repr(one).replace("'", " ").replace('"', " ").split()
+    )
 
 
 async def test_both_sides_of_a_part_in_doubt(room: Room) -> None:
@@ -94,7 +118,9 @@ async def test_a_third_person_under_one_id_is_not_said_to_claim_the_number(room:
     home = room.member("RTK")
     people = (("Alpha", "Anna", "19800101"), ("Beta", "Boris", "19900202"), ("Nu", "Olga", "19330303"))
     for n, (family, given, born) in enumerate(people, 1):
-        await publish(room, "RTK", patient(home, "U1", number=nhs(n), family=family, given=given, born=born), n)
+        await publish(
+            room, "RTK", patient(home, "U1", number=nhs(n), family=family, given=given, born=born), n
+        )
     waiting = (await officers(room).queue(JO)).waiting
     cases = [await officers(room).case(one.handle, JO) for one in waiting]
     assert [[o.relation for o in case.others] for case in cases] == [
@@ -108,8 +134,15 @@ async def test_a_third_person_under_one_id_is_not_said_to_claim_the_number(room:
 async def test_another_person_and_taken_back(room: Room) -> None:
     await used_again(room)
     case = await only(room)
-    made = await officers(room).decide(case.handle, "another", JO, "two people,  by the paper file", version=case.version)
-    assert (made.kind, made.who, made.why, made.in_force) == ("other", "jo@rtk", "two people, by the paper file", True)
+    made = await officers(room).decide(
+        case.handle, "another", JO, "two people,  by the paper file", version=case.version
+    )
+    assert (made.kind, made.who, made.why, made.in_force) == (
+        "other",
+        "jo@rtk",
+        "two people, by the paper file",
+        True,
+    )
     queue = await officers(room).queue(JO)
     assert (queue.waiting, [d.id for d in queue.decisions]) == ((), [made.id])
     decided = await officers(room).case(case.handle, JO)
@@ -194,7 +227,12 @@ async def test_refusals_in_one_sentence_and_what_to_do(room: Room) -> None:
 async def test_what_changed_since_it_was_shown_is_compared_once_more(room: Room) -> None:
     await claimed_by_two(room)
     case = await only(room)
-    await publish(room, "RXC", patient(room.member("RXC"), "B1", number=nhs(1), family="Gamma", given="Carl", born="19700303"), 4)
+    await publish(
+        room,
+        "RXC",
+        patient(room.member("RXC"), "B1", number=nhs(1), family="Gamma", given="Carl", born="19700303"),
+        4,
+    )
     with pytest.raises(Conflict, match="changed since"):
         await officers(room).decide(case.handle, "same", JO, "x", version=case.version)
     assert (await only(room)).version != case.version
@@ -230,7 +268,9 @@ async def test_a_merge_is_undone_as_a_merge(room: Room) -> None:
     assert (merge.in_force, merge.ended_who) == (False, "jo@rtk")
 
 
-@pytest.mark.parametrize("who", [clinician("RTK"), OPEN, Principal(subject="p", roles=frozenset({"porter"})), OPERATOR])
+@pytest.mark.parametrize(
+    "who", [clinician("RTK"), OPEN, Principal(subject="p", roles=frozenset({"porter"})), OPERATOR]
+)
 async def test_who_is_no_officer_learns_nothing_and_it_is_audited(room: Room, who: Principal) -> None:
     await claimed_by_two(room)
     case = await only(room)
@@ -255,10 +295,15 @@ async def test_who_is_no_officer_learns_nothing_and_it_is_audited(room: Room, wh
 async def test_acts_are_found_by_the_numbers_of_both(room: Room) -> None:
     await claimed_by_two(room)
     case = await only(room)
-    await officers(room).decide(case.handle, "alone", replace(JO, face="admin", caller=operator()), "a typing error")
+    await officers(room).decide(
+        case.handle, "alone", replace(JO, face="admin", caller=operator()), "a typing error"
+    )
     for number in (Identifier(nhs(1), NHS), Identifier("A1", room.member("RTK").authority)):
         acts = await room.audit.search(patient=number)
-        assert {(a.face, a.action, a.text) for a in acts} >= {("portal", "read", "ok"), ("admin", "decide", "ok")}
+        assert {(a.face, a.action, a.text) for a in acts} >= {
+            ("portal", "read", "ok"),
+            ("admin", "decide", "ok"),
+        }
         [act] = [a for a in acts if a.face == "admin"]
         assert (act.query["verdict"], act.query["reason"]) == ("alone", "a typing error")
 

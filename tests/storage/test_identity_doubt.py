@@ -1,4 +1,6 @@
-"""One person is never another: local ids used again, feeds and headers, who holds a number, how people decide. Both engines."""
+"""One person is never another: local ids used again, feeds and headers, who holds a number, how people
+decide. Both engines.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,10 @@ NO_CHANGE = {
     "a birth date that becomes known": [{"born": ""}, {}],
     "a placeholder date that becomes known": [{"born": "19000101", "family": "Jones"}, {}],
     "trauma": [{"number": "", "family": "Unknown", "given": "Male", "born": "19000101", "sex": ""}, {}],
-    "trauma with a code name": [{"number": "", "family": "ZZTrauma", "given": "Whiskey", "born": "", "sex": "M"}, {"sex": "M"}],
+    "trauma with a code name": [
+        {"number": "", "family": "ZZTrauma", "given": "Whiskey", "born": "", "sex": "M"},
+        {"sex": "M"},
+    ],
     "newborn": [{"given": "Baby", "number": ""}, {"given": "Emma"}],
     "case, accents, punctuation": [{"family": "O'Brien-Møller"}, {"family": "OBRIEN MOLLER"}],
     "names the other way round": [{"family": "Nguyen", "given": "Anh"}, {"family": "Anh", "given": "Nguyen"}],
@@ -75,7 +80,10 @@ DOUBT = {
     "name and sex": [{"number": ""}, {"number": "", "given": "Boris", "sex": "M"}],
     "sex and birth date": [{"number": ""}, {"number": "", "sex": "M", "born": "19810505"}],
     "a new number after transition": [{}, {"number": nhs(5), "given": "Adam", "sex": "M"}],
-    "number and nothing of the name": [{"born": ""}, {"born": "", "number": nhs(5), "family": "Beta", "given": "Boris"}],
+    "number and nothing of the name": [
+        {"born": ""},
+        {"born": "", "number": nhs(5), "family": "Beta", "given": "Boris"},
+    ],
 }
 
 
@@ -131,7 +139,9 @@ async def test_deciding_the_same_person_and_taking_it_back(room: Room) -> None:
         await story.study(story.boris(nhs(2))),
     )
     [doubt] = await pending(room)
-    decision = await room.identity.decide(doubt.key, doubt.part_of, room.clock.now(), who="ig@x", why="seen the paper file")
+    decision = await room.identity.decide(
+        doubt.key, doubt.part_of, room.clock.now(), who="ig@x", why="seen the paper file"
+    )
     for number in (nhs(1), nhs(2)):
         assert await sees(room, asked(number)) == ({anna, boris}, [], {"Alpha", "Beta"})
     third = await story.study(story.boris(nhs(2)))
@@ -148,10 +158,17 @@ async def test_deciding_another_person(room: Room) -> None:
         await story.study(story.boris(nhs(2))),
     )
     elsewhere = study(
-        patient(room.member("RXC"), "X1", number=nhs(2), family="Beta", given="Boris", born="19900202", sex="M"), 77
+        patient(
+            room.member("RXC"), "X1", number=nhs(2), family="Beta", given="Boris", born="19900202", sex="M"
+        ),
+        77,
     )
     await room.publish("RXC", elsewhere, 1)
-    assert await sees(room, asked(nhs(2))) == ({elsewhere.study_uid}, ["RTK"], {"Beta"}), "in doubt it is seen by nobody else"
+    assert await sees(room, asked(nhs(2))) == (
+        {elsewhere.study_uid},
+        ["RTK"],
+        {"Beta"},
+    ), "in doubt it is seen by nobody else"
     [doubt] = await pending(room)
     decision = await room.identity.decide(doubt.key, None, room.clock.now(), who="ig@x", why="two people")
     assert await sees(room, asked(nhs(1))) == ({anna}, [], {"Alpha"})
@@ -160,7 +177,10 @@ async def test_deciding_another_person(room: Room) -> None:
     assert third in (await sees(room, asked(nhs(2))))[0]
     local = asked("UNKNOWN1", room.member("RTK").authority)
     both = await room.asked(local, clinician("RA2"), face="fhir")
-    assert {p.domain_id.value for p in both.persons} == {nhs(1), nhs(2)}, "the number that both show finds both"
+    assert {p.domain_id.value for p in both.persons} == {
+        nhs(1),
+        nhs(2),
+    }, "the number that both show finds both"
     for face in ("dicomweb", "xds"):
         alone = await room.asked(local, clinician("RA2"), face=face)  # type: ignore[arg-type]
         assert {h.study_uid for h in alone.holdings} == {anna}, "there nobody could tell them apart"
@@ -177,11 +197,18 @@ async def test_a_feed_decides_where_birth_date_or_number_agrees(room: Room) -> N
     before = (await room.asked(asked(nhs(1)))).persons[0].fhir_id
     await room.feed("RTK", story.boris(nhs(2)), kind="feed")
     assert await sees(room, asked(nhs(2))) == ({boris}, [], {"Beta"})
-    assert await sees(room, asked(nhs(1))) == ({anna}, [], {"Alpha"}), (
-        "by the feed's word the earlier studies are another person's"
+    assert await sees(room, asked(nhs(1))) == (
+        {anna},
+        [],
+        {"Alpha"},
+    ), "by the feed's word the earlier studies are another person's"
+    assert (await room.asked(asked(nhs(1)))).persons[0].fhir_id == before, (
+        "who was known by an id goes on being known by it"
     )
-    assert (await room.asked(asked(nhs(1)))).persons[0].fhir_id == before, "who was known by an id goes on being known by it"
-    assert (await sees(room, asked("UNKNOWN1", room.member("RTK").authority)))[0] == {anna, boris}, "told apart, as two persons"
+    assert (await sees(room, asked("UNKNOWN1", room.member("RTK").authority)))[0] == {
+        anna,
+        boris,
+    }, "told apart, as two persons"
 
 
 async def test_a_feed_never_takes_along_studies_whose_header_says_another(room: Room) -> None:
@@ -189,7 +216,11 @@ async def test_a_feed_never_takes_along_studies_whose_header_says_another(room: 
     anna = await story.study(story.header(nhs(1)))
     await room.feed("RTK", story.boris(nhs(2)), kind="feed")
     assert await sees(room, asked(nhs(2))) == (set(), ["RTK"], {"Beta"})
-    assert await sees(room, asked(nhs(1))) == (set(), ["RTK"], set()), "nothing else agrees with the feed: a person decides"
+    assert await sees(room, asked(nhs(1))) == (
+        set(),
+        ["RTK"],
+        set(),
+    ), "nothing else agrees with the feed: a person decides"
     assert (await sees(room, asked(nhs(1)), clinician("RTK")))[0] == {anna}
 
 
@@ -202,12 +233,15 @@ async def test_headers_never_change_what_a_feed_feeds(room: Room) -> None:
     studies, notices, families = await sees(room, asked(nhs(1)))
     assert (len(studies), notices, families) == (2, ["RTK"], {"Smith"})
     assert other not in studies
-    await room.feed("RTK", story.header(nhs(1), "Jones"), kind="feed")  # marriage; then the old name comes back in a header
+    # marriage; then the old name comes back in a header
+    await room.feed("RTK", story.header(nhs(1), "Jones"), kind="feed")
     await story.study(story.header(nhs(1), "Smith"))
     assert len((await sees(room, asked(nhs(1))))[0]) == 3
     await story.study(patient(room.member("RTK"), "H2", number=nhs(3)))
     await story.study(patient(room.member("RTK"), "H2", number=nhs(3), family="Other"))
-    assert (await sees(room, asked(nhs(3))))[2] == {"Baker"}, "the authority is fed: headers change none of its records"
+    assert (await sees(room, asked(nhs(3))))[2] == {"Baker"}, (
+        "the authority is fed: headers change none of its records"
+    )
 
 
 async def test_who_is_not_named_says_nothing_against_a_record(room: Room) -> None:
@@ -222,7 +256,9 @@ async def test_who_is_not_named_says_nothing_against_a_record(room: Room) -> Non
 async def test_another_sex_and_no_common_given_name_join_only_by_a_person(room: Room) -> None:
     for code, given, sex in (("RTK", "Anna", "F"), ("RXC", "Boris", "M")):
         await room.publish(
-            code, study(patient(room.member(code), "T1", number=nhs(1), given=given, sex=sex), int(sex == "M") + 1), 1
+            code,
+            study(patient(room.member(code), "T1", number=nhs(1), given=given, sex=sex), int(sex == "M") + 1),
+            1,
         )
     await room.identity.settle_holders()
     answer = await room.asked(asked(nhs(1)))
@@ -235,7 +271,9 @@ async def test_whoever_holds_a_number_goes_on_holding_it(room: Room) -> None:
     mine = study(patient(room.member("RTK"), "A1", number=nhs(1)), 1)
     await room.publish("RTK", mine, 1)
     for n, code in enumerate(("RXC", "RA2", "RYR"), 2):  # more members, and traced by their own word
-        other = patient(room.member(code), f"B{n}", number=nhs(1), family="Stranger", born="19990909", traced=True)
+        other = patient(
+            room.member(code), f"B{n}", number=nhs(1), family="Stranger", born="19990909", traced=True
+        )
         await room.publish(code, study(other, n), 1)
         assert await sees(room, asked(nhs(1)), clinician("RPC")) == (
             {mine.study_uid},
@@ -243,7 +281,9 @@ async def test_whoever_holds_a_number_goes_on_holding_it(room: Room) -> None:
             {"Baker"},
         )
     assert room.identity.alarms["number claimed by two"] == 3
-    await room.publish("RXC", study(patient(room.member("RXC"), "B9", number=nhs(1), family="Third", born="19770707"), 9), 2)
+    await room.publish(
+        "RXC", study(patient(room.member("RXC"), "B9", number=nhs(1), family="Third", born="19770707"), 9), 2
+    )
     assert room.identity.alarms["number claimed by two"] == 3, "one for a member and a number"
     claims = [r for r in await room.identity.waiting() if r.disputed]
     assert len(claims) == 4
@@ -251,7 +291,9 @@ async def test_whoever_holds_a_number_goes_on_holding_it(room: Room) -> None:
 
 async def test_while_an_index_is_filled_a_tie_is_nobodys(room: Room) -> None:
     await room.publish("RTK", study(patient(room.member("RTK"), "A1", number=nhs(1)), 1), 1)
-    await room.publish("RXC", study(patient(room.member("RXC"), "B1", number=nhs(1), family="Other", born="19990909"), 2), 1)
+    await room.publish(
+        "RXC", study(patient(room.member("RXC"), "B1", number=nhs(1), family="Other", born="19990909"), 2), 1
+    )
     assert await sees(room, asked(nhs(1))) == (set(), ["RTK", "RXC"], set())
 
 
@@ -261,10 +303,16 @@ async def test_a_person_gives_a_number_to_who_claims_it(room: Room) -> None:
     right = study(patient(room.member("RXC"), "B1", number=nhs(1), family="Right", born="19990909"), 2)
     await room.publish("RXC", right, 1)
     holder = (await room.asked(asked(nhs(1)))).persons[0].records[0]
-    decision = await room.identity.decide(holder.key, None, room.clock.now(), who="ig@x", why="mistyped there")
+    decision = await room.identity.decide(
+        holder.key, None, room.clock.now(), who="ig@x", why="mistyped there"
+    )
     assert await sees(room, asked(nhs(1))) == ({right.study_uid}, ["RTK"], {"Right"})
     await room.identity.end_decision(decision, room.clock.now(), who="ig@x", why="no")
-    assert await sees(room, asked(nhs(1))) == ({right.study_uid}, ["RTK"], {"Right"}), "whoever holds it goes on holding it"
+    assert await sees(room, asked(nhs(1))) == (
+        {right.study_uid},
+        ["RTK"],
+        {"Right"},
+    ), "whoever holds it goes on holding it"
 
 
 async def test_a_number_merged_away_is_shown_no_more(room: Room) -> None:

@@ -1,4 +1,6 @@
-"""Laws of identity over generated regions: what is one person does not hang on the order in which studies come."""
+"""Laws of identity over generated regions: what is one person does not hang on the order in which studies
+come.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError
 from registry.identity.header import PatientHeader
 from registry.identity.model import PatientRecord, Person, RecordKey
-from registry.identity.parts import contradicts
+from registry.identity.record_parts import contradicts
 
 DOUBTS_OF_STUDIES = 0.08  # no more of a backfill with as many changes as the generator makes
 
@@ -46,7 +48,9 @@ async def fill(room: Room, made: list[Made]) -> None:
                 versions[code] += 1
                 acts.append(room.grpc(code, room.published(code, one.record, versions[code])))
             results = await room.acceptor.accept_many(acts)
-            assert not [r for r in results if isinstance(r, CrosslightError)], "nothing that is in doubt holds up publication"
+            assert not [r for r in results if isinstance(r, CrosslightError)], (
+                "nothing that is in doubt holds up publication"
+            )
 
 
 async def looked_at(room: Room, made: list[Made]) -> tuple[Filled, list[str]]:
@@ -67,19 +71,27 @@ async def looked_at(room: Room, made: list[Made]) -> tuple[Filled, list[str]]:
         of_person.setdefault(int(persons[key].key), set()).add(study)
     claims = Counter((n, int(r.person)) for r in records.values() for n in set(r.national))
     claimed = Counter(n for n, _ in claims)
-    contested = {s for s, key in whose.items() if records[key].disputed or any(claimed[n] > 1 for n in records[key].national)}
+    contested = {
+        s
+        for s, key in whose.items()
+        if records[key].disputed or any(claimed[n] > 1 for n in records[key].national)
+    }
     filled = Filled(
         {s: tuple(sorted(of_person[int(persons[key].key)])) for s, key in whose.items()},
         frozenset(contested),
         sum(records[key].in_doubt for key in whose.values()),
     )
-    return filled, broken(room, {h.study_uid: room.identity.header(h.record.patient) for h in holdings}, whose, persons)
+    return filled, broken(
+        room, {h.study_uid: room.identity.header(h.record.patient) for h in holdings}, whose, persons
+    )
 
 
 def broken(
     room: Room, said: dict[str, PatientHeader], whose: dict[str, RecordKey], persons: dict[RecordKey, Person]
 ) -> list[str]:
-    """Studies whose header has a number and a birth date that the record, under which they are shown, contradicts in both."""
+    """Studies whose header has a number and a birth date that the record, under which they are shown,
+    contradicts in both.
+    """
     found = []
     for study, key in whose.items():
         shown = [r for r in persons[key].records if r.active and not r.in_doubt]
@@ -112,7 +124,9 @@ async def test_the_same_persons_whatever_the_order(tmp_path: Path, seed: int, se
     seen: list[Filled] = []
     for order in range(3):
         async with sqlite_room(tmp_path / f"{order}.db") as room:
-            made = Generator(seed, {code: room.member(code) for code in ("RTK", "RXC", "RA2")}).studies_of(600)
+            made = Generator(seed, {code: room.member(code) for code in ("RTK", "RXC", "RA2")}).studies_of(
+                600
+            )
             random.Random(order).shuffle(made)
             if settled:
                 await room.identity.settle_holders()
@@ -125,7 +139,9 @@ async def test_the_same_persons_whatever_the_order(tmp_path: Path, seed: int, se
 
 
 @pytest.mark.timeout(900)
-async def test_a_backfill_of_many_studies_with_the_changes_of_life(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_backfill_of_many_studies_with_the_changes_of_life(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     count = 20_000 if os.environ.get("CROSSLIGHT_SOAK") or os.environ.get("CI") else 4_000
     seen: list[Filled] = []
     for order in range(2):
@@ -142,8 +158,8 @@ async def test_a_backfill_of_many_studies_with_the_changes_of_life(tmp_path: Pat
         rate = filled.doubts / count
         with capsys.disabled():
             print(
-                f"\n{count:,} studies of {generator.people:,} people: {filled.doubts:,} studies in doubt ({rate:.1%}), "
-                f"{len(filled.contested):,} of records that contest a number"
+                f"\n{count:,} studies of {generator.people:,} people: {filled.doubts:,} studies in doubt"
+                f" ({rate:.1%}), {len(filled.contested):,} of records that contest a number"
             )
         assert rate <= DOUBTS_OF_STUDIES
 
@@ -159,7 +175,9 @@ async def test_every_act_can_be_undone(database: Db, seed: int) -> None:
     for record in await room.identity.waiting():
         keys = [record.part_of, None] if record.part_of is not None else [None]
         choice = r.choice(keys)
-        decisions.append(await room.identity.decide(record.key, choice, room.clock.now(), who="ig@x", why="a reason"))
+        decisions.append(
+            await room.identity.decide(record.key, choice, room.clock.now(), who="ig@x", why="a reason")
+        )
     for code in ("RTK", "RXC"):  # A40 of local ids
         locals_ = sorted({one.record.patient.local for one in made if one.code == code})
         for survivor, gone in zip(locals_[:8:2], locals_[1:8:2], strict=True):

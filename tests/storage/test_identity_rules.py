@@ -1,4 +1,7 @@
-"""What an earlier release, or other rules of the region, left in the tables is compared anew. Both engines."""
+"""What an earlier release, or other rules of the region, left in the tables is compared anew.
+
+Both engines.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from registry_samples import REGION, nhs, patient, study
 
 from crosslight.runtime.db import Db, Tx
 from registry.identity.config import IdentityConfig
-from registry.identity.review import TOGETHER, Review
+from registry.identity.recomparison import TOGETHER, Review
 
 
 @pytest.fixture
@@ -38,7 +41,8 @@ async def test_rules_that_are_the_same_need_no_second_look(room: Room) -> None:
 
 
 async def test_what_is_in_doubt_stays_hidden_when_the_rules_change(room: Room) -> None:
-    """A study's part is found by its header, which is another one where a date of birth is a placeholder now."""
+    """A study's part is found by its header, which is another one where a date of birth is a placeholder
+    now."""
     await review(room).begin()
     story = Story(room)
     anna = await story.study(story.header(nhs(1)))
@@ -83,7 +87,10 @@ async def test_an_earlier_releases_mixture_is_told_apart(room: Room) -> None:
             assert await room.publish("RTK", study(header, 2 * n + i), 2 * n + i) == "accepted"
 
     def as_before(tx: Tx) -> None:
-        tx.execute("DELETE FROM national_claim WHERE record_key IN (SELECT record_key FROM patient_record WHERE part > 0)")
+        tx.execute(
+            "DELETE FROM national_claim WHERE record_key IN (SELECT record_key FROM patient_record WHERE part"
+            " > 0)"
+        )
         tx.execute("DELETE FROM patient_record WHERE part > 0")
         tx.execute("DELETE FROM record_header")
         tx.execute("DELETE FROM identity_meta")

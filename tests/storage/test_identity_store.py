@@ -40,11 +40,19 @@ class Fed:
         self.db, self.store, self.now = db, IdentityStore(db, region, SystemIds()), NOW
 
     async def feed(
-        self, authority: str, value: str, *numbers: Identifier, birth: str = "19500101", pn: str = "DOE^Ann", **more: Any
+        self,
+        authority: str,
+        value: str,
+        *numbers: Identifier,
+        birth: str = "19500101",
+        pn: str = "DOE^Ann",
+        **more: Any,
     ) -> RecordKey:
         self.now += timedelta(seconds=1)
         how = {k: more.pop(k) for k in ("who", "erase") if k in more}
-        patient = Patient(local=Identifier(value, authority), others=numbers, name=PersonName(pn), birth_date=birth, **more)
+        patient = Patient(
+            local=Identifier(value, authority), others=numbers, name=PersonName(pn), birth_date=birth, **more
+        )
         return await self.store.feed(patient, MemberId(int(authority[-1:] or 0)), self.now, **how)
 
     async def run(self, fn: Callable[[Tx], T]) -> T:
@@ -108,7 +116,9 @@ async def test_local_numbers_never_join(fed: Fed) -> None:
 
 
 async def test_an_outside_study_is_found_by_its_original_number(fed: Fed) -> None:
-    """It is a record of its own (ADR 0023): nothing joins it but a national number, and the number that came with it finds it."""
+    """It is a record of its own (ADR 0023): nothing joins it but a national number, and the number that came
+    with it finds it.
+    """
     claim = Claim("K77", "1.9.9", "")
     first = await fed.feed(A, outside(claim, "1.2.1"), Identifier("K77", "1.9.9"))
     second = await fed.feed(A, outside(claim, "1.2.2"), Identifier("K77", "1.9.9"), pn="ROE^Bob")
@@ -147,27 +157,39 @@ async def test_random_feeds_in_random_orders_end_in_the_same_persons(fed: Fed) -
     for round_ in range(12):
         region = [(rng.choice((A, B, C)), f"{round_}-{i}") for i in range(5)]
         feeds = [
-            (a, v, tuple(rng.sample(claimed, rng.randrange(3))), rng.choice(("19500101", "19660606")), rng.random() < 0.3)
+            (
+                a,
+                v,
+                tuple(rng.sample(claimed, rng.randrange(3))),
+                rng.choice(("19500101", "19660606")),
+                rng.random() < 0.3,
+            )
             for a, v in region
         ]
         seen = []
         for _ in range(3):
             await fed.run(
                 lambda tx: [
-                    tx.execute(f"DELETE FROM {t}") for t in ("patient_record", "national_claim", "national_number", "former_id")
+                    tx.execute(f"DELETE FROM {t}")
+                    for t in ("patient_record", "national_claim", "national_number", "former_id")
                 ]
             )
             rng.shuffle(feeds)
-            keys = {v: await fed.feed(a, v, *numbers, birth=birth, traced=traced) for a, v, numbers, birth, traced in feeds}
+            keys = {
+                v: await fed.feed(a, v, *numbers, birth=birth, traced=traced)
+                for a, v, numbers, birth, traced in feeds
+            }
             persons = await fed.run(lambda tx, keys=keys: fed.store.persons_for_tx(tx, keys.values()))  # type: ignore[misc]
-            seen.append({
-                v: (
-                    frozenset(r.patient.local.value for r in persons[k].records),
-                    persons[k].records[0].disputed,
-                    persons[k].domain_id if persons[k].domain_id.authority != REGION.authority else None,
-                )
-                for v, k in keys.items()
-            })  # fmt: skip
+            seen.append(
+                {
+                    v: (
+                        frozenset(r.patient.local.value for r in persons[k].records),
+                        persons[k].records[0].disputed,
+                        persons[k].domain_id if persons[k].domain_id.authority != REGION.authority else None,
+                    )
+                    for v, k in keys.items()
+                }
+            )
         assert seen[0] == seen[1] == seen[2]
 
 
@@ -239,7 +261,10 @@ async def test_search_by_name_and_birth_date(fed: Fed) -> None:
     disputed = await fed.feed(C, "c", pn="Muller Ludenscheidt^Zoe", birth="19500101")
     await fed.feed(C, "c2", N1, pn="Muller Ludenscheidt^Zoe", birth="19500102", traced=True)
     found = await fed.select(family="müller-lüdenscheidt", birth_date="19500101")
-    assert {p.records[0].key for p in found} == {two, disputed}, "the holder of N1 is traced elsewhere: one is disputed now"
+    assert {p.records[0].key for p in found} == {
+        two,
+        disputed,
+    }, "the holder of N1 is traced elsewhere: one is disputed now"
     assert (await fed.person(one)).records[0].disputed
     assert await fed.select(family="Muller Ludenscheidt", birth_date="19500101", given="x") == []
     assert await fed.select(family="Muller Ludenscheidt") == []
@@ -276,8 +301,12 @@ async def test_merge_of_local_ids(fed: Fed) -> None:
     third = await fed.feed(A, "third")
     await fed.store.merge(Identifier("third", A), Identifier("keep", A), fed.now)  # a chain
     assert (await fed.person(third)).key == (await fed.person(gone)).key == (await fed.person(far)).key
-    await fed.run(lambda tx: fed.store.unmerge_tx(tx, Identifier("keep", A), fed.now, who="ann", why="wrong pair"))
-    await fed.run(lambda tx: fed.store.unmerge_tx(tx, Identifier("gone", A), fed.now, who="ann", why="wrong pair"))
+    await fed.run(
+        lambda tx: fed.store.unmerge_tx(tx, Identifier("keep", A), fed.now, who="ann", why="wrong pair")
+    )
+    await fed.run(
+        lambda tx: fed.store.unmerge_tx(tx, Identifier("gone", A), fed.now, who="ann", why="wrong pair")
+    )
     assert [r.key for r in (await fed.person(third)).records] == [third]
     assert [r.key for r in (await fed.person(kept)).records] == [kept]
     assert {r.key for r in (await fed.person(far)).records} == {gone, far}
@@ -313,7 +342,9 @@ async def test_merge_of_domain_ids(fed: Fed) -> None:
 
 async def test_people_link_and_take_it_back(fed: Fed) -> None:
     one, two = await fed.feed(A, "a", N1), await fed.feed(B, "b")
-    decision = await fed.run(lambda tx: fed.store.decide_tx(tx, one, two, fed.now, who="ann", why="same address"))
+    decision = await fed.run(
+        lambda tx: fed.store.decide_tx(tx, one, two, fed.now, who="ann", why="same address")
+    )
     assert {r.key for r in (await fed.person(one)).records} == {one, two}
     await fed.run(lambda tx: fed.store.end_decision_tx(tx, decision, fed.now, who="bob", why="no"))
     assert [r.key for r in (await fed.person(two)).records] == [two]
@@ -328,12 +359,16 @@ async def test_people_link_and_take_it_back(fed: Fed) -> None:
 
 
 async def test_concurrent_feeds_of_one_number_end_in_one_person(fed: Fed) -> None:
-    keys = await asyncio.gather(*(
-        fed.store.feed(
-            Patient(local=Identifier(f"p{i}", (A, B, C)[i % 3]), others=(N1,), birth_date="19500101"), MemberId(i % 3), NOW
+    keys = await asyncio.gather(
+        *(
+            fed.store.feed(
+                Patient(local=Identifier(f"p{i}", (A, B, C)[i % 3]), others=(N1,), birth_date="19500101"),
+                MemberId(i % 3),
+                NOW,
+            )
+            for i in range(24)
         )
-        for i in range(24)
-    ))  # fmt: skip
+    )
     persons = await fed.run(lambda tx: fed.store.persons_for_tx(tx, keys))
     assert len({p.key for p in persons.values()}) == 1
 

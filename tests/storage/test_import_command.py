@@ -27,13 +27,25 @@ def _run(folder: Path, *arguments: str) -> tuple[int, str]:
     ("name", "data", "status", "said"),
     [
         ("AUTORUN.INF", b"[autorun]", 0, "AUTORUN.INF: no DICOM"),
-        ("IM1", make.data_set_of(make.part10(make.image(1))), 0, "IM1: has no file meta: read as Explicit VR Little Endian"),
+        (
+            "IM1",
+            make.data_set_of(make.part10(make.image(1))),
+            0,
+            "IM1: has no file meta: read as Explicit VR Little Endian",
+        ),
         ("IM1", b"\x08\0\x05\0" + b"\xff" * 300, 1, "IM1: seems to be DICOM"),
         ("IM1.dcm", b"", 1, "IM1.dcm: seems to be DICOM"),
-        ("IM1", make.part10(make.image(1))[:-9], 1, "IM1: refused: An element claims more bytes than there are."),
+        (
+            "IM1",
+            make.part10(make.image(1))[:-9],
+            1,
+            "IM1: refused: An element claims more bytes than there are.",
+        ),
     ],
 )
-def test_import_ends_with_what_was_left(folder: Path, tmp_path: Path, name: str, data: bytes, status: int, said: str) -> None:
+def test_import_ends_with_what_was_left(
+    folder: Path, tmp_path: Path, name: str, data: bytes, status: int, said: str
+) -> None:
     pile = tmp_path / "pile"
     pile.mkdir()
     (pile / name).write_bytes(data)

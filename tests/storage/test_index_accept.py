@@ -1,4 +1,6 @@
-"""accept over the index on both databases: versions, life cycle, moves, clashes, detail (D1, D2, D6, D10, D16, D17)."""
+"""accept over the index on both databases: versions, life cycle, moves, clashes, detail (D1, D2, D6, D10,
+D16, D17).
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,19 @@ from crosslight.standards.ids import Identifier, MemberId, Version
 from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, Invalid
 from crosslight.standards.study import StudyRecord
 from crosslight.standards.xds.mapping import views
-from crosslight.standards.xds.model.metadata import Association, DocumentEntry, Folder, SubmissionSet, to_plain
+from crosslight.standards.xds.model.metadata import (
+    Association,
+    DocumentEntry,
+    Folder,
+    SubmissionSet,
+    to_plain,
+)
 from registry.ask.question import ByObject, ByPatient
 from registry.identity import relink
 from registry.identity.model import PatientSelector, RecordKey
 from registry.index.model import HoldingKey
-from registry.intake.acts import SetAvailability, StoreObjects, Withdraw
-from registry.intake.registered import xds_object
+from registry.intake.registered_objects import xds_object
+from registry.intake.submission import SetAvailability, StoreObjects, Withdraw
 
 
 @pytest.fixture
@@ -34,14 +42,16 @@ async def room(database: Db) -> AsyncIterator[Room]:
     await made.ask.close()
     for code in ("RA2", "RTK"):
         member = made.member(code).id
-        assert await made.index.census(member) == await made.index.counted(member), "the census drifted from the rows"
+        assert await made.index.census(member) == await made.index.counted(member), (
+            "the census drifted from the rows"
+        )
 
 
 def _study(room: Room, seed: int = 1, local: str = "H1", code: str = "RA2", **who: Any) -> StudyRecord:
     return study(patient(room.member(code), local, **who), seed)
 
 
-# --- versions (D10) ------------------------------------------------------------------------------------------------
+# --- versions (D10) -----------------------------------------------------------------------------------------
 
 
 async def test_a_study_is_stored_as_it_was_published(room: Room) -> None:
@@ -119,7 +129,9 @@ async def test_a_batch_with_an_act_that_fails_half_done_keeps_the_others(room: R
     assert {h.study_uid for h in await room.holdings("RA2")} == {records[0].study_uid, records[2].study_uid}
 
 
-async def test_a_patient_who_cannot_be_linked_leaves_nothing_behind(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_patient_who_cannot_be_linked_leaves_nothing_behind(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(relink, "MAX_CLUSTER", 3)
     for n in range(3):
         await room.feed("RTK", patient(room.member("RTK"), f"X{n}", number=nhs(1), born=f"1960010{n + 1}"))
@@ -128,7 +140,10 @@ async def test_a_patient_who_cannot_be_linked_leaves_nothing_behind(room: Room, 
     for _ in range(2):  # what is refused is refused again
         acts = [room.grpc("RA2", room.published("RA2", record, n)) for n, record in enumerate(records, 1)]
         results = await room.acceptor.accept_many(acts)
-        assert [isinstance(one, Conflict) for one in results] == [True, False], "the source's fault: parked there, not repeated"
+        assert [isinstance(one, Conflict) for one in results] == [
+            True,
+            False,
+        ], "the source's fault: parked there, not repeated"
     found = await room.identity.find_cx(Identifier("H1", room.member("RA2").authority))
     assert found is not None
     assert found.record is not None
@@ -145,7 +160,9 @@ async def test_a_patient_who_came_from_elsewhere_meanwhile_undoes_the_whole_batc
 
     def first(tx: Any, table: str, names: Any, rows: Any, tail: str = "") -> int:
         if table == "patient_record" and not came:
-            came.append(room.identity.feed_tx(tx, records[0].patient, room.member("RA2").id, room.clock.now()))
+            came.append(
+                room.identity.feed_tx(tx, records[0].patient, room.member("RA2").id, room.clock.now())
+            )
         return insert_many(tx, table, names, rows, tail)
 
     came: list[RecordKey] = []
@@ -190,7 +207,7 @@ async def test_a_member_publishes_for_itself_only(room: Room) -> None:
     assert await room.holdings("RA2") == []
 
 
-# --- life cycle (D16) ------------------------------------------------------------------------------------------------
+# --- life cycle (D16) ---------------------------------------------------------------------------------------
 
 
 async def test_a_deleted_study_is_deprecated_and_comes_back(room: Room) -> None:
@@ -253,8 +270,15 @@ async def test_a_study_of_the_wrong_patient_moves(room: Room) -> None:
     assert after.publication.replaces_entry_uuid == ""
     assert after.fhir_id != before.fhir_id
     assert (await room.asked(ByObject(fhir_ids=(before.fhir_id,)))).gone == (before.fhir_id,)
-    assert (await room.asked(ByPatient(patient=PatientSelector(identifiers=(Identifier(nhs(3)),))))).holdings == ()
-    assert len((await room.asked(ByPatient(patient=PatientSelector(identifiers=(Identifier(nhs(4)),))))).holdings) == 1
+    assert (
+        await room.asked(ByPatient(patient=PatientSelector(identifiers=(Identifier(nhs(3)),))))
+    ).holdings == ()
+    assert (
+        len(
+            (await room.asked(ByPatient(patient=PatientSelector(identifiers=(Identifier(nhs(4)),))))).holdings
+        )
+        == 1
+    )
     assert [(c.kind, c.record_key, c.former_key) for c in room.changes] == [
         ("new", before.record_key, None),
         ("moved", after.record_key, before.record_key),
@@ -280,7 +304,7 @@ async def test_a_merge_moves_no_rows(room: Room) -> None:
     assert after.past[0].publication.record == record
 
 
-# --- the standard's strict side (D15) ---------------------------------------------------------------------------------
+# --- the standard's strict side (D15) -----------------------------------------------------------------------
 
 
 async def test_iti42_refuses_replays_and_takes_replacements(room: Room) -> None:
@@ -309,7 +333,8 @@ async def test_iti42_refuses_replays_and_takes_replacements(room: Room) -> None:
     key = HoldingKey(held.record_key, held.study_uid, held.member)
     assert [change.key for change in room.changes if change.waits] == [key, key]
     assert await room.index.unenriched([held.member], 10) == [key]
-    assert await room.index.unenriched([room.member("RA2").id], 10) == []  # one that cannot be asked hides no other
+    # one that cannot be asked hides no other
+    assert await room.index.unenriched([room.member("RA2").id], 10) == []
     assert await room.index.unenriched([], 10) == []
 
 
@@ -330,7 +355,10 @@ async def test_iti57_and_iti62(room: Room) -> None:
     up = SetAvailability(entry_uuid=second.entry_uuid, status="Approved", original="Deprecated")
     assert await act(up) == "XDSMetadataVersionError"
     assert await act(replace(down, entry_uuid=first.entry_uuid)) == "XDSMetadataVersionError"
-    assert await act(replace(down, entry_uuid="urn:uuid:00000000-0000-4000-8000-000000000000")) == "UnresolvedReferenceException"
+    assert (
+        await act(replace(down, entry_uuid="urn:uuid:00000000-0000-4000-8000-000000000000"))
+        == "UnresolvedReferenceException"
+    )
     assert await act(down) == "accepted"
     assert await act(down) == "XDSMetadataVersionError"
     assert await act(up) == "accepted"
@@ -358,7 +386,9 @@ async def test_another_members_ids_are_refused_and_alarmed(room: Room) -> None:
     assert refused.value.xds_code == "XDSDuplicateUniqueIdInRegistry"
     assert room.acceptor.alarms == {"an id of another member's": 1}
     with pytest.raises(Forbidden):
-        await room.acceptor.accept(room.soap("RA2", SetAvailability(entry_uuid=taken.entry_uuid, status="Deprecated")))
+        await room.acceptor.accept(
+            room.soap("RA2", SetAvailability(entry_uuid=taken.entry_uuid, status="Deprecated"))
+        )
     with pytest.raises(CrosslightError):
         await room.acceptor.accept(room.soap("RA2", Withdraw(entry_uuids=(taken.entry_uuid,))))
     assert len(await room.holdings("RTK")) == 1
@@ -376,16 +406,24 @@ async def test_a_foreign_sources_manifests_all_stay_and_feed_one_holding(room: R
     def foreign(n: int, text: str, replaces: int = 0) -> Any:
         made = published(home, replace(record, description=text), n)
         return replace(
-            made, version=None, entry_uuid=_urn(n), submission_uuid=_urn(100 + n), submission_uid=f"1.2.3.{n}",
+            made,
+            version=None,
+            entry_uuid=_urn(n),
+            submission_uuid=_urn(100 + n),
+            submission_uid=f"1.2.3.{n}",
             has_member_uuid=_urn(200 + n),
-            replaces_entry_uuid=_urn(replaces) if replaces else "", replaces_uuid=_urn(300 + n) if replaces else "",
+            replaces_entry_uuid=_urn(replaces) if replaces else "",
+            replaces_uuid=_urn(300 + n) if replaces else "",
             manifest=replace(made.manifest, document_uid=f"1.2.4.{n}"),
-        )  # fmt: skip
+        )
 
     for n, text in ((1, "first"), (2, "second")):
         await room.register("RYR", foreign(n, text))
     (held,) = await room.holdings("RYR")
-    assert [(p.record.description, p.status) for p in held.entries] == [("second", "Approved"), ("first", "Approved")]
+    assert [(p.record.description, p.status) for p in held.entries] == [
+        ("second", "Approved"),
+        ("first", "Approved"),
+    ]
     assert held.past == ()
     await room.register("RYR", foreign(3, "third", replaces=1))
     (held,) = await room.holdings("RYR")
@@ -409,16 +447,21 @@ async def test_every_accession_of_the_current_version_is_found(room: Room) -> No
         assert [h.study_uid for h in found.holdings] == [record.study_uid], accession
 
 
-# --- other objects -----------------------------------------------------------------------------------------------------
+# --- other objects ------------------------------------------------------------------------------------------
 
 
 def _objects(n: int, cx: str) -> list[Any]:
-    document = DocumentEntry(entry_uuid=_urn(n), unique_id=f"1.5.{n}", patient_id=cx, hash="ab" * 20, size="7")
+    document = DocumentEntry(
+        entry_uuid=_urn(n), unique_id=f"1.5.{n}", patient_id=cx, hash="ab" * 20, size="7"
+    )
     submission = SubmissionSet(entry_uuid=_urn(n + 1), unique_id=f"1.6.{n}", patient_id=cx)
     link = Association(
-        entry_uuid=_urn(n + 2), type="urn:oasis:names:tc:ebxml-regrep:AssociationType:HasMember", source=submission.entry_uuid,
-        target=document.entry_uuid, submission_set_status="Original",
-    )  # fmt: skip
+        entry_uuid=_urn(n + 2),
+        type="urn:oasis:names:tc:ebxml-regrep:AssociationType:HasMember",
+        source=submission.entry_uuid,
+        target=document.entry_uuid,
+        submission_set_status="Original",
+    )
     return [document, submission, link]
 
 
@@ -436,13 +479,17 @@ async def test_other_objects_are_stored_whole_and_all_or_nothing(room: Room) -> 
 
     first = _objects(10, cx)
     folder = Folder(entry_uuid=_urn(90), unique_id="1.7.1", patient_id=cx)
-    hold = Association(entry_uuid=_urn(91), type=first[2].type, source=folder.entry_uuid, target=first[0].entry_uuid)
+    hold = Association(
+        entry_uuid=_urn(91), type=first[2].type, source=folder.entry_uuid, target=first[0].entry_uuid
+    )
     assert await store(*first, folder, hold) == "accepted"
     dangling = Association(entry_uuid=_urn(95), type=first[2].type, source=_urn(10), target=_urn(99))
     assert await store(*_objects(20, cx), dangling) == "UnresolvedReferenceException"
     assert (await room.asked(ByObject(entry_uuids=(_urn(20),), versions=True))).objects == ()
     second = _objects(30, cx)
-    rplc = Association(entry_uuid=_urn(33), type="urn:ihe:iti:2007:AssociationType:RPLC", source=_urn(30), target=_urn(10))
+    rplc = Association(
+        entry_uuid=_urn(33), type="urn:ihe:iti:2007:AssociationType:RPLC", source=_urn(30), target=_urn(10)
+    )
     assert await store(*second, rplc) == "accepted"
     selector = PatientSelector(identifiers=(Identifier(nhs(5)),))
     answer = await room.asked(ByPatient(patient=selector, versions=True), face="xds")
@@ -458,7 +505,7 @@ async def test_other_objects_are_stored_whole_and_all_or_nothing(room: Room) -> 
     assert await store(*_objects(10, cx)) == "XDSDuplicateUniqueIdInRegistry"
 
 
-# --- detail (D17) ------------------------------------------------------------------------------------------------------
+# --- detail (D17) -------------------------------------------------------------------------------------------
 
 
 async def test_enrichment_changes_no_xds_answer(room: Room) -> None:
@@ -466,20 +513,30 @@ async def test_enrichment_changes_no_xds_answer(room: Room) -> None:
     entry = published(room.member("RTK"), full, 1)
     submitted = views.objects_of(entry, full.patient.local.cx())
     parsed = views.publication_from_submission(
-        submitted.documents[0], source=entry.source, secret=room.member("RTK").secret, zone="Europe/London",
-        submission=submitted.submissions[0], member=submitted.associations[0],
-    )  # fmt: skip
+        submitted.documents[0],
+        source=entry.source,
+        secret=room.member("RTK").secret,
+        zone="Europe/London",
+        submission=submitted.submissions[0],
+        member=submitted.associations[0],
+    )
     await room.feed("RTK", full.patient)
     await room.register("RTK", parsed)
     (thin,) = await room.holdings("RTK")
     assert thin.record.detail == "entry"
     key = HoldingKey(thin.record_key, thin.study_uid, thin.member)
     second = views.publication_from_submission(
-        views.document_entry(published(room.member("RTK"), grown(full, 2), 2, replaces=1), full.patient.local.cx()),
-        source=entry.source, secret=room.member("RTK").secret, zone="Europe/London",
-    )  # fmt: skip
+        views.document_entry(
+            published(room.member("RTK"), grown(full, 2), 2, replaces=1), full.patient.local.cx()
+        ),
+        source=entry.source,
+        secret=room.member("RTK").secret,
+        zone="Europe/London",
+    )
     second = replace(second, replaces_entry_uuid=thin.publication.entry_uuid, replaces_uuid=_urn(7))
-    assert not await room.acceptor.update_detail(key, full, entry_uuid=_urn(1)), "a version that is not current is left alone"
+    assert not await room.acceptor.update_detail(key, full, entry_uuid=_urn(1)), (
+        "a version that is not current is left alone"
+    )
     assert await room.acceptor.update_detail(key, full, entry_uuid=entry.entry_uuid)
     (rich,) = await room.holdings("RTK")
     assert rich.record == replace(full, patient=thin.record.patient)
@@ -508,7 +565,7 @@ async def test_the_feed_may_follow_what_soap_registered(room: Room) -> None:
         await room.publish("RTK", grown(full, 3), 1)
 
 
-# --- against a simple model ----------------------------------------------------------------------------------------------
+# --- against a simple model ---------------------------------------------------------------------------------
 
 
 @dataclass
@@ -560,7 +617,9 @@ async def test_any_sequence_ends_as_a_simple_model_says(room: Room, seed: int) -
                 await room.withdraw("RA2", uid, version)
                 model.change(uid, version, approved=None)
             else:
-                await room.availability("RA2", uid, "Deprecated" if kind == "deprecate" else "Approved", version)
+                await room.availability(
+                    "RA2", uid, "Deprecated" if kind == "deprecate" else "Approved", version
+                )
                 model.change(uid, version, approved=kind == "approve")
         except CrosslightError as error:
             if not isinstance(error, Conflict) and error.xds_code != "UnresolvedReferenceException":
@@ -576,8 +635,11 @@ async def test_any_sequence_ends_as_a_simple_model_says(room: Room, seed: int) -
 
 async def test_publishes_at_the_same_time_lose_nothing(room: Room) -> None:
     acts = [(code, _study(room, 100 + i, f"H{i % 7}", code)) for i, code in enumerate(["RA2", "RTK"] * 20)]
-    await asyncio.gather(*(
-        room.acceptor.accept(room.grpc(code, room.published(code, record, n))) for n, (code, record) in enumerate(acts, 1)
-    ))  # fmt: skip
+    await asyncio.gather(
+        *(
+            room.acceptor.accept(room.grpc(code, room.published(code, record, n)))
+            for n, (code, record) in enumerate(acts, 1)
+        )
+    )
     assert len(await room.holdings("RA2")) == len(await room.holdings("RTK")) == 20
     assert (await room.index.census(MemberId(room.member("RA2").id))).studies == 20

@@ -1,4 +1,6 @@
-"""ask over index and identity on both databases: who sees what, how complete it is, what is audited (D1-D4, D13, D19-D22)."""
+"""ask over index and identity on both databases: who sees what, how complete it is, what is audited (D1-D4,
+D13, D19-D22).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,15 @@ from crosslight.standards.concern import Concern
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import Forbidden, Invalid
 from crosslight.standards.study import StudyRecord, StudyTime
-from registry.ask.question import Answer, ByObject, ByPatient, ByPopulation, DirectoryQuestion, Patients, StudyFilter
+from registry.ask.question import (
+    Answer,
+    ByObject,
+    ByPatient,
+    ByPopulation,
+    DirectoryQuestion,
+    Patients,
+    StudyFilter,
+)
 from registry.identity.model import PatientSelector
 
 
@@ -43,19 +53,26 @@ async def _three_trusts(room: Room, number: str) -> list[StudyRecord]:
     records = []
     for n, (code, local) in enumerate((("RA2", "A1"), ("RPC", "P7"), ("RTK", "T9")), 1):
         record = study(patient(room.member(code), local, number=number), n)
-        record = replace(record, time=StudyTime(date=f"202{n}0301", time="101500", zone="Europe/London", zone_source="site"))
+        record = replace(
+            record,
+            time=StudyTime(date=f"202{n}0301", time="101500", zone="Europe/London", zone_source="site"),
+        )
         await room.publish(code, record, n)
         records.append(record)
     return records[::-1]
 
 
-# --- persons (D2-D4) -------------------------------------------------------------------------------------------------
+# --- persons (D2-D4) ----------------------------------------------------------------------------------------
 
 
 async def test_one_patient_of_three_trusts_by_any_number(room: Room) -> None:
     records = await _three_trusts(room, nhs(1))
     expected = [r.study_uid for r in records]
-    for asked in (Identifier(nhs(1)), Identifier(nhs(1), NHS), Identifier("T9", room.member("RTK").authority)):
+    for asked in (
+        Identifier(nhs(1)),
+        Identifier(nhs(1), NHS),
+        Identifier("T9", room.member("RTK").authority),
+    ):
         answer = await room.asked(ByPatient(patient=PatientSelector(identifiers=(asked,))))
         assert _uids(answer) == expected
         assert len(answer.persons) == 1
@@ -102,7 +119,9 @@ async def test_a_disputed_record_is_a_notice_and_its_own_users_see_it(room: Room
     accession = ByObject(accessions=other.accessions)
     assert await sees(clinician("RA2"), question=accession) == ([], []), "accession numbers can be guessed"
     assert await sees(clinician("RXC"), question=accession) == ([other.study_uid], [])
-    assert (await sees(clinician("RA2"), question=ByObject(study_uids=(other.study_uid,))))[0] == [other.study_uid]
+    assert (await sees(clinician("RA2"), question=ByObject(study_uids=(other.study_uid,))))[0] == [
+        other.study_uid
+    ]
 
 
 async def test_a_subsumed_number_answers_iti18_empty_and_leads_people_to_the_survivor(room: Room) -> None:
@@ -111,20 +130,26 @@ async def test_a_subsumed_number_answers_iti18_empty_and_leads_people_to_the_sur
         await room.publish("RA2", study(patient(room.member("RA2"), local), n), n)
     await room.identity.merge(Identifier("H1", authority), Identifier("H2", authority), room.clock.now())
     assert _uids(await room.asked(_by("H2", authority=authority), face="xds")) == []
-    assert len(_uids(await room.asked(_by("H2", authority=authority)))) == len(_uids(await room.asked(_by("H2")))) == 2
+    assert (
+        len(_uids(await room.asked(_by("H2", authority=authority))))
+        == len(_uids(await room.asked(_by("H2"))))
+        == 2
+    )
     assert len(_uids(await room.asked(_by("H1", authority=authority)))) == 2
 
 
 async def test_demographics(room: Room) -> None:
     await _three_trusts(room, nhs(1))
-    answer = await room.asked(Patients(patient=PatientSelector(family="Baker", given="Ann", birth_date="19610203")))
+    answer = await room.asked(
+        Patients(patient=PatientSelector(family="Baker", given="Ann", birth_date="19610203"))
+    )
     assert [p.domain_id.value for p in answer.persons] == [nhs(1)]
     assert answer.holdings == ()
     with pytest.raises(Invalid):
         await room.asked(Patients(patient=PatientSelector(family="Baker")))
 
 
-# --- holders and conflicts (D1) ----------------------------------------------------------------------------------------
+# --- holders and conflicts (D1) -----------------------------------------------------------------------------
 
 
 async def test_holdings_of_one_study_that_differ_are_marked(room: Room) -> None:
@@ -138,17 +163,25 @@ async def test_holdings_of_one_study_that_differ_are_marked(room: Room) -> None:
     await room.publish("RPC", grown(copy, 2), 2)
     assert [h.conflict for h in (await room.asked(_by(nhs(1)))).holdings] == [True, True]
     await room.publish("RPC", replace(grown(copy, 2), progress="arriving"), 3)
-    assert [h.conflict for h in (await room.asked(_by(nhs(1)))).holdings] == [False, False], "a copy on its way is no conflict"
+    assert [h.conflict for h in (await room.asked(_by(nhs(1)))).holdings] == [
+        False,
+        False,
+    ], "a copy on its way is no conflict"
     await room.withdraw("RPC", copy.study_uid, 4)
     wrong = replace(first, patient=patient(room.member("RTK"), "T1", number=nhs(2), family="Elsewhere"))
     await room.publish("RTK", wrong, 1)
-    assert [h.conflict for h in (await room.asked(_by(nhs(1)))).holdings] == [True], "another patient's, not in this answer"
-    assert [h.conflict for h in (await room.asked(ByObject(study_uids=(first.study_uid,)))).holdings] == [True, True]
+    assert [h.conflict for h in (await room.asked(_by(nhs(1)))).holdings] == [True], (
+        "another patient's, not in this answer"
+    )
+    assert [h.conflict for h in (await room.asked(ByObject(study_uids=(first.study_uid,)))).holdings] == [
+        True,
+        True,
+    ]
     await room.availability("RTK", first.study_uid, "Deprecated", 2)
     assert [h.conflict for h in (await room.asked(_by(nhs(1)))).holdings] == [False]
 
 
-# --- names (D13) -----------------------------------------------------------------------------------------------------
+# --- names (D13) --------------------------------------------------------------------------------------------
 
 
 async def test_every_name_leads_to_its_holding(room: Room) -> None:
@@ -162,7 +195,9 @@ async def test_every_name_leads_to_its_holding(room: Room) -> None:
         assert _uids(await room.asked(ByObject(entry_uuids=(name,), versions=True))) == [first.study_uid]
     for name in (old.manifest.document_uid, old.submission_uid, new.manifest.document_uid):
         assert _uids(await room.asked(ByObject(unique_ids=(name,), versions=True))) == [first.study_uid]
-    assert _uids(await room.asked(ByObject(unique_ids=(old.manifest.document_uid,)))) == [], "superseded: only with versions"
+    assert _uids(await room.asked(ByObject(unique_ids=(old.manifest.document_uid,)))) == [], (
+        "superseded: only with versions"
+    )
     assert _uids(await room.asked(ByObject(unique_ids=(new.manifest.document_uid,)))) == [first.study_uid]
     never = published(room.member("RA2"), first, 9)
     assert _uids(await room.asked(ByObject(entry_uuids=(never.entry_uuid,), versions=True))) == []
@@ -175,14 +210,18 @@ async def test_every_name_leads_to_its_holding(room: Room) -> None:
 async def test_an_accession_without_issuer_answers_per_issuer(room: Room) -> None:
     for n, code in enumerate(("RA2", "RTK"), 1):
         record = study(patient(room.member(code), number=nhs(n)), n)
-        await room.publish(code, replace(record, accessions=(Identifier("1001", room.member(code).authority),)), 1)
+        await room.publish(
+            code, replace(record, accessions=(Identifier("1001", room.member(code).authority),)), 1
+        )
     answer = await room.asked(ByObject(accessions=(Identifier("1001"),)))
-    assert {h.record.accessions[0].authority for h in answer.holdings} == {room.member(c).authority for c in ("RA2", "RTK")}
+    assert {h.record.accessions[0].authority for h in answer.holdings} == {
+        room.member(c).authority for c in ("RA2", "RTK")
+    }
     one = await room.asked(ByObject(accessions=(Identifier("1001", room.member("RTK").authority),)))
     assert [h.member for h in one.holdings] == [room.member("RTK").id]
 
 
-# --- population ------------------------------------------------------------------------------------------------------
+# --- population ---------------------------------------------------------------------------------------------
 
 
 async def _many(room: Room, count: int) -> list[StudyRecord]:
@@ -190,10 +229,18 @@ async def _many(room: Room, count: int) -> list[StudyRecord]:
     for i in range(count):
         record = study(patient(room.member("RA2" if i % 3 else "RTK"), f"L{i % 5}"), i)
         day = datetime(2025, 1, 1, tzinfo=UTC) + timedelta(days=i // 3)
-        time = StudyTime(date=day.strftime("%Y%m%d"), time="120000", zone="+0000", zone_source="tag") if i % 7 else StudyTime()
+        time = (
+            StudyTime(date=day.strftime("%Y%m%d"), time="120000", zone="+0000", zone_source="tag")
+            if i % 7
+            else StudyTime()
+        )
         records.append(replace(record, time=time))
     for code in ("RA2", "RTK"):
-        mine = [(n, r) for n, r in enumerate(records, 1) if r.patient.local.authority == room.member(code).authority]
+        mine = [
+            (n, r)
+            for n, r in enumerate(records, 1)
+            if r.patient.local.authority == room.member(code).authority
+        ]
         await room.acceptor.accept_many([room.grpc(code, room.published(code, r, n)) for n, r in mine])
     return records
 
@@ -231,9 +278,15 @@ async def test_filters_find_what_a_plain_loop_finds(room: Room, order: Any) -> N
     for narrow, holds in (
         (StudyFilter(members=("RTK",)), lambda r: codes[r.patient.local.authority] == "RTK"),
         (StudyFilter(modalities=("CT", "MR")), lambda r: set(r.modalities) & {"CT", "MR"}),
-        (StudyFilter(study_date=("20250105", "20250110")), lambda r: not r.time.date or "20250105" <= r.time.date <= "20250110"),
+        (
+            StudyFilter(study_date=("20250105", "20250110")),
+            lambda r: not r.time.date or "20250105" <= r.time.date <= "20250110",
+        ),
         (StudyFilter(study_date=("", "20250103")), lambda r: r.time.date <= "20250103"),
-        (StudyFilter(started=(low, high)), lambda r: not r.time.date or "20250105" <= r.time.date < "20250112"),
+        (
+            StudyFilter(started=(low, high)),
+            lambda r: not r.time.date or "20250105" <= r.time.date < "20250112",
+        ),
         (
             StudyFilter(descriptions=("*chest*", "ct h?ad")),
             lambda r: "chest" in r.description.lower() or r.description == "CT Head",
@@ -244,7 +297,7 @@ async def test_filters_find_what_a_plain_loop_finds(room: Room, order: Any) -> N
         assert sorted(found) == sorted(r.study_uid for r in records if holds(r)), narrow
 
 
-# --- coverage (D19) --------------------------------------------------------------------------------------------------
+# --- coverage (D19) -----------------------------------------------------------------------------------------
 
 
 async def test_coverage_says_how_complete_an_answer_is(room: Room) -> None:
@@ -275,7 +328,7 @@ async def test_coverage_says_how_complete_an_answer_is(room: Room) -> None:
     assert (rtk_now.states, rtk_now.since) == (("suspended",), room.clock.now())
 
 
-# --- policy and audit (D20) --------------------------------------------------------------------------------------------
+# --- policy and audit (D20) ---------------------------------------------------------------------------------
 
 
 async def test_every_question_is_a_pair_in_the_audit(room: Room) -> None:
@@ -294,23 +347,34 @@ async def test_every_question_is_a_pair_in_the_audit(room: Room) -> None:
         await room.audit.search(patient=records[1].patient.local),
         await room.audit.search(study=records[0].study_uid),
     ):
-        assert [(a.text, a.decision, a.face, a.peer) for a in found] == [("ok 3 given", "permit", "portal", "10.0.0.1")]
+        assert [(a.text, a.decision, a.face, a.peer) for a in found] == [
+            ("ok 3 given", "permit", "portal", "10.0.0.1")
+        ]
         assert set(found[0].studies) == {r.study_uid for r in records}
     with pytest.raises(Forbidden):
         await room.asked(_by(nhs(1)), clinician("RA2", "porter"))
     with pytest.raises(ZeroDivisionError):
-        async with room.ask.question(caller(clinician(), "bad"), face="fhir", action="search", question=_by(nhs(1))):
+        async with room.ask.question(
+            caller(clinician(), "bad"), face="fhir", action="search", question=_by(nhs(1))
+        ):
             raise ZeroDivisionError
     with pytest.raises(asyncio.CancelledError):
-        async with room.ask.question(caller(clinician(), "gone"), face="fhir", action="search", question=_by(nhs(1))):
+        async with room.ask.question(
+            caller(clinician(), "gone"), face="fhir", action="search", question=_by(nhs(1))
+        ):
             raise asyncio.CancelledError  # who asked has hung up
     await room.ask.close()
     assert [a.text for a in await room.audit.search(correlation="gone")] == ["cut"], "cut off (D20)"
     acts = (await room.audit.search())[1:]
-    assert [(a.decision, a.text) for a in acts[:2]] == [("permit", "failed: ZeroDivisionError"), ("deny", "denied")]
+    assert [(a.decision, a.text) for a in acts[:2]] == [
+        ("permit", "failed: ZeroDivisionError"),
+        ("deny", "denied"),
+    ]
 
 
-async def test_a_patients_answer_costs_one_reading_transaction_and_one_write(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_patients_answer_costs_one_reading_transaction_and_one_write(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await _three_trusts(room, nhs(1))
     reads, writes = room.db.read, room.db.submit_write
     done: list[str] = []
@@ -325,7 +389,9 @@ async def test_a_patients_answer_costs_one_reading_transaction_and_one_write(roo
 
     monkeypatch.setattr(room.db, "read_near", read)
     monkeypatch.setattr(room.db, "submit_write", write)
-    async with room.ask.question(caller(clinician(), "x"), face="fhir", action="search", question=_by(nhs(1))) as answer:
+    async with room.ask.question(
+        caller(clinician(), "x"), face="fhir", action="search", question=_by(nhs(1))
+    ) as answer:
         assert len(answer.holdings) == 3
         assert done == ["ask", "audit"]
 
@@ -345,7 +411,7 @@ async def test_a_reading_function_sees_one_state(room: Room) -> None:
     assert await room.db.read("t", lambda tx: tx.rows(sql)) == [(7,)]
 
 
-# --- size (D5) -------------------------------------------------------------------------------------------------------
+# --- size (D5) ----------------------------------------------------------------------------------------------
 
 
 async def test_a_study_stays_small(room: Room) -> None:
@@ -361,4 +427,6 @@ async def test_a_study_stays_small(room: Room) -> None:
     assert found["extras"] == 0
     assert found["body"] < 400
     assert found["changes"] < 250, "and only for some days"
-    assert found["current"] < (900 if room.db.dialect.name == "postgres" else 650), "small tables have half-empty pages"
+    assert found["current"] < (900 if room.db.dialect.name == "postgres" else 650), (
+        "small tables have half-empty pages"
+    )

@@ -22,7 +22,7 @@ from crosslight.standards.fhir.terms import Systems
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import StorageError
 from registry.ask import answer as answer_module
-from registry.ask import scan
+from registry.ask import population_pages as scan
 from registry.ask.question import ByPatient, ByPopulation, StudyFilter
 from registry.fhir.plan import StudyPlanner
 from registry.fhir.table import IMAGING_STUDY
@@ -62,13 +62,19 @@ RARE = [
     (StudyFilter(modalities=("IO",)), "started", True),
     (StudyFilter(members=("RXC",)), "started", False),
     (StudyFilter(members=("RXC",)), "updated", False),
-    (StudyFilter(started=(datetime(1999, 1, 1, tzinfo=UTC), datetime(1999, 2, 1, tzinfo=UTC))), "updated", True),
+    (
+        StudyFilter(started=(datetime(1999, 1, 1, tzinfo=UTC), datetime(1999, 2, 1, tzinfo=UTC))),
+        "updated",
+        True,
+    ),
     (StudyFilter(updated=(None, datetime(1999, 1, 1, tzinfo=UTC))), "started", False),
     (StudyFilter(), "started", False),  # of which nothing is approved any more
 ]
 
 
-async def test_what_is_rare_is_not_looked_for_through_the_whole_index(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_rare_is_not_looked_for_through_the_whole_index(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     costs, spent = Costs(monkeypatch), list[list[int]]()
     for first, count in ((0, 400), (400, 1200)):
         await _publish(room, first, count)
@@ -86,7 +92,9 @@ async def test_what_is_rare_is_not_looked_for_through_the_whole_index(room: Room
         assert many < 1.5 * few, (narrow, order, few, many)
 
 
-async def test_a_page_of_what_changed_costs_the_page_not_all_that_changed(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_of_what_changed_costs_the_page_not_all_that_changed(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     costs, spent = Costs(monkeypatch), list[int]()
     grammar = Grammar(zone="UTC", base="https://r/fhir", lenient=False, default_count=20, max_count=100)
     wanted = parse_search(IMAGING_STUDY, (("_lastUpdated", "ge2020-01-01"), ("_count", "20")), grammar)
@@ -103,7 +111,9 @@ async def test_a_page_of_what_changed_costs_the_page_not_all_that_changed(room: 
 
 @pytest.mark.parametrize("order", ["started", "updated"])
 @pytest.mark.parametrize("ascending", [False, True])
-async def test_what_is_rare_is_found_by_its_pages(room: Room, order: Literal["started", "updated"], ascending: bool) -> None:
+async def test_what_is_rare_is_found_by_its_pages(
+    room: Room, order: Literal["started", "updated"], ascending: bool
+) -> None:
     """Pages may be empty and have a next one; together they have all, in order, each once."""
     await _publish(room, 0, 400)
     home = patient(room.member("RXC"), "RARE")
@@ -122,14 +132,18 @@ async def test_what_is_rare_is_found_by_its_pages(room: Room, order: Literal["st
     ):
         found, cursor, sizes = list[str](), "", list[int]()
         while cursor or not sizes:
-            answer = await room.asked(ByPopulation(filter=narrow, limit=2, cursor=cursor, order=order, ascending=ascending))
+            answer = await room.asked(
+                ByPopulation(filter=narrow, limit=2, cursor=cursor, order=order, ascending=ascending)
+            )
             found += [h.study_uid for h in answer.holdings]
             cursor = answer.cursor
             sizes.append(len(answer.holdings))
         assert (sorted(found), max(sizes), 0 in sizes) == (sorted(r.study_uid for r in dated), 2, True)
 
 
-async def test_one_that_waits_is_found_by_its_turn_however_many_wait(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_that_waits_is_found_by_its_turn_however_many_wait(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A few deprecated ones ahead of it do not hide it either."""
     costs, spent, ours = Costs(monkeypatch), list[int](), MemberId(room.member("RA2").id)
     for first, count in ((0, 400), (400, 1200)):
@@ -143,7 +157,9 @@ async def test_one_that_waits_is_found_by_its_turn_however_many_wait(room: Room,
             )
             first_day = tx.row("SELECT min(started) FROM holding")
             assert first_day is not None
-            tx.execute("UPDATE holding SET flags = ? WHERE started < ?", (DEPRECATED, first_day[0] + 3 * 86400))
+            tx.execute(
+                "UPDATE holding SET flags = ? WHERE started < ?", (DEPRECATED, first_day[0] + 3 * 86400)
+            )
 
         await room.db.write("wait", wait)
         await analyse(room.db)
@@ -157,10 +173,12 @@ async def test_one_that_waits_is_found_by_its_turn_however_many_wait(room: Room,
     assert spent[1] < 1.5 * spent[0], spent
 
 
-# --- one patient with very many studies --------------------------------------------------------------------------------
+# --- one patient with very many studies ---------------------------------------------------------------------
 
 
-async def test_a_page_of_a_patient_decodes_its_own_rows_and_pages_have_all(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_of_a_patient_decodes_its_own_rows_and_pages_have_all(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also several of one moment, undated ones, a study that two hold, and one that is deprecated."""
     monkeypatch.setattr(answer_module, "MANY", 30)
     await _publish(room, 0, 60, "MANY")
@@ -184,11 +202,13 @@ async def test_a_page_of_a_patient_decodes_its_own_rows_and_pages_have_all(room:
         began = [h.record.time.interval() for h in found]
         assert began == [h.record.time.interval() for h in whole], "newest first, undated last"
         assert pages == -(-69 // limit)
-    few = await room.asked(ByPatient(patient=PatientSelector(identifiers=(Identifier("NONE", home.local.authority),)), limit=5))
+    few = await room.asked(
+        ByPatient(patient=PatientSelector(identifiers=(Identifier("NONE", home.local.authority),)), limit=5)
+    )
     assert (few.total, few.holdings) == (None, ())
 
 
-# --- lanes -----------------------------------------------------------------------------------------------------------
+# --- lanes --------------------------------------------------------------------------------------------------
 
 
 async def _lanes(room: Room, monkeypatch: pytest.MonkeyPatch, question: Any) -> list[str]:
@@ -218,7 +238,9 @@ async def test_a_patient_with_very_many_studies_leaves_the_event_loop_before_any
     thread = "sqlite-reader" if engine == "sqlite" else "postgres"
 
     def of(local: str) -> ByPatient:
-        return ByPatient(patient=PatientSelector(identifiers=(Identifier(local, room.member("RA2").authority),)))
+        return ByPatient(
+            patient=PatientSelector(identifiers=(Identifier(local, room.member("RA2").authority),))
+        )
 
     assert await _lanes(room, monkeypatch, of("FEW")) == (near or [thread])
     assert await _lanes(room, monkeypatch, of("SOME")) == [*near, thread]
@@ -227,7 +249,9 @@ async def test_a_patient_with_very_many_studies_leaves_the_event_loop_before_any
     assert len((await room.asked(of("MANY"))).holdings) == 600
     decoded = []
     load = room.index.read.load
-    monkeypatch.setattr(room.index.read, "load", lambda *args: decoded.append(threading.current_thread()) or load(*args))
+    monkeypatch.setattr(
+        room.index.read, "load", lambda *args: decoded.append(threading.current_thread()) or load(*args)
+    )
     await room.asked(of("MANY"))
     assert len(decoded) == 600, "each once: what is begun again made nothing before"
     assert threading.current_thread() not in decoded

@@ -30,7 +30,9 @@ _TABLES = {
 
 
 async def test_rows_whose_names_were_all_locators(postgres_dsn: str) -> None:
-    """Delta 0002 on PostgreSQL: what lay in locator before is still found there, and moves into the row with its next version."""
+    """Delta 0002 on PostgreSQL: what lay in locator before is still found there, and moves into the row with
+    its next version.
+    """
     for name in ("upgrade_from", "upgrade_to"):
         pg.create_schema(postgres_dsn, name)
     source = PostgresDb(postgres_dsn, connections=2, schema="upgrade_from")
@@ -56,9 +58,18 @@ async def test_rows_whose_names_were_all_locators(postgres_dsn: str) -> None:
 
     await target.write("lay", lay)
     upgraded = await make_room(target)
-    await target.write("patients", lambda tx: tx.execute("INSERT INTO patient_record SELECT * FROM upgrade_from.patient_record"))
-    await target.write("claims", lambda tx: tx.execute("INSERT INTO national_claim SELECT * FROM upgrade_from.national_claim"))
-    await target.write("held", lambda tx: tx.execute("INSERT INTO national_number SELECT * FROM upgrade_from.national_number"))
+    await target.write(
+        "patients",
+        lambda tx: tx.execute("INSERT INTO patient_record SELECT * FROM upgrade_from.patient_record"),
+    )
+    await target.write(
+        "claims",
+        lambda tx: tx.execute("INSERT INTO national_claim SELECT * FROM upgrade_from.national_claim"),
+    )
+    await target.write(
+        "held",
+        lambda tx: tx.execute("INSERT INTO national_number SELECT * FROM upgrade_from.national_number"),
+    )
     questions = (
         ByObject(fhir_ids=(held.fhir_id,)),
         ByObject(entry_uuids=(held.publication.entry_uuid,)),
@@ -66,7 +77,9 @@ async def test_rows_whose_names_were_all_locators(postgres_dsn: str) -> None:
         ByObject(study_uids=(record.study_uid,)),
     )
     for question in questions:
-        assert [h.study_uid for h in (await upgraded.asked(question)).holdings] == [record.study_uid], question
+        assert [h.study_uid for h in (await upgraded.asked(question)).holdings] == [record.study_uid], (
+            question
+        )
     assert await upgraded.publish("RA2", record, 1) == "already"
     for db in (source, target):
         await db.close()
@@ -75,10 +88,14 @@ async def test_rows_whose_names_were_all_locators(postgres_dsn: str) -> None:
 
 
 async def test_foreign_entries_that_stood_behind_a_later_one(database: Db) -> None:
-    """Delta 0003: entries of a foreign source that are Approved are shown together, and imaging documents are counted."""
+    """Delta 0003: entries of a foreign source that are Approved are shown together, and imaging documents are
+    counted.
+    """
     async with foreign_region(database) as region:
         await region.register(
-            manifest("first", modality="CT"), manifest("second", modality="MR"), manifest("which?", references=())
+            manifest("first", modality="CT"),
+            manifest("second", modality="MR"),
+            manifest("which?", references=()),
         )
         shown = await region.studies()
         answered = {one.entry_uuid: one for one in await region.answered()}
@@ -89,7 +106,9 @@ async def test_foreign_entries_that_stood_behind_a_later_one(database: Db) -> No
         (study_now,) = await region.studies()
         assert {m["code"] for m in study_now["modality"]} == {"CT", "MR"}
         assert study_now["id"] == shown[0]["id"]
-        assert {one.entry_uuid: one for one in await region.answered()} == answered, "ITI-18 answers what it did"
+        assert {one.entry_uuid: one for one in await region.answered()} == answered, (
+            "ITI-18 answers what it did"
+        )
         asked = region.xds.ask.question(caller(OPEN, "c", "test"), face="fhir", action="search", question=who)
         async with asked as answer:
             assert answer.unread == 1
@@ -101,7 +120,9 @@ async def test_foreign_entries_that_stood_behind_a_later_one(database: Db) -> No
 
 
 def _as_before(tx: Tx) -> None:
-    """What release 0.1 would have left: no table of imaging documents, and rows that show their newest entry only."""
+    """What release 0.1 would have left: no table of imaging documents, and rows that show their newest entry
+    only.
+    """
     codec = Codec()
     for table in ("imaging_document", "index_change", "person_stream", "enrich_lease"):
         tx.execute(f"DROP TABLE {table}")

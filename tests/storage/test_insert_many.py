@@ -17,11 +17,17 @@ _NAMES = ("key", "words", "body", "spare")
 
 def _make(tx: Tx) -> None:
     blob = "BLOB" if tx.dialect.name == "sqlite" else "BYTEA"
-    tx.execute(f"CREATE TABLE thing (key BIGINT PRIMARY KEY, words TEXT NOT NULL, body {blob} NOT NULL, spare INTEGER)")
+    tx.execute(
+        f"CREATE TABLE thing (key BIGINT PRIMARY KEY, words TEXT NOT NULL, body {blob} NOT NULL, spare"
+        " INTEGER)"
+    )
 
 
 def _rows(tx: Tx) -> list[Row]:
-    return [(a, b, bytes(c), d) for a, b, c, d in tx.rows("SELECT key, words, body, spare FROM thing ORDER BY key")]
+    return [
+        (a, b, bytes(c), d)
+        for a, b, c, d in tx.rows("SELECT key, words, body, spare FROM thing ORDER BY key")
+    ]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 4])
@@ -48,7 +54,11 @@ async def test_lists_of_any_length_between_other_parameters(database: Db) -> Non
 
     def ask(tx: Tx) -> list[list[int]]:
         found = []
-        for words, keys in ((["plain"], [1]), (["plain", "", "Q?"], [0, 1, -(1 << 63)]), (["plain"] * 600, list(range(600)))):
+        for words, keys in (
+            (["plain"], [1]),
+            (["plain", "", "Q?"], [0, 1, -(1 << 63)]),
+            (["plain"] * 600, list(range(600))),
+        ):
             text = sql.format(",".join("?" * len(words)), ",".join("?" * len(keys)))
             found.append([row[0] for row in tx.rows(text, (-(1 << 63), *words, *keys, 5))])
         return found
@@ -61,9 +71,13 @@ async def test_many_rows_are_set_by_their_keys_and_a_rising_column_never_falls(d
     rows = [(1, "a", b"", 5), (2, "b", b"", None), (3, "c", b"", 9)]
     await database.write("insert", lambda tx: tx.insert_many("thing", _NAMES, rows))
     wanted = [(1, 7), (2, 7), (3, 7), (4, 7)]
-    await database.write("up", lambda tx: tx.update_many("thing", ("key",), ("spare",), wanted, rising="spare"))
+    await database.write(
+        "up", lambda tx: tx.update_many("thing", ("key",), ("spare",), wanted, rising="spare")
+    )
     assert [(row[0], row[3]) for row in await database.read("rows", _rows)] == [(1, 7), (2, 7), (3, 9)]
-    await database.write("set", lambda tx: tx.update_many("thing", ("key",), ("words", "spare"), [(3, "d", 1)]))
+    await database.write(
+        "set", lambda tx: tx.update_many("thing", ("key",), ("words", "spare"), [(3, "d", 1)])
+    )
     assert (await database.read("rows", _rows))[2] == (3, "d", b"", 1)
 
 
@@ -73,4 +87,8 @@ async def test_tables_and_indexes_have_a_size(database: Db) -> None:
     await database.write("insert", lambda tx: tx.insert_many("thing", _NAMES, _ROWS))
     rows, indexes = await database.read("size", lambda tx: tx.table_bytes("thing"))
     assert rows > 0
-    assert 0 < await database.read("size", lambda tx: tx.index_bytes(("thing_words", "thing_nothing"))) <= indexes
+    assert (
+        0
+        < await database.read("size", lambda tx: tx.index_bytes(("thing_words", "thing_nothing")))
+        <= indexes
+    )

@@ -1,4 +1,6 @@
-"""A patient of very many studies, on every face: others have their turn meanwhile, and the answer is the same (ADR 0026)."""
+"""A patient of very many studies, on every face: others have their turn meanwhile, and the answer is the same
+(ADR 0026).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from registry_room import Room, make_room
 from registry_samples import NHS, nhs, patient, study
 from turns_probe import pieces
 
-from crosslight.runtime import turns
+from crosslight.runtime import large_answers as turns
 from crosslight.runtime.db import Db, SqliteDb
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import Patient
@@ -117,7 +119,8 @@ async def region(filled: Path) -> AsyncIterator[Region]:
 
 @pytest.mark.parametrize("face", FACES)
 async def test_no_piece_of_a_large_answer_is_longer_than_a_small_answer(region: Region, face: str) -> None:
-    """Counted in calls: 400 studies hold the event loop no longer in one piece than 20 studies do altogether."""
+    """Counted in calls: 400 studies hold the event loop no longer in one piece than 20 studies do
+    altogether."""
     ask, longest = FACES[face], dict[str, int]()
     for number in (FEW, MANY):
         await ask(region, number)  # what is read once is read
@@ -158,7 +161,7 @@ async def test_others_are_answered_while_a_large_answer_is_made(
     assert done == ["small", "large"]
 
 
-# --- what the index rules out, and its pages ------------------------------------------------------------------------
+# --- what the index rules out, and its pages ----------------------------------------------------------------
 
 
 async def _mixed(room: Room) -> None:
@@ -186,16 +189,35 @@ async def mixed(database: Db) -> AsyncIterator[Region]:
 
 
 FHIR_SEARCHES = (
-    {"modality": "CT"}, {"modality": "CT,MR"}, {"modality": "ct"}, {"modality": "ECG"}, {"modality": "XYZ"},
-    {"modality:not": "DX"}, {"custodian": "RPC"}, {"custodian": "RA2,RTK"}, {"started": "ge2021"}, {"started": "lt2021-06"},
-    {"started": "ge2018", "modality": "DX"}, {"started": "eq2020"}, {"started": "ne2020"}, {"status": "available"},
-    {"_lastUpdated": "ge2026-03-01T09:00:12Z"}, {"_lastUpdated": "lt2026-03-01T09:00:12Z", "custodian": "RTK"},
-    {"description": "XR"}, {"_sort": "started"}, {"_sort": "-_lastUpdated", "started": "gt2019"},
-)  # fmt: skip
+    {"modality": "CT"},
+    {"modality": "CT,MR"},
+    {"modality": "ct"},
+    {"modality": "ECG"},
+    {"modality": "XYZ"},
+    {"modality:not": "DX"},
+    {"custodian": "RPC"},
+    {"custodian": "RA2,RTK"},
+    {"started": "ge2021"},
+    {"started": "lt2021-06"},
+    {"started": "ge2018", "modality": "DX"},
+    {"started": "eq2020"},
+    {"started": "ne2020"},
+    {"status": "available"},
+    {"_lastUpdated": "ge2026-03-01T09:00:12Z"},
+    {"_lastUpdated": "lt2026-03-01T09:00:12Z", "custodian": "RTK"},
+    {"description": "XR"},
+    {"_sort": "started"},
+    {"_sort": "-_lastUpdated", "started": "gt2019"},
+)
 QIDO_SEARCHES = (
-    {"ModalitiesInStudy": "CT"}, {"ModalitiesInStudy": "DX\\US"}, {"StudyDate": "20190101-20211231"}, {"StudyDate": "-20181231"},
-    {"StudyDate": "20200101-", "ModalitiesInStudy": "DX"}, {"StudyDescription": "*chest*"}, {"PatientName": "Baker^Ann"},
-)  # fmt: skip
+    {"ModalitiesInStudy": "CT"},
+    {"ModalitiesInStudy": "DX\\US"},
+    {"StudyDate": "20190101-20211231"},
+    {"StudyDate": "-20181231"},
+    {"StudyDate": "20200101-", "ModalitiesInStudy": "DX"},
+    {"StudyDescription": "*chest*"},
+    {"PatientName": "Baker^Ann"},
+)
 
 
 async def _fhir(region: Region, search: dict[str, str]) -> tuple[int, list[str]]:
@@ -208,9 +230,14 @@ async def _qido(region: Region, search: dict[str, str]) -> list[str]:
     return [row["0020000D"]["Value"][0] for row in rows]
 
 
-async def test_what_the_index_rules_out_is_what_the_filter_would(mixed: Region, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_the_index_rules_out_is_what_the_filter_would(
+    mixed: Region, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A person of few studies is read whole, one of many narrowed: the answers are the same."""
-    whole = [await _fhir(mixed, search) for search in FHIR_SEARCHES], [await _qido(mixed, search) for search in QIDO_SEARCHES]
+    whole = (
+        [await _fhir(mixed, search) for search in FHIR_SEARCHES],
+        [await _qido(mixed, search) for search in QIDO_SEARCHES],
+    )
     assert [found for found in whole[0] if found[0] not in (0, 24)], "the searches do narrow"
     assert [found for found in whole[1] if 0 < len(found) < 23]
     monkeypatch.setattr(answer, "MANY", 1)
@@ -222,7 +249,9 @@ async def test_what_the_index_rules_out_is_what_the_filter_would(mixed: Region, 
 
 @pytest.mark.parametrize("size", [1, 4, 23, 50])
 async def test_pages_of_qido_are_the_whole(mixed: Region, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    """Each study once, with all its holders; how many are left is said; past the end there is nothing, and it is no proof."""
+    """Each study once, with all its holders; how many are left is said; past the end there is nothing, and it
+    is no proof.
+    """
     every = json.loads(await mixed.get("dicomweb/studies", PatientID=MANY))
     monkeypatch.setattr(answer, "MANY", 1)
     found: list[dict[str, Any]] = []
@@ -236,7 +265,9 @@ async def test_pages_of_qido_are_the_whole(mixed: Region, monkeypatch: pytest.Mo
     dates = [row["00080020"].get("Value", [""])[0] for row in found]
     assert dates == sorted(dates, reverse=True), "newest first, undated last"
     assert _by_uid(found) == _by_uid(every)
-    async with mixed.faces.http.get(f"{mixed.faces.base}/dicomweb/studies", params={"PatientID": MANY, "offset": "23"}) as beyond:
+    async with mixed.faces.http.get(
+        f"{mixed.faces.base}/dicomweb/studies", params={"PatientID": MANY, "offset": "23"}
+    ) as beyond:
         assert await beyond.read() == b"[]"
         assert "Nothing is listed" not in " ".join(beyond.headers.getall("Warning", ()))
 

@@ -1,4 +1,6 @@
-"""Patient authorities of a member's own: agreed by the operator, asked for by a node, shared only by the operator's word."""
+"""Patient authorities of a member's own: agreed by the operator, asked for by a node, shared only by the
+operator's word.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,13 @@ async def test_agreed_in_the_invitation_and_seen_by_every_process(database: Db, 
     await admit(members, "RTK", OWN, OLD)
     rtk = members.active("RTK")
     assert rtk.authorities == (OWN, OLD), "in the order in which they were said"
-    assert [rtk.owns(one) for one in (OWN, OLD, rtk.authority, "1.2.3.78", "")] == [True, True, True, False, False]
+    assert [rtk.owns(one) for one in (OWN, OLD, rtk.authority, "1.2.3.78", "")] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
     assert members.by_authority(OWN) == members.by_authority(rtk.authority) == rtk
     other = await service(database, tmp_path)
     assert other.active("RTK").authorities == (OWN, OLD)

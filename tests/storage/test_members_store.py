@@ -45,7 +45,9 @@ async def admit(members: MemberService, code: str) -> None:
 
 async def test_oids_are_permanent_and_unique(database: Db, tmp_path: Path) -> None:
     members = await service(database, tmp_path)
-    await asyncio.gather(*(members.invite(code, URL, name=f"{code} Trust") for code in ("RTK", "RA2", "RXC", "RPC")))
+    await asyncio.gather(
+        *(members.invite(code, URL, name=f"{code} Trust") for code in ("RTK", "RA2", "RXC", "RPC"))
+    )
     assert members.all() == ()  # invited is not a member yet
     everyone = members.everyone()
     oids = {oid for m in everyone for oid in (m.repository_unique_id, m.retrieve_location_uid, m.authority)}
@@ -56,7 +58,11 @@ async def test_oids_are_permanent_and_unique(database: Db, tmp_path: Path) -> No
     after = members.by_code("RTK")
     assert before is not None
     assert after is not None
-    assert (after.id, after.repository_unique_id, after.secret) == (before.id, before.repository_unique_id, before.secret)
+    assert (after.id, after.repository_unique_id, after.secret) == (
+        before.id,
+        before.repository_unique_id,
+        before.secret,
+    )
     assert after.name == "Renamed"
     row = members.row(after.id)
     assert row is not None
@@ -70,8 +76,15 @@ async def test_directory_lookups(database: Db, tmp_path: Path) -> None:
     assert [m.code for m in members.all()] == ["RA2", "RTK"]
     rtk = members.active("RTK")
     assert members.by_id(rtk.id) == members.by_repository(rtk.repository_unique_id) == rtk
-    assert members.by_retrieve_location(rtk.retrieve_location_uid) == members.by_authority(rtk.authority) == rtk
-    for nothing in (members.by_code("X"), members.by_repository(""), members.by_authority(""), members.by_id(MemberId(99))):
+    assert (
+        members.by_retrieve_location(rtk.retrieve_location_uid) == members.by_authority(rtk.authority) == rtk
+    )
+    for nothing in (
+        members.by_code("X"),
+        members.by_repository(""),
+        members.by_authority(""),
+        members.by_id(MemberId(99)),
+    ):
         assert nothing is None
     with pytest.raises(Unauthenticated):
         members.active("X")
@@ -93,7 +106,9 @@ async def test_an_invitation_is_spent_once_however_many_try(database: Db, tmp_pa
     members = await service(database, tmp_path)
     secret = Invitation.parse(await members.invite("RTK", URL)).secret
     assert (await members.store.invited_member(secret)).member.status == "invited", "asked for, not spent"
-    results = await asyncio.gather(*(members.store.use_invitation(secret, 3) for _ in range(6)), return_exceptions=True)
+    results = await asyncio.gather(
+        *(members.store.use_invitation(secret, 3) for _ in range(6)), return_exceptions=True
+    )
     assert sum(isinstance(r, Conflict) for r in results) == 5
     row = await members.store.by_code("RTK")
     assert row is not None
@@ -162,7 +177,11 @@ async def test_a_source_is_described_by_the_operator(database: Db, tmp_path: Pat
         await members.sources.describe(own.repository_unique_id, name="not theirs", by=operator())
     url = "https://x.example/iti43"
     found = await members.sources.describe("1.2.3.4", name="St Elsewhere", repository_url=url, by=operator())
-    assert (found.id, found.name, found.endpoints.xds_repository) == (known.id, "St Elsewhere", "https://x.example/iti43")
+    assert (found.id, found.name, found.endpoints.xds_repository) == (
+        known.id,
+        "St Elsewhere",
+        "https://x.example/iti43",
+    )
     assert not found.shows_images
     more = await members.sources.describe("1.2.3.4", dicomweb="https://x.example/dicomweb/", by=operator())
     assert (more.name, more.endpoints.xds_repository, more.endpoints.dicomweb) == (
@@ -172,7 +191,9 @@ async def test_a_source_is_described_by_the_operator(database: Db, tmp_path: Pat
     )
     assert more.shows_images
     assert [m.code for m in members.foreign()] == [known.code]
-    assert (await members.sources.describe("1.2.3.9", name="before it registers", by=operator())).status == "foreign"
+    assert (
+        await members.sources.describe("1.2.3.9", name="before it registers", by=operator())
+    ).status == "foreign"
 
 
 async def test_hello_is_kept_and_counts_only_when_it_changes(database: Db, tmp_path: Path) -> None:
@@ -204,13 +225,19 @@ async def test_an_epoch_never_goes_back(database: Db, tmp_path: Path) -> None:
 async def test_presence_rows_and_who_may_say_lost(database: Db, tmp_path: Path) -> None:
     store = (await service(database, tmp_path)).store
     up = PresenceRow(
-        member=MemberId(1), process="p1", reachable=True, since=None, last_heard=NOW, report=Report(waiting=1, census_equal=True)
+        member=MemberId(1),
+        process="p1",
+        reachable=True,
+        since=None,
+        last_heard=NOW,
+        report=Report(waiting=1, census_equal=True),
     )
     await store.write_presence([up])
     assert await store.presence() == [up]
     moved = replace(up, process="p2", last_heard=NOW + timedelta(seconds=5))
     await store.write_presence([moved])
-    await store.write_presence([replace(up, reachable=False, since=NOW)])  # p1's link ended after p2 had the member
+    # p1's link ended after p2 had the member
+    await store.write_presence([replace(up, reachable=False, since=NOW)])
     assert await store.presence() == [moved]
     gone = replace(moved, reachable=False, since=NOW + timedelta(seconds=6))
     await store.write_presence([gone])
@@ -242,9 +269,15 @@ async def test_whom_a_members_studies_concern_is_known_to_every_process(database
     assert again.presence(rtk).concern == Concern()
 
 
-# --- sessions ----------------------------------------------------------------------------------------------------
+# --- sessions -----------------------------------------------------------------------------------------------
 
-PERSON = Principal(subject="person:1", name="Ann", roles=frozenset({"clinician", "ig"}), organisation="RA2", evidence="session")
+PERSON = Principal(
+    subject="person:1",
+    name="Ann",
+    roles=frozenset({"clinician", "ig"}),
+    organisation="RA2",
+    evidence="session",
+)
 
 
 async def access_store(db: Db) -> AccessStore:
@@ -277,7 +310,9 @@ async def test_idle_and_absolute_limits(database: Db) -> None:
     assert await idle.find(session.id) is None
     short = Sessions(store, AccessConfig(session_hours=0.001), CLOCK, IDS)  # 3.6 s
     session = await short.begin(PERSON)
-    await database.write("t", lambda tx: tx.execute("UPDATE session SET ends = ?", (CLOCK.now().isoformat(),)))
+    await database.write(
+        "t", lambda tx: tx.execute("UPDATE session SET ends = ?", (CLOCK.now().isoformat(),))
+    )
     assert await short.find(session.id) is None
 
 

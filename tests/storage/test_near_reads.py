@@ -16,7 +16,9 @@ from crosslight.standards.problem import StorageError
 async def db(tmp_path: Path) -> AsyncIterator[SqliteDb]:
     made = SqliteDb(tmp_path / "t.db")
     await made.write("make", lambda tx: tx.script("CREATE TABLE t (a INTEGER PRIMARY KEY);\n"))
-    await made.write("fill", lambda tx: tx.executemany("INSERT INTO t (a) VALUES (?)", [(n,) for n in range(5000)]))
+    await made.write(
+        "fill", lambda tx: tx.executemany("INSERT INTO t (a) VALUES (?)", [(n,) for n in range(5000)])
+    )
     yield made
     await made.close()
 
@@ -44,7 +46,9 @@ async def test_a_long_one_is_begun_again_in_a_reader(db: SqliteDb) -> None:
     assert found == sum(range(5000))
     assert len(ran) == 2
     assert ran[0] == threading.get_ident() != ran[1]
-    assert (await _threads(db, "SELECT a FROM t WHERE a = 7"))[0] == [ran[0]], "the connection is as good as before"
+    assert (await _threads(db, "SELECT a FROM t WHERE a = 7"))[0] == [ran[0]], (
+        "the connection is as good as before"
+    )
 
 
 async def test_many_short_statements_are_long_too(db: SqliteDb) -> None:

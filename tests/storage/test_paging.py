@@ -1,4 +1,6 @@
-"""Paging laws of population questions on both databases: each study once, whatever window, order and page size (D20, D22)."""
+"""Paging laws of population questions on both databases: each study once, whatever window, order and page
+size (D20, D22).
+"""
 
 from __future__ import annotations
 
@@ -15,18 +17,34 @@ from registry_samples import patient, study
 
 from crosslight.runtime.db import Db
 from crosslight.standards.study import StudyRecord, StudyTime
-from registry.ask import scan
+from registry.ask import population_pages as scan
 from registry.ask.question import ByPopulation, StudyFilter
 from registry.index.model import Holding
 
-#: '' and what is no date are both undated; two begin at the same moment; the first day of a year meets the bounds below exactly.
-DAYS = ("20240101", "20240101", "20231231", "", "19991231", "18500101", "", "20260301", "0000", "19700101", "19691231", "")
+#: '' and what is no date are both undated; two begin at the same moment; the first day of a year meets the
+#: bounds below exactly.
+DAYS = (
+    "20240101",
+    "20240101",
+    "20231231",
+    "",
+    "19991231",
+    "18500101",
+    "",
+    "20260301",
+    "0000",
+    "19700101",
+    "19691231",
+    "",
+)
 BOUNDS = ("18500101", "19700101", "19991231", "20231231", "20240101", "20300101")
 Range = tuple[str, str] | None
 
 
 @pytest.fixture(params=[scan.STRETCH, 3], ids=["one stretch", "many"])
-async def room(database: Db, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Room]:
+async def room(
+    database: Db, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Room]:
     monkeypatch.setattr(scan, "STRETCH", request.param)
     made = await make_room(database)
     for seed, day in enumerate(DAYS):
@@ -60,7 +78,9 @@ def _expected(holdings: list[Holding], bounds: Range, *, text: bool) -> set[str]
     }
 
 
-async def _pages(room: Room, narrow: StudyFilter, limit: int, order: Literal["started", "updated"]) -> list[Holding]:
+async def _pages(
+    room: Room, narrow: StudyFilter, limit: int, order: Literal["started", "updated"]
+) -> list[Holding]:
     found: list[Holding] = []
     cursor = ""
     for _ in range(2 * len(DAYS) + 2):
@@ -77,7 +97,12 @@ ranges = st.one_of(st.none(), st.tuples(st.sampled_from(("", *BOUNDS)), st.sampl
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(bounds=ranges, text=st.booleans(), limit=st.integers(1, len(DAYS) + 1), order=st.sampled_from(("started", "updated")))
+@given(
+    bounds=ranges,
+    text=st.booleans(),
+    limit=st.integers(1, len(DAYS) + 1),
+    order=st.sampled_from(("started", "updated")),
+)
 async def test_every_window_page_by_page(
     room: Room, bounds: Range, text: bool, limit: int, order: Literal["started", "updated"]
 ) -> None:
@@ -115,7 +140,8 @@ async def test_studies_of_one_commit_page_through(room: Room) -> None:
     room.clock.moment += timedelta(hours=1)
     home = room.member("RXC")
     submissions = [
-        room.grpc("RXC", room.published("RXC", study(patient(home, "T1"), 50 + n, instances=1), n)) for n in range(1, 6)
+        room.grpc("RXC", room.published("RXC", study(patient(home, "T1"), 50 + n, instances=1), n))
+        for n in range(1, 6)
     ]
     await room.acceptor.accept_many(submissions)
     found = await _pages(room, StudyFilter(members=("RXC",)), 2, "updated")

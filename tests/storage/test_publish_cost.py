@@ -46,14 +46,18 @@ async def _publish(here: Node, study_uid: str, statements: list[str]) -> tuple[i
     return made, len(statements) - made
 
 
-async def test_a_study_costs_the_same_however_many_were_before_it(tmp_path: Path, statements: list[str]) -> None:
+async def test_a_study_costs_the_same_however_many_were_before_it(
+    tmp_path: Path, statements: list[str]
+) -> None:
     async with node(tmp_path, StrictRegistry()) as here:
         costs = [await _publish(here, f"1.2.5.{n}", statements) for n in range(30)]
         assert costs[3] == costs[29], costs
         assert costs[29][1] <= 22, "take, GetDocuments, ITI-8, settle"
         statements.clear()
         await here.revise(5.0)
-        assert [sql for sql in statements if "mark" in sql] == statements, "nothing changed: the marks are asked, once"
+        assert [sql for sql in statements if "mark" in sql] == statements, (
+            "nothing changed: the marks are asked, once"
+        )
         assert len(statements) == 1
         statements.clear()
         await here.publisher.status()

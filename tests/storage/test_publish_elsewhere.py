@@ -1,4 +1,6 @@
-"""What another process (`crosslight-node import`, `delete`) changed is published by the running node, without a restart."""
+"""What another process (`crosslight-node import`, `delete`) changed is published by the running node, without
+a restart.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,13 @@ async def test_a_change_that_no_callback_told_of_is_revised_within_seconds(tmp_p
         await store.open()
         await store.take_epoch(1)
         reviser = Reviser(
-            store, archive, system_seams(clock=clock, workers=workers),
+            store,
+            archive,
+            system_seams(clock=clock, workers=workers),
             Schedule(Pace(first_s=SECOND, quiet_s=5.0, growing_s=60.0)),
-            Origin(identity=lambda: IDENTITY, retrieval=Retrieval(ae_title="RTK")), on_revision=lambda: None,
-        )  # fmt: skip
+            Origin(identity=lambda: IDENTITY, retrieval=Retrieval(ae_title="RTK")),
+            on_revision=lambda: None,
+        )
         reviser.start()
         await reviser._refill()  # the first look: nothing is there
         assert reviser.settled
@@ -55,5 +60,7 @@ async def test_a_change_that_no_callback_told_of_is_revised_within_seconds(tmp_p
 
 
 async def _revisions(db: SqliteDb) -> int:
-    row = await db.read("count", lambda tx: tx.row("SELECT count(*) FROM publish_revision WHERE study_uid = ?", (STUDY,)))
+    row = await db.read(
+        "count", lambda tx: tx.row("SELECT count(*) FROM publish_revision WHERE study_uid = ?", (STUDY,))
+    )
     return int(row[0]) if row else 0

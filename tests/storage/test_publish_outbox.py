@@ -1,6 +1,7 @@
 """The outbox against a registry that follows XDS strictly and may lose any request or acknowledgement.
 
-Whatever happens on the way, it ends with exactly what the archive holds: nothing doubled, nothing left behind.
+Whatever happens on the way, it ends with exactly what the archive holds: nothing doubled, nothing left
+behind.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def test_any_loss_property(changes: list[tuple[str, str, int, int]], fates: list
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(_CHANGES, min_size=1, max_size=12), _LATE_FATES)
 def test_late_arrival_property(changes: list[tuple[str, str, int, int]], fates: list[str]) -> None:
-    """A message that comes after its sender gave up: a comparison, as drift orders it, puts right what that can do."""
+    """A message that comes after its sender gave up: a comparison, as drift orders it, puts right what that
+    can do.
+    """
     asyncio.run(_any_loss(changes, fates))
 
 
@@ -156,7 +159,9 @@ async def test_withdrawn_for_safety_nothing_follows(tmp_path: Path) -> None:
         await here.drain()
         await here.check()
         assert await here.store.withdrawn(5) == (0, [])
-        assert not await here.store.publish_again("1.2.1", here.clock.now().timestamp()), "it is not withdrawn"
+        assert not await here.store.publish_again("1.2.1", here.clock.now().timestamp()), (
+            "it is not withdrawn"
+        )
 
 
 async def test_a_study_withdrawn_while_its_revision_is_made_is_not_published(tmp_path: Path) -> None:
@@ -190,7 +195,9 @@ async def test_a_study_withdrawn_before_anything_of_it_was_published_is_not(tmp_
 
 async def test_whom_waiting_studies_concern(tmp_path: Path) -> None:
     async with node(tmp_path, StrictRegistry()) as here:
-        assert (await here.concern()).anybody_waiting, "before all of what was marked earlier has been looked at"
+        assert (await here.concern()).anybody_waiting, (
+            "before all of what was marked earlier has been looked at"
+        )
         await here.drain()
         assert await here.concern() == Concern()
         await here.archive.put(make_record("1.2.1", 1, patient=PATIENTS[0]), 1)
@@ -208,7 +215,9 @@ async def test_whom_waiting_studies_concern(tmp_path: Path) -> None:
         await here.drain()
         await here.archive.delete("1.2.1")
         await here.revise()
-        assert (await here.concern()).waiting == {patient_hash(IDENTITY.secret, PATIENTS[1].local)}, "gone here, still listed"
+        assert (await here.concern()).waiting == {patient_hash(IDENTITY.secret, PATIENTS[1].local)}, (
+            "gone here, still listed"
+        )
         await here.drain()
         assert await here.concern() == Concern()
         await here.publisher.on_reconcile("a comparison")
@@ -371,7 +380,9 @@ async def test_when_an_epochs_numbers_are_used_up_the_next_is_taken(tmp_path: Pa
     async with node(tmp_path, StrictRegistry()) as here:
         await here.archive.put(make_record("1.2.1", 1), 1)
         await here.drain()
-        await here.archive._db.write("near the end", lambda tx: tx.execute("UPDATE publish_node SET next_n = ?", (MAX_N,)))
+        await here.archive._db.write(
+            "near the end", lambda tx: tx.execute("UPDATE publish_node SET next_n = ?", (MAX_N,))
+        )
         for count in (2, 3, 4):
             await here.archive.put(make_record("1.2.1", count), count)
             await here.drain()

@@ -1,4 +1,6 @@
-"""Studies are read again when a rule changes: by itself, where it was after a stop, and only what comes out otherwise moves."""
+"""Studies are read again when a rule changes: by itself, where it was after a stop, and only what comes out
+otherwise moves.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,11 @@ from node.publish.store import PublishStore
 
 UNTOLD = RecordRules(authority=OWN, namespace="RTK", nationals=(NHS_NUMBER_OID,), allow_test_numbers=True)
 TOLD = RecordRules(
-    authority=OWN, namespace="RTK", nationals=(NHS_NUMBER_OID,), allow_test_numbers=True, issuers={"NHSNO": NHS_NUMBER_OID}
+    authority=OWN,
+    namespace="RTK",
+    nationals=(NHS_NUMBER_OID,),
+    allow_test_numbers=True,
+    issuers={"NHSNO": NHS_NUMBER_OID},
 )
 NUMBER = "9990000018"
 
@@ -46,10 +52,13 @@ class Published:
         self.archive = node.archive
         self.store = PublishStore(node.db, SeededIds(), ["region"])
         self.reviser = Reviser(
-            self.store, node.archive, system_seams(clock=node.clock, workers=node.workers),
+            self.store,
+            node.archive,
+            system_seams(clock=node.clock, workers=node.workers),
             Schedule(Pace(first_s=0.0, quiet_s=0.0, growing_s=60.0)),
-            Origin(identity=lambda: IDENTITY, retrieval=Retrieval(ae_title="RTK")), on_revision=lambda: None,
-        )  # fmt: skip
+            Origin(identity=lambda: IDENTITY, retrieval=Retrieval(ae_title="RTK")),
+            on_revision=lambda: None,
+        )
 
     async def revised(self) -> None:
         """Make every revision that is due."""
@@ -72,7 +81,8 @@ class Published:
 
 @asynccontextmanager
 async def published(folder: Path) -> AsyncIterator[Published]:
-    """Four studies, two with a national number under an issuer's name that nobody has mapped; all published."""
+    """Four studies, two with a national number under an issuer's name that nobody has mapped; all
+    published."""
     async with held(folder) as node:
         node.archive.rules = UNTOLD
         for number in range(4):
@@ -89,10 +99,14 @@ async def test_a_dry_run_says_what_would_be_found_and_changes_nothing(tmp_path: 
         one.archive.rules = TOLD
         before = await one.archive.marks()
         first = await one.settled()
-        found = await read_again(one.archive, one.store, TOLD.nationals, all_studies(one.archive), dry_run=True)
+        found = await read_again(
+            one.archive, one.store, TOLD.nationals, all_studies(one.archive), dry_run=True
+        )
         assert (found.now.percent, found.before.percent, found.changed, found.new) == (50, 0, 2, 0)
         assert await one.archive.marks() == before
-        named = await read_again(one.archive, one.store, TOLD.nationals, ["1.2.77.0", "1.2.99"], dry_run=False)
+        named = await read_again(
+            one.archive, one.store, TOLD.nationals, ["1.2.77.0", "1.2.99"], dry_run=False
+        )
         assert (named.now.percent, named.changed, named.unknown) == (100, 1, ["1.2.99"])
         versions = await one.settled()
         assert versions[1:] == first[1:], "that one alone was published anew"
@@ -130,8 +144,10 @@ async def test_changed_rules_are_noticed_and_only_what_differs_is_published(
         assert len(began) == 1, "the same rules: nothing to do"
 
         one.archive.rules = TOLD
-        assert await Rereader(one.archive, one.store, lambda: TOLD, one.archive._clock, begin)._page()  # begins
-        assert await Rereader(one.archive, one.store, lambda: TOLD, one.archive._clock, begin)._page()  # the first study
+        # begins
+        assert await Rereader(one.archive, one.store, lambda: TOLD, one.archive._clock, begin)._page()
+        # the first study
+        assert await Rereader(one.archive, one.store, lambda: TOLD, one.archive._clock, begin)._page()
         state = await one.store.reread()
         assert state is not None
         assert (state.after, state.done) == ("1.2.77.0", False)

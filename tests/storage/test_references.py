@@ -1,4 +1,6 @@
-"""No reference dangles: in a region with foreign sources every reference of every FHIR answer is read and found (R4 2.3.0)."""
+"""No reference dangles: in a region with foreign sources every reference of every FHIR answer is read and
+found (R4 2.3.0).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from registry_samples import patient, published, study
 from crosslight.runtime.db import Db
 from crosslight.standards.ids import MemberId
 from crosslight.standards.membership import Endpoints
-from registry.intake.acts import Publish, Submission
+from registry.intake.submission import Publish, Submission
 from registry.members.model import Presence
 
 SILENT, TELLING = "1.2.826.0.1.3680043.10.9999.77", "1.2.826.0.1.3680043.10.9999.78"
@@ -23,13 +25,19 @@ ADDRESS = "https://images.example/dicomweb"
 
 @pytest.fixture
 async def region(database: Db) -> AsyncIterator[ForeignRegion]:
-    """A study at a node of ours, one at a foreign source that said no address, one at a source with a DICOMweb address."""
+    """A study at a node of ours, one at a foreign source that said no address, one at a source with a
+    DICOMweb address.
+    """
     async with foreign_region(database) as made:
         home = made.xds.directory.members[MemberId(1)]
         made.xds.directory.presences[home.id] = Presence(member=home.id, reachable=True)
-        record = study(patient(home, "H1", number=NUMBER, family="Strange", given="Zoe", traced=True), 1, instances=2)
+        record = study(
+            patient(home, "H1", number=NUMBER, family="Strange", given="Zoe", traced=True), 1, instances=2
+        )
         act = Publish(publication=published(home, record, 1), digest=record.digest(), patient=record.patient)
-        await made.xds.acceptor.accept(Submission(member=home, caller=caller(), acts=(act,), road="grpc", strict=False))
+        await made.xds.acceptor.accept(
+            Submission(member=home, caller=caller(), acts=(act,), road="grpc", strict=False)
+        )
         await made.register(manifest("silent", study_uid="1.2.3.1", repository=SILENT))
         await made.register(manifest("telling", study_uid="1.2.3.2", repository=TELLING))
         told = made.xds.directory.by_repository(TELLING)
@@ -95,7 +103,10 @@ async def test_no_road_is_said_that_is_not_there(region: ForeignRegion) -> None:
     assert "endpoint" not in silent
     member = region.xds.directory.by_repository(TELLING)
     assert member is not None
-    assert {one["reference"] for one in telling["endpoint"]} == {"Endpoint/region-wado", f"Endpoint/member-{member.id}-wado"}
+    assert {one["reference"] for one in telling["endpoint"]} == {
+        "Endpoint/region-wado",
+        f"Endpoint/member-{member.id}-wado",
+    }
     assert (await region.get(f"fhir/Endpoint/member-{member.id}-wado"))["address"] == ADDRESS
     missing = await region.studies(**{"endpoint:missing": "true"})
     assert [one["description"] for one in missing] == ["silent"]

@@ -1,4 +1,5 @@
-"""A registry's backup and restore on each engine; with PostgreSQL the index and the audit share one database."""
+"""A registry's backup and restore on each engine; with PostgreSQL the index and the audit share one
+database."""
 
 from __future__ import annotations
 
@@ -43,16 +44,21 @@ def _sessions(room: Offline, clock: SystemClock, ids: SystemIds) -> Sessions:
 async def _signed_in(room: Offline, clock: SystemClock, ids: SystemIds) -> str:
     await AccessStore(room.db, clock, ids).open()
     sessions = _sessions(room, clock, ids)
-    made = await sessions.begin(Principal(subject="person:ann", roles=frozenset({"clinician"}), organisation="RTK"))
+    made = await sessions.begin(
+        Principal(subject="person:ann", roles=frozenset({"clinician"}), organisation="RTK")
+    )
     assert await sessions.find(made.id) is not None
     return made.id
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgres"])
-async def test_members_audit_and_authority_come_back(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+async def test_members_audit_and_authority_come_back(
+    engine: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     values: dict[str, dict[str, Any]] = {
-        "listen": {"host": "127.0.0.1"}, "access": {"oidc": {"client_secret_file": "oidc.secret"}},
-    }  # fmt: skip
+        "listen": {"host": "127.0.0.1"},
+        "access": {"oidc": {"client_secret_file": "oidc.secret"}},
+    }
     dsn = ""
     if engine == "postgres":
         dsn = request.getfixturevalue("postgres_dsn")
@@ -78,13 +84,19 @@ async def test_members_audit_and_authority_come_back(engine: str, tmp_path: Path
         assert [act.query["member"] for act in await after.audit.search()] == ["RTK"]
         with pytest.raises(Conflict):  # it may have been used since
             await after.members.store.use_invitation(Invitation.parse(invitation).secret, 0)
-        assert await _sessions(after, clock, ids).find(session) is None, "a session that ended since would hold again"
+        assert await _sessions(after, clock, ids).find(session) is None, (
+            "a session that ended since would hold again"
+        )
     with pytest.raises(ConfigError, match="already"):
         await restore(target, back, system_seams())
 
 
-async def _who_holds(room: Offline, clock: SystemClock, ids: SystemIds, *fed: Patient) -> tuple[str, list[str], set[str]]:
-    """Feeds patients as member 1 and 2 in turn; then who holds the number, who else claims it, and whose part is decided on."""
+async def _who_holds(
+    room: Offline, clock: SystemClock, ids: SystemIds, *fed: Patient
+) -> tuple[str, list[str], set[str]]:
+    """Feeds patients as member 1 and 2 in turn; then who holds the number, who else claims it, and whose part
+    is decided on.
+    """
     identity = IdentityStore(room.db, room.region, ids)
     await identity.open()
     for n, who in enumerate(fed, 1):
@@ -105,8 +117,9 @@ async def test_who_holds_a_number_and_what_was_decided_come_back(
 ) -> None:
     """A registry that was filled anew would not know who was first (D8)."""
     values: dict[str, dict[str, Any]] = {
-        "listen": {"host": "127.0.0.1"}, "region": {"allow_test_numbers": True, "national_authority": NHS},
-    }  # fmt: skip
+        "listen": {"host": "127.0.0.1"},
+        "region": {"allow_test_numbers": True, "national_authority": NHS},
+    }
     dsn = ""
     if engine == "postgres":
         dsn = request.getfixturevalue("postgres_dsn")
@@ -135,7 +148,9 @@ async def test_who_holds_a_number_and_what_was_decided_come_back(
 
 
 async def test_a_restore_that_failed_leaves_nothing_that_would_be_served(tmp_path: Path) -> None:
-    """Half a database under its old incarnation would be taken for the whole: nodes would not send again what it lacks."""
+    """Half a database under its old incarnation would be taken for the whole: nodes would not send again what
+    it lacks.
+    """
     folder, target, back = tmp_path / "registry", tmp_path / "backup", tmp_path / "restored"
     ids, files = SystemIds(), SystemFiles()
     init_registry(folder, files, ids, {"listen": {"host": "127.0.0.1"}})

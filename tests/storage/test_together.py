@@ -1,4 +1,6 @@
-"""Submissions that wait at the same time: committed together, each with an outcome of its own, none seeing half of another."""
+"""Submissions that wait at the same time: committed together, each with an outcome of its own, none seeing
+half of another.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from crosslight.runtime.db import Db
 from crosslight.standards.ids import Version
 from crosslight.standards.problem import CrosslightError
 from crosslight.standards.xds.model.publication import Publication
-from registry.intake.acts import Acceptance, Publish, SetAvailability
-from registry.intake.together import first_group, names_of
+from registry.intake.grouping import first_group, names_of
+from registry.intake.submission import Acceptance, Publish, SetAvailability
 
 
 async def _room(database: Db) -> Room:
@@ -55,7 +57,11 @@ def _transactions(room: Room) -> list[str]:
 async def test_many_are_committed_in_few_transactions(database: Db) -> None:
     room = await _room(database)
     seen = _transactions(room)
-    some = [(code, _publication(room, code, n, local=f"H{n % 4}")) for code in ("RA2", "RTK") for n in range(1, 15)]
+    some = [
+        (code, _publication(room, code, n, local=f"H{n % 4}"))
+        for code in ("RA2", "RTK")
+        for n in range(1, 15)
+    ]
     assert await _outcomes(room, some) == ["accepted"] * len(some)
     assert len(seen) <= 4
     for code in ("RA2", "RTK"):
@@ -75,7 +81,11 @@ async def test_the_same_submission_at_the_same_time_is_accepted_once(database: D
 async def test_one_that_is_refused_does_not_hold_up_the_others(database: Db) -> None:
     room = await _room(database)
     good = [_publication(room, "RA2", n) for n in range(1, 5)]
-    unknown = replace(good[1], replaces_entry_uuid=good[3].entry_uuid, replaces_uuid=good[1].entry_uuid.replace("01", "06", 1))
+    unknown = replace(
+        good[1],
+        replaces_entry_uuid=good[3].entry_uuid,
+        replaces_uuid=good[1].entry_uuid.replace("01", "06", 1),
+    )
     alien = replace(good[2], source=room.member("RTK").source)
     told = await _outcomes(room, [("RA2", good[0]), ("RA2", unknown), ("RA2", alien), ("RA2", good[3])])
     assert [told[0], told[3]] == ["accepted", "accepted"]
@@ -114,7 +124,13 @@ async def test_what_deprecates_goes_alone(database: Db) -> None:
     publish = Publish(publication=one, digest=one.manifest.sha1, patient_cx="x")
     names = names_of(room.soap("RA2", publish))
     assert names is not None
-    assert {one.entry_uuid, one.manifest.document_uid, f"{room.member('RA2').id} {one.record.study_uid}"} <= names
+    assert {
+        one.entry_uuid,
+        one.manifest.document_uid,
+        f"{room.member('RA2').id} {one.record.study_uid}",
+    } <= names
     assert names_of(room.grpc("RA2", publish)) is None
-    foreign = replace(one, replaces_entry_uuid="urn:uuid:6c8b4f4a-0000-4000-8000-000000000001", replaces_uuid="urn:uuid:2")
+    foreign = replace(
+        one, replaces_entry_uuid="urn:uuid:6c8b4f4a-0000-4000-8000-000000000001", replaces_uuid="urn:uuid:2"
+    )
     assert names_of(room.soap("RA2", replace(publish, publication=foreign))) is None

@@ -1,4 +1,6 @@
-"""The registry's XDS face over both databases: a study's life, foreign submissions, refusals, and the NIST suites."""
+"""The registry's XDS face over both databases: a study's life, foreign submissions, refusals, and the NIST
+suites.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,13 @@ from crosslight.standards.problem import Forbidden
 from crosslight.standards.study import Patient, PersonName
 from crosslight.standards.xds.mapping import values, views
 from crosslight.standards.xds.model import vocabulary as v
-from crosslight.standards.xds.model.metadata import Association, DocumentEntry, RegistryObjects, SubmissionSet, as_text
+from crosslight.standards.xds.model.metadata import (
+    Association,
+    DocumentEntry,
+    RegistryObjects,
+    SubmissionSet,
+    as_text,
+)
 from crosslight.standards.xds.rules import stored_query as q
 from crosslight.standards.xds.wire.adhoc import AdhocQuery, AdhocReply
 from crosslight.standards.xds.wire.response import FAILURE, SUCCESS
@@ -52,7 +60,7 @@ def code(reply: object) -> str:
     return errors[0].code if errors else ""
 
 
-# --- our own node's road -------------------------------------------------------------------------------------------
+# --- our own node's road ------------------------------------------------------------------------------------
 
 
 async def test_a_studys_life_over_soap(registry: XdsRegistry) -> None:
@@ -75,7 +83,9 @@ async def test_a_studys_life_over_soap(registry: XdsRegistry) -> None:
         reply = await found(registry, documents_of(asked))
         (entry,) = reply.objects.documents
         assert entry == views.registered_objects(first, NATIONAL.cx(), HOME).documents[0]
-        assert {name for name, _ in reply.slots} == {f"urn:crosslight:coverage:{m.code}" for m in registry.directory.all()}
+        assert {name for name, _ in reply.slots} == {
+            f"urn:crosslight:coverage:{m.code}" for m in registry.directory.all()
+        }
 
     # a replay is refused, and nothing is doubled
     assert code(await registry.register(said)) == "XDSDuplicateUniqueIdInRegistry"
@@ -101,13 +111,17 @@ async def test_a_studys_life_over_soap(registry: XdsRegistry) -> None:
         (v.HAS_MEMBER, first.submission_uuid, first.entry_uuid),
         (v.RPLC, second.entry_uuid, first.entry_uuid),
     }
-    sets = AdhocQuery(query_id=q.GET_SUBMISSION_SETS, parameters=(("$uuid", q.quoted_list([second.entry_uuid])),))
+    sets = AdhocQuery(
+        query_id=q.GET_SUBMISSION_SETS, parameters=(("$uuid", q.quoted_list([second.entry_uuid])),)
+    )
     reply = await found(registry, sets)
     assert [s.entry_uuid for s in reply.objects.submissions] == [second.submission_uuid]
     assert [a.entry_uuid for a in reply.objects.associations] == [second.has_member_uuid]
 
     # deleted, and back (ITI-57)
-    await deprecate_and_approve(registry, second.entry_uuid, second.version, home.secret, record.study_uid, cx)
+    await deprecate_and_approve(
+        registry, second.entry_uuid, second.version, home.secret, record.study_uid, cx
+    )
 
     # withdrawn (ITI-62): only whole
     chain = [o.entry_uuid for p in (first, second) for o in views.objects_of(p, cx)]
@@ -127,12 +141,19 @@ async def deprecate_and_approve(
         sset = SubmissionSet(
             entry_uuid=DerivedId(Kind.SUBMISSION_SET, Version(1, n), tag).urn(),
             unique_id=DerivedId(Kind.SUBMISSION, Version(1, n), tag).uid(),
-            patient_id=cx, source_id="1.2.3", submission_time="2026", content_type=values.IMAGING,
-        )  # fmt: skip
+            patient_id=cx,
+            source_id="1.2.3",
+            submission_time="2026",
+            content_type=values.IMAGING,
+        )
         link = Association(
-            entry_uuid=DerivedId(Kind.AVAILABILITY, Version(1, n), tag).urn(), type=v.UPDATE_AVAILABILITY,
-            source=sset.entry_uuid, target=entry_uuid, original_status=original, new_status=new,
-        )  # fmt: skip
+            entry_uuid=DerivedId(Kind.AVAILABILITY, Version(1, n), tag).urn(),
+            type=v.UPDATE_AVAILABILITY,
+            source=sset.entry_uuid,
+            target=entry_uuid,
+            original_status=original,
+            new_status=new,
+        )
         return RegistryObjects(submissions=(sset,), associations=(link,))
 
     assert (await registry.update(change(10, v.APPROVED, v.DEPRECATED))).success
@@ -168,9 +189,13 @@ async def test_home_is_passed_over_and_answers_name_their_own(registry: XdsRegis
     registry.principal = node_of(home)
     who = patient(home, "HOME")
     await registry.feed(who, home.id)
-    assert (await registry.register(views.objects_of(published(home, study(who, 5), 1), who.local.cx()))).success
+    assert (
+        await registry.register(views.objects_of(published(home, study(who, 5), 1), who.local.cx()))
+    ).success
     for asked in ("", HOME, "urn:oid:1.2.3"):
-        (document,) = (await found(registry, replace(documents_of(who.local.cx()), home=asked))).objects.documents
+        (document,) = (
+            await found(registry, replace(documents_of(who.local.cx()), home=asked))
+        ).objects.documents
         assert document.home == HOME, asked
 
 
@@ -210,7 +235,7 @@ async def test_ids_of_several_patients_only_as_refs(registry: XdsRegistry) -> No
     assert set(refs.refs) == {(uuid, HOME) for uuid in uuids}
 
 
-# --- foreign sources -----------------------------------------------------------------------------------------------
+# --- foreign sources ----------------------------------------------------------------------------------------
 
 
 async def fed(registry: XdsRegistry) -> str:
@@ -225,22 +250,39 @@ async def test_a_foreign_manifest_is_a_study_and_keeps_what_it_said(registry: Xd
     home = next(iter(registry.directory.members.values()))
     entry = views.document_entry(published(home, study(patient(home), 9), 1), cx)
     entry = replace(
-        entry, entry_uuid=new_uuid().urn, unique_id=oid(), repository_unique_id="1.2.99", comments=as_text("<said> & kept"),
-        service_stop_time="", title=(*as_text("Eins"), *as_text("Zwei")), class_code=values.REPORTS,
-    )  # fmt: skip
+        entry,
+        entry_uuid=new_uuid().urn,
+        unique_id=oid(),
+        repository_unique_id="1.2.99",
+        comments=as_text("<said> & kept"),
+        service_stop_time="",
+        title=(*as_text("Eins"), *as_text("Zwei")),
+        class_code=values.REPORTS,
+    )
     sset = SubmissionSet(
-        entry_uuid=new_uuid().urn, unique_id=oid(), patient_id=cx, source_id="1.2.98", submission_time="2026",
-        content_type=values.IMAGING, comments=as_text("a set"),
-    )  # fmt: skip
+        entry_uuid=new_uuid().urn,
+        unique_id=oid(),
+        patient_id=cx,
+        source_id="1.2.98",
+        submission_time="2026",
+        content_type=values.IMAGING,
+        comments=as_text("a set"),
+    )
     link = Association(
-        entry_uuid=new_uuid().urn, type=v.HAS_MEMBER, source=sset.entry_uuid, target=entry.entry_uuid,
-        submission_set_status="Original", title=as_text("named"),
-    )  # fmt: skip
+        entry_uuid=new_uuid().urn,
+        type=v.HAS_MEMBER,
+        source=sset.entry_uuid,
+        target=entry.entry_uuid,
+        submission_set_status="Original",
+        title=as_text("named"),
+    )
     assert (await registry.register([sset, entry, link])).success
     assert registry.directory.by_repository("1.2.99") is not None
     (answered,) = (await found(registry, documents_of(cx))).objects.documents
     assert answered == views.registered(entry, v.APPROVED, HOME)
-    sets = AdhocQuery(query_id=q.GET_SUBMISSION_SETS, parameters=(("$uuid", q.quoted_list([entry.entry_uuid])),))
+    sets = AdhocQuery(
+        query_id=q.GET_SUBMISSION_SETS, parameters=(("$uuid", q.quoted_list([entry.entry_uuid])),)
+    )
     reply = await found(registry, sets)
     assert reply.objects.submissions == (views.registered(sset, v.APPROVED, HOME),)
     assert reply.objects.associations == (views.registered(link, v.APPROVED, HOME),)
@@ -248,7 +290,7 @@ async def test_a_foreign_manifest_is_a_study_and_keeps_what_it_said(registry: Xd
     assert len((await found(registry, documents_of(cx))).objects) == 0
 
 
-# --- NIST ----------------------------------------------------------------------------------------------------------
+# --- NIST ---------------------------------------------------------------------------------------------------
 
 CONVERTED = "iti42-converted-from-2.1"
 
@@ -260,15 +302,22 @@ def file(name: str) -> str:
 @pytest.mark.standards
 async def test_everything_submitted_is_answered(registry: XdsRegistry, standards_folder: Path) -> None:
     cx = await fed(registry)
-    names = (file("11990__submit__single_doc"), file("12000__submit__metadata"), "iti42/nist-16102c-two_de_fd.xml",
-             "iti42/nist-15801-extra_metadata-original.xml", "iti42/nist-idc_init-kos-IDCDEPT001.xml")  # fmt: skip
+    names = (
+        file("11990__submit__single_doc"),
+        file("12000__submit__metadata"),
+        "iti42/nist-16102c-two_de_fd.xml",
+        "iti42/nist-15801-extra_metadata-original.xml",
+        "iti42/nist-idc_init-kos-IDCDEPT001.xml",
+    )
     for name in names:
         objects = submission(standards_folder, name, patient=cx)
         reply = await registry.register(objects)
         assert reply.success, (name, reply.errors)
         wanted = {o.entry_uuid: views.registered(o, v.APPROVED, HOME) for o in objects}
         status = q.quoted_list([v.APPROVED])
-        statuses = tuple((f"$XDS{kind}Status", status) for kind in ("DocumentEntry", "SubmissionSet", "Folder"))
+        statuses = tuple(
+            (f"$XDS{kind}Status", status) for kind in ("DocumentEntry", "SubmissionSet", "Folder")
+        )
         every = AdhocQuery(query_id=q.GET_ALL, parameters=(("$patientId", (q.quoted(cx),)), *statuses))
         answered = {o.entry_uuid: o for o in (await found(registry, every)).objects if o.entry_uuid in wanted}
         for uuid, thing in wanted.items():
@@ -298,7 +347,8 @@ async def test_relationships(registry: XdsRegistry, standards_folder: Path) -> N
     transformed = nist("11993__apnd__metadata", entry.entry_uuid)
     link = next(a for a in transformed.associations if a.type == v.APND)
     transformed = replace(
-        transformed, associations=tuple(replace(a, type=v.XFRM) if a is link else a for a in transformed.associations)
+        transformed,
+        associations=tuple(replace(a, type=v.XFRM) if a is link else a for a in transformed.associations),
     )
     assert (await registry.register(transformed)).success
     folder = nist("12001__create_folder__metadata")
@@ -319,7 +369,9 @@ async def test_relationships(registry: XdsRegistry, standards_folder: Path) -> N
     member = added.documents[0]
     successor = nist("11992__rplc__metadata", member.entry_uuid)
     assert (await registry.register(successor)).success
-    links = (await found(registry, q.get_associations([successor.documents[0].entry_uuid]))).objects.associations
+    links = (
+        await found(registry, q.get_associations([successor.documents[0].entry_uuid]))
+    ).objects.associations
     joined = [a for a in links if a.source == folder.folders[0].entry_uuid]
     assert len(joined) == 1
     by_set = (await found(registry, q.get_associations([joined[0].entry_uuid]))).objects.associations
@@ -327,7 +379,12 @@ async def test_relationships(registry: XdsRegistry, standards_folder: Path) -> N
 
     # 12004: the same document again is allowed, with another hash it is not; a used SubmissionSet id never
     copy = nist("11990__submit__single_doc")
-    same = replace(copy, documents=(replace(copy.documents[0], unique_id=member.unique_id, hash=member.hash, size=member.size),))
+    same = replace(
+        copy,
+        documents=(
+            replace(copy.documents[0], unique_id=member.unique_id, hash=member.hash, size=member.size),
+        ),
+    )
     assert (await registry.register(same)).success
     other = nist("11990__submit__single_doc")
     entry = replace(other.documents[0], unique_id=member.unique_id, hash="f" * 40, size=member.size)
@@ -338,7 +395,10 @@ async def test_relationships(registry: XdsRegistry, standards_folder: Path) -> N
 
     # 12084: all or nothing
     two = nist("12084__submit__two_doc")
-    broken = replace(two, documents=(two.documents[0], replace(two.documents[1], unique_id=member.unique_id, hash="e" * 40)))
+    broken = replace(
+        two,
+        documents=(two.documents[0], replace(two.documents[1], unique_id=member.unique_id, hash="e" * 40)),
+    )
     assert not (await registry.register(broken)).success
     assert len((await found(registry, q.get_documents([two.documents[0].entry_uuid]))).objects) == 0
 
@@ -353,8 +413,16 @@ async def test_find_suites_on_the_store(registry: XdsRegistry, standards_folder:
         reply = await registry.register(held[-1])
         assert reply.success, (name, reply.errors)
     table, ran = index(standards_folder), 0
-    for name in sorted(n for n in table if n.startswith(("iti18-suite/11897__", "iti18-suite/11898__", "iti18-suite/11899__"))):
-        if CONTRADICTORY in name or "expect" not in table[name]["expectation"] or name.endswith("in_updatetime__query2.xml"):
+    for name in sorted(
+        n
+        for n in table
+        if n.startswith(("iti18-suite/11897__", "iti18-suite/11898__", "iti18-suite/11899__"))
+    ):
+        if (
+            CONTRADICTORY in name
+            or "expect" not in table[name]["expectation"]
+            or name.endswith("in_updatetime__query2.xml")
+        ):
             continue  # its window ended long ago: lastUpdateTime is now
         status, wanted = expected(table[name]["expectation"])
         answer = await registry.query(filled(standards_folder, name, patient=cx))
@@ -373,14 +441,17 @@ async def test_get_documents_suite(registry: XdsRegistry, standards_folder: Path
     first, second = objects.documents
 
     async def ask(name: str, *texts: str) -> list[DocumentEntry]:
-        query = AdhocQuery(query_id=q.GET_DOCUMENTS, parameters=((f"$XDSDocumentEntry{name}", texts),), home="urn:oid:1.1.1")
+        query = AdhocQuery(
+            query_id=q.GET_DOCUMENTS, parameters=((f"$XDSDocumentEntry{name}", texts),), home="urn:oid:1.1.1"
+        )
         return list((await found(registry, query)).objects.documents)
 
     assert len(await ask("UniqueId", f"('{first.unique_id}')")) == 1
     assert len(await ask("UniqueId", f"('{first.unique_id}','{second.unique_id}')")) == 2
     assert len(await ask("EntryUUID", f"('{first.entry_uuid}')", f"('{second.entry_uuid}')")) == 2
     both = AdhocQuery(
-        query_id=q.GET_SUBMISSION_SETS, parameters=(("$uuid", q.quoted_list([first.entry_uuid, second.entry_uuid])),)
+        query_id=q.GET_SUBMISSION_SETS,
+        parameters=(("$uuid", q.quoted_list([first.entry_uuid, second.entry_uuid])),),
     )
     reply = await found(registry, both)
     assert (len(reply.objects.submissions), len(reply.objects.associations)) == (1, 2)

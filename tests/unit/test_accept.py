@@ -22,8 +22,11 @@ from crosslight.standards.problem import NotAcceptable
 JPEG, J2K = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90"
 JSON = (Offer("application/dicom+json"), Offer("application/json"))
 INSTANCE = (  # one instance stored in JPEG
-    Offer(DICOM, True, JPEG), Offer(DICOM, True, EXPLICIT_LE), Offer(DICOM, False, JPEG), Offer(DICOM, False, EXPLICIT_LE)
-)  # fmt: skip
+    Offer(DICOM, True, JPEG),
+    Offer(DICOM, True, EXPLICIT_LE),
+    Offer(DICOM, False, JPEG),
+    Offer(DICOM, False, EXPLICIT_LE),
+)
 FRAMES = (Offer("image/jpeg", True, JPEG), Offer(OCTETS, True, JPEG), Offer(OCTETS, True, EXPLICIT_LE))
 PICTURE = (Offer("image/jpeg"), Offer("image/png"))
 
@@ -57,9 +60,20 @@ PICTURE = (Offer("image/jpeg"), Offer("image/png"))
         ([f"application/dicom; transfer-syntax={EXPLICIT_LE}"], INSTANCE, 3),
         (["application/dicom; Transfer-Syntax=*"], INSTANCE, 2),
         # several: an impossible one beside a possible one
-        ([f'multipart/related; type="application/dicom"; transfer-syntax={J2K}, multipart/related; type="application/dicom"; '
-          f"transfer-syntax={EXPLICIT_LE}"], INSTANCE, 1),
-        ([f"application/dicom; transfer-syntax={J2K}", "application/dicom; transfer-syntax=*;q=0.1"], INSTANCE, 2),
+        (
+            [
+                f'multipart/related; type="application/dicom"; transfer-syntax={J2K}, '
+                f'multipart/related; type="application/dicom"; '
+                f"transfer-syntax={EXPLICIT_LE}"
+            ],
+            INSTANCE,
+            1,
+        ),
+        (
+            [f"application/dicom; transfer-syntax={J2K}", "application/dicom; transfer-syntax=*;q=0.1"],
+            INSTANCE,
+            2,
+        ),
         # q decides, then our own order
         (["image/png, image/jpeg;q=0.9"], PICTURE, 1),
         (["image/*;q=0.5, image/png"], PICTURE, 1),
@@ -72,10 +86,10 @@ PICTURE = (Offer("image/jpeg"), Offer("image/png"))
         (["multipart/related; type=application/octet-stream; transfer-syntax=*"], FRAMES, 1),
         ([f"multipart/related; type=application/octet-stream; transfer-syntax={EXPLICIT_LE}"], FRAMES, 2),
         # unreadable elements are left out
-        (["multipart/related; type=\"application/dicom, application/dicom"], INSTANCE, 0),
+        (['multipart/related; type="application/dicom, application/dicom'], INSTANCE, 0),
         ([";;;, application/json"], JSON, 1),
     ],
-)  # fmt: skip
+)
 def test_best_match(accept: list[str], offers: tuple[Offer, ...], index: int) -> None:
     assert choose(parse_accept(accept), offers) == offers[index]
 
@@ -109,6 +123,10 @@ def test_any_header_is_read(text: str) -> None:
     choose(ranges, INSTANCE)
 
 
-@given(st.permutations(["application/dicom+xml", "text/*", "application/dicom+json", "foo", 'multipart/related; type="a/b"']))
+@given(
+    st.permutations(
+        ["application/dicom+xml", "text/*", "application/dicom+json", "foo", 'multipart/related; type="a/b"']
+    )
+)
 def test_never_refused_while_one_listed_type_can_be_given(elements: list[str]) -> None:
     assert choose(parse_accept([", ".join(elements)]), JSON) == JSON[0]

@@ -1,4 +1,6 @@
-"""Sign-in's values: session limits, return paths, claim mapping, PKCE; and that every key of the sections is documented."""
+"""Sign-in's values: session limits, return paths, claim mapping, PKCE; and that every key of the sections is
+documented.
+"""
 
 from __future__ import annotations
 
@@ -33,26 +35,45 @@ ELSEWHERE = {"sign-in", "sign-out", "join", "ask-authority", "withdraw"}
 
 
 def test_the_table_speaks_of_every_face_and_action_and_of_no_other() -> None:
-    assert {action for row in TABLE.values() for actions in row.values() for action in actions} == ACTIONS - ELSEWHERE
-    assert {face for row in TABLE.values() for face in row} == FACES - {"dimse", "join"}, "callers by AE title, and invitations"
+    assert {
+        action for row in TABLE.values() for actions in row.values() for action in actions
+    } == ACTIONS - ELSEWHERE
+    assert {face for row in TABLE.values() for face in row} == FACES - {
+        "dimse",
+        "join",
+    }, "callers by AE title, and invitations"
 
 
 @pytest.mark.parametrize("action", sorted(DECIDING | MEMBERSHIP))
 def test_nobody_without_a_name_decides_of_records_or_members(action: Action) -> None:
     assert not decide(OPEN, "admin", action).permit
     assert not decide(OPEN, "portal", action).permit
-    assert not decide(Principal(subject="x", roles=frozenset({"clinician", "integrator", "member"})), "portal", action).permit
+    assert not decide(
+        Principal(subject="x", roles=frozenset({"clinician", "integrator", "member"})), "portal", action
+    ).permit
     assert decide(OPERATOR, "admin", action).permit
 
 
 @pytest.mark.parametrize(
     ("age_m", "unused_m", "expected"),
-    [(1, 0, True), (600, 29.9, True), (600, 30, False), (29, 30, False), (719.9, 0, True), (720, 0, False), (9999, 9999, False)],
+    [
+        (1, 0, True),
+        (600, 29.9, True),
+        (600, 30, False),
+        (29, 30, False),
+        (719.9, 0, True),
+        (720, 0, False),
+        (9999, 9999, False),
+    ],
 )
 def test_session_limits(age_m: float, unused_m: float, expected: bool) -> None:
     created = NOW - timedelta(minutes=age_m)
     stored = StoredSession(
-        principal={}, csrf="", created=created, seen=NOW - timedelta(minutes=unused_m), ends=created + timedelta(hours=12)
+        principal={},
+        csrf="",
+        created=created,
+        seen=NOW - timedelta(minutes=unused_m),
+        ends=created + timedelta(hours=12),
     )
     assert holds(stored, NOW, timedelta(minutes=30)) is expected
 
@@ -60,14 +81,29 @@ def test_session_limits(age_m: float, unused_m: float, expected: bool) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("/", "/"), ("/patient", "/patient"), ("", "/"), ("//evil.example", "/"), ("https://evil.example", "/"), ("/\\evil", "/"),
-        ("/x?nhs=9990000018", "/"), ("/x#y", "/"), ("/" + "a" * 600, "/"), ("/a\r\nSet-Cookie: x", "/"), ("/é", "/"),
-        ("javascript:x", "/"), ("/a//evil.example", "/"), ("/.//evil.example", "/"), ("/a/../b", "/"), ("/%2f%2fevil", "/"),
+        ("/", "/"),
+        ("/patient", "/patient"),
+        ("", "/"),
+        ("//evil.example", "/"),
+        ("https://evil.example", "/"),
+        ("/\\evil", "/"),
+        ("/x?nhs=9990000018", "/"),
+        ("/x#y", "/"),
+        ("/" + "a" * 600, "/"),
+        ("/a\r\nSet-Cookie: x", "/"),
+        ("/é", "/"),
+        ("javascript:x", "/"),
+        ("/a//evil.example", "/"),
+        ("/.//evil.example", "/"),
+        ("/a/../b", "/"),
+        ("/%2f%2fevil", "/"),
         ("/patients/aB-_9/studies/1.2.3?series=1.2.3.4", "/patients/aB-_9/studies/1.2.3?series=1.2.3.4"),
         ("/patients/a/studies/1.2?copy=RTK&series=1.2", "/patients/a/studies/1.2?copy=RTK&series=1.2"),
-        ("/patients/a?series=1.2&name=SMITH", "/"), ("/patients/a?series=//evil.example", "/"), ("/a?series=", "/"),
+        ("/patients/a?series=1.2&name=SMITH", "/"),
+        ("/patients/a?series=//evil.example", "/"),
+        ("/a?series=", "/"),
     ],
-)  # fmt: skip
+)
 def test_return_paths_stay_here_and_carry_nothing(text: str, expected: str) -> None:
     assert local_path(text) == expected
 
@@ -103,7 +139,10 @@ def test_people_get_only_roles_for_people() -> None:
 
 def test_pkce_vector() -> None:
     """RFC 7636 appendix B."""
-    assert challenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk") == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+    assert (
+        challenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
+        == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+    )
 
 
 @pytest.mark.parametrize("section", [MembersConfig, AccessConfig, RegionConfig])

@@ -19,9 +19,15 @@ def _held(description: str) -> Holding:
     record = replace(study(patient(home), 1), description=description)
     made = published(home, record, 1)
     return Holding(
-        member=home.id, record_key=RecordKey(1), publication=made, state="approved", digest="", revision=1, fhir_id="f",
+        member=home.id,
+        record_key=RecordKey(1),
+        publication=made,
+        state="approved",
+        digest="",
+        revision=1,
+        fhir_id="f",
         updated=datetime(2026, 1, 1, tzinfo=UTC),
-    )  # fmt: skip
+    )
 
 
 def _kept(description: str, *patterns: str) -> bool:

@@ -15,7 +15,7 @@ from crosslight.standards.problem import (
     NotFound,
     StorageError,
     Unauthenticated,
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(
@@ -29,9 +29,21 @@ from crosslight.standards.problem import (
             "partial 2 stored, 1 refused",
             "done in part: 2 stored, 1 refused",
         ),
-        (counted("ok", **{"documents": 1, "in all": 1}), "ok 1 documents, 1 in all", "done: 1 documents, 1 in all"),
-        (Outcome("refused", code="XDSUnknownPatientId"), "refused: XDSUnknownPatientId", "refused: XDSUnknownPatientId"),
-        (Outcome("failed", code="MemberUnreachable"), "failed: MemberUnreachable", "failed: member unreachable"),
+        (
+            counted("ok", **{"documents": 1, "in all": 1}),
+            "ok 1 documents, 1 in all",
+            "done: 1 documents, 1 in all",
+        ),
+        (
+            Outcome("refused", code="XDSUnknownPatientId"),
+            "refused: XDSUnknownPatientId",
+            "refused: XDSUnknownPatientId",
+        ),
+        (
+            Outcome("failed", code="MemberUnreachable"),
+            "failed: MemberUnreachable",
+            "failed: member unreachable",
+        ),
         (Outcome("denied"), "denied", "denied"),
         (Outcome("cut"), "cut", "cut off: an answer was begun and did not end"),
     ],
@@ -94,4 +106,7 @@ def test_an_error_is_an_outcome_and_its_text_is_none(error: BaseException, expec
 
 
 def test_a_face_may_name_an_error_by_its_standards_code() -> None:
-    assert str(outcome_of(Invalid("x"), Outcome("ok"), "XDSRegistryMetadataError")) == "refused: XDSRegistryMetadataError"
+    assert (
+        str(outcome_of(Invalid("x"), Outcome("ok"), "XDSRegistryMetadataError"))
+        == "refused: XDSRegistryMetadataError"
+    )

@@ -17,15 +17,21 @@ from rich.console import Console
 
 from crosslight.runtime.audit import About, Audited, AuditLog
 from crosslight.runtime.audit.command import asked, print_audit
-from crosslight.runtime.audit.select import Selection, moment
-from crosslight.runtime.audit.show import audit_csv, audit_lines, audit_table, parse_patient
+from crosslight.runtime.audit.printing import audit_csv, audit_lines, audit_table, parse_patient
+from crosslight.runtime.audit.query import Selection, moment
 from crosslight.runtime.db import Db, SqliteDb
 from crosslight.runtime.terminal import WIDTH, make_console
 from crosslight.standards.access import Decision, Principal
 from crosslight.standards.ids import Identifier, MemberId
 from crosslight.standards.problem import Forbidden, Invalid, MemberUnreachable
 from registry.members.model import Presence
-from registry.members.show import certificate_text, identifiers_table, index_lines, link_text, members_table
+from registry.members.printing import (
+    certificate_text,
+    identifiers_table,
+    index_lines,
+    link_text,
+    members_table,
+)
 
 ANN = Principal(subject="person:ann", name="Dr Ann", roles=frozenset({"clinician"}), organisation="RA2")
 ALLOWED = Decision(True, "r")
@@ -67,12 +73,25 @@ async def test_a_patients_audit_names_who_why_and_how_it_ended(tmp_path: Path) -
     await cut.begin()
     with pytest.raises(Forbidden):
         async with audit.act(
-            caller(ANN, "c-3"), "xds", "publish", About(patients=(PATIENT,)), decision=Decision(False, "no role")
+            caller(ANN, "c-3"),
+            "xds",
+            "publish",
+            About(patients=(PATIENT,)),
+            decision=Decision(False, "no role"),
         ):
             pass
     entries = await audit.search(patient=parse_patient("999 000 0018"))
     text = shown(audit_table(entries))
-    for part in ("Dr Ann", "person:ann", "RA2", "TREAT", "done: 1 given", "cut off", "REFUSED: no role", "c-2"):
+    for part in (
+        "Dr Ann",
+        "person:ann",
+        "RA2",
+        "TREAT",
+        "done: 1 given",
+        "cut off",
+        "REFUSED: no role",
+        "c-2",
+    ):
         assert part in text
     assert [orjson.loads(line)["correlation"] for line in audit_lines(entries)] == ["c-3", "c-2", "c-1"]
     assert await audit.search(patient=parse_patient("9990000026")) == []
@@ -84,12 +103,16 @@ async def _filled(audit: AuditLog) -> None:
     bob = Principal(subject="person:bob", name="[bold]Bob[/bold]\x1b[2J\nroot", organisation="RTK")
     for number in range(30):
         about = About(patients=(PATIENT,), studies=("1.2",))
-        async with audit.act(caller(ANN, f"a-{number}"), "portal", "retrieve", about, decision=ALLOWED) as act:
+        async with audit.act(
+            caller(ANN, f"a-{number}"), "portal", "retrieve", about, decision=ALLOWED
+        ) as act:
             act.done(given=1)
     for number in range(5):
         with suppress(Forbidden, MemberUnreachable):
             decision = Decision(number != 0, "no role")
-            async with audit.act(caller(bob, f"b-{number}"), "fhir", "search", About(patients=(PATIENT,)), decision=decision):
+            async with audit.act(
+                caller(bob, f"b-{number}"), "fhir", "search", About(patients=(PATIENT,)), decision=decision
+            ):
                 raise MemberUnreachable("x")
 
 
@@ -105,7 +128,13 @@ async def audit(database: Db) -> AuditLog:
 async def test_acts_are_found_by_the_name_of_any_release(database: Db, asked_for: str) -> None:
     log = AuditLog(database, CLOCK)
     await log.open()
-    for subject in ("member:RTK", "spiffe://1.2.3/member/RTK", "member:RTK2", "spiffe://1.2.3/system/RTK", ""):
+    for subject in (
+        "member:RTK",
+        "spiffe://1.2.3/member/RTK",
+        "member:RTK2",
+        "spiffe://1.2.3/system/RTK",
+        "",
+    ):
         who = Principal(subject=subject, roles=frozenset({"member"}))
         async with log.act(caller(who, f"of {subject}"), "hl7", "feed"):
             pass
@@ -117,13 +146,22 @@ async def test_acts_are_found_by_the_name_of_any_release(database: Db, asked_for
 @pytest.mark.parametrize(
     ("selection", "count"),
     [
-        (Selection(), 35), (Selection(patient=PATIENT), 35), (Selection(user="person:ann"), 30), (Selection(user="Dr Ann"), 30),
-        (Selection(user="Dr"), 0), (Selection(organisation="RTK"), 5), (Selection(decision="deny"), 1),
-        (Selection(organisation="RTK", decision="permit"), 4), (Selection(study="1.2"), 30), (Selection(correlation="b-3"), 1),
-        (Selection(since=moment("2020-01-01"), until=moment("2020-01-02", end=True)), 0), (Selection(since="2020-01-01"), 35),
-        (Selection(user="person:%"), 0), (Selection(patient=Identifier("9990000026")), 0),
+        (Selection(), 35),
+        (Selection(patient=PATIENT), 35),
+        (Selection(user="person:ann"), 30),
+        (Selection(user="Dr Ann"), 30),
+        (Selection(user="Dr"), 0),
+        (Selection(organisation="RTK"), 5),
+        (Selection(decision="deny"), 1),
+        (Selection(organisation="RTK", decision="permit"), 4),
+        (Selection(study="1.2"), 30),
+        (Selection(correlation="b-3"), 1),
+        (Selection(since=moment("2020-01-01"), until=moment("2020-01-02", end=True)), 0),
+        (Selection(since="2020-01-01"), 35),
+        (Selection(user="person:%"), 0),
+        (Selection(patient=Identifier("9990000026")), 0),
     ],
-)  # fmt: skip
+)
 async def test_acts_are_selected_and_counted(audit: AuditLog, selection: Selection, count: int) -> None:
     assert await audit.count(selection) == count
     assert len(await audit.select(selection, 100)) == count
@@ -138,10 +176,19 @@ async def test_a_table_that_is_not_whole_says_so(audit: AuditLog, capsys: pytest
         return Console(file=sys.stdout, width=width, color_system=None)
 
     options = {
-        "patient": "", "user": "", "organisation": "", "study": "", "since": "", "until": "", "action": None, "decision": None,
+        "patient": "",
+        "user": "",
+        "organisation": "",
+        "study": "",
+        "since": "",
+        "until": "",
+        "action": None,
+        "decision": None,
         "limit": 10,
-        "before": None, "as_json": False, "as_csv": False,
-    }  # fmt: skip
+        "before": None,
+        "as_json": False,
+        "as_csv": False,
+    }
     await print_audit(audit, asked(**options), printed())  # type: ignore[arg-type]
     text = capsys.readouterr().out
     assert "10 of 35 acts" in text
@@ -177,7 +224,9 @@ def test_days(text: str, end: bool, expected: str) -> None:
     assert moment(text, end=end) == expected
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "2026-11-31", "20261130", "30.11.2026", "9999-12-31", "2026-11"])
+@pytest.mark.parametrize(
+    "text", ["yesterday", "2026-13-01", "2026-11-31", "20261130", "30.11.2026", "9999-12-31", "2026-11"]
+)
 def test_days_that_are_none(text: str) -> None:
     with pytest.raises(Invalid):
         moment(text, end=True)
@@ -186,9 +235,18 @@ def test_days_that_are_none(text: str) -> None:
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x"])
 def test_no_cell_is_a_formula(text: str) -> None:
     entry = Audited(
-        seq=1, at="x", who=Principal(subject=text), face="f", action="a", decision="permit", rule="", text="ok", peer="",
-        query={}, correlation="c",
-    )  # fmt: skip
+        seq=1,
+        at="x",
+        who=Principal(subject=text),
+        face="f",
+        action="a",
+        decision="permit",
+        rule="",
+        text="ok",
+        peer="",
+        query={},
+        correlation="c",
+    )
     assert f"'{text}" in audit_csv([entry])
 
 
@@ -228,7 +286,13 @@ A_MEMBER = MemberId(1)
         ),
         (Presence(member=A_MEMBER, reachable=False, last_heard=NOON, since=NOON), "lost 2026-11-30 12:00:00"),
         (
-            Presence(member=A_MEMBER, reachable=False, last_heard=NOON, since=NOON, trouble="The node does not read."),
+            Presence(
+                member=A_MEMBER,
+                reachable=False,
+                last_heard=NOON,
+                since=NOON,
+                trouble="The node does not read.",
+            ),
             "lost 2026-11-30 12:00:00: The node does not read.",
         ),
     ],
@@ -242,12 +306,19 @@ def test_links_in_words(presence: Presence, words: str) -> None:
     [
         (Presence(member=A_MEMBER, reachable=True), ["waiting 0, refused 0, in quarantine 0", "epoch 3"]),
         (
-            Presence(member=A_MEMBER, reachable=True, studies=1, waiting=2, parked=3, quarantined=4, filling=True),
+            Presence(
+                member=A_MEMBER, reachable=True, studies=1, waiting=2, parked=3, quarantined=4, filling=True
+            ),
             ["1 study", "waiting 2, refused 3, in quarantine 4", "filling", "epoch 3"],
         ),
         (
             Presence(member=A_MEMBER, reachable=True, studies=0, census_equal=False, census_at=NOON),
-            ["0 studies", "waiting 0, refused 0, in quarantine 0", "counts DIFFER at 2026-11-30 12:00:00", "epoch 3"],
+            [
+                "0 studies",
+                "waiting 0, refused 0, in quarantine 0",
+                "counts DIFFER at 2026-11-30 12:00:00",
+                "epoch 3",
+            ],
         ),
     ],
 )

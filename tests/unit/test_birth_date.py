@@ -41,7 +41,10 @@ TABLE = {
 @pytest.mark.parametrize(("text", "born"), TABLE.items())
 def test_a_value_that_is_no_calendar_date_is_none(text: str, born: str) -> None:
     assert birth_date(text) == born
-    pid = f"MSH|^~\\&|A|F|R|G|20200101||ADT^A04|c1|P|2.3.1|||||||UNICODE UTF-8\rPID|||1^^^&1.2.3&ISO||DOE^Ann||{text}\rPV1||O\r"
+    pid = (
+        "MSH|^~\\&|A|F|R|G|20200101||ADT^A04|c1|P|2.3.1|||||||UNICODE"
+        f" UTF-8\rPID|||1^^^&1.2.3&ISO||DOE^Ann||{text}\rPV1||O\r"
+    )
     assert parse_adt(pid.encode()).birth_date == born
     local = Identifier("1", "1.2.3")
     assert patient_of(local, [f"PID-7|{text}"]).birth_date == born

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from crosslight.standards.census import Census, census_item, take_census
 
-_PAIRS = st.lists(st.tuples(st.sampled_from(["1.2", "1.3", "1.4", "1.5"]), st.sampled_from(["aa", "bb"])), unique=True)
+_PAIRS = st.lists(
+    st.tuples(st.sampled_from(["1.2", "1.3", "1.4", "1.5"]), st.sampled_from(["aa", "bb"])), unique=True
+)
 
 
 @given(_PAIRS, st.randoms())

@@ -19,11 +19,24 @@ LONG = {"text": "crosslight " * 1000}
 @pytest.mark.parametrize(
     ("header", "takes"),
     [
-        ("gzip", True), ("GZIP", True), ("deflate, gzip;q=0.5", True), ("x-gzip", True), ("*", True), ("br, *;q=0.1", True),
-        ("", False), ("identity", False), ("gzip;q=0", False), ("gzip; q=0.000", False), ("*;q=0", False), ("gzip;q=0, *", False),
-        ("deflate", False), ("gzipped", False), ("gzip;q=most", False), (",,;", False),
+        ("gzip", True),
+        ("GZIP", True),
+        ("deflate, gzip;q=0.5", True),
+        ("x-gzip", True),
+        ("*", True),
+        ("br, *;q=0.1", True),
+        ("", False),
+        ("identity", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000", False),
+        ("*;q=0", False),
+        ("gzip;q=0, *", False),
+        ("deflate", False),
+        ("gzipped", False),
+        ("gzip;q=most", False),
+        (",,;", False),
     ],
-)  # fmt: skip
+)
 def test_what_takes_gzip(header: str, takes: bool) -> None:
     assert takes_gzip(header) is takes
 
@@ -39,11 +52,15 @@ async def _answer(request: web.Request) -> web.Response:
 @pytest.mark.parametrize(
     ("query", "header", "zipped"),
     [
-        ("type=application/fhir%2Bjson&long", "gzip", True), ("type=application/dicom%2Bjson&long", "gzip, br", True),
-        ("type=application/json&long", "deflate, gzip;q=0", False), ("type=application/json&long", "identity", False),
-        ("type=application/json", "gzip", False), ("type=image/jpeg&long", "gzip", False), ("type=text/html&long", "gzip", False),
+        ("type=application/fhir%2Bjson&long", "gzip", True),
+        ("type=application/dicom%2Bjson&long", "gzip, br", True),
+        ("type=application/json&long", "deflate, gzip;q=0", False),
+        ("type=application/json&long", "identity", False),
+        ("type=application/json", "gzip", False),
+        ("type=image/jpeg&long", "gzip", False),
+        ("type=text/html&long", "gzip", False),
     ],
-)  # fmt: skip
+)
 async def test_long_json_is_compressed_where_asked(query: str, header: str, zipped: bool) -> None:
     app = web.Application(middlewares=[cast(Any, compressed())])
     app.add_routes([web.get("/", _answer)])

@@ -27,14 +27,17 @@ def test_the_vector_that_another_implementation_must_meet() -> None:
 @pytest.mark.parametrize(
     ("other", "secret", "same"),
     [
-        (Identifier("K563756", "1.2.3", namespace="RTK"), SECRET, True),  # a label is no part of an identifier
+        # a label is no part of an identifier
+        (Identifier("K563756", "1.2.3", namespace="RTK"), SECRET, True),
         (Identifier("K563756", "1.2.4"), SECRET, False),
         (Identifier("K563757", "1.2.3"), SECRET, False),
         (Identifier("1.2.3\x00K563756", ""), SECRET, False),
         (LOCAL, bytes(32), False),
     ],
 )
-def test_a_hash_is_of_authority_and_value_under_the_members_secret(other: Identifier, secret: bytes, same: bool) -> None:
+def test_a_hash_is_of_authority_and_value_under_the_members_secret(
+    other: Identifier, secret: bytes, same: bool
+) -> None:
     assert (patient_hash(secret, other) == patient_hash(SECRET, LOCAL)) is same
 
 
@@ -51,7 +54,9 @@ def test_equal_sets_have_equal_versions_and_others_do_not() -> None:
     ]
     assert len({c.version for c in (one, *others)}) == 6
     assert unpacked(packed(one.waiting)) == one.waiting
-    assert "waiting" not in repr(one).replace("anybody_waiting", ""), "hashes are not printed, whoever prints the set"
+    assert "waiting" not in repr(one).replace("anybody_waiting", ""), (
+        "hashes are not printed, whoever prints the set"
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,7 +73,9 @@ def test_what_is_over_the_bound_may_be_anybodys(
     waiting: int, refused: int, kept: tuple[int, int], anybody: tuple[bool, bool]
 ) -> None:
     made = concern_of(
-        SECRET, (Identifier(f"W{n}", "1") for n in range(waiting)), (Identifier(f"R{n}", "1") for n in range(refused))
+        SECRET,
+        (Identifier(f"W{n}", "1") for n in range(waiting)),
+        (Identifier(f"R{n}", "1") for n in range(refused)),
     )
     assert (len(made.waiting), len(made.refused)) == kept
     assert (made.anybody_waiting, made.anybody_refused) == anybody

@@ -7,16 +7,30 @@ import pytest
 from crosslight.runtime.credentials import device, outside_system, plain_subject, principal_of, uri_of
 from crosslight.runtime.tls import Identity
 
-MEMBER, SYSTEM, GATEWAY = Identity("member", "RTK", "1.2.3"), Identity("system", "PAS", "1.2.3"), Identity("gateway", "", "1.2.3")
+MEMBER, SYSTEM, GATEWAY = (
+    Identity("member", "RTK", "1.2.3"),
+    Identity("system", "PAS", "1.2.3"),
+    Identity("gateway", "", "1.2.3"),
+)
 
 
 @pytest.mark.parametrize(
     ("identity", "subject", "role", "organisation"),
-    [(MEMBER, "member:RTK", "member", "RTK"), (SYSTEM, "system:PAS", "integrator", ""), (GATEWAY, "gateway", "gateway", "")],
+    [
+        (MEMBER, "member:RTK", "member", "RTK"),
+        (SYSTEM, "system:PAS", "integrator", ""),
+        (GATEWAY, "gateway", "gateway", ""),
+    ],
 )
-def test_a_certificate_has_one_name_and_one_role(identity: Identity, subject: str, role: str, organisation: str) -> None:
+def test_a_certificate_has_one_name_and_one_role(
+    identity: Identity, subject: str, role: str, organisation: str
+) -> None:
     principal = principal_of(identity)
-    assert (principal.subject, principal.roles, principal.organisation) == (subject, frozenset({role}), organisation)
+    assert (principal.subject, principal.roles, principal.organisation) == (
+        subject,
+        frozenset({role}),
+        organisation,
+    )
     assert principal.evidence == "certificate"
     assert principal_of(identity, name="The trust").name == "The trust"
 
@@ -30,7 +44,9 @@ def test_what_older_releases_wrote_is_the_same_caller(identity: Identity) -> Non
     assert identity.uri.endswith(after)
 
 
-@pytest.mark.parametrize("subject", ["person:ann", "aet:CT1", "system:CN=pacs,O=X", "member:", "spiffe://x", "", "open"])
+@pytest.mark.parametrize(
+    "subject", ["person:ann", "aet:CT1", "system:CN=pacs,O=X", "member:", "spiffe://x", "", "open"]
+)
 def test_others_never_had_another_name(subject: str) -> None:
     assert plain_subject(subject) == subject
     assert uri_of(subject) == ("", "")

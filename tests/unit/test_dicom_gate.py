@@ -1,4 +1,5 @@
-"""The ingest gate: every row of security.md section 5, each refused for its own reason and in bounded time."""
+"""The ingest gate: every row of security.md section 5, each refused for its own reason and in bounded
+time."""
 
 from __future__ import annotations
 
@@ -12,7 +13,12 @@ from dicom_objects import IDENTITY, element, item
 from dicom_objects import raw_part10 as file
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from crosslight.standards.dicom.file import gate
 from crosslight.standards.dicom.file.gate import Refused
@@ -51,7 +57,10 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         file(IDENTITY + element(0x00280008, "IS", b"2 ") + make.encapsulated(b"ab", closed=False), make.JPEG),
         "truncated",
     ),
-    "encapsulated, nothing in it": (file(IDENTITY + element(0x7FE00010, "OB", b"", 0xFFFFFFFF), make.JPEG), "delimiter"),
+    "encapsulated, nothing in it": (
+        file(IDENTITY + element(0x7FE00010, "OB", b"", 0xFFFFFFFF), make.JPEG),
+        "delimiter",
+    ),
     "encapsulated, fragment beyond the end": (
         file(IDENTITY + element(0x7FE00010, "OB", b"\xfe\xff\x00\xe0\xff\0\0\0", 0xFFFFFFFF), make.JPEG),
         "truncated",
@@ -66,8 +75,14 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         file(IDENTITY + element(0x00400275, "SQ", b"\xfe\xff\x00\xe0\xff\xff\xff\xff", 0xFFFFFFFF)),
         "delimiter",
     ),
-    "garbage in a sequence": (file(IDENTITY + element(0x00400275, "SQ", b"\x08\0\x18\0\0\0\0\0")), "delimiter"),
-    "a delimiter between elements": (file(IDENTITY + make.SEQUENCE_END + element(0x00400280, "ST", b"ab")), "delimiter"),
+    "garbage in a sequence": (
+        file(IDENTITY + element(0x00400275, "SQ", b"\x08\0\x18\0\0\0\0\0")),
+        "delimiter",
+    ),
+    "a delimiter between elements": (
+        file(IDENTITY + make.SEQUENCE_END + element(0x00400280, "ST", b"ab")),
+        "delimiter",
+    ),
     "elements after padding": (file(IDENTITY + bytes(64) + element(0x00400280, "ST", b"ab")), "vr"),
     "a million empty items in the index": (file(_many_items(1_000_000)), "elements"),
     "undefined length of a string": (file(IDENTITY + element(0x00400280, "UT", b"ab", 0xFFFFFFFF)), "length"),
@@ -82,12 +97,18 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a UID of 65 characters": (make.part10(make.image(StudyInstanceUID="1." + "2" * 63)), "uid"),
     "unknown transfer syntax": (file(IDENTITY, "1.2.3.4.5"), "transfer-syntax"),
     "JPIP: pixels elsewhere": (file(IDENTITY, "1.2.840.10008.1.2.4.94"), "transfer-syntax"),
-    "no transfer syntax": (bytes(128) + b"DICM" + element(0x00020002, "UI", make.uid(make.CT)) + IDENTITY, "meta"),
+    "no transfer syntax": (
+        bytes(128) + b"DICM" + element(0x00020002, "UI", make.uid(make.CT)) + IDENTITY,
+        "meta",
+    ),
     "SOP Instance UID twice": (file(IDENTITY + element(0x00080018, "UI", make.uid("9.9"))), "order"),
     "deflate bomb": (file(make.deflated(IDENTITY + bytes(50_000_000)), DEFLATED), "bomb"),
-    "deflate cut off": (file(make.deflated(IDENTITY + random.Random(2).randbytes(5000))[:-50], DEFLATED), "truncated"),
+    "deflate cut off": (
+        file(make.deflated(IDENTITY + random.Random(2).randbytes(5000))[:-50], DEFLATED),
+        "truncated",
+    ),
     "deflate broken": (file(b"\xff" * 100, DEFLATED), "unreadable"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -148,14 +169,22 @@ def test_pixel_data_of_one_bit_and_subsampled_chroma() -> None:
     one_bit = make.image(BitsAllocated=1, BitsStored=1, HighBit=0, pixels=bytes(8))
     gate.examine(make.part10(one_bit))
     chroma = make.image(
-        SamplesPerPixel=3, PhotometricInterpretation="YBR_FULL_422", BitsAllocated=8, BitsStored=8, HighBit=7,
-        PlanarConfiguration=0, pixels=bytes(128),
-    )  # fmt: skip
+        SamplesPerPixel=3,
+        PhotometricInterpretation="YBR_FULL_422",
+        BitsAllocated=8,
+        BitsStored=8,
+        HighBit=7,
+        PlanarConfiguration=0,
+        pixels=bytes(128),
+    )
     gate.examine(make.part10(chroma))
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(st.integers(132, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=12), st.integers(0, 400))
+@given(
+    st.lists(st.tuples(st.integers(132, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=12),
+    st.integers(0, 400),
+)
 def test_mutations_are_read_or_refused_never_worse(changes: list[tuple[int, int]], cut: int) -> None:
     data = bytearray(GOOD)
     for position, value in changes:

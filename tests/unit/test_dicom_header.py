@@ -67,7 +67,11 @@ def test_every_index_attribute_equals_pydicoms() -> None:
 
 def test_header_of_a_slice() -> None:
     found = header.read(gate.examine(make.part10(make.image(3))))
-    assert (found.study_uid, found.series_uid, found.sop_uid) == (make.STUDY, f"{make.STUDY}.1", f"{make.STUDY}.1.3")
+    assert (found.study_uid, found.series_uid, found.sop_uid) == (
+        make.STUDY,
+        f"{make.STUDY}.1",
+        f"{make.STUDY}.1.3",
+    )
     assert (found.number, found.frames, found.modality, found.title) == ("3", 1, "CT", None)
     assert b"7FE00010" not in found.metadata, "no pixels in metadata"
 
@@ -113,16 +117,28 @@ def test_names_in_every_character_set(terms: tuple[str, ...]) -> None:
 
 #: PS3.5 H, I, J, K: the encoded examples of the standard itself.
 ENCODED = [
-    (("", "ISO 2022 IR 87"), b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B",
-     "Yamada^Tarou=山田^太郎=やまだ^たろう"),
-    (("ISO 2022 IR 13", "ISO 2022 IR 87"),
-     b"\xd4\xcf\xc0\xde^\xc0\xdb\xb3=\x1b$B;3ED\x1b(J^\x1b$BB@O:\x1b(J=\x1b$B$d$^$@\x1b(J^\x1b$B$?$m$&\x1b(J",
-     "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう"),
-    (("", "ISO 2022 IR 149"), b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7=\x1b$)C\xc8\xab^\x1b$)C\xb1\xe6\xb5\xbf",
-     "Hong^Gildong=洪^吉洞=홍^길동"),
-    (("", "ISO 2022 IR 58"), b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab=", "Zhang^XiaoDong=张^小东="),
+    (
+        ("", "ISO 2022 IR 87"),
+        b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B",
+        "Yamada^Tarou=山田^太郎=やまだ^たろう",
+    ),
+    (
+        ("ISO 2022 IR 13", "ISO 2022 IR 87"),
+        b"\xd4\xcf\xc0\xde^\xc0\xdb\xb3=\x1b$B;3ED\x1b(J^\x1b$BB@O:\x1b(J=\x1b$B$d$^$@\x1b(J^\x1b$B$?$m$&\x1b(J",
+        "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう",
+    ),
+    (
+        ("", "ISO 2022 IR 149"),
+        b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7=\x1b$)C\xc8\xab^\x1b$)C\xb1\xe6\xb5\xbf",
+        "Hong^Gildong=洪^吉洞=홍^길동",
+    ),
+    (
+        ("", "ISO 2022 IR 58"),
+        b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab=",
+        "Zhang^XiaoDong=张^小东=",
+    ),
     (("GB18030",), b"Wang^XiaoDong=\xcd\xf5^\xd0\xa1\xb6\xab=", "Wang^XiaoDong=王^小东="),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("terms", "data", "text"), ENCODED, ids=["H.3.1", "H.3.2", "I.2", "K.2", "J.3"])
@@ -144,7 +160,11 @@ def test_text_that_no_character_set_explains_is_never_an_error() -> None:
 
 
 def test_values_that_are_no_numbers_stay_text() -> None:
-    data = make.IDENTITY + make.element(0x00281050, "DS", b"1e9999 x") + make.element(0x00280008, "IS", b"999999999999")
+    data = (
+        make.IDENTITY
+        + make.element(0x00281050, "DS", b"1e9999 x")
+        + make.element(0x00280008, "IS", b"999999999999")
+    )
     data += make.element(0x00280030, "DS", b"0.5\\  ")
     found = attributes_of(gate.examine(make.raw_part10(data)))
     assert found["00281050"]["Value"] == ["1e9999 x"]
@@ -152,7 +172,9 @@ def test_values_that_are_no_numbers_stay_text() -> None:
 
 
 def test_big_values_are_left_out_and_small_binary_is_inline() -> None:
-    data = make.IDENTITY + make.element(0x00420011, "OB", bytes(2000)) + make.element(0x00291010, "OB", b"\1\2")
+    data = (
+        make.IDENTITY + make.element(0x00420011, "OB", bytes(2000)) + make.element(0x00291010, "OB", b"\1\2")
+    )
     found = attributes_of(gate.examine(make.raw_part10(data)))
     assert "00420011" not in found
     assert found["00291010"] == {"vr": "OB", "InlineBinary": "AQI="}

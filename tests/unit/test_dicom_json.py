@@ -23,9 +23,9 @@ from crosslight.standards.dicom.web.json import (
 
 ANY_SCRIPT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40)
 #: Text of one PN value: '=' parts groups, '\\' parts values, and trailing empty groups are no information.
-NAMES = st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="=\\"), max_size=20), max_size=3).map(
-    lambda groups: "=".join(groups).rstrip("=")
-)
+NAMES = st.lists(
+    st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="=\\"), max_size=20), max_size=3
+).map(lambda groups: "=".join(groups).rstrip("="))
 
 
 @given(st.lists(ANY_SCRIPT, min_size=1, max_size=3))
@@ -54,7 +54,11 @@ def test_pydicom_reads_it() -> None:
     )
     ds = pydicom.Dataset.from_json(orjson.loads(dumps([row]))[0])
     assert ds.PatientName == "Yamada^Tarou=山田^太郎=やまだ^たろう"
-    assert (ds.PatientID, list(ds.ModalitiesInStudy), ds.NumberOfStudyRelatedInstances) == ("<&>\"'", ["CT", "MR"], 12)
+    assert (ds.PatientID, list(ds.ModalitiesInStudy), ds.NumberOfStudyRelatedInstances) == (
+        "<&>\"'",
+        ["CT", "MR"],
+        12,
+    )
     assert (ds.PatientWeight, ds.FailedSOPSequence[0].FailureReason, ds.StudyDate) == (70.5, 0x0110, "")
 
 

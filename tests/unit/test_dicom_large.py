@@ -1,4 +1,6 @@
-"""Large ordinary objects: let in whole, in memory that follows their bytes and not the number of their elements."""
+"""Large ordinary objects: let in whole, in memory that follows their bytes and not the number of their
+elements.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,12 @@ def test_a_large_object_is_read_whole(name: str) -> None:
 
 
 def test_what_was_let_go_reads_as_what_was_held() -> None:
-    for data in (dicom_large.segmentation(60), dicom_large.structure_set(90), dicom_large.enhanced_mr(6), dicom_large.slide(40)):
+    for data in (
+        dicom_large.segmentation(60),
+        dicom_large.structure_set(90),
+        dicom_large.enhanced_mr(6),
+        dicom_large.slide(40),
+    ):
         whole = header.read(gate.examine(data))
         for held in (0, 1, 50, 300):
             parsed = gate.examine(data, limits=gate.Limits(max_held_elements=held))
@@ -53,7 +60,9 @@ def test_sequences_of_every_coding_are_let_go_and_read_again(vr: str, undefined:
     inner = element(0x00081155, "UI", b"1.2.3\0") if vr == "SQ" else b"\x08\0\x55\x11\6\0\0\0" + b"1.2.3\0"
     items = b"".join(item(inner, open_ended=undefined) for _ in range(20))
     value = element(0x00081140, vr, items + make.SEQUENCE_END * undefined, 0xFFFFFFFF if undefined else None)
-    found = header.read(gate.examine(make.raw_part10(IDENTITY + value), limits=gate.Limits(max_held_elements=5)))
+    found = header.read(
+        gate.examine(make.raw_part10(IDENTITY + value), limits=gate.Limits(max_held_elements=5))
+    )
     assert _json(found)["00081140"]["Value"] == [{"00081155": {"vr": "UI", "Value": ["1.2.3"]}}] * 20
 
 
@@ -69,7 +78,9 @@ def test_memory_of_the_walk_does_not_grow_with_the_object() -> None:
         size = len(header.read(parsed).large)
         with_json = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert peaks[frames] < 300 * limits.max_held_elements, "bytes for each element that is held, whatever the object"
+        assert peaks[frames] < 300 * limits.max_held_elements, (
+            "bytes for each element that is held, whatever the object"
+        )
         assert with_json < (1 << 20) + 3 * size, "its JSON, twice while it is put together"
     assert peaks[3_000] < len(data) / 2
     assert peaks[3_000] < 1.5 * peaks[500]

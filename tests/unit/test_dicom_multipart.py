@@ -31,13 +31,18 @@ DICOM = (("Content-Type", "application/dicom"),)
 def written(parts: list[bytes], boundary: str = "BoundarY") -> bytes:
     writer = RelatedWriter(boundary, "application/dicom")
     heads = [PartHead(DICOM, len(part)) for part in parts]
-    body = b"".join(writer.before(head, first=i == 0) + part for i, (head, part) in enumerate(zip(heads, parts, strict=True)))
+    body = b"".join(
+        writer.before(head, first=i == 0) + part
+        for i, (head, part) in enumerate(zip(heads, parts, strict=True))
+    )
     body += writer.end(empty=not parts)
     assert len(body) == writer.content_length(heads)
     return body
 
 
-def read(body: bytes, step: int, boundary: str = "BoundarY", **limits: int) -> list[tuple[dict[str, str], bytes]]:
+def read(
+    body: bytes, step: int, boundary: str = "BoundarY", **limits: int
+) -> list[tuple[dict[str, str], bytes]]:
     reader = RelatedReader(boundary, **limits)
     found: list[tuple[dict[str, str], bytes]] = []
     for start in range(0, len(body), step):
@@ -56,14 +61,27 @@ def read(body: bytes, step: int, boundary: str = "BoundarY", **limits: int) -> l
 
 #: Bytes that come near to a delimiter.
 NASTY = st.lists(
-    st.sampled_from([b"\r\n", b"\r", b"--", b"\r\n-", b"\r\n--Boundar", b"\0", b"--BoundarY", b"\r\n--BoundarYx\r\n", b"x"]),
+    st.sampled_from(
+        [
+            b"\r\n",
+            b"\r",
+            b"--",
+            b"\r\n-",
+            b"\r\n--Boundar",
+            b"\0",
+            b"--BoundarY",
+            b"\r\n--BoundarYx\r\n",
+            b"x",
+        ]
+    ),
     max_size=8,
 ).map(b"".join)
 
 
 @given(st.lists(NASTY | st.binary(max_size=64), max_size=4), st.integers(1, 40))
 def test_round_trip(parts: list[bytes], step: int) -> None:
-    assume(not any(re.search(rb"\n--BoundarY(?!x)", part + b"\r") for part in parts))  # a sender's choice of boundary sees to it
+    # a sender's choice of boundary sees to it
+    assume(not any(re.search(rb"\n--BoundarY(?!x)", part + b"\r") for part in parts))
     assert [body for _, body in read(written(parts), step)] == parts
 
 
@@ -84,7 +102,11 @@ def test_headers_preamble_epilogue_and_padding() -> None:
     "body",
     [
         b"--BoundarY\nContent-Type: a/b\n\none\n--BoundarY--\n",  # line feeds alone
-        b"--BoundarY\r\nContent-Type: a/b\r\n\r\none\n--BoundarY\r\nContent-Type: a/b\r\n\r\ntwo\r\n--BoundarY--",  # one of them
+        # one of them
+        (
+            b"--BoundarY\r\nContent-Type: a/b\r\n\r\none\n--BoundarY\r\nContent-Type:"
+            b" a/b\r\n\r\ntwo\r\n--BoundarY--"
+        ),
         b"--BoundarY\r\nContent-Type: a/b\r\n\r\none",  # no terminal delimiter
         b"--BoundarY\r\nContent-Type: a/b\r\n\r\none\r\n--BoundarY\r\n",  # cut off in headers
         b"--BoundarY\r\nno colon\r\n\r\none\r\n--BoundarY--",
@@ -122,7 +144,9 @@ def test_the_reader_holds_little() -> None:
     reader = RelatedReader("BoundarY")
     reader.feed(b"--BoundarY\r\n\r\n")
     for _ in range(100):
-        data = b"".join(event.data for event in reader.feed(b"\r\n--Boundar" * 1000) if isinstance(event, PartData))
+        data = b"".join(
+            event.data for event in reader.feed(b"\r\n--Boundar" * 1000) if isinstance(event, PartData)
+        )
         assert len(data) > 9900
     assert len(reader._buffer) < 32
 
@@ -157,7 +181,10 @@ def test_the_writer_refuses_what_would_break_it() -> None:
 
 
 def test_parameters() -> None:
-    assert parameters('multipart/related; type="a/b"; boundary=x') == ("multipart/related", {"type": "a/b", "boundary": "x"})
+    assert parameters('multipart/related; type="a/b"; boundary=x') == (
+        "multipart/related",
+        {"type": "a/b", "boundary": "x"},
+    )
 
 
 async def test_an_outside_reader_reads_it() -> None:
@@ -165,7 +192,9 @@ async def test_an_outside_reader_reads_it() -> None:
     stream = StreamReader(BaseProtocol(asyncio.get_running_loop()), 2**16)
     stream.feed_data(written(parts))
     stream.feed_eof()
-    reader = MultipartReader(CIMultiDict({"Content-Type": RelatedWriter("BoundarY", "application/dicom").content_type}), stream)
+    reader = MultipartReader(
+        CIMultiDict({"Content-Type": RelatedWriter("BoundarY", "application/dicom").content_type}), stream
+    )
     found = []
     while (part := await reader.next()) is not None:
         assert not isinstance(part, MultipartReader)

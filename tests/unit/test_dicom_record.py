@@ -1,4 +1,5 @@
-"""StudyRecord from live instances: whose numbers count, which zone, and the same answer whatever the order."""
+"""StudyRecord from live instances: whose numbers count, which zone, and the same answer whatever the
+order."""
 
 from __future__ import annotations
 
@@ -33,7 +34,11 @@ OWN = "2.16.840.1.113883.2.1.3.2.4.18.24"
 NHS = "9434765919"
 STUDY = "1.2.826.0.1.3680043.10.77"
 RULES = RecordRules(
-    authority=OWN, namespace="RTK", site_zone="Europe/London", nationals=(NHS_NUMBER_OID, CHI_OID), allow_test_numbers=True
+    authority=OWN,
+    namespace="RTK",
+    site_zone="Europe/London",
+    nationals=(NHS_NUMBER_OID, CHI_OID),
+    allow_test_numbers=True,
 )
 
 
@@ -61,9 +66,13 @@ def _instance(found: header.Header, shared: dict[bytes, tuple[Any, Any]]) -> Ins
     key = repr((found.study, found.series)).encode()
     study, series = shared.setdefault(key, (found.study, found.series))
     return Instance(
-        series_uid=found.series_uid, sop_uid=found.sop_uid, sop_class_uid=found.sop_class_uid, sha256=found.sop_uid[-1] * 64,
-        study=study, series=series,
-    )  # fmt: skip
+        series_uid=found.series_uid,
+        sop_uid=found.sop_uid,
+        sop_class_uid=found.sop_class_uid,
+        sha256=found.sop_uid[-1] * 64,
+        study=study,
+        series=series,
+    )
 
 
 def test_national_number_from_the_qualified_place_by_oid() -> None:
@@ -77,14 +86,18 @@ def test_national_number_from_the_qualified_place_by_oid() -> None:
 def test_national_number_by_issuer_name_only_when_mapped() -> None:
     found = _header(OtherPatientIDsSequence=Sequence([_other(NHS, name="NHS")]))
     assert patient_of(found.study, RULES, STUDY).others == ()
-    mapped = RecordRules(authority=OWN, nationals=(NHS_NUMBER_OID,), issuers={"nhs": NHS_NUMBER_OID}, allow_test_numbers=True)
+    mapped = RecordRules(
+        authority=OWN, nationals=(NHS_NUMBER_OID,), issuers={"nhs": NHS_NUMBER_OID}, allow_test_numbers=True
+    )
     assert patient_of(found.study, mapped, STUDY).others == (Identifier(NHS, NHS_NUMBER_OID),)
 
 
 def test_bare_patient_id_is_never_national_but_by_configuration() -> None:
     found = _header(PatientID=NHS)
     assert patient_of(found.study, RULES, STUDY).others == ()
-    bare = RecordRules(authority=OWN, nationals=(NHS_NUMBER_OID,), bare_patient_id=NHS_NUMBER_OID, allow_test_numbers=True)
+    bare = RecordRules(
+        authority=OWN, nationals=(NHS_NUMBER_OID,), bare_patient_id=NHS_NUMBER_OID, allow_test_numbers=True
+    )
     patient = patient_of(found.study, bare, STUDY)
     assert patient.others == (Identifier(NHS, NHS_NUMBER_OID),)
     assert patient.local == Identifier(NHS, OWN)
@@ -119,7 +132,9 @@ def test_invalid_and_test_numbers_do_not_count_and_are_kept_as_received() -> Non
 
 
 @pytest.mark.parametrize(("main", "unread"), [("L001", 0), ("943476591", 1), ("9434765919", 0)])
-def test_a_bare_patient_id_is_a_number_that_went_wrong_only_where_it_looks_like_one(main: str, unread: int) -> None:
+def test_a_bare_patient_id_is_a_number_that_went_wrong_only_where_it_looks_like_one(
+    main: str, unread: int
+) -> None:
     rules = replace(RULES, bare_patient_id=NHS_NUMBER_OID)
     others = patient_of(_header(PatientID=main).study, rules, STUDY).others
     assert sum(was_unread(one) for one in others) == unread
@@ -144,24 +159,42 @@ MERGED = RecordRules(
         pytest.param({}, ("L001", OWN, "RTK"), [], id="no issuer: the default authority"),
         pytest.param({"oid": OWN}, ("L001", OWN, "RTK"), [], id="own OID"),
         pytest.param({"oid": "1.2.3.7"}, ("L001", "1.2.3.7", ""), [], id="a further own authority"),
-        pytest.param({"name": "old general"}, ("L001", "1.2.3.8", "old general"), [], id="a further own authority by name"),
         pytest.param(
-            {"oid": "1.2.3.7", "other": _other("L2", oid="1.2.3.8")}, ("L001", "1.2.3.7", ""), [("L2", "1.2.3.8", "")],
+            {"name": "old general"},
+            ("L001", "1.2.3.8", "old general"),
+            [],
+            id="a further own authority by name",
+        ),
+        pytest.param(
+            {"oid": "1.2.3.7", "other": _other("L2", oid="1.2.3.8")},
+            ("L001", "1.2.3.7", ""),
+            [("L2", "1.2.3.8", "")],
             id="two own authorities: in the order of the rules",
         ),
         pytest.param(
-            {"oid": "1.2.3.7", "other": _other("L2", name="RTK")}, ("L2", OWN, "RTK"), [("L001", "1.2.3.7", "")],
+            {"oid": "1.2.3.7", "other": _other("L2", name="RTK")},
+            ("L2", OWN, "RTK"),
+            [("L001", "1.2.3.7", "")],
             id="two own authorities: the default one first",
         ),
         pytest.param({"oid": "1.9.9"}, None, [("L001", "1.9.9", "")], id="another organisation's"),
-        pytest.param({"name": "CD BURNER"}, None, [("L001", "", "CD BURNER")], id="another organisation's, by name only"),
         pytest.param(
-            {"oid": "1.9.9", "other": _other("L2", oid=OWN)}, ("L2", OWN, "RTK"), [("L001", "1.9.9", "")],
+            {"name": "CD BURNER"},
+            None,
+            [("L001", "", "CD BURNER")],
+            id="another organisation's, by name only",
+        ),
+        pytest.param(
+            {"oid": "1.9.9", "other": _other("L2", oid=OWN)},
+            ("L2", OWN, "RTK"),
+            [("L001", "1.9.9", "")],
             id="another organisation's with an own number beside it",
         ),
     ],
-)  # fmt: skip
-def test_whose_number_it_is(attributes: dict[str, Any], local: tuple[str, str, str] | None, others: list[Any]) -> None:
+)
+def test_whose_number_it_is(
+    attributes: dict[str, Any], local: tuple[str, str, str] | None, others: list[Any]
+) -> None:
     said: dict[str, Any] = {}
     if oid := attributes.get("oid"):
         said["IssuerOfPatientIDQualifiersSequence"] = _issuer(oid)
@@ -171,13 +204,19 @@ def test_whose_number_it_is(attributes: dict[str, Any], local: tuple[str, str, s
         said["OtherPatientIDsSequence"] = Sequence([other])
     patient = patient_of(_header(**said).study, MERGED, STUDY)
     if local is None:
-        local = (outside(Claim("L001", attributes.get("oid", ""), attributes.get("name", "")), STUDY), OWN, "RTK")
+        local = (
+            outside(Claim("L001", attributes.get("oid", ""), attributes.get("name", "")), STUDY),
+            OWN,
+            "RTK",
+        )
     assert patient.local == Identifier(*local)
     assert patient.others == tuple(Identifier(*one) for one in others)
 
 
 def test_an_outside_number_leads_to_its_records() -> None:
-    """Each outside study is a record of its own; all of them begin alike, so that the original number finds them."""
+    """Each outside study is a record of its own; all of them begin alike, so that the original number finds
+    them.
+    """
     disc = [outside(Claim("L001", "1.9.9", ""), f"1.2.{n}") for n in range(3)]
     assert len(set(disc)) == 3
     for asked, found in (
@@ -195,39 +234,67 @@ def test_an_outside_number_leads_to_its_records() -> None:
 
 def test_national_number_as_patient_id_with_the_local_one_beside_it() -> None:
     found = _header(
-        PatientID=NHS, IssuerOfPatientIDQualifiersSequence=_issuer(NHS_NUMBER_OID),
-        OtherPatientIDsSequence=Sequence([_other("L9", name="RTK"), _other("X1", oid="1.2.3.9"), _other("Y1", name="who?")]),
-    )  # fmt: skip
+        PatientID=NHS,
+        IssuerOfPatientIDQualifiersSequence=_issuer(NHS_NUMBER_OID),
+        OtherPatientIDsSequence=Sequence(
+            [_other("L9", name="RTK"), _other("X1", oid="1.2.3.9"), _other("Y1", name="who?")]
+        ),
+    )
     patient = patient_of(found.study, RULES, STUDY)
     assert patient.local == Identifier("L9", OWN, "RTK")
-    assert patient.others == (Identifier(NHS, NHS_NUMBER_OID), Identifier("X1", "1.2.3.9")), "without authority it names nobody"
+    assert patient.others == (
+        Identifier(NHS, NHS_NUMBER_OID),
+        Identifier("X1", "1.2.3.9"),
+    ), "without authority it names nobody"
 
 
 def test_study_series_and_identifiers() -> None:
     request = Dataset()
     request.AccessionNumber, request.PlacerOrderNumberImagingServiceRequest = "A2", "P7"
     issuer = Dataset()
-    issuer.LocalNamespaceEntityID, issuer.UniversalEntityID, issuer.UniversalEntityIDType = "RIS", "1.2.3.5", "ISO"
+    issuer.LocalNamespaceEntityID, issuer.UniversalEntityID, issuer.UniversalEntityIDType = (
+        "RIS",
+        "1.2.3.5",
+        "ISO",
+    )
     request.IssuerOfAccessionNumberSequence = Sequence([issuer])
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "CTCHES", "NICIP", "CT Chest"
     attributes = {
-        "RequestAttributesSequence": Sequence([request]), "ProcedureCodeSequence": Sequence([code]),
-        "BodyPartExamined": "CHEST", "Laterality": "L", "SeriesDescription": "Axial", "ReferringPhysicianName": "Who^Doctor",
+        "RequestAttributesSequence": Sequence([request]),
+        "ProcedureCodeSequence": Sequence([code]),
+        "BodyPartExamined": "CHEST",
+        "Laterality": "L",
+        "SeriesDescription": "Axial",
+        "ReferringPhysicianName": "Who^Doctor",
         "InstitutionName": "St Peter's",
-    }  # fmt: skip
+    }
     shared: dict[bytes, tuple[Any, Any]] = {}
     record = build(make.STUDY, [_instance(_header(number=n, **attributes), shared) for n in (1, 2)], RULES)
     assert record is not None
     assert record.accessions == (Identifier("A1"), Identifier("A2", "1.2.3.5", "RIS"))
     assert record.orders == (Identifier("P7"),)
     assert [c.value for c in record.procedure_codes] == ["CTCHES"]
-    assert (record.description, record.institution, record.referrer) == ("CT Thorax", "St Peter's", "Who^Doctor")
+    assert (record.description, record.institution, record.referrer) == (
+        "CT Thorax",
+        "St Peter's",
+        "Who^Doctor",
+    )
     (series,) = record.series
-    assert (series.n_instances, series.modality, series.body_site, series.laterality) == (2, "CT", "CHEST", "L")
+    assert (series.n_instances, series.modality, series.body_site, series.laterality) == (
+        2,
+        "CT",
+        "CHEST",
+        "L",
+    )
     assert series.sop_classes == ((make.CT, 2),)
     assert series.digest == series_digest([(f"{make.STUDY}.1.2", "2" * 64), (f"{make.STUDY}.1.1", "1" * 64)])
-    assert (record.n_series, record.n_instances, record.modalities, record.body_sites) == (1, 2, ("CT",), ("CHEST",))
+    assert (record.n_series, record.n_instances, record.modalities, record.body_sites) == (
+        1,
+        2,
+        ("CT",),
+        ("CHEST",),
+    )
 
 
 def test_zone_from_the_tag_else_the_site() -> None:
@@ -236,7 +303,11 @@ def test_zone_from_the_tag_else_the_site() -> None:
         assert found is not None
         return found
 
-    tagged, plain, broken = record(TimezoneOffsetFromUTC="+0100"), record(), record(TimezoneOffsetFromUTC="BST")
+    tagged, plain, broken = (
+        record(TimezoneOffsetFromUTC="+0100"),
+        record(),
+        record(TimezoneOffsetFromUTC="BST"),
+    )
     assert (tagged.time.zone, tagged.time.zone_source) == ("+0100", "tag")
     assert (plain.time.zone, plain.time.zone_source) == ("Europe/London", "site")
     assert broken.time == plain.time
@@ -250,7 +321,10 @@ def test_the_same_record_whatever_the_order_and_majority_where_they_disagree() -
     first = build(make.STUDY, instances, RULES)
     assert first is not None
     assert first.patient.local.value == "L001"
-    assert (first.description, first.institution) == ("CT Thorax", "Only here"), "an empty attribute is filled"
+    assert (first.description, first.institution) == (
+        "CT Thorax",
+        "Only here",
+    ), "an empty attribute is filled"
     for seed in range(5):
         random.Random(seed).shuffle(instances)
         again = build(make.STUDY, instances, RULES)
@@ -275,7 +349,10 @@ def test_a_patient_without_an_id_has_one_for_the_study() -> None:
 
 @pytest.mark.parametrize("value", ["X\\1", "X\\2", "X\\", "\\X", "X\\X"])
 def test_several_patient_ids_are_none(value: str) -> None:
-    """VM is 1 (PS3.6): the first of several values would be somebody else's. What was sent finds the study again."""
+    """VM is 1 (PS3.6): the first of several values would be somebody else's.
+
+    What was sent finds the study again.
+    """
     made = build("1.2.3", [_instance(_header(PatientID=value), {})], RULES)
     assert made is not None
     assert made.patient.local == Identifier(unidentified("1.2.3", value), RULES.authority, RULES.namespace)

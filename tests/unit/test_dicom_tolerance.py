@@ -1,4 +1,6 @@
-"""What departs from the standard and is read all the same: each kind with its neighbours, and what it is noted as."""
+"""What departs from the standard and is read all the same: each kind with its neighbours, and what it is
+noted as.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,19 @@ import pydicom
 import pytest
 from dicom_objects import IDENTITY, SEQUENCE_END, element, item
 from dicom_objects import raw_part10 as file
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
-from crosslight.standards.dicom.file import bare, gate, header
+from crosslight.standards.dicom.file import bare_data_set as bare
+from crosslight.standards.dicom.file import gate, header
 from crosslight.standards.dicom.file.charset import charset, decode
 from crosslight.standards.dicom.file.gate import Refused
 from crosslight.standards.dicom.file.metadata import attributes_of
-from crosslight.standards.dicom.file.tidy import STUMBLES, tidied
+from crosslight.standards.dicom.file.normalised import STUMBLES, tidied
 from crosslight.standards.dicom.file.verdict import MEANINGS, NOTES, notes_of_bits, notes_to_bits
 from crosslight.standards.dicom.pixels.frames import find_frames
 
@@ -35,7 +43,10 @@ def _open_item(content: bytes, end: bytes = ITEM_END) -> bytes:
 def _pixels(value: bytes, bits: int = 8) -> bytes:
     head = element(0x00280002, "US", b"\1\0") + element(0x00280010, "US", b"\4\0")
     return (
-        head + element(0x00280011, "US", b"\4\0") + element(0x00280100, "US", bytes([bits, 0])) + element(0x7FE00010, "OW", value)
+        head
+        + element(0x00280011, "US", b"\4\0")
+        + element(0x00280100, "US", bytes([bits, 0]))
+        + element(0x7FE00010, "OW", value)
     )
 
 
@@ -52,8 +63,10 @@ TAILS = {
     "a delimiter with a length": b"\xfe\xff\xdd\xe0\xff\xff\xff\xff",
 }
 NATIVE = {
-    "explicit": str(ExplicitVRLittleEndian), "implicit": str(ImplicitVRLittleEndian), "big endian": str(ExplicitVRBigEndian),
-}  # fmt: skip
+    "explicit": str(ExplicitVRLittleEndian),
+    "implicit": str(ImplicitVRLittleEndian),
+    "big endian": str(ExplicitVRBigEndian),
+}
 
 
 @pytest.mark.parametrize("name", TAILS)
@@ -72,7 +85,9 @@ def test_elements_after_a_tail_are_refused(name: str) -> None:
 
 
 def test_a_tail_is_looked_for_once() -> None:
-    """Blanks that are read as elements of group 2020 do not make every one of them look through all that follows."""
+    """Blanks that are read as elements of group 2020 do not make every one of them look through all that
+    follows.
+    """
     blanks = b" " * 0x2020 * 3_000
     with pytest.raises(Refused):
         gate.examine(file(IDENTITY + blanks + b"x" * 9))
@@ -96,35 +111,60 @@ def _sequence(vr: str, content: bytes, length: int | None = None) -> bytes:
 
 #: name -> (elements after the identity, what it is noted as)
 TOLERATED: dict[str, tuple[bytes, set[str]]] = {
-    "SQ of defined length, closed inside it": (_sequence("SQ", item(REFERENCE) + SEQUENCE_END), {"delimiters"}),
+    "SQ of defined length, closed inside it": (
+        _sequence("SQ", item(REFERENCE) + SEQUENCE_END),
+        {"delimiters"},
+    ),
     "private SQ of defined length, closed inside it": (
         element(0x20010010, "LO", b"MAKE") + element(0x2001105F, "SQ", _open_item(REFERENCE) + SEQUENCE_END),
         {"delimiters"},
     ),
-    "SQ of defined length, closed behind it": (_sequence("SQ", item(REFERENCE)) + SEQUENCE_END, {"delimiters"}),
-    "an item of defined length, closed behind it": (_sequence("SQ", item(REFERENCE) + ITEM_END), {"delimiters"}),
-    "an item of defined length, closed inside it": (_sequence("SQ", item(REFERENCE + ITEM_END)), {"delimiters"}),
+    "SQ of defined length, closed behind it": (
+        _sequence("SQ", item(REFERENCE)) + SEQUENCE_END,
+        {"delimiters"},
+    ),
+    "an item of defined length, closed behind it": (
+        _sequence("SQ", item(REFERENCE) + ITEM_END),
+        {"delimiters"},
+    ),
+    "an item of defined length, closed inside it": (
+        _sequence("SQ", item(REFERENCE + ITEM_END)),
+        {"delimiters"},
+    ),
     "an item of an open sequence, closed inside it": (
-        _sequence("SQ", item(REFERENCE + ITEM_END) + SEQUENCE_END, 0xFFFFFFFF), {"delimiters"},
+        _sequence("SQ", item(REFERENCE + ITEM_END) + SEQUENCE_END, 0xFFFFFFFF),
+        {"delimiters"},
     ),
     "an item with nothing but its delimiter": (_sequence("SQ", item(ITEM_END)), {"delimiters"}),
     "an item delimiter with a length": (
-        _sequence("SQ", _open_item(REFERENCE, b"\xfe\xff\x0d\xe0\xff\xff\xff\xff") + SEQUENCE_END, 0xFFFFFFFF), {"delimiters"},
+        _sequence(
+            "SQ", _open_item(REFERENCE, b"\xfe\xff\x0d\xe0\xff\xff\xff\xff") + SEQUENCE_END, 0xFFFFFFFF
+        ),
+        {"delimiters"},
     ),
     "a sequence delimiter with a length": (
-        _sequence("SQ", item(REFERENCE) + b"\xfe\xff\xdd\xe0\4\0\0\0", 0xFFFFFFFF), {"delimiters"},
+        _sequence("SQ", item(REFERENCE) + b"\xfe\xff\xdd\xe0\4\0\0\0", 0xFFFFFFFF),
+        {"delimiters"},
     ),
     "UN at a sequence's tag, implicit items": (_sequence("UN", item(IMPLICIT_REFERENCE)), set()),
     "UN at a sequence's tag, explicit items": (_sequence("UN", item(REFERENCE)), set()),
-    "UN of undefined length, explicit items": (_sequence("UN", item(REFERENCE) + SEQUENCE_END, 0xFFFFFFFF), set()),
+    "UN of undefined length, explicit items": (
+        _sequence("UN", item(REFERENCE) + SEQUENCE_END, 0xFFFFFFFF),
+        set(),
+    ),
     "UN at a sequence's tag, anything": (_sequence("UN", b"\1\2\3\4\5\6"), {"unread-sequence"}),
-    "UN at a sequence's tag, half an item": (_sequence("UN", b"\xfe\xff\x00\xe0\x40\0\0\0ab"), {"unread-sequence"}),
+    "UN at a sequence's tag, half an item": (
+        _sequence("UN", b"\xfe\xff\x00\xe0\x40\0\0\0ab"),
+        {"unread-sequence"},
+    ),
     "UN at a sequence's tag, within an item": (
-        element(0x00081115, "SQ", item(_sequence("UN", b"\1\2\3\4"))), {"unread-sequence"},
+        element(0x00081115, "SQ", item(_sequence("UN", b"\1\2\3\4"))),
+        {"unread-sequence"},
     ),
     "a new VR": (MAKER + element(0x00091010, "UV", b"ABCD").replace(b"UV", b"ZZ"), {"vr"}),
     "a new VR within an item": (
-        _sequence("SQ", item(element(0x00091010, "UV", b"ABCD").replace(b"UV", b"ZZ"))), {"vr"},
+        _sequence("SQ", item(element(0x00091010, "UV", b"ABCD").replace(b"UV", b"ZZ"))),
+        {"vr"},
     ),
     "?? for a VR": (MAKER + element(0x00091010, "??", b"ABCD"), {"vr"}),
     "blanks for a VR": (MAKER + element(0x00091010, "  ", b"ABCD"), {"vr"}),
@@ -136,16 +176,19 @@ TOLERATED: dict[str, tuple[bytes, set[str]]] = {
     "undeclared Latin-1": (element(0x00100010, "PN", b"M\xfcller"), {"text"}),
     "undeclared UTF-8": (element(0x00100010, "PN", "Müller ".encode()), set()),
     "text that is not of its character set": (
-        element(0x00080005, "CS", b"ISO_IR 192") + element(0x00100010, "PN", b"M\xfcller"), {"text"},
+        element(0x00080005, "CS", b"ISO_IR 192") + element(0x00100010, "PN", b"M\xfcller"),
+        {"text"},
     ),
     "a character set that nobody knows": (
-        element(0x00080005, "CS", b"ISO_IR 999") + element(0x00100010, "PN", "Müller ".encode()), {"text"},
+        element(0x00080005, "CS", b"ISO_IR 999") + element(0x00100010, "PN", "Müller ".encode()),
+        {"text"},
     ),
     "a character set that nobody knows, for ASCII": (
-        element(0x00080005, "CS", b"ISO_IR 999") + element(0x00100010, "PN", b"Muller"), set(),
+        element(0x00080005, "CS", b"ISO_IR 999") + element(0x00100010, "PN", b"Muller"),
+        set(),
     ),
     "a vendor's octets": (MAKER + element(0x00091010, "LO", b"\xff\xfe\xfd\xfc"), set()),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", TOLERATED)
@@ -156,7 +199,9 @@ def test_tolerated_and_noted(name: str) -> None:
     assert parsed.text(0x00400280) == "ab", "what follows is read"
 
 
-@pytest.mark.parametrize("name", [name for name in TOLERATED if "items" in name or "closed" in name or "delimiter with" in name])
+@pytest.mark.parametrize(
+    "name", [name for name in TOLERATED if "items" in name or "closed" in name or "delimiter with" in name]
+)
 def test_sequences_that_are_read_keep_their_items(name: str) -> None:
     found = attributes_of(gate.examine(file(IDENTITY + TOLERATED[name][0])))
     sequence = found.get("00081140") or found["2001105F"]
@@ -190,10 +235,17 @@ def test_what_is_doubtful_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("tail", [b"", b"\0", bytes(20)])
 def test_pixel_data_that_the_end_of_the_file_closes(tail: bytes) -> None:
-    data = file(IDENTITY + make.encapsulated(b"\xff\xd8\xff\xd9", b"\xff\xd8\xff\xd9", closed=False), make.JPEG)
+    data = file(
+        IDENTITY + make.encapsulated(b"\xff\xd8\xff\xd9", b"\xff\xd8\xff\xd9", closed=False), make.JPEG
+    )
     parsed = gate.examine(data + tail)
-    assert (parsed.dataset_end, parsed.notes) == (len(data), {"open-pixels"} | ({"padding"} if tail else set()))
-    two = file(IDENTITY + element(0x00280008, "IS", b"2 ") + make.encapsulated(b"ab", b"cd", closed=False), make.JPEG)
+    assert (parsed.dataset_end, parsed.notes) == (
+        len(data),
+        {"open-pixels"} | ({"padding"} if tail else set()),
+    )
+    two = file(
+        IDENTITY + element(0x00280008, "IS", b"2 ") + make.encapsulated(b"ab", b"cd", closed=False), make.JPEG
+    )
     assert gate.examine(two).open_fragments == 2
     with pytest.raises(Refused) as refused:
         gate.examine(two[:-10])
@@ -208,9 +260,18 @@ def test_file_meta_of_another_object_is_noted_and_the_data_set_counts() -> None:
 
 def test_notes_at_rest_are_bits_that_never_move() -> None:
     assert NOTES == (
-        "padding", "delimiters", "unread-sequence", "vr", "doubled", "open-pixels", "empty-pixels", "meta", "text", "patient-id",
+        "padding",
+        "delimiters",
+        "unread-sequence",
+        "vr",
+        "doubled",
+        "open-pixels",
+        "empty-pixels",
+        "meta",
+        "text",
+        "patient-id",
         "no-meta",
-    )  # fmt: skip
+    )
     assert set(MEANINGS) == set(NOTES)
     for note in NOTES:
         assert notes_of_bits(notes_to_bits({note})) == (note,)
@@ -218,7 +279,7 @@ def test_notes_at_rest_are_bits_that_never_move() -> None:
     assert notes_to_bits({"of a later version"}) == 0
 
 
-# --- what decoders are given ---------------------------------------------------------------------------------------
+# --- what decoders are given --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("held", [20_000, 0], ids=["held", "let go"])
@@ -246,17 +307,34 @@ def test_tidied_pixel_data_has_its_delimiter_and_its_place_is_known() -> None:
     assert [data[at : at + length] for ((at, length),) in spans] == [FRAME, FRAME]
 
 
-# --- text ----------------------------------------------------------------------------------------------------------
+# --- text ---------------------------------------------------------------------------------------------------
 
 SPELLINGS = [
-    ("ISO-IR 101", "iso8859_2", "Wałęsa"), ("ISO_IR101", "iso8859_2", "Wałęsa"), ("ISO IR 101", "iso8859_2", "Wałęsa"),
-    ("iso_ir_101", "iso8859_2", "Wałęsa"), ("ISO-IR 144", "iso8859_5", "Иванов"), ("ISO-IR 148", "iso8859_9", "Yıldız"),
-    ("ISO-IR-192", "utf-8", "Wałęsa"), ("UTF-8", "utf-8", "山田"), ("UTF8", "utf-8", "山田"), ("ISO_IR 149", "euc_kr", "홍"),
-    ("ISO 2022-IR 149", "euc_kr", "홍"), ("GB2312", "gb2312", "王"), ("GB_2312", "gb2312", "王"), ("GB-18030", "gb18030", "王"),
-    ("ISO 8859-1", "latin_1", "Müller"), ("ISO8859-2", "iso8859_2", "Wałęsa"), ("ISO-8859-15", "iso8859_15", "Šimůnek€"[:1]),
-    ("LATIN1", "latin_1", "Müller"), ("WINDOWS-1252", "cp1252", "Müller"), ("CP1250", "cp1250", "Wałęsa"),
-    ("SHIFT_JIS", "shift_jis", "ﾔﾏﾀﾞ"), ("KS X 1001", "euc_kr", "홍"), ("BIG5", "big5", "王"), ("ISO_IR 166", "iso8859_11", "ก"),
-]  # fmt: skip
+    ("ISO-IR 101", "iso8859_2", "Wałęsa"),
+    ("ISO_IR101", "iso8859_2", "Wałęsa"),
+    ("ISO IR 101", "iso8859_2", "Wałęsa"),
+    ("iso_ir_101", "iso8859_2", "Wałęsa"),
+    ("ISO-IR 144", "iso8859_5", "Иванов"),
+    ("ISO-IR 148", "iso8859_9", "Yıldız"),
+    ("ISO-IR-192", "utf-8", "Wałęsa"),
+    ("UTF-8", "utf-8", "山田"),
+    ("UTF8", "utf-8", "山田"),
+    ("ISO_IR 149", "euc_kr", "홍"),
+    ("ISO 2022-IR 149", "euc_kr", "홍"),
+    ("GB2312", "gb2312", "王"),
+    ("GB_2312", "gb2312", "王"),
+    ("GB-18030", "gb18030", "王"),
+    ("ISO 8859-1", "latin_1", "Müller"),
+    ("ISO8859-2", "iso8859_2", "Wałęsa"),
+    ("ISO-8859-15", "iso8859_15", "Šimůnek€"[:1]),
+    ("LATIN1", "latin_1", "Müller"),
+    ("WINDOWS-1252", "cp1252", "Müller"),
+    ("CP1250", "cp1250", "Wałęsa"),
+    ("SHIFT_JIS", "shift_jis", "ﾔﾏﾀﾞ"),
+    ("KS X 1001", "euc_kr", "홍"),
+    ("BIG5", "big5", "王"),
+    ("ISO_IR 166", "iso8859_11", "ก"),
+]
 
 
 @pytest.mark.parametrize(("term", "codec", "text"), SPELLINGS)
@@ -265,14 +343,24 @@ def test_character_sets_under_their_common_spellings(term: str, codec: str, text
 
 
 def test_leading_blanks_say_nothing_in_short_and_long_strings() -> None:
-    data = element(0x00080050, "SH", b"  A1  ") + element(0x00081030, "LO", b" Skull ") + element(0x00100020, "LO", b"  L1")
+    data = (
+        element(0x00080050, "SH", b"  A1  ")
+        + element(0x00081030, "LO", b" Skull ")
+        + element(0x00100020, "LO", b"  L1")
+    )
     data += element(0x00400280, "ST", b"  kept") + element(0x00104000, "LT", b" kept ")
     found = attributes_of(gate.examine(file(IDENTITY + data)))
     got = {tag: found[tag]["Value"] for tag in ("00080050", "00081030", "00100020", "00400280", "00104000")}
-    assert got == {"00080050": ["A1"], "00081030": ["Skull"], "00100020": ["L1"], "00400280": ["  kept"], "00104000": [" kept"]}
+    assert got == {
+        "00080050": ["A1"],
+        "00081030": ["Skull"],
+        "00100020": ["L1"],
+        "00400280": ["  kept"],
+        "00104000": [" kept"],
+    }
 
 
-# --- frames --------------------------------------------------------------------------------------------------------
+# --- frames -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -285,7 +373,9 @@ def test_leading_blanks_say_nothing_in_short_and_long_strings() -> None:
         (2, [FRAME[:2], FRAME[2:], FRAME[:2], FRAME[2:], b""], [2, 2]),
     ],
 )
-def test_empty_fragments_after_the_last_frame_are_none(frames: int, fragments: list[bytes], each: list[int]) -> None:
+def test_empty_fragments_after_the_last_frame_are_none(
+    frames: int, fragments: list[bytes], each: list[int]
+) -> None:
     image = element(0x00280008, "IS", b"%d " % frames)
     found = find_frames(BytesIO(file(IDENTITY + image + make.encapsulated(*fragments), make.JPEG)))
     assert [len(spans) for spans in found.spans] == each
@@ -293,11 +383,13 @@ def test_empty_fragments_after_the_last_frame_are_none(frames: int, fragments: l
 
 def test_frames_of_pixel_data_that_is_not_closed() -> None:
     image = element(0x00280008, "IS", b"2 ")
-    found = find_frames(BytesIO(file(IDENTITY + image + make.encapsulated(FRAME, FRAME, closed=False), make.JPEG)))
+    found = find_frames(
+        BytesIO(file(IDENTITY + image + make.encapsulated(FRAME, FRAME, closed=False), make.JPEG))
+    )
     assert [length for ((_, length),) in found.spans] == [6, 6]
 
 
-# --- data sets without file meta -----------------------------------------------------------------------------------
+# --- data sets without file meta ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("syntax", NATIVE)
@@ -309,7 +401,16 @@ def test_a_bare_data_set_is_told_by_its_first_elements(syntax: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "head", [b"", b"x", b"[autorun]\r\nopen=viewer.exe", bytes(200), b"MZ\x90\0" * 40, b"\x08\0" * 80, b"\x89PNG\r\n\x1a\n" * 20]
+    "head",
+    [
+        b"",
+        b"x",
+        b"[autorun]\r\nopen=viewer.exe",
+        bytes(200),
+        b"MZ\x90\0" * 40,
+        b"\x08\0" * 80,
+        b"\x89PNG\r\n\x1a\n" * 20,
+    ],
 )
 def test_what_is_no_data_set_is_not_taken_for_one(head: bytes) -> None:
     assert bare.transfer_syntax_of(head) == ""

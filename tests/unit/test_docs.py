@@ -27,10 +27,21 @@ COMMANDS = {"crosslight": crosslight, "crosslight-node": node, "crosslight-regis
 _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\(([^)#\s]+)\)")
 _PATH = re.compile(r"(?:[\w.-]+/)*[\w.-]+\.(?:py|md|toml|proto|sql|js|css|html|zdict|txt)\Z")
-_FOLDER = re.compile(r"(?:crosslight|node|registry|simulations|tests|docs|benchmarks|protos)(?:/[\w.-]+)*/?\Z")
+_FOLDER = re.compile(
+    r"(?:crosslight|node|registry|simulations|tests|docs|benchmarks|protos)(?:/[\w.-]+)*/?\Z"
+)
 _PROOF = re.compile(r"`(test_\w+\.py)(?:::(test_\w+))?`")
 #: Names in the docs that are no files of this project: those that services write, and examples.
-WRITTEN = {"node.toml", "registry.toml", "node.db", "ca.pem", "member.json", "backup.txt", "backup.json", "demo.json"}
+WRITTEN = {
+    "node.toml",
+    "registry.toml",
+    "node.db",
+    "ca.pem",
+    "member.json",
+    "backup.txt",
+    "backup.json",
+    "demo.json",
+}
 MACHINE = ("/work/", "/root/", "/home/", "/Users/", "/tmp/k")
 HOSTS = (
     "pypi.org",
@@ -48,7 +59,7 @@ def pages(*names: str) -> str:
     return "\n".join((ROOT / "docs" / name).read_text("utf-8") for name in names)
 
 
-# --- configuration ----------------------------------------------------------------------------------------------------
+# --- configuration ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cls", [NodeConfig, RegistryConfig])
@@ -60,7 +71,9 @@ def test_every_key_is_explained(cls: type[object]) -> None:
 
 
 def test_the_configuration_page_is_in_step() -> None:
-    assert configuration_page.PAGE.read_text("utf-8") == configuration_page.page(), "run: python tests/configuration_page.py"
+    assert configuration_page.PAGE.read_text("utf-8") == configuration_page.page(), (
+        "run: python tests/configuration_page.py"
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -68,16 +81,22 @@ def test_keys_that_a_page_names_exist(page: Path) -> None:
     known = {key.path.replace("[]", "") for cls in (NodeConfig, RegistryConfig) for key in keys(cls)}
     sections = {path.rsplit(".", 1)[0] for path in known} | {path.split(".")[0] for path in known}
     firsts = {path.split(".")[0] for path in known}
-    named = [code for code in _CODE.findall(page.read_text("utf-8")) if re.fullmatch(r"[a-z]+(\.[a-z_]+)+", code)]
+    named = [
+        code for code in _CODE.findall(page.read_text("utf-8")) if re.fullmatch(r"[a-z]+(\.[a-z_]+)+", code)
+    ]
     wrong = [
-        code for code in named
-        if code.split(".")[0] in firsts and code not in known and code not in sections and not _PATH.match(code)
+        code
+        for code in named
+        if code.split(".")[0] in firsts
+        and code not in known
+        and code not in sections
+        and not _PATH.match(code)
         and not (ROOT / Path(*code.split("."))).exists()
-    ]  # fmt: skip
+    ]
     assert wrong == []
 
 
-# --- commands ---------------------------------------------------------------------------------------------------------
+# --- commands -----------------------------------------------------------------------------------------------
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
@@ -106,18 +125,26 @@ def test_the_groups_own_options_are_in_a_guide() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_commands_that_a_page_names_exist(page: Path) -> None:
-    named = re.findall(r"(crosslight(?:-node|-registry)?)(?: --dir \S+)? ([a-z]+)(?=[ `\n])", page.read_text("utf-8"))
+    named = re.findall(
+        r"(crosslight(?:-node|-registry)?)(?: --dir \S+)? ([a-z]+)(?=[ `\n])", page.read_text("utf-8")
+    )
     known = {name for name, _ in commands()}
-    written = "\n".join(_CODE.findall(page.read_text("utf-8")) + re.findall(r"```.*?```", page.read_text("utf-8"), re.DOTALL))
+    written = "\n".join(
+        _CODE.findall(page.read_text("utf-8")) + re.findall(r"```.*?```", page.read_text("utf-8"), re.DOTALL)
+    )
     wrong = {f"{p} {v}" for p, v in named if f"{p} {v}" in written and f"{p} {v}" not in known}
     assert not wrong - {"crosslight crosslight"}  # of useradd: user and folder
 
 
-# --- metrics ----------------------------------------------------------------------------------------------------------
+# --- metrics ------------------------------------------------------------------------------------------------
 
 
 def test_metrics_in_code_and_docs_are_the_same() -> None:
-    code = "\n".join(p.read_text("utf-8") for room in ("node", "registry", "crosslight") for p in (ROOT / room).rglob("*.py"))
+    code = "\n".join(
+        p.read_text("utf-8")
+        for room in ("node", "registry", "crosslight")
+        for p in (ROOT / room).rglob("*.py")
+    )
     made = set(re.findall(r"Gauge\(\s*\"(crosslight_\w+)\"", code))
     made |= {f"{name}_total" for name in re.findall(r"Total\(\s*\"(crosslight_\w+)\"", code)}
     told = set(re.findall(r"`(crosslight_(?:node|member|registry)_\w+)`", GUIDES))
@@ -125,7 +152,7 @@ def test_metrics_in_code_and_docs_are_the_same() -> None:
     assert made == told
 
 
-# --- files and tests --------------------------------------------------------------------------------------------------
+# --- files and tests ----------------------------------------------------------------------------------------
 
 
 def files_named(page: Path) -> Iterator[str]:
@@ -141,8 +168,26 @@ def files_named(page: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def files() -> frozenset[str]:
     """Every file of the project by each of its endings: ``node/app.py``, ``app.py``; and every folder."""
-    found = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "pyproject.toml", "SECURITY.md"}
-    for room in ("crosslight", "node", "registry", "simulations", "tests", "docs", "benchmarks", "protos", "requirements"):
+    found = {
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "LICENSE",
+        "Makefile",
+        "pyproject.toml",
+        "SECURITY.md",
+    }
+    for room in (
+        "crosslight",
+        "node",
+        "registry",
+        "simulations",
+        "tests",
+        "docs",
+        "benchmarks",
+        "protos",
+        "requirements",
+    ):
         for path in (ROOT / room).rglob("*"):
             parts = path.relative_to(ROOT).parts
             found |= {"/".join(parts[i:]) for i in range(len(parts))}
@@ -161,16 +206,19 @@ def proofs() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for path in (ROOT / "tests").rglob("test_*.py"):
         tree = ast.parse(path.read_text("utf-8"))
-        found[path.name] = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)}
+        found[path.name] = {
+            n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
     return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_test_that_a_page_names_exists(page: Path, proofs: dict[str, set[str]]) -> None:
     wrong = [
-        f"{file}::{test}" for file, test in _PROOF.findall(page.read_text("utf-8"))
+        f"{file}::{test}"
+        for file, test in _PROOF.findall(page.read_text("utf-8"))
         if file not in proofs or (test and test not in proofs[file])
-    ]  # fmt: skip
+    ]
     assert wrong == []
 
 

@@ -1,4 +1,5 @@
-"""Where a member's faces are: one definition, the same at node, registry, in the directory and on the wire."""
+"""Where a member's faces are: one definition, the same at node, registry, in the directory and on the
+wire."""
 
 from __future__ import annotations
 
@@ -12,11 +13,17 @@ from crosslight.standards.problem import Malformed
 from crosslight.standards.region import Region
 
 ALL = Endpoints(
-    base="https://n.example:8443", systems="https://n.example:8444", dicomweb="https://n.example:8444/dicomweb",
-    rad69="https://n.example:8444/xds/ids", xds_repository="https://n.example:8444/xds/repository", aet="RTK",
+    base="https://n.example:8443",
+    systems="https://n.example:8444",
+    dicomweb="https://n.example:8444/dicomweb",
+    rad69="https://n.example:8444/xds/ids",
+    xds_repository="https://n.example:8444/xds/repository",
+    aet="RTK",
     dimse="n.example:11112",
-)  # fmt: skip
-REGION = Region(name="North", home_community_id="1.2", authority="1.3", national_authority="1.4", zone="Europe/London")  # type: ignore[arg-type]
+)
+REGION = Region(
+    name="North", home_community_id="1.2", authority="1.3", national_authority="1.4", zone="Europe/London"
+)  # type: ignore[arg-type]
 
 
 def test_the_message_of_the_link_has_the_same_fields_in_the_same_order() -> None:
@@ -41,15 +48,29 @@ def test_what_release_0_2_0_stored_and_signed_is_read() -> None:
     }
     assert Endpoints.from_plain(row) == Endpoints(base="https://n.example", aet="RTK")
     member = {
-        "code": "RTK", "name": "A", "repository_unique_id": "1.1", "retrieve_location_uid": "1.2", "authority": "1.3",
-        "status": "active", "endpoints": {"base": "https://n.example"}, "authorities": (), "asked": (),
-    }  # fmt: skip
+        "code": "RTK",
+        "name": "A",
+        "repository_unique_id": "1.1",
+        "retrieve_location_uid": "1.2",
+        "authority": "1.3",
+        "status": "active",
+        "endpoints": {"base": "https://n.example"},
+        "authorities": (),
+        "asked": (),
+    }
     written = DirectoryMember(
-        code="RTK", name="A", repository_unique_id="1.1", retrieve_location_uid="1.2", authority="1.3", status="active",
+        code="RTK",
+        name="A",
+        repository_unique_id="1.1",
+        retrieve_location_uid="1.2",
+        authority="1.3",
+        status="active",
         endpoints=Endpoints(base="https://n.example"),
-    )  # fmt: skip
+    )
     assert written.plain() == member
-    document = DirectoryDocument(version=1, community="1.2", issued=1, expires=2, members=(written,), jwks={}, region=REGION)
+    document = DirectoryDocument(
+        version=1, community="1.2", issued=1, expires=2, members=(written,), jwks={}, region=REGION
+    )
     assert DirectoryDocument.from_claims(document.claims()) == document
 
 

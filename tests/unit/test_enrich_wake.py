@@ -1,4 +1,5 @@
-"""A version accepted while the one before it is being completed is completed at once, not at the next scan."""
+"""A version accepted while the one before it is being completed is completed at once, not at the next
+scan."""
 
 from __future__ import annotations
 
@@ -17,10 +18,10 @@ from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.seams import system_seams
 from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import TooLarge
-from registry.enrich.agenda import KEPT, Agenda
 from registry.enrich.completion import Completion
 from registry.enrich.config import EnrichConfig
-from registry.enrich.enrich import Enricher
+from registry.enrich.enricher import Enricher
+from registry.enrich.schedule import KEPT, Agenda
 from registry.enrich.series import SeriesLists
 from registry.identity.model import RecordKey
 from registry.index.model import HoldingKey
@@ -43,7 +44,9 @@ class Slow(Completion):
 
     def __init__(self, room: Room) -> None:
         nothing: Any = SimpleNamespace(reachable=lambda member: True)
-        super().__init__(room.index, room.acceptor, nothing, room.audit, nothing, SystemIds(), REGION, EnrichConfig())
+        super().__init__(
+            room.index, room.acceptor, nothing, room.audit, nothing, SystemIds(), REGION, EnrichConfig()
+        )
         self.runs = 0
         self.started, self.go_on, self.twice = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -115,7 +118,9 @@ async def test_a_member_that_describes_series_without_end_is_not_listened_to() -
         await Endless(nobody, EnrichConfig()).read(nobody, "1.2.3", "", "")
 
 
-async def test_what_nobody_foresaw_in_a_scan_does_not_end_enrichment(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_nobody_foresaw_in_a_scan_does_not_end_enrichment(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (key,), slow, broken = _keys(room.member("RA2").id, 1), Slow(room), asyncio.Event()
     enricher = _enricher(room, slow)
 

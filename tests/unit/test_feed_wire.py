@@ -25,17 +25,25 @@ def test_a_record_crosses(record: StudyRecord) -> None:
 
 @given(patients)
 def test_a_patient_crosses(patient: Patient) -> None:
-    assert wire.patient_from_pb(pb.Patient.FromString(wire.patient_to_pb(patient).SerializeToString())) == patient
+    assert (
+        wire.patient_from_pb(pb.Patient.FromString(wire.patient_to_pb(patient).SerializeToString()))
+        == patient
+    )
 
 
 @given(manifests)
 def test_a_manifest_crosses(facts: ManifestFacts) -> None:
-    assert wire.manifest_from_pb(pb.Manifest.FromString(wire.manifest_to_pb(facts).SerializeToString())) == facts
+    assert (
+        wire.manifest_from_pb(pb.Manifest.FromString(wire.manifest_to_pb(facts).SerializeToString())) == facts
+    )
 
 
 @given(versions)
 def test_a_version_crosses(version: Version) -> None:
-    assert wire.version_from_pb(pb.Version.FromString(wire.version_to_pb(version).SerializeToString())) == version
+    assert (
+        wire.version_from_pb(pb.Version.FromString(wire.version_to_pb(version).SerializeToString()))
+        == version
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,10 +97,26 @@ def _one_too_many(place: str, text: str) -> pb.Study:
 
 @pytest.mark.parametrize(
     "place",
-    ["study_id", "description", "reason", "referrer", "institution", "patient.name", "patient.postcode", "patient.local.value",
-     "patient.local.namespace", "accessions.value", "time.date", "time.time", "series.description", "series.number",
-     "series.digest", "series.time.time", "procedure_codes.meaning"],
-)  # fmt: skip
+    [
+        "study_id",
+        "description",
+        "reason",
+        "referrer",
+        "institution",
+        "patient.name",
+        "patient.postcode",
+        "patient.local.value",
+        "patient.local.namespace",
+        "accessions.value",
+        "time.date",
+        "time.time",
+        "series.description",
+        "series.number",
+        "series.digest",
+        "series.time.time",
+        "procedure_codes.meaning",
+    ],
+)
 def test_a_text_that_is_too_long_is_refused_wherever_it_stands(place: str) -> None:
     wire.study_from_pb(_one_too_many(place, "1" * 600))
     with pytest.raises(TooLarge):

@@ -22,13 +22,24 @@ from registry_samples import NHS, REGION, member, nhs, patient, study
 
 from crosslight.standards.fhir.bundle import entry, outcome_entry, searchset
 from crosslight.standards.fhir.capability import capability_statement
-from crosslight.standards.fhir.directory import member_endpoint, organization, region_endpoint, region_organization
+from crosslight.standards.fhir.directory import (
+    member_endpoint,
+    organization,
+    region_endpoint,
+    region_organization,
+)
 from crosslight.standards.fhir.facts import HoldingFacts, PersonFacts, RecordFacts
 from crosslight.standards.fhir.imaging_study import imaging_study
 from crosslight.standards.fhir.outcome import Issue, error_outcome, operation_outcome
 from crosslight.standards.fhir.people import human_names
 from crosslight.standards.fhir.people import patient as patient_resource
-from crosslight.standards.fhir.terms import EXT_CONFLICT, EXT_CUSTODIAN, EXT_DIFFERS, NHS_VERIFICATION, Systems
+from crosslight.standards.fhir.terms import (
+    EXT_CONFLICT,
+    EXT_CUSTODIAN,
+    EXT_DIFFERS,
+    NHS_VERIFICATION,
+    Systems,
+)
 from crosslight.standards.fhir.times import started
 from crosslight.standards.fhir.wire import dumps
 from crosslight.standards.ids import Identifier
@@ -44,19 +55,28 @@ NUMBER = nhs(1)
 
 
 def person(*records: RecordFacts, number: str = NUMBER) -> PersonFacts:
-    return PersonFacts(fhir_id="7b1f6a5e-0000-4000-8000-000000000001", domain_id=Identifier(number, NHS), records=records)
+    return PersonFacts(
+        fhir_id="7b1f6a5e-0000-4000-8000-000000000001", domain_id=Identifier(number, NHS), records=records
+    )
 
 
 def record_facts(record: StudyRecord, *, national: bool = True) -> RecordFacts:
     numbers = (Identifier(NUMBER, NHS),) if national else ()
-    return RecordFacts(patient=record.patient, member=RTK_FACTS, national=numbers, updated=datetime(2026, 1, 2, tzinfo=UTC))
+    return RecordFacts(
+        patient=record.patient, member=RTK_FACTS, national=numbers, updated=datetime(2026, 1, 2, tzinfo=UTC)
+    )
 
 
 def holding(record: StudyRecord, **changes: Any) -> HoldingFacts:
     facts = HoldingFacts(
-        fhir_id="a0b1c2d3-0000-8000-8000-000000000001", incarnation="inc1", revision=4,
-        updated=datetime(2026, 1, 2, 3, tzinfo=UTC), record=record, member=RTK_FACTS, person=person(record_facts(record)),
-    )  # fmt: skip
+        fhir_id="a0b1c2d3-0000-8000-8000-000000000001",
+        incarnation="inc1",
+        revision=4,
+        updated=datetime(2026, 1, 2, 3, tzinfo=UTC),
+        record=record,
+        member=RTK_FACTS,
+        person=person(record_facts(record)),
+    )
     return replace(facts, **changes)
 
 
@@ -145,7 +165,8 @@ def test_version_changes_with_what_is_shown_and_only_then() -> None:
         ("20240701", "120000", "Europe/London", "2024-07-01T12:00:00+01:00"),
         ("20240101", "120000", "Europe/London", "2024-01-01T12:00:00+00:00"),
         ("20240101", "235959.123", "-0530", "2024-01-01T23:59:59.123-05:30"),
-        ("20241027", "013000", "Europe/London", "2024-10-27T01:30:00+01:00"),  # the clock goes back: the first reading
+        # the clock goes back: the first reading
+        ("20241027", "013000", "Europe/London", "2024-10-27T01:30:00+01:00"),
         ("20240331", "013000", "Europe/London", "2024-03-31T01:30:00+00:00"),  # skipped by the clock
         ("20240101", "0915", "+0000", "2024-01-01T09:15:00+00:00"),
         ("2024.01.01", "09:15:30", "+0000", "2024-01-01T09:15:30+00:00"),
@@ -159,7 +180,8 @@ def test_started_keeps_the_local_reading(date: str, time: str, zone: str, expect
 
 
 @pytest.mark.parametrize(
-    ("date", "time", "zone"), [("20240101", "09", "+0000"), ("20240101", "120000", ""), ("20240101", "9x", "")]
+    ("date", "time", "zone"),
+    [("20240101", "09", "+0000"), ("20240101", "120000", ""), ("20240101", "9x", "")],
 )
 def test_a_time_that_fhir_cannot_say_stays_beside_the_date(date: str, time: str, zone: str) -> None:
     found = made(replace(ct(), time=StudyTime(date=date, time=time, zone=zone)))
@@ -174,20 +196,28 @@ def test_undated_is_marked(date: str) -> None:
     assert found["_started"]["extension"][0]["valueCode"] == "unknown"
 
 
-# --- text ------------------------------------------------------------------------------------------------------------
+# --- text ---------------------------------------------------------------------------------------------------
 
 HARD = "<>&'\"\\^~|\n\r\té漢字אبж𝄞\u200f =,;$"
-texts = st.text(st.one_of(st.sampled_from(HARD), st.characters(exclude_categories=("Cs", "Cc"))), min_size=1, max_size=40)
+texts = st.text(
+    st.one_of(st.sampled_from(HARD), st.characters(exclude_categories=("Cs", "Cc"))), min_size=1, max_size=40
+)
 components = texts.map(lambda t: t.replace("^", "").replace("=", "").strip()).filter(bool)
 
 
 @given(description=texts, series=texts, meaning=texts, code=texts, accession=texts, institution=texts)
-def test_text_is_exact(description: str, series: str, meaning: str, code: str, accession: str, institution: str) -> None:
+def test_text_is_exact(
+    description: str, series: str, meaning: str, code: str, accession: str, institution: str
+) -> None:
     record = ct()
     record = replace(
-        record, description=description, accessions=(Identifier(accession, namespace=meaning),), institution=institution,
-        procedure_codes=(Coded(code, "99LOCAL", meaning),), series=(replace(record.series[0], description=series),),
-    )  # fmt: skip
+        record,
+        description=description,
+        accessions=(Identifier(accession, namespace=meaning),),
+        institution=institution,
+        procedure_codes=(Coded(code, "99LOCAL", meaning),),
+        series=(replace(record.series[0], description=series),),
+    )
     found = orjson.loads(dumps(imaging_study(holding(record), REGION_FACTS, SYSTEMS)))
     assert found.get("description", description) == description
     assert ("description" in found) == bool(description.strip())
@@ -213,18 +243,33 @@ def test_names_are_exact(family: str, given_name: str) -> None:
 def test_any_text_gives_a_valid_resource(anything: str) -> None:
     record = ct()
     record = replace(
-        record, description=anything, referrer=anything, institution=anything, study_id=anything,
-        procedure_codes=(Coded(anything, anything, anything),), body_sites=(anything,),
-        series=(replace(record.series[0], description=anything, number=anything, modality=anything, body_site=anything,
-                        laterality=anything),),
+        record,
+        description=anything,
+        referrer=anything,
+        institution=anything,
+        study_id=anything,
+        procedure_codes=(Coded(anything, anything, anything),),
+        body_sites=(anything,),
+        series=(
+            replace(
+                record.series[0],
+                description=anything,
+                number=anything,
+                modality=anything,
+                body_site=anything,
+                laterality=anything,
+            ),
+        ),
         patient=replace(record.patient, name=PersonName(anything), birth_date=anything, sex=anything),
         time=StudyTime(date="20240101", time=anything, zone="+0000"),
-    )  # fmt: skip
+    )
     made(record, person=person(record_facts(record)))
-    PatientModel.model_validate_json(dumps(patient_resource(person(record_facts(record)), SYSTEMS, incarnation="i")))
+    PatientModel.model_validate_json(
+        dumps(patient_resource(person(record_facts(record)), SYSTEMS, incarnation="i"))
+    )
 
 
-# --- people ----------------------------------------------------------------------------------------------------------
+# --- people -------------------------------------------------------------------------------------------------
 
 
 def test_patient_shows_every_record_and_says_when_they_differ() -> None:
@@ -253,7 +298,9 @@ def test_untraced_number_is_said_to_be_untraced_and_agreeing_records_do_not_diff
 
 def test_person_without_national_number_has_the_regions_own() -> None:
     facts = PersonFacts(
-        fhir_id="p1", domain_id=Identifier("R77", REGION.authority), records=(record_facts(ct(), national=False),)
+        fhir_id="p1",
+        domain_id=Identifier("R77", REGION.authority),
+        records=(record_facts(ct(), national=False),),
     )
     found = patient_resource(facts, SYSTEMS, incarnation="inc1")
     PatientModel.model_validate_json(dumps(found))
@@ -263,7 +310,12 @@ def test_person_without_national_number_has_the_regions_own() -> None:
 def test_a_national_number_that_is_the_local_one_too_stands_once() -> None:
     who = patient(RTK, "L1", number=nhs(1))
     fed = replace(who, local=Identifier(nhs(1), NHS))
-    record = RecordFacts(patient=fed, member=None, national=(Identifier(nhs(1), NHS),), updated=datetime(2026, 1, 2, tzinfo=UTC))
+    record = RecordFacts(
+        patient=fed,
+        member=None,
+        national=(Identifier(nhs(1), NHS),),
+        updated=datetime(2026, 1, 2, tzinfo=UTC),
+    )
     person = PersonFacts(fhir_id="a", domain_id=Identifier(nhs(1), NHS), records=(record,))
     shown = patient_resource(person, SYSTEMS, incarnation="i")["identifier"]
     assert [i["use"] for i in shown] == ["official"]
@@ -277,7 +329,7 @@ def test_name_groups_are_kept_apart() -> None:
     assert human_names(PersonName("^^=")) == []
 
 
-# --- directory, outcomes, capability -----------------------------------------------------------------------------------
+# --- directory, outcomes, capability ------------------------------------------------------------------------
 
 
 def test_a_foreign_source_has_no_organisation_code() -> None:
@@ -308,7 +360,9 @@ def test_directory_resources() -> None:
 
 
 def test_outcomes_and_bundle() -> None:
-    error = error_outcome(Invalid("modality is wrong.", why="Because.", todo="Do.", where="modality"), correlation="c1")
+    error = error_outcome(
+        Invalid("modality is wrong.", why="Because.", todo="Do.", where="modality"), correlation="c1"
+    )
     OperationOutcome.model_validate_json(dumps(error))
     assert error["issue"][0]["location"] == ["http.modality"]
     assert error["issue"][0]["code"] == "invalid"
@@ -328,12 +382,17 @@ def test_outcomes_and_bundle() -> None:
 @pytest.mark.parametrize(
     ("where", "expression", "location"),
     [
-        ("ImagingStudy.id", ["ImagingStudy.id"], None), ("_include=*", None, ["http._include"]),
-        ("patient.identifier", None, ["http.patient.identifier"]), ("birthdate", None, ["http.birthdate"]),
-        ("Content-Type", None, ["http.Content-Type"]), ("/fhir/Nope", None, None), ("a name", None, None), ("", None, None),
+        ("ImagingStudy.id", ["ImagingStudy.id"], None),
+        ("_include=*", None, ["http._include"]),
+        ("patient.identifier", None, ["http.patient.identifier"]),
+        ("birthdate", None, ["http.birthdate"]),
+        ("Content-Type", None, ["http.Content-Type"]),
+        ("/fhir/Nope", None, None),
+        ("a name", None, None),
+        ("", None, None),
         ("subject:Patient.identifier", None, ["http.subject:Patient.identifier"]),
     ],
-)  # fmt: skip
+)
 def test_where_an_error_is(where: str, expression: list[str] | None, location: list[str] | None) -> None:
     """FHIRPath is into a resource; a parameter is a location (R4 OperationOutcome.issue)."""
     issue = error_outcome(Invalid("Wrong.", where=where))["issue"][0]
@@ -341,7 +400,9 @@ def test_where_an_error_is(where: str, expression: list[str] | None, location: l
 
 
 def test_capability_comes_from_the_table() -> None:
-    found = capability_statement(SPECS, name="Test", version="0.1.0", date="2026-01-01", base="https://r/fhir", secured=True)
+    found = capability_statement(
+        SPECS, name="Test", version="0.1.0", date="2026-01-01", base="https://r/fhir", secured=True
+    )
     CapabilityStatement.model_validate_json(dumps(found))
     resources = {r["type"]: r for r in found["rest"][0]["resource"]}
     assert set(resources) == {spec.type for spec in SPECS}

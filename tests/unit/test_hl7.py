@@ -14,7 +14,9 @@ from crosslight.standards.ids import NHS_NUMBER_OID, Identifier
 from crosslight.standards.problem import Invalid, Malformed, NotFound, StorageError, TooLarge, Unsupported
 from crosslight.standards.study import Patient, PersonName
 
-HEADER = MessageHeader(control_id="7", time="20261122030000", sending_application="CROSSLIGHT", sending_facility="RTK")
+HEADER = MessageHeader(
+    control_id="7", time="20261122030000", sending_application="CROSSLIGHT", sending_facility="RTK"
+)
 LOCAL = Identifier("A1", "1.2.3")
 MSH = "MSH|^~\\&|A|F|R|G|20200101||ADT^A04|c1|P|2.3.1"
 
@@ -26,8 +28,10 @@ def message(pid: str, *, msh: str = MSH, tail: str = "PV1||O\r") -> bytes:
 def test_reads_what_identity_needs() -> None:
     adt = parse_adt(
         message(
-            "PID|1||A1^^^LOC&1.2.3&ISO^MR~999 000 0018^^^NHS^NH~X^^^&9.9.9&ISO~Y^^^UNKNOWN||O'Neil&van^Zoë^M^Jr^Dr^^L"
-            "~Alias^Z^^^^^A||19500203121500|F|||1 High St^^Town^^GU2 7XX^^H" + "|" * 21 + "01"
+            "PID|1||A1^^^LOC&1.2.3&ISO^MR~999 000"
+            " 0018^^^NHS^NH~X^^^&9.9.9&ISO~Y^^^UNKNOWN"
+            "||O'Neil&van^Zoë^M^Jr^Dr^^L~Alias^Z^^^^^A||19500203121500|F|||1"
+            " High St^^Town^^GU2 7XX^^H" + "|" * 21 + "01"
         )
     )
     assert adt.identifiers == (
@@ -43,7 +47,13 @@ def test_reads_what_identity_needs() -> None:
 
 @pytest.mark.parametrize(
     ("codec", "declared"),
-    [("utf-8", "UNICODE UTF-8"), ("latin-1", "8859/1"), ("utf-8", ""), ("latin-1", ""), ("iso8859-5", "8859/5")],
+    [
+        ("utf-8", "UNICODE UTF-8"),
+        ("latin-1", "8859/1"),
+        ("utf-8", ""),
+        ("latin-1", ""),
+        ("iso8859-5", "8859/5"),
+    ],
 )
 def test_character_sets(codec: str, declared: str) -> None:
     family = "Ибраимов" if codec == "iso8859-5" else "Müller"
@@ -61,8 +71,14 @@ def test_character_sets_that_are_not_what_they_say() -> None:
 @pytest.mark.parametrize(
     ("codec", "spelling"),
     [
-        *[("latin-1", s) for s in ("ISO-8859-1", "ISO8859-1", "ISO 8859/1", "iso_8859-1", "8859-1", "LATIN1", "ISO IR100")],
-        *[("utf-8", s) for s in ("UTF8", "utf-8", "UNICODE UTF-8", "UNICODE_UTF-8", "Unicode", "UTF-8~8859/1")],
+        *[
+            ("latin-1", s)
+            for s in ("ISO-8859-1", "ISO8859-1", "ISO 8859/1", "iso_8859-1", "8859-1", "LATIN1", "ISO IR100")
+        ],
+        *[
+            ("utf-8", s)
+            for s in ("UTF8", "utf-8", "UNICODE UTF-8", "UNICODE_UTF-8", "Unicode", "UTF-8~8859/1")
+        ],
         *[("cp1252", s) for s in ("WINDOWS-1252", "windows 1252", "CP1252")],
         *[("iso8859-15", s) for s in ("ISO-8859-15", "8859/15")],
         *[("cp1250", s) for s in ("WINDOWS-1250", "CP-1250")],
@@ -77,7 +93,8 @@ def test_character_sets_under_their_common_spellings(codec: str, spelling: str) 
     ("marks", "pid", "name", "read"),
     [
         ("^~\\&", "A1^^^LOC&1.2.3&ISO", "D\\T\\X^Ann", "D&X^Ann"),
-        ("^~&", "A1^^^LOC&1.2.3&ISO", "D\\T\\X^Ann", "D T X^Ann"),  # no escape character: as it stands, but for PN's own signs
+        # no escape character: as it stands, but for PN's own signs
+        ("^~&", "A1^^^LOC&1.2.3&ISO", "D\\T\\X^Ann", "D T X^Ann"),
         ("^~\\", "A1", "D\\F\\&X^Ann", "D|&X^Ann"),
         ("^~", "A1", "D&X^Ann", "D&X^Ann"),
         ("^", "A1", "D~X^Ann", "D~X^Ann"),
@@ -119,7 +136,8 @@ def test_the_header_is_read_whatever_is_wrong_after_it(data: bytes, condition: s
 
 
 def test_other_delimiters_and_escapes() -> None:
-    data = b"MSH$%*!@$A$F$R$G$20200101$$ADT%A08$c1$P$2.4\nPID$$$A1%%%@1.2.3@ISO$$D!S!OE!X0D0A!!F!!E!^|%Jo!.br!e!ZZ!\r\n"
+    data = b"MSH$%*!@$A$F$R$G$20200101$$ADT%A08$c1$P$2.4\n"
+    data += b"PID$$$A1%%%@1.2.3@ISO$$D!S!OE!X0D0A!!F!!E!^|%Jo!.br!e!ZZ!\r\n"
     adt = parse_adt(data)
     assert adt.event == "A08"
     assert adt.name.pn.split("^")[0] == "D%OE\r\n$! |", "the DICOM delimiter itself becomes a space"
@@ -157,7 +175,11 @@ def test_what_is_refused(data: bytes, kind: type[Exception]) -> None:
 
 
 def test_a40_pairs_ids_of_one_authority() -> None:
-    data = message("PID|||9990000018^^^NHS~B^^^&1.2.3&ISO", msh=MSH.replace("A04", "A40"), tail="MRG|C^^^&1.2.3&ISO\rPV1||O\r")
+    data = message(
+        "PID|||9990000018^^^NHS~B^^^&1.2.3&ISO",
+        msh=MSH.replace("A04", "A40"),
+        tail="MRG|C^^^&1.2.3&ISO\rPV1||O\r",
+    )
     adt = parse_adt(data)
     assert (adt.survivor.value, adt.subsumed) == ("B", Identifier("C", "1.2.3"))
 
@@ -165,17 +187,31 @@ def test_a40_pairs_ids_of_one_authority() -> None:
 _PART = st.text(st.characters(codec="utf-8", exclude_characters="^=\\\0"), max_size=12).map(
     lambda s: " ".join(s.split(" ")).strip()
 )
-_TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(lambda s: s.strip(" ") == s and s != '""')
-_NAMES = st.lists(_PART.filter(lambda s: s.strip() == s and s != '""'), max_size=5).map(lambda p: "^".join(p).rstrip("^"))
+_TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(
+    lambda s: s.strip(" ") == s and s != '""'
+)
+_NAMES = st.lists(_PART.filter(lambda s: s.strip() == s and s != '""'), max_size=5).map(
+    lambda p: "^".join(p).rstrip("^")
+)
 
 
-@given(pn=_NAMES, ideographic=_NAMES, value=_TEXT, postcode=_TEXT, traced=st.sampled_from([None, True, False]))
-def test_any_text_survives_the_wire(pn: str, ideographic: str, value: str, postcode: str, traced: bool | None) -> None:
+@given(
+    pn=_NAMES, ideographic=_NAMES, value=_TEXT, postcode=_TEXT, traced=st.sampled_from([None, True, False])
+)
+def test_any_text_survives_the_wire(
+    pn: str, ideographic: str, value: str, postcode: str, traced: bool | None
+) -> None:
     name = PersonName(f"{pn}={ideographic}" if ideographic else pn)
     adt = Adt(
-        header=HEADER, event="A08", identifiers=(Identifier(value, "1.2.3", "N&^|\r"), Identifier("", "1.9")), name=name,
-        birth_date="19500101", sex="O", postcode=postcode, traced=traced,
-    )  # fmt: skip
+        header=HEADER,
+        event="A08",
+        identifiers=(Identifier(value, "1.2.3", "N&^|\r"), Identifier("", "1.9")),
+        name=name,
+        birth_date="19500101",
+        sex="O",
+        postcode=postcode,
+        traced=traced,
+    )
     data = render_adt(adt)
     [same] = Framer().feed(frame(data))
     read = parse_adt(same)
@@ -201,9 +237,14 @@ def test_any_bytes_are_answered(data: bytes) -> None:
 
 def test_feed_of_a_patient_round_trips_as_a_patient() -> None:
     patient = Patient(
-        local=LOCAL, others=(Identifier("9990000018", NHS_NUMBER_OID),), name=PersonName("Yamada^Tarou=山田^太郎=やまだ^たろう"),
-        birth_date="19500101", sex="M", postcode="GU2", traced=True,
-    )  # fmt: skip
+        local=LOCAL,
+        others=(Identifier("9990000018", NHS_NUMBER_OID),),
+        name=PersonName("Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        birth_date="19500101",
+        sex="M",
+        postcode="GU2",
+        traced=True,
+    )
     adt = parse_adt(render_adt(feed_message(patient, HEADER)))
     assert adt.patient(LOCAL) == patient
     merge = Adt(header=HEADER, event="A40", identifiers=(LOCAL,), subsumed=Identifier("OLD", "1.2.3"))
@@ -224,7 +265,9 @@ def test_feed_of_a_patient_round_trips_as_a_patient() -> None:
         (StorageError("Disk|full^ünder"), "AR", "207"),
     ],
 )
-def test_acknowledgements_say_what_is_wrong(error: Exception, code: str, condition: str, version: str) -> None:
+def test_acknowledgements_say_what_is_wrong(
+    error: Exception, code: str, condition: str, version: str
+) -> None:
     asked = header_of(parse_message(MSH.replace("2.3.1", version).encode()))
     made = ack_for(error, "c1")  # type: ignore[arg-type]
     data = render_ack(made, asked, control_id="k", time="20261122")

@@ -1,6 +1,7 @@
 """What holds the house together, counted: no reader has to take it on trust.
 
-Each rule has a list of what is answered, with the reason, or is still owed. A list only shrinks: what is no more fails too.
+Each rule has a list of what is answered, with the reason, or is still owed. A list only shrinks: what is no
+more fails too.
 """
 
 from __future__ import annotations
@@ -34,17 +35,23 @@ HOMONYMS = {
     ("simulations", "Ledger"),  # owed: what the demo loaded; where acts are noted
 }
 
-#: Where what a test needs of a registry is real: its room is made by ``registry/parts.py`` (``tests/registry_room.py``,
+#: Where what a test needs of a registry is real: its room is made by ``registry/parts.py``
+#: (``tests/registry_room.py``,
 #: ``member_room.py``). Each with its file; a store is the classes that it is made of.
 REAL = {
     "Ask": ("registry/ask/ask.py",),
     "IndexStore": ("registry/index/store.py",),
-    "IdentityStore": ("registry/identity/store.py", "registry/identity/tables.py", "registry/identity/reads.py"),
+    "IdentityStore": (
+        "registry/identity/store.py",
+        "registry/identity/tables.py",
+        "registry/identity/reads.py",
+    ),
     "AuditLog": ("crosslight/runtime/audit/log.py",),
 }
 #: Classes of tests that stand in for one of them.
 DOUBLES = {
-    ("tests/protocol/test_node_release.py", "_HeldAudit"),  # the real log, on a disk that is slow or full when the test says so
+    # the real log, on a disk that is slow or full when the test says so
+    ("tests/protocol/test_node_release.py", "_HeldAudit"),
 }
 
 #: Files whose ``type: ignore`` do not all say why.
@@ -53,8 +60,8 @@ UNEXPLAINED = {
     "node/dimse/sockets.py",
     "node/dimse/upper.py",
     "registry/fhir/plan.py",
-    "registry/intake/learned.py",
-    "registry/intake/registered.py",
+    "registry/intake/holder_answers.py",
+    "registry/intake/registered_objects.py",
     "registry/portal/timeline.py",
     "simulations/virtual/link.py",
     "simulations/virtual/loop.py",
@@ -77,14 +84,21 @@ def _parsed(path: Path) -> ast.Module:
 
 @cache
 def _modules() -> dict[str, Path]:
-    return {_named(path).removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in _production()}
+    return {
+        _named(path).removesuffix(".py").removesuffix("/__init__").replace("/", "."): path
+        for path in _production()
+    }
 
 
 def test_only_the_two_engines_know_which_they_are() -> None:
     """Stores ask ``tx.dialect`` for what they mean; ``name`` chooses the deltas and nothing else."""
     asks = re.compile(r"\.engine\b|dialect\.name|[\"']postgres[\"']")
     found = {_named(path) for path in _production() if asks.search(path.read_text("utf-8"))}
-    assert found == {"crosslight/runtime/db/postgres.py", "crosslight/runtime/db/schema.py", "crosslight/runtime/db/seam.py"}
+    assert found == {
+        "crosslight/runtime/db/postgres.py",
+        "crosslight/runtime/db/schema.py",
+        "crosslight/runtime/db/seam.py",
+    }
 
 
 def test_no_file_is_longer_than_can_be_read_at_once() -> None:
@@ -114,7 +128,10 @@ def _imports(name: str) -> set[str]:
 
 
 def _circles(graph: dict[str, set[str]]) -> Iterator[tuple[str, ...]]:
-    """Files that reach each other. A file is left out once nothing that it names is left, or nothing names it."""
+    """Files that reach each other.
+
+    A file is left out once nothing that it names is left, or nothing names it.
+    """
     while True:
         named = {other for others in graph.values() for other in others}
         idle = {name for name, others in graph.items() if not others or name not in named}
@@ -142,7 +159,10 @@ def test_a_circle_is_found() -> None:
 
 @pytest.mark.parametrize("service", ["node", "registry", "simulations"])
 def test_a_class_has_a_name_of_its_own(service: str) -> None:
-    """Within what a service is made of: its rooms and the shared ones. Names that begin with _ are their file's own."""
+    """Within what a service is made of: its rooms and the shared ones.
+
+    Names that begin with _ are their file's own.
+    """
     homes = defaultdict(set)
     for path in _production():
         if path.relative_to(ROOT).parts[0] in ("crosslight", service):
@@ -159,7 +179,8 @@ def test_what_the_type_checker_is_told_to_pass_over_says_why() -> None:
 
 def _methods(made: ast.ClassDef) -> set[str]:
     functions = (f for f in made.body if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef))
-    return {f.name for f in functions if f.name[0] != "_"} - {"open", "close", "feed", "merge"}  # which rooms have too
+    # which rooms have too
+    return {f.name for f in functions if f.name[0] != "_"} - {"open", "close", "feed", "merge"}
 
 
 def _stands_in(made: ast.ClassDef) -> bool:
@@ -185,12 +206,14 @@ def test_no_test_stands_in_for_ask_or_a_store() -> None:
 @pytest.mark.parametrize(
     ("text", "double"),
     [
-        ("class FakeAsk(Ask): ...", True), ("class Mine(log.AuditLog): ...", True), ("class Asked(Asking): ...", False),
+        ("class FakeAsk(Ask): ...", True),
+        ("class Mine(log.AuditLog): ...", True),
+        ("class Asked(Asking): ...", False),
         ("class A:\n async def question(self): ...\n def coverage(self): ...", True),
         ("class B:\n def cursor(self): ...\n async def census(self): ...", True),
         ("class C:\n def search(self): ...\n def open(self): ...", False),
     ],
-)  # fmt: skip
+)
 def test_a_double_is_found(text: str, double: bool) -> None:
     (made,) = (n for n in ast.parse(text).body if isinstance(n, ast.ClassDef))
     assert _stands_in(made) is double

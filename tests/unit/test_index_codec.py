@@ -18,7 +18,7 @@ from crosslight.standards.xds.model.publication import Publication
 from registry.ask.question import ByPatient
 from registry.identity.model import PatientSelector
 from registry.index.codec import Codec
-from registry.index.past import packed, publication_of, state_of, unpacked
+from registry.index.past_versions import packed, publication_of, state_of, unpacked
 
 HOME = member("RA2", 1)
 
@@ -31,7 +31,9 @@ _time = st.builds(
     zone=st.sampled_from(("", "+0100", "Europe/London")),
     zone_source=st.sampled_from(("tag", "site", "none")),
 )
-_identifier = st.builds(Identifier, value=_text, authority=st.sampled_from(("", "1.2.3", "1.2.9")), namespace=_text)
+_identifier = st.builds(
+    Identifier, value=_text, authority=st.sampled_from(("", "1.2.3", "1.2.9")), namespace=_text
+)
 _series = st.builds(
     SeriesRecord,
     series_uid=_uid,
@@ -41,9 +43,9 @@ _series = st.builds(
     body_site=_text,
     laterality=st.sampled_from(("", "L")),
     n_instances=st.integers(0, 9999),
-    sop_classes=st.lists(st.tuples(st.sampled_from(("1.2.840.10008.5.1.4.1.1.2", "1.2.3")), st.integers(1, 99)), max_size=3).map(
-        tuple
-    ),
+    sop_classes=st.lists(
+        st.tuples(st.sampled_from(("1.2.840.10008.5.1.4.1.1.2", "1.2.3")), st.integers(1, 99)), max_size=3
+    ).map(tuple),
     time=_time,
     digest=st.sampled_from(("", "ab" * 32, "AB" * 32, "cd" * 20, "text")),
 )
@@ -55,7 +57,9 @@ _study = st.builds(
     orders=st.lists(_identifier, max_size=2).map(tuple),
     study_id=_text,
     description=_text,
-    procedure_codes=st.lists(st.builds(Coded, value=_text, scheme=_text, meaning=_text), max_size=2).map(tuple),
+    procedure_codes=st.lists(st.builds(Coded, value=_text, scheme=_text, meaning=_text), max_size=2).map(
+        tuple
+    ),
     reason=_text,
     referrer=_text,
     institution=_text,
@@ -69,7 +73,9 @@ _study = st.builds(
     progress=st.sampled_from(("arriving", "complete")),
 )
 _extras = st.dictionaries(
-    _text, st.dictionaries(_text, st.one_of(_text, st.integers(0, 9), st.lists(_text, max_size=2)), max_size=2), max_size=2
+    _text,
+    st.dictionaries(_text, st.one_of(_text, st.integers(0, 9), st.lists(_text, max_size=2)), max_size=2),
+    max_size=2,
 )
 
 
@@ -88,7 +94,9 @@ def test_any_text_survives_the_row(record: StudyRecord, extras: dict[str, Any]) 
 
 @given(first=_study, second=_study, extras=_extras)
 @settings(max_examples=150, deadline=None)
-def test_any_superseded_version_comes_back_as_it_was(first: StudyRecord, second: StudyRecord, extras: dict[str, Any]) -> None:
+def test_any_superseded_version_comes_back_as_it_was(
+    first: StudyRecord, second: StudyRecord, extras: dict[str, Any]
+) -> None:
     codec = Codec()
     old, new = _as_published(first, 1, extras), _as_published(second, 2, {})
     now = state_of(new, "new", 2, HOME.secret)
@@ -100,14 +108,18 @@ def test_any_superseded_version_comes_back_as_it_was(first: StudyRecord, second:
 
 @given(description=_text, pn=st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=30))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_any_text_survives_the_index(tmp_path_factory: pytest.TempPathFactory, description: str, pn: str) -> None:
+async def test_any_text_survives_the_index(
+    tmp_path_factory: pytest.TempPathFactory, description: str, pn: str
+) -> None:
     db = SqliteDb(tmp_path_factory.mktemp("text") / "t.sqlite")
     try:
         room = await make_room(db)
         who = replace(patient(room.member("RA2"), number=nhs(3)), name=PersonName(pn))
         record = replace(study(who, 1), description=description)
         await room.publish("RA2", record, 1)
-        (held,) = (await room.asked(ByPatient(patient=PatientSelector(identifiers=(Identifier(nhs(3)),))))).holdings
+        (held,) = (
+            await room.asked(ByPatient(patient=PatientSelector(identifiers=(Identifier(nhs(3)),))))
+        ).holdings
         assert held.record == record
         await room.ask.close()
     finally:

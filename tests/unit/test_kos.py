@@ -21,9 +21,13 @@ CREATED = datetime(2025, 7, 1, 12, 30, 5, tzinfo=UTC)
 
 def instance(series: int, n: int, sop_class: str = CT) -> InstanceRef:
     return InstanceRef(
-        study_uid="1.2.3", series_uid=f"1.2.3.{series}", sop_class_uid=sop_class, sop_uid=f"1.2.3.{series}.{n}",
-        transfer_syntax_uid="1.2.840.10008.1.2.1", number=str(n),
-    )  # fmt: skip
+        study_uid="1.2.3",
+        series_uid=f"1.2.3.{series}",
+        sop_class_uid=sop_class,
+        sop_uid=f"1.2.3.{series}.{n}",
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+        number=str(n),
+    )
 
 
 def record(**changes: object) -> StudyRecord:
@@ -145,7 +149,9 @@ def test_cut_bytes_give_our_errors_or_a_manifest(keep: int) -> None:
         pass
 
 
-_TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\\^="), min_size=1, max_size=30).map(str.strip)
+_TEXT = st.text(
+    st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\\^="), min_size=1, max_size=30
+).map(str.strip)
 
 
 @given(family=_TEXT, given_=_TEXT, description=_TEXT, local=_TEXT)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from crosslight.runtime.life import Life
+from crosslight.runtime.service_life import Life
 from crosslight.runtime.waiting import Subscribers
 from crosslight.standards.problem import StorageError
 

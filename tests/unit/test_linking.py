@@ -18,7 +18,12 @@ CHI = Identifier("9990000018", CHI_OID)
 
 
 def claim(
-    key: int, birth: str = "19500101", *, traced: bool = False, source: str = "", numbers: tuple[Identifier, ...] = (N,)
+    key: int,
+    birth: str = "19500101",
+    *,
+    traced: bool = False,
+    source: str = "",
+    numbers: tuple[Identifier, ...] = (N,),
 ) -> Claimant:
     return Claimant(key, frozenset(numbers), birth, traced, source or f"m{key}")
 
@@ -70,14 +75,21 @@ def test_authorities_are_not_told_apart_by_digits() -> None:
 
 
 def test_two_national_numbers_join_across_nations() -> None:
-    assert groups(link([claim(1, numbers=(N,)), claim(2, numbers=(N, CHI)), claim(3, numbers=(CHI,))])) == {(1, 2, 3)}
+    assert groups(link([claim(1, numbers=(N,)), claim(2, numbers=(N, CHI)), claim(3, numbers=(CHI,))])) == {
+        (1, 2, 3)
+    }
 
 
 def test_a_loser_of_one_number_supports_no_group_of_another() -> None:
     # 3 loses N, so it cannot bridge 4 and 5 for M.
-    linked = link([
-        claim(1), claim(2), claim(3, "19660606", numbers=(N, M)), claim(4, "19660606", numbers=(M,), source="x"),
-    ])  # fmt: skip
+    linked = link(
+        [
+            claim(1),
+            claim(2),
+            claim(3, "19660606", numbers=(N, M)),
+            claim(4, "19660606", numbers=(M,), source="x"),
+        ]
+    )
     assert linked.disputed == {3}
     assert groups(linked) == {(1, 2), (3,), (4,)}
     assert linked.holders[M] == {4}
@@ -111,9 +123,18 @@ CLAIMS = st.lists(
 
 
 @settings(max_examples=300, deadline=None)
-@given(CLAIMS, st.randoms(use_true_random=False), st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=2))
-def test_the_order_of_arrival_changes_nothing(made: list[Claimant], random: Random, same: list[tuple[int, int]]) -> None:
-    claims = [Claimant(i, c.numbers, c.birth_date, c.traced and bool(c.numbers), c.source) for i, c in enumerate(made)]
+@given(
+    CLAIMS,
+    st.randoms(use_true_random=False),
+    st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=2),
+)
+def test_the_order_of_arrival_changes_nothing(
+    made: list[Claimant], random: Random, same: list[tuple[int, int]]
+) -> None:
+    claims = [
+        Claimant(i, c.numbers, c.birth_date, c.traced and bool(c.numbers), c.source)
+        for i, c in enumerate(made)
+    ]
     before = link(claims, same=same)
     shuffled = list(claims)
     random.shuffle(shuffled)

@@ -73,5 +73,7 @@ def test_what_makes_installs_names_a_lock_and_asks_for_hashes() -> None:
     installs = [line.strip() for line in text.splitlines() if re.search(r"pip\b.* install ", line)]
     assert len(installs) > 3
     assert [
-        line for line in installs if "--require-hashes -r $(LOCKS)/" not in line and "--no-deps --no-build-isolation" not in line
+        line
+        for line in installs
+        if "--require-hashes -r $(LOCKS)/" not in line and "--no-deps --no-build-isolation" not in line
     ] == []

@@ -10,7 +10,8 @@ from crosslight.standards.ids import Version
 from crosslight.standards.problem import Conflict
 from registry.link.epochs import MAX_EPOCH, EpochDecision, NodeSays, RegistrySays, decide
 
-#           node: epoch acked made incarnation state | registry: epoch cursor incarnation state | epoch reconcile
+#           node: epoch acked made incarnation state | registry: epoch cursor incarnation state | epoch
+# reconcile
 TABLE = {
     "first link after joining": ((0, 0, 0, "", "s"), (1, None, "i", ""), (1, False)),
     "the welcome was lost": ((0, 0, 0, "", "s"), (1, None, "i", "s"), (1, False)),
@@ -20,22 +21,38 @@ TABLE = {
     "acknowledgements lost on the way": ((1, 9, 12, "i", "s"), (1, Version(1, 11), "i", "s"), (1, False)),
     "the first acknowledgement lost": ((1, 0, 2, "", "s"), (1, Version(1, 2), "i", "s"), (1, False)),
     "node restored by command": ((1, 9, 9, "i", "t"), (1, Version(1, 30), "i", "s"), (2, True)),
-    "node restored, said so, and behind by nothing": ((1, 9, 9, "i", "t"), (1, Version(1, 9), "i", "s"), (2, True)),
+    "node restored, said so, and behind by nothing": (
+        (1, 9, 9, "i", "t"),
+        (1, Version(1, 9), "i", "s"),
+        (2, True),
+    ),
     "node's files put back": ((1, 9, 9, "i", "s"), (1, Version(1, 30), "i", "s"), (2, True)),
     "node's files put back, and it went on": ((1, 9, 20, "i", "s"), (1, Version(1, 30), "i", "s"), (2, True)),
     "node does not say what it made": ((1, 9, 0, "i", "s"), (1, Version(1, 11), "i", "s"), (2, True)),
-    "node lost its database, same files of region": ((0, 0, 0, "", "t"), (1, Version(1, 30), "i", "s"), (2, True)),
+    "node lost its database, same files of region": (
+        (0, 0, 0, "", "t"),
+        (1, Version(1, 30), "i", "s"),
+        (2, True),
+    ),
     "node joined again with an empty database": ((0, 0, 0, "", "t"), (2, Version(1, 30), "i", ""), (2, True)),
     "node joined again with its database": ((1, 30, 30, "i", "s"), (2, Version(1, 30), "i", ""), (2, True)),
     "registry restored by command": ((1, 30, 30, "i", "s"), (1, Version(1, 9), "j", "s"), (1, True)),
     "registry restored, nothing lost": ((1, 9, 9, "i", "s"), (1, Version(1, 9), "j", "s"), (1, True)),
     "registry's database put back": ((1, 30, 30, "i", "s"), (1, Version(1, 9), "i", "s"), (1, True)),
-    "registry restored before the epoch was granted": ((3, 4, 4, "i", "s"), (1, Version(1, 9), "j", "s"), (3, True)),
-    "registry's database put back before the grant": ((3, 0, 0, "i", "s"), (1, Version(1, 9), "i", "s"), (3, True)),
+    "registry restored before the epoch was granted": (
+        (3, 4, 4, "i", "s"),
+        (1, Version(1, 9), "j", "s"),
+        (3, True),
+    ),
+    "registry's database put back before the grant": (
+        (3, 0, 0, "i", "s"),
+        (1, Version(1, 9), "i", "s"),
+        (3, True),
+    ),
     "registry rebuilt from nothing but members": ((2, 30, 30, "i", "s"), (2, None, "j", "s"), (2, True)),
     "a grant was missed": ((1, 9, 9, "i", "s"), (2, Version(1, 9), "i", "s"), (2, True)),
     "both restored": ((1, 5, 5, "i", "t"), (1, Version(1, 9), "j", "s"), (2, True)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", TABLE)
@@ -50,20 +67,35 @@ def test_table(case: str) -> None:
 def test_epochs_run_out_loudly() -> None:
     node = NodeSays(epoch=MAX_EPOCH, acked_n=1, state_id="t")
     with pytest.raises(Conflict):
-        decide(node, RegistrySays(epoch=MAX_EPOCH, cursor=Version(MAX_EPOCH, 5), incarnation="i", state_id="s"))
+        decide(
+            node, RegistrySays(epoch=MAX_EPOCH, cursor=Version(MAX_EPOCH, 5), incarnation="i", state_id="s")
+        )
 
 
 numbers = st.integers(0, 40)
 
 
 @given(
-    st.builds(NodeSays, epoch=st.integers(0, 5), acked_n=numbers, made_n=numbers, incarnation=st.sampled_from(["", "i", "j"]),
-              state_id=st.sampled_from(["s", "t"])),
-    st.builds(RegistrySays, epoch=st.integers(0, 5), cursor=st.none() | st.builds(Version, st.integers(1, 5), numbers),
-              incarnation=st.sampled_from(["i", "j"]), state_id=st.sampled_from(["", "s", "t"])),
-)  # fmt: skip
+    st.builds(
+        NodeSays,
+        epoch=st.integers(0, 5),
+        acked_n=numbers,
+        made_n=numbers,
+        incarnation=st.sampled_from(["", "i", "j"]),
+        state_id=st.sampled_from(["s", "t"]),
+    ),
+    st.builds(
+        RegistrySays,
+        epoch=st.integers(0, 5),
+        cursor=st.none() | st.builds(Version, st.integers(1, 5), numbers),
+        incarnation=st.sampled_from(["i", "j"]),
+        state_id=st.sampled_from(["", "s", "t"]),
+    ),
+)
 def test_no_version_is_ever_used_twice(node: NodeSays, registry: RegistrySays) -> None:
-    """Whatever is said: nobody is sent back to an epoch below what either has seen, and forgetting never goes unnoticed."""
+    """Whatever is said: nobody is sent back to an epoch below what either has seen, and forgetting never goes
+    unnoticed.
+    """
     decision: EpochDecision = decide(node, registry)
     seen = max(node.epoch, registry.epoch)
     assert decision.epoch >= seen
@@ -71,7 +103,8 @@ def test_no_version_is_ever_used_twice(node: NodeSays, registry: RegistrySays) -
     cursor = registry.cursor
     if cursor is not None:
         assert decision.epoch >= cursor.epoch
-        if decision.epoch == cursor.epoch:  # goes on in an epoch with acknowledged versions: then it remembers them
+        # goes on in an epoch with acknowledged versions: then it remembers them
+        if decision.epoch == cursor.epoch:
             assert node.epoch == cursor.epoch
             assert max(node.acked_n, node.made_n) >= cursor.n
     if node.incarnation and node.incarnation != registry.incarnation and node.acked_n:

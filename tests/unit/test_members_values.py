@@ -23,8 +23,21 @@ from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.tls import Identity, identity_of, peer_identity, pem_blocks, spki_pin
 from crosslight.standards.ids import MemberId, Oid
-from crosslight.standards.membership import DirectoryDocument, Invitation, JoinReply, MembershipFacts, RegistryAddresses
-from crosslight.standards.problem import ConfigError, CrosslightError, Invalid, Malformed, TooLarge, Unauthenticated
+from crosslight.standards.membership import (
+    DirectoryDocument,
+    Invitation,
+    JoinReply,
+    MembershipFacts,
+    RegistryAddresses,
+)
+from crosslight.standards.problem import (
+    ConfigError,
+    CrosslightError,
+    Invalid,
+    Malformed,
+    TooLarge,
+    Unauthenticated,
+)
 from crosslight.standards.region import Region
 from node.membership.directory import check_fresh, read_directory
 from node.membership.join import new_request, pinned
@@ -32,13 +45,15 @@ from node.membership.renewal import renew_at
 from node.membership.state import RegionState, write_membership
 from registry.keys import TokenKeys
 from registry.members.ca import CertificateAuthority, csr_public_key, due
+from registry.members.connections import LiveConnections
 from registry.members.directory import directory_document, sign_directory
-from registry.members.live import LiveConnections
 from registry.members.model import Member
 from registry.members.presence import PresenceBoard, PresenceRow, Report
 
 NOW = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
-REGION = Region(name="Test", home_community_id=Oid("1.2.3"), authority=Oid("1.2.3.9"), other_nationals=(Oid("1.2"),))
+REGION = Region(
+    name="Test", home_community_id=Oid("1.2.3"), authority=Oid("1.2.3.9"), other_nationals=(Oid("1.2"),)
+)
 M = MemberId(1)
 
 
@@ -58,7 +73,7 @@ class FakeClock:
         self.at_s += seconds
 
 
-# --- invitations -----------------------------------------------------------------------------------------------------
+# --- invitations --------------------------------------------------------------------------------------------
 
 INVITATION = Invitation(url="https://registry.example:8600", pin="ab" * 32, code="RTK", secret="s" * 64)
 
@@ -75,12 +90,18 @@ def test_invitation_round_trip_survives_mail_programs() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "hello", "crosslight-invitation:", "crosslight-invitation:!!!", INVITATION.text()[:-10],
+        "",
+        "hello",
+        "crosslight-invitation:",
+        "crosslight-invitation:!!!",
+        INVITATION.text()[:-10],
         "crosslight-invitation:" + "A" * 3000,
-        replace(INVITATION, pin="xyz").text(), replace(INVITATION, url="ftp://x").text(), replace(INVITATION, secret="").text(),
+        replace(INVITATION, pin="xyz").text(),
+        replace(INVITATION, url="ftp://x").text(),
+        replace(INVITATION, secret="").text(),
         INVITATION.text().removeprefix("crosslight-"),
     ],
-)  # fmt: skip
+)
 def test_broken_invitations(text: str) -> None:
     with pytest.raises(Malformed):
         Invitation.parse(text)
@@ -93,11 +114,12 @@ def test_any_text_is_an_invitation_or_malformed(text: str) -> None:
             Invitation.parse(candidate)
 
 
-# --- identities ------------------------------------------------------------------------------------------------------
+# --- identities ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "identity", [Identity("member", "RTK", "1.2.3"), Identity("gateway", "", "1.2.3"), Identity("system", "a-b", "1")]
+    "identity",
+    [Identity("member", "RTK", "1.2.3"), Identity("gateway", "", "1.2.3"), Identity("system", "a-b", "1")],
 )
 def test_identity_round_trip(identity: Identity) -> None:
     assert Identity.parse(identity.uri) == identity
@@ -107,11 +129,18 @@ def test_identity_round_trip(identity: Identity) -> None:
 @pytest.mark.parametrize(
     "uris",
     [
-        [], ["spiffe://1.2.3/member/RTK", "spiffe://1.2.3/gateway"], ["spiffe://1.2.3/gateway/x"], ["spiffe://1.2.3/member"],
-        ["spiffe://1.2.3/member/RTK/x"], ["spiffe://1.2.3/member/RTK\n"], ["https://1.2.3/member/RTK"], ["spiffe:///member/RTK"],
-        ["spiffe://1.2.3/admin/RTK"], ["SPIFFE://1.2.3/member/RTK"],
+        [],
+        ["spiffe://1.2.3/member/RTK", "spiffe://1.2.3/gateway"],
+        ["spiffe://1.2.3/gateway/x"],
+        ["spiffe://1.2.3/member"],
+        ["spiffe://1.2.3/member/RTK/x"],
+        ["spiffe://1.2.3/member/RTK\n"],
+        ["https://1.2.3/member/RTK"],
+        ["spiffe:///member/RTK"],
+        ["spiffe://1.2.3/admin/RTK"],
+        ["SPIFFE://1.2.3/member/RTK"],
     ],
-)  # fmt: skip
+)
 def test_identities_that_are_none(uris: list[str]) -> None:
     with pytest.raises(Unauthenticated):
         identity_of(uris)
@@ -124,7 +153,7 @@ def test_no_certificate_is_nobody() -> None:
         peer_identity(None)
 
 
-# --- the authority ---------------------------------------------------------------------------------------------------
+# --- the authority ------------------------------------------------------------------------------------------
 
 
 def _authority(folder: Path, clock: Any = None) -> CertificateAuthority:
@@ -167,7 +196,11 @@ def test_requests_that_are_refused(tmp_path: Path) -> None:
         csr_public_key(weak.public_bytes(Encoding.PEM))
     der = bytearray(x509.load_pem_x509_csr(good).public_bytes(Encoding.DER))
     der[-1] ^= 1
-    forged = b"-----BEGIN CERTIFICATE REQUEST-----\n" + base64.encodebytes(bytes(der)) + b"-----END CERTIFICATE REQUEST-----\n"
+    forged = (
+        b"-----BEGIN CERTIFICATE REQUEST-----\n"
+        + base64.encodebytes(bytes(der))
+        + b"-----END CERTIFICATE REQUEST-----\n"
+    )
     with pytest.raises(Malformed):
         csr_public_key(forged)
 
@@ -196,7 +229,7 @@ def test_pin(tmp_path: Path) -> None:
             pinned(bundle, ca.pin)
 
 
-# --- the directory ---------------------------------------------------------------------------------------------------
+# --- the directory ------------------------------------------------------------------------------------------
 
 
 def _keys(folder: Path, name: str = "keys.json") -> TokenKeys:
@@ -207,12 +240,20 @@ def _keys(folder: Path, name: str = "keys.json") -> TokenKeys:
 
 def _member(code: str, status: str = "active") -> Member:
     return Member(
-        id=M, code=code, name=code, repository_unique_id=Oid("1.2.3.10.1.1"), retrieve_location_uid=Oid("1.2.3.10.1.2"),
-        authority=Oid("1.2.3.10.1.3"), status=status, secret=b"secret",  # type: ignore[arg-type]
-    )  # fmt: skip
+        id=M,
+        code=code,
+        name=code,
+        repository_unique_id=Oid("1.2.3.10.1.1"),
+        retrieve_location_uid=Oid("1.2.3.10.1.2"),
+        authority=Oid("1.2.3.10.1.3"),
+        status=status,
+        secret=b"secret",  # type: ignore[arg-type]
+    )
 
 
-def _document(keys: TokenKeys, version: int, at_s: float = 0, hours: float = 1, status: str = "active") -> DirectoryDocument:
+def _document(
+    keys: TokenKeys, version: int, at_s: float = 0, hours: float = 1, status: str = "active"
+) -> DirectoryDocument:
     now = NOW + timedelta(seconds=at_s)
     return directory_document((_member("RTK", status),), REGION, keys, version=version, now=now, hours=hours)
 
@@ -236,7 +277,8 @@ def test_directory_rollback_and_freeze(tmp_path: Path) -> None:
     keys = _keys(tmp_path)
     known = _document(keys, 7, at_s=100)
     check_fresh(_document(keys, 8, at_s=100), known, NOW)
-    check_fresh(_document(keys, 3, at_s=200), known, NOW)  # a registry restored from backup counts from lower again
+    # a registry restored from backup counts from lower again
+    check_fresh(_document(keys, 3, at_s=200), known, NOW)
     for older in (_document(keys, 6, at_s=100), _document(keys, 9, at_s=50)):
         with pytest.raises(Unauthenticated, match="older"):
             check_fresh(older, known, NOW)
@@ -246,11 +288,22 @@ def test_directory_rollback_and_freeze(tmp_path: Path) -> None:
 
 def _state(tmp_path: Path, keys: TokenKeys) -> RegionState:
     member = MembershipFacts(
-        id=1, code="RTK", name="R", repository_unique_id=Oid("1.1"), retrieve_location_uid=Oid("1.2"), authority=Oid("1.3"),
-        secret=b"s", epoch=1,
-    )  # fmt: skip
+        id=1,
+        code="RTK",
+        name="R",
+        repository_unique_id=Oid("1.1"),
+        retrieve_location_uid=Oid("1.2"),
+        authority=Oid("1.3"),
+        secret=b"s",
+        epoch=1,
+    )
     reply = JoinReply(
-        chain_pem="", bundle_pem="", member=member, region=REGION, jwks=keys.jwks(), registry=RegistryAddresses(grpc="x:1")
+        chain_pem="",
+        bundle_pem="",
+        member=member,
+        region=REGION,
+        jwks=keys.jwks(),
+        registry=RegistryAddresses(grpc="x:1"),
     )
     assert JoinReply.from_plain(reply.plain()) == reply
     write_membership(tmp_path / "n", reply, b"", SystemFiles())
@@ -300,7 +353,7 @@ def test_token_keys_are_private_and_last(tmp_path: Path) -> None:
         _keys(tmp_path, "bad.json")
 
 
-# --- presence --------------------------------------------------------------------------------------------------------
+# --- presence -----------------------------------------------------------------------------------------------
 
 
 def _board(clock: FakeClock, process: str = "p1") -> PresenceBoard:
@@ -359,7 +412,8 @@ def test_presence_over_a_restart_and_between_processes() -> None:
     assert not other.presence(M, 60).reachable
     assert other.presence(M, 60).since == NOW
 
-    clock.at_s = 60  # the registry was away for a minute: a new process trusts what it reads for as long as a silence
+    # the registry was away for a minute: a new process trusts what it reads for as long as a silence
+    clock.at_s = 60
     command = _board(clock, "p0")  # which takes no links, and trusts times only
     command.refresh(saved)
     assert not command.presence(M, 60).reachable
@@ -379,7 +433,9 @@ def test_presence_over_a_restart_and_between_processes() -> None:
 
 
 def test_what_faces_say_is_written_as_soon_as_it_is_so() -> None:
-    """A registry that is killed just after it called a member unreachable calls it so again from its first answer on."""
+    """A registry that is killed just after it called a member unreachable calls it so again from its first
+    answer on.
+    """
     clock, lost = FakeClock(), 0
 
     def count() -> None:
@@ -406,14 +462,16 @@ def test_presence_follows_the_link_to_another_process() -> None:
     board = _board(clock)
     board.opened(M)
     clock.at_s = 10
-    elsewhere = PresenceRow(member=M, process="p2", reachable=True, since=None, last_heard=clock.now(), report=Report(waiting=2))
+    elsewhere = PresenceRow(
+        member=M, process="p2", reachable=True, since=None, last_heard=clock.now(), report=Report(waiting=2)
+    )
     board.refresh([elsewhere])
     assert board.presence(M, 60).reachable
     assert board.presence(M, 60).waiting == 2
     assert board.unwritten() == []  # the row is the other's now
 
 
-# --- live connections ------------------------------------------------------------------------------------------------
+# --- live connections ---------------------------------------------------------------------------------------
 
 
 class FakeTransport(asyncio.Transport):

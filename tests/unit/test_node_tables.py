@@ -1,4 +1,6 @@
-"""Each table of a node has one room whose SQL names it; the others ask that room (``node/marks.py``, ``node/publish/``)."""
+"""Each table of a node has one room whose SQL names it; the others ask that room (``node/marks.py``,
+``node/publish/``).
+"""
 
 from __future__ import annotations
 
@@ -31,15 +33,21 @@ _MADE = re.compile(r"^CREATE TABLE (?:IF NOT EXISTS )?([a-z_]+)", re.M)
 
 def _tables() -> dict[str, set[str]]:
     """Who owns which: the archive all of its deltas but the marks."""
-    made = {d: {t for sql in (NODE / d / "deltas").glob("*.sql") for t in _MADE.findall(sql.read_text())}
-            for d in ("archive", "publish")}  # fmt: skip
-    assert made["publish"] == OWNED["revisions"] | OWNED["outbox"] | OWNED["publication"], "a new table has an owner"
+    made = {
+        d: {t for sql in (NODE / d / "deltas").glob("*.sql") for t in _MADE.findall(sql.read_text())}
+        for d in ("archive", "publish")
+    }
+    assert made["publish"] == OWNED["revisions"] | OWNED["outbox"] | OWNED["publication"], (
+        "a new table has an owner"
+    )
     return {**OWNED, "archive": made["archive"] - OWNED["marks"]}
 
 
 def _room(path: Path) -> str:
     name = path.relative_to(NODE).as_posix()
-    return next((room for room, places in ROOMS.items() if any(name.startswith(place) for place in places)), name)
+    return next(
+        (room for room, places in ROOMS.items() if any(name.startswith(place) for place in places)), name
+    )
 
 
 def _statements(path: Path) -> Iterator[str]:
@@ -73,5 +81,9 @@ def test_every_owner_is_found_by_its_statements() -> None:
 
 def test_names_of_tables_are_the_nodes_own() -> None:
     """One file holds them all: the audit's, in a database of its own, could be put beside them."""
-    made = {t for sql in (Path(audit.__file__).parent / "deltas").rglob("*.sql") for t in _MADE.findall(sql.read_text())}
+    made = {
+        t
+        for sql in (Path(audit.__file__).parent / "deltas").rglob("*.sql")
+        for t in _MADE.findall(sql.read_text())
+    }
     assert made.isdisjoint(table for tables in _tables().values() for table in tables)

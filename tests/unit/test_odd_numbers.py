@@ -1,4 +1,6 @@
-"""Numbers that are none, in objects that are kept all the same: they stop neither ingest nor publication nor an answer."""
+"""Numbers that are none, in objects that are kept all the same: they stop neither ingest nor publication nor
+an answer.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from crosslight.standards.problem import Invalid, Malformed
 from crosslight.standards.study import InstanceRef
 from node.serve.frames import frame_list
 from registry.index.codec import Codec
-from registry.index.past import publication_of, state_of
+from registry.index.past_versions import publication_of, state_of
 
 ODD = ("--5", "+-5", "9" * 5000, "٣", "²", "1e5", "-", "")
 RTK = member("RTK", 1)
@@ -29,7 +31,9 @@ RTK = member("RTK", 1)
 
 @pytest.mark.parametrize("number", ODD)
 def test_the_gate_lets_an_odd_number_of_frames_pass(number: str) -> None:
-    parsed = gate.examine(file(IDENTITY + element(0x00280008, "IS", number.encode() + b" " * (len(number.encode()) % 2))))
+    parsed = gate.examine(
+        file(IDENTITY + element(0x00280008, "IS", number.encode() + b" " * (len(number.encode()) % 2)))
+    )
     assert parsed.number(0x00280008, 1) == 1
 
 
@@ -38,20 +42,34 @@ def test_a_study_with_odd_numbers_is_published_and_answered(number: str) -> None
     record = study(patient(RTK, number=nhs(1)), 1)
     record = record.with_series((replace(s, number=number) for s in record.series), detail="full")
     instance = InstanceRef(
-        study_uid=record.study_uid, series_uid=record.series[0].series_uid, sop_uid="1.2.3",
-        sop_class_uid="1.2.840.10008.5.1.4.1.1.2", transfer_syntax_uid="1.2.840.10008.1.2.1",
-        number=number, frames=1, sha256="", size_bytes=1,
-    )  # fmt: skip
+        study_uid=record.study_uid,
+        series_uid=record.series[0].series_uid,
+        sop_uid="1.2.3",
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+        number=number,
+        frames=1,
+        sha256="",
+        size_bytes=1,
+    )
     assert build_manifest(
-        record, [instance], document_uid="2.25.1", series_uid="2.25.2", retrieve_ae_title="RTK", retrieve_location_uid="1.2",
-        retrieve_url="", created=datetime(2026, 1, 1, 12, tzinfo=UTC),
-    )  # fmt: skip
+        record,
+        [instance],
+        document_uid="2.25.1",
+        series_uid="2.25.2",
+        retrieve_ae_title="RTK",
+        retrieve_location_uid="1.2",
+        retrieve_url="",
+        created=datetime(2026, 1, 1, 12, tzinfo=UTC),
+    )
     made = published(RTK, record, 1)
     codec = Codec()
     stored = codec.encode(made, "", made.version, RTK.secret)
     back, _ = codec.decode(stored, made.version, record.patient, made.source, RTK.secret, made.status)
     assert back.record == record
-    assert publication_of(state_of(made, "", 1, RTK.secret), record.patient, made.source, RTK.secret)[0] == made
+    assert (
+        publication_of(state_of(made, "", 1, RTK.secret), record.patient, made.source, RTK.secret)[0] == made
+    )
     facts, region = facts_of(record, RTK, nhs(1))
     assert imaging_study(facts, region, Systems(REGION))["numberOfSeries"] == record.n_series
 
@@ -62,4 +80,6 @@ def test_odd_numbers_in_a_question_are_the_askers_fault() -> None:
     with pytest.raises(Invalid):
         parse_options({"quality": "9" * 5000}, "image/jpeg", max_side=1000, thumbnail_side=0)
     with pytest.raises(Malformed):
-        frames.native_layout({"Rows": "4", "Columns": "4", "BitsAllocated": "8", "NumberOfFrames": "--5"}, offset=1, length=16)
+        frames.native_layout(
+            {"Rows": "4", "Columns": "4", "BitsAllocated": "8", "NumberOfFrames": "--5"}, offset=1, length=16
+        )

@@ -62,7 +62,8 @@ def test_no_more_than_a_block_is_asked_for_ahead() -> None:
 
 
 @pytest.mark.parametrize(
-    ("longest", "room"), [(16384, 16378), (16385, 16378), (0, LONGEST_PDU - 6), (1 << 24, LONGEST_PDU - 6), (1, 2)]
+    ("longest", "room"),
+    [(16384, 16378), (16385, 16378), (0, LONGEST_PDU - 6), (1 << 24, LONGEST_PDU - 6), (1, 2)],
 )
 def test_what_a_peer_takes_decides_the_size(longest: int, room: int) -> None:
     assert room_for(longest) == room

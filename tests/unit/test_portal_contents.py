@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crosslight.standards.study import SeriesRecord
-from registry.portal import contents
+from registry.portal import series_contents as contents
 
 CT, ENHANCED_CT, US_MF, VIDEO = (
     "1.2.840.10008.5.1.4.1.1.2",
@@ -57,8 +57,12 @@ PRIVATE, RAW, RTDOSE = "1.2.826.0.1.9999.1", "1.2.840.10008.5.1.4.1.1.66", "1.2.
         ("CT", (), 0, "no images", False),
     ],
 )
-def test_in_words(modality: str, classes: tuple[tuple[str, int], ...], n: int, said: str, pictures: bool) -> None:
-    held = contents.contents_of(SeriesRecord(series_uid="1.2", modality=modality, n_instances=n, sop_classes=classes))
+def test_in_words(
+    modality: str, classes: tuple[tuple[str, int], ...], n: int, said: str, pictures: bool
+) -> None:
+    held = contents.contents_of(
+        SeriesRecord(series_uid="1.2", modality=modality, n_instances=n, sop_classes=classes)
+    )
     assert contents.in_words(held) == said
     assert contents.has_pictures(held) is pictures
 
@@ -68,4 +72,7 @@ def test_of_a_study() -> None:
         SeriesRecord(series_uid="1.2", modality="CT", n_instances=40, sop_classes=((CT, 40),)),
         SeriesRecord(series_uid="1.3", modality="SR", n_instances=1, sop_classes=((SR, 1),)),
     ]
-    assert contents.in_words(contents.total(contents.contents_of(s) for s in both)) == "40 images and 1 structured report"
+    assert (
+        contents.in_words(contents.total(contents.contents_of(s) for s in both))
+        == "40 images and 1 structured report"
+    )

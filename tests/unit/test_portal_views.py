@@ -1,4 +1,6 @@
-"""Each template has one dataclass of what it shows: it uses those names and the frame's, and no value is made for nothing."""
+"""Each template has one dataclass of what it shows: it uses those names and the frame's, and no value is made
+for nothing.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ VIEWS: tuple[type[View], ...] = (
 def _used(environment: jinja2.Environment, template: str) -> set[str]:
     """Every name that a template uses and does not set, with the templates that it extends and includes.
 
-    A part that is included sees what is set around it, so a name set by whoever includes is no name of the page.
+    A part that is included sees what is set around it, so a name set by whoever includes is no name of the
+    page.
     """
     tree = environment.parse(LOADER.get_source(environment, template)[0])
     bound = {name.name for name in tree.find_all(nodes.Name) if name.ctx in ("store", "param")}

@@ -11,9 +11,9 @@ import pytest
 from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier, Oid
 from crosslight.standards.study import PersonName, StudyTime
 from registry.ask.question import Answer
-from registry.portal import words
+from registry.portal import wording as words
+from registry.portal.coverage_wording import sites_of, with_doubt
 from registry.portal.search import read_search
-from registry.portal.sites import sites_of, with_doubt
 from registry.portal.timeline import banner_of, by_year, rows_of
 
 TODAY = date(2026, 11, 22)
@@ -91,7 +91,10 @@ def test_no_imaging_is_said_only_when_proven() -> None:
     assert (sure.lead, sure.sentence) == ("Complete at 03:12:", "every trust’s list was up to date.")
     for change, said in (
         (samples.away, "Royal Surrey NHS Foundation Trust has not answered since 01:12"),
-        (lambda p: replace(p, list_state="filling"), "Royal Surrey NHS Foundation Trust is still sending its past studies"),
+        (
+            lambda p: replace(p, list_state="filling"),
+            "Royal Surrey NHS Foundation Trust is still sending its past studies",
+        ),
         (
             lambda p: replace(p, list_state="behind", waits="anybody", waiting=3),
             "Royal Surrey NHS Foundation Trust is behind, 3 studies waiting",
@@ -102,19 +105,34 @@ def test_no_imaging_is_said_only_when_proven() -> None:
         ),
         (
             lambda p: replace(p, list_state="behind", refused="patient", parked=2),
-            "Royal Surrey NHS Foundation Trust has images of this patient that were refused and are not listed",
+            (
+                "Royal Surrey NHS Foundation Trust has images of this patient that were refused and are not"
+                " listed"
+            ),
         ),
         (
             lambda p: replace(p, refused="anybody", parked=2),
-            "Royal Surrey NHS Foundation Trust has images that were refused, and it is not known whose they are",
+            (
+                "Royal Surrey NHS Foundation Trust has images that were refused, and it is not known whose"
+                " they are"
+            ),
         ),
         (
             lambda p: replace(p, reachable=False, as_of=None, list_state="unknown"),
             "Royal Surrey NHS Foundation Trust has never linked",
         ),
-        (lambda p: replace(p, list_state="unknown"), "nothing is known yet of Royal Surrey NHS Foundation Trust"),
-        (lambda p: replace(p, census_equal=None), "Royal Surrey NHS Foundation Trust has not been compared in full yet"),
-        (lambda p: replace(p, identity_doubt=True), "a record at Royal Surrey NHS Foundation Trust is in doubt"),
+        (
+            lambda p: replace(p, list_state="unknown"),
+            "nothing is known yet of Royal Surrey NHS Foundation Trust",
+        ),
+        (
+            lambda p: replace(p, census_equal=None),
+            "Royal Surrey NHS Foundation Trust has not been compared in full yet",
+        ),
+        (
+            lambda p: replace(p, identity_doubt=True),
+            "a record at Royal Surrey NHS Foundation Trust is in doubt",
+        ),
         (lambda p: replace(p, suspended=True), "Royal Surrey NHS Foundation Trust has not answered yet"),
     ):
         sites = sites_of(samples.coverage(RA2=change), samples.REGION)
@@ -128,7 +146,10 @@ def test_who_does_not_answer_disproves_absence() -> None:
 
 
 def test_unreachable_concerns_opening_and_behind_the_list() -> None:
-    sites = sites_of(samples.coverage(RA2=samples.away, RTK=lambda p: replace(p, list_state="behind", waiting=2)), samples.REGION)
+    sites = sites_of(
+        samples.coverage(RA2=samples.away, RTK=lambda p: replace(p, list_state="behind", waiting=2)),
+        samples.REGION,
+    )
     gone, late = sites.by_code("RA2"), sites.by_code("RTK")
     assert gone is not None
     assert (gone.opens, gone.level, gone.state) == (False, "away", "Not reachable since 01:12")
@@ -142,9 +163,14 @@ def test_unreachable_concerns_opening_and_behind_the_list() -> None:
 def answer(*holdings: object, **more: object) -> Answer:
     whose = samples.person(samples.record(1, "RTK"), samples.record(2, "RYR"), samples.record(3, "RA2"))
     return Answer(
-        holdings=holdings if holdings else samples.STUDIES, persons=(whose,), objects=(), disputed=(),  # type: ignore[arg-type]
-        coverage=samples.coverage(**more), correlation="c", incarnation="i",
-    )  # fmt: skip
+        holdings=holdings if holdings else samples.STUDIES,
+        persons=(whose,),
+        objects=(),
+        disputed=(),  # type: ignore[arg-type]
+        coverage=samples.coverage(**more),
+        correlation="c",
+        incarnation="i",
+    )
 
 
 def test_one_row_for_each_study_newest_first() -> None:
@@ -204,17 +230,24 @@ def test_what_the_form_refuses(form: dict[str, str], field: str) -> None:
 def test_what_the_form_asks() -> None:
     number = read_search({"number": " 999-000 0018 "}, samples.REGION, TODAY).selector
     assert number is not None
-    assert number.identifiers == (samples.NUMBER, Identifier(samples.NUMBER.value)), "it may be a trust's own number, too"
+    assert number.identifiers == (
+        samples.NUMBER,
+        Identifier(samples.NUMBER.value),
+    ), "it may be a trust's own number, too"
     local = read_search({"number": "RTK/123"}, samples.REGION, TODAY).selector
     assert local is not None
     assert local.identifiers == (Identifier("RTK/123"),)
-    name = read_search({"family": "Ng", "day": "1", "month": "2", "year": "1980"}, samples.REGION, TODAY).selector
+    name = read_search(
+        {"family": "Ng", "day": "1", "month": "2", "year": "1980"}, samples.REGION, TODAY
+    ).selector
     assert name is not None
     assert (name.family, name.birth_date) == ("Ng", "19800201")
     real = replace(samples.REGION, allow_test_numbers=False)
     test_number = read_search({"number": "9990000018"}, real, TODAY).selector
     assert test_number is not None
-    assert test_number.identifiers == (Identifier("9990000018"),), "no national number there: somebody's own, perhaps"
+    assert test_number.identifiers == (Identifier("9990000018"),), (
+        "no national number there: somebody's own, perhaps"
+    )
     lower = read_search({"number": "k563756"}, samples.REGION, TODAY).selector
     assert lower is not None
     assert lower.identifiers == (Identifier("k563756"), Identifier("K563756"))

@@ -31,35 +31,156 @@ OUTSIDE = {
     "registry/intake/accept.py:_HalfDoneError",  # a batch is taken apart: it never leaves the file
 }
 
-#: HTTP status, seconds of Retry-After; FHIR issue; SOAP fault's code and subcode of ours; XDS error; HL7 MSA-1 and condition;
+#: HTTP status, seconds of Retry-After; FHIR issue; SOAP fault's code and subcode of ours; XDS error; HL7
+#: MSA-1 and condition;
 #: the node's feed; DIMSE status of C-STORE.
 WIRES = {
-    "CrosslightError": (500, None, "exception", "Receiver", "", "XDSRegistryError", "AR 207", "REFUSED", 0xC000),
+    "CrosslightError": (
+        500,
+        None,
+        "exception",
+        "Receiver",
+        "",
+        "XDSRegistryError",
+        "AR 207",
+        "REFUSED",
+        0xC000,
+    ),
     "OurError": (500, None, "exception", "Receiver", "", "XDSRegistryError", "AR 207", "RETRY", 0xC000),
     "ConfigError": (500, None, "exception", "Receiver", "", "XDSRegistryError", "AR 207", "RETRY", 0xC000),
-    "StorageError": (503, None, "transient", "Receiver", "Unavailable", "XDSRegistryOutOfResources", "AR 207", "RETRY", 0xA700),
-    "OutOfSpace": (507, None, "transient", "Receiver", "", "XDSRepositoryOutOfResources", "AR 207", "RETRY", 0xA700),
+    "StorageError": (
+        503,
+        None,
+        "transient",
+        "Receiver",
+        "Unavailable",
+        "XDSRegistryOutOfResources",
+        "AR 207",
+        "RETRY",
+        0xA700,
+    ),
+    "OutOfSpace": (
+        507,
+        None,
+        "transient",
+        "Receiver",
+        "",
+        "XDSRepositoryOutOfResources",
+        "AR 207",
+        "RETRY",
+        0xA700,
+    ),
     "PeerError": (400, None, "invalid", "Sender", "", "XDSRegistryError", "AR 207", "REFUSED", 0xC000),
     "Malformed": (400, None, "structure", "Sender", "", "XDSRegistryError", "AR 100", "REFUSED", 0xC000),
     "TooLarge": (413, None, "too-long", "Sender", "", "XDSRegistryError", "AR 102", "REFUSED", 0xA701),
     "TooSlow": (408, None, "structure", "Sender", "", "XDSRegistryError", "AR 100", "REFUSED", 0xC000),
     "Invalid": (400, None, "invalid", "Sender", "", "XDSRegistryMetadataError", "AE 101", "REFUSED", 0xC000),
-    "NotFound": (404, None, "not-found", "Sender", "", "XDSDocumentUniqueIdError", "AE 204", "REFUSED", 0xC000),
+    "NotFound": (
+        404,
+        None,
+        "not-found",
+        "Sender",
+        "",
+        "XDSDocumentUniqueIdError",
+        "AE 204",
+        "REFUSED",
+        0xC000,
+    ),
     "Gone": (410, None, "deleted", "Sender", "", "XDSDocumentUniqueIdError", "AE 204", "REFUSED", 0xC000),
     "Conflict": (409, None, "conflict", "Sender", "", "XDSRegistryError", "AE 205", "REFUSED", 0xC000),
-    "MethodNotAllowed": (405, None, "not-supported", "Sender", "", "XDSRegistryError", "AR 207", "REFUSED", 0xC000),
-    "UnsupportedMediaType": (415, None, "invalid", "Sender", "", "XDSRegistryError", "AR 207", "REFUSED", 0xC000),
+    "MethodNotAllowed": (
+        405,
+        None,
+        "not-supported",
+        "Sender",
+        "",
+        "XDSRegistryError",
+        "AR 207",
+        "REFUSED",
+        0xC000,
+    ),
+    "UnsupportedMediaType": (
+        415,
+        None,
+        "invalid",
+        "Sender",
+        "",
+        "XDSRegistryError",
+        "AR 207",
+        "REFUSED",
+        0xC000,
+    ),
     "Unauthenticated": (401, None, "login", "Sender", "", "XDSRegistryError", "AR 204", "REFUSED", 0xC000),
-    "Forbidden": (403, None, "forbidden", "Sender", "Forbidden", "XDSRegistryError", "AR 204", "RETRY", 0xC000),
-    "NotAcceptable": (406, None, "not-supported", "Sender", "", "XDSRegistryError", "AR 207", "REFUSED", 0xC000),
-    "Unsupported": (501, None, "not-supported", "Sender", "", "XDSRegistryError", "AR 102", "REFUSED", 0xC000),
+    "Forbidden": (
+        403,
+        None,
+        "forbidden",
+        "Sender",
+        "Forbidden",
+        "XDSRegistryError",
+        "AR 204",
+        "RETRY",
+        0xC000,
+    ),
+    "NotAcceptable": (
+        406,
+        None,
+        "not-supported",
+        "Sender",
+        "",
+        "XDSRegistryError",
+        "AR 207",
+        "REFUSED",
+        0xC000,
+    ),
+    "Unsupported": (
+        501,
+        None,
+        "not-supported",
+        "Sender",
+        "",
+        "XDSRegistryError",
+        "AR 102",
+        "REFUSED",
+        0xC000,
+    ),
     "PeerRefused": (422, None, "invalid", "Sender", "", "XDSRegistryError", "AR 207", "REFUSED", 0xC000),
     "BadGateway": (502, None, "invalid", "Sender", "", "XDSRegistryError", "AR 207", "REFUSED", 0xC000),
-    "Unavailable": (503, 30, "transient", "Receiver", "Unavailable", "XDSRegistryNotAvailable", "AR 207", "RETRY", 0xC000),
+    "Unavailable": (
+        503,
+        30,
+        "transient",
+        "Receiver",
+        "Unavailable",
+        "XDSRegistryNotAvailable",
+        "AR 207",
+        "RETRY",
+        0xC000,
+    ),
     "Busy": (503, 30, "transient", "Receiver", "Unavailable", "XDSRegistryBusy", "AR 207", "RETRY", 0xC000),
-    "MemberFailed": (502, 30, "transient", "Receiver", "", "XDSRegistryNotAvailable", "AR 207", "RETRY", 0xC000),
-    "MemberUnreachable": (504, 30, "timeout", "Receiver", "", "XDSRepositoryError", "AR 207", "RETRY", 0xC000),
-}  # fmt: skip
+    "MemberFailed": (
+        502,
+        30,
+        "transient",
+        "Receiver",
+        "",
+        "XDSRegistryNotAvailable",
+        "AR 207",
+        "RETRY",
+        0xC000,
+    ),
+    "MemberUnreachable": (
+        504,
+        30,
+        "timeout",
+        "Receiver",
+        "",
+        "XDSRepositoryError",
+        "AR 207",
+        "RETRY",
+        0xC000,
+    ),
+}
 
 
 def _made(name: str) -> CrosslightError:
@@ -71,7 +192,9 @@ def _made(name: str) -> CrosslightError:
 
 
 def _classes(module: str) -> set[str]:
-    return {node.name for node in ast.parse((ROOT / module).read_text()).body if isinstance(node, ast.ClassDef)}
+    return {
+        node.name for node in ast.parse((ROOT / module).read_text()).body if isinstance(node, ast.ClassDef)
+    }
 
 
 def test_every_error_of_the_tree_is_in_the_table_and_drawn_in_the_docstring() -> None:
@@ -87,7 +210,11 @@ def test_an_error_looks_on_each_wire_as_the_table_says(name: str) -> None:
     request = make_mocked_request("GET", "/")
     plain, details = render_json(request, error), render_problem(request, error)
     assert plain.status == details.status == orjson.loads(_body(details.body))["status"] == status
-    assert orjson.loads(_body(plain.body))["error"]["what"] == orjson.loads(_body(details.body))["title"] == "What."
+    assert (
+        orjson.loads(_body(plain.body))["error"]["what"]
+        == orjson.loads(_body(details.body))["title"]
+        == "What."
+    )
     assert details.headers.get("Retry-After") == (None if again_s is None else str(again_s))
     assert error_outcome(error)["issue"][0]["code"] == issue
     fault = fault_of(error)
@@ -124,16 +251,26 @@ def test_no_status_is_set_on_an_error_that_is_made() -> None:
     for path in _production():
         for node in ast.walk(ast.parse(path.read_text())):
             targets = node.targets if isinstance(node, ast.Assign) else []
-            found += [str(path.relative_to(ROOT)) for t in targets if isinstance(t, ast.Attribute) and t.attr == "http_status"]
+            found += [
+                str(path.relative_to(ROOT))
+                for t in targets
+                if isinstance(t, ast.Attribute) and t.attr == "http_status"
+            ]
     assert found == ["crosslight/standards/problem.py"]  # PeerRefused
 
 
 def test_what_is_raised_is_of_the_tree_or_private_for_a_reason() -> None:
-    plain = {name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, BaseException)}
+    plain = {
+        name
+        for name, kind in vars(builtins).items()
+        if isinstance(kind, type) and issubclass(kind, BaseException)
+    }
     outside = set()
     for path in _production():
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ClassDef) and any(isinstance(base, ast.Name) and base.id in plain for base in node.bases):
+            if isinstance(node, ast.ClassDef) and any(
+                isinstance(base, ast.Name) and base.id in plain for base in node.bases
+            ):
                 outside.add(f"{path.relative_to(ROOT)}:{node.name}")
     assert outside - {"crosslight/standards/problem.py:CrosslightError"} == OUTSIDE
 

@@ -1,4 +1,6 @@
-"""The life cycle on the wire as a function: whatever is there, the acts lead to what is wanted, and each has its own number."""
+"""The life cycle on the wire as a function: whatever is there, the acts lead to what is wanted, and each has
+its own number.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,11 @@ def publish(n: int, *, patient: Identifier = ADA, digest: str = "d2") -> Want:
         (publish(5), acked(status="Deprecated"), Act(kind="approve", version=Version(1, 4))),
         (publish(5, digest="d1"), acked(status="Deprecated"), Act(kind="approve", version=Version(1, 4))),
         (publish(5, patient=BEN), acked(status="Deprecated"), Act(kind="withdraw", version=Version(1, 4))),
-        (Want(kind="deprecate", version=Version(1, 5)), acked(), Act(kind="deprecate", version=Version(1, 5))),
+        (
+            Want(kind="deprecate", version=Version(1, 5)),
+            acked(),
+            Act(kind="deprecate", version=Version(1, 5)),
+        ),
         (Want(kind="deprecate", version=Version(1, 5)), acked(status="Deprecated"), None),
         (Want(kind="deprecate", version=Version(1, 5)), None, None),
         (Want(kind="withdraw", version=Version(1, 5)), acked(), Act(kind="withdraw", version=Version(1, 5))),
@@ -53,7 +59,9 @@ _WANTS = st.builds(
 
 
 @given(st.lists(_WANTS, min_size=1, max_size=12), st.lists(st.integers(1, 3), min_size=12, max_size=12))
-def test_every_want_is_reached_and_no_number_is_used_twice(wants: list[tuple[str, str, Identifier]], gaps: list[int]) -> None:
+def test_every_want_is_reached_and_no_number_is_used_twice(
+    wants: list[tuple[str, str, Identifier]], gaps: list[int]
+) -> None:
     there: Acked | None = None
     last: Version | None = None
     next_n, used = 1, set()
@@ -81,5 +89,10 @@ def test_every_want_is_reached_and_no_number_is_used_twice(wants: list[tuple[str
 def revision(want: Want) -> Revision:
     facts = ManifestFacts(document_uid="2.25.1", sha1="s", size_bytes=1, creation_time="2025")
     return Revision(
-        version=want.version, study_uid="1.2", manifest=facts, submission_time="2025", digest=want.digest, patient=want.patient
+        version=want.version,
+        study_uid="1.2",
+        manifest=facts,
+        submission_time="2025",
+        digest=want.digest,
+        patient=want.patient,
     )

@@ -17,7 +17,7 @@ from node.membership.model import in_authority
 from node.publish.build import host_port
 from node.publish.grpc_road import act_to_pb, result_of
 from node.publish.model import Acked, Act, Disagreement, Done, Job, Later, Refused, Revision
-from registry.intake.acts import Publish
+from registry.intake.submission import Publish
 from registry.link.feed import act_from_pb
 
 V1, V2 = Version(1, 1), Version(1, 2)
@@ -54,7 +54,10 @@ def test_accepted_is_done(outcome: pb.ActResult.Outcome) -> None:
 
 
 def test_other_answers() -> None:
-    refused = result_of(REPLACE, pb.ActResult(outcome=pb.ActResult.REFUSED, error_code="XDSRegistryMetadataError", message="m"))
+    refused = result_of(
+        REPLACE,
+        pb.ActResult(outcome=pb.ActResult.REFUSED, error_code="XDSRegistryMetadataError", message="m"),
+    )
     assert refused == Refused("XDSRegistryMetadataError", "m")
     unknown = pb.ActResult(outcome=pb.ActResult.REFUSED, error_code="UnresolvedReferenceException")
     assert isinstance(result_of(REPLACE, unknown), Disagreement)
@@ -71,12 +74,19 @@ def test_a_foreign_registry_knows_one_authority() -> None:
     assert find(make_patient(national="")) is None
 
 
-@pytest.mark.parametrize("missing", ["registry_url", "mllp", "patient_authority", "repository_unique_id", "organisation_code"])
+@pytest.mark.parametrize(
+    "missing", ["registry_url", "mllp", "patient_authority", "repository_unique_id", "organisation_code"]
+)
 def test_a_foreign_registry_needs_its_keys(missing: str) -> None:
     values = {
-        "registry_url": "https://x", "mllp": "x:2575", "patient_authority": "1.2", "repository_unique_id": "1.3",
-        "retrieve_location_uid": "1.4", "member_authority": "1.5", "organisation_code": "RTK",
-    }  # fmt: skip
+        "registry_url": "https://x",
+        "mllp": "x:2575",
+        "patient_authority": "1.2",
+        "repository_unique_id": "1.3",
+        "retrieve_location_uid": "1.4",
+        "member_authority": "1.5",
+        "organisation_code": "RTK",
+    }
     ForeignRegistryConfig(**values).check()
     with pytest.raises(ConfigError, match=missing):
         ForeignRegistryConfig(**{**values, missing: ""}).check()
@@ -93,7 +103,12 @@ def test_addresses() -> None:
 def test_why_a_study_was_asked_for_stays_at_the_trust() -> None:
     """D7: no clinical indication in the index, also when a node sends one."""
     record = make_record("1.2.1")
-    act = act_to_pb(job(Act(kind="fresh", version=V2), replace(REVISION, record=replace(record, reason="query malignancy"))))
+    act = act_to_pb(
+        job(
+            Act(kind="fresh", version=V2),
+            replace(REVISION, record=replace(record, reason="query malignancy")),
+        )
+    )
     taken = act_from_pb(act, member("RTK", 1))
     assert isinstance(taken, Publish)
     assert taken.publication.record == replace(record, reason="")

@@ -105,18 +105,28 @@ def test_what_is_not_understood_is_refused_by_name(params: list[tuple[str, str]]
 
 
 @pytest.mark.parametrize(
-    ("day", "time", "expected"),  # of 1st 08:00, 1st 23:00, 2nd 03:00, 2nd 15:00, 3rd 08:00, and the 2nd at no time
+    # of 1st 08:00, 1st 23:00, 2nd 03:00, 2nd 15:00, 3rd 08:00, and the 2nd at no time
+    ("day", "time", "expected"),
     [
         ("20261101-20261102", "220000-060000", "1st23 2nd03 2nd"),
         ("20261101-20261103", "100000-120000", "1st23 2nd03 2nd15 3rd08 2nd"),
-        ("20261101-20261102", "200000-160000", "1st23 2nd03 2nd15 2nd"), ("20261101-", "23-", "1st23 2nd03 2nd15 3rd08 2nd"),
-        ("-20261102", "-0300", "1st08 1st23 2nd03 2nd"), ("20261102-20261102", "0000-0259", "2nd"), ("20261102", "03", "2nd03"),
-        ("20261101-", "-0900", "1st08 2nd03 3rd08"), ("20261101-20261103", "0800", "1st08 3rd08"),
-        ("20261101-20261102", "", "1st08 1st23 2nd03 2nd15 2nd"), ("20261101-20261103", "0700-", "1st08 1st23 2nd15 3rd08"),
-        ("2026.11.01-20261102", "22-06", None), ("20261102-20261101", "01-02", None), ("20261101-20261101", "22-06", None),
-        ("20261101", "220000-060000", None), ("20261101-", "220000-060000", None), ("", "220000-060000", None),
+        ("20261101-20261102", "200000-160000", "1st23 2nd03 2nd15 2nd"),
+        ("20261101-", "23-", "1st23 2nd03 2nd15 3rd08 2nd"),
+        ("-20261102", "-0300", "1st08 1st23 2nd03 2nd"),
+        ("20261102-20261102", "0000-0259", "2nd"),
+        ("20261102", "03", "2nd03"),
+        ("20261101-", "-0900", "1st08 2nd03 3rd08"),
+        ("20261101-20261103", "0800", "1st08 3rd08"),
+        ("20261101-20261102", "", "1st08 1st23 2nd03 2nd15 2nd"),
+        ("20261101-20261103", "0700-", "1st08 1st23 2nd15 3rd08"),
+        ("2026.11.01-20261102", "22-06", None),
+        ("20261102-20261101", "01-02", None),
+        ("20261101-20261101", "22-06", None),
+        ("20261101", "220000-060000", None),
+        ("20261101-", "220000-060000", None),
+        ("", "220000-060000", None),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize(
     ("date_key", "time_key"),
     [
@@ -124,15 +134,23 @@ def test_what_is_not_understood_is_refused_by_name(params: list[tuple[str, str]]
         ("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime"),
     ],
 )  # fmt: skip
-def test_ranges_of_a_date_and_its_time_are_one(day: str, time: str, expected: str | None, date_key: str, time_key: str) -> None:
+def test_ranges_of_a_date_and_its_time_are_one(
+    day: str, time: str, expected: str | None, date_key: str, time_key: str
+) -> None:
     params = (("limit", "9"), (time_key, time), (date_key, day))
     if expected is None:
         with pytest.raises(Invalid):
             ask(*params, level="series")
         return
     query = ask(*params, level="series")
-    moments = {"1st08": ("01", "0800"), "1st23": ("01", "230000"), "2nd03": ("02", "03"), "2nd15": ("02", "15:00:00"),
-               "3rd08": ("03", "080000.5"), "2nd": ("02", "")}  # fmt: skip
+    moments = {
+        "1st08": ("01", "0800"),
+        "1st23": ("01", "230000"),
+        "2nd03": ("02", "03"),
+        "2nd15": ("02", "15:00:00"),
+        "3rd08": ("03", "080000.5"),
+        "2nd": ("02", ""),
+    }
     found = []
     for name, (date, at) in moments.items():
         row = attributes(StudyDate="20261101") | attribute_pair(date_key, f"202611{date}", time_key, at)
@@ -148,17 +166,25 @@ def attribute_pair(date_key: str, date: str, time_key: str, time: str) -> Attrib
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("emptyvaluematching", "false"), ("_", "1700000000"), ("_cache", "x"), ("charset", "utf-8"), ("iccprofile", "no"),
-        ("annotation", "patient"), ("Charset", "utf-8"), ("multiplevaluematching", "true"),
+        ("emptyvaluematching", "false"),
+        ("_", "1700000000"),
+        ("_cache", "x"),
+        ("charset", "utf-8"),
+        ("iccprofile", "no"),
+        ("annotation", "patient"),
+        ("Charset", "utf-8"),
+        ("multiplevaluematching", "true"),
     ],
-)  # fmt: skip
+)
 def test_what_narrows_nothing_is_ignored_with_a_warning(name: str, value: str) -> None:
     query = ask((name, value), ("PatientID", "1"))
     assert [m.keyword for m in query.matches] == ["PatientID"]
     assert any(name in text for text in query.warnings)
 
 
-@pytest.mark.parametrize("name", ["patientid", "PatientsName", "orderby", "filter", "00091001", "-", "x_", "Sequence.PatientID"])
+@pytest.mark.parametrize(
+    "name", ["patientid", "PatientsName", "orderby", "filter", "00091001", "-", "x_", "Sequence.PatientID"]
+)
 def test_what_may_be_a_misspelt_key_is_refused(name: str) -> None:
     with pytest.raises(Invalid) as caught:
         ask((name, "1"))
@@ -168,15 +194,21 @@ def test_what_may_be_a_misspelt_key_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("value", "tags"),
     [
-        ("PatientID,", {"00100020"}), (",", set()), ("", set()), ("PatientID,,StudyID", {"00100020", "00200010"}),
-        ("00091010", {"00091010", "00090010"}), ("0019100a,PatientID", {"0019100A", "00190010", "00100020"}),
+        ("PatientID,", {"00100020"}),
+        (",", set()),
+        ("", set()),
+        ("PatientID,,StudyID", {"00100020", "00200010"}),
+        ("00091010", {"00091010", "00090010"}),
+        ("0019100a,PatientID", {"0019100A", "00190010", "00100020"}),
     ],
-)  # fmt: skip
+)
 def test_includefield_lists(value: str, tags: set[str]) -> None:
     assert ask(("includefield", value), ("00090010", "CROSSLIGHT 1.0")).include == tags
 
 
-@pytest.mark.parametrize("params", [("00090010", ""), ("00090010", "A\\B"), ("includefield", "00090001"), ("0008FF10", "x")])
+@pytest.mark.parametrize(
+    "params", [("00090010", ""), ("00090010", "A\\B"), ("includefield", "00090001"), ("0008FF10", "x")]
+)
 def test_private_attributes_that_are_none(params: tuple[str, str]) -> None:
     with pytest.raises(Invalid):
         ask(params)
@@ -186,9 +218,11 @@ def test_request_attributes_of_a_series() -> None:
     item = attributes(ScheduledProcedureStepID="SPS1", RequestedProcedureID="RP1")
     row = attributes(StudyDate="20260102", RequestAttributesSequence=[item])
     for key, value, hit in (
-        ("RequestAttributesSequence.RequestedProcedureID", "RP1", True), ("00400275.00400009", "SPS1", True),
-        ("RequestAttributesSequence.ScheduledProcedureStepID", "RP1", False), ("00400275.00401001", "RP*", True),
-    ):  # fmt: skip
+        ("RequestAttributesSequence.RequestedProcedureID", "RP1", True),
+        ("00400275.00400009", "SPS1", True),
+        ("RequestAttributesSequence.ScheduledProcedureStepID", "RP1", False),
+        ("00400275.00401001", "RP*", True),
+    ):
         for level in ("series", "instance"):
             assert matches(ask((key, value), level=level), row) is hit  # type: ignore[arg-type]
         with pytest.raises(Invalid):
@@ -201,7 +235,9 @@ def test_too_many_parameters() -> None:
 
 
 def test_paging_and_fuzzy() -> None:
-    query = QidoQuery.parse("study", [("limit", "9000"), ("offset", "20"), ("fuzzymatching", "true")], max_results=500)
+    query = QidoQuery.parse(
+        "study", [("limit", "9000"), ("offset", "20"), ("fuzzymatching", "true")], max_results=500
+    )
     assert (query.limit, query.offset, query.warnings) == (500, 20, (FUZZY_WARNING,))
     assert QidoQuery.parse("study", [], max_results=7).limit == 7
     assert ask(("limit", "0")).limit == 0
@@ -232,11 +268,15 @@ def test_levels_bring_those_above_unless_inside_them() -> None:
 def test_within_adds_to_what_the_url_says() -> None:
     query = ask(("StudyInstanceUID", "1.2.4")).within(StudyInstanceUID="1.2.3")
     assert not matches(query, ROW)
-    assert ask().within(StudyInstanceUID="1.2.3", SeriesInstanceUID="").equal_to("StudyInstanceUID") == ("1.2.3",)
+    assert ask().within(StudyInstanceUID="1.2.3", SeriesInstanceUID="").equal_to("StudyInstanceUID") == (
+        "1.2.3",
+    )
 
 
 def test_helpers_for_stores() -> None:
-    query = ask(("PatientID", "L"), ("StudyDate", "20260101-"), ("PatientName", "Smith"), ("AccessionNumber", "A*"))
+    query = ask(
+        ("PatientID", "L"), ("StudyDate", "20260101-"), ("PatientName", "Smith"), ("AccessionNumber", "A*")
+    )
     assert query.equal_to("PatientID") == ("L",)
     assert query.equal_to("PatientName") is None
     assert query.equal_to("AccessionNumber") is None
@@ -259,11 +299,16 @@ def test_date_time_ranges() -> None:
     keys = ("AcquisitionDateTime",)
     row = attributes(AcquisitionDateTime="20260102101112.25+0100")
     for value, hit in (
-        ("202601", True), ("20260102-20260103", True), ("20260103-", False), ("-20260102101112", True),
+        ("202601", True),
+        ("20260102-20260103", True),
+        ("20260103-", False),
+        ("-20260102101112", True),
         ("20260102101112.26-", False),
         ("20260102000000+0100-20260103000000+0100", True),
-    ):  # fmt: skip
-        assert matches(QidoQuery.parse("instance", [("AcquisitionDateTime", value)], keys=keys), row) is hit, value
+    ):
+        assert (
+            matches(QidoQuery.parse("instance", [("AcquisitionDateTime", value)], keys=keys), row) is hit
+        ), value
 
 
 @given(st.text(st.sampled_from("ab*?"), max_size=12), st.text(st.sampled_from("ab"), max_size=12))

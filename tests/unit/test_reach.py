@@ -53,9 +53,15 @@ def test_a_foreign_source_is_asked_at_the_root_it_gave() -> None:
 
 @pytest.mark.parametrize(
     ("endpoints", "expected"),
-    [(Endpoints(), False), (Endpoints(dicomweb="https://a"), True), (Endpoints(xds_repository="https://a"), True)],
+    [
+        (Endpoints(), False),
+        (Endpoints(dicomweb="https://a"), True),
+        (Endpoints(xds_repository="https://a"), True),
+    ],
 )
-def test_a_foreign_source_may_be_asked_once_any_address_is_known(endpoints: Endpoints, expected: bool) -> None:
+def test_a_foreign_source_may_be_asked_once_any_address_is_known(
+    endpoints: Endpoints, expected: bool
+) -> None:
     directory = MemoryDirectory()
     source = directory.set(replace(_member(directory, endpoints), status="foreign"))
     assert _reach(directory).reachable(source) is expected

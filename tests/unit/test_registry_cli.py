@@ -13,9 +13,14 @@ from registry.__main__ import main
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
-    [(["suspend", "RTK"], "No reason given."), (["suspend", "RTK", "--reason", "under investigation"], "under investigation")],
+    [
+        (["suspend", "RTK"], "No reason given."),
+        (["suspend", "RTK", "--reason", "under investigation"], "under investigation"),
+    ],
 )
-def test_suspending_is_quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], reason: str) -> None:
+def test_suspending_is_quick(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], reason: str
+) -> None:
     """In a hurry a code is enough."""
     asked: list[tuple[str, str]] = []
 

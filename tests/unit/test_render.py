@@ -23,16 +23,26 @@ from crosslight.standards.dicom.pixels import jpeg, render
 from crosslight.standards.dicom.pixels.frames import find_frames, native_layout
 from crosslight.standards.dicom.pixels.render import RenderOptions, parse_options, render_frame
 from crosslight.standards.dicom.pixels.transcode import can_decode, decode_frame, pixels_of, transcode
-from crosslight.standards.problem import CrosslightError, Invalid, Malformed, NotAcceptable, NotFound, TooLarge
+from crosslight.standards.problem import (
+    CrosslightError,
+    Invalid,
+    Malformed,
+    NotAcceptable,
+    NotFound,
+    TooLarge,
+)
 
 PNG = RenderOptions(media="image/png")
-#: Of pydicom's files: cut short or wrong on purpose; and those in a codec that a platform without imagecodecs has not.
+#: Of pydicom's files: cut short or wrong on purpose; and those in a codec that a platform without imagecodecs
+#: has not.
 UNREADABLE = {"MR_truncated.dcm", "badVR.dcm", "SC_rgb_jpeg.dcm", "JPEG2000-embedded-sequence-delimiter.dcm"}
 WITH_CODEC = jpeg.is_available(JPEGLossless)
 NO_CODEC = set() if WITH_CODEC else {"JPEG-lossy.dcm", "JPGExtended.dcm", "SC_rgb_jpeg_gdcm.dcm"}
 
 
-def picture(ds: Dataset, options: RenderOptions = PNG, frame: int = 1, max_pixels: int = 1 << 24) -> npt.NDArray[Any]:
+def picture(
+    ds: Dataset, options: RenderOptions = PNG, frame: int = 1, max_pixels: int = 1 << 24
+) -> npt.NDArray[Any]:
     data = render_frame(BytesIO(node_serving.part10(ds)), frame, options, max_pixels)
     return np.asarray(Image.open(BytesIO(data)))
 
@@ -48,7 +58,9 @@ def test_without_a_window_the_values_fill_the_range() -> None:
 
 
 def test_monochrome1_is_turned() -> None:
-    assert np.array_equal(picture(ramp(PhotometricInterpretation="MONOCHROME1")).ravel(), np.arange(256)[::-1])
+    assert np.array_equal(
+        picture(ramp(PhotometricInterpretation="MONOCHROME1")).ravel(), np.arange(256)[::-1]
+    )
     assert np.array_equal(picture(ramp(PresentationLUTShape="INVERSE")).ravel(), np.arange(256)[::-1])
 
 
@@ -99,10 +111,16 @@ def test_enhanced_windows_are_per_frame() -> None:
 def test_colour_and_palette() -> None:
     rgb = np.zeros((16, 16, 3), "u1")
     rgb[..., 1] = np.arange(256).reshape(16, 16)
-    colour: dict[str, Any] = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    colour: dict[str, Any] = {
+        "SamplesPerPixel": 3,
+        "PhotometricInterpretation": "RGB",
+        "PlanarConfiguration": 0,
+    }
     colour |= {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
     assert np.array_equal(picture(node_serving.ct(PixelData=rgb.tobytes(), **colour)), rgb)
-    planes = node_serving.ct(PixelData=rgb.transpose(2, 0, 1).tobytes(), **(colour | {"PlanarConfiguration": 1}))
+    planes = node_serving.ct(
+        PixelData=rgb.transpose(2, 0, 1).tobytes(), **(colour | {"PlanarConfiguration": 1})
+    )
     assert np.array_equal(picture(planes), rgb)
 
 
@@ -121,11 +139,21 @@ def test_viewport_crop_flip_and_aspect() -> None:
 @pytest.mark.parametrize(
     "query",
     [
-        {"viewport": "1"}, {"viewport": "0,10"}, {"viewport": "10,99999"}, {"viewport": "a,b"}, {"viewport": "1,2,3"},
-        {"viewport": "10,10,nan,0,1,1"}, {"window": "40"}, {"window": "40,0,linear"}, {"window": "40,400,cubic"},
-        {"window": "inf,400"}, {"quality": "0"}, {"quality": "101"}, {"quality": "x"},
+        {"viewport": "1"},
+        {"viewport": "0,10"},
+        {"viewport": "10,99999"},
+        {"viewport": "a,b"},
+        {"viewport": "1,2,3"},
+        {"viewport": "10,10,nan,0,1,1"},
+        {"window": "40"},
+        {"window": "40,0,linear"},
+        {"window": "40,400,cubic"},
+        {"window": "inf,400"},
+        {"quality": "0"},
+        {"quality": "101"},
+        {"quality": "x"},
     ],
-)  # fmt: skip
+)
 def test_bad_parameters_are_named(query: dict[str, str]) -> None:
     with pytest.raises(Invalid) as caught:
         parse_options(query, "image/jpeg", max_side=1000)
@@ -136,7 +164,12 @@ def test_good_parameters() -> None:
     query = {"viewport": "200,100,10,,50,60", "window": "40,400,sigmoid", "quality": "50"}
     options = parse_options(query, "image/png", max_side=1000, thumbnail_side=9)
     assert options == RenderOptions(
-        media="image/png", width=200, height=100, crop=(10, 0, 50, 60), window=(40, 400, "sigmoid"), quality=50
+        media="image/png",
+        width=200,
+        height=100,
+        crop=(10, 0, 50, 60),
+        window=(40, 400, "sigmoid"),
+        quality=50,
     )
     assert parse_options({}, "image/jpeg", max_side=1000, thumbnail_side=9).width == 9
 
@@ -158,7 +191,10 @@ def test_bounds_and_absence() -> None:
 
 @pytest.mark.parametrize(
     ("name", "coded"),
-    [("PhotometricInterpretation", b"\x28\0\4\0CS\x0c\0MONOCHROME2 "), ("BitsAllocated", b"\x28\0\0\1US\2\0\x10\0")],
+    [
+        ("PhotometricInterpretation", b"\x28\0\4\0CS\x0c\0MONOCHROME2 "),
+        ("BitsAllocated", b"\x28\0\0\1US\2\0\x10\0"),
+    ],
 )
 def test_what_a_picture_needs_and_lacks_is_named(name: str, coded: bytes) -> None:
     whole = node_serving.part10(ramp())
@@ -247,7 +283,10 @@ def test_one_bit_frames_are_cut_at_their_bits() -> None:
     for number in (1, 2, 3):
         ((offset, length),) = layout.spans_of(number)
         frame = layout.cut(number, data[offset - 100 : offset - 100 + length])
-        assert np.unpackbits(np.frombuffer(frame, "u1"), bitorder="little")[:9].tolist() == bits[9 * number - 9 : 9 * number]
+        assert (
+            np.unpackbits(np.frombuffer(frame, "u1"), bitorder="little")[:9].tolist()
+            == bits[9 * number - 9 : 9 * number]
+        )
     with pytest.raises(Malformed):
         native_layout(values | {"NumberOfFrames": 4}, offset=0, length=4)
 
@@ -306,7 +345,9 @@ def test_lossless_jpeg_as_another_coder_writes_it(tmp_path: Path, sample: str) -
     with coded.open("rb") as handle:
         transcode(handle, after, 1 << 26)
         handle.seek(0)
-        assert render_frame(handle, 1, PNG, 1 << 24) == render_frame(BytesIO(source.read_bytes()), 1, PNG, 1 << 24)
+        assert render_frame(handle, 1, PNG, 1 << 24) == render_frame(
+            BytesIO(source.read_bytes()), 1, PNG, 1 << 24
+        )
     after.seek(0)
     assert np.array_equal(pydicom.dcmread(after).pixel_array, before.pixel_array)
 

@@ -22,7 +22,10 @@ def test_what_children_are_to_find_loaded_exists(module: str) -> None:
 
 async def test_the_real_seams_open_databases_by_file_and_by_address(tmp_path: Path) -> None:
     seams = system_seams()
-    for db in (seams.databases.embedded(tmp_path / "a.db"), seams.databases.open("sqlite:b.db", base=tmp_path)):
+    for db in (
+        seams.databases.embedded(tmp_path / "a.db"),
+        seams.databases.open("sqlite:b.db", base=tmp_path),
+    ):
         assert await db.read("one", lambda tx: tx.row("SELECT 1")) == (1,)
         await db.close()
     await seams.workers.close()
@@ -41,9 +44,29 @@ async def test_a_seam_can_be_another_and_the_rest_stays() -> None:
 
 def test_the_linter_refuses_other_ways_to_the_world(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
-    ways = ("import random", "from uuid import uuid4", "import time\ntime.time()", "import asyncio\nasyncio.to_thread(str)")
+    ways = (
+        "import random",
+        "from uuid import uuid4",
+        "import time\ntime.time()",
+        "import asyncio\nasyncio.to_thread(str)",
+    )
     for way in ways:
-        for room, refused in (("node/serve/way.py", True), ("registry/ask/way.py", True), ("crosslight/runtime/clock.py", False)):
-            command = ["ruff", "check", "--select", "TID251", "--no-cache", "--stdin-filename", str(root / room), "-"]
-            done = subprocess.run(command, input=f"{way}\n", text=True, capture_output=True, cwd=root, check=False)
+        for room, refused in (
+            ("node/serve/way.py", True),
+            ("registry/ask/way.py", True),
+            ("crosslight/runtime/clock.py", False),
+        ):
+            command = [
+                "ruff",
+                "check",
+                "--select",
+                "TID251",
+                "--no-cache",
+                "--stdin-filename",
+                str(root / room),
+                "-",
+            ]
+            done = subprocess.run(
+                command, input=f"{way}\n", text=True, capture_output=True, cwd=root, check=False
+            )
             assert (done.returncode == 1) is refused, (way, room, done.stdout)

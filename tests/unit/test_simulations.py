@@ -1,4 +1,6 @@
-"""Synthetic people and images: valid test numbers, the same for the same seed, and no two trusts with one local number."""
+"""Synthetic people and images: valid test numbers, the same for the same seed, and no two trusts with one
+local number.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,9 @@ def test_compressed_pixels_come_back_lossless() -> None:
 def test_a_rejection_note_names_what_it_rejects() -> None:
     plan = plan_of("CR")
     images = list(make_study(plan))
-    note = rejection_note(plan, list(images[:1]), code="113037", meaning="Rejected for Patient Safety Reasons", seed=2)
+    note = rejection_note(
+        plan, list(images[:1]), code="113037", meaning="Rejected for Patient Safety Reasons", seed=2
+    )
     evidence = note.CurrentRequestedProcedureEvidenceSequence[0]
     referenced = evidence.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
     assert referenced == images[0].SOPInstanceUID
@@ -115,20 +119,24 @@ def test_a_topology_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", TOPOLOGIES, ids=lambda p: p.stem)
 @pytest.mark.parametrize("today", [date(2026, 7, 16), date(2026, 7, 15), date(2026, 2, 1)])
 def test_what_would_hide_a_fault_differs(path: Path, today: date) -> None:
-    """Patient and accession numbers have authorities of their own, and one study lies in the summer, with its offset from UTC."""
+    """Patient and accession numbers have authorities of their own, and one study lies in the summer, with its
+    offset from UTC.
+    """
     topology = read_topology(path)
     authorities = {code: f"1.2.3.{at}" for at, code in enumerate(topology.codes)}
     studies = make_chapter(topology, authorities, 1, today).opening
     assert all(s.when.date() < today for s in studies)
     for plan in studies:
-        (ds, *_) = make_study(plan)
+        ds, *_ = make_study(plan)
         [accession] = ds.IssuerOfAccessionNumberSequence
         assert accession.LocalNamespaceEntityID != ds.IssuerOfPatientID
         if plan.local_authority:
             [patient] = ds.IssuerOfPatientIDQualifiersSequence
             assert accession.UniversalEntityID not in (patient.UniversalEntityID, "")
         if plan.zone:
-            assert ds.TimezoneOffsetFromUTC == plan.when.replace(tzinfo=ZoneInfo(topology.zone)).strftime("%z")
+            assert ds.TimezoneOffsetFromUTC == plan.when.replace(tzinfo=ZoneInfo(topology.zone)).strftime(
+                "%z"
+            )
     summer = [s for s in studies if s.when.month == 7 and s.when.hour == 0]
     assert {bool(s.zone) for s in summer} == {True, False}
     assert len({s.zone for s in studies} - {""}) == 2, "summer time and winter time"
@@ -155,7 +163,9 @@ def test_nobody_is_disputed_where_there_is_no_national_number() -> None:
     topology = read_topology(Path(__file__).parents[2] / "simulations" / "topologies" / "emory.toml")
     ledger = Ledger()
     ledger.add(topology, make_chapter(topology, {}, 1, date(2026, 11, 22)).doubled, 2, disputed=True)
-    assert [(p["disputed"], p["nhs_number"], p["identifiers"]) for p in ledger.listed()] == [(False, None, [])]
+    assert [(p["disputed"], p["nhs_number"], p["identifiers"]) for p in ledger.listed()] == [
+        (False, None, [])
+    ]
 
 
 def test_the_ledger_follows_what_is_held() -> None:
@@ -178,5 +188,7 @@ def test_the_ledger_follows_what_is_held() -> None:
     assert ledger.follow(first.code, {first.uid: 120})
     assert shown() == {first.uid: 120, second.uid: 48}
     assert all(
-        set(s) == {"study_uid", "node", "modality", "accession", "instances"} for p in ledger.listed() for s in p["studies"]
+        set(s) == {"study_uid", "node", "modality", "accession", "instances"}
+        for p in ledger.listed()
+        for s in p["studies"]
     )

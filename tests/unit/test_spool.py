@@ -10,7 +10,7 @@ from pydicom.data import get_testdata_file
 from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import OutOfSpace
 from node.holdings import Local
-from node.serve.bounded import transcode_object
+from node.serve.bounded_child import transcode_object
 
 
 async def test_a_full_disk_is_not_the_objects_fault() -> None:

@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-#: The findings of the review that are not wholly mended: whoever mends one takes it out here and in the table.
-FINDINGS = {*(f"H{n}" for n in range(1, 10)), *(f"M{n}" for n in range(1, 10)), *(f"L{n}" for n in range(1, 9))}
+#: The findings of the review that are not wholly mended: whoever mends one takes it out here and in the
+#: table.
+FINDINGS = {
+    *(f"H{n}" for n in range(1, 10)),
+    *(f"M{n}" for n in range(1, 10)),
+    *(f"L{n}" for n in range(1, 9)),
+}
 _PROOF = re.compile(r"`(test_\w+\.py)::(test_\w+)`")
 
 
@@ -29,7 +34,11 @@ class Threat(NamedTuple):
 @cache
 def threats() -> list[Threat]:
     """The rows of the table."""
-    lines = [line for line in (ROOT / "docs" / "threats.md").read_text("utf-8").splitlines() if line.startswith("|")]
+    lines = [
+        line
+        for line in (ROOT / "docs" / "threats.md").read_text("utf-8").splitlines()
+        if line.startswith("|")
+    ]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert rows[0] == ["Id", "Edge", "Threat", "Control", "State", "Owed", "Proof"]
     return [Threat(*row) for row in rows[2:]]
@@ -53,7 +62,9 @@ def test_every_test_that_a_threat_names_exists() -> None:
 
 
 def test_every_threat_is_held_by_a_test_or_said_to_be_open() -> None:
-    wrong = {threat.id: threat.state for threat in threats() if threat.state not in ("held", "partly", "open")}
+    wrong = {
+        threat.id: threat.state for threat in threats() if threat.state not in ("held", "partly", "open")
+    }
     assert wrong == {}
     for threat in threats():
         proofs = _PROOF.findall(threat.proof)

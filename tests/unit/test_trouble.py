@@ -1,4 +1,6 @@
-"""What the machine refuses is said in one sentence that names the thing and what to do; the program's faults keep a stack."""
+"""What the machine refuses is said in one sentence that names the thing and what to do; the program's faults
+keep a stack.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +20,25 @@ from click.testing import CliRunner
 from crosslight.runtime.command import Commands
 from crosslight.runtime.db import SqliteDb
 from crosslight.runtime.log import get_logger, setup_logging
-from crosslight.runtime.trouble import cannot_listen, connection_trouble, sentence
+from crosslight.runtime.machine_errors import cannot_listen, connection_trouble, sentence
 from crosslight.standards.problem import ConfigError, StorageError, kind_as_sentence, kind_in_words
 
 
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (errno.ENOSPC, "the disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "may not be used by this user"),
-        (errno.EPERM, "may not be used by this user"), (errno.ENOENT, "is not there"), (errno.ENOTDIR, "is no folder"),
-        (errno.EDQUOT, "quota"), (errno.EIO, "the disk failed"), (errno.EMFILE, "too many files"),
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "may not be used by this user"),
+        (errno.EPERM, "may not be used by this user"),
+        (errno.ENOENT, "is not there"),
+        (errno.ENOTDIR, "is no folder"),
+        (errno.EDQUOT, "quota"),
+        (errno.EIO, "the disk failed"),
+        (errno.EMFILE, "too many files"),
         (errno.ELOOP, "cannot be used"),
     ],
-)  # fmt: skip
+)
 def test_files(number: int, words: str) -> None:
     said = sentence(OSError(number, os.strerror(number), "/srv/node/node.toml"))
     assert said is not None
@@ -42,7 +50,10 @@ def test_files(number: int, words: str) -> None:
     ("error", "words"),
     [
         (OSError(errno.EADDRINUSE, "x"), "Port 9380 (listen.people_port) is taken by another program."),
-        (RuntimeError("Failed to bind to address"), "Port 9380 (listen.people_port) is taken by another program."),
+        (
+            RuntimeError("Failed to bind to address"),
+            "Port 9380 (listen.people_port) is taken by another program.",
+        ),
         (OSError(errno.EACCES, "x"), "may not be opened by this user"),
         (OSError(errno.EADDRNOTAVAIL, "x"), "10.9.9.9 is no address of this machine"),
         (OSError(errno.EAFNOSUPPORT, "unknown family"), "cannot be opened at 10.9.9.9. unknown family"),
@@ -69,14 +80,21 @@ class _Wrapped(Exception):
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (ConnectionRefusedError(), "nothing listens there"), (TimeoutError(), "no answer came in time"),
-        (socket.gaierror(-2, "x"), "its name is not known here"), (_Wrapped(ConnectionRefusedError()), "nothing listens there"),
-        (ServerDisconnectedError(), "it closed the connection"), (ConnectionResetError(), "it closed the connection"),
-        (OSError(errno.EHOSTUNREACH, "x"), "there is no way there"), (ssl.SSLError(1, "x"), "TLS failed"),
-        (_certificate(62), "for other names"), (_certificate(10), "has ended"), (_certificate(20), "of no authority"),
-        (_certificate(99), "not trusted (message)"), (ValueError("patient data"), ""),
+        (ConnectionRefusedError(), "nothing listens there"),
+        (TimeoutError(), "no answer came in time"),
+        (socket.gaierror(-2, "x"), "its name is not known here"),
+        (_Wrapped(ConnectionRefusedError()), "nothing listens there"),
+        (ServerDisconnectedError(), "it closed the connection"),
+        (ConnectionResetError(), "it closed the connection"),
+        (OSError(errno.EHOSTUNREACH, "x"), "there is no way there"),
+        (ssl.SSLError(1, "x"), "TLS failed"),
+        (_certificate(62), "for other names"),
+        (_certificate(10), "has ended"),
+        (_certificate(20), "of no authority"),
+        (_certificate(99), "not trusted (message)"),
+        (ValueError("patient data"), ""),
     ],
-)  # fmt: skip
+)
 def test_connections(error: BaseException, words: str) -> None:
     said = connection_trouble(error)
     assert words in said
@@ -86,11 +104,17 @@ def test_connections(error: BaseException, words: str) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("ExpiredTokenError", "expired token"), ("BadSignatureError", "bad signature"), ("ValueError", ""), ("KeyError", ""),
-        ("MemberUnreachable", "member unreachable"), ("TLSError", "tls"), ("XMLSyntaxError", "xml syntax"),
-        ("Exception", ""), ("DecodeError", ""),
+        ("ExpiredTokenError", "expired token"),
+        ("BadSignatureError", "bad signature"),
+        ("ValueError", ""),
+        ("KeyError", ""),
+        ("MemberUnreachable", "member unreachable"),
+        ("TLSError", "tls"),
+        ("XMLSyntaxError", "xml syntax"),
+        ("Exception", ""),
+        ("DecodeError", ""),
     ],
-)  # fmt: skip
+)
 def test_kinds_in_words(name: str, words: str) -> None:
     assert kind_in_words(name) == words
     error = type(name, (Exception,), {})()
@@ -119,7 +143,9 @@ async def test_a_database_that_broke_while_it_was_open(tmp_path: Path) -> None:
     await db.write("t", lambda tx: tx.script("CREATE TABLE a (b TEXT UNIQUE)"))
     with pytest.raises(sqlite3.IntegrityError):  # a fault of the program stays what it is
         await db.write("t", lambda tx: tx.executemany("INSERT INTO a VALUES (?)", [("x",), ("x",)]))
-    await db.write("t", lambda tx: tx.executemany("INSERT INTO a VALUES (?)", [(f"{n}" * 300,) for n in range(200)]))
+    await db.write(
+        "t", lambda tx: tx.executemany("INSERT INTO a VALUES (?)", [(f"{n}" * 300,) for n in range(200)])
+    )
     await db.close()
     data = bytearray(path.read_bytes())
     data[4096:] = bytes(len(data) - 4096)
@@ -146,7 +172,9 @@ def test_commands_end_in_words() -> None:
     group.command("broken")(broken)
     done = CliRunner().invoke(group, ["full"])
     assert done.exit_code == 1
-    assert done.output.strip() == "Error: /srv/x cannot be written: the disk is full. Make room and try again."
+    assert (
+        done.output.strip() == "Error: /srv/x cannot be written: the disk is full. Make room and try again."
+    )
     assert isinstance(CliRunner().invoke(group, ["broken"]).exception, ZeroDivisionError)
 
 

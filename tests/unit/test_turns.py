@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from crosslight.runtime import turns
+from crosslight.runtime import large_answers as turns
 from crosslight.runtime.db import SqliteDb, Tx
 from crosslight.runtime.db import sqlite as db_module
-from crosslight.runtime.turns import STEP, Apart, in_steps
+from crosslight.runtime.large_answers import STEP, LargeAnswers, in_steps
 from crosslight.runtime.workers import Workers
 
 
@@ -29,8 +29,12 @@ def rests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(("records", "times"), [(0, 0), (1, 0), (STEP, 0), (STEP + 1, 1), (2 * STEP, 1), (2 * STEP + 1, 2)])
-async def test_a_thread_rests_between_steps_and_not_after_the_last(records: int, times: int, rests: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("records", "times"), [(0, 0), (1, 0), (STEP, 0), (STEP + 1, 1), (2 * STEP, 1), (2 * STEP + 1, 2)]
+)
+async def test_a_thread_rests_between_steps_and_not_after_the_last(
+    records: int, times: int, rests: list[str]
+) -> None:
     assert await asyncio.to_thread(lambda: list(in_steps(range(records)))) == list(range(records))
     assert len(rests) == times
 
@@ -42,7 +46,7 @@ async def test_the_event_loop_itself_never_rests(rests: list[str]) -> None:
 
 async def test_few_records_are_made_of_at_hand_and_many_apart() -> None:
     here, workers = threading.get_ident(), Workers(threads=2)
-    apart, at_once, most = Apart(workers), 0, 0
+    apart, at_once, most = LargeAnswers(workers), 0, 0
 
     def large() -> int:
         nonlocal at_once, most
@@ -58,7 +62,7 @@ async def test_few_records_are_made_of_at_hand_and_many_apart() -> None:
         assert most == 1, "large ones wait for each other"
     finally:
         await workers.close()
-    assert await Apart(None).make(threading.get_ident, STEP + 1) == here
+    assert await LargeAnswers(None).make(threading.get_ident, STEP + 1) == here
 
 
 async def test_what_is_made_apart_fails_as_it_would_at_hand() -> None:
@@ -68,7 +72,7 @@ async def test_what_is_made_apart_fails_as_it_would_at_hand() -> None:
     workers = Workers(threads=1)
     try:
         with pytest.raises(LookupError, match="there is none"):
-            await Apart(workers).make(fail, STEP + 1)
+            await LargeAnswers(workers).make(fail, STEP + 1)
     finally:
         await workers.close()
 

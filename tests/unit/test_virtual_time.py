@@ -1,4 +1,6 @@
-"""A registry and three nodes in one process, on virtual time: the seams are all that a service asks of the world."""
+"""A registry and three nodes in one process, on virtual time: the seams are all that a service asks of the
+world.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def image(number: int, **more: Any) -> bytes:
     issuer.UniversalEntityID, issuer.UniversalEntityIDType = NHS_NUMBER_OID, "ISO"
     other.IssuerOfPatientIDQualifiersSequence = [issuer]
     sop = f"{STUDY}.1.{number}"
-    return part10(ct(STUDY, f"{STUDY}.1", sop, side=SIDE, number=number, OtherPatientIDsSequence=[other], **more))
+    return part10(
+        ct(STUDY, f"{STUDY}.1", sop, side=SIDE, number=number, OtherPatientIDsSequence=[other], **more)
+    )
 
 
 async def found(region: VirtualRegion) -> list[str]:
@@ -44,7 +48,9 @@ async def found(region: VirtualRegion) -> list[str]:
 
 
 async def cut_and_mended(folder: Path, seed: int) -> None:
-    """A study comes to RTK while its line breaks within a message of the feed; later it breaks within an image."""
+    """A study comes to RTK while its line breaks within a message of the feed; later it breaks within an
+    image.
+    """
     async with virtual_region(folder, CODES, seed) as region:
         network = region.network
         network.cut("RTK", REGISTRY, after_bytes=400)
@@ -91,7 +97,9 @@ def story(folder: Path, seed: int) -> list[str]:
     return trace.lines
 
 
-def test_a_study_reaches_fhir_over_a_line_that_was_cut_and_equal_seeds_tell_equal_stories(tmp_path: Path) -> None:
+def test_a_study_reaches_fhir_over_a_line_that_was_cut_and_equal_seeds_tell_equal_stories(
+    tmp_path: Path,
+) -> None:
     first, second, other = (story(tmp_path / name, seed) for name, seed in (("a", 7), ("b", 7), ("c", 8)))
     assert first == second
     assert first != other
@@ -140,7 +148,11 @@ def test_threads_and_sockets_are_no_way_out() -> None:
         with socket.socket() as sock:
             await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", 1))
 
-    for way, error in ((thread, OutsideError), (other_thread, OutsideError), (connection, NotImplementedError)):
+    for way, error in (
+        (thread, OutsideError),
+        (other_thread, OutsideError),
+        (connection, NotImplementedError),
+    ):
         with pytest.raises(error):
             virtually(way)
 

@@ -1,4 +1,5 @@
-"""The walls are held by import-linter: an import that would go round one breaks a contract of ``pyproject.toml``.
+"""The walls are held by import-linter: an import that would go round one breaks a contract of
+``pyproject.toml``.
 
 Each import is put into the graph of the real packages, one at a time, and the real contracts are asked.
 """
@@ -68,7 +69,9 @@ def broken() -> Callable[[tuple[str, str] | None], list[str]]:
         if added is not None:
             importer, imported = added
             assert {importer, imported} <= tried.modules, "it was renamed: name it here anew"
-            tried.add_import(importer=importer, imported=imported, line_number=1, line_contents=f"import {imported}")
+            tried.add_import(
+                importer=importer, imported=imported, line_number=1, line_contents=f"import {imported}"
+            )
         return [one.name for one in contracts if not one.check(deepcopy(tried), verbose=False).kept]
 
     return check

@@ -22,7 +22,9 @@ async def workers() -> AsyncIterator[Workers]:
 
 async def test_answers_and_errors_with_the_child_free_or_not(workers: Workers) -> None:
     assert await workers.run_bounded(len, b"abc") == 3  # starts it, in a thread
-    assert await asyncio.gather(*(workers.run_bounded(len, b"abc" * n) for n in range(9))) == [3 * n for n in range(9)]
+    assert await asyncio.gather(*(workers.run_bounded(len, b"abc" * n) for n in range(9))) == [
+        3 * n for n in range(9)
+    ]
     for _ in range(2):
         with pytest.raises(Malformed):
             await workers.run_bounded(int, "x")

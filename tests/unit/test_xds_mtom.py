@@ -41,7 +41,9 @@ def read(data: bytes, step: int, boundary: str = FRAME.boundary) -> list[bytes]:
     return found
 
 
-TRICKY = st.lists(st.sampled_from([b"\r", b"\n", b"--", b"\r\n--", FRAME.boundary.encode()[:-1], b"a", b"\0"])).map(b"".join)
+TRICKY = st.lists(
+    st.sampled_from([b"\r", b"\n", b"--", b"\r\n--", FRAME.boundary.encode()[:-1], b"a", b"\0"])
+).map(b"".join)
 
 
 @given(st.lists(st.one_of(st.binary(), TRICKY), max_size=4), st.integers(1, 80))
@@ -57,8 +59,8 @@ def test_length_is_what_is_written() -> None:
 
 def test_root_is_found_by_start_even_when_last() -> None:
     data = (
-        b"--b\r\nContent-ID: <p@x>\r\n\r\nbytes\r\n--b  \r\nContent-Type: application/xop+xml\r\nContent-ID: <r@x>\r\n\r\n"
-        b"<r/>\r\n--b--epilogue"
+        b"--b\r\nContent-ID: <p@x>\r\n\r\nbytes\r\n--b  \r\nContent-Type: application/xop+xml\r\nContent-ID:"
+        b" <r@x>\r\n\r\n<r/>\r\n--b--epilogue"
     )
     root, parts = parse_related('multipart/related; boundary=b; start="<r@x>"', data)
     assert (root, parts) == (b"<r/>", {"p@x": b"bytes"})
@@ -94,7 +96,10 @@ def test_broken_multipart_is_malformed(head: str, data: bytes) -> None:
 @pytest.mark.parametrize("fold", ["\r\n\t", "\r\n ", "\r\n \t "])
 def test_a_folded_head(fold: str) -> None:
     """As SAAJ writes a Content-Type of more than 76 characters (RFC 5322 2.2.3)."""
-    head = f'Content-Type: application/xop+xml; charset=UTF-8;{fold}type="application/soap+xml"\r\nContent-ID:{fold}<r@x>'
+    head = (
+        "Content-Type: application/xop+xml;"
+        f' charset=UTF-8;{fold}type="application/soap+xml"\r\nContent-ID:{fold}<r@x>'
+    )
     assert parse_related(HEAD, b"--b\r\n" + head.encode() + b"\r\n\r\n<r/>\r\n--b--")[0] == b"<r/>"
 
 
@@ -134,4 +139,9 @@ def test_content_type_parameters() -> None:
         'Multipart/Related ; boundary=a-b;start="<x;\\"y>" ; type="application/xop+xml"; action=None'
     )
     assert kind == "multipart/related"
-    assert parameters == {"boundary": "a-b", "start": '<x;"y>', "type": "application/xop+xml", "action": "None"}
+    assert parameters == {
+        "boundary": "a-b",
+        "start": '<x;"y>',
+        "type": "application/xop+xml",
+        "action": "None",
+    }

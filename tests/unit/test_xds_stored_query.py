@@ -21,7 +21,13 @@ from crosslight.standards.xds.model.metadata import (
 from crosslight.standards.xds.rules import stored_query as q
 from crosslight.standards.xds.rules.errors import RegistryRefusal
 from crosslight.standards.xds.rules.evaluate import evaluate, like
-from crosslight.standards.xds.rules.stored_query import StoredQuery, coded_values, parse_stored_query, quoted, quoted_list
+from crosslight.standards.xds.rules.stored_query import (
+    StoredQuery,
+    coded_values,
+    parse_stored_query,
+    quoted,
+    quoted_list,
+)
 from crosslight.standards.xds.wire.adhoc import AdhocQuery
 
 PATIENT = ("$XDSDocumentEntryPatientId", ("'p^^^&1.2&ISO'",))
@@ -31,7 +37,9 @@ TWO_PATIENTS = ("$XDSDocumentEntryPatientId", ("('a^^^&1&ISO','b^^^&1&ISO')",))
 CLASS = ("$XDSDocumentEntryClassCode", ("('a^^b')",))
 
 
-def find(*extra: tuple[str, tuple[str, ...]], base: tuple[tuple[str, tuple[str, ...]], ...] = (PATIENT, APPROVED)) -> StoredQuery:
+def find(
+    *extra: tuple[str, tuple[str, ...]], base: tuple[tuple[str, tuple[str, ...]], ...] = (PATIENT, APPROVED)
+) -> StoredQuery:
     return parse_stored_query(AdhocQuery(query_id=q.FIND_DOCUMENTS, parameters=(*base, *extra)))
 
 
@@ -53,7 +61,8 @@ def test_coding(text: str, values: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a", "'a", "('a'", "(a)", "'a','b'", "('a',)", "", "()", "'a'b", "('a' 'b')", "1,2", "'it's'", "('a'))"]
+    "text",
+    ["a", "'a", "('a'", "(a)", "'a','b'", "('a',)", "", "()", "'a'b", "('a' 'b')", "1,2", "'it's'", "('a'))"],
 )
 def test_coding_refused(text: str) -> None:
     with pytest.raises(RegistryRefusal):
@@ -73,13 +82,29 @@ def test_quoting_reads_back(values: list[str]) -> None:
         ("", (), "XDSUnknownStoredQuery"),
         (q.FIND_DOCUMENTS, (PATIENT,), "XDSStoredQueryMissingParam"),
         (q.FIND_DOCUMENTS, (APPROVED,), "XDSStoredQueryMissingParam"),
-        (q.FIND_DOCUMENTS, (PATIENT, ("$XDSDocumentEntryStatus", ("('nonsense')",))), "XDSStoredQueryMissingParam"),
+        (
+            q.FIND_DOCUMENTS,
+            (PATIENT, ("$XDSDocumentEntryStatus", ("('nonsense')",))),
+            "XDSStoredQueryMissingParam",
+        ),
         (q.FIND_DOCUMENTS, (PATIENT, PATIENT, APPROVED), "XDSStoredQueryParamNumber"),
         (q.FIND_DOCUMENTS, (TWO_PATIENTS, APPROVED), "XDSStoredQueryParamNumber"),
         (q.FIND_DOCUMENTS, (PATIENT, APPROVED, CLASS, CLASS), "XDSStoredQueryParamNumber"),
-        (q.FIND_DOCUMENTS, (PATIENT, APPROVED, ("$XDSDocumentEntryClassCode", ("('a')",))), "XDSRegistryError"),
-        (q.FIND_DOCUMENTS, (PATIENT, APPROVED, ("$XDSDocumentEntryClassCode", ("('a^^')",))), "XDSRegistryError"),
-        (q.FIND_DOCUMENTS, (PATIENT, APPROVED, ("$XDSDocumentEntryCreationTimeFrom", ("'2024-01-01'",))), "XDSRegistryError"),
+        (
+            q.FIND_DOCUMENTS,
+            (PATIENT, APPROVED, ("$XDSDocumentEntryClassCode", ("('a')",))),
+            "XDSRegistryError",
+        ),
+        (
+            q.FIND_DOCUMENTS,
+            (PATIENT, APPROVED, ("$XDSDocumentEntryClassCode", ("('a^^')",))),
+            "XDSRegistryError",
+        ),
+        (
+            q.FIND_DOCUMENTS,
+            (PATIENT, APPROVED, ("$XDSDocumentEntryCreationTimeFrom", ("'2024-01-01'",))),
+            "XDSRegistryError",
+        ),
         (q.FIND_DOCUMENTS, (("$XDSDocumentEntryPatientId", ("'^^^&1&ISO'",)), APPROVED), "XDSRegistryError"),
         (q.FIND_BY_REFERENCE, (PATIENT, APPROVED), "XDSStoredQueryMissingParam"),
         (q.GET_DOCUMENTS, (), "XDSStoredQueryMissingParam"),
@@ -91,7 +116,7 @@ def test_quoting_reads_back(values: list[str]) -> None:
         (q.GET_ASSOCIATIONS, (), "XDSStoredQueryMissingParam"),
         (q.GET_ALL, (("$patientId", ("'p^^^&1&ISO'",)), APPROVED), "XDSStoredQueryMissingParam"),
     ],
-)  # fmt: skip
+)
 def test_refusals(query_id: str, parameters: tuple[tuple[str, tuple[str, ...]], ...], code: str) -> None:
     with pytest.raises(RegistryRefusal) as caught:
         parse_stored_query(AdhocQuery(query_id=query_id, parameters=parameters))
@@ -119,7 +144,10 @@ ENTRY = DocumentEntry(
     event_codes=(Code("CT", "1.2.840.10008.2.16.4"), Code("CHEST", "b")),
     confidentiality=(Code("N", "c"),),
     authors=(Author(persons=("^O'Neill^Siân",)),),
-    reference_ids=("1.2^^^^urn:ihe:iti:xds:2016:studyInstanceUID", "A^^^&1.9&ISO^urn:ihe:iti:xds:2013:accession"),
+    reference_ids=(
+        "1.2^^^^urn:ihe:iti:xds:2016:studyInstanceUID",
+        "A^^^&1.9&ISO^urn:ihe:iti:xds:2013:accession",
+    ),
 )
 DE = "$XDSDocumentEntry"
 
@@ -131,9 +159,21 @@ DE = "$XDSDocumentEntry"
         (((f"{DE}ClassCode", ("('IMAGES^^s','x^^y')",)),), True),
         (((f"{DE}ClassCode", ("('IMAGES^^s')", "('x^^y')")),), True),
         (((f"{DE}ClassCode", ("('IMAGES^^t')",)),), False),
-        (((f"{DE}EventCodeList", ("('CT^^1.2.840.10008.2.16.4')",)), (f"{DE}EventCodeList", ("('CHEST^^b')",))), True),
+        (
+            (
+                (f"{DE}EventCodeList", ("('CT^^1.2.840.10008.2.16.4')",)),
+                (f"{DE}EventCodeList", ("('CHEST^^b')",)),
+            ),
+            True,
+        ),
         (((f"{DE}EventCodeList", ("('CT^^1.2.840.10008.2.6.1')",)),), True),
-        (((f"{DE}EventCodeList", ("('CT^^1.2.840.10008.2.16.4')",)), (f"{DE}EventCodeList", ("('HEAD^^b')",))), False),
+        (
+            (
+                (f"{DE}EventCodeList", ("('CT^^1.2.840.10008.2.16.4')",)),
+                (f"{DE}EventCodeList", ("('HEAD^^b')",)),
+            ),
+            False,
+        ),
         (((f"{DE}AuthorPerson", ("('%Neill%')",)),), True),
         (((f"{DE}AuthorPerson", ("('%Smith%','^O''Neill^Si_n')",)),), True),
         (((f"{DE}AuthorPerson", ("('O''Neill')",)),), False),
@@ -159,10 +199,15 @@ ONLINE, OFFLINE = (f"urn:ihe:iti:2010:DocumentAvailability:{one}" for one in ("O
 @pytest.mark.parametrize(
     ("held", "asked", "hit"),
     [
-        ("", (ONLINE,), True), ("", (OFFLINE,), False), ("", (ONLINE, OFFLINE), True), (ONLINE, (ONLINE,), True),
-        (OFFLINE, (ONLINE,), False), (OFFLINE, (OFFLINE,), True), (OFFLINE, (), True),
+        ("", (ONLINE,), True),
+        ("", (OFFLINE,), False),
+        ("", (ONLINE, OFFLINE), True),
+        (ONLINE, (ONLINE,), True),
+        (OFFLINE, (ONLINE,), False),
+        (OFFLINE, (OFFLINE,), True),
+        (OFFLINE, (), True),
     ],
-)  # fmt: skip
+)
 def test_document_availability(held: str, asked: tuple[str, ...], hit: bool) -> None:
     """An entry that says nothing is online."""
     query = find(*([("$XDSDocumentEntryDocumentAvailability", quoted_list(asked))] if asked else []))
@@ -180,8 +225,12 @@ def test_document_availability(held: str, asked: tuple[str, ...], hit: bool) -> 
         (q.GET_DOCUMENTS, "$MetadataLevel", "1", "XDSStoredQueryMissingParam"),
     ],
 )  # fmt: skip
-def test_options_that_are_not_there_are_refused_by_name(query_id: str, name: str, value: str, code: str) -> None:
-    own = {q.FIND_DOCUMENTS: (PATIENT, APPROVED), q.GET_ASSOCIATIONS: (("$uuid", ("('urn:uuid:1')",)),)}.get(query_id, ())
+def test_options_that_are_not_there_are_refused_by_name(
+    query_id: str, name: str, value: str, code: str
+) -> None:
+    own = {q.FIND_DOCUMENTS: (PATIENT, APPROVED), q.GET_ASSOCIATIONS: (("$uuid", ("('urn:uuid:1')",)),)}.get(
+        query_id, ()
+    )
     with pytest.raises(RegistryRefusal) as caught:
         parse_stored_query(AdhocQuery(query_id=query_id, parameters=(*own, (name, (value,)))))
     assert caught.value.errors[0].code == code
@@ -190,9 +239,12 @@ def test_options_that_are_not_there_are_refused_by_name(query_id: str, name: str
 
 
 @pytest.mark.parametrize(
-    ("asked", "found"), [((), "abc"), ((v.APPROVED,), "ac"), ((v.DEPRECATED,), "b"), ((v.APPROVED, v.DEPRECATED), "abc")]
+    ("asked", "found"),
+    [((), "abc"), ((v.APPROVED,), "ac"), ((v.DEPRECATED,), "b"), ((v.APPROVED, v.DEPRECATED), "abc")],
 )
-@pytest.mark.parametrize("query_id", [q.GET_ASSOCIATIONS, q.GET_DOCUMENTS_AND_ASSOCIATIONS, q.GET_SUBMISSION_SETS])
+@pytest.mark.parametrize(
+    "query_id", [q.GET_ASSOCIATIONS, q.GET_DOCUMENTS_AND_ASSOCIATIONS, q.GET_SUBMISSION_SETS]
+)
 def test_associations_by_status(query_id: str, asked: tuple[str, ...], found: str) -> None:
     """One that says no status is approved."""
     submission = SubmissionSet(entry_uuid="s", patient_id="p", unique_id="1")
@@ -205,7 +257,9 @@ def test_associations_by_status(query_id: str, asked: tuple[str, ...], found: st
         [("$XDSAssociationStatus", quoted_list(asked))] if asked else []
     )
     query = parse_stored_query(AdhocQuery(query_id=query_id, parameters=tuple(parameters)))
-    objects = RegistryObjects(documents=(replace(ENTRY, entry_uuid="d"),), submissions=(submission,), associations=made)
+    objects = RegistryObjects(
+        documents=(replace(ENTRY, entry_uuid="d"),), submissions=(submission,), associations=made
+    )
     assert "".join(a.entry_uuid for a in evaluate(query, objects).associations) == found
 
 
@@ -220,17 +274,31 @@ def test_status_and_type_default() -> None:
         ((("('1.2^^^&9.9&ISO^urn:ihe:iti:xds:2016:studyInstanceUID')",),), True),
         ((("('A^^^&1.9&ISO^urn:ihe:iti:xds:2013:accession')",),), True),
         ((("('A^^^^urn:ihe:iti:xds:2013:accession')",),), False),
-        ((("('x','A^^^&1.9&ISO^urn:ihe:iti:xds:2013:accession')",), ("('1.2^^^^urn:ihe:iti:xds:2016:studyInstanceUID')",)), True),
+        (
+            (
+                ("('x','A^^^&1.9&ISO^urn:ihe:iti:xds:2013:accession')",),
+                ("('1.2^^^^urn:ihe:iti:xds:2016:studyInstanceUID')",),
+            ),
+            True,
+        ),
         ((("('A^^^&1.9&ISO^urn:ihe:iti:xds:2013:accession')",), ("('x')",)), False),
     ],
 )
 def test_references(references: tuple[tuple[str, ...], ...], hit: bool) -> None:
     slots = tuple((f"{DE}ReferenceIdList", r) for r in references)
-    query = parse_stored_query(AdhocQuery(query_id=q.FIND_BY_REFERENCE, parameters=(PATIENT, APPROVED, *slots)))
+    query = parse_stored_query(
+        AdhocQuery(query_id=q.FIND_BY_REFERENCE, parameters=(PATIENT, APPROVED, *slots))
+    )
     assert bool(evaluate(query, RegistryObjects(documents=(ENTRY,))).documents) is hit
 
 
-SS = SubmissionSet(entry_uuid="urn:uuid:5", unique_id="5", patient_id=ENTRY.patient_id, status=v.APPROVED, submission_time="2024")
+SS = SubmissionSet(
+    entry_uuid="urn:uuid:5",
+    unique_id="5",
+    patient_id=ENTRY.patient_id,
+    status=v.APPROVED,
+    submission_time="2024",
+)
 FOLDER = Folder(entry_uuid="urn:uuid:6", unique_id="6", patient_id=ENTRY.patient_id, status=v.APPROVED)
 OLD = replace(ENTRY, entry_uuid="urn:uuid:0", unique_id="1.0", status=v.DEPRECATED)
 LINKS = (
@@ -248,7 +316,10 @@ def ask(query_id: str, *parameters: tuple[str, tuple[str, ...]], objects: Regist
 
 
 def test_by_id_queries() -> None:
-    assert ask(q.GET_DOCUMENTS, ("$XDSDocumentEntryEntryUUID", ("('urn:uuid:0')", "('urn:uuid:1')"))) == ["1", "0"]
+    assert ask(q.GET_DOCUMENTS, ("$XDSDocumentEntryEntryUUID", ("('urn:uuid:0')", "('urn:uuid:1')"))) == [
+        "1",
+        "0",
+    ]
     assert ask(q.GET_DOCUMENTS, ("$XDSDocumentEntryUniqueId", ("('1.1','none')",))) == ["1"]
     assert ask(q.GET_ASSOCIATIONS, ("$uuid", ("('urn:uuid:1')",))) == ["7", "8", "9"]
     assert ask(q.GET_SUBMISSION_SETS, ("$uuid", ("('urn:uuid:1')",))) == ["5", "7"]
@@ -263,7 +334,10 @@ def test_find_sets_and_folders_and_all() -> None:
     assert ask(q.FIND_SUBMISSION_SETS, *sets, ("$XDSSubmissionSetSubmissionTimeTo", ("2024",))) == []
     assert ask(q.FIND_SUBMISSION_SETS, *sets, ("$XDSSubmissionSetSubmissionTimeFrom", ("2024",))) == ["5"]
     assert ask(q.FIND_FOLDERS, ("$XDSFolderPatientId", patient), ("$XDSFolderStatus", status)) == ["6"]
-    every = (("$patientId", patient), *[(f"$XDS{k}Status", status) for k in ("DocumentEntry", "SubmissionSet", "Folder")])
+    every = (
+        ("$patientId", patient),
+        *[(f"$XDS{k}Status", status) for k in ("DocumentEntry", "SubmissionSet", "Folder")],
+    )
     assert ask(q.GET_ALL, *every) == ["5", "1", "6", "7", "8", "9", "10"]
 
 
@@ -273,7 +347,9 @@ def test_leaf_class_never_mixes_patients() -> None:
     with pytest.raises(RegistryRefusal) as caught:
         ask(q.GET_DOCUMENTS, *parameters, objects=objects)
     assert caught.value.errors[0].code == "XDSResultNotSinglePatient"
-    refs = parse_stored_query(AdhocQuery(query_id=q.GET_DOCUMENTS, parameters=parameters, return_type="ObjectRef"))
+    refs = parse_stored_query(
+        AdhocQuery(query_id=q.GET_DOCUMENTS, parameters=parameters, return_type="ObjectRef")
+    )
     assert len(evaluate(refs, objects)) == 2
 
 

@@ -38,9 +38,12 @@ from crosslight.standards.xds.wire import ebrim, ebrim_write
 SECRET = b"s" * 32
 NHS = "2.16.840.1.113883.2.1.4.1"
 SOURCE = Source(
-    code="RTK", name="Ashford & St Peter's <NHS>", repository_unique_id=Oid("1.2.3.1"), retrieve_location_uid=Oid("1.2.3.2"),
+    code="RTK",
+    name="Ashford & St Peter's <NHS>",
+    repository_unique_id=Oid("1.2.3.1"),
+    retrieve_location_uid=Oid("1.2.3.2"),
     authority=Oid("1.2.3.3"),
-)  # fmt: skip
+)
 CX = "9434765919^^^&2.16.840.1.113883.2.1.4.1&ISO"
 
 
@@ -50,7 +53,9 @@ def publication(record: StudyRecord, *, replaced: bool = False) -> Publication:
         secret=SECRET,
         version=Version(1, 7),
         record=record,
-        manifest=ManifestFacts(document_uid="2.25.1", sha1="a" * 40, size_bytes=1234, creation_time="20240601101500"),
+        manifest=ManifestFacts(
+            document_uid="2.25.1", sha1="a" * 40, size_bytes=1234, creation_time="20240601101500"
+        ),
         submission_time="20240601101501",
         replaces=Version(1, 6) if replaced else None,
     )
@@ -98,7 +103,10 @@ def test_what_xdsi_asks() -> None:
     assert entry.patient_id == CX
     assert entry.authors[0].institutions == ("Ashford \\T\\ St Peter's <NHS>",)
     assert entry.type_code is not None
-    assert (entry.type_code.key, [c.value for c in entry.confidentiality]) == (("18748-4", "2.16.840.1.113883.6.1"), ["N"])
+    assert (entry.type_code.key, [c.value for c in entry.confidentiality]) == (
+        ("18748-4", "2.16.840.1.113883.6.1"),
+        ["N"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,15 +135,26 @@ TABLE = (
 @pytest.mark.parametrize(
     ("description", "codes", "kind", "confidentiality"),
     [
-        ("MR Head", (), "18748-4", "N"), ("CT Thorax", (), "24627-2", "V"), ("ct thorax", (), "24627-2", "V"),
+        ("MR Head", (), "18748-4", "N"),
+        ("CT Thorax", (), "24627-2", "V"),
+        ("ct thorax", (), "24627-2", "V"),
         ("X", ("xches",), "18747-6", "N"),
-        ("CT Thorax", ("XCHES",), "18747-6", "V"), ("CT Sexual Health clinic", (), "24627-2", "R"), ("", (), "18748-4", "N"),
-        ("X", ("XCHEST",), "18748-4", "N"), ("X", ("CTABD",), "24627-2", "V"),
+        ("CT Thorax", ("XCHES",), "18747-6", "V"),
+        ("CT Sexual Health clinic", (), "24627-2", "R"),
+        ("", (), "18748-4", "N"),
+        ("X", ("XCHEST",), "18748-4", "N"),
+        ("X", ("CTABD",), "24627-2", "V"),
     ],
-)  # fmt: skip
-def test_what_the_procedure_says(description: str, codes: tuple[str, ...], kind: str, confidentiality: str) -> None:
-    """typeCode and confidentialityCode by the region's table, each by the first row that says it; the same on both roads."""
-    record = replace(RECORD, description=description, procedure_codes=tuple(Coded(value, "99LOCAL") for value in codes))
+)
+def test_what_the_procedure_says(
+    description: str, codes: tuple[str, ...], kind: str, confidentiality: str
+) -> None:
+    """typeCode and confidentialityCode by the region's table, each by the first row that says it; the same on
+    both roads.
+    """
+    record = replace(
+        RECORD, description=description, procedure_codes=tuple(Coded(value, "99LOCAL") for value in codes)
+    )
     source = replace(SOURCE, organisation_authority=Oid("1.2.3.4"), procedure_codes=TABLE)
     pub = replace(publication(record), source=source)
     said = through_xml(views.objects_of(pub, CX))
@@ -148,7 +167,9 @@ def test_what_the_procedure_says(description: str, codes: tuple[str, ...], kind:
     assert entry.authors[0].institutions[0].endswith(f"^^^^^&1.2.3.4&ISO^^^^{SOURCE.code}")
     assert entry.authors == said.submissions[0].authors
     back = views.publication_from_submission(entry, source=source, secret=SECRET, zone="Europe/London")
-    assert views.document_entry(back, CX).type_code == entry.type_code, "also before the procedure is known there"
+    assert views.document_entry(back, CX).type_code == entry.type_code, (
+        "also before the procedure is known there"
+    )
     assert views.extras_of(replace(back, record=record), entry).get("entry", {}).keys() <= {"event_codes"}
 
 
@@ -162,13 +183,14 @@ def test_a_row_for_every_study_holds_also_without_a_description(pattern: str, fi
 @pytest.mark.parametrize(
     ("row", "word"),
     [
-        (ProcedureCodes(procedure="", confidentiality="R"), "procedure"), (ProcedureCodes(procedure="CT*"), "follows"),
+        (ProcedureCodes(procedure="", confidentiality="R"), "procedure"),
+        (ProcedureCodes(procedure="CT*"), "follows"),
         (ProcedureCodes(procedure="CT*", type_code="1"), "type_code"),
         (ProcedureCodes(procedure="CT*", type_code="1^CT^scheme"), "type_code"),
         (ProcedureCodes(procedure="CT*", type_code="1^^1.2"), "type_code"),
         (ProcedureCodes(procedure="CT*", confidentiality="X"), "N, R, V"),
     ],
-)  # fmt: skip
+)
 def test_a_row_that_decides_nothing_is_refused(row: ProcedureCodes, word: str) -> None:
     with pytest.raises(Invalid) as caught:
         row.check()
@@ -190,19 +212,28 @@ def test_registered_form_and_associations() -> None:
     assert {o.home for o in objects} == {home}
     assert all(o.logical_id == o.entry_uuid and o.version == "1" for o in objects)
     member, rplc = objects.associations
-    assert (member.source, member.target) == (objects.submissions[0].entry_uuid, objects.documents[0].entry_uuid)
+    assert (member.source, member.target) == (
+        objects.submissions[0].entry_uuid,
+        objects.documents[0].entry_uuid,
+    )
     assert (rplc.type, rplc.source, rplc.target) == (v.RPLC, pub.entry_uuid, pub.replaces_entry_uuid)
 
 
 def test_own_publication_comes_back_without_extras() -> None:
     pub = publication(RECORD, replaced=True)
-    pub = replace(pub, manifest=replace(pub.manifest, document_uid=pub.entry_uuid))  # any document id: not ours
+    # any document id: not ours
+    pub = replace(pub, manifest=replace(pub.manifest, document_uid=pub.entry_uuid))
     said = views.objects_of(pub, CX)
     entry = said.documents[0]
     back = views.publication_from_submission(
-        entry, source=SOURCE, secret=SECRET, zone="Europe/London", submission=said.submissions[0],
-        member=said.associations[0], replacing=said.associations[1],
-    )  # fmt: skip
+        entry,
+        source=SOURCE,
+        secret=SECRET,
+        zone="Europe/London",
+        submission=said.submissions[0],
+        member=said.associations[0],
+        replacing=said.associations[1],
+    )
     assert back.version is None  # the document uid is not derived with the same version
     assert back.extras == {}
     assert views.objects_of(back, CX) == said
@@ -214,7 +245,9 @@ def test_own_publication_comes_back_without_extras() -> None:
 
 
 def test_a_growing_study_says_so_and_is_heard() -> None:
-    """D14 on the SOAP road: what FHIR calls registered is extra metadata of the entry, and comes back as no extra."""
+    """D14 on the SOAP road: what FHIR calls registered is extra metadata of the entry, and comes back as no
+    extra.
+    """
     growing = publication(replace(RECORD, progress="arriving"))
     for pub in (growing, publication(RECORD)):
         entry = through_xml(views.objects_of(pub, CX)).documents[0]
@@ -257,17 +290,27 @@ def test_every_kind_of_id_of_a_version_is_the_derived_one() -> None:
             assert DerivedId.parse(family.urn(kind)) == DerivedId.parse(family.uid(kind)) == one
 
 
-# --- any text ------------------------------------------------------------------------------------------------------
+# --- any text -----------------------------------------------------------------------------------------------
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
-SPECIAL = st.sampled_from(["<", ">", "&", "'", '"', "\\", "^", "~", "|", "\n", "\r", "\t", "é", "山", "\x01", "=", " "])
-TRICKY = st.lists(st.one_of(SPECIAL, st.text(max_size=3)), max_size=20).map("".join).filter(lambda s: "\ud800" not in s)
+SPECIAL = st.sampled_from(
+    ["<", ">", "&", "'", '"', "\\", "^", "~", "|", "\n", "\r", "\t", "é", "山", "\x01", "=", " "]
+)
+TRICKY = (
+    st.lists(st.one_of(SPECIAL, st.text(max_size=3)), max_size=20)
+    .map("".join)
+    .filter(lambda s: "\ud800" not in s)
+)
 ANY = st.one_of(TEXT, TRICKY).filter(lambda s: not any("\ud800" <= c <= "\udfff" for c in s))
-IDENT = st.builds(Identifier, ANY.filter(lambda s: s.strip() == s and bool(legal(s))), st.sampled_from(["", "1.2.9"]))
+IDENT = st.builds(
+    Identifier, ANY.filter(lambda s: s.strip() == s and bool(legal(s))), st.sampled_from(["", "1.2.9"])
+)
 TIMES = st.builds(
     StudyTime,
     date=st.dates().map(lambda d: f"{d.year:04d}{d:%m%d}"),
-    time=st.one_of(st.just(""), st.times().map(lambda t: f"{t:%H%M%S.%f}"), st.times().map(lambda t: f"{t:%H%M}")),
+    time=st.one_of(
+        st.just(""), st.times().map(lambda t: f"{t:%H%M%S.%f}"), st.times().map(lambda t: f"{t:%H%M}")
+    ),
     zone=st.sampled_from(["", "+0530", "-0930", "Europe/London"]),
 )
 RECORDS = st.builds(
@@ -298,11 +341,19 @@ def test_any_record_survives_the_wire(record: StudyRecord) -> None:
     said = views.objects_of(pub, CX)
     heard = through_xml(said)
     assert heard == said
-    assert heard.documents[0].title == (((LocalText(legal(record.description)),)) if record.description else ())
+    assert heard.documents[0].title == (
+        ((LocalText(legal(record.description)),)) if record.description else ()
+    )
     assert patient_of(record.patient.local, source_patient_info(record.patient)).local == record.patient.local
 
 
-@given(st.one_of(ANY, st.lists(ANY, min_size=3, max_size=5).map("^".join), st.lists(ANY, min_size=2, max_size=3).map("=".join)))
+@given(
+    st.one_of(
+        ANY,
+        st.lists(ANY, min_size=3, max_size=5).map("^".join),
+        st.lists(ANY, min_size=2, max_size=3).map("=".join),
+    )
+)
 def test_names_survive_xpn(text: str) -> None:
     once = person_name(xpn(PersonName(text)))
     assert person_name(xpn(once)) == once
@@ -322,25 +373,38 @@ def test_service_times_are_ordered_and_come_back(time: StudyTime) -> None:
 @pytest.mark.parametrize(
     ("time", "zone"),
     [
-        (StudyTime(date="20240331", zone="Europe/London", zone_source="site"), "Europe/London"),  # 23 hours long
-        (StudyTime(date="20241027", zone="Europe/London", zone_source="site"), "Europe/London"),  # 25 hours long
+        # 23 hours long
+        (StudyTime(date="20240331", zone="Europe/London", zone_source="site"), "Europe/London"),
+        # 25 hours long
+        (StudyTime(date="20241027", zone="Europe/London", zone_source="site"), "Europe/London"),
         (StudyTime(date="20240601", time="00", zone="Europe/London", zone_source="site"), "Europe/London"),
         (StudyTime(date="20240601", time="0015", zone="Europe/London", zone_source="site"), "Europe/London"),
-        (StudyTime(date="20240601", time="235959", zone="Europe/London", zone_source="site"), "Europe/London"),
+        (
+            StudyTime(date="20240601", time="235959", zone="Europe/London", zone_source="site"),
+            "Europe/London",
+        ),
     ],
 )
 def test_local_text_is_found_again(time: StudyTime, zone: str) -> None:
     assert study_time(*service_times(time), zone) == time
 
 
-# --- losslessness --------------------------------------------------------------------------------------------------
+# --- losslessness -------------------------------------------------------------------------------------------
 
 SLOTS = st.lists(
-    st.builds(Slot, st.sampled_from(["urn:a", "urn:b"]), st.lists(ANY, min_size=1, max_size=2).map(tuple)), max_size=2
+    st.builds(Slot, st.sampled_from(["urn:a", "urn:b"]), st.lists(ANY, min_size=1, max_size=2).map(tuple)),
+    max_size=2,
 )
-LOCAL = st.lists(st.builds(LocalText, ANY.filter(bool), st.sampled_from(["", "cy"]), st.sampled_from(["", "UTF-8"])), max_size=2)
+LOCAL = st.lists(
+    st.builds(LocalText, ANY.filter(bool), st.sampled_from(["", "cy"]), st.sampled_from(["", "UTF-8"])),
+    max_size=2,
+)
 CODE = st.builds(
-    Code, ANY.filter(lambda s: s.strip() != ""), st.sampled_from(["1.2", "other"]), LOCAL.map(tuple), SLOTS.map(tuple)
+    Code,
+    ANY.filter(lambda s: s.strip() != ""),
+    st.sampled_from(["1.2", "other"]),
+    LOCAL.map(tuple),
+    SLOTS.map(tuple),
 )
 ENTRIES = st.builds(
     DocumentEntry,
@@ -351,7 +415,9 @@ ENTRIES = st.builds(
     title=LOCAL.map(tuple),
     comments=LOCAL.map(tuple),
     slots=SLOTS.map(tuple),
-    classifications=st.lists(st.builds(Classification, scheme=st.just("urn:x"), name=LOCAL.map(tuple)), max_size=1).map(tuple),
+    classifications=st.lists(
+        st.builds(Classification, scheme=st.just("urn:x"), name=LOCAL.map(tuple)), max_size=1
+    ).map(tuple),
     external_ids=st.lists(st.builds(ExternalId, scheme=st.just("urn:y"), value=ANY), max_size=1).map(tuple),
     creation_time=st.sampled_from(["2024", "20240601101112"]),
     language_code=st.sampled_from(["en-GB", "cy"]),
@@ -367,13 +433,14 @@ ENTRIES = st.builds(
         lambda r: ("1.2.3^^^&1.2&ISO^urn:ihe:iti:xds:2016:studyInstanceUID", *r)
     ),
     authors=st.lists(
-        st.builds(Author, persons=st.lists(ANY.filter(bool), max_size=2).map(tuple), slots=SLOTS.map(tuple)), max_size=2
+        st.builds(Author, persons=st.lists(ANY.filter(bool), max_size=2).map(tuple), slots=SLOTS.map(tuple)),
+        max_size=2,
     ).map(tuple),
     class_code=CODE,
     format_code=st.just(Code("1.2.840.10008.5.1.4.1.1.88.59", "1.2.840.10008.2.6.1")),
     event_codes=st.lists(CODE, max_size=3).map(tuple),
     confidentiality=st.lists(CODE, min_size=1, max_size=2).map(tuple),
-)  # fmt: skip
+)
 
 
 @given(ENTRIES)
@@ -389,12 +456,20 @@ def test_nothing_submitted_is_lost(entry: DocumentEntry) -> None:
 
 def test_every_field_is_compared_or_rendered() -> None:
     """A new field of DocumentEntry cannot be forgotten by extras."""
-    entry = DocumentEntry(entry_uuid="a", source_patient_id="1^^^&1.2&ISO", size="0", reference_ids=("1^^^^t",))
+    entry = DocumentEntry(
+        entry_uuid="a", source_patient_id="1^^^&1.2&ISO", size="0", reference_ids=("1^^^^t",)
+    )
     pub = views.publication_from_submission(entry, source=SOURCE)
     assert set(pub.extras["entry"]) <= {f.name for f in fields(DocumentEntry)}
     assert views.document_entry(pub, "") == entry
 
 
 def test_references_compare_exactly_but_for_the_authority_of_a_study_uid() -> None:
-    assert comparable("1.2^^^&9.9&ISO^urn:ihe:iti:xds:2016:studyInstanceUID") == "1.2^^^^urn:ihe:iti:xds:2016:studyInstanceUID"
-    assert comparable("A^^^&1.2&ISO^urn:ihe:iti:xds:2013:accession") == "A^^^&1.2&ISO^urn:ihe:iti:xds:2013:accession"
+    assert (
+        comparable("1.2^^^&9.9&ISO^urn:ihe:iti:xds:2016:studyInstanceUID")
+        == "1.2^^^^urn:ihe:iti:xds:2016:studyInstanceUID"
+    )
+    assert (
+        comparable("A^^^&1.2&ISO^urn:ihe:iti:xds:2013:accession")
+        == "A^^^&1.2&ISO^urn:ihe:iti:xds:2013:accession"
+    )

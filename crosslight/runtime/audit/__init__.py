@@ -1,8 +1,8 @@
 """Append-only audit, the same at registry and node: a pair of entries for each act (D20).
 
-Who, why and what is committed before the first byte of an answer leaves, or before anything is changed; the outcome after. An
-act without an outcome was cut off. ``log`` is the store, ``act`` one act while it happens, ``outcome`` what became of it;
-``select``, ``show`` and ``command`` are how people read it.
+Who, why and what is committed before the first byte of an answer leaves, or before anything is changed; the
+outcome after. An act without an outcome was cut off. ``log`` is the store, ``act`` one act while it happens,
+``outcome`` what became of it; ``select``, ``show`` and ``command`` are how people read it.
 """
 
 from __future__ import annotations

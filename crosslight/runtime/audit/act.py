@@ -6,9 +6,9 @@
         ...                          # the act is durable here: who, why, what, and that it was allowed
         act.done(stored=2)           # what became of it, if more than "ok"
 
-A denial is an act too: it is committed whole, and raised. An error within the block becomes the outcome and goes on; who hangs
-up cuts the act off. An outcome that cannot be written is logged: what was done stays done, and an act without one reads as
-cut off.
+A denial is an act too: it is committed whole, and raised. An error within the block becomes the outcome and
+goes on; who hangs up cuts the act off. An outcome that cannot be written is logged: what was done stays done,
+and an act without one reads as cut off.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ class Act:
         entry: Who, why and what.
         refusal: What is raised when it is denied, or what a Forbidden says.
         code: How this face names an error; ``''`` for its kind.
-        deferred: The beginning is committed by :meth:`begin`, or with the outcome of an answer that is held back until then.
+        deferred: The beginning is committed by :meth:`begin`, or with the outcome of an answer that is held
+            back until then.
         lazy: Nobody waits for the outcome.
     """
 
@@ -110,17 +111,20 @@ class Act:
     ) -> None:
         self._ledger, self.entry, self._refusal, self._code = ledger, entry, refusal, code
         self._deferred, self._lazy = deferred, lazy
-        self._asked, self._number = False, 0  # whether its beginning was handed in; its number, once that is committed
+        # whether its beginning was handed in; its number, once that is committed
+        self._asked, self._number = False, 0
         self.outcome = Outcome("ok")
 
-    # --- for who acts ------------------------------------------------------------------------------------------------
+    # --- for who acts ---------------------------------------------------------------------------------------
 
     def done(self, kind: OutcomeKind = "ok", /, **counts: int) -> None:
         """What was done, in numbers: ``done(stored=2)``, ``done("partial", stored=2, refused=1)``."""
         self.outcome = counted(kind, **counts)
 
     def gave(self, number: int, what: str, *, of: int | None = None) -> None:
-        """How many of what was asked were given, or taken: of three documents one is ``partial 1 documents, 3 in all``."""
+        """How many of what was asked were given, or taken: of three documents one is ``partial 1 documents, 3
+        in all``.
+        """
         whole = {} if of is None else {IN_ALL: of}
         kind: OutcomeKind = "ok" if of is None or number >= of else "partial" if number else "refused"
         self.done(kind, **{what: number}, **whole)
@@ -128,7 +132,9 @@ class Act:
     def found(self, studies: Sequence[str], patients: Sequence[Identifier] = ()) -> None:
         """Of a deferred act: what a search found is a part of it."""
         about = self.entry.about
-        self.entry = replace(self.entry, about=replace(about, studies=tuple(studies), patients=(*about.patients, *patients)))
+        self.entry = replace(
+            self.entry, about=replace(about, studies=tuple(studies), patients=(*about.patients, *patients))
+        )
 
     async def begin(self) -> None:
         """Of a deferred act: have it committed, before the first byte leaves.
@@ -140,7 +146,7 @@ class Act:
             self._asked = True
             self._number = await self._ledger.begin(self.entry)
 
-    # --- from a thread, over several calls (DIMSE) ---------------------------------------------------------------------
+    # --- from a thread, over several calls (DIMSE) ----------------------------------------------------------
 
     def begin_sync(self) -> None:
         """Commit its beginning; blocks.
@@ -155,9 +161,13 @@ class Act:
         try:
             self._ledger.end_sync(self.entry, self.outcome, self._number)
         except StorageError as error:
-            log.error("an outcome could not be audited", error=type(error).__name__, correlation=self.entry.caller.correlation)
+            log.error(
+                "an outcome could not be audited",
+                error=type(error).__name__,
+                correlation=self.entry.caller.correlation,
+            )
 
-    # --- the block -----------------------------------------------------------------------------------------------------
+    # --- the block ------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         """Begin it.
@@ -174,7 +184,9 @@ class Act:
             await self.begin()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if error is not None:
             code = self._code(error) if isinstance(error, CrosslightError) else ""
             self.outcome = outcome_of(error, self.outcome, code)
@@ -182,7 +194,8 @@ class Act:
             with suppress(RuntimeError):  # the event loop is over
                 self._end_later()
         elif not self._number and error is None:
-            await self._ledger.whole(self.entry, self.outcome)  # the answer is still held back: no audit, no data
+            # the answer is still held back: no audit, no data
+            await self._ledger.whole(self.entry, self.outcome)
         elif self._lazy and self._number:
             self._end_later()
         else:
@@ -201,4 +214,8 @@ class Act:
             else:
                 await self._ledger.whole(self.entry, self.outcome)
         except StorageError as error:
-            log.error("an outcome could not be audited", error=type(error).__name__, correlation=self.entry.caller.correlation)
+            log.error(
+                "an outcome could not be audited",
+                error=type(error).__name__,
+                correlation=self.entry.caller.correlation,
+            )

@@ -11,8 +11,8 @@ import click
 from rich.console import Console
 
 from crosslight.runtime.audit import AuditLog
-from crosslight.runtime.audit.select import Selection, moment
-from crosslight.runtime.audit.show import audit_csv, audit_lines, audit_table, parse_patient
+from crosslight.runtime.audit.printing import audit_csv, audit_lines, audit_table, parse_patient
+from crosslight.runtime.audit.query import Selection, moment
 from crosslight.standards.access import Action
 
 
@@ -29,14 +29,26 @@ def audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of the command; see :func:`asked`."""
     for option in reversed(
         (
-            click.option("--patient", default="", help="A patient's number; AUTHORITY|NUMBER names the authority's OID."),
-            click.option("--user", default="", help="Who: the account as it is shown in brackets, or the whole name."),
+            click.option(
+                "--patient",
+                default="",
+                help="A patient's number; AUTHORITY|NUMBER names the authority's OID.",
+            ),
+            click.option(
+                "--user", default="", help="Who: the account as it is shown in brackets, or the whole name."
+            ),
             click.option("--organisation", default="", help="Organisation code of who asked."),
             click.option("--study", default="", metavar="UID", help="A study."),
             click.option(
-                "--from", "since", default="", metavar="DAY", help="From this day or minute on (UTC): 2026-11-30T14:30."
+                "--from",
+                "since",
+                default="",
+                metavar="DAY",
+                help="From this day or minute on (UTC): 2026-11-30T14:30.",
             ),
-            click.option("--until", default="", metavar="DAY", help="Up to the end of this day, or before this minute."),
+            click.option(
+                "--until", default="", metavar="DAY", help="Up to the end of this day, or before this minute."
+            ),
             click.option(
                 "--action",
                 type=click.Choice(sorted(get_args(Action))),
@@ -45,10 +57,21 @@ def audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="What was done: retrieve, publish, sign-in, suspend, decide and so on.",
             ),
             click.option(
-                "--decision", type=click.Choice(["permit", "deny"]), default=None, help="Only acts allowed, or refused."
+                "--decision",
+                type=click.Choice(["permit", "deny"]),
+                default=None,
+                help="Only acts allowed, or refused.",
             ),
-            click.option("--limit", type=click.IntRange(1, 100_000), default=200, show_default=True, help="Acts in one table."),
-            click.option("--before", type=click.IntRange(1), default=None, metavar="N", help="Only acts older than N."),
+            click.option(
+                "--limit",
+                type=click.IntRange(1, 100_000),
+                default=200,
+                show_default=True,
+                help="Acts in one table.",
+            ),
+            click.option(
+                "--before", type=click.IntRange(1), default=None, metavar="N", help="Only acts older than N."
+            ),
             click.option("--json", "as_json", is_flag=True, help="All, one JSON object a line, whole."),
             click.option("--csv", "as_csv", is_flag=True, help="All, as CSV."),
         )
@@ -58,18 +81,36 @@ def audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def asked(
-    *, patient: str, user: str, organisation: str, study: str, since: str, until: str, action: str | None, decision: str | None,
-    limit: int, before: int | None, as_json: bool, as_csv: bool,
-) -> AuditQuery:  # fmt: skip
+    *,
+    patient: str,
+    user: str,
+    organisation: str,
+    study: str,
+    since: str,
+    until: str,
+    action: str | None,
+    decision: str | None,
+    limit: int,
+    before: int | None,
+    as_json: bool,
+    as_csv: bool,
+) -> AuditQuery:
     """The options as values.
 
     Raises:
         Invalid: a patient or a day that is none.
     """
     selection = Selection(
-        patient=parse_patient(patient) if patient else None, study=study, user=user, organisation=organisation,
-        since=moment(since), until=moment(until, end=True), action=action or "", decision=decision or "", before=before or 0,
-    )  # fmt: skip
+        patient=parse_patient(patient) if patient else None,
+        study=study,
+        user=user,
+        organisation=organisation,
+        since=moment(since),
+        until=moment(until, end=True),
+        action=action or "",
+        decision=decision or "",
+        before=before or 0,
+    )
     return AuditQuery(selection, "json" if as_json else "csv" if as_csv else "table", limit)
 
 
@@ -100,6 +141,9 @@ async def _table(audit: AuditLog, wanted: AuditQuery, console: Console) -> None:
     console.print(audit_table(acts, title))
     if left:
         console.print(
-            f"{left:,} older acts are not shown: --before {acts[-1].seq} for the next page, --csv or --json for all.",
-            markup=False, highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            f"{left:,} older acts are not shown: --before {acts[-1].seq} for the next page, --csv or --json"
+            " for all.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )

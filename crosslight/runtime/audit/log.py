@@ -18,7 +18,7 @@ import orjson
 
 from crosslight.runtime.audit.act import DENIED, NOTHING, About, Act, AuditEntry
 from crosslight.runtime.audit.outcome import Outcome
-from crosslight.runtime.audit.select import Selection
+from crosslight.runtime.audit.query import Selection
 from crosslight.runtime.caller import Caller
 from crosslight.runtime.clock import Clock, instant
 from crosslight.runtime.db import LAZY_S, Db, Row, Tx
@@ -36,7 +36,10 @@ MAX_ACTS = 64  # in one commit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audited:
-    """One act as the audit has it, with its outcome. ``text`` is the outcome as it was written; '' when none was."""
+    """One act as the audit has it, with its outcome.
+
+    ``text`` is the outcome as it was written; '' when none was.
+    """
 
     seq: int
     correlation: str
@@ -60,10 +63,20 @@ class Audited:
     def plain(self) -> dict[str, Any]:
         """For JSON."""
         return {
-            "seq": self.seq, "correlation": self.correlation, "at": self.at, "face": self.face, "action": self.action,
-            "who": self.who.describe(), "decision": self.decision, "rule": self.rule, "peer": self.peer, "query": self.query,
-            "outcome": self.text, "patients": list(self.patients), "studies": list(self.studies),
-        }  # fmt: skip
+            "seq": self.seq,
+            "correlation": self.correlation,
+            "at": self.at,
+            "face": self.face,
+            "action": self.action,
+            "who": self.who.describe(),
+            "decision": self.decision,
+            "rule": self.rule,
+            "peer": self.peer,
+            "query": self.query,
+            "outcome": self.text,
+            "patients": list(self.patients),
+            "studies": list(self.studies),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +101,10 @@ class _Waiting:
 
 
 class AuditLog:
-    """The audit store of one service. What waits is committed together: an act costs its rows, not a transaction of its own."""
+    """The audit store of one service.
+
+    What waits is committed together: an act costs its rows, not a transaction of its own.
+    """
 
     def __init__(self, db: Db, clock: Clock) -> None:
         self._db, self._clock = db, clock
@@ -126,7 +142,10 @@ class AuditLog:
         return Act(self, entry, refusal=refusal, code=code, deferred=deferred, lazy=lazy)
 
     async def begin(self, entry: AuditEntry) -> int:
-        """Commit the act; its number, for the outcome. Raises StorageError when it cannot: no audit, no data."""
+        """Commit the act; its number, for the outcome.
+
+        Raises StorageError when it cannot: no audit, no data.
+        """
         return (await self._commit([self._act(entry)]))[0]
 
     def begin_sync(self, entry: AuditEntry) -> int:
@@ -141,11 +160,17 @@ class AuditLog:
         await self._commit([self._outcome(entry, outcome, act)], lazy=lazy)
 
     def whole_later(self, entry: AuditEntry, outcome: Outcome) -> None:
-        """Have an act committed of which nothing has left, nor will, with its outcome. From the event loop."""
+        """Have an act committed of which nothing has left, nor will, with its outcome.
+
+        From the event loop.
+        """
         self._add(_Waiting([self._act(entry), self._outcome(entry, outcome, 0)], lazy=True))
 
     def end_later(self, entry: AuditEntry, outcome: Outcome, act: int) -> None:
-        """As a lazy :meth:`end` that nobody waits for, nor can cancel by hanging up after the last byte. From the event loop."""
+        """As a lazy :meth:`end` that nobody waits for, nor can cancel by hanging up after the last byte.
+
+        From the event loop.
+        """
         self._add(_Waiting([self._outcome(entry, outcome, act)], lazy=True))
 
     async def settle(self) -> None:
@@ -158,7 +183,10 @@ class AuditLog:
         self._db.submit_write("audit", partial(_insert, [self._outcome(entry, outcome, act)])).result()
 
     async def whole(self, entry: AuditEntry, outcome: Outcome) -> None:
-        """Commit an act and its outcome together, where the answer is held back until then. Raises as :meth:`begin`."""
+        """Commit an act and its outcome together, where the answer is held back until then.
+
+        Raises as :meth:`begin`.
+        """
         await self._commit([self._act(entry), self._outcome(entry, outcome, 0)])
 
     async def _commit(self, rows: list[_Row], *, lazy: bool = False) -> list[int]:
@@ -187,10 +215,14 @@ class AuditLog:
         def tell(future: Future[list[int]]) -> None:
             error = future.exception()
             with suppress(RuntimeError):  # the event loop is over
-                loop.call_soon_threadsafe(self._committed, batch, error, [] if error is not None else future.result())
+                loop.call_soon_threadsafe(
+                    self._committed, batch, error, [] if error is not None else future.result()
+                )
 
         try:
-            writing = self._db.submit_write("audit", partial(_insert, [row for one in batch for row in one.rows]))
+            writing = self._db.submit_write(
+                "audit", partial(_insert, [row for one in batch for row in one.rows])
+            )
         except StorageError as error:
             loop.call_soon(self._committed, batch, error, [])
         else:
@@ -232,15 +264,31 @@ class AuditLog:
         caller, principal, decision = entry.caller, entry.caller.principal, entry.decision
         who = orjson.dumps(principal.describe()).decode()
         return (
-            caller.correlation, instant(self._clock.now()), entry.face, entry.action, principal.subject, principal.organisation,
-            principal.purpose, who, "permit" if decision.permit else "deny", decision.rule, caller.origin,
-        )  # fmt: skip
+            caller.correlation,
+            instant(self._clock.now()),
+            entry.face,
+            entry.action,
+            principal.subject,
+            principal.organisation,
+            principal.purpose,
+            who,
+            "permit" if decision.permit else "deny",
+            decision.rule,
+            caller.origin,
+        )
 
     async def search(
-        self, *, patient: Identifier | None = None, study: str | None = None, correlation: str | None = None, limit: int = 1000
+        self,
+        *,
+        patient: Identifier | None = None,
+        study: str | None = None,
+        correlation: str | None = None,
+        limit: int = 1000,
     ) -> list[Audited]:
         """As :meth:`select`, by what is asked for most."""
-        return await self.select(Selection(patient=patient, study=study or "", correlation=correlation or ""), limit)
+        return await self.select(
+            Selection(patient=patient, study=study or "", correlation=correlation or ""), limit
+        )
 
     async def select(self, selection: Selection, limit: int) -> list[Audited]:
         """Acts, newest first and at most ``limit``, each with its outcome."""
@@ -248,11 +296,11 @@ class AuditLog:
 
         def read(tx: Tx) -> list[Audited]:
             rows = tx.rows(
-                "SELECT a.seq, a.correlation, a.at, a.face, a.action, a.who, a.decision, a.rule, a.peer, a.query, a.patients, "
-                "a.studies, (SELECT max(e.outcome) FROM audit_entry e WHERE e.correlation = a.correlation "
-                "AND e.kind = 'outcome' AND e.seq > a.seq "
-                "AND (e.act = a.seq OR (e.act IS NULL AND e.face = a.face AND e.action = a.action))) "
-                f"FROM audit_entry a WHERE {where} ORDER BY a.seq DESC LIMIT ?",
+                "SELECT a.seq, a.correlation, a.at, a.face, a.action, a.who, a.decision, a.rule, a.peer,"
+                " a.query, a.patients, a.studies, (SELECT max(e.outcome) FROM audit_entry e WHERE"
+                " e.correlation = a.correlation AND e.kind = 'outcome' AND e.seq > a.seq AND (e.act = a.seq"
+                " OR (e.act IS NULL AND e.face = a.face AND e.action = a.action))) FROM audit_entry a WHERE"
+                f" {where} ORDER BY a.seq DESC LIMIT ?",
                 (*params, limit),
             )
             return [_audited(row) for row in rows]
@@ -277,14 +325,31 @@ class AuditLog:
 
 
 _COLUMNS = (
-    "kind", "correlation", "at", "face", "action", "subject", "organisation", "purpose", "who", "decision", "rule", "peer",
-    "query", "outcome", "patients", "studies", "act",
-)  # fmt: skip
-_INSERT = f"INSERT INTO audit_entry ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) RETURNING seq"
+    "kind",
+    "correlation",
+    "at",
+    "face",
+    "action",
+    "subject",
+    "organisation",
+    "purpose",
+    "who",
+    "decision",
+    "rule",
+    "peer",
+    "query",
+    "outcome",
+    "patients",
+    "studies",
+    "act",
+)
+_INSERT = (
+    f"INSERT INTO audit_entry ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) RETURNING seq"
+)
 #: An act and its patients in one round trip, in PostgreSQL's words.
 _INSERT_BOTH = (
-    f"WITH entry AS ({_INSERT}) INSERT INTO audit_patient (seq, value, authority) "
-    "SELECT entry.seq, p.value, p.authority FROM entry, unnest(?::text[], ?::text[]) AS p (value, authority) RETURNING seq"
+    f"WITH entry AS ({_INSERT}) INSERT INTO audit_patient (seq, value, authority) SELECT entry.seq, p.value,"
+    " p.authority FROM entry, unnest(?::text[], ?::text[]) AS p (value, authority) RETURNING seq"
 )
 
 
@@ -313,18 +378,24 @@ def _insert(rows: Sequence[_Row], tx: Tx) -> list[int]:
     for row in rows if tx.dialect.takes_nul else map(_kept, rows):
         values = (*row.values, row.act if row.act or row.act is None else numbers[-1])
         if row.patients and tx.dialect.remote:
-            found = tx.row(_INSERT_BOTH, (*values, *(list(column) for column in zip(*row.patients, strict=True))))
+            found = tx.row(
+                _INSERT_BOTH, (*values, *(list(column) for column in zip(*row.patients, strict=True)))
+            )
         else:
             found = tx.row(_INSERT, values)
         assert found is not None  # noqa: S101 - RETURNING always gives a row
         numbers.append(int(found[0]))
         if row.patients and not tx.dialect.remote:
-            tx.insert_many("audit_patient", ("seq", "value", "authority"), [(numbers[-1], *p) for p in row.patients])
+            tx.insert_many(
+                "audit_patient", ("seq", "value", "authority"), [(numbers[-1], *p) for p in row.patients]
+            )
     return numbers
 
 
 def _kept(row: _Row) -> _Row:
-    """Without U+0000, which not every engine keeps in a text: what somebody asks for or sends must not hinder its own audit."""
+    """Without U+0000, which not every engine keeps in a text: what somebody asks for or sends must not hinder
+    its own audit.
+    """
     if not any("\0" in text for text in chain(row.values, *row.patients)):
         return row
     patients = tuple({(_shown(value), _shown(authority)): None for value, authority in row.patients})

@@ -6,8 +6,8 @@
     count   = number " " words                    how many objects, rows, acts
     code    = an error's kind, or a standard's code for it
 
-``partial 2 stored, 1 refused`` and ``refused: XDSUnknownPatientId`` are outcomes. :meth:`Outcome.parse` reads the texts of
-releases before 0.3 too, which had a grammar at each place that wrote one.
+``partial 2 stored, 1 refused`` and ``refused: XDSUnknownPatientId`` are outcomes. :meth:`Outcome.parse` reads
+the texts of releases before 0.3 too, which had a grammar at each place that wrote one.
 """
 
 from __future__ import annotations
@@ -17,9 +17,17 @@ import re
 from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
-from crosslight.standards.problem import CrosslightError, Forbidden, OurError, Unauthenticated, Unavailable, kind_in_words
+from crosslight.standards.problem import (
+    CrosslightError,
+    Forbidden,
+    OurError,
+    Unauthenticated,
+    Unavailable,
+    kind_in_words,
+)
 
-#: ``partial``: some of what was asked. ``refused``: the request was at fault. ``denied``: access said no. ``failed``: we, or
+#: ``partial``: some of what was asked. ``refused``: the request was at fault. ``denied``: access said no.
+#: ``failed``: we, or
 #: another system, could not. ``cut``: who asked had gone, or we had, before the answer ended.
 OutcomeKind = Literal["ok", "partial", "refused", "denied", "failed", "cut"]
 
@@ -92,7 +100,9 @@ def outcome_of(error: BaseException, so_far: Outcome, code: str = "") -> Outcome
         so_far: What had been done by then: of an answer that was cut off its counts are kept.
         code: The error's code at this face; '' for its kind.
     """
-    if isinstance(error, ConnectionError | asyncio.CancelledError | GeneratorExit | KeyboardInterrupt | SystemExit):
+    if isinstance(
+        error, ConnectionError | asyncio.CancelledError | GeneratorExit | KeyboardInterrupt | SystemExit
+    ):
         return Outcome("cut", so_far.counts)
     code = code or type(error).__name__
     if isinstance(error, Forbidden | Unauthenticated):

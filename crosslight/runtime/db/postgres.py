@@ -28,7 +28,7 @@ from crosslight.runtime.db.seam import (
     timed,
     translated,
 )
-from crosslight.runtime.turns import in_steps
+from crosslight.runtime.large_answers import in_steps
 from crosslight.standards.problem import Invalid, StorageError, Unavailable
 
 _RETRYABLE = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
@@ -44,12 +44,16 @@ _LIST = re.compile(r"IN \(\?(?:,\?)*\)")
 
 
 class _Statement:
-    """A statement in PostgreSQL's words: an IN list is one array, so that its text, and its plan, do not depend on its length."""
+    """A statement in PostgreSQL's words: an IN list is one array, so that its text, and its plan, do not
+    depend on its length.
+    """
 
     __slots__ = ("_lists", "sql")
 
     def __init__(self, sql: str) -> None:
-        self._lists = [(sql.count("?", 0, found.start()), found.group().count("?")) for found in _LIST.finditer(sql)]
+        self._lists = [
+            (sql.count("?", 0, found.start()), found.group().count("?")) for found in _LIST.finditer(sql)
+        ]
         self.sql = _LIST.sub("= ANY(?)", sql).replace("%", "%%").replace("?", "%s")
 
     def params(self, params: Sequence[Any]) -> Sequence[Any]:
@@ -78,14 +82,26 @@ def _statement(sql: str) -> _Statement:
 
 
 _DIALECT = Dialect(
-    name="postgres", for_update=" FOR UPDATE", skip_locked=" SKIP LOCKED", lean_rows=False, remote=True, takes_nul=False
+    name="postgres",
+    for_update=" FOR UPDATE",
+    skip_locked=" SKIP LOCKED",
+    lean_rows=False,
+    remote=True,
+    takes_nul=False,
 )
 
 
 class _PgTx:
     dialect = _DIALECT
 
-    def __init__(self, cursor: psycopg.Cursor[Row], rows: int | None = None, *, rests: bool = False, again: bool = False) -> None:
+    def __init__(
+        self,
+        cursor: psycopg.Cursor[Row],
+        rows: int | None = None,
+        *,
+        rests: bool = False,
+        again: bool = False,
+    ) -> None:
         self._c, self.weigh, self._rests, self._again = cursor, Budget(rows).spend, rests, again
 
     def steps(self, things: Iterable[T]) -> Iterator[T]:
@@ -102,16 +118,26 @@ class _PgTx:
         statement = _statement(sql)
         self._c.executemany(statement.sql, [statement.params(some) for some in params])
 
-    def insert_many(self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = "") -> int:
+    def insert_many(
+        self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = ""
+    ) -> int:
         if not rows:
             return 0
         marks = ",".join(["%s"] * len(names))
         if len(rows) == 1:
             return self._c.execute(insert_sql(table, names, f"VALUES ({marks})", tail), rows[0]).rowcount
-        return self._c.execute(insert_sql(table, names, f"SELECT * FROM unnest({marks})", tail), columns(rows)).rowcount
+        return self._c.execute(
+            insert_sql(table, names, f"SELECT * FROM unnest({marks})", tail), columns(rows)
+        ).rowcount
 
     def update_many(
-        self, table: str, keys: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[Any]], *, rising: str = ""
+        self,
+        table: str,
+        keys: Sequence[str],
+        names: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        *,
+        rising: str = "",
     ) -> None:
         if not rows:
             return
@@ -139,11 +165,14 @@ class _PgTx:
             self._c.execute(statement)
 
     def advisory_lock(self, number: int, *, exclusive: bool = True) -> None:
-        alone = exclusive or self._again  # beside the others it would only meet the same ones in the same order
+        # beside the others it would only meet the same ones in the same order
+        alone = exclusive or self._again
         self.rows(f"SELECT pg_advisory_xact_lock{'' if alone else '_shared'}(?)", (number,))
 
     def table_bytes(self, table: str) -> tuple[int, int]:
-        sql = "SELECT coalesce(pg_table_size(to_regclass(?)), 0), coalesce(pg_indexes_size(to_regclass(?)), 0)"
+        sql = (
+            "SELECT coalesce(pg_table_size(to_regclass(?)), 0), coalesce(pg_indexes_size(to_regclass(?)), 0)"
+        )
         row = self.row(sql, (table, table))
         return (int(row[0]), int(row[1])) if row else (0, 0)
 
@@ -173,11 +202,15 @@ class PostgresDb:
             self._pool.open(wait=True, timeout=15)
         except Exception as error:
             self._pool.close()
-            raise Unavailable("PostgreSQL does not answer.", why=str(error), todo="Check [database] dsn.") from error
+            raise Unavailable(
+                "PostgreSQL does not answer.", why=str(error), todo="Check [database] dsn."
+            ) from error
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="postgres")
         self._wide = ThreadPoolExecutor(wide, thread_name_prefix="postgres-wide")
 
-    def _run(self, fn: Callable[[Tx], T], *, read_only: bool, rows: int | None = None, wide: bool = False) -> T:
+    def _run(
+        self, fn: Callable[[Tx], T], *, read_only: bool, rows: int | None = None, wide: bool = False
+    ) -> T:
         for attempt in range(_MAX_TRIES):
             try:
                 with self._pool.connection() as connection:
@@ -189,7 +222,8 @@ class PostgresDb:
                             if wide:
                                 cursor.execute(f"SET LOCAL statement_timeout = '{WIDE_S}s'")
                             result = fn(_PgTx(cursor, rows, rests=True))
-                        connection.commit()  # never a rollback: psycopg then forgets every statement it has prepared
+                        # never a rollback: psycopg then forgets every statement it has prepared
+                        connection.commit()
                         return result
                     with connection.transaction(), connection.cursor() as cursor:
                         return fn(_PgTx(cursor, again=attempt > 0))
@@ -201,7 +235,9 @@ class PostgresDb:
             except psycopg.DataError as error:
                 if error.sqlstate not in _NO_TEXT:
                     raise
-                raise Invalid("A text holds a character that cannot be kept.", why="U+0000 is no character of a text.") from None
+                raise Invalid(
+                    "A text holds a character that cannot be kept.", why="U+0000 is no character of a text."
+                ) from None
         raise StorageError("The database kept refusing.")
 
     def submit_write(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:

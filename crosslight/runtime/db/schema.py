@@ -1,8 +1,10 @@
 """Numbered schema deltas with a schema version and a compat version.
 
-A store's package holds ``deltas/NNNN_what.sql`` (both engines), or ``NNNN_what.sqlite.sql`` and ``NNNN_what.postgres.sql``
-where they must differ. ``schema`` is the newest delta applied; ``compat`` the oldest *code* that may still run against the
-database: code older than ``compat`` refuses to start and names the version it needs, so that a roll-back never corrupts.
+A store's package holds ``deltas/NNNN_what.sql`` (both engines), or ``NNNN_what.sqlite.sql`` and
+``NNNN_what.postgres.sql`` where they must differ. ``schema`` is the newest delta applied; ``compat`` the
+oldest *code* that may still run against the
+database: code older than ``compat`` refuses to start and names the version it needs, so that a roll-back
+    never corrupts.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ _NAME = re.compile(r"(\d{4})_[a-z0-9_]+(?:\.(sqlite|postgres))?\.sql\Z")
 
 @dataclass(frozen=True, slots=True)
 class SchemaVersion:
-    """What this code knows: its newest delta, and the oldest code that can still use a database it has upgraded."""
+    """What this code knows: its newest delta, and the oldest code that can still use a database it has
+    upgraded.
+    """
 
     component: str
     schema: int
@@ -37,7 +41,8 @@ def _deltas(package: str, engine: str) -> list[tuple[int, str]]:
 
 
 async def migrate(db: Db, package: str, version: SchemaVersion) -> list[int]:
-    """Apply the deltas of ``package`` that ``db`` lacks, each in a transaction of its own; the numbers applied here.
+    """Apply the deltas of ``package`` that ``db`` lacks, each in a transaction of its own; the numbers
+    applied here.
 
     Raises:
         StorageError: if the database was upgraded by code that this code is too old for.
@@ -59,8 +64,8 @@ async def migrate(db: Db, package: str, version: SchemaVersion) -> list[int]:
     current, compat = await db.write("schema_prepare", prepare)
     if compat > version.schema:
         raise StorageError(
-            f"The database's {component} schema is at {current} and needs Crosslight with schema {compat} or newer; "
-            f"this is schema {version.schema}.",
+            f"The database's {component} schema is at {current} and needs Crosslight with schema {compat} or"
+            f" newer; this is schema {version.schema}.",
             todo="Install that version, or restore a backup taken before the upgrade.",
         )
     applied = []

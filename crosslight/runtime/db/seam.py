@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from crosslight.runtime.log import get_logger
-from crosslight.runtime.trouble import database_trouble
+from crosslight.runtime.machine_errors import database_trouble
 from crosslight.standards.problem import StorageError, kind_as_sentence
 
 Row = tuple[Any, ...]
@@ -51,13 +51,17 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How an engine differs where that is a store's business: each store asks for what it means, none for an engine's name.
+    """How an engine differs where that is a store's business: each store asks for what it means, none for an
+    engine's name.
 
     Attributes:
         name: Which of the ``deltas/`` are for it.
-        for_update: What a SELECT ends with so that its rows stay as they are; '' where there is one writer anyway.
-        skip_locked: What follows ``for_update`` to pass over rows that others hold, rather than to wait for them.
-        lean_rows: A row takes little more room than its values, so that many small ones are cheaper than one more index.
+        for_update: What a SELECT ends with so that its rows stay as they are; '' where there is one writer
+            anyway.
+        skip_locked: What follows ``for_update`` to pass over rows that others hold, rather than to wait for
+            them.
+        lean_rows: A row takes little more room than its values, so that many small ones are cheaper than one
+            more index.
         remote: Each statement is a round trip to another process.
         takes_nul: A text may hold U+0000.
     """
@@ -83,7 +87,9 @@ class Tx(Protocol):
         """Run a statement for each set of parameters."""
         ...
 
-    def insert_many(self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = "") -> int:
+    def insert_many(
+        self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = ""
+    ) -> int:
         """Insert rows into ``table`` in one statement; how many. ``tail`` is its ON CONFLICT clause.
 
         The same key must not stand in two of the rows where ``tail`` updates.
@@ -91,7 +97,13 @@ class Tx(Protocol):
         ...
 
     def update_many(
-        self, table: str, keys: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[Any]], *, rising: str = ""
+        self,
+        table: str,
+        keys: Sequence[str],
+        names: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        *,
+        rising: str = "",
     ) -> None:
         """Set ``names`` of the rows that ``keys`` name, whose values come first in ``rows``; each row once.
 
@@ -104,15 +116,21 @@ class Tx(Protocol):
         ...
 
     def each(self, sql: str, params: Sequence[Any] = ()) -> Iterator[Row]:
-        """The rows of a query, read from the database as they are asked for; the statement ends where they are no longer."""
+        """The rows of a query, read from the database as they are asked for; the statement ends where they
+        are no longer.
+        """
         ...
 
     def weigh(self, rows: int) -> None:
-        """Say that something dear will be made of so many rows, before it is: near readings that find much go to a thread."""
+        """Say that something dear will be made of so many rows, before it is: near readings that find much go
+        to a thread.
+        """
         ...
 
     def steps(self, things: Iterable[T]) -> Iterator[T]:
-        """The same things, of which something dear is made one by one; in a reader's thread with rests for others."""
+        """The same things, of which something dear is made one by one; in a reader's thread with rests for
+        others.
+        """
         ...
 
     def row(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
@@ -124,10 +142,13 @@ class Tx(Protocol):
         ...
 
     def advisory_lock(self, number: int, *, exclusive: bool = True) -> None:
-        """Hold the lock of this number to the end of the transaction, after waiting for all who hold it; unless
-        ``exclusive`` only for one who does so exclusively. Nothing to wait for where there is one writer anyway.
+        """Hold the lock of this number to the end of the transaction, after waiting for all who hold it;
+        unless ``exclusive`` only for one who does so exclusively. Nothing to wait for where there is one
+        writer anyway.
 
-        A transaction that is run again after a deadlock holds it exclusively whatever is asked, so that it ends."""
+        A transaction that is run again after a deadlock holds it exclusively whatever is asked, so that it
+        ends.
+        """
         ...
 
     def table_bytes(self, table: str) -> tuple[int, int]:
@@ -140,7 +161,10 @@ class Tx(Protocol):
 
 
 class Db(Protocol):
-    """A database. ``read`` and ``write`` run ``fn`` in one transaction; ``write`` is durable when it returns."""
+    """A database.
+
+    ``read`` and ``write`` run ``fn`` in one transaction; ``write`` is durable when it returns.
+    """
 
     dialect: Dialect
 
@@ -149,13 +173,15 @@ class Db(Protocol):
         ...
 
     async def read_near(self, name: str, fn: Callable[[Tx], T], *, steps: int = NEAR_STEPS) -> T:
-        """As ``read``, of what is mostly short: an embedded database runs it in the caller's own thread, on the event loop. What
-        takes more ``steps``, would wait for a lock, or weighs more than :data:`NEAR_ROWS`, is begun again in a reader's thread,
-        and beyond :data:`READ_ROWS` in the lane of :meth:`read_wide`: ``fn`` may run three times."""
+        """As ``read``, of what is mostly short: an embedded database runs it in the caller's own thread, on
+        the event loop. What takes more ``steps``, would wait for a lock, or weighs more than
+        :data:`NEAR_ROWS`, is begun again in a reader's thread, and beyond :data:`READ_ROWS` in the lane of
+        :meth:`read_wide`: ``fn`` may run three times."""
         ...
 
     async def read_wide(self, name: str, fn: Callable[[Tx], T]) -> T:
-        """As ``read``, of what may read much: in a lane of its own, so that it holds up only its like, and within bounds.
+        """As ``read``, of what may read much: in a lane of its own, so that it holds up only its like, and
+        within bounds.
 
         Raises:
             StorageError: beyond :data:`WIDE_STEPS` or :data:`WIDE_S`.
@@ -163,7 +189,8 @@ class Db(Protocol):
         ...
 
     async def write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> T:
-        """Run a writing function and commit. A ``lazy`` one may wait a moment, to be committed together with the next that is
+        """Run a writing function and commit. A ``lazy`` one may wait a moment, to be committed together with
+        the next that is
         not: nobody waits for it."""
         ...
 
@@ -207,7 +234,8 @@ def timed(name: str, call: Callable[..., T]) -> Callable[..., T]:
 
 
 def translated(error: BaseException, kind: type[BaseException] = sqlite3.DatabaseError) -> BaseException:
-    """The engine's own error as ours, where it is of the ``kind`` that says: the database could not do it now, or is broken.
+    """The engine's own error as ours, where it is of the ``kind`` that says: the database could not do it
+    now, or is broken.
 
     What breaks a rule of the tables is a fault of the program and stays as it is.
     """
@@ -215,6 +243,8 @@ def translated(error: BaseException, kind: type[BaseException] = sqlite3.Databas
         return error
     if isinstance(error, sqlite3.Error):
         return database_trouble(error)
-    wrapped = StorageError("The database could not do this now.", why=kind_as_sentence(error), todo="Try again.")
+    wrapped = StorageError(
+        "The database could not do this now.", why=kind_as_sentence(error), todo="Try again."
+    )
     wrapped.__cause__ = error
     return wrapped

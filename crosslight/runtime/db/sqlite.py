@@ -29,13 +29,14 @@ from crosslight.runtime.db.seam import (
     timed,
     translated,
 )
-from crosslight.runtime.trouble import database_trouble
-from crosslight.runtime.turns import in_steps, rest
+from crosslight.runtime.large_answers import in_steps, rest
+from crosslight.runtime.machine_errors import database_trouble
 from crosslight.standards.problem import StorageError
 
 LAZY_S = 0.05  # longest wait of a lazy write for one that is not
 MAX_ROWS = 64  # of one INSERT
-FETCH = 250  # rows that a reader's thread fetches before it rests: SQLite lets go of the interpreter at each of them
+# rows that a reader's thread fetches before it rests: SQLite lets go of the interpreter at each of them
+FETCH = 250
 
 
 _DIALECT = Dialect(name="sqlite", for_update="", skip_locked="", lean_rows=True, remote=False, takes_nul=True)
@@ -44,7 +45,9 @@ _DIALECT = Dialect(name="sqlite", for_update="", skip_locked="", lean_rows=True,
 class _SqliteTx:
     dialect = _DIALECT
 
-    def __init__(self, connection: sqlite3.Connection, rows: int | None = None, *, rests: bool = False) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, rows: int | None = None, *, rests: bool = False
+    ) -> None:
         self._c, self.weigh, self._rests = connection, Budget(rows).spend, rests
 
     def steps(self, things: Iterable[T]) -> Iterator[T]:
@@ -56,18 +59,29 @@ class _SqliteTx:
     def executemany(self, sql: str, params: Iterable[Sequence[Any]]) -> None:
         self._c.executemany(sql, params)
 
-    def insert_many(self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = "") -> int:
+    def insert_many(
+        self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = ""
+    ) -> int:
         one, start, changed = f"({','.join('?' * len(names))})", 0, 0
         while start < len(rows):
-            # Powers of two, so that few texts are prepared; one step of SQLite, and one release of the GIL, for many rows.
+            # Powers of two, so that few texts are prepared; one step of SQLite, and one release of the GIL,
+            # for many rows.
             size = min(MAX_ROWS, 1 << (len(rows) - start).bit_length() - 1)
             sql = insert_sql(table, names, "VALUES " + ",".join([one] * size), tail)
-            changed += self._c.execute(sql, [value for row in rows[start : start + size] for value in row]).rowcount
+            changed += self._c.execute(
+                sql, [value for row in rows[start : start + size] for value in row]
+            ).rowcount
             start += size
         return changed
 
     def update_many(
-        self, table: str, keys: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[Any]], *, rising: str = ""
+        self,
+        table: str,
+        keys: Sequence[str],
+        names: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        *,
+        rising: str = "",
     ) -> None:
         at = {name: f"?{i}" for i, name in enumerate((*keys, *names), 1)}
         sets, where = ", ".join(f"{n} = {at[n]}" for n in names), " AND ".join(f"{k} = {at[k]}" for k in keys)
@@ -101,14 +115,21 @@ class _SqliteTx:
         """There is one writer."""
 
     def table_bytes(self, table: str) -> tuple[int, int]:
-        indexes = [r[0] for r in self.rows("SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ?", (table,))]
+        indexes = [
+            r[0]
+            for r in self.rows(
+                "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ?", (table,)
+            )
+        ]
         return self._pages([table]), self._pages(indexes)
 
     def index_bytes(self, names: Sequence[str]) -> int:
         return self._pages(names)
 
     def _pages(self, names: Iterable[str]) -> int:
-        found = [self.row("SELECT coalesce(sum(pgsize), 0) FROM dbstat WHERE name = ?", (name,)) for name in names]
+        found = [
+            self.row("SELECT coalesce(sum(pgsize), 0) FROM dbstat WHERE name = ?", (name,)) for name in names
+        ]
         return sum(int(row[0]) for row in found if row)
 
 
@@ -125,8 +146,8 @@ class _Write:
 class SqliteDb:
     """SQLite in WAL mode: one writer thread with group commit, a few readers.
 
-    Group commit: every function waiting when the writer wakes runs in its own savepoint of one transaction, and all are
-    answered after the one fsync of the commit (``synchronous=FULL``).
+    Group commit: every function waiting when the writer wakes runs in its own savepoint of one transaction,
+    and all are answered after the one fsync of the commit (``synchronous=FULL``).
     """
 
     dialect = _DIALECT
@@ -141,15 +162,25 @@ class SqliteDb:
         self._opened_lock = threading.Lock()
         self._closed = False
         writer = self._connect()
-        self._writer_thread = threading.Thread(target=self._write_loop, args=(writer,), name="sqlite-writer", daemon=True)
+        self._writer_thread = threading.Thread(
+            target=self._write_loop, args=(writer,), name="sqlite-writer", daemon=True
+        )
         self._writer_thread.start()
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-reader")
         self._wide = ThreadPoolExecutor(1, thread_name_prefix="sqlite-wide")
 
     def _connect(self) -> sqlite3.Connection:
         try:
-            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000", "cache_size=-65536"):
+            connection = sqlite3.connect(
+                self._path, isolation_level=None, check_same_thread=False, timeout=30
+            )
+            for pragma in (
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                "foreign_keys=ON",
+                "busy_timeout=30000",
+                "cache_size=-65536",
+            ):
                 connection.execute(f"PRAGMA {pragma}")
         except sqlite3.Error as error:
             raise database_trouble(error, self._path) from error
@@ -202,7 +233,8 @@ class SqliteDb:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
             for job in batch:
-                with suppress(InvalidStateError):  # told already, or nobody waits any more, even since a moment ago
+                # told already, or nobody waits any more, even since a moment ago
+                with suppress(InvalidStateError):
                     job.future.set_exception(translated(error))
             return
         for job, result in done:
@@ -272,7 +304,10 @@ class SqliteDb:
 
         def copy() -> None:
             try:
-                with closing(sqlite3.connect(self._path)) as source, closing(sqlite3.connect(target)) as destination:
+                with (
+                    closing(sqlite3.connect(self._path)) as source,
+                    closing(sqlite3.connect(target)) as destination,
+                ):
                     source.backup(destination)
             except sqlite3.Error as error:
                 raise database_trouble(error, target) from error
@@ -312,7 +347,9 @@ class _Near:
         connection.execute("PRAGMA cache_size=-16384")
 
     def run(self, fn: Callable[[Tx], T], steps: int) -> T:
-        """Raises sqlite3.OperationalError beyond ``steps``, or when it would have to wait; TooMuch beyond NEAR_ROWS."""
+        """Raises sqlite3.OperationalError beyond ``steps``, or when it would have to wait; TooMuch beyond
+        NEAR_ROWS.
+        """
         self._limit.left = steps
         self._c.execute("BEGIN")
         try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from aiohttp import ClientError, ClientResponse, ClientSession, http_exceptions
 
 from crosslight.runtime.clock import Ids
-from crosslight.runtime.trouble import reached_not
+from crosslight.runtime.machine_errors import reached_not
 from crosslight.runtime.workers import Workers, off_loop
 from crosslight.standards.problem import (
     BadGateway,
@@ -47,8 +47,12 @@ _TYPES = frozenset({"application/soap+xml", "application/xop+xml", "text/xml", "
 
 
 async def parsed(content_type: str, data: bytes, max_bytes: int, workers: Workers | None) -> Envelope:
-    """The envelope of a message, plain or MTOM with its parts inlined; large ones are read in a thread of ``workers``."""
-    return await off_loop(workers, lambda: _parse(content_type, data, max_bytes), large=len(data) > _THREAD_ABOVE)
+    """The envelope of a message, plain or MTOM with its parts inlined; large ones are read in a thread of
+    ``workers``.
+    """
+    return await off_loop(
+        workers, lambda: _parse(content_type, data, max_bytes), large=len(data) > _THREAD_ABOVE
+    )
 
 
 def _parse(content_type: str, data: bytes, max_bytes: int) -> Envelope:
@@ -60,7 +64,10 @@ def _parse(content_type: str, data: bytes, max_bytes: int) -> Envelope:
         inline_parts(envelope.body, parts)
         return replace(envelope, mtom=True)
     if kind not in _TYPES:
-        raise Malformed("The content type is neither application/soap+xml nor multipart/related.", why="ITI TF-2 Appendix V.3.")
+        raise Malformed(
+            "The content type is neither application/soap+xml nor multipart/related.",
+            why="ITI TF-2 Appendix V.3.",
+        )
     if parameters.get("charset", "").lower() not in _CHARSETS:
         raise Malformed("The character set is not accepted here.", todo="Send UTF-8.")
     return parse_envelope(data, limits)
@@ -79,7 +86,9 @@ class SoapReply:
 
 
 class StreamPart:
-    """One part of a streamed answer: read its ``chunks`` before asking for the next part (what is unread is skipped)."""
+    """One part of a streamed answer: read its ``chunks`` before asking for the next part (what is unread is
+    skipped).
+    """
 
     def __init__(self, begin: XopPartBegin, stream: SoapStream) -> None:
         self.content_id, self.content_type, self._stream = begin.content_id, begin.content_type, stream
@@ -93,10 +102,13 @@ class StreamPart:
 class SoapStream:
     """A streamed answer: ``envelope`` is there at once, then the parts in the order they come.
 
-    In ``envelope.body`` each xop:Include stays in place (``retrieve.parse_retrieve_response`` gives their Content-IDs).
+    In ``envelope.body`` each xop:Include stays in place (``retrieve.parse_retrieve_response`` gives their
+    Content-IDs).
     """
 
-    def __init__(self, response: ClientResponse, max_total_bytes: int | None, workers: Workers | None) -> None:
+    def __init__(
+        self, response: ClientResponse, max_total_bytes: int | None, workers: Workers | None
+    ) -> None:
         self._response, self._max, self._workers = response, max_total_bytes, workers
         self._total = 0
         self._parser: MultipartParser | None = None
@@ -114,7 +126,10 @@ class SoapStream:
         kind, parameters = parse_content_type(content_type)
         if kind != "multipart/related":
             self.envelope = await parsed(
-                content_type, await _read_reply(self._response, MAX_REPLY_BYTES), MAX_REPLY_BYTES, self._workers
+                content_type,
+                await _read_reply(self._response, MAX_REPLY_BYTES),
+                MAX_REPLY_BYTES,
+                self._workers,
             )
             return
         self._parser = MultipartParser(parameters.get("boundary", ""))
@@ -145,7 +160,9 @@ class SoapStream:
             self._total += len(data)
             if self._max is not None and self._total > self._max:
                 raise TooLarge("The answer is too large.", why=f"Limit here: {self._max} bytes.")
-            self._events = [e if isinstance(e, XopPartBegin | XopPartData) else None for e in self._parser.feed(data)]
+            self._events = [
+                e if isinstance(e, XopPartBegin | XopPartData) else None for e in self._parser.feed(data)
+            ]
             self._events.reverse()
         return self._events.pop()
 
@@ -189,8 +206,8 @@ class SoapClient:
         workers: Where large answers are parsed; None: on the event loop.
 
     Raises (from every call):
-        Unavailable: no connection (``where="connect"``: nothing was sent) or no answer (``where="answer"``: unknown whether
-            the peer acted).
+        Unavailable: no connection (``where="connect"``: nothing was sent) or no answer (``where="answer"``:
+            unknown whether the peer acted).
         SoapFault: the peer's fault. Malformed, TooLarge: its answer cannot be read.
         Unauthenticated, Forbidden: HTTP 401 and 403.
     """
@@ -211,11 +228,18 @@ class SoapClient:
     ) -> SoapReply:
         """One exchange held in memory."""
         try:
-            async with asyncio.timeout(timeout_s), self._post(url, action, body, mtom, headers) as (response, message_id):
+            async with (
+                asyncio.timeout(timeout_s),
+                self._post(url, action, body, mtom, headers) as (response, message_id),
+            ):
                 data = await _read_reply(response, max_bytes)
-                envelope = await parsed(response.headers.get("Content-Type", ""), data, max_bytes, self._workers)
+                envelope = await parsed(
+                    response.headers.get("Content-Type", ""), data, max_bytes, self._workers
+                )
         except TimeoutError:
-            raise Unavailable("The peer did not answer in time.", where="answer", why=f"Waited {timeout_s:g} s.") from None
+            raise Unavailable(
+                "The peer did not answer in time.", where="answer", why=f"Waited {timeout_s:g} s."
+            ) from None
         return SoapReply(_related(envelope, message_id))
 
     @asynccontextmanager
@@ -230,15 +254,17 @@ class SoapClient:
         max_total_bytes: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[SoapStream]:
-        """One exchange whose parts are streamed. ``timeout_s`` bounds the wait for the root part; later pieces the session's
-        read timeout."""
+        """One exchange whose parts are streamed. ``timeout_s`` bounds the wait for the root part; later
+        pieces the session's read timeout."""
         async with self._post(url, action, body, mtom, headers) as (response, message_id):
             reply = SoapStream(response, max_total_bytes, self._workers)
             try:
                 async with asyncio.timeout(timeout_s):
                     await reply._open()
             except TimeoutError:
-                raise Unavailable("The peer did not answer in time.", where="answer", why=f"Waited {timeout_s:g} s.") from None
+                raise Unavailable(
+                    "The peer did not answer in time.", where="answer", why=f"Waited {timeout_s:g} s."
+                ) from None
             except EOFError:
                 raise Malformed("The answer has no part.") from None
             _related(reply.envelope, message_id)
@@ -254,7 +280,11 @@ class SoapClient:
         if mtom:
             frame = MtomFrame(self._ids.uuid4().hex, action)
             data, content_type = frame.head(data) + frame.tail(), frame.content_type
-        sent = {**(headers or {}), "Content-Type": content_type, "Accept": "application/soap+xml, multipart/related"}
+        sent = {
+            **(headers or {}),
+            "Content-Type": content_type,
+            "Accept": "application/soap+xml, multipart/related",
+        }
         try:
             response = await self._session.post(url, data=data, headers=sent, allow_redirects=False)
         except ClientError as error:
@@ -272,9 +302,15 @@ class SoapClient:
 
 def _never_sent(error: ClientError) -> bool:
     return type(error).__name__ in {
-        "ClientConnectorError", "ClientConnectorDNSError", "ClientConnectorSSLError", "ClientConnectorCertificateError",
-        "ClientSSLError", "ConnectionTimeoutError", "InvalidURL", "ClientProxyConnectionError",
-    }  # fmt: skip
+        "ClientConnectorError",
+        "ClientConnectorDNSError",
+        "ClientConnectorSSLError",
+        "ClientConnectorCertificateError",
+        "ClientSSLError",
+        "ConnectionTimeoutError",
+        "InvalidURL",
+        "ClientProxyConnectionError",
+    }
 
 
 def _check_status(response: ClientResponse) -> None:

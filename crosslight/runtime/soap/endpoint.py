@@ -1,7 +1,8 @@
 """One SOAP address: bounds, dispatch on ``wsa:Action``, refusals in the payload, faults for the rest.
 
-Every IHE transaction over SOAP, at a node and at the registry, is a :class:`Transaction` of an endpoint. It answers a body, or
-the body and a stream of MTOM parts; the endpoint reads, answers and refuses for all of them in the same way.
+Every IHE transaction over SOAP, at a node and at the registry, is a :class:`Transaction` of an endpoint. It
+answers a body, or the body and a stream of MTOM parts; the endpoint reads, answers and refuses for all of
+them in the same way.
 """
 
 from __future__ import annotations
@@ -45,15 +46,17 @@ class Multipart:
     parts: Sequence[Part] | AsyncIterator[Part] = ()
 
 
-#: A body held in memory, or parts that can be read as long as the context is open: it is left when all is sent, or cut off.
+#: A body held in memory, or parts that can be read as long as the context is open: it is left when all is
+#: sent, or cut off.
 Reply = bytes | AbstractAsyncContextManager[Multipart]
 
 
 class Transaction(ABC):
     """One transaction.
 
-    Of what :meth:`answer`, or entering its context, raises, those of the kind :attr:`told` are told in the transaction's own
-    form, by :meth:`refuse`. All else is a fault, and so is in any case that a caller may not call at all.
+    Of what :meth:`answer`, or entering its context, raises, those of the kind :attr:`told` are told in the
+    transaction's own form, by :meth:`refuse`. All else is a fault, and so is in any case that a caller may
+    not call at all.
     """
 
     action: ClassVar[str]
@@ -80,7 +83,9 @@ class SoapEndpoint:
         workers: Where large requests are parsed; None: on the event loop.
     """
 
-    def __init__(self, transactions: Iterable[Transaction], *, max_bytes: int, workers: Workers | None = None) -> None:
+    def __init__(
+        self, transactions: Iterable[Transaction], *, max_bytes: int, workers: Workers | None = None
+    ) -> None:
         self._transactions = {transaction.action: transaction for transaction in transactions}
         self._max_bytes, self._workers = max_bytes, workers
 
@@ -92,7 +97,8 @@ class SoapEndpoint:
         """One request.
 
         Raises:
-            SoapFault, Malformed, TooLarge: the message cannot be processed. Unauthenticated, Forbidden: nor may it be.
+            SoapFault, Malformed, TooLarge: the message cannot be processed. Unauthenticated, Forbidden: nor
+            may it be.
             CrosslightError: what the transaction does not tell in its own form.
         """
         envelope = await read_soap(request, self._max_bytes, self._workers)
@@ -101,7 +107,9 @@ class SoapEndpoint:
             raise action_not_supported(envelope)
         caller = request.get(CALLER)
         if caller is None:
-            raise Unauthenticated("This address needs a client certificate.", todo="Use the region's mutual TLS listener.")
+            raise Unauthenticated(
+                "This address needs a client certificate.", todo="Use the region's mutual TLS listener."
+            )
         call = Call(body=envelope.body, caller=caller, request=request)
         async with AsyncExitStack() as until_sent:
             try:
@@ -110,7 +118,10 @@ class SoapEndpoint:
             except (SoapFault, Unauthenticated, Forbidden):
                 raise
             except transaction.told as error:
-                body, mtom = transaction.refuse(_noted(error, call, envelope.action)), transaction.refused_as_mtom
+                body, mtom = (
+                    transaction.refuse(_noted(error, call, envelope.action)),
+                    transaction.refused_as_mtom,
+                )
                 return soap_response(request, envelope, body, transaction.response_action, mtom=mtom)
             if isinstance(given, bytes):
                 return soap_response(request, envelope, given, transaction.response_action)

@@ -1,4 +1,5 @@
-"""SOAP over aiohttp, the server: plain or MTOM, parts streamed with back-pressure. The client is ``soap_client.py``.
+"""SOAP over aiohttp, the server: plain or MTOM, parts streamed with back-pressure. The client is
+``client.py``.
 
 The wire forms are in ``standards/xds/{soap,mtom}.py``; this module only moves bytes.
 """
@@ -18,7 +19,14 @@ from crosslight.runtime.soap.client import SoapClient, SoapReply, SoapStream, St
 from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import CrosslightError, Malformed, kind_as_sentence
 from crosslight.standards.xds.wire.mtom import MtomFrame
-from crosslight.standards.xds.wire.soap import Envelope, SoapFault, fault_of, render_envelope, render_fault, require_request
+from crosslight.standards.xds.wire.soap import (
+    Envelope,
+    SoapFault,
+    fault_of,
+    render_envelope,
+    render_fault,
+    require_request,
+)
 
 __all__ = [
     "ENVELOPE",
@@ -56,9 +64,11 @@ class Part:
     chunks: AsyncIterator[bytes]
 
 
-async def read_soap(request: web.Request, max_bytes: int = MAX_SUBMISSION_BYTES, workers: Workers | None = None) -> Envelope:
-    """The request's envelope, plain or MTOM; xop:Include is replaced by base64 text; a large one is read in a thread of
-    ``workers``.
+async def read_soap(
+    request: web.Request, max_bytes: int = MAX_SUBMISSION_BYTES, workers: Workers | None = None
+) -> Envelope:
+    """The request's envelope, plain or MTOM; xop:Include is replaced by base64 text; a large one is read in a
+    thread of ``workers``.
 
     Raises:
         SoapFault, Malformed, TooLarge: render with :func:`render_soap_error`; never a 500.
@@ -80,9 +90,17 @@ def response_id(request: web.Request) -> str:
 
 
 def soap_response(
-    request: web.Request, envelope: Envelope, body: bytes, action: str, *, mtom: bool | None = None, status: int = 200
+    request: web.Request,
+    envelope: Envelope,
+    body: bytes,
+    action: str,
+    *,
+    mtom: bool | None = None,
+    status: int = 200,
 ) -> web.Response:
-    """An answer to ``envelope`` whose body is held in memory; MTOM when asked that way, or when ``mtom`` says so."""
+    """An answer to ``envelope`` whose body is held in memory; MTOM when asked that way, or when ``mtom`` says
+    so.
+    """
     message_id = response_id(request)
     rendered = render_envelope(action, body, message_id=message_id, relates_to=envelope.message_id)
     if mtom if mtom is not None else envelope.mtom:
@@ -92,7 +110,9 @@ def soap_response(
 
 
 def _whole(body: bytes, content_type: str, status: int) -> web.Response:
-    return web.Response(status=status, body=body, headers={"Content-Type": content_type, "Cache-Control": PRIVATE})
+    return web.Response(
+        status=status, body=body, headers={"Content-Type": content_type, "Cache-Control": PRIVATE}
+    )
 
 
 def _frame(message_id: str, action: str) -> MtomFrame:
@@ -108,8 +128,9 @@ async def stream_mtom(
 ) -> web.StreamResponse:
     """An MTOM answer whose parts are streamed with back-pressure.
 
-    With a sequence of parts of known sizes Content-Length is sent; otherwise the answer is chunked. A part that fails, or is
-    not as long as it said, cuts the connection: a receiver never sees a whole message with wrong bytes.
+    With a sequence of parts of known sizes Content-Length is sent; otherwise the answer is chunked. A part
+    that fails, or is not as long as it said, cuts the connection: a receiver never sees a whole message with
+    wrong bytes.
     """
     message_id = response_id(request)
     frame = _frame(message_id, action)
@@ -153,11 +174,13 @@ async def _write_part(response: web.StreamResponse, frame: MtomFrame, part: Part
         raise ValueError("a part is shorter than it said")
 
 
-def render_soap_error(request: web.Request, error: CrosslightError, *, sender_400: bool = False) -> web.Response:
+def render_soap_error(
+    request: web.Request, error: CrosslightError, *, sender_400: bool = False
+) -> web.Response:
     """An error as a SOAP fault: for :class:`~crosslight.runtime.http.ErrorRenderers` below SOAP paths.
 
-    With HTTP status 500, for many clients read the fault of no other; ``sender_400`` gives a Sender's the 400 of SOAP 1.2
-    part 2, Table 20. No challenge, no such address and no such method stay as HTTP has them.
+    With HTTP status 500, for many clients read the fault of no other; ``sender_400`` gives a Sender's the 400
+    of SOAP 1.2 part 2, Table 20. No challenge, no such address and no such method stay as HTTP has them.
     """
     asked = request.get(ENVELOPE)
     fault = fault_of(error, asked.message_id if asked is not None else "")

@@ -26,7 +26,11 @@ class Entry:
 
     def to_resource(self) -> Resource:
         """As Bundle.entry."""
-        return {"fullUrl": self.url, "resource": orjson.Fragment(self.resource.data), "search": {"mode": self.mode}}
+        return {
+            "fullUrl": self.url,
+            "resource": orjson.Fragment(self.resource.data),
+            "search": {"mode": self.mode},
+        }
 
 
 def entry(resource: Resource | Rendered, base: str, mode: Mode) -> Entry:
@@ -36,14 +40,20 @@ def entry(resource: Resource | Rendered, base: str, mode: Mode) -> Entry:
 
 
 def outcome_entry(outcome: Resource, correlation: str) -> Entry:
-    """The entry of what an answer says of itself: nothing that can be read again, so its name is the correlation's UUID."""
+    """The entry of what an answer says of itself: nothing that can be read again, so its name is the
+    correlation's UUID.
+    """
     bare = correlation.replace("-", "").lower()
     named = uuid.UUID(hex=bare) if _HEX.match(bare) else uuid.uuid5(uuid.NAMESPACE_OID, correlation)
     return Entry(render(outcome), named.urn, "outcome")
 
 
 def searchset(
-    entries: Iterable[Entry], *, links: Mapping[str, str], total: int | None, tags: Iterable[Mapping[str, str]] = ()
+    entries: Iterable[Entry],
+    *,
+    links: Mapping[str, str],
+    total: int | None,
+    tags: Iterable[Mapping[str, str]] = (),
 ) -> Resource:
     """A searchset. ``total`` None where it was not counted; includes and outcomes never count (R4 3.1.1.5.4).
 

@@ -15,7 +15,9 @@ _COMMON = ("_count", "_sort", "_summary", "_total", "_elements")
 def _param(resource: str, param: ParamSpec) -> Resource:
     words = f" Modifiers: {', '.join(':' + m for m in sorted(param.modifiers))}." if param.modifiers else ""
     definition = f"{OWN}SearchParameter:{resource}-{param.name}" if param.own else ""
-    return prune({"name": param.name, "definition": definition, "type": param.type, "documentation": param.doc + words})
+    return prune(
+        {"name": param.name, "definition": definition, "type": param.type, "documentation": param.doc + words}
+    )
 
 
 def _resource(spec: ResourceSpec) -> Resource:
@@ -29,17 +31,19 @@ def _resource(spec: ResourceSpec) -> Resource:
         }
         for p in chained
     ]
-    return prune({
-        "type": spec.type,
-        "documentation": spec.doc,
-        "interaction": [{"code": "read"}, {"code": "search-type"}],
-        "versioning": "versioned",
-        "readHistory": False,
-        "updateCreate": False,
-        "conditionalRead": "not-match",
-        "searchInclude": list(spec.includes),
-        "searchParam": params,
-    })  # fmt: skip
+    return prune(
+        {
+            "type": spec.type,
+            "documentation": spec.doc,
+            "interaction": [{"code": "read"}, {"code": "search-type"}],
+            "versioning": "versioned",
+            "readHistory": False,
+            "updateCreate": False,
+            "conditionalRead": "not-match",
+            "searchInclude": list(spec.includes),
+            "searchParam": params,
+        }
+    )
 
 
 def capability_statement(
@@ -49,11 +53,20 @@ def capability_statement(
     common = ", ".join(_COMMON)
     security: Resource = {
         "cors": False,
-        "description": "Bearer tokens of the region over TLS, or a client certificate at the listener for systems.",
+        "description": (
+            "Bearer tokens of the region over TLS, or a client certificate at the listener for systems."
+        ),
     }
     if secured:
         security["service"] = [
-            {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "OAuth"}]}
+            {
+                "coding": [
+                    {
+                        "system": "http://terminology.hl7.org/CodeSystem/restful-security-service",
+                        "code": "OAuth",
+                    }
+                ]
+            }
         ]
     return {
         "resourceType": "CapabilityStatement",
@@ -63,15 +76,19 @@ def capability_statement(
         "date": date,
         "kind": "instance",
         "software": {"name": "Crosslight", "version": version},
-        "implementation": {"description": f"The region {name}: which imaging exists, and which member holds it.", "url": base},
+        "implementation": {
+            "description": f"The region {name}: which imaging exists, and which member holds it.",
+            "url": base,
+        },
         "fhirVersion": FHIR_VERSION,
         "format": [JSON_TYPE, "json"],
         "rest": [
             {
                 "mode": "server",
                 "documentation": (
-                    f"Searches are strict unless Prefer: handling=lenient. GET and POST _search; {common}. Every search answer "
-                    "has an OperationOutcome entry saying how complete it is, and a Crosslight-Coverage header."
+                    f"Searches are strict unless Prefer: handling=lenient. GET and POST _search; {common}."
+                    " Every search answer has an OperationOutcome entry saying how complete it is, and a"
+                    " Crosslight-Coverage header."
                 ),
                 "security": security,
                 "resource": [_resource(spec) for spec in specs],

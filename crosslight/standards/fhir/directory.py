@@ -17,20 +17,30 @@ WADO = "dicom-wado-rs"
 
 
 def organization(member: MemberFacts, region: RegionFacts, *, incarnation: str) -> Resource:
-    """A member under its organisation code; a foreign source, which is no part of the region, under its repository's OID."""
-    oids = ((EXT_REPOSITORY, member.repository_unique_id), (EXT_RETRIEVE_LOCATION, member.retrieve_location_uid))
-    endpoints = [*([region.endpoint_id] if member.shows_images else []), *([member.endpoint_id] if member.dicomweb else [])]
+    """A member under its organisation code; a foreign source, which is no part of the region, under its
+    repository's OID.
+    """
+    oids = (
+        (EXT_REPOSITORY, member.repository_unique_id),
+        (EXT_RETRIEVE_LOCATION, member.retrieve_location_uid),
+    )
+    endpoints = [
+        *([region.endpoint_id] if member.shows_images else []),
+        *([member.endpoint_id] if member.dicomweb else []),
+    ]
     region_itself = {"reference": f"Organization/{region.organization_id}", "display": region.name}
-    body = prune({
-        "resourceType": "Organization",
-        "id": member.organization_id,
-        "extension": [{"url": url, "valueOid": f"urn:oid:{oid}"} for url, oid in oids if oid],
-        "identifier": [{"use": "official", **member.identifier(region.organisation_system)}],
-        "active": member.active,
-        "name": member.name,
-        "partOf": region_itself if not member.foreign else None,
-        "endpoint": [{"reference": f"Endpoint/{key}"} for key in endpoints],
-    })  # fmt: skip
+    body = prune(
+        {
+            "resourceType": "Organization",
+            "id": member.organization_id,
+            "extension": [{"url": url, "valueOid": f"urn:oid:{oid}"} for url, oid in oids if oid],
+            "identifier": [{"use": "official", **member.identifier(region.organisation_system)}],
+            "active": member.active,
+            "name": member.name,
+            "partOf": region_itself if not member.foreign else None,
+            "endpoint": [{"reference": f"Endpoint/{key}"} for key in endpoints],
+        }
+    )
     return versioned(body, stem=incarnation, updated=None)
 
 
@@ -52,7 +62,9 @@ def region_organization(region: RegionFacts, *, incarnation: str) -> Resource:
     return versioned(body, stem=incarnation, updated=None)
 
 
-def _endpoint(key: str, name: str, owner: str, owner_name: str, address: str, state: str, incarnation: str) -> Resource:
+def _endpoint(
+    key: str, name: str, owner: str, owner_name: str, address: str, state: str, incarnation: str
+) -> Resource:
     body = {
         "resourceType": "Endpoint",
         "id": key,
@@ -71,10 +83,14 @@ def member_endpoint(member: MemberFacts, *, incarnation: str) -> Resource:
     """A member's own DICOMweb root; ``error`` while it cannot be reached, ``suspended`` while it is."""
     state = "suspended" if not member.active else "active" if member.reachable else "error"
     name = f"DICOMweb of {member.name}"
-    return _endpoint(member.endpoint_id, name, member.organization_id, member.name, member.dicomweb, state, incarnation)
+    return _endpoint(
+        member.endpoint_id, name, member.organization_id, member.name, member.dicomweb, state, incarnation
+    )
 
 
 def region_endpoint(region: RegionFacts, *, incarnation: str) -> Resource:
     """The gateway's DICOMweb root: every member's images under one address."""
     name = f"DICOMweb of {region.name}, through the gateway"
-    return _endpoint(region.endpoint_id, name, region.organization_id, region.name, region.dicomweb, "active", incarnation)
+    return _endpoint(
+        region.endpoint_id, name, region.organization_id, region.name, region.dicomweb, "active", incarnation
+    )

@@ -1,4 +1,7 @@
-"""What the mappings need to know, apart from the study itself. The registry fills these from its own models."""
+"""What the mappings need to know, apart from the study itself.
+
+The registry fills these from its own models.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,8 @@ class MemberFacts:
     dicomweb: str = ""  # '' = no DICOMweb address of its own is known
     active: bool = True  # False: suspended
     reachable: bool = True
-    foreign: bool = False  # a source that no invitation named: it has no organisation code, and is known by its repository
+    # a source that no invitation named: it has no organisation code, and is known by its repository
+    foreign: bool = False
 
     def identifier(self, organisation_system: str) -> dict[str, str]:
         """System and value: its organisation code, or the OID of a foreign source's repository."""
@@ -107,7 +111,9 @@ class HoldingFacts:
 
 
 def identifiers_of(person: PersonFacts) -> tuple[Identifier, ...]:
-    """The domain id, every valid national number, every local id and original number of an outside study, each once."""
+    """The domain id, every valid national number, every local id and original number of an outside study,
+    each once.
+    """
     found = {person.domain_id: None}
     for record in person.records:
         found |= dict.fromkeys(record.national)

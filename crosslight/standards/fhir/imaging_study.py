@@ -1,7 +1,7 @@
 """ImagingStudy: one per holding (D1), without instances (D5), as bytes.
 
-What rows share (codes, their person, their member) is written once and spliced; the rest goes through one ``orjson.dumps``, so
-that no text is ever escaped by hand (D6).
+What rows share (codes, their person, their member) is written once and spliced; the rest goes through one
+``orjson.dumps``, so that no text is ever escaped by hand (D6).
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def _fragment(value: Any) -> orjson.Fragment:
 _STUDY_UID_TYPE = _fragment({"coding": [{"system": DCM, "code": "110180", "display": "Study Instance UID"}]})
 _ACCESSION_TYPE = {"system": V2_0203, "code": "ACSN", "display": "Accession ID"}
 _ACCESSION = _fragment({"coding": [_ACCESSION_TYPE]})
-_ACCESSION_OF_ORDER = _fragment({"coding": [_ACCESSION_TYPE, {"system": DCM, "code": "121022", "display": "Accession Number"}]})
+_ACCESSION_OF_ORDER = _fragment(
+    {"coding": [_ACCESSION_TYPE, {"system": DCM, "code": "121022", "display": "Accession Number"}]}
+)
 _PLACER = _fragment({"coding": [{"system": V2_0203, "code": "PLAC", "display": "Placer Identifier"}]})
 
 
@@ -54,7 +56,9 @@ def status(record: StudyRecord) -> str:
     return "registered" if record.progress == "arriving" else "available"
 
 
-def accession_identifier(accession: Identifier, systems: Systems, kind: orjson.Fragment = _ACCESSION) -> Resource:
+def accession_identifier(
+    accession: Identifier, systems: Systems, kind: orjson.Fragment = _ACCESSION
+) -> Resource:
     """An accession number under its issuer; without one it has no system, never a guessed one (D13)."""
     found: Resource = {"type": kind, **systems.identifier(accession)}
     if accession.namespace:
@@ -63,12 +67,19 @@ def accession_identifier(accession: Identifier, systems: Systems, kind: orjson.F
 
 
 def _identifiers(record: StudyRecord, systems: Systems) -> list[Resource]:
-    uid = {"use": "official", "type": _STUDY_UID_TYPE, "system": DICOM_UID, "value": f"urn:oid:{record.study_uid}"}
+    uid = {
+        "use": "official",
+        "type": _STUDY_UID_TYPE,
+        "system": DICOM_UID,
+        "value": f"urn:oid:{record.study_uid}",
+    }
     return [uid, *(accession_identifier(a, systems) for a in record.accessions if text(a.value))]
 
 
 def _based_on(record: StudyRecord, systems: Systems) -> list[Resource]:
-    accessions = (accession_identifier(a, systems, _ACCESSION_OF_ORDER) for a in record.accessions if text(a.value))
+    accessions = (
+        accession_identifier(a, systems, _ACCESSION_OF_ORDER) for a in record.accessions if text(a.value)
+    )
     orders = ({"type": _PLACER, **systems.identifier(order)} for order in record.orders if text(order.value))
     return [{"type": "ServiceRequest", "identifier": identifier} for identifier in (*accessions, *orders)]
 
@@ -82,11 +93,13 @@ def modality(code: str) -> orjson.Fragment:
 @lru_cache(maxsize=4096)
 def concept(coded: Coded) -> orjson.Fragment | None:
     """A code as CodeableConcept: its meaning as it came."""
-    coding = prune({
-        "system": coding_system(coded.scheme),
-        "code": coded.value if _CODE.match(coded.value) else None,
-        "display": text(coded.meaning),
-    })  # fmt: skip
+    coding = prune(
+        {
+            "system": coding_system(coded.scheme),
+            "code": coded.value if _CODE.match(coded.value) else None,
+            "display": text(coded.meaning),
+        }
+    )
     if "code" not in coding:
         coding.pop("system", None)
     found = prune({"coding": [coding] if coding else [], "text": text(coded.meaning)})
@@ -95,12 +108,19 @@ def concept(coded: Coded) -> orjson.Fragment | None:
 
 def _number(number: str) -> int | None:
     digits = number.strip().removeprefix("+")
-    return int(digits) if len(digits) <= 10 and digits.isascii() and digits.isdecimal() and int(digits) < 1 << 31 else None
+    return (
+        int(digits)
+        if len(digits) <= 10 and digits.isascii() and digits.isdecimal() and int(digits) < 1 << 31
+        else None
+    )
 
 
 @lru_cache(maxsize=1024)
 def _place(body_site: str, laterality: str) -> Resource:
-    """``bodySite`` and ``laterality``, as far as there are. A term without a code in PS3.16 comes as it is, without a system."""
+    """``bodySite`` and ``laterality``, as far as there are.
+
+    A term without a code in PS3.16 comes as it is, without a system.
+    """
     found: Resource = {}
     if (known := BODY_SITES.get(body_site.strip().upper())) is not None:
         found["bodySite"] = _fragment({"system": SNOMED, "code": known[0], "display": known[1]})
@@ -126,7 +146,10 @@ def series(one: SeriesRecord) -> Resource:
 
 
 class StudyWriter:
-    """Writes holdings as ImagingStudy, versioned by what they show (D12). For one answer: it keeps what its rows share."""
+    """Writes holdings as ImagingStudy, versioned by what they show (D12).
+
+    For one answer: it keeps what its rows share.
+    """
 
     def __init__(self, region: RegionFacts, systems: Systems) -> None:
         self.region, self._systems = region, systems
@@ -167,7 +190,9 @@ class StudyWriter:
         return render_versioned("ImagingStudy", holding.fhir_id, body, stem=stem, updated=holding.updated)
 
     def _member(self, member: MemberFacts | None) -> tuple[Resource, orjson.Fragment | None]:
-        """The custodian's extension and the endpoints, through the gateway first; None where there is no road to it."""
+        """The custodian's extension and the endpoints, through the gateway first; None where there is no road
+        to it.
+        """
         key = member.key if member is not None else ""
         if key not in self._members:
             roads = [self._regional] if member is None or member.shows_images else []

@@ -1,4 +1,5 @@
-"""Whether a holding meets a criterion: the meaning of each ImagingStudy search parameter, on facts rather than JSON.
+"""Whether a holding meets a criterion: the meaning of each ImagingStudy search parameter, on facts rather
+than JSON.
 
 An index may narrow by what it has; these rules decide.
 """
@@ -10,7 +11,14 @@ from datetime import datetime, timedelta
 
 from crosslight.standards.fhir.facts import HoldingFacts, PersonFacts, RegionFacts, identifiers_of
 from crosslight.standards.fhir.imaging_study import status
-from crosslight.standards.fhir.search import Criterion, MissingValue, ReferenceValue, StringValue, TokenValue, Value
+from crosslight.standards.fhir.search import (
+    Criterion,
+    MissingValue,
+    ReferenceValue,
+    StringValue,
+    TokenValue,
+    Value,
+)
 from crosslight.standards.fhir.terms import DCM, DICOM_UID, SNOMED, Systems
 from crosslight.standards.fhir.times import DateValue, birth_date, parse_date, safe_interval
 from crosslight.standards.ids import Identifier
@@ -42,9 +50,15 @@ def identifier_is(value: Value, identifier: Identifier, systems: Systems) -> boo
     """Whether a token value names ``identifier``; how a national number is written does not count."""
     if not isinstance(value, TokenValue):
         return False
-    if value.system is not None and value.system != systems.system(identifier.authority, identifier.namespace):
+    if value.system is not None and value.system != systems.system(
+        identifier.authority, identifier.namespace
+    ):
         issuer = systems.issuer(value.system) if value.system else None
-        if issuer is None or issuer[0] != identifier.authority or (not issuer[0] and issuer[1] != identifier.namespace):
+        if (
+            issuer is None
+            or issuer[0] != identifier.authority
+            or (not issuer[0] and issuer[1] != identifier.namespace)
+        ):
             return False
     if not value.code:
         return value.system is not None
@@ -55,18 +69,26 @@ def identifier_is(value: Value, identifier: Identifier, systems: Systems) -> boo
 
 def uid_is(value: Value, uid: str) -> bool:
     """Whether a token value names a UID, with or without system and ``urn:oid:``."""
-    return isinstance(value, TokenValue) and value.system in (None, "", DICOM_UID) and bare_uid(value.code) == uid
+    return (
+        isinstance(value, TokenValue)
+        and value.system in (None, "", DICOM_UID)
+        and bare_uid(value.code) == uid
+    )
 
 
 def body_site_is(value: Value, term: str) -> bool:
-    """Whether a token value names a BodyPartExamined term: by the term, or by its SNOMED CT code, which answers show."""
+    """Whether a token value names a BodyPartExamined term: by the term, or by its SNOMED CT code, which
+    answers show.
+    """
     known = BODY_SITES.get(term.strip().upper())
-    return token_is(value, term, ("",), ignore_case=True) or (known is not None and token_is(value, known[0], (SNOMED,)))
+    return token_is(value, term, ("",), ignore_case=True) or (
+        known is not None and token_is(value, known[0], (SNOMED,))
+    )
 
 
 def string_is(value: Value, text: str, modifier: str) -> bool:
-    """A string value against text: begins with it; ``:contains``, ``:exact``. As R4 3.1.1.4.8 compares: no case, no accents, no
-    punctuation and blanks."""
+    """A string value against text: begins with it; ``:contains``, ``:exact``. As R4 3.1.1.4.8 compares: no
+    case, no accents, no punctuation and blanks."""
     if not isinstance(value, StringValue):
         return False
     if modifier == "exact":
@@ -77,7 +99,9 @@ def string_is(value: Value, text: str, modifier: str) -> bool:
     return wanted in have if modifier == "contains" else have.startswith(wanted)
 
 
-def person_is(value: Value, person: PersonFacts | None, identifiers: tuple[Identifier, ...], systems: Systems) -> bool:
+def person_is(
+    value: Value, person: PersonFacts | None, identifiers: tuple[Identifier, ...], systems: Systems
+) -> bool:
     """Whether a reference or identifier value names this person."""
     if isinstance(value, ReferenceValue):
         return person is not None and value.id == person.fhir_id
@@ -89,7 +113,8 @@ class StudyMatcher:
 
     def __init__(self, region: RegionFacts, systems: Systems) -> None:
         self.region, self.systems = region, systems
-        self._asked: dict[tuple[int, int], bool] = {}  # (person, value) -> whether it names them; rows share both
+        # (person, value) -> whether it names them; rows share both
+        self._asked: dict[tuple[int, int], bool] = {}
         self._rules: dict[str, Callable[[HoldingFacts, Criterion, Value], bool]] = {
             "_id": lambda h, c, v: token_is(v, h.fhir_id, ()),
             "_lastUpdated": lambda h, c, v: isinstance(v, DateValue) and v.matches(_instant(h.updated)),
@@ -97,7 +122,9 @@ class StudyMatcher:
             "patient": self._patient,
             "subject": self._patient,
             "started": lambda h, c, v: isinstance(v, DateValue) and v.matches(safe_interval(h.record.time)),
-            "modality": lambda h, c, v: any(token_is(v, m, (DCM,), ignore_case=True) for m in _modalities(h.record)),
+            "modality": lambda h, c, v: any(
+                token_is(v, m, (DCM,), ignore_case=True) for m in _modalities(h.record)
+            ),
             "status": lambda h, c, v: token_is(v, status(h.record), (STATUS_SYSTEM,)),
             "endpoint": lambda h, c, v: isinstance(v, ReferenceValue) and v.id in self.endpoints(h),
             "series": lambda h, c, v: any(uid_is(v, s.series_uid) for s in h.record.series),
@@ -152,7 +179,9 @@ class StudyMatcher:
             return True
         own = member.identifier(self.region.organisation_system)
         named = token_is(value, own["value"], (own["system"],), ignore_case=True)
-        return named or (value.system is None and value.code.casefold() in (member.code.casefold(), bare_uid(own["value"])))
+        return named or (
+            value.system is None and value.code.casefold() in (member.code.casefold(), bare_uid(own["value"]))
+        )
 
     def _present(self, holding: HoldingFacts, name: str) -> bool:
         record = holding.record
@@ -197,7 +226,10 @@ def _name_texts(name: PersonName, part: str) -> set[str]:
 
 
 def patient_is(person: PersonFacts, criterion: Criterion, systems: Systems) -> bool:
-    """Whether a person meets a criterion of Patient. Names match any record's, in the one normal form that search has."""
+    """Whether a person meets a criterion of Patient.
+
+    Names match any record's, in the one normal form that search has.
+    """
     patients = [record.patient for record in person.records]
 
     def one(value: Value) -> bool:
@@ -208,7 +240,8 @@ def patient_is(person: PersonFacts, criterion: Criterion, systems: Systems) -> b
         if criterion.name == "gender":
             codes = {"M": "male", "F": "female", "O": "other"}
             return any(
-                token_is(value, codes.get(p.sex, "unknown"), ("http://hl7.org/fhir/administrative-gender",)) for p in patients
+                token_is(value, codes.get(p.sex, "unknown"), ("http://hl7.org/fhir/administrative-gender",))
+                for p in patients
             )
         if criterion.name == "birthdate":
             days = [day for p in patients if (day := birth_date(p.birth_date)) is not None]

@@ -15,7 +15,14 @@ _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*\Z")
 Severity = Literal["fatal", "error", "warning", "information"]
 
 #: What of the tree has no FHIR code of its own, by HTTP status.
-_BY_STATUS = {401: "login", 403: "forbidden", 404: "not-found", 405: "not-supported", 406: "not-supported", 413: "too-long"}
+_BY_STATUS = {
+    401: "login",
+    403: "forbidden",
+    404: "not-found",
+    405: "not-supported",
+    406: "not-supported",
+    413: "too-long",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,23 +38,28 @@ class Issue:
 
     def to_resource(self) -> Resource:
         """As OperationOutcome.issue."""
-        return prune({
-            "severity": self.severity,
-            "code": self.code,
-            "details": {"text": self.text},
-            "diagnostics": self.diagnostics,
-            "location": [self.location] if self.location else [],
-            "expression": [self.expression] if self.expression else [],
-        })  # fmt: skip
+        return prune(
+            {
+                "severity": self.severity,
+                "code": self.code,
+                "details": {"text": self.text},
+                "diagnostics": self.diagnostics,
+                "location": [self.location] if self.location else [],
+                "expression": [self.expression] if self.expression else [],
+            }
+        )
 
 
 def operation_outcome(issues: Iterable[Issue], *, key: str = "") -> Resource:
     """The outcome with its issues."""
-    return prune({"resourceType": "OperationOutcome", "id": key, "issue": [issue.to_resource() for issue in issues]})
+    return prune(
+        {"resourceType": "OperationOutcome", "id": key, "issue": [issue.to_resource() for issue in issues]}
+    )
 
 
 def error_outcome(error: CrosslightError, *, correlation: str = "") -> Resource:
-    """An error of ours: what in details, why and what to do in diagnostics, where as expression or location."""
+    """An error of ours: what in details, why and what to do in diagnostics, where as expression or
+    location."""
     code = error.fhir_code
     if code == "exception":
         code = _BY_STATUS.get(error.http_status, code)

@@ -33,13 +33,15 @@ def _group(group: str, representation: str | None) -> Resource | None:
     shown = " ".join(part for part in (prefix, given, middle, family, suffix, *parts[5:]) if part)
     if not shown:
         return None
-    name = prune({
-        "text": shown,
-        "family": text(family),
-        "given": [part for part in (given, middle) if part],
-        "prefix": [prefix] if prefix else [],
-        "suffix": [suffix] if suffix else [],
-    })  # fmt: skip
+    name = prune(
+        {
+            "text": shown,
+            "family": text(family),
+            "given": [part for part in (given, middle) if part],
+            "prefix": [prefix] if prefix else [],
+            "suffix": [suffix] if suffix else [],
+        }
+    )
     if representation:
         return {"extension": [{"url": NAME_REPRESENTATION, "valueCode": representation}], **name}
     return name
@@ -72,7 +74,11 @@ def national_identifier(number: Identifier, systems: Systems, *, traced: bool | 
     """A national number; ``traced`` None leaves its verification unsaid (in references)."""
     kind = "NH" if number.authority == NHS_NUMBER_OID else "NI"
     head: Resource = {"extension": [_verification(number.authority, traced)]} if traced is not None else {}
-    return head | {"use": "official", "type": {"coding": [{"system": V2_0203, "code": kind}]}, **systems.identifier(number)}
+    return head | {
+        "use": "official",
+        "type": {"coding": [{"system": V2_0203, "code": kind}]},
+        **systems.identifier(number),
+    }
 
 
 def _local_identifier(record: RecordFacts, systems: Systems) -> Resource:
@@ -82,7 +88,10 @@ def _local_identifier(record: RecordFacts, systems: Systems) -> Resource:
         **systems.identifier(record.patient.local),
     }
     if record.member is not None:
-        found["assigner"] = {"reference": f"Organization/{record.member.organization_id}", "display": record.member.name}
+        found["assigner"] = {
+            "reference": f"Organization/{record.member.organization_id}",
+            "display": record.member.name,
+        }
     return found
 
 
@@ -134,16 +143,18 @@ def patient(person: PersonFacts, systems: Systems, *, incarnation: str) -> Resou
     extensions: list[Any] = [{"url": EXT_DIFFERS, "valueCode": what} for what in differing(person.records)]
     if person.differs and not extensions:
         extensions = [{"url": EXT_DIFFERS, "valueCode": "name"}]
-    body = prune({
-        "resourceType": "Patient",
-        "id": person.fhir_id,
-        "extension": extensions,
-        "identifier": _identifiers(person, systems),
-        "active": True,
-        "name": [one for group in names.values() for one in group],
-        "gender": GENDER.get(banner.sex),
-        "birthDate": birth_date(banner.birth_date),
-    })  # fmt: skip
+    body = prune(
+        {
+            "resourceType": "Patient",
+            "id": person.fhir_id,
+            "extension": extensions,
+            "identifier": _identifiers(person, systems),
+            "active": True,
+            "name": [one for group in names.values() for one in group],
+            "gender": GENDER.get(banner.sex),
+            "birthDate": birth_date(banner.birth_date),
+        }
+    )
     moments = [record.updated for record in person.records if record.updated is not None]
     return versioned(body, stem=incarnation, updated=max(moments, default=None))
 
@@ -153,9 +164,11 @@ def subject(person: PersonFacts, systems: Systems) -> Resource:
     domain = person.domain_id
     national = systems.is_national(domain.authority)
     named = national_identifier(domain, systems, traced=None) if national else systems.identifier(domain)
-    return prune({
-        "reference": f"Patient/{person.fhir_id}",
-        "type": "Patient",
-        "identifier": named,
-        "display": display_name(person.records[0].patient.name) if person.records else None,
-    })  # fmt: skip
+    return prune(
+        {
+            "reference": f"Patient/{person.fhir_id}",
+            "type": "Patient",
+            "identifier": named,
+            "display": display_name(person.records[0].patient.name) if person.records else None,
+        }
+    )

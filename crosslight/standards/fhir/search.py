@@ -1,7 +1,8 @@
-"""The grammar of FHIR search (R4 3.1.1): parameters into criteria. What is not understood is refused, never ignored.
+"""The grammar of FHIR search (R4 3.1.1): parameters into criteria. What is not understood is refused, never
+ignored.
 
-Pure: knows what a resource can be asked for (:class:`ResourceSpec`, the same table that makes the routes and the
-CapabilityStatement), not how it is found.
+Pure: knows what a resource can be asked for (:class:`ResourceSpec`, the same table that makes the routes and
+    the CapabilityStatement), not how it is found.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ Value = TokenValue | ReferenceValue | StringValue | DateValue | MissingValue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Criterion:
-    """One parameter as given: any of its values must match; ``by_identifier`` is ``:identifier`` or a ``.identifier`` chain."""
+    """One parameter as given: any of its values must match; ``by_identifier`` is ``:identifier`` or a
+    ``.identifier`` chain.
+    """
 
     name: str
     values: tuple[Value, ...]
@@ -183,9 +186,15 @@ def parse_search(spec: ResourceSpec, pairs: Iterable[tuple[str, str]], grammar: 
     for count, (name, value) in enumerate(pairs):
         total += len(name.encode("utf-8", "replace")) + len(value.encode("utf-8", "replace"))
         if count >= MAX_PARAMETERS or total > MAX_BYTES:
-            raise TooLarge("The search is too long.", why=f"At most {MAX_PARAMETERS} parameters, {MAX_BYTES} bytes.")
+            raise TooLarge(
+                "The search is too long.", why=f"At most {MAX_PARAMETERS} parameters, {MAX_BYTES} bytes."
+            )
         if "\0" in value:
-            raise Invalid(f"{name[:80]} has a character that no value can have.", why="R4 2.24.0.1: no U+0000.", where=name[:80])
+            raise Invalid(
+                f"{name[:80]} has a character that no value can have.",
+                why="R4 2.24.0.1: no U+0000.",
+                where=name[:80],
+            )
         reader.read(name, value)
     return reader.done()
 
@@ -202,10 +211,12 @@ def parse_read(spec: ResourceSpec, pairs: Iterable[tuple[str, str]]) -> SearchRe
         if name not in _READ_CONTROLS or (name == "_summary" and value == "count"):
             shown = f"{name}={value}" if name == "_summary" else name
             raise Invalid(
-                f"{spec.type} is not read by {shown[:80]}.", why="One resource is read as it is, whole or cut.",
-                todo=f"Known: {', '.join(_READ_CONTROLS)}; search for {spec.type} to use more.", where=name[:80],
+                f"{spec.type} is not read by {shown[:80]}.",
+                why="One resource is read as it is, whole or cut.",
+                todo=f"Known: {', '.join(_READ_CONTROLS)}; search for {spec.type} to use more.",
+                where=name[:80],
                 fhir_code="not-supported",
-            )  # fmt: skip
+            )
     return parse_search(spec, given, Grammar(zone="UTC"))
 
 
@@ -233,10 +244,13 @@ class _Reader:
                 return
             self.includes.append(source)
         else:
-            if value == "":  # R4 3.1.1: a parameter without value is not there; but whom it is about is never left open
+            # R4 3.1.1: a parameter without value is not there; but whom it is about is never left open
+            if value == "":
                 param = self.spec.param(name.partition(".")[0].partition(":")[0])
                 if param is not None and param.type == "reference" and "Patient" in param.targets:
-                    raise Invalid(f"{name[:80]} has no value.", todo="Give it one, or leave it out.", where=name[:80])
+                    raise Invalid(
+                        f"{name[:80]} has no value.", todo="Give it one, or leave it out.", where=name[:80]
+                    )
                 return
             criterion = self._criterion(name, value)
             if criterion is None:
@@ -250,8 +264,9 @@ class _Reader:
                 f"{self.spec.type} cannot be searched by {name[:80]}.",
                 why="A filter that is quietly dropped would answer with more than was asked for.",
                 todo=f"{todo} With Prefer: handling=lenient it is left out and the answer says so.",
-                where=name[:80], fhir_code="not-supported",
-            )  # fmt: skip
+                where=name[:80],
+                fhir_code="not-supported",
+            )
         self.ignored.append(name[:80])
 
     def _criterion(self, raw_name: str, raw: str) -> Criterion | None:
@@ -276,9 +291,13 @@ class _Reader:
         elif param.type == "reference" and modifier == "identifier":
             by_identifier, modifier = True, ""
         if modifier and modifier != "missing" and modifier not in param.modifiers:
-            self._unknown(raw_name, f"Modifiers of {name}: {', '.join(sorted({*param.modifiers, 'missing'}))}.")
+            self._unknown(
+                raw_name, f"Modifiers of {name}: {', '.join(sorted({*param.modifiers, 'missing'}))}."
+            )
             return None
-        values = tuple(self._value(param, modifier, by_identifier, part) for part in self._parts(raw_name, raw))
+        values = tuple(
+            self._value(param, modifier, by_identifier, part) for part in self._parts(raw_name, raw)
+        )
         return Criterion(name=name, modifier=modifier, by_identifier=by_identifier, values=values)
 
     def _parts(self, name: str, raw: str) -> list[str]:
@@ -309,9 +328,10 @@ class _Reader:
         kind, slash, key = text.rpartition("/")
         if slash and kind not in param.targets:
             raise Invalid(
-                f"{param.name} must be a reference to {' or '.join(param.targets)} on this server.", where=param.name,
+                f"{param.name} must be a reference to {' or '.join(param.targets)} on this server.",
+                where=param.name,
                 fhir_code="value",
-            )  # fmt: skip
+            )
         return ReferenceValue(kind, key)
 
     def done(self) -> SearchRequest:
@@ -322,9 +342,12 @@ class _Reader:
         )  # all that the resources here hold is in their summaries (R4 3.1.1.5.8)
         if summary == "text" and (self.includes or "_elements" in self.controls):
             raise Invalid(
-                "_summary=text stands alone.", why="R4 3.1.1.5.8: it is not mixed with _include; and _elements says otherwise.",
-                todo="Leave one out.", where="_summary", fhir_code="value",
-            )  # fmt: skip
+                "_summary=text stands alone.",
+                why="R4 3.1.1.5.8: it is not mixed with _include; and _elements says otherwise.",
+                todo="Leave one out.",
+                where="_summary",
+                fhir_code="value",
+            )
         return SearchRequest(
             criteria=tuple(self.criteria),
             count=min(count, self.grammar.max_count),
@@ -353,7 +376,11 @@ class _Reader:
         if all(key.removeprefix("-") in self.spec.sorts for key in keys):
             return keys or self.spec.default_sort
         try:
-            known = f"Known: {', '.join(self.spec.sorts)}, each also with '-' before it." if self.spec.sorts else "Known: none."
+            known = (
+                f"Known: {', '.join(self.spec.sorts)}, each also with '-' before it."
+                if self.spec.sorts
+                else "Known: none."
+            )
             self._unknown(f"_sort={wanted[:64]}", known)
         except CrosslightError as error:
             error.where = "_sort"

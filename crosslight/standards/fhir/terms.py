@@ -1,4 +1,6 @@
-"""Systems, codes and extension addresses of the FHIR face, each with its source, and how authorities become systems."""
+"""Systems, codes and extension addresses of the FHIR face, each with its source, and how authorities become
+systems.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
-from crosslight.standards.ids import CHI_OID, CHI_SYSTEM, NHS_NUMBER_OID, NHS_NUMBER_SYSTEM, Identifier, is_uid
+from crosslight.standards.ids import (
+    CHI_OID,
+    CHI_SYSTEM,
+    NHS_NUMBER_OID,
+    NHS_NUMBER_SYSTEM,
+    Identifier,
+    is_uid,
+)
 from crosslight.standards.region import Region
 
 FHIR_VERSION = "4.0.1"
@@ -34,23 +43,34 @@ NHS_NOT_TRACED = ("02", "Number present but not traced")
 # Our own extensions; documented in docs/conformance/fhir.md.
 OWN = "urn:crosslight:fhir:"
 EXT_CUSTODIAN = OWN + "custodian"  # Reference(Organization): the member that holds the study
-EXT_CONFLICT = OWN + "holding-in-conflict"  # boolean: the UID is held elsewhere with another patient, count or digest (D1)
+# boolean: the UID is held elsewhere with another patient, count or digest (D1)
+EXT_CONFLICT = OWN + "holding-in-conflict"
 EXT_DETAIL = OWN + "detail"  # code: entry | manifest, where less than full detail is known (D17)
 EXT_LOCAL_TIME = OWN + "time-without-zone"  # string: TM as received, where no zone is known (D22)
-EXT_DIFFERS = OWN + "demographics-differ"  # code, repeated: name | birthDate | gender differ among the records (D3)
+# code, repeated: name | birthDate | gender differ among the records (D3)
+EXT_DIFFERS = OWN + "demographics-differ"
 EXT_TRACED = OWN + "number-traced"  # boolean: verification of a national number that is no NHS number
 EXT_REPOSITORY = OWN + "repository-unique-id"  # oid (D11)
 COMPLETENESS = OWN + "completeness"  # code system of Bundle.meta.tag: degraded | unproven | not-understood
 EXT_RETRIEVE_LOCATION = OWN + "retrieve-location-uid"  # oid (D11)
 NAMESPACE_SYSTEM = "urn:crosslight:issuer:"  # + percent-encoded local namespace of an issuer that has no OID
-SCHEME_SYSTEM = "urn:crosslight:coding-scheme:"  # + percent-encoded DICOM coding scheme designator without a known system
+# + percent-encoded DICOM coding scheme designator without a known system
+SCHEME_SYSTEM = "urn:crosslight:coding-scheme:"
 
 #: DICOM coding scheme designators (PS3.16 table 8-1) and their FHIR systems (HL7 external code systems).
 CODING_SCHEMES = {
-    "SCT": SNOMED, "SRT": "http://snomed.info/srt", "DCM": DCM, "LN": LOINC, "UCUM": "http://unitsofmeasure.org",
-    "NICIP": "https://nicip.nhs.uk", "RADLEX": "http://www.radlex.org", "I10": "http://hl7.org/fhir/sid/icd-10",
-    "2.16.840.1.113883.6.96": SNOMED, "1.2.840.10008.2.16.4": DCM, "2.16.840.1.113883.6.1": LOINC,
-}  # fmt: skip
+    "SCT": SNOMED,
+    "SRT": "http://snomed.info/srt",
+    "DCM": DCM,
+    "LN": LOINC,
+    "UCUM": "http://unitsofmeasure.org",
+    "NICIP": "https://nicip.nhs.uk",
+    "RADLEX": "http://www.radlex.org",
+    "I10": "http://hl7.org/fhir/sid/icd-10",
+    "2.16.840.1.113883.6.96": SNOMED,
+    "1.2.840.10008.2.16.4": DCM,
+    "2.16.840.1.113883.6.1": LOINC,
+}
 
 #: DICOM laterality (PS3.3 C.7.3.1) as SNOMED CT, by PS3.16 CID 244.
 LATERALITY = {"R": ("24028007", "Right"), "L": ("7771000", "Left"), "B": ("51440002", "Right and left")}

@@ -63,10 +63,16 @@ def _offset_text(offset: timedelta) -> str:
 
 @lru_cache(maxsize=4096)
 def _hour_offset(day: str, hour: str, zone: str) -> str | None:
-    """The offset that holds all through an hour of a day, as FHIR writes it; None where it changes, or is not known."""
+    """The offset that holds all through an hour of a day, as FHIR writes it; None where it changes, or is not
+    known.
+    """
     first = datetime(int(day[:4]), int(day[5:7]), int(day[8:]), int(hour))
     offset = _offset(first, zone)
-    if offset is None or offset != _offset(first + timedelta(minutes=59, seconds=59), zone) or abs(offset) > timedelta(hours=14):
+    if (
+        offset is None
+        or offset != _offset(first + timedelta(minutes=59, seconds=59), zone)
+        or abs(offset) > timedelta(hours=14)
+    ):
         return None
     return _offset_text(offset)
 
@@ -81,9 +87,9 @@ def _whole_day(date: str) -> str | None:
 def started(time: StudyTime) -> dict[str, Any]:
     """``started`` (and what must be said beside it) of a study or series.
 
-    Not to be changed by the caller. The local reading is kept and its offset added. FHIR has no hours without minutes and no
-    time without a zone (R4 2.24.0.1): what cannot be said so is given as a date, the time's text beside it. Undated is marked,
-    never guessed.
+    Not to be changed by the caller. The local reading is kept and its offset added. FHIR has no hours without
+    minutes and no time without a zone (R4 2.24.0.1): what cannot be said so is given as a date, the time's
+    text beside it. Undated is marked, never guessed.
     """
     clock, day = time.time, _whole_day(time.date)
     # A whole hhmmss in an hour of one offset: by far the most.
@@ -106,13 +112,24 @@ def _started_otherwise(time: StudyTime, day: str | None) -> dict[str, Any]:
     whole, _, fraction = clock.partition(".")
     try:
         local = datetime(
-            int(day[:4]), int(day[5:7]), int(day[8:]), int(whole[:2]), int(whole[2:4]), min(int(whole[4:6] or 0), 59)
+            int(day[:4]),
+            int(day[5:7]),
+            int(day[8:]),
+            int(whole[:2]),
+            int(whole[2:4]),
+            min(int(whole[4:6] or 0), 59),
         )
     except ValueError:
-        return {"started": day, "_started": {"extension": [{"url": EXT_LOCAL_TIME, "valueString": time.time}]}}
+        return {
+            "started": day,
+            "_started": {"extension": [{"url": EXT_LOCAL_TIME, "valueString": time.time}]},
+        }
     offset = _offset(local, time.zone)
     if offset is None or abs(offset) > timedelta(hours=14):
-        return {"started": day, "_started": {"extension": [{"url": EXT_LOCAL_TIME, "valueString": time.time}]}}
+        return {
+            "started": day,
+            "_started": {"extension": [{"url": EXT_LOCAL_TIME, "valueString": time.time}]},
+        }
     digits = f".{fraction[:6]}" if fraction.isdecimal() and len(whole) == 6 else ""
     return {"started": f"{local.isoformat(timespec='seconds')}{digits}{_offset_text(offset)}"}
 
@@ -127,7 +144,10 @@ class DateValue:
     text: str = ""  # as given, without the prefix
 
     def matches(self, target: Interval | None) -> bool:
-        """R4 3.1.1.5.6 on two intervals. An undated study matches always (D22): it is never hidden by a date."""
+        """R4 3.1.1.5.6 on two intervals.
+
+        An undated study matches always (D22): it is never hidden by a date.
+        """
         if target is None:
             return True
         low, high = target
@@ -177,7 +197,9 @@ def parse_date(raw: str, zone: str, where: str) -> DateValue:
     except (ValueError, OverflowError):
         raise Invalid(
             f"{where} is not a date.",
-            why="FHIR R4 3.1.1.4.7: [prefix]YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm[:ss[.f]][Z|+hh:mm].",
+            why=(
+                "FHIR R4 3.1.1.4.7: [prefix]YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm[:ss[.f]][Z|+hh:mm]."
+            ),
             where=where,
             fhir_code="value",
         ) from None
@@ -186,7 +208,9 @@ def parse_date(raw: str, zone: str, where: str) -> DateValue:
 
 def _interval(match: re.Match[str], zone: str) -> Interval:
     year, month, day = int(match["y"]), int(match["m"] or 1), int(match["d"] or 1)
-    low = datetime(year, month, day, int(match["H"] or 0), int(match["M"] or 0), min(int(match["S"] or 0), 59))
+    low = datetime(
+        year, month, day, int(match["H"] or 0), int(match["M"] or 0), min(int(match["S"] or 0), 59)
+    )
     if match["m"] is None:
         high = datetime(year + 1, 1, 1)
     elif match["d"] is None:

@@ -24,7 +24,9 @@ def dumps(value: Any, *, pretty: bool = False) -> bytes:
 
 
 def text(value: str) -> str | None:
-    """``value`` unchanged, or None where FHIR has no string for it (R4 2.24.0.1: never empty, never only whitespace)."""
+    """``value`` unchanged, or None where FHIR has no string for it (R4 2.24.0.1: never empty, never only
+    whitespace).
+    """
     return value if value.strip() else None
 
 
@@ -34,7 +36,9 @@ def prune(value: Resource) -> Resource:
 
 
 def versioned(resource: Resource, *, stem: str, updated: datetime | None) -> Resource:
-    """``resource`` with ``meta`` first after its id: versionId is ``stem`` and a hash of all that this answer shows (D12)."""
+    """``resource`` with ``meta`` first after its id: versionId is ``stem`` and a hash of all that this answer
+    shows (D12).
+    """
     view = hashlib.sha256(orjson.dumps(resource)).hexdigest()[:12]
     meta: Resource = {"versionId": f"{stem}.{view}"}
     if updated is not None:
@@ -73,7 +77,9 @@ def etag(resource: Resource) -> str:
     return f'W/"{resource["meta"]["versionId"]}"'
 
 
-def subset(resource: Resource, elements: tuple[str, ...], mandatory: frozenset[str], tag: Resource) -> Resource:
+def subset(
+    resource: Resource, elements: tuple[str, ...], mandatory: frozenset[str], tag: Resource
+) -> Resource:
     """Only the elements asked for and those that must be there, marked SUBSETTED (R4 3.1.1.5.9)."""
     keep = {"resourceType", "id", "meta"} | mandatory | set(elements)
     cut = {k: v for k, v in resource.items() if k in keep or k.removeprefix("_") in keep}

@@ -1,4 +1,5 @@
-"""General acknowledgements, original mode (HL7 v2.3.1 2.13): AA accepted, AE error in the message, AR rejected.
+"""General acknowledgements, original mode (HL7 v2.3.1 2.13): AA accepted, AE error in the message, AR
+rejected.
 
 AR with code 207 means that *we* could not take it now: the sender may repeat it. Any other AE or AR is final.
 """
@@ -51,7 +52,10 @@ _UNSUPPORTED = {
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """An acknowledgement. ``text`` is the receiver's own, ``condition`` of table 0357 ('' where it gave none)."""
+    """An acknowledgement.
+
+    ``text`` is the receiver's own, ``condition`` of table 0357 ('' where it gave none).
+    """
 
     code: str
     control_id: str  # MSA-2: of the message it answers
@@ -86,7 +90,9 @@ def ack_for(error: CrosslightError | None, control_id: str) -> Ack:
 
 
 def render_ack(ack: Ack, asked: MessageHeader | None, *, control_id: str, time: str) -> bytes:
-    """The answer to a message with header ``asked`` (None: unreadable), in its version; ``control_id`` and ``time`` are ours."""
+    """The answer to a message with header ``asked`` (None: unreadable), in its version; ``control_id`` and
+    ``time`` are ours.
+    """
     h = MessageHeader(
         control_id=control_id,
         time=time,

@@ -1,12 +1,15 @@
-"""ITI-8 Patient Identity Feed: ADT^A01, A04, A05, A08, A40 and A47 (ITI TF-2 3.8; HL7 v2.3.1, later versions read too).
+"""ITI-8 Patient Identity Feed: ADT^A01, A04, A05, A08, A40 and A47 (ITI TF-2 3.8; HL7 v2.3.1, later versions
+read too).
 
-A28 and A31, by which patient administration systems add and change a person without a visit (ITI-30), are read as A04 and A08.
+A28 and A31, by which patient administration systems add and change a person without a visit (ITI-30), are
+read as A04 and A08.
 
-What is read: PID-3 (every repetition), PID-5 (legal name; alphabetic, ideographic and phonetic repetitions), PID-7, PID-8,
-PID-11.5 (the postcode only, D7), PID-32, MRG-1. What is not understood is passed over.
+What is read: PID-3 (every repetition), PID-5 (legal name; alphabetic, ideographic and phonetic repetitions),
+PID-7, PID-8, PID-11.5 (the postcode only, D7), PID-32, MRG-1. What is not understood is passed over.
 
-Whether the national number is *traced* (D3) is read from PID-32, Identity Reliability Code, with the NHS number status
-codes that the UK edition of HL7 v2 gives it: 01 is "present and verified", 02 to 08 are not; absent says nothing.
+Whether the national number is *traced* (D3) is read from PID-32, Identity Reliability Code, with the NHS
+number status codes that the UK edition of HL7 v2 gives it: 01 is "present and verified", 02 to 08 are not;
+absent says nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from crosslight.standards.ids import CHI_OID, NHS_NUMBER_OID, Identifier, is_uid
 from crosslight.standards.problem import Invalid, Malformed, Unsupported
 from crosslight.standards.study import Patient, PersonName
 
-MERGES = frozenset({"A40", "A47"})  # A47 changes a patient's id: the new one takes the place of MRG-1's, which is subsumed
+# A47 changes a patient's id: the new one takes the place of MRG-1's, which is subsumed
+MERGES = frozenset({"A40", "A47"})
 EVENTS = frozenset({"A01", "A04", "A05", "A08", "A28", "A31"}) | MERGES
 STRUCTURES = {"A40": "ADT_A39", "A47": "ADT_A30"}  # ITI TF-2 3.8.4.2, HL7 v2 table 0354; all others ADT_A01
 VERIFIED = "01"
@@ -47,9 +51,11 @@ class MessageHeader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adt:
-    """One patient feed message. ``identifiers`` are PID-3 in order; an empty value withdraws that authority's id.
+    """One patient feed message. ``identifiers`` are PID-3 in order; an empty value withdraws that authority's
+    id.
 
-    ``traced`` is None when the message does not say; ``erase`` names demographics that the sender blanked with ``""``.
+    ``traced`` is None when the message does not say; ``erase`` names demographics that the sender blanked
+    with ``""``.
     """
 
     header: MessageHeader
@@ -97,7 +103,9 @@ def header_of(message: Message) -> MessageHeader:
     )
 
 
-def parse_adt(data: bytes | Message, *, namespaces: Mapping[str, str] = NATIONAL_NAMESPACES, default_authority: str = "") -> Adt:
+def parse_adt(
+    data: bytes | Message, *, namespaces: Mapping[str, str] = NATIONAL_NAMESPACES, default_authority: str = ""
+) -> Adt:
     """Read a patient feed message.
 
     Args:
@@ -119,14 +127,18 @@ def parse_adt(data: bytes | Message, *, namespaces: Mapping[str, str] = NATIONAL
         event = evn.component(1) if evn else ""
     if event not in EVENTS:
         raise Unsupported(
-            "Only the events A01, A04, A05, A08, A28, A31, A40 and A47 are taken here.", why="ITI TF-2 3.8", where="MSH-9.2"
+            "Only the events A01, A04, A05, A08, A28, A31, A40 and A47 are taken here.",
+            why="ITI TF-2 3.8",
+            where="MSH-9.2",
         )
     if not header.control_id:
         raise Invalid("The message has no control id.", where="MSH-10")
     pids, mrgs = message.all("PID"), message.all("MRG")
     if len(pids) != 1:
         raise Invalid(
-            "Exactly one PID segment is required.", why="ITI TF-2 3.8.4: one patient, or one pair, a message.", where="PID"
+            "Exactly one PID segment is required.",
+            why="ITI TF-2 3.8.4: one patient, or one pair, a message.",
+            where="PID",
         )
     read = _Ids(namespaces, default_authority)
     identifiers = tuple(i for r in pids[0].repetitions(3) if (i := read.cx(pids[0], r)) is not None)
@@ -135,12 +147,18 @@ def parse_adt(data: bytes | Message, *, namespaces: Mapping[str, str] = NATIONAL
     subsumed = None
     if event in MERGES:
         if len(mrgs) != 1:
-            raise Invalid(f"{event} needs exactly one MRG segment.", why="ITI TF-2 3.8.4.2: one message a pair.", where="MRG")
+            raise Invalid(
+                f"{event} needs exactly one MRG segment.",
+                why="ITI TF-2 3.8.4.2: one message a pair.",
+                where="MRG",
+            )
         found = (read.cx(mrgs[0], r) for r in mrgs[0].repetitions(1))
         subsumed = next((i for i in found if i is not None and i.value), None)
         if subsumed is None:
             raise Invalid(f"{event} names no id to merge.", where="MRG-1")
-    return Adt(header=header, event=event, identifiers=identifiers, subsumed=subsumed, **_demographics(pids[0]))
+    return Adt(
+        header=header, event=event, identifiers=identifiers, subsumed=subsumed, **_demographics(pids[0])
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +170,9 @@ class _Ids:
         """CX: id in 1, assigning authority HD in 4 (namespace & universal id & type)."""
         value = segment.text(repetition, 1)
         namespace, universal, kind = (segment.text(repetition, 4, n) for n in (1, 2, 3))
-        authority = universal.removeprefix("urn:oid:") if kind.upper() in ("ISO", "") and is_uid(universal) else ""
+        authority = (
+            universal.removeprefix("urn:oid:") if kind.upper() in ("ISO", "") and is_uid(universal) else ""
+        )
         if not authority and namespace:
             authority = self.namespaces.get(namespace) or (namespace if is_uid(namespace) else "")
         if not authority and not namespace and not universal:
@@ -163,7 +183,9 @@ class _Ids:
 
 
 def _demographics(pid: Segment) -> dict[str, Any]:
-    erase = frozenset(name for name, field in (("birth_date", 7), ("sex", 8), ("postcode", 11)) if _nulled(pid, field))
+    erase = frozenset(
+        name for name, field in (("birth_date", 7), ("sex", 8), ("postcode", 11)) if _nulled(pid, field)
+    )
     reliability = {pid.text(r, 1) for r in pid.repetitions(32)}
     traced = True if VERIFIED in reliability else False if reliability & _NOT_VERIFIED else None
     return {
@@ -186,12 +208,15 @@ def _said(segment: Segment, repetition: str, m: int) -> str:
     return "" if segment.is_null(repetition, m) else segment.text(repetition, m)
 
 
-_TYPES = {"L": 0, "D": 1, "": 2, "C": 3}  # XPN.7, HL7 table 0200: legal, display, unsaid, adopted; others are aliases
+# XPN.7, HL7 table 0200: legal, display, unsaid, adopted; others are aliases
+_TYPES = {"L": 0, "D": 1, "": 2, "C": 3}
 _GROUPS = {"A": 0, "I": 1, "P": 2}  # XPN.8, HL7 table 0465 (0390): alphabetic, ideographic, phonetic
 
 
 def _name(pid: Segment) -> PersonName:
-    """The best name as a DICOM PN; XPN is family, given, middle, suffix, prefix, PN has the last two the other way round."""
+    """The best name as a DICOM PN; XPN is family, given, middle, suffix, prefix, PN has the last two the
+    other way round.
+    """
     repetitions = [r for r in pid.repetitions(5) if any(_said(pid, r, n) for n in range(1, 6))]
     if not repetitions:
         return PersonName("")
@@ -212,7 +237,7 @@ def _pn_part(text: str) -> str:
     return text.translate({0x5E: " ", 0x3D: " ", 0x5C: " "}).strip()
 
 
-# --- writing -------------------------------------------------------------------------------------------------------
+# --- writing ------------------------------------------------------------------------------------------------
 
 
 def render_adt(adt: Adt) -> bytes:
@@ -241,9 +266,19 @@ def render_adt(adt: Adt) -> bytes:
 def header_fields(h: MessageHeader, message_type: str) -> list[str]:
     """MSH as a list of fields; applications and facilities are HD, given as they stand."""
     return [
-        "MSH", "^~\\&", h.sending_application, h.sending_facility, h.receiving_application, h.receiving_facility, h.time, "",
-        message_type, escape(h.control_id), h.processing_id, h.version,
-    ]  # fmt: skip
+        "MSH",
+        "^~\\&",
+        h.sending_application,
+        h.sending_facility,
+        h.receiving_application,
+        h.receiving_facility,
+        h.time,
+        "",
+        message_type,
+        escape(h.control_id),
+        h.processing_id,
+        h.version,
+    ]
 
 
 def _cx(identifier: Identifier) -> str:
@@ -259,12 +294,15 @@ def _xpn(name: PersonName) -> str:
         parts = [escape(part.strip()) for part in group.split("^")] + [""] * 5
         family, given, middle, prefix, suffix = parts[:5]
         if any(parts):
-            repetitions.append("^".join([family, given, middle, suffix, prefix, "", "L", code if marked else ""]).rstrip("^"))
+            repetitions.append(
+                "^".join([family, given, middle, suffix, prefix, "", "L", code if marked else ""]).rstrip("^")
+            )
     return "~".join(repetitions)
 
 
 def feed_message(patient: Patient, header: MessageHeader, event: str = "A08") -> Adt:
-    """The feed of ``patient`` under its own authority, national numbers as further repetitions of PID-3 (D4)."""
+    """The feed of ``patient`` under its own authority, national numbers as further repetitions of PID-3
+    (D4)."""
     return Adt(
         header=header,
         event=event,

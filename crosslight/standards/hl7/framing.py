@@ -1,4 +1,7 @@
-"""MLLP framing (HL7 v2 implementation support, "Minimal Lower Layer Protocol"): ``VT message FS CR``. No IO."""
+"""MLLP framing (HL7 v2 implementation support, "Minimal Lower Layer Protocol"): ``VT message FS CR``.
+
+No IO.
+"""
 
 from __future__ import annotations
 

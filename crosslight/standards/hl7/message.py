@@ -1,7 +1,7 @@
 """HL7 v2 messages in the vertical-bar form: bytes to segments and back (HL7 v2.3.1 2.7-2.10).
 
-Liberal reader: any delimiters, line feeds for carriage returns, unknown segments and escapes kept. Strict writer: standard
-delimiters, every delimiter and control character escaped. Knows no segment's meaning.
+Liberal reader: any delimiters, line feeds for carriage returns, unknown segments and escapes kept. Strict
+writer: standard delimiters, every delimiter and control character escaped. Knows no segment's meaning.
 """
 
 from __future__ import annotations
@@ -16,18 +16,36 @@ MAX_SEGMENTS = 1000
 MAX_REPETITIONS = 200
 NULL = '""'  # "delete what you hold" (HL7 v2.3.1 2.8)
 
-#: HL7 table 0211, alternate character sets, and common spellings of them -> Python codec. Spaces and the signs ``-_/.`` are
+#: HL7 table 0211, alternate character sets, and common spellings of them -> Python codec. Spaces and the
+#: signs ``-_/.`` are
 #: taken out of the keys, and of what is looked up.
 CHARSETS = {
-    "": "ascii", "ASCII": "ascii", "USASCII": "ascii", "ISOIR6": "ascii",
-    "UNICODEUTF8": "utf-8", "UNICODE": "utf-8", "UTF8": "utf-8", "ISOIR192": "utf-8",
-    **{f"{name}8859{n}": f"iso8859-{n}" for name in ("", "ISO", "ISOIEC") for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 15)},
-    **{f"ISOIR{ir}": f"iso8859-{n}" for ir, n in ((100, 1), (101, 2), (109, 3), (110, 4), (144, 5), (148, 9))},
+    "": "ascii",
+    "ASCII": "ascii",
+    "USASCII": "ascii",
+    "ISOIR6": "ascii",
+    "UNICODEUTF8": "utf-8",
+    "UNICODE": "utf-8",
+    "UTF8": "utf-8",
+    "ISOIR192": "utf-8",
+    **{
+        f"{name}8859{n}": f"iso8859-{n}"
+        for name in ("", "ISO", "ISOIEC")
+        for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 15)
+    },
+    **{
+        f"ISOIR{ir}": f"iso8859-{n}" for ir, n in ((100, 1), (101, 2), (109, 3), (110, 4), (144, 5), (148, 9))
+    },
     **{f"LATIN{n}": f"iso8859-{n}" for n in (1, 2, 3, 4)},
     **{f"{name}{n}": f"cp{n}" for name in ("WINDOWS", "CP") for n in range(1250, 1259)},
-    "ISOIR14": "shift_jis", "ISOIR87": "iso2022_jp", "ISOIR159": "iso2022_jp_1",
-    "GB180302000": "gb18030", "GB18030": "gb18030", "KSX1001": "euc_kr", "BIG5": "big5",
-}  # fmt: skip
+    "ISOIR14": "shift_jis",
+    "ISOIR87": "iso2022_jp",
+    "ISOIR159": "iso2022_jp_1",
+    "GB180302000": "gb18030",
+    "GB18030": "gb18030",
+    "KSX1001": "euc_kr",
+    "BIG5": "big5",
+}
 
 _STANDARD = re.compile(r"[\\|^&~\x00-\x1f\x7f]")
 _NAMED = {"|": "F", "^": "S", "&": "T", "~": "R", "\\": "E"}
@@ -45,7 +63,9 @@ class Delimiters:
     codec: str = "utf-8"
 
     def unescape(self, text: str) -> str:
-        """Undo the escape sequences of 2.10; highlighting is dropped, sequences that are not known stay as they are."""
+        """Undo the escape sequences of 2.10; highlighting is dropped, sequences that are not known stay as
+        they are.
+        """
         if not self.escape or self.escape not in text:
             return text
         mark = re.escape(self.escape)
@@ -54,9 +74,15 @@ class Delimiters:
     def _sequence(self, match: re.Match[str]) -> str:
         body = match.group(1)
         plain = {
-            "F": self.field, "S": self.component, "T": self.subcomponent, "R": self.repetition, "E": self.escape,
-            ".br": "\n", "H": "", "N": "",
-        }.get(body)  # fmt: skip
+            "F": self.field,
+            "S": self.component,
+            "T": self.subcomponent,
+            "R": self.repetition,
+            "E": self.escape,
+            ".br": "\n",
+            "H": "",
+            "N": "",
+        }.get(body)
         if plain is not None:
             return plain
         if body[:1] == "X" and len(body) > 1:
@@ -79,7 +105,10 @@ def _split(text: str, separator: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One segment. Fields count as in the standard: ``field(3)`` of PID is PID-3, of MSH the sending application."""
+    """One segment.
+
+    Fields count as in the standard: ``field(3)`` of PID is PID-3, of MSH the sending application.
+    """
 
     name: str
     fields: tuple[str, ...]  # raw, fields[0] is the name
@@ -96,7 +125,9 @@ class Segment:
             return []
         parts = _split(text, self.delimiters.repetition)
         if len(parts) > MAX_REPETITIONS:
-            raise TooLarge("A field repeats too often.", why=f"Limit here: {MAX_REPETITIONS}.", where=f"{self.name}-{n}")
+            raise TooLarge(
+                "A field repeats too often.", why=f"Limit here: {MAX_REPETITIONS}.", where=f"{self.name}-{n}"
+            )
         return parts
 
     def components(self, repetition: str) -> list[str]:
@@ -113,7 +144,8 @@ class Segment:
         return self.delimiters.unescape(self._raw(repetition, m, sub)).strip(" ")
 
     def is_null(self, repetition: str, m: int) -> bool:
-        """Whether component ``m`` is the null value; the same characters escaped are text (HL7 v2.3.1 2.8)."""
+        """Whether component ``m`` is the null value; the same characters escaped are text (HL7 v2.3.1
+        2.8)."""
         return self._raw(repetition, m, 1).strip(" ") == NULL
 
     def _raw(self, repetition: str, m: int, sub: int) -> str:
@@ -166,7 +198,8 @@ def parse_message(data: bytes) -> Message:
     """Read one message without MLLP framing.
 
     Raises:
-        Malformed: if it has no MSH, its separators cannot be told apart, or its bytes are not of its character set.
+        Malformed: if it has no MSH, its separators cannot be told apart, or its bytes are not of its
+            character set.
         Unsupported: for a character set that is not known here.
         TooLarge: for too many segments.
     """
@@ -176,7 +209,9 @@ def parse_message(data: bytes) -> Message:
         text = data.decode(codec)
     except UnicodeDecodeError:
         if codec != "ascii":
-            raise Malformed("The message is not in the character set that it names.", where="MSH-18") from None
+            raise Malformed(
+                "The message is not in the character set that it names.", where="MSH-18"
+            ) from None
         codec, text = _undeclared(data)
     delimiters = _delimiters(text, codec)
     lines = [line for line in re.split(r"[\r\n]+", text) if line]
@@ -194,7 +229,10 @@ def _begun(data: bytes) -> bytes:
 
 
 def _delimiters(text: str, codec: str) -> Delimiters:
-    """The separators of MSH-1 and MSH-2. Some senders leave out the last ones, or the escape character (``^~&``)."""
+    """The separators of MSH-1 and MSH-2.
+
+    Some senders leave out the last ones, or the escape character (``^~&``).
+    """
     marks = re.split(rf"[\r\n{re.escape(text[3])}]", text[4:], maxsplit=1)[0][:4]
     if not marks or len(set(marks)) < len(marks) or any(mark.isalnum() for mark in marks):
         what = "The separators of the message cannot be told apart."
@@ -211,12 +249,15 @@ def _codec(data: bytes) -> str:
     mark = fields[1][1:2] if len(fields) > 1 else ""
     name = re.sub(r"[\s_/.-]", "", _split(declared, mark)[0].upper())
     if name not in CHARSETS:
-        raise Unsupported("The message's character set is not known here.", todo="Use UNICODE UTF-8.", where="MSH-18")
+        raise Unsupported(
+            "The message's character set is not known here.", todo="Use UNICODE UTF-8.", where="MSH-18"
+        )
     return CHARSETS[name]
 
 
 def _undeclared(data: bytes) -> tuple[str, str]:
-    """Octets above 127 without a declaration: UTF-8 where they are that, else Latin-1, as most senders mean."""
+    """Octets above 127 without a declaration: UTF-8 where they are that, else Latin-1, as most senders
+    mean."""
     try:
         return "utf-8", data.decode("utf-8")
     except UnicodeDecodeError:
@@ -231,7 +272,8 @@ def _segment(line: str, delimiters: Delimiters) -> Segment:
 
 
 def escape(text: str) -> str:
-    """``text`` with standard delimiters and control characters escaped; the latter as the hexadecimal of their octet.
+    """``text`` with standard delimiters and control characters escaped; the latter as the hexadecimal of
+    their octet.
 
     Text that would be the null value is escaped whole.
     """
@@ -241,7 +283,8 @@ def escape(text: str) -> str:
 
 
 def render(segments: list[list[str]]) -> bytes:
-    """A message of ready fields (each built with :func:`escape`), in UTF-8, segments ended by a carriage return.
+    """A message of ready fields (each built with :func:`escape`), in UTF-8, segments ended by a carriage
+    return.
 
     MSH is given as ``["MSH", "^~\\\\&", …]``: MSH-1 is the separator.
     """

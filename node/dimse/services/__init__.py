@@ -1,7 +1,7 @@
 """What a node does for DICOM systems, one file for each service; this is where they register.
 
-A service answers the requests of its command fields (:class:`node.dimse.association.DimseService`). A further one is a file here
-and a line in :func:`all_services`.
+A service answers the requests of its command fields (:class:`node.dimse.association.DimseService`). A further
+one is a file here and a line in :func:`all_services`.
 """
 
 from __future__ import annotations

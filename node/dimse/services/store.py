@@ -1,7 +1,7 @@
 """C-STORE: objects for the archive (PS3.4 B, PS3.7 9.1.1).
 
-A data set goes to the archive's stage as its fragments come, and is never in memory as a whole. The audit's act is committed
-before success is answered.
+A data set goes to the archive's stage as its fragments come, and is never in memory as a whole. The audit's
+act is committed before success is answered.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from node.dimse.association import Request
 from node.dimse.command import C_STORE_RQ
 from node.dimse.contexts import TRANSFER_SYNTAXES, storage_classes
 from node.dimse.exchange import Exchange, SupportedClass
-from node.holdings import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS, Holdings, IngestResult, Received, Staging
+from node.holdings import (
+    CANNOT_UNDERSTAND,
+    OUT_OF_RESOURCES,
+    SUCCESS,
+    Holdings,
+    IngestResult,
+    Received,
+    Staging,
+)
 
 log = get_logger("dimse")
 
@@ -22,7 +30,8 @@ SOMETHING_WRONG = CANNOT_UNDERSTAND | 0x211  # of the Cxxx range, which is ours 
 
 
 class Store:
-    """Takes objects into the archive, in the upper layer's thread: its caller sends nothing more until it has the answer.
+    """Takes objects into the archive, in the upper layer's thread: its caller sends nothing more until it has
+    the answer.
 
     Args:
         holdings: Where they go.
@@ -34,7 +43,9 @@ class Store:
 
     def __init__(self, holdings: Holdings, more_sop_classes: Iterable[str] = ()) -> None:
         self._holdings = holdings
-        self.sop_classes = tuple(SupportedClass(uid, TRANSFER_SYNTAXES) for uid in storage_classes(more_sop_classes))
+        self.sop_classes = tuple(
+            SupportedClass(uid, TRANSFER_SYNTAXES) for uid in storage_classes(more_sop_classes)
+        )
 
     def begin(self, request: Request) -> Exchange:
         """As :meth:`DimseService.begin`.
@@ -97,7 +108,9 @@ class _Arriving:
         if result.status != SUCCESS:
             self._request.account.note("store", study_uid, "refused")
         else:
-            self._request.account.note("store", study_uid, "duplicate" if result.state == "duplicate" else "stored")
+            self._request.account.note(
+                "store", study_uid, "duplicate" if result.state == "duplicate" else "stored"
+            )
         return result
 
     def discard(self) -> None:

@@ -1,5 +1,5 @@
-"""What an open page asks now and then: whether its list is still so, and how its members are. It shows nothing, so it is no
-audited act."""
+"""What an open page asks now and then: whether its list is still so, and how its members are. It shows
+nothing, so it is no audited act."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from aiohttp import web
 
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import NotFound
+from registry.portal.coverage_wording import with_doubt
 from registry.portal.render import JSON_HEADERS
 from registry.portal.shell import Shell
-from registry.portal.sites import with_doubt
 
 MAX_DOUBT = 64
 
@@ -27,11 +27,14 @@ class Freshness:
 
     def routes(self) -> list[web.RouteDef]:
         """Of a patient's page, and of one without a patient."""
-        return [web.get("/coverage.json", self.coverage), web.get("/patients/{handle}/state.json", self.state)]
+        return [
+            web.get("/coverage.json", self.coverage),
+            web.get("/patients/{handle}/state.json", self.state),
+        ]
 
     async def state(self, request: web.Request) -> web.Response:
-        """An opaque version of the patient's answer (with ``study``, of that study's), and the members' state as far as it
-        concerns this patient."""
+        """An opaque version of the patient's answer (with ``study``, of that study's), and the members' state
+        as far as it concerns this patient."""
         uid = request.query.get("study", "")
         if uid and not is_uid(uid):
             raise NotFound("There is no such study.")
@@ -40,7 +43,10 @@ class Freshness:
         return web.json_response(sites.as_json() | {"version": glance.version}, headers=JSON_HEADERS)
 
     async def coverage(self, request: web.Request) -> web.Response:
-        """The members' state for an open page without a patient. ``doubt`` repeats the codes that the page knew of."""
+        """The members' state for an open page without a patient.
+
+        ``doubt`` repeats the codes that the page knew of.
+        """
         self._shell.principal(request)
         codes = [code for code in request.query.get("doubt", "").split(",")[:MAX_DOUBT] if code]
         sites = self._shell.sites(with_doubt(self._shell.coverage(), codes))

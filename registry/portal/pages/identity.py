@@ -1,7 +1,8 @@
-"""The identity officer's pages: what waits, both sides of one case, deciding and taking back. For the role ``identity`` alone.
+"""The identity officer's pages: what waits, both sides of one case, deciding and taking back. For the role
+``identity`` alone.
 
-Everything is asked of, and done by, ``registry.officer.decisions``, which audits it. A case's address is its handle, which
-names no patient.
+Everything is asked of, and done by, ``registry.officer.decisions``, which audits it. A case's address is its
+handle, which names no patient.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from registry.identity.cases import (
     handle_of,
 )
 from registry.officer.decisions import IdentityDecisions, Officer
-from registry.portal import words
+from registry.portal import wording as words
 from registry.portal.render import View
 from registry.portal.shell import Shell
 
@@ -91,7 +92,9 @@ class QueueView(View):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseView(View):
-    """One case: this record, those beside it, and what was decided; with what is wrong with a form that was posted."""
+    """One case: this record, those beside it, and what was decided; with what is wrong with a form that was
+    posted.
+    """
 
     template: ClassVar[str] = "identity_case.html"
     case: Case
@@ -144,15 +147,26 @@ class IdentityPages:
 
     async def decide(self, request: web.Request) -> web.Response:
         """A decision; back to the case, where it stands with its undoing."""
-        officer, form, handle = self._officer(request), await self._shell.fields(request), request.match_info["handle"]
+        officer, form, handle = (
+            self._officer(request),
+            await self._shell.fields(request),
+            request.match_info["handle"],
+        )
         verdict, _, other = form.get("verdict", "").partition(" ")
         if verdict not in ("same", "another", "alone"):
             return await self._again(request, officer, {"verdict": "Choose what you decide"}, form)
         if not form.get("reason", "").strip():
-            return await self._again(request, officer, {"reason": "Give the reason: what you compared, and where"}, form)
+            return await self._again(
+                request, officer, {"reason": "Give the reason: what you compared, and where"}, form
+            )
         try:
             await self._room.decide(
-                handle, cast(Verdict, verdict), officer, form["reason"], other=other, version=form.get("version", "")
+                handle,
+                cast(Verdict, verdict),
+                officer,
+                form["reason"],
+                other=other,
+                version=form.get("version", ""),
             )
         except Invalid as error:
             if error.where != "reason":
@@ -162,9 +176,15 @@ class IdentityPages:
 
     async def end(self, request: web.Request) -> web.Response:
         """A decision taken back."""
-        officer, form, handle = self._officer(request), await self._shell.fields(request), request.match_info["handle"]
+        officer, form, handle = (
+            self._officer(request),
+            await self._shell.fields(request),
+            request.match_info["handle"],
+        )
         if not form.get("reason", "").strip():
-            return await self._again(request, officer, {"undo": "Give the reason for taking the decision back"}, form)
+            return await self._again(
+                request, officer, {"undo": "Give the reason for taking the decision back"}, form
+            )
         await self._room.end(form.get("decision", ""), officer, form["reason"])
         return _see(f"/identity/{handle}")
 
@@ -172,16 +192,23 @@ class IdentityPages:
         """A form's address, reloaded: back to the case."""
         raise web.HTTPSeeOther(f"/identity/{request.match_info['handle']}")
 
-    # --- parts -------------------------------------------------------------------------------------------------------
+    # --- parts ----------------------------------------------------------------------------------------------
 
-    async def _again(self, request: web.Request, officer: Officer, errors: dict[str, str], form: dict[str, str]) -> web.Response:
+    async def _again(
+        self, request: web.Request, officer: Officer, errors: dict[str, str], form: dict[str, str]
+    ) -> web.Response:
         found = await self._room.case(request.match_info["handle"], officer)
         return self._page(request, found, errors=errors, form=form, status=400)
 
     def _page(
-        self, request: web.Request, case: Case, *, errors: dict[str, str] | None = None, form: dict[str, str] | None = None,
+        self,
+        request: web.Request,
+        case: Case,
+        *,
+        errors: dict[str, str] | None = None,
+        form: dict[str, str] | None = None,
         status: int = 200,
-    ) -> web.Response:  # fmt: skip
+    ) -> web.Response:
         today = self._shell.today().date()
         view = CaseView(
             case=case,
@@ -256,6 +283,14 @@ def _numbers(side: Side) -> str:
     if not side.numbers:
         return words.UNKNOWN
     record = side.record
-    state = "in doubt" if record.in_doubt else "claimed, not held" if record.disputed else "held" if side.holds else ""
+    state = (
+        "in doubt"
+        if record.in_doubt
+        else "claimed, not held"
+        if record.disputed
+        else "held"
+        if side.holds
+        else ""
+    )
     notes = ", ".join(filter(None, (state, "traced" if side.traced else "")))
     return ", ".join(words.number(n) for n in side.numbers) + (f" ({notes})" if notes else "")

@@ -13,7 +13,7 @@ from crosslight.standards.problem import NotFound
 from registry.ask.ask import Glance
 from registry.ask.question import Answer, ByPatient
 from registry.identity.model import DisputedNotice, Person
-from registry.portal import words
+from registry.portal import wording as words
 from registry.portal.pages.freshness import state_address
 from registry.portal.render import View
 from registry.portal.shell import Shell, Strip
@@ -50,14 +50,15 @@ class PatientPages:
         """One patient's timeline."""
         shell = self._shell
         selector = shell.selector(request)
-        glance = await shell.glance(request, selector)  # before the list: a change in between shows as one more
+        # before the list: a change in between shows as one more
+        glance = await shell.glance(request, selector)
         async with shell.ask(request, "search", ByPatient(patient=selector)) as answer:
             person = only(answer.persons)
 
             def made() -> web.Response:
                 return shell.html(request, self._view(request.path, person, answer, glance))
 
-            return await shell.apart.make(made, answer.size)
+            return await shell.large.make(made, answer.size)
 
     def _view(self, here: str, person: Person, answer: Answer, glance: Glance) -> PatientView:
         shell = self._shell

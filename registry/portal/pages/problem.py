@@ -8,7 +8,14 @@ from typing import ClassVar
 from aiohttp import web
 
 from crosslight.runtime.http import CORRELATION, render_json
-from crosslight.standards.problem import Conflict, CrosslightError, Forbidden, NotFound, OurError, Unauthenticated
+from crosslight.standards.problem import (
+    Conflict,
+    CrosslightError,
+    Forbidden,
+    NotFound,
+    OurError,
+    Unauthenticated,
+)
 from registry.portal.render import View
 from registry.portal.shell import Shell, may_search, principal_of
 

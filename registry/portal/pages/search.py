@@ -1,4 +1,7 @@
-"""The search: the form, several patients to choose from, and nobody found. No identifier stands in an address."""
+"""The search: the form, several patients to choose from, and nobody found.
+
+No identifier stands in an address.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from crosslight.standards.ids import MemberId
 from crosslight.standards.problem import Forbidden
 from registry.ask.question import Answer, Patients
 from registry.identity.model import DisputedNotice
-from registry.portal import words
+from registry.portal import wording as words
 from registry.portal.render import View
 from registry.portal.search import EMPTY, FIELDS, Search, misread, number_hint, number_label, read_search
 from registry.portal.shell import Shell, Strip, may_search
@@ -113,7 +116,8 @@ class SearchPages:
         async with shell.ask(request, "search", question) as answer:
             if len(answer.persons) == 1 and search.names(answer.persons[0]):
                 headers = {"Location": shell.href(request, answer.persons[0]), "Cache-Control": "no-store"}
-                return web.Response(status=303, headers=headers)  # not raised: the act has gone well, and is audited so
+                # not raised: the act has gone well, and is audited so
+                return web.Response(status=303, headers=headers)
             if answer.persons:
                 return shell.html(request, self._choose(request, search, answer))
             search = misread(search, answer)
@@ -159,7 +163,9 @@ class SearchPages:
 
     def _nobody(self, search: Search, answer: Answer) -> NobodyView:
         sure = answer.naming.certain
-        doubted = "Check this number" if search.by_number else "No patient found with this name and date of birth"
+        doubted = (
+            "Check this number" if search.by_number else "No patient found with this name and date of birth"
+        )
         return NobodyView(
             strip=self._shell.strip(answer.coverage),
             form=self._filled(search),

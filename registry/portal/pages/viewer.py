@@ -55,7 +55,10 @@ class ViewerPages:
             strip = shell.strip(answer.coverage, state=state_address(patient, uid), version=glance.version)
             rows = rows_of(of_person(answer, person), shell.directory, strip.sites)
             if not rows:
-                raise NotFound("This study is not listed for this patient any more.", todo="Go back and refresh the list.")
+                raise NotFound(
+                    "This study is not listed for this patient any more.",
+                    todo="Go back and refresh the list.",
+                )
             row = rows[0]
             copy = row.copy(request.query.get("copy", ""))
             view = ViewerView(

@@ -1,6 +1,8 @@
-"""Text of DICOM values in every Specific Character Set (PS3.3 C.12.1.1.2, PS3.5 6.1), ISO 2022 code extensions included.
+"""Text of DICOM values in every Specific Character Set (PS3.3 C.12.1.1.2, PS3.5 6.1), ISO 2022 code
+extensions included.
 
-Never fails: a byte that its character set does not know becomes U+FFFD, an unknown set is read as UTF-8 or else Latin-1.
+Never fails: a byte that its character set does not know becomes U+FFFD, an unknown set is read as UTF-8 or
+else Latin-1.
 """
 
 from __future__ import annotations
@@ -9,32 +11,76 @@ import re
 from functools import lru_cache
 
 _SINGLE = {  # PS3.3 Table C.12-2 and C.12-3: defined term without its prefix -> codec
-    "6": "ascii", "13": "shift_jis", "100": "latin_1", "101": "iso8859_2", "109": "iso8859_3", "110": "iso8859_4",
-    "126": "iso8859_7", "127": "iso8859_6", "138": "iso8859_8", "144": "iso8859_5", "148": "iso8859_9", "166": "iso8859_11",
+    "6": "ascii",
+    "13": "shift_jis",
+    "100": "latin_1",
+    "101": "iso8859_2",
+    "109": "iso8859_3",
+    "110": "iso8859_4",
+    "126": "iso8859_7",
+    "127": "iso8859_6",
+    "138": "iso8859_8",
+    "144": "iso8859_5",
+    "148": "iso8859_9",
+    "166": "iso8859_11",
     "203": "iso8859_15",
-}  # fmt: skip
-#: Multi-byte sets with code extensions (Table C.12-4) -> codec of the octets above 127; G0 sets have none of their own.
+}
+#: Multi-byte sets with code extensions (Table C.12-4) -> codec of the octets above 127; G0 sets have none of
+#: their own.
 _MULTI = {"87": "shift_jis", "159": "shift_jis", "149": "euc_kr", "58": "gb2312"}
-#: Sets without code extensions (Table C.12-5), and names that DICOM does not have but whose meaning is not in doubt; spaces,
+#: Sets without code extensions (Table C.12-5), and names that DICOM does not have but whose meaning is not in
+#: doubt; spaces,
 #: hyphens and underscores taken out.
 _WHOLE = {
-    "ISOIR192": "utf-8", "GB18030": "gb18030", "GBK": "gbk", "ISO2022GBK": "gbk", "ISO2022GB18030": "gb18030",
-    "UTF8": "utf-8", "UNICODEUTF8": "utf-8", "ISO10646": "utf-8",
-    "GB2312": "gb2312", "ISO202258": "gb2312", "EUCCN": "gb2312", "GB231280": "gb2312",
-    "EUCKR": "euc_kr", "KSX1001": "euc_kr", "KSC5601": "euc_kr", "SHIFTJIS": "shift_jis", "SJIS": "shift_jis",
-    "EUCJP": "euc_jp", "BIG5": "big5", "ASCII": "ascii", "USASCII": "ascii", "TIS620": "iso8859_11", "KOI8R": "koi8_r",
+    "ISOIR192": "utf-8",
+    "GB18030": "gb18030",
+    "GBK": "gbk",
+    "ISO2022GBK": "gbk",
+    "ISO2022GB18030": "gb18030",
+    "UTF8": "utf-8",
+    "UNICODEUTF8": "utf-8",
+    "ISO10646": "utf-8",
+    "GB2312": "gb2312",
+    "ISO202258": "gb2312",
+    "EUCCN": "gb2312",
+    "GB231280": "gb2312",
+    "EUCKR": "euc_kr",
+    "KSX1001": "euc_kr",
+    "KSC5601": "euc_kr",
+    "SHIFTJIS": "shift_jis",
+    "SJIS": "shift_jis",
+    "EUCJP": "euc_jp",
+    "BIG5": "big5",
+    "ASCII": "ascii",
+    "USASCII": "ascii",
+    "TIS620": "iso8859_11",
+    "KOI8R": "koi8_r",
     **{f"LATIN{n}": f"iso8859_{part}" for n, part in ((1, 1), (2, 2), (3, 3), (4, 4), (5, 9), (9, 15))},
     **{f"ISO8859{n}": f"iso8859_{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 15)},
     **{f"{name}{n}": f"cp{n}" for name in ("WINDOWS", "CP") for n in range(1250, 1259)},
-}  # fmt: skip
+}
 
 _ESCAPES = {  # PS3.3 Table C.12-3, C.12-4: sequence -> codec
-    b"\x1b(B": "ascii", b"\x1b(J": "shift_jis", b"\x1b)I": "shift_jis", b"\x1b-A": "latin_1", b"\x1b-B": "iso8859_2",
-    b"\x1b-C": "iso8859_3", b"\x1b-D": "iso8859_4", b"\x1b-F": "iso8859_7", b"\x1b-G": "iso8859_6", b"\x1b-H": "iso8859_8",
-    b"\x1b-L": "iso8859_5", b"\x1b-M": "iso8859_9", b"\x1b-T": "iso8859_11", b"\x1b-b": "iso8859_15",
-    b"\x1b$)C": "euc_kr", b"\x1b$)A": "gb2312",
-    b"\x1b$B": "iso2022_jp", b"\x1b$@": "iso2022_jp", b"\x1b$(D": "iso2022_jp_2",
-}  # fmt: skip
+    b"\x1b(B": "ascii",
+    b"\x1b(J": "shift_jis",
+    b"\x1b)I": "shift_jis",
+    b"\x1b-A": "latin_1",
+    b"\x1b-B": "iso8859_2",
+    b"\x1b-C": "iso8859_3",
+    b"\x1b-D": "iso8859_4",
+    b"\x1b-F": "iso8859_7",
+    b"\x1b-G": "iso8859_6",
+    b"\x1b-H": "iso8859_8",
+    b"\x1b-L": "iso8859_5",
+    b"\x1b-M": "iso8859_9",
+    b"\x1b-T": "iso8859_11",
+    b"\x1b-b": "iso8859_15",
+    b"\x1b$)C": "euc_kr",
+    b"\x1b$)A": "gb2312",
+    b"\x1b$B": "iso2022_jp",
+    b"\x1b$@": "iso2022_jp",
+    b"\x1b$(D": "iso2022_jp_2",
+}
 _SPLIT = re.compile(rb"(\x1b(?:\$\([A-Z]|\$\)[A-Z]|\$[@A-Z]|[()\-.][A-Za-z]))")
 _SHIFTED = frozenset({"iso2022_jp", "iso2022_jp_2"})  # two bytes of G0: no delimiter can stand among them
 
@@ -74,8 +120,8 @@ def decode(data: bytes, how: Charset, *, delimiters: bytes = b"\\") -> str:
     Args:
         data: A whole value field; several values may be in it.
         how: From :func:`charset`.
-        delimiters: After these bytes, and line ends, the initial set is in force again (PS3.5 6.1.2.5.3); ``\\\\``, and for
-            PN also ``^`` and ``=``.
+        delimiters: After these bytes, and line ends, the initial set is in force again (PS3.5 6.1.2.5.3);
+            ``\\\\``, and for PN also ``^`` and ``=``.
     """
     codec, extended = how
     escaped = b"\x1b" in data

@@ -10,7 +10,8 @@ from crosslight.standards.dicom.file.verdict import Refused
 
 
 def inflate(data: bytes | bytearray | memoryview | mmap, offset: int, limits: Limits) -> tuple[bytes, int]:
-    """The deflated data set at ``offset``, inflated within bounds; and where it ends, its padding to an even length included.
+    """The deflated data set at ``offset``, inflated within bounds; and where it ends, its padding to an even
+    length included.
 
     Raises:
         Refused: for a bomb, or a stream that is broken or cut off.
@@ -29,7 +30,9 @@ def inflate(data: bytes | bytearray | memoryview | mmap, offset: int, limits: Li
             pending = engine.unconsumed_tail
             total += len(part)
             if total > bound:
-                raise Refused("bomb", "The deflated data set inflates too far.", why=f"At most {bound} bytes here.")
+                raise Refused(
+                    "bomb", "The deflated data set inflates too far.", why=f"At most {bound} bytes here."
+                )
             parts.append(part)
     except zlib.error:
         raise Refused("unreadable", "The deflated data set is broken.", why="RFC 1951.") from None

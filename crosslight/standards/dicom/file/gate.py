@@ -1,7 +1,8 @@
 """The ingest gate: what a DICOM object must be before anything else reads it (security.md 5, D27).
 
-:func:`examine` takes a whole Part 10 file: its meta, one bounded walk over its data set (``walk.py``), and the rules on content:
-valid UIDs that agree with the file meta, and as much native pixel data as its own description asks for.
+:func:`examine` takes a whole Part 10 file: its meta, one bounded walk over its data set (``walk.py``), and
+the rules on content: valid UIDs that agree with the file meta, and as much native pixel data as its own
+description asks for.
 """
 
 from __future__ import annotations
@@ -59,11 +60,16 @@ META_TRANSFER_SYNTAX, META_SOP_CLASS, META_SOP_INSTANCE = 0x00020010, 0x00020002
 
 
 def missing_head(data: Buffer) -> bytes:
-    """Preamble and prefix for a file that begins with its file meta, as some writers leave them out; ``b""`` for any other.
+    """Preamble and prefix for a file that begins with its file meta, as some writers leave them out; ``b""``
+    for any other.
 
     PS3.10 7.1 asks for both. The file meta says all the same what follows it, so that nothing is guessed.
     """
-    begins = len(data) > 8 and bytes(data[:2]) == b"\2\0" and (bytes(data[4:6]) in SHORT_VRS or bytes(data[4:6]) in LONG_VRS)
+    begins = (
+        len(data) > 8
+        and bytes(data[:2]) == b"\2\0"
+        and (bytes(data[4:6]) in SHORT_VRS or bytes(data[4:6]) in LONG_VRS)
+    )
     return b"\0" * 128 + b"DICM" if begins and bytes(data[128:132]) != b"DICM" else b""
 
 
@@ -84,7 +90,9 @@ def read_meta(data: Buffer) -> tuple[dict[int, bytes], int]:
             if vr in LONG_VRS:
                 length, value = _META_LENGTH(data, value)[0], value + 4
             elif vr not in SHORT_VRS:
-                raise Refused("meta", "The file meta information is not explicit little endian.", why="PS3.10 7.1.")
+                raise Refused(
+                    "meta", "The file meta information is not explicit little endian.", why="PS3.10 7.1."
+                )
             pos = value + length
             if pos > len(data) or len(meta) >= _META_ELEMENTS:
                 raise Refused("truncated", "The file meta information was cut off.", why="PS3.10 7.1.")
@@ -92,7 +100,9 @@ def read_meta(data: Buffer) -> tuple[dict[int, bytes], int]:
     except (struct.error, IndexError):
         raise Refused("truncated", "The file meta information was cut off.", why="PS3.10 7.1.") from None
     if META_TRANSFER_SYNTAX not in meta:
-        raise Refused("meta", "The file does not say its transfer syntax.", why="PS3.10 7.1: (0002,0010) is required.")
+        raise Refused(
+            "meta", "The file does not say its transfer syntax.", why="PS3.10 7.1: (0002,0010) is required."
+        )
     return meta, pos
 
 
@@ -102,7 +112,9 @@ def meta_text(meta: dict[int, bytes], tag: int) -> str:
 
 
 def has_tiff_preamble(data: Buffer) -> bool:
-    """Whether the preamble is a TIFF header, which a dual-purpose file needs (PS3.10 7.1); all others are served zeroed."""
+    """Whether the preamble is a TIFF header, which a dual-purpose file needs (PS3.10 7.1); all others are
+    served zeroed.
+    """
     return bytes(data[:4]) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -114,7 +126,9 @@ def examine(data: Buffer, *, limits: Limits = LIMITS) -> Parsed:
     """
     meta, offset = read_meta(data)
     walked = walk(data, meta_text(meta, META_TRANSFER_SYNTAX), offset=offset, limits=limits)
-    return replace(walked, tiff_preamble=has_tiff_preamble(data), meta=meta, notes=walked.notes | check(walked, meta))
+    return replace(
+        walked, tiff_preamble=has_tiff_preamble(data), meta=meta, notes=walked.notes | check(walked, meta)
+    )
 
 
 _REQUIRED = {
@@ -154,7 +168,9 @@ def _check_pixels(parsed: Parsed) -> set[Note]:
         return {"empty-pixels"}
     if parsed.transfer_syntax_uid in ENCAPSULATED:
         if found[4] is None:
-            raise Refused("pixel-data", "Pixel data is not encapsulated as its transfer syntax says.", why="PS3.5 A.4.")
+            raise Refused(
+                "pixel-data", "Pixel data is not encapsulated as its transfer syntax says.", why="PS3.5 A.4."
+            )
         if 0 <= parsed.open_fragments < max(1, parsed.number(0x00280008, 1)):
             why = "PS3.5 A.4: no delimiter, and fewer fragments than frames: the object was cut off."
             raise Refused("truncated", "The pixel data is never closed.", why=why, where="7FE00010")
@@ -162,14 +178,18 @@ def _check_pixels(parsed: Parsed) -> set[Note]:
     expected = native_pixel_bytes(parsed)
     if found[3] < expected:
         raise Refused(
-            "pixel-data", "There is less pixel data than rows, columns and frames ask for.",
-            why=f"{found[3]} of {expected} bytes.", where="7FE00010",
-        )  # fmt: skip
+            "pixel-data",
+            "There is less pixel data than rows, columns and frames ask for.",
+            why=f"{found[3]} of {expected} bytes.",
+            where="7FE00010",
+        )
     return set()
 
 
 def native_pixel_bytes(parsed: Parsed) -> int:
-    """The bytes of native Pixel Data that the image description asks for (PS3.5 8.1.1); 0 when it does not say."""
+    """The bytes of native Pixel Data that the image description asks for (PS3.5 8.1.1); 0 when it does not
+    say.
+    """
     bits = parsed.number(0x00280100)
     pixels = parsed.number(0x00280010) * parsed.number(0x00280011) * max(1, parsed.number(0x00280008, 1))
     samples = parsed.number(0x00280002, 1)
@@ -179,7 +199,9 @@ def native_pixel_bytes(parsed: Parsed) -> int:
 
 
 def pixel_span(parsed: Parsed) -> tuple[int, int]:
-    """(offset, length) of native Pixel Data in the file as received; (0, 0) when there is none or it is not plain there."""
+    """(offset, length) of native Pixel Data in the file as received; (0, 0) when there is none or it is not
+    plain there.
+    """
     found = parsed.by_tag.get(PIXEL_DATA)
     if found is None or parsed.inflated or parsed.transfer_syntax_uid in ENCAPSULATED or not found[3]:
         return 0, 0

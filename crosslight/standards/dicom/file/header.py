@@ -1,7 +1,8 @@
 """The index attributes of one object: what the archive's rows, search and records are made of.
 
-:func:`read` takes them from a walked object, fast; :func:`read_with_pydicom` takes the same from pydicom, as oracle in tests
-and as fallback in a bounded child. Both give :class:`Header`, whose ``study`` and ``series`` are DICOM JSON objects.
+:func:`read` takes them from a walked object, fast; :func:`read_with_pydicom` takes the same from pydicom, as
+oracle in tests and as fallback in a bounded child. Both give :class:`Header`, whose ``study`` and ``series``
+are DICOM JSON objects.
 """
 
 from __future__ import annotations
@@ -21,22 +22,82 @@ Attributes = dict[str, Any]
 
 #: Patient and study attributes (PS3.3 C.2, C.7.1-2) that a study's row and record are made of, in tag order.
 STUDY_TAGS = (
-    "00080005", "00080020", "00080030", "00080050", "00080051", "00080080", "00080081", "00080090", "00080096", "00080201",
-    "00081030", "00081032", "00081040", "00081048", "00081060", "00100010", "00100020", "00100021", "00100024", "00100026",
-    "00100028", "00100030", "00100032", "00100040", "00101001", "00101002", "00101010", "0020000D", "00200010", "00321060",
+    "00080005",
+    "00080020",
+    "00080030",
+    "00080050",
+    "00080051",
+    "00080080",
+    "00080081",
+    "00080090",
+    "00080096",
+    "00080201",
+    "00081030",
+    "00081032",
+    "00081040",
+    "00081048",
+    "00081060",
+    "00100010",
+    "00100020",
+    "00100021",
+    "00100024",
+    "00100026",
+    "00100028",
+    "00100030",
+    "00100032",
+    "00100040",
+    "00101001",
+    "00101002",
+    "00101010",
+    "0020000D",
+    "00200010",
+    "00321060",
     "00321064",
-)  # fmt: skip
+)
 #: Series attributes (PS3.3 C.7.3) and the request they come from.
 SERIES_TAGS = (
-    "00080021", "00080031", "00080060", "00080070", "0008103E", "0008103F", "00081010", "00081090", "00180015", "00080201",
-    "0020000E", "00200011", "00200052", "00200060", "00400244", "00400245", "00400250", "00400251", "00400253", "00400254",
+    "00080021",
+    "00080031",
+    "00080060",
+    "00080070",
+    "0008103E",
+    "0008103F",
+    "00081010",
+    "00081090",
+    "00180015",
+    "00080201",
+    "0020000E",
+    "00200011",
+    "00200052",
+    "00200060",
+    "00400244",
+    "00400245",
+    "00400250",
+    "00400251",
+    "00400253",
+    "00400254",
     "00400275",
-)  # fmt: skip
+)
 #: Instance attributes that searches return (PS3.18 Table 10.6.3-5).
 INSTANCE_TAGS = (
-    "00080005", "00080016", "00080018", "00080022", "00080032", "00080023", "00080033", "00080201", "0020000D", "0020000E",
-    "00200013", "00280002", "00280004", "00280008", "00280010", "00280011", "00280100",
-)  # fmt: skip
+    "00080005",
+    "00080016",
+    "00080018",
+    "00080022",
+    "00080032",
+    "00080023",
+    "00080033",
+    "00080201",
+    "0020000D",
+    "0020000E",
+    "00200013",
+    "00280002",
+    "00280004",
+    "00280008",
+    "00280010",
+    "00280011",
+    "00280100",
+)
 
 PATIENT_ID = "00100020"
 KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
@@ -63,12 +124,14 @@ class Header:
     frames: int = 1
     modality: str = ""
     title: Coded | None = None  # of a Key Object Selection
-    references: tuple[tuple[str, str, str], ...] = ()  # (study, series, instance) that a Key Object Selection lists
+    # (study, series, instance) that a Key Object Selection lists
+    references: tuple[tuple[str, str, str], ...] = ()
     study: Attributes
     series: Attributes
     metadata: bytes  # the whole DICOM JSON object, but for ``large``
     large: bytes = b""  # a DICOM JSON object of the large sequences alone, b'' where there are none
-    large_unmeasured: bool = False  # whether one of these says no length: slow for readers that do not want it
+    # whether one of these says no length: slow for readers that do not want it
+    large_unmeasured: bool = False
     notes: frozenset[Note] = frozenset()  # what was tolerated
 
     @property
@@ -80,7 +143,11 @@ class Header:
     def rejection(self) -> str:
         """The code of a rejection note, '' for any other object."""
         title = self.title
-        return title.value if title is not None and title.scheme == "DCM" and title.value in REJECTION_TITLES else ""
+        return (
+            title.value
+            if title is not None and title.scheme == "DCM" and title.value in REJECTION_TITLES
+            else ""
+        )
 
 
 def read(parsed: Parsed) -> Header:
@@ -89,12 +156,19 @@ def read(parsed: Parsed) -> Header:
     found = from_attributes(attributes, parsed.transfer_syntax_uid, parsed.notes | notes)
     if not found.large or parsed.inflated:
         return found
-    large = [e for e in parsed.elements if isinstance(attributes.get(f"{e[0]:08X}", {}).get("Value"), orjson.Fragment)]
-    return replace(found, large_unmeasured=any(bytes(parsed.data[e[2] - 4 : e[2]]) == b"\xff\xff\xff\xff" for e in large))
+    large = [
+        e
+        for e in parsed.elements
+        if isinstance(attributes.get(f"{e[0]:08X}", {}).get("Value"), orjson.Fragment)
+    ]
+    return replace(
+        found, large_unmeasured=any(bytes(parsed.data[e[2] - 4 : e[2]]) == b"\xff\xff\xff\xff" for e in large)
+    )
 
 
 def read_with_pydicom(data: bytes, limit: int = 1 << 20) -> tuple[Attributes, str]:
-    """The same attributes and transfer syntax by pydicom, for :func:`from_attributes`; raises whatever pydicom raises.
+    """The same attributes and transfer syntax by pydicom, for :func:`from_attributes`; raises whatever
+    pydicom raises.
 
     Runs in a bounded child on bytes that :func:`read` could not make sense of.
     """
@@ -111,7 +185,9 @@ def read_with_pydicom(data: bytes, limit: int = 1 << 20) -> tuple[Attributes, st
     return {tag: body for tag, body in found.items() if not tag.endswith("0000")}, syntax
 
 
-def from_attributes(attributes: Mapping[str, Any], transfer_syntax_uid: str, notes: frozenset[Note] = frozenset()) -> Header:
+def from_attributes(
+    attributes: Mapping[str, Any], transfer_syntax_uid: str, notes: frozenset[Note] = frozenset()
+) -> Header:
     """The header from an object's attributes in DICOM JSON, and what was noted while they were read."""
     sop_class = first_text(attributes, "00080016")
     title: Coded | None = None
@@ -133,7 +209,9 @@ def from_attributes(attributes: Mapping[str, Any], transfer_syntax_uid: str, not
         references=references,
         study=pick(attributes, STUDY_TAGS),
         series=pick(attributes, SERIES_TAGS),
-        metadata=orjson.dumps({t: b for t, b in attributes.items() if t not in large} if large else attributes),
+        metadata=orjson.dumps(
+            {t: b for t, b in attributes.items() if t not in large} if large else attributes
+        ),
         large=orjson.dumps(large) if large else b"",
         notes=notes | ({"patient-id"} if len(values(attributes, PATIENT_ID)) > 1 else set()),
     )
@@ -169,7 +247,8 @@ def first_text(attributes: Mapping[str, Any], tag: str) -> str:
 
 
 def patient_id(attributes: Mapping[str, Any]) -> str:
-    """Patient ID (0010,0020); '' when it has several values (VM is 1): the first of them is somebody else's."""
+    """Patient ID (0010,0020); '' when it has several values (VM is 1): the first of them is somebody
+    else's."""
     return first_text(attributes, PATIENT_ID) if len(values(attributes, PATIENT_ID)) < 2 else ""
 
 
@@ -195,4 +274,8 @@ def _references(attributes: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]
     for study in items(attributes, "0040A375"):
         for series in items(study, "00081115"):
             for instance in items(series, "00081199"):
-                yield first_text(study, "0020000D"), first_text(series, "0020000E"), first_text(instance, "00081155")
+                yield (
+                    first_text(study, "0020000D"),
+                    first_text(series, "0020000E"),
+                    first_text(instance, "00081155"),
+                )

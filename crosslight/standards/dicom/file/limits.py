@@ -11,11 +11,12 @@ class Limits:
 
     Args:
         max_depth: Levels of sequences.
-        max_elements: Elements and items together: the work, which is linear in them. A segmentation of 100,000 frames has
-            some three million.
-        max_held_elements: Elements and items of which offsets are held in memory. Sequences beyond are walked and let go, and
-            walked again by whoever reads them.
-        max_index_elements: As many may be in sequences that the index is made of, which are held whole, and at one level.
+        max_elements: Elements and items together: the work, which is linear in them. A segmentation of
+            100,000 frames has some three million.
+        max_held_elements: Elements and items of which offsets are held in memory. Sequences beyond are walked
+            and let go, and walked again by whoever reads them.
+        max_index_elements: As many may be in sequences that the index is made of, which are held whole, and
+            at one level.
         max_fragments: Of encapsulated Pixel Data.
         max_inflated_bytes: Of a deflated data set.
         max_inflate_ratio: Inflated bytes for each deflated one.

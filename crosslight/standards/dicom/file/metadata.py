@@ -1,12 +1,13 @@
 """A walked object as its DICOM JSON metadata (PS3.18 Annex F), made once, at ingest.
 
-Text is decoded from its Specific Character Set; the object's own (0008,0005) becomes ``ISO_IR 192``, since JSON is UTF-8.
-Left out altogether: group lengths, pixel data, binary values over :data:`MAX_INLINE_BYTES` and other values over
-:data:`MAX_VALUE_BYTES` (an attribute without value would say that it is empty). A value that cannot be read as its VR is
-given as text where Annex F allows, else left out: reading for the index never fails an ingest.
+Text is decoded from its Specific Character Set; the object's own (0008,0005) becomes ``ISO_IR 192``, since
+JSON is UTF-8. Left out altogether: group lengths, pixel data, binary values over :data:`MAX_INLINE_BYTES` and
+other values over :data:`MAX_VALUE_BYTES` (an attribute without value would say that it is empty). A value
+that cannot be read as its VR is given as text where Annex F allows, else left out: reading for the index
+never fails an ingest.
 
-Large sequences that the walk let go become JSON item by item, so that memory follows the JSON, not the number of elements;
-beyond :data:`MAX_LARGE_BYTES` of JSON in one object they are left out.
+Large sequences that the walk let go become JSON item by item, so that memory follows the JSON, not the number
+of elements; beyond :data:`MAX_LARGE_BYTES` of JSON in one object they are left out.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def attributes_of(parsed: Parsed) -> dict[str, Any]:
 def attributes_and_notes(parsed: Parsed) -> tuple[dict[str, Any], set[Note]]:
     """The attributes of a walked object in DICOM JSON, and what was noted in its text.
 
-    A large sequence is an :class:`orjson.Fragment`, which only ``orjson.dumps`` understands; none that the index is made of is.
+    A large sequence is an :class:`orjson.Fragment`, which only ``orjson.dumps`` understands; none that the
+    index is made of is.
     """
     reader = _Reader(parsed)
     attributes = reader.item(parsed.elements, DEFAULT)
@@ -76,7 +78,11 @@ class _Reader:
             if items is not None:
                 if vr == "SQ" or vr == "UN":
                     left = self.large_left
-                    found = self._large(items, how) if isinstance(items, Aside) else [self.item(one, how) for one in items]
+                    found = (
+                        self._large(items, how)
+                        if isinstance(items, Aside)
+                        else [self.item(one, how) for one in items]
+                    )
                     if found is not None:
                         out[f"{tag:08X}"] = {"vr": "SQ", "Value": found} if found else {"vr": "SQ"}
                     if found and left != self.large_left and elements is self.parsed.elements:
@@ -143,10 +149,16 @@ class _Reader:
 
 
 def doubtful(raw: bytes, how: Charset, values: list[Any]) -> bool:
-    """Whether text with octets above 127 may read wrongly: of a set that is not known, or not the one that is said."""
+    """Whether text with octets above 127 may read wrongly: of a set that is not known, or not the one that is
+    said.
+    """
     if how[0] in UNSURE:
         return how[0] == "unknown" or not is_utf8(raw)
-    return any("\ufffd" in text for value in values for text in (value.values() if isinstance(value, dict) else [str(value)]))
+    return any(
+        "\ufffd" in text
+        for value in values
+        for text in (value.values() if isinstance(value, dict) else [str(value)])
+    )
 
 
 def _not_finite(value: float) -> str:
@@ -203,7 +215,11 @@ def _names(raw: bytes, how: Charset) -> list[Any]:
 
 
 def _reals(raw: bytes, how: Charset) -> list[Any]:
-    return [_real(value) for value in raw.decode("latin_1").strip(" \0").split("\\")] if raw.strip(b" \0") else []
+    return (
+        [_real(value) for value in raw.decode("latin_1").strip(" \0").split("\\")]
+        if raw.strip(b" \0")
+        else []
+    )
 
 
 def _real(text: str) -> float | str | None:
@@ -218,7 +234,11 @@ def _real(text: str) -> float | str | None:
 
 
 def _integers(raw: bytes, how: Charset) -> list[Any]:
-    return [_integer(value) for value in raw.decode("latin_1").strip(" \0").split("\\")] if raw.strip(b" \0") else []
+    return (
+        [_integer(value) for value in raw.decode("latin_1").strip(" \0").split("\\")]
+        if raw.strip(b" \0")
+        else []
+    )
 
 
 def _integer(text: str) -> int | str | None:

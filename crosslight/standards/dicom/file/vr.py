@@ -7,28 +7,68 @@ from functools import lru_cache
 from pydicom.datadict import DicomDictionary, RepeatersDictionary
 
 #: VRs with a reserved field and a 32-bit length in explicit encodings (PS3.5 Table 7.1-1).
-LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
-SHORT_VRS = frozenset({
-    b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS", b"ST",
-    b"TM", b"UI", b"UL", b"US",
-})  # fmt: skip
+LONG_VRS = frozenset(
+    {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+)
+SHORT_VRS = frozenset(
+    {
+        b"AE",
+        b"AS",
+        b"AT",
+        b"CS",
+        b"DA",
+        b"DS",
+        b"DT",
+        b"FL",
+        b"FD",
+        b"IS",
+        b"LO",
+        b"LT",
+        b"PN",
+        b"SH",
+        b"SL",
+        b"SS",
+        b"ST",
+        b"TM",
+        b"UI",
+        b"UL",
+        b"US",
+    }
+)
 
 #: A coded VR as text; one object each, since a large object has millions.
 VR_TEXT = {coded: coded.decode("ascii") for coded in LONG_VRS | SHORT_VRS}
 
 #: struct code and size of the fixed-length numeric VRs
 NUMERIC = {
-    "FL": ("f", 4), "FD": ("d", 8), "SL": ("i", 4), "SS": ("h", 2), "UL": ("I", 4), "US": ("H", 2), "SV": ("q", 8),
+    "FL": ("f", 4),
+    "FD": ("d", 8),
+    "SL": ("i", 4),
+    "SS": ("h", 2),
+    "UL": ("I", 4),
+    "US": ("H", 2),
+    "SV": ("q", 8),
     "UV": ("Q", 8),
-}  # fmt: skip
+}
 BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 
 PIXEL_DATA = 0x7FE00010
 #: Sequences that the index is made of (``header.py``): always in memory, whatever else an object holds.
-INDEX_SEQUENCES = frozenset({
-    0x00080051, 0x00080096, 0x00081032, 0x0008103F, 0x00100024, 0x00100026, 0x00101002, 0x00321064, 0x00400275, 0x0040A043,
-    0x0040A375,
-})  # fmt: skip
+INDEX_SEQUENCES = frozenset(
+    {
+        0x00080051,
+        0x00080096,
+        0x00081032,
+        0x0008103F,
+        0x00100024,
+        0x00100026,
+        0x00101002,
+        0x00321064,
+        0x00400275,
+        0x0040A043,
+        0x0040A375,
+    }
+)
 FLOAT_PIXEL_DATA = 0x7FE00008
 DOUBLE_PIXEL_DATA = 0x7FE00009
 

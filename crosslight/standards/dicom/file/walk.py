@@ -1,11 +1,11 @@
 """A bounded walk over a DICOM data set (security.md 5, D27): every element once, in time linear in the bytes.
 
-:func:`walk` returns a :class:`Parsed` tree of offsets, or raises :class:`Refused` with a reason. Nothing is decoded and no pixel
-is touched. What passes has a transfer syntax on the list, every length inside the data, and bounded depth and counts. The rules
-on content are in ``gate.py``.
+:func:`walk` returns a :class:`Parsed` tree of offsets, or raises :class:`Refused` with a reason. Nothing is
+decoded and no pixel is touched. What passes has a transfer syntax on the list, every length inside the data,
+and bounded depth and counts. The rules on content are in ``gate.py``.
 
-Memory is bounded apart from work: of an object with very many elements the large sequences are walked and let go
-(:class:`Aside`), and walked again, an item at a time, by whoever reads them (:meth:`Parsed.items_of`).
+Memory is bounded apart from work: of an object with very many elements the large sequences are walked and let
+go (:class:`Aside`), and walked again, an item at a time, by whoever reads them (:meth:`Parsed.items_of`).
 
 What departs from the standard without making the content doubtful is read and noted (``verdict.py``).
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from crosslight.standards.dicom.file.deflate import inflate
 from crosslight.standards.dicom.file.limits import LIMITS, Limits
 from crosslight.standards.dicom.file.syntaxes import DEFLATED_LE, EXPLICIT_BE, IMPLICIT_LE, TRANSFER_SYNTAXES
-from crosslight.standards.dicom.file.tail import Tail
+from crosslight.standards.dicom.file.trailing_bytes import Tail
 from crosslight.standards.dicom.file.verdict import Note, Refused
 from crosslight.standards.dicom.file.walker import Aside, Buffer, Element, Item, Walker
 from crosslight.standards.study import whole_number
@@ -26,7 +26,10 @@ from crosslight.standards.study import whole_number
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
-    """A walked object. Offsets are into ``data``, which is the inflated data set for the deflated transfer syntax."""
+    """A walked object.
+
+    Offsets are into ``data``, which is the inflated data set for the deflated transfer syntax.
+    """
 
     data: Buffer
     transfer_syntax_uid: str
@@ -57,7 +60,11 @@ class Parsed:
     def raw(self, tag: int) -> bytes:
         """The bytes of a top-level value, b'' when absent."""
         found = self.by_tag.get(tag)
-        return bytes(self.data[found[2] : found[2] + found[3]]) if found is not None and found[4] is None else b""
+        return (
+            bytes(self.data[found[2] : found[2] + found[3]])
+            if found is not None and found[4] is None
+            else b""
+        )
 
     def text(self, tag: int) -> str:
         """A top-level value as ASCII without padding."""
@@ -81,12 +88,15 @@ def walk(data: Buffer, transfer_syntax_uid: str, *, offset: int = 0, limits: Lim
         Refused: for what cannot be read, or is out of bounds.
     """
     if transfer_syntax_uid not in TRANSFER_SYNTAXES:
-        raise Refused("transfer-syntax", "This transfer syntax is not accepted here.", where=transfer_syntax_uid[:64])
+        raise Refused(
+            "transfer-syntax", "This transfer syntax is not accepted here.", where=transfer_syntax_uid[:64]
+        )
     start, inflated, end = offset, transfer_syntax_uid == DEFLATED_LE, len(data)
     notes: set[Note] = set()
     if inflated:
         whole, (data, deflated_end), start = data, inflate(data, offset, limits), 0
-        if deflated_end < end and Tail(whole).begins(deflated_end, end):  # anything else, a checksum say, stays part of it
+        # anything else, a checksum say, stays part of it
+        if deflated_end < end and Tail(whole).begins(deflated_end, end):
             notes.add("padding")
             end = deflated_end
     walker = Walker(data, transfer_syntax_uid, limits)
@@ -96,10 +106,17 @@ def walk(data: Buffer, transfer_syntax_uid: str, *, offset: int = 0, limits: Lim
         elements, by_tag = _without_doubles(data, elements)
         notes.add("doubled")
     return Parsed(
-        data=data, transfer_syntax_uid=transfer_syntax_uid, elements=elements, by_tag=by_tag, dataset_offset=offset,
-        dataset_end=end if inflated else after, inflated=inflated, notes=frozenset(notes | walker.notes),
-        open_fragments=walker.open_fragments, limits=limits,
-    )  # fmt: skip
+        data=data,
+        transfer_syntax_uid=transfer_syntax_uid,
+        elements=elements,
+        by_tag=by_tag,
+        dataset_offset=offset,
+        dataset_end=end if inflated else after,
+        inflated=inflated,
+        notes=frozenset(notes | walker.notes),
+        open_fragments=walker.open_fragments,
+        limits=limits,
+    )
 
 
 def _without_doubles(data: Buffer, elements: Item) -> tuple[Item, dict[int, Element]]:

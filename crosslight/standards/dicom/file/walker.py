@@ -1,4 +1,6 @@
-"""The walk over one buffer, element by element: what :func:`~crosslight.standards.dicom.file.walk.walk` sets out to do."""
+"""The walk over one buffer, element by element: what :func:`~crosslight.standards.dicom.file.walk.walk` sets
+out to do.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,22 @@ from typing import NamedTuple, NoReturn
 
 from crosslight.standards.dicom.file.limits import Limits
 from crosslight.standards.dicom.file.syntaxes import ENCAPSULATED, EXPLICIT_BE
-from crosslight.standards.dicom.file.tail import ODD_GROUPS, Tail
+from crosslight.standards.dicom.file.trailing_bytes import ODD_GROUPS, Tail
 from crosslight.standards.dicom.file.verdict import Note, Refused
-from crosslight.standards.dicom.file.vr import INDEX_SEQUENCES, LONG_VRS, PIXEL_DATA, SHORT_VRS, VR_TEXT, dictionary_vr
+from crosslight.standards.dicom.file.vr import (
+    INDEX_SEQUENCES,
+    LONG_VRS,
+    PIXEL_DATA,
+    SHORT_VRS,
+    VR_TEXT,
+    dictionary_vr,
+)
 
 Buffer = bytes | bytearray | memoryview | mmap
-#: (tag, VR, offset of the value, length of the value, items). VR is as coded, or the dictionary's in implicit encoding.
-#: ``items`` is None for all but sequences; for encapsulated pixel data it is [] and the length covers the fragments.
+#: (tag, VR, offset of the value, length of the value, items). VR is as coded, or the dictionary's in implicit
+#: encoding.
+#: ``items`` is None for all but sequences; for encapsulated pixel data it is [] and the length covers the
+#: fragments.
 Element = tuple[int, str, int, int, "list[Item] | Aside | None"]
 Item = list[Element]
 
@@ -54,10 +65,15 @@ class Walker:
         self.implicit_head = struct.Struct(order + "HHI").unpack_from
         self.u32 = struct.Struct(order + "I").unpack_from
 
-    def dataset(self, pos: int, end: int, depth: int, *, implicit: bool, open_item: bool = False) -> tuple[Item, int]:
-        """Elements from ``pos`` to ``end``, or to the item delimiter of an ``open_item``; and where they end."""
+    def dataset(
+        self, pos: int, end: int, depth: int, *, implicit: bool, open_item: bool = False
+    ) -> tuple[Item, int]:
+        """Elements from ``pos`` to ``end``, or to the item delimiter of an ``open_item``; and where they
+        end."""
         if depth > self.limits.max_depth:
-            raise Refused("depth", "Sequences are nested too deeply.", why=f"At most {self.limits.max_depth} levels.")
+            raise Refused(
+                "depth", "Sequences are nested too deeply.", why=f"At most {self.limits.max_depth} levels."
+            )
         try:
             return (self._implicit if implicit else self._explicit)(pos, end, depth, open_item)
         except struct.error:
@@ -79,7 +95,11 @@ class Walker:
             elif coded not in SHORT_VRS:
                 coded, length, value = self._unknown_vr(tag, coded, length, value)
             items: list[Item] | Aside | None = None
-            if coded == b"SQ" or length == UNDEFINED or (coded == b"UN" and length and dictionary_vr(tag) == "SQ"):
+            if (
+                coded == b"SQ"
+                or length == UNDEFINED
+                or (coded == b"UN" and length and dictionary_vr(tag) == "SQ")
+            ):
                 self._count(len(elements) - counted)
                 counted = len(elements)
                 items, length, pos = self._nested(tag, coded, value, length, end, depth)
@@ -109,7 +129,9 @@ class Walker:
             if vr == "SQ" or length == UNDEFINED:
                 self._count(len(elements) - counted)
                 counted = len(elements)
-                items, length, pos = self._nested(tag, b"SQ" if tag != PIXEL_DATA else b"OW", value, length, end, depth, True)
+                items, length, pos = self._nested(
+                    tag, b"SQ" if tag != PIXEL_DATA else b"OW", value, length, end, depth, True
+                )
                 bound = counted + self._bound()
                 vr = "SQ" if tag != PIXEL_DATA else vr
             else:
@@ -131,20 +153,27 @@ class Walker:
 
     def _too_many(self) -> NoReturn:
         most = self.limits
-        why = f"At most {most.max_elements}, and {most.max_index_elements} of one level or in what the index is made of."
+        why = (
+            f"At most {most.max_elements}, and {most.max_index_elements} of one level or in what the index is"
+            " made of."
+        )
         raise Refused("elements", "Too many elements.", why=why)
 
-    # --- ends ------------------------------------------------------------------------------------------------------
+    # --- ends -----------------------------------------------------------------------------------------------
 
     def _end_before(self, tag: int, pos: int, end: int, depth: int, open_item: bool) -> int:
-        """Where the data set or item ends that has no further element at ``pos``; -1 when an element stands there."""
+        """Where the data set or item ends that has no further element at ``pos``; -1 when an element stands
+        there.
+        """
         if not depth and self._tail(pos, end):
             return pos
         if tag >> 16 != 0xFFFE:
             return -1
         twice = not open_item and depth > 0 and pos + 8 == end  # its length ends the item there as well
         if tag != _ITEM_END or not (open_item or twice):
-            raise Refused("delimiter", "A delimiter stands where none belongs.", why="PS3.5 7.5.", where=f"{tag:08X}")
+            raise Refused(
+                "delimiter", "A delimiter stands where none belongs.", why="PS3.5 7.5.", where=f"{tag:08X}"
+            )
         if twice or self.implicit_head(self.data, pos)[2]:
             self.notes.add("delimiters")
         return pos + 8
@@ -173,7 +202,7 @@ class Walker:
         self.notes.add("delimiters")
         return pos + 8
 
-    # --- sequences -------------------------------------------------------------------------------------------------
+    # --- sequences ------------------------------------------------------------------------------------------
 
     def _unknown_vr(self, tag: int, coded: bytes, length: int, value: int) -> tuple[bytes, int, int]:
         """(UN, length, offset of the value): new VRs have a length of 32 bits (PS3.5 7.1.2)."""
@@ -181,7 +210,9 @@ class Walker:
             self.notes.add("vr")
             return b"UN", length, value
         if not (coded.isalpha() and coded.isupper()) or length:
-            raise Refused("vr", "An element has no value representation.", why="PS3.5 6.2.", where=f"{tag:08X}")
+            raise Refused(
+                "vr", "An element has no value representation.", why="PS3.5 6.2.", where=f"{tag:08X}"
+            )
         self.notes.add("vr")
         return b"UN", self.u32(self.data, value)[0], value + 4
 
@@ -194,11 +225,17 @@ class Walker:
             _beyond(tag)
         if coded in (b"OB", b"OW") or (tag == PIXEL_DATA and coded == b"UN"):
             if tag != PIXEL_DATA or not self.encapsulated:
-                raise Refused("pixel-data", "Only encapsulated pixel data may have undefined length.", where=f"{tag:08X}")
+                raise Refused(
+                    "pixel-data",
+                    "Only encapsulated pixel data may have undefined length.",
+                    where=f"{tag:08X}",
+                )
             length, after = self._fragments(value, end, depth)
             return [], length, after
         if coded not in (b"SQ", b"UN"):
-            raise Refused("length", "Only a sequence may have undefined length.", why="PS3.5 7.1.1.", where=f"{tag:08X}")
+            raise Refused(
+                "length", "Only a sequence may have undefined length.", why="PS3.5 7.1.1.", where=f"{tag:08X}"
+            )
         stop = end if undefined else value + length
         letting_go = self.letting_go
         self.letting_go = letting_go and (depth > 0 or tag not in INDEX_SEQUENCES)
@@ -215,8 +252,8 @@ class Walker:
     def _of_unknown_vr(
         self, tag: int, value: int, stop: int, depth: int, undefined: bool
     ) -> tuple[list[Item] | Aside | None, int]:
-        """UN of undefined length, or of a known sequence: implicit little endian (PS3.5 6.2.2 note 2, CP-246). Some writers put
-        explicit items there, some anything at all, which its length passes over."""
+        """UN of undefined length, or of a known sequence: implicit little endian (PS3.5 6.2.2 note 2,
+        CP-246). Some writers put explicit items there, some anything at all, which its length passes over."""
         refusal: Refused | None = None
         for implicit in (True, False) if self.little else ():
             held, notes = self.held, set(self.notes)
@@ -232,7 +269,9 @@ class Walker:
         self.notes.add("unread-sequence")
         return None, stop
 
-    def _items(self, pos: int, end: int, depth: int, *, implicit: bool, undefined: bool) -> tuple[list[Item] | Aside, int]:
+    def _items(
+        self, pos: int, end: int, depth: int, *, implicit: bool, undefined: bool
+    ) -> tuple[list[Item] | Aside, int]:
         """The items of a sequence and where they end; let go when too much is held."""
         start, held, items = pos, self.held, list[Item]()
         gone = False
@@ -257,7 +296,9 @@ class Walker:
             yield found[0]
             self.held, pos = 0, found[1]
 
-    def _next_item(self, pos: int, end: int, depth: int, *, implicit: bool, undefined: bool) -> tuple[Item, int] | None:
+    def _next_item(
+        self, pos: int, end: int, depth: int, *, implicit: bool, undefined: bool
+    ) -> tuple[Item, int] | None:
         """The item at ``pos`` and where the next one begins; None when the sequence ends there."""
         if pos >= end:
             return None
@@ -266,7 +307,12 @@ class Walker:
         if tag == _SEQUENCE_END and (undefined or pos + 8 == end):
             return None
         if tag != _ITEM:
-            raise Refused("delimiter", "A sequence holds something else than items.", why="PS3.5 7.5.", where=f"{tag:08X}")
+            raise Refused(
+                "delimiter",
+                "A sequence holds something else than items.",
+                why="PS3.5 7.5.",
+                where=f"{tag:08X}",
+            )
         pos += 8
         self.elements_left -= 1
         if self.elements_left < 0:
@@ -289,7 +335,9 @@ class Walker:
         return pos + 8
 
     def _fragments(self, pos: int, end: int, depth: int) -> tuple[int, int]:
-        """The length of the fragments of encapsulated pixel data, and where the next element begins (PS3.5 A.4)."""
+        """The length of the fragments of encapsulated pixel data, and where the next element begins (PS3.5
+        A.4).
+        """
         data, head, start = self.data, self.implicit_head, pos
         for count in range(self.limits.max_fragments):
             if pos + 8 > end or (data[pos] != 0xFE and self.tail.begins(pos, end)):
@@ -301,7 +349,9 @@ class Walker:
             group, number, length = head(data, pos)
             pos += 8
             if group != 0xFFFE or number not in (0xE000, 0xE0DD):
-                raise Refused("delimiter", "Something else than a fragment stands in the pixel data.", why="PS3.5 A.4.")
+                raise Refused(
+                    "delimiter", "Something else than a fragment stands in the pixel data.", why="PS3.5 A.4."
+                )
             if number == 0xE0DD:
                 if length:
                     self.notes.add("delimiters")
@@ -315,4 +365,9 @@ class Walker:
 
 
 def _beyond(tag: int) -> NoReturn:
-    raise Refused("truncated", "An element claims more bytes than there are.", why="The object was cut off.", where=f"{tag:08X}")
+    raise Refused(
+        "truncated",
+        "An element claims more bytes than there are.",
+        why="The object was cut off.",
+        where=f"{tag:08X}",
+    )

@@ -16,11 +16,19 @@ from crosslight.standards.problem import CrosslightError, Malformed, NotAcceptab
 from crosslight.standards.study import whole_number
 
 _ITEM, _SEQUENCE_DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
-_ENCAPSULATED_HEADER = 12  # tag, VR, reserved, undefined length: encapsulation is always Explicit VR Little Endian
+# tag, VR, reserved, undefined length: encapsulation is always Explicit VR Little Endian
+_ENCAPSULATED_HEADER = 12
 MAX_FRAGMENTS = 200_000
 
 #: The attributes that say how large a native frame is.
-IMAGE_PIXEL = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames", "PhotometricInterpretation")
+IMAGE_PIXEL = (
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "BitsAllocated",
+    "NumberOfFrames",
+    "PhotometricInterpretation",
+)
 
 Span = tuple[int, int]  # offset in the file, length
 
@@ -29,8 +37,8 @@ Span = tuple[int, int]  # offset in the file, length
 class FrameLayout:
     """Frames as spans of the file; several spans of one frame are joined.
 
-    ``kind`` ``native``: equal frames from ``offset``; ``bits`` frames that do not begin at a byte; ``deflated``: nothing can
-    be read in place; ``none``: no Pixel Data.
+    ``kind`` ``native``: equal frames from ``offset``; ``bits`` frames that do not begin at a byte;
+    ``deflated``: nothing can be read in place; ``none``: no Pixel Data.
     """
 
     kind: Literal["native", "encapsulated", "deflated", "none"]
@@ -46,7 +54,9 @@ class FrameLayout:
         return (self.frame_bits + 7) // 8
 
     def spans_of(self, frame: int) -> tuple[Span, ...]:
-        """The spans of a frame (from 1); native frames that begin inside a byte give the bytes that hold them."""
+        """The spans of a frame (from 1); native frames that begin inside a byte give the bytes that hold
+        them.
+        """
         if self.kind == "encapsulated":
             return self.spans[frame - 1]
         first_bit = (frame - 1) * self.frame_bits
@@ -59,7 +69,9 @@ class FrameLayout:
         return replace(self, offset=self.offset + by if self.offset else 0, spans=spans)
 
     def cut(self, frame: int, data: bytes) -> bytes:
-        """``data`` of ``spans_of(frame)`` as the frame alone: 1-bit frames are moved to a byte border (PS3.5 8.2)."""
+        """``data`` of ``spans_of(frame)`` as the frame alone: 1-bit frames are moved to a byte border (PS3.5
+        8.2).
+        """
         shift = ((frame - 1) * self.frame_bits) % 8 if self.kind == "native" else 0
         if not shift:
             return data
@@ -78,15 +90,22 @@ def native_layout(values: dict[str, Any], *, offset: int, length: int) -> FrameL
     Raises:
         Malformed: when the attributes ask for more bytes than there are.
     """
-    rows, columns, bits = (whole_number(str(values.get(name) or 0), 0) for name in ("Rows", "Columns", "BitsAllocated"))
-    samples, frames = (whole_number(str(values.get(name) or 1)) for name in ("SamplesPerPixel", "NumberOfFrames"))
+    rows, columns, bits = (
+        whole_number(str(values.get(name) or 0), 0) for name in ("Rows", "Columns", "BitsAllocated")
+    )
+    samples, frames = (
+        whole_number(str(values.get(name) or 1)) for name in ("SamplesPerPixel", "NumberOfFrames")
+    )
     frames = max(1, frames)
     frame_bits = rows * columns * samples * bits
-    if values.get("PhotometricInterpretation") == "YBR_FULL_422":  # two samples of colour for two pixels (C.7.6.3.1.2)
+    # two samples of colour for two pixels (C.7.6.3.1.2)
+    if values.get("PhotometricInterpretation") == "YBR_FULL_422":
         frame_bits = rows * columns * 2 * bits
     if frame_bits <= 0 or frames * frame_bits > length * 8:
         raise Malformed("Pixel Data is shorter than its attributes say.", why="PS3.3 C.7.6.3.")
-    return FrameLayout(kind="native", frames=frames, frame_bits=frame_bits, offset=offset, word_bytes=max(1, bits // 8))
+    return FrameLayout(
+        kind="native", frames=frames, frame_bits=frame_bits, offset=offset, word_bytes=max(1, bits // 8)
+    )
 
 
 def find_frames(source: BinaryIO) -> FrameLayout:
@@ -113,7 +132,11 @@ def _find(source: BinaryIO) -> FrameLayout:
     start = source.tell()
     source.seek(start)
     header = source.read(_ENCAPSULATED_HEADER)
-    group = struct.unpack((">" if not syntax.is_little_endian else "<") + "HH", header[:4]) if len(header) >= 8 else (0, 0)
+    group = (
+        struct.unpack((">" if not syntax.is_little_endian else "<") + "HH", header[:4])
+        if len(header) >= 8
+        else (0, 0)
+    )
     if group not in ((0x7FE0, 0x0010), (0x7FE0, 0x0008), (0x7FE0, 0x0009)):
         return FrameLayout(kind="none", frames=0)
     if syntax.is_encapsulated:
@@ -121,7 +144,9 @@ def _find(source: BinaryIO) -> FrameLayout:
         fragments, offsets = _fragments(source, start + _ENCAPSULATED_HEADER)
         if table:
             offsets = [int(n) for n in struct.unpack(f"<{len(table) // 8}Q", table)]
-        return FrameLayout(kind="encapsulated", frames=frames, spans=_group(source, fragments, offsets, frames))
+        return FrameLayout(
+            kind="encapsulated", frames=frames, spans=_group(source, fragments, offsets, frames)
+        )
     order = "<" if syntax.is_little_endian else ">"
     if syntax.is_implicit_VR:
         offset, length = start + 8, struct.unpack("<I", header[4:8])[0]
@@ -139,7 +164,8 @@ def _fragments(source: BinaryIO, at: int) -> tuple[list[Span], list[int]]:
     while True:
         source.seek(at)
         header = source.read(8)
-        if header[:4] == _SEQUENCE_DELIMITER or (not header and not first):  # or the file ends there: noted when it came in
+        # or the file ends there: noted when it came in
+        if header[:4] == _SEQUENCE_DELIMITER or (not header and not first):
             return spans, offsets
         if len(header) < 8 or header[:4] != _ITEM:
             raise Malformed("Encapsulated Pixel Data is cut off.", why="PS3.5 A.4.")
@@ -155,8 +181,11 @@ def _fragments(source: BinaryIO, at: int) -> tuple[list[Span], list[int]]:
         at += 8 + length
 
 
-def _group(source: BinaryIO, fragments: Sequence[Span], offsets: Sequence[int], frames: int) -> tuple[tuple[Span, ...], ...]:
-    """Fragments of each frame (PS3.5 A.4): by the offset table, one for one, or by the marker that ends a code stream.
+def _group(
+    source: BinaryIO, fragments: Sequence[Span], offsets: Sequence[int], frames: int
+) -> tuple[tuple[Span, ...], ...]:
+    """Fragments of each frame (PS3.5 A.4): by the offset table, one for one, or by the marker that ends a
+    code stream.
 
     Fragments without content behind those of the last frame are none.
     """
@@ -195,5 +224,7 @@ def _by_marker(source: BinaryIO, fragments: Sequence[Span], frames: int) -> tupl
     if not groups[-1]:
         groups.pop()
     if len(groups) != frames:
-        raise NotAcceptable("The frames cannot be told apart.", why="No offset table, and several fragments to a frame.")
+        raise NotAcceptable(
+            "The frames cannot be told apart.", why="No offset table, and several fragments to a frame."
+        )
     return tuple(tuple(group) for group in groups)

@@ -1,8 +1,9 @@
 """Pixel data to an 8-bit picture (PS3.18 8.3.5, 10.4.1.3; PS3.3 C.7.6.3, C.7.6.16, C.11).
 
-The grey scale pipeline of PS3.4 N.2: modality LUT or rescale, VOI LUT or window, presentation (MONOCHROME1 and
-PresentationLUTShape INVERSE), to 0..255. Colour (RGB, YBR, palette) is brought to 8-bit RGB. Overlays, presentation states
-and ICC profiles are not applied. Decodes untrusted bytes: call only inside ``Workers.run_bounded`` (D27).
+The grey scale pipeline of PS3.4 N.2: modality LUT or rescale, VOI LUT or window, presentation (MONOCHROME1
+and PresentationLUTShape INVERSE), to 0..255. Colour (RGB, YBR, palette) is brought to 8-bit RGB. Overlays,
+presentation states and ICC profiles are not applied. Decodes untrusted bytes: call only inside
+``Workers.run_bounded`` (D27).
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from PIL import Image
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_rescale
 
 from crosslight.standards.dicom.pixels.transcode import pixels_of
-from crosslight.standards.problem import CrosslightError, Invalid, NotAcceptable, NotFound, TooLarge, kind_as_sentence
+from crosslight.standards.problem import (
+    CrosslightError,
+    Invalid,
+    NotAcceptable,
+    NotFound,
+    TooLarge,
+    kind_as_sentence,
+)
 from crosslight.standards.study import whole_number
 
 Grey = npt.NDArray[np.float64]
@@ -34,12 +42,15 @@ class RenderOptions:
     media: Literal["image/jpeg", "image/png"] = "image/jpeg"
     width: int = 0  # of the viewport in pixels; 0 = as stored
     height: int = 0
-    crop: tuple[float, float, float, float] | None = None  # sx, sy, sw, sh of the source; negative sw, sh flip
+    # sx, sy, sw, sh of the source; negative sw, sh flip
+    crop: tuple[float, float, float, float] | None = None
     window: tuple[float, float, str] | None = None  # centre, width, function
     quality: int = 90  # of JPEG, 1..100
 
 
-def parse_options(query: dict[str, str], media: str, *, max_side: int, thumbnail_side: int = 0) -> RenderOptions:
+def parse_options(
+    query: dict[str, str], media: str, *, max_side: int, thumbnail_side: int = 0
+) -> RenderOptions:
     """The rendering parameters of a URL (PS3.18 8.3.5).
 
     Args:
@@ -52,7 +63,9 @@ def parse_options(query: dict[str, str], media: str, *, max_side: int, thumbnail
         Invalid: naming the parameter.
     """
     width, height, crop = (
-        _viewport(query["viewport"], max_side) if "viewport" in query else (thumbnail_side, thumbnail_side, None)
+        _viewport(query["viewport"], max_side)
+        if "viewport" in query
+        else (thumbnail_side, thumbnail_side, None)
     )
     quality = query.get("quality", "90")
     if not 1 <= whole_number(quality, 0) <= 100:
@@ -81,7 +94,9 @@ def _viewport(text: str, max_side: int) -> tuple[int, int, tuple[float, float, f
     numbers = _numbers(text, "viewport")
     if len(numbers) not in (2, 6) or not all(1 <= side <= max_side for side in numbers[:2]):
         raise Invalid(
-            "viewport is vw,vh or vw,vh,sx,sy,sw,sh.", why=f"PS3.18 8.3.5.1.3; sides of 1 to {max_side}.", where="viewport"
+            "viewport is vw,vh or vw,vh,sx,sy,sw,sh.",
+            why=f"PS3.18 8.3.5.1.3; sides of 1 to {max_side}.",
+            where="viewport",
         )
     crop = (numbers[2], numbers[3], numbers[4], numbers[5]) if len(numbers) == 6 else None
     return int(numbers[0]), int(numbers[1]), crop
@@ -126,7 +141,9 @@ def _render(source: BinaryIO, frame: int, options: RenderOptions, max_pixels: in
         raise NotAcceptable("This instance holds no picture.", todo="Retrieve the instance itself.")
     if missing := [name for name in ("PhotometricInterpretation", "BitsAllocated") if not ds.get(name)]:
         why = f"{' and '.join(missing)} is missing (PS3.3 C.7.6.3): how its pixels are meant is not guessed."
-        raise NotAcceptable("This instance cannot be rendered here.", why=why, todo="Retrieve the instance itself.")
+        raise NotAcceptable(
+            "This instance cannot be rendered here.", why=why, todo="Retrieve the instance itself."
+        )
     if not 1 <= frame <= frames:
         raise NotFound(f"There is no frame {frame}.", why=f"The instance has {frames}.", where="frames")
     if rows * columns > max_pixels:
@@ -147,7 +164,8 @@ def _colour(ds: pydicom.Dataset, pixels: npt.NDArray[Any]) -> npt.NDArray[np.uin
     if ds.get("PhotometricInterpretation") == "PALETTE COLOR":
         pixels = apply_color_lut(pixels, ds)
         bits = 8 * pixels.dtype.itemsize
-        if bits == 16 and pixels.size and pixels.max() <= 255:  # 8-bit entries in a 16-bit table (PS3.3 C.7.6.3.1.5)
+        # 8-bit entries in a 16-bit table (PS3.3 C.7.6.3.1.5)
+        if bits == 16 and pixels.size and pixels.max() <= 255:
             bits = 8
     if bits > 8:
         pixels = pixels >> (bits - 8)
@@ -171,8 +189,8 @@ def _grey(
 
 
 def _distinct(pixels: npt.NDArray[Any], *, every: bool) -> npt.NDArray[Any] | None:
-    """The values that stand in ``pixels`` (``every``: none that does not), where they are few beside the pixels: what is done to
-    a value is then done once. None: do it to each pixel."""
+    """The values that stand in ``pixels`` (``every``: none that does not), where they are few beside the
+    pixels: what is done to a value is then done once. None: do it to each pixel."""
     if pixels.dtype.kind not in "iu" or pixels.itemsize > 2 or not pixels.size:
         return None
     low, high = int(pixels.min()), int(pixels.max())
@@ -201,7 +219,9 @@ def _shades(
     else:
         low, high = _range_of(ds, values)
         unit = (values - low) / (high - low) if high > low else np.zeros_like(values)
-    dark_is_high = ds.get("PhotometricInterpretation") == "MONOCHROME1" or ds.get("PresentationLUTShape") == "INVERSE"
+    dark_is_high = (
+        ds.get("PhotometricInterpretation") == "MONOCHROME1" or ds.get("PresentationLUTShape") == "INVERSE"
+    )
     unit = np.clip(np.nan_to_num(unit), 0.0, 1.0)
     return np.rint((1.0 - unit if dark_is_high else unit) * 255.0).astype(np.uint8)
 
@@ -220,7 +240,9 @@ def _functional_groups(ds: pydicom.Dataset, index: int) -> dict[str, pydicom.Dat
     return found
 
 
-def _modality(ds: pydicom.Dataset, groups: dict[str, pydicom.Dataset], pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _modality(
+    ds: pydicom.Dataset, groups: dict[str, pydicom.Dataset], pixels: npt.NDArray[Any]
+) -> npt.NDArray[Any]:
     if "PixelValueTransformationSequence" in groups:
         return np.asarray(apply_rescale(pixels, groups["PixelValueTransformationSequence"]))
     return np.asarray(apply_modality_lut(pixels, ds))
@@ -238,7 +260,9 @@ def _stored_window(item: pydicom.Dataset, ds: pydicom.Dataset) -> tuple[float, f
     centre, width = _first(item.get("WindowCenter")), _first(item.get("WindowWidth"))
     if centre is None or width is None or width <= 0:
         return None
-    function = str(item.get("VOILUTFunction") or ds.get("VOILUTFunction") or "LINEAR").lower().replace("_", "-")
+    function = (
+        str(item.get("VOILUTFunction") or ds.get("VOILUTFunction") or "LINEAR").lower().replace("_", "-")
+    )
     return centre, width, function if function in VOI_FUNCTIONS else "linear"
 
 
@@ -271,7 +295,8 @@ def _table(item: pydicom.Dataset, values: Grey) -> Grey:
 
 
 def _range_of(ds: pydicom.Dataset, values: Grey) -> tuple[float, float]:
-    """What is black and white without a window: smallest and largest value, padding left out (C.7.5.1.1.2)."""
+    """What is black and white without a window: smallest and largest value, padding left out
+    (C.7.5.1.1.2)."""
     padding = ds.get("PixelPaddingValue")
     if isinstance(padding, int) and not ds.get("ModalityLUTSequence"):
         mapped = padding * float(ds.get("RescaleSlope") or 1) + float(ds.get("RescaleIntercept") or 0)
@@ -281,7 +306,7 @@ def _range_of(ds: pydicom.Dataset, values: Grey) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
-# --- geometry and encoding -----------------------------------------------------------------------------------------
+# --- geometry and encoding ----------------------------------------------------------------------------------
 
 
 def _square(image: Image.Image, ds: pydicom.Dataset) -> Image.Image:
@@ -300,7 +325,12 @@ def _fit(image: Image.Image, options: RenderOptions) -> Image.Image:
     if options.crop is not None:
         sx, sy, sw, sh = options.crop
         wide, high = abs(sw) or image.width - sx, abs(sh) or image.height - sy
-        box = (max(0, round(sx)), max(0, round(sy)), min(image.width, round(sx + wide)), min(image.height, round(sy + high)))
+        box = (
+            max(0, round(sx)),
+            max(0, round(sy)),
+            min(image.width, round(sx + wide)),
+            min(image.height, round(sy + high)),
+        )
         if box[2] <= box[0] or box[3] <= box[1]:
             raise Invalid("viewport lies outside the picture.", where="viewport")
         image = image.crop(box)

@@ -1,7 +1,7 @@
 """Re-encoding to Explicit VR Little Endian, and single frames to native pixels (PS3.5 A.2; PS3.18 8.7.3.5).
 
-Only this direction: what is stored stays as it was received. Decodes untrusted bytes and loads an instance whole: call only
-inside ``Workers.run_bounded``.
+Only this direction: what is stored stays as it was received. Decodes untrusted bytes and loads an instance
+whole: call only inside ``Workers.run_bounded``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def can_decode(transfer_syntax: str) -> bool:
 
 
 def transcode(source: BinaryIO, target: BinaryIO, max_pixels: int) -> None:
-    """Write the instance in ``source`` to ``target`` as a Part 10 file in Explicit VR Little Endian; same SOP Instance UID.
+    """Write the instance in ``source`` to ``target`` as a Part 10 file in Explicit VR Little Endian; same SOP
+    Instance UID.
 
     Raises:
         NotAcceptable: when it cannot be decoded.
@@ -60,9 +61,10 @@ def transcode(source: BinaryIO, target: BinaryIO, max_pixels: int) -> None:
         raise
     except Exception as error:  # noqa: BLE001 - pydicom and the decoders have no common base
         raise NotAcceptable(
-            "This instance cannot be given in another transfer syntax.", why=kind_as_sentence(error),
+            "This instance cannot be given in another transfer syntax.",
+            why=kind_as_sentence(error),
             todo="Accept its own: transfer-syntax=*.",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def decode_frame(source: BinaryIO, frame: int, max_pixels: int) -> bytes:
@@ -96,14 +98,20 @@ def pixels_of(source: BinaryIO, header: pydicom.Dataset, frame: int) -> np.ndarr
     if syntax.is_deflated:  # cannot be read in place
         source.seek(0)
         return np.asarray(pixel_array(pydicom.dcmread(source), index=frame - 1))
-    if not syntax.is_encapsulated and syntax.is_little_endian and (data := _native(source, header, frame)) is not None:
+    if (
+        not syntax.is_encapsulated
+        and syntax.is_little_endian
+        and (data := _native(source, header, frame)) is not None
+    ):
         return np.asarray(get_decoder(syntax).as_array(data, index=0, **_described(header))[0])
     source.seek(0)
     return np.asarray(pixel_array(source, index=frame - 1))
 
 
 def _native(source: BinaryIO, header: pydicom.Dataset, frame: int) -> bytes | None:
-    """The bytes of a native frame alone; None where it is not one that is whole bytes of Pixel Data (7FE0,0010)."""
+    """The bytes of a native frame alone; None where it is not one that is whole bytes of Pixel Data
+    (7FE0,0010).
+    """
     start = source.tell()
     head = source.read(12)
     implicit = header.file_meta.TransferSyntaxUID.is_implicit_VR
@@ -111,7 +119,9 @@ def _native(source: BinaryIO, header: pydicom.Dataset, frame: int) -> bytes | No
         return None
     offset, length = (start + 8, head[4:8]) if implicit else (start + 12, head[8:12])
     layout = native_layout(
-        {name: header.get(name) for name in IMAGE_PIXEL}, offset=offset, length=int.from_bytes(length, "little")
+        {name: header.get(name) for name in IMAGE_PIXEL},
+        offset=offset,
+        length=int.from_bytes(length, "little"),
     )
     if layout.frame_bits % 8 or frame > layout.frames:
         return None
@@ -123,11 +133,16 @@ def _described(header: pydicom.Dataset) -> dict[str, Any]:
     """What the decoder must know of one frame."""
     samples = int(header.get("SamplesPerPixel") or 1)
     found = {
-        "rows": header.Rows, "columns": header.Columns, "samples_per_pixel": samples, "number_of_frames": 1,
-        "photometric_interpretation": header.PhotometricInterpretation, "bits_allocated": header.BitsAllocated,
-        "bits_stored": header.get("BitsStored") or header.BitsAllocated, "pixel_keyword": "PixelData",
+        "rows": header.Rows,
+        "columns": header.Columns,
+        "samples_per_pixel": samples,
+        "number_of_frames": 1,
+        "photometric_interpretation": header.PhotometricInterpretation,
+        "bits_allocated": header.BitsAllocated,
+        "bits_stored": header.get("BitsStored") or header.BitsAllocated,
+        "pixel_keyword": "PixelData",
         "pixel_representation": header.get("PixelRepresentation") or 0,
-    }  # fmt: skip
+    }
     return found | ({"planar_configuration": header.get("PlanarConfiguration") or 0} if samples > 1 else {})
 
 
@@ -139,7 +154,9 @@ def _check_size(ds: pydicom.Dataset, max_pixels: int) -> None:
         * max(1, int(ds.get("NumberOfFrames") or 1))
     )
     if samples > max_pixels:
-        raise TooLarge("The pixel data are too large to decode here.", why=f"Limit here: {max_pixels} samples.")
+        raise TooLarge(
+            "The pixel data are too large to decode here.", why=f"Limit here: {max_pixels} samples."
+        )
 
 
 def _without_empty_end(ds: pydicom.Dataset) -> None:
@@ -148,7 +165,9 @@ def _without_empty_end(ds: pydicom.Dataset) -> None:
     empty = 0
     while data.endswith(_EMPTY_FRAGMENT):
         data, empty = data[: -len(_EMPTY_FRAGMENT)], empty + 1
-    if empty and parse_fragments(data[8 + int.from_bytes(data[4:8], "little") :])[0] >= int(ds.get("NumberOfFrames") or 1):
+    if empty and parse_fragments(data[8 + int.from_bytes(data[4:8], "little") :])[0] >= int(
+        ds.get("NumberOfFrames") or 1
+    ):
         ds.PixelData = data
 
 

@@ -1,7 +1,9 @@
-"""The imaging manifest: an XDS-I.b Key Object Selection document of a study (PS3.3 A.35.4, PS3.16 TID 2010; RAD TF-3 4.68).
+"""The imaging manifest: an XDS-I.b Key Object Selection document of a study (PS3.3 A.35.4, PS3.16 TID 2010;
+RAD TF-3 4.68).
 
-Writes the one kind that we publish, titled (113030, DCM, "Manifest"), with an encoder of its own: the same input gives the
-same bytes, and thousands of references cost milliseconds. Reading is in ``kos_read``, named here too.
+Writes the one kind that we publish, titled (113030, DCM, "Manifest"), with an encoder of its own: the same
+input gives the same bytes, and thousands of references cost milliseconds. Reading is in ``kos_read``, named
+here too.
 """
 
 from __future__ import annotations
@@ -133,13 +135,20 @@ def _other_ids(patient: Patient) -> bytes:
         local = [part for part in issuer if part[:4] == b"\x10\x00\x21\x00"]
         qualifiers = [part for part in issuer if part[:4] != b"\x10\x00\x21\x00"]
         items.append(
-            _item(_element(0x00100020, "LO", _text(other.value)), *local, _element(0x00100022, "CS", "TEXT"), *qualifiers)
+            _item(
+                _element(0x00100020, "LO", _text(other.value)),
+                *local,
+                _element(0x00100022, "CS", "TEXT"),
+                *qualifiers,
+            )
         )
     return _sequence(0x00101002, items)
 
 
 def _requests(record: StudyRecord) -> bytes:
-    """ReferencedRequestSequence (PS3.3 C.17.6.2): accessions and placer orders, side by side in the order given."""
+    """ReferencedRequestSequence (PS3.3 C.17.6.2): accessions and placer orders, side by side in the order
+    given.
+    """
     n = max(len(record.accessions), len(record.orders))
     none = Identifier("")
     items = []
@@ -168,13 +177,21 @@ def _value_type(sop_class_uid: str) -> str:
     name = UID(sop_class_uid).name
     if "Waveform Storage" in name:
         return "WAVEFORM"
-    pixels = ("Image Storage", "Segmentation Storage", "Parametric Map Storage", "RT Dose Storage", "Volume Storage")
+    pixels = (
+        "Image Storage",
+        "Segmentation Storage",
+        "Parametric Map Storage",
+        "RT Dose Storage",
+        "Volume Storage",
+    )
     # Surface segmentations and presentation states hold no pixels.
     return "IMAGE" if any(part in name for part in pixels) and "Surface" not in name else "COMPOSITE"
 
 
 def _reference(instance: InstanceRef) -> bytes:
-    return _item(_element(0x00081150, "UI", instance.sop_class_uid), _element(0x00081155, "UI", instance.sop_uid))
+    return _item(
+        _element(0x00081150, "UI", instance.sop_class_uid), _element(0x00081155, "UI", instance.sop_uid)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +213,9 @@ def _evidence(study_uid: str, instances: Sequence[InstanceRef], where: _Where) -
                 _element(0x0040E011, "UI", where.location_uid) if where.location_uid else b"",
             )
         )
-    return _sequence(0x0040A375, [_item(_sequence(0x00081115, series), _element(0x0020000D, "UI", study_uid))])
+    return _sequence(
+        0x0040A375, [_item(_sequence(0x00081115, series), _element(0x0020000D, "UI", study_uid))]
+    )
 
 
 def _content(instances: Sequence[InstanceRef]) -> bytes:
@@ -215,7 +234,9 @@ def _content(instances: Sequence[InstanceRef]) -> bytes:
 
 
 def zone_offset(time: StudyTime) -> str:
-    """The study's offset from UTC as ``+HHMM``: as received, or its site's zone at the study's own time; '' = unknown."""
+    """The study's offset from UTC as ``+HHMM``: as received, or its site's zone at the study's own time; '' =
+    unknown.
+    """
     if time.zone[:1] in ("+", "-"):
         return time.zone if len(time.zone) == 5 and time.zone[1:].isdecimal() else ""
     local = time.interval()
@@ -228,7 +249,9 @@ def zone_offset(time: StudyTime) -> str:
 
 
 def _in_zone(moment: datetime, offset: str) -> datetime:
-    """``moment`` in the zone that (0008,0201) declares for every date and time of the object (PS3.3 C.12.1.1.8)."""
+    """``moment`` in the zone that (0008,0201) declares for every date and time of the object (PS3.3
+    C.12.1.1.8).
+    """
     if not offset:
         return moment.astimezone(UTC)
     delta = timedelta(hours=int(offset[1:3]), minutes=int(offset[3:5]))
@@ -311,7 +334,9 @@ def build_manifest(
             _element(0x0040A050, "CS", "SEPARATE"),
             _requests(record),
             _evidence(record.study_uid, ordered, where),
-            _sequence(0x0040A504, [_item(_element(0x00080105, "CS", "DCMR"), _element(0x0040DB00, "CS", "2010"))]),
+            _sequence(
+                0x0040A504, [_item(_element(0x00080105, "CS", "DCMR"), _element(0x0040DB00, "CS", "2010"))]
+            ),
             _content(ordered),
         )
     )

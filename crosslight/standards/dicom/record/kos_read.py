@@ -1,6 +1,8 @@
-"""Reading Key Object Selection documents: manifests, rejection notes, and any other (PS3.3 A.35.4; RAD TF-3 4.68).
+"""Reading Key Object Selection documents: manifests, rejection notes, and any other (PS3.3 A.35.4; RAD TF-3
+4.68).
 
-Liberal: signed and MADO manifests are read too. Does not decide what a note or a returning manifest means for an archive (D16).
+Liberal: signed and MADO manifests are read too. Does not decide what a note or a returning manifest means for
+    an archive (D16).
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"  # Key Object Selection D
 MAX_INSTANCES = 200_000
 
 TITLE_MANIFEST = Coded("113030", "DCM", "Manifest")
-#: Document titles (PS3.16 CID 7010, 7011) of manifests; MADOTEMP001 is the trial code of the MADO profile (ihe.md 4.3).
+#: Document titles (PS3.16 CID 7010, 7011) of manifests; MADOTEMP001 is the trial code of the MADO profile
+#: (ihe.md 4.3).
 MANIFEST_TITLES = {("113030", "DCM"), ("113031", "DCM"), ("MADOTEMP001", "99IHE")}
 #: Titles by which a KOS rejects what it references (PS3.16 CID 7011; RAD TF IOCM).
 REJECTION_TITLES = {
@@ -175,12 +178,18 @@ def _references(ds: Any, max_instances: int) -> tuple[list[ManifestSeries], dict
             found = ManifestInstance(
                 study_uid=study_uid,
                 series_uid=where.series_uid,
-                sop_class_uid=checked_uid(_value(reference, "ReferencedSOPClassUID"), "ReferencedSOPClassUID"),
-                sop_uid=checked_uid(_value(reference, "ReferencedSOPInstanceUID"), "ReferencedSOPInstanceUID"),
+                sop_class_uid=checked_uid(
+                    _value(reference, "ReferencedSOPClassUID"), "ReferencedSOPClassUID"
+                ),
+                sop_uid=checked_uid(
+                    _value(reference, "ReferencedSOPInstanceUID"), "ReferencedSOPInstanceUID"
+                ),
             )
             instances[found.sop_uid] = found
             if len(instances) > max_instances:
-                raise TooLarge("The manifest references too many objects.", why=f"Limit here: {max_instances}.")
+                raise TooLarge(
+                    "The manifest references too many objects.", why=f"Limit here: {max_instances}."
+                )
     return series, instances
 
 
@@ -188,7 +197,8 @@ def parse_manifest(data: bytes, *, max_instances: int = MAX_INSTANCES) -> Manife
     """Read a KOS: a manifest, a rejection note, or any other.
 
     Args:
-        data: A Part 10 file; its size is the caller's bound. Run it in a bounded worker when it came from elsewhere (D27).
+        data: A Part 10 file; its size is the caller's bound. Run it in a bounded worker when it came from
+            elsewhere (D27).
         max_instances: More references than this are refused.
 
     Raises:
@@ -205,7 +215,9 @@ def parse_manifest(data: bytes, *, max_instances: int = MAX_INSTANCES) -> Manife
 def _parse(data: bytes, max_instances: int) -> Manifest:
     ds = pydicom.dcmread(BytesIO(data), force=True)
     if _value(ds, "SOPClassUID") != KEY_OBJECT_SELECTION:
-        raise Malformed("The manifest is not a Key Object Selection document.", why="RAD TF-3 4.68: SOP Class of the KOS.")
+        raise Malformed(
+            "The manifest is not a Key Object Selection document.", why="RAD TF-3 4.68: SOP Class of the KOS."
+        )
     series, instances = _references(ds, max_instances)
     accessions, orders = _read_requests(ds)
     zone = _value(ds, "TimezoneOffsetFromUTC").strip(" \0")
@@ -220,8 +232,10 @@ def _parse(data: bytes, max_instances: int) -> Manifest:
         accessions=accessions,
         orders=orders,
         time=StudyTime(
-            date=_value(ds, "StudyDate").strip(" \0"), time=_value(ds, "StudyTime").strip(" \0"), zone=zone,
+            date=_value(ds, "StudyDate").strip(" \0"),
+            time=_value(ds, "StudyTime").strip(" \0"),
+            zone=zone,
             zone_source="tag" if zone else "none",
         ),
         description=_value(ds, "StudyDescription"),
-    )  # fmt: skip
+    )

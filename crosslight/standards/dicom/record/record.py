@@ -1,8 +1,9 @@
-"""Index attributes -> StudyRecord, SeriesRecord, Patient (D2, D3, D14, D22). Pure, and a function of the set of instances:
-neither the order of arrival nor the clock can change what comes out.
+"""Index attributes -> StudyRecord, SeriesRecord, Patient (D2, D3, D14, D22). Pure, and a function of the set
+of instances: neither the order of arrival nor the clock can change what comes out.
 
-Where instances of one study disagree, the attributes most instances carry win, at a tie those of the smallest SOP Instance
-UID; an attribute empty there is filled from the next. The patient is taken whole from one set, never mixed.
+Where instances of one study disagree, the attributes most instances carry win, at a tie those of the smallest
+SOP Instance UID; an attribute empty there is filled from the next. The patient is taken whole from one set,
+never mixed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crosslight.standards.birth_date import birth_date
-from crosslight.standards.dicom.file.header import Attributes, coded, first_text, items, patient_id, several_ids, values
+from crosslight.standards.dicom.file.header import (
+    Attributes,
+    coded,
+    first_text,
+    items,
+    patient_id,
+    several_ids,
+    values,
+)
 from crosslight.standards.dicom.record.rules import RecordRules
 from crosslight.standards.ids import Identifier, is_uid
 from crosslight.standards.national import is_mistyped, national_number, unread_number
@@ -48,7 +57,9 @@ def build(study_uid: str, instances: Iterable[Instance], rules: RecordRules) -> 
         by_series.setdefault(instance.series_uid, []).append(instance)
     ranked = rank([(i.study, i.sop_uid) for i in found])
     filled = fill(ranked)
-    series_sets = {uid: fill(rank([(i.series, i.sop_uid) for i in group])) for uid, group in by_series.items()}
+    series_sets = {
+        uid: fill(rank([(i.series, i.sop_uid) for i in group])) for uid, group in by_series.items()
+    }
     record = StudyRecord(
         study_uid=study_uid,
         patient=patient_of(ranked[0], rules, study_uid),
@@ -63,7 +74,8 @@ def build(study_uid: str, instances: Iterable[Instance], rules: RecordRules) -> 
     )
     zone = first_text(filled, "00080201")
     return record.with_series(
-        (_series(uid, group, series_sets[uid], zone, rules) for uid, group in by_series.items()), detail="full"
+        (_series(uid, group, series_sets[uid], zone, rules) for uid, group in by_series.items()),
+        detail="full",
     )
 
 
@@ -81,7 +93,9 @@ def rank(sets: Sequence[tuple[Attributes, str]]) -> list[Attributes]:
 
 
 def fill(ranked: Sequence[Attributes]) -> Attributes:
-    """The first set, its empty attributes filled from those after it; patient attributes (group 0010) are never mixed."""
+    """The first set, its empty attributes filled from those after it; patient attributes (group 0010) are
+    never mixed.
+    """
     if len(ranked) == 1:
         return ranked[0]
     merged = dict(ranked[0])
@@ -94,24 +108,28 @@ def fill(ranked: Sequence[Attributes]) -> Attributes:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A number that an object gives its patient, and who issued it as far as it says; '' = it does not say."""
+    """A number that an object gives its patient, and who issued it as far as it says; '' = it does not
+    say."""
 
     value: str
     authority: str  # OID
     namespace: str
 
     def foreign(self, rules: RecordRules) -> bool:
-        """Whether another organisation issued it: it names an issuer that is neither the member nor a national one."""
+        """Whether another organisation issued it: it names an issuer that is neither the member nor a
+        national one.
+        """
         return bool(self.authority or self.namespace) and self.authority not in (*rules.own, *rules.nationals)
 
 
-# --- patient -------------------------------------------------------------------------------------------------------
+# --- patient ------------------------------------------------------------------------------------------------
 
 
 def issuer_of(item: Attributes, rules: RecordRules) -> tuple[str, str]:
     """(OID, name) of who issued the Patient ID in ``item``; '' where it does not say or cannot be mapped.
 
-    Issuer of Patient ID Qualifiers Sequence with an ISO universal id first (PS3.3 10.14), else Issuer of Patient ID by name.
+    Issuer of Patient ID Qualifiers Sequence with an ISO universal id first (PS3.3 10.14), else Issuer of
+    Patient ID by name.
     """
     name = first_text(item, "00100021")
     for qualifier in items(item, "00100024"):
@@ -144,10 +162,11 @@ def claims_of(study: Attributes, rules: RecordRules) -> list[Claim]:
 def patient_of(study: Attributes, rules: RecordRules, study_uid: str) -> Patient:
     """The patient of one set of study attributes.
 
-    The local id is the number under an authority of the member's own: the Patient ID where it names no issuer or its own, else
-    one of Other Patient IDs. A study that has none (an outside study, an unknown patient) is its own patient record, so that it
-    can be published (D4) and is joined to others by its national number alone (D3). A national number counts only where its
-    issuer is named, or by ``bare_patient_id``; one that fails its check is kept as received and is nobody's number.
+    The local id is the number under an authority of the member's own: the Patient ID where it names no issuer
+    or its own, else one of Other Patient IDs. A study that has none (an outside study, an unknown patient) is
+    its own patient record, so that it can be published (D4) and is joined to others by its national number
+    alone (D3). A national number counts only where its issuer is named, or by ``bare_patient_id``; one that
+    fails its check is kept as received and is nobody's number.
     """
     claims = claims_of(study, rules)
     local = _local(claims, rules, study_uid, several_ids(study))
@@ -168,7 +187,8 @@ def patient_of(study: Attributes, rules: RecordRules, study_uid: str) -> Patient
         for claim in claims
         if claim.authority in rules.nationals
         and not _national(claim.authority, claim.value, rules)
-        and (claim.value != local.value or is_mistyped(claim.value))  # a bare Patient ID that is plainly no national number
+        # a bare Patient ID that is plainly no national number
+        and (claim.value != local.value or is_mistyped(claim.value))
     ]
     sex = first_text(study, "00100040")
     return Patient(
@@ -184,7 +204,11 @@ def _local(claims: Sequence[Claim], rules: RecordRules, study_uid: str, said: st
     for authority in rules.own:
         for claim in claims:
             if authority and claim.authority == authority:
-                return Identifier(value=claim.value, authority=authority, namespace=claim.namespace or _label(authority, rules))
+                return Identifier(
+                    value=claim.value,
+                    authority=authority,
+                    namespace=claim.namespace or _label(authority, rules),
+                )
     if not claims:
         return Identifier(unidentified(study_uid, said), rules.authority, rules.namespace)
     main = claims[0]
@@ -198,28 +222,32 @@ def _label(authority: str, rules: RecordRules) -> str:
 
 
 def unidentified(study_uid: str, said: str = "") -> str:
-    """The local id of a patient whose objects give none (an unknown trauma patient, a phantom): one for each study, so that it
-    can be published (D4) and joins nobody else's. ``said`` is what they give that is no id: see :func:`unidentified_range`."""
+    """The local id of a patient whose objects give none (an unknown trauma patient, a phantom): one for each
+    study, so that it can be published (D4) and joins nobody else's. ``said`` is what they give that is no id:
+    see :func:`unidentified_range`."""
     return f"NOID-{_hashed(said, 12)}{_hashed(study_uid, 8)}" if said else f"NOID-{_hashed(study_uid, 20)}"
 
 
 def unidentified_range(said: str) -> tuple[str, str]:
-    """The first and the last local id that :func:`unidentified` can give for what objects give and is no id."""
+    """The first and the last local id that :func:`unidentified` can give for what objects give and is no
+    id."""
     start = f"NOID-{_hashed(said.strip(), 12)}"
     return start.ljust(25, "0"), start.ljust(25, "F")
 
 
 def outside(claim: Claim, study_uid: str) -> str:
-    """The local id of a patient whose number is another organisation's: one for each study, because what a disc says of its
-    issuer cannot be checked. The original number finds it: see :func:`outside_range`."""
+    """The local id of a patient whose number is another organisation's: one for each study, because what a
+    disc says of its issuer cannot be checked. The original number finds it: see :func:`outside_range`."""
     issuer = claim.authority or claim.namespace.casefold()
     return f"OUTSIDE{_hashed(claim.value, 12)}{_hashed(issuer, 8)}{_hashed(study_uid, 8)}"
 
 
 def outside_range(number: Identifier) -> tuple[str, str]:
-    """The first and the last local id that :func:`outside` can give for an original number, of any issuer where it names none.
+    """The first and the last local id that :func:`outside` can give for an original number, of any issuer
+    where it names none.
 
-    All have one length and hold digits and capitals only, so that they are in the same order for every collation.
+    All have one length and hold digits and capitals only, so that they are in the same order for every
+    collation.
     """
     issuer = number.authority or number.namespace.casefold()
     start = f"OUTSIDE{_hashed(number.value.strip(), 12)}" + (_hashed(issuer, 8) if issuer else "")
@@ -245,7 +273,7 @@ def _national(authority: str, value: str, rules: RecordRules) -> str | None:
     return national_number(authority, value, allow_test=rules.allow_test_numbers)
 
 
-# --- study and series ----------------------------------------------------------------------------------------------
+# --- study and series ---------------------------------------------------------------------------------------
 
 
 def study_time(attributes: Attributes, date: str, time: str, rules: RecordRules, zone: str = "") -> StudyTime:
@@ -259,7 +287,9 @@ def study_time(attributes: Attributes, date: str, time: str, rules: RecordRules,
     return StudyTime(date=day, time=clock)
 
 
-def _series(uid: str, group: Sequence[Instance], attributes: Attributes, zone: str, rules: RecordRules) -> SeriesRecord:
+def _series(
+    uid: str, group: Sequence[Instance], attributes: Attributes, zone: str, rules: RecordRules
+) -> SeriesRecord:
     return SeriesRecord(
         series_uid=uid,
         modality=first_text(attributes, "00080060"),
@@ -282,7 +312,9 @@ def series_digest(instances: Iterable[tuple[str, str]]) -> str:
     return digest.hexdigest()
 
 
-def _qualified(attributes: Attributes, value_tag: str, issuer_tag: str, default: str = "") -> Iterable[Identifier]:
+def _qualified(
+    attributes: Attributes, value_tag: str, issuer_tag: str, default: str = ""
+) -> Iterable[Identifier]:
     value = first_text(attributes, value_tag)
     if not value:
         return

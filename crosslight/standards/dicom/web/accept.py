@@ -1,9 +1,9 @@
 """Accept negotiation of DICOMweb (PS3.18 8.7): what a client can take, against what can be given.
 
-A liberal reader: unquoted ``type=``, parameters of any case, several headers, ``*/*``, unknown ranges beside known ones are
-all taken, because viewers send them; nothing is refused as long as one listed range can be given. When a client names no
-transfer syntax it gets the stored one: the data set is served as it was received (D23), although 8.7.3.5.2 would have it
-re-encoded.
+A liberal reader: unquoted ``type=``, parameters of any case, several headers, ``*/*``, unknown ranges beside
+known ones are all taken, because viewers send them; nothing is refused as long as one listed range can be
+given. When a client names no transfer syntax it gets the stored one: the data set is served as it was
+received (D23), although 8.7.3.5.2 would have it re-encoded.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ ANYTHING = (MediaRange("*/*"),)
 
 
 def parse_accept(headers: Iterable[str], query: str = "") -> tuple[MediaRange, ...]:
-    """The media ranges of Accept headers and of the ``accept`` query parameter (8.3.3.1), which comes before them.
+    """The media ranges of Accept headers and of the ``accept`` query parameter (8.3.3.1), which comes before
+    them.
 
     Elements that cannot be read are left out; nothing readable at all means that anything is welcome.
     """
@@ -96,7 +97,9 @@ def parse_accept(headers: Iterable[str], query: str = "") -> tuple[MediaRange, .
 @lru_cache(maxsize=256)
 def _ranges(text: str) -> tuple[MediaRange, ...]:
     """The readable ranges of one header; clients send the same few all day."""
-    return tuple(found for element in _split(text, ",") if (found := _range(element)) is not None)[:MAX_RANGES]
+    return tuple(found for element in _split(text, ",") if (found := _range(element)) is not None)[
+        :MAX_RANGES
+    ]
 
 
 def _split(text: str, separator: str) -> list[str]:

@@ -1,7 +1,7 @@
 """The DICOM JSON model (PS3.18 Annex F): attributes as ``{"00100020": {"vr": "LO", "Value": ["…"]}}``.
 
-Text goes in and comes out exactly: no trimming, no escaping, no change of case. Absent and empty values are attributes
-without ``Value``; an empty one among several is ``null`` (F.2.5). Does not read DICOM files.
+Text goes in and comes out exactly: no trimming, no escaping, no change of case. Absent and empty values are
+attributes without ``Value``; an empty one among several is ``null`` (F.2.5). Does not read DICOM files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ _BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 
 @lru_cache(maxsize=4096)
 def tag_of(name: str) -> str | None:
-    """The tag (``0020000D``) that a keyword or tag names, or None for what the dictionary does not know (PS3.6)."""
+    """The tag (``0020000D``) that a keyword or tag names, or None for what the dictionary does not know
+    (PS3.6).
+    """
     if _TAG.match(name):
         tag = int(name, 16)
         return f"{tag:08X}" if keyword_for_tag(tag) else None
@@ -44,7 +46,9 @@ def keyword_of(tag: str) -> str:
 
 @lru_cache(maxsize=4096)
 def vr_of(tag: str) -> str:
-    """The value representation of a tag; the first where the dictionary allows several, ``UN`` where it knows none."""
+    """The value representation of a tag; the first where the dictionary allows several, ``UN`` where it knows
+    none.
+    """
     try:
         return str(dictionary_VR(int(tag, 16))).split(" ")[0]
     except KeyError:
@@ -126,7 +130,9 @@ def values_of(row: Mapping[str, Any], name: str) -> list[Any]:
 
 
 def texts_of(row: Mapping[str, Any], name: str) -> list[str]:
-    """The values of an attribute as DICOM text; PN as its groups joined by ``=``; [] for sequences and binaries."""
+    """The values of an attribute as DICOM text; PN as its groups joined by ``=``; [] for sequences and
+    binaries.
+    """
     texts = []
     for value in values_of(row, name):
         if value is None:

@@ -33,7 +33,8 @@ class Match:
     values: tuple[str, ...] = ()  # of single, wildcard and list
     low: str = ""  # of a range, inclusive; '' = open
     high: str = ""
-    date: str = ""  # of a time whose range is one with its date's: the date's tag; low and high are moments, date and time
+    # of a time whose range is one with its date's: the date's tag; low and high are moments, date and time
+    date: str = ""
 
     @property
     def tag(self) -> str:
@@ -103,7 +104,11 @@ def wildcard_matches(pattern: str, text: str) -> bool:
     if not parts:
         return len(text) == len(pattern) and _fits(pattern, text, 0)
     tail = parts.pop()
-    if len(text) < len(head) + len(tail) or not _fits(head, text, 0) or not _fits(tail, text, len(text) - len(tail)):
+    if (
+        len(text) < len(head) + len(tail)
+        or not _fits(head, text, 0)
+        or not _fits(tail, text, len(text) - len(tail))
+    ):
         return False
     at, end = len(head), len(text) - len(tail)
     for part in parts:
@@ -132,7 +137,9 @@ def _temporal_matches(match: Match, text: str) -> bool:
 
 
 def _moment_matches(match: Match, row: Mapping[str, Any]) -> bool:
-    """A date and its time as one moment (PS3.4 C.2.2.2.5); a date without a time that can be read is any moment of its day."""
+    """A date and its time as one moment (PS3.4 C.2.2.2.5); a date without a time that can be read is any
+    moment of its day.
+    """
     day = _plain(text_of(row, match.date).strip(" \0"), "DA")
     if not _DA.match(day):
         return False
@@ -143,12 +150,22 @@ def _moment_matches(match: Match, row: Mapping[str, Any]) -> bool:
 
 
 def _plain(text: str, vr: str) -> str:
-    """The ACR-NEMA forms ``YYYY.MM.DD`` and ``HH:MM:SS``, which old objects hold, and ISO dates, as PS3.5 writes them."""
-    return text.replace(".", "").replace("-", "") if vr == "DA" else text.replace(":", "") if vr == "TM" else text
+    """The ACR-NEMA forms ``YYYY.MM.DD`` and ``HH:MM:SS``, which old objects hold, and ISO dates, as PS3.5
+    writes them.
+    """
+    return (
+        text.replace(".", "").replace("-", "")
+        if vr == "DA"
+        else text.replace(":", "")
+        if vr == "TM"
+        else text
+    )
 
 
 def bounds(text: str, vr: str) -> tuple[str, str]:
-    """The first and last moment that a text of less than full precision stands for, as comparable text (D22: no zones)."""
+    """The first and last moment that a text of less than full precision stands for, as comparable text (D22:
+    no zones).
+    """
     text = _plain(text, vr)
     if vr == "DA":
         return text, text

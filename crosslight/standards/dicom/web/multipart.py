@@ -1,8 +1,10 @@
-"""multipart/related bodies (RFC 2046, RFC 2387; PS3.18 8.6.1.2): a writer that knows its length, and a bounded reader.
+"""multipart/related bodies (RFC 2046, RFC 2387; PS3.18 8.6.1.2): a writer that knows its length, and a
+bounded reader.
 
-Sans-IO. The writer gives the bytes between the parts and the exact length of the whole; whoever has the parts' bytes sends
-them. The reader is fed chunks and gives events; it never holds more than one chunk and a delimiter. It refuses what other
-readers let pass in silence: bare line feeds around delimiters, a missing terminal delimiter, headers without end.
+Sans-IO. The writer gives the bytes between the parts and the exact length of the whole; whoever has the
+parts' bytes sends them. The reader is fed chunks and gives events; it never holds more than one chunk and a
+delimiter. It refuses what other readers let pass in silence: bare line feeds around delimiters, a missing
+terminal delimiter, headers without end.
 """
 
 from __future__ import annotations
@@ -40,13 +42,19 @@ def boundary_of(content_type: str) -> str:
     media, params = parameters(content_type)
     boundary = params.get("boundary", "")
     if not media.startswith("multipart/"):
-        raise Malformed("The body is not multipart.", why=f"Content-Type is {media[:60] or 'missing'}.", where="Content-Type")
+        raise Malformed(
+            "The body is not multipart.",
+            why=f"Content-Type is {media[:60] or 'missing'}.",
+            where="Content-Type",
+        )
     if not _BOUNDARY.match(boundary):
-        raise Malformed("The multipart boundary is missing or not allowed.", why="RFC 2046 5.1.1.", where="Content-Type")
+        raise Malformed(
+            "The multipart boundary is missing or not allowed.", why="RFC 2046 5.1.1.", where="Content-Type"
+        )
     return boundary
 
 
-# --- writing -------------------------------------------------------------------------------------------------------
+# --- writing ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +82,10 @@ class RelatedWriter:
         self.content_type = f'multipart/related; type="{root_type}"; boundary={_quoted(boundary)}{more}'
 
     def before(self, head: PartHead, *, first: bool) -> bytes:
-        """Delimiter and headers of a part. Every part but the first needs the CRLF that belongs to the delimiter."""
+        """Delimiter and headers of a part.
+
+        Every part but the first needs the CRLF that belongs to the delimiter.
+        """
         for name, value in head.headers:
             if re.search(r"[\r\n\0]", name + value):
                 raise Invalid("A part header may not hold line breaks.", where=name)
@@ -98,7 +109,7 @@ def _quoted(value: str) -> str:
     return value if re.fullmatch(r"[A-Za-z0-9._+-]+", value) else f'"{value}"'
 
 
-# --- reading -------------------------------------------------------------------------------------------------------
+# --- reading ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +148,22 @@ class RelatedReader:
     """
 
     def __init__(
-        self, boundary: str, *, max_parts: int = 10_000, max_header_bytes: int = 8192, max_preamble_bytes: int = 4096
+        self,
+        boundary: str,
+        *,
+        max_parts: int = 10_000,
+        max_header_bytes: int = 8192,
+        max_preamble_bytes: int = 4096,
     ) -> None:
         self._mark = b"--" + boundary.encode("ascii")
         self._needle = b"\n" + self._mark
-        self._max_parts, self._max_headers, self._max_preamble = max_parts, max_header_bytes, max_preamble_bytes
-        self._buffer = bytearray(b"\r\n")  # as if the body followed a line: the first delimiter has no CRLF of its own
+        self._max_parts, self._max_headers, self._max_preamble = (
+            max_parts,
+            max_header_bytes,
+            max_preamble_bytes,
+        )
+        # as if the body followed a line: the first delimiter has no CRLF of its own
+        self._buffer = bytearray(b"\r\n")
         self._state = "preamble"
         self._index = -1
         self._problem: Malformed | None = None
@@ -193,9 +214,10 @@ class RelatedReader:
             raise self._problem
         if self._state != "epilogue":
             raise Malformed(
-                "The multipart body has no terminal delimiter.", why="RFC 2046 5.1.1: it was cut off, or is not multipart.",
+                "The multipart body has no terminal delimiter.",
+                why="RFC 2046 5.1.1: it was cut off, or is not multipart.",
                 where=f"part {self._index + 1}",
-            )  # fmt: skip
+            )
 
     def _content(self, events: list[Event]) -> bool:
         """Pass on bytes up to the next delimiter; True when one was taken."""
@@ -212,7 +234,9 @@ class RelatedReader:
                 at = after
                 continue
             if at == 0 or buffer[at - 1] != 0x0D:
-                raise Malformed("A multipart delimiter follows a bare line feed.", why="RFC 2046: lines end in CR LF.")
+                raise Malformed(
+                    "A multipart delimiter follows a bare line feed.", why="RFC 2046: lines end in CR LF."
+                )
             last = buffer[after : after + 2] == b"--"
             self._emit(events, at - 1)
             del buffer[:end]
@@ -223,7 +247,9 @@ class RelatedReader:
                 return True
             self._index += 1
             if self._index >= self._max_parts:
-                raise TooLarge("The multipart body has too many parts.", why=f"Limit here: {self._max_parts}.")
+                raise TooLarge(
+                    "The multipart body has too many parts.", why=f"Limit here: {self._max_parts}."
+                )
             self._state = "headers"
             return True
 
@@ -240,7 +266,9 @@ class RelatedReader:
         if buffer[at : at + 2] == b"\r\n":
             return at + 2
         if buffer[at] == 0x0A:
-            raise Malformed("A multipart delimiter ends in a bare line feed.", why="RFC 2046: lines end in CR LF.")
+            raise Malformed(
+                "A multipart delimiter ends in a bare line feed.", why="RFC 2046: lines end in CR LF."
+            )
         return -1
 
     def _keep(self, events: list[Event], upto: int) -> bool:
@@ -254,7 +282,9 @@ class RelatedReader:
         if self._state == "preamble":
             self._max_preamble -= upto
             if self._max_preamble < 0:
-                raise Malformed("The multipart body does not begin with its delimiter.", why="RFC 2046 5.1.1.")
+                raise Malformed(
+                    "The multipart body does not begin with its delimiter.", why="RFC 2046 5.1.1."
+                )
         elif upto > 0:
             events.append(PartData(bytes(memoryview(self._buffer)[:upto])))
 
@@ -266,7 +296,9 @@ class RelatedReader:
             at = buffer.find(_END_OF_HEADERS)
             if at < 0 or at > self._max_headers:
                 if len(buffer) > self._max_headers:
-                    raise TooLarge("The headers of a part are too long.", why=f"Limit here: {self._max_headers} bytes.")
+                    raise TooLarge(
+                        "The headers of a part are too long.", why=f"Limit here: {self._max_headers} bytes."
+                    )
                 return False
             block, size = bytes(buffer[:at]), at + 4
         headers = self._parse(block)
@@ -280,6 +312,8 @@ class RelatedReader:
         for line in _FOLD.sub(b"", block).split(b"\r\n") if block else ():
             name, colon, value = line.partition(b":")
             if not colon or not _HEADER_NAME.match(name) or b"\n" in line or b"\r" in value or b"\0" in value:
-                raise Malformed("A part header is not one.", why="RFC 5322 2.2.", where=f"part {self._index + 1}")
+                raise Malformed(
+                    "A part header is not one.", why="RFC 5322 2.2.", where=f"part {self._index + 1}"
+                )
             headers[name.decode("ascii").lower()] = value.strip().decode("utf-8", "replace")
         return headers

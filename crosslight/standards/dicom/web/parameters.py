@@ -1,7 +1,8 @@
-"""Query parameters of DICOMweb that are no matching keys (PS3.18 8.3): those not supported are ignored, with a warning.
+"""Query parameters of DICOMweb that are no matching keys (PS3.18 8.3): those not supported are ignored, with
+a warning.
 
-Only what narrows nothing may be ignored: the standard's own names, and names that begin with ``_`` (cache busters). Any other
-name may be a misspelt key, and is refused where it is asked for.
+Only what narrows nothing may be ignored: the standard's own names, and names that begin with ``_`` (cache
+busters). Any other name may be a misspelt key, and is refused where it is asked for.
 """
 
 from __future__ import annotations
@@ -10,9 +11,18 @@ import re
 from collections.abc import Iterable
 
 #: Of PS3.18 8.3: none of them selects what is answered.
-STANDARD = frozenset({
-    "annotation", "charset", "emptyvaluematching", "iccprofile", "multiplevaluematching", "quality", "viewport", "window",
-})  # fmt: skip
+STANDARD = frozenset(
+    {
+        "annotation",
+        "charset",
+        "emptyvaluematching",
+        "iccprofile",
+        "multiplevaluematching",
+        "quality",
+        "viewport",
+        "window",
+    }
+)
 
 
 def may_be_ignored(name: str) -> bool:

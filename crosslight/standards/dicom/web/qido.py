@@ -1,9 +1,11 @@
-"""The query grammar of QIDO-RS (PS3.18 8.3.4, 10.6) and attribute matching (PS3.4 C.2.2.2) over DICOM JSON rows.
+"""The query grammar of QIDO-RS (PS3.18 8.3.4, 10.6) and attribute matching (PS3.4 C.2.2.2) over DICOM JSON
+rows.
 
-Pure: a query is parsed from the parameters of a URL; a store narrows its rows with the helpers of :class:`QidoQuery`
-(``equal_to``, ``interval``) as far as its indexes go, and :func:`matches` decides. Fuzzy matching is not built: it is
-answered literally with a warning, as 8.3.4.2 allows. A matching key that is not understood is refused, never ignored: a
-filter that is dropped without a word answers with other patients' studies. What narrows nothing is ignored with a warning.
+Pure: a query is parsed from the parameters of a URL; a store narrows its rows with the helpers of
+    :class:`QidoQuery` (``equal_to``, ``interval``) as far as its indexes go, and :func:`matches` decides.
+    Fuzzy matching is not built: it is answered literally with a warning, as 8.3.4.2 allows. A matching key
+    that is not understood is refused, never ignored: a filter that is dropped without a word answers with
+    other patients' studies. What narrows nothing is ignored with a warning.
 """
 
 from __future__ import annotations
@@ -15,7 +17,15 @@ from functools import lru_cache
 from typing import Any, Literal, Self
 
 from crosslight.standards.dicom.web.json import Attributes, keyword_of, tag_of, text_of, vr_of
-from crosslight.standards.dicom.web.matching import NUMBER_VRS, TEMPORAL, WILD_VRS, Kind, Match, bounds, matches_row
+from crosslight.standards.dicom.web.matching import (
+    NUMBER_VRS,
+    TEMPORAL,
+    WILD_VRS,
+    Kind,
+    Match,
+    bounds,
+    matches_row,
+)
 from crosslight.standards.dicom.web.parameters import ignored_warning, may_be_ignored
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import Invalid, TooLarge
@@ -23,18 +33,40 @@ from crosslight.standards.problem import Invalid, TooLarge
 Level = Literal["study", "series", "instance"]
 LEVELS: tuple[Level, ...] = ("study", "series", "instance")
 
-#: Matching keys of each level (PS3.18 Tables 10.6.1-5 and what viewers ask for beside them); a level has those above it.
+#: Matching keys of each level (PS3.18 Tables 10.6.1-5 and what viewers ask for beside them); a level has
+#: those above it.
 STUDY_KEYS = (
-    "StudyDate", "StudyTime", "AccessionNumber", "ModalitiesInStudy", "ReferringPhysicianName", "StudyDescription",
-    "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyID",
-    "SOPClassesInStudy", "InstitutionName",
-)  # fmt: skip
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ModalitiesInStudy",
+    "ReferringPhysicianName",
+    "StudyDescription",
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyInstanceUID",
+    "StudyID",
+    "SOPClassesInStudy",
+    "InstitutionName",
+)
 _BEGINS = frozenset({"StudyDate", "StudyTime"})
 SERIES_KEYS = (
-    "Modality", "SeriesDate", "SeriesTime", "SeriesDescription", "BodyPartExamined", "Laterality", "SeriesInstanceUID",
-    "SeriesNumber", "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime",
-    "RequestAttributesSequence.ScheduledProcedureStepID", "RequestAttributesSequence.RequestedProcedureID",
-)  # fmt: skip
+    "Modality",
+    "SeriesDate",
+    "SeriesTime",
+    "SeriesDescription",
+    "BodyPartExamined",
+    "Laterality",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "PerformedProcedureStepStartDate",
+    "PerformedProcedureStepStartTime",
+    "RequestAttributesSequence.ScheduledProcedureStepID",
+    "RequestAttributesSequence.RequestedProcedureID",
+)
 INSTANCE_KEYS = ("SOPClassUID", "SOPInstanceUID", "InstanceNumber", "AvailableTransferSyntaxUID")
 KEYS: dict[Level, tuple[str, ...]] = {
     "study": STUDY_KEYS,
@@ -48,23 +80,61 @@ MOMENTS = (
     ("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime"),
 )  # fmt: skip
 
-#: What a row has without ``includefield`` (PS3.18 Tables 10.6.3-3, -4, -5); StudyDescription because every list shows it.
+#: What a row has without ``includefield`` (PS3.18 Tables 10.6.3-3, -4, -5); StudyDescription because every
+#: list shows it.
 STUDY_DEFAULTS = (
-    "SpecificCharacterSet", "StudyDate", "StudyTime", "AccessionNumber", "InstanceAvailability", "ModalitiesInStudy",
-    "ReferringPhysicianName", "TimezoneOffsetFromUTC", "StudyDescription", "RetrieveURL", "PatientName", "PatientID",
-    "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyID", "NumberOfStudyRelatedSeries",
+    "SpecificCharacterSet",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "InstanceAvailability",
+    "ModalitiesInStudy",
+    "ReferringPhysicianName",
+    "TimezoneOffsetFromUTC",
+    "StudyDescription",
+    "RetrieveURL",
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyInstanceUID",
+    "StudyID",
+    "NumberOfStudyRelatedSeries",
     "NumberOfStudyRelatedInstances",
-)  # fmt: skip
+)
 SERIES_DEFAULTS = (
-    "SpecificCharacterSet", "Modality", "TimezoneOffsetFromUTC", "SeriesDescription", "BodyPartExamined", "RetrieveURL",
-    "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "NumberOfSeriesRelatedInstances", "InstanceAvailability",
-    "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime", "RequestAttributesSequence",
-)  # fmt: skip
+    "SpecificCharacterSet",
+    "Modality",
+    "TimezoneOffsetFromUTC",
+    "SeriesDescription",
+    "BodyPartExamined",
+    "RetrieveURL",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "NumberOfSeriesRelatedInstances",
+    "InstanceAvailability",
+    "PerformedProcedureStepStartDate",
+    "PerformedProcedureStepStartTime",
+    "RequestAttributesSequence",
+)
 INSTANCE_DEFAULTS = (
-    "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "InstanceAvailability", "TimezoneOffsetFromUTC", "RetrieveURL",
-    "StudyInstanceUID", "SeriesInstanceUID", "InstanceNumber", "Rows", "Columns", "BitsAllocated", "NumberOfFrames",
+    "SpecificCharacterSet",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "InstanceAvailability",
+    "TimezoneOffsetFromUTC",
+    "RetrieveURL",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "InstanceNumber",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "NumberOfFrames",
     "AvailableTransferSyntaxUID",
-)  # fmt: skip
+)
 _OWN_DEFAULTS: dict[Level, tuple[str, ...]] = {
     "study": STUDY_DEFAULTS,
     "series": SERIES_DEFAULTS,
@@ -77,7 +147,8 @@ MAX_VALUE_CHARS = 16384
 MAX_RESULTS = 5000
 _PRIVATE = re.compile(r"[0-9A-Fa-f]{3}[13579BDFbdf][1-9A-Fa-f][0-9A-Fa-f]{3}\Z")
 _CREATOR = re.compile(r"[0-9A-Fa-f]{3}[13579BDFbdf]00[1-9A-Fa-f][0-9A-Fa-f]\Z")
-FUZZY_WARNING = "The fuzzymatching parameter is not supported. Only literal matching has been performed."  # 8.3.4.2
+# 8.3.4.2
+FUZZY_WARNING = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +177,8 @@ class QidoQuery:
         Args:
             level: What is searched for.
             params: Decoded names and values, repeated names repeated (``request.query.items()``).
-            keys: Keywords (``Sequence.Item`` for nested ones) that can be matched; by default those of ``level``.
+            keys: Keywords (``Sequence.Item`` for nested ones) that can be matched; by default those of
+                ``level``.
             max_results: Upper bound of ``limit``, and its default.
 
         Raises:
@@ -121,17 +193,27 @@ class QidoQuery:
         ignored: list[str] = []
         for count, (name, value) in enumerate(params):
             if count >= MAX_PARAMETERS or len(value) > MAX_VALUE_CHARS:
-                raise TooLarge("The query is too long.", why=f"At most {MAX_PARAMETERS} parameters.", where=name[:64])
+                raise TooLarge(
+                    "The query is too long.", why=f"At most {MAX_PARAMETERS} parameters.", where=name[:64]
+                )
             lower = name.lower()
             if lower == "includefield":
                 include |= _includes(value)
                 continue
             if lower in seen:
-                raise Invalid(f"Parameter {name[:64]} is repeated.", why="PS3.18 8.3.4.1: one value each.", where=name[:64])
+                raise Invalid(
+                    f"Parameter {name[:64]} is repeated.",
+                    why="PS3.18 8.3.4.1: one value each.",
+                    where=name[:64],
+                )
             seen.add(lower)
             if lower in ("limit", "offset"):
                 number = _count(name, value)
-                query = replace(query, limit=min(number, max_results)) if lower == "limit" else replace(query, offset=number)
+                query = (
+                    replace(query, limit=min(number, max_results))
+                    if lower == "limit"
+                    else replace(query, offset=number)
+                )
             elif lower == "fuzzymatching":
                 query = _fuzzy(query, value)
             elif may_be_ignored(name):
@@ -145,7 +227,11 @@ class QidoQuery:
                 found[match.path] = match
         told = (*query.warnings, *([ignored_warning(ignored)] if ignored else []))
         return replace(
-            query, matches=_combined(found), include=frozenset(include - {"all"}), include_all="all" in include, warnings=told
+            query,
+            matches=_combined(found),
+            include=frozenset(include - {"all"}),
+            include_all="all" in include,
+            warnings=told,
         )
 
     def within(self, **uids: str) -> Self:
@@ -154,7 +240,9 @@ class QidoQuery:
         A parameter that names the same attribute stays: both must match.
         """
         pinned = tuple(
-            Match(path=_known_path(keyword), vr="UI", kind="single", values=(uid,)) for keyword, uid in uids.items() if uid
+            Match(path=_known_path(keyword), vr="UI", kind="single", values=(uid,))
+            for keyword, uid in uids.items()
+            if uid
         )
         return replace(self, matches=self.matches + pinned)
 
@@ -200,9 +288,11 @@ class QidoQuery:
 
 
 def defaults(level: Level, matched: Iterable[Match] = ()) -> tuple[str, ...]:
-    """Attributes that a row of ``level`` always has; those of the levels above unless the search is inside one of them.
+    """Attributes that a row of ``level`` always has; those of the levels above unless the search is inside
+    one of them.
 
-    PS3.18 10.6.3.3.2 and .3: a search for all series or instances also returns the study's (and series') attributes.
+    PS3.18 10.6.3.3.2 and .3: a search for all series or instances also returns the study's (and series')
+    attributes.
     """
     inside = {m.tag for m in matched if m.vr == "UI" and m.kind == "single"}
     names = _OWN_DEFAULTS[level]
@@ -213,12 +303,14 @@ def defaults(level: Level, matched: Iterable[Match] = ()) -> tuple[str, ...]:
     return names
 
 
-# --- parsing -------------------------------------------------------------------------------------------------------
+# --- parsing ------------------------------------------------------------------------------------------------
 
 
 def _path_of(name: str) -> tuple[str, ...] | None:
     tags = tuple(tag_of(part) for part in name.split("."))
-    return None if any(tag is None for tag in tags) or len(tags) > 4 else tuple(t for t in tags if t is not None)
+    return (
+        None if any(tag is None for tag in tags) or len(tags) > 4 else tuple(t for t in tags if t is not None)
+    )
 
 
 @lru_cache(maxsize=64)
@@ -260,11 +352,16 @@ def _includes(value: str) -> set[str]:
             found.add("all")
             continue
         if _is_private(name):
-            found |= {name.upper(), f"{name[:4]}00{name[4:6]}".upper()}  # with its creator, which says whose it is
+            # with its creator, which says whose it is
+            found |= {name.upper(), f"{name[:4]}00{name[4:6]}".upper()}
             continue
         path = _path_of(name)
         if path is None:
-            raise Invalid("includefield names an unknown attribute.", why="PS3.18 8.3.4.3.", where=f"includefield={name[:64]}")
+            raise Invalid(
+                "includefield names an unknown attribute.",
+                why="PS3.18 8.3.4.3.",
+                where=f"includefield={name[:64]}",
+            )
         found.add(path[0])
     if len(found) > MAX_VALUES:
         raise TooLarge("includefield names too many attributes.", where="includefield")
@@ -277,14 +374,18 @@ def _is_private(name: str) -> bool:
 
 
 def _is_creator(name: str) -> bool:
-    """Whether it is the tag of a private creator: it says whose the private attributes of ``includefield`` are (8.3.4.3)."""
+    """Whether it is the tag of a private creator: it says whose the private attributes of ``includefield``
+    are (8.3.4.3).
+    """
     return bool(_CREATOR.match(name))
 
 
 def _creator(name: str, value: str) -> None:
     if not 0 < len(value) <= 64 or any(char in "\\*?" or ord(char) < 32 for char in value):
         raise Invalid(
-            f"{name[:64]} is no private creator.", why="PS3.5 7.8.1: one text of at most 64 characters.", where=name[:64]
+            f"{name[:64]} is no private creator.",
+            why="PS3.5 7.8.1: one text of at most 64 characters.",
+            where=name[:64],
         )
 
 
@@ -311,12 +412,14 @@ def _combined(found: Mapping[tuple[str, ...], Match]) -> tuple[Match, ...]:
             and match.kind == "range"
             and low
             and high
-            and (low if match.date else bounds(low, "TM")[0]) > (high if match.date else bounds(high, "TM")[1])
+            and (low if match.date else bounds(low, "TM")[0])
+            > (high if match.date else bounds(high, "TM")[1])
         ):
             raise Invalid(
-                f"{match.keyword} ends before it begins.", todo="A range over midnight needs a range of dates beside it.",
+                f"{match.keyword} ends before it begins.",
+                todo="A range over midnight needs a range of dates beside it.",
                 where=match.keyword,
-            )  # fmt: skip
+            )
     return tuple(matches.values())
 
 
@@ -324,9 +427,11 @@ def _parse_match(name: str, value: str, known: Collection[tuple[str, ...]], leve
     path = _path_of(name)
     if path is None:
         raise Invalid(
-            f"Unknown parameter {name[:64]!r}.", why="It is no attribute keyword or tag of PS3.6.",
-            todo="Use a keyword (PatientID), a tag (00100020), includefield, limit, offset or fuzzymatching.", where=name[:64],
-        )  # fmt: skip
+            f"Unknown parameter {name[:64]!r}.",
+            why="It is no attribute keyword or tag of PS3.6.",
+            todo="Use a keyword (PatientID), a tag (00100020), includefield, limit, offset or fuzzymatching.",
+            where=name[:64],
+        )
     if path not in known:
         raise Invalid(
             f"{name[:64]} cannot be matched in a search for {level} resources here.",
@@ -350,7 +455,9 @@ def _criterion(name: str, value: str, vr: str) -> tuple[Kind, tuple[str, ...], s
     if vr in ("UI", "CS"):  # neither may hold a comma or backslash itself (PS3.5 6.2)
         values = tuple(dict.fromkeys(part.strip() for part in re.split(r"[,\\]", text) if part.strip()))
         if not values or len(values) > MAX_VALUES:
-            raise Invalid(f"{name[:64]} has no value or too many.", why=f"At most {MAX_VALUES}.", where=name[:64])
+            raise Invalid(
+                f"{name[:64]} has no value or too many.", why=f"At most {MAX_VALUES}.", where=name[:64]
+            )
         if vr == "UI" and not all(is_uid(v) for v in values):
             raise Invalid(f"{name[:64]} is not a UID or a list of UIDs.", why="PS3.5 9.1.", where=name[:64])
         if len(values) > 1:
@@ -379,7 +486,8 @@ def _temporal(name: str, text: str, vr: str) -> tuple[Kind, tuple[str, ...], str
 
 
 def matches(query: QidoQuery, row: Mapping[str, Any]) -> bool:
-    """Whether every key of ``query`` matches ``row``, a DICOM JSON object with the attributes of its level and above.
+    """Whether every key of ``query`` matches ``row``, a DICOM JSON object with the attributes of its level
+    and above.
 
     A study without a date that can be read matches every date and time: it is never hidden by one (D22).
     """

@@ -1,4 +1,6 @@
-"""sourcePatientInfo and authors: demographics and organisations as HL7 v2 fields in XDS (ITI TF-3 4.2.3.2.23, 4.2.3.1.7)."""
+"""sourcePatientInfo and authors: demographics and organisations as HL7 v2 fields in XDS (ITI TF-3 4.2.3.2.23,
+4.2.3.1.7).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ _GROUPS = "AIP"  # XPN.8: alphabetic, ideographic, phonetic
 
 
 def xpn(name: PersonName) -> str:
-    """A DICOM PN as XPN repetitions; PN is family, given, middle, prefix, suffix, XPN has the last two the other way round."""
+    """A DICOM PN as XPN repetitions; PN is family, given, middle, prefix, suffix, XPN has the last two the
+    other way round.
+    """
     groups = ([*name.pn.split("="), "", ""])[:3]
     several = len([g for g in groups if g.strip("^ ")]) > 1 or not groups[0].strip("^ ")
     out = []
@@ -25,7 +29,9 @@ def xpn(name: PersonName) -> str:
         parts = [hl7_escape(part.strip()) for part in group.split("^")] + [""] * 5
         family, given, middle, prefix, suffix = parts[:5]
         if any(parts[:5]):
-            out.append("^".join([family, given, middle, suffix, prefix, "", "", code if several else ""]).rstrip("^"))
+            out.append(
+                "^".join([family, given, middle, suffix, prefix, "", "", code if several else ""]).rstrip("^")
+            )
     return "~".join(out)
 
 
@@ -36,7 +42,9 @@ def person_name(text: str) -> PersonName:
         parts = [hl7_unescape(part) for part in repetition.split("^")] + [""] * 8
         at = max(0, _GROUPS.find(parts[7])) if len(parts[7]) == 1 else 0
         if not groups[at]:
-            family, given, middle, suffix, prefix = (p.translate({0x5E: " ", 0x3D: " "}).strip() for p in parts[:5])
+            family, given, middle, suffix, prefix = (
+                p.translate({0x5E: " ", 0x3D: " "}).strip() for p in parts[:5]
+            )
             groups[at] = "^".join([family, given, middle, prefix, suffix]).rstrip("^")
     return PersonName("=".join(groups).rstrip("="))
 
@@ -76,17 +84,22 @@ def patient_of(local: Identifier, info: Iterable[str]) -> Patient:
         elif field == "PID-8":
             sex = text.strip() if text.strip() in _SEXES else ""
     others.pop(local, None)
-    return Patient(local=local, others=tuple([i for i in others if i.authority]), name=name, birth_date=born, sex=sex)
+    return Patient(
+        local=local, others=tuple([i for i in others if i.authority]), name=name, birth_date=born, sex=sex
+    )
 
 
 def with_whole_name(patient: Patient, found: PersonName) -> Patient:
-    """``patient`` with its name as its objects write it, where a slot says the same of both: a slot cuts names that are long."""
+    """``patient`` with its name as its objects write it, where a slot says the same of both: a slot cuts
+    names that are long.
+    """
     whole = replace(patient, name=found)
     return whole if source_patient_info(whole) == source_patient_info(patient) else patient
 
 
 def xon(name: str, code: str = "", authority: str = "") -> str:
-    """An organisation as XON (ITI TF-3 4.2.3.1.7): its name, and its code (XON.10) where that has an authority (XON.6).
+    """An organisation as XON (ITI TF-3 4.2.3.1.7): its name, and its code (XON.10) where that has an
+    authority (XON.6).
 
     A name that leaves no room for the code is cut.
     """

@@ -13,7 +13,8 @@ MAX_VALUE = 256
 
 
 def references_of(record: StudyRecord) -> tuple[str, ...]:
-    """The study UID, every accession and every order of a study; the study UID without assigning authority."""
+    """The study UID, every accession and every order of a study; the study UID without assigning
+    authority."""
     values = [Identifier(record.study_uid).cxi(CXI_STUDY_UID)]
     values += [legal(i.cxi(CXI_ACCESSION)) for i in record.accessions if i.value]
     values += [legal(i.cxi(CXI_ORDER)) for i in record.orders if i.value]
@@ -22,7 +23,10 @@ def references_of(record: StudyRecord) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1024)
 def parse_reference(text: str) -> tuple[Identifier, str] | None:
-    """(identifier, type) of a CXi; None where it has no id or no type. CX components beyond are left aside."""
+    """(identifier, type) of a CXi; None where it has no id or no type.
+
+    CX components beyond are left aside.
+    """
     parts = text.split("^")
     if len(parts) < 5 or not parts[0] or not parts[4].strip():
         return None
@@ -44,7 +48,9 @@ def study_uid_of(references: Iterable[str]) -> str:
 
 
 def comparable(reference: str) -> str:
-    """What two references are compared by: the exact string, but a study UID without the authority that some senders add."""
+    """What two references are compared by: the exact string, but a study UID without the authority that some
+    senders add.
+    """
     if not reference.rstrip("^").endswith(CXI_STUDY_UID):
         return reference
     parsed = parse_reference(reference)

@@ -1,4 +1,7 @@
-"""serviceStartTime and serviceStopTime from a study's text times, and back (D22). DTM is UTC (ITI TF-3 Table 4.2.3.1.7-2)."""
+"""serviceStartTime and serviceStopTime from a study's text times, and back (D22).
+
+DTM is UTC (ITI TF-3 Table 4.2.3.1.7-2).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ def _dtm(moment: datetime) -> str:
 
 
 def service_times(time: StudyTime) -> tuple[str, str]:
-    """(start, stop) to the second: the first and the last second that the text may mean; ('', '') for undated."""
+    """(start, stop) to the second: the first and the last second that the text may mean; ('', '') for
+    undated.
+    """
     interval = time.interval()
     if interval is None:
         return "", ""
@@ -33,7 +38,10 @@ def parse_dtm(text: str) -> datetime | None:
     if len(text) not in _LENGTHS or not text.isascii() or not text.isdecimal():
         return None
     whole = text + _FIRST[len(text) :]
-    year, (month, day, hour, minute, second) = int(whole[:4]), [int(whole[at : at + 2]) for at in range(4, 14, 2)]
+    year, (month, day, hour, minute, second) = (
+        int(whole[:4]),
+        [int(whole[at : at + 2]) for at in range(4, 14, 2)],
+    )
     try:
         return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
@@ -41,7 +49,8 @@ def parse_dtm(text: str) -> datetime | None:
 
 
 def study_time(start: str, stop: str, zone: str) -> StudyTime:
-    """The text that a study began with, as far as an entry tells: local to ``zone`` (IANA), as precise as start and stop say.
+    """The text that a study began with, as far as an entry tells: local to ``zone`` (IANA), as precise as
+    start and stop say.
 
     The study's own text and zone come with enrichment (D17).
     """
@@ -53,12 +62,20 @@ def study_time(start: str, stop: str, zone: str) -> StudyTime:
         local, local_high, told = low, high, ("+0000", "tag")
     else:
         info = ZoneInfo(zone)
-        local, local_high, told = low.astimezone(info), high.astimezone(info) if high else None, (zone, "site")
+        local, local_high, told = (
+            low.astimezone(info),
+            high.astimezone(info) if high else None,
+            (zone, "site"),
+        )
     date = f"{local.year:04d}{local:%m%d}"
     midnight = (local.hour, local.minute, local.second) == (0, 0, 0)
     if len(start) < 10:  # a UTC day: its own date, never the local one before it
         return StudyTime(date=f"{low.year:04d}{low:%m%d}", zone="+0000", zone_source="tag")
-    if midnight and local_high is not None and local_high.replace(tzinfo=None) - local.replace(tzinfo=None) == timedelta(days=1):
+    if (
+        midnight
+        and local_high is not None
+        and local_high.replace(tzinfo=None) - local.replace(tzinfo=None) == timedelta(days=1)
+    ):
         text = ""
     elif high is not None and high - low == timedelta(hours=1) and (local.minute, local.second) == (0, 0):
         text = f"{local:%H}"

@@ -1,4 +1,7 @@
-"""The affinity domain's value sets, as data, and whether metadata keep to them. Sources: ``../tables/README.md``."""
+"""The affinity domain's value sets, as data, and whether metadata keep to them.
+
+Sources: ``../tables/README.md``.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,9 @@ VALUE_SETS: dict[str, frozenset[tuple[str, str]]] = {
     "content_type": frozenset({IMAGING.key}),
     "codes": frozenset({IMAGING.key}),
 }  # fmt: skip
-MIME_TYPES = frozenset({MANIFEST_MIME, "application/pdf", "text/plain", "text/xml", "application/fhir+json", "image/jpeg"})
+MIME_TYPES = frozenset(
+    {MANIFEST_MIME, "application/pdf", "text/plain", "text/xml", "application/fhir+json", "image/jpeg"}
+)
 _MODALITY = re.compile(r"[A-Z][A-Z0-9_ ]{0,15}\Z")  # VR CS
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*\Z")
 
@@ -71,7 +76,9 @@ def type_code(text: str) -> Code:
 
 
 def codes_of(record: StudyRecord, table: Iterable[ProcedureCodes]) -> tuple[Code, Code]:
-    """typeCode and confidentialityCode of a study: what its procedure says (RAD TF-3 4.68.4.1.2.3), else 18748-4 and N."""
+    """typeCode and confidentialityCode of a study: what its procedure says (RAD TF-3 4.68.4.1.2.3), else
+    18748-4 and N.
+    """
     kind, confidentiality = "", ""
     for row in table:
         if _is_procedure(record, row.procedure):
@@ -83,7 +90,10 @@ def _is_procedure(record: StudyRecord, procedure: str) -> bool:
     wanted = procedure.casefold()
     if not wanted.strip("*"):
         return True  # also a study that says nothing of its procedure
-    texts = (record.description, *(text for code in record.procedure_codes for text in (code.value, code.meaning)))
+    texts = (
+        record.description,
+        *(text for code in record.procedure_codes for text in (code.value, code.meaning)),
+    )
     return any(wildcard_matches(wanted, text.strip().casefold()) for text in texts if text.strip())
 
 
@@ -133,7 +143,9 @@ def body_site_code(term: str) -> Code | None:
 
 
 def modality_of(code: Code) -> str:
-    """The modality of an eventCode, '' for another kind: a code string, which DCM's own codes (six digits) are not."""
+    """The modality of an eventCode, '' for another kind: a code string, which DCM's own codes (six digits)
+    are not.
+    """
     return code.value if code.scheme in (DCM_OID, DICOM_UIDS_OID) and _MODALITY.match(code.value) else ""
 
 

@@ -1,8 +1,9 @@
-"""A Publication as DocumentEntry, SubmissionSet and associations, and back (RAD TF-3 4.68, ITI TF-3 4.3.1; D6).
+"""A Publication as DocumentEntry, SubmissionSet and associations, and back (RAD TF-3 4.68, ITI TF-3 4.3.1;
+D6).
 
-The views have the form in which a source submits; :func:`registered` adds what a registry answers with. What a submitter
-said otherwise than the views would is kept in ``Publication.extras`` (:func:`extras_of`), member by member, and merged here:
-ITI-42 to ITI-18 loses nothing.
+The views have the form in which a source submits; :func:`registered` adds what a registry answers with. What
+a submitter said otherwise than the views would is kept in ``Publication.extras`` (:func:`extras_of`), member
+by member, and merged here: ITI-42 to ITI-18 loses nothing.
 """
 
 from __future__ import annotations
@@ -50,8 +51,12 @@ def document_entry(publication: Publication, patient_cx: str) -> DocumentEntry:
     return _merged(_plain_entry(publication, patient_cx), publication.extras.get("entry"))
 
 
-def _plain_entry(publication: Publication, patient_cx: str, status: str = "", home: str = "") -> DocumentEntry:
-    """``status`` and ``home`` are a registry's, which then answers logical id and version too (:func:`registered`)."""
+def _plain_entry(
+    publication: Publication, patient_cx: str, status: str = "", home: str = ""
+) -> DocumentEntry:
+    """``status`` and ``home`` are a registry's, which then answers logical id and version too
+    (:func:`registered`).
+    """
     record, manifest, source = publication.record, publication.manifest, publication.source
     start, stop = service_times(record.time)
     source_patient_id, source_patient = _patient(record.patient)
@@ -98,11 +103,15 @@ def _patient(patient: Patient) -> tuple[str, tuple[str, ...]]:
 
 @lru_cache(maxsize=256)
 def _author(source: Source) -> Author:
-    return Author(institutions=(legal(xon(source.name or source.code, source.code, source.organisation_authority)),))
+    return Author(
+        institutions=(legal(xon(source.name or source.code, source.code, source.organisation_authority)),)
+    )
 
 
 def submission_set(publication: Publication, patient_cx: str) -> SubmissionSet | None:
-    """The SubmissionSet that brought this version; None where it brought other things too and is stored whole."""
+    """The SubmissionSet that brought this version; None where it brought other things too and is stored
+    whole.
+    """
     if not publication.submission_uuid:
         return None
     return _merged(_plain_submission(publication, patient_cx), publication.extras.get("submission"))
@@ -186,10 +195,16 @@ def registered_document(publication: Publication, patient_cx: str, home: str) ->
 
 def registered(thing: ObjectT, status: str, home: str) -> ObjectT:
     """An object as a registry holds it: version 1 is its own logical id (ITI TF-3 4.2.3.2.14)."""
-    return replace(thing, status=status, home=home, logical_id=thing.logical_id or thing.entry_uuid, version=thing.version or "1")
+    return replace(
+        thing,
+        status=status,
+        home=home,
+        logical_id=thing.logical_id or thing.entry_uuid,
+        version=thing.version or "1",
+    )
 
 
-# --- what a submitter said otherwise -------------------------------------------------------------------------------
+# --- what a submitter said otherwise ------------------------------------------------------------------------
 
 
 def _merged(view: ObjectT, extras: dict[str, Any] | None) -> ObjectT:
@@ -212,7 +227,9 @@ def extras_of(
     member: Association | None = None,
     replacing: Association | None = None,
 ) -> dict[str, Any]:
-    """All that the views of ``publication`` would not reproduce of what was submitted; empty for our own nodes' entries."""
+    """All that the views of ``publication`` would not reproduce of what was submitted; empty for our own
+    nodes' entries.
+    """
     bare = replace(publication, extras={})
     found = {
         "entry": _difference(_plain_entry(bare, entry.patient_id), entry),
@@ -223,16 +240,22 @@ def extras_of(
     return {name: said for name, said in found.items() if said}
 
 
-# --- back ----------------------------------------------------------------------------------------------------------
+# --- back ---------------------------------------------------------------------------------------------------
 
 
 def own_version(entry: DocumentEntry, secret: bytes) -> Version | None:
-    """The version of one of our own entries, recognised by its derived ids and the member's secret (D9); else None."""
+    """The version of one of our own entries, recognised by its derived ids and the member's secret (D9); else
+    None.
+    """
     derived, document = DerivedId.parse(entry.entry_uuid), DerivedId.parse(entry.unique_id)
     if derived is None or document is None or not secret:
         return None
     tag = study_tag(secret, study_uid_of(entry.reference_ids))
-    if derived.kind != Kind.DOCUMENT_ENTRY or document.kind != Kind.DOCUMENT or derived.version != document.version:
+    if (
+        derived.kind != Kind.DOCUMENT_ENTRY
+        or document.kind != Kind.DOCUMENT
+        or derived.version != document.version
+    ):
         return None
     return derived.version if derived.tag == document.tag == tag else None
 
@@ -269,7 +292,10 @@ def publication_from_submission(
         source=source,
         record=_record_of(entry, zone, study_uid or study_uid_of(entry.reference_ids)),
         manifest=ManifestFacts(
-            document_uid=entry.unique_id, sha1=entry.hash, size_bytes=int(size), creation_time=entry.creation_time
+            document_uid=entry.unique_id,
+            sha1=entry.hash,
+            size_bytes=int(size),
+            creation_time=entry.creation_time,
         ),
         version=own_version(entry, secret),
         entry_uuid=entry.entry_uuid,

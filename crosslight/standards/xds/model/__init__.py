@@ -1,1 +1,2 @@
-"""The metadata as values: registry objects, publications, vocabulary; no other room of XDS is imported here."""
+"""The metadata as values: registry objects, publications, vocabulary; no other room of XDS is imported
+here."""

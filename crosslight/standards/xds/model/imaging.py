@@ -1,4 +1,7 @@
-"""Which documents are imaging, and of which studies they say they are (RAD TF-3 4.68; ITI TF-3 4.2.3.2.28). Pure."""
+"""Which documents are imaging, and of which studies they say they are (RAD TF-3 4.68; ITI TF-3 4.2.3.2.28).
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +28,27 @@ class ImagingDocument:
 
 
 def is_key_object(entry: DocumentEntry) -> bool:
-    """Whether an entry is a Key Object Selection document by its format; its title, which only the bytes have, says more."""
-    return entry.object_type == v.STABLE and entry.format_code is not None and entry.format_code.value == values.KOS_FORMAT.value
+    """Whether an entry is a Key Object Selection document by its format; its title, which only the bytes
+    have, says more.
+    """
+    return (
+        entry.object_type == v.STABLE
+        and entry.format_code is not None
+        and entry.format_code.value == values.KOS_FORMAT.value
+    )
 
 
 def is_manifest(entry: DocumentEntry) -> bool:
-    """Whether an entry is taken for a study's manifest when it is registered: KOS by its format, and it names one study."""
+    """Whether an entry is taken for a study's manifest when it is registered: KOS by its format, and it names
+    one study.
+    """
     return is_key_object(entry) and study_uid_of(entry.reference_ids) != ""
 
 
 def imaging_of(entry: DocumentEntry) -> ImagingDocument | None:
-    """What an entry that is stored whole says of imaging: a DICOM document, or any that names a study; None for others."""
+    """What an entry that is stored whole says of imaging: a DICOM document, or any that names a study; None
+    for others.
+    """
     named = sorted({i.value.strip() for i in identifiers_of(entry.reference_ids, CXI_STUDY_UID)})
     studies = tuple(uid for uid in named if is_uid(uid))
     if not studies and not is_key_object(entry) and entry.mime_type != values.MANIFEST_MIME:

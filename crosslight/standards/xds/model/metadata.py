@@ -1,8 +1,9 @@
 """XDS metadata as values: DocumentEntry, SubmissionSet, Folder, Association (ITI TF-3 4.2), whole.
 
-Nothing a submitter said is lost: what has no field of its own stands in ``slots``, ``classifications`` or ``external_ids``.
-Ids of Classification and ExternalIdentifier elements are not kept: they have no life outside their object. ``to_plain`` and
-``from_plain`` are the form in which these rest in the index (``XdsObject.body``) and in ``Publication.extras``.
+Nothing a submitter said is lost: what has no field of its own stands in ``slots``, ``classifications`` or
+``external_ids``. Ids of Classification and ExternalIdentifier elements are not kept: they have no life
+outside their object. ``to_plain`` and ``from_plain`` are the form in which these rest in the index
+(``XdsObject.body``) and in ``Publication.extras``.
 """
 
 from __future__ import annotations
@@ -236,11 +237,14 @@ class RegistryObjects:
         )
 
 
-# --- plain data ----------------------------------------------------------------------------------------------------
+# --- plain data ---------------------------------------------------------------------------------------------
 
 
 def to_plain(value: Any) -> Any:
-    """JSON-ready data of any value of this module, without what equals its default. The inverse is :func:`from_plain`."""
+    """JSON-ready data of any value of this module, without what equals its default.
+
+    The inverse is :func:`from_plain`.
+    """
     if isinstance(value, tuple):
         return [to_plain(v) for v in value]
     if hasattr(value, "__dataclass_fields__"):
@@ -254,7 +258,9 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(kind: str, data: dict[str, Any]) -> RegistryObject:
-    """The object of ``kind`` that ``data`` describes; unknown members are ignored (an older reader, a newer writer)."""
+    """The object of ``kind`` that ``data`` describes; unknown members are ignored (an older reader, a newer
+    writer).
+    """
     built: RegistryObject = _build(_class(kind), data)
     return built
 

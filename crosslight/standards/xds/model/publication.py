@@ -1,7 +1,8 @@
 """Publication: one version of one study as XDS sees it, before it is ebRIM.
 
-The node builds ITI-42 from it and the registry answers ITI-18 from it, through the same views (``views.py``), so that both
-roads give the same answers (D6, D17). ``extras`` keeps what a submitter said otherwise than the views would.
+The node builds ITI-42 from it and the registry answers ITI-18 from it, through the same views (``views.py``),
+so that both roads give the same answers (D6, D17). ``extras`` keeps what a submitter said otherwise than the
+views would.
 """
 
 from __future__ import annotations

@@ -23,14 +23,18 @@ RPLC, APND, XFRM = _ITI7 + "RPLC", _ITI7 + "APND", _ITI7 + "XFRM"
 XFRM_RPLC, SIGNS = _ITI7 + "XFRM_RPLC", _ITI7 + "signs"
 IS_SNAPSHOT_OF = _ITI10 + "IsSnapshotOf"
 #: documentAvailability (ITI TF-3 4.2.3.2.30); an entry that says nothing is online.
-ONLINE, OFFLINE = "urn:ihe:iti:2010:DocumentAvailability:Online", "urn:ihe:iti:2010:DocumentAvailability:Offline"
+ONLINE, OFFLINE = (
+    "urn:ihe:iti:2010:DocumentAvailability:Online",
+    "urn:ihe:iti:2010:DocumentAvailability:Offline",
+)
 UPDATE_AVAILABILITY, SUBMIT_ASSOCIATION = _ITI10 + "UpdateAvailabilityStatus", _ITI10 + "SubmitAssociation"
 RELATIONSHIPS = frozenset({RPLC, APND, XFRM, XFRM_RPLC, SIGNS, IS_SNAPSHOT_OF})
 REPLACING = frozenset({RPLC, XFRM_RPLC})
 #: Relationships whose target must be in the registry already; the others may stand in the same submission.
 TARGET_IN_REGISTRY = frozenset({RPLC, XFRM_RPLC, IS_SNAPSHOT_OF})
 
-#: Extra metadata of our own entries (ITI TF-3 4.2.3.1.6), while a study still grows: FHIR ``registered`` (D14).
+#: Extra metadata of our own entries (ITI TF-3 4.2.3.1.6), while a study still grows: FHIR ``registered``
+#: (D14).
 PROGRESS_SLOT, ARRIVING = "urn:crosslight:progress", "arriving"
 
 # classification schemes

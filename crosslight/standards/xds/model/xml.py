@@ -1,4 +1,5 @@
-"""Untrusted XML in, escaped XML out: the bounds of every SOAP message (SOAP 1.2 part 1, 5: no DTD), and namespaces.
+"""Untrusted XML in, escaped XML out: the bounds of every SOAP message (SOAP 1.2 part 1, 5: no DTD), and
+namespaces.
 
 Knows nothing of SOAP or ebRIM.
 """
@@ -62,16 +63,26 @@ def parse_untrusted_xml(data: bytes, limits: XmlLimits = DEFAULT_LIMITS) -> Elem
         raise TooLarge("The message is too large.", why=f"Limit here: {limits.max_bytes} bytes.")
     data = _normalised(data)
     if b"<!DOCTYPE" in data:
-        raise Malformed("The message has a document type declaration.", why="SOAP 1.2 part 1, 5: it must not contain a DTD.")
+        raise Malformed(
+            "The message has a document type declaration.",
+            why="SOAP 1.2 part 1, 5: it must not contain a DTD.",
+        )
     # Cheap upper bounds before a tree is built: an element needs one '<', an attribute one '='.
     if data.count(b"<") > 2 * limits.max_elements + 1000 or data.count(b"=") > 2 * limits.max_elements:
         raise TooLarge("The message has too many elements.", why=f"Limit here: {limits.max_elements}.")
     if data.count(b"xmlns") > limits.max_declarations:
-        raise TooLarge("The message declares too many namespaces.", why=f"Limit here: {limits.max_declarations}.")
+        raise TooLarge(
+            "The message declares too many namespaces.", why=f"Limit here: {limits.max_declarations}."
+        )
     parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_pis=True, remove_comments=True,
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        huge_tree=False,
+        remove_pis=True,
+        remove_comments=True,
         collect_ids=False,
-    )  # fmt: skip
+    )
     try:
         root = etree.fromstring(data, parser)
     except (etree.XMLSyntaxError, ValueError) as error:
@@ -80,11 +91,19 @@ def parse_untrusted_xml(data: bytes, limits: XmlLimits = DEFAULT_LIMITS) -> Elem
         raise Malformed("The message is not well-formed XML.")
     information: Any = root.getroottree().docinfo
     if information.doctype:
-        raise Malformed("The message has a document type declaration.", why="SOAP 1.2 part 1, 5: it must not contain a DTD.")
-    if data.count(b"<") > limits.max_elements and int(float(str(root.xpath("count(//*)")))) > limits.max_elements:
+        raise Malformed(
+            "The message has a document type declaration.",
+            why="SOAP 1.2 part 1, 5: it must not contain a DTD.",
+        )
+    if (
+        data.count(b"<") > limits.max_elements
+        and int(float(str(root.xpath("count(//*)")))) > limits.max_elements
+    ):
         raise TooLarge("The message has too many elements.", why=f"Limit here: {limits.max_elements}.")
     # A start tag has no '<' inside, and an attribute takes five bytes: only a long piece can have too many.
-    if max(map(len, data.split(b"<"))) > 5 * limits.max_attributes and root.xpath(_MANY_ATTRIBUTES, n=limits.max_attributes):
+    if max(map(len, data.split(b"<"))) > 5 * limits.max_attributes and root.xpath(
+        _MANY_ATTRIBUTES, n=limits.max_attributes
+    ):
         raise TooLarge("An element has too many attributes.", why=f"Limit here: {limits.max_attributes}.")
     return root
 
@@ -103,11 +122,14 @@ def _normalised(data: bytes) -> bytes:
     data = data.removeprefix(_BOM8).lstrip(b" \t\r\n")
     found = _ENCODING.match(data[:200])
     if found is not None and found.group(1).lower() not in _ASCII_SUPERSETS:
-        raise Malformed("The message is in an encoding that is not accepted here.", why="SOAP 1.2 asks for UTF-8 or UTF-16.")
+        raise Malformed(
+            "The message is in an encoding that is not accepted here.",
+            why="SOAP 1.2 asks for UTF-8 or UTF-16.",
+        )
     return data
 
 
-# --- writing -------------------------------------------------------------------------------------------------------
+# --- writing ------------------------------------------------------------------------------------------------
 
 #: Characters that XML 1.0 (2.2) cannot carry in any form.
 _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -122,8 +144,8 @@ def legal(text: str) -> str:
 def esc(text: str) -> str:
     """``text`` for element content or a double-quoted attribute; any text survives a parser unchanged.
 
-    Line ends and tabs are character references, so that neither end-of-line handling nor attribute normalisation
-    (XML 1.0 2.11, 3.3.3) touches them.
+    Line ends and tabs are character references, so that neither end-of-line handling nor attribute
+    normalisation (XML 1.0 2.11, 3.3.3) touches them.
     """
     if _NEEDS_CARE.search(text) is None:
         return text
@@ -132,7 +154,7 @@ def esc(text: str) -> str:
     return text.replace("\r", "&#13;").replace("\n", "&#10;").replace("\t", "&#9;")
 
 
-# --- reading -------------------------------------------------------------------------------------------------------
+# --- reading ------------------------------------------------------------------------------------------------
 
 
 def local_name(element: Element) -> str:

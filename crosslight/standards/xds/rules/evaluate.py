@@ -1,4 +1,7 @@
-"""Stored queries answered over metadata objects (ITI TF-2 3.18.4.1.2.3.7). Pure: the same over views and stored objects."""
+"""Stored queries answered over metadata objects (ITI TF-2 3.18.4.1.2.3.7).
+
+Pure: the same over views and stored objects.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,9 @@ def evaluate(query: StoredQuery, objects: RegistryObjects) -> RegistryObjects:
         patients = {d.patient_id for d in found.documents} | {s.patient_id for s in found.submissions}
         patients |= {f.patient_id for f in found.folders}
         if len(patients) > 1:
-            raise refusal("XDSResultNotSinglePatient", "The result would hold objects of more than one patient.")
+            raise refusal(
+                "XDSResultNotSinglePatient", "The result would hold objects of more than one patient."
+            )
     if len(found) > (MAX_LEAVES if leaves else MAX_REFS):
         raise refusal("XDSTooManyResults", "Narrow the query, or ask for ObjectRef first.")
     return found
@@ -77,7 +82,9 @@ def document_matches(query: StoredQuery, entry: DocumentEntry) -> bool:
         if (groups := get(_DE + name)) and not _codes_match(groups, getattr(entry, field)):
             return False
     for name, field in _DOCUMENT_TIMES.items():
-        if not _in_range(getattr(entry, field), query.values(f"{_DE}{name}From"), query.values(f"{_DE}{name}To")):
+        if not _in_range(
+            getattr(entry, field), query.values(f"{_DE}{name}From"), query.values(f"{_DE}{name}To")
+        ):
             return False
     if (groups := get(f"{_DE}AuthorPerson")) and not _authors_match(groups, entry.authors):
         return False
@@ -126,7 +133,10 @@ def _get_all(query: StoredQuery, objects: RegistryObjects) -> RegistryObjects:
     folders = tuple(f for f in objects.folders if f.status in query.values("$XDSFolderStatus"))
     ids = {thing.entry_uuid for thing in (*documents, *submissions, *folders)}
     return RegistryObjects(
-        documents=documents, submissions=submissions, folders=folders, associations=_touching(ids, objects.associations)
+        documents=documents,
+        submissions=submissions,
+        folders=folders,
+        associations=_touching(ids, objects.associations),
     )
 
 
@@ -136,7 +146,11 @@ def _touching(ids: Iterable[str], associations: tuple[Association, ...]) -> tupl
 
 
 def _named_documents(query: StoredQuery, objects: RegistryObjects) -> tuple[DocumentEntry, ...]:
-    uuids, unique, logical = set(query.values(f"{_DE}EntryUUID")), set(query.unique_ids), set(query.values(f"{_DE}LogicalID"))
+    uuids, unique, logical = (
+        set(query.values(f"{_DE}EntryUUID")),
+        set(query.unique_ids),
+        set(query.values(f"{_DE}LogicalID")),
+    )
     return tuple(
         d
         for d in objects.documents
@@ -167,8 +181,12 @@ def _get_associations(query: StoredQuery, objects: RegistryObjects) -> RegistryO
 def _get_submission_sets(query: StoredQuery, objects: RegistryObjects) -> RegistryObjects:
     """The SubmissionSets that hold any of the objects, with the HasMember associations that say so."""
     wanted, sets = set(query.uuids), {s.entry_uuid: s for s in objects.submissions}
-    members = tuple(a for a in objects.associations if a.type == v.HAS_MEMBER and a.target in wanted and a.source in sets)
-    return RegistryObjects(submissions=tuple(sets[i] for i in dict.fromkeys(a.source for a in members)), associations=members)
+    members = tuple(
+        a for a in objects.associations if a.type == v.HAS_MEMBER and a.target in wanted and a.source in sets
+    )
+    return RegistryObjects(
+        submissions=tuple(sets[i] for i in dict.fromkeys(a.source for a in members)), associations=members
+    )
 
 
 _ANSWERS: dict[str, Callable[[StoredQuery, RegistryObjects], RegistryObjects]] = {
@@ -184,7 +202,7 @@ _ANSWERS: dict[str, Callable[[StoredQuery, RegistryObjects], RegistryObjects]] =
     q.GET_SUBMISSION_SETS: _get_submission_sets,
 }
 
-# --- filters -------------------------------------------------------------------------------------------------------
+# --- filters ------------------------------------------------------------------------------------------------
 
 
 def _key(value: str, scheme: str) -> tuple[str, str]:

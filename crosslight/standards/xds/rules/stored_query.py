@@ -1,4 +1,5 @@
-"""Stored queries (ITI TF-2 3.18.4.1.2.3.7): their parameters as a table, and reading them strictly. ``evaluate.py`` answers.
+"""Stored queries (ITI TF-2 3.18.4.1.2.3.7): their parameters as a table, and reading them strictly.
+``evaluate.py`` answers.
 
 Of the queries that the standard has, these are built; any other is answered XDSUnknownStoredQuery.
 """
@@ -21,7 +22,10 @@ ValueKind = Literal["patient", "status", "code", "time", "like", "text", "refere
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One parameter. ``many``: a list is allowed. ``conjunctive``: the slot may be repeated, repetitions are AND."""
+    """One parameter. ``many``: a list is allowed.
+
+    ``conjunctive``: the slot may be repeated, repetitions are AND.
+    """
 
     kind: ValueKind
     required: bool = False
@@ -36,7 +40,8 @@ _STATUS = Parameter(kind="status", required=True, many=True)
 _PATIENT = Parameter(kind="patient", required=True)
 _TIME = Parameter(kind="time")
 _DE = "$XDSDocumentEntry"
-ASSOCIATION_STATUS, METADATA_LEVEL = "$XDSAssociationStatus", "$MetadataLevel"  # of the metadata update option
+# of the metadata update option
+ASSOCIATION_STATUS, METADATA_LEVEL = "$XDSAssociationStatus", "$MetadataLevel"
 
 _DOCUMENT_FILTERS = {
     f"{_DE}ClassCode": _CODES,
@@ -49,7 +54,11 @@ _DOCUMENT_FILTERS = {
     f"{_DE}AuthorPerson": Parameter(kind="like", many=True),
     f"{_DE}Type": _MANY,
     f"{_DE}DocumentAvailability": Parameter(kind="availability", many=True),
-    **{f"{_DE}{time}{end}": _TIME for time in ("CreationTime", "ServiceStartTime", "ServiceStopTime") for end in ("From", "To")},
+    **{
+        f"{_DE}{time}{end}": _TIME
+        for time in ("CreationTime", "ServiceStartTime", "ServiceStopTime")
+        for end in ("From", "To")
+    },
 }
 _FIND = {f"{_DE}PatientId": _PATIENT, f"{_DE}Status": _STATUS, **_DOCUMENT_FILTERS}
 _DOCUMENT_NAMES = {f"{_DE}EntryUUID": _MANY, f"{_DE}UniqueId": _MANY, f"{_DE}LogicalID": _MANY}
@@ -104,12 +113,15 @@ _OWN: dict[str, dict[str, Parameter]] = {
     GET_DOCUMENTS_AND_ASSOCIATIONS: _DOCUMENT_NAMES,
     GET_SUBMISSION_SETS: _UUIDS,
 }
-_WITH_ASSOCIATIONS = frozenset({GET_ALL, GET_ASSOCIATIONS, GET_DOCUMENTS_AND_ASSOCIATIONS, GET_SUBMISSION_SETS})
+_WITH_ASSOCIATIONS = frozenset(
+    {GET_ALL, GET_ASSOCIATIONS, GET_DOCUMENTS_AND_ASSOCIATIONS, GET_SUBMISSION_SETS}
+)
 _OPTION = {METADATA_LEVEL: Parameter(kind="level")}
 _OPTION_OF_ASSOCIATIONS = {**_OPTION, ASSOCIATION_STATUS: Parameter(kind="status", many=True)}
 #: query id -> parameters.
 QUERIES: dict[str, dict[str, Parameter]] = {
-    query: {**own, **(_OPTION_OF_ASSOCIATIONS if query in _WITH_ASSOCIATIONS else _OPTION)} for query, own in _OWN.items()
+    query: {**own, **(_OPTION_OF_ASSOCIATIONS if query in _WITH_ASSOCIATIONS else _OPTION)}
+    for query, own in _OWN.items()
 }
 _BESIDE = frozenset({ASSOCIATION_STATUS, METADATA_LEVEL})  # they name no object
 #: Queries in which exactly one of the parameters must be given.
@@ -121,7 +133,10 @@ Groups = tuple[tuple[str, ...], ...]  # AND of ORs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredQuery:
-    """A query that may be evaluated: every value of its parameter's kind. ``groups[name]`` is an AND of ORs."""
+    """A query that may be evaluated: every value of its parameter's kind.
+
+    ``groups[name]`` is an AND of ORs.
+    """
 
     query_id: str
     return_type: ReturnType
@@ -148,8 +163,8 @@ def parse_stored_query(query: AdhocQuery) -> StoredQuery:
     """Check a query by the table.
 
     Raises:
-        RegistryRefusal: XDSUnknownStoredQuery, XDSStoredQueryMissingParam, XDSStoredQueryParamNumber; XDSRegistryError for
-            a value that breaks the coding rules.
+        RegistryRefusal: XDSUnknownStoredQuery, XDSStoredQueryMissingParam, XDSStoredQueryParamNumber;
+            XDSRegistryError for a value that breaks the coding rules.
     """
     table = QUERIES.get(query.query_id)
     if table is None:
@@ -161,7 +176,9 @@ def parse_stored_query(query: AdhocQuery) -> StoredQuery:
             continue  # unknown parameters are ignored (3.18.4.1.2.3.4)
         if name in groups and not parameter.conjunctive:
             raise refusal("XDSStoredQueryParamNumber", f"{name} is given twice.", name)
-        found = tuple(_checked(name, parameter, value) for text in texts for value in coded_values(name, text))
+        found = tuple(
+            _checked(name, parameter, value) for text in texts for value in coded_values(name, text)
+        )
         if parameter.kind == "status":
             found = tuple(value for value in found if value in _STATUSES)  # unknown ones are ignored
             if not found and not parameter.required:
@@ -171,7 +188,9 @@ def parse_stored_query(query: AdhocQuery) -> StoredQuery:
         if found:
             groups[name] = (*groups.get(name, ()), found)
     _check_presence(query.query_id, table, groups)
-    return StoredQuery(query_id=query.query_id, return_type=query.return_type, groups=groups, patient=_patient(table, groups))
+    return StoredQuery(
+        query_id=query.query_id, return_type=query.return_type, groups=groups, patient=_patient(table, groups)
+    )
 
 
 def _check_presence(query_id: str, table: dict[str, Parameter], groups: dict[str, Groups]) -> None:
@@ -181,7 +200,9 @@ def _check_presence(query_id: str, table: dict[str, Parameter], groups: dict[str
     names = [name for name in groups if name not in _BESIDE]
     if query_id in _EXACTLY_ONE and len(names) != 1:
         code = "XDSStoredQueryParamNumber" if names else "XDSStoredQueryMissingParam"
-        raise refusal(code, f"Exactly one of {', '.join(name for name in table if name not in _BESIDE)} must be given.")
+        raise refusal(
+            code, f"Exactly one of {', '.join(name for name in table if name not in _BESIDE)} must be given."
+        )
 
 
 def _patient(table: dict[str, Parameter], groups: dict[str, Groups]) -> Identifier | None:
@@ -224,7 +245,8 @@ _ITEM = re.compile(r"\s*(?:'((?:[^']|'')*)'|([0-9]+(?:\.[0-9]+)?))\s*(,|\Z)")
 
 
 def coded_values(name: str, text: str) -> list[str]:
-    """The values that one rim:Value codes (3.18.4.1.2.3.5): ``'a'``, ``('a','b')``, ``123``; a quote inside is doubled.
+    """The values that one rim:Value codes (3.18.4.1.2.3.5): ``'a'``, ``('a','b')``, ``123``; a quote inside
+    is doubled.
 
     Raises:
         RegistryRefusal: XDSRegistryError.
@@ -251,7 +273,7 @@ def coded_values(name: str, text: str) -> list[str]:
     return found
 
 
-# --- asking --------------------------------------------------------------------------------------------------------
+# --- asking -------------------------------------------------------------------------------------------------
 
 
 def quoted(value: str) -> str:
@@ -260,7 +282,9 @@ def quoted(value: str) -> str:
 
 
 def quoted_list(values: Iterable[str]) -> tuple[str, ...]:
-    """Values of a multi-valued parameter, one rim:Value each, so that none grows beyond the schema's 256 characters."""
+    """Values of a multi-valued parameter, one rim:Value each, so that none grows beyond the schema's 256
+    characters.
+    """
     return tuple(f"({quoted(value)})" for value in values)
 
 
@@ -278,10 +302,14 @@ def find_documents(
 def get_documents(entry_uuids: Iterable[str], *, return_type: ReturnType = "LeafClass") -> AdhocQuery:
     """GetDocuments by entryUUID."""
     return AdhocQuery(
-        query_id=GET_DOCUMENTS, return_type=return_type, parameters=((f"{_DE}EntryUUID", quoted_list(entry_uuids)),)
+        query_id=GET_DOCUMENTS,
+        return_type=return_type,
+        parameters=((f"{_DE}EntryUUID", quoted_list(entry_uuids)),),
     )
 
 
 def get_associations(uuids: Iterable[str], *, return_type: ReturnType = "LeafClass") -> AdhocQuery:
     """GetAssociations of any objects."""
-    return AdhocQuery(query_id=GET_ASSOCIATIONS, return_type=return_type, parameters=(("$uuid", quoted_list(uuids)),))
+    return AdhocQuery(
+        query_id=GET_ASSOCIATIONS, return_type=return_type, parameters=(("$uuid", quoted_list(uuids)),)
+    )

@@ -1,6 +1,8 @@
-"""Rules of a submission that the message alone decides (ITI TF-3 4.3.1, ITI TF-2 3.42.4.1.3). Pure; says all that is wrong.
+"""Rules of a submission that the message alone decides (ITI TF-3 4.3.1, ITI TF-2 3.42.4.1.3). Pure; says all
+that is wrong.
 
-What needs the registry's content (duplicates, references, patients) is asked inside its transaction, not here.
+What needs the registry's content (duplicates, references, patients) is asked inside its transaction, not
+here.
 """
 
 from __future__ import annotations
@@ -35,14 +37,26 @@ MAX_ERRORS = 20  # said at once
 #: Table 4.3.1-3, column of ITI-42.
 REQUIRED: dict[str, tuple[str, ...]] = {
     "document": (
-        "unique_id", "patient_id", "mime_type", "creation_time", "language_code", "source_patient_id", "hash", "size",
-        "repository_unique_id", "class_code", "type_code", "format_code", "healthcare_facility_type", "practice_setting",
+        "unique_id",
+        "patient_id",
+        "mime_type",
+        "creation_time",
+        "language_code",
+        "source_patient_id",
+        "hash",
+        "size",
+        "repository_unique_id",
+        "class_code",
+        "type_code",
+        "format_code",
+        "healthcare_facility_type",
+        "practice_setting",
         "confidentiality",
     ),
     "submission": ("unique_id", "patient_id", "source_id", "submission_time", "content_type"),
     "folder": ("unique_id", "patient_id", "title", "codes"),
     "association": ("type", "source", "target"),
-}  # fmt: skip
+}
 _TIMES = {
     "document": ("creation_time", "service_start_time", "service_stop_time"),
     "submission": ("submission_time",),
@@ -71,13 +85,17 @@ def assign_ids(objects: RegistryObjects, new_id: Callable[[], UUID]) -> Registry
     names: dict[str, str] = {}
     for thing in objects:
         if not thing.entry_uuid or thing.entry_uuid in names:
-            raise RegistryRefusal([RegistryError(METADATA, "An object has no id, or that of another.", thing.entry_uuid)])
+            raise RegistryRefusal(
+                [RegistryError(METADATA, "An object has no id, or that of another.", thing.entry_uuid)]
+            )
         given = thing.entry_uuid.startswith("urn:uuid:")
         names[thing.entry_uuid] = thing.entry_uuid if given else new_id().urn
     symbolic = any(name != uuid for uuid, name in names.items())
 
     def renamed(thing: Any) -> Any:
-        if names[thing.entry_uuid] == thing.entry_uuid and not (symbolic or thing.logical_id or thing.version or thing.status):
+        if names[thing.entry_uuid] == thing.entry_uuid and not (
+            symbolic or thing.logical_id or thing.version or thing.status
+        ):
             return thing
         changed = replace(thing, entry_uuid=names[thing.entry_uuid], logical_id="", version="", status="")
         if isinstance(changed, Association):
@@ -123,7 +141,9 @@ def _object_errors(thing: RegistryObject, values: ValueSets) -> Iterator[Registr
         if getattr(thing, name) and parse_dtm(getattr(thing, name)) is None:
             yield error(f"{name} is not a DTM.")
     yield from (error(what) for what in _unknown_errors(thing))
-    yield from (error(f"{name} has a code outside its value set{_told(name)}.") for name in _bad_codes(thing, values))
+    yield from (
+        error(f"{name} has a code outside its value set{_told(name)}.") for name in _bad_codes(thing, values)
+    )
     if isinstance(thing, DocumentEntry):
         yield from (error(what) for what in _document_errors(thing, values))
     elif isinstance(thing, SubmissionSet | Folder):
@@ -165,7 +185,10 @@ def _told(name: str) -> str:
 
 def _document_errors(entry: DocumentEntry, values: ValueSets) -> Iterator[str]:
     if entry.object_type != v.STABLE:
-        yield "objectType must be that of a stable document (on-demand ones come by ITI-61, which is not built)."
+        yield (
+            "objectType must be that of a stable document (on-demand ones come by ITI-61, which is not"
+            " built)."
+        )
     if entry.hash and not _SHA1.match(entry.hash):
         yield "hash is not a SHA-1 in hex."
     if entry.size and not _NUMBER.match(entry.size):
@@ -179,7 +202,13 @@ def _document_errors(entry: DocumentEntry, values: ValueSets) -> Iterator[str]:
     if any(info.startswith(_FORBIDDEN_INFO) for info in entry.source_patient_info):
         yield "sourcePatientInfo must not carry PID-2, PID-4, PID-12 or PID-19."
     start, stop = entry.service_start_time, entry.service_stop_time
-    if start and stop and parse_dtm(start) and parse_dtm(stop) and padded(start) > padded(stop.ljust(len(start), "9")):
+    if (
+        start
+        and stop
+        and parse_dtm(start)
+        and parse_dtm(stop)
+        and padded(start) > padded(stop.ljust(len(start), "9"))
+    ):
         yield "serviceStartTime is after serviceStopTime."
     if entry.mime_type and not values.allows_mime(entry.mime_type):
         yield "mimeType is not accepted in this affinity domain."
@@ -220,9 +249,13 @@ def _patient_errors(objects: RegistryObjects) -> Iterator[RegistryError]:
 
 
 def _unique_errors(objects: RegistryObjects) -> Iterator[RegistryError]:
-    for unique_id, count in Counter(thing.unique_id for thing in _identified(objects) if thing.unique_id).items():
+    for unique_id, count in Counter(
+        thing.unique_id for thing in _identified(objects) if thing.unique_id
+    ).items():
         if count > 1:
-            yield RegistryError("XDSRegistryDuplicateUniqueIdInMessage", f"{unique_id} is used {count} times.", unique_id)
+            yield RegistryError(
+                "XDSRegistryDuplicateUniqueIdInMessage", f"{unique_id} is used {count} times.", unique_id
+            )
 
 
 def _association_errors(objects: RegistryObjects) -> Iterator[RegistryError]:
@@ -237,7 +270,9 @@ def _association_errors(objects: RegistryObjects) -> Iterator[RegistryError]:
             linked.add(a.target)
     for entry in objects.documents:  # a Folder without its link is tolerated: NIST's 16102c has one
         if entry.entry_uuid not in linked:
-            yield RegistryError(METADATA, "DocumentEntry is no member of the SubmissionSet.", entry.entry_uuid)
+            yield RegistryError(
+                METADATA, "DocumentEntry is no member of the SubmissionSet.", entry.entry_uuid
+            )
 
 
 def _association_error(a: Association, own: dict[str, RegistryObject], submission: str) -> str:
@@ -251,7 +286,11 @@ def _association_error(a: Association, own: dict[str, RegistryObject], submissio
     if source is None or source.kind != "document":
         return "the source of a relationship must be a document of the submission."
     target = own.get(a.target)
-    return "the target of a relationship must be a document." if target is not None and target.kind != "document" else ""
+    return (
+        "the target of a relationship must be a document."
+        if target is not None and target.kind != "document"
+        else ""
+    )
 
 
 def _member_error(a: Association, own: dict[str, RegistryObject], submission: str) -> str:
@@ -262,7 +301,11 @@ def _member_error(a: Association, own: dict[str, RegistryObject], submission: st
             return "SubmissionSetStatus of a document that is submitted must be Original."
         if target is None and status == "Original":
             return "an Original member must be in the submission."
-        return "" if status in ("Original", "Reference", "") else "SubmissionSetStatus is neither Original nor Reference."
+        return (
+            ""
+            if status in ("Original", "Reference", "")
+            else "SubmissionSetStatus is neither Original nor Reference."
+        )
     source = own.get(a.source)
     if source is not None and source.kind != "folder":
         return "a member's owner must be the SubmissionSet or a Folder."

@@ -1,4 +1,5 @@
-"""query:AdhocQueryRequest and Response (ITI TF-2 3.18.4): the messages, not the meaning of their parameters."""
+"""query:AdhocQueryRequest and Response (ITI TF-2 3.18.4): the messages, not the meaning of their
+parameters."""
 
 from __future__ import annotations
 
@@ -8,7 +9,17 @@ from typing import Literal
 
 from crosslight.standards.problem import Malformed, TooLarge
 from crosslight.standards.xds.model.metadata import RegistryObject, RegistryObjects
-from crosslight.standards.xds.model.xml import QUERY, RIM, RS, Element, attribute, child, children, esc, text_of
+from crosslight.standards.xds.model.xml import (
+    QUERY,
+    RIM,
+    RS,
+    Element,
+    attribute,
+    child,
+    children,
+    esc,
+    text_of,
+)
 from crosslight.standards.xds.rules.errors import RegistryError
 from crosslight.standards.xds.wire.ebrim import parse_object_list, parse_object_refs
 from crosslight.standards.xds.wire.ebrim_write import render_object, render_object_ref
@@ -43,7 +54,10 @@ class AdhocReply:
 
 def _slots(parent: Element) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple(
-        (attribute(s, "name"), tuple(text_of(e).strip() for e in s.iterfind(f"{{{RIM}}}ValueList/{{{RIM}}}Value")))
+        (
+            attribute(s, "name"),
+            tuple(text_of(e).strip() for e in s.iterfind(f"{{{RIM}}}ValueList/{{{RIM}}}Value")),
+        )
         for s in children(parent, RIM, "Slot")
     )
 
@@ -77,7 +91,8 @@ def parse_adhoc_request(element: Element) -> AdhocQuery:
 def render_adhoc_request(query: AdhocQuery) -> bytes:
     """A request; parameter values as they are to stand (see ``stored_query.quoted``)."""
     slots = "".join(
-        f'<rim:Slot name="{esc(name)}"><rim:ValueList>{"".join(f"<rim:Value>{esc(x)}</rim:Value>" for x in values)}'
+        "<rim:Slot"
+        f' name="{esc(name)}"><rim:ValueList>{"".join(f"<rim:Value>{esc(x)}</rim:Value>" for x in values)}'
         "</rim:ValueList></rim:Slot>"
         for name, values in query.parameters
     )
@@ -99,14 +114,15 @@ def render_adhoc_response(
 ) -> bytes:
     """A response; the RegistryObjectList is there also when it is empty, as the schema demands."""
     slot_rows = "".join(
-        f'<rim:Slot name="{esc(name)}"><rim:ValueList>{"".join(f"<rim:Value>{esc(x)}</rim:Value>" for x in values)}'
+        "<rim:Slot"
+        f' name="{esc(name)}"><rim:ValueList>{"".join(f"<rim:Value>{esc(x)}</rim:Value>" for x in values)}'
         "</rim:ValueList></rim:Slot>"
         for name, values in slots
     )
     listed = f"<rs:ResponseSlotList>{slot_rows}</rs:ResponseSlotList>" if slot_rows else ""
     head = (
-        f'<query:AdhocQueryResponse xmlns:query="{QUERY}" xmlns:rim="{RIM}" xmlns:rs="{RS}" status="{status}">'
-        f"{listed}{render_error_list(errors)}<rim:RegistryObjectList>"
+        f'<query:AdhocQueryResponse xmlns:query="{QUERY}" xmlns:rim="{RIM}" xmlns:rs="{RS}"'
+        f' status="{status}">{listed}{render_error_list(errors)}<rim:RegistryObjectList>'
     )
     parts = [head.encode()]  # bytes one by one: of a large answer the whole is put together once
     parts += [render_object_ref(i, h).encode() for i, h in refs]

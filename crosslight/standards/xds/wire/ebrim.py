@@ -1,8 +1,8 @@
 """ebRIM 3.0 read into XDS metadata (ITI TF-3 4.2.1): liberal in order and form, exact in content.
 
-A slot, classification or identifier that should stand once and stands twice, has no value where it must have one, or says
-that it belongs to another object than the one it stands in, is kept as an unknown one: nothing is guessed, and the rules
-(``rules.py``) see it there.
+A slot, classification or identifier that should stand once and stands twice, has no value where it must have
+one, or says that it belongs to another object than the one it stands in, is kept as an unknown one: nothing
+is guessed, and the rules (``rules.py``) see it there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,17 @@ from crosslight.standards.xds.model.metadata import (
     SubmissionSet,
     Text,
 )
-from crosslight.standards.xds.model.xml import BLANKS, LCM, RIM, XML, Element, attribute, child, children, text_of
+from crosslight.standards.xds.model.xml import (
+    BLANKS,
+    LCM,
+    RIM,
+    XML,
+    Element,
+    attribute,
+    child,
+    children,
+    text_of,
+)
 
 _R = f"{{{RIM}}}"
 _SLOT, _CLASSIFICATION, _IDENTIFIER = f"{_R}Slot", f"{_R}Classification", f"{_R}ExternalIdentifier"
@@ -97,7 +107,9 @@ def _package_nodes(listed: Element) -> dict[str, set[str]]:
         node = attribute(element, "classificationNode")
         if node:
             parent = element.getparent()
-            owner = attribute(parent, "id") if parent is not None and parent.tag == f"{_R}RegistryPackage" else ""
+            owner = (
+                attribute(parent, "id") if parent is not None and parent.tag == f"{_R}RegistryPackage" else ""
+            )
             nodes.setdefault(owner or attribute(element, "classifiedObject"), set()).add(node)
     return nodes
 
@@ -173,7 +185,15 @@ class _Parts:
 
 
 def _values(slot: Element) -> tuple[str, ...]:
-    return tuple([_tidy(text_of(value)) for part in slot if part.tag == _VALUE_LIST for value in part if value.tag == _VALUE])
+    return tuple(
+        [
+            _tidy(text_of(value))
+            for part in slot
+            if part.tag == _VALUE_LIST
+            for value in part
+            if value.tag == _VALUE
+        ]
+    )
 
 
 def _text(element: Element | None) -> Text:
@@ -184,7 +204,9 @@ def _text(element: Element | None) -> Text:
         if part.tag == _LOCALIZED:
             value = str(part.get("value", ""))
             if value:
-                found.append(LocalText(value, str(part.get(f"{{{XML}}}lang", "")), str(part.get("charset", ""))))
+                found.append(
+                    LocalText(value, str(part.get(f"{{{XML}}}lang", "")), str(part.get("charset", "")))
+                )
     return tuple(found)
 
 
@@ -194,7 +216,10 @@ def _tidy(text: str) -> str:
 
 
 def _slots_into(
-    values: dict[str, Any], slots: Iterable[tuple[str, tuple[str, ...]]], single: dict[str, str], many: dict[str, str]
+    values: dict[str, Any],
+    slots: Iterable[tuple[str, tuple[str, ...]]],
+    single: dict[str, str],
+    many: dict[str, str],
 ) -> tuple[Slot, ...]:
     """Put known slots into ``values``; the rest comes back."""
     rest = []
@@ -284,5 +309,7 @@ def _identifiers_into(values: dict[str, Any], rows: Iterable[Element], kind: str
         if name and name not in values and value.strip(BLANKS) and not owner:
             values[name] = value.strip(BLANKS)
         else:
-            unknown.append(ExternalId(scheme=scheme, owner=owner, value=value, name=_text(child(row, RIM, "Name"))))
+            unknown.append(
+                ExternalId(scheme=scheme, owner=owner, value=value, name=_text(child(row, RIM, "Name")))
+            )
     values["external_ids"] = tuple(unknown)

@@ -1,4 +1,5 @@
-"""XDS metadata written as ebRIM 3.0: escaped templates, element order of the schema (scale.md 5). No XML tree is built.
+"""XDS metadata written as ebRIM 3.0: escaped templates, element order of the schema (scale.md 5). No XML tree
+is built.
 
 Prefix ``rim`` is declared by the enclosing element, which the functions for whole messages write.
 """
@@ -55,7 +56,10 @@ def _slot(name: str, values: Iterable[str]) -> str:
 
 def _single(name: str, value: str) -> str:
     """A slot of one value; ``name`` is one of the vocabulary's."""
-    return f'<rim:Slot name="{name}"><rim:ValueList><rim:Value>{esc(value)}</rim:Value></rim:ValueList></rim:Slot>'
+    return (
+        "<rim:Slot"
+        f' name="{name}"><rim:ValueList><rim:Value>{esc(value)}</rim:Value></rim:ValueList></rim:Slot>'
+    )
 
 
 def _slots(slots: tuple[Slot, ...]) -> str:
@@ -65,21 +69,23 @@ def _slots(slots: tuple[Slot, ...]) -> str:
 def _text(tag: str, text: Text) -> str:
     if not text:
         return ""
-    inner = "".join([
-        "<rim:LocalizedString"
-        + (f' xml:lang="{esc(t.lang)}"' if t.lang else "")
-        + (f' charset="{esc(t.charset)}"' if t.charset else "")
-        + f' value="{esc(t.value)}"/>'
-        for t in text
-    ])  # fmt: skip
+    inner = "".join(
+        [
+            "<rim:LocalizedString"
+            + (f' xml:lang="{esc(t.lang)}"' if t.lang else "")
+            + (f' charset="{esc(t.charset)}"' if t.charset else "")
+            + f' value="{esc(t.value)}"/>'
+            for t in text
+        ]
+    )
     return f"<rim:{tag}>{inner}</rim:{tag}>"
 
 
 def _classification(parts: _Parts, attributes: str, inner: str, owner: str = "") -> str:
     owner = esc(owner) if owner else parts.owner
     return (
-        f'<rim:Classification id="{parts.next()}" objectType="{_CLASSIFICATION}" classifiedObject="{owner}"{attributes}>'
-        f"{inner}</rim:Classification>"
+        f'<rim:Classification id="{parts.next()}" objectType="{_CLASSIFICATION}"'
+        f' classifiedObject="{owner}"{attributes}>{inner}</rim:Classification>'
     )
 
 
@@ -97,9 +103,9 @@ def _code(parts: _Parts, scheme: str, code: Code) -> str:
 @lru_cache(maxsize=512)
 def _author_text(scheme: str, author: Author) -> tuple[str, str]:
     """As :func:`_code_text`, of an author."""
-    inner = "".join([
-        _slot(name, values) for name, field in v.AUTHOR_SLOTS.items() if (values := getattr(author, field))
-    ])  # fmt: skip
+    inner = "".join(
+        [_slot(name, values) for name, field in v.AUTHOR_SLOTS.items() if (values := getattr(author, field))]
+    )
     return f' classificationScheme="{scheme}" nodeRepresentation=""', inner + _slots(author.slots)
 
 
@@ -126,8 +132,12 @@ def _identifier(parts: _Parts, scheme: str, value: str, name: str, owner: str = 
 def _inner(thing: RegistryObject) -> str:
     """Slot*, Name?, Description?, VersionInfo?, Classification*, ExternalIdentifier*."""
     kind, parts = thing.kind, _Parts(thing.entry_uuid)
-    out = [_single(name, held) for name, field in v.SINGLE_SLOTS[kind].items() if (held := getattr(thing, field))]
-    out += [_slot(name, held) for name, field in v.MULTI_SLOTS[kind].items() if (held := getattr(thing, field))]
+    out = [
+        _single(name, held) for name, field in v.SINGLE_SLOTS[kind].items() if (held := getattr(thing, field))
+    ]
+    out += [
+        _slot(name, held) for name, field in v.MULTI_SLOTS[kind].items() if (held := getattr(thing, field))
+    ]
     out += [_slots(thing.slots), _text("Name", thing.title), _text("Description", thing.comments)]
     if thing.version:
         out.append(f'<rim:VersionInfo versionName="{esc(thing.version)}"/>')
@@ -145,7 +155,9 @@ def _inner(thing: RegistryObject) -> str:
         if held := getattr(thing, field):
             name = f'<rim:Name><rim:LocalizedString value="{label}"/></rim:Name>'
             out.append(_identifier(parts, scheme, held, name))
-    out += [_identifier(parts, esc(e.scheme), e.value, _text("Name", e.name), e.owner) for e in thing.external_ids]
+    out += [
+        _identifier(parts, esc(e.scheme), e.value, _text("Name", e.name), e.owner) for e in thing.external_ids
+    ]
     return "".join(out)
 
 
@@ -172,7 +184,10 @@ def render_object(thing: RegistryObject) -> str:
 
 
 def _render_association(thing: Association) -> str:
-    ends = f'associationType="{esc(thing.type)}" sourceObject="{esc(thing.source)}" targetObject="{esc(thing.target)}"'
+    ends = (
+        f'associationType="{esc(thing.type)}" sourceObject="{esc(thing.source)}"'
+        f' targetObject="{esc(thing.target)}"'
+    )
     return f"<rim:Association {_head(thing, _ASSOCIATION)} {ends}>{_inner(thing)}</rim:Association>"
 
 
@@ -185,7 +200,8 @@ def render_submit_objects(objects: Iterable[RegistryObject]) -> bytes:
     """The body of ITI-42 or ITI-57."""
     inner = "".join([render_object(o) for o in objects])
     return (
-        f'<lcm:SubmitObjectsRequest xmlns:lcm="{LCM}" xmlns:rs="{RS}" xmlns:rim="{RIM}"><rim:RegistryObjectList>{inner}'
+        f'<lcm:SubmitObjectsRequest xmlns:lcm="{LCM}" xmlns:rs="{RS}"'
+        f' xmlns:rim="{RIM}"><rim:RegistryObjectList>{inner}'
         "</rim:RegistryObjectList></lcm:SubmitObjectsRequest>"
     ).encode()
 
@@ -194,6 +210,6 @@ def render_remove_objects(entry_uuids: Iterable[str]) -> bytes:
     """The body of ITI-62."""
     inner = "".join([render_object_ref(e) for e in entry_uuids])
     return (
-        f'<lcm:RemoveObjectsRequest xmlns:lcm="{LCM}" xmlns:rim="{RIM}"><rim:ObjectRefList>{inner}</rim:ObjectRefList>'
-        "</lcm:RemoveObjectsRequest>"
+        f'<lcm:RemoveObjectsRequest xmlns:lcm="{LCM}"'
+        f' xmlns:rim="{RIM}"><rim:ObjectRefList>{inner}</rim:ObjectRefList></lcm:RemoveObjectsRequest>'
     ).encode()

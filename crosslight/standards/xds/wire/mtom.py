@@ -1,7 +1,8 @@
-"""MTOM/XOP over multipart/related (SOAP 1.2 MTOM, XOP 1.0, RFC 2387, RFC 2046): read incrementally, written in pieces. Pure.
+"""MTOM/XOP over multipart/related (SOAP 1.2 MTOM, XOP 1.0, RFC 2387, RFC 2046): read incrementally, written
+in pieces. Pure.
 
-Strict where a liberal reader can be fooled: CRLF line ends only, every part referenced exactly once, announced lengths
-true, everything bounded.
+Strict where a liberal reader can be fooled: CRLF line ends only, every part referenced exactly once,
+announced lengths true, everything bounded.
 """
 
 from __future__ import annotations
@@ -78,7 +79,9 @@ class MultipartParser:
 
     def __init__(self, boundary: str, *, max_parts: int = MAX_PARTS) -> None:
         if not 0 < len(boundary) <= 70 or not boundary.isascii():
-            raise Malformed("The multipart boundary is missing or not allowed.", why="RFC 2046 5.1.1: 1 to 70 characters.")
+            raise Malformed(
+                "The multipart boundary is missing or not allowed.", why="RFC 2046 5.1.1: 1 to 70 characters."
+            )
         self._delimiter = b"\r\n--" + boundary.encode("ascii")
         self._buffer = b"\r\n"  # so that a delimiter on the first line is found too
         self._state = "preamble"  # preamble | head | data | done
@@ -121,7 +124,9 @@ class MultipartParser:
             elif piece:
                 self._preamble += len(piece)
                 if self._preamble > MAX_HEAD_BYTES:
-                    raise Malformed("The multipart message does not begin with its boundary.", why="RFC 2046 5.1.1.")
+                    raise Malformed(
+                        "The multipart message does not begin with its boundary.", why="RFC 2046 5.1.1."
+                    )
             self._buffer = self._buffer[index:]
             if after is None:
                 return
@@ -140,7 +145,9 @@ class MultipartParser:
             raise Malformed("The multipart message is cut off.", why="RFC 2046 5.1.1: no closing boundary.")
 
     def _find_delimiter(self) -> tuple[int, int | None]:
-        """(bytes before the delimiter or safe to pass on, length of the delimiter line or None when not (yet) there)."""
+        """(bytes before the delimiter or safe to pass on, length of the delimiter line or None when not (yet)
+        there).
+        """
         start = 0
         while True:
             index = self._buffer.find(self._delimiter, start)
@@ -170,10 +177,13 @@ class MultipartParser:
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0 or end > MAX_HEAD_BYTES:
             if len(self._buffer) > MAX_HEAD_BYTES:
-                raise Malformed("A part's headers are too long or do not end in an empty line.", why="RFC 2046 5.1.")
+                raise Malformed(
+                    "A part's headers are too long or do not end in an empty line.", why="RFC 2046 5.1."
+                )
             return None
         headers: dict[str, str] = {}
-        lines = re.sub(r"\r\n(?=[ \t])", "", self._buffer[2:end].decode("utf-8", "replace"))  # unfolded: RFC 5322 2.2.3
+        # unfolded: RFC 5322 2.2.3
+        lines = re.sub(r"\r\n(?=[ \t])", "", self._buffer[2:end].decode("utf-8", "replace"))
         for line in lines.split("\r\n") if end > 2 else ():
             name, colon, value = line.partition(":")
             if not colon or "\n" in line or name != name.strip() or not name or name.lower() in headers:
@@ -183,7 +193,8 @@ class MultipartParser:
         if announced and not (announced.isascii() and announced.isdecimal()):
             raise Malformed("A part's Content-Length is not a number.")
         self._announced = int(announced) if announced else None
-        self._buffer = self._buffer[end + 2 :]  # keeps the empty line's CRLF: a part without body ends right there
+        # keeps the empty line's CRLF: a part without body ends right there
+        self._buffer = self._buffer[end + 2 :]
         self._state, self._skip = "data", 2
         return XopPartBegin(headers)
 
@@ -200,7 +211,9 @@ class WholePart:
     data: bytes
 
 
-def parse_related(content_type: str, data: bytes, *, max_parts: int = MAX_PARTS) -> tuple[bytes, dict[str, bytes]]:
+def parse_related(
+    content_type: str, data: bytes, *, max_parts: int = MAX_PARTS
+) -> tuple[bytes, dict[str, bytes]]:
     """The root part, found by ``start`` (or the first), and the other parts by Content-ID.
 
     Raises:
@@ -246,7 +259,9 @@ def includes(root: Element) -> dict[str, Element]:
     for include in root.iter(f"{{{XOP}}}Include"):
         name, parent = content_id_of(include), include.getparent()
         if name in found or parent is None or len(parent) != 1 or (parent.text or "").strip():
-            raise Malformed("An xop:Include is not alone in its element, or names a part twice.", why="XOP 2.1.")
+            raise Malformed(
+                "An xop:Include is not alone in its element, or names a part twice.", why="XOP 2.1."
+            )
         found[name] = include
     return found
 
@@ -269,12 +284,14 @@ def inline_parts(root: Element, parts: dict[str, bytes]) -> None:
             parent.text = base64.b64encode(parts[name]).decode("ascii")
 
 
-# --- writing -------------------------------------------------------------------------------------------------------
+# --- writing ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class MtomFrame:
-    """The pieces around parts of an MTOM message; ``token`` (a UUID's hex) must be unguessable to who wrote the parts."""
+    """The pieces around parts of an MTOM message; ``token`` (a UUID's hex) must be unguessable to who wrote
+    the parts.
+    """
 
     token: str
     action: str
@@ -293,8 +310,8 @@ class MtomFrame:
     def content_type(self) -> str:
         """The message's Content-Type (ITI TF-2 Appendix V.3)."""
         return (
-            f'multipart/related; type="application/xop+xml"; start="<{self.root_id}>"; start-info="application/soap+xml"; '
-            f'boundary="{self.boundary}"; action="{self.action}"'
+            f'multipart/related; type="application/xop+xml"; start="<{self.root_id}>";'
+            f' start-info="application/soap+xml"; boundary="{self.boundary}"; action="{self.action}"'
         )
 
     def head(self, root: bytes) -> bytes:

@@ -1,4 +1,7 @@
-"""RAD-69 Retrieve Imaging Document Set: the request (RAD TF-2 4.69). The response is ITI-43's (``retrieve.py``)."""
+"""RAD-69 Retrieve Imaging Document Set: the request (RAD TF-2 4.69).
+
+The response is ITI-43's (``retrieve.py``).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,12 @@ from dataclasses import dataclass
 from crosslight.standards.ids import is_uid
 from crosslight.standards.xds.model.xml import XDSB, XDSIB, Element, attribute, child, children, esc, text_of
 from crosslight.standards.xds.rules.errors import refusal
-from crosslight.standards.xds.wire.retrieve import MAX_DOCUMENTS, DocumentRequest, parse_document_request, render_document_ids
+from crosslight.standards.xds.wire.retrieve import (
+    MAX_DOCUMENTS,
+    DocumentRequest,
+    parse_document_request,
+    render_document_ids,
+)
 
 ACTION_REQUEST = "urn:ihe:rad:2009:RetrieveImagingDocumentSet"
 #: Three sources agree: the response's Action is ITI-43's.
@@ -55,8 +63,8 @@ def parse_imaging_request(element: Element) -> ImagingRequest:
     """Read a request.
 
     Raises:
-        RegistryRefusal: XDSIRequestError where ids are missing or it is another element, XDSRepositoryError where no
-            usable transfer syntax is named (RAD TF-2 4.69.4.2.3; NIST ids_2018-4811).
+        RegistryRefusal: XDSIRequestError where ids are missing or it is another element, XDSRepositoryError
+            where no usable transfer syntax is named (RAD TF-2 4.69.4.2.3; NIST ids_2018-4811).
     """
     if element.tag != f"{{{XDSIB}}}RetrieveImagingDocumentSetRequest":
         raise refusal("XDSIRequestError", "The body is not a RetrieveImagingDocumentSetRequest.")
@@ -71,7 +79,9 @@ def parse_imaging_request(element: Element) -> ImagingRequest:
 
 def _syntaxes(element: Element) -> tuple[str, ...]:
     listed = child(element, XDSIB, "TransferSyntaxUIDList")
-    texts = [] if listed is None else [text_of(e).strip() for e in children(listed, XDSIB, "TransferSyntaxUID")]
+    texts = (
+        [] if listed is None else [text_of(e).strip() for e in children(listed, XDSIB, "TransferSyntaxUID")]
+    )
     if not texts or not all(texts):
         raise refusal("XDSRepositoryError", "No transfer syntax is named.")
     if not all(is_uid(t) for t in texts):
@@ -93,7 +103,8 @@ def _series(row: Element) -> SeriesRequest:
     uid = attribute(row, "seriesInstanceUID")
     if not is_uid(uid):
         raise refusal("XDSIRequestError", "A SeriesRequest has no seriesInstanceUID.")
-    # Two published schemas differ in the namespace of DocumentRequest (NIST: xds-b, IPF: xdsi-b); its children are xds-b.
+    # Two published schemas differ in the namespace of DocumentRequest (NIST: xds-b, IPF: xdsi-b); its
+    # children are xds-b.
     rows = (*children(row, XDSB, "DocumentRequest"), *children(row, XDSIB, "DocumentRequest"))
     documents = tuple(parse_document_request(d) for d in rows)
     if not documents or any(not d.repository_unique_id or not d.document_unique_id for d in documents):
@@ -108,10 +119,15 @@ def render_imaging_request(request: ImagingRequest) -> bytes:
         parts.append(f'<xdsi:StudyRequest studyInstanceUID="{esc(study.study_uid)}">')
         for series in study.series:
             parts.append(f'<xdsi:SeriesRequest seriesInstanceUID="{esc(series.series_uid)}">')
-            parts.extend(f"<xdsb:DocumentRequest>{render_document_ids(d)}</xdsb:DocumentRequest>" for d in series.documents)
+            parts.extend(
+                f"<xdsb:DocumentRequest>{render_document_ids(d)}</xdsb:DocumentRequest>"
+                for d in series.documents
+            )
             parts.append("</xdsi:SeriesRequest>")
         parts.append("</xdsi:StudyRequest>")
     parts.append("<xdsi:TransferSyntaxUIDList>")
-    parts.extend(f"<xdsi:TransferSyntaxUID>{esc(t)}</xdsi:TransferSyntaxUID>" for t in request.transfer_syntaxes)
+    parts.extend(
+        f"<xdsi:TransferSyntaxUID>{esc(t)}</xdsi:TransferSyntaxUID>" for t in request.transfer_syntaxes
+    )
     parts.append("</xdsi:TransferSyntaxUIDList></xdsi:RetrieveImagingDocumentSetRequest>")
     return "".join(parts).encode()

@@ -34,7 +34,9 @@ class RegistryReply:
 
 
 def status_of(errors: Iterable[RegistryError], *, results: int = 0, partial: bool = False) -> str:
-    """Success without errors (warnings allowed); else Failure, or PartialSuccess where allowed and there are results."""
+    """Success without errors (warnings allowed); else Failure, or PartialSuccess where allowed and there are
+    results.
+    """
     if all(e.severity == "Warning" for e in errors):
         return SUCCESS
     return PARTIAL if partial and results > 0 else FAILURE
@@ -46,27 +48,36 @@ def render_error_list(errors: Sequence[RegistryError]) -> str:
         return ""
     worst = "Error" if any(e.severity == "Error" for e in errors) else "Warning"
     rows = "".join(
-        f'<rs:RegistryError errorCode="{esc(e.code)}" codeContext="{esc(e.context)}" severity="{SEVERITY}{e.severity}"'
-        + (f' location="{esc(e.location)}"/>' if e.location else "/>")
+        f'<rs:RegistryError errorCode="{esc(e.code)}" codeContext="{esc(e.context)}"'
+        f' severity="{SEVERITY}{e.severity}"' + (f' location="{esc(e.location)}"/>' if e.location else "/>")
         for e in errors
     )
     return f'<rs:RegistryErrorList highestSeverity="{SEVERITY}{worst}">{rows}</rs:RegistryErrorList>'
 
 
 def render_registry_response(errors: Sequence[RegistryError] = (), *, status: str = "") -> bytes:
-    """A RegistryResponse body: Success without errors (warnings allowed), Failure with, unless ``status`` says otherwise."""
+    """A RegistryResponse body: Success without errors (warnings allowed), Failure with, unless ``status``
+    says otherwise.
+    """
     status = status or status_of(errors)
     inner = render_error_list(errors)
     return f'<rs:RegistryResponse xmlns:rs="{RS}" status="{status}">{inner}</rs:RegistryResponse>'.encode()
 
 
 def parse_error_list(element: Element) -> tuple[RegistryError, ...]:
-    """The errors of any response element that has an rs:RegistryErrorList; unknown severities count as errors."""
+    """The errors of any response element that has an rs:RegistryErrorList; unknown severities count as
+    errors.
+    """
     found = []
     for row in element.iterfind(f"{{{RS}}}RegistryErrorList/{{{RS}}}RegistryError"):
         severity: Severity = "Warning" if attribute(row, "severity").endswith(":Warning") else "Error"
         found.append(
-            RegistryError(attribute(row, "errorCode"), attribute(row, "codeContext"), attribute(row, "location"), severity)
+            RegistryError(
+                attribute(row, "errorCode"),
+                attribute(row, "codeContext"),
+                attribute(row, "location"),
+                severity,
+            )
         )
     return tuple(found)
 
@@ -74,7 +85,8 @@ def parse_error_list(element: Element) -> tuple[RegistryError, ...]:
 def parse_registry_response(element: Element) -> RegistryReply:
     """Read a RegistryResponse (or any element with its attributes and error list, as AdhocQueryResponse has).
 
-    A Failure without errors and a Success with errors are read as they stand: the status decides, errors stay visible.
+    A Failure without errors and a Success with errors are read as they stand: the status decides, errors stay
+    visible.
 
     Raises:
         Malformed: no status that the standard knows.

@@ -1,4 +1,7 @@
-"""ITI-43 Retrieve Document Set: requests and responses (ITI TF-2 3.43). RAD-69 shares the response (``rad69.py``)."""
+"""ITI-43 Retrieve Document Set: requests and responses (ITI TF-2 3.43).
+
+RAD-69 shares the response (``rad69.py``).
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,24 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from crosslight.standards.problem import Malformed, TooLarge
-from crosslight.standards.xds.model.xml import RS, XDSB, XOP, Element, attribute, child, children, esc, text_of
+from crosslight.standards.xds.model.xml import (
+    RS,
+    XDSB,
+    XOP,
+    Element,
+    attribute,
+    child,
+    children,
+    esc,
+    text_of,
+)
 from crosslight.standards.xds.rules.errors import RegistryError
-from crosslight.standards.xds.wire.response import RegistryReply, parse_registry_response, render_error_list, status_of
+from crosslight.standards.xds.wire.response import (
+    RegistryReply,
+    parse_registry_response,
+    render_error_list,
+    status_of,
+)
 
 ACTION_REQUEST = "urn:ihe:iti:2007:RetrieveDocumentSet"
 ACTION_RESPONSE = "urn:ihe:iti:2007:RetrieveDocumentSetResponse"
@@ -82,13 +100,19 @@ def parse_retrieve_request(element: Element) -> list[DocumentRequest]:
         raise TooLarge("Too many documents are asked for at once.", why=f"Limit here: {MAX_DOCUMENTS}.")
     requests = list(dict.fromkeys(parse_document_request(row) for row in rows))
     if not requests or any(not r.repository_unique_id or not r.document_unique_id for r in requests):
-        raise Malformed("A document is asked for without its repository or unique id.", why="ITI TF-2 3.43.4.1.2.")
+        raise Malformed(
+            "A document is asked for without its repository or unique id.", why="ITI TF-2 3.43.4.1.2."
+        )
     return requests
 
 
 def render_document_ids(request: DocumentRequest) -> str:
     """HomeCommunityId?, RepositoryUniqueId, DocumentUniqueId in the default namespace ``xdsb``."""
-    home = f"<xdsb:HomeCommunityId>{esc(request.home_community_id)}</xdsb:HomeCommunityId>" if request.home_community_id else ""
+    home = (
+        f"<xdsb:HomeCommunityId>{esc(request.home_community_id)}</xdsb:HomeCommunityId>"
+        if request.home_community_id
+        else ""
+    )
     return (
         f"{home}<xdsb:RepositoryUniqueId>{esc(request.repository_unique_id)}</xdsb:RepositoryUniqueId>"
         f"<xdsb:DocumentUniqueId>{esc(request.document_unique_id)}</xdsb:DocumentUniqueId>"
@@ -98,21 +122,25 @@ def render_document_ids(request: DocumentRequest) -> str:
 def render_retrieve_request(requests: Iterable[DocumentRequest]) -> bytes:
     """The body of an ITI-43 request."""
     rows = "".join(f"<xdsb:DocumentRequest>{render_document_ids(r)}</xdsb:DocumentRequest>" for r in requests)
-    return f'<xdsb:RetrieveDocumentSetRequest xmlns:xdsb="{XDSB}">{rows}</xdsb:RetrieveDocumentSetRequest>'.encode()
+    name = "xdsb:RetrieveDocumentSetRequest"
+    return f'<{name} xmlns:xdsb="{XDSB}">{rows}</{name}>'.encode()
 
 
-def render_retrieve_response(documents: Sequence[DocumentResponse], errors: Sequence[RegistryError], asked: int) -> bytes:
+def render_retrieve_response(
+    documents: Sequence[DocumentResponse], errors: Sequence[RegistryError], asked: int
+) -> bytes:
     """The body of an ITI-43 or RAD-69 response; documents are xop:Include.
 
-    Status by ITI TF-2 3.43.4.2.2: Success when all ``asked`` are sent without an error, PartialSuccess when some are,
-    Failure when none is.
+    Status by ITI TF-2 3.43.4.2.2: Success when all ``asked`` are sent without an error, PartialSuccess when
+    some are, Failure when none is.
     """
     status = status_of(errors, results=len(documents), partial=True)
     if len(documents) < asked and not any(e.severity == "Error" for e in errors):
         raise ValueError("every document that is not sent needs its RegistryError")
     rows = "".join(
         f"<xdsb:DocumentResponse>{render_document_ids(d.request)}<xdsb:mimeType>{esc(d.mime_type)}</xdsb:mimeType>"
-        f'<xdsb:Document><xop:Include xmlns:xop="{XOP}" href="cid:{quote(d.content_id, safe="@.-_")}"/></xdsb:Document>'
+        f'<xdsb:Document><xop:Include xmlns:xop="{XOP}"'
+        f' href="cid:{quote(d.content_id, safe="@.-_")}"/></xdsb:Document>'
         "</xdsb:DocumentResponse>"
         for d in documents
     )

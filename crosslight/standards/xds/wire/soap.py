@@ -1,14 +1,32 @@
-"""SOAP 1.2 and WS-Addressing as IHE uses them (ITI TF-2 Appendix V): envelopes read liberally, written strictly. Pure.
+"""SOAP 1.2 and WS-Addressing as IHE uses them (ITI TF-2 Appendix V): envelopes read liberally, written
+strictly. Pure.
 
-Dispatch is on ``wsa:Action`` only: the ``action`` parameter of Content-Type is ignored (zeep sends ``None`` there).
+Dispatch is on ``wsa:Action`` only: the ``action`` parameter of Content-Type is ignored (zeep sends ``None``
+there).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from crosslight.standards.problem import CrosslightError, Forbidden, Malformed, OurError, PeerError, Unavailable
-from crosslight.standards.xds.model.xml import DEFAULT_LIMITS, SOAP, WSA, Element, XmlLimits, children, esc, parse_untrusted_xml
+from crosslight.standards.problem import (
+    CrosslightError,
+    Forbidden,
+    Malformed,
+    OurError,
+    PeerError,
+    Unavailable,
+)
+from crosslight.standards.xds.model.xml import (
+    DEFAULT_LIMITS,
+    SOAP,
+    WSA,
+    Element,
+    XmlLimits,
+    children,
+    esc,
+    parse_untrusted_xml,
+)
 from crosslight.standards.xds.model.xml import text_of as _text
 
 ANONYMOUS = "http://www.w3.org/2005/08/addressing/anonymous"
@@ -27,12 +45,20 @@ class SoapFault(PeerError):
     Args:
         code: ``Sender``, ``Receiver``, ``MustUnderstand``, ``VersionMismatch`` or ``DataEncodingUnknown``.
         subcode: A WS-Addressing subcode's local name, e.g. ``ActionNotSupported``; '' for none.
-        own: A subcode of ours that tells what the HTTP status no longer does: ``Forbidden``, ``Unavailable``; '' for none.
+        own: A subcode of ours that tells what the HTTP status no longer does: ``Forbidden``, ``Unavailable``;
+            '' for none.
         relates_to: MessageID of the request, where it was read before the fault.
     """
 
     def __init__(
-        self, what: str, *, code: str = "Sender", subcode: str = "", why: str = "", relates_to: str = "", own: str = ""
+        self,
+        what: str,
+        *,
+        code: str = "Sender",
+        subcode: str = "",
+        why: str = "",
+        relates_to: str = "",
+        own: str = "",
     ) -> None:
         super().__init__(what, why=why, xds_code="XDSRegistryError")
         self.code, self.subcode, self.relates_to, self.own = code, subcode, relates_to, own
@@ -69,7 +95,11 @@ def parse_envelope(data: bytes, limits: XmlLimits = DEFAULT_LIMITS) -> Envelope:
     root = parse_untrusted_xml(data, limits)
     if root.tag != f"{{{SOAP}}}Envelope":
         if root.tag == f"{{{SOAP_1_1}}}Envelope":
-            raise SoapFault("This is a SOAP 1.1 message.", code="VersionMismatch", why="ITI TF-2 Appendix V: SOAP 1.2 only.")
+            raise SoapFault(
+                "This is a SOAP 1.1 message.",
+                code="VersionMismatch",
+                why="ITI TF-2 Appendix V: SOAP 1.2 only.",
+            )
         raise Malformed("The message is not a SOAP 1.2 envelope.", why="ITI TF-2 Appendix V.")
     header, bodies = root.find(f"{{{SOAP}}}Header"), children(root, SOAP, "Body")
     if len(bodies) != 1:
@@ -78,7 +108,9 @@ def parse_envelope(data: bytes, limits: XmlLimits = DEFAULT_LIMITS) -> Envelope:
     values = _addressing(headers)
     elements = list(bodies[0])
     if len(elements) != 1:
-        raise SoapFault("The Body must have exactly one element.", why="Document/literal.", relates_to=values["MessageID"])
+        raise SoapFault(
+            "The Body must have exactly one element.", why="Document/literal.", relates_to=values["MessageID"]
+        )
     if elements[0].tag == f"{{{SOAP}}}Fault":
         raise _received_fault(elements[0], values["RelatesTo"])
     return Envelope(
@@ -100,11 +132,17 @@ def _addressing(headers: tuple[Element, ...]) -> dict[str, str]:
         if namespace != WSA:
             if _is_for_us(element):
                 raise SoapFault(
-                    f"The header {name} is not understood here.", code="MustUnderstand", relates_to=values["MessageID"]
+                    f"The header {name} is not understood here.",
+                    code="MustUnderstand",
+                    relates_to=values["MessageID"],
                 )
             continue
         if name in seen and name != "RelatesTo":
-            raise SoapFault(f"wsa:{name} is given twice.", subcode="InvalidAddressingHeader", relates_to=values["MessageID"])
+            raise SoapFault(
+                f"wsa:{name} is given twice.",
+                subcode="InvalidAddressingHeader",
+                relates_to=values["MessageID"],
+            )
         seen.add(name)
         if name in ("ReplyTo", "From", "FaultTo"):
             address = element.find(f"{{{WSA}}}Address")
@@ -115,39 +153,53 @@ def _addressing(headers: tuple[Element, ...]) -> dict[str, str]:
 
 
 def _is_for_us(element: Element) -> bool:
-    """Whether this header must be understood here (SOAP 1.2 part 1, 2.2, 5.2.2 and 5.2.3); ``none`` is nobody's role."""
+    """Whether this header must be understood here (SOAP 1.2 part 1, 2.2, 5.2.2 and 5.2.3); ``none`` is
+    nobody's role.
+    """
     must = element.get(f"{{{SOAP}}}mustUnderstand", "").strip().lower() in _TRUE
     return must and element.get(f"{{{SOAP}}}role", "").strip() in _OUR_ROLES
 
 
 def require_request(envelope: Envelope) -> Envelope:
-    """``envelope`` if it may be dispatched as a synchronous request; ReplyTo and MessageID may be missing (zeep).
+    """``envelope`` if it may be dispatched as a synchronous request; ReplyTo and MessageID may be missing
+    (zeep).
 
     Raises:
         SoapFault: no Action, or an answer that is to go elsewhere (asynchronous exchange is not built).
     """
     if not envelope.action:
         raise SoapFault(
-            "The message has no wsa:Action.", subcode="MessageAddressingHeaderRequired", relates_to=envelope.message_id
+            "The message has no wsa:Action.",
+            subcode="MessageAddressingHeaderRequired",
+            relates_to=envelope.message_id,
         )
     if envelope.reply_to and envelope.reply_to != ANONYMOUS:
         raise SoapFault(
-            "Answers go back on the connection that asked.", subcode="OnlyAnonymousAddressSupported",
-            why="Asynchronous web services exchange is not supported.", relates_to=envelope.message_id,
-        )  # fmt: skip
+            "Answers go back on the connection that asked.",
+            subcode="OnlyAnonymousAddressSupported",
+            why="Asynchronous web services exchange is not supported.",
+            relates_to=envelope.message_id,
+        )
     return envelope
 
 
 def action_not_supported(envelope: Envelope) -> SoapFault:
     """The fault for an Action that nothing here answers (WS-Addressing 1.0 SOAP binding 6.4.2.5)."""
     return SoapFault(
-        "The action is not supported at this address.", subcode="ActionNotSupported", why=envelope.action[:200],
+        "The action is not supported at this address.",
+        subcode="ActionNotSupported",
+        why=envelope.action[:200],
         relates_to=envelope.message_id,
-    )  # fmt: skip
+    )
 
 
-def render_envelope(action: str, body: bytes, *, message_id: str, to: str = "", relates_to: str = "") -> bytes:
-    """An envelope around ``body``, which declares its own namespaces. Without ``relates_to`` it is a request and has ReplyTo."""
+def render_envelope(
+    action: str, body: bytes, *, message_id: str, to: str = "", relates_to: str = ""
+) -> bytes:
+    """An envelope around ``body``, which declares its own namespaces.
+
+    Without ``relates_to`` it is a request and has ReplyTo.
+    """
     parts = [
         f'<?xml version="1.0" encoding="UTF-8"?><s:Envelope {_NAMESPACES}><s:Header>'
         f'<wsa:Action s:mustUnderstand="1">{esc(action)}</wsa:Action>'
@@ -159,7 +211,9 @@ def render_envelope(action: str, body: bytes, *, message_id: str, to: str = "", 
     if relates_to:
         parts.append(f"<wsa:RelatesTo>{esc(relates_to)}</wsa:RelatesTo>")
     else:
-        parts.append(f'<wsa:ReplyTo s:mustUnderstand="1"><wsa:Address>{ANONYMOUS}</wsa:Address></wsa:ReplyTo>')
+        parts.append(
+            f'<wsa:ReplyTo s:mustUnderstand="1"><wsa:Address>{ANONYMOUS}</wsa:Address></wsa:ReplyTo>'
+        )
     parts.append("</s:Header><s:Body>")
     return b"".join(("".join(parts).encode(), body, b"</s:Body></s:Envelope>"))
 
@@ -179,9 +233,11 @@ def render_fault(fault: SoapFault, *, message_id: str = "", relates_to: str = ""
     if relates_to:
         head += f"<wsa:RelatesTo>{esc(relates_to)}</wsa:RelatesTo>"
     return (
-        f'<?xml version="1.0" encoding="UTF-8"?><s:Envelope {_NAMESPACES}><s:Header>{head}</s:Header><s:Body><s:Fault>'
+        '<?xml version="1.0" encoding="UTF-8"?><s:Envelope'
+        f" {_NAMESPACES}><s:Header>{head}</s:Header><s:Body><s:Fault>"
         f"<s:Code><s:Value>s:{fault.code}</s:Value>{subcode}</s:Code>"
-        f'<s:Reason><s:Text xml:lang="en">{esc(fault.what)}</s:Text></s:Reason>{detail}</s:Fault></s:Body></s:Envelope>'
+        f'<s:Reason><s:Text xml:lang="en">{esc(fault.what)}</s:Text></s:Reason>{detail}'
+        "</s:Fault></s:Body></s:Envelope>"
     ).encode()
 
 
@@ -189,7 +245,11 @@ def fault_of(error: CrosslightError, relates_to: str = "") -> SoapFault:
     """How an error that is no application answer looks as a fault; nothing of ours leaks."""
     if isinstance(error, SoapFault):
         return error
-    code = "Receiver" if isinstance(error, OurError | Unavailable) or not isinstance(error, PeerError) else "Sender"
+    code = (
+        "Receiver"
+        if isinstance(error, OurError | Unavailable) or not isinstance(error, PeerError)
+        else "Sender"
+    )
     own = "Unavailable" if error.http_status == 503 else "Forbidden" if isinstance(error, Forbidden) else ""
     return SoapFault(error.what, code=code, why=error.why, relates_to=relates_to, own=own)
 
@@ -206,4 +266,6 @@ def _received_fault(element: Element, relates_to: str) -> PeerError:
         return Unavailable("The peer cannot answer now.", where="answer", why=told)
     if subcode == "Forbidden":
         return Forbidden("The peer does not allow this.", why=told)
-    return ReceivedFault("The peer answered with a SOAP fault.", code=code, subcode=subcode, why=told, relates_to=relates_to)
+    return ReceivedFault(
+        "The peer answered with a SOAP fault.", code=code, subcode=subcode, why=told, relates_to=relates_to
+    )

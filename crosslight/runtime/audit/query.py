@@ -1,0 +1,125 @@
+"""Which acts of the audit are asked for, as values and as a condition of SQL. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import orjson
+
+from crosslight.runtime.credentials import plain_subject, uri_of
+from crosslight.standards.access import Action
+from crosslight.standards.ids import Identifier
+from crosslight.standards.problem import Invalid
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}\Z")
+
+
+#: Action -> how releases before 0.3 wrote it into the query, under ``act``; what ends in ': ' went on.
+OLDER_ACTS: dict[Action, tuple[str, ...]] = {
+    "sign-in": ("sign-in", "demo sign-in"),
+    "sign-out": ("sign-out",),
+    "join": ("join",),
+    "invite": ("invited",),
+    "suspend": ("suspended",),
+    "readmit": ("readmitted",),
+    "agree-authority": ("authority agreed",),
+    "ask-authority": ("authority asked for",),
+    "withdraw-authority": ("authority withdrawn",),
+    "describe-source": ("source",),
+    "issue-certificate": ("certificate issued",),
+    "issue-token": ("token issued: ",),
+    "decide": ("identity decide: ",),
+    "end-decision": ("identity end",),
+    "unmerge": ("identity unmerge",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Acts that meet all of what is given; what is empty does not count.
+
+    ``patient`` without authority matches the value under any. A ``study`` alone, a user or a period is looked
+    for entry by entry: patients alone have an index.
+    """
+
+    patient: Identifier | None = None
+    study: str = ""
+    correlation: str = ""
+    user: str = ""  # subject, as any release wrote it, or name as it is shown
+    organisation: str = ""
+    since: str = ""  # ISO 8601, UTC; from this moment on
+    until: str = ""  # before this moment
+    action: str = ""  # as it is named now
+    decision: str = ""  # permit | deny
+    before: int = 0  # seq: older acts only
+
+    def where(self) -> tuple[str, list[str | int]]:
+        """The condition on ``audit_entry a``, and its parameters."""
+        parts: list[tuple[str, tuple[str | int, ...]]] = [("a.kind = 'act'", ())]
+        if self.patient is not None:
+            match, values = "p.value = ?", [str(self.patient.value)]
+            if self.patient.authority:
+                match, values = f"{match} AND p.authority = ?", [*values, str(self.patient.authority)]
+            parts.append((f"a.seq IN (SELECT p.seq FROM audit_patient p WHERE {match})", tuple(values)))
+        if self.study:
+            parts.append(("a.studies LIKE ? ESCAPE '\\'", (f"%{_like(_json(self.study))}%",)))
+        if self.user:
+            name = f'%"name":{_like(_json(self.user))}%'
+            exact, (before, after) = plain_subject(self.user), uri_of(plain_subject(self.user))
+            older = f"{_like(before)}%{_like(after)}" if before else _like(exact)
+            subjects = "a.subject IN (?, ?) OR a.subject LIKE ? ESCAPE '\\'"
+            parts.append((f"({subjects} OR a.who LIKE ? ESCAPE '\\')", (self.user, exact, older, name)))
+        if self.action:
+            parts.append(_acted(self.action))
+        for condition, value in (
+            ("a.correlation = ?", self.correlation),
+            ("a.organisation = ?", self.organisation),
+            ("a.at >= ?", self.since),
+            ("a.at < ?", self.until),
+            ("a.decision = ?", self.decision),
+            ("a.seq < ?", self.before),
+        ):
+            if value:
+                parts.append((condition, (value,)))
+        return " AND ".join(part for part, _ in parts), [value for _, values in parts for value in values]
+
+
+def _acted(action: str) -> tuple[str, tuple[str, ...]]:
+    """Acts of this name, and those that older releases wrote under another."""
+    older = next((texts for name, texts in OLDER_ACTS.items() if name == action), ())
+    ends = [text if text.endswith(": ") else f'{text}"' for text in older]
+    condition = " OR ".join(["a.action = ?", *["a.query LIKE ? ESCAPE '\\'"] * len(older)])
+    return f"({condition})", (action, *(f'%"act":"{_like(text)}%' for text in ends))
+
+
+def moment(text: str, *, end: bool = False) -> str:
+    """A day, or a day and a minute, in UTC, as the audit writes times; of a day that ends a period, the
+    moment after it.
+
+    Raises:
+        Invalid: when it is none.
+    """
+    if not text:
+        return ""
+    try:
+        if _DAY.match(text):
+            return (date.fromisoformat(text) + timedelta(days=1 if end else 0)).isoformat()
+        if _MOMENT.match(text):
+            date.fromisoformat(text[:10])
+            return text.replace(" ", "T")
+    except (ValueError, OverflowError):
+        pass
+    raise Invalid(
+        f"{text[:40]!r} is no day.", todo="Write 2026-11-30, or 2026-11-30T14:30; times are in UTC."
+    )
+
+
+def _json(text: str) -> str:
+    return orjson.dumps(text).decode()
+
+
+def _like(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

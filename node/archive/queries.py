@@ -1,0 +1,205 @@
+"""What is read from the archive's rows: records, objects, metadata, counts. Visible instances only (D16)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import zstandard
+
+from crosslight.runtime.db import Row, Tx
+from crosslight.standards.dicom.file.header import Attributes
+from crosslight.standards.dicom.file.verdict import NOTES, Note, notes_of_bits
+from crosslight.standards.dicom.record.record import Instance
+from crosslight.standards.study import InstanceRef
+from node.archive.store import ArchiveStore, json_of
+from node.holdings import StoredObject
+
+_OBJECT = (
+    "SELECT study_uid, series_uid, sop_uid, sop_class_uid, transfer_syntax_uid, number, frames, sha256,"
+    " size_bytes, dataset_offset, pixel_offset, pixel_length, tiff_preamble, notes, EXISTS (SELECT 1 FROM"
+    " large_metadata l WHERE l.id = instance.id AND l.unmeasured) FROM instance"
+)
+
+
+def instances_tx(tx: Tx, store: ArchiveStore, study_uid: str) -> list[Instance]:
+    """The visible instances of a study for :func:`crosslight.standards.dicom.record.build`."""
+    rows = tx.rows(
+        "SELECT series_uid, sop_uid, sop_class_uid, sha256, study_variant, series_variant FROM instance "
+        "WHERE study_uid = ? AND visible = 1",
+        (study_uid,),
+    )
+    sets = store.variants_tx(tx, {v for row in rows for v in (row[4], row[5])})
+    return [
+        Instance(
+            series_uid=row[0],
+            sop_uid=row[1],
+            sop_class_uid=row[2],
+            sha256=row[3].hex(),
+            study=sets[row[4]],
+            series=sets[row[5]],
+        )
+        for row in rows
+    ]
+
+
+def _which(study_uid: str, series_uid: str, sop_uid: str, prefix: str = "") -> tuple[str, tuple[str, ...]]:
+    """Conditions and parameters. An instance is looked up by its own UID: the ``+`` keeps SQLite, which would
+    take the index of two columns to be better, from reading its whole series."""
+    off = "+" if sop_uid else ""
+    given = [
+        (f"{off}{prefix}study_uid", study_uid),
+        (f"{off}{prefix}series_uid", series_uid),
+        (f"{prefix}sop_uid", sop_uid),
+    ]
+    used = [(column, uid) for column, uid in given if uid]
+    return " AND ".join(f"{column} = ?" for column, _ in used), tuple(uid for _, uid in used)
+
+
+def objects_tx(tx: Tx, study_uid: str, series_uid: str, sop_uid: str) -> list[StoredObject]:
+    """Visible objects in a fixed order: by series, number, UID."""
+    where, params = _which(study_uid, series_uid, sop_uid)
+    rows = tx.rows(f"{_OBJECT} WHERE visible = 1 AND {where}", params)
+    rows.sort(key=lambda row: (row[1], _number(row[5]), row[2]))
+    return [_object(row) for row in rows]
+
+
+def metadata_tx(tx: Tx, study_uid: str, series_uid: str, sop_uid: str, *, large: bool = True) -> list[bytes]:
+    """The DICOM JSON objects of visible instances, in the order of :func:`objects_tx`; ``large``: with their
+    large sequences.
+    """
+    where, params = _which(study_uid, series_uid, sop_uid, "i.")
+    rows = tx.rows(
+        "SELECT i.series_uid, i.number, i.sop_uid, m.zstd, l.zstd FROM instance i JOIN metadata m ON m.id ="
+        f" i.id LEFT JOIN large_metadata l ON l.id = i.id WHERE i.visible = 1 AND {where}",
+        params,
+    )
+    rows.sort(key=lambda row: (row[0], _number(row[1]), row[2]))
+    expand = zstandard.ZstdDecompressor().decompress
+    return [
+        expand(row[3])[:-1] + b"," + expand(row[4])[1:] if large and row[4] is not None else expand(row[3])
+        for row in rows
+    ]
+
+
+def study_attributes_tx(tx: Tx, study_uid: str) -> Attributes:
+    """The attributes of a study's row; {} when nothing of it is visible."""
+    row = tx.row("SELECT attributes FROM study WHERE study_uid = ?", (study_uid,))
+    return json_of(row[0]) if row is not None else {}
+
+
+def variants_of_tx(tx: Tx, store: ArchiveStore, study_uids: Sequence[str]) -> list[tuple[str, Attributes]]:
+    """(study UID, attributes) of every distinct header that the visible instances of these studies have."""
+    found: list[tuple[str, int]] = []
+    for start in range(0, len(study_uids), 400):
+        part = study_uids[start : start + 400]
+        marks = ",".join("?" * len(part))
+        sql = (
+            "SELECT DISTINCT study_uid, study_variant FROM instance WHERE visible = 1 AND study_uid IN"
+            f" ({marks})"
+        )
+        found += [(row[0], row[1]) for row in tx.rows(sql, part)]
+    sets = store.variants_tx(tx, {variant for _, variant in found})
+    return [(study_uid, sets[variant]) for study_uid, variant in found]
+
+
+def was_here_tx(tx: Tx, study_uid: str, series_uid: str, sop_uid: str) -> bool:
+    """Whether something of it lies in the bin or is hidden by a rejection note."""
+    where, params = _which(study_uid, series_uid, sop_uid)
+    return (
+        tx.row(f"SELECT 1 FROM instance WHERE visible = 0 AND kind = 'content' AND {where} LIMIT 1", params)
+        is not None
+    )
+
+
+def study_uids_tx(tx: Tx, after: str, limit: int) -> list[str]:
+    """Studies with something visible, in the order of their UIDs."""
+    return [
+        row[0]
+        for row in tx.rows(
+            "SELECT study_uid FROM study WHERE study_uid > ? ORDER BY study_uid LIMIT ?", (after, limit)
+        )
+    ]
+
+
+def counts_tx(tx: Tx) -> Row:
+    """studies, series, instances, hidden, notes, binned, quarantined, their bytes, object bytes."""
+    row = tx.row(
+        "SELECT (SELECT COUNT(*) FROM study), (SELECT COUNT(*) FROM series), (SELECT"
+        " COALESCE(SUM(n_instances), 0) FROM study), (SELECT COUNT(*) FROM instance WHERE visible = 0 AND"
+        " binned = 0 AND hidden <> ''), (SELECT COUNT(*) FROM instance WHERE visible = 0 AND binned = 0 AND"
+        " kind <> 'content'), (SELECT COUNT(*) FROM instance WHERE visible = 0 AND binned > 0), (SELECT"
+        " COUNT(*) FROM quarantine), (SELECT COALESCE(SUM(size_bytes), 0) FROM quarantine), (SELECT"
+        " COALESCE(SUM(size_bytes), 0) FROM study)"
+    )
+    assert row is not None  # noqa: S101 - an aggregate always gives a row
+    return row
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < 12 else 1 << 40
+
+
+def _object(row: Row) -> StoredObject:
+    ref = InstanceRef(
+        study_uid=row[0],
+        series_uid=row[1],
+        sop_uid=row[2],
+        sop_class_uid=row[3],
+        transfer_syntax_uid=row[4],
+        number=row[5],
+        frames=row[6],
+        sha256=row[7].hex(),
+        size_bytes=row[8],
+    )
+    return StoredObject(
+        ref=ref,
+        size=row[9] + row[8],  # padding that came after the data set is only kept
+        pixel_offset=row[10],
+        pixel_length=row[11],
+        preamble_is_tiff=bool(row[12]),
+        notes=row[13],
+        unmeasured=bool(row[14]),
+    )
+
+
+_NOTED = "notes <> 0 AND visible = 1"
+
+
+def note_counts_tx(tx: Tx) -> list[tuple[Note, int]]:
+    """How many studies have each note; those that none has are left out."""
+    found = []
+    for place, note in enumerate(NOTES):
+        row = tx.row(
+            f"SELECT COUNT(DISTINCT study_uid) FROM instance WHERE {_NOTED} AND notes & ?", (1 << place,)
+        )
+        if row is not None and row[0]:
+            found.append((note, int(row[0])))
+    return found
+
+
+def noted_tx(tx: Tx, after: str, limit: int) -> list[tuple[str, tuple[Note, ...]]]:
+    """The next studies that have notes, after one of them, in the order of their UIDs."""
+    rows = tx.rows(
+        f"SELECT DISTINCT study_uid, notes FROM instance WHERE {_NOTED} AND study_uid IN (SELECT DISTINCT"
+        f" study_uid FROM instance WHERE {_NOTED} AND study_uid > ? ORDER BY study_uid LIMIT ?)",
+        (after, limit),
+    )
+    found: dict[str, int] = {}
+    for study_uid, bits in rows:
+        found[study_uid] = found.get(study_uid, 0) | bits
+    return [(study_uid, notes_of_bits(bits)) for study_uid, bits in sorted(found.items())]
+
+
+def live_tx(tx: Tx, page: int = 500) -> Iterator[tuple[str, str, bytes, int, int]]:
+    """(study UID, SOP UID, digest, data set offset, its size) of every instance there is, the bin's and
+    hidden ones too.
+    """
+    after = 0
+    while rows := tx.rows(
+        "SELECT id, study_uid, sop_uid, sha256, dataset_offset, size_bytes FROM instance WHERE id > ? ORDER"
+        " BY id LIMIT ?",
+        (after, page),
+    ):
+        for row in rows:
+            yield row[1], row[2], row[3], row[4], row[5]
+        after = rows[-1][0]

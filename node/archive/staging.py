@@ -1,0 +1,240 @@
+"""Incoming bytes on their way to an object: one file in the process's own folder under ``tmp/``.
+
+A folder is locked while its process lives, so that the sweep at a start removes only what a dead process
+left.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import shutil
+import struct
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from crosslight.runtime.clock import Ids
+from crosslight.runtime.files import Files
+from crosslight.standards.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from crosslight.standards.problem import OutOfSpace, StorageError, TooLarge
+from node.holdings import Received
+
+_MEMORY_BYTES = 4 << 20
+_LARGE = 4096
+
+
+def file_meta(received: Received) -> bytes:
+    """Preamble, prefix and file meta for a data set that came without (PS3.10 7.1)."""
+    said = (
+        (0x0002, _padded(received.sop_class_uid), b"UI"),
+        (0x0003, _padded(received.sop_instance_uid), b"UI"),
+        (0x0010, _padded(received.transfer_syntax_uid), b"UI"),
+        (0x0012, _padded(IMPLEMENTATION_CLASS_UID), b"UI"),
+        (0x0013, IMPLEMENTATION_VERSION.encode("ascii"), b"SH"),
+    )
+    body = struct.pack("<HH2sHI", 2, 1, b"OB", 0, 2) + b"\0\1"
+    body += b"".join(struct.pack("<HH2sH", 2, number, vr, len(value)) + value for number, value, vr in said)
+    return b"\0" * 128 + b"DICM" + struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(body)) + body
+
+
+def _padded(uid: str) -> bytes:
+    text = uid.encode("ascii", "replace")[:64]
+    return text + b"\0" * (len(text) % 2)
+
+
+class Staged:
+    """A file that is being received. ``write`` as bytes come, then hand it to ``ingest``; or ``discard``."""
+
+    def __init__(
+        self, path: Path, files: Files, max_bytes: int, *, mode: Literal["xb", "r+b"] = "xb"
+    ) -> None:
+        self.path = path
+        self._files, self._max = files, max_bytes
+        self._handle: BinaryIO | None = path.open(mode, buffering=0)
+        self.size = path.stat().st_size if mode == "r+b" else 0
+        self.dataset_offset = 0
+        self._content: list[bytes | bytearray | memoryview] | None = [] if mode == "xb" else None
+        self._digest: hashlib._Hash | None = None
+
+    def begin_dataset(self) -> None:
+        """What is written from here on is the data set: hash it as it comes."""
+        self.dataset_offset = self.size
+        self._digest = hashlib.sha256()
+
+    def dataset_sha256(self) -> bytes | None:
+        """SHA-256 of the data set, where it was hashed on its way in."""
+        return self._digest.digest() if self._digest is not None else None
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append. A buffer that is given must not be written to again: it is kept as it is until it has been
+        read.
+
+        Raises:
+            TooLarge: over the largest object allowed.
+            OutOfSpace: when the disk is full.
+        """
+        if self._handle is None:
+            raise StorageError("This object was already closed.")
+        self.size += len(data)
+        if self.size > self._max:
+            raise TooLarge("The object is too large.", why=f"Limit here: {self._max} bytes.")
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[self._handle.write(view) :]
+            if self._digest is not None:
+                self._digest.update(data)
+            self._keep_in_memory(data)
+        except OSError as error:
+            raise refused_by_disk(error) from error
+
+    def _keep_in_memory(self, data: bytes | bytearray | memoryview) -> None:
+        if self._content is not None:
+            if self.size <= _MEMORY_BYTES:
+                # a view costs more than a few bytes
+                self._content.append(data if len(data) >= _LARGE else bytes(data))
+            else:
+                self._content = None
+
+    def content(self) -> bytes | None:
+        """All that was written, where it is small enough to be in memory still."""
+        return b"".join(self._content) if self._content is not None else None
+
+    def begin_writing(self) -> None:
+        """All is here: let the disk begin."""
+        self._files.begin_writing(self._opened())
+
+    def place(self, final: Path) -> None:
+        """Become the object ``final``, durably."""
+        try:
+            if not self._place(final):
+                self._files.sync(self._opened())
+                self._files.publish(self.path, final)
+            self.close()
+        except OSError as error:
+            raise refused_by_disk(error) from error
+
+    def _place(self, final: Path) -> bool:
+        """By a second name, which never replaces a file; a file system without such names, or a taken one,
+        needs a rename.
+        """
+        try:
+            return self._files.place(self._opened(), self.path, final)
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
+                return False
+            raise
+
+    def sync(self) -> None:
+        """Flush to the disk itself, and close."""
+        try:
+            self._files.sync(self._opened())
+        except OSError as error:
+            raise refused_by_disk(error) from error
+        self.close()
+
+    def _opened(self) -> BinaryIO:
+        """The handle; opened again where the writer has closed it."""
+        if self._handle is None:
+            self._handle = self.path.open("r+b", buffering=0)
+        return self._handle
+
+    def close(self) -> None:
+        """Nothing more comes; harmless to repeat, and not needed before ``ingest``."""
+        if self._handle is not None:
+            handle, self._handle = self._handle, None
+            handle.close()
+
+    def discard(self) -> None:
+        """Throw away; harmless when the file has already become an object."""
+        self.close()
+        self._content = None
+        self.path.unlink(missing_ok=True)
+
+
+def refused_by_disk(error: OSError) -> StorageError:
+    """Our error for one of the disk's."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutOfSpace("The archive's disk is full.", todo="Try again later.")
+    return StorageError(
+        "The archive's disk refused.", why=errno.errorcode.get(error.errno or 0, "?"), todo="Try again later."
+    )
+
+
+class StageFolder:
+    """``tmp/<random>/`` of this process."""
+
+    def __init__(self, root: Path, files: Files, ids: Ids) -> None:
+        self._root, self._files, self._ids = root, files, ids
+        self._folder: Path | None = None
+        self._lock: BinaryIO | None = None
+
+    def open(self) -> int:
+        """Make the folder, sweep those of dead processes; the number of files thrown away."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        swept = sum(self._sweep(folder) for folder in self._folders())
+        name = self._ids.uuid4().hex
+        fresh = self._root / f".{name}"  # renamed once it is locked: nobody can sweep it before
+        fresh.mkdir()
+        self._lock = (fresh / "lock").open("wb")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._folder = fresh.rename(self._root / name)
+        return swept
+
+    def _folders(self) -> list[Path]:
+        return [
+            f for f in self._root.iterdir() if f.is_dir() and f != self._folder and not f.name.startswith(".")
+        ]
+
+    def _sweep(self, folder: Path) -> int:
+        if self._alive(folder):
+            return 0
+        count = sum(1 for entry in folder.iterdir() if entry.name != "lock")
+        shutil.rmtree(folder, ignore_errors=True)
+        return count
+
+    @staticmethod
+    def _alive(folder: Path) -> bool:
+        try:
+            with (folder / "lock").open("rb") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return False
+        return False
+
+    def alone(self) -> bool:
+        """Whether no other process is putting objects into this archive now."""
+        return not any(self._alive(folder) for folder in self._folders())
+
+    def new(self, max_bytes: int) -> Staged:
+        """A new file.
+
+        Raises:
+            StorageError: when it cannot be made, or the archive is closed.
+        """
+        if self._folder is None:
+            raise StorageError("The archive is closed.")
+        try:
+            return Staged(self._folder / self._ids.uuid4().hex, self._files, max_bytes)
+        except OSError as error:
+            raise refused_by_disk(error) from error
+
+    def link(self, path: Path) -> Staged:
+        """A file that is already here, under a second name: whatever becomes of that name, ``path`` stays."""
+        if self._folder is None:
+            raise StorageError("The archive is closed.")
+        name = self._folder / self._ids.uuid4().hex
+        name.hardlink_to(path)
+        return Staged(name, self._files, 0, mode="r+b")
+
+    def close(self) -> None:
+        """Remove the folder with whatever is still in it."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None

@@ -1,0 +1,399 @@
+"""Finding in the tables of identity: by any id (D4), by name and date of birth, by record; and who is
+disputed (D3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from crosslight.runtime.db import Tx
+from crosslight.standards.dicom.record.record import outside_range, unidentified_range
+from crosslight.standards.ids import Identifier
+from crosslight.standards.names import given_matches, search_key
+from crosslight.standards.national import national_number
+from crosslight.standards.problem import Invalid
+from crosslight.standards.region import Region
+from crosslight.standards.study import Patient
+from registry.identity import rows
+from registry.identity.config import IdentityRules
+from registry.identity.header import PatientHeader, header_of
+from registry.identity.model import PatientRecord, PatientSelector, Person, PersonKey, RecordKey
+from registry.identity.numbers import canonical, canonicals, holders
+from registry.identity.rows import RecordPlace
+
+MAX_BORN = 2_000  # records of one date of birth whose names one search looks through
+
+#: Whether a number has a row, whose it is, and whether it was merged into another; always one row, which a
+#: LEFT JOIN gives.
+_NATIONAL = """
+    SELECT n.value IS NOT NULL, n.person_key, s.value IS NOT NULL
+    FROM (SELECT CAST(? AS TEXT) AS authority, CAST(? AS TEXT) AS value) asked
+    LEFT JOIN national_number n ON n.authority = asked.authority AND n.value = asked.value
+    LEFT JOIN subsumed_id s ON s.authority = asked.authority AND s.value = asked.value"""
+#: Records that claim a number, or one merged into it, and are not of the person who holds it (keys are
+#: positive).
+_OUTSIDE = """
+    WITH RECURSIVE one (authority, value) AS (
+        SELECT CAST(? AS TEXT), CAST(? AS TEXT)
+        UNION SELECT s.authority, s.value FROM subsumed_id s
+        JOIN one ON s.into_authority = one.authority AND s.into_value = one.value)
+    SELECT c.record_key FROM one
+    JOIN national_claim c ON c.authority = one.authority AND c.value = one.value
+    JOIN patient_record p ON p.record_key = c.record_key
+    WHERE p.in_doubt = 1
+    OR p.person_key <> coalesce(
+        (SELECT n.person_key FROM national_number n WHERE n.authority = ? AND n.value = ?), -1)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CxTarget:
+    """What a CX leads to (D4). ``record`` is set where the id is one authority's own number for the patient.
+
+    ``subsumed``: merged away by A40: ITI-18 answers empty, ITI-42 refuses; ``person`` is then the survivor's.
+    """
+
+    person: Person
+    record: PatientRecord | None = None
+    subsumed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where an id leads: a person; and the record whose own id it is, by its key or as the number that it is
+    fed under.
+    """
+
+    person: int
+    record: int | None = None
+    number: Identifier | None = None
+    subsumed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addressed:
+    """What a CX leads to, as :class:`CxTarget`, without names; ``records`` in the order of a person's."""
+
+    person: PersonKey
+    record: RecordKey | None
+    subsumed: bool
+    records: tuple[RecordPlace, ...]
+
+
+class IdentityReads:
+    """The reading half of :class:`~registry.identity.store.IdentityStore`."""
+
+    def __init__(self, region: Region, rules: IdentityRules | None = None) -> None:
+        self._region, self.rules = region, rules or IdentityRules()
+
+    def header(self, patient: Patient, numbers: Collection[Identifier] | None = None) -> PatientHeader:
+        """``patient`` as it is compared; ``numbers`` where they are known already."""
+        return header_of(
+            patient,
+            self.claims(patient, frozenset()) if numbers is None else numbers,
+            self.rules.placeholders,
+        )
+
+    def claims(self, patient: Patient, old: frozenset[Identifier]) -> frozenset[Identifier]:
+        """The national numbers that a record claims after ``patient`` was said of it, of which ``old`` were
+        claimed before.
+        """
+        named = [patient.local, *patient.others]
+        withdrawn = {i.authority for i in named if not i.value}
+        new = {number for i in named if i.value and (number := self._national(i)) is not None}
+        told = withdrawn | {n.authority for n in new}
+        return frozenset(new | {n for n in old if n.authority not in told})
+
+    def _national(self, identifier: Identifier) -> Identifier | None:
+        """The normal form of a valid number under one of the region's national authorities, else None."""
+        if identifier.authority not in self._region.nationals:
+            return None
+        number = national_number(
+            identifier.authority, identifier.value, allow_test=self._region.allow_test_numbers
+        )
+        return Identifier(number, identifier.authority) if number else None
+
+    def _normal(self, identifier: Identifier) -> Identifier:
+        return self._national(identifier) or Identifier(identifier.value.strip(), identifier.authority)
+
+    def find_cx_tx(self, tx: Tx, cx: Identifier) -> CxTarget | None:
+        """Resolve a national, local, minted or formerly current id (D4); None when unknown, or disputed and
+        held by nobody.
+        """
+        if not cx.authority:
+            return None
+        place = self._place(tx, cx)
+        if place is None:
+            return None
+        return self._target(self._person(tx, place.person), place)
+
+    def addressed_tx(self, tx: Tx, cxs: Collection[Identifier]) -> dict[Identifier, Addressed | None]:
+        """As :meth:`find_cx_tx`, of many in few statements, by keys alone."""
+        normal = {cx: self._normal(cx) for cx in cxs if cx.authority}
+        into = canonicals(tx, set(normal.values()))
+        held = holders(tx, set(into.values()))
+        places: dict[Identifier, _Place | None] = {}
+        for cx, own in normal.items():
+            number = into[own]
+            if number not in held:
+                places[cx] = self._place(tx, cx)
+            elif (person := held[number]) is not None:
+                places[cx] = _Place(person=person, number=number, subsumed=number != own)
+        records = rows.places(tx, {place.person for place in places.values() if place is not None})
+        return {
+            cx: _addressed(place, records[place.person]) if (place := places.get(cx)) else None for cx in cxs
+        }
+
+    @staticmethod
+    def _target(person: Person, place: _Place) -> CxTarget:
+        found = (
+            r
+            for r in person.records
+            if r.key == place.record or (r.active and r.patient.local == place.number)
+        )
+        return CxTarget(person=person, record=next(found, None), subsumed=place.subsumed)
+
+    def _place(self, tx: Tx, cx: Identifier) -> _Place | None:
+        """Where an id with an authority leads, by keys alone."""
+        cx = self._normal(cx)
+        row = tx.row(_NATIONAL, (cx.authority, cx.value))
+        into = canonical(tx, cx) if row is not None and row[2] else cx
+        merged = into != cx
+        if merged:
+            cx, row = into, tx.row(_NATIONAL, (into.authority, into.value))
+        if row is not None and row[0]:
+            return _Place(person=row[1], number=cx, subsumed=merged) if row[1] is not None else None
+        row = tx.row(
+            "SELECT person_key, record_key, subsumed_by FROM patient_record WHERE authority = ? AND local_id"
+            " = ? AND part = 0",
+            (cx.authority, cx.value),
+        )
+        if row is not None:
+            return _Place(person=row[0], record=row[1], subsumed=merged or row[2] is not None)
+        if cx.authority == self._region.authority:
+            row = tx.row("SELECT person_key FROM patient_record WHERE minted = ?", (cx.value,))
+        else:
+            row = tx.row(
+                "SELECT p.person_key FROM former_id f JOIN patient_record p ON p.record_key = f.record_key "
+                "WHERE f.authority = ? AND f.value = ? ORDER BY f.until DESC LIMIT 1",
+                (cx.authority, cx.value),
+            )
+        return _Place(person=row[0], subsumed=merged) if row is not None else None
+
+    def _person(self, tx: Tx, key: int) -> Person:
+        return rows.persons(tx, self._region, [key])[key]
+
+    def record_tx(self, tx: Tx, key: RecordKey) -> PatientRecord | None:
+        """One record."""
+        found = rows.load_by(tx, "record_key", [key])
+        return found[0].record if found else None
+
+    def persons_for_tx(self, tx: Tx, record_keys: Iterable[RecordKey]) -> dict[RecordKey, Person]:
+        """The person of each record; unknown keys are left out."""
+        home = self.person_keys_tx(tx, record_keys)
+        found = rows.persons(tx, self._region, set(home.values()))
+        return {record: found[person] for record, person in home.items()}
+
+    def person_keys_tx(self, tx: Tx, record_keys: Iterable[RecordKey]) -> dict[RecordKey, PersonKey]:
+        """As :meth:`persons_for_tx`, their keys alone."""
+        home: dict[RecordKey, PersonKey] = {}
+        for part in rows.chunks(set(record_keys)):
+            sql = (
+                f"SELECT record_key, person_key FROM patient_record WHERE record_key IN ({rows.marks(part)})"
+            )
+            home |= {RecordKey(record): PersonKey(person) for record, person in tx.rows(sql, part)}
+        return home
+
+    def select_tx(
+        self,
+        tx: Tx,
+        selector: PatientSelector,
+        limit: int,
+        *,
+        disputed: bool = False,
+        merged: bool = False,
+        apart: bool = False,
+    ) -> list[Person]:
+        """The persons that ``selector`` names, at most ``limit``.
+
+        An identifier without authority is tried as a number of each national authority, and only where nobody
+        claims it, as a local or minted id of any issuer. A name is searched with a date of birth only;
+        records with exactly the name as written come first; disputed records are found so only with
+        ``disputed`` (D3), by their own local number always. An id that A40 merged away finds the survivor
+        only with ``merged`` (ITI-18 must answer empty: D4). A local number that was given to two people finds
+        the other one too only with ``apart``, where persons are told apart (ADR 0016).
+        """
+        keys: list[int] = []
+        for identifier in selector.identifiers:
+            keys += self._by_identifier(tx, identifier, limit, merged)
+            keys += self._others_of(tx, identifier, limit) if apart else []
+        if selector.fhir_id:
+            keys += [
+                r[0]
+                for r in tx.rows(
+                    "SELECT person_key FROM patient_record WHERE fhir_id = ?", (selector.fhir_id,)
+                )
+            ]
+        if selector.birth_date and (selector.family or selector.names):
+            keys += self._by_name(tx, selector, limit, disputed)
+        ordered = list(dict.fromkeys(keys))[:limit]
+        found = rows.persons(tx, self._region, ordered)
+        return [found[key] for key in ordered]
+
+    def _by_identifier(self, tx: Tx, identifier: Identifier, limit: int, merged: bool) -> list[int]:
+        if identifier.authority:
+            place = self._place(tx, identifier)
+            if place is None:
+                return self._outside(tx, identifier, limit)
+            return [place.person] if merged or not place.subsumed else []
+        authorities = () if identifier.namespace else self._region.nationals
+        numbers = [n for a in authorities if (n := self._national(Identifier(identifier.value, a)))]
+        if merged:
+            numbers = [canonical(tx, number) for number in numbers]
+        holders = [
+            row[0]
+            for n in numbers
+            if (
+                row := tx.row(
+                    "SELECT person_key FROM national_number WHERE authority = ? AND value = ?",
+                    (n.authority, n.value),
+                )
+            )
+        ]
+        if holders:  # somebody claims it: as a local number it would be another person's
+            return [key for key in holders if key is not None]
+        alive = "" if merged else " AND subsumed_by IS NULL"
+        value = identifier.value.strip()
+        if identifier.namespace:  # an issuer that is known by its name alone
+            stored = rows.load(tx, f"local_id = ? AND part = 0{alive}", (value,), limit=limit)
+            stored = [
+                s
+                for s in stored
+                if s.record.patient.local.namespace.casefold() == identifier.namespace.casefold()
+            ]
+            return [s.record.person for s in stored] + self._outside(tx, identifier, limit)
+        sql = f"SELECT person_key FROM patient_record WHERE {{}} = ?{alive} ORDER BY record_key LIMIT ?"
+        own = [
+            row[0]
+            for column in ("part = 0 AND local_id", "minted")
+            for row in tx.rows(sql.format(column), (value, limit))
+        ]
+        return own + self._outside(tx, identifier, limit)
+
+    def _others_of(self, tx: Tx, identifier: Identifier, limit: int) -> list[int]:
+        """Persons who were decided to be another than the record whose local number they share."""
+        where, params = ("authority = ? AND ", [identifier.authority]) if identifier.authority else ("", [])
+        sql = (
+            f"SELECT person_key FROM patient_record WHERE {where}local_id = ? AND part > 0 AND in_doubt = 0 "
+            "AND subsumed_by IS NULL ORDER BY record_key LIMIT ?"
+        )
+        return [row[0] for row in tx.rows(sql, (*params, identifier.value.strip(), limit))]
+
+    def _outside(self, tx: Tx, identifier: Identifier, limit: int) -> list[int]:
+        """Persons with an outside study that came with this number of another organisation (ADR 0023), or
+        with this text where an id should be: several values, which are none."""
+        ranges = [outside_range(identifier)]
+        if not identifier.authority and not identifier.namespace and "\\" in identifier.value:
+            ranges.append(unidentified_range(identifier.value))
+        within = "local_id BETWEEN ? AND ? AND part = 0 AND subsumed_by IS NULL"
+        found = [s for bounds in ranges for s in rows.load(tx, within, bounds, limit=limit)]
+        return [s.record.person for s in found]
+
+    def used_tx(self, tx: Tx, authority: str) -> bool:
+        """Whether any record is, or any number was, under ``authority``."""
+        sql = "SELECT 1 FROM {} WHERE authority = ? LIMIT 1"
+        tables = ("patient_record", "national_claim", "former_id", "subsumed_id")
+        return any(tx.row(sql.format(table), (authority,)) is not None for table in tables)
+
+    def _by_name(self, tx: Tx, selector: PatientSelector, limit: int, disputed: bool) -> list[int]:
+        where = f"birth_date = ? AND subsumed_by IS NULL AND in_doubt <> {rows.EMPTY}" + (
+            "" if disputed else " AND disputed = 0"
+        )
+        if selector.family:
+            wanted, found = search_key(selector.family), list[rows.Stored]()
+            for column in ("family_key", "family_alt") if wanted else ():
+                within = f"{where} AND {column} = ? AND {column} <> ''"
+                found += rows.load(tx, within, (selector.birth_date, wanted), limit=20 * limit)
+        else:
+            found = rows.load(tx, where, (selector.birth_date,), limit=MAX_BORN + 1)
+            if len(found) > MAX_BORN:
+                raise Invalid(
+                    "Too many people have this date of birth to look through their names.",
+                    why="It stands for an unknown date, perhaps.",
+                    todo="Give the whole family name, or a number.",
+                    where="birthdate",
+                    fhir_code="too-costly",
+                )
+        found = [s for s in found if given_matches(s.record.patient.name, selector.given)]
+        found = [s for s in found if all(test.holds(s.record.patient.name) for test in selector.names)]
+        found.sort(
+            key=lambda s: (
+                s.record.patient.name.family.casefold() != selector.family.strip().casefold(),
+                -s.updated,
+                s.record.key,
+            )
+        )
+        return [s.record.person for s in found]
+
+    def disputed_for_tx(self, tx: Tx, identifiers: Iterable[Identifier]) -> list[PatientRecord]:
+        """Records that claim one of these numbers and do not hold it, and parts in doubt that claim it
+        (D3)."""
+        numbers = {
+            number
+            for identifier in identifiers
+            for authority in (
+                [identifier.authority]
+                if identifier.authority or identifier.namespace
+                else self._region.nationals
+            )
+            if (number := self._national(replace(identifier, authority=authority))) is not None
+        }
+        keys: set[int] = set()
+        for number in set(canonicals(tx, numbers).values()) if numbers else ():
+            keys |= {row[0] for row in tx.rows(_OUTSIDE, (number.authority, number.value) * 2)}
+        return [s.record for s in rows.load_by(tx, "record_key", keys)]
+
+    def doubts_of_tx(self, tx: Tx, records: Collection[RecordKey], limit: int) -> list[PatientRecord]:
+        """The parts of these records that are in doubt, at most ``limit`` of each few hundred records."""
+        found = list[rows.Stored]()
+        for part in rows.chunks(records):
+            found += rows.load(
+                tx,
+                f"part_of IN ({rows.marks(part)}) AND in_doubt = 1 AND subsumed_by IS NULL",
+                part,
+                limit=limit,
+            )
+        return [s.record for s in found]
+
+    def whose_tx(
+        self, tx: Tx, headers: Collection[tuple[RecordKey, Patient]]
+    ) -> dict[tuple[RecordKey, Patient], RecordKey]:
+        """The part that a study with this header, under this record, is of; those that are the record's own
+        are left out.
+        """
+        parts: dict[int, dict[int, int]] = {}
+        for chunk in rows.chunks({key for key, _ in headers}):
+            sql = (
+                "SELECT record_key, header_key, part_key FROM record_header WHERE record_key IN"
+                f" ({rows.marks(chunk)})"
+            )
+            for record, header, part in tx.rows(sql, chunk):
+                if part != record:
+                    parts.setdefault(record, {})[header] = part
+        found: dict[tuple[RecordKey, Patient], RecordKey] = {}
+        for key, patient in headers:
+            of = parts.get(key)
+            part = of.get(self.header(patient).key) if of else None
+            if part is not None:
+                found[key, patient] = RecordKey(part)
+        return found
+
+
+def _addressed(place: _Place, records: Sequence[RecordPlace]) -> Addressed:
+    found = (r.key for r in records if r.key == place.record or (r.active and r.local == place.number))
+    return Addressed(
+        person=PersonKey(place.person),
+        record=next(found, None),
+        subsumed=place.subsumed,
+        records=tuple(records),
+    )

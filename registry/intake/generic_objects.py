@@ -1,0 +1,310 @@
+"""Generic XDS objects, and the standard's rules over whole submissions (ITI TF-2 3.42, 3.57, 3.62), in a
+transaction.
+
+Studies go through ``batch.py``; this is for everything beside them, and for what they cause beside
+themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+
+from crosslight.runtime.db import Tx
+from crosslight.standards.ids import Identifier
+from crosslight.standards.problem import Forbidden, Invalid
+from crosslight.standards.region import Region
+from crosslight.standards.xds.mapping.views import objects_of
+from crosslight.standards.xds.model.metadata import RegistryObject, RegistryObjects, from_plain
+from crosslight.standards.xds.rules.errors import refusal
+from registry.identity.model import RecordKey
+from registry.identity.queries import Addressed
+from registry.identity.store import IdentityStore
+from registry.index.imaging_documents import imaging_document
+from registry.index.model import Holding, HoldingKey, XdsObject
+from registry.index.store import IndexStore
+from registry.index.write import Work
+from registry.intake.registered_objects import APPROVED, DEPRECATED, RegisteredObjects, touched, xds_object
+from registry.intake.relations import Effects, check, check_removal, effects
+from registry.intake.submission import Publish, SetAvailability, StoreObjects, Submission, Withdraw
+from registry.members.model import Member
+
+Alarm = Callable[[str, Member, str], None]
+
+
+class GenericObjects:
+    """Acts on objects that are no studies. ``changed`` says that something was written."""
+
+    def __init__(
+        self,
+        tx: Tx,
+        index: IndexStore,
+        identity: IdentityStore,
+        work: Work,
+        region: Region,
+        now: datetime,
+        new_id: Callable[[], str],
+    ) -> None:
+        self._tx, self._index, self._identity, self._work = tx, index, identity, work
+        self._region, self._now, self._new_id = region, now, new_id
+        self._found: dict[Identifier, Addressed | None] = {}
+        #: As it was before this transaction, looked up together (:meth:`prefetch`): what the rules of ITI-42
+        #: are asked of, for
+        #: the submissions of a batch do not see each other (``grouping.py``).
+        self._before = RegisteredObjects(tx, index, identity)
+        self.changed = False
+
+    def registered_now(self) -> RegisteredObjects:
+        """What is registered, with the objects that this transaction has put: for what acts cause, and for
+        ITI-57 and ITI-62. Each is read anew, for these go alone or come after what they must see."""
+        return RegisteredObjects(self._tx, self._index, self._identity)
+
+    def prefetch(self, submissions: Iterable[Submission]) -> None:
+        """Look up in few statements what the rules will ask of these, which do not see each other
+        (``grouping.py``).
+        """
+        uuids: set[str] = set()
+        unique_ids: set[str] = set()
+        patients: set[str] = set()
+        for submission in submissions:
+            for act in submission.acts:
+                if isinstance(act, Publish):
+                    p = act.publication
+                    uuids |= {
+                        p.entry_uuid,
+                        p.submission_uuid,
+                        p.has_member_uuid,
+                        p.replaces_uuid,
+                        p.replaces_entry_uuid,
+                    }
+                    unique_ids |= {p.manifest.document_uid, p.submission_uid}
+                    patients.add(act.patient_cx)
+        self._before.prefetch(uuids - {""}, unique_ids - {""})
+        self._found |= self._identity.addressed_tx(self._tx, _parsed(patients))
+
+    def addressed(self, cx: str, member: Member) -> Addressed:
+        """The person that DocumentEntry.patientId names, and the record where it is one authority's own
+        number (D4).
+        """
+        identifier = Identifier.parse_cx(cx)
+        if identifier not in self._found:
+            self._found |= self._identity.addressed_tx(self._tx, [identifier])
+        target = self._found[identifier]
+        shared = {*self._region.nationals, self._region.authority}
+        own = (
+            member.status == "foreign" or identifier.authority in shared or member.owns(identifier.authority)
+        )
+        if target is None or target.subsumed or not own:
+            # TF-3 4.2.4.1
+            raise refusal(
+                "XDSUnknownPatientId", f"This patient id is not known here, or no longer current: {cx}"
+            )
+        return target
+
+    # --- ITI-42's own rules ---------------------------------------------------------------------------------
+
+    def by_the_standard(self, submission: Submission, member: Member, alarm: Alarm) -> Effects:
+        """What relations.py asks of the whole submission, before anything is changed."""
+        registry = self._before
+        patients = {act.patient_cx for act in submission.acts if isinstance(act, Publish | StoreObjects)}
+        found = submission.said if submission.said is not None else _objects_of(submission)
+        if not len(found):
+            return Effects()
+        persons = {self.addressed(cx, member).person for cx in patients if cx}
+        if len(persons) > 1:
+            raise refusal(
+                "XDSPatientIdDoesNotMatch",
+                f"The objects of a submission are of different patients: {', '.join(patients)}",
+            )
+        if not persons:
+            raise refusal("XDSUnknownPatientId", "The submission names no patient.")
+        self._clashes(found, registry, member, alarm)
+        check(found, registry, persons.pop())
+        caused = effects(found, registry, self._new_id)
+        self._may_deprecate(caused.deprecate, registry, member)
+        return caused
+
+    def _clashes(
+        self, found: RegistryObjects, registry: RegisteredObjects, member: Member, alarm: Alarm
+    ) -> None:
+        """An id of another member's is refused by the rules like any other; that it happened is an operator's
+        matter (D9).
+        """
+        for thing in found:
+            others = {h.member for h in registry.holdings(thing.entry_uuid)}
+            stored = registry.stored(thing.entry_uuid)
+            if stored is not None and stored.member is not None:
+                others.add(stored.member)
+            if others - {member.id}:
+                alarm("an id of another member's", member, "")
+                raise refusal(
+                    "XDSDuplicateUniqueIdInRegistry",
+                    f"{thing.entry_uuid} belongs to another.",
+                    thing.entry_uuid,
+                )
+
+    def _may_deprecate(self, uuids: Sequence[str], registry: RegisteredObjects, member: Member) -> None:
+        for uuid in uuids:
+            owners = {h.member for h in registry.holdings(uuid)}
+            thing = registry.stored(uuid)
+            if thing is not None and thing.member is not None:
+                owners.add(thing.member)
+            if owners - {member.id}:
+                raise Forbidden("A document of another member cannot be replaced.", where=uuid)
+
+    def apply(self, caused: Effects, member: Member) -> None:
+        """Deprecations beside the replaced study itself, folders' new members, folders' times."""
+        registry = self.registered_now()
+        things: list[XdsObject] = []
+        for uuid in caused.deprecate:
+            thing = registry.stored(uuid)
+            if thing is not None:
+                things.append(replace(thing, status=DEPRECATED))
+            else:
+                for holding in registry.holdings(uuid):
+                    self._deprecate(holding, uuid, member)
+        for association in caused.add:
+            ends = [
+                e
+                for e in (registry.stored(association.source), registry.stored(association.target))
+                if e is not None
+            ]
+            key = next((e.record_key for e in ends if e.record_key is not None), None)
+            things.append(replace(xds_object(association, key), member=member.id))
+        for uuid in caused.touch:
+            folder = registry.stored(uuid)
+            if folder is not None:
+                things.append(touched(folder, self._now))
+        if things:
+            self.put(member, things)
+
+    def _deprecate(self, holding: Holding, uuid: str, member: Member) -> None:
+        """A study's entry; a node's that is not current any more is Deprecated already."""
+        entry = self._work.entry_under(member.id, holding.study_uid, holding.record_key)
+        if entry.now is None:
+            return
+        if member.status == "foreign":
+            self._work.set_entry_status(entry, uuid, DEPRECATED)
+        elif entry.now.holding.publication.entry_uuid == uuid:
+            self._work.set_state(entry, deprecated=True, version=None)
+
+    def availability(self, member: Member, act: SetAvailability, thing: XdsObject) -> None:
+        """ITI-57 UpdateAvailabilityStatus of a document that is no study."""
+        if thing.member not in (None, member.id):
+            raise Forbidden("This object is another member's.", where=act.entry_uuid)
+        if thing.kind != "document":
+            raise refusal("XDSMetadataUpdateError", "Only a document has an availability.", act.entry_uuid)
+        current = APPROVED if thing.status.endswith(APPROVED) else DEPRECATED
+        if current == act.status or act.original not in (None, current):
+            raise refusal("XDSMetadataVersionError", f"The entry is {current}.", act.entry_uuid)
+        self.put(member, [replace(thing, status=act.status)])
+
+    def remove(self, member: Member, act: Withdraw) -> None:
+        """ITI-62: a node's studies only as whole chains (D16), a foreign source's entries and other objects
+        as the standard lets them go."""
+        registry = self.registered_now()
+        check_removal(act.entry_uuids, registry)
+        named = set(act.entry_uuids)
+        entries: dict[HoldingKey, set[str]] = {}
+        things: list[XdsObject] = []
+        for uuid in act.entry_uuids:
+            for holding in registry.holdings(uuid):
+                if holding.member != member.id:
+                    raise Forbidden("This study is another member's.", where=uuid)
+                key = HoldingKey(holding.record_key, holding.study_uid, holding.member)
+                if key not in entries:
+                    entries[key] = _removed(holding, named, whole=member.status != "foreign")
+            thing = registry.stored(uuid)
+            if thing is not None:
+                if thing.member not in (None, member.id):
+                    raise Forbidden("This object is another member's.", where=uuid)
+                things.append(thing)
+        self.changed = True
+        for key, uuids in entries.items():
+            entry = self._work.entry_under(member.id, key.study_uid, key.record_key)
+            if member.status == "foreign":
+                self._work.remove_entries(entry, uuids)
+            else:
+                self._work.withdraw(entry, act.version)
+        self._index.objects.remove(self._tx, things)
+        self._work.note(things, member.id, "withdrawn")
+
+    # --- other objects --------------------------------------------------------------------------------------
+
+    def store(self, member: Member, act: StoreObjects) -> None:
+        """Store objects whole, under the patient record that the submission names."""
+        key: RecordKey | None = None
+        if act.patient_cx:
+            addressed = self.addressed(act.patient_cx, member)
+            key = addressed.record if addressed.record is not None else addressed.records[0].key
+        things = [replace(t, record_key=t.record_key or key, member=member.id) for t in act.objects]
+        for uuid in act.deprecate:
+            thing = self.registered_now().stored(uuid)
+            if thing is not None:
+                things.append(replace(thing, status=DEPRECATED))
+        self.put(member, things)
+
+    def put(self, member: Member, things: Sequence[XdsObject]) -> None:
+        """Write objects, by an act of ``member``."""
+        self.changed = True
+        self._index.objects.put(self._tx, things, self._now)
+        self._work.note(things, member.id, "changed")
+
+
+def _objects_of(submission: Submission) -> RegistryObjects:
+    """What the acts of a submission say, where the door does not have it any more."""
+    objects: list[RegistryObject] = []
+    for act in submission.acts:
+        if isinstance(act, Publish):
+            objects += list(objects_of(act.publication, act.patient_cx))
+        elif isinstance(act, StoreObjects):
+            objects += [from_plain(thing.kind, thing.body) for thing in act.objects]
+    return RegistryObjects.of(objects)
+
+
+def unread_in(act: StoreObjects) -> Iterator[str]:
+    """A warning for each imaging document whose study the registry does not know (D17)."""
+    for thing in act.objects:
+        said = imaging_document(thing)
+        if said is None or (said.studies and not said.readable):
+            continue
+        named = "names no study" if not said.studies else f"names {len(said.studies)} studies"
+        todo = "it is shown as a study once it was read" if said.readable else "it is listed by ITI-18 only"
+        yield (
+            f"{thing.entry_uuid}: its referenceIdList {named} (urn:ihe:iti:xds:2016:studyInstanceUID);"
+            f" {todo}."
+        )
+
+
+def _parsed(patients: Iterable[str]) -> set[Identifier]:
+    """Patient ids that can be read; the others are refused when their turn comes."""
+    found = set()
+    for cx in patients:
+        with suppress(Invalid):
+            found.add(Identifier.parse_cx(cx))
+    return found
+
+
+def _removed(holding: Holding, named: set[str], *, whole: bool) -> set[str]:
+    """The entryUUIDs that go with ``named``: with each entry everything that brought it, and where ``whole``
+    the whole chain.
+
+    Raises:
+        RegistryRefusal: ReferencesExistException, naming what is missing.
+    """
+    going: set[str] = set()
+    for p in holding.entries:
+        brought = {p.entry_uuid, p.submission_uuid, p.has_member_uuid, p.replaces_uuid} - {""}
+        if not whole and not brought & named:
+            continue
+        if missing := brought - named:
+            what = (
+                "A study is removed with all its versions."
+                if whole
+                else "An entry is removed with all that brought it."
+            )
+            raise refusal("ReferencesExistException", what, min(missing))
+        going.add(p.entry_uuid)
+    return going

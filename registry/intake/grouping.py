@@ -1,0 +1,56 @@
+"""Which submissions that wait at the same time may share a transaction: those of which none can see another.
+Pure.
+
+Rules read the registry as it was before the transaction; so two submissions that name the same object, or the
+same study of a member, do not go together. What deletes, deprecates or brings other objects than studies goes
+alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from crosslight.standards.ids import DerivedId
+from registry.intake.submission import Publish, Submission
+
+
+def names_of(submission: Submission) -> frozenset[str] | None:
+    """Every name that a submission uses; None: it goes alone."""
+    if not submission.strict:
+        return None
+    names: set[str] = set()
+    for act in submission.acts:
+        if not isinstance(act, Publish):
+            return None
+        p = act.publication
+        if p.replaces_entry_uuid and DerivedId.parse(p.replaces_entry_uuid) is None:
+            return None  # what hangs on another's document may go with it
+        names |= {
+            p.entry_uuid,
+            p.submission_uuid,
+            p.submission_uid,
+            p.has_member_uuid,
+            p.replaces_entry_uuid,
+            p.replaces_uuid,
+        }
+        names |= {p.manifest.document_uid, f"{submission.member.id} {p.record.study_uid}"}
+    return frozenset(names - {""})
+
+
+def first_group(waiting: Iterable[frozenset[str] | None], most: int) -> list[int]:
+    """Places of those that go next: the first, and what of the others may share its transaction, in their
+    order.
+    """
+    taken: list[int] = []
+    used: set[str] = set()
+    for place, names in enumerate(waiting):
+        if names is None:
+            if not taken:
+                return [place]
+            continue
+        if used.isdisjoint(names):
+            taken.append(place)
+            used |= names
+        if len(taken) == most:
+            break
+    return taken

@@ -1,0 +1,132 @@
+"""The registry's own certificates, issued to itself, and renewed while it runs; certificates for outside
+systems.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.x509.oid import ExtensionOID
+
+from crosslight.runtime.clock import Clock
+from crosslight.runtime.files import Files
+from crosslight.runtime.log import get_logger
+from crosslight.runtime.tls import Credentials, Identity, pem_blocks
+from crosslight.standards.problem import CrosslightError
+from registry.members.ca import CertificateAuthority, due, general_names
+from registry.members.config import MembersConfig
+
+log = get_logger("members")
+
+
+@dataclass(frozen=True, slots=True)
+class SystemCertificate:
+    """Where an outside system's certificate was put."""
+
+    cert: Path
+    key: Path
+    ca: Path
+
+
+class OwnCertificates:
+    """``people.pem`` (server only, names hosts) and ``gateway.pem`` (both ways, names the gateway), each key
+    and chain in one.
+
+    Args:
+        folder: For the files (the registry's ``tls`` folder).
+        community: homeCommunityId.
+        hosts: By which others reach this registry.
+    """
+
+    def __init__(
+        self,
+        ca: CertificateAuthority,
+        folder: Path,
+        community: str,
+        hosts: tuple[str, ...],
+        config: MembersConfig,
+        clock: Clock,
+        files: Files,
+    ) -> None:
+        self._ca, self._folder, self._config, self._clock, self._files = ca, folder, config, clock, files
+        self._hosts = hosts
+        self._gateway = Identity("gateway", "", community)
+        self._community = community
+        self.people: Credentials | None = None
+        self.gateway: Credentials | None = None
+
+    def open(self) -> None:
+        """Make what is missing, due or names other hosts; then :attr:`people` and :attr:`gateway` are
+        ready."""
+        self._ensure("people.pem", None)
+        self._ensure("gateway.pem", self._gateway)
+        people, gateway = self._folder / "people.pem", self._folder / "gateway.pem"
+        self.people = Credentials(people, people, self._ca.bundle)
+        self.gateway = Credentials(gateway, gateway, self._ca.bundle)
+
+    def _ensure(self, name: str, identity: Identity | None) -> bool:
+        path = self._folder / name
+        if path.exists() and self._serves(path, identity):
+            return False
+        life = timedelta(days=self._config.certificate_days)
+        issued = self._ca.write_pair(path, identity, self._hosts, life)
+        log.info(
+            "own certificate issued", file=name, serial=issued.serial, expires=issued.expires.isoformat()
+        )
+        return True
+
+    def _serves(self, path: Path, identity: Identity | None) -> bool:
+        try:
+            leaf = x509.load_pem_x509_certificate(pem_blocks(path.read_bytes())[1])
+            names = leaf.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value
+        except (ValueError, x509.ExtensionNotFound):
+            return False
+        if not isinstance(names, x509.SubjectAlternativeName) or due(leaf, self._clock.now()):
+            return False
+        wanted = general_names(identity, self._hosts)
+        return leaf.issuer == self._ca.certificate.subject and all(name in list(names) for name in wanted)
+
+    def renew_due(self) -> None:
+        """Renew what is due, and put what is new into the live contexts: another process or a command may
+        have renewed it.
+        """
+        for name, identity, credentials in (
+            ("people.pem", None, self.people),
+            ("gateway.pem", self._gateway, self.gateway),
+        ):
+            self._ensure(name, identity)
+            if credentials is not None:
+                credentials.reload_if_changed()
+
+    async def run(self) -> None:
+        """Keep them fresh until cancelled."""
+        every_s = min(3600.0, max(0.5, self._config.certificate_days * 86400 / 20))
+        while True:
+            await self._clock.sleep(every_s)
+            try:
+                self.renew_due()
+            except (OSError, CrosslightError) as error:
+                log.error("own certificates cannot be renewed", reason=type(error).__name__)
+
+    def issue_system(self, name: str, folder: Path) -> tuple[SystemCertificate, str]:
+        """A certificate for an outside system (role integrator), as three files in ``folder``; and its
+        serial.
+
+        An operator hands them over; it is renewed by calling this again.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        both = folder / f"{name}.both.pem"
+        life = timedelta(days=self._config.system_certificate_days)
+        issued = self._ca.write_pair(both, Identity("system", name, self._community), (), life)
+        key, chain = pem_blocks(both.read_bytes())
+        files = SystemCertificate(
+            cert=folder / f"{name}.pem", key=folder / f"{name}.key", ca=folder / "ca.pem"
+        )
+        self._files.write_atomic(files.key, key, mode=0o600)
+        self._files.write_atomic(files.cert, chain)
+        self._files.write_atomic(files.ca, self._ca.bundle.read_bytes())
+        both.unlink()
+        return files, issued.serial

@@ -1,0 +1,117 @@
+"""What a series holds, in words: images, images of many frames, and objects that hold no picture (PS3.4 B.5).
+Pure.
+
+The index knows how many objects of which SOP class a series has, not how many frames: an image of a class
+that is made for many is called so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from pydicom.uid import UID
+
+from crosslight.standards.study import SECONDARY_MODALITIES, SeriesRecord
+from registry.portal import wording as words
+
+_PICTURES = (
+    "Image Storage",
+    "Segmentation Storage",
+    "Parametric Map Storage",
+    "RT Dose Storage",
+    "US Volume Storage",
+)
+_FRAMES = (
+    "Multi-frame",
+    "Enhanced",
+    "Video",
+    "US Volume",
+    "Segmentation",
+    "Tomography Image",
+    "Slide Microscopy",
+)
+#: A part of a SOP class' name, and what a clinician calls such an object; the first that fits.
+_WORDS = (
+    ("ECG Waveform", "ECG"),
+    ("Waveform", "waveform"),
+    ("Key Object", "key object note"),
+    ("CAD SR", "CAD result"),
+    ("Dose SR", "dose report"),
+    (" SR ", "structured report"),
+    ("Presentation State", "presentation state"),
+    ("Encapsulated PDF", "PDF document"),
+    ("Encapsulated", "document"),
+    ("RT Structure Set", "RT structure set"),
+    ("RT Plan", "RT plan"),
+    ("RT Ion Plan", "RT plan"),
+    ("Treatment Record", "RT treatment record"),
+    ("Registration", "registration"),
+)
+_BY_MODALITY = {
+    "SR": "structured report",
+    "KO": "key object note",
+    "PR": "presentation state",
+    "DOC": "document",
+    "ECG": "ECG",
+    "HD": "waveform",
+    "EPS": "waveform",
+    "RESP": "waveform",
+    "AU": "waveform",
+    "RTSTRUCT": "RT structure set",
+    "RTPLAN": "RT plan",
+    "RTRECORD": "RT treatment record",
+    "REG": "registration",
+}
+IMAGE, MULTI_FRAME, OBJECT = "image", "multi-frame image", "object without a picture"
+
+
+def kind_of(sop_class_uid: str) -> str:
+    """What an object of this SOP class is called; an unknown one is taken for an image, as private ones
+    mostly are.
+    """
+    uid = UID(sop_class_uid)
+    name = uid.name
+    if name == uid or (any(part in name for part in _PICTURES) and "Surface" not in name):
+        return MULTI_FRAME if name != uid and any(part in name for part in _FRAMES) else IMAGE
+    return next((word for part, word in _WORDS if part in name), OBJECT)
+
+
+def contents_of(series: SeriesRecord) -> Counter[str]:
+    """How many of what a series holds; by its modality where its SOP classes are not known."""
+    found: Counter[str] = Counter()
+    for uid, n in series.sop_classes:
+        found[kind_of(uid)] += n
+    unknown = series.n_instances - found.total()
+    if unknown > 0:
+        secondary = series.modality in SECONDARY_MODALITIES - {"SEG"}
+        found[_BY_MODALITY.get(series.modality, OBJECT if secondary else IMAGE)] += unknown
+    return found
+
+
+def has_pictures(contents: Counter[str]) -> bool:
+    """Whether there is something to look at."""
+    return bool(contents[IMAGE] + contents[MULTI_FRAME])
+
+
+def in_words(contents: Counter[str]) -> str:
+    """``40 images and 1 structured report``: pictures first."""
+    order = sorted(contents, key=lambda kind: (kind not in (IMAGE, MULTI_FRAME), kind))
+    return words.listing([_count(contents[kind], kind) for kind in order if contents[kind]]) or "no images"
+
+
+def nothing_to_show(contents: Counter[str]) -> str:
+    """Why a series without pictures shows none."""
+    return f"This series holds {in_words(contents)}: no picture."
+
+
+def total(each: Iterable[Counter[str]]) -> Counter[str]:
+    """All together."""
+    found: Counter[str] = Counter()
+    for contents in each:
+        found += contents
+    return found
+
+
+def _count(n: int, kind: str) -> str:
+    return words.count(n, kind, "objects without a picture" if kind == OBJECT else "")
