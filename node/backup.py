@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from crosslight.runtime.db import SqliteDb
+from crosslight.runtime.files import PRIVATE_FOLDER, private_folder
 from crosslight.runtime.seams import Seams
 from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import ConfigError
@@ -40,8 +41,8 @@ async def backup(
     Raises:
         Conflict: if a backup of the other kind, encrypted or not, is there.
     """
-    target.mkdir(parents=True, exist_ok=True)
-    os.chmod(target, 0o700)
+    private_folder(target)
+    os.chmod(target, PRIVATE_FOLDER)
     archive_backup.check_target(target, vault)
     # nothing lies there in the clear
     fresh = (archive.layout.tmp if vault.sealed else target) / f"{AUDIT}.{os.getpid()}"
@@ -75,8 +76,8 @@ async def restore(
             f"There is a node in {folder} already.",
             todo="Move its node.toml and node.db away, or use a new folder.",
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    os.chmod(folder, 0o700)
+    private_folder(folder)
+    os.chmod(folder, PRIVATE_FOLDER)
     report = await seams.workers.run(_take_files, source, folder, vault, progress)
     db = seams.databases.embedded(folder / DATABASE)
     try:
@@ -97,5 +98,4 @@ def _take_files(source: Path, folder: Path, vault: Vault, progress: Progress | N
     for name in (AUDIT, FILE):
         if vault.name(source / name).exists():
             vault.take(source / name, folder / name)
-            (folder / name).chmod(0o600)
     return report

@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 
 from crosslight.runtime.clock import instant
+from crosslight.runtime.files import PRIVATE_FOLDER, keep_private, private_file, private_folder
 from crosslight.runtime.seams import Seams
 from crosslight.standards.problem import ConfigError, OurError
 from registry.access.store import AccessStore
@@ -31,18 +32,18 @@ async def backup(folder: Path, target: Path, seams: Seams) -> None:
         OurError: when a database cannot be copied.
     """
     config = read_config(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    os.chmod(target, 0o700)
+    private_folder(target)
+    os.chmod(target, PRIVATE_FOLDER)
     (target / COMPLETE).unlink(missing_ok=True)
     await _dump(seams, config.database.url, folder, target / "registry")
     if config.database.audit_url != config.database.url:
         await _dump(seams, config.database.audit_url, folder, target / "audit")
-    shutil.copy2(folder / FILE, target / FILE)
+    _copy(folder / FILE, target / FILE)
     for name in FOLDERS:
         if (folder / name).exists():
-            shutil.copytree(folder / name, target / name, dirs_exist_ok=True)
+            _copy(folder / name, target / name)
     for path in (*folder.glob("*-keys.json"), *_secrets(folder, config)):
-        shutil.copy2(path, target / path.name)
+        _copy(path, target / path.name)
     seams.files.write_atomic(
         target / COMPLETE, f"Crosslight registry, {instant(seams.clock.now())}\n".encode()
     )
@@ -60,21 +61,28 @@ async def restore(source: Path, folder: Path, seams: Seams) -> str:
         raise ConfigError(f"{source} is no finished backup of a registry.")
     if (folder / FILE).exists():
         raise ConfigError(f"There is a registry in {folder} already.", todo="Use a new folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    os.chmod(folder, 0o700)
+    private_folder(folder)
+    os.chmod(folder, PRIVATE_FOLDER)
     for entry in source.iterdir():
-        if entry.is_dir():
-            shutil.copytree(entry, folder / entry.name, dirs_exist_ok=True)
-        elif entry.name == FILE or entry.name.endswith("-keys.json"):
-            shutil.copy2(entry, folder / entry.name)
+        if entry.is_dir() or entry.name == FILE or entry.name.endswith("-keys.json"):
+            _copy(entry, folder / entry.name)
     for path in _secrets(source, read_config(source)):
-        shutil.copy2(path, folder / path.name)
+        _copy(path, folder / path.name)
     try:
         return await _filled(source, folder, seams)
     except BaseException:
         # half a registry must not be served: it would be taken for the whole
         (folder / FILE).unlink(missing_ok=True)
         raise
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A file or a folder, for nobody else to read: releases before 0.3 left some with wider modes."""
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    else:
+        shutil.copy2(source, target)
+    keep_private(target)
 
 
 def _secrets(folder: Path, config: RegistryConfig) -> list[Path]:
@@ -109,13 +117,16 @@ async def _dump(seams: Seams, url: str, folder: Path, target: Path) -> None:
         finally:
             await db.close()
         return
-    file = f"--file={target.with_suffix('.pgdump')}"
-    await seams.workers.run(_postgres, "pg_dump", "--format=custom", file, f"--dbname={url}")
+    dump = target.with_suffix(".pgdump")
+    private_file(dump)
+    await seams.workers.run(_postgres, "pg_dump", "--format=custom", f"--file={dump}", f"--dbname={url}")
 
 
 async def _load(seams: Seams, url: str, folder: Path, source: Path) -> None:
     if url.startswith("sqlite:"):
-        shutil.copy2(source.with_suffix(".sqlite"), folder / url.removeprefix("sqlite:"))
+        database = folder / url.removeprefix("sqlite:")
+        private_file(database)
+        shutil.copyfile(source.with_suffix(".sqlite"), database)
         return
     dump = str(source.with_suffix(".pgdump"))
     await seams.workers.run(_postgres, "pg_restore", "--no-owner", "--exit-on-error", f"--dbname={url}", dump)

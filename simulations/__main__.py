@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from crosslight import __version__
+from crosslight.runtime.command import Commands
 from crosslight.runtime.config import LOOPBACK
 from crosslight.runtime.log import setup_logging
 from crosslight.runtime.terminal import make_console
@@ -18,7 +19,7 @@ from simulations.doctor import doctor
 from simulations.topology import read_topology
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__)
 def main() -> None:
     """Crosslight: a federated cross-site image discovery network.

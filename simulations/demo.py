@@ -17,6 +17,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from crosslight.client.http import HttpClient, trusting
+from crosslight.runtime.files import private_folder
 from crosslight.standards.problem import CrosslightError
 from simulations.addresses import endpoints_of
 from simulations.endpoints import write_endpoints
@@ -135,7 +136,7 @@ class Demo:
                 bar.update(task, description=text)
 
             if fresh:
-                self.options.data.mkdir(parents=True, exist_ok=True)
+                private_folder(self.options.data)
                 self._folder.claim(self.options.data)
                 await self.region.make(say)
             say("Starting the processes …")

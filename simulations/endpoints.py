@@ -102,7 +102,7 @@ class Ledger:
     def save(self, path: Path, files: Files) -> None:
         """Keep it."""
         data = {"studies": self.studies, "patients": self.patients, "chapters": self.chapters}
-        files.write_atomic(path, orjson.dumps(data, option=orjson.OPT_INDENT_2), mode=0o600)
+        files.write_atomic(path, orjson.dumps(data, option=orjson.OPT_INDENT_2))
 
     @classmethod
     def read(cls, path: Path) -> Ledger:
@@ -114,7 +114,5 @@ class Ledger:
 
 
 def write_endpoints(path: Path, content: dict[str, Any], files: Files) -> None:
-    """Replace the file by rename, so that a reader never sees half of it; it holds passwords and tokens, so
-    0600.
-    """
-    files.write_atomic(path, orjson.dumps(content, option=orjson.OPT_INDENT_2), mode=0o600)
+    """Replace the file by rename, so that a reader never sees half of it; it holds passwords and tokens."""
+    files.write_atomic(path, orjson.dumps(content, option=orjson.OPT_INDENT_2))

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from crosslight.runtime.files import private, private_folder
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.process import die_with_parent
 from crosslight.standards.problem import OurError
@@ -67,7 +68,7 @@ class Supervisor:
 
     def add(self, name: str, module: str, arguments: Sequence[str], log_path: Path) -> Child:
         """Name a child: ``python -m module arguments``."""
-        log_path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(log_path.parent)
         child = Child(name, (sys.executable, "-m", module, *arguments), log_path)
         self._children[name] = child
         return child
@@ -78,7 +79,7 @@ class Supervisor:
         if child.running:
             return
         child.held_down = False
-        with child.log_path.open("ab") as output:
+        with open(child.log_path, "ab", opener=private) as output:
             child.process = subprocess.Popen(
                 child.command,
                 stdin=subprocess.DEVNULL,

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import click
 
 from crosslight.runtime.config import commented
-from crosslight.runtime.files import Files
+from crosslight.runtime.files import PRIVATE_FOLDER, Files, private_folder
 from crosslight.runtime.machine_errors import sentence
 from crosslight.standards.problem import ConfigError
 
@@ -34,12 +34,33 @@ Restart=always
 RestartSec=2
 User={user}
 UMask=0077
-NoNewPrivileges=true
-ProtectSystem=strict
-ProtectHome=read-only
-PrivateTmp=true
 ReadWritePaths={folder}
 LimitNOFILE=65536
+NoNewPrivileges=true
+CapabilityBoundingSet=
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged
+SystemCallErrorNumber=EPERM
+SystemCallArchitectures=native
+ProtectSystem=strict
+ProtectHome=read-only
+ProtectProc=invisible
+ProtectClock=true
+ProtectHostname=true
+ProtectControlGroups=true
+ProtectKernelLogs=true
+ProtectKernelModules=true
+ProtectKernelTunables=true
+PrivateDevices=true
+PrivateTmp=true
+RestrictNamespaces=true
+RestrictRealtime=true
+RestrictSUIDSGID=true
+LockPersonality=true
+MemoryDenyWriteExecute=true
+RemoveIPC=true
+KeyringMode=private
 
 [Install]
 WantedBy=multi-user.target
@@ -65,12 +86,22 @@ def in_words() -> Iterator[None]:
         raise click.ClickException(said) from error
 
 
+@contextmanager
+def private_umask() -> Iterator[None]:
+    """Nothing that is made meanwhile is for others to read, whoever makes it for us."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 class Commands(click.Group):
     """A group whose commands end in words whatever the machine refuses, not with a stack."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was asked for."""
-        with in_words():
+        """Run the command that was asked for; what it and its children write is nobody else's."""
+        with in_words(), private_umask():
             return super().invoke(ctx)
 
 
@@ -83,12 +114,12 @@ def make_folder(folder: Path, file: str, config: type[Any], values: dict[str, An
     path = folder / file
     if path.exists():
         raise ConfigError(f"{path} is there already.", todo="Edit it, or choose another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    os.chmod(folder, 0o700)
+    private_folder(folder)
+    os.chmod(folder, PRIVATE_FOLDER)
     title = (
         f"Crosslight {path.stem}. Every key is explained; those that are commented out have the value shown."
     )
-    files.write_atomic(path, commented(config, values, title).encode(), mode=0o600)
+    files.write_atomic(path, commented(config, values, title).encode())
     return path
 
 

@@ -4,8 +4,45 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import BinaryIO, Protocol
+
+#: Whatever a service or a command writes is its own user's alone, and no umask makes it more: the folders'
+#: modes are the first wall and these the second, which goes along when a folder is copied or packed.
+PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
+
+
+def private(path: str, flags: int) -> int:
+    """For ``open(…, opener=private)``: a file that is made is 0600; one that is there keeps its mode."""
+    return os.open(path, flags, PRIVATE_FILE)
+
+
+def private_file(path: Path) -> None:
+    """Make the file ``path``, empty and 0600, or set the mode of what is there.
+
+    A file that exists is not opened: closing it would end the locks that SQLite holds on it in this process.
+    """
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
+    except FileExistsError:
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            os.chmod(path, PRIVATE_FILE)
+
+
+def private_folder(path: Path) -> None:
+    """Make ``path`` and those above it that are missing, each 0700; what is there keeps its mode."""
+    for one in reversed(path.parents):
+        if not one.exists():
+            one.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+    path.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+
+
+def keep_private(folder: Path) -> None:
+    """Take ``folder`` and all below it from everybody but its owner; for what was copied with its modes."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            os.chmod(path, PRIVATE_FOLDER if path.is_dir() else PRIVATE_FILE)
 
 
 class Files(Protocol):
@@ -37,8 +74,8 @@ class Files(Protocol):
         """
         ...
 
-    def write_atomic(self, path: Path, data: bytes, *, mode: int = 0o644) -> None:
-        """Replace ``path`` by ``data`` so that a reader sees the old or the new bytes, never a part."""
+    def write_atomic(self, path: Path, data: bytes) -> None:
+        """Replace ``path`` by ``data``, 0600: a reader sees the old or the new bytes, never a part."""
         ...
 
     def free_bytes(self, path: Path) -> int:
@@ -56,7 +93,8 @@ class SystemFiles:
     def publish(self, tmp: Path, final: Path) -> None:
         parent = final.parent
         fresh = not parent.exists()
-        parent.mkdir(parents=True, exist_ok=True)
+        if fresh:
+            private_folder(parent)
         os.rename(tmp, final)
         self._sync_parents(final, fresh=fresh)
 
@@ -67,7 +105,8 @@ class SystemFiles:
     def place(self, handle: BinaryIO, tmp: Path, final: Path) -> bool:
         parent = final.parent
         fresh = not parent.exists()
-        parent.mkdir(parents=True, exist_ok=True)
+        if fresh:
+            private_folder(parent)
         try:
             os.link(tmp, final)
         except FileExistsError:
@@ -91,9 +130,9 @@ class SystemFiles:
         finally:
             os.close(fd)
 
-    def write_atomic(self, path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    def write_atomic(self, path: Path, data: bytes) -> None:
         tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
         with os.fdopen(fd, "wb") as handle:
             handle.write(data)
             self.sync(handle)

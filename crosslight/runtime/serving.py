@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 from typing import IO, Protocol
 
+from crosslight.runtime.files import private
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.process import keep_freed_memory
 from crosslight.standards.problem import ConfigError
@@ -76,7 +77,7 @@ class FolderLock:
         Raises:
             ConfigError: when another process serves this folder.
         """
-        handle = self._path.open("a+")
+        handle = open(self._path, "a+", opener=private)  # noqa: SIM115 - kept for the life of the process
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

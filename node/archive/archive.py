@@ -16,7 +16,7 @@ from pathlib import Path
 from crosslight.runtime.clock import Clock, Ids
 from crosslight.runtime.db import SqliteDb, Tx
 from crosslight.runtime.db.schema import migrate
-from crosslight.runtime.files import Files
+from crosslight.runtime.files import Files, private_file, private_folder
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.workers import Workers
 from crosslight.standards.dicom.file.verdict import Note
@@ -121,7 +121,7 @@ class Archive:
         alone = await self._workers.run(self._stage.alone)
         await self._workers.run(self._stage.close)
         if alone:
-            self.layout.clean.touch()
+            private_file(self.layout.clean)
 
     # --- in -------------------------------------------------------------------------------------------------
 
@@ -350,7 +350,7 @@ class Archive:
         The bin is not purged meanwhile. Take it back with :func:`node.archive.backup.restore`.
         """
         vault = vault or Vault(self._files)
-        target.mkdir(parents=True, exist_ok=True)
+        private_folder(target)
         (target / backup.FACTS).unlink(missing_ok=True)
         # Encrypted, the copy is made here first: nothing lies in the target in the clear.
         copy = self.layout.tmp / f"backup.{os.getpid()}" if vault.sealed else target / backup.DATABASE

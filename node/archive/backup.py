@@ -11,7 +11,6 @@ loses nothing.
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from pathlib import Path
 import orjson
 
 from crosslight.runtime.clock import Clock, instant
-from crosslight.runtime.files import Files
+from crosslight.runtime.files import Files, private_folder
 from crosslight.standards.problem import Conflict, Invalid, NotFound
 from node.archive.backup_files import SEALED, Damaged, Digest, Vault
 from node.archive.layout import Layout
@@ -177,7 +176,7 @@ def restore(
     layout = Layout(folder)
     layout.make(vault.files)
     layout.clean.unlink(missing_ok=True)
-    database.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(database.parent)
     part = database.with_name(f".{database.name}.restore")
     kept = Layout(source / "archive")
     try:
@@ -216,19 +215,16 @@ def repair(faults: tuple[Fault, ...], source: Path, folder: Path, vault: Vault) 
 
 def copy_tree(source: Path, target: Path, vault: Vault) -> None:
     """A folder's files into a backup, flat."""
-    target.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(target)
     for path in sorted(source.iterdir()):
         if path.is_file():
             vault.put(path, target / path.name)
-            if not vault.sealed:
-                shutil.copymode(path, target / path.name)
 
 
 def take_tree(source: Path, target: Path, vault: Vault) -> None:
-    """The other way round than :func:`copy_tree`; nobody else may read what is made."""
-    target.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """The other way round than :func:`copy_tree`."""
+    private_folder(target)
     for path in sorted(source.iterdir()):
         name = path.name.removesuffix(SEALED) if vault.sealed else path.name
         if path.is_file() and (not vault.sealed or path.name.endswith(SEALED)):
             vault.take(source / name, target / name)
-            (target / name).chmod(0o600)

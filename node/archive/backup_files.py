@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import pyrage
 
-from crosslight.runtime.files import Files
+from crosslight.runtime.files import Files, private, private_folder
 from crosslight.standards.problem import ConfigError, CrosslightError, Invalid
 
 _CHUNK = 1 << 20
@@ -125,7 +125,7 @@ class Vault:
         final = self.name(there)
         part = self._part(final, tmp)
         try:
-            with here.open("rb") as source, part.open("wb") as target:
+            with here.open("rb") as source, open(part, "wb", opener=private) as target:
                 reader = _Reader(source, expected)
                 if self.recipients:
                     pyrage.encrypt_io(reader, target, list(self.recipients))
@@ -149,7 +149,7 @@ class Vault:
         """
         part = self._part(here, tmp)
         try:
-            with self.name(there).open("rb") as source, part.open("wb") as target:
+            with self.name(there).open("rb") as source, open(part, "wb", opener=private) as target:
                 writer = _Writer(target, expected)
                 if self.sealed:
                     self._decrypt(source, writer)
@@ -185,7 +185,7 @@ class Vault:
     @staticmethod
     def _part(final: Path, tmp: Path | None) -> Path:
         folder = tmp if tmp is not None else final.parent
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         return folder / f".{final.name}.{os.getpid()}"
 
 
@@ -250,5 +250,5 @@ def new_identity(path: Path, files: Files) -> str:
         )
     identity = pyrage.x25519.Identity.generate()
     public = str(identity.to_public())
-    files.write_atomic(path, f"# public key: {public}\n{identity}\n".encode(), mode=0o600)
+    files.write_atomic(path, f"# public key: {public}\n{identity}\n".encode())
     return public

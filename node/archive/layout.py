@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from crosslight.runtime.files import Files
+from crosslight.runtime.files import PRIVATE_FOLDER, Files, private_folder
 
 #: Pixels and text leave the walls of a trust from here: only the node's own user reads it.
-FOLDER_MODE = 0o750
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,11 @@ class Layout:
     def make(self, files: Files) -> None:
         """Make the folders, durably."""
         for folder in (self.root, self.objects, self.tmp, self.quarantine):
-            folder.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
+            private_folder(folder)
+            os.chmod(folder, PRIVATE_FOLDER)  # releases before 0.3 let a group read them
         if not (self.objects / "ff").is_dir():
             for number in range(256):
-                (self.objects / f"{number:02x}").mkdir(exist_ok=True, mode=FOLDER_MODE)
+                private_folder(self.objects / f"{number:02x}")
             for folder in (self.objects, self.root, self.root.parent):
                 files.sync_dir(folder)
 

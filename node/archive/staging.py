@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from crosslight.runtime.clock import Ids
-from crosslight.runtime.files import Files
+from crosslight.runtime.files import Files, private, private_folder
 from crosslight.standards.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from crosslight.standards.problem import OutOfSpace, StorageError, TooLarge
 from node.holdings import Received
@@ -51,7 +51,7 @@ class Staged:
     ) -> None:
         self.path = path
         self._files, self._max = files, max_bytes
-        self._handle: BinaryIO | None = path.open(mode, buffering=0)
+        self._handle: BinaryIO | None = open(path, mode, buffering=0, opener=private)  # noqa: SIM115 - closed by close()
         self.size = path.stat().st_size if mode == "r+b" else 0
         self.dataset_offset = 0
         self._content: list[bytes | bytearray | memoryview] | None = [] if mode == "xb" else None
@@ -172,12 +172,12 @@ class StageFolder:
 
     def open(self) -> int:
         """Make the folder, sweep those of dead processes; the number of files thrown away."""
-        self._root.mkdir(parents=True, exist_ok=True)
+        private_folder(self._root)
         swept = sum(self._sweep(folder) for folder in self._folders())
         name = self._ids.uuid4().hex
         fresh = self._root / f".{name}"  # renamed once it is locked: nobody can sweep it before
-        fresh.mkdir()
-        self._lock = (fresh / "lock").open("wb")
+        private_folder(fresh)
+        self._lock = open(fresh / "lock", "wb", opener=private)  # noqa: SIM115 - held until close()
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._folder = fresh.rename(self._root / name)
         return swept

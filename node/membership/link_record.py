@@ -48,7 +48,7 @@ def _utc(moment: datetime | None) -> str:
 
 def write_seen(folder: Path, seen: SeenLink, files: Files) -> None:
     """Keep it in the node's folder."""
-    files.write_atomic(folder / FILE, orjson.dumps(asdict(seen)), mode=0o600)
+    files.write_atomic(folder / FILE, orjson.dumps(asdict(seen)))
 
 
 def read_seen(folder: Path) -> SeenLink | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from crosslight.runtime.files import Files
+from crosslight.runtime.files import PRIVATE_FOLDER, Files, private_folder
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.tls import Credentials
 from crosslight.standards.ids import Oid
@@ -174,21 +174,21 @@ class RegionState:
         credentials = self.credentials
         if bundle_pem.strip():
             self._files.write_atomic(self.folder / BUNDLE, bundle_pem)
-        self._files.write_atomic(self.folder / IDENTITY, key_pem + chain_pem, mode=0o600)
+        self._files.write_atomic(self.folder / IDENTITY, key_pem + chain_pem)
         credentials.reload()
 
 
 def write_facts(folder: Path, data: dict[str, Any], files: Files) -> None:
     """Replace ``member.json``, which holds the member's secret."""
-    files.write_atomic(folder / FACTS, orjson.dumps(data, option=orjson.OPT_INDENT_2), mode=0o600)
+    files.write_atomic(folder / FACTS, orjson.dumps(data, option=orjson.OPT_INDENT_2))
 
 
 def write_membership(folder: Path, reply: JoinReply, key_pem: bytes, files: Files) -> None:
     """Keep what joining gave; until the last file is there the node has not joined."""
-    folder.mkdir(parents=True, exist_ok=True)
-    os.chmod(folder, 0o700)
+    private_folder(folder)
+    os.chmod(folder, PRIVATE_FOLDER)
     files.write_atomic(folder / BUNDLE, reply.bundle_pem.encode())
-    files.write_atomic(folder / IDENTITY, key_pem + reply.chain_pem.encode(), mode=0o600)
+    files.write_atomic(folder / IDENTITY, key_pem + reply.chain_pem.encode())
     data = {
         "member": reply.member.plain(),
         "region": region_plain(reply.region),

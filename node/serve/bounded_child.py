@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, cast
 
 import pydicom
 
+from crosslight.runtime.files import private
 from crosslight.standards.dicom.file.limits import LIMITS
 from crosslight.standards.dicom.file.normalised import STUMBLES, tidied
 from crosslight.standards.dicom.file.verdict import notes_of_bits
@@ -98,7 +99,7 @@ def transcode_object(local: Local, plain: bool, target: Path, max_samples: int) 
         OutOfSpace: the spool's disk is full: that is no fault of the object's.
     """
     try:
-        with readable(local, plain) as source, target.open("wb") as out:
+        with readable(local, plain) as source, open(target, "wb", opener=private) as out:
             transcode(source, out, max_samples)
             return out.tell()
     except OSError as error:

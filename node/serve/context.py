@@ -16,6 +16,7 @@ from aiohttp import web
 from yarl import URL
 
 from crosslight.runtime.clock import Ids
+from crosslight.runtime.files import private_folder
 from crosslight.runtime.workers import Workers
 from crosslight.standards.ids import Oid
 from crosslight.standards.problem import Gone, NotFound
@@ -74,7 +75,7 @@ class ServeContext:
 
     def open(self) -> None:
         """Make the spool, and empty it of what a crash has left."""
-        self.spool.mkdir(parents=True, exist_ok=True)
+        private_folder(self.spool)
         for path in self.spool.glob("*.spool"):
             path.unlink(missing_ok=True)
 

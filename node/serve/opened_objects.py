@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
 
+from crosslight.runtime.files import private_file
 from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import TooLarge
 from node.holdings import Fetched, Local, Opened, Passed, StoredObject
@@ -80,6 +81,7 @@ async def on_disk(serve: ServeContext, found: StoredObject) -> AsyncIterator[Loc
 
 async def _copied(serve: ServeContext, passed: Passed, target: Path) -> Local:
     limit, size = serve.config.max_instance_bytes, 0
+    private_file(target)
     with target.open("wb", buffering=0) as out:
         async for data in passed.chunks:
             size += len(data)

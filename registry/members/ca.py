@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from crosslight.runtime.clock import Clock, Ids
-from crosslight.runtime.files import Files
+from crosslight.runtime.files import PRIVATE_FOLDER, Files, private_folder
 from crosslight.runtime.tls import GATEWAY_NAME, Identity, spki_pin
 from crosslight.standards.ids import Oid
 from crosslight.standards.problem import ConfigError, Invalid, Malformed, TooLarge
@@ -157,8 +157,8 @@ class CertificateAuthority:
         self._key, self._certificate = key, certificate
 
     def _create(self, key_path: Path) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        os.chmod(self._folder, 0o700)
+        private_folder(self._folder)
+        os.chmod(self._folder, PRIVATE_FOLDER)
         key, key_pem = new_key_pem()
         now = self._clock.now()
         name = x509.Name(
@@ -181,7 +181,7 @@ class CertificateAuthority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .sign(key, hashes.SHA256())
         )
-        self._files.write_atomic(key_path, key_pem, mode=0o600)
+        self._files.write_atomic(key_path, key_pem)
         self._files.write_atomic(self.bundle, certificate.public_bytes(Encoding.PEM))
 
     def _serial(self) -> int:
@@ -259,8 +259,8 @@ class CertificateAuthority:
             server=server,
             client=identity is not None,
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._files.write_atomic(path, key_pem + issued.chain_pem, mode=0o600)
+        private_folder(path.parent)
+        self._files.write_atomic(path, key_pem + issued.chain_pem)
         return issued
 
 

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
 from crosslight.runtime.clock import Clock
-from crosslight.runtime.files import Files
+from crosslight.runtime.files import Files, private_folder
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.tls import Credentials, Identity, pem_blocks
 from crosslight.standards.problem import CrosslightError
@@ -117,7 +117,7 @@ class OwnCertificates:
 
         An operator hands them over; it is renewed by calling this again.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         both = folder / f"{name}.both.pem"
         life = timedelta(days=self._config.system_certificate_days)
         issued = self._ca.write_pair(both, Identity("system", name, self._community), (), life)
@@ -125,7 +125,7 @@ class OwnCertificates:
         files = SystemCertificate(
             cert=folder / f"{name}.pem", key=folder / f"{name}.key", ca=folder / "ca.pem"
         )
-        self._files.write_atomic(files.key, key, mode=0o600)
+        self._files.write_atomic(files.key, key)
         self._files.write_atomic(files.cert, chain)
         self._files.write_atomic(files.ca, self._ca.bundle.read_bytes())
         both.unlink()

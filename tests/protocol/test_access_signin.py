@@ -437,7 +437,7 @@ async def _member_client(a: TestAccess, code: str, folder: Path) -> aiohttp.Clie
     key, csr = new_request(code)
     issued = a.members.ca.member(csr, code, row.hosts, timedelta(days=a.members.config.certificate_days))
     folder.mkdir()
-    SystemFiles().write_atomic(folder / "id.pem", key + issued.chain_pem, mode=0o600)
+    SystemFiles().write_atomic(folder / "id.pem", key + issued.chain_pem)
     context = client_context(a.members.ca.bundle, folder / "id.pem")
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context))
 

@@ -38,7 +38,7 @@ class Ends:
         key, csr = new_request(code)
         chain = self.ca.member(csr, code, hosts, timedelta(seconds=life_s)).chain_pem
         path = self.folder / f"{code}.pem"
-        FILES.write_atomic(path, key + chain, mode=0o600)
+        FILES.write_atomic(path, key + chain)
         return Credentials(path, path, self.ca.bundle)
 
 

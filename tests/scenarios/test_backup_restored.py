@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from dicom_objects import note
+from private_files import open_to_others
 from scenario_hand import Hand, save, slices
 from scenario_processes import until
 
@@ -33,12 +35,14 @@ def region(tmp_path: Path) -> Iterator[Hand]:
     """A registry and a node on each road, with four studies each, and a backup of every side of that
     moment."""
     hand = Hand(tmp_path, ROADS)
+    umask = os.umask(0)  # what is private is made so by the commands, not by who types them
     try:
         hand.make_registry()
         hand.serve("registry")
         yield hand
     finally:
         hand.close()
+        os.umask(umask)
 
 
 async def fill(hand: Hand) -> dict[str, int]:
@@ -91,6 +95,10 @@ async def assert_once_each(hand: Hand, expected: dict[str, int]) -> None:
         assert [
             line for line in status.splitlines() if "Refused by the registry" in line and " 0 " in f"{line} "
         ], status
+    backups = [folder for folder in (hand.folder / "backup", hand.folder / "backups") if folder.exists()]
+    assert [open_to_others(folder) for folder in (*hand.folders.values(), *backups)] == [[]] * (
+        len(hand.folders) + 1
+    )
 
 
 def restore(hand: Hand, name: str, backup: Path) -> None:

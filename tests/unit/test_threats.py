@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-#: The findings of the review that are not wholly mended: whoever mends one takes it out here and in the
-#: table.
+#: The findings of the review that are not wholly mended: whoever mends one takes it out here and there.
 FINDINGS = {
     *(f"H{n}" for n in range(1, 10)),
     *(f"M{n}" for n in range(1, 10)),
-    *(f"L{n}" for n in range(1, 9)),
+    *(f"L{n}" for n in range(2, 8)),
 }
 _PROOF = re.compile(r"`(test_\w+\.py)::(test_\w+)`")
 

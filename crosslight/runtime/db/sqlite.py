@@ -29,6 +29,7 @@ from crosslight.runtime.db.seam import (
     timed,
     translated,
 )
+from crosslight.runtime.files import private_file, private_folder
 from crosslight.runtime.large_answers import in_steps, rest
 from crosslight.runtime.machine_errors import database_trouble
 from crosslight.standards.problem import StorageError
@@ -153,7 +154,7 @@ class SqliteDb:
     dialect = _DIALECT
 
     def __init__(self, path: Path, *, readers: int = 2, group: int = 64) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
         self._path = path
         self._group = group
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
@@ -161,6 +162,7 @@ class SqliteDb:
         self._opened: list[sqlite3.Connection] = []
         self._opened_lock = threading.Lock()
         self._closed = False
+        self._keep_private()
         writer = self._connect()
         self._writer_thread = threading.Thread(
             target=self._write_loop, args=(writer,), name="sqlite-writer", daemon=True
@@ -168,6 +170,13 @@ class SqliteDb:
         self._writer_thread.start()
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="sqlite-reader")
         self._wide = ThreadPoolExecutor(1, thread_name_prefix="sqlite-wide")
+
+    def _keep_private(self) -> None:
+        """Before SQLite makes it, as what lies beside a database takes its mode; older files too."""
+        private_file(self._path)
+        for beside in (self._path.with_name(self._path.name + end) for end in ("-wal", "-shm")):
+            if beside.exists():
+                private_file(beside)
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -303,6 +312,7 @@ class SqliteDb:
         """An online copy (SQLite's backup API): consistent while writes go on."""
 
         def copy() -> None:
+            private_file(target)
             try:
                 with (
                     closing(sqlite3.connect(self._path)) as source,
