@@ -19,10 +19,10 @@ from crosslight.pb import membership_pb2_grpc as pb_grpc
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.seams import Seams
 from crosslight.runtime.waiting import Backoff, Subscribers, Wake
-from crosslight.standards.concern import Concern, packed
 from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import CrosslightError
 from node.membership.config import RegionConfig
+from node.membership.heartbeat import concern_message, heartbeat_message
 from node.membership.model import EpochGrant, HelloFacts, LinkStatus, NodeStatus
 from node.membership.state import RegionState
 
@@ -375,38 +375,8 @@ class Session:
             except Exception:
                 log.exception("status")
             now_ms = int(link.clock.now().timestamp() * 1000)
-            beat = _heartbeat(status, now_ms)
+            beat = heartbeat_message(status, now_ms)
             if status.concern is not None and told != (told := status.concern.version):
-                beat.concern.CopyFrom(_concern(status.concern))
+                beat.concern.CopyFrom(concern_message(status.concern))
             await self._write(call, pb.NodeMessage(heartbeat=beat))
             await link.clock.sleep(link.config.heartbeat_s)
-
-
-def _heartbeat(status: NodeStatus, now_ms: int) -> pb.Heartbeat:
-    beat = pb.Heartbeat(
-        sent_unix_ms=now_ms,
-        epoch=status.epoch,
-        acked_n=status.acked_n,
-        waiting=status.waiting,
-        parked=status.parked,
-        quarantined=status.quarantined,
-        filling=status.filling,
-        indexed_from=status.indexed_from,
-        concern_version=status.concern.version if status.concern is not None else b"",
-    )
-    if status.census is not None and status.census_at is not None:
-        taken_ms = int(status.census_at.timestamp() * 1000)
-        beat.census.CopyFrom(
-            pb.Census(studies=status.census.studies, digest=status.census.digest, taken_unix_ms=taken_ms)
-        )
-    return beat
-
-
-def _concern(concern: Concern) -> pb.Concern:
-    return pb.Concern(
-        version=concern.version,
-        waiting=packed(concern.waiting),
-        refused=packed(concern.refused),
-        anybody_waiting=concern.anybody_waiting,
-        anybody_refused=concern.anybody_refused,
-    )
