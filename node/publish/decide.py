@@ -13,11 +13,11 @@ from crosslight.standards.ids import Identifier, Version
 from node.publish.model import Acked, Act, Revision, Want
 
 
-def same_patient(one: Identifier, other: Identifier) -> bool:
+def same_patient(first: Identifier, second: Identifier) -> bool:
     """Whether two local ids are one patient record: authority (or, lacking one, namespace) and value (D2)."""
-    if one.authority or other.authority:
-        return (one.authority, one.value) == (other.authority, other.value)
-    return (one.namespace, one.value) == (other.namespace, other.value)
+    if first.authority or second.authority:
+        return (first.authority, first.value) == (second.authority, second.value)
+    return (first.namespace, first.value) == (second.namespace, second.value)
 
 
 def next_act(want: Want, acked: Acked | None) -> Act | None:
@@ -25,8 +25,8 @@ def next_act(want: Want, acked: Acked | None) -> Act | None:
     if want.kind == "withdraw":
         return Act(kind="withdraw", version=want.version) if acked is not None else None
     if want.kind == "deprecate":
-        there = acked is not None and acked.status == "Approved"
-        return Act(kind="deprecate", version=want.version) if there else None
+        approved = acked is not None and acked.status == "Approved"
+        return Act(kind="deprecate", version=want.version) if approved else None
     if acked is None:
         return Act(kind="fresh", version=want.version)
     before = Version(want.version.epoch, want.version.n - 1)

@@ -39,7 +39,8 @@ class Outbox:
     Args:
         store: Its rows.
         road: How it is reached.
-        clock: Time; draw: jitter.
+        clock: Time.
+        draw: Jitter of retries.
         retry: Spacing of retries.
         on_disagreement: Called with a reason when the destination knows more than we remember; it should hold
             the outbox and compare.
@@ -57,7 +58,10 @@ class Outbox:
         on_disagreement: Callable[[str], None],
         on_anew: Callable[[], None],
     ) -> None:
-        self._store, self._road, self._clock, self._retry = store, road, clock, retry
+        self._store = store
+        self._road = road
+        self._clock = clock
+        self._retry = retry
         self._backoff = Backoff(retry.first_s, retry.longest_s, draw)
         self._study_backoff = Backoff(retry.first_s, retry.study_longest_s, draw)
         self._on_disagreement, self._on_anew = on_disagreement, on_anew
@@ -70,8 +74,10 @@ class Outbox:
     # --- told by others -------------------------------------------------------------------------------------
 
     def wake(self, *, link_up: bool = False) -> None:
-        """There may be something to do; ``link_up``: the destination can be reached again, so do not wait out
-        a retry.
+        """There may be something to do.
+
+        Args:
+            link_up: The destination can be reached again, so do not wait out a retry.
         """
         if link_up:
             self._failures = 0
@@ -82,7 +88,7 @@ class Outbox:
         self._held[reason] = why
 
     def release(self, reason: str) -> None:
-        """See :meth:`hold`."""
+        """End the :meth:`hold` of this reason; others stay in force."""
         self._held.pop(reason, None)
         self.wake(link_up=True)
 
@@ -103,7 +109,7 @@ class Outbox:
             except Exception as error:
                 if isinstance(error, CrosslightError):
                     log.warning("publication pass failed", reason=error.what)
-                else:  # not foreseen: it must not end publication until the next start, without a word
+                else:  # a fault of ours: logged, so that publication does not stop silently until a restart
                     log.exception("publication pass failed")
                 wait_s = self._backoff.delay_s(self._failures)
                 self._failures += 1
@@ -123,17 +129,17 @@ class Outbox:
 
     async def _deliver_all(self, jobs: Sequence[Job]) -> float:
         size = self._road.together
-        parts = [jobs[i : i + size] for i in range(0, len(jobs), size)]
-        answers = await asyncio.gather(*(self._deliver(part) for part in parts), return_exceptions=True)
+        batches = [jobs[i : i + size] for i in range(0, len(jobs), size)]
+        answers = await asyncio.gather(*(self._deliver(batch) for batch in batches), return_exceptions=True)
         down: BaseException | None = None
         settled: list[Settled] = []
-        for part, answer in zip(parts, answers, strict=True):
+        for batch, answer in zip(batches, answers, strict=True):
             if isinstance(answer, BaseException):
                 down = answer
             else:
-                settled += [self._settled(job, result) for job, result in zip(part, answer, strict=True)]
+                settled += [self._settled(job, result) for job, result in zip(batch, answer, strict=True)]
         await self._store.settle(settled)
-        if any(one.anew for one in settled):
+        if any(settlement.anew for settlement in settled):
             self._on_anew()
         await self._note_incarnation()
         if down is None:
@@ -147,18 +153,18 @@ class Outbox:
         self._failures += 1
         return wait_s
 
-    async def _deliver(self, part: Sequence[Job]) -> list[Result]:
-        return await self._road.deliver(part)
+    async def _deliver(self, batch: Sequence[Job]) -> list[Result]:
+        return await self._road.deliver(batch)
 
     async def _note_incarnation(self) -> None:
-        told = self._road.incarnation
-        if not told:
+        incarnation = self._road.incarnation
+        if not incarnation:
             return
         known = (await self._store.destination()).incarnation
-        if known and known != told:
+        if known and known != incarnation:
             self._on_disagreement("the registry's database is another one than before")
         elif not known:
-            await self._store.set_incarnation(told)
+            await self._store.set_incarnation(incarnation)
 
     # --- what became of a job -------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
-"""Rows of the outbox: the only hand on ``publish_destination``, ``publish_intent``, ``publish_acked`` and
-``publish_fed`` (D15).
+"""Rows of the outbox (D15).
 
+Nothing else touches ``publish_destination``, ``publish_intent``, ``publish_acked`` and ``publish_fed``.
 ``OutboxStore`` works by these methods; ``PublishStore`` puts the intents of a new revision by them, in its
 own transaction.
 """
@@ -16,7 +16,8 @@ from node.publish import rows
 from node.publish.model import Acked, Act, Parked, Want
 
 _AT_ONCE = 400  # study UIDs of one statement
-_ANY = "destination IN (SELECT destination FROM publish_destination)"  # by the key, which begins with it
+#: Every destination by name, so that the primary key, which begins with it, is used.
+_ANY = "destination IN (SELECT destination FROM publish_destination)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,14 +119,13 @@ class OutboxRows:
             (version.epoch, version.n, self._d, version.epoch, version.epoch, version.n),
         )
 
-    def _set(self, tx: Tx, what: str, *values: object) -> None:
-        tx.execute(f"UPDATE publish_destination SET {what} WHERE destination = ?", (*values, self._d))
+    def _set(self, tx: Tx, columns: str, *values: object) -> None:
+        tx.execute(f"UPDATE publish_destination SET {columns} WHERE destination = ?", (*values, self._d))
 
     # --- intents --------------------------------------------------------------------------------------------
 
     def put_want_tx(self, tx: Tx, study_uid: str, want: Want) -> None:
-        """A newer intent takes the place of an unsent one; what is in flight stays to be settled first
-        (D15)."""
+        """A newer intent replaces an unsent one; what is in flight stays to be settled first (D15)."""
         tx.execute(
             f"INSERT INTO publish_intent (destination, study_uid, {rows.WANT}) VALUES (?,?,?,?,?,?,?) ON"
             " CONFLICT (destination, study_uid) DO UPDATE SET want = excluded.want, epoch = excluded.epoch,"
@@ -144,14 +144,14 @@ class OutboxRows:
 
     def due_tx(self, tx: Tx, now_unix: float, limit: int) -> list[Due]:
         """Intents whose time has come, in the order of their versions."""
-        found = tx.rows(
+        records = tx.rows(
             f"SELECT study_uid, attempts, {rows.WANT}, {rows.SENT} FROM publish_intent "
             "WHERE destination = ? AND parked_code = '' AND next_unix <= ? ORDER BY epoch, n LIMIT ?",
             (self._d, now_unix, limit),
         )
         return [
             Due(study_uid=row[0], attempts=row[1], want=rows.want_of(row[2:7]), sent=rows.sent_of(row[7:]))
-            for row in found
+            for row in records
         ]
 
     def in_flight_tx(self, tx: Tx, study_uid: str, act: Act | None) -> None:
@@ -162,19 +162,19 @@ class OutboxRows:
             (*rows.sent_values(act), self._d, study_uid),
         )
 
-    def try_again_tx(self, tx: Tx, one: Settled) -> None:
+    def try_again_tx(self, tx: Tx, settled: Settled) -> None:
         """When it is tried next, or why an operator is needed."""
         tx.execute(
             "UPDATE publish_intent SET attempts = ?, next_unix = ?, parked_code = ?, parked_why = ?,"
             " parked_unix = ? WHERE destination = ? AND study_uid = ?",
             (
-                one.attempts,
-                one.next_unix,
-                one.parked_code,
-                one.parked_why,
-                one.next_unix,
+                settled.attempts,
+                settled.next_unix,
+                settled.parked_code,
+                settled.parked_why,
+                settled.next_unix,
                 self._d,
-                one.study_uid,
+                settled.study_uid,
             ),
         )
 
@@ -192,13 +192,12 @@ class OutboxRows:
 
     @staticmethod
     def named_tx(tx: Tx, study_uid: str) -> set[Version]:
-        """Versions that an intent of any destination names, as what is wanted or as what may be on its
-        way."""
-        found = tx.rows(
+        """Versions that an intent of any destination names, as wanted or as perhaps on its way."""
+        records = tx.rows(
             f"SELECT epoch, n, sent_epoch, sent_n FROM publish_intent WHERE {_ANY} AND study_uid = ?",
             (study_uid,),
         )
-        return {version for row in found for version in (Version(row[0], row[1]), Version(row[2], row[3]))}
+        return {version for row in records for version in (Version(row[0], row[1]), Version(row[2], row[3]))}
 
     def studies_tx(self, tx: Tx, after: str, limit: int) -> list[str]:
         """The next studies with an intent, in the order of their UIDs."""
@@ -210,13 +209,13 @@ class OutboxRows:
 
     def among_tx(self, tx: Tx, study_uids: Sequence[str]) -> set[str]:
         """Which of these have an intent."""
-        found: set[str] = set()
+        with_intent: set[str] = set()
         for start in range(0, len(study_uids), _AT_ONCE):
-            part = study_uids[start : start + _AT_ONCE]
-            marks = ",".join("?" * len(part))
+            batch = study_uids[start : start + _AT_ONCE]
+            marks = ",".join("?" * len(batch))
             sql = f"SELECT study_uid FROM publish_intent WHERE destination = ? AND study_uid IN ({marks})"
-            found.update(row[0] for row in tx.rows(sql, (self._d, *part)))
-        return found
+            with_intent.update(row[0] for row in tx.rows(sql, (self._d, *batch)))
+        return with_intent
 
     def counts_tx(self, tx: Tx) -> tuple[int, int]:
         """(intents, those of them that need an operator)."""
@@ -235,35 +234,38 @@ class OutboxRows:
 
     def parked_tx(self, tx: Tx, limit: int) -> list[Parked]:
         """Intents that need an operator."""
-        found = tx.rows(
+        records = tx.rows(
             "SELECT study_uid, parked_code, parked_why, parked_unix FROM publish_intent "
             "WHERE destination = ? AND parked_code <> '' ORDER BY parked_unix LIMIT ?",
             (self._d, limit),
         )
-        return [Parked(study_uid=r[0], code=r[1], why=r[2], since_unix=r[3]) for r in found]
+        return [Parked(study_uid=row[0], code=row[1], why=row[2], since_unix=row[3]) for row in records]
 
     def held_back_tx(self, tx: Tx, limit: int) -> list[tuple[str, str]]:
         """Studies that the destination answered for and that wait all the same: (study UID, why)."""
-        found = tx.rows(
+        records = tx.rows(
             "SELECT study_uid, parked_why FROM publish_intent "
             "WHERE destination = ? AND parked_code = '' AND parked_why <> '' ORDER BY epoch, n LIMIT ?",
             (self._d, limit),
         )
-        return [(row[0], row[1]) for row in found]
+        return [(row[0], row[1]) for row in records]
 
     def patients_tx(
         self, tx: Tx, after: str, limit: int, *, parked: bool
     ) -> list[tuple[str, set[Identifier]]]:
-        """The next studies that wait, or that were refused for good, in the order of their UIDs: each with
-        the patients under whom it is to be and is published. Those that are to be withdrawn are left out."""
-        found = tx.rows(
+        """The next studies that wait, or (``parked``) were refused for good, in the order of their UIDs.
+
+        Each comes with the patients under whom it is to be, and is, published. Those that are to be withdrawn
+        are left out.
+        """
+        records = tx.rows(
             "SELECT i.study_uid, i.patient, a.patient FROM publish_intent i LEFT JOIN publish_acked a ON"
             " a.destination = i.destination AND a.study_uid = i.study_uid WHERE i.destination = ? AND"
             f" i.study_uid > ? AND i.want <> 'withdraw' AND i.parked_code {'<>' if parked else '='} '' ORDER"
             " BY i.study_uid LIMIT ?",
             (self._d, after, limit),
         )
-        return [(row[0], {rows.identifier_of(text) for text in row[1:] if text}) for row in found]
+        return [(row[0], {rows.identifier_of(text) for text in row[1:] if text}) for row in records]
 
     # --- what was acknowledged ------------------------------------------------------------------------------
 
@@ -276,8 +278,14 @@ class OutboxRows:
         return rows.acked_of(row) if row else None
 
     def put_acked_tx(self, tx: Tx, study_uid: str, acked: Acked, day: str) -> None:
-        """The destination has this from now on; ``day`` is the study's date, '' where it is not known
-        anew."""
+        """The destination has this from now on.
+
+        Args:
+            tx: Written in.
+            study_uid: The study.
+            acked: What was acknowledged of it.
+            day: The study's date as YYYYMMDD; '' keeps the date known before.
+        """
         if not day:
             sql = "SELECT study_date FROM publish_acked WHERE destination = ? AND study_uid = ?"
             known = tx.row(sql, (self._d, study_uid))
@@ -300,12 +308,12 @@ class OutboxRows:
 
     def held_after_tx(self, tx: Tx, after: str, limit: int) -> list[tuple[str, Acked]]:
         """A page of what was acknowledged, in the order of study UIDs."""
-        found = tx.rows(
+        records = tx.rows(
             f"SELECT study_uid, {rows.ACKED} FROM publish_acked WHERE destination = ? AND study_uid > ? "
             "ORDER BY study_uid LIMIT ?",
             (self._d, after, limit),
         )
-        return [(row[0], rows.acked_of(row[1:])) for row in found]
+        return [(row[0], rows.acked_of(row[1:])) for row in records]
 
     def approved_tx(self, tx: Tx) -> list[Row]:
         """Study UID and SHA-1 of all that is Approved there: for the census."""

@@ -38,8 +38,8 @@ class OutboxStore:
 
     async def open(self) -> None:
         """Count the census. The tables are made by ``PublishStore.open``."""
-        found = await self.db.read("outbox_census", self._rows.approved_tx)
-        self.census = take_census((row[0], row[1]) for row in found)
+        approved = await self.db.read("outbox_census", self._rows.approved_tx)
+        self.census = take_census((row[0], row[1]) for row in approved)
 
     async def destination(self) -> DestinationRow:
         """What is known of the destination."""
@@ -82,20 +82,19 @@ class OutboxStore:
             publishes = act.kind in ("fresh", "replace")
             revision = self._revisions.at_tx(tx, act.version) if publishes else None
             if publishes and (revision is None or revision.record is None):
-                # Its revision was dropped: make another.
+                # the revision was dropped once nothing seemed to need it: have another made
                 self._rows.in_flight_tx(tx, due.study_uid, None)
                 self._revisions.force_tx(tx, due.study_uid)
                 continue
             if due.sent is None:
                 self._rows.in_flight_tx(tx, due.study_uid, act)
                 self._revisions.sent_tx(tx, act.version)
-            unsettled = due.sent is not None
             jobs.append(
                 Job(
                     study_uid=due.study_uid,
                     act=act,
                     acked=acked,
-                    unsettled=unsettled,
+                    unsettled=due.sent is not None,
                     attempts=due.attempts,
                     revision=revision,
                 )
@@ -107,28 +106,28 @@ class OutboxStore:
 
         def write(tx: Tx) -> Census:
             census = self.census
-            for one in settled:
-                census = self._settle(tx, one, census)
+            for settlement in settled:
+                census = self._settle(tx, settlement, census)
             return census
 
         if settled:
             async with self._counting:
                 self.census = await self.db.write("outbox_settle", write)
 
-    def _settle(self, tx: Tx, one: Settled, census: Census) -> Census:
-        if one.truth:
-            census = self._put_acked(tx, one.study_uid, one.acked, census)
-        if one.acknowledged is not None:
-            self._rows.advance_tx(tx, one.acknowledged)
-        if not one.keep:
-            self._rows.in_flight_tx(tx, one.study_uid, None)
-        self._rows.try_again_tx(tx, one)
-        if one.anew:
-            self._revisions.force_tx(tx, one.study_uid)
-        elif not one.keep and not one.parked_code:
-            want = self._rows.want_tx(tx, one.study_uid)
-            if want is not None and next_act(want, self._rows.acked_tx(tx, one.study_uid)) is None:
-                self._rows.drop_tx(tx, one.study_uid)
+    def _settle(self, tx: Tx, settled: Settled, census: Census) -> Census:
+        if settled.truth:
+            census = self._put_acked(tx, settled.study_uid, settled.acked, census)
+        if settled.acknowledged is not None:
+            self._rows.advance_tx(tx, settled.acknowledged)
+        if not settled.keep:
+            self._rows.in_flight_tx(tx, settled.study_uid, None)
+        self._rows.try_again_tx(tx, settled)
+        if settled.anew:
+            self._revisions.force_tx(tx, settled.study_uid)
+        elif not settled.keep and not settled.parked_code:
+            want = self._rows.want_tx(tx, settled.study_uid)
+            if want is not None and next_act(want, self._rows.acked_tx(tx, settled.study_uid)) is None:
+                self._rows.drop_tx(tx, settled.study_uid)
         return census
 
     def _put_acked(self, tx: Tx, study_uid: str, acked: Acked | None, census: Census) -> Census:
@@ -138,7 +137,7 @@ class OutboxStore:
         if acked is None:
             self._rows.forget_acked_tx(tx, study_uid)
             if before is not None and not self._rows.is_anywhere_tx(tx, study_uid):
-                # A withdrawn chain can no longer be asked for.
+                # nobody can ask for a withdrawn chain, so its manifests need not be kept
                 self._revisions.forget_tx(
                     tx, study_uid, set(before.chain) - self._rows.named_tx(tx, study_uid)
                 )
@@ -185,7 +184,9 @@ class OutboxStore:
         before = self._rows.acked_tx(tx, study_uid)
         if before is None:
             return acked
-        chain = tuple(dict.fromkeys((*(v for v in before.chain if v < acked.version), *acked.chain)))
+        chain = tuple(
+            dict.fromkeys((*(version for version in before.chain if version < acked.version), *acked.chain))
+        )
         return replace(acked, chain=chain, patient=acked.patient if acked.patient.value else before.patient)
 
     # --- for people -----------------------------------------------------------------------------------------
@@ -196,12 +197,12 @@ class OutboxStore:
         Args:
             scheduled: Studies that wait for a revision: those that have no intent yet are waiting too.
         """
-        asked = list(scheduled)
+        studies = list(scheduled)
 
         def read(tx: Tx) -> tuple[int, int, str]:
             intents, parked = self._rows.counts_tx(tx)
-            elsewhere = self._rows.among_tx(tx, asked) | self._revisions.forced_among_tx(tx, asked)
-            unrevised = len(asked) - len(elsewhere) + self._forced(tx, intents)
+            elsewhere = self._rows.among_tx(tx, studies) | self._revisions.forced_among_tx(tx, studies)
+            unrevised = len(studies) - len(elsewhere) + self._forced(tx, intents)
             return intents - parked + unrevised, parked, self._rows.oldest_day_tx(tx)
 
         return await self.db.read("outbox_counts", read)
@@ -215,23 +216,23 @@ class OutboxStore:
         return forced
 
     async def unlisted(self, scheduled: Iterable[str], limit: int) -> tuple[Patients, Patients]:
-        """Studies that wait, and studies refused for good, each with the patients under whom it was and is to
-        be published.
+        """Studies that wait, and studies refused for good, each with its patients.
 
-        Withdrawn studies (for safety, or sealed) are left out.
+        These are the patients under whom it was and is to be published. Withdrawn studies (for safety, or
+        sealed) are left out.
 
         Args:
             scheduled: Studies that wait for a revision.
             limit: Most of each.
         """
-        asked = list(scheduled)[:limit]
+        studies = list(scheduled)[:limit]
 
         def read(tx: Tx) -> tuple[Patients, Patients]:
             waiting, refused = (self._with_intent(tx, limit, parked=parked) for parked in (False, True))
             for study_uid, patient in self._revisions.forced_patients_tx(tx, limit).items():
                 waiting.setdefault(study_uid, set()).add(patient)
-            known = self._revisions.patients_tx(tx, asked)
-            for study_uid in asked:
+            known = self._revisions.patients_tx(tx, studies)
+            for study_uid in studies:
                 state, patient = known.get(study_uid, ("live", Identifier("")))
                 if state != "withdrawn":
                     waiting.setdefault(study_uid, set()).add(patient)
@@ -240,12 +241,12 @@ class OutboxStore:
         return await self.db.read("outbox_unlisted", read)
 
     def _with_intent(self, tx: Tx, limit: int, *, parked: bool) -> Patients:
-        found: Patients = {}
+        patients: Patients = {}
         for study_uid, whose in self._intended(tx, parked=parked):
-            found[study_uid] = whose
-            if len(found) == limit:
+            patients[study_uid] = whose
+            if len(patients) == limit:
                 break
-        return found
+        return patients
 
     def _intended(self, tx: Tx, *, parked: bool) -> Iterator[tuple[str, set[Identifier]]]:
         """Studies with an intent and whose they are, but those that have been withdrawn since."""
@@ -285,6 +286,9 @@ class OutboxStore:
         await self.db.write("outbox_set_fed", lambda tx: self._rows.set_fed_tx(tx, patient, digest))
 
 
-def _with_numbers(found: Patients) -> Patients:
+def _with_numbers(patients_of_studies: Patients) -> Patients:
     """Without patients that have no number."""
-    return {study_uid: {patient for patient in whose if patient.value} for study_uid, whose in found.items()}
+    return {
+        study_uid: {patient for patient in whose if patient.value}
+        for study_uid, whose in patients_of_studies.items()
+    }

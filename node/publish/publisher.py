@@ -55,7 +55,10 @@ class Publisher:
         destination: Destination,
     ) -> None:
         clock = seams.clock
-        self.store, self._rows, self._clock, self._config = store, outbox_store, clock, config
+        self.store = store
+        self._rows = outbox_store
+        self._clock = clock
+        self._config = config
         self._destination = destination
         pace = Pace(first_s=config.first_s, quiet_s=config.quiet_s, growing_s=config.growing_s)
         retry = Retry(

@@ -154,13 +154,11 @@ class Rereader:
         clock: Clock,
         on_begin: Callable[[], Awaitable[object]],
     ) -> None:
-        self._holdings, self._store, self._rules, self._clock, self._on_begin = (
-            holdings,
-            store,
-            rules,
-            clock,
-            on_begin,
-        )
+        self._holdings = holdings
+        self._store = store
+        self._rules = rules
+        self._clock = clock
+        self._on_begin = on_begin
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.done = asyncio.Event()  # nothing is left to be read

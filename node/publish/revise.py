@@ -75,7 +75,10 @@ class Reviser:
         on_revision: Callable[[], None],
         on_used_up: Callable[[], None] = lambda: None,
     ) -> None:
-        self._store, self._holdings, self._schedule, self._origin = store, holdings, schedule, origin
+        self._store = store
+        self._holdings = holdings
+        self._schedule = schedule
+        self._origin = origin
         self._workers, self._clock = seams.workers, seams.clock
         self._on_revision, self._on_used_up = on_revision, on_used_up
         self._wake = Wake(seams.clock)

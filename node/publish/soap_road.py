@@ -152,7 +152,10 @@ class SoapRoad:
         *,
         parallel: int = 4,
     ) -> None:
-        self._port, self._identity, self._fed, self._affinity_id = port, identity, fed, affinity_id
+        self._port = port
+        self._identity = identity
+        self._fed = fed
+        self._affinity_id = affinity_id
         self.parallel = parallel
         self._feeding = asyncio.Lock()
 

@@ -32,7 +32,10 @@ class Unlisted:
         pending: Callable[[], list[str]],
         secret: Callable[[], bytes],
     ) -> None:
-        self._rows, self._holdings, self._pending, self._secret = rows, holdings, pending, secret
+        self._rows = rows
+        self._holdings = holdings
+        self._pending = pending
+        self._secret = secret
 
     async def concern(self, *, untold: bool) -> Concern:
         """As of now.

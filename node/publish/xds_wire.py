@@ -60,7 +60,11 @@ class XdsWire:
         *,
         timeout_s: float = 30.0,
     ) -> None:
-        self._soap, self._url, self._mllp, self._clock, self._ids = soap, url, mllp, clock, ids
+        self._soap = soap
+        self._url = url
+        self._mllp = mllp
+        self._clock = clock
+        self._ids = ids
         self._identity, self._timeout_s = identity, timeout_s
 
     async def feed(self, patient: Patient, *, first: bool) -> None:
