@@ -32,6 +32,7 @@ from registry.members.certificates import OwnCertificates, SystemCertificate
 from registry.members.config import MembersConfig
 from registry.members.directory import directory_document, sign_directory
 from registry.members.model import Member
+from registry.members.presence_store import PresenceStore
 from registry.members.roster import Roster
 from registry.members.sources import Sources
 from registry.members.store import MemberStore, NewMember
@@ -73,6 +74,7 @@ class MemberService(Roster):
         )
         self.open_mode = open_mode
         self._clock, self._ids = clock, ids
+        self.presence_store = PresenceStore(db)
         self.acts = MemberActs(audit, ids)
         self.keys = TokenKeys(folder / "keys" / "token.json", files)
         self.authorities = Authorities(db, clock, self, self.acts)
@@ -104,7 +106,7 @@ class MemberService(Roster):
         self.keys.open()
         self.own.open()
         await self.refresh()
-        self.board.refresh(await self.store.presence())
+        self.board.refresh(await self.presence_store.read())
         await self._load_concerns()
 
     def start(self) -> None:
@@ -141,23 +143,23 @@ class MemberService(Roster):
         await self._write_concerns()  # before the reports that name them
         rows = self.board.unwritten()
         if rows:
-            await self.store.write_presence(rows)
+            await self.presence_store.write(rows)
             self.board.written(rows)
-        self.board.refresh(await self.store.presence())
+        self.board.refresh(await self.presence_store.read())
         await self._load_concerns()
 
     async def _write_concerns(self) -> None:
         taken = self.board.take_unwritten()
         try:
             for member, concern in taken:
-                await self.store.write_concern(member, concern)
+                await self.presence_store.write_concern(member, concern)
         except BaseException:
             self.board.not_written(member for member, _ in taken)
             raise
 
     async def _load_concerns(self) -> None:
         for member in self.board.missing():
-            if (concern := await self.store.concern(member)) is not None:
+            if (concern := await self.presence_store.concern(member)) is not None:
                 self.board.found(member, concern)
 
     # --- acts of operators ----------------------------------------------------------------------------------

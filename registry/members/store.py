@@ -1,10 +1,12 @@
-"""The tables of membership: SQL in named methods, nothing else. Authoritative (D8), presence excepted."""
+"""The tables of membership: SQL in named methods, nothing else. Authoritative (D8).
+
+Presence, which is not, has its own methods in :mod:`registry.members.presence_store`.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import orjson
@@ -12,13 +14,11 @@ import orjson
 from crosslight.runtime.clock import Clock
 from crosslight.runtime.db import Db, Row, Tx
 from crosslight.runtime.db.schema import SchemaVersion, migrate
-from crosslight.standards.concern import Concern, packed, unpacked
 from crosslight.standards.ids import MemberId, Oid
 from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import Conflict, Forbidden, Gone, NotFound, TooLarge, Unauthenticated
 from crosslight.standards.region import Region
 from registry.members.model import Member
-from registry.members.presence import PresenceRow, Report
 
 SCHEMA = SchemaVersion("members", schema=3, compat=1)
 MAX_FOREIGN = 10_000
@@ -109,7 +109,7 @@ def _with(row: MemberRow, held: OwnAuthorities | None) -> MemberRow:
 
 
 class MemberStore:
-    """Members, their codes, invitations, certificates and presence."""
+    """Members, their codes, invitations and certificates."""
 
     def __init__(self, db: Db, clock: Clock, root_oid: str, region: Region | None = None) -> None:
         self._db, self._clock, self._root, self._region = db, clock, root_oid, region
@@ -374,7 +374,7 @@ class MemberStore:
 
         await self._db.write("member_source", write)
 
-    # --- certificates and presence --------------------------------------------------------------------------
+    # --- certificates ---------------------------------------------------------------------------------------
 
     async def certificate(
         self, serial: str, identity: str, member: MemberId | None, expires: datetime
@@ -390,73 +390,3 @@ class MemberStore:
         sql = "SELECT member, max(expires) FROM certificate WHERE member IS NOT NULL GROUP BY member"
         rows = await self._db.read("certificate_ends", lambda tx: tx.rows(sql))
         return {MemberId(int(row[0])): datetime.fromisoformat(row[1]) for row in rows}
-
-    async def write_presence(self, rows: Sequence[PresenceRow]) -> None:
-        """Keep presence; a lost link changes nothing when another process has the member's link by now."""
-
-        def write(tx: Tx) -> None:
-            for row in rows:
-                report = orjson.dumps(asdict(row.report)).decode()
-                since, heard = (t.isoformat() if t else None for t in (row.since, row.last_heard))
-                guard = "" if row.reachable else " WHERE member_presence.process = excluded.process"
-                tx.execute(
-                    "INSERT INTO member_presence (member, process, reachable, since, last_heard, report)"
-                    " VALUES (?,?,?,?,?,?) ON CONFLICT (member) DO UPDATE SET process = excluded.process,"
-                    " reachable = excluded.reachable, since = excluded.since, last_heard ="
-                    f" excluded.last_heard, report = excluded.report{guard}",
-                    (row.member, row.process, int(row.reachable), since, heard, report),
-                )
-
-        await self._db.write("presence_write", write)
-
-    async def write_concern(self, member: MemberId, concern: Concern) -> None:
-        """Keep whom a member's unlisted studies concern."""
-        row = (
-            member,
-            concern.version.hex(),
-            packed(concern.waiting).hex(),
-            packed(concern.refused).hex(),
-            int(concern.anybody_waiting),
-            int(concern.anybody_refused),
-        )
-        await self._db.write(
-            "concern_write",
-            lambda tx: tx.execute(
-                "INSERT INTO member_concern (member, version, waiting, refused, anybody_waiting,"
-                " anybody_refused) VALUES (?,?,?,?,?,?) ON CONFLICT (member) DO UPDATE SET version ="
-                " excluded.version, waiting = excluded.waiting, refused = excluded.refused, anybody_waiting ="
-                " excluded.anybody_waiting, anybody_refused = excluded.anybody_refused",
-                row,
-            ),
-        )
-
-    async def concern(self, member: MemberId) -> Concern | None:
-        """The newest set of a member; None when it never sent one."""
-        sql = "SELECT waiting, refused, anybody_waiting, anybody_refused FROM member_concern WHERE member = ?"
-        row = await self._db.read("concern_read", lambda tx: tx.row(sql, (member,)))
-        if row is None:
-            return None
-        waiting, refused = (unpacked(bytes.fromhex(text)) for text in row[:2])
-        return Concern(
-            waiting=waiting, refused=refused, anybody_waiting=bool(row[2]), anybody_refused=bool(row[3])
-        )
-
-    async def presence(self) -> list[PresenceRow]:
-        """All presence rows."""
-        rows = await self._db.read(
-            "presence_read",
-            lambda tx: tx.rows(
-                "SELECT member, process, reachable, since, last_heard, report FROM member_presence"
-            ),
-        )
-        return [
-            PresenceRow(
-                member=MemberId(int(r[0])),
-                process=r[1],
-                reachable=bool(r[2]),
-                since=_moment(r[3]),
-                last_heard=_moment(r[4]),
-                report=Report.from_plain(orjson.loads(r[5])),
-            )
-            for r in rows
-        ]

@@ -223,7 +223,7 @@ async def test_an_epoch_never_goes_back(database: Db, tmp_path: Path) -> None:
 
 
 async def test_presence_rows_and_who_may_say_lost(database: Db, tmp_path: Path) -> None:
-    store = (await service(database, tmp_path)).store
+    store = (await service(database, tmp_path)).presence_store
     up = PresenceRow(
         member=MemberId(1),
         process="p1",
@@ -232,16 +232,16 @@ async def test_presence_rows_and_who_may_say_lost(database: Db, tmp_path: Path) 
         last_heard=NOW,
         report=Report(waiting=1, census_equal=True),
     )
-    await store.write_presence([up])
-    assert await store.presence() == [up]
+    await store.write([up])
+    assert await store.read() == [up]
     moved = replace(up, process="p2", last_heard=NOW + timedelta(seconds=5))
-    await store.write_presence([moved])
+    await store.write([moved])
     # p1's link ended after p2 had the member
-    await store.write_presence([replace(up, reachable=False, since=NOW)])
-    assert await store.presence() == [moved]
+    await store.write([replace(up, reachable=False, since=NOW)])
+    assert await store.read() == [moved]
     gone = replace(moved, reachable=False, since=NOW + timedelta(seconds=6))
-    await store.write_presence([gone])
-    assert await store.presence() == [gone]
+    await store.write([gone])
+    assert await store.read() == [gone]
 
 
 async def test_whom_a_members_studies_concern_is_known_to_every_process(database: Db, tmp_path: Path) -> None:
