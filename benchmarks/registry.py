@@ -1,20 +1,15 @@
-"""The registry on both databases beside a floor: submissions, queries, searches, the feed; and bytes per
-study.
-"""
+"""The registry on both databases beside a floor: submissions, queries, searches, feed; bytes per study."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 import grpc.aio
 import orjson
@@ -24,142 +19,45 @@ from benchmarks import studies
 from benchmarks.load import BadAnswerError, get, load, post
 from benchmarks.meter import Result, Sample, interleaved, timed
 from benchmarks.options import Options
-from benchmarks.peers import HOST, child, free_ports, module
+from benchmarks.peers import HOST
+from benchmarks.registry_servers import Server, servers_of
 from benchmarks.report import Section, number, times
 from crosslight.pb import feed_pb2 as pb
-from crosslight.runtime.clock import SystemIds
-from crosslight.runtime.db import Tx, open_db
-from crosslight.runtime.files import SystemFiles
-from crosslight.standards.ids import MemberId
-from crosslight.standards.membership import Invitation
+from crosslight.runtime.db import open_db
 from crosslight.standards.xds.mapping import views
 from crosslight.standards.xds.rules import stored_query
 from crosslight.standards.xds.wire import adhoc
 from crosslight.standards.xds.wire.ebrim_write import render_submit_objects
 from crosslight.standards.xds.wire.soap import render_envelope
-from registry import commands
 from registry.ihe import iti42
 from registry.index.sizes import sizes
 from registry.link.callers import MEMBER_METADATA
-from registry.members.model import Member
-from registry.setup import init_registry
 from tests import pg
 from tests import registry_samples as samples
 
-CODES = samples.CODES[:4]
 CLIENTS = 8
 FEED_BOUND_S = 170.0  # of loading one registry: a run must end
 SOAP = "application/soap+xml; charset=UTF-8"
 FHIR = "application/fhir+json"
-HOME = "2.25.90210000000000000000000000000001"
-FEED, SUBMIT, QUERY, SEARCH = (
-    "gRPC feed, batches of 500",
-    "ITI-42, single",
-    "ITI-18 FindDocuments, 20",
-    "FHIR ImagingStudy, 20",
-)
+FEED = "gRPC feed, batches of 500"
+SUBMIT = "ITI-42, single"
+QUERY = "ITI-18 FindDocuments, 20"
+SEARCH = "FHIR ImagingStudy, 20"
 #: operation -> least operations per processor second (scale.md 10)
 GOALS = {FEED: 2500.0, SUBMIT: 300.0, QUERY: 300.0, SEARCH: 300.0}
 _PUBLISH = "/crosslight.pb.IndexFeed/Publish"
 
 
-@dataclass(slots=True)
-class Server:
-    """A registry or a floor over one database."""
-
-    name: str
-    port: int
-    grpc_port: int
-    pids: list[int]
-    url: str  # of the database
-    folder: Path
-    members: tuple[Member, ...] = ()
-
-    @property
-    def host(self) -> str:
-        """The Host header."""
-        return f"{HOST}:{self.port}"
-
-
 async def measure(options: Options) -> list[Section]:
-    """Both sections."""
+    """Run the benchmark: how fast the registry is, and how large its studies are."""
     async with AsyncExitStack() as stack:
         dsn = stack.enter_context(
             pg.cluster(fsync="on", autovacuum="on", shared_buffers="512MB", max_wal_size="2GB")
         )
-        bench = RegistryBench(options, await _servers(options, stack, dsn))
+        bench = RegistryBench(options, await servers_of(options, stack, dsn))
         results = await bench.run()
         apart = await bench.sizes()
     return [_section(bench, results), _sizes_section(bench, apart)]
-
-
-async def _servers(options: Options, stack: AsyncExitStack, dsn: str) -> dict[str, Server]:
-    """Registry and floor, on each engine."""
-    cluster = Path(parse_qs(urlsplit(dsn).query)["host"][0])
-    postmaster = int((cluster / "data" / "postmaster.pid").read_text().split()[0])
-    servers = {}
-    base = free_ports(60)
-    for i, engine in enumerate(("SQLite", "PostgreSQL")):
-        folder, port = options.folder / f"registry-{engine.lower()}", base + 20 * i
-        url = "sqlite:registry.db" if engine == "SQLite" else dsn
-        members = await _make(folder, port, url)
-        log = folder / "log"
-        pid = await stack.enter_async_context(
-            child(module("registry", "--dir", str(folder), "serve"), port, log)
-        )
-        database = [postmaster] if engine == "PostgreSQL" else []
-        servers[engine] = Server(engine, port, port + 1, [pid, *database], url, folder, members)
-        floor_url = f"sqlite:{folder / 'floor.db'}" if engine == "SQLite" else dsn
-        command = module("benchmarks.floor", str(port + 10), floor_url)
-        floor = await stack.enter_async_context(child(command, port + 10, folder / "floor.log"))
-        servers[f"floor {engine}"] = Server(
-            f"floor {engine}", port + 10, port + 11, [floor, *database], floor_url, folder
-        )
-    return servers
-
-
-async def _make(folder: Path, port: int, url: str) -> tuple[Member, ...]:
-    """A registry's folder with four members that have joined."""
-    values = {
-        "region": {
-            "name": "Bench",
-            "home_community_id": f"{HOME}.1",
-            "authority": f"{HOME}.2",
-            "national_authority": samples.NHS,
-            "allow_test_numbers": True,
-        },
-        "listen": {
-            "host": HOST,
-            "public_host": HOST,
-            "people_port": port,
-            "grpc_port": port + 1,
-            "mllp_port": port + 2,
-            "systems_port": port + 3,
-            "open": True,
-        },
-        "database": {"url": url, "audit_url": url if url.startswith("postgres") else "sqlite:audit.db"},
-        "members": {"root_oid": HOME},
-        "log": {"json": False},
-    }
-    init_registry(folder, SystemFiles(), SystemIds(), values)
-    async with commands.opened(folder) as offline:
-        found = []
-        for code in CODES:
-            invitation = await offline.members.invite(
-                code, offline.people_url, name=f"{code} Hospitals NHS Foundation Trust"
-            )
-            joined = (
-                await offline.members.store.use_invitation(Invitation.parse(invitation).secret, 0)
-            ).member
-            # the same in both registries, so that the same feed suits both
-            secret = hashlib.sha256(code.encode())
-            await offline.db.write("secret", partial(_set_secret, joined.id, secret.hexdigest()))
-            found.append(replace(joined, secret=secret.digest()))
-    return tuple(found)
-
-
-def _set_secret(member: MemberId, secret: str, tx: Tx) -> None:
-    tx.execute("UPDATE member SET secret = ? WHERE id = ?", (secret, member))
 
 
 class RegistryBench:

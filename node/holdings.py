@@ -23,7 +23,8 @@ from typing import Literal, Protocol
 
 from crosslight.standards.dicom.record.rules import RecordRules
 from crosslight.standards.dicom.web.json import Attributes
-from crosslight.standards.dicom.web.qido import Level, QidoQuery
+from crosslight.standards.dicom.web.qido import QidoQuery
+from crosslight.standards.dicom.web.qido_attributes import Level
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import InstanceRef, StudyRecord
 

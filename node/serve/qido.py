@@ -11,7 +11,8 @@ from multidict import CIMultiDict
 from crosslight.runtime.caching import tag_of, validated
 from crosslight.runtime.compression import compress
 from crosslight.standards.dicom.web import accept, json
-from crosslight.standards.dicom.web.qido import Level, QidoQuery
+from crosslight.standards.dicom.web.qido import QidoQuery
+from crosslight.standards.dicom.web.qido_attributes import Level
 from crosslight.standards.ids import Identifier, checked_uid
 from node.serve.context import ServeContext
 from node.serve.release import MAX_AUDITED_STUDIES

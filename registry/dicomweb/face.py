@@ -20,7 +20,8 @@ from crosslight.standards.access import Action
 from crosslight.standards.dicom.web.accept import Offer, parse_accept, require
 from crosslight.standards.dicom.web.json import MEDIA_TYPE, Attributes, attributes, dumps, text_of
 from crosslight.standards.dicom.web.matching import Match, matches_row
-from crosslight.standards.dicom.web.qido import Level, QidoQuery
+from crosslight.standards.dicom.web.qido import QidoQuery
+from crosslight.standards.dicom.web.qido_attributes import Level
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import (
     Invalid,

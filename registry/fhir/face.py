@@ -18,7 +18,8 @@ from crosslight.runtime.seams import Seams
 from crosslight.standards.access import Action
 from crosslight.standards.fhir.bundle import Entry, outcome_entry, searchset
 from crosslight.standards.fhir.outcome import Issue, of_parameter, operation_outcome
-from crosslight.standards.fhir.search import Grammar, ResourceSpec, SearchRequest, parse_read, parse_search
+from crosslight.standards.fhir.resource_spec import ResourceSpec
+from crosslight.standards.fhir.search import Grammar, SearchRequest, parse_read, parse_search
 from crosslight.standards.fhir.terms import JSON_TYPE, SUBSETTED, Systems
 from crosslight.standards.fhir.wire import Resource, dumps, etag, subset
 from crosslight.standards.problem import Invalid, UnsupportedMediaType

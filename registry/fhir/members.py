@@ -16,7 +16,8 @@ from crosslight.standards.fhir.directory import (
     region_organization,
 )
 from crosslight.standards.fhir.match import string_is, token_is
-from crosslight.standards.fhir.search import Criterion, MissingValue, ReferenceValue, ResourceSpec, Value
+from crosslight.standards.fhir.resource_spec import ResourceSpec
+from crosslight.standards.fhir.search import Criterion, MissingValue, ReferenceValue, Value
 from crosslight.standards.fhir.terms import CONNECTION_TYPE
 from crosslight.standards.fhir.wire import Resource
 from crosslight.standards.problem import NotFound

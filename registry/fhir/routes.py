@@ -7,7 +7,7 @@ from typing import Protocol
 from aiohttp import web
 
 from crosslight.standards.fhir.capability import capability_statement
-from crosslight.standards.fhir.search import ResourceSpec
+from crosslight.standards.fhir.resource_spec import ResourceSpec
 from crosslight.standards.fhir.terms import JSON_TYPE
 from crosslight.standards.fhir.wire import dumps, instant
 from registry.fhir.face import FhirFace

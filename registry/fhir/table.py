@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crosslight.standards.fhir.imaging_study import MANDATORY
-from crosslight.standards.fhir.search import ParamSpec, ResourceSpec
+from crosslight.standards.fhir.resource_spec import ParamSpec, ResourceSpec
 
 _NOT = frozenset({"not"})
 _TEXT = frozenset({"exact", "contains"})

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from crosslight.standards.dicom.web.json import Attributes, attribute, attributes
 from crosslight.standards.dicom.web.matching import wildcard_matches
-from crosslight.standards.dicom.web.qido import FUZZY_WARNING, MAX_PARAMETERS, Level, QidoQuery, matches
+from crosslight.standards.dicom.web.qido import FUZZY_WARNING, MAX_PARAMETERS, QidoQuery, matches
+from crosslight.standards.dicom.web.qido_attributes import Level
 from crosslight.standards.problem import Invalid, TooLarge
 
 ROW: Attributes = attributes(

@@ -8,7 +8,8 @@ outcome after. An act without an outcome was cut off. ``log`` is the store, ``ac
 from __future__ import annotations
 
 from crosslight.runtime.audit.act import DENIED, About, Act, AuditEntry
-from crosslight.runtime.audit.log import SCHEMA, Audited, AuditLog
+from crosslight.runtime.audit.log import SCHEMA, AuditLog
 from crosslight.runtime.audit.outcome import Outcome, OutcomeKind
+from crosslight.runtime.audit.rows import Audited
 
 __all__ = ["DENIED", "SCHEMA", "About", "Act", "AuditEntry", "AuditLog", "Audited", "Outcome", "OutcomeKind"]

@@ -11,20 +11,18 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice
-from typing import Any
-
-import orjson
+from itertools import islice
 
 from crosslight.runtime.audit.act import DENIED, NOTHING, About, Act, AuditEntry
 from crosslight.runtime.audit.outcome import Outcome
 from crosslight.runtime.audit.query import Selection
+from crosslight.runtime.audit.rows import Audited, AuditRow, act_row, audited, insert_rows, outcome_row
 from crosslight.runtime.caller import Caller
-from crosslight.runtime.clock import Clock, instant
-from crosslight.runtime.db import LAZY_S, Db, Row, Tx
+from crosslight.runtime.clock import Clock
+from crosslight.runtime.db import LAZY_S, Db, Tx
 from crosslight.runtime.db.schema import SchemaVersion, migrate
 from crosslight.runtime.log import get_logger
-from crosslight.standards.access import Action, Decision, Face, Principal, decide
+from crosslight.standards.access import Action, Decision, Face, decide
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError, StorageError
 
@@ -34,68 +32,11 @@ SCHEMA = SchemaVersion("audit", schema=3, compat=2)
 MAX_ACTS = 64  # in one commit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Audited:
-    """One act as the audit has it, with its outcome.
-
-    ``text`` is the outcome as it was written; '' when none was.
-    """
-
-    seq: int
-    correlation: str
-    at: str  # ISO 8601, UTC
-    face: str
-    action: str
-    who: Principal
-    decision: str  # permit | deny
-    rule: str
-    peer: str
-    query: dict[str, Any]
-    text: str
-    patients: tuple[str, ...] = ()  # AUTHORITY|NUMBER
-    studies: tuple[str, ...] = ()
-
-    @property
-    def outcome(self) -> Outcome:
-        """What became of it."""
-        return Outcome.parse(self.text)
-
-    def plain(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "seq": self.seq,
-            "correlation": self.correlation,
-            "at": self.at,
-            "face": self.face,
-            "action": self.action,
-            "who": self.who.describe(),
-            "decision": self.decision,
-            "rule": self.rule,
-            "peer": self.peer,
-            "query": self.query,
-            "outcome": self.text,
-            "patients": list(self.patients),
-            "studies": list(self.studies),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A row of ``audit_entry``, and (value, authority) of the patients that an act is found by.
-
-    ``act``: of an outcome, the act's ``seq``; 0 = it is the row before this one.
-    """
-
-    values: tuple[str, ...]
-    patients: Sequence[tuple[str, str]] = ()
-    act: int | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     """Rows to be committed, and who is told; ``lazy`` ones may wait for others."""
 
-    rows: Sequence[_Row]
+    rows: Sequence[AuditRow]
     told: asyncio.Future[list[int]] | None = None
     lazy: bool = False
 
@@ -150,7 +91,7 @@ class AuditLog:
 
     def begin_sync(self, entry: AuditEntry) -> int:
         """As :meth:`begin`, from a thread (DIMSE)."""
-        return self._db.submit_write("audit", partial(_insert, [self._act(entry)])).result()[0]
+        return self._db.submit_write("audit", partial(insert_rows, [self._act(entry)])).result()[0]
 
     async def end(self, entry: AuditEntry, outcome: Outcome, act: int, *, lazy: bool = False) -> None:
         """Commit the outcome of an act.
@@ -180,7 +121,7 @@ class AuditLog:
 
     def end_sync(self, entry: AuditEntry, outcome: Outcome, act: int) -> None:
         """As :meth:`end`, from a thread."""
-        self._db.submit_write("audit", partial(_insert, [self._outcome(entry, outcome, act)])).result()
+        self._db.submit_write("audit", partial(insert_rows, [self._outcome(entry, outcome, act)])).result()
 
     async def whole(self, entry: AuditEntry, outcome: Outcome) -> None:
         """Commit an act and its outcome together, where the answer is held back until then.
@@ -189,7 +130,7 @@ class AuditLog:
         """
         await self._commit([self._act(entry), self._outcome(entry, outcome, 0)])
 
-    async def _commit(self, rows: list[_Row], *, lazy: bool = False) -> list[int]:
+    async def _commit(self, rows: list[AuditRow], *, lazy: bool = False) -> list[int]:
         told: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         self._add(_Waiting(rows, told, lazy))
         return await told
@@ -203,7 +144,7 @@ class AuditLog:
         if self._writing or not self._waiting:
             return
         loop = asyncio.get_running_loop()
-        if all(one.lazy for one in self._waiting) and len(self._waiting) < MAX_ACTS:
+        if all(waiting.lazy for waiting in self._waiting) and len(self._waiting) < MAX_ACTS:
             self._timer = self._timer or loop.call_later(LAZY_S, self._hurry)
             return
         if self._timer is not None:
@@ -214,15 +155,13 @@ class AuditLog:
 
         def tell(future: Future[list[int]]) -> None:
             error = future.exception()
+            numbers = [] if error is not None else future.result()
             with suppress(RuntimeError):  # the event loop is over
-                loop.call_soon_threadsafe(
-                    self._committed, batch, error, [] if error is not None else future.result()
-                )
+                loop.call_soon_threadsafe(self._committed, batch, error, numbers)
 
         try:
-            writing = self._db.submit_write(
-                "audit", partial(_insert, [row for one in batch for row in one.rows])
-            )
+            rows = [row for waiting in batch for row in waiting.rows]
+            writing = self._db.submit_write("audit", partial(insert_rows, rows))
         except StorageError as error:
             loop.call_soon(self._committed, batch, error, [])
         else:
@@ -235,47 +174,25 @@ class AuditLog:
 
     def _committed(self, batch: list[_Waiting], error: BaseException | None, numbers: list[int]) -> None:
         self._writing = False
-        given = iter(numbers)
-        for one in batch:
-            own = list(islice(given, len(one.rows)))
-            if one.told is None:
-                if error is not None and one.rows:
+        remaining = iter(numbers)
+        for waiting in batch:
+            own_numbers = list(islice(remaining, len(waiting.rows)))
+            if waiting.told is None:
+                if error is not None and waiting.rows:
                     log.error("an outcome could not be audited", error=type(error).__name__)
-            elif one.told.done():  # who waited has gone
+            elif waiting.told.done():  # whoever waited was cancelled
                 continue
             elif error is None:
-                one.told.set_result(own)
+                waiting.told.set_result(own_numbers)
             else:
-                one.told.set_exception(error)
+                waiting.told.set_exception(error)
         self._go_on()
 
-    def _act(self, entry: AuditEntry) -> _Row:
-        about = entry.about
-        patients = sorted({(p.value, p.authority) for p in about.patients})
-        names = orjson.dumps([f"{authority}|{value}" for value, authority in patients]).decode()
-        studies = orjson.dumps(sorted(set(about.studies))).decode()
-        query = orjson.dumps(dict(about.query), default=str).decode() if about.query else ""
-        return _Row(("act", *self._head(entry), query, "", names, studies), patients)
+    def _act(self, entry: AuditEntry) -> AuditRow:
+        return act_row(entry, self._clock.now())
 
-    def _outcome(self, entry: AuditEntry, outcome: Outcome, act: int) -> _Row:
-        return _Row(("outcome", *self._head(entry), "", str(outcome), "[]", "[]"), act=act)
-
-    def _head(self, entry: AuditEntry) -> tuple[str, ...]:
-        caller, principal, decision = entry.caller, entry.caller.principal, entry.decision
-        who = orjson.dumps(principal.describe()).decode()
-        return (
-            caller.correlation,
-            instant(self._clock.now()),
-            entry.face,
-            entry.action,
-            principal.subject,
-            principal.organisation,
-            principal.purpose,
-            who,
-            "permit" if decision.permit else "deny",
-            decision.rule,
-            caller.origin,
-        )
+    def _outcome(self, entry: AuditEntry, outcome: Outcome, act: int) -> AuditRow:
+        return outcome_row(entry, self._clock.now(), outcome, act)
 
     async def search(
         self,
@@ -303,7 +220,7 @@ class AuditLog:
                 f" {where} ORDER BY a.seq DESC LIMIT ?",
                 (*params, limit),
             )
-            return [_audited(row) for row in rows]
+            return [audited(row) for row in rows]
 
         return await self._db.read("audit_search", read)
 
@@ -322,85 +239,3 @@ class AuditLog:
         while page := await self.select(selection, size):
             yield page
             selection = replace(selection, before=page[-1].seq)
-
-
-_COLUMNS = (
-    "kind",
-    "correlation",
-    "at",
-    "face",
-    "action",
-    "subject",
-    "organisation",
-    "purpose",
-    "who",
-    "decision",
-    "rule",
-    "peer",
-    "query",
-    "outcome",
-    "patients",
-    "studies",
-    "act",
-)
-_INSERT = (
-    f"INSERT INTO audit_entry ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) RETURNING seq"
-)
-#: An act and its patients in one round trip, in PostgreSQL's words.
-_INSERT_BOTH = (
-    f"WITH entry AS ({_INSERT}) INSERT INTO audit_patient (seq, value, authority) SELECT entry.seq, p.value,"
-    " p.authority FROM entry, unnest(?::text[], ?::text[]) AS p (value, authority) RETURNING seq"
-)
-
-
-def _audited(row: Row) -> Audited:
-    """A row of :meth:`AuditLog.select`."""
-    return Audited(
-        seq=int(row[0]),
-        correlation=row[1],
-        at=row[2],
-        face=row[3],
-        action=row[4],
-        who=Principal.described(orjson.loads(row[5])),
-        decision=row[6],
-        rule=row[7],
-        peer=row[8],
-        query=orjson.loads(row[9]) if row[9] else {},
-        patients=tuple(orjson.loads(row[10])),
-        studies=tuple(orjson.loads(row[11])),
-        text=row[12] or "",
-    )
-
-
-def _insert(rows: Sequence[_Row], tx: Tx) -> list[int]:
-    """Write rows; their numbers."""
-    numbers: list[int] = []
-    for row in rows if tx.dialect.takes_nul else map(_kept, rows):
-        values = (*row.values, row.act if row.act or row.act is None else numbers[-1])
-        if row.patients and tx.dialect.remote:
-            found = tx.row(
-                _INSERT_BOTH, (*values, *(list(column) for column in zip(*row.patients, strict=True)))
-            )
-        else:
-            found = tx.row(_INSERT, values)
-        assert found is not None  # noqa: S101 - RETURNING always gives a row
-        numbers.append(int(found[0]))
-        if row.patients and not tx.dialect.remote:
-            tx.insert_many(
-                "audit_patient", ("seq", "value", "authority"), [(numbers[-1], *p) for p in row.patients]
-            )
-    return numbers
-
-
-def _kept(row: _Row) -> _Row:
-    """Without U+0000, which not every engine keeps in a text: what somebody asks for or sends must not hinder
-    its own audit.
-    """
-    if not any("\0" in text for text in chain(row.values, *row.patients)):
-        return row
-    patients = tuple({(_shown(value), _shown(authority)): None for value, authority in row.patients})
-    return _Row(tuple(map(_shown, row.values)), patients, row.act)
-
-
-def _shown(text: str) -> str:
-    return text.replace("\0", "\ufffd")

@@ -16,8 +16,8 @@ import orjson
 from rich.table import Table
 from rich.text import Text
 
-from crosslight.runtime.audit.log import Audited
 from crosslight.runtime.audit.query import OLDER_ACTS
+from crosslight.runtime.audit.rows import Audited
 from crosslight.runtime.terminal import counted, printable
 from crosslight.standards.ids import Identifier, is_uid
 from crosslight.standards.national import plain_number

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from crosslight.standards.fhir.search import ParamSpec, ResourceSpec
+from crosslight.standards.fhir.resource_spec import ParamSpec, ResourceSpec
 from crosslight.standards.fhir.terms import FHIR_VERSION, JSON_TYPE, OWN
 from crosslight.standards.fhir.wire import Resource, prune
 

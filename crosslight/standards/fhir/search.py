@@ -1,53 +1,23 @@
-"""The grammar of FHIR search (R4 3.1.1): parameters into criteria. What is not understood is refused, never
-ignored.
+"""The grammar of FHIR search (R4 3.1.1): parameters into criteria.
 
-Pure: knows what a resource can be asked for (:class:`ResourceSpec`, the same table that makes the routes and
-    the CapabilityStatement), not how it is found.
+What is not understood is refused, never ignored. Pure: knows what a resource can be asked for
+(:class:`ResourceSpec`, the same table that makes the routes and the CapabilityStatement), not how it is
+found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from crosslight.standards.fhir.resource_spec import ParamSpec, ResourceSpec
 from crosslight.standards.fhir.times import DateValue, parse_date
 from crosslight.standards.problem import CrosslightError, Invalid, TooLarge
-
-ParamType = Literal["token", "string", "date", "reference", "uri"]
 
 MAX_PARAMETERS = 64
 MAX_VALUES = 100
 MAX_BYTES = 8192  # of all parameters together: the link to the next page must fit in a request line
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParamSpec:
-    """One search parameter of a resource."""
-
-    name: str
-    type: ParamType
-    doc: str
-    modifiers: frozenset[str] = frozenset()
-    targets: tuple[str, ...] = ()  # of a reference: resource types
-    own: bool = False  # not of R4: has a SearchParameter of our own
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResourceSpec:
-    """What a resource type offers: the one table behind routes, search and capability."""
-
-    type: str
-    params: tuple[ParamSpec, ...]
-    sorts: tuple[str, ...] = ()  # keys that _sort takes, each also with '-'
-    default_sort: tuple[str, ...] = ()
-    includes: Mapping[str, str] = field(default_factory=dict)  # Type:parameter -> the type that it brings
-    mandatory: frozenset[str] = frozenset()  # elements that _elements never drops
-    doc: str = ""
-
-    def param(self, name: str) -> ParamSpec | None:
-        """The parameter of this name."""
-        return next((p for p in self.params if p.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,10 @@
-"""The query grammar of QIDO-RS (PS3.18 8.3.4, 10.6) and attribute matching (PS3.4 C.2.2.2) over DICOM JSON
-rows.
+"""The query grammar of QIDO-RS (PS3.18 8.3.4, 10.6): parameters of a URL into a query over DICOM JSON rows.
 
-Pure: a query is parsed from the parameters of a URL; a store narrows its rows with the helpers of
-    :class:`QidoQuery` (``equal_to``, ``interval``) as far as its indexes go, and :func:`matches` decides.
-    Fuzzy matching is not built: it is answered literally with a warning, as 8.3.4.2 allows. A matching key
-    that is not understood is refused, never ignored: a filter that is dropped without a word answers with
-    other patients' studies. What narrows nothing is ignored with a warning.
+Pure: a store narrows its rows with the helpers of :class:`QidoQuery` (``equal_to``, ``interval``) as far as
+its indexes go, and :func:`matches` decides (attribute matching, PS3.4 C.2.2.2). Fuzzy matching is not built:
+it is answered literally with a warning, as 8.3.4.2 allows. A matching key that is not understood is refused,
+never ignored: a filter that is dropped without a word answers with other patients' studies. What narrows
+nothing is ignored with a warning.
 """
 
 from __future__ import annotations
@@ -13,10 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from crosslight.standards.dicom.web.json import Attributes, keyword_of, tag_of, text_of, vr_of
+from crosslight.standards.dicom.web.json import Attributes, keyword_of, text_of, vr_of
 from crosslight.standards.dicom.web.matching import (
     NUMBER_VRS,
     TEMPORAL,
@@ -27,119 +25,20 @@ from crosslight.standards.dicom.web.matching import (
     matches_row,
 )
 from crosslight.standards.dicom.web.parameters import ignored_warning, may_be_ignored
+from crosslight.standards.dicom.web.qido_attributes import (
+    KEYS,
+    MOMENTS,
+    Level,
+    defaults,
+    known_path,
+    path_of,
+    paths_of,
+    tags_of,
+)
 from crosslight.standards.ids import is_uid
 from crosslight.standards.problem import Invalid, TooLarge
 
-Level = Literal["study", "series", "instance"]
-LEVELS: tuple[Level, ...] = ("study", "series", "instance")
-
-#: Matching keys of each level (PS3.18 Tables 10.6.1-5 and what viewers ask for beside them); a level has
-#: those above it.
-STUDY_KEYS = (
-    "StudyDate",
-    "StudyTime",
-    "AccessionNumber",
-    "ModalitiesInStudy",
-    "ReferringPhysicianName",
-    "StudyDescription",
-    "PatientName",
-    "PatientID",
-    "IssuerOfPatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyInstanceUID",
-    "StudyID",
-    "SOPClassesInStudy",
-    "InstitutionName",
-)
 _BEGINS = frozenset({"StudyDate", "StudyTime"})
-SERIES_KEYS = (
-    "Modality",
-    "SeriesDate",
-    "SeriesTime",
-    "SeriesDescription",
-    "BodyPartExamined",
-    "Laterality",
-    "SeriesInstanceUID",
-    "SeriesNumber",
-    "PerformedProcedureStepStartDate",
-    "PerformedProcedureStepStartTime",
-    "RequestAttributesSequence.ScheduledProcedureStepID",
-    "RequestAttributesSequence.RequestedProcedureID",
-)
-INSTANCE_KEYS = ("SOPClassUID", "SOPInstanceUID", "InstanceNumber", "AvailableTransferSyntaxUID")
-KEYS: dict[Level, tuple[str, ...]] = {
-    "study": STUDY_KEYS,
-    "series": STUDY_KEYS + SERIES_KEYS,
-    "instance": STUDY_KEYS + SERIES_KEYS + INSTANCE_KEYS,
-}
-
-#: A date and the time of the same moment: ranges of both are one range of moments (PS3.4 C.2.2.2.5).
-MOMENTS = (
-    ("StudyDate", "StudyTime"), ("SeriesDate", "SeriesTime"),
-    ("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime"),
-)  # fmt: skip
-
-#: What a row has without ``includefield`` (PS3.18 Tables 10.6.3-3, -4, -5); StudyDescription because every
-#: list shows it.
-STUDY_DEFAULTS = (
-    "SpecificCharacterSet",
-    "StudyDate",
-    "StudyTime",
-    "AccessionNumber",
-    "InstanceAvailability",
-    "ModalitiesInStudy",
-    "ReferringPhysicianName",
-    "TimezoneOffsetFromUTC",
-    "StudyDescription",
-    "RetrieveURL",
-    "PatientName",
-    "PatientID",
-    "IssuerOfPatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyInstanceUID",
-    "StudyID",
-    "NumberOfStudyRelatedSeries",
-    "NumberOfStudyRelatedInstances",
-)
-SERIES_DEFAULTS = (
-    "SpecificCharacterSet",
-    "Modality",
-    "TimezoneOffsetFromUTC",
-    "SeriesDescription",
-    "BodyPartExamined",
-    "RetrieveURL",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "SeriesNumber",
-    "NumberOfSeriesRelatedInstances",
-    "InstanceAvailability",
-    "PerformedProcedureStepStartDate",
-    "PerformedProcedureStepStartTime",
-    "RequestAttributesSequence",
-)
-INSTANCE_DEFAULTS = (
-    "SpecificCharacterSet",
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "InstanceAvailability",
-    "TimezoneOffsetFromUTC",
-    "RetrieveURL",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "InstanceNumber",
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "NumberOfFrames",
-    "AvailableTransferSyntaxUID",
-)
-_OWN_DEFAULTS: dict[Level, tuple[str, ...]] = {
-    "study": STUDY_DEFAULTS,
-    "series": SERIES_DEFAULTS,
-    "instance": INSTANCE_DEFAULTS,
-}
 
 MAX_PARAMETERS = 64
 MAX_VALUES = 1000
@@ -185,7 +84,7 @@ class QidoQuery:
             Invalid: naming the parameter, for one that is unknown, ill-formed or repeated.
             TooLarge: for too many or too long ones.
         """
-        known = _paths_of(KEYS[level] if keys is None else tuple(keys))
+        known = paths_of(KEYS[level] if keys is None else tuple(keys))
         found: dict[tuple[str, ...], Match] = {}
         include: set[str] = set()
         query = cls(level=level, limit=max_results)
@@ -240,7 +139,7 @@ class QidoQuery:
         A parameter that names the same attribute stays: both must match.
         """
         pinned = tuple(
-            Match(path=_known_path(keyword), vr="UI", kind="single", values=(uid,))
+            Match(path=known_path(keyword), vr="UI", kind="single", values=(uid,))
             for keyword, uid in uids.items()
             if uid
         )
@@ -252,7 +151,7 @@ class QidoQuery:
 
     def of(self, keyword: str) -> Match | None:
         """The narrowest match on an attribute that is no universal one, or None."""
-        path = _path_of(keyword)
+        path = path_of(keyword)
         found = [m for m in self.matches if m.path == path and m.kind != "any"]
         return min(found, key=lambda m: (m.kind != "single", len(m.values))) if found else None
 
@@ -279,7 +178,7 @@ class QidoQuery:
         """The tags that rows are cut down to; None for all."""
         if self.include_all:
             return None
-        return _tags_of(defaults(self.level, self.matches)) | self.include | {m.path[0] for m in self.matches}
+        return tags_of(defaults(self.level, self.matches)) | self.include | {m.path[0] for m in self.matches}
 
     def select(self, row: Mapping[str, Any]) -> Attributes:
         """The attributes of ``row`` that this query returns (10.6.3.3)."""
@@ -287,47 +186,7 @@ class QidoQuery:
         return {tag: body for tag, body in row.items() if keep is None or tag in keep}
 
 
-def defaults(level: Level, matched: Iterable[Match] = ()) -> tuple[str, ...]:
-    """Attributes that a row of ``level`` always has; those of the levels above unless the search is inside
-    one of them.
-
-    PS3.18 10.6.3.3.2 and .3: a search for all series or instances also returns the study's (and series')
-    attributes.
-    """
-    inside = {m.tag for m in matched if m.vr == "UI" and m.kind == "single"}
-    names = _OWN_DEFAULTS[level]
-    if level != "study" and tag_of("StudyInstanceUID") not in inside:
-        names = STUDY_DEFAULTS + names
-    if level == "instance" and tag_of("SeriesInstanceUID") not in inside:
-        names = names + SERIES_DEFAULTS
-    return names
-
-
 # --- parsing ------------------------------------------------------------------------------------------------
-
-
-def _path_of(name: str) -> tuple[str, ...] | None:
-    tags = tuple(tag_of(part) for part in name.split("."))
-    return (
-        None if any(tag is None for tag in tags) or len(tags) > 4 else tuple(t for t in tags if t is not None)
-    )
-
-
-@lru_cache(maxsize=64)
-def _paths_of(keys: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
-    return frozenset(path for key in keys if (path := _path_of(key)) is not None)
-
-
-@lru_cache(maxsize=64)
-def _tags_of(keywords: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(tag for keyword in keywords if (tag := tag_of(keyword)) is not None)
-
-
-def _known_path(keyword: str) -> tuple[str, ...]:
-    path = _path_of(keyword)
-    if path is None:
-        raise KeyError(keyword)
-    return path
 
 
 def _count(name: str, value: str) -> int:
@@ -355,7 +214,7 @@ def _includes(value: str) -> set[str]:
             # with its creator, which says whose it is
             found |= {name.upper(), f"{name[:4]}00{name[4:6]}".upper()}
             continue
-        path = _path_of(name)
+        path = path_of(name)
         if path is None:
             raise Invalid(
                 "includefield names an unknown attribute.",
@@ -397,7 +256,7 @@ def _combined(found: Mapping[tuple[str, ...], Match]) -> tuple[Match, ...]:
     """
     matches = dict(found)
     for date_name, time_name in MOMENTS:
-        date, time = matches.get(_known_path(date_name)), matches.get(_known_path(time_name))
+        date, time = matches.get(known_path(date_name)), matches.get(known_path(time_name))
         if date is None or time is None or not date.kind == time.kind == "range":
             continue
         if (bool(date.low), bool(date.high)) != (bool(time.low), bool(time.high)):
@@ -424,7 +283,7 @@ def _combined(found: Mapping[tuple[str, ...], Match]) -> tuple[Match, ...]:
 
 
 def _parse_match(name: str, value: str, known: Collection[tuple[str, ...]], level: Level) -> Match:
-    path = _path_of(name)
+    path = path_of(name)
     if path is None:
         raise Invalid(
             f"Unknown parameter {name[:64]!r}.",
