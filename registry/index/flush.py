@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 from crosslight.runtime.db import Tx
 from crosslight.standards.census import Census, census_item
@@ -12,6 +12,7 @@ from crosslight.standards.problem import StorageError
 from registry.identity.model import RecordKey
 from registry.index.changes import write_changes
 from registry.index.codec import fold_ids
+from registry.index.member_feeds import FeedRow
 from registry.index.model import Change, ChangeKind
 from registry.index.past_versions import State, packed, state_of
 from registry.index.read import Reader
@@ -46,15 +47,6 @@ def _upsert(columns: tuple[str, ...]) -> str:
 _NAMED_COLUMNS = (*HOLDING_COLUMNS, *NAME_COLUMNS)
 _UPSERT, _NAMED_UPSERT = _upsert(HOLDING_COLUMNS), _upsert(_NAMED_COLUMNS)
 _KEY = "record_key = ? AND study_hash = ? AND member_id = ?"
-
-
-class FeedRow(NamedTuple):
-    """A row of ``member_feed``, locked by this transaction."""
-
-    cursor: int  # the newest version that was accepted (D10)
-    studies: int  # census (D19)
-    census: bytes
-    changes: int  # the number of the last change in the member's stream (ADR 0031)
 
 
 @dataclass(slots=True)

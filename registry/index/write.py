@@ -11,18 +11,19 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from crosslight.runtime.db import Tx
-from crosslight.standards.census import EMPTY
 from crosslight.standards.ids import MemberId, Version, hash8
 from crosslight.standards.problem import StorageError
 from crosslight.standards.study import Patient, StudyRecord
 from crosslight.standards.xds.model.publication import Publication, Status
 from registry.identity.model import RecordKey, Texts
 from registry.identity.tables import lock_writers
-from registry.index.flush import FeedRow, Flush, HoldingEdit
+from registry.index.flush import Flush, HoldingEdit
 from registry.index.foreign_entries import arranged, together, with_status
 from registry.index.imaging_documents import imaging_document
+from registry.index.member_feeds import MemberFeeds
 from registry.index.model import Change, ObjectChange, XdsObject
 from registry.index.past_versions import State, publication_of, state_of
+from registry.index.patient_texts import PatientTexts
 from registry.index.read import Reader
 from registry.index.rows import (
     ARRIVING,
@@ -32,8 +33,6 @@ from registry.index.rows import (
     HoldingRow,
     Loaded,
     Tombstone,
-    chunks,
-    marks,
     modality_bits,
     names_in_row,
     record_hash,
@@ -43,8 +42,6 @@ from registry.index.rows import (
     version_int,
 )
 
-MAX_TEXTS = 30_000  # different patient texts of one record
-
 
 class Work:
     """Changes of one transaction."""
@@ -52,11 +49,10 @@ class Work:
     def __init__(self, reader: Reader, tx: Tx, now: datetime) -> None:
         self._reader, self.tx, self._now = reader, tx, now
         self._entries: dict[tuple[MemberId, str], list[HoldingEdit]] = {}
-        self._texts: dict[tuple[int, Patient], int] = {}
-        self._new_texts: list[tuple[int, int, bytes]] = []
-        self._cursors: dict[MemberId, int] = {}
-        self._feeds: dict[MemberId, FeedRow] = {}
-        self.changes: list[Change] = []  # after a flush: all that was changed; before: of other objects
+        self._texts = PatientTexts(reader, tx)
+        self._feeds = MemberFeeds(tx)
+        # before a flush: changes of objects that are no studies; after it: all changes
+        self.changes: list[Change] = []
         # after a flush: records, and how many patient texts came that are new to them
         self.described: dict[RecordKey, int] = {}
         # after a flush: records under which anything changed, and whose studies
@@ -65,31 +61,16 @@ class Work:
     # --- reading --------------------------------------------------------------------------------------------
 
     def lock_writers(self, *, exclusive: bool) -> None:
-        """A large batch excludes all other writers, single acts exclude such batches; before anything else in
-        a transaction.
+        """Make a large batch wait for all other writers, and them for it; the first act of a transaction.
 
-        Batches of two members share patients in another order each; beside each other they would end in
-        deadlocks.
+        Two large batches may change the same patients, each in its own order: side by side they would end in
+        a deadlock. Single acts exclude such batches only, not each other.
         """
         lock_writers(self.tx, exclusive=exclusive)
 
     def lock(self, members: Iterable[MemberId]) -> None:
         """Make other writers of these members wait; first of all in a transaction."""
-        wanted = sorted({int(member) for member in members})
-        suffix = f" ORDER BY member_id{self.tx.dialect.for_update}"
-        for part in chunks(wanted):
-            columns = "member_id, cursor_version, studies, census, changes"
-            sql = f"SELECT {columns} FROM member_feed WHERE member_id IN ({marks(part)}){suffix}"
-            found = {row[0]: row for row in self.tx.rows(sql, part)}
-            missing = [(member, -1, 0, EMPTY) for member in part if member not in found]
-            if missing:
-                names = ("member_id", "cursor_version", "studies", "census")
-                self.tx.insert_many("member_feed", names, missing, "ON CONFLICT DO NOTHING")
-                found = {row[0]: row for row in self.tx.rows(sql, part)}
-            for member in part:
-                _, cursor, studies, census, changes = found[member]
-                self._feeds[MemberId(member)] = FeedRow(cursor, studies, bytes(census), changes)
-                self._cursors[MemberId(member)] = cursor
+        self._feeds.lock(members)
 
     def prefetch(self, places: Collection[tuple[MemberId, str]]) -> None:
         """Read what members have of studies in few statements."""
@@ -97,12 +78,13 @@ class Work:
         if not wanted:
             return
         members, uids = sorted({member for member, _ in wanted}), {uid for _, uid in wanted}
-        held = self._reader.held_by(self.tx, members, uids)
+        holdings = self._reader.held_by(self.tx, members, uids)
         stones = self._reader.tombstones(self.tx, members, uids)
         for place in wanted:
-            found: list[Loaded | None] = [*held.get(place, ())]
+            current: list[Loaded | None] = [*holdings.get(place, ())]
             self._entries[place] = [
-                HoldingEdit(*place, one, one, list(stones.get(place, []))) for one in found or [None]
+                HoldingEdit(*place, loaded, loaded, list(stones.get(place, [])))
+                for loaded in current or [None]
             ]
 
     def entries(self, member: MemberId, study_uid: str) -> list[HoldingEdit]:
@@ -129,9 +111,7 @@ class Work:
         return entries[-1]
 
     def states(self, entry: HoldingEdit) -> list[State]:
-        """The superseded versions, newest first, with those of this transaction; they may be changed and
-        given back.
-        """
+        """The superseded versions, newest first, with those of this transaction."""
         if entry.past is None:
             before = entry.before
             entry.past = self._reader.states(self.tx, [before])[before.row.key] if before is not None else []
@@ -149,7 +129,9 @@ class Work:
         *,
         own_digest: bool = True,
     ) -> None:
-        """Make ``publication`` the one current version of a node of ours; what was current becomes past (D1).
+        """Make ``publication`` the current version of a study that a node of ours holds (D1).
+
+        What was current becomes past.
 
         Args:
             entry: The study of the member.
@@ -165,9 +147,8 @@ class Work:
             entry.pushed.append({**self._reader.state(old), "status": "Deprecated"})
             newest = max(newest, old.row.version)
         flags = 0 if own_digest else OTHER_DIGEST
-        self._set(
-            entry, record_key, publication, digest, newest, self._revision(entry, record_key), flags=flags
-        )
+        revision = self._revision(entry, record_key)
+        self._set(entry, record_key, publication, digest, newest, revision, flags=flags)
 
     def _revision(self, entry: HoldingEdit, record_key: RecordKey) -> int:
         if entry.now is not None and entry.now.row.record_key == record_key:
@@ -182,9 +163,8 @@ class Work:
         self, entry: HoldingEdit, record_key: RecordKey, publication: Publication, digest: str
     ) -> None:
         """A further entry of a foreign source's study, beside those that are there."""
-        own = state_of(
-            publication, digest, self._text(record_key, publication.record.patient), self._secret(entry)
-        )
+        text = self._texts.number(record_key, publication.record.patient)
+        own = state_of(publication, digest, text, self._secret(entry))
         self._arrange(entry, record_key, [own, *self._all_states(entry)])
 
     def set_entry_status(self, entry: HoldingEdit, entry_uuid: str, status: Status) -> None:
@@ -196,14 +176,11 @@ class Work:
     def describe_entry(self, entry: HoldingEdit, publication: Publication) -> None:
         """Say more of one entry (D17)."""
         old, uuid = self._now_of(entry), publication.entry_uuid
-        states = [
-            (
-                state_of(publication, state["digest"], state["patient"], self._secret(entry))
-                if _uuid(state) == uuid
-                else state
-            )
-            for state in self._all_states(entry)
-        ]
+        states = self._all_states(entry)
+        for index, state in enumerate(states):
+            if _uuid(state) == uuid:
+                secret = self._secret(entry)
+                states[index] = state_of(publication, state["digest"], state["patient"], secret)
         self._arrange(entry, old.holding.record_key, states)
 
     def remove_entries(self, entry: HoldingEdit, entry_uuids: Collection[str]) -> None:
@@ -227,17 +204,16 @@ class Work:
     def _arrange(self, entry: HoldingEdit, record_key: RecordKey, states: list[State]) -> None:
         """Write a study's entries: the row leads with an Approved one and shows what all Approved say."""
         lead, *others = arranged(states)
-        texts = {n: text for (_, n), text in self._reader.patient_texts(self.tx, {record_key}).items()}
-        texts |= {n: text for (key, text), n in self._texts.items() if key == record_key}
+        texts = self._texts.under(record_key)
         source, secret = self._reader.source(entry.member)
         made = [publication_of(state, texts[state["patient"]], source, secret) for state in (lead, *others)]
         publication, digest = made[0]
-        united = together([p for p, _ in made])
-        flags = (
-            OTHER_DIGEST
-            | (DEPRECATED if publication.status == "Deprecated" else 0)
-            | (UNITED if united is not None else 0)
-        )
+        united = together([publication for publication, _ in made])
+        flags = OTHER_DIGEST
+        if publication.status == "Deprecated":
+            flags |= DEPRECATED
+        if united is not None:
+            flags |= UNITED
         revision = self._revision(entry, record_key)
         self._reset(entry, others)
         self._set(entry, record_key, publication, digest, -1, revision, flags=flags, united=united)
@@ -252,34 +228,27 @@ class Work:
 
     def set_state(self, entry: HoldingEdit, *, deprecated: bool, version: Version | None) -> None:
         """Approve or deprecate the current version (D16)."""
-        old = self._now_of(entry)
-        newest = max(old.row.version, version_int(version))
-        holding = old.holding
+        current = self._now_of(entry)
+        row, holding = current.row, current.holding
+        newest = max(row.version, version_int(version))
         publication = holding.publication.with_status("Deprecated" if deprecated else "Approved")
-        flags = (old.row.flags & ~DEPRECATED) | (DEPRECATED if deprecated else 0)
-        self._set(
-            entry, holding.record_key, publication, holding.digest, newest, old.row.revision + 1, flags=flags
-        )
+        flags = (row.flags & ~DEPRECATED) | (DEPRECATED if deprecated else 0)
+        key, revision = holding.record_key, row.revision + 1
+        self._set(entry, key, publication, holding.digest, newest, revision, flags=flags)
 
     def replace_record(self, entry: HoldingEdit, publication: Publication, digest: str = "") -> None:
-        """Say more of the current version without a new one (D17); superseded versions stay as they were
-        submitted.
+        """Say more of the current version without a new one (D17).
 
-        ``digest`` is the holder's own, '' where it is still not known.
+        Superseded versions stay as they were submitted. ``digest`` is the holder's own, '' where it is still
+        not known.
         """
-        old = self._now_of(entry)
+        current = self._now_of(entry)
+        row, holding = current.row, current.holding
         self._reset(entry, self.states(entry))
-        flags = old.row.flags & ~OTHER_DIGEST if digest else old.row.flags
-        digest = digest or old.holding.digest
-        self._set(
-            entry,
-            old.holding.record_key,
-            publication,
-            digest,
-            old.row.version,
-            old.row.revision + 1,
-            flags=flags,
-        )
+        flags = row.flags & ~OTHER_DIGEST if digest else row.flags
+        digest = digest or holding.digest
+        key, revision = holding.record_key, row.revision + 1
+        self._set(entry, key, publication, digest, row.version, revision, flags=flags)
 
     def move(
         self, entry: HoldingEdit, record_key: RecordKey, *, with_past: bool, version: Version | None
@@ -297,7 +266,7 @@ class Work:
             moved = []
             for state in (own, *states):
                 patient = texts.get((old.row.record_key, state["patient"]), old.holding.record.patient)
-                moved.append({**state, "patient": self._text(record_key, patient)})
+                moved.append({**state, "patient": self._texts.number(record_key, patient)})
             self._reset(entry, moved)
 
     def withdraw(self, entry: HoldingEdit, version: Version | None) -> None:
@@ -322,7 +291,7 @@ class Work:
 
     def reached(self, member: MemberId, version: Version | None) -> None:
         """An act of this version was accepted: the cursor moves (D10)."""
-        self._cursors[member] = max(self._cursors[member], version_int(version))
+        self._feeds.reached(member, version)
 
     # --- a row ----------------------------------------------------------------------------------------------
 
@@ -367,76 +336,47 @@ class Work:
         entry.dirty = True
 
     def _text_of(self, entry: HoldingEdit, record_key: int, patient: Patient) -> int:
-        """As :meth:`_text`; what the study itself was submitted with before needs no reading."""
+        """The number of a patient's text; the text that the study already had needs no reading."""
         old = entry.now
         if old is not None and old.row.record_key == record_key and old.holding.record.patient == patient:
             return old.row.patient_n
-        return self._text(record_key, patient)
-
-    def _text(self, record_key: int, patient: Patient) -> int:
-        """The number of a patient's text among the record's; a negative stand-in until :meth:`flush` has read
-        what there is.
-        """
-        return self._texts.setdefault((record_key, patient), -1 - len(self._texts))
-
-    def _settle_texts(self) -> dict[int, int]:
-        """Stand-in -> number; texts that are new get theirs."""
-        found = self._reader.patient_texts(self.tx, {key for key, _ in self._texts})
-        known = {(key, text): n for (key, n), text in found.items()}
-        highest: dict[int, int] = {}
-        for key, n in found:
-            highest[key] = max(n, highest.get(key, 0))
-        settled = {}
-        for (key, patient), stand_in in self._texts.items():
-            number = known.get((key, patient))
-            if number is None:
-                number = highest[key] = highest.get(key, 0) + 1
-                if number > MAX_TEXTS:
-                    raise StorageError(
-                        "One patient record has too many different texts.", todo="Look at what feeds it."
-                    )
-                self._new_texts.append((key, number, self._reader.codec.encode_patient(patient)))
-            settled[stand_in] = number
-        return settled
+        return self._texts.number(record_key, patient)
 
     def note(
-        self, things: Collection[XdsObject], member: MemberId, kind: ObjectChange, *, waits: bool = True
+        self, objects: Collection[XdsObject], member: MemberId, kind: ObjectChange, *, waits: bool = True
     ) -> None:
-        """Objects that are no studies were written or removed, by an act of ``member``, which is locked.
+        """Note that objects which are no studies were written or removed, by ``member``, which is locked.
 
         ``waits``: documents that may be manifests are to be read (D17).
         """
-        for thing in things:
-            said = (
-                imaging_document(thing)
-                if waits and kind == "changed" and thing.status.endswith("Approved")
-                else None
-            )
-            read = said is not None and said.readable and thing.record_key is not None
-            change = Change(
-                kind=kind, member=member, record_key=thing.record_key, entry_uuid=thing.entry_uuid, waits=read
-            )
+        for xds_object in objects:
+            key, uuid = xds_object.record_key, xds_object.entry_uuid
+            to_read = False
+            if waits and kind == "changed" and xds_object.status.endswith("Approved"):
+                document = imaging_document(xds_object)
+                to_read = document is not None and document.readable and key is not None
+            change = Change(kind=kind, member=member, record_key=key, entry_uuid=uuid, waits=to_read)
             self.changes.append(change)
 
     def flush(self) -> None:
         """Write everything; nothing may be changed afterwards."""
         dirty = [entry for entries in self._entries.values() for entry in entries if entry.dirty]
-        settled = self._settle_texts()
+        settled = self._texts.settle()
         for entry in dirty:
             entry.settle(settled)
         self.changes += [change for entry in dirty if (change := entry.change) is not None]
         Flush(self._reader, self.tx, dirty, to_ms(self._now)).run(
-            self._new_texts, self._feeds, self._cursors, self.changes
+            self._texts.new, self._feeds.rows, self._feeds.cursors, self.changes
         )
-        self.described = dict(Counter(RecordKey(key) for key, _, _ in self._new_texts))
-        for one in (one for entry in dirty for one in (entry.before, *entry.left) if one is not None):
-            self.touched.setdefault(one.holding.record_key, Texts()).went.add(
-                one.holding.publication.record.patient
-            )
-        for now in (entry.now for entry in dirty if entry.now is not None):
-            self.touched.setdefault(now.holding.record_key, Texts()).came.add(
-                now.holding.publication.record.patient
-            )
+        self.described = dict(Counter(RecordKey(key) for key, _, _ in self._texts.new))
+        for entry in dirty:
+            for former in (entry.before, *entry.left):
+                if former is not None:
+                    texts = self.touched.setdefault(former.holding.record_key, Texts())
+                    texts.went.add(former.holding.publication.record.patient)
+            if entry.now is not None:
+                texts = self.touched.setdefault(entry.now.holding.record_key, Texts())
+                texts.came.add(entry.now.holding.publication.record.patient)
 
 
 def _uuid(state: State) -> str:

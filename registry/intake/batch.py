@@ -8,7 +8,6 @@ Every act is checked before it changes anything, so that one act of a batch can 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -17,19 +16,18 @@ from crosslight.runtime.log import get_logger
 from crosslight.standards.ids import Version
 from crosslight.standards.problem import Conflict, Forbidden, Invalid
 from crosslight.standards.region import Region
-from crosslight.standards.study import Patient
 from crosslight.standards.xds.model import vocabulary as v
 from crosslight.standards.xds.model.publication import Publication
 from crosslight.standards.xds.rules.errors import refusal
-from registry.identity.model import RecordKey
 from registry.identity.store import IdentityStore
 from registry.index.flush import HoldingEdit
 from registry.index.model import Change, Holding
-from registry.index.rows import started_of, version_int
+from registry.index.rows import version_int
 from registry.index.store import IndexStore
 from registry.intake.checks import check_publication, following, with_detail
 from registry.intake.generic_objects import GenericObjects, unread_in
 from registry.intake.registered_objects import APPROVED, DEPRECATED, RegisteredObjects
+from registry.intake.study_patients import StudyPatients
 from registry.intake.submission import Outcome, Publish, SetAvailability, StoreObjects, Submission, Withdraw
 from registry.members.model import Member
 
@@ -69,11 +67,8 @@ class Batch:
         self._alarm = alarm
         self.work = index.work(tx, now)
         self._generic = GenericObjects(tx, index, identity, self.work, region, now, new_id)
+        self._patients = StudyPatients(tx, identity, self._generic, now)
         self._touched = False
-        self._feeds = identity.batch(tx, now)
-        self._fed: dict[tuple[int, Patient], RecordKey] = {}
-        self._newest: dict[RecordKey, int] = {}
-        self._moments: dict[int, datetime] = {}
 
     def begin(self, submissions: Sequence[Submission], *, exclusive: bool) -> None:
         """Lock the members and read what there is of their studies, in few statements; ``exclusive``: beside
@@ -89,14 +84,14 @@ class Batch:
             self._generic.prefetch(strict)
         acts = [act for submission in submissions for act in submission.acts]
         if len(acts) > 1:
-            self._feeds.prefetch(
+            self._patients.prefetch(
                 act.patient for act in acts if isinstance(act, Publish) and act.patient is not None
             )
 
     @property
     def touched(self) -> bool:
         """Whether the submission that ran last changed something, which only a roll-back takes back."""
-        return self._touched or self._generic.changed
+        return self._touched or self._generic.changed or self._patients.changed
 
     def run(self, submission: Submission, member: Member) -> Ran:
         """All acts of one submission.
@@ -104,7 +99,7 @@ class Batch:
         Raises:
             CrosslightError: refused; the transaction is still good only if not :attr:`touched`.
         """
-        self._touched = self._generic.changed = False
+        self._touched = self._generic.changed = self._patients.changed = False
         if not submission.strict:
             return Ran(tuple(self._act(submission, member, act) for act in submission.acts))
         caused = self._generic.by_the_standard(submission, member, self._alarm)
@@ -119,10 +114,9 @@ class Batch:
 
     def finish(self) -> list[Change]:
         """Write everything; what was changed."""
-        self._feeds.settle()
-        self._feeds.touch({key: self._moments[started] for key, started in self._newest.items()})
+        self._patients.settle()
         self.work.flush()
-        self._feeds.compare(self.work.described, self.work.touched)
+        self._patients.compare(self.work)
         return self.work.changes
 
     def _act(self, submission: Submission, member: Member, act: Any) -> Outcome:
@@ -137,41 +131,6 @@ class Batch:
                 self._generic.store(member, act)
                 return "accepted"
         raise Invalid("An act of an unknown kind.")
-
-    # --- patients -------------------------------------------------------------------------------------------
-
-    def _record_key(self, submission: Submission, member: Member, act: Publish) -> RecordKey:
-        """Under which patient record a study comes (D2)."""
-        if act.patient is not None:
-            return self._feed(member, act.patient)
-        addressed = self._generic.addressed(act.patient_cx, member)
-        if addressed.record is not None:
-            return addressed.record
-        local, records = act.publication.record.patient.local, addressed.records
-        for record in records:
-            if (record.local.authority, record.local.value) == (local.authority, local.value):
-                return record.key
-        of_member = [r.key for r in records if r.member == member.id and r.active]
-        return (of_member or [records[0].key])[0]
-
-    def _feed(self, member: Member, patient: Patient) -> RecordKey:
-        if patient.traced and f"member:{member.code}" not in self._identity.rules.traced_from:
-            patient = replace(patient, traced=False)  # a member's own word outranks nobody
-        key = self._fed.get((member.id, patient))
-        if key is None:
-            before, self._touched = self._touched, True
-            try:
-                key = self._feeds.feed(patient, member.id, kind="study")
-            except (
-                Invalid
-                # told before anything is changed; whatever else fails may have left half of a feed, or of
-                # earlier
-                # ones
-            ):
-                self._touched = before
-                raise
-            self._fed[member.id, patient] = key
-        return key
 
     # --- publish --------------------------------------------------------------------------------------------
 
@@ -188,7 +147,7 @@ class Batch:
                 return settled
         elif not submission.strict:
             raise Invalid("An act without a version.", where="version")
-        key = self._settled_key(self._record_key(submission, member, act), entry, act)
+        key = self._patients.settled_key(self._patients.record_key(member, act), entry, act)
         self._touched = True
         old = entry.now
         if old is not None and old.holding.record_key != key:
@@ -205,7 +164,7 @@ class Batch:
             own_digest=not submission.strict,
         )
         self.work.reached(member.id, version)
-        self._began(key, publication)
+        self._patients.began(key, publication)
         return "accepted"
 
     def _publish_beside(self, submission: Submission, member: Member, act: Publish) -> Outcome:
@@ -215,14 +174,16 @@ class Batch:
         publication = act.publication
         if not submission.strict:
             raise Invalid("A foreign source registers by ITI-42.")
-        key = self._record_key(submission, member, act)
+        key = self._patients.record_key(member, act)
         entries = self.work.entries(member.id, publication.record.study_uid)
-        held = {self._settled_key(key, entry, act) for entry in entries if entry.now is not None} - {key}
+        held = {self._patients.settled_key(key, entry, act) for entry in entries if entry.now is not None} - {
+            key
+        }
         key = min(held, default=key)
         self._touched = True
         entry = self.work.entry_under(member.id, publication.record.study_uid, key)
         self.work.add_entry(entry, key, publication.with_status("Approved"), act.digest)
-        self._began(key, publication)
+        self._patients.began(key, publication)
         return "accepted"
 
     def _granted(self, member: Member, version: Version) -> None:
@@ -290,22 +251,6 @@ class Batch:
             todo="An operator must look at this node's database.",
             where="version",
         )
-
-    def _settled_key(self, key: RecordKey, entry: HoldingEdit, act: Publish) -> RecordKey:
-        """A merge (A40) moves no rows: what is under a subsumed record stays there (D2)."""
-        if entry.now is None or entry.now.holding.record_key == key:
-            return key
-        former = self._identity.record_tx(self.tx, entry.now.holding.record_key)
-        return former.key if former is not None and former.subsumed_by == key else key
-
-    def _began(self, key: RecordKey, publication: Publication) -> None:
-        """The banner follows the newest study (D3)."""
-        interval = publication.record.time.interval()
-        if interval is None:
-            return
-        started = started_of(publication.record.time)
-        self._moments[started] = interval[0]
-        self._newest[key] = max(started, self._newest.get(key, started))
 
     # --- availability ---------------------------------------------------------------------------------------
 
