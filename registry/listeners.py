@@ -18,7 +18,7 @@ from crosslight.runtime.tls import peer_identity
 from crosslight.standards.problem import CrosslightError
 from registry.access.authenticate import ListenerKind
 from registry.config import addresses
-from registry.dicomweb import face as dicomweb
+from registry.dicomweb import routes as dicomweb
 from registry.fhir.errors import render_error as render_fhir_error
 from registry.fhir.routes import routes as fhir_routes
 from registry.health import Health

@@ -4,18 +4,18 @@ D20).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from crosslight.runtime.db import Tx
 from crosslight.standards.access import Face, Principal
 from crosslight.standards.ids import MemberId, hash8
 from crosslight.standards.problem import Invalid
 from crosslight.standards.region import Region
-from crosslight.standards.study import Patient
-from registry.ask.absence import accession_naming, naming
+from registry.ask.absence import accession_naming
 from registry.ask.filter import matches, window
 from registry.ask.naming import Naming
+from registry.ask.persons import MAX_NAMES, MAX_PERSONS, Owners, Persons
 from registry.ask.policy import Policy, doubtful_members
 from registry.ask.population_pages import OF_PATIENT, Scan, cursor_of, cursor_text, kind_of, place_of
 from registry.ask.question import (
@@ -30,7 +30,7 @@ from registry.ask.question import (
 )
 from registry.ask.results import Found, audited, current_names, has_accession, newest_first
 from registry.identity.header import doubt
-from registry.identity.model import PatientRecord, PatientSelector, Person, PersonKey, RecordKey
+from registry.identity.model import Person, PersonKey, RecordKey
 from registry.identity.store import IdentityStore
 from registry.index.conflicts import in_conflict
 from registry.index.model import Holding, PastVersion, XdsObject
@@ -39,38 +39,8 @@ from registry.index.rows import DEPRECATED, Loaded
 from registry.index.store import IndexStore
 from registry.members.model import Directory
 
-MAX_PERSONS = 200  # of one question
 MAX_PAGE = 1000  # holdings of one page
-MAX_NAMES = 2000  # ids in one question
 ANY = StudyFilter()
-
-
-@dataclass(frozen=True, slots=True)
-class _Owners:
-    """Whose studies are: the parts that headers lead to, and the persons of records and parts."""
-
-    parts: Mapping[tuple[RecordKey, Patient], RecordKey]
-    persons: Mapping[RecordKey, Person]
-
-    @property
-    def records(self) -> dict[RecordKey, PatientRecord]:
-        """The records and parts of all of them."""
-        return {r.key: r for p in self.persons.values() for r in p.records}
-
-    def owned(self, holding: Holding) -> Holding:
-        """With the part that it is of, where it is not the record's own."""
-        part = (
-            self.parts.get((holding.record_key, holding.publication.record.patient)) if self.parts else None
-        )
-        return holding if part is None else replace(holding, part=part)
-
-    def own(self, rows: Iterable[Loaded]) -> list[Loaded]:
-        """As :meth:`owned`, of rows."""
-        return [Loaded(one.row, self.owned(one.holding)) for one in rows] if self.parts else list(rows)
-
-    def person(self, holding: Holding) -> Person:
-        """Whose study it is."""
-        return self.persons[self.owned(holding).whose]
 
 
 class Answering:
@@ -95,14 +65,13 @@ class Answering:
         principal: Principal,
         face: Face,
     ) -> None:
-        self._tx, self._index, self._identity, self._directory, self._region = (
-            tx,
-            index,
-            identity,
-            directory,
-            region,
-        )
-        self._policy, self._merged = Policy(directory, principal, face), face != "xds"
+        self._tx = tx
+        self._index = index
+        self._identity = identity
+        self._directory = directory
+        self._region = region
+        self._policy = Policy(directory, principal, face)
+        self._persons = Persons(tx, identity, directory, region, self._policy)
 
     def answer(self, question: Question) -> Found:
         """What it finds.
@@ -122,85 +91,10 @@ class Answering:
             case DirectoryQuestion():
                 return Found()
 
-    # --- persons --------------------------------------------------------------------------------------------
-
-    def _select(self, selector: PatientSelector, limit: int) -> tuple[list[Person], Found]:
-        """The persons this principal may see of those named, and what may be said of disputes."""
-        named = selector.birth_date and (selector.family or selector.names)
-        if not selector.identifiers and not selector.fhir_id and not named:
-            raise Invalid(
-                "Nobody is named.",
-                todo="Give an identifier, or family name and date of birth.",
-                where="patient",
-            )
-        if len(selector.identifiers) > MAX_NAMES:
-            raise Invalid("Too many identifiers at once.", where="patient")
-        apart = self._policy.tells_apart
-        persons = self._identity.select_tx(
-            self._tx, selector, limit, disputed=True, merged=self._merged, apart=apart
-        )
-        whom = naming(
-            selector,
-            persons,
-            self._region,
-            self._directory,
-            lambda oid: self._identity.used_tx(self._tx, oid),
-        )
-        numbers = {*selector.identifiers, *(n for p in persons for r in p.records for n in r.national)}
-        claiming = self._identity.disputed_for_tx(self._tx, numbers) if numbers else []
-        divided = [r.key for p in persons for r in p.records if r.parts]
-        under = self._identity.doubts_of_tx(self._tx, divided, MAX_PERSONS) if divided else []
-        allowed = self._policy.shown(p for p in persons if self._policy.sees(p, selector))
-        shown = {r.key for p in allowed for r in p.records}
-        outside = {
-            r.key: r
-            for r in (*claiming, *under, *(r for p in persons for r in p.records))
-            if r.key not in shown
-        }
-        # one person was chosen: nobody stands beside
-        extra = [] if selector.fhir_id else self._own_disputed(outside.values())
-        named_by = {r.key for r in claiming} | {r.key for p in persons for r in p.records}
-        beside = {r.key for p in extra for r in p.records}
-        notices = self._policy.notices(outside.values(), {r.key for r in under} - named_by, beside)
-        found = Found(
-            disputed=notices,
-            doubts=doubtful_members(allowed, notices),
-            patients=audited(selector.identifiers, (*allowed, *extra)),
-            naming=whom,
-        )
-        return [*allowed, *extra], found
-
-    def _own_disputed(self, records: Iterable[PatientRecord]) -> list[Person]:
-        """Persons of disputed records that this principal sees beside the one asked for: no more than people
-        can look through.
-        """
-        keys = sorted(r.key for r in self._policy.beside(records))[:MAX_PERSONS]
-        found = self._identity.persons_for_tx(self._tx, keys) if keys else {}
-        return self._policy.shown({p.key: p for p in found.values()}.values())
-
-    def _owners(self, holdings: Iterable[Holding], persons: Iterable[Person] = ()) -> _Owners:
-        """Whose the studies are: a record's own, or of a part of it that their header leads to."""
-        holdings, known = list(holdings), {r.key: p for p in persons for r in p.records}
-        missing = {h.record_key for h in holdings} - known.keys()
-        known |= self._identity.persons_for_tx(self._tx, missing) if missing else {}
-        records = {r.key: r for p in known.values() for r in p.records}
-        divided = {key for key, record in records.items() if record.parts}
-        divided |= {record.part_of for record in records.values() if record.part_of is not None}
-        headers = {(h.record_key, h.publication.record.patient) for h in holdings if h.record_key in divided}
-        parts = self._identity.whose_tx(self._tx, headers) if headers else {}
-        missing = set(parts.values()) - known.keys()
-        known |= self._identity.persons_for_tx(self._tx, missing) if missing else {}
-        return _Owners(parts, known)
-
-    def _objects_of(self, objects: Collection[XdsObject]) -> list[Person]:
-        keys = {o.record_key for o in objects if o.record_key is not None}
-        found = self._identity.persons_for_tx(self._tx, keys) if keys else {}
-        return self._policy.shown({p.key: p for p in found.values()}.values())
-
     # --- by patient -----------------------------------------------------------------------------------------
 
     def _by_patient(self, question: ByPatient) -> Found:
-        persons, found = self._select(question.patient, MAX_PERSONS)
+        persons, found = self._persons.select(question.patient, MAX_PERSONS)
         shown = {record.key for person in persons for record in person.records}
         keys = {record.part_of or record.key for person in persons for record in person.records}
         # then only headers say whose studies are
@@ -215,7 +109,7 @@ class Answering:
             if question.cursor or len(held) > MANY or question.filter.study_uids:
                 return self._of_many(question, persons, found, held)
         loaded = self._index.read.by_records(self._tx, keys, deprecated=question.versions)
-        owners = self._owners((one.holding for one in loaded), persons)
+        owners = self._persons.owners((one.holding for one in loaded), persons)
         loaded = [one for one in owners.own(loaded) if one.holding.whose in shown]
         holdings = [h for h in self._marked(loaded, owners) if matches(question.filter, h, self._code)]
         current = {one.row.study_hash for one in loaded if not one.row.flags & DEPRECATED}
@@ -252,8 +146,8 @@ class Answering:
         holdings = self._marked(loaded, self._owners_of(loaded, persons))
         return newest_first(h for h in holdings if matches(narrow, h, self._code))
 
-    def _owners_of(self, loaded: Iterable[Loaded], persons: list[Person]) -> _Owners:
-        return self._owners((one.holding for one in loaded), persons)
+    def _owners_of(self, loaded: Iterable[Loaded], persons: list[Person]) -> Owners:
+        return self._persons.owners((one.holding for one in loaded), persons)
 
     def _page_of(self, question: ByPatient, keys: list[RecordKey], found: Found, total: int) -> Found:
         limit = max(1, min(question.limit, MAX_PAGE))
@@ -277,11 +171,11 @@ class Answering:
             found, holdings=tuple(sorted(holdings, key=lambda h: place[hash8(h.study_uid)])), total=total
         )
 
-    def _marked(self, loaded: list[Loaded], owners: _Owners) -> list[Holding]:
+    def _marked(self, loaded: list[Loaded], owners: Owners) -> list[Holding]:
         """Holdings, those in conflict marked (D1)."""
 
         def persons(rows: Collection[Loaded]) -> dict[tuple[int, int, int], int]:
-            whose = self._owners((one.holding for one in rows), owners.persons.values())
+            whose = self._persons.owners((one.holding for one in rows), owners.persons.values())
             return {one.row.key: int(whose.person(one.holding).key) for one in rows}
 
         conflicts = in_conflict(self._index.read, self._tx, loaded, persons) if loaded else set()
@@ -299,7 +193,7 @@ class Answering:
         whole = {(h.record_key, h.study_uid, h.member): h for h in self._index.read.with_past(self._tx, some)}
         return [replace(whole[h.record_key, h.study_uid, h.member], conflict=h.conflict) for h in holdings]
 
-    def _of_one_person(self, holdings: Iterable[Holding], owners: _Owners) -> list[Holding]:
+    def _of_one_person(self, holdings: Iterable[Holding], owners: Owners) -> list[Holding]:
         """Without past versions that describe somebody else: a header that was corrected named another person
         (ADR 0016).
         """
@@ -321,7 +215,7 @@ class Answering:
         ]
 
     def _patients(self, question: Patients) -> Found:
-        persons, found = self._select(question.patient, max(1, min(question.limit, MAX_PERSONS)))
+        persons, found = self._persons.select(question.patient, max(1, min(question.limit, MAX_PERSONS)))
         return replace(found, persons=tuple(persons))
 
     # --- by object ------------------------------------------------------------------------------------------
@@ -356,7 +250,7 @@ class Answering:
             loaded |= {one.row.key: one for one in found if has_accession(one.holding, question.accessions)}
         gone = self._gone(question, loaded.values())
         kept = [one for one in loaded.values() if question.versions or not one.row.flags & DEPRECATED]
-        owners = self._owners(one.holding for one in kept)
+        owners = self._persons.owners(one.holding for one in kept)
         # An accession number is easily guessed, a UID is not.
         kept = self._policy.rows(
             owners.own(kept), owners.records, named={loaded[key].holding.fhir_id for key in certain}
@@ -365,14 +259,16 @@ class Answering:
         if question.versions:
             holdings = self._with_past(kept, holdings)
         named = self._named(question, {(h.record_key, h.study_uid, h.member) for h in holdings})
-        more = self._owners(named, owners.persons.values())
+        more = self._persons.owners(named, owners.persons.values())
         holdings += self._policy.holdings(
             (more.owned(h) for h in named), more.records, named={h.fhir_id for h in named}
         )
         holdings = self._of_one_person(holdings, more)
         objects = self._objects(question)
         persons = self._policy.shown({more.person(h).key: more.person(h) for h in holdings}.values())
-        persons += [p for p in self._objects_of(objects) if p.key not in {shown.key for shown in persons}]
+        persons += [
+            p for p in self._persons.of_objects(objects) if p.key not in {shown.key for shown in persons}
+        ]
         return Found(
             holdings=tuple(newest_first(holdings)),
             persons=tuple(persons),
@@ -439,7 +335,7 @@ class Answering:
         kept, scan = list[Loaded](), Scan(page, cursor_of(question.cursor, kind_of(question)))
         while scan.more and len(kept) <= limit and not scan.enough:
             rows = scan.rows(self._index.read, self._tx)
-            owners = self._owners((one.holding for one in rows), seen.values())
+            owners = self._persons.owners((one.holding for one in rows), seen.values())
             seen |= {person.key: person for person in owners.persons.values()}
             allowed = self._policy.rows(owners.own(rows), owners.records)
             kept += [one for one in allowed if matches(question.filter, one.holding, self._code)]
@@ -447,7 +343,7 @@ class Answering:
         if len(kept) > limit:
             kept, more = kept[:limit], True
             after = place_of(kept[-1], question.order)
-        owners = self._owners((one.holding for one in kept), seen.values())
+        owners = self._persons.owners((one.holding for one in kept), seen.values())
         holdings = self._marked(kept, owners)
         persons = self._policy.shown({owners.person(h).key: owners.person(h) for h in holdings}.values())
         cursor = cursor_text(after, kind_of(question)) if more and after is not None else ""

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from itertools import compress, groupby
-from typing import Any
 
-import orjson
 from aiohttp import web
 from multidict import CIMultiDict
 
@@ -18,31 +16,24 @@ from crosslight.runtime.large_answers import LargeAnswers, in_steps
 from crosslight.runtime.workers import Workers
 from crosslight.standards.access import Action
 from crosslight.standards.dicom.web.accept import Offer, parse_accept, require
-from crosslight.standards.dicom.web.json import MEDIA_TYPE, Attributes, attributes, dumps, text_of
+from crosslight.standards.dicom.web.json import MEDIA_TYPE, Attributes, dumps
 from crosslight.standards.dicom.web.matching import Match, matches_row
 from crosslight.standards.dicom.web.qido import QidoQuery
 from crosslight.standards.dicom.web.qido_attributes import Level
 from crosslight.standards.ids import is_uid
-from crosslight.standards.problem import (
-    Invalid,
-    MemberFailed,
-    PeerError,
-    PeerRefused,
-    TooLarge,
-    Unavailable,
-    Unsupported,
-)
+from crosslight.standards.problem import Invalid, Unsupported
 from crosslight.standards.study import SeriesRecord
 from registry.ask.ask import Ask
 from registry.ask.coverage import Coverage
 from registry.ask.question import Answer, ByObject, ByPatient, ByPopulation, Question
 from registry.dicomweb.config import DicomwebConfig
+from registry.dicomweb.holder_rows import bounded_body, holder_rows, refused
 from registry.dicomweb.plan import QidoPlanner, decided, known_to_holders, person_matches, understood
 from registry.dicomweb.resources import check_resource, no_such, plain_uid
-from registry.dicomweb.rows import Held, all_series, cut, group, root_of, series_row, study_row
+from registry.dicomweb.rows import Held, StudyRoots, all_series, cut, group, series_row, study_row
 from registry.dicomweb.warnings import degraded, passed_warnings, quotable, unsaid
 from registry.gateway.forward import HOLDER_HEADER, Gateway
-from registry.gateway.holders import Holder, holders_of
+from registry.gateway.holders import holders_of
 from registry.members.model import Directory
 
 COVERAGE_HEADER = "Crosslight-Coverage"
@@ -111,7 +102,7 @@ class DicomwebFace:
     def _shown(
         self, page: Sequence[Held], answers: Sequence[Answer], request: web.Request, query: QidoQuery
     ) -> list[Attributes]:
-        roots, returned = _Roots(answers, self._base(request)), query.returned()
+        roots, returned = StudyRoots(answers, self._base(request)), query.returned()
         return [cut(study_row(held, roots.of(held), self._reach.opens), returned) for held in in_steps(page)]
 
     async def _studies(self, answers: Sequence[Answer], query: QidoQuery, question: Bounded) -> list[Held]:
@@ -156,7 +147,7 @@ class DicomwebFace:
     ) -> web.Response:
         """A page of the series that match; a row of each is made only where a key has to be tried on it."""
         left = [match for match in decided(query, question) if match.kind != "any"]
-        roots = _Roots([answer], self._base(request))
+        roots = StudyRoots([answer], self._base(request))
 
         def rows(held: Held, some: Iterable[SeriesRecord]) -> list[Attributes]:
             root = roots.of(held)
@@ -303,12 +294,12 @@ class DicomwebFace:
             query=request.rel_url.raw_query_string,
             accept=MEDIA_TYPE,
         ) as (holder, upstream):
-            body = await _bounded_body(upstream.content.iter_chunked(1 << 18), limit)
+            body = await bounded_body(upstream.content.iter_chunked(1 << 18), limit)
             if upstream.status == 204 or (upstream.status == 200 and not body):
                 body = b"[]"
             elif upstream.status != 200:
                 raise refused(upstream.status, holder)
-            rows = _holder_rows(body, base, study, holder)
+            rows = holder_rows(body, base, study, holder)
         warnings = [*degraded(answer.coverage), *passed_warnings(upstream.headers.getall("Warning", ()))]
         return self._answer(request, rows, answer.coverage, warnings, holder.member.code)
 
@@ -363,23 +354,6 @@ class DicomwebFace:
         return self._ask.question(request[CALLER], face="dicomweb", action=action, question=question)
 
 
-class _Roots:
-    """Where each study of these answers is had: where two people share a study UID, at the holder alone."""
-
-    def __init__(self, answers: Sequence[Answer], base: str) -> None:
-        self._base, self._whose = base, dict[str, set[int]]()
-        for answer in answers:
-            people = {record.key: person.key for person in answer.persons for record in person.records}
-            for holding in answer.holdings:
-                self._whose.setdefault(holding.study_uid, set()).add(
-                    people.get(holding.whose, -holding.whose)
-                )
-
-    def of(self, held: Held) -> str:
-        """The root under which ``held`` is."""
-        return root_of(held, self._base, ambiguous=len(self._whose[held.lead.study_uid]) > 1)
-
-
 def _media(request: web.Request) -> str:
     """The media type of rows that is asked for; refuses what cannot be had."""
     return require(
@@ -397,69 +371,3 @@ def _meets(row: Attributes, criteria: Iterable[Match], held: Held) -> bool:
         (undated and match.keyword in ("StudyDate", "StudyTime")) or matches_row(match, row)
         for match in criteria
     )
-
-
-async def _bounded_body(chunks: Any, limit: int) -> bytes:
-    parts, total = [], 0
-    async for chunk in chunks:
-        total += len(chunk)
-        if total > limit:
-            raise TooLarge(
-                "The member's answer is too large.",
-                why=f"Limit here: {limit} bytes.",
-                todo="Ask for one series.",
-            )
-        parts.append(chunk)
-    return b"".join(parts)
-
-
-def refused(status: int, holder: Holder) -> PeerError:
-    """A holder's refusal as an error of ours: with the same status where the caller can do something about
-    it.
-    """
-    what, why = f"{holder.member.name} ({holder.member.code}) refused.", f"HTTP status {status}."
-    if 400 <= status < 500:
-        return PeerRefused(what, http_status=status, why=why, where=holder.member.code)
-    return MemberFailed(what, why=why, where=holder.member.code)
-
-
-def _holder_rows(body: bytes, base: str, study: str, holder: Holder) -> list[Attributes]:
-    try:
-        rows = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        rows = None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise Unavailable("The member's answer cannot be read.", where=holder.member.code)
-    for row in rows:
-        series, sop = text_of(row, "SeriesInstanceUID"), text_of(row, "SOPInstanceUID")
-        url = (
-            f"{base}/studies/{study}"
-            + (f"/series/{series}" if series else "")
-            + (f"/instances/{sop}" if series and sop else "")
-        )
-        row |= attributes(
-            RetrieveURL=url, InstanceAvailability="ONLINE", RetrieveAETitle=holder.member.endpoints.aet
-        )
-    return [dict(sorted(row.items())) for row in rows]
-
-
-def routes(face: DicomwebFace, prefix: str = "/dicomweb") -> list[web.RouteDef]:
-    """Every route; GET ones answer HEAD too. ``/members/{code}`` is the same root with one holder only."""
-    study, series = "{study}", "{series}"
-    found = [
-        web.get(f"{prefix}/studies", face.studies),
-        web.get(f"{prefix}/series", face.series),
-        web.get(f"{prefix}/instances", face.instances),
-        web.post(f"{prefix}/studies", face.store),
-        web.post(f"{prefix}/studies/{study}", face.store),
-        web.options(f"{prefix}/{{any:.*}}", face.preflight),
-        web.get(f"{prefix}/studies/{study}/series", face.series),
-    ]
-    for root in (prefix, f"{prefix}/members/{{code:[A-Za-z0-9]{{1,16}}}}"):
-        found += [
-            web.get(f"{root}/studies/{study}/instances", face.instances),
-            web.get(f"{root}/studies/{study}/series/{series}/instances", face.instances),
-            web.get(f"{root}/studies/{study}", face.retrieve),
-            web.get(f"{root}/studies/{study}/{{tail:.+}}", face.retrieve),
-        ]
-    return [*found, web.get(f"{prefix}/{{path:.*}}", face.nothing)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from crosslight.standards.dicom.web.json import Attributes, attribute, attributes
 from crosslight.standards.ids import Identifier
 from crosslight.standards.study import SeriesRecord, StudyRecord, StudyTime
+from registry.ask.question import Answer
 from registry.identity.model import Person
 from registry.index.model import Holding
 from registry.members.model import Member
@@ -208,3 +209,20 @@ ALWAYS = (
 def cut(row: Attributes, keep: frozenset[str] | None, always: Sequence[str] = ALWAYS) -> Attributes:
     """The attributes that the query returns (None: all) and those that a row always has."""
     return row if keep is None else {tag: body for tag, body in row.items() if tag in keep or tag in always}
+
+
+class StudyRoots:
+    """Where each study of these answers is had: where two people share a study UID, at the holder alone."""
+
+    def __init__(self, answers: Sequence[Answer], base: str) -> None:
+        self._base, self._whose = base, dict[str, set[int]]()
+        for answer in answers:
+            people = {record.key: person.key for person in answer.persons for record in person.records}
+            for holding in answer.holdings:
+                self._whose.setdefault(holding.study_uid, set()).add(
+                    people.get(holding.whose, -holding.whose)
+                )
+
+    def of(self, held: Held) -> str:
+        """The root under which ``held`` is."""
+        return root_of(held, self._base, ambiguous=len(self._whose[held.lead.study_uid]) > 1)

@@ -21,7 +21,7 @@ from crosslight.standards.access import Principal
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError, Invalid, NotFound
 from crosslight.standards.study import Patient, StudyTime
-from registry.ask.answer import MAX_PERSONS
+from registry.ask.persons import MAX_PERSONS
 from registry.ask.question import ByObject, ByPatient, ByPopulation, StudyFilter
 from registry.identity.cases import checked_reason
 from registry.identity.model import PatientSelector
