@@ -4,9 +4,7 @@ database.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,26 +13,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from crosslight.runtime.audit import AuditLog
 from crosslight.runtime.audit.command import AuditQuery, print_audit
-from crosslight.runtime.db import SqliteDb
-from crosslight.runtime.seams import Seams, system_seams
+from crosslight.runtime.seams import system_seams
 from crosslight.runtime.serving import FolderLock
 from crosslight.runtime.terminal import counted, printable
 from crosslight.standards.dicom.record.record import patient_of
 from crosslight.standards.problem import ConfigError
 from node import backup as backups
 from node.archive import backup as archive_backup
-from node.archive.archive import Archive
 from node.archive.backup import BackupReport
 from node.archive.backup_files import Vault, identities_of, recipients_of
 from node.archive.import_preview import preview_paths
 from node.archive.importer import files_below
 from node.archive.model import ImportReport
-from node.config import NodeConfig, read_config, warnings_of
+from node.config import read_config, warnings_of
 from node.marks import Mark
-from node.membership.membership import Membership, is_member, membership_of
-from node.parts import make_archive, rules_of
+from node.offline import Offline, membership_in, opened, publications
+from node.parts import rules_of
 from node.printing import (
     bin_lines,
     day,
@@ -56,50 +51,6 @@ from node.publish.store import PublishStore
 UNREAD_NUMBER = "With a national number that is none"
 SHOWN = 20  # entries of each list that `status` prints
 UNSEEN_SHOWN, UNSEEN_CHECKED = 100_000, 500  # studies not yet looked at that `status` counts, and looks into
-
-
-@dataclass(frozen=True, slots=True)
-class Offline:
-    """The parts of a node that commands act on."""
-
-    seams: Seams
-    folder: Path
-    config: NodeConfig
-    membership: Membership | None
-    db: SqliteDb
-    archive: Archive
-    audit: AuditLog
-    audit_db: SqliteDb
-
-
-def _membership(folder: Path, config: NodeConfig, seams: Seams) -> Membership | None:
-    """To whom the node belongs; None when it has joined nobody yet."""
-    foreign = config.publish.foreign
-    if not is_member(folder, foreign):
-        return None
-    return membership_of(
-        folder, seams.files, foreign, config.archive, config.region, open_mode=config.listen.open
-    )
-
-
-@asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Offline]:
-    """Open the folder's databases and archive, without serving."""
-    config = read_config(folder)
-    seams = system_seams()
-    membership = _membership(folder, config, seams)
-    db, audit_db = (seams.databases.embedded(folder / name) for name in ("node.db", "audit.db"))
-    archive = make_archive(seams, folder, config, membership, db)
-    audit = AuditLog(audit_db, seams.clock)
-    try:
-        await audit.open()
-        await archive.open()
-        yield Offline(seams, folder, config, membership, db, archive, audit, audit_db)
-    finally:
-        await archive.close()
-        await seams.workers.close()
-        await db.close()
-        await audit_db.close()
 
 
 def _bar(console: Console) -> Progress:
@@ -146,7 +97,7 @@ async def preview(folder: Path, paths: Sequence[Path], console: Console) -> None
     """Say what an import would publish."""
     config = read_config(folder)
     seams = system_seams()
-    rules = rules_of(config, _membership(folder, config, seams))
+    rules = rules_of(config, membership_in(folder, config, seams))
     try:
         total = await seams.workers.run(lambda: sum(1 for _ in files_below(paths)))
         with _bar(console) as bar:
@@ -223,13 +174,6 @@ async def retry(folder: Path, study_uid: str) -> int:
     async with opened(folder) as node:
         rows = await _outbox(node)
         return await rows.unpark(study_uid)
-
-
-async def publications(node: Offline) -> PublishStore:
-    """The revisions of the node, for the registry that it publishes to."""
-    store = PublishStore(node.db, node.seams.ids, (destination(node.config.publish),))
-    await store.open()
-    return store
 
 
 async def _outbox(node: Offline) -> OutboxStore:

@@ -16,7 +16,7 @@ from crosslight.runtime.caller import command_line
 from crosslight.runtime.terminal import counted, printable
 from crosslight.standards.access import Action, Decision
 from crosslight.standards.ids import checked_uid
-from node.commands import Offline, opened, publications
+from node.offline import Offline, opened, publications
 
 AT_THE_MACHINE = Decision(True, "operator of the node")
 MAX_REASON_CHARS = 500

@@ -25,9 +25,10 @@ from simulations.folder_claim import FolderClaim, free
 from simulations.layout import CALLING_AET, HOST
 from simulations.plan import Chapter, make_chapter
 from simulations.region import TOKEN_RENEW_S, DemoRegion
-from simulations.story import STEPS, Step, StoryError
+from simulations.story import STEPS, Step
 from simulations.topology import Topology
 from simulations.watch import Watch
+from simulations.world import StoryError
 
 LOOK_S = 2.0  # how often what the nodes hold is compared with the endpoints file
 OPEN_BANNER = (

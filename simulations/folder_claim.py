@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from simulations.layout import HOST
-from simulations.story import StoryError
+from simulations.world import StoryError
 
 WAIT_S = 10.0  # for the children of a demo that has just been killed
 
