@@ -1,6 +1,4 @@
-"""Configuration of a node's membership: its link to the region's registry, or what it is before one that is
-not ours.
-"""
+"""Configuration of a node's membership: the link to its region, or a registry that is not ours."""
 
 from __future__ import annotations
 
@@ -70,8 +68,7 @@ class ForeignRegistryConfig:
     ca: str = setting(
         "",
         "File of the certificates to trust. Whoever shows this node's systems listener a certificate "
-        "under them is a system "
-        "and may retrieve. Empty: plain http and MLLP; only with listen.open.",
+        "under them is a system and may retrieve. Empty: plain http and MLLP; only with listen.open.",
     )
     certificate: str = setting(
         "", "File of this node's certificate chain, with which it calls the registry (mutual TLS)."
@@ -95,12 +92,8 @@ class ForeignRegistryConfig:
         Raises:
             ConfigError: naming the key.
         """
-        for name in (
-            "patient_authority",
-            "repository_unique_id",
-            "retrieve_location_uid",
-            "member_authority",
-        ):
+        oids = ("patient_authority", "repository_unique_id", "retrieve_location_uid", "member_authority")
+        for name in oids:
             if not is_uid(getattr(self, name)):
                 raise ConfigError(f"publish.xds.{name} must be an OID.", where=f"publish.xds.{name}")
         for name in ("registry_url", "mllp", "organisation_code", *(("certificate",) if secured else ())):

@@ -1,5 +1,6 @@
-"""The region's signed directory at the node: verified, never older than what is known, never past its end
-(security.md 1.1).
+"""The region's signed directory at the node (security.md 1.1).
+
+It is verified, and never taken when it is older than the one known, or past its end.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""A node that has joined no region and publishes to a registry that is not ours (``[publish] kind = "xds"``,
-D18).
+"""A node that has joined no region and publishes to a registry that is not ours (D18).
 
-Who the node is comes from ``[publish.xds]``, certificates come from files that others renew. There is no
-directory, there are no access tokens, and nobody suspends it: whoever shows a certificate of the configured
-authority is a system.
+``[publish] kind = "xds"``. Who the node is comes from ``[publish.xds]``, certificates come from files that
+others renew. There is no directory, there are no access tokens, and nobody suspends it: whoever shows a
+certificate of the configured authority is a system.
 """
 
 from __future__ import annotations
@@ -88,13 +87,13 @@ class Independent:
     @property
     def source(self) -> Source:
         """This node as its DocumentEntries name it."""
-        m = self.member
+        member = self.member
         return Source(
-            code=m.code,
-            name=m.name,
-            repository_unique_id=m.repository_unique_id,
-            retrieve_location_uid=m.retrieve_location_uid,
-            authority=m.authority,
+            code=member.code,
+            name=member.name,
+            repository_unique_id=member.repository_unique_id,
+            retrieve_location_uid=member.retrieve_location_uid,
+            authority=member.authority,
             organisation_authority=self.region.organisation_authority,
             procedure_codes=self.region.procedure_codes,
         )
@@ -128,7 +127,7 @@ class Independent:
 
     def in_use(self) -> tuple[Credentials, ...]:
         """Every set of files that a live context was made of."""
-        return tuple(c for c in (self._credentials, self._client) if c is not None)
+        return tuple(files for files in (self._credentials, self._client) if files is not None)
 
     def _path(self, value: str) -> Path | None:
         return self.folder / value if value else None
@@ -153,7 +152,8 @@ class Independent:
     # --- while it runs --------------------------------------------------------------------------------------
 
     def gate(self, clock: Clock) -> Gate:
-        from node.serve.systems import SystemsGate  # with all of HTTP, which most commands need not wait for
+        # here, not above: it loads all of HTTP, for which most commands need not wait
+        from node.serve.systems import SystemsGate
 
         return SystemsGate(open_mode=self._open)
 
@@ -194,8 +194,9 @@ class Independent:
 
 
 class NoConnection:
-    """As :class:`node.membership.membership.Connection`: no link; certificates that others renew are taken
-    up.
+    """As :class:`node.membership.membership.Connection`, without a link.
+
+    It watches the certificates that others renew, and takes the new ones up.
     """
 
     linked = None
@@ -217,7 +218,9 @@ class NoConnection:
         """There is nothing to be remembered."""
 
     def start(self, speaker: Speaker) -> None:
-        self._tasks = [asyncio.create_task(one.watch(self._clock)) for one in self._membership.in_use()]
+        self._tasks = [
+            asyncio.create_task(credentials.watch(self._clock)) for credentials in self._membership.in_use()
+        ]
 
     async def stop(self) -> None:
         for task in self._tasks:

@@ -1,5 +1,7 @@
-"""Joining a region with an invitation: the pin first, then the secret, then the files (D18, security.md
-1.1)."""
+"""Joining a region with an invitation (D18, security.md 1.1).
+
+The registry's pin is checked first; only then is the secret sent; files are written last.
+"""
 
 from __future__ import annotations
 
@@ -54,9 +56,7 @@ _REFUSALS: dict[int, type[CrosslightError]] = {
 
 
 def new_request(code: str) -> tuple[bytes, bytes]:
-    """A fresh P-256 key, which never leaves this machine, and a PKCS#10 request for it: (key PEM, request
-    PEM).
-    """
+    """A fresh P-256 key, which never leaves this machine, and a PKCS#10 request for it; both as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, code[:64])])
     csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
@@ -86,8 +86,9 @@ def pinned(bundle_pem: str, pin: str) -> str:
 
 
 async def join(invitation: str, folder: Path, seams: Seams, authorities: Sequence[str] = ()) -> RegionState:
-    """Join, and write what was given into ``folder``. Joining again keeps OIDs and secret: the registry knows
-    them.
+    """Join, and write what was given into ``folder``.
+
+    Joining again keeps OIDs and secret: the registry knows them.
 
     Args:
         invitation: As the region's operator gave it.
@@ -101,8 +102,9 @@ async def join(invitation: str, folder: Path, seams: Seams, authorities: Sequenc
             trust's own.
         ConfigError: this node is another member already.
         Forbidden: the pin does not match (nothing secret was sent), or the member is suspended.
-        Unauthenticated: the registry does not know the invitation. Conflict: it was used. Gone: it has
-            expired.
+        Unauthenticated: the registry does not know the invitation.
+        Conflict: the invitation was used.
+        Gone: the invitation has expired.
         Unavailable: the registry cannot be reached.
     """
     invited = Invitation.parse(invitation)
@@ -135,8 +137,8 @@ async def _ask(
     verified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     verified.minimum_version = ssl.TLSVersion.TLSv1_2
     verified.load_verify_locations(cadata=authority)
-    said = {"authorities": list(authorities)} if authorities else {}
-    body = orjson.dumps({"secret": invited.secret, "csr_pem": csr_pem.decode(), **said})
+    optional = {"authorities": list(authorities)} if authorities else {}
+    body = orjson.dumps({"secret": invited.secret, "csr_pem": csr_pem.decode(), **optional})
     async with http.client(verified, read_timeout_s=30) as session:
         return JoinReply.from_plain(await _json(session, "POST", f"{invited.url}/join", body))
 
@@ -161,10 +163,10 @@ async def _json(session: aiohttp.ClientSession, method: str, url: str, body: byt
     except orjson.JSONDecodeError:
         parsed = None
     if status != 200:
-        said = parsed.get("error", {}) if isinstance(parsed, dict) else {}
+        problem = parsed.get("error", {}) if isinstance(parsed, dict) else {}
         kind = _REFUSALS.get(status, Unavailable)
-        what = str(said.get("what") or f"The registry answered {status}.")
-        raise kind(what, why=str(said.get("why", "")), todo=str(said.get("todo", "")))
+        what = str(problem.get("what") or f"The registry answered {status}.")
+        raise kind(what, why=str(problem.get("why", "")), todo=str(problem.get("todo", "")))
     if not isinstance(parsed, dict):
         raise Malformed("What answers there is no registry.", where=url)
     return parsed
@@ -177,8 +179,6 @@ def _check(reply: JoinReply, invited: Invitation, key_pem: bytes) -> None:
         leaf = x509.load_pem_x509_certificates(reply.chain_pem.encode())[0]
     except (ValueError, IndexError):
         raise Malformed("The registry's answer holds no certificate.") from None
-    if (
-        leaf.public_key() != load_pem_private_key(key_pem, None).public_key()
-        or reply.member.code != invited.code
-    ):
+    own_key = load_pem_private_key(key_pem, None).public_key()
+    if leaf.public_key() != own_key or reply.member.code != invited.code:
         raise Malformed("The registry's answer is for another member.")

@@ -1,6 +1,4 @@
-"""A member of a region (D18): tokens and certificates are the region's, and the link says who it is and is
-told.
-"""
+"""A member of a region (D18): tokens and certificates are the region's, and a link leads to its registry."""
 
 from __future__ import annotations
 
@@ -45,7 +43,10 @@ class Joined:
     """
 
     def __init__(self, folder: Path, state: RegionState, config: RegionConfig, *, open_mode: bool) -> None:
-        self._folder, self.state, self._config, self._open = folder, state, config, open_mode
+        self._folder = folder
+        self.state = state
+        self._config = config
+        self._open = open_mode
 
     # --- who it is ------------------------------------------------------------------------------------------
 
@@ -84,8 +85,10 @@ class Joined:
         return self.state.directory_expired(now)
 
     def not_agreed(self, authority: str) -> str:
-        """Under one that is not agreed every study would be refused; under another, every patient would
-        change later.
+        """As ``Membership.not_agreed``: why nothing is published until the region's operator has agreed.
+
+        Under an authority that is not agreed every study would be refused. Publishing under another one
+        meanwhile would move every patient later.
         """
         member = self.state.member
         if authority in (member.authority, *member.authorities):
@@ -101,7 +104,7 @@ class Joined:
     # --- while it runs --------------------------------------------------------------------------------------
 
     def gate(self, clock: Clock) -> Gate:
-        # with all of HTTP, which most commands need not wait for
+        # here, not above: it loads all of HTTP, for which most commands need not wait
         from node.serve.authenticate import Authenticator
 
         state = self.state
@@ -128,10 +131,8 @@ class Joined:
         if seen is not None and serving and (skew := skew_text(seen)):
             yield "Clock", skew
         own = (*state.member.authorities, state.member.authority)
-        yield (
-            "Patient authorities",
-            ", ".join(own) + "".join(f"; {one} (not agreed yet)" for one in state.member.asked),
-        )
+        asked = "".join(f"; {authority} (not agreed yet)" for authority in state.member.asked)
+        yield "Patient authorities", ", ".join(own) + asked
 
     def registry_target(self) -> Target:
         from crosslight.client.doctor import Target
@@ -172,8 +173,9 @@ class RegionConnection:
 
     @property
     def roads(self) -> RegistryRoads:
-        """All three: the gRPC feed, and SOAP and MLLP where ``publish.road`` says so; our gateway's
-        certificate is expected.
+        """The gRPC feed, and SOAP and MLLP where ``publish.road`` says so.
+
+        Over TLS the registry has to show the certificate of the region's gateway.
         """
         state, link = self._state, self.link
 
@@ -192,19 +194,16 @@ class RegionConnection:
 
     def gauges(self) -> Sequence[Gauge]:
         status = self.link.status
+        skew_s = status.skew_ms / 1000
         return (
             Gauge("crosslight_node_linked", "1 while linked to the registry.", float(status.connected)),
-            Gauge(
-                "crosslight_node_clock_skew_seconds",
-                "This clock minus the registry's.",
-                status.skew_ms / 1000,
-            ),
+            Gauge("crosslight_node_clock_skew_seconds", "This clock minus the registry's.", skew_s),
         )
 
     def remember(self) -> None:
         if (current := SeenLink.of(self.link.status)) != self._seen:
             self._seen = current
-            with suppress(OSError):  # only `status` reads it
+            with suppress(OSError):  # only the ``status`` command reads it: the node goes on
                 write_seen(self._folder, current, self._files)
 
     def start(self, speaker: Speaker) -> None:

@@ -1,4 +1,4 @@
-"""The node's end of the link: one outbound stream to the registry for as long as the node lives (D10, D18).
+"""The node's end of the link: one outbound stream to the registry while the node lives (D10, D18).
 
 Reconnects by itself with jittered pauses of at most a few seconds; a renewed certificate is taken up by a new
 stream before the old one ends. The node serves with or without it.
@@ -90,8 +90,10 @@ class Link:
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What every call on :meth:`channel` carries: the node's name on a plain link, nothing on mutual
-        TLS."""
+        """What every call on :meth:`channel` carries.
+
+        The node's name on a plain link; nothing on mutual TLS, where the certificate says it.
+        """
         return ((MEMBER_METADATA, self.state.code),) if self.open_mode else ()
 
     def channel(self) -> grpc.aio.Channel:
@@ -170,7 +172,7 @@ class Link:
                     older = None
                 if session.welcomed.is_set():
                     attempt = 0
-                # renewed: the next session first, then this one ends
+                # a renewed certificate: the next session begins before this one ends
                 if await self._changed.wait(unless=session.task):
                     older = session
                     self._retire()
@@ -180,20 +182,24 @@ class Link:
                 await self.clock.sleep(self._backoff.delay_s(attempt))
                 attempt += 1
         finally:
-            for one in (session, older):
-                if one is not None:
-                    await one.end()
+            for unended in (session, older):
+                if unended is not None:
+                    await unended.end()
 
     def _down(self, session: Session) -> None:
-        was = self.status
-        since = self.clock.now() if was.connected else was.since
-        self._now(
-            replace(was, connected=False, since=since, refused=session.refused, suspended=session.suspended)
+        before = self.status
+        since = self.clock.now() if before.connected else before.since
+        self._set_status(
+            replace(
+                before, connected=False, since=since, refused=session.refused, suspended=session.suspended
+            )
         )
-        if was.connected or session.refused != was.refused or session.suspended != was.suspended:
+        news = (session.refused, session.suspended) != (before.refused, before.suspended)
+        if before.connected or news:
             log.warning("link lost", reason=session.suspended or session.refused or session.why)
         self._changed.clear()
-        # a new channel tries at once, where this one may be waiting; and takes a new certificate up
+        # A new channel tries at once, where this one may be in a pause of its own; and it uses a renewed
+        # certificate.
         self._retire()
 
     def _retire(self) -> None:
@@ -206,7 +212,7 @@ class Link:
 
     def up(self, grant: EpochGrant) -> None:
         """A session was welcomed."""
-        self._now(
+        self._set_status(
             LinkStatus(
                 connected=True,
                 since=self.clock.now(),
@@ -229,9 +235,9 @@ class Link:
         """The clocks were compared."""
         if abs(skew_ms) > self.config.max_skew_warn_s * 1000 >= abs(self.status.skew_ms):
             log.warning("the clock differs from the registry's", skew_s=skew_ms / 1000)
-        self._now(replace(self.status, skew_ms=skew_ms))
+        self._set_status(replace(self.status, skew_ms=skew_ms))
 
-    def _now(self, status: LinkStatus) -> None:
+    def _set_status(self, status: LinkStatus) -> None:
         self.status = status
         self.changed(status)
 
@@ -318,7 +324,7 @@ class Session:
         try:
             await call.write(message)
         except asyncio.InvalidStateError:
-            pass  # the stream is over: reading tells why
+            pass  # the stream is over: the reader learns why
 
     async def _read(self, call: Any) -> None:
         patience_s = self._link.config.heartbeat_s * self._link.config.missed_acks
@@ -365,18 +371,18 @@ class Session:
 
     async def _beat(self, call: Any) -> None:
         link = self._link
-        status, told = NodeStatus(), b""
+        status, sent_version = NodeStatus(), b""
         while True:
             try:
                 async with asyncio.timeout(link.config.heartbeat_s):
                     status = await link.speaker.status()
             except TimeoutError:
-                pass  # busy, not dead: say again what was said
+                pass  # the node is busy, not dead: the last status is said again
             except Exception:
                 log.exception("status")
             now_ms = int(link.clock.now().timestamp() * 1000)
             beat = heartbeat_message(status, now_ms)
-            if status.concern is not None and told != (told := status.concern.version):
+            if status.concern is not None and sent_version != (sent_version := status.concern.version):
                 beat.concern.CopyFrom(concern_message(status.concern))
             await self._write(call, pb.NodeMessage(heartbeat=beat))
             await link.clock.sleep(link.config.heartbeat_s)

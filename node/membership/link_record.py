@@ -1,5 +1,6 @@
-"""What the running node last knew of its link, kept beside its database for ``status``: another process reads
-it.
+"""What the running node last knew of its link, kept beside its database.
+
+The ``status`` command, which is another process, reads it.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ class SeenLink:
 
     @classmethod
     def of(cls, status: LinkStatus) -> SeenLink:
-        """As it is now; the clocks' difference in whole seconds, so that it is not written anew at each
-        heartbeat.
+        """The link as it is now.
+
+        The clocks' difference is in whole seconds, so that the file is not written at each heartbeat.
         """
         return cls(
             connected=status.connected,
@@ -69,10 +71,8 @@ def link_text(seen: SeenLink | None, *, serving: bool) -> str:
         reason = f": {printable(seen.suspended)}" if seen.suspended else ""
         return f"SUSPENDED by the region since {since}{reason}. Ask its operator."
     if not serving:
-        return (
-            f"none: the node does not run (last known: {'linked' if seen.connected else 'not linked'} since"
-            f" {since})"
-        )
+        last = "linked" if seen.connected else "not linked"
+        return f"none: the node does not run (last known: {last} since {since})"
     if seen.connected:
         return f"linked since {since}"
     why = f": {printable(seen.refused)}" if seen.refused else ""

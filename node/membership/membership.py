@@ -36,9 +36,7 @@ if TYPE_CHECKING:
 
 
 class Connection(Protocol):
-    """What ties a running node to its registry: the link where there is one, and the care of its
-    certificates.
-    """
+    """What ties a running node to its registry: a link where there is one, and certificates kept fresh."""
 
     @property
     def status(self) -> LinkStatus:
@@ -76,7 +74,7 @@ class Connection(Protocol):
         ...
 
     async def stop(self) -> None:
-        """End."""
+        """End the link, and stop watching certificates."""
         ...
 
 
@@ -119,14 +117,11 @@ class Membership(Protocol):
         ...
 
     def directory_expired(self, now: datetime) -> bool:
-        """Whether what is known here of the region's members is past its end: who was suspended since is not
-        known.
-        """
+        """Whether the region's directory is past its end, so that later suspensions are not known here."""
         ...
 
     def not_agreed(self, authority: str) -> str:
-        """Why nothing may be published while ``authority`` issues this trust's patient numbers; '' = it
-        may."""
+        """Why nothing is published while ``authority`` issues this trust's patient numbers; '' = it is."""
         ...
 
     def on_change(self, callback: Callable[[], None]) -> None:

@@ -46,9 +46,7 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochGrant:
-    """The registry's Welcome: publish under ``epoch``, after comparing and re-sending where ``reconcile``
-    says so.
-    """
+    """The registry's Welcome: publish under ``epoch``; with ``reconcile``, compare and re-send first."""
 
     epoch: int
     reconcile: bool
@@ -109,11 +107,13 @@ def own_authority(patient: Patient) -> Identifier:
 
 
 def in_authority(authority: str) -> Callable[[Patient], Identifier | None]:
-    """The patient's id in the one authority that a foreign registry knows; None where there is none, and the
-    study waits.
+    """Finds a patient's id in the one authority that a foreign registry knows.
+
+    It finds None where there is none; the study then waits.
     """
 
     def find(patient: Patient) -> Identifier | None:
-        return next((i for i in (patient.local, *patient.others) if i.authority == authority), None)
+        numbers = (patient.local, *patient.others)
+        return next((number for number in numbers if number.authority == authority), None)
 
     return find

@@ -1,5 +1,6 @@
-"""The node's certificate renews itself: at two thirds of its life, a new key, over the old certificate's
-mutual TLS.
+"""The node's certificate is renewed at two thirds of its life.
+
+The new one is for a new key, and is asked for over mutual TLS with the old one.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ CALL_TIMEOUT_S = 20.0
 
 
 def renew_at(certificate: x509.Certificate, jitter: float) -> datetime:
-    """When to renew: two thirds of the life, and up to a twelfth later (``jitter`` 0 to 1), so that not all
-    come at once.
+    """When to renew: at two thirds of its life, or up to a twelfth of it later.
+
+    ``jitter``, from 0 to 1, spreads the nodes, so that not all ask at once.
     """
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     return begin + (end - begin) * (2 / 3 + jitter / 12)
@@ -41,7 +43,10 @@ class Renewal:
     """Keeps the certificate fresh and puts it into use without a restart."""
 
     def __init__(self, state: RegionState, link: Link, seams: Seams) -> None:
-        self._state, self._link, self._clock, self._draw = state, link, seams.clock, seams.draw
+        self._state = state
+        self._link = link
+        self._clock = seams.clock
+        self._draw = seams.draw
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -49,7 +54,7 @@ class Renewal:
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """End."""
+        """Stop watching."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -69,7 +74,7 @@ class Renewal:
                 log.error(
                     "certificate not renewed", reason=code, expires=leaf.not_valid_after_utc.isoformat()
                 )
-            # After a success too: with a clock far ahead every certificate looks due at once.
+            # Pause after a success too: with a clock far ahead every new certificate looks due at once.
             await self._clock.sleep(min(600.0, max(0.2, life_s / 30)))
 
     async def renew(self) -> None:

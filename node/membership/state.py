@@ -96,13 +96,13 @@ class RegionState:
     @property
     def source(self) -> Source:
         """This node as its DocumentEntries name it."""
-        m = self.member
+        member = self.member
         return Source(
-            code=m.code,
-            name=m.name,
-            repository_unique_id=Oid(m.repository_unique_id),
-            retrieve_location_uid=Oid(m.retrieve_location_uid),
-            authority=Oid(m.authority),
+            code=member.code,
+            name=member.name,
+            repository_unique_id=Oid(member.repository_unique_id),
+            retrieve_location_uid=Oid(member.retrieve_location_uid),
+            authority=Oid(member.authority),
             organisation_authority=self.region.organisation_authority,
             procedure_codes=self.region.procedure_codes,
         )
@@ -147,7 +147,7 @@ class RegionState:
         check_fresh(document, self.directory, now)
         self.directory, self._directory_jws = document, token
         self.jwks, self.region = document.jwks, document.region
-        own = next((m for m in document.members if m.code == self.code), None)
+        own = next((member for member in document.members if member.code == self.code), None)
         if own is not None:
             self.member = replace(self.member, authorities=own.authorities, asked=own.asked)
         self.save()
@@ -159,7 +159,7 @@ class RegionState:
     # --- on disk --------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write ``member.json``."""
+        """Write ``member.json``: who the node is, the region, and its directory."""
         data = {
             "member": self.member.plain(),
             "region": region_plain(self.region),

@@ -1,5 +1,6 @@
-"""Puts the parts of publication together for a node: to the registry it has joined, or to one that is not
-ours (D18).
+"""Puts the parts of publication together for a node (D18).
+
+It publishes to the registry it has joined, or to one that is not ours.
 """
 
 from __future__ import annotations
@@ -47,12 +48,11 @@ async def build_publisher(
     roads: RegistryRoads,
     endpoints: Endpoints,
 ) -> Publisher:
-    """The publisher of a node. A registry of ours takes studies by gRPC or SOAP (``config.road``), another
-    one by SOAP.
+    """The publisher of a node.
 
-    Comparisons with ours go over gRPC on either road: the link is there always, and only our registry can say
-    what it holds. Before another one the node grants itself epochs, and makes the secret of derived ids
-    (D18).
+    A registry of ours takes studies by gRPC or SOAP (``config.road``), another one by SOAP. Comparisons with
+    ours go over gRPC on either road: the link is there always, and only our registry can say what it holds.
+    Before another one the node grants itself epochs, and makes the secret of derived ids (D18).
 
     Raises:
         ConfigError: where the registry's addresses cannot be used.
@@ -111,10 +111,8 @@ def _soap_road(
     mllp = MllpClient(host, port, tls=tls, ack_timeout_s=config.timeout_s)
     soap = SoapClient(session, seams.ids, seams.workers)
     wire = XdsWire(soap, roads.url, mllp, seams.clock, seams.ids, identity, timeout_s=config.timeout_s)
-    return SoapRoad(wire, identity, rows, roads.patient, parallel=config.parallel), (
-        mllp.close,
-        session.close,
-    )
+    road = SoapRoad(wire, identity, rows, roads.patient, parallel=config.parallel)
+    return road, (mllp.close, session.close)
 
 
 def host_port(address: str, where: str) -> tuple[str, int]:

@@ -1,7 +1,7 @@
-"""The gRPC road: acts in batches to our registry's IndexFeed, and the comparison after a loss (feed.proto;
-D10, D15).
+"""The gRPC road to our registry (``feed.proto``; D10, D15).
 
-The feed is idempotent: an act whose fate is unknown is sent again as it was.
+Acts go in batches to its IndexFeed, and after a loss all that it acknowledged is compared. The feed is
+idempotent: an act whose fate is unknown is sent again as it was.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Publication as values: what should be at a destination, what is there, what was sent, and what became of it
-(D15).
-"""
+"""Publication as values (D15): what should be at a destination, what is there, and what became of an act."""
 
 from __future__ import annotations
 
@@ -36,11 +34,10 @@ class Want:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acked:
-    """What a destination has acknowledged of a study: the current publication, and every version since the
-    fresh one.
+    """What a destination has acknowledged of a study.
 
-    ``digest`` is the record's, '' where it is not known (learnt from the other side); ``sha1`` the
-    manifest's.
+    The current publication, and in ``chain`` every version since the fresh one. ``digest`` is the record's,
+    '' where it is not known (learnt from the other side); ``sha1`` the manifest's.
     """
 
     version: Version

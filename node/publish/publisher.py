@@ -1,7 +1,7 @@
-"""Publication of one node to one registry: revisions, outbox, reconciliation, and what the link is told (D8,
-D10, D14-D16).
+"""Publication of one node to one registry (D8, D10, D14-D16).
 
-Knows no wire: the road and the comparison are given. ``build.py`` puts the parts together.
+Revisions, outbox, reconciliation, and what the link is told. Knows no wire: the road and the comparison are
+given. ``build.py`` puts the parts together.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Publisher:
     """Everything between the archive's marks and the registry's index.
 
     Args:
-        store: Revisions. outbox_store: The destination's rows in the same database.
+        store: Revisions.
+        outbox_store: The destination's rows, in the same database.
         holdings: Where studies come from.
         seams: Time, jitter, and threads for building manifests.
         config: ``[publish]``.
@@ -74,7 +75,7 @@ class Publisher:
             seams.draw,
             retry,
             on_disagreement=self._disagreement,
-            on_anew=self._force_looked_for,
+            on_anew=self._look_for_forced,
         )
         self.reviser = Reviser(
             store,
@@ -147,11 +148,11 @@ class Publisher:
             await self.on_reconcile("the registry asks for it at the beginning")
         else:
             if new_epoch:
-                # nothing of an older epoch is on its way any more
+                # nothing sent under an older epoch is under way any more, so there is nothing to settle
                 await self._rows.learnt({}, all_compared=True)
             await self._rows.set_incarnation(grant.incarnation)
         if new_epoch:
-            self._force_looked_for()
+            self._look_for_forced()
         self._welcomed = True
         self._compare_wake.set()
         self.outbox.release("epoch")
@@ -185,33 +186,34 @@ class Publisher:
 
     def _disagreement(self, why: str) -> None:
         self.outbox.hold("reconcile", why)
-        self._later(self._disagree(why))
+        self._run_beside(self._disagree(why))
 
     async def _disagree(self, why: str) -> None:
         await self.on_reconcile(why)
         self._destination.hello_again()
 
     def _used_up(self) -> None:
-        """Another epoch: from the registry, which sees a database of another name; or the next of our own
-        (D9, D18).
+        """Get another epoch: from the registry, or the next of our own (D9, D18).
+
+        The registry grants one when it is greeted by a database of another name.
         """
         if self._destination.granted:
             self._destination.hello_again()
         else:
-            self._later(self._next_epoch())
+            self._run_beside(self._next_epoch())
 
     async def _next_epoch(self) -> None:
         node = await self.store.node()
         if node.next_n > MAX_N:
             await self.store.take_epoch(node.epoch + 1)
-        self._force_looked_for()
+        self._look_for_forced()
 
-    def _later(self, work: Coroutine[None, None, None]) -> None:
+    def _run_beside(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._owed.add(task)
         task.add_done_callback(self._owed.discard)
 
-    def _force_looked_for(self) -> None:
+    def _look_for_forced(self) -> None:
         self.reviser.look_for_forced()
 
     async def _reconcile_loop(self) -> None:
@@ -239,7 +241,7 @@ class Publisher:
             if self._destination.comparer.incarnation:
                 await self._rows.set_incarnation(self._destination.comparer.incarnation)
         log.info("compared with the registry", count=len(differing))
-        self._force_looked_for()
+        self._look_for_forced()
         self.outbox.release("reconcile")
         return len(differing)
 
@@ -292,7 +294,7 @@ class Publisher:
         return await self._rows.parked(limit)
 
     async def unpark(self, study_uid: str = "") -> int:
-        """Try parked studies again (one, or all)."""
+        """Try parked studies again, one or all (''); how many there were."""
         count = await self._rows.unpark(study_uid)
         self.outbox.wake()
         return count

@@ -1,9 +1,9 @@
-"""Reading studies again after a rule changed: whose numbers are whose is decided each time a record is made,
-not at ingest.
+"""Reading studies again after a rule changed.
 
-Objects are not touched. A study whose record comes out otherwise than it was published is marked as changed,
-and published as any other change is (D14); one that was moved to another patient is deleted there and
-inserted here by the registry (D2).
+Whose patient numbers are whose is decided each time a record is made, not at ingest. Objects are not touched.
+A study whose record comes out otherwise than it was published is marked as changed, and published as any
+other change is (D14); one that was moved to another patient is deleted there and inserted here by the
+registry (D2).
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Figures:
     def add(self, patient: Patient) -> None:
         """Count one study."""
         self.studies += 1
-        self.national += any(i.authority in self.nationals for i in (patient.local, *patient.others))
+        self.national += any(
+            number.authority in self.nationals for number in (patient.local, *patient.others)
+        )
         kind, original = number_of(patient)
         self.numbers[kind] += 1
         if original is not None:
@@ -86,41 +88,48 @@ async def read_again(
     dry_run: bool,
     progress: Callable[[int], None] | None = None,
 ) -> ReadAgain:
-    """Read ``studies`` under the rules of now, and have those published whose record changed (but not in a
-    ``dry_run``).
+    """Read ``studies`` under the rules of now, and have those published whose record changed.
+
+    Args:
+        holdings: Where studies come from.
+        store: What was published of them.
+        nationals: OIDs of the national authorities, for the figures.
+        studies: UIDs, each read once.
+        dry_run: Count only: nothing is published.
+        progress: Told after each study how many have been read.
     """
-    found = ReadAgain(Figures(nationals), Figures(nationals))
+    report = ReadAgain(Figures(nationals), Figures(nationals))
     done = 0
     async for study_uid in _each(studies):
         record = await holdings.record(study_uid)
         done += 1
         if record is None:
-            found.unknown.append(study_uid)
+            report.unknown.append(study_uid)
             continue
-        found.now.add(record.patient)
+        report.now.add(record.patient)
         row, _ = await store.look(study_uid)
         if row is None or row.state != "live":
-            found.new += 1
+            report.new += 1
         else:
             revision = await store.revision(row.version)
             if revision is not None and revision.record is not None:
-                found.before.add(revision.record.patient)
+                report.before.add(revision.record.patient)
             if replace(record, progress=row.progress).digest() != row.digest:
-                found.changed += 1
+                report.changed += 1
                 if not dry_run:
                     await holdings.touch([study_uid])
         if progress is not None:
             progress(done)
-    return found
+    return report
 
 
 async def _each(studies: AsyncIterator[str] | Iterable[str]) -> AsyncIterator[str]:
     if isinstance(studies, AsyncIterator):
-        async for one in studies:
-            yield one
+        async for study_uid in studies:
+            yield study_uid
     else:
-        for one in studies:
-            yield one
+        for study_uid in studies:
+            yield study_uid
 
 
 async def all_studies(holdings: Holdings) -> AsyncIterator[str]:
@@ -133,8 +142,7 @@ async def all_studies(holdings: Holdings) -> AsyncIterator[str]:
 
 
 class Rereader:
-    """Reads all studies again, in the background, when the rules are others than those they were last read
-    under.
+    """Reads all studies again in the background when the rules have changed.
 
     It goes on where it was after a restart.
 

@@ -1,6 +1,4 @@
-"""From a marked study to a revision: StudyRecord, manifest, digest, and the intent in the same transaction
-(D14).
-"""
+"""From a marked study to a revision (D14): record, manifest and digest, and the intent in one transaction."""
 
 from __future__ import annotations
 
@@ -43,8 +41,9 @@ class Retrieval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Who publishes: asked at each revision, as the region may say otherwise; and what its manifests say of
-    retrieval.
+    """Who publishes, and what the manifests say of retrieval.
+
+    ``identity`` is asked at each revision, since the region may change it.
     """
 
     identity: Callable[[], Identity]
@@ -102,7 +101,7 @@ class Reviser:
     def _changed(self, study_uid: str) -> None:
         fresh = study_uid not in self._schedule
         self._schedule.changed(study_uid, self._clock.monotonic_s(), known=False)
-        if fresh:  # of one that is scheduled a change can only put off when it is due
+        if fresh:  # a change of a scheduled study can only make it due later: no need to wake
             self._wake.set()
 
     def look_for_forced(self) -> None:
@@ -112,7 +111,10 @@ class Reviser:
 
     @property
     def settled(self) -> bool:
-        """Whether every study of before the start, or owed to a comparison, has been looked at."""
+        """Whether all that has to be looked at has been.
+
+        That is every study that changed before the start, and every one that a comparison found to differ.
+        """
         return self._unseen is None and self._forced is None
 
     def pending(self) -> list[str]:
@@ -145,10 +147,10 @@ class Reviser:
         now, unix = self._clock.monotonic_s(), self._clock.now().timestamp()
         await self._look_for_others(now, unix)
         if self._forced is not None and len(self._schedule) < PAGE:
-            found = await self._store.forced(self._forced, PAGE)
-            for study_uid in found:
+            study_uids = await self._store.forced(self._forced, PAGE)
+            for study_uid in study_uids:
                 self._schedule.at_once(study_uid, now)
-            self._forced = found[-1] if len(found) == PAGE else None
+            self._forced = study_uids[-1] if len(study_uids) == PAGE else None
         if self._unseen is not None and len(self._schedule) < PAGE:
             marks, self._unseen = await self._store.unseen(self._unseen, PAGE)
             for mark, known in marks:
@@ -156,9 +158,7 @@ class Reviser:
                 self._schedule.changed(mark.study_uid, now, known=known, last=now - ago)
 
     async def _look_for_others(self, now: float, unix: float) -> None:
-        """Changes that no callback told of: other processes write to the same archive (``crosslight-node
-        import``).
-        """
+        """Changes that no callback told of, made by other processes (``crosslight-node import``)."""
         if self._serial is None:
             self._serial = await self._store.last_serial()
         if now < self._look_at:
@@ -176,8 +176,8 @@ class Reviser:
         """Make the revisions whose time has come; how many studies were looked at."""
         due = self._schedule.due(self._clock.monotonic_s())
         for start in range(0, len(due), AT_ONCE):
-            part = due[start : start + AT_ONCE]
-            await asyncio.gather(*(self._revise_safely(study_uid) for study_uid, _ in part))
+            batch = due[start : start + AT_ONCE]
+            await asyncio.gather(*(self._revise_safely(study_uid) for study_uid, _ in batch))
         return len(due)
 
     async def _revise_safely(self, study_uid: str) -> None:
@@ -204,9 +204,9 @@ class Reviser:
             return  # it was published before: the first-object rule is not for it
         progress = self._schedule.progress(study_uid, now)
         record = await self._holdings.record(study_uid)
-        instances = (
-            [stored.ref for stored in await self._holdings.objects(study_uid)] if record is not None else []
-        )
+        instances: list[InstanceRef] = []
+        if record is not None:
+            instances = [stored.ref for stored in await self._holdings.objects(study_uid)]
         if record is None or not instances or (row is not None and row.state == "withdrawn"):
             progress = "complete"
             done = await self._gone(study_uid, row, mark)
@@ -257,7 +257,7 @@ class Reviser:
             patient=record.patient.local,
             seen_change=change,
             forced=False,
-            unread=sum(was_unread(one) for one in record.patient.others),
+            unread=sum(was_unread(number) for number in record.patient.others),
         )
         return await self._commit(fresh, want, revision, manifest)
 

@@ -1,5 +1,6 @@
-"""Rows of studies and their revisions: the only hand on ``publish_{study,revision,withdrawn}`` (D10, D14).
+"""Rows of studies and their revisions (D10, D14).
 
+Nothing else touches ``publish_study``, ``publish_revision`` and ``publish_withdrawn``.
 ``PublishStore`` makes revisions by these methods; ``OutboxStore`` asks by them what a version says, and has
 studies made anew. They take a transaction, so that a revision and its intents, or an acknowledgement and what
 it makes superfluous, are one commit.
@@ -75,20 +76,21 @@ class Revisions:
         return Version(*row) if row else None
 
     def seen_tx(self, tx: Tx, study_uids: Sequence[str]) -> dict[str, Seen]:
-        """Of those that have a revision, what it has seen."""
+        """What the newest revisions of these studies have seen; studies without one are left out."""
         sql = "SELECT study_uid, seen_change, progress, forced FROM publish_study WHERE study_uid IN ({})"
         return {row[0]: Seen(row[1], row[2], bool(row[3])) for row in _each(tx, sql, study_uids)}
 
     def saw_tx(self, tx: Tx, study_uid: str, change: int, progress: Progress) -> None:
-        """Nothing new up to ``change``."""
+        """Note that up to ``change`` nothing new is to be published."""
         tx.execute(
             "UPDATE publish_study SET seen_change = max(seen_change, ?), progress = ? WHERE study_uid = ?",
             (change, progress, study_uid),
         )
 
     def withdraw_tx(self, tx: Tx, study_uid: str, reason: str, now_unix: float) -> None:
-        """From now on nothing of it is to be at any destination, whether something was ever published of it
-        or not (D16).
+        """From now on nothing of the study is to be at any destination (D16).
+
+        It need not have been published before.
         """
         self._put_state_tx(tx, study_uid, "withdrawn")
         sql = (
@@ -123,9 +125,7 @@ class Revisions:
         return count[0] if count else 0, [Withdrawn(*row) for row in tx.rows(sql, (limit,))]
 
     def unread_tx(self, tx: Tx, limit: int) -> tuple[int, list[str]]:
-        """How many live studies give their patient a national number that fails its check, and the first of
-        them.
-        """
+        """How many live studies have a patient whose national number fails its check, and the first ones."""
         where = "FROM publish_study WHERE unread > 0 AND state = 'live'"
         count = tx.row(f"SELECT count(*) {where}")
         first = tx.rows(f"SELECT study_uid {where} ORDER BY study_uid LIMIT ?", (limit,))
@@ -139,10 +139,10 @@ class Revisions:
 
     def force_of_other_epochs_tx(self, tx: Tx, study_uids: Sequence[str], epoch: int) -> None:
         """As :meth:`force_tx`, those of these whose version is of another epoch."""
-        for part in _parts(study_uids):
-            marks = ",".join("?" * len(part))
+        for batch in _batches(study_uids):
+            marks = ",".join("?" * len(batch))
             sql = f"UPDATE publish_study SET forced = 1 WHERE epoch <> ? AND study_uid IN ({marks})"
-            tx.execute(sql, (epoch, *part))
+            tx.execute(sql, (epoch, *batch))
 
     def force_learnt_tx(self, tx: Tx, study_uid: str, patient: Identifier) -> None:
         """As :meth:`force_tx`; one of which nothing is known here is deleted, and was of ``patient``."""
@@ -257,9 +257,7 @@ class Revisions:
         return _day_of(row)
 
     def superseded_tx(self, tx: Tx, study_uid: str, version: Version) -> None:
-        """``version`` is acknowledged: the records of those before it can no longer be needed; their
-        manifests can.
-        """
+        """``version`` is acknowledged: drop the records of those before it, but not their manifests."""
         tx.execute(
             "UPDATE publish_revision SET record = NULL WHERE study_uid = ? AND sent = 1 AND record IS NOT"
             " NULL AND (epoch < ? OR (epoch = ? AND n < ?))",
@@ -273,15 +271,15 @@ class Revisions:
             tx.execute(sql, (version.epoch, version.n, study_uid))
 
 
-def _parts(study_uids: Sequence[str]) -> Iterator[Sequence[str]]:
+def _batches(study_uids: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(study_uids), _AT_ONCE):
         yield study_uids[start : start + _AT_ONCE]
 
 
 def _each(tx: Tx, sql: str, study_uids: Sequence[str]) -> Iterator[Row]:
     """Rows of a statement about some studies, however many."""
-    for part in _parts(study_uids):
-        yield from tx.rows(sql.format(",".join("?" * len(part))), part)
+    for batch in _batches(study_uids):
+        yield from tx.rows(sql.format(",".join("?" * len(batch))), batch)
 
 
 def _study_of(row: Row) -> StudyRow:

@@ -27,7 +27,7 @@ def identifier_of(text: str) -> Identifier:
 
 
 def pack(data: bytes) -> bytes:
-    """Compressed."""
+    """A record or manifest compressed (zstd), as it rests in a column."""
     return zstandard.ZstdCompressor(level=3).compress(data)
 
 
@@ -104,19 +104,8 @@ REVISION = (
 
 def revision_of(row: Row) -> Revision:
     """From the columns :data:`REVISION`."""
-    (
-        epoch,
-        n,
-        study_uid,
-        document_uid,
-        sha1,
-        size_bytes,
-        creation_time,
-        submission_time,
-        digest,
-        patient,
-        record,
-    ) = row
+    epoch, n, study_uid, document_uid, *facts, submission_time, digest, patient, record = row
+    sha1, size_bytes, creation_time = facts
     return Revision(
         version=Version(epoch, n),
         study_uid=study_uid,

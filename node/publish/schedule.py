@@ -98,8 +98,8 @@ class Schedule:
 
     def due(self, now: float) -> list[tuple[str, Progress]]:
         """Studies whose time has come, in the order of their times, each with what its revision is to say."""
-        found = sorted((self.due_at(uid), uid) for uid in self._entries)
-        return [(uid, self.progress(uid, now)) for when, uid in found if when <= now]
+        moments = sorted((self.due_at(uid), uid) for uid in self._entries)
+        return [(uid, self.progress(uid, now)) for moment, uid in moments if moment <= now]
 
     def progress(self, study_uid: str, now: float) -> Progress:
         """What a revision made now says."""

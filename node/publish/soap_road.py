@@ -1,11 +1,9 @@
-"""The SOAP road: ITI-8, ITI-42, ITI-57 and ITI-62 to any XDS registry, and GetDocuments where a fate is
-unknown (D15, D16).
+"""The SOAP road (D15, D16): ITI-8, ITI-42, ITI-57 and ITI-62 to any XDS registry.
 
 A registry that follows the standard refuses a replay, so nothing is repeated blindly: whatever may have been
-sent is asked for by its entryUUID first, and what is then sent follows from the answer. The one exception is
-a fresh submission that is not
-found: the very same message goes again, so that one still on its way can never become a second entry beside
-    another.
+sent is asked for by its entryUUID first (GetDocuments), and what is then sent follows from the answer. The
+one exception is a fresh submission that is not found: the very same message goes again, so that one still on
+its way can never become a second entry beside another.
 """
 
 from __future__ import annotations
@@ -96,15 +94,15 @@ class XdsPort(Protocol):
         ...
 
     async def register(self, publication: Publication, patient: Identifier) -> None:
-        """ITI-42."""
+        """ITI-42: a new entry, or the replacement of one."""
         ...
 
     async def change_status(self, change: StatusChange, patient: Identifier) -> None:
-        """ITI-57."""
+        """ITI-57: deprecate an entry, or approve it again."""
         ...
 
     async def remove(self, ids: Sequence[str]) -> None:
-        """ITI-62."""
+        """ITI-62: remove objects by their entryUUIDs."""
         ...
 
     async def documents(self, entry_uuids: Sequence[str]) -> dict[str, DocumentState]:
@@ -161,9 +159,9 @@ class SoapRoad:
 
     async def deliver(self, jobs: Sequence[Job]) -> list[Result]:
         """As ``Road.deliver``."""
-        return [await self._one(job) for job in jobs]
+        return [await self._deliver(job) for job in jobs]
 
-    async def _one(self, job: Job) -> Result:
+    async def _deliver(self, job: Job) -> Result:
         try:
             try:
                 if job.unsettled:
@@ -219,11 +217,9 @@ class SoapRoad:
     def _affinity(self, job: Job) -> Identifier | None:
         if job.revision is not None and job.revision.record is not None:
             return self._affinity_id(job.revision.record.patient)
-        return (
-            self._affinity_id(Patient(local=job.acked.patient)) or job.acked.patient
-            if job.acked is not None
-            else None
-        )
+        if job.acked is None:
+            return None
+        return self._affinity_id(Patient(local=job.acked.patient)) or job.acked.patient
 
     def _status_change(self, job: Job, acked: Acked) -> StatusChange:
         tag = study_tag(self._identity().secret, job.study_uid)
@@ -241,7 +237,9 @@ class SoapRoad:
     async def _feed(self, patient: Patient, source: Identifier) -> None:
         """Feed a patient whose demographics the registry does not have yet."""
         if source != patient.local and source not in patient.others:
-            patient = replace(patient, others=(*(o for o in patient.others if o != patient.local), source))
+            patient = replace(
+                patient, others=(*(other for other in patient.others if other != patient.local), source)
+            )
         digest = hashlib.sha256(
             orjson.dumps(patient_to_json(patient), option=orjson.OPT_SORT_KEYS)
         ).hexdigest()
@@ -253,17 +251,16 @@ class SoapRoad:
             await self._fed.set_fed(patient.local, digest)
 
     async def _chain_objects(self, job: Job) -> list[str]:
-        """Every object of the study's chain, as the registry has it: entries, their submission sets, all
-        associations.
+        """Every object of the study's chain that the registry has.
+
+        These are its entries, their submission sets, and all associations.
         """
         entries, sets, links = await self._chain(job)
-        there = await self._port.documents(sorted(entries))
-        return [*sorted(there), *sorted(sets), *sorted(links)]
+        documents = await self._port.documents(sorted(entries))
+        return [*sorted(documents), *sorted(sets), *sorted(links)]
 
     async def _chain(self, job: Job) -> tuple[set[str], set[str], set[str]]:
-        """Entries, submission sets and associations that hang together with those known, by following
-        associations.
-        """
+        """Entries, submission sets and associations that are reached by following associations."""
         tag = study_tag(self._identity().secret, job.study_uid)
         versions = job.acked.chain if job.acked is not None else ()
         entries = {DerivedId(Kind.DOCUMENT_ENTRY, version, tag).urn() for version in versions}
@@ -271,16 +268,13 @@ class SoapRoad:
         links: set[str] = set()
         fresh = set(entries)
         for _ in range(MAX_ROUNDS):
-            found = await self._port.associations(sorted(fresh))
-            links |= {link.id for link in found}
-            ends = {end for link in found for end in (link.source, link.target)}
+            associations = await self._port.associations(sorted(fresh))
+            links |= {link.id for link in associations}
+            ends = {end for link in associations for end in (link.source, link.target)}
             ours = {end: DerivedId.parse(end) for end in ends}
-            more_entries = {
-                e for e, d in ours.items() if d and d.tag == tag and d.kind == Kind.DOCUMENT_ENTRY
-            } - entries
-            more_sets = {
-                e for e, d in ours.items() if d and d.tag == tag and d.kind == Kind.SUBMISSION_SET
-            } - sets
+            of_study = {end: derived.kind for end, derived in ours.items() if derived and derived.tag == tag}
+            more_entries = {end for end, kind in of_study.items() if kind == Kind.DOCUMENT_ENTRY} - entries
+            more_sets = {end for end, kind in of_study.items() if kind == Kind.SUBMISSION_SET} - sets
             entries |= more_entries
             sets |= more_sets
             fresh = more_entries | more_sets
@@ -299,12 +293,13 @@ class SoapRoad:
         if job.act.replaces is not None:
             versions.add(job.act.replaces)
         by_uuid = {DerivedId(Kind.DOCUMENT_ENTRY, version, tag).urn(): version for version in versions}
-        found = await self._port.documents(sorted(by_uuid))
-        return _acked_of({by_uuid[uuid]: state for uuid, state in found.items() if uuid in by_uuid}, job)
+        documents = await self._port.documents(sorted(by_uuid))
+        return _acked_of({by_uuid[uuid]: state for uuid, state in documents.items() if uuid in by_uuid}, job)
 
     async def _whole_truth(self, job: Job) -> Acked | None:
-        """As :meth:`truth`, and over versions that were forgotten here: a restored node meets its own newer
-        entries (D10).
+        """As :meth:`truth`, and over versions that were forgotten here.
+
+        A restored node may meet entries of its own that are newer than its database (D10).
         """
         truth = await self.truth(job)
         if truth is None or truth.status == "Approved":
@@ -313,8 +308,8 @@ class SoapRoad:
         by_uuid = {
             uuid: derived.version for uuid in entries if (derived := DerivedId.parse(uuid)) is not None
         }
-        found = await self._port.documents(sorted(by_uuid))
-        return _acked_of({by_uuid[uuid]: state for uuid, state in found.items() if uuid in by_uuid}, job)
+        documents = await self._port.documents(sorted(by_uuid))
+        return _acked_of({by_uuid[uuid]: state for uuid, state in documents.items() if uuid in by_uuid}, job)
 
     async def compare(self, pages: AsyncIterator[list[tuple[str, Acked]]]) -> dict[str, Acked | None]:
         """What the registry has differently from what it acknowledged: GetDocuments, study by study.
@@ -362,11 +357,11 @@ class SoapRoad:
         return Later(f"{code}: {why}")
 
 
-def _acked_of(found: dict[Version, DocumentState], job: Job) -> Acked | None:
-    """The current publication among what was found: the newest Approved, else the newest."""
-    if not found:
+def _acked_of(states: dict[Version, DocumentState], job: Job) -> Acked | None:
+    """The current publication among ``states``: the newest Approved, else the newest."""
+    if not states:
         return None
-    current = max(found, key=lambda version: (found[version].status == "Approved", version))
+    current = max(states, key=lambda version: (states[version].status == "Approved", version))
     acked, revision = job.acked, job.revision
     digest, patient = "", acked.patient if acked is not None else Identifier("")
     if acked is not None and current == acked.version:
@@ -376,10 +371,10 @@ def _acked_of(found: dict[Version, DocumentState], job: Job) -> Acked | None:
     return Acked(
         version=current,
         digest=digest,
-        sha1=found[current].sha1,
-        status=found[current].status,
+        sha1=states[current].sha1,
+        status=states[current].status,
         patient=patient,
-        chain=tuple(sorted(found)),
+        chain=tuple(sorted(states)),
     )
 
 

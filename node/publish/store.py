@@ -1,10 +1,9 @@
-"""PublishStore: the node's version counter, and its revisions as they are made (D10, D14). In the node's own
-database.
+"""PublishStore: the node's version counter, and its revisions as they are made (D10, D14).
 
-A revision and the intents that announce it are one transaction, which spans three rooms: revisions
-(``revisions.py``), the outbox (``outbox_rows.py``) and, where a study is looked at, its change mark
-(``node/marks.py``). Each statement stands in the room of its table; the counter's (``publish_node``) and the
-rereader's place (``publish_reread``) are here.
+Both are in the node's own database. A revision and the intents that announce it are one transaction, which
+spans three rooms: revisions (``revisions.py``), the outbox (``outbox_rows.py``) and, where a study is looked
+at, its change mark (``node/marks.py``). Each statement stands in the room of its table; the counter's
+(``publish_node``) and the rereader's place (``publish_reread``) are here.
 """
 
 from __future__ import annotations
@@ -117,12 +116,8 @@ class PublishStore:
         """
 
         def take(tx: Tx) -> bool:
-            if (
-                tx.execute(
-                    "UPDATE publish_node SET epoch = ?, next_n = 1 WHERE id = 1 AND epoch < ?", (epoch, epoch)
-                )
-                == 0
-            ):
+            sql = "UPDATE publish_node SET epoch = ?, next_n = 1 WHERE id = 1 AND epoch < ?"
+            if tx.execute(sql, (epoch, epoch)) == 0:
                 return False
             for outbox in OutboxRows.all_tx(tx):
                 after = ""
@@ -184,7 +179,8 @@ class PublishStore:
         """A version for a new revision of a study; a crash leaves a gap, which means nothing.
 
         Raises:
-            NoEpoch: when none was granted yet. EpochUsedUp: when its numbers have all been given out.
+            NoEpoch: when none was granted yet.
+            EpochUsedUp: when its numbers have all been given out.
         """
 
         def take(tx: Tx) -> Version:
@@ -214,19 +210,20 @@ class PublishStore:
         return await self.db.read("publish_look", read)
 
     async def unseen(self, after: str, limit: int) -> tuple[list[tuple[Mark, bool]], str | None]:
-        """Marked studies, in the order of their UIDs, whose mark is ahead or whose last revision says that
-        they arrive.
+        """A page of marked studies that may need a revision, in the order of their UIDs.
+
+        Their mark is ahead of the newest revision, or that revision says that they are still arriving.
 
         Args:
-            after: Studies from this one on.
-            limit: Of about so many.
+            after: Studies after this one.
+            limit: About so many.
 
         Returns:
             With each mark, whether the study has a revision already; and where to go on, None at the end.
         """
 
         def read(tx: Tx) -> tuple[list[tuple[Mark, bool]], str | None]:
-            found: list[tuple[Mark, bool]] = []
+            studies: list[tuple[Mark, bool]] = []
             last = after
             for _ in range(_PAGES):
                 marks = self._marks.page_tx(tx, last, min(limit, _PAGE))
@@ -234,13 +231,13 @@ class PublishStore:
                 for mark in marks:
                     known = seen.get(mark.study_uid)
                     if known is None or mark.change > known.change or known.progress == "arriving":
-                        found.append((mark, known is not None))
+                        studies.append((mark, known is not None))
                 if len(marks) < min(limit, _PAGE):
-                    return found, None
+                    return studies, None
                 last = marks[-1].study_uid
-                if len(found) >= limit:
+                if len(studies) >= limit:
                     break
-            return found, last
+            return studies, last
 
         return await self.db.read("publish_unseen", read)
 
@@ -249,8 +246,7 @@ class PublishStore:
         return await self.db.read("publish_last_serial", self._marks.last_serial_tx)
 
     async def changed_after(self, serial: int, limit: int) -> list[tuple[Mark, Seen | None]]:
-        """Marks that moved after ``serial``, in the order of their latest change, whichever process moved
-        them.
+        """Marks that any process moved after ``serial``, in the order of their latest change.
 
         Returns:
             Each mark, and what the study's newest revision has seen, where there is one.
@@ -268,13 +264,11 @@ class PublishStore:
         return await self.db.read("publish_forced", lambda tx: self._revisions.forced_tx(tx, after, limit))
 
     async def saw(self, study_uid: str, change: int, progress: Progress) -> None:
-        """Nothing new up to ``change``."""
+        """Note that up to ``change`` nothing new is to be published."""
         await self.db.write("publish_saw", lambda tx: self._revisions.saw_tx(tx, study_uid, change, progress))
 
     async def unread_numbers(self, limit: int) -> tuple[int, list[str]]:
-        """How many live studies give their patient a national number that fails its check, and the first of
-        them.
-        """
+        """How many live studies have a patient whose national number fails its check, and the first ones."""
         return await self.db.read("publish_unread", lambda tx: self._revisions.unread_tx(tx, limit))
 
     async def reread(self) -> RereadRow | None:
@@ -285,7 +279,7 @@ class PublishStore:
         return RereadRow(row[0], row[1], bool(row[2])) if row else None
 
     async def save_reread(self, rules: str, after: str, *, done: bool) -> None:
-        """Remember it."""
+        """Keep how far all studies have been read, under which rules."""
         sql = "INSERT OR REPLACE INTO publish_reread VALUES (1, ?, ?, ?)"
         await self.db.write("publish_save_reread", lambda tx: tx.execute(sql, (rules, after, int(done))))
 

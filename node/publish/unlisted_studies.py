@@ -1,8 +1,7 @@
-"""Whom the studies concern that the registry does not list yet, or has refused: what a heartbeat says of it
-(D19).
+"""Whom the studies concern that the registry does not list yet, or has refused (D19).
 
-Only hashes leave the node (``crosslight.standards.concern``), and none of a study that was withdrawn for
-safety or is sealed.
+A heartbeat says it. Only hashes leave the node (``crosslight.standards.concern``), and none of a study that
+was withdrawn for safety or is sealed.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""An XDS registry over the wire: ITI-8 by MLLP, ITI-42, ITI-57, ITI-62 and ITI-18 by SOAP (the ``XdsPort`` of
-soap_road).
+"""An XDS registry over the wire, as ``XdsPort`` of ``soap_road.py``.
+
+ITI-8 goes by MLLP; ITI-42, ITI-57, ITI-62 and ITI-18 by SOAP.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class XdsWire:
         soap: The client, with this node's certificate where the registry asks for one.
         url: Of all its SOAP transactions, asked anew for each call.
         mllp: Its patient feed.
-        clock: Time of messages; ids: names of HL7 messages.
+        clock: Time of messages.
+        ids: Names of HL7 messages.
         identity: Who publishes.
         timeout_s: How long an answer is waited for.
     """
@@ -122,22 +124,19 @@ class XdsWire:
 
     async def documents(self, entry_uuids: Sequence[str]) -> dict[str, DocumentState]:
         """As ``XdsPort.documents``."""
-        found: dict[str, DocumentState] = {}
+        states: dict[str, DocumentState] = {}
         for reply in await self._ask(GET_DOCUMENTS, "$XDSDocumentEntryEntryUUID", entry_uuids):
             for document in reply.objects.documents:
                 status: Status = "Approved" if document.status == v.APPROVED else "Deprecated"
-                found[document.entry_uuid] = DocumentState(status, document.hash.lower())
-        return found
+                states[document.entry_uuid] = DocumentState(status, document.hash.lower())
+        return states
 
     async def associations(self, uuids: Sequence[str]) -> list[AssociationState]:
         """As ``XdsPort.associations``."""
         replies = await self._ask(GET_ASSOCIATIONS, "$uuid", uuids)
-        found = {
-            a.entry_uuid: AssociationState(a.entry_uuid, a.source, a.target)
-            for r in replies
-            for a in r.objects.associations
-        }
-        return list(found.values())
+        associations = (association for reply in replies for association in reply.objects.associations)
+        by_uuid = {a.entry_uuid: AssociationState(a.entry_uuid, a.source, a.target) for a in associations}
+        return list(by_uuid.values())
 
     async def _ask(self, query_id: str, parameter: str, uuids: Sequence[str]) -> list[adhoc.AdhocReply]:
         replies = []
