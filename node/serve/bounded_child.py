@@ -56,9 +56,9 @@ def _span(local: Local) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(_Span(local)))
 
 
-def is_plain(found: StoredObject) -> bool:
+def is_plain(stored: StoredObject) -> bool:
     """Whether decoders can read it as it is, in good time."""
-    return not found.unmeasured and STUMBLES.isdisjoint(notes_of_bits(found.notes))
+    return not stored.unmeasured and STUMBLES.isdisjoint(notes_of_bits(stored.notes))
 
 
 def readable(local: Local, plain: bool) -> BinaryIO:
@@ -70,24 +70,25 @@ def readable(local: Local, plain: bool) -> BinaryIO:
 
 
 def render_object(local: Local, plain: bool, frame: int, options: RenderOptions, max_pixels: int) -> bytes:
-    """See :func:`~crosslight.standards.dicom.pixels.render.render_frame`."""
+    """A frame as a picture (:func:`~crosslight.standards.dicom.pixels.render.render_frame`)."""
     with readable(local, plain) as source:
         return render_frame(source, frame, options, max_pixels)
 
 
 def layout_object(local: Local, plain: bool) -> FrameLayout:
-    """See :func:`~crosslight.standards.dicom.pixels.frames.find_frames`; places are those of the object as it
-    is held.
+    """Where the frames are (:func:`~crosslight.standards.dicom.pixels.frames.find_frames`).
+
+    Offsets are those of the object as it is held, tidied or not.
     """
     with _span(local) as source:
         if plain:
             return find_frames(source)
-        made, moved = tidied(source.read(), LIMITS, sequences=False)
-    return find_frames(io.BytesIO(made)).moved(moved)
+        clean, moved = tidied(source.read(), LIMITS, sequences=False)
+    return find_frames(io.BytesIO(clean)).moved(moved)
 
 
 def decode_object(local: Local, plain: bool, frame: int, max_pixels: int) -> bytes:
-    """See :func:`~crosslight.standards.dicom.pixels.transcode.decode_frame`."""
+    """The pixels of a frame (:func:`~crosslight.standards.dicom.pixels.transcode.decode_frame`)."""
     with readable(local, plain) as source:
         return decode_frame(source, frame, max_pixels)
 

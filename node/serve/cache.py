@@ -1,5 +1,6 @@
-"""Bounded caches of what follows from immutable bytes, keyed by their digest; lookups come after the access
-check.
+"""Bounded caches of what follows from immutable bytes, keyed by their digest.
+
+Whoever looks something up has passed the access check before.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ class ByteCache:
 
     def get(self, key: Hashable) -> bytes | None:
         """The value, if it is still there."""
-        found = self._items.get(key)
-        if found is not None:
+        value = self._items.get(key)
+        if value is not None:
             self._items.move_to_end(key)
-        return found
+        return value
 
     def put(self, key: Hashable, value: bytes) -> None:
         """Keep ``value`` unless it would take more than an eighth of the room."""
@@ -41,8 +42,7 @@ class ByteCache:
 
 
 class LayoutCache:
-    """Frame layouts of the last ``count`` objects, of at most ``spans`` spans together (some 200 bytes
-    each)."""
+    """Frame layouts of the last ``count`` objects, with at most ``spans`` spans (some 200 bytes each)."""
 
     def __init__(self, count: int, spans: int = 200_000) -> None:
         self._count, self._most, self._left = count, spans, spans
@@ -50,10 +50,10 @@ class LayoutCache:
 
     def get(self, sha256: str) -> FrameLayout | None:
         """The layout, if it is still there."""
-        found = self._items.get(sha256)
-        if found is not None:
+        layout = self._items.get(sha256)
+        if layout is not None:
             self._items.move_to_end(sha256)
-        return found
+        return layout
 
     def put(self, sha256: str, layout: FrameLayout) -> None:
         """Keep one, unless it is too large by itself."""

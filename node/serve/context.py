@@ -67,8 +67,9 @@ class ServeContext:
         self._turn = asyncio.Semaphore(self.config.decoders)
 
     async def bounded(self, fn: Callable[..., T], *args: Any) -> T:
-        """Decode in a bounded child (D27); no more at once than there are children, as waiting would count as
-        work.
+        """Decode in a bounded child (D27).
+
+        No more at once than ``serve.decoders``: whoever waits does so here, and holds no thread meanwhile.
         """
         async with self._turn:
             return await self.workers.run_bounded(fn, *args)
@@ -81,9 +82,8 @@ class ServeContext:
 
     def base_url(self, request: web.Request) -> str:
         """The DICOMweb root as this client reaches it."""
-        return (
-            self.config.public_base_url.rstrip("/") or _origin(request.scheme, request.host)
-        ) + self.prefix
+        root = self.config.public_base_url.rstrip("/") or _origin(request.scheme, request.host)
+        return root + self.prefix
 
     async def held(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> list[StoredObject]:
         """Objects of a resource.
@@ -91,10 +91,10 @@ class ServeContext:
         Raises:
             NotFound, Gone: when nothing is live there.
         """
-        found = await self.holdings.objects(study_uid, series_uid, sop_uid)
-        if not found:
+        objects = await self.holdings.objects(study_uid, series_uid, sop_uid)
+        if not objects:
             raise await self.missing(study_uid, series_uid, sop_uid)
-        return found
+        return objects
 
     async def missing(self, study_uid: str, series_uid: str = "", sop_uid: str = "") -> NotFound:
         """404, or 410 for what was deleted or rejected here."""

@@ -1,5 +1,4 @@
-"""Cross-origin reading by web viewers: off unless origins are configured (Fetch standard, 3.2 CORS
-protocol)."""
+"""Cross-origin reading by web viewers (Fetch standard, 3.2): off unless origins are configured."""
 
 from __future__ import annotations
 

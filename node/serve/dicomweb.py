@@ -47,15 +47,13 @@ RESOURCES: tuple[tuple[str, str, Serving], ...] = (
 
 def routes(serve: ServeContext) -> list[web.RouteDef]:
     """Routes of both listeners, below ``serve.prefix``."""
-    found = []
+    table = []
     for method, path, handler in RESOURCES:
-        bound = _bound(serve, handler)
-        found.append(
-            web.get(serve.prefix + path, bound) if method == "GET" else web.post(serve.prefix + path, bound)
-        )
+        route = web.get if method == "GET" else web.post  # web.get answers HEAD too
+        table.append(route(serve.prefix + path, _bound(serve, handler)))
     for path in dict.fromkeys(path for _, path, _ in RESOURCES):
-        found.append(web.options(serve.prefix + path, _bound(serve, cors.preflight)))
-    return found
+        table.append(web.options(serve.prefix + path, _bound(serve, cors.preflight)))
+    return table
 
 
 def _bound(serve: ServeContext, handler: Serving) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

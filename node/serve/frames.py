@@ -1,9 +1,8 @@
-"""WADO-RS ``/frames`` (PS3.18 10.4.1.1.6): frames by offset, without their neighbours and mostly without
-decoding.
+"""WADO-RS ``/frames`` (PS3.18 10.4.1.1.6).
 
-Native frames go out as ``application/octet-stream`` in little endian; encapsulated ones as they are stored,
-with the media type of their transfer syntax or as octets, or decoded where only uncompressed pixels are
-taken.
+Frames are read by offset, without their neighbours, and mostly without decoding. Native frames go out as
+``application/octet-stream`` in little endian; encapsulated ones as they are stored, with the media type of
+their transfer syntax or as octets, or decoded where only uncompressed pixels are taken.
 """
 
 from __future__ import annotations
@@ -44,35 +43,37 @@ def frame_list(text: str, limit: int) -> list[int]:
     Raises:
         Invalid, TooLarge: not a list of numbers, or too many.
     """
-    parts = text.split(",")
-    if len(parts) > limit:
+    numbers = text.split(",")
+    if len(numbers) > limit:
         raise TooLarge("Too many frames are asked for at once.", why=f"Limit here: {limit}.", where="frames")
-    if not all(
-        part.isascii() and part.isdecimal() and len(part) <= 10 and 0 < int(part) < 1 << 31 for part in parts
-    ):
+    if not all(_is_frame_number(number) for number in numbers):
         raise Invalid(
             "frames is not a list of frame numbers.",
             why="PS3.18 10.4.1.1.6: from 1, separated by commas.",
             where="frames",
         )
-    return [int(part) for part in parts]
+    return [int(number) for number in numbers]
 
 
-async def layout_of(serve: ServeContext, found: StoredObject, local: Local) -> FrameLayout:
+def _is_frame_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 10 and 0 < int(text) < 1 << 31
+
+
+async def layout_of(serve: ServeContext, stored: StoredObject, local: Local) -> FrameLayout:
     """Where the frames are: for native pixels by the index alone, else by reading the item headers once."""
-    ref = found.ref
+    ref = stored.ref
     known = serve.layouts.get(ref.sha256) if ref.sha256 else None
     if known is not None:
         return known
-    if found.pixel_offset and not UID(ref.transfer_syntax_uid).is_encapsulated:
+    if stored.pixel_offset and not UID(ref.transfer_syntax_uid).is_encapsulated:
         rows = await serve.holdings.metadata(ref.study_uid, ref.series_uid, ref.sop_uid, large=False)
         if not rows:
             raise await serve.missing(ref.study_uid, ref.series_uid, ref.sop_uid)
         row = orjson.loads(rows[0])
         values = {name: json.text_of(row, name) for name in IMAGE_PIXEL}
-        layout = native_layout(values, offset=found.pixel_offset, length=found.pixel_length)
+        layout = native_layout(values, offset=stored.pixel_offset, length=stored.pixel_length)
     else:
-        layout = await serve.bounded(layout_object, local, is_plain(found))
+        layout = await serve.bounded(layout_object, local, is_plain(stored))
     if ref.sha256:
         serve.layouts.put(ref.sha256, layout)
     return layout
@@ -80,7 +81,7 @@ async def layout_of(serve: ServeContext, found: StoredObject, local: Local) -> F
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    found: StoredObject
+    stored: StoredObject
     local: Local
     layout: FrameLayout
     offer: Offer
@@ -91,11 +92,9 @@ class _Plan:
         """Bytes of a frame; None when only decoding tells."""
         if self.decode:
             return None
-        return (
-            self.layout.frame_bytes
-            if self.whole
-            else sum(length for _, length in self.layout.spans_of(frame))
-        )
+        if self.whole:
+            return self.layout.frame_bytes
+        return sum(length for _, length in self.layout.spans_of(frame))
 
 
 async def frames(serve: ServeContext, request: web.Request) -> web.StreamResponse:
@@ -103,13 +102,13 @@ async def frames(serve: ServeContext, request: web.Request) -> web.StreamRespons
     study, series, instance = uids_of(request)
     numbers = frame_list(request.match_info["frames"], serve.config.max_frames_per_request)
     async with serve.release.act(request, "retrieve", (study,), "dicomweb", deferred=True) as act:
-        found = (await serve.held(study, series, instance))[0]
-        headers = headers_of(request, of_objects(request, (found,)))
+        stored = (await serve.held(study, series, instance))[0]
+        headers = headers_of(request, of_objects(request, (stored,)))
         if (same := not_modified(request, headers)) is not None:
             act.gave(0, "frames")
             return same
-        async with on_disk(serve, found) as local:
-            plan = await _plan(serve, found, local, numbers, ranges_of(request))
+        async with on_disk(serve, stored) as local:
+            plan = await _plan(serve, stored, local, numbers, ranges_of(request))
             response = await _send(serve, request, plan, numbers, act, headers)
         act.gave(len(numbers), "frames")
         return response
@@ -117,12 +116,12 @@ async def frames(serve: ServeContext, request: web.Request) -> web.StreamRespons
 
 async def _plan(
     serve: ServeContext,
-    found: StoredObject,
+    stored: StoredObject,
     local: Local,
     numbers: Sequence[int],
     ranges: Sequence[MediaRange],
 ) -> _Plan:
-    layout = await layout_of(serve, found, local)
+    layout = await layout_of(serve, stored, local)
     if not layout.frames:
         raise NotFound("This instance has no frames.", why="It has no Pixel Data.", where="frames")
     beyond = [n for n in numbers if n > layout.frames]
@@ -130,7 +129,7 @@ async def _plan(
         raise NotFound(
             f"There is no frame {beyond[0]}.", why=f"The instance has {layout.frames}.", where="frames"
         )
-    own = found.ref.transfer_syntax_uid
+    own = stored.ref.transfer_syntax_uid
     offer = _offer(tuple(ranges), own, layout.kind == "encapsulated", len(numbers) == 1)
     decode = layout.kind == "deflated" or (
         layout.kind == "encapsulated" and offer.transfer_syntax == EXPLICIT_LE
@@ -138,7 +137,7 @@ async def _plan(
     whole = layout.kind == "native" and (
         layout.frame_bits % 8 != 0 or (own == BIG_ENDIAN and layout.word_bytes > 1)
     )
-    return _Plan(found, local, layout, offer, decode, whole)
+    return _Plan(stored, local, layout, offer, decode, whole)
 
 
 @lru_cache(maxsize=256)
@@ -146,11 +145,11 @@ def _offer(ranges: tuple[MediaRange, ...], own: str, encapsulated: bool, single:
     """How frames of the transfer syntax ``own`` are given to a client that takes ``ranges``."""
     bases = [Offer(OCTETS, True, EXPLICIT_LE)]
     if encapsulated:
-        stored = [Offer(accept.frame_media_type(own), True, own), Offer(OCTETS, True, own)]
-        bases = stored + bases if can_decode(own) else stored
+        as_stored = [Offer(accept.frame_media_type(own), True, own), Offer(OCTETS, True, own)]
+        bases = as_stored + bases if can_decode(own) else as_stored
     offers = [*bases, *(replace(offer, related=False) for offer in bases)] if single else bases
-    # octets of no named syntax are uncompressed (Table 8.7.3-5); where that cannot be, the stored ones are
-    # better than none
+    # Octets of no named syntax are uncompressed (Table 8.7.3-5). Where frames cannot be decoded, the stored
+    # ones are better than none.
     plain = [
         replace(r, transfer_syntax=EXPLICIT_LE) if r.media == OCTETS and not r.transfer_syntax else r
         for r in ranges
@@ -176,7 +175,7 @@ async def _send(
     heads = [PartHead(((hdrs.CONTENT_TYPE, content_type),), size or 0) for size in sizes]
     if not plan.decode and not plan.whole:
         return await send_spans(serve, request, response, _pieces(plan, numbers, writer, heads), act)
-    # what fails, fails before the first byte
+    # the first frame is decoded here, so that what fails does so before the first byte is sent
     first = await _decoded(serve, plan, numbers[0]) if plan.decode else None
     known = [size for size in sizes if size is not None]
     if writer is None:
@@ -214,7 +213,7 @@ async def _parts(
         async with aclosing(_frame(serve, plan, number, first if i == 0 else None)) as pieces:
             async for piece in pieces:
                 if before:
-                    yield before  # by itself: a frame is not copied to put a line in front of it
+                    yield before  # sent by itself, so that the frame need not be copied
                     before = b""
                 yield piece
         if before:
@@ -230,7 +229,7 @@ async def _frame(serve: ServeContext, plan: _Plan, number: int, ready: bytes | N
     else:
         span = plan.local.part(*plan.layout.spans_of(number)[0])
         data = plan.layout.cut(number, await serve.workers.run(read_span, span))
-        yield _little(data, plan) if plan.found.ref.transfer_syntax_uid == BIG_ENDIAN else data
+        yield _little(data, plan) if plan.stored.ref.transfer_syntax_uid == BIG_ENDIAN else data
 
 
 def _little(data: bytes, plan: _Plan) -> bytes:
@@ -240,7 +239,7 @@ def _little(data: bytes, plan: _Plan) -> bytes:
 
 async def _decoded(serve: ServeContext, plan: _Plan, number: int) -> bytes:
     data = await serve.bounded(
-        decode_object, plan.local, is_plain(plan.found), number, serve.config.max_frame_bytes
+        decode_object, plan.local, is_plain(plan.stored), number, serve.config.max_frame_bytes
     )
     if len(data) > serve.config.max_frame_bytes:
         raise NotAcceptable(

@@ -20,10 +20,10 @@ from crosslight.standards.xds.wire.retrieve import (
 from node.serve.context import ServeContext
 from node.serve.release import GRANT
 
-HELD_BYTES = 16 << 20  # of manifests in memory at once
+HELD_BYTES = 16 << 20  # of manifests kept in memory; those beyond are read again when their turn comes
 MIME_TYPE = "application/dicom"  # an XDS-I.b manifest is a DICOM Part 10 file
-#: What is sent: the request it answers, mime type, size, bytes.
-Found = tuple[DocumentRequest, str, int | None, AsyncIterator[bytes]]
+#: A document that is sent: the request it answers, mime type, size, bytes.
+Document = tuple[DocumentRequest, str, int | None, AsyncIterator[bytes]]
 
 
 class ManifestStore(Protocol):
@@ -53,25 +53,27 @@ class RetrieveDocumentSet(Transaction):
         return self._documents(call, parse_retrieve_request(call.body))
 
     def refuse(self, errors: tuple[RegistryError, ...]) -> bytes:
-        """RegistryResponse Failure."""
+        """A RegistryResponse with status Failure (ITI TF-2 3.43.4.2.2)."""
         return render_retrieve_response([], errors, 0)
 
     @asynccontextmanager
     async def _documents(self, call: Call, asked: Sequence[DocumentRequest]) -> AsyncIterator[Multipart]:
         own, manifests = str(self._serve.repository_unique_id()), self._manifests
-        known = [d for d in asked if d.repository_unique_id == own]
+        known = [request for request in asked if request.repository_unique_id == own]
         errors = [
-            RegistryError("XDSUnknownRepositoryId", "This repository has another id.", d.document_unique_id)
-            for d in asked
-            if d.repository_unique_id != own
+            RegistryError(
+                "XDSUnknownRepositoryId", "This repository has another id.", request.document_unique_id
+            )
+            for request in asked
+            if request.repository_unique_id != own
         ]
-        studies = {d: await manifests.study_of(d.document_unique_id) for d in known}
+        studies = {request: await manifests.study_of(request.document_unique_id) for request in known}
         listed = sorted({study for study in studies.values() if study is not None})
         if not listed and GRANT in call.request:
             # nothing will leave: a token for whatever study may learn that
             listed = sorted(call.request[GRANT].studies)
-        found: list[Found] = []
-        held, query = 0, {"documents": len(asked)}
+        documents: list[Document] = []
+        total_bytes, query = 0, {"documents": len(asked)}
         async with self._serve.release.act(call.request, "retrieve", listed, "iti43", query=query) as act:
             for document in known:
                 uid = document.document_unique_id
@@ -81,11 +83,11 @@ class RetrieveDocumentSet(Transaction):
                         RegistryError("XDSDocumentUniqueIdError", "There is no such document.", uid)
                     )
                 else:
-                    held += len(data)
-                    chunks = _once(data) if held <= HELD_BYTES else _again(manifests, uid)
-                    found.append((document, MIME_TYPE, len(data), chunks))
-            act.gave(len(found), "documents", of=len(asked))
-            yield multipart(found, errors, len(asked))
+                    total_bytes += len(data)
+                    chunks = _once(data) if total_bytes <= HELD_BYTES else _again(manifests, uid)
+                    documents.append((document, MIME_TYPE, len(data), chunks))
+            act.gave(len(documents), "documents", of=len(asked))
+            yield multipart(documents, errors, len(asked))
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
@@ -97,11 +99,11 @@ async def _again(manifests: ManifestStore, document_uid: str) -> AsyncIterator[b
     yield await manifests.manifest(document_uid) or b""
 
 
-def multipart(found: Sequence[Found], errors: Sequence[RegistryError], asked: int) -> Multipart:
+def multipart(sent: Sequence[Document], errors: Sequence[RegistryError], asked: int) -> Multipart:
     """The RetrieveDocumentSetResponse of ITI-43 and RAD-69."""
-    documents, parts = [], []
-    for i, (document, mime_type, size, chunks) in enumerate(found):
+    responses, parts = [], []
+    for i, (request, mime_type, size, chunks) in enumerate(sent):
         content_id = f"document{i + 1}@crosslight"
-        documents.append(DocumentResponse(document, mime_type, content_id))
+        responses.append(DocumentResponse(request, mime_type, content_id))
         parts.append(Part(content_id=content_id, content_type=mime_type, size=size, chunks=chunks))
-    return Multipart(render_retrieve_response(documents, errors, asked), parts)
+    return Multipart(render_retrieve_response(responses, errors, asked), parts)

@@ -1,6 +1,4 @@
-"""Objects that are going out, opened (``node/holdings.py``): as a file where something must seek in them,
-else in chunks.
-"""
+"""Objects that are going out, opened: as a file where something must seek in them, else in chunks."""
 
 from __future__ import annotations
 
@@ -33,23 +31,23 @@ class Rendition:
     spooled: Local | None = None  # None: opened where it is held, when its turn comes
 
 
-def stored(found: StoredObject) -> Rendition:
+def stored(instance: StoredObject) -> Rendition:
     """An object as it was received."""
     return Rendition(
-        object=found,
-        size=found.size,
-        transfer_syntax=found.ref.transfer_syntax_uid,
-        zero_preamble=not found.preamble_is_tiff,
+        object=instance,
+        size=instance.size,
+        transfer_syntax=instance.ref.transfer_syntax_uid,
+        zero_preamble=not instance.preamble_is_tiff,
     )
 
 
 async def opened_of(serve: ServeContext, source: Rendition) -> Opened:
-    """Its bytes; whoever asks lets go of them."""
+    """The bytes of a rendition; whoever asks ends with :func:`let_go`."""
     return source.spooled if source.spooled is not None else await serve.holdings.open_object(source.object)
 
 
 async def let_go(opened: Opened) -> None:
-    """The other end of :func:`opened_of`."""
+    """Close what :func:`opened_of` gave: a stream, or a file fetched for this."""
     if isinstance(opened, Passed):
         await opened.chunks.aclose()
     elif isinstance(opened, Fetched):
@@ -57,13 +55,13 @@ async def let_go(opened: Opened) -> None:
 
 
 @asynccontextmanager
-async def on_disk(serve: ServeContext, found: StoredObject) -> AsyncIterator[Local]:
+async def on_disk(serve: ServeContext, stored: StoredObject) -> AsyncIterator[Local]:
     """An object as a file of this machine while the block lasts: whoever decodes must seek in it.
 
     Raises:
         TooLarge: one that comes from elsewhere is over ``max_instance_bytes``.
     """
-    opened = await serve.holdings.open_object(found)
+    opened = await serve.holdings.open_object(stored)
     try:
         if isinstance(opened, Local):
             yield opened
@@ -156,8 +154,8 @@ async def chunks_of(serve: ServeContext, source: Rendition, opened: Opened) -> A
                 yield PREAMBLE[:start] + data[start:]
             else:
                 yield data
-    said = {source.size, opened.length if isinstance(opened, Passed) else None} - {None}
-    if said - {size}:
+    sizes = {source.size, opened.length if isinstance(opened, Passed) else None} - {None}
+    if sizes - {size}:
         raise short()
 
 

@@ -55,13 +55,13 @@ def json_response(request: web.Request, body: bytes, media: str, headers: CIMult
 
 
 async def search(serve: ServeContext, request: web.Request, level: Level) -> web.Response:
-    """One search transaction.
+    """Answer a search of studies, series or instances.
 
     An empty result is 200 with ``[]``: viewers that parse every answer choke on 204.
     """
     media = accept.require(ranges_of(request), JSON_OFFERS).media
     study, series, _ = uids_of(request)
-    params = [(k, v) for k, v in request.query.items() if k.lower() != "accept"]
+    params = [(name, value) for name, value in request.query.items() if name.lower() != "accept"]
     query = QidoQuery.parse(level, params, max_results=serve.config.max_search_results)
     query = query.within(StudyInstanceUID=study, SeriesInstanceUID=series)
     asked, named = dict(params), query.equal_to("StudyInstanceUID") or ()
@@ -79,8 +79,8 @@ async def search(serve: ServeContext, request: web.Request, level: Level) -> web
         keep = query.returned()
         body = json.dumps(_rendered(query.level, keep, row, base) for row in rows)
         headers: CIMultiDict[str] = CIMultiDict()
-        told = _MORE if query.limit >= serve.config.max_search_results else _FURTHER
-        for text in (*query.warnings, *([told] if more else [])):
+        warning = _MORE if query.limit >= serve.config.max_search_results else _FURTHER
+        for text in (*query.warnings, *([warning] if more else [])):
             headers.add("Warning", f'299 {request.host}: "{text}"')
         validated(headers, tag_of(body, media, str(more)), ("Authorization", "Accept"))
         return not_modified(request, headers) or json_response(request, body, media, headers)
@@ -101,8 +101,8 @@ def _rendered(level: Level, keep: frozenset[str] | None, row: Mapping[str, Any],
 async def _patients(serve: ServeContext, rows: list[dict[str, Any]], studies: list[str]) -> list[Identifier]:
     """Whom the rows concern, for the audit: by record where they are few, else by the id in the row."""
     if len(studies) <= _MAX_RESOLVED_PATIENTS:
-        found = [p for study in studies for p in await serve.release.patients_of(study)]
-        if found:
-            return list(dict.fromkeys(found))
+        patients = [patient for study in studies for patient in await serve.release.patients_of(study)]
+        if patients:
+            return list(dict.fromkeys(patients))
     plain = (Identifier(json.text_of(row, "PatientID")) for row in rows)
-    return list(dict.fromkeys(p for p in plain if p.value))
+    return list(dict.fromkeys(patient for patient in plain if patient.value))

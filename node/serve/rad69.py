@@ -25,9 +25,7 @@ CANNOT_ENCODE = "The pixel data cannot be encoded in any of the requested transf
 
 
 class RetrieveImagingDocumentSet(Transaction):
-    """The transaction: Success, PartialSuccess or Failure, with one RegistryError for each instance that is
-    not sent.
-    """
+    """The transaction: Success, PartialSuccess or Failure, with an error for each instance not sent."""
 
     action, response_action = ACTION_REQUEST, ACTION_RESPONSE
     told = RegistryRefusal
@@ -51,21 +49,25 @@ class RetrieveImagingDocumentSet(Transaction):
         query = {"instances": asked.asked, "transfer_syntaxes": list(asked.transfer_syntaxes)[:20]}
         async with serve.release.act(call.request, "retrieve", studies, "rad69", query=query) as act:
             wanted, errors = await _find(serve, asked, studies)
-            objects = [found for _, found in wanted]
+            objects = [stored for _, stored in wanted]
             async with prepare(
                 serve, objects, lambda syntaxes: _syntax(asked.transfer_syntaxes, syntaxes)
             ) as prepared:
-                refused = {found.ref.sop_uid: problem for found, problem in prepared.refused}
+                refused = {stored.ref.sop_uid: problem for stored, problem in prepared.refused}
                 sources = {source.object.ref.sop_uid: source for source in prepared.sources}
-                for document, found in wanted:
-                    problem = refused.get(found.ref.sop_uid)
+                for document, stored in wanted:
+                    problem = refused.get(stored.ref.sop_uid)
                     if problem is not None:
                         text = CANNOT_ENCODE if isinstance(problem, NotAcceptable) else problem.what
                         errors.append(RegistryError("XDSRepositoryError", text, document.document_unique_id))
                 sent = [
-                    (d, sources[found.ref.sop_uid]) for d, found in wanted if found.ref.sop_uid in sources
+                    (request, sources[stored.ref.sop_uid])
+                    for request, stored in wanted
+                    if stored.ref.sop_uid in sources
                 ]
-                documents = [(d, MIME_TYPE, source.size, chunks(serve, source)) for d, source in sent]
+                documents = [
+                    (request, MIME_TYPE, source.size, chunks(serve, source)) for request, source in sent
+                ]
                 act.gave(len(documents), "instances", of=asked.asked)
                 yield multipart(documents, errors, asked.asked)
 
@@ -79,22 +81,22 @@ async def _find(
     serve: ServeContext, asked: ImagingRequest, studies: Sequence[str]
 ) -> tuple[list[tuple[DocumentRequest, StoredObject]], list[RegistryError]]:
     """Instances that are held here, in the order asked for, and an error for each of the others."""
-    held: dict[tuple[str, str, str], StoredObject] = {}
+    by_triple: dict[tuple[str, str, str], StoredObject] = {}
     for study in studies:
-        for found in await serve.holdings.objects(study):
-            held[study, found.ref.series_uid, found.ref.sop_uid] = found
+        for stored in await serve.holdings.objects(study):
+            by_triple[study, stored.ref.series_uid, stored.ref.sop_uid] = stored
     own = str(serve.retrieve_location_uid())
     wanted: list[tuple[DocumentRequest, StoredObject]] = []
     errors: list[RegistryError] = []
     for study, series, document in asked.instances():
         uid = document.document_unique_id
-        match = held.get((study, series, uid))
+        instance = by_triple.get((study, series, uid))
         if document.repository_unique_id != own:
             errors.append(RegistryError("XDSUnknownRepositoryId", "This imaging source has another id.", uid))
-        elif match is None:
+        elif instance is None:
             errors.append(
                 RegistryError("XDSDocumentUniqueIdError", "No such instance in this study and series.", uid)
             )
         else:
-            wanted.append((document, match))
+            wanted.append((document, instance))
     return wanted, errors

@@ -83,7 +83,10 @@ class Release:
         patients_of: PatientsOf = _nobody,
         max_skew_s: float = 60.0,
     ) -> None:
-        self._audit, self._policy, self._suspended, self._skew = audit, policy, suspended, skew_s
+        self._audit = audit
+        self._policy = policy
+        self._suspended = suspended
+        self._skew = skew_s
         self._patients_of, self._max_skew_s = patients_of, max_skew_s
         self._going: dict[Act, asyncio.Transport] = {}  # what leaves now on the region's credentials
 
@@ -153,10 +156,10 @@ class Release:
         await self._audit.settle()
 
     async def _patients(self, studies: Sequence[str]) -> tuple[Identifier, ...]:
-        found: dict[Identifier, None] = {}
+        patients: dict[Identifier, None] = {}
         for study in studies[:MAX_AUDITED_STUDIES]:
-            found.update(dict.fromkeys(await self._patients_of(study)))
-        return tuple(found)
+            patients.update(dict.fromkeys(await self._patients_of(study)))
+        return tuple(patients)
 
     async def patients_of(self, study_uid: str) -> Sequence[Identifier]:
         """The patient's identifiers of a study held here."""

@@ -44,8 +44,7 @@ async def thumbnail(serve: ServeContext, request: web.Request) -> web.Response:
 async def _picture(serve: ServeContext, request: web.Request, *, thumbnail: bool) -> web.Response:
     media = accept.require(ranges_of(request), OFFERS).media
     study, series, instance = uids_of(request)
-    # ``Window`` is no parameter of PS3.18, and whoever writes it does not want another picture with a
-    # warning.
+    # A misspelt ``Window`` is refused: whoever wrote it would not want another picture with a warning.
     unknown = sorted(
         name for name in set(request.query) - _USED if name.lower() in _USED or not may_be_ignored(name)
     )
@@ -78,16 +77,16 @@ async def _picture(serve: ServeContext, request: web.Request, *, thumbnail: bool
 def _candidates(objects: Sequence[StoredObject]) -> list[StoredObject]:
     """Objects that may stand for a series or study, best first."""
     series: dict[str, list[StoredObject]] = defaultdict(list)
-    for found in objects:
-        if "Image Storage" in UID(found.ref.sop_class_uid).name:
-            series[found.ref.series_uid].append(found)
+    for stored in objects:
+        if "Image Storage" in UID(stored.ref.sop_class_uid).name:
+            series[stored.ref.series_uid].append(stored)
     ranked = sorted(series.values(), key=len, reverse=True)
     chosen = [sorted(group, key=_order)[len(group) // 2] for group in ranked]
     return (chosen or list(objects))[:_CANDIDATES]
 
 
-def _order(found: StoredObject) -> tuple[int, str]:
-    return (whole_number(found.ref.number), found.ref.sop_uid)
+def _order(stored: StoredObject) -> tuple[int, str]:
+    return (whole_number(stored.ref.number), stored.ref.sop_uid)
 
 
 async def _first_that_shows(
@@ -101,22 +100,22 @@ async def _first_that_shows(
     problem: CrosslightError = NotAcceptable(
         "Nothing here can be shown as a picture.", todo="Retrieve the instances."
     )
-    for found in candidates:
-        number = frame or (max(1, (found.ref.frames + 1) // 2) if middle else 1)
+    for stored in candidates:
+        number = frame or (max(1, (stored.ref.frames + 1) // 2) if middle else 1)
         try:
-            return await _render(serve, found, number, options)
+            return await _render(serve, stored, number, options)
         except NotAcceptable as error:
             problem = error
     raise problem
 
 
-async def _render(serve: ServeContext, found: StoredObject, frame: int, options: RenderOptions) -> bytes:
-    key = (found.ref.sha256, frame, options)
-    body = serve.pictures.get(key) if found.ref.sha256 else None
+async def _render(serve: ServeContext, stored: StoredObject, frame: int, options: RenderOptions) -> bytes:
+    key = (stored.ref.sha256, frame, options)
+    body = serve.pictures.get(key) if stored.ref.sha256 else None
     if body is None:
-        async with on_disk(serve, found) as local:
+        async with on_disk(serve, stored) as local:
             limit = serve.config.max_render_pixels
-            body = await serve.bounded(render_object, local, is_plain(found), frame, options, limit)
-        if found.ref.sha256:
+            body = await serve.bounded(render_object, local, is_plain(stored), frame, options, limit)
+        if stored.ref.sha256:
             serve.pictures.put(key, body)
     return body

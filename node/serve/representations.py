@@ -33,16 +33,16 @@ class Prepared:
     refused: list[tuple[StoredObject, PeerError]] = field(default_factory=list)
 
 
-def syntaxes_of(found: StoredObject) -> tuple[str, ...]:
+def syntaxes_of(instance: StoredObject) -> tuple[str, ...]:
     """The transfer syntaxes in which an instance can be given, its own first."""
-    own = found.ref.transfer_syntax_uid
+    own = instance.ref.transfer_syntax_uid
     return (own, EXPLICIT_LE) if own != EXPLICIT_LE and is_uid(own) and can_decode(own) else (own,)
 
 
-async def _transcode(serve: ServeContext, found: StoredObject, target: Path) -> int:
-    async with on_disk(serve, found) as local:
+async def _transcode(serve: ServeContext, instance: StoredObject, target: Path) -> int:
+    async with on_disk(serve, instance) as local:
         return await serve.bounded(
-            transcode_object, local, is_plain(found), target, serve.config.max_decode_samples
+            transcode_object, local, is_plain(instance), target, serve.config.max_decode_samples
         )
 
 
@@ -54,10 +54,10 @@ async def prepare(
     result, spooled, total = Prepared(), [], 0
     choices: dict[str, str | None] = {}
     try:
-        for found in objects:
-            own = found.ref.transfer_syntax_uid
+        for instance in objects:
+            own = instance.ref.transfer_syntax_uid
             if own not in choices:
-                choices[own] = choose(syntaxes_of(found))
+                choices[own] = choose(syntaxes_of(instance))
             chosen = choices[own]
             if chosen is None:
                 refused = NotAcceptable(
@@ -65,16 +65,16 @@ async def prepare(
                     why=f"Stored in {own}.",
                     todo="Accept transfer-syntax=*.",
                 )
-                result.refused.append((found, refused))
+                result.refused.append((instance, refused))
             elif chosen == own:
-                result.sources.append(stored(found))
+                result.sources.append(stored(instance))
             else:
                 target = serve.spool / f"{serve.ids.uuid4().hex}.spool"
                 spooled.append(target)
                 try:
-                    size = await _transcode(serve, found, target)
+                    size = await _transcode(serve, instance, target)
                 except PeerError as error:
-                    result.refused.append((found, error))
+                    result.refused.append((instance, error))
                     continue
                 total += size
                 if total > serve.config.max_transcode_bytes:
@@ -84,7 +84,10 @@ async def prepare(
                     )
                 result.sources.append(
                     Rendition(
-                        object=found, size=size, transfer_syntax=chosen, spooled=Local(str(target), 0, size)
+                        object=instance,
+                        size=size,
+                        transfer_syntax=chosen,
+                        spooled=Local(str(target), 0, size),
                     )
                 )
         yield result

@@ -59,15 +59,21 @@ async def instances(serve: ServeContext, request: web.Request) -> web.StreamResp
 
 def _form(ranges: Sequence[MediaRange], objects: Sequence[StoredObject]) -> bool:
     """Multipart (True) or single part; raises NotAcceptable when neither is taken for any instance."""
-    each = {found.ref.transfer_syntax_uid: found for found in objects}.values()
-    offers = [Offer(DICOM, related=True, transfer_syntax=s) for found in each for s in syntaxes_of(found)]
+    of_each_syntax = {stored.ref.transfer_syntax_uid: stored for stored in objects}.values()
+    offers = [
+        Offer(DICOM, related=True, transfer_syntax=syntax)
+        for stored in of_each_syntax
+        for syntax in syntaxes_of(stored)
+    ]
     if len(objects) == 1:
-        offers += [Offer(DICOM, transfer_syntax=s) for s in syntaxes_of(objects[0])]
+        offers += [Offer(DICOM, transfer_syntax=syntax) for syntax in syntaxes_of(objects[0])]
     return accept.require(ranges, list(dict.fromkeys(offers))).related
 
 
 def _syntax(ranges: Sequence[MediaRange], syntaxes: Sequence[str], related: bool) -> str | None:
-    chosen = accept.choose(ranges, [Offer(DICOM, related=related, transfer_syntax=s) for s in syntaxes])
+    chosen = accept.choose(
+        ranges, [Offer(DICOM, related=related, transfer_syntax=syntax) for syntax in syntaxes]
+    )
     return None if chosen is None else chosen.transfer_syntax
 
 

@@ -1,9 +1,8 @@
-"""File bytes to a plain socket that do not pass through this process (D26): ``sendfile``, in threads where a
-disk may be slow.
+"""File bytes to a plain socket that do not pass through this process (D26).
 
-``loop.sendfile`` is not relied upon (uvloop has none): a second handle of the connection's socket is written
-to directly, once the transport has nothing of its own left to send. A slow client holds no thread: whoever
-finds the socket full goes back to the event loop.
+By ``sendfile``, in threads where a disk may be slow. ``loop.sendfile`` is not relied upon (uvloop has none):
+a second handle of the connection's socket is written to directly, once the transport has nothing of its own
+left to send. A slow client holds no thread: whoever finds the socket full goes back to the event loop.
 """
 
 from __future__ import annotations
@@ -24,12 +23,11 @@ from crosslight.runtime.workers import Workers
 from crosslight.standards.problem import StorageError, kind_as_sentence
 from node.holdings import Local
 
-NEAR_BYTES = 1 << 20  # at most this much is sent by the event loop itself, when the page cache holds it
+NEAR_BYTES = 1 << 20  # the most that the event loop sends itself, from the page cache
 PAGE = 4096
 TURN_BYTES = 32 << 20  # of one stay in a thread
-FULL_MS = 10  # how long a thread waits for a client that reads as fast as it can
-# how often a client that does not read is looked after: whether its connection is to be cut, too
-LOOK_S = 1.0
+FULL_MS = 10  # how long a thread waits for room in the socket; a client slower than that frees the thread
+LOOK_S = 1.0  # how often it is looked whether a client that does not read has gone, or is to be cut off
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +59,9 @@ def unreadable(error: OSError) -> StorageError:
 
 
 def plain_socket(transport: asyncio.BaseTransport | None) -> socket.socket | None:
-    """A second handle of the connection's socket; None for TLS, and while the transport itself has something
-    to send.
+    """A second handle of the connection's socket.
+
+    None for TLS, and while the transport itself has something to send.
     """
     if (
         not isinstance(transport, asyncio.Transport)
@@ -80,8 +79,9 @@ def plain_socket(transport: asyncio.BaseTransport | None) -> socket.socket | Non
 
 @contextmanager
 def corked(transport: asyncio.BaseTransport | None) -> Iterator[None]:
-    """Have the kernel send full packets only, until the end: headers and what follows them wake the client
-    once.
+    """Have the kernel send full packets only, until the end of the block.
+
+    So headers and the body that follows them wake the client once.
     """
     sock: Any = transport.get_extra_info("socket") if transport is not None else None
     option = getattr(socket, "TCP_CORK", None)
@@ -98,8 +98,11 @@ def corked(transport: asyncio.BaseTransport | None) -> Iterator[None]:
 
 
 def near_buffer() -> memoryview:
-    """A buffer of the event loop's own for what is little. Page-aligned: some processors copy ten times
-    slower to an address a few bytes beyond that of the source, within their pages."""
+    """A page-aligned buffer from which the event loop itself sends small bodies.
+
+    Some processors copy ten times slower to an address that lies, within its page, a few bytes beyond that of
+    the source.
+    """
     return memoryview(mmap.mmap(-1, NEAR_BYTES + PAGE))
 
 
@@ -282,8 +285,7 @@ def _room(sock: socket.socket, wait_ms: int) -> bool:
 
 
 def in_memory(pieces: Iterable[Piece]) -> bool:
-    """Whether the page cache seems to hold all of it: it is asked for the first and the last byte of each
-    span.
+    """Whether the page cache seems to hold all of it, judged by the first and last byte of each span.
 
     Raises:
         StorageError: a file is gone or short.

@@ -1,5 +1,6 @@
-"""The SOAP addresses of a node: ``/xds/repository`` (ITI-43) and ``/rad69``; each takes both, by
-``wsa:Action``.
+"""The SOAP addresses of a node: ``/xds/repository`` (ITI-43) and ``/rad69``.
+
+Each takes both transactions, and tells them apart by ``wsa:Action``.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ REPOSITORY, RAD69 = "/xds/repository", "/rad69"
 def routes(serve: ServeContext, manifests: ManifestStore) -> list[web.RouteDef]:
     """Routes of the systems listener."""
     transactions = RetrieveDocumentSet(serve, manifests), RetrieveImagingDocumentSet(serve)
-    return SoapEndpoint(transactions, max_bytes=MAX_QUERY_BYTES, workers=serve.workers).routes(
-        REPOSITORY, RAD69
-    )
+    endpoint = SoapEndpoint(transactions, max_bytes=MAX_QUERY_BYTES, workers=serve.workers)
+    return endpoint.routes(REPOSITORY, RAD69)
 
 
 def renderers(
     table: ErrorRenderers, prefix: str = "/dicomweb", *, sender_400: bool = False
 ) -> ErrorRenderers:
-    """Teach ``table`` how errors look on the faces of this room; ``sender_400`` as of
-    ``render_soap_error``."""
+    """Teach ``table`` how errors look on the faces of this room.
+
+    ``sender_400`` answers a fault of the sender's making with HTTP 400, as ``render_soap_error`` does.
+    """
     table.add(prefix, render_problem)
     add_faults(table, REPOSITORY, RAD69, sender_400=sender_400)
     return table

@@ -82,7 +82,7 @@ class _Part:
 
 
 class _Receiver:
-    """One STOW-RS request."""
+    """Receives the instances of one STOW-RS request, and has them ingested while the next arrive."""
 
     def __init__(self, serve: ServeContext, request: web.Request, study_uid: str) -> None:
         self._serve, self._request, self._study = serve, request, study_uid
@@ -118,8 +118,8 @@ class _Receiver:
                 await self._data(chunk)
             await self._end()
             return
-        media, said = parameters(content_type)
-        if (media and media != "multipart/related") or said.get("type", DICOM).lower() != DICOM:
+        media, attributes = parameters(content_type)
+        if (media and media != "multipart/related") or attributes.get("type", DICOM).lower() != DICOM:
             raise UnsupportedMediaType(
                 "Only instances as files are stored here.",
                 why="PS3.18 10.5.1.1: metadata and bulk data apart are not taken.",
@@ -214,12 +214,12 @@ class _Receiver:
     async def _of_the_study(self, staged: Staging, fate: Fate) -> bool:
         """Whether the instance belongs to the study of the URL (10.5.1: it shall)."""
         try:
-            found = await self._serve.bounded(study_of_file, staged.path)
+            study_uid = await self._serve.bounded(study_of_file, staged.path)
         except PeerError:
             fate.reason = CANNOT_UNDERSTAND
             return False
         fate.reason = NOT_OF_THE_STUDY
-        return found.strip(" \0") == self._study
+        return study_uid.strip(" \0") == self._study
 
 
 def _over(limit: int) -> TooLarge:
@@ -248,7 +248,7 @@ def _judged(fate: Fate, result: IngestResult) -> Fate:
 
 
 async def store(serve: ServeContext, request: web.Request) -> web.Response:
-    """One store transaction."""
+    """Store the instances of a request; every one has its own fate in the answer."""
     study = uids_of(request)[0]
     async with serve.release.act(request, "store", (study,) if study else (), "dicomweb") as act:
         fates, problem = await _Receiver(serve, request, study).run()

@@ -61,11 +61,11 @@ async def _read_ahead(workers: Workers, pieces: Iterable[Piece]) -> AsyncGenerat
     ready: deque[bytes | asyncio.Task[bytes]] = deque()
     reading = 0
     try:
-        for found in _spans(pieces):
-            if isinstance(found, bytes):
-                ready.append(found)
+        for item in _spans(pieces):
+            if isinstance(item, bytes):
+                ready.append(item)
                 continue
-            ready.append(asyncio.create_task(workers.run(read_span, found)))
+            ready.append(asyncio.create_task(workers.run(read_span, item)))
             reading += 1
             while reading == 2:
                 first = ready.popleft()
@@ -75,17 +75,17 @@ async def _read_ahead(workers: Workers, pieces: Iterable[Piece]) -> AsyncGenerat
             first = ready.popleft()
             yield first if isinstance(first, bytes) else await first
     finally:
-        for left in ready:
-            if isinstance(left, asyncio.Task) and not left.done():
-                left.cancel()
+        for unsent in ready:
+            if isinstance(unsent, asyncio.Task) and not unsent.done():
+                unsent.cancel()
                 with suppress(asyncio.CancelledError, CrosslightError):
-                    await left
+                    await unsent
 
 
 async def _read_here(pieces: Iterable[Piece]) -> AsyncGenerator[bytes]:
     """As :func:`_read_ahead`, for what is in memory."""
-    for found in _spans(pieces):
-        yield found if isinstance(found, bytes) else read_span(found)
+    for item in _spans(pieces):
+        yield item if isinstance(item, bytes) else read_span(item)
 
 
 class Held(web.StreamResponse):
@@ -140,11 +140,11 @@ async def send(
 async def send_objects(
     serve: ServeContext, request: web.Request, response: Held, parts: Sequence[Outgoing], act: Act
 ) -> web.StreamResponse:
-    """Send objects, and what stands between them: by :func:`send_spans` where all of them lie on this
-    machine.
+    """Send objects, and what stands between them.
 
-    Of what comes from elsewhere one is open at a time. The first is opened before the headers, so that a
-    holding that gives nothing now is an error and not a broken answer.
+    By :func:`send_spans` where all of them lie on this machine. Of what comes from elsewhere one is open at a
+    time. The first is opened before the headers, so that a holding that gives nothing now is an error and not
+    a broken answer.
     """
     pieces: list[Piece] = []
     for at, part in enumerate(parts):

@@ -1,5 +1,4 @@
-"""Who calls an independent node, before a registry that is not ours (D18): systems, by their client
-certificates.
+"""Who calls a node that publishes to a registry that is not ours (D18): systems, by client certificates.
 
 Nobody issues access tokens there, so the listener for people answers 401 to all that is protected. A system
 is whoever shows a certificate under the configured authority (IHE ATNA: ITI TF-1 9.1, node authentication);
@@ -34,8 +33,9 @@ MAX_NAME_CHARS = 256
 
 
 class SystemsGate(Gate):
-    """The gate of an independent node: every certificate of the configured authority is a system's
-    (integrator).
+    """The gate of an independent node.
+
+    Every certificate under the configured authority is that of a system, with the role of an integrator.
     """
 
     def grant(self, request: web.Request, listener: ListenerKind) -> Grant:
@@ -59,23 +59,23 @@ class SystemsGate(Gate):
 
 
 def system_names(certificate: dict[str, Any]) -> tuple[str, str]:
-    """Whole subject and short name of a system, from ``getpeercert()``; of its alternative names when it has
-    no subject.
+    """Whole subject and short name of a system, from ``getpeercert()``.
+
+    An alternative name stands in for a subject, or a common name in it, that is missing.
 
     Raises:
         Unauthenticated: for a certificate that names nobody.
     """
-    parts = [pair for relative in certificate.get("subject", ()) for pair in relative]
+    pairs = [pair for relative in certificate.get("subject", ()) for pair in relative]
     alternatives = [
         str(value) for kind, value in certificate.get("subjectAltName", ()) if kind in ("URI", "DNS", "email")
     ]
-    subject = ",".join(f"{_SHORT.get(kind, kind)}={value}" for kind, value in parts) or next(
-        iter(alternatives), ""
-    )
+    distinguished = ",".join(f"{_SHORT.get(kind, kind)}={value}" for kind, value in pairs)
+    subject = distinguished or next(iter(alternatives), "")
     if not subject:
         raise Unauthenticated(
             "The client certificate names nobody.", why="It has neither subject nor alternative name."
         )
-    common = [str(value) for kind, value in parts if kind == "commonName"]
+    common = [str(value) for kind, value in pairs if kind == "commonName"]
     name = next(iter([*common, *alternatives]), subject)
     return subject[:MAX_NAME_CHARS], name[:MAX_NAME_CHARS]

@@ -1,5 +1,6 @@
-"""ETags of what a node gives out (RFC 9110 13.1.2): of the objects' digests and of what was asked, before any
-object is read.
+"""ETags of what a node gives out (RFC 9110 13.1.2).
+
+They are made of the objects' digests and of what was asked, before any object is read.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ _VARY = ("Authorization", "Accept")
 
 
 def of_objects(request: web.Request, objects: Iterable[StoredObject]) -> str:
-    """The tag of an answer that ``objects``, the address and Accept decide; another version of this software
-    may differ.
+    """The tag of an answer that ``objects``, the address and Accept decide.
 
-    '' where an object's digest is not known: such an answer is asked for again each time.
+    The version of this software is part of it, since another may answer differently. '' where an object's
+    digest is not known: such an answer is asked for again each time.
     """
-    digests = [found.ref.sha256 for found in objects]
+    digests = [stored.ref.sha256 for stored in objects]
     if not all(digests):
         return ""
     asked = (request.path, request.query_string, *request.headers.getall(hdrs.ACCEPT, ()))
