@@ -131,8 +131,9 @@ class RegistryApp:
             listeners.membership.refresh_directories()
 
     async def _follow_members(self) -> None:
-        """What waits for a member goes on as soon as its link is up; who holds a number is settled once all
-        are full.
+        """What waits for a member goes on as soon as its link is up.
+
+        Who holds a number is settled once all are full.
         """
         members, enricher, wake = self.members, self.parts.retrieves.enricher, Wake(self.seams.clock)
         members.on_change(wake.set)

@@ -50,8 +50,9 @@ async def backup(folder: Path, target: Path, seams: Seams) -> None:
 
 
 async def restore(source: Path, folder: Path, seams: Seams) -> str:
-    """Make a registry in ``folder`` from a backup; its new incarnation. A PostgreSQL database named by the
-    backup's configuration must be there and empty.
+    """Make a registry in ``folder`` from a backup, as a new incarnation of it.
+
+    A PostgreSQL database named by the backup's configuration must be there and empty.
 
     Raises:
         ConfigError: if ``source`` is no finished backup, or ``folder`` holds a registry.

@@ -1,5 +1,6 @@
-"""What operators do to a registry's folder from the command line, whether the service runs or not: they meet
-in the database.
+"""What operators do to a registry's folder from the command line, whether the service runs or not.
+
+Command and service meet in the database.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Checking a registry that runs, from outside; and what keeps its members from being well, as its database
-has it.
+"""Checking a registry that runs, from outside.
+
+It also says what is wrong with its members, as its database has it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""``crosslight-registry identity``: what waits for an identity officer, deciding it, and taking decisions
-back.
+"""``crosslight-registry identity``: the work of an identity officer on the command line.
+
+What waits is listed and decided, and decisions are taken back.
 
 Beside a running registry or without it, as the other commands: they meet in the database.
 """

@@ -1,5 +1,6 @@
-"""The region's token key: signs access and release tokens and the directory; its public half is published as
-JWKS.
+"""The region's token key: signs access and release tokens and the directory.
+
+Its public half is published as JWKS.
 """
 
 from __future__ import annotations

@@ -100,8 +100,9 @@ class Listeners:
         )
 
     async def start(self, life: Life) -> None:
-        """Listen until the end of ``life``; certificates are those of the members' authority, or none where
-        all is open.
+        """Listen until the end of ``life``.
+
+        Certificates are those of the members' authority, or none where all is open.
 
         Raises:
             ConfigError: when an address cannot be had.

@@ -191,8 +191,10 @@ def make_access(ground: Ground, folder: Path, people_url: str, members: MemberSe
 
 
 def member_tls(members: MemberService) -> MemberTls:
-    """How a member is called: by mutual TLS that expects the member's own certificate, or plain where all
-    is."""
+    """How a member is called.
+
+    By mutual TLS that expects the member's own certificate, or plain where all is.
+    """
 
     def tls(member: Member) -> ssl.SSLContext | None:
         if members.open_mode or members.own.gateway is None:

@@ -13,8 +13,9 @@ from registry.config import FILE, RegistryConfig
 
 
 def init_registry(folder: Path, files: Files, ids: Ids, values: dict[str, Any] | None = None) -> Path:
-    """Make ``folder`` with a commented ``registry.toml``; the file's path. OIDs that were not given are made
-    (PS3.5 B.2).
+    """Make ``folder`` with a commented ``registry.toml``; the file's path.
+
+    OIDs that were not given are made (PS3.5 B.2).
 
     Raises:
         ConfigError: if there is one already.

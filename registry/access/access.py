@@ -1,5 +1,6 @@
-"""The room in one object: keys, tokens, sessions, sign-in and the middlewares, put together from the
-configuration.
+"""The room in one object.
+
+Keys, tokens, sessions, sign-in and the middlewares, put together from the configuration.
 """
 
 from __future__ import annotations
@@ -127,8 +128,9 @@ class Access:
         return page("Nobody can sign in here", what, status=503, name=self._name)
 
     def routes(self) -> list[web.RouteDef]:
-        """For the people listener: public keys, sign-in where there is a provider, the demo's provider where
-        enabled.
+        """The routes of the people listener.
+
+        They are the public keys, sign-in where there is a provider, the demo's provider where enabled.
 
         Raises:
             ConfigError: if the client secret cannot be read.

@@ -1,5 +1,6 @@
-"""Who calls the registry: the middleware of its two listeners (D21). Every path is protected that is not
-named as public.
+"""Who calls the registry: the middleware of its two listeners (D21).
+
+Every path is protected that is not named as public.
 
 *people*: session cookie or bearer access token. *systems*: the identity of the client certificate; a
     registered system may also act for the person in an access token. In open mode a caller without
@@ -61,7 +62,10 @@ class Authenticator:
         open_mode: bool = False,
         public: tuple[str, ...] = PUBLIC,
     ) -> None:
-        self._members, self._tokens, self._sessions, self._clock = members, tokens, sessions, clock
+        self._members = members
+        self._tokens = tokens
+        self._sessions = sessions
+        self._clock = clock
         self._open = open_mode
         self._exact = frozenset(p for p in public if not p.endswith("/"))
         self._below = tuple(p for p in public if p.endswith("/"))
@@ -121,8 +125,10 @@ class Authenticator:
         return session
 
     def _named(self, request: web.Request) -> Principal:
-        """Open mode: a node names itself by header, as it does on the plain link; anybody else is
-        ``open``."""
+        """Open mode: a node names itself by header, as it does on the plain link.
+
+        Anybody else is ``open``.
+        """
         code = request.headers.get(MEMBER_HEADER)
         if code is None:
             return OPEN

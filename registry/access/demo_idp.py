@@ -1,5 +1,6 @@
-"""A built-in OpenID provider, for demonstrations only, with made-up people from the configuration; every page
-says so.
+"""A built-in OpenID provider, for demonstrations only, with made-up people from the configuration.
+
+Every page says so.
 
 It is a provider like any other (discovery, authorisation code with PKCE, ES256 ID tokens), so that a
 demonstration signs in through the same client code as a region does.
@@ -169,8 +170,9 @@ class DemoProvider:
         return await self._send_code(ticket, grant, account)
 
     def _check(self, user: str, password: str) -> DemoAccount | None:
-        """The account, if the password is its own; an unknown name costs and answers the same as a wrong
-        password.
+        """The account, if the password is its own.
+
+        An unknown name costs and answers the same as a wrong password.
         """
         account = self._accounts.get(user)
         expected = account.password if account is not None else self._ids.token_bytes(16).hex()
@@ -188,8 +190,9 @@ class DemoProvider:
         return web.Response(status=303, headers={hdrs.LOCATION: location, hdrs.CACHE_CONTROL: "no-store"})
 
     async def token(self, request: web.Request) -> web.Response:
-        """An ID token for a code and its PKCE verifier (RFC 6749 4.1.3, RFC 7636 4.6); a code is spent by the
-        first try.
+        """An ID token for a code and its PKCE verifier (RFC 6749 4.1.3, RFC 7636 4.6).
+
+        A code is spent by the first try.
         """
         form = await request.post()
         value = {

@@ -55,19 +55,20 @@ def challenge(verifier: str) -> str:
 
 def claim(claims: dict[str, Any], path: str) -> list[str]:
     """The values at a dotted path, through objects and lists of objects."""
-    found: list[Any] = [claims]
+    values: list[Any] = [claims]
     for name in path.split("."):
-        step: list[Any] = []
-        for one in found:
-            value = one.get(name) if isinstance(one, dict) else None
-            step.extend(value if isinstance(value, list) else [value])
-        found = [v for v in step if v is not None]
-    return [str(v) for v in found if isinstance(v, str | int)]
+        next_values: list[Any] = []
+        for node in values:
+            value = node.get(name) if isinstance(node, dict) else None
+            next_values.extend(value if isinstance(value, list) else [value])
+        values = [v for v in next_values if v is not None]
+    return [str(v) for v in values if isinstance(v, str | int)]
 
 
 def person(claims: dict[str, Any], config: OidcConfig) -> Principal:
-    """The principal that a verified ID token speaks of; somebody without a role of ours is a porter, who may
-    see nothing.
+    """The principal that a verified ID token speaks of.
+
+    Somebody without a role of ours is a porter, who may see nothing.
 
     Raises:
         Unauthenticated: without a subject.
@@ -75,8 +76,8 @@ def person(claims: dict[str, Any], config: OidcConfig) -> Principal:
     subject = next(iter(claim(claims, config.subject_claim)), "")
     if not subject:
         raise Unauthenticated("The identity provider does not say who you are.", where=config.subject_claim)
-    said = claim(claims, config.roles_claim)
-    roles = {config.role_map.get(r, "") for r in said} if config.role_map else set(said)
+    given_roles = claim(claims, config.roles_claim)
+    roles = {config.role_map.get(r, "") for r in given_roles} if config.role_map else set(given_roles)
     roles = {r for r in roles if r in ROLES and r not in NOT_FOR_PEOPLE}
     return Principal(
         subject=f"person:{subject}"[:200],
@@ -144,7 +145,7 @@ class OidcClient:
         issuer = self._config.issuer
         data = await self._get("GET", issuer.rstrip("/") + "/.well-known/openid-configuration")
         try:
-            found = Provider(
+            provider = Provider(
                 issuer=str(data["issuer"]),
                 authorization_endpoint=str(data["authorization_endpoint"]),
                 token_endpoint=str(data["token_endpoint"]),
@@ -153,14 +154,14 @@ class OidcClient:
             )
         except KeyError:
             raise Unavailable("The identity provider's discovery is not complete.") from None
-        if found.issuer != issuer:
+        if provider.issuer != issuer:
             raise Unavailable(
                 "The identity provider names another issuer.",
                 why="OIDC Discovery 4.3.",
                 todo="Check access.oidc.issuer.",
             )
-        self._provider = (now, found)
-        return found
+        self._provider = (now, provider)
+        return provider
 
     async def authorize_url(self, state: str, nonce: str, verifier: str) -> str:
         """Where the browser goes to sign in."""
@@ -261,8 +262,9 @@ class OidcClient:
 
 
 def provider_context(bundle: Path | None) -> ssl.SSLContext:
-    """TLS towards a provider: the system's authorities, and the region's own (``bundle``) where the provider
-    is ours.
+    """TLS towards a provider.
+
+    The system's authorities, and the region's own (``bundle``) where the provider is ours.
     """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -1,5 +1,6 @@
-"""The few pages of sign-in: plain, without scripts, every value escaped, and a policy that lets nothing else
-in.
+"""The few pages of sign-in.
+
+Plain, without scripts, every value escaped, and a policy that lets nothing else in.
 """
 
 from __future__ import annotations

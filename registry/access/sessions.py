@@ -1,5 +1,6 @@
-"""Sessions of people: an opaque id in a cookie, everything else in the database; idle and absolute limits, a
-CSRF token.
+"""Sessions of people: an opaque id in a cookie, everything else in the database.
+
+A session has an idle and an absolute limit, and a CSRF token.
 """
 
 from __future__ import annotations
@@ -91,13 +92,13 @@ class Sessions:
         if now - stored.seen > self._idle / 20:
             await self._store.touch_session(session_id)
             stored = replace(stored, seen=now)
-        said = stored.principal
+        person = stored.principal
         principal = Principal(
-            subject=said["subject"],
-            name=said["name"],
-            roles=frozenset(said["roles"]),
-            organisation=said["organisation"],
-            purpose=said["purpose"],
+            subject=person["subject"],
+            name=person["name"],
+            roles=frozenset(person["roles"]),
+            organisation=person["organisation"],
+            purpose=person["purpose"],
             evidence="session",
         )
         return Session(id=session_id, principal=principal, csrf=stored.csrf, left_s=self._left_s(stored, now))
@@ -106,8 +107,9 @@ class Sessions:
         return max(0, math.ceil((min(stored.ends, stored.seen + self._idle) - now).total_seconds()))
 
     async def left(self, session_id: str) -> tuple[int, bool]:
-        """Seconds until the session with this id ends, 0 for none, and whether no use can put that off:
-        asking is no use.
+        """Seconds until the session with this id ends, 0 for none, and whether no use can put that off.
+
+        Asking is no use.
         """
         stored = await self._store.session(session_id) if 0 < len(session_id) <= 128 else None
         if stored is None:
@@ -120,8 +122,9 @@ class Sessions:
 
 
 async def check_csrf(request: web.Request, session: Session) -> None:
-    """Whether an unsafe request comes from our own page: header ``X-CSRF-Token``, or field ``csrf`` of a
-    form.
+    """Whether an unsafe request comes from our own page.
+
+    Our pages send the session's token: in the header ``X-CSRF-Token``, or in the field ``csrf`` of a form.
 
     Raises:
         Forbidden: if not.

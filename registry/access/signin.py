@@ -58,8 +58,11 @@ _QUERY = re.compile(r"(?:(?:series|copy)=[A-Za-z0-9.]{1,64}(?:&|\Z))*")
 
 
 def local_path(text: str) -> str:
-    """An address of this site to return to, else ``/``: never another site, and of a query only which series
-    and which copy were looked at (anything else may name a patient)."""
+    """An address of this site to return to, else ``/``.
+
+    Never another site, and of a query only which series and which copy were looked at (anything else may name
+    a patient).
+    """
     path, _, query = text.partition("?")
     plain = _HERE.fullmatch(path) and "//" not in path and not {".", ".."} & set(path.split("/"))
     good = len(text) <= MAX_RETURN_CHARS and plain and _QUERY.fullmatch(query)
@@ -172,8 +175,9 @@ class SignIn:
         )
 
     async def left(self, request: web.Request) -> web.Response:
-        """How many seconds the session of this browser lasts, for an open page; asking does not make it last
-        longer.
+        """How many seconds the session of this browser lasts, for an open page.
+
+        Asking does not make it last longer.
         """
         left_s, final = await self._sessions.left(request.cookies.get(COOKIE, ""))
         return web.json_response({"left_s": left_s, "final": final}, headers={hdrs.CACHE_CONTROL: "no-store"})

@@ -100,7 +100,7 @@ class AccessStore:
         )
 
     async def touch_session(self, session_id: str) -> None:
-        """It was used now."""
+        """Note that the session was used now."""
         now = self._now()
         await self._db.write(
             "session_touch",
@@ -108,15 +108,16 @@ class AccessStore:
         )
 
     async def end_session(self, session_id: str) -> None:
-        """Forget it."""
+        """Forget the session."""
         await self._db.write(
             "session_end",
             lambda tx: tx.execute("DELETE FROM session WHERE id_hash = ?", (hashed(session_id),)),
         )
 
     async def end_all(self) -> None:
-        """Forget every session and every sign-in under way: of a restored database nobody knows which ended
-        since.
+        """Forget every session and every sign-in under way.
+
+        After a restore nobody knows which of them ended since the backup.
         """
 
         def write(tx: Tx) -> None:

@@ -1,5 +1,6 @@
-"""The one road of patients: known ones are looked up together, new ones written together; what changes, one
-by one (D2-D4).
+"""The one road of patients: those known are looked up together, new ones written together.
+
+A record that changes goes alone (D2-D4).
 """
 
 from __future__ import annotations
@@ -78,12 +79,12 @@ class FeedBatch:
             by_authority.setdefault(patient.local.authority, set()).add(patient.local.value)
         for authority, values in sorted(by_authority.items()):
             self._known |= {Identifier(value, authority): None for value in values}
-            for part in chunks(values):
+            for chunk in chunks(values):
                 sql = (
                     "SELECT local_id, record_key, digest FROM patient_record "
-                    f"WHERE authority = ? AND part = 0 AND local_id IN ({marks(part)})"
+                    f"WHERE authority = ? AND part = 0 AND local_id IN ({marks(chunk)})"
                 )
-                for value, key, digest in self._tx.rows(sql, (authority, *part)):
+                for value, key, digest in self._tx.rows(sql, (authority, *chunk)):
                     self._known[Identifier(value, authority)] = (key, digest)
 
     def feed(
@@ -96,8 +97,9 @@ class FeedBatch:
         traced: bool | None = None,
         erase: frozenset[str] = frozenset(),
     ) -> RecordKey:
-        """The record of ``patient``, as it will be once the batch is settled. Repeating a feed changes
-        nothing.
+        """The record of ``patient``, as it will be once the batch is settled.
+
+        Repeating a feed changes nothing.
 
         What a feed leaves out stays as it is: a blank does not erase, and a national number that is not
         mentioned is not withdrawn. An identifier with an empty value withdraws the number of its authority; a
@@ -116,17 +118,15 @@ class FeedBatch:
             Invalid: without authority or id, or for an invalid national number as the id.
         """
         local = self._store.checked_local(patient)
-        place, digest = (
-            Identifier(local.value, local.authority),
-            self._store.said(patient, member, traced, erase),
-        )
+        place = Identifier(local.value, local.authority)
+        digest = self._store.said(patient, member, traced, erase)
         if place not in self._known and place not in self._new:
             self.prefetch([replace(patient, local=local)])
-        found = self._new.get(place) or self._known.get(place)
-        if found is not None and (kind == "study" or found[1] == digest):
-            return RecordKey(found[0])
+        known = self._new.get(place) or self._known.get(place)
+        if known is not None and (kind == "study" or known[1] == digest):
+            return RecordKey(known[0])
         who = who or f"feed of {local.authority}"
-        if found is None and member is not None and kind == "study":
+        if known is None and member is not None and kind == "study":
             return self._add(patient, local, place, member, digest)
         self.settle()
         self._known.pop(place, None)  # what is in the tables is read again
@@ -190,13 +190,15 @@ class FeedBatch:
             (n.authority, n.value, key) for key, numbers in sorted(claims.items()) for n in sorted(numbers)
         ]
         self._tx.insert_many("national_claim", ("authority", "value", "record_key"), claimed)
-        numbers = {n for held in claims.values() for n in held}
+        numbers = {n for claimed in claims.values() for n in claimed}
         lock_numbers(self._tx, numbers)
         shared = self._shared(numbers)
-        alone = {key: held for key, held in claims.items() if not held & shared}
-        holding = [(n.authority, n.value, key) for key, held in sorted(alone.items()) for n in sorted(held)]
+        alone = {key: claimed for key, claimed in claims.items() if not claimed & shared}
+        holding = [
+            (n.authority, n.value, key) for key, claimed in sorted(alone.items()) for n in sorted(claimed)
+        ]
         self._tx.update_many("national_number", ("authority", "value"), ("person_key",), holding)
-        self._relink({key: held for key, held in claims.items() if key not in alone})
+        self._relink({key: claimed for key, claimed in claims.items() if key not in alone})
 
     def _shared(self, numbers: Collection[Identifier]) -> set[Identifier]:
         """Those that another record claims, or that have a history: they need the whole of D3."""
@@ -209,20 +211,20 @@ class FeedBatch:
         by_source: dict[str, list[int]] = {}
         sources = {
             key: place.authority
-            for place, found in self._known.items()
-            if found is not None
-            for key in found[:1]
+            for place, known in self._known.items()
+            if known is not None
+            for key in known[:1]
         }
         for key in claims:
             by_source.setdefault(sources.get(key, ""), []).append(key)
         for source, keys in sorted(by_source.items()):
             for start in range(0, len(keys), _TOGETHER):
-                part = keys[start : start + _TOGETHER]
-                numbers = frozenset[Identifier]().union(*(claims[key] for key in part))
+                chunk = keys[start : start + _TOGETHER]
+                numbers = frozenset[Identifier]().union(*(claims[key] for key in chunk))
                 relink(
                     self._tx,
                     self._store,
-                    part,
+                    chunk,
                     numbers,
                     at=to_micros(self._now),
                     who=f"feed of {source}",
@@ -235,8 +237,9 @@ class FeedBatch:
         self._store.touch_all(self._tx, rows)
 
     def _says_another(self, body: str, texts: Texts) -> bool:
-        """Whether what came says anything but what the record says; a text that was there before may be of a
-        study that went.
+        """Whether what came says anything but what the record says.
+
+        A text that was there before may be of a study that went.
         """
         own = self._store.header(patient_from_json(orjson.loads(body)))
         return any(self._store.header(patient) != own for patient in texts.came)
@@ -250,11 +253,10 @@ class FeedBatch:
             touched: Records under which anything changed, and the patients of what came and went.
         """
         keys = {int(key) for key, texts in described.items() if key not in self._made or texts > 1}
-        for part in chunks({int(key) for key in touched} - keys - self._made):
-            sql = (
-                f"SELECT record_key, headers, patient FROM patient_record WHERE record_key IN ({marks(part)})"
-            )
-            for key, headers, body in self._tx.rows(sql, part):
+        for chunk in chunks({int(key) for key in touched} - keys - self._made):
+            columns = "record_key, headers, patient"
+            sql = f"SELECT {columns} FROM patient_record WHERE record_key IN ({marks(chunk)})"
+            for key, headers, body in self._tx.rows(sql, chunk):
                 if headers > 1 or self._says_another(body, touched[RecordKey(key)]):
                     keys.add(key)
         if keys:

@@ -1,5 +1,6 @@
-"""What an identity officer looks at: records that wait for a decision, both sides of each, and what was
-decided. Pure.
+"""What an identity officer looks at.
+
+Records that wait for a decision, both sides of each, and what was decided. Pure.
 
 A case is named by a handle: the beginning of a record's random key, in letters and digits that are read out
 without mistakes. It says nothing of a patient, and is the same on the page and on the command line.
@@ -269,8 +270,9 @@ class Compared:
 
 
 def compared(a: Side, b: Side) -> Compared:
-    """How the demographics of two records stand to each other; what one leaves out is not known, and no
-    difference.
+    """How the demographics of two records stand to each other.
+
+    What one leaves out is not known, and no difference.
     """
     return Compared(
         name=_agreement(_name(a.patient), _name(b.patient)),

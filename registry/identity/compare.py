@@ -1,5 +1,6 @@
-"""Comparing the headers of studies with the record that they came under, and keeping in parts what is not the
-record's.
+"""Comparing the headers of studies with the record that they came under.
+
+What is not the record's is kept in parts of it.
 
 A record of images alone is what its headers say together, the newest study last. A record that a named feed
 describes is never changed by a header: it is compared with it. What is in doubt becomes a part of the record:
@@ -60,7 +61,10 @@ class Comparison:
     """
 
     def __init__(self, store: IdentityTables, tx: Tx, at: int, who: str) -> None:
-        self._store, self._tx, self._at, self._who = store, tx, at, who
+        self._store = store
+        self._tx = tx
+        self._at = at
+        self._who = who
         # record -> header -> (part, order of arrival)
         self._known: dict[int, dict[int, tuple[int, int]]] = {}
         self._parts: dict[int, list[Stored]] = {}  # record -> its parts
@@ -107,8 +111,7 @@ class Comparison:
             relink(self._tx, self._store, seeds, numbers, at=self._at, who=self._who, why="headers")
 
     def _says_the_same(self, stored: Stored, seen: Sequence[tuple[Patient, int]]) -> bool:
-        """Whether all studies say just what the record says, which has no other header and no part: most
-        do."""
+        """Whether all studies say just what the record says, as most do; then there is nothing to plan."""
         own = self._store.header(stored.record.patient, stored.record.national)
         return (
             stored.headers == 1
@@ -117,21 +120,23 @@ class Comparison:
         )
 
     def _load(self, keys: Collection[int]) -> None:
-        for part in chunks(keys):
+        for chunk in chunks(keys):
             sql = (
                 "SELECT record_key, header_key, part_key, seq FROM record_header WHERE record_key IN"
-                f" ({marks(part)})"
+                f" ({marks(chunk)})"
             )
-            for record, header, of, seq in self._tx.rows(sql, part):
-                self._known.setdefault(record, {})[header] = (of, seq)
+            for record, header, part, seq in self._tx.rows(sql, chunk):
+                self._known.setdefault(record, {})[header] = (part, seq)
         for stored in load_by(self._tx, "part_of", keys, lock=True):
             self._parts.setdefault(int(stored.record.part_of or 0), []).append(stored)
-        for part in chunks({s.record.key for found in self._parts.values() for s in found}):
+        for chunk in chunks(
+            {s.record.key for parts_of_record in self._parts.values() for s in parts_of_record}
+        ):
             sql = (
                 "SELECT record_key, decision_id, kind, why FROM identity_decision WHERE ended_at IS NULL "
-                f"AND kind IN ('same', 'other') AND record_key IN ({marks(part)})"
+                f"AND kind IN ('same', 'other') AND record_key IN ({marks(chunk)})"
             )
-            for key, decision, kind, why in self._tx.rows(sql, part):
+            for key, decision, kind, why in self._tx.rows(sql, chunk):
                 if (kind, why) == ("other", BY_FEED) and key not in self._decided:
                     self._by_feed[key] = decision
                 else:
@@ -155,12 +160,13 @@ class Comparison:
         return plan
 
     def _taken_back(self, plan: _Plan, known: Mapping[int, tuple[int, int]]) -> None:
-        """A feed that says again what it said before ends its own decision: studies that agree with it are
-        the record's again.
+        """A feed that says again what it said before ends its own decision.
+
+        Studies that agree with it are the record's again.
         """
-        stored, of = plan.stored, {part for part, _ in known.values()} & self._by_feed.keys()
+        stored, parts_by_feed = plan.stored, {part for part, _ in known.values()} & self._by_feed.keys()
         own = self._store.header(stored.record.patient, stored.record.national)
-        for part in sorted(of if stored.fed else ()):
+        for part in sorted(parts_by_feed if stored.fed else ()):
             if any(known.get(h.key, (0, 0))[0] == part and follows(h, own, fed=True) for h in plan.texts):
                 end_feeds_decision(self._tx, self._by_feed.pop(part), self._at, self._who)
                 self._decided.discard(part)
@@ -172,16 +178,18 @@ class Comparison:
         stored, own = plan.stored, self._store.header(plan.stored.record.patient, plan.stored.record.national)
         if stored.fed or self._store.is_fed(self._tx, stored.record.patient.local.authority):
             before = [own, *(former_headers(stored.former) if stored.fed else ())]
-            plan.own = frozenset(h for h in headers if any(follows(h, one, fed=stored.fed) for one in before))
+            plan.own = frozenset(
+                h for h in headers if any(follows(h, description, fed=stored.fed) for description in before)
+            )
             return parts([Seen(h, plan.texts[h].newest) for h in headers if h not in plan.own])
-        first = {h for h in headers if known.get(h.key, (0, 0))[0] == stored.record.key} or (
+        already_own = {h for h in headers if known.get(h.key, (0, 0))[0] == stored.record.key} or (
             {own} & set(headers)
         )
         pool = [Seen(h, plan.texts[h].newest) for h in headers]
         # no study says any more what the record says: newcomers are compared with the record itself
-        if not first:
-            first, pool = {own}, [*pool, Seen(own)]
-        senior = min(first, key=lambda h: (known.get(h.key, (0, -1))[1], h))
+        if not already_own:
+            already_own, pool = {own}, [*pool, Seen(own)]
+        senior = min(already_own, key=lambda h: (known.get(h.key, (0, -1))[1], h))
         blocks = parts(pool)
         plan.own = next(block for block in blocks if senior in block) & plan.texts.keys()
         return [block for block in blocks if senior not in block]
@@ -189,8 +197,9 @@ class Comparison:
     def _named(
         self, plan: _Plan, loose: Sequence[frozenset[PatientHeader]], known: Mapping[int, tuple[int, int]]
     ) -> None:
-        """Gives each loose part its key: of one that is decided and agrees, of the one its headers were in,
-        or a new one.
+        """Gives each loose part its key.
+
+        That of a decided part that agrees with it, else of the part its headers were in, else a new one.
         """
         decided = dict(plan.others)
         taken = set(decided)
@@ -261,12 +270,12 @@ class Comparison:
         # what was decided comes back
         kept = {header: place for header, place in known.items() if place[0] in self._decided}
         if len(plan.texts) > 1 or plan.others or kept:
-            of = {h: int(key) for h in plan.own} | {
+            part_of = {h: int(key) for h in plan.own} | {
                 h: p for p, headers in plan.others.items() for h in headers
             }
             fresh = max((seq for _, seq in known.values()), default=0) + 1
-            rows = [(int(key), h.key, of[h], known.get(h.key, (0, fresh))[1]) for h in sorted(of)]
-            there = {h.key for h in of}
+            rows = [(int(key), h.key, part_of[h], known.get(h.key, (0, fresh))[1]) for h in sorted(part_of)]
+            there = {h.key for h in part_of}
             rows += [
                 (int(key), header, *place) for header, place in sorted(kept.items()) if header not in there
             ]
@@ -277,8 +286,9 @@ class Comparison:
             self._tx.insert_many("record_header", ("record_key", "header_key", "part_key", "seq"), rows)
 
     def _describe(self, stored: Stored, texts: Sequence[_Text], changed: set[int]) -> set[Identifier]:
-        """Makes a record or a part what these headers say, and notes it where that is new; the numbers whose
-        claims changed.
+        """Makes a record or a part what these headers say, and notes it where that is new.
+
+        Returns the numbers whose claims changed.
         """
         local, before = stored.record.patient.local, stored.record
         ordered = sorted(texts, key=lambda t: (t.newest, self._store.header(t.patient)))
@@ -290,43 +300,45 @@ class Comparison:
         return self._store.claim(self._tx, stored, claims)
 
     def _rename(self, plan: _Plan, former: int | None) -> None:
-        """Who was known by an id goes on being known by it: the record gets that of whom it is again, or a
-        new one; who it was, where studies of theirs are left, keeps the record's."""
-        record, sql = (
-            plan.stored.record,
-            "UPDATE patient_record SET fhir_id = ?, minted = ? WHERE record_key = ?",
-        )
+        """Who was known by an id goes on being known by it.
+
+        The record gets the ids of the part that it is again, or new ones; the part that it was, where studies
+        of that person are left, keeps the record's.
+        """
+        record = plan.stored.record
+        sql = "UPDATE patient_record SET fhir_id = ?, minted = ? WHERE record_key = ?"
         back = {key for key, taker in plan.emptied.items() if taker == record.key}
-        again = next(
+        returned = next(
             (s for s in self._parts.get(record.key, ()) if s.record.key in back and s.record.active), None
         )
         names = (self._store.new_fhir_id(), self._store.minted(record.patient.local))
-        if again is not None:
-            self._tx.execute(sql, (*names, again.record.key))
-            names = (again.fhir_id, again.minted)
+        if returned is not None:
+            self._tx.execute(sql, (*names, returned.record.key))
+            names = (returned.fhir_id, returned.minted)
         self._tx.execute(sql, (*names, record.key))
         if former is not None:
             self._tx.execute(sql, (plan.stored.fhir_id, plan.stored.minted, former))
 
     def _left_behind(self, plan: _Plan) -> None:
-        """A feed gave this local id to another person: who it was before keeps the ids that others know them
-        by.
+        """A feed gave this local id to another person.
+
+        Who it was before keeps the ids that others know them by.
 
         Where the feed agrees with studies under the id, the others are another person's by its word; else
         they are in doubt.
         """
         record = plan.stored.record
         known = self._known.get(record.key, {})
-        were = [
+        formerly_own = [
             (known.get(h.key, (0, 0))[1], part)
             for part, headers in plan.others.items()
             for h in headers
             if known.get(h.key, (record.key, 0))[0] == record.key
         ]
-        self._rename(plan, min(were)[1] if were else None)
-        if not were:
+        self._rename(plan, min(formerly_own)[1] if formerly_own else None)
+        if not formerly_own:
             return
-        former = min(were)[1]
+        former = min(formerly_own)[1]
         for column in ("record_key", "other_key"):  # what people decided of that person stays theirs
             sql = f"UPDATE identity_decision SET {column} = ? WHERE {column} = ? AND ended_at IS NULL "
             self._tx.execute(sql + "AND kind IN ('same', 'apart')", (former, record.key))
@@ -337,7 +349,8 @@ class Comparison:
 
 
 def _one_person(block: Collection[PatientHeader], other: Collection[PatientHeader]) -> bool:
-    """Whether a newcomer is of a part that was decided on: no doubt between them, and number or birth date is
-    the same.
+    """Whether a newcomer is of a part that was decided on.
+
+    No doubt between them, and number or birth date is the same.
     """
     return any(not doubt(a, b) and agree(a, b) for a in block for b in other)

@@ -1,5 +1,6 @@
-"""A record under which very many headers came: a local id that stands for nobody ("UNKNOWN"). Each new one is
-a part by itself.
+"""A record under which very many headers came: a local id that stands for nobody ("UNKNOWN").
+
+Each new one is a part by itself.
 
 What is compared with each other is bounded (``parts.MAX_COMPARED``). Beyond that a study costs the same
 however many there are: only what came is looked at.
@@ -31,24 +32,28 @@ class Crowd:
     """
 
     def __init__(self, store: IdentityTables, tx: Tx, at: int, stored: Stored) -> None:
-        self._store, self._tx, self._at, self._stored = store, tx, at, stored
+        self._store = store
+        self._tx = tx
+        self._at = at
+        self._stored = stored
         self.made: set[int] = set()  # the parts that were made
         self.numbers: set[Identifier] = set()  # that they claim
 
     def add(self, texts: Texts) -> bool:
-        """Give every header that is new its part; whether that was all there was to do, and the whole need
-        not be compared.
+        """Give every header that is new its part.
+
+        Answers whether that was all there was to do, so that the whole record need not be compared.
         """
         came = {self._store.header(patient): patient for patient in texts.came}
         if {self._store.header(patient) for patient in texts.went} - came.keys():
             return False  # perhaps the last study with that header
         key, known = self._stored.record.key, dict[int, int]()
-        for some in chunks({header.key for header in came}):
+        for chunk in chunks({header.key for header in came}):
             sql = (
                 "SELECT header_key, part_key FROM record_header WHERE record_key = ? AND header_key IN"
-                f" ({marks(some)})"
+                f" ({marks(chunk)})"
             )
-            known |= {row[0]: row[1] for row in self._tx.rows(sql, (key, *some))}
+            known |= {row[0]: row[1] for row in self._tx.rows(sql, (key, *chunk))}
         if not all(s.record.active for s in load_by(self._tx, "record_key", set(known.values()) - {key})):
             return False  # one that was decided on and had no study comes back
         new = sorted(header for header in came if header.key not in known)
@@ -86,8 +91,8 @@ class Crowd:
         record = self._stored.record
         own = self._store.header(record.patient, record.national)
         if self._stored.fed or self._store.is_fed(self._tx, record.patient.local.authority):
-            before = [own, *(former_headers(self._stored.former) if self._stored.fed else ())]
-            return any(follows(header, one, fed=self._stored.fed) for one in before)
+            descriptions = [own, *(former_headers(self._stored.former) if self._stored.fed else ())]
+            return any(follows(header, description, fed=self._stored.fed) for description in descriptions)
         return alike(header) == alike(own)
 
 
@@ -101,14 +106,15 @@ def former_headers(text: str) -> list[PatientHeader]:
 
 def former_text(headers: Sequence[PatientHeader]) -> str:
     """Former headers of a record as JSON, the oldest first."""
-    said = [
+    plain = [
         ([(n.authority, n.value) for n in h.numbers], h.birth_date, h.sex, h.family, h.given) for h in headers
     ]
-    return orjson.dumps(said).decode() if said else ""
+    return orjson.dumps(plain).decode() if plain else ""
 
 
 def follows(header: PatientHeader, record: PatientHeader, *, fed: bool) -> bool:
-    """Whether a study with ``header`` is of the person that the record describes; a feed's word joins what
-    agrees with it.
+    """Whether a study with ``header`` is of the person that the record describes.
+
+    A feed's word joins what agrees with it.
     """
     return not doubt(header, record) or (fed and agree(header, record))

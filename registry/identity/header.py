@@ -96,8 +96,10 @@ def header_of(patient: Patient, numbers: Collection[Identifier], placeholders: P
 
 
 def _names(name: PersonName, placeholders: Placeholders) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Family and given names in words; beside a placeholder ("Trauma^Whiskey") a given name is none
-    either."""
+    """Family and given names in words.
+
+    Beside a placeholder ("Trauma^Whiskey") a given name is none either.
+    """
     family = _words(name.family, placeholders)
     if name.family.strip() and not family:
         return (), ()
@@ -146,8 +148,9 @@ def _other_family(a: PatientHeader, b: PatientHeader) -> bool:
 
 
 def other_name(a: PatientHeader, b: PatientHeader) -> bool:
-    """Whether family or given name is known on both sides and differs; the same words in another order are
-    one name.
+    """Whether family or given name is known on both sides and differs.
+
+    The same words in another order are one name.
     """
     if sorted((*a.family, *a.given)) == sorted((*b.family, *b.given)):
         return False

@@ -1,5 +1,6 @@
-"""Which patient records are one person: D3 as a pure function of the records, and of who holds a number
-already.
+"""Which patient records are one person.
+
+D3 as a pure function of the records, and of who holds a number already.
 
 Two records that carry the same national number join when their dates of birth agree, when both are called
 traced by sources that the region trusts with it and their dates of birth do not differ, or when a person said
@@ -42,8 +43,9 @@ class Claimant:
 
 @dataclass(frozen=True, slots=True)
 class Linked:
-    """The outcome: every record is in exactly one group; ``holders`` has each number's group, empty where
-    nobody holds it.
+    """The outcome: every record is in exactly one group.
+
+    ``holders`` has each number's group, empty where nobody holds it.
     """
 
     groups: frozenset[frozenset[int]]
@@ -70,10 +72,10 @@ class _Union:
                 self._parent[self.find(key)] = first
 
     def groups(self) -> list[frozenset[int]]:
-        found: dict[int, set[int]] = defaultdict(set)
+        groups: dict[int, set[int]] = defaultdict(set)
         for key in self._parent:
-            found[self.find(key)].add(key)
-        return [frozenset(keys) for keys in found.values()]
+            groups[self.find(key)].add(key)
+        return [frozenset(keys) for keys in groups.values()]
 
 
 def link(
@@ -185,15 +187,15 @@ def _other_human(a: Claimant, b: Claimant) -> bool:
 
 def _components(claimants: list[Claimant], same: Iterable[tuple[int, int]]) -> list[frozenset[int]]:
     """Groups of claimants that join; one in which two could not be one human being falls apart by sex."""
-    found: list[frozenset[int]] = []
+    components: list[frozenset[int]] = []
     by_key = {claim.key: claim for claim in claimants}
     for group in _joined(claimants, same, _agree):
         if not any(_other_human(by_key[a], by_key[b]) for a in group for b in group):
-            found.append(group)
+            components.append(group)
             continue
         members = [by_key[key] for key in sorted(group)]
-        found += _joined(members, same, lambda a, b: _agree(a, b) and a.sex == b.sex)
-    return found
+        components += _joined(members, same, lambda a, b: _agree(a, b) and a.sex == b.sex)
+    return components
 
 
 def _joined(

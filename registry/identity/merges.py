@@ -75,30 +75,30 @@ def decide(
     tx: Tx, store: IdentityTables, decision: str, record: int, other: int | None, at: int, who: str, why: str
 ) -> None:
     """See :meth:`IdentityStore.decide_tx`."""
-    wanted = {record} if other is None else {record, other}
-    found = {int(s.record.key): s.record for s in rows.load_by(tx, "record_key", wanted)}
-    found = {key: record for key, record in found.items() if record.active or record.part_of is None}
-    if len(found) != len(wanted):
+    keys = {record} if other is None else {record, other}
+    records = {int(s.record.key): s.record for s in rows.load_by(tx, "record_key", keys)}
+    records = {key: record for key, record in records.items() if record.active or record.part_of is None}
+    if len(records) != len(keys):
         raise NotFound("One of the records is not known.")
     if record == other:
         raise Invalid("A decision on one record and itself.")
-    of = found[record].part_of
-    if other is None and of is not None and found[record].in_doubt:
-        decide_other(tx, decision, record, of, at, who, why)
+    parent = records[record].part_of
+    if other is None and parent is not None and records[record].in_doubt:
+        decide_other(tx, decision, record, parent, at, who, why)
     elif other is None:
         _insert_decision(tx, decision, "apart", record, None, at, who, why)
     else:
-        if of is None and found[other].part_of is not None:
+        if parent is None and records[other].part_of is not None:
             record, other = other, record  # a part comes first: it is what was decided on
         _insert_decision(tx, decision, "same", record, other, at, who, why)
         tx.execute("UPDATE patient_record SET in_doubt = 0 WHERE record_key = ?", (record,))
-    store.moved(tx, (found[key] for key in wanted if found[key].in_doubt), at)
-    relink(tx, store, wanted, (), at=at, who=who, why=why)
+    store.moved(tx, (records[key] for key in keys if records[key].in_doubt), at)
+    relink(tx, store, keys, (), at=at, who=who, why=why)
 
 
-def decide_other(tx: Tx, decision: str, part: int, of: int, at: int, who: str, why: str) -> None:
+def decide_other(tx: Tx, decision: str, part: int, parent: int, at: int, who: str, why: str) -> None:
     """``part`` of the record ``of`` is another person: it is in doubt no more. Linking is the caller's."""
-    _insert_decision(tx, decision, "other", part, of, at, who, why)
+    _insert_decision(tx, decision, "other", part, parent, at, who, why)
     tx.execute("UPDATE patient_record SET in_doubt = 0 WHERE record_key = ?", (part,))
 
 

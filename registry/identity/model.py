@@ -1,5 +1,6 @@
-"""Whose studies: patient records, persons, how a person is named in a question, and what may be said of
-disputes.
+"""What the room is about: patient records, persons, how a question names a person.
+
+And what may be said of a dispute.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from crosslight.standards.study import Patient, PersonName
 
 RecordKey = NewType("RecordKey", int)  # a patient record: (assigning authority, local id); random (D7)
 PersonKey = NewType("PersonKey", int)
-#: What became of a record, as it is told to whoever keeps its studies: they are told apart anew, or shown to
-#: others; it is
-#: described otherwise, or its number is claimed by another; it is another person's; the same by A40.
+#: What became of a record, as whoever keeps its studies is told. ``moved``: its studies are told apart anew,
+#: or shown to others. ``described``: it says something else, or another claims its number. ``linked``: it is
+#: of another person. ``merged``: the same, by A40.
 RecordChange = Literal["moved", "described", "linked", "merged"]
 
 
@@ -57,8 +58,9 @@ class Person:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisputedNotice:
-    """Somewhere a record claims the number that was asked for, and it is not this person's: only that may be
-    said (D3).
+    """Somewhere a record claims the number that was asked for, and it is not this person's.
+
+    Only that may be said (D3).
 
     ``claims``: such a record; else only studies under this person's own local number there, whose headers say
     another person. ``shown``: to this caller the answer shows all there is of that, as a person of its own.
@@ -73,8 +75,9 @@ class DisputedNotice:
 
 @dataclass(frozen=True, slots=True)
 class NameTest:
-    """One thing asked of a name: what its family, given or any part begins with (R4), or a PN with wildcards
-    (PS3.4).
+    """One thing asked of a name.
+
+    What its family, given or any part begins with (R4), or a PN with wildcards (PS3.4).
     """
 
     part: Literal["family", "given", "any", "pattern"]
@@ -105,8 +108,9 @@ class PatientSelector:
 
 @dataclass(slots=True)
 class Texts:
-    """The patients, as submitted, of a record's studies that one transaction wrote, and of those that it
-    replaced or removed.
+    """The patients of a record's studies, as submitted, that one transaction wrote or took away.
+
+    ``came``: of studies that it wrote. ``went``: of those that it replaced or removed.
     """
 
     came: set[Patient] = field(default_factory=set)

@@ -21,13 +21,13 @@ def _in(tx: Tx, sql: str, numbers: Collection[Identifier]) -> Iterator[Row]:
     for number in numbers:
         by_authority.setdefault(number.authority, []).append(number.value)
     for authority, values in sorted(by_authority.items()):
-        for part in chunks(values):
-            yield from tx.rows(f"{sql} ({marks(part)})", (authority, *part))
+        for chunk in chunks(values):
+            yield from tx.rows(f"{sql} ({marks(chunk)})", (authority, *chunk))
 
 
 def canonicals(tx: Tx, numbers: Collection[Identifier]) -> dict[Identifier, Identifier]:
     """The ids that ``numbers`` were merged into by A40, through chains; a number itself where it was not."""
-    found = {number: number for number in numbers}
+    canonical_of = {number: number for number in numbers}
     todo: set[Identifier] = set(numbers)
     for _ in range(MAX_MERGES):
         sql = (
@@ -36,8 +36,8 @@ def canonicals(tx: Tx, numbers: Collection[Identifier]) -> dict[Identifier, Iden
         )
         into = {Identifier(row[1], row[0]): Identifier(row[3], row[2]) for row in _in(tx, sql, todo)}
         if not into:
-            return found
-        found = {number: into.get(last, last) for number, last in found.items()}
+            return canonical_of
+        canonical_of = {number: into.get(last, last) for number, last in canonical_of.items()}
         todo = set(into.values())
     raise StorageError("A chain of patient merges has no end.")
 
@@ -59,11 +59,11 @@ def lock_numbers(tx: Tx, numbers: Collection[Identifier]) -> None:
 
 def claims_on(tx: Tx, numbers: Collection[Identifier]) -> dict[Identifier, set[int]]:
     """Records that claim each of ``numbers``; one that nobody claims is left out."""
-    found: dict[Identifier, set[int]] = {}
+    claims: dict[Identifier, set[int]] = {}
     sql = "SELECT authority, value, record_key FROM national_claim WHERE authority = ? AND value IN"
     for authority, value, key in _in(tx, sql, numbers):
-        found.setdefault(Identifier(value, authority), set()).add(key)
-    return found
+        claims.setdefault(Identifier(value, authority), set()).add(key)
+    return claims
 
 
 def crowded(tx: Tx, numbers: Collection[Identifier], limit: int) -> set[Identifier]:
@@ -81,25 +81,25 @@ def crowded(tx: Tx, numbers: Collection[Identifier], limit: int) -> set[Identifi
 
 def merged_into(tx: Tx, numbers: Collection[Identifier]) -> dict[Identifier, set[Identifier]]:
     """The ids that were merged into each of ``numbers``; one that has none is left out."""
-    found: dict[Identifier, set[Identifier]] = {}
+    merged: dict[Identifier, set[Identifier]] = {}
     sql = (
         "SELECT into_authority, into_value, authority, value FROM subsumed_id WHERE into_authority = ? AND"
         " into_value IN"
     )
     for row in _in(tx, sql, numbers):
-        found.setdefault(Identifier(row[1], row[0]), set()).add(Identifier(row[3], row[2]))
-    return found
+        merged.setdefault(Identifier(row[1], row[0]), set()).add(Identifier(row[3], row[2]))
+    return merged
 
 
 def claimants(tx: Tx, numbers: Collection[Identifier]) -> set[int]:
     """Records that claim one of ``numbers`` or an id merged into it."""
-    found: set[int] = set()
+    keys: set[int] = set()
     seen = todo = set(numbers)
     while todo:
-        found = found.union(*claims_on(tx, todo).values())
+        keys = keys.union(*claims_on(tx, todo).values())
         todo = set[Identifier]().union(*merged_into(tx, todo).values()) - seen
         seen = seen | todo
-    return found
+    return keys
 
 
 def holders(tx: Tx, numbers: Collection[Identifier]) -> dict[Identifier, int | None]:

@@ -39,23 +39,23 @@ def waiting(tx: Tx) -> list[Stored]:
 
 def count(tx: Tx) -> int:
     """How many :func:`waiting` has."""
-    found = (tx.row(f"SELECT count(*) FROM patient_record WHERE {where}") for where in _WAITS)
-    return sum(int(row[0]) for row in found if row is not None)
+    counts = (tx.row(f"SELECT count(*) FROM patient_record WHERE {where}") for where in _WAITS)
+    return sum(int(row[0]) for row in counts if row is not None)
 
 
 def since(tx: Tx, waits: Iterable[Stored]) -> dict[RecordKey, datetime]:
     """Since when each of these waits."""
-    found = {s.record.key: s.created for s in waits}
-    for part in chunks(found):
-        for key, at in tx.rows(f"{_DISPUTED_SINCE} ({marks(part)}) GROUP BY l.record_key", part):
-            found[RecordKey(key)] = at
+    moments = {s.record.key: s.created for s in waits}
+    for chunk in chunks(moments):
+        for key, at in tx.rows(f"{_DISPUTED_SINCE} ({marks(chunk)}) GROUP BY l.record_key", chunk):
+            moments[RecordKey(key)] = at
         sql = (
             "SELECT record_key, max(ended_at) FROM identity_decision WHERE ended_at IS NOT NULL AND"
             " record_key IN"
         )
-        for key, at in tx.rows(f"{sql} ({marks(part)}) GROUP BY record_key", part):
-            found[RecordKey(key)] = max(at, found[RecordKey(key)])
-    return {key: from_micros(at) for key, at in found.items()}
+        for key, at in tx.rows(f"{sql} ({marks(chunk)}) GROUP BY record_key", chunk):
+            moments[RecordKey(key)] = max(at, moments[RecordKey(key)])
+    return {key: from_micros(at) for key, at in moments.items()}
 
 
 def decisions(tx: Tx, limit: int) -> list[RecordDecision]:
@@ -68,11 +68,11 @@ def decisions(tx: Tx, limit: int) -> list[RecordDecision]:
 
 def decisions_on(tx: Tx, records: Collection[RecordKey]) -> list[RecordDecision]:
     """Decisions on these records, in force and ended, newest first."""
-    found: dict[str, RecordDecision] = {}
-    for part in chunks(records):
-        where = f"WHERE d.record_key IN ({marks(part)}) OR d.other_key IN ({marks(part)})"
-        found |= {row[0]: _decision(row) for row in tx.rows(f"{_DECISIONS} {where}", (*part, *part))}
-    return sorted(found.values(), key=lambda d: (d.at, d.id), reverse=True)
+    by_id: dict[str, RecordDecision] = {}
+    for chunk in chunks(records):
+        where = f"WHERE d.record_key IN ({marks(chunk)}) OR d.other_key IN ({marks(chunk)})"
+        by_id |= {row[0]: _decision(row) for row in tx.rows(f"{_DECISIONS} {where}", (*chunk, *chunk))}
+    return sorted(by_id.values(), key=lambda d: (d.at, d.id), reverse=True)
 
 
 def decisions_named(tx: Tx, begins: str) -> list[RecordDecision]:

@@ -1,5 +1,6 @@
-"""One feed that makes or changes a record: of a named source, which describes it, or of any other, whose word
-is a header.
+"""One feed that makes or changes a record.
+
+Of a named source, which describes it, or of any other, whose word is a header.
 """
 
 from __future__ import annotations
@@ -101,8 +102,9 @@ class FeedOfOne:
         return changed
 
     def _described(self, before: Stored, member: MemberId | None, digest: str, *, made: bool) -> None:
-        """A named source describes the record: studies follow where birth date or number agrees, others do
-        not.
+        """A named source describes the record.
+
+        Studies follow where birth date or number agrees, others do not.
         """
         was, now = self._headers(before)
         follows = made or not doubt(was, now) or agree(was, now)

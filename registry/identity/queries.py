@@ -1,5 +1,6 @@
-"""Finding in the tables of identity: by any id (D4), by name and date of birth, by record; and who is
-disputed (D3).
+"""Finding in the tables of identity: by any id (D4), by name and date of birth, by record.
+
+And who is disputed (D3).
 """
 
 from __future__ import annotations
@@ -60,8 +61,9 @@ class CxTarget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """Where an id leads: a person; and the record whose own id it is, by its key or as the number that it is
-    fed under.
+    """Where an id leads: a person.
+
+    And the record whose own id it is, by its key or as the number that it is fed under.
     """
 
     person: int
@@ -95,8 +97,9 @@ class IdentityReads:
         )
 
     def claims(self, patient: Patient, old: frozenset[Identifier]) -> frozenset[Identifier]:
-        """The national numbers that a record claims after ``patient`` was said of it, of which ``old`` were
-        claimed before.
+        """The national numbers that a record claims after ``patient`` was said of it.
+
+        ``old``: those that it claimed before.
         """
         named = [patient.local, *patient.others]
         withdrawn = {i.authority for i in named if not i.value}
@@ -117,8 +120,9 @@ class IdentityReads:
         return self._national(identifier) or Identifier(identifier.value.strip(), identifier.authority)
 
     def find_cx_tx(self, tx: Tx, cx: Identifier) -> CxTarget | None:
-        """Resolve a national, local, minted or formerly current id (D4); None when unknown, or disputed and
-        held by nobody.
+        """Resolve a national, local, minted or formerly current id (D4).
+
+        None when unknown, or disputed and held by nobody.
         """
         if not cx.authority:
             return None
@@ -130,15 +134,15 @@ class IdentityReads:
     def addressed_tx(self, tx: Tx, cxs: Collection[Identifier]) -> dict[Identifier, Addressed | None]:
         """As :meth:`find_cx_tx`, of many in few statements, by keys alone."""
         normal = {cx: self._normal(cx) for cx in cxs if cx.authority}
-        into = canonicals(tx, set(normal.values()))
-        held = holders(tx, set(into.values()))
+        merged_into = canonicals(tx, set(normal.values()))
+        holder_of = holders(tx, set(merged_into.values()))
         places: dict[Identifier, _Place | None] = {}
-        for cx, own in normal.items():
-            number = into[own]
-            if number not in held:
+        for cx, normal_cx in normal.items():
+            number = merged_into[normal_cx]
+            if number not in holder_of:
                 places[cx] = self._place(tx, cx)
-            elif (person := held[number]) is not None:
-                places[cx] = _Place(person=person, number=number, subsumed=number != own)
+            elif (person := holder_of[number]) is not None:
+                places[cx] = _Place(person=person, number=number, subsumed=number != normal_cx)
         records = rows.places(tx, {place.person for place in places.values() if place is not None})
         return {
             cx: _addressed(place, records[place.person]) if (place := places.get(cx)) else None for cx in cxs
@@ -146,12 +150,12 @@ class IdentityReads:
 
     @staticmethod
     def _target(person: Person, place: _Place) -> CxTarget:
-        found = (
+        matching = (
             r
             for r in person.records
             if r.key == place.record or (r.active and r.patient.local == place.number)
         )
-        return CxTarget(person=person, record=next(found, None), subsumed=place.subsumed)
+        return CxTarget(person=person, record=next(matching, None), subsumed=place.subsumed)
 
     def _place(self, tx: Tx, cx: Identifier) -> _Place | None:
         """Where an id with an authority leads, by keys alone."""
@@ -185,23 +189,22 @@ class IdentityReads:
 
     def record_tx(self, tx: Tx, key: RecordKey) -> PatientRecord | None:
         """One record."""
-        found = rows.load_by(tx, "record_key", [key])
-        return found[0].record if found else None
+        stored = rows.load_by(tx, "record_key", [key])
+        return stored[0].record if stored else None
 
     def persons_for_tx(self, tx: Tx, record_keys: Iterable[RecordKey]) -> dict[RecordKey, Person]:
         """The person of each record; unknown keys are left out."""
         home = self.person_keys_tx(tx, record_keys)
-        found = rows.persons(tx, self._region, set(home.values()))
-        return {record: found[person] for record, person in home.items()}
+        persons = rows.persons(tx, self._region, set(home.values()))
+        return {record: persons[person] for record, person in home.items()}
 
     def person_keys_tx(self, tx: Tx, record_keys: Iterable[RecordKey]) -> dict[RecordKey, PersonKey]:
         """As :meth:`persons_for_tx`, their keys alone."""
         home: dict[RecordKey, PersonKey] = {}
-        for part in rows.chunks(set(record_keys)):
-            sql = (
-                f"SELECT record_key, person_key FROM patient_record WHERE record_key IN ({rows.marks(part)})"
-            )
-            home |= {RecordKey(record): PersonKey(person) for record, person in tx.rows(sql, part)}
+        for chunk in rows.chunks(set(record_keys)):
+            where = f"record_key IN ({rows.marks(chunk)})"
+            sql = f"SELECT record_key, person_key FROM patient_record WHERE {where}"
+            home |= {RecordKey(record): PersonKey(person) for record, person in tx.rows(sql, chunk)}
         return home
 
     def select_tx(
@@ -228,17 +231,13 @@ class IdentityReads:
             keys += self._by_identifier(tx, identifier, limit, merged)
             keys += self._others_of(tx, identifier, limit) if apart else []
         if selector.fhir_id:
-            keys += [
-                r[0]
-                for r in tx.rows(
-                    "SELECT person_key FROM patient_record WHERE fhir_id = ?", (selector.fhir_id,)
-                )
-            ]
+            sql = "SELECT person_key FROM patient_record WHERE fhir_id = ?"
+            keys += [row[0] for row in tx.rows(sql, (selector.fhir_id,))]
         if selector.birth_date and (selector.family or selector.names):
             keys += self._by_name(tx, selector, limit, disputed)
         ordered = list(dict.fromkeys(keys))[:limit]
-        found = rows.persons(tx, self._region, ordered)
-        return [found[key] for key in ordered]
+        persons = rows.persons(tx, self._region, ordered)
+        return [persons[key] for key in ordered]
 
     def _by_identifier(self, tx: Tx, identifier: Identifier, limit: int, merged: bool) -> list[int]:
         if identifier.authority:
@@ -296,8 +295,8 @@ class IdentityReads:
         if not identifier.authority and not identifier.namespace and "\\" in identifier.value:
             ranges.append(unidentified_range(identifier.value))
         within = "local_id BETWEEN ? AND ? AND part = 0 AND subsumed_by IS NULL"
-        found = [s for bounds in ranges for s in rows.load(tx, within, bounds, limit=limit)]
-        return [s.record.person for s in found]
+        records = [s for bounds in ranges for s in rows.load(tx, within, bounds, limit=limit)]
+        return [s.record.person for s in records]
 
     def used_tx(self, tx: Tx, authority: str) -> bool:
         """Whether any record is, or any number was, under ``authority``."""
@@ -310,13 +309,13 @@ class IdentityReads:
             "" if disputed else " AND disputed = 0"
         )
         if selector.family:
-            wanted, found = search_key(selector.family), list[rows.Stored]()
+            wanted, records = search_key(selector.family), list[rows.Stored]()
             for column in ("family_key", "family_alt") if wanted else ():
                 within = f"{where} AND {column} = ? AND {column} <> ''"
-                found += rows.load(tx, within, (selector.birth_date, wanted), limit=20 * limit)
+                records += rows.load(tx, within, (selector.birth_date, wanted), limit=20 * limit)
         else:
-            found = rows.load(tx, where, (selector.birth_date,), limit=MAX_BORN + 1)
-            if len(found) > MAX_BORN:
+            records = rows.load(tx, where, (selector.birth_date,), limit=MAX_BORN + 1)
+            if len(records) > MAX_BORN:
                 raise Invalid(
                     "Too many people have this date of birth to look through their names.",
                     why="It stands for an unknown date, perhaps.",
@@ -324,16 +323,16 @@ class IdentityReads:
                     where="birthdate",
                     fhir_code="too-costly",
                 )
-        found = [s for s in found if given_matches(s.record.patient.name, selector.given)]
-        found = [s for s in found if all(test.holds(s.record.patient.name) for test in selector.names)]
-        found.sort(
+        records = [s for s in records if given_matches(s.record.patient.name, selector.given)]
+        records = [s for s in records if all(test.holds(s.record.patient.name) for test in selector.names)]
+        records.sort(
             key=lambda s: (
                 s.record.patient.name.family.casefold() != selector.family.strip().casefold(),
                 -s.updated,
                 s.record.key,
             )
         )
-        return [s.record.person for s in found]
+        return [s.record.person for s in records]
 
     def disputed_for_tx(self, tx: Tx, identifiers: Iterable[Identifier]) -> list[PatientRecord]:
         """Records that claim one of these numbers and do not hold it, and parts in doubt that claim it
@@ -355,21 +354,18 @@ class IdentityReads:
 
     def doubts_of_tx(self, tx: Tx, records: Collection[RecordKey], limit: int) -> list[PatientRecord]:
         """The parts of these records that are in doubt, at most ``limit`` of each few hundred records."""
-        found = list[rows.Stored]()
-        for part in rows.chunks(records):
-            found += rows.load(
-                tx,
-                f"part_of IN ({rows.marks(part)}) AND in_doubt = 1 AND subsumed_by IS NULL",
-                part,
-                limit=limit,
-            )
-        return [s.record for s in found]
+        parts = list[rows.Stored]()
+        for chunk in rows.chunks(records):
+            where = f"part_of IN ({rows.marks(chunk)}) AND in_doubt = 1 AND subsumed_by IS NULL"
+            parts += rows.load(tx, where, chunk, limit=limit)
+        return [s.record for s in parts]
 
     def whose_tx(
         self, tx: Tx, headers: Collection[tuple[RecordKey, Patient]]
     ) -> dict[tuple[RecordKey, Patient], RecordKey]:
-        """The part that a study with this header, under this record, is of; those that are the record's own
-        are left out.
+        """The part that a study with this header, under this record, is of.
+
+        Those that are the record's own are left out.
         """
         parts: dict[int, dict[int, int]] = {}
         for chunk in rows.chunks({key for key, _ in headers}):
@@ -380,20 +376,20 @@ class IdentityReads:
             for record, header, part in tx.rows(sql, chunk):
                 if part != record:
                     parts.setdefault(record, {})[header] = part
-        found: dict[tuple[RecordKey, Patient], RecordKey] = {}
+        part_of: dict[tuple[RecordKey, Patient], RecordKey] = {}
         for key, patient in headers:
-            of = parts.get(key)
-            part = of.get(self.header(patient).key) if of else None
+            parts_of_record = parts.get(key)
+            part = parts_of_record.get(self.header(patient).key) if parts_of_record else None
             if part is not None:
-                found[key, patient] = RecordKey(part)
-        return found
+                part_of[key, patient] = RecordKey(part)
+        return part_of
 
 
 def _addressed(place: _Place, records: Sequence[RecordPlace]) -> Addressed:
-    found = (r.key for r in records if r.key == place.record or (r.active and r.local == place.number))
+    matching = (r.key for r in records if r.key == place.record or (r.active and r.local == place.number))
     return Addressed(
         person=PersonKey(place.person),
-        record=next(found, None),
+        record=next(matching, None),
         subsumed=place.subsumed,
         records=tuple(records),
     )

@@ -1,5 +1,6 @@
-"""Looking at every record again: after an upgrade, and when the region changed its rules (placeholders, whose
-numbers count).
+"""Looking at every record again after an upgrade, or when the region changed its rules.
+
+The rules are what counts as a placeholder, and whose numbers are national ones.
 
 Headers are compared, and records linked, by rules of which the tables keep only the outcome. So the rules are
 kept beside it, and where they are others now everything is compared anew: records that have several headers
@@ -36,14 +37,14 @@ log = get_logger("identity")
 
 def rules_text(rules: IdentityRules, region: Region) -> str:
     """The rules by which headers are compared and records linked."""
-    said = {
+    rules_in_force = {
         "version": VERSION,
         "birth_dates": sorted(rules.placeholders.birth_dates),
         "names": sorted(rules.placeholders.names),
         "nationals": list(region.nationals),
         "test_numbers": region.allow_test_numbers,
     }
-    return orjson.dumps(said).decode()
+    return orjson.dumps(rules_in_force).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,9 @@ class Review:
     clock: Clock
 
     async def begin(self) -> bool:
-        """Compare records that have several headers, before anything is answered; whether the rest has to
-        follow.
+        """Compare records that have several headers, before anything is answered.
+
+        Whether the rest has to follow.
         """
         rules = rules_text(self.store.rules, self.region)
         before = await self.db.read("identity_rules", lambda tx: _meta(tx, _DONE))
@@ -83,20 +85,20 @@ class Review:
         """Compare and link everything; goes on where it stopped."""
         rules = rules_text(self.store.rules, self.region)
         text = await self.db.read("identity_review", lambda tx: _meta(tx, _AT))
-        at, _, of = text.partition(" ")
+        last_key, _, rules_then = text.partition(" ")
 
         def look(tx: Tx, keys: Sequence[int]) -> None:
             self._look(tx, keys, None)
             _put(tx, _AT, f"{keys[-1]} {rules}")
 
-        seen = await self._each(_ALL, look, after=int(at) if of == rules else 0)
+        compared = await self._each(_ALL, look, after=int(last_key) if rules_then == rules else 0)
 
         def done(tx: Tx) -> None:
             tx.execute("DELETE FROM identity_meta WHERE name = ?", (_AT,))
             _put(tx, _DONE, rules)
 
         await self.db.write("identity_rules", done)
-        log.info("patient records were compared anew", count=seen)
+        log.info("patient records were compared anew", count=compared)
 
     async def _each(self, where: str, look: Callable[[Tx, Sequence[int]], None], after: int = 0) -> int:
         """Calls ``look`` in transactions of few records, in the order of their keys; how many there were."""
@@ -105,16 +107,16 @@ class Review:
             " record_key LIMIT ?"
         )
 
-        def some(tx: Tx) -> list[int]:
+        def look_at_next(tx: Tx) -> list[int]:
             keys = [int(row[0]) for row in tx.rows(sql, (after, TOGETHER))]
             if keys:
                 look(tx, keys)
             return keys
 
-        seen = 0
-        while keys := await self.db.write("identity_review", some):
-            after, seen = keys[-1], seen + len(keys)
-        return seen
+        looked_at = 0
+        while keys := await self.db.write("identity_review", look_at_next):
+            after, looked_at = keys[-1], looked_at + len(keys)
+        return looked_at
 
     def _look(self, tx: Tx, keys: Sequence[int], old: Placeholders | None) -> None:
         at = to_micros(self.clock.now())
@@ -134,8 +136,9 @@ class Review:
         )
 
     def _name_anew(self, tx: Tx, keys: Sequence[int], old: Placeholders) -> None:
-        """Headers are found by what they say: by other rules it is called otherwise, and what was decided of
-        it stays.
+        """Headers are found by what they say.
+
+        Under other rules the same header has another key: rows are moved to it, so that decisions stay.
         """
         known: dict[int, dict[int, tuple[Any, ...]]] = {}
         sql = (
@@ -177,5 +180,5 @@ def _put(tx: Tx, name: str, value: str) -> None:
 
 
 def _placeholders(text: str) -> Placeholders | None:
-    said = orjson.loads(text) if text else {}
-    return Placeholders(frozenset(said["birth_dates"]), frozenset(said["names"])) if said else None
+    rules = orjson.loads(text) if text else {}
+    return Placeholders(frozenset(rules["birth_dates"]), frozenset(rules["names"])) if rules else None

@@ -1,5 +1,6 @@
-"""Parts: which of the headers that came under one local id are one person's. Pure, and the same whatever the
-order.
+"""Parts: which of the headers that came under one local id are one person's.
+
+Pure, and the same whatever the order.
 
 Headers go together when there is no doubt between them, also by way of others (Smith, then Jones, then Jones
 with a corrected date). But no part ever holds a number and a birth date that one of its headers contradicts
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from crosslight.standards.ids import Identifier
 from registry.identity.header import PatientHeader, doubt, other_birth_date, other_number
 
-MAX_COMPARED = 200  # headers of one local id that are compared each with each: more come of a placeholder id
+MAX_COMPARED = 200  # headers of one local id that are compared each with each; more are a placeholder's
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,9 @@ class Seen:
 
 
 def parts(seen: Collection[Seen]) -> list[frozenset[PatientHeader]]:
-    """The headers of one local id, in parts that are one person's each; the order is that of their smallest
-    header.
+    """The headers of one local id, in parts that are one person's each.
+
+    The order is that of their smallest header.
     """
     headers = sorted({s.header for s in seen})
     newest = {s.header: s.newest for s in seen}
@@ -38,14 +40,14 @@ def parts(seen: Collection[Seen]) -> list[frozenset[PatientHeader]]:
         if len(headers) > MAX_COMPARED
         else components(headers, lambda a, b: not doubt(a, b))
     )
-    found: list[frozenset[PatientHeader]] = []
+    blocks: list[frozenset[PatientHeader]] = []
     for group in groups:
         described = summary([Seen(h, newest[h]) for h in group])
         if any(contradicts(described, h) for h in group):
-            found += _by_number(group)
+            blocks += _by_number(group)
         else:
-            found.append(frozenset(group))
-    return sorted(found, key=min)
+            blocks.append(frozenset(group))
+    return sorted(blocks, key=min)
 
 
 def alike(header: PatientHeader) -> object:
@@ -57,14 +59,14 @@ def summary(seen: Iterable[Seen]) -> PatientHeader:
     """What these headers say together: of each field, what the newest study says that says anything."""
     numbers: dict[str, Identifier] = {}
     whole = PatientHeader()
-    for one in sorted(seen, key=lambda s: (s.newest, s.header)):
-        h = one.header
-        numbers |= {n.authority: n for n in h.numbers}
+    for seen_header in sorted(seen, key=lambda s: (s.newest, s.header)):
+        header = seen_header.header
+        numbers |= {n.authority: n for n in header.numbers}
         whole = PatientHeader(
-            birth_date=h.birth_date or whole.birth_date,
-            sex=h.sex or whole.sex,
-            family=h.family or whole.family,
-            given=h.given or whole.given,
+            birth_date=header.birth_date or whole.birth_date,
+            sex=header.sex or whole.sex,
+            family=header.family or whole.family,
+            given=header.given or whole.given,
         )
     return PatientHeader(
         tuple(sorted(numbers.values())), whole.birth_date, whole.sex, whole.family, whole.given
@@ -72,8 +74,9 @@ def summary(seen: Iterable[Seen]) -> PatientHeader:
 
 
 def contradicts(a: PatientHeader, b: PatientHeader) -> bool:
-    """Whether they differ in number and birth date: what may never be listed as one, unless a feed or a
-    person said so.
+    """Whether they differ in number and birth date.
+
+    What may never be listed as one, unless a feed or a person said so.
     """
     return other_number(a, b) and other_birth_date(a, b)
 
@@ -82,22 +85,23 @@ def components(
     headers: Sequence[PatientHeader], joined: Callable[[PatientHeader, PatientHeader], bool]
 ) -> list[list[PatientHeader]]:
     """Connected components, each in the order of ``headers``."""
-    left, found = list(headers), list[list[PatientHeader]]()
+    left, groups = list(headers), list[list[PatientHeader]]()
     while left:
         group, todo = [left[0]], [left.pop(0)]
         while todo:
-            one = todo.pop()
-            near = [h for h in left if joined(one, h)]
+            header = todo.pop()
+            near = [h for h in left if joined(header, h)]
             group += near
             todo += near
             left = [h for h in left if h not in near]
-        found.append(sorted(group))
-    return found
+        groups.append(sorted(group))
+    return groups
 
 
 def _by_number(group: Sequence[PatientHeader]) -> list[frozenset[PatientHeader]]:
-    """A part that contradicts itself, by its numbers; a header without one goes to the first that it is
-    nearest to.
+    """A part that contradicts itself, by its numbers.
+
+    A header without one goes to the first that it is nearest to.
     """
     numbered = [h for h in group if h.numbers]
     blocks = components(numbered, lambda a, b: bool(set(a.numbers) & set(b.numbers)))

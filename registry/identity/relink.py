@@ -1,5 +1,6 @@
-"""Applying D3 to the tables: load everything that a change can touch, group it, write what moved, with
-history (D2).
+"""Applying D3 to the tables.
+
+Load everything that a change can touch, group it, write what moved, with history (D2).
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ from registry.identity.numbers import canonicals, claimants, crowded, holders, l
 from registry.identity.rows import Stored, chunks, load_by, marks
 from registry.identity.tables import IdentityTables
 
-#: A number that more records claim is a source's placeholder: its claimants are not looked at together any
-#: more, and of two that
-#: come together no more than so many join by it. Whoever holds it goes on holding it; whoever else claims it
-#: is disputed.
+#: A number that more records claim than this is a source's placeholder. Its claimants are not looked at
+#: together any more: of two groups that come together no more than so many records join by it. Whoever holds
+#: it goes on holding it; whoever else claims it is disputed.
 CROWD = 200
 MAX_CLUSTER = 5000  # records in one change: more are a fault of ours
 
@@ -48,8 +48,9 @@ def relink(
     who: str,
     why: str,
 ) -> None:
-    """Group anew the records ``seeds``, the claimants of ``numbers``, and all that they share numbers or
-    decisions with.
+    """Group anew the records ``seeds`` and the claimants of ``numbers``.
+
+    With them all records that they share numbers or decisions with.
     """
     cluster = _gather(tx, set(seeds), set(numbers))
     followers = {
@@ -64,27 +65,29 @@ def relink(
         held=_held(cluster, before, followers, seeds) if store.settled else {},
         closed=_closed(cluster, before, claims),
     )
-    person: dict[int, int] = {}
+    person_of: dict[int, int] = {}
     for group in linked.groups:
         anchor = min(group, key=lambda key: cluster.records[key].seniority)
-        person.update(dict.fromkeys(group, anchor))
+        person_of.update(dict.fromkeys(group, anchor))
     for key, root in followers.items():
-        person[key] = person[root]
+        person_of[key] = person_of[root]
     disputed = {k for k in cluster.records if followers.get(k, k) in linked.disputed}
     for member in _alarming(tx, cluster, disputed) if store.settled else ():
         store.alarm(member)
-    moved = _write_moves(tx, cluster, person, disputed, at, who, why)
+    moved = _write_moves(tx, cluster, person_of, disputed, at, who, why)
     kind: RecordChange = "merged" if why == "merge" else "linked"
     store.moved(
         tx, (cluster.records[key].record for key in moved if cluster.records[key].created != at), at, kind
     )
     holding = dict.fromkeys(cluster.crowded) | {
-        n: person[min(g)] if g else None for n, g in linked.holders.items()
+        n: person_of[min(g)] if g else None for n, g in linked.holders.items()
     }
     _write_holders(tx, cluster, before, holding, at)
     contested = any((key in disputed) != cluster.records[key].record.disputed for key in moved)
-    told = [r for r in _holding(cluster, before, holding, contested) if r.key not in moved]
-    store.moved(tx, (record for record in told if cluster.records[record.key].created != at), at, "described")
+    described = [r for r in _holding(cluster, before, holding, contested) if r.key not in moved]
+    store.moved(
+        tx, (record for record in described if cluster.records[record.key].created != at), at, "described"
+    )
 
 
 def _held(
@@ -93,23 +96,27 @@ def _held(
     followers: dict[int, int],
     changed: Collection[int],
 ) -> dict[Identifier, list[int]]:
-    """The records of the person who holds each number now: where they part, those that stayed as they were go
-    on holding it, and the ``changed`` ones, which no longer agree, wait for a person. Else the most senior
-    first."""
-    of: dict[int, list[int]] = {}
+    """The records of the person who holds each number now.
+
+    Where they part, those that stayed as they were go on holding it, and the ``changed`` ones, which no
+    longer agree, wait for a person. Else the most senior first.
+    """
+    records_of_person: dict[int, list[int]] = {}
     for key, stored in sorted(
         cluster.records.items(), key=lambda item: (item[0] in changed, item[1].seniority)
     ):
         if not stored.record.in_doubt:
-            of.setdefault(stored.record.person, []).append(followers.get(key, key))
-    return {number: of.get(person, []) for number, person in before.items() if person is not None}
+            records_of_person.setdefault(stored.record.person, []).append(followers.get(key, key))
+    return {
+        number: records_of_person.get(person, []) for number, person in before.items() if person is not None
+    }
 
 
 def _closed(
     cluster: _Cluster, before: dict[Identifier, int | None], claims: dict[int, Claimant]
 ) -> dict[Identifier, frozenset[int]]:
     """Crowded numbers that nobody joins any more, each with those who hold it."""
-    found = {}
+    closed = {}
     for number in cluster.crowded:
         holding = frozenset(
             key
@@ -119,8 +126,8 @@ def _closed(
             and cluster.records[key].record.person == before.get(number)
         )
         if not 0 < len(holding) < CROWD:
-            found[number] = holding
-    return found
+            closed[number] = holding
+    return closed
 
 
 def _holding(
@@ -129,11 +136,12 @@ def _holding(
     holding: dict[Identifier, int | None],
     contested: bool,
 ) -> list[PatientRecord]:
-    """The records of those who hold or held a number of which that is new; ``contested``: or that another
-    claims, or no more.
+    """The records of those who hold or held a number of which that is new.
+
+    ``contested``: or that another claims, or no more.
     """
     numbers = {n for n in cluster.numbers if contested or before.get(n) != holding.get(n)}
-    persons = {held.get(number) for number in numbers for held in (before, holding)} - {None}
+    persons = {holder_of.get(number) for number in numbers for holder_of in (before, holding)} - {None}
     return [cluster.records[key].record for key in sorted(cluster.records) if key in persons]
 
 
@@ -187,33 +195,33 @@ def _neighbours(tx: Tx, cluster: _Cluster, fresh: list[Stored]) -> set[int]:
     A subsumed record is always in its survivor's person, so that the person leads to it.
     """
     keys = {s.record.key for s in fresh}
-    near: set[int] = {s.record.subsumed_by for s in fresh if s.record.subsumed_by is not None}
-    for part in chunks(keys):
+    neighbours: set[int] = {s.record.subsumed_by for s in fresh if s.record.subsumed_by is not None}
+    for chunk in chunks(keys):
         for kind, record, other in tx.rows(
             "SELECT kind, record_key, other_key FROM identity_decision WHERE ended_at IS NULL AND "
-            f"(record_key IN ({marks(part)}) OR other_key IN ({marks(part)}))",
-            (*part, *part),
+            f"(record_key IN ({marks(chunk)}) OR other_key IN ({marks(chunk)}))",
+            (*chunk, *chunk),
         ):
             if kind == "apart":
                 cluster.apart.add(record)
             elif kind == "same":
                 cluster.same.add((record, other))
-                near |= {record, other}
-    near |= _of_persons(tx, (s.record.person for s in fresh))
-    return near - cluster.records.keys()
+                neighbours |= {record, other}
+    neighbours |= _of_persons(tx, (s.record.person for s in fresh))
+    return neighbours - cluster.records.keys()
 
 
 def _of_persons(tx: Tx, persons: Iterable[int | None]) -> set[int]:
     """The records of these persons."""
-    found: set[int] = set()
-    for part in chunks({person for person in persons if person is not None}):
-        found |= {
+    keys: set[int] = set()
+    for chunk in chunks({person for person in persons if person is not None}):
+        keys |= {
             r[0]
             for r in tx.rows(
-                f"SELECT record_key FROM patient_record WHERE person_key IN ({marks(part)})", part
+                f"SELECT record_key FROM patient_record WHERE person_key IN ({marks(chunk)})", chunk
             )
         }
-    return found
+    return keys
 
 
 def _root(cluster: _Cluster, key: int) -> int:
@@ -227,14 +235,17 @@ def _rooted(pairs: Iterable[tuple[int, int]], followers: dict[int, int]) -> set[
 
 
 def _claims(cluster: _Cluster, followers: dict[int, int], store: IdentityTables) -> dict[int, Claimant]:
-    """What each surviving record claims: its own numbers, and those of its subsumed ones under authorities
-    where it has none.
+    """What each surviving record claims.
+
+    Its own numbers, and those of its subsumed ones under authorities where it has none.
     """
-    parts: dict[int, list[Stored]] = {key: [s] for key, s in cluster.records.items() if key not in followers}
+    merged_records: dict[int, list[Stored]] = {
+        key: [s] for key, s in cluster.records.items() if key not in followers
+    }
     for key in sorted(followers):
-        parts[followers[key]].append(cluster.records[key])
+        merged_records[followers[key]].append(cluster.records[key])
     claims = {}
-    for key, stored in parts.items():
+    for key, stored in merged_records.items():
         numbers: set[Identifier] = set()
         traced, birth_date = stored[0].traced and bool(stored[0].record.national), ""
         for s in stored:
@@ -259,24 +270,24 @@ def _claims(cluster: _Cluster, followers: dict[int, int], store: IdentityTables)
 
 
 def _write_moves(
-    tx: Tx, cluster: _Cluster, person: dict[int, int], disputed: set[int], at: int, who: str, why: str
+    tx: Tx, cluster: _Cluster, person_of: dict[int, int], disputed: set[int], at: int, who: str, why: str
 ) -> list[int]:
     """Writes which records are of another person now, or disputed or no more; their keys."""
     moved = []
     for key in sorted(cluster.records):
         before = cluster.records[key].record
-        if before.person != person[key] or before.disputed != (key in disputed):
-            moved.append((key, person[key], int(key in disputed), int(before.person)))
+        if before.person != person_of[key] or before.disputed != (key in disputed):
+            moved.append((key, person_of[key], int(key in disputed), int(before.person)))
     if not moved:
         return []
     tx.update_many("patient_record", ("record_key",), ("person_key", "disputed"), [row[:3] for row in moved])
     last: dict[int, int] = {}
-    for part in chunks([row[0] for row in moved]):
+    for chunk in chunks([row[0] for row in moved]):
         sql = (
-            f"SELECT record_key, max(n) FROM person_link WHERE record_key IN ({marks(part)}) GROUP BY"
+            f"SELECT record_key, max(n) FROM person_link WHERE record_key IN ({marks(chunk)}) GROUP BY"
             " record_key"
         )
-        last |= {row[0]: row[1] for row in tx.rows(sql, part)}
+        last |= {row[0]: row[1] for row in tx.rows(sql, chunk)}
     tx.insert_many(
         "person_link",
         ("record_key", "n", "from_person", "to_person", "disputed", "at", "who", "why"),
@@ -295,8 +306,9 @@ def _write_holders(
     holding: dict[Identifier, int | None],
     at: int,
 ) -> None:
-    """Write who holds each number; one that nobody claims any more stays as an alias of its last holder's
-    anchor (D4).
+    """Write who holds each number.
+
+    One that nobody claims any more stays as an alias of its last holder's anchor (D4).
     """
     unclaimed = sorted(cluster.numbers - holding.keys())
     tx.insert_many(

@@ -62,7 +62,7 @@ class Stored:
     parts: int = 0
     fed: bool = False
     former: str = ""
-    in_doubt: int = 0  # as in the table: 1, or EMPTY
+    in_doubt: int = 0  # as in the table: 0, 1 or EMPTY
 
     @property
     def seniority(self) -> tuple[bool, int, int]:
@@ -91,12 +91,12 @@ def load(
 
     ``lock`` keeps them as they are (SQLite has one writer anyway).
     """
-    found = _rows(tx, where, params, limit=limit, lock=lock)
+    rows = _rows(tx, where, params, limit=limit, lock=lock)
     claims: dict[int, list[Identifier]] = {}
-    for keys in chunks([row[0] for row in found]):
+    for keys in chunks([row[0] for row in rows]):
         for key, authority, value, _ in tx.rows(f"{_CLAIMS} ({marks(keys)})", keys):
             claims.setdefault(key, []).append(Identifier(value, authority))
-    return [_stored(row, claims.get(row[0], ())) for row in found]
+    return [_stored(row, claims.get(row[0], ())) for row in rows]
 
 
 def _rows(
@@ -111,10 +111,10 @@ def _rows(
 
 def load_by(tx: Tx, column: str, values: Collection[Any], *, lock: bool = False) -> list[Stored]:
     """Records whose ``column`` (a name of ours) is one of ``values``."""
-    found: list[Stored] = []
-    for part in chunks(values):
-        found += load(tx, f"{column} IN ({marks(part)})", part, lock=lock)
-    return found
+    records: list[Stored] = []
+    for chunk in chunks(values):
+        records += load(tx, f"{column} IN ({marks(chunk)})", chunk, lock=lock)
+    return records
 
 
 def _stored(row: Row, claims: Collection[Identifier]) -> Stored:
@@ -175,21 +175,21 @@ def _stored(row: Row, claims: Collection[Identifier]) -> Stored:
 def persons(tx: Tx, region: Region, keys: Collection[int]) -> dict[int, Person]:
     """Persons by key, each with all its records."""
     members: dict[int, list[Stored]] = {}
-    held: dict[int, list[Identifier]] = {}
-    for part in chunks(keys):
-        found = _rows(tx, f"person_key IN ({marks(part)})", part)
+    numbers_held: dict[int, list[Identifier]] = {}
+    for chunk in chunks(keys):
+        rows = _rows(tx, f"person_key IN ({marks(chunk)})", chunk)
         claims: dict[int, list[Identifier]] = {}
-        records = [row[0] for row in found]
+        records = [row[0] for row in rows]
         sql = (
-            f"{_SHOWN} ({marks(records)}) UNION ALL {_HELD} ({marks(part)})"
+            f"{_SHOWN} ({marks(records)}) UNION ALL {_HELD} ({marks(chunk)})"
             if records
-            else f"{_HELD} ({marks(part)})"
+            else f"{_HELD} ({marks(chunk)})"
         )
-        for key, authority, value, holds in tx.rows(sql, (*records, *part)):
-            (held if holds else claims).setdefault(key, []).append(Identifier(value, authority))
-        for row in found:
+        for key, authority, value, holds in tx.rows(sql, (*records, *chunk)):
+            (numbers_held if holds else claims).setdefault(key, []).append(Identifier(value, authority))
+        for row in rows:
             members.setdefault(row[1], []).append(_stored(row, claims.get(row[0], ())))
-    return {key: _person(region, key, stored, held.get(key, ())) for key, stored in members.items()}
+    return {key: _person(region, key, stored, numbers_held.get(key, ())) for key, stored in members.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,20 +204,20 @@ class RecordPlace:
 
 def places(tx: Tx, persons: Collection[int]) -> dict[int, list[RecordPlace]]:
     """The records of persons, in the order of :func:`persons`."""
-    found: dict[int, list[tuple[Any, RecordPlace]]] = {}
+    ordered_places: dict[int, list[tuple[Any, RecordPlace]]] = {}
     columns = "person_key, record_key, authority, local_id, member, subsumed_by, newest_study, updated"
-    for part in chunks(persons):
+    for chunk in chunks(persons):
         for row in tx.rows(
-            f"SELECT {columns} FROM patient_record WHERE part = 0 AND person_key IN ({marks(part)})", part
+            f"SELECT {columns} FROM patient_record WHERE part = 0 AND person_key IN ({marks(chunk)})", chunk
         ):
             person, key, authority, local, member, subsumed, newest, updated = row
             order = (subsumed is not None, newest is None, -(newest or 0), -updated, key)
             member = MemberId(member) if member is not None else None
             place = RecordPlace(RecordKey(key), Identifier(local, authority), member, subsumed is None)
-            found.setdefault(person, []).append((order, place))
+            ordered_places.setdefault(person, []).append((order, place))
     return {
         person: [place for _, place in sorted(records, key=lambda r: r[0])]
-        for person, records in found.items()
+        for person, records in ordered_places.items()
     }
 
 
@@ -248,8 +248,9 @@ def _person(region: Region, key: int, members: list[Stored], held: Collection[Id
 
 
 def domain_id(region: Region, anchor: Stored, held: Collection[Identifier]) -> Identifier:
-    """The person's current affinity-domain id (D4): the first national number it holds, else the one minted
-    for its anchor.
+    """The person's current affinity-domain id (D4).
+
+    The first national number it holds, else the one minted for its anchor.
     """
     order: dict[str, int] = {authority: i for i, authority in enumerate(region.nationals)}
     national = sorted((n for n in held if n.authority in order), key=lambda n: (order[n.authority], n.value))
@@ -258,10 +259,10 @@ def domain_id(region: Region, anchor: Stored, held: Collection[Identifier]) -> I
 
 def _differ(patients: Collection[Patient]) -> bool:
     """Whether any two say something different of what a banner shows; silence is no difference."""
-    said = (
+    shown = (
         {search_key(p.name.family) for p in patients},
         {search_key(p.name.given) for p in patients},
         {p.birth_date for p in patients},
         {p.sex for p in patients},
     )
-    return any(len(values - {""}) > 1 for values in said)
+    return any(len(values - {""}) > 1 for values in shown)

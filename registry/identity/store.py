@@ -82,8 +82,10 @@ class IdentityStore(IdentityTables):
         self.batch(tx, now).compare(described, touched)
 
     def touch_tx(self, tx: Tx, key: RecordKey, started: datetime | None) -> None:
-        """A study of this record that began at ``started`` was published: the banner follows the newest
-        (D3)."""
+        """A study of this record that began at ``started`` was published.
+
+        The banner follows the newest (D3).
+        """
         if started is not None:
             self.touch_all(tx, [(int(key), to_micros(started))])
 
@@ -141,16 +143,17 @@ class IdentityStore(IdentityTables):
         return decision
 
     def end_decision_tx(self, tx: Tx, decision: str, now: datetime, *, who: str, why: str) -> None:
-        """Take a decision back; records are linked as if it had never been, and what was in doubt is so
-        again.
+        """Take a decision back.
+
+        Records are linked as if it had never been, and what was in doubt is so again.
 
         Raises:
             NotFound: if there is no such decision in force.
         """
         record = merges.end_decision(tx, self, decision, to_micros(now), who, why)
-        found = self.record_tx(tx, RecordKey(record))
-        if found is not None and found.part_of is not None:
-            Comparison(self, tx, to_micros(now), who).run([found.part_of])
+        decided = self.record_tx(tx, RecordKey(record))
+        if decided is not None and decided.part_of is not None:
+            Comparison(self, tx, to_micros(now), who).run([decided.part_of])
 
     def history_tx(self, tx: Tx, record: RecordKey) -> list[LinkEvent]:
         """Every move of ``record`` between persons, oldest first."""
@@ -172,11 +175,12 @@ class IdentityStore(IdentityTables):
         ]
 
     async def waiting(self, limit: int = 200) -> list[PatientRecord]:
-        """The queue for an identity officer: disputed records that nobody set apart, parts in doubt; the
-        latest changed first.
+        """The queue for an identity officer: disputed records that nobody set apart, parts in doubt.
+
+        The latest changed first.
         """
-        found = await self._db.read("identity_waiting", queue.waiting)
-        return [s.record for s in sorted(found, key=lambda s: (-s.updated, s.record.key))[:limit]]
+        records = await self._db.read("identity_waiting", queue.waiting)
+        return [s.record for s in sorted(records, key=lambda s: (-s.updated, s.record.key))[:limit]]
 
     async def waiting_count(self) -> int:
         """How many there are that nobody has decided on."""

@@ -78,15 +78,19 @@ class IdentityTables(IdentityReads):
         erase: Collection[str] = frozenset(),
     ) -> str:
         """What tells whether a feed says the same as the last one."""
-        said = [patient_to_json(patient), member, traced, sorted(erase)]
-        return hashlib.blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+        statement = [patient_to_json(patient), member, traced, sorted(erase)]
+        return hashlib.blake2b(
+            orjson.dumps(statement, option=orjson.OPT_SORT_KEYS), digest_size=16
+        ).hexdigest()
 
     def described(
         self, local: Identifier, patients: Sequence[Patient]
     ) -> tuple[Patient, frozenset[Identifier], bool]:
-        """What ``patients`` say together of the record ``local``, later ones over earlier; the numbers it
-        claims, and whether they are traced. Blanks do not erase, and a number that is not mentioned is not
-        withdrawn."""
+        """What ``patients`` say together of the record ``local``, later ones over earlier.
+
+        The numbers it claims, and whether they are traced. Blanks do not erase, and a number that is not
+        mentioned is not withdrawn.
+        """
         whole, claims, traced = Patient(local=local), frozenset[Identifier](), False
         for patient in patients:
             before, claims = claims, self.claims(replace(patient, local=local), claims)
@@ -171,9 +175,9 @@ class IdentityTables(IdentityReads):
         assert row is not None  # noqa: S101 - inserted by us or by the one that was first
         return int(row[0])
 
-    def insert_part(self, tx: Tx, key: int, of: Stored, n: int, at: int) -> None:
+    def insert_part(self, tx: Tx, key: int, parent: Stored, number: int, at: int) -> None:
         """Make part ``n`` of a record, in doubt and empty."""
-        local = of.record.patient.local
+        local = parent.record.patient.local
         tx.execute(
             "INSERT INTO patient_record (record_key, person_key, authority, local_id, part, part_of,"
             " in_doubt, member, fhir_id, minted, birth_date, family_key, family_alt, traced, disputed,"
@@ -183,9 +187,9 @@ class IdentityTables(IdentityReads):
                 key,
                 local.authority,
                 local.value,
-                n,
-                int(of.record.key),
-                of.record.member,
+                number,
+                int(parent.record.key),
+                parent.record.member,
                 self.new_fhir_id(),
                 "CL" + self._ids.token_bytes(10).hex().upper(),
                 at,
@@ -257,14 +261,16 @@ class IdentityTables(IdentityReads):
         return set(old ^ claims)
 
     def touch_all(self, tx: Tx, rows: Sequence[tuple[int, int]]) -> None:
-        """Studies of these records began then, as (record key, microseconds), each once: the banner follows
-        the newest (D3).
+        """Studies of these records began then, as (record key, microseconds), each once.
+
+        The banner follows the newest (D3).
         """
         tx.update_many("patient_record", ("record_key",), ("newest_study",), rows, rising="newest_study")
 
     def alarm(self, member: MemberId | None) -> None:
-        """A member's record claims a number that another holds: an operator must know, and a person must
-        decide.
+        """A member's record claims a number that another holds.
+
+        An operator must know, and a person must decide.
         """
         self.alarms["number claimed by two"] += 1
         log.error("alarm", what="a record claims a number that another person holds", member=member)

@@ -1,5 +1,6 @@
-"""Patient authorities that are a member's own: agreed by the region's operator, or asked for by a node that
-joins (ADR 0023).
+"""Patient authorities that are a member's own.
+
+They are agreed by the region's operator, or asked for by a node that joins (ADR 0023).
 
 Whoever may publish under an authority says who its patients are, so no OID becomes a member's own by the
 member's word alone, and none is shared by members but by the operator's.
@@ -32,7 +33,10 @@ class Authorities:
     """
 
     def __init__(self, db: Db, clock: Clock, members: Roster, acts: MemberActs) -> None:
-        self._db, self._clock, self._members, self._acts = db, clock, members, acts
+        self._db = db
+        self._clock = clock
+        self._members = members
+        self._acts = acts
 
     def check(self, authority: str, code: str = "") -> Oid:
         """``authority`` as an OID that may be a member's own.
@@ -119,8 +123,9 @@ class Authorities:
         await self._members.refresh()
 
     async def withdraw(self, code: str, authority: str, *, by: Caller) -> Member:
-        """It is not the member's, or no longer. What was published under it stays until the node has read its
-        studies again.
+        """It is not the member's, or no longer.
+
+        What was published under it stays until the node has read its studies again.
 
         Raises:
             NotFound: no such member, or it has not this authority.

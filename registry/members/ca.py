@@ -1,5 +1,6 @@
-"""The region's certificate authority: one P-256 key in the registry's folder, short-lived certificates, no
-revocation lists.
+"""The region's certificate authority.
+
+It has one P-256 key in the registry's folder, short-lived certificates, no revocation lists.
 
 A certificate says who its holder is, never what it may do: suspension and status are asked of the directory
 at each use (D21). Nothing in a request but its public key is believed.
@@ -55,8 +56,9 @@ def new_key_pem() -> tuple[ec.EllipticCurvePrivateKey, bytes]:
 
 
 def csr_public_key(csr_pem: bytes) -> PublicKey:
-    """The public key of a PKCS#10 request that proves possession of its private key. All else in it is
-    ignored.
+    """The public key of a PKCS#10 request that proves possession of its private key.
+
+    All else in it is ignored.
 
     Raises:
         TooLarge: over 16 KiB.
@@ -84,8 +86,10 @@ def csr_public_key(csr_pem: bytes) -> PublicKey:
 
 
 def general_names(identity: Identity | None, hosts: tuple[str, ...]) -> list[x509.GeneralName]:
-    """The names of a certificate: exactly one URI (X509-SVID 2) where it is for our own ends, and the
-    hosts."""
+    """The names of a certificate.
+
+    Exactly one URI (X509-SVID 2) where it is for our own ends, and the hosts.
+    """
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(identity.uri)] if identity else []
     for host in hosts:
         try:
@@ -245,8 +249,9 @@ class CertificateAuthority:
     def write_pair(
         self, path: Path, identity: Identity | None, hosts: tuple[str, ...], life: timedelta
     ) -> Issued:
-        """A new key and certificate of our own, replaced as one file (0600): gateway, people's listener, or a
-        system.
+        """A new key and certificate of our own, replaced as one file (0600).
+
+        For the gateway, the people's listener, or an outside system.
         """
         key, key_pem = new_key_pem()
         ours = hosts if identity is None or identity.kind != "gateway" else (*hosts, GATEWAY_NAME)

@@ -1,5 +1,6 @@
-"""The registry's own certificates, issued to itself, and renewed while it runs; certificates for outside
-systems.
+"""The registry's own certificates, issued to itself, and renewed while it runs.
+
+It issues those for outside systems too.
 """
 
 from __future__ import annotations
@@ -51,7 +52,11 @@ class OwnCertificates:
         clock: Clock,
         files: Files,
     ) -> None:
-        self._ca, self._folder, self._config, self._clock, self._files = ca, folder, config, clock, files
+        self._ca = ca
+        self._folder = folder
+        self._config = config
+        self._clock = clock
+        self._files = files
         self._hosts = hosts
         self._gateway = Identity("gateway", "", community)
         self._community = community
@@ -59,8 +64,10 @@ class OwnCertificates:
         self.gateway: Credentials | None = None
 
     def open(self) -> None:
-        """Make what is missing, due or names other hosts; then :attr:`people` and :attr:`gateway` are
-        ready."""
+        """Make what is missing, due or names other hosts.
+
+        Then :attr:`people` and :attr:`gateway` are ready.
+        """
         self._ensure("people.pem", None)
         self._ensure("gateway.pem", self._gateway)
         people, gateway = self._folder / "people.pem", self._folder / "gateway.pem"
@@ -90,8 +97,9 @@ class OwnCertificates:
         return leaf.issuer == self._ca.certificate.subject and all(name in list(names) for name in wanted)
 
     def renew_due(self) -> None:
-        """Renew what is due, and put what is new into the live contexts: another process or a command may
-        have renewed it.
+        """Renew what is due, and put what is new into the live contexts.
+
+        Another process or a command may have renewed it.
         """
         for name, identity, credentials in (
             ("people.pem", None, self.people),
@@ -112,8 +120,9 @@ class OwnCertificates:
                 log.error("own certificates cannot be renewed", reason=type(error).__name__)
 
     def issue_system(self, name: str, folder: Path) -> tuple[SystemCertificate, str]:
-        """A certificate for an outside system (role integrator), as three files in ``folder``; and its
-        serial.
+        """A certificate for an outside system (role integrator), as three files in ``folder``.
+
+        The second value is its serial number.
 
         An operator hands them over; it is renewed by calling this again.
         """

@@ -1,5 +1,6 @@
-"""What is open for a member right now, so that suspension can end it: streams and keep-alive connections
-(D21).
+"""What is open for a member right now, so that suspension can end it.
+
+That is streams and keep-alive connections (D21).
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ class LiveConnections:
             known[id(transport)] = transport
 
     def closer(self, member: MemberId, close: Callable[[], None]) -> Callable[[], None]:
-        """Call ``close`` when the member is cut off, for things that end politely; returns how to forget
-        it."""
+        """Call ``close`` when the member is cut off, for things that end politely.
+
+        Returns how to forget it.
+        """
         closers = self._closers.setdefault(member, [])
         closers.append(close)
 

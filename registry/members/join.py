@@ -48,8 +48,10 @@ class Join:
         return [web.get("/join", self.bundle), web.post("/join", self.join)]
 
     async def bundle(self, request: web.Request) -> web.Response:
-        """The trust bundle: not secret, and nothing is trusted about it but that its pin is the
-        invitation's."""
+        """The trust bundle.
+
+        Not secret, and nothing is trusted about it but that its pin is the invitation's.
+        """
         body = {"region": self._members.region.name, "bundle_pem": self._members.ca.bundle.read_text()}
         return web.Response(
             body=orjson.dumps(body), content_type="application/json", headers={"Cache-Control": "no-store"}
@@ -139,7 +141,7 @@ def _read(body: bytes) -> tuple[str, bytes, list[str]]:
         raise Malformed("A request to join has a secret and a csr_pem, as JSON.") from None
     if not isinstance(secret, str) or not isinstance(csr, str) or len(secret) > 200:
         raise Malformed("A request to join has a secret and a csr_pem, both text.")
-    if not isinstance(authorities, list) or not all(isinstance(one, str) for one in authorities):
+    if not isinstance(authorities, list) or not all(isinstance(authority, str) for authority in authorities):
         raise Malformed("The authorities of a request to join are a list of OIDs.")
     if len(authorities) > MAX_AUTHORITIES:
         raise TooLarge("Too many patient authorities.", why=f"Limit here: {MAX_AUTHORITIES}.")

@@ -46,8 +46,10 @@ class Member:
 
     @property
     def shows_images(self) -> bool:
-        """Whether there is any road to its images: a foreign source may have registered without saying
-        one."""
+        """Whether there is any road to its images.
+
+        A foreign source may have registered without saying one.
+        """
         return self.status != "foreign" or bool(self.endpoints.systems or self.endpoints.dicomweb)
 
     @property
@@ -109,8 +111,9 @@ class Presence:
 
     @property
     def opens(self) -> bool:
-        """Whether images can be had from it now, as far as the link tells: reachable, and with a clock that
-        is right (D22).
+        """Whether images can be had from it now, as far as the link tells.
+
+        Reachable, and with a clock that is right (D22).
         """
         return self.reachable and not self.clock_wrong
 

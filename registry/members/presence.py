@@ -1,5 +1,6 @@
-"""Who can be reached now: heartbeats in memory, shared between processes and restarts through the database
-(D25).
+"""Who can be reached now.
+
+Heartbeats are kept in memory, and shared between processes and restarts through the database (D25).
 
 A member is unreachable when its link is lost or three heartbeats are missed; *since when* is when it was lost
 or last heard.
@@ -87,14 +88,16 @@ class PresenceBoard:
         self.changed: Subscribers[MemberId] = Subscribers()
 
     def serve(self) -> None:
-        """This process takes links from now on: members that were reachable get one silence to link anew
-        before they are not.
+        """This process takes links from now on.
+
+        Members that were reachable get one silence to link anew before they are not.
         """
         self._started_s = self._clock.monotonic_s()
 
     def opened(self, member: MemberId) -> int:
-        """A link is up: a token for :meth:`heard` and :meth:`lost`, so that an older link of the member
-        changes nothing.
+        """A link is up: a token for :meth:`heard` and :meth:`lost`.
+
+        With it an older link of the same member changes nothing.
         """
         self._tokens += 1
         report = self._last_report(member)
@@ -134,8 +137,9 @@ class PresenceBoard:
         self._unwritten.update(members)
 
     def missing(self) -> list[MemberId]:
-        """Members whose newest report names a set that is not here: another process has it, or had it before
-        a restart.
+        """Members whose newest report names a set that is not here.
+
+        Another process has it, or had it before a restart.
         """
         named = {
             m: row.report.concern
@@ -167,8 +171,9 @@ class PresenceBoard:
         self.on_lost()
 
     def due_s(self) -> float:
-        """How long until the next of our links is silent: a restart must find in the database what faces have
-        said.
+        """How long until the next of our links is silent.
+
+        A restart must find in the database what faces have said.
         """
         now_s = self._clock.monotonic_s()
         return min(
@@ -192,32 +197,33 @@ class PresenceBoard:
         )
 
     def presence(self, member: MemberId, max_skew_s: float) -> Presence:
-        """The member's presence now; one that never linked is unreachable since no moment that anybody could
-        name.
+        """The member's presence now.
+
+        One that never linked is unreachable since no moment that anybody could name.
 
         ``max_skew_s``: from which on its clock is wrong (D22).
         """
         row = self._current(member)
         if row is None:
             return Presence(member=member, reachable=False)
-        said = row.report
+        report = row.report
         return Presence(
             member=member,
             reachable=row.reachable,
             since=None if row.reachable else (row.since or row.last_heard),
             last_heard=row.last_heard,
-            waiting=said.waiting,
-            parked=said.parked,
-            quarantined=said.quarantined,
-            filling=said.filling,
-            indexed_from=said.indexed_from,
-            census_equal=said.census_equal,
-            census_at=datetime.fromisoformat(said.census_at) if said.census_at else None,
-            skew_ms=said.skew_ms,
-            software=said.software,
-            studies=said.studies,
-            trouble=said.trouble,
-            clock_wrong=abs(said.skew_ms) > max_skew_s * 1000,
+            waiting=report.waiting,
+            parked=report.parked,
+            quarantined=report.quarantined,
+            filling=report.filling,
+            indexed_from=report.indexed_from,
+            census_equal=report.census_equal,
+            census_at=datetime.fromisoformat(report.census_at) if report.census_at else None,
+            skew_ms=report.skew_ms,
+            software=report.software,
+            studies=report.studies,
+            trouble=report.trouble,
+            clock_wrong=abs(report.skew_ms) > max_skew_s * 1000,
             concern=self.concern(member),
         )
 
@@ -265,9 +271,12 @@ class PresenceBoard:
 
     def _look(self, member: MemberId) -> None:
         row = self._current(member)
-        said = row.report if row is not None else Report()
+        report = row.report if row is not None else Report()
         full = (
-            row is not None and row.last_heard is not None and not said.filling and said.census_equal is True
+            row is not None
+            and row.last_heard is not None
+            and not report.filling
+            and report.census_equal is True
         )
         standing = (row is not None and row.reachable, full)
         if self._standing.get(member, (False, False)) != standing:

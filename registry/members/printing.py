@@ -23,8 +23,9 @@ def _time(moment: datetime | None) -> str:
 def members_table(
     members: MemberService, ends: Mapping[MemberId, datetime] | None = None, now: datetime | None = None
 ) -> Table:
-    """Every member with its state, its index and its machine; foreign repositories last. Readable in 80
-    columns.
+    """Every member with its state, its index and its machine; foreign repositories last.
+
+    Readable in 80 columns.
 
     Args:
         members: The room.

@@ -1,5 +1,6 @@
-"""Who belongs to the region: the copy in memory that all rooms read as their Directory, and the check of who
-is calling (D25).
+"""Who belongs to the region.
+
+It is the copy in memory that all rooms read as their Directory, and the check of who is calling (D25).
 """
 
 from __future__ import annotations
@@ -121,8 +122,10 @@ class Roster:
         return self._oids.get(("loc", oid))
 
     def by_authority(self, oid: str) -> Member | None:
-        """The member whose local patient numbers are under this authority; of one that is shared, the
-        first."""
+        """The member whose local patient numbers are under this authority.
+
+        Of one that several share, the first member.
+        """
         return self._oids.get(("auth", oid))
 
     def presence(self, member: MemberId) -> Presence:
@@ -163,8 +166,9 @@ class Roster:
         return member
 
     def active_identity(self, identity: Identity) -> Member:
-        """The member that a certificate speaks for; raises as :meth:`active`, and for another region's
-        certificate.
+        """The member that a certificate speaks for.
+
+        Raises as :meth:`active`, and for another region's certificate.
         """
         if identity.kind != "member" or identity.community != self.region.home_community_id:
             raise Unauthenticated("The certificate is not a member's of this region.")

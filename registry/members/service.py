@@ -1,5 +1,6 @@
-"""The members of the region: the roster that all rooms read, kept true to the database (D25), and who is let
-in.
+"""The members of the region.
+
+Here the roster that all rooms read is kept true to the database (D25), and it is settled who is let in.
 
 Several processes and the command line change members in one database; each process looks at one counter every
 second, so that a suspension holds everywhere within five.
@@ -175,8 +176,9 @@ class MemberService(Roster):
         shared: bool = False,
         by: Caller | None = None,
     ) -> str:
-        """An invitation for the organisation ``code`` as one string; OIDs are allocated at the first one
-        (D11).
+        """An invitation for the organisation ``code`` as one string.
+
+        OIDs are allocated at the first one (D11).
 
         Args:
             code: Organisation code.

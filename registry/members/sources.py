@@ -1,5 +1,6 @@
-"""Sources that are no members: what they are called and where they answer, as the region's operator says
-(D17, ADR 0020).
+"""Sources that are no members.
+
+The region's operator says what they are called and where they answer (D17, ADR 0020).
 """
 
 from __future__ import annotations

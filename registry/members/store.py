@@ -87,32 +87,29 @@ class OwnAuthorities:
 
 def held_tx(tx: Tx) -> dict[MemberId, OwnAuthorities]:
     """Of every member that has some."""
-    found: dict[MemberId, OwnAuthorities] = {}
+    by_member: dict[MemberId, OwnAuthorities] = {}
     for member, authority, agreed in tx.rows(
         "SELECT member, authority, agreed FROM member_authority ORDER BY member, place"
     ):
-        held = found.get(MemberId(int(member)), OwnAuthorities())
+        own = by_member.get(MemberId(int(member)), OwnAuthorities())
         oid = Oid(authority)
-        changed = (
-            OwnAuthorities((*held.agreed, oid), held.asked)
-            if agreed
-            else OwnAuthorities(held.agreed, (*held.asked, oid))
-        )
-        found[MemberId(int(member))] = changed
-    return found
+        own = replace(own, agreed=(*own.agreed, oid)) if agreed else replace(own, asked=(*own.asked, oid))
+        by_member[MemberId(int(member))] = own
+    return by_member
 
 
-def _with(row: MemberRow, held: OwnAuthorities | None) -> MemberRow:
-    return (
-        replace(row, member=replace(row.member, authorities=held.agreed, asked=held.asked)) if held else row
-    )
+def _with(row: MemberRow, own: OwnAuthorities | None) -> MemberRow:
+    return replace(row, member=replace(row.member, authorities=own.agreed, asked=own.asked)) if own else row
 
 
 class MemberStore:
     """Members, their codes, invitations and certificates."""
 
     def __init__(self, db: Db, clock: Clock, root_oid: str, region: Region | None = None) -> None:
-        self._db, self._clock, self._root, self._region = db, clock, root_oid, region
+        self._db = db
+        self._clock = clock
+        self._root = root_oid
+        self._region = region
 
     async def open(self) -> None:
         """Create or upgrade the tables."""
@@ -144,9 +141,11 @@ class MemberStore:
         """With what the region says of how its members' documents are called."""
         if self._region is None or row.member.status == "foreign":
             return row
-        own = self._region
+        region = self._region
         named = replace(
-            row.member, organisation_authority=own.organisation_authority, procedure_codes=own.procedure_codes
+            row.member,
+            organisation_authority=region.organisation_authority,
+            procedure_codes=region.procedure_codes,
         )
         return replace(row, member=named)
 
@@ -155,9 +154,10 @@ class MemberStore:
 
         def read(tx: Tx) -> tuple[int, list[MemberRow]]:
             row = tx.row("SELECT value FROM membership_counter WHERE name = 'version'")
-            held = held_tx(tx)
-            found = [self._named(_member(r)) for r in tx.rows(_MEMBER + " ORDER BY m.id")]
-            return (int(row[0]) if row else 0), [_with(one, held.get(one.member.id)) for one in found]
+            authorities = held_tx(tx)
+            rows = [self._named(_member(r)) for r in tx.rows(_MEMBER + " ORDER BY m.id")]
+            members = [_with(stored, authorities.get(stored.member.id)) for stored in rows]
+            return (int(row[0]) if row else 0), members
 
         return await self._db.read("members_load", read)
 
@@ -197,22 +197,23 @@ class MemberStore:
         return _member(row)
 
     async def invite(self, new: NewMember, secret: str, expires: datetime) -> MemberRow:
-        """An invitation for ``new``; a member that exists keeps its OIDs and secret, and older invitations
-        end.
+        """An invitation for ``new``.
+
+        A member that exists keeps its OIDs and secret, and older invitations end.
 
         Raises:
             Conflict: if the member is suspended.
         """
 
         def write(tx: Tx) -> MemberRow:
-            found = tx.row(_MEMBER + " WHERE c.code = ?", (new.code,))
-            row = _member(found) if found else self._insert_tx(tx, new, "invited")
+            known = tx.row(_MEMBER + " WHERE c.code = ?", (new.code,))
+            row = _member(known) if known else self._insert_tx(tx, new, "invited")
             member = row.member
             if member.status == "suspended":
                 raise Conflict(
                     f"{new.code} is suspended.", why=member.status_reason, todo="Readmit it first."
                 )
-            if found and (new.name != member.name or new.hosts != row.hosts):
+            if known and (new.name != member.name or new.hosts != row.hosts):
                 hosts = orjson.dumps(new.hosts or row.hosts).decode()
                 tx.execute(
                     "UPDATE member SET name = ?, hosts = ? WHERE id = ?",
@@ -232,14 +233,17 @@ class MemberStore:
         return await self._db.write("member_invite", write)
 
     async def end_invitations(self) -> None:
-        """End every open invitation: in a restored database one looks unused that was used since the
-        backup."""
+        """End every open invitation.
+
+        In a restored database one looks unused that was used since the backup.
+        """
         sql = "UPDATE invitation SET used = ? WHERE used IS NULL"
         await self._db.write("invitations_end", lambda tx: tx.execute(sql, ("restored",)))
 
     async def use_invitation(self, secret: str, epoch_above: int) -> MemberRow:
-        """Spend an invitation: its member becomes active with an epoch above ``epoch_above`` and any granted
-        before (D10).
+        """Spend an invitation.
+
+        Its member becomes active with an epoch above ``epoch_above`` and any granted before (D10).
 
         Raises:
             Unauthenticated: if there is no such invitation.
@@ -263,29 +267,29 @@ class MemberStore:
                     (now, row.member.id),
                 )
             self._bump(tx)
-            found = tx.row(_MEMBER + " WHERE m.id = ?", (row.member.id,))
-            assert found is not None  # noqa: S101 - just written
-            return _member(found)
+            changed = tx.row(_MEMBER + " WHERE m.id = ?", (row.member.id,))
+            assert changed is not None  # noqa: S101 - just written
+            return _member(changed)
 
         return await self._db.write("invitation_use", write)
 
     def _invitation_tx(self, tx: Tx, secret: str, *, spend: bool) -> MemberRow:
         lock = tx.dialect.for_update if spend else ""
-        found = tx.row(
+        invitation = tx.row(
             f"SELECT member, expires, used FROM invitation WHERE secret_hash = ?{lock}",
             (secret_hash(secret),),
         )
-        if found is None:
+        if invitation is None:
             raise Unauthenticated(
                 "This invitation is not known here.", todo="Ask the region's operator for a new one."
             )
-        if found[2]:
+        if invitation[2]:
             raise Conflict(
                 "This invitation was used.", why="An invitation admits once.", todo="Ask for a new one."
             )
-        if datetime.fromisoformat(found[1]) <= self._clock.now():
+        if datetime.fromisoformat(invitation[1]) <= self._clock.now():
             raise Gone("This invitation has expired.", todo="Ask for a new one.")
-        row = tx.row(_MEMBER + " WHERE m.id = ?", (found[0],))
+        row = tx.row(_MEMBER + " WHERE m.id = ?", (invitation[0],))
         assert row is not None  # noqa: S101 - invitations are made for members
         member = _member(row)
         if member.member.status == "suspended":
@@ -306,19 +310,19 @@ class MemberStore:
         """
 
         def write(tx: Tx) -> MemberRow:
-            found = tx.row(_MEMBER + " WHERE c.code = ?", (code,))
-            if found is None:
+            row = tx.row(_MEMBER + " WHERE c.code = ?", (code,))
+            if row is None:
                 raise NotFound(f"There is no member {code}.", todo="Look at the list of members.")
-            member = _member(found).member
+            member = _member(row).member
             if member.status != status:
                 tx.execute(
                     "UPDATE member SET status = ?, status_since = ?, status_reason = ? WHERE id = ?",
                     (status, self._now(), reason, member.id),
                 )
                 self._bump(tx)
-            again = tx.row(_MEMBER + " WHERE m.id = ?", (member.id,))
-            assert again is not None  # noqa: S101 - just read
-            return _member(again)
+            changed = tx.row(_MEMBER + " WHERE m.id = ?", (member.id,))
+            assert changed is not None  # noqa: S101 - just read
+            return _member(changed)
 
         return await self._db.write("member_status", write)
 
@@ -350,9 +354,9 @@ class MemberStore:
         """
 
         def write(tx: Tx) -> MemberRow:
-            found = tx.row(_MEMBER + " WHERE m.repository_unique_id = ?", (repository_unique_id,))
-            if found is not None:
-                return _member(found)
+            row = tx.row(_MEMBER + " WHERE m.repository_unique_id = ?", (repository_unique_id,))
+            if row is not None:
+                return _member(row)
             count = tx.row("SELECT count(*) FROM member WHERE status = 'foreign'")
             if count and count[0] >= MAX_FOREIGN:
                 raise TooLarge("Too many foreign repositories.", why=f"Limit here: {MAX_FOREIGN}.")

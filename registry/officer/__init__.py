@@ -1,3 +1,4 @@
-"""What a person decides of patient records: the cases, and their decisions with a reason, checked and
-audited.
+"""What a person decides of patient records.
+
+The cases, and their decisions with a reason, checked and audited.
 """

@@ -1,5 +1,6 @@
-"""Making cases of the tables: what waits, both sides of each, and what was decided; in a caller's
-transaction.
+"""Making cases of the tables: what waits, both sides of each, and what was decided.
+
+In a caller's transaction.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The identity officer's room: the queue, one case, deciding, and taking back. Every act is audited before it
-is seen or done.
+"""The identity officer's room: the queue, one case, deciding, and taking back.
+
+Every act is audited before it is seen or done.
 
 The page and the command line come in by this door; neither touches the tables.
 """
@@ -196,8 +197,9 @@ class IdentityDecisions:
     # --- access and audit -----------------------------------------------------------------------------------
 
     async def _admit(self, by: Officer, action: Action) -> None:
-        """Refuse, and audit the refusal, before anything is looked up: whoever may not look learns nothing of
-        what there is.
+        """Refuse, and audit the refusal, before anything is looked up.
+
+        Whoever may not look learns nothing of what there is.
         """
         if not self._permitted(by).permit:
             async with self._act(by, action, {}):

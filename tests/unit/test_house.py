@@ -44,7 +44,7 @@ REAL = {
     "IdentityStore": (
         "registry/identity/store.py",
         "registry/identity/tables.py",
-        "registry/identity/reads.py",
+        "registry/identity/queries.py",
     ),
     "AuditLog": ("crosslight/runtime/audit/log.py",),
 }
