@@ -1,3 +1,4 @@
-"""Every question to the region goes through here: what is asked, who may see what, rows, coverage, audit
-(D20).
+"""Every question to the region goes through here (D20).
+
+What is asked, who may see what, rows, coverage, audit.
 """

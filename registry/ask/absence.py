@@ -43,8 +43,9 @@ def proves_absence(answer: Answer) -> bool:
 
 
 def reason(answer: Answer) -> str:
-    """Why an empty answer proves nothing, where that lies in the question or in what the index cannot read;
-    '' otherwise.
+    """Why an empty answer proves nothing; '' where that lies in the members' states.
+
+    Said where it lies in the question, or in what the index cannot read.
     """
     if answer.naming.misread:
         return answer.naming.misread[0].what
@@ -65,8 +66,9 @@ def unlisted(answer: Answer) -> str:
 
 
 def beyond(sources: Sequence[str]) -> str:
-    """What is never known of sources that are no members, beside "none at the members"; '' where there are
-    none.
+    """What is never known of sources that are no members, beside "none at the members".
+
+    '' where there are no such sources.
     """
     if not sources:
         return ""
@@ -84,7 +86,7 @@ def beyond(sources: Sequence[str]) -> str:
 def national_name(region: Region, authority: str = "") -> str:
     """What numbers of a national authority are called; without one, those of the region's."""
     asked = (authority,) if authority else region.nationals
-    names = dict.fromkeys(_NATIONAL_NAMES.get(one, "national number") for one in asked)
+    names = dict.fromkeys(_NATIONAL_NAMES.get(oid, "national number") for oid in asked)
     return " or ".join(names) or "national number"
 
 
@@ -99,19 +101,16 @@ def mistyped(region: Region, authority: str = "") -> Misread:
 
 
 def unknown_issuer(part: Literal["issuer", "accession issuer"] = "issuer", known: str = "") -> Misread:
-    """An issuer, or a system, that nothing here is numbered by; ``known`` names one that there is, as the
-    face writes it.
+    """An issuer, or a system, that nothing here is numbered by.
+
+    ``known`` names one that there is, as the face writes it.
     """
     if part == "accession issuer":
-        what, why = (
-            "That issuer of accession numbers is not known here.",
-            "It is no member's, nor that of any study's number.",
-        )
+        what = "That issuer of accession numbers is not known here."
+        why = "It is no member's, nor that of any study's number."
         return Misread(part, what, f"{why} {_NO_PROOF}", "Give a member's, or leave the issuer out.")
-    what, why = (
-        "That issuer of patients' numbers is not known here.",
-        "It is no national one, no member's and no patient record's.",
-    )
+    what = "That issuer of patients' numbers is not known here."
+    why = "It is no national one, no member's and no patient record's."
     todo = f"Give a national number's{f' ({known})' if known else ''} or a member's, or leave the issuer out."
     return Misread(part, what, f"{why} {_NO_PROOF}", todo)
 
@@ -196,28 +195,22 @@ def accession_naming(
     directory: Directory,
     used: Callable[[str], bool],
 ) -> Naming:
-    """Of a question by accession numbers: issuers that are neither the region's nor a member's, nor of any
-    study's number.
+    """What of a question by accession numbers was not understood: issuers that nothing here knows.
+
+    Known are the region's, a member's, and those of any study's number.
 
     ``used``: whether any study was held with an accession number of an issuer.
     """
     names = {number.namespace.casefold() for number in found}
 
-    def known(one: Identifier) -> bool:
-        if one.authority:
+    def known(number: Identifier) -> bool:
+        issuer, name = number.authority, number.namespace
+        if issuer:
             own = (region.authority, *region.nationals)
-            return (
-                one.authority in own
-                or directory.by_authority(one.authority) is not None
-                or used(one.authority)
-            )
-        return (
-            not one.namespace
-            or one.namespace.casefold() in names
-            or directory.by_code(one.namespace) is not None
-        )
+            return issuer in own or directory.by_authority(issuer) is not None or used(issuer)
+        return not name or name.casefold() in names or directory.by_code(name) is not None
 
-    misread = () if all(known(one) for one in asked) else (unknown_issuer("accession issuer"),)
+    misread = () if all(known(number) for number in asked) else (unknown_issuer("accession issuer"),)
     return Naming("nobody", misread)
 
 

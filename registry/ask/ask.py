@@ -65,8 +65,13 @@ class Ask:
         clock: Clock,
         region: Region,
     ) -> None:
-        self._db, self._index, self._identity, self._directory = db, index, identity, directory
-        self._audit, self._clock, self.region = audit, clock, region
+        self._db = db
+        self._index = index
+        self._identity = identity
+        self._directory = directory
+        self._audit = audit
+        self._clock = clock
+        self.region = region
         self.glances = Glances(clock)
 
     @asynccontextmanager
@@ -161,7 +166,8 @@ class Ask:
     def _look(self, tx: Tx, principal: Principal, face: Face, question: Patients, study_uid: str) -> Looked:
         found = self._found(tx, principal, face, question)
         records = [record for person in found.persons for record in person.records]
-        keys, under = [record.key for record in records], {record.part_of or record.key for record in records}
+        keys = [record.key for record in records]
+        under = {record.part_of or record.key for record in records}  # the records that holdings are kept by
         marks = (
             self._index.read.marks(tx, under, study_uid),
             [] if study_uid else self._index.objects.marks(tx, keys),
@@ -190,8 +196,8 @@ def concerned(
 ) -> Collection[Identifier] | None:
     """Every identifier of whom ``question`` is about, for its coverage (D19); None: it may be about anybody.
 
-    Anybody: a question by name, of a population, by an object's own name, or by a number without issuer that
-        nobody here has and that is no national one.
+    Anybody: a question by name, of a population, by an object's own name, or by a number without issuer
+    that nobody here has and that is no national one.
 
     Args:
         question: What was asked.
@@ -224,8 +230,10 @@ def _lasting(person: Person) -> Person:
 
 
 def _about(asked: dict[str, Any], found: Found) -> About:
-    """What is asked, and whose data the answer shows; an export names no more than :data:`MAX_AUDITED`, and
-    how many there were."""
+    """What is asked, and whose data the answer shows.
+
+    Of a large answer no more than :data:`MAX_AUDITED` are named, and how many there were.
+    """
     studies = tuple(dict.fromkeys(h.study_uid for h in found.holdings))
     counts = {"patients": len(found.persons), "studies": len(studies)}
     return About(
@@ -234,9 +242,9 @@ def _about(asked: dict[str, Any], found: Found) -> About:
 
 
 def _plain(value: Any) -> Any:
-    """Without what was not asked."""
+    """A question's fields without those that were not asked by, for the audit."""
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items() if v not in ("", (), None, {}, False)}
+        return {name: _plain(v) for name, v in value.items() if v not in ("", (), None, {}, False)}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     return value

@@ -17,7 +17,7 @@ from crosslight.standards.ids import Identifier, MemberId
 from registry.members.model import Directory, Member, Presence
 
 ListState = Literal["live", "behind", "filling", "unknown"]
-# of an unlisted study, as far as a question goes: not its patient's, its, may be
+# Whose an unlisted study is: nobody's who was asked for, that patient's, or it is not known whose.
 Whose = Literal["nobody", "patient", "anybody"]
 CENSUS_FRESH = timedelta(hours=1)  # an older census proves nothing
 
@@ -77,8 +77,9 @@ class MemberCoverage:
 
     @property
     def proves_absence(self) -> bool:
-        """Whether what is not listed of it is not there: current, filled, recently censused, reached, no
-        doubt (D19).
+        """Whether what is not listed of this member is not there (D19).
+
+        Its list is current, filled and recently counted, it can be reached, and no identity is in doubt.
         """
         return (
             self.list_state == "live"
@@ -106,9 +107,7 @@ class Coverage:
 
     @property
     def proves_absence(self) -> bool:
-        """Whether an empty list may be called "no imaging": every member current, filled, recently censused,
-        no doubt (D19).
-        """
+        """Whether an empty list may be called "no imaging" (D19): every member's part proves it."""
         return bool(self.members) and all(m.proves_absence for m in self.members)
 
     def states_key(self) -> str:
@@ -123,23 +122,23 @@ class Coverage:
         )
 
     def header(self) -> str:
-        """The value of the ``Crosslight-Coverage`` header, e.g.
+        """The value of the ``Crosslight-Coverage`` header.
 
-        ``RTK;state=live, RA2;state=unreachable;since=…``.
+        For example ``RTK;state=live, RA2;state=unreachable;since=…``.
         """
-        parts = []
-        for m in self.members:
-            part = f"{m.code};state={'+'.join(m.states)}"
-            if m.as_of:
-                part += f";as-of={m.as_of.strftime('%Y-%m-%dT%H:%M:%SZ')}"
-            if m.since:
-                part += f";since={m.since.strftime('%Y-%m-%dT%H:%M:%SZ')}"
-            if m.refused == "patient":
-                part += ";refused=patient"
-            if m.identity_doubt:
-                part += ";identity=disputed"
-            parts.append(part)
-        return ", ".join(parts)
+        elements = []
+        for member in self.members:
+            element = f"{member.code};state={'+'.join(member.states)}"
+            if member.as_of:
+                element += f";as-of={member.as_of.strftime('%Y-%m-%dT%H:%M:%SZ')}"
+            if member.since:
+                element += f";since={member.since.strftime('%Y-%m-%dT%H:%M:%SZ')}"
+            if member.refused == "patient":
+                element += ";refused=patient"
+            if member.identity_doubt:
+                element += ";identity=disputed"
+            elements.append(element)
+        return ", ".join(elements)
 
 
 def compute(
@@ -213,12 +212,12 @@ def _whose(
         tried = {Identifier(i.value, a) for i in identifiers for a in ([i.authority] if i.authority else own)}
         hashes = {patient_hash(member.secret, i) for i in tried}
     return (
-        _one(hashes & concern.waiting, concern.anybody_waiting),
-        _one(hashes & concern.refused, concern.anybody_refused),
+        _concerned(hashes & concern.waiting, concern.anybody_waiting),
+        _concerned(hashes & concern.refused, concern.anybody_refused),
     )
 
 
-def _one(met: Collection[bytes], anybody: bool) -> Whose:
+def _concerned(met: Collection[bytes], anybody: bool) -> Whose:
     return "patient" if met else "anybody" if anybody else "nobody"
 
 

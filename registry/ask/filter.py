@@ -36,8 +36,10 @@ def matches(narrow: StudyFilter, holding: Holding, code_of: CodeOf) -> bool:
 
 
 def same_accession(asked: Identifier, own: Identifier) -> bool:
-    """Whether ``own`` is the number asked for: of that issuer, known by OID or else by its name, or of
-    any."""
+    """Whether ``own`` is the number asked for.
+
+    Of the issuer asked for, known by OID or else by its name; of any where none was.
+    """
     if asked.value != own.value:
         return False
     if asked.authority:
@@ -81,14 +83,14 @@ def _described(narrow: StudyFilter, holding: Holding) -> bool:
 
 
 def _may_fit(pattern: str, text: str) -> bool:
-    """Whether any face's own rule could find ``text`` by ``pattern``: case, diacritics, blanks and
-    punctuation do not count.
+    """Whether any face's own rule could find ``text`` by ``pattern``.
+
+    Case, diacritics, blanks and punctuation do not count.
     """
     if wildcard_matches(pattern.casefold(), text.casefold()):
         return True
-    return wildcard_matches(
-        "*".join(search_key(part) for part in re.split(r"[*?]+", pattern)), search_key(text)
-    )
+    keys = (search_key(piece) for piece in re.split(r"[*?]+", pattern))
+    return wildcard_matches("*".join(keys), search_key(text))
 
 
 def window(
@@ -99,17 +101,19 @@ def window(
     ascending: bool = False,
 ) -> Window | None:
     """What SQL can narrow by, never less than what matches; None where nothing can match (no such member)."""
-    found = Window(order=order, ascending=ascending, limit=limit, modalities=modality_bits(narrow.modalities))
+    bounds = Window(
+        order=order, ascending=ascending, limit=limit, modalities=modality_bits(narrow.modalities)
+    )
     if narrow.members:
         ids = tuple(member for code in narrow.members if (member := id_of(code)) is not None)
         if not ids:
             return None
-        found = replace(found, members=ids)
+        bounds = replace(bounds, members=ids)
     if narrow.updated is not None:
         since, before = (to_ms(at) if at is not None else None for at in narrow.updated)
-        found = replace(found, updated_low=since, updated_high=before)
+        bounds = replace(bounds, updated_low=since, updated_high=before)
     low, high = _bounds(narrow)
-    return replace(found, low=low, high=high)
+    return replace(bounds, low=low, high=high)
 
 
 def _bounds(narrow: StudyFilter) -> tuple[int | None, int | None]:

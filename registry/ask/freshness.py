@@ -82,7 +82,7 @@ class Glances:
             self._kept.popitem(last=False)
 
     def changed(self, changes: Sequence[Change]) -> None:
-        """Forget what these concern."""
+        """Forget the looks that these changes concern."""
         self._n += 1
         told = _Told(
             self._n,
@@ -95,7 +95,7 @@ class Glances:
             del self._kept[key]
 
     def forget(self) -> None:
-        """Some changes may have been missed."""
+        """Forget every look: some changes may have been missed."""
         self._n += REMEMBERED + 1  # looks under way are not kept
         self._kept.clear()
         self._follows = True

@@ -9,8 +9,7 @@ from crosslight.standards.problem import Invalid
 
 Part = Literal["number", "issuer", "accession issuer", "custodian", "endpoint", "patient"]
 #: Whom a question is about: a patient known here; a valid national number that nobody has; one named in
-#: another way whom nobody
-#: here knows, or by a name, which many may share; or no one patient at all.
+#: another way whom nobody here knows, or by a name, which many may share; or no one patient at all.
 Standing = Literal["known", "valid", "unknown", "named", "nobody"]
 
 
@@ -29,7 +28,7 @@ class Misread:
 
     @property
     def text(self) -> str:
-        """In one line."""
+        """All of it in one line."""
         return " ".join((self.what, self.why, self.todo))
 
 

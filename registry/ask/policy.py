@@ -39,10 +39,10 @@ class Policy:
         return self.face in TELLS_APART
 
     def belongs(self, record: PatientRecord) -> bool:
-        """Whether the caller sees a disputed record beside others: its member's own users and the identity
-        role do.
+        """Whether the caller sees a disputed record beside others.
 
-        The open demo does not: it shows what a clinician sees.
+        Its member's own users and the identity role do. The open demo does not: it shows what a
+        clinician sees.
         """
         if "identity" in self.principal.roles:
             return True
@@ -59,16 +59,16 @@ class Policy:
         return names_own(person, selector) or all(self.belongs(record) for record in person.records)
 
     def shown(self, persons: Iterable[Person]) -> list[Person]:
-        """``persons`` as the caller may see them: without parts of records that are in doubt and
-        another's."""
-        found = []
+        """``persons`` as the caller may see them: without records of others that are in doubt."""
+        visible = []
         for person in persons:
-            records = tuple(r for r in person.records if not r.in_doubt or self.belongs(r))
+            records = tuple(
+                record for record in person.records if not record.in_doubt or self.belongs(record)
+            )
             if records:
-                found.append(
-                    person if len(records) == len(person.records) else replace(person, records=records)
-                )
-        return found
+                whole = len(records) == len(person.records)
+                visible.append(person if whole else replace(person, records=records))
+        return visible
 
     def beside(self, records: Iterable[PatientRecord]) -> list[PatientRecord]:
         """Those of these disputed records that the caller sees beside the person asked for."""
@@ -88,21 +88,21 @@ class Policy:
                 local number.
             beside: Those of them that this caller is shown as persons of their own.
         """
-        found: dict[MemberId, DisputedNotice] = {}
+        by_member: dict[MemberId, DisputedNotice] = {}
         for record in records:
             member = self.directory.by_id(record.member) if record.member is not None else None
             if member is not None:
-                before = found.get(member.id)
+                before = by_member.get(member.id)
                 claims = record.key not in under or (before is not None and before.claims)
                 shown = record.key in beside and (before is None or before.shown)
-                found[member.id] = DisputedNotice(
+                by_member[member.id] = DisputedNotice(
                     member=member.id,
                     member_code=member.code,
                     member_name=member.name,
                     claims=claims,
                     shown=shown,
                 )
-        return tuple(sorted(found.values(), key=lambda n: n.member_code))
+        return tuple(sorted(by_member.values(), key=lambda notice: notice.member_code))
 
     def withholds_past(self, record: PatientRecord) -> bool:
         """Whether past versions of its studies may describe somebody whom the caller did not ask for.
@@ -119,16 +119,17 @@ class Policy:
         *,
         named: Collection[str] = (),
     ) -> list[Loaded]:
-        """Those of ``rows`` that may be shown where what was asked could be guessed: none of another's
-        disputed records.
+        """Those of ``rows`` that may be shown where what was asked could be guessed.
+
+        None of another's disputed records is.
 
         Args:
             rows: Holdings.
             records: The patient records that they are under.
             named: FHIR ids of holdings that were asked for by a name of their own, which nobody guesses.
         """
-        kept = {h.fhir_id for h in self.holdings((one.holding for one in rows), records, named=named)}
-        return [one for one in rows if one.holding.fhir_id in kept]
+        kept = {h.fhir_id for h in self.holdings((loaded.holding for loaded in rows), records, named=named)}
+        return [loaded for loaded in rows if loaded.holding.fhir_id in kept]
 
     def holdings(
         self,

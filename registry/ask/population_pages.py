@@ -23,8 +23,9 @@ _CURSOR = struct.Struct(">cqqqq")
 
 
 class Scan:
-    """A reading of a window: studies with a date, then those without, which match any date and come last
-    (D22).
+    """A reading of a window.
+
+    Studies with a date, then those without, which match any date and come last (D22).
 
     Args:
         page: The window; its limit is of rows decoded at once.
@@ -32,7 +33,9 @@ class Scan:
     """
 
     def __init__(self, page: Window, after: Place | None) -> None:
-        self.place, self._decoded, self._looked = after, 0, 0
+        self.place = after
+        self._decoded = 0
+        self._looked = 0
         self._windows = [page]
         if page.order == "started" and (page.low is not None or page.high is not None or page.ascending):
             # UNDATED is a number below any bound
@@ -71,9 +74,9 @@ class Scan:
         return rows
 
 
-def place_of(one: Loaded, order: str) -> Place:
-    """Where a row stands."""
-    row = one.row
+def place_of(loaded: Loaded, order: str) -> Place:
+    """Where a row stands in the order of its page."""
+    row = loaded.row
     return (row.started if order == "started" else row.updated, row.record_key, row.study_hash, row.member_id)
 
 

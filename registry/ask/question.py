@@ -96,13 +96,13 @@ Question = ByPatient | ByObject | ByPopulation | Patients | DirectoryQuestion
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a face renders: rows that policy allows, whose they are, what may be said of disputes, and how
-    complete it is.
+    """What a face renders: rows that policy allows, whose they are, disputes, and how complete it is.
 
-    ``gone`` names objects that were here (FHIR 410). ``cursor`` is '' on the last page. ``unread`` counts
-    imaging documents that the index holds for these patients and whose study it does not know: with any,
-    absence is not proven. ``naming`` is whom the question named, as far as it was understood; what an empty
-    answer then says is in ``registry.ask.absence``.
+    ``disputed`` is what may be said of disputes. ``gone`` names objects that were here (FHIR 410).
+    ``cursor`` is '' on the last page. ``unread`` counts imaging documents that the index holds for these
+    patients and whose study it does not know: with any, absence is not proven. ``naming`` is whom the
+    question named, as far as it was understood; what an empty answer then says is in
+    ``registry.ask.absence``.
     """
 
     holdings: tuple[Holding, ...]
@@ -132,10 +132,12 @@ class Answer:
 
     @property
     def held(self) -> bool:
-        """Whether somebody is found of whom something is beyond doubt: then a record that claims their number
-        is another.
+        """Whether somebody is found of whom something is beyond doubt.
+
+        Then a record that claims their number is another's.
         """
-        return any(not r.disputed and not r.in_doubt for p in self.persons for r in p.records)
+        records = (record for person in self.persons for record in person.records)
+        return any(not record.disputed and not record.in_doubt for record in records)
 
     def person_of(self, holding: Holding) -> Person | None:
         """The person whose record the holding is under."""

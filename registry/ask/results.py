@@ -39,7 +39,9 @@ def current_names(holding: Holding) -> set[str]:
         (p.entry_uuid, p.submission_uuid, p.submission_uid, p.has_member_uuid, p.replaces_uuid)
         for p in current
     )
-    return {name for some in names for name in some} | {p.manifest.document_uid for p in current} - {""}
+    return {name for names_of_one in names for name in names_of_one} | {
+        p.manifest.document_uid for p in current
+    } - {""}
 
 
 def newest_first(holdings: Iterable[Holding]) -> list[Holding]:
@@ -58,15 +60,14 @@ def newest_first(holdings: Iterable[Holding]) -> list[Holding]:
 
 
 def audited(asked: Iterable[Identifier], persons: Iterable[Person]) -> tuple[Identifier, ...]:
-    """Under which numbers the act is found again: those asked for, each person's id, national and local
-    numbers.
+    """Under which numbers the act is found again.
+
+    Those asked for, and each person's id, national and local numbers.
     """
-    found = dict.fromkeys(Identifier(i.value, i.authority) for i in asked)
+    numbers = dict.fromkeys(Identifier(i.value, i.authority) for i in asked)
     for person in persons:
-        found[Identifier(person.domain_id.value, person.domain_id.authority)] = None
-        found.update(
-            (Identifier(n.value, n.authority), None)
-            for r in person.records
-            for n in (*r.national, r.patient.local)
-        )
-    return tuple(found)
+        numbers[Identifier(person.domain_id.value, person.domain_id.authority)] = None
+        for record in person.records:
+            for number in (*record.national, record.patient.local):
+                numbers[Identifier(number.value, number.authority)] = None
+    return tuple(numbers)

@@ -61,8 +61,11 @@ class DicomwebFace:
         config: DicomwebConfig,
         workers: Workers | None = None,
     ) -> None:
-        self._ask, self._directory, self._config = ask, directory, config
-        self._gateway, self._reach = gateway, gateway.reach
+        self._ask = ask
+        self._directory = directory
+        self._config = config
+        self._gateway = gateway
+        self._reach = gateway.reach
         self._apart = LargeAnswers(workers)
         self._planner = QidoPlanner(ask.region, directory)
 
@@ -120,8 +123,7 @@ class DicomwebFace:
         )
 
     async def series(self, request: web.Request) -> web.StreamResponse:
-        """``/studies/{study}/series`` and ``/series?StudyInstanceUID=…`` (or of a patient), from the
-        index."""
+        """``/studies/{study}/series``, ``/series?StudyInstanceUID=…`` or of a patient, from the index."""
         query = self._query(request, "series")
         if known_to_holders(query):
             return await self._series_of_holder(request, query)
@@ -149,27 +151,26 @@ class DicomwebFace:
         left = [match for match in decided(query, question) if match.kind != "any"]
         roots = StudyRoots([answer], self._base(request))
 
-        def rows(held: Held, some: Iterable[SeriesRecord]) -> list[Attributes]:
+        def rows(held: Held, wanted: Iterable[SeriesRecord]) -> list[Attributes]:
             root = roots.of(held)
-            above = study_row(held, root, self._reach.opens)
-            return [series_row(held, series, above, root) for series in some]
+            study = study_row(held, root, self._reach.opens)
+            return [series_row(held, series, study, root) for series in wanted]
 
-        found: list[tuple[Held, SeriesRecord]] = []
+        matching: list[tuple[Held, SeriesRecord]] = []
         for held in in_steps(helds):
             if person_matches(query, held):
-                some = all_series(held)
-                met = [_meets(row, left, held) for row in rows(held, some)] if left else [True] * len(some)
-                found += [(held, series) for series in compress(some, met)]
-        page = found[query.offset : query.offset + query.limit]
-        over = max(0, len(found) - query.offset - len(page))
+                every = all_series(held)
+                met = [_meets(row, left, held) for row in rows(held, every)] if left else [True] * len(every)
+                matching += [(held, series) for series in compress(every, met)]
+        page = matching[query.offset : query.offset + query.limit]
+        over = max(0, len(matching) - query.offset - len(page))
         always, returned = () if "study" in request.match_info else ("00080056",), query.returned()
         cuts = list[Attributes]()
         for _, pairs in groupby(in_steps(page), key=lambda pair: id(pair[0])):
-            of_one = list(pairs)
-            cuts += [
-                cut(row, returned, always) for row in rows(of_one[0][0], [series for _, series in of_one])
-            ]
-        return self._rows(request, cuts, answer, query, over, unsaid(question, answer, empty=not found))
+            of_one_study = list(pairs)
+            held, wanted = of_one_study[0][0], [series for _, series in of_one_study]
+            cuts += [cut(row, returned, always) for row in rows(held, wanted)]
+        return self._rows(request, cuts, answer, query, over, unsaid(question, answer, empty=not matching))
 
     async def _series_of_holder(self, request: web.Request, query: QidoQuery) -> web.Response:
         """Series by what the index does not have: asked of the holder of one study."""
@@ -203,13 +204,10 @@ class DicomwebFace:
         pairs = [(name, value) for name, value in request.query.items() if name.lower() != "accept"]
         _media(request)
         query = QidoQuery.parse(level, pairs, max_results=self._config.max_results)
-        of = {"StudyInstanceUID": "study", "SeriesInstanceUID": "series"}
+        keys = {"StudyInstanceUID": "study", "SeriesInstanceUID": "series"}
+        address = request.match_info
         return query.within(
-            **{
-                key: plain_uid(request.match_info[name], name)
-                for key, name in of.items()
-                if name in request.match_info
-            }
+            **{key: plain_uid(address[name], name) for key, name in keys.items() if name in address}
         )
 
     def _bounded(self, query: QidoQuery) -> Bounded:
@@ -311,11 +309,7 @@ class DicomwebFace:
             holders = holders_of(answer, study, self._reach, code=request.match_info.get("code", ""))
             path = f"studies/{study}/{tail}" if tail else f"studies/{study}"
             return await self._gateway.forward(
-                request,
-                holders,
-                path,
-                caller=request[CALLER],
-                extra=self._cors(request),
+                request, holders, path, caller=request[CALLER], extra=self._cors(request)
             )
 
     async def nothing(self, request: web.Request) -> web.StreamResponse:
@@ -334,11 +328,10 @@ class DicomwebFace:
         """OPTIONS, for web viewers of the origins configured."""
         headers = self._cors(request)
         if "Access-Control-Allow-Origin" in headers:
+            asked = "Authorization, Accept, Range, If-None-Match, X-Correlation-Id"
             headers |= {
                 "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
-                "Access-Control-Allow-Headers": (
-                    "Authorization, Accept, Range, If-None-Match, X-Correlation-Id"
-                ),
+                "Access-Control-Allow-Headers": asked,
                 "Access-Control-Max-Age": "600",
             }
         return web.Response(status=204, headers=headers)
@@ -356,9 +349,8 @@ class DicomwebFace:
 
 def _media(request: web.Request) -> str:
     """The media type of rows that is asked for; refuses what cannot be had."""
-    return require(
-        parse_accept(request.headers.getall("Accept", ()), request.query.get("accept", "")), _OFFERS
-    ).media
+    accepted = parse_accept(request.headers.getall("Accept", ()), request.query.get("accept", ""))
+    return require(accepted, _OFFERS).media
 
 
 def _meets(row: Attributes, criteria: Iterable[Match], held: Held) -> bool:

@@ -17,7 +17,7 @@ async def bounded_body(chunks: AsyncIterable[bytes], limit: int) -> bytes:
     Raises:
         TooLarge: more than ``limit`` bytes.
     """
-    parts, total = [], 0
+    received, total = [], 0
     async for chunk in chunks:
         total += len(chunk)
         if total > limit:
@@ -26,13 +26,14 @@ async def bounded_body(chunks: AsyncIterable[bytes], limit: int) -> bytes:
                 why=f"Limit here: {limit} bytes.",
                 todo="Ask for one series.",
             )
-        parts.append(chunk)
-    return b"".join(parts)
+        received.append(chunk)
+    return b"".join(received)
 
 
 def refused(status: int, holder: Holder) -> PeerError:
-    """A holder's refusal as an error of ours: with the same status where the caller can do something about
-    it.
+    """A holder's refusal as an error of ours.
+
+    With the same status where the caller can do something about it.
     """
     what, why = f"{holder.member.name} ({holder.member.code}) refused.", f"HTTP status {status}."
     if 400 <= status < 500:

@@ -47,11 +47,10 @@ class QidoPlanner:
         """
         patient = self._patient(query)
         if patient is not None:
-            found = ByPatient(patient=patient, filter=self._filter(query))
-            whole = query.level == "study" and all(
-                m.kind == "any" or m.keyword in _NUMBERS for m in query.matches
-            )
-            return replace(found, limit=query.limit, offset=query.offset) if whole else found
+            question = ByPatient(patient=patient, filter=self._filter(query))
+            by_number = all(match.kind == "any" or match.keyword in _NUMBERS for match in query.matches)
+            paged = query.level == "study" and by_number
+            return replace(question, limit=query.limit, offset=query.offset) if paged else question
         uids = query.equal_to("StudyInstanceUID")
         if uids is not None:
             return ByObject(study_uids=uids)
@@ -115,14 +114,14 @@ class QidoPlanner:
         return (Identifier(value, namespace=name),)  # as the record's own source names it
 
     def _filter(self, query: QidoQuery) -> StudyFilter:
-        found = StudyFilter(study_date=query.interval("StudyDate"))
+        narrow = StudyFilter(study_date=query.interval("StudyDate"))
         modalities = query.of("ModalitiesInStudy")
         if modalities is not None and modalities.kind in ("single", "list"):
-            found = replace(found, modalities=tuple(m.upper() for m in modalities.values))
+            narrow = replace(narrow, modalities=tuple(value.upper() for value in modalities.values))
         description = query.of("StudyDescription")
         if description is not None and description.kind in ("single", "wildcard"):
-            found = replace(found, descriptions=description.values)
-        return found
+            narrow = replace(narrow, descriptions=description.values)
+        return narrow
 
 
 #: The key that each part which was not understood stands in.
@@ -139,8 +138,8 @@ def understood(misread: tuple[Misread, ...]) -> None:
     Raises:
         Invalid: naming the key.
     """
-    for one in misread:
-        raise one.refusal(_KEYS.get(one.part, one.part))
+    for wrong in misread:
+        raise wrong.refusal(_KEYS.get(wrong.part, wrong.part))
 
 
 def _narrower(query: QidoQuery) -> str:
@@ -171,13 +170,10 @@ def person_matches(query: QidoQuery, held: Held) -> bool:
     a PatientID it is the whole name.
     """
     name, birth = query.of("PatientName"), query.of("PatientBirthDate")
-    patients = [
-        held.lead.patient,
-        *(record.patient for record in (held.person.records if held.person is not None else ())),
-    ]
-    if birth is not None and not any(
-        matches_row(birth, attributes(PatientBirthDate=p.birth_date)) for p in patients
-    ):
+    records = held.person.records if held.person is not None else ()
+    patients = [held.lead.patient, *(record.patient for record in records)]
+    born = (attributes(PatientBirthDate=patient.birth_date) for patient in patients)
+    if birth is not None and not any(matches_row(birth, row) for row in born):
         return False
     if name is None or name.kind == "any" or any(pattern_matches(p.name, name.values[0]) for p in patients):
         return True
@@ -189,6 +185,6 @@ def _written_alike(asked: PersonName, name: PersonName) -> bool:
     if search_key(asked.family) not in family_keys(name):
         return False
     return all(
-        search_key(part) in ("", search_key(of))
-        for part, of in ((asked.given, name.given), (asked.middle, name.middle))
+        search_key(wanted) in ("", search_key(written))
+        for wanted, written in ((asked.given, name.given), (asked.middle, name.middle))
     )

@@ -44,13 +44,13 @@ def check_resource(study: str, tail: str) -> None:
         NotFound: an address that is none of WADO-RS.
         Invalid: one with a UID or frame number that is none.
     """
-    found = RETRIEVE.match(tail)
-    if found is None:
+    address = RETRIEVE.match(tail)
+    if address is None:
         raise no_such()
-    for name, text in (("study", study), ("series", found["series"]), ("instance", found["instance"])):
+    for name, text in (("study", study), ("series", address["series"]), ("instance", address["instance"])):
         if text:
             plain_uid(text, name)
-    if found["frames"] and not _FRAMES.match(found["frames"]):
+    if address["frames"] and not _FRAMES.match(address["frames"]):
         raise Invalid(
             "frames is not a list of frame numbers.",
             why="PS3.18 10.4.1.1.6: from 1, separated by commas.",

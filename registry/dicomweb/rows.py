@@ -39,18 +39,17 @@ def group(
     for holding, person, member in rows:
         who = person.key if person is not None else -holding.whose
         groups.setdefault((holding.study_uid, who), []).append((holding, person, member))
-    found = []
-    for members in groups.values():
-        members.sort(
-            key=lambda row: (
-                row[2] is None or not reachable(row[2]),
-                row[0].record.detail != "full",
-                -row[0].record.n_instances,
-                row[0].member,
-            )
-        )
-        found.append(Held(members[0][1], tuple((holding, member) for holding, _, member in members)))
-    return found
+
+    def order(row: tuple[Holding, Person | None, Member | None]) -> tuple[bool, bool, int, int]:
+        holding, _, member = row
+        away = member is None or not reachable(member)
+        return away, holding.record.detail != "full", -holding.record.n_instances, holding.member
+
+    studies = []
+    for copies in groups.values():
+        copies.sort(key=order)
+        studies.append(Held(copies[0][1], tuple((holding, member) for holding, _, member in copies)))
+    return studies
 
 
 def _issuer(identifier: Identifier) -> Attributes:
@@ -67,13 +66,13 @@ def patient_ids(held: Held) -> list[Identifier]:
     record = held.lead
     if held.person is None:
         return [record.patient.local]
-    found = {held.person.domain_id: None}
-    for one in held.person.records:
-        found |= dict.fromkeys(() if one.disputed else one.national)
+    identifiers = {held.person.domain_id: None}
+    for patient_record in held.person.records:
+        identifiers |= dict.fromkeys(() if patient_record.disputed else patient_record.national)
         # a part's number leads to the record that it is of, here where two persons are not told apart
-        if one.part_of is None:
-            found[one.patient.local] = None
-    return list(found)
+        if patient_record.part_of is None:
+            identifiers[patient_record.patient.local] = None
+    return list(identifiers)
 
 
 def _patient(held: Held) -> Attributes:
@@ -104,11 +103,8 @@ def _accession(record: StudyRecord) -> Attributes:
 
 def _zone(time: StudyTime) -> str | None:
     """The offset that the objects state; one that follows from the site is no attribute of theirs (D22)."""
-    return (
-        time.zone
-        if time.zone_source == "tag" and time.zone[:1] in ("+", "-") and len(time.zone) == 5
-        else None
-    )
+    stated = time.zone_source == "tag" and time.zone[:1] in ("+", "-") and len(time.zone) == 5
+    return time.zone if stated else None
 
 
 def _holders(held: Held, reachable: Callable[[Member], bool]) -> Attributes:
@@ -131,8 +127,10 @@ def _holders(held: Held, reachable: Callable[[Member], bool]) -> Attributes:
 
 
 def root_of(held: Held, base: str, *, ambiguous: bool) -> str:
-    """The root under which the study is opened; its holder's own where other patients have the same UID. ''
-    where there is no road to any holder: foreign sources that said none."""
+    """The root under which the study is opened; its holder's own where other patients have the same UID.
+
+    '' where there is no road to any holder: foreign sources that said none.
+    """
     if not any(member is not None and member.shows_images for _, member in held.holdings):
         return ""
     member = held.holdings[0][1]
@@ -182,11 +180,11 @@ def series_row(held: Held, series: SeriesRecord, study: Attributes, root: str) -
 
 def all_series(held: Held) -> list[SeriesRecord]:
     """Every series of any holder, each once as the first that has it says."""
-    found: dict[str, SeriesRecord] = {}
+    by_uid: dict[str, SeriesRecord] = {}
     for holding, _ in held.holdings:
         for series in holding.record.series:
-            found.setdefault(series.series_uid, series)
-    return list(found.values())
+            by_uid.setdefault(series.series_uid, series)
+    return list(by_uid.values())
 
 
 #: What a row always keeps, beside what the query returns: who holds it and whose it is.
@@ -215,13 +213,13 @@ class StudyRoots:
     """Where each study of these answers is had: where two people share a study UID, at the holder alone."""
 
     def __init__(self, answers: Sequence[Answer], base: str) -> None:
-        self._base, self._whose = base, dict[str, set[int]]()
+        self._base = base
+        self._whose: dict[str, set[int]] = {}
         for answer in answers:
             people = {record.key: person.key for person in answer.persons for record in person.records}
             for holding in answer.holdings:
-                self._whose.setdefault(holding.study_uid, set()).add(
-                    people.get(holding.whose, -holding.whose)
-                )
+                person_key = people.get(holding.whose, -holding.whose)
+                self._whose.setdefault(holding.study_uid, set()).add(person_key)
 
     def of(self, held: Held) -> str:
         """The root under which ``held`` is."""

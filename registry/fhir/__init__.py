@@ -1,6 +1,5 @@
-"""The FHIR face: R4 read and search of ImagingStudy, Patient, Endpoint and Organization, all through
-``registry.ask``.
+"""The FHIR face: R4 read and search of ImagingStudy, Patient, Endpoint and Organization.
 
-Parses, asks, renders. Holds no rule and no SQL; the resources themselves are in
+Parses, asks ``registry.ask``, renders. Holds no rule and no SQL; the resources themselves are in
 ``crosslight.standards.fhir``.
 """

@@ -24,16 +24,16 @@ class RenderCache:
     def get(self, key: Hashable, render: Callable[[], Rendered]) -> Rendered:
         """What is kept under ``key``, else what ``render`` makes."""
         with self._lock:
-            found = self._kept.get(key)
-            if found is not None:
+            kept = self._kept.get(key)
+            if kept is not None:
                 self._kept.move_to_end(key)
-                return found
+                return kept
         made = render()
         with self._lock:
-            before = self._kept.pop(key, None)  # made by another thread meanwhile
+            before = self._kept.pop(key, None)  # another thread may have made it meanwhile
             self._kept[key] = made
             self._size += len(made.data) - (len(before.data) if before is not None else 0)
             while self._size > self._max and self._kept:
-                _, gone = self._kept.popitem(last=False)
-                self._size -= len(gone.data)
+                _, oldest = self._kept.popitem(last=False)
+                self._size -= len(oldest.data)
         return made

@@ -105,8 +105,9 @@ def _conflict(code: str, text: str) -> Issue:
 
 
 def proven(answer: Answer, *, found: int | None, closed: bool = True) -> bool | None:
-    """Whether an empty list says that there is nothing; None where it is not empty, or no list of a patient's
-    things.
+    """Whether an empty list says that there is nothing.
+
+    None where it is not empty, or no list of what a patient has.
 
     ``closed``: whether the criteria leave nothing open that could be written in another way.
     """

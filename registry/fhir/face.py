@@ -74,25 +74,25 @@ class FhirFace:
         version: str = "",
         secured: bool = True,
     ) -> None:
-        self.ask, self.directory, self.config, self.version, self.secured = (
-            ask,
-            directory,
-            config,
-            version,
-            secured,
-        )
+        self.ask = ask
+        self.directory = directory
+        self.config = config
+        self.version = version
+        self.secured = secured
         self.region = ask.region
         self.systems = Systems(ask.region)
         self.planner = StudyPlanner(self.systems, self._holder)
-        self.started, self.large = seams.clock.now(), LargeAnswers(seams.workers)
+        self.started = seams.clock.now()
+        self.large = LargeAnswers(seams.workers)
         self._tokens = PageTokens(key, seams.clock, seams.ids, config.page_token_ttl_s)
 
     def _holder(self, text: str) -> str | None:
         """The code of a member or source, by its code, its Organization's id or its repository's OID."""
         key = text.removeprefix("Organization/").removeprefix("urn:oid:")
-        for one in (*self.directory.all(), *self.directory.foreign()):
-            if key in (f"member-{one.id}", one.repository_unique_id) or key.casefold() == one.code.casefold():
-                return one.code
+        for member in (*self.directory.all(), *self.directory.foreign()):
+            ids = (f"member-{member.id}", member.repository_unique_id)
+            if key in ids or key.casefold() == member.code.casefold():
+                return member.code
         return None
 
     # --- in -------------------------------------------------------------------------------------------------
@@ -162,11 +162,8 @@ class FhirFace:
 
     def links(self, request: web.Request, spec: ResourceSpec, asked: Asked, after: Any) -> dict[str, str]:
         """``self`` and ``next`` (when ``after`` is given). None holds a patient identifier."""
-        address, pairs, subject = (
-            f"{asked.base}/{spec.type}",
-            asked.search.pairs,
-            request[CALLER].principal.subject,
-        )
+        address, pairs = f"{asked.base}/{spec.type}", asked.search.pairs
+        subject = request[CALLER].principal.subject
 
         def sealed(position: Any) -> str:
             return f"{address}?{PARAMETER}={self._tokens.make(spec.type, pairs, position, subject=subject)}"
@@ -220,14 +217,14 @@ class FhirFace:
         proven: bool | None = None,
     ) -> web.Response:
         """A searchset with its weak ETag (states of coverage, not its times: D19)."""
-        shown = [f"{one.resource.id}/{one.resource.version}" for one in entries if one.mode != "outcome"]
+        shown = [f"{e.resource.id}/{e.resource.version}" for e in entries if e.mode != "outcome"]
         disputed = ",".join(sorted(notice.member_code for notice in answer.disputed))
         tags = completeness_tags(answer, unproven=proven is False)
         states = [
             answer.coverage.states_key(),
             disputed,
             ",".join(asked.search.ignored),
-            *(one["code"] for one in tags),
+            *(tag["code"] for tag in tags),
         ]
         text = "\x1f".join(
             [

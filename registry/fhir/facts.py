@@ -28,7 +28,8 @@ class Facts:
     """Turns an answer's rows into facts; members are looked up once for each answer."""
 
     def __init__(self, directory: Directory, region: Region, dicomweb: str) -> None:
-        self._directory, self._dicomweb = directory, dicomweb
+        self._directory = directory
+        self._dicomweb = dicomweb
         self.region = RegionFacts(
             name=region.name,
             home_community_id=region.home_community_id,
@@ -44,14 +45,14 @@ class Facts:
         everyone = (*self._directory.all(), *self._directory.foreign())
         return [fact for member in everyone if (fact := self.member(member.id)) is not None]
 
-    def member(self, member: MemberId | None) -> MemberFacts | None:
+    def member(self, member_id: MemberId | None) -> MemberFacts | None:
         """One member, foreign ones too."""
-        if member is None:
+        if member_id is None:
             return None
-        if member not in self._members:
-            found = self._directory.by_id(member)
-            self._members[member] = self._member(found) if found is not None else None
-        return self._members[member]
+        if member_id not in self._members:
+            member = self._directory.by_id(member_id)
+            self._members[member_id] = self._member(member) if member is not None else None
+        return self._members[member_id]
 
     def _member(self, member: Member) -> MemberFacts:
         return MemberFacts(
@@ -87,10 +88,10 @@ class Facts:
 
     def fingerprint(self, fact: PersonFacts | MemberFacts | RegionFacts | None) -> bytes:
         """What names all that a fact of this answer says, made once for each."""
-        found = self._prints.get(id(fact))
-        if found is None:
-            found = self._prints[id(fact)] = hashlib.blake2b(orjson.dumps(fact), digest_size=16).digest()
-        return found
+        digest = self._prints.get(id(fact))
+        if digest is None:
+            digest = self._prints[id(fact)] = hashlib.blake2b(orjson.dumps(fact), digest_size=16).digest()
+        return digest
 
     def holding(self, answer: Answer, holding: Holding) -> HoldingFacts:
         """A holding with its member and person."""
@@ -117,7 +118,8 @@ class Facts:
 
 
 def _people_root(member: Member) -> str:
-    """A member's DICOMweb root as apps reach it with a bearer token: at its own nodes the listener that asks
-    no certificate.
+    """A member's DICOMweb root as apps reach it with a bearer token.
+
+    At a member's own nodes that is the listener that asks no certificate.
     """
     return f"{member.endpoints.base}/dicomweb" if member.endpoints.base else member.endpoints.dicomweb

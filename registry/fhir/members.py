@@ -84,7 +84,7 @@ class DirectoryHandlers:
         return (endpoints if self._spec is ENDPOINT else organizations)(facts, id_part(answer.incarnation))
 
     async def read(self, request: web.Request) -> web.Response:
-        """``GET /fhir/{type}/{id}``."""
+        """``GET /fhir/{type}/{id}``: the one with this id, else 404."""
         face, key = self._face, request.match_info["id"]
         wanted = face.wanted(request, self._spec)
         async with face.question(request, "read", DirectoryQuestion()) as answer:
@@ -122,10 +122,10 @@ class DirectoryHandlers:
         if not criterion.by_identifier:
             return criterion
         named = [
-            ReferenceValue("Organization", str(one["id"]))
-            for one in organizations(facts, id_part(answer.incarnation))
+            ReferenceValue("Organization", str(resource["id"]))
+            for resource in organizations(facts, id_part(answer.incarnation))
             for value in criterion.values
-            if any(token_is(value, i["value"], (i["system"],)) for i in one["identifier"])
+            if any(token_is(value, i["value"], (i["system"],)) for i in resource["identifier"])
         ]
         return replace(criterion, values=tuple(named), by_identifier=False)
 

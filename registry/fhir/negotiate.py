@@ -31,10 +31,10 @@ def _refuse() -> NotAcceptable:
 
 
 def _takes_json(element: str) -> bool:
-    media, *parameters = (part.strip().lower() for part in element.split(";"))
+    media, *parameters = (text.strip().lower() for text in element.split(";"))
     if media not in _JSON:
         return False
-    said = dict(part.split("=", 1) for part in parameters if "=" in part)
+    said = dict(parameter.split("=", 1) for parameter in parameters if "=" in parameter)
     try:
         refused = float(said.get("q", "1")) == 0
     except ValueError:
@@ -61,7 +61,5 @@ def require_json(request: web.Request, pairs: Iterable[tuple[str, str]]) -> None
 def is_lenient(request: web.Request) -> bool:
     """Whether ``Prefer: handling=lenient`` was said; strict otherwise (R4 3.1.1.1)."""
     header = ",".join(request.headers.getall("Prefer", ()))
-    parts = [
-        part.strip().lower().replace('"', "") for chunk in header.split(",") for part in chunk.split(";")
-    ]
-    return "handling=lenient" in parts
+    preferences = (text for chunk in header.split(",") for text in chunk.split(";"))
+    return any(text.strip().lower().replace('"', "") == "handling=lenient" for text in preferences)

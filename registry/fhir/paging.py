@@ -1,5 +1,4 @@
-"""Links to pages: opaque, encrypted tokens, so that no address which the server makes holds a patient
-identifier.
+"""Links to pages: opaque, encrypted tokens, so that no address made here holds a patient identifier.
 
 A token holds the search and the place in it; it is bound to who asked, and ends after a while. No state is
 kept: any process of the registry that has the key can go on (D25).
@@ -43,7 +42,10 @@ class PageTokens:
 
     def __init__(self, key: bytes, clock: Clock, ids: Ids, ttl_s: int) -> None:
         derived = hashlib.blake2b(key, digest_size=32, person=b"fhir-page-token").digest()
-        self._cipher, self._clock, self._ids, self._ttl_s = AESGCM(derived), clock, ids, ttl_s
+        self._cipher = AESGCM(derived)
+        self._clock = clock
+        self._ids = ids
+        self._ttl_s = ttl_s
 
     def make(self, resource: str, pairs: Sequence[tuple[str, str]], after: Any, *, subject: str) -> str:
         """A token for ``subject``."""

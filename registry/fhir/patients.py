@@ -27,7 +27,7 @@ class PatientHandlers:
         self._face = face
 
     async def read(self, request: web.Request) -> web.Response:
-        """``GET /fhir/Patient/{id}``."""
+        """``GET /fhir/Patient/{id}``: the person with this id, else 404."""
         face, key = self._face, request.match_info["id"]
         wanted = face.wanted(request, PATIENT)
         async with face.question(request, "read", Patients(patient=PatientSelector(fhir_id=key))) as answer:
@@ -54,30 +54,18 @@ class PatientHandlers:
             if answer.naming.misread:
                 return face.misread(request, asked, answer, answer.naming.misread[0], PATIENT, "identifier")
             facts = face.facts(request)
-            persons = [facts.person(p) for p in answer.persons if p.records]
-            persons = [
-                p
-                for p in persons
-                if all(c in decided or patient_is(p, c, face.systems) for c in search.criteria)
-            ]
+            left = [criterion for criterion in search.criteria if criterion not in decided]
+            persons = [facts.person(person) for person in answer.persons if person.records]
+            persons = [p for p in persons if all(patient_is(p, c, face.systems) for c in left)]
             stem = id_part(answer.incarnation)
-            sure = proven(answer, found=len(persons), closed=all(c in decided for c in search.criteria))
+            sure = proven(answer, found=len(persons), closed=not left)
             issues = completeness(answer, proven=sure) + search_issues(search)
             if len(answer.persons) >= MOST or len(persons) > search.count:
-                issues.append(
-                    Issue(
-                        severity="warning",
-                        code="incomplete",
-                        text="There are more people: say more of this one.",
-                    )
-                )
+                text = "There are more people: say more of this one."
+                issues.append(Issue(severity="warning", code="incomplete", text=text))
             shown = [] if search.summary == "count" else persons[: search.count]
-            entries = [
-                entry(
-                    face.cut(PATIENT, search, patient(p, face.systems, incarnation=stem)), asked.base, "match"
-                )
-                for p in shown
-            ]
+            resources = (patient(person, face.systems, incarnation=stem) for person in shown)
+            entries = [entry(face.cut(PATIENT, search, body), asked.base, "match") for body in resources]
             entries.append(face.outcome(request, issues))
             links = face.links(request, PATIENT, asked, None)
             return face.bundle(

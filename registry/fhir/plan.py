@@ -77,8 +77,9 @@ class StudyPlanner:
         self._systems, self._holder = systems, holder
 
     def plan(self, search: SearchRequest, after: Any = None) -> Plan:
-        """The question of ``search``, ``after`` the page before: a cursor of the index, or a key of rows
-        sorted here (a list).
+        """The question of ``search``, ``after`` the page before.
+
+        That is a cursor of the index, or a key of rows sorted here (a list).
 
         Raises:
             Misunderstood: for a system, a custodian or an endpoint that nothing in the region uses, a number
@@ -99,9 +100,9 @@ class StudyPlanner:
             )
             return Plan(question, True, (person,), person.name)
         for name in _OBJECTS:
-            found = next((c for c in positive if c.name == name), None)
-            if found is not None:
-                return Plan(self._objects(found), True, (), found.name)
+            criterion = next((c for c in positive if c.name == name), None)
+            if criterion is not None:
+                return Plan(self._objects(criterion), True, (), criterion.name)
         return Plan(self._population(search, cursor), False)
 
     def selector(self, criterion: Criterion) -> PatientSelector:
@@ -127,7 +128,7 @@ class StudyPlanner:
         Raises:
             Misunderstood: for a system that nothing here can be under.
         """
-        found = []
+        identifiers = []
         for value in values:
             if not isinstance(value, TokenValue) or not value.code:
                 raise Invalid(f"{where} needs a value after the system.", where=where, fhir_code="value")
@@ -138,8 +139,8 @@ class StudyPlanner:
                     "accession issuer" if where == "accession" else "issuer"
                 )
                 raise Misunderstood(unknown_issuer(part, self._systems.region.national_system), where)
-            found.append(Identifier(value.code.strip(), *issuer))
-        return tuple(dict.fromkeys(found))
+            identifiers.append(Identifier(value.code.strip(), *issuer))
+        return tuple(dict.fromkeys(identifiers))
 
     def _objects(self, criterion: Criterion) -> ByObject:
         tokens = tuple(v for v in criterion.values if isinstance(v, TokenValue))
@@ -157,10 +158,10 @@ class StudyPlanner:
 
     @staticmethod
     def _uids(where: str, tokens: Iterable[TokenValue]) -> tuple[str, ...]:
-        found = tuple(bare_uid(t.code) for t in tokens)
-        if not all(is_uid(uid) for uid in found):
+        uids = tuple(bare_uid(token.code) for token in tokens)
+        if not all(is_uid(uid) for uid in uids):
             raise Invalid(f"{where} is not a UID.", why="PS3.5 9.1.", where=where, fhir_code="value")
-        return found
+        return uids
 
     def _population(self, search: SearchRequest, cursor: str) -> ByPopulation:
         narrowed, used = self._filter(search, text=True)
@@ -182,10 +183,8 @@ class StudyPlanner:
         order: Any = "started" if key == "started" else "updated"
         changed = narrowed.updated is not None and narrowed.updated[0] is not None
         if changed and narrowed.started is None and all(name != "_sort" for name, _ in search.pairs):
-            order, ascending = (
-                "updated",
-                True,
-            )  # what bounds it: any other order would read and sort all that changed for each page
+            # what bounds it: any other order would read and sort all that changed for each page
+            order, ascending = "updated", True
         return ByPopulation(
             filter=narrowed, limit=search.count, cursor=cursor, order=order, ascending=ascending
         )
@@ -240,23 +239,23 @@ class StudyPlanner:
         return self._holder_of(value.code, "custodian")
 
     def _holder_of(self, text: str, where: Literal["custodian", "endpoint"]) -> str:
-        found = self._holder(text)
-        if found is None:
+        code = self._holder(text)
+        if code is None:
             raise Misunderstood(unknown_holder(where), where)
-        return found
+        return code
 
 
 def is_closed(search: SearchRequest, decided: Sequence[Criterion]) -> bool:
-    """Whether every criterion has a meaning of its own, so that what it does not find is not there: no free
-    text, no code that nobody uses, no second name for the patient."""
+    """Whether every criterion has a meaning of its own, so that what it does not find is not there.
+
+    No free text, no code that nobody uses, no second name for the patient.
+    """
     return all(c in decided or _closed(c) for c in search.criteria)
 
 
 def _closed(criterion: Criterion) -> bool:
-    if (
-        criterion.name in ("started", "_lastUpdated", "custodian", "endpoint")
-        or criterion.modifier == "missing"
-    ):
+    exact = ("started", "_lastUpdated", "custodian", "endpoint")
+    if criterion.name in exact or criterion.modifier == "missing":
         return True
     known = {"modality": (MODALITIES, DCM), "status": (_PROGRESS, STATUS_SYSTEM)}.get(criterion.name)
     return known is not None and all(
@@ -297,8 +296,9 @@ def _bounded(criterion: Criterion, now: _Bounds) -> _Bounds:
 def patient_selector(
     search: SearchRequest, planner: StudyPlanner
 ) -> tuple[PatientSelector, tuple[Criterion, ...]]:
-    """The selector of a Patient search, and the criteria that it decides: an identifier, an id, or a name
-    with a date of birth.
+    """The selector of a Patient search, and the criteria that it decides.
+
+    It is an identifier, an id, or a name with a date of birth.
 
     Raises:
         Misunderstood: as :meth:`StudyPlanner.identifiers`.
@@ -324,13 +324,13 @@ def patient_selector(
             fhir_code="too-costly",
         )
     whole = next((c for c in names if c.name == "family" and c.modifier == "exact"), None)
-    tests = tuple(NameTest(_NAMES[c.name], _one_text(c)) for c in names)  # type: ignore[arg-type]
+    tests = tuple(NameTest(_NAMES[c.name], _one_text(c)) for c in names)
     family = _one_text(whole) if whole is not None else ""
     return PatientSelector(family=family, names=tests, birth_date=_one_day(birth)), ()
 
 
 #: The string parameters of a name, and what each looks at (R4 Patient).
-_NAMES = {"family": "family", "given": "given", "name": "any"}
+_NAMES: dict[str, Literal["family", "given", "any"]] = {"family": "family", "given": "given", "name": "any"}
 
 
 def _one_text(criterion: Criterion) -> str:

@@ -22,11 +22,11 @@ class Handlers(Protocol):
     """Read and search of one resource type."""
 
     async def read(self, request: web.Request) -> web.Response:
-        """One resource."""
+        """The resource that the address names."""
         ...
 
     async def search(self, request: web.Request) -> web.Response:
-        """A searchset."""
+        """The searchset of what is asked for."""
         ...
 
 
@@ -56,12 +56,12 @@ def routes(face: FhirFace, prefix: str = "/fhir") -> list[web.RouteDef]:
         pretty = request.query.get("_pretty") == "true"
         return web.Response(body=dumps(body, pretty=pretty), content_type=JSON_TYPE, charset="utf-8")
 
-    found = [web.get(f"{prefix}/metadata", metadata)]
+    table = [web.get(f"{prefix}/metadata", metadata)]
     for spec in SPECS:
         handlers = handlers_for(face, spec)
-        found += [
+        table += [
             web.get(f"{prefix}/{spec.type}", handlers.search),
             web.post(f"{prefix}/{spec.type}/_search", handlers.search),
             web.get(f"{prefix}/{spec.type}/{{id:[A-Za-z0-9.-]{{1,64}}}}", handlers.read),
         ]
-    return found
+    return table

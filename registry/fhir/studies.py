@@ -36,8 +36,9 @@ _UNDATED = datetime(1, 1, 1, tzinfo=UTC)
 
 
 def sort_key(holding: HoldingFacts, sort: tuple[str, ...]) -> list[Any]:
-    """Ascending order of rows for ``_sort``, as JSON keeps it: undated last either way (D22), the id to break
-    ties.
+    """Ascending order of rows for ``_sort``, as JSON keeps it.
+
+    Undated last either way (D22), the id to break ties.
     """
     return [
         *(_sort_part(holding, key.removeprefix("-"), -1 if key.startswith("-") else 1) for key in sort),
@@ -51,11 +52,9 @@ def _sort_part(holding: HoldingFacts, key: str, sign: int) -> list[Any]:
     if key == "_lastUpdated":
         return [0, sign * round(holding.updated.timestamp() * 1_000_000)]
     interval = safe_interval(holding.record.time)
-    return (
-        [1, 0]
-        if interval is None
-        else [0, sign * round((interval[0] - _UNDATED).total_seconds() * 1_000_000)]
-    )
+    if interval is None:
+        return [1, 0]
+    return [0, sign * round((interval[0] - _UNDATED).total_seconds() * 1_000_000)]
 
 
 class StudyHandlers:
@@ -124,11 +123,8 @@ class StudyHandlers:
         found = total if total is not None else (None if rows or after else 0)
         sure = proven(answer, found=found, closed=is_closed(search, plan.decided))
         issues = completeness(answer, proven=sure) + search_issues(search) + _total_issue(search, total)
-        if (
-            isinstance(plan.question, ByPopulation)
-            and plan.question.order == "updated"
-            and plan.question.ascending
-        ):
+        question = plan.question
+        if isinstance(question, ByPopulation) and question.order == "updated" and question.ascending:
             issues.append(Issue(severity="information", code="informational", text=_LATE))
         entries = [] if search.summary == "count" else self._entries(answer, asked, facts, rows)
         entries.append(face.outcome(request, issues))
@@ -136,7 +132,7 @@ class StudyHandlers:
         return face.bundle(request, asked, entries, links=links, total=total, answer=answer, proven=sure)
 
     def _rendered(self, holding: HoldingFacts, facts: Facts, writer: StudyWriter) -> Rendered:
-        """A study's bytes, made once for each thing that they show."""
+        """A study's bytes, made once for the same revision, patient, member and region."""
         patient = holding.record.patient if holding.person is None else None
         shown = (
             holding.fhir_id,
@@ -165,10 +161,9 @@ class StudyHandlers:
 
 
 def _page(rows: list[HoldingFacts], asked: Asked) -> tuple[list[HoldingFacts], int, Any]:
-    """This page's rows, how many there are in all, and the key after which the next page begins (None: no
-    more).
+    """This page's rows, how many there are in all, and the key after which the next page begins.
 
-    Keys, not offsets: rows that come or go between pages neither repeat nor hide others.
+    None: there is none. Keys, not offsets: rows that come or go between pages neither repeat nor hide others.
     """
     search, total = asked.search, len(rows)
     keyed = [(sort_key(row, search.sort), row) for row in in_steps(rows)]
@@ -193,21 +188,18 @@ def _included(
     includes: Iterable[str], rows: list[HoldingFacts], facts: Facts, face: FhirFace, incarnation: str
 ) -> list[Resource]:
     """What ``_include`` asks for, each once."""
-    wanted, found = set(includes), {}
+    wanted, resources = set(includes), dict[tuple[str, str], Resource]()
+    region = facts.region
     for row in rows:
-        if row.person is not None and wanted & {"ImagingStudy:patient", "ImagingStudy:subject"}:
-            found["Patient", row.person.fhir_id] = patient(row.person, face.systems, incarnation=incarnation)
+        person, member = row.person, row.member
+        if person is not None and wanted & {"ImagingStudy:patient", "ImagingStudy:subject"}:
+            resources["Patient", person.fhir_id] = patient(person, face.systems, incarnation=incarnation)
         if "ImagingStudy:endpoint" in wanted:
-            if row.member is None or row.member.shows_images:
-                found["Endpoint", facts.region.endpoint_id] = region_endpoint(
-                    facts.region, incarnation=incarnation
-                )
-            if row.member is not None and row.member.dicomweb:
-                found["Endpoint", row.member.endpoint_id] = member_endpoint(
-                    row.member, incarnation=incarnation
-                )
-        if row.member is not None and "ImagingStudy:custodian" in wanted:
-            found["Organization", row.member.organization_id] = organization(
-                row.member, facts.region, incarnation=incarnation
-            )
-    return list(found.values())
+            if member is None or member.shows_images:
+                resources["Endpoint", region.endpoint_id] = region_endpoint(region, incarnation=incarnation)
+            if member is not None and member.dicomweb:
+                resources["Endpoint", member.endpoint_id] = member_endpoint(member, incarnation=incarnation)
+        if member is not None and "ImagingStudy:custodian" in wanted:
+            custodian = organization(member, region, incarnation=incarnation)
+            resources["Organization", member.organization_id] = custodian
+    return list(resources.values())

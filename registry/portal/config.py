@@ -9,7 +9,7 @@ from crosslight.runtime.config import setting
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortalConfig:
-    """The page."""
+    """Settings of the clinician's page."""
 
     service_name: str = setting("Imaging network", "Name of the service in the page's header.")
     member_word: str = setting("trust", "What the page calls a member: trust, board, hospital.")

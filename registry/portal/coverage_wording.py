@@ -49,7 +49,7 @@ class Sites:
     at: str
 
     def by_code(self, code: str) -> Site | None:
-        """A trust's part."""
+        """The trust of this code; None where it is not in the strip."""
         return next((s for s in self.sites if s.code == code), None)
 
     def as_json(self) -> dict[str, Any]:
@@ -65,17 +65,18 @@ class Sites:
             "doubted": self.doubted,
             "sites": [
                 {
-                    n: getattr(s, n)
-                    for n in ("code", "name", "level", "symbol", "state", "fresh", "opens", "opening")
+                    name: getattr(site, name)
+                    for name in ("code", "name", "level", "symbol", "state", "fresh", "opens", "opening")
                 }
-                for s in self.sites
+                for site in self.sites
             ],
         }
 
 
 def with_doubt(coverage: Coverage, codes: Collection[str]) -> Coverage:
-    """``coverage`` with the identity in doubt at these members: what a page that polls already knows of its
-    patient.
+    """``coverage`` with the identity in doubt at these members.
+
+    A page that polls already knows where its patient's is.
     """
     marked = (replace(m, identity_doubt=True) if m.code in codes else m for m in coverage.members)
     return replace(coverage, members=tuple(marked))

@@ -1,5 +1,6 @@
-"""Opaque addresses of patients' pages: sealed, bound to the person who searched, and ending (no identifier in
-a URL).
+"""Opaque addresses of patients' pages: sealed, bound to the person who searched, and ending.
+
+No identifier stands in a URL.
 
 A handle says nothing to anyone but this registry; to another user, or after its time, it leads nowhere.
 """
@@ -22,8 +23,10 @@ _PURPOSE = b"crosslight portal handle"
 
 
 class Handles:
-    """Seals and opens handles with a key derived from the region's; every process of a registry has the
-    same."""
+    """Seals and opens handles with a key derived from the region's.
+
+    Every process of a registry has the same.
+    """
 
     def __init__(self, key: bytes, clock: Clock, ids: Ids, ttl_s: int) -> None:
         self._cipher = AESGCM(hmac.new(key, _PURPOSE, hashlib.sha256).digest())

@@ -40,8 +40,9 @@ JSON_HEADERS = {name: value for name, value in HEADERS.items() if name != "Conte
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What one template shows: a subclass for each, whose fields are the names that the template uses beside
-    the frame's.
+    """What one template shows.
+
+    A subclass for each, whose fields are the names that the template uses beside the frame's.
     """
 
     template: ClassVar[str]
@@ -92,8 +93,9 @@ class Pages:
         }
 
     def asset(self, name: str) -> str:
-        """The address of a static file: all are in a folder named by what is in them, so that modules find
-        each other there.
+        """The address of a static file.
+
+        All are in a folder named by a hash of what is in them, so that modules find each other there.
         """
         return f"/static/{self._tag}/{self._known(name)}"
 
@@ -103,28 +105,24 @@ class Pages:
         return name
 
     def html(self, view: View, frame: Frame, *, status: int = 200) -> web.Response:
-        """A page."""
+        """A page: the view within its frame, with the headers of every page."""
         text = self._env.get_template(view.template).render(_values(frame) | _values(view))
         return web.Response(text=text, status=status, content_type="text/html", headers=HEADERS)
 
     async def static(self, request: web.Request) -> web.Response:
-        """A static file: public, kept for ever in the folder of the present ones; a page of before gets the
-        present one too.
+        """A static file: public, and kept for ever in the folder of the present ones.
+
+        A page that was made before an upgrade gets the present file too.
         """
         name = request.match_info["name"]
         if name not in self._files:
             raise web.HTTPNotFound
         data, kind = self._files[name]
-        headers = {
-            "Cache-Control": (
-                "public, max-age=31536000, immutable"
-                if request.match_info["tag"] == self._tag
-                else "no-cache"
-            ),
-            "X-Content-Type-Options": "nosniff",
-        }
+        present = request.match_info["tag"] == self._tag
+        kept = "public, max-age=31536000, immutable" if present else "no-cache"
+        headers = {"Cache-Control": kept, "X-Content-Type-Options": "nosniff"}
         return web.Response(body=data, content_type=kind, charset="utf-8", headers=headers)
 
 
 def _values(shown: View | Frame) -> dict[str, object]:
-    return {one.name: getattr(shown, one.name) for one in fields(shown)}
+    return {field.name: getattr(shown, field.name) for field in fields(shown)}

@@ -58,11 +58,9 @@ def number_label(region: Region) -> str:
 
 def number_hint(region: Region, word: str = "trust") -> str:
     """What may be typed there."""
-    return (
-        f"10 digits, or a {word}’s own patient number"
-        if region.national_authority
-        else f"The number at any {word}"
-    )
+    if region.national_authority:
+        return f"10 digits, or a {word}’s own patient number"
+    return f"The number at any {word}"
 
 
 def read_search(
@@ -84,25 +82,23 @@ def _article(label: str) -> str:
 
 
 def _by_number(form: dict[str, str], region: Region, trust: Member | None) -> Search:
-    """A number of the region's national authority where it is one; and anybody's own, or a trust's, as typed
-    and in capitals.
+    """Whom a number means: the region's national one where it is one, and anybody's own, or a trust's.
+
+    A local number is looked for as typed and in capitals.
     """
-    text, authority = form["number"], region.national_authority
-    valid = (
-        national_number(authority, text, allow_test=region.allow_test_numbers)
-        if authority in NATIONAL_CHECKS
-        else None
-    )
+    text, authority, valid = form["number"], region.national_authority, None
+    if authority in NATIONAL_CHECKS:
+        valid = national_number(authority, text, allow_test=region.allow_test_numbers)
     national = Identifier(valid, authority) if valid else None
     typed = dict.fromkeys((valid,) if valid and trust is None else (text, text.upper()))
     issuers = ("",) if trust is None else tuple(dict.fromkeys((*trust.authorities, trust.authority)))
-    own = tuple(Identifier(one, issuer) for issuer in issuers for one in typed)
+    own = tuple(Identifier(value, issuer) for issuer in issuers for value in typed)
     whom = PatientSelector(identifiers=(national, *own) if national else own)
     return Search(form, whom, national=national, trust=trust.code if trust else "")
 
 
 def misread(search: Search, answer: Answer) -> Search:
-    """With what of it was not understood, as an error of its field."""
+    """The search with what of it was not understood, as an error of its field."""
     wrong = answer.naming.misread
     return replace(search, errors={"number": f"{wrong[0].what} {wrong[0].todo}"}) if wrong else search
 
@@ -128,10 +124,10 @@ def _by_name(form: dict[str, str], today: date) -> Search:
 
 
 def _birth(form: dict[str, str]) -> date | None:
-    parts = [form[name] for name in ("year", "month", "day")]
-    if not all(part.isascii() and part.isdecimal() for part in parts) or len(parts[0]) != 4:
+    numbers = [form[name] for name in ("year", "month", "day")]
+    if not all(text.isascii() and text.isdecimal() for text in numbers) or len(numbers[0]) != 4:
         return None
     try:
-        return date(*(int(part) for part in parts))
+        return date(*(int(text) for text in numbers))
     except ValueError:
         return None

@@ -1,5 +1,4 @@
-"""What a series holds, in words: images, images of many frames, and objects that hold no picture (PS3.4 B.5).
-Pure.
+"""What a series holds, in words: images, images of many frames, objects without a picture (PS3.4 B.5). Pure.
 
 The index knows how many objects of which SOP class a series has, not how many frames: an image of a class
 that is made for many is called so.
@@ -67,26 +66,27 @@ IMAGE, MULTI_FRAME, OBJECT = "image", "multi-frame image", "object without a pic
 
 
 def kind_of(sop_class_uid: str) -> str:
-    """What an object of this SOP class is called; an unknown one is taken for an image, as private ones
-    mostly are.
+    """What an object of this SOP class is called.
+
+    An unknown one is taken for an image, as private ones mostly are.
     """
     uid = UID(sop_class_uid)
     name = uid.name
-    if name == uid or (any(part in name for part in _PICTURES) and "Surface" not in name):
-        return MULTI_FRAME if name != uid and any(part in name for part in _FRAMES) else IMAGE
-    return next((word for part, word in _WORDS if part in name), OBJECT)
+    if name == uid or (any(term in name for term in _PICTURES) and "Surface" not in name):
+        return MULTI_FRAME if name != uid and any(term in name for term in _FRAMES) else IMAGE
+    return next((word for term, word in _WORDS if term in name), OBJECT)
 
 
 def contents_of(series: SeriesRecord) -> Counter[str]:
     """How many of what a series holds; by its modality where its SOP classes are not known."""
-    found: Counter[str] = Counter()
+    contents: Counter[str] = Counter()
     for uid, n in series.sop_classes:
-        found[kind_of(uid)] += n
-    unknown = series.n_instances - found.total()
+        contents[kind_of(uid)] += n
+    unknown = series.n_instances - contents.total()
     if unknown > 0:
         secondary = series.modality in SECONDARY_MODALITIES - {"SEG"}
-        found[_BY_MODALITY.get(series.modality, OBJECT if secondary else IMAGE)] += unknown
-    return found
+        contents[_BY_MODALITY.get(series.modality, OBJECT if secondary else IMAGE)] += unknown
+    return contents
 
 
 def has_pictures(contents: Counter[str]) -> bool:
@@ -106,11 +106,11 @@ def nothing_to_show(contents: Counter[str]) -> str:
 
 
 def total(each: Iterable[Counter[str]]) -> Counter[str]:
-    """All together."""
-    found: Counter[str] = Counter()
+    """The contents of several series together."""
+    whole: Counter[str] = Counter()
     for contents in each:
-        found += contents
-    return found
+        whole += contents
+    return whole
 
 
 def _count(n: int, kind: str) -> str:

@@ -1,5 +1,4 @@
-"""What all pages share: who asks, the question on their behalf, the region's now, the strip of members, the
-frame of a page.
+"""What all pages share: who asks, asking on their behalf, the region's time, the strip of members, the frame.
 
 Every answer comes through ``ask``; no identifier stands in an address. ``/static/`` needs no sign-in;
 everything else is protected by the service's middleware, which puts the caller on the request and sends a
@@ -42,7 +41,7 @@ MAX_FORM_BYTES = 8192
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortalContext:
-    """What the page needs.
+    """What the pages are made of.
 
     Args:
         ask: The one way to answers.
@@ -81,9 +80,12 @@ class Shell:
 
     def __init__(self, context: PortalContext) -> None:
         self._context = context
-        self.config, self.region, self.directory = context.config, context.ask.region, context.directory
+        self.config = context.config
+        self.region = context.ask.region
+        self.directory = context.directory
         self.open_mode = context.open_mode
-        self.pages, self.large = Pages(), LargeAnswers(context.workers)
+        self.pages = Pages()
+        self.large = LargeAnswers(context.workers)
         self._handles = Handles(context.key, context.clock, context.ids, context.config.handle_ttl_s)
 
     # --- who asks -------------------------------------------------------------------------------------------
@@ -175,7 +177,7 @@ class Shell:
         )
 
     def html(self, request: web.Request, view: View, *, status: int = 200) -> web.Response:
-        """A page."""
+        """A page, framed for whoever asks."""
         session = request.get(SESSION)
         frame = Frame(
             service=self.config.service_name,

@@ -1,6 +1,4 @@
-"""From an answer to what the page shows: the banner, and one row for each study with its holders, newest
-first. Pure.
-"""
+"""From an answer to what the page shows: the banner, and a row for each study with its holders. Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from crosslight.runtime.large_answers import in_steps
+from crosslight.standards.ids import MemberId
 from crosslight.standards.region import Region
 from crosslight.standards.study import SeriesRecord, StudyRecord
 from registry.ask.question import Answer
@@ -63,11 +62,10 @@ class Banner:
 
     @property
     def whose(self) -> str:
-        """For a picture: the name, and the first number that is known."""
+        """Whose a picture is, written on it: the name, and the first number that is known."""
         number = next((n for n in self.numbers if n.value != words.UNKNOWN), self.numbers[0])
-        return (
-            f"{self.name}, {number}{', disputed' if self.disputed else ', in doubt' if self.wholly else ''}"
-        )
+        doubt = ", disputed" if self.disputed else ", in doubt" if self.wholly else ""
+        return f"{self.name}, {number}{doubt}"
 
     @property
     def doubtful(self) -> bool:
@@ -127,7 +125,7 @@ class Row:
     in_doubt: str = ""  # whose it is by its header, where that is in doubt
 
     def whose(self, banner: Banner) -> str:
-        """For its pictures."""
+        """Whose the study's pictures are, written on them."""
         return f"{self.in_doubt}, in doubt" if self.in_doubt else banner.whose
 
     @property
@@ -140,8 +138,9 @@ class Row:
         return next((c for c in self.copies if c.code == code), self.best)
 
     def root(self, copy: Copy) -> str:
-        """The DICOMweb root to open it at: where copies do not agree, the one trust's own, never another's
-        (D1).
+        """The DICOMweb root to open it at.
+
+        Where copies do not agree, the one trust's own and never another's (D1).
         """
         return f"/dicomweb/members/{copy.code}" if self.conflict else "/dicomweb"
 
@@ -178,13 +177,13 @@ class Row:
 def banner_of(person: Person, directory: Directory, region: Region, today: date) -> Banner:
     """The banner of a person."""
     patient = person.banner
-    held = [n for n in [person.domain_id] if n.authority in region.nationals]
-    numbers = [Number(label=words.number_label(n.authority, region), value=words.number(n)) for n in held]
-    if not numbers:
+    numbers, own = list[Number](), person.domain_id
+    if own.authority in region.nationals:
+        numbers = [Number(label=words.number_label(own.authority, region), value=words.number(own))]
+    else:
         if region.national_authority:
-            numbers.append(
-                Number(label=words.number_label(region.national_authority, region), value=words.UNKNOWN)
-            )
+            label = words.number_label(region.national_authority, region)
+            numbers.append(Number(label=label, value=words.UNKNOWN))
         numbers.append(_local(person.records[0], directory))
     records = tuple(
         RecordLine(
@@ -219,9 +218,9 @@ def _local(record: PatientRecord, directory: Directory) -> Number:
     return Number(label="Local No.", value=words.local_number(record.patient), at=trust)
 
 
-def _trust(directory: Directory, member: int | None, authority: str) -> str:
-    found = directory.by_id(member) if member is not None else directory.by_authority(authority)  # type: ignore[arg-type]
-    return words.plain(found.name) if found else "Another organisation"
+def _trust(directory: Directory, member_id: MemberId | None, authority: str) -> str:
+    member = directory.by_authority(authority) if member_id is None else directory.by_id(member_id)
+    return words.plain(member.name) if member else "Another organisation"
 
 
 def rows_of(answer: Answer, directory: Directory, sites: Sites) -> list[Row]:
@@ -236,9 +235,12 @@ def rows_of(answer: Answer, directory: Directory, sites: Sites) -> list[Row]:
         for r in person.records
         if r.in_doubt
     }
-    made = [(_newest(held), _row(held, directory, sites, doubts)) for held in in_steps(studies.values())]
-    made.sort(key=lambda pair: (pair[0], pair[1].uid), reverse=True)
-    return [row for _, row in made]
+    dated = [
+        (_newest(holdings), _row(holdings, directory, sites, doubts))
+        for holdings in in_steps(studies.values())
+    ]
+    dated.sort(key=lambda pair: (pair[0], pair[1].uid), reverse=True)
+    return [row for _, row in dated]
 
 
 def by_year(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
@@ -249,8 +251,8 @@ def by_year(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
     return list(groups.items())
 
 
-def _newest(held: list[Holding]) -> datetime:
-    intervals = [i for h in held if (i := h.record.time.interval()) is not None]
+def _newest(holdings: list[Holding]) -> datetime:
+    intervals = [i for h in holdings if (i := h.record.time.interval()) is not None]
     return max((low for low, _ in intervals), default=_NEVER)
 
 
@@ -259,9 +261,9 @@ def _fullness(holding: Holding) -> tuple[int, int, int]:
     return (detail, holding.record.n_instances, -int(holding.member))
 
 
-def _row(held: list[Holding], directory: Directory, sites: Sites, doubts: Mapping[RecordKey, str]) -> Row:
-    best = max(held, key=_fullness).record
-    copies = [_copy(h, directory, sites) for h in held]
+def _row(holdings: list[Holding], directory: Directory, sites: Sites, doubts: Mapping[RecordKey, str]) -> Row:
+    best = max(holdings, key=_fullness).record
+    copies = [_copy(holding, directory, sites) for holding in holdings]
     description = words.plain(best.description) or next(
         (words.plain(c.meaning) for c in best.procedure_codes if c.meaning), ""
     )
@@ -275,10 +277,10 @@ def _row(held: list[Holding], directory: Directory, sites: Sites, doubts: Mappin
         body_parts=words.listing([words.body_part(b) for b in best.body_sites]),
         counts=_counts(best),
         copies=tuple(sorted(copies, key=lambda c: c.code)),
-        arriving=any(h.record.progress == "arriving" for h in held),
-        conflict=any(h.conflict for h in held),
+        arriving=any(h.record.progress == "arriving" for h in holdings),
+        conflict=any(h.conflict for h in holdings),
         partial=best.detail == "entry",
-        in_doubt=next((doubts[h.whose] for h in held if h.whose in doubts), ""),
+        in_doubt=next((doubts[h.whose] for h in holdings if h.whose in doubts), ""),
     )
 
 
@@ -300,9 +302,9 @@ def _copy(holding: Holding, directory: Directory, sites: Sites) -> Copy:
 
 
 def _contents(record: StudyRecord) -> Counter[str]:
-    """Of the whole study; where its series are not known, all it has counts as images."""
-    found = contents.total(contents.contents_of(s) for s in record.series)
-    return found + Counter({contents.IMAGE: max(0, record.n_instances - found.total())})
+    """What the whole study holds; where its series are not known, all it has counts as images."""
+    known = contents.total(contents.contents_of(series) for series in record.series)
+    return known + Counter({contents.IMAGE: max(0, record.n_instances - known.total())})
 
 
 def _counts(record: StudyRecord) -> str:
@@ -314,14 +316,14 @@ def _series(record: StudyRecord) -> tuple[SeriesLine, ...]:
 
 
 def _line(series: SeriesRecord) -> SeriesLine:
-    held = contents.contents_of(series)
-    pictures = contents.has_pictures(held)
+    objects = contents.contents_of(series)
+    pictures = contents.has_pictures(objects)
     return SeriesLine(
         uid=series.series_uid,
         number=words.plain(series.number),
         modality=words.plain(series.modality),
         description=words.plain(series.description) or words.body_part(series.body_site),
-        counts=contents.in_words(held),
+        counts=contents.in_words(objects),
         pictures=pictures,
-        none="" if pictures else contents.nothing_to_show(held),
+        none="" if pictures else contents.nothing_to_show(objects),
     )

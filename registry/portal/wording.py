@@ -1,5 +1,6 @@
-"""What a clinician reads: names, dates, ages, numbers and states in words (NHS CUI: Patient Banner, Date
-Display). Pure.
+"""What a clinician reads: names, dates, ages, numbers and states in words. Pure.
+
+As NHS CUI shows them (Patient Banner, Date Display).
 
 Text from outside is cleaned for display (control and direction characters), never shortened. Unknown is said
 in words.
@@ -89,8 +90,9 @@ def as_date(da: str) -> date | None:
 
 
 def age(birth: date, today: date) -> str:
-    """Age as the CUI shows it: days to 4 weeks, weeks to a year, months to two, years and months to 18, then
-    years.
+    """Age as the CUI shows it.
+
+    In days to 4 weeks, weeks to a year, months to two, years and months to 18, then years.
     """
     if birth > today:
         return ""
@@ -115,7 +117,7 @@ def born(birth_date: str, today: date) -> str:
 
 
 def sex(code: str) -> str:
-    """In words."""
+    """The sex in words, for a code of Patient's Sex (PS3.3 C.7.1.1)."""
     return _SEX.get(code, UNKNOWN)
 
 
@@ -137,8 +139,10 @@ def number(identifier: Identifier) -> str:
 
 
 def local_number(patient: Patient) -> str:
-    """A record's own number as people know it: of an outside study the one it came with, and who issued
-    it."""
+    """A record's own number as people know it.
+
+    Of an outside study that is the one it came with, and who issued it.
+    """
     kind, original = number_of(patient)
     if kind == "own":
         return number(patient.local)
@@ -170,8 +174,9 @@ def study_clock(time: StudyTime) -> str:
 
 
 def nobody(answer: Answer, word: str, *, by_number: bool) -> str:
-    """Why it is not certain that there is nothing of whom was searched for; '' where it is certain who is
-    meant.
+    """Why it is not certain that there is nothing of whom was searched for.
+
+    '' where it is certain who is meant.
     """
     if answer.naming.misread:
         return "Nobody can have this number, so nothing can be said of any imaging."
@@ -193,11 +198,9 @@ def unread(answer: Answer) -> str:
     if not answer.unread:
         return ""
     documents = count(answer.unread, "imaging document")
-    return (
-        f"There is {documents} of this patient whose study is not known here."
-        if answer.unread == 1
-        else (f"There are {documents} of this patient whose studies are not known here.")
-    )
+    if answer.unread == 1:
+        return f"There is {documents} of this patient whose study is not known here."
+    return f"There are {documents} of this patient whose studies are not known here."
 
 
 def moment(when: datetime, now: datetime, zone: str) -> str:

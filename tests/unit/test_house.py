@@ -59,10 +59,8 @@ UNEXPLAINED = {
     "node/dimse/server.py",
     "node/dimse/sockets.py",
     "node/dimse/upper.py",
-    "registry/fhir/plan.py",
     "registry/intake/holder_answers.py",
     "registry/intake/registered_objects.py",
-    "registry/portal/timeline.py",
     "simulations/virtual/link.py",
     "simulations/virtual/loop.py",
 }

@@ -1,5 +1,7 @@
-"""What an open page asks now and then: whether its list is still so, and how its members are. It shows
-nothing, so it is no audited act."""
+"""What an open page asks now and then: whether its list is still so, and how its members are.
+
+It shows nothing, so it is no audited act.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,10 @@ class Freshness:
         ]
 
     async def state(self, request: web.Request) -> web.Response:
-        """An opaque version of the patient's answer (with ``study``, of that study's), and the members' state
-        as far as it concerns this patient."""
+        """An opaque version of the patient's answer, and the members' state as it concerns this patient.
+
+        With ``study`` it is the version of that study's answer.
+        """
         uid = request.query.get("study", "")
         if uid and not is_uid(uid):
             raise NotFound("There is no such study.")

@@ -1,5 +1,6 @@
-"""The identity officer's pages: what waits, both sides of one case, deciding and taking back. For the role
-``identity`` alone.
+"""The identity officer's pages: what waits, both sides of one case, deciding and taking back.
+
+For the role ``identity`` alone.
 
 Everything is asked of, and done by, ``registry.officer.decisions``, which audits it. A case's address is its
 handle, which names no patient.
@@ -92,8 +93,9 @@ class QueueView(View):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseView(View):
-    """One case: this record, those beside it, and what was decided; with what is wrong with a form that was
-    posted.
+    """One case: this record, those beside it, and what was decided.
+
+    With what is wrong with a form that was posted.
     """
 
     template: ClassVar[str] = "identity_case.html"
@@ -109,7 +111,7 @@ class CaseView(View):
 
 
 class IdentityPages:
-    """The pages.
+    """The pages of the identity officer.
 
     Args:
         shell: What all pages share.
@@ -132,42 +134,32 @@ class IdentityPages:
 
     async def queue(self, request: web.Request) -> web.Response:
         """What waits, oldest first, and what was decided."""
-        found = await self._room.queue(self._officer(request))
+        queue = await self._room.queue(self._officer(request))
         view = QueueView(
-            waiting=tuple((one, self._moment(one.since)) for one in found.waiting),
-            total=found.total,
-            decisions=tuple(self._decided(d) for d in found.decisions[:SHOWN_DECISIONS]),
+            waiting=tuple((record, self._moment(record.since)) for record in queue.waiting),
+            total=queue.total,
+            decisions=tuple(self._decided(decision) for decision in queue.decisions[:SHOWN_DECISIONS]),
         )
         return self._shell.html(request, view)
 
     async def case(self, request: web.Request) -> web.Response:
-        """One case."""
-        found = await self._room.case(request.match_info["handle"], self._officer(request))
-        return self._page(request, found)
+        """One case, both sides beside each other."""
+        case = await self._room.case(request.match_info["handle"], self._officer(request))
+        return self._page(request, case)
 
     async def decide(self, request: web.Request) -> web.Response:
         """A decision; back to the case, where it stands with its undoing."""
-        officer, form, handle = (
-            self._officer(request),
-            await self._shell.fields(request),
-            request.match_info["handle"],
-        )
+        officer, handle = self._officer(request), request.match_info["handle"]
+        form = await self._shell.fields(request)
         verdict, _, other = form.get("verdict", "").partition(" ")
         if verdict not in ("same", "another", "alone"):
             return await self._again(request, officer, {"verdict": "Choose what you decide"}, form)
         if not form.get("reason", "").strip():
-            return await self._again(
-                request, officer, {"reason": "Give the reason: what you compared, and where"}, form
-            )
+            errors = {"reason": "Give the reason: what you compared, and where"}
+            return await self._again(request, officer, errors, form)
+        decided, version = cast(Verdict, verdict), form.get("version", "")
         try:
-            await self._room.decide(
-                handle,
-                cast(Verdict, verdict),
-                officer,
-                form["reason"],
-                other=other,
-                version=form.get("version", ""),
-            )
+            await self._room.decide(handle, decided, officer, form["reason"], other=other, version=version)
         except Invalid as error:
             if error.where != "reason":
                 raise
@@ -176,15 +168,11 @@ class IdentityPages:
 
     async def end(self, request: web.Request) -> web.Response:
         """A decision taken back."""
-        officer, form, handle = (
-            self._officer(request),
-            await self._shell.fields(request),
-            request.match_info["handle"],
-        )
+        officer, handle = self._officer(request), request.match_info["handle"]
+        form = await self._shell.fields(request)
         if not form.get("reason", "").strip():
-            return await self._again(
-                request, officer, {"undo": "Give the reason for taking the decision back"}, form
-            )
+            errors = {"undo": "Give the reason for taking the decision back"}
+            return await self._again(request, officer, errors, form)
         await self._room.end(form.get("decision", ""), officer, form["reason"])
         return _see(f"/identity/{handle}")
 
@@ -197,8 +185,8 @@ class IdentityPages:
     async def _again(
         self, request: web.Request, officer: Officer, errors: dict[str, str], form: dict[str, str]
     ) -> web.Response:
-        found = await self._room.case(request.match_info["handle"], officer)
-        return self._page(request, found, errors=errors, form=form, status=400)
+        case = await self._room.case(request.match_info["handle"], officer)
+        return self._page(request, case, errors=errors, form=form, status=400)
 
     def _page(
         self,
@@ -258,7 +246,7 @@ def _beside(case: Case, other: Side, today: date) -> Beside:
         side=other,
         relation=other.relation,
         lines=_lines(case.subject, other, today),
-        candidate=any(one.record.key == other.record.key for one in case.candidates),
+        candidate=any(side.record.key == other.record.key for side in case.candidates),
     )
 
 
@@ -282,15 +270,14 @@ def _lines(mine: Side, other: Side, today: date) -> tuple[Line, ...]:
 def _numbers(side: Side) -> str:
     if not side.numbers:
         return words.UNKNOWN
-    record = side.record
-    state = (
-        "in doubt"
-        if record.in_doubt
-        else "claimed, not held"
-        if record.disputed
-        else "held"
-        if side.holds
-        else ""
-    )
-    notes = ", ".join(filter(None, (state, "traced" if side.traced else "")))
+    notes = ", ".join(filter(None, (_standing(side), "traced" if side.traced else "")))
     return ", ".join(words.number(n) for n in side.numbers) + (f" ({notes})" if notes else "")
+
+
+def _standing(side: Side) -> str:
+    """How the record stands to its national numbers, in a word."""
+    if side.record.in_doubt:
+        return "in doubt"
+    if side.record.disputed:
+        return "claimed, not held"
+    return "held" if side.holds else ""

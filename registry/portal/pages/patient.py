@@ -37,7 +37,7 @@ class PatientView(View):
 
 
 class PatientPages:
-    """The timeline."""
+    """The page of one patient: their studies on a timeline."""
 
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
@@ -64,14 +64,14 @@ class PatientPages:
         shell = self._shell
         strip = shell.strip(answer.coverage, state=state_address(here), version=glance.version)
         rows = rows_of(of_person(answer, person), shell.directory, strip.sites)
-        held = Counter(code for row in rows for code in {copy.code for copy in row.copies})
+        studies_at = Counter(code for row in rows for code in {copy.code for copy in row.copies})
         return PatientView(
-            strip=replace(strip, held=held),
+            strip=replace(strip, held=studies_at),
             banner=banner_of(person, shell.directory, shell.region, shell.today().date()),
             disputed=answer.disputed,
             rows=rows,
             years=by_year(rows),
-            trusts=len(held),
+            trusts=len(studies_at),
             first_open=next((row for row in rows if row.opens), None),
             unread=words.unread(answer),
             here=here,
@@ -84,13 +84,16 @@ def only(persons: Iterable[Person]) -> Person:
     Raises:
         NotFound: the record has gone since the address was given out.
     """
-    found = next(iter(persons), None)
-    if found is None:
+    person = next(iter(persons), None)
+    if person is None:
         raise NotFound("This patient’s record is not here any more.", todo="Search for the patient again.")
-    return found
+    return person
 
 
 def of_person(answer: Answer, person: Person) -> Answer:
-    """With this person's holdings only: a page never mixes two, whoever may be seen beside."""
+    """The answer with this person's holdings alone.
+
+    A page never mixes two patients, even where the caller may see another beside the one asked for.
+    """
     keys = {record.key for record in person.records}
     return replace(answer, holdings=tuple(h for h in answer.holdings if h.whose in keys))

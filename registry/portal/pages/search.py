@@ -163,9 +163,8 @@ class SearchPages:
 
     def _nobody(self, search: Search, answer: Answer) -> NobodyView:
         sure = answer.naming.certain
-        doubted = (
-            "Check this number" if search.by_number else "No patient found with this name and date of birth"
-        )
+        by_name = "No patient found with this name and date of birth"
+        doubted = "Check this number" if search.by_number else by_name
         return NobodyView(
             strip=self._shell.strip(answer.coverage),
             form=self._filled(search),

@@ -32,7 +32,7 @@ class ViewerView(View):
 
 
 class ViewerPages:
-    """The preview."""
+    """The preview of a study: the pictures of one copy."""
 
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
