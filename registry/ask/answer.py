@@ -132,9 +132,7 @@ class Answering:
             return replace(found, holdings=tuple(self._narrowed(question.filter, keys, persons)))
         if question.offset is None:
             return self._page_of(question, keys, found, len(studies))
-        if (
-            len(persons) > 1
-        ):  # a study that two of them have is shown twice: such pages are cut from the whole
+        if len(persons) > 1:  # a study that two of them have is shown twice: pages are cut from the whole
             rows = self._index.read.by_records(self._tx, keys, deprecated=False)
             return replace(
                 found, holdings=tuple(newest_first(self._marked(rows, self._owners_of(rows, persons))))
@@ -189,14 +187,14 @@ class Answering:
 
     def _with_past(self, rows: list[Loaded], holdings: list[Holding]) -> list[Holding]:
         wanted = {(h.record_key, h.study_uid, h.member) for h in holdings}
-        current_rows = [
+        wanted_rows = [
             loaded
             for loaded in rows
             if (loaded.holding.record_key, loaded.holding.study_uid, loaded.holding.member) in wanted
         ]
         whole = {
             (h.record_key, h.study_uid, h.member): h
-            for h in self._index.read.with_past(self._tx, current_rows)
+            for h in self._index.read.with_past(self._tx, wanted_rows)
         }
         return [replace(whole[h.record_key, h.study_uid, h.member], conflict=h.conflict) for h in holdings]
 
@@ -300,9 +298,8 @@ class Answering:
         dead = [loaded for loaded in rows if loaded.row.flags & DEPRECATED]
         gone = self._index.read.gone(self._tx, question.fhir_ids) if question.fhir_ids else set()
         gone |= {loaded.holding.fhir_id for loaded in dead} & set(question.fhir_ids)
-        gone |= (
-            {loaded.holding.study_uid for loaded in dead} - {loaded.holding.study_uid for loaded in alive}
-        ) & set(question.study_uids)
+        held = {loaded.holding.study_uid for loaded in alive}
+        gone |= ({loaded.holding.study_uid for loaded in dead} - held) & set(question.study_uids)
         return tuple(sorted(gone - {loaded.holding.fhir_id for loaded in alive}))
 
     def _named(self, question: ByObject, have: set[tuple[RecordKey, str, MemberId]]) -> list[Holding]:
