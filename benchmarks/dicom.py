@@ -44,7 +44,7 @@ GOALS = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One server."""
+    """A DICOMweb server that is measured."""
 
     pid: int
     http: int
@@ -58,13 +58,13 @@ class Target:
         return f"{HOST}:{self.http}"
 
     def get(self, path: str, accept: str) -> bytes:
-        """A request."""
+        """The bytes of a GET request to this server."""
         return get(self.host, self.root + path, accept)
 
     async def load(
         self, requests: Sequence[bytes] | Iterator[bytes], clients: int = 1, seconds: float = float("inf")
     ) -> Loaded:
-        """Send requests."""
+        """Send requests to this server, and count the answers."""
         return await load(HOST, self.http, requests, clients=clients, seconds=seconds)
 
 
@@ -75,7 +75,7 @@ def related(files: Sequence[bytes]) -> bytes:
 
 
 async def measure(options: Options) -> list[Section]:
-    """The section."""
+    """Run the DICOM benchmark: its section of the report."""
     async with AsyncExitStack() as stack:
         base = free_ports(100)
         made = await stack.enter_async_context(region(options.folder / "dicom", base, [CODE]))
@@ -90,7 +90,7 @@ async def measure(options: Options) -> list[Section]:
 
 
 class DicomBench:
-    """The operations."""
+    """The operations that are measured, on each of the servers."""
 
     def __init__(self, options: Options, targets: dict[str, Target]) -> None:
         self._options, self._targets = options, targets
@@ -254,8 +254,8 @@ _UNITS = {"WADO-RS, whole study": "MB/s", "WADO-RS, first byte of it": "ms", "WA
 
 def _section(bench: DicomBench, results: dict[str, dict[str, Result]]) -> Section:
     rows: list[tuple[str, ...]] = []
-    for name, found in results.items():
-        theirs, ours, unit = found["orthanc"], found["node"], _UNITS.get(name, "/s")
+    for name, by_server in results.items():
+        theirs, ours, unit = by_server["orthanc"], by_server["node"], _UNITS.get(name, "/s")
         slow = [number(r.percentile_ms(0.99)) if r.samples[0].latencies else "–" for r in (theirs, ours)]
         rates = [number(1000 / r.rate if unit == "ms" else r.rate) for r in (theirs, ours)]
         rows.append(

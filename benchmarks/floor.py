@@ -1,5 +1,6 @@
-"""The floor: what the transport, the parser and one transaction cost when nothing is decided. ``python -m
-benchmarks.floor``.
+"""The floor: what the transport, the parser and one transaction cost when nothing is decided.
+
+``python -m benchmarks.floor``.
 
 An aiohttp server that sends prepared bytes (``/canned/NAME``) or parses XML and inserts one row
 (``/submit``), and a gRPC server that parses a batch and inserts its rows. One process, as the registry is.

@@ -241,7 +241,7 @@ def uid(r: random.Random) -> str:
 
 
 def sample(r: random.Random) -> tuple[Publication, bytes]:
-    """One publication."""
+    """Make up one publication to train with."""
     modality, _, sops, sites, texts, words, (few, many), (least, most) = r.choices(
         MIX, [row[1] for row in MIX]
     )[0]

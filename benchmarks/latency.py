@@ -41,7 +41,7 @@ class Watched:
 
 
 async def measure(options: Options) -> list[Section]:
-    """The section."""
+    """Run the latency benchmark: its section of the report."""
     count = 6 if options.quick else 20
     async with region(options.folder / "latency", free_ports(100), list(ROADS.values())) as made:
         results = {}
@@ -103,13 +103,13 @@ async def _watch(made: DemoRegion, watched: Watched) -> Watched:
 def _section(results: Mapping[str, Sequence[Watched]], count: int) -> Section:
     rows = []
     for road, watched in results.items():
-        for what, seconds in (
+        for measured, seconds in (
             ("first object to discoverable", [w.found - w.first for w in watched]),
             ("last object to complete", [w.complete - w.last for w in watched]),
         ):
             rows.append(
                 (
-                    f"{what}, {road}",
+                    f"{measured}, {road}",
                     *(number(percentile(seconds, p)) for p in (0.5, 0.95)),
                     number(max(seconds)),
                 )

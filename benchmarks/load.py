@@ -95,9 +95,9 @@ class _Connection:
         while (at := self._buffer.find(mark, self._start, self._end)) < 0:
             if not await self._more():
                 raise BadAnswerError("the connection ended within an answer")
-        found = bytes(self._view[self._start : at])
+        data = bytes(self._view[self._start : at])
         self._start = at + len(mark)
-        return found
+        return data
 
     async def take(self, count: float, kept: bytearray | None) -> int:
         """``count`` bytes, or all until the end of the connection when that is infinite; how many."""

@@ -26,10 +26,10 @@ def cpu_s(*pids: int) -> float:
         pid = int(entry.name)
         parents[pid] = int(fields[1])
         used[pid], ended[pid] = (sum(int(fields[i]) for i in pair) / _TICKS for pair in ((11, 12), (13, 14)))
-    found = {pid for pid in pids if pid in used}
-    while grown := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= grown
-    return sum(used[pid] + ended[pid] for pid in found)
+    family = {pid for pid in pids if pid in used}
+    while grown := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= grown
+    return sum(used[pid] + ended[pid] for pid in family)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,4 +97,4 @@ async def interleaved(
         names = list(targets) if number % 2 == 0 else list(targets)[::-1]
         for name in names:
             samples[name].append(await targets[name](number))
-    return {name: Result(tuple(found)) for name, found in samples.items()}
+    return {name: Result(tuple(taken)) for name, taken in samples.items()}

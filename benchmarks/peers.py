@@ -34,7 +34,7 @@ class MissingError(Exception):
 
 
 def quiet(_text: str) -> None:
-    """Say nothing."""
+    """Report progress to nobody: for runs that print only their result."""
 
 
 async def listening(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -88,12 +88,12 @@ def orthanc_program() -> str:
     Raises:
         MissingError: saying what to install.
     """
-    found = next((p for p in ORTHANC if Path(p).exists()), None) or shutil.which("Orthanc")
-    if found is None or not DICOMWEB_PLUGIN.exists():
+    program = next((p for p in ORTHANC if Path(p).exists()), None) or shutil.which("Orthanc")
+    if program is None or not DICOMWEB_PLUGIN.exists():
         raise MissingError(
             "Orthanc with its DICOMweb plugin is missing: apt-get install orthanc orthanc-dicomweb"
         )
-    return found
+    return program
 
 
 @asynccontextmanager

@@ -116,7 +116,7 @@ class RegistryBench:
             done += sum(batch.count for batch in chunk)
             if len(samples_of["SQLite"]) % 4 == 0:
                 self._options.say(f"  {done} of {self.studies}")
-        return {name: Result(tuple(found)) for name, found in samples_of.items()}
+        return {name: Result(tuple(taken)) for name, taken in samples_of.items()}
 
     # --- asking ---------------------------------------------------------------------------------------------
 
@@ -136,11 +136,11 @@ class RegistryBench:
     def _queries(self, server: Server) -> Iterator[bytes]:
         floor = server.name.startswith("floor")
         path = "/canned/query" if floor else "/xds/registry"
-        found = []
+        requests = []
         for person in self._whole:
             query = stored_query.find_documents(f"{samples.nhs(person * 7)}^^^&{samples.NHS}&ISO")
-            found.append(_soap(server, path, adhoc.ACTION_REQUEST, adhoc.render_adhoc_request(query)))
-        return cycle(found)
+            requests.append(_soap(server, path, adhoc.ACTION_REQUEST, adhoc.render_adhoc_request(query)))
+        return cycle(requests)
 
     async def _ask(self, server: Server, requests: Iterator[bytes], count: int) -> Sample:
         async def work() -> tuple[float, Sequence[float]]:
@@ -201,7 +201,7 @@ class RegistryBench:
 
     async def sizes(self) -> dict[str, dict[str, float]]:
         """Engine -> bytes per study."""
-        found = {}
+        by_engine = {}
         for engine in ("SQLite", "PostgreSQL"):
             server = self._servers[engine]
             if engine == "PostgreSQL":
@@ -209,10 +209,10 @@ class RegistryBench:
                     connection.execute("VACUUM ANALYZE")
             db = open_db(server.url, base=server.folder)
             try:
-                found[engine] = await db.read("sizes", sizes)
+                by_engine[engine] = await db.read("sizes", sizes)
             finally:
                 await db.close()
-        return found
+        return by_engine
 
 
 def _soap(server: Server, path: str, action: str, body: bytes) -> bytes:
@@ -305,7 +305,7 @@ def _section(bench: RegistryBench, results: dict[str, dict[str, Result]]) -> Sec
     )
 
 
-def _sizes_section(bench: RegistryBench, found: dict[str, dict[str, float]]) -> Section:
+def _sizes_section(bench: RegistryBench, by_engine: dict[str, dict[str, float]]) -> Section:
     names = ("current", "row", "row_indexes", "locators", "body", "extras", "superseded", "patients")
     goals = {"SQLite": "600", "PostgreSQL": "800"}
     return Section(
@@ -318,6 +318,6 @@ def _sizes_section(bench: RegistryBench, found: dict[str, dict[str, float]]) -> 
         columns=("Database", "studies", *names, "aim for current"),
         rows=[
             (engine, number(s["studies"]), *(number(s.get(name, 0.0)) for name in names), goals[engine])
-            for engine, s in found.items()
+            for engine, s in by_engine.items()
         ],
     )

@@ -20,7 +20,7 @@ from crosslight import __version__
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One table."""
+    """One table of the report, with the text around it."""
 
     name: str
     title: str
@@ -40,7 +40,7 @@ def number(value: float) -> str:
 
 
 def times(value: float) -> str:
-    """A ratio."""
+    """A ratio as the report shows it, such as ``1.8 ×``."""
     return f"{number(value)} ×" if value == value else "–"
 
 
@@ -66,8 +66,8 @@ def _output(*command: str) -> str:
 
 
 def _debian(package: str) -> str:
-    found = re.search(r"^Version: (?:\d+:)?([0-9.]+)", _output("dpkg", "-s", package), re.MULTILINE)
-    return found.group(1) if found else "not installed"
+    match = re.search(r"^Version: (?:\d+:)?([0-9.]+)", _output("dpkg", "-s", package), re.MULTILINE)
+    return match.group(1) if match else "not installed"
 
 
 def machine() -> list[tuple[str, str]]:

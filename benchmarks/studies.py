@@ -37,7 +37,7 @@ NAMES = (
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One PublishRequest."""
+    """One PublishRequest of the feed, serialised."""
 
     code: str
     data: bytes
@@ -68,8 +68,9 @@ def patient(home: Member, person: int) -> Patient:
 
 
 def plan(studies: int, members: int) -> tuple[list[Place], int]:
-    """Every study's place in the order of arrival, and how many persons have :data:`WHOLE` studies; those
-    come first.
+    """Every study's place in the order of arrival, and how many persons have :data:`WHOLE` studies.
+
+    Those come first.
     """
     r, whole = random.Random(5), max(20, studies * 2 // 5 // WHOLE)
     places = [Place(n % members, person, person * WHOLE + n) for person in range(whole) for n in range(WHOLE)]
@@ -77,8 +78,8 @@ def plan(studies: int, members: int) -> tuple[list[Place], int]:
     person, rest = whole, list[Place]()
     while len(places) + len(rest) < studies:
         at = r.sample(range(members), r.choice((1, 1, 2)))
-        seed, some = len(places) + len(rest), min(r.randint(1, 9), studies - len(places) - len(rest))
-        rest += [Place(r.choice(at), person, seed + n) for n in range(some)]
+        seed, count = len(places) + len(rest), min(r.randint(1, 9), studies - len(places) - len(rest))
+        rest += [Place(r.choice(at), person, seed + n) for n in range(count)]
         person += 1
     r.shuffle(rest)
     return places + rest, whole

@@ -19,8 +19,10 @@ DICOM_MULTIPART = 'multipart/related; type="application/dicom"; transfer-syntax=
 
 
 def value(row: dict[str, Any], tag: str) -> str:
-    """The first value of ``tag`` (eight hex digits) as text, '' without one; PN gives its alphabetic
-    group."""
+    """The first value of ``tag`` (eight hex digits) as text, '' without one.
+
+    PN gives its alphabetic group.
+    """
     values = row.get(tag, {}).get("Value") or [""]
     first = values[0]
     return str(first.get("Alphabetic", "")) if isinstance(first, dict) else str(first)
@@ -49,8 +51,8 @@ class DicomwebClient(HttpClient):
     async def metadata(self, path: str) -> list[dict[str, Any]]:
         """Metadata below ``studies/…``."""
         body, _ = await self.get(f"{self.base}/{path}/metadata", accept=DICOM_JSON)
-        found: list[dict[str, Any]] = orjson.loads(body)
-        return found
+        instances: list[dict[str, Any]] = orjson.loads(body)
+        return instances
 
     async def instances(self, path: str, accept: str = DICOM_MULTIPART) -> AsyncIterator[bytes]:
         """Each Part 10 file below ``studies/…`` in turn; one in memory at a time."""

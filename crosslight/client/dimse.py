@@ -52,7 +52,10 @@ class DimseClient:
     """Calls ``called`` at ``host:port`` as ``calling``. Blocking: run it in a thread."""
 
     def __init__(self, host: str, port: int, *, called: str, calling: str) -> None:
-        self._host, self._port, self._called, self._calling = host, port, called, calling
+        self._host = host
+        self._port = port
+        self._called = called
+        self._calling = calling
 
     def _associate(self, contexts: Iterable[tuple[str, str]]) -> Any:
         entity = AE(ae_title=self._calling)

@@ -85,12 +85,12 @@ async def examine(target: Target, clock: Clock | None = None) -> list[Finding]:
             checks.append((name, probe))
     if target.base:
         checks.append(("publication", _publication))
-    found = []
+    findings = []
     for name, check in checks:
         try:
-            found.append(await asyncio.wait_for(check(target, clock), 20))
+            findings.append(await asyncio.wait_for(check(target, clock), 20))
         except TimeoutError:
-            found.append(
+            findings.append(
                 Finding(
                     name,
                     "fail",
@@ -99,10 +99,10 @@ async def examine(target: Target, clock: Clock | None = None) -> list[Finding]:
                 )
             )
         except CrosslightError as error:
-            found.append(
+            findings.append(
                 Finding(name, "fail", " ".join(p for p in (error.what, error.why) if p), error.todo or _REACH)
             )
-    return found
+    return findings
 
 
 _REACH = "Check that the service runs and that address, port and firewall are right."
@@ -223,16 +223,13 @@ async def _mistrusted(host: str, port: int, error: ssl.SSLCertVerificationError)
 def names_of(der: bytes) -> list[str]:
     """The DNS names and addresses in a certificate."""
     try:
-        found = (
-            x509.load_der_x509_certificate(der)
-            .extensions.get_extension_for_class(x509.SubjectAlternativeName)
-            .value
-        )
+        extensions = x509.load_der_x509_certificate(der).extensions
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, x509.ExtensionNotFound):
         return []
     return [
-        *found.get_values_for_type(x509.DNSName),
-        *(str(a) for a in found.get_values_for_type(x509.IPAddress)),
+        *names.get_values_for_type(x509.DNSName),
+        *(str(a) for a in names.get_values_for_type(x509.IPAddress)),
     ]
 
 
@@ -306,9 +303,9 @@ async def _publication(target: Target, _: Clock) -> Finding:
             "No link to the registry.",
             "Outbound gRPC to the registry must be allowed; is it up?",
         )
-    if held := str(state.get("held_up") or ""):
+    if reason := str(state.get("held_up") or ""):
         return Finding(
-            "publication", "warn", f"Nothing is sent: {held}", "`crosslight-node status` says more."
+            "publication", "warn", f"Nothing is sent: {reason}", "`crosslight-node status` says more."
         )
     if (directory := str(state.get("directory") or "ok")) != "ok":
         return Finding(

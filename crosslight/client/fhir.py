@@ -25,12 +25,12 @@ class FhirAnswer:
     @property
     def study_uids(self) -> tuple[str, ...]:
         """Study Instance UIDs of the ImagingStudy matches."""
-        found = []
+        uids = []
         for study in self.matches:
             for identifier in study.get("identifier", ()):
                 if identifier.get("system") == "urn:dicom:uid":
-                    found.append(str(identifier.get("value", "")).removeprefix("urn:oid:"))
-        return tuple(found)
+                    uids.append(str(identifier.get("value", "")).removeprefix("urn:oid:"))
+        return tuple(uids)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -51,10 +51,10 @@ class FhirClient(HttpClient):
         self.base = base.rstrip("/")
 
     async def capability(self) -> dict[str, Any]:
-        """The CapabilityStatement."""
+        """Ask for the server's CapabilityStatement (``/metadata``)."""
         body, _ = await self.get(f"{self.base}/metadata", accept=FHIR_JSON)
-        found: dict[str, Any] = orjson.loads(body)
-        return found
+        statement: dict[str, Any] = orjson.loads(body)
+        return statement
 
     async def search(self, resource: str, **parameters: str) -> FhirAnswer:
         """POST _search, so that no identifier stands in a URL; follows ``next`` links."""

@@ -48,7 +48,7 @@ class ListedDocument:
 
 @dataclass(frozen=True, slots=True)
 class XdsAnswer:
-    """An AdhocQueryResponse."""
+    """What an AdhocQueryResponse says: document entries, status, errors and coverage."""
 
     entries: tuple[ListedDocument, ...]
     status: str
@@ -104,13 +104,13 @@ class XdsClient(HttpClient):
 
     @asynccontextmanager
     async def retrieve(self, url: str, requests: Sequence[DocumentRequest]) -> AsyncIterator[SoapStream]:
-        """ITI-43, streamed."""
+        """Retrieve documents (ITI-43), their bytes streamed."""
         async with self.soap.stream(url, RETRIEVE, render_retrieve_request(requests)) as stream:
             yield stream
 
     @asynccontextmanager
     async def retrieve_imaging(self, url: str, request: ImagingRequest) -> AsyncIterator[SoapStream]:
-        """RAD-69, streamed."""
+        """Retrieve DICOM instances (RAD-69), their bytes streamed."""
         async with self.soap.stream(url, RETRIEVE_IMAGING, render_imaging_request(request)) as stream:
             yield stream
 

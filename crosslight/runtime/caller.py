@@ -2,8 +2,8 @@
 asks on.
 
 Makers: :func:`crosslight.runtime.http.admit` for the HTTP listeners (called by each service's
-    authentication), the gRPC, MLLP and DIMSE listeners for theirs, and here :func:`command_line` and
-    :func:`background` for what nobody calls.
+authentication), the gRPC, MLLP and DIMSE listeners for theirs, and here :func:`command_line` and
+:func:`background` for what nobody calls.
 """
 
 from __future__ import annotations

@@ -75,8 +75,9 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 @contextmanager
 def in_words() -> Iterator[None]:
-    """Turn what the machine or the other side refused into one sentence; a fault of the program keeps its
-    stack.
+    """Turn what the machine or the other side refused into one sentence.
+
+    A fault of the program keeps its stack.
     """
     try:
         yield
@@ -124,8 +125,9 @@ def make_folder(folder: Path, file: str, config: type[Any], values: dict[str, An
 
 
 def write_unit(folder: Path, service: str, files: Files) -> Path:
-    """A systemd unit for this folder, to be copied to where systemd looks; the service runs as the folder's
-    owner.
+    """A systemd unit for this folder, to be copied to where systemd looks.
+
+    The service runs as the folder's owner.
     """
     path = folder / f"crosslight-{service}.service"
     user = pwd.getpwuid(folder.stat().st_uid).pw_name

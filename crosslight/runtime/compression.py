@@ -47,8 +47,9 @@ def compress(request: web.Request, response: web.Response) -> None:
 
 
 def send_in_pieces(response: web.Response) -> None:
-    """Have a large body sent piece by piece, with others' turns between them; what is compressed is so
-    already.
+    """Have a large body sent piece by piece, with others' turns between them.
+
+    What is compressed is so already.
     """
     body = response.body
     if isinstance(body, bytes) and len(body) > LARGE_BYTES and not response.compression:

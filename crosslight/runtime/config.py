@@ -259,9 +259,9 @@ def _write_section(cls: type[Any], values: dict[str, Any], prefix: str, lines: l
     for name, inner, given, help_text in later:
         lines.extend(f"# {part}" for part in _wrapped(help_text))
         if isinstance(given, list | tuple):
-            for one in given:
+            for section in given:
                 lines.append(f"[[{prefix}{name}]]")
-                _write_section(inner, one, f"{prefix}{name}.", lines)
+                _write_section(inner, section, f"{prefix}{name}.", lines)
         elif dataclasses.is_dataclass(inner) and given is None and help_text.startswith("Each"):
             lines.append(f"# [[{prefix}{name}]]")
             sub: list[str] = []

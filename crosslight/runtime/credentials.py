@@ -89,8 +89,9 @@ def plain_subject(subject: str) -> str:
 
 
 def uri_of(subject: str) -> tuple[str, str]:
-    """How releases before 0.3 named an HL7 sender: what came before and after the community's OID; ('', '')
-    for others.
+    """How releases before 0.3 named an HL7 sender: what came before and after the community's OID.
+
+    ('', '') for others.
     """
     if subject == "gateway":
         return "spiffe://", "/gateway"

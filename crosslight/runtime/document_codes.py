@@ -1,5 +1,6 @@
-"""Configuration of the codes of a study's DocumentEntry by its procedure; read by a registry, and by a node
-without one.
+"""Configuration of the codes of a study's DocumentEntry by its procedure.
+
+Read by a registry, and by a node without one.
 """
 
 from __future__ import annotations
@@ -39,14 +40,16 @@ def procedure_codes(sections: Iterable[ProcedureCodesConfig], where: str) -> tup
     Raises:
         ConfigError: naming the row that cannot be used.
     """
-    found = []
-    for at, one in enumerate(sections):
+    rows = []
+    for at, section in enumerate(sections):
         try:
             row = ProcedureCodes(
-                procedure=one.procedure, type_code=one.type_code, confidentiality=one.confidentiality
+                procedure=section.procedure,
+                type_code=section.type_code,
+                confidentiality=section.confidentiality,
             )
             row.check()
         except Invalid as error:
             raise ConfigError(f"{where}[{at}]: {error.what}", why=error.why, where=f"{where}[{at}]") from None
-        found.append(row)
-    return tuple(found)
+        rows.append(row)
+    return tuple(rows)

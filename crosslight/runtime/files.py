@@ -32,9 +32,9 @@ def private_file(path: Path) -> None:
 
 def private_folder(path: Path) -> None:
     """Make ``path`` and those above it that are missing, each 0700; what is there keeps its mode."""
-    for one in reversed(path.parents):
-        if not one.exists():
-            one.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+    for parent in reversed(path.parents):
+        if not parent.exists():
+            parent.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
     path.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
 
 
@@ -65,8 +65,9 @@ class Files(Protocol):
         ...
 
     def place(self, handle: BinaryIO, tmp: Path, final: Path) -> bool:
-        """Give ``tmp`` the further name ``final`` and make bytes and name durable together; False when
-        ``final`` is taken.
+        """Give ``tmp`` the further name ``final`` and make bytes and name durable together.
+
+        False when ``final`` is taken.
 
         One commit of the file system's journal where ``sync`` and ``publish`` need two. Until it returns
         ``final`` may hold a part after a power cut: only for names that nobody trusts before a database says

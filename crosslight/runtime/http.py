@@ -241,19 +241,24 @@ def peer_certificate(request: web.Request) -> dict[str, Any] | None:
     """The verified client certificate of a mutual TLS request (``ssl.getpeercert`` form), or None."""
     transport = request.transport
     tls = transport.get_extra_info("ssl_object") if transport is not None else None
-    found: dict[str, Any] | None = tls.getpeercert() if tls is not None else None
-    return found or None
+    certificate: dict[str, Any] | None = tls.getpeercert() if tls is not None else None
+    return certificate or None
 
 
 class Listener:
-    """One listening socket of a service; knows its open connections by peer so that one can be cut
-    (suspension).
+    """One listening socket of a service.
+
+    Knows its open connections by peer so that one can be cut (suspension).
     """
 
     def __init__(
         self, app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None, *, name: str = ""
     ) -> None:
-        self.app, self.host, self.port, self.tls, self.name = app, host, port, tls, name
+        self.app = app
+        self.host = host
+        self.port = port
+        self.tls = tls
+        self.name = name
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:

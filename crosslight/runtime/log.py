@@ -1,5 +1,6 @@
-"""Structured logs: one JSON object a line on stderr, or plain lines for people. Never patient data, never
-secrets.
+"""Structured logs: one JSON object a line on stderr, or plain lines for people.
+
+Never patient data, never secrets.
 
 Values are given by name, and only names on :data:`SAFE_FIELDS` are written; any other is replaced by its
 type. So a name or number that slips in does not reach a log.

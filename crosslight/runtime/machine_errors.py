@@ -1,5 +1,6 @@
-"""What the machine refuses, in one sentence and what to do: disks, files, ports, databases. For people at a
-command line.
+"""What the machine refuses, in one sentence and what to do: disks, files, ports, databases.
+
+For people at a command line.
 
 Pure but for the names of users; no text of an engine that could hold data is passed on.
 """
@@ -75,10 +76,10 @@ _SQLITE: Mapping[int, tuple[str, str]] = {
 def database_trouble(error: sqlite3.Error, path: Path | None = None) -> StorageError:
     """What SQLite refused, as ours."""
     code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF  # the primary result code
-    what, todo = _SQLITE.get(code, ("could not do this now", "Try again."))
+    trouble, todo = _SQLITE.get(code, ("could not do this now", "Try again."))
     kind = OutOfSpace if code == sqlite3.SQLITE_FULL else StorageError
     name = f"The database {path}" if path is not None else "The database"
-    made = kind(f"{name} {what}.", why="" if code in _SQLITE else type(error).__name__, todo=todo)
+    made = kind(f"{name} {trouble}.", why="" if code in _SQLITE else type(error).__name__, todo=todo)
     made.__cause__ = error
     return made
 
@@ -86,11 +87,11 @@ def database_trouble(error: sqlite3.Error, path: Path | None = None) -> StorageE
 def file_trouble(error: OSError) -> str:
     """What the system refused of a file, as one line."""
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    what, todo = _FILES.get(
+    trouble, todo = _FILES.get(
         error.errno or 0, (f"cannot be used: {error.strerror or type(error).__name__}", "")
     )
     subject = " -> ".join(names) or "A file or connection"
-    return f"{subject} {what}. {todo}".rstrip()
+    return f"{subject} {trouble}. {todo}".rstrip()
 
 
 def cannot_listen(error: BaseException, host: str, port: int, key: str) -> ConfigError:

@@ -51,8 +51,9 @@ class Unanswered(Unavailable):
 
 
 class MllpServer:
-    """Listens, frames, and gives each message to ``handler``; its answer goes back before the next message is
-    handled.
+    """Listens, frames, and gives each message to ``handler``.
+
+    Its answer goes back before the next message is handled.
 
     ``handler`` answers every message itself, errors too; an exception from it closes the connection.
     """
@@ -66,7 +67,10 @@ class MllpServer:
         tls: ssl.SSLContext | None = None,
         limits: MllpLimits | None = None,
     ) -> None:
-        self._handler, self._host, self._port, self._tls = handler, host, port, tls
+        self._handler = handler
+        self._host = host
+        self._port = port
+        self._tls = tls
         self._limits = limits or MllpLimits()
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.Task[None], Peer] = {}
@@ -177,8 +181,12 @@ class MllpClient:
         ack_timeout_s: float = 30.0,
         max_answer_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
-        self._host, self._port, self._tls, self._name = host, port, tls, server_hostname
-        self._connect_timeout_s, self._ack_timeout_s = connect_timeout_s, ack_timeout_s
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._name = server_hostname
+        self._connect_timeout_s = connect_timeout_s
+        self._ack_timeout_s = ack_timeout_s
         self._max = max_answer_bytes
         self._lock = asyncio.Lock()
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None

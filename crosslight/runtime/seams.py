@@ -65,16 +65,18 @@ class Http(Protocol):
         read_timeout_s: float = 60.0,
         limit: int = 64,
     ) -> ClientSession:
-        """A session with bounded waits, at most ``limit`` connections, no cookies of others; whoever asks
-        closes it.
+        """A session with bounded waits, at most ``limit`` connections, no cookies of others.
+
+        Whoever asks closes it.
         """
         ...
 
     def listener(
         self, app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None, *, name: str = ""
     ) -> Listener:
-        """What will serve ``app`` at an address, once started; ``name`` is the configuration's
-        (``listen.<name>_port``).
+        """What will serve ``app`` at an address, once started.
+
+        ``name`` is the configuration's (``listen.<name>_port``).
         """
         ...
 
@@ -89,8 +91,9 @@ class MemberLink(Protocol):
     def channel(
         self, address: str, credentials: Credentials | None, options: ChannelOptions
     ) -> grpc.aio.Channel:
-        """A channel to ``address`` (host:port), mutual TLS with ``credentials`` or plain without; it connects
-        when used.
+        """A channel to ``address`` (host:port), mutual TLS with ``credentials`` or plain without.
+
+        It connects when used.
         """
         ...
 
@@ -160,7 +163,7 @@ class SystemHttp:
 
 
 class GrpcLink:
-    """By gRPC."""
+    """The link between member and registry over real gRPC channels."""
 
     def channel(
         self, address: str, credentials: Credentials | None, options: ChannelOptions

@@ -11,7 +11,7 @@ from crosslight.standards.problem import CrosslightError
 
 
 class Closable(Protocol):
-    """Something open."""
+    """Whatever holds files, sockets or threads until it is closed."""
 
     async def close(self) -> None:
         """Finish, and let go."""
@@ -22,7 +22,7 @@ class Stoppable(Protocol):
     """Something that runs."""
 
     async def stop(self) -> None:
-        """End."""
+        """End its work and wait until it has ended."""
         ...
 
 

@@ -11,8 +11,9 @@ WIDTH = 200  # of what is piped or kept: rich would fold it into 80 columns, and
 
 
 def make_console() -> Console:
-    """A console as wide as the terminal; into a pipe or a file wide enough that tables keep their words
-    whole.
+    """A console as wide as the terminal.
+
+    Into a pipe or a file wide enough that tables keep their words whole.
     """
     narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
     return Console(width=None if narrow else WIDTH)
@@ -28,6 +29,6 @@ def printable(text: str) -> str:
     )
 
 
-def counted(count: int, one: str, many: str = "") -> str:
+def counted(count: int, singular: str, plural: str = "") -> str:
     """``1 study``, ``2 studies``."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"

@@ -65,10 +65,10 @@ def identity_of(uris: list[str]) -> Identity:
     Raises:
         Unauthenticated: if there is none, more than one, or one that is not ours.
     """
-    found = Identity.parse(uris[0]) if len(uris) == 1 else None
-    if found is None:
+    identity = Identity.parse(uris[0]) if len(uris) == 1 else None
+    if identity is None:
         raise Unauthenticated("The client certificate names no member, gateway or system of this region.")
-    return found
+    return identity
 
 
 def peer_identity(certificate: dict[str, Any] | None) -> Identity:
@@ -125,8 +125,9 @@ def _load(context: ssl.SSLContext, cert: Path | None, key: Path | None, ca: Path
 
 
 def server_context(cert: Path, key: Path, *, client_ca: Path | None = None) -> ssl.SSLContext:
-    """For a listener: TLS 1.3 (1.2 for older systems); with ``client_ca`` a client certificate of it is
-    required.
+    """For a listener: TLS 1.3 (1.2 for older systems).
+
+    With ``client_ca`` a client certificate of it is required.
 
     Sessions are not resumed on mutual listeners: each connection proves a certificate that holds now.
 
@@ -147,10 +148,10 @@ def _expecting(expected: Identity) -> type[ssl.SSLObject]:
         def do_handshake(self) -> None:
             super().do_handshake()
             try:
-                found = peer_identity(self.getpeercert())
+                identity = peer_identity(self.getpeercert())
             except Unauthenticated:
-                found = None
-            if found != expected:
+                identity = None
+            if identity != expected:
                 raise ssl.SSLCertVerificationError(f"the peer is not {expected.uri}")
 
     return Expecting
@@ -210,8 +211,9 @@ class Credentials:
         return context
 
     def client(self, expect: Identity | None = None) -> ssl.SSLContext:
-        """The context for calling ``expect`` (None: any server of the region, by host name); one for each,
-        shared.
+        """The context for calling ``expect`` (None: any server of the region, by host name).
+
+        One for each, shared.
         """
         context = self._clients.get(expect)
         if context is None:

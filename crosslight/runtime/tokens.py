@@ -42,7 +42,10 @@ class TokenSigner:
     """Mints tokens with the region's token key."""
 
     def __init__(self, key: ECKey, issuer: str, clock: Clock, ids: Ids) -> None:
-        self._key, self._issuer, self._clock, self._ids = key, issuer, clock, ids
+        self._key = key
+        self._issuer = issuer
+        self._clock = clock
+        self._ids = ids
 
     def _mint(
         self, kind: Kind, principal: Principal, audience: str, ttl_s: int, extra: dict[str, Any]
@@ -85,8 +88,10 @@ class TokenSigner:
 
 
 class TokenVerifier:
-    """Verifies tokens with public keys learnt from the directory; the key set can be replaced while
-    running."""
+    """Verifies tokens with public keys learnt from the directory.
+
+    The key set can be replaced while running.
+    """
 
     def __init__(self, issuer: str, clock: Clock, jwks: dict[str, Any] | None = None) -> None:
         self._issuer, self._clock = issuer, clock

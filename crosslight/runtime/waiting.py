@@ -87,8 +87,9 @@ class Backoff:
 
 
 class Subscribers(Generic[T]):
-    """Who is told when something has happened: call it with what it was. Those told return at once and raise
-    nothing.
+    """Who is told when something has happened: call it with what it was.
+
+    Those told return at once and raise nothing.
 
     A part that tells need not know who listens, so parts are made in one order, each from those before it.
     """

@@ -65,19 +65,19 @@ def _is_common_uid(text: str) -> bool:
 
 
 def version_to_pb(version: Version) -> pb.Version:
-    """A version."""
+    """A version as the message that the feed carries."""
     return pb.Version(epoch=version.epoch, n=version.n)
 
 
 def identifier_to_pb(identifier: Identifier) -> pb.Identifier:
-    """An identifier."""
+    """An identifier as the message that the feed carries."""
     return pb.Identifier(
         value=identifier.value, authority=identifier.authority, namespace=identifier.namespace
     )
 
 
 def patient_to_pb(patient: Patient) -> pb.Patient:
-    """A patient."""
+    """A patient as the message that the feed carries."""
     return pb.Patient(
         local=identifier_to_pb(patient.local),
         others=[identifier_to_pb(other) for other in patient.others],
@@ -189,7 +189,10 @@ def patient_from_pb(message: pb.Patient) -> Patient:
     Raises:
         Invalid: as :func:`identifier_from_pb`. TooLarge: over the bounds of this module.
     """
-    name, born, sex, postcode = message.name, message.birth_date, message.sex, message.postcode
+    name = message.name
+    born = message.birth_date
+    sex = message.sex
+    postcode = message.postcode
     _check_texts("patient", name, born, sex, postcode)
     return Patient(
         local=identifier_from_pb(message.local, "patient.local"),
@@ -203,7 +206,10 @@ def patient_from_pb(message: pb.Patient) -> Patient:
 
 
 def _time_from_pb(message: pb.StudyTime) -> StudyTime:
-    date, time, zone, source = message.date, message.time, message.zone, message.zone_source
+    date = message.date
+    time = message.time
+    zone = message.zone
+    source = message.zone_source
     if len(date) > MAX_TEXT or len(time) > MAX_TEXT:
         raise TooLarge("A time is too long.", why=f"Limit here: {MAX_TEXT} characters.", where="time")
     return StudyTime(
@@ -216,8 +222,10 @@ def _time_from_pb(message: pb.StudyTime) -> StudyTime:
 
 @lru_cache(maxsize=1024)
 def _zone(text: str) -> str:
-    """An offset or an IANA name that we know; anything else would fail when the interval is asked for
-    (D22)."""
+    """An offset or an IANA name that we know.
+
+    Anything else would fail when the interval is asked for (D22).
+    """
     if _OFFSET.match(text):
         return text
     try:
@@ -237,7 +245,7 @@ def _sop_class(message: pb.SopClassCount) -> tuple[str, int]:
 
 
 def _sop_classes(messages: Collection[pb.SopClassCount]) -> tuple[tuple[str, int], ...]:
-    return tuple([_sop_class(one) for one in _bounded(messages, "series.sop_classes")])
+    return tuple([_sop_class(message) for message in _bounded(messages, "series.sop_classes")])
 
 
 def _series_from_pb(message: pb.Series) -> SeriesRecord:
@@ -270,9 +278,9 @@ def _coded(message: pb.Coded) -> Coded:
 
 
 def _texts(values: Collection[str], where: str) -> tuple[str, ...]:
-    found = tuple(_bounded(values, where))
-    _check_texts(where, *found)
-    return found
+    texts = tuple(_bounded(values, where))
+    _check_texts(where, *texts)
+    return texts
 
 
 def study_from_pb(message: pb.Study) -> StudyRecord:

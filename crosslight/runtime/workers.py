@@ -110,8 +110,9 @@ class Workers:
             _end(pool)
 
     def run_bounded_sync(self, fn: Callable[..., T], *args: Any) -> T:
-        """Run ``fn`` on untrusted bytes in a bounded child; for callers in threads. Waiting for a free child
-        is not counted.
+        """Run ``fn`` on untrusted bytes in a bounded child.
+
+        For callers in threads. Waiting for a free child is not counted.
 
         Raises:
             TooLarge: if it took too long, or died (out of memory).

@@ -1,7 +1,7 @@
 """Who may do what: principals, purposes, and the table of role x face x action (thin but real; D20, D21).
 
 Pure: a decision is a function of its arguments. The registry asks it before it answers, the holder asks it
-    again before it releases a byte.
+again before it releases a byte.
 """
 
 from __future__ import annotations

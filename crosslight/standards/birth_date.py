@@ -11,8 +11,9 @@ EARLIEST, LATEST = 1800, 9999  # years; before that nobody's birth date was kept
 
 
 def birth_date(text: str) -> str:
-    """``text`` as a date of birth: ``YYYYMMDD``, or ``YYYYMM`` or ``YYYY`` where that is all it says; ''
-    where it is none.
+    """``text`` as a date of birth: ``YYYYMMDD``, or ``YYYYMM`` or ``YYYY`` where that is all it says.
+
+    '' where it is none.
 
     A value that is no calendar date (``00000000``, ``19701301``, ``19700230``) is no date of birth. Dots and
     dashes between the parts, which older objects have (PS3.5 6.2, DA), and a time after the date (HL7 v2 TS)

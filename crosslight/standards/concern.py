@@ -1,4 +1,5 @@
 """Whom a member's unlisted studies concern, without saying who: keyed hashes of patient identifiers (D19).
+
 Pure.
 
 A member sends, for each study that waits for the registry or was refused, a hash of every identifier in its
@@ -31,8 +32,9 @@ def patient_hash(secret: bytes, identifier: Identifier) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Concern:
-    """Hashes of whom a member's unlisted studies concern. ``anybody_*``: there are some that cannot be told
-    apart.
+    """Hashes of whom a member's unlisted studies concern.
+
+    ``anybody_*``: there are some that cannot be told apart.
 
     ``waiting`` will be listed by themselves; ``refused`` need an operator.
     """

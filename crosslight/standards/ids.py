@@ -219,8 +219,9 @@ def study_tag(secret: bytes, study_uid: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class DerivedId:
-    """A UUID v8 (RFC 9562 5.8): kind 8, epoch 8, revision 24, study tag 80, two spare zero bits; 122 bits in
-    all.
+    """A UUID v8 (RFC 9562 5.8): kind 8, epoch 8, revision 24, study tag 80, two spare zero bits.
+
+    122 bits in all.
     """
 
     kind: int
@@ -295,11 +296,11 @@ class IdFamily:
         self._tail = f"{digits[2:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
     def urn(self, kind: Kind) -> str:
-        """As :meth:`DerivedId.urn`."""
+        """The id as a URN, as in :meth:`DerivedId.urn`."""
         return f"urn:uuid:{kind:02x}{self._tail}"
 
     def uid(self, kind: Kind) -> str:
-        """As :meth:`DerivedId.uid`."""
+        """The id as a DICOM UID, as in :meth:`DerivedId.uid`."""
         return f"2.25.{self._number | kind << 120}"
 
 

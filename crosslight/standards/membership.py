@@ -59,18 +59,18 @@ class Invitation:
             )
         try:
             data = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-            found = cls(url=data["url"], pin=data["pin"], code=data["code"], secret=data["secret"])
+            invitation = cls(url=data["url"], pin=data["pin"], code=data["code"], secret=data["secret"])
             version = data["v"]
         except (ValueError, binascii.Error, KeyError, TypeError):
             raise Malformed(
                 "The invitation cannot be read.", todo="Paste all of it, or ask for a new one."
             ) from None
-        texts = (found.url, found.pin, found.code, found.secret)
-        if version != 1 or not all(isinstance(t, str) for t in texts) or not _HEX_PIN.match(found.pin):
+        texts = (invitation.url, invitation.pin, invitation.code, invitation.secret)
+        if version != 1 or not all(isinstance(t, str) for t in texts) or not _HEX_PIN.match(invitation.pin):
             raise Malformed("The invitation is of another kind.", todo="Use the same release on both sides.")
-        if not found.url.startswith(("https://", "http://")) or not found.secret:
+        if not invitation.url.startswith(("https://", "http://")) or not invitation.secret:
             raise Malformed("The invitation names no registry.", todo="Ask for a new one.")
-        return found
+        return invitation
 
 
 def _strings(cls: type[Any], data: Any, what: str) -> dict[str, Any]:
@@ -131,8 +131,9 @@ class Endpoints:
 
     @classmethod
     def claimed(cls, said: Mapping[str, str]) -> Self:
-        """A node's own word about where it is: bounded, http(s) only; who answers there is checked at each
-        call.
+        """A node's own word about where it is: bounded, http(s) only.
+
+        Who answers there is checked at each call.
         """
         values = {f.name: said.get(f.name, "") for f in fields(cls)}
         return cls(

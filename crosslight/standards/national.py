@@ -60,8 +60,10 @@ def nhs_number(text: str, *, allow_test: bool) -> str | None:
 
 
 def chi_number(text: str, *, allow_test: bool) -> str | None:
-    """The ten digits of a plausible CHI number (DDMMYY + 4, modulus 11), else None; 9xx only as test
-    numbers."""
+    """The ten digits of a plausible CHI number (DDMMYY + 4, modulus 11), else None.
+
+    9xx only as test numbers.
+    """
     digits = _ten_digits(text)
     if digits is None:
         return None

@@ -58,8 +58,9 @@ _WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z0-9]+|[A-Z]+")
 
 
 def kind_in_words(error: BaseException | str) -> str:
-    """What kind of error it is, for people: ``ExpiredTokenError`` is *expired token*. '' for kinds that say
-    nothing.
+    """What kind of error it is, for people: ``ExpiredTokenError`` is *expired token*.
+
+    '' for kinds that say nothing.
 
     The text of an error of a library is not used: it may hold what it read.
     """

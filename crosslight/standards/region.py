@@ -12,8 +12,9 @@ ODS_OID = Oid("2.16.840.1.113883.2.1.3.2.4.19.1")  # organisation codes of the N
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcedureCodes:
-    """One row of the table by which a procedure decides codes of its study's DocumentEntry; '' decides
-    nothing.
+    """One row of the table by which a procedure decides codes of its study's DocumentEntry.
+
+    '' decides nothing.
     """
 
     procedure: str  # pattern of a procedure code, of its meaning, or of the description

@@ -59,12 +59,12 @@ class PersonName:
 
     @property
     def given(self) -> str:
-        """Given names."""
+        """Given names: alphabetic if there are any, else ideographic."""
         return self._components(0)[1] or self._components(1)[1]
 
     @property
     def middle(self) -> str:
-        """Middle names."""
+        """Middle names of the alphabetic group."""
         return self._components(0)[2]
 
     @property
@@ -240,8 +240,9 @@ class StudyRecord:
 
 
 def whole_number(text: str, otherwise: int = 1 << 31) -> int:
-    """``text`` as a whole number of DICOM (PS3.5 6.2: IS); what is none, as objects sometimes say, counts as
-    ``otherwise``.
+    """``text`` as a whole number of DICOM (PS3.5 6.2: IS).
+
+    What is none, as objects sometimes say, counts as ``otherwise``.
     """
     text = text.strip()
     return int(text) if _WHOLE.match(text) else otherwise

@@ -109,8 +109,12 @@ class Act:
         deferred: bool = False,
         lazy: bool = False,
     ) -> None:
-        self._ledger, self.entry, self._refusal, self._code = ledger, entry, refusal, code
-        self._deferred, self._lazy = deferred, lazy
+        self._ledger = ledger
+        self.entry = entry
+        self._refusal = refusal
+        self._code = code
+        self._deferred = deferred
+        self._lazy = lazy
         # whether its beginning was handed in; its number, once that is committed
         self._asked, self._number = False, 0
         self.outcome = Outcome("ok")

@@ -79,7 +79,7 @@ class Outcome:
         return cls(kind, counts, code)
 
     def in_words(self) -> str:
-        """For people."""
+        """The outcome as a person reads it."""
         counts = ", ".join(f"{number} {words or 'given'}" for words, number in self.counts)
         why = kind_in_words(self.code) if self.code.isidentifier() and not self.code.startswith("XDS") else ""
         parts = (_WORDS.get(self.kind, self.kind), counts, why or self.code)
@@ -114,16 +114,16 @@ def outcome_of(error: BaseException, so_far: Outcome, code: str = "") -> Outcome
 
 def _counts(text: str) -> tuple[tuple[str, int], ...] | None:
     """The counts of a text; None where it holds something else."""
-    found: list[tuple[str, int]] = []
+    counts: list[tuple[str, int]] = []
     for part in text.split(", ") if text else ():
         if (match := _COUNT.match(part)) is not None:
-            found.append((match.group(2) or "", int(match.group(1))))
-            found += [(IN_ALL, int(match.group(3)))] if match.group(3) else []
+            counts.append((match.group(2) or "", int(match.group(1))))
+            counts += [(IN_ALL, int(match.group(3)))] if match.group(3) else []
         elif (match := _OLD_COUNT.match(part)) is not None:  # "refused 2"
-            found.append((match.group(1), int(match.group(2))))
+            counts.append((match.group(1), int(match.group(2))))
         else:
             return None
-    return tuple(found)
+    return tuple(counts)
 
 
 def _in_part(counts: tuple[tuple[str, int], ...]) -> bool:

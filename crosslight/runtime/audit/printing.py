@@ -27,8 +27,9 @@ APART_MINUTES = 10
 
 
 def parse_patient(text: str) -> Identifier:
-    """A patient as an operator writes one: ``VALUE`` (under any authority), or ``OID|VALUE``; spaces in a
-    number do not count.
+    """A patient as an operator writes one: ``VALUE`` (under any authority), or ``OID|VALUE``.
+
+    Spaces in a number do not count.
 
     Raises:
         Invalid: if there is no value, or the authority is no OID.
@@ -59,7 +60,7 @@ class Opening:
 def openings(entries: Iterable[Audited]) -> list[Opening]:
     """Newest first: acts of one person, face, kind and decision on the same patients and studies, none
     :data:`APART_MINUTES` after the one before."""
-    found: list[Opening] = []
+    opened: list[Opening] = []
     current: dict[tuple[str, ...], Opening] = {}
     for entry in entries:
         who = entry.who
@@ -69,11 +70,11 @@ def openings(entries: Iterable[Audited]) -> list[Opening]:
         together = known is not None and entry.studies and _minutes(entry.at, known.oldest) <= APART_MINUTES
         if known is None or not together:
             known = current[key] = Opening(entry, entry.at, 0)
-            found.append(known)
+            opened.append(known)
         known.count += 1
         known.oldest = entry.at
         known.outcomes[entry.outcome.in_words()] += 1
-    return found
+    return opened
 
 
 def _minutes(earlier: str, later: str) -> float:
@@ -104,32 +105,32 @@ def audit_table(entries: Iterable[Audited], title: str = "") -> Table:
     table.add_column("when", no_wrap=True)
     for column in ("who and why", "what, and what became of it"):
         table.add_column(column, overflow="fold")
-    for one in openings(entries):
-        entry = one.newest
+    for opening in openings(entries):
+        entry = opening.newest
         style = "red" if entry.decision != "permit" else "yellow" if entry.outcome.kind == "cut" else ""
-        table.add_row(*(Text(cell) for cell in _cells(one)), style=style)
+        table.add_row(*(Text(cell) for cell in _cells(opening)), style=style)
     return table
 
 
-def _cells(one: Opening) -> tuple[str, str, str]:
-    entry, who = one.newest, one.newest.who
+def _cells(opening: Opening) -> tuple[str, str, str]:
+    entry, who = opening.newest, opening.newest.who
     when = _time(entry.at)
-    if one.count > 1 and one.oldest[:19] != entry.at[:19]:
-        when = f"{_time(one.oldest)}\nto {_time(entry.at)[11:]}"
+    if opening.count > 1 and opening.oldest[:19] != entry.at[:19]:
+        when = f"{_time(opening.oldest)}\nto {_time(entry.at)[11:]}"
     name = " ".join(part for part in (who.name, f"({who.subject})") if part)
-    what = f"{entry.face} {acted(entry)}"
-    much = [f"{one.count} times"] if one.count > 1 else []
+    act = f"{entry.face} {acted(entry)}"
+    much = [f"{opening.count} times"] if opening.count > 1 else []
     much += [counted(len(entry.studies), "study", "studies")] if entry.studies else []
     allowed = "" if entry.decision == "permit" else f"REFUSED: {entry.rule}"
-    if one.count == 1:
-        result = next(iter(one.outcomes))
+    if opening.count == 1:
+        result = next(iter(opening.outcomes))
     else:
         kinds = Counter[str]()
-        for words, count in one.outcomes.items():
+        for words, count in opening.outcomes.items():
             kinds[words.partition(":")[0]] += count
         result = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
     who_lines = (name, f"{who.organisation} {who.purpose}".rstrip())
-    what_lines = (what, ", ".join(much), allowed, result, entry.correlation)
+    what_lines = (act, ", ".join(much), allowed, result, entry.correlation)
     return when, _lines(who_lines), _lines(what_lines)
 
 

@@ -96,8 +96,9 @@ def _acted(action: str) -> tuple[str, tuple[str, ...]]:
 
 
 def moment(text: str, *, end: bool = False) -> str:
-    """A day, or a day and a minute, in UTC, as the audit writes times; of a day that ends a period, the
-    moment after it.
+    """A day, or a day and a minute, in UTC, as the audit writes times.
+
+    Of a day that ends a period, the moment after it.
 
     Raises:
         Invalid: when it is none.

@@ -32,15 +32,15 @@ class Column:
 
 
 class IntColumn(Column):
-    """Whole numbers."""
+    """A column of whole numbers (int8)."""
 
 
 class TextColumn(Column):
-    """Texts."""
+    """A column of texts (text)."""
 
 
 class BytesColumn(Column):
-    """Bytes."""
+    """A column of bytes (bytea)."""
 
 
 def column(values: Sequence[Any]) -> Column:

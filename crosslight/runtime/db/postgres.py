@@ -52,7 +52,7 @@ class _Statement:
 
     def __init__(self, sql: str) -> None:
         self._lists = [
-            (sql.count("?", 0, found.start()), found.group().count("?")) for found in _LIST.finditer(sql)
+            (sql.count("?", 0, match.start()), match.group().count("?")) for match in _LIST.finditer(sql)
         ]
         self.sql = _LIST.sub("= ANY(?)", sql).replace("%", "%%").replace("?", "%s")
 
@@ -73,12 +73,12 @@ _statements: dict[str, _Statement] = {}
 
 
 def _statement(sql: str) -> _Statement:
-    found = _statements.get(sql)
-    if found is None:
-        found = _Statement(sql)
+    statement = _statements.get(sql)
+    if statement is None:
+        statement = _Statement(sql)
         if len(_statements) < MAX_TEXTS:
-            _statements[sql] = found
-    return found
+            _statements[sql] = statement
+    return statement
 
 
 _DIALECT = Dialect(
@@ -102,7 +102,10 @@ class _PgTx:
         rests: bool = False,
         again: bool = False,
     ) -> None:
-        self._c, self.weigh, self._rests, self._again = cursor, Budget(rows).spend, rests, again
+        self._c = cursor
+        self.weigh = Budget(rows).spend
+        self._rests = rests
+        self._again = again
 
     def steps(self, things: Iterable[T]) -> Iterator[T]:
         return in_steps(things) if self._rests else iter(things)
@@ -116,7 +119,7 @@ class _PgTx:
 
     def executemany(self, sql: str, params: Iterable[Sequence[Any]]) -> None:
         statement = _statement(sql)
-        self._c.executemany(statement.sql, [statement.params(some) for some in params])
+        self._c.executemany(statement.sql, [statement.params(values) for values in params])
 
     def insert_many(
         self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = ""
@@ -177,8 +180,8 @@ class _PgTx:
         return (int(row[0]), int(row[1])) if row else (0, 0)
 
     def index_bytes(self, names: Sequence[str]) -> int:
-        found = [self.row("SELECT coalesce(pg_relation_size(to_regclass(?)), 0)", (name,)) for name in names]
-        return sum(int(row[0]) for row in found if row)
+        rows = [self.row("SELECT coalesce(pg_relation_size(to_regclass(?)), 0)", (name,)) for name in names]
+        return sum(int(row[0]) for row in rows if row)
 
 
 class PostgresDb:

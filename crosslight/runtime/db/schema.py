@@ -32,17 +32,18 @@ class SchemaVersion:
 
 
 def _deltas(package: str, engine: str) -> list[tuple[int, str]]:
-    found = []
+    deltas = []
     for entry in resources.files(package).joinpath("deltas").iterdir():
         match = _NAME.match(entry.name)
         if match and match.group(2) in (None, engine):
-            found.append((int(match.group(1)), entry.read_text("utf-8")))
-    return sorted(found)
+            deltas.append((int(match.group(1)), entry.read_text("utf-8")))
+    return sorted(deltas)
 
 
 async def migrate(db: Db, package: str, version: SchemaVersion) -> list[int]:
-    """Apply the deltas of ``package`` that ``db`` lacks, each in a transaction of its own; the numbers
-    applied here.
+    """Apply the deltas of ``package`` that ``db`` lacks, each in a transaction of its own.
+
+    The numbers applied here.
 
     Raises:
         StorageError: if the database was upgraded by code that this code is too old for.

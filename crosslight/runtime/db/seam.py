@@ -116,8 +116,9 @@ class Tx(Protocol):
         ...
 
     def each(self, sql: str, params: Sequence[Any] = ()) -> Iterator[Row]:
-        """The rows of a query, read from the database as they are asked for; the statement ends where they
-        are no longer.
+        """The rows of a query, read from the database as they are asked for.
+
+        The statement ends where they are no longer.
         """
         ...
 
@@ -128,8 +129,9 @@ class Tx(Protocol):
         ...
 
     def steps(self, things: Iterable[T]) -> Iterator[T]:
-        """The same things, of which something dear is made one by one; in a reader's thread with rests for
-        others.
+        """The same things, of which something dear is made one by one.
+
+        In a reader's thread with rests for others.
         """
         ...
 
@@ -142,8 +144,9 @@ class Tx(Protocol):
         ...
 
     def advisory_lock(self, number: int, *, exclusive: bool = True) -> None:
-        """Hold the lock of this number to the end of the transaction, after waiting for all who hold it;
-        unless ``exclusive`` only for one who does so exclusively. Nothing to wait for where there is one
+        """Hold the lock of this number to the end of the transaction, after waiting for all who hold it.
+
+        Unless ``exclusive`` only for one who does so exclusively. Nothing to wait for where there is one
         writer anyway.
 
         A transaction that is run again after a deadlock holds it exclusively whatever is asked, so that it
@@ -189,9 +192,11 @@ class Db(Protocol):
         ...
 
     async def write(self, name: str, fn: Callable[[Tx], T], *, lazy: bool = False) -> T:
-        """Run a writing function and commit. A ``lazy`` one may wait a moment, to be committed together with
-        the next that is
-        not: nobody waits for it."""
+        """Run a writing function and commit.
+
+        A ``lazy`` one may wait a moment, to be committed together with the next that is not: nobody waits for
+        it.
+        """
         ...
 
     def submit_write(self, name: str, fn: Callable[[Tx], T]) -> Future[T]:

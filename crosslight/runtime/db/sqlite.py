@@ -63,12 +63,12 @@ class _SqliteTx:
     def insert_many(
         self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], tail: str = ""
     ) -> int:
-        one, start, changed = f"({','.join('?' * len(names))})", 0, 0
+        placeholders, start, changed = f"({','.join('?' * len(names))})", 0, 0
         while start < len(rows):
             # Powers of two, so that few texts are prepared; one step of SQLite, and one release of the GIL,
             # for many rows.
             size = min(MAX_ROWS, 1 << (len(rows) - start).bit_length() - 1)
-            sql = insert_sql(table, names, "VALUES " + ",".join([one] * size), tail)
+            sql = insert_sql(table, names, "VALUES " + ",".join([placeholders] * size), tail)
             changed += self._c.execute(
                 sql, [value for row in rows[start : start + size] for value in row]
             ).rowcount
@@ -94,19 +94,19 @@ class _SqliteTx:
         cursor = self._c.execute(sql, params)
         if not self._rests:
             return cursor.fetchall()
-        found = part = cursor.fetchmany(FETCH)
+        rows = part = cursor.fetchmany(FETCH)
         while len(part) == FETCH:
             rest()
             part = cursor.fetchmany(FETCH)
-            found += part
-        return found
+            rows += part
+        return rows
 
     def each(self, sql: str, params: Sequence[Any] = ()) -> Iterator[Row]:
         return iter(self._c.execute(sql, params))
 
     def row(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
-        found: Row | None = self._c.execute(sql, params).fetchone()
-        return found
+        row: Row | None = self._c.execute(sql, params).fetchone()
+        return row
 
     def script(self, sql: str) -> None:
         for statement in split_statements(sql):
@@ -128,10 +128,10 @@ class _SqliteTx:
         return self._pages(names)
 
     def _pages(self, names: Iterable[str]) -> int:
-        found = [
+        rows = [
             self.row("SELECT coalesce(sum(pgsize), 0) FROM dbstat WHERE name = ?", (name,)) for name in names
         ]
-        return sum(int(row[0]) for row in found if row)
+        return sum(int(row[0]) for row in rows if row)
 
 
 class _Write:
@@ -357,8 +357,9 @@ class _Near:
         connection.execute("PRAGMA cache_size=-16384")
 
     def run(self, fn: Callable[[Tx], T], steps: int) -> T:
-        """Raises sqlite3.OperationalError beyond ``steps``, or when it would have to wait; TooMuch beyond
-        NEAR_ROWS.
+        """Raises sqlite3.OperationalError beyond ``steps``, or when it would have to wait.
+
+        TooMuch beyond NEAR_ROWS.
         """
         self._limit.left = steps
         self._c.execute("BEGIN")

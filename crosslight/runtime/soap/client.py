@@ -47,8 +47,9 @@ _TYPES = frozenset({"application/soap+xml", "application/xop+xml", "text/xml", "
 
 
 async def parsed(content_type: str, data: bytes, max_bytes: int, workers: Workers | None) -> Envelope:
-    """The envelope of a message, plain or MTOM with its parts inlined; large ones are read in a thread of
-    ``workers``.
+    """The envelope of a message, plain or MTOM with its parts inlined.
+
+    Large ones are read in a thread of ``workers``.
     """
     return await off_loop(
         workers, lambda: _parse(content_type, data, max_bytes), large=len(data) > _THREAD_ABOVE
@@ -254,8 +255,10 @@ class SoapClient:
         max_total_bytes: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[SoapStream]:
-        """One exchange whose parts are streamed. ``timeout_s`` bounds the wait for the root part; later
-        pieces the session's read timeout."""
+        """One exchange whose parts are streamed.
+
+        ``timeout_s`` bounds the wait for the root part; later pieces the session's read timeout.
+        """
         async with self._post(url, action, body, mtom, headers) as (response, message_id):
             reply = SoapStream(response, max_total_bytes, self._workers)
             try:

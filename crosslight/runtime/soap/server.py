@@ -1,5 +1,6 @@
-"""SOAP over aiohttp, the server: plain or MTOM, parts streamed with back-pressure. The client is
-``client.py``.
+"""SOAP over aiohttp, the server: plain or MTOM, parts streamed with back-pressure.
+
+The client is ``client.py``.
 
 The wire forms are in ``standards/xds/{soap,mtom}.py``; this module only moves bytes.
 """
@@ -67,8 +68,9 @@ class Part:
 async def read_soap(
     request: web.Request, max_bytes: int = MAX_SUBMISSION_BYTES, workers: Workers | None = None
 ) -> Envelope:
-    """The request's envelope, plain or MTOM; xop:Include is replaced by base64 text; a large one is read in a
-    thread of ``workers``.
+    """The request's envelope, plain or MTOM.
+
+    xop:Include is replaced by base64 text; a large one is read in a thread of ``workers``.
 
     Raises:
         SoapFault, Malformed, TooLarge: render with :func:`render_soap_error`; never a 500.
@@ -98,8 +100,9 @@ def soap_response(
     mtom: bool | None = None,
     status: int = 200,
 ) -> web.Response:
-    """An answer to ``envelope`` whose body is held in memory; MTOM when asked that way, or when ``mtom`` says
-    so.
+    """An answer to ``envelope`` whose body is held in memory.
+
+    MTOM when asked that way, or when ``mtom`` says so.
     """
     message_id = response_id(request)
     rendered = render_envelope(action, body, message_id=message_id, relates_to=envelope.message_id)

@@ -25,7 +25,7 @@ class Entry:
     mode: Mode
 
     def to_resource(self) -> Resource:
-        """As Bundle.entry."""
+        """The entry as it stands in ``Bundle.entry``."""
         return {
             "fullUrl": self.url,
             "resource": orjson.Fragment(self.resource.data),
@@ -59,12 +59,12 @@ def searchset(
 
     ``tags`` are codings for clients that read no outcome.
     """
-    found: dict[str, Any] = {"resourceType": "Bundle"}
+    bundle: dict[str, Any] = {"resourceType": "Bundle"}
     if marked := list(tags):
-        found["meta"] = {"tag": marked}
-    found["type"] = "searchset"
+        bundle["meta"] = {"tag": marked}
+    bundle["type"] = "searchset"
     if total is not None:
-        found["total"] = total
-    found["link"] = [{"relation": relation, "url": url} for relation, url in links.items()]
-    found["entry"] = [one.to_resource() for one in entries]
-    return found
+        bundle["total"] = total
+    bundle["link"] = [{"relation": relation, "url": url} for relation, url in links.items()]
+    bundle["entry"] = [entry.to_resource() for entry in entries]
+    return bundle

@@ -17,8 +17,9 @@ WADO = "dicom-wado-rs"
 
 
 def organization(member: MemberFacts, region: RegionFacts, *, incarnation: str) -> Resource:
-    """A member under its organisation code; a foreign source, which is no part of the region, under its
-    repository's OID.
+    """A member under its organisation code.
+
+    A foreign source, which is no part of the region, under its repository's OID.
     """
     oids = (
         (EXT_REPOSITORY, member.repository_unique_id),

@@ -114,10 +114,10 @@ def identifiers_of(person: PersonFacts) -> tuple[Identifier, ...]:
     """The domain id, every valid national number, every local id and original number of an outside study,
     each once.
     """
-    found = {person.domain_id: None}
+    identifiers = {person.domain_id: None}
     for record in person.records:
-        found |= dict.fromkeys(record.national)
-        found[record.patient.local] = None
+        identifiers |= dict.fromkeys(record.national)
+        identifiers[record.patient.local] = None
         if (original := number_of(record.patient)[1]) is not None:
-            found[original] = None
-    return tuple(found)
+            identifiers[original] = None
+    return tuple(identifiers)

@@ -60,10 +60,10 @@ def accession_identifier(
     accession: Identifier, systems: Systems, kind: orjson.Fragment = _ACCESSION
 ) -> Resource:
     """An accession number under its issuer; without one it has no system, never a guessed one (D13)."""
-    found: Resource = {"type": kind, **systems.identifier(accession)}
+    identifier: Resource = {"type": kind, **systems.identifier(accession)}
     if accession.namespace:
-        found["assigner"] = {"display": accession.namespace}
-    return found
+        identifier["assigner"] = {"display": accession.namespace}
+    return identifier
 
 
 def _identifiers(record: StudyRecord, systems: Systems) -> list[Resource]:
@@ -102,8 +102,8 @@ def concept(coded: Coded) -> orjson.Fragment | None:
     )
     if "code" not in coding:
         coding.pop("system", None)
-    found = prune({"coding": [coding] if coding else [], "text": text(coded.meaning)})
-    return _fragment(found) if found else None
+    body = prune({"coding": [coding] if coding else [], "text": text(coded.meaning)})
+    return _fragment(body) if body else None
 
 
 def _number(number: str) -> int | None:
@@ -121,28 +121,28 @@ def _place(body_site: str, laterality: str) -> Resource:
 
     A term without a code in PS3.16 comes as it is, without a system.
     """
-    found: Resource = {}
+    place: Resource = {}
     if (known := BODY_SITES.get(body_site.strip().upper())) is not None:
-        found["bodySite"] = _fragment({"system": SNOMED, "code": known[0], "display": known[1]})
+        place["bodySite"] = _fragment({"system": SNOMED, "code": known[0], "display": known[1]})
     elif _CODE.match(body_site):
-        found["bodySite"] = _fragment({"code": body_site, "display": body_site})
+        place["bodySite"] = _fragment({"code": body_site, "display": body_site})
     if laterality in LATERALITY:
         value, meaning = LATERALITY[laterality]
-        found["laterality"] = _fragment({"system": SNOMED, "code": value, "display": meaning})
-    return found
+        place["laterality"] = _fragment({"system": SNOMED, "code": value, "display": meaning})
+    return place
 
 
-def series(one: SeriesRecord) -> Resource:
+def series(record: SeriesRecord) -> Resource:
     """One series; its instances are asked of the holder (D5)."""
-    found: Resource = {"uid": one.series_uid}
-    if (number := _number(one.number)) is not None:
-        found["number"] = number
-    found["modality"] = modality(one.modality)
-    if one.description.strip():
-        found["description"] = one.description
-    found["numberOfInstances"] = one.n_instances
-    found |= _place(one.body_site, one.laterality)
-    return found | started(one.time) if one.time.date else found
+    resource: Resource = {"uid": record.series_uid}
+    if (number := _number(record.number)) is not None:
+        resource["number"] = number
+    resource["modality"] = modality(record.modality)
+    if record.description.strip():
+        resource["description"] = record.description
+    resource["numberOfInstances"] = record.n_instances
+    resource |= _place(record.body_site, record.laterality)
+    return resource | started(record.time) if record.time.date else resource
 
 
 class StudyWriter:
@@ -180,18 +180,20 @@ class StudyWriter:
             "endpoint": endpoints,
             "numberOfSeries": record.n_series if known else None,
             "numberOfInstances": record.n_instances if known else None,
-            "procedureCode": [found for code in record.procedure_codes if (found := concept(code))] or None,
+            "procedureCode": [procedure for code in record.procedure_codes if (procedure := concept(code))]
+            or None,
             "location": {"display": record.institution} if text(record.institution) else None,
             "description": text(record.description),
-            "series": [series(one) for one in record.series] or None,
+            "series": [series(series_record) for series_record in record.series] or None,
         }
         body = {name: value for name, value in body.items() if value is not None}
         stem = f"{holding.incarnation}.{holding.revision}"
         return render_versioned("ImagingStudy", holding.fhir_id, body, stem=stem, updated=holding.updated)
 
     def _member(self, member: MemberFacts | None) -> tuple[Resource, orjson.Fragment | None]:
-        """The custodian's extension and the endpoints, through the gateway first; None where there is no road
-        to it.
+        """The custodian's extension and the endpoints, through the gateway first.
+
+        None where there is no road to it.
         """
         key = member.key if member is not None else ""
         if key not in self._members:

@@ -87,8 +87,10 @@ def body_site_is(value: Value, term: str) -> bool:
 
 
 def string_is(value: Value, text: str, modifier: str) -> bool:
-    """A string value against text: begins with it; ``:contains``, ``:exact``. As R4 3.1.1.4.8 compares: no
-    case, no accents, no punctuation and blanks."""
+    """A string value against text: begins with it.
+
+    ``:contains``, ``:exact``. As R4 3.1.1.4.8 compares: no case, no accents, no punctuation and blanks.
+    """
     if not isinstance(value, StringValue):
         return False
     if modifier == "exact":

@@ -37,7 +37,7 @@ class Issue:
     location: str = ""  # http.NAME of a parameter or header (R4 OperationOutcome.issue.location)
 
     def to_resource(self) -> Resource:
-        """As OperationOutcome.issue."""
+        """The issue as it stands in ``OperationOutcome.issue``."""
         return prune(
             {
                 "severity": self.severity,

@@ -38,7 +38,7 @@ class ReferenceValue:
 
 @dataclass(frozen=True, slots=True)
 class StringValue:
-    """Text, unescaped."""
+    """A value of a string parameter, its escapes undone."""
 
     text: str
 
@@ -55,8 +55,9 @@ Value = TokenValue | ReferenceValue | StringValue | DateValue | MissingValue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Criterion:
-    """One parameter as given: any of its values must match; ``by_identifier`` is ``:identifier`` or a
-    ``.identifier`` chain.
+    """One parameter as given: any of its values must match.
+
+    ``by_identifier`` is ``:identifier`` or a ``.identifier`` chain.
     """
 
     name: str
@@ -307,9 +308,8 @@ class _Reader:
     def done(self) -> SearchRequest:
         count = self._count()
         summary = self._choice("_summary", "false", ("false", "count", "data", "true", "text"))
-        summary = (
-            "data" if summary == "true" else summary
-        )  # all that the resources here hold is in their summaries (R4 3.1.1.5.8)
+        if summary == "true":  # every element of the resources here is in their summaries (R4 3.1.1.5.8)
+            summary = "data"
         if summary == "text" and (self.includes or "_elements" in self.controls):
             raise Invalid(
                 "_summary=text stands alone.",
@@ -346,11 +346,8 @@ class _Reader:
         if all(key.removeprefix("-") in self.spec.sorts for key in keys):
             return keys or self.spec.default_sort
         try:
-            known = (
-                f"Known: {', '.join(self.spec.sorts)}, each also with '-' before it."
-                if self.spec.sorts
-                else "Known: none."
-            )
+            sorts = ", ".join(self.spec.sorts)
+            known = f"Known: {sorts}, each also with '-' before it." if sorts else "Known: none."
             self._unknown(f"_sort={wanted[:64]}", known)
         except CrosslightError as error:
             error.where = "_sort"

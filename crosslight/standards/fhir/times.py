@@ -63,8 +63,9 @@ def _offset_text(offset: timedelta) -> str:
 
 @lru_cache(maxsize=4096)
 def _hour_offset(day: str, hour: str, zone: str) -> str | None:
-    """The offset that holds all through an hour of a day, as FHIR writes it; None where it changes, or is not
-    known.
+    """The offset that holds all through an hour of a day, as FHIR writes it.
+
+    None where it changes, or is not known.
     """
     first = datetime(int(day[:4]), int(day[5:7]), int(day[8:]), int(hour))
     offset = _offset(first, zone)

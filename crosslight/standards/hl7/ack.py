@@ -90,8 +90,9 @@ def ack_for(error: CrosslightError | None, control_id: str) -> Ack:
 
 
 def render_ack(ack: Ack, asked: MessageHeader | None, *, control_id: str, time: str) -> bytes:
-    """The answer to a message with header ``asked`` (None: unreadable), in its version; ``control_id`` and
-    ``time`` are ours.
+    """The answer to a message with header ``asked`` (None: unreadable), in its version.
+
+    ``control_id`` and ``time`` are ours.
     """
     h = MessageHeader(
         control_id=control_id,

@@ -51,8 +51,9 @@ class MessageHeader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adt:
-    """One patient feed message. ``identifiers`` are PID-3 in order; an empty value withdraws that authority's
-    id.
+    """One patient feed message.
+
+    ``identifiers`` are PID-3 in order; an empty value withdraws that authority's id.
 
     ``traced`` is None when the message does not say; ``erase`` names demographics that the sender blanked
     with ``""``.
@@ -214,8 +215,9 @@ _GROUPS = {"A": 0, "I": 1, "P": 2}  # XPN.8, HL7 table 0465 (0390): alphabetic, 
 
 
 def _name(pid: Segment) -> PersonName:
-    """The best name as a DICOM PN; XPN is family, given, middle, suffix, prefix, PN has the last two the
-    other way round.
+    """The best name as a DICOM PN.
+
+    XPN is family, given, middle, suffix, prefix, PN has the last two the other way round.
     """
     repetitions = [r for r in pid.repetitions(5) if any(_said(pid, r, n) for n in range(1, 6))]
     if not repetitions:

@@ -43,7 +43,7 @@ class Framer:
             Malformed: for anything but white space between messages.
         """
         self._buffer += data
-        found: list[bytes] = []
+        messages: list[bytes] = []
         while True:
             if not self._inside:
                 noise, start, rest = self._buffer.partition(START)
@@ -51,13 +51,13 @@ class Framer:
                     raise Malformed("Bytes outside an MLLP frame.", why="A message begins with 0x0B.")
                 if not start:
                     self._buffer.clear()
-                    return found
+                    return messages
                 self._buffer, self._inside = rest, True
             end = self._buffer.find(END)
             if max(end, 0 if end >= 0 else len(self._buffer)) > self._max:
                 raise TooLarge("The HL7 message is too large.", why=f"Limit here: {self._max} bytes.")
             if end < 0:
-                return found
-            found.append(bytes(self._buffer[:end]))
+                return messages
+            messages.append(bytes(self._buffer[:end]))
             del self._buffer[: end + 1]  # the CR after it is white space to the next message
             self._inside = False

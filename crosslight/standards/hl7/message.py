@@ -63,8 +63,9 @@ class Delimiters:
     codec: str = "utf-8"
 
     def unescape(self, text: str) -> str:
-        """Undo the escape sequences of 2.10; highlighting is dropped, sequences that are not known stay as
-        they are.
+        """Undo the escape sequences of 2.10.
+
+        Highlighting is dropped, sequences that are not known stay as they are.
         """
         if not self.escape or self.escape not in text:
             return text
@@ -144,8 +145,10 @@ class Segment:
         return self.delimiters.unescape(self._raw(repetition, m, sub)).strip(" ")
 
     def is_null(self, repetition: str, m: int) -> bool:
-        """Whether component ``m`` is the null value; the same characters escaped are text (HL7 v2.3.1
-        2.8)."""
+        """Whether component ``m`` is the null value.
+
+        The same characters escaped are text (HL7 v2.3.1 2.8).
+        """
         return self._raw(repetition, m, 1).strip(" ") == NULL
 
     def _raw(self, repetition: str, m: int, sub: int) -> str:
@@ -164,7 +167,7 @@ class Message:
 
     @property
     def header(self) -> Segment:
-        """MSH."""
+        """The message header segment (MSH)."""
         return self.segments[0]
 
     def all(self, name: str) -> list[Segment]:
@@ -272,8 +275,9 @@ def _segment(line: str, delimiters: Delimiters) -> Segment:
 
 
 def escape(text: str) -> str:
-    """``text`` with standard delimiters and control characters escaped; the latter as the hexadecimal of
-    their octet.
+    """``text`` with standard delimiters and control characters escaped.
+
+    The latter as the hexadecimal of their octet.
 
     Text that would be the null value is escaped whole.
     """

@@ -1,5 +1,6 @@
-"""Makes ``dicom_codes.py`` from pydicom's copy of PS3.16. Run by hand: ``python -m
-crosslight.standards.tables.generate``.
+"""Makes ``dicom_codes.py`` from pydicom's copy of PS3.16.
+
+Run by hand: ``python -m crosslight.standards.tables.generate``.
 
 The choice of BodyPartExamined terms (PS3.16 Annex L) and which concept of CID 4 each stands for is made here
 by hand; codes and meanings are pydicom's.
@@ -127,10 +128,10 @@ def generate() -> str:
                     modalities[code] = meaning
     sites = []
     for term, keyword in sorted(BODY_PARTS.items()):
-        found = table["SCT"].get(keyword)
-        if found is None:
+        concepts = table["SCT"].get(keyword)
+        if concepts is None:
             raise LookupError(keyword)
-        code, (meaning, _) = next(iter(found.items()))
+        code, (meaning, _) = next(iter(concepts.items()))
         sites.append((term, f'("{code}", "{meaning}")'))
     return (
         f'"""Made by ``generate.py`` from pydicom {pydicom.__version__} (PS3.16): do not edit."""\n\n'

@@ -10,8 +10,9 @@ from crosslight.standards.dicom.file.verdict import Refused
 
 
 def inflate(data: bytes | bytearray | memoryview | mmap, offset: int, limits: Limits) -> tuple[bytes, int]:
-    """The deflated data set at ``offset``, inflated within bounds; and where it ends, its padding to an even
-    length included.
+    """The deflated data set at ``offset``, inflated within bounds.
+
+    And where it ends, its padding to an even length included.
 
     Raises:
         Refused: for a bomb, or a stream that is broken or cut off.

@@ -60,8 +60,9 @@ META_TRANSFER_SYNTAX, META_SOP_CLASS, META_SOP_INSTANCE = 0x00020010, 0x00020002
 
 
 def missing_head(data: Buffer) -> bytes:
-    """Preamble and prefix for a file that begins with its file meta, as some writers leave them out; ``b""``
-    for any other.
+    """Preamble and prefix for a file that begins with its file meta, as some writers leave them out.
+
+    ``b""`` for any other.
 
     PS3.10 7.1 asks for both. The file meta says all the same what follows it, so that nothing is guessed.
     """
@@ -112,8 +113,9 @@ def meta_text(meta: dict[int, bytes], tag: int) -> str:
 
 
 def has_tiff_preamble(data: Buffer) -> bool:
-    """Whether the preamble is a TIFF header, which a dual-purpose file needs (PS3.10 7.1); all others are
-    served zeroed.
+    """Whether the preamble is a TIFF header, which a dual-purpose file needs (PS3.10 7.1).
+
+    All others are served zeroed.
     """
     return bytes(data[:4]) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -150,8 +152,8 @@ def check(parsed: Parsed, meta: dict[int, bytes]) -> set[Note]:
     for tag, name in _REQUIRED.items():
         text = parsed.text(tag)
         if not is_uid(text):
-            what = f"{name} is not a UID." if text else f"There is no {name}."
-            raise Refused("uid", what, why="PS3.5 9.1: digits and dots, at most 64.", where=f"{tag:08X}")
+            problem = f"{name} is not a UID." if text else f"There is no {name}."
+            raise Refused("uid", problem, why="PS3.5 9.1: digits and dots, at most 64.", where=f"{tag:08X}")
     notes = _check_pixels(parsed)
     for tag, of in ((META_SOP_CLASS, 0x00080016), (META_SOP_INSTANCE, 0x00080018)):
         said = meta_text(meta, tag)
@@ -161,13 +163,13 @@ def check(parsed: Parsed, meta: dict[int, bytes]) -> set[Note]:
 
 
 def _check_pixels(parsed: Parsed) -> set[Note]:
-    found = parsed.by_tag.get(PIXEL_DATA)
-    if found is None:
+    element = parsed.by_tag.get(PIXEL_DATA)
+    if element is None:
         return set()
-    if found[4] is None and not found[3]:
+    if element[4] is None and not element[3]:
         return {"empty-pixels"}
     if parsed.transfer_syntax_uid in ENCAPSULATED:
-        if found[4] is None:
+        if element[4] is None:
             raise Refused(
                 "pixel-data", "Pixel data is not encapsulated as its transfer syntax says.", why="PS3.5 A.4."
             )
@@ -176,19 +178,20 @@ def _check_pixels(parsed: Parsed) -> set[Note]:
             raise Refused("truncated", "The pixel data is never closed.", why=why, where="7FE00010")
         return set()
     expected = native_pixel_bytes(parsed)
-    if found[3] < expected:
+    if element[3] < expected:
         raise Refused(
             "pixel-data",
             "There is less pixel data than rows, columns and frames ask for.",
-            why=f"{found[3]} of {expected} bytes.",
+            why=f"{element[3]} of {expected} bytes.",
             where="7FE00010",
         )
     return set()
 
 
 def native_pixel_bytes(parsed: Parsed) -> int:
-    """The bytes of native Pixel Data that the image description asks for (PS3.5 8.1.1); 0 when it does not
-    say.
+    """The bytes of native Pixel Data that the image description asks for (PS3.5 8.1.1).
+
+    0 when it does not say.
     """
     bits = parsed.number(0x00280100)
     pixels = parsed.number(0x00280010) * parsed.number(0x00280011) * max(1, parsed.number(0x00280008, 1))
@@ -199,10 +202,11 @@ def native_pixel_bytes(parsed: Parsed) -> int:
 
 
 def pixel_span(parsed: Parsed) -> tuple[int, int]:
-    """(offset, length) of native Pixel Data in the file as received; (0, 0) when there is none or it is not
-    plain there.
+    """(offset, length) of native Pixel Data in the file as received.
+
+    (0, 0) when there is none or it is not plain there.
     """
-    found = parsed.by_tag.get(PIXEL_DATA)
-    if found is None or parsed.inflated or parsed.transfer_syntax_uid in ENCAPSULATED or not found[3]:
+    element = parsed.by_tag.get(PIXEL_DATA)
+    if element is None or parsed.inflated or parsed.transfer_syntax_uid in ENCAPSULATED or not element[3]:
         return 0, 0
-    return found[2], found[3]
+    return element[2], element[3]

@@ -153,22 +153,24 @@ class Header:
 def read(parsed: Parsed) -> Header:
     """The header of a walked and checked object."""
     attributes, notes = attributes_and_notes(parsed)
-    found = from_attributes(attributes, parsed.transfer_syntax_uid, parsed.notes | notes)
-    if not found.large or parsed.inflated:
-        return found
+    header = from_attributes(attributes, parsed.transfer_syntax_uid, parsed.notes | notes)
+    if not header.large or parsed.inflated:
+        return header
     large = [
         e
         for e in parsed.elements
         if isinstance(attributes.get(f"{e[0]:08X}", {}).get("Value"), orjson.Fragment)
     ]
     return replace(
-        found, large_unmeasured=any(bytes(parsed.data[e[2] - 4 : e[2]]) == b"\xff\xff\xff\xff" for e in large)
+        header,
+        large_unmeasured=any(bytes(parsed.data[e[2] - 4 : e[2]]) == b"\xff\xff\xff\xff" for e in large),
     )
 
 
 def read_with_pydicom(data: bytes, limit: int = 1 << 20) -> tuple[Attributes, str]:
-    """The same attributes and transfer syntax by pydicom, for :func:`from_attributes`; raises whatever
-    pydicom raises.
+    """The same attributes and transfer syntax by pydicom, for :func:`from_attributes`.
+
+    Raises whatever pydicom raises.
 
     Runs in a bounded child on bytes that :func:`read` could not make sense of.
     """
@@ -179,10 +181,10 @@ def read_with_pydicom(data: bytes, limit: int = 1 << 20) -> tuple[Attributes, st
     for element in list(dataset):
         if element.VR in ("OB", "OW", "OF", "OD", "OL", "OV", "UN") and len(element.value or b"") > 1024:
             del dataset[element.tag]
-    found: Attributes = dataset.to_json_dict(bulk_data_threshold=limit, suppress_invalid_tags=True)
-    if "00080005" in found:
-        found["00080005"] = {"vr": "CS", "Value": ["ISO_IR 192"]}
-    return {tag: body for tag, body in found.items() if not tag.endswith("0000")}, syntax
+    attributes: Attributes = dataset.to_json_dict(bulk_data_threshold=limit, suppress_invalid_tags=True)
+    if "00080005" in attributes:
+        attributes["00080005"] = {"vr": "CS", "Value": ["ISO_IR 192"]}
+    return {tag: body for tag, body in attributes.items() if not tag.endswith("0000")}, syntax
 
 
 def from_attributes(
@@ -225,8 +227,8 @@ def pick(attributes: Mapping[str, Any], tags: Iterable[str]) -> Attributes:
 def values(attributes: Mapping[str, Any], tag: str) -> list[Any]:
     """The values of an attribute, [] when absent or empty."""
     body = attributes.get(tag)
-    found: list[Any] = body.get("Value", []) if body else []
-    return found
+    listed: list[Any] = body.get("Value", []) if body else []
+    return listed
 
 
 def items(attributes: Mapping[str, Any], tag: str) -> list[Attributes]:
@@ -236,10 +238,10 @@ def items(attributes: Mapping[str, Any], tag: str) -> list[Attributes]:
 
 def first_text(attributes: Mapping[str, Any], tag: str) -> str:
     """The first value of an attribute as text; PN as its groups joined by ``=``."""
-    found = values(attributes, tag)
-    if not found or found[0] is None:
+    listed = values(attributes, tag)
+    if not listed or listed[0] is None:
         return ""
-    value = found[0]
+    value = listed[0]
     if isinstance(value, dict):
         groups = "=".join(str(value.get(g, "")) for g in ("Alphabetic", "Ideographic", "Phonetic"))
         return groups.rstrip("=")
@@ -247,15 +249,17 @@ def first_text(attributes: Mapping[str, Any], tag: str) -> str:
 
 
 def patient_id(attributes: Mapping[str, Any]) -> str:
-    """Patient ID (0010,0020); '' when it has several values (VM is 1): the first of them is somebody
-    else's."""
+    """Patient ID (0010,0020).
+
+    '' when it has several values (VM is 1): the first of them is somebody else's.
+    """
     return first_text(attributes, PATIENT_ID) if len(values(attributes, PATIENT_ID)) < 2 else ""
 
 
 def several_ids(attributes: Mapping[str, Any]) -> str:
     """Patient ID as it was sent where it has several values, which is no id; else ''."""
-    found = values(attributes, PATIENT_ID)
-    return "\\".join("" if value is None else str(value) for value in found).strip() if len(found) > 1 else ""
+    ids = values(attributes, PATIENT_ID)
+    return "\\".join("" if value is None else str(value) for value in ids).strip() if len(ids) > 1 else ""
 
 
 def coded(item: Mapping[str, Any]) -> Coded:

@@ -78,14 +78,14 @@ class _Reader:
             if items is not None:
                 if vr == "SQ" or vr == "UN":
                     left = self.large_left
-                    found = (
+                    rendered = (
                         self._large(items, how)
                         if isinstance(items, Aside)
-                        else [self.item(one, how) for one in items]
+                        else [self.item(nested, how) for nested in items]
                     )
-                    if found is not None:
-                        out[f"{tag:08X}"] = {"vr": "SQ", "Value": found} if found else {"vr": "SQ"}
-                    if found and left != self.large_left and elements is self.parsed.elements:
+                    if rendered is not None:
+                        out[f"{tag:08X}"] = {"vr": "SQ", "Value": rendered} if rendered else {"vr": "SQ"}
+                    if rendered and left != self.large_left and elements is self.parsed.elements:
                         self.large.append(f"{tag:08X}")
                 continue
             if tag & 0xFFFF == 0 or tag >> 4 == 0x7FE0001 or tag >> 4 == 0x7FE0000:

@@ -22,8 +22,9 @@ STUMBLES: frozenset[Note] = frozenset({"delimiters", "vr", "doubled", "open-pixe
 
 
 def tidied(data: Buffer, limits: Limits, *, sequences: bool = True) -> tuple[bytes, int]:
-    """A Part 10 file of the same data set without what was noted; and how much later Pixel Data begins in
-    ``data``.
+    """A Part 10 file of the same data set without what was noted.
+
+    And how much later Pixel Data begins in ``data``.
 
     Args:
         data: The file.

@@ -23,8 +23,8 @@ class Tail:
         """Whether nothing but a tail is left from ``pos`` on."""
         if pos < self._none_before:
             return False
-        found = _TAIL(self._data, pos, end)
-        upto = found.end() if found is not None else pos
+        tail = _TAIL(self._data, pos, end)
+        upto = tail.end() if tail is not None else pos
         if upto < end:
             self._none_before = upto
         return upto == end

@@ -68,8 +68,9 @@ MEANINGS: Mapping[Note, str] = {
 
 
 class Refused(Malformed):
-    """An object that the gate does not let in; ``reason`` is a word of :data:`Reason` for counters and
-    quarantine.
+    """An object that the gate does not let in.
+
+    ``reason`` is a word of :data:`Reason` for counters and quarantine.
     """
 
     def __init__(self, reason: Reason, what: str, *, why: str = "", where: str = "") -> None:

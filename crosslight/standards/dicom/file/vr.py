@@ -88,8 +88,8 @@ def dictionary_vr(tag: int) -> str:
 
     Private creators (gggg,0010-00FF) are LO (PS3.5 7.8.1).
     """
-    found = _TAG_VR.get(tag)
-    return found if found is not None else _unlisted_vr(tag)
+    vr = _TAG_VR.get(tag)
+    return vr if vr is not None else _unlisted_vr(tag)
 
 
 @lru_cache(maxsize=4096)

@@ -59,10 +59,10 @@ class Parsed:
 
     def raw(self, tag: int) -> bytes:
         """The bytes of a top-level value, b'' when absent."""
-        found = self.by_tag.get(tag)
+        element = self.by_tag.get(tag)
         return (
-            bytes(self.data[found[2] : found[2] + found[3]])
-            if found is not None and found[4] is None
+            bytes(self.data[element[2] : element[2] + element[3]])
+            if element is not None and element[4] is None
             else b""
         )
 
@@ -72,11 +72,11 @@ class Parsed:
 
     def number(self, tag: int, default: int = 0) -> int:
         """The first value of a top-level US or IS."""
-        found = self.by_tag.get(tag)
+        element = self.by_tag.get(tag)
         raw = self.raw(tag)
-        if found is None or not raw:
+        if element is None or not raw:
             return default
-        if found[1] == "IS":
+        if element[1] == "IS":
             return whole_number(raw.split(b"\\")[0].decode("ascii", "replace").strip(" \0"), default)
         return int.from_bytes(raw[:2], "little" if self.little else "big")
 
@@ -125,8 +125,8 @@ def _without_doubles(data: Buffer, elements: Item) -> tuple[Item, dict[int, Elem
     for element in elements:
         known = first.setdefault(element[0], element)
         if known is not element and (known[1], _value(data, known)) != (element[1], _value(data, element)):
-            what = "An element stands twice in the data set, with two values."
-            raise Refused("order", what, why="PS3.5 7.1.", where=f"{element[0]:08X}")
+            problem = "An element stands twice in the data set, with two values."
+            raise Refused("order", problem, why="PS3.5 7.1.", where=f"{element[0]:08X}")
     return list(first.values()), first
 
 

@@ -68,8 +68,10 @@ class Walker:
     def dataset(
         self, pos: int, end: int, depth: int, *, implicit: bool, open_item: bool = False
     ) -> tuple[Item, int]:
-        """Elements from ``pos`` to ``end``, or to the item delimiter of an ``open_item``; and where they
-        end."""
+        """Elements from ``pos`` to ``end``, or to the item delimiter of an ``open_item``.
+
+        And where they end.
+        """
         if depth > self.limits.max_depth:
             raise Refused(
                 "depth", "Sequences are nested too deeply.", why=f"At most {self.limits.max_depth} levels."
@@ -162,8 +164,9 @@ class Walker:
     # --- ends -----------------------------------------------------------------------------------------------
 
     def _end_before(self, tag: int, pos: int, end: int, depth: int, open_item: bool) -> int:
-        """Where the data set or item ends that has no further element at ``pos``; -1 when an element stands
-        there.
+        """Where the data set or item ends that has no further element at ``pos``.
+
+        -1 when an element stands there.
         """
         if not depth and self._tail(pos, end):
             return pos
@@ -256,14 +259,14 @@ class Walker:
         CP-246). Some writers put explicit items there, some anything at all, which its length passes over."""
         refusal: Refused | None = None
         for implicit in (True, False) if self.little else ():
-            held, notes = self.held, set(self.notes)
+            held_before, notes = self.held, set(self.notes)
             try:
                 return self._items(value, stop, depth, implicit=implicit, undefined=undefined)
             except (Refused, struct.error) as error:
                 refusal = refusal or (error if isinstance(error, Refused) else None)
                 if isinstance(error, Refused) and error.reason in ("elements", "depth"):
                     raise
-                self.held, self.notes = held, notes
+                self.held, self.notes = held_before, notes
         if undefined:
             raise refusal or Refused("vr", "A sequence of unknown VR cannot be read.", where=f"{tag:08X}")
         self.notes.add("unread-sequence")
@@ -273,17 +276,17 @@ class Walker:
         self, pos: int, end: int, depth: int, *, implicit: bool, undefined: bool
     ) -> tuple[list[Item] | Aside, int]:
         """The items of a sequence and where they end; let go when too much is held."""
-        start, held, items = pos, self.held, list[Item]()
+        start, held_before, items = pos, self.held, list[Item]()
         gone = False
-        while (found := self._next_item(pos, end, depth, implicit=implicit, undefined=undefined)) is not None:
-            item, pos = found
+        while (step := self._next_item(pos, end, depth, implicit=implicit, undefined=undefined)) is not None:
+            item, pos = step
             if gone:
-                self.held = held
+                self.held = held_before
                 continue
             items.append(item)
             self.held += 1
             if self.letting_go and self.held > self.limits.max_held_elements:
-                gone, self.held = True, held
+                gone, self.held = True, held_before
                 items.clear()
             elif self.held > self.limits.max_index_elements:
                 self._too_many()
@@ -292,9 +295,9 @@ class Walker:
 
     def each(self, pos: int, end: int, depth: int, *, implicit: bool, undefined: bool) -> Iterator[Item]:
         """The items of a sequence one after another, each forgotten before the next."""
-        while (found := self._next_item(pos, end, depth, implicit=implicit, undefined=undefined)) is not None:
-            yield found[0]
-            self.held, pos = 0, found[1]
+        while (step := self._next_item(pos, end, depth, implicit=implicit, undefined=undefined)) is not None:
+            yield step[0]
+            self.held, pos = 0, step[1]
 
     def _next_item(
         self, pos: int, end: int, depth: int, *, implicit: bool, undefined: bool

@@ -54,8 +54,9 @@ class FrameLayout:
         return (self.frame_bits + 7) // 8
 
     def spans_of(self, frame: int) -> tuple[Span, ...]:
-        """The spans of a frame (from 1); native frames that begin inside a byte give the bytes that hold
-        them.
+        """The spans of a frame (from 1).
+
+        Native frames that begin inside a byte give the bytes that hold them.
         """
         if self.kind == "encapsulated":
             return self.spans[frame - 1]

@@ -178,12 +178,12 @@ def _grey(
     groups = _functional_groups(ds, index)
     voi = asked or _stored_window(groups.get("FrameVOILUTSequence", ds), ds)
     pixels = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
-    found = _distinct(pixels, every=voi is None)
-    if found is None:
+    levels = _distinct(pixels, every=voi is None)
+    if levels is None:
         return _shades(ds, groups, pixels, voi, asked is not None)
     unsigned = np.dtype(f"u{pixels.itemsize}")
     table = np.zeros(1 << 16, dtype=np.uint8)
-    table[found.view(unsigned)] = _shades(ds, groups, found, voi, asked is not None)
+    table[levels.view(unsigned)] = _shades(ds, groups, levels, voi, asked is not None)
     shades: npt.NDArray[np.uint8] = table[pixels.view(unsigned)]
     return shades
 
@@ -228,7 +228,7 @@ def _shades(
 
 def _functional_groups(ds: pydicom.Dataset, index: int) -> dict[str, pydicom.Dataset]:
     """The first items of the groups that matter here: per frame before shared (PS3.3 C.7.6.16)."""
-    found: dict[str, pydicom.Dataset] = {}
+    groups: dict[str, pydicom.Dataset] = {}
     shared, per_frame = ds.get("SharedFunctionalGroupsSequence"), ds.get("PerFrameFunctionalGroupsSequence")
     items = [shared[0]] if shared else []
     if per_frame and index < len(per_frame):
@@ -236,8 +236,8 @@ def _functional_groups(ds: pydicom.Dataset, index: int) -> dict[str, pydicom.Dat
     for item in items:
         for name in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
             if item.get(name):
-                found[name] = item[name].value[0]
-    return found
+                groups[name] = item[name].value[0]
+    return groups
 
 
 def _modality(

@@ -38,8 +38,9 @@ def can_decode(transfer_syntax: str) -> bool:
 
 
 def transcode(source: BinaryIO, target: BinaryIO, max_pixels: int) -> None:
-    """Write the instance in ``source`` to ``target`` as a Part 10 file in Explicit VR Little Endian; same SOP
-    Instance UID.
+    """Write the instance in ``source`` to ``target`` as a Part 10 file in Explicit VR Little Endian.
+
+    Same SOP Instance UID.
 
     Raises:
         NotAcceptable: when it cannot be decoded.
@@ -109,8 +110,9 @@ def pixels_of(source: BinaryIO, header: pydicom.Dataset, frame: int) -> np.ndarr
 
 
 def _native(source: BinaryIO, header: pydicom.Dataset, frame: int) -> bytes | None:
-    """The bytes of a native frame alone; None where it is not one that is whole bytes of Pixel Data
-    (7FE0,0010).
+    """The bytes of a native frame alone.
+
+    None where it is not one that is whole bytes of Pixel Data (7FE0,0010).
     """
     start = source.tell()
     head = source.read(12)
@@ -132,7 +134,7 @@ def _native(source: BinaryIO, header: pydicom.Dataset, frame: int) -> bytes | No
 def _described(header: pydicom.Dataset) -> dict[str, Any]:
     """What the decoder must know of one frame."""
     samples = int(header.get("SamplesPerPixel") or 1)
-    found = {
+    description = {
         "rows": header.Rows,
         "columns": header.Columns,
         "samples_per_pixel": samples,
@@ -143,7 +145,9 @@ def _described(header: pydicom.Dataset) -> dict[str, Any]:
         "pixel_keyword": "PixelData",
         "pixel_representation": header.get("PixelRepresentation") or 0,
     }
-    return found | ({"planar_configuration": header.get("PlanarConfiguration") or 0} if samples > 1 else {})
+    return description | (
+        {"planar_configuration": header.get("PlanarConfiguration") or 0} if samples > 1 else {}
+    )
 
 
 def _check_size(ds: pydicom.Dataset, max_pixels: int) -> None:

@@ -234,8 +234,9 @@ def _content(instances: Sequence[InstanceRef]) -> bytes:
 
 
 def zone_offset(time: StudyTime) -> str:
-    """The study's offset from UTC as ``+HHMM``: as received, or its site's zone at the study's own time; '' =
-    unknown.
+    """The study's offset from UTC as ``+HHMM``: as received, or its site's zone at the study's own time.
+
+    '' = unknown.
     """
     if time.zone[:1] in ("+", "-"):
         return time.zone if len(time.zone) == 5 and time.zone[1:].isdecimal() else ""

@@ -2,7 +2,7 @@
 4.68).
 
 Liberal: signed and MADO manifests are read too. Does not decide what a note or a returning manifest means for
-    an archive (D16).
+an archive (D16).
 """
 
 from __future__ import annotations
@@ -89,10 +89,10 @@ class Manifest:
 
 
 def _value(ds: Any, keyword: str) -> str:
-    found = ds.get(keyword)
-    if isinstance(found, pydicom.multival.MultiValue):
-        return "\\".join(str(part) for part in found)
-    return "" if found is None else str(found)
+    value = ds.get(keyword)
+    if isinstance(value, pydicom.multival.MultiValue):
+        return "\\".join(str(item) for item in value)
+    return "" if value is None else str(value)
 
 
 def _items(ds: Any, keyword: str) -> list[Any]:
@@ -175,7 +175,7 @@ def _references(ds: Any, max_instances: int) -> tuple[list[ManifestSeries], dict
         )
         series.append(where)
         for reference in _items(item, "ReferencedSOPSequence"):
-            found = ManifestInstance(
+            instance = ManifestInstance(
                 study_uid=study_uid,
                 series_uid=where.series_uid,
                 sop_class_uid=checked_uid(
@@ -185,7 +185,7 @@ def _references(ds: Any, max_instances: int) -> tuple[list[ManifestSeries], dict
                     _value(reference, "ReferencedSOPInstanceUID"), "ReferencedSOPInstanceUID"
                 ),
             )
-            instances[found.sop_uid] = found
+            instances[instance.sop_uid] = instance
             if len(instances) > max_instances:
                 raise TooLarge(
                     "The manifest references too many objects.", why=f"Limit here: {max_instances}."

@@ -1,5 +1,7 @@
-"""Index attributes -> StudyRecord, SeriesRecord, Patient (D2, D3, D14, D22). Pure, and a function of the set
-of instances: neither the order of arrival nor the clock can change what comes out.
+"""Index attributes -> StudyRecord, SeriesRecord, Patient (D2, D3, D14, D22).
+
+Pure, and a function of the set of instances: neither the order of arrival nor the clock can change what comes
+out.
 
 Where instances of one study disagree, the attributes most instances carry win, at a tie those of the smallest
 SOP Instance UID; an attribute empty there is filled from the next. The patient is taken whole from one set,
@@ -49,13 +51,13 @@ class Instance:
 
 def build(study_uid: str, instances: Iterable[Instance], rules: RecordRules) -> StudyRecord | None:
     """The record of a study from its live instances; None when there are none."""
-    found = sorted(instances, key=lambda i: (i.series_uid, i.sop_uid))
-    if not found:
+    ordered = sorted(instances, key=lambda i: (i.series_uid, i.sop_uid))
+    if not ordered:
         return None
     by_series: dict[str, list[Instance]] = {}
-    for instance in found:
+    for instance in ordered:
         by_series.setdefault(instance.series_uid, []).append(instance)
-    ranked = rank([(i.study, i.sop_uid) for i in found])
+    ranked = rank([(i.study, i.sop_uid) for i in ordered])
     filled = fill(ranked)
     series_sets = {
         uid: fill(rank([(i.series, i.sop_uid) for i in group])) for uid, group in by_series.items()
@@ -93,8 +95,9 @@ def rank(sets: Sequence[tuple[Attributes, str]]) -> list[Attributes]:
 
 
 def fill(ranked: Sequence[Attributes]) -> Attributes:
-    """The first set, its empty attributes filled from those after it; patient attributes (group 0010) are
-    never mixed.
+    """The first set, its empty attributes filled from those after it.
+
+    Patient attributes (group 0010) are never mixed.
     """
     if len(ranked) == 1:
         return ranked[0]
@@ -108,8 +111,10 @@ def fill(ranked: Sequence[Attributes]) -> Attributes:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A number that an object gives its patient, and who issued it as far as it says; '' = it does not
-    say."""
+    """A number that an object gives its patient, and who issued it as far as it says.
+
+    '' = it does not say.
+    """
 
     value: str
     authority: str  # OID
@@ -345,15 +350,15 @@ def _orders(series: Iterable[Attributes]) -> Iterable[Identifier]:
             yield from _qualified(request, "00402017", "00400027")
 
 
-def _codes(found: Iterable[Attributes]) -> tuple[Coded, ...]:
-    codes = (coded(item) for item in found)
+def _codes(items: Iterable[Attributes]) -> tuple[Coded, ...]:
+    codes = (coded(item) for item in items)
     return tuple(dict.fromkeys(code for code in codes if code.value))
 
 
-def _distinct(found: Iterable[Identifier]) -> tuple[Identifier, ...]:
+def _distinct(identifiers: Iterable[Identifier]) -> tuple[Identifier, ...]:
     """Without repeats, the first of each (value, authority) kept, in a fixed order."""
     first: dict[tuple[str, str], Identifier] = {}
-    for identifier in found:
+    for identifier in identifiers:
         first.setdefault((identifier.value, identifier.authority or identifier.namespace), identifier)
     qualified = {value for value, where in first if where}
     kept = [i for (value, where), i in first.items() if where or value not in qualified]

@@ -97,7 +97,7 @@ def parse_accept(headers: Iterable[str], query: str = "") -> tuple[MediaRange, .
 @lru_cache(maxsize=256)
 def _ranges(text: str) -> tuple[MediaRange, ...]:
     """The readable ranges of one header; clients send the same few all day."""
-    return tuple(found for element in _split(text, ",") if (found := _range(element)) is not None)[
+    return tuple(entry for element in _split(text, ",") if (entry := _range(element)) is not None)[
         :MAX_RANGES
     ]
 
@@ -138,12 +138,12 @@ def _range(element: str) -> MediaRange | None:
 
 def quality(ranges: Sequence[MediaRange], offer: Offer) -> float:
     """The q of the range that names ``offer`` most closely; 0 when none takes it."""
-    best, found = 0, 0.0
+    best, best_q = 0, 0.0
     for entry in ranges:
         closeness = entry.takes(offer)
-        if closeness > best or (closeness == best and closeness and entry.q > found):
-            best, found = closeness, entry.q
-    return found
+        if closeness > best or (closeness == best and closeness and entry.q > best_q):
+            best, best_q = closeness, entry.q
+    return best_q
 
 
 def choose(ranges: Sequence[MediaRange], offers: Sequence[Offer]) -> Offer | None:
@@ -161,10 +161,10 @@ def require(ranges: Sequence[MediaRange], offers: Sequence[Offer]) -> Offer:
     Raises:
         NotAcceptable: naming what could be had.
     """
-    found = choose(ranges, offers)
-    if found is None:
+    chosen = choose(ranges, offers)
+    if chosen is None:
         raise not_acceptable(offers)
-    return found
+    return chosen
 
 
 def not_acceptable(offers: Sequence[Offer]) -> NotAcceptable:

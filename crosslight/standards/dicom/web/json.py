@@ -46,8 +46,9 @@ def keyword_of(tag: str) -> str:
 
 @lru_cache(maxsize=4096)
 def vr_of(tag: str) -> str:
-    """The value representation of a tag; the first where the dictionary allows several, ``UN`` where it knows
-    none.
+    """The value representation of a tag.
+
+    The first where the dictionary allows several, ``UN`` where it knows none.
     """
     try:
         return str(dictionary_VR(int(tag, 16))).split(" ")[0]
@@ -125,13 +126,14 @@ def put(row: Attributes, name: str, *values: Any) -> None:
 def values_of(row: Mapping[str, Any], name: str) -> list[Any]:
     """The values of an attribute of ``row`` as they stand in JSON; [] when absent or empty."""
     tag = tag_of(name) or name
-    found: list[Any] = (row.get(tag) or {}).get("Value") or []
-    return found
+    values: list[Any] = (row.get(tag) or {}).get("Value") or []
+    return values
 
 
 def texts_of(row: Mapping[str, Any], name: str) -> list[str]:
-    """The values of an attribute as DICOM text; PN as its groups joined by ``=``; [] for sequences and
-    binaries.
+    """The values of an attribute as DICOM text.
+
+    PN as its groups joined by ``=``; [] for sequences and binaries.
     """
     texts = []
     for value in values_of(row, name):

@@ -79,11 +79,11 @@ def value_matches(match: Match, text: str) -> bool:
     return text in match.values
 
 
-def _same_number(one: str, other: str) -> bool:
+def _same_number(left: str, right: str) -> bool:
     try:
-        return float(one) == float(other)
+        return float(left) == float(right)
     except ValueError:
-        return one == other
+        return left == right
 
 
 def _name_matches(group: str, pattern: str, kind: Kind) -> bool:
@@ -137,8 +137,9 @@ def _temporal_matches(match: Match, text: str) -> bool:
 
 
 def _moment_matches(match: Match, row: Mapping[str, Any]) -> bool:
-    """A date and its time as one moment (PS3.4 C.2.2.2.5); a date without a time that can be read is any
-    moment of its day.
+    """A date and its time as one moment (PS3.4 C.2.2.2.5).
+
+    A date without a time that can be read is any moment of its day.
     """
     day = _plain(text_of(row, match.date).strip(" \0"), "DA")
     if not _DA.match(day):

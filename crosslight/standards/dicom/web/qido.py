@@ -85,7 +85,7 @@ class QidoQuery:
             TooLarge: for too many or too long ones.
         """
         known = paths_of(KEYS[level] if keys is None else tuple(keys))
-        found: dict[tuple[str, ...], Match] = {}
+        by_path: dict[tuple[str, ...], Match] = {}
         include: set[str] = set()
         query = cls(level=level, limit=max_results)
         seen: set[str] = set()
@@ -108,11 +108,10 @@ class QidoQuery:
             seen.add(lower)
             if lower in ("limit", "offset"):
                 number = _count(name, value)
-                query = (
-                    replace(query, limit=min(number, max_results))
-                    if lower == "limit"
-                    else replace(query, offset=number)
-                )
+                if lower == "limit":
+                    query = replace(query, limit=min(number, max_results))
+                else:
+                    query = replace(query, offset=number)
             elif lower == "fuzzymatching":
                 query = _fuzzy(query, value)
             elif may_be_ignored(name):
@@ -121,13 +120,13 @@ class QidoQuery:
                 _creator(name, value)
             else:
                 match = _parse_match(name, value, known, level)
-                if match.path in found:
+                if match.path in by_path:
                     raise Invalid(f"Parameter {name[:64]} is repeated under another name.", where=name[:64])
-                found[match.path] = match
+                by_path[match.path] = match
         told = (*query.warnings, *([ignored_warning(ignored)] if ignored else []))
         return replace(
             query,
-            matches=_combined(found),
+            matches=_combined(by_path),
             include=frozenset(include - {"all"}),
             include_all="all" in include,
             warnings=told,
@@ -152,8 +151,8 @@ class QidoQuery:
     def of(self, keyword: str) -> Match | None:
         """The narrowest match on an attribute that is no universal one, or None."""
         path = path_of(keyword)
-        found = [m for m in self.matches if m.path == path and m.kind != "any"]
-        return min(found, key=lambda m: (m.kind != "single", len(m.values))) if found else None
+        narrowing = [m for m in self.matches if m.path == path and m.kind != "any"]
+        return min(narrowing, key=lambda m: (m.kind != "single", len(m.values))) if narrowing else None
 
     def equal_to(self, keyword: str) -> tuple[str, ...] | None:
         """The values of which an attribute must have one (single value or list matching), or None.
@@ -202,17 +201,17 @@ def _fuzzy(query: Any, value: str) -> Any:
 
 
 def _includes(value: str) -> set[str]:
-    found: set[str] = set()
+    tags: set[str] = set()
     for name in value.split(","):
         name = name.strip()
         if not name:  # a list that ends with a comma
             continue
         if name.lower() == "all":
-            found.add("all")
+            tags.add("all")
             continue
         if _is_private(name):
             # with its creator, which says whose it is
-            found |= {name.upper(), f"{name[:4]}00{name[4:6]}".upper()}
+            tags |= {name.upper(), f"{name[:4]}00{name[4:6]}".upper()}
             continue
         path = path_of(name)
         if path is None:
@@ -221,10 +220,10 @@ def _includes(value: str) -> set[str]:
                 why="PS3.18 8.3.4.3.",
                 where=f"includefield={name[:64]}",
             )
-        found.add(path[0])
-    if len(found) > MAX_VALUES:
+        tags.add(path[0])
+    if len(tags) > MAX_VALUES:
         raise TooLarge("includefield names too many attributes.", where="includefield")
-    return found
+    return tags
 
 
 def _is_private(name: str) -> bool:
@@ -248,13 +247,13 @@ def _creator(name: str, value: str) -> None:
         )
 
 
-def _combined(found: Mapping[tuple[str, ...], Match]) -> tuple[Match, ...]:
+def _combined(by_path: Mapping[tuple[str, ...], Match]) -> tuple[Match, ...]:
     """The matches, ranges of a date and its time that have the same form as one range of moments.
 
     Raises:
         Invalid: a range of times, or of moments, that ends before it begins.
     """
-    matches = dict(found)
+    matches = dict(by_path)
     for date_name, time_name in MOMENTS:
         date, time = matches.get(known_path(date_name)), matches.get(known_path(time_name))
         if date is None or time is None or not date.kind == time.kind == "range":
@@ -266,14 +265,10 @@ def _combined(found: Mapping[tuple[str, ...], Match]) -> tuple[Match, ...]:
         matches[time.path] = replace(time, date=date.tag, low=low, high=high)
     for match in matches.values():
         low, high = match.low, match.high
-        if (
-            match.vr == "TM"
-            and match.kind == "range"
-            and low
-            and high
-            and (low if match.date else bounds(low, "TM")[0])
-            > (high if match.date else bounds(high, "TM")[1])
-        ):
+        if match.vr != "TM" or match.kind != "range" or not low or not high:
+            continue
+        first, last = (low, high) if match.date else (bounds(low, "TM")[0], bounds(high, "TM")[1])
+        if first > last:
             raise Invalid(
                 f"{match.keyword} ends before it begins.",
                 todo="A range over midnight needs a range of dates beside it.",

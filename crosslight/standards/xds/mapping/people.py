@@ -19,8 +19,9 @@ _GROUPS = "AIP"  # XPN.8: alphabetic, ideographic, phonetic
 
 
 def xpn(name: PersonName) -> str:
-    """A DICOM PN as XPN repetitions; PN is family, given, middle, prefix, suffix, XPN has the last two the
-    other way round.
+    """A DICOM PN as XPN repetitions.
+
+    PN is family, given, middle, prefix, suffix, XPN has the last two the other way round.
     """
     groups = ([*name.pn.split("="), "", ""])[:3]
     several = len([g for g in groups if g.strip("^ ")]) > 1 or not groups[0].strip("^ ")

@@ -13,8 +13,10 @@ MAX_VALUE = 256
 
 
 def references_of(record: StudyRecord) -> tuple[str, ...]:
-    """The study UID, every accession and every order of a study; the study UID without assigning
-    authority."""
+    """The study UID, every accession and every order of a study.
+
+    The study UID without assigning authority.
+    """
     values = [Identifier(record.study_uid).cxi(CXI_STUDY_UID)]
     values += [legal(i.cxi(CXI_ACCESSION)) for i in record.accessions if i.value]
     values += [legal(i.cxi(CXI_ORDER)) for i in record.orders if i.value]
@@ -37,8 +39,8 @@ def parse_reference(text: str) -> tuple[Identifier, str] | None:
 
 def identifiers_of(references: Iterable[str], kind: str) -> tuple[Identifier, ...]:
     """The identifiers of one type, in order."""
-    found = (parse_reference(r) for r in references)
-    return tuple(dict.fromkeys(f[0] for f in found if f is not None and f[1] == kind))
+    parsed = (parse_reference(r) for r in references)
+    return tuple(dict.fromkeys(f[0] for f in parsed if f is not None and f[1] == kind))
 
 
 def study_uid_of(references: Iterable[str]) -> str:

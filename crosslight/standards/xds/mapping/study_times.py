@@ -22,8 +22,9 @@ def _dtm(moment: datetime) -> str:
 
 
 def service_times(time: StudyTime) -> tuple[str, str]:
-    """(start, stop) to the second: the first and the last second that the text may mean; ('', '') for
-    undated.
+    """(start, stop) to the second: the first and the last second that the text may mean.
+
+    ('', '') for undated.
     """
     interval = time.interval()
     if interval is None:

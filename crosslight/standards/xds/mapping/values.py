@@ -138,8 +138,8 @@ def modality_code(modality: str) -> Code:
 @lru_cache(maxsize=256)
 def body_site_code(term: str) -> Code | None:
     """A BodyPartExamined term as an eventCode; None where it has no SNOMED code."""
-    found = BODY_SITES.get(term.strip().upper())
-    return None if found is None else _code(found[0], SNOMED_OID, found[1])
+    site = BODY_SITES.get(term.strip().upper())
+    return None if site is None else _code(site[0], SNOMED_OID, site[1])
 
 
 def modality_of(code: Code) -> str:

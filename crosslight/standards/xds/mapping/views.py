@@ -109,8 +109,9 @@ def _author(source: Source) -> Author:
 
 
 def submission_set(publication: Publication, patient_cx: str) -> SubmissionSet | None:
-    """The SubmissionSet that brought this version; None where it brought other things too and is stored
-    whole.
+    """The SubmissionSet that brought this version.
+
+    None where it brought other things too and is stored whole.
     """
     if not publication.submission_uuid:
         return None
@@ -193,14 +194,14 @@ def registered_document(publication: Publication, patient_cx: str, home: str) ->
     return _merged(entry, publication.extras.get("entry"))
 
 
-def registered(thing: ObjectT, status: str, home: str) -> ObjectT:
+def registered(submitted: ObjectT, status: str, home: str) -> ObjectT:
     """An object as a registry holds it: version 1 is its own logical id (ITI TF-3 4.2.3.2.14)."""
     return replace(
-        thing,
+        submitted,
         status=status,
         home=home,
-        logical_id=thing.logical_id or thing.entry_uuid,
-        version=thing.version or "1",
+        logical_id=submitted.logical_id or submitted.entry_uuid,
+        version=submitted.version or "1",
     )
 
 
@@ -210,7 +211,7 @@ def registered(thing: ObjectT, status: str, home: str) -> ObjectT:
 def _merged(view: ObjectT, extras: dict[str, Any] | None) -> ObjectT:
     if not extras:
         return view
-    return replace(view, **{name: field_from_plain(view.kind, name, held) for name, held in extras.items()})
+    return replace(view, **{name: field_from_plain(view.kind, name, plain) for name, plain in extras.items()})
 
 
 def _difference(view: RegistryObject | None, submitted: RegistryObject | None) -> dict[str, Any]:
@@ -227,8 +228,9 @@ def extras_of(
     member: Association | None = None,
     replacing: Association | None = None,
 ) -> dict[str, Any]:
-    """All that the views of ``publication`` would not reproduce of what was submitted; empty for our own
-    nodes' entries.
+    """All that the views of ``publication`` would not reproduce of what was submitted.
+
+    Empty for our own nodes' entries.
     """
     bare = replace(publication, extras={})
     found = {
@@ -244,8 +246,9 @@ def extras_of(
 
 
 def own_version(entry: DocumentEntry, secret: bytes) -> Version | None:
-    """The version of one of our own entries, recognised by its derived ids and the member's secret (D9); else
-    None.
+    """The version of one of our own entries, recognised by its derived ids and the member's secret (D9).
+
+    Else None.
     """
     derived, document = DerivedId.parse(entry.entry_uuid), DerivedId.parse(entry.unique_id)
     if derived is None or document is None or not secret:

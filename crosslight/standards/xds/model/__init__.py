@@ -1,2 +1,4 @@
-"""The metadata as values: registry objects, publications, vocabulary; no other room of XDS is imported
-here."""
+"""The metadata as values: registry objects, publications, vocabulary.
+
+No other room of XDS is imported here.
+"""

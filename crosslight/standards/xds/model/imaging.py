@@ -28,8 +28,9 @@ class ImagingDocument:
 
 
 def is_key_object(entry: DocumentEntry) -> bool:
-    """Whether an entry is a Key Object Selection document by its format; its title, which only the bytes
-    have, says more.
+    """Whether an entry is a Key Object Selection document by its format.
+
+    Its title, which only the bytes have, says more.
     """
     return (
         entry.object_type == v.STABLE
@@ -46,8 +47,9 @@ def is_manifest(entry: DocumentEntry) -> bool:
 
 
 def imaging_of(entry: DocumentEntry) -> ImagingDocument | None:
-    """What an entry that is stored whole says of imaging: a DICOM document, or any that names a study; None
-    for others.
+    """What an entry that is stored whole says of imaging: a DICOM document, or any that names a study.
+
+    None for others.
     """
     named = sorted({i.value.strip() for i in identifiers_of(entry.reference_ids, CXI_STUDY_UID)})
     studies = tuple(uid for uid in named if is_uid(uid))

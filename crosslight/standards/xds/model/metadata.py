@@ -228,12 +228,12 @@ class RegistryObjects:
     @classmethod
     def of(cls, objects: Iterable[RegistryObject]) -> RegistryObjects:
         """Sort objects by kind."""
-        found = list(objects)
+        members = list(objects)
         return cls(
-            documents=tuple(o for o in found if isinstance(o, DocumentEntry)),
-            submissions=tuple(o for o in found if isinstance(o, SubmissionSet)),
-            folders=tuple(o for o in found if isinstance(o, Folder)),
-            associations=tuple(o for o in found if isinstance(o, Association)),
+            documents=tuple(o for o in members if isinstance(o, DocumentEntry)),
+            submissions=tuple(o for o in members if isinstance(o, SubmissionSet)),
+            folders=tuple(o for o in members if isinstance(o, Folder)),
+            associations=tuple(o for o in members if isinstance(o, Association)),
         )
 
 
@@ -250,16 +250,17 @@ def to_plain(value: Any) -> Any:
     if hasattr(value, "__dataclass_fields__"):
         plain = {}
         for spec in fields(value):
-            held = getattr(value, spec.name)
-            if spec.default is MISSING or held != spec.default:
-                plain[spec.name] = to_plain(held)
+            field_value = getattr(value, spec.name)
+            if spec.default is MISSING or field_value != spec.default:
+                plain[spec.name] = to_plain(field_value)
         return plain
     return value
 
 
 def from_plain(kind: str, data: dict[str, Any]) -> RegistryObject:
-    """The object of ``kind`` that ``data`` describes; unknown members are ignored (an older reader, a newer
-    writer).
+    """The object of ``kind`` that ``data`` describes.
+
+    Unknown members are ignored (an older reader, a newer writer).
     """
     built: RegistryObject = _build(_class(kind), data)
     return built
@@ -282,7 +283,7 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 def _build(cls: Any, data: dict[str, Any]) -> Any:
     hints = _hints(cls)
-    return cls(**{name: _convert(hints[name], held) for name, held in data.items() if name in hints})
+    return cls(**{name: _convert(hints[name], plain) for name, plain in data.items() if name in hints})
 
 
 def _convert(hint: Any, data: Any) -> Any:

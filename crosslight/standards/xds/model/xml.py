@@ -120,8 +120,8 @@ def _normalised(data: bytes) -> bytes:
             raise Malformed("The message is not the UTF-16 it claims to be.") from None
         return _DECLARATION.sub("", text).encode("utf-8", "replace")
     data = data.removeprefix(_BOM8).lstrip(b" \t\r\n")
-    found = _ENCODING.match(data[:200])
-    if found is not None and found.group(1).lower() not in _ASCII_SUPERSETS:
+    declaration = _ENCODING.match(data[:200])
+    if declaration is not None and declaration.group(1).lower() not in _ASCII_SUPERSETS:
         raise Malformed(
             "The message is in an encoding that is not accepted here.",
             why="SOAP 1.2 asks for UTF-8 or UTF-16.",

@@ -51,18 +51,18 @@ def evaluate(query: StoredQuery, objects: RegistryObjects) -> RegistryObjects:
     if statuses := query.values(q.ASSOCIATION_STATUS):
         kept = tuple(a for a in objects.associations if (a.status or v.APPROVED) in statuses)
         objects = replace(objects, associations=kept)
-    found = _ANSWERS[query.query_id](query, objects)
+    answer = _ANSWERS[query.query_id](query, objects)
     leaves = query.return_type == "LeafClass"
     if leaves and query.patient is None:
-        patients = {d.patient_id for d in found.documents} | {s.patient_id for s in found.submissions}
-        patients |= {f.patient_id for f in found.folders}
+        patients = {d.patient_id for d in answer.documents} | {s.patient_id for s in answer.submissions}
+        patients |= {f.patient_id for f in answer.folders}
         if len(patients) > 1:
             raise refusal(
                 "XDSResultNotSinglePatient", "The result would hold objects of more than one patient."
             )
-    if len(found) > (MAX_LEAVES if leaves else MAX_REFS):
+    if len(answer) > (MAX_LEAVES if leaves else MAX_REFS):
         raise refusal("XDSTooManyResults", "Narrow the query, or ask for ObjectRef first.")
-    return found
+    return answer
 
 
 def _find_documents(query: StoredQuery, objects: RegistryObjects) -> RegistryObjects:
@@ -89,8 +89,8 @@ def document_matches(query: StoredQuery, entry: DocumentEntry) -> bool:
     if (groups := get(f"{_DE}AuthorPerson")) and not _authors_match(groups, entry.authors):
         return False
     if groups := get(f"{_DE}ReferenceIdList"):
-        held = {comparable(reference) for reference in entry.reference_ids}
-        return all(any(comparable(value) in held for value in group) for group in groups)
+        references = {comparable(reference) for reference in entry.reference_ids}
+        return all(any(comparable(value) in references for value in group) for group in groups)
     return True
 
 
@@ -99,14 +99,14 @@ def _find_submission_sets(query: StoredQuery, objects: RegistryObjects) -> Regis
     sources, contents = query.values(prefix + "SourceId"), query.groups.get(prefix + "ContentType")
     authors = query.groups.get(prefix + "AuthorPerson")
 
-    def matches(thing: SubmissionSet) -> bool:
+    def matches(submission: SubmissionSet) -> bool:
         times = query.values(prefix + "SubmissionTimeFrom"), query.values(prefix + "SubmissionTimeTo")
         return (
-            thing.status in query.values(prefix + "Status")
-            and (not sources or thing.source_id in sources)
-            and (not contents or _codes_match(contents, thing.content_type))
-            and (not authors or _authors_match(authors, thing.authors))
-            and _in_range(thing.submission_time, *times)
+            submission.status in query.values(prefix + "Status")
+            and (not sources or submission.source_id in sources)
+            and (not contents or _codes_match(contents, submission.content_type))
+            and (not authors or _authors_match(authors, submission.authors))
+            and _in_range(submission.submission_time, *times)
         )
 
     return RegistryObjects(submissions=tuple(s for s in objects.submissions if matches(s)))
@@ -116,12 +116,12 @@ def _find_folders(query: StoredQuery, objects: RegistryObjects) -> RegistryObjec
     prefix = "$XDSFolder"
     codes = query.groups.get(prefix + "CodeList")
 
-    def matches(thing: Folder) -> bool:
+    def matches(folder: Folder) -> bool:
         times = query.values(prefix + "LastUpdateTimeFrom"), query.values(prefix + "LastUpdateTimeTo")
         return (
-            thing.status in query.values(prefix + "Status")
-            and (not codes or _codes_match(codes, thing.codes))
-            and _in_range(thing.last_update_time, *times)
+            folder.status in query.values(prefix + "Status")
+            and (not codes or _codes_match(codes, folder.codes))
+            and _in_range(folder.last_update_time, *times)
         )
 
     return RegistryObjects(folders=tuple(f for f in objects.folders if matches(f)))
@@ -131,7 +131,7 @@ def _get_all(query: StoredQuery, objects: RegistryObjects) -> RegistryObjects:
     documents = tuple(d for d in objects.documents if document_matches(query, d))
     submissions = tuple(s for s in objects.submissions if s.status in query.values("$XDSSubmissionSetStatus"))
     folders = tuple(f for f in objects.folders if f.status in query.values("$XDSFolderStatus"))
-    ids = {thing.entry_uuid for thing in (*documents, *submissions, *folders)}
+    ids = {member.entry_uuid for member in (*documents, *submissions, *folders)}
     return RegistryObjects(
         documents=documents,
         submissions=submissions,
@@ -170,8 +170,8 @@ def _get_documents_and_associations(query: StoredQuery, objects: RegistryObjects
 
 def _get_folders(query: StoredQuery, objects: RegistryObjects) -> RegistryObjects:
     uuids, unique = set(query.uuids), set(query.unique_ids)
-    found = (f for f in objects.folders if {f.entry_uuid, f.logical_id} & uuids or f.unique_id in unique)
-    return RegistryObjects(folders=tuple(found))
+    folders = (f for f in objects.folders if {f.entry_uuid, f.logical_id} & uuids or f.unique_id in unique)
+    return RegistryObjects(folders=tuple(folders))
 
 
 def _get_associations(query: StoredQuery, objects: RegistryObjects) -> RegistryObjects:
@@ -233,11 +233,11 @@ def padded(time: str) -> str:
     return time + _PADDING[len(time) :]
 
 
-def _in_range(held: str, low: tuple[str, ...], high: tuple[str, ...]) -> bool:
+def _in_range(dtm: str, low: tuple[str, ...], high: tuple[str, ...]) -> bool:
     """From <= value < To; an entry without the time matches (3.18.4.1.2.3.3.1)."""
-    if not held or not (low or high):
+    if not dtm or not (low or high):
         return True
-    value = padded(held)
+    value = padded(dtm)
     return (not low or padded(low[0]) <= value) and (not high or value < padded(high[0]))
 
 

@@ -1,4 +1,5 @@
 """Stored queries (ITI TF-2 3.18.4.1.2.3.7): their parameters as a table, and reading them strictly.
+
 ``evaluate.py`` answers.
 
 Of the queries that the standard has, these are built; any other is answered XDSUnknownStoredQuery.
@@ -176,17 +177,17 @@ def parse_stored_query(query: AdhocQuery) -> StoredQuery:
             continue  # unknown parameters are ignored (3.18.4.1.2.3.4)
         if name in groups and not parameter.conjunctive:
             raise refusal("XDSStoredQueryParamNumber", f"{name} is given twice.", name)
-        found = tuple(
+        values = tuple(
             _checked(name, parameter, value) for text in texts for value in coded_values(name, text)
         )
         if parameter.kind == "status":
-            found = tuple(value for value in found if value in _STATUSES)  # unknown ones are ignored
-            if not found and not parameter.required:
+            values = tuple(value for value in values if value in _STATUSES)  # unknown ones are ignored
+            if not values and not parameter.required:
                 raise _bad(name, "no status of it is known here.")
-        if len(found) > 1 and not parameter.many:
+        if len(values) > 1 and not parameter.many:
             raise refusal("XDSStoredQueryParamNumber", f"{name} takes one value.", name)
-        if found:
-            groups[name] = (*groups.get(name, ()), found)
+        if values:
+            groups[name] = (*groups.get(name, ()), values)
     _check_presence(query.query_id, table, groups)
     return StoredQuery(
         query_id=query.query_id, return_type=query.return_type, groups=groups, patient=_patient(table, groups)
@@ -218,8 +219,8 @@ def _patient(table: dict[str, Parameter], groups: dict[str, Groups]) -> Identifi
     return None
 
 
-def _bad(name: str, what: str) -> RegistryRefusal:
-    return refusal("XDSRegistryError", f"{name}: {what}", name)
+def _bad(name: str, problem: str) -> RegistryRefusal:
+    return refusal("XDSRegistryError", f"{name}: {problem}", name)
 
 
 _TIME_TEXT = re.compile(r"[0-9]{4}([0-9]{2}){0,5}\Z")
@@ -245,8 +246,9 @@ _ITEM = re.compile(r"\s*(?:'((?:[^']|'')*)'|([0-9]+(?:\.[0-9]+)?))\s*(,|\Z)")
 
 
 def coded_values(name: str, text: str) -> list[str]:
-    """The values that one rim:Value codes (3.18.4.1.2.3.5): ``'a'``, ``('a','b')``, ``123``; a quote inside
-    is doubled.
+    """The values that one rim:Value codes (3.18.4.1.2.3.5): ``'a'``, ``('a','b')``, ``123``.
+
+    A quote inside is doubled.
 
     Raises:
         RegistryRefusal: XDSRegistryError.
@@ -258,19 +260,19 @@ def coded_values(name: str, text: str) -> list[str]:
         inner = inner[1:-1]
     elif "," in inner and not inner.startswith("'"):
         raise _bad(name, "a list must stand in parentheses.")
-    found, at = [], 0
+    values, at = [], 0
     while True:
         match = _ITEM.match(inner, at)
         if match is None:
             raise _bad(name, "a string must stand in single quotes, a quote inside it doubled.")
         quoted, number, comma = match.groups()
-        found.append(number if quoted is None else quoted.replace("''", "'"))
+        values.append(number if quoted is None else quoted.replace("''", "'"))
         at = match.end()
         if comma != ",":
             break
-    if len(found) > 1 and not text.strip().startswith("("):
+    if len(values) > 1 and not text.strip().startswith("("):
         raise _bad(name, "a list must stand in parentheses.")
-    return found
+    return values
 
 
 # --- asking -------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
-"""Rules of a submission that the message alone decides (ITI TF-3 4.3.1, ITI TF-2 3.42.4.1.3). Pure; says all
-that is wrong.
+"""Rules of a submission that the message alone decides (ITI TF-3 4.3.1, ITI TF-2 3.42.4.1.3).
+
+Pure; says all that is wrong.
 
 What needs the registry's content (duplicates, references, patients) is asked inside its transaction, not
 here.
@@ -83,27 +84,27 @@ def assign_ids(objects: RegistryObjects, new_id: Callable[[], UUID]) -> Registry
         RegistryRefusal: an object without an id, or two with the same.
     """
     names: dict[str, str] = {}
-    for thing in objects:
-        if not thing.entry_uuid or thing.entry_uuid in names:
+    for member in objects:
+        if not member.entry_uuid or member.entry_uuid in names:
             raise RegistryRefusal(
-                [RegistryError(METADATA, "An object has no id, or that of another.", thing.entry_uuid)]
+                [RegistryError(METADATA, "An object has no id, or that of another.", member.entry_uuid)]
             )
-        given = thing.entry_uuid.startswith("urn:uuid:")
-        names[thing.entry_uuid] = thing.entry_uuid if given else new_id().urn
+        given = member.entry_uuid.startswith("urn:uuid:")
+        names[member.entry_uuid] = member.entry_uuid if given else new_id().urn
     symbolic = any(name != uuid for uuid, name in names.items())
 
-    def renamed(thing: Any) -> Any:
-        if names[thing.entry_uuid] == thing.entry_uuid and not (
-            symbolic or thing.logical_id or thing.version or thing.status
+    def renamed(member: Any) -> Any:
+        if names[member.entry_uuid] == member.entry_uuid and not (
+            symbolic or member.logical_id or member.version or member.status
         ):
-            return thing
-        changed = replace(thing, entry_uuid=names[thing.entry_uuid], logical_id="", version="", status="")
+            return member
+        changed = replace(member, entry_uuid=names[member.entry_uuid], logical_id="", version="", status="")
         if isinstance(changed, Association):
             ends = names.get(changed.source, changed.source), names.get(changed.target, changed.target)
             return replace(changed, source=ends[0], target=ends[1])
         return changed
 
-    return RegistryObjects.of(renamed(thing) for thing in objects)
+    return RegistryObjects.of(renamed(member) for member in objects)
 
 
 def check_submission(objects: RegistryObjects, values: ValueSets) -> None:
@@ -121,58 +122,59 @@ def _errors(objects: RegistryObjects, values: ValueSets) -> Iterator[RegistryErr
     if len(objects.submissions) != 1:
         yield RegistryError(METADATA, f"There must be one SubmissionSet, not {len(objects.submissions)}.")
         return
-    for thing in objects:
-        yield from _object_errors(thing, values)
+    for member in objects:
+        yield from _object_errors(member, values)
     yield from _patient_errors(objects)
     yield from _unique_errors(objects)
     yield from _association_errors(objects)
 
 
-def _object_errors(thing: RegistryObject, values: ValueSets) -> Iterator[RegistryError]:
-    def error(what: str) -> RegistryError:
-        return RegistryError(METADATA, f"{type(thing).__name__}: {what}", thing.entry_uuid)
+def _object_errors(member: RegistryObject, values: ValueSets) -> Iterator[RegistryError]:
+    def error(problem: str) -> RegistryError:
+        return RegistryError(METADATA, f"{type(member).__name__}: {problem}", member.entry_uuid)
 
-    if not is_uuid_urn(thing.entry_uuid):
+    if not is_uuid_urn(member.entry_uuid):
         yield error("entryUUID is no UUID.")
-    for name in REQUIRED[thing.kind]:
-        if not getattr(thing, name):
+    for name in REQUIRED[member.kind]:
+        if not getattr(member, name):
             yield error(f"{name} is missing, or not in the form that ebRIM gives it.")
-    for name in _TIMES[thing.kind]:
-        if getattr(thing, name) and parse_dtm(getattr(thing, name)) is None:
+    for name in _TIMES[member.kind]:
+        if getattr(member, name) and parse_dtm(getattr(member, name)) is None:
             yield error(f"{name} is not a DTM.")
-    yield from (error(what) for what in _unknown_errors(thing))
+    yield from (error(problem) for problem in _unknown_errors(member))
     yield from (
-        error(f"{name} has a code outside its value set{_told(name)}.") for name in _bad_codes(thing, values)
+        error(f"{name} has a code outside its value set{_told(name)}.") for name in _bad_codes(member, values)
     )
-    if isinstance(thing, DocumentEntry):
-        yield from (error(what) for what in _document_errors(thing, values))
-    elif isinstance(thing, SubmissionSet | Folder):
-        if thing.unique_id and not is_uid(thing.unique_id):
+    if isinstance(member, DocumentEntry):
+        yield from (error(problem) for problem in _document_errors(member, values))
+    elif isinstance(member, SubmissionSet | Folder):
+        if member.unique_id and not is_uid(member.unique_id):
             yield error("uniqueId is not an OID.")
-        if isinstance(thing, SubmissionSet) and thing.source_id and not is_uid(thing.source_id):
+        if isinstance(member, SubmissionSet) and member.source_id and not is_uid(member.source_id):
             yield error("sourceId is not an OID.")
 
 
-def _unknown_errors(thing: RegistryObject) -> Iterator[str]:
+def _unknown_errors(member: RegistryObject) -> Iterator[str]:
     """What has a known name and was not readable as such: twice, empty, or with too many values."""
-    for slot in thing.slots:
-        if slot.name in v.SINGLE_SLOTS[thing.kind] or slot.name in v.MULTI_SLOTS[thing.kind]:
+    for slot in member.slots:
+        if slot.name in v.SINGLE_SLOTS[member.kind] or slot.name in v.MULTI_SLOTS[member.kind]:
             yield f"slot {slot.name} is given twice, or has not one value."
-    for row in thing.classifications:
-        if row.scheme in v.CODES[thing.kind] or row.scheme == v.AUTHOR_SCHEME.get(thing.kind):
-            name = v.CODES[thing.kind].get(row.scheme, ("author",))[0]
+    for row in member.classifications:
+        if row.scheme in v.CODES[member.kind] or row.scheme == v.AUTHOR_SCHEME.get(member.kind):
+            name = v.CODES[member.kind].get(row.scheme, ("author",))[0]
             yield f"{name} is given twice, lacks code or codingScheme, or classifies another object."
         if row.node in v.LIMITED_NODES:
             yield "limited metadata cannot be registered."
-    for row_id in thing.external_ids:
-        if row_id.scheme in v.IDENTIFIERS[thing.kind]:
-            yield f"{v.IDENTIFIERS[thing.kind][row_id.scheme][1]} is given twice, empty, or another object's."
+    identifiers = v.IDENTIFIERS[member.kind]
+    for external_id in member.external_ids:
+        if external_id.scheme in identifiers:
+            yield f"{identifiers[external_id.scheme][1]} is given twice, empty, or another object's."
 
 
-def _bad_codes(thing: RegistryObject, values: ValueSets) -> Iterator[str]:
-    for name, _ in v.CODES[thing.kind].values():
-        held = getattr(thing, name)
-        codes: Iterable[Code] = held if isinstance(held, tuple) else () if held is None else (held,)
+def _bad_codes(member: RegistryObject, values: ValueSets) -> Iterator[str]:
+    for name, _ in v.CODES[member.kind].values():
+        value = getattr(member, name)
+        codes: Iterable[Code] = value if isinstance(value, tuple) else () if value is None else (value,)
         if not all(values.allows(name, code) for code in codes):
             yield name
 
@@ -223,10 +225,10 @@ def _is_document_uid(text: str) -> bool:
 
 def _cx(text: str) -> Identifier | None:
     try:
-        found = Identifier.parse_cx(text)
+        identifier = Identifier.parse_cx(text)
     except Invalid:
         return None
-    return found if found.authority else None
+    return identifier if identifier.authority else None
 
 
 def _identified(objects: RegistryObjects) -> tuple[SubmissionSet | DocumentEntry | Folder, ...]:
@@ -236,21 +238,23 @@ def _identified(objects: RegistryObjects) -> tuple[SubmissionSet | DocumentEntry
 def _patient_errors(objects: RegistryObjects) -> Iterator[RegistryError]:
     owner = objects.submissions[0].patient_id
     own = _cx(owner)
-    for thing in _identified(objects):
-        said = own if thing.patient_id == owner else _cx(thing.patient_id)
-        if thing.patient_id and said is None:
-            yield RegistryError(METADATA, f"{type(thing).__name__}: patientId is not a CX.", thing.entry_uuid)
-        elif thing.patient_id and said != own:
+    for member in _identified(objects):
+        said = own if member.patient_id == owner else _cx(member.patient_id)
+        if member.patient_id and said is None:
+            yield RegistryError(
+                METADATA, f"{type(member).__name__}: patientId is not a CX.", member.entry_uuid
+            )
+        elif member.patient_id and said != own:
             yield RegistryError(
                 "XDSPatientIdDoesNotMatch",
-                f"All objects of a submission must be of one patient: {thing.patient_id} is not {owner}.",
-                thing.entry_uuid,
+                f"All objects of a submission must be of one patient: {member.patient_id} is not {owner}.",
+                member.entry_uuid,
             )
 
 
 def _unique_errors(objects: RegistryObjects) -> Iterator[RegistryError]:
     for unique_id, count in Counter(
-        thing.unique_id for thing in _identified(objects) if thing.unique_id
+        member.unique_id for member in _identified(objects) if member.unique_id
     ).items():
         if count > 1:
             yield RegistryError(
@@ -259,13 +263,13 @@ def _unique_errors(objects: RegistryObjects) -> Iterator[RegistryError]:
 
 
 def _association_errors(objects: RegistryObjects) -> Iterator[RegistryError]:
-    own = {thing.entry_uuid: thing for thing in objects}
+    own = {member.entry_uuid: member for member in objects}
     submission = objects.submissions[0].entry_uuid
     linked = set()
     for a in objects.associations:
-        what = _association_error(a, own, submission)
-        if what:
-            yield RegistryError(METADATA, f"Association: {what}", a.entry_uuid)
+        problem = _association_error(a, own, submission)
+        if problem:
+            yield RegistryError(METADATA, f"Association: {problem}", a.entry_uuid)
         if a.type == v.HAS_MEMBER and a.source == submission:
             linked.add(a.target)
     for entry in objects.documents:  # a Folder without its link is tolerated: NIST's 16102c has one

@@ -80,19 +80,19 @@ def parse_remove_objects(element: Element) -> tuple[str, ...]:
 def parse_object_list(listed: Element) -> RegistryObjects:
     """The objects of a rim:RegistryObjectList. ObjectRefs and objects of other kinds are left out."""
     packages = _package_nodes(listed)
-    found: list[RegistryObject] = []
+    members: list[RegistryObject] = []
     for element in listed:
         if element.tag == f"{_R}ExtrinsicObject":
-            found.append(_document(element))
+            members.append(_document(element))
         elif element.tag == f"{_R}Association":
-            found.append(_association(element))
+            members.append(_association(element))
         elif element.tag == f"{_R}RegistryPackage":
             nodes = packages.get(attribute(element, "id"), ())
             if v.SUBMISSION_SET_NODE in nodes:
-                found.append(_submission(element))
+                members.append(_submission(element))
             elif v.FOLDER_NODE in nodes:
-                found.append(_folder(element))
-    return RegistryObjects.of(found)
+                members.append(_folder(element))
+    return RegistryObjects.of(members)
 
 
 def parse_object_refs(listed: Element) -> tuple[tuple[str, str], ...]:
@@ -199,15 +199,15 @@ def _values(slot: Element) -> tuple[str, ...]:
 def _text(element: Element | None) -> Text:
     if element is None:
         return ()
-    found = []
+    texts = []
     for part in element:
         if part.tag == _LOCALIZED:
             value = str(part.get("value", ""))
             if value:
-                found.append(
+                texts.append(
                     LocalText(value, str(part.get(f"{{{XML}}}lang", "")), str(part.get("charset", "")))
                 )
-    return tuple(found)
+    return tuple(texts)
 
 
 def _tidy(text: str) -> str:
@@ -223,17 +223,17 @@ def _slots_into(
 ) -> tuple[Slot, ...]:
     """Put known slots into ``values``; the rest comes back."""
     rest = []
-    for said, held in slots:
+    for said, slot_values in slots:
         name = single.get(said)
-        if name is not None and name not in values and len(held) == 1 and held[0].strip(BLANKS):
-            values[name] = held[0] if name in _VERBATIM else held[0].strip(BLANKS)
+        if name is not None and name not in values and len(slot_values) == 1 and slot_values[0].strip(BLANKS):
+            values[name] = slot_values[0] if name in _VERBATIM else slot_values[0].strip(BLANKS)
             continue
         name = many.get(said)
-        if name is not None and name not in values and held:
-            values[name] = held
+        if name is not None and name not in values and slot_values:
+            values[name] = slot_values
             continue
-        if held or said not in single:
-            rest.append(Slot(said, held))
+        if slot_values or said not in single:
+            rest.append(Slot(said, slot_values))
     return tuple(rest)
 
 
@@ -271,11 +271,11 @@ def _author(parts: _Parts) -> Author:
 def _code(row: Element, parts: _Parts) -> Code | None:
     """A coded classification; None unless it has a code and exactly one codingScheme."""
     value, schemes, rest = str(row.get("nodeRepresentation", "")), list[tuple[str, ...]](), list[Slot]()
-    for name, held in parts.slots:
+    for name, slot_values in parts.slots:
         if name == "codingScheme":
-            schemes.append(held)
+            schemes.append(slot_values)
         else:
-            rest.append(Slot(name, held))
+            rest.append(Slot(name, slot_values))
     if not value.strip() or len(schemes) != 1 or len(schemes[0]) != 1 or not schemes[0][0].strip():
         return None
     return Code(value, schemes[0][0].strip(), _text(parts.name), tuple(rest))
@@ -295,7 +295,7 @@ def _classification(row: Element, parts: _Parts, scheme: str, node: str, owner: 
         node=node,
         representation=None if representation is None else str(representation),
         name=_text(parts.name),
-        slots=tuple([Slot(name, held) for name, held in parts.slots]),
+        slots=tuple([Slot(name, slot_values) for name, slot_values in parts.slots]),
     )
 
 

@@ -1,5 +1,6 @@
-"""XDS metadata written as ebRIM 3.0: escaped templates, element order of the schema (scale.md 5). No XML tree
-is built.
+"""XDS metadata written as ebRIM 3.0: escaped templates, element order of the schema (scale.md 5).
+
+No XML tree is built.
 
 Prefix ``rim`` is declared by the enclosing element, which the functions for whole messages write.
 """
@@ -129,70 +130,75 @@ def _identifier(parts: _Parts, scheme: str, value: str, name: str, owner: str = 
     )
 
 
-def _inner(thing: RegistryObject) -> str:
+def _inner(member: RegistryObject) -> str:
     """Slot*, Name?, Description?, VersionInfo?, Classification*, ExternalIdentifier*."""
-    kind, parts = thing.kind, _Parts(thing.entry_uuid)
+    kind, parts = member.kind, _Parts(member.entry_uuid)
     out = [
-        _single(name, held) for name, field in v.SINGLE_SLOTS[kind].items() if (held := getattr(thing, field))
+        _single(name, value)
+        for name, field in v.SINGLE_SLOTS[kind].items()
+        if (value := getattr(member, field))
     ]
     out += [
-        _slot(name, held) for name, field in v.MULTI_SLOTS[kind].items() if (held := getattr(thing, field))
+        _slot(name, value) for name, field in v.MULTI_SLOTS[kind].items() if (value := getattr(member, field))
     ]
-    out += [_slots(thing.slots), _text("Name", thing.title), _text("Description", thing.comments)]
-    if thing.version:
-        out.append(f'<rim:VersionInfo versionName="{esc(thing.version)}"/>')
+    out += [_slots(member.slots), _text("Name", member.title), _text("Description", member.comments)]
+    if member.version:
+        out.append(f'<rim:VersionInfo versionName="{esc(member.version)}"/>')
     if kind in _NODES:
         out.append(_classification(parts, f' classificationNode="{_NODES[kind]}"', ""))
-    out += [_author(parts, v.AUTHOR_SCHEME[kind], a) for a in getattr(thing, "authors", ())]
+    out += [_author(parts, v.AUTHOR_SCHEME[kind], a) for a in getattr(member, "authors", ())]
     for scheme, (field, many) in v.CODES[kind].items():
-        coded: Any = getattr(thing, field)
+        coded: Any = getattr(member, field)
         if many:
             out += [_code(parts, scheme, code) for code in coded]
         elif coded is not None:
             out.append(_code(parts, scheme, coded))
-    out += [_unknown(parts, row) for row in thing.classifications]
+    out += [_unknown(parts, row) for row in member.classifications]
     for scheme, (field, label) in v.IDENTIFIERS[kind].items():
-        if held := getattr(thing, field):
+        if value := getattr(member, field):
             name = f'<rim:Name><rim:LocalizedString value="{label}"/></rim:Name>'
-            out.append(_identifier(parts, scheme, held, name))
+            out.append(_identifier(parts, scheme, value, name))
     out += [
-        _identifier(parts, esc(e.scheme), e.value, _text("Name", e.name), e.owner) for e in thing.external_ids
+        _identifier(parts, esc(e.scheme), e.value, _text("Name", e.name), e.owner)
+        for e in member.external_ids
     ]
     return "".join(out)
 
 
-def _head(thing: RegistryObject, object_type: str) -> str:
-    key = esc(thing.entry_uuid)
+def _head(member: RegistryObject, object_type: str) -> str:
+    key = esc(member.entry_uuid)
     head = f'id="{key}"'
-    if thing.home:
-        head += f' home="{esc(thing.home)}"'
-    if thing.logical_id:
-        head += f' lid="{key if thing.logical_id == thing.entry_uuid else esc(thing.logical_id)}"'
+    if member.home:
+        head += f' home="{esc(member.home)}"'
+    if member.logical_id:
+        head += f' lid="{key if member.logical_id == member.entry_uuid else esc(member.logical_id)}"'
     head += f' objectType="{esc(object_type)}"'
-    return head + (f' status="{esc(thing.status)}"' if thing.status else "")
+    return head + (f' status="{esc(member.status)}"' if member.status else "")
 
 
-def render_object(thing: RegistryObject) -> str:
+def render_object(member: RegistryObject) -> str:
     """One object, prefix ``rim`` not declared."""
-    if isinstance(thing, DocumentEntry):
-        opaque = f' isOpaque="{esc(thing.is_opaque)}"' if thing.is_opaque else ""
-        head = f'{_head(thing, thing.object_type)} mimeType="{esc(thing.mime_type)}"{opaque}'
-        return f"<rim:ExtrinsicObject {head}>{_inner(thing)}</rim:ExtrinsicObject>"
-    if isinstance(thing, SubmissionSet | Folder):
-        return f"<rim:RegistryPackage {_head(thing, _PACKAGE)}>{_inner(thing)}</rim:RegistryPackage>"
-    return _render_association(thing)
+    if isinstance(member, DocumentEntry):
+        opaque = f' isOpaque="{esc(member.is_opaque)}"' if member.is_opaque else ""
+        head = f'{_head(member, member.object_type)} mimeType="{esc(member.mime_type)}"{opaque}'
+        return f"<rim:ExtrinsicObject {head}>{_inner(member)}</rim:ExtrinsicObject>"
+    if isinstance(member, SubmissionSet | Folder):
+        return f"<rim:RegistryPackage {_head(member, _PACKAGE)}>{_inner(member)}</rim:RegistryPackage>"
+    return _render_association(member)
 
 
-def _render_association(thing: Association) -> str:
+def _render_association(association: Association) -> str:
     ends = (
-        f'associationType="{esc(thing.type)}" sourceObject="{esc(thing.source)}"'
-        f' targetObject="{esc(thing.target)}"'
+        f'associationType="{esc(association.type)}" sourceObject="{esc(association.source)}"'
+        f' targetObject="{esc(association.target)}"'
     )
-    return f"<rim:Association {_head(thing, _ASSOCIATION)} {ends}>{_inner(thing)}</rim:Association>"
+    return (
+        f"<rim:Association {_head(association, _ASSOCIATION)} {ends}>{_inner(association)}</rim:Association>"
+    )
 
 
 def render_object_ref(entry_uuid: str, home: str = "") -> str:
-    """A rim:ObjectRef."""
+    """A ``rim:ObjectRef``, which names an object by its id alone."""
     return f'<rim:ObjectRef id="{esc(entry_uuid)}"' + (f' home="{esc(home)}"/>' if home else "/>")
 
 

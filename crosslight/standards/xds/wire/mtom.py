@@ -255,15 +255,15 @@ def includes(root: Element) -> dict[str, Element]:
     Raises:
         Malformed: two name the same part, or one is not alone in its element.
     """
-    found: dict[str, Element] = {}
+    by_cid: dict[str, Element] = {}
     for include in root.iter(f"{{{XOP}}}Include"):
         name, parent = content_id_of(include), include.getparent()
-        if name in found or parent is None or len(parent) != 1 or (parent.text or "").strip():
+        if name in by_cid or parent is None or len(parent) != 1 or (parent.text or "").strip():
             raise Malformed(
                 "An xop:Include is not alone in its element, or names a part twice.", why="XOP 2.1."
             )
-        found[name] = include
-    return found
+        by_cid[name] = include
+    return by_cid
 
 
 def inline_parts(root: Element, parts: dict[str, bytes]) -> None:
@@ -289,8 +289,9 @@ def inline_parts(root: Element, parts: dict[str, bytes]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class MtomFrame:
-    """The pieces around parts of an MTOM message; ``token`` (a UUID's hex) must be unguessable to who wrote
-    the parts.
+    """The pieces around parts of an MTOM message.
+
+    ``token`` (a UUID's hex) must be unguessable to who wrote the parts.
     """
 
     token: str

@@ -34,8 +34,9 @@ class RegistryReply:
 
 
 def status_of(errors: Iterable[RegistryError], *, results: int = 0, partial: bool = False) -> str:
-    """Success without errors (warnings allowed); else Failure, or PartialSuccess where allowed and there are
-    results.
+    """Success without errors (warnings allowed).
+
+    Else Failure, or PartialSuccess where allowed and there are results.
     """
     if all(e.severity == "Warning" for e in errors):
         return SUCCESS
@@ -65,13 +66,14 @@ def render_registry_response(errors: Sequence[RegistryError] = (), *, status: st
 
 
 def parse_error_list(element: Element) -> tuple[RegistryError, ...]:
-    """The errors of any response element that has an rs:RegistryErrorList; unknown severities count as
-    errors.
+    """The errors of any response element that has an rs:RegistryErrorList.
+
+    Unknown severities count as errors.
     """
-    found = []
+    errors = []
     for row in element.iterfind(f"{{{RS}}}RegistryErrorList/{{{RS}}}RegistryError"):
         severity: Severity = "Warning" if attribute(row, "severity").endswith(":Warning") else "Error"
-        found.append(
+        errors.append(
             RegistryError(
                 attribute(row, "errorCode"),
                 attribute(row, "codeContext"),
@@ -79,7 +81,7 @@ def parse_error_list(element: Element) -> tuple[RegistryError, ...]:
                 severity,
             )
         )
-    return tuple(found)
+    return tuple(errors)
 
 
 def parse_registry_response(element: Element) -> RegistryReply:

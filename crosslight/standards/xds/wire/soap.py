@@ -61,7 +61,10 @@ class SoapFault(PeerError):
         own: str = "",
     ) -> None:
         super().__init__(what, why=why, xds_code="XDSRegistryError")
-        self.code, self.subcode, self.relates_to, self.own = code, subcode, relates_to, own
+        self.code = code
+        self.subcode = subcode
+        self.relates_to = relates_to
+        self.own = own
 
 
 class ReceivedFault(SoapFault):
@@ -153,16 +156,18 @@ def _addressing(headers: tuple[Element, ...]) -> dict[str, str]:
 
 
 def _is_for_us(element: Element) -> bool:
-    """Whether this header must be understood here (SOAP 1.2 part 1, 2.2, 5.2.2 and 5.2.3); ``none`` is
-    nobody's role.
+    """Whether this header must be understood here (SOAP 1.2 part 1, 2.2, 5.2.2 and 5.2.3).
+
+    ``none`` is nobody's role.
     """
     must = element.get(f"{{{SOAP}}}mustUnderstand", "").strip().lower() in _TRUE
     return must and element.get(f"{{{SOAP}}}role", "").strip() in _OUR_ROLES
 
 
 def require_request(envelope: Envelope) -> Envelope:
-    """``envelope`` if it may be dispatched as a synchronous request; ReplyTo and MessageID may be missing
-    (zeep).
+    """``envelope`` if it may be dispatched as a synchronous request.
+
+    ReplyTo and MessageID may be missing (zeep).
 
     Raises:
         SoapFault: no Action, or an answer that is to go elsewhere (asynchronous exchange is not built).
@@ -256,8 +261,8 @@ def fault_of(error: CrosslightError, relates_to: str = "") -> SoapFault:
 
 def _received_fault(element: Element, relates_to: str) -> PeerError:
     def value(path: str) -> str:
-        found = element.find(path, {"s": SOAP})
-        return _text(found).strip()
+        child = element.find(path, {"s": SOAP})
+        return _text(child).strip()
 
     code = value("s:Code/s:Value").rpartition(":")[2] or "Receiver"
     subcode = value("s:Code/s:Subcode/s:Value").rpartition(":")[2]
