@@ -13,7 +13,7 @@ from simulations.images import StudyPlan, make_study
 from simulations.people import SyntheticPatient, make_patients
 
 NATIONAL = "2.16.840.1.113883.2.1.4.1"
-# then six digits of the copy, two of the kind, twenty of the object: every copy has the same length
+# Followed by six digits of the copy, two of the kind, twenty of the object: every copy is equally long.
 _ROOT = "2.25.1"
 _PIXELS = 8  # different slices; the rest repeat them
 

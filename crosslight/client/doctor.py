@@ -199,11 +199,8 @@ async def _tls(target: Target, clock: Clock) -> Finding:
 async def _mistrusted(host: str, port: int, error: ssl.SSLCertVerificationError) -> Finding:
     """What is wrong with the certificate; one for other names is looked at, unverified, to say which."""
     if error.verify_code not in (_WRONG_NAME, _WRONG_ADDRESS):
-        todo = (
-            "Set the clocks right, or renew it."
-            if error.verify_code in (9, 10)
-            else "Give the region's CA bundle."
-        )
+        not_now = error.verify_code in (9, 10)  # OpenSSL: not yet valid, expired
+        todo = "Set the clocks right, or renew it." if not_now else "Give the region's CA bundle."
         return Finding("TLS", "fail", f"Not trusted: {connection_trouble(error)}.", todo)
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE

@@ -210,11 +210,8 @@ def toml_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(v) for v in value) + "]"
     if isinstance(value, dict):
-        return (
-            "{ " + ", ".join(f"{toml_value(str(k))} = {toml_value(v)}" for k, v in value.items()) + " }"
-            if value
-            else "{}"
-        )
+        members = ", ".join(f"{toml_value(str(k))} = {toml_value(v)}" for k, v in value.items())
+        return f"{{ {members} }}" if members else "{}"
     raise TypeError(type(value))
 
 

@@ -78,11 +78,9 @@ class MllpServer:
     @property
     def port(self) -> int:
         """The port in use, once started (for port 0)."""
-        return (
-            int(self._server.sockets[0].getsockname()[1])
-            if self._server and self._server.sockets
-            else self._port
-        )
+        if self._server and self._server.sockets:
+            return int(self._server.sockets[0].getsockname()[1])
+        return self._port
 
     async def start(self) -> None:
         """Bind and serve."""

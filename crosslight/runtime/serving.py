@@ -16,7 +16,8 @@ from crosslight.runtime.process import keep_freed_memory
 from crosslight.standards.problem import ConfigError
 
 log = get_logger("serve")
-# more values made than gone before young ones are looked through; CPython's 700 is for short scripts
+# The collector looks at young objects once so many more were made than freed; CPython's 700 suits short
+# scripts.
 GC_AFTER = 5_000
 
 

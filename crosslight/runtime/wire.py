@@ -176,11 +176,9 @@ def identifier_from_pb(message: pb.Identifier, where: str) -> Identifier:
 
 
 def _identifiers(messages: Collection[pb.Identifier], where: str) -> tuple[Identifier, ...]:
-    return (
-        tuple([identifier_from_pb(message, where) for message in _bounded(messages, where)])
-        if messages
-        else ()
-    )
+    if not messages:
+        return ()
+    return tuple([identifier_from_pb(message, where) for message in _bounded(messages, where)])
 
 
 def patient_from_pb(message: pb.Patient) -> Patient:

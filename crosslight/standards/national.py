@@ -78,11 +78,8 @@ def chi_number(text: str, *, allow_test: bool) -> str | None:
 
 def _ten_digits(text: str) -> str | None:
     digits = plain_number(text)
-    return (
-        digits
-        if len(digits) == 10 and digits.isascii() and digits.isdecimal() and len(set(digits)) > 1
-        else None
-    )
+    is_number = len(digits) == 10 and digits.isascii() and digits.isdecimal()
+    return digits if is_number and len(set(digits)) > 1 else None
 
 
 NATIONAL_CHECKS = {NHS_NUMBER_OID: nhs_number, CHI_OID: chi_number}

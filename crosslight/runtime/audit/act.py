@@ -115,8 +115,8 @@ class Act:
         self._code = code
         self._deferred = deferred
         self._lazy = lazy
-        # whether its beginning was handed in; its number, once that is committed
-        self._asked, self._number = False, 0
+        self._asked = False  # whether the act was handed to the store
+        self._number = 0  # of its row, once that is committed
         self.outcome = Outcome("ok")
 
     # --- for who acts ---------------------------------------------------------------------------------------

@@ -168,7 +168,7 @@ class _PgTx:
             self._c.execute(statement)
 
     def advisory_lock(self, number: int, *, exclusive: bool = True) -> None:
-        # beside the others it would only meet the same ones in the same order
+        # run again beside the others, it would meet the same ones in the same order: it goes alone
         alone = exclusive or self._again
         self.rows(f"SELECT pg_advisory_xact_lock{'' if alone else '_shared'}(?)", (number,))
 

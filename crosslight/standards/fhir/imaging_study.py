@@ -108,11 +108,9 @@ def concept(coded: Coded) -> orjson.Fragment | None:
 
 def _number(number: str) -> int | None:
     digits = number.strip().removeprefix("+")
-    return (
-        int(digits)
-        if len(digits) <= 10 and digits.isascii() and digits.isdecimal() and int(digits) < 1 << 31
-        else None
-    )
+    if len(digits) > 10 or not digits.isascii() or not digits.isdecimal():
+        return None
+    return int(digits) if int(digits) < 1 << 31 else None
 
 
 @lru_cache(maxsize=1024)

@@ -171,9 +171,8 @@ class _Ids:
         """CX: id in 1, assigning authority HD in 4 (namespace & universal id & type)."""
         value = segment.text(repetition, 1)
         namespace, universal, kind = (segment.text(repetition, 4, n) for n in (1, 2, 3))
-        authority = (
-            universal.removeprefix("urn:oid:") if kind.upper() in ("ISO", "") and is_uid(universal) else ""
-        )
+        is_oid = kind.upper() in ("ISO", "") and is_uid(universal)
+        authority = universal.removeprefix("urn:oid:") if is_oid else ""
         if not authority and namespace:
             authority = self.namespaces.get(namespace) or (namespace if is_uid(namespace) else "")
         if not authority and not namespace and not universal:

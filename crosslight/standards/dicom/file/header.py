@@ -143,11 +143,9 @@ class Header:
     def rejection(self) -> str:
         """The code of a rejection note, '' for any other object."""
         title = self.title
-        return (
-            title.value
-            if title is not None and title.scheme == "DCM" and title.value in REJECTION_TITLES
-            else ""
-        )
+        if title is not None and title.scheme == "DCM" and title.value in REJECTION_TITLES:
+            return title.value
+        return ""
 
 
 def read(parsed: Parsed) -> Header:

@@ -78,11 +78,11 @@ class _Reader:
             if items is not None:
                 if vr == "SQ" or vr == "UN":
                     left = self.large_left
-                    rendered = (
-                        self._large(items, how)
-                        if isinstance(items, Aside)
-                        else [self.item(nested, how) for nested in items]
-                    )
+                    rendered: orjson.Fragment | list[dict[str, Any]] | None
+                    if isinstance(items, Aside):
+                        rendered = self._large(items, how)
+                    else:
+                        rendered = [self.item(nested, how) for nested in items]
                     if rendered is not None:
                         out[f"{tag:08X}"] = {"vr": "SQ", "Value": rendered} if rendered else {"vr": "SQ"}
                     if rendered and left != self.large_left and elements is self.parsed.elements:
@@ -215,11 +215,9 @@ def _names(raw: bytes, how: Charset) -> list[Any]:
 
 
 def _reals(raw: bytes, how: Charset) -> list[Any]:
-    return (
-        [_real(value) for value in raw.decode("latin_1").strip(" \0").split("\\")]
-        if raw.strip(b" \0")
-        else []
-    )
+    if not raw.strip(b" \0"):
+        return []
+    return [_real(value) for value in raw.decode("latin_1").strip(" \0").split("\\")]
 
 
 def _real(text: str) -> float | str | None:
@@ -234,11 +232,9 @@ def _real(text: str) -> float | str | None:
 
 
 def _integers(raw: bytes, how: Charset) -> list[Any]:
-    return (
-        [_integer(value) for value in raw.decode("latin_1").strip(" \0").split("\\")]
-        if raw.strip(b" \0")
-        else []
-    )
+    if not raw.strip(b" \0"):
+        return []
+    return [_integer(value) for value in raw.decode("latin_1").strip(" \0").split("\\")]
 
 
 def _integer(text: str) -> int | str | None:

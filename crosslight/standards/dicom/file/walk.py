@@ -60,11 +60,9 @@ class Parsed:
     def raw(self, tag: int) -> bytes:
         """The bytes of a top-level value, b'' when absent."""
         element = self.by_tag.get(tag)
-        return (
-            bytes(self.data[element[2] : element[2] + element[3]])
-            if element is not None and element[4] is None
-            else b""
-        )
+        if element is None or element[4] is not None:
+            return b""
+        return bytes(self.data[element[2] : element[2] + element[3]])
 
     def text(self, tag: int) -> str:
         """A top-level value as ASCII without padding."""

@@ -133,11 +133,8 @@ def _find(source: BinaryIO) -> FrameLayout:
     start = source.tell()
     source.seek(start)
     header = source.read(_ENCAPSULATED_HEADER)
-    group = (
-        struct.unpack((">" if not syntax.is_little_endian else "<") + "HH", header[:4])
-        if len(header) >= 8
-        else (0, 0)
-    )
+    order = "<" if syntax.is_little_endian else ">"
+    group = struct.unpack(order + "HH", header[:4]) if len(header) >= 8 else (0, 0)
     if group not in ((0x7FE0, 0x0010), (0x7FE0, 0x0008), (0x7FE0, 0x0009)):
         return FrameLayout(kind="none", frames=0)
     if syntax.is_encapsulated:

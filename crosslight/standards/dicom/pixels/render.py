@@ -62,11 +62,10 @@ def parse_options(
     Raises:
         Invalid: naming the parameter.
     """
-    width, height, crop = (
-        _viewport(query["viewport"], max_side)
-        if "viewport" in query
-        else (thumbnail_side, thumbnail_side, None)
-    )
+    if "viewport" in query:
+        width, height, crop = _viewport(query["viewport"], max_side)
+    else:
+        width, height, crop = thumbnail_side, thumbnail_side, None
     quality = query.get("quality", "90")
     if not 1 <= whole_number(quality, 0) <= 100:
         raise Invalid("quality must be 1 to 100.", why="PS3.18 8.3.5.1.2.", where="quality")

@@ -154,13 +154,9 @@ def _plain(text: str, vr: str) -> str:
     """The ACR-NEMA forms ``YYYY.MM.DD`` and ``HH:MM:SS``, which old objects hold, and ISO dates, as PS3.5
     writes them.
     """
-    return (
-        text.replace(".", "").replace("-", "")
-        if vr == "DA"
-        else text.replace(":", "")
-        if vr == "TM"
-        else text
-    )
+    if vr == "DA":
+        return text.replace(".", "").replace("-", "")
+    return text.replace(":", "") if vr == "TM" else text
 
 
 def bounds(text: str, vr: str) -> tuple[str, str]:

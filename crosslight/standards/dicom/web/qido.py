@@ -46,7 +46,7 @@ MAX_VALUE_CHARS = 16384
 MAX_RESULTS = 5000
 _PRIVATE = re.compile(r"[0-9A-Fa-f]{3}[13579BDFbdf][1-9A-Fa-f][0-9A-Fa-f]{3}\Z")
 _CREATOR = re.compile(r"[0-9A-Fa-f]{3}[13579BDFbdf]00[1-9A-Fa-f][0-9A-Fa-f]\Z")
-# 8.3.4.2
+#: PS3.18 8.3.4.2: what an answer says when it matched literally.
 FUZZY_WARNING = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
 
 
@@ -160,11 +160,9 @@ class QidoQuery:
         For PN the text is a pattern of its own (case and components): not given here.
         """
         match = self.of(keyword)
-        return (
-            match.values
-            if match is not None and match.kind in ("single", "list") and match.vr in ("UI", "SH", "LO", "CS")
-            else None
-        )
+        if match is None or match.kind not in ("single", "list") or match.vr not in ("UI", "SH", "LO", "CS"):
+            return None
+        return match.values
 
     def interval(self, keyword: str) -> tuple[str, str] | None:
         """The inclusive text bounds on a DA attribute ('' = open), or None."""

@@ -290,11 +290,9 @@ def _association_error(a: Association, own: dict[str, RegistryObject], submissio
     if source is None or source.kind != "document":
         return "the source of a relationship must be a document of the submission."
     target = own.get(a.target)
-    return (
-        "the target of a relationship must be a document."
-        if target is not None and target.kind != "document"
-        else ""
-    )
+    if target is not None and target.kind != "document":
+        return "the target of a relationship must be a document."
+    return ""
 
 
 def _member_error(a: Association, own: dict[str, RegistryObject], submission: str) -> str:
@@ -305,11 +303,9 @@ def _member_error(a: Association, own: dict[str, RegistryObject], submission: st
             return "SubmissionSetStatus of a document that is submitted must be Original."
         if target is None and status == "Original":
             return "an Original member must be in the submission."
-        return (
-            ""
-            if status in ("Original", "Reference", "")
-            else "SubmissionSetStatus is neither Original nor Reference."
-        )
+        if status in ("Original", "Reference", ""):
+            return ""
+        return "SubmissionSetStatus is neither Original nor Reference."
     source = own.get(a.source)
     if source is not None and source.kind != "folder":
         return "a member's owner must be the SubmissionSet or a Folder."

@@ -107,9 +107,9 @@ def _package_nodes(listed: Element) -> dict[str, set[str]]:
         node = attribute(element, "classificationNode")
         if node:
             parent = element.getparent()
-            owner = (
-                attribute(parent, "id") if parent is not None and parent.tag == f"{_R}RegistryPackage" else ""
-            )
+            owner = ""
+            if parent is not None and parent.tag == f"{_R}RegistryPackage":
+                owner = attribute(parent, "id")
             nodes.setdefault(owner or attribute(element, "classifiedObject"), set()).add(node)
     return nodes
 

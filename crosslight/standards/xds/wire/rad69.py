@@ -79,9 +79,8 @@ def parse_imaging_request(element: Element) -> ImagingRequest:
 
 def _syntaxes(element: Element) -> tuple[str, ...]:
     listed = child(element, XDSIB, "TransferSyntaxUIDList")
-    texts = (
-        [] if listed is None else [text_of(e).strip() for e in children(listed, XDSIB, "TransferSyntaxUID")]
-    )
+    elements = () if listed is None else children(listed, XDSIB, "TransferSyntaxUID")
+    texts = [text_of(element).strip() for element in elements]
     if not texts or not all(texts):
         raise refusal("XDSRepositoryError", "No transfer syntax is named.")
     if not all(is_uid(t) for t in texts):

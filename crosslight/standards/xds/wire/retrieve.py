@@ -108,11 +108,9 @@ def parse_retrieve_request(element: Element) -> list[DocumentRequest]:
 
 def render_document_ids(request: DocumentRequest) -> str:
     """HomeCommunityId?, RepositoryUniqueId, DocumentUniqueId in the default namespace ``xdsb``."""
-    home = (
-        f"<xdsb:HomeCommunityId>{esc(request.home_community_id)}</xdsb:HomeCommunityId>"
-        if request.home_community_id
-        else ""
-    )
+    home = esc(request.home_community_id)
+    if home:
+        home = f"<xdsb:HomeCommunityId>{home}</xdsb:HomeCommunityId>"
     return (
         f"{home}<xdsb:RepositoryUniqueId>{esc(request.repository_unique_id)}</xdsb:RepositoryUniqueId>"
         f"<xdsb:DocumentUniqueId>{esc(request.document_unique_id)}</xdsb:DocumentUniqueId>"

@@ -250,11 +250,8 @@ def fault_of(error: CrosslightError, relates_to: str = "") -> SoapFault:
     """How an error that is no application answer looks as a fault; nothing of ours leaks."""
     if isinstance(error, SoapFault):
         return error
-    code = (
-        "Receiver"
-        if isinstance(error, OurError | Unavailable) or not isinstance(error, PeerError)
-        else "Sender"
-    )
+    is_ours = isinstance(error, OurError | Unavailable) or not isinstance(error, PeerError)
+    code = "Receiver" if is_ours else "Sender"
     own = "Unavailable" if error.http_status == 503 else "Forbidden" if isinstance(error, Forbidden) else ""
     return SoapFault(error.what, code=code, why=error.why, relates_to=relates_to, own=own)
 
