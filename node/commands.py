@@ -64,7 +64,7 @@ def _bar(console: Console) -> Progress:
 
 
 async def import_paths(folder: Path, paths: Sequence[Path], console: Console) -> ImportReport:
-    """Import a pile of files."""
+    """Take files into the archive, and say what became of them."""
     async with opened(folder) as node:
         total = await node.seams.workers.run(lambda: sum(1 for _ in files_below(paths)))
         with _bar(console) as bar:
@@ -72,8 +72,8 @@ async def import_paths(folder: Path, paths: Sequence[Path], console: Console) ->
             report = await node.archive.import_paths(
                 paths, lambda so_far: bar.update(task, completed=so_far.files)
             )
-    for path, what in report.remarks:
-        console.print(f"{printable(path)}: {what}", markup=False, highlight=False, soft_wrap=True)
+    for path, remark in report.remarks:
+        console.print(f"{printable(path)}: {remark}", markup=False, highlight=False, soft_wrap=True)
     console.print(
         f"{report.stored} stored, {report.duplicates} were here already, {report.known} known from an earlier"
         f" run, {report.conflicts} in conflict, {report.refused} refused, {report.unread} could not be read,"
@@ -102,23 +102,23 @@ async def preview(folder: Path, paths: Sequence[Path], console: Console) -> None
         total = await seams.workers.run(lambda: sum(1 for _ in files_below(paths)))
         with _bar(console) as bar:
             task = bar.add_task("Reading", total=total)
-            found = await seams.workers.run(
+            pile = await seams.workers.run(
                 preview_paths, paths, config.archive.limits(), lambda n: bar.update(task, completed=n)
             )
     finally:
         await seams.workers.close()
     figures = Figures(rules.nationals)
-    for study_uid, attributes in found.patients():
+    for study_uid, attributes in pile.patients():
         figures.add(patient_of(attributes, rules, study_uid))
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     say(
-        f"{found.files} files: {found.objects} objects of {figures.studies} studies, {found.other} that are"
+        f"{pile.files} files: {pile.objects} objects of {figures.studies} studies, {pile.other} that are"
         " no DICOM."
     )
-    for path, why in found.refused:
+    for path, why in pile.refused:
         say(f"would be refused: {printable(str(path))}: {why}")
-    if found.more_refused:
-        say(f"and {found.more_refused} more would be refused.")
+    if pile.more_refused:
+        say(f"and {pile.more_refused} more would be refused.")
     for line in figure_lines(figures, None, rules):
         say(line)
 
@@ -133,7 +133,7 @@ async def reread(folder: Path, studies: Sequence[str], console: Console, *, dry_
         total = len(studies) or (await node.archive.status()).studies
         with _bar(console) as bar:
             task = bar.add_task("Reading again", total=total)
-            found = await read_again(
+            outcome = await read_again(
                 node.archive,
                 store,
                 node.archive.rules.nationals,
@@ -145,16 +145,16 @@ async def reread(folder: Path, studies: Sequence[str], console: Console, *, dry_
         rules = node.archive.rules
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     verb = "would be" if dry_run else "will be"
-    say(f"{counted(found.now.studies, 'study', 'studies')} read, {found.changed} {verb} published anew.")
-    if found.new:
-        say(f"{counted(found.new, 'study', 'studies')} of these not published yet.")
-    for line in figure_lines(found.now, found.before, rules):
+    say(f"{counted(outcome.now.studies, 'study', 'studies')} read, {outcome.changed} {verb} published anew.")
+    if outcome.new:
+        say(f"{counted(outcome.new, 'study', 'studies')} of these not published yet.")
+    for line in figure_lines(outcome.now, outcome.before, rules):
         say(line)
-    for study_uid in found.unknown:
+    for study_uid in outcome.unknown:
         say(f"not held here: {printable(study_uid)}")
     if why:
         say(f"Nothing is published: {why}")
-    return not found.unknown
+    return not outcome.unknown
 
 
 async def delete(folder: Path, study_uid: str, reason: str) -> int:
@@ -189,13 +189,13 @@ async def _unrevised(node: Offline) -> list[str]:
     marks: list[tuple[Mark, bool]] = []
     after: str | None = ""
     while after is not None and len(marks) < UNSEEN_SHOWN:
-        found, after = await store.unseen(after, UNSEEN_SHOWN)
-        marks += found
+        unseen, after = await store.unseen(after, UNSEEN_SHOWN)
+        marks += unseen
     few = len(marks) <= UNSEEN_CHECKED  # what went before anything was published of it needs no revision
     return [
-        m.study_uid
-        for m, known in marks
-        if known or not few or await node.archive.record(m.study_uid) is not None
+        mark.study_uid
+        for mark, known in marks
+        if known or not few or await node.archive.record(mark.study_uid) is not None
     ]
 
 
@@ -211,8 +211,10 @@ async def status(folder: Path, console: Console) -> None:
         withdrawn, withdrawn_last = await store.withdrawn(SHOWN)
         quarantined = await node.archive.quarantine.entries(SHOWN)
         binned = await node.archive.bin()
-        why = node.membership.not_agreed(node.archive.rules.authority) if node.membership is not None else ""
-        noted = await node.archive.note_counts()
+        disagreement = (
+            node.membership.not_agreed(node.archive.rules.authority) if node.membership is not None else ""
+        )
+        note_counts = await node.archive.note_counts()
     table = Table(show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -231,17 +233,17 @@ async def status(folder: Path, console: Console) -> None:
         table.add_row(name, Text(text))
     console.print(table)
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    if why:
-        say(f"Nothing is published: {why}")
-    for what, todo in warnings_of(node.config):
-        say(f"{what} {todo}")
+    if disagreement:
+        say(f"Nothing is published: {disagreement}")
+    for warning, todo in warnings_of(node.config):
+        say(f"{warning} {todo}")
     for line in (
         *refused_lines(refused, parked),
         *waiting_lines(held_back),
         *withdrawn_lines(withdrawn_last, withdrawn),
     ):
         say(line)
-    for line in note_lines(noted):
+    for line in note_lines(note_counts):
         say(line)
     for study_uid in unread_studies:
         say(
@@ -257,10 +259,10 @@ async def notes(folder: Path, only: str, console: Console) -> None:
     after = ""
     async with opened(folder) as node:
         while page := await node.archive.noted(after):
-            for study_uid, found in page:
-                if not only or only in found:
+            for study_uid, study_notes in page:
+                if not only or only in study_notes:
                     console.print(
-                        f"{study_uid} {', '.join(found)}", markup=False, highlight=False, soft_wrap=True
+                        f"{study_uid} {', '.join(study_notes)}", markup=False, highlight=False, soft_wrap=True
                     )
             after = page[-1][0]
 
@@ -316,7 +318,7 @@ def vault_from(source: Path, identities: Sequence[Path]) -> Vault:
 async def backup_node(
     folder: Path, target: Path, console: Console, recipients: Sequence[str]
 ) -> BackupReport:
-    """Back up."""
+    """Back up the node's folder to ``target``, encrypted where recipients are given."""
     vault = Vault(system_seams().files, recipients=recipients_of(recipients))
     async with opened(folder) as node:
         with _bar(console) as bar:
@@ -335,7 +337,7 @@ async def backup_node(
 async def restore_node(
     source: Path, folder: Path, console: Console, identities: Sequence[Path]
 ) -> BackupReport:
-    """Restore."""
+    """Make a node's folder anew from a backup."""
     vault = vault_from(source, identities)
     with _bar(console) as bar:
         task = bar.add_task("Restoring", total=None)

@@ -67,16 +67,16 @@ def read_config(folder: Path) -> NodeConfig:
 
 def warnings_of(config: NodeConfig) -> list[tuple[str, str]]:
     """What the configuration allows and nobody means: (what is so, what to do)."""
-    found = []
+    warnings = []
     if config.dimse.enabled and not config.dimse.callers and not config.listen.open:
-        found.append(
+        warnings.append(
             ("No system may send by DICOM.", "Name each in [[dimse.callers]], or set dimse.enabled = false.")
         )
     if config.listen.public_host in LOOPBACK and not config.listen.open:
-        found.append(
+        warnings.append(
             (
                 f"Others cannot reach this node: listen.public_host is {config.listen.public_host}.",
                 "Set it to a name in the node's certificate.",
             )
         )
-    return found
+    return warnings

@@ -78,9 +78,10 @@ def holding_rows(archived: ArchiveStatus) -> Iterator[tuple[str, str]]:
 
 def refused_lines(refused: Sequence[Parked], total: int) -> Iterator[str]:
     """Which studies the registry refused for good, why, since when, and what mends it."""
-    for one in refused:
-        yield f"refused: {one.study_uid} since {moment(one.since_unix)}: {printable(one.why)} ({one.code})"
-        yield f"  {_MENDS.get(one.code, _OTHERWISE).replace('STUDY', one.study_uid)}"
+    for study in refused:
+        since = moment(study.since_unix)
+        yield f"refused: {study.study_uid} since {since}: {printable(study.why)} ({study.code})"
+        yield f"  {_MENDS.get(study.code, _OTHERWISE).replace('STUDY', study.study_uid)}"
     if total > len(refused):
         yield f"and {counted(total - len(refused), 'more study', 'more studies')} refused."
 
@@ -93,8 +94,8 @@ def waiting_lines(held_back: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 def withdrawn_lines(withdrawn: Sequence[Withdrawn], total: int) -> Iterator[str]:
     """Studies that are here and of which nothing is in the index, why and since when."""
-    for one in withdrawn:
-        yield f"withdrawn: {one.study_uid} since {moment(one.since_unix)}: {printable(one.reason)}"
+    for study in withdrawn:
+        yield f"withdrawn: {study.study_uid} since {moment(study.since_unix)}: {printable(study.reason)}"
     if withdrawn:
         yield "  Back into the index: crosslight-node publish STUDY"
     if total > len(withdrawn):
@@ -111,10 +112,10 @@ def note_lines(noted: Sequence[tuple[Note, int]]) -> Iterator[str]:
 
 def quarantine_lines(entries: Sequence[Quarantined], total: int) -> Iterator[str]:
     """Objects that were not let in."""
-    for one in entries:
+    for entry in entries:
         yield (
-            f"quarantine: {moment(one.received_unix)} {one.reason}: {printable(one.detail)} "
-            f"({one.road} {printable(one.peer)}) {one.path}"
+            f"quarantine: {moment(entry.received_unix)} {entry.reason}: {printable(entry.detail)} "
+            f"({entry.road} {printable(entry.peer)}) {entry.path}"
         )
     if total > len(entries):
         yield f"and {counted(total - len(entries), 'more object')} in quarantine."
@@ -122,9 +123,9 @@ def quarantine_lines(entries: Sequence[Quarantined], total: int) -> Iterator[str
 
 def bin_lines(entries: Sequence[BinEntry], limit: int = 20) -> Iterator[str]:
     """What can be taken back."""
-    for one in entries[:limit]:
-        when = moment(one.deleted_unix)
-        yield f"bin: {one.study_uid} {counted(one.instances, 'instance')}, {when}: {printable(one.reason)}"
+    for study in entries[:limit]:
+        instances, when = counted(study.instances, "instance"), moment(study.deleted_unix)
+        yield f"bin: {study.study_uid} {instances}, {when}: {printable(study.reason)}"
     if len(entries) > limit:
         yield f"and {counted(len(entries) - limit, 'more study', 'more studies')} in the bin."
 
@@ -162,7 +163,7 @@ def figure_lines(now: Figures, before: Figures | None, rules: RecordRules) -> It
 
 def fault_lines(faults: Sequence[Fault], limit: int = 200) -> Iterator[str]:
     """Which objects are missing or damaged: of which study, in which file."""
-    for one in faults[:limit]:
-        yield f"  {one.kind}: instance {one.sop_uid} of study {one.study_uid}: {one.path}"
+    for fault in faults[:limit]:
+        yield f"  {fault.kind}: instance {fault.sop_uid} of study {fault.study_uid}: {fault.path}"
     if len(faults) > limit:
         yield f"  and {len(faults) - limit} more"

@@ -185,12 +185,8 @@ def _mr(plan: StudyPlan) -> Iterator[FileDataset]:
             ds.PatientPosition, ds.ImageOrientationPatient = "HFS", [1, 0, 0, 0, 1, 0]
             ds.ImagePositionPatient = [-110.0, -110.0, float(index * 5)]
             ds.PixelSpacing, ds.SliceThickness = [220 / n, 220 / n], 5.0
-            ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions, ds.MRAcquisitionType = (
-                "SE",
-                "NONE",
-                "",
-                "2D",
-            )
+            ds.ScanningSequence, ds.SequenceVariant = "SE", "NONE"
+            ds.ScanOptions, ds.MRAcquisitionType = "", "2D"
             ds.RepetitionTime, ds.EchoTime, ds.EchoTrainLength = (
                 (500, 12, 1) if weighting == "T1" else (4000, 100, 1)
             )
@@ -285,10 +281,11 @@ def rejection_note(
     ds.ContentTemplateSequence = Sequence([template])
     series: dict[str, list[Dataset]] = {}
     content = []
-    for one in rejected:
+    for instance in rejected:
         ref = Dataset()
-        ref.ReferencedSOPClassUID, ref.ReferencedSOPInstanceUID = one.SOPClassUID, one.SOPInstanceUID
-        series.setdefault(one.SeriesInstanceUID, []).append(ref)
+        ref.ReferencedSOPClassUID = instance.SOPClassUID
+        ref.ReferencedSOPInstanceUID = instance.SOPInstanceUID
+        series.setdefault(instance.SeriesInstanceUID, []).append(ref)
         item = Dataset()
         item.RelationshipType, item.ValueType = "CONTAINS", "IMAGE"
         item.ReferencedSOPSequence = Sequence([ref])

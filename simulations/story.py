@@ -84,13 +84,13 @@ async def step_2(world: World, chapter: Chapter, say: Say) -> None:
         "QIDO-RS": set(await qido_studies(world, who)),
         "the page": (await page_answer(world, chapter)).study_uids,
     }
-    for face, found in faces.items():
+    for face, study_uids in faces.items():
         expect(
-            found == wanted,
+            study_uids == wanted,
             f"{face} gives other studies.",
-            f"{len(found)} found, {len(found & wanted)} of {len(wanted)} right",
+            f"{len(study_uids)} found, {len(study_uids & wanted)} of {len(wanted)} right",
         )
-        say(f"{face}: the same {len(found)}")
+        say(f"{face}: the same {len(study_uids)}")
     if chapter.traveller.national:
         await _double_is_apart(world, chapter, answer, say)
 
@@ -147,15 +147,15 @@ async def step_3(world: World, chapter: Chapter, say: Say) -> None:
 
 
 def _holders_of(folders: Sequence[Path], probe: bytes) -> list[str]:
-    found = []
+    names = []
     for folder in folders:
         for path in folder.rglob("*"):
             try:
                 if path.is_file() and probe in path.read_bytes():
-                    found.append(path.name)
+                    names.append(path.name)
             except OSError:
                 continue  # removed while we looked
-    return found
+    return names
 
 
 async def step_4(world: World, chapter: Chapter, say: Say) -> None:

@@ -72,7 +72,11 @@ class Archive:
         workers: Workers,
         config: ArchiveConfig,
     ) -> None:
-        self._db, self._files, self._clock, self._workers, self._config = db, files, clock, workers, config
+        self._db = db
+        self._files = files
+        self._clock = clock
+        self._workers = workers
+        self._config = config
         self.layout = Layout(folder)
         #: How records are made; the application sets it again once the region is known.
         self.rules = config.rules()
@@ -175,8 +179,8 @@ class Archive:
 
     async def record(self, study_uid: str) -> StudyRecord | None:
         """The study as it is now; None when nothing of it is visible."""
-        found = await self._db.read("record", lambda tx: reads.instances_tx(tx, self._store, study_uid))
-        return record.build(study_uid, found, self.rules)
+        instances = await self._db.read("record", lambda tx: reads.instances_tx(tx, self._store, study_uid))
+        return record.build(study_uid, instances, self.rules)
 
     def patients(self, study_uid: str) -> tuple[Identifier, ...]:
         """Whose study it is: local and other identifiers, () when nothing is visible.
@@ -201,8 +205,8 @@ class Archive:
         """
 
         def read(tx: Tx) -> set[Identifier]:
-            found = reads.variants_of_tx(tx, self._store, study_uids)
-            return {i for study_uid, attributes in found for i in self._identifiers(study_uid, attributes)}
+            headers = reads.variants_of_tx(tx, self._store, study_uids)
+            return {i for study_uid, attributes in headers for i in self._identifiers(study_uid, attributes)}
 
         return await self._db.read("concerned", read)
 

@@ -78,22 +78,28 @@ def copy_objects(
     return _copy_all(database, progress, lambda one: _put(one, source, target, vault))
 
 
-def _put(one: Fault, source: Layout, target: Layout, vault: Vault) -> bool:
-    there = target.object(one.sha256)
-    if vault.name(there).exists():
+def _put(entry: Fault, source: Layout, target: Layout, vault: Vault) -> bool:
+    kept_file = target.object(entry.sha256)
+    if vault.name(kept_file).exists():
         return False
     vault.put(
-        source.object(one.sha256), there, tmp=target.tmp, expected=Digest(one.sha256, one.offset, one.size)
+        source.object(entry.sha256),
+        kept_file,
+        tmp=target.tmp,
+        expected=Digest(entry.sha256, entry.offset, entry.size),
     )
     return True
 
 
-def _take(one: Fault, source: Layout, target: Layout, vault: Vault) -> bool:
-    here = target.object(one.sha256)
-    if here.exists() and digest_of(here, one.offset, one.size) == one.sha256:
+def _take(entry: Fault, source: Layout, target: Layout, vault: Vault) -> bool:
+    archived_file = target.object(entry.sha256)
+    if archived_file.exists() and digest_of(archived_file, entry.offset, entry.size) == entry.sha256:
         return False
     vault.take(
-        source.object(one.sha256), here, tmp=target.tmp, expected=Digest(one.sha256, one.offset, one.size)
+        source.object(entry.sha256),
+        archived_file,
+        tmp=target.tmp,
+        expected=Digest(entry.sha256, entry.offset, entry.size),
     )
     return True
 
@@ -101,13 +107,13 @@ def _take(one: Fault, source: Layout, target: Layout, vault: Vault) -> bool:
 def _copy_all(database: Path, progress: Progress | None, copy: Callable[[Fault], bool]) -> BackupReport:
     total, done, copied = _count(database), 0, 0
     faults: list[Fault] = []
-    for done, one in enumerate(_named(database), 1):
+    for done, entry in enumerate(_named(database), 1):
         try:
-            copied += copy(one)
+            copied += copy(entry)
         except FileNotFoundError as error:
-            faults.append(one.found("missing", Path(str(error.filename))))
+            faults.append(entry.found("missing", Path(str(error.filename))))
         except Damaged as error:
-            faults.append(one.found("damaged", Path(error.where)))
+            faults.append(entry.found("damaged", Path(error.where)))
         if progress is not None:
             progress(done, total)
     return BackupReport(objects=done, copied=copied, faults=tuple(faults))

@@ -195,19 +195,19 @@ def recipients_of(texts: Sequence[str]) -> tuple[pyrage.x25519.Recipient, ...]:
     Raises:
         Invalid: what is none.
     """
-    found = []
+    recipients = []
     for text in texts:
         lines = [text] if text.startswith("age1") else _lines(Path(text))
         if not lines:
             raise Invalid(f"{text} holds no key.")
         for line in lines:
             try:
-                found.append(pyrage.x25519.Recipient.from_str(line))
+                recipients.append(pyrage.x25519.Recipient.from_str(line))
             except pyrage.RecipientError:
                 raise Invalid(
                     f"{line[:80]!r} is no public key.", todo="Make a pair: crosslight-node backup-key FILE."
                 ) from None
-    return tuple(found)
+    return tuple(recipients)
 
 
 def identities_of(paths: Sequence[Path]) -> tuple[pyrage.x25519.Identity, ...]:
@@ -216,7 +216,7 @@ def identities_of(paths: Sequence[Path]) -> tuple[pyrage.x25519.Identity, ...]:
     Raises:
         Invalid: a file without any.
     """
-    found = []
+    identities = []
     for path in paths:
         try:
             keys = [pyrage.x25519.Identity.from_str(line) for line in _lines(path)]
@@ -226,8 +226,8 @@ def identities_of(paths: Sequence[Path]) -> tuple[pyrage.x25519.Identity, ...]:
             raise Invalid(
                 f"{path} holds no key of a backup.", why="It has a line that begins with AGE-SECRET-KEY-1."
             )
-        found += keys
-    return tuple(found)
+        identities += keys
+    return tuple(identities)
 
 
 def _lines(path: Path) -> list[str]:

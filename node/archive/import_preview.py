@@ -53,38 +53,38 @@ def preview_paths(
     paths: Iterable[Path], limits: Limits, progress: Callable[[int], None] | None = None
 ) -> Preview:
     """Read all files of ``paths``. Blocking: for a worker."""
-    found = Preview()
+    preview = Preview()
     for path in files_below(paths):
-        found.files += 1
+        preview.files += 1
         try:
-            _one(path, limits, found)
+            _one(path, limits, preview)
         except gate.Refused as error:
-            found.refuse(path, str(error))
+            preview.refuse(path, str(error))
         except CrosslightError as error:
-            found.refuse(path, error.what)
+            preview.refuse(path, error.what)
         except OSError as error:
-            found.refuse(path, error.strerror or "cannot be read")
+            preview.refuse(path, error.strerror or "cannot be read")
         if progress is not None:
-            progress(found.files)
-    return found
+            progress(preview.files)
+    return preview
 
 
-def _one(path: Path, limits: Limits, found: Preview) -> None:
+def _one(path: Path, limits: Limits, preview: Preview) -> None:
     if not path.is_file() or path.name.upper() == "DICOMDIR" or not path.stat().st_size:
-        found.other += 1
+        preview.other += 1
         return
     with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
         seen = look(data[: bare.HEAD_BYTES], path.name)
         if seen.what == "other":
-            found.other += 1
+            preview.other += 1
             return
         if seen.what == "unread":
-            found.refuse(path, seen.why)
+            preview.refuse(path, seen.why)
             return
         received = Received(road="import", peer="", transfer_syntax_uid=seen.syntax)
         lacking = file_meta(received) if seen.syntax else gate.missing_head(data[: bare.HEAD_BYTES])
         content: gate.Buffer = lacking + data[:] if lacking else data
         read = header.read(gate.examine(content, limits=limits))
-    found.objects += 1
+    preview.objects += 1
     patient = orjson.dumps({tag: body for tag, body in read.study.items() if tag.startswith("0010")})
-    found.studies.setdefault(read.study_uid, Counter())[patient] += 1
+    preview.studies.setdefault(read.study_uid, Counter())[patient] += 1

@@ -94,9 +94,9 @@ class Importer:
                 progress(report)
         return replace(report, remarks=tuple(self._remarks))
 
-    def _remark(self, path: Path, what: str) -> None:
+    def _remark(self, path: Path, remark: str) -> None:
         if len(self._remarks) < _MAX_REMARKS:
-            self._remarks.append((str(path), what))
+            self._remarks.append((str(path), remark))
 
     def _left(self, path: Path, field: str, why: str) -> str:
         self._remark(path, why)

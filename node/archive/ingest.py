@@ -78,7 +78,10 @@ class Ingestor:
     ) -> None:
         self._db, self._layout, self._store = storage.db, storage.layout, storage.store
         self._files, self._clock = storage.files, storage.clock
-        self._quarantine, self._workers, self._config, self._changed = quarantine, workers, config, changed
+        self._quarantine = quarantine
+        self._workers = workers
+        self._config = config
+        self._changed = changed
         self._limits = config.limits()
         self._local = threading.local()
         self.pending = Pending()
@@ -106,7 +109,7 @@ class Ingestor:
         try:
             self.check_space()
             staged.begin_writing()  # the disk works while we read
-            found, facts = self._read(staged, received)
+            object_header, facts = self._read(staged, received)
         except gate.Refused as refusal:
             return self._refuse(staged, received, refusal)
         except OutOfSpace as error:
@@ -116,7 +119,7 @@ class Ingestor:
             staged.discard()
             raise
         try:
-            return self._keep(staged, received, found, facts)
+            return self._keep(staged, received, object_header, facts)
         except OutOfSpace as error:
             return IngestResult(state="full", status=OUT_OF_RESOURCES, reason=error.what)
         finally:
@@ -149,10 +152,10 @@ class Ingestor:
         parsed = gate.examine(data, limits=self._limits)
         _check_announced(parsed, received)
         try:
-            found = header.read(parsed)
+            object_header = header.read(parsed)
         except Exception:
             log.exception("header fallback")
-            found = self._fallback(data, parsed)
+            object_header = self._fallback(data, parsed)
         offset, length = gate.pixel_span(parsed)
         hashed = staged.dataset_offset == parsed.dataset_offset and parsed.dataset_end == len(data)
         sha256 = staged.dataset_sha256() if hashed else None
@@ -160,10 +163,10 @@ class Ingestor:
             with memoryview(data) as whole, whole[parsed.dataset_offset : parsed.dataset_end] as dataset:
                 sha256 = hashlib.sha256(dataset).digest()
         size = parsed.dataset_end - parsed.dataset_offset
-        notes = found.notes | (
+        notes = object_header.notes | (
             {"no-meta"} if received.road == "import" and received.transfer_syntax_uid else set()
         )
-        study_json, series_json = attribute_blobs(found)
+        study_json, series_json = attribute_blobs(object_header)
         facts = Facts(
             sha256=sha256,
             size_bytes=size,
@@ -173,27 +176,28 @@ class Ingestor:
             tiff_preamble=parsed.tiff_preamble,
             received=received,
             received_unix=self._clock.now().timestamp(),
-            metadata_zstd=self._compress(found.metadata),
+            metadata_zstd=self._compress(object_header.metadata),
             study_json=study_json,
             series_json=series_json,
-            large_zstd=self._compress(found.large) if found.large else b"",
+            large_zstd=self._compress(object_header.large) if object_header.large else b"",
             notes=notes_to_bits(notes),
         )
-        return found, facts
+        return object_header, facts
 
     def _fallback(self, data: gate.Buffer, parsed: gate.Parsed) -> Header:
         if len(data) > _FALLBACK_BYTES:
             raise gate.Refused("unreadable", "The object cannot be read.")
         try:
             attributes, syntax = self._workers.run_bounded_sync(header.read_with_pydicom, bytes(data[:]))
-            found = header.from_attributes(attributes, syntax, parsed.notes)
+            object_header = header.from_attributes(attributes, syntax, parsed.notes)
         except CrosslightError as error:
             raise gate.Refused("unreadable", error.what, why=error.why) from None
         except Exception:  # noqa: BLE001 - pydicom has no base of its own for errors
             raise gate.Refused("unreadable", "The object cannot be read.") from None
-        if found.sop_uid != parsed.text(0x00080018) or found.study_uid != parsed.text(0x0020000D):
+        walked = (parsed.text(0x00080018), parsed.text(0x0020000D))
+        if (object_header.sop_uid, object_header.study_uid) != walked:
             raise gate.Refused("unreadable", "The object reads differently to different readers.")
-        return found
+        return object_header
 
     def _compress(self, data: bytes) -> bytes:
         compressor: zstandard.ZstdCompressor | None = getattr(self._local, "zstd", None)
@@ -203,21 +207,21 @@ class Ingestor:
 
     # --- keeping --------------------------------------------------------------------------------------------
 
-    def _keep(self, staged: Staged, received: Received, found: Header, facts: Facts) -> IngestResult:
+    def _keep(self, staged: Staged, received: Received, object_header: Header, facts: Facts) -> IngestResult:
         final = self._layout.object(facts.sha256)
         self.pending.add(facts.sha256)
         try:
             named = self._give_name(staged, final, facts.sha256)
             outcome = self._db.submit_write(
-                "ingest", lambda tx: self._store.ingest_tx(tx, found, facts)
+                "ingest", lambda tx: self._store.ingest_tx(tx, object_header, facts)
             ).result()
             if outcome.outcome == "conflict":
-                return self._conflict(final if named else staged, received, found, facts)
+                return self._conflict(final if named else staged, received, object_header, facts)
         finally:
             self.pending.remove(facts.sha256)
         for study_uid in outcome.changed:
             self._changed(study_uid)
-        return _result(outcome, found, facts)
+        return _result(outcome, object_header, facts)
 
     def _give_name(self, staged: Staged, final: Path, sha256: bytes) -> bool:
         """Make the file durable under its object's name; False when a file that is known already has it."""
@@ -230,7 +234,7 @@ class Ingestor:
         return True
 
     def _conflict(
-        self, source: Staged | Path, received: Received, found: Header, facts: Facts
+        self, source: Staged | Path, received: Received, object_header: Header, facts: Facts
     ) -> IngestResult:
         what = "Another object is kept under this SOP Instance UID; the first one stays."
         if isinstance(source, Path) and not source.exists():  # an equal one, at the same time, has moved it
@@ -240,22 +244,22 @@ class Ingestor:
             received,
             "conflict",
             what,
-            sop_uid=found.sop_uid,
-            study_uid=found.study_uid,
+            sop_uid=object_header.sop_uid,
+            study_uid=object_header.study_uid,
             patient=patient_attributes(facts.study_json),
         )
         return IngestResult(state="conflict", status=CONFLICT, reason=what, quarantine_id=name)
 
 
-def _result(outcome: Ingested, found: Header, facts: Facts) -> IngestResult:
+def _result(outcome: Ingested, object_header: Header, facts: Facts) -> IngestResult:
     ref = InstanceRef(
-        study_uid=found.study_uid,
-        series_uid=found.series_uid,
-        sop_uid=found.sop_uid,
-        sop_class_uid=found.sop_class_uid,
-        transfer_syntax_uid=found.transfer_syntax_uid,
-        number=found.number,
-        frames=found.frames,
+        study_uid=object_header.study_uid,
+        series_uid=object_header.series_uid,
+        sop_uid=object_header.sop_uid,
+        sop_class_uid=object_header.sop_class_uid,
+        transfer_syntax_uid=object_header.transfer_syntax_uid,
+        number=object_header.number,
+        frames=object_header.frames,
         sha256=facts.sha256.hex(),
         size_bytes=facts.size_bytes,
     )

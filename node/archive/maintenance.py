@@ -38,7 +38,7 @@ class Reconciled:
 
 
 class Maintenance:
-    """For one archive."""
+    """The care of one archive's objects and rows."""
 
     def __init__(
         self,
@@ -48,13 +48,14 @@ class Maintenance:
         bin_days: float,
         changed: Callable[[str], None],
     ) -> None:
-        self._db, self._layout, self._store, self._clock = (
-            storage.db,
-            storage.layout,
-            storage.store,
-            storage.clock,
-        )
-        self._ingestor, self._stage, self._bin_days, self._changed = ingestor, stage, bin_days, changed
+        self._db = storage.db
+        self._layout = storage.layout
+        self._store = storage.store
+        self._clock = storage.clock
+        self._ingestor = ingestor
+        self._stage = stage
+        self._bin_days = bin_days
+        self._changed = changed
 
     # --- the bin --------------------------------------------------------------------------------------------
 
@@ -67,8 +68,10 @@ class Maintenance:
         now = self._clock.now().timestamp()
 
         def work(tx: Tx) -> int:
-            held = tx.row("SELECT COUNT(*) FROM instance WHERE study_uid = ? AND binned = 0", (study_uid,))
-            if held is None or not held[0]:
+            held_rows = tx.row(
+                "SELECT COUNT(*) FROM instance WHERE study_uid = ? AND binned = 0", (study_uid,)
+            )
+            if held_rows is None or not held_rows[0]:
                 raise NotFound("This study is not held here.", where="StudyInstanceUID")
             row = tx.row(
                 "INSERT INTO bin (study_uid, reason, deleted_unix) VALUES (?,?,?) RETURNING id",
@@ -81,7 +84,7 @@ class Maintenance:
             )
             self._store.refresh_tx(tx, study_uid)
             self._store.marks.touch_tx(tx, study_uid, now)
-            return int(held[0])
+            return int(held_rows[0])
 
         count = self._db.submit_write("delete_study", work).result()
         log.info("study deleted", study=study_uid, instances=count)

@@ -87,8 +87,8 @@ class Quarantine:
         total = tx.row(
             "SELECT COALESCE(SUM(size_bytes), 0) FROM quarantine WHERE received_unix >= ?", (oldest,)
         )
-        held = int(total[0]) if total is not None else 0
-        while held > self._config.quarantine_max_bytes:
+        held_bytes = int(total[0]) if total is not None else 0
+        while held_bytes > self._config.quarantine_max_bytes:
             page = tx.rows(
                 "SELECT id, size_bytes FROM quarantine WHERE received_unix >= ? ORDER BY received_unix, id"
                 " LIMIT 100",
@@ -97,10 +97,10 @@ class Quarantine:
             if not page:
                 break
             for name, size in page:
-                if held <= self._config.quarantine_max_bytes:
+                if held_bytes <= self._config.quarantine_max_bytes:
                     break
                 gone.append(name)
-                held -= size
+                held_bytes -= size
                 tx.execute("DELETE FROM quarantine WHERE id = ?", (name,))
         tx.execute("DELETE FROM quarantine WHERE received_unix < ?", (oldest,))
         return gone

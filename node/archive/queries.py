@@ -89,17 +89,17 @@ def study_attributes_tx(tx: Tx, study_uid: str) -> Attributes:
 
 def variants_of_tx(tx: Tx, store: ArchiveStore, study_uids: Sequence[str]) -> list[tuple[str, Attributes]]:
     """(study UID, attributes) of every distinct header that the visible instances of these studies have."""
-    found: list[tuple[str, int]] = []
+    variants: list[tuple[str, int]] = []
     for start in range(0, len(study_uids), 400):
-        part = study_uids[start : start + 400]
-        marks = ",".join("?" * len(part))
+        page = study_uids[start : start + 400]
+        marks = ",".join("?" * len(page))
         sql = (
             "SELECT DISTINCT study_uid, study_variant FROM instance WHERE visible = 1 AND study_uid IN"
             f" ({marks})"
         )
-        found += [(row[0], row[1]) for row in tx.rows(sql, part)]
-    sets = store.variants_tx(tx, {variant for _, variant in found})
-    return [(study_uid, sets[variant]) for study_uid, variant in found]
+        variants += [(row[0], row[1]) for row in tx.rows(sql, page)]
+    sets = store.variants_tx(tx, {variant for _, variant in variants})
+    return [(study_uid, sets[variant]) for study_uid, variant in variants]
 
 
 def was_here_tx(tx: Tx, study_uid: str, series_uid: str, sop_uid: str) -> bool:
@@ -167,14 +167,14 @@ _NOTED = "notes <> 0 AND visible = 1"
 
 def note_counts_tx(tx: Tx) -> list[tuple[Note, int]]:
     """How many studies have each note; those that none has are left out."""
-    found = []
+    counts = []
     for place, note in enumerate(NOTES):
         row = tx.row(
             f"SELECT COUNT(DISTINCT study_uid) FROM instance WHERE {_NOTED} AND notes & ?", (1 << place,)
         )
         if row is not None and row[0]:
-            found.append((note, int(row[0])))
-    return found
+            counts.append((note, int(row[0])))
+    return counts
 
 
 def noted_tx(tx: Tx, after: str, limit: int) -> list[tuple[str, tuple[Note, ...]]]:
@@ -184,10 +184,10 @@ def noted_tx(tx: Tx, after: str, limit: int) -> list[tuple[str, tuple[Note, ...]
         f" study_uid FROM instance WHERE {_NOTED} AND study_uid > ? ORDER BY study_uid LIMIT ?)",
         (after, limit),
     )
-    found: dict[str, int] = {}
+    bits_of: dict[str, int] = {}
     for study_uid, bits in rows:
-        found[study_uid] = found.get(study_uid, 0) | bits
-    return [(study_uid, notes_of_bits(bits)) for study_uid, bits in sorted(found.items())]
+        bits_of[study_uid] = bits_of.get(study_uid, 0) | bits
+    return [(study_uid, notes_of_bits(bits)) for study_uid, bits in sorted(bits_of.items())]
 
 
 def live_tx(tx: Tx, page: int = 500) -> Iterator[tuple[str, str, bytes, int, int]]:

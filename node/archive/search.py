@@ -83,11 +83,11 @@ def search_tx(tx: Tx, level: str, query: QidoQuery) -> list[Attributes]:
     sql = f"{_FROM[level]}{where.sql()} ORDER BY {_ORDER[level]} LIMIT ? OFFSET ?"
     if where.exact:
         return [_row(row, query) for row in tx.rows(sql, (*where.params, query.limit, query.offset))]
-    found: list[Attributes] = []
+    page: list[Attributes] = []
     skip = query.offset
     # One statement, read as far as needed: pages of it by OFFSET would each begin anew.
     for count, row in enumerate(tx.each(sql, (*where.params, MAX_LOOKED_AT + 1, 0))):
-        if len(found) >= query.limit:
+        if len(page) >= query.limit:
             break
         if count >= MAX_LOOKED_AT:
             raise TooLarge(
@@ -104,8 +104,8 @@ def search_tx(tx: Tx, level: str, query: QidoQuery) -> list[Attributes]:
         if skip:
             skip -= 1
             continue
-        found.append(attributes)
-    return found
+        page.append(attributes)
+    return page
 
 
 def _narrow(level: str, query: QidoQuery) -> _Where:
@@ -183,17 +183,17 @@ def _push_name(where: _Where, match: Match) -> None:
 
 
 def _row(row: Row, query: QidoQuery) -> Attributes:
-    found: Attributes = orjson.loads(row[0])
-    found["00201206"] = {"vr": "IS", "Value": [row[1]]}
-    found["00201208"] = {"vr": "IS", "Value": [row[2]]}
+    attributes: Attributes = orjson.loads(row[0])
+    attributes["00201206"] = {"vr": "IS", "Value": [row[1]]}
+    attributes["00201208"] = {"vr": "IS", "Value": [row[2]]}
     if len(row) > 3:
-        found |= orjson.loads(row[3])
-        found["00201209"] = {"vr": "IS", "Value": [row[4]]}
+        attributes |= orjson.loads(row[3])
+        attributes["00201209"] = {"vr": "IS", "Value": [row[4]]}
     if len(row) > 5:
         whole = orjson.loads(zstandard.ZstdDecompressor().decompress(row[5]))
         wanted = query.returned()
         keep = whole if wanted is None else {*INSTANCE_TAGS, *wanted, *(m.path[0] for m in query.matches)}
-        found |= {tag: body for tag, body in whole.items() if tag in keep}
-        found["00083002"] = {"vr": "UI", "Value": [row[6]]}
-    found["00080056"] = _ONLINE
-    return dict(sorted(found.items()))
+        attributes |= {tag: body for tag, body in whole.items() if tag in keep}
+        attributes["00083002"] = {"vr": "UI", "Value": [row[6]]}
+    attributes["00080056"] = _ONLINE
+    return dict(sorted(attributes.items()))

@@ -26,7 +26,7 @@ _LARGE = 4096
 
 def file_meta(received: Received) -> bytes:
     """Preamble, prefix and file meta for a data set that came without (PS3.10 7.1)."""
-    said = (
+    elements = (
         (0x0002, _padded(received.sop_class_uid), b"UI"),
         (0x0003, _padded(received.sop_instance_uid), b"UI"),
         (0x0010, _padded(received.transfer_syntax_uid), b"UI"),
@@ -34,7 +34,9 @@ def file_meta(received: Received) -> bytes:
         (0x0013, IMPLEMENTATION_VERSION.encode("ascii"), b"SH"),
     )
     body = struct.pack("<HH2sHI", 2, 1, b"OB", 0, 2) + b"\0\1"
-    body += b"".join(struct.pack("<HH2sH", 2, number, vr, len(value)) + value for number, value, vr in said)
+    body += b"".join(
+        struct.pack("<HH2sH", 2, number, vr, len(value)) + value for number, value, vr in elements
+    )
     return b"\0" * 128 + b"DICM" + struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(body)) + body
 
 
@@ -210,7 +212,7 @@ class StageFolder:
         return not any(self._alive(folder) for folder in self._folders())
 
     def new(self, max_bytes: int) -> Staged:
-        """A new file.
+        """A new file for one incoming object.
 
         Raises:
             StorageError: when it cannot be made, or the archive is closed.

@@ -101,11 +101,11 @@ class ArchiveStore:
         """Add an instance; a repeat of the same bytes changes nothing, other bytes under its UID are a
         conflict (D23).
         """
-        held = tx.rows(
+        instances = tx.rows(
             "SELECT id, sha256, transfer_syntax_uid, hidden, binned FROM instance WHERE sop_uid = ?",
             (header.sop_uid,),
         )
-        known = next((row for row in held if not row[4]), None)
+        known = next((row for row in instances if not row[4]), None)
         if known is not None:
             if known[1] != facts.sha256 or known[2] != header.transfer_syntax_uid:
                 return Ingested("conflict")
@@ -120,7 +120,7 @@ class ArchiveStore:
             return Ingested("duplicate")
         same = (facts.sha256, header.transfer_syntax_uid)
         revived = max(
-            (row for row in held if (row[1], row[2]) == same), key=lambda row: int(row[4]), default=None
+            (row for row in instances if (row[1], row[2]) == same), key=lambda row: int(row[4]), default=None
         )
         hidden = self._rejected_tx(tx, header.sop_uid)
         if revived is not None:
@@ -262,5 +262,5 @@ class ArchiveStore:
 
 def json_of(blob: Any) -> Attributes:
     """Attributes as they rest in a row."""
-    found: Attributes = orjson.loads(blob)
-    return found
+    attributes: Attributes = orjson.loads(blob)
+    return attributes

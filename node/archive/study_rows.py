@@ -53,21 +53,25 @@ class StudyRows:
             "SELECT attributes, n_series, n_instances, size_bytes FROM study WHERE study_uid = ?",
             (study_uid,),
         )
-        held = orjson.loads(row[0]) if row is not None else {}
-        classes = {*_texts(held, _SOP_CLASSES), header.sop_class_uid}
+        row_attributes = orjson.loads(row[0]) if row is not None else {}
+        known_modalities = _texts(row_attributes, _MODALITIES)
+        known_classes = _texts(row_attributes, _SOP_CLASSES)
+        classes = {*known_classes, header.sop_class_uid}
         if same_series:
-            modalities = _texts(held, _MODALITIES)
+            modalities = known_modalities
         elif known is None:
-            modalities = sorted({*_texts(held, _MODALITIES), modality} - {""})
+            modalities = sorted({*known_modalities, modality} - {""})
         else:  # one may have gone
             modalities = self._modalities_tx(tx, study_uid)
         if not same_study:
             self._study_tx(
                 tx, study_uid, modalities, classes, row[1:] if row is not None else (1, 1, size_bytes)
             )
-        elif modalities != _texts(held, _MODALITIES) or classes != set(_texts(held, _SOP_CLASSES)):
+        elif modalities != known_modalities or classes != set(known_classes):
             sql = "UPDATE study SET attributes = ?, modalities = ? WHERE study_uid = ?"
-            tx.execute(sql, (_with_contents(held, modalities, classes), _listed(modalities), study_uid))
+            tx.execute(
+                sql, (_with_contents(row_attributes, modalities, classes), _listed(modalities), study_uid)
+            )
 
     def refresh_tx(self, tx: Tx, study_uid: str) -> None:
         """Make all rows of a study anew from its visible instances."""
@@ -127,11 +131,11 @@ class StudyRows:
 
     def variants_tx(self, tx: Tx, ids: Iterable[int]) -> dict[int, Attributes]:
         """Attribute sets by id."""
-        found: dict[int, Attributes] = {}
+        attributes: dict[int, Attributes] = {}
         for variant in ids:
             row = tx.row("SELECT attributes FROM variant WHERE id = ?", (variant,))
-            found[variant] = orjson.loads(row[0]) if row is not None else {}
-        return found
+            attributes[variant] = orjson.loads(row[0]) if row is not None else {}
+        return attributes
 
     # --- rows -----------------------------------------------------------------------------------------------
 

@@ -65,9 +65,9 @@ class Account:
             act = self._acts[action, study_uid] = self._accounts.begin(caller, self._rule, action, study_uid)
         act.done[done] += 1
 
-    def count(self, what: str) -> None:
+    def count(self, outcome: str) -> None:
         """Count an object by what became of it, for the metrics."""
-        self._accounts.count(what)
+        self._accounts.count(outcome)
 
     def settle(self) -> None:
         """The association is over: the outcome of each act."""
@@ -115,7 +115,7 @@ class Accounts:
         act.begin_sync()
         return _Act(act)
 
-    def count(self, what: str) -> None:
-        """Count an object."""
+    def count(self, outcome: str) -> None:
+        """Count an object by what became of it, for the metrics."""
         with self._lock:
-            self.objects[what] += 1
+            self.objects[outcome] += 1

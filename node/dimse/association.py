@@ -137,12 +137,12 @@ def by_field(services: Sequence[DimseService]) -> dict[int, DimseService]:
     Raises:
         ConfigError: when two answer the same.
     """
-    found: dict[int, DimseService] = {}
+    services_by_field: dict[int, DimseService] = {}
     for service in services:
         for field in service.fields:
-            if found.setdefault(field, service) is not service:
+            if services_by_field.setdefault(field, service) is not service:
                 raise ConfigError(f"Two services answer the command field {field:04X}H.")
-    return found
+    return services_by_field
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,7 +157,7 @@ class _Incoming:
 
 
 class Association:
-    """One caller's.
+    """The messages of one caller's association, in both directions.
 
     Args:
         line: The layer below.
@@ -263,7 +263,7 @@ class Association:
 
     def _cancel(self, message_id: int) -> None:
         with self._lock:
-            if any(one.message_id == message_id for one in self._waiting):
+            if any(incoming.message_id == message_id for incoming in self._waiting):
                 self._cancelled.add(message_id)
 
     # --- for services ---------------------------------------------------------------------------------------
@@ -341,8 +341,8 @@ class Association:
         self._answers.put(None)
 
     def close(self) -> None:
-        """Both threads are done with it: forget what is unfinished."""
-        for one in (self._incoming, *self._waiting):
-            if one is not None:
-                one.exchange.discard()
+        """Forget what is unfinished, once both threads are done with the association."""
+        for incoming in (self._incoming, *self._waiting):
+            if incoming is not None:
+                incoming.exchange.discard()
         self._incoming, self._waiting = None, []

@@ -25,12 +25,12 @@ class Calling:
 
     @property
     def admitted(self) -> bool:
-        """Whether it may."""
+        """Whether the system may call."""
         return self.rule != UNKNOWN
 
 
 class Callers:
-    """Those of one node.
+    """The systems that may call one node.
 
     Args:
         config: The ``[dimse]`` section.

@@ -52,12 +52,12 @@ class Command:
 
     @classmethod
     def parse(cls, data: bytes | bytearray) -> Command:
-        """Read it.
+        """Read a command set as it was received (PS3.7 6.3.1, always Implicit VR Little Endian).
 
         Raises:
-            Malformed: when it is none, or not from group 0000 only.
+            Malformed: when it is cut off, or has elements outside group 0000.
         """
-        found: dict[int, bytes] = {}
+        elements: dict[int, bytes] = {}
         pos = 0
         while pos < len(data):
             if pos + 8 > len(data):
@@ -66,8 +66,8 @@ class Command:
             pos += 8 + length
             if group != 0 or pos > len(data):
                 raise Malformed("This is no command set.", why="PS3.7 6.3.")
-            found[number] = bytes(data[pos - length : pos])
-        return cls(found)
+            elements[number] = bytes(data[pos - length : pos])
+        return cls(elements)
 
     def number(self, number: int) -> int:
         """The value of a US element; 0 where there is none."""

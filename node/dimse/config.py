@@ -27,7 +27,9 @@ class KnownCaller:
             return False
         here = ip_address(address.split("%", 1)[0])
         here = getattr(here, "ipv4_mapped", None) or here
-        return not self.addresses or any(here in ip_network(one, strict=False) for one in self.addresses)
+        return not self.addresses or any(
+            here in ip_network(network, strict=False) for network in self.addresses
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,7 @@ from pynetdicom.sop_class import _STORAGE_CLASSES
 from crosslight.standards.dicom.file import gate
 
 #: Storage SOP Classes of PS3.6 Table A-1 that pynetdicom does not list: retired ones, which old PACS are full
-#: of, and
-#: non-patient and security objects, which the gate refuses for want of a study.
+#: of, and non-patient and security objects, which the gate refuses for want of a study.
 RETIRED = tuple(
     f"1.2.840.10008.5.1.4.1.1.{tail}"
     for tail in (
@@ -46,8 +45,7 @@ _LOSSLESS = (
     "1.2.840.10008.1.2.5",
 )
 #: In the order of preference where a caller offers several in one context: uncompressed as it is most easily
-#: read, then
-#: lossless, lossy, video; deflated and big endian last.
+#: read, then lossless, lossy, video; deflated and big endian last.
 TRANSFER_SYNTAXES = (
     gate.EXPLICIT_LE,
     gate.IMPLICIT_LE,

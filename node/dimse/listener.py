@@ -59,7 +59,10 @@ class DimseListener:
         base: Path = Path(),
     ) -> None:
         config.check()
-        self._config, self._callers, self._accounts, self._workers = config, callers, accounts, workers
+        self._config = config
+        self._callers = callers
+        self._accounts = accounts
+        self._workers = workers
         self._services = by_field(services)
         self._sop_classes = [one for service in services for one in service.sop_classes]
         self._tls = self._tls_context(base)

@@ -29,15 +29,15 @@ def fragments_of(pdu: bytes | bytearray) -> list[tuple[int, memoryview]]:
         Malformed: when their lengths do not fill the PDU.
     """
     view = memoryview(pdu)
-    found: list[tuple[int, memoryview]] = []
+    values: list[tuple[int, memoryview]] = []
     pos, end = 6, len(view)
     while pos < end:
         length = int.from_bytes(view[pos : pos + 4], "big")
         if length < 2 or pos + 4 + length > end:
             raise Malformed("A presentation data value does not fit its PDU.", why="PS3.8 9.3.5.1.")
-        found.append((view[pos + 4], view[pos + 5 : pos + 4 + length]))
+        values.append((view[pos + 4], view[pos + 5 : pos + 4 + length]))
         pos += 4 + length
-    return found
+    return values
 
 
 def command_pdus(context_id: int, command: bytes, longest: int) -> Iterator[bytes]:
@@ -64,12 +64,12 @@ def room_for(longest: int) -> int:
 
 def _pdus(context_id: int, kind: int, blocks: Iterable[Bytes], longest: int) -> Iterator[bytes]:
     """One PDU behind, so that the last is known to be it; a data set of nothing is one empty fragment."""
-    held: Bytes = b""
+    pending: Bytes = b""
     for fragment in _fragments(blocks, room_for(longest)):
-        if held:
-            yield _pdu(context_id, kind, held)
-        held = fragment
-    yield _pdu(context_id, kind | LAST, held)
+        if pending:
+            yield _pdu(context_id, kind, pending)
+        pending = fragment
+    yield _pdu(context_id, kind | LAST, pending)
 
 
 def _pdu(context_id: int, header: int, fragment: Bytes) -> bytes:

@@ -27,18 +27,20 @@ def supported_contexts(sop_classes: Iterable[SupportedClass]) -> list[Any]:
     syntaxes of all.
     """
     merged: dict[str, SupportedClass] = {}
-    for one in sop_classes:
-        known = merged.setdefault(one.sop_class_uid, one)
-        if known is not one:
-            syntaxes = tuple(dict.fromkeys((*known.transfer_syntaxes, *one.transfer_syntaxes)))
-            merged[one.sop_class_uid] = SupportedClass(one.sop_class_uid, syntaxes, known.asks or one.asks)
-    found = []
-    for one in merged.values():
-        context = build_context(one.sop_class_uid, list(one.transfer_syntaxes))
-        if one.asks:  # PS3.7 D.3.3.4: the caller may be SCP of it, and we SCU
+    for supported in sop_classes:
+        known = merged.setdefault(supported.sop_class_uid, supported)
+        if known is not supported:
+            syntaxes = tuple(dict.fromkeys((*known.transfer_syntaxes, *supported.transfer_syntaxes)))
+            merged[supported.sop_class_uid] = SupportedClass(
+                supported.sop_class_uid, syntaxes, known.asks or supported.asks
+            )
+    contexts = []
+    for supported in merged.values():
+        context = build_context(supported.sop_class_uid, list(supported.transfer_syntaxes))
+        if supported.asks:  # PS3.7 D.3.3.4: the caller may be SCP of it, and we SCU
             context.scu_role = context.scp_role = True
-        found.append(context)
-    return found
+        contexts.append(context)
+    return contexts
 
 
 def agreed_contexts(assoc: UpperLayer) -> dict[int, Context]:
@@ -49,7 +51,7 @@ def agreed_contexts(assoc: UpperLayer) -> dict[int, Context]:
     }
 
 
-class NodeHandler(RequestHandler):  # type: ignore[misc]
+class NodeHandler(RequestHandler):  # type: ignore[misc]  # pynetdicom has no types
     """Makes an association of a connection."""
 
     def _create_association(self) -> UpperLayer:
@@ -70,7 +72,7 @@ class NodeHandler(RequestHandler):  # type: ignore[misc]
         return assoc
 
 
-class NodeServer(ThreadedAssociationServer):  # type: ignore[misc]
+class NodeServer(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom has no types
     """Accepts connections for one AE."""
 
     daemon_threads = True
@@ -120,7 +122,7 @@ class NodeServer(ThreadedAssociationServer):  # type: ignore[misc]
         """pynetdicom collects garbage here; ours is left to the interpreter."""
 
     def _bind_defaults(self) -> None:
-        """No handlers that only log."""
+        """Bind none of pynetdicom's default handlers: they only log."""
 
     def start(self) -> None:
         """Serve in a thread."""

@@ -50,7 +50,7 @@ class WakingQueue(queue.Queue[Any]):
         self._wake()
 
 
-class NodeSocket(AssociationSocket):  # type: ignore[misc]
+class NodeSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom has no types
     """Waits in poll for data or a wake-up, reads a PDU in few calls and within bounds."""
 
     def __init__(self, assoc: Owner, client_socket: Any) -> None:
@@ -83,8 +83,7 @@ class NodeSocket(AssociationSocket):  # type: ignore[misc]
                 os.close(self._wake_write)
 
     def released(self) -> None:
-        """The peer has been told that the association is released: nothing more of it is worth waiting
-        for."""
+        """The peer knows that the association is released: nothing more of it is worth waiting for."""
         self._ending = True
 
     def close(self) -> None:
@@ -104,15 +103,14 @@ class NodeSocket(AssociationSocket):  # type: ignore[misc]
         if pending is not None and pending():
             return True
         try:
-            # pynetdicom's loop asks the socket before its events: with one at hand there is nothing to wait
-            # for.
+            # pynetdicom's loop asks the socket before its events: with an event at hand, do not wait
             at_once = self._ending or not self.event_queue.empty() or self.assoc.has_to_send
-            found = self._poll.poll(0 if at_once else IDLE_S * 1000)
+            events = self._poll.poll(0 if at_once else IDLE_S * 1000)
         except (OSError, ValueError):
             self.event_queue.put("Evt17")
             return False
         readable = False
-        for fd, _ in found:
+        for fd, _ in events:
             if fd == self._wake_read:
                 os.read(self._wake_read, 4096)
             else:

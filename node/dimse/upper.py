@@ -8,11 +8,11 @@ here; a peer that stalls inside a PDU is cut off. Who runs in which thread::
 
     listening thread            accepts connections, starts a connection's thread
     a connection's thread       TLS handshake, then makes an UpperLayer and starts it
-    an UpperLayer's own thread  the association request (who may call), negotiation, release and abort, idle
-    timer;
-      ("AcceptorThread@…")      and what a service does beside: NodeDimse.get_msg runs the jobs of Association
-    its NodeDul's thread        all that is read from the socket and all that is written to it: the state
-    machine, fragments
+    an UpperLayer's own thread  the association request (who may call), negotiation, release and abort, the
+      ("AcceptorThread@…")      idle timer; and what a service does beside: NodeDimse.get_msg runs the jobs of
+                                Association
+    its NodeDul's thread        all that is read from the socket and all that is written to it:
+                                the state machine, fragments
                                 -> Association.fragment -> a service that answers at once (C-STORE, C-ECHO)
     any other thread            UpperLayer.cut (a stop, a suspension)
 
@@ -53,8 +53,8 @@ _INVALID = "Evt19"  # PS3.8 Table 9-10: an invalid PDU; the state machine aborts
 class _Fragments:
     """A P-DATA-TF PDU, and its own primitive: PDVs that point into the bytes as they were received."""
 
-    def __init__(self, found: list[tuple[int, memoryview]]) -> None:
-        self.presentation_data_value_list = found
+    def __init__(self, values: list[tuple[int, memoryview]]) -> None:
+        self.presentation_data_value_list = values
 
     def to_primitive(self) -> _Fragments:
         """As pynetdicom's state machine asks for it."""
@@ -68,7 +68,7 @@ class _Outgoing:
         self.pdus = pdus
 
 
-class NodeDul(DULServiceProvider):  # type: ignore[misc]
+class NodeDul(DULServiceProvider):  # type: ignore[misc]  # pynetdicom has no types
     """The upper layer's thread, woken instead of polling."""
 
     def __init__(self, assoc: UpperLayer) -> None:
@@ -91,8 +91,8 @@ class NodeDul(DULServiceProvider):  # type: ignore[misc]
         """
         waiting = self.to_provider_queue.queue
         if not waiting or not isinstance(waiting[0], _Outgoing):
-            found: bool = super()._process_recv_primitive()
-            return found
+            processed: bool = super()._process_recv_primitive()
+            return processed
         self._sent_last = not self._sent_last
         if self._sent_last:
             self.assoc.write(self.to_provider_queue.get(block=False).pdus)
@@ -112,7 +112,7 @@ class NodeDul(DULServiceProvider):  # type: ignore[misc]
             self.socket.wake()
 
 
-class NodeDimse(DIMSEServiceProvider):  # type: ignore[misc]
+class NodeDimse(DIMSEServiceProvider):  # type: ignore[misc]  # pynetdicom has no types
     """Hands fragments to the association, and runs its jobs: nothing is left to pynetdicom's own messages."""
 
     def __init__(self, assoc: UpperLayer) -> None:
@@ -154,7 +154,7 @@ class NodeDimse(DIMSEServiceProvider):  # type: ignore[misc]
             self.assoc.receiving = False
 
 
-class UpperLayer(PynetdicomAssociation):  # type: ignore[misc]
+class UpperLayer(PynetdicomAssociation):  # type: ignore[misc]  # pynetdicom has no types
     """One connection: the line of an :class:`~node.dimse.association.Association`, which it makes when it is
     accepted.
 
@@ -220,7 +220,7 @@ class UpperLayer(PynetdicomAssociation):  # type: ignore[misc]
 
     @property
     def address(self) -> str:
-        """The peer's."""
+        """The peer's address."""
         return str(self.requestor.address)
 
     @property

@@ -21,7 +21,10 @@ class InlineSqlite(SqliteDb):
 
     def __init__(self, path: Path, who: str, trace: Trace) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._path, self._who, self._trace, self._closed = path, who, trace, False
+        self._path = path
+        self._who = who
+        self._trace = trace
+        self._closed = False
         self._writer, self._reader = self._connection(), self._connection()
 
     def _connection(self) -> sqlite3.Connection:

@@ -68,7 +68,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         """Nobody sleeps: ``select`` returns at once."""
 
-    def call_soon_threadsafe(  # type: ignore[override]
+    def call_soon_threadsafe(  # type: ignore[override]  # as the base, without its type variables
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         """As ``call_soon``: there is one thread.
@@ -80,7 +80,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             raise OutsideError("a thread calls the loop")
         return self.call_soon(callback, *args, context=context)
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]  # runs at once
         """Threads are a seam (Workers, Databases).
 
         Raises:
@@ -121,7 +121,7 @@ def run_virtually(network: Callable[[VirtualLoop], Network], main: Callable[[], 
 
     runner: AbstractContextManager[asyncio.Runner] = asyncio.Runner(loop_factory=factory)
     with runner as running:
-        running.get_loop().shutdown_default_executor = _no_executor  # type: ignore[method-assign]
+        running.get_loop().shutdown_default_executor = _no_executor  # type: ignore[method-assign]  # meant
         return running.run(main())
 
 

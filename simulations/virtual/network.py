@@ -154,7 +154,10 @@ class MemoryServer:
     """What listens at a port; as much of ``asyncio.Server`` as is used."""
 
     def __init__(self, network: Network, factory: Callable[[], Any], host: str, port: int) -> None:
-        self._network, self.factory, self.host, self.port = network, factory, host, port
+        self._network = network
+        self.factory = factory
+        self.host = host
+        self.port = port
 
     @property
     def sockets(self) -> list[Any]:

@@ -56,13 +56,8 @@ DOUBLES = {
 
 #: Files whose ``type: ignore`` do not all say why.
 UNEXPLAINED = {
-    "node/dimse/server.py",
-    "node/dimse/sockets.py",
-    "node/dimse/upper.py",
     "registry/intake/holder_answers.py",
     "registry/intake/registered_objects.py",
-    "simulations/virtual/link.py",
-    "simulations/virtual/loop.py",
 }
 
 
