@@ -86,7 +86,9 @@ class Completion:
         caller = background(PRINCIPAL, self._ids, peer=member.code)
         done = False
         async with self._act(caller, (patient.local, *patient.others), (key.study_uid,)) as act:
-            for publication in (p for p in current if p.record.detail == "entry"):
+            for publication in (
+                entry_version for entry_version in current if entry_version.record.detail == "entry"
+            ):
                 done |= await self._complete_entry(key, publication, member, caller)
             act.done(read=len(current))
         return done
@@ -116,18 +118,18 @@ class Completion:
         Raises:
             CrosslightError: the source cannot be asked, or gives something else.
         """
-        thing = await self._index.document(key)
-        said = from_plain("document", thing.body) if thing is not None else None
-        if not isinstance(said, DocumentEntry) or not said.size.isdecimal():
+        stored = await self._index.document(key)
+        entry = from_plain("document", stored.body) if stored is not None else None
+        if not isinstance(entry, DocumentEntry) or not entry.size.isdecimal():
             return False
-        patient = Identifier.parse_cx(said.patient_id)
+        patient = Identifier.parse_cx(entry.patient_id)
         caller = background(PRINCIPAL, self._ids, peer=member.code)
         async with self._act(caller, (patient,), ()) as act:
             facts = ManifestFacts(
-                document_uid=said.unique_id,
-                sha1=said.hash,
-                size_bytes=int(said.size),
-                creation_time=said.creation_time,
+                document_uid=entry.unique_id,
+                sha1=entry.hash,
+                size_bytes=int(entry.size),
+                creation_time=entry.creation_time,
             )
             token = self._token(caller, member, (), patient)
             manifest = await self._manifests.read(member, facts, token, caller.correlation)

@@ -166,21 +166,21 @@ class Enricher:
 
     async def _one(self, key: Waiting, member: Member) -> None:
         agenda = self._agenda(key.member)
-        tried = agenda.add(key)
-        tried.again = False
+        attempt = agenda.add(key)
+        attempt.again = False
         try:
             # another process is at it; the next look tells what became of it
             if not await self._leased_one(key, member):
-                agenda.put(key, tried, self._clock.monotonic_s() + self._config.scan_s)
-            elif tried.again:  # another version was accepted meanwhile: it is completed next
-                agenda.put(key, tried, self._clock.monotonic_s())
+                agenda.put(key, attempt, self._clock.monotonic_s() + self._config.scan_s)
+            elif attempt.again:  # another version was accepted meanwhile: it is completed next
+                agenda.put(key, attempt, self._clock.monotonic_s())
             else:
                 agenda.tries.pop(key, None)
         except Exception as error:
             self.failed += 1
-            tried.attempts += 1
+            attempt.attempts += 1
             agenda.put(
-                key, tried, self._clock.monotonic_s() + max(0.1, self._backoff.delay_s(tried.attempts))
+                key, attempt, self._clock.monotonic_s() + max(0.1, self._backoff.delay_s(attempt.attempts))
             )
             if isinstance(error, CrosslightError):
                 log.warning(

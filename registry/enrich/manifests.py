@@ -39,11 +39,11 @@ class Manifests:
 
     async def _fetch(self, member: Member, document_uid: str, token: str, correlation: str) -> bytes:
         """ITI-43 for one document."""
-        asked = retrieve.DocumentRequest(member.repository_unique_id, document_uid)
+        request = retrieve.DocumentRequest(member.repository_unique_id, document_uid)
         answer = await self._reach.call(
             member,
             "iti43",
-            retrieve.render_retrieve_request([asked]),
+            retrieve.render_retrieve_request([request]),
             token,
             correlation=correlation,
             timeout_s=self._config.timeout_s,

@@ -33,17 +33,17 @@ class Agenda:
 
     def add(self, key: Waiting) -> Try:
         """As it stands there, or new and due at once."""
-        one = self.tries.get(key)
-        if one is None:
-            one = Try()
+        attempt = self.tries.get(key)
+        if attempt is None:
+            attempt = Try()
             if len(self.tries) < KEPT:
-                self.tries[key] = one
-                self.put(key, one, 0.0)
-        return one
+                self.tries[key] = attempt
+                self.put(key, attempt, 0.0)
+        return attempt
 
-    def put(self, key: Waiting, one: Try, at_s: float) -> None:
+    def put(self, key: Waiting, attempt: Try, at_s: float) -> None:
         """Try it again at ``at_s``."""
-        one.not_before_s = at_s
+        attempt.not_before_s = at_s
         self._put += 1
         heapq.heappush(self._heap, (at_s, self._put, key))
 
@@ -62,14 +62,16 @@ class Agenda:
         return self._heap[0][0] if self._heap else None
 
     def _counts(self, at_s: float, key: Waiting) -> bool:
-        one = self.tries.get(key)
-        return one is not None and one.not_before_s == at_s
+        attempt = self.tries.get(key)
+        return attempt is not None and attempt.not_before_s == at_s
 
     def at_once(self, running: Iterable[Waiting]) -> None:
         """All but ``running`` are due."""
         under_way = set(running)
-        for one in self.tries.values():
-            one.not_before_s = 0.0
+        for attempt in self.tries.values():
+            attempt.not_before_s = 0.0
         self._heap = [
-            (0.0, at, key) for at, key in enumerate(self.tries, -len(self.tries)) if key not in under_way
+            (0.0, place, key)
+            for place, key in enumerate(self.tries, -len(self.tries))
+            if key not in under_way
         ]

@@ -30,14 +30,14 @@ class SeriesLists:
         Raises:
             CrosslightError: the member cannot be asked, or does not answer as it should.
         """
-        found: list[dict[str, Any]] = []
+        series: list[dict[str, Any]] = []
         while True:
-            query = f"includefield=all&offset={len(found)}"
+            query = f"includefield=all&offset={len(series)}"
             page = await self._get(member, f"studies/{quote(study_uid)}/series", query, token, correlation)
-            found += page
-            if not page or len(found) >= _total(found):
-                return found
-            if len(found) > MAX_SERIES:
+            series += page
+            if not page or len(series) >= _total(series):
+                return series
+            if len(series) > MAX_SERIES:
                 raise TooLarge("The member describes too many series.", why=f"Limit here: {MAX_SERIES}.")
 
     async def _get(
@@ -53,15 +53,15 @@ class SeriesLists:
                 raise Unavailable(
                     "The member does not describe its series.", why=f"HTTP status {response.status}."
                 )
-            parts, size = [], 0
+            chunks, size = [], 0
             async with asyncio.timeout(self._config.timeout_s):
                 async for chunk in response.content.iter_chunked(1 << 16):
                     size += len(chunk)
                     if size > self._config.max_series_bytes:
                         raise TooLarge("The list of series is too large.")
-                    parts.append(chunk)
+                    chunks.append(chunk)
         try:
-            rows = orjson.loads(b"".join(parts))
+            rows = orjson.loads(b"".join(chunks))
         except orjson.JSONDecodeError:
             raise Malformed("The list of series is not JSON.") from None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

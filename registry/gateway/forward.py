@@ -81,12 +81,12 @@ class Gateway:
         Raises:
             MemberUnreachable: nobody answered; names them.
         """
-        tries, silent = alternatives(holders), []
+        candidates, silent = alternatives(holders), []
         method, headers = "GET", {"Accept": accept}
         if not accept:
             method = request.method
             headers = {name: request.headers[name] for name in FORWARDED if name in request.headers}
-        for at, holder in enumerate(tries):
+        for place, holder in enumerate(candidates):
             token = self.reach.mint(
                 caller, holder.member, studies=(holder.holding.study_uid,), patient=holder.patient
             )
@@ -105,11 +105,13 @@ class Gateway:
                 except MemberUnreachable:
                     silent.append(holder.member)
                     continue
-                if response.status in TRY_NEXT and any(self.reach.opens(h.member) for h in tries[at + 1 :]):
+                if response.status in TRY_NEXT and any(
+                    self.reach.opens(candidate.member) for candidate in candidates[place + 1 :]
+                ):
                     continue
                 yield holder, response
                 return
-        raise self.reach.unreachable(silent or [h.member for h in tries])
+        raise self.reach.unreachable(silent or [candidate.member for candidate in candidates])
 
     async def forward(
         self,

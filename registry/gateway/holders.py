@@ -40,19 +40,19 @@ def holders_of(answer: Answer, study_uid: str, reach: Reach, *, code: str = "") 
         NotFound, Gone: nobody holds it, or nobody any more.
         Conflict: members hold it for different patients and none was named: nobody may be guessed (D1).
     """
-    found = []
+    holders = []
     for holding in answer.holdings:
         member = reach.directory.by_id(holding.member)
         if holding.study_uid != study_uid or holding.state != "approved" or member is None:
             continue
         if not code or member.code.casefold() == code.casefold():
-            found.append(Holder(member, holding, answer.person_of(holding)))
-    if not found:
-        if study_uid in answer.gone or any(h.study_uid == study_uid for h in answer.holdings):
+            holders.append(Holder(member, holding, answer.person_of(holding)))
+    if not holders:
+        if study_uid in answer.gone or any(holder.study_uid == study_uid for holder in answer.holdings):
             raise Gone("This study is no longer held.", where=study_uid)
         raise NotFound("No member holds this study.", why="Or none that you may know of.", where=study_uid)
-    if len({h.person.key if h.person else h.holding.whose for h in found}) > 1:
-        codes = ", ".join(sorted(h.member.code for h in found))
+    if len({holder.person.key if holder.person else holder.holding.whose for holder in holders}) > 1:
+        codes = ", ".join(sorted(holder.member.code for holder in holders))
         raise Conflict(
             "Members hold this study for different patients.",
             why=f"Holders: {codes}.",
@@ -60,7 +60,12 @@ def holders_of(answer: Answer, study_uid: str, reach: Reach, *, code: str = "") 
             where=study_uid,
         )
     return sorted(
-        found, key=lambda h: (not reach.opens(h.member), -h.holding.record.n_instances, h.member.code)
+        holders,
+        key=lambda holder: (
+            not reach.opens(holder.member),
+            -holder.holding.record.n_instances,
+            holder.member.code,
+        ),
     )
 
 
@@ -73,5 +78,9 @@ def alternatives(holders: Sequence[Holder]) -> list[Holder]:
     first = holders[0]
     return [
         first,
-        *(h for h in holders[1:] if h.holding.digest == first.holding.digest or not first.holding.conflict),
+        *(
+            holder
+            for holder in holders[1:]
+            if holder.holding.digest == first.holding.digest or not first.holding.conflict
+        ),
     ]

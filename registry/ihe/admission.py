@@ -91,11 +91,15 @@ class Admission:
         if principal.member is not None:
             return await self.member_for(principal, "")
         question = ByObject(entry_uuids=tuple(entry_uuids[:SOME]), versions=True)  # accept checks every one
-        asked = self._ask.question(caller, face=face, action="search", question=question)
-        async with asked as answer:
+        asking = self._ask.question(caller, face=face, action="search", question=question)
+        async with asking as answer:
             named = set(question.entry_uuids)
-            owners = {h.member for h in answer.holdings if _names(h) & named}
-            owners |= {o.member for o in answer.objects if o.entry_uuid in named and o.member is not None}
+            owners = {holding.member for holding in answer.holdings if _names(holding) & named}
+            owners |= {
+                xds_object.member
+                for xds_object in answer.objects
+                if xds_object.entry_uuid in named and xds_object.member is not None
+            }
         if len(owners) != 1:
             what = (
                 "These objects are not registered." if not owners else "These objects are of several members."
@@ -112,8 +116,13 @@ class Admission:
 def _names(holding: Holding) -> set[str]:
     return {
         uuid
-        for p in holding.entries
-        for uuid in (p.entry_uuid, p.submission_uuid, p.has_member_uuid, p.replaces_uuid)
+        for publication in holding.entries
+        for uuid in (
+            publication.entry_uuid,
+            publication.submission_uuid,
+            publication.has_member_uuid,
+            publication.replaces_uuid,
+        )
         if uuid
     }
 

@@ -45,7 +45,7 @@ def warning_of(answer: Answer, *, warn: bool, asked: bool) -> RegistryError | No
         warn: Whether the consumer takes Warnings. What was not understood is said in any case.
         asked: Whether the query was for a patient.
     """
-    misread = [one.text for one in answer.naming.misread]
+    misread = [value.text for value in answer.naming.misread]
     if misread:
         text = f"The query was not understood, and an empty answer proves nothing. {' '.join(misread)}"
         return RegistryError("XDSUnknownPatientId", text, severity="Warning")
@@ -59,11 +59,11 @@ def warning_of(answer: Answer, *, warn: bool, asked: bool) -> RegistryError | No
 
 
 def _degraded(coverage: Coverage) -> str:
-    parts = []
+    degraded = []
     for member in coverage.members:
         if not member.well:
-            words = [*member.states] if member.states != ("live",) else []
-            words += ["disputed identity: compare name and date of birth"] if member.identity_doubt else []
+            troubles = [*member.states] if member.states != ("live",) else []
+            troubles += ["disputed identity: compare name and date of birth"] if member.identity_doubt else []
             since = f" since {_instant(member.since)}" if member.since is not None else ""
-            parts.append(f"{member.code} ({member.name}) {', '.join(words)}{since}")
-    return f"This answer may not be whole: {'; '.join(parts)}." if parts else ""
+            degraded.append(f"{member.code} ({member.name}) {', '.join(troubles)}{since}")
+    return f"This answer may not be whole: {'; '.join(degraded)}." if degraded else ""

@@ -75,8 +75,8 @@ class RegistryStoredQuery(Transaction):
     async def answer(self, call: Call) -> bytes:
         """An AdhocQueryResponse: Success, with what was found."""
         query = parse_stored_query(parse_adhoc_request(call.body))
-        asked = self._ask.question(call.caller, face="xds", action="search", question=question_of(query))
-        async with asked as answer:
+        asking = self._ask.question(call.caller, face="xds", action="search", question=question_of(query))
+        async with asking as answer:
             warn = self._warn and call.caller.principal.subject not in self._quiet
             return await self._apart.make(lambda: render(query, answer, self._home, warn=warn), answer.size)
 
@@ -87,13 +87,13 @@ class RegistryStoredQuery(Transaction):
 
 def render(query: StoredQuery, answer: Answer, home: str, *, warn: bool) -> bytes:
     """What ``query`` finds in ``answer``, with coverage."""
-    found = evaluate(query, objects_of(answer, home, documents_only=query.query_id in _DOCUMENTS_ONLY))
+    objects = evaluate(query, objects_of(answer, home, documents_only=query.query_id in _DOCUMENTS_ONLY))
     warning = warning_of(answer, warn=warn, asked=query.patient is not None)
     leaves = query.return_type == "LeafClass"
     return render_adhoc_response(
         SUCCESS,
-        objects=in_steps(found) if leaves else (),
-        refs=() if leaves else ((thing.entry_uuid, home) for thing in found),
+        objects=in_steps(objects) if leaves else (),
+        refs=() if leaves else ((metadata.entry_uuid, home) for metadata in objects),
         errors=(warning,) if warning is not None else (),
         slots=coverage_slots(answer.coverage),
     )
@@ -117,14 +117,14 @@ def objects_of(answer: Answer, home: str, *, documents_only: bool = False) -> Re
     once.
     """
     patients = {record.key: person.domain_id.cx() for person in answer.persons for record in person.records}
-    found: dict[str, RegistryObject] = {}
+    objects: dict[str, RegistryObject] = {}
     for holding in in_steps(answer.holdings):
-        for thing in _of_holding(holding, patients.get(holding.whose, ""), home, documents_only):
-            found.setdefault(thing.entry_uuid, thing)
+        for metadata in _of_holding(holding, patients.get(holding.whose, ""), home, documents_only):
+            objects.setdefault(metadata.entry_uuid, metadata)
     for stored in in_steps(answer.objects):
         if stored.kind == "document" or not documents_only:
-            found.setdefault(stored.entry_uuid, _of_stored(stored, patients, home))
-    return RegistryObjects.of(found.values())
+            objects.setdefault(stored.entry_uuid, _of_stored(stored, patients, home))
+    return RegistryObjects.of(objects.values())
 
 
 def _of_holding(
@@ -138,15 +138,15 @@ def _of_holding(
 
 
 def _of_stored(stored: XdsObject, patients: dict[RecordKey, str], home: str) -> RegistryObject:
-    thing = from_plain(stored.kind, stored.body)
+    metadata = from_plain(stored.kind, stored.body)
     status = stored.status if stored.status.startswith("urn:") else v.STATUS + stored.status
-    thing = replace(
-        thing,
+    metadata = replace(
+        metadata,
         status=status,
         home=home,
-        logical_id=stored.logical_id or thing.logical_id or thing.entry_uuid,
-        version=thing.version or "1",
+        logical_id=stored.logical_id or metadata.logical_id or metadata.entry_uuid,
+        version=metadata.version or "1",
     )
-    if stored.record_key in patients and isinstance(thing, DocumentEntry | SubmissionSet | Folder):
-        return replace(thing, patient_id=patients[stored.record_key])
-    return thing
+    if stored.record_key in patients and isinstance(metadata, DocumentEntry | SubmissionSet | Folder):
+        return replace(metadata, patient_id=patients[stored.record_key])
+    return metadata

@@ -59,10 +59,11 @@ class RegisterDocumentSet(Transaction):
         objects = assign_ids(parse_submit_objects(call.body), self._ids.uuid4)
         check_submission(objects, self._values)
         patient = Identifier.parse_cx(objects.submissions[0].patient_id)
-        studies = [uid for d in objects.documents if (uid := study_uid_of(d.reference_ids))]
+        studies = [uid for document in objects.documents if (uid := study_uid_of(document.reference_ids))]
         async with self._admission.act(call.caller, "xds", "publish", patients=(patient,), studies=studies):
             repository = next(
-                (d.repository_unique_id for d in objects.documents), objects.submissions[0].source_id
+                (document.repository_unique_id for document in objects.documents),
+                objects.submissions[0].source_id,
             )
             member = await self._admission.member_for(call.caller.principal, repository)
             acceptance = await self._acceptor.accept(
@@ -89,30 +90,30 @@ def acts_of(objects: RegistryObjects, member: Member, region: Region) -> tuple[A
     """The acts of a checked submission: first studies, then the rest."""
     submission = objects.submissions[0]
     manifests = [
-        d
-        for d in objects.documents
-        if is_manifest(d) and d.repository_unique_id == member.repository_unique_id
+        document
+        for document in objects.documents
+        if is_manifest(document) and document.repository_unique_id == member.repository_unique_id
     ]
     whole = _of_one_study(objects, manifests)
     acts: list[Act] = []
     used: set[str] = set()
     for entry in manifests:
         replacing = _replacing(entry, objects)
-        link = _link(submission, entry, objects) if whole else None
+        membership = _link(submission, entry, objects) if whole else None
         publication = publication_from_submission(
             entry,
             source=member.source,
             secret=member.secret,
             zone=region.zone,
             submission=submission if whole else None,
-            member=link,
+            member=membership,
             replacing=replacing,
         )
-        used |= {thing.entry_uuid for thing in (entry, replacing, link) if thing is not None}
+        used |= {metadata.entry_uuid for metadata in (entry, replacing, membership) if metadata is not None}
         acts.append(Publish(publication=publication, digest=entry.hash.lower(), patient_cx=entry.patient_id))
     if whole:
         used.add(submission.entry_uuid)
-    rest = tuple(_stored(thing, member) for thing in objects if thing.entry_uuid not in used)
+    rest = tuple(_stored(metadata, member) for metadata in objects if metadata.entry_uuid not in used)
     if rest:
         acts.append(StoreObjects(objects=rest, patient_cx=submission.patient_id))
     return tuple(acts)
@@ -124,33 +125,41 @@ def _of_one_study(objects: RegistryObjects, manifests: list[DocumentEntry]) -> b
         return False
     entry = manifests[0]
     expected = {
-        a.entry_uuid
-        for a in (_link(objects.submissions[0], entry, objects), _replacing(entry, objects))
-        if a is not None
+        association.entry_uuid
+        for association in (_link(objects.submissions[0], entry, objects), _replacing(entry, objects))
+        if association is not None
     }
-    return {a.entry_uuid for a in objects.associations} == expected
+    return {association.entry_uuid for association in objects.associations} == expected
 
 
 def _link(submission: SubmissionSet, entry: DocumentEntry, objects: RegistryObjects) -> Association | None:
     ends = submission.entry_uuid, entry.entry_uuid
-    found = (a for a in objects.associations if a.type == v.HAS_MEMBER and (a.source, a.target) == ends)
-    return next(found, None)
+    memberships = (
+        association
+        for association in objects.associations
+        if association.type == v.HAS_MEMBER and (association.source, association.target) == ends
+    )
+    return next(memberships, None)
 
 
 def _replacing(entry: DocumentEntry, objects: RegistryObjects) -> Association | None:
-    found = [a for a in objects.associations if a.type in v.REPLACING and a.source == entry.entry_uuid]
-    return found[0] if len(found) == 1 else None
+    replacing = [
+        association
+        for association in objects.associations
+        if association.type in v.REPLACING and association.source == entry.entry_uuid
+    ]
+    return replacing[0] if len(replacing) == 1 else None
 
 
-def _stored(thing: RegistryObject, member: Member) -> XdsObject:
+def _stored(metadata: RegistryObject, member: Member) -> XdsObject:
     return XdsObject(
-        kind=thing.kind,
-        entry_uuid=thing.entry_uuid,
-        unique_id="" if isinstance(thing, Association) else thing.unique_id,
+        kind=metadata.kind,
+        entry_uuid=metadata.entry_uuid,
+        unique_id="" if isinstance(metadata, Association) else metadata.unique_id,
         record_key=None,
         status="Approved",
-        body=to_plain(thing),
+        body=to_plain(metadata),
         member=member.id,
-        logical_id=thing.entry_uuid,
-        links=(thing.source, thing.target) if isinstance(thing, Association) else (),
+        logical_id=metadata.entry_uuid,
+        links=(metadata.source, metadata.target) if isinstance(metadata, Association) else (),
     )

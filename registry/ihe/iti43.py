@@ -33,44 +33,45 @@ class RetrieveDocumentSet(Transaction):
 
     async def answer(self, call: Call) -> Reply:
         """The documents asked for, as parts."""
-        asked = parse_retrieve_request(call.body)
-        self._merge.check_count(len(asked))
-        return self._documents(call, asked)
+        documents = parse_retrieve_request(call.body)
+        self._merge.check_count(len(documents))
+        return self._documents(call, documents)
 
     def refuse(self, errors: tuple[RegistryError, ...]) -> bytes:
         """RegistryResponse Failure."""
         return render_retrieve_response([], errors, 0)
 
     @asynccontextmanager
-    async def _documents(self, call: Call, asked: Sequence[DocumentRequest]) -> AsyncIterator[Multipart]:
+    async def _documents(self, call: Call, documents: Sequence[DocumentRequest]) -> AsyncIterator[Multipart]:
         question = ByObject(
-            unique_ids=tuple(dict.fromkeys(d.document_unique_id for d in asked)), versions=True
+            unique_ids=tuple(dict.fromkeys(document.document_unique_id for document in documents)),
+            versions=True,
         )
         async with self._merge.question(call, "iti43", question) as answer:
-            known, merged, errands = _given(answer), Merged(len(asked)), Errands()
-            for document in asked:
+            holdings, merged, errands = _given(answer), Merged(len(documents)), Errands()
+            for document in documents:
                 member = self._merge.directory.by_repository(document.repository_unique_id)
                 if error := self._merge.unroutable(document, member):
                     merged.errors.append(error)
-                elif member is None or (key := (member.id, document.document_unique_id)) not in known:
+                elif member is None or (key := (member.id, document.document_unique_id)) not in holdings:
                     merged.errors.append(not_available(document))
                 else:
-                    errands.at(member, known[key]).add(document, known[key])
+                    errands.at(member, holdings[key]).add(document, holdings[key])
             async with self._merge.fetch(call, "iti43", errands, merged, _request) as multipart:
                 yield multipart
 
 
 def _given(answer: Answer) -> dict[tuple[int, str], Holding | None]:
     """(member, uniqueId) of every document that may be given; None for one that is no study."""
-    found: dict[tuple[int, str], Holding | None] = {
-        (one.member, one.unique_id): None
-        for one in answer.objects
-        if one.kind == "document" and one.member is not None
+    given: dict[tuple[int, str], Holding | None] = {
+        (stored.member, stored.unique_id): None
+        for stored in answer.objects
+        if stored.kind == "document" and stored.member is not None
     }
     for holding in answer.holdings:
         for publication in holding.entries:
-            found[holding.member, publication.manifest.document_uid] = holding
-    return found
+            given[holding.member, publication.manifest.document_uid] = holding
+    return given
 
 
 def _request(errand: Errand) -> bytes:

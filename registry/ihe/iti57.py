@@ -66,11 +66,13 @@ def changes_of(objects: RegistryObjects) -> tuple[SetAvailability, ...]:
     if len(objects.submissions) != 1 or not objects.submissions[0].unique_id:
         raise refusal("XDSRegistryMetadataError", "There must be one SubmissionSet with a uniqueId.")
     submission = objects.submissions[0]
-    changes = [a for a in objects.associations if a.type == v.UPDATE_AVAILABILITY]
+    changes = [
+        association for association in objects.associations if association.type == v.UPDATE_AVAILABILITY
+    ]
     if not changes or objects.documents or objects.folders or len(changes) != len(objects.associations):
         raise refusal("XDSMetadataUpdateOperationError", "Only UpdateAvailabilityStatus is supported here.")
     version = _version(submission.entry_uuid)
-    return tuple(_change(a, submission.entry_uuid, version) for a in changes)
+    return tuple(_change(association, submission.entry_uuid, version) for association in changes)
 
 
 def _change(association: Association, submission: str, version: Version | None) -> SetAvailability:

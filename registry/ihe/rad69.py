@@ -34,9 +34,9 @@ class RetrieveImagingDocumentSet(Transaction):
 
     async def answer(self, call: Call) -> Reply:
         """The instances asked for, as parts."""
-        asked = parse_imaging_request(call.body)
-        self._merge.check_count(asked.asked)
-        return self._instances(call, asked)
+        request = parse_imaging_request(call.body)
+        self._merge.check_count(request.asked)
+        return self._instances(call, request)
 
     def refuse(self, errors: tuple[RegistryError, ...]) -> bytes:
         """RegistryResponse Failure."""
@@ -46,13 +46,13 @@ class RetrieveImagingDocumentSet(Transaction):
     async def _instances(self, call: Call, asked: ImagingRequest) -> AsyncIterator[Multipart]:
         question = ByObject(study_uids=tuple(dict.fromkeys(study.study_uid for study in asked.studies)))
         async with self._merge.question(call, "rad69", question) as answer:
-            held = {(h.member, h.study_uid): h for h in answer.holdings if h.state == "approved"}
+            holdings = {(h.member, h.study_uid): h for h in answer.holdings if h.state == "approved"}
             merged, errands = Merged(asked.asked), Errands()
             for study_uid, series_uid, document in asked.instances():
                 member = self._merge.directory.by_retrieve_location(document.repository_unique_id)
                 if error := self._merge.unroutable(document, member):
                     merged.errors.append(error)
-                elif member is None or (holding := held.get((member.id, study_uid))) is None:
+                elif member is None or (holding := holdings.get((member.id, study_uid))) is None:
                     merged.errors.append(not_available(document))
                 else:
                     errand = errands.at(member, holding)
@@ -68,7 +68,7 @@ def _request(syntaxes: tuple[str, ...], errand: Errand) -> bytes:
     for study_uid, series_uid, document in errand.instances:
         studies.setdefault(study_uid, {}).setdefault(series_uid, []).append(document)
     rows = tuple(
-        StudyRequest(uid, tuple(SeriesRequest(s, tuple(d)) for s, d in series.items()))
+        StudyRequest(uid, tuple(SeriesRequest(s, tuple(documents)) for s, documents in series.items()))
         for uid, series in studies.items()
     )
     return render_imaging_request(ImagingRequest(rows, syntaxes))

@@ -65,7 +65,7 @@ class Errand:
 
     def failed(self, code: str, context: str) -> list[RegistryError]:
         """One error for each document."""
-        return [RegistryError(code, context, d.document_unique_id) for d in self.documents]
+        return [RegistryError(code, context, document.document_unique_id) for document in self.documents]
 
 
 @dataclass(slots=True)
@@ -153,9 +153,9 @@ class RetrieveMerge:
                 opened = await asyncio.gather(
                     *(self._open(stack, call, errand, service, body(errand)) for errand in errands.all)
                 )
-                for at, (errand, stream) in enumerate(zip(errands.all, opened, strict=True)):
+                for place, (errand, stream) in enumerate(zip(errands.all, opened, strict=True)):
                     if isinstance(stream, SoapStream):
-                        _merge(merged, at, errand, stream)
+                        _merge(merged, place, errand, stream)
                     else:
                         merged.errors += errand.failed("XDSRepositoryError", stream)
                 rendered = retrieve.render_retrieve_response(merged.documents, merged.errors, merged.asked)
@@ -189,7 +189,7 @@ def not_available(document: DocumentRequest) -> RegistryError:
     )
 
 
-def _merge(merged: Merged, at: int, errand: Errand, stream: SoapStream) -> None:
+def _merge(merged: Merged, place: int, errand: Errand, stream: SoapStream) -> None:
     """Take a member's answer into the one answer; an answer that does not fit what was asked is not taken at
     all.
     """
@@ -208,18 +208,24 @@ def _merge(merged: Merged, at: int, errand: Errand, stream: SoapStream) -> None:
             "XDSRepositoryError", f"{member.name} ({member.code}) sent what was not asked for."
         )
         return
-    for n, document in enumerate(reply.documents):
-        cid = f"{at}.{document.content_id}" if document.content_id else f"{at}.inline.{n}@crosslight"
+    for number, document in enumerate(reply.documents):
+        cid = (
+            f"{place}.{document.content_id}" if document.content_id else f"{place}.inline.{number}@crosslight"
+        )
         merged.documents.append(DocumentResponse(asked[key_of(document.request)], document.mime_type, cid))
         if document.data is not None:
             merged.inline.append((cid, document))
     merged.errors += reply.registry.errors
-    told = {error.location for error in reply.registry.faults}
-    missing = [d for k, d in asked.items() if k not in set(given) and d.document_unique_id not in told]
-    if missing and not (told and "" in told):
+    explained = {error.location for error in reply.registry.faults}
+    missing = [
+        document
+        for key, document in asked.items()
+        if key not in set(given) and document.document_unique_id not in explained
+    ]
+    if missing and not (explained and "" in explained):
         merged.errors += [not_available(document) for document in missing]
     if any(document.content_id for document in reply.documents):
-        merged.streams.append((at, stream))
+        merged.streams.append((place, stream))
 
 
 async def _parts(merged: Merged) -> AsyncIterator[Part]:
@@ -229,9 +235,9 @@ async def _parts(merged: Merged) -> AsyncIterator[Part]:
         yield Part(
             content_id=cid, content_type=document.mime_type, size=None, chunks=_once(document.data or b"")
         )
-    for at, stream in merged.streams:
+    for place, stream in merged.streams:
         async for part in stream.parts():
-            cid = f"{at}.{part.content_id}"
+            cid = f"{place}.{part.content_id}"
             yield Part(
                 content_id=cid,
                 content_type=types.get(cid, part.content_type),

@@ -79,15 +79,15 @@ class HoldingEdit:
             "moved" if moved else "changed", now, before.holding.record_key if moved else None
         )
 
-    def _change(self, kind: ChangeKind, one: Loaded, former: RecordKey | None = None) -> Change:
+    def _change(self, kind: ChangeKind, loaded: Loaded, former: RecordKey | None = None) -> Change:
         return Change(
             kind=kind,
             member=self.member,
-            record_key=one.holding.record_key,
+            record_key=loaded.holding.record_key,
             former_key=former,
             study_uid=self.study_uid,
-            revision=one.row.revision,
-            waits=self.now is not None and _waits(one),
+            revision=loaded.row.revision,
+            waits=self.now is not None and _waits(loaded),
         )
 
     def settle(self, numbers: dict[int, int]) -> None:
@@ -97,8 +97,8 @@ class HoldingEdit:
                 self.now.row._replace(patient_n=numbers[self.now.row.patient_n]), self.now.holding
             )
         for states in (self.pushed, self.past or []):
-            for i, state in enumerate(states):
-                states[i] = {**state, "patient": numbers.get(state["patient"], state["patient"])}
+            for index, state in enumerate(states):
+                states[index] = {**state, "patient": numbers.get(state["patient"], state["patient"])}
 
 
 class Flush:
@@ -121,26 +121,26 @@ class Flush:
             "locator",
             ("hash", "record_key"),
             sorted(
-                (name, e.now.row.record_key)
-                for e in entries
-                if e.now is not None
-                for name in self._new_names(e, e.now)
+                (name, edit.now.row.record_key)
+                for edit in entries
+                if edit.now is not None
+                for name in self._new_names(edit, edit.now)
             ),
             "ON CONFLICT DO NOTHING",
         )
-        self._note_issuers([e.now for e in entries if e.now is not None])
+        self._note_issuers([edit.now for edit in entries if edit.now is not None])
         self._tx.insert_many("patient_text", ("record_key", "n", "body"), texts)
-        self._write_rows([(e, e.now) for e in entries if e.now is not None])
-        self._write_past([e for e in entries if e.now is not None])
-        self._write_pending([e for e in entries if e.now is not None])
+        self._write_rows([(edit, edit.now) for edit in entries if edit.now is not None])
+        self._write_past([edit for edit in entries if edit.now is not None])
+        self._write_pending([edit for edit in entries if edit.now is not None])
         self._many(
             "INSERT INTO tombstone (study_hash, member_id, record_hash, version, revision, at) VALUES"
             " (?,?,?,?,?,?) ON CONFLICT (study_hash, member_id, record_hash) DO UPDATE SET version ="
             " excluded.version, revision = excluded.revision, at = excluded.at",
             [
-                (study, int(e.member), stone.record_hash, stone.version, stone.revision, self._at)
-                for e in entries
-                for study, stone in e.fresh_stones
+                (study, int(edit.member), stone.record_hash, stone.version, stone.revision, self._at)
+                for edit in entries
+                for study, stone in edit.fresh_stones
             ],
         )
         self._write_feeds(entries, feeds, cursors, changes)
@@ -150,18 +150,21 @@ class Flush:
         to be there.
         """
         issuers = {
-            issuer_hash(a.authority) for one in loaded for a in one.holding.record.accessions if a.authority
+            issuer_hash(a.authority)
+            for holding_row in loaded
+            for a in holding_row.holding.record.accessions
+            if a.authority
         }
         new = issuers - self._reader.issuers
         if new:
-            there = {
+            stored = {
                 row[0]
-                for part in chunks(new)
-                for row in self._tx.rows(f"SELECT hash FROM locator WHERE hash IN ({marks(part)})", part)
+                for batch in chunks(new)
+                for row in self._tx.rows(f"SELECT hash FROM locator WHERE hash IN ({marks(batch)})", batch)
             }
-            self._reader.issuers |= there
+            self._reader.issuers |= stored
             self._tx.insert_many(
-                "locator", ("hash", "record_key"), [(name, NO_RECORD) for name in sorted(new - there)]
+                "locator", ("hash", "record_key"), [(name, NO_RECORD) for name in sorted(new - stored)]
             )
 
     def _write_rows(self, entries: list[tuple[HoldingEdit, Loaded]]) -> None:
@@ -169,14 +172,20 @@ class Flush:
         if not names_in_row(self._tx):
             self._tx.insert_many("holding", HOLDING_COLUMNS, rows, _UPSERT)
             return
-        named = [e.named or self._names(now) for e, now in entries]
-        rows = [(*row, n.tag, n.fhir, n.accession) for row, n in zip(rows, named, strict=True)]
+        named = [edit.named or self._names(now) for edit, now in entries]
+        rows = [
+            (*row, names.tag, names.fhir, names.accession) for row, names in zip(rows, named, strict=True)
+        ]
         self._tx.insert_many("holding", _NAMED_COLUMNS, rows, _NAMED_UPSERT)
 
-    def _names(self, one: Loaded) -> Names:
-        publication, secret = one.holding.publication, self._reader.source(one.holding.member)[1]
+    def _names(self, loaded: Loaded) -> Names:
+        publication, secret = loaded.holding.publication, self._reader.source(loaded.holding.member)[1]
         return row_names(
-            publication, one.holding.record, one.holding.fhir_id, fold_ids(publication, secret)[1], secret
+            publication,
+            loaded.holding.record,
+            loaded.holding.fhir_id,
+            fold_ids(publication, secret)[1],
+            secret,
         )
 
     def _new_names(self, entry: HoldingEdit, now: Loaded) -> set[int]:
@@ -195,54 +204,63 @@ class Flush:
     def _write_left(self, entries: list[HoldingEdit]) -> None:
         """Rows that went: their past, their own names, and their FHIR ids, which are gone now."""
         stored = [
-            (e, e.before)
-            for e in entries
-            if e.before is not None and any(one.row.key == e.before.row.key for one in e.left)
+            (edit, edit.before)
+            for edit in entries
+            if edit.before is not None and any(loaded.row.key == edit.before.row.key for loaded in edit.left)
         ]
         keys = [before.row.key for _, before in stored]
         for table in ("holding", "past_version", "enrich_pending"):
             self._many(f"DELETE FROM {table} WHERE {_KEY}", keys)
         names = [
-            (name, one.row.record_key)
-            for e in entries
-            for one in e.left
+            (name, loaded.row.record_key)
+            for edit in entries
+            for loaded in edit.left
             for name in sorted(
-                self._names(one).all() - {accession_hash(a.value) for a in one.holding.record.accessions}
+                self._names(loaded).all()
+                - {accession_hash(a.value) for a in loaded.holding.record.accessions}
             )
         ]
         self._many("DELETE FROM locator WHERE hash = ? AND record_key = ?", names)
-        gone = {one.holding.fhir_id for e in entries for one in e.left}
+        left_ids = {loaded.holding.fhir_id for edit in entries for loaded in edit.left}
         self._tx.insert_many(
             "gone",
             ("fhir_hash", "fhir_id", "at"),
-            [(fhir_hash(i), i, self._at) for i in sorted(gone)],
+            [(fhir_hash(i), i, self._at) for i in sorted(left_ids)],
             "ON CONFLICT DO NOTHING",
         )
-        back = {e.now.holding.fhir_id for e in entries if e.now is not None and e.before is None and e.stones}
-        back |= {e.now.holding.fhir_id for e in entries if e.now is not None and e.left}
+        returned = {
+            edit.now.holding.fhir_id
+            for edit in entries
+            if edit.now is not None and edit.before is None and edit.stones
+        }
+        returned |= {edit.now.holding.fhir_id for edit in entries if edit.now is not None and edit.left}
         self._many(
-            "DELETE FROM gone WHERE fhir_hash = ? AND fhir_id = ?", [(fhir_hash(i), i) for i in sorted(back)]
+            "DELETE FROM gone WHERE fhir_hash = ? AND fhir_id = ?",
+            [(fhir_hash(i), i) for i in sorted(returned)],
         )
 
     def _write_past(self, entries: list[HoldingEdit]) -> None:
         inserts = []
-        for e in entries:
-            assert e.now is not None  # noqa: S101 - filtered by the caller
-            if e.past is not None and (e.before is None or e.before.row.key == e.now.row.key):
-                self._tx.execute(f"DELETE FROM past_version WHERE {_KEY}", e.now.row.key)
-            if not e.pushed and not e.past:
+        for edit in entries:
+            assert edit.now is not None  # noqa: S101 - filtered by the caller
+            if edit.past is not None and (edit.before is None or edit.before.row.key == edit.now.row.key):
+                self._tx.execute(f"DELETE FROM past_version WHERE {_KEY}", edit.now.row.key)
+            if not edit.pushed and not edit.past:
                 continue
             kept = 0
-            if e.past is None and e.pushed and e.before is not None:
-                row = self._tx.row(f"SELECT max(seq) FROM past_version WHERE {_KEY}", e.now.row.key)
+            if edit.past is None and edit.pushed and edit.before is not None:
+                row = self._tx.row(f"SELECT max(seq) FROM past_version WHERE {_KEY}", edit.now.row.key)
                 kept = int(row[0] or 0) if row else 0
             successor = state_of(
-                e.now.holding.publication, e.now.holding.digest, e.now.row.patient_n, self._secret(e)
+                edit.now.holding.publication,
+                edit.now.holding.digest,
+                edit.now.row.patient_n,
+                self._secret(edit),
             )
-            chain = [*reversed(e.pushed), *(e.past or [])]
-            for seq, state in zip(range(kept + len(chain), kept, -1), chain, strict=True):
+            superseded = [*reversed(edit.pushed), *(edit.past or [])]
+            for seq, state in zip(range(kept + len(superseded), kept, -1), superseded, strict=True):
                 inserts.append(
-                    (*e.now.row.key, seq, self._reader.codec.encode_plain(packed(successor, state)))
+                    (*edit.now.row.key, seq, self._reader.codec.encode_plain(packed(successor, state)))
                 )
                 successor = state
         self._tx.insert_many("past_version", (*_KEY_COLUMNS, "seq", "body"), inserts)
@@ -252,13 +270,13 @@ class Flush:
 
     def _write_pending(self, entries: list[HoldingEdit]) -> None:
         waiting, done = [], []
-        for e in entries:
-            assert e.now is not None  # noqa: S101 - filtered by the caller
-            was = e.before is not None and _waits(e.before)
-            if _waits(e.now):
-                waiting.append((*e.now.row.key, self._at))
-            elif was:
-                done.append(e.now.row.key)
+        for edit in entries:
+            assert edit.now is not None  # noqa: S101 - filtered by the caller
+            waited = edit.before is not None and _waits(edit.before)
+            if _waits(edit.now):
+                waiting.append((*edit.now.row.key, self._at))
+            elif waited:
+                done.append(edit.now.row.key)
         self._tx.insert_many("enrich_pending", (*_KEY_COLUMNS, "since"), waiting, "ON CONFLICT DO NOTHING")
         self._many(f"DELETE FROM enrich_pending WHERE {_KEY}", done)
 
@@ -272,38 +290,38 @@ class Flush:
         """Cursors, censuses and the changes themselves, under the locks of their members."""
         changed = []
         by_member: dict[MemberId, list[HoldingEdit]] = {}
-        for e in entries:
-            by_member.setdefault(e.member, []).append(e)
-        last = {member: feed.changes for member, feed in feeds.items()}
+        for edit in entries:
+            by_member.setdefault(edit.member, []).append(edit)
+        last_numbers = {member: feed.changes for member, feed in feeds.items()}
         numbered = []
         for change in changes:
-            if change.member is None or change.member not in last:
+            if change.member is None or change.member not in last_numbers:
                 raise StorageError("A change of a member that this transaction has not locked.")
-            last[change.member] += 1
-            numbered.append((int(change.member), last[change.member], change))
+            last_numbers[change.member] += 1
+            numbered.append((int(change.member), last_numbers[change.member], change))
         write_changes(self._tx, numbered, self._at)
         for member, feed in feeds.items():
-            counted = Census(feed.studies, feed.census)
-            for e in by_member.get(member, ()):
-                if _counts(e.before):
-                    counted = counted.without_item(_item(e.before))
-                if _counts(e.now):
-                    counted = counted.with_item(_item(e.now))
-            now = FeedRow(cursors[member], counted.studies, counted.digest, last[member])
-            if now != feed:
-                changed.append((int(member), *now))
+            census = Census(feed.studies, feed.census)
+            for edit in by_member.get(member, ()):
+                if _counts(edit.before):
+                    census = census.without_item(_item(edit.before))
+                if _counts(edit.now):
+                    census = census.with_item(_item(edit.now))
+            new_feed = FeedRow(cursors[member], census.studies, census.digest, last_numbers[member])
+            if new_feed != feed:
+                changed.append((int(member), *new_feed))
         columns = ("cursor_version", "studies", "census", "changes")
         self._tx.update_many("member_feed", ("member_id",), columns, sorted(changed))
 
 
-def _counts(one: Loaded | None) -> TypeGuard[Loaded]:
-    return one is not None and not one.row.flags & DEPRECATED
+def _counts(loaded: Loaded | None) -> TypeGuard[Loaded]:
+    return loaded is not None and not loaded.row.flags & DEPRECATED
 
 
-def _item(one: Loaded) -> bytes:
-    return census_item(one.holding.study_uid, one.holding.publication.manifest.sha1)
+def _item(loaded: Loaded) -> bytes:
+    return census_item(loaded.holding.study_uid, loaded.holding.publication.manifest.sha1)
 
 
-def _waits(one: Loaded) -> bool:
+def _waits(loaded: Loaded) -> bool:
     """Whether it knows only its entry (D17)."""
-    return one.holding.record.detail == "entry"
+    return loaded.holding.record.detail == "entry"

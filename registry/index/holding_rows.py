@@ -48,17 +48,17 @@ class HoldingRows:
 
     def source(self, member: MemberId) -> tuple[Source, bytes]:
         """How a member's entries name it, and the secret of its ids."""
-        found = self.directory.by_id(member)
-        if found is not None:
-            return found.source, found.secret
-        none = Oid("")
+        known = self.directory.by_id(member)
+        if known is not None:
+            return known.source, known.secret
+        unknown = Oid("")
         return (
             Source(
                 code=f"member-{member}",
                 name="",
-                repository_unique_id=none,
-                retrieve_location_uid=none,
-                authority=none,
+                repository_unique_id=unknown,
+                retrieve_location_uid=unknown,
+                authority=unknown,
             ),
             b"",
         )
@@ -105,68 +105,80 @@ class HoldingRows:
         """Holdings by a condition of ours."""
         rows = tx.rows(f"SELECT {_COLUMNS} FROM {_FROM} WHERE {where} {tail}", params)
         tx.weigh(len(rows))
-        texts = {
+        patients = {
             row[12]: self.codec.decode_patient(bytes(row[12]))
             for row in {row[12]: row for row in rows}.values()
         }
-        return [self.load(holding_row(row), texts[row[12]]) for row in tx.steps(rows)]
+        return [self.load(holding_row(row), patients[row[12]]) for row in tx.steps(rows)]
 
     # --- superseded versions --------------------------------------------------------------------------------
 
     def states(self, tx: Tx, loaded: Collection[Loaded]) -> dict[tuple[int, int, int], list[State]]:
         """Past versions of these holdings as plain data, newest first, by the holding's key."""
-        found: dict[tuple[int, int, int], list[State]] = {one.row.key: [] for one in loaded}
+        states: dict[tuple[int, int, int], list[State]] = {current.row.key: [] for current in loaded}
         deltas: dict[tuple[int, int, int], list[bytes]] = {}
-        for part in chunks({one.row.record_key for one in loaded}):
-            where = f"record_key IN ({marks(part)}) ORDER BY seq DESC"
+        for batch in chunks({current.row.record_key for current in loaded}):
+            where = f"record_key IN ({marks(batch)}) ORDER BY seq DESC"
             sql = f"SELECT record_key, study_hash, member_id, body FROM past_version WHERE {where}"
-            for key, study, member, body in tx.rows(sql, part):
-                deltas.setdefault((key, study, member), []).append(bytes(body))
-        past = [one for one in loaded if one.row.key in deltas]
-        tx.weigh(sum(len(deltas[one.row.key]) for one in past))
-        for one in tx.steps(past):
-            state = self.state(one)
-            for body in deltas[one.row.key]:
+            for key, study_hash, member_id, body in tx.rows(sql, batch):
+                deltas.setdefault((key, study_hash, member_id), []).append(bytes(body))
+        superseded = [current for current in loaded if current.row.key in deltas]
+        tx.weigh(sum(len(deltas[current.row.key]) for current in superseded))
+        for current in tx.steps(superseded):
+            state = self.state(current)
+            for body in deltas[current.row.key]:
                 state = unpacked(state, self.codec.decode_plain(body))
-                found[one.row.key].append(state)
-        return found
+                states[current.row.key].append(state)
+        return states
 
-    def state(self, one: Loaded) -> State:
+    def state(self, current: Loaded) -> State:
         """A current version as plain data."""
-        secret = self.source(one.holding.member)[1]
-        return state_of(one.holding.publication, one.holding.digest, one.row.patient_n, secret)
+        secret = self.source(current.holding.member)[1]
+        return state_of(current.holding.publication, current.holding.digest, current.row.patient_n, secret)
 
     def with_past(self, tx: Tx, loaded: Collection[Loaded]) -> list[Holding]:
         """The same holdings with their superseded versions."""
         states = self.states(tx, loaded)
-        texts = self.patient_texts(tx, {one.row.record_key for one in loaded if states[one.row.key]})
-        return [self._with_past(one, states[one.row.key], texts) for one in tx.steps(loaded)]
+        texts = self.patient_texts(
+            tx, {current.row.record_key for current in loaded if states[current.row.key]}
+        )
+        return [self._with_past(current, states[current.row.key], texts) for current in tx.steps(loaded)]
 
-    def _with_past(self, one: Loaded, states: list[State], texts: dict[tuple[int, int], Patient]) -> Holding:
+    def _with_past(
+        self, current: Loaded, states: list[State], texts: dict[tuple[int, int], Patient]
+    ) -> Holding:
         if not states:
-            return one.holding
-        source, secret = self.source(one.holding.member)
-        versions = [one.holding.publication]
+            return current.holding
+        source, secret = self.source(current.holding.member)
+        versions = [current.holding.publication]
         versions += [
-            publication_of(s, texts[one.row.record_key, s["patient"]], source, secret)[0] for s in states
+            publication_of(s, texts[current.row.record_key, s["patient"]], source, secret)[0] for s in states
         ]
-        successors = {p.replaces_entry_uuid: p.entry_uuid for p in versions if p.replaces_entry_uuid}
+        successors = {
+            publication.replaces_entry_uuid: publication.entry_uuid
+            for publication in versions
+            if publication.replaces_entry_uuid
+        }
         past, siblings = [], []
-        for newer, p in pairwise(versions):
-            if p.status == "Approved":
-                siblings.append(p)
+        for newer, publication in pairwise(versions):
+            if publication.status == "Approved":
+                siblings.append(publication)
                 continue
             # a node's versions follow each other (D10)
-            after = newer.entry_uuid if p.version is not None else ""
-            past.append(PastVersion(publication=p, succeeded_by=successors.get(p.entry_uuid, after)))
-        return replace(one.holding, past=tuple(past), siblings=tuple(siblings))
+            successor = newer.entry_uuid if publication.version is not None else ""
+            past.append(
+                PastVersion(
+                    publication=publication, succeeded_by=successors.get(publication.entry_uuid, successor)
+                )
+            )
+        return replace(current.holding, past=tuple(past), siblings=tuple(siblings))
 
     def patient_texts(self, tx: Tx, keys: Collection[int]) -> dict[tuple[int, int], Patient]:
         """(record key, n) -> the patient as submitted."""
-        found: dict[tuple[int, int], Patient] = {}
-        for part in chunks(keys):
-            for key, n, body in tx.rows(
-                f"SELECT record_key, n, body FROM patient_text WHERE record_key IN ({marks(part)})", part
+        texts: dict[tuple[int, int], Patient] = {}
+        for batch in chunks(keys):
+            for key, number, body in tx.rows(
+                f"SELECT record_key, n, body FROM patient_text WHERE record_key IN ({marks(batch)})", batch
             ):
-                found[key, n] = self.codec.decode_patient(bytes(body))
-        return found
+                texts[key, number] = self.codec.decode_patient(bytes(body))
+        return texts

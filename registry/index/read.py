@@ -40,11 +40,11 @@ class Reader(HoldingRows):
 
     def by_records(self, tx: Tx, keys: Collection[RecordKey], *, deprecated: bool) -> list[Loaded]:
         """All holdings under these patient records."""
-        found: list[Loaded] = []
-        for part in chunks(keys):
+        holdings: list[Loaded] = []
+        for batch in chunks(keys):
             state = "" if deprecated else f" AND h.flags & {DEPRECATED} = 0"
-            found += self.select(tx, f"h.record_key IN ({marks(part)}){state}", part)
-        return found
+            holdings += self.select(tx, f"h.record_key IN ({marks(batch)}){state}", batch)
+        return holdings
 
     def some_of(
         self, tx: Tx, keys: Collection[RecordKey], w: Window, studies: Collection[int] = ()
@@ -54,14 +54,14 @@ class Reader(HoldingRows):
         Args:
             studies: Of these studies alone (hashes of their UIDs); none given: of any.
         """
-        more, its = narrowed(w, "started", "updated")
-        found: list[Loaded] = []
-        for part in chunks(keys):
-            for some in chunks(studies) if studies else [()]:
-                of = [f"h.study_hash IN ({marks(some)})"] if some else []
-                where = [f"h.record_key IN ({marks(part)})", *of, *more]
-                found += self.select(tx, " AND ".join(where), [*part, *some, *its])
-        return found
+        bounds, bound_params = narrowed(w, "started", "updated")
+        holdings: list[Loaded] = []
+        for batch in chunks(keys):
+            for study_hashes in chunks(studies) if studies else [()]:
+                of = [f"h.study_hash IN ({marks(study_hashes)})"] if study_hashes else []
+                where = [f"h.record_key IN ({marks(batch)})", *of, *bounds]
+                holdings += self.select(tx, " AND ".join(where), [*batch, *study_hashes, *bound_params])
+        return holdings
 
     def newest_studies(self, tx: Tx, keys: Sequence[RecordKey], offset: int, limit: int) -> list[int]:
         """A page of the studies that these patient records hold, as hashes of their UIDs: newest first,
@@ -74,14 +74,14 @@ class Reader(HoldingRows):
 
     def held(self, tx: Tx, keys: Collection[RecordKey]) -> list[int]:
         """The study hash of every approved holding under these patient records."""
-        found: list[int] = []
-        for part in chunks(keys):
+        hashes: list[int] = []
+        for batch in chunks(keys):
             sql = (
-                f"SELECT study_hash FROM holding WHERE record_key IN ({marks(part)}) AND flags &"
+                f"SELECT study_hash FROM holding WHERE record_key IN ({marks(batch)}) AND flags &"
                 f" {DEPRECATED} = 0"
             )
-            found += [int(row[0]) for row in tx.rows(sql, part)]
-        return found
+            hashes += [int(row[0]) for row in tx.rows(sql, batch)]
+        return hashes
 
     def newest(self, tx: Tx, keys: Sequence[RecordKey], after: Place | None, limit: int) -> list[Loaded]:
         """A page of the approved holdings under these patient records, newest first, undated last; ties by
@@ -98,17 +98,18 @@ class Reader(HoldingRows):
         """(record, study, member, revision, flags) of every holding of a study that these patient records
         have, whoever's it is besides (D1): what changes when an answer about them would. With ``study_uid``,
         of that study alone."""
-        found: list[tuple[int, ...]] = []
+        rows: list[tuple[int, ...]] = []
         only = " AND study_hash = ?" if study_uid else ""
-        for part in chunks(keys):
+        for batch in chunks(keys):
             sql = (
                 "SELECT record_key, study_hash, member_id, revision, flags FROM holding WHERE study_hash IN "
-                f"(SELECT study_hash FROM holding WHERE record_key IN ({marks(part)}){only})"
+                f"(SELECT study_hash FROM holding WHERE record_key IN ({marks(batch)}){only})"
             )
-            found += [
-                tuple(map(int, row)) for row in tx.rows(sql, [*part, hash8(study_uid)] if study_uid else part)
+            rows += [
+                tuple(map(int, row))
+                for row in tx.rows(sql, [*batch, hash8(study_uid)] if study_uid else batch)
             ]
-        return sorted(set(found))
+        return sorted(set(rows))
 
     # --- by name --------------------------------------------------------------------------------------------
 
@@ -117,27 +118,31 @@ class Reader(HoldingRows):
 
         Where names stand in the row (PostgreSQL, delta 0002), rows before that have theirs in locator.
         """
-        found: dict[int, set[int]] = {}
-        for part in chunks(set(hashes) - {0}):
-            sql, params = f"SELECT hash, record_key FROM locator WHERE hash IN ({marks(part)})", list(part)
+        records: dict[int, set[int]] = {}
+        for batch in chunks(set(hashes) - {0}):
+            sql, params = f"SELECT hash, record_key FROM locator WHERE hash IN ({marks(batch)})", list(batch)
             if names_in_row(tx):
                 for column in NAME_COLUMNS:
                     sql += (
                         f" UNION ALL SELECT {column}, record_key FROM holding WHERE {column} IN"
-                        f" ({marks(part)})"
+                        f" ({marks(batch)})"
                     )
-                    params += part
-            for value, key in tx.rows(sql, params):
-                found.setdefault(value, set()).add(key)
-        return found
+                    params += batch
+            for name, key in tx.rows(sql, params):
+                records.setdefault(name, set()).add(key)
+        return records
 
     def by_studies(self, tx: Tx, study_uids: Collection[str]) -> list[Loaded]:
         """Every holding of these studies, deprecated ones too."""
         wanted = {hash8(uid): uid for uid in study_uids}
         loaded: list[Loaded] = []
-        for part in chunks(wanted):
-            loaded += self.select(tx, f"h.study_hash IN ({marks(part)})", part)
-        return [one for one in loaded if one.holding.study_uid == wanted[one.row.study_hash]]
+        for batch in chunks(wanted):
+            loaded += self.select(tx, f"h.study_hash IN ({marks(batch)})", batch)
+        return [
+            candidate
+            for candidate in loaded
+            if candidate.holding.study_uid == wanted[candidate.row.study_hash]
+        ]
 
     def current(self, tx: Tx, member: MemberId, study_uids: Collection[str]) -> dict[str, Loaded]:
         """The one holding that ``member``, a node of ours, has of each study.
@@ -145,7 +150,7 @@ class Reader(HoldingRows):
         Raises:
             StorageError: if two of its studies share a hash.
         """
-        return {uid: held[0] for (_, uid), held in self.held_by(tx, [member], study_uids).items()}
+        return {uid: holdings[0] for (_, uid), holdings in self.held_by(tx, [member], study_uids).items()}
 
     def held_by(
         self, tx: Tx, members: Collection[MemberId], study_uids: Collection[str]
@@ -158,31 +163,35 @@ class Reader(HoldingRows):
         wanted = {hash8(uid): uid for uid in study_uids}
         if len(wanted) != len(set(study_uids)):
             raise StorageError("Two studies share a key.", why="Their 64-bit hashes are equal.")
-        found: dict[tuple[MemberId, str], list[Loaded]] = {}
-        of = [int(member) for member in members]
-        for part in chunks(wanted):
-            where = f"h.study_hash IN ({marks(part)}) AND h.member_id IN ({marks(of)})"
-            for one in self.select(tx, where, [*part, *of]):
-                uid = wanted[one.row.study_hash]
-                if one.holding.study_uid != uid:
+        holdings: dict[tuple[MemberId, str], list[Loaded]] = {}
+        member_ids = [int(member) for member in members]
+        for batch in chunks(wanted):
+            where = f"h.study_hash IN ({marks(batch)}) AND h.member_id IN ({marks(member_ids)})"
+            for loaded in self.select(tx, where, [*batch, *member_ids]):
+                uid = wanted[loaded.row.study_hash]
+                if loaded.holding.study_uid != uid:
                     raise StorageError("Two studies share a key.", why="Their 64-bit hashes are equal.")
-                found.setdefault((one.holding.member, uid), []).append(one)
-        return found
+                holdings.setdefault((loaded.holding.member, uid), []).append(loaded)
+        return holdings
 
     def by_fhir_ids(self, tx: Tx, fhir_ids: Collection[str]) -> list[Loaded]:
         """Holdings with these FHIR ids, deprecated ones too."""
         wanted = set(fhir_ids)
         return [
-            one
-            for one in self._by_hashes(tx, [fhir_hash(i) for i in wanted])
-            if one.holding.fhir_id in wanted
+            candidate
+            for candidate in self._by_hashes(tx, [fhir_hash(i) for i in wanted])
+            if candidate.holding.fhir_id in wanted
         ]
 
     def by_accessions(self, tx: Tx, values: Collection[str]) -> list[Loaded]:
         """Holdings with one of these accession numbers, whatever its issuer."""
         wanted = set(values)
-        found = self._by_hashes(tx, [accession_hash(v) for v in wanted])
-        return [one for one in found if any(a.value in wanted for a in one.holding.record.accessions)]
+        candidates = self._by_hashes(tx, [accession_hash(v) for v in wanted])
+        return [
+            candidate
+            for candidate in candidates
+            if any(a.value in wanted for a in candidate.holding.record.accessions)
+        ]
 
     def issues_accessions(self, tx: Tx, authority: str) -> bool:
         """Whether any study was ever held here with an accession number of this issuer."""
@@ -198,42 +207,42 @@ class Reader(HoldingRows):
         their past.
         """
         wanted = set(names)
-        found = self.with_past(tx, self._by_hashes(tx, [name_hash(n) for n in wanted]))
-        return [one for one in found if wanted & names_of(one)]
+        candidates = self.with_past(tx, self._by_hashes(tx, [name_hash(n) for n in wanted]))
+        return [holding for holding in candidates if wanted & names_of(holding)]
 
     def _by_hashes(self, tx: Tx, hashes: Collection[int]) -> list[Loaded]:
-        keys = {key for found in self.records_of(tx, hashes).values() for key in found}
+        keys = {key for records in self.records_of(tx, hashes).values() for key in records}
         return self.by_records(tx, [RecordKey(k) for k in keys], deprecated=True)
 
     def gone(self, tx: Tx, fhir_ids: Collection[str]) -> set[str]:
         """Which of these FHIR ids were holdings once and are withdrawn or moved."""
-        wanted, found = set(fhir_ids), set()
-        for part in chunks([fhir_hash(i) for i in wanted]):
-            found |= {
+        wanted, stored = set(fhir_ids), set()
+        for batch in chunks([fhir_hash(i) for i in wanted]):
+            stored |= {
                 row[0]
-                for row in tx.rows(f"SELECT fhir_id FROM gone WHERE fhir_hash IN ({marks(part)})", part)
+                for row in tx.rows(f"SELECT fhir_id FROM gone WHERE fhir_hash IN ({marks(batch)})", batch)
             }
-        return found & wanted
+        return stored & wanted
 
     def tombstones(
         self, tx: Tx, members: Collection[MemberId], study_uids: Collection[str]
     ) -> dict[tuple[MemberId, str], list[Tombstone]]:
         """What is left of holdings of these studies that these members withdrew or moved."""
         wanted = {hash8(uid): uid for uid in study_uids}
-        found: dict[tuple[MemberId, str], list[Tombstone]] = {}
-        columns, of = (
+        stones: dict[tuple[MemberId, str], list[Tombstone]] = {}
+        columns, member_ids = (
             "member_id, study_hash, record_hash, version, revision",
             [int(member) for member in members],
         )
-        for part in chunks(wanted):
+        for batch in chunks(wanted):
             sql = (
-                f"SELECT {columns} FROM tombstone WHERE member_id IN ({marks(of)}) AND study_hash IN"
-                f" ({marks(part)})"
+                f"SELECT {columns} FROM tombstone WHERE member_id IN ({marks(member_ids)}) AND study_hash IN"
+                f" ({marks(batch)})"
             )
-            for row in tx.rows(sql, [*of, *part]):
+            for row in tx.rows(sql, [*member_ids, *batch]):
                 stone = Tombstone(record_hash=row[2], version=row[3], revision=row[4])
-                found.setdefault((MemberId(row[0]), wanted[row[1]]), []).append(stone)
-        return found
+                stones.setdefault((MemberId(row[0]), wanted[row[1]]), []).append(stone)
+        return stones
 
     # --- by population --------------------------------------------------------------------------------------
 
@@ -241,9 +250,9 @@ class Reader(HoldingRows):
         """One page of approved holdings in the window's order; ties by key, so that a cursor resumes
         exactly."""
         where, params = stretch(w)
-        more, its = narrowed(w, "updated" if w.order == "started" else "started")
+        bounds, bound_params = narrowed(w, "updated" if w.order == "started" else "started")
         tail = f"ORDER BY {order_by(w)} LIMIT {int(w.limit)}"
-        return self.select(tx, " AND ".join([*where, *more]), [*params, *its], tail)
+        return self.select(tx, " AND ".join([*where, *bounds]), [*params, *bound_params], tail)
 
     def ahead(self, tx: Tx, w: Window, rows: int) -> Place | None:
         """The place of the last of the next ``rows`` rows of a window, whatever else is asked of them; None:
@@ -266,17 +275,19 @@ class Reader(HoldingRows):
         """The patient texts of all studies under these records, and when the newest study with each began
         (Unix seconds).
         """
-        found: dict[RecordKey, list[tuple[Patient, int]]] = {}
-        for part in chunks(keys):
+        headers: dict[RecordKey, list[tuple[Patient, int]]] = {}
+        for batch in chunks(keys):
             sql = (
                 "SELECT u.record_key, u.started, p.body FROM (SELECT record_key, patient_n, max(started) AS"
-                f" started FROM holding WHERE record_key IN ({marks(part)}) GROUP BY record_key, patient_n) u"
+                f" started FROM holding WHERE record_key IN ({marks(batch)}) GROUP BY record_key, patient_n) u"
                 " JOIN patient_text p ON p.record_key = u.record_key AND p.n = u.patient_n ORDER BY"
                 " u.record_key, p.n"
             )
-            for key, started, body in tx.rows(sql, part):
-                found.setdefault(RecordKey(key), []).append((self.codec.decode_patient(bytes(body)), started))
-        return found
+            for key, started, body in tx.rows(sql, batch):
+                headers.setdefault(RecordKey(key), []).append(
+                    (self.codec.decode_patient(bytes(body)), started)
+                )
+        return headers
 
 
 def names_of(holding: Holding) -> set[str]:

@@ -77,8 +77,8 @@ class IndexStore:
                 )
             return {row[0]: row[1] for row in tx.rows("SELECT name, value FROM registry_meta")}
 
-        found = await self._db.write("index_meta", meta)
-        self.read.region_key, self.incarnation = bytes.fromhex(found["region_key"]), found["incarnation"]
+        stored = await self._db.write("index_meta", meta)
+        self.read.region_key, self.incarnation = bytes.fromhex(stored["region_key"]), stored["incarnation"]
         await self._db.write(
             "index_upgrade", lambda tx: upgrade(tx, self.read, self.objects, self._clock.now())
         )
@@ -99,10 +99,10 @@ class IndexStore:
         as they are.
         """
         note_persons(tx, records, kind, now)
-        for part in chunks(records if kind != "described" else ()):
+        for batch in chunks(records if kind != "described" else ()):
             tx.execute(
-                f"UPDATE holding SET updated = ? WHERE record_key IN ({marks(part)}) AND updated < ?",
-                (to_ms(now), *part, to_ms(now)),
+                f"UPDATE holding SET updated = ? WHERE record_key IN ({marks(batch)}) AND updated < ?",
+                (to_ms(now), *batch, to_ms(now)),
             )
 
     def work(self, tx: Tx, now: datetime) -> Work:
@@ -128,16 +128,16 @@ class IndexStore:
         census, cursor = Census(), ""
         while True:
             page, cursor = await self.held_after(member, cursor, 1000)
-            for one in page:
-                if one.approved:
-                    census = census.with_item(census_item(one.study_uid, one.sha1))
+            for study in page:
+                if study.approved:
+                    census = census.with_item(census_item(study.study_uid, study.sha1))
             if not cursor:
                 return census
 
     async def held(self, member: MemberId, study_uids: Collection[str]) -> dict[str, HeldStudy]:
         """What is held of these studies, for Compare."""
-        found = await self._db.read("index_held", lambda tx: self.read.current(tx, member, study_uids))
-        return {uid: _held(one) for uid, one in found.items()}
+        holdings = await self._db.read("index_held", lambda tx: self.read.current(tx, member, study_uids))
+        return {uid: _held(loaded) for uid, loaded in holdings.items()}
 
     async def held_after(self, member: MemberId, cursor: str, limit: int) -> tuple[list[HeldStudy], str]:
         """A page of all that ``member`` holds, in no order of meaning; '' starts, '' ends.
@@ -146,7 +146,7 @@ class IndexStore:
             Invalid: for a cursor that is none of ours.
         """
         try:
-            after = tuple(int(part) for part in cursor.split(".")) if cursor else (-(1 << 63), -(1 << 63))
+            after = tuple(int(number) for number in cursor.split(".")) if cursor else (-(1 << 63), -(1 << 63))
             if len(after) != 2:
                 raise ValueError
         except ValueError:
@@ -156,8 +156,8 @@ class IndexStore:
         page = await self._db.read(
             "index_held_after", lambda tx: self.read.select(tx, where, (int(member), *after), order)
         )
-        more = f"{page[-1].row.record_key}.{page[-1].row.study_hash}" if len(page) == limit else ""
-        return [_held(one) for one in page], more
+        next_cursor = f"{page[-1].row.record_key}.{page[-1].row.study_hash}" if len(page) == limit else ""
+        return [_held(loaded) for loaded in page], next_cursor
 
     # --- holdings -------------------------------------------------------------------------------------------
 
@@ -166,9 +166,11 @@ class IndexStore:
 
         def read(tx: Tx) -> Holding | None:
             where = "h.record_key = ? AND h.study_hash = ? AND h.member_id = ?"
-            found = self.read.select(tx, where, (int(key.record_key), hash8(key.study_uid), int(key.member)))
-            found = [one for one in found if one.holding.study_uid == key.study_uid]
-            return self.read.with_past(tx, found)[0] if found else None
+            candidates = self.read.select(
+                tx, where, (int(key.record_key), hash8(key.study_uid), int(key.member))
+            )
+            candidates = [loaded for loaded in candidates if loaded.holding.study_uid == key.study_uid]
+            return self.read.with_past(tx, candidates)[0] if candidates else None
 
         return await self._db.read("index_holding", read)
 
@@ -180,15 +182,15 @@ class IndexStore:
         """
 
         def read(tx: Tx) -> list[HoldingKey]:
-            found = [
+            waiting = [
                 (*row, int(member))
                 for member in sorted(members)
                 for row in self._unenriched(tx, member, limit)
             ]
-            codec, first = self.read.codec, sorted(found, key=lambda row: row[:2])[:limit]
+            codec, longest = self.read.codec, sorted(waiting, key=lambda row: row[:2])[:limit]
             return [
-                HoldingKey(RecordKey(key), codec.study_uid(bytes(body)), MemberId(of))
-                for _, key, _, body, of in first
+                HoldingKey(RecordKey(key), codec.study_uid(bytes(body)), MemberId(member))
+                for _, key, _, body, member in longest
             ]
 
         return await self._db.read("index_unenriched", read)
@@ -203,15 +205,15 @@ class IndexStore:
             " ON h.record_key = e.record_key AND h.study_hash = e.study_hash AND h.member_id = e.member_id"
             " ORDER BY e.since, e.record_key, e.study_hash"
         )
-        found: list[Row] = []
+        waiting: list[Row] = []
         after: tuple[int, ...] = (-1, 0, 0)
         more = True
-        while more and len(found) < limit:
+        while more and len(waiting) < limit:
             page = tx.rows(sql, (int(member), *after, limit))
-            found += [row[:4] for row in page if row[4] is not None and not row[4] & DEPRECATED]
+            waiting += [row[:4] for row in page if row[4] is not None and not row[4] & DEPRECATED]
             more = len(page) == limit
             after = page[-1][:3] if page else after
-        return found[:limit]
+        return waiting[:limit]
 
     async def unread_documents(self, members: Collection[MemberId], limit: int) -> list[DocumentKey]:
         """Documents of these members that may be manifests and wait to be read (D17), longest waiting
@@ -232,14 +234,14 @@ class IndexStore:
         return await self._db.read("index_sizes", sizes)
 
 
-def _held(one: Loaded) -> HeldStudy:
-    publication = one.holding.publication
+def _held(loaded: Loaded) -> HeldStudy:
+    publication = loaded.holding.publication
     return HeldStudy(
-        study_uid=one.holding.study_uid,
+        study_uid=loaded.holding.study_uid,
         version=publication.version,
-        newest=one.version,
-        digest=one.holding.digest,
+        newest=loaded.version,
+        digest=loaded.holding.digest,
         sha1=publication.manifest.sha1,
-        approved=not one.row.flags & DEPRECATED,
+        approved=not loaded.row.flags & DEPRECATED,
         patient=publication.record.patient.local,
     )

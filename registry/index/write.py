@@ -206,9 +206,11 @@ class Work:
         lead, *others = arranged(states)
         texts = self._texts.under(record_key)
         source, secret = self._reader.source(entry.member)
-        made = [publication_of(state, texts[state["patient"]], source, secret) for state in (lead, *others)]
-        publication, digest = made[0]
-        united = together([publication for publication, _ in made])
+        publications = [
+            publication_of(state, texts[state["patient"]], source, secret) for state in (lead, *others)
+        ]
+        publication, digest = publications[0]
+        united = together([publication for publication, _ in publications])
         flags = OTHER_DIGEST
         if publication.status == "Deprecated":
             flags |= DEPRECATED

@@ -138,18 +138,20 @@ class Acceptor:
         """Commit what waits, batch by batch, until nothing does."""
         try:
             while self._waiting:
-                places = first_group((one.names for one in self._waiting), MOST_TOGETHER)
+                places = first_group((waiting.names for waiting in self._waiting), MOST_TOGETHER)
                 group = [self._waiting[place] for place in places]
-                self._waiting = [one for place, one in enumerate(self._waiting) if place not in set(places)]
-                group = [one for one in group if not one.future.done()]
+                self._waiting = [
+                    waiting for place, waiting in enumerate(self._waiting) if place not in set(places)
+                ]
+                group = [waiting for waiting in group if not waiting.future.done()]
                 try:
-                    results = await self._commit([one.submission for one in group]) if group else []
+                    results = await self._commit([waiting.submission for waiting in group]) if group else []
                 except BaseException:
-                    for one in group:
-                        one.tell(OurError("The registry stops.", todo="Try again."))
+                    for waiting in group:
+                        waiting.tell(OurError("The registry stops.", todo="Try again."))
                     raise
-                for one, result in zip(group, results, strict=True):
-                    one.tell(result)
+                for waiting, result in zip(group, results, strict=True):
+                    waiting.tell(result)
         finally:
             self._emptying = None
 
@@ -252,7 +254,8 @@ class Acceptor:
                 else ()
             )
             if any(
-                is_unread_number(one, region.nationals, allow_test=region.allow_test_numbers) for one in given
+                is_unread_number(identifier, region.nationals, allow_test=region.allow_test_numbers)
+                for identifier in given
             ):
                 self.unread[submission.member.code] += 1
 

@@ -176,10 +176,10 @@ class Batch:
             raise Invalid("A foreign source registers by ITI-42.")
         key = self._patients.record_key(member, act)
         entries = self.work.entries(member.id, publication.record.study_uid)
-        held = {self._patients.settled_key(key, entry, act) for entry in entries if entry.now is not None} - {
-            key
-        }
-        key = min(held, default=key)
+        other_keys = {
+            self._patients.settled_key(key, entry, act) for entry in entries if entry.now is not None
+        } - {key}
+        key = min(other_keys, default=key)
         self._touched = True
         entry = self.work.entry_under(member.id, publication.record.study_uid, key)
         self.work.add_entry(entry, key, publication.with_status("Approved"), act.digest)
@@ -227,11 +227,11 @@ class Batch:
                 "This version is registered already.",
                 publication.entry_uuid,
             )
-        facts, held = publication.manifest, old.holding.publication.manifest
-        same_manifest = (facts.document_uid, facts.sha1, facts.size_bytes) == (
-            held.document_uid,
-            held.sha1,
-            held.size_bytes,
+        submitted, known = publication.manifest, old.holding.publication.manifest
+        same_manifest = (submitted.document_uid, submitted.sha1, submitted.size_bytes) == (
+            known.document_uid,
+            known.sha1,
+            known.size_bytes,
         )
         if same_manifest and not old.own_digest:  # it came by ITI-42 before, which says less (D17)
             self._touched = True
@@ -259,9 +259,9 @@ class Batch:
             self._granted(member, act.version)
         if act.entry_uuid:
             registry = self._generic.registered_now()
-            thing = registry.stored(act.entry_uuid)
-            if thing is not None:
-                self._generic.availability(member, act, thing)
+            stored = registry.stored(act.entry_uuid)
+            if stored is not None:
+                self._generic.availability(member, act, stored)
                 return "accepted"
             if member.status == "foreign":
                 return self._availability_of_entry(registry, member, act)
@@ -300,13 +300,13 @@ class Batch:
         if named.status == act.status or act.original not in (None, named.status):
             raise refusal("XDSMetadataVersionError", f"The entry is {named.status}.", act.entry_uuid)
         replaced = (
-            a
-            for a in registry.associations(act.entry_uuid)
-            if a.type in v.REPLACING and a.target == act.entry_uuid
+            association
+            for association in registry.associations(act.entry_uuid)
+            if association.type in v.REPLACING and association.target == act.entry_uuid
         )
-        if (by := next(replaced, None)) is not None:
+        if (replacing := next(replaced, None)) is not None:
             raise refusal(
-                "XDSMetadataVersionError", f"This entry was replaced by {by.source}.", act.entry_uuid
+                "XDSMetadataVersionError", f"This entry was replaced by {replacing.source}.", act.entry_uuid
             )
         self._touched = True
         entry = self.work.entry_under(member.id, holding.study_uid, holding.record_key)
@@ -361,5 +361,5 @@ def _study_of(act: Any) -> str:
 
 def _newest(entry: HoldingEdit) -> int:
     """The newest version of any act on this study, withdrawn or not."""
-    held = entry.now.row.version if entry.now is not None else -1
-    return max((held, *(stone.version for stone in entry.stones)))
+    newest = entry.now.row.version if entry.now is not None else -1
+    return max((newest, *(stone.version for stone in entry.stones)))

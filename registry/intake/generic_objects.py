@@ -71,15 +71,15 @@ class GenericObjects:
         for submission in submissions:
             for act in submission.acts:
                 if isinstance(act, Publish):
-                    p = act.publication
+                    publication = act.publication
                     uuids |= {
-                        p.entry_uuid,
-                        p.submission_uuid,
-                        p.has_member_uuid,
-                        p.replaces_uuid,
-                        p.replaces_entry_uuid,
+                        publication.entry_uuid,
+                        publication.submission_uuid,
+                        publication.has_member_uuid,
+                        publication.replaces_uuid,
+                        publication.replaces_entry_uuid,
                     }
-                    unique_ids |= {p.manifest.document_uid, p.submission_uid}
+                    unique_ids |= {publication.manifest.document_uid, publication.submission_uid}
                     patients.add(act.patient_cx)
         self._before.prefetch(uuids - {""}, unique_ids - {""})
         self._found |= self._identity.addressed_tx(self._tx, _parsed(patients))
@@ -109,8 +109,8 @@ class GenericObjects:
         """What relations.py asks of the whole submission, before anything is changed."""
         registry = self._before
         patients = {act.patient_cx for act in submission.acts if isinstance(act, Publish | StoreObjects)}
-        found = submission.said if submission.said is not None else _objects_of(submission)
-        if not len(found):
+        objects = submission.said if submission.said is not None else _objects_of(submission)
+        if not len(objects):
             return Effects()
         persons = {self.addressed(cx, member).person for cx in patients if cx}
         if len(persons) > 1:
@@ -120,65 +120,65 @@ class GenericObjects:
             )
         if not persons:
             raise refusal("XDSUnknownPatientId", "The submission names no patient.")
-        self._clashes(found, registry, member, alarm)
-        check(found, registry, persons.pop())
-        caused = effects(found, registry, self._new_id)
+        self._clashes(objects, registry, member, alarm)
+        check(objects, registry, persons.pop())
+        caused = effects(objects, registry, self._new_id)
         self._may_deprecate(caused.deprecate, registry, member)
         return caused
 
     def _clashes(
-        self, found: RegistryObjects, registry: RegisteredObjects, member: Member, alarm: Alarm
+        self, objects: RegistryObjects, registry: RegisteredObjects, member: Member, alarm: Alarm
     ) -> None:
         """An id of another member's is refused by the rules like any other; that it happened is an operator's
         matter (D9).
         """
-        for thing in found:
-            others = {h.member for h in registry.holdings(thing.entry_uuid)}
-            stored = registry.stored(thing.entry_uuid)
+        for metadata in objects:
+            others = {holding.member for holding in registry.holdings(metadata.entry_uuid)}
+            stored = registry.stored(metadata.entry_uuid)
             if stored is not None and stored.member is not None:
                 others.add(stored.member)
             if others - {member.id}:
                 alarm("an id of another member's", member, "")
                 raise refusal(
                     "XDSDuplicateUniqueIdInRegistry",
-                    f"{thing.entry_uuid} belongs to another.",
-                    thing.entry_uuid,
+                    f"{metadata.entry_uuid} belongs to another.",
+                    metadata.entry_uuid,
                 )
 
     def _may_deprecate(self, uuids: Sequence[str], registry: RegisteredObjects, member: Member) -> None:
         for uuid in uuids:
-            owners = {h.member for h in registry.holdings(uuid)}
-            thing = registry.stored(uuid)
-            if thing is not None and thing.member is not None:
-                owners.add(thing.member)
+            owners = {holding.member for holding in registry.holdings(uuid)}
+            stored = registry.stored(uuid)
+            if stored is not None and stored.member is not None:
+                owners.add(stored.member)
             if owners - {member.id}:
                 raise Forbidden("A document of another member cannot be replaced.", where=uuid)
 
     def apply(self, caused: Effects, member: Member) -> None:
         """Deprecations beside the replaced study itself, folders' new members, folders' times."""
         registry = self.registered_now()
-        things: list[XdsObject] = []
+        changed: list[XdsObject] = []
         for uuid in caused.deprecate:
-            thing = registry.stored(uuid)
-            if thing is not None:
-                things.append(replace(thing, status=DEPRECATED))
+            stored = registry.stored(uuid)
+            if stored is not None:
+                changed.append(replace(stored, status=DEPRECATED))
             else:
                 for holding in registry.holdings(uuid):
                     self._deprecate(holding, uuid, member)
         for association in caused.add:
             ends = [
-                e
-                for e in (registry.stored(association.source), registry.stored(association.target))
-                if e is not None
+                end
+                for end in (registry.stored(association.source), registry.stored(association.target))
+                if end is not None
             ]
-            key = next((e.record_key for e in ends if e.record_key is not None), None)
-            things.append(replace(xds_object(association, key), member=member.id))
+            key = next((end.record_key for end in ends if end.record_key is not None), None)
+            changed.append(replace(xds_object(association, key), member=member.id))
         for uuid in caused.touch:
             folder = registry.stored(uuid)
             if folder is not None:
-                things.append(touched(folder, self._now))
-        if things:
-            self.put(member, things)
+                changed.append(touched(folder, self._now))
+        if changed:
+            self.put(member, changed)
 
     def _deprecate(self, holding: Holding, uuid: str, member: Member) -> None:
         """A study's entry; a node's that is not current any more is Deprecated already."""
@@ -190,16 +190,16 @@ class GenericObjects:
         elif entry.now.holding.publication.entry_uuid == uuid:
             self._work.set_state(entry, deprecated=True, version=None)
 
-    def availability(self, member: Member, act: SetAvailability, thing: XdsObject) -> None:
+    def availability(self, member: Member, act: SetAvailability, document: XdsObject) -> None:
         """ITI-57 UpdateAvailabilityStatus of a document that is no study."""
-        if thing.member not in (None, member.id):
+        if document.member not in (None, member.id):
             raise Forbidden("This object is another member's.", where=act.entry_uuid)
-        if thing.kind != "document":
+        if document.kind != "document":
             raise refusal("XDSMetadataUpdateError", "Only a document has an availability.", act.entry_uuid)
-        current = APPROVED if thing.status.endswith(APPROVED) else DEPRECATED
+        current = APPROVED if document.status.endswith(APPROVED) else DEPRECATED
         if current == act.status or act.original not in (None, current):
             raise refusal("XDSMetadataVersionError", f"The entry is {current}.", act.entry_uuid)
-        self.put(member, [replace(thing, status=act.status)])
+        self.put(member, [replace(document, status=act.status)])
 
     def remove(self, member: Member, act: Withdraw) -> None:
         """ITI-62: a node's studies only as whole chains (D16), a foreign source's entries and other objects
@@ -208,7 +208,7 @@ class GenericObjects:
         check_removal(act.entry_uuids, registry)
         named = set(act.entry_uuids)
         entries: dict[HoldingKey, set[str]] = {}
-        things: list[XdsObject] = []
+        objects: list[XdsObject] = []
         for uuid in act.entry_uuids:
             for holding in registry.holdings(uuid):
                 if holding.member != member.id:
@@ -216,11 +216,11 @@ class GenericObjects:
                 key = HoldingKey(holding.record_key, holding.study_uid, holding.member)
                 if key not in entries:
                     entries[key] = _removed(holding, named, whole=member.status != "foreign")
-            thing = registry.stored(uuid)
-            if thing is not None:
-                if thing.member not in (None, member.id):
+            stored = registry.stored(uuid)
+            if stored is not None:
+                if stored.member not in (None, member.id):
                     raise Forbidden("This object is another member's.", where=uuid)
-                things.append(thing)
+                objects.append(stored)
         self.changed = True
         for key, uuids in entries.items():
             entry = self._work.entry_under(member.id, key.study_uid, key.record_key)
@@ -228,8 +228,8 @@ class GenericObjects:
                 self._work.remove_entries(entry, uuids)
             else:
                 self._work.withdraw(entry, act.version)
-        self._index.objects.remove(self._tx, things)
-        self._work.note(things, member.id, "withdrawn")
+        self._index.objects.remove(self._tx, objects)
+        self._work.note(objects, member.id, "withdrawn")
 
     # --- other objects --------------------------------------------------------------------------------------
 
@@ -239,18 +239,20 @@ class GenericObjects:
         if act.patient_cx:
             addressed = self.addressed(act.patient_cx, member)
             key = addressed.record if addressed.record is not None else addressed.records[0].key
-        things = [replace(t, record_key=t.record_key or key, member=member.id) for t in act.objects]
+        objects = [
+            replace(given, record_key=given.record_key or key, member=member.id) for given in act.objects
+        ]
         for uuid in act.deprecate:
-            thing = self.registered_now().stored(uuid)
-            if thing is not None:
-                things.append(replace(thing, status=DEPRECATED))
-        self.put(member, things)
+            stored = self.registered_now().stored(uuid)
+            if stored is not None:
+                objects.append(replace(stored, status=DEPRECATED))
+        self.put(member, objects)
 
-    def put(self, member: Member, things: Sequence[XdsObject]) -> None:
+    def put(self, member: Member, objects: Sequence[XdsObject]) -> None:
         """Write objects, by an act of ``member``."""
         self.changed = True
-        self._index.objects.put(self._tx, things, self._now)
-        self._work.note(things, member.id, "changed")
+        self._index.objects.put(self._tx, objects, self._now)
+        self._work.note(objects, member.id, "changed")
 
 
 def _objects_of(submission: Submission) -> RegistryObjects:
@@ -260,31 +262,33 @@ def _objects_of(submission: Submission) -> RegistryObjects:
         if isinstance(act, Publish):
             objects += list(objects_of(act.publication, act.patient_cx))
         elif isinstance(act, StoreObjects):
-            objects += [from_plain(thing.kind, thing.body) for thing in act.objects]
+            objects += [from_plain(stored.kind, stored.body) for stored in act.objects]
     return RegistryObjects.of(objects)
 
 
 def unread_in(act: StoreObjects) -> Iterator[str]:
     """A warning for each imaging document whose study the registry does not know (D17)."""
-    for thing in act.objects:
-        said = imaging_document(thing)
-        if said is None or (said.studies and not said.readable):
+    for stored in act.objects:
+        document = imaging_document(stored)
+        if document is None or (document.studies and not document.readable):
             continue
-        named = "names no study" if not said.studies else f"names {len(said.studies)} studies"
-        todo = "it is shown as a study once it was read" if said.readable else "it is listed by ITI-18 only"
+        named = "names no study" if not document.studies else f"names {len(document.studies)} studies"
+        todo = (
+            "it is shown as a study once it was read" if document.readable else "it is listed by ITI-18 only"
+        )
         yield (
-            f"{thing.entry_uuid}: its referenceIdList {named} (urn:ihe:iti:xds:2016:studyInstanceUID);"
+            f"{stored.entry_uuid}: its referenceIdList {named} (urn:ihe:iti:xds:2016:studyInstanceUID);"
             f" {todo}."
         )
 
 
 def _parsed(patients: Iterable[str]) -> set[Identifier]:
     """Patient ids that can be read; the others are refused when their turn comes."""
-    found = set()
+    identifiers = set()
     for cx in patients:
         with suppress(Invalid):
-            found.add(Identifier.parse_cx(cx))
-    return found
+            identifiers.add(Identifier.parse_cx(cx))
+    return identifiers
 
 
 def _removed(holding: Holding, named: set[str], *, whole: bool) -> set[str]:
@@ -295,16 +299,21 @@ def _removed(holding: Holding, named: set[str], *, whole: bool) -> set[str]:
         RegistryRefusal: ReferencesExistException, naming what is missing.
     """
     going: set[str] = set()
-    for p in holding.entries:
-        brought = {p.entry_uuid, p.submission_uuid, p.has_member_uuid, p.replaces_uuid} - {""}
+    for publication in holding.entries:
+        brought = {
+            publication.entry_uuid,
+            publication.submission_uuid,
+            publication.has_member_uuid,
+            publication.replaces_uuid,
+        } - {""}
         if not whole and not brought & named:
             continue
         if missing := brought - named:
-            what = (
+            rule = (
                 "A study is removed with all its versions."
                 if whole
                 else "An entry is removed with all that brought it."
             )
-            raise refusal("ReferencesExistException", what, min(missing))
-        going.add(p.entry_uuid)
+            raise refusal("ReferencesExistException", rule, min(missing))
+        going.add(publication.entry_uuid)
     return going

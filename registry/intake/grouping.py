@@ -22,18 +22,18 @@ def names_of(submission: Submission) -> frozenset[str] | None:
     for act in submission.acts:
         if not isinstance(act, Publish):
             return None
-        p = act.publication
-        if p.replaces_entry_uuid and DerivedId.parse(p.replaces_entry_uuid) is None:
+        publication = act.publication
+        if publication.replaces_entry_uuid and DerivedId.parse(publication.replaces_entry_uuid) is None:
             return None  # what hangs on another's document may go with it
         names |= {
-            p.entry_uuid,
-            p.submission_uuid,
-            p.submission_uid,
-            p.has_member_uuid,
-            p.replaces_entry_uuid,
-            p.replaces_uuid,
+            publication.entry_uuid,
+            publication.submission_uuid,
+            publication.submission_uid,
+            publication.has_member_uuid,
+            publication.replaces_entry_uuid,
+            publication.replaces_uuid,
         }
-        names |= {p.manifest.document_uid, f"{submission.member.id} {p.record.study_uid}"}
+        names |= {publication.manifest.document_uid, f"{submission.member.id} {publication.record.study_uid}"}
     return frozenset(names - {""})
 
 

@@ -66,49 +66,59 @@ class Lesson:
         """
         tx, objects, work = self._tx, self._index.objects, self._work
         work.lock([member.id])
-        thing = objects.waiting(tx, key)
-        entry = from_plain("document", thing.body) if thing is not None else None
-        if thing is None or thing.record_key is None or not isinstance(entry, DocumentEntry):
+        stored = objects.waiting(tx, key)
+        entry = from_plain("document", stored.body) if stored is not None else None
+        if stored is None or stored.record_key is None or not isinstance(entry, DocumentEntry):
             return []
         studies = studies_of(manifest)
         if manifest.role != "manifest" or len(studies) != 1 or member.status != "foreign":
-            objects.imaging.was_read(tx, thing, studies)
-            work.note([thing], member.id, "changed", waits=False)
+            objects.imaging.was_read(tx, stored, studies)
+            work.note([stored], member.id, "changed", waits=False)
             return self._flushed()
         publication = publication_from_submission(
             entry, source=member.source, zone=region.zone, study_uid=studies[0]
         )
         publication = with_detail(publication, manifest_record(publication.record, manifest))
         check_publication(publication, None, member)
-        objects.remove(tx, [thing])
-        work.note([thing], member.id, "withdrawn")
-        place = work.entry_under(member.id, studies[0], thing.record_key)
-        work.add_entry(place, thing.record_key, publication, entry.hash.lower())
+        objects.remove(tx, [stored])
+        work.note([stored], member.id, "withdrawn")
+        edit = work.entry_under(member.id, studies[0], stored.record_key)
+        work.add_entry(edit, stored.record_key, publication, entry.hash.lower())
         return self._flushed()
 
     def no_manifest(self, key: HoldingKey, entry_uuid: str, studies: Sequence[str]) -> list[Change]:
         """An entry taken for a study's manifest is another Key Object Selection: a document, and no study."""
         work, objects = self._work, self._index.objects
         work.lock([key.member])
-        place = work.entry_under(key.member, key.study_uid, key.record_key)
-        found = self._current(place.now, entry_uuid) if place.now is not None else None
-        if found is None:
+        edit = work.entry_under(key.member, key.study_uid, key.record_key)
+        publication = self._current(edit.now, entry_uuid) if edit.now is not None else None
+        if publication is None:
             return []
-        things = [_stored(one, key) for one in objects_of(found, found.record.patient.local.cx())]
-        work.remove_entries(place, {entry_uuid})
-        work.note(things, key.member, "changed", waits=False)
+        stored = [
+            _stored(metadata, key)
+            for metadata in objects_of(publication, publication.record.patient.local.cx())
+        ]
+        work.remove_entries(edit, {entry_uuid})
+        work.note(stored, key.member, "changed", waits=False)
         changes = self._flushed()
-        objects.put(self._tx, things, self._now)
-        for thing in things:
-            if thing.kind == "document":
-                objects.imaging.was_read(self._tx, thing, studies)
+        objects.put(self._tx, stored, self._now)
+        for document in stored:
+            if document.kind == "document":
+                objects.imaging.was_read(self._tx, document, studies)
         return changes
 
-    def _current(self, held: Loaded, entry_uuid: str) -> Publication | None:
+    def _current(self, loaded: Loaded, entry_uuid: str) -> Publication | None:
         """Which of a holding's current entries is meant, '' the one that leads; None: it is not current."""
-        (holding,) = self._index.read.with_past(self._tx, [held])
+        (holding,) = self._index.read.with_past(self._tx, [loaded])
         current = (holding.publication, *holding.siblings)
-        return next((p for p in current if p.entry_uuid == entry_uuid or not entry_uuid), None)
+        return next(
+            (
+                publication
+                for publication in current
+                if publication.entry_uuid == entry_uuid or not entry_uuid
+            ),
+            None,
+        )
 
     def _flushed(self) -> list[Change]:
         self._work.flush()
@@ -116,5 +126,5 @@ class Lesson:
         return self._work.changes
 
 
-def _stored(thing: object, key: HoldingKey) -> XdsObject:
-    return replace(xds_object(thing, key.record_key), member=key.member)  # type: ignore[arg-type]
+def _stored(metadata: object, key: HoldingKey) -> XdsObject:
+    return replace(xds_object(metadata, key.record_key), member=key.member)  # type: ignore[arg-type]

@@ -43,11 +43,11 @@ class RegisteredObjects:
                 self._holdings[name].append(holding)
         self._objects = dict.fromkeys(entry_uuids)
         self._unique = {unique_id: [] for unique_id in unique_ids}
-        for thing in self._index.objects.named(self._tx, entry_uuids, unique_ids):
-            if thing.entry_uuid in self._objects:
-                self._objects[thing.entry_uuid] = thing
-            if thing.unique_id in self._unique:
-                self._unique[thing.unique_id].append(thing)
+        for stored in self._index.objects.named(self._tx, entry_uuids, unique_ids):
+            if stored.entry_uuid in self._objects:
+                self._objects[stored.entry_uuid] = stored
+            if stored.unique_id in self._unique:
+                self._unique[stored.unique_id].append(stored)
 
     # --- what relations.py asks -----------------------------------------------------------------------------
 
@@ -55,38 +55,40 @@ class RegisteredObjects:
         """The object of this entryUUID."""
         for holding in self.holdings(entry_uuid):
             for publication in holding.entries:
-                found = self._of_version(holding, publication, entry_uuid)
-                if found is not None:
-                    return found
-        thing = self.stored(entry_uuid)
-        return self._of_stored(thing) if thing is not None else None
+                registered = self._of_version(holding, publication, entry_uuid)
+                if registered is not None:
+                    return registered
+        stored = self.stored(entry_uuid)
+        return self._of_stored(stored) if stored is not None else None
 
     def with_unique_id(self, unique_id: str) -> Sequence[Registered]:
         """Every object of this uniqueId."""
-        found: list[Registered] = []
+        registered: list[Registered] = []
         for holding in self.holdings(unique_id):
             for publication in holding.entries:
                 if publication.manifest.document_uid == unique_id:
-                    found.append(self._document(holding, publication))
+                    registered.append(self._document(holding, publication))
                 if publication.submission_uid == unique_id:
-                    found.append(self._other(holding, "submission", publication.submission_uuid, unique_id))
+                    registered.append(
+                        self._other(holding, "submission", publication.submission_uuid, unique_id)
+                    )
         if unique_id not in self._unique:
             self._unique[unique_id] = self._index.objects.by_unique_ids(self._tx, [unique_id])
-        return [*found, *(self._of_stored(thing) for thing in self._unique[unique_id])]
+        return [*registered, *(self._of_stored(stored) for stored in self._unique[unique_id])]
 
     def associations(self, entry_uuid: str) -> Sequence[Association]:
         """Every association that has this object as source or target."""
-        found: dict[str, Association] = {}
+        linking: dict[str, Association] = {}
         for holding in self.holdings(entry_uuid):
             for publication in holding.entries:
-                for one in associations(publication):
-                    if entry_uuid in (one.source, one.target):
-                        found[one.entry_uuid] = one
-        for thing in self._index.objects.linking(self._tx, [entry_uuid]):
-            other = from_plain("association", thing.body)
+                for association in associations(publication):
+                    if entry_uuid in (association.source, association.target):
+                        linking[association.entry_uuid] = association
+        for stored in self._index.objects.linking(self._tx, [entry_uuid]):
+            other = from_plain("association", stored.body)
             if isinstance(other, Association):
-                found.setdefault(other.entry_uuid, other)
-        return list(found.values())
+                linking.setdefault(other.entry_uuid, other)
+        return list(linking.values())
 
     # --- what accept.py asks beside -------------------------------------------------------------------------
 
@@ -99,15 +101,15 @@ class RegisteredObjects:
     def stored(self, entry_uuid: str) -> XdsObject | None:
         """An object that is no study."""
         if entry_uuid not in self._objects:
-            found = self._index.objects.by_uuids(self._tx, [entry_uuid])
-            self._objects[entry_uuid] = found[0] if found else None
+            objects = self._index.objects.by_uuids(self._tx, [entry_uuid])
+            self._objects[entry_uuid] = objects[0] if objects else None
         return self._objects[entry_uuid]
 
     def person(self, key: RecordKey) -> PersonKey | None:
         """Whose record it is now."""
         if key not in self._persons:
-            found = self._identity.persons_for_tx(self._tx, [key]).get(key)
-            self._persons[key] = found.key if found is not None else None
+            person = self._identity.persons_for_tx(self._tx, [key]).get(key)
+            self._persons[key] = person.key if person is not None else None
         return self._persons[key]
 
     # --- forms ----------------------------------------------------------------------------------------------
@@ -141,30 +143,30 @@ class RegisteredObjects:
             patient=self.person(holding.record_key),
         )
 
-    def _of_stored(self, thing: XdsObject) -> Registered:
+    def _of_stored(self, stored: XdsObject) -> Registered:
         return Registered(
-            kind=thing.kind,  # type: ignore[arg-type]
-            entry_uuid=thing.entry_uuid,
-            unique_id=thing.unique_id,
-            approved=thing.status.endswith(APPROVED),
-            patient=self.person(thing.record_key) if thing.record_key is not None else None,
-            hash=str(thing.body.get("hash", "")),
-            size=str(thing.body.get("size", "")),
+            kind=stored.kind,  # type: ignore[arg-type]
+            entry_uuid=stored.entry_uuid,
+            unique_id=stored.unique_id,
+            approved=stored.status.endswith(APPROVED),
+            patient=self.person(stored.record_key) if stored.record_key is not None else None,
+            hash=str(stored.body.get("hash", "")),
+            size=str(stored.body.get("size", "")),
         )
 
 
-def xds_object(thing: RegistryObject, record_key: RecordKey | None) -> XdsObject:
+def xds_object(metadata: RegistryObject, record_key: RecordKey | None) -> XdsObject:
     """An object of the metadata model as it is stored."""
-    links = (thing.source, thing.target) if isinstance(thing, Association) else ()
+    links = (metadata.source, metadata.target) if isinstance(metadata, Association) else ()
     return XdsObject(
-        kind=thing.kind,
-        entry_uuid=thing.entry_uuid,
-        unique_id=getattr(thing, "unique_id", ""),
+        kind=metadata.kind,
+        entry_uuid=metadata.entry_uuid,
+        unique_id=getattr(metadata, "unique_id", ""),
         record_key=record_key,
         status=APPROVED,
-        body=to_plain(thing),
+        body=to_plain(metadata),
         member=None,
-        logical_id=thing.logical_id or thing.entry_uuid,
+        logical_id=metadata.logical_id or metadata.entry_uuid,
         links=links,
     )
 

@@ -74,35 +74,41 @@ def check(objects: RegistryObjects, registry: Registry, patient: int) -> None:
     Raises:
         RegistryRefusal: with the standard's code; the first rule that is broken speaks.
     """
-    own = {thing.entry_uuid: thing for thing in objects}
-    for thing in objects:
-        _check_identity(thing, registry)
+    own = {metadata.entry_uuid: metadata for metadata in objects}
+    for metadata in objects:
+        _check_identity(metadata, registry)
     for association in objects.associations:
         _check_ends(association, own, registry, patient)
 
 
-def _check_identity(thing: RegistryObject, registry: Registry) -> None:
-    if not isinstance(thing, Association):
-        for held in registry.with_unique_id(thing.unique_id):
-            _check_unique_id(thing, held)
-    if registry.object(thing.entry_uuid) is not None:
+def _check_identity(metadata: RegistryObject, registry: Registry) -> None:
+    if not isinstance(metadata, Association):
+        for registered in registry.with_unique_id(metadata.unique_id):
+            _check_unique_id(metadata, registered)
+    if registry.object(metadata.entry_uuid) is not None:
         raise refusal(
-            "XDSDuplicateUniqueIdInRegistry", f"{thing.entry_uuid} is registered already.", thing.entry_uuid
+            "XDSDuplicateUniqueIdInRegistry",
+            f"{metadata.entry_uuid} is registered already.",
+            metadata.entry_uuid,
         )
 
 
-def _check_unique_id(thing: DocumentEntry | SubmissionSet | Folder, held: Registered) -> None:
-    if not isinstance(thing, DocumentEntry) or held.kind != "document":
+def _check_unique_id(metadata: DocumentEntry | SubmissionSet | Folder, registered: Registered) -> None:
+    if not isinstance(metadata, DocumentEntry) or registered.kind != "document":
         raise refusal(
-            "XDSDuplicateUniqueIdInRegistry", f"{thing.unique_id} is used already.", thing.entry_uuid
+            "XDSDuplicateUniqueIdInRegistry", f"{metadata.unique_id} is used already.", metadata.entry_uuid
         )
-    if held.hash.lower() != thing.hash.lower():
+    if registered.hash.lower() != metadata.hash.lower():
         raise refusal(
-            "XDSNonIdenticalHash", f"{thing.unique_id} is registered with another hash.", thing.entry_uuid
+            "XDSNonIdenticalHash",
+            f"{metadata.unique_id} is registered with another hash.",
+            metadata.entry_uuid,
         )
-    if held.size != thing.size:
+    if registered.size != metadata.size:
         raise refusal(
-            "XDSNonIdenticalSize", f"{thing.unique_id} is registered with another size.", thing.entry_uuid
+            "XDSNonIdenticalSize",
+            f"{metadata.unique_id} is registered with another size.",
+            metadata.entry_uuid,
         )
 
 
@@ -117,43 +123,63 @@ class _End:
 def _end(uuid: str, own: dict[str, RegistryObject], registry: Registry, patient: int, where: str) -> _End:
     if uuid in own:
         return _End(own[uuid].kind, True, patient, False)
-    held = registry.object(uuid)
-    if held is None:
+    registered = registry.object(uuid)
+    if registered is None:
         raise refusal(
             "UnresolvedReferenceException", f"{uuid} is neither registered nor in the submission.", where
         )
-    return _End(held.kind, held.approved, held.patient, True)
+    return _End(registered.kind, registered.approved, registered.patient, True)
 
 
-def _check_ends(a: Association, own: dict[str, RegistryObject], registry: Registry, patient: int) -> None:
-    source = _end(a.source, own, registry, patient, a.entry_uuid)
-    target = _end(a.target, own, registry, patient, a.entry_uuid)
-    if a.type == v.HAS_MEMBER:
+def _check_ends(
+    association: Association, own: dict[str, RegistryObject], registry: Registry, patient: int
+) -> None:
+    source = _end(association.source, own, registry, patient, association.entry_uuid)
+    target = _end(association.target, own, registry, patient, association.entry_uuid)
+    if association.type == v.HAS_MEMBER:
         if source.kind == "folder":
-            _same_patient(a, source, target)
-            for end, uuid in ((source, a.source), (target, a.target)):
+            _same_patient(association, source, target)
+            for end, uuid in ((source, association.source), (target, association.target)):
                 if not end.approved:
                     raise refusal(
-                        "XDSRegistryDeprecatedDocumentError", f"{uuid} is Deprecated.", a.entry_uuid
+                        "XDSRegistryDeprecatedDocumentError", f"{uuid} is Deprecated.", association.entry_uuid
                     )
         elif source.registered:
-            raise refusal("XDSRegistryMetadataError", f"{a.source} is another submission's.", a.entry_uuid)
-        elif target.kind != "document" or a.submission_set_status != "Reference":
-            _same_patient(a, source, target)
-    elif a.type in v.RELATIONSHIPS:
-        if a.type in v.TARGET_IN_REGISTRY and not target.registered:
-            raise refusal("UnresolvedReferenceException", f"{a.target} is not registered.", a.entry_uuid)
+            raise refusal(
+                "XDSRegistryMetadataError",
+                f"{association.source} is another submission's.",
+                association.entry_uuid,
+            )
+        elif target.kind != "document" or association.submission_set_status != "Reference":
+            _same_patient(association, source, target)
+    elif association.type in v.RELATIONSHIPS:
+        if association.type in v.TARGET_IN_REGISTRY and not target.registered:
+            raise refusal(
+                "UnresolvedReferenceException",
+                f"{association.target} is not registered.",
+                association.entry_uuid,
+            )
         if target.kind != "document":
-            raise refusal("UnresolvedReferenceException", f"{a.target} is no document.", a.entry_uuid)
-        _same_patient(a, source, target)
+            raise refusal(
+                "UnresolvedReferenceException",
+                f"{association.target} is no document.",
+                association.entry_uuid,
+            )
+        _same_patient(association, source, target)
         if not target.approved:
-            raise refusal("XDSRegistryDeprecatedDocumentError", f"{a.target} is Deprecated.", a.entry_uuid)
+            raise refusal(
+                "XDSRegistryDeprecatedDocumentError",
+                f"{association.target} is Deprecated.",
+                association.entry_uuid,
+            )
 
 
-def _same_patient(a: Association, source: _End, target: _End) -> None:
+def _same_patient(association: Association, source: _End, target: _End) -> None:
     if None not in (source.patient, target.patient) and source.patient != target.patient:
         raise refusal(
-            "XDSPatientIdDoesNotMatch", f"{a.source} and {a.target} are of different patients.", a.entry_uuid
+            "XDSPatientIdDoesNotMatch",
+            f"{association.source} and {association.target} are of different patients.",
+            association.entry_uuid,
         )
 
 
@@ -198,25 +224,25 @@ def _deprecate(entry_uuid: str, registry: Registry, into: dict[str, None]) -> No
             continue
         into[current] = None
         pending += [
-            a.source
-            for a in registry.associations(current)
-            if a.type in (v.APND, v.XFRM) and a.target == current
+            association.source
+            for association in registry.associations(current)
+            if association.type in (v.APND, v.XFRM) and association.target == current
         ]
 
 
 def _folders_of(entry_uuid: str, registry: Registry) -> Iterable[str]:
-    for a in registry.associations(entry_uuid):
-        if a.type == v.HAS_MEMBER and a.target == entry_uuid:
-            held = registry.object(a.source)
-            if held is not None and held.kind == "folder" and held.approved:
-                yield a.source
+    for association in registry.associations(entry_uuid):
+        if association.type == v.HAS_MEMBER and association.target == entry_uuid:
+            folder = registry.object(association.source)
+            if folder is not None and folder.kind == "folder" and folder.approved:
+                yield association.source
 
 
 def _is_folder(uuid: str, objects: RegistryObjects, registry: Registry) -> bool:
-    if any(f.entry_uuid == uuid for f in objects.folders):
+    if any(folder.entry_uuid == uuid for folder in objects.folders):
         return True
-    held = registry.object(uuid)
-    return held is not None and held.kind == "folder"
+    registered = registry.object(uuid)
+    return registered is not None and registered.kind == "folder"
 
 
 def check_removal(entry_uuids: Sequence[str], registry: Registry) -> tuple[Registered, ...]:
@@ -228,27 +254,33 @@ def check_removal(entry_uuids: Sequence[str], registry: Registry) -> tuple[Regis
             folder that stays would lose its SubmissionSet, an association its SubmissionSet's link).
     """
     named = dict.fromkeys(entry_uuids)
-    found = []
+    going = []
     for uuid in named:
-        held = registry.object(uuid)
-        if held is None:
+        registered = registry.object(uuid)
+        if registered is None:
             raise refusal("UnresolvedReferenceException", f"{uuid} is not registered.", uuid)
-        found.append(held)
-    for held in found:
-        for association in registry.associations(held.entry_uuid):
+        going.append(registered)
+    for registered in going:
+        for association in registry.associations(registered.entry_uuid):
             if association.entry_uuid not in named:
                 raise refusal(
-                    "ReferencesExistException", f"{association.entry_uuid} refers to it.", held.entry_uuid
+                    "ReferencesExistException",
+                    f"{association.entry_uuid} refers to it.",
+                    registered.entry_uuid,
                 )
-            _check_not_orphaned(association, held, named, registry)
-    return tuple(found)
+            _check_not_orphaned(association, registered, named, registry)
+    return tuple(going)
 
 
 def _check_not_orphaned(
-    association: Association, held: Registered, named: dict[str, None], registry: Registry
+    association: Association, registered: Registered, named: dict[str, None], registry: Registry
 ) -> None:
     """A SubmissionSet that goes takes with it what it alone submitted."""
-    if held.kind != "submission" or association.type != v.HAS_MEMBER or association.source != held.entry_uuid:
+    if (
+        registered.kind != "submission"
+        or association.type != v.HAS_MEMBER
+        or association.source != registered.entry_uuid
+    ):
         return
     if (
         association.submission_set_status != "Reference"
@@ -258,5 +290,5 @@ def _check_not_orphaned(
         raise refusal(
             "XDSUnreferencedObjectException",
             f"{association.target} would have no SubmissionSet.",
-            held.entry_uuid,
+            registered.entry_uuid,
         )

@@ -190,25 +190,27 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
     async def _publish(
         self, caller: Caller, member: Member, messages: Sequence[pb.Act]
     ) -> list[pb.ActResult]:
-        read: list[Act | CrosslightError] = []
+        acts: list[Act | CrosslightError] = []
         for start in range(0, len(messages), AT_ONCE):
-            read += [_read(message, member) for message in messages[start : start + AT_ONCE]]
+            acts += [_read(message, member) for message in messages[start : start + AT_ONCE]]
             await asyncio.sleep(0)  # others are answered in between
-        good = [(i, act) for i, act in enumerate(read) if not isinstance(act, CrosslightError)]
+        readable = [(index, act) for index, act in enumerate(acts) if not isinstance(act, CrosslightError)]
         submissions = [
             Submission(member=member, caller=caller, acts=(act,), road="grpc", strict=False)
-            for _, act in good
+            for _, act in readable
         ]
         outcomes = await self._accepted(caller, submissions) if submissions else []
         results = [
-            refused(m.version, act) if isinstance(act, CrosslightError) else None
-            for m, act in zip(messages, read, strict=True)
+            refused(message.version, act) if isinstance(act, CrosslightError) else None
+            for message, act in zip(messages, acts, strict=True)
         ]
-        for (i, _), outcome in zip(good, outcomes, strict=True):
+        for (index, _), outcome in zip(readable, outcomes, strict=True):
             if isinstance(outcome, CrosslightError):
-                results[i] = refused(messages[i].version, outcome)
+                results[index] = refused(messages[index].version, outcome)
             else:
-                results[i] = pb.ActResult(version=messages[i].version, outcome=_OUTCOMES[outcome.outcomes[0]])
+                results[index] = pb.ActResult(
+                    version=messages[index].version, outcome=_OUTCOMES[outcome.outcomes[0]]
+                )
         return [result for result in results if result is not None]
 
     async def _accepted(
@@ -235,7 +237,7 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
             async for request in request_iterator:
                 if len(request.held) > MAX_HELD:
                     raise TooLarge("Too many studies in one message.", why=f"Limit here: {MAX_HELD}.")
-                said = {checked_uid(held.study_uid, "study_uid"): held for held in request.held}
+                said = {checked_uid(version.study_uid, "study_uid"): version for version in request.held}
                 named.extend(hash8(uid) for uid in said)
                 reply = await self._differing(member, said)
                 if reply.send:
@@ -250,12 +252,12 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
             )
             await context.abort(code, str(error))
 
-    async def _differing(self, member: Member, said: dict[str, pb.HeldVersion]) -> pb.CompareReply:
+    async def _differing(self, member: Member, stated: dict[str, pb.HeldVersion]) -> pb.CompareReply:
         here: dict[str, HeldStudy] = {}
-        uids = list(said)
+        uids = list(stated)
         for start in range(0, len(uids), PAGE):
             here |= await self._index.held(member.id, uids[start : start + PAGE])
-        differing = [uid for uid, held in said.items() if not _same(held, here.get(uid))]
+        differing = [uid for uid, version in stated.items() if not _same(version, here.get(uid))]
         return pb.CompareReply(
             incarnation=self._index.incarnation,
             send=differing,
@@ -267,16 +269,16 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
         incarnation.
         """
         known = np.sort(np.frombuffer(named, dtype=np.int64)) if named else np.empty(0, dtype=np.int64)
-        cursor, told = "", False
+        cursor, answered = "", False
         while True:
             page, cursor = await self._index.held_after(member.id, cursor, PAGE)
-            more = [held for held in page if not _contains(known, hash8(held.study_uid))]
-            if more or (not cursor and not told):
-                told = True
+            unnamed = [study for study in page if not _contains(known, hash8(study.study_uid))]
+            if unnamed or (not cursor and not answered):
+                answered = True
                 yield pb.CompareReply(
                     incarnation=self._index.incarnation,
-                    unknown_here=[held.study_uid for held in more],
-                    have=[_held_to_pb(held) for held in more],
+                    unknown_here=[study.study_uid for study in unnamed],
+                    have=[_held_to_pb(study) for study in unnamed],
                 )
             if not cursor:
                 return
@@ -303,26 +305,26 @@ def _about(acts: Iterable[Act]) -> About:
     return About(patients=tuple(patients), studies=tuple(studies))
 
 
-def _same(said: pb.HeldVersion, here: HeldStudy | None) -> bool:
+def _same(stated: pb.HeldVersion, here: HeldStudy | None) -> bool:
     version = here.version if here is not None else None
     return (
         here is not None
-        and version == Version(said.version.epoch, said.version.n)
-        and here.sha1.lower() == said.digest.lower()
-        and here.approved == said.approved
+        and version == Version(stated.version.epoch, stated.version.n)
+        and here.sha1.lower() == stated.digest.lower()
+        and here.approved == stated.approved
     )
 
 
-def _held_to_pb(held: HeldStudy) -> pb.HeldVersion:
+def _held_to_pb(study: HeldStudy) -> pb.HeldVersion:
     return pb.HeldVersion(
-        study_uid=held.study_uid,
-        version=version_to_pb(held.version or Version(0, 0)),
-        digest=held.sha1,
-        approved=held.approved,
-        patient=identifier_to_pb(held.patient),
+        study_uid=study.study_uid,
+        version=version_to_pb(study.version or Version(0, 0)),
+        digest=study.sha1,
+        approved=study.approved,
+        patient=identifier_to_pb(study.patient),
     )
 
 
 def _contains(ordered: np.ndarray[Any, np.dtype[np.int64]], value: int) -> bool:
-    at = int(np.searchsorted(ordered, value))
-    return at < len(ordered) and int(ordered[at]) == value
+    index = int(np.searchsorted(ordered, value))
+    return index < len(ordered) and int(ordered[index]) == value

@@ -303,22 +303,24 @@ def _moment(unix_ms: int) -> datetime | None:
         return None
 
 
-def _concern(said: pb.Concern) -> Concern:
+def _concern(message: pb.Concern) -> Concern:
     """What the node says; a set that is none of ours may be anybody's.
 
     Its version is counted here, never believed.
     """
     try:
-        waiting, refused = unpacked(said.waiting), unpacked(said.refused)
+        waiting, refused = unpacked(message.waiting), unpacked(message.refused)
     except Invalid:
         return Concern(anybody_waiting=True, anybody_refused=True)
     return Concern(
         waiting=waiting,
         refused=refused,
-        anybody_waiting=said.anybody_waiting,
-        anybody_refused=said.anybody_refused,
+        anybody_waiting=message.anybody_waiting,
+        anybody_refused=message.anybody_refused,
     )
 
 
-def _endpoints(said: pb.Endpoints) -> Endpoints:
-    return Endpoints.claimed({name: getattr(said, name) for name in pb.Endpoints.DESCRIPTOR.fields_by_name})
+def _endpoints(message: pb.Endpoints) -> Endpoints:
+    return Endpoints.claimed(
+        {name: getattr(message, name) for name in pb.Endpoints.DESCRIPTOR.fields_by_name}
+    )

@@ -21,7 +21,7 @@ def address(member: Member, service: Service) -> str:
     A node's DICOMweb root is that of its listener for systems, which takes the gateway's certificate; a
     foreign source has one root only.
     """
-    at = member.endpoints
+    endpoints = member.endpoints
     if service == "dicomweb":
-        return f"{at.systems}/dicomweb" if at.systems else at.dicomweb
-    return at.xds_repository if service == "iti43" else at.rad69
+        return f"{endpoints.systems}/dicomweb" if endpoints.systems else endpoints.dicomweb
+    return endpoints.xds_repository if service == "iti43" else endpoints.rad69

@@ -86,22 +86,25 @@ class Reach:
 
     def suspended(self, member: MemberId) -> bool:
         """Whether nothing more may come from a member."""
-        found = self.directory.by_id(member)
-        return found is None or found.status == "suspended"
+        known = self.directory.by_id(member)
+        return known is None or known.status == "suspended"
 
     def describe(self, member: Member) -> str:
         """``Name (CODE) cannot be reached since …``."""
         if member.status == "suspended":
-            since, word = member.status_since, "is suspended"
+            since, trouble = member.status_since, "is suspended"
         elif not member.shows_images:  # a foreign source that only registered
             return f"{member.name} ({member.code}) gave no address to open images at"
         else:
             presence = self.directory.presence(member.id)
-            since, word = presence.since, "has never linked" if presence.never_linked else "cannot be reached"
+            since, trouble = (
+                presence.since,
+                "has never linked" if presence.never_linked else "cannot be reached",
+            )
             if presence.reachable and presence.clock_wrong:
-                word = f"gives out no images: its clock is off by {presence.skew_ms / 1000:+.0f} s"
-        at = f" since {since.strftime('%Y-%m-%dT%H:%M:%SZ')}" if since else ""
-        return f"{member.name} ({member.code}) {word}{at}"
+                trouble = f"gives out no images: its clock is off by {presence.skew_ms / 1000:+.0f} s"
+        when = f" since {since.strftime('%Y-%m-%dT%H:%M:%SZ')}" if since else ""
+        return f"{member.name} ({member.code}) {trouble}{when}"
 
     def unreachable(self, members: Iterable[Member]) -> MemberUnreachable:
         """The error that names who cannot be reached, and since when."""
@@ -228,8 +231,8 @@ class Reach:
         try:
             yield
         finally:
-            for one in forget:
-                one()
+            for forget_member in forget:
+                forget_member()
 
 
 def _credentials(token: str, correlation: str) -> dict[str, str]:
@@ -239,7 +242,7 @@ def _credentials(token: str, correlation: str) -> dict[str, str]:
 
 
 def _known(member: Member, service: Service) -> str:
-    found = address(member, service)
-    if not found:
+    url = address(member, service)
+    if not url:
         raise Unavailable("The member has no address for this transaction.", where=member.code)
-    return found
+    return url
