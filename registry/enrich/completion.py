@@ -43,7 +43,8 @@ class Completion:
     """Asks holders, and hands over what they say.
 
     Args:
-        index: What is known. acceptor: Where more goes.
+        index: What is known.
+        acceptor: Where more goes.
         reach: How members are called.
         audit: Where acts are noted before they are done.
         workers: Manifests from elsewhere are parsed in bounded children (D27).
@@ -62,9 +63,14 @@ class Completion:
         region: Region,
         config: EnrichConfig,
     ) -> None:
-        self._index, self._acceptor, self._reach, self._audit = index, acceptor, reach, audit
-        self._ids, self._region = ids, region
-        self._manifests, self._series = Manifests(reach, workers, config), SeriesLists(reach, config)
+        self._index = index
+        self._acceptor = acceptor
+        self._reach = reach
+        self._audit = audit
+        self._ids = ids
+        self._region = region
+        self._manifests = Manifests(reach, workers, config)
+        self._series = SeriesLists(reach, config)
 
     def can_ask(self, member: Member) -> bool:
         """Whether a member can be asked now, or a source whose address for ITI-43 is known."""
@@ -86,10 +92,9 @@ class Completion:
         caller = background(PRINCIPAL, self._ids, peer=member.code)
         done = False
         async with self._act(caller, (patient.local, *patient.others), (key.study_uid,)) as act:
-            for publication in (
-                entry_version for entry_version in current if entry_version.record.detail == "entry"
-            ):
-                done |= await self._complete_entry(key, publication, member, caller)
+            for publication in current:
+                if publication.record.detail == "entry":
+                    done |= await self._complete_entry(key, publication, member, caller)
             act.done(read=len(current))
         return done
 

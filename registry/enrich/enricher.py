@@ -179,9 +179,8 @@ class Enricher:
         except Exception as error:
             self.failed += 1
             attempt.attempts += 1
-            agenda.put(
-                key, attempt, self._clock.monotonic_s() + max(0.1, self._backoff.delay_s(attempt.attempts))
-            )
+            delay_s = max(0.1, self._backoff.delay_s(attempt.attempts))
+            agenda.put(key, attempt, self._clock.monotonic_s() + delay_s)
             if isinstance(error, CrosslightError):
                 log.warning(
                     "not completed yet", study=_named(key), member=member.code, kind=type(error).__name__

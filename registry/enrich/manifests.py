@@ -27,10 +27,8 @@ class Manifests:
             CrosslightError: it is not given, is not what was registered, or cannot be read.
         """
         data = await self._fetch(member, facts.document_uid, token, correlation)
-        if (
-            len(data) != facts.size_bytes
-            or hashlib.sha1(data, usedforsecurity=False).hexdigest() != facts.sha1.lower()
-        ):
+        sha1 = hashlib.sha1(data, usedforsecurity=False).hexdigest()
+        if len(data) != facts.size_bytes or sha1 != facts.sha1.lower():
             raise Conflict(
                 "The manifest is not the one that was registered.", why="ITI TF-3 4.2.3.2.10: hash and size."
             )
@@ -38,7 +36,7 @@ class Manifests:
         return manifest
 
     async def _fetch(self, member: Member, document_uid: str, token: str, correlation: str) -> bytes:
-        """ITI-43 for one document."""
+        """One document's bytes, asked for by ITI-43."""
         request = retrieve.DocumentRequest(member.repository_unique_id, document_uid)
         answer = await self._reach.call(
             member,

@@ -16,7 +16,7 @@ KEPT = 20_000  # of one member; what waits beyond is found by a scan when these 
 
 @dataclass(slots=True)
 class Try:
-    """One that waits."""
+    """How often a key was tried, and when it is tried again."""
 
     attempts: int = 0
     not_before_s: float = 0.0
@@ -24,7 +24,7 @@ class Try:
 
 
 class Agenda:
-    """Of one member: keys by the time of their next try."""
+    """What waits for one member, by the time of its next try."""
 
     def __init__(self) -> None:
         self.tries: dict[Waiting, Try] = {}
@@ -32,7 +32,7 @@ class Agenda:
         self._put = 0  # so that of two that are due at once the first comes first
 
     def add(self, key: Waiting) -> Try:
-        """As it stands there, or new and due at once."""
+        """The state of ``key``; where it is new here, it is due at once."""
         attempt = self.tries.get(key)
         if attempt is None:
             attempt = Try()
@@ -42,7 +42,7 @@ class Agenda:
         return attempt
 
     def put(self, key: Waiting, attempt: Try, at_s: float) -> None:
-        """Try it again at ``at_s``."""
+        """Try ``key`` again at ``at_s``."""
         attempt.not_before_s = at_s
         self._put += 1
         heapq.heappush(self._heap, (at_s, self._put, key))

@@ -81,7 +81,8 @@ class Gateway:
         Raises:
             MemberUnreachable: nobody answered; names them.
         """
-        candidates, silent = alternatives(holders), []
+        candidates = alternatives(holders)
+        silent = []
         method, headers = "GET", {"Accept": accept}
         if not accept:
             method = request.method
@@ -122,17 +123,12 @@ class Gateway:
         caller: Caller,
         extra: Mapping[str, str] | None = None,
     ) -> web.StreamResponse:
-        """Stream a holder's answer to ``request``: status, content headers and Content-Length kept, constant
-        memory.
+        """Stream a holder's answer to ``request`` in constant memory.
 
-        ``extra`` are further headers of ours.
+        Its status, content headers and Content-Length are kept. ``extra`` are further headers of ours.
         """
-        async with self.first(
-            request, holders, path, caller=caller, query=request.rel_url.raw_query_string
-        ) as (
-            holder,
-            upstream,
-        ):
+        query = request.rel_url.raw_query_string
+        async with self.first(request, holders, path, caller=caller, query=query) as (holder, upstream):
             response = web.StreamResponse(status=upstream.status, reason=upstream.reason, headers=extra)
             for name in PASSED:
                 if name in upstream.headers:

@@ -48,7 +48,7 @@ def holders_of(answer: Answer, study_uid: str, reach: Reach, *, code: str = "") 
         if not code or member.code.casefold() == code.casefold():
             holders.append(Holder(member, holding, answer.person_of(holding)))
     if not holders:
-        if study_uid in answer.gone or any(holder.study_uid == study_uid for holder in answer.holdings):
+        if study_uid in answer.gone or any(holding.study_uid == study_uid for holding in answer.holdings):
             raise Gone("This study is no longer held.", where=study_uid)
         raise NotFound("No member holds this study.", why="Or none that you may know of.", where=study_uid)
     if len({holder.person.key if holder.person else holder.holding.whose for holder in holders}) > 1:
@@ -70,17 +70,13 @@ def holders_of(answer: Answer, study_uid: str, reach: Reach, *, code: str = "") 
 
 
 def alternatives(holders: Sequence[Holder]) -> list[Holder]:
-    """The first holder, and others that hold the very same: a conflicting copy is never given in place of
-    another (D1).
+    """The first holder, and others that hold the very same study (D1).
+
+    A conflicting copy is never given in place of another.
     """
     if not holders:
         return []
     first = holders[0]
-    return [
-        first,
-        *(
-            holder
-            for holder in holders[1:]
-            if holder.holding.digest == first.holding.digest or not first.holding.conflict
-        ),
-    ]
+    if not first.holding.conflict:
+        return list(holders)
+    return [first, *(holder for holder in holders[1:] if holder.holding.digest == first.holding.digest)]

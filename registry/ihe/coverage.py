@@ -1,5 +1,6 @@
-"""Coverage in an AdhocQueryResponse: a slot for each member always, one Warning when an answer says less than
-it seems (D19).
+"""Coverage in an AdhocQueryResponse (D19).
+
+There is a slot for each member always, and one Warning when an answer says less than it seems.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ MAX_NAMES = 1000  # ids in one query
 
 
 class RegistryStoredQuery(Transaction):
-    """The transaction.
+    """Answers stored queries.
 
     Args:
         ask: The way to the index.

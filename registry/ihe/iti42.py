@@ -39,20 +39,18 @@ ACTION_RESPONSE = "urn:ihe:iti:2007:RegisterDocumentSet-bResponse"
 
 
 class RegisterDocumentSet(Transaction):
-    """The transaction. ``values`` says which codes are accepted (the open demo: any)."""
+    """Registers documents. ``values`` says which codes are accepted (the open demo: any)."""
 
     action, response_action = ACTION_REQUEST, ACTION_RESPONSE
 
     def __init__(
         self, acceptor: Acceptor, admission: Admission, ids: Ids, region: Region, values: ValueSets
     ) -> None:
-        self._acceptor, self._admission, self._ids, self._region, self._values = (
-            acceptor,
-            admission,
-            ids,
-            region,
-            values,
-        )
+        self._acceptor = acceptor
+        self._admission = admission
+        self._ids = ids
+        self._region = region
+        self._values = values
 
     async def answer(self, call: Call) -> bytes:
         """RegistryResponse Success, once everything is committed."""
@@ -61,10 +59,9 @@ class RegisterDocumentSet(Transaction):
         patient = Identifier.parse_cx(objects.submissions[0].patient_id)
         studies = [uid for document in objects.documents if (uid := study_uid_of(document.reference_ids))]
         async with self._admission.act(call.caller, "xds", "publish", patients=(patient,), studies=studies):
-            repository = next(
-                (document.repository_unique_id for document in objects.documents),
-                objects.submissions[0].source_id,
-            )
+            repository = objects.submissions[0].source_id
+            if objects.documents:
+                repository = objects.documents[0].repository_unique_id
             member = await self._admission.member_for(call.caller.principal, repository)
             acceptance = await self._acceptor.accept(
                 Submission(

@@ -1,5 +1,6 @@
-"""ITI-43 Retrieve Document Set for the whole region: manifests, and documents that are no study (ITI TF-2
-3.43; D11).
+"""ITI-43 Retrieve Document Set for the whole region (ITI TF-2 3.43; D11).
+
+What is given: studies' manifests, and documents that are no study.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from registry.index.model import Holding
 
 
 class RetrieveDocumentSet(Transaction):
-    """The transaction: each document from the member with its repositoryUniqueId, or its error."""
+    """Gives each document from the member with its repositoryUniqueId, or its error."""
 
     action, response_action = ACTION_REQUEST, ACTION_RESPONSE
     told = RegistryRefusal

@@ -26,7 +26,7 @@ _STATUSES: dict[str, Status] = {v.APPROVED: "Approved", v.DEPRECATED: "Deprecate
 
 
 class UpdateDocumentSet(Transaction):
-    """The transaction."""
+    """Changes the availability of entries."""
 
     action, response_action = ACTION_REQUEST, ACTION_RESPONSE
 
@@ -41,13 +41,7 @@ class UpdateDocumentSet(Transaction):
         async with self._admission.act(caller, "xds", "publish", patients=_patients(objects), objects=named):
             member = await self._admission.member_of(caller, "xds", named)
             await self._acceptor.accept(
-                Submission(
-                    member=member,
-                    caller=call.caller,
-                    acts=acts,
-                    road="soap",
-                    strict=True,
-                )
+                Submission(member=member, caller=caller, acts=acts, road="soap", strict=True)
             )
         return render_registry_response()
 

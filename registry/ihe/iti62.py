@@ -17,7 +17,7 @@ MAX_OBJECTS = 20_000
 
 
 class RemoveMetadata(Transaction):
-    """The transaction.
+    """Removes objects for good.
 
     Which objects there are and what refers to them is checked by ``relations.check_removal``.
     """

@@ -1,6 +1,6 @@
-"""ITI-8 Patient Identity Feed over MLLP (ITI TF-2 3.8): parse, have it taken in, answer AA, or AE and AR with
-the reason.
+"""ITI-8 Patient Identity Feed over MLLP (ITI TF-2 3.8).
 
+A message is parsed, taken in, and answered AA, or AE and AR with the reason.
 What a message does to persons is ``registry.intake.patients``; it is answered when that has committed.
 """
 

@@ -1,5 +1,6 @@
-"""RAD-69 Retrieve Imaging Document Set for the whole region: instances, by retrieveLocationUID (RAD TF-2
-4.69; D11).
+"""RAD-69 Retrieve Imaging Document Set for the whole region (RAD TF-2 4.69; D11).
+
+Instances are asked of the member whose retrieveLocationUID they carry.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from registry.ihe.retrieve_merge import Errand, Errands, Merged, RetrieveMerge, 
 
 
 class RetrieveImagingDocumentSet(Transaction):
-    """The transaction: each instance from the member with its retrieveLocationUID, or its error."""
+    """Gives each instance from the member with its retrieveLocationUID, or its error."""
 
     action, response_action = ACTION_REQUEST, ACTION_RESPONSE
     told = RegistryRefusal

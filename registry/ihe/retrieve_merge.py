@@ -1,5 +1,6 @@
-"""What ITI-43 and RAD-69 share for the whole region (D11): split by OID, members asked at once, merged part
-by part.
+"""What ITI-43 and RAD-69 share for the whole region (D11).
+
+A request is split by OID, members are asked at once, and their answers are merged part by part.
 
 So a foreign consumer needs to reach only the region, also where members let nobody in. The order of calls: a
 transaction asks ``ask`` what may be given, makes an :class:`Errand` for each member that holds some of it,
@@ -190,9 +191,7 @@ def not_available(document: DocumentRequest) -> RegistryError:
 
 
 def _merge(merged: Merged, place: int, errand: Errand, stream: SoapStream) -> None:
-    """Take a member's answer into the one answer; an answer that does not fit what was asked is not taken at
-    all.
-    """
+    """Take a member's answer into the one answer; none of it where it does not fit what was asked."""
     member = errand.member
     try:
         reply = retrieve.parse_retrieve_response(stream.body)
@@ -209,9 +208,7 @@ def _merge(merged: Merged, place: int, errand: Errand, stream: SoapStream) -> No
         )
         return
     for number, document in enumerate(reply.documents):
-        cid = (
-            f"{place}.{document.content_id}" if document.content_id else f"{place}.inline.{number}@crosslight"
-        )
+        cid = f"{place}.{document.content_id or f'inline.{number}@crosslight'}"
         merged.documents.append(DocumentResponse(asked[key_of(document.request)], document.mime_type, cid))
         if document.data is not None:
             merged.inline.append((cid, document))

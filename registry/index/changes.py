@@ -113,9 +113,11 @@ class ChangeFeed:
             page = _after(tx, cursor, limit)
             if persons is None or not page.changes:
                 return page
-            found = persons(tx, {key for change in page.changes if (key := change.record_key) is not None})
+            person_of = persons(
+                tx, {key for change in page.changes if (key := change.record_key) is not None}
+            )
             changes = (
-                replace(c, person=found.get(c.record_key)) if c.record_key else c for c in page.changes
+                replace(c, person=person_of.get(c.record_key)) if c.record_key else c for c in page.changes
             )
             return replace(page, changes=tuple(changes))
 

@@ -18,34 +18,36 @@ def in_conflict(
 
     Decided when asked: links between patients change without any holding changing.
     """
-    known = {one.row.key: one for one in loaded}
+    known = {holding.row.key: holding for holding in loaded}
     places: dict[int, set[tuple[int, int, int]]] = {}
-    for part in chunks({key[1] for key in known}):
+    for batch in chunks({key[1] for key in known}):
         sql = (
-            f"SELECT record_key, study_hash, member_id FROM holding WHERE study_hash IN ({marks(part)}) AND"
+            f"SELECT record_key, study_hash, member_id FROM holding WHERE study_hash IN ({marks(batch)}) AND"
             " flags & 1 = 0"
         )
-        for row in tx.rows(sql, part):
+        for row in tx.rows(sql, batch):
             places.setdefault(row[1], set()).add((row[0], row[1], row[2]))
     elsewhere = [study for study, keys in places.items() if any(key not in known for key in keys)]
-    for part in chunks(elsewhere):
-        for one in reader.select(tx, f"h.study_hash IN ({marks(part)}) AND h.flags & {DEPRECATED} = 0", part):
-            known.setdefault(one.row.key, one)
+    for batch in chunks(elsewhere):
+        for holding in reader.select(
+            tx, f"h.study_hash IN ({marks(batch)}) AND h.flags & {DEPRECATED} = 0", batch
+        ):
+            known.setdefault(holding.row.key, holding)
     studies: dict[str, list[Loaded]] = {}
-    for one in known.values():
-        if not one.row.flags & DEPRECATED:
-            studies.setdefault(one.holding.study_uid, []).append(one)
+    for holding in known.values():
+        if not holding.row.flags & DEPRECATED:
+            studies.setdefault(holding.holding.study_uid, []).append(holding)
     shared = [holdings for holdings in studies.values() if len(holdings) > 1]
     if not shared:
         return set()
-    persons = persons_of([one for holdings in shared for one in holdings])
-    return {one.row.key for holdings in shared if _differ(holdings, persons) for one in holdings}
+    persons = persons_of([holding for holdings in shared for holding in holdings])
+    return {holding.row.key for holdings in shared if _differ(holdings, persons) for holding in holdings}
 
 
 def _differ(holdings: Sequence[Loaded], persons: dict[tuple[int, int, int], int]) -> bool:
-    if len({persons.get(one.row.key) for one in holdings}) > 1:
+    if len({persons.get(holding.row.key) for holding in holdings}) > 1:
         return True
-    settled = [one.holding.record for one in holdings if not one.row.flags & ARRIVING]
+    settled = [holding.holding.record for holding in holdings if not holding.row.flags & ARRIVING]
     counts = {record.n_instances for record in settled if record.n_instances}
     described = {
         frozenset((s.series_uid, s.digest) for s in record.series)

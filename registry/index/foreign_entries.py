@@ -39,25 +39,25 @@ def together(publications: Sequence[Publication]) -> StudyRecord | None:
     names a part. Counts of the study are left out until every manifest was read, for until then they would be
     of a part.
     """
-    records = [p.record for p in publications if p.status == "Approved"]
+    records = [publication.record for publication in publications if publication.status == "Approved"]
     if len(records) < 2:
         return None
     lead = records[0]
-    detail = min((r.detail for r in records), key=_DETAILS.index)
+    detail = min((record.detail for record in records), key=_DETAILS.index)
     united = replace(
         lead,
-        accessions=_all(r.accessions for r in records),
-        orders=_all(r.orders for r in records),
-        study_id=_first(r.study_id for r in records),
-        description=_first(r.description for r in records),
-        procedure_codes=_all(r.procedure_codes for r in records),
-        reason=_first(r.reason for r in records),
-        referrer=_first(r.referrer for r in records),
-        institution=_first(r.institution for r in records),
-        time=next((r.time for r in records if r.time.interval() is not None), lead.time),
-        modalities=tuple(sorted({m for r in records for m in r.modalities})),
-        body_sites=tuple(sorted({s for r in records for s in r.body_sites})),
-        progress="arriving" if any(r.progress == "arriving" for r in records) else "complete",
+        accessions=_all(record.accessions for record in records),
+        orders=_all(record.orders for record in records),
+        study_id=_first(record.study_id for record in records),
+        description=_first(record.description for record in records),
+        procedure_codes=_all(record.procedure_codes for record in records),
+        reason=_first(record.reason for record in records),
+        referrer=_first(record.referrer for record in records),
+        institution=_first(record.institution for record in records),
+        time=next((record.time for record in records if record.time.interval() is not None), lead.time),
+        modalities=tuple(sorted({modality for record in records for modality in record.modalities})),
+        body_sites=tuple(sorted({site for record in records for site in record.body_sites})),
+        progress="arriving" if any(record.progress == "arriving" for record in records) else "complete",
     )
     modalities, sites = united.modalities, united.body_sites
     united = replace(
@@ -67,18 +67,18 @@ def together(publications: Sequence[Publication]) -> StudyRecord | None:
 
 
 def _series(records: Iterable[StudyRecord]) -> list[SeriesRecord]:
-    found: dict[str, SeriesRecord] = {}
+    by_uid: dict[str, SeriesRecord] = {}
     for record in records:
         for series in record.series:
-            held = found.get(series.series_uid)
-            if held is None or series.n_instances > held.n_instances:
-                found[series.series_uid] = series
-    return list(found.values())
+            known = by_uid.get(series.series_uid)
+            if known is None or series.n_instances > known.n_instances:
+                by_uid[series.series_uid] = series
+    return list(by_uid.values())
 
 
 def _all(values: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
     """Each once, in the order in which they are first said."""
-    return tuple(dict.fromkeys(one for some in values for one in some))
+    return tuple(dict.fromkeys(value for group in values for value in group))
 
 
 def _first(texts: Iterable[str]) -> str:

@@ -1,5 +1,4 @@
 """Imaging documents that are stored whole: of which studies they are, and which wait to be read (D17, D19).
-Delta 0003.
 
 They are kept by patient record beside ``xds_object``, so that a question about a patient counts them cheaply.
 """
@@ -37,8 +36,8 @@ def entry_hash(uuid: str) -> int:
 
 def imaging_document(thing: XdsObject) -> ImagingDocument | None:
     """What a stored object says of imaging; None for other documents and other objects."""
-    found = from_plain(thing.kind, thing.body) if thing.kind == "document" else None
-    return imaging_of(found) if isinstance(found, DocumentEntry) else None
+    entry = from_plain(thing.kind, thing.body) if thing.kind == "document" else None
+    return imaging_of(entry) if isinstance(entry, DocumentEntry) else None
 
 
 class ImagingDocuments:
@@ -92,13 +91,13 @@ class ImagingDocuments:
         """How many documents of these patient records are not of ``known`` studies only (hashes of their
         UIDs).
         """
-        found, held = 0, set(known)
-        for part in chunks(keys):
+        count, known_studies = 0, set(known)
+        for batch in chunks(keys):
             for (studies,) in tx.rows(
-                f"SELECT studies FROM imaging_document WHERE record_key IN ({marks(part)})", part
+                f"SELECT studies FROM imaging_document WHERE record_key IN ({marks(batch)})", batch
             ):
-                found += not studies or not held.issuperset(map(hash8, studies.split()))
-        return found
+                count += not studies or not known_studies.issuperset(map(hash8, studies.split()))
+        return count
 
     def of_no_study(self, tx: Tx) -> int:
         """How many documents of anybody are of a study that nobody knows; counted up to :data:`MOST`."""
@@ -109,12 +108,12 @@ class ImagingDocuments:
 
     def waiting(self, tx: Tx, members: Collection[MemberId], limit: int) -> list[DocumentKey]:
         """Documents of these members that wait to be read, longest waiting first."""
-        asked = sorted(int(member) for member in members)
-        if not asked:
+        member_ids = sorted(int(member) for member in members)
+        if not member_ids:
             return []
-        where = f"waits = 1 AND member_id IN ({marks(asked)})"
+        where = f"waits = 1 AND member_id IN ({marks(member_ids)})"
         sql = (
             f"SELECT member_id, entry_uuid FROM imaging_document WHERE {where} ORDER BY since, entry_uuid"
             " LIMIT ?"
         )
-        return [DocumentKey(MemberId(row[0]), row[1]) for row in tx.rows(sql, (*asked, limit))]
+        return [DocumentKey(MemberId(row[0]), row[1]) for row in tx.rows(sql, (*member_ids, limit))]

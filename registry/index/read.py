@@ -64,9 +64,7 @@ class Reader(HoldingRows):
         return holdings
 
     def newest_studies(self, tx: Tx, keys: Sequence[RecordKey], offset: int, limit: int) -> list[int]:
-        """A page of the studies that these patient records hold, as hashes of their UIDs: newest first,
-        undated last.
-        """
+        """A page of the studies under these records, newest first, undated last, as hashes of their UIDs."""
         where = f"record_key IN ({marks(keys)}) AND flags & {DEPRECATED} = 0"
         order = "GROUP BY study_hash ORDER BY max(started) DESC, study_hash"
         sql = f"SELECT study_hash FROM holding WHERE {where} {order} LIMIT {int(limit)} OFFSET {int(offset)}"
@@ -84,8 +82,9 @@ class Reader(HoldingRows):
         return hashes
 
     def newest(self, tx: Tx, keys: Sequence[RecordKey], after: Place | None, limit: int) -> list[Loaded]:
-        """A page of the approved holdings under these patient records, newest first, undated last; ties by
-        key.
+        """A page of the approved holdings under these patient records, newest first, undated last.
+
+        Ties go by key.
         """
         names = "h.started, h.record_key, h.study_hash, h.member_id"
         where, params = f"h.record_key IN ({marks(keys)}) AND h.flags & {DEPRECATED} = 0", list[int](keys)
@@ -95,9 +94,11 @@ class Reader(HoldingRows):
         return self.select(tx, where, params, f"ORDER BY {order} LIMIT {int(limit)}")
 
     def marks(self, tx: Tx, keys: Collection[RecordKey], study_uid: str = "") -> list[tuple[int, ...]]:
-        """(record, study, member, revision, flags) of every holding of a study that these patient records
-        have, whoever's it is besides (D1): what changes when an answer about them would. With ``study_uid``,
-        of that study alone."""
+        """What changes when an answer about these patient records would.
+
+        It is (record, study, member, revision, flags) of every holding of a study that they have, also under
+        other records (D1). With ``study_uid``, of that study alone.
+        """
         rows: list[tuple[int, ...]] = []
         only = " AND study_hash = ?" if study_uid else ""
         for batch in chunks(keys):
@@ -155,8 +156,9 @@ class Reader(HoldingRows):
     def held_by(
         self, tx: Tx, members: Collection[MemberId], study_uids: Collection[str]
     ) -> dict[tuple[MemberId, str], list[Loaded]]:
-        """What each of these members holds of each of these studies: one, or one for each patient that a
-        foreign source names.
+        """What each of these members holds of each of these studies.
+
+        That is one holding, or one for each patient that a foreign source names.
 
         Raises as :meth:`current`.
         """
@@ -203,9 +205,7 @@ class Reader(HoldingRows):
         )
 
     def by_names(self, tx: Tx, names: Collection[str]) -> list[Holding]:
-        """Holdings one of whose versions, past ones too, has one of these entry UUIDs or unique ids; with
-        their past.
-        """
+        """Holdings, with their past, one of whose versions has one of these entry UUIDs or unique ids."""
         wanted = set(names)
         candidates = self.with_past(tx, self._by_hashes(tx, [name_hash(n) for n in wanted]))
         return [holding for holding in candidates if wanted & names_of(holding)]
@@ -255,8 +255,7 @@ class Reader(HoldingRows):
         return self.select(tx, " AND ".join([*where, *bounds]), [*params, *bound_params], tail)
 
     def ahead(self, tx: Tx, w: Window, rows: int) -> Place | None:
-        """The place of the last of the next ``rows`` rows of a window, whatever else is asked of them; None:
-        there are fewer.
+        """The place of the last of the next ``rows`` rows of a window; None: there are fewer.
 
         As ``until`` it bounds what a page reads: what is rare would else be looked for through the whole
         index.
@@ -272,16 +271,18 @@ class Reader(HoldingRows):
     # --- what is said of patients ---------------------------------------------------------------------------
 
     def headers_of(self, tx: Tx, keys: Collection[RecordKey]) -> dict[RecordKey, list[tuple[Patient, int]]]:
-        """The patient texts of all studies under these records, and when the newest study with each began
-        (Unix seconds).
+        """The patient texts of all studies under these records.
+
+        With each goes when the newest study that has it began (Unix seconds).
         """
         headers: dict[RecordKey, list[tuple[Patient, int]]] = {}
         for batch in chunks(keys):
             sql = (
-                "SELECT u.record_key, u.started, p.body FROM (SELECT record_key, patient_n, max(started) AS"
-                f" started FROM holding WHERE record_key IN ({marks(batch)}) GROUP BY record_key, patient_n) u"
-                " JOIN patient_text p ON p.record_key = u.record_key AND p.n = u.patient_n ORDER BY"
-                " u.record_key, p.n"
+                "SELECT u.record_key, u.started, p.body FROM"
+                " (SELECT record_key, patient_n, max(started) AS started FROM holding"
+                f" WHERE record_key IN ({marks(batch)}) GROUP BY record_key, patient_n) u"
+                " JOIN patient_text p ON p.record_key = u.record_key AND p.n = u.patient_n"
+                " ORDER BY u.record_key, p.n"
             )
             for key, started, body in tx.rows(sql, batch):
                 headers.setdefault(RecordKey(key), []).append(

@@ -2,7 +2,7 @@
 
 ::
 
-    accept       what waits at the same time and cannot see each other becomes a batch (together.py)
+    accept       what waits at the same time and cannot see each other becomes a batch (grouping.py)
     accept_many  a feed's submissions in their order, some hundreds in a batch
         _commit      one transaction for the batch; where it fails half done, a batch of one for each
             _run         admits each sender, then batch.Batch: the rules, the index, persons
@@ -24,6 +24,7 @@ from crosslight.runtime.db import Db, Tx
 from crosslight.runtime.log import get_logger
 from crosslight.standards.access import Action, Face, decide
 from crosslight.standards.dicom.record.kos import Manifest
+from crosslight.standards.ids import Identifier
 from crosslight.standards.national import is_unread_number
 from crosslight.standards.problem import CrosslightError, Forbidden, NotFound, OurError
 from crosslight.standards.region import Region
@@ -105,8 +106,13 @@ class Acceptor:
         region: Region,
         on_change: Callable[[Sequence[Change]], None] | None = None,
     ) -> None:
-        self._db, self._index, self._identity, self._directory = db, index, identity, directory
-        self._clock, self._ids, self._region = clock, ids, region
+        self._db = db
+        self._index = index
+        self._identity = identity
+        self._directory = directory
+        self._clock = clock
+        self._ids = ids
+        self._region = region
         self._on_change = on_change
         self._waiting: list[_Waiting] = []
         self._emptying: asyncio.Task[None] | None = None
@@ -248,18 +254,16 @@ class Acceptor:
     def _count_unread(self, submission: Submission, outcomes: Sequence[str]) -> None:
         region = self._region
         for act, outcome in zip(submission.acts, outcomes, strict=False):
-            given = (
-                act.publication.record.patient.others
-                if isinstance(act, Publish) and outcome == "accepted"
-                else ()
-            )
+            given: tuple[Identifier, ...] = ()
+            if isinstance(act, Publish) and outcome == "accepted":
+                given = act.publication.record.patient.others
             if any(
                 is_unread_number(identifier, region.nationals, allow_test=region.allow_test_numbers)
                 for identifier in given
             ):
                 self.unread[submission.member.code] += 1
 
-    # --- what enrichment learned (learned.py) -----------------------------------------------------
+    # --- what enrichment learned (holder_answers.py) -----------------------------------------------------
 
     async def update_detail(
         self, key: HoldingKey, record: StudyRecord, *, entry_uuid: str = "", digest: str = ""

@@ -63,7 +63,11 @@ class Batch:
         new_id: Callable[[], str],
         alarm: Callable[[str, Member, str], None],
     ) -> None:
-        self.tx, self._index, self._identity, self._region, self._now = tx, index, identity, region, now
+        self.tx = tx
+        self._index = index
+        self._identity = identity
+        self._region = region
+        self._now = now
         self._alarm = alarm
         self.work = index.work(tx, now)
         self._generic = GenericObjects(tx, index, identity, self.work, region, now, new_id)
@@ -71,8 +75,9 @@ class Batch:
         self._touched = False
 
     def begin(self, submissions: Sequence[Submission], *, exclusive: bool) -> None:
-        """Lock the members and read what there is of their studies, in few statements; ``exclusive``: beside
-        no other writer.
+        """Lock the members and read what there is of their studies, in few statements.
+
+        ``exclusive``: beside no other writer.
         """
         self.work.lock_writers(exclusive=exclusive)
         self.work.lock({submission.member.id for submission in submissions})
@@ -105,12 +110,8 @@ class Batch:
         caused = self._generic.by_the_standard(submission, member, self._alarm)
         outcomes = tuple(self._act(submission, member, act) for act in submission.acts)
         self._generic.apply(caused, member)
-        return Ran(
-            outcomes,
-            tuple(
-                text for act in submission.acts if isinstance(act, StoreObjects) for text in unread_in(act)
-            ),
-        )
+        stored = (act for act in submission.acts if isinstance(act, StoreObjects))
+        return Ran(outcomes, tuple(text for act in stored for text in unread_in(act)))
 
     def finish(self) -> list[Change]:
         """Write everything; what was changed."""
@@ -168,8 +169,9 @@ class Batch:
         return "accepted"
 
     def _publish_beside(self, submission: Submission, member: Member, act: Publish) -> Outcome:
-        """A foreign source's manifest: an entry beside the others of its study; what it replaces is told by
-        its RPLC (D1).
+        """A foreign source's manifest: an entry beside the others of its study (D1).
+
+        What it replaces is told by its RPLC.
         """
         publication = act.publication
         if not submission.strict:

@@ -1,5 +1,4 @@
-"""Generic XDS objects, and the standard's rules over whole submissions (ITI TF-2 3.42, 3.57, 3.62), in a
-transaction.
+"""Generic XDS objects, and the standard's rules over whole submissions (ITI TF-2 3.42, 3.57, 3.62).
 
 Studies go through ``batch.py``; this is for everything beside them, and for what they cause beside
 themselves.
@@ -50,9 +49,8 @@ class GenericObjects:
         self._tx, self._index, self._identity, self._work = tx, index, identity, work
         self._region, self._now, self._new_id = region, now, new_id
         self._found: dict[Identifier, Addressed | None] = {}
-        #: As it was before this transaction, looked up together (:meth:`prefetch`): what the rules of ITI-42
-        #: are asked of, for
-        #: the submissions of a batch do not see each other (``grouping.py``).
+        # The registry as it was before this transaction, looked up together (:meth:`prefetch`): the rules of
+        # ITI-42 are asked of it, for the submissions of a batch do not see each other (``grouping.py``).
         self._before = RegisteredObjects(tx, index, identity)
         self.changed = False
 
@@ -62,9 +60,7 @@ class GenericObjects:
         return RegisteredObjects(self._tx, self._index, self._identity)
 
     def prefetch(self, submissions: Iterable[Submission]) -> None:
-        """Look up in few statements what the rules will ask of these, which do not see each other
-        (``grouping.py``).
-        """
+        """Look up in few statements what the rules will ask of these submissions."""
         uuids: set[str] = set()
         unique_ids: set[str] = set()
         patients: set[str] = set()
@@ -85,8 +81,9 @@ class GenericObjects:
         self._found |= self._identity.addressed_tx(self._tx, _parsed(patients))
 
     def addressed(self, cx: str, member: Member) -> Addressed:
-        """The person that DocumentEntry.patientId names, and the record where it is one authority's own
-        number (D4).
+        """The person that DocumentEntry.patientId names (D4).
+
+        With the record, where the id is one authority's own number.
         """
         identifier = Identifier.parse_cx(cx)
         if identifier not in self._found:
@@ -129,9 +126,7 @@ class GenericObjects:
     def _clashes(
         self, objects: RegistryObjects, registry: RegisteredObjects, member: Member, alarm: Alarm
     ) -> None:
-        """An id of another member's is refused by the rules like any other; that it happened is an operator's
-        matter (D9).
-        """
+        """Refuse an id that belongs to another member's object, and tell the operator of it (D9)."""
         for metadata in objects:
             others = {holding.member for holding in registry.holdings(metadata.entry_uuid)}
             stored = registry.stored(metadata.entry_uuid)
@@ -292,8 +287,9 @@ def _parsed(patients: Iterable[str]) -> set[Identifier]:
 
 
 def _removed(holding: Holding, named: set[str], *, whole: bool) -> set[str]:
-    """The entryUUIDs that go with ``named``: with each entry everything that brought it, and where ``whole``
-    the whole chain.
+    """The entryUUIDs that go with ``named``: each entry with everything that brought it.
+
+    Where ``whole``, the whole chain has to go.
 
     Raises:
         RegistryRefusal: ReferencesExistException, naming what is missing.

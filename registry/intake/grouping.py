@@ -1,9 +1,8 @@
-"""Which submissions that wait at the same time may share a transaction: those of which none can see another.
-Pure.
+"""Which submissions that wait at the same time may share a transaction: those that do not see each other.
 
-Rules read the registry as it was before the transaction; so two submissions that name the same object, or the
-same study of a member, do not go together. What deletes, deprecates or brings other objects than studies goes
-alone.
+Pure. Rules read the registry as it was before the transaction; so two submissions that name the same object,
+or the same study of a member, do not go together. What deletes, deprecates or brings other objects than
+studies goes alone.
 """
 
 from __future__ import annotations
@@ -38,9 +37,7 @@ def names_of(submission: Submission) -> frozenset[str] | None:
 
 
 def first_group(waiting: Iterable[frozenset[str] | None], most: int) -> list[int]:
-    """Places of those that go next: the first, and what of the others may share its transaction, in their
-    order.
-    """
+    """Places of those that go next, in their order: the first, and others that may share its transaction."""
     taken: list[int] = []
     used: set[str] = set()
     for place, names in enumerate(waiting):

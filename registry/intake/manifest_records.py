@@ -1,8 +1,7 @@
-"""From a manifest and a list of series to the same StudyRecord that the member's own feed would have sent
-(D17). Pure.
+"""The StudyRecord that a member's own feed would have sent, made of a manifest and a list of series (D17).
 
-The entry's own words stand where it has them: which patient, and under whose authority its accession and
-order numbers are.
+Pure. The entry's own words stand where it has them: which patient, and under whose authority its accession
+and order numbers are.
 """
 
 from __future__ import annotations
@@ -101,12 +100,14 @@ def full_record(
 def identified(found: Iterable[Identifier], registered: Sequence[Identifier]) -> tuple[Identifier, ...]:
     """Numbers as found in the objects, under the authorities that the entry registered them under."""
     by_value: dict[str, Identifier] = {}
-    for one in registered:
-        by_value.setdefault(one.value, one)
+    for number in registered:
+        by_value.setdefault(number.value, number)
     kept = []
-    for one in found:
-        said = by_value.pop(one.value, None)
-        kept.append(replace(one, authority=said.authority) if said is not None and said.authority else one)
+    for number in found:
+        known = by_value.pop(number.value, None)
+        kept.append(
+            replace(number, authority=known.authority) if known is not None and known.authority else number
+        )
     return tuple(sorted({*kept, *by_value.values()}))  # in the order in which a node sorts them
 
 

@@ -1,5 +1,6 @@
-"""What is registered, as the rules of ITI-42 and ITI-62 read it: holdings, their past and other objects alike
-(D6).
+"""What is registered, as the rules of ITI-42 and ITI-62 read it (D6).
+
+Holdings, their past versions and other objects look alike here.
 """
 
 from __future__ import annotations

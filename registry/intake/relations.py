@@ -1,9 +1,9 @@
 """What ITI-42 asks of a submission against what is registered, and what it causes (ITI TF-2 3.42.4.1.3).
-Pure.
 
-``accept.py`` calls :func:`check` and :func:`effects` inside its transaction, over the objects of all acts of
-a submission (``views.objects_of`` for a study, ``StoreObjects.objects`` as they are), and applies what comes
-back. Rules of the message alone are in ``crosslight/standards/xds/rules/submission.py`` and ran before.
+Pure. ``generic_objects.py`` calls :func:`check` and :func:`effects` inside its transaction, over the objects
+of all acts of a submission (``views.objects_of`` for a study, ``StoreObjects.objects`` as they are), and
+applies what comes back. Rules of the message alone are in ``crosslight/standards/xds/rules/submission.py``
+and ran before.
 """
 
 from __future__ import annotations

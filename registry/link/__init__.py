@@ -1,2 +1,1 @@
-"""The members' link over gRPC: calls by certificate, epochs, the session, and the feed of publications on
-it."""
+"""The members' link over gRPC: calls by certificate, epochs, the session, and the feed of publications."""

@@ -42,8 +42,9 @@ def grpc_caller(context: Any, member: Member, ids: Ids, *, open_mode: bool) -> C
 
 
 def _address(peer: str) -> str:
-    """Of ``ipv4:10.0.0.1:50000`` or ``ipv6:%5B::1%5D:50000`` (gRPC's naming of peers) the address; '' of any
-    other.
+    """The address in gRPC's name of a peer; '' where there is none.
+
+    Such names are ``ipv4:10.0.0.1:50000`` and ``ipv6:%5B::1%5D:50000``.
     """
     kind, _, rest = peer.partition(":")
     return unquote(rest).rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else ""
@@ -74,8 +75,9 @@ class Callers:
         return member
 
     async def member(self, context: Any) -> Member:
-        """As :meth:`identify`, but ends the call when it is refused; the call is cancelled when the member is
-        suspended.
+        """As :meth:`identify`, but ends the call when it is refused.
+
+        The call is cancelled when the member is suspended.
         """
         try:
             member = self.identify(context)
@@ -86,8 +88,9 @@ class Callers:
         return member
 
     def _cut_with(self, member: MemberId, context: Any) -> None:
-        """End the current call with a status when the member is suspended: cancelling its task alone would
-        send none.
+        """End the current call with a status when the member is suspended.
+
+        Cancelling its task alone would send none.
         """
         task = asyncio.current_task()
         if task is None:

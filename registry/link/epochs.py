@@ -18,15 +18,13 @@ MAX_LOST = 4096  # acknowledgements that one broken link can have lost
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSays:
-    """A node's Hello: its epoch (0 = none), highest n acknowledged and made in it, by which registry, from
-    which database.
-    """
+    """What a node's Hello says."""
 
-    epoch: int
-    acked_n: int
-    made_n: int = 0
-    incarnation: str = ""
-    state_id: str = ""
+    epoch: int  # 0: none was granted yet
+    acked_n: int  # the highest number acknowledged in it
+    made_n: int = 0  # the highest number made in it
+    incarnation: str = ""  # the registry's database that acknowledged
+    state_id: str = ""  # the node's own database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

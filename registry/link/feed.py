@@ -265,8 +265,9 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
         )
 
     async def _unnamed(self, member: Member, named: array[int]) -> AsyncIterator[pb.CompareReply]:
-        """All that the member holds here and did not name, in pages; at least one reply, with the
-        incarnation.
+        """All that the member holds here and did not name, in pages.
+
+        There is at least one reply, which says the incarnation.
         """
         known = np.sort(np.frombuffer(named, dtype=np.int64)) if named else np.empty(0, dtype=np.int64)
         cursor, answered = "", False

@@ -1,5 +1,6 @@
-"""The registry's end of the link: one gRPC stream for each node, heartbeats in, grants and orders out (D10,
-D19).
+"""The registry's end of the link: one gRPC stream for each node (D10, D19).
+
+Heartbeats come in, grants and orders go out.
 
 The peer's certificate says who it is; on the plain links of the open demo the metadata ``crosslight-member``
 does.
@@ -40,7 +41,7 @@ DRIFT_PAUSE_S = 60.0
 
 
 class MembershipServicer(pb_grpc.MembershipServicer):
-    """Link and Renew."""
+    """Serves the link of each node, and renews its certificate on it."""
 
     def __init__(self, members: MemberService, index: IndexFacts, clock: Clock) -> None:
         self._members, self._index, self._clock = members, index, clock
@@ -256,9 +257,7 @@ class _Link:
             parked=min(beat.parked, 1 << 62),
             quarantined=min(beat.quarantined, 1 << 62),
             filling=beat.filling,
-            indexed_from=(
-                beat.indexed_from if beat.indexed_from.isdecimal() and len(beat.indexed_from) == 8 else ""
-            ),
+            indexed_from=_date(beat.indexed_from),
             census_equal=equal if at else earlier.census_equal,
             census_at=at or earlier.census_at,
             skew_ms=max(-(1 << 62), min(skew_ms, 1 << 62)),
@@ -301,6 +300,11 @@ def _moment(unix_ms: int) -> datetime | None:
         return datetime.fromtimestamp(unix_ms / 1000, UTC)
     except (OverflowError, ValueError, OSError):
         return None
+
+
+def _date(text: str) -> str:
+    """A date as DICOM writes it; '' for any other text."""
+    return text if text.isdecimal() and len(text) == 8 else ""
 
 
 def _concern(message: pb.Concern) -> Concern:

@@ -1,6 +1,4 @@
-"""The gRPC listener for nodes: mutual TLS, or plain in the open demo; messages, streams and pings are
-bounded.
-"""
+"""The gRPC listener for nodes; messages, streams and pings are bounded."""
 
 from __future__ import annotations
 

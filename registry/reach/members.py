@@ -148,8 +148,7 @@ class Reach:
 
         Raises:
             MemberUnreachable: no connection, or no status line in time; nothing of it has been passed on.
-                Nothing else is
-                caught: what fails later is a cut stream.
+                Nothing else is caught: what fails later is a cut stream.
         """
         root = address(member, "dicomweb")
         if not root or not self.reachable(member):
@@ -216,9 +215,7 @@ class Reach:
 
     @contextmanager
     def running(self, request: web.Request, members: Iterable[MemberId]) -> Iterator[None]:
-        """While inside, suspension of any of ``members`` cuts the answer to ``request`` and all that feeds
-        it.
-        """
+        """While inside, suspension of any of ``members`` cuts the answer to ``request`` and its sources."""
         task, transport = asyncio.current_task(), request.transport
 
         def cut() -> None:

@@ -1,5 +1,6 @@
-"""HTTP sessions to members, one for each: pooled, mutual TLS, and the member's own identity expected in the
-handshake.
+"""HTTP sessions to members, one for each.
+
+They are pooled, over mutual TLS, and expect the member's own identity in the handshake.
 """
 
 from __future__ import annotations
