@@ -29,7 +29,10 @@ class Admission:
     """
 
     def __init__(self, directory: Directory, foreign: ForeignMember, audit: AuditLog, ask: Ask) -> None:
-        self._directory, self._foreign, self._audit, self._ask = directory, foreign, audit, ask
+        self._directory = directory
+        self._foreign = foreign
+        self._audit = audit
+        self._ask = ask
 
     def act(
         self,
@@ -41,8 +44,9 @@ class Admission:
         studies: Sequence[str] = (),
         objects: Sequence[str] = (),
     ) -> Act:
-        """An act, to be done in its block. ``objects``: entryUUIDs, where those are all that the request
-        names.
+        """An act, to be done in its block.
+
+        ``objects``: entryUUIDs, where those are all that the request names.
 
         Raises:
             Forbidden: the principal's role does not allow it (audited).

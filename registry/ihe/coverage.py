@@ -16,8 +16,10 @@ SLOT = "urn:crosslight:coverage:"
 
 
 def coverage_slots(coverage: Coverage) -> list[tuple[str, tuple[str, ...]]]:
-    """rs:ResponseSlotList: ``urn:crosslight:coverage:CODE``, its values ``state=``, ``as-of=``, ``since=``,
-    ``refused=``, ``identity=``."""
+    """rs:ResponseSlotList: a slot ``urn:crosslight:coverage:CODE`` for each member.
+
+    Its values: ``state=``, ``as-of=``, ``since=``, ``refused=``, ``identity=``.
+    """
     return [(SLOT + member.code, _values(member)) for member in coverage.members]
 
 

@@ -113,8 +113,9 @@ _DOCUMENTS_ONLY = frozenset({FIND_DOCUMENTS, FIND_BY_REFERENCE, GET_DOCUMENTS})
 
 
 def objects_of(answer: Answer, home: str, *, documents_only: bool = False) -> RegistryObjects:
-    """The metadata objects of an answer: holdings with their past as views, other objects as stored; each
-    once.
+    """The metadata objects of an answer, each once.
+
+    Holdings with their past as views, other objects as stored.
     """
     patients = {record.key: person.domain_id.cx() for person in answer.persons for record in person.records}
     objects: dict[str, RegistryObject] = {}

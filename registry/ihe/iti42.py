@@ -79,7 +79,7 @@ class RegisterDocumentSet(Transaction):
         return render_registry_response(warnings)
 
     def refuse(self, errors: tuple[RegistryError, ...]) -> bytes:
-        """RegistryResponse Failure."""
+        """RegistryResponse Failure, with the errors."""
         return render_registry_response(errors, status=FAILURE)
 
 

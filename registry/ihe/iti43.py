@@ -39,7 +39,7 @@ class RetrieveDocumentSet(Transaction):
         return self._documents(call, documents)
 
     def refuse(self, errors: tuple[RegistryError, ...]) -> bytes:
-        """RegistryResponse Failure."""
+        """RegistryResponse Failure, with the errors."""
         return render_retrieve_response([], errors, 0)
 
     @asynccontextmanager

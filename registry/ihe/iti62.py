@@ -48,5 +48,5 @@ class RemoveMetadata(Transaction):
         return render_registry_response()
 
     def refuse(self, errors: tuple[RegistryError, ...]) -> bytes:
-        """RegistryResponse Failure."""
+        """RegistryResponse Failure, with the errors."""
         return render_registry_response(errors, status=FAILURE)

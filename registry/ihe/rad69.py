@@ -40,7 +40,7 @@ class RetrieveImagingDocumentSet(Transaction):
         return self._instances(call, request)
 
     def refuse(self, errors: tuple[RegistryError, ...]) -> bytes:
-        """RegistryResponse Failure."""
+        """RegistryResponse Failure, with the errors."""
         return render_retrieve_response([], errors, 0)
 
     @asynccontextmanager

@@ -35,15 +35,20 @@ class Follower:
     def __init__(
         self, feed: ChangeFeed, clock: Clock, config: ChangesConfig, persons: Persons | None = None
     ) -> None:
-        self._feed, self._clock, self._config, self._persons = feed, clock, config, persons
+        self._feed = feed
+        self._clock = clock
+        self._config = config
+        self._persons = persons
         self._wake = Wake(clock)
         self._told: list[tuple[Callable[[Sequence[Change]], None], Callable[[], None]]] = []
         self._cursor: Cursor | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     def tell(self, changed: Callable[[Sequence[Change]], None], behind: Callable[[], None]) -> None:
-        """Call ``changed`` with what changes from now on, and ``behind`` when some may have been missed, as
-        at the start: then all that matters must be looked at. Both must return at once."""
+        """Call ``changed`` with what changes from now on, and ``behind`` when some may have been missed.
+
+        Some have at the start: then all that matters must be looked at. Both must return at once.
+        """
         self._told.append((changed, behind))
 
     def wake(self) -> None:
@@ -51,7 +56,7 @@ class Follower:
         self._wake.set()
 
     def start(self) -> None:
-        """Begin."""
+        """Begin to follow, and to trim."""
         self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._trim())]
 
     async def stop(self) -> None:

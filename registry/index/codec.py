@@ -117,8 +117,9 @@ def _read_varint(blob: bytes, at: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicationRow:
-    """A publication as its row holds it: ``body``, ``extra`` (b'' for none) and the patient apart; the ids
-    that are stated.
+    """A publication as its row holds it; the patient is apart.
+
+    ``body`` and ``extra`` (b'' for none), and the ids that are stated.
     """
 
     body: bytes
@@ -142,8 +143,9 @@ class Codec:
         secret: bytes,
         united: StudyRecord | None = None,
     ) -> PublicationRow:
-        """The blobs of a publication in a row whose version column says ``version``; ``united`` is what the
-        row shows instead.
+        """The blobs of a publication in a row whose version column says ``version``.
+
+        ``united`` is what the row shows instead.
         """
         own, manifest = publication.version, publication.manifest
         body, raw, ids = publication_array(publication, digest, secret)

@@ -22,8 +22,8 @@ def in_conflict(
     places: dict[int, set[tuple[int, int, int]]] = {}
     for batch in chunks({key[1] for key in known}):
         sql = (
-            f"SELECT record_key, study_hash, member_id FROM holding WHERE study_hash IN ({marks(batch)}) AND"
-            " flags & 1 = 0"
+            "SELECT record_key, study_hash, member_id FROM holding"
+            f" WHERE study_hash IN ({marks(batch)}) AND flags & 1 = 0"
         )
         for row in tx.rows(sql, batch):
             places.setdefault(row[1], set()).add((row[0], row[1], row[2]))

@@ -105,7 +105,10 @@ class Flush:
     """Writes the changed entries of one transaction, at ``at`` (Unix milliseconds)."""
 
     def __init__(self, reader: Reader, tx: Tx, entries: list[HoldingEdit], at: int) -> None:
-        self._reader, self._tx, self._entries, self._at = reader, tx, entries, at
+        self._reader = reader
+        self._tx = tx
+        self._entries = entries
+        self._at = at
 
     def run(
         self,
@@ -146,8 +149,9 @@ class Flush:
         self._write_feeds(entries, feeds, cursors, changes)
 
     def _note_issuers(self, loaded: list[Loaded]) -> None:
-        """Remember who issues accession numbers here; each is written once, and looked for until it is known
-        to be there.
+        """Remember who issues accession numbers here.
+
+        Each is written once, and looked for until it is known to be there.
         """
         issuers = {
             issuer_hash(a.authority)

@@ -1,5 +1,6 @@
-"""The entries of a foreign source's study: several may be current beside each other, and the row shows them
-together (D1).
+"""The entries of a foreign source's study: several may be current beside each other (D1).
+
+The row shows them together.
 
 An entry is past when another one replaced it (RPLC) or when it was deprecated, never because a later one
 came. Pure.

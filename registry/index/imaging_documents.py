@@ -88,8 +88,9 @@ class ImagingDocuments:
         return tx.row(f"SELECT 1 FROM imaging_document WHERE {_KEY} AND waits = 1", key) is not None
 
     def unread(self, tx: Tx, keys: Collection[RecordKey], known: Collection[int]) -> int:
-        """How many documents of these patient records are not of ``known`` studies only (hashes of their
-        UIDs).
+        """How many documents of these patient records are of other studies than ``known``, or of none.
+
+        ``known`` are hashes of StudyInstanceUIDs.
         """
         count, known_studies = 0, set(known)
         for batch in chunks(keys):

@@ -27,8 +27,9 @@ class HoldingKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One committed change (ADR 0031). It says where to look, and not what is there: that is read from the
-    index.
+    """One committed change (ADR 0031).
+
+    It says where to look, and not what is there: that is read from the index.
 
     Of a study: ``new``, ``changed`` (its version, availability or detail), ``withdrawn``, ``moved`` to
     another patient record. Of another XDS object: ``changed`` or ``withdrawn``. Of a patient record:
@@ -84,7 +85,7 @@ class Holding:
 
     @property
     def record(self) -> StudyRecord:
-        """The study."""
+        """The study: what all Approved entries say together, or the current one."""
         return self.united if self.united is not None else self.publication.record
 
     @property

@@ -103,8 +103,9 @@ def unpacked(successor: State, kept: list[Any]) -> State:
 
 
 def delta(successor: Any, own: Any) -> Any:
-    """What turns ``successor`` into ``own``: ``{"-": keys it lacks, "=": values of its own, "~": nested
-    deltas}``.
+    """What turns ``successor`` into ``own``.
+
+    It is ``{"-": keys it lacks, "=": values of its own, "~": nested deltas}``.
     """
     out: dict[str, Any] = {}
     missing = sorted(successor.keys() - own.keys())

@@ -1,5 +1,6 @@
-"""A stretch of all holdings in the order of when they began or were changed: what a page of a population
-reads (D20).
+"""A stretch of all holdings in the order of when they began or were changed (D20).
+
+A page of a population reads one.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ Place = tuple[int, int, int, int]  # in a window's order: order value, record ke
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """A page of holdings over all patients, newest first or ``ascending``: what SQL narrows by before the
-    exact filter runs.
+    """A page of holdings over all patients, newest first or ``ascending``.
+
+    It is what SQL narrows by before the exact filter runs.
     """
 
     order: Literal["started", "updated"] = "started"
@@ -86,8 +88,9 @@ def stretch(w: Window) -> tuple[list[str], list[Any]]:
 
 
 def narrowed(w: Window, *dates: Literal["started", "updated"]) -> tuple[list[str], list[Any]]:
-    """What else a window's holdings must be: approved, of its members and modalities, within its bounds of
-    ``dates``.
+    """What else a window's holdings must be.
+
+    Approved, of its members and modalities, within its bounds of ``dates``.
     """
     where, params = [f"h.flags & {DEPRECATED} = 0"], list[Any]()
     if w.members:

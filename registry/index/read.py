@@ -34,7 +34,7 @@ from registry.index.rows import (
 
 
 class Reader(HoldingRows):
-    """Finds holdings."""
+    """Finds holdings: by patient record, by name, by population."""
 
     # --- by patient record ----------------------------------------------------------------------------------
 
@@ -75,8 +75,8 @@ class Reader(HoldingRows):
         hashes: list[int] = []
         for batch in chunks(keys):
             sql = (
-                f"SELECT study_hash FROM holding WHERE record_key IN ({marks(batch)}) AND flags &"
-                f" {DEPRECATED} = 0"
+                "SELECT study_hash FROM holding"
+                f" WHERE record_key IN ({marks(batch)}) AND flags & {DEPRECATED} = 0"
             )
             hashes += [int(row[0]) for row in tx.rows(sql, batch)]
         return hashes
@@ -124,10 +124,8 @@ class Reader(HoldingRows):
             sql, params = f"SELECT hash, record_key FROM locator WHERE hash IN ({marks(batch)})", list(batch)
             if names_in_row(tx):
                 for column in NAME_COLUMNS:
-                    sql += (
-                        f" UNION ALL SELECT {column}, record_key FROM holding WHERE {column} IN"
-                        f" ({marks(batch)})"
-                    )
+                    sql += f" UNION ALL SELECT {column}, record_key FROM holding"
+                    sql += f" WHERE {column} IN ({marks(batch)})"
                     params += batch
             for name, key in tx.rows(sql, params):
                 records.setdefault(name, set()).add(key)
@@ -197,12 +195,8 @@ class Reader(HoldingRows):
 
     def issues_accessions(self, tx: Tx, authority: str) -> bool:
         """Whether any study was ever held here with an accession number of this issuer."""
-        return (
-            tx.row(
-                "SELECT 1 FROM locator WHERE hash = ? AND record_key = ?", (issuer_hash(authority), NO_RECORD)
-            )
-            is not None
-        )
+        sql = "SELECT 1 FROM locator WHERE hash = ? AND record_key = ?"
+        return tx.row(sql, (issuer_hash(authority), NO_RECORD)) is not None
 
     def by_names(self, tx: Tx, names: Collection[str]) -> list[Holding]:
         """Holdings, with their past, one of whose versions has one of these entry UUIDs or unique ids."""
@@ -230,14 +224,12 @@ class Reader(HoldingRows):
         """What is left of holdings of these studies that these members withdrew or moved."""
         wanted = {hash8(uid): uid for uid in study_uids}
         stones: dict[tuple[MemberId, str], list[Tombstone]] = {}
-        columns, member_ids = (
-            "member_id, study_hash, record_hash, version, revision",
-            [int(member) for member in members],
-        )
+        columns = "member_id, study_hash, record_hash, version, revision"
+        member_ids = [int(member) for member in members]
         for batch in chunks(wanted):
             sql = (
-                f"SELECT {columns} FROM tombstone WHERE member_id IN ({marks(member_ids)}) AND study_hash IN"
-                f" ({marks(batch)})"
+                f"SELECT {columns} FROM tombstone"
+                f" WHERE member_id IN ({marks(member_ids)}) AND study_hash IN ({marks(batch)})"
             )
             for row in tx.rows(sql, [*member_ids, *batch]):
                 stone = Tombstone(record_hash=row[2], version=row[3], revision=row[4])
@@ -247,8 +239,10 @@ class Reader(HoldingRows):
     # --- by population --------------------------------------------------------------------------------------
 
     def window(self, tx: Tx, w: Window) -> list[Loaded]:
-        """One page of approved holdings in the window's order; ties by key, so that a cursor resumes
-        exactly."""
+        """One page of approved holdings in the window's order.
+
+        Ties go by key, so that a cursor resumes exactly.
+        """
         where, params = stretch(w)
         bounds, bound_params = narrowed(w, "updated" if w.order == "started" else "started")
         tail = f"ORDER BY {order_by(w)} LIMIT {int(w.limit)}"

@@ -79,8 +79,9 @@ NAME_COLUMNS = ("tag_hash", "fhir_hash", "accession_hash")
 
 
 def names_in_row(tx: Tx) -> bool:
-    """Whether the names that every study has are columns of ``holding``, each with an index; else all names
-    are locators.
+    """Whether the names that every study has are columns of ``holding``, each with an index.
+
+    Otherwise all names are locators.
     """
     return not tx.dialect.lean_rows
 
@@ -145,7 +146,7 @@ def version_of(value: int) -> Version | None:
 
 
 def to_ms(moment: datetime) -> int:
-    """Unix milliseconds."""
+    """A moment as Unix milliseconds."""
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
@@ -190,8 +191,9 @@ NO_RECORD = 0  # keys of records are positive
 
 
 def issuer_hash(authority: str) -> int:
-    """Of an issuer of accession numbers; its locator is under no record (0) and says that there is a number
-    of it.
+    """The hash of an issuer of accession numbers.
+
+    Its locator is under no record (0) and says that there is a number of it.
     """
     return hash8("i" + authority)
 

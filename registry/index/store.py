@@ -92,8 +92,7 @@ class IndexStore:
         return fresh
 
     def moved(self, tx: Tx, records: Collection[RecordKey], kind: RecordChange, now: datetime) -> None:
-        """Studies under these records are another patient's, or shown to others than before: they count as
-        changed ``now``.
+        """Studies under these records, another patient's or shown to others now, count as changed ``now``.
 
         ``described``: only what is said of the patient is other than it was; the feed tells, the studies stay
         as they are.
@@ -175,8 +174,9 @@ class IndexStore:
         return await self._db.read("index_holding", read)
 
     async def unenriched(self, members: Collection[MemberId], limit: int) -> list[HoldingKey]:
-        """Holdings of these members of detail ``entry`` that wait for the Enricher (D17), longest waiting
-        first.
+        """Holdings of detail ``entry`` that wait for the Enricher (D17), longest waiting first.
+
+        They are of these ``members``.
 
         Deprecated ones are left out.
         """
@@ -216,8 +216,7 @@ class IndexStore:
         return waiting[:limit]
 
     async def unread_documents(self, members: Collection[MemberId], limit: int) -> list[DocumentKey]:
-        """Documents of these members that may be manifests and wait to be read (D17), longest waiting
-        first."""
+        """Documents that may be manifests and wait to be read (D17), longest waiting first."""
         waiting = self.objects.imaging.waiting
         return await self._db.read("index_unread", lambda tx: waiting(tx, members, limit))
 

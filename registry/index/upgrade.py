@@ -1,5 +1,6 @@
-"""What a delta cannot do in SQL: rows that an earlier release wrote are brought to what this one keeps (delta
-0003). Once.
+"""What a delta cannot do in SQL: rows of an earlier release are brought to what this one keeps. Once.
+
+It belongs to delta 0003.
 
 Several processes may start at the same time: the first one does it, in one transaction, the others wait for
 their turn.

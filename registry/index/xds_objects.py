@@ -1,5 +1,7 @@
-"""XDS objects that are no studies: stored whole, found by entry UUID, unique id, link or patient record
-(D6)."""
+"""XDS objects that are no studies, stored whole (D6).
+
+They are found by entry UUID, unique id, link or patient record.
+"""
 
 from __future__ import annotations
 

@@ -57,8 +57,9 @@ def check_publication(publication: Publication, patient: Patient | None, member:
 
 
 def following(publication: Publication, old: Loaded | None, member: Member) -> Publication:
-    """With its place in the chain: the feed does not say what it replaces, for that is what is current here
-    (D16).
+    """``publication`` with its place in the chain (D16).
+
+    The feed does not say what it replaces, for that is what is current here.
     """
     bare = publication
     if bare.replaces_entry_uuid or bare.replaces_uuid:

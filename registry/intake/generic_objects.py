@@ -46,7 +46,10 @@ class GenericObjects:
         now: datetime,
         new_id: Callable[[], str],
     ) -> None:
-        self._tx, self._index, self._identity, self._work = tx, index, identity, work
+        self._tx = tx
+        self._index = index
+        self._identity = identity
+        self._work = work
         self._region, self._now, self._new_id = region, now, new_id
         self._found: dict[Identifier, Addressed | None] = {}
         # The registry as it was before this transaction, looked up together (:meth:`prefetch`): the rules of
@@ -55,8 +58,11 @@ class GenericObjects:
         self.changed = False
 
     def registered_now(self) -> RegisteredObjects:
-        """What is registered, with the objects that this transaction has put: for what acts cause, and for
-        ITI-57 and ITI-62. Each is read anew, for these go alone or come after what they must see."""
+        """What is registered, with the objects that this transaction has put.
+
+        For what acts cause, and for ITI-57 and ITI-62. Each is read anew, for these go alone or come after
+        what they must see.
+        """
         return RegisteredObjects(self._tx, self._index, self._identity)
 
     def prefetch(self, submissions: Iterable[Submission]) -> None:
@@ -197,8 +203,11 @@ class GenericObjects:
         self.put(member, [replace(document, status=act.status)])
 
     def remove(self, member: Member, act: Withdraw) -> None:
-        """ITI-62: a node's studies only as whole chains (D16), a foreign source's entries and other objects
-        as the standard lets them go."""
+        """ITI-62: remove studies, entries of foreign sources and other objects.
+
+        A node's studies go only as whole chains (D16), a foreign source's entries and other objects as the
+        standard lets them go.
+        """
         registry = self.registered_now()
         check_removal(act.entry_uuids, registry)
         named = set(act.entry_uuids)

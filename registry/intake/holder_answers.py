@@ -14,7 +14,7 @@ from crosslight.standards.dicom.record.kos import Manifest
 from crosslight.standards.region import Region
 from crosslight.standards.study import StudyRecord
 from crosslight.standards.xds.mapping.views import objects_of, publication_from_submission
-from crosslight.standards.xds.model.metadata import DocumentEntry, from_plain
+from crosslight.standards.xds.model.metadata import DocumentEntry, RegistryObject, from_plain
 from crosslight.standards.xds.model.publication import Publication
 from registry.identity.store import IdentityStore
 from registry.index.imaging_documents import DocumentKey
@@ -37,7 +37,10 @@ class Lesson:
     """
 
     def __init__(self, tx: Tx, index: IndexStore, identity: IdentityStore, now: datetime) -> None:
-        self._tx, self._index, self._identity, self._now = tx, index, identity, now
+        self._tx = tx
+        self._index = index
+        self._identity = identity
+        self._now = now
         self._work = index.work(tx, now)
 
     def update_detail(
@@ -126,5 +129,5 @@ class Lesson:
         return self._work.changes
 
 
-def _stored(metadata: object, key: HoldingKey) -> XdsObject:
-    return replace(xds_object(metadata, key.record_key), member=key.member)  # type: ignore[arg-type]
+def _stored(metadata: RegistryObject, key: HoldingKey) -> XdsObject:
+    return replace(xds_object(metadata, key.record_key), member=key.member)

@@ -70,7 +70,10 @@ class PatientIntake:
     def __init__(
         self, store: IdentityStore, audit: AuditLog, directory: Directory, region: Region, clock: Clock
     ) -> None:
-        self._store, self._audit, self._directory, self._region = store, audit, directory, region
+        self._store = store
+        self._audit = audit
+        self._directory = directory
+        self._region = region
         self._clock = clock
         # messages with a national number that is none, by organisation; for metrics
         self.unread: Counter[str] = Counter()
@@ -102,8 +105,9 @@ class PatientIntake:
             act.done(fed=1)
 
     def _note_unread(self, adt: Adt, principal: Principal) -> None:
-        """A national number that is none is passed over, audited as received, and counted: PID-3 may hold
-        others.
+        """Count a national number that is none.
+
+        It is passed over, and audited as received: PID-3 may hold others.
         """
         region = self._region
         if any(

@@ -12,7 +12,13 @@ from datetime import datetime
 from crosslight.runtime.clock import dtm
 from crosslight.runtime.db import Tx
 from crosslight.standards.xds.mapping.views import associations
-from crosslight.standards.xds.model.metadata import Association, RegistryObject, from_plain, to_plain
+from crosslight.standards.xds.model.metadata import (
+    Association,
+    ObjectKind,
+    RegistryObject,
+    from_plain,
+    to_plain,
+)
 from crosslight.standards.xds.model.publication import Publication, Status
 from registry.identity.model import PersonKey, RecordKey
 from registry.identity.store import IdentityStore
@@ -135,9 +141,9 @@ class RegisteredObjects:
             size=str(publication.manifest.size_bytes),
         )
 
-    def _other(self, holding: Holding, kind: str, uuid: str, unique_id: str) -> Registered:
+    def _other(self, holding: Holding, kind: ObjectKind, uuid: str, unique_id: str) -> Registered:
         return Registered(
-            kind=kind,  # type: ignore[arg-type]
+            kind=kind,
             entry_uuid=uuid,
             unique_id=unique_id,
             approved=True,
@@ -146,7 +152,7 @@ class RegisteredObjects:
 
     def _of_stored(self, stored: XdsObject) -> Registered:
         return Registered(
-            kind=stored.kind,  # type: ignore[arg-type]
+            kind=stored.kind,  # type: ignore[arg-type]  # the column holds no other
             entry_uuid=stored.entry_uuid,
             unique_id=stored.unique_id,
             approved=stored.status.endswith(APPROVED),

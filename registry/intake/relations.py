@@ -42,8 +42,9 @@ class Registered:
 
 
 class Registry(Protocol):
-    """What the rules read of the index, inside the transaction; holdings, past versions and stored objects
-    alike.
+    """What the rules read of the index, inside the transaction.
+
+    Holdings, past versions and stored objects look alike.
     """
 
     def object(self, entry_uuid: str) -> Registered | None:
@@ -184,8 +185,9 @@ def _same_patient(association: Association, source: _End, target: _End) -> None:
 
 
 def effects(objects: RegistryObjects, registry: Registry, new_id: Callable[[], str]) -> Effects:
-    """What registering ``objects`` causes; ``new_id`` gives ``urn:uuid:`` ids for associations that the
-    registry makes.
+    """What registering ``objects`` causes.
+
+    ``new_id`` gives ``urn:uuid:`` ids for associations that the registry makes.
     """
     deprecate: dict[str, None] = {}
     add: list[Association] = []

@@ -18,8 +18,9 @@ Outcome = Literal["accepted", "already", "stale"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publish:
-    """A study, fresh or in place of ``publication.replaces_entry_uuid``. ``patient`` is None on the gRPC
-    road's twin, ITI-42, where the patient was fed before and is named by ``patient_cx``.
+    """A study, fresh or in place of ``publication.replaces_entry_uuid``.
+
+    ``patient`` is None over ITI-42, where the patient was fed before and is named by ``patient_cx``.
 
     ``digest`` tells versions apart and goes into the census (``crosslight.standards.census``): the manifest's
     SHA-1 in lower-case hex, which both roads know.
@@ -54,8 +55,11 @@ class Withdraw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreObjects:
-    """XDS objects that are no studies, all or nothing. What they refer to is checked, and what they cause is
-    found, by ``relations.check`` and ``relations.effects`` inside the transaction."""
+    """XDS objects that are no studies, all or nothing.
+
+    What they refer to is checked, and what they cause is found, by ``relations.check`` and
+    ``relations.effects`` inside the transaction.
+    """
 
     objects: tuple[XdsObject, ...]
     patient_cx: str

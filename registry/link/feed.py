@@ -166,7 +166,7 @@ class FeedServicer(pb_grpc.IndexFeedServicer):
         self._audit, self._ids, self._open = audit, ids, open_mode
 
     def register(self, server: grpc.aio.Server) -> None:
-        """For ``MemberServer(register=…)``."""
+        """Add this service to a server, for ``MemberServer(register=…)``."""
         add: Any = pb_grpc.add_IndexFeedServicer_to_server
         add(self, server)
 

@@ -101,7 +101,10 @@ class _Link:
         member: MemberId,
         context: Any,
     ) -> None:
-        self._members, self._index, self._clock, self._callers = members, index, clock, callers
+        self._members = members
+        self._index = index
+        self._clock = clock
+        self._callers = callers
         self._member, self._context = member, context
         self._queue: asyncio.Queue[pb.RegistryMessage | None] = asyncio.Queue(MAX_QUEUED)
         self._directory_sent = ""

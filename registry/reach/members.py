@@ -63,7 +63,10 @@ class Reach:
         workers: Workers | None = None,
     ) -> None:
         self.directory, self._sessions, self._config = directory, sessions, config
-        self._signer, self._ids, self._live, self._workers = signer, ids, live, workers
+        self._signer = signer
+        self._ids = ids
+        self._live = live
+        self._workers = workers
 
     # --- whether --------------------------------------------------------------------------------------------
 
@@ -120,8 +123,9 @@ class Reach:
     # --- the exchange ---------------------------------------------------------------------------------------
 
     def mint(self, caller: Caller, member: Member, *, studies: Iterable[str], patient: str) -> str:
-        """A token that lets ``member`` release ``studies`` to who called, under the call's correlation id
-        (D21).
+        """A token that lets ``member`` release ``studies`` to who called (D21).
+
+        It carries the call's correlation id.
         """
         return self._signer.release(
             caller.principal,

@@ -54,6 +54,6 @@ class MemberSessions:
             await session.close()
 
     async def close(self) -> None:
-        """Close all."""
+        """Close the sessions to all members."""
         for member in list(self._sessions):
             await self.drop(member)

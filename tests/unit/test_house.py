@@ -56,8 +56,6 @@ DOUBLES = {
 
 #: Files whose ``type: ignore`` do not all say why.
 UNEXPLAINED = {
-    "registry/intake/holder_answers.py",
-    "registry/intake/registered_objects.py",
 }
 
 
