@@ -55,8 +55,7 @@ DOUBLES = {
 }
 
 #: Files whose ``type: ignore`` do not all say why.
-UNEXPLAINED = {
-}
+UNEXPLAINED: set[str] = set()
 
 
 def _production() -> list[Path]:
