@@ -65,7 +65,7 @@ class Ground:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Publication:
+class PublicationParts:
     """What tells the registry, and what the node says on its link."""
 
     connection: Connection
@@ -79,7 +79,7 @@ class Parts:
 
     ground: Ground
     archive: Archive
-    publication: Publication
+    publication: PublicationParts
     rereader: Rereader
     serve: ServeContext
     gate: Gate
@@ -156,7 +156,7 @@ class Voice:
         await self._publisher.on_reconcile(why)
 
 
-async def make_publication(ground: Ground, archive: Archive) -> Publication:
+async def make_publication(ground: Ground, archive: Archive) -> PublicationParts:
     """What tells the registry."""
     membership, at = ground.membership, ground.endpoints
     connection = membership.connection(at, ground.seams, f"crosslight {__version__}")
@@ -169,7 +169,9 @@ async def make_publication(ground: Ground, archive: Archive) -> Publication:
         roads=connection.roads,
         endpoints=at,
     )
-    return Publication(connection=connection, publisher=publisher, voice=Voice(ground, archive, publisher))
+    return PublicationParts(
+        connection=connection, publisher=publisher, voice=Voice(ground, archive, publisher)
+    )
 
 
 def make_rereader(ground: Ground, archive: Archive, publisher: Publisher) -> Rereader:

@@ -16,7 +16,7 @@ from simulations.topology import Topology
 
 
 @dataclass(slots=True)
-class Ledger:
+class ListedStudies:
     """What was loaded and is still there: the truth that answers are held against.
 
     Kept with the demo's data.
@@ -105,7 +105,7 @@ class Ledger:
         files.write_atomic(path, orjson.dumps(data, option=orjson.OPT_INDENT_2))
 
     @classmethod
-    def read(cls, path: Path) -> Ledger:
+    def read(cls, path: Path) -> ListedStudies:
         """Read what was kept; empty without a file."""
         if not path.exists():
             return cls()

@@ -27,7 +27,7 @@ from registry import commands as registry_commands
 from registry.config import read_config as read_registry_config
 from registry.setup import init_registry
 from simulations.accounts import Account, make_accounts
-from simulations.endpoints import Ledger
+from simulations.endpoints import ListedStudies
 from simulations.layout import CALLING_AET, HOST, NodePorts, node_values, registry_values
 from simulations.page import PageClient
 from simulations.supervisor import Supervisor
@@ -49,7 +49,7 @@ class DemoRegion:
     restart_after_s: float = 20.0
     on_change: Callable[[], Awaitable[None]] | None = None
     supervisor: Supervisor = field(init=False)
-    ledger: Ledger = field(init=False)
+    ledger: ListedStudies = field(init=False)
     tokens: dict[str, str] = field(default_factory=dict)
     tokens_at: float = 0.0
     authorities: dict[str, str] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class DemoRegion:
         self.data = self.data.resolve()
         self.files, self.ids = SystemFiles(), SystemIds()
         self.supervisor = Supervisor(restart_after_s=self.restart_after_s, on_change=self._changed)
-        self.ledger = Ledger()
+        self.ledger = ListedStudies()
 
     async def _changed(self) -> None:
         if self.on_change is not None:
@@ -202,7 +202,7 @@ class DemoRegion:
         """Start every process, and wait until every member is live."""
         if not self._children_added():
             self._add_children()
-        self.ledger = Ledger.read(self.ledger_path)
+        self.ledger = ListedStudies.read(self.ledger_path)
         self.accounts = self.accounts or self._kept_accounts()
         self.supervisor.start("registry")
         for code in self.topology.codes:

@@ -17,7 +17,7 @@ from crosslight.client.xds import XdsClient
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError
 from simulations.dicomfile import part10
-from simulations.endpoints import Ledger
+from simulations.endpoints import ListedStudies
 from simulations.images import StudyPlan, make_study
 from simulations.page import PageAnswer, PageClient
 from simulations.plan import Chapter
@@ -34,7 +34,7 @@ class World(Protocol):
     """The running region as the story sees it."""
 
     topology: Topology
-    ledger: Ledger
+    ledger: ListedStudies
     authorities: dict[str, str]
 
     @property

@@ -23,10 +23,10 @@ from crosslight.standards.xds.model.publication import Publication, Source, Stat
 from crosslight.standards.xds.rules.errors import RegistryRefusal, refusal
 from node.holdings import StoredObject
 from node.marks import Marks
-from node.publish.model import Identity
+from node.publish.model import PublisherIdentity
 from node.publish.soap_road import AssociationState, DocumentState, StatusChange
 
-IDENTITY = Identity(
+IDENTITY = PublisherIdentity(
     source=Source(
         code="RTK",
         name="Ashford",

@@ -18,7 +18,7 @@ from node.membership.membership import Membership
 from node.membership.model import RegistryRoads
 from node.publish.config import PublishConfig
 from node.publish.grpc_road import GrpcRoad
-from node.publish.model import Identity
+from node.publish.model import PublisherIdentity
 from node.publish.outbox_store import OutboxStore
 from node.publish.publisher import Publisher
 from node.publish.revise import Origin, Retrieval
@@ -61,8 +61,8 @@ async def build_publisher(
     store, rows = PublishStore(db, seams.ids, [name]), OutboxStore(db, name)
     secret = membership.member.secret or await _own_secret(store)
 
-    def identity() -> Identity:
-        return Identity(source=membership.source, secret=secret)
+    def identity() -> PublisherIdentity:
+        return PublisherIdentity(source=membership.source, secret=secret)
 
     retrieval = Retrieval(
         ae_title=endpoints.aet or membership.code[:16],
@@ -79,7 +79,7 @@ def _destination(
     seams: Seams,
     roads: RegistryRoads,
     rows: OutboxStore,
-    identity: Callable[[], Identity],
+    identity: Callable[[], PublisherIdentity],
 ) -> Destination:
     feed = roads.feed
     if feed is None:
@@ -103,7 +103,7 @@ def _soap_road(
     seams: Seams,
     roads: RegistryRoads,
     rows: OutboxStore,
-    identity: Callable[[], Identity],
+    identity: Callable[[], PublisherIdentity],
 ) -> tuple[SoapRoad, Closers]:
     host, port = host_port(roads.mllp, roads.mllp_name)
     tls = roads.tls()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from crosslight.standards.ids import Identifier, Version
-from node.publish.model import Acked, Act, Revision, Want
+from node.publish.model import Acked, Delivery, Revision, Want
 
 
 def same_patient(first: Identifier, second: Identifier) -> bool:
@@ -20,26 +20,26 @@ def same_patient(first: Identifier, second: Identifier) -> bool:
     return (first.namespace, first.value) == (second.namespace, second.value)
 
 
-def next_act(want: Want, acked: Acked | None) -> Act | None:
+def next_act(want: Want, acked: Acked | None) -> Delivery | None:
     """The next act that leads from ``acked`` to ``want``; None when nothing is left to do."""
     if want.kind == "withdraw":
-        return Act(kind="withdraw", version=want.version) if acked is not None else None
+        return Delivery(kind="withdraw", version=want.version) if acked is not None else None
     if want.kind == "deprecate":
         approved = acked is not None and acked.status == "Approved"
-        return Act(kind="deprecate", version=want.version) if approved else None
+        return Delivery(kind="deprecate", version=want.version) if approved else None
     if acked is None:
-        return Act(kind="fresh", version=want.version)
+        return Delivery(kind="fresh", version=want.version)
     before = Version(want.version.epoch, want.version.n - 1)
     if not same_patient(acked.patient, want.patient):
-        return Act(kind="withdraw", version=before)
+        return Delivery(kind="withdraw", version=before)
     if acked.status == "Deprecated":
-        return Act(kind="approve", version=before)
+        return Delivery(kind="approve", version=before)
     if acked.version == want.version or (acked.digest and acked.digest == want.digest):
         return None
-    return Act(kind="replace", version=want.version, replaces=acked.version)
+    return Delivery(kind="replace", version=want.version, replaces=acked.version)
 
 
-def after(act: Act, acked: Acked | None, revision: Revision | None) -> Acked | None:
+def after(act: Delivery, acked: Acked | None, revision: Revision | None) -> Acked | None:
     """What is there once ``act`` has been acknowledged."""
     if act.kind == "withdraw":
         return None

@@ -25,7 +25,7 @@ from crosslight.runtime.wire import (
 from crosslight.standards.ids import Identifier
 from crosslight.standards.problem import CrosslightError
 from node.publish.decide import after
-from node.publish.model import Acked, Disagreement, Done, Job, Later, Refused, Result
+from node.publish.model import Acked, DeliveryRefused, Disagreement, Done, Job, Later, Result
 from node.publish.road import RoadDown
 
 MAX_REQUEST_BYTES = 3 << 20  # below gRPC's own limit of 4 MiB
@@ -61,7 +61,7 @@ def result_of(job: Job, reply: pb.ActResult) -> Result:
     if outcome == pb.ActResult.REFUSED and reply.error_code == "UnresolvedReferenceException":
         return Disagreement("the registry does not have what it acknowledged")
     if outcome == pb.ActResult.REFUSED:
-        return Refused(reply.error_code or "XDSRegistryError", reply.message)
+        return DeliveryRefused(reply.error_code or "XDSRegistryError", reply.message)
     if outcome == pb.ActResult.STALE:
         return Disagreement(reply.message or "the registry has a newer version")
     if outcome == pb.ActResult.EPOCH:
@@ -121,9 +121,7 @@ class GrpcRoad:
             reply = await self._stub().Publish(request, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and len(batch) == 1:
-                return [
-                    Refused("XDSRegistryOutOfResources", "The study is too large for the registry's feed.")
-                ]
+                return [DeliveryRefused("XDSRegistryOutOfResources", "The study is too large for the feed.")]
             raise RoadDown("The registry's feed does not answer.", why=error.code().name) from None
         except asyncio.CancelledError:
             if call_given_up():

@@ -15,7 +15,7 @@ ActKind = Literal["fresh", "replace", "approve", "deprecate", "withdraw"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class PublisherIdentity:
     """Who publishes: the member as its entries name it, and the secret of its derived ids (D9)."""
 
     source: Source
@@ -49,7 +49,7 @@ class Acked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Act:
+class Delivery:
     """One message. ``version`` is its own; ``replaces`` the publication that a replacement points at."""
 
     kind: ActKind
@@ -81,7 +81,7 @@ class Job:
     """
 
     study_uid: str
-    act: Act
+    act: Delivery
     acked: Acked | None
     unsettled: bool
     attempts: int
@@ -122,7 +122,7 @@ class Anew:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class DeliveryRefused:
     """Refused for good: parked and shown, until the study changes or an operator asks again."""
 
     code: str
@@ -145,7 +145,7 @@ class Disagreement:
     why: str
 
 
-Result = Done | Learnt | Anew | Refused | Later | Disagreement
+Result = Done | Learnt | Anew | DeliveryRefused | Later | Disagreement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from crosslight.runtime.clock import Clock
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.waiting import Backoff, Draw, Wake
 from crosslight.standards.problem import CrosslightError
-from node.publish.model import Anew, Disagreement, Done, Job, Later, Learnt, Refused, Result
+from node.publish.model import Anew, DeliveryRefused, Disagreement, Done, Job, Later, Learnt, Result
 from node.publish.outbox_store import OutboxStore, Settled
 from node.publish.road import Road, RoadDown
 
@@ -174,7 +174,7 @@ class Outbox:
             return Settled(
                 study_uid=job.study_uid, truth=True, acked=result.acked, acknowledged=job.act.version
             )
-        if isinstance(result, Refused):
+        if isinstance(result, DeliveryRefused):
             return self._park(job, result.code, result.why, now)
         if isinstance(result, Disagreement):
             self._on_disagreement(result.why)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from crosslight.runtime.db import Row, Tx
 from crosslight.standards.ids import Identifier, Version
 from node.publish import rows
-from node.publish.model import Acked, Act, Parked, Want
+from node.publish.model import Acked, Delivery, Parked, Want
 
 _AT_ONCE = 400  # study UIDs of one statement
 #: Every destination by name, so that the primary key, which begins with it, is used.
@@ -38,7 +38,7 @@ class Due:
     study_uid: str
     attempts: int
     want: Want
-    sent: Act | None
+    sent: Delivery | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +154,7 @@ class OutboxRows:
             for row in records
         ]
 
-    def in_flight_tx(self, tx: Tx, study_uid: str, act: Act | None) -> None:
+    def in_flight_tx(self, tx: Tx, study_uid: str, act: Delivery | None) -> None:
         """The act that may be on its way from now on; None: none is."""
         tx.execute(
             "UPDATE publish_intent SET sent = ?, sent_epoch = ?, sent_n = ?, sent_replaces = ? "

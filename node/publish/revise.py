@@ -18,7 +18,7 @@ from crosslight.standards.problem import CrosslightError
 from crosslight.standards.study import InstanceRef, ManifestFacts, StudyRecord
 from node.holdings import Holdings
 from node.marks import Mark
-from node.publish.model import Identity, Revision, Want
+from node.publish.model import PublisherIdentity, Revision, Want
 from node.publish.revisions import StudyRow
 from node.publish.schedule import Schedule
 from node.publish.store import EpochUsedUp, NoEpoch, PublishStore
@@ -46,7 +46,7 @@ class Origin:
     ``identity`` is asked at each revision, since the region may change it.
     """
 
-    identity: Callable[[], Identity]
+    identity: Callable[[], PublisherIdentity]
     retrieval: Retrieval
 
 

@@ -11,7 +11,7 @@ import zstandard
 from crosslight.runtime.db import Row
 from crosslight.standards.ids import Identifier, Version
 from crosslight.standards.study import ManifestFacts, StudyRecord, record_from_json, record_to_json
-from node.publish.model import Acked, Act, Revision, Want
+from node.publish.model import Acked, Delivery, Revision, Want
 
 MAX_BYTES = 256 << 20  # of one record or manifest unpacked
 
@@ -58,15 +58,17 @@ def want_values(want: Want) -> tuple[Any, ...]:
 SENT = "sent, sent_epoch, sent_n, sent_replaces"
 
 
-def sent_of(row: Row) -> Act | None:
+def sent_of(row: Row) -> Delivery | None:
     """From the columns :data:`SENT`."""
     kind, epoch, n, replaces = row
     if not kind:
         return None
-    return Act(kind=kind, version=Version(epoch, n), replaces=Version.parse(replaces) if replaces else None)
+    return Delivery(
+        kind=kind, version=Version(epoch, n), replaces=Version.parse(replaces) if replaces else None
+    )
 
 
-def sent_values(act: Act | None) -> tuple[Any, ...]:
+def sent_values(act: Delivery | None) -> tuple[Any, ...]:
     """For the columns :data:`SENT`."""
     if act is None:
         return ("", 0, 0, "")

@@ -23,7 +23,18 @@ from crosslight.standards.study import Patient, patient_to_json
 from crosslight.standards.xds.model.publication import Publication, Status
 from crosslight.standards.xds.rules.errors import RegistryRefusal
 from node.publish.decide import after
-from node.publish.model import Acked, Act, Anew, Done, Identity, Job, Later, Learnt, Refused, Result
+from node.publish.model import (
+    Acked,
+    Anew,
+    Delivery,
+    DeliveryRefused,
+    Done,
+    Job,
+    Later,
+    Learnt,
+    PublisherIdentity,
+    Result,
+)
 from node.publish.road import RoadDown
 
 log = get_logger("publish")
@@ -144,7 +155,7 @@ class SoapRoad:
     def __init__(
         self,
         port: XdsPort,
-        identity: Callable[[], Identity],
+        identity: Callable[[], PublisherIdentity],
         fed: FedStore,
         affinity_id: Callable[[Patient], Identifier | None],
         *,
@@ -321,13 +332,8 @@ class SoapRoad:
         try:
             async for page in pages:
                 for study_uid, acked in page:
-                    job = Job(
-                        study_uid=study_uid,
-                        act=Act(kind="deprecate", version=acked.version),
-                        acked=acked,
-                        unsettled=True,
-                        attempts=0,
-                    )
+                    wanted = Delivery(kind="deprecate", version=acked.version)
+                    job = Job(study_uid=study_uid, act=wanted, acked=acked, unsettled=True, attempts=0)
                     truth = await self._whole_truth(job)
                     if truth is None or (truth.version, truth.status) != (acked.version, acked.status):
                         differing[study_uid] = truth
@@ -346,7 +352,7 @@ class SoapRoad:
                 await self._fed.set_fed(patient, "")
             return Later(f"{code}: {why}")
         if not codes & (ASK | VAGUE):
-            return Refused(code, why)
+            return DeliveryRefused(code, why)
         truth = await self.truth(job)
         if _applied(job, truth):
             return Done(truth)

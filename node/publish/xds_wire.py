@@ -23,7 +23,7 @@ from crosslight.standards.xds.rules.errors import RegistryError, RegistryRefusal
 from crosslight.standards.xds.wire import adhoc
 from crosslight.standards.xds.wire.ebrim_write import render_remove_objects, render_submit_objects
 from crosslight.standards.xds.wire.response import FAILURE, SUCCESS, parse_registry_response
-from node.publish.model import Identity
+from node.publish.model import PublisherIdentity
 from node.publish.soap_road import AssociationState, DocumentState, StatusChange
 
 # ITI TF-2 3.42, 3.57, 3.62
@@ -58,7 +58,7 @@ class XdsWire:
         mllp: MllpClient,
         clock: Clock,
         ids: Ids,
-        identity: Callable[[], Identity],
+        identity: Callable[[], PublisherIdentity],
         *,
         timeout_s: float = 30.0,
     ) -> None:

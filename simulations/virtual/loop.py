@@ -7,12 +7,21 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from simulations.virtual.network import MemoryServer, Network
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class LoopNetwork(Protocol):
+    """What the loop asks of its network (:class:`~simulations.virtual.network.Network`)."""
+
+    def listen(self, factory: Callable[[], Any], host: str, port: int) -> Any:
+        """A server whose connections speak what ``factory`` makes."""
+        ...
+
+    async def connect(self, factory: Callable[[], Any], who: str, host: str, port: int) -> tuple[Any, Any]:
+        """A connection to whoever listens there: its transport and its protocol."""
+        ...
 
 
 class NothingWillHappenError(Exception):
@@ -46,7 +55,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     :class:`~simulations.virtual.network.Network`.
     """
 
-    network: Network
+    network: LoopNetwork
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,8 +103,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Listen in memory."""
         if how.get("ssl") is not None:
             raise OutsideError("TLS")
-        server: MemoryServer = self.network.listen(protocol_factory, str(host), int(port))
-        return server
+        return self.network.listen(protocol_factory, str(host), int(port))
 
     async def create_connection(
         self, protocol_factory: Callable[[], Any], host: Any = None, port: Any = None, **how: Any
@@ -106,7 +114,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return await self.network.connect(protocol_factory, "", str(host), int(port))
 
 
-def run_virtually(network: Callable[[VirtualLoop], Network], main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+def run_virtually(
+    network: Callable[[VirtualLoop], LoopNetwork], main: Callable[[], Coroutine[Any, Any, T]]
+) -> T:
     """Run ``main`` on a fresh loop from time 0, and end everything that it left.
 
     Args:

@@ -64,7 +64,7 @@ async def until(condition: Callable[[], Awaitable[object]], within_s: float = 60
 
 def network_here() -> Network:
     """The running loop's network."""
-    return cast(VirtualLoop, asyncio.get_running_loop()).network
+    return cast(Network, cast(VirtualLoop, asyncio.get_running_loop()).network)
 
 
 @asynccontextmanager

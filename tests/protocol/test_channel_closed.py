@@ -27,12 +27,12 @@ from node.membership.config import RegionConfig
 from node.membership.link import Link
 from node.membership.renewal import Renewal
 from node.publish.grpc_road import GrpcRoad
-from node.publish.model import Acked, Act, Job
+from node.publish.model import Acked, Delivery, Job
 from node.publish.road import RoadDown
 
 JOB = Job(
     study_uid="1.2.1",
-    act=Act(kind="withdraw", version=Version(1, 1)),
+    act=Delivery(kind="withdraw", version=Version(1, 1)),
     acked=None,
     unsettled=False,
     attempts=0,

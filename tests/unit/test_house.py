@@ -22,17 +22,10 @@ MAX_LINES, MAX_PARAMETERS = 400, 8
 #: Still over their bound; each is owed.
 LONG_FILES: set[str] = set()
 LONG_CONSTRUCTORS: set[str] = set()
-CIRCLES = {
-    ("simulations.virtual.loop", "simulations.virtual.network"),  # owed
-}
+CIRCLES: set[tuple[str, str]] = set()
 #: Names of classes that stand for two things in what one service is made of.
 HOMONYMS = {
-    ("node", "Act"),  # owed: a message to deliver; an act under way at the release
     ("node", "Association"),  # XDS's and DICOM's own word, each in its room
-    ("node", "Identity"),  # owed: of a certificate; of a publisher
-    ("node", "Publication"),  # owed: of a study; the parts that publish
-    ("node", "Refused"),  # owed: an object; a publication
-    ("simulations", "Ledger"),  # owed: what the demo loaded; where acts are noted
 }
 
 #: Where what a test needs of a registry is real: its room is made by ``registry/parts.py``

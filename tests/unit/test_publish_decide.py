@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from crosslight.standards.ids import Identifier, Version
 from crosslight.standards.study import ManifestFacts
 from node.publish.decide import after, next_act, version_for
-from node.publish.model import Acked, Act, Revision, Want
+from node.publish.model import Acked, Delivery, Revision, Want
 
 ADA, BEN = Identifier("A1", "1.2.99"), Identifier("B1", "1.2.99")
 
@@ -28,25 +28,37 @@ def publish(n: int, *, patient: Identifier = ADA, digest: str = "d2") -> Want:
 @pytest.mark.parametrize(
     ("want", "there", "act"),
     [
-        (publish(5), None, Act(kind="fresh", version=Version(1, 5))),
-        (publish(5), acked(), Act(kind="replace", version=Version(1, 5), replaces=Version(1, 1))),
+        (publish(5), None, Delivery(kind="fresh", version=Version(1, 5))),
+        (publish(5), acked(), Delivery(kind="replace", version=Version(1, 5), replaces=Version(1, 1))),
         (publish(5, digest="d1"), acked(), None),
-        (publish(5, patient=BEN), acked(), Act(kind="withdraw", version=Version(1, 4))),
-        (publish(5), acked(status="Deprecated"), Act(kind="approve", version=Version(1, 4))),
-        (publish(5, digest="d1"), acked(status="Deprecated"), Act(kind="approve", version=Version(1, 4))),
-        (publish(5, patient=BEN), acked(status="Deprecated"), Act(kind="withdraw", version=Version(1, 4))),
+        (publish(5, patient=BEN), acked(), Delivery(kind="withdraw", version=Version(1, 4))),
+        (publish(5), acked(status="Deprecated"), Delivery(kind="approve", version=Version(1, 4))),
+        (
+            publish(5, digest="d1"),
+            acked(status="Deprecated"),
+            Delivery(kind="approve", version=Version(1, 4)),
+        ),
+        (
+            publish(5, patient=BEN),
+            acked(status="Deprecated"),
+            Delivery(kind="withdraw", version=Version(1, 4)),
+        ),
         (
             Want(kind="deprecate", version=Version(1, 5)),
             acked(),
-            Act(kind="deprecate", version=Version(1, 5)),
+            Delivery(kind="deprecate", version=Version(1, 5)),
         ),
         (Want(kind="deprecate", version=Version(1, 5)), acked(status="Deprecated"), None),
         (Want(kind="deprecate", version=Version(1, 5)), None, None),
-        (Want(kind="withdraw", version=Version(1, 5)), acked(), Act(kind="withdraw", version=Version(1, 5))),
+        (
+            Want(kind="withdraw", version=Version(1, 5)),
+            acked(),
+            Delivery(kind="withdraw", version=Version(1, 5)),
+        ),
         (Want(kind="withdraw", version=Version(1, 5)), None, None),
     ],
 )
-def test_next_act(want: Want, there: Acked | None, act: Act | None) -> None:
+def test_next_act(want: Want, there: Acked | None, act: Delivery | None) -> None:
     assert next_act(want, there) == act
 
 

@@ -16,7 +16,7 @@ from node.membership.config import ForeignRegistryConfig
 from node.membership.model import in_authority
 from node.publish.build import host_port
 from node.publish.grpc_road import act_to_pb, result_of
-from node.publish.model import Acked, Act, Disagreement, Done, Job, Later, Refused, Revision
+from node.publish.model import Acked, Delivery, DeliveryRefused, Disagreement, Done, Job, Later, Revision
 from registry.intake.submission import Publish
 from registry.link.feed import act_from_pb
 
@@ -29,20 +29,20 @@ REVISION = Revision(
 ACKED = Acked(version=V1, digest="x", sha1="y", status="Approved", patient=make_patient().local, chain=(V1,))
 
 
-def job(act: Act, revision: Revision | None = None) -> Job:
+def job(act: Delivery, revision: Revision | None = None) -> Job:
     return Job(study_uid="1.2.1", act=act, acked=ACKED, unsettled=False, attempts=0, revision=revision)
 
 
-REPLACE = job(Act(kind="replace", version=V2, replaces=V1), REVISION)
+REPLACE = job(Delivery(kind="replace", version=V2, replaces=V1), REVISION)
 
 
 def test_acts_on_the_wire() -> None:
     assert act_to_pb(REPLACE).publish.manifest.sha1 == "a" * 40
-    assert act_to_pb(job(Act(kind="approve", version=V2))).availability.approved
-    deprecate = act_to_pb(job(Act(kind="deprecate", version=V2)))
+    assert act_to_pb(job(Delivery(kind="approve", version=V2))).availability.approved
+    deprecate = act_to_pb(job(Delivery(kind="deprecate", version=V2)))
     assert deprecate.WhichOneof("what") == "availability"
     assert not deprecate.availability.approved
-    assert act_to_pb(job(Act(kind="withdraw", version=V2))).WhichOneof("what") == "withdraw"
+    assert act_to_pb(job(Delivery(kind="withdraw", version=V2))).WhichOneof("what") == "withdraw"
 
 
 @pytest.mark.parametrize("outcome", [pb.ActResult.ACCEPTED, pb.ActResult.ALREADY])
@@ -58,7 +58,7 @@ def test_other_answers() -> None:
         REPLACE,
         pb.ActResult(outcome=pb.ActResult.REFUSED, error_code="XDSRegistryMetadataError", message="m"),
     )
-    assert refused == Refused("XDSRegistryMetadataError", "m")
+    assert refused == DeliveryRefused("XDSRegistryMetadataError", "m")
     unknown = pb.ActResult(outcome=pb.ActResult.REFUSED, error_code="UnresolvedReferenceException")
     assert isinstance(result_of(REPLACE, unknown), Disagreement)
     assert isinstance(result_of(REPLACE, pb.ActResult(outcome=pb.ActResult.STALE)), Disagreement)
@@ -105,7 +105,7 @@ def test_why_a_study_was_asked_for_stays_at_the_trust() -> None:
     record = make_record("1.2.1")
     act = act_to_pb(
         job(
-            Act(kind="fresh", version=V2),
+            Delivery(kind="fresh", version=V2),
             replace(REVISION, record=replace(record, reason="query malignancy")),
         )
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_the_linter_refuses_other_ways_to_the_world(tmp_path: Path) -> None:
             ("crosslight/runtime/clock.py", False),
         ):
             command = [
-                "ruff",
+                str(Path(sys.executable).with_name("ruff")),
                 "check",
                 "--select",
                 "TID251",

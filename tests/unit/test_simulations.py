@@ -16,7 +16,7 @@ from crosslight.standards.ids import is_strict_uid
 from crosslight.standards.national import nhs_number
 from crosslight.standards.problem import ConfigError
 from simulations.dicomfile import part10
-from simulations.endpoints import Ledger
+from simulations.endpoints import ListedStudies
 from simulations.images import PROCEDURES, StudyPlan, make_study, rejection_note
 from simulations.people import make_patients
 from simulations.plan import make_chapter
@@ -145,12 +145,12 @@ def test_what_would_hide_a_fault_differs(path: Path, today: date) -> None:
 def test_the_ledger_is_kept(tmp_path: Path) -> None:
     topology = read_topology()
     chapter = make_chapter(topology, {}, 1, date(2026, 11, 22))
-    ledger = Ledger()
+    ledger = ListedStudies()
     ledger.add(topology, chapter.travelled[0], 120)
     ledger.add(topology, chapter.travelled[1], 48)
     ledger.add(topology, chapter.doubled, 2, disputed=True)
     ledger.save(tmp_path / "ledger.json", SystemFiles())
-    kept = Ledger.read(tmp_path / "ledger.json")
+    kept = ListedStudies.read(tmp_path / "ledger.json")
     assert kept == ledger
     patients = kept.listed()
     assert [len(p["studies"]) for p in patients] == [2, 1]
@@ -161,7 +161,7 @@ def test_the_ledger_is_kept(tmp_path: Path) -> None:
 
 def test_nobody_is_disputed_where_there_is_no_national_number() -> None:
     topology = read_topology(Path(__file__).parents[2] / "simulations" / "topologies" / "emory.toml")
-    ledger = Ledger()
+    ledger = ListedStudies()
     ledger.add(topology, make_chapter(topology, {}, 1, date(2026, 11, 22)).doubled, 2, disputed=True)
     assert [(p["disputed"], p["nhs_number"], p["identifiers"]) for p in ledger.listed()] == [
         (False, None, [])
@@ -171,7 +171,7 @@ def test_nobody_is_disputed_where_there_is_no_national_number() -> None:
 def test_the_ledger_follows_what_is_held() -> None:
     topology = read_topology()
     chapter = make_chapter(topology, {}, 1, date(2026, 11, 22))
-    ledger = Ledger()
+    ledger = ListedStudies()
     first, second = chapter.travelled[:2]
     ledger.add(topology, first, 120)
     ledger.add(topology, second, 48)
