@@ -12,7 +12,7 @@ import orjson
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
-from crosslight.runtime.files import Files, private_folder
+from crosslight.runtime.files import Files, one_at_a_time
 from crosslight.standards.problem import ConfigError, kind_as_sentence
 
 
@@ -33,9 +33,10 @@ class TokenKeys:
             ConfigError: if the file is not what it should be, or can be read by others.
         """
         if not self._path.exists():
-            private_folder(self._path.parent)
-            data = orjson.dumps({"keys": [ECKey.generate_key("P-256").as_dict(private=True)]})
-            self._files.write_atomic(self._path, data)
+            with one_at_a_time(self._path.parent):
+                if not self._path.exists():
+                    data = orjson.dumps({"keys": [ECKey.generate_key("P-256").as_dict(private=True)]})
+                    self._files.write_atomic(self._path, data)
         if self._path.stat().st_mode & 0o077:
             raise ConfigError(f"{self._path} can be read by others.", todo="chmod 600, and make a new key.")
         try:

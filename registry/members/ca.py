@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from crosslight.runtime.clock import Clock, Ids
-from crosslight.runtime.files import PRIVATE_FOLDER, Files, private_folder
+from crosslight.runtime.files import PRIVATE_FOLDER, Files, one_at_a_time, private_folder
 from crosslight.runtime.tls import GATEWAY_NAME, Identity, spki_pin
 from crosslight.standards.ids import Oid
 from crosslight.standards.problem import ConfigError, Invalid, Malformed, TooLarge
@@ -141,8 +141,10 @@ class CertificateAuthority:
                 others.
         """
         key_path = self._folder / "ca.key"
-        if not key_path.exists() and not self.bundle.exists():
-            self._create(key_path)
+        if not (key_path.exists() and self.bundle.exists()):
+            with one_at_a_time(self._folder):
+                if not key_path.exists() and not self.bundle.exists():
+                    self._create(key_path)
         if not key_path.exists() or not self.bundle.exists():
             raise ConfigError(
                 f"{self._folder} holds half a certificate authority.",
@@ -161,7 +163,6 @@ class CertificateAuthority:
         self._key, self._certificate = key, certificate
 
     def _create(self, key_path: Path) -> None:
-        private_folder(self._folder)
         os.chmod(self._folder, PRIVATE_FOLDER)
         key, key_pem = new_key_pem()
         now = self._clock.now()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -94,3 +95,46 @@ def test_what_a_command_and_its_programs_make_is_for_nobody_else(tmp_path: Path)
     assert CliRunner().invoke(group, ["make"]).exit_code == 0
     assert oct(made.stat().st_mode & 0o777) == "0o600"
     assert os.umask(0) == 0, "and it is put back"
+
+
+_MAKE_KEYS = """
+import sys
+from pathlib import Path
+from crosslight.runtime.clock import SystemClock, SystemIds
+from crosslight.runtime.files import SystemFiles
+from crosslight.standards.ids import Oid
+from registry.keys import TokenKeys
+from registry.members.ca import CertificateAuthority
+folder = Path(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+ca = CertificateAuthority(folder / "ca", Oid("1.2.3"), "A region", SystemClock(), SystemIds(), SystemFiles())
+ca.open()
+keys = TokenKeys(folder / "keys" / "token-keys.json", SystemFiles())
+keys.open()
+print(ca.certificate.serial_number, keys.signing.kid, flush=True)
+"""
+
+
+def test_a_service_and_commands_that_start_at_once_have_the_same_keys(tmp_path: Path) -> None:
+    """Whoever comes first makes them: a command beside ``serve`` in a new folder once made others."""
+    for attempt in range(3):
+        at_once = [
+            subprocess.Popen(
+                [sys.executable, "-c", _MAKE_KEYS, str(tmp_path / str(attempt))],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            )
+            for _ in range(4)
+        ]  # fmt: skip
+        for process in at_once:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        said = set()
+        for process in at_once:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        for process in at_once:
+            said.add(process.communicate(timeout=60)[0])
+        assert len(said) == 1
+        assert said != {""}
