@@ -16,7 +16,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet
 
 from crosslight.runtime.clock import Clock, Ids
-from crosslight.standards.access import Principal
+from crosslight.standards.access import Grants, Principal
 from crosslight.standards.problem import Unauthenticated, kind_as_sentence
 
 ALGORITHMS = ["ES256"]
@@ -65,6 +65,8 @@ class TokenSigner:
             "pou": principal.purpose,
             **extra,
         }
+        if granted := principal.grants.plain():
+            claims["grants"] = granted
         return jwt.encode({"alg": "ES256", "kid": self._key.kid, "typ": f"{kind}+jwt"}, claims, self._key)
 
     def access(self, principal: Principal, *, audience: str, ttl_s: int) -> str:
@@ -128,6 +130,7 @@ class TokenVerifier:
             organisation=str(claims.get("org", "")),
             purpose=str(claims.get("pou", "")),
             evidence="gateway-token" if kind == "release" else "bearer",
+            grants=Grants.from_plain(claims.get("grants")),
         )
         return Claims(
             kind=kind,

@@ -125,12 +125,59 @@ _EVERY_ACTION = frozenset(
 )
 
 
+#: What may be granted to an outside system or an app beyond its role; nothing is granted by itself.
+Capability = Literal["find", "open", "export", "store", "publish", "feed", "link"]
+CAPABILITIES: dict[Capability, str] = {
+    "find": "Search for the imaging of a patient who is named, and read what the index says of it.",
+    "open": "Retrieve images and manifests.",
+    "export": "Ask for many patients at once: questions that name nobody.",
+    "store": "Store objects into the archive of one member, which the grant names.",
+    "publish": "Register documents for the repositories that the grant names, and change its own.",
+    "feed": "Feed patients of the assigning authorities that the grant names.",
+    "link": "Merge national numbers: say that two of them are one person.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grants:
+    """What one outside system or app was granted, and for whose data.
+
+    ``authorities`` are OIDs whose patients it may feed, ``repositories`` repositoryUniqueIds that it may
+    publish for, ``store_at`` the code of the one member that it may store into.
+    """
+
+    capabilities: frozenset[str] = frozenset()
+    authorities: frozenset[str] = frozenset()
+    repositories: frozenset[str] = frozenset()
+    store_at: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON-able data, without what is empty."""
+        said = {
+            "capabilities": sorted(self.capabilities),
+            "authorities": sorted(self.authorities),
+            "repositories": sorted(self.repositories),
+            "store_at": self.store_at,
+        }
+        return {name: value for name, value in said.items() if value}
+
+    @classmethod
+    def from_plain(cls, said: Any) -> Self:
+        """Read what :meth:`plain` wrote; what is none grants nothing."""
+        if not isinstance(said, Mapping):
+            return cls()
+        names = ("capabilities", "authorities", "repositories")
+        sets = {name: frozenset(map(str, said.get(name) or ())) for name in names}
+        return cls(**sets, store_at=str(said.get("store_at") or ""))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """Who asks, for whom, and on what evidence.
 
     ``organisation`` is an ODS (or board) code; ``evidence`` says how we know (``session``, ``bearer``,
     ``certificate``, ``gateway-token``, ``open``, ``dimse``). ``member`` is set for a member's own node.
+    ``grants`` is what a system or an app was granted.
     """
 
     subject: str
@@ -140,6 +187,7 @@ class Principal:
     purpose: str = "TREAT"
     evidence: str = "bearer"
     member: int | None = None
+    grants: Grants = Grants()
     claims: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def describe(self) -> dict[str, Any]:

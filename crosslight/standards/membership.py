@@ -73,8 +73,12 @@ class Invitation:
         return invitation
 
 
-def _strings(cls: type[Any], data: Any, what: str) -> dict[str, Any]:
-    """The known keys of ``data`` that are present; unknown ones are left for later releases."""
+def known_keys(cls: type[Any], data: Any, what: str) -> dict[str, Any]:
+    """The known keys of ``data`` that are present; unknown ones are left for later releases.
+
+    Raises:
+        Malformed: if it is no object; ``what`` is its name then.
+    """
     if not isinstance(data, Mapping):
         raise Malformed(f"{what} is no object.")
     return {f.name: data[f.name] for f in fields(cls) if f.name in data}
@@ -92,7 +96,7 @@ class RegistryAddresses:
     @classmethod
     def from_plain(cls, data: Any) -> Self:
         """Read what :func:`dataclasses.asdict` wrote."""
-        return cls(**{k: str(v) for k, v in _strings(cls, data, "The registry's address list").items()})
+        return cls(**{k: str(v) for k, v in known_keys(cls, data, "The registry's address list").items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +131,9 @@ class Endpoints:
         Raises:
             Malformed: if it is no object.
         """
-        return cls(**{name: str(value) for name, value in _strings(cls, data, "A list of endpoints").items()})
+        return cls(
+            **{name: str(value) for name, value in known_keys(cls, data, "A list of endpoints").items()}
+        )
 
     @classmethod
     def claimed(cls, said: Mapping[str, str]) -> Self:
@@ -183,12 +189,12 @@ class MembershipFacts:
         Raises:
             Malformed: if something is missing.
         """
-        values = _strings(cls, data, "The member's facts")
+        values = known_keys(cls, data, "The member's facts")
         try:
             return cls(
                 **{
                     **values,
-                    **_oids(values),
+                    **oid_lists(values),
                     "secret": bytes.fromhex(values["secret"]),
                     "id": int(values["id"]),
                     "epoch": int(values["epoch"]),
@@ -198,7 +204,7 @@ class MembershipFacts:
             raise Malformed("The member's facts are not complete.") from None
 
 
-def _oids(values: Mapping[str, Any]) -> dict[str, tuple[Oid, ...]]:
+def oid_lists(values: Mapping[str, Any]) -> dict[str, tuple[Oid, ...]]:
     """The lists of authorities in ``values``; an older release says none."""
     return {name: tuple(Oid(str(one)) for one in values.get(name, ())) for name in ("authorities", "asked")}
 
@@ -214,7 +220,7 @@ def region_from_plain(data: Any) -> Region:
     Raises:
         Malformed: if something is missing.
     """
-    values = _strings(Region, data, "The region")
+    values = known_keys(Region, data, "The region")
     try:
         codes = tuple(ProcedureCodes(**row) for row in values.get("procedure_codes", ()))
         others = tuple(values.get("other_nationals", ()))
@@ -252,7 +258,7 @@ class JoinReply:
         Raises:
             Malformed: if something is missing.
         """
-        values = _strings(cls, data, "The registry's answer")
+        values = known_keys(cls, data, "The registry's answer")
         try:
             return cls(
                 chain_pem=str(values["chain_pem"]),
@@ -264,81 +270,3 @@ class JoinReply:
             )
         except (KeyError, ValueError, TypeError):
             raise Malformed("The registry's answer is not complete.") from None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DirectoryMember:
-    """One member as every other may know it."""
-
-    code: str
-    name: str
-    repository_unique_id: str
-    retrieve_location_uid: str
-    authority: str
-    status: str
-    endpoints: Endpoints = Endpoints()
-    authorities: tuple[Oid, ...] = ()  # patient authorities of its own beside the allotted one
-    asked: tuple[Oid, ...] = ()  # those that nobody has agreed to yet
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON-able data."""
-        return {**asdict(self), "endpoints": self.endpoints.known()}
-
-
-def _directory_member(data: Any) -> DirectoryMember:
-    values = _strings(DirectoryMember, data, "A member")
-    endpoints = Endpoints.from_plain(values.get("endpoints", {}))
-    return DirectoryMember(**{**values, **_oids(values), "endpoints": endpoints})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DirectoryDocument:
-    """What every member must know of the region; signed by the region's token key, versioned, expiring."""
-
-    version: int
-    community: str  # homeCommunityId
-    issued: int  # Unix seconds
-    expires: int
-    members: tuple[DirectoryMember, ...]
-    jwks: dict[str, Any]
-    region: Region
-
-    @property
-    def suspended(self) -> frozenset[str]:
-        """Codes of members whose certificates must be refused."""
-        return frozenset(m.code for m in self.members if m.status == "suspended")
-
-    def claims(self) -> dict[str, Any]:
-        """As the claims of its JWS."""
-        return {
-            "iss": self.community,
-            "typ": "directory",
-            "ver": self.version,
-            "iat": self.issued,
-            "exp": self.expires,
-            "members": [m.plain() for m in self.members],
-            "jwks": self.jwks,
-            "region": region_plain(self.region),
-        }
-
-    @classmethod
-    def from_claims(cls, claims: Mapping[str, Any]) -> Self:
-        """Read verified claims.
-
-        Raises:
-            Malformed: if something is missing, or it is another kind of document.
-        """
-        if claims.get("typ") != "directory":
-            raise Malformed("This is no directory.")
-        try:
-            return cls(
-                version=int(claims["ver"]),
-                community=str(claims["iss"]),
-                issued=int(claims["iat"]),
-                expires=int(claims["exp"]),
-                members=tuple(_directory_member(m) for m in claims["members"]),
-                jwks=dict(claims["jwks"]),
-                region=region_from_plain(claims["region"]),
-            )
-        except (KeyError, TypeError, ValueError):
-            raise Malformed("The directory is not complete.") from None

@@ -14,7 +14,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from crosslight.runtime.tokens import ALGORITHMS
-from crosslight.standards.membership import DirectoryDocument
+from crosslight.standards.directory import DirectoryDocument
 from crosslight.standards.problem import Malformed, TooLarge, Unauthenticated, kind_as_sentence
 
 MAX_DIRECTORY_BYTES = 4 << 20

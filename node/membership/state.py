@@ -19,10 +19,9 @@ import orjson
 from crosslight.runtime.files import PRIVATE_FOLDER, Files, private_folder
 from crosslight.runtime.log import get_logger
 from crosslight.runtime.tls import Credentials
+from crosslight.standards.directory import DirectoryDocument, DirectoryMember
 from crosslight.standards.ids import Oid
 from crosslight.standards.membership import (
-    DirectoryDocument,
-    DirectoryMember,
     JoinReply,
     MembershipFacts,
     RegistryAddresses,

@@ -7,7 +7,7 @@ from datetime import datetime
 import orjson
 from joserfc import jws
 
-from crosslight.standards.membership import DirectoryDocument, DirectoryMember
+from crosslight.standards.directory import DirectoryDocument, DirectoryMember
 from crosslight.standards.region import Region
 from registry.keys import TokenKeys
 from registry.members.model import Member

@@ -8,7 +8,8 @@ from dataclasses import fields
 import pytest
 
 from crosslight.pb import membership_pb2 as pb
-from crosslight.standards.membership import DirectoryDocument, DirectoryMember, Endpoints
+from crosslight.standards.directory import DirectoryDocument, DirectoryMember
+from crosslight.standards.membership import Endpoints
 from crosslight.standards.problem import Malformed
 from crosslight.standards.region import Region
 

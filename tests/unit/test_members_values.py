@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from crosslight.runtime.clock import SystemIds
 from crosslight.runtime.files import SystemFiles
 from crosslight.runtime.tls import Identity, identity_of, peer_identity, pem_blocks, spki_pin
+from crosslight.standards.access import Grants
+from crosslight.standards.directory import DirectoryDocument, DirectorySystem
 from crosslight.standards.ids import MemberId, Oid
 from crosslight.standards.membership import (
-    DirectoryDocument,
     Invitation,
     JoinReply,
     MembershipFacts,
@@ -271,6 +272,24 @@ def test_directory_round_trip_without_secrets(tmp_path: Path) -> None:
         read_directory(token, keys.jwks(), "1.2.4")
     with pytest.raises(Unauthenticated):
         read_directory(token[:-3] + "AAA", keys.jwks(), "1.2.3")
+
+
+def test_the_directory_names_systems_and_what_was_withdrawn(tmp_path: Path) -> None:
+    keys = _keys(tmp_path)
+    granted = Grants(capabilities=frozenset({"find", "store"}), store_at="RTK")
+    document = replace(
+        _document(keys, 7),
+        systems=(DirectorySystem(name="pacs", grants=granted), DirectorySystem(name="new")),
+        withdrawn_tokens=frozenset({"t1"}),
+        withdrawn_certificates=frozenset({"1f", "2a"}),
+    )
+    assert read_directory(sign_directory(document, keys), keys.jwks(), "1.2.3") == document
+    older = {k: v for k, v in document.claims().items() if k != "systems" and not k.startswith("withdrawn_")}
+    read = DirectoryDocument.from_claims(older)  # of a registry before 0.3
+    assert (read.systems, read.withdrawn_tokens) == ((), frozenset())
+    for systems in ([{"grants": {}}], ["pacs"], [{"name": 1}]):
+        with pytest.raises(Malformed):
+            DirectoryDocument.from_claims({**document.claims(), "systems": systems})
 
 
 def test_directory_rollback_and_freeze(tmp_path: Path) -> None:
