@@ -1,7 +1,8 @@
 """Follower: reads the change feed in this process and tells whoever has to know (ADR 0031).
 
-What was committed here is read at once; what other processes committed, and what changed of persons, at the
-next look: the heads of all streams in one small reading. That is rather a look each second than LISTEN and
+What was committed here is read at once, or with what else is committed within :data:`GATHER_S` where commits
+follow each other, so that a feed at its height does not pay a reading for each; what other processes
+committed, and what changed of persons, at the next look: the heads of all streams in one small reading. That is rather a look each second than LISTEN and
 NOTIFY, whose commits PostgreSQL takes one at a time, which poolers of connections do not pass on, and which
 is lost with a connection, so that one must look all the same.
 """
@@ -21,6 +22,7 @@ from registry.index.config import ChangesConfig
 from registry.index.model import Change
 
 TRIM_S = 600.0
+GATHER_S = 0.05
 log = get_logger("changes")
 
 
@@ -68,7 +70,7 @@ class Follower:
                 await task
 
     async def look(self) -> bool:
-        """Read on once; whether there is more."""
+        """Read on once; whether there was anything."""
         if self._cursor is None:
             # before anything is looked at: what comes in between is told too
             self._cursor = await self._feed.head()
@@ -84,16 +86,19 @@ class Follower:
             for changed, _ in self._told:
                 changed(page.changes)
         self._cursor = page.cursor
-        return page.more
+        return bool(page.changes)
 
     async def _run(self) -> None:
         while True:
-            more = False
+            busy = False
             try:
-                more = await self.look()
+                busy = await self.look()
             except Exception:
                 log.exception("the change feed could not be read")
-            await self._wake.wait(0 if more else self._config.poll_s)
+            if busy:
+                await self._clock.sleep(GATHER_S)
+            else:
+                await self._wake.wait(self._config.poll_s)
 
     async def _trim(self) -> None:
         while True:

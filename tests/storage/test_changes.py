@@ -25,7 +25,7 @@ from crosslight.standards.study import StudyRecord
 from registry.ask.question import ByPatient
 from registry.identity.model import PatientSelector, RecordKey
 from registry.index import changes as feed_module
-from registry.index.change_follower import Follower
+from registry.index.change_follower import GATHER_S, Follower
 from registry.index.changes import Behind, Cursor, note_persons
 from registry.index.config import ChangesConfig
 from registry.index.model import Change
@@ -300,6 +300,43 @@ async def test_a_follower_hears_at_once_of_what_its_own_process_committed(room: 
             await told.wait()
     finally:
         await follower.stop()
+
+
+async def test_what_follows_each_other_is_read_together(room: Room) -> None:
+    """While a feed is at its height, a reading for every commit would cost more than the commits' own."""
+
+    class Gate(SystemClock):
+        async def sleep(self, seconds: float) -> None:
+            if seconds == GATHER_S:
+                gathering.set()
+                await gathered.wait()
+            else:
+                await super().sleep(seconds)
+
+    gathering, gathered, all_told = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    told: list[int] = []
+
+    def hear(changes: Sequence[Change]) -> None:
+        told.append(len(changes))
+        if sum(told) >= 6:
+            all_told.set()
+
+    follower = Follower(room.index.changes, Gate(), ChangesConfig(poll_s=60))
+    follower.tell(hear, lambda: None)
+    await follower.look()
+    follower.start()
+    try:
+        room.acceptor._on_change = lambda changes: follower.wake()
+        await room.publish("RA2", _study(room, 1), 1)
+        async with asyncio.timeout(WAIT_S):
+            await gathering.wait()
+            for n in range(2, 7):
+                await room.publish("RA2", _study(room, n), n)
+            gathered.set()
+            await all_told.wait()
+    finally:
+        await follower.stop()
+    assert told == [1, 5]
 
 
 async def test_where_one_who_is_told_fails_all_look_at_everything(room: Room) -> None:
