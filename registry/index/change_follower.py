@@ -1,10 +1,11 @@
 """Follower: reads the change feed in this process and tells whoever has to know (ADR 0031).
 
-What was committed here is read at once, or with what else is committed within :data:`GATHER_S` where commits
-follow each other, so that a feed at its height does not pay a reading for each; what other processes
-committed, and what changed of persons, at the next look: the heads of all streams in one small reading. That is rather a look each second than LISTEN and
-NOTIFY, whose commits PostgreSQL takes one at a time, which poolers of connections do not pass on, and which
-is lost with a connection, so that one must look all the same.
+What was committed here is read at once, or with what else is committed within :data:`GATHER_S` where
+commits follow each other, so that a feed at its height does not pay a reading for each; what other
+processes committed, and what changed of persons, at the next look: the heads of all streams in one small
+reading. That is rather a look each second than LISTEN and NOTIFY, whose commits PostgreSQL takes one at a
+time, which poolers of connections do not pass on, and which is lost with a connection, so that one must
+look all the same.
 """
 
 from __future__ import annotations
