@@ -12,10 +12,22 @@ from typing import Any, Literal, Self
 
 #: Faces, as they stand in audit entries and in the table.
 Face = Literal[
-    "fhir", "xds", "dicomweb", "portal", "gateway", "rad69", "iti43", "dimse", "feed", "admin", "hl7", "join"
+    "fhir",
+    "xds",
+    "dicomweb",
+    "portal",
+    "gateway",
+    "rad69",
+    "iti43",
+    "dimse",
+    "feed",
+    "admin",
+    "hl7",
+    "join",
+    "token",
 ]
-#: Actions. ``search``/``read`` concern metadata, ``retrieve`` images and manifests, ``store`` objects into an
-#: archive,
+#: Actions. ``search``/``read`` concern metadata of whom is named, ``export`` those of whoever there is,
+#: ``retrieve`` images and manifests, ``store`` objects into an archive,
 #: ``publish`` entries into the index and ``withdraw`` them, ``feed`` patient identities, ``operate`` the
 #: service,
 #: ``decide`` who is one person (``end-decision`` and ``unmerge`` take back). Releases before 0.3 wrote
@@ -24,6 +36,7 @@ Face = Literal[
 Action = Literal[
     "search",
     "read",
+    "export",
     "retrieve",
     "store",
     "publish",
@@ -47,6 +60,7 @@ Action = Literal[
     "describe-source",
     "issue-certificate",
     "issue-token",
+    "exchange-token",
 ]
 
 #: What a person does about records, and what an operator does about members.
@@ -70,6 +84,7 @@ PURPOSES = {"TREAT": "treatment", "ETREAT": "emergency treatment", "HOPERAT": "h
 ROLES = {
     "clinician": "Finds and opens any patient's imaging for their care.",
     "integrator": "A system that queries, retrieves, stores and publishes for a member.",
+    "exporter": "Asks for many patients at once, for those whom the region has agreed to; opens no image.",
     "identity": "Sees disputed identities and resolves them.",
     "operator": (
         "Runs the region from its command line: members, health, disputed identities; no face shows it a"
@@ -102,6 +117,10 @@ TABLE: dict[str, dict[str, frozenset[str]]] = {
         "rad69": frozenset({"retrieve"}),
         "hl7": frozenset({"feed"}),
     },
+    "exporter": {
+        "fhir": frozenset({"search", "read", "export"}),
+        "dicomweb": frozenset({"search", "read", "export"}),
+    },
     "identity": {"portal": frozenset({"search", "read"}) | DECIDING, "fhir": frozenset({"search", "read"})},
     "operator": {"admin": frozenset({"operate", "search", "read"}) | DECIDING | MEMBERSHIP},
     "ig": {"admin": frozenset({"audit"})},
@@ -121,7 +140,7 @@ TABLE: dict[str, dict[str, frozenset[str]]] = {
 
 #: Of the open demo's caller, who sees what a clinician sees and decides nothing.
 _EVERY_ACTION = frozenset(
-    {"search", "read", "retrieve", "store", "publish", "feed", "delete", "operate", "audit"}
+    {"search", "read", "export", "retrieve", "store", "publish", "feed", "delete", "operate", "audit"}
 )
 
 
@@ -232,6 +251,9 @@ def decide(principal: Principal, face: Face, action: Action) -> Decision:
         return Decision(False, "unknown purpose of use")
     if "open" in principal.roles and action in _EVERY_ACTION:
         return Decision(True, "open demo")
+    if action == "export" and "export" in principal.grants.capabilities:
+        granted = decide(principal, face, "search")  # what it may not search it may not export
+        return Decision(granted.permit, f"granted: {face} export" if granted.permit else granted.rule)
     for role in sorted(principal.roles):
         if action in TABLE.get(role, {}).get(face, frozenset()):
             return Decision(True, f"{role}: {face} {action}")

@@ -4,6 +4,7 @@ documented.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
@@ -11,7 +12,17 @@ import pytest
 
 from crosslight.runtime.config import from_dict, keys
 from crosslight.runtime.credentials import OPERATOR
-from crosslight.standards.access import DECIDING, MEMBERSHIP, OPEN, TABLE, Action, Face, Principal, decide
+from crosslight.standards.access import (
+    DECIDING,
+    MEMBERSHIP,
+    OPEN,
+    TABLE,
+    Action,
+    Face,
+    Grants,
+    Principal,
+    decide,
+)
 from crosslight.standards.problem import ConfigError, Unauthenticated
 from node.membership.config import RegionConfig
 from registry.access.config import AccessConfig, OidcConfig
@@ -31,7 +42,7 @@ def test_who_runs_the_region_sees_no_patient() -> None:
 
 ACTIONS, FACES = frozenset(get_args(Action)), frozenset(get_args(Face))
 #: Allowed by other rules than the table: a provider's word, an invitation, being at the node's machine.
-ELSEWHERE = {"sign-in", "sign-out", "join", "ask-authority", "withdraw"}
+ELSEWHERE = {"sign-in", "sign-out", "join", "ask-authority", "withdraw", "exchange-token"}
 
 
 def test_the_table_speaks_of_every_face_and_action_and_of_no_other() -> None:
@@ -41,7 +52,22 @@ def test_the_table_speaks_of_every_face_and_action_and_of_no_other() -> None:
     assert {face for row in TABLE.values() for face in row} == FACES - {
         "dimse",
         "join",
-    }, "callers by AE title, and invitations"
+        "token",
+    }, "callers by AE title, invitations, and tokens for tokens"
+
+
+def test_only_those_who_were_granted_it_ask_for_whoever_there_is() -> None:
+    """A clinician does not; nor does an app, unless it was granted that; and no grant opens a face."""
+    able = {(role, face) for role in TABLE for face, actions in TABLE[role].items() if "export" in actions}
+    assert able == {("exporter", "fhir"), ("exporter", "dicomweb")}
+    granted = Grants(capabilities=frozenset({"export"}))
+    app = Principal(subject="app", roles=frozenset({"integrator"}))
+    assert not decide(app, "fhir", "export").permit
+    assert decide(replace(app, grants=granted), "fhir", "export").permit
+    assert not decide(replace(app, grants=granted), "portal", "export").permit
+    assert not decide(
+        Principal(subject="p", roles=frozenset({"porter"}), grants=granted), "fhir", "export"
+    ).permit
 
 
 @pytest.mark.parametrize("action", sorted(DECIDING | MEMBERSHIP))
