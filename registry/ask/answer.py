@@ -26,14 +26,14 @@ from registry.ask.question import (
     Question,
     StudyFilter,
 )
-from registry.ask.results import Found, audited, current_names, has_accession, newest_first
+from registry.ask.results import QuestionResult, audited, current_names, has_accession, newest_first
 from registry.identity.header import doubt
 from registry.identity.model import Person, PersonKey, RecordKey
 from registry.identity.store import IdentityStore
 from registry.index.conflicts import in_conflict
 from registry.index.model import Holding, PastVersion, XdsObject
 from registry.index.population_window import Window
-from registry.index.rows import DEPRECATED, Loaded
+from registry.index.rows import DEPRECATED, Loaded, RowKey
 from registry.index.store import IndexStore
 from registry.members.model import Directory
 
@@ -71,7 +71,7 @@ class Answering:
         self._policy = Policy(directory, principal, face)
         self._persons = Persons(tx, identity, directory, region, self._policy)
 
-    def answer(self, question: Question) -> Found:
+    def answer(self, question: Question) -> QuestionResult:
         """What the question finds, as its caller may see it.
 
         Raises:
@@ -87,12 +87,12 @@ class Answering:
             case Patients():
                 return self._patients(question)
             case DirectoryQuestion():
-                return Found()
+                return QuestionResult()
 
     # --- by patient -----------------------------------------------------------------------------------------
 
-    def _by_patient(self, question: ByPatient) -> Found:
-        persons, found = self._persons.select(question.patient, MAX_PERSONS)
+    def _by_patient(self, question: ByPatient) -> QuestionResult:
+        persons, result = self._persons.select(question.patient, MAX_PERSONS)
         shown = {record.key for person in persons for record in person.records}
         keys = {record.part_of or record.key for person in persons for record in person.records}
         # of a record that two persons share, only the studies' headers say whose each is
@@ -105,7 +105,7 @@ class Answering:
         ):
             studies = self._index.read.held(self._tx, keys)
             if question.cursor or len(studies) > MANY or question.filter.study_uids:
-                return self._of_many(question, persons, found, studies)
+                return self._of_many(question, persons, result, studies)
         rows = self._index.read.by_records(self._tx, keys, deprecated=question.versions)
         owners = self._persons.owners((loaded.holding for loaded in rows), persons)
         rows = [loaded for loaded in owners.own(rows) if loaded.holding.whose in shown]
@@ -115,29 +115,31 @@ class Answering:
         if question.versions:
             holdings = self._of_one_person(self._with_past(rows, holdings), owners)
         objects = self._index.objects.by_records(self._tx, shown) if question.versions and shown else []
-        found = replace(
-            found, holdings=tuple(newest_first(holdings)), persons=tuple(persons), objects=tuple(objects)
+        result = replace(
+            result, holdings=tuple(newest_first(holdings)), persons=tuple(persons), objects=tuple(objects)
         )
-        return replace(found, unread=unread)
+        return replace(result, unread=unread)
 
-    def _of_many(self, question: ByPatient, persons: list[Person], found: Found, studies: list[int]) -> Found:
+    def _of_many(
+        self, question: ByPatient, persons: list[Person], result: QuestionResult, studies: list[int]
+    ) -> QuestionResult:
         """Some of very many studies of persons whose records have no parts.
 
         ``studies`` are the hashes of them all, one for each holding.
         """
         keys = sorted({record.key for person in persons for record in person.records})
         unread = self._index.objects.imaging.unread(self._tx, keys, studies) if keys else 0
-        found = replace(found, persons=tuple(persons), unread=unread)
+        result = replace(result, persons=tuple(persons), unread=unread)
         if question.filter != ANY:
-            return replace(found, holdings=tuple(self._narrowed(question.filter, keys, persons)))
+            return replace(result, holdings=tuple(self._narrowed(question.filter, keys, persons)))
         if question.offset is None:
-            return self._page_of(question, keys, found, len(studies))
+            return self._page_of(question, keys, result, len(studies))
         if len(persons) > 1:  # a study that two of them have is shown twice: pages are cut from the whole
             rows = self._index.read.by_records(self._tx, keys, deprecated=False)
             return replace(
-                found, holdings=tuple(newest_first(self._marked(rows, self._owners_of(rows, persons))))
+                result, holdings=tuple(newest_first(self._marked(rows, self._owners_of(rows, persons))))
             )
-        return self._page_of_studies(question, keys, found, len(set(studies)))
+        return self._page_of_studies(question, keys, result, len(set(studies)))
 
     def _narrowed(self, narrow: StudyFilter, keys: list[RecordKey], persons: list[Person]) -> list[Holding]:
         """What a filter finds of them: the index rules out what it can, the filter decides."""
@@ -150,7 +152,9 @@ class Answering:
     def _owners_of(self, rows: Iterable[Loaded], persons: list[Person]) -> Owners:
         return self._persons.owners((loaded.holding for loaded in rows), persons)
 
-    def _page_of(self, question: ByPatient, keys: list[RecordKey], found: Found, total: int) -> Found:
+    def _page_of(
+        self, question: ByPatient, keys: list[RecordKey], result: QuestionResult, total: int
+    ) -> QuestionResult:
         limit = max(1, min(question.limit, MAX_PAGE))
         rows = (
             self._index.read.newest(self._tx, keys, cursor_of(question.cursor, OF_PATIENT), limit + 1)
@@ -158,24 +162,26 @@ class Answering:
             else []
         )
         page = rows[:limit]
-        holdings = tuple(self._marked(page, self._owners_of(page, list(found.persons))))
+        holdings = tuple(self._marked(page, self._owners_of(page, list(result.persons))))
         cursor = cursor_text(place_of(page[-1], "started"), OF_PATIENT) if len(rows) > limit else ""
-        return replace(found, holdings=holdings, cursor=cursor, total=total)
+        return replace(result, holdings=holdings, cursor=cursor, total=total)
 
-    def _page_of_studies(self, question: ByPatient, keys: list[RecordKey], found: Found, total: int) -> Found:
+    def _page_of_studies(
+        self, question: ByPatient, keys: list[RecordKey], result: QuestionResult, total: int
+    ) -> QuestionResult:
         read = self._index.read
         studies = read.newest_studies(self._tx, keys, question.offset or 0, question.limit)
         rows = read.some_of(self._tx, keys, Window(), studies) if studies else []
-        holdings = newest_first(self._marked(rows, self._owners_of(rows, list(found.persons))))
+        holdings = newest_first(self._marked(rows, self._owners_of(rows, list(result.persons))))
         place = {study: n for n, study in enumerate(studies)}
         return replace(
-            found, holdings=tuple(sorted(holdings, key=lambda h: place[hash8(h.study_uid)])), total=total
+            result, holdings=tuple(sorted(holdings, key=lambda h: place[hash8(h.study_uid)])), total=total
         )
 
     def _marked(self, rows: list[Loaded], owners: Owners) -> list[Holding]:
         """Holdings, those in conflict marked (D1)."""
 
-        def persons(compared: Collection[Loaded]) -> dict[tuple[int, int, int], int]:
+        def persons(compared: Collection[Loaded]) -> dict[RowKey, int]:
             whose = self._persons.owners((loaded.holding for loaded in compared), owners.persons.values())
             return {loaded.row.key: int(whose.person(loaded.holding).key) for loaded in compared}
 
@@ -220,68 +226,33 @@ class Answering:
             for h in holdings
         ]
 
-    def _patients(self, question: Patients) -> Found:
-        persons, found = self._persons.select(question.patient, max(1, min(question.limit, MAX_PERSONS)))
-        return replace(found, persons=tuple(persons))
+    def _patients(self, question: Patients) -> QuestionResult:
+        persons, result = self._persons.select(question.patient, max(1, min(question.limit, MAX_PERSONS)))
+        return replace(result, persons=tuple(persons))
 
     # --- by object ------------------------------------------------------------------------------------------
 
-    def _by_object(self, question: ByObject) -> Found:
-        asked = (
-            question.fhir_ids,
-            question.study_uids,
-            question.accessions,
-            question.entry_uuids,
-            question.unique_ids,
-        )
-        if sum(len(names) for names in asked) > MAX_NAMES:
+    def _by_object(self, question: ByObject) -> QuestionResult:
+        if question.n_names > MAX_NAMES:
             raise Invalid("Too many ids at once.", why=f"Limit here: {MAX_NAMES}.")
-        read, tx = self._index.read, self._tx
-        rows = (
-            {loaded.row.key: loaded for loaded in read.by_fhir_ids(tx, question.fhir_ids)}
-            if question.fhir_ids
-            else {}
-        )
-        if question.study_uids:
-            rows |= {loaded.row.key: loaded for loaded in read.by_studies(tx, question.study_uids)}
-        certain, whom = set(rows), Naming()
-        if question.accessions:
-            numbered = read.by_accessions(tx, {number.value for number in question.accessions})
-            numbers = {number for loaded in numbered for number in loaded.holding.record.accessions}
-            whom = accession_naming(
-                question.accessions,
-                numbers,
-                self._region,
-                self._directory,
-                lambda oid: read.issues_accessions(tx, oid),
-            )
-            rows |= {
-                loaded.row.key: loaded
-                for loaded in numbered
-                if has_accession(loaded.holding, question.accessions)
-            }
+        by_name = self._rows_by_name(question)
+        by_accession, whom = self._rows_by_accession(question)
+        rows = by_name | by_accession
         gone = self._gone(question, rows.values())
-        kept = [loaded for loaded in rows.values() if question.versions or not loaded.row.flags & DEPRECATED]
-        owners = self._persons.owners(loaded.holding for loaded in kept)
-        # An accession number is easily guessed, a UID is not.
-        kept = self._policy.rows(
-            owners.own(kept), owners.records, named={rows[key].holding.fhir_id for key in certain}
-        )
-        holdings = self._marked(kept, owners)
-        if question.versions:
-            holdings = self._with_past(kept, holdings)
-        named = self._named(question, {(h.record_key, h.study_uid, h.member) for h in holdings})
-        more = self._persons.owners(named, owners.persons.values())
-        holdings += self._policy.holdings(
-            (more.owned(h) for h in named), more.records, named={h.fhir_id for h in named}
-        )
-        holdings = self._of_one_person(holdings, more)
-        objects = self._objects(question)
-        persons = self._policy.shown({more.person(h).key: more.person(h) for h in holdings}.values())
-        persons += [
-            p for p in self._persons.of_objects(objects) if p.key not in {shown.key for shown in persons}
+        wanted = [
+            loaded for loaded in rows.values() if question.versions or not loaded.row.flags & DEPRECATED
         ]
-        return Found(
+        owners = self._persons.owners(loaded.holding for loaded in wanted)
+        # An accession number is easily guessed, a UID is not.
+        unguessed = {loaded.holding.fhir_id for loaded in by_name.values()}
+        allowed = self._policy.rows(owners.own(wanted), owners.records, named=unguessed)
+        holdings = self._marked(allowed, owners)
+        if question.versions:
+            holdings = self._with_past(allowed, holdings)
+        holdings, owners = self._with_entries(question, holdings, owners)
+        objects = self._objects(question)
+        persons = self._shown_persons(holdings, objects, owners)
+        return QuestionResult(
             holdings=tuple(newest_first(holdings)),
             persons=tuple(persons),
             objects=tuple(objects),
@@ -291,6 +262,50 @@ class Answering:
             patients=audited((), persons),
             naming=whom,
         )
+
+    def _rows_by_name(self, question: ByObject) -> dict[RowKey, Loaded]:
+        """Rows by FHIR id or StudyInstanceUID: names that nobody guesses."""
+        read, rows = self._index.read, dict[RowKey, Loaded]()
+        if question.fhir_ids:
+            rows |= {loaded.row.key: loaded for loaded in read.by_fhir_ids(self._tx, question.fhir_ids)}
+        if question.study_uids:
+            rows |= {loaded.row.key: loaded for loaded in read.by_studies(self._tx, question.study_uids)}
+        return rows
+
+    def _rows_by_accession(self, question: ByObject) -> tuple[dict[RowKey, Loaded], Naming]:
+        """Rows by accession number, and how far those numbers were understood."""
+        asked, read, tx = question.accessions, self._index.read, self._tx
+        if not asked:
+            return {}, Naming()
+        same_value = read.by_accessions(tx, {number.value for number in asked})
+        known = {number for loaded in same_value for number in loaded.holding.record.accessions}
+        whom = accession_naming(
+            asked, known, self._region, self._directory, lambda oid: read.issues_accessions(tx, oid)
+        )
+        rows = {loaded.row.key: loaded for loaded in same_value if has_accession(loaded.holding, asked)}
+        return rows, whom
+
+    def _with_entries(
+        self, question: ByObject, holdings: list[Holding], owners: Owners
+    ) -> tuple[list[Holding], Owners]:
+        """``holdings`` and those that XDS names lead to, and the owners of all of them.
+
+        Past versions that describe somebody else are taken from each.
+        """
+        entries = self._named(question, {(h.record_key, h.study_uid, h.member) for h in holdings})
+        owners = self._persons.owners(entries, owners.persons.values())
+        allowed = self._policy.holdings(
+            (owners.owned(h) for h in entries), owners.records, named={h.fhir_id for h in entries}
+        )
+        return self._of_one_person([*holdings, *allowed], owners), owners
+
+    def _shown_persons(
+        self, holdings: Iterable[Holding], objects: Iterable[XdsObject], owners: Owners
+    ) -> list[Person]:
+        """The persons of these, as the caller may see them, each once."""
+        persons = self._policy.shown({owners.person(h).key: owners.person(h) for h in holdings}.values())
+        keys = {person.key for person in persons}
+        return persons + [person for person in self._persons.of_objects(objects) if person.key not in keys]
 
     def _gone(self, question: ByObject, rows: Iterable[Loaded]) -> tuple[str, ...]:
         """Ids that named something once (FHIR 410): withdrawn, moved, or deprecated and held by no other."""
@@ -331,11 +346,11 @@ class Answering:
 
     # --- by population --------------------------------------------------------------------------------------
 
-    def _by_population(self, question: ByPopulation) -> Found:
+    def _by_population(self, question: ByPopulation) -> QuestionResult:
         limit = max(1, min(question.limit, MAX_PAGE))
         page = window(question.filter, question.order, min(limit + 1, MAX_PAGE), self._id, question.ascending)
         if page is None:
-            return Found()
+            return QuestionResult()
         seen: dict[PersonKey, Person] = {}
         kept, scan = list[Loaded](), Scan(page, cursor_of(question.cursor, kind_of(question)))
         while scan.more and len(kept) <= limit and not scan.enough:
@@ -353,7 +368,7 @@ class Answering:
         persons = self._policy.shown({owners.person(h).key: owners.person(h) for h in holdings}.values())
         cursor = cursor_text(after, kind_of(question)) if more and after is not None else ""
         unread = 0 if holdings or cursor else self._of_no_study()
-        return Found(
+        return QuestionResult(
             holdings=tuple(holdings),
             persons=tuple(persons),
             cursor=cursor,

@@ -25,7 +25,7 @@ from registry.ask.answer import Answering
 from registry.ask.coverage import Coverage, compute
 from registry.ask.freshness import Glances, Looked
 from registry.ask.question import Answer, ByPatient, ByPopulation, Patients, Question
-from registry.ask.results import Found
+from registry.ask.results import QuestionResult
 from registry.identity.model import PatientSelector, Person
 from registry.identity.store import IdentityStore
 from registry.index.store import IndexStore
@@ -86,45 +86,48 @@ class Ask:
         """
         principal, decision = caller.principal, decide(caller.principal, face, action)
         asked = {type(question).__name__: _plain(asdict(question))}
-        found, about = Found(), About(query=asked)
+        result, about = QuestionResult(), About(query=asked)
         if decision.permit:
             read = self._db.read_wide if isinstance(question, ByPopulation) else self._db.read_near
-            found, about = await read("ask", lambda tx: self._read(tx, principal, face, question, asked))
+            result, about = await read("ask", lambda tx: self._read(tx, principal, face, question, asked))
         async with self._audit.act(caller, face, action, about, refusal=REFUSED, lazy=True) as act:
-            answer = self._answer(question, found, caller.correlation)
+            answer = self._answer(question, result, caller.correlation)
             yield answer
             act.done(given=len(answer.holdings) + len(answer.objects) or len(answer.persons))
 
     def _read(
         self, tx: Tx, principal: Principal, face: Face, question: Question, asked: dict[str, Any]
-    ) -> tuple[Found, About]:
+    ) -> tuple[QuestionResult, About]:
         """What is found, and whose data that is, for the audit."""
-        found = self._found(tx, principal, face, question)
-        return found, _about(asked, found)
+        result = self._found(tx, principal, face, question)
+        return result, _about(asked, result)
 
-    def _found(self, tx: Tx, principal: Principal, face: Face, question: Question) -> Found:
+    def _found(self, tx: Tx, principal: Principal, face: Face, question: Question) -> QuestionResult:
         answering = Answering(tx, self._index, self._identity, self._directory, self.region, principal, face)
         return answering.answer(question)
 
-    def _answer(self, question: Question, found: Found, correlation: str) -> Answer:
+    def _answer(self, question: Question, result: QuestionResult, correlation: str) -> Answer:
         return Answer(
-            holdings=found.holdings,
-            persons=found.persons,
-            objects=found.objects,
-            disputed=found.disputed,
-            coverage=self._coverage(question, found),
+            holdings=result.holdings,
+            persons=result.persons,
+            objects=result.objects,
+            disputed=result.disputed,
+            coverage=self._coverage(question, result),
             correlation=correlation,
             incarnation=self._index.incarnation,
-            cursor=found.cursor,
-            gone=found.gone,
-            unread=found.unread,
-            naming=found.naming,
-            total=found.total,
+            cursor=result.cursor,
+            gone=result.gone,
+            unread=result.unread,
+            naming=result.naming,
+            total=result.total,
         )
 
-    def _coverage(self, question: Question, found: Found) -> Coverage:
+    def _coverage(self, question: Question, result: QuestionResult) -> Coverage:
         return compute(
-            self._directory, self._clock.now(), found.doubts, concerned(question, found.patients, self.region)
+            self._directory,
+            self._clock.now(),
+            result.doubts,
+            concerned(question, result.patients, self.region),
         )
 
     async def glance(
@@ -164,21 +167,21 @@ class Ask:
         return Glance(version=looked.version, coverage=coverage)
 
     def _look(self, tx: Tx, principal: Principal, face: Face, question: Patients, study_uid: str) -> Looked:
-        found = self._found(tx, principal, face, question)
-        records = [record for person in found.persons for record in person.records]
+        result = self._found(tx, principal, face, question)
+        records = [record for person in result.persons for record in person.records]
         keys = [record.key for record in records]
         under = {record.part_of or record.key for record in records}  # the records that holdings are kept by
         marks = (
             self._index.read.marks(tx, under, study_uid),
             [] if study_uid else self._index.objects.marks(tx, keys),
         )
-        text = repr((self._index.incarnation, [_lasting(p) for p in found.persons], found.disputed, marks))
+        text = repr((self._index.incarnation, [_lasting(p) for p in result.persons], result.disputed, marks))
         return Looked(
             version=hmac.new(self._index.region_key, text.encode(), "sha256").hexdigest()[:32],
-            doubts=found.doubts,
-            patients=found.patients,
+            doubts=result.doubts,
+            patients=result.patients,
             records=frozenset(under).union(keys),
-            persons=frozenset(person.key for person in found.persons),
+            persons=frozenset(person.key for person in result.persons),
             studies=frozenset(mark[1] for mark in marks[0]),
         )
 
@@ -229,15 +232,17 @@ def _lasting(person: Person) -> Person:
     return replace(person, records=tuple(replace(record, updated=None) for record in person.records))
 
 
-def _about(asked: dict[str, Any], found: Found) -> About:
+def _about(asked: dict[str, Any], result: QuestionResult) -> About:
     """What is asked, and whose data the answer shows.
 
     Of a large answer no more than :data:`MAX_AUDITED` are named, and how many there were.
     """
-    studies = tuple(dict.fromkeys(h.study_uid for h in found.holdings))
-    counts = {"patients": len(found.persons), "studies": len(studies)}
+    studies = tuple(dict.fromkeys(h.study_uid for h in result.holdings))
+    counts = {"patients": len(result.persons), "studies": len(studies)}
     return About(
-        patients=found.patients[:MAX_AUDITED], studies=studies[:MAX_AUDITED], query={**asked, "found": counts}
+        patients=result.patients[:MAX_AUDITED],
+        studies=studies[:MAX_AUDITED],
+        query={**asked, "found": counts},
     )
 
 

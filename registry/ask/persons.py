@@ -11,7 +11,7 @@ from crosslight.standards.region import Region
 from crosslight.standards.study import Patient
 from registry.ask.absence import naming
 from registry.ask.policy import Policy, doubtful_members
-from registry.ask.results import Found, audited
+from registry.ask.results import QuestionResult, audited
 from registry.identity.model import PatientRecord, PatientSelector, Person, RecordKey
 from registry.identity.store import IdentityStore
 from registry.index.model import Holding, XdsObject
@@ -72,7 +72,7 @@ class Persons:
         self._region = region
         self._policy = policy
 
-    def select(self, selector: PatientSelector, limit: int) -> tuple[list[Person], Found]:
+    def select(self, selector: PatientSelector, limit: int) -> tuple[list[Person], QuestionResult]:
         """The persons that this caller may see of those named, and what may be said of disputes.
 
         Raises:
@@ -87,9 +87,13 @@ class Persons:
             )
         if len(selector.identifiers) > MAX_NAMES:
             raise Invalid("Too many identifiers at once.", where="patient")
-        merged, apart = self._policy.face != "xds", self._policy.tells_apart
         persons = self._identity.select_tx(
-            self._tx, selector, limit, disputed=True, merged=merged, apart=apart
+            self._tx,
+            selector,
+            limit,
+            disputed=True,
+            merged=self._policy.follows_merges,
+            apart=self._policy.tells_apart,
         )
         whom = naming(selector, persons, self._region, self._directory, self._used)
         allowed = self._policy.shown(person for person in persons if self._policy.sees(person, selector))
@@ -106,13 +110,13 @@ class Persons:
             under={record.key for record in doubted} - {record.key for record in (*claiming, *records)},
             beside={record.key for person in beside for record in person.records},
         )
-        found = Found(
+        result = QuestionResult(
             disputed=notices,
             doubts=doubtful_members(allowed, notices),
             patients=audited(selector.identifiers, (*allowed, *beside)),
             naming=whom,
         )
-        return [*allowed, *beside], found
+        return [*allowed, *beside], result
 
     def _used(self, authority: str) -> bool:
         """Whether any patient record is, or number was, under this authority."""

@@ -38,6 +38,14 @@ class Policy:
         """Whether the face can show two persons apart."""
         return self.face in TELLS_APART
 
+    @property
+    def follows_merges(self) -> bool:
+        """Whether an id that was merged away (A40) still names its person.
+
+        Not on XDS: such an id answers a stored query with nothing (ITI TF-2 3.18.4.1.2.3.9.1).
+        """
+        return self.face != "xds"
+
     def belongs(self, record: PatientRecord) -> bool:
         """Whether the caller sees a disputed record beside others.
 

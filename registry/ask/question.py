@@ -62,6 +62,12 @@ class ByObject:
     unique_ids: tuple[str, ...] = ()  # document or submission uniqueId
     versions: bool = False
 
+    @property
+    def n_names(self) -> int:
+        """How many names are asked for."""
+        named = (self.fhir_ids, self.study_uids, self.accessions, self.entry_uuids, self.unique_ids)
+        return sum(len(names) for names in named)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByPopulation:

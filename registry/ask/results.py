@@ -1,4 +1,4 @@
-"""What a question found, and small readings of it. Pure."""
+"""What a question finds, and small readings of it. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from registry.index.model import Holding, XdsObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What a question found, before coverage and audit."""
+class QuestionResult:
+    """What a question finds, before coverage and audit."""
 
     holdings: tuple[Holding, ...] = ()
     persons: tuple[Person, ...] = ()

@@ -6,20 +6,18 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from crosslight.runtime.db import Tx
 from registry.index.read import Reader
-from registry.index.rows import ARRIVING, DEPRECATED, Loaded, chunks, marks
+from registry.index.rows import ARRIVING, DEPRECATED, Loaded, RowKey, chunks, marks
 
-PersonsOf = Callable[[Collection[Loaded]], dict[tuple[int, int, int], int]]  # row -> whose study it is
+PersonsOf = Callable[[Collection[Loaded]], dict[RowKey, int]]  # row -> whose study it is
 
 
-def in_conflict(
-    reader: Reader, tx: Tx, loaded: Iterable[Loaded], persons_of: PersonsOf
-) -> set[tuple[int, int, int]]:
+def in_conflict(reader: Reader, tx: Tx, loaded: Iterable[Loaded], persons_of: PersonsOf) -> set[RowKey]:
     """Keys of those holdings whose study is held elsewhere with another patient, count or digest (D1).
 
     Decided when asked: links between patients change without any holding changing.
     """
     known = {holding.row.key: holding for holding in loaded}
-    places: dict[int, set[tuple[int, int, int]]] = {}
+    places: dict[int, set[RowKey]] = {}
     for batch in chunks({key[1] for key in known}):
         sql = (
             "SELECT record_key, study_hash, member_id FROM holding"
@@ -44,7 +42,7 @@ def in_conflict(
     return {holding.row.key for holdings in shared if _differ(holdings, persons) for holding in holdings}
 
 
-def _differ(holdings: Sequence[Loaded], persons: dict[tuple[int, int, int], int]) -> bool:
+def _differ(holdings: Sequence[Loaded], persons: dict[RowKey, int]) -> bool:
     if len({persons.get(holding.row.key) for holding in holdings}) > 1:
         return True
     settled = [holding.holding.record for holding in holdings if not holding.row.flags & ARRIVING]

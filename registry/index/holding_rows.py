@@ -24,6 +24,7 @@ from registry.index.rows import (
     UNITED,
     HoldingRow,
     Loaded,
+    RowKey,
     chunks,
     from_ms,
     holding_row,
@@ -113,10 +114,10 @@ class HoldingRows:
 
     # --- superseded versions --------------------------------------------------------------------------------
 
-    def states(self, tx: Tx, loaded: Collection[Loaded]) -> dict[tuple[int, int, int], list[State]]:
+    def states(self, tx: Tx, loaded: Collection[Loaded]) -> dict[RowKey, list[State]]:
         """Past versions of these holdings as plain data, newest first, by the holding's key."""
-        states: dict[tuple[int, int, int], list[State]] = {current.row.key: [] for current in loaded}
-        deltas: dict[tuple[int, int, int], list[bytes]] = {}
+        states: dict[RowKey, list[State]] = {current.row.key: [] for current in loaded}
+        deltas: dict[RowKey, list[bytes]] = {}
         for batch in chunks({current.row.record_key for current in loaded}):
             where = f"record_key IN ({marks(batch)}) ORDER BY seq DESC"
             sql = f"SELECT record_key, study_hash, member_id, body FROM past_version WHERE {where}"

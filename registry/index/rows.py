@@ -15,12 +15,12 @@ from registry.identity.model import RecordKey
 from registry.index.model import Holding
 
 T = TypeVar("T")
-DEPRECATED, ARRIVING, OTHER_DIGEST, UNITED = (
-    1,
-    2,
-    4,
-    8,
-)  # holding.flags; 4: the digest is not the holder's own; 8: of several entries
+RowKey = tuple[int, int, int]  # of ``holding``: patient record, hash of the study's UID, member
+# Bits of holding.flags
+DEPRECATED = 1
+ARRIVING = 2
+OTHER_DIGEST = 4  # the digest is not the holder's own
+UNITED = 8  # made of several entries
 UNDATED = -(1 << 40)  # holding.started of a study without a readable date: sorts last
 DATED = UNDATED + 1  # the least start that is one
 DAY_S = 86400
@@ -103,7 +103,7 @@ class HoldingRow(NamedTuple):
     extra: bytes
 
     @property
-    def key(self) -> tuple[int, int, int]:
+    def key(self) -> RowKey:
         """The primary key."""
         return (self.record_key, self.study_hash, self.member_id)
 
