@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 from collections.abc import Callable
@@ -315,11 +316,13 @@ def refusal(status: int, what: str, where: str = "", holder: str = "") -> web.Re
 @dataclass
 class Pictures:
     """As much of the region's DICOMweb root as the page uses; ``refuse`` is answered instead where it is
-    set."""
+    set, and what ``held`` names waits for ``released``."""
 
     images: int = 40
     side: int = 512
     refuse: Callable[[str], web.Response | None] = lambda path: None
+    held: Callable[[str], bool] = lambda path: False
+    released: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[str] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)  # pictures, in full
 
@@ -350,6 +353,8 @@ class Pictures:
         self.asked.append(request.path_qs)
         if (no := self.refuse(request.path)) is not None:
             return no
+        if self.held(request.path):
+            await self.released.wait()
         at = request.match_info
         uid = at.get("instance") or at.get("series") or at["study"]
         side = int(request.query.get("viewport", f"{self.side},").split(",")[0])
